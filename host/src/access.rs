@@ -1,0 +1,113 @@
+//! The words for who may do what: keys, scopes and intake tokens.
+//!
+//! A key is shown once, when it is made; after that only its SHA-256 is known. A key has 256 random bits, so a plain
+//! hash is as good as a slow one: there is nothing to guess. Pure; does not know HTTP or storage.
+
+use crate::ids::TenantId;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// What a key may do with its tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Post events.
+    Send,
+    /// See everything but secrets.
+    Read,
+    /// Change everything; includes the other two.
+    Manage,
+}
+
+/// A key, without the key itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its id.
+    pub id: Uuid,
+    /// The tenant it belongs to. None: an admin key, which may do everything.
+    pub tenant: Option<TenantId>,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// The first characters, to tell keys apart.
+    pub hint: String,
+    /// A name for people.
+    pub label: String,
+    /// When it was made, in milliseconds since the epoch.
+    pub created_at_ms: i64,
+}
+
+impl ApiKey {
+    /// Whether the key opens this door.
+    pub fn allows(&self, tenant: &TenantId, wanted: Scope) -> bool {
+        match &self.tenant {
+            None => true,
+            Some(own) => own == tenant && (self.scopes.contains(&wanted) || self.scopes.contains(&Scope::Manage)),
+        }
+    }
+
+    /// Whether it is an admin key.
+    pub fn is_admin(&self) -> bool {
+        self.tenant.is_none()
+    }
+}
+
+/// An address for the vendor's Notify URL field, without the token itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntakeToken {
+    /// Its id.
+    pub id: Uuid,
+    /// The tenant whose events come in by it.
+    pub tenant: TenantId,
+    /// The first characters.
+    pub hint: String,
+    /// A name for people.
+    pub label: String,
+    /// When it was made, in milliseconds since the epoch.
+    pub created_at_ms: i64,
+}
+
+/// What begins an API key.
+pub const KEY_PREFIX: &str = "hlk_";
+/// What begins an intake token.
+pub const TOKEN_PREFIX: &str = "hlt_";
+
+/// A new key or token: the text to show once, its hash to keep, its hint to list.
+pub fn new_credential(prefix: &str) -> (String, [u8; 32], String) {
+    let text = format!("{prefix}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
+    let hint = text.chars().take(8).collect();
+    (text.clone(), credential_hash(&text), hint)
+}
+
+/// What is kept of a key, and looked up.
+pub fn credential_hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_opens_its_own_tenant_and_scope_only() {
+        let tenant = |name: &str| TenantId::parse(name).expect(name);
+        let key = |own: Option<&str>, scopes: &[Scope]| ApiKey {
+            id: Uuid::nil(),
+            tenant: own.map(tenant),
+            scopes: scopes.to_vec(),
+            hint: String::new(),
+            label: String::new(),
+            created_at_ms: 0,
+        };
+        let (a, b) = (tenant("a"), tenant("b"));
+        assert!(key(None, &[]).allows(&b, Scope::Manage));
+        assert!(key(Some("a"), &[Scope::Send]).allows(&a, Scope::Send));
+        assert!(!key(Some("a"), &[Scope::Send]).allows(&a, Scope::Read));
+        assert!(!key(Some("a"), &[Scope::Manage]).allows(&b, Scope::Send));
+        assert!(key(Some("a"), &[Scope::Manage]).allows(&a, Scope::Read));
+        assert!(!key(Some("a"), &[Scope::Manage]).is_admin());
+    }
+}

@@ -1,0 +1,157 @@
+//! The REST surface: routes, and the OpenAPI document that is made from the same list.
+//!
+//! Each route's handler takes its proof of access as an argument ([`extract::Access`]); a route without one is public,
+//! and those are few: health, the document itself, and `/in`, whose token is the proof. Every error is a problem
+//! document. Only here and in [`problem`] stand the statuses that we answer with.
+
+mod access;
+mod deliveries;
+mod events;
+mod extract;
+pub mod listen;
+mod plugins;
+mod problem;
+mod subscriptions;
+mod tenants;
+mod vendor;
+
+use crate::config::Config;
+use crate::plugin::Plugins;
+use crate::store::Store;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::{Json, Router};
+use http::{Method, StatusCode, Uri};
+use problem::Problem;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// What handlers work with.
+pub struct ApiState {
+    /// The store.
+    pub store: Arc<Store>,
+    /// The plugins.
+    pub plugins: Arc<Plugins>,
+    /// The settings.
+    pub config: Config,
+    /// When the store last proved that it can commit.
+    pub proven: Mutex<Option<Instant>>,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Hookloom", description = "A webhook dispatcher for Agile CRM that runs a sandboxed WebAssembly plugin on every delivery."),
+    security(("key" = [])),
+    components(schemas(Problem))
+)]
+struct Document;
+
+/// What most routes accept: settings are small.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Every route.
+pub fn router(state: Arc<ApiState>) -> Router {
+    let cap = |bytes: u64| DefaultBodyLimit::max(usize::try_from(bytes).unwrap_or(usize::MAX));
+    let events = OpenApiRouter::new().routes(routes!(events::post)).layer(cap(state.config.batch_bytes_max));
+    let uploads = OpenApiRouter::new().routes(routes!(plugins::put)).layer(cap(state.config.component_bytes_max));
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(health))
+        .routes(routes!(ready))
+        .routes(routes!(tenants::list, tenants::create))
+        .routes(routes!(tenants::get, tenants::update))
+        .routes(routes!(tenants::ledger))
+        .routes(routes!(access::list_admin_keys, access::create_admin_key))
+        .routes(routes!(access::revoke_admin_key))
+        .routes(routes!(access::list_keys, access::create_key))
+        .routes(routes!(access::revoke_key))
+        .routes(routes!(access::list_tokens, access::create_token))
+        .routes(routes!(access::revoke_token))
+        .routes(routes!(access::rotate_token))
+        .routes(routes!(events::get))
+        .routes(routes!(subscriptions::list, subscriptions::create))
+        .routes(routes!(subscriptions::get, subscriptions::update, subscriptions::delete))
+        .routes(routes!(subscriptions::pause))
+        .routes(routes!(subscriptions::resume))
+        .routes(routes!(plugins::list))
+        .routes(routes!(plugins::versions))
+        .routes(routes!(plugins::activate))
+        .routes(routes!(plugins::dry_run))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(vendor::list))
+        .routes(routes!(vendor::get))
+        .routes(routes!(vendor::resubmit))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .merge(events)
+        .merge(uploads)
+        .routes(routes!(vendor::receive))
+        .split_for_parts();
+    let document = Arc::new(with_key(document));
+    router
+        .route("/openapi.json", axum::routing::get(move || async move { Json(document.as_ref().clone()) }))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .with_state(state)
+}
+
+fn with_key(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key: `hlk_…`")).build();
+    document.components.get_or_insert_default().add_security_scheme("key", SecurityScheme::Http(scheme));
+    document
+}
+
+async fn no_route(uri: Uri) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no-route", format!("there is nothing at {}", uri.path()))
+        .remedy("GET /openapi.json lists every route")
+}
+
+async fn no_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no-method", format!("{} does not answer {method}", uri.path()))
+        .remedy("GET /openapi.json lists every route")
+}
+
+/// Whether the host is well.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// `ok`
+    status: &'static str,
+    /// The host's version.
+    version: &'static str,
+    /// The plugin contract it speaks.
+    contract: &'static str,
+    /// Checks that the operator has switched off.
+    switched_off: Vec<&'static str>,
+}
+
+/// The process runs.
+#[utoipa::path(get, path = "/healthz", tag = "health", security(()), responses((status = 200, body = Health)))]
+async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
+    Json(Health {
+        status: "ok",
+        version: env!("CARGO_PKG_VERSION"),
+        contract: crate::plugin::check::CONTRACT,
+        switched_off: if state.config.allow_loopback { vec!["address guard for loopback"] } else { Vec::new() },
+    })
+}
+
+/// How long a proof that the store can commit holds.
+const PROOF_LASTS: Duration = Duration::from_secs(1);
+
+/// The host can accept events.
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Health), (status = 503, body = Problem)))]
+async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Health>, Problem> {
+    // The proof is a flush, and anybody may ask: one a second is enough for everybody.
+    let mut proven = state.proven.lock().await;
+    if proven.is_none_or(|proven| proven.elapsed() > PROOF_LASTS) {
+        *proven = None;
+        state.store.check().await?;
+        *proven = Some(Instant::now());
+    }
+    drop(proven);
+    Ok(health(state).await)
+}

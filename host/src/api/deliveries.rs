@@ -1,0 +1,118 @@
+//! Routes of deliveries.
+#![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
+
+use super::ApiState;
+use super::extract::{Access, Item, Params, ToRead};
+use super::problem::Problem;
+use crate::delivery::{Attempt, DeliveryId, DeliveryState, Reason};
+use crate::event::EventId;
+use crate::store::{DeliveryFilter, DeliveryView};
+use crate::subscription::SubscriptionId;
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+/// A delivery.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeliveryBody {
+    /// Also its `webhook-id`.
+    id: Uuid,
+    event: Uuid,
+    subscription: Uuid,
+    state: DeliveryState,
+    /// Whether it waits for another plugin version or config.
+    awaiting_plugin: bool,
+    /// When it is attempted next, if it is pending, in milliseconds since the epoch.
+    due_at_ms: Option<i64>,
+    attempts_made: u32,
+    /// Why it is where it is.
+    reason: Option<Reason>,
+    created_at_ms: i64,
+    updated_at_ms: i64,
+}
+
+impl From<DeliveryView> for DeliveryBody {
+    fn from(view: DeliveryView) -> Self {
+        DeliveryBody {
+            id: view.id.0,
+            event: view.event.0,
+            subscription: view.subscription.0,
+            state: view.state,
+            awaiting_plugin: view.awaiting_plugin,
+            due_at_ms: view.due_at_ms,
+            attempts_made: view.attempts_made,
+            reason: view.reason,
+            created_at_ms: view.created_at_ms,
+            updated_at_ms: view.updated_at_ms,
+        }
+    }
+}
+
+/// A delivery with its attempts.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeliveryDetail {
+    #[serde(flatten)]
+    delivery: DeliveryBody,
+    attempts: Vec<Attempt>,
+}
+
+/// A page of deliveries.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeliveryPage {
+    /// The newest first.
+    deliveries: Vec<DeliveryBody>,
+    /// What to ask with for the next page. Absent on the last one.
+    cursor: Option<Uuid>,
+}
+
+/// Which deliveries to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListParams {
+    /// Only of this subscription.
+    subscription: Option<Uuid>,
+    /// Only in this state.
+    state: Option<DeliveryState>,
+    /// Only of this event.
+    event: Option<Uuid>,
+    /// The `cursor` of the page before.
+    cursor: Option<Uuid>,
+    /// How many: 1 to 500, 50 if absent.
+    limit: Option<usize>,
+}
+
+/// List deliveries, the newest first.
+#[utoipa::path(get, path = "/v1/tenants/{t}/deliveries", tag = "deliveries", params(("t" = String, Path), ListParams),
+    responses((status = 200, body = DeliveryPage), (status = 400, body = Problem)))]
+pub(super) async fn list(
+    access: Access<ToRead>,
+    Params(params): Params<ListParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<DeliveryPage>, Problem> {
+    let limit = params.limit.unwrap_or(50).clamp(1, 500);
+    let filter = DeliveryFilter {
+        subscription: params.subscription.map(SubscriptionId),
+        state: params.state,
+        event: params.event.map(EventId),
+        before: params.cursor.map(DeliveryId),
+        limit,
+    };
+    let views = state.store.deliveries(access.tenant, filter).await?;
+    let cursor = (views.len() == limit).then(|| views.last().map(|view| view.id.0)).flatten();
+    Ok(Json(DeliveryPage { deliveries: views.into_iter().map(DeliveryBody::from).collect(), cursor }))
+}
+
+/// One delivery, with its attempts.
+#[utoipa::path(get, path = "/v1/tenants/{t}/deliveries/{id}", tag = "deliveries", params(("t" = String, Path), ("id" = Uuid, Path)),
+    responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem)))]
+pub(super) async fn get(
+    access: Access<ToRead>,
+    Item(id): Item<Uuid>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<DeliveryDetail>, Problem> {
+    let (view, attempts) = state.store.delivery(access.tenant, DeliveryId(id)).await?;
+    Ok(Json(DeliveryDetail { delivery: view.into(), attempts }))
+}

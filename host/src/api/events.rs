@@ -1,0 +1,90 @@
+//! Routes of events.
+
+use super::ApiState;
+use super::deliveries::DeliveryBody;
+use super::extract::{Access, Body, Item, ToRead, ToSend};
+use super::problem::Problem;
+use crate::event::{EventId, Module};
+use crate::intake;
+use crate::store::Accepted;
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// The answer to accepted events.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AcceptedBody {
+    /// In the order they were sent.
+    events: Vec<AcceptedEvent>,
+}
+
+/// One accepted event.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AcceptedEvent {
+    id: Uuid,
+    /// How many subscriptions it matched. 0 is fine: the event is kept all the same.
+    deliveries: usize,
+}
+
+impl From<Vec<Accepted>> for AcceptedBody {
+    fn from(accepted: Vec<Accepted>) -> Self {
+        let one = |accepted: &Accepted| AcceptedEvent { id: accepted.event.0, deliveries: accepted.deliveries };
+        AcceptedBody { events: accepted.iter().map(one).collect() }
+    }
+}
+
+/// An event with what became of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventBody {
+    id: Uuid,
+    name: String,
+    module: Module,
+    entity_id: Option<String>,
+    received_at_ms: i64,
+    /// How many deliveries it was accepted with.
+    fan_out: usize,
+    /// The event as it was sent.
+    #[schema(value_type = Object)]
+    payload: Box<RawValue>,
+    deliveries: Vec<DeliveryBody>,
+}
+
+/// Send events: one, a JSON array of them, or one a line. `202` means that all of them are durable.
+#[utoipa::path(post, path = "/v1/tenants/{t}/events", tag = "events", params(("t" = String, Path)),
+    request_body(content = Object, description = "`{eventName, eventData}`, an array of these, or NDJSON"),
+    responses((status = 202, body = AcceptedBody), (status = 400, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn post(
+    access: Access<ToSend>,
+    State(state): State<Arc<ApiState>>,
+    Body(body): Body,
+) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
+    let accepted = intake::accept(&state.store, &access.tenant, &body, state.config.event_bytes_max).await?;
+    Ok((StatusCode::ACCEPTED, Json(accepted.into())))
+}
+
+/// One event, with each delivery of it.
+#[utoipa::path(get, path = "/v1/tenants/{t}/events/{id}", tag = "events", params(("t" = String, Path), ("id" = Uuid, Path)),
+    responses((status = 200, body = EventBody), (status = 404, body = Problem)))]
+pub(super) async fn get(
+    access: Access<ToRead>,
+    Item(id): Item<Uuid>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<EventBody>, Problem> {
+    let view = state.store.event(access.tenant, EventId(id)).await?;
+    let payload = RawValue::from_string(view.event.text().to_owned()).map_err(crate::store::StoreError::from)?;
+    Ok(Json(EventBody {
+        id: view.event.id.0,
+        name: view.event.name.clone(),
+        module: view.event.module,
+        entity_id: view.event.entity_id.clone(),
+        received_at_ms: view.event.received_at_ms,
+        fan_out: view.fan_out,
+        payload,
+        deliveries: view.deliveries.into_iter().map(DeliveryBody::from).collect(),
+    }))
+}

@@ -1,0 +1,175 @@
+//! What handlers take out of a request: who asks, for which tenant, and JSON; each failing with a problem document.
+//!
+//! A handler that names [`Access`] cannot be reached without a key for that tenant and scope: the guard is the type.
+
+use super::ApiState;
+use super::problem::Problem;
+use crate::access::{ApiKey, Scope, credential_hash};
+use crate::subscription::TenantId;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use http::request::Parts;
+use http::{StatusCode, header};
+use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A scope as a type.
+pub(super) trait Wanted: Send + Sync {
+    /// The scope.
+    const SCOPE: Scope;
+}
+
+pub(super) struct ToSend;
+pub(super) struct ToRead;
+pub(super) struct ToManage;
+
+impl Wanted for ToSend {
+    const SCOPE: Scope = Scope::Send;
+}
+
+impl Wanted for ToRead {
+    const SCOPE: Scope = Scope::Read;
+}
+
+impl Wanted for ToManage {
+    const SCOPE: Scope = Scope::Manage;
+}
+
+/// Proof that the request's key may do `W` with the tenant in the path.
+pub(super) struct Access<W> {
+    pub(super) tenant: TenantId,
+    pub(super) key: Arc<ApiKey>,
+    wanted: PhantomData<W>,
+}
+
+impl<W: Wanted> FromRequestParts<Arc<ApiState>> for Access<W> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        let key = key(parts, state)?;
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found("path"))?;
+        let name = params.iter().find(|(name, _)| *name == "t").map(|(_, value)| value).unwrap_or_default();
+        // A name that is none and a tenant that is another's get the same answer: tenants cannot be probed for.
+        let tenant = TenantId::parse(name).ok().filter(|tenant| key.allows(tenant, W::SCOPE));
+        let tenant = tenant
+            .ok_or_else(|| forbidden(&format!("the key {}… may not {} in this tenant", key.hint, word(W::SCOPE))))?;
+        if state.store.catalog().tenant(&tenant).is_none() {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", format!("there is no tenant {tenant}")));
+        }
+        Ok(Access { tenant, key, wanted: PhantomData })
+    }
+}
+
+fn word(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Send => "send events",
+        Scope::Read => "read",
+        Scope::Manage => "manage",
+    }
+}
+
+/// Proof that the request's key is an admin key.
+pub(super) struct Admin;
+
+impl FromRequestParts<Arc<ApiState>> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        match key(parts, state)?.is_admin() {
+            true => Ok(Admin),
+            false => Err(forbidden("this needs an admin key")),
+        }
+    }
+}
+
+fn forbidden(detail: &str) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        .remedy("use a key with the tenant and scope that this needs")
+}
+
+fn key(parts: &Parts, state: &ApiState) -> Result<Arc<ApiKey>, Problem> {
+    let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (scheme, token) = header.split_once(' ').unwrap_or_default();
+    let found = scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| state.store.catalog().key(&credential_hash(token.trim())))
+        .flatten();
+    found.ok_or_else(|| {
+        let detail = if header.is_empty() { "the request has no key" } else { "the key is unknown or revoked" };
+        Problem::new(StatusCode::UNAUTHORIZED, "no-key", detail).remedy("send `Authorization: Bearer hlk_…`")
+    })
+}
+
+/// A JSON body.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        let Body(body) = Body::from_request(request, state).await?;
+        serde_json::from_slice(&body).map(Json).map_err(|error| {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", format!("the body does not fit: {error}"))
+                .remedy("GET /openapi.json shows the shape")
+        })
+    }
+}
+
+/// A body that takes longer than this to arrive is given up, so that slow senders cannot hold memory for ever.
+pub(super) const BODY_DEADLINE: Duration = Duration::from_secs(60);
+
+pub(super) fn too_slow() -> Problem {
+    let detail = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", detail)
+        .remedy("send it again, in smaller parts if need be")
+}
+
+/// A body as it came, up to the route's cap.
+pub(super) struct Body(pub(super) Bytes);
+
+impl FromRequest<Arc<ApiState>> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        let read =
+            tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, state)).await.map_err(|_| too_slow())?;
+        read.map(Body).map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "the body is larger than this route accepts")
+                    .remedy("send less at once, or let the operator raise the cap (event_bytes_max, batch_bytes_max, component_bytes_max)")
+            }
+            _ => Problem::new(StatusCode::BAD_REQUEST, "body-cut-off", "the body broke off before its end").remedy("send it again"),
+        })
+    }
+}
+
+/// The last parameter of the path: what the route is about. What does not parse names nothing that exists.
+pub(super) struct Item<T>(pub(super) T);
+
+impl<T: FromStr + Send> FromRequestParts<Arc<ApiState>> for Item<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found("item"))?;
+        let item = params.iter().last().and_then(|(_, value)| value.parse().ok());
+        item.map(Item).ok_or_else(|| Problem::not_found("item"))
+    }
+}
+
+/// Parameters of the query.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<ApiState>> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        query.map(|Query(params)| Params(params)).map_err(|rejection| {
+            Problem::new(StatusCode::BAD_REQUEST, "invalid-query", rejection.body_text())
+                .remedy("GET /openapi.json shows the parameters")
+        })
+    }
+}

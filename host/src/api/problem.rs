@@ -1,0 +1,168 @@
+//! Problem documents (RFC 9457): every error that a client sees.
+//!
+//! Each says what is wrong (`detail`), where (`offset` or `errors`), and what to do (`remedy`). Never shows a secret, a
+//! payload, a file path or a database's words.
+
+use crate::event::EnvelopeError;
+use crate::intake::IntakeError;
+use crate::plugin::{CompileError, PluginError};
+use crate::store::StoreError;
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// One fault of a field.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct FieldFault {
+    /// Where: a JSON Pointer (RFC 6901).
+    pub pointer: String,
+    /// What is wrong there.
+    pub detail: String,
+}
+
+/// A problem document.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// `urn:hookloom:problem:` and a stable word.
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    /// The kind of problem in a few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong here.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// Where in the body, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<usize>,
+    /// Which fields.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldFault>,
+    /// Under which id a rejected request was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected_request: Option<uuid::Uuid>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Problem {
+            kind: format!("urn:hookloom:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Problem").to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            remedy: None,
+            offset: None,
+            errors: Vec::new(),
+            rejected_request: None,
+        }
+    }
+
+    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    pub(super) fn not_found(what: &str) -> Self {
+        Problem::new(StatusCode::NOT_FOUND, "not-found", format!("there is no such {what} in this tenant"))
+    }
+
+    pub(super) fn too_many(what: &str, most: usize) -> Self {
+        Problem::new(StatusCode::CONFLICT, "too-many", format!("a tenant has at most {most} {what}"))
+            .remedy("delete or revoke those that are not needed")
+    }
+
+    pub(super) fn fields(errors: Vec<FieldFault>) -> Self {
+        let detail =
+            errors.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect::<Vec<_>>().join("; ");
+        Problem { errors, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields", detail) }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<EnvelopeError> for Problem {
+    fn from(error: EnvelopeError) -> Self {
+        let problem = Problem::new(StatusCode::BAD_REQUEST, "not-an-event", error.to_string());
+        let remedy =
+            "send {\"eventName\": \"Contact is Created\", \"eventData\": {…}}: exactly these two keys, as UTF-8 JSON";
+        Problem { offset: Some(error.offset()), ..problem.remedy(remedy) }
+    }
+}
+
+impl From<IntakeError> for Problem {
+    fn from(error: IntakeError) -> Self {
+        let detail = error.to_string();
+        match error {
+            IntakeError::Envelope(error) => error.into(),
+            IntakeError::Store(error) => error.into(),
+            IntakeError::UnknownName { .. } => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown-event-name", detail)
+                    .remedy("correct the name, or let an admin add it to the tenant's extra_event_names")
+            }
+            IntakeError::TooMany { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", detail)
+                .remedy("send several smaller batches"),
+            IntakeError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "event-too-large", detail)
+                .remedy("send less, or let the operator raise event_bytes_max"),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(what) => Problem::not_found(what),
+            StoreError::Edited => Problem::new(StatusCode::CONFLICT, "edited", error.to_string())
+                .remedy("read it again, and send your edit of what is there now"),
+            StoreError::Conflict(what) => Problem::new(StatusCode::CONFLICT, "conflict", what),
+            other => {
+                tracing::error!(error = %crate::describe(&other), "the store failed a request");
+                Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "store-unavailable",
+                    "nothing was changed: the store cannot write or read now",
+                )
+                .remedy("try again; the operator finds the cause in the log (a full disk, as a rule)")
+            }
+        }
+    }
+}
+
+impl From<PluginError> for Problem {
+    fn from(error: PluginError) -> Self {
+        match error {
+            PluginError::Store(error) => error.into(),
+            PluginError::Compile(CompileError::Refused(refusal)) => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, &format!("plugin-{}", refusal.code), refusal.what)
+                    .remedy(refusal.remedy)
+            }
+            other => {
+                tracing::error!(error = %crate::describe(&other), "a plugin could not be compiled");
+                Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "compiler-unavailable",
+                    "nothing was changed: the compiler could not be run",
+                )
+                .remedy("try again; the operator finds the cause in the log")
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Routes of tenants.
+
+use super::ApiState;
+use super::extract::{Access, Admin, Json as Input, ToManage, ToRead};
+use super::problem::{FieldFault, Problem};
+use crate::event::Module;
+use crate::store::Ledger;
+use crate::subscription::{Tenant, TenantId};
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// A tenant.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TenantBody {
+    /// Its id, which paths carry.
+    id: String,
+    /// Event names it accepts beside the vendor's four, and the module each stands for.
+    extra_event_names: BTreeMap<String, Module>,
+    /// When it was made, in milliseconds since the epoch.
+    created_at_ms: i64,
+}
+
+impl From<&Tenant> for TenantBody {
+    fn from(tenant: &Tenant) -> Self {
+        TenantBody {
+            id: tenant.id.to_string(),
+            extra_event_names: tenant.extra_event_names.clone(),
+            created_at_ms: tenant.created_at_ms,
+        }
+    }
+}
+
+/// A tenant to be made.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewTenant {
+    /// 1 to 64 of `a-z`, `0-9` and `-`.
+    id: String,
+    /// Event names it accepts beside the vendor's four.
+    #[serde(default)]
+    extra_event_names: BTreeMap<String, Module>,
+}
+
+/// What of a tenant can change.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantChange {
+    /// Event names it accepts beside the vendor's four.
+    extra_event_names: BTreeMap<String, Module>,
+}
+
+/// Every tenant.
+#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", responses((status = 200, body = [TenantBody])))]
+pub(super) async fn list(_: Admin, State(state): State<Arc<ApiState>>) -> Json<Vec<TenantBody>> {
+    Json(state.store.catalog().tenants().iter().map(|tenant| TenantBody::from(&**tenant)).collect())
+}
+
+/// Make a tenant.
+#[utoipa::path(post, path = "/v1/tenants", tag = "tenants", request_body = NewTenant, responses((status = 201, body = TenantBody), (status = 409, body = Problem)))]
+pub(super) async fn create(
+    _: Admin,
+    State(state): State<Arc<ApiState>>,
+    Input(new): Input<NewTenant>,
+) -> Result<(StatusCode, Json<TenantBody>), Problem> {
+    let id = TenantId::parse(&new.id)
+        .map_err(|detail| Problem::fields(vec![FieldFault { pointer: "/id".into(), detail }]))?;
+    let tenant = state.store.create_tenant(id, checked_names(new.extra_event_names)?).await?;
+    Ok((StatusCode::CREATED, Json((&tenant).into())))
+}
+
+/// One tenant.
+#[utoipa::path(get, path = "/v1/tenants/{t}", tag = "tenants", params(("t" = String, Path)), responses((status = 200, body = TenantBody)))]
+pub(super) async fn get(
+    access: Access<ToRead>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<TenantBody>, Problem> {
+    let tenant = state.store.catalog().tenant(&access.tenant).ok_or_else(|| Problem::not_found("tenant"))?;
+    Ok(Json((&*tenant).into()))
+}
+
+/// Change which event names a tenant accepts.
+#[utoipa::path(patch, path = "/v1/tenants/{t}", tag = "tenants", params(("t" = String, Path)), request_body = TenantChange, responses((status = 200, body = TenantBody)))]
+pub(super) async fn update(
+    access: Access<ToManage>,
+    _: Admin,
+    State(state): State<Arc<ApiState>>,
+    Input(change): Input<TenantChange>,
+) -> Result<Json<TenantBody>, Problem> {
+    let names = checked_names(change.extra_event_names)?;
+    let tenant = state.store.update_tenant(access.tenant, names).await?;
+    Ok(Json((&*tenant).into()))
+}
+
+fn checked_names(names: BTreeMap<String, Module>) -> Result<BTreeMap<String, Module>, Problem> {
+    let fits = |name: &String| (1..=200).contains(&name.len()) && !name.chars().any(char::is_control);
+    match names.len() <= 100 && names.keys().all(fits) {
+        true => Ok(names),
+        false => Err(Problem::fields(vec![FieldFault {
+            pointer: "/extra_event_names".into(),
+            detail: "at most 100 names of 1 to 200 bytes, without control characters".into(),
+        }])),
+    }
+}
+
+/// How many deliveries were promised, and where they are.
+#[utoipa::path(get, path = "/v1/tenants/{t}/ledger", tag = "tenants", params(("t" = String, Path)), responses((status = 200, body = Ledger)))]
+pub(super) async fn ledger(
+    access: Access<ToRead>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<Ledger>, Problem> {
+    Ok(Json(state.store.ledger(access.tenant).await?))
+}

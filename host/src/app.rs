@@ -1,0 +1,114 @@
+//! The whole host: the only place that knows everybody. Starts in the order open, load, bind, serve; stops in reverse.
+
+use crate::api::{self, ApiState};
+use crate::config::Config;
+use crate::deliver::Dispatcher;
+use crate::deliver::client::{Client, ClientError};
+use crate::plugin::watch::FolderWatch;
+use crate::plugin::{PluginConfig, PluginError, Plugins};
+use crate::store::{Store, StoreError};
+use crate::subscription::{DEFAULT_TENANT, TenantId};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Why the host does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The store.
+    #[error("the store does not open")]
+    Store(#[from] StoreError),
+    /// The plugin runtime.
+    #[error("the plugin runtime does not start")]
+    Plugins(#[from] PluginError),
+    /// The HTTP client.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The listening socket.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// This program's own path, which the compile child needs.
+    #[error("the path of this program is unknown")]
+    Program(#[source] std::io::Error),
+}
+
+/// A running host.
+pub struct App {
+    /// The address it listens on.
+    pub address: SocketAddr,
+    /// The admin key, if it was made at this start: shown once.
+    pub new_admin_key: Option<String>,
+    watch: FolderWatch,
+    dispatcher: Dispatcher,
+    server: JoinHandle<()>,
+    stop_server: oneshot::Sender<()>,
+    grace: Duration,
+}
+
+impl App {
+    /// Starts a host. When it returns, requests are answered and deliveries go on where they were.
+    pub async fn start(config: Config, admin_key: Option<String>) -> Result<App, AppError> {
+        let (store, news) = Store::open(&config.data_dir)?;
+        let new_admin_key = first_things(&store, admin_key).await?;
+        let plugins = Arc::new(Plugins::start(plugin_config(&config)?, store.clone()).await?);
+        let folder = config.data_dir.join("plugins");
+        let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max).map_err(PluginError::Io)?;
+        let client = Client::new(config.address_policy())?;
+
+        let listen = |source| AppError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+
+        let dispatcher = Dispatcher::start(store.clone(), plugins.clone(), client, news);
+        let grace = Duration::from_secs(config.stop_grace_s);
+        let behind_proxy = config.behind_proxy.clone();
+        let router = api::router(Arc::new(ApiState { store, plugins, config, proven: tokio::sync::Mutex::default() }));
+        let (stop_server, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(api::listen::listen(listener, router, behind_proxy, stopped));
+        Ok(App { address, new_admin_key, watch, dispatcher, server, stop_server, grace })
+    }
+
+    /// Stops: accepts nothing more, answers what was asked, finishes the attempts under way within the grace period.
+    pub async fn stop(self) {
+        let _ = self.stop_server.send(());
+        let _ = self.server.await;
+        drop(self.watch);
+        self.dispatcher.stop(self.grace).await;
+    }
+}
+
+fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
+    let cores = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    Ok(PluginConfig {
+        threads: if config.plugin_threads == 0 { cores() } else { config.plugin_threads },
+        memory_bytes_max: config.limits_max().memory_bytes,
+        compiler: std::env::current_exe().map_err(AppError::Program)?,
+        cache_folder: config.data_dir.join("compiled"),
+    })
+}
+
+/// The tenant and the admin key that exist from the first start.
+async fn first_things(store: &Store, admin_key: Option<String>) -> Result<Option<String>, StoreError> {
+    let default = TenantId(DEFAULT_TENANT.into());
+    if store.catalog().tenant(&default).is_none() {
+        store.create_tenant(default, BTreeMap::new()).await?;
+    }
+    if let Some(key) = admin_key {
+        store.give_admin_key(&key).await?;
+        return Ok(None);
+    }
+    if !store.catalog().keys(None).is_empty() {
+        return Ok(None);
+    }
+    let (_, text) = store.create_key(None, Vec::new(), "made at the first start".into()).await?;
+    Ok(Some(text))
+}

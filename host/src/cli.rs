@@ -1,0 +1,130 @@
+//! The command line. Exit codes: 0 all is well, 1 something failed (said on stderr), 2 the command was not understood.
+//!
+//! Results go to stdout, everything else to stderr; colour only on a terminal. Each subcommand has a file of its own.
+
+mod client;
+mod demo;
+mod plugin;
+mod receive;
+mod send;
+mod serve;
+
+use crate::config::{Settled, settle};
+use clap::{Args, Parser, Subcommand};
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A failure of a command, to be printed with its causes.
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// A webhook dispatcher for Agile CRM that runs a sandboxed WebAssembly plugin on every delivery.
+#[derive(Parser)]
+#[command(name = "hookloom", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the host until it is told to stop (Ctrl-C, SIGTERM).
+    Serve(Settings),
+    /// See it work: start a host, send the vendor's four example events through four plugins, verify what arrives.
+    Demo(demo::DemoArgs),
+    /// Send events to a running host, from files or as NDJSON on stdin.
+    Send(send::SendArgs),
+    /// Receive webhooks, verify their signatures, and print them: for trying things out.
+    Receive(receive::ReceiveArgs),
+    /// For plugin authors.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+    /// Print the settings in force and where each comes from.
+    Config {
+        #[command(flatten)]
+        settings: Settings,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compile a component from stdin: the host calls this itself, in a process with limits.
+    #[command(name = crate::plugin::CHILD_COMMAND, hide = true)]
+    CompilePlugin,
+}
+
+/// Where settings come from.
+#[derive(Args)]
+struct Settings {
+    /// The settings file. Without it: hookloom.toml, if it is there.
+    #[arg(long, value_name = "FILE", env = "HOOKLOOM_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where the database, the keys and compiled plugins are.
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<String>,
+    /// The address to listen on.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Let Notify URLs name this machine (127.0.0.1, localhost): for demos and tests.
+    #[arg(long)]
+    allow_loopback: bool,
+    /// Another setting, as in the file: --set stop_grace_s=5.
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+}
+
+impl Settings {
+    fn settle(&self) -> Result<Settled, Failure> {
+        let mut flags = toml::Table::new();
+        for pair in &self.set {
+            let (name, value) = pair.split_once('=').ok_or_else(|| format!("--set {pair}: write NAME=VALUE"))?;
+            let value = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("v"));
+            flags.insert(name.trim().to_owned(), value.unwrap_or_else(|| pair[name.len() + 1..].into()));
+        }
+        for (name, value) in [("data_dir", &self.data_dir), ("listen", &self.listen)] {
+            flags.extend(value.clone().map(|value| (name.to_owned(), value.into())));
+        }
+        flags.extend(self.allow_loopback.then(|| ("allow_loopback".to_owned(), true.into())));
+        let environment: Vec<_> = std::env::vars().collect();
+        Ok(settle(self.config.as_deref(), &environment, flags)?)
+    }
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::CompilePlugin => return ExitCode::from(u8::try_from(crate::plugin::compile_child()).unwrap_or(2)),
+        Command::Serve(settings) => block_on(serve::serve(settings)),
+        Command::Demo(args) => block_on(demo::demo(args)),
+        Command::Send(args) => block_on(send::send(args)),
+        Command::Receive(args) => block_on(receive::receive(args)),
+        Command::Plugin(command) => plugin::run(command),
+        Command::Config { settings, json } => print_config(&settings, json),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let red = anstyle::AnsiColor::Red.on_default().bold();
+            anstream::eprintln!("{red}error{red:#}: {}", crate::describe(failure.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+fn print_config(settings: &Settings, json: bool) -> Result<(), Failure> {
+    let settled = settings.settle()?;
+    if json {
+        let entry = |(name, value, source): &(String, String, String)| serde_json::json!({"name": name, "value": value, "source": source});
+        let entries: Vec<_> = settled.origins.iter().map(entry).collect();
+        anstream::println!("{}", serde_json::to_string_pretty(&entries)?);
+        return Ok(());
+    }
+    for (name, value, source) in &settled.origins {
+        anstream::println!("{name:<22} {value:<24} {source}");
+    }
+    Ok(())
+}

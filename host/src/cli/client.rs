@@ -1,0 +1,65 @@
+//! A client of a running host's REST surface, for commands that speak to one.
+
+use super::Failure;
+use crate::address::AddressPolicy;
+use crate::deliver::client::{Client, Request};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use serde_json::Value;
+use std::time::Duration;
+use url::Url;
+
+/// A host and the key to speak to it with.
+pub(super) struct HostClient {
+    client: Client,
+    base: Url,
+    key: String,
+}
+
+/// Compiling a large plugin takes its time.
+const TIMEOUT: Duration = Duration::from_secs(150);
+const RESPONSE_BYTES_MAX: usize = 64 << 20;
+
+impl HostClient {
+    /// A client. The address guard is for tenants' URLs; here it is the operator who names the host.
+    pub(super) fn new(base: &str, key: &str) -> Result<Self, Failure> {
+        let everywhere = ["0.0.0.0/0", "::/0"].map(|range| range.parse().expect("a range"));
+        let policy = AddressPolicy { allow: everywhere.to_vec(), allow_loopback: true, ..AddressPolicy::default() };
+        let base = Url::parse(base).map_err(|error| format!("{base:?} is no URL of a host: {error}"))?;
+        Ok(HostClient { client: Client::new(policy)?, base, key: key.to_owned() })
+    }
+
+    /// Asks, and returns the answer's JSON. A problem document becomes an error with its words.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Value, Failure> {
+        let mut headers = HeaderMap::new();
+        if !self.key.is_empty() {
+            let bearer = HeaderValue::try_from(format!("Bearer {}", self.key))
+                .map_err(|_| "the key holds a byte that no key has")?;
+            headers.insert(header::AUTHORIZATION, bearer);
+        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        let url = self.base.join(path)?;
+        let request = Request { method, url, headers, body, timeout: TIMEOUT, response_bytes_max: RESPONSE_BYTES_MAX };
+        let answer = self.client.send(request).await.map_err(|error| format!("{}: {}", self.base, error.detail))?;
+        let value: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        match answer.status {
+            200..=299 => Ok(value),
+            status => Err(told(status, &value).into()),
+        }
+    }
+}
+
+fn told(status: u16, problem: &Value) -> String {
+    let text = |name: &str| problem.get(name).and_then(Value::as_str);
+    match (text("detail"), text("remedy")) {
+        (Some(detail), Some(remedy)) => format!("{detail} ({remedy})"),
+        (Some(detail), None) => detail.to_owned(),
+        _ => format!("the host answered {status}"),
+    }
+}

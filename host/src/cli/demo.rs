@@ -1,0 +1,223 @@
+//! `hookloom demo`: the whole way of four events, shown and checked.
+//!
+//! Starts a real host on a store in a temporary folder and a real receiver in a process of its own, which verifies
+//! signatures with the published library. Sends the vendor guide's four payloads to `/in/{token}`, as Agile CRM would.
+//! Ends by itself; fails if anything was not as it should be. The demo lets Notify URLs name this machine, and says so.
+
+mod components;
+mod receiver;
+mod show;
+
+use super::Failure;
+use super::client::HostClient;
+use crate::app::App;
+use crate::config::Config;
+use crate::signature::SigningSecret;
+use bytes::Bytes;
+use clap::Args;
+use components::Components;
+use http::Method;
+use receiver::Receiver;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How to show it.
+#[derive(Args)]
+pub(super) struct DemoArgs {
+    /// Where the built example plugins are. Without it they are built, if need be, from the source tree around here.
+    #[arg(long, value_name = "FOLDER")]
+    plugins: Option<PathBuf>,
+}
+
+/// The vendor guide's payloads, with the names of their files.
+const PAYLOADS: [(&str, &str); 4] = [
+    ("contact_created.json", include_str!("../../../tests/fixtures/guide/contact_created.json")),
+    ("contact_updated.json", include_str!("../../../tests/fixtures/guide/contact_updated.json")),
+    ("opportunity_created.json", include_str!("../../../tests/fixtures/guide/opportunity_created.json")),
+    ("opportunity_updated.json", include_str!("../../../tests/fixtures/guide/opportunity_updated.json")),
+];
+
+/// One subscription for each example plugin: its name, the modules, its config, and what it shall say of the four.
+struct Example {
+    plugin: &'static str,
+    modules: &'static [&'static str],
+    config: &'static [(&'static str, &'static str)],
+    verdicts: [&'static str; 4],
+}
+
+const EXAMPLES: [Example; 4] = [
+    Example { plugin: "flatten", modules: &["Contact"], config: &[], verdicts: ["replace", "replace", "", ""] },
+    Example { plugin: "redact", modules: &["Contact"], config: &[], verdicts: ["replace", "replace", "", ""] },
+    Example {
+        plugin: "deal-filter",
+        modules: &["Deal"],
+        config: &[("min_probability", "97")],
+        verdicts: ["", "", "drop", "pass"],
+    },
+    Example {
+        plugin: "slack",
+        modules: &["Deal"],
+        config: &[("milestones", "Won,Proposal")],
+        verdicts: ["", "", "replace", "replace"],
+    },
+];
+
+/// No step of the demo takes longer than this, unless something is wrong.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
+    let components = Components::ready(args.plugins).await?;
+    let folder = tempfile::tempdir()?;
+    let config = Config {
+        data_dir: folder.path().to_owned(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        allow_loopback: true,
+        ..Config::default()
+    };
+    let app = App::start(config, None).await?;
+    show::started(&app.address);
+    let outcome = run(&app, &components).await;
+    app.stop().await;
+    let faults = outcome?;
+    show::ended(&faults);
+    if faults.is_empty() { Ok(()) } else { Err(format!("{} things were not as they should be", faults.len()).into()) }
+}
+
+/// The demo between start and stop. Returns what was not as it should be.
+async fn run(app: &App, components: &Components) -> Result<Vec<String>, Failure> {
+    let secret = SigningSecret::generate().reveal();
+    let mut receiver = Receiver::start(&secret).await?;
+    let key = app.new_admin_key.clone().unwrap_or_default();
+    let host = Demo { host: HostClient::new(&format!("http://{}", app.address), &key)? };
+    host.set_up(components, &receiver, &secret).await?;
+    let token = host.post("/v1/tenants/default/intake-tokens", &json!({"label": "Agile CRM"})).await?;
+    let intake = token["path"].as_str().unwrap_or_default().to_owned();
+
+    let started = Instant::now();
+    let (mut faults, mut deliveries) = (Vec::new(), Vec::new());
+    for (index, (file, payload)) in PAYLOADS.iter().enumerate() {
+        show::event(index + 1, file, payload);
+        let echo =
+            host.host.ask(Method::POST, &intake, "application/json", Bytes::from_static(payload.as_bytes())).await?;
+        if echo != serde_json::from_str::<Value>(payload)? {
+            faults.push(format!("{file}: /in did not answer with the event"));
+        }
+        for (example, delivery) in host.settled(index).await? {
+            let received = receiver.of(delivery["id"].as_str().unwrap_or_default(), &delivery).await?;
+            faults.extend(check(example, index, payload, &delivery, received.as_ref()));
+            show::delivery(example.plugin, payload, &delivery, received.as_ref());
+            deliveries.push((example.plugin, delivery, received));
+        }
+    }
+    let ledger = host.get("/v1/tenants/default/ledger").await?;
+    let count = |name: &str| ledger[name].as_u64().unwrap_or(u64::MAX);
+    let ended: u64 = ["delivered", "dropped", "dead", "cancelled", "pending"].iter().map(|name| count(name)).sum();
+    if count("fan_out") != ended {
+        faults.push(format!("the ledger does not balance: {ledger}"));
+    }
+    show::summary(&deliveries, &ledger, started.elapsed());
+    Ok(faults)
+}
+
+/// What the receiver and the host's records must say of one delivery.
+fn check(example: &Example, index: usize, payload: &str, delivery: &Value, received: Option<&Value>) -> Vec<String> {
+    let attempt = &delivery["attempts"][0];
+    let wanted = example.verdicts[index];
+    let body = received.and_then(|received| received["body"].as_str());
+    let sent = wanted == "pass" || wanted == "replace";
+    let rules = [
+        (attempt["verdict"] == wanted, format!("the verdict is {} instead of {wanted}", attempt["verdict"])),
+        (
+            delivery["state"] == if sent { "delivered" } else { "dropped" },
+            format!("its state is {}", delivery["state"]),
+        ),
+        (received.is_some() == sent, "the receiver got something else than the host says".to_owned()),
+        (received.is_none_or(|received| received["verified"] == true), "the signature was refused".to_owned()),
+        (wanted != "pass" || body == Some(payload), "bytes were touched although the verdict is pass".to_owned()),
+        (
+            body.is_none_or(|body| attempt["body_sha256"] == sha256(body)),
+            "the recorded sha256 is not the body's".to_owned(),
+        ),
+    ];
+    let broken = rules.into_iter().filter(|(holds, _)| !holds);
+    broken.map(|(_, what)| format!("{} of event {}: {what}", example.plugin, index + 1)).collect()
+}
+
+fn sha256(text: &str) -> String {
+    use sha2::Digest as _;
+    hex::encode(sha2::Sha256::digest(text.as_bytes()))
+}
+
+struct Demo {
+    host: HostClient,
+}
+
+impl Demo {
+    async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.host.ask(Method::GET, path, "application/json", Bytes::new()).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.host.ask(Method::POST, path, "application/json", Bytes::from(serde_json::to_vec(body)?)).await
+    }
+
+    /// Uploads the plugins and makes a subscription for each.
+    async fn set_up(&self, components: &Components, receiver: &Receiver, secret: &str) -> Result<(), Failure> {
+        for example in &EXAMPLES {
+            let component = Bytes::from(components.read(example.plugin)?);
+            let path = format!("/v1/tenants/default/plugins/{}", example.plugin);
+            let version = self.host.ask(Method::PUT, &path, "application/wasm", component).await?;
+            show::plugin(example.plugin, &version);
+            let config: serde_json::Map<String, Value> =
+                example.config.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+            let subscription = json!({
+                "notify_url": format!("{}{}", receiver.url, example.plugin),
+                "modules": example.modules,
+                "plugin": example.plugin,
+                "config": config,
+                "description": example.plugin,
+                "signing_secret": secret,
+            });
+            self.post("/v1/tenants/default/subscriptions", &subscription).await?;
+        }
+        Ok(())
+    }
+
+    /// The deliveries of the newest event with their attempts, once none is pending, in the order of the examples.
+    async fn settled(&self, index: usize) -> Result<Vec<(&'static Example, Value)>, Failure> {
+        let subscriptions = self.get("/v1/tenants/default/subscriptions").await?;
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let wanted = EXAMPLES.iter().filter(|example| !example.verdicts[index].is_empty()).count();
+            let page = self.get(&format!("/v1/tenants/default/deliveries?limit={wanted}")).await?;
+            let deliveries = page["deliveries"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if deliveries.iter().all(|delivery| delivery["state"] != "pending") {
+                return self.details(deliveries, &subscriptions).await;
+            }
+            if Instant::now() > give_up {
+                return Err(
+                    format!("the deliveries of event {} did not end within {PATIENCE:?}: {page}", index + 1).into()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn details(
+        &self,
+        deliveries: &[Value],
+        subscriptions: &Value,
+    ) -> Result<Vec<(&'static Example, Value)>, Failure> {
+        let mut found = Vec::new();
+        for example in &EXAMPLES {
+            let own = subscriptions.as_array().into_iter().flatten().find(|one| one["description"] == example.plugin);
+            let id = own.map(|one| one["id"].clone()).unwrap_or_default();
+            for delivery in deliveries.iter().filter(|delivery| delivery["subscription"] == id) {
+                let path = format!("/v1/tenants/default/deliveries/{}", delivery["id"].as_str().unwrap_or_default());
+                found.push((example, self.get(&path).await?));
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,51 @@
+//! The demo's receiver: `hookloom receive --json` in a process of its own, and what it printed.
+
+use super::super::Failure;
+use super::PATIENCE;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+/// A running receiver.
+pub(super) struct Receiver {
+    /// Its address, with a slash at the end.
+    pub(super) url: String,
+    lines: Lines<BufReader<ChildStdout>>,
+    received: HashMap<String, Value>,
+    // Killed when it is dropped.
+    _process: Child,
+}
+
+impl Receiver {
+    pub(super) async fn start(secret: &str) -> Result<Self, Failure> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .args(["receive", "--json"])
+            // Not as an argument: others can read those.
+            .env("HOOKLOOM_SIGNING_SECRET", secret)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = process.stdout.take().ok_or("the receiver has no stdout")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let first = tokio::time::timeout(PATIENCE, lines.next_line()).await??.unwrap_or_default();
+        let first: Value = serde_json::from_str(&first)?;
+        let url = first["listening"].as_str().ok_or("the receiver does not say where it listens")?.to_owned();
+        Ok(Receiver { url, lines, received: HashMap::new(), _process: process })
+    }
+
+    /// What was received of a delivery. None if nothing was sent.
+    pub(super) async fn of(&mut self, id: &str, delivery: &Value) -> Result<Option<Value>, Failure> {
+        if delivery["attempts"][0]["status"].is_null() {
+            return Ok(self.received.remove(id));
+        }
+        while !self.received.contains_key(id) {
+            let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await??.ok_or("the receiver ended")?;
+            let received: Value = serde_json::from_str(&line)?;
+            self.received.insert(received["headers"]["webhook-id"].as_str().unwrap_or_default().to_owned(), received);
+        }
+        Ok(self.received.remove(id))
+    }
+}

@@ -1,0 +1,53 @@
+//! `hookloom serve`: the host, until a signal ends it.
+
+use super::{Failure, Settings};
+use crate::app::App;
+use crate::config::Config;
+use std::io::IsTerminal as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Keys are kept as a plain hash, which is as good as a slow one only for keys that cannot be guessed.
+const ADMIN_KEY_BYTES_MIN: usize = 24;
+
+pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
+    let config = settings.settle()?.config;
+    start_log(&config)?;
+    // Before anything else, so that an early signal is not lost.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    if config.allow_loopback {
+        tracing::warn!("the address guard lets Notify URLs name this machine (allow_loopback)");
+    }
+    // Sockets on both sides and the database's files: as many as the system lets a process have.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+    let admin_key = std::env::var("HOOKLOOM_ADMIN_KEY").ok().filter(|key| !key.is_empty());
+    if admin_key.as_ref().is_some_and(|key| key.len() < ADMIN_KEY_BYTES_MIN) {
+        return Err(format!("HOOKLOOM_ADMIN_KEY has fewer than {ADMIN_KEY_BYTES_MIN} characters; take a random one, such as `openssl rand -hex 32` prints").into());
+    }
+    let data_dir = config.data_dir.display().to_string();
+    let app = App::start(config, admin_key).await?;
+    if let Some(key) = &app.new_admin_key {
+        anstream::println!("admin key (shown this once): {key}");
+    }
+    anstream::println!("listening on http://{} with data in {data_dir}", app.address);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping: attempts under way are finished first");
+    app.stop().await;
+    Ok(())
+}
+
+/// Logs to stderr.
+fn start_log(config: &Config) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| format!("the setting log does not fit: {error}"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_json {
+        true => log.json().init(),
+        false => log.with_ansi(std::io::stderr().is_terminal()).init(),
+    }
+    Ok(())
+}

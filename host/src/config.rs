@@ -1,0 +1,307 @@
+//! The settings: from `hookloom.toml`, the environment and flags to one checked [`Config`].
+//!
+//! Later sources win: defaults, then the file, then `HOOKLOOM_…`, then flags. Every layer is a flat table of the same
+//! names, so that `hookloom config` can say where each value comes from. An unknown name is an error. Reads the file
+//! and the environment; nobody below does.
+
+use crate::address::AddressPolicy;
+use crate::limits::Limits;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Every setting, with its default. The names are those of the file; in the environment they are upper-case with
+/// `HOOKLOOM_` before them; as flags they have `-` for `_`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the database, the keys and compiled plugins are.
+    pub data_dir: PathBuf,
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// The ranges of the reverse proxies in front of this host. Needed to listen anywhere but on loopback.
+    pub behind_proxy: Vec<IpNet>,
+    /// Whether Notify URLs may name this machine's loopback addresses: for demos and tests.
+    pub allow_loopback: bool,
+    /// Ranges that may be dialled although the address guard refuses them.
+    pub egress_allow: Vec<IpNet>,
+    /// Ranges that may never be dialled.
+    pub egress_deny: Vec<IpNet>,
+    /// The largest event, in bytes.
+    pub event_bytes_max: u64,
+    /// The largest batch of events, in bytes.
+    pub batch_bytes_max: u64,
+    /// The largest component, in bytes.
+    pub component_bytes_max: u64,
+    /// How many plugin calls run at once. 0: as many as there are cores.
+    pub plugin_threads: usize,
+    /// How long a stop waits for the attempts under way, in seconds.
+    pub stop_grace_s: u64,
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter of tracing's.
+    pub log: String,
+    /// Whether log lines are JSON.
+    pub log_json: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            data_dir: PathBuf::from("hookloom-data"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8420)),
+            behind_proxy: Vec::new(),
+            allow_loopback: false,
+            egress_allow: Vec::new(),
+            egress_deny: Vec::new(),
+            event_bytes_max: 256 << 10,
+            batch_bytes_max: 16 << 20,
+            component_bytes_max: 20 << 20,
+            plugin_threads: 0,
+            stop_grace_s: 20,
+            log: "info".to_owned(),
+            log_json: false,
+        }
+    }
+}
+
+/// What is wrong with the settings: every fault at once, one a line.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the settings file {path} cannot be read")]
+    Unreadable {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("the settings file {path} is no TOML")]
+    NotToml {
+        /// Which.
+        path: String,
+        /// Where.
+        source: Box<toml::de::Error>,
+    },
+    /// Values that do not fit.
+    #[error("the settings do not fit: {}", .0.join("; "))]
+    Faults(Vec<String>),
+}
+
+/// Where a value came from.
+pub type Source = String;
+
+/// The settings in force and where each came from.
+#[derive(Debug)]
+pub struct Settled {
+    /// They.
+    pub config: Config,
+    /// Name, value as TOML, source; in the order of the fields.
+    pub origins: Vec<(String, String, Source)>,
+}
+
+/// The file that is read when none is named, if it is there.
+const DEFAULT_FILE: &str = "hookloom.toml";
+const PREFIX: &str = "HOOKLOOM_";
+
+/// Variables with our prefix that are no settings of the host: secrets, and what commands other than `serve` read.
+const OTHER_VARIABLES: [&str; 5] =
+    ["HOOKLOOM_ADMIN_KEY", "HOOKLOOM_CONFIG", "HOOKLOOM_KEY", "HOOKLOOM_URL", "HOOKLOOM_SIGNING_SECRET"];
+
+/// Reads all sources. `flags` has the names of the fields.
+pub fn settle(file: Option<&Path>, environment: &[(String, String)], flags: Table) -> Result<Settled, ConfigError> {
+    let defaults = Table::try_from(Config::default()).expect("the defaults are plain values");
+    let mut faults = Vec::new();
+    let mut layers = vec![("default".to_owned(), defaults.clone())];
+    if let Some((path, table)) = read_file(file)? {
+        layers.push((path, table));
+    }
+    for (variable, text) in environment {
+        let Some(name) = variable.strip_prefix(PREFIX).filter(|_| !OTHER_VARIABLES.contains(&variable.as_str())) else {
+            continue;
+        };
+        let name = name.to_lowercase();
+        match defaults.get(&name) {
+            Some(kind) => layers.push((variable.clone(), Table::from_iter([(name, parse_like(kind, text))]))),
+            None => faults.push(format!("{variable} names no setting")),
+        }
+    }
+    layers.push(("flag".to_owned(), flags));
+    merge(&defaults, layers, faults)
+}
+
+fn read_file(named: Option<&Path>) -> Result<Option<(String, Table)>, ConfigError> {
+    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ConfigError::Unreadable { path: path.display().to_string(), source }),
+    };
+    let shown = path.display().to_string();
+    match text.parse::<Table>() {
+        Ok(table) => Ok(Some((shown, table))),
+        Err(source) => Err(ConfigError::NotToml { path: shown, source: Box::new(source) }),
+    }
+}
+
+/// A text of the environment as the kind of value that the setting has.
+fn parse_like(kind: &Value, text: &str) -> Value {
+    match kind {
+        Value::Boolean(_) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Boolean),
+        Value::Integer(_) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
+        Value::Array(_) => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+        }
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+fn merge(defaults: &Table, layers: Vec<(Source, Table)>, mut faults: Vec<String>) -> Result<Settled, ConfigError> {
+    let mut merged = Table::new();
+    let mut sources = std::collections::HashMap::new();
+    for (source, table) in layers {
+        for (name, value) in table {
+            if !defaults.contains_key(&name) {
+                faults.push(format!("{source}: {name:?} names no setting"));
+                continue;
+            }
+            // Each value is tried alone, so that every fault is told and told by its name.
+            let mut alone = defaults.clone();
+            alone.insert(name.clone(), value.clone());
+            if let Err(error) = alone.try_into::<Config>() {
+                faults.push(format!("{source}: {name}: {}", error.message()));
+            }
+            merged.insert(name.clone(), value);
+            sources.insert(name, source.clone());
+        }
+    }
+    if !faults.is_empty() {
+        return Err(ConfigError::Faults(faults));
+    }
+    let config: Config = merged
+        .clone()
+        .try_into()
+        .map_err(|error: toml::de::Error| ConfigError::Faults(vec![error.message().to_owned()]))?;
+    check(&config)?;
+    let origin = |(name, value): (&String, &Value)| (name.clone(), value.to_string(), sources[name].clone());
+    Ok(Settled { config, origins: merged.iter().map(origin).collect() })
+}
+
+/// The rules between settings.
+fn check(config: &Config) -> Result<(), ConfigError> {
+    let mut faults = Vec::new();
+    if !config.listen.ip().is_loopback() && config.behind_proxy.is_empty() {
+        faults.push(format!(
+            "listen is {}, which others can reach, and this host speaks plain HTTP: put a TLS proxy in front of it and name its ranges in behind_proxy, or listen on 127.0.0.1",
+            config.listen
+        ));
+    }
+    for range in config.egress_allow.iter().filter(|range| range.prefix_len() == 0) {
+        faults.push(format!(
+            "egress_allow holds {range}, which switches the address guard off; name the ranges you mean"
+        ));
+    }
+    let caps = [
+        ("event_bytes_max", config.event_bytes_max, 4 << 20),
+        ("batch_bytes_max", config.batch_bytes_max, 64 << 20),
+        ("component_bytes_max", config.component_bytes_max, 64 << 20),
+    ];
+    for (name, value, most) in caps.into_iter().filter(|(_, value, most)| value > most || *value == 0) {
+        faults.push(format!("{name} is {value}; it is between 1 and {most}"));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults(faults)) }
+}
+
+impl Config {
+    /// The address guard's settings.
+    pub fn address_policy(&self) -> AddressPolicy {
+        AddressPolicy {
+            allow: self.egress_allow.clone(),
+            deny: self.egress_deny.clone(),
+            allow_loopback: self.allow_loopback,
+        }
+    }
+
+    /// What a subscription may ask for at the most.
+    pub fn limits_max(&self) -> Limits {
+        Limits::HOST_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(file: &str, environment: &[(&str, &str)], flags: &str) -> Result<Settled, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("hookloom.toml");
+        std::fs::write(&path, file).expect("written");
+        let environment: Vec<_> =
+            environment.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        settle(Some(&path), &environment, flags.parse().expect("flags"))
+            .map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
+    }
+
+    #[test]
+    fn later_sources_win_and_say_who_they_are() {
+        let file = "log = \"warn\"\nevent_bytes_max = 1000\nstop_grace_s = 3";
+        let environment = [
+            ("HOOKLOOM_EVENT_BYTES_MAX", "2000"),
+            ("HOOKLOOM_EGRESS_ALLOW", "10.0.0.0/8, fd00::/8"),
+            ("HOOKLOOM_ADMIN_KEY", "k"),
+        ];
+        let settled = settled(file, &environment, "event_bytes_max = 3000").expect("fits");
+        assert_eq!(settled.config.event_bytes_max, 3000);
+        assert_eq!(settled.config.stop_grace_s, 3);
+        assert_eq!(settled.config.egress_allow.len(), 2);
+        let source = |wanted: &str| {
+            settled.origins.iter().find(|(name, _, _)| name == wanted).map(|(_, _, source)| source.as_str())
+        };
+        assert_eq!(source("event_bytes_max"), Some("flag"));
+        assert_eq!(source("egress_allow"), Some("HOOKLOOM_EGRESS_ALLOW"));
+        assert_eq!(source("listen"), Some("default"));
+    }
+
+    #[test]
+    fn every_fault_is_told_by_name() {
+        #[track_caller]
+        fn check(file: &str, environment: &[(&str, &str)], expected: &[&str]) {
+            let error = settled(file, environment, "").expect_err("a fault");
+            for part in expected {
+                assert!(error.contains(part), "{error}");
+            }
+        }
+        check(
+            "lisen = \"x\"\nlog = 3",
+            &[("HOOKLOOM_NONE", "1")],
+            &["\"lisen\" names no setting", "FILE: log: invalid type", "HOOKLOOM_NONE names no setting"],
+        );
+        check(
+            "",
+            &[("HOOKLOOM_STOP_GRACE_S", "soon")],
+            &["HOOKLOOM_STOP_GRACE_S: stop_grace_s: invalid type: string \"soon\""],
+        );
+        check("listen = \"0.0.0.0:80\"", &[], &["name its ranges in behind_proxy"]);
+        check("egress_allow = [\"0.0.0.0/0\"]", &[], &["switches the address guard off"]);
+        check("listen = ", &[], &["FILE is no TOML"]);
+    }
+
+    #[test]
+    fn the_example_file_holds_the_defaults() {
+        let example = include_str!("../hookloom.example.toml");
+        let uncommented: String = example
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let table: Table = uncommented.parse().expect("TOML");
+        assert_eq!(table.clone().try_into::<Config>().expect("settings"), Config::default());
+        assert_eq!(
+            table.len(),
+            Table::try_from(Config::default()).expect("plain").len(),
+            "a setting is missing in the example"
+        );
+    }
+}

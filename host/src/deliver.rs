@@ -1,0 +1,131 @@
+//! Delivery: from what is due to what is recorded.
+//!
+//! The dispatcher listens to the store's news and opens the door of the right [`lane`]; a lane decides when an attempt
+//! begins; an [`attempt`] judges, signs and sends; `retry` says what follows; the store records it. Intake does not
+//! know this module, nor this one intake: they meet in the store, so a restart and a normal event take the same path.
+
+mod attempt;
+pub mod client;
+mod lane;
+
+pub use attempt::verdict_word;
+
+use crate::plugin::Plugins;
+use crate::store::{News, Store};
+use crate::subscription::{SubscriptionId, TenantId};
+use attempt::Attempter;
+use client::Client;
+use lane::{Door, Lane};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+/// How many attempts may be under way in the whole host: it bounds sockets and memory.
+const IN_FLIGHT_MAX: usize = 2_048;
+
+/// How many of them may be one tenant's, so that its slow receivers leave room for the others.
+const IN_FLIGHT_TENANT_MAX: usize = 512;
+
+/// What every lane shares.
+struct Shared {
+    tenants: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
+    store: Arc<Store>,
+    attempter: Attempter,
+    in_flight: Arc<Semaphore>,
+    attempts: TaskTracker,
+    stop: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// The tenant's share of attempts under way.
+    fn room_of(&self, tenant: &TenantId) -> Arc<Semaphore> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.entry(tenant.clone()).or_insert_with(|| Arc::new(Semaphore::new(IN_FLIGHT_TENANT_MAX))).clone()
+    }
+}
+
+/// The dispatcher: owns the lanes.
+pub struct Dispatcher {
+    stop: watch::Sender<bool>,
+    attempts: TaskTracker,
+    listening: JoinHandle<()>,
+}
+
+impl Dispatcher {
+    /// Starts a lane for every subscription: each looks into the store first, and so goes on where it was.
+    pub fn start(
+        store: Arc<Store>,
+        plugins: Arc<Plugins>,
+        client: Client,
+        news: mpsc::UnboundedReceiver<News>,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let attempts = TaskTracker::new();
+        let shared = Arc::new(Shared {
+            tenants: Mutex::default(),
+            store,
+            attempter: Attempter { plugins, client },
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+            attempts: attempts.clone(),
+            stop: stopped,
+        });
+        let listening = tokio::spawn(listen(shared, news));
+        Dispatcher { stop, attempts, listening }
+    }
+
+    /// Begins no further attempt, and waits for those under way, at most for `grace`. What is cut off is attempted
+    /// again after the next start.
+    pub async fn stop(self, grace: Duration) {
+        let _ = self.stop.send(true);
+        let _ = self.listening.await;
+        self.attempts.close();
+        if tokio::time::timeout(grace, self.attempts.wait()).await.is_err() {
+            tracing::warn!(
+                attempts = self.attempts.len(),
+                "the grace period is over; these attempts are made again after the next start"
+            );
+        }
+    }
+}
+
+async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
+    let mut lanes = Lanes { shared: shared.clone(), doors: HashMap::new() };
+    for subscription in shared.store.catalog().all_subscriptions() {
+        lanes.door(subscription.id).knock();
+    }
+    let mut stop = shared.stop.clone();
+    loop {
+        tokio::select! {
+            _ = stop.changed() => break,
+            piece = news.recv() => match piece {
+                None => break,
+                Some(News::Changed(id)) => lanes.door(id).knock(),
+                Some(News::Accepted(due)) => due.into_iter().for_each(|one| lanes.door(one.delivery.subscription).offer(one)),
+            },
+        }
+    }
+}
+
+struct Lanes {
+    shared: Arc<Shared>,
+    doors: HashMap<SubscriptionId, (Arc<Door>, JoinHandle<()>)>,
+}
+
+impl Lanes {
+    /// The door of a lane; the lane begins when it is first asked for.
+    fn door(&mut self, id: SubscriptionId) -> &Door {
+        // The lane of a deleted subscription has ended; forget its door when there are many.
+        if self.doors.len() > 1_024 && self.doors.len().is_power_of_two() {
+            self.doors.retain(|_, (_, lane)| !lane.is_finished());
+        }
+        let (door, _) = self.doors.entry(id).or_insert_with(|| {
+            let door = Arc::new(Door::default());
+            let lane = Lane::new(self.shared.clone(), id, door.clone());
+            (door, tokio::spawn(lane.run()))
+        });
+        door
+    }
+}

@@ -1,0 +1,253 @@
+//! One attempt: judge, sign, POST, and say what came of it.
+//!
+//! Reads the event and the subscription as they are now; writes nothing. The same event, plugin, config and secrets
+//! give the same body at every attempt; only the timestamp and the signature are new.
+
+use super::client::{Answer, Client, NotAnswered, RESPONSE_BYTES_MAX, Request};
+use crate::delivery::{Attempt, Outcome, Reason};
+use crate::event::Event;
+use crate::headers::{check_header, fill_secrets};
+use crate::plugin::{Judged, Judgement, Outgoing, PluginFault, Plugins};
+use crate::retry::retry_after_ms;
+use crate::signature::signature_header;
+use crate::store::{Due, now_ms};
+use crate::subscription::{OnPluginFault, Subscription};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use url::Url;
+
+/// What an attempt needs.
+pub(super) struct Attempter {
+    pub(super) plugins: Arc<Plugins>,
+    pub(super) client: Client,
+}
+
+/// What to send, before it is signed.
+struct Parcel {
+    url: Url,
+    content_type: HeaderValue,
+    body: Bytes,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Attempter {
+    /// Makes one attempt.
+    pub(super) async fn attempt(&self, due: &Due, subscription: &Arc<Subscription>) -> (Attempt, Outcome) {
+        let mut attempt = blank(due, subscription);
+        let parcel = match &subscription.settings.plugin {
+            None => Ok(as_it_came(&due.event, subscription)),
+            Some(name) => {
+                let judged = self.plugins.judge(name, due.event.clone(), subscription.clone()).await;
+                note(&mut attempt, &judged);
+                decide(judged.judgement, &due.event, subscription, &mut attempt)
+            }
+        };
+        let outcome = match parcel {
+            Err(outcome) => outcome,
+            Ok(Err(unreadable)) => {
+                Outcome::NoAnswer { kind: crate::delivery::NoAnswer::AddressRefused, detail: unreadable }
+            }
+            Ok(Ok(parcel)) => self.send(parcel, due, subscription, &mut attempt).await,
+        };
+        conclude(&mut attempt, &outcome);
+        (attempt, outcome)
+    }
+
+    async fn send(&self, parcel: Parcel, due: &Due, subscription: &Subscription, attempt: &mut Attempt) -> Outcome {
+        let elsewhere = notify_url(subscription).is_ok_and(|own| own != parcel.url);
+        attempt.body_sha256 = Some(hex::encode(Sha256::digest(&parcel.body)));
+        let started = Instant::now();
+        let request = Request {
+            method: Method::POST,
+            headers: headers(&parcel, due, subscription),
+            url: parcel.url,
+            body: parcel.body,
+            timeout: Duration::from_millis(subscription.settings.timeout_ms),
+            response_bytes_max: RESPONSE_BYTES_MAX,
+        };
+        let answer = self.client.send(request).await;
+        attempt.post_us = Some(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        match answer {
+            Ok(answer) => answered(answer, elsewhere, attempt),
+            Err(NotAnswered { kind, detail }) => Outcome::NoAnswer { kind, detail },
+        }
+    }
+}
+
+fn blank(due: &Due, subscription: &Subscription) -> Attempt {
+    Attempt {
+        number: due.delivery.attempts_made + 1,
+        started_at_ms: now_ms(),
+        plugin_us: None,
+        post_us: None,
+        plugin_sha256: None,
+        config_generation: subscription.generation,
+        verdict: None,
+        body_sha256: None,
+        status: None,
+        outcome: String::new(),
+        reason: None,
+        response: None,
+        echoed: false,
+        log: Vec::new(),
+    }
+}
+
+fn note(attempt: &mut Attempt, judged: &Judged) {
+    attempt.plugin_us = Some(judged.cost.wall_us);
+    attempt.plugin_sha256 = judged.sha256.clone();
+    attempt.log = judged.log.clone();
+    attempt.verdict = Some(verdict_word(&judged.judgement).to_owned());
+}
+
+/// The word for a judgement, in records and on screens.
+pub fn verdict_word(judgement: &Judgement) -> &'static str {
+    match judgement {
+        Judgement::Pass => "pass",
+        Judgement::Replace(_) => "replace",
+        Judgement::Drop(_) => "drop",
+        Judgement::Later { .. } => "later",
+        Judgement::InvalidEvent(_) | Judgement::Transient(_) | Judgement::BadConfig(_) => "failure",
+        Judgement::Fault(_) => "fault",
+    }
+}
+
+/// The payload to the Notify URL, byte for byte. An error: the Notify URL cannot be read, which creation rules out.
+fn as_it_came(event: &Event, subscription: &Subscription) -> Result<Parcel, String> {
+    Ok(Parcel {
+        url: notify_url(subscription)?,
+        content_type: HeaderValue::from_static("application/json"),
+        body: event.payload.clone(),
+        headers: Vec::new(),
+    })
+}
+
+fn notify_url(subscription: &Subscription) -> Result<Url, String> {
+    Url::parse(&subscription.settings.notify_url).map_err(|error| format!("the Notify URL cannot be read: {error}"))
+}
+
+/// From the judgement to what is sent, or to the end of the attempt.
+fn decide(
+    judgement: Judgement,
+    event: &Event,
+    subscription: &Subscription,
+    attempt: &mut Attempt,
+) -> Result<Result<Parcel, String>, Outcome> {
+    match judgement {
+        Judgement::Pass => Ok(as_it_came(event, subscription)),
+        Judgement::Replace(outgoing) => Ok(replaced(outgoing, subscription)),
+        Judgement::Drop(reason) => Err(Outcome::Dropped(reason)),
+        Judgement::Later { delay_ms, reason } => Err(Outcome::Later { delay_ms, reason }),
+        Judgement::InvalidEvent(reason) => Err(Outcome::InvalidEvent(reason)),
+        Judgement::Transient(reason) => Err(Outcome::Transient(reason)),
+        Judgement::BadConfig(reason) => Err(Outcome::BadConfig(reason)),
+        Judgement::Fault(fault) => {
+            let reason = fault_reason(&fault);
+            if fault.is_ours() {
+                return Err(Outcome::HostFault(reason));
+            }
+            if subscription.settings.on_plugin_fault == OnPluginFault::Pass {
+                attempt.log.push(format!("host: sent as it came, because on_plugin_fault is pass ({reason})"));
+                return Ok(as_it_came(event, subscription));
+            }
+            Err(Outcome::PluginFault { recurs: fault.recurs(), reason })
+        }
+    }
+}
+
+fn fault_reason(fault: &PluginFault) -> Reason {
+    Reason::new(fault.code(), fault.to_string())
+}
+
+fn replaced(outgoing: Outgoing, subscription: &Subscription) -> Result<Parcel, String> {
+    let Outgoing { body, content_type, headers, url } = outgoing;
+    let url = url.map_or_else(|| notify_url(subscription), Ok)?;
+    Ok(Parcel { url, content_type, body, headers })
+}
+
+/// Later lines win: the owner's headers, then the plugin's, then the host's own.
+fn headers(parcel: &Parcel, due: &Due, subscription: &Subscription) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    // The owner's headers may hold credentials, which only the Notify URL's origin may see.
+    if notify_url(subscription).is_ok_and(|own| own.origin() == parcel.url.origin()) {
+        let own = subscription.settings.headers.iter();
+        // Checked when they were written; a secret that was deleted since leaves its header out.
+        let filled =
+            |(name, value): (&String, &String)| check_header(name, &fill_secrets(value, &subscription.secrets)?);
+        for (name, value) in own.filter_map(|header| filled(header).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    for (name, value) in &parcel.headers {
+        headers.insert(name, value.clone());
+    }
+    let text = |value: String| HeaderValue::try_from(value).expect("ids, numbers and base64 are visible ASCII");
+    let (id, timestamp_s) = (due.delivery.id.to_string(), now_ms() / 1_000);
+    let signature = signature_header(&subscription.signing, &id, timestamp_s, &parcel.body);
+    headers.insert(header::CONTENT_TYPE, parcel.content_type.clone());
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("hookloom/", env!("CARGO_PKG_VERSION"))));
+    headers.insert("webhook-id", text(id));
+    headers.insert("webhook-timestamp", text(timestamp_s.to_string()));
+    headers.insert("webhook-signature", text(signature));
+    headers.insert("hookloom-event-id", text(due.event.id.to_string()));
+    headers
+}
+
+fn answered(answer: Answer, elsewhere: bool, attempt: &mut Attempt) -> Outcome {
+    attempt.status = Some(answer.status);
+    attempt.echoed = is_echo(&answer.body);
+    attempt.response = (!answer.body.is_empty()).then(|| String::from_utf8_lossy(&answer.body).into_owned());
+    let retry_after_ms = answer.retry_after.and_then(|value| retry_after_ms(&value, now_ms()));
+    Outcome::Answered { status: answer.status, retry_after_ms, elsewhere }
+}
+
+/// Whether an answer is what step 4 of the vendor's guide describes: JSON with the two keys.
+fn is_echo(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "only their presence matters")]
+    struct Echo<'a> {
+        #[serde(borrow, rename = "eventName")]
+        event_name: &'a RawValue,
+        #[serde(borrow, rename = "eventData")]
+        event_data: &'a RawValue,
+    }
+    serde_json::from_slice::<Echo<'_>>(body).is_ok()
+}
+
+fn conclude(attempt: &mut Attempt, outcome: &Outcome) {
+    let (word, reason) = match outcome {
+        Outcome::Answered { status: 200..=299, .. } => ("delivered", None),
+        Outcome::Answered { status, .. } => {
+            ("failed", Some(Reason::new("status", format!("the receiver answered {status}"))))
+        }
+        Outcome::NoAnswer { kind, detail } => ("failed", Some(Reason::new(kind.as_str(), detail.clone()))),
+        Outcome::Dropped(reason) => ("dropped", Some(reason.clone())),
+        Outcome::Later { reason, .. } => ("later", Some(reason.clone())),
+        Outcome::InvalidEvent(reason) | Outcome::Transient(reason) | Outcome::BadConfig(reason) => {
+            ("plugin-failure", Some(reason.clone()))
+        }
+        Outcome::PluginFault { reason, .. } => ("plugin-fault", Some(reason.clone())),
+        Outcome::HostFault(reason) => ("host-fault", Some(reason.clone())),
+    };
+    attempt.outcome = word.to_owned();
+    attempt.reason = reason;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_has_both_keys() {
+        assert!(is_echo(br#"{"eventName":"x","eventData":{}}"#));
+        assert!(is_echo(br#"{"eventData":null,"eventName":"x","more":1}"#));
+        assert!(!is_echo(br#"{"eventName":"x"}"#));
+        assert!(!is_echo(b"ok"));
+        assert!(!is_echo(b""));
+    }
+}

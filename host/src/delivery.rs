@@ -1,0 +1,196 @@
+//! The words for what goes out: a delivery, its states, an attempt and what came of it.
+//!
+//! Pure data and the transitions between states. Does not know how a delivery is stored, scheduled or sent.
+
+pub use crate::ids::DeliveryId;
+use crate::ids::{EventId, SubscriptionId, TenantId};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use utoipa::ToSchema;
+
+/// Where a delivery stands. Everything but `Pending` is final until somebody retries it by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
+    /// Waiting for its first or next attempt.
+    Pending,
+    /// A receiver answered 2xx.
+    Delivered,
+    /// The plugin decided to send nothing.
+    Dropped,
+    /// Given up: attempts or age exhausted, invalid event, or the subscription was disabled.
+    Dead,
+    /// Stopped by hand, or its subscription was deleted.
+    Cancelled,
+}
+
+impl DeliveryState {
+    /// Every state, in the order of their stored numbers.
+    pub const ALL: [DeliveryState; 5] = [
+        DeliveryState::Pending,
+        DeliveryState::Delivered,
+        DeliveryState::Dropped,
+        DeliveryState::Dead,
+        DeliveryState::Cancelled,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeliveryState::Pending => "pending",
+            DeliveryState::Delivered => "delivered",
+            DeliveryState::Dropped => "dropped",
+            DeliveryState::Dead => "dead",
+            DeliveryState::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A delivery that is due: what the lanes hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueDelivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Its owner.
+    pub tenant: TenantId,
+    /// The event it carries.
+    pub event: EventId,
+    /// The subscription it belongs to.
+    pub subscription: SubscriptionId,
+    /// How many attempts were made, ever: the next one's number is one more.
+    pub attempts_made: u32,
+    /// How many attempts were made since the delivery was last made pending by hand.
+    pub attempts_in_budget: u32,
+    /// When its age began to count, in milliseconds since the epoch.
+    pub age_from_ms: i64,
+}
+
+/// What came of one attempt. Data, never an error of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver answered with this status.
+    Answered {
+        /// The HTTP status.
+        status: u16,
+        /// `Retry-After`, in milliseconds from the answer, if there was one.
+        retry_after_ms: Option<u64>,
+        /// Whether the plugin sent it to another address than the Notify URL, for which the answer says nothing.
+        elsewhere: bool,
+    },
+    /// No answer: connection refused or reset, TLS failure, time-out.
+    NoAnswer {
+        /// Which kind.
+        kind: NoAnswer,
+        /// In words.
+        detail: String,
+    },
+    /// The plugin decided to send nothing.
+    Dropped(Reason),
+    /// The plugin wants to be asked again.
+    Later {
+        /// How long to wait.
+        delay_ms: u64,
+        /// Why.
+        reason: Reason,
+    },
+    /// The plugin says that the event can never work.
+    InvalidEvent(Reason),
+    /// The plugin says that it may work another time.
+    Transient(Reason),
+    /// The plugin says that the subscription's config is wrong.
+    BadConfig(Reason),
+    /// The host could not run the plugin: our fault, which costs the delivery nothing but time.
+    HostFault(Reason),
+    /// The plugin did not answer as it must.
+    PluginFault {
+        /// A fault that would only recur with the same inputs (a trap, memory, bad output), so that waiting for a new
+        /// version or config is right; a time-out is worth a retry.
+        recurs: bool,
+        /// The limit or rule, and the plugin's last words.
+        reason: Reason,
+    },
+}
+
+/// Kinds of attempts that got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoAnswer {
+    /// The address guard refused the address.
+    AddressRefused,
+    /// The name did not resolve.
+    Dns,
+    /// No connection, or no TLS session.
+    Connect,
+    /// The total deadline passed.
+    Timeout,
+    /// The connection broke, or what came was not HTTP.
+    Broken,
+}
+
+impl NoAnswer {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NoAnswer::AddressRefused => "address-refused",
+            NoAnswer::Dns => "dns",
+            NoAnswer::Connect => "connect",
+            NoAnswer::Timeout => "timeout",
+            NoAnswer::Broken => "broken",
+        }
+    }
+}
+
+/// Why something was decided: a word for programs, a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reason {
+    /// A short, stable word.
+    pub code: String,
+    /// A sentence.
+    pub message: String,
+}
+
+impl Reason {
+    /// A reason of the host's own.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Reason { code: code.to_owned(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+/// One attempt, as it is recorded and shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Attempt {
+    /// 1 for the first; numbers go on when a delivery is retried by hand.
+    pub number: u32,
+    /// When it began, in milliseconds since the epoch.
+    pub started_at_ms: i64,
+    /// How long the plugin took, in microseconds. Absent without a plugin.
+    pub plugin_us: Option<u64>,
+    /// How long the POST took, in microseconds, up to the end of the answer that is read. Absent if none was made.
+    pub post_us: Option<u64>,
+    /// Which plugin version judged it (sha256 of the component). Absent without a plugin.
+    pub plugin_sha256: Option<String>,
+    /// The generation of the subscription's config, which grows with every edit.
+    pub config_generation: u64,
+    /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`. Absent without a plugin.
+    pub verdict: Option<String>,
+    /// The sha256 of the body that was sent. Absent if none was.
+    pub body_sha256: Option<String>,
+    /// The receiver's status.
+    pub status: Option<u16>,
+    /// `delivered`, `failed`, `dropped`, `later`, `plugin-failure`, `plugin-fault` or `host-fault`.
+    pub outcome: String,
+    /// Why, in words.
+    pub reason: Option<Reason>,
+    /// The first 16 KiB of the answer's body, as text. Only here: never in a log.
+    pub response: Option<String>,
+    /// Whether the answer was JSON with the keys `eventName` and `eventData` (the vendor guide's step 4).
+    pub echoed: bool,
+    /// What the plugin wrote to its log.
+    pub log: Vec<String>,
+}

@@ -1,0 +1,88 @@
+//! The words for what comes in: an event, its module, its exact bytes, and the rules of the envelope.
+//!
+//! Owns the only parser of `{eventName, eventData}`. It checks the envelope and nothing inside `eventData`, and keeps
+//! the bytes as they came: key order, numbers, blanks and nulls are the sender's. Does not know tenants' storage,
+//! HTTP or plugins.
+//!
+//! The shape is the vendor's: exactly two top-level keys, a string and an object; four event names; "Opportunity" in
+//! a name means the module Deal.
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::value::RawValue;
+
+pub use crate::ids::EventId;
+
+mod envelope;
+mod scan;
+
+pub use envelope::{Envelope, EnvelopeError, read_batch, read_envelope};
+
+/// What kind of entity an event is about: the boxes of the vendor's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+pub enum Module {
+    /// A person or a company.
+    Contact,
+    /// A deal; event names call it "Opportunity".
+    Deal,
+}
+
+impl Module {
+    /// The module's name as it is written everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Module::Contact => "Contact",
+            Module::Deal => "Deal",
+        }
+    }
+}
+
+/// The event names that Agile CRM sends. Others are accepted only where a tenant lists them.
+pub const VENDOR_EVENT_NAMES: [(&str, Module); 4] = [
+    ("Contact is Created", Module::Contact),
+    ("Contact is Updated", Module::Contact),
+    ("Opportunity is Created", Module::Deal),
+    ("Opportunity is Updated", Module::Deal),
+];
+
+/// One accepted event: what plugins judge and receivers get.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Its id.
+    pub id: EventId,
+    /// `eventName`.
+    pub name: String,
+    /// The module that the name stands for.
+    pub module: Module,
+    /// `eventData.id` as text, if there is one.
+    pub entity_id: Option<String>,
+    /// When it was accepted, in milliseconds since the epoch.
+    pub received_at_ms: i64,
+    /// The exact bytes: valid UTF-8, valid JSON.
+    pub payload: Bytes,
+}
+
+impl Event {
+    /// The payload as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.payload).expect("an event is accepted only if its bytes are UTF-8")
+    }
+}
+
+/// `eventData.id` as text, whether it was sent as a number or as a string.
+fn entity_id(event_data: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Probe<'a> {
+        #[serde(borrow, default, deserialize_with = "raw")]
+        id: Option<&'a RawValue>,
+    }
+    fn raw<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+        <&RawValue>::deserialize(deserializer).map(Some).map_err(de::Error::custom)
+    }
+    let id = serde_json::from_str::<Probe<'_>>(event_data.get()).ok()?.id?.get();
+    match id.as_bytes().first()? {
+        b'"' => serde_json::from_str(id).ok(),
+        b'0'..=b'9' | b'-' => Some(id.to_owned()),
+        _ => None,
+    }
+}

@@ -1,0 +1,321 @@
+//! Reads envelopes: one JSON object, an array of them, or one a line (NDJSON).
+//!
+//! Promises: what is accepted is UTF-8, is JSON, has exactly the two keys, and is returned as a slice of the very bytes
+//! that came. What is refused says why and at which byte. Does not look inside `eventData`.
+
+use super::{entity_id, scan};
+use bytes::Bytes;
+use serde::de::{self, Deserializer as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
+
+/// How deep an event may nest, the envelope itself included.
+const DEPTH_MAX: usize = 128;
+
+/// One checked envelope.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    /// `eventName`.
+    pub name: String,
+    /// `eventData.id` as text.
+    pub entity_id: Option<String>,
+    /// The envelope's exact bytes: the whole body, or its slice of an array or a line.
+    pub payload: Bytes,
+}
+
+/// Why bytes are no envelope. Offsets count bytes from the start of the request body.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Nothing but blanks.
+    #[error("the body is empty: send {{\"eventName\": …, \"eventData\": {{…}}}}")]
+    Empty,
+    /// A byte order mark.
+    #[error("the body starts with a byte order mark (at byte {offset}); send plain UTF-8 without one")]
+    ByteOrderMark {
+        /// Where.
+        offset: usize,
+    },
+    /// Not UTF-8.
+    #[error("the body is not UTF-8: the byte at offset {offset} begins no character")]
+    NotUtf8 {
+        /// Where.
+        offset: usize,
+    },
+    /// Nested deeper than 128.
+    #[error("the body nests deeper than {DEPTH_MAX} levels at byte {offset}")]
+    TooDeep {
+        /// Where.
+        offset: usize,
+    },
+    /// Not JSON, or not the envelope.
+    #[error("{what} at byte {offset}")]
+    Invalid {
+        /// What is wrong there.
+        what: String,
+        /// Where.
+        offset: usize,
+    },
+}
+
+impl EnvelopeError {
+    /// Where the fault is, in bytes from the start of the body.
+    pub fn offset(&self) -> usize {
+        match self {
+            EnvelopeError::Empty => 0,
+            EnvelopeError::ByteOrderMark { offset }
+            | EnvelopeError::NotUtf8 { offset }
+            | EnvelopeError::TooDeep { offset }
+            | EnvelopeError::Invalid { offset, .. } => *offset,
+        }
+    }
+
+    fn moved_by(mut self, start: usize) -> Self {
+        match &mut self {
+            EnvelopeError::Empty => {}
+            EnvelopeError::ByteOrderMark { offset }
+            | EnvelopeError::NotUtf8 { offset }
+            | EnvelopeError::TooDeep { offset }
+            | EnvelopeError::Invalid { offset, .. } => *offset += start,
+        }
+        self
+    }
+}
+
+/// Reads exactly one envelope.
+pub fn read_envelope(body: &Bytes) -> Result<Envelope, EnvelopeError> {
+    let text = checked_text(body)?;
+    envelope_whole(body, text)
+}
+
+/// A body that is one envelope is kept whole, with the blanks around it.
+fn envelope_whole(body: &Bytes, text: &str) -> Result<Envelope, EnvelopeError> {
+    let envelope = envelope_at(body, text)?;
+    Ok(Envelope { payload: body.clone(), ..envelope })
+}
+
+/// Reads a whole request body: one envelope, an array of them, or one a line. All or nothing.
+///
+/// The form is told by the bytes: `[` opens an array; anything else is one envelope if it parses as one JSON value,
+/// and otherwise one envelope a line. An error names the byte; with several envelopes also the line or the item.
+pub fn read_batch(body: &Bytes) -> Result<Vec<Envelope>, EnvelopeError> {
+    let text = checked_text(body)?;
+    if text.trim_start().starts_with('[') {
+        return read_array(body, text);
+    }
+    match envelope_whole(body, text) {
+        Err(_) if text.trim().contains('\n') && first_line_is_whole(text) => read_lines(body, text),
+        one => Ok(vec![one?]),
+    }
+}
+
+/// Whether the first line that is not blank is a JSON value of its own, so that the body is meant as NDJSON.
+fn first_line_is_whole(text: &str) -> bool {
+    let first = text.lines().find(|line| !line.trim().is_empty());
+    first.is_some_and(|line| serde_json::from_str::<&RawValue>(line).is_ok())
+}
+
+fn read_array(body: &Bytes, text: &str) -> Result<Vec<Envelope>, EnvelopeError> {
+    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| json_error(text, &error))?;
+    if items.is_empty() {
+        return Err(EnvelopeError::Invalid { what: "the array holds no event".into(), offset: 0 });
+    }
+    let one = |(index, item): (usize, &&RawValue)| {
+        envelope_at(body, item.get()).map_err(|error| named(error, &format!("item {}", index + 1)))
+    };
+    items.iter().enumerate().map(one).collect()
+}
+
+fn read_lines(body: &Bytes, text: &str) -> Result<Vec<Envelope>, EnvelopeError> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(index, line)| envelope_at(body, line).map_err(|error| named(error, &format!("line {}", index + 1))))
+        .collect()
+}
+
+fn named(error: EnvelopeError, place: &str) -> EnvelopeError {
+    let offset = error.offset();
+    match error {
+        EnvelopeError::Invalid { what, .. } => EnvelopeError::Invalid { what: format!("{place}: {what}"), offset },
+        other => other,
+    }
+}
+
+/// The checks that hold for a body as a whole.
+fn checked_text(body: &[u8]) -> Result<&str, EnvelopeError> {
+    if body.starts_with(b"\xEF\xBB\xBF") {
+        return Err(EnvelopeError::ByteOrderMark { offset: 0 });
+    }
+    let text = std::str::from_utf8(body).map_err(|error| EnvelopeError::NotUtf8 { offset: error.valid_up_to() })?;
+    if text.trim().is_empty() {
+        return Err(EnvelopeError::Empty);
+    }
+    Ok(text)
+}
+
+/// Reads the envelope in `part`, a piece of `body`, and reports offsets in `body`.
+fn envelope_at(body: &Bytes, part: &str) -> Result<Envelope, EnvelopeError> {
+    let part = part.trim_matches([' ', '\t', '\r', '\n']);
+    let start = part.as_ptr() as usize - body.as_ptr() as usize;
+    let moved = |error: EnvelopeError| error.moved_by(start);
+    // An array may nest one level deeper than its items.
+    if let Some(offset) = scan::too_deep_at(part.as_bytes(), DEPTH_MAX) {
+        return Err(moved(EnvelopeError::TooDeep { offset }));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(part);
+    let keys = deserializer
+        .deserialize_map(EnvelopeVisitor)
+        .and_then(|keys| deserializer.end().map(|()| keys))
+        .map_err(|error| moved(json_error(part, &error)))?;
+    Ok(Envelope { name: keys.name, entity_id: entity_id(keys.data), payload: body.slice_ref(part.as_bytes()) })
+}
+
+/// serde_json's words, with a byte offset instead of line and column.
+fn json_error(text: &str, error: &serde_json::Error) -> EnvelopeError {
+    let offset = scan::offset_of(text.as_bytes(), error.line(), error.column());
+    let message = error.to_string();
+    let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
+    EnvelopeError::Invalid { what: what.to_owned(), offset }
+}
+
+struct EnvelopeKeys<'de> {
+    name: String,
+    data: &'de RawValue,
+}
+
+struct EnvelopeVisitor;
+
+impl<'de> Visitor<'de> for EnvelopeVisitor {
+    type Value = EnvelopeKeys<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with the keys \"eventName\" and \"eventData\"")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut name, mut data) = (None::<String>, None::<&RawValue>);
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "eventName" if name.is_none() => name = Some(map.next_value()?),
+                "eventData" if data.is_none() => data = Some(object(map.next_value()?)?),
+                "eventName" | "eventData" => return Err(de::Error::custom(format!("the key {key:?} occurs twice"))),
+                _ => {
+                    return Err(de::Error::custom(format!(
+                        "unexpected key {key:?}: an event has \"eventName\" and \"eventData\" only"
+                    )));
+                }
+            }
+        }
+        Ok(EnvelopeKeys {
+            name: name.ok_or_else(|| de::Error::custom("the key \"eventName\" is missing"))?,
+            data: data.ok_or_else(|| de::Error::custom("the key \"eventData\" is missing"))?,
+        })
+    }
+}
+
+fn object<E: de::Error>(data: &RawValue) -> Result<&RawValue, E> {
+    match data.get().starts_with('{') {
+        true => Ok(data),
+        false => Err(E::custom("\"eventData\" is not an object")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check(body: &str, expected: Result<&str, &str>) {
+        let read = read_envelope(&Bytes::copy_from_slice(body.as_bytes()));
+        let read = read.map(|envelope| envelope.name).map_err(|error| error.to_string());
+        assert_eq!(read, expected.map(str::to_owned).map_err(str::to_owned), "{body}");
+    }
+
+    #[test]
+    fn one_envelope() {
+        check(r#"{"eventName":"Contact is Created","eventData":{}}"#, Ok("Contact is Created"));
+        check("\n {\"eventData\" : {\"a\":[1]},\n \"eventName\":\"x\"} ", Ok("x"));
+        check("", Err("the body is empty: send {\"eventName\": …, \"eventData\": {…}}"));
+        check("\u{feff}{}", Err("the body starts with a byte order mark (at byte 0); send plain UTF-8 without one"));
+        check("{}", Err("the key \"eventName\" is missing at byte 1"));
+        check(r#"{"eventName":"x"}"#, Err("the key \"eventData\" is missing at byte 16"));
+        check(r#"{"eventName":"x","eventData":[]}"#, Err("\"eventData\" is not an object at byte 31"));
+        check(
+            r#"{"eventName":"x","eventName":"y","eventData":{}}"#,
+            Err("the key \"eventName\" occurs twice at byte 27"),
+        );
+        check(
+            r#"{"eventName":"x","eventData":{},"id":1}"#,
+            Err("unexpected key \"id\": an event has \"eventName\" and \"eventData\" only at byte 35"),
+        );
+        check(r#"{"eventName":1,"eventData":{}}"#, Err("invalid type: integer `1`, expected a string at byte 13"));
+        check(r#"{"eventName":"x","eventData":{"#, Err("EOF while parsing an object at byte 29"));
+        check("{\n\"eventName\":\n oops}", Err("expected value at byte 16"));
+        check(r#"{"eventName":"x","eventData":{}} {}"#, Err("trailing characters at byte 33"));
+    }
+
+    #[test]
+    fn refuses_what_nests_too_deep_or_is_not_utf8() {
+        let deep = |levels: usize| {
+            let inner = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+            format!("{{\"eventName\":\"x\",\"eventData\":{{\"a\":{inner}}}}}")
+        };
+        assert!(read_envelope(&Bytes::from(deep(126))).is_ok());
+        assert_eq!(read_envelope(&Bytes::from(deep(127))), Err(EnvelopeError::TooDeep { offset: 34 + 126 }));
+        let broken = Bytes::from_static(b"{\"eventName\":\"\xff\"}");
+        assert_eq!(read_envelope(&broken), Err(EnvelopeError::NotUtf8 { offset: 14 }));
+    }
+
+    #[test]
+    fn the_entity_id_is_text_whatever_it_was() {
+        let id = |data: &str| {
+            let body = format!("{{\"eventName\":\"x\",\"eventData\":{data}}}");
+            read_envelope(&Bytes::from(body)).expect("an envelope").entity_id
+        };
+        assert_eq!(id(r#"{"id":5701666712059904}"#).as_deref(), Some("5701666712059904"));
+        assert_eq!(id(r#"{"id":"57"}"#).as_deref(), Some("57"));
+        assert_eq!(id(r#"{"id":null}"#), None);
+        assert_eq!(id(r#"{"id":{"a":1}}"#), None);
+        assert_eq!(id(r#"{"id":1,"id":2}"#), None, "inside eventData nothing is judged");
+    }
+
+    #[test]
+    fn a_batch_keeps_each_raw_slice() {
+        let payloads = |body: &str| {
+            let batch = read_batch(&Bytes::copy_from_slice(body.as_bytes())).map_err(|error| error.to_string())?;
+            Ok::<_, String>(
+                batch.iter().map(|one| String::from_utf8_lossy(&one.payload).into_owned()).collect::<Vec<_>>(),
+            )
+        };
+        let (a, b) = (r#"{"eventName":"a", "eventData":{"n":1.0}}"#, r#"{"eventData":{},"eventName":"b"}"#);
+        assert_eq!(payloads(a), Ok(vec![a.to_owned()]));
+        assert_eq!(payloads(&format!("[ {a} ,{b}]")), Ok(vec![a.to_owned(), b.to_owned()]));
+        assert_eq!(payloads(&format!("{a}\r\n\n{b}\n")), Ok(vec![a.to_owned(), b.to_owned()]));
+        assert_eq!(payloads("[]"), Err("the array holds no event at byte 0".into()));
+        assert_eq!(payloads(&format!("[{b},{{}}]")), Err("item 2: the key \"eventName\" is missing at byte 35".into()));
+        assert_eq!(
+            payloads(&format!("{b}\n{{}}\n")),
+            Err("line 2: the key \"eventName\" is missing at byte 34".into())
+        );
+        assert_eq!(payloads("{\n\"eventName\": oops\n}"), Err("expected value at byte 15".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_accepted_bytes_are_kept(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let body = Bytes::from(body);
+            if let Ok(batch) = read_batch(&body) {
+                for envelope in batch {
+                    prop_assert!(body.windows(envelope.payload.len()).any(|window| window == envelope.payload));
+                }
+            }
+        }
+
+        #[test]
+        fn any_json_inside_event_data_comes_back_to_the_byte(text in "[ -~é]{0,40}", number in any::<f64>()) {
+            let data = serde_json::json!({"text": text, "number": number, "list": [null, true, {"deep": [[]]}]});
+            let body = Bytes::from(format!("{{ \"eventName\":\"n\",\n\"eventData\": {data} }}"));
+            prop_assert_eq!(read_envelope(&body).expect("an envelope").payload, body);
+        }
+    }
+}

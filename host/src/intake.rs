@@ -1,0 +1,152 @@
+//! Intake: from a request's bytes to durable events.
+//!
+//! Two doors lead here: `POST /v1/tenants/{t}/events` for senders with a key, who get an answer and can try again; and
+//! `POST /in/{token}` for Agile CRM, which sends once and reads no answer, so what cannot be an event is kept there.
+//! Both check the same rules. Knows HTTP's bytes but not its requests; the routes stand in `api`.
+
+use crate::event::{Envelope, EnvelopeError, VENDOR_EVENT_NAMES, read_batch, read_envelope};
+use crate::store::{Accepted, NewEvent, RejectedRequest, Store, StoreError};
+use crate::subscription::TenantId;
+use bytes::Bytes;
+use uuid::Uuid;
+
+/// Why a request is no event, or could not be made durable.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The bytes.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// An event name that the tenant does not accept.
+    #[error("{place}the event name {name:?} is not accepted; accepted are {accepted}")]
+    UnknownName {
+        /// Which event of a batch, or nothing.
+        place: String,
+        /// The name.
+        name: String,
+        /// The names that are, in words.
+        accepted: String,
+    },
+    /// More events than one transaction may hold.
+    #[error("the batch has {events} events; this host accepts at most {EVENTS_MAX} at once")]
+    TooMany {
+        /// How many.
+        events: usize,
+    },
+    /// An event above the cap.
+    #[error("{place}the event has {bytes} bytes; this host accepts at most {most}")]
+    TooLarge {
+        /// Which event of a batch, or nothing.
+        place: String,
+        /// Its size.
+        bytes: usize,
+        /// The cap.
+        most: u64,
+    },
+    /// The store could not make it durable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How many events one request may hold: their transaction holds up every other write.
+const EVENTS_MAX: usize = 10_000;
+
+/// Accepts one event, an array of them, or one a line: all or none.
+pub async fn accept(
+    store: &Store,
+    tenant: &TenantId,
+    body: &Bytes,
+    event_bytes_max: u64,
+) -> Result<Vec<Accepted>, IntakeError> {
+    let envelopes = read_batch(body)?;
+    if envelopes.len() > EVENTS_MAX {
+        return Err(IntakeError::TooMany { events: envelopes.len() });
+    }
+    let events = checked(store, tenant, envelopes, event_bytes_max)?;
+    Ok(store.accept(tenant.clone(), events).await?)
+}
+
+/// What became of a request to `/in`.
+#[derive(Debug)]
+pub enum VendorIntake {
+    /// An event, durable.
+    Accepted(Accepted),
+    /// No event: kept for somebody to look at, under this id.
+    Kept(Uuid, IntakeError),
+}
+
+/// Accepts what Agile CRM sent, or keeps it.
+pub async fn accept_from_vendor(
+    store: &Store,
+    tenant: &TenantId,
+    body: Bytes,
+    event_bytes_max: u64,
+) -> Result<VendorIntake, StoreError> {
+    let error = match accept_one(store, tenant, &body, event_bytes_max).await {
+        Ok(accepted) => return Ok(VendorIntake::Accepted(accepted)),
+        Err(IntakeError::Store(error)) => return Err(error),
+        Err(error) => error,
+    };
+    let most = usize::try_from(event_bytes_max).unwrap_or(usize::MAX);
+    let kept = body.slice(..body.len().min(most));
+    let id = store.reject(tenant.clone(), error.to_string(), kept, body.len() > most).await?;
+    Ok(VendorIntake::Kept(id, error))
+}
+
+/// Accepts exactly one event.
+async fn accept_one(
+    store: &Store,
+    tenant: &TenantId,
+    body: &Bytes,
+    event_bytes_max: u64,
+) -> Result<Accepted, IntakeError> {
+    let events = checked(store, tenant, vec![read_envelope(body)?], event_bytes_max)?;
+    Ok(store.accept(tenant.clone(), events).await?[0])
+}
+
+/// Accepts a request that was rejected earlier, now that its cause is gone.
+pub async fn accept_again(
+    store: &Store,
+    tenant: &TenantId,
+    rejected: RejectedRequest,
+    event_bytes_max: u64,
+) -> Result<Vec<Accepted>, IntakeError> {
+    let mut events = checked(store, tenant, vec![read_envelope(&rejected.body)?], event_bytes_max)?;
+    let event = events.remove(0);
+    Ok(store.accept_rejected(tenant.clone(), rejected.id, event).await?)
+}
+
+/// The rules that hold for each event beyond its shape.
+fn checked(
+    store: &Store,
+    tenant: &TenantId,
+    envelopes: Vec<Envelope>,
+    event_bytes_max: u64,
+) -> Result<Vec<NewEvent>, IntakeError> {
+    let several = envelopes.len() > 1;
+    let place = |index: usize| if several { format!("event {}: ", index + 1) } else { String::new() };
+    let one = |(index, envelope): (usize, Envelope)| {
+        let bytes = envelope.payload.len();
+        if bytes as u64 > event_bytes_max {
+            return Err(IntakeError::TooLarge { place: place(index), bytes, most: event_bytes_max });
+        }
+        match store.catalog().module_of(tenant, &envelope.name) {
+            Some(module) => {
+                Ok(NewEvent { name: envelope.name, module, entity_id: envelope.entity_id, payload: envelope.payload })
+            }
+            None => Err(IntakeError::UnknownName {
+                place: place(index),
+                name: envelope.name,
+                accepted: accepted_names(store, tenant),
+            }),
+        }
+    };
+    envelopes.into_iter().enumerate().map(one).collect()
+}
+
+fn accepted_names(store: &Store, tenant: &TenantId) -> String {
+    let extra = store.catalog().tenant(tenant);
+    let extra = extra.iter().flat_map(|tenant| tenant.extra_event_names.keys().map(String::as_str));
+    let names: Vec<String> =
+        VENDOR_EVENT_NAMES.iter().map(|(name, _)| *name).chain(extra).map(|name| format!("{name:?}")).collect();
+    names.join(", ")
+}

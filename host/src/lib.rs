@@ -1,0 +1,72 @@
+//! Hookloom: a webhook dispatcher for Agile CRM that runs a sandboxed WebAssembly plugin on every delivery.
+//!
+//! # The walk of one event
+//!
+//! Read the modules in the order below, and you follow one event from the wire to the receiver's answer.
+//!
+//! 1. [`app::App::start`] has opened the store, loaded the plugins and bound the socket.
+//! 2. A request comes to [`api`]: `POST /v1/tenants/{t}/events` with a key, or Agile CRM's own `POST /in/{token}`. Who
+//!    asks is proven by the handler's arguments.
+//! 3. [`intake::accept`] turns the bytes into events: [`event::read_batch`] checks the envelope and nothing in it.
+//! 4. [`store::Store::accept`] asks [`route::matching`] who gets each event, and writes the events with one pending
+//!    delivery for each of those subscriptions in one transaction. Then, and only then, the sender reads `202`. From
+//!    here on the deliveries happen, whatever becomes of this process.
+//! 5. The store's news reaches the [`deliver::Dispatcher`], which opens the door of the subscription's lane. A lane
+//!    decides when an attempt begins; after a restart it finds the same delivery in the store.
+//! 6. The attempt asks [`plugin::Plugins::judge`]: the subscription's plugin sees the original event in a fresh
+//!    instance, and answers pass, replace, drop or later.
+//! 7. [`signature::signature_header`] signs the very bytes that are sent; [`deliver::client::Client::send`] lets
+//!    [`address`] vet where they go, POSTs them, and reads the answer up to a cap.
+//! 8. [`retry::next`] says what follows: delivered, again at a time, or dead.
+//! 9. [`store::Store::record`] writes attempt and state. `GET …/deliveries/{id}` shows them.
+//!
+//! # Who may use whom
+//!
+//! A module uses those below it in this list, never those above. [`api`] and [`deliver`] share no work; they meet in the
+//! store. wasmtime stands in [`plugin`] only, reqwest in [`deliver::client`], notify in [`plugin::watch`], SQL in [`store`]. `cargo xtask tidy` checks
+//! all of it.
+
+// The program.
+pub mod cli;
+
+// The only one that knows everybody.
+pub mod app;
+
+// The two ends of the walk.
+pub mod api;
+pub mod intake;
+
+pub mod deliver;
+
+// One outside world each.
+pub mod plugin;
+pub mod store;
+
+// The settings.
+pub mod config;
+
+// Pure rules, and the words they are about.
+pub mod route;
+
+pub mod headers;
+
+pub mod subscription;
+
+pub mod address;
+pub mod signature;
+
+pub mod retry;
+
+pub mod delivery;
+pub mod event;
+
+pub mod access;
+pub mod limits;
+
+pub mod ids;
+
+/// An error with its causes, in one line.
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

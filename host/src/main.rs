@@ -1,0 +1,5 @@
+//! The program `hookloom`: see [`hookloom::cli`].
+
+fn main() -> std::process::ExitCode {
+    hookloom::cli::main()
+}

@@ -1,0 +1,220 @@
+//! The check of a component, in words that its author understands.
+//!
+//! Two steps. The first looks at the first bytes only and runs in the host. The second looks at imports and exports
+//! and runs in the compile child, because it needs the component parsed. Never shows a linker's message alone.
+
+use super::bindings::PluginPre;
+use super::sandbox;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// What this host speaks. A plugin exports `transform` of this package version.
+pub const CONTRACT: &str = "hookloom:plugin@0.1.0";
+const TRANSFORM: &str = "hookloom:plugin/transform@0.1.0";
+
+/// The interfaces a plugin may import, beside WASI's.
+const IMPORTS: [&str; 4] = ["types", "log", "config", "secrets"];
+
+/// The WASI 0.2 interfaces that are linked, all of them empty worlds.
+const WASI: [&str; 27] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/stderr",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:cli/terminal-stderr",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:clocks/wall-clock",
+    "wasi:clocks/monotonic-clock",
+    "wasi:filesystem/types",
+    "wasi:filesystem/preopens",
+    "wasi:random/random",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:sockets/network",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+    "wasi:sockets/ip-name-lookup",
+];
+
+/// What the check found out about a component that passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Report {
+    /// The contract it was built for.
+    pub contract: String,
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// How many linear memories it has; absent if it depends on what it imports.
+    pub memories: Option<u32>,
+    /// Its memory at the start, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// The size of the compiled code, in bytes.
+    pub compiled_bytes: u64,
+    /// How long compiling took, in milliseconds.
+    pub compile_ms: u64,
+}
+
+/// Why a file is no plugin for this host: what is wrong, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{what}; {remedy}")]
+pub struct Refusal {
+    /// A short, stable word.
+    pub code: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(code: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Refusal { code: code.to_owned(), what: what.into(), remedy: remedy.into() }
+    }
+}
+
+const BUILD_A_COMPONENT: &str = "build a component, for instance with `cargo build --target wasm32-wasip2`";
+
+/// Looks at the first bytes: is it a component at all?
+pub(super) fn check_bytes(bytes: &[u8]) -> Result<(), Refusal> {
+    if bytes.is_empty() {
+        return Err(Refusal::new("empty", "the file is empty", BUILD_A_COMPONENT));
+    }
+    if Engine::detect_precompiled(bytes).is_some() {
+        let remedy = "upload the .wasm it was compiled from: compiled code cannot be checked, so no host may trust it";
+        return Err(Refusal::new("precompiled", "this is compiled code (.cwasm), not a component", remedy));
+    }
+    match bytes {
+        [b'\0', b'a', b's', b'm', 0x0d, 0x00, 0x01, 0x00, ..] => Ok(()),
+        [b'\0', b'a', b's', b'm', 0x01, 0x00, 0x00, 0x00, ..] => {
+            Err(Refusal::new("core-module", "this is a core WebAssembly module, not a component", BUILD_A_COMPONENT))
+        }
+        [b'\0', b'a', b's', b'm', ..] => Err(Refusal::new(
+            "unknown-version",
+            "this WebAssembly binary has a version that is unknown here",
+            BUILD_A_COMPONENT,
+        )),
+        _ if bytes.trim_ascii_start().starts_with(b"(") => {
+            let remedy = "assemble it first, for instance with `wasm-tools parse`";
+            Err(Refusal::new("text", "this is WebAssembly text, not a binary", remedy))
+        }
+        _ => Err(Refusal::new("not-wasm", "this is not a WebAssembly file", BUILD_A_COMPONENT)),
+    }
+}
+
+/// Looks at imports, exports and their types.
+pub(super) fn check_component(engine: &Engine, component: &Component) -> Result<Report, Refusal> {
+    let kind = component.component_type();
+    let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    check_exports(&exports)?;
+    check_imports(&imports)?;
+    let linked = sandbox::linker(engine).and_then(|linker| PluginPre::new(linker.instantiate_pre(component)?));
+    linked.map_err(|error| {
+        let what = format!("a function of the plugin has another shape than {CONTRACT} says ({})", error.root_cause());
+        Refusal::new("shape", what, "rebuild it with the wit files that `hookloom plugin wit` prints")
+    })?;
+    let resources = component.resources_required();
+    Ok(Report {
+        contract: CONTRACT.to_owned(),
+        imports,
+        memories: resources.as_ref().map(|needs| needs.num_memories),
+        memory_bytes: resources.and_then(|needs| needs.max_initial_memory_size).map(|pages| pages * 65_536),
+        compiled_bytes: 0,
+        compile_ms: 0,
+    })
+}
+
+fn check_exports(exports: &[String]) -> Result<(), Refusal> {
+    if exports.iter().any(|name| name == TRANSFORM) {
+        return Ok(());
+    }
+    let other = exports.iter().find(|name| name.starts_with("hookloom:plugin/transform"));
+    Err(match other {
+        Some(name) => {
+            let version = name.rsplit_once('@').map_or("no version", |(_, version)| version);
+            let what = format!("this plugin was built for hookloom:plugin@{version}; this host speaks {CONTRACT}");
+            Refusal::new("contract-version", what, "rebuild it with the hookloom sdk 0.1")
+        }
+        None => {
+            let found = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+            let what = format!("the component does not export {TRANSFORM}; it exports {found}");
+            Refusal::new(
+                "missing-export",
+                what,
+                "export a plugin with the sdk's `export!` macro, or with the wit files that `hookloom plugin wit` prints",
+            )
+        }
+    })
+}
+
+fn check_imports(imports: &[String]) -> Result<(), Refusal> {
+    let known = |name: &str| {
+        let ours = |interface: &&str| name == format!("hookloom:plugin/{interface}@0.1.0");
+        IMPORTS.iter().any(ours) || is_linked_wasi(name)
+    };
+    let unknown: Vec<&str> = imports.iter().map(String::as_str).filter(|name| !known(name)).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let what = format!("the component imports what this host does not offer: {}", unknown.join(", "));
+    let remedy = match unknown.iter().any(|name| name.starts_with("wasi:http") || name.contains("socket")) {
+        true => "a plugin has no network: return `replace` with an outgoing request and the host sends it",
+        false => "a plugin may import log, config and secrets of hookloom:plugin@0.1.0, and WASI 0.2 without http",
+    };
+    Err(Refusal::new("unknown-import", what, remedy))
+}
+
+fn is_linked_wasi(name: &str) -> bool {
+    name.split_once("@0.2.").is_some_and(|(interface, _)| WASI.contains(&interface))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell_what_a_file_is() {
+        #[track_caller]
+        fn check(bytes: &[u8], expected: Result<(), &str>) {
+            assert_eq!(
+                check_bytes(bytes).map_err(|refusal| refusal.code),
+                expected.map_err(str::to_owned),
+                "{bytes:?}"
+            );
+        }
+        check(b"\0asm\x0d\0\x01\0rest", Ok(()));
+        check(b"\0asm\x01\0\0\0", Err("core-module"));
+        check(b"\0asm\x09\0\0\0", Err("unknown-version"));
+        check(b"", Err("empty"));
+        check(b" \n(component)", Err("text"));
+        check(b"#!/bin/sh", Err("not-wasm"));
+        check(b"\0as", Err("not-wasm"));
+    }
+
+    #[test]
+    fn imports_and_exports_are_named_in_the_refusal() {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(check_exports(&list(&[TRANSFORM])), Ok(()));
+        assert_eq!(
+            check_exports(&list(&["hookloom:plugin/transform@2.0.0"])).expect_err("another").code,
+            "contract-version"
+        );
+        assert_eq!(check_exports(&[]).expect_err("none").code, "missing-export");
+        assert_eq!(check_imports(&list(&["wasi:io/poll@0.2.6", "hookloom:plugin/log@0.1.0"])), Ok(()));
+        let http = check_imports(&list(&["wasi:http/outgoing-handler@0.2.3"])).expect_err("no network");
+        assert!(http.what.contains("wasi:http/outgoing-handler@0.2.3") && http.remedy.contains("no network"), "{http}");
+        assert_eq!(check_imports(&list(&["wasi:io/poll@0.3.0"])).expect_err("not linked").code, "unknown-import");
+    }
+}

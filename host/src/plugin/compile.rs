@@ -1,0 +1,149 @@
+//! Compiles a component in a child process with limits: compiling hostile input is the one step that the sandbox does
+//! not bound, so it happens where it can be killed.
+//!
+//! The child is this same binary with a hidden subcommand. It limits its own address space and CPU time before it
+//! reads the first byte, reads the component from stdin, and writes to stdout a line of JSON (a report or a refusal)
+//! and then the compiled code. The parent limits wall time, kills the child when it gives up, and trusts what a child
+//! of its own wrote and nothing else.
+
+use super::check::{self, Refusal, Report};
+use super::engine::{EnginePurpose, engine};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt as _;
+use wasmtime::component::Component;
+
+/// The hidden subcommand.
+pub const CHILD_COMMAND: &str = "compile-plugin";
+
+/// Address space of the child: a Python runtime's 18 MB component stays well below.
+const CHILD_MEMORY_BYTES: u64 = 4 << 30;
+/// CPU time of the child: the largest known toolchain output takes a quarter of it.
+const CHILD_CPU_S: u64 = 60;
+/// Wall time of the child, on a machine that has other things to do.
+const CHILD_WALL: Duration = Duration::from_secs(120);
+
+/// A component as it came out of the compiler.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) report: Report,
+    pub(super) code: Vec<u8>,
+}
+
+/// Why there is no compiled code.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The file is at fault.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The machine is at fault.
+    #[error("the compile process could not be started or spoken to")]
+    Child(#[from] std::io::Error),
+}
+
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Compiled(Report),
+    Refused(Refusal),
+}
+
+/// Compiles a component in a child process.
+pub(super) async fn compile(program: &PathBuf, component: Bytes) -> Result<Compiled, CompileError> {
+    let mut child = tokio::process::Command::new(program)
+        .arg(CHILD_COMMAND)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut stdin = child.stdin.take().ok_or_else(|| std::io::Error::other("the child has no stdin"))?;
+    let feed = async move {
+        // A child that was killed while it read is reported by its exit status.
+        let _ = stdin.write_all(&component).await;
+        drop(stdin);
+    };
+    let work = async { tokio::join!(feed, child.wait_with_output()).1 };
+    let output = match tokio::time::timeout(CHILD_WALL, work).await {
+        Ok(output) => output?,
+        Err(_) => return Err(too_hard(format!("compiling took longer than {} s", CHILD_WALL.as_secs())).into()),
+    };
+    read_answer(&output.stdout, output.status)
+}
+
+fn read_answer(stdout: &[u8], status: ExitStatus) -> Result<Compiled, CompileError> {
+    let end_of_line = stdout.iter().position(|byte| *byte == b'\n');
+    let line = end_of_line.map(|end| (&stdout[..end], &stdout[end + 1..]));
+    match line.and_then(|(line, code)| Some((serde_json::from_slice(line).ok()?, code))) {
+        Some((Answer::Refused(refusal), _)) => Err(refusal.into()),
+        Some((Answer::Compiled(report), code)) if status.success() => Ok(Compiled { report, code: code.to_vec() }),
+        _ => Err(match status.signal() {
+            Some(libc_sigxcpu) if libc_sigxcpu == SIGXCPU => {
+                too_hard(format!("compiling took more than {CHILD_CPU_S} s of CPU time"))
+            }
+            _ => too_hard(format!(
+                "the compiler gave up ({status}), most likely for want of memory ({CHILD_MEMORY_BYTES} bytes)"
+            )),
+        }
+        .into()),
+    }
+}
+
+/// signal(7): CPU time limit exceeded.
+const SIGXCPU: i32 = 24;
+
+fn too_hard(what: String) -> Refusal {
+    Refusal::new("too-hard-to-compile", what, "make the component smaller or simpler")
+}
+
+/// The child's whole life. Returns its exit code.
+pub fn compile_child() -> i32 {
+    let limited = rlimit::Resource::AS
+        .set(CHILD_MEMORY_BYTES, CHILD_MEMORY_BYTES)
+        .and_then(|()| rlimit::Resource::CPU.set(CHILD_CPU_S, CHILD_CPU_S + 1))
+        .and_then(|()| rlimit::Resource::CORE.set(0, 0));
+    if limited.is_err() {
+        return 2;
+    }
+    let mut component = Vec::new();
+    if std::io::stdin().lock().read_to_end(&mut component).is_err() {
+        return 2;
+    }
+    let (answer, code) = match compile_here(&component) {
+        Ok(compiled) => (Answer::Compiled(compiled.report), compiled.code),
+        Err(refusal) => (Answer::Refused(refusal), Vec::new()),
+    };
+    let Ok(line) = serde_json::to_vec(&answer) else { return 2 };
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(&line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.write_all(&code));
+    if written.and_then(|()| stdout.flush()).is_ok() { 0 } else { 2 }
+}
+
+fn compile_here(component: &[u8]) -> Result<Compiled, Refusal> {
+    let started = Instant::now();
+    let ours = |error: wasmtime::Error| {
+        Refusal::new("host", format!("this host's compiler does not start: {error}"), "tell the operator")
+    };
+    let engine = engine(EnginePurpose::Compile).map_err(ours)?;
+    let component = Component::from_binary(&engine, component).map_err(|error| explain(&error))?;
+    let report = check::check_component(&engine, &component)?;
+    let code = component.serialize().map_err(ours)?;
+    let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(Compiled { report: Report { compiled_bytes: code.len() as u64, compile_ms, ..report }, code })
+}
+
+/// The compiler's words, preceded by ours, and with the way out where one is known.
+fn explain(error: &wasmtime::Error) -> Refusal {
+    let message = format!("{error:#}");
+    if message.contains("component model async") {
+        let what = "the component uses the component model's async functions, which this host leaves out";
+        return Refusal::new("async", what, "rebuild it with synchronous functions (componentize-qjs: --sync)");
+    }
+    let what = format!("the component is broken or uses a feature that this host leaves out ({message})");
+    Refusal::new("invalid", what, "rebuild it; a file that was cut off in transfer looks like this too")
+}

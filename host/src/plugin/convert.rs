@@ -1,0 +1,132 @@
+//! Between the contract's words and our own: the only file that sees both, and where a plugin's answer is checked.
+//!
+//! Promises: an [`Outgoing`] that leaves this file can be sent as it is. What is wrong with an answer is a
+//! [`PluginFault::BadOutput`] that names the limit or the rule. URLs are only read here; whether one may be called is
+//! the address guard's business, at sending.
+
+use super::bindings::hookloom::plugin::types;
+use super::{Judgement, Outgoing, PluginFault, sandbox};
+use crate::event::Event;
+use crate::headers::check_header;
+use crate::subscription::{Settings, Subscription};
+use bytes::Bytes;
+use http::HeaderValue;
+use serde::de::IgnoredAny;
+use url::Url;
+
+pub(super) const REASON_CODE_BYTES_MAX: usize = 64;
+pub(super) const REASON_MESSAGE_BYTES_MAX: usize = 1 << 10;
+
+/// The event as the plugin of a subscription sees it.
+pub(super) fn event(event: &Event, subscription: &Subscription) -> types::Event {
+    types::Event {
+        id: event.id.to_string(),
+        tenant: subscription.tenant.to_string(),
+        subscription: subscription.id.to_string(),
+        name: event.name.clone(),
+        module: Some(event.module.as_str().to_owned()),
+        entity_id: event.entity_id.clone(),
+        received_at: event.received_at_ms.unsigned_abs(),
+        payload: event.text().to_owned(),
+        attributes: Vec::new(),
+    }
+}
+
+/// The plugin's answer in our words.
+pub(super) fn judgement(
+    answer: Result<Result<types::Verdict, types::Failure>, PluginFault>,
+    settings: &Settings,
+) -> Judgement {
+    match answer {
+        Err(fault) => Judgement::Fault(fault),
+        Ok(Err(types::Failure::InvalidEvent(why))) => Judgement::InvalidEvent(sandbox::reason(why)),
+        Ok(Err(types::Failure::Transient(why))) => Judgement::Transient(sandbox::reason(why)),
+        Ok(Err(types::Failure::BadConfig(why))) => Judgement::BadConfig(sandbox::reason(why)),
+        Ok(Ok(types::Verdict::Pass)) => Judgement::Pass,
+        Ok(Ok(types::Verdict::Drop(why))) => Judgement::Drop(sandbox::reason(why)),
+        Ok(Ok(types::Verdict::Later(wish))) => {
+            Judgement::Later { delay_ms: wish.delay_ms, reason: sandbox::reason(wish.reason) }
+        }
+        Ok(Ok(types::Verdict::Replace(list))) => match outgoing(list, settings) {
+            Ok(outgoing) => Judgement::Replace(outgoing),
+            Err(what) => Judgement::Fault(PluginFault::BadOutput(cut(&what, REASON_MESSAGE_BYTES_MAX).to_owned())),
+        },
+    }
+}
+
+fn outgoing(list: Vec<types::Outgoing>, settings: &Settings) -> Result<Outgoing, String> {
+    let count = list.len();
+    let [one] = <[types::Outgoing; 1]>::try_from(list)
+        .map_err(|_| format!("`replace` holds {count} requests, and this host sends exactly one"))?;
+    if let Some(attribute) = one.attributes.first() {
+        return Err(format!(
+            "`outgoing.attributes` holds {:?}, which this host does not know",
+            cut(&attribute.name, 64)
+        ));
+    }
+    let (body, is_text) = match one.body {
+        types::Body::Text(text) => (Bytes::from(text), true),
+        types::Body::Binary(bytes) => (Bytes::from(bytes), false),
+    };
+    if body.len() as u64 > settings.limits.output_bytes {
+        let (bytes, most) = (body.len(), settings.limits.output_bytes);
+        return Err(format!("the body has {bytes} bytes, and limits.output_bytes is {most}"));
+    }
+    let content_type = content_type(one.content_type, is_text)?;
+    if is_json(&content_type) {
+        check_json(&body)?;
+    }
+    Ok(Outgoing { body, content_type, headers: headers(one.headers, settings)?, url: url(one.url, settings)? })
+}
+
+const CONTENT_TYPE_BYTES_MAX: usize = 200;
+
+fn content_type(wanted: Option<String>, is_text: bool) -> Result<HeaderValue, String> {
+    match wanted {
+        None if is_text => Ok(HeaderValue::from_static("application/json")),
+        None => Err("a binary body needs a content type".into()),
+        Some(wanted) => HeaderValue::from_str(&wanted)
+            .ok()
+            .filter(|value| value.to_str().is_ok() && wanted.contains('/') && wanted.len() <= CONTENT_TYPE_BYTES_MAX)
+            .ok_or_else(|| format!("{:?} is no content type", cut(&wanted, 100))),
+    }
+}
+
+/// `application/json` and the `+json` family (RFC 6839), whatever parameters follow.
+fn is_json(content_type: &HeaderValue) -> bool {
+    let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_lowercase();
+    essence == "application/json" || essence.ends_with("+json")
+}
+
+fn check_json(body: &[u8]) -> Result<(), String> {
+    serde_json::from_slice::<IgnoredAny>(body).map(drop).map_err(|error| format!("the body is not JSON: {error}"))
+}
+
+fn headers(wanted: Vec<types::Header>, settings: &Settings) -> Result<Vec<(http::HeaderName, HeaderValue)>, String> {
+    let limits = &settings.limits;
+    if wanted.len() as u64 > limits.headers {
+        return Err(format!("{} headers, and limits.headers is {}", wanted.len(), limits.headers));
+    }
+    let bytes: usize = wanted.iter().map(|header| header.name.len() + header.value.len()).sum();
+    if bytes as u64 > limits.header_bytes {
+        return Err(format!("headers of {bytes} bytes, and limits.header_bytes is {}", limits.header_bytes));
+    }
+    wanted.iter().map(|header| check_header(&header.name, &header.value)).collect()
+}
+
+fn url(wanted: Option<String>, settings: &Settings) -> Result<Option<Url>, String> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    let url = Url::parse(&wanted).map_err(|error| format!("the URL cannot be read: {error}"))?;
+    let notify_url =
+        Url::parse(&settings.notify_url).map_err(|error| format!("the Notify URL cannot be read: {error}"))?;
+    let host = url.host_str().unwrap_or_default().to_owned();
+    match url.host_str() == notify_url.host_str() || settings.url_hosts.contains(&host) {
+        true => Ok(Some(url)),
+        false => Err(format!("the URL's host {host:?} is not in the subscription's url_hosts")),
+    }
+}
+
+/// The beginning of a text: at most this many bytes, never half a character.
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}

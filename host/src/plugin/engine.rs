@@ -1,0 +1,151 @@
+//! The settings of wasmtime's engine, in one function for both who compile and who run, and the epoch's clock.
+//!
+//! # Why these settings
+//! Guests are untrusted and short: a fresh instance for each call from a pool, copy-on-write memory, no feature that a
+//! supported toolchain does not need. `concurrency_support(false)` leaves out the component model's async, which makes
+//! calls cheap and closes most of its recent advisories. Multi-memory stays on: without it a component with an adapter
+//! makes the compiler panic. Tail calls and reference types stay on for the toolchains that emit them.
+
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails,
+};
+
+/// How often a running guest looks at its limits.
+pub(super) const TICK: Duration = Duration::from_millis(5);
+
+/// The stack of a guest. Above it stands the host's share of the plugin thread's stack.
+const WASM_STACK_BYTES: usize = 512 << 10;
+
+/// Elements of all of a guest's tables: JavaScript and Python runtimes need more than wasmtime's 20,000.
+pub(super) const TABLE_ELEMENTS_MAX: usize = 100_000;
+
+/// Core instances, memories and tables of one component. wit-component emits at least three core modules.
+pub(super) const INSTANCES_MAX: usize = 32;
+pub(super) const MEMORIES_MAX: usize = 4;
+pub(super) const TABLES_MAX: usize = 16;
+
+/// What an engine is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum EnginePurpose {
+    /// To compile only, in a process with little address space.
+    Compile,
+    /// To run guests: this many at once, each with memories up to this many bytes.
+    Run {
+        /// Calls at once.
+        calls: u32,
+        /// The host's maximum for a guest's memory.
+        memory_bytes_max: usize,
+    },
+}
+
+/// Makes an engine. Engines of both purposes agree about compiled code; a test holds them to it.
+pub(super) fn engine(purpose: EnginePurpose) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .memory_may_move(false)
+        .cranelift_opt_level(OptLevel::Speed)
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        .generate_address_map(true)
+        .native_unwind_info(false)
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(32))
+        .wasm_threads(false)
+        .shared_memory(false)
+        .wasm_memory64(false)
+        .wasm_relaxed_simd(false)
+        .wasm_gc(false)
+        .wasm_function_references(false)
+        .wasm_exceptions(false)
+        .wasm_stack_switching(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_wide_arithmetic(false);
+    if let EnginePurpose::Run { calls, memory_bytes_max } = purpose {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(calls, memory_bytes_max)));
+    }
+    Engine::new(&config)
+}
+
+fn pool(calls: u32, memory_bytes_max: usize) -> PoolingAllocationConfig {
+    // One more than can run at once: an instance is given back a moment after its thread is.
+    let calls = calls + 1;
+    // Every call may be of a component that uses all it is allowed to: no tenant's may take the room of another's.
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(calls)
+        .total_core_instances(calls * INSTANCES_MAX as u32)
+        .total_memories(calls * MEMORIES_MAX as u32)
+        .total_tables(calls * TABLES_MAX as u32)
+        .max_core_instances_per_component(INSTANCES_MAX as u32)
+        .max_memories_per_component(MEMORIES_MAX as u32)
+        .max_tables_per_component(TABLES_MAX as u32)
+        .max_tables_per_module(4)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_component_instance_size(4 << 20)
+        .max_core_instance_size(4 << 20)
+        .max_memory_size(memory_bytes_max)
+        // Measured: with pagemap_scan a small resident part makes a fresh call twice as fast, a large one slower.
+        .linear_memory_keep_resident(64 << 10)
+        .table_keep_resident(64 << 10)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+/// The thread that advances the engine's epoch. It ends when this is dropped.
+pub(super) struct Ticker {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    /// Starts ticking. An OS thread, not a task: a busy runtime must not stop the clock that bounds guests.
+    pub(super) fn start(engine: &Engine) -> std::io::Result<Self> {
+        let engine = engine.weak();
+        let (stop, stopped) = channel::<()>();
+        let tick = move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => break,
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("plugin-epoch".into()).spawn(tick)?;
+        Ok(Ticker { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A text that changes whenever compiled code of one engine would not run in another.
+pub(super) fn compatibility(engine: &Engine) -> String {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_compiles_and_who_runs_agree() {
+        let compile = engine(EnginePurpose::Compile).expect("an engine");
+        let run = engine(EnginePurpose::Run { calls: 2, memory_bytes_max: 256 << 20 }).expect("an engine");
+        assert_eq!(compatibility(&compile), compatibility(&run));
+    }
+}

@@ -1,0 +1,168 @@
+//! What a guest sees of WASI: an empty world in which nothing moves and nothing waits.
+//!
+//! Rust's standard library (and every other language's) imports WASI, so it is linked; but there are no files, no
+//! environment, no arguments and no network, the clocks stand at the event's time, random bytes come from the event,
+//! and output goes to a short tail that is shown when the guest traps. A call that would wait for the clock is refused:
+//! otherwise a guest could hold a plugin thread without using any CPU time.
+
+use super::sandbox::CallState;
+use futures_util::FutureExt as _;
+use rand::SeedableRng as _;
+use sha2::{Digest as _, Sha256};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::clocks::{HostMonotonicClock, HostWallClock};
+use wasmtime_wasi::p2::bindings::sync::io::poll;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi_io::bindings::wasi::io::poll::{Host as WaitingPoll, HostPollable as WaitingPollable};
+use wasmtime_wasi_io::poll::{DynPollable, Pollable};
+use wasmtime_wasi_io::streams::{OutputStream, StreamResult};
+
+/// Adds WASI 0.2 to a linker, with our own way to wait: not at all.
+pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_sync(linker)?;
+    linker.allow_shadowing(true);
+    poll::add_to_linker::<CallState, NoWaiting>(linker, |state| Unwaiting(state.resources()))?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// The world of one call.
+pub(super) fn world(event_id: &[u8; 16], subscription_id: &[u8; 16], received_at_ms: i64, output: &Tail) -> WasiCtx {
+    let seed = |label: &str| -> [u8; 32] {
+        Sha256::new().chain_update(label).chain_update(event_id).chain_update(subscription_id).finalize().into()
+    };
+    let random = |label: &str| rand::rngs::ChaCha12Rng::from_seed(seed(label));
+    let (half, _) =
+        seed("insecure seed").split_first_chunk::<16>().map(|(half, rest)| (*half, rest.len())).unwrap_or_default();
+    WasiCtxBuilder::new()
+        .stdout(output.clone())
+        .stderr(output.clone())
+        .wall_clock(StoppedClock(Duration::from_millis(received_at_ms.unsigned_abs())))
+        .monotonic_clock(StoppedClock(Duration::ZERO))
+        .secure_random(random("secure"))
+        .insecure_random(random("insecure"))
+        .insecure_random_seed(u128::from_le_bytes(half))
+        .max_random_size(64 << 10)
+        .allow_ip_name_lookup(false)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .build()
+}
+
+/// A clock that always shows the same time.
+struct StoppedClock(Duration);
+
+impl HostWallClock for StoppedClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        self.0
+    }
+}
+
+impl HostMonotonicClock for StoppedClock {
+    fn resolution(&self) -> u64 {
+        1_000_000
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// `wasi:io/poll` that answers what is ready and refuses to wait for what is not.
+struct Unwaiting<'a>(&'a mut ResourceTable);
+
+struct NoWaiting;
+
+impl HasData for NoWaiting {
+    type Data<'a> = Unwaiting<'a>;
+}
+
+/// What a guest that waits is told, and what the delivery shows.
+pub(super) const WAITS: &str = "the plugin waits for a clock or a stream, but a plugin may not sleep";
+
+impl poll::Host for Unwaiting<'_> {
+    fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        WaitingPoll::poll(self.0, pollables).now_or_never().unwrap_or_else(|| Err(wasmtime::Error::msg(WAITS)))
+    }
+}
+
+impl poll::HostPollable for Unwaiting<'_> {
+    fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
+        WaitingPollable::ready(self.0, pollable).now_or_never().unwrap_or(Ok(false))
+    }
+
+    fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        WaitingPollable::block(self.0, pollable).now_or_never().unwrap_or_else(|| Err(wasmtime::Error::msg(WAITS)))
+    }
+
+    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        WaitingPollable::drop(self.0, pollable)
+    }
+}
+
+/// The last bytes that a guest wrote to stdout and stderr: a Rust panic's message is among them.
+#[derive(Clone, Default)]
+pub(super) struct Tail(Arc<Mutex<VecDeque<u8>>>);
+
+/// How much of a guest's output is kept.
+const TAIL_BYTES: usize = 2 << 10;
+
+impl Tail {
+    /// What is kept, as text.
+    pub(super) fn text(&self) -> String {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&kept.iter().copied().collect::<Vec<u8>>()).trim().to_owned()
+    }
+
+    fn push(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
+        let over = kept.len().saturating_sub(TAIL_BYTES);
+        kept.drain(..over);
+    }
+}
+
+impl IsTerminal for Tail {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Tail {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        // Only WASI 0.3 asks for it, which is not linked.
+        Box::new(tokio::io::sink())
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Tail {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Tail {
+    fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
+        self.push(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(64 << 10)
+    }
+}

@@ -1,0 +1,160 @@
+//! The plugins folder: `<data>/plugins/<tenant>/<name>.wasm`. The only home of notify.
+//!
+//! # Theory of operation
+//! The system's notifications only say that it is worth looking; what counts is a scan, which also runs every
+//! [`RESCAN`], because notifications get lost. A file is read when its size, time or identity changed and stayed the same
+//! for [`SETTLE`], so that most half-written files are never read; one that is read too early fails the check, changes
+//! nothing, and is read again when it changes again. Symbolic links are followed, so swapping one (as Kubernetes does in
+//! its mounts) or renaming over a file are changes like any other.
+//!
+//! A file becomes the active version only if its sha256 is another than the last one that came from it. So a restart
+//! never undoes an activation by API. A file that is removed changes nothing but the log. What is wrong with a file is
+//! logged and shown with the plugin.
+
+use super::Plugins;
+use crate::subscription::{TenantId, is_slug};
+use notify::{RecursiveMode, Watcher as _};
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// How often the folder is scanned without a notification.
+const RESCAN: Duration = Duration::from_secs(2);
+
+/// How long a file must stay as it is before it is read.
+const SETTLE: Duration = Duration::from_millis(25);
+
+/// Watches the folder until it is dropped.
+pub struct FolderWatch {
+    task: JoinHandle<()>,
+    _notifications: Option<notify::RecommendedWatcher>,
+}
+
+impl FolderWatch {
+    /// Makes the folder if it is not there, and starts watching it. `bytes_max` is the largest component.
+    pub fn start(folder: PathBuf, plugins: Arc<Plugins>, bytes_max: u64) -> std::io::Result<Self> {
+        std::fs::create_dir_all(&folder)?;
+        let (tell, told) = mpsc::channel(1);
+        let notifications = notify::recommended_watcher(move |_| {
+            // One note is enough to make a scan.
+            let _ = tell.try_send(());
+        })
+        .and_then(|mut watcher| watcher.watch(&folder, RecursiveMode::Recursive).map(|()| watcher))
+        .inspect_err(|error| tracing::warn!(%error, "no notifications of the plugins folder; it is scanned instead"));
+        let task = tokio::spawn(Scanner { folder, plugins, bytes_max, seen: HashMap::new() }.run(told));
+        Ok(FolderWatch { task, _notifications: notifications.ok() })
+    }
+}
+
+impl Drop for FolderWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What tells one state of a file from another, without reading it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Look {
+    bytes: u64,
+    modified: Option<SystemTime>,
+    inode: u64,
+}
+
+impl Look {
+    fn at(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+        Some(Look { bytes: metadata.len(), modified: metadata.modified().ok(), inode: metadata.ino() })
+    }
+}
+
+struct Scanner {
+    folder: PathBuf,
+    plugins: Arc<Plugins>,
+    bytes_max: u64,
+    seen: HashMap<PathBuf, Look>,
+}
+
+impl Scanner {
+    async fn run(mut self, mut told: mpsc::Receiver<()>) {
+        let mut open = true;
+        loop {
+            self.scan().await;
+            tokio::select! {
+                note = told.recv(), if open => open = note.is_some(),
+                () = tokio::time::sleep(RESCAN) => {}
+            }
+        }
+    }
+
+    async fn scan(&mut self) {
+        let found = files(&self.folder);
+        self.seen.retain(|path, _| {
+            let there = found.contains(path);
+            if !there {
+                tracing::warn!(file = %path.display(), "a plugin's file was removed; its last version stays active");
+            }
+            there
+        });
+        for path in found {
+            let Some(look) = Look::at(&path).filter(|look| self.seen.get(&path) != Some(look)) else { continue };
+            tokio::time::sleep(SETTLE).await;
+            if Look::at(&path) == Some(look) {
+                self.take(&path, look).await;
+            }
+        }
+    }
+
+    /// Takes a file that looks new and settled.
+    async fn take(&mut self, path: &Path, look: Look) {
+        let Some((tenant, name)) = names(path) else { return };
+        let problem = self.install(path, look, &tenant, &name).await.err();
+        if let Some(problem) = &problem {
+            tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file cannot be used; the version before stays active");
+        }
+        self.plugins.note_file_problem(&tenant, &name, problem);
+        self.seen.insert(path.to_owned(), look);
+    }
+
+    async fn install(&self, path: &Path, look: Look, tenant: &TenantId, name: &str) -> Result<(), String> {
+        if self.plugins.store.catalog().tenant(tenant).is_none() {
+            return Err(format!("there is no tenant {tenant}"));
+        }
+        if !is_slug(name) {
+            return Err("a plugin's name has 1 to 64 of a-z, 0-9 and -".into());
+        }
+        if look.bytes > self.bytes_max {
+            return Err(format!("the file has {} bytes; component_bytes_max is {}", look.bytes, self.bytes_max));
+        }
+        let component = tokio::fs::read(path).await.map_err(|error| format!("the file cannot be read: {error}"))?;
+        let sha256 = hex::encode(Sha256::digest(&component));
+        let (tenant, name, store) = (tenant.clone(), name.to_owned(), &self.plugins.store);
+        let last = store.plugin_file(tenant.clone(), name.clone()).await.map_err(|error| crate::describe(&error))?;
+        if last.as_ref() == Some(&sha256) {
+            return Ok(());
+        }
+        let installed = self.plugins.install(tenant.clone(), name.clone(), component.into(), "plugins folder".into());
+        installed.await.map_err(|error| crate::describe(&error))?;
+        tracing::info!(%tenant, plugin = %name, %sha256, "a plugin's file became the active version");
+        store.note_plugin_file(tenant, name, sha256).await.map_err(|error| crate::describe(&error))
+    }
+}
+
+/// Every `<tenant>/<name>.wasm` in the folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_component = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "wasm") && path.is_file();
+    let mut found: Vec<PathBuf> = entries(folder).flat_map(|tenant| entries(&tenant).filter(is_component)).collect();
+    found.sort();
+    found
+}
+
+/// Tenant and plugin that a path names; none if it names no tenant.
+fn names(path: &Path) -> Option<(TenantId, String)> {
+    let tenant = TenantId::parse(path.parent()?.file_name()?.to_str()?).ok()?;
+    Some((tenant, path.file_stem()?.to_str()?.to_owned()))
+}

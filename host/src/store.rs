@@ -1,0 +1,254 @@
+//! The store: everything that must survive a crash, and the only home of SQL.
+//!
+//! # What it promises
+//! - A write that returned `Ok` is durable: it was committed with `synchronous=FULL` (see [`writer`]).
+//! - An event, its fan-out and its deliveries are accepted in one transaction, or not at all.
+//! - Conservation: per tenant, Σ `fan_out` of its events = its deliveries, over all states ([`Ledger`]).
+//! - One host per data folder: a second one is told the first's process id.
+//! - Secrets and keys are sealed or hashed before they arrive here ([`vault`]).
+//!
+//! # What it does not do
+//! It decides nothing: who gets an event is `route`'s rule, what follows an attempt is `retry`'s.
+//!
+//! Small things that every request needs (tenants, keys, subscriptions) are also kept in memory, in the [`catalog`].
+//! A change is committed alone and enters the catalog before the next write runs, so the writer's view of it is exact:
+//! no delivery is ever made for a subscription that was disabled before the event.
+
+mod accept;
+mod catalog;
+mod credentials;
+mod deliveries;
+mod ledger;
+mod plugins;
+mod readers;
+mod rejected;
+mod schema;
+mod subscriptions;
+mod tenants;
+pub mod vault;
+mod writer;
+
+pub use accept::{Accepted, NewEvent};
+pub use catalog::Catalog;
+pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, DuePage, EventView};
+pub use ledger::Ledger;
+pub use plugins::{PluginVersion, StoredPlugin};
+pub use rejected::RejectedRequest;
+pub use subscriptions::{NewSubscription, StateChange};
+
+use crate::delivery::DueDelivery;
+use crate::event::Event;
+use crate::subscription::SubscriptionId;
+use readers::Readers;
+use rusqlite::Connection;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use vault::{Vault, VaultError};
+use writer::Writer;
+
+/// What can go wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite refused a statement.
+    #[error("the database refused a statement")]
+    Database(#[from] rusqlite::Error),
+    /// The commit failed: nothing of the batch is durable.
+    #[error("the database could not commit")]
+    Commit(#[source] Arc<rusqlite::Error>),
+    /// An earlier write of the same batch ended the transaction (a full disk, as a rule).
+    #[error("the database gave up the transaction that this write was part of")]
+    BatchFailed,
+    /// The host's own code panicked; the write was undone.
+    #[error("a write panicked and was undone")]
+    Panicked,
+    /// The store has stopped.
+    #[error("the store has stopped")]
+    Stopped,
+    /// The database was written by a newer host.
+    #[error("the database has schema {found}, and this host knows up to {known}: use the newer host")]
+    NewerSchema {
+        /// What was found.
+        found: usize,
+        /// What is known.
+        known: usize,
+    },
+    /// Another host uses the folder.
+    #[error("the data folder {folder} is in use by the process {pid}; stop it, or name another folder with --data-dir")]
+    Locked {
+        /// Which folder.
+        folder: String,
+        /// Whose.
+        pid: String,
+    },
+    /// A file of the data folder.
+    #[error("the data folder {folder} cannot be used")]
+    Folder {
+        /// Which folder.
+        folder: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The master key or what it sealed.
+    #[error("secrets cannot be sealed or opened")]
+    Vault(#[from] VaultError),
+    /// A stored JSON text does not read back.
+    #[error("a stored text does not read back")]
+    Corrupt(#[from] serde_json::Error),
+    /// No such thing, in this tenant.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// Somebody else's edit came first.
+    #[error("it was edited by somebody else at the same time")]
+    Edited,
+    /// It is there already, or is not in the state for it.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+/// What the store tells the scheduler after a commit.
+#[derive(Debug)]
+pub enum News {
+    /// Deliveries that are due at once, with the event they carry.
+    Accepted(Vec<Due>),
+    /// Look at this subscription again: it changed, or deliveries of it became due.
+    Changed(SubscriptionId),
+}
+
+/// A due delivery with its event.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// The delivery.
+    pub delivery: DueDelivery,
+    /// The event.
+    pub event: Arc<Event>,
+}
+
+/// The store.
+pub struct Store {
+    writer: Writer,
+    readers: Readers,
+    /// Readers of the lanes' own: no query of a tenant holds up deliveries.
+    lane_readers: Readers,
+    catalog: Arc<Catalog>,
+    vault: Vault,
+    news: mpsc::UnboundedSender<News>,
+    _lock: std::fs::File,
+}
+
+impl Store {
+    /// Opens the store in a folder, makes it if there is none, and returns the channel of its news.
+    pub fn open(folder: &Path) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<News>), StoreError> {
+        let in_folder = |source| StoreError::Folder { folder: folder.display().to_string(), source };
+        // Payloads are in it: nobody else on this machine may read them.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(in_folder)?;
+        let lock = lock(folder)?;
+        let vault = Vault::open(&folder.join("master.key"))?;
+        let path = folder.join("hookloom.db");
+        let mut connection = Connection::open(&path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // FULL flushes the log at every commit: the promise behind `202`.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        tune(&connection)?;
+        schema::migrate(&mut connection)?;
+        let catalog = Arc::new(Catalog::load(&connection, &vault)?);
+        let writer = Writer::start(connection).map_err(in_folder)?;
+        let (news, listener) = mpsc::unbounded_channel();
+        let store = Store {
+            writer,
+            readers: Readers::new(path.clone()),
+            lane_readers: Readers::new(path),
+            catalog,
+            vault,
+            news,
+            _lock: lock,
+        };
+        Ok((Arc::new(store), listener))
+    }
+
+    /// Tenants, keys and subscriptions, as of the last commit.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The key that authenticates compiled plugins on disk.
+    pub fn compiled_cache_key(&self) -> [u8; 32] {
+        self.vault.cache_key()
+    }
+
+    /// Whether the store can commit and read: a small write that is flushed, and a query.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO readiness (only_row, checked_at_ms) VALUES (1, ?1)";
+        self.write(move |connection| Ok(connection.execute(sql, [now_ms()])?)).await?;
+        self.readers.read(|connection| Ok(connection.query_row("SELECT COUNT(*) FROM tenants", [], |_| Ok(()))?)).await
+    }
+
+    /// A write that shares its commit with others.
+    async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.writer.write(false, write, |_| {}).await
+    }
+
+    /// A write that changes the catalog: committed alone, then shown to everybody.
+    async fn change<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        show: impl FnOnce(&Catalog, &T) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.change_of(Vec::new(), write, show).await
+    }
+
+    /// The same, and the scheduler looks at these subscriptions again. It is told on the writer's thread: whoever asked
+    /// for the change may have hung up by then.
+    async fn change_of<T: Send + 'static>(
+        &self,
+        subscriptions: Vec<SubscriptionId>,
+        write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        show: impl FnOnce(&Catalog, &T) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (catalog, news) = (self.catalog.clone(), self.news.clone());
+        let then = move |value: &T| {
+            show(&catalog, value);
+            for id in subscriptions {
+                // The scheduler is gone only while the host stops; what is due is found again at the next start.
+                let _ = news.send(News::Changed(id));
+            }
+        };
+        self.writer.write(true, write, then).await
+    }
+}
+
+/// Settings of every connection.
+fn tune(connection: &Connection) -> Result<(), StoreError> {
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "cache_size", -16_000)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Locks the folder for this process. The lock ends with the process, however it ends.
+fn lock(folder: &Path) -> Result<std::fs::File, StoreError> {
+    let in_folder = |source| StoreError::Folder { folder: folder.display().to_string(), source };
+    let path = folder.join("lock");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(in_folder)?;
+    if file.try_lock().is_err() {
+        let mut pid = String::new();
+        file.read_to_string(&mut pid).map_err(in_folder)?;
+        return Err(StoreError::Locked { folder: folder.display().to_string(), pid: pid.trim().to_owned() });
+    }
+    file.set_len(0).map_err(in_folder)?;
+    file.rewind().map_err(in_folder)?;
+    write!(file, "{}", std::process::id()).map_err(in_folder)?;
+    Ok(file)
+}
+
+/// Now, in milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,161 @@
+//! Accepting events: the transaction behind `202`.
+
+use super::{Catalog, Due, News, Store, StoreError, now_ms, rejected};
+use crate::delivery::{DeliveryId, DueDelivery};
+use crate::event::{Event, EventId, Module};
+use crate::route;
+use crate::subscription::{Subscription, TenantId};
+use bytes::Bytes;
+use rusqlite::{Connection, params};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A checked event that is not durable yet.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// `eventName`.
+    pub name: String,
+    /// The module that the name stands for.
+    pub module: Module,
+    /// `eventData.id` as text.
+    pub entity_id: Option<String>,
+    /// The exact bytes.
+    pub payload: Bytes,
+}
+
+/// What became of an accepted event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id.
+    pub event: EventId,
+    /// How many deliveries were made: its fan-out.
+    pub deliveries: usize,
+}
+
+impl Store {
+    /// Makes events durable, all or none, with one pending delivery for each subscription they match.
+    ///
+    /// When this returns `Ok`, the deliveries will happen, whatever becomes of the process.
+    pub async fn accept(&self, tenant: TenantId, events: Vec<NewEvent>) -> Result<Vec<Accepted>, StoreError> {
+        self.accept_after(|_, _| Ok(()), tenant, events).await
+    }
+
+    /// Accepts a rejected request and forgets that it was rejected, both or neither: it is accepted once.
+    pub async fn accept_rejected(
+        &self,
+        tenant: TenantId,
+        id: Uuid,
+        event: NewEvent,
+    ) -> Result<Vec<Accepted>, StoreError> {
+        self.accept_after(move |connection, tenant| rejected::forget(connection, tenant, id), tenant, vec![event]).await
+    }
+
+    async fn accept_after(
+        &self,
+        first: impl FnOnce(&Connection, &TenantId) -> Result<(), StoreError> + Send + 'static,
+        tenant: TenantId,
+        events: Vec<NewEvent>,
+    ) -> Result<Vec<Accepted>, StoreError> {
+        let catalog = self.catalog.clone();
+        let (news, catalog_then) = (self.news.clone(), self.catalog.clone());
+        let write = move |connection: &Connection| {
+            first(connection, &tenant)?;
+            let mut accepted = Vec::with_capacity(events.len());
+            let mut due = Vec::with_capacity(events.len());
+            for event in events {
+                accepted.push(accept_one(connection, &catalog, &tenant, event, &mut due)?);
+            }
+            Ok((accepted, due))
+        };
+        let then = move |(_, due): &(_, Vec<Due>)| {
+            // What waits is found in the store when its time comes.
+            let waits = |one: &&Due| {
+                catalog_then.subscription_by_id(one.delivery.subscription).is_some_and(|own| first_wait_ms(&own) > 0)
+            };
+            let (later, now): (Vec<&Due>, Vec<&Due>) = due.iter().partition(waits);
+            for one in later {
+                let _ = news.send(News::Changed(one.delivery.subscription));
+            }
+            let _ = news.send(News::Accepted(now.into_iter().cloned().collect()));
+        };
+        self.writer.write(false, write, then).await.map(|(accepted, _)| accepted)
+    }
+}
+
+fn accept_one(
+    connection: &Connection,
+    catalog: &Catalog,
+    tenant: &TenantId,
+    new: NewEvent,
+    due: &mut Vec<Due>,
+) -> Result<Accepted, StoreError> {
+    let now_ms = now_ms();
+    let event = Arc::new(Event {
+        id: EventId::new(),
+        name: new.name,
+        module: new.module,
+        entity_id: new.entity_id,
+        received_at_ms: now_ms,
+        payload: new.payload,
+    });
+    let subscriptions = catalog.subscriptions(tenant);
+    let first = due.len();
+    for subscription in route::matching(&subscriptions, event.module) {
+        let delivery = DueDelivery {
+            id: DeliveryId::new(),
+            tenant: tenant.clone(),
+            event: event.id,
+            subscription: subscription.id,
+            attempts_made: 0,
+            attempts_in_budget: 0,
+            age_from_ms: now_ms,
+        };
+        due.push(Due { delivery, event: event.clone() });
+    }
+    let fan_out = due.len() - first;
+    insert_event(connection, tenant, &event, fan_out)?;
+    for Due { delivery, .. } in &due[first..] {
+        let wait_ms = catalog.subscription_by_id(delivery.subscription).map_or(0, |one| first_wait_ms(&one));
+        insert_delivery(connection, delivery, now_ms, wait_ms)?;
+    }
+    Ok(Accepted { event: event.id, deliveries: fan_out })
+}
+
+/// How long the schedule waits before the first attempt: not at all, as a rule.
+fn first_wait_ms(subscription: &Subscription) -> i64 {
+    let wait_s = subscription.settings.retry.schedule_s.first().copied().unwrap_or(0);
+    i64::try_from(wait_s).unwrap_or(i64::MAX).saturating_mul(1_000)
+}
+
+fn insert_event(connection: &Connection, tenant: &TenantId, event: &Event, fan_out: usize) -> Result<(), StoreError> {
+    let sql = "INSERT INTO events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    connection.prepare_cached(sql)?.execute(params![
+        &*tenant.0,
+        event.id.0,
+        event.name,
+        event.module.as_str(),
+        event.entity_id,
+        event.received_at_ms,
+        fan_out,
+        &event.payload[..],
+    ])?;
+    Ok(())
+}
+
+fn insert_delivery(
+    connection: &Connection,
+    delivery: &DueDelivery,
+    now_ms: i64,
+    wait_ms: i64,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO deliveries (tenant, id, event, subscription, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms) VALUES (?1, ?2, ?3, ?4, 0, ?6, ?5, ?5, ?5)";
+    connection.prepare_cached(sql)?.execute(params![
+        &*delivery.tenant.0,
+        delivery.id.0,
+        delivery.event.0,
+        delivery.subscription.0,
+        now_ms,
+        now_ms.saturating_add(wait_ms),
+    ])?;
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! The catalog: the small tables that every request needs, in memory.
+//!
+//! Only the writer's thread changes it, after a commit; everybody reads it without waiting for the disk. Holds no
+//! event and no delivery.
+
+use super::vault::Vault;
+use super::{StoreError, credentials, subscriptions, tenants};
+use crate::access::{ApiKey, IntakeToken};
+use crate::event::{Module, VENDOR_EVENT_NAMES};
+use crate::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
+use rusqlite::Connection;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Tenants, keys, intake tokens and subscriptions.
+#[derive(Default)]
+pub struct Catalog {
+    shelves: RwLock<Shelves>,
+}
+
+#[derive(Default)]
+struct Shelves {
+    tenants: BTreeMap<TenantId, TenantShelf>,
+    subscriptions: HashMap<SubscriptionId, Arc<Subscription>>,
+    keys: HashMap<[u8; 32], Arc<ApiKey>>,
+    tokens: HashMap<[u8; 32], Arc<IntakeToken>>,
+}
+
+struct TenantShelf {
+    tenant: Arc<Tenant>,
+    subscriptions: Arc<Vec<Arc<Subscription>>>,
+}
+
+impl Catalog {
+    pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Self, StoreError> {
+        let catalog = Catalog::default();
+        tenants::load(connection)?.into_iter().for_each(|tenant| catalog.put_tenant(tenant));
+        credentials::load_keys(connection)?.into_iter().for_each(|(hash, key)| catalog.put_key(hash, key));
+        credentials::load_tokens(connection)?.into_iter().for_each(|(hash, token)| catalog.put_token(hash, token));
+        let subscriptions = subscriptions::load(connection, vault)?;
+        catalog.put_subscriptions(subscriptions.into_iter().map(Arc::new).collect());
+        Ok(catalog)
+    }
+
+    /// A tenant.
+    pub fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
+        self.read().tenants.get(id).map(|shelf| shelf.tenant.clone())
+    }
+
+    /// Every tenant, by id.
+    pub fn tenants(&self) -> Vec<Arc<Tenant>> {
+        self.read().tenants.values().map(|shelf| shelf.tenant.clone()).collect()
+    }
+
+    /// The key with this hash.
+    pub fn key(&self, hash: &[u8; 32]) -> Option<Arc<ApiKey>> {
+        self.read().keys.get(hash).cloned()
+    }
+
+    /// A tenant's keys, the oldest first. None: the admin keys.
+    pub fn keys(&self, tenant: Option<&TenantId>) -> Vec<Arc<ApiKey>> {
+        let mut keys: Vec<_> = self.read().keys.values().filter(|key| key.tenant.as_ref() == tenant).cloned().collect();
+        keys.sort_by_key(|key| key.id);
+        keys
+    }
+
+    /// The intake token with this hash.
+    pub fn token(&self, hash: &[u8; 32]) -> Option<Arc<IntakeToken>> {
+        self.read().tokens.get(hash).cloned()
+    }
+
+    /// A tenant's intake tokens, the oldest first.
+    pub fn tokens(&self, tenant: &TenantId) -> Vec<Arc<IntakeToken>> {
+        let mut tokens: Vec<_> = self.read().tokens.values().filter(|token| token.tenant == *tenant).cloned().collect();
+        tokens.sort_by_key(|token| token.id);
+        tokens
+    }
+
+    /// A subscription of a tenant.
+    pub fn subscription(&self, tenant: &TenantId, id: SubscriptionId) -> Option<Arc<Subscription>> {
+        self.read().subscriptions.get(&id).filter(|found| found.tenant == *tenant).cloned()
+    }
+
+    /// A subscription, for the host's own use.
+    pub fn subscription_by_id(&self, id: SubscriptionId) -> Option<Arc<Subscription>> {
+        self.read().subscriptions.get(&id).cloned()
+    }
+
+    /// A tenant's subscriptions, the oldest first.
+    pub fn subscriptions(&self, tenant: &TenantId) -> Arc<Vec<Arc<Subscription>>> {
+        self.read().tenants.get(tenant).map(|shelf| shelf.subscriptions.clone()).unwrap_or_default()
+    }
+
+    /// Every subscription.
+    pub fn all_subscriptions(&self) -> Vec<Arc<Subscription>> {
+        self.read().subscriptions.values().cloned().collect()
+    }
+
+    /// The module that an event name stands for in this tenant. None: the tenant does not accept the name.
+    pub fn module_of(&self, tenant: &TenantId, event_name: &str) -> Option<Module> {
+        let vendors = VENDOR_EVENT_NAMES.iter().find(|(name, _)| *name == event_name).map(|(_, module)| *module);
+        vendors.or_else(|| self.tenant(tenant)?.extra_event_names.get(event_name).copied())
+    }
+
+    pub(super) fn put_tenant(&self, tenant: Tenant) {
+        let mut shelves = self.write();
+        let subscriptions =
+            shelves.tenants.get(&tenant.id).map(|shelf| shelf.subscriptions.clone()).unwrap_or_default();
+        shelves.tenants.insert(tenant.id.clone(), TenantShelf { tenant: Arc::new(tenant), subscriptions });
+    }
+
+    pub(super) fn put_key(&self, hash: [u8; 32], key: ApiKey) {
+        self.write().keys.insert(hash, Arc::new(key));
+    }
+
+    pub(super) fn remove_key(&self, id: uuid::Uuid) {
+        self.write().keys.retain(|_, key| key.id != id);
+    }
+
+    pub(super) fn put_token(&self, hash: [u8; 32], token: IntakeToken) {
+        self.write().tokens.insert(hash, Arc::new(token));
+    }
+
+    pub(super) fn remove_token(&self, id: uuid::Uuid) {
+        self.write().tokens.retain(|_, token| token.id != id);
+    }
+
+    /// Adds subscriptions, or replaces those with the same id.
+    pub(super) fn put_subscriptions(&self, changed: Vec<Arc<Subscription>>) {
+        let mut shelves = self.write();
+        for subscription in changed {
+            shelves.subscriptions.insert(subscription.id, subscription.clone());
+            let Some(shelf) = shelves.tenants.get_mut(&subscription.tenant) else { continue };
+            let list = Arc::make_mut(&mut shelf.subscriptions);
+            match list.binary_search_by_key(&subscription.id, |other| other.id) {
+                Ok(at) => list[at] = subscription,
+                Err(at) => list.insert(at, subscription),
+            }
+        }
+    }
+
+    pub(super) fn remove_subscription(&self, tenant: &TenantId, id: SubscriptionId) {
+        let mut shelves = self.write();
+        shelves.subscriptions.remove(&id);
+        if let Some(shelf) = shelves.tenants.get_mut(tenant) {
+            Arc::make_mut(&mut shelf.subscriptions).retain(|other| other.id != id);
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Shelves> {
+        self.shelves.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Shelves> {
+        self.shelves.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,140 @@
+//! API keys and intake tokens in the database: their hashes, never themselves.
+
+use super::{Catalog, Store, StoreError, now_ms};
+use crate::access::{ApiKey, IntakeToken, KEY_PREFIX, Scope, TOKEN_PREFIX, credential_hash, new_credential};
+use crate::subscription::TenantId;
+use rusqlite::{Connection, Row, params};
+use uuid::Uuid;
+
+impl Store {
+    /// Makes a key and returns its text, which nobody can see again.
+    pub async fn create_key(
+        &self,
+        tenant: Option<TenantId>,
+        scopes: Vec<Scope>,
+        label: String,
+    ) -> Result<(ApiKey, String), StoreError> {
+        let (text, hash, hint) = new_credential(KEY_PREFIX);
+        let key = ApiKey { id: Uuid::now_v7(), tenant, scopes, hint, label, created_at_ms: now_ms() };
+        let key = self.put_key(hash, key).await?;
+        Ok((key, text))
+    }
+
+    /// Makes the key that the operator gave the only admin key that was given: those of earlier starts stop working.
+    pub async fn give_admin_key(&self, text: &str) -> Result<(), StoreError> {
+        const LABEL: &str = "given by HOOKLOOM_ADMIN_KEY";
+        let hash = credential_hash(text);
+        for old in self.catalog().keys(None).iter().filter(|key| key.label == LABEL) {
+            if self.catalog().key(&hash).is_some_and(|same| same.id == old.id) {
+                return Ok(());
+            }
+            self.revoke_key(None, old.id).await?;
+        }
+        let key = ApiKey {
+            id: Uuid::now_v7(),
+            tenant: None,
+            scopes: Vec::new(),
+            hint: "given".to_owned(),
+            label: LABEL.to_owned(),
+            created_at_ms: now_ms(),
+        };
+        self.put_key(hash, key).await.map(drop)
+    }
+
+    async fn put_key(&self, hash: [u8; 32], key: ApiKey) -> Result<ApiKey, StoreError> {
+        let write = move |connection: &Connection| {
+            let sql = "INSERT INTO keys (id, tenant, hash, hint, scopes, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                       ON CONFLICT (hash) DO UPDATE SET id = ?1, label = ?6, revoked_at_ms = NULL";
+            let tenant = key.tenant.as_ref().map(|tenant| tenant.0.to_string());
+            let scopes = serde_json::to_string(&key.scopes)?;
+            connection.execute(sql, params![key.id, tenant, hash, key.hint, scopes, key.label, key.created_at_ms])?;
+            Ok(key)
+        };
+        self.change(write, move |catalog, key| catalog.put_key(hash, key.clone())).await
+    }
+
+    /// Ends a key of a tenant (None: an admin key).
+    pub async fn revoke_key(&self, tenant: Option<TenantId>, id: Uuid) -> Result<(), StoreError> {
+        let write = move |connection: &Connection| {
+            let sql = "UPDATE keys SET revoked_at_ms = ?3 WHERE id = ?1 AND tenant IS ?2 AND revoked_at_ms IS NULL";
+            let tenant = tenant.as_ref().map(|tenant| tenant.0.to_string());
+            found(connection.execute(sql, params![id, tenant, now_ms()])?, "key")
+        };
+        self.change(write, move |catalog, ()| catalog.remove_key(id)).await
+    }
+
+    /// Makes an intake token and returns its text, which nobody can see again. One that it replaces ends with it.
+    pub async fn create_token(
+        &self,
+        tenant: TenantId,
+        label: String,
+        replaces: Option<Uuid>,
+    ) -> Result<(IntakeToken, String), StoreError> {
+        let (text, hash, hint) = new_credential(TOKEN_PREFIX);
+        let token = IntakeToken { id: Uuid::now_v7(), tenant, hint, label, created_at_ms: now_ms() };
+        let write = move |connection: &Connection| {
+            if let Some(id) = replaces {
+                end_token(connection, &token.tenant, id)?;
+            }
+            let IntakeToken { id, tenant, hint, label, created_at_ms } = &token;
+            let sql = "INSERT INTO intake_tokens (tenant, id, hash, hint, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            connection.execute(sql, params![&*tenant.0, id, hash, hint, label, created_at_ms])?;
+            Ok(token)
+        };
+        let show = move |catalog: &Catalog, token: &IntakeToken| {
+            replaces.into_iter().for_each(|id| catalog.remove_token(id));
+            catalog.put_token(hash, token.clone());
+        };
+        Ok((self.change(write, show).await?, text))
+    }
+
+    /// Ends an intake token.
+    pub async fn revoke_token(&self, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
+        let write = move |connection: &Connection| end_token(connection, &tenant, id);
+        self.change(write, move |catalog, ()| catalog.remove_token(id)).await
+    }
+}
+
+fn end_token(connection: &Connection, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
+    let sql = "UPDATE intake_tokens SET revoked_at_ms = ?3 WHERE tenant = ?1 AND id = ?2 AND revoked_at_ms IS NULL";
+    found(connection.execute(sql, params![&*tenant.0, id, now_ms()])?, "intake token")
+}
+
+/// Turns "no row was changed" into "no such thing".
+pub(super) fn found(rows: usize, what: &'static str) -> Result<(), StoreError> {
+    if rows == 0 { Err(StoreError::NotFound(what)) } else { Ok(()) }
+}
+
+pub(super) fn load_keys(connection: &Connection) -> Result<Vec<([u8; 32], ApiKey)>, StoreError> {
+    let sql = "SELECT hash, id, tenant, scopes, hint, label, created_at_ms FROM keys WHERE revoked_at_ms IS NULL";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(3)?, key_row(row)?)))?;
+    rows.map(|row| {
+        let (hash, scopes, key) = row?;
+        Ok((hash, ApiKey { scopes: serde_json::from_str(&scopes)?, ..key }))
+    })
+    .collect()
+}
+
+fn key_row(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
+    Ok(ApiKey {
+        id: row.get(1)?,
+        tenant: row.get::<_, Option<String>>(2)?.map(|tenant| TenantId(tenant.into())),
+        scopes: Vec::new(),
+        hint: row.get(4)?,
+        label: row.get(5)?,
+        created_at_ms: row.get(6)?,
+    })
+}
+
+pub(super) fn load_tokens(connection: &Connection) -> Result<Vec<([u8; 32], IntakeToken)>, StoreError> {
+    let sql = "SELECT hash, id, tenant, hint, label, created_at_ms FROM intake_tokens WHERE revoked_at_ms IS NULL";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        let tenant = TenantId(row.get::<_, String>(2)?.into());
+        let token =
+            IntakeToken { id: row.get(1)?, tenant, hint: row.get(3)?, label: row.get(4)?, created_at_ms: row.get(5)? };
+        Ok((row.get(0)?, token))
+    })?;
+    rows.map(|row| row.map_err(StoreError::from)).collect()
+}

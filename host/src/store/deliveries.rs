@@ -1,0 +1,314 @@
+//! Deliveries and attempts in the database: what is due, what came of it, and what is shown.
+
+use super::{Due, StateChange, Store, StoreError, now_ms};
+use crate::delivery::{Attempt, DeliveryId, DeliveryState, DueDelivery, Reason};
+use crate::event::{Event, EventId, Module};
+use crate::retry::Next;
+use crate::subscription::{SubscriptionId, TenantId};
+use bytes::Bytes;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// One page of what is due in a lane.
+#[derive(Debug)]
+pub struct DuePage {
+    /// Due deliveries, the longest due first.
+    pub due: Vec<Due>,
+    /// Whether more is due than fits the page.
+    pub more: bool,
+    /// When the next delivery after these becomes due, if there is one.
+    pub next_due_at_ms: Option<i64>,
+    /// The tenant's newest delivery when the page was read: whatever is no newer was seen by the page, or is no longer
+    /// pending, or is still in the store.
+    pub newest: Option<DeliveryId>,
+}
+
+/// A page ends when its payloads have this many bytes together, so that a lane's memory is bounded.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// An attempt and what follows it.
+#[derive(Debug)]
+pub struct AttemptRecord {
+    /// The delivery, as it was before the attempt.
+    pub delivery: DueDelivery,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// What follows.
+    pub next: Next,
+    /// When the delivery's life ends at the latest, in milliseconds since the epoch.
+    pub age_end_ms: i64,
+    /// Why the subscription is disabled by it, if it is.
+    pub disables: Option<Reason>,
+    /// The plugin that judged, if one did.
+    pub plugin: Option<String>,
+}
+
+/// A delivery as it is shown.
+#[derive(Debug)]
+pub struct DeliveryView {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The event it carries.
+    pub event: EventId,
+    /// The subscription it belongs to.
+    pub subscription: SubscriptionId,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Whether it waits for another plugin version or config.
+    pub awaiting_plugin: bool,
+    /// When it is attempted next, if it is pending.
+    pub due_at_ms: Option<i64>,
+    /// How many attempts were made.
+    pub attempts_made: u32,
+    /// Why it is where it is.
+    pub reason: Option<Reason>,
+    /// When it was made.
+    pub created_at_ms: i64,
+    /// When it last changed.
+    pub updated_at_ms: i64,
+}
+
+/// An event as it is shown.
+#[derive(Debug)]
+pub struct EventView {
+    /// The event.
+    pub event: Arc<Event>,
+    /// How many deliveries it was accepted with.
+    pub fan_out: usize,
+    /// They.
+    pub deliveries: Vec<DeliveryView>,
+}
+
+/// Which deliveries to list.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// Only of this subscription.
+    pub subscription: Option<SubscriptionId>,
+    /// Only in this state.
+    pub state: Option<DeliveryState>,
+    /// Only of this event.
+    pub event: Option<EventId>,
+    /// Only older than this one.
+    pub before: Option<DeliveryId>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms FROM deliveries";
+
+impl Store {
+    /// What is due in a lane now, but for what is under way already: at most `limit` deliveries, the longest due first.
+    pub async fn due(
+        &self,
+        tenant: TenantId,
+        subscription: SubscriptionId,
+        limit: usize,
+        skip: HashSet<DeliveryId>,
+    ) -> Result<DuePage, StoreError> {
+        self.lane_readers.read(move |connection| due_page(connection, &tenant, subscription, limit, &skip)).await
+    }
+
+    /// Records an attempt, moves its delivery on, and disables its subscription if it must. Durable when it returns.
+    pub async fn record(&self, record: Arc<AttemptRecord>) -> Result<(), StoreError> {
+        let Some(reason) = record.disables.clone() else {
+            return self.write(move |connection| record_one(connection, &record)).await;
+        };
+        let (tenant, id) = (record.delivery.tenant.clone(), record.delivery.subscription);
+        let catalog = self.catalog.clone();
+        let change = StateChange::Disable { reason, generation: Some(record.attempt.config_generation) };
+        let write = move |connection: &Connection| {
+            let current = catalog.subscription_by_id(record.delivery.subscription);
+            if current.is_some_and(|current| current.generation == record.attempt.config_generation) {
+                return record_one(connection, &record);
+            }
+            // The receiver of an earlier config wants no more; the one of today has not been asked.
+            let AttemptRecord { delivery, attempt, age_end_ms, .. } = &*record;
+            let reason = Reason::new("config-changed", "the receiver of the former config answered 410 Gone");
+            let next = Next::Again { at_ms: now_ms(), counts: true, reason };
+            let (delivery, attempt, age_end_ms) = (delivery.clone(), attempt.clone(), *age_end_ms);
+            record_one(connection, &AttemptRecord { delivery, attempt, next, age_end_ms, disables: None, plugin: None })
+        };
+        self.set_state_after(write, &tenant, id, change).await
+    }
+
+    /// One delivery with its attempts.
+    pub async fn delivery(&self, tenant: TenantId, id: DeliveryId) -> Result<(DeliveryView, Vec<Attempt>), StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = format!("{VIEW} WHERE tenant = ?1 AND id = ?2");
+            let view = connection.prepare_cached(&sql)?.query_row(params![&*tenant.0, id.0], view_row).optional()?;
+            let view = view.ok_or(StoreError::NotFound("delivery"))?;
+            let sql = "SELECT detail FROM attempts WHERE tenant = ?1 AND delivery = ?2 ORDER BY number";
+            let mut statement = connection.prepare_cached(sql)?;
+            let details = statement.query_map(params![&*tenant.0, id.0], |row| row.get::<_, String>(0))?;
+            let attempts =
+                details.map(|detail| Ok(serde_json::from_str(&detail?)?)).collect::<Result<_, StoreError>>()?;
+            Ok((view, attempts))
+        };
+        self.readers.read(read).await
+    }
+
+    /// Deliveries, the newest first.
+    pub async fn deliveries(&self, tenant: TenantId, filter: DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
+        self.readers.read(move |connection| list(connection, &tenant, &filter)).await
+    }
+
+    /// One event with its deliveries.
+    pub async fn event(&self, tenant: TenantId, id: EventId) -> Result<EventView, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT id, name, module, entity_id, received_at_ms, payload, fan_out FROM events WHERE tenant = ?1 AND id = ?2";
+            let found = connection
+                .query_row(sql, params![&*tenant.0, id.0], |row| Ok((event_row(row, 0)?, row.get(6)?)))
+                .optional()?;
+            let (event, fan_out) = found.ok_or(StoreError::NotFound("event"))?;
+            let filter = DeliveryFilter { event: Some(id), limit: usize::MAX, ..DeliveryFilter::default() };
+            Ok(EventView { event: Arc::new(event), fan_out, deliveries: list(connection, &tenant, &filter)? })
+        };
+        self.readers.read(read).await
+    }
+}
+
+fn due_page(
+    connection: &Connection,
+    tenant: &TenantId,
+    subscription: SubscriptionId,
+    limit: usize,
+    skip: &HashSet<DeliveryId>,
+) -> Result<DuePage, StoreError> {
+    // One transaction, so that the page and its newest delivery are of the same commit.
+    let connection = connection.unchecked_transaction()?;
+    let now_ms = now_ms();
+    let sql = "SELECT MAX(id) FROM deliveries WHERE tenant = ?1";
+    let newest: Option<uuid::Uuid> = connection.prepare_cached(sql)?.query_row([&*tenant.0], |row| row.get(0))?;
+    let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload,
+                      d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms
+               FROM deliveries d JOIN events e ON e.tenant = d.tenant AND e.id = d.event
+               WHERE d.tenant = ?1 AND d.subscription = ?2 AND d.state = 0 ORDER BY d.due_at_ms, d.id LIMIT ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![&*tenant.0, subscription.0, limit + skip.len() + 1])?;
+    let mut page = DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest: newest.map(DeliveryId) };
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let due_at_ms = row.get(10)?;
+        if due_at_ms > now_ms {
+            page.next_due_at_ms = Some(due_at_ms);
+            break;
+        }
+        if skip.contains(&DeliveryId(row.get(6)?)) {
+            continue;
+        }
+        if page.due.len() == limit || bytes > PAGE_BYTES_MAX {
+            page.more = true;
+            break;
+        }
+        let event = event_row(row, 0)?;
+        bytes += event.payload.len();
+        let delivery = DueDelivery {
+            id: DeliveryId(row.get(6)?),
+            tenant: tenant.clone(),
+            event: event.id,
+            subscription,
+            attempts_made: row.get(7)?,
+            attempts_in_budget: row.get(8)?,
+            age_from_ms: row.get(9)?,
+        };
+        page.due.push(Due { delivery, event: Arc::new(event) });
+    }
+    Ok(page)
+}
+
+fn record_one(connection: &Connection, record: &AttemptRecord) -> Result<(), StoreError> {
+    let AttemptRecord { delivery, attempt, next, age_end_ms, .. } = record;
+    let (state, due_at_ms, awaiting, counts, reason) = match next {
+        // It shall wait for another version or config, which may have come while the attempt was under way.
+        Next::AwaitPlugin { reason } if !is_current(connection, record)? => {
+            (DeliveryState::Pending, now_ms(), false, true, Some(reason))
+        }
+        Next::End { state, reason } => (*state, 0, false, true, reason.as_ref()),
+        Next::Again { at_ms, counts, reason } => (DeliveryState::Pending, *at_ms, false, *counts, Some(reason)),
+        Next::AwaitPlugin { reason } => (DeliveryState::Pending, *age_end_ms, true, true, Some(reason)),
+    };
+    // A try that does not count is overwritten by the next one, so that a plugin which always says `later` cannot
+    // fill the disk.
+    let sql = "INSERT OR REPLACE INTO attempts (tenant, delivery, number, detail) VALUES (?1, ?2, ?3, ?4)";
+    let detail = serde_json::to_string(attempt)?;
+    connection.prepare_cached(sql)?.execute(params![&*delivery.tenant.0, delivery.id.0, attempt.number, detail])?;
+    let sql =
+        "UPDATE deliveries SET state = ?3, due_at_ms = ?4, awaiting_plugin = ?5, attempts_made = attempts_made + ?6,
+                      budget_spent = budget_spent + ?6, reason = ?7, updated_at_ms = ?8
+               WHERE tenant = ?1 AND id = ?2 AND state = 0";
+    connection.prepare_cached(sql)?.execute(params![
+        &*delivery.tenant.0,
+        delivery.id.0,
+        state as u8,
+        due_at_ms,
+        awaiting,
+        u8::from(counts),
+        reason.map(serde_json::to_string).transpose()?,
+        now_ms(),
+    ])?;
+    Ok(())
+}
+
+/// Whether an attempt was judged by what is still the active version, with what is still the config.
+fn is_current(connection: &Connection, record: &AttemptRecord) -> Result<bool, StoreError> {
+    let AttemptRecord { delivery, attempt, plugin, .. } = record;
+    let sql = "SELECT 1 FROM subscriptions s JOIN plugins p ON p.tenant = s.tenant AND p.name = ?4
+               WHERE s.tenant = ?1 AND s.id = ?2 AND s.generation = ?3 AND p.active_sha256 = ?5";
+    let generation = attempt.config_generation;
+    let keys = params![&*delivery.tenant.0, delivery.subscription.0, generation, plugin, attempt.plugin_sha256];
+    Ok(connection.prepare_cached(sql)?.exists(keys)?)
+}
+
+fn list(connection: &Connection, tenant: &TenantId, filter: &DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
+    let mut sql = format!("{VIEW} WHERE tenant = ?");
+    let mut values = vec![Value::from(tenant.0.to_string())];
+    let mut also = |condition: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            sql.push_str(" AND ");
+            sql.push_str(condition);
+            values.push(value);
+        }
+    };
+    let blob = |id: uuid::Uuid| Value::from(id.as_bytes().to_vec());
+    also("subscription = ?", filter.subscription.map(|id| blob(id.0)));
+    also("state = ?", filter.state.map(|state| Value::from(state as i64)));
+    also("event = ?", filter.event.map(|id| blob(id.0)));
+    also("id < ?", filter.before.map(|id| blob(id.0)));
+    sql.push_str(" ORDER BY id DESC LIMIT ?");
+    values.push(Value::from(i64::try_from(filter.limit).unwrap_or(i64::MAX)));
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), view_row)?;
+    rows.map(|row| row.map_err(StoreError::from)).collect()
+}
+
+fn view_row(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
+    let state = DeliveryState::ALL[row.get::<_, usize>(3)?.min(DeliveryState::ALL.len() - 1)];
+    let reason: Option<String> = row.get(7)?;
+    Ok(DeliveryView {
+        id: DeliveryId(row.get(0)?),
+        event: EventId(row.get(1)?),
+        subscription: SubscriptionId(row.get(2)?),
+        state,
+        awaiting_plugin: row.get(4)?,
+        due_at_ms: (state == DeliveryState::Pending).then_some(row.get(5)?),
+        attempts_made: row.get(6)?,
+        reason: reason.and_then(|reason| serde_json::from_str(&reason).ok()),
+        created_at_ms: row.get(8)?,
+        updated_at_ms: row.get(9)?,
+    })
+}
+
+/// An event from six columns: id, name, module, entity_id, received_at_ms, payload.
+fn event_row(row: &Row<'_>, first: usize) -> rusqlite::Result<Event> {
+    let module: String = row.get(first + 2)?;
+    Ok(Event {
+        id: EventId(row.get(first)?),
+        name: row.get(first + 1)?,
+        module: if module == Module::Deal.as_str() { Module::Deal } else { Module::Contact },
+        entity_id: row.get(first + 3)?,
+        received_at_ms: row.get(first + 4)?,
+        payload: Bytes::from(row.get::<_, Vec<u8>>(first + 5)?),
+    })
+}

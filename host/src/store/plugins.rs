@@ -1,0 +1,175 @@
+//! Plugins in the database: components by content, versions by tenant and name, and which one is active.
+
+use super::{Store, StoreError, now_ms, subscriptions};
+use crate::subscription::{SubscriptionId, TenantId};
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+/// One version of a plugin: a component that passed the check.
+#[derive(Clone, Debug)]
+pub struct PluginVersion {
+    /// The sha256 of the component, in hex.
+    pub sha256: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What the check found, as JSON.
+    pub report: String,
+    /// When it was uploaded, in milliseconds since the epoch.
+    pub created_at_ms: i64,
+    /// By whom: a key's hint.
+    pub created_by: String,
+    /// Whether it judges.
+    pub active: bool,
+}
+
+/// A tenant's plugin and the version that judges.
+#[derive(Clone, Debug)]
+pub struct StoredPlugin {
+    /// Its owner.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: String,
+    /// The active version.
+    pub active_sha256: String,
+    /// Since when, in milliseconds since the epoch.
+    pub activated_at_ms: i64,
+}
+
+impl Store {
+    /// Adds a version (or finds that it is there) and makes it the active one. What waited for another version of this
+    /// plugin becomes due.
+    ///
+    /// `swap` runs once that is durable, in the order of the commits and before anything that waited is told; so what
+    /// runs and what is stored never differ, whoever hangs up and whoever uploads at the same time.
+    pub async fn activate_plugin(
+        &self,
+        tenant: TenantId,
+        name: String,
+        version: PluginVersion,
+        component: Bytes,
+        swap: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let add = move |connection: &Connection, tenant: &TenantId, name: &str| {
+            let PluginVersion { sha256, size, report, created_at_ms, created_by, .. } = &version;
+            connection.execute(
+                "INSERT INTO components (sha256, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                params![sha256, &component[..]],
+            )?;
+            connection.execute(
+                "INSERT INTO plugin_versions (tenant, name, sha256, size, report, created_at_ms, created_by)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+                params![&*tenant.0, name, sha256, size, report, created_at_ms, created_by],
+            )?;
+            Ok(version.sha256)
+        };
+        self.activate(tenant, name, add, swap).await
+    }
+
+    /// Makes a version that is there the active one; `swap` as above.
+    pub async fn activate_version(
+        &self,
+        tenant: TenantId,
+        name: String,
+        sha256: String,
+        swap: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let find = move |connection: &Connection, tenant: &TenantId, name: &str| {
+            let sql = "SELECT 1 FROM plugin_versions WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
+            let there = connection.prepare_cached(sql)?.exists(params![&*tenant.0, name, sha256])?;
+            there.then_some(sha256).ok_or(StoreError::NotFound("version of the plugin"))
+        };
+        self.activate(tenant, name, find, swap).await
+    }
+
+    async fn activate(
+        &self,
+        tenant: TenantId,
+        name: String,
+        version: impl FnOnce(&Connection, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
+        swap: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let users = self.users_of(&tenant, &name);
+        let due = users.clone();
+        let write = move |connection: &Connection| {
+            let sha256 = version(connection, &tenant, &name)?;
+            connection.execute(
+                "INSERT INTO plugins (tenant, name, active_sha256, activated_at_ms) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET active_sha256 = ?3, activated_at_ms = ?4",
+                params![&*tenant.0, name, sha256, now_ms()],
+            )?;
+            subscriptions::judge_again(connection, &tenant, &due)
+        };
+        self.change_of(users, write, |_, ()| swap()).await
+    }
+
+    /// The sha256 of the last component that came from a plugin's file.
+    pub async fn plugin_file(&self, tenant: TenantId, name: String) -> Result<Option<String>, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT sha256 FROM plugin_files WHERE tenant = ?1 AND name = ?2";
+            Ok(connection.query_row(sql, params![&*tenant.0, name], |row| row.get(0)).optional()?)
+        };
+        self.readers.read(read).await
+    }
+
+    /// Notes which component came from a plugin's file.
+    pub async fn note_plugin_file(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO plugin_files (tenant, name, sha256) VALUES (?1, ?2, ?3)";
+        self.write(move |connection| Ok(connection.execute(sql, params![&*tenant.0, name, sha256]).map(drop)?)).await
+    }
+
+    fn users_of(&self, tenant: &TenantId, name: &str) -> Vec<SubscriptionId> {
+        let subscriptions = self.catalog().subscriptions(tenant);
+        let uses = subscriptions.iter().filter(|one| one.settings.plugin.as_deref() == Some(name));
+        uses.map(|one| one.id).collect()
+    }
+
+    /// Every tenant's plugins, for the start.
+    pub async fn plugins(&self) -> Result<Vec<StoredPlugin>, StoreError> {
+        let read = |connection: &Connection| {
+            let mut statement =
+                connection.prepare("SELECT tenant, name, active_sha256, activated_at_ms FROM plugins")?;
+            let rows = statement.query_map([], |row| {
+                Ok(StoredPlugin {
+                    tenant: TenantId(row.get::<_, String>(0)?.into()),
+                    name: row.get(1)?,
+                    active_sha256: row.get(2)?,
+                    activated_at_ms: row.get(3)?,
+                })
+            })?;
+            rows.map(|row| row.map_err(StoreError::from)).collect()
+        };
+        self.readers.read(read).await
+    }
+
+    /// The versions of a plugin, the newest first. Empty: there is no such plugin.
+    pub async fn plugin_versions(&self, tenant: TenantId, name: String) -> Result<Vec<PluginVersion>, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT v.sha256, v.size, v.report, v.created_at_ms, v.created_by, v.sha256 = p.active_sha256
+                       FROM plugin_versions v JOIN plugins p USING (tenant, name)
+                       WHERE v.tenant = ?1 AND v.name = ?2 ORDER BY v.created_at_ms DESC, v.sha256";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![&*tenant.0, name], |row| {
+                Ok(PluginVersion {
+                    sha256: row.get(0)?,
+                    size: row.get(1)?,
+                    report: row.get(2)?,
+                    created_at_ms: row.get(3)?,
+                    created_by: row.get(4)?,
+                    active: row.get(5)?,
+                })
+            })?;
+            rows.map(|row| row.map_err(StoreError::from)).collect()
+        };
+        self.readers.read(read).await
+    }
+
+    /// The bytes of a component.
+    pub async fn component(&self, sha256: String) -> Result<Bytes, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT bytes FROM components WHERE sha256 = ?1";
+            let bytes: Option<Vec<u8>> = connection.query_row(sql, [sha256], |row| row.get(0)).optional()?;
+            bytes.map(Bytes::from).ok_or(StoreError::NotFound("component"))
+        };
+        self.readers.read(read).await
+    }
+}

@@ -1,0 +1,88 @@
+//! What `/in` received and could not accept: kept, because Agile CRM sends nothing twice.
+
+use super::credentials::found;
+use super::{Store, StoreError, now_ms};
+use crate::subscription::TenantId;
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use uuid::Uuid;
+
+/// One rejected request.
+#[derive(Debug, Clone)]
+pub struct RejectedRequest {
+    /// Its id.
+    pub id: Uuid,
+    /// When it came, in milliseconds since the epoch.
+    pub received_at_ms: i64,
+    /// Why it was no event.
+    pub reason: String,
+    /// Whether the body was longer than what is kept.
+    pub truncated: bool,
+    /// The body, up to the cap.
+    pub body: Bytes,
+}
+
+/// How long rejected requests are kept.
+const KEPT_MS: i64 = 7 * 86_400_000;
+
+/// At most this many are kept for a tenant, so that garbage cannot fill the disk; the oldest go first.
+const KEPT_MAX: u32 = 1_000;
+
+impl Store {
+    /// Keeps a rejected request, and forgets those that are too old or too many.
+    pub async fn reject(
+        &self,
+        tenant: TenantId,
+        reason: String,
+        body: Bytes,
+        truncated: bool,
+    ) -> Result<Uuid, StoreError> {
+        let id = Uuid::now_v7();
+        let write = move |connection: &Connection| {
+            let sql = "INSERT INTO rejected_requests (tenant, id, received_at_ms, reason, truncated, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            connection.execute(sql, params![&*tenant.0, id, now_ms(), reason, truncated, &body[..]])?;
+            let sql = "DELETE FROM rejected_requests WHERE tenant = ?1 AND (received_at_ms < ?2 OR id NOT IN
+                       (SELECT id FROM rejected_requests WHERE tenant = ?1 ORDER BY id DESC LIMIT ?3))";
+            connection.execute(sql, params![&*tenant.0, now_ms() - KEPT_MS, KEPT_MAX])?;
+            Ok(id)
+        };
+        self.write(write).await
+    }
+
+    /// A tenant's rejected requests, the newest first.
+    pub async fn rejected_requests(&self, tenant: TenantId) -> Result<Vec<RejectedRequest>, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT id, received_at_ms, reason, truncated, body FROM rejected_requests WHERE tenant = ?1 ORDER BY id DESC LIMIT 200";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([&*tenant.0], rejected_row)?;
+            rows.map(|row| row.map_err(StoreError::from)).collect()
+        };
+        self.readers.read(read).await
+    }
+
+    /// One rejected request.
+    pub async fn rejected_request(&self, tenant: TenantId, id: Uuid) -> Result<RejectedRequest, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT id, received_at_ms, reason, truncated, body FROM rejected_requests WHERE tenant = ?1 AND id = ?2";
+            let found = connection.query_row(sql, params![&*tenant.0, id], rejected_row).optional()?;
+            found.ok_or(StoreError::NotFound("rejected request"))
+        };
+        self.readers.read(read).await
+    }
+}
+
+/// Forgets a rejected request.
+pub(super) fn forget(connection: &Connection, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
+    let sql = "DELETE FROM rejected_requests WHERE tenant = ?1 AND id = ?2";
+    found(connection.execute(sql, params![&*tenant.0, id])?, "rejected request")
+}
+
+fn rejected_row(row: &Row<'_>) -> rusqlite::Result<RejectedRequest> {
+    Ok(RejectedRequest {
+        id: row.get(0)?,
+        received_at_ms: row.get(1)?,
+        reason: row.get(2)?,
+        truncated: row.get(3)?,
+        body: Bytes::from(row.get::<_, Vec<u8>>(4)?),
+    })
+}

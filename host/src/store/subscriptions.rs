@@ -1,0 +1,289 @@
+//! Subscriptions in the database: settings in the clear, secrets sealed.
+
+use super::credentials::found;
+use super::vault::{Vault, VaultError};
+use super::{Catalog, Store, StoreError, now_ms};
+use crate::delivery::{DeliveryState, Reason};
+use crate::signature::SigningSecret;
+use crate::subscription::{Secret, Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A subscription to be made or rewritten.
+#[derive(Debug)]
+pub struct NewSubscription {
+    /// What its owner wrote.
+    pub settings: Settings,
+    /// What signs its webhooks.
+    pub signing: Vec<SigningSecret>,
+    /// What its plugin may use.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+/// A change of whether a subscription runs.
+#[derive(Debug, Clone)]
+pub enum StateChange {
+    /// Send again; the time spent paused does not count as age.
+    Resume,
+    /// Let deliveries wait, for this reason.
+    Pause(String),
+    /// Match no more events, and give up what is pending, for this reason.
+    Disable {
+        /// Why.
+        reason: Reason,
+        /// Only if the config is still of this generation.
+        generation: Option<u64>,
+    },
+}
+
+/// What is sealed: text forms, so that the database says nothing about their kinds.
+#[derive(Serialize, Deserialize)]
+struct SealedSecrets {
+    signing: Vec<String>,
+    secrets: BTreeMap<String, String>,
+}
+
+impl Store {
+    /// Makes a subscription.
+    pub async fn create_subscription(
+        &self,
+        tenant: TenantId,
+        new: NewSubscription,
+    ) -> Result<Arc<Subscription>, StoreError> {
+        let subscription = Arc::new(Subscription {
+            id: SubscriptionId::new(),
+            tenant,
+            settings: new.settings,
+            state: SubscriptionState::Active,
+            state_reason: None,
+            generation: 1,
+            signing: new.signing,
+            secrets: new.secrets,
+            created_at_ms: now_ms(),
+        });
+        let sealed = seal(&self.vault, &subscription)?;
+        let write = move |connection: &Connection| {
+            let sql = "INSERT INTO subscriptions (tenant, id, settings, sealed, state, generation, created_at_ms) VALUES (?1, ?2, ?3, ?4, 0, 1, ?5)";
+            let settings = serde_json::to_string(&subscription.settings)?;
+            let created_at_ms = subscription.created_at_ms;
+            connection
+                .execute(sql, params![&*subscription.tenant.0, subscription.id.0, settings, sealed, created_at_ms])?;
+            Ok(subscription)
+        };
+        self.change(write, |catalog, subscription| catalog.put_subscriptions(vec![subscription.clone()])).await
+    }
+
+    /// Rewrites a subscription, if it is still `old`; otherwise somebody else's edit would be lost, and the answer is
+    /// [`StoreError::Edited`]. What waited for another config becomes due.
+    pub async fn update_subscription(
+        &self,
+        old: &Subscription,
+        new: NewSubscription,
+    ) -> Result<Arc<Subscription>, StoreError> {
+        let (id, generation) = (old.id, old.generation);
+        let mut changed = old.clone();
+        changed.settings = new.settings;
+        changed.signing = new.signing;
+        changed.secrets = new.secrets;
+        let sealed = seal(&self.vault, &changed)?;
+        let catalog = self.catalog.clone();
+        let write = move |connection: &Connection| {
+            let current = catalog.subscription(&changed.tenant, id).ok_or(StoreError::NotFound("subscription"))?;
+            if current.generation != generation {
+                return Err(StoreError::Edited);
+            }
+            changed.generation = current.generation + 1;
+            changed.state = current.state;
+            changed.state_reason = current.state_reason.clone();
+            let sql =
+                "UPDATE subscriptions SET settings = ?3, sealed = ?4, generation = ?5 WHERE tenant = ?1 AND id = ?2";
+            let settings = serde_json::to_string(&changed.settings)?;
+            connection.execute(sql, params![&*changed.tenant.0, id.0, settings, sealed, changed.generation])?;
+            judge_again(connection, &changed.tenant, &[id])?;
+            Ok(Arc::new(changed))
+        };
+        self.change_of(vec![id], write, |catalog, changed| catalog.put_subscriptions(vec![changed.clone()])).await
+    }
+
+    /// Pauses, resumes or disables a subscription.
+    pub async fn set_subscription_state(
+        &self,
+        tenant: &TenantId,
+        id: SubscriptionId,
+        change: StateChange,
+    ) -> Result<Arc<Subscription>, StoreError> {
+        self.set_state_after(|_| Ok(()), tenant, id, change).await?;
+        self.catalog().subscription(tenant, id).ok_or(StoreError::NotFound("subscription"))
+    }
+
+    /// Does something and changes a subscription's state, both or neither. A subscription that is gone by then is no
+    /// reason to undo the former.
+    pub(super) async fn set_state_after(
+        &self,
+        first: impl FnOnce(&Connection) -> Result<(), StoreError> + Send + 'static,
+        tenant: &TenantId,
+        id: SubscriptionId,
+        change: StateChange,
+    ) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        let catalog = self.catalog.clone();
+        let write = move |connection: &Connection| {
+            first(connection)?;
+            match set_state(connection, &catalog, &tenant, id, &change) {
+                Err(StoreError::NotFound(_)) => Ok(None),
+                changed => changed.map(Some),
+            }
+        };
+        let show =
+            |catalog: &Catalog, changed: &Option<_>| catalog.put_subscriptions(changed.clone().into_iter().collect());
+        self.change_of(vec![id], write, show).await.map(drop)
+    }
+
+    /// Deletes a subscription and cancels what is pending for it.
+    pub async fn delete_subscription(&self, tenant: &TenantId, id: SubscriptionId) -> Result<(), StoreError> {
+        let (owner, shown) = (tenant.clone(), tenant.clone());
+        let write = move |connection: &Connection| {
+            let sql = "DELETE FROM subscriptions WHERE tenant = ?1 AND id = ?2";
+            found(connection.execute(sql, params![&*owner.0, id.0])?, "subscription")?;
+            let reason = Reason::new("subscription-deleted", "its subscription was deleted");
+            end_pending(connection, &owner, id, DeliveryState::Cancelled, &reason)
+        };
+        self.change_of(vec![id], write, move |catalog, ()| catalog.remove_subscription(&shown, id)).await
+    }
+}
+
+fn set_state(
+    connection: &Connection,
+    catalog: &Catalog,
+    tenant: &TenantId,
+    id: SubscriptionId,
+    change: &StateChange,
+) -> Result<Arc<Subscription>, StoreError> {
+    let current = catalog.subscription(tenant, id).ok_or(StoreError::NotFound("subscription"))?;
+    let mut changed = Subscription::clone(&current);
+    let now_ms = now_ms();
+    let paused_at_ms = match change {
+        StateChange::Resume => {
+            restart_age_clock(connection, tenant, id, now_ms)?;
+            (changed.state, changed.state_reason) = (SubscriptionState::Active, None);
+            None
+        }
+        StateChange::Pause(_) if current.state == SubscriptionState::Disabled => {
+            return Err(StoreError::Conflict("a disabled subscription cannot be paused; resume it first".into()));
+        }
+        StateChange::Pause(reason) => {
+            changed.state_reason = Some(reason.clone());
+            let was_active = changed.state == SubscriptionState::Active;
+            changed.state = SubscriptionState::Paused;
+            was_active.then_some(now_ms)
+        }
+        StateChange::Disable { generation, .. } if generation.is_some_and(|seen| seen != current.generation) => {
+            return Ok(current);
+        }
+        StateChange::Disable { reason, .. } => {
+            end_pending(connection, tenant, id, DeliveryState::Dead, reason)?;
+            (changed.state, changed.state_reason) = (SubscriptionState::Disabled, Some(reason.message.clone()));
+            None
+        }
+    };
+    let sql = "UPDATE subscriptions SET state = ?3, state_reason = ?4,
+                      paused_at_ms = CASE WHEN ?3 = 1 THEN COALESCE(?5, paused_at_ms) END
+               WHERE tenant = ?1 AND id = ?2";
+    connection.execute(sql, params![&*tenant.0, id.0, changed.state as u8, changed.state_reason, paused_at_ms])?;
+    Ok(Arc::new(changed))
+}
+
+/// The time that a delivery spent paused does not count as its age.
+fn restart_age_clock(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: SubscriptionId,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE deliveries SET age_from_ms = age_from_ms + (?3 - MAX(s.paused_at_ms, deliveries.age_from_ms))
+               FROM subscriptions s
+               WHERE s.tenant = ?1 AND s.id = ?2 AND s.paused_at_ms IS NOT NULL
+                 AND deliveries.tenant = ?1 AND deliveries.subscription = ?2 AND deliveries.state = 0";
+    connection.execute(sql, params![&*tenant.0, id.0, now_ms])?;
+    Ok(())
+}
+
+fn end_pending(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: SubscriptionId,
+    state: DeliveryState,
+    reason: &Reason,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE deliveries SET state = ?3, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND subscription = ?2 AND state = 0";
+    let reason = serde_json::to_string(reason)?;
+    connection.execute(sql, params![&*tenant.0, id.0, state as u8, reason, now_ms()])?;
+    Ok(())
+}
+
+/// Makes what waits for another plugin version or config due now.
+pub(super) fn judge_again(
+    connection: &Connection,
+    tenant: &TenantId,
+    ids: &[SubscriptionId],
+) -> Result<(), StoreError> {
+    let sql = "UPDATE deliveries SET due_at_ms = ?3, awaiting_plugin = 0
+               WHERE tenant = ?1 AND subscription = ?2 AND state = 0 AND awaiting_plugin = 1";
+    for id in ids {
+        connection.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
+    }
+    Ok(())
+}
+
+pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Vec<Subscription>, StoreError> {
+    let sql = "SELECT tenant, id, settings, sealed, state, state_reason, generation, created_at_ms FROM subscriptions";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut subscriptions = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (tenant, id) = (TenantId(row.get::<_, String>(0)?.into()), SubscriptionId(row.get(1)?));
+        let (signing, secrets) = unseal(vault, &tenant, id, &row.get::<_, Vec<u8>>(3)?)?;
+        subscriptions.push(Subscription {
+            settings: serde_json::from_str(&row.get::<_, String>(2)?)?,
+            state: SubscriptionState::ALL[row.get::<_, usize>(4)?.min(2)],
+            state_reason: row.get(5)?,
+            generation: row.get(6)?,
+            created_at_ms: row.get(7)?,
+            id,
+            tenant,
+            signing,
+            secrets,
+        });
+    }
+    Ok(subscriptions)
+}
+
+fn owner(tenant: &TenantId, id: SubscriptionId) -> String {
+    format!("{tenant}/{id}")
+}
+
+fn seal(vault: &Vault, subscription: &Subscription) -> Result<Vec<u8>, StoreError> {
+    let named = |(name, secret): (&String, &Secret)| (name.clone(), BASE64.encode(&secret.0));
+    let plain = SealedSecrets {
+        signing: subscription.signing.iter().map(SigningSecret::reveal).collect(),
+        secrets: subscription.secrets.iter().map(named).collect(),
+    };
+    Ok(vault.seal(&owner(&subscription.tenant, subscription.id), &serde_json::to_vec(&plain)?))
+}
+
+type OpenedSecrets = (Vec<SigningSecret>, BTreeMap<String, Secret>);
+
+fn unseal(vault: &Vault, tenant: &TenantId, id: SubscriptionId, sealed: &[u8]) -> Result<OpenedSecrets, StoreError> {
+    let plain: SealedSecrets = serde_json::from_slice(&vault.open_sealed(&owner(tenant, id), sealed)?)?;
+    let does_not_open = || StoreError::Vault(VaultError::DoesNotOpen);
+    let signing = plain.signing.iter().map(|text| SigningSecret::parse(text).map_err(|_| does_not_open()));
+    let secrets = plain.secrets.into_iter().map(|(name, text)| {
+        let bytes = BASE64.decode(text).map_err(|_| does_not_open())?;
+        Ok((name, Secret(bytes)))
+    });
+    Ok((signing.collect::<Result<_, StoreError>>()?, secrets.collect::<Result<_, StoreError>>()?))
+}

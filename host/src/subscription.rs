@@ -1,0 +1,136 @@
+//! The words for who listens: tenants and their subscriptions.
+//!
+//! Pure data. A subscription's settings are what its owner writes; its secrets stand apart, so that settings can be
+//! shown. Does not know how either is stored, and never prints a secret.
+
+use crate::event::Module;
+pub use crate::ids::{DEFAULT_TENANT, SubscriptionId, TenantId, is_slug};
+use crate::limits::Limits;
+use crate::retry::RetryPolicy;
+use crate::signature::SigningSecret;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use utoipa::ToSchema;
+
+/// A tenant: an account that owns everything below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Event names it accepts beside the vendor's four, and the module each stands for.
+    pub extra_event_names: BTreeMap<String, Module>,
+    /// When it was made, in milliseconds since the epoch.
+    pub created_at_ms: i64,
+}
+
+/// What becomes of a delivery whose plugin traps, runs out of memory or returns nonsense.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnPluginFault {
+    /// Send nothing: the delivery waits for another version or config, up to its age limit.
+    #[default]
+    Hold,
+    /// Send the payload as it came.
+    Pass,
+}
+
+/// What the owner of a subscription writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where to POST: http or https, without credentials in it.
+    pub notify_url: String,
+    /// Which modules' events: at least one.
+    pub modules: Vec<Module>,
+    /// A name for people.
+    #[serde(default)]
+    pub description: String,
+    /// The plugin that judges each event. Absent: everything passes.
+    #[serde(default)]
+    pub plugin: Option<String>,
+    /// What the plugin reads through `config`.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+    /// Headers to add to every request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Hosts to which the plugin may redirect a request, beside the Notify URL's own.
+    #[serde(default)]
+    pub url_hosts: Vec<String>,
+    /// When a delivery is attempted again.
+    #[serde(default)]
+    pub retry: RetryPolicy,
+    /// How much a plugin call may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What becomes of a delivery whose plugin misbehaves.
+    #[serde(default)]
+    pub on_plugin_fault: OnPluginFault,
+    /// The deadline of one POST with its answer, in milliseconds: 1,000 to 30,000.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+    /// How many requests may be under way at once: 1 to 256.
+    #[serde(default = "default_concurrency")]
+    pub concurrency: u32,
+}
+
+/// The lower end of what Standard Webhooks recommends (15 to 30 s).
+fn default_timeout_ms() -> u64 {
+    15_000
+}
+
+fn default_concurrency() -> u32 {
+    32
+}
+
+/// Whether a subscription gets events, and whether they are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SubscriptionState {
+    /// Events match and are sent.
+    Active,
+    /// Events match and wait.
+    Paused,
+    /// Events do not match; what was pending is dead.
+    Disabled,
+}
+
+impl SubscriptionState {
+    /// Every state, in the order of their stored numbers.
+    pub const ALL: [SubscriptionState; 3] =
+        [SubscriptionState::Active, SubscriptionState::Paused, SubscriptionState::Disabled];
+}
+
+/// Bytes that are used and never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A subscription as the host works with it.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// Its owner.
+    pub tenant: TenantId,
+    /// What the owner wrote.
+    pub settings: Settings,
+    /// Whether it runs.
+    pub state: SubscriptionState,
+    /// Why it does not, if it does not.
+    pub state_reason: Option<String>,
+    /// Grows with every edit of settings or secrets.
+    pub generation: u64,
+    /// The secrets that sign its webhooks, the current one first.
+    pub signing: Vec<SigningSecret>,
+    /// What its plugin may use by name.
+    pub secrets: BTreeMap<String, Secret>,
+    /// When it was made, in milliseconds since the epoch.
+    pub created_at_ms: i64,
+}

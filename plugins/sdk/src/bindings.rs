@@ -1,0 +1,64 @@
+//! The guest's side of `wit/`, generated, and the way between its words and this crate's. Not for plugins to use.
+#![allow(missing_docs, unsafe_code, reason = "generated; the documentation stands in wit/plugin.wit")]
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "plugin",
+    pub_export_macro: true,
+    default_bindings_module: "hookloom_sdk::bindings",
+});
+
+use crate::{Body, Event, Failure, Outgoing, Plugin, Reason, Verdict};
+use hookloom::plugin::types;
+
+/// Calls a plugin with the host's event.
+pub fn judge<P: Plugin>(event: types::Event) -> Result<types::Verdict, types::Failure> {
+    let event = Event {
+        id: event.id,
+        tenant: event.tenant,
+        subscription: event.subscription,
+        name: event.name,
+        module: event.module,
+        entity_id: event.entity_id,
+        received_at_ms: event.received_at,
+        payload: event.payload,
+        attributes: event.attributes.into_iter().map(|one| (one.name, one.value)).collect(),
+    };
+    P::transform(&event).map(verdict).map_err(failure)
+}
+
+fn reason(reason: Reason) -> types::Reason {
+    types::Reason { code: reason.code, message: reason.message }
+}
+
+fn verdict(verdict: Verdict) -> types::Verdict {
+    match verdict {
+        Verdict::Pass => types::Verdict::Pass,
+        Verdict::Replace(one) => types::Verdict::Replace(vec![outgoing(one)]),
+        Verdict::Drop(why) => types::Verdict::Drop(reason(why)),
+        Verdict::Later { delay_ms, reason: why } => {
+            types::Verdict::Later(types::Postponement { delay_ms, reason: reason(why) })
+        }
+    }
+}
+
+fn outgoing(one: Outgoing) -> types::Outgoing {
+    types::Outgoing {
+        body: match one.body {
+            Body::Text(text) => types::Body::Text(text),
+            Body::Binary(bytes) => types::Body::Binary(bytes),
+        },
+        content_type: one.content_type,
+        headers: one.headers.into_iter().map(|(name, value)| types::Header { name, value }).collect(),
+        url: one.url,
+        attributes: Vec::new(),
+    }
+}
+
+fn failure(failure: Failure) -> types::Failure {
+    match failure {
+        Failure::InvalidEvent(why) => types::Failure::InvalidEvent(reason(why)),
+        Failure::Transient(why) => types::Failure::Transient(reason(why)),
+        Failure::BadConfig(why) => types::Failure::BadConfig(reason(why)),
+    }
+}

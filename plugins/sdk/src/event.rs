@@ -1,0 +1,121 @@
+//! The event, and the views into it.
+
+use crate::{Contact, Deal, Failure, Outgoing};
+use serde_json::{Map, Value};
+
+/// One event, as one subscription sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Event {
+    /// The event's id.
+    pub id: String,
+    /// The tenant that owns it.
+    pub tenant: String,
+    /// The subscription that this call is for.
+    pub subscription: String,
+    /// The event name, such as `Contact is Created`.
+    pub name: String,
+    /// `Contact` or `Deal`, if the host knows.
+    pub module: Option<String>,
+    /// `eventData.id` as text, if there is one.
+    pub entity_id: Option<String>,
+    /// When the host accepted it, in milliseconds since 1970.
+    pub received_at_ms: u64,
+    /// The exact body: JSON with `eventName` and `eventData`.
+    pub payload: String,
+    /// What later hosts may tell. Ignore names you do not know.
+    pub attributes: Vec<(String, String)>,
+}
+
+impl Event {
+    /// The whole payload as JSON: every field, in order, with the digits of its numbers.
+    ///
+    /// # Errors
+    /// [`Failure::InvalidEvent`] if the payload is no JSON, which no host would have accepted.
+    pub fn json(&self) -> Result<Value, Failure> {
+        serde_json::from_str(&self.payload).map_err(|error| Failure::invalid_event("not-json", error.to_string()))
+    }
+
+    /// `eventData`.
+    ///
+    /// # Errors
+    /// [`Failure::InvalidEvent`] if there is none, which no host would have accepted.
+    pub fn data(&self) -> Result<Map<String, Value>, Failure> {
+        match self.json()? {
+            Value::Object(mut envelope) => match envelope.remove("eventData") {
+                Some(Value::Object(data)) => Ok(data),
+                _ => Err(Failure::invalid_event("no-event-data", "the payload has no object eventData")),
+            },
+            _ => Err(Failure::invalid_event("no-envelope", "the payload is no JSON object")),
+        }
+    }
+
+    /// Whether it is about a person or a company.
+    pub fn is_contact(&self) -> bool {
+        self.module.as_deref() == Some("Contact")
+    }
+
+    /// Whether it is about a deal.
+    pub fn is_deal(&self) -> bool {
+        self.module.as_deref() == Some("Deal")
+    }
+
+    /// The event's contact.
+    ///
+    /// # Errors
+    /// [`Failure::InvalidEvent`] if the event is not about one.
+    pub fn contact(&self) -> Result<Contact, Failure> {
+        match self.is_contact() {
+            true => self.data().map(Contact::new),
+            false => Err(Failure::invalid_event("not-a-contact", format!("{:?} is not about a contact", self.name))),
+        }
+    }
+
+    /// The event's deal.
+    ///
+    /// # Errors
+    /// [`Failure::InvalidEvent`] if the event is not about one.
+    pub fn deal(&self) -> Result<Deal, Failure> {
+        match self.is_deal() {
+            true => self.data().map(Deal::new),
+            false => Err(Failure::invalid_event("not-a-deal", format!("{:?} is not about a deal", self.name))),
+        }
+    }
+
+    /// The payload with an edited `eventData`. What the edit leaves alone stays as it was: unknown fields, the order of
+    /// keys, the digits of numbers (an exponent is written as `1e+3`, however it came).
+    ///
+    /// # Errors
+    /// [`Failure::InvalidEvent`] as for [`Event::data`].
+    pub fn edit(&self, edit: impl FnOnce(&mut Map<String, Value>)) -> Result<Outgoing, Failure> {
+        let mut envelope = self.json()?;
+        let data = envelope.get_mut("eventData").and_then(Value::as_object_mut);
+        edit(data.ok_or_else(|| Failure::invalid_event("no-event-data", "the payload has no object eventData"))?);
+        Ok(Outgoing::json(&envelope))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Body, testing};
+    use serde_json::Value;
+
+    #[test]
+    fn an_edit_touches_nothing_else() {
+        let payload = r#"{"eventName":"Contact is Updated","eventData":{"z":1.0,"a":12345678901234567890123,"id":5701666712059904,"e":1E3,"n":null,"deep":{"y":[],"x":"é"}}}"#;
+        let event = testing::event(payload);
+        let outgoing = event.edit(|data| drop(data.insert("n".into(), Value::from("new")))).expect("an object");
+        // Of a number's spelling only the exponent's is not kept.
+        let expected = payload.replace("null", "\"new\"").replace("1E3", "1e+3");
+        assert_eq!(outgoing.body, Body::Text(expected));
+    }
+
+    #[test]
+    fn a_view_of_the_other_kind_is_refused() {
+        let event = testing::event(r#"{"eventName":"Contact is Updated","eventData":{}}"#);
+        assert!(event.contact().is_ok());
+        assert_eq!(
+            event.deal().map(drop).expect_err("no deal"),
+            crate::Failure::invalid_event("not-a-deal", "\"Contact is Updated\" is not about a deal")
+        );
+    }
+}

@@ -1,0 +1,44 @@
+//! Agile CRM's loose values: numbers as texts, texts as numbers, blanks around them, nulls for nothing.
+
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// A value as text: a string trimmed, a number as it was written, a boolean in words. Null, blank and nested values are
+/// none.
+pub fn text_of(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(text.trim()).filter(|text| !text.is_empty()).map(Cow::Borrowed),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        Value::Bool(truth) => Some(Cow::Borrowed(if *truth { "true" } else { "false" })),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// A value as a number: a number, or a text that is one.
+pub fn number_of(value: &Value) -> Option<f64> {
+    text_of(value)?.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn loose_values() {
+        #[track_caller]
+        fn check(value: &Value, text: Option<&str>, number: Option<f64>) {
+            assert_eq!((text_of(value).as_deref(), number_of(value)), (text, number), "{value}");
+        }
+        check(&json!(" 75 "), Some("75"), Some(75.0));
+        check(&json!(75), Some("75"), Some(75.0));
+        check(&serde_json::from_str("50000.0").expect("a number"), Some("50000.0"), Some(50_000.0));
+        check(&json!("on"), Some("on"), None);
+        check(&json!(""), None, None);
+        check(&json!("  "), None, None);
+        check(&json!("NaN"), Some("NaN"), None);
+        check(&json!(null), None, None);
+        check(&json!(true), Some("true"), None);
+        check(&json!([1]), None, None);
+    }
+}

@@ -1,0 +1,160 @@
+//! Turns a won deal into a message for a Slack incoming webhook: a text for notifications, and blocks.
+//!
+//! Config, all optional: `milestones` (comma list, `Won`): which stages are worth a message; `currency` (`$`): what stands
+//! before the value; `title` (`Deal won`, or `Deal: <milestone>` for other stages). Everything else is dropped.
+//!
+//! Slack's rules (api.slack.com, "Formatting text", "Block Kit"): `&`, `<` and `>` are escaped in text, a header has at
+//! most 150 characters, a text at most 3,000.
+
+use hookloom_sdk::json::{Value, json};
+use hookloom_sdk::{Deal, Event, Failure, Plugin, Verdict, config, export, time};
+
+struct Slack;
+
+impl Plugin for Slack {
+    fn transform(event: &Event) -> Result<Verdict, Failure> {
+        if !event.is_deal() {
+            return Ok(Verdict::drop("not-a-deal", "only deals become messages"));
+        }
+        let deal = event.deal()?;
+        let milestone = deal.milestone().unwrap_or_default().into_owned();
+        let mut wanted = config::list("milestones");
+        if wanted.is_empty() {
+            wanted.push("Won".to_owned());
+        }
+        if !wanted.contains(&milestone) {
+            return Ok(Verdict::drop(
+                "not-won",
+                format!("milestone {milestone:?} is not one of {}", wanted.join(", ")),
+            ));
+        }
+        Ok(Verdict::json(&message(&deal, &milestone)))
+    }
+}
+
+export!(Slack);
+
+const HEADER_CHARS_MAX: usize = 150;
+const TEXT_CHARS_MAX: usize = 3_000;
+
+fn message(deal: &Deal, milestone: &str) -> Value {
+    let default_title = if milestone == "Won" { "Deal won".to_owned() } else { format!("Deal: {milestone}") };
+    let title = config::get("title").unwrap_or(default_title);
+    let name = escaped(deal.name().as_deref().unwrap_or("Deal without a name"));
+    let value = deal.expected_value().map(money);
+    let summary = [Some(escaped(&title)), Some(name.clone()), value.clone()];
+    let text = if title == "Deal won" { joined(&summary, ": ", " - ") } else { joined(&summary, " - ", " - ") };
+
+    let mut fields = Vec::new();
+    let mut field = |label: &str, value: Option<String>| {
+        fields.extend(value.map(|value| json!({"type": "mrkdwn", "text": cut(&format!("*{label}*\n{value}"), 2_000)})));
+    };
+    let owner = deal.owner().and_then(hookloom_sdk::Owner::name).or_else(|| deal.owner_id());
+    field("Value", value);
+    field("Owner", owner.map(|owner| escaped(&owner)));
+    field("Stage", Some(escaped(milestone)));
+    field("Won on", deal.time_s("won_date").and_then(time::date));
+
+    let mut origin = format!("Deal {}", deal.id().unwrap_or_default());
+    for contact in deal.contact_ids() {
+        origin.push_str(&format!(" - contact {contact}"));
+    }
+    json!({
+        "text": cut(&text, TEXT_CHARS_MAX),
+        "blocks": [
+            {"type": "header", "text": {"type": "plain_text", "text": cut(&title, HEADER_CHARS_MAX)}},
+            {"type": "section", "text": {"type": "mrkdwn", "text": cut(&format!("*{name}*"), TEXT_CHARS_MAX)}},
+            {"type": "section", "fields": fields},
+            {"type": "context", "elements": [{"type": "mrkdwn", "text": cut(&escaped(&origin), TEXT_CHARS_MAX)}]},
+        ],
+    })
+}
+
+fn joined(parts: &[Option<String>; 3], first: &str, second: &str) -> String {
+    let [title, name, value] = parts.each_ref().map(|part| part.as_deref().unwrap_or_default());
+    let tail = if value.is_empty() { String::new() } else { format!("{second}{value}") };
+    format!("{title}{first}{name}{tail}")
+}
+
+/// A value with thousands set apart, and cents only where there are some.
+fn money(value: f64) -> String {
+    let cents = (value.abs() * 100.0).round() as u64;
+    let digits = (cents / 100).to_string();
+    let grouped: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    let fraction = if cents.is_multiple_of(100) { String::new() } else { format!(".{:02}", cents % 100) };
+    let sign = if value < 0.0 { "-" } else { "" };
+    let currency = config::get("currency").unwrap_or_else(|| "$".to_owned());
+    format!("{sign}{}{}{fraction}", escaped(&currency), grouped.join(","))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// At most so many characters, never half an escape.
+fn cut(text: &str, chars_max: usize) -> String {
+    if text.chars().count() <= chars_max {
+        return text.to_owned();
+    }
+    let mut kept: String = text.chars().take(chars_max - 1).collect();
+    if let Some(start) = kept.rfind('&').filter(|start| !kept[*start..].contains(';')) {
+        kept.truncate(start);
+    }
+    kept + "…"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookloom_sdk::{Body, json, testing};
+
+    const WON: &str = include_str!("../../../tests/fixtures/opportunity_updated_won.json");
+
+    fn sent(payload: &str, config: &[(&str, &str)]) -> Value {
+        match testing::run::<Slack>(payload, config) {
+            Ok(Verdict::Replace(outgoing)) => match outgoing.body {
+                Body::Text(text) => json::from_str(&text).expect("JSON"),
+                Body::Binary(_) => panic!("a text is sent"),
+            },
+            other => panic!("nothing is sent: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_won_deal_is_the_documented_message() {
+        let expected: Value =
+            json::from_str(include_str!("../../../tests/fixtures/expected/slack_deal_won.json")).expect("JSON");
+        assert_eq!(sent(WON, &[]), expected["expected"]);
+    }
+
+    #[test]
+    fn others_are_dropped() {
+        let lost = include_str!("../../../tests/fixtures/opportunity_updated_lost.json");
+        assert_eq!(
+            testing::run::<Slack>(lost, &[]),
+            Ok(Verdict::drop("not-won", "milestone \"Lost\" is not one of Won"))
+        );
+        assert_eq!(sent(lost, &[("milestones", "Won,Lost")])["blocks"][0]["text"]["text"], "Deal: Lost");
+        let contact = include_str!("../../../tests/fixtures/contact_edge_cases.json");
+        assert_eq!(testing::run::<Slack>(contact, &[]), Ok(Verdict::drop("not-a-deal", "only deals become messages")));
+    }
+
+    #[test]
+    fn names_cannot_smuggle_markup_and_long_ones_are_cut() {
+        let name = format!("<!channel> & {}", "x&".repeat(2_000));
+        let payload =
+            json!({"eventName": "Opportunity is Updated", "eventData": {"milestone": "Won", "name": name}}).to_string();
+        let message = sent(&payload, &[]);
+        let text = message["blocks"][1]["text"]["text"].as_str().expect("a text");
+        assert!(text.starts_with("*&lt;!channel&gt; &amp; x&amp;") && text.chars().count() <= 3_000, "{text}");
+        assert!(text.ends_with("…") && !text.ends_with("&am…"));
+    }
+
+    #[test]
+    fn money_is_grouped() {
+        for (value, expected) in [(0.0, "$0"), (999.0, "$999"), (1_234_567.5, "$1,234,567.50"), (-1_000.0, "-$1,000")] {
+            assert_eq!(money(value), expected);
+        }
+    }
+}

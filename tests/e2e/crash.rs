@@ -1,0 +1,95 @@
+//! kill -9 at random moments: nothing that was accepted is lost, and nothing is sent twice but what was in flight.
+
+use crate::harness::{ADMIN_KEY, Host, Receiver, event, example, text, until};
+use rand::RngExt as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const KILLS: usize = 8;
+const SENDERS: usize = 8;
+const CONCURRENCY: usize = 16;
+
+#[tokio::test]
+async fn killed_at_random_moments_it_loses_nothing() {
+    let receiver = Receiver::start().await;
+    let host = Host::start().await;
+    host.plugin("flatten", example("flatten")).await;
+    let also = json!({"plugin": "flatten", "concurrency": CONCURRENCY, "retry": {"schedule_s": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]}});
+    host.subscription(&receiver.url, also).await;
+    let accepted = Arc::new(Mutex::new(BTreeSet::new()));
+    let mut folder = host.kill().await;
+    for _ in 0..KILLS {
+        let host = Host::with().on(folder).start().await;
+        folder = send_until_killed(host, &accepted).await;
+    }
+
+    let host = Host::with().on(folder).start().await;
+    until("the end of every delivery", async || (host.ledger().await["pending"] == 0).then_some(())).await;
+    let ledger = host.ledger().await;
+    assert_eq!(ledger["fan_out"], ledger["delivered"], "{ledger}");
+
+    // Ids, not sums: a balanced sum can hide a swap.
+    let mut received: HashMap<String, usize> = HashMap::new();
+    let mut events = BTreeSet::new();
+    for request in receiver.expect(usize::try_from(ledger["delivered"].as_u64().unwrap()).unwrap()).await {
+        *received.entry(text(&request["headers"], "webhook-id").to_owned()).or_default() += 1;
+        events.insert(text(&request["headers"], "hookloom-event-id").to_owned());
+    }
+    let accepted = accepted.lock().unwrap().clone();
+    let lost: Vec<_> = accepted.difference(&events).collect();
+    assert!(lost.is_empty(), "lost {lost:?}");
+    assert_eq!(
+        received.keys().cloned().collect::<BTreeSet<_>>(),
+        stored(&host).await,
+        "the receiver's ids are the store's"
+    );
+    let twice: usize = received.values().map(|times| times - 1).sum();
+    assert!(twice <= KILLS * CONCURRENCY, "{twice} were sent twice");
+    assert!(accepted.len() > KILLS, "only {} events were accepted, which proves little", accepted.len());
+    println!("{} accepted, {} received, {twice} sent twice, 0 lost in {KILLS} kills", accepted.len(), events.len());
+}
+
+/// Sends from several senders at once, notes what was accepted, and kills the host at a random moment.
+async fn send_until_killed(host: Host, accepted: &Arc<Mutex<BTreeSet<String>>>) -> Arc<tempfile::TempDir> {
+    let (stop, number) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let sender = async || {
+        while !stop.load(Ordering::Relaxed) {
+            let body = event("Contact is Updated", number.fetch_add(1, Ordering::Relaxed));
+            match host.try_ask(ADMIN_KEY, Method::POST, "./events", body).await {
+                Ok(reply) if reply.status == 202 => {
+                    accepted.lock().unwrap().insert(text(&reply.json["events"][0], "id").to_owned());
+                }
+                Ok(reply) => panic!("neither accepted nor cut off: {}", reply.text),
+                Err(_) => break,
+            }
+        }
+    };
+    let pid = host.process.id().unwrap();
+    let killer = async {
+        let wait_ms = rand::rng().random_range(5..250);
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        let killed = tokio::process::Command::new("kill").args(["-9", &pid.to_string()]).status().await.unwrap();
+        assert!(killed.success());
+        stop.store(true, Ordering::Relaxed);
+    };
+    let senders = futures_util::future::join_all((0..SENDERS).map(|_| sender()));
+    tokio::join!(senders, killer);
+    host.kill().await
+}
+
+/// The ids of every delivery in the store.
+async fn stored(host: &Host) -> BTreeSet<String> {
+    let (mut ids, mut cursor) = (BTreeSet::new(), String::new());
+    loop {
+        let page = host.get(&format!("./deliveries?limit=500{cursor}")).await;
+        ids.extend(page["deliveries"].as_array().unwrap().iter().map(|one| text(one, "id").to_owned()));
+        match &page["cursor"] {
+            Value::String(next) => cursor = format!("&cursor={next}"),
+            _ => return ids,
+        }
+    }
+}

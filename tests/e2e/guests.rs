@@ -1,0 +1,201 @@
+//! Plugins that misbehave: each ends its own call and nothing else.
+
+use crate::harness::{Host, Receiver, event, example, fixture, guest, text};
+use serde_json::{Value, json};
+
+/// What a guest shall come to: verdict, reason code, and a part of the message.
+const MISBEHAVIOURS: [(&str, &str, &str, &str); 21] = [
+    ("panics", "fault", "plugin-trap", "the panic of Contact is Created"),
+    ("loops", "fault", "plugin-timeout", "limits.cpu_ms is 50 ms"),
+    ("recurses", "fault", "plugin-trap", "call stack exhausted"),
+    ("long_names", "fault", "plugin-trap", "call stack exhausted"),
+    ("allocates", "fault", "plugin-limit", "limits.memory_bytes is 67108864"),
+    ("floods_output", "fault", "plugin-limit", "limits.output_bytes is 262144"),
+    ("floods_stdout", "pass", "", ""),
+    ("floods_log", "pass", "", ""),
+    ("floods_calls", "fault", "plugin-limit", "limits.host_calls is 10000"),
+    ("hashes", "fault", "plugin-limit", "limits.hashed_bytes is 4194304"),
+    ("invalid_json", "fault", "plugin-bad-output", "the body is not JSON"),
+    ("bad_header", "fault", "plugin-bad-output", "not visible ASCII"),
+    ("own_header", "fault", "plugin-bad-output", "\"webhook-id\" is the host's own"),
+    ("many_headers", "fault", "plugin-bad-output", "17 headers, and limits.headers is 16"),
+    ("other_host", "fault", "plugin-bad-output", "\"evil.example\" is not in the subscription's url_hosts"),
+    ("sleeps", "fault", "plugin-trap", "a plugin may not sleep"),
+    ("polls", "fault", "plugin-limit", "limits.host_calls is 10000"),
+    ("waits", "fault", "plugin-trap", "a plugin may not sleep"),
+    ("reads_stdin", "drop", "read", "Ok(0)"),
+    ("spins_clock", "fault", "plugin-limit", "limits.host_calls is 10000"),
+    ("later", "later", "not-yet", "Contact is Created"),
+];
+
+/// One subscription for each guest; the attempts they came to, by the guests' names.
+async fn judged_by_all(host: &Host, receiver: &Receiver, also: &Value) -> Vec<(&'static str, Value)> {
+    let mut subscriptions = Vec::new();
+    for (name, ..) in MISBEHAVIOURS {
+        let plugin = name.replace('_', "-");
+        host.plugin(&plugin, guest(name)).await;
+        let mut body = json!({"plugin": plugin, "description": name, "secrets": {"key": "k"}});
+        body.as_object_mut().unwrap().extend(also.as_object().cloned().unwrap());
+        subscriptions.push((host.subscription(&format!("{}{name}", receiver.url), body).await, name));
+    }
+    let event = host.send(event("Contact is Created", 1)).await;
+    let deliveries = host.deliveries_when(&event, |delivery| delivery["attempts"][0].is_object()).await;
+    assert_eq!(deliveries.len(), MISBEHAVIOURS.len());
+    let guest_of = |delivery: &Value| subscriptions.iter().find(|(id, _)| delivery["subscription"] == **id).unwrap().1;
+    deliveries.into_iter().map(|delivery| (guest_of(&delivery), delivery)).collect()
+}
+
+#[tokio::test]
+async fn every_misbehaviour_is_a_recorded_verdict_and_the_host_lives() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    for (name, delivery) in judged_by_all(&host, &receiver, &json!({})).await {
+        let (_, verdict, code, message) = MISBEHAVIOURS.into_iter().find(|one| one.0 == name).unwrap();
+        let attempt = &delivery["attempts"][0];
+        assert_eq!(text(attempt, "verdict"), verdict, "{name}: {delivery}");
+        assert!(attempt["plugin_sha256"].is_string(), "{name}");
+        assert!(delivery.to_string().len() < 40_000, "{name}: a guest chooses how much is recorded");
+        if verdict == "pass" {
+            continue;
+        }
+        assert_eq!(attempt["reason"]["code"], code, "{name}: {delivery}");
+        assert!(text(&attempt["reason"], "message").contains(message), "{name}: {delivery}");
+        // What would recur waits for another version; a time-out is retried by the schedule.
+        if verdict == "fault" {
+            assert_eq!(delivery["awaiting_plugin"], json!(code != "plugin-timeout"), "{name}: {delivery}");
+            assert_eq!(delivery["state"], "pending", "{name}");
+        }
+    }
+    // Nothing was sent but what passed, and the host still does its work.
+    host.plugin("good", example("flatten")).await;
+    let good = host.subscription(&format!("{}good", receiver.url), json!({"plugin": "good"})).await;
+    let event = host.send(fixture("guide/contact_created.json")).await;
+    let delivered =
+        host.deliveries_when(&event, |one| one["subscription"] != *good || one["state"] == "delivered").await;
+    assert!(delivered.iter().any(|one| one["subscription"] == *good));
+    let paths: std::collections::BTreeSet<String> =
+        receiver.received().iter().map(|one| text(one, "path").to_owned()).collect();
+    assert!(paths.iter().all(|path| ["/floods_stdout", "/floods_log", "/good"].contains(&path.as_str())), "{paths:?}");
+    host.ledger().await;
+}
+
+#[tokio::test]
+async fn a_log_is_kept_up_to_its_limit() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.plugin("p", guest("floods_log")).await;
+    host.subscription(&receiver.url, json!({"plugin": "p"})).await;
+    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    let lines = delivery["attempts"][0]["log"].as_array().unwrap();
+    let kept: usize = lines.iter().map(|line| line.as_str().unwrap().len()).sum();
+    assert!((10 << 10..=17 << 10).contains(&kept), "{kept} bytes in {} lines", lines.len());
+    assert!(lines.iter().all(|line| line.as_str().unwrap().len() <= 1_100));
+    assert!(lines.last().unwrap().as_str().unwrap().contains("more lines were left out"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn an_owner_may_choose_to_send_what_a_plugin_fails_on() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    for name in ["panics", "loops"] {
+        host.plugin(name, guest(name)).await;
+        host.subscription(&receiver.url, json!({"plugin": name, "on_plugin_fault": "pass"})).await;
+    }
+    let body = event("Contact is Created", 1);
+    host.send(body.clone()).await;
+    for received in receiver.expect(2).await {
+        assert_eq!(text(&received, "body"), body);
+    }
+}
+
+#[tokio::test]
+async fn a_fixed_version_judges_what_waited() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.plugin("p", guest("panics")).await;
+    host.subscription(&receiver.url, json!({"plugin": "p"})).await;
+    let id = host.send(event("Contact is Created", 1)).await;
+    assert_eq!(host.attempted(&id).await["awaiting_plugin"], true);
+    host.plugin("p", guest("passes")).await;
+    let delivery = host.ended(&id).await;
+    assert_eq!((text(&delivery, "state"), delivery["attempts"].as_array().unwrap().len()), ("delivered", 2));
+    let hashes: Vec<_> = delivery["attempts"].as_array().unwrap().iter().map(|one| &one["plugin_sha256"]).collect();
+    assert_ne!(hashes[0], hashes[1]);
+}
+
+#[tokio::test]
+async fn the_three_failures_end_retry_and_pause() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    for name in ["invalid_event", "transient", "bad_config"] {
+        host.plugin(&name.replace('_', "-"), guest(name)).await;
+    }
+    let subscribe = async |plugin: &str, module: &str| {
+        let also = json!({"plugin": plugin, "modules": [module], "retry": {"schedule_s": [0, 0, 0]}});
+        host.subscription(&receiver.url, also).await
+    };
+    subscribe("invalid-event", "Deal").await;
+    let dead = host.ended(&host.send(event("Opportunity is Created", 1)).await).await;
+    assert_eq!(
+        (text(&dead, "state"), &dead["attempts_made"], &dead["reason"]["code"]),
+        ("dead", &json!(1), &json!("hopeless"))
+    );
+
+    subscribe("transient", "Contact").await;
+    let dead = host.ended(&host.send(event("Contact is Created", 2)).await).await;
+    assert_eq!(
+        (text(&dead, "state"), &dead["attempts_made"], &dead["reason"]["code"]),
+        ("dead", &json!(3), &json!("attempts-exhausted"))
+    );
+
+    let paused = subscribe("bad-config", "Deal").await;
+    for number in 0..3 {
+        host.send(event("Opportunity is Updated", number)).await;
+    }
+    let path = format!("./subscriptions/{paused}");
+    let subscription = crate::harness::until("the pause", async || {
+        let subscription = host.get(&path).await;
+        (subscription["state"] == "paused").then_some(subscription)
+    })
+    .await;
+    assert!(text(&subscription, "state_reason").contains("bad-config"), "{subscription}");
+    assert!(receiver.received().is_empty());
+}
+
+#[tokio::test]
+async fn the_world_of_a_plugin_is_empty_and_stands_still() {
+    let (host, receiver) = (Host::start().await, Receiver::answering("500,500,200").await);
+    host.plugin("world", guest("world")).await;
+    let also = json!({"plugin": "world", "config": {"b": "2", "a": "1"}, "secrets": {"key": "k"}, "retry": {"schedule_s": [0, 0, 0]}});
+    host.subscription(&receiver.url, also).await;
+    let id = host.send(event("Contact is Created", 1)).await;
+    let received = receiver.expect(3).await;
+    let bodies: Vec<&str> = received.iter().map(|one| text(one, "body")).collect();
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "retries send the same bytes: {bodies:?}");
+    let world: Value = serde_json::from_str(bodies[0]).unwrap();
+    assert_eq!(world["now_ms"], world["received_at_ms"]);
+    assert_eq!(world["config"], json!([["a", "1"], ["b", "2"]]));
+    assert_eq!((&world["environment"], &world["arguments"]), (&json!(0), &json!(0)));
+    assert!(text(&world, "file").starts_with("Err") && text(&world, "network").starts_with("Err"), "{world}");
+    assert_eq!((&world["hmac"], &world["no_secret"]), (&json!(32), &json!(true)));
+    let again = host.send(event("Contact is Created", 1)).await;
+    host.ended(&again).await;
+    let other: Value = serde_json::from_str(text(&receiver.expect(4).await[3], "body")).unwrap();
+    assert_ne!(world["random"], other["random"], "another event has other random numbers");
+    let delivery = host.ended(&id).await;
+    let hashes: Vec<_> = delivery["attempts"].as_array().unwrap().iter().map(|one| &one["body_sha256"]).collect();
+    assert!(hashes.len() == 3 && hashes.iter().all(|hash| *hash == hashes[0]));
+}
+
+#[tokio::test]
+async fn hostile_plugins_do_not_hold_up_the_others() {
+    let (host, receiver) = (Host::with().set("plugin_threads=2").start().await, Receiver::start().await);
+    host.plugin("loops", guest("loops")).await;
+    host.plugin("good", guest("passes")).await;
+    let also =
+        |plugin: &str, module: &str| json!({"plugin": plugin, "modules": [module], "retry": {"schedule_s": [0]}});
+    host.subscription(&format!("{}loops", receiver.url), also("loops", "Contact")).await;
+    host.subscription(&format!("{}good", receiver.url), also("good", "Deal")).await;
+    for number in 0..20 {
+        host.send(event("Contact is Created", number)).await;
+        host.send(event("Opportunity is Created", number)).await;
+    }
+    let received = receiver.expect(20).await;
+    assert!(received.iter().all(|one| text(one, "path") == "/good"));
+    crate::harness::until("the end of the loops", async || (host.ledger().await["dead"] == 20).then_some(())).await;
+}

@@ -1,0 +1,91 @@
+//! What the tests are written with: a host, a receiver, a guest, and waiting for a condition.
+//!
+//! Nothing here knows the host's code; it speaks to it as everybody does.
+
+mod host;
+mod raw;
+mod receiver;
+
+pub(crate) use host::{ADMIN_KEY, Host, Reply};
+pub(crate) use raw::RawReceiver;
+pub(crate) use receiver::Receiver;
+
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The signing secret of every subscription in these tests.
+pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// No condition takes longer than this, unless something is wrong.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `look` finds something.
+#[track_caller]
+pub(crate) fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> impl Future<Output = T> {
+    let what = what.to_owned();
+    let place = std::panic::Location::caller();
+    async move {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(Instant::now() < give_up, "{place}: waited in vain for {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// The folder that cargo builds into.
+fn target() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // <target>/<profile>/deps/e2e-…
+    test.ancestors().nth(3).unwrap().to_owned()
+}
+
+/// The program under test.
+pub(crate) fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    built(test.ancestors().nth(2).unwrap().join("hookloom"))
+}
+
+/// An example plugin as a component.
+pub(crate) fn example(name: &str) -> Vec<u8> {
+    let file = format!("{}.wasm", name.replace('-', "_"));
+    std::fs::read(built(target().join("wasm32-wasip2/guest").join(file))).unwrap()
+}
+
+/// A misbehaving plugin as a component.
+pub(crate) fn guest(name: &str) -> Vec<u8> {
+    std::fs::read(built(target().join("wasm32-wasip2/guest/examples").join(format!("{name}.wasm")))).unwrap()
+}
+
+fn built(path: PathBuf) -> PathBuf {
+    assert!(path.is_file(), "{} is not built; run the tests by `cargo xtask test`", path.display());
+    path
+}
+
+/// The folder of fixtures.
+pub(crate) fn fixtures() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// A fixture's text.
+pub(crate) fn fixture(name: &str) -> String {
+    std::fs::read_to_string(fixtures().join(name)).unwrap()
+}
+
+/// An event of the given name, with a number to tell it apart.
+pub(crate) fn event(name: &str, number: usize) -> String {
+    format!(r#"{{"eventName":"{name}","eventData":{{"id":{number},"properties":[]}}}}"#)
+}
+
+/// A text in JSON.
+#[track_caller]
+pub(crate) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("no text {name:?} in {value}"))
+}

@@ -1,0 +1,230 @@
+//! A host in a process of its own.
+
+use super::{PATIENCE, SECRET, program, text, until};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// The admin key of every host in these tests.
+pub(crate) const ADMIN_KEY: &str = "admin-key-of-the-tests-only-0123456789";
+
+/// How to start a host.
+pub(crate) struct HostBuilder {
+    settings: Vec<String>,
+    environment: Vec<(String, String)>,
+    folder: Option<Arc<TempDir>>,
+    loopback: bool,
+}
+
+impl HostBuilder {
+    /// With a setting, as `--set` takes it.
+    pub(crate) fn set(mut self, setting: &str) -> Self {
+        self.settings.push(setting.to_owned());
+        self
+    }
+
+    /// With a variable in the environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// On the data of an earlier host.
+    pub(crate) fn on(mut self, folder: Arc<TempDir>) -> Self {
+        self.folder = Some(folder);
+        self
+    }
+
+    /// With the address guard complete.
+    pub(crate) fn guarded(mut self) -> Self {
+        self.loopback = false;
+        self
+    }
+
+    /// Starts it.
+    pub(crate) async fn start(self) -> Host {
+        let folder = self.folder.unwrap_or_else(|| Arc::new(TempDir::new().unwrap()));
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log")).unwrap();
+        let mut command = Command::new(program());
+        command.arg("serve").arg("--listen").arg("127.0.0.1:0").arg("--data-dir").arg(folder.path().join("data"));
+        command.args(self.loopback.then_some("--allow-loopback"));
+        command.args(self.settings.iter().flat_map(|setting| ["--set", setting]));
+        command.env("HOOKLOOM_ADMIN_KEY", ADMIN_KEY).envs(self.environment);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true).current_dir(folder.path());
+        let mut process = command.spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let listening = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if let Some(rest) = line.strip_prefix("listening on ") {
+                    return rest.split(' ').next().unwrap().to_owned();
+                }
+            }
+            panic!("the host ended: {}", std::fs::read_to_string(folder.path().join("log")).unwrap());
+        };
+        let url = tokio::time::timeout(PATIENCE, listening).await.unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Host { url, process, folder, http, key: ADMIN_KEY.to_owned() }
+    }
+}
+
+/// A running host.
+pub(crate) struct Host {
+    /// Where it listens, without a slash at the end.
+    pub(crate) url: String,
+    pub(crate) process: Child,
+    pub(crate) folder: Arc<TempDir>,
+    http: reqwest::Client,
+    key: String,
+}
+
+/// A host's answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) text: String,
+    pub(crate) json: Value,
+}
+
+impl Reply {
+    /// The JSON of an answer that must be a success.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        assert!((200..300).contains(&self.status), "{} {}", self.status, self.text);
+        self.json
+    }
+}
+
+/// Where most things of the tests are.
+const TENANT: &str = "/v1/tenants/default";
+
+impl Host {
+    /// How to start one.
+    pub(crate) fn with() -> HostBuilder {
+        HostBuilder { settings: Vec::new(), environment: Vec::new(), folder: None, loopback: true }
+    }
+
+    /// A host with nothing special.
+    pub(crate) async fn start() -> Host {
+        Host::with().start().await
+    }
+
+    /// Asks the host, with its admin key. A path that begins with `./` is under the default tenant.
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Reply {
+        self.ask_as(&self.key, method, path, body).await
+    }
+
+    /// Asks with another key; an empty one is none.
+    pub(crate) async fn ask_as(&self, key: &str, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Reply {
+        self.try_ask(key, method, path, body).await.unwrap()
+    }
+
+    /// Asks a host that may be killed meanwhile.
+    pub(crate) async fn try_ask(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Reply, reqwest::Error> {
+        let path = path.strip_prefix('.').map_or_else(|| path.to_owned(), |rest| format!("{TENANT}{rest}"));
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body).timeout(PATIENCE);
+        if !key.is_empty() {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await?;
+        let json = serde_json::from_str(&text).unwrap_or_default();
+        Ok(Reply { status, headers, text, json })
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.ask(Method::GET, path, "").await.ok()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
+        self.ask(Method::POST, path, body.to_string()).await.ok()
+    }
+
+    /// Uploads a plugin.
+    pub(crate) async fn plugin(&self, name: &str, component: Vec<u8>) -> Value {
+        self.ask(Method::PUT, &format!("./plugins/{name}"), component).await.ok()
+    }
+
+    /// Makes a subscription to everything, with the tests' secret and whatever is in `also`; returns its id.
+    pub(crate) async fn subscription(&self, notify_url: &str, also: Value) -> String {
+        let mut body = json!({"notify_url": notify_url, "modules": ["Contact", "Deal"], "signing_secret": SECRET});
+        body.as_object_mut().unwrap().extend(also.as_object().cloned().unwrap_or_default());
+        text(&self.post("./subscriptions", &body).await, "id").to_owned()
+    }
+
+    /// Sends one event and returns its id.
+    pub(crate) async fn send(&self, event: impl Into<String>) -> String {
+        let reply = self.ask(Method::POST, "./events", event.into()).await;
+        assert_eq!(reply.status, 202, "{}", reply.text);
+        text(&reply.json["events"][0], "id").to_owned()
+    }
+
+    /// The deliveries of an event with their attempts, the newest first, once `ready` says so of each.
+    pub(crate) async fn deliveries_when(&self, event: &str, ready: impl Fn(&Value) -> bool) -> Vec<Value> {
+        until("the deliveries of an event", || async {
+            let event = self.get(&format!("./events/{event}")).await;
+            let mut deliveries = Vec::new();
+            for delivery in event["deliveries"].as_array().unwrap() {
+                deliveries.push(self.get(&format!("./deliveries/{}", text(delivery, "id"))).await);
+            }
+            deliveries.iter().all(&ready).then_some(deliveries)
+        })
+        .await
+    }
+
+    /// The only delivery of an event, once it is not pending.
+    pub(crate) async fn ended(&self, event: &str) -> Value {
+        self.deliveries_when(event, |delivery| delivery["state"] != "pending").await.remove(0)
+    }
+
+    /// The only delivery of an event, once an attempt is recorded.
+    pub(crate) async fn attempted(&self, event: &str) -> Value {
+        self.deliveries_when(event, |delivery| delivery["attempts"][0].is_object()).await.remove(0)
+    }
+
+    /// The default tenant's ledger, after checking that it balances.
+    pub(crate) async fn ledger(&self) -> Value {
+        let ledger = self.get("./ledger").await;
+        let count = |name: &str| ledger[name].as_u64().unwrap();
+        let ended: u64 = ["delivered", "dropped", "dead", "cancelled", "pending"].iter().map(|name| count(name)).sum();
+        assert_eq!(count("fan_out"), ended, "the ledger does not balance: {ledger}");
+        ledger
+    }
+
+    /// What the host logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Where its data is.
+    pub(crate) fn data(&self) -> PathBuf {
+        Path::new(self.folder.path()).join("data")
+    }
+
+    /// Kills it at once, as kill -9 does, and returns its folder.
+    pub(crate) async fn kill(mut self) -> Arc<TempDir> {
+        self.process.kill().await.unwrap();
+        self.folder
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub(crate) async fn stop(mut self) -> (ExitStatus, Arc<TempDir>) {
+        let pid = self.process.id().unwrap().to_string();
+        assert!(Command::new("kill").arg(pid).status().await.unwrap().success());
+        let status = tokio::time::timeout(PATIENCE, self.process.wait()).await.unwrap().unwrap();
+        (status, self.folder)
+    }
+}

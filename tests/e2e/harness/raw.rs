@@ -1,0 +1,75 @@
+//! A receiver that misbehaves: it reads a request and answers with whatever bytes the test wants.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A receiver made of bare sockets.
+pub(crate) struct RawReceiver {
+    /// Where it listens.
+    pub(crate) url: String,
+    requests: Arc<AtomicUsize>,
+}
+
+impl RawReceiver {
+    /// For each connection: reads a request, then lets `answer` do as it likes with the socket.
+    pub(crate) async fn start<F: Future<Output = ()> + Send>(
+        answer: impl Fn(TcpStream) -> F + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (count, answer) = (requests.clone(), Arc::new(answer));
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let (count, answer) = (count.clone(), answer.clone());
+                tokio::spawn(async move {
+                    read_request(&mut socket).await;
+                    count.fetch_add(1, Ordering::SeqCst);
+                    answer(socket).await;
+                });
+            }
+        });
+        RawReceiver { url, requests }
+    }
+
+    /// One that answers each request with these bytes and closes.
+    pub(crate) async fn answering(bytes: String) -> Self {
+        RawReceiver::start(move |mut socket| {
+            let bytes = bytes.clone();
+            async move {
+                let _ = socket.write_all(bytes.as_bytes()).await;
+                let _ = socket.shutdown().await;
+            }
+        })
+        .await
+    }
+
+    /// How many requests came.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+/// Reads the head and as much body as it announces.
+async fn read_request(socket: &mut TcpStream) {
+    let mut request = Vec::new();
+    let mut piece = [0; 4_096];
+    loop {
+        let read = socket.read(&mut piece).await.unwrap_or(0);
+        if read == 0 {
+            return;
+        }
+        request.extend_from_slice(&piece[..read]);
+        let text = String::from_utf8_lossy(&request).to_lowercase();
+        let Some(head) = text.find("\r\n\r\n") else { continue };
+        let length = text
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:"))
+            .map_or(0, |length| length.trim().parse().unwrap());
+        if request.len() >= head + 4 + length {
+            return;
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! A receiver in a process of its own: `hookloom receive`, which verifies with the published library.
+
+use super::{PATIENCE, SECRET, program, until};
+use serde_json::Value;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// A running receiver.
+pub(crate) struct Receiver {
+    /// Where it listens, with a slash at the end.
+    pub(crate) url: String,
+    received: Arc<Mutex<Vec<Value>>>,
+    _process: Child,
+}
+
+impl Receiver {
+    /// One that answers 200 to everything.
+    pub(crate) async fn start() -> Receiver {
+        Receiver::answering("200").await
+    }
+
+    /// One that answers with these statuses in turn, and then with the last.
+    pub(crate) async fn answering(statuses: &str) -> Receiver {
+        let mut process = Command::new(program())
+            .args(["receive", "--json", "--respond", statuses])
+            .env("HOOKLOOM_SIGNING_SECRET", SECRET)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let first = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+        let first: Value = serde_json::from_str(&first).unwrap();
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let list = received.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                list.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+            }
+        });
+        Receiver { url: first["listening"].as_str().unwrap().to_owned(), received, _process: process }
+    }
+
+    /// What came so far.
+    pub(crate) fn received(&self) -> Vec<Value> {
+        self.received.lock().unwrap().clone()
+    }
+
+    /// The first so many requests, once they came; every signature verified.
+    pub(crate) async fn expect(&self, count: usize) -> Vec<Value> {
+        let received = until(&format!("{count} requests"), || async {
+            let received = self.received();
+            (received.len() >= count).then_some(received)
+        })
+        .await;
+        for request in &received {
+            assert_eq!(request["verified"], true, "{request}");
+        }
+        received
+    }
+}

@@ -1,0 +1,18 @@
+//! End-to-end tests: each drives the real program over real sockets, with receivers in processes of their own.
+//!
+//! `cargo xtask test` builds what they need first: the program, the example plugins and the misbehaving guests.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod access;
+mod bad_input;
+mod cli;
+mod crash;
+mod durability;
+mod guests;
+mod harness;
+mod races;
+mod reload;
+mod restart;
+mod retries;
+mod samples;
+mod walk;

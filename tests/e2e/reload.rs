@@ -1,0 +1,159 @@
+//! New versions while events flow: by file, by upload, and back again.
+
+use crate::harness::{Host, Receiver, event, example, fixture, guest, text, until};
+use reqwest::Method;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A host whose subscription uses the plugin `p`, and the path of that plugin's file.
+async fn host_with_folder(receiver: &Receiver) -> (Host, PathBuf) {
+    let host = Host::start().await;
+    host.plugin("p", guest("panics")).await;
+    host.subscription(&receiver.url, json!({"plugin": "p"})).await;
+    let folder = host.data().join("plugins/default");
+    std::fs::create_dir_all(&folder).unwrap();
+    (host, folder.join("p.wasm"))
+}
+
+async fn active(host: &Host) -> String {
+    text(&host.get("./plugins").await[0], "active_sha256").to_owned()
+}
+
+/// Waits until another version than this is active.
+async fn active_after(host: &Host, before: &str) -> String {
+    until("another version", async || Some(active(host).await).filter(|now| now != before)).await
+}
+
+#[tokio::test]
+async fn a_file_becomes_the_active_version_however_it_comes() {
+    let receiver = Receiver::start().await;
+    let (host, file) = host_with_folder(&receiver).await;
+    let uploaded = active(&host).await;
+
+    std::fs::write(&file, example("flatten")).unwrap();
+    let written = active_after(&host, &uploaded).await;
+
+    let aside = file.with_extension("new");
+    std::fs::write(&aside, example("redact")).unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    let renamed = active_after(&host, &written).await;
+
+    // As Kubernetes mounts change: the file is a link into a folder that is itself swapped by a link.
+    let mount = file.parent().unwrap().to_owned();
+    for (version, name) in [("v1", "passes"), ("v2", "world")] {
+        std::fs::create_dir(mount.join(version)).unwrap();
+        std::fs::write(mount.join(version).join("p.wasm"), guest(name)).unwrap();
+    }
+    let link = |version: &str| {
+        std::os::unix::fs::symlink(version, mount.join("..tmp")).unwrap();
+        std::fs::rename(mount.join("..tmp"), mount.join("..data")).unwrap();
+    };
+    link("v1");
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("..data/p.wasm", &file).unwrap();
+    let linked = active_after(&host, &renamed).await;
+    link("v2");
+    active_after(&host, &linked).await;
+    let versions = host.get("./plugins/p/versions").await;
+    assert_eq!((versions.as_array().unwrap().len(), text(&versions[0], "created_by")), (5, "plugins folder"));
+}
+
+#[tokio::test]
+async fn a_bad_file_changes_nothing_but_what_is_shown() {
+    let receiver = Receiver::start().await;
+    let (host, file) = host_with_folder(&receiver).await;
+    std::fs::write(&file, guest("passes")).unwrap();
+    let good = active_after(&host, &active(&host).await).await;
+    let whole = example("flatten");
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let plugin = until("what is wrong", async || {
+        Some(host.get("./plugins").await[0].clone()).filter(|plugin| plugin["file_problem"].is_string())
+    })
+    .await;
+    assert!(text(&plugin, "file_problem").contains("broken"), "{plugin}");
+    assert_eq!(text(&plugin, "active_sha256"), good);
+    assert!(host.log().contains("the version before stays active"));
+    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    assert_eq!(delivery["attempts"][0]["plugin_sha256"], good);
+    // The rest arrives.
+    std::fs::write(&file, &whole).unwrap();
+    active_after(&host, &good).await;
+    until("nothing wrong", async || host.get("./plugins").await[0]["file_problem"].is_null().then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_earlier_version_comes_back_in_one_call_and_stays_after_a_restart() {
+    let receiver = Receiver::start().await;
+    let (host, file) = host_with_folder(&receiver).await;
+    std::fs::write(&file, guest("passes")).unwrap();
+    let first = active_after(&host, &active(&host).await).await;
+    std::fs::write(&file, example("flatten")).unwrap();
+    active_after(&host, &first).await;
+    let activate = format!("./plugins/p/versions/{first}/activate");
+    assert_eq!(host.ask(Method::POST, &activate, "").await.status, 204);
+    assert_eq!(active(&host).await, first);
+    let unknown = format!("./plugins/p/versions/{}/activate", "0".repeat(64));
+    assert_eq!(host.ask(Method::POST, &unknown, "").await.status, 404);
+
+    let (_, folder) = host.stop().await;
+    let host = Host::with().on(folder).start().await;
+    let delivery = host.ended(&host.send(fixture("guide/contact_created.json")).await).await;
+    assert_eq!(delivery["attempts"][0]["plugin_sha256"], first, "the file of the other version is still in the folder");
+}
+
+#[tokio::test]
+async fn versions_change_under_load_and_no_delivery_is_lost_or_fails() {
+    let receiver = Receiver::start().await;
+    let (host, file) = host_with_folder(&receiver).await;
+    std::fs::write(&file, guest("passes")).unwrap();
+    active_after(&host, &active(&host).await).await;
+    let stop = AtomicBool::new(false);
+    let send = async {
+        let mut sent = 0;
+        while !stop.load(Ordering::Relaxed) {
+            host.send(event("Contact is Created", sent)).await;
+            sent += 1;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        sent
+    };
+    let replace = async {
+        let versions = [example("redact"), guest("passes"), guest("world"), b"broken".to_vec(), example("flatten")];
+        let mut slowest = Duration::ZERO;
+        for round in 0..10 {
+            let aside = file.with_extension("new");
+            std::fs::write(&aside, &versions[round % versions.len()]).unwrap();
+            let (before, started) = (active(&host).await, Instant::now());
+            std::fs::rename(&aside, &file).unwrap();
+            match round % versions.len() {
+                3 => drop(
+                    until("what is wrong", async || {
+                        host.get("./plugins").await[0]["file_problem"].as_str().map(str::len)
+                    })
+                    .await,
+                ),
+                _ => drop(active_after(&host, &before).await),
+            }
+            slowest = slowest.max(started.elapsed());
+        }
+        stop.store(true, Ordering::Relaxed);
+        slowest
+    };
+    let (sent, slowest) = tokio::join!(send, replace);
+    until("every delivery", async || (host.ledger().await["pending"] == 0).then_some(())).await;
+    assert_eq!(host.ledger().await["delivered"], sent);
+    assert_eq!(receiver.expect(sent).await.len(), sent);
+    let versions = host.get("./plugins/p/versions").await;
+    let known: BTreeSet<_> =
+        versions.as_array().unwrap().iter().map(|version| text(version, "sha256").to_owned()).collect();
+    let deliveries = host.get("./deliveries?limit=500").await;
+    for delivery in deliveries["deliveries"].as_array().unwrap().iter().step_by(7) {
+        let delivery = host.get(&format!("./deliveries/{}", text(delivery, "id"))).await;
+        let attempts = delivery["attempts"].as_array().unwrap();
+        assert!(attempts.len() == 1 && known.contains(text(&attempts[0], "plugin_sha256")), "{delivery}");
+    }
+    println!("{sent} events, 10 replacements, the slowest was shown after {slowest:?}");
+}

@@ -1,0 +1,182 @@
+//! What follows an attempt: receivers that fail, hang, break off and go away.
+
+use crate::harness::{Host, RawReceiver, Receiver, event, text, until};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+
+/// A quick schedule of three attempts.
+fn quick() -> Value {
+    json!({"retry": {"schedule_s": [0, 0, 0]}, "timeout_ms": 1000})
+}
+
+#[tokio::test]
+async fn a_failed_attempt_is_made_again_with_the_same_id_and_body() {
+    let (host, receiver) = (Host::start().await, Receiver::answering("500,503,200").await);
+    host.subscription(&receiver.url, quick()).await;
+    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    assert_eq!(text(&delivery, "state"), "delivered");
+    let statuses: Vec<_> = delivery["attempts"].as_array().unwrap().iter().map(|one| one["status"].clone()).collect();
+    assert_eq!(statuses, [json!(500), json!(503), json!(200)]);
+    let received = receiver.expect(3).await;
+    for one in &received {
+        assert_eq!(one["headers"]["webhook-id"], delivery["id"]);
+        assert_eq!(one["body"], received[0]["body"]);
+    }
+}
+
+#[tokio::test]
+async fn attempts_end_as_dead() {
+    let (host, receiver) = (Host::start().await, Receiver::answering("500").await);
+    host.subscription(&receiver.url, quick()).await;
+    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    assert_eq!((text(&delivery, "state"), &delivery["reason"]["code"]), ("dead", &json!("attempts-exhausted")));
+    assert_eq!(receiver.expect(3).await.len(), 3);
+    host.ledger().await;
+}
+
+#[tokio::test]
+async fn each_answer_has_its_meaning() {
+    let host = Host::start().await;
+    let answer =
+        |status: &str, more: &str| format!("HTTP/1.1 {status}\r\nconnection: close\r\n{more}content-length: 0\r\n\r\n");
+    let cases = [
+        (answer("204 No Content", ""), "delivered", "", 1),
+        (answer("302 Found", "location: http://127.0.0.1:1/\r\n"), "dead", "attempts-exhausted", 3),
+        (answer("404 Not Found", ""), "dead", "attempts-exhausted", 3),
+        (answer("410 Gone", ""), "dead", "gone", 1),
+        ("nonsense\r\n\r\n".to_owned(), "dead", "attempts-exhausted", 3),
+        (String::new(), "dead", "attempts-exhausted", 3),
+        (format!("HTTP/1.1 200 OK\r\n{}", "x".repeat(200)), "dead", "attempts-exhausted", 3),
+    ];
+    for (bytes, state, code, attempts) in cases {
+        let receiver = RawReceiver::answering(bytes.clone()).await;
+        let id = host.subscription(&receiver.url, quick()).await;
+        let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+        assert_eq!(text(&delivery, "state"), state, "{bytes:?}: {delivery}");
+        assert_eq!(delivery["reason"]["code"].as_str().unwrap_or_default(), code, "{bytes:?}: {delivery}");
+        assert_eq!(receiver.requests(), attempts, "{bytes:?}");
+        let subscription = host.get(&format!("./subscriptions/{id}")).await;
+        assert_eq!(subscription["state"] == "disabled", code == "gone", "{bytes:?}");
+        host.ask(reqwest::Method::DELETE, &format!("./subscriptions/{id}"), "").await.ok();
+    }
+}
+
+#[tokio::test]
+async fn after_410_nothing_more_is_sent_and_what_waits_is_dead() {
+    let host = Host::start().await;
+    let receiver =
+        RawReceiver::answering("HTTP/1.1 410 Gone\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".into()).await;
+    let id = host.subscription(&receiver.url, json!({"concurrency": 1})).await;
+    let first = host.send(event("Contact is Created", 1)).await;
+    host.ended(&first).await;
+    until("the disabled subscription", async || {
+        (host.get(&format!("./subscriptions/{id}")).await["state"] == "disabled").then_some(())
+    })
+    .await;
+    let accepted = host.ask(reqwest::Method::POST, "./events", event("Contact is Created", 2)).await.ok();
+    assert_eq!(accepted["events"][0]["deliveries"], 0);
+    assert_eq!(receiver.requests(), 1);
+    assert_eq!(host.ledger().await["pending"], 0);
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured() {
+    let host = Host::start().await;
+    let receiver = RawReceiver::answering(
+        "HTTP/1.1 503 Busy\r\nretry-after: 3600\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".into(),
+    )
+    .await;
+    host.subscription(&receiver.url, quick()).await;
+    let delivery = host.attempted(&host.send(event("Contact is Created", 1)).await).await;
+    let wait_ms = delivery["due_at_ms"].as_i64().unwrap() - delivery["updated_at_ms"].as_i64().unwrap();
+    assert!((3_590_000..=3_600_000).contains(&wait_ms), "{wait_ms}");
+    assert_eq!((delivery["state"].as_str(), receiver.requests()), (Some("pending"), 1));
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_is_given_up_at_the_deadline() {
+    let host = Host::start().await;
+    let receiver = RawReceiver::start(|socket| async move {
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        drop(socket);
+    })
+    .await;
+    host.subscription(&receiver.url, json!({"retry": {"schedule_s": [0]}, "timeout_ms": 1000})).await;
+    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    let attempt = &delivery["attempts"][0];
+    assert_eq!(attempt["reason"]["code"], "timeout", "{delivery}");
+    let took_us = attempt["post_us"].as_u64().unwrap();
+    assert!((1_000_000..2_000_000).contains(&took_us), "{took_us}");
+}
+
+#[tokio::test]
+async fn an_answer_is_read_up_to_its_cap() {
+    let host = Host::start().await;
+    let endless = RawReceiver::start(|mut socket| async move {
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        while socket.write_all(&[b'x'; 4_096]).await.is_ok() {}
+    })
+    .await;
+    host.subscription(&endless.url, json!({})).await;
+    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    assert_eq!(text(&delivery, "state"), "delivered");
+    assert_eq!(text(&delivery["attempts"][0], "response").len(), 16 << 10);
+}
+
+#[tokio::test]
+async fn the_echo_of_the_vendors_guide_is_recognised() {
+    let host = Host::start().await;
+    let echo = "{\"eventName\":\"x\",\"eventData\":{}}";
+    let receiver = RawReceiver::answering(format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{echo}",
+        echo.len()
+    ))
+    .await;
+    host.subscription(&receiver.url, json!({})).await;
+    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    assert_eq!((&delivery["attempts"][0]["echoed"], text(&delivery["attempts"][0], "response")), (&json!(true), echo));
+}
+
+#[tokio::test]
+async fn nobody_there() {
+    let host = Host::start().await;
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    host.subscription(&format!("http://{closed}/?secret=query"), json!({"retry": {"schedule_s": [0]}})).await;
+    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    assert_eq!(delivery["attempts"][0]["reason"]["code"], "connect", "{delivery}");
+    assert!(!delivery.to_string().contains("secret=query") && !host.log().contains("secret=query"));
+}
+
+#[tokio::test]
+async fn a_slow_receiver_holds_up_its_own_lane_only() {
+    let (host, good) = (Host::start().await, Receiver::start().await);
+    let slow = RawReceiver::start(|socket| async move {
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        drop(socket);
+    })
+    .await;
+    host.subscription(&slow.url, json!({"concurrency": 2, "timeout_ms": 30000})).await;
+    host.subscription(&good.url, json!({})).await;
+    for number in 0..400 {
+        host.send(event("Contact is Created", number)).await;
+    }
+    good.expect(400).await;
+    assert!(slow.requests() <= 2);
+    let ledger = host.ledger().await;
+    assert_eq!((&ledger["delivered"], &ledger["pending"]), (&json!(400), &json!(400)));
+}
+
+#[tokio::test]
+async fn the_guard_holds_at_delivery_too() {
+    // A name that is fine when it is written, and resolves to loopback when it is dialled.
+    let host = Host::with().guarded().start().await;
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = if name.trim().is_empty() { "ip6-loopback".to_owned() } else { name.trim().to_owned() };
+    let body =
+        json!({"notify_url": format!("http://{name}:8080/"), "modules": ["Contact"], "retry": {"schedule_s": [0]}});
+    host.post("./subscriptions", &body).await;
+    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    let code = delivery["attempts"][0]["reason"]["code"].as_str().unwrap();
+    assert!(["address-refused", "dns"].contains(&code), "{delivery}");
+}

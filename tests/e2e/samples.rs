@@ -1,0 +1,137 @@
+//! Every sample payload through every example plugin, in the host.
+
+use crate::harness::{Host, Receiver, event, example, fixture, fixtures, text};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const PLUGINS: [&str; 4] = ["flatten", "redact", "slack", "deal-filter"];
+
+/// Every event of every sample file, as text, by the file's name; with those of sequences numbered.
+fn samples() -> BTreeMap<String, String> {
+    let mut samples = BTreeMap::new();
+    for folder in ["", "guide"] {
+        for entry in std::fs::read_dir(fixtures().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if path.extension().is_none_or(|kind| kind != "json")
+                || name == "MANIFEST.json"
+                || name.starts_with("zapier")
+            {
+                continue;
+            }
+            let whole = std::fs::read_to_string(&path).unwrap();
+            let name = format!("{folder}/{name}");
+            match serde_json::from_str(&whole).unwrap() {
+                Value::Array(list) => {
+                    samples.extend(list.iter().enumerate().map(|(n, one)| (format!("{name}#{n}"), one.to_string())));
+                }
+                _ => drop(samples.insert(name, whole)),
+            }
+        }
+    }
+    samples
+}
+
+async fn host_with_examples() -> Host {
+    let host = Host::start().await;
+    let names = json!({"extra_event_names": {"Contact is Deleted": "Contact", "Opportunity is Deleted": "Deal"}});
+    host.ask(Method::PATCH, "/v1/tenants/default", names.to_string()).await.ok();
+    for plugin in PLUGINS {
+        host.plugin(plugin, example(plugin)).await;
+    }
+    host
+}
+
+#[tokio::test]
+async fn every_sample_goes_through_every_plugin() {
+    let (host, receiver) = (host_with_examples().await, Receiver::start().await);
+    for plugin in PLUGINS {
+        host.subscription(&format!("{}{plugin}", receiver.url), json!({"plugin": plugin, "description": plugin})).await;
+    }
+    let subscriptions = host.get("./subscriptions").await;
+    let samples = samples();
+    assert!(samples.len() >= 24, "only {} samples", samples.len());
+    for (name, payload) in &samples {
+        let id = host.send(payload.clone()).await;
+        for delivery in host.deliveries_when(&id, |delivery| delivery["state"] != "pending").await {
+            let own = |one: &&Value| one["id"] == delivery["subscription"];
+            let plugin = text(subscriptions.as_array().unwrap().iter().find(own).unwrap(), "description");
+            let attempt = &delivery["attempts"][0];
+            let expected = expected_verdict(plugin, payload);
+            assert_eq!(text(attempt, "verdict"), expected, "{plugin} of {name}: {delivery}");
+            assert_eq!(
+                text(&delivery, "state"),
+                if expected == "drop" { "dropped" } else { "delivered" },
+                "{plugin} of {name}"
+            );
+        }
+    }
+    let ledger = host.ledger().await;
+    let delivered = usize::try_from(ledger["delivered"].as_u64().unwrap()).unwrap();
+    assert_eq!(ledger["fan_out"], samples.len() * PLUGINS.len());
+    // Every signature is verified by `expect`; every body that a plugin made is JSON.
+    for received in receiver.expect(delivered).await {
+        let body: Value = serde_json::from_str(text(&received, "body")).unwrap();
+        assert!(body.is_object());
+    }
+}
+
+fn expected_verdict(plugin: &str, payload: &str) -> &'static str {
+    let json: Value = serde_json::from_str(payload).unwrap();
+    let won = json["eventName"].as_str().unwrap().starts_with("Opportunity") && json["eventData"]["milestone"] == "Won";
+    match plugin {
+        "deal-filter" => "pass",
+        "slack" if !won => "drop",
+        _ => "replace",
+    }
+}
+
+#[tokio::test]
+async fn the_expected_outputs_come_out() {
+    let host = host_with_examples().await;
+    for (file, plugin, config) in [
+        ("flatten_contact", "flatten", json!({})),
+        ("redact_contact", "redact", json!({})),
+        ("slack_deal_won", "slack", json!({})),
+        ("filter_probability_75", "deal-filter", json!({"min_probability": "75"})),
+        ("filter_probability_75_pass", "deal-filter", json!({"min_probability": "75"})),
+    ] {
+        let expected: Value = serde_json::from_str(&fixture(&format!("expected/{file}.json"))).unwrap();
+        let input: Value = serde_json::from_str(&fixture(text(&expected, "input"))).unwrap();
+        let run = json!({"event": input, "config": config});
+        let judged = host.post(&format!("./plugins/{plugin}/dry-run"), &run).await;
+        let expected = &expected["expected"];
+        match expected["decision"].as_str() {
+            Some("drop") => {
+                assert_eq!((text(&judged, "verdict"), &judged["reason"]["message"]), ("drop", &expected["reason"]));
+            }
+            Some("deliver") => assert_eq!(text(&judged, "verdict"), "pass"),
+            _ => assert_eq!(serde_json::from_str::<Value>(text(&judged, "body")).unwrap(), *expected, "{file}"),
+        }
+        assert!(judged["cost"]["memory_bytes"].as_u64().unwrap() > 0, "{judged}");
+    }
+    assert_eq!(host.ledger().await["events"], 0, "a dry run stores nothing");
+}
+
+#[tokio::test]
+async fn the_vendors_flat_zapier_bodies_are_no_events() {
+    let host = Host::start().await;
+    for file in ["zapier_flat_contact.json", "zapier_flat_deal.json"] {
+        let answer = host.ask(Method::POST, "./events", fixture(file)).await;
+        assert_eq!(answer.status, 400, "{}", answer.text);
+        assert!(text(&answer.json, "detail").contains("unexpected key"), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn large_payloads_go_through() {
+    let (host, receiver) = (host_with_examples().await, Receiver::start().await);
+    host.subscription(&receiver.url, json!({"plugin": "redact"})).await;
+    let note = "call a@b.example ".repeat(11_000);
+    let large =
+        event("Contact is Created", 1).replace("\"properties\"", &format!("\"note\":{},\"properties\"", json!(note)));
+    host.send(large).await;
+    let received = receiver.expect(1).await.remove(0);
+    assert!(!text(&received, "body").contains("a@b.example") || text(&received, "body").contains("a***@b.example"));
+}

@@ -1,0 +1,77 @@
+//! `cargo xtask`: what people would write as shell scripts.
+//!
+//! `test` makes everything that the tests need and runs all of them; `guests` builds the plugins only; `tidy` checks the
+//! rules of the house that no compiler knows; `audit` checks the dependencies. `.ci/run` is made of these.
+
+mod audit;
+mod guests;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// What went wrong, in words.
+type Failure = String;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) = arguments.split_first().map_or(("help", &[][..]), |(task, rest)| (task.as_str(), rest));
+    let done = match task {
+        "test" => test::run(rest),
+        "guests" => guests::build(),
+        "tidy" => tidy::run(),
+        "audit" => audit::run_all(),
+        "help" | "--help" | "-h" => {
+            print(HELP);
+            Ok(())
+        }
+        other => Err(format!("there is no task {other:?}\n{HELP}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&format!("xtask {task}: {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const HELP: &str = "\
+cargo xtask test [FILTER]   build what the tests need, and run them
+cargo xtask guests          build the example plugins and the tests' guests as components
+cargo xtask tidy            check the rules of the house
+cargo xtask audit           check licences, sources, versions and advisories of the dependencies";
+
+#[expect(clippy::print_stdout, reason = "help is what was asked for")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+/// Tells the person in front of the terminal what goes on.
+#[expect(clippy::print_stderr, reason = "this is a program for a terminal")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// cargo, in the workspace.
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Runs a command; what it says goes where ours goes.
+fn run(command: &mut Command) -> Result<(), Failure> {
+    let shown = format!("{command:?}");
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{shown} failed ({status})")),
+        Err(error) => Err(format!("{shown} could not be run: {error}")),
+    }
+}

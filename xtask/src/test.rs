@@ -1,0 +1,27 @@
+//! Runs all tests, after building what they need: the program, the plugins and the guests.
+
+use crate::{Failure, cargo, guests, run as run_command, say};
+use std::process::Command;
+
+pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
+    ensure_c_compiler()?;
+    guests::build()?;
+    say("building the program and the tests");
+    run_command(cargo().args(["build", "--workspace", "--bins"]))?;
+    say("running the tests");
+    run_command(cargo().args(["test", "--workspace"]).args(filter))
+}
+
+/// SQLite and the durability test's library are C.
+fn ensure_c_compiler() -> Result<(), Failure> {
+    let works = |name: &str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    if works("cc") {
+        return Ok(());
+    }
+    say("there is no C compiler: installing Debian's");
+    let installed = Command::new("apt-get").args(["install", "--yes", "gcc", "libc6-dev"]).status();
+    match installed.is_ok_and(|status| status.success()) {
+        true => Ok(()),
+        false => Err("there is no C compiler (cc), and apt-get could not install one".into()),
+    }
+}

@@ -1,0 +1,191 @@
+//! Checks the rules of the house that no compiler knows: who may use whom, where outside packages live, how long files
+//! and functions are, that every file says what it owns, and that links in documents lead somewhere.
+
+use crate::{Failure, root, say};
+use std::path::{Path, PathBuf};
+
+/// The host's modules from the top down: a module uses those after it, never those before it.
+const ORDER: [&str; 19] = [
+    "cli",
+    "app",
+    "api",
+    "intake",
+    "deliver",
+    "plugin",
+    "store",
+    "config",
+    "route",
+    "headers",
+    "subscription",
+    "address",
+    "signature",
+    "retry",
+    "delivery",
+    "event",
+    "access",
+    "limits",
+    "ids",
+];
+
+/// Outside packages with one home in the host.
+const HOMES: [(&str, &str); 5] = [
+    ("wasmtime", "host/src/plugin"),
+    ("wasmtime_wasi", "host/src/plugin"),
+    ("reqwest", "host/src/deliver/client.rs"),
+    ("notify", "host/src/plugin/watch.rs"),
+    ("rusqlite", "host/src/store"),
+];
+
+/// Names that say nothing.
+const EMPTY_NAMES: [&str; 5] = ["util", "utils", "common", "helpers", "manager"];
+
+const FILE_LINES_MAX: usize = 400;
+const FUNCTION_LINES_MAX: usize = 60;
+
+pub(crate) fn run() -> Result<(), Failure> {
+    let mut faults = Vec::new();
+    let mut longest = (0, String::new());
+    let (mut files, mut lines) = (0, 0);
+    for path in tracked("rs")? {
+        let text = read(&path)?;
+        (files, lines) = (files + 1, lines + text.lines().count());
+        faults.extend(shape(&path, &text).into_iter().map(|fault| format!("{}: {fault}", path.display())));
+        for (length, name) in functions(&text) {
+            if length > FUNCTION_LINES_MAX {
+                faults
+                    .push(format!("{}: {name} has {length} lines; {FUNCTION_LINES_MAX} are the most", path.display()));
+            }
+            if length > longest.0 {
+                longest = (length, format!("{} in {}", name, path.display()));
+            }
+        }
+    }
+    for path in tracked("md")? {
+        faults.extend(dead_links(&path, &read(&path)?).into_iter().map(|fault| format!("{}: {fault}", path.display())));
+    }
+    faults.iter().for_each(|fault| say(fault));
+    say(&format!(
+        "tidy: {files} Rust files, {lines} lines; the longest function has {} lines: {}",
+        longest.0, longest.1
+    ));
+    if faults.is_empty() { Ok(()) } else { Err(format!("{} faults", faults.len())) }
+}
+
+/// Files that git knows or would add.
+fn tracked(extension: &str) -> Result<Vec<PathBuf>, Failure> {
+    let pattern = format!("*.{extension}");
+    let mut git = std::process::Command::new("git");
+    git.current_dir(root()).args(["ls-files", "--cached", "--others", "--exclude-standard", "--", &pattern]);
+    let listed = git.output().map_err(|error| format!("git could not be asked: {error}"))?;
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    Ok(text.lines().map(PathBuf::from).filter(|path| root().join(path).is_file()).collect())
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(root().join(path)).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn shape(path: &Path, text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if !text.starts_with("//!") {
+        faults.push("does not open with //!".to_owned());
+    }
+    let count = text.lines().count();
+    if count > FILE_LINES_MAX {
+        faults.push(format!("has {count} lines; {FILE_LINES_MAX} are the most"));
+    }
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    if EMPTY_NAMES.contains(&stem) {
+        faults.push(format!("{stem:?} is a name that says nothing"));
+    }
+    let Ok(inside) = path.strip_prefix("host/src") else { return faults };
+    faults.extend(homes(path, text));
+    let first = inside.iter().next().and_then(|part| part.to_str()).unwrap_or_default().trim_end_matches(".rs");
+    faults.extend(upward_uses(first, text));
+    faults
+}
+
+fn homes(path: &Path, text: &str) -> Vec<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code: Vec<&str> = code.collect();
+    let strays = HOMES.iter().filter(|(_, home)| {
+        let module = Path::new(home).with_extension("rs");
+        !path.starts_with(home) && path != module
+    });
+    let used = strays.filter(|(package, _)| code.iter().any(|line| line.contains(&format!("{package}::"))));
+    used.map(|(package, home)| format!("uses {package}, whose home is {home}")).collect()
+}
+
+/// Uses of modules that stand above one's own.
+fn upward_uses(own: &str, text: &str) -> Vec<String> {
+    let Some(rank) = ORDER.iter().position(|name| *name == own) else { return Vec::new() };
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut faults: Vec<String> = code
+        .flat_map(|line| line.split("crate::").skip(1))
+        .filter_map(|rest| rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next())
+        .filter(|used| ORDER.iter().position(|name| name == used).is_some_and(|other| other < rank))
+        .map(|used| format!("{own} uses {used}, which stands above it"))
+        .collect();
+    faults.dedup();
+    faults
+}
+
+/// Length and name of each function, as rustfmt lays them out: from the line with `fn` to its closing brace.
+fn functions(text: &str) -> Vec<(usize, String)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let trimmed = line.trim_start();
+        let words =
+            trimmed.trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ").trim_start_matches("pub ");
+        let Some(rest) = words.trim_start_matches("async ").strip_prefix("fn ") else { continue };
+        let end = format!("{}}}", &line[..line.len() - trimmed.len()]);
+        let length = lines[start..].iter().position(|line| *line == end).map_or(1, |length| length + 1);
+        found.push((length, rest.split(['(', '<']).next().unwrap_or_default().to_owned()));
+    }
+    found
+}
+
+/// Relative links of a document that lead nowhere.
+fn dead_links(path: &Path, text: &str) -> Vec<String> {
+    let folder = root().join(path.parent().unwrap_or(Path::new("")));
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let relative = targets.filter(|target| !target.contains("://") && !target.starts_with('#') && !target.is_empty());
+    let dead = relative.filter(|target| !folder.join(target.split('#').next().unwrap_or_default()).exists());
+    dead.map(|target| format!("the link {target} leads nowhere")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_use_of_a_higher_module_is_found() {
+        assert_eq!(upward_uses("store", "use crate::route;\nuse crate::event::Event;"), Vec::<String>::new());
+        assert_eq!(upward_uses("store", "let x = crate::api::router();"), ["store uses api, which stands above it"]);
+        assert_eq!(upward_uses("store", "// see crate::api"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_package_outside_its_home_is_found() {
+        let homes = |path: &str, text: &str| homes(Path::new(path), text).len();
+        assert_eq!(homes("host/src/plugin/cache.rs", "use wasmtime::Engine;"), 0);
+        assert_eq!(homes("host/src/plugin.rs", "use wasmtime::Engine;"), 0);
+        assert_eq!(homes("host/src/app.rs", "use wasmtime::Engine;"), 1);
+        assert_eq!(homes("host/src/deliver/lane.rs", "reqwest::get(url)"), 1);
+        assert_eq!(homes("host/src/app.rs", "//! wasmtime::Engine"), 0);
+    }
+
+    #[test]
+    fn functions_are_measured() {
+        let text = "impl X {\n    pub(crate) async fn long(&self) {\n        a();\n    }\n}\nfn short() {}\n";
+        assert_eq!(functions(text), [(3, "long".to_owned()), (1, "short".to_owned())]);
+    }
+
+    #[test]
+    fn shapeless_files_are_found() {
+        assert_eq!(shape(Path::new("a/b.rs"), "//! Fine.\n"), Vec::<String>::new());
+        assert_eq!(shape(Path::new("a/util.rs"), "fn x() {}\n").len(), 2);
+        assert_eq!(shape(Path::new("a/b.rs"), &"//!\n".repeat(401)).len(), 1);
+    }
+}
