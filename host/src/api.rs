@@ -6,11 +6,13 @@
 
 mod access;
 mod deliveries;
+mod dry_run;
 mod events;
 mod extract;
 pub mod listen;
 mod plugins;
 mod problem;
+mod rollouts;
 mod subscriptions;
 mod tenants;
 mod vendor;
@@ -80,7 +82,9 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::versions))
         .routes(routes!(plugins::activate))
-        .routes(routes!(plugins::dry_run))
+        .routes(routes!(dry_run::dry_run))
+        .routes(routes!(rollouts::begin, rollouts::get, rollouts::end))
+        .routes(routes!(rollouts::compare))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
         .routes(routes!(vendor::list))

@@ -59,7 +59,7 @@ impl App {
     pub async fn start(config: Config, admin_key: Option<String>) -> Result<App, AppError> {
         let (store, news) = Store::open(&config.data_dir)?;
         let new_admin_key = first_things(&store, admin_key).await?;
-        let plugins = Arc::new(Plugins::start(plugin_config(&config)?, store.clone()).await?);
+        let plugins = Plugins::start(plugin_config(&config)?, store.clone()).await?;
         let folder = config.data_dir.join("plugins");
         let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max).map_err(PluginError::Io)?;
         let client = Client::new(config.address_policy())?;
@@ -93,6 +93,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
         memory_bytes_max: config.limits_max().memory_bytes,
         compiler: std::env::current_exe().map_err(AppError::Program)?,
         cache_folder: config.data_dir.join("compiled"),
+        cache_bytes_max: config.compiled_bytes_max,
     })
 }
 

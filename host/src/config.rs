@@ -35,6 +35,8 @@ pub struct Config {
     pub batch_bytes_max: u64,
     /// The largest component, in bytes.
     pub component_bytes_max: u64,
+    /// How much compiled code is kept on disk, in bytes; what was not used for longest goes first.
+    pub compiled_bytes_max: u64,
     /// How many plugin calls run at once. 0: as many as there are cores.
     pub plugin_threads: usize,
     /// How long a stop waits for the attempts under way, in seconds.
@@ -57,6 +59,7 @@ impl Default for Config {
             event_bytes_max: 256 << 10,
             batch_bytes_max: 16 << 20,
             component_bytes_max: 20 << 20,
+            compiled_bytes_max: 4 << 30,
             plugin_threads: 0,
             stop_grace_s: 20,
             log: "info".to_owned(),

@@ -8,8 +8,6 @@ mod attempt;
 pub mod client;
 mod lane;
 
-pub use attempt::verdict_word;
-
 use crate::plugin::Plugins;
 use crate::store::{News, Store};
 use crate::subscription::{SubscriptionId, TenantId};

@@ -162,6 +162,48 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What a plugin call cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Cost {
+    /// Wall time, in microseconds.
+    pub wall_us: u64,
+    /// CPU time, in microseconds.
+    pub cpu_us: u64,
+    /// The most linear memory it had, in bytes.
+    pub memory_bytes: u64,
+    /// Calls into the host.
+    pub host_calls: u64,
+}
+
+/// Why a plugin's version was the one to judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Arm {
+    /// It is the active one.
+    Active,
+    /// The subscription is pinned to it.
+    Pinned,
+    /// It is tried on a part of the deliveries.
+    Canary,
+}
+
+/// What one plugin of a chain made of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JudgedStep {
+    /// The plugin.
+    pub plugin: String,
+    /// The sha256 of the version that judged. Absent if none could be loaded.
+    pub sha256: Option<String>,
+    /// Why this version.
+    pub arm: Arm,
+    /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
+    pub verdict: String,
+    /// Why, unless it passed or replaced.
+    pub reason: Option<Reason>,
+    /// What the call cost.
+    pub cost: Cost,
+}
+
 /// One attempt, as it is recorded and shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Attempt {
@@ -169,15 +211,15 @@ pub struct Attempt {
     pub number: u32,
     /// When it began, in milliseconds since the epoch.
     pub started_at_ms: i64,
-    /// How long the plugin took, in microseconds. Absent without a plugin.
+    /// How long the plugins took together, in microseconds. Absent without a plugin.
     pub plugin_us: Option<u64>,
     /// How long the POST took, in microseconds, up to the end of the answer that is read. Absent if none was made.
     pub post_us: Option<u64>,
-    /// Which plugin version judged it (sha256 of the component). Absent without a plugin.
+    /// Which plugin version judged it last (sha256 of the component). Absent without a plugin.
     pub plugin_sha256: Option<String>,
     /// The generation of the subscription's config, which grows with every edit.
     pub config_generation: u64,
-    /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`. Absent without a plugin.
+    /// What came of all of them: `pass`, `replace`, `drop`, `later`, `failure` or `fault`. Absent without a plugin.
     pub verdict: Option<String>,
     /// The sha256 of the body that was sent. Absent if none was.
     pub body_sha256: Option<String>,
@@ -189,8 +231,11 @@ pub struct Attempt {
     pub reason: Option<Reason>,
     /// The first 16 KiB of the answer's body, as text. Only here: never in a log.
     pub response: Option<String>,
+    /// Each plugin call: more than one in a chain, or when a canary's fault made the active version judge.
+    #[serde(default)]
+    pub steps: Vec<JudgedStep>,
     /// Whether the answer was JSON with the keys `eventName` and `eventData` (the vendor guide's step 4).
     pub echoed: bool,
-    /// What the plugin wrote to its log.
+    /// What the plugins wrote to their logs; in a chain, each line begins with the plugin's name.
     pub log: Vec<String>,
 }

@@ -52,6 +52,8 @@ pub mod headers;
 
 pub mod subscription;
 
+pub mod chain;
+
 pub mod address;
 pub mod signature;
 

@@ -6,9 +6,11 @@
 //! 2. The compiled code is loaded and linked once ([`cache`], [`sandbox::linker`]).
 //! 3. The version is made durable and active in one transaction, then swapped in here in one step. Calls in flight end
 //!    on the version they began with.
-//! 4. [`Plugins::judge`] calls the active version: a fresh instance for each event, on a plugin thread.
+//! 4. [`Plugins::judge`] calls the active version of each plugin of the chain ([`chain`]): a fresh instance for each
+//!    event, on a plugin thread.
 //! 5. A file in the plugins folder takes the same way ([`watch`]).
-//! 6. At a restart active versions come back from the cache, or are compiled again.
+//! 6. A version may be tried on a part of the events, or in the shadow of the active one ([`rollout`], [`trials`]).
+//! 7. At a restart active versions come back from the cache, or are compiled again.
 //!
 //! # What it promises
 //! A guest can end its own call and nothing else: every fault of it is a [`PluginFault`], which is data. Nothing it
@@ -16,37 +18,43 @@
 
 mod bindings;
 mod cache;
+mod chain;
 pub mod check;
 mod compile;
 mod convert;
 mod engine;
 mod judgement;
+mod rollout;
+mod runtime;
 mod sandbox;
 mod threads;
+mod trials;
 mod wasi;
 pub mod watch;
 
 pub use compile::{CHILD_COMMAND, CompileError, compile_child};
-pub use judgement::{Cost, Judged, Judgement, Outgoing, PluginFault};
+pub use judgement::{Judged, Judgement, Outgoing, PluginFault};
+pub use rollout::{ArmFigures, Difference, RolloutFigures, Sample};
+pub use trials::Comparison;
 
+use crate::chain::Step;
+use crate::delivery::Arm;
 use crate::event::Event;
 use crate::store::{PluginVersion, Store, StoreError, StoredPlugin, now_ms};
 use crate::subscription::{Subscription, TenantId};
-use bindings::PluginPre;
 use bytes::Bytes;
 use cache::{Cache, TrustedCode};
+use chain::{ShadowWork, Turn};
 use check::Report;
-use compile::Compiled;
-use engine::{EnginePurpose, Ticker};
-use sandbox::CallState;
+use lru::LruCache;
+use rollout::Rollout;
+use runtime::{Runtime, Version};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
-use threads::Threads;
-use wasmtime::Engine;
-use wasmtime::component::Linker;
 
 /// What can go wrong when plugins are started or installed. A guest's misbehaviour is never among it.
 #[derive(Debug, thiserror::Error)]
@@ -76,11 +84,8 @@ pub struct PluginConfig {
     pub compiler: PathBuf,
     /// Where compiled code is kept.
     pub cache_folder: PathBuf,
-}
-
-struct Active {
-    sha256: String,
-    plugin: PluginPre<CallState>,
+    /// How much compiled code is kept, in bytes.
+    pub cache_bytes_max: u64,
 }
 
 type Key = (TenantId, String);
@@ -88,45 +93,45 @@ type Key = (TenantId, String);
 /// A plugin that could not be restored is not tried again before this time.
 const RESTORE_REST: Duration = Duration::from_secs(60);
 
+/// How many versions that are not active stay loaded: those that subscriptions are pinned to, and those on trial.
+const LOADED_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than 0");
+
 /// The plugins of all tenants.
 pub struct Plugins {
-    threads: Threads,
-    _ticker: Ticker,
-    engine: Engine,
-    linker: Linker<CallState>,
+    runtime: Runtime,
     cache: Cache,
-    compiler: PathBuf,
-    active: Arc<RwLock<HashMap<Key, Arc<Active>>>>,
+    active: Arc<RwLock<HashMap<Key, Arc<Version>>>>,
+    /// Versions that are not active and were wanted lately.
+    loaded: Mutex<LruCache<(Key, String), Arc<Version>>>,
+    /// Trials under way.
+    rollouts: Arc<RwLock<HashMap<Key, Arc<Rollout>>>>,
     /// Plugins that could not be restored, and when.
     failed: RwLock<HashMap<Key, Instant>>,
     /// What is wrong with files of the plugins folder.
     file_problems: RwLock<HashMap<Key, String>>,
     restoring: tokio::sync::Mutex<()>,
-    /// How many compile processes may run at once.
-    compiling: tokio::sync::Semaphore,
+    /// How many shadow calls may wait.
+    shadows: Arc<tokio::sync::Semaphore>,
     store: Arc<Store>,
 }
 
 impl Plugins {
-    /// Starts the runtime and brings every active version back.
-    pub async fn start(config: PluginConfig, store: Arc<Store>) -> Result<Self, PluginError> {
-        let calls = u32::try_from(config.threads).unwrap_or(u32::MAX);
-        let memory_bytes_max = usize::try_from(config.memory_bytes_max).unwrap_or(usize::MAX);
-        let engine = engine::engine(EnginePurpose::Run { calls, memory_bytes_max }).map_err(PluginError::Runtime)?;
-        let plugins = Plugins {
-            threads: Threads::start(config.threads)?,
-            _ticker: Ticker::start(&engine)?,
-            linker: sandbox::linker(&engine).map_err(PluginError::Runtime)?,
-            cache: Cache::open(&config.cache_folder, store.compiled_cache_key(), &engine)?,
-            engine,
-            compiler: config.compiler,
+    /// Starts the runtime and brings every active version and every trial back.
+    pub async fn start(config: PluginConfig, store: Arc<Store>) -> Result<Arc<Self>, PluginError> {
+        let runtime = Runtime::start(&config)?;
+        let key = store.compiled_cache_key();
+        let plugins = Arc::new(Plugins {
+            cache: Cache::open(&config.cache_folder, config.cache_bytes_max, key, &runtime.engine)?,
+            runtime,
             active: Arc::default(),
+            loaded: Mutex::new(LruCache::new(LOADED_MAX)),
+            rollouts: Arc::default(),
             failed: RwLock::default(),
             file_problems: RwLock::default(),
             restoring: tokio::sync::Mutex::default(),
-            compiling: tokio::sync::Semaphore::new(config.threads),
+            shadows: Arc::new(tokio::sync::Semaphore::new(trials::SHADOWS_WAITING_MAX)),
             store,
-        };
+        });
         plugins.restore().await?;
         Ok(plugins)
     }
@@ -135,16 +140,16 @@ impl Plugins {
         for stored in self.store.plugins().await? {
             self.restore_one(stored).await;
         }
-        Ok(())
+        self.restore_rollouts().await
     }
 
     /// Brings one active version back. If it does not come, its deliveries are retried; the others must not wait.
     async fn restore_one(&self, stored: StoredPlugin) {
         match self.load(&stored.active_sha256).await {
             // An upload may have come first: it is newer than what was read here.
-            Ok(active) => {
+            Ok(version) => {
                 let key = (stored.tenant, stored.name);
-                write_lock(&self.active).entry(key).or_insert_with(|| Arc::new(active));
+                write_lock(&self.active).entry(key).or_insert_with(|| Arc::new(version));
             }
             Err(error) => {
                 write_lock(&self.failed).insert((stored.tenant.clone(), stored.name.clone()), Instant::now());
@@ -154,34 +159,21 @@ impl Plugins {
         }
     }
 
-    async fn load(&self, sha256: &str) -> Result<Active, PluginError> {
+    async fn load(&self, sha256: &str) -> Result<Version, PluginError> {
         if let Some(code) = self.cache.get(sha256) {
-            return self.link(sha256, &code);
+            return self.runtime.link(sha256, &code);
         }
         let component = self.store.component(sha256.to_owned()).await?;
-        let compiled = self.compile(component).await?;
+        let compiled = self.runtime.compile(component).await?;
         let code = TrustedCode::from_child(compiled.code);
         self.keep(sha256, &code);
-        self.link(sha256, &code)
-    }
-
-    async fn compile(&self, component: Bytes) -> Result<Compiled, CompileError> {
-        check::check_bytes(&component)?;
-        let _turn = self.compiling.acquire().await;
-        compile::compile(&self.compiler, component).await
+        self.runtime.link(sha256, &code)
     }
 
     fn keep(&self, sha256: &str, code: &TrustedCode) {
         if let Err(error) = self.cache.put(sha256, code) {
             tracing::warn!(%error, "compiled code could not be kept; it will be compiled again at the next start");
         }
-    }
-
-    fn link(&self, sha256: &str, code: &TrustedCode) -> Result<Active, PluginError> {
-        let component = code.load(&self.engine).map_err(PluginError::Runtime)?;
-        let pre = self.linker.instantiate_pre(&component).map_err(PluginError::Runtime)?;
-        let plugin = PluginPre::new(pre).map_err(PluginError::Runtime)?;
-        Ok(Active { sha256: sha256.to_owned(), plugin })
     }
 
     /// Checks and compiles a component, makes it durable as the active version of a plugin, and swaps it in.
@@ -192,42 +184,92 @@ impl Plugins {
         component: Bytes,
         created_by: String,
     ) -> Result<(PluginVersion, Report), PluginError> {
-        let compiled = self.compile(component.clone()).await?;
-        let sha256 = hex::encode(Sha256::digest(&component));
+        let (version, mut stored, report) = self.prepare(&component, created_by).await?;
+        stored.active = true;
+        let swap = self.swap(&tenant, &name, Arc::new(version));
+        self.store.activate_plugin(tenant, name, stored.clone(), component, swap).await?;
+        Ok((stored, report))
+    }
+
+    /// Checks and compiles a component and makes it durable as a version of a plugin, which goes on as it is.
+    pub async fn add(
+        &self,
+        tenant: TenantId,
+        name: String,
+        component: Bytes,
+        created_by: String,
+    ) -> Result<(PluginVersion, Report), PluginError> {
+        let (version, stored, report) = self.prepare(&component, created_by).await?;
+        self.store.add_version(tenant.clone(), name.clone(), stored.clone(), component).await?;
+        self.loaded().put(((tenant, name), stored.sha256.clone()), Arc::new(version));
+        Ok((stored, report))
+    }
+
+    async fn prepare(
+        &self,
+        component: &Bytes,
+        created_by: String,
+    ) -> Result<(Version, PluginVersion, Report), PluginError> {
+        let compiled = self.runtime.compile(component.clone()).await?;
+        let sha256 = hex::encode(Sha256::digest(component));
         let code = TrustedCode::from_child(compiled.code);
-        let active = self.link(&sha256, &code)?;
+        let version = self.runtime.link(&sha256, &code)?;
         self.keep(&sha256, &code);
-        let version = PluginVersion {
+        let stored = PluginVersion {
             sha256,
             size: component.len() as u64,
             report: serde_json::to_string(&compiled.report).map_err(StoreError::from)?,
             created_at_ms: now_ms(),
             created_by,
-            active: true,
+            active: false,
         };
-        let swap = self.swap(&tenant, &name, active);
-        self.store.activate_plugin(tenant, name, version.clone(), component, swap).await?;
-        Ok((version, compiled.report))
+        Ok((version, stored, compiled.report))
     }
 
-    fn current(&self, tenant: &TenantId, name: &str) -> Option<Arc<Active>> {
+    fn current(&self, tenant: &TenantId, name: &str) -> Option<Arc<Version>> {
         self.active.read().unwrap_or_else(PoisonError::into_inner).get(&(tenant.clone(), name.to_owned())).cloned()
     }
 
-    /// Makes a version that was uploaded earlier the active one.
-    pub async fn activate(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), PluginError> {
-        let versions = self.store.plugin_versions(tenant.clone(), name.clone()).await?;
-        if !versions.iter().any(|version| version.sha256 == sha256) {
-            return Err(StoreError::NotFound("version of the plugin").into());
-        }
-        let swap = self.swap(&tenant, &name, self.load(&sha256).await?);
-        Ok(self.store.activate_version(tenant, name, sha256, swap).await?)
+    fn loaded(&self) -> std::sync::MutexGuard<'_, LruCache<(Key, String), Arc<Version>>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What puts a version in the place of the one before, in one step.
-    fn swap(&self, tenant: &TenantId, name: &str, active: Active) -> impl FnOnce() + Send + 'static {
-        let (all, key) = (self.active.clone(), (tenant.clone(), name.to_owned()));
-        move || drop(write_lock(&all).insert(key, Arc::new(active)))
+    /// Makes a version that was uploaded earlier the active one. A trial of the plugin ends.
+    pub async fn activate(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), PluginError> {
+        let version = self.version(&tenant, &name, &sha256).await?;
+        let swap = self.swap(&tenant, &name, version);
+        self.store.activate_version(tenant, name, sha256, swap).await?;
+        Ok(())
+    }
+
+    /// Any version of a plugin, loaded.
+    async fn version(&self, tenant: &TenantId, name: &str, sha256: &str) -> Result<Arc<Version>, PluginError> {
+        if let Some(active) = self.current(tenant, name).filter(|active| active.sha256 == sha256) {
+            return Ok(active);
+        }
+        let key = ((tenant.clone(), name.to_owned()), sha256.to_owned());
+        if let Some(version) = self.loaded().get(&key) {
+            return Ok(version.clone());
+        }
+        let _one_at_a_time = self.restoring.lock().await;
+        if let Some(version) = self.loaded().get(&key) {
+            return Ok(version.clone());
+        }
+        if !self.store.has_version(tenant.clone(), name.to_owned(), sha256.to_owned()).await? {
+            return Err(StoreError::NotFound("version of the plugin").into());
+        }
+        let version = Arc::new(self.load(sha256).await?);
+        self.loaded().put(key, version.clone());
+        Ok(version)
+    }
+
+    /// What puts a version in the place of the one before, in one step. A trial was against that one, and is over.
+    fn swap(&self, tenant: &TenantId, name: &str, version: Arc<Version>) -> impl FnOnce() + Send + 'static {
+        let (all, key, rollouts) = (self.active.clone(), (tenant.clone(), name.to_owned()), self.rollouts.clone());
+        move || {
+            write_lock(&rollouts).remove(&key);
+            write_lock(&all).insert(key, version);
+        }
     }
 
     /// What is wrong with the file of a plugin in the plugins folder, if something is.
@@ -255,8 +297,16 @@ impl Plugins {
         self.current(tenant, name).is_some()
     }
 
+    /// Whether the version that a step is pinned to can judge; without a pin, whether the plugin is there.
+    pub async fn can_judge(&self, tenant: &TenantId, step: &Step) -> bool {
+        match &step.pin {
+            Some(pin) => self.version(tenant, &step.plugin, pin).await.is_ok(),
+            None => self.exists(tenant, &step.plugin),
+        }
+    }
+
     /// A plugin that could not be restored at the start is tried again when it is wanted.
-    async fn current_or_restored(&self, tenant: &TenantId, name: &str) -> Option<Arc<Active>> {
+    async fn current_or_restored(&self, tenant: &TenantId, name: &str) -> Option<Arc<Version>> {
         if let Some(active) = self.current(tenant, name) {
             return Some(active);
         }
@@ -275,18 +325,59 @@ impl Plugins {
         self.current(tenant, name)
     }
 
-    /// Judges an event for a subscription with the active version of its plugin.
-    pub async fn judge(&self, name: &str, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
-        let Some(active) = self.current_or_restored(&subscription.tenant, name).await else {
-            return Judged::fault(None, PluginFault::Missing(name.to_owned()));
+    /// Judges an event for a subscription with the plugins that it names.
+    pub async fn judge(self: &Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
+        let mut turns = Vec::new();
+        for step in &subscription.settings.plugin.0 {
+            match self.turn(step, &event, &subscription).await {
+                Some(turn) => turns.push(turn),
+                None => return Judged::fault(&step.plugin, None, PluginFault::Missing(step.plugin.clone())),
+            }
+        }
+        let first = turns.first().map(|turn| (turn.plugin.clone(), turn.version.sha256.clone()));
+        let trials: Vec<Arc<Rollout>> = turns.iter().filter_map(|turn| turn.rollout.clone()).collect();
+        let tenant = subscription.tenant.clone();
+        let (asked, judges) = (event.clone(), subscription.clone());
+        let Some((judged, shadows)) =
+            self.runtime.threads.run(&tenant, move || chain::judge(&turns, &asked, &judges)).await
+        else {
+            let (plugin, sha256) = first.unzip();
+            return Judged::fault(&plugin.unwrap_or_default(), sha256, PluginFault::Shortage);
         };
-        let (sha256, tenant) = (active.sha256.clone(), subscription.tenant.clone());
-        let work = move || {
-            let called = sandbox::call(&active.plugin, &event, subscription.clone());
-            let judgement = convert::judgement(called.answer, &subscription.settings);
-            Judged { judgement, sha256: Some(active.sha256.clone()), log: called.log, cost: called.cost }
-        };
-        self.threads.run(&tenant, work).await.unwrap_or_else(|| Judged::fault(Some(sha256), PluginFault::Shortage))
+        self.after(trials, shadows, &event, &subscription);
+        judged
+    }
+
+    async fn turn(&self, step: &Step, event: &Event, subscription: &Subscription) -> Option<Turn> {
+        let (tenant, plugin) = (&subscription.tenant, step.plugin.clone());
+        if let Some(pin) = &step.pin {
+            let version = self.version(tenant, &plugin, pin).await.ok()?;
+            return Some(Turn { plugin, version, arm: Arm::Pinned, otherwise: None, rollout: None });
+        }
+        let active = self.current_or_restored(tenant, &plugin).await?;
+        let rollout = self.rollout(tenant, &plugin);
+        Some(match rollout.as_ref().filter(|rollout| rollout.takes(event)) {
+            Some(canary) => {
+                Turn { plugin, version: canary.version.clone(), arm: Arm::Canary, otherwise: Some(active), rollout }
+            }
+            None => Turn { plugin, version: active, arm: Arm::Active, otherwise: None, rollout },
+        })
+    }
+
+    /// What follows a judgement and must not hold it up.
+    fn after(
+        self: &Arc<Self>,
+        trials: Vec<Arc<Rollout>>,
+        shadows: Vec<ShadowWork>,
+        event: &Arc<Event>,
+        subscription: &Arc<Subscription>,
+    ) {
+        for trial in trials {
+            self.end_if_worse(trial);
+        }
+        for work in shadows {
+            self.judge_in_the_shadow(work, event.clone(), subscription.clone());
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod ledger;
 mod plugins;
 mod readers;
 mod rejected;
+mod rollouts;
 mod schema;
 mod subscriptions;
 mod tenants;
@@ -34,6 +35,7 @@ pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, DuePage, Event
 pub use ledger::Ledger;
 pub use plugins::{PluginVersion, StoredPlugin};
 pub use rejected::RejectedRequest;
+pub use rollouts::{RolloutKind, StoredRollout};
 pub use subscriptions::{NewSubscription, StateChange};
 
 use crate::delivery::DueDelivery;

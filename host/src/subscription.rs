@@ -3,6 +3,7 @@
 //! Pure data. A subscription's settings are what its owner writes; its secrets stand apart, so that settings can be
 //! shown. Does not know how either is stored, and never prints a secret.
 
+use crate::chain::{Chain, ChainText};
 use crate::event::Module;
 pub use crate::ids::{DEFAULT_TENANT, SubscriptionId, TenantId, is_slug};
 use crate::limits::Limits;
@@ -46,9 +47,11 @@ pub struct Settings {
     /// A name for people.
     #[serde(default)]
     pub description: String,
-    /// The plugin that judges each event. Absent: everything passes.
+    /// The plugin that judges each event, as `name` or, pinned to a version, `name@sha256`; or a list of up to 8, each
+    /// judging what the one before made of it. Absent: everything passes.
     #[serde(default)]
-    pub plugin: Option<String>,
+    #[schema(value_type = Option<ChainText>)]
+    pub plugin: Chain,
     /// What the plugin reads through `config`.
     #[serde(default)]
     pub config: BTreeMap<String, String>,

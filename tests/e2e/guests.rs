@@ -4,7 +4,7 @@ use crate::harness::{Host, Receiver, event, example, fixture, guest, text};
 use serde_json::{Value, json};
 
 /// What a guest shall come to: verdict, reason code, and a part of the message.
-const MISBEHAVIOURS: [(&str, &str, &str, &str); 21] = [
+const MISBEHAVIOURS: [(&str, &str, &str, &str); 29] = [
     ("panics", "fault", "plugin-trap", "the panic of Contact is Created"),
     ("loops", "fault", "plugin-timeout", "limits.cpu_ms is 50 ms"),
     ("recurses", "fault", "plugin-trap", "call stack exhausted"),
@@ -26,6 +26,14 @@ const MISBEHAVIOURS: [(&str, &str, &str, &str); 21] = [
     ("reads_stdin", "drop", "read", "Ok(0)"),
     ("spins_clock", "fault", "plugin-limit", "limits.host_calls is 10000"),
     ("later", "later", "not-yet", "Contact is Created"),
+    ("leaks_secret", "fault", "plugin-bad-output", "holds the value of the secret \"token\""),
+    ("deep_json", "replace", "", ""),
+    ("long_reason", "drop", "xxxxxxxx", "Contact is CreatedContact"),
+    ("bad_type", "fault", "plugin-bad-output", "is no content type"),
+    ("bad_url", "fault", "plugin-bad-output", "is not in the subscription's url_hosts"),
+    ("exits", "fault", "plugin-trap", "exit"),
+    ("remembers", "drop", "call-1", "Contact is Created"),
+    ("copies", "fault", "plugin-timeout", "limits.cpu_ms is 50 ms"),
 ];
 
 /// One subscription for each guest; the attempts they came to, by the guests' names.
@@ -34,7 +42,7 @@ async fn judged_by_all(host: &Host, receiver: &Receiver, also: &Value) -> Vec<(&
     for (name, ..) in MISBEHAVIOURS {
         let plugin = name.replace('_', "-");
         host.plugin(&plugin, guest(name)).await;
-        let mut body = json!({"plugin": plugin, "description": name, "secrets": {"key": "k"}});
+        let mut body = json!({"plugin": plugin, "description": name, "secrets": {"key": "k", "token": "s3cr3t-t0k3n"}, "config": {"copy": "s3cr3t-t0k3n"}});
         body.as_object_mut().unwrap().extend(also.as_object().cloned().unwrap());
         subscriptions.push((host.subscription(&format!("{}{name}", receiver.url), body).await, name));
     }
@@ -54,10 +62,10 @@ async fn every_misbehaviour_is_a_recorded_verdict_and_the_host_lives() {
         assert_eq!(text(attempt, "verdict"), verdict, "{name}: {delivery}");
         assert!(attempt["plugin_sha256"].is_string(), "{name}");
         assert!(delivery.to_string().len() < 40_000, "{name}: a guest chooses how much is recorded");
-        if verdict == "pass" {
+        if code.is_empty() {
             continue;
         }
-        assert_eq!(attempt["reason"]["code"], code, "{name}: {delivery}");
+        assert!(text(&attempt["reason"], "code").starts_with(code), "{name}: {delivery}");
         assert!(text(&attempt["reason"], "message").contains(message), "{name}: {delivery}");
         // What would recur waits for another version; a time-out is retried by the schedule.
         if verdict == "fault" {
@@ -74,7 +82,10 @@ async fn every_misbehaviour_is_a_recorded_verdict_and_the_host_lives() {
     assert!(delivered.iter().any(|one| one["subscription"] == *good));
     let paths: std::collections::BTreeSet<String> =
         receiver.received().iter().map(|one| text(one, "path").to_owned()).collect();
-    assert!(paths.iter().all(|path| ["/floods_stdout", "/floods_log", "/good"].contains(&path.as_str())), "{paths:?}");
+    assert!(
+        paths.iter().all(|path| ["/floods_stdout", "/floods_log", "/deep_json", "/good"].contains(&path.as_str())),
+        "{paths:?}"
+    );
     host.ledger().await;
 }
 

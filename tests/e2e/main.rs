@@ -15,4 +15,5 @@ mod reload;
 mod restart;
 mod retries;
 mod samples;
+mod trials;
 mod walk;

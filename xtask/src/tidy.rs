@@ -5,7 +5,7 @@ use crate::{Failure, root, say};
 use std::path::{Path, PathBuf};
 
 /// The host's modules from the top down: a module uses those after it, never those before it.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "cli",
     "app",
     "api",
@@ -17,6 +17,7 @@ const ORDER: [&str; 19] = [
     "route",
     "headers",
     "subscription",
+    "chain",
     "address",
     "signature",
     "retry",

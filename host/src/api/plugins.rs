@@ -1,25 +1,19 @@
 //! Routes of plugins.
+#![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
-use super::extract::{Access, Body, Item, Json as Input, ToManage, ToRead};
+use super::extract::{Access, Body, Item, Params, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
-use crate::deliver::verdict_word;
-use crate::delivery::Reason;
-use crate::event::{Event, EventId, read_envelope};
-use crate::limits::Limits;
+use super::rollouts::gate;
+use crate::plugin::Comparison;
 use crate::plugin::check::Report;
-use crate::plugin::{Cost, Judgement, Outgoing};
-use crate::store::{PluginVersion, now_ms};
-use crate::subscription::{Settings, Subscription, SubscriptionId, SubscriptionState, is_slug};
+use crate::store::PluginVersion;
+use crate::subscription::is_slug;
 use axum::Json;
 use axum::extract::State;
-use bytes::Bytes;
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// A version of a plugin.
 #[derive(Serialize, ToSchema)]
@@ -34,12 +28,15 @@ pub(super) struct VersionBody {
     /// The hint of the key that uploaded it.
     created_by: String,
     report: Report,
+    /// How it compares with the version that was active, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparison>,
 }
 
 impl VersionBody {
     fn new(version: PluginVersion, report: Report) -> Self {
         let PluginVersion { sha256, size, created_at_ms, created_by, active, .. } = version;
-        VersionBody { sha256, size, active, created_at_ms, created_by, report }
+        VersionBody { sha256, size, active, created_at_ms, created_by, report, comparison: None }
     }
 }
 
@@ -65,22 +62,49 @@ fn checked_name(name: &str) -> Result<(), Problem> {
         .ok_or_else(|| Problem::fields(vec![FieldFault { pointer: "/name".into(), detail: detail.into() }]))
 }
 
+/// How a version becomes active.
+#[derive(Clone, Copy, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Activation {
+    /// Whether it becomes active at all; `false` only adds it, to be tried or activated later. True if absent.
+    activate: Option<bool>,
+    /// Let it first judge so many of the last real events (at most 500) beside the active version. If it fails on one that
+    /// the active version does not fail on, it is not activated.
+    gate: Option<usize>,
+}
+
 /// Upload a component and make it the plugin's active version.
-#[utoipa::path(put, path = "/v1/tenants/{t}/plugins/{name}", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)),
+#[utoipa::path(put, path = "/v1/tenants/{t}/plugins/{name}", tag = "plugins", params(("t" = String, Path), ("name" = String, Path), Activation),
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component"),
     responses((status = 200, body = VersionBody), (status = 413, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn put(
     access: Access<ToManage>,
     Item(name): Item<String>,
+    Params(activation): Params<Activation>,
     State(state): State<Arc<ApiState>>,
     Body(component): Body,
 ) -> Result<Json<VersionBody>, Problem> {
     checked_name(&name)?;
-    if !state.plugins.exists(&access.tenant, &name) && state.plugins.count(&access.tenant) >= PLUGINS_MAX {
+    let (tenant, created_by) = (access.tenant, access.key.hint.clone());
+    let exists = state.plugins.exists(&tenant, &name);
+    if !exists && state.plugins.count(&tenant) >= PLUGINS_MAX {
         return Err(Problem::too_many("plugins", PLUGINS_MAX));
     }
-    let (version, report) = state.plugins.install(access.tenant, name, component, access.key.hint.clone()).await?;
-    Ok(Json(VersionBody::new(version, report)))
+    let at_once = activation.activate.unwrap_or(true) && (activation.gate.is_none() || !exists);
+    if at_once {
+        let (version, report) = state.plugins.install(tenant, name, component, created_by).await?;
+        return Ok(Json(VersionBody::new(version, report)));
+    }
+    let (mut version, report) = state.plugins.add(tenant.clone(), name.clone(), component, created_by).await?;
+    let comparison = match activation.gate {
+        Some(events) => Some(gate(&state, &tenant, &name, &version.sha256, events).await?),
+        None => None,
+    };
+    if activation.activate.unwrap_or(true) {
+        state.plugins.activate(tenant, name, version.sha256.clone()).await?;
+        version.active = true;
+    }
+    Ok(Json(VersionBody { comparison, ..VersionBody::new(version, report) }))
 }
 
 /// The tenant's plugins.
@@ -120,161 +144,41 @@ pub(super) async fn versions(
 
 /// Make a version that was uploaded earlier the active one.
 #[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/activate", tag = "plugins",
-    params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem)))]
+    params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path), Gate),
+    responses((status = 200, body = ActivatedBody), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn activate(
     access: Access<ToManage>,
-    params: axum::extract::RawPathParams,
+    path: axum::extract::RawPathParams,
+    Params(gate): Params<Gate>,
     State(state): State<Arc<ApiState>>,
-) -> Result<StatusCode, Problem> {
-    let param = |wanted: &str| {
-        params.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned()).unwrap_or_default()
+) -> Result<Json<ActivatedBody>, Problem> {
+    let (name, sha256) = (param(&path, "name"), param(&path, "sha256"));
+    let comparison = match gate.gate {
+        Some(events) => Some(super::rollouts::gate(&state, &access.tenant, &name, &sha256, events).await?),
+        None => None,
     };
-    state.plugins.activate(access.tenant, param("name"), param("sha256")).await?;
-    Ok(StatusCode::NO_CONTENT)
+    state.plugins.activate(access.tenant, name, sha256.clone()).await?;
+    Ok(Json(ActivatedBody { sha256, comparison }))
 }
 
-/// What to judge without sending.
-#[derive(Deserialize, ToSchema)]
+/// What a version must pass first.
+#[derive(Clone, Copy, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DryRun {
-    /// The event: `{eventName, eventData}`.
-    #[schema(value_type = Object)]
-    event: Box<RawValue>,
-    /// What the plugin reads through `config`.
-    #[serde(default)]
-    config: BTreeMap<String, String>,
-    /// How much the call may use.
-    #[serde(default)]
-    limits: Limits,
-    /// When the event was accepted, as the plugin's clock shows it. Absent: now.
-    #[serde(default)]
-    received_at_ms: Option<i64>,
+pub(super) struct Gate {
+    /// Let it first judge so many of the last real events (at most 500) beside the active version. If it fails on one that
+    /// the active version does not fail on, it is not activated.
+    gate: Option<usize>,
 }
 
-/// What a plugin decided.
+/// The version that judges now.
 #[derive(Serialize, ToSchema)]
-pub(super) struct DryRunBody {
-    /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
-    verdict: &'static str,
-    /// Why, unless it passed or replaced.
-    reason: Option<Reason>,
-    /// What would be sent, as text. Absent: nothing.
-    body: Option<String>,
-    content_type: Option<String>,
-    /// Headers that the plugin adds.
-    headers: BTreeMap<String, String>,
-    log: Vec<String>,
-    cost: Cost,
-    plugin_sha256: Option<String>,
+pub(super) struct ActivatedBody {
+    sha256: String,
+    /// How it compares with the one before, if that was asked for.
+    comparison: Option<Comparison>,
 }
 
-/// Judge an event with a plugin's active version. Nothing is stored and nothing is sent.
-#[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/dry-run", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)), request_body = DryRun,
-    responses((status = 200, body = DryRunBody), (status = 400, body = Problem), (status = 404, body = Problem)))]
-pub(super) async fn dry_run(
-    access: Access<ToManage>,
-    Item(name): Item<String>,
-    State(state): State<Arc<ApiState>>,
-    Input(dry_run): Input<DryRun>,
-) -> Result<Json<DryRunBody>, Problem> {
-    if !state.plugins.exists(&access.tenant, &name) {
-        return Err(Problem::not_found("plugin"));
-    }
-    let DryRun { event, config, limits, received_at_ms } = dry_run;
-    if let Err(detail) = limits.check(&state.config.limits_max()) {
-        return Err(Problem::fields(vec![FieldFault { pointer: "/limits".into(), detail }]));
-    }
-    let event = Arc::new(dry_event(&state, &access, &event, received_at_ms.unwrap_or_else(now_ms))?);
-    let subscription = Arc::new(dry_subscription(&access, &name, config, limits));
-    let judged = state.plugins.judge(&name, event.clone(), subscription).await;
-    let (reason, outgoing) = told(judged.judgement, &event);
-    Ok(Json(DryRunBody {
-        verdict: outgoing.verdict,
-        reason,
-        body: outgoing.body,
-        content_type: outgoing.content_type,
-        headers: outgoing.headers,
-        log: judged.log,
-        cost: judged.cost,
-        plugin_sha256: judged.sha256,
-    }))
-}
-
-fn dry_event(
-    state: &ApiState,
-    access: &Access<ToManage>,
-    event: &RawValue,
-    received_at_ms: i64,
-) -> Result<Event, Problem> {
-    let envelope = read_envelope(&Bytes::copy_from_slice(event.get().as_bytes()))?;
-    let module = state.store.catalog().module_of(&access.tenant, &envelope.name);
-    Ok(Event {
-        id: EventId(uuid::Uuid::nil()),
-        module: module.ok_or_else(|| {
-            Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "unknown-event-name",
-                format!("the event name {:?} is not accepted", envelope.name),
-            )
-        })?,
-        name: envelope.name,
-        entity_id: envelope.entity_id,
-        received_at_ms,
-        payload: envelope.payload,
-    })
-}
-
-/// A subscription that exists for one call only.
-fn dry_subscription(
-    access: &Access<ToManage>,
-    plugin: &str,
-    config: BTreeMap<String, String>,
-    limits: Limits,
-) -> Subscription {
-    let settings = serde_json::json!({"notify_url": "https://dry-run.invalid/", "modules": [], "plugin": plugin});
-    let settings: Settings = serde_json::from_value(settings).expect("the two fields without a default are there");
-    Subscription {
-        id: SubscriptionId(uuid::Uuid::nil()),
-        tenant: access.tenant.clone(),
-        settings: Settings { config, limits, ..settings },
-        state: SubscriptionState::Active,
-        state_reason: None,
-        generation: 0,
-        signing: Vec::new(),
-        secrets: BTreeMap::new(),
-        created_at_ms: now_ms(),
-    }
-}
-
-struct Told {
-    verdict: &'static str,
-    body: Option<String>,
-    content_type: Option<String>,
-    headers: BTreeMap<String, String>,
-}
-
-fn told(judgement: Judgement, event: &Event) -> (Option<Reason>, Told) {
-    let mut told = Told { verdict: verdict_word(&judgement), body: None, content_type: None, headers: BTreeMap::new() };
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let reason = match judgement {
-        Judgement::Pass => {
-            told.body = Some(event.text().to_owned());
-            told.content_type = Some("application/json".to_owned());
-            None
-        }
-        Judgement::Replace(Outgoing { body, content_type, headers, url: _ }) => {
-            told.body = Some(text(&body));
-            told.content_type = Some(text(content_type.as_bytes()));
-            told.headers = headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();
-            None
-        }
-        Judgement::Drop(reason)
-        | Judgement::Later { reason, .. }
-        | Judgement::InvalidEvent(reason)
-        | Judgement::Transient(reason)
-        | Judgement::BadConfig(reason) => Some(reason),
-        Judgement::Fault(fault) => Some(Reason::new(fault.code(), fault.to_string())),
-    };
-    (reason, told)
+/// A parameter of a path that has several.
+pub(super) fn param(path: &axum::extract::RawPathParams, wanted: &str) -> String {
+    path.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned()).unwrap_or_default()
 }

@@ -4,6 +4,7 @@ use super::ApiState;
 use super::extract::{Access, Body, Item, Json as Input, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
 use crate::address::check_url;
+use crate::chain::Step;
 use crate::headers::{check_header, fill_secrets};
 use crate::signature::SigningSecret;
 use crate::store::{NewSubscription, StateChange, StoreError};
@@ -90,7 +91,7 @@ impl SubscriptionWrite {
     }
 
     /// Checks everything and puts it together with what was there before.
-    fn check(
+    async fn check(
         self,
         state: &ApiState,
         tenant: &TenantId,
@@ -106,7 +107,8 @@ impl SubscriptionWrite {
                 None => secrets.remove(&name),
             };
         }
-        let mut faults = settings_faults(&settings, &secrets, state, tenant);
+        let mut faults = settings_faults(&settings, &secrets, state);
+        faults.extend(plugin_faults(&settings, state, tenant).await);
         let signing = match (self.signing_secret, old) {
             (Some(text), _) => match SigningSecret::parse(&text) {
                 Ok(secret) => vec![secret],
@@ -140,12 +142,7 @@ const SUBSCRIPTIONS_MAX: usize = 10_000;
 const CONFIG_ENTRIES_MAX: usize = 256;
 const CONFIG_BYTES_MAX: usize = 64 << 10;
 
-fn settings_faults(
-    settings: &Settings,
-    secrets: &BTreeMap<String, Secret>,
-    state: &ApiState,
-    tenant: &TenantId,
-) -> Vec<FieldFault> {
+fn settings_faults(settings: &Settings, secrets: &BTreeMap<String, Secret>, state: &ApiState) -> Vec<FieldFault> {
     let mut faults = Vec::new();
     if let Err(error) = check_url(&settings.notify_url, &state.config.address_policy()) {
         faults.push(fault("/notify_url", error.to_string()));
@@ -153,12 +150,6 @@ fn settings_faults(
     if settings.modules.is_empty() {
         // The words of the vendor's own form.
         faults.push(fault("/modules", "Please select at least one option."));
-    }
-    if let Some(plugin) = settings.plugin.as_deref().filter(|name| !state.plugins.exists(tenant, name)) {
-        faults.push(fault(
-            "/plugin",
-            format!("there is no plugin {plugin:?}: PUT /v1/tenants/{tenant}/plugins/{plugin} first"),
-        ));
     }
     if let Err(detail) = settings.retry.check() {
         faults.push(fault("/retry", detail));
@@ -197,6 +188,21 @@ fn settings_faults(
     faults
 }
 
+async fn plugin_faults(settings: &Settings, state: &ApiState, tenant: &TenantId) -> Vec<FieldFault> {
+    let mut faults = Vec::new();
+    for step in &settings.plugin.0 {
+        let Step { plugin, pin } = step;
+        if state.plugins.can_judge(tenant, step).await {
+            continue;
+        }
+        faults.push(fault("/plugin", match pin {
+            Some(pin) => format!("the plugin {plugin:?} has no version {pin}: GET /v1/tenants/{tenant}/plugins/{plugin}/versions lists them"),
+            None => format!("there is no plugin {plugin:?}: PUT /v1/tenants/{tenant}/plugins/{plugin} first"),
+        }));
+    }
+    faults
+}
+
 fn header_faults(settings: &Settings, secrets: &BTreeMap<String, Secret>) -> Vec<FieldFault> {
     let mut faults = Vec::new();
     if settings.headers.len() > 32 {
@@ -229,7 +235,7 @@ pub(super) async fn create(
     if state.store.catalog().subscriptions(&access.tenant).len() >= SUBSCRIPTIONS_MAX {
         return Err(Problem::too_many("subscriptions", SUBSCRIPTIONS_MAX));
     }
-    let new = SubscriptionWrite::read(&body)?.check(&state, &access.tenant, None)?;
+    let new = SubscriptionWrite::read(&body)?.check(&state, &access.tenant, None).await?;
     let shown = new.signing.first().map(SigningSecret::reveal);
     let subscription = state.store.create_subscription(access.tenant, new).await?;
     Ok((StatusCode::CREATED, Json(SubscriptionBody::new(&subscription, shown))))
@@ -264,7 +270,7 @@ pub(super) async fn update(
     // What is not named stays, so an edit depends on what it found: when another one comes first, it is made again.
     for _ in 0..EDITS_MAX {
         let old = find(&state, &access.tenant, id)?;
-        let new = SubscriptionWrite::read(&body)?.check(&state, &access.tenant, Some(&old))?;
+        let new = SubscriptionWrite::read(&body)?.check(&state, &access.tenant, Some(&old)).await?;
         match state.store.update_subscription(&old, new).await {
             Err(StoreError::Edited) => {}
             edited => return Ok(Json(SubscriptionBody::new(&*edited?, None))),

@@ -38,12 +38,12 @@ impl Attempter {
     /// Makes one attempt.
     pub(super) async fn attempt(&self, due: &Due, subscription: &Arc<Subscription>) -> (Attempt, Outcome) {
         let mut attempt = blank(due, subscription);
-        let parcel = match &subscription.settings.plugin {
-            None => Ok(as_it_came(&due.event, subscription)),
-            Some(name) => {
-                let judged = self.plugins.judge(name, due.event.clone(), subscription.clone()).await;
-                note(&mut attempt, &judged);
-                decide(judged.judgement, &due.event, subscription, &mut attempt)
+        let parcel = match subscription.settings.plugin.0.is_empty() {
+            true => Ok(as_it_came(&due.event, subscription)),
+            false => {
+                let judged = self.plugins.judge(due.event.clone(), subscription.clone()).await;
+                let judgement = note(&mut attempt, judged);
+                decide(judgement, &due.event, subscription, &mut attempt)
             }
         };
         let outcome = match parcel {
@@ -92,28 +92,19 @@ fn blank(due: &Due, subscription: &Subscription) -> Attempt {
         outcome: String::new(),
         reason: None,
         response: None,
+        steps: Vec::new(),
         echoed: false,
         log: Vec::new(),
     }
 }
 
-fn note(attempt: &mut Attempt, judged: &Judged) {
-    attempt.plugin_us = Some(judged.cost.wall_us);
-    attempt.plugin_sha256 = judged.sha256.clone();
-    attempt.log = judged.log.clone();
-    attempt.verdict = Some(verdict_word(&judged.judgement).to_owned());
-}
-
-/// The word for a judgement, in records and on screens.
-pub fn verdict_word(judgement: &Judgement) -> &'static str {
-    match judgement {
-        Judgement::Pass => "pass",
-        Judgement::Replace(_) => "replace",
-        Judgement::Drop(_) => "drop",
-        Judgement::Later { .. } => "later",
-        Judgement::InvalidEvent(_) | Judgement::Transient(_) | Judgement::BadConfig(_) => "failure",
-        Judgement::Fault(_) => "fault",
-    }
+fn note(attempt: &mut Attempt, judged: Judged) -> Judgement {
+    attempt.plugin_us = Some(judged.cost().wall_us);
+    attempt.plugin_sha256 = judged.sha256();
+    attempt.verdict = Some(judged.judgement.word().to_owned());
+    attempt.steps = judged.steps;
+    attempt.log = judged.log;
+    judged.judgement
 }
 
 /// The payload to the Notify URL, byte for byte. An error: the Notify URL cannot be read, which creation rules out.
@@ -164,7 +155,7 @@ fn fault_reason(fault: &PluginFault) -> Reason {
 }
 
 fn replaced(outgoing: Outgoing, subscription: &Subscription) -> Result<Parcel, String> {
-    let Outgoing { body, content_type, headers, url } = outgoing;
+    let Outgoing { body, content_type, headers, url, is_text: _ } = outgoing;
     let url = url.map_or_else(|| notify_url(subscription), Ok)?;
     Ok(Parcel { url, content_type, body, headers })
 }

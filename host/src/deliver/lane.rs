@@ -298,8 +298,7 @@ async fn attempt_and_record(shared: &Shared, due: Due, subscription: Arc<Subscri
     let age_end_ms = retry::age_end_ms(policy, moment);
     let disables =
         retry::disables_subscription(&outcome).then(|| Reason::new("gone", "the receiver answered 410 Gone"));
-    let plugin = subscription.settings.plugin.clone();
-    record(shared, AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms, disables, plugin }).await;
+    record(shared, AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms, disables }).await;
     let bad_config = match outcome {
         Outcome::BadConfig(reason) => Some((subscription.generation, reason.message)),
         _ => None,

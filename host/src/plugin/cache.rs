@@ -13,6 +13,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -39,14 +40,15 @@ impl TrustedCode {
 /// The folder of compiled components.
 pub(super) struct Cache {
     folder: PathBuf,
+    bytes_max: u64,
     key: [u8; 32],
     compatibility: String,
 }
 
 impl Cache {
-    pub(super) fn open(folder: &Path, key: [u8; 32], engine: &Engine) -> std::io::Result<Self> {
+    pub(super) fn open(folder: &Path, bytes_max: u64, key: [u8; 32], engine: &Engine) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        Ok(Cache { folder: folder.to_owned(), key, compatibility: compatibility(engine) })
+        Ok(Cache { folder: folder.to_owned(), bytes_max, key, compatibility: compatibility(engine) })
     }
 
     /// The compiled code of a component, if it is there and its MAC is right.
@@ -61,6 +63,9 @@ impl Cache {
             tracing::warn!(file = %name, "a compiled plugin on disk does not verify; it is compiled again");
             return None;
         }
+        // A file's time is that of its last use: who was not used for longest goes first.
+        let used = std::fs::File::options().write(true).open(self.folder.join(&name));
+        let _ = used.and_then(|file| file.set_modified(SystemTime::now()));
         Some(TrustedCode(code))
     }
 
@@ -71,7 +76,27 @@ impl Cache {
         file.write_all(&self.mac(&name, &code.0).finalize().into_bytes())?;
         file.write_all(&code.0)?;
         file.as_file().sync_all()?;
-        file.persist(self.folder.join(name))?;
+        file.persist(self.folder.join(&name))?;
+        self.make_room(&name)
+    }
+
+    /// Deletes what was not used for longest until the rest fits, but never what was just written.
+    fn make_room(&self, just_written: &str) -> std::io::Result<()> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            files.push((metadata.modified()?, metadata.len(), entry.file_name()));
+        }
+        files.sort();
+        let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, size, name) in files.into_iter().filter(|(_, _, name)| name != just_written) {
+            if bytes <= self.bytes_max {
+                break;
+            }
+            std::fs::remove_file(self.folder.join(name))?;
+            bytes -= size;
+        }
         Ok(())
     }
 
@@ -97,12 +122,12 @@ mod tests {
     fn only_what_verifies_comes_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let engine = engine(EnginePurpose::Compile).expect("an engine");
-        let cache = Cache::open(folder.path(), [7; 32], &engine).expect("a cache");
+        let cache = Cache::open(folder.path(), 1 << 20, [7; 32], &engine).expect("a cache");
         cache.put("aa", &TrustedCode::from_child(b"code".to_vec())).expect("written");
         assert_eq!(cache.get("aa").map(|code| code.0), Some(b"code".to_vec()));
         assert!(cache.get("bb").is_none());
 
-        let other_key = Cache::open(folder.path(), [8; 32], &engine).expect("a cache");
+        let other_key = Cache::open(folder.path(), 1 << 20, [8; 32], &engine).expect("a cache");
         assert!(other_key.get("aa").is_none());
 
         let path = folder.path().join(cache.name("aa"));
@@ -114,5 +139,26 @@ mod tests {
         assert!(cache.get("aa").is_none(), "a changed byte");
         std::fs::write(&path, b"short").expect("written");
         assert!(cache.get("aa").is_none(), "a cut file");
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_makes_room() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let engine = engine(EnginePurpose::Compile).expect("an engine");
+        let room_for_two = 2 * (MAC_BYTES as u64 + 1_000);
+        let cache = Cache::open(folder.path(), room_for_two, [7; 32], &engine).expect("a cache");
+        let age = |name: &str, seconds: u64| {
+            let file = std::fs::File::options().write(true).open(folder.path().join(cache.name(name))).expect("there");
+            file.set_modified(SystemTime::now() - std::time::Duration::from_secs(seconds)).expect("aged");
+        };
+        let code = || TrustedCode::from_child(vec![1; 1_000]);
+        cache.put("aa", &code()).expect("written");
+        cache.put("bb", &code()).expect("written");
+        age("aa", 200);
+        age("bb", 100);
+        assert!(cache.get("aa").is_some(), "used now");
+        cache.put("cc", &code()).expect("written");
+        assert!(cache.get("bb").is_none(), "the one that was not used");
+        assert!(cache.get("aa").is_some() && cache.get("cc").is_some());
     }
 }

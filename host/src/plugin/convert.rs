@@ -17,8 +17,8 @@ use url::Url;
 pub(super) const REASON_CODE_BYTES_MAX: usize = 64;
 pub(super) const REASON_MESSAGE_BYTES_MAX: usize = 1 << 10;
 
-/// The event as the plugin of a subscription sees it.
-pub(super) fn event(event: &Event, subscription: &Subscription) -> types::Event {
+/// The event as the plugin of a subscription sees it; the payload is what the plugin before made of it.
+pub(super) fn event(event: &Event, payload: &str, subscription: &Subscription) -> types::Event {
     types::Event {
         id: event.id.to_string(),
         tenant: subscription.tenant.to_string(),
@@ -27,7 +27,7 @@ pub(super) fn event(event: &Event, subscription: &Subscription) -> types::Event 
         module: Some(event.module.as_str().to_owned()),
         entity_id: event.entity_id.clone(),
         received_at: event.received_at_ms.unsigned_abs(),
-        payload: event.text().to_owned(),
+        payload: payload.to_owned(),
         attributes: Vec::new(),
     }
 }
@@ -35,7 +35,7 @@ pub(super) fn event(event: &Event, subscription: &Subscription) -> types::Event 
 /// The plugin's answer in our words.
 pub(super) fn judgement(
     answer: Result<Result<types::Verdict, types::Failure>, PluginFault>,
-    settings: &Settings,
+    subscription: &Subscription,
 ) -> Judgement {
     match answer {
         Err(fault) => Judgement::Fault(fault),
@@ -47,10 +47,12 @@ pub(super) fn judgement(
         Ok(Ok(types::Verdict::Later(wish))) => {
             Judgement::Later { delay_ms: wish.delay_ms, reason: sandbox::reason(wish.reason) }
         }
-        Ok(Ok(types::Verdict::Replace(list))) => match outgoing(list, settings) {
-            Ok(outgoing) => Judgement::Replace(outgoing),
-            Err(what) => Judgement::Fault(PluginFault::BadOutput(cut(&what, REASON_MESSAGE_BYTES_MAX).to_owned())),
-        },
+        Ok(Ok(types::Verdict::Replace(list))) => {
+            match outgoing(list, &subscription.settings).and_then(|outgoing| no_secret_in(outgoing, subscription)) {
+                Ok(outgoing) => Judgement::Replace(outgoing),
+                Err(what) => Judgement::Fault(PluginFault::BadOutput(cut(&what, REASON_MESSAGE_BYTES_MAX).to_owned())),
+            }
+        }
     }
 }
 
@@ -76,7 +78,26 @@ fn outgoing(list: Vec<types::Outgoing>, settings: &Settings) -> Result<Outgoing,
     if is_json(&content_type) {
         check_json(&body)?;
     }
-    Ok(Outgoing { body, content_type, headers: headers(one.headers, settings)?, url: url(one.url, settings)? })
+    Ok(Outgoing { body, is_text, content_type, headers: headers(one.headers, settings)?, url: url(one.url, settings)? })
+}
+
+/// Values shorter than this are found everywhere, and are no secret worth the name.
+const SECRET_BYTES_MIN: usize = 6;
+
+/// Refuses a request that holds the value of a secret. A plugin cannot read one, but its config or the event may hold a
+/// copy, which must not leave the house.
+fn no_secret_in(outgoing: Outgoing, subscription: &Subscription) -> Result<Outgoing, String> {
+    let named = subscription.secrets.iter().map(|(name, secret)| (name.clone(), secret.0.clone()));
+    let signing = subscription.signing.iter().map(|secret| ("signing_secret".to_owned(), secret.reveal().into_bytes()));
+    let url = outgoing.url.as_ref().map_or("", Url::as_str).as_bytes();
+    for (name, value) in named.chain(signing).filter(|(_, value)| value.len() >= SECRET_BYTES_MIN) {
+        let value = memchr::memmem::Finder::new(&value);
+        let holds = |bytes: &[u8]| value.find(bytes).is_some();
+        if holds(&outgoing.body) || holds(url) || outgoing.headers.iter().any(|(_, header)| holds(header.as_bytes())) {
+            return Err(format!("the request holds the value of the secret {name:?}, which is never sent"));
+        }
+    }
+    Ok(outgoing)
 }
 
 const CONTENT_TYPE_BYTES_MAX: usize = 200;

@@ -2,12 +2,10 @@
 //!
 //! Pure data. A fault is data too: never an error of the host.
 
-use crate::delivery::Reason;
+use crate::delivery::{Arm, Cost, JudgedStep, Reason};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use serde::{Deserialize, Serialize};
 use url::Url;
-use utoipa::ToSchema;
 
 /// What the judge decided.
 #[derive(Debug)]
@@ -35,11 +33,40 @@ pub enum Judgement {
     Fault(PluginFault),
 }
 
+impl Judgement {
+    /// The word for it, in records and on screens.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Judgement::Pass => "pass",
+            Judgement::Replace(_) => "replace",
+            Judgement::Drop(_) => "drop",
+            Judgement::Later { .. } => "later",
+            Judgement::InvalidEvent(_) | Judgement::Transient(_) | Judgement::BadConfig(_) => "failure",
+            Judgement::Fault(_) => "fault",
+        }
+    }
+
+    /// Why, unless it is pass or replace.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Judgement::Pass | Judgement::Replace(_) => None,
+            Judgement::Drop(reason)
+            | Judgement::Later { reason, .. }
+            | Judgement::InvalidEvent(reason)
+            | Judgement::Transient(reason)
+            | Judgement::BadConfig(reason) => Some(reason.clone()),
+            Judgement::Fault(fault) => Some(Reason::new(fault.code(), fault.to_string())),
+        }
+    }
+}
+
 /// A request as a plugin wants it, checked.
 #[derive(Debug)]
 pub struct Outgoing {
     /// The body.
     pub body: Bytes,
+    /// Whether the plugin gave it as text.
+    pub is_text: bool,
     /// The `content-type` header.
     pub content_type: HeaderValue,
     /// Headers to add.
@@ -116,34 +143,39 @@ impl PluginFault {
     }
 }
 
-/// What a call cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Cost {
-    /// Wall time, in microseconds.
-    pub wall_us: u64,
-    /// CPU time, in microseconds.
-    pub cpu_us: u64,
-    /// The most linear memory it had, in bytes.
-    pub memory_bytes: u64,
-    /// Calls into the host.
-    pub host_calls: u64,
-}
-
 /// A judgement with everything that is recorded about it.
 #[derive(Debug)]
 pub struct Judged {
     /// What was decided.
     pub judgement: Judgement,
-    /// By which version; none if the plugin is missing.
-    pub sha256: Option<String>,
-    /// What the plugin wrote to its log.
+    /// Each plugin call that led there.
+    pub steps: Vec<JudgedStep>,
+    /// What the plugins wrote to their logs.
     pub log: Vec<String>,
-    /// What it cost.
-    pub cost: Cost,
 }
 
 impl Judged {
-    pub(super) fn fault(sha256: Option<String>, fault: PluginFault) -> Self {
-        Judged { judgement: Judgement::Fault(fault), sha256, log: Vec::new(), cost: Cost::default() }
+    /// A fault before any plugin was called.
+    pub(super) fn fault(plugin: &str, sha256: Option<String>, fault: PluginFault) -> Self {
+        let judgement = Judgement::Fault(fault);
+        let (verdict, reason) = (judgement.word().to_owned(), judgement.reason());
+        let step =
+            JudgedStep { plugin: plugin.to_owned(), sha256, arm: Arm::Active, verdict, reason, cost: Cost::default() };
+        Judged { judgement, steps: vec![step], log: Vec::new() }
+    }
+
+    /// What all calls cost together; of memory, the most that one had.
+    pub fn cost(&self) -> Cost {
+        self.steps.iter().fold(Cost::default(), |sum, step| Cost {
+            wall_us: sum.wall_us + step.cost.wall_us,
+            cpu_us: sum.cpu_us + step.cost.cpu_us,
+            memory_bytes: sum.memory_bytes.max(step.cost.memory_bytes),
+            host_calls: sum.host_calls + step.cost.host_calls,
+        })
+    }
+
+    /// The version that judged last.
+    pub fn sha256(&self) -> Option<String> {
+        self.steps.last().and_then(|step| step.sha256.clone())
     }
 }

@@ -13,8 +13,8 @@ use super::bindings::hookloom::plugin::{config, log, secrets, types};
 use super::bindings::{Plugin, PluginPre};
 use super::engine::{INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use super::wasi::{self, Tail};
-use super::{Cost, PluginFault, convert};
-use crate::delivery::Reason;
+use super::{PluginFault, convert};
+use crate::delivery::{Cost, Reason};
 use crate::event::Event;
 use crate::limits::Limits;
 use crate::subscription::Subscription;
@@ -51,12 +51,20 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
     Ok(linker)
 }
 
-/// Calls a plugin with an event.
-pub(super) fn call(plugin: &PluginPre<CallState>, event: &Event, subscription: Arc<Subscription>) -> Called {
+/// Calls a plugin with an event, whose payload is what the plugin before made of it, and with what is left of the wall
+/// time.
+pub(super) fn call(
+    plugin: &PluginPre<CallState>,
+    event: &Event,
+    payload: &str,
+    subscription: Arc<Subscription>,
+    wall: Duration,
+) -> Called {
     let started = Instant::now();
     let cpu_started = thread_cpu_time();
-    let guest_event = convert::event(event, &subscription);
-    let mut store = limited_store(plugin.engine(), event, subscription, started, cpu_started);
+    let guest_event = convert::event(event, payload, &subscription);
+    let clocks = Clocks { started, cpu_started, wall };
+    let mut store = limited_store(plugin.engine(), event, subscription, clocks);
     let answer = plugin
         .instantiate(&mut store)
         .and_then(|instance| instance.hookloom_plugin_transform().call_transform(&mut store, &guest_event));
@@ -80,13 +88,14 @@ fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-fn limited_store(
-    engine: &Engine,
-    event: &Event,
-    subscription: Arc<Subscription>,
+/// Since when a call runs, and how long it may.
+struct Clocks {
     started: Instant,
     cpu_started: Duration,
-) -> Store<CallState> {
+    wall: Duration,
+}
+
+fn limited_store(engine: &Engine, event: &Event, subscription: Arc<Subscription>, clocks: Clocks) -> Store<CallState> {
     let limits = subscription.settings.limits;
     let output = Tail::default();
     let world = wasi::world(event.id.0.as_bytes(), subscription.id.0.as_bytes(), event.received_at_ms, &output);
@@ -99,7 +108,8 @@ fn limited_store(
         CallHook::CallingHost => context.data_mut().count_host_call(),
         _ => Ok(()),
     });
-    let (cpu, wall) = (Duration::from_millis(limits.cpu_ms), Duration::from_millis(limits.wall_ms));
+    let cpu = Duration::from_millis(limits.cpu_ms);
+    let Clocks { started, cpu_started, wall } = clocks;
     store.set_epoch_deadline(1);
     // The callback never touches the store; it leaves word in an atomic of its own.
     store.epoch_deadline_callback(move |_| {

@@ -1,7 +1,7 @@
 //! Deliveries and attempts in the database: what is due, what came of it, and what is shown.
 
 use super::{Due, StateChange, Store, StoreError, now_ms};
-use crate::delivery::{Attempt, DeliveryId, DeliveryState, DueDelivery, Reason};
+use crate::delivery::{Arm, Attempt, DeliveryId, DeliveryState, DueDelivery, Reason};
 use crate::event::{Event, EventId, Module};
 use crate::retry::Next;
 use crate::subscription::{SubscriptionId, TenantId};
@@ -41,8 +41,6 @@ pub struct AttemptRecord {
     pub age_end_ms: i64,
     /// Why the subscription is disabled by it, if it is.
     pub disables: Option<Reason>,
-    /// The plugin that judged, if one did.
-    pub plugin: Option<String>,
 }
 
 /// A delivery as it is shown.
@@ -128,7 +126,7 @@ impl Store {
             let reason = Reason::new("config-changed", "the receiver of the former config answered 410 Gone");
             let next = Next::Again { at_ms: now_ms(), counts: true, reason };
             let (delivery, attempt, age_end_ms) = (delivery.clone(), attempt.clone(), *age_end_ms);
-            record_one(connection, &AttemptRecord { delivery, attempt, next, age_end_ms, disables: None, plugin: None })
+            record_one(connection, &AttemptRecord { delivery, attempt, next, age_end_ms, disables: None })
         };
         self.set_state_after(write, &tenant, id, change).await
     }
@@ -164,6 +162,36 @@ impl Store {
             let (event, fan_out) = found.ok_or(StoreError::NotFound("event"))?;
             let filter = DeliveryFilter { event: Some(id), limit: usize::MAX, ..DeliveryFilter::default() };
             Ok(EventView { event: Arc::new(event), fan_out, deliveries: list(connection, &tenant, &filter)? })
+        };
+        self.readers.read(read).await
+    }
+}
+
+impl Store {
+    /// The last events that were accepted for these subscriptions, the newest first, each with its subscription.
+    pub async fn last_events_of(
+        &self,
+        tenant: TenantId,
+        subscriptions: Vec<SubscriptionId>,
+        limit: usize,
+    ) -> Result<Vec<(Arc<Event>, SubscriptionId)>, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, d.id
+                       FROM deliveries d JOIN events e ON e.tenant = d.tenant AND e.id = d.event
+                       WHERE d.tenant = ?1 AND d.subscription = ?2 ORDER BY d.id DESC LIMIT ?3";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut found = Vec::new();
+            for id in subscriptions {
+                let rows = statement.query_map(params![&*tenant.0, id.0, limit], |row| {
+                    Ok((row.get::<_, uuid::Uuid>(6)?, Arc::new(event_row(row, 0)?), id))
+                })?;
+                for row in rows {
+                    found.push(row?);
+                }
+                found.sort_by_key(|(delivery, _, _)| std::cmp::Reverse(*delivery));
+                found.truncate(limit);
+            }
+            Ok(found.into_iter().map(|(_, event, subscription)| (event, subscription)).collect())
         };
         self.readers.read(read).await
     }
@@ -253,12 +281,20 @@ fn record_one(connection: &Connection, record: &AttemptRecord) -> Result<(), Sto
 
 /// Whether an attempt was judged by what is still the active version, with what is still the config.
 fn is_current(connection: &Connection, record: &AttemptRecord) -> Result<bool, StoreError> {
-    let AttemptRecord { delivery, attempt, plugin, .. } = record;
-    let sql = "SELECT 1 FROM subscriptions s JOIN plugins p ON p.tenant = s.tenant AND p.name = ?4
-               WHERE s.tenant = ?1 AND s.id = ?2 AND s.generation = ?3 AND p.active_sha256 = ?5";
+    let AttemptRecord { delivery, attempt, .. } = record;
+    let tenant = &*delivery.tenant.0;
+    let sql = "SELECT 1 FROM subscriptions WHERE tenant = ?1 AND id = ?2 AND generation = ?3";
     let generation = attempt.config_generation;
-    let keys = params![&*delivery.tenant.0, delivery.subscription.0, generation, plugin, attempt.plugin_sha256];
-    Ok(connection.prepare_cached(sql)?.exists(keys)?)
+    if !connection.prepare_cached(sql)?.exists(params![tenant, delivery.subscription.0, generation])? {
+        return Ok(false);
+    }
+    let sql = "SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2 AND active_sha256 = ?3";
+    for step in attempt.steps.iter().filter(|step| step.arm == Arm::Active) {
+        if !connection.prepare_cached(sql)?.exists(params![tenant, step.plugin, step.sha256])? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn list(connection: &Connection, tenant: &TenantId, filter: &DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {

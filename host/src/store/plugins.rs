@@ -50,19 +50,34 @@ impl Store {
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
         let add = move |connection: &Connection, tenant: &TenantId, name: &str| {
-            let PluginVersion { sha256, size, report, created_at_ms, created_by, .. } = &version;
-            connection.execute(
-                "INSERT INTO components (sha256, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                params![sha256, &component[..]],
-            )?;
-            connection.execute(
-                "INSERT INTO plugin_versions (tenant, name, sha256, size, report, created_at_ms, created_by)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
-                params![&*tenant.0, name, sha256, size, report, created_at_ms, created_by],
-            )?;
+            insert_version(connection, tenant, name, &version, &component)?;
             Ok(version.sha256)
         };
         self.activate(tenant, name, add, swap).await
+    }
+
+    /// Adds a version to a plugin that is there, which goes on with its active one.
+    pub async fn add_version(
+        &self,
+        tenant: TenantId,
+        name: String,
+        version: PluginVersion,
+        component: Bytes,
+    ) -> Result<(), StoreError> {
+        let write = move |connection: &Connection| {
+            let sql = "SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2";
+            if !connection.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
+                return Err(StoreError::NotFound("plugin to add a version to: upload its first version to be active"));
+            }
+            insert_version(connection, &tenant, &name, &version, &component)
+        };
+        self.write(write).await
+    }
+
+    /// Whether a plugin has a version.
+    pub async fn has_version(&self, tenant: TenantId, name: String, sha256: String) -> Result<bool, StoreError> {
+        let read = move |connection: &Connection| has_version(connection, &tenant, &name, &sha256);
+        self.readers.read(read).await
     }
 
     /// Makes a version that is there the active one; `swap` as above.
@@ -74,8 +89,7 @@ impl Store {
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
         let find = move |connection: &Connection, tenant: &TenantId, name: &str| {
-            let sql = "SELECT 1 FROM plugin_versions WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
-            let there = connection.prepare_cached(sql)?.exists(params![&*tenant.0, name, sha256])?;
+            let there = has_version(connection, tenant, name, &sha256)?;
             there.then_some(sha256).ok_or(StoreError::NotFound("version of the plugin"))
         };
         self.activate(tenant, name, find, swap).await
@@ -97,6 +111,9 @@ impl Store {
                  ON CONFLICT DO UPDATE SET active_sha256 = ?3, activated_at_ms = ?4",
                 params![&*tenant.0, name, sha256, now_ms()],
             )?;
+            // A trial was against the version before.
+            let sql = "UPDATE rollouts SET ended_reason = 'another version was activated' WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
+            connection.execute(sql, params![&*tenant.0, name])?;
             subscriptions::judge_again(connection, &tenant, &due)
         };
         self.change_of(users, write, |_, ()| swap()).await
@@ -119,7 +136,7 @@ impl Store {
 
     fn users_of(&self, tenant: &TenantId, name: &str) -> Vec<SubscriptionId> {
         let subscriptions = self.catalog().subscriptions(tenant);
-        let uses = subscriptions.iter().filter(|one| one.settings.plugin.as_deref() == Some(name));
+        let uses = subscriptions.iter().filter(|one| one.settings.plugin.names(name));
         uses.map(|one| one.id).collect()
     }
 
@@ -172,4 +189,34 @@ impl Store {
         };
         self.readers.read(read).await
     }
+}
+
+fn insert_version(
+    connection: &Connection,
+    tenant: &TenantId,
+    name: &str,
+    version: &PluginVersion,
+    component: &[u8],
+) -> Result<(), StoreError> {
+    let PluginVersion { sha256, size, report, created_at_ms, created_by, .. } = version;
+    connection.execute(
+        "INSERT INTO components (sha256, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        params![sha256, component],
+    )?;
+    connection.execute(
+        "INSERT INTO plugin_versions (tenant, name, sha256, size, report, created_at_ms, created_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+        params![&*tenant.0, name, sha256, size, report, created_at_ms, created_by],
+    )?;
+    Ok(())
+}
+
+pub(super) fn has_version(
+    connection: &Connection,
+    tenant: &TenantId,
+    name: &str,
+    sha256: &str,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM plugin_versions WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
+    Ok(connection.prepare_cached(sql)?.exists(params![&*tenant.0, name, sha256])?)
 }

@@ -1,0 +1,185 @@
+//! Routes of trials: canaries, shadows, and the comparison of two versions over real events.
+
+use super::ApiState;
+use super::extract::{Access, Item, Json as Input, ToManage, ToRead};
+use super::plugins::param;
+use super::problem::{FieldFault, Problem};
+use crate::plugin::{Comparison, RolloutFigures};
+use crate::store::{RolloutKind, StoredRollout, now_ms};
+use crate::subscription::TenantId;
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// How a version is tried.
+#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    /// It judges a part of the events; its faults are judged again by the active version.
+    Canary,
+    /// It judges all events beside the active version, and nothing of it is sent.
+    Shadow,
+}
+
+/// A trial to begin.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RolloutWrite {
+    kind: Kind,
+    /// The version to try.
+    sha256: String,
+    /// How much of the events a canary judges: above 0, at most 100. Only for a canary.
+    percent: Option<f64>,
+}
+
+/// A trial.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RolloutBody {
+    kind: Kind,
+    sha256: String,
+    percent: Option<f64>,
+    started_at_ms: i64,
+    /// Why it ended. Absent: it is under way.
+    ended_reason: Option<String>,
+    /// How it goes, since this host started. Absent: it ended.
+    figures: Option<RolloutFigures>,
+}
+
+impl RolloutBody {
+    fn new(stored: StoredRollout, figures: Option<RolloutFigures>) -> Self {
+        let (kind, percent) = match stored.kind {
+            RolloutKind::Canary => (Kind::Canary, Some(stored.percent)),
+            RolloutKind::Shadow => (Kind::Shadow, None),
+        };
+        let StoredRollout { sha256, started_at_ms, ended_reason, .. } = stored;
+        RolloutBody { kind, sha256, percent, started_at_ms, ended_reason, figures }
+    }
+}
+
+/// Try a version: as a canary on a part of the events, or in the shadow of the active one. The trial before it ends.
+#[utoipa::path(put, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)), request_body = RolloutWrite,
+    responses((status = 200, body = RolloutBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(super) async fn begin(
+    access: Access<ToManage>,
+    Item(name): Item<String>,
+    State(state): State<Arc<ApiState>>,
+    Input(wanted): Input<RolloutWrite>,
+) -> Result<Json<RolloutBody>, Problem> {
+    let fault = |detail: &str| Problem::fields(vec![FieldFault { pointer: "/percent".into(), detail: detail.into() }]);
+    let (kind, percent) = match (wanted.kind, wanted.percent) {
+        (Kind::Canary, Some(percent)) if percent > 0.0 && percent <= 100.0 => (RolloutKind::Canary, percent),
+        (Kind::Canary, _) => return Err(fault("a canary judges more than 0 and at most 100 percent of the events")),
+        (Kind::Shadow, None) => (RolloutKind::Shadow, 0.0),
+        (Kind::Shadow, Some(_)) => return Err(fault("a shadow judges every event; leave percent out")),
+    };
+    let stored = StoredRollout {
+        tenant: access.tenant.clone(),
+        name: name.clone(),
+        kind,
+        sha256: wanted.sha256,
+        percent,
+        started_at_ms: now_ms(),
+        ended_reason: None,
+    };
+    state.plugins.begin_rollout(stored).await?;
+    shown(&state, &access.tenant, &name).await
+}
+
+/// The plugin's last trial, and how it goes.
+#[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)),
+    responses((status = 200, body = RolloutBody), (status = 404, body = Problem)))]
+pub(super) async fn get(
+    access: Access<ToRead>,
+    Item(name): Item<String>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<RolloutBody>, Problem> {
+    shown(&state, &access.tenant, &name).await
+}
+
+async fn shown(state: &ApiState, tenant: &TenantId, name: &str) -> Result<Json<RolloutBody>, Problem> {
+    let found = state.plugins.rollout_figures(tenant, name).await?;
+    let (stored, figures) = found.ok_or_else(|| Problem::not_found("rollout"))?;
+    Ok(Json(RolloutBody::new(stored, figures)))
+}
+
+/// End a trial: the active version judges everything.
+#[utoipa::path(delete, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(super) async fn end(
+    access: Access<ToManage>,
+    Item(name): Item<String>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<StatusCode, Problem> {
+    if state.plugins.rollout_figures(&access.tenant, &name).await?.is_none() {
+        return Err(Problem::not_found("rollout"));
+    }
+    state.plugins.end_rollout(access.tenant, name, "ended by hand".into()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// How many events to compare over.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CompareWrite {
+    /// At most 500; the last that were accepted for subscriptions of the plugin.
+    events: usize,
+}
+
+/// How many events one comparison may judge.
+const EVENTS_MAX: usize = 500;
+
+/// Let a version and the active one judge the last real events, and see what differs. Nothing is sent.
+#[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/compare", tag = "plugins",
+    params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path)), request_body = CompareWrite,
+    responses((status = 200, body = Comparison), (status = 404, body = Problem)))]
+pub(super) async fn compare(
+    access: Access<ToManage>,
+    path: axum::extract::RawPathParams,
+    State(state): State<Arc<ApiState>>,
+    Input(wanted): Input<CompareWrite>,
+) -> Result<Json<Comparison>, Problem> {
+    let (name, sha256) = (param(&path, "name"), param(&path, "sha256"));
+    Ok(Json(over_last_events(&state, &access.tenant, &name, &sha256, wanted.events).await?))
+}
+
+async fn over_last_events(
+    state: &ApiState,
+    tenant: &TenantId,
+    name: &str,
+    sha256: &str,
+    events: usize,
+) -> Result<Comparison, Problem> {
+    let all = state.store.catalog().subscriptions(tenant);
+    let users: HashMap<_, _> =
+        all.iter().filter(|one| one.settings.plugin.names(name)).map(|one| (one.id, one.clone())).collect();
+    let ids = users.keys().copied().collect();
+    let last = state.store.last_events_of(tenant.clone(), ids, events.min(EVENTS_MAX)).await?;
+    let asked = last.into_iter().filter_map(|(event, id)| Some((event, users.get(&id)?.clone()))).collect();
+    Ok(state.plugins.compare(tenant, name, sha256, asked).await?)
+}
+
+/// The promotion gate: a version that fails on a real event which the active one can judge is refused.
+pub(super) async fn gate(
+    state: &ApiState,
+    tenant: &TenantId,
+    name: &str,
+    sha256: &str,
+    events: usize,
+) -> Result<Comparison, Problem> {
+    let comparison = over_last_events(state, tenant, name, sha256, events).await?;
+    if comparison.failed == 0 {
+        return Ok(comparison);
+    }
+    let first = comparison.differences.iter().find(|one| one.other.verdict == "fault");
+    let why = first.and_then(|one| one.other.reason.clone()).unwrap_or_default();
+    let (failed, judged) = (comparison.failed, comparison.events);
+    let detail = format!(
+        "version {sha256} was kept but not activated: it fails on {failed} of the last {judged} real events, which the active version can judge; the first fault: {why}"
+    );
+    let path = format!("/v1/tenants/{tenant}/plugins/{name}/versions/{sha256}/compare");
+    Err(Problem::new(StatusCode::CONFLICT, "gate-failed", detail).remedy(format!("POST {path} shows the differences")))
+}

@@ -1,0 +1,117 @@
+//! The words for which plugins judge a subscription's events, and in what order.
+//!
+//! Pure. Each plugin is written as `name` or, pinned to one version, as `name@sha256`; a subscription names none (`null`),
+//! one (a text) or several (a list). Does not know whether a plugin exists.
+
+use crate::ids::is_slug;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The most plugins that one subscription may name.
+pub const STEPS_MAX: usize = 8;
+
+/// One plugin of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its name.
+    pub plugin: String,
+    /// The sha256 of the version that it is pinned to. None: the active one.
+    pub pin: Option<String>,
+}
+
+/// Plugins in the order in which they judge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ChainText", into = "ChainText")]
+pub struct Chain(pub Vec<Step>);
+
+/// How a chain is written: nothing, `"name"`, `"name@sha256"`, or a list of such texts.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum ChainText {
+    /// No plugin.
+    None,
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl Chain {
+    /// Whether a plugin is among them.
+    pub fn names(&self, plugin: &str) -> bool {
+        self.0.iter().any(|step| step.plugin == plugin)
+    }
+}
+
+impl TryFrom<ChainText> for Chain {
+    type Error = String;
+
+    fn try_from(text: ChainText) -> Result<Self, String> {
+        let texts = match text {
+            ChainText::None => Vec::new(),
+            ChainText::One(one) => vec![one],
+            ChainText::Many(many) => many,
+        };
+        if texts.len() > STEPS_MAX {
+            return Err(format!("{} plugins are named; {STEPS_MAX} are the most", texts.len()));
+        }
+        Ok(Chain(texts.iter().map(|text| step(text)).collect::<Result<_, _>>()?))
+    }
+}
+
+fn step(text: &str) -> Result<Step, String> {
+    let (plugin, pin) = text.split_once('@').map_or((text, None), |(plugin, pin)| (plugin, Some(pin)));
+    if !is_slug(plugin) {
+        return Err(format!("{plugin:?} is no plugin's name, which has 1 to 64 of a-z, 0-9 and -"));
+    }
+    if let Some(pin) =
+        pin.filter(|pin| pin.len() != 64 || !pin.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+    {
+        return Err(format!("{pin:?} is no sha256, which has 64 of 0-9 and a-f"));
+    }
+    Ok(Step { plugin: plugin.to_owned(), pin: pin.map(str::to_owned) })
+}
+
+impl From<Chain> for ChainText {
+    fn from(chain: Chain) -> Self {
+        let text = |step: &Step| match &step.pin {
+            Some(pin) => format!("{}@{pin}", step.plugin),
+            None => step.plugin.clone(),
+        };
+        match &chain.0[..] {
+            [] => ChainText::None,
+            [one] => ChainText::One(text(one)),
+            many => ChainText::Many(many.iter().map(text).collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_is_written_as_nothing_a_text_or_a_list() {
+        #[track_caller]
+        fn check(text: &str, expected: Result<usize, &str>) {
+            match (serde_json::from_str::<Chain>(text), expected) {
+                (Ok(chain), Ok(steps)) => {
+                    assert_eq!(chain.0.len(), steps);
+                    let again = serde_json::to_string(&chain).expect("written");
+                    assert_eq!(serde_json::from_str::<Chain>(&again).expect("read"), chain);
+                }
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (found, expected) => panic!("{text}: {found:?} instead of {expected:?}"),
+            }
+        }
+        let sha256 = "0".repeat(64);
+        check("null", Ok(0));
+        check("[]", Ok(0));
+        check("\"flatten\"", Ok(1));
+        check(&format!("\"flatten@{sha256}\""), Ok(1));
+        check(&format!("[\"redact\", \"flatten@{sha256}\"]"), Ok(2));
+        check("\"Flatten\"", Err("no plugin's name"));
+        check("\"flatten@12\"", Err("no sha256"));
+        check("[\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\"]", Err("8 are the most"));
+    }
+}

@@ -1,0 +1,64 @@
+//! The runtime: one engine, its threads and its compiler. Makes versions out of components and calls them.
+//!
+//! Knows no store and no tenant's plugins: the host's [`Plugins`](super::Plugins) and the author's
+//! [`Workbench`](super::workbench::Workbench) both stand on it, so what an author sees is what the host does.
+
+use super::bindings::PluginPre;
+use super::cache::TrustedCode;
+use super::compile::{self, CompileError, Compiled};
+use super::engine::{self, EnginePurpose, Ticker};
+use super::sandbox::{self, CallState};
+use super::threads::Threads;
+use super::{PluginConfig, PluginError, check};
+use bytes::Bytes;
+use std::path::PathBuf;
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+
+/// A version that can judge: compiled, loaded and linked.
+pub(super) struct Version {
+    pub(super) sha256: String,
+    pub(super) plugin: PluginPre<CallState>,
+}
+
+/// One engine with everything around it.
+pub(super) struct Runtime {
+    pub(super) threads: Threads,
+    pub(super) engine: Engine,
+    _ticker: Ticker,
+    linker: Linker<CallState>,
+    compiler: PathBuf,
+    /// How many compile processes may run at once.
+    compiling: tokio::sync::Semaphore,
+}
+
+impl Runtime {
+    pub(super) fn start(config: &PluginConfig) -> Result<Self, PluginError> {
+        let calls = u32::try_from(config.threads).unwrap_or(u32::MAX);
+        let memory_bytes_max = usize::try_from(config.memory_bytes_max).unwrap_or(usize::MAX);
+        let engine = engine::engine(EnginePurpose::Run { calls, memory_bytes_max }).map_err(PluginError::Runtime)?;
+        Ok(Runtime {
+            threads: Threads::start(config.threads)?,
+            _ticker: Ticker::start(&engine)?,
+            linker: sandbox::linker(&engine).map_err(PluginError::Runtime)?,
+            engine,
+            compiler: config.compiler.clone(),
+            compiling: tokio::sync::Semaphore::new(config.threads),
+        })
+    }
+
+    /// Compiles a component in a child process with limits.
+    pub(super) async fn compile(&self, component: Bytes) -> Result<Compiled, CompileError> {
+        check::check_bytes(&component)?;
+        let _turn = self.compiling.acquire().await;
+        compile::compile(&self.compiler, component).await
+    }
+
+    /// Loads compiled code and links it.
+    pub(super) fn link(&self, sha256: &str, code: &TrustedCode) -> Result<Version, PluginError> {
+        let component = code.load(&self.engine).map_err(PluginError::Runtime)?;
+        let pre = self.linker.instantiate_pre(&component).map_err(PluginError::Runtime)?;
+        let plugin = PluginPre::new(pre).map_err(PluginError::Runtime)?;
+        Ok(Version { sha256: sha256.to_owned(), plugin })
+    }
+}

@@ -1,0 +1,213 @@
+//! Versions on trial: pins, canaries, shadows, the promotion gate; and chains of plugins.
+
+use crate::harness::{Host, Receiver, event, example, fixture, guest, text, until};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// Uploads a version that does not judge yet, and returns its sha256.
+async fn candidate(host: &Host, component: Vec<u8>) -> String {
+    let version = host.ask(Method::PUT, "./plugins/p?activate=false", component).await.ok();
+    assert_eq!(version["active"], false);
+    text(&version, "sha256").to_owned()
+}
+
+async fn rollout(host: &Host, body: Value) -> Value {
+    host.ask(Method::PUT, "./plugins/p/rollout", body.to_string()).await.ok()
+}
+
+/// Sends so many events and waits until every delivery has ended.
+async fn send_many(host: &Host, count: usize) {
+    let lines: String = (0..count).map(|number| event("Contact is Created", number) + "\n").collect();
+    host.ask(Method::POST, "./events", lines).await.ok();
+    until("every delivery", async || (host.ledger().await["pending"] == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_chain_judges_in_order_and_each_sees_what_came_before() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    for (name, program) in [("a", "appends"), ("pass", "passes"), ("binary", "binary"), ("drop", "remembers")] {
+        host.plugin(name, guest(program)).await;
+    }
+    let id = host.subscription(&format!("{}chain", receiver.url), json!({"plugin": ["a", "pass", "a"]})).await;
+    assert_eq!(host.get(&format!("./subscriptions/{id}")).await["plugin"], json!(["a", "pass", "a"]));
+    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    let received = receiver.expect(1).await.remove(0);
+    let body: Value = serde_json::from_str(text(&received, "body")).unwrap();
+    assert_eq!((&body["steps"], &body["eventName"]), (&json!(["a", "a"]), &json!("Contact is Created")));
+    let headers = received["headers"].to_string();
+    assert!(headers.contains("x-step-1") && headers.contains("x-step-2"), "headers add up: {headers}");
+    let last = received["headers"]["x-last"].to_string();
+    assert!(last.contains('2') && !last.contains('1'), "the later plugin's header wins: {headers}");
+    let attempt = &delivery["attempts"][0];
+    let steps: Vec<_> =
+        attempt["steps"].as_array().unwrap().iter().map(|step| (text(step, "plugin"), text(step, "verdict"))).collect();
+    assert_eq!(steps, [("a", "replace"), ("pass", "pass"), ("a", "replace")]);
+    assert_eq!(text(attempt, "verdict"), "replace");
+
+    // A drop ends the chain; a binary body may only come last.
+    host.subscription(&format!("{}dropped", receiver.url), json!({"plugin": ["a", "drop", "a"], "modules": ["Deal"]}))
+        .await;
+    host.ask(Method::DELETE, &format!("./subscriptions/{id}"), "").await;
+    let dropped = host.ended(&host.send(event("Opportunity is Created", 1)).await).await;
+    assert_eq!((text(&dropped, "state"), dropped["attempts"][0]["steps"].as_array().unwrap().len()), ("dropped", 2));
+    host.subscription(&format!("{}binary", receiver.url), json!({"plugin": ["binary", "a"], "modules": ["Contact"]}))
+        .await;
+    let held = host.attempted(&host.send(event("Contact is Created", 2)).await).await;
+    assert!(held["reason"].to_string().contains("only the last plugin of a chain may"), "{held}");
+    let nine = json!({"notify_url": receiver.url, "modules": ["Deal"], "plugin": vec!["a"; 9]});
+    let refused = host.ask(Method::POST, "./subscriptions", nine.to_string()).await;
+    assert!(refused.status == 422 && refused.text.contains("8 are the most"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn the_wall_time_of_a_chain_is_one_budget() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.plugin("burns", guest("burns")).await;
+    let limits = json!({"cpu_ms": 1000, "wall_ms": 5});
+    host.subscription(
+        &receiver.url,
+        json!({"plugin": vec!["burns"; 8], "limits": limits, "retry": {"schedule_s": [0]}}),
+    )
+    .await;
+    let dead = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    let attempt = &dead["attempts"][0];
+    assert!(attempt["steps"].as_array().unwrap().len() <= 8 && text(attempt, "verdict") == "fault", "{dead}");
+    assert!(attempt["reason"].to_string().contains("wall_ms"), "{dead}");
+}
+
+#[tokio::test]
+async fn a_pinned_subscription_keeps_its_version() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let first = text(&host.plugin("p", guest("passes")).await, "sha256").to_owned();
+    host.plugin("p", guest("panics")).await;
+    host.subscription(&receiver.url, json!({"plugin": format!("p@{first}")})).await;
+    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    let step = &delivery["attempts"][0]["steps"][0];
+    assert_eq!((text(step, "sha256"), text(step, "arm")), (first.as_str(), "pinned"));
+    let (_, folder) = host.stop().await;
+    let host = Host::with().on(folder).start().await;
+    let delivery = host.ended(&host.send(event("Contact is Created", 2)).await).await;
+    assert_eq!(delivery["attempts"][0]["plugin_sha256"], first);
+    let unknown = json!({"notify_url": receiver.url, "modules": ["Deal"], "plugin": format!("p@{}", "0".repeat(64))});
+    let refused = host.ask(Method::POST, "./subscriptions", unknown.to_string()).await;
+    assert!(refused.status == 422 && refused.text.contains("has no version"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn a_bad_canary_costs_no_delivery_and_is_taken_back() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let good = text(&host.plugin("p", guest("passes")).await, "sha256").to_owned();
+    host.subscription(&receiver.url, json!({"plugin": "p"})).await;
+    let bad = candidate(&host, guest("panics")).await;
+    let began = rollout(&host, json!({"kind": "canary", "sha256": bad, "percent": 50})).await;
+    assert_eq!(began["figures"]["canary"]["calls"], 0);
+    send_many(&host, 150).await;
+    let canary = host.get("./plugins/p/rollout").await;
+    let calls = canary["figures"]["canary"]["calls"].as_u64().unwrap();
+    assert!((40..=110).contains(&calls), "about half: {canary}");
+    assert_eq!(canary["figures"]["canary"]["faults"], calls);
+
+    send_many(&host, 500).await;
+    let ended = until("the canary's end", async || {
+        Some(host.get("./plugins/p/rollout").await).filter(|rollout| rollout["ended_reason"].is_string())
+    })
+    .await;
+    assert!(text(&ended, "ended_reason").contains("fault rate is 100.0 %"), "{ended}");
+    assert_eq!(host.ledger().await["delivered"], 650);
+    assert_eq!(receiver.expect(650).await.len(), 650);
+
+    // An attempt shows both: the canary that failed, and the active version that judged.
+    let deliveries = host.get("./deliveries?limit=500").await;
+    let mut both = 0;
+    for delivery in deliveries["deliveries"].as_array().unwrap().iter().rev().take(60) {
+        let delivery = host.get(&format!("./deliveries/{}", text(delivery, "id"))).await;
+        let steps = delivery["attempts"][0]["steps"].as_array().unwrap().clone();
+        if steps.len() == 2 {
+            assert_eq!((text(&steps[0], "arm"), text(&steps[0], "verdict")), ("canary", "fault"));
+            assert_eq!((text(&steps[1], "arm"), text(&steps[1], "sha256")), ("active", good.as_str()));
+            both += 1;
+        }
+    }
+    assert!(both > 0);
+}
+
+#[tokio::test]
+async fn a_slow_canary_is_taken_back_and_a_good_one_can_be_promoted() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.plugin("p", guest("passes")).await;
+    host.subscription(&receiver.url, json!({"plugin": "p"})).await;
+    let slow = candidate(&host, guest("burns")).await;
+    rollout(&host, json!({"kind": "canary", "sha256": slow, "percent": 50})).await;
+    send_many(&host, 700).await;
+    let ended = host.get("./plugins/p/rollout").await;
+    assert!(ended["ended_reason"].to_string().contains("95 % of its calls"), "{ended}");
+
+    let better = candidate(&host, example("redact")).await;
+    rollout(&host, json!({"kind": "canary", "sha256": better, "percent": 100})).await;
+    send_many(&host, 10).await;
+    assert_eq!(host.get("./plugins/p/rollout").await["figures"]["canary"]["calls"], 10);
+    host.post(&format!("./plugins/p/versions/{better}/activate"), &json!({})).await;
+    let ended = host.get("./plugins/p/rollout").await;
+    assert!(text(&ended, "ended_reason").contains("another version was activated"), "{ended}");
+    let wrong = host
+        .ask(Method::PUT, "./plugins/p/rollout", json!({"kind": "canary", "sha256": better, "percent": 0}).to_string())
+        .await;
+    assert!(wrong.status == 422 && wrong.text.contains("more than 0"), "{}", wrong.text);
+    let unknown = json!({"kind": "shadow", "sha256": "0".repeat(64)});
+    assert_eq!(host.ask(Method::PUT, "./plugins/p/rollout", unknown.to_string()).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_shadow_is_compared_and_never_sent() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.plugin("p", guest("passes")).await;
+    host.subscription(&receiver.url, json!({"plugin": "p"})).await;
+    let other = candidate(&host, example("flatten")).await;
+    rollout(&host, json!({"kind": "shadow", "sha256": other})).await;
+    let body = fixture("guide/contact_created.json");
+    host.send(body.clone()).await;
+    assert_eq!(text(&receiver.expect(1).await[0], "body"), body);
+    let shown = until("the comparison", async || {
+        Some(host.get("./plugins/p/rollout").await).filter(|rollout| rollout["figures"]["different"] == 1)
+    })
+    .await;
+    let difference = &shown["figures"]["differences"][0];
+    assert_eq!(
+        (&difference["active"]["verdict"], &difference["other"]["verdict"]),
+        (&json!("pass"), &json!("replace"))
+    );
+    assert!(difference["other"]["body"].is_string());
+    // It is durable: after a restart it goes on.
+    let (_, folder) = host.stop().await;
+    let host = Host::with().on(folder).start().await;
+    assert_eq!(host.get("./plugins/p/rollout").await["figures"]["same"], 0);
+    assert_eq!(host.ask(Method::DELETE, "./plugins/p/rollout", "").await.status, 204);
+    assert_eq!(host.get("./plugins/p/rollout").await["ended_reason"], "ended by hand");
+}
+
+#[tokio::test]
+async fn a_version_is_compared_over_real_events_before_it_is_promoted() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let first = text(&host.plugin("p", guest("passes")).await, "sha256").to_owned();
+    host.subscription(&receiver.url, json!({"plugin": "p"})).await;
+    send_many(&host, 20).await;
+    let bad = host.ask(Method::PUT, "./plugins/p?gate=15", guest("panics")).await;
+    assert_eq!(bad.status, 409);
+    assert!(text(&bad.json, "detail").contains("fails on 15 of the last 15 real events"), "{}", bad.text);
+    assert_eq!(text(&host.get("./plugins").await[0], "active_sha256"), first);
+    assert_eq!(host.get("./plugins/p/versions").await.as_array().unwrap().len(), 2, "it was kept");
+
+    let changed = host.ask(Method::PUT, "./plugins/p?gate=15", guest("appends")).await.ok();
+    let comparison = &changed["comparison"];
+    assert_eq!(
+        (&comparison["events"], &comparison["changed"], &changed["active"]),
+        (&json!(15), &json!(15), &json!(true))
+    );
+    assert!(comparison["new_us_p95"].as_u64().unwrap() > 0 && comparison["active_us_p95"].as_u64().unwrap() > 0);
+    let same = host.post(&format!("./plugins/p/versions/{first}/compare"), &json!({"events": 500})).await;
+    assert_eq!((&same["events"], &same["changed"]), (&json!(20), &json!(20)));
+    assert_eq!(text(&same["differences"][0]["other"], "verdict"), "pass");
+    let back = host.post(&format!("./plugins/p/versions/{first}/activate?gate=5"), &json!({})).await;
+    assert_eq!((text(&back, "sha256"), &back["comparison"]["failed"]), (first.as_str(), &json!(0)));
+    assert_eq!(receiver.received().len(), 20, "nothing was sent by any of it");
+}

@@ -1,0 +1,17 @@
+//! Copies memory in large blocks for ever.
+
+use hookloom_sdk::{Event, Failure, Plugin, Verdict, export};
+
+struct Guest;
+
+impl Plugin for Guest {
+    fn transform(event: &Event) -> Result<Verdict, Failure> {
+        let (mut a, b) = (vec![0_u8; 16 << 20], vec![event.id.len() as u8; 16 << 20]);
+        loop {
+            a.copy_from_slice(std::hint::black_box(&b));
+            std::hint::black_box(&a);
+        }
+    }
+}
+
+export!(Guest);
