@@ -4,6 +4,7 @@
 
 mod client;
 mod demo;
+mod diff;
 mod plugin;
 mod receive;
 mod send;
@@ -98,7 +99,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => block_on(demo::demo(args)),
         Command::Send(args) => block_on(send::send(args)),
         Command::Receive(args) => block_on(receive::receive(args)),
-        Command::Plugin(command) => plugin::run(command),
+        Command::Plugin(command) => block_on(plugin::run(command)),
         Command::Config { settings, json } => print_config(&settings, json),
     };
     match done {

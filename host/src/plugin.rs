@@ -24,6 +24,7 @@ mod compile;
 mod convert;
 mod engine;
 mod judgement;
+mod probe;
 mod rollout;
 mod runtime;
 mod sandbox;
@@ -31,9 +32,11 @@ mod threads;
 mod trials;
 mod wasi;
 pub mod watch;
+pub mod workbench;
 
 pub use compile::{CHILD_COMMAND, CompileError, compile_child};
-pub use judgement::{Judged, Judgement, Outgoing, PluginFault};
+pub use judgement::{Judged, Judgement, Outgoing, PluginFault, Shown};
+pub use probe::Probe;
 pub use rollout::{ArmFigures, Difference, RolloutFigures, Sample};
 pub use trials::Comparison;
 
@@ -184,9 +187,9 @@ impl Plugins {
         component: Bytes,
         created_by: String,
     ) -> Result<(PluginVersion, Report), PluginError> {
-        let (version, mut stored, report) = self.prepare(&component, created_by).await?;
+        let (version, mut stored, report) = self.prepare(&tenant, &component, created_by).await?;
         stored.active = true;
-        let swap = self.swap(&tenant, &name, Arc::new(version));
+        let swap = self.swap(&tenant, &name, version);
         self.store.activate_plugin(tenant, name, stored.clone(), component, swap).await?;
         Ok((stored, report))
     }
@@ -199,31 +202,34 @@ impl Plugins {
         component: Bytes,
         created_by: String,
     ) -> Result<(PluginVersion, Report), PluginError> {
-        let (version, stored, report) = self.prepare(&component, created_by).await?;
+        let (version, stored, report) = self.prepare(&tenant, &component, created_by).await?;
         self.store.add_version(tenant.clone(), name.clone(), stored.clone(), component).await?;
-        self.loaded().put(((tenant, name), stored.sha256.clone()), Arc::new(version));
+        self.loaded().put(((tenant, name), stored.sha256.clone()), version);
         Ok((stored, report))
     }
 
     async fn prepare(
         &self,
+        tenant: &TenantId,
         component: &Bytes,
         created_by: String,
-    ) -> Result<(Version, PluginVersion, Report), PluginError> {
+    ) -> Result<(Arc<Version>, PluginVersion, Report), PluginError> {
         let compiled = self.runtime.compile(component.clone()).await?;
         let sha256 = hex::encode(Sha256::digest(component));
         let code = TrustedCode::from_child(compiled.code);
-        let version = self.runtime.link(&sha256, &code)?;
+        let version = Arc::new(self.runtime.link(&sha256, &code)?);
         self.keep(&sha256, &code);
+        let probe = self.runtime.probe(version.clone(), tenant.clone()).await;
+        let report = Report { probe, ..compiled.report };
         let stored = PluginVersion {
             sha256,
             size: component.len() as u64,
-            report: serde_json::to_string(&compiled.report).map_err(StoreError::from)?,
+            report: serde_json::to_string(&report).map_err(StoreError::from)?,
             created_at_ms: now_ms(),
             created_by,
             active: false,
         };
-        Ok((version, stored, compiled.report))
+        Ok((version, stored, report))
     }
 
     fn current(&self, tenant: &TenantId, name: &str) -> Option<Arc<Version>> {

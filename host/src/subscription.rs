@@ -115,6 +115,39 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl Subscription {
+    /// One that exists for single calls of plugins and is never stored: for dry runs and an author's commands.
+    pub fn passing(tenant: TenantId, settings: CallSettings) -> Self {
+        let CallSettings { plugin, config, secrets, limits } = settings;
+        let nowhere = serde_json::json!({"notify_url": "https://dry-run.invalid/", "modules": []});
+        let blank: Settings = serde_json::from_value(nowhere).expect("the two fields without a default are there");
+        Subscription {
+            id: SubscriptionId(uuid::Uuid::nil()),
+            tenant,
+            settings: Settings { plugin, config, limits, ..blank },
+            state: SubscriptionState::Active,
+            state_reason: None,
+            generation: 0,
+            signing: Vec::new(),
+            secrets,
+            created_at_ms: 0,
+        }
+    }
+}
+
+/// What of a subscription a plugin call depends on.
+#[derive(Clone, Debug, Default)]
+pub struct CallSettings {
+    /// Which plugins judge.
+    pub plugin: Chain,
+    /// What they read through `config`.
+    pub config: BTreeMap<String, String>,
+    /// What they may use by name.
+    pub secrets: BTreeMap<String, Secret>,
+    /// How much a call may use.
+    pub limits: Limits,
+}
+
 /// A subscription as the host works with it.
 #[derive(Clone, Debug)]
 pub struct Subscription {

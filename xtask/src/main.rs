@@ -7,6 +7,7 @@ mod audit;
 mod guests;
 mod test;
 mod tidy;
+mod toolchains;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

@@ -1,10 +1,11 @@
 //! Runs all tests, after building what they need: the program, the plugins and the guests.
 
-use crate::{Failure, cargo, guests, run as run_command, say};
+use crate::{Failure, cargo, guests, run as run_command, say, toolchains};
 use std::process::Command;
 
 pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
     ensure_c_compiler()?;
+    toolchains::ensure()?;
     guests::build()?;
     say("building the program and the tests");
     run_command(cargo().args(["build", "--workspace", "--bins"]))?;

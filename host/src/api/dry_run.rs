@@ -4,17 +4,16 @@ use super::ApiState;
 use super::extract::{Access, Item, Json as Input, ToManage};
 use super::problem::{FieldFault, Problem};
 use crate::chain::{Chain, Step};
-use crate::delivery::{Cost, Reason};
 use crate::event::{Event, EventId, read_envelope};
 use crate::limits::Limits;
-use crate::plugin::{Judgement, Outgoing};
+use crate::plugin::Shown;
 use crate::store::now_ms;
-use crate::subscription::{Settings, Subscription, SubscriptionId, SubscriptionState};
+use crate::subscription::{CallSettings, Subscription};
 use axum::Json;
 use axum::extract::State;
 use bytes::Bytes;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,32 +40,15 @@ pub(super) struct DryRun {
     received_at_ms: Option<i64>,
 }
 
-/// What a plugin decided.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DryRunBody {
-    /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
-    verdict: &'static str,
-    /// Why, unless it passed or replaced.
-    reason: Option<Reason>,
-    /// What would be sent, as text. Absent: nothing.
-    body: Option<String>,
-    content_type: Option<String>,
-    /// Headers that the plugin adds.
-    headers: BTreeMap<String, String>,
-    log: Vec<String>,
-    cost: Cost,
-    plugin_sha256: Option<String>,
-}
-
 /// Judge an event with a plugin's active version. Nothing is stored and nothing is sent.
 #[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/dry-run", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)), request_body = DryRun,
-    responses((status = 200, body = DryRunBody), (status = 400, body = Problem), (status = 404, body = Problem)))]
+    responses((status = 200, body = Shown), (status = 400, body = Problem), (status = 404, body = Problem)))]
 pub(super) async fn dry_run(
     access: Access<ToManage>,
     Item(name): Item<String>,
     State(state): State<Arc<ApiState>>,
     Input(dry_run): Input<DryRun>,
-) -> Result<Json<DryRunBody>, Problem> {
+) -> Result<Json<Shown>, Problem> {
     if !state.plugins.exists(&access.tenant, &name) {
         return Err(Problem::not_found("plugin"));
     }
@@ -79,20 +61,10 @@ pub(super) async fn dry_run(
     if !state.plugins.can_judge(&access.tenant, &step).await {
         return Err(Problem::not_found("version of the plugin"));
     }
-    let subscription = Arc::new(dry_subscription(&access, step, config, limits));
+    let settings = CallSettings { plugin: Chain(vec![step]), config, limits, ..CallSettings::default() };
+    let subscription = Arc::new(Subscription::passing(access.tenant.clone(), settings));
     let judged = state.plugins.judge(event.clone(), subscription).await;
-    let (cost, plugin_sha256) = (judged.cost(), judged.sha256());
-    let (reason, outgoing) = told(judged.judgement, &event);
-    Ok(Json(DryRunBody {
-        verdict: outgoing.verdict,
-        reason,
-        body: outgoing.body,
-        content_type: outgoing.content_type,
-        headers: outgoing.headers,
-        log: judged.log,
-        cost,
-        plugin_sha256,
-    }))
+    Ok(Json(Shown::new(judged, &event)))
 }
 
 fn dry_event(
@@ -117,52 +89,4 @@ fn dry_event(
         received_at_ms,
         payload: envelope.payload,
     })
-}
-
-/// A subscription that exists for one call only.
-fn dry_subscription(
-    access: &Access<ToManage>,
-    step: Step,
-    config: BTreeMap<String, String>,
-    limits: Limits,
-) -> Subscription {
-    let settings = serde_json::json!({"notify_url": "https://dry-run.invalid/", "modules": []});
-    let settings: Settings = serde_json::from_value(settings).expect("the two fields without a default are there");
-    Subscription {
-        id: SubscriptionId(uuid::Uuid::nil()),
-        tenant: access.tenant.clone(),
-        settings: Settings { plugin: Chain(vec![step]), config, limits, ..settings },
-        state: SubscriptionState::Active,
-        state_reason: None,
-        generation: 0,
-        signing: Vec::new(),
-        secrets: BTreeMap::new(),
-        created_at_ms: now_ms(),
-    }
-}
-
-struct Told {
-    verdict: &'static str,
-    body: Option<String>,
-    content_type: Option<String>,
-    headers: BTreeMap<String, String>,
-}
-
-fn told(judgement: Judgement, event: &Event) -> (Option<Reason>, Told) {
-    let mut told = Told { verdict: judgement.word(), body: None, content_type: None, headers: BTreeMap::new() };
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let reason = judgement.reason();
-    match judgement {
-        Judgement::Pass => {
-            told.body = Some(event.text().to_owned());
-            told.content_type = Some("application/json".to_owned());
-        }
-        Judgement::Replace(Outgoing { body, content_type, headers, url: _, is_text: _ }) => {
-            told.body = Some(text(&body));
-            told.content_type = Some(text(content_type.as_bytes()));
-            told.headers = headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();
-        }
-        _ => {}
-    }
-    (reason, told)
 }

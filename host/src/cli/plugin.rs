@@ -1,4 +1,16 @@
-//! `hookloom plugin`: for plugin authors.
+//! `hookloom plugin`: for plugin authors, from an empty folder to a running host.
+//!
+//! Everything here stands on the host's own runtime ([`Workbench`](crate::plugin::workbench::Workbench)), so a plugin that
+//! is right here is right there.
+
+mod bench;
+mod check;
+mod golden;
+mod judge;
+mod new;
+mod push;
+mod source;
+mod watch;
 
 use super::Failure;
 use clap::Subcommand;
@@ -8,13 +20,42 @@ const WIT: &str = include_str!("../../../wit/plugin.wit");
 
 #[derive(Subcommand)]
 pub(super) enum PluginCommand {
+    /// Begin a plugin: a folder with a working one, its tests and its build.
+    New(new::NewArgs),
+    /// Build the plugin of a folder, as its hookloom-plugin.toml says, and check it.
+    Build(check::BuildArgs),
+    /// Check a component as an upload does: what it imports, its size, what a call costs, what its answers depend on.
+    Check(check::CheckArgs),
+    /// Judge one event: verdict, what changes in the body, log, and the share of each limit.
+    Run(judge::RunArgs),
+    /// Judge the cases of a folder's `golden/` and compare with what they expect.
+    Test(golden::TestArgs),
+    /// Measure calls, each in a fresh instance as in the host.
+    Bench(bench::BenchArgs),
+    /// Rebuild and retest whenever a file changes, and push to a running host if one is named.
+    Watch(watch::WatchArgs),
+    /// Upload to a running host.
+    Push(push::PushArgs),
+    /// Fetch the event of a real delivery from a host, and judge it with the plugin here.
+    Replay(judge::ReplayArgs),
     /// Print the contract between host and plugins (WIT).
     Wit,
 }
 
-pub(super) fn run(command: PluginCommand) -> Result<(), Failure> {
+pub(super) async fn run(command: PluginCommand) -> Result<(), Failure> {
     match command {
-        PluginCommand::Wit => anstream::print!("{WIT}"),
+        PluginCommand::New(args) => new::new(&args),
+        PluginCommand::Build(args) => check::build(&args).await,
+        PluginCommand::Check(args) => check::check(&args).await,
+        PluginCommand::Run(args) => judge::run(args).await,
+        PluginCommand::Test(args) => golden::test(&args).await,
+        PluginCommand::Bench(args) => bench::bench(args).await,
+        PluginCommand::Watch(args) => watch::watch(args).await,
+        PluginCommand::Push(args) => push::push(&args).await,
+        PluginCommand::Replay(args) => judge::replay(args).await,
+        PluginCommand::Wit => {
+            anstream::print!("{WIT}");
+            Ok(())
+        }
     }
-    Ok(())
 }

@@ -8,6 +8,7 @@
 //!
 //! This file holds the project's only unsafe code.
 
+use super::check::Report;
 use super::engine::compatibility;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -26,6 +27,16 @@ impl TrustedCode {
     /// Code that a compile child of this process just wrote.
     pub(super) fn from_child(code: Vec<u8>) -> Self {
         TrustedCode(code)
+    }
+
+    /// A report that a compile child wrote beside its code.
+    pub(super) fn report(report: &Report) -> serde_json::Result<Self> {
+        Ok(TrustedCode(serde_json::to_vec(report)?))
+    }
+
+    /// The report that this is, if it is one.
+    pub(super) fn to_report(&self) -> Option<Report> {
+        serde_json::from_slice(&self.0).ok()
     }
 
     /// Loads it.

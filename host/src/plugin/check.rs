@@ -4,6 +4,7 @@
 //! and runs in the compile child, because it needs the component parsed. Never shows a linker's message alone.
 
 use super::bindings::PluginPre;
+use super::probe::Probe;
 use super::sandbox;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -63,6 +64,9 @@ pub struct Report {
     pub compiled_bytes: u64,
     /// How long compiling took, in milliseconds.
     pub compile_ms: u64,
+    /// What a trial found. Absent: there was none.
+    #[serde(default)]
+    pub probe: Option<Probe>,
 }
 
 /// Why a file is no plugin for this host: what is wrong, and what to do.
@@ -133,6 +137,7 @@ pub(super) fn check_component(engine: &Engine, component: &Component) -> Result<
         memory_bytes: resources.and_then(|needs| needs.max_initial_memory_size).map(|pages| pages * 65_536),
         compiled_bytes: 0,
         compile_ms: 0,
+        probe: None,
     })
 }
 

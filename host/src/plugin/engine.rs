@@ -23,8 +23,9 @@ const WASM_STACK_BYTES: usize = 512 << 10;
 /// Elements of all of a guest's tables: JavaScript and Python runtimes need more than wasmtime's 20,000.
 pub(super) const TABLE_ELEMENTS_MAX: usize = 100_000;
 
-/// Core instances, memories and tables of one component. wit-component emits at least three core modules.
-pub(super) const INSTANCES_MAX: usize = 32;
+/// Core instances, memories and tables of one component. wit-component emits at least three core modules, a Python
+/// runtime comes to 38 instances.
+pub(super) const INSTANCES_MAX: usize = 64;
 pub(super) const MEMORIES_MAX: usize = 4;
 pub(super) const TABLES_MAX: usize = 16;
 

@@ -3,9 +3,13 @@
 //! Pure data. A fault is data too: never an error of the host.
 
 use crate::delivery::{Arm, Cost, JudgedStep, Reason};
+use crate::event::Event;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
+use serde::Serialize;
+use std::collections::BTreeMap;
 use url::Url;
+use utoipa::ToSchema;
 
 /// What the judge decided.
 #[derive(Debug)]
@@ -177,5 +181,61 @@ impl Judged {
     /// The version that judged last.
     pub fn sha256(&self) -> Option<String> {
         self.steps.last().and_then(|step| step.sha256.clone())
+    }
+}
+
+/// A judgement as people and programs read it, before anything is sent.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Shown {
+    /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
+    pub verdict: &'static str,
+    /// Why, unless it passed or replaced.
+    pub reason: Option<Reason>,
+    /// What would be sent, as text. Absent: nothing.
+    pub body: Option<String>,
+    /// Its content type.
+    pub content_type: Option<String>,
+    /// Headers that the plugin adds.
+    pub headers: BTreeMap<String, String>,
+    /// Another address that the plugin names.
+    pub url: Option<String>,
+    /// What the plugin wrote to its log.
+    pub log: Vec<String>,
+    /// What the call cost.
+    pub cost: Cost,
+    /// The version that judged.
+    pub plugin_sha256: Option<String>,
+}
+
+impl Shown {
+    /// What is shown of a judgement of an event.
+    pub fn new(judged: Judged, event: &Event) -> Self {
+        let mut shown = Shown {
+            verdict: judged.judgement.word(),
+            reason: judged.judgement.reason(),
+            body: None,
+            content_type: None,
+            headers: BTreeMap::new(),
+            url: None,
+            cost: judged.cost(),
+            plugin_sha256: judged.sha256(),
+            log: judged.log,
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match judged.judgement {
+            Judgement::Pass => {
+                shown.body = Some(event.text().to_owned());
+                shown.content_type = Some("application/json".to_owned());
+            }
+            Judgement::Replace(Outgoing { body, content_type, headers, url, is_text: _ }) => {
+                shown.body = Some(text(&body));
+                shown.content_type = Some(text(content_type.as_bytes()));
+                shown.headers =
+                    headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();
+                shown.url = url.map(String::from);
+            }
+            _ => {}
+        }
+        shown
     }
 }

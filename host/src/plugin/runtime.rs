@@ -5,13 +5,17 @@
 
 use super::bindings::PluginPre;
 use super::cache::TrustedCode;
+use super::check::Refusal;
 use super::compile::{self, CompileError, Compiled};
 use super::engine::{self, EnginePurpose, Ticker};
+use super::probe::{self, Probe};
 use super::sandbox::{self, CallState};
 use super::threads::Threads;
 use super::{PluginConfig, PluginError, check};
+use crate::subscription::TenantId;
 use bytes::Bytes;
 use std::path::PathBuf;
+use std::sync::Arc;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
@@ -54,11 +58,23 @@ impl Runtime {
         compile::compile(&self.compiler, component).await
     }
 
+    /// Tries a version on a sample; none if the host has no room for it.
+    pub(super) async fn probe(&self, version: Arc<Version>, tenant: TenantId) -> Option<Probe> {
+        let owner = tenant.clone();
+        self.threads.run(&tenant, move || probe::probe(&version, owner)).await
+    }
+
     /// Loads compiled code and links it.
     pub(super) fn link(&self, sha256: &str, code: &TrustedCode) -> Result<Version, PluginError> {
         let component = code.load(&self.engine).map_err(PluginError::Runtime)?;
-        let pre = self.linker.instantiate_pre(&component).map_err(PluginError::Runtime)?;
+        // The compiler checked everything but whether the component fits the place of a call.
+        let pre = self.linker.instantiate_pre(&component).map_err(|error| too_large_for_a_call(&error))?;
         let plugin = PluginPre::new(pre).map_err(PluginError::Runtime)?;
         Ok(Version { sha256: sha256.to_owned(), plugin })
     }
+}
+
+fn too_large_for_a_call(error: &wasmtime::Error) -> CompileError {
+    let what = format!("the component is made of more parts than a call has room for ({})", error.root_cause());
+    Refusal::new("too-many-parts", what, "build it of fewer core modules, memories and tables").into()
 }

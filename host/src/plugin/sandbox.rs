@@ -60,14 +60,49 @@ pub(super) fn call(
     subscription: Arc<Subscription>,
     wall: Duration,
 ) -> Called {
+    let world = Surroundings::of(event, &subscription);
+    call_in(world, plugin, event, payload, subscription, wall)
+}
+
+/// What a guest can see of the world beside the event.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings {
+    /// What its random numbers are seeded with.
+    pub(super) seed: ([u8; 16], [u8; 16]),
+    /// What its clock shows.
+    pub(super) now_ms: i64,
+    /// How often its instance was called before. Always 0, but for the check of a new version.
+    pub(super) earlier_calls: u32,
+}
+
+impl Surroundings {
+    /// Those that follow from the event, so that every attempt has the same.
+    pub(super) fn of(event: &Event, subscription: &Subscription) -> Self {
+        let seed = (*event.id.0.as_bytes(), *subscription.id.0.as_bytes());
+        Surroundings { seed, now_ms: event.received_at_ms, earlier_calls: 0 }
+    }
+}
+
+/// The same in other surroundings.
+pub(super) fn call_in(
+    world: Surroundings,
+    plugin: &PluginPre<CallState>,
+    event: &Event,
+    payload: &str,
+    subscription: Arc<Subscription>,
+    wall: Duration,
+) -> Called {
     let started = Instant::now();
     let cpu_started = thread_cpu_time();
     let guest_event = convert::event(event, payload, &subscription);
     let clocks = Clocks { started, cpu_started, wall };
-    let mut store = limited_store(plugin.engine(), event, subscription, clocks);
-    let answer = plugin
-        .instantiate(&mut store)
-        .and_then(|instance| instance.hookloom_plugin_transform().call_transform(&mut store, &guest_event));
+    let mut store = limited_store(plugin.engine(), world, subscription, clocks);
+    let answer = plugin.instantiate(&mut store).and_then(|instance| {
+        for _ in 0..world.earlier_calls {
+            let _ = instance.hookloom_plugin_transform().call_transform(&mut store, &guest_event)?;
+        }
+        instance.hookloom_plugin_transform().call_transform(&mut store, &guest_event)
+    });
     let state = store.into_data();
     let cost = Cost {
         wall_us: micros(started.elapsed()),
@@ -95,10 +130,15 @@ struct Clocks {
     wall: Duration,
 }
 
-fn limited_store(engine: &Engine, event: &Event, subscription: Arc<Subscription>, clocks: Clocks) -> Store<CallState> {
+fn limited_store(
+    engine: &Engine,
+    world: Surroundings,
+    subscription: Arc<Subscription>,
+    clocks: Clocks,
+) -> Store<CallState> {
     let limits = subscription.settings.limits;
     let output = Tail::default();
-    let world = wasi::world(event.id.0.as_bytes(), subscription.id.0.as_bytes(), event.received_at_ms, &output);
+    let world = wasi::world(&world.seed.0, &world.seed.1, world.now_ms, &output);
     let stopped_by = Arc::new(AtomicU8::new(0));
     let mut store = Store::new(engine, CallState::new(subscription, limits, world, output, stopped_by.clone()));
     store.limiter(|state| &mut state.limiter);
@@ -227,18 +267,14 @@ const FUNCTION_NAME_BYTES_MAX: usize = 120;
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
     let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => convert::cut(&rustc_demangled(name), FUNCTION_NAME_BYTES_MAX).to_owned(),
+        // The alternate form leaves out the hash, which says nothing to a reader.
+        Some(name) => {
+            let name = format!("{:#}", rustc_demangle::demangle(name));
+            convert::cut(&name, FUNCTION_NAME_BYTES_MAX).to_owned()
+        }
         None => format!("function {}", frame.func_index()),
     };
     backtrace.frames().iter().take(16).map(name).collect()
-}
-
-/// Legacy Rust symbols end in a hash that says nothing to a reader.
-fn rustc_demangled(name: &str) -> String {
-    match name.rsplit_once("::h") {
-        Some((head, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => head.to_owned(),
-        _ => name.to_owned(),
-    }
 }
 
 impl WasiView for CallState {

@@ -1,8 +1,8 @@
 //! What the demo prints.
 
+use super::super::diff::print_diff;
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
-use similar::{ChangeTag, TextDiff};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -50,49 +50,11 @@ pub(super) fn delivery(plugin: &str, payload: &str, delivery: &Value, received: 
     let body = received["body"].as_str().unwrap_or_default();
     match verdict {
         "pass" => anstream::println!("    POSTed    the same {} bytes", body.len()),
-        _ => before_after(payload, body),
+        _ => print_diff("POSTed    ", payload, body),
     }
     let (mark, word) = if received["verified"] == true { (GREEN, "verified") } else { (RED, "REFUSED") };
     let (status, ms) = (&received["status"], attempt["post_us"].as_u64().unwrap_or_default() / 1_000);
     anstream::println!("    answered  {status} after {ms} ms, signature {mark}{word}{mark:#} by the receiver");
-}
-
-/// Longer texts are cut in the middle of the demo's output, not in what is sent.
-const LINES_MAX: usize = 24;
-
-fn before_after(before: &str, after: &str) {
-    let pretty = |text: &str| {
-        let json: Value = serde_json::from_str(text).unwrap_or_default();
-        serde_json::to_string_pretty(&json).unwrap_or_default()
-    };
-    let (before_text, after_text) = (pretty(before), pretty(after));
-    let diff = TextDiff::from_lines(&before_text, &after_text);
-    let changed: Vec<_> = diff.iter_all_changes().filter(|change| change.tag() != ChangeTag::Equal).collect();
-    let removed = changed.iter().filter(|change| change.tag() == ChangeTag::Delete).count();
-    let kept = removed * 2 < before_text.lines().count();
-    anstream::println!(
-        "    POSTed    {} bytes instead of {}{}",
-        after.len(),
-        before.len(),
-        if kept { ", changed:" } else { ":" }
-    );
-    if !kept {
-        return lines(after_text.lines().map(|line| (GREEN, format!("+ {line}"))).collect());
-    }
-    let line = |change: &similar::Change<&str>| match change.tag() {
-        ChangeTag::Delete => (RED, format!("- {}", change.value().trim_end())),
-        _ => (GREEN, format!("+ {}", change.value().trim_end())),
-    };
-    lines(changed.iter().map(line).collect());
-}
-
-fn lines(lines: Vec<(Style, String)>) {
-    for (style, line) in lines.iter().take(LINES_MAX) {
-        anstream::println!("      {style}{line}{style:#}");
-    }
-    if lines.len() > LINES_MAX {
-        anstream::println!("      {DIM}… {} more lines{DIM:#}", lines.len() - LINES_MAX);
-    }
 }
 
 fn one_line(json: &Value) -> String {

@@ -1,0 +1,76 @@
+//! `hookloom plugin bench`: what calls cost, each in a fresh instance as in the host.
+
+use super::Failure;
+use super::source::{Source, event, pair};
+use crate::delivery::Cost;
+use crate::plugin::workbench::Workbench;
+use crate::store::now_ms;
+use crate::subscription::{CallSettings, DEFAULT_TENANT, Subscription, TenantId};
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What to measure.
+#[derive(Args)]
+pub(in crate::cli) struct BenchArgs {
+    /// A component (.wasm), or a plugin's folder.
+    #[arg(default_value = ".")]
+    plugin: PathBuf,
+    /// A file with one event.
+    #[arg(long, value_name = "FILE")]
+    event: PathBuf,
+    /// What the plugin reads through `config`.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    config: Vec<(String, String)>,
+    /// How many calls.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    calls: u32,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(&args.event).map_err(|error| format!("{}: {error}", args.event.display()))?;
+    let event = event(&text, now_ms()).map_err(|error| format!("{}: {error}", args.event.display()))?;
+    let (workbench, source) = (Workbench::start()?, Source::find(&args.plugin)?);
+    let (plugin, _) = source.load(&workbench).await?;
+    let settings = CallSettings { config: args.config.into_iter().collect(), ..CallSettings::default() };
+    let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings));
+    let mut costs: Vec<Cost> = Vec::new();
+    let mut verdict = "";
+    for _ in 0..args.calls {
+        let judged = workbench.judge(&plugin, event.clone(), subscription.clone()).await;
+        verdict = judged.judgement.word();
+        costs.push(judged.cost());
+    }
+    let wall = sorted(costs.iter().map(|cost| cost.wall_us));
+    let cpu = sorted(costs.iter().map(|cost| cost.cpu_us));
+    let memory = costs.iter().map(|cost| cost.memory_bytes).max().unwrap_or_default();
+    let row = |times: &[u64]| [50, 95, 99].map(|percent| times[(times.len() * percent).div_ceil(100) - 1]);
+    let (wall_row, cpu_row) = (row(&wall), row(&cpu));
+    if args.json {
+        let figures = |[p50, p95, p99]: [u64; 3]| json!({"p50": p50, "p95": p95, "p99": p99});
+        let whole = json!({"calls": args.calls, "verdict": verdict, "wall_us": figures(wall_row), "cpu_us": figures(cpu_row), "memory_bytes": memory});
+        anstream::println!("{}", serde_json::to_string_pretty(&whole)?);
+        return Ok(());
+    }
+    anstream::println!(
+        "{} calls of {}, the last verdict {verdict}, up to {} KiB of memory",
+        args.calls,
+        source.name,
+        memory.div_ceil(1 << 10)
+    );
+    anstream::println!("  {:<10}{:>9}{:>9}{:>9}", "", "p50", "p95", "p99");
+    for (name, [p50, p95, p99]) in [("wall, µs", wall_row), ("cpu, µs", cpu_row)] {
+        anstream::println!("  {name:<10}{p50:>9}{p95:>9}{p99:>9}");
+    }
+    Ok(())
+}
+
+fn sorted(values: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut values: Vec<u64> = values.collect();
+    values.sort_unstable();
+    values
+}

@@ -1,0 +1,207 @@
+//! `hookloom plugin test`: cases in files, judged and compared.
+//!
+//! A case is `golden/<name>.json`: `{"event": {…} or "a/file.json", "config": {…}, "secrets": {…}, "received_at_ms": 0,
+//! "expected": {"verdict": "replace", "body": …}}`. What `expected` does not name is not compared; a JSON body is compared
+//! as JSON, but with the order of its keys and the text of its numbers. `--bless` writes what was found.
+
+use super::super::diff::print_diff;
+use super::Failure;
+use super::source::{Source, event};
+use crate::plugin::Shown;
+use crate::plugin::workbench::{OnBench, Workbench};
+use crate::subscription::{CallSettings, DEFAULT_TENANT, Secret, Subscription, TenantId};
+use anstyle::{AnsiColor, Style};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const GREEN: Style = AnsiColor::Green.on_default();
+const RED: Style = AnsiColor::Red.on_default();
+
+/// What to test.
+#[derive(Args)]
+pub(in crate::cli) struct TestArgs {
+    /// The plugin's folder.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Another component than the one that the folder's hookloom-plugin.toml names.
+    #[arg(long, value_name = "FILE")]
+    component: Option<PathBuf>,
+    /// Write what was found as what is expected.
+    #[arg(long)]
+    bless: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    event: Value,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    config: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    secrets: BTreeMap<String, String>,
+    /// The plugin's clock; a fixed moment if absent, so that a case comes out the same every day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    received_at_ms: Option<i64>,
+    #[serde(default)]
+    expected: Expected,
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    verdict: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    headers: Option<BTreeMap<String, String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<Value>,
+}
+
+/// 2024-01-02T03:04:05Z, when a case does not say.
+const RECEIVED_AT_MS: i64 = 1_704_164_645_000;
+
+pub(super) async fn test(args: &TestArgs) -> Result<(), Failure> {
+    let source = match &args.component {
+        Some(component) => Source::find(component)?,
+        None => Source::find(&args.folder)?,
+    };
+    let failed = run(&source, &args.folder, args.bless, args.json).await?;
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} cases failed").into()) }
+}
+
+/// Judges every case and tells how many failed.
+pub(super) async fn run(source: &Source, folder: &Path, bless: bool, json: bool) -> Result<usize, Failure> {
+    let workbench = Workbench::start()?;
+    let (plugin, _) = source.load(&workbench).await?;
+    let mut results = Vec::new();
+    for path in cases(folder)? {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let faults =
+            case(&workbench, &plugin, &path, bless).await.map_err(|error| format!("{}: {error}", path.display()))?;
+        if !json {
+            told(&name, &faults);
+        }
+        results.push((name, faults));
+    }
+    let failed = results.iter().filter(|(_, faults)| !faults.is_empty()).count();
+    if json {
+        let one = |(name, faults): &(String, Vec<Fault>)| {
+            let what: Vec<_> = faults
+                .iter()
+                .map(|fault| json!({"what": fault.what, "expected": fault.expected, "found": fault.found}))
+                .collect();
+            json!({"case": name, "ok": faults.is_empty(), "faults": what})
+        };
+        let whole = json!({"cases": results.iter().map(one).collect::<Vec<_>>(), "failed": failed});
+        anstream::println!("{}", serde_json::to_string_pretty(&whole)?);
+    } else {
+        let word = if bless { "blessed" } else { "right" };
+        anstream::println!("{} cases, {} {word}, {failed} failed", results.len(), results.len() - failed);
+    }
+    Ok(failed)
+}
+
+fn cases(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let golden = folder.join("golden");
+    let entries = std::fs::read_dir(&golden)
+        .map_err(|error| format!("{}: {error}; cases stand there, one a file", golden.display()))?;
+    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    paths.retain(|path| path.extension().is_some_and(|kind| kind == "json"));
+    paths.sort();
+    if paths.is_empty() {
+        return Err(format!("{} holds no case", golden.display()).into());
+    }
+    Ok(paths)
+}
+
+struct Fault {
+    what: &'static str,
+    expected: String,
+    found: String,
+}
+
+async fn case(workbench: &Workbench, plugin: &OnBench, path: &Path, bless: bool) -> Result<Vec<Fault>, Failure> {
+    let mut case: Case = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+    let text = match &case.event {
+        Value::String(file) => {
+            let file = path.parent().unwrap_or(Path::new(".")).join(file);
+            std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?
+        }
+        event => event.to_string(),
+    };
+    let event = event(&text, case.received_at_ms.unwrap_or(RECEIVED_AT_MS))?;
+    let secrets = case.secrets.iter().map(|(name, value)| (name.clone(), Secret(value.clone().into_bytes()))).collect();
+    let settings = CallSettings { config: case.config.clone(), secrets, ..CallSettings::default() };
+    let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings));
+    let found = found(Shown::new(workbench.judge(plugin, event.clone(), subscription).await, &event));
+    if bless {
+        case.expected = found;
+        std::fs::write(path, serde_json::to_string_pretty(&case)? + "\n")?;
+        return Ok(Vec::new());
+    }
+    if case.expected.verdict.is_none() {
+        return Err("`expected.verdict` is missing; --bless writes what is found".into());
+    }
+    Ok(compare(&case.expected, &found))
+}
+
+fn found(shown: Shown) -> Expected {
+    let replaced = shown.verdict == "replace";
+    let body = shown.body.filter(|_| replaced).map(|body| serde_json::from_str(&body).unwrap_or(Value::String(body)));
+    Expected {
+        verdict: Some(shown.verdict.to_owned()),
+        reason: shown.reason.map(|reason| reason.to_string()),
+        content_type: shown.content_type.filter(|_| replaced),
+        headers: Some(shown.headers).filter(|headers| !headers.is_empty()),
+        url: shown.url,
+        body,
+    }
+}
+
+fn compare(expected: &Expected, found: &Expected) -> Vec<Fault> {
+    let text = |value: &Option<String>| value.clone();
+    let json = |value: &Option<Value>| value.as_ref().map(Value::to_string);
+    let headers = |value: &Option<BTreeMap<String, String>>| value.as_ref().map(|value| json!(value).to_string());
+    let pairs = [
+        ("verdict", text(&expected.verdict), text(&found.verdict)),
+        ("reason", text(&expected.reason), text(&found.reason)),
+        ("content_type", text(&expected.content_type), text(&found.content_type)),
+        ("headers", headers(&expected.headers), headers(&found.headers)),
+        ("url", text(&expected.url), text(&found.url)),
+        ("body", json(&expected.body), json(&found.body)),
+    ];
+    let differs = |(what, expected, found): (&'static str, Option<String>, Option<String>)| {
+        let expected = expected?;
+        let found = found.unwrap_or_default();
+        (expected != found).then_some(Fault { what, expected, found })
+    };
+    pairs.into_iter().filter_map(differs).collect()
+}
+
+fn told(name: &str, faults: &[Fault]) {
+    if faults.is_empty() {
+        return anstream::println!("{GREEN}ok{GREEN:#}      {name}");
+    }
+    anstream::println!("{RED}FAILED{RED:#}  {name}");
+    for fault in faults {
+        let Fault { what, expected, found } = fault;
+        if expected.len() + found.len() < 200 {
+            anstream::println!("  {what}\n      {RED}- {expected}{RED:#}\n      {GREEN}+ {found}{GREEN:#}");
+            continue;
+        }
+        anstream::println!("  {what}: - expected, + found");
+        print_diff("", expected, found);
+    }
+}

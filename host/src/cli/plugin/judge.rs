@@ -1,0 +1,166 @@
+//! `hookloom plugin run` and `replay`: one event, judged here.
+
+use super::super::client::HostClient;
+use super::super::diff::print_diff;
+use super::Failure;
+use super::source::{Source, event, pair};
+use crate::event::Event;
+use crate::limits::Limits;
+use crate::plugin::Shown;
+use crate::plugin::workbench::Workbench;
+use crate::store::now_ms;
+use crate::subscription::{CallSettings, DEFAULT_TENANT, Secret, Subscription, TenantId};
+use anstyle::{AnsiColor, Style};
+use bytes::Bytes;
+use clap::Args;
+use http::Method;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const BOLD: Style = Style::new().bold();
+const RED: Style = AnsiColor::Red.on_default();
+
+/// What to judge.
+#[derive(Args)]
+pub(in crate::cli) struct RunArgs {
+    /// A component (.wasm), or a plugin's folder.
+    #[arg(default_value = ".")]
+    plugin: PathBuf,
+    /// A file with one event.
+    #[arg(long, value_name = "FILE")]
+    event: PathBuf,
+    /// What the plugin reads through `config`.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    config: Vec<(String, String)>,
+    /// What it may use through `secrets`.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    secret: Vec<(String, String)>,
+    /// When the event was accepted, in milliseconds since the epoch; the plugin's clock shows it. Without it: now.
+    #[arg(long, value_name = "MS")]
+    received_at_ms: Option<i64>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to judge again.
+#[derive(Args)]
+pub(in crate::cli) struct ReplayArgs {
+    /// The delivery's id.
+    delivery: uuid::Uuid,
+    /// A component (.wasm), or a plugin's folder.
+    #[arg(default_value = ".")]
+    plugin: PathBuf,
+    /// The host.
+    #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
+    url: String,
+    /// A key that may read.
+    #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
+    key: String,
+    /// The tenant.
+    #[arg(long, default_value = DEFAULT_TENANT)]
+    tenant: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(&args.event).map_err(|error| format!("{}: {error}", args.event.display()))?;
+    let event = event(&text, args.received_at_ms.unwrap_or_else(now_ms))
+        .map_err(|error| format!("{}: {error}", args.event.display()))?;
+    let secrets = args.secret.into_iter().map(|(name, value)| (name, Secret(value.into_bytes()))).collect();
+    let settings = CallSettings { config: args.config.into_iter().collect(), secrets, ..CallSettings::default() };
+    let shown = judge(&Source::find(&args.plugin)?, event.clone(), settings).await?;
+    print(&shown, &event, args.json)
+}
+
+pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
+    let host = HostClient::new(&args.url, &args.key)?;
+    let get = async |path: String| {
+        host.ask(Method::GET, &format!("/v1/tenants/{}/{path}", args.tenant), "application/json", Bytes::new()).await
+    };
+    let delivery = get(format!("deliveries/{}", args.delivery)).await?;
+    let id = |name: &str| delivery[name].as_str().unwrap_or_default().to_owned();
+    let accepted = get(format!("events/{}", id("event"))).await?;
+    let subscription = get(format!("subscriptions/{}", id("subscription"))).await?;
+    let event = event(&accepted["payload"].to_string(), accepted["received_at_ms"].as_i64().unwrap_or_default())?;
+    let config: BTreeMap<String, String> = serde_json::from_value(subscription["config"].clone()).unwrap_or_default();
+    let limits: Limits = serde_json::from_value(subscription["limits"].clone()).unwrap_or_default();
+    let source = Source::find(&args.plugin)?;
+    if !args.json {
+        let attempt = delivery["attempts"].as_array().and_then(|attempts| attempts.last()).cloned().unwrap_or_default();
+        let word = |name: &str| attempt[name].as_str().unwrap_or("-").to_owned();
+        anstream::println!(
+            "{BOLD}{}{BOLD:#}, accepted as event {}; the host's plugin said {} ({})",
+            event.name,
+            id("event"),
+            word("verdict"),
+            word("outcome"),
+        );
+        if subscription["secrets"].as_array().is_some_and(|secrets| !secrets.is_empty()) {
+            anstream::eprintln!("its secrets stay in the host; the plugin here has none");
+        }
+    }
+    let settings = CallSettings { config, limits, ..CallSettings::default() };
+    let shown = judge(&source, event.clone(), settings).await?;
+    print(&shown, &event, args.json)
+}
+
+async fn judge(source: &Source, event: Arc<Event>, settings: CallSettings) -> Result<Shown, Failure> {
+    let workbench = Workbench::start()?;
+    let (plugin, _) = source.load(&workbench).await?;
+    let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings));
+    Ok(Shown::new(workbench.judge(&plugin, event.clone(), subscription).await, &event))
+}
+
+/// Prints a judgement. A fault is a failure of the command, so that scripts notice.
+fn print(shown: &Shown, event: &Event, json: bool) -> Result<(), Failure> {
+    match json {
+        true => anstream::println!("{}", serde_json::to_string_pretty(shown)?),
+        false => print_shown(shown, event),
+    }
+    match (shown.verdict, &shown.reason) {
+        ("fault", Some(reason)) => Err(reason.to_string().into()),
+        _ => Ok(()),
+    }
+}
+
+fn print_shown(shown: &Shown, event: &Event) {
+    let colour = if shown.verdict == "fault" { RED.bold() } else { BOLD };
+    // A fault's words are long, and come at the end, as the command's failure.
+    let reason = shown.reason.as_ref().filter(|_| shown.verdict != "fault");
+    let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    anstream::println!("{colour}{}{colour:#}{reason}", shown.verdict);
+    for line in &shown.log {
+        anstream::println!("  log  {line}");
+    }
+    for (name, value) in &shown.headers {
+        anstream::println!("  header  {name}: {value}");
+    }
+    if let Some(url) = &shown.url {
+        anstream::println!("  to  {url}");
+    }
+    if let (Some(body), "replace") = (&shown.body, shown.verdict) {
+        let kind = shown.content_type.as_deref().unwrap_or_default();
+        print_diff(&format!("{kind}, "), event.text(), body);
+    }
+    print_cost(shown);
+}
+
+fn print_cost(shown: &Shown) {
+    let (limits, cost) = (Limits::default(), &shown.cost);
+    let body = if shown.verdict == "replace" { shown.body.as_ref().map_or(0, String::len) as u64 } else { 0 };
+    let rows = [
+        ("cpu", cost.cpu_us, limits.cpu_ms * 1_000, "µs"),
+        ("wall", cost.wall_us, limits.wall_ms * 1_000, "µs"),
+        ("memory", cost.memory_bytes, limits.memory_bytes, "bytes"),
+        ("host calls", cost.host_calls, limits.host_calls, "calls"),
+        ("body", body, limits.output_bytes, "bytes"),
+    ];
+    for (name, used, limit, unit) in rows {
+        let share = 100.0 * used as f64 / limit as f64;
+        anstream::println!("  {name:<11}{used:>10} of {limit:>9} {unit:<6}{share:>6.1} %");
+    }
+}

@@ -1,0 +1,158 @@
+//! `hookloom plugin new`: a folder with a working plugin, from templates that are part of this program.
+
+use super::source::MANIFEST;
+use super::{Failure, WIT};
+use crate::subscription::is_slug;
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+
+/// What to begin.
+#[derive(Args)]
+pub(in crate::cli) struct NewArgs {
+    /// The plugin's name: a-z, 0-9 and -.
+    name: String,
+    /// The language.
+    #[arg(long, value_enum)]
+    lang: Language,
+    /// The folder to make. Without it: the name.
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Language {
+    Rust,
+    Js,
+    Ts,
+    Python,
+    C,
+}
+
+/// A file of the repository's templates.
+macro_rules! template {
+    ($path:literal) => {
+        include_str!(concat!("../../../../plugins/templates/", $path))
+    };
+}
+
+/// A file of the Rust sdk, which a Rust plugin carries with it.
+macro_rules! sdk {
+    ($($name:literal),*) => {
+        [$((concat!("sdk/src/", $name), include_str!(concat!("../../../../plugins/sdk/src/", $name)))),*]
+    };
+}
+
+const SDK: [(&str, &str); 10] = sdk![
+    "bindings.rs",
+    "contact.rs",
+    "deal.rs",
+    "event.rs",
+    "host.rs",
+    "lib.rs",
+    "testing.rs",
+    "time.rs",
+    "value.rs",
+    "verdict.rs"
+];
+
+/// The section that `wit-bindgen c` makes of the contract: an object file, so not text.
+const C_TYPE: &[u8] = include_bytes!("../../../../plugins/templates/c/generated/plugin_component_type.o");
+
+impl Language {
+    fn files(self) -> Vec<(&'static str, &'static str)> {
+        match self {
+            Language::Rust => vec![
+                ("Cargo.toml", template!("rust/Cargo.toml.txt")),
+                ("sdk/Cargo.toml", template!("rust/sdk.toml.txt")),
+                ("src/lib.rs", template!("rust/src/lib.rs.txt")),
+                (MANIFEST, template!("rust/hookloom-plugin.toml")),
+            ],
+            Language::Js => vec![
+                ("package.json", template!("js/package.json")),
+                ("src/plugin.js", template!("js/src/plugin.js")),
+                (MANIFEST, template!("js/hookloom-plugin.toml")),
+            ],
+            Language::Ts => vec![
+                ("package.json", template!("ts/package.json")),
+                ("tsconfig.json", template!("ts/tsconfig.json")),
+                ("hookloom.d.ts", template!("ts/hookloom.d.ts")),
+                ("src/plugin.ts", template!("ts/src/plugin.ts")),
+                (MANIFEST, template!("ts/hookloom-plugin.toml")),
+            ],
+            Language::Python => vec![
+                ("requirements.txt", template!("python/requirements.txt")),
+                ("src/plugin.py", template!("python/src/plugin.py")),
+                (MANIFEST, template!("python/hookloom-plugin.toml")),
+            ],
+            Language::C => vec![
+                ("Makefile", template!("c/Makefile")),
+                ("src/plugin.c", template!("c/src/plugin.c")),
+                ("generated/plugin.c", template!("c/generated/plugin.c")),
+                ("generated/plugin.h", template!("c/generated/plugin.h")),
+                (MANIFEST, template!("c/hookloom-plugin.toml")),
+            ],
+        }
+    }
+
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Language::Rust => ("Rust", "Rust by rustup"),
+            Language::Js => ("JavaScript", "Node.js with npm"),
+            Language::Ts => ("TypeScript", "Node.js with npm"),
+            Language::Python => ("Python", "Python 3.10 or newer with venv"),
+            Language::C => (
+                "C",
+                "clang for wasm32-wasi (Debian: clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32), make, and Rust by rustup for its linker",
+            ),
+        }
+    }
+}
+
+pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
+    let name = &args.name;
+    if !is_slug(name) {
+        return Err(format!("{name:?} is no plugin's name, which has 1 to 64 of a-z, 0-9 and -").into());
+    }
+    let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(name));
+    if folder.exists() {
+        return Err(format!("{} is there already", folder.display()).into());
+    }
+    let mut files = args.lang.files();
+    files.extend([
+        ("README.md", template!("README.md.txt")),
+        (".gitignore", template!("gitignore.txt")),
+        ("event.json", template!("event.json")),
+        ("golden/contact.json", template!("golden/contact.json")),
+        ("golden/unwanted.json", template!("golden/unwanted.json")),
+        ("wit/plugin.wit", WIT),
+    ]);
+    let (language, needs) = args.lang.words();
+    for (path, text) in files {
+        let text = text.replace("{{name_}}", &name.replace('-', "_")).replace("{{name}}", name);
+        write(&folder.join(path), text.replace("{{language}}", language).replace("{{needs}}", needs).as_bytes())?;
+    }
+    match args.lang {
+        // In the repository the contract is two folders up from the sdk; here it is one.
+        Language::Rust => {
+            for (path, text) in SDK {
+                write(&folder.join(path), text.replace("path: \"../../wit\"", "path: \"../wit\"").as_bytes())?;
+            }
+        }
+        Language::C => {
+            write(&folder.join("generated/plugin_component_type.o"), C_TYPE)?;
+            // What was made from the contract is part of a C plugin; `wit-bindgen c` is not at everybody's hand.
+            write(&folder.join(".gitignore"), b"/*.wasm\n")?;
+        }
+        _ => {}
+    }
+    anstream::println!("made {} ({language}); next:\n", folder.display());
+    anstream::println!("  cd {}\n  hookloom plugin build\n  hookloom plugin test", folder.display());
+    anstream::println!("  hookloom plugin run --event event.json\n\nIt needs {needs}. README.md there has the rest.");
+    Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let told = |error: std::io::Error| format!("{}: {error}", path.display());
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(told)?;
+    Ok(std::fs::write(path, bytes).map_err(told)?)
+}

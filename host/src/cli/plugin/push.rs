@@ -1,0 +1,82 @@
+//! `hookloom plugin push`: to a running host.
+
+use super::super::client::HostClient;
+use super::Failure;
+use super::source::Source;
+use crate::subscription::DEFAULT_TENANT;
+use clap::Args;
+use http::Method;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// What to upload, and where to.
+#[derive(Args)]
+pub(in crate::cli) struct PushArgs {
+    /// A component (.wasm), or a plugin's folder.
+    #[arg(default_value = ".")]
+    plugin: PathBuf,
+    #[command(flatten)]
+    target: Target,
+    /// Upload without activating.
+    #[arg(long)]
+    inactive: bool,
+    /// Let it first judge so many of the last real events; if it fails on one, it is not activated.
+    #[arg(long, value_name = "EVENTS")]
+    gate: Option<u32>,
+    /// Print the host's answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A host and a place in it.
+#[derive(Args, Clone)]
+pub(super) struct Target {
+    /// The plugin's name in the host. Without it: that of its folder's manifest, or of its file.
+    #[arg(long)]
+    name: Option<String>,
+    /// The host.
+    #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
+    url: String,
+    /// A key that may manage.
+    #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true, default_value = "")]
+    key: String,
+    /// The tenant.
+    #[arg(long, default_value = DEFAULT_TENANT)]
+    tenant: String,
+}
+
+impl Target {
+    /// Uploads a component, and returns the host's answer.
+    pub(super) async fn upload(&self, source: &Source, query: &str) -> Result<Value, Failure> {
+        let host = HostClient::new(&self.url, &self.key)?;
+        let name = self.name.as_deref().unwrap_or(&source.name);
+        let path = format!("/v1/tenants/{}/plugins/{name}{query}", self.tenant);
+        host.ask(Method::PUT, &path, "application/wasm", source.read()?).await
+    }
+
+    /// Whether a host is named at all.
+    pub(super) fn is_named(&self) -> bool {
+        !self.key.is_empty()
+    }
+}
+
+pub(super) async fn push(args: &PushArgs) -> Result<(), Failure> {
+    let mut query = vec![format!("activate={}", !args.inactive)];
+    query.extend(args.gate.map(|events| format!("gate={events}")));
+    let version = args.target.upload(&Source::find(&args.plugin)?, &format!("?{}", query.join("&"))).await?;
+    match args.json {
+        true => anstream::println!("{}", serde_json::to_string_pretty(&version)?),
+        false => told(&version),
+    }
+    Ok(())
+}
+
+pub(super) fn told(version: &Value) {
+    let sha256 = version["sha256"].as_str().unwrap_or_default();
+    let state = if version["active"] == true { "active" } else { "uploaded, not active" };
+    anstream::println!("{state}: version {sha256}");
+    let count = |name: &str| version["comparison"][name].as_u64();
+    if let (Some(events), Some(same), Some(changed)) = (count("events"), count("same"), count("changed")) {
+        anstream::println!("of the last {events} real events: {same} the same, {changed} changed, 0 failed");
+    }
+}

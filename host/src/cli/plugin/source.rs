@@ -1,0 +1,125 @@
+//! Where a plugin comes from: a component's file, or a folder with a `hookloom-plugin.toml`.
+
+use super::Failure;
+use crate::event::{Event, EventId, Module, VENDOR_EVENT_NAMES, read_envelope};
+use crate::plugin::check::Report;
+use crate::plugin::workbench::{OnBench, Workbench};
+use bytes::Bytes;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+/// The file that says how a folder's plugin is built.
+pub(super) const MANIFEST: &str = "hookloom-plugin.toml";
+
+/// What stands in it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    /// The plugin's name in a host.
+    name: String,
+    /// Commands of the shell that build it, run in its folder.
+    build: Vec<String>,
+    /// The component that they build.
+    component: PathBuf,
+    /// What is watched for changes, beside the manifest.
+    #[serde(default = "default_watch")]
+    watch: Vec<PathBuf>,
+}
+
+fn default_watch() -> Vec<PathBuf> {
+    vec!["src".into(), "golden".into()]
+}
+
+/// A plugin on disk.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Its name.
+    pub(super) name: String,
+    /// Its component.
+    pub(super) component: PathBuf,
+    /// The folder it is built in; none for a mere file.
+    pub(super) folder: Option<PathBuf>,
+    /// What to watch.
+    pub(super) watch: Vec<PathBuf>,
+    build: Vec<String>,
+}
+
+impl Source {
+    /// Finds out what a path names.
+    pub(super) fn find(path: &Path) -> Result<Self, Failure> {
+        if path.is_file() {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().replace('_', "-").to_lowercase();
+            let component = path.to_owned();
+            return Ok(Source { name, component, folder: None, watch: vec![path.to_owned()], build: Vec::new() });
+        }
+        let manifest = path.join(MANIFEST);
+        let text = std::fs::read_to_string(&manifest).map_err(|error| {
+            format!(
+                "{}: {error}; name a component (.wasm) or a folder that `hookloom plugin new` made",
+                manifest.display()
+            )
+        })?;
+        let Manifest { name, build, component, watch } =
+            toml::from_str(&text).map_err(|error| format!("{}: {}", manifest.display(), error.message()))?;
+        let watch = watch.iter().map(|one| path.join(one)).chain([manifest]).collect();
+        Ok(Source { name, component: path.join(component), folder: Some(path.to_owned()), watch, build })
+    }
+
+    /// Runs the commands that build it; their output goes where ours goes.
+    pub(super) fn build(&self) -> Result<(), Failure> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        for command in &self.build {
+            anstream::eprintln!("$ {command}");
+            let status = Command::new("sh").arg("-c").arg(command).current_dir(folder).status()?;
+            if !status.success() {
+                return Err(format!("`{command}` failed ({status})").into());
+            }
+        }
+        match self.component.is_file() {
+            true => Ok(()),
+            false => Err(format!(
+                "the build went well but left no {}; look at `component` in {MANIFEST}",
+                self.component.display()
+            )
+            .into()),
+        }
+    }
+
+    pub(super) fn read(&self) -> Result<Bytes, Failure> {
+        let hint = if self.folder.is_some() { "; `hookloom plugin build` makes it" } else { "" };
+        let bytes =
+            std::fs::read(&self.component).map_err(|error| format!("{}: {error}{hint}", self.component.display()))?;
+        Ok(bytes.into())
+    }
+
+    /// Puts it on the workbench.
+    pub(super) async fn load(&self, workbench: &Workbench) -> Result<(OnBench, Report), Failure> {
+        workbench.load(&self.name, self.read()?).await.map_err(|error| {
+            format!("{} is no plugin for this host: {}", self.component.display(), crate::describe(&error)).into()
+        })
+    }
+}
+
+/// An event from the text of its file, as a host that accepted it then would have it.
+pub(super) fn event(text: &str, received_at_ms: i64) -> Result<Arc<Event>, Failure> {
+    let envelope = read_envelope(&Bytes::copy_from_slice(text.trim().as_bytes()))
+        .map_err(|error| format!("this is no event: {error}"))?;
+    let vendors = VENDOR_EVENT_NAMES.iter().find(|(name, _)| *name == envelope.name).map(|(_, module)| *module);
+    let guess = if envelope.name.starts_with("Opportunity") { Module::Deal } else { Module::Contact };
+    Ok(Arc::new(Event {
+        id: EventId(uuid::Uuid::nil()),
+        module: vendors.unwrap_or(guess),
+        name: envelope.name,
+        entity_id: envelope.entity_id,
+        received_at_ms,
+        payload: envelope.payload,
+    }))
+}
+
+/// `key=value`, as flags write it.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text}: write KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}

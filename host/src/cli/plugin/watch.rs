@@ -1,0 +1,76 @@
+//! `hookloom plugin watch`: rebuild, retest and push at every change.
+//!
+//! The files' times are compared a few times a second: a plugin's folder is small, and this works on every file system.
+
+use super::Failure;
+use super::golden;
+use super::push::{Target, told};
+use super::source::Source;
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// What to watch.
+#[derive(Args)]
+pub(in crate::cli) struct WatchArgs {
+    /// The plugin's folder.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    #[command(flatten)]
+    target: Target,
+    /// End after so many rounds: for scripts.
+    #[arg(long, value_name = "ROUNDS")]
+    rounds: Option<u32>,
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
+    let mut rounds = 0;
+    loop {
+        let source = Source::find(&args.folder)?;
+        let seen = newest(&source.watch);
+        // What goes wrong in a round is told, and the next change may put it right.
+        if let Err(failure) = round(&source, &args).await {
+            anstream::eprintln!("not pushed: {}", crate::describe(failure.as_ref()));
+        }
+        rounds += 1;
+        if args.rounds.is_some_and(|most| rounds >= most) {
+            return Ok(());
+        }
+        anstream::eprintln!("waiting for a change in {} (Ctrl-C ends)", args.folder.display());
+        while newest(&source.watch) == seen {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+async fn round(source: &Source, args: &WatchArgs) -> Result<(), Failure> {
+    source.build()?;
+    if args.folder.join("golden").is_dir() {
+        let failed = golden::run(source, &args.folder, false, false).await?;
+        if failed > 0 {
+            return Err(format!("{failed} cases failed").into());
+        }
+    }
+    if args.target.is_named() {
+        told(&args.target.upload(source, "").await?);
+    }
+    Ok(())
+}
+
+/// The time of the newest file and how many there are, in these places.
+fn newest(places: &[PathBuf]) -> (Option<SystemTime>, usize) {
+    fn look(path: &Path, found: &mut (Option<SystemTime>, usize)) {
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            look(&entry.path(), found);
+        }
+        if path.is_file() {
+            let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+            *found = (found.0.max(modified), found.1 + 1);
+        }
+    }
+    let mut found = (None, 0);
+    places.iter().for_each(|place| look(place, &mut found));
+    found
+}

@@ -1,0 +1,91 @@
+//! The trial of a new version before anybody waits for it: what it costs, and what its answers depend on.
+//!
+//! # Theory of operation
+//! A version judges a sample contact a few times, each time in a fresh instance. Then once more with another time on its
+//! clock, once with other random numbers, and once in an instance that was called before; where the answer differs, it
+//! depends on that. None of it is wrong: in the host the clock and the random numbers follow from the event, and instances
+//! are fresh. But an author who does not know it will wonder.
+//!
+//! A fault ends the trial and is reported; it refuses nothing, because without its config a plugin may well fail.
+
+use super::chain::ask_alone;
+use super::convert;
+use super::judgement::Judgement;
+use super::rollout::Sample;
+use super::runtime::Version;
+use super::sandbox::{Surroundings, call_in};
+use crate::event::{Event, EventId, Module};
+use crate::subscription::{CallSettings, Subscription, TenantId};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// What a trial of a version found, over a sample contact and without config.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Probe {
+    /// What it made of the sample: `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
+    pub verdict: String,
+    /// Why, unless it passed or replaced.
+    pub reason: Option<String>,
+    /// Wall time of the first call, in microseconds: with the instance, and with pages that nobody touched before.
+    pub first_call_us: u64,
+    /// The median of the calls after it, in microseconds, each in a fresh instance too.
+    pub steady_call_us: u64,
+    /// The most linear memory it had, in bytes.
+    pub memory_bytes: u64,
+    /// What changes its answer beside the event: `time`, `random`, `earlier calls`. Empty: nothing does.
+    pub depends_on: Vec<String>,
+}
+
+const CALLS: usize = 8;
+
+const SAMPLE: &str = include_str!("sample_contact.json");
+
+fn sample() -> Event {
+    Event {
+        id: EventId(uuid::Uuid::from_u128(0x018f_0000_0000_7000_8000_0000_0000_0001)),
+        name: "Contact is Created".to_owned(),
+        module: Module::Contact,
+        entity_id: Some("5717648149053440".to_owned()),
+        received_at_ms: 1_709_287_745_000,
+        payload: Bytes::from_static(SAMPLE.as_bytes()),
+    }
+}
+
+/// Tries a version. Runs on a plugin thread.
+pub(super) fn probe(version: &Version, tenant: TenantId) -> Probe {
+    let (event, subscription) = (sample(), Arc::new(Subscription::passing(tenant, CallSettings::default())));
+    let (judgement, first) = ask_alone(version, &event, event.text(), &subscription);
+    let mut probe = Probe {
+        verdict: judgement.word().to_owned(),
+        reason: judgement.reason().map(|reason| reason.to_string()),
+        first_call_us: first.wall_us,
+        steady_call_us: first.wall_us,
+        memory_bytes: first.memory_bytes,
+        depends_on: Vec::new(),
+    };
+    if matches!(judgement, Judgement::Fault(_)) {
+        return probe;
+    }
+    let mut times: Vec<u64> =
+        (1..CALLS).map(|_| ask_alone(version, &event, event.text(), &subscription).1.wall_us).collect();
+    times.sort_unstable();
+    probe.steady_call_us = times[times.len() / 2];
+    let world = Surroundings::of(&event, &subscription);
+    let others = [
+        ("time", Surroundings { now_ms: world.now_ms + 86_400_000 * 45 + 3_600_123, ..world }),
+        ("random", Surroundings { seed: ([7; 16], [9; 16]), ..world }),
+        ("earlier calls", Surroundings { earlier_calls: 2, ..world }),
+    ];
+    let usual = Sample::of(&judgement);
+    for (what, other) in others {
+        let wall = Duration::from_millis(subscription.settings.limits.wall_ms);
+        let called = call_in(other, &version.plugin, &event, event.text(), subscription.clone(), wall);
+        if Sample::of(&convert::judgement(called.answer, &subscription)) != usual {
+            probe.depends_on.push(what.to_owned());
+        }
+    }
+    probe
+}

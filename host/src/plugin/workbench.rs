@@ -1,0 +1,109 @@
+//! A plugin author's workbench: the host's own runtime, without a store.
+//!
+//! What `hookloom plugin check | run | test | bench | replay` find here is what the host would find.
+
+use super::cache::{Cache, TrustedCode};
+use super::chain::{self, Turn};
+use super::check::Report;
+use super::judgement::{Judged, PluginFault};
+use super::runtime::{Runtime, Version};
+use super::{PluginConfig, PluginError};
+use crate::delivery::Arm;
+use crate::event::Event;
+use crate::limits::Limits;
+use crate::store::vault::Vault;
+use crate::subscription::{DEFAULT_TENANT, Subscription, TenantId};
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The runtime, for one plugin after another.
+pub struct Workbench {
+    runtime: Runtime,
+    /// Compiled code of earlier commands. None: there is no folder for it.
+    cache: Option<Cache>,
+}
+
+/// How much of it is kept.
+const CACHE_BYTES_MAX: u64 = 1 << 30;
+
+/// A plugin on the workbench.
+pub struct OnBench {
+    name: String,
+    version: Arc<Version>,
+}
+
+impl Workbench {
+    /// Sets it up: one plugin thread, the host's maxima, this binary as the compiler.
+    pub fn start() -> Result<Self, PluginError> {
+        let config = PluginConfig {
+            threads: 1,
+            memory_bytes_max: Limits::HOST_MAX.memory_bytes,
+            compiler: std::env::current_exe()?,
+            cache_folder: std::env::temp_dir(),
+            cache_bytes_max: 0,
+        };
+        let runtime = Runtime::start(&config)?;
+        let cache = user_cache_folder().and_then(|folder| {
+            // The key is this user's own, in a file that only this user reads.
+            std::fs::create_dir_all(&folder).ok()?;
+            let key = Vault::open(&folder.join("cache.key")).ok()?.cache_key();
+            Cache::open(&folder.join("compiled"), CACHE_BYTES_MAX, key, &runtime.engine).ok()
+        });
+        Ok(Workbench { runtime, cache })
+    }
+
+    /// Checks, compiles and tries a component, as an upload does.
+    pub async fn load(&self, name: &str, component: Bytes) -> Result<(OnBench, Report), PluginError> {
+        let sha256 = hex::encode(Sha256::digest(&component));
+        let (code, report) = match self.kept(&sha256) {
+            Some(kept) => kept,
+            None => self.compile(&sha256, component).await?,
+        };
+        let version = Arc::new(self.runtime.link(&sha256, &code)?);
+        let probe = self.runtime.probe(version.clone(), TenantId(DEFAULT_TENANT.into())).await;
+        Ok((OnBench { name: name.to_owned(), version }, Report { probe, ..report }))
+    }
+
+    fn kept(&self, sha256: &str) -> Option<(TrustedCode, Report)> {
+        let cache = self.cache.as_ref()?;
+        let report = cache.get(&report_name(sha256))?.to_report()?;
+        Some((cache.get(sha256)?, report))
+    }
+
+    async fn compile(&self, sha256: &str, component: Bytes) -> Result<(TrustedCode, Report), PluginError> {
+        let compiled = self.runtime.compile(component).await?;
+        let code = TrustedCode::from_child(compiled.code);
+        if let (Some(cache), Ok(report)) = (&self.cache, TrustedCode::report(&compiled.report)) {
+            // What cannot be kept is compiled again by the next command.
+            let _ = cache.put(sha256, &code).and_then(|()| cache.put(&report_name(sha256), &report));
+        }
+        Ok((code, compiled.report))
+    }
+
+    /// Judges an event.
+    pub async fn judge(&self, plugin: &OnBench, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
+        let turn = Turn {
+            plugin: plugin.name.clone(),
+            version: plugin.version.clone(),
+            arm: Arm::Active,
+            otherwise: None,
+            rollout: None,
+        };
+        let tenant = subscription.tenant.clone();
+        let judged = self.runtime.threads.run(&tenant, move || chain::judge(&[turn], &event, &subscription).0).await;
+        judged.unwrap_or_else(|| Judged::fault(&plugin.name, None, PluginFault::Shortage))
+    }
+}
+
+fn report_name(sha256: &str) -> String {
+    format!("{sha256}-report")
+}
+
+/// Where the XDG base directory specification puts what may be lost.
+fn user_cache_folder() -> Option<PathBuf> {
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    Some(named.or_else(home)?.join("hookloom"))
+}
