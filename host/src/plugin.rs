@@ -96,6 +96,9 @@ type Key = (TenantId, String);
 /// A plugin that could not be restored is not tried again before this time.
 const RESTORE_REST: Duration = Duration::from_secs(60);
 
+/// How many plugins are brought back at once.
+const RESTORED_AT_ONCE: usize = 4;
+
 /// How many versions that are not active stay loaded: those that subscriptions are pinned to, and those on trial.
 const LOADED_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than 0");
 
@@ -139,10 +142,17 @@ impl Plugins {
         Ok(plugins)
     }
 
-    async fn restore(&self) -> Result<(), PluginError> {
+    async fn restore(self: &Arc<Self>) -> Result<(), PluginError> {
+        let mut restoring = tokio::task::JoinSet::new();
         for stored in self.store.plugins().await? {
-            self.restore_one(stored).await;
+            // Reading, verifying and loading compiled code keeps a core busy; more at once than cores gain nothing.
+            if restoring.len() >= RESTORED_AT_ONCE {
+                restoring.join_next().await;
+            }
+            let plugins = self.clone();
+            restoring.spawn(async move { plugins.restore_one(stored).await });
         }
+        restoring.join_all().await;
         self.restore_rollouts().await
     }
 
