@@ -119,7 +119,9 @@ async fn c_goes_the_whole_way() {
 
 #[test]
 fn every_example_passes_its_golden_cases() {
-    for (name, cases) in [("flatten", 22), ("redact", 24), ("slack", 23), ("deal-filter", 26)] {
+    for (name, cases) in
+        [("flatten", 22), ("redact", 24), ("slack", 23), ("deal-filter", 26), ("reshape", 23), ("route", 23)]
+    {
         let folder = format!("plugins/{name}");
         let result: Value = serde_json::from_str(&good(&root(), &["test", &folder, "--json"])).unwrap();
         assert_eq!((result["cases"].as_array().unwrap().len(), &result["failed"]), (cases, &json!(0)), "{name}");

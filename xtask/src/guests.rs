@@ -4,7 +4,7 @@ use crate::{Failure, cargo, run, say};
 use std::process::Command;
 
 /// The example plugins.
-const PLUGINS: [&str; 4] = ["flatten", "redact", "slack", "deal-filter"];
+const PLUGINS: [&str; 6] = ["flatten", "redact", "slack", "deal-filter", "reshape", "route"];
 
 pub(crate) fn build() -> Result<(), Failure> {
     ensure_target()?;
