@@ -90,7 +90,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
     let cores = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     Ok(PluginConfig {
         threads: if config.plugin_threads == 0 { cores() } else { config.plugin_threads },
-        memory_bytes_max: config.limits_max().memory_bytes,
+        limits_max: config.limits_max(),
         compiler: std::env::current_exe().map_err(AppError::Program)?,
         cache_folder: config.data_dir.join("compiled"),
         cache_bytes_max: config.compiled_bytes_max,

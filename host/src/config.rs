@@ -37,6 +37,14 @@ pub struct Config {
     pub component_bytes_max: u64,
     /// How much compiled code is kept on disk, in bytes; what was not used for longest goes first.
     pub compiled_bytes_max: u64,
+    /// The most CPU time that a subscription may give a plugin call, in milliseconds.
+    pub plugin_cpu_ms_max: u64,
+    /// The most wall time, in milliseconds.
+    pub plugin_wall_ms_max: u64,
+    /// The most memory, in bytes.
+    pub plugin_memory_bytes_max: u64,
+    /// The largest body, in bytes.
+    pub plugin_output_bytes_max: u64,
     /// How many plugin calls run at once. 0: as many as there are cores.
     pub plugin_threads: usize,
     /// How long a stop waits for the attempts under way, in seconds.
@@ -60,6 +68,10 @@ impl Default for Config {
             batch_bytes_max: 16 << 20,
             component_bytes_max: 20 << 20,
             compiled_bytes_max: 4 << 30,
+            plugin_cpu_ms_max: Limits::HOST_MAX.cpu_ms,
+            plugin_wall_ms_max: Limits::HOST_MAX.wall_ms,
+            plugin_memory_bytes_max: Limits::HOST_MAX.memory_bytes,
+            plugin_output_bytes_max: Limits::HOST_MAX.output_bytes,
             plugin_threads: 0,
             stop_grace_s: 20,
             log: "info".to_owned(),
@@ -210,6 +222,11 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         ("event_bytes_max", config.event_bytes_max, 4 << 20),
         ("batch_bytes_max", config.batch_bytes_max, 64 << 20),
         ("component_bytes_max", config.component_bytes_max, 64 << 20),
+        ("plugin_cpu_ms_max", config.plugin_cpu_ms_max, 60_000),
+        ("plugin_wall_ms_max", config.plugin_wall_ms_max, 60_000),
+        // Each call's memory is reserved as address space.
+        ("plugin_memory_bytes_max", config.plugin_memory_bytes_max, 4 << 30),
+        ("plugin_output_bytes_max", config.plugin_output_bytes_max, 64 << 20),
     ];
     for (name, value, most) in caps.into_iter().filter(|(_, value, most)| value > most || *value == 0) {
         faults.push(format!("{name} is {value}; it is between 1 and {most}"));
@@ -229,7 +246,13 @@ impl Config {
 
     /// What a subscription may ask for at the most.
     pub fn limits_max(&self) -> Limits {
-        Limits::HOST_MAX
+        Limits {
+            cpu_ms: self.plugin_cpu_ms_max,
+            wall_ms: self.plugin_wall_ms_max,
+            memory_bytes: self.plugin_memory_bytes_max,
+            output_bytes: self.plugin_output_bytes_max,
+            ..Limits::HOST_MAX
+        }
     }
 }
 

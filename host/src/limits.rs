@@ -63,10 +63,12 @@ impl Limits {
         hashed_bytes: 64 * MIB,
     };
 
-    /// Says which limit is above the host's maximum, or is nothing at all.
+    /// Says which limit is above the host's maximum, or is nothing at all. A default is no wish: where the maximum is
+    /// lower, it holds instead (see [`Limits::within`]).
     pub fn check(&self, host_max: &Limits) -> Result<(), String> {
-        for ((name, wanted), (_, most)) in self.named().into_iter().zip(host_max.named()) {
-            if wanted > most {
+        let limits = self.named().into_iter().zip(host_max.named()).zip(Limits::default().named());
+        for (((name, wanted), (_, most)), (_, default)) in limits {
+            if wanted > most && wanted != default {
                 return Err(format!("limits.{name} is {wanted}, but this host allows at most {most}"));
             }
             if wanted == 0 && matches!(name, "cpu_ms" | "wall_ms" | "memory_bytes" | "host_calls" | "output_bytes") {
@@ -74,6 +76,21 @@ impl Limits {
             }
         }
         Ok(())
+    }
+
+    /// Each limit, or the host's maximum where that is lower.
+    pub fn within(self, most: &Limits) -> Limits {
+        Limits {
+            cpu_ms: self.cpu_ms.min(most.cpu_ms),
+            wall_ms: self.wall_ms.min(most.wall_ms),
+            memory_bytes: self.memory_bytes.min(most.memory_bytes),
+            output_bytes: self.output_bytes.min(most.output_bytes),
+            headers: self.headers.min(most.headers),
+            header_bytes: self.header_bytes.min(most.header_bytes),
+            log_bytes: self.log_bytes.min(most.log_bytes),
+            host_calls: self.host_calls.min(most.host_calls),
+            hashed_bytes: self.hashed_bytes.min(most.hashed_bytes),
+        }
     }
 
     /// Every limit with its name.

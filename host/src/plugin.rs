@@ -25,6 +25,7 @@ mod convert;
 mod engine;
 mod judgement;
 mod probe;
+mod restore;
 mod rollout;
 mod runtime;
 mod sandbox;
@@ -43,7 +44,8 @@ pub use trials::Comparison;
 use crate::chain::Step;
 use crate::delivery::Arm;
 use crate::event::Event;
-use crate::store::{PluginVersion, Store, StoreError, StoredPlugin, now_ms};
+use crate::limits::Limits;
+use crate::store::{PluginVersion, Store, StoreError, now_ms};
 use crate::subscription::{Subscription, TenantId};
 use bytes::Bytes;
 use cache::{Cache, TrustedCode};
@@ -57,7 +59,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What can go wrong when plugins are started or installed. A guest's misbehaviour is never among it.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +83,8 @@ pub enum PluginError {
 pub struct PluginConfig {
     /// How many calls run at once.
     pub threads: usize,
-    /// The most memory that a subscription may give its plugin, in bytes.
-    pub memory_bytes_max: u64,
+    /// The most that a subscription may give its plugin.
+    pub limits_max: Limits,
     /// The program that compiles: this binary.
     pub compiler: PathBuf,
     /// Where compiled code is kept.
@@ -92,12 +94,6 @@ pub struct PluginConfig {
 }
 
 type Key = (TenantId, String);
-
-/// A plugin that could not be restored is not tried again before this time.
-const RESTORE_REST: Duration = Duration::from_secs(60);
-
-/// How many plugins are brought back at once.
-const RESTORED_AT_ONCE: usize = 4;
 
 /// How many versions that are not active stay loaded: those that subscriptions are pinned to, and those on trial.
 const LOADED_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than 0");
@@ -119,6 +115,7 @@ pub struct Plugins {
     /// How many shadow calls may wait.
     shadows: Arc<tokio::sync::Semaphore>,
     store: Arc<Store>,
+    limits_max: Limits,
 }
 
 impl Plugins {
@@ -137,39 +134,10 @@ impl Plugins {
             restoring: tokio::sync::Mutex::default(),
             shadows: Arc::new(tokio::sync::Semaphore::new(trials::SHADOWS_WAITING_MAX)),
             store,
+            limits_max: config.limits_max,
         });
         plugins.restore().await?;
         Ok(plugins)
-    }
-
-    async fn restore(self: &Arc<Self>) -> Result<(), PluginError> {
-        let mut restoring = tokio::task::JoinSet::new();
-        for stored in self.store.plugins().await? {
-            // Reading, verifying and loading compiled code keeps a core busy; more at once than cores gain nothing.
-            if restoring.len() >= RESTORED_AT_ONCE {
-                restoring.join_next().await;
-            }
-            let plugins = self.clone();
-            restoring.spawn(async move { plugins.restore_one(stored).await });
-        }
-        restoring.join_all().await;
-        self.restore_rollouts().await
-    }
-
-    /// Brings one active version back. If it does not come, its deliveries are retried; the others must not wait.
-    async fn restore_one(&self, stored: StoredPlugin) {
-        match self.load(&stored.active_sha256).await {
-            // An upload may have come first: it is newer than what was read here.
-            Ok(version) => {
-                let key = (stored.tenant, stored.name);
-                write_lock(&self.active).entry(key).or_insert_with(|| Arc::new(version));
-            }
-            Err(error) => {
-                write_lock(&self.failed).insert((stored.tenant.clone(), stored.name.clone()), Instant::now());
-                let error = crate::describe(&error);
-                tracing::error!(tenant = %stored.tenant, plugin = %stored.name, %error, "a plugin could not be restored");
-            }
-        }
     }
 
     async fn load(&self, sha256: &str) -> Result<Version, PluginError> {
@@ -288,20 +256,6 @@ impl Plugins {
         }
     }
 
-    /// What is wrong with the file of a plugin in the plugins folder, if something is.
-    pub fn file_problem(&self, tenant: &TenantId, name: &str) -> Option<String> {
-        let problems = self.file_problems.read().unwrap_or_else(PoisonError::into_inner);
-        problems.get(&(tenant.clone(), name.to_owned())).cloned()
-    }
-
-    fn note_file_problem(&self, tenant: &TenantId, name: &str, problem: Option<String>) {
-        let (mut problems, key) = (write_lock(&self.file_problems), (tenant.clone(), name.to_owned()));
-        match problem {
-            Some(problem) => problems.insert(key, problem),
-            None => problems.remove(&key),
-        };
-    }
-
     /// How many plugins a tenant has.
     pub fn count(&self, tenant: &TenantId) -> usize {
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
@@ -321,28 +275,9 @@ impl Plugins {
         }
     }
 
-    /// A plugin that could not be restored at the start is tried again when it is wanted.
-    async fn current_or_restored(&self, tenant: &TenantId, name: &str) -> Option<Arc<Version>> {
-        if let Some(active) = self.current(tenant, name) {
-            return Some(active);
-        }
-        let _one_at_a_time = self.restoring.lock().await;
-        if let Some(active) = self.current(tenant, name) {
-            return Some(active);
-        }
-        let key = (tenant.clone(), name.to_owned());
-        let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
-        if failed.is_some_and(|failed| failed.elapsed() < RESTORE_REST) {
-            return None;
-        }
-        let stored = self.store.plugins().await.ok()?;
-        let stored = stored.into_iter().find(|stored| stored.tenant == *tenant && stored.name == name)?;
-        self.restore_one(stored).await;
-        self.current(tenant, name)
-    }
-
     /// Judges an event for a subscription with the plugins that it names.
     pub async fn judge(self: &Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
+        let subscription = self.bounded(subscription);
         let mut turns = Vec::new();
         for step in &subscription.settings.plugin.0 {
             match self.turn(step, &event, &subscription).await {
@@ -362,6 +297,17 @@ impl Plugins {
         };
         self.after(trials, shadows, &event, &subscription);
         judged
+    }
+
+    /// The subscription with no limit above the host's maxima, which may have been lowered since it was written.
+    fn bounded(&self, subscription: Arc<Subscription>) -> Arc<Subscription> {
+        let limits = subscription.settings.limits.within(&self.limits_max);
+        if limits == subscription.settings.limits {
+            return subscription;
+        }
+        let mut bounded = Subscription::clone(&subscription);
+        bounded.settings.limits = limits;
+        Arc::new(bounded)
     }
 
     async fn turn(&self, step: &Step, event: &Event, subscription: &Subscription) -> Option<Turn> {

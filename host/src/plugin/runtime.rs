@@ -39,7 +39,7 @@ pub(super) struct Runtime {
 impl Runtime {
     pub(super) fn start(config: &PluginConfig) -> Result<Self, PluginError> {
         let calls = u32::try_from(config.threads).unwrap_or(u32::MAX);
-        let memory_bytes_max = usize::try_from(config.memory_bytes_max).unwrap_or(usize::MAX);
+        let memory_bytes_max = usize::try_from(config.limits_max.memory_bytes).unwrap_or(usize::MAX);
         let engine = engine::engine(EnginePurpose::Run { calls, memory_bytes_max }).map_err(PluginError::Runtime)?;
         Ok(Runtime {
             threads: Threads::start(config.threads)?,

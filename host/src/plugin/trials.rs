@@ -149,6 +149,7 @@ impl Plugins {
         let (mut active_us, mut new_us) = (Vec::new(), Vec::new());
         let mut comparison = Comparison::default();
         for (event, subscription) in events {
+            let subscription = self.bounded(subscription);
             let (versions, asked) = ([active.clone(), new.clone()], event.clone());
             let both = move || versions.map(|version| chain::ask_alone(&version, &asked, asked.text(), &subscription));
             let Some(both) = self.runtime.threads.run(tenant, both).await else { continue };

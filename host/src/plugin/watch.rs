@@ -11,14 +11,14 @@
 //! never undoes an activation by API. A file that is removed changes nothing but the log. What is wrong with a file is
 //! logged and shown with the plugin.
 
-use super::Plugins;
+use super::{Plugins, write_lock};
 use crate::subscription::{TenantId, is_slug};
 use notify::{RecursiveMode, Watcher as _};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -54,6 +54,22 @@ impl FolderWatch {
 impl Drop for FolderWatch {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl Plugins {
+    /// What is wrong with the file of a plugin in the plugins folder, if something is.
+    pub fn file_problem(&self, tenant: &TenantId, name: &str) -> Option<String> {
+        let problems = self.file_problems.read().unwrap_or_else(PoisonError::into_inner);
+        problems.get(&(tenant.clone(), name.to_owned())).cloned()
+    }
+
+    fn note_file_problem(&self, tenant: &TenantId, name: &str, problem: Option<String>) {
+        let (mut problems, key) = (write_lock(&self.file_problems), (tenant.clone(), name.to_owned()));
+        match problem {
+            Some(problem) => problems.insert(key, problem),
+            None => problems.remove(&key),
+        };
     }
 }
 

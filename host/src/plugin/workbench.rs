@@ -39,7 +39,7 @@ impl Workbench {
     pub fn start() -> Result<Self, PluginError> {
         let config = PluginConfig {
             threads: 1,
-            memory_bytes_max: Limits::HOST_MAX.memory_bytes,
+            limits_max: Limits::HOST_MAX,
             compiler: std::env::current_exe()?,
             cache_folder: std::env::temp_dir(),
             cache_bytes_max: 0,
