@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::deliver::Dispatcher;
 use crate::deliver::client::{Client, ClientError};
 use crate::plugin::watch::FolderWatch;
-use crate::plugin::{PluginConfig, PluginError, Plugins};
+use crate::plugin::{CompileLimits, PluginConfig, PluginError, Plugins};
 use crate::store::{Store, StoreError};
 use crate::subscription::{DEFAULT_TENANT, TenantId};
 use std::collections::BTreeMap;
@@ -92,6 +92,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
         threads: if config.plugin_threads == 0 { cores() } else { config.plugin_threads },
         limits_max: config.limits_max(),
         compiler: std::env::current_exe().map_err(AppError::Program)?,
+        compile_limits: CompileLimits { cpu_s: config.compile_cpu_s, memory_bytes: config.compile_memory_bytes },
         cache_folder: config.data_dir.join("compiled"),
         cache_bytes_max: config.compiled_bytes_max,
     })

@@ -11,6 +11,7 @@ mod send;
 mod serve;
 
 use crate::config::{Settled, settle};
+use crate::plugin::CompileLimits;
 use clap::{Args, Parser, Subcommand};
 use std::error::Error;
 use std::path::PathBuf;
@@ -50,7 +51,12 @@ enum Command {
     },
     /// Compile a component from stdin: the host calls this itself, in a process with limits.
     #[command(name = crate::plugin::CHILD_COMMAND, hide = true)]
-    CompilePlugin,
+    CompilePlugin {
+        /// CPU time, in seconds.
+        cpu_s: u64,
+        /// Address space, in bytes.
+        memory_bytes: u64,
+    },
 }
 
 /// Where settings come from.
@@ -94,7 +100,10 @@ impl Settings {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
-        Command::CompilePlugin => return ExitCode::from(u8::try_from(crate::plugin::compile_child()).unwrap_or(2)),
+        Command::CompilePlugin { cpu_s, memory_bytes } => {
+            let code = crate::plugin::compile_child(CompileLimits { cpu_s, memory_bytes });
+            return ExitCode::from(u8::try_from(code).unwrap_or(2));
+        }
         Command::Serve(settings) => block_on(serve::serve(settings)),
         Command::Demo(args) => block_on(demo::demo(args)),
         Command::Send(args) => block_on(send::send(args)),

@@ -35,6 +35,10 @@ pub struct Config {
     pub batch_bytes_max: u64,
     /// The largest component, in bytes.
     pub component_bytes_max: u64,
+    /// CPU time for compiling one component, in seconds.
+    pub compile_cpu_s: u64,
+    /// Memory for compiling one component, in bytes of address space.
+    pub compile_memory_bytes: u64,
     /// How much compiled code is kept on disk, in bytes; what was not used for longest goes first.
     pub compiled_bytes_max: u64,
     /// The most CPU time that a subscription may give a plugin call, in milliseconds.
@@ -67,6 +71,8 @@ impl Default for Config {
             event_bytes_max: 256 << 10,
             batch_bytes_max: 16 << 20,
             component_bytes_max: 20 << 20,
+            compile_cpu_s: 60,
+            compile_memory_bytes: 4 << 30,
             compiled_bytes_max: 4 << 30,
             plugin_cpu_ms_max: Limits::HOST_MAX.cpu_ms,
             plugin_wall_ms_max: Limits::HOST_MAX.wall_ms,
@@ -222,6 +228,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         ("event_bytes_max", config.event_bytes_max, 4 << 20),
         ("batch_bytes_max", config.batch_bytes_max, 64 << 20),
         ("component_bytes_max", config.component_bytes_max, 64 << 20),
+        ("compile_cpu_s", config.compile_cpu_s, 3_600),
         ("plugin_cpu_ms_max", config.plugin_cpu_ms_max, 60_000),
         ("plugin_wall_ms_max", config.plugin_wall_ms_max, 60_000),
         // Each call's memory is reserved as address space.

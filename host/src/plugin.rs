@@ -35,7 +35,7 @@ mod wasi;
 pub mod watch;
 pub mod workbench;
 
-pub use compile::{CHILD_COMMAND, CompileError, compile_child};
+pub use compile::{CHILD_COMMAND, CompileError, CompileLimits, compile_child};
 pub use judgement::{Judged, Judgement, Outgoing, PluginFault, Shown};
 pub use probe::Probe;
 pub use rollout::{ArmFigures, Difference, RolloutFigures, Sample};
@@ -87,6 +87,8 @@ pub struct PluginConfig {
     pub limits_max: Limits,
     /// The program that compiles: this binary.
     pub compiler: PathBuf,
+    /// What compiling one component may use.
+    pub compile_limits: CompileLimits,
     /// Where compiled code is kept.
     pub cache_folder: PathBuf,
     /// How much compiled code is kept, in bytes.

@@ -271,3 +271,42 @@ async fn odd_requests() {
         json!(["address guard for loopback"])
     );
 }
+
+/// A component with so much code that compiling it takes seconds: one core module of long functions.
+fn compile_bomb() -> Vec<u8> {
+    use wasm_encoder::{
+        CodeSection, Component, Function, FunctionSection, Module, ModuleSection, TypeSection, ValType,
+    };
+    let mut types = TypeSection::new();
+    types.ty().function([ValType::I32], [ValType::I32]);
+    let (mut functions, mut code) = (FunctionSection::new(), CodeSection::new());
+    for seed in 0..40 {
+        functions.function(0);
+        let mut body = Function::new([(200, ValType::I32)]);
+        let mut instructions = body.instructions();
+        for step in 0..20_000_u32 {
+            let (from, to) = ((step * 7 + seed) % 200, (step * 13 + seed) % 200);
+            instructions.local_get(from).local_get(to).i32_mul().i32_const(step as i32).i32_xor().local_set(to);
+        }
+        instructions.local_get(3).end();
+        code.function(&body);
+    }
+    let mut module = Module::new();
+    module.section(&types).section(&functions).section(&code);
+    let mut component = Component::new();
+    component.section(&ModuleSection(&module));
+    component.finish()
+}
+
+#[tokio::test]
+async fn a_component_that_is_too_hard_to_compile_is_refused_and_the_host_lives() {
+    let host = Host::with().set("compile_cpu_s=1").start().await;
+    let refused = host.ask(Method::PUT, "./plugins/bomb", compile_bomb()).await;
+    assert_eq!(refused.status, 422, "{}", refused.text);
+    assert!(refused.text.contains("more than 1 s of CPU time (compile_cpu_s)"), "{}", refused.text);
+    assert!(refused.text.contains("make the component smaller"), "{}", refused.text);
+    let host = Host::with().set("compile_memory_bytes=90000000").start().await;
+    let refused = host.ask(Method::PUT, "./plugins/bomb", compile_bomb()).await;
+    assert!(refused.status == 422 && refused.text.contains("compile_memory_bytes is 90000000"), "{}", refused.text);
+    assert_eq!(host.get("./plugins").await, json!([]));
+}

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const PLUGINS: [&str; 4] = ["flatten", "redact", "slack", "deal-filter"];
+const PLUGINS: [&str; 6] = ["flatten", "redact", "slack", "deal-filter", "reshape", "route"];
 
 /// Every event of every sample file, as text, by the file's name; with those of sequences numbered.
 fn samples() -> BTreeMap<String, String> {
@@ -81,7 +81,7 @@ fn expected_verdict(plugin: &str, payload: &str) -> &'static str {
     let json: Value = serde_json::from_str(payload).unwrap();
     let won = json["eventName"].as_str().unwrap().starts_with("Opportunity") && json["eventData"]["milestone"] == "Won";
     match plugin {
-        "deal-filter" => "pass",
+        "deal-filter" | "route" => "pass",
         "slack" if !won => "drop",
         _ => "replace",
     }
@@ -134,4 +134,21 @@ async fn large_payloads_go_through() {
     host.send(large).await;
     let received = receiver.expect(1).await.remove(0);
     assert!(!text(&received, "body").contains("a@b.example") || text(&received, "body").contains("a***@b.example"));
+}
+
+#[tokio::test]
+async fn the_same_event_gives_the_same_bytes() {
+    let host = host_with_examples().await;
+    for plugin in PLUGINS {
+        for (name, payload) in samples() {
+            let event: Value = serde_json::from_str(&payload).unwrap();
+            let judge = async || {
+                let body = json!({"event": event, "received_at_ms": 1_700_000_000_000_i64});
+                let mut judged = host.post(&format!("./plugins/{plugin}/dry-run"), &body).await;
+                judged.as_object_mut().unwrap().remove("cost");
+                judged
+            };
+            assert_eq!(judge().await, judge().await, "{plugin}: {name}");
+        }
+    }
 }

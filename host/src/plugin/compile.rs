@@ -21,12 +21,24 @@ use wasmtime::component::Component;
 /// The hidden subcommand.
 pub const CHILD_COMMAND: &str = "compile-plugin";
 
-/// Address space of the child: a Python runtime's 18 MB component stays well below.
-const CHILD_MEMORY_BYTES: u64 = 4 << 30;
-/// CPU time of the child: the largest known toolchain output takes a quarter of it.
-const CHILD_CPU_S: u64 = 60;
-/// Wall time of the child, on a machine that has other things to do.
-const CHILD_WALL: Duration = Duration::from_secs(120);
+/// What the child may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// CPU time, in seconds.
+    pub cpu_s: u64,
+    /// Address space, in bytes.
+    pub memory_bytes: u64,
+}
+
+impl CompileLimits {
+    /// The largest known toolchain output, a Python runtime of 18 MB, takes a quarter of the time and of the space.
+    pub const USUAL: CompileLimits = CompileLimits { cpu_s: 60, memory_bytes: 4 << 30 };
+
+    /// Wall time, on a machine that has other things to do.
+    fn wall(&self) -> Duration {
+        Duration::from_secs((self.cpu_s * 2).max(30))
+    }
+}
 
 /// A component as it came out of the compiler.
 #[derive(Debug)]
@@ -53,9 +65,14 @@ enum Answer {
 }
 
 /// Compiles a component in a child process.
-pub(super) async fn compile(program: &PathBuf, component: Bytes) -> Result<Compiled, CompileError> {
+pub(super) async fn compile(
+    program: &PathBuf,
+    limits: CompileLimits,
+    component: Bytes,
+) -> Result<Compiled, CompileError> {
     let mut child = tokio::process::Command::new(program)
         .arg(CHILD_COMMAND)
+        .args([limits.cpu_s.to_string(), limits.memory_bytes.to_string()])
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -69,14 +86,14 @@ pub(super) async fn compile(program: &PathBuf, component: Bytes) -> Result<Compi
         drop(stdin);
     };
     let work = async { tokio::join!(feed, child.wait_with_output()).1 };
-    let output = match tokio::time::timeout(CHILD_WALL, work).await {
+    let output = match tokio::time::timeout(limits.wall(), work).await {
         Ok(output) => output?,
-        Err(_) => return Err(too_hard(format!("compiling took longer than {} s", CHILD_WALL.as_secs())).into()),
+        Err(_) => return Err(too_hard(format!("compiling took longer than {} s", limits.wall().as_secs())).into()),
     };
-    read_answer(&output.stdout, output.status)
+    read_answer(limits, &output.stdout, output.status)
 }
 
-fn read_answer(stdout: &[u8], status: ExitStatus) -> Result<Compiled, CompileError> {
+fn read_answer(limits: CompileLimits, stdout: &[u8], status: ExitStatus) -> Result<Compiled, CompileError> {
     let end_of_line = stdout.iter().position(|byte| *byte == b'\n');
     let line = end_of_line.map(|end| (&stdout[..end], &stdout[end + 1..]));
     match line.and_then(|(line, code)| Some((serde_json::from_slice(line).ok()?, code))) {
@@ -84,10 +101,11 @@ fn read_answer(stdout: &[u8], status: ExitStatus) -> Result<Compiled, CompileErr
         Some((Answer::Compiled(report), code)) if status.success() => Ok(Compiled { report, code: code.to_vec() }),
         _ => Err(match status.signal() {
             Some(libc_sigxcpu) if libc_sigxcpu == SIGXCPU => {
-                too_hard(format!("compiling took more than {CHILD_CPU_S} s of CPU time"))
+                too_hard(format!("compiling took more than {} s of CPU time (compile_cpu_s)", limits.cpu_s))
             }
             _ => too_hard(format!(
-                "the compiler gave up ({status}), most likely for want of memory ({CHILD_MEMORY_BYTES} bytes)"
+                "the compiler gave up ({status}), most likely for want of memory (compile_memory_bytes is {})",
+                limits.memory_bytes
             )),
         }
         .into()),
@@ -102,10 +120,10 @@ fn too_hard(what: String) -> Refusal {
 }
 
 /// The child's whole life. Returns its exit code.
-pub fn compile_child() -> i32 {
+pub fn compile_child(limits: CompileLimits) -> i32 {
     let limited = rlimit::Resource::AS
-        .set(CHILD_MEMORY_BYTES, CHILD_MEMORY_BYTES)
-        .and_then(|()| rlimit::Resource::CPU.set(CHILD_CPU_S, CHILD_CPU_S + 1))
+        .set(limits.memory_bytes, limits.memory_bytes)
+        .and_then(|()| rlimit::Resource::CPU.set(limits.cpu_s, limits.cpu_s + 1))
         .and_then(|()| rlimit::Resource::CORE.set(0, 0));
     if limited.is_err() {
         return 2;

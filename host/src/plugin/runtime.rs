@@ -6,7 +6,7 @@
 use super::bindings::PluginPre;
 use super::cache::TrustedCode;
 use super::check::Refusal;
-use super::compile::{self, CompileError, Compiled};
+use super::compile::{self, CompileError, CompileLimits, Compiled};
 use super::engine::{self, EnginePurpose, Ticker};
 use super::probe::{self, Probe};
 use super::sandbox::{self, CallState};
@@ -32,6 +32,7 @@ pub(super) struct Runtime {
     _ticker: Ticker,
     linker: Linker<CallState>,
     compiler: PathBuf,
+    compile_limits: CompileLimits,
     /// How many compile processes may run at once.
     compiling: tokio::sync::Semaphore,
 }
@@ -47,6 +48,7 @@ impl Runtime {
             linker: sandbox::linker(&engine).map_err(PluginError::Runtime)?,
             engine,
             compiler: config.compiler.clone(),
+            compile_limits: config.compile_limits,
             compiling: tokio::sync::Semaphore::new(config.threads),
         })
     }
@@ -55,7 +57,7 @@ impl Runtime {
     pub(super) async fn compile(&self, component: Bytes) -> Result<Compiled, CompileError> {
         check::check_bytes(&component)?;
         let _turn = self.compiling.acquire().await;
-        compile::compile(&self.compiler, component).await
+        compile::compile(&self.compiler, self.compile_limits, component).await
     }
 
     /// Tries a version on a sample; none if the host has no room for it.

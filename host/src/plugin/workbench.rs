@@ -7,7 +7,7 @@ use super::chain::{self, Turn};
 use super::check::Report;
 use super::judgement::{Judged, PluginFault};
 use super::runtime::{Runtime, Version};
-use super::{PluginConfig, PluginError};
+use super::{CompileLimits, PluginConfig, PluginError};
 use crate::delivery::Arm;
 use crate::event::Event;
 use crate::limits::Limits;
@@ -41,6 +41,7 @@ impl Workbench {
             threads: 1,
             limits_max: Limits::HOST_MAX,
             compiler: std::env::current_exe()?,
+            compile_limits: CompileLimits::USUAL,
             cache_folder: std::env::temp_dir(),
             cache_bytes_max: 0,
         };
