@@ -24,6 +24,8 @@ pub struct Limits {
     pub header_bytes: u64,
     /// What is kept of a call's log, in bytes; a line keeps at most 1 KiB.
     pub log_bytes: u64,
+    /// What is kept of the logs of all calls of a subscription in a minute, in bytes.
+    pub log_bytes_per_minute: u64,
     /// Calls into the host, of every kind.
     pub host_calls: u64,
     /// Bytes handed to `secrets.hmac-sha256`, all calls together.
@@ -43,6 +45,7 @@ impl Default for Limits {
             headers: 16,
             header_bytes: 8 * KIB,
             log_bytes: 16 * KIB,
+            log_bytes_per_minute: 256 * KIB,
             host_calls: 10_000,
             hashed_bytes: 4 * MIB,
         }
@@ -59,6 +62,7 @@ impl Limits {
         headers: 64,
         header_bytes: 32 * KIB,
         log_bytes: 64 * KIB,
+        log_bytes_per_minute: 4 * MIB,
         host_calls: 100_000,
         hashed_bytes: 64 * MIB,
     };
@@ -88,13 +92,14 @@ impl Limits {
             headers: self.headers.min(most.headers),
             header_bytes: self.header_bytes.min(most.header_bytes),
             log_bytes: self.log_bytes.min(most.log_bytes),
+            log_bytes_per_minute: self.log_bytes_per_minute.min(most.log_bytes_per_minute),
             host_calls: self.host_calls.min(most.host_calls),
             hashed_bytes: self.hashed_bytes.min(most.hashed_bytes),
         }
     }
 
     /// Every limit with its name.
-    pub fn named(&self) -> [(&'static str, u64); 9] {
+    pub fn named(&self) -> [(&'static str, u64); 10] {
         [
             ("cpu_ms", self.cpu_ms),
             ("wall_ms", self.wall_ms),
@@ -103,6 +108,7 @@ impl Limits {
             ("headers", self.headers),
             ("header_bytes", self.header_bytes),
             ("log_bytes", self.log_bytes),
+            ("log_bytes_per_minute", self.log_bytes_per_minute),
             ("host_calls", self.host_calls),
             ("hashed_bytes", self.hashed_bytes),
         ]

@@ -24,6 +24,7 @@ mod compile;
 mod convert;
 mod engine;
 mod judgement;
+mod log_budget;
 mod probe;
 mod restore;
 mod rollout;
@@ -51,6 +52,7 @@ use bytes::Bytes;
 use cache::{Cache, TrustedCode};
 use chain::{ShadowWork, Turn};
 use check::Report;
+use log_budget::LogBudget;
 use lru::LruCache;
 use rollout::Rollout;
 use runtime::{Runtime, Version};
@@ -118,6 +120,7 @@ pub struct Plugins {
     shadows: Arc<tokio::sync::Semaphore>,
     store: Arc<Store>,
     limits_max: Limits,
+    log_budget: LogBudget,
 }
 
 impl Plugins {
@@ -137,6 +140,7 @@ impl Plugins {
             shadows: Arc::new(tokio::sync::Semaphore::new(trials::SHADOWS_WAITING_MAX)),
             store,
             limits_max: config.limits_max,
+            log_budget: LogBudget::default(),
         });
         plugins.restore().await?;
         Ok(plugins)
@@ -291,12 +295,14 @@ impl Plugins {
         let trials: Vec<Arc<Rollout>> = turns.iter().filter_map(|turn| turn.rollout.clone()).collect();
         let tenant = subscription.tenant.clone();
         let (asked, judges) = (event.clone(), subscription.clone());
-        let Some((judged, shadows)) =
+        let Some((mut judged, shadows)) =
             self.runtime.threads.run(&tenant, move || chain::judge(&turns, &asked, &judges)).await
         else {
             let (plugin, sha256) = first.unzip();
             return Judged::fault(&plugin.unwrap_or_default(), sha256, PluginFault::Shortage);
         };
+        let limit = subscription.settings.limits.log_bytes_per_minute;
+        self.log_budget.trim(subscription.id, limit, now_ms(), &mut judged.log);
         self.after(trials, shadows, &event, &subscription);
         judged
     }

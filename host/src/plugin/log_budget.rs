@@ -1,0 +1,62 @@
+//! How much of its plugins' logs a subscription may keep in a minute.
+//!
+//! Attempts with their logs are on disk until they are pruned, so a plugin that writes at every event must not be able to
+//! fill it. What is over is left out and counted in the log itself; the plugin does not notice.
+
+use crate::subscription::SubscriptionId;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// The minute under way, and what each subscription kept in it.
+#[derive(Default)]
+pub(super) struct LogBudget {
+    minute: Mutex<(i64, HashMap<SubscriptionId, u64>)>,
+}
+
+impl LogBudget {
+    /// Leaves out the lines that are over the budget.
+    pub(super) fn trim(&self, id: SubscriptionId, limit: u64, now_ms: i64, log: &mut Vec<String>) {
+        if log.is_empty() {
+            return;
+        }
+        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        let this_minute = now_ms.div_euclid(60_000);
+        if minute.0 != this_minute {
+            *minute = (this_minute, HashMap::new());
+        }
+        let kept = minute.1.entry(id).or_default();
+        let fits = |line: &String| {
+            let after = *kept + line.len() as u64;
+            if after <= limit {
+                *kept = after;
+            }
+            after <= limit
+        };
+        let lines = log.len();
+        log.retain(fits);
+        if log.len() < lines {
+            let left_out = lines - log.len();
+            log.push(format!("… {left_out} lines were left out: limits.log_bytes_per_minute is reached"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_has_a_budget_for_each_subscription() {
+        let (budget, one, other) = (LogBudget::default(), SubscriptionId::new(), SubscriptionId::new());
+        let check = |id, now_ms, expected: &[&str]| {
+            let mut log = vec!["0123456789".to_owned(), "abcde".to_owned()];
+            budget.trim(id, 28, now_ms, &mut log);
+            assert_eq!(log, expected);
+        };
+        check(one, 0, &["0123456789", "abcde"]);
+        check(one, 30_000, &["0123456789", "… 1 lines were left out: limits.log_bytes_per_minute is reached"]);
+        check(one, 59_999, &["… 2 lines were left out: limits.log_bytes_per_minute is reached"]);
+        check(other, 59_999, &["0123456789", "abcde"]);
+        check(one, 60_000, &["0123456789", "abcde"]);
+    }
+}
