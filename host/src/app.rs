@@ -90,6 +90,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
     let cores = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     Ok(PluginConfig {
         threads: if config.plugin_threads == 0 { cores() } else { config.plugin_threads },
+        resting_instances_max: config.resting_instances_max,
         limits_max: config.limits_max(),
         compiler: std::env::current_exe().map_err(AppError::Program)?,
         compile_limits: CompileLimits { cpu_s: config.compile_cpu_s, memory_bytes: config.compile_memory_bytes },

@@ -51,6 +51,8 @@ pub struct Config {
     pub plugin_output_bytes_max: u64,
     /// How many plugin calls run at once. 0: as many as there are cores.
     pub plugin_threads: usize,
+    /// How many instances may rest between two calls, for subscriptions that reuse them. Each holds the memory it has.
+    pub resting_instances_max: usize,
     /// How long a stop waits for the attempts under way, in seconds.
     pub stop_grace_s: u64,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter of tracing's.
@@ -79,6 +81,7 @@ impl Default for Config {
             plugin_memory_bytes_max: Limits::HOST_MAX.memory_bytes,
             plugin_output_bytes_max: Limits::HOST_MAX.output_bytes,
             plugin_threads: 0,
+            resting_instances_max: 16,
             stop_grace_s: 20,
             log: "info".to_owned(),
             log_json: false,
@@ -235,6 +238,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         ("plugin_memory_bytes_max", config.plugin_memory_bytes_max, 4 << 30),
         ("plugin_output_bytes_max", config.plugin_output_bytes_max, 64 << 20),
     ];
+    if config.resting_instances_max > 1_000 {
+        faults.push(format!("resting_instances_max is {}; it is at most 1000", config.resting_instances_max));
+    }
     for (name, value, most) in caps.into_iter().filter(|(_, value, most)| value > most || *value == 0) {
         faults.push(format!("{name} is {value}; it is between 1 and {most}"));
     }

@@ -173,6 +173,9 @@ pub struct Cost {
     pub memory_bytes: u64,
     /// Calls into the host.
     pub host_calls: u64,
+    /// How many events its instance had judged before: 0 unless the subscription reuses instances.
+    #[serde(default)]
+    pub earlier_calls: u32,
 }
 
 /// Why a plugin's version was the one to judge.

@@ -23,10 +23,12 @@ pub mod check;
 mod compile;
 mod convert;
 mod engine;
+mod guest;
 mod judgement;
 mod log_budget;
 mod probe;
 mod restore;
+mod reuse;
 mod rollout;
 mod runtime;
 mod sandbox;
@@ -54,14 +56,15 @@ use chain::{ShadowWork, Turn};
 use check::Report;
 use log_budget::LogBudget;
 use lru::LruCache;
+use reuse::Rest;
 use rollout::Rollout;
 use runtime::{Runtime, Version};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
+use std::time::{Duration, Instant};
 
 /// What can go wrong when plugins are started or installed. A guest's misbehaviour is never among it.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +88,8 @@ pub enum PluginError {
 pub struct PluginConfig {
     /// How many calls run at once.
     pub threads: usize,
+    /// How many instances may rest between two calls, for subscriptions that reuse them.
+    pub resting_instances_max: usize,
     /// The most that a subscription may give its plugin.
     pub limits_max: Limits,
     /// The program that compiles: this binary.
@@ -143,6 +148,7 @@ impl Plugins {
             log_budget: LogBudget::default(),
         });
         plugins.restore().await?;
+        tokio::spawn(sweep(Arc::downgrade(&plugins.runtime.rest)));
         Ok(plugins)
     }
 
@@ -256,7 +262,9 @@ impl Plugins {
     /// What puts a version in the place of the one before, in one step. A trial was against that one, and is over.
     fn swap(&self, tenant: &TenantId, name: &str, version: Arc<Version>) -> impl FnOnce() + Send + 'static {
         let (all, key, rollouts) = (self.active.clone(), (tenant.clone(), name.to_owned()), self.rollouts.clone());
+        let rest = self.runtime.rest.clone();
         move || {
+            rest.forget_plugin(&key.0, &key.1);
             write_lock(&rollouts).remove(&key);
             write_lock(&all).insert(key, version);
         }
@@ -294,9 +302,9 @@ impl Plugins {
         let first = turns.first().map(|turn| (turn.plugin.clone(), turn.version.sha256.clone()));
         let trials: Vec<Arc<Rollout>> = turns.iter().filter_map(|turn| turn.rollout.clone()).collect();
         let tenant = subscription.tenant.clone();
-        let (asked, judges) = (event.clone(), subscription.clone());
+        let (asked, judges, rest) = (event.clone(), subscription.clone(), self.runtime.rest.clone());
         let Some((mut judged, shadows)) =
-            self.runtime.threads.run(&tenant, move || chain::judge(&turns, &asked, &judges)).await
+            self.runtime.threads.run(&tenant, move || chain::judge(&turns, &asked, &judges, &rest)).await
         else {
             let (plugin, sha256) = first.unzip();
             return Judged::fault(&plugin.unwrap_or_default(), sha256, PluginFault::Shortage);
@@ -348,6 +356,15 @@ impl Plugins {
         for work in shadows {
             self.judge_in_the_shadow(work, event.clone(), subscription.clone());
         }
+    }
+}
+
+/// Ends instances that rested for too long, as long as there is a host.
+async fn sweep(rest: Weak<Rest>) {
+    while let Some(rest) = rest.upgrade() {
+        rest.sweep(Instant::now());
+        drop(rest);
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

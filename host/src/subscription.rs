@@ -36,6 +36,32 @@ pub enum OnPluginFault {
     Pass,
 }
 
+/// How an instance of a plugin may serve several events of one subscription: faster, and what the plugin keeps in memory
+/// is there at the next event. An instance that fails is replaced by a fresh one within the same attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reuse {
+    /// After how many calls an instance ends: 2 to 100,000.
+    pub calls: u32,
+    /// After how many seconds without a call: 1 to 3,600.
+    #[serde(default = "default_idle_s")]
+    pub idle_s: u32,
+}
+
+fn default_idle_s() -> u32 {
+    60
+}
+
+impl Reuse {
+    /// Says which number is out of range.
+    pub fn check(&self) -> Result<(), String> {
+        match (2..=100_000).contains(&self.calls) && (1..=3_600).contains(&self.idle_s) {
+            true => Ok(()),
+            false => Err("an instance makes 2 to 100000 calls, and rests for 1 to 3600 s".into()),
+        }
+    }
+}
+
 /// What the owner of a subscription writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -67,6 +93,9 @@ pub struct Settings {
     /// How much a plugin call may use.
     #[serde(default)]
     pub limits: Limits,
+    /// How an instance of the plugin may serve several events. Absent: each call has a fresh one.
+    #[serde(default)]
+    pub reuse: Option<Reuse>,
     /// What becomes of a delivery whose plugin misbehaves.
     #[serde(default)]
     pub on_plugin_fault: OnPluginFault,
@@ -118,13 +147,13 @@ impl fmt::Debug for Secret {
 impl Subscription {
     /// One that exists for single calls of plugins and is never stored: for dry runs and an author's commands.
     pub fn passing(tenant: TenantId, settings: CallSettings) -> Self {
-        let CallSettings { plugin, config, secrets, limits } = settings;
+        let CallSettings { plugin, config, secrets, limits, reuse } = settings;
         let nowhere = serde_json::json!({"notify_url": "https://dry-run.invalid/", "modules": []});
         let blank: Settings = serde_json::from_value(nowhere).expect("the two fields without a default are there");
         Subscription {
             id: SubscriptionId(uuid::Uuid::nil()),
             tenant,
-            settings: Settings { plugin, config, limits, ..blank },
+            settings: Settings { plugin, config, limits, reuse, ..blank },
             state: SubscriptionState::Active,
             state_reason: None,
             generation: 0,
@@ -146,6 +175,8 @@ pub struct CallSettings {
     pub secrets: BTreeMap<String, Secret>,
     /// How much a call may use.
     pub limits: Limits,
+    /// Whether instances are reused.
+    pub reuse: Option<Reuse>,
 }
 
 /// A subscription as the host works with it.

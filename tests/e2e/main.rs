@@ -15,6 +15,7 @@ mod races;
 mod reload;
 mod restart;
 mod retries;
+mod reuse;
 mod samples;
 mod trials;
 mod walk;

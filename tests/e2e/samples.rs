@@ -136,6 +136,42 @@ async fn large_payloads_go_through() {
     assert!(!text(&received, "body").contains("a@b.example") || text(&received, "body").contains("a***@b.example"));
 }
 
+/// What of an attempt must not depend on the instance that judged.
+fn judged(attempt: &Value) -> [&Value; 3] {
+    [&attempt["verdict"], &attempt["reason"], &attempt["body_sha256"]]
+}
+
+#[tokio::test]
+async fn reused_instances_give_the_same_bytes_as_fresh_ones() {
+    let (host, receiver) = (host_with_examples().await, Receiver::start().await);
+    for plugin in PLUGINS {
+        // One after the other, so that there is an instance to be used again.
+        for reuse in [json!(null), json!({"calls": 1_000})] {
+            let body = json!({"plugin": plugin, "description": plugin, "concurrency": 1, "reuse": reuse});
+            host.subscription(&receiver.url, body).await;
+        }
+    }
+    let subscriptions = host.get("./subscriptions").await;
+    let mut used_again = 0;
+    // Twice: the second time every instance has seen every sample.
+    for (name, payload) in samples().into_iter().chain(samples()) {
+        let id = host.send(payload).await;
+        let deliveries = host.deliveries_when(&id, |delivery| delivery["state"] != "pending").await;
+        for pair in subscriptions.as_array().unwrap().chunks(2) {
+            let attempt_of = |subscription: &Value| {
+                let own = |one: &&Value| one["subscription"] == subscription["id"];
+                &deliveries.iter().find(own).unwrap()["attempts"][0]
+            };
+            let (fresh, reused) = (attempt_of(&pair[0]), attempt_of(&pair[1]));
+            assert_eq!(judged(fresh), judged(reused), "{}: {name}", text(&pair[0], "description"));
+            assert_eq!(fresh["steps"][0]["cost"]["earlier_calls"], 0);
+            used_again += u64::from(reused["steps"][0]["cost"]["earlier_calls"] != 0);
+        }
+    }
+    let calls = 2 * samples().len() * PLUGINS.len();
+    assert!(used_again as usize > calls / 2, "{used_again} of {calls} calls were made in a reused instance");
+}
+
 #[tokio::test]
 async fn the_same_event_gives_the_same_bytes() {
     let host = host_with_examples().await;

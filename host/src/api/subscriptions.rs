@@ -157,6 +157,9 @@ fn settings_faults(settings: &Settings, secrets: &BTreeMap<String, Secret>, stat
     if let Err(detail) = settings.limits.check(&state.config.limits_max()) {
         faults.push(fault("/limits", detail));
     }
+    if let Some(Err(detail)) = settings.reuse.map(|reuse| reuse.check()) {
+        faults.push(fault("/reuse", detail));
+    }
     if !(1_000..=30_000).contains(&settings.timeout_ms) {
         faults.push(fault("/timeout_ms", "a deadline is 1000 to 30000 ms"));
     }

@@ -6,12 +6,15 @@
 //! - Headers add up, and the later plugin's win; so do content type and URL.
 //! - Limits hold for each plugin; the wall time is one budget for all of them.
 //! - A canary's fault is noted, and the active version judges in its place: a canary costs no delivery.
+//! - So is the fault of an instance that judged earlier events, and a fresh instance judges in its place.
 //!
 //! Runs on a plugin thread.
 
 use super::judgement::{Judged, Judgement, Outgoing, PluginFault};
+use super::reuse::{Owner, Rest};
 use super::rollout::{Rollout, Sample};
 use super::runtime::Version;
+use super::sandbox::{Called, Question};
 use super::{convert, sandbox};
 use crate::delivery::{Arm, Cost, JudgedStep};
 use crate::event::Event;
@@ -37,10 +40,16 @@ pub(super) struct ShadowWork {
 }
 
 /// Lets every plugin judge in turn.
-pub(super) fn judge(turns: &[Turn], event: &Event, subscription: &Arc<Subscription>) -> (Judged, Vec<ShadowWork>) {
+pub(super) fn judge(
+    turns: &[Turn],
+    event: &Event,
+    subscription: &Arc<Subscription>,
+    rest: &Rest,
+) -> (Judged, Vec<ShadowWork>) {
     let mut chain = Chain {
         event,
         subscription,
+        rest,
         wall_left: Duration::from_millis(subscription.settings.limits.wall_ms),
         outgoing: None,
         steps: Vec::new(),
@@ -53,7 +62,7 @@ pub(super) fn judge(turns: &[Turn], event: &Event, subscription: &Arc<Subscripti
     (Judged { judgement: end.unwrap_or(whole), steps: chain.steps, log: chain.log }, chain.shadows)
 }
 
-/// Asks one version about a payload, outside any chain.
+/// Asks one version about a payload, outside any chain, in a fresh instance.
 pub(super) fn ask_alone(
     version: &Version,
     event: &Event,
@@ -61,13 +70,14 @@ pub(super) fn ask_alone(
     subscription: &Arc<Subscription>,
 ) -> (Judgement, Cost) {
     let wall = Duration::from_millis(subscription.settings.limits.wall_ms);
-    let called = sandbox::call(&version.plugin, event, payload, subscription.clone(), wall);
+    let called = sandbox::call(&version.plugin, &Question { event, payload, subscription, wall });
     (convert::judgement(called.answer, subscription), called.cost)
 }
 
 struct Chain<'a> {
     event: &'a Event,
     subscription: &'a Arc<Subscription>,
+    rest: &'a Rest,
     wall_left: Duration,
     outgoing: Option<Outgoing>,
     steps: Vec<JudgedStep>,
@@ -99,15 +109,47 @@ impl Chain<'_> {
         }
     }
 
+    /// Asks an instance that rested, if there is one; a fresh one otherwise, or if that one fails.
     fn ask(&mut self, plugin: &str, version: &Version, arm: Arm, rollout: Option<&Rollout>) -> Judgement {
-        let called =
-            sandbox::call(&version.plugin, self.event, self.payload(), self.subscription.clone(), self.wall_left);
+        let owner = self.subscription.settings.reuse.map(|_| Owner::new(self.subscription, plugin, &version.sha256));
+        if let Some(rested) = owner.and_then(|owner| self.rest.take(&owner)) {
+            let (calls, called) = (rested.calls, rested.call_again(&self.question()));
+            match self.heard(called, plugin, version, arm, rollout) {
+                Judgement::Fault(fault) => self.log.push(format!(
+                    "host: the instance had judged {calls} events before and failed, and a fresh one judges ({fault})"
+                )),
+                judgement => return judgement,
+            }
+        }
+        let called = sandbox::call(&version.plugin, &self.question());
+        self.heard(called, plugin, version, arm, rollout)
+    }
+
+    fn question(&self) -> Question<'_> {
+        Question { event: self.event, payload: self.payload(), subscription: self.subscription, wall: self.wall_left }
+    }
+
+    /// Takes an answer over: judgement, time, log and step.
+    fn heard(
+        &mut self,
+        called: Called,
+        plugin: &str,
+        version: &Version,
+        arm: Arm,
+        rollout: Option<&Rollout>,
+    ) -> Judgement {
         let judgement = convert::judgement(called.answer, self.subscription);
         let faulted = matches!(&judgement, Judgement::Fault(_));
-        if !(faulted && arm == Arm::Canary) {
+        let first_call = called.cost.earlier_calls == 0;
+        // Who judges in the place of one that failed has the whole time.
+        if !faulted || (arm != Arm::Canary && first_call) {
             self.wall_left = self.wall_left.saturating_sub(Duration::from_micros(called.cost.wall_us));
         }
-        if let Some(rollout) = rollout {
+        if let (Some(rule), Some(instance), false) = (self.subscription.settings.reuse, called.instance, faulted) {
+            let (owner, calls) = (Owner::new(self.subscription, plugin, &version.sha256), instance.calls);
+            self.rest.put(owner, instance, calls, rule);
+        }
+        if let Some(rollout) = rollout.filter(|_| first_call || !faulted) {
             rollout.note(arm, called.cost.cpu_us, faulted);
         }
         let prefix = if self.log_prefix { format!("{plugin}: ") } else { String::new() };

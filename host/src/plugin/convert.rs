@@ -5,8 +5,9 @@
 //! the address guard's business, at sending.
 
 use super::bindings::hookloom::plugin::types;
-use super::{Judgement, Outgoing, PluginFault, sandbox};
-use crate::event::Event;
+use super::sandbox::Question;
+use super::{Judgement, Outgoing, PluginFault};
+use crate::delivery::Reason;
 use crate::headers::check_header;
 use crate::subscription::{Settings, Subscription};
 use bytes::Bytes;
@@ -17,8 +18,9 @@ use url::Url;
 pub(super) const REASON_CODE_BYTES_MAX: usize = 64;
 pub(super) const REASON_MESSAGE_BYTES_MAX: usize = 1 << 10;
 
-/// The event as the plugin of a subscription sees it; the payload is what the plugin before made of it.
-pub(super) fn event(event: &Event, payload: &str, subscription: &Subscription) -> types::Event {
+/// The event as the plugin of a subscription sees it.
+pub(super) fn event(question: &Question<'_>) -> types::Event {
+    let Question { event, payload, subscription, .. } = question;
     types::Event {
         id: event.id.to_string(),
         tenant: subscription.tenant.to_string(),
@@ -27,7 +29,7 @@ pub(super) fn event(event: &Event, payload: &str, subscription: &Subscription) -
         module: Some(event.module.as_str().to_owned()),
         entity_id: event.entity_id.clone(),
         received_at: event.received_at_ms.unsigned_abs(),
-        payload: payload.to_owned(),
+        payload: (*payload).to_owned(),
         attributes: Vec::new(),
     }
 }
@@ -39,13 +41,13 @@ pub(super) fn judgement(
 ) -> Judgement {
     match answer {
         Err(fault) => Judgement::Fault(fault),
-        Ok(Err(types::Failure::InvalidEvent(why))) => Judgement::InvalidEvent(sandbox::reason(why)),
-        Ok(Err(types::Failure::Transient(why))) => Judgement::Transient(sandbox::reason(why)),
-        Ok(Err(types::Failure::BadConfig(why))) => Judgement::BadConfig(sandbox::reason(why)),
+        Ok(Err(types::Failure::InvalidEvent(why))) => Judgement::InvalidEvent(reason(why)),
+        Ok(Err(types::Failure::Transient(why))) => Judgement::Transient(reason(why)),
+        Ok(Err(types::Failure::BadConfig(why))) => Judgement::BadConfig(reason(why)),
         Ok(Ok(types::Verdict::Pass)) => Judgement::Pass,
-        Ok(Ok(types::Verdict::Drop(why))) => Judgement::Drop(sandbox::reason(why)),
+        Ok(Ok(types::Verdict::Drop(why))) => Judgement::Drop(reason(why)),
         Ok(Ok(types::Verdict::Later(wish))) => {
-            Judgement::Later { delay_ms: wish.delay_ms, reason: sandbox::reason(wish.reason) }
+            Judgement::Later { delay_ms: wish.delay_ms, reason: reason(wish.reason) }
         }
         Ok(Ok(types::Verdict::Replace(list))) => {
             match outgoing(list, &subscription.settings).and_then(|outgoing| no_secret_in(outgoing, subscription)) {
@@ -144,6 +146,14 @@ fn url(wanted: Option<String>, settings: &Settings) -> Result<Option<Url>, Strin
     match url.host_str() == notify_url.host_str() || settings.url_hosts.contains(&host) {
         true => Ok(Some(url)),
         false => Err(format!("the URL's host {host:?} is not in the subscription's url_hosts")),
+    }
+}
+
+/// A reason in our words.
+fn reason(reason: types::Reason) -> Reason {
+    Reason {
+        code: cut(&reason.code, REASON_CODE_BYTES_MAX).to_owned(),
+        message: cut(&reason.message, REASON_MESSAGE_BYTES_MAX).to_owned(),
     }
 }
 

@@ -34,10 +34,10 @@ pub(super) const TABLES_MAX: usize = 16;
 pub(super) enum EnginePurpose {
     /// To compile only, in a process with little address space.
     Compile,
-    /// To run guests: this many at once, each with memories up to this many bytes.
+    /// To run guests: this many at once, at work or resting, each with memories up to this many bytes.
     Run {
-        /// Calls at once.
-        calls: u32,
+        /// Instances at once.
+        instances: u32,
         /// The host's maximum for a guest's memory.
         memory_bytes_max: usize,
     },
@@ -68,21 +68,21 @@ pub(super) fn engine(purpose: EnginePurpose) -> wasmtime::Result<Engine> {
         .wasm_stack_switching(false)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false);
-    if let EnginePurpose::Run { calls, memory_bytes_max } = purpose {
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(calls, memory_bytes_max)));
+    if let EnginePurpose::Run { instances, memory_bytes_max } = purpose {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances, memory_bytes_max)));
     }
     Engine::new(&config)
 }
 
-fn pool(calls: u32, memory_bytes_max: usize) -> PoolingAllocationConfig {
-    // One more than can run at once: an instance is given back a moment after its thread is.
-    let calls = calls + 1;
+fn pool(instances: u32, memory_bytes_max: usize) -> PoolingAllocationConfig {
+    // One more than are used at once: an instance is given back a moment after its place is.
+    let instances = instances + 1;
     // Every call may be of a component that uses all it is allowed to: no tenant's may take the room of another's.
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(calls)
-        .total_core_instances(calls * INSTANCES_MAX as u32)
-        .total_memories(calls * MEMORIES_MAX as u32)
-        .total_tables(calls * TABLES_MAX as u32)
+    pool.total_component_instances(instances)
+        .total_core_instances(instances * INSTANCES_MAX as u32)
+        .total_memories(instances * MEMORIES_MAX as u32)
+        .total_tables(instances * TABLES_MAX as u32)
         .max_core_instances_per_component(INSTANCES_MAX as u32)
         .max_memories_per_component(MEMORIES_MAX as u32)
         .max_tables_per_component(TABLES_MAX as u32)
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn who_compiles_and_who_runs_agree() {
         let compile = engine(EnginePurpose::Compile).expect("an engine");
-        let run = engine(EnginePurpose::Run { calls: 2, memory_bytes_max: 256 << 20 }).expect("an engine");
+        let run = engine(EnginePurpose::Run { instances: 2, memory_bytes_max: 256 << 20 }).expect("an engine");
         assert_eq!(compatibility(&compile), compatibility(&run));
     }
 }

@@ -175,6 +175,7 @@ impl Judged {
             cpu_us: sum.cpu_us + step.cost.cpu_us,
             memory_bytes: sum.memory_bytes.max(step.cost.memory_bytes),
             host_calls: sum.host_calls + step.cost.host_calls,
+            earlier_calls: sum.earlier_calls.max(step.cost.earlier_calls),
         })
     }
 

@@ -13,7 +13,7 @@ use super::convert;
 use super::judgement::Judgement;
 use super::rollout::Sample;
 use super::runtime::Version;
-use super::sandbox::{Surroundings, call_in};
+use super::sandbox::{Called, Question, Surroundings, call, call_in};
 use crate::event::{Event, EventId, Module};
 use crate::subscription::{CallSettings, Subscription, TenantId};
 use bytes::Bytes;
@@ -73,19 +73,29 @@ pub(super) fn probe(version: &Version, tenant: TenantId) -> Probe {
         (1..CALLS).map(|_| ask_alone(version, &event, event.text(), &subscription).1.wall_us).collect();
     times.sort_unstable();
     probe.steady_call_us = times[times.len() / 2];
-    let world = Surroundings::of(&event, &subscription);
+    let wall = Duration::from_millis(subscription.settings.limits.wall_ms);
+    let question = Question { event: &event, payload: event.text(), subscription: &subscription, wall };
+    let world = Surroundings::of(&question);
+    let another_time = Surroundings { now_ms: world.now_ms + 86_400_000 * 45 + 3_600_123, ..world };
+    let another_seed = Surroundings { seed: ([7; 16], [9; 16]), ..world };
     let others = [
-        ("time", Surroundings { now_ms: world.now_ms + 86_400_000 * 45 + 3_600_123, ..world }),
-        ("random", Surroundings { seed: ([7; 16], [9; 16]), ..world }),
-        ("earlier calls", Surroundings { earlier_calls: 2, ..world }),
+        ("time", call_in(another_time, &version.plugin, &question)),
+        ("random", call_in(another_seed, &version.plugin, &question)),
+        ("earlier calls", again(again(call(&version.plugin, &question), &question), &question)),
     ];
     let usual = Sample::of(&judgement);
-    for (what, other) in others {
-        let wall = Duration::from_millis(subscription.settings.limits.wall_ms);
-        let called = call_in(other, &version.plugin, &event, event.text(), subscription.clone(), wall);
+    for (what, called) in others {
         if Sample::of(&convert::judgement(called.answer, &subscription)) != usual {
             probe.depends_on.push(what.to_owned());
         }
     }
     probe
+}
+
+/// The same question to the same instance.
+fn again(mut called: Called, question: &Question<'_>) -> Called {
+    match called.instance.take() {
+        Some(instance) => instance.call_again(question),
+        None => called,
+    }
 }

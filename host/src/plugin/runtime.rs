@@ -8,8 +8,10 @@ use super::cache::TrustedCode;
 use super::check::Refusal;
 use super::compile::{self, CompileError, CompileLimits, Compiled};
 use super::engine::{self, EnginePurpose, Ticker};
+use super::guest::GuestState;
 use super::probe::{self, Probe};
-use super::sandbox::{self, CallState};
+use super::reuse::Rest;
+use super::sandbox;
 use super::threads::Threads;
 use super::{PluginConfig, PluginError, check};
 use crate::subscription::TenantId;
@@ -22,15 +24,17 @@ use wasmtime::component::Linker;
 /// A version that can judge: compiled, loaded and linked.
 pub(super) struct Version {
     pub(super) sha256: String,
-    pub(super) plugin: PluginPre<CallState>,
+    pub(super) plugin: PluginPre<GuestState>,
 }
 
 /// One engine with everything around it.
 pub(super) struct Runtime {
     pub(super) threads: Threads,
+    /// Instances between two calls. They go before the engine does.
+    pub(super) rest: Arc<Rest>,
     pub(super) engine: Engine,
     _ticker: Ticker,
-    linker: Linker<CallState>,
+    linker: Linker<GuestState>,
     compiler: PathBuf,
     compile_limits: CompileLimits,
     /// How many compile processes may run at once.
@@ -39,11 +43,13 @@ pub(super) struct Runtime {
 
 impl Runtime {
     pub(super) fn start(config: &PluginConfig) -> Result<Self, PluginError> {
-        let calls = u32::try_from(config.threads).unwrap_or(u32::MAX);
+        let instances = u32::try_from(config.threads + config.resting_instances_max).unwrap_or(u32::MAX);
         let memory_bytes_max = usize::try_from(config.limits_max.memory_bytes).unwrap_or(usize::MAX);
-        let engine = engine::engine(EnginePurpose::Run { calls, memory_bytes_max }).map_err(PluginError::Runtime)?;
+        let engine =
+            engine::engine(EnginePurpose::Run { instances, memory_bytes_max }).map_err(PluginError::Runtime)?;
         Ok(Runtime {
             threads: Threads::start(config.threads)?,
+            rest: Arc::new(Rest::new(config.resting_instances_max)),
             _ticker: Ticker::start(&engine)?,
             linker: sandbox::linker(&engine).map_err(PluginError::Runtime)?,
             engine,

@@ -5,7 +5,7 @@
 //! and output goes to a short tail that is shown when the guest traps. A call that would wait for the clock is refused:
 //! otherwise a guest could hold a plugin thread without using any CPU time.
 
-use super::sandbox::CallState;
+use super::guest::GuestState;
 use futures_util::FutureExt as _;
 use rand::SeedableRng as _;
 use sha2::{Digest as _, Sha256};
@@ -22,10 +22,10 @@ use wasmtime_wasi_io::poll::{DynPollable, Pollable};
 use wasmtime_wasi_io::streams::{OutputStream, StreamResult};
 
 /// Adds WASI 0.2 to a linker, with our own way to wait: not at all.
-pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
-    poll::add_to_linker::<CallState, NoWaiting>(linker, |state| Unwaiting(state.resources()))?;
+    poll::add_to_linker::<GuestState, NoWaiting>(linker, |state| Unwaiting(state.resources()))?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -120,6 +120,11 @@ impl Tail {
     pub(super) fn text(&self) -> String {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&kept.iter().copied().collect::<Vec<u8>>()).trim().to_owned()
+    }
+
+    /// Forgets what was kept.
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn push(&self, bytes: &[u8]) {

@@ -39,6 +39,7 @@ impl Workbench {
     pub fn start() -> Result<Self, PluginError> {
         let config = PluginConfig {
             threads: 1,
+            resting_instances_max: 1,
             limits_max: Limits::HOST_MAX,
             compiler: std::env::current_exe()?,
             compile_limits: CompileLimits::USUAL,
@@ -93,7 +94,9 @@ impl Workbench {
             rollout: None,
         };
         let tenant = subscription.tenant.clone();
-        let judged = self.runtime.threads.run(&tenant, move || chain::judge(&[turn], &event, &subscription).0).await;
+        let rest = self.runtime.rest.clone();
+        let judge = move || chain::judge(&[turn], &event, &subscription, &rest).0;
+        let judged = self.runtime.threads.run(&tenant, judge).await;
         judged.unwrap_or_else(|| Judged::fault(&plugin.name, None, PluginFault::Shortage))
     }
 }

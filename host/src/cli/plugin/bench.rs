@@ -1,11 +1,11 @@
-//! `hookloom plugin bench`: what calls cost, each in a fresh instance as in the host.
+//! `hookloom plugin bench`: what calls cost, each in a fresh instance as in the host, or in reused ones.
 
 use super::Failure;
 use super::source::{Source, event, pair};
 use crate::delivery::Cost;
 use crate::plugin::workbench::Workbench;
 use crate::store::now_ms;
-use crate::subscription::{CallSettings, DEFAULT_TENANT, Subscription, TenantId};
+use crate::subscription::{CallSettings, DEFAULT_TENANT, Reuse, Subscription, TenantId};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -26,6 +26,9 @@ pub(in crate::cli) struct BenchArgs {
     /// How many calls.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     calls: u32,
+    /// Reuse an instance for so many calls, as a subscription with `reuse` does.
+    #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    reuse: Option<u32>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -36,7 +39,8 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let event = event(&text, now_ms()).map_err(|error| format!("{}: {error}", args.event.display()))?;
     let (workbench, source) = (Workbench::start()?, Source::find(&args.plugin)?);
     let (plugin, _) = source.load(&workbench).await?;
-    let settings = CallSettings { config: args.config.into_iter().collect(), ..CallSettings::default() };
+    let reuse = args.reuse.map(|calls| Reuse { calls, idle_s: 60 });
+    let settings = CallSettings { config: args.config.into_iter().collect(), reuse, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings));
     let mut costs: Vec<Cost> = Vec::new();
     let mut verdict = "";

@@ -1,0 +1,267 @@
+//! The host's side of one guest: what it may use, what is counted of it, and what its fault is called.
+//!
+//! The contract's imports are answered here, and every limit that needs counting is counted here; time is
+//! [`sandbox`](super::sandbox)'s. Runs on a plugin thread. Knows no database and no network.
+
+use super::bindings::hookloom::plugin::{config, log, secrets, types};
+use super::engine::{INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use super::sandbox::{HANDLES_MAX, Question, STOPPED_BY_CPU, STOPPED_BY_WALL, Surroundings};
+use super::wasi::{self, Tail};
+use super::{PluginFault, convert};
+use crate::limits::Limits;
+use crate::subscription::Subscription;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use wasmtime::component::ResourceTable;
+use wasmtime::{ResourceLimiter, Trap, WasmBacktrace};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+/// The host's side of one guest.
+pub(super) struct GuestState {
+    subscription: Arc<Subscription>,
+    limits: Limits,
+    limiter: Limiter,
+    log: LogLines,
+    host_calls: u64,
+    hashed_bytes: u64,
+    over_budget: Option<&'static str>,
+    /// Which clock ended the call, if one did.
+    pub(super) stopped_by: Arc<AtomicU8>,
+    output: Tail,
+    world: WasiCtx,
+    resources: ResourceTable,
+}
+
+impl GuestState {
+    /// A fresh guest's.
+    pub(super) fn new(question: &Question<'_>, world: Surroundings) -> Self {
+        let mut resources = ResourceTable::new();
+        resources.set_max_capacity(HANDLES_MAX);
+        GuestState::with(question, world, Tail::default(), resources)
+    }
+
+    /// The next call of the same guest: its memory and open handles stay, everything else is as for a fresh one.
+    pub(super) fn begin_again(&mut self, question: &Question<'_>, world: Surroundings) {
+        self.output.clear();
+        let (output, resources) = (self.output.clone(), std::mem::take(&mut self.resources));
+        let next = GuestState::with(question, world, output, resources);
+        let before = std::mem::replace(self, next);
+        self.limiter.memory = before.limiter.memory;
+        self.limiter.memory_peak = before.limiter.memory;
+    }
+
+    fn with(question: &Question<'_>, world: Surroundings, output: Tail, resources: ResourceTable) -> Self {
+        let limits = question.subscription.settings.limits;
+        GuestState {
+            subscription: question.subscription.clone(),
+            limits,
+            limiter: Limiter {
+                memory_max: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
+                ..Default::default()
+            },
+            log: LogLines { room: usize::try_from(limits.log_bytes).unwrap_or(usize::MAX), ..Default::default() },
+            host_calls: 0,
+            hashed_bytes: 0,
+            over_budget: None,
+            stopped_by: Arc::default(),
+            world: wasi::world(&world.seed.0, &world.seed.1, world.now_ms, &output),
+            output,
+            resources,
+        }
+    }
+
+    pub(super) fn resources(&mut self) -> &mut ResourceTable {
+        &mut self.resources
+    }
+
+    pub(super) fn limiter(&mut self) -> &mut dyn ResourceLimiter {
+        &mut self.limiter
+    }
+
+    /// The most memory it had in this call, in bytes, and how often it called the host.
+    pub(super) fn used(&self) -> (u64, u64) {
+        (self.limiter.memory_peak as u64, self.host_calls)
+    }
+
+    pub(super) fn take_log(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log).into_lines()
+    }
+
+    pub(super) fn count_host_call(&mut self) -> wasmtime::Result<()> {
+        self.host_calls += 1;
+        if self.host_calls > self.limits.host_calls { self.over("host_calls") } else { Ok(()) }
+    }
+
+    fn over<T>(&mut self, limit: &'static str) -> wasmtime::Result<T> {
+        self.over_budget = Some(limit);
+        Err(wasmtime::Error::msg("over budget"))
+    }
+
+    /// Says what went wrong: our own limits first, then what wasmtime saw.
+    pub(super) fn fault(&self, error: &wasmtime::Error) -> PluginFault {
+        let limit = |name, value| PluginFault::Limit { name, value };
+        match self.stopped_by.load(Ordering::Relaxed) {
+            STOPPED_BY_CPU => return PluginFault::Timeout { name: "cpu_ms", limit_ms: self.limits.cpu_ms },
+            STOPPED_BY_WALL => return PluginFault::Timeout { name: "wall_ms", limit_ms: self.limits.wall_ms },
+            _ => {}
+        }
+        if self.limiter.refused {
+            return limit("memory_bytes", self.limits.memory_bytes);
+        }
+        if let Some(name) = self.over_budget {
+            let value = self.limits.named().into_iter().find(|(other, _)| *other == name).map_or(0, |(_, value)| value);
+            return limit(name, value);
+        }
+        let message = root_message(error);
+        if error.downcast_ref::<Trap>().is_none() && message.contains("fuel allocated for hostcalls has been exhausted")
+        {
+            return limit("output_bytes", self.limits.output_bytes);
+        }
+        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            return PluginFault::Shortage;
+        }
+        let message = convert::cut(&message, TRAP_MESSAGE_BYTES_MAX).to_owned();
+        PluginFault::Trap { message, backtrace: backtrace(error), output: self.output.text() }
+    }
+}
+
+fn root_message(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    }
+}
+
+/// What is kept of a trap's message and of each function's name: both are the guest's to choose.
+const TRAP_MESSAGE_BYTES_MAX: usize = 500;
+const FUNCTION_NAME_BYTES_MAX: usize = 120;
+
+/// The names of the guest's functions, innermost first.
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
+        // The alternate form leaves out the hash, which says nothing to a reader.
+        Some(name) => {
+            let name = format!("{:#}", rustc_demangle::demangle(name));
+            convert::cut(&name, FUNCTION_NAME_BYTES_MAX).to_owned()
+        }
+        None => format!("function {}", frame.func_index()),
+    };
+    backtrace.frames().iter().take(16).map(name).collect()
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.world, table: &mut self.resources }
+    }
+}
+
+impl types::Host for GuestState {}
+
+impl log::Host for GuestState {
+    fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        let level = match level {
+            log::Level::Debug => "debug",
+            log::Level::Info => "info",
+            log::Level::Warn => "warn",
+            log::Level::Error => "error",
+        };
+        self.log.push(level, &message);
+        Ok(())
+    }
+}
+
+impl config::Host for GuestState {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.subscription.settings.config.get(&key).cloned())
+    }
+
+    fn entries(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(self.subscription.settings.config.clone().into_iter().collect())
+    }
+}
+
+impl secrets::Host for GuestState {
+    fn hmac_sha256(&mut self, name: String, data: Vec<u8>) -> wasmtime::Result<Result<Vec<u8>, secrets::SecretError>> {
+        self.hashed_bytes += data.len() as u64;
+        if self.hashed_bytes > self.limits.hashed_bytes {
+            return self.over("hashed_bytes");
+        }
+        let Some(secret) = self.subscription.secrets.get(&name) else {
+            return Ok(Err(secrets::SecretError::UnknownName));
+        };
+        let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).expect("HMAC takes keys of every length");
+        mac.update(&data);
+        Ok(Ok(mac.finalize().into_bytes().to_vec()))
+    }
+}
+
+/// A call's log: a bounded number of bytes, in lines of at most 1 KiB, and how much was left out.
+#[derive(Default)]
+struct LogLines {
+    room: usize,
+    lines: Vec<String>,
+    left_out: usize,
+}
+
+const LOG_LINE_BYTES_MAX: usize = 1 << 10;
+
+impl LogLines {
+    fn push(&mut self, level: &str, message: &str) {
+        let line = format!("{level}: {}", convert::cut(message, LOG_LINE_BYTES_MAX));
+        match self.room.checked_sub(line.len()) {
+            Some(room) => {
+                self.room = room;
+                self.lines.push(line);
+            }
+            None => self.left_out += 1,
+        }
+    }
+
+    fn into_lines(mut self) -> Vec<String> {
+        if self.left_out > 0 {
+            self.lines.push(format!("… {} more lines were left out: limits.log_bytes is reached", self.left_out));
+        }
+        self.lines
+    }
+}
+
+/// Bounds what a guest allocates, all its memories together, and remembers the most it had.
+#[derive(Default)]
+struct Limiter {
+    memory_max: usize,
+    memory: usize,
+    memory_peak: usize,
+    refused: bool,
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.memory += desired.saturating_sub(current);
+        if self.memory > self.memory_max {
+            self.refused = true;
+            // An error ends the call. A mere "no" would let a guest go on and fail somewhere else, in other words.
+            return Err(wasmtime::Error::msg("over the memory limit"));
+        }
+        self.memory_peak = self.memory_peak.max(self.memory);
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX
+    }
+}
