@@ -88,8 +88,16 @@ impl App {
 
 fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
     let cores = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let threads = if config.plugin_threads == 0 { cores() + 1 } else { config.plugin_threads };
+    let all_but_one = (threads - 1).max(1);
     Ok(PluginConfig {
-        threads: if config.plugin_threads == 0 { cores() } else { config.plugin_threads },
+        threads,
+        calls_per_tenant: if config.plugin_calls_per_tenant == 0 {
+            all_but_one
+        } else {
+            config.plugin_calls_per_tenant
+        },
+        stack_bytes: config.plugin_stack_bytes,
         resting_instances_max: config.resting_instances_max,
         limits_max: config.limits_max(),
         compiler: std::env::current_exe().map_err(AppError::Program)?,
@@ -103,7 +111,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
 async fn first_things(store: &Store, admin_key: Option<String>) -> Result<Option<String>, StoreError> {
     let default = TenantId(DEFAULT_TENANT.into());
     if store.catalog().tenant(&default).is_none() {
-        store.create_tenant(default, BTreeMap::new()).await?;
+        store.create_tenant(default, BTreeMap::new(), BTreeMap::new()).await?;
     }
     if let Some(key) = admin_key {
         store.give_admin_key(&key).await?;

@@ -5,7 +5,7 @@
 //! and the environment; nobody below does.
 
 use crate::address::AddressPolicy;
-use crate::limits::Limits;
+use crate::limits::{Limits, STACK_BYTES};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -49,8 +49,12 @@ pub struct Config {
     pub plugin_memory_bytes_max: u64,
     /// The largest body, in bytes.
     pub plugin_output_bytes_max: u64,
-    /// How many plugin calls run at once. 0: as many as there are cores.
+    /// How many plugin calls run at once. 0: one more than there are cores.
     pub plugin_threads: usize,
+    /// How many of them may be one tenant's. 0: one fewer than all, so that no tenant alone holds up the others.
+    pub plugin_calls_per_tenant: usize,
+    /// A plugin's stack, in bytes.
+    pub plugin_stack_bytes: u64,
     /// How many instances may rest between two calls, for subscriptions that reuse them. Each holds the memory it has.
     pub resting_instances_max: usize,
     /// How long a stop waits for the attempts under way, in seconds.
@@ -81,6 +85,8 @@ impl Default for Config {
             plugin_memory_bytes_max: Limits::HOST_MAX.memory_bytes,
             plugin_output_bytes_max: Limits::HOST_MAX.output_bytes,
             plugin_threads: 0,
+            plugin_calls_per_tenant: 0,
+            plugin_stack_bytes: STACK_BYTES,
             resting_instances_max: 16,
             stop_grace_s: 20,
             log: "info".to_owned(),
@@ -236,6 +242,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         ("plugin_wall_ms_max", config.plugin_wall_ms_max, 60_000),
         // Each call's memory is reserved as address space.
         ("plugin_memory_bytes_max", config.plugin_memory_bytes_max, 4 << 30),
+        ("plugin_stack_bytes", config.plugin_stack_bytes, 16 << 20),
         ("plugin_output_bytes_max", config.plugin_output_bytes_max, 64 << 20),
     ];
     if config.resting_instances_max > 1_000 {

@@ -88,6 +88,10 @@ pub enum PluginError {
 pub struct PluginConfig {
     /// How many calls run at once.
     pub threads: usize,
+    /// How many of them may be one tenant's.
+    pub calls_per_tenant: usize,
+    /// A guest's stack, in bytes.
+    pub stack_bytes: u64,
     /// How many instances may rest between two calls, for subscriptions that reuse them.
     pub resting_instances_max: usize,
     /// The most that a subscription may give its plugin.
@@ -315,9 +319,18 @@ impl Plugins {
         judged
     }
 
-    /// The subscription with no limit above the host's maxima, which may have been lowered since it was written.
+    /// The most that a tenant may give its plugins: the host's maxima, or its own where they are lower.
+    pub fn limits_max(&self, tenant: &TenantId) -> Limits {
+        let own = self.store.catalog().tenant(tenant);
+        let own = own.filter(|tenant| !tenant.limits_max.is_empty());
+        // They were checked when they were written.
+        let lowered = own.and_then(|tenant| self.limits_max.lowered(&tenant.limits_max).ok());
+        lowered.unwrap_or(self.limits_max)
+    }
+
+    /// The subscription with no limit above the maxima, which may have been lowered since it was written.
     fn bounded(&self, subscription: Arc<Subscription>) -> Arc<Subscription> {
-        let limits = subscription.settings.limits.within(&self.limits_max);
+        let limits = subscription.settings.limits.within(&self.limits_max(&subscription.tenant));
         if limits == subscription.settings.limits {
             return subscription;
         }

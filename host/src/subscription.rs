@@ -21,6 +21,8 @@ pub struct Tenant {
     pub id: TenantId,
     /// Event names it accepts beside the vendor's four, and the module each stands for.
     pub extra_event_names: BTreeMap<String, Module>,
+    /// Limits of plugin calls, by name, that are lower for it than the host's maxima.
+    pub limits_max: BTreeMap<String, u64>,
     /// When it was made, in milliseconds since the epoch.
     pub created_at_ms: i64,
 }

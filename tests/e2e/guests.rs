@@ -4,7 +4,7 @@ use crate::harness::{Host, Receiver, event, example, fixture, guest, text};
 use serde_json::{Value, json};
 
 /// What a guest shall come to: verdict, reason code, and a part of the message.
-const MISBEHAVIOURS: [(&str, &str, &str, &str); 29] = [
+const MISBEHAVIOURS: [(&str, &str, &str, &str); 30] = [
     ("panics", "fault", "plugin-trap", "the panic of Contact is Created"),
     ("loops", "fault", "plugin-timeout", "limits.cpu_ms is 50 ms"),
     ("recurses", "fault", "plugin-trap", "call stack exhausted"),
@@ -34,6 +34,7 @@ const MISBEHAVIOURS: [(&str, &str, &str, &str); 29] = [
     ("exits", "fault", "plugin-trap", "exit"),
     ("remembers", "drop", "call-1", "Contact is Created"),
     ("copies", "fault", "plugin-timeout", "limits.cpu_ms is 50 ms"),
+    ("hands_over", "fault", "plugin-limit", "limits.host_call_bytes is 16777216"),
 ];
 
 /// One subscription for each guest; the attempts they came to, by the guests' names.
@@ -236,7 +237,7 @@ async fn the_operator_sets_the_most_that_a_call_may_use() {
     let made = host.ask(reqwest::Method::POST, "./subscriptions", wish(json!({})).to_string()).await;
     assert_eq!(made.status, 201, "what is not named is the smaller of default and maximum: {}", made.text);
     let refused = host.ask(reqwest::Method::POST, "./subscriptions", wish(json!({"cpu_ms": 21})).to_string()).await;
-    assert!(refused.status == 422 && refused.text.contains("this host allows at most 20"), "{}", refused.text);
+    assert!(refused.status == 422 && refused.text.contains("at most 20 is allowed"), "{}", refused.text);
     let held = host.attempted(&host.send(event("Contact is Created", 1)).await).await;
     assert!(held["reason"].to_string().contains("memory_bytes is 16777216"), "{held}");
 }

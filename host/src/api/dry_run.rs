@@ -53,7 +53,7 @@ pub(super) async fn dry_run(
         return Err(Problem::not_found("plugin"));
     }
     let DryRun { event, config, limits, received_at_ms, version } = dry_run;
-    if let Err(detail) = limits.check(&state.config.limits_max()) {
+    if let Err(detail) = limits.check(&state.plugins.limits_max(&access.tenant)) {
         return Err(Problem::fields(vec![FieldFault { pointer: "/limits".into(), detail }]));
     }
     let event = Arc::new(dry_event(&state, &access, &event, received_at_ms.unwrap_or_else(now_ms))?);

@@ -107,7 +107,7 @@ impl SubscriptionWrite {
                 None => secrets.remove(&name),
             };
         }
-        let mut faults = settings_faults(&settings, &secrets, state);
+        let mut faults = settings_faults(&settings, &secrets, state, tenant);
         faults.extend(plugin_faults(&settings, state, tenant).await);
         let signing = match (self.signing_secret, old) {
             (Some(text), _) => match SigningSecret::parse(&text) {
@@ -142,7 +142,12 @@ const SUBSCRIPTIONS_MAX: usize = 10_000;
 const CONFIG_ENTRIES_MAX: usize = 256;
 const CONFIG_BYTES_MAX: usize = 64 << 10;
 
-fn settings_faults(settings: &Settings, secrets: &BTreeMap<String, Secret>, state: &ApiState) -> Vec<FieldFault> {
+fn settings_faults(
+    settings: &Settings,
+    secrets: &BTreeMap<String, Secret>,
+    state: &ApiState,
+    tenant: &TenantId,
+) -> Vec<FieldFault> {
     let mut faults = Vec::new();
     if let Err(error) = check_url(&settings.notify_url, &state.config.address_policy()) {
         faults.push(fault("/notify_url", error.to_string()));
@@ -154,7 +159,7 @@ fn settings_faults(settings: &Settings, secrets: &BTreeMap<String, Secret>, stat
     if let Err(detail) = settings.retry.check() {
         faults.push(fault("/retry", detail));
     }
-    if let Err(detail) = settings.limits.check(&state.config.limits_max()) {
+    if let Err(detail) = settings.limits.check(&state.plugins.limits_max(tenant)) {
         faults.push(fault("/limits", detail));
     }
     if let Some(Err(detail)) = settings.reuse.map(|reuse| reuse.check()) {

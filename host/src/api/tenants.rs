@@ -4,6 +4,7 @@ use super::ApiState;
 use super::extract::{Access, Admin, Json as Input, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
 use crate::event::Module;
+use crate::limits::Limits;
 use crate::store::Ledger;
 use crate::subscription::{Tenant, TenantId};
 use axum::Json;
@@ -21,6 +22,8 @@ pub(super) struct TenantBody {
     id: String,
     /// Event names it accepts beside the vendor's four, and the module each stands for.
     extra_event_names: BTreeMap<String, Module>,
+    /// Limits of plugin calls that are lower for it than the host's maxima.
+    limits_max: BTreeMap<String, u64>,
     /// When it was made, in milliseconds since the epoch.
     created_at_ms: i64,
 }
@@ -30,6 +33,7 @@ impl From<&Tenant> for TenantBody {
         TenantBody {
             id: tenant.id.to_string(),
             extra_event_names: tenant.extra_event_names.clone(),
+            limits_max: tenant.limits_max.clone(),
             created_at_ms: tenant.created_at_ms,
         }
     }
@@ -44,14 +48,20 @@ pub(super) struct NewTenant {
     /// Event names it accepts beside the vendor's four.
     #[serde(default)]
     extra_event_names: BTreeMap<String, Module>,
+    /// Limits of plugin calls that are lower for it than the host's maxima, such as `{"cpu_ms": 20}`.
+    #[serde(default)]
+    limits_max: BTreeMap<String, u64>,
 }
 
-/// What of a tenant can change.
+/// What of a tenant can change. What is absent stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TenantChange {
     /// Event names it accepts beside the vendor's four.
-    extra_event_names: BTreeMap<String, Module>,
+    extra_event_names: Option<BTreeMap<String, Module>>,
+    /// Limits of plugin calls that are lower for it than the host's maxima. They hold at once, also for subscriptions
+    /// that were written with more.
+    limits_max: Option<BTreeMap<String, u64>>,
 }
 
 /// Every tenant.
@@ -69,7 +79,8 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<TenantBody>), Problem> {
     let id = TenantId::parse(&new.id)
         .map_err(|detail| Problem::fields(vec![FieldFault { pointer: "/id".into(), detail }]))?;
-    let tenant = state.store.create_tenant(id, checked_names(new.extra_event_names)?).await?;
+    let (names, limits) = (checked_names(new.extra_event_names)?, checked_limits(new.limits_max)?);
+    let tenant = state.store.create_tenant(id, names, limits).await?;
     Ok((StatusCode::CREATED, Json((&tenant).into())))
 }
 
@@ -83,7 +94,7 @@ pub(super) async fn get(
     Ok(Json((&*tenant).into()))
 }
 
-/// Change which event names a tenant accepts.
+/// Change which event names a tenant accepts, and the most that its plugins may use.
 #[utoipa::path(patch, path = "/v1/tenants/{t}", tag = "tenants", params(("t" = String, Path)), request_body = TenantChange, responses((status = 200, body = TenantBody)))]
 pub(super) async fn update(
     access: Access<ToManage>,
@@ -91,8 +102,9 @@ pub(super) async fn update(
     State(state): State<Arc<ApiState>>,
     Input(change): Input<TenantChange>,
 ) -> Result<Json<TenantBody>, Problem> {
-    let names = checked_names(change.extra_event_names)?;
-    let tenant = state.store.update_tenant(access.tenant, names).await?;
+    let names = change.extra_event_names.map(checked_names).transpose()?;
+    let limits = change.limits_max.map(checked_limits).transpose()?;
+    let tenant = state.store.update_tenant(access.tenant, names, limits).await?;
     Ok(Json((&*tenant).into()))
 }
 
@@ -104,6 +116,13 @@ fn checked_names(names: BTreeMap<String, Module>) -> Result<BTreeMap<String, Mod
             pointer: "/extra_event_names".into(),
             detail: "at most 100 names of 1 to 200 bytes, without control characters".into(),
         }])),
+    }
+}
+
+fn checked_limits(limits: BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>, Problem> {
+    match Limits::HOST_MAX.lowered(&limits) {
+        Ok(_) => Ok(limits),
+        Err(detail) => Err(Problem::fields(vec![FieldFault { pointer: "/limits_max".into(), detail }])),
     }
 }
 

@@ -6,6 +6,7 @@
 //! calls cheap and closes most of its recent advisories. Multi-memory stays on: without it a component with an adapter
 //! makes the compiler panic. Tail calls and reference types stay on for the toolchains that emit them.
 
+use crate::limits::Limits;
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -17,11 +18,8 @@ use wasmtime::{
 /// How often a running guest looks at its limits.
 pub(super) const TICK: Duration = Duration::from_millis(5);
 
-/// The stack of a guest. Above it stands the host's share of the plugin thread's stack.
-const WASM_STACK_BYTES: usize = 512 << 10;
-
-/// Elements of all of a guest's tables: JavaScript and Python runtimes need more than wasmtime's 20,000.
-pub(super) const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// Elements of one table.
+const TABLE_ELEMENTS_MAX: usize = Limits::HOST_MAX.table_elements as usize;
 
 /// Core instances, memories and tables of one component. wit-component emits at least three core modules, a Python
 /// runtime comes to 38 instances.
@@ -40,6 +38,8 @@ pub(super) enum EnginePurpose {
         instances: u32,
         /// The host's maximum for a guest's memory.
         memory_bytes_max: usize,
+        /// The stack of a guest, in bytes.
+        stack_bytes: usize,
     },
 }
 
@@ -49,7 +49,6 @@ pub(super) fn engine(purpose: EnginePurpose) -> wasmtime::Result<Engine> {
     config
         .concurrency_support(false)
         .epoch_interruption(true)
-        .max_wasm_stack(WASM_STACK_BYTES)
         .memory_may_move(false)
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_nan_canonicalization(true)
@@ -68,7 +67,9 @@ pub(super) fn engine(purpose: EnginePurpose) -> wasmtime::Result<Engine> {
         .wasm_stack_switching(false)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false);
-    if let EnginePurpose::Run { instances, memory_bytes_max } = purpose {
+    if let EnginePurpose::Run { instances, memory_bytes_max, stack_bytes } = purpose {
+        // wasmtime compares the two, although nothing here is async.
+        config.max_wasm_stack(stack_bytes).async_stack_size(stack_bytes + (2 << 20));
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances, memory_bytes_max)));
     }
     Engine::new(&config)
@@ -146,7 +147,8 @@ mod tests {
     #[test]
     fn who_compiles_and_who_runs_agree() {
         let compile = engine(EnginePurpose::Compile).expect("an engine");
-        let run = engine(EnginePurpose::Run { instances: 2, memory_bytes_max: 256 << 20 }).expect("an engine");
+        let run = engine(EnginePurpose::Run { instances: 2, memory_bytes_max: 256 << 20, stack_bytes: 1 << 20 })
+            .expect("an engine");
         assert_eq!(compatibility(&compile), compatibility(&run));
     }
 }

@@ -4,7 +4,7 @@
 //! [`sandbox`](super::sandbox)'s. Runs on a plugin thread. Knows no database and no network.
 
 use super::bindings::hookloom::plugin::{config, log, secrets, types};
-use super::engine::{INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use super::engine::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use super::sandbox::{HANDLES_MAX, Question, STOPPED_BY_CPU, STOPPED_BY_WALL, Surroundings};
 use super::wasi::{self, Tail};
 use super::{PluginFault, convert};
@@ -44,21 +44,23 @@ impl GuestState {
 
     /// The next call of the same guest: its memory and open handles stay, everything else is as for a fresh one.
     pub(super) fn begin_again(&mut self, question: &Question<'_>, world: Surroundings) {
-        self.output.clear();
         let (output, resources) = (self.output.clone(), std::mem::take(&mut self.resources));
         let next = GuestState::with(question, world, output, resources);
         let before = std::mem::replace(self, next);
         self.limiter.memory = before.limiter.memory;
         self.limiter.memory_peak = before.limiter.memory;
+        self.limiter.elements = before.limiter.elements;
     }
 
     fn with(question: &Question<'_>, world: Surroundings, output: Tail, resources: ResourceTable) -> Self {
         let limits = question.subscription.settings.limits;
+        output.begin(limits.host_call_bytes);
         GuestState {
             subscription: question.subscription.clone(),
             limits,
             limiter: Limiter {
                 memory_max: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
+                elements_max: usize::try_from(limits.table_elements).unwrap_or(usize::MAX),
                 ..Default::default()
             },
             log: LogLines { room: usize::try_from(limits.log_bytes).unwrap_or(usize::MAX), ..Default::default() },
@@ -94,6 +96,11 @@ impl GuestState {
         if self.host_calls > self.limits.host_calls { self.over("host_calls") } else { Ok(()) }
     }
 
+    /// Counts what a guest hands to the host.
+    fn count_bytes(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        if self.output.count(bytes) { Ok(()) } else { self.over("host_call_bytes") }
+    }
+
     fn over<T>(&mut self, limit: &'static str) -> wasmtime::Result<T> {
         self.over_budget = Some(limit);
         Err(wasmtime::Error::msg("over budget"))
@@ -107,10 +114,7 @@ impl GuestState {
             STOPPED_BY_WALL => return PluginFault::Timeout { name: "wall_ms", limit_ms: self.limits.wall_ms },
             _ => {}
         }
-        if self.limiter.refused {
-            return limit("memory_bytes", self.limits.memory_bytes);
-        }
-        if let Some(name) = self.over_budget {
+        if let Some(name) = self.limiter.refused.or(self.over_budget).or(self.output.over()) {
             let value = self.limits.named().into_iter().find(|(other, _)| *other == name).map_or(0, |(_, value)| value);
             return limit(name, value);
         }
@@ -168,6 +172,7 @@ impl log::Host for GuestState {
             log::Level::Warn => "warn",
             log::Level::Error => "error",
         };
+        self.count_bytes(message.len())?;
         self.log.push(level, &message);
         Ok(())
     }
@@ -175,6 +180,7 @@ impl log::Host for GuestState {
 
 impl config::Host for GuestState {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        self.count_bytes(key.len())?;
         Ok(self.subscription.settings.config.get(&key).cloned())
     }
 
@@ -185,6 +191,7 @@ impl config::Host for GuestState {
 
 impl secrets::Host for GuestState {
     fn hmac_sha256(&mut self, name: String, data: Vec<u8>) -> wasmtime::Result<Result<Vec<u8>, secrets::SecretError>> {
+        self.count_bytes(name.len() + data.len())?;
         self.hashed_bytes += data.len() as u64;
         if self.hashed_bytes > self.limits.hashed_bytes {
             return self.over("hashed_bytes");
@@ -228,20 +235,23 @@ impl LogLines {
     }
 }
 
-/// Bounds what a guest allocates, all its memories together, and remembers the most it had.
+/// Bounds what a guest allocates, all its memories and all its tables together, and remembers the most memory it had.
 #[derive(Default)]
 struct Limiter {
     memory_max: usize,
     memory: usize,
     memory_peak: usize,
-    refused: bool,
+    elements_max: usize,
+    elements: usize,
+    /// The limit that was reached.
+    refused: Option<&'static str>,
 }
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         self.memory += desired.saturating_sub(current);
         if self.memory > self.memory_max {
-            self.refused = true;
+            self.refused = Some("memory_bytes");
             // An error ends the call. A mere "no" would let a guest go on and fail somewhere else, in other words.
             return Err(wasmtime::Error::msg("over the memory limit"));
         }
@@ -249,8 +259,13 @@ impl ResourceLimiter for Limiter {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.elements += desired.saturating_sub(current);
+        if self.elements > self.elements_max {
+            self.refused = Some("table_elements");
+            return Err(wasmtime::Error::msg("over the table limit"));
+        }
+        Ok(true)
     }
 
     fn instances(&self) -> usize {

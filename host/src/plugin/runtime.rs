@@ -45,10 +45,11 @@ impl Runtime {
     pub(super) fn start(config: &PluginConfig) -> Result<Self, PluginError> {
         let instances = u32::try_from(config.threads + config.resting_instances_max).unwrap_or(u32::MAX);
         let memory_bytes_max = usize::try_from(config.limits_max.memory_bytes).unwrap_or(usize::MAX);
-        let engine =
-            engine::engine(EnginePurpose::Run { instances, memory_bytes_max }).map_err(PluginError::Runtime)?;
+        let stack_bytes = usize::try_from(config.stack_bytes).unwrap_or(usize::MAX);
+        let engine = engine::engine(EnginePurpose::Run { instances, memory_bytes_max, stack_bytes })
+            .map_err(PluginError::Runtime)?;
         Ok(Runtime {
-            threads: Threads::start(config.threads)?,
+            threads: Threads::start(config.threads, config.calls_per_tenant, stack_bytes)?,
             rest: Arc::new(Rest::new(config.resting_instances_max)),
             _ticker: Ticker::start(&engine)?,
             linker: sandbox::linker(&engine).map_err(PluginError::Runtime)?,

@@ -1,7 +1,8 @@
 //! The plugin threads: as many as may judge at once, apart from tokio's, so that a busy guest holds up no socket.
 //!
-//! Each tenant has a queue of its own and the threads take from them in turn, so that a tenant whose plugins are slow
-//! delays another by one call at the most. What waits is bounded by those who ask: attempts under way and dry runs. A
+//! Each tenant has a queue of its own and the threads take from them in turn. One tenant has fewer calls at once than
+//! there are threads, so one whose plugins are slow does not delay another at all, and several delay it by one call. What
+//! waits is bounded by those who ask: attempts under way and dry runs. A
 //! panic of the host's own code inside a call ends that call, not the thread.
 
 use crate::subscription::TenantId;
@@ -14,35 +15,56 @@ use tokio::sync::oneshot;
 type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
+struct TenantQueue {
+    waiting: VecDeque<Job>,
+    running: usize,
+}
+
 struct Waiting {
-    by_tenant: HashMap<TenantId, VecDeque<Job>>,
-    /// The tenants that have jobs, in the order of their turns.
+    by_tenant: HashMap<TenantId, TenantQueue>,
+    /// The tenants that have jobs and may begin one, in the order of their turns.
     turns: VecDeque<TenantId>,
+    /// How many jobs of one tenant may run at once.
+    per_tenant: usize,
     stopped: bool,
 }
 
 impl Waiting {
-    fn push(&mut self, tenant: &TenantId, job: Job) {
-        let queue = self.by_tenant.entry(tenant.clone()).or_default();
-        if queue.is_empty() {
-            self.turns.push_back(tenant.clone());
-        }
-        queue.push_back(job);
+    fn new(per_tenant: usize) -> Self {
+        Waiting { by_tenant: HashMap::new(), turns: VecDeque::new(), per_tenant, stopped: false }
     }
 
-    fn pop(&mut self) -> Option<Job> {
+    fn push(&mut self, tenant: &TenantId, job: Job) {
+        let queue = self.by_tenant.entry(tenant.clone()).or_default();
+        queue.waiting.push_back(job);
+        if queue.waiting.len() == 1 && queue.running < self.per_tenant {
+            self.turns.push_back(tenant.clone());
+        }
+    }
+
+    fn pop(&mut self) -> Option<(TenantId, Job)> {
         let tenant = self.turns.pop_front()?;
         let queue = self.by_tenant.get_mut(&tenant)?;
-        let job = queue.pop_front();
-        match queue.is_empty() {
-            true => drop(self.by_tenant.remove(&tenant)),
-            false => self.turns.push_back(tenant),
+        let job = queue.waiting.pop_front()?;
+        queue.running += 1;
+        if !queue.waiting.is_empty() && queue.running < self.per_tenant {
+            self.turns.push_back(tenant.clone());
         }
-        job
+        Some((tenant, job))
+    }
+
+    fn done(&mut self, tenant: &TenantId) {
+        let Some(queue) = self.by_tenant.get_mut(tenant) else { return };
+        let was_full = queue.running == self.per_tenant;
+        queue.running -= 1;
+        match queue.waiting.is_empty() {
+            true if queue.running == 0 => drop(self.by_tenant.remove(tenant)),
+            false if was_full => self.turns.push_back(tenant.clone()),
+            _ => {}
+        }
     }
 }
 
-#[derive(Default)]
 struct Queue {
     waiting: Mutex<Waiting>,
     news: Condvar,
@@ -53,9 +75,12 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next job; none once the threads shall stop.
-    fn next(&self) -> Option<Job> {
+    /// The next job, after the one of the tenant `done`; none once the threads shall stop.
+    fn next(&self, done: Option<TenantId>) -> Option<(TenantId, Job)> {
         let mut waiting = self.lock();
+        if let Some(tenant) = done {
+            waiting.done(&tenant);
+        }
         loop {
             if waiting.stopped {
                 return None;
@@ -68,6 +93,9 @@ impl Queue {
     }
 }
 
+/// The host's share of a plugin thread's stack, above the guest's.
+const HOST_STACK_BYTES: usize = 2 << 20;
+
 /// A fixed number of threads.
 pub(super) struct Threads {
     queue: Arc<Queue>,
@@ -76,15 +104,18 @@ pub(super) struct Threads {
 
 impl Threads {
     /// Starts them. Each can use tokio's clock types, as WASI's implementation wants, but runs no task.
-    pub(super) fn start(count: usize) -> std::io::Result<Self> {
-        let queue = Arc::new(Queue::default());
+    pub(super) fn start(count: usize, per_tenant: usize, guest_stack_bytes: usize) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue { waiting: Mutex::new(Waiting::new(per_tenant)), news: Condvar::new() });
         let runtime = tokio::runtime::Handle::current();
         let start_one = |index: usize| {
             let (queue, runtime) = (queue.clone(), runtime.clone());
-            std::thread::Builder::new().name(format!("plugin-{index}")).spawn(move || {
+            let thread = std::thread::Builder::new().name(format!("plugin-{index}"));
+            thread.stack_size(guest_stack_bytes + HOST_STACK_BYTES).spawn(move || {
                 let _context = runtime.enter();
-                while let Some(job) = queue.next() {
+                let mut done = None;
+                while let Some((tenant, job)) = queue.next(done.take()) {
                     let _ = catch_unwind(AssertUnwindSafe(job));
+                    done = Some(tenant);
                 }
             })
         };
@@ -123,15 +154,34 @@ mod tests {
     fn tenants_take_turns() {
         let tenant = |name: &str| TenantId::parse(name).expect(name);
         let order = Arc::new(Mutex::new(Vec::new()));
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting::new(9);
         for (name, number) in [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("b", 5), ("c", 6)] {
             let order = order.clone();
             waiting.push(&tenant(name), Box::new(move || order.lock().expect("a lock").push(number)));
         }
-        while let Some(job) = waiting.pop() {
+        while let Some((tenant, job)) = waiting.pop() {
             job();
+            waiting.done(&tenant);
         }
         assert_eq!(*order.lock().expect("a lock"), [1, 4, 6, 2, 5, 3]);
+        assert!(waiting.by_tenant.is_empty() && waiting.turns.is_empty());
+    }
+
+    #[test]
+    fn a_tenant_has_so_many_at_once() {
+        let tenant = |name: &str| TenantId::parse(name).expect(name);
+        let mut waiting = Waiting::new(2);
+        for name in ["a", "a", "a", "b"] {
+            waiting.push(&tenant(name), Box::new(|| {}));
+        }
+        let mut begun = || waiting.pop().map(|(tenant, _)| tenant.to_string());
+        assert_eq!([begun(), begun(), begun(), begun()], [Some("a".into()), Some("b".into()), Some("a".into()), None]);
+        waiting.done(&tenant("b"));
+        assert!(waiting.pop().is_none(), "b had one only, and a has two");
+        waiting.done(&tenant("a"));
+        assert_eq!(waiting.pop().map(|(tenant, _)| tenant.to_string()), Some("a".into()));
+        waiting.done(&tenant("a"));
+        waiting.done(&tenant("a"));
         assert!(waiting.by_tenant.is_empty() && waiting.turns.is_empty());
     }
 }

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use rand::SeedableRng as _;
 use sha2::{Digest as _, Sha256};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
@@ -19,7 +19,7 @@ use wasmtime_wasi::p2::bindings::sync::io::poll;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 use wasmtime_wasi_io::bindings::wasi::io::poll::{Host as WaitingPoll, HostPollable as WaitingPollable};
 use wasmtime_wasi_io::poll::{DynPollable, Pollable};
-use wasmtime_wasi_io::streams::{OutputStream, StreamResult};
+use wasmtime_wasi_io::streams::{OutputStream, StreamError, StreamResult};
 
 /// Adds WASI 0.2 to a linker, with our own way to wait: not at all.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
@@ -108,9 +108,17 @@ impl poll::HostPollable for Unwaiting<'_> {
     }
 }
 
-/// The last bytes that a guest wrote to stdout and stderr: a Rust panic's message is among them.
+/// The last bytes that a guest wrote to stdout and stderr: a Rust panic's message is among them. Also counts what a guest
+/// hands to the host in any other way, because both are one budget.
 #[derive(Clone, Default)]
-pub(super) struct Tail(Arc<Mutex<VecDeque<u8>>>);
+pub(super) struct Tail(Arc<Mutex<Output>>);
+
+#[derive(Default)]
+struct Output {
+    kept: VecDeque<u8>,
+    /// What is left of the budget, in bytes. None: it is spent.
+    room: Option<u64>,
+}
 
 /// How much of a guest's output is kept.
 const TAIL_BYTES: usize = 2 << 10;
@@ -118,17 +126,32 @@ const TAIL_BYTES: usize = 2 << 10;
 impl Tail {
     /// What is kept, as text.
     pub(super) fn text(&self) -> String {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&kept.iter().copied().collect::<Vec<u8>>()).trim().to_owned()
+        String::from_utf8_lossy(&self.lock().kept.iter().copied().collect::<Vec<u8>>()).trim().to_owned()
     }
 
-    /// Forgets what was kept.
-    pub(super) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Begins a call with nothing kept and a whole budget.
+    pub(super) fn begin(&self, budget_bytes: u64) {
+        *self.lock() = Output { kept: VecDeque::new(), room: Some(budget_bytes) };
+    }
+
+    /// Takes bytes off the budget. False: it is spent.
+    pub(super) fn count(&self, bytes: usize) -> bool {
+        let mut output = self.lock();
+        output.room = output.room.and_then(|room| room.checked_sub(bytes as u64));
+        output.room.is_some()
+    }
+
+    /// The limit that was reached, if it was.
+    pub(super) fn over(&self) -> Option<&'static str> {
+        if self.lock().room.is_none() { Some("host_call_bytes") } else { None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Output> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = &mut self.lock().kept;
         kept.extend(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
         let over = kept.len().saturating_sub(TAIL_BYTES);
         kept.drain(..over);
@@ -160,7 +183,10 @@ impl Pollable for Tail {
 impl OutputStream for Tail {
     fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
         self.push(&bytes);
-        Ok(())
+        match self.count(bytes.len()) {
+            true => Ok(()),
+            false => Err(StreamError::Trap(wasmtime::Error::msg("over budget"))),
+        }
     }
 
     fn flush(&mut self) -> StreamResult<()> {

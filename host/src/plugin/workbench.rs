@@ -10,7 +10,7 @@ use super::runtime::{Runtime, Version};
 use super::{CompileLimits, PluginConfig, PluginError};
 use crate::delivery::Arm;
 use crate::event::Event;
-use crate::limits::Limits;
+use crate::limits::{Limits, STACK_BYTES};
 use crate::store::vault::Vault;
 use crate::subscription::{DEFAULT_TENANT, Subscription, TenantId};
 use bytes::Bytes;
@@ -39,6 +39,8 @@ impl Workbench {
     pub fn start() -> Result<Self, PluginError> {
         let config = PluginConfig {
             threads: 1,
+            calls_per_tenant: 1,
+            stack_bytes: STACK_BYTES,
             resting_instances_max: 1,
             limits_max: Limits::HOST_MAX,
             compiler: std::env::current_exe()?,
