@@ -6,8 +6,8 @@
 //! 2. The compiled code is loaded and linked once ([`cache`], [`sandbox::linker`]).
 //! 3. The version is made durable and active in one transaction, then swapped in here in one step. Calls in flight end
 //!    on the version they began with.
-//! 4. [`Plugins::judge`] calls the active version of each plugin of the chain ([`chain`]): a fresh instance for each
-//!    event, on a plugin thread.
+//! 4. [`Plugins::judge`] calls the active version of each plugin of the chain ([`judge`], [`chain`]): a fresh instance
+//!    for each event, on a plugin thread.
 //! 5. A file in the plugins folder takes the same way ([`watch`]).
 //! 6. A version may be tried on a part of the events, or in the shadow of the active one ([`rollout`], [`trials`]).
 //! 7. At a restart active versions come back from the cache, or are compiled again.
@@ -24,6 +24,7 @@ mod compile;
 mod convert;
 mod engine;
 mod guest;
+mod judge;
 mod judgement;
 mod log_budget;
 mod probe;
@@ -39,20 +40,17 @@ pub mod watch;
 pub mod workbench;
 
 pub use compile::{CHILD_COMMAND, CompileError, CompileLimits, compile_child};
-pub use judgement::{Judged, Judgement, Outgoing, PluginFault, Shown};
+pub use judgement::{Judged, Judgement, Matter, Outgoing, PluginFault, Shown};
 pub use probe::Probe;
 pub use rollout::{ArmFigures, Difference, RolloutFigures, Sample};
 pub use trials::Comparison;
 
 use crate::chain::Step;
-use crate::delivery::Arm;
-use crate::event::Event;
 use crate::limits::Limits;
 use crate::store::{PluginVersion, Store, StoreError, now_ms};
-use crate::subscription::{Subscription, TenantId};
+use crate::subscription::TenantId;
 use bytes::Bytes;
 use cache::{Cache, TrustedCode};
-use chain::{ShadowWork, Turn};
 use check::Report;
 use log_budget::LogBudget;
 use lru::LruCache;
@@ -290,84 +288,6 @@ impl Plugins {
         match &step.pin {
             Some(pin) => self.version(tenant, &step.plugin, pin).await.is_ok(),
             None => self.exists(tenant, &step.plugin),
-        }
-    }
-
-    /// Judges an event for a subscription with the plugins that it names.
-    pub async fn judge(self: &Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
-        let subscription = self.bounded(subscription);
-        let mut turns = Vec::new();
-        for step in &subscription.settings.plugin.0 {
-            match self.turn(step, &event, &subscription).await {
-                Some(turn) => turns.push(turn),
-                None => return Judged::fault(&step.plugin, None, PluginFault::Missing(step.plugin.clone())),
-            }
-        }
-        let first = turns.first().map(|turn| (turn.plugin.clone(), turn.version.sha256.clone()));
-        let trials: Vec<Arc<Rollout>> = turns.iter().filter_map(|turn| turn.rollout.clone()).collect();
-        let tenant = subscription.tenant.clone();
-        let (asked, judges, rest) = (event.clone(), subscription.clone(), self.runtime.rest.clone());
-        let Some((mut judged, shadows)) =
-            self.runtime.threads.run(&tenant, move || chain::judge(&turns, &asked, &judges, &rest)).await
-        else {
-            let (plugin, sha256) = first.unzip();
-            return Judged::fault(&plugin.unwrap_or_default(), sha256, PluginFault::Shortage);
-        };
-        let limit = subscription.settings.limits.log_bytes_per_minute;
-        self.log_budget.trim(subscription.id, limit, now_ms(), &mut judged.log);
-        self.after(trials, shadows, &event, &subscription);
-        judged
-    }
-
-    /// The most that a tenant may give its plugins: the host's maxima, or its own where they are lower.
-    pub fn limits_max(&self, tenant: &TenantId) -> Limits {
-        let own = self.store.catalog().tenant(tenant);
-        let own = own.filter(|tenant| !tenant.limits_max.is_empty());
-        // They were checked when they were written.
-        let lowered = own.and_then(|tenant| self.limits_max.lowered(&tenant.limits_max).ok());
-        lowered.unwrap_or(self.limits_max)
-    }
-
-    /// The subscription with no limit above the maxima, which may have been lowered since it was written.
-    fn bounded(&self, subscription: Arc<Subscription>) -> Arc<Subscription> {
-        let limits = subscription.settings.limits.within(&self.limits_max(&subscription.tenant));
-        if limits == subscription.settings.limits {
-            return subscription;
-        }
-        let mut bounded = Subscription::clone(&subscription);
-        bounded.settings.limits = limits;
-        Arc::new(bounded)
-    }
-
-    async fn turn(&self, step: &Step, event: &Event, subscription: &Subscription) -> Option<Turn> {
-        let (tenant, plugin) = (&subscription.tenant, step.plugin.clone());
-        if let Some(pin) = &step.pin {
-            let version = self.version(tenant, &plugin, pin).await.ok()?;
-            return Some(Turn { plugin, version, arm: Arm::Pinned, otherwise: None, rollout: None });
-        }
-        let active = self.current_or_restored(tenant, &plugin).await?;
-        let rollout = self.rollout(tenant, &plugin);
-        Some(match rollout.as_ref().filter(|rollout| rollout.takes(event)) {
-            Some(canary) => {
-                Turn { plugin, version: canary.version.clone(), arm: Arm::Canary, otherwise: Some(active), rollout }
-            }
-            None => Turn { plugin, version: active, arm: Arm::Active, otherwise: None, rollout },
-        })
-    }
-
-    /// What follows a judgement and must not hold it up.
-    fn after(
-        self: &Arc<Self>,
-        trials: Vec<Arc<Rollout>>,
-        shadows: Vec<ShadowWork>,
-        event: &Arc<Event>,
-        subscription: &Arc<Subscription>,
-    ) {
-        for trial in trials {
-            self.end_if_worse(trial);
-        }
-        for work in shadows {
-            self.judge_in_the_shadow(work, event.clone(), subscription.clone());
         }
     }
 }

@@ -11,6 +11,7 @@ mod crash;
 mod durability;
 mod guests;
 mod harness;
+mod history;
 mod limits;
 mod races;
 mod reload;

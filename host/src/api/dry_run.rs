@@ -6,7 +6,7 @@ use super::problem::{FieldFault, Problem};
 use crate::chain::{Chain, Step};
 use crate::event::{Event, EventId, read_envelope};
 use crate::limits::Limits;
-use crate::plugin::Shown;
+use crate::plugin::{Matter, Shown};
 use crate::store::now_ms;
 use crate::subscription::{CallSettings, Subscription};
 use axum::Json;
@@ -26,6 +26,10 @@ pub(super) struct DryRun {
     /// The event: `{eventName, eventData}`.
     #[schema(value_type = Object)]
     event: Box<RawValue>,
+    /// What was accepted before it of the same contact or deal: what the plugin reads through `history`.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    previous: Option<Box<RawValue>>,
     /// What the plugin reads through `config`.
     #[serde(default)]
     config: BTreeMap<String, String>,
@@ -52,18 +56,21 @@ pub(super) async fn dry_run(
     if !state.plugins.exists(&access.tenant, &name) {
         return Err(Problem::not_found("plugin"));
     }
-    let DryRun { event, config, limits, received_at_ms, version } = dry_run;
+    let DryRun { event, previous, config, limits, received_at_ms, version } = dry_run;
     if let Err(detail) = limits.check(&state.plugins.limits_max(&access.tenant)) {
         return Err(Problem::fields(vec![FieldFault { pointer: "/limits".into(), detail }]));
     }
-    let event = Arc::new(dry_event(&state, &access, &event, received_at_ms.unwrap_or_else(now_ms))?);
+    let received_at_ms = received_at_ms.unwrap_or_else(now_ms);
+    let event = Arc::new(dry_event(&state, &access, &event, received_at_ms)?);
+    let previous = previous.map(|previous| dry_event(&state, &access, &previous, received_at_ms)).transpose()?;
     let step = Step { plugin: name, pin: version };
     if !state.plugins.can_judge(&access.tenant, &step).await {
         return Err(Problem::not_found("version of the plugin"));
     }
     let settings = CallSettings { plugin: Chain(vec![step]), config, limits, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(access.tenant.clone(), settings));
-    let judged = state.plugins.judge(event.clone(), subscription).await;
+    let matter = Matter { event: event.clone(), previous: previous.map(Arc::new), subscription };
+    let judged = state.plugins.judge_with(matter).await;
     Ok(Json(Shown::new(judged, &event)))
 }
 
@@ -88,5 +95,6 @@ fn dry_event(
         entity_id: envelope.entity_id,
         received_at_ms,
         payload: envelope.payload,
+        previous: None,
     })
 }

@@ -46,6 +46,8 @@ pub(super) struct EventBody {
     module: Module,
     entity_id: Option<String>,
     received_at_ms: i64,
+    /// The event of the same contact or deal that was accepted before it.
+    previous: Option<Uuid>,
     /// How many deliveries it was accepted with.
     fan_out: usize,
     /// The event as it was sent.
@@ -83,6 +85,7 @@ pub(super) async fn get(
         module: view.event.module,
         entity_id: view.event.entity_id.clone(),
         received_at_ms: view.event.received_at_ms,
+        previous: view.event.previous.map(|id| id.0),
         fan_out: view.fan_out,
         payload,
         deliveries: view.deliveries.into_iter().map(DeliveryBody::from).collect(),

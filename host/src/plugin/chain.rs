@@ -10,15 +10,13 @@
 //!
 //! Runs on a plugin thread.
 
-use super::judgement::{Judged, Judgement, Outgoing, PluginFault};
+use super::judgement::{Judged, Judgement, Matter, Outgoing, PluginFault};
 use super::reuse::{Owner, Rest};
 use super::rollout::{Rollout, Sample};
 use super::runtime::Version;
 use super::sandbox::{Called, Question};
 use super::{convert, sandbox};
 use crate::delivery::{Arm, Cost, JudgedStep};
-use crate::event::Event;
-use crate::subscription::Subscription;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +30,15 @@ pub(super) struct Turn {
     pub(super) rollout: Option<Arc<Rollout>>,
 }
 
+impl Turn {
+    /// Whether any version that may judge here asks for what was accepted before.
+    pub(super) fn reads_history(&self) -> bool {
+        let in_the_shadow = self.rollout.as_ref().is_some_and(|rollout| rollout.version.reads_history);
+        let otherwise = self.otherwise.as_ref().is_some_and(|version| version.reads_history);
+        self.version.reads_history || otherwise || in_the_shadow
+    }
+}
+
 /// What a version in the shadow shall be asked, and what the active one said.
 pub(super) struct ShadowWork {
     pub(super) rollout: Arc<Rollout>,
@@ -40,17 +47,11 @@ pub(super) struct ShadowWork {
 }
 
 /// Lets every plugin judge in turn.
-pub(super) fn judge(
-    turns: &[Turn],
-    event: &Event,
-    subscription: &Arc<Subscription>,
-    rest: &Rest,
-) -> (Judged, Vec<ShadowWork>) {
+pub(super) fn judge(turns: &[Turn], matter: &Matter, rest: &Rest) -> (Judged, Vec<ShadowWork>) {
     let mut chain = Chain {
-        event,
-        subscription,
+        matter,
         rest,
-        wall_left: Duration::from_millis(subscription.settings.limits.wall_ms),
+        wall_left: Duration::from_millis(matter.subscription.settings.limits.wall_ms),
         outgoing: None,
         steps: Vec::new(),
         log: Vec::new(),
@@ -63,20 +64,14 @@ pub(super) fn judge(
 }
 
 /// Asks one version about a payload, outside any chain, in a fresh instance.
-pub(super) fn ask_alone(
-    version: &Version,
-    event: &Event,
-    payload: &str,
-    subscription: &Arc<Subscription>,
-) -> (Judgement, Cost) {
-    let wall = Duration::from_millis(subscription.settings.limits.wall_ms);
-    let called = sandbox::call(&version.plugin, &Question { event, payload, subscription, wall });
-    (convert::judgement(called.answer, subscription), called.cost)
+pub(super) fn ask_alone(version: &Version, matter: &Matter, payload: &str) -> (Judgement, Cost) {
+    let wall = Duration::from_millis(matter.subscription.settings.limits.wall_ms);
+    let called = sandbox::call(&version.plugin, &Question { matter, payload, wall });
+    (convert::judgement(called.answer, &matter.subscription), called.cost)
 }
 
 struct Chain<'a> {
-    event: &'a Event,
-    subscription: &'a Arc<Subscription>,
+    matter: &'a Matter,
     rest: &'a Rest,
     wall_left: Duration,
     outgoing: Option<Outgoing>,
@@ -111,7 +106,12 @@ impl Chain<'_> {
 
     /// Asks an instance that rested, if there is one; a fresh one otherwise, or if that one fails.
     fn ask(&mut self, plugin: &str, version: &Version, arm: Arm, rollout: Option<&Rollout>) -> Judgement {
-        let owner = self.subscription.settings.reuse.map(|_| Owner::new(self.subscription, plugin, &version.sha256));
+        let owner = self
+            .matter
+            .subscription
+            .settings
+            .reuse
+            .map(|_| Owner::new(&self.matter.subscription, plugin, &version.sha256));
         if let Some(rested) = owner.and_then(|owner| self.rest.take(&owner)) {
             let (calls, called) = (rested.calls, rested.call_again(&self.question()));
             match self.heard(called, plugin, version, arm, rollout) {
@@ -126,7 +126,7 @@ impl Chain<'_> {
     }
 
     fn question(&self) -> Question<'_> {
-        Question { event: self.event, payload: self.payload(), subscription: self.subscription, wall: self.wall_left }
+        Question { matter: self.matter, payload: self.payload(), wall: self.wall_left }
     }
 
     /// Takes an answer over: judgement, time, log and step.
@@ -138,15 +138,16 @@ impl Chain<'_> {
         arm: Arm,
         rollout: Option<&Rollout>,
     ) -> Judgement {
-        let judgement = convert::judgement(called.answer, self.subscription);
+        let judgement = convert::judgement(called.answer, &self.matter.subscription);
         let faulted = matches!(&judgement, Judgement::Fault(_));
         let first_call = called.cost.earlier_calls == 0;
         // Who judges in the place of one that failed has the whole time.
         if !faulted || (arm != Arm::Canary && first_call) {
             self.wall_left = self.wall_left.saturating_sub(Duration::from_micros(called.cost.wall_us));
         }
-        if let (Some(rule), Some(instance), false) = (self.subscription.settings.reuse, called.instance, faulted) {
-            let (owner, calls) = (Owner::new(self.subscription, plugin, &version.sha256), instance.calls);
+        if let (Some(rule), Some(instance), false) = (self.matter.subscription.settings.reuse, called.instance, faulted)
+        {
+            let (owner, calls) = (Owner::new(&self.matter.subscription, plugin, &version.sha256), instance.calls);
             self.rest.put(owner, instance, calls, rule);
         }
         if let Some(rollout) = rollout.filter(|_| first_call || !faulted) {
@@ -170,7 +171,7 @@ impl Chain<'_> {
         match &self.outgoing {
             // Bodies of all but the last plugin are text.
             Some(outgoing) => std::str::from_utf8(&outgoing.body).unwrap_or_default(),
-            None => self.event.text(),
+            None => self.matter.event.text(),
         }
     }
 
@@ -181,7 +182,7 @@ impl Chain<'_> {
             headers.append(&mut new.headers);
             new.headers = headers;
             new.url = new.url.or(old.url);
-            let limit = self.subscription.settings.limits.headers;
+            let limit = self.matter.subscription.settings.limits.headers;
             if new.headers.len() as u64 > limit {
                 return Err(format!("the chain adds {} headers, and limits.headers is {limit}", new.headers.len()));
             }

@@ -16,7 +16,10 @@ pub const CONTRACT: &str = "hookloom:plugin@0.1.0";
 const TRANSFORM: &str = "hookloom:plugin/transform@0.1.0";
 
 /// The interfaces a plugin may import, beside WASI's.
-const IMPORTS: [&str; 4] = ["types", "log", "config", "secrets"];
+const IMPORTS: [&str; 5] = ["types", "log", "config", "secrets", "history"];
+
+/// What a component imports that asks for what was accepted before.
+pub(super) const HISTORY: &str = "hookloom:plugin/history@";
 
 /// The WASI 0.2 interfaces that are linked, all of them empty worlds.
 const WASI: [&str; 27] = [
@@ -176,7 +179,9 @@ fn check_imports(imports: &[String]) -> Result<(), Refusal> {
     let what = format!("the component imports what this host does not offer: {}", unknown.join(", "));
     let remedy = match unknown.iter().any(|name| name.starts_with("wasi:http") || name.contains("socket")) {
         true => "a plugin has no network: return `replace` with an outgoing request and the host sends it",
-        false => "a plugin may import log, config and secrets of hookloom:plugin@0.1.0, and WASI 0.2 without http",
+        false => {
+            "a plugin may import log, config, secrets and history of hookloom:plugin@0.1.0, and WASI 0.2 without http"
+        }
     };
     Err(Refusal::new("unknown-import", what, remedy))
 }

@@ -5,9 +5,9 @@
 //! the address guard's business, at sending.
 
 use super::bindings::hookloom::plugin::types;
-use super::sandbox::Question;
 use super::{Judgement, Outgoing, PluginFault};
 use crate::delivery::Reason;
+use crate::event::Event;
 use crate::headers::check_header;
 use crate::subscription::{Settings, Subscription};
 use bytes::Bytes;
@@ -18,9 +18,8 @@ use url::Url;
 pub(super) const REASON_CODE_BYTES_MAX: usize = 64;
 pub(super) const REASON_MESSAGE_BYTES_MAX: usize = 1 << 10;
 
-/// The event as the plugin of a subscription sees it.
-pub(super) fn event(question: &Question<'_>) -> types::Event {
-    let Question { event, payload, subscription, .. } = question;
+/// An event as the plugin of a subscription sees it.
+pub(super) fn event(event: &Event, payload: &str, subscription: &Subscription) -> types::Event {
     types::Event {
         id: event.id.to_string(),
         tenant: subscription.tenant.to_string(),
@@ -29,7 +28,7 @@ pub(super) fn event(question: &Question<'_>) -> types::Event {
         module: Some(event.module.as_str().to_owned()),
         entity_id: event.entity_id.clone(),
         received_at: event.received_at_ms.unsigned_abs(),
-        payload: (*payload).to_owned(),
+        payload: payload.to_owned(),
         attributes: Vec::new(),
     }
 }

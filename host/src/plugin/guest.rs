@@ -3,13 +3,13 @@
 //! The contract's imports are answered here, and every limit that needs counting is counted here; time is
 //! [`sandbox`](super::sandbox)'s. Runs on a plugin thread. Knows no database and no network.
 
-use super::bindings::hookloom::plugin::{config, log, secrets, types};
+use super::bindings::hookloom::plugin::{config, history, log, secrets, types};
 use super::engine::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
+use super::judgement::Matter;
 use super::sandbox::{HANDLES_MAX, Question, STOPPED_BY_CPU, STOPPED_BY_WALL, Surroundings};
 use super::wasi::{self, Tail};
 use super::{PluginFault, convert};
 use crate::limits::Limits;
-use crate::subscription::Subscription;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 /// The host's side of one guest.
 pub(super) struct GuestState {
-    subscription: Arc<Subscription>,
+    matter: Matter,
     limits: Limits,
     limiter: Limiter,
     log: LogLines,
@@ -53,10 +53,10 @@ impl GuestState {
     }
 
     fn with(question: &Question<'_>, world: Surroundings, output: Tail, resources: ResourceTable) -> Self {
-        let limits = question.subscription.settings.limits;
+        let limits = question.matter.subscription.settings.limits;
         output.begin(limits.host_call_bytes);
         GuestState {
-            subscription: question.subscription.clone(),
+            matter: question.matter.clone(),
             limits,
             limiter: Limiter {
                 memory_max: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
@@ -181,11 +181,11 @@ impl log::Host for GuestState {
 impl config::Host for GuestState {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
         self.count_bytes(key.len())?;
-        Ok(self.subscription.settings.config.get(&key).cloned())
+        Ok(self.matter.subscription.settings.config.get(&key).cloned())
     }
 
     fn entries(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(self.subscription.settings.config.clone().into_iter().collect())
+        Ok(self.matter.subscription.settings.config.clone().into_iter().collect())
     }
 }
 
@@ -196,12 +196,19 @@ impl secrets::Host for GuestState {
         if self.hashed_bytes > self.limits.hashed_bytes {
             return self.over("hashed_bytes");
         }
-        let Some(secret) = self.subscription.secrets.get(&name) else {
+        let Some(secret) = self.matter.subscription.secrets.get(&name) else {
             return Ok(Err(secrets::SecretError::UnknownName));
         };
         let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).expect("HMAC takes keys of every length");
         mac.update(&data);
         Ok(Ok(mac.finalize().into_bytes().to_vec()))
+    }
+}
+
+impl history::Host for GuestState {
+    fn previous(&mut self) -> wasmtime::Result<Option<types::Event>> {
+        let Matter { previous, subscription, .. } = &self.matter;
+        Ok(previous.as_ref().map(|previous| convert::event(previous, previous.text(), subscription)))
     }
 }
 

@@ -4,12 +4,25 @@
 
 use crate::delivery::{Arm, Cost, JudgedStep, Reason};
 use crate::event::Event;
+use crate::subscription::Subscription;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use url::Url;
 use utoipa::ToSchema;
+
+/// What plugins are asked about.
+#[derive(Clone, Debug)]
+pub struct Matter {
+    /// The event.
+    pub event: Arc<Event>,
+    /// What was accepted before it of the same entity, as far as a plugin asks for it.
+    pub previous: Option<Arc<Event>>,
+    /// For whom it is judged.
+    pub subscription: Arc<Subscription>,
+}
 
 /// What the judge decided.
 #[derive(Debug)]

@@ -10,7 +10,7 @@
 
 use super::chain::ask_alone;
 use super::convert;
-use super::judgement::Judgement;
+use super::judgement::{Judgement, Matter};
 use super::rollout::Sample;
 use super::runtime::Version;
 use super::sandbox::{Called, Question, Surroundings, call, call_in};
@@ -51,13 +51,15 @@ fn sample() -> Event {
         entity_id: Some("5717648149053440".to_owned()),
         received_at_ms: 1_709_287_745_000,
         payload: Bytes::from_static(SAMPLE.as_bytes()),
+        previous: None,
     }
 }
 
 /// Tries a version. Runs on a plugin thread.
 pub(super) fn probe(version: &Version, tenant: TenantId) -> Probe {
-    let (event, subscription) = (sample(), Arc::new(Subscription::passing(tenant, CallSettings::default())));
-    let (judgement, first) = ask_alone(version, &event, event.text(), &subscription);
+    let subscription = Arc::new(Subscription::passing(tenant, CallSettings::default()));
+    let matter = Matter { event: Arc::new(sample()), previous: None, subscription };
+    let (judgement, first) = ask_alone(version, &matter, matter.event.text());
     let mut probe = Probe {
         verdict: judgement.word().to_owned(),
         reason: judgement.reason().map(|reason| reason.to_string()),
@@ -69,12 +71,11 @@ pub(super) fn probe(version: &Version, tenant: TenantId) -> Probe {
     if matches!(judgement, Judgement::Fault(_)) {
         return probe;
     }
-    let mut times: Vec<u64> =
-        (1..CALLS).map(|_| ask_alone(version, &event, event.text(), &subscription).1.wall_us).collect();
+    let mut times: Vec<u64> = (1..CALLS).map(|_| ask_alone(version, &matter, matter.event.text()).1.wall_us).collect();
     times.sort_unstable();
     probe.steady_call_us = times[times.len() / 2];
-    let wall = Duration::from_millis(subscription.settings.limits.wall_ms);
-    let question = Question { event: &event, payload: event.text(), subscription: &subscription, wall };
+    let wall = Duration::from_millis(matter.subscription.settings.limits.wall_ms);
+    let question = Question { matter: &matter, payload: matter.event.text(), wall };
     let world = Surroundings::of(&question);
     let another_time = Surroundings { now_ms: world.now_ms + 86_400_000 * 45 + 3_600_123, ..world };
     let another_seed = Surroundings { seed: ([7; 16], [9; 16]), ..world };
@@ -85,7 +86,7 @@ pub(super) fn probe(version: &Version, tenant: TenantId) -> Probe {
     ];
     let usual = Sample::of(&judgement);
     for (what, called) in others {
-        if Sample::of(&convert::judgement(called.answer, &subscription)) != usual {
+        if Sample::of(&convert::judgement(called.answer, &matter.subscription)) != usual {
             probe.depends_on.push(what.to_owned());
         }
     }

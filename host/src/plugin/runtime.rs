@@ -25,6 +25,8 @@ use wasmtime::component::Linker;
 pub(super) struct Version {
     pub(super) sha256: String,
     pub(super) plugin: PluginPre<GuestState>,
+    /// Whether it may ask for what was accepted before.
+    pub(super) reads_history: bool,
 }
 
 /// One engine with everything around it.
@@ -79,7 +81,9 @@ impl Runtime {
         // The compiler checked everything but whether the component fits the place of a call.
         let pre = self.linker.instantiate_pre(&component).map_err(|error| too_large_for_a_call(&error))?;
         let plugin = PluginPre::new(pre).map_err(PluginError::Runtime)?;
-        Ok(Version { sha256: sha256.to_owned(), plugin })
+        let kind = component.component_type();
+        let reads_history = kind.imports(&self.engine).any(|(name, _)| name.starts_with(check::HISTORY));
+        Ok(Version { sha256: sha256.to_owned(), plugin, reads_history })
     }
 }
 

@@ -13,10 +13,9 @@
 use super::bindings::hookloom::plugin::types;
 use super::bindings::{Plugin, PluginPre};
 use super::guest::GuestState;
+use super::judgement::Matter;
 use super::{PluginFault, convert, wasi};
 use crate::delivery::Cost;
-use crate::event::Event;
-use crate::subscription::Subscription;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -31,10 +30,9 @@ const HOSTCALL_SLACK_BYTES: u64 = 2 << 20;
 
 /// What a plugin is asked.
 pub(super) struct Question<'a> {
-    pub(super) event: &'a Event,
+    pub(super) matter: &'a Matter,
     /// What the plugin before made of the event, or the event's own bytes.
     pub(super) payload: &'a str,
-    pub(super) subscription: &'a Arc<Subscription>,
     /// What is left of the wall time.
     pub(super) wall: Duration,
 }
@@ -84,8 +82,9 @@ pub(super) struct Surroundings {
 impl Surroundings {
     /// Those that follow from the event, so that every attempt has the same.
     pub(super) fn of(question: &Question<'_>) -> Self {
-        let seed = (*question.event.id.0.as_bytes(), *question.subscription.id.0.as_bytes());
-        Surroundings { seed, now_ms: question.event.received_at_ms }
+        let Matter { event, subscription, .. } = question.matter;
+        let seed = (*event.id.0.as_bytes(), *subscription.id.0.as_bytes());
+        Surroundings { seed, now_ms: event.received_at_ms }
     }
 }
 
@@ -120,7 +119,8 @@ impl Instance {
     }
 
     fn ask(mut self, clocks: Clocks, question: &Question<'_>) -> Called {
-        let event = convert::event(question);
+        let Matter { event, subscription, .. } = question.matter;
+        let event = convert::event(event, question.payload, subscription);
         let answer = self.plugin.hookloom_plugin_transform().call_transform(&mut self.store, &event);
         let earlier_calls = self.calls;
         self.calls += 1;
@@ -172,7 +172,7 @@ impl Clocks {
 
 /// Sets the limits of one call.
 fn limit(store: &mut Store<GuestState>, clocks: Clocks, question: &Question<'_>) {
-    let limits = &question.subscription.settings.limits;
+    let limits = &question.matter.subscription.settings.limits;
     store.set_hostcall_fuel(usize::try_from(limits.output_bytes * 2 + HOSTCALL_SLACK_BYTES).unwrap_or(usize::MAX));
     let (cpu, wall) = (Duration::from_millis(limits.cpu_ms), question.wall);
     let stopped_by: Arc<AtomicU8> = store.data().stopped_by.clone();

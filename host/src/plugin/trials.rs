@@ -3,6 +3,7 @@
 //! A trial is durable before it begins to count. What a shadow says is never waited for and never sent.
 
 use super::chain::ShadowWork;
+use super::judgement::Matter;
 use super::rollout::{Difference, Rollout, RolloutFigures, Sample, p95};
 use super::runtime::Version;
 use super::{PluginError, Plugins, chain, write_lock};
@@ -116,19 +117,14 @@ impl Plugins {
     }
 
     /// Asks a version in the shadow what it would have said.
-    pub(super) fn judge_in_the_shadow(
-        self: &Arc<Self>,
-        work: ShadowWork,
-        event: Arc<Event>,
-        subscription: Arc<Subscription>,
-    ) {
+    pub(super) fn judge_in_the_shadow(self: &Arc<Self>, work: ShadowWork, matter: Matter) {
         let Ok(room) = self.shadows.clone().try_acquire_owned() else { return work.rollout.skip() };
         let plugins = self.clone();
         tokio::spawn(async move {
             let ShadowWork { rollout, payload, active } = work;
-            let (version, asked) = (rollout.version.clone(), event.clone());
-            let tenant = subscription.tenant.clone();
-            let ask = move || chain::ask_alone(&version, &asked, &payload, &subscription);
+            let (version, event) = (rollout.version.clone(), matter.event.clone());
+            let tenant = matter.subscription.tenant.clone();
+            let ask = move || chain::ask_alone(&version, &matter, &payload);
             if let Some((judgement, _)) = plugins.runtime.threads.run(&tenant, ask).await {
                 rollout.compare(&event, active, Sample::of(&judgement));
             }
@@ -149,9 +145,10 @@ impl Plugins {
         let (mut active_us, mut new_us) = (Vec::new(), Vec::new());
         let mut comparison = Comparison::default();
         for (event, subscription) in events {
-            let subscription = self.bounded(subscription);
-            let (versions, asked) = ([active.clone(), new.clone()], event.clone());
-            let both = move || versions.map(|version| chain::ask_alone(&version, &asked, asked.text(), &subscription));
+            let versions = [active.clone(), new.clone()];
+            let reads_history = versions.iter().any(|version| version.reads_history);
+            let matter = self.matter(event.clone(), subscription, reads_history).await?;
+            let both = move || versions.map(|version| chain::ask_alone(&version, &matter, matter.event.text()));
             let Some(both) = self.runtime.threads.run(tenant, both).await else { continue };
             let [(old, old_cost), (new, new_cost)] = both;
             active_us.push(old_cost.wall_us);

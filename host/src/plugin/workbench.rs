@@ -5,14 +5,13 @@
 use super::cache::{Cache, TrustedCode};
 use super::chain::{self, Turn};
 use super::check::Report;
-use super::judgement::{Judged, PluginFault};
+use super::judgement::{Judged, Matter, PluginFault};
 use super::runtime::{Runtime, Version};
 use super::{CompileLimits, PluginConfig, PluginError};
 use crate::delivery::Arm;
-use crate::event::Event;
 use crate::limits::{Limits, STACK_BYTES};
 use crate::store::vault::Vault;
-use crate::subscription::{DEFAULT_TENANT, Subscription, TenantId};
+use crate::subscription::{DEFAULT_TENANT, TenantId};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::path::PathBuf;
@@ -87,7 +86,7 @@ impl Workbench {
     }
 
     /// Judges an event.
-    pub async fn judge(&self, plugin: &OnBench, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
+    pub async fn judge(&self, plugin: &OnBench, matter: Matter) -> Judged {
         let turn = Turn {
             plugin: plugin.name.clone(),
             version: plugin.version.clone(),
@@ -95,9 +94,9 @@ impl Workbench {
             otherwise: None,
             rollout: None,
         };
-        let tenant = subscription.tenant.clone();
+        let tenant = matter.subscription.tenant.clone();
         let rest = self.runtime.rest.clone();
-        let judge = move || chain::judge(&[turn], &event, &subscription, &rest).0;
+        let judge = move || chain::judge(&[turn], &matter, &rest).0;
         let judged = self.runtime.threads.run(&tenant, judge).await;
         judged.unwrap_or_else(|| Judged::fault(&plugin.name, None, PluginFault::Shortage))
     }

@@ -6,7 +6,7 @@ use crate::event::{Event, EventId, Module};
 use crate::route;
 use crate::subscription::{Subscription, TenantId};
 use bytes::Bytes;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -90,6 +90,7 @@ fn accept_one(
     due: &mut Vec<Due>,
 ) -> Result<Accepted, StoreError> {
     let now_ms = now_ms();
+    let previous = previous(connection, tenant, &new)?;
     let event = Arc::new(Event {
         id: EventId::new(),
         name: new.name,
@@ -97,6 +98,7 @@ fn accept_one(
         entity_id: new.entity_id,
         received_at_ms: now_ms,
         payload: new.payload,
+        previous,
     });
     let subscriptions = catalog.subscriptions(tenant);
     let first = due.len();
@@ -127,8 +129,15 @@ fn first_wait_ms(subscription: &Subscription) -> i64 {
     i64::try_from(wait_s).unwrap_or(i64::MAX).saturating_mul(1_000)
 }
 
+fn previous(connection: &Connection, tenant: &TenantId, new: &NewEvent) -> Result<Option<EventId>, StoreError> {
+    let Some(entity_id) = &new.entity_id else { return Ok(None) };
+    let sql = "SELECT id FROM events WHERE tenant = ?1 AND entity_id = ?2 AND module = ?3 ORDER BY rowid DESC LIMIT 1";
+    let found = params![&*tenant.0, entity_id, new.module.as_str()];
+    Ok(connection.prepare_cached(sql)?.query_row(found, |row| row.get(0).map(EventId)).optional()?)
+}
+
 fn insert_event(connection: &Connection, tenant: &TenantId, event: &Event, fan_out: usize) -> Result<(), StoreError> {
-    let sql = "INSERT INTO events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql = "INSERT INTO events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload, previous) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     connection.prepare_cached(sql)?.execute(params![
         &*tenant.0,
         event.id.0,
@@ -138,6 +147,7 @@ fn insert_event(connection: &Connection, tenant: &TenantId, event: &Event, fan_o
         event.received_at_ms,
         fan_out,
         &event.payload[..],
+        event.previous.map(|id| id.0),
     ])?;
     Ok(())
 }

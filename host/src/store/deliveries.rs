@@ -155,9 +155,9 @@ impl Store {
     /// One event with its deliveries.
     pub async fn event(&self, tenant: TenantId, id: EventId) -> Result<EventView, StoreError> {
         let read = move |connection: &Connection| {
-            let sql = "SELECT id, name, module, entity_id, received_at_ms, payload, fan_out FROM events WHERE tenant = ?1 AND id = ?2";
+            let sql = "SELECT id, name, module, entity_id, received_at_ms, payload, previous, fan_out FROM events WHERE tenant = ?1 AND id = ?2";
             let found = connection
-                .query_row(sql, params![&*tenant.0, id.0], |row| Ok((event_row(row, 0)?, row.get(6)?)))
+                .query_row(sql, params![&*tenant.0, id.0], |row| Ok((event_row(row)?, row.get(7)?)))
                 .optional()?;
             let (event, fan_out) = found.ok_or(StoreError::NotFound("event"))?;
             let filter = DeliveryFilter { event: Some(id), limit: usize::MAX, ..DeliveryFilter::default() };
@@ -168,6 +168,17 @@ impl Store {
 }
 
 impl Store {
+    /// The event that was accepted before another one of the same entity. None: there was none, or it is kept no more.
+    pub async fn previous(&self, tenant: TenantId, event: &Event) -> Result<Option<Arc<Event>>, StoreError> {
+        let Some(id) = event.previous else { return Ok(None) };
+        let read = move |connection: &Connection| {
+            let sql = "SELECT id, name, module, entity_id, received_at_ms, payload, previous FROM events WHERE tenant = ?1 AND id = ?2";
+            let found = connection.prepare_cached(sql)?.query_row(params![&*tenant.0, id.0], event_row).optional()?;
+            Ok(found.map(Arc::new))
+        };
+        self.lane_readers.read(read).await
+    }
+
     /// The last events that were accepted for these subscriptions, the newest first, each with its subscription.
     pub async fn last_events_of(
         &self,
@@ -176,14 +187,14 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(Arc<Event>, SubscriptionId)>, StoreError> {
         let read = move |connection: &Connection| {
-            let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, d.id
+            let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, e.previous, d.id
                        FROM deliveries d JOIN events e ON e.tenant = d.tenant AND e.id = d.event
                        WHERE d.tenant = ?1 AND d.subscription = ?2 ORDER BY d.id DESC LIMIT ?3";
             let mut statement = connection.prepare_cached(sql)?;
             let mut found = Vec::new();
             for id in subscriptions {
                 let rows = statement.query_map(params![&*tenant.0, id.0, limit], |row| {
-                    Ok((row.get::<_, uuid::Uuid>(6)?, Arc::new(event_row(row, 0)?), id))
+                    Ok((row.get::<_, uuid::Uuid>(7)?, Arc::new(event_row(row)?), id))
                 })?;
                 for row in rows {
                     found.push(row?);
@@ -209,7 +220,7 @@ fn due_page(
     let now_ms = now_ms();
     let sql = "SELECT MAX(id) FROM deliveries WHERE tenant = ?1";
     let newest: Option<uuid::Uuid> = connection.prepare_cached(sql)?.query_row([&*tenant.0], |row| row.get(0))?;
-    let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload,
+    let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, e.previous,
                       d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms
                FROM deliveries d JOIN events e ON e.tenant = d.tenant AND e.id = d.event
                WHERE d.tenant = ?1 AND d.subscription = ?2 AND d.state = 0 ORDER BY d.due_at_ms, d.id LIMIT ?3";
@@ -218,28 +229,28 @@ fn due_page(
     let mut page = DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest: newest.map(DeliveryId) };
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
-        let due_at_ms = row.get(10)?;
+        let due_at_ms = row.get(11)?;
         if due_at_ms > now_ms {
             page.next_due_at_ms = Some(due_at_ms);
             break;
         }
-        if skip.contains(&DeliveryId(row.get(6)?)) {
+        if skip.contains(&DeliveryId(row.get(7)?)) {
             continue;
         }
         if page.due.len() == limit || bytes > PAGE_BYTES_MAX {
             page.more = true;
             break;
         }
-        let event = event_row(row, 0)?;
+        let event = event_row(row)?;
         bytes += event.payload.len();
         let delivery = DueDelivery {
-            id: DeliveryId(row.get(6)?),
+            id: DeliveryId(row.get(7)?),
             tenant: tenant.clone(),
             event: event.id,
             subscription,
-            attempts_made: row.get(7)?,
-            attempts_in_budget: row.get(8)?,
-            age_from_ms: row.get(9)?,
+            attempts_made: row.get(8)?,
+            attempts_in_budget: row.get(9)?,
+            age_from_ms: row.get(10)?,
         };
         page.due.push(Due { delivery, event: Arc::new(event) });
     }
@@ -336,15 +347,16 @@ fn view_row(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
     })
 }
 
-/// An event from six columns: id, name, module, entity_id, received_at_ms, payload.
-fn event_row(row: &Row<'_>, first: usize) -> rusqlite::Result<Event> {
-    let module: String = row.get(first + 2)?;
+/// An event from the first seven columns: id, name, module, entity_id, received_at_ms, payload, previous.
+fn event_row(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let module: String = row.get(2)?;
     Ok(Event {
-        id: EventId(row.get(first)?),
-        name: row.get(first + 1)?,
+        id: EventId(row.get(0)?),
+        name: row.get(1)?,
         module: if module == Module::Deal.as_str() { Module::Deal } else { Module::Contact },
-        entity_id: row.get(first + 3)?,
-        received_at_ms: row.get(first + 4)?,
-        payload: Bytes::from(row.get::<_, Vec<u8>>(first + 5)?),
+        entity_id: row.get(3)?,
+        received_at_ms: row.get(4)?,
+        payload: Bytes::from(row.get::<_, Vec<u8>>(5)?),
+        previous: row.get::<_, Option<uuid::Uuid>>(6)?.map(EventId),
     })
 }

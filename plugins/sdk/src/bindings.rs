@@ -13,7 +13,12 @@ use hookloom::plugin::types;
 
 /// Calls a plugin with the host's event.
 pub fn judge<P: Plugin>(event: types::Event) -> Result<types::Verdict, types::Failure> {
-    let event = Event {
+    P::transform(&self::event(event)).map(verdict).map_err(failure)
+}
+
+/// An event in this crate's words.
+pub fn event(event: types::Event) -> Event {
+    Event {
         id: event.id,
         tenant: event.tenant,
         subscription: event.subscription,
@@ -23,8 +28,7 @@ pub fn judge<P: Plugin>(event: types::Event) -> Result<types::Verdict, types::Fa
         received_at_ms: event.received_at,
         payload: event.payload,
         attributes: event.attributes.into_iter().map(|one| (one.name, one.value)).collect(),
-    };
-    P::transform(&event).map(verdict).map_err(failure)
+    }
 }
 
 fn reason(reason: Reason) -> types::Reason {

@@ -1,4 +1,4 @@
-//! What a plugin may ask the host: log, config, secrets. Outside a component the sdk plays the host (see
+//! What a plugin may ask the host: log, config, secrets, history. Outside a component the sdk plays the host (see
 //! [`testing`](crate::testing)).
 
 /// Write to the log of the delivery's attempt. A line is cut at 1 KiB, and a call keeps 16 KiB.
@@ -71,9 +71,25 @@ pub mod secrets {
     }
 }
 
+/// Look back at what the host accepted before.
+pub mod history {
+    use crate::Event;
+
+    /// The latest event of the same contact or deal that was accepted before this one: the whole entity as it was then.
+    /// Every attempt sees the same. None: there was none, it is older than the host keeps, or the event has no id.
+    pub fn previous() -> Option<Event> {
+        super::previous()
+    }
+}
+
 #[cfg(target_family = "wasm")]
 mod inside {
-    use crate::bindings::hookloom::plugin::{config, log, secrets};
+    use crate::Event;
+    use crate::bindings::hookloom::plugin::{config, history, log, secrets};
+
+    pub(super) fn previous() -> Option<Event> {
+        history::previous().map(crate::bindings::event)
+    }
 
     pub(super) fn write(level: &str, message: &str) {
         let level = match level {
@@ -99,7 +115,7 @@ mod inside {
 }
 
 #[cfg(target_family = "wasm")]
-use inside::{config_entries, config_value, hmac, write};
+use inside::{config_entries, config_value, hmac, previous, write};
 
 #[cfg(not(target_family = "wasm"))]
-use crate::testing::{config_entries, config_value, hmac, write};
+use crate::testing::{config_entries, config_value, hmac, previous, write};

@@ -55,7 +55,7 @@ mod verdict;
 pub use contact::{Contact, Owner, Property};
 pub use deal::Deal;
 pub use event::Event;
-pub use host::{config, log, secrets};
+pub use host::{config, history, log, secrets};
 pub use serde_json as json;
 pub use value::{number_of, text_of};
 pub use verdict::{Body, Failure, Outgoing, Reason, Verdict};

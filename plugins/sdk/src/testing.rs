@@ -28,6 +28,7 @@ struct PlayedHost {
     config: BTreeMap<String, String>,
     secrets: BTreeMap<String, Vec<u8>>,
     log: Vec<String>,
+    previous: Option<Event>,
 }
 
 thread_local! {
@@ -49,6 +50,11 @@ pub fn run<P: Plugin>(payload: &str, config: &[(&str, &str)]) -> Result<Verdict,
 /// Gives the played host a secret, for this thread's later calls.
 pub fn set_secret(name: &str, secret: &[u8]) {
     HOST.with_borrow_mut(|host| host.secrets.insert(name.to_owned(), secret.to_vec()));
+}
+
+/// Lets the played host have accepted an event of the same entity before, for this thread's later calls.
+pub fn set_previous(payload: Option<&str>) {
+    HOST.with_borrow_mut(|host| host.previous = payload.map(event));
 }
 
 /// What the last call on this thread logged: `level: message`.
@@ -80,6 +86,10 @@ pub fn event(payload: &str) -> Event {
 
 pub(crate) fn write(level: &str, message: &str) {
     HOST.with_borrow_mut(|host| host.log.push(format!("{level}: {message}")));
+}
+
+pub(crate) fn previous() -> Option<Event> {
+    HOST.with_borrow(|host| host.previous.clone())
 }
 
 pub(crate) fn config_value(key: &str) -> Option<String> {

@@ -1,8 +1,9 @@
 //! `hookloom plugin bench`: what calls cost, each in a fresh instance as in the host, or in reused ones.
 
 use super::Failure;
-use super::source::{Source, event, pair};
+use super::source::{Source, event_in, pair};
 use crate::delivery::Cost;
+use crate::plugin::Matter;
 use crate::plugin::workbench::Workbench;
 use crate::store::now_ms;
 use crate::subscription::{CallSettings, DEFAULT_TENANT, Reuse, Subscription, TenantId};
@@ -35,17 +36,17 @@ pub(in crate::cli) struct BenchArgs {
 }
 
 pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(&args.event).map_err(|error| format!("{}: {error}", args.event.display()))?;
-    let event = event(&text, now_ms()).map_err(|error| format!("{}: {error}", args.event.display()))?;
+    let event = event_in(&args.event, now_ms())?;
     let (workbench, source) = (Workbench::start()?, Source::find(&args.plugin)?);
     let (plugin, _) = source.load(&workbench).await?;
     let reuse = args.reuse.map(|calls| Reuse { calls, idle_s: 60 });
     let settings = CallSettings { config: args.config.into_iter().collect(), reuse, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings));
+    let matter = Matter { event, previous: None, subscription };
     let mut costs: Vec<Cost> = Vec::new();
     let mut verdict = "";
     for _ in 0..args.calls {
-        let judged = workbench.judge(&plugin, event.clone(), subscription.clone()).await;
+        let judged = workbench.judge(&plugin, matter.clone()).await;
         verdict = judged.judgement.word();
         costs.push(judged.cost());
     }

@@ -1,14 +1,14 @@
 //! `hookloom plugin test`: cases in files, judged and compared.
 //!
-//! A case is `golden/<name>.json`: `{"event": {…} or "a/file.json", "config": {…}, "secrets": {…}, "received_at_ms": 0,
+//! A case is `golden/<name>.json`: `{"event": {…} or "a/file.json", "previous": the same, "config": {…}, "secrets": {…}, "received_at_ms": 0,
 //! "expected": {"verdict": "replace", "body": …}}`. What `expected` does not name is not compared; a JSON body is compared
 //! as JSON, but with the order of its keys and the text of its numbers. `--bless` writes what was found.
 
 use super::super::diff::print_diff;
 use super::Failure;
-use super::source::{Source, event};
-use crate::plugin::Shown;
+use super::source::{Source, event, event_in};
 use crate::plugin::workbench::{OnBench, Workbench};
+use crate::plugin::{Matter, Shown};
 use crate::subscription::{CallSettings, DEFAULT_TENANT, Secret, Subscription, TenantId};
 use anstyle::{AnsiColor, Style};
 use clap::Args;
@@ -42,6 +42,9 @@ pub(in crate::cli) struct TestArgs {
 #[serde(deny_unknown_fields)]
 struct Case {
     event: Value,
+    /// What was accepted before of the same entity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<Value>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     config: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -134,18 +137,17 @@ struct Fault {
 
 async fn case(workbench: &Workbench, plugin: &OnBench, path: &Path, bless: bool) -> Result<Vec<Fault>, Failure> {
     let mut case: Case = serde_json::from_str(&std::fs::read_to_string(path)?)?;
-    let text = match &case.event {
-        Value::String(file) => {
-            let file = path.parent().unwrap_or(Path::new(".")).join(file);
-            std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?
-        }
-        event => event.to_string(),
+    let received_at_ms = case.received_at_ms.unwrap_or(RECEIVED_AT_MS);
+    let given = |value: &Value| match value {
+        Value::String(file) => event_in(&path.parent().unwrap_or(Path::new(".")).join(file), received_at_ms),
+        object => event(&object.to_string(), received_at_ms),
     };
-    let event = event(&text, case.received_at_ms.unwrap_or(RECEIVED_AT_MS))?;
+    let (event, previous) = (given(&case.event)?, case.previous.as_ref().map(given).transpose()?);
     let secrets = case.secrets.iter().map(|(name, value)| (name.clone(), Secret(value.clone().into_bytes()))).collect();
     let settings = CallSettings { config: case.config.clone(), secrets, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings));
-    let found = found(Shown::new(workbench.judge(plugin, event.clone(), subscription).await, &event));
+    let matter = Matter { event: event.clone(), previous, subscription };
+    let found = found(Shown::new(workbench.judge(plugin, matter).await, &event));
     if bless {
         case.expected = found;
         std::fs::write(path, serde_json::to_string_pretty(&case)? + "\n")?;

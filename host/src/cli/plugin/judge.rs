@@ -3,17 +3,18 @@
 use super::super::client::HostClient;
 use super::super::diff::print_diff;
 use super::Failure;
-use super::source::{Source, event, pair};
+use super::source::{Source, event, event_in, pair};
 use crate::event::Event;
 use crate::limits::Limits;
-use crate::plugin::Shown;
 use crate::plugin::workbench::Workbench;
+use crate::plugin::{Matter, Shown};
 use crate::store::now_ms;
 use crate::subscription::{CallSettings, DEFAULT_TENANT, Secret, Subscription, TenantId};
 use anstyle::{AnsiColor, Style};
 use bytes::Bytes;
 use clap::Args;
 use http::Method;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +31,9 @@ pub(in crate::cli) struct RunArgs {
     /// A file with one event.
     #[arg(long, value_name = "FILE")]
     event: PathBuf,
+    /// A file with the event that was accepted before of the same entity: what it reads through `history`.
+    #[arg(long, value_name = "FILE")]
+    previous: Option<PathBuf>,
     /// What the plugin reads through `config`.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
@@ -67,12 +71,12 @@ pub(in crate::cli) struct ReplayArgs {
 }
 
 pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(&args.event).map_err(|error| format!("{}: {error}", args.event.display()))?;
-    let event = event(&text, args.received_at_ms.unwrap_or_else(now_ms))
-        .map_err(|error| format!("{}: {error}", args.event.display()))?;
+    let received_at_ms = args.received_at_ms.unwrap_or_else(now_ms);
+    let event = event_in(&args.event, received_at_ms)?;
+    let previous = args.previous.map(|file| event_in(&file, received_at_ms)).transpose()?;
     let secrets = args.secret.into_iter().map(|(name, value)| (name, Secret(value.into_bytes()))).collect();
     let settings = CallSettings { config: args.config.into_iter().collect(), secrets, ..CallSettings::default() };
-    let shown = judge(&Source::find(&args.plugin)?, event.clone(), settings).await?;
+    let shown = judge(&Source::find(&args.plugin)?, event.clone(), previous, settings).await?;
     print(&shown, &event, args.json)
 }
 
@@ -84,8 +88,13 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
     let delivery = get(format!("deliveries/{}", args.delivery)).await?;
     let id = |name: &str| delivery[name].as_str().unwrap_or_default().to_owned();
     let accepted = get(format!("events/{}", id("event"))).await?;
+    let before = match accepted["previous"].as_str() {
+        Some(previous) => Some(get(format!("events/{previous}")).await?),
+        None => None,
+    };
+    let past = |body: &Value| event(&body["payload"].to_string(), body["received_at_ms"].as_i64().unwrap_or_default());
     let subscription = get(format!("subscriptions/{}", id("subscription"))).await?;
-    let event = event(&accepted["payload"].to_string(), accepted["received_at_ms"].as_i64().unwrap_or_default())?;
+    let (event, previous) = (past(&accepted)?, before.as_ref().map(past).transpose()?);
     let config: BTreeMap<String, String> = serde_json::from_value(subscription["config"].clone()).unwrap_or_default();
     let limits: Limits = serde_json::from_value(subscription["limits"].clone()).unwrap_or_default();
     let source = Source::find(&args.plugin)?;
@@ -104,15 +113,21 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
         }
     }
     let settings = CallSettings { config, limits, ..CallSettings::default() };
-    let shown = judge(&source, event.clone(), settings).await?;
+    let shown = judge(&source, event.clone(), previous, settings).await?;
     print(&shown, &event, args.json)
 }
 
-async fn judge(source: &Source, event: Arc<Event>, settings: CallSettings) -> Result<Shown, Failure> {
+async fn judge(
+    source: &Source,
+    event: Arc<Event>,
+    previous: Option<Arc<Event>>,
+    settings: CallSettings,
+) -> Result<Shown, Failure> {
     let workbench = Workbench::start()?;
     let (plugin, _) = source.load(&workbench).await?;
     let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings));
-    Ok(Shown::new(workbench.judge(&plugin, event.clone(), subscription).await, &event))
+    let matter = Matter { event: event.clone(), previous, subscription };
+    Ok(Shown::new(workbench.judge(&plugin, matter).await, &event))
 }
 
 /// Prints a judgement. A fault is a failure of the command, so that scripts notice.

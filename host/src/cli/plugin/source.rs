@@ -115,7 +115,14 @@ pub(super) fn event(text: &str, received_at_ms: i64) -> Result<Arc<Event>, Failu
         entity_id: envelope.entity_id,
         received_at_ms,
         payload: envelope.payload,
+        previous: None,
     }))
+}
+
+/// An event from a file.
+pub(super) fn event_in(file: &Path, received_at_ms: i64) -> Result<Arc<Event>, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    event(&text, received_at_ms).map_err(|error| format!("{}: {error}", file.display()).into())
 }
 
 /// `key=value`, as flags write it.

@@ -1,0 +1,83 @@
+//! What a plugin sees of the past: the event before, of the same contact or deal, the same at every attempt.
+
+use crate::harness::{Host, Receiver, event, guest, text};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+fn event_of(name: &str, entity: &Value, mark: &str) -> String {
+    json!({"eventName": name, "eventData": {"id": entity, "mark": mark}}).to_string()
+}
+
+/// What the plugin said of an event at its last attempt.
+async fn seen(host: &Host, id: &str) -> String {
+    let delivery = host.attempted(id).await;
+    text(&delivery["attempts"].as_array().unwrap().last().unwrap()["reason"], "message").to_owned()
+}
+
+#[tokio::test]
+async fn the_event_before_is_that_of_the_same_entity() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.plugin("p", guest("looks_back")).await;
+    host.subscription(&receiver.url, json!({"plugin": "p"})).await;
+    let nothing = "nothing was accepted before";
+    let first = host.send(event_of("Contact is Created", &json!(7), "a")).await;
+    assert_eq!(seen(&host, &first).await, nothing);
+    let other = host.send(event_of("Contact is Created", &json!(8), "b")).await;
+    assert_eq!(seen(&host, &other).await, nothing, "another contact");
+    let deal = host.send(event_of("Opportunity is Created", &json!(7), "c")).await;
+    assert_eq!(seen(&host, &deal).await, nothing, "a deal with a contact's id");
+    let nameless = host.send(r#"{"eventName":"Contact is Updated","eventData":{}}"#).await;
+    assert_eq!(seen(&host, &nameless).await, nothing, "no id");
+    // An id is the same as text and as number, as the vendor sends both.
+    let second = host.send(event_of("Contact is Updated", &json!("7"), "d")).await;
+    assert_eq!(
+        seen(&host, &second).await,
+        format!("Contact is Created {first} {}", event_of("Contact is Created", &json!(7), "a"))
+    );
+    // One batch is accepted in its order.
+    let batch =
+        [event_of("Contact is Updated", &json!(7), "e"), event_of("Contact is Updated", &json!(7), "f")].join("\n");
+    let sent = host.ask(Method::POST, "./events", batch).await.ok();
+    let [third, fourth] = [0, 1].map(|at| text(&sent["events"][at], "id").to_owned());
+    assert!(seen(&host, &third).await.contains(&second) && seen(&host, &fourth).await.contains(&third));
+    assert_eq!(host.get(&format!("./events/{fourth}")).await["previous"], json!(third));
+
+    // Another tenant has another past.
+    host.post("/v1/tenants", &json!({"id": "other"})).await;
+    let sent =
+        host.ask(Method::POST, "/v1/tenants/other/events", event_of("Contact is Updated", &json!(7), "g")).await.ok();
+    let id = text(&sent["events"][0], "id");
+    assert_eq!(host.get(&format!("/v1/tenants/other/events/{id}")).await["previous"], Value::Null);
+}
+
+#[tokio::test]
+async fn every_attempt_sees_the_same_past() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.plugin("p", guest("panics")).await;
+    host.subscription(&receiver.url, json!({"plugin": "p"})).await;
+    let first = host.send(event("Contact is Created", 1)).await;
+    let second = host.send(event("Contact is Updated", 1)).await;
+    host.attempted(&second).await;
+    // A later event does not change what the second one looks back to, also after a restart.
+    let third = host.send(event("Contact is Updated", 1)).await;
+    let (_, folder) = host.stop().await;
+    let host = Host::with().on(folder).start().await;
+    host.plugin("p", guest("looks_back")).await;
+    for (id, before) in [(&second, &first), (&third, &second)] {
+        let delivery = host.ended(id).await;
+        let last = delivery["attempts"].as_array().unwrap().last().unwrap().clone();
+        assert!(text(&last["reason"], "message").contains(before.as_str()), "{delivery}");
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_has_the_past_it_is_given() {
+    let host = Host::start().await;
+    host.plugin("p", guest("looks_back")).await;
+    let json = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+    let (now, before) = (json(event("Contact is Updated", 1)), json(event("Contact is Created", 1)));
+    let judged = host.post("./plugins/p/dry-run", &json!({"event": now, "previous": before})).await;
+    assert!(text(&judged["reason"], "message").starts_with("Contact is Created"), "{judged}");
+    let judged = host.post("./plugins/p/dry-run", &json!({"event": now})).await;
+    assert_eq!(text(&judged["reason"], "code"), "none");
+}
