@@ -44,7 +44,7 @@ async fn whole_loop(language: &str, (file, find, replace): (&str, &str, &str), t
     assert!(bad(place.path(), &["new", &name, "--lang", language]).contains("is there already"));
 
     let report: Value = serde_json::from_str(json_part(&good(&folder, &["build", "--json"]))).unwrap();
-    assert_eq!(text(&report["report"], "contract"), "hookloom:plugin@0.1.0");
+    assert_eq!(text(&report["report"], "contract"), "hookloom:plugin@1.0.0");
     assert_eq!(report["report"]["probe"]["depends_on"], json!([]), "{report}");
     assert!(report["report"]["probe"]["steady_call_us"].as_u64().unwrap() > 0);
     assert!(good(&folder, &["test"]).contains("2 cases, 2 right, 0 failed"));
@@ -122,9 +122,20 @@ async fn c_goes_the_whole_way() {
 
 #[test]
 fn every_example_passes_its_golden_cases() {
-    for (name, cases) in
-        [("flatten", 22), ("redact", 24), ("slack", 23), ("deal-filter", 26), ("reshape", 23), ("route", 23)]
-    {
+    for (name, cases) in [
+        ("flatten", 22),
+        ("redact", 24),
+        ("slack", 23),
+        ("deal-filter", 26),
+        ("reshape", 23),
+        ("route", 23),
+        ("normalise", 24),
+        ("units", 24),
+        ("changes", 28),
+        ("guard", 31),
+        ("enrich", 24),
+        ("wrap", 30),
+    ] {
         let folder = format!("plugins/{name}");
         let result: Value = serde_json::from_str(&good(&root(), &["test", &folder, "--json"])).unwrap();
         assert_eq!((result["cases"].as_array().unwrap().len(), &result["failed"]), (cases, &json!(0)), "{name}");

@@ -203,7 +203,7 @@ async fn what_is_no_plugin_changes_nothing() {
         (b"(component)".to_vec(), 422, "plugin-text", "WebAssembly text"),
         (core, 422, "plugin-core-module", "core WebAssembly module"),
         (whole[..whole.len() / 2].to_vec(), 422, "plugin-invalid", "broken"),
-        (unknown_import, 422, "plugin-missing-export", "does not export hookloom:plugin/transform@0.1.0"),
+        (unknown_import, 422, "plugin-missing-export", "does not export hookloom:plugin/transform@1.0.0"),
         (vec![0; 1_000_001], 413, "body-too-large", "larger than this route accepts"),
     ];
     for (component, status, code, detail) in cases {

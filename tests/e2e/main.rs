@@ -7,6 +7,7 @@ mod access;
 mod author;
 mod bad_input;
 mod cli;
+mod contract;
 mod crash;
 mod durability;
 mod guests;

@@ -5,7 +5,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const PLUGINS: [&str; 6] = ["flatten", "redact", "slack", "deal-filter", "reshape", "route"];
+/// Those whose verdict depends on the event alone.
+const PLUGINS: [&str; 10] =
+    ["flatten", "redact", "slack", "deal-filter", "reshape", "route", "normalise", "units", "enrich", "wrap"];
+
+/// Those that look back.
+const HISTORIANS: [&str; 2] = ["changes", "guard"];
 
 /// Every event of every sample file, as text, by the file's name; with those of sequences numbered.
 fn samples() -> BTreeMap<String, String> {
@@ -37,7 +42,7 @@ async fn host_with_examples() -> Host {
     let host = Host::start().await;
     let names = json!({"extra_event_names": {"Contact is Deleted": "Contact", "Opportunity is Deleted": "Deal"}});
     host.ask(Method::PATCH, "/v1/tenants/default", names.to_string()).await.ok();
-    for plugin in PLUGINS {
+    for plugin in PLUGINS.into_iter().chain(HISTORIANS) {
         host.plugin(plugin, example(plugin)).await;
     }
     host
@@ -83,8 +88,19 @@ fn expected_verdict(plugin: &str, payload: &str) -> &'static str {
     match plugin {
         "deal-filter" | "route" => "pass",
         "slack" if !won => "drop",
+        "normalise" if !is_unlike_itself(&json["eventData"]) => "pass",
         _ => "replace",
     }
+}
+
+/// Whether an address or a number is spelled otherwise than `normalise` does.
+fn is_unlike_itself(data: &Value) -> bool {
+    let unlike = |property: &Value| match (property["name"].as_str(), property["value"].as_str()) {
+        (Some("email"), Some(email)) => email != email.trim().to_lowercase(),
+        (Some("phone"), Some(phone)) => phone.contains([' ', '-']),
+        _ => false,
+    };
+    data["properties"].as_array().is_some_and(|properties| properties.iter().any(unlike))
 }
 
 #[tokio::test]
@@ -112,6 +128,37 @@ async fn the_expected_outputs_come_out() {
         assert!(judged["cost"]["memory_bytes"].as_u64().unwrap() > 0, "{judged}");
     }
     assert_eq!(host.ledger().await["events"], 0, "a dry run stores nothing");
+}
+
+#[tokio::test]
+async fn plugins_that_look_back_say_what_changed_and_drop_what_did_not() {
+    let (host, receiver) = (host_with_examples().await, Receiver::start().await);
+    for plugin in HISTORIANS {
+        host.subscription(&format!("{}{plugin}", receiver.url), json!({"plugin": plugin})).await;
+    }
+    let burst: Vec<Value> = serde_json::from_str(&fixture("burst_duplicate.json")).unwrap();
+    let tagged: Value = serde_json::from_str(&fixture("contact_updated_tag_added.json")).unwrap();
+    let mut verdicts = Vec::new();
+    let earlier: Value = serde_json::from_str(&fixture("contact_updated_person_property.json")).unwrap();
+    for event in [&tagged, &burst[0], &burst[1], &burst[2], &earlier] {
+        let id = host.send(event.to_string()).await;
+        let deliveries = host.deliveries_when(&id, |delivery| delivery["state"] != "pending").await;
+        let verdict = |plugin: &str| {
+            let steps = deliveries.iter().map(|delivery| &delivery["attempts"][0]["steps"][0]);
+            let step = steps.into_iter().find(|step| step["plugin"] == plugin).unwrap();
+            format!("{} {}", text(step, "verdict"), step["reason"]["code"].as_str().unwrap_or("-"))
+        };
+        verdicts.push(HISTORIANS.map(verdict));
+    }
+    // The first is new; the burst says the same three times more; the last is of an earlier update.
+    let expected = [
+        ["pass -", "pass -"],
+        ["drop unchanged", "drop duplicate"],
+        ["drop unchanged", "drop duplicate"],
+        ["drop unchanged", "drop duplicate"],
+        ["replace -", "drop late"],
+    ];
+    assert_eq!(verdicts, expected.map(|pair| pair.map(str::to_owned)));
 }
 
 #[tokio::test]
@@ -144,7 +191,7 @@ fn judged(attempt: &Value) -> [&Value; 3] {
 #[tokio::test]
 async fn reused_instances_give_the_same_bytes_as_fresh_ones() {
     let (host, receiver) = (host_with_examples().await, Receiver::start().await);
-    for plugin in PLUGINS {
+    for plugin in PLUGINS.into_iter().chain(HISTORIANS) {
         // One after the other, so that there is an instance to be used again.
         for reuse in [json!(null), json!({"calls": 1_000})] {
             let body = json!({"plugin": plugin, "description": plugin, "concurrency": 1, "reuse": reuse});
@@ -168,7 +215,7 @@ async fn reused_instances_give_the_same_bytes_as_fresh_ones() {
             used_again += u64::from(reused["steps"][0]["cost"]["earlier_calls"] != 0);
         }
     }
-    let calls = 2 * samples().len() * PLUGINS.len();
+    let calls = 2 * samples().len() * (PLUGINS.len() + HISTORIANS.len());
     assert!(used_again as usize > calls / 2, "{used_again} of {calls} calls were made in a reused instance");
 }
 

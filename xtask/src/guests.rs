@@ -4,7 +4,20 @@ use crate::{Failure, cargo, run, say};
 use std::process::Command;
 
 /// The example plugins.
-const PLUGINS: [&str; 6] = ["flatten", "redact", "slack", "deal-filter", "reshape", "route"];
+const PLUGINS: [&str; 12] = [
+    "flatten",
+    "redact",
+    "slack",
+    "deal-filter",
+    "reshape",
+    "route",
+    "normalise",
+    "units",
+    "changes",
+    "guard",
+    "enrich",
+    "wrap",
+];
 
 pub(crate) fn build() -> Result<(), Failure> {
     ensure_target()?;

@@ -12,8 +12,8 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 /// What this host speaks. A plugin exports `transform` of this package version.
-pub const CONTRACT: &str = "hookloom:plugin@0.1.0";
-const TRANSFORM: &str = "hookloom:plugin/transform@0.1.0";
+pub const CONTRACT: &str = "hookloom:plugin@1.0.0";
+const TRANSFORM: &str = "hookloom:plugin/transform@1.0.0";
 
 /// The interfaces a plugin may import, beside WASI's.
 const IMPORTS: [&str; 5] = ["types", "log", "config", "secrets", "history"];
@@ -152,8 +152,12 @@ fn check_exports(exports: &[String]) -> Result<(), Refusal> {
     Err(match other {
         Some(name) => {
             let version = name.rsplit_once('@').map_or("no version", |(_, version)| version);
-            let what = format!("this plugin was built for hookloom:plugin@{version}; this host speaks {CONTRACT}");
-            Refusal::new("contract-version", what, "rebuild it with the hookloom sdk 0.1")
+            let what = format!("this plugin was built for hookloom:plugin@{version}; this host speaks 1.0.0");
+            Refusal::new(
+                "contract-version",
+                what,
+                "rebuild with sdk 1.x, or with the wit files of `hookloom plugin wit`",
+            )
         }
         None => {
             let found = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
@@ -169,7 +173,7 @@ fn check_exports(exports: &[String]) -> Result<(), Refusal> {
 
 fn check_imports(imports: &[String]) -> Result<(), Refusal> {
     let known = |name: &str| {
-        let ours = |interface: &&str| name == format!("hookloom:plugin/{interface}@0.1.0");
+        let ours = |interface: &&str| name == format!("hookloom:plugin/{interface}@1.0.0");
         IMPORTS.iter().any(ours) || is_linked_wasi(name)
     };
     let unknown: Vec<&str> = imports.iter().map(String::as_str).filter(|name| !known(name)).collect();
@@ -180,7 +184,7 @@ fn check_imports(imports: &[String]) -> Result<(), Refusal> {
     let remedy = match unknown.iter().any(|name| name.starts_with("wasi:http") || name.contains("socket")) {
         true => "a plugin has no network: return `replace` with an outgoing request and the host sends it",
         false => {
-            "a plugin may import log, config, secrets and history of hookloom:plugin@0.1.0, and WASI 0.2 without http"
+            "a plugin may import log, config, secrets and history of hookloom:plugin@1.0.0, and WASI 0.2 without http"
         }
     };
     Err(Refusal::new("unknown-import", what, remedy))
@@ -217,12 +221,12 @@ mod tests {
     fn imports_and_exports_are_named_in_the_refusal() {
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(check_exports(&list(&[TRANSFORM])), Ok(()));
-        assert_eq!(
-            check_exports(&list(&["hookloom:plugin/transform@2.0.0"])).expect_err("another").code,
-            "contract-version"
-        );
+        let newer = check_exports(&list(&["hookloom:plugin/transform@2.0.0"])).expect_err("another");
+        assert_eq!(newer.code, "contract-version");
+        let told = "this plugin was built for hookloom:plugin@2.0.0; this host speaks 1.0.0; rebuild with sdk 1.x";
+        assert!(newer.to_string().starts_with(told), "{newer}");
         assert_eq!(check_exports(&[]).expect_err("none").code, "missing-export");
-        assert_eq!(check_imports(&list(&["wasi:io/poll@0.2.6", "hookloom:plugin/log@0.1.0"])), Ok(()));
+        assert_eq!(check_imports(&list(&["wasi:io/poll@0.2.6", "hookloom:plugin/log@1.0.0"])), Ok(()));
         let http = check_imports(&list(&["wasi:http/outgoing-handler@0.2.3"])).expect_err("no network");
         assert!(http.what.contains("wasi:http/outgoing-handler@0.2.3") && http.remedy.contains("no network"), "{http}");
         assert_eq!(check_imports(&list(&["wasi:io/poll@0.3.0"])).expect_err("not linked").code, "unknown-import");

@@ -6,7 +6,7 @@
 //! same, for an event that no rule fits; `pass` if absent.
 
 use hookloom_sdk::json::Value;
-use hookloom_sdk::{Event, Failure, Outgoing, Owner, Plugin, Verdict, config, export, text_of};
+use hookloom_sdk::{Event, Failure, Outgoing, Owner, Plugin, Verdict, at, config, export, text_of};
 
 struct Route;
 
@@ -68,7 +68,7 @@ impl<'a> Rule<'a> {
             ("milestone", true) => one(event.deal()?.milestone()),
             ("type", false) => one(event.contact()?.field("type").and_then(text_of)),
             (what, _) => match what.strip_prefix("field.") {
-                Some(path) => at(&Value::Object(event.data()?), path),
+                Some(path) => texts(at(&Value::Object(event.data()?), path)),
                 None => Vec::new(),
             },
         })
@@ -80,9 +80,8 @@ fn names(owner: Option<Owner<'_>>) -> Vec<String> {
     owner.map(|owner| owner.email().into_iter().chain(owner.id()).map(String::from).collect()).unwrap_or_default()
 }
 
-/// The texts at a path below `eventData`: one, or those of a list.
-fn at(value: &Value, path: &str) -> Vec<String> {
-    let found = path.split('.').try_fold(value, |value, key| value.get(key));
+/// The texts that were found: one, or those of a list.
+fn texts(found: Option<&Value>) -> Vec<String> {
     let text = |value: &Value| text_of(value).map(String::from);
     match found {
         Some(Value::Array(list)) => list.iter().filter_map(text).collect(),

@@ -57,7 +57,7 @@ pub use deal::Deal;
 pub use event::Event;
 pub use host::{config, history, log, secrets};
 pub use serde_json as json;
-pub use value::{number_of, text_of};
+pub use value::{at, number_of, text_of};
 pub use verdict::{Body, Failure, Outgoing, Reason, Verdict};
 
 /// A plugin: one function from an event to what shall become of it.

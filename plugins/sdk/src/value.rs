@@ -19,6 +19,11 @@ pub fn number_of(value: &Value) -> Option<f64> {
     text_of(value)?.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
+/// The value at a path of keys, such as `owner.email`.
+pub fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |value, key| value.get(key))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

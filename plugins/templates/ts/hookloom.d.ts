@@ -1,5 +1,5 @@
 // The contract between Hookloom and its plugins, for TypeScript: generated from wit/plugin.wit by jco; do not edit.
-declare module 'hookloom:plugin/types@0.1.0' {
+declare module 'hookloom:plugin/types@1.0.0' {
   /**
    * A name and a value. Records of this package never grow once released; what may grow later travels in lists
    * of attributes. Ignore the names you do not know.
@@ -190,7 +190,7 @@ declare module 'hookloom:plugin/types@0.1.0' {
     val: Reason,
   }
 }
-declare module 'hookloom:plugin/config@0.1.0' {
+declare module 'hookloom:plugin/config@1.0.0' {
   /**
    * The value under a key. Absent if the owner wrote none.
    */
@@ -200,7 +200,16 @@ declare module 'hookloom:plugin/config@0.1.0' {
    */
   export function entries(): Array<[string, string]>;
 }
-declare module 'hookloom:plugin/log@0.1.0' {
+declare module 'hookloom:plugin/history@1.0.0' {
+  /**
+   * The latest event of the same contact or deal (the same tenant, module and entity id) that the host accepted before
+   * this one, with its payload as it came: the whole entity as it was then. Every attempt, replay and dry run of an
+   * event sees the same. Absent: there was none, it is older than the host keeps, or the event has no entity id.
+   */
+  export function previous(): Event | undefined;
+  export type Event = import('hookloom:plugin/types@1.0.0').Event;
+}
+declare module 'hookloom:plugin/log@1.0.0' {
   /**
    * Write one line. A line is cut at 1 KiB, and a call keeps 16 KiB; what is over is counted and left out.
    */
@@ -224,7 +233,7 @@ declare module 'hookloom:plugin/log@0.1.0' {
    */
   export type Level = 'debug' | 'info' | 'warn' | 'error';
 }
-declare module 'hookloom:plugin/secrets@0.1.0' {
+declare module 'hookloom:plugin/secrets@1.0.0' {
   /**
    * HMAC-SHA256 of `data` with the named secret's bytes as the key: 32 bytes.
    */
@@ -246,12 +255,12 @@ declare module 'hookloom:plugin/secrets@0.1.0' {
     tag: 'not-granted',
   }
 }
-declare module 'hookloom:plugin/transform@0.1.0' {
+declare module 'hookloom:plugin/transform@1.0.0' {
   /**
    * Judge one event.
    */
   export function transform(event: Event): Verdict;
-  export type Event = import('hookloom:plugin/types@0.1.0').Event;
-  export type Verdict = import('hookloom:plugin/types@0.1.0').Verdict;
-  export type Failure = import('hookloom:plugin/types@0.1.0').Failure;
+  export type Event = import('hookloom:plugin/types@1.0.0').Event;
+  export type Verdict = import('hookloom:plugin/types@1.0.0').Verdict;
+  export type Failure = import('hookloom:plugin/types@1.0.0').Failure;
 }

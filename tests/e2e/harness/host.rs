@@ -134,7 +134,9 @@ impl Host {
         body: impl Into<reqwest::Body>,
     ) -> Result<Reply, reqwest::Error> {
         let path = path.strip_prefix('.').map_or_else(|| path.to_owned(), |rest| format!("{TENANT}{rest}"));
-        let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body).timeout(PATIENCE);
+        // An upload is answered when it is compiled; a Python runtime takes its time on a busy machine.
+        let patience = if method == Method::PUT && path.contains("/plugins/") { 4 * PATIENCE } else { PATIENCE };
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body).timeout(patience);
         if !key.is_empty() {
             request = request.header("authorization", format!("Bearer {key}"));
         }

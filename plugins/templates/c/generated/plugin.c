@@ -3,27 +3,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Imported Functions from `hookloom:plugin/log@0.1.0`
+// Imported Functions from `hookloom:plugin/log@1.0.0`
 
-__attribute__((__import_module__("hookloom:plugin/log@0.1.0"), __import_name__("write")))
+__attribute__((__import_module__("hookloom:plugin/log@1.0.0"), __import_name__("write")))
 extern void __wasm_import_hookloom_plugin_log_write(int32_t, uint8_t *, size_t);
 
-// Imported Functions from `hookloom:plugin/config@0.1.0`
+// Imported Functions from `hookloom:plugin/config@1.0.0`
 
-__attribute__((__import_module__("hookloom:plugin/config@0.1.0"), __import_name__("get")))
+__attribute__((__import_module__("hookloom:plugin/config@1.0.0"), __import_name__("get")))
 extern void __wasm_import_hookloom_plugin_config_get(uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("hookloom:plugin/config@0.1.0"), __import_name__("entries")))
+__attribute__((__import_module__("hookloom:plugin/config@1.0.0"), __import_name__("entries")))
 extern void __wasm_import_hookloom_plugin_config_entries(uint8_t *);
 
-// Imported Functions from `hookloom:plugin/secrets@0.1.0`
+// Imported Functions from `hookloom:plugin/secrets@1.0.0`
 
-__attribute__((__import_module__("hookloom:plugin/secrets@0.1.0"), __import_name__("hmac-sha256")))
+__attribute__((__import_module__("hookloom:plugin/secrets@1.0.0"), __import_name__("hmac-sha256")))
 extern void __wasm_import_hookloom_plugin_secrets_hmac_sha256(uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
 
-// Exported Functions from `hookloom:plugin/transform@0.1.0`
+// Imported Functions from `hookloom:plugin/history@1.0.0`
 
-__attribute__((__weak__, __export_name__("cabi_post_hookloom:plugin/transform@0.1.0#transform")))
+__attribute__((__import_module__("hookloom:plugin/history@1.0.0"), __import_name__("previous")))
+extern void __wasm_import_hookloom_plugin_history_previous(uint8_t *);
+
+// Exported Functions from `hookloom:plugin/transform@1.0.0`
+
+__attribute__((__weak__, __export_name__("cabi_post_hookloom:plugin/transform@1.0.0#transform")))
 void __wasm_export_exports_hookloom_plugin_transform_transform_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -350,6 +355,16 @@ void hookloom_plugin_types_failure_free(hookloom_plugin_types_failure_t *ptr) {
   }
 }
 
+void hookloom_plugin_history_event_free(hookloom_plugin_history_event_t *ptr) {
+  hookloom_plugin_types_event_free(ptr);
+}
+
+void hookloom_plugin_history_option_event_free(hookloom_plugin_history_option_event_t *ptr) {
+  if (ptr->is_some) {
+    hookloom_plugin_history_event_free(&ptr->val);
+  }
+}
+
 void exports_hookloom_plugin_transform_event_free(exports_hookloom_plugin_transform_event_t *ptr) {
   hookloom_plugin_types_event_free(ptr);
 }
@@ -468,7 +483,63 @@ bool hookloom_plugin_secrets_hmac_sha256(plugin_string_t *name, plugin_list_u8_t
   }
 }
 
-__attribute__((__export_name__("hookloom:plugin/transform@0.1.0#transform")))
+bool hookloom_plugin_history_previous(hookloom_plugin_history_event_t *ret) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(16+18*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_hookloom_plugin_history_previous(ptr);
+  hookloom_plugin_history_option_event_t option1;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option1.is_some = false;
+      break;
+    }
+    case 1: {
+      option1.is_some = true;
+      plugin_option_string_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + (8+8*sizeof(void*))))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+9*sizeof(void*))))), (*((size_t*) (ptr + (8+10*sizeof(void*))))) };
+          break;
+        }
+      }
+      plugin_option_string_t option0;
+      switch ((int32_t) *((uint8_t*) (ptr + (8+11*sizeof(void*))))) {
+        case 0: {
+          option0.is_some = false;
+          break;
+        }
+        case 1: {
+          option0.is_some = true;
+          option0.val = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+12*sizeof(void*))))), (*((size_t*) (ptr + (8+13*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      option1.val = (hookloom_plugin_types_event_t) {
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 8))), (*((size_t*) (ptr + (8+1*sizeof(void*))))) },
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+2*sizeof(void*))))), (*((size_t*) (ptr + (8+3*sizeof(void*))))) },
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+4*sizeof(void*))))), (*((size_t*) (ptr + (8+5*sizeof(void*))))) },
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (8+6*sizeof(void*))))), (*((size_t*) (ptr + (8+7*sizeof(void*))))) },
+        (plugin_option_string_t) option,
+        (plugin_option_string_t) option0,
+        (uint64_t) (uint64_t) (*((int64_t*) (ptr + (8+14*sizeof(void*))))),
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (16+14*sizeof(void*))))), (*((size_t*) (ptr + (16+15*sizeof(void*))))) },
+        (hookloom_plugin_types_list_attribute_t) (hookloom_plugin_types_list_attribute_t) { (hookloom_plugin_types_attribute_t*)(*((uint8_t **) (ptr + (16+16*sizeof(void*))))), (*((size_t*) (ptr + (16+17*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  *ret = option1.val;
+  return option1.is_some;
+}
+
+__attribute__((__export_name__("hookloom:plugin/transform@1.0.0#transform")))
 uint8_t * __wasm_export_exports_hookloom_plugin_transform_transform(uint8_t * arg) {
   plugin_option_string_t option;
   switch ((int32_t) *((uint8_t*) (arg + (8*sizeof(void*))))) {

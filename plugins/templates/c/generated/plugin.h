@@ -198,6 +198,13 @@ typedef struct hookloom_plugin_types_failure_t {
 // The subscription's config is wrong. After 3 events in a row the subscription is paused and says why.
 #define HOOKLOOM_PLUGIN_TYPES_FAILURE_BAD_CONFIG 2
 
+typedef hookloom_plugin_types_event_t hookloom_plugin_history_event_t;
+
+typedef struct {
+  bool is_some;
+  hookloom_plugin_history_event_t val;
+} hookloom_plugin_history_option_event_t;
+
 typedef hookloom_plugin_types_event_t exports_hookloom_plugin_transform_event_t;
 
 typedef hookloom_plugin_types_verdict_t exports_hookloom_plugin_transform_verdict_t;
@@ -212,21 +219,27 @@ typedef struct {
   } val;
 } exports_hookloom_plugin_transform_result_verdict_failure_t;
 
-// Imported Functions from `hookloom:plugin/log@0.1.0`
+// Imported Functions from `hookloom:plugin/log@1.0.0`
 // Write one line. A line is cut at 1 KiB, and a call keeps 16 KiB; what is over is counted and left out.
 extern void hookloom_plugin_log_write(hookloom_plugin_log_level_t level, plugin_string_t *message);
 
-// Imported Functions from `hookloom:plugin/config@0.1.0`
+// Imported Functions from `hookloom:plugin/config@1.0.0`
 // The value under a key. Absent if the owner wrote none.
 extern bool hookloom_plugin_config_get(plugin_string_t *key, plugin_string_t *ret);
 // All keys and values, ordered by key.
 extern void hookloom_plugin_config_entries(plugin_list_tuple2_string_string_t *ret);
 
-// Imported Functions from `hookloom:plugin/secrets@0.1.0`
+// Imported Functions from `hookloom:plugin/secrets@1.0.0`
 // HMAC-SHA256 of `data` with the named secret's bytes as the key: 32 bytes.
 extern bool hookloom_plugin_secrets_hmac_sha256(plugin_string_t *name, plugin_list_u8_t *data, plugin_list_u8_t *ret, hookloom_plugin_secrets_secret_error_t *err);
 
-// Exported Functions from `hookloom:plugin/transform@0.1.0`
+// Imported Functions from `hookloom:plugin/history@1.0.0`
+// The latest event of the same contact or deal (the same tenant, module and entity id) that the host accepted before
+// this one, with its payload as it came: the whole entity as it was then. Every attempt, replay and dry run of an
+// event sees the same. Absent: there was none, it is older than the host keeps, or the event has no entity id.
+extern bool hookloom_plugin_history_previous(hookloom_plugin_history_event_t *ret);
+
+// Exported Functions from `hookloom:plugin/transform@1.0.0`
 bool exports_hookloom_plugin_transform_transform(exports_hookloom_plugin_transform_event_t *event, exports_hookloom_plugin_transform_verdict_t *ret, exports_hookloom_plugin_transform_failure_t *err);
 
 // Helper Functions
@@ -266,6 +279,10 @@ void hookloom_plugin_types_list_outgoing_free(hookloom_plugin_types_list_outgoin
 void hookloom_plugin_types_verdict_free(hookloom_plugin_types_verdict_t *ptr);
 
 void hookloom_plugin_types_failure_free(hookloom_plugin_types_failure_t *ptr);
+
+void hookloom_plugin_history_event_free(hookloom_plugin_history_event_t *ptr);
+
+void hookloom_plugin_history_option_event_free(hookloom_plugin_history_option_event_t *ptr);
 
 void exports_hookloom_plugin_transform_event_free(exports_hookloom_plugin_transform_event_t *ptr);
 

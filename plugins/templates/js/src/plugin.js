@@ -1,7 +1,7 @@
 // {{name}}: wraps each event in an envelope of its own; with the config key `only`, drops every other event.
 // What is at hand: `hookloom plugin wit` prints the contract. Code outside of transform() runs once, at build time.
-import { get } from "hookloom:plugin/config@0.1.0";
-import { write } from "hookloom:plugin/log@0.1.0";
+import { get } from "hookloom:plugin/config@1.0.0";
+import { write } from "hookloom:plugin/log@1.0.0";
 
 export const transform = {
   transform(event) {

@@ -1,8 +1,8 @@
 // {{name}}: wraps each event in an envelope of its own; with the config key `only`, drops every other event.
 // The types are in hookloom.d.ts, made from the contract. Code outside of transform() runs once, at build time.
-import type { Event, Verdict } from "hookloom:plugin/types@0.1.0";
-import { get } from "hookloom:plugin/config@0.1.0";
-import { write } from "hookloom:plugin/log@0.1.0";
+import type { Event, Verdict } from "hookloom:plugin/types@1.0.0";
+import { get } from "hookloom:plugin/config@1.0.0";
+import { write } from "hookloom:plugin/log@1.0.0";
 
 export const transform = {
   transform(event: Event): Verdict {

@@ -1,0 +1,173 @@
+//! Lets an update through only if something changed, and says what: `changed_fields`, and in `previous` what was there.
+//!
+//! What was accepted before of the same contact or deal is compared field by field: a contact's properties by name (the
+//! account's own as `custom.NAME`), tags, owner, and every other field. Config `watch`: only these fields count. Config
+//! `ignore`: these do not, beside the vendor's bookkeeping. Config `add`: `false` sends the event as it came. Config
+//! `without_previous`: `drop` for events that nothing was accepted before; `pass` if absent.
+
+use hookloom_sdk::json::{Map, Value, json};
+use hookloom_sdk::{Event, Failure, Outgoing, Plugin, Verdict, config, export, history, text_of};
+use std::collections::BTreeMap;
+
+struct Changes;
+
+impl Plugin for Changes {
+    fn transform(event: &Event) -> Result<Verdict, Failure> {
+        let Some(before) = history::previous() else {
+            return match config::get("without_previous").as_deref() {
+                None | Some("pass") => Ok(Verdict::Pass),
+                Some("drop") => Ok(Verdict::drop("no-previous", "nothing was accepted before of it")),
+                Some(other) => Err(Failure::bad_config(
+                    "no-choice",
+                    format!("without_previous is {other:?}; it can be \"pass\" or \"drop\""),
+                )),
+            };
+        };
+        let (old, new) = (fields(&before.data()?), fields(&event.data()?));
+        let changed: Vec<&str> = changed(&old, &new).into_iter().filter(|name| counts(name)).collect();
+        if changed.is_empty() {
+            return Ok(Verdict::drop("unchanged", "no field that counts has changed"));
+        }
+        if !config::parse::<bool>("add")?.unwrap_or(true) {
+            return Ok(Verdict::Pass);
+        }
+        let previous: Map<String, Value> =
+            changed.iter().map(|name| ((*name).to_owned(), old.get(*name).cloned().unwrap_or_default())).collect();
+        let mut whole = event.json()?;
+        whole["changed_fields"] = json!(changed);
+        whole["previous"] = Value::Object(previous);
+        Ok(Verdict::Replace(Outgoing::json(&whole)))
+    }
+}
+
+export!(Changes);
+
+/// What the vendor changes by itself, when somebody looks at a contact or writes to it.
+const BOOKKEEPING: [&str; 14] = [
+    "updated_time",
+    "viewed",
+    "viewed_time",
+    "cursor",
+    "count",
+    "tagsWithTime",
+    "last_contacted",
+    "last_emailed",
+    "last_campaign_emaild",
+    "last_called",
+    "isCurrencyUpdateRequired",
+    "note_created_time",
+    "contacts",
+    "name_lower",
+];
+
+fn counts(name: &str) -> bool {
+    let (watch, ignore) = (config::list("watch"), config::list("ignore"));
+    let is = |list: &[String]| list.iter().any(|one| one == name);
+    match watch.is_empty() {
+        true => !BOOKKEEPING.contains(&name) && !is(&ignore),
+        false => is(&watch) && !is(&ignore),
+    }
+}
+
+/// Everything that can change, by a name that people know it under.
+fn fields(data: &Map<String, Value>) -> BTreeMap<String, Value> {
+    let mut fields = BTreeMap::new();
+    for (name, value) in data {
+        match (name.as_str(), value) {
+            ("properties" | "custom_data", Value::Array(list)) => {
+                for (name, values) in named(list, name == "custom_data") {
+                    fields.insert(name, if values.len() == 1 { values[0].clone() } else { Value::Array(values) });
+                }
+            }
+            ("tags", Value::Array(list)) => {
+                let mut tags: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+                tags.sort_unstable();
+                fields.insert(name.clone(), json!(tags));
+            }
+            ("owner", Value::Object(owner)) => {
+                let who = owner.get("email").or_else(|| owner.get("id"));
+                fields.insert(name.clone(), who.and_then(text_of).map_or(Value::Null, |who| json!(who)));
+            }
+            _ => drop(fields.insert(name.clone(), value.clone())),
+        }
+    }
+    fields
+}
+
+/// The values of properties by name; e-mails and phones may repeat.
+fn named(list: &[Value], custom: bool) -> BTreeMap<String, Vec<Value>> {
+    let mut named: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for property in list {
+        let Some(name) = property.get("name").and_then(Value::as_str) else { continue };
+        let own = custom || property.get("type").and_then(Value::as_str) == Some("CUSTOM");
+        let name = if own { format!("custom.{name}") } else { name.to_owned() };
+        named.entry(name).or_default().push(property.get("value").cloned().unwrap_or_default());
+    }
+    named
+}
+
+/// Names of fields that differ; absent and null are the same.
+fn changed<'a>(old: &'a BTreeMap<String, Value>, new: &'a BTreeMap<String, Value>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = old.keys().chain(new.keys()).map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    let value = |fields: &'a BTreeMap<String, Value>, name: &str| fields.get(name).unwrap_or(&Value::Null);
+    names.retain(|name| value(old, name) != value(new, name));
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookloom_sdk::{Body, testing};
+
+    const BEFORE: &str = r#"{"eventName":"Contact is Created","eventData":{"id":1,"updated_time":0,"lead_score":25,"tags":["b","a"],"owner":{"id":7,"email":"a@x.example"},"properties":[{"name":"title","value":"COO"},{"name":"email","value":"a@x.example"},{"type":"CUSTOM","name":"title","value":"1"}]}}"#;
+
+    #[track_caller]
+    fn check(edit: (&str, &str), config: &[(&str, &str)], expected: &str) {
+        testing::set_previous(Some(BEFORE));
+        assert!(BEFORE.contains(edit.0));
+        let found = match testing::run::<Changes>(&BEFORE.replace(edit.0, edit.1), config) {
+            Ok(Verdict::Replace(outgoing)) => {
+                let Body::Text(text) = outgoing.body else { panic!("text") };
+                let whole: Value = hookloom_sdk::json::from_str(&text).expect("JSON");
+                format!("{} {}", whole["changed_fields"], whole["previous"])
+            }
+            Ok(Verdict::Drop(reason)) => reason.code,
+            Ok(Verdict::Pass) => "pass".into(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_changed_is_told() {
+        check(("COO", "CEO"), &[], r#"["title"] {"title":"COO"}"#);
+        check(("25", "80"), &[], r#"["lead_score"] {"lead_score":25}"#);
+        check(
+            (r#"{"type":"CUSTOM","name":"title","value":"1"}"#, r#"{"type":"CUSTOM","name":"size","value":"2"}"#),
+            &[],
+            r#"["custom.size","custom.title"] {"custom.size":null,"custom.title":"1"}"#,
+        );
+        check((r#"["b","a"]"#, r#"["a","b","c"]"#), &[], r#"["tags"] {"tags":["a","b"]}"#);
+        check((r#"["b","a"]"#, r#"["a","b"]"#), &[], "unchanged");
+        check((r#""updated_time":0"#, r#""updated_time":9"#), &[], "unchanged");
+        check((r#""id":7,"#, r#""id":7,"pic":"x","#), &[], "unchanged");
+    }
+
+    #[test]
+    fn an_owner_says_what_counts() {
+        check(("COO", "CEO"), &[("watch", "lead_score, email")], "unchanged");
+        check(("25", "80"), &[("watch", "lead_score, email")], r#"["lead_score"] {"lead_score":25}"#);
+        check(("25", "80"), &[("ignore", "lead_score")], "unchanged");
+        check(("25", "80"), &[("add", "false")], "pass");
+        check(
+            (r#""updated_time":0"#, r#""updated_time":9"#),
+            &[("watch", "updated_time")],
+            r#"["updated_time"] {"updated_time":0}"#,
+        );
+        testing::set_previous(None);
+        assert_eq!(testing::run::<Changes>(BEFORE, &[]), Ok(Verdict::Pass));
+        assert!(matches!(testing::run::<Changes>(BEFORE, &[("without_previous", "drop")]), Ok(Verdict::Drop(_))));
+    }
+}
