@@ -20,8 +20,11 @@ mod vendor;
 use crate::config::Config;
 use crate::plugin::Plugins;
 use crate::store::Store;
+use crate::telemetry::Telemetry;
 use axum::extract::{DefaultBodyLimit, State};
+use axum::response::IntoResponse;
 use axum::{Json, Router};
+use extract::Admin;
 use http::{Method, StatusCode, Uri};
 use problem::Problem;
 use serde::Serialize;
@@ -41,6 +44,8 @@ pub struct ApiState {
     pub plugins: Arc<Plugins>,
     /// The settings.
     pub config: Config,
+    /// The metrics.
+    pub telemetry: Telemetry,
     /// When the store last proved that it can commit.
     pub proven: Mutex<Option<Instant>>,
 }
@@ -64,6 +69,7 @@ pub fn router(state: Arc<ApiState>) -> Router {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health))
         .routes(routes!(ready))
+        .routes(routes!(metrics))
         .routes(routes!(tenants::list, tenants::create))
         .routes(routes!(tenants::get, tenants::update))
         .routes(routes!(tenants::ledger))
@@ -141,6 +147,12 @@ async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
         contract: crate::plugin::check::CONTRACT,
         switched_off: if state.config.allow_loopback { vec!["address guard for loopback"] } else { Vec::new() },
     })
+}
+
+/// Every metric in Prometheus' text format. With an admin key: labels name tenants and plugins.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
+async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> impl IntoResponse {
+    ([(http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text())
 }
 
 /// How long a proof that the store can commit holds.

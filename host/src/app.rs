@@ -8,6 +8,7 @@ use crate::plugin::watch::FolderWatch;
 use crate::plugin::{CompileLimits, PluginConfig, PluginError, Plugins};
 use crate::store::{Store, StoreError};
 use crate::subscription::{DEFAULT_TENANT, TenantId};
+use crate::telemetry::Telemetry;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use tokio::task::JoinHandle;
 /// Why the host does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
+    /// Metrics were started before in this process.
+    #[error("metrics do not start")]
+    Telemetry(#[from] crate::telemetry::BuildError),
     /// The store.
     #[error("the store does not open")]
     Store(#[from] StoreError),
@@ -49,6 +53,7 @@ pub struct App {
     pub new_admin_key: Option<String>,
     watch: FolderWatch,
     dispatcher: Dispatcher,
+    keeping_up: JoinHandle<()>,
     server: JoinHandle<()>,
     stop_server: oneshot::Sender<()>,
     grace: Duration,
@@ -57,6 +62,7 @@ pub struct App {
 impl App {
     /// Starts a host. When it returns, requests are answered and deliveries go on where they were.
     pub async fn start(config: Config, admin_key: Option<String>) -> Result<App, AppError> {
+        let telemetry = Telemetry::start()?;
         let (store, news) = Store::open(&config.data_dir)?;
         let new_admin_key = first_things(&store, admin_key).await?;
         let plugins = Plugins::start(plugin_config(&config)?, store.clone()).await?;
@@ -71,10 +77,17 @@ impl App {
         let dispatcher = Dispatcher::start(store.clone(), plugins.clone(), client, news);
         let grace = Duration::from_secs(config.stop_grace_s);
         let behind_proxy = config.behind_proxy.clone();
-        let router = api::router(Arc::new(ApiState { store, plugins, config, proven: tokio::sync::Mutex::default() }));
+        let router = api::router(Arc::new(ApiState {
+            store,
+            plugins,
+            config,
+            telemetry: telemetry.clone(),
+            proven: tokio::sync::Mutex::default(),
+        }));
         let (stop_server, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(api::listen::listen(listener, router, behind_proxy, stopped));
-        Ok(App { address, new_admin_key, watch, dispatcher, server, stop_server, grace })
+        let keeping_up = tokio::spawn(telemetry.keep_up());
+        Ok(App { address, new_admin_key, watch, dispatcher, keeping_up, server, stop_server, grace })
     }
 
     /// Stops: accepts nothing more, answers what was asked, finishes the attempts under way within the grace period.
@@ -82,6 +95,7 @@ impl App {
         let _ = self.stop_server.send(());
         let _ = self.server.await;
         drop(self.watch);
+        self.keeping_up.abort();
         self.dispatcher.stop(self.grace).await;
     }
 }

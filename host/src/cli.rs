@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod diff;
 mod plugin;
+mod progress;
 mod receive;
 mod send;
 mod serve;

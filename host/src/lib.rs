@@ -23,7 +23,8 @@
 //! # Who may use whom
 //!
 //! A module uses those below it in this list, never those above. [`api`] and [`deliver`] share no work; they meet in the
-//! store. wasmtime stands in [`plugin`] only, reqwest in [`deliver::client`], notify in [`plugin::watch`], SQL in [`store`]. `cargo xtask tidy` checks
+//! store. wasmtime stands in [`plugin`] only, reqwest in
+//! [`deliver::client`], notify in [`plugin::watch`], SQL in [`store`], metrics in [`telemetry`]. `cargo xtask tidy` checks
 //! all of it.
 
 // The program.
@@ -64,6 +65,7 @@ pub mod event;
 
 pub mod access;
 pub mod limits;
+pub mod telemetry;
 
 pub mod ids;
 

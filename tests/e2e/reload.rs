@@ -76,12 +76,48 @@ async fn a_bad_file_changes_nothing_but_what_is_shown() {
     assert!(text(&plugin, "file_problem").contains("broken"), "{plugin}");
     assert_eq!(text(&plugin, "active_sha256"), good);
     assert!(host.log().contains("the version before stays active"));
+    let broken = |value: u8| format!("hookloom_plugin_files_broken{{tenant=\"default\",plugin=\"p\"}} {value}");
+    assert!(metrics(&host).await.contains(&broken(1)));
     let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
     assert_eq!(delivery["attempts"][0]["plugin_sha256"], good);
     // The rest arrives.
     std::fs::write(&file, &whole).unwrap();
     active_after(&host, &good).await;
     until("nothing wrong", async || host.get("./plugins").await[0]["file_problem"].is_null().then_some(())).await;
+    assert!(metrics(&host).await.contains(&broken(0)));
+
+    // A plugin whose first file is bad is shown too.
+    std::fs::write(file.with_file_name("new.wasm"), b"not wasm").unwrap();
+    let new = until("the new plugin's fault", async || {
+        host.get("./plugins").await.as_array().unwrap().iter().find(|plugin| plugin["name"] == "new").cloned()
+    })
+    .await;
+    assert!(new["active_sha256"].is_null() && text(&new, "file_problem").contains("not a WebAssembly file"), "{new}");
+}
+
+async fn metrics(host: &Host) -> String {
+    let reply = host.ask(Method::GET, "/metrics", "").await;
+    assert_eq!(reply.status, 200);
+    reply.text
+}
+
+#[tokio::test]
+async fn metrics_count_what_happens() {
+    let (host, receiver) = (Host::start().await, Receiver::answering("500,200").await);
+    host.plugin("p", guest("passes")).await;
+    host.subscription(&receiver.url, json!({"plugin": "p", "retry": {"schedule_s": [0, 0]}})).await;
+    host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    let text = metrics(&host).await;
+    for line in [
+        "hookloom_events_accepted_total{tenant=\"default\"} 1",
+        "hookloom_attempts_total{tenant=\"default\",outcome=\"failed\"} 1",
+        "hookloom_attempts_total{tenant=\"default\",outcome=\"delivered\"} 1",
+        "hookloom_plugin_calls_total{tenant=\"default\",plugin=\"p\",verdict=\"pass\"} 2",
+        "hookloom_plugin_compiles_total{result=\"fits\"} 1",
+        "hookloom_post_seconds_count{tenant=\"default\"} 2",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::{Failure, root, say};
 use std::path::{Path, PathBuf};
 
 /// The host's modules from the top down: a module uses those after it, never those before it.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "cli",
     "app",
     "api",
@@ -25,16 +25,19 @@ const ORDER: [&str; 20] = [
     "event",
     "access",
     "limits",
+    "telemetry",
     "ids",
 ];
 
 /// Outside packages with one home in the host.
-const HOMES: [(&str, &str); 5] = [
+const HOMES: [(&str, &str); 7] = [
     ("wasmtime", "host/src/plugin"),
     ("wasmtime_wasi", "host/src/plugin"),
     ("reqwest", "host/src/deliver/client.rs"),
     ("notify", "host/src/plugin/watch.rs"),
     ("rusqlite", "host/src/store"),
+    ("metrics", "host/src/telemetry.rs"),
+    ("metrics_exporter_prometheus", "host/src/telemetry.rs"),
 ];
 
 /// Names that say nothing.

@@ -44,10 +44,10 @@ impl VersionBody {
 #[derive(Serialize, ToSchema)]
 pub(super) struct PluginBody {
     name: String,
-    /// The version that judges.
-    active_sha256: String,
+    /// The version that judges. Absent: no file of it could be used so far.
+    active_sha256: Option<String>,
     /// Since when, in milliseconds since the epoch.
-    activated_at_ms: i64,
+    activated_at_ms: Option<i64>,
     /// What is wrong with its file in the plugins folder, if something is.
     file_problem: Option<String>,
 }
@@ -117,10 +117,17 @@ pub(super) async fn list(
     let body = plugins.map(|plugin| PluginBody {
         file_problem: state.plugins.file_problem(&plugin.tenant, &plugin.name),
         name: plugin.name,
-        active_sha256: plugin.active_sha256,
-        activated_at_ms: plugin.activated_at_ms,
+        active_sha256: Some(plugin.active_sha256),
+        activated_at_ms: Some(plugin.activated_at_ms),
     });
-    Ok(Json(body.collect()))
+    let mut body: Vec<PluginBody> = body.collect();
+    let broken = state.plugins.broken_files(&access.tenant);
+    for (name, problem) in broken {
+        if body.iter().all(|plugin| plugin.name != name) {
+            body.push(PluginBody { name, active_sha256: None, activated_at_ms: None, file_problem: Some(problem) });
+        }
+    }
+    Ok(Json(body))
 }
 
 /// The versions of a plugin, the newest first.

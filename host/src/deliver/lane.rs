@@ -15,6 +15,7 @@ use crate::delivery::{DeliveryId, Outcome, Reason};
 use crate::retry::{self, Moment, Next};
 use crate::store::{AttemptRecord, Due, StateChange, StoreError, now_ms};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
+use crate::telemetry;
 use futures_util::FutureExt as _;
 use std::collections::{HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -294,6 +295,7 @@ async fn attempt_and_record(shared: &Shared, due: Due, subscription: Arc<Subscri
         Next::End { .. } => None,
     };
     let id = due.delivery.id;
+    telemetry::attempted(&due.delivery.tenant, &attempt.outcome, attempt.post_us);
     tracing::debug!(delivery = %id, attempt = attempt.number, outcome = %attempt.outcome, "attempted");
     let age_end_ms = retry::age_end_ms(policy, moment);
     let disables =

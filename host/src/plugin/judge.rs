@@ -13,6 +13,7 @@ use crate::event::Event;
 use crate::limits::Limits;
 use crate::store::{StoreError, now_ms};
 use crate::subscription::{Subscription, TenantId};
+use crate::telemetry;
 use std::sync::Arc;
 
 impl Plugins {
@@ -63,6 +64,9 @@ impl Plugins {
         let limit = matter.subscription.settings.limits.log_bytes_per_minute;
         self.log_budget.trim(matter.subscription.id, limit, now_ms(), &mut judged.log);
         self.after(trials, shadows, &matter);
+        for step in &judged.steps {
+            telemetry::judged(&matter.subscription.tenant, &step.plugin, &step.verdict, step.cost.wall_us);
+        }
         judged
     }
 

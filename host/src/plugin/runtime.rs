@@ -15,9 +15,11 @@ use super::sandbox;
 use super::threads::Threads;
 use super::{PluginConfig, PluginError, check};
 use crate::subscription::TenantId;
+use crate::telemetry;
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
@@ -66,7 +68,11 @@ impl Runtime {
     pub(super) async fn compile(&self, component: Bytes) -> Result<Compiled, CompileError> {
         check::check_bytes(&component)?;
         let _turn = self.compiling.acquire().await;
-        compile::compile(&self.compiler, self.compile_limits, component).await
+        let (begun, bytes) = (Instant::now(), component.len());
+        let compiled = compile::compile(&self.compiler, self.compile_limits, component).await;
+        telemetry::compiled(compiled.is_ok(), begun.elapsed());
+        tracing::info!(bytes, ms = begun.elapsed().as_millis(), fits = compiled.is_ok(), "compiled a component");
+        compiled
     }
 
     /// Tries a version on a sample; none if the host has no room for it.

@@ -13,6 +13,7 @@
 
 use super::{Plugins, write_lock};
 use crate::subscription::{TenantId, is_slug};
+use crate::telemetry;
 use notify::{RecursiveMode, Watcher as _};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -64,7 +65,15 @@ impl Plugins {
         problems.get(&(tenant.clone(), name.to_owned())).cloned()
     }
 
+    /// A tenant's plugins whose files cannot be used, and what is wrong with them.
+    pub fn broken_files(&self, tenant: &TenantId) -> Vec<(String, String)> {
+        let problems = self.file_problems.read().unwrap_or_else(PoisonError::into_inner);
+        let own = problems.iter().filter(|((owner, _), _)| owner == tenant);
+        own.map(|((_, name), problem)| (name.clone(), problem.clone())).collect()
+    }
+
     fn note_file_problem(&self, tenant: &TenantId, name: &str, problem: Option<String>) {
+        telemetry::file_broken(tenant, name, problem.is_some());
         let (mut problems, key) = (write_lock(&self.file_problems), (tenant.clone(), name.to_owned()));
         match problem {
             Some(problem) => problems.insert(key, problem),

@@ -5,6 +5,7 @@ use crate::delivery::{DeliveryId, DueDelivery};
 use crate::event::{Event, EventId, Module};
 use crate::route;
 use crate::subscription::{Subscription, TenantId};
+use crate::telemetry;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::sync::Arc;
@@ -56,7 +57,7 @@ impl Store {
         tenant: TenantId,
         events: Vec<NewEvent>,
     ) -> Result<Vec<Accepted>, StoreError> {
-        let catalog = self.catalog.clone();
+        let (catalog, owner) = (self.catalog.clone(), tenant.clone());
         let (news, catalog_then) = (self.news.clone(), self.catalog.clone());
         let write = move |connection: &Connection| {
             first(connection, &tenant)?;
@@ -67,7 +68,8 @@ impl Store {
             }
             Ok((accepted, due))
         };
-        let then = move |(_, due): &(_, Vec<Due>)| {
+        let then = move |(accepted, due): &(Vec<Accepted>, Vec<Due>)| {
+            telemetry::accepted(&owner, accepted.len());
             // What waits is found in the store when its time comes.
             let waits = |one: &&Due| {
                 catalog_then.subscription_by_id(one.delivery.subscription).is_some_and(|own| first_wait_ms(&own) > 0)

@@ -1,6 +1,7 @@
 //! `hookloom plugin push`: to a running host.
 
 use super::super::client::HostClient;
+use super::super::progress::during;
 use super::Failure;
 use super::source::Source;
 use crate::subscription::DEFAULT_TENANT;
@@ -51,7 +52,9 @@ impl Target {
         let host = HostClient::new(&self.url, &self.key)?;
         let name = self.name.as_deref().unwrap_or(&source.name);
         let path = format!("/v1/tenants/{}/plugins/{name}{query}", self.tenant);
-        host.ask(Method::PUT, &path, "application/wasm", source.read()?).await
+        let component = source.read()?;
+        let what = format!("{} takes {} KiB in and compiles them", self.url, component.len().div_ceil(1 << 10));
+        during(&what, host.ask(Method::PUT, &path, "application/wasm", component)).await
     }
 
     /// Whether a host is named at all.

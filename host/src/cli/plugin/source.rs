@@ -1,5 +1,6 @@
 //! Where a plugin comes from: a component's file, or a folder with a `hookloom-plugin.toml`.
 
+use super::super::progress::during;
 use super::Failure;
 use crate::event::{Event, EventId, Module, VENDOR_EVENT_NAMES, read_envelope};
 use crate::plugin::check::Report;
@@ -96,7 +97,9 @@ impl Source {
 
     /// Puts it on the workbench.
     pub(super) async fn load(&self, workbench: &Workbench) -> Result<(OnBench, Report), Failure> {
-        workbench.load(&self.name, self.read()?).await.map_err(|error| {
+        let component = self.read()?;
+        let what = format!("compiling {} ({} KiB)", self.name, component.len().div_ceil(1 << 10));
+        during(&what, workbench.load(&self.name, component)).await.map_err(|error| {
             format!("{} is no plugin for this host: {}", self.component.display(), crate::describe(&error)).into()
         })
     }

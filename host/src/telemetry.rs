@@ -1,0 +1,90 @@
+//! What the host tells its operator in numbers: every metric, by name, in one place. The only home of the exporter.
+//!
+//! Names and labels follow Prometheus' conventions (base units, `_total` for counters). Labels are tenants, plugins and
+//! closed sets of words: never an id, a URL or anything that a sender chooses. README.md, "Metrics", lists them all.
+
+use crate::ids::TenantId;
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+pub use metrics_exporter_prometheus::BuildError;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::time::Duration;
+
+const EVENTS_ACCEPTED: &str = "hookloom_events_accepted_total";
+const ATTEMPTS: &str = "hookloom_attempts_total";
+const POST_SECONDS: &str = "hookloom_post_seconds";
+const PLUGIN_CALLS: &str = "hookloom_plugin_calls_total";
+const PLUGIN_CALL_SECONDS: &str = "hookloom_plugin_call_seconds";
+const PLUGIN_FILES_BROKEN: &str = "hookloom_plugin_files_broken";
+const PLUGIN_COMPILES: &str = "hookloom_plugin_compiles_total";
+const PLUGIN_COMPILE_SECONDS: &str = "hookloom_plugin_compile_seconds";
+
+const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
+
+/// The numbers so far, for those who collect them.
+#[derive(Clone)]
+pub struct Telemetry(PrometheusHandle);
+
+impl Telemetry {
+    /// Begins to count in this process, once; what is called before is not counted.
+    pub fn start() -> Result<Self, BuildError> {
+        let buckets =
+            PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?;
+        let handle = buckets.install_recorder()?;
+        describe_counter!(EVENTS_ACCEPTED, "Events that are durable.");
+        describe_counter!(ATTEMPTS, "Attempts by their outcome.");
+        describe_histogram!(POST_SECONDS, Unit::Seconds, "How long POSTs took, with the answer.");
+        describe_counter!(PLUGIN_CALLS, "Calls of plugins by their verdict.");
+        describe_histogram!(PLUGIN_CALL_SECONDS, Unit::Seconds, "How long calls of plugins took.");
+        describe_gauge!(PLUGIN_FILES_BROKEN, "1 while a plugin's file in the plugins folder cannot be used.");
+        describe_counter!(PLUGIN_COMPILES, "Components that were compiled or refused.");
+        describe_histogram!(PLUGIN_COMPILE_SECONDS, Unit::Seconds, "How long compiling took.");
+        Ok(Telemetry(handle))
+    }
+
+    /// Everything in Prometheus' text format.
+    pub fn text(&self) -> String {
+        self.0.render()
+    }
+
+    /// Folds what was observed into the buckets, again and again: memory stays bounded when nobody collects.
+    pub async fn keep_up(self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            self.0.run_upkeep();
+        }
+    }
+}
+
+/// Events became durable.
+pub fn accepted(tenant: &TenantId, events: usize) {
+    counter!(EVENTS_ACCEPTED, "tenant" => tenant.to_string()).increment(events as u64);
+}
+
+/// An attempt ended; its POST, if there was one, took so long.
+pub fn attempted(tenant: &TenantId, outcome: &str, post_us: Option<u64>) {
+    let labels = [("tenant", tenant.to_string()), ("outcome", outcome.to_owned())];
+    counter!(ATTEMPTS, &labels).increment(1);
+    if let Some(post_us) = post_us {
+        histogram!(POST_SECONDS, "tenant" => tenant.to_string()).record(Duration::from_micros(post_us));
+    }
+}
+
+/// A plugin was called.
+pub fn judged(tenant: &TenantId, plugin: &str, verdict: &str, wall_us: u64) {
+    let owner = [("tenant", tenant.to_string()), ("plugin", plugin.to_owned())];
+    histogram!(PLUGIN_CALL_SECONDS, &owner).record(Duration::from_micros(wall_us));
+    let [tenant, plugin] = owner;
+    counter!(PLUGIN_CALLS, &[tenant, plugin, ("verdict", verdict.to_owned())]).increment(1);
+}
+
+/// A plugin's file is broken, or is not any more.
+pub fn file_broken(tenant: &TenantId, plugin: &str, broken: bool) {
+    let labels = [("tenant", tenant.to_string()), ("plugin", plugin.to_owned())];
+    gauge!(PLUGIN_FILES_BROKEN, &labels).set(f64::from(u8::from(broken)));
+}
+
+/// A component was compiled, or refused.
+pub fn compiled(fits: bool, took: Duration) {
+    counter!(PLUGIN_COMPILES, "result" => if fits { "fits" } else { "refused" }).increment(1);
+    histogram!(PLUGIN_COMPILE_SECONDS).record(took);
+}
