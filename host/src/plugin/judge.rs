@@ -1,7 +1,7 @@
 //! The way of one event through the plugins of a subscription: which versions judge, what they may know and use, and
 //! what follows their judgement.
 //!
-//! What happens on the plugin thread stands in [`chain`](super::chain); here is what surrounds it.
+//! What happens on the plugin thread stands in [`chain`]; here is what surrounds it.
 
 use super::Plugins;
 use super::chain::{self, ShadowWork, Turn};
