@@ -8,7 +8,9 @@ mod access;
 mod deliveries;
 mod dry_run;
 mod events;
+mod explain;
 mod extract;
+mod hands;
 pub mod listen;
 mod plugins;
 mod problem;
@@ -18,6 +20,7 @@ mod tenants;
 mod vendor;
 
 use crate::config::Config;
+use crate::deliver::LaneBoard;
 use crate::plugin::Plugins;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
@@ -44,6 +47,8 @@ pub struct ApiState {
     pub plugins: Arc<Plugins>,
     /// The settings.
     pub config: Config,
+    /// How the lanes go.
+    pub lanes: LaneBoard,
     /// The metrics.
     pub telemetry: Telemetry,
     /// When the store last proved that it can commit.
@@ -93,6 +98,11 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .routes(routes!(rollouts::compare))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
+        .routes(routes!(hands::retry))
+        .routes(routes!(hands::cancel))
+        .routes(routes!(hands::redrive))
+        .routes(routes!(hands::replay))
+        .routes(routes!(hands::test))
         .routes(routes!(vendor::list))
         .routes(routes!(vendor::get))
         .routes(routes!(vendor::resubmit))

@@ -2,8 +2,8 @@
 
 use crate::api::{self, ApiState};
 use crate::config::Config;
-use crate::deliver::Dispatcher;
 use crate::deliver::client::{Client, ClientError};
+use crate::deliver::{Dispatcher, LaneBoard};
 use crate::plugin::watch::FolderWatch;
 use crate::plugin::{CompileLimits, PluginConfig, PluginError, Plugins};
 use crate::store::{Store, StoreError};
@@ -74,7 +74,8 @@ impl App {
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
 
-        let dispatcher = Dispatcher::start(store.clone(), plugins.clone(), client, news);
+        let lanes = LaneBoard::default();
+        let dispatcher = Dispatcher::start(store.clone(), plugins.clone(), client, news, lanes.clone());
         let grace = Duration::from_secs(config.stop_grace_s);
         let behind_proxy = config.behind_proxy.clone();
         let router = api::router(Arc::new(ApiState {
@@ -82,6 +83,7 @@ impl App {
             plugins,
             config,
             telemetry: telemetry.clone(),
+            lanes,
             proven: tokio::sync::Mutex::default(),
         }));
         let (stop_server, stopped) = oneshot::channel::<()>();

@@ -7,16 +7,21 @@
 mod attempt;
 pub mod client;
 mod lane;
+mod pace;
+mod stock;
+
+pub use lane::LaneStatus;
 
 use crate::plugin::Plugins;
 use crate::store::{News, Store};
 use crate::subscription::{SubscriptionId, TenantId};
 use attempt::Attempter;
 use client::Client;
-use lane::{Door, Lane};
+use lane::Lane;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use stock::Door;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -34,6 +39,7 @@ struct Shared {
     attempter: Attempter,
     in_flight: Arc<Semaphore>,
     attempts: TaskTracker,
+    board: LaneBoard,
     stop: watch::Receiver<bool>,
 }
 
@@ -59,6 +65,7 @@ impl Dispatcher {
         plugins: Arc<Plugins>,
         client: Client,
         news: mpsc::UnboundedReceiver<News>,
+        board: LaneBoard,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let attempts = TaskTracker::new();
@@ -68,6 +75,7 @@ impl Dispatcher {
             attempter: Attempter { plugins, client },
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             attempts: attempts.clone(),
+            board,
             stop: stopped,
         });
         let listening = tokio::spawn(listen(shared, news));
@@ -112,6 +120,28 @@ struct Lanes {
     doors: HashMap<SubscriptionId, (Arc<Door>, JoinHandle<()>)>,
 }
 
+/// How the lanes go, for those who ask.
+#[derive(Clone, Default)]
+pub struct LaneBoard(Arc<Mutex<HashMap<SubscriptionId, Arc<Mutex<LaneStatus>>>>>);
+
+impl LaneBoard {
+    /// How a subscription's lane goes. None: it has not begun.
+    pub fn status(&self, id: SubscriptionId) -> Option<LaneStatus> {
+        let lane = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()?;
+        let status = *lane.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(status)
+    }
+
+    fn begin(&self, id: SubscriptionId) -> Arc<Mutex<LaneStatus>> {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The lane of a deleted subscription has let go of its status.
+        if lanes.len() > 1_024 && lanes.len().is_power_of_two() {
+            lanes.retain(|_, status| Arc::strong_count(status) > 1);
+        }
+        lanes.entry(id).or_default().clone()
+    }
+}
+
 impl Lanes {
     /// The door of a lane; the lane begins when it is first asked for.
     fn door(&mut self, id: SubscriptionId) -> &Door {
@@ -121,7 +151,7 @@ impl Lanes {
         }
         let (door, _) = self.doors.entry(id).or_insert_with(|| {
             let door = Arc::new(Door::default());
-            let lane = Lane::new(self.shared.clone(), id, door.clone());
+            let lane = Lane::new(self.shared.clone(), id, door.clone(), self.shared.board.begin(id));
             (door, tokio::spawn(lane.run()))
         });
         door

@@ -46,6 +46,24 @@ impl DeliveryState {
     }
 }
 
+/// Why a delivery exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryKind {
+    /// It was promised when its event was accepted.
+    #[default]
+    Usual,
+    /// Somebody replayed its event.
+    Replay,
+    /// Somebody tests the subscription: attempted once.
+    Test,
+}
+
+impl DeliveryKind {
+    /// Every kind, in the order of their stored numbers.
+    pub const ALL: [DeliveryKind; 3] = [DeliveryKind::Usual, DeliveryKind::Replay, DeliveryKind::Test];
+}
+
 /// A delivery that is due: what the lanes hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueDelivery {
@@ -57,6 +75,8 @@ pub struct DueDelivery {
     pub event: EventId,
     /// The subscription it belongs to.
     pub subscription: SubscriptionId,
+    /// Why it exists.
+    pub kind: DeliveryKind,
     /// How many attempts were made, ever: the next one's number is one more.
     pub attempts_made: u32,
     /// How many attempts were made since the delivery was last made pending by hand.

@@ -25,6 +25,8 @@ pub enum Module {
     Contact,
     /// A deal; event names call it "Opportunity".
     Deal,
+    /// A subscription of this host: events that the host makes itself, such as `Subscription is Disabled`.
+    Subscription,
 }
 
 impl Module {
@@ -33,7 +35,13 @@ impl Module {
         match self {
             Module::Contact => "Contact",
             Module::Deal => "Deal",
+            Module::Subscription => "Subscription",
         }
+    }
+
+    /// The module of a name.
+    pub fn parse(name: &str) -> Option<Module> {
+        [Module::Contact, Module::Deal, Module::Subscription].into_iter().find(|module| module.as_str() == name)
     }
 }
 

@@ -127,6 +127,14 @@ pub fn next(policy: &RetryPolicy, outcome: &Outcome, moment: Moment) -> Next {
     }
 }
 
+/// What follows an attempt that is the only one: a test's.
+pub fn once(next: Next) -> Next {
+    match next {
+        Next::Again { reason, .. } | Next::AwaitPlugin { reason } => dead(reason),
+        end => end,
+    }
+}
+
 fn dead(reason: Reason) -> Next {
     Next::End { state: DeliveryState::Dead, reason: Some(reason) }
 }

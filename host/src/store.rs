@@ -3,7 +3,8 @@
 //! # What it promises
 //! - A write that returned `Ok` is durable: it was committed with `synchronous=FULL` (see [`writer`]).
 //! - An event, its fan-out and its deliveries are accepted in one transaction, or not at all.
-//! - Conservation: per tenant, Σ `fan_out` of its events = its deliveries, over all states ([`Ledger`]).
+//! - Conservation: per tenant, Σ `fan_out` of its events + replayed + tests = its deliveries, over all states
+//!   ([`Ledger`]).
 //! - One host per data folder: a second one is told the first's process id.
 //! - Secrets and keys are sealed or hashed before they arrive here ([`vault`]).
 //!
@@ -18,7 +19,10 @@ mod accept;
 mod catalog;
 mod credentials;
 mod deliveries;
+mod due;
+mod hands;
 mod ledger;
+mod operations;
 mod plugins;
 mod readers;
 mod rejected;
@@ -31,7 +35,9 @@ mod writer;
 
 pub use accept::{Accepted, NewEvent};
 pub use catalog::Catalog;
-pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, DuePage, EventView};
+pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};
+pub use due::{DuePage, Turn};
+pub use hands::Span;
 pub use ledger::Ledger;
 pub use plugins::{PluginVersion, StoredPlugin};
 pub use rejected::RejectedRequest;

@@ -107,6 +107,34 @@ pub struct Settings {
     /// How many requests may be under way at once: 1 to 256.
     #[serde(default = "default_concurrency")]
     pub concurrency: u32,
+    /// How many requests may begin in a second: 1 to 10,000. Absent: as many as come.
+    #[serde(default)]
+    pub rate_per_s: Option<u32>,
+    /// Whether events of one contact or deal are delivered one after the other, in the order they were accepted. Absent:
+    /// they may overtake each other. Holds for events that are accepted from then on.
+    #[serde(default)]
+    pub ordering: Option<Ordering>,
+    /// After how many seconds of nothing but failures the subscription is disabled: up to 90 days; 0 is never.
+    #[serde(default = "default_disable_after_s")]
+    pub disable_after_s: u64,
+}
+
+/// What becomes of the events behind one that fails, for one contact or deal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "on_failure", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ordering {
+    /// They wait until it is delivered or given up.
+    Block,
+    /// They wait for so many attempts of it, and then go on; it may come later than they.
+    SkipAfter {
+        /// 1 to 100.
+        attempts: u32,
+    },
+}
+
+/// As long as the default schedule goes on, and a little longer.
+fn default_disable_after_s() -> u64 {
+    5 * 86_400
 }
 
 /// The lower end of what Standard Webhooks recommends (15 to 30 s).
@@ -158,6 +186,7 @@ impl Subscription {
             settings: Settings { plugin, config, limits, reuse, ..blank },
             state: SubscriptionState::Active,
             state_reason: None,
+            failing_since_ms: None,
             generation: 0,
             signing: Vec::new(),
             secrets,
@@ -194,6 +223,8 @@ pub struct Subscription {
     pub state: SubscriptionState,
     /// Why it does not, if it does not.
     pub state_reason: Option<String>,
+    /// Since when its receiver fails, in milliseconds since the epoch, if it has failed for a while.
+    pub failing_since_ms: Option<i64>,
     /// Grows with every edit of settings or secrets.
     pub generation: u64,
     /// The secrets that sign its webhooks, the current one first.

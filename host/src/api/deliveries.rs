@@ -4,10 +4,10 @@
 use super::ApiState;
 use super::extract::{Access, Item, Params, ToRead};
 use super::problem::Problem;
-use crate::delivery::{Attempt, DeliveryId, DeliveryState, Reason};
+use crate::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState, Reason};
 use crate::event::EventId;
 use crate::store::{DeliveryFilter, DeliveryView};
-use crate::subscription::SubscriptionId;
+use crate::subscription::{SubscriptionId, TenantId};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ pub(super) struct DeliveryBody {
     id: Uuid,
     event: Uuid,
     subscription: Uuid,
+    /// Why it exists: `usual`, `replay` or `test`.
+    kind: DeliveryKind,
     state: DeliveryState,
     /// Whether it waits for another plugin version or config.
     awaiting_plugin: bool,
@@ -40,6 +42,7 @@ impl From<DeliveryView> for DeliveryBody {
             id: view.id.0,
             event: view.event.0,
             subscription: view.subscription.0,
+            kind: view.kind,
             state: view.state,
             awaiting_plugin: view.awaiting_plugin,
             due_at_ms: view.due_at_ms,
@@ -113,6 +116,21 @@ pub(super) async fn get(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<DeliveryDetail>, Problem> {
-    let (view, attempts) = state.store.delivery(access.tenant, DeliveryId(id)).await?;
+    detail(&state, access.tenant, DeliveryId(id)).await
+}
+
+pub(super) async fn detail(
+    state: &ApiState,
+    tenant: TenantId,
+    id: DeliveryId,
+) -> Result<Json<DeliveryDetail>, Problem> {
+    let (view, attempts) = state.store.delivery(tenant, id).await?;
     Ok(Json(DeliveryDetail { delivery: view.into(), attempts }))
+}
+
+impl DeliveryDetail {
+    /// Whether it is at an end.
+    pub(super) fn has_ended(&self) -> bool {
+        self.delivery.state != DeliveryState::Pending
+    }
 }

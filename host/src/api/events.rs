@@ -2,11 +2,12 @@
 
 use super::ApiState;
 use super::deliveries::DeliveryBody;
+use super::explain::{Explanation, explain};
 use super::extract::{Access, Body, Item, ToRead, ToSend};
 use super::problem::Problem;
 use crate::event::{EventId, Module};
 use crate::intake;
-use crate::store::Accepted;
+use crate::store::{Accepted, now_ms};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -54,6 +55,8 @@ pub(super) struct EventBody {
     #[schema(value_type = Object)]
     payload: Box<RawValue>,
     deliveries: Vec<DeliveryBody>,
+    /// For each subscription of the tenant, why the event was delivered to it or was not.
+    subscriptions: Vec<Explanation>,
 }
 
 /// Send events: one, a JSON array of them, or one a line. `202` means that all of them are durable.
@@ -77,7 +80,18 @@ pub(super) async fn get(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<EventBody>, Problem> {
-    let view = state.store.event(access.tenant, EventId(id)).await?;
+    let view = state.store.event(access.tenant.clone(), EventId(id)).await?;
+    let mut subscriptions = Vec::new();
+    for own in state.store.catalog().subscriptions(&access.tenant).iter() {
+        // The newest first: a replay says more than what was before it.
+        let delivery = view.deliveries.iter().find(|delivery| delivery.subscription == own.id);
+        let last = match delivery {
+            Some(delivery) => state.store.last_attempt(access.tenant.clone(), delivery.id).await?,
+            None => None,
+        };
+        let lane = state.lanes.status(own.id);
+        subscriptions.push(explain(&view.event, own, delivery, last.as_ref(), lane, now_ms()));
+    }
     let payload = RawValue::from_string(view.event.text().to_owned()).map_err(crate::store::StoreError::from)?;
     Ok(Json(EventBody {
         id: view.event.id.0,
@@ -89,5 +103,6 @@ pub(super) async fn get(
         fan_out: view.fan_out,
         payload,
         deliveries: view.deliveries.into_iter().map(DeliveryBody::from).collect(),
+        subscriptions,
     }))
 }

@@ -71,6 +71,10 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, "not-found", format!("there is no such {what} in this tenant"))
     }
 
+    pub(super) fn conflict(detail: &str) -> Self {
+        Problem::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
     pub(super) fn too_many(what: &str, most: usize) -> Self {
         Problem::new(StatusCode::CONFLICT, "too-many", format!("a tenant has at most {most} {what}"))
             .remedy("delete or revoke those that are not needed")

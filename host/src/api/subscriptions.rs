@@ -5,10 +5,11 @@ use super::extract::{Access, Body, Item, Json as Input, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
 use crate::address::check_url;
 use crate::chain::Step;
+use crate::deliver::LaneStatus;
 use crate::headers::{check_header, fill_secrets};
 use crate::signature::SigningSecret;
 use crate::store::{NewSubscription, StateChange, StoreError};
-use crate::subscription::{Secret, Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
+use crate::subscription::{Ordering, Secret, Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -30,6 +31,10 @@ pub(super) struct SubscriptionBody {
     state: SubscriptionState,
     /// Why it is not active.
     state_reason: Option<String>,
+    /// Since when its receiver fails, if it has failed for a while.
+    failing_since_ms: Option<i64>,
+    /// How its deliveries go now. Absent: nothing was to be delivered since the start.
+    lane: Option<LaneStatus>,
     /// Grows with every edit; each attempt names the one it was made with.
     config_generation: u64,
     created_at_ms: i64,
@@ -46,6 +51,8 @@ impl SubscriptionBody {
             secrets: subscription.secrets.keys().cloned().collect(),
             state: subscription.state,
             state_reason: subscription.state_reason.clone(),
+            failing_since_ms: subscription.failing_since_ms,
+            lane: None,
             config_generation: subscription.generation,
             created_at_ms: subscription.created_at_ms,
             signing_secret,
@@ -168,9 +175,7 @@ fn settings_faults(
     if !(1_000..=30_000).contains(&settings.timeout_ms) {
         faults.push(fault("/timeout_ms", "a deadline is 1000 to 30000 ms"));
     }
-    if !(1..=256).contains(&settings.concurrency) {
-        faults.push(fault("/concurrency", "1 to 256 requests may be under way at once"));
-    }
+    faults.extend(pace_faults(settings));
     let long_host = settings.url_hosts.iter().any(|host| host.len() > 253);
     if settings.url_hosts.len() > 32 || long_host {
         faults.push(fault("/url_hosts", "at most 32 host names of 253 characters"));
@@ -193,6 +198,24 @@ fn settings_faults(
         ));
     }
     faults.extend(header_faults(settings, secrets));
+    faults
+}
+
+/// What of a lane's pace is out of range.
+fn pace_faults(settings: &Settings) -> Vec<FieldFault> {
+    let mut faults = Vec::new();
+    if settings.rate_per_s.is_some_and(|rate| !(1..=10_000).contains(&rate)) {
+        faults.push(fault("/rate_per_s", "1 to 10000 requests may begin in a second"));
+    }
+    if matches!(settings.ordering, Some(Ordering::SkipAfter { attempts }) if !(1..=100).contains(&attempts)) {
+        faults.push(fault("/ordering/attempts", "events wait for 1 to 100 attempts of one that fails"));
+    }
+    if settings.disable_after_s > 90 * 86_400 {
+        faults.push(fault("/disable_after_s", "at most 90 days of seconds; 0 is never"));
+    }
+    if !(1..=256).contains(&settings.concurrency) {
+        faults.push(fault("/concurrency", "1 to 256 requests may be under way at once"));
+    }
     faults
 }
 
@@ -249,7 +272,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(SubscriptionBody::new(&subscription, shown))))
 }
 
-fn find(state: &ApiState, tenant: &TenantId, id: Uuid) -> Result<Arc<Subscription>, Problem> {
+pub(super) fn find(state: &ApiState, tenant: &TenantId, id: Uuid) -> Result<Arc<Subscription>, Problem> {
     state.store.catalog().subscription(tenant, SubscriptionId(id)).ok_or_else(|| Problem::not_found("subscription"))
 }
 
@@ -260,7 +283,9 @@ pub(super) async fn get(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<SubscriptionBody>, Problem> {
-    Ok(Json(SubscriptionBody::new(&*find(&state, &access.tenant, id)?, None)))
+    let subscription = find(&state, &access.tenant, id)?;
+    let lane = state.lanes.status(subscription.id);
+    Ok(Json(SubscriptionBody { lane, ..SubscriptionBody::new(&subscription, None) }))
 }
 
 /// How often an edit is made again because others came first.
@@ -317,7 +342,7 @@ pub(super) async fn pause(
     if pause.reason.len() > TEXT_BYTES_MAX {
         return Err(Problem::fields(vec![fault("/reason", format!("at most {TEXT_BYTES_MAX} bytes"))]));
     }
-    set_state(&state, &access, id, StateChange::Pause(pause.reason)).await
+    set_state(&state, &access, id, StateChange::Pause { reason: pause.reason, by_host: false }).await
 }
 
 /// Resume a paused or disabled subscription.

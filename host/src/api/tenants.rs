@@ -110,6 +110,10 @@ pub(super) async fn update(
 
 fn checked_names(names: BTreeMap<String, Module>) -> Result<BTreeMap<String, Module>, Problem> {
     let fits = |name: &String| (1..=200).contains(&name.len()) && !name.chars().any(char::is_control);
+    if names.values().any(|module| *module == Module::Subscription) {
+        let detail = "events of the module Subscription are the host's own".to_owned();
+        return Err(Problem::fields(vec![FieldFault { pointer: "/extra_event_names".into(), detail }]));
+    }
     match names.len() <= 100 && names.keys().all(fits) {
         true => Ok(names),
         false => Err(Problem::fields(vec![FieldFault {

@@ -1,34 +1,24 @@
 //! A lane: the deliveries of one subscription on their way, so that a slow receiver fills its own lane only.
 //!
-//! # Theory of operation
-//! What must not be lost is in the store; a lane only remembers a bounded part of it. Fresh deliveries are handed over
-//! by the dispatcher right after their commit, so that the usual event never waits for a read. Whatever does not fit,
-//! every retry, and everything after a restart is read from the store in pages. A lane sleeps until news comes, an
-//! attempt ends, or the next delivery is due.
-//!
-//! No delivery is attempted twice at once: the lane's ids are in `held` until the outcome is committed *and* the lane
-//! itself has heard of it, which is never in the middle of reading a page. A fresh delivery that is no newer than the
-//! newest one a page could have seen is left to the store, because a page may have brought it already.
+//! A lane sleeps until news comes, an attempt ends, the next delivery is due, or its [`Pace`] lets it go on. What is at
+//! hand and what is read from the store is [`Stock`]'s business.
 
 use super::Shared;
-use crate::delivery::{DeliveryId, Outcome, Reason};
+use super::pace::{Leave, Pace, Sign};
+use super::stock::{Door, Stock};
+use crate::delivery::{DeliveryId, DeliveryKind, Outcome, Reason};
 use crate::retry::{self, Moment, Next};
 use crate::store::{AttemptRecord, Due, StateChange, StoreError, now_ms};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::telemetry;
 use futures_util::FutureExt as _;
-use std::collections::{HashSet, VecDeque};
+use serde::Serialize;
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
-
-/// How many fresh deliveries a lane takes into memory. More stay in the store.
-const FRESH_MAX: usize = 256;
-
-/// How many deliveries a lane reads from the store at once.
-const PAGE: usize = 128;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use utoipa::ToSchema;
 
 /// A lane looks at the clock at least this often, so that a wall clock which jumps cannot make it oversleep.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
@@ -36,34 +26,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// After so many events in a row that the plugin calls badly configured, the subscription is paused.
 const BAD_CONFIG_MAX: usize = 3;
 
-/// The door of a lane, for the dispatcher.
-#[derive(Default)]
-pub(super) struct Door {
-    fresh: Mutex<VecDeque<Due>>,
-    look_in_store: AtomicBool,
-    /// Whether the subscription changed: what the lane holds but has not begun may be stale.
-    changed: AtomicBool,
-    news: Notify,
-}
-
-impl Door {
-    /// Hands over a fresh delivery, or leaves it to the store if the lane is full.
-    pub(super) fn offer(&self, due: Due) {
-        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        match fresh.len() < FRESH_MAX {
-            true => fresh.push_back(due),
-            false => self.look_in_store.store(true, Ordering::Release),
-        }
-        drop(fresh);
-        self.news.notify_one();
-    }
-
-    /// Says that the subscription changed: deliveries of it may have ended, become due, or grown younger.
-    pub(super) fn knock(&self) {
-        self.changed.store(true, Ordering::Release);
-        self.news.notify_one();
-    }
-}
+/// A receiver that fails for less than this is not noted: the note is a commit.
+const FAILING_NOTED_MS: i64 = 60_000;
 
 /// How long a delivery rests whose attempt panicked.
 const PANIC_WAIT_MS: i64 = 5_000;
@@ -71,9 +35,26 @@ const PANIC_WAIT_MS: i64 = 5_000;
 /// What an attempt's task tells its lane.
 struct Ended {
     id: DeliveryId,
+    /// Whether it was not the delivery's first attempt.
+    further: bool,
+    began: Instant,
+    sign: Sign,
     again_at_ms: Option<i64>,
     /// What the plugin said of its config, and which generation that was.
     bad_config: Option<(u64, String)>,
+}
+
+/// How a lane goes, for those who ask.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct LaneStatus {
+    /// How many requests are under way.
+    pub in_flight: u32,
+    /// How many may be: fewer than `concurrency` while the receiver throttles.
+    pub window: u32,
+    /// `closed`, `open` (the lane rests, because the receiver is ill) or `half-open` (one request tries).
+    pub breaker: &'static str,
+    /// How long it rests, in milliseconds, for the breaker or for `rate_per_s`.
+    pub rests_ms: Option<u64>,
 }
 
 /// A lane.
@@ -81,27 +62,34 @@ pub(super) struct Lane {
     shared: Arc<Shared>,
     subscription: SubscriptionId,
     door: Arc<Door>,
-    ready: VecDeque<Due>,
-    held: HashSet<DeliveryId>,
+    status: Arc<Mutex<LaneStatus>>,
+    stock: Stock,
+    pace: Pace,
     in_flight: u32,
-    paged_through: Option<DeliveryId>,
-    next_due_at_ms: Option<i64>,
+    further_in_flight: u32,
+    failing_since_ms: Option<i64>,
     /// The deliveries in a row whose plugin calls its config wrong.
     bad_configs: HashSet<DeliveryId>,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
 }
 
 impl Lane {
-    pub(super) fn new(shared: Arc<Shared>, subscription: SubscriptionId, door: Arc<Door>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        subscription: SubscriptionId,
+        door: Arc<Door>,
+        status: Arc<Mutex<LaneStatus>>,
+    ) -> Self {
         Lane {
             shared,
             subscription,
             door,
-            ready: VecDeque::new(),
-            held: HashSet::new(),
+            status,
+            stock: Stock::default(),
+            pace: Pace::new(),
             in_flight: 0,
-            paged_through: None,
-            next_due_at_ms: None,
+            further_in_flight: 0,
+            failing_since_ms: None,
             bad_configs: HashSet::new(),
             ended: mpsc::unbounded_channel(),
         }
@@ -114,12 +102,14 @@ impl Lane {
             while let Ok(ended) = self.ended.1.try_recv() {
                 self.forget(ended).await;
             }
-            if self.door.changed.swap(false, Ordering::AcqRel) {
-                self.put_back();
+            if self.door.take_changed() {
+                self.stock.put_back(&self.door);
+                // A subscription that was resumed begins anew; what is noted of it counts.
+                self.failing_since_ms = None;
             }
-            self.look_if_due();
             let Some(subscription) = self.shared.store.catalog().subscription_by_id(self.subscription) else { break };
-            if subscription.state == SubscriptionState::Active && self.in_flight < subscription.settings.concurrency {
+            let leave = self.leave(&subscription);
+            if leave == Leave::Go {
                 match self.next(&subscription).await {
                     Ok(Some(due)) => {
                         self.launch(due, &subscription).await;
@@ -128,11 +118,11 @@ impl Lane {
                     Ok(None) => {}
                     Err(error) => {
                         tracing::error!(subscription = %self.subscription, error = %crate::describe(&error), "due deliveries could not be read");
-                        self.next_due_at_ms = Some(now_ms() + 1_000);
+                        self.stock.look_at(now_ms() + 1_000);
                     }
                 }
             }
-            let sleep = tokio::time::sleep(self.until_next_due(&subscription));
+            let sleep = tokio::time::sleep(self.until_something(leave));
             tokio::select! {
                 _ = stop.changed() => {}
                 () = self.door.news.notified() => {}
@@ -142,76 +132,44 @@ impl Lane {
         }
     }
 
-    fn until_next_due(&self, subscription: &Subscription) -> Duration {
-        let wait_ms = match self.next_due_at_ms {
-            // A full or resting lane is woken by what ends or changes, not by the clock.
-            Some(at_ms)
-                if subscription.state == SubscriptionState::Active
-                    && self.in_flight < subscription.settings.concurrency =>
-            {
-                u64::try_from(at_ms - now_ms()).unwrap_or(0)
-            }
-            _ => u64::MAX,
+    /// Whether an attempt may begin now; one of a resting subscription waits for news.
+    fn leave(&mut self, subscription: &Subscription) -> Leave {
+        let (concurrency, rate) = (subscription.settings.concurrency, subscription.settings.rate_per_s);
+        let leave = match subscription.state {
+            SubscriptionState::Active => self.pace.leave(concurrency, rate, self.in_flight, Instant::now()),
+            _ => Leave::Full,
         };
-        Duration::from_millis(wait_ms).min(SLEEP_MAX)
+        let rests = match leave {
+            Leave::NotBefore(at) => Some(at.saturating_duration_since(Instant::now())),
+            _ => None,
+        };
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = LaneStatus {
+            in_flight: self.in_flight,
+            window: self.pace.window(concurrency),
+            breaker: self.pace.breaker_word(),
+            rests_ms: rests.map(|rests| u64::try_from(rests.as_millis()).unwrap_or(u64::MAX)),
+        };
+        leave
     }
 
-    fn look_if_due(&mut self) {
-        if self.next_due_at_ms.is_some_and(|at_ms| at_ms <= now_ms()) {
-            self.next_due_at_ms = None;
-            self.door.look_in_store.store(true, Ordering::Release);
-        }
+    fn until_something(&self, leave: Leave) -> Duration {
+        let wait = match leave {
+            // A full or resting lane is woken by what ends or changes, not by the clock.
+            Leave::Full => SLEEP_MAX,
+            Leave::NotBefore(at) => at.saturating_duration_since(Instant::now()),
+            Leave::Go => match self.stock.next_due_at_ms() {
+                Some(at_ms) => Duration::from_millis(u64::try_from(at_ms - now_ms()).unwrap_or(0)),
+                None => SLEEP_MAX,
+            },
+        };
+        wait.min(SLEEP_MAX)
     }
 
-    /// The next delivery to attempt: one at hand, else one from the store if something is there, else a fresh one.
-    ///
-    /// Nothing is taken in before what is at hand is gone: that bounds the lane's memory, and lets retries have their
-    /// turn in a lane that is never empty.
+    /// The next delivery to attempt. Retries have half of the window at the most, so that a first attempt finds room.
     async fn next(&mut self, subscription: &Subscription) -> Result<Option<Due>, StoreError> {
-        if self.ready.is_empty() && self.door.look_in_store.swap(false, Ordering::AcqRel) {
-            let page = self.take_page(subscription).await;
-            page.inspect_err(|_| self.door.look_in_store.store(true, Ordering::Release))?;
-        }
-        if self.ready.is_empty() {
-            self.take_fresh();
-        }
-        Ok(self.ready.pop_front())
-    }
-
-    /// Gives back to the store what was not begun, because it may be over or older or younger there by now.
-    fn put_back(&mut self) {
-        self.take_fresh();
-        for due in self.ready.drain(..) {
-            self.held.remove(&due.delivery.id);
-        }
-        self.door.look_in_store.store(true, Ordering::Release);
-    }
-
-    fn take_fresh(&mut self) {
-        let fresh = std::mem::take(&mut *self.door.fresh.lock().unwrap_or_else(PoisonError::into_inner));
-        for due in fresh {
-            if self.paged_through >= Some(due.delivery.id) {
-                self.door.look_in_store.store(true, Ordering::Release);
-            } else if self.held.insert(due.delivery.id) {
-                self.ready.push_back(due);
-            }
-        }
-    }
-
-    async fn take_page(&mut self, subscription: &Subscription) -> Result<(), StoreError> {
-        let (tenant, id) = (subscription.tenant.clone(), subscription.id);
-        let page = self.shared.store.due(tenant, id, PAGE, self.held.clone()).await?;
-        self.paged_through = self.paged_through.max(page.newest);
-        self.next_due_at_ms = page.next_due_at_ms;
-        if page.more {
-            self.door.look_in_store.store(true, Ordering::Release);
-        }
-        for due in page.due {
-            if self.held.insert(due.delivery.id) {
-                self.ready.push_back(due);
-            }
-        }
-        Ok(())
+        let share = (self.pace.window(subscription.settings.concurrency) / 2).max(1);
+        let room_for_further = self.further_in_flight < share;
+        self.stock.next(&self.shared.store, &self.door, subscription, room_for_further).await
     }
 
     /// Starts an attempt in a task of its own, once the host and the tenant have room for one more.
@@ -220,21 +178,27 @@ impl Lane {
         let (Ok(own), Ok(all)) = (own, self.shared.in_flight.clone().acquire_owned().await) else { return };
         // Waiting for room may have taken long: look again at what changed meanwhile.
         let current = self.shared.store.catalog().subscription_by_id(self.subscription);
-        let stale = self.door.changed.load(Ordering::Acquire) || *self.shared.stop.borrow();
+        let stale = self.door.has_changed() || *self.shared.stop.borrow();
         let Some(subscription) = current.filter(|current| current.state == SubscriptionState::Active && !stale) else {
-            self.held.remove(&due.delivery.id);
-            return self.door.look_in_store.store(true, Ordering::Release);
+            self.stock.forget(due.delivery.id, None);
+            return self.stock.look_again();
         };
+        let (id, further, began) = (due.delivery.id, due.delivery.attempts_made > 0, Instant::now());
         self.in_flight += 1;
+        self.further_in_flight += u32::from(further);
+        self.pace.begin();
         let (shared, tell) = (self.shared.clone(), self.ended.0.clone());
         self.shared.attempts.spawn(async move {
-            let id = due.delivery.id;
             let attempt = AssertUnwindSafe(attempt_and_record(&shared, due, subscription)).catch_unwind();
-            // A panic is a fault of ours; the delivery is still due, and must not be held for ever.
-            let ended = attempt.await.unwrap_or_else(|_| {
-                tracing::error!(delivery = %id, "an attempt panicked; it is made again");
-                Ended { id, again_at_ms: Some(now_ms() + PANIC_WAIT_MS), bad_config: None }
-            });
+            let ended = match attempt.await {
+                Ok((sign, again_at_ms, bad_config)) => Ended { id, further, began, sign, again_at_ms, bad_config },
+                // A panic is a fault of ours; the delivery is still due, and must not be held for ever.
+                Err(_) => {
+                    tracing::error!(delivery = %id, "an attempt panicked; it is made again");
+                    let again_at_ms = Some(now_ms() + PANIC_WAIT_MS);
+                    Ended { id, further, began, sign: Sign::Nothing, again_at_ms, bad_config: None }
+                }
+            };
             drop((own, all));
             let _ = tell.send(ended);
         });
@@ -242,14 +206,45 @@ impl Lane {
 
     async fn forget(&mut self, ended: Ended) {
         self.in_flight -= 1;
-        self.held.remove(&ended.id);
-        self.next_due_at_ms = match (self.next_due_at_ms, ended.again_at_ms) {
-            (Some(known), Some(new)) => Some(known.min(new)),
-            (known, new) => known.or(new),
-        };
+        self.further_in_flight -= u32::from(ended.further);
+        self.stock.forget(ended.id, ended.again_at_ms);
+        let current = self.shared.store.catalog().subscription_by_id(self.subscription);
+        if let Some(subscription) = current {
+            self.pace.end(ended.sign, subscription.settings.concurrency, ended.began, Instant::now());
+            if subscription.settings.ordering.is_some() {
+                // What waited for this one may be due now.
+                self.stock.look_again();
+            }
+            self.note_health(ended.sign, &subscription).await;
+        }
         match ended.bad_config {
             Some((generation, message)) => self.count_bad_config(ended.id, generation, &message).await,
             None => self.bad_configs.clear(),
+        }
+    }
+
+    /// Remembers since when the receiver fails, and disables the subscription after days of it.
+    async fn note_health(&mut self, sign: Sign, subscription: &Subscription) {
+        let now_ms = now_ms();
+        let noted = subscription.failing_since_ms;
+        let since = match sign {
+            Sign::Nothing => return,
+            Sign::Well => None,
+            _ => self.failing_since_ms.or(noted).or(Some(now_ms)),
+        };
+        self.failing_since_ms = since;
+        let lasts_ms = since.map_or(0, |since_ms| now_ms - since_ms);
+        let limit_ms = i64::try_from(subscription.settings.disable_after_s).unwrap_or(i64::MAX).saturating_mul(1_000);
+        if limit_ms > 0 && lasts_ms >= limit_ms {
+            let message = format!("the receiver has failed for {} s (disable_after_s)", lasts_ms / 1_000);
+            let reason = Reason::new("failing", message);
+            return self.change(StateChange::Disable { reason, generation: Some(subscription.generation) }).await;
+        }
+        if since != noted && (since.is_none() || lasts_ms >= FAILING_NOTED_MS) {
+            let note = self.shared.store.note_failing(&subscription.tenant, self.subscription, since).await;
+            if let Err(error) = note {
+                tracing::error!(subscription = %self.subscription, error = %crate::describe(&error), "since when a receiver fails could not be noted");
+            }
         }
     }
 
@@ -262,23 +257,27 @@ impl Lane {
         self.bad_configs.insert(id);
         if self.bad_configs.len() >= BAD_CONFIG_MAX {
             self.bad_configs.clear();
-            self.pause(format!("bad-config: the plugin said so of {BAD_CONFIG_MAX} events in a row: {message}")).await;
+            let reason = format!("bad-config: the plugin said so of {BAD_CONFIG_MAX} events in a row: {message}");
+            self.change(StateChange::Pause { reason, by_host: true }).await;
         }
     }
 
-    async fn pause(&self, reason: String) {
+    async fn change(&self, change: StateChange) {
         let Some(subscription) = self.shared.store.catalog().subscription_by_id(self.subscription) else { return };
-        let change = StateChange::Pause(reason);
         if let Err(error) =
             self.shared.store.set_subscription_state(&subscription.tenant, self.subscription, change).await
         {
-            tracing::error!(subscription = %self.subscription, error = %crate::describe(&error), "the subscription could not be paused");
+            tracing::error!(subscription = %self.subscription, error = %crate::describe(&error), "the subscription's state could not be changed");
         }
     }
 }
 
 /// One attempt, its consequences, and the commit of both.
-async fn attempt_and_record(shared: &Shared, due: Due, subscription: Arc<Subscription>) -> Ended {
+async fn attempt_and_record(
+    shared: &Shared,
+    due: Due,
+    subscription: Arc<Subscription>,
+) -> (Sign, Option<i64>, Option<(u64, String)>) {
     let (attempt, outcome) = shared.attempter.attempt(&due, &subscription).await;
     let policy = &subscription.settings.retry;
     let moment = Moment {
@@ -288,6 +287,7 @@ async fn attempt_and_record(shared: &Shared, due: Due, subscription: Arc<Subscri
         jitter: rand::random(),
     };
     let next = retry::next(policy, &outcome, moment);
+    let next = if due.delivery.kind == DeliveryKind::Test { retry::once(next) } else { next };
     let again_at_ms = match &next {
         Next::Again { at_ms, .. } => Some(*at_ms),
         // The version or config that it waits for may be there already: the store knows.
@@ -302,10 +302,10 @@ async fn attempt_and_record(shared: &Shared, due: Due, subscription: Arc<Subscri
         retry::disables_subscription(&outcome).then(|| Reason::new("gone", "the receiver answered 410 Gone"));
     record(shared, AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms, disables }).await;
     let bad_config = match outcome {
-        Outcome::BadConfig(reason) => Some((subscription.generation, reason.message)),
+        Outcome::BadConfig(ref reason) => Some((subscription.generation, reason.message.clone())),
         _ => None,
     };
-    Ended { id, again_at_ms, bad_config }
+    (Sign::of(&outcome), again_at_ms, bad_config)
 }
 
 /// Records an outcome, however long the store takes to be able to (a full disk, as a rule): until then the attempt is

@@ -1,10 +1,10 @@
 //! Accepting events: the transaction behind `202`.
 
 use super::{Catalog, Due, News, Store, StoreError, now_ms, rejected};
-use crate::delivery::{DeliveryId, DueDelivery};
+use crate::delivery::{DeliveryId, DeliveryKind, DueDelivery};
 use crate::event::{Event, EventId, Module};
 use crate::route;
-use crate::subscription::{Subscription, TenantId};
+use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use crate::telemetry;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -64,7 +64,7 @@ impl Store {
             let mut accepted = Vec::with_capacity(events.len());
             let mut due = Vec::with_capacity(events.len());
             for event in events {
-                accepted.push(accept_one(connection, &catalog, &tenant, event, &mut due)?);
+                accepted.push(accept_one(connection, &catalog, &tenant, event, None, &mut due)?);
             }
             Ok((accepted, due))
         };
@@ -84,11 +84,13 @@ impl Store {
     }
 }
 
-fn accept_one(
+/// Writes one event with its deliveries, to all that it matches but one.
+pub(super) fn accept_one(
     connection: &Connection,
     catalog: &Catalog,
     tenant: &TenantId,
     new: NewEvent,
+    except: Option<SubscriptionId>,
     due: &mut Vec<Due>,
 ) -> Result<Accepted, StoreError> {
     let now_ms = now_ms();
@@ -104,12 +106,14 @@ fn accept_one(
     });
     let subscriptions = catalog.subscriptions(tenant);
     let first = due.len();
-    for subscription in route::matching(&subscriptions, event.module) {
+    let matching = route::matching(&subscriptions, event.module);
+    for subscription in matching.filter(|subscription| Some(subscription.id) != except) {
         let delivery = DueDelivery {
             id: DeliveryId::new(),
             tenant: tenant.clone(),
             event: event.id,
             subscription: subscription.id,
+            kind: DeliveryKind::Usual,
             attempts_made: 0,
             attempts_in_budget: 0,
             age_from_ms: now_ms,
@@ -119,8 +123,10 @@ fn accept_one(
     let fan_out = due.len() - first;
     insert_event(connection, tenant, &event, fan_out)?;
     for Due { delivery, .. } in &due[first..] {
-        let wait_ms = catalog.subscription_by_id(delivery.subscription).map_or(0, |one| first_wait_ms(&one));
-        insert_delivery(connection, delivery, now_ms, wait_ms)?;
+        let own = catalog.subscription_by_id(delivery.subscription);
+        let wait_ms = own.as_ref().map_or(0, |own| first_wait_ms(own));
+        let ordered = own.is_some_and(|own| own.settings.ordering.is_some());
+        insert_delivery(connection, delivery, now_ms, wait_ms, event.entity_id.as_ref().filter(|_| ordered))?;
     }
     Ok(Accepted { event: event.id, deliveries: fan_out })
 }
@@ -131,14 +137,23 @@ fn first_wait_ms(subscription: &Subscription) -> i64 {
     i64::try_from(wait_s).unwrap_or(i64::MAX).saturating_mul(1_000)
 }
 
-fn previous(connection: &Connection, tenant: &TenantId, new: &NewEvent) -> Result<Option<EventId>, StoreError> {
+pub(super) fn previous(
+    connection: &Connection,
+    tenant: &TenantId,
+    new: &NewEvent,
+) -> Result<Option<EventId>, StoreError> {
     let Some(entity_id) = &new.entity_id else { return Ok(None) };
     let sql = "SELECT id FROM events WHERE tenant = ?1 AND entity_id = ?2 AND module = ?3 ORDER BY rowid DESC LIMIT 1";
     let found = params![&*tenant.0, entity_id, new.module.as_str()];
     Ok(connection.prepare_cached(sql)?.query_row(found, |row| row.get(0).map(EventId)).optional()?)
 }
 
-fn insert_event(connection: &Connection, tenant: &TenantId, event: &Event, fan_out: usize) -> Result<(), StoreError> {
+pub(super) fn insert_event(
+    connection: &Connection,
+    tenant: &TenantId,
+    event: &Event,
+    fan_out: usize,
+) -> Result<(), StoreError> {
     let sql = "INSERT INTO events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload, previous) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     connection.prepare_cached(sql)?.execute(params![
         &*tenant.0,
@@ -154,13 +169,14 @@ fn insert_event(connection: &Connection, tenant: &TenantId, event: &Event, fan_o
     Ok(())
 }
 
-fn insert_delivery(
+pub(super) fn insert_delivery(
     connection: &Connection,
     delivery: &DueDelivery,
     now_ms: i64,
     wait_ms: i64,
+    order_key: Option<&String>,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO deliveries (tenant, id, event, subscription, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms) VALUES (?1, ?2, ?3, ?4, 0, ?6, ?5, ?5, ?5)";
+    let sql = "INSERT INTO deliveries (tenant, id, event, subscription, kind, order_key, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms) VALUES (?1, ?2, ?3, ?4, ?7, ?8, 0, ?6, ?5, ?5, ?5)";
     connection.prepare_cached(sql)?.execute(params![
         &*delivery.tenant.0,
         delivery.id.0,
@@ -168,6 +184,8 @@ fn insert_delivery(
         delivery.subscription.0,
         now_ms,
         now_ms.saturating_add(wait_ms),
+        delivery.kind as u8,
+        order_key,
     ])?;
     Ok(())
 }

@@ -1,32 +1,14 @@
 //! Deliveries and attempts in the database: what is due, what came of it, and what is shown.
 
-use super::{Due, StateChange, Store, StoreError, now_ms};
-use crate::delivery::{Arm, Attempt, DeliveryId, DeliveryState, DueDelivery, Reason};
+use super::{StateChange, Store, StoreError, now_ms};
+use crate::delivery::{Arm, Attempt, DeliveryId, DeliveryKind, DeliveryState, DueDelivery, Reason};
 use crate::event::{Event, EventId, Module};
 use crate::retry::Next;
 use crate::subscription::{SubscriptionId, TenantId};
 use bytes::Bytes;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
-use std::collections::HashSet;
 use std::sync::Arc;
-
-/// One page of what is due in a lane.
-#[derive(Debug)]
-pub struct DuePage {
-    /// Due deliveries, the longest due first.
-    pub due: Vec<Due>,
-    /// Whether more is due than fits the page.
-    pub more: bool,
-    /// When the next delivery after these becomes due, if there is one.
-    pub next_due_at_ms: Option<i64>,
-    /// The tenant's newest delivery when the page was read: whatever is no newer was seen by the page, or is no longer
-    /// pending, or is still in the store.
-    pub newest: Option<DeliveryId>,
-}
-
-/// A page ends when its payloads have this many bytes together, so that a lane's memory is bounded.
-const PAGE_BYTES_MAX: usize = 1 << 20;
 
 /// An attempt and what follows it.
 #[derive(Debug)]
@@ -52,6 +34,8 @@ pub struct DeliveryView {
     pub event: EventId,
     /// The subscription it belongs to.
     pub subscription: SubscriptionId,
+    /// Why it exists.
+    pub kind: DeliveryKind,
     /// Where it stands.
     pub state: DeliveryState,
     /// Whether it waits for another plugin version or config.
@@ -94,20 +78,9 @@ pub struct DeliveryFilter {
     pub limit: usize,
 }
 
-const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms FROM deliveries";
+const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms, kind FROM deliveries";
 
 impl Store {
-    /// What is due in a lane now, but for what is under way already: at most `limit` deliveries, the longest due first.
-    pub async fn due(
-        &self,
-        tenant: TenantId,
-        subscription: SubscriptionId,
-        limit: usize,
-        skip: HashSet<DeliveryId>,
-    ) -> Result<DuePage, StoreError> {
-        self.lane_readers.read(move |connection| due_page(connection, &tenant, subscription, limit, &skip)).await
-    }
-
     /// Records an attempt, moves its delivery on, and disables its subscription if it must. Durable when it returns.
     pub async fn record(&self, record: Arc<AttemptRecord>) -> Result<(), StoreError> {
         let Some(reason) = record.disables.clone() else {
@@ -143,6 +116,17 @@ impl Store {
             let attempts =
                 details.map(|detail| Ok(serde_json::from_str(&detail?)?)).collect::<Result<_, StoreError>>()?;
             Ok((view, attempts))
+        };
+        self.readers.read(read).await
+    }
+
+    /// The last attempt of a delivery, if there was one.
+    pub async fn last_attempt(&self, tenant: TenantId, id: DeliveryId) -> Result<Option<Attempt>, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT detail FROM attempts WHERE tenant = ?1 AND delivery = ?2 ORDER BY number DESC LIMIT 1";
+            let mut statement = connection.prepare_cached(sql)?;
+            let detail: Option<String> = statement.query_row(params![&*tenant.0, id.0], |row| row.get(0)).optional()?;
+            Ok(detail.map(|detail| serde_json::from_str(&detail)).transpose()?)
         };
         self.readers.read(read).await
     }
@@ -206,55 +190,6 @@ impl Store {
         };
         self.readers.read(read).await
     }
-}
-
-fn due_page(
-    connection: &Connection,
-    tenant: &TenantId,
-    subscription: SubscriptionId,
-    limit: usize,
-    skip: &HashSet<DeliveryId>,
-) -> Result<DuePage, StoreError> {
-    // One transaction, so that the page and its newest delivery are of the same commit.
-    let connection = connection.unchecked_transaction()?;
-    let now_ms = now_ms();
-    let sql = "SELECT MAX(id) FROM deliveries WHERE tenant = ?1";
-    let newest: Option<uuid::Uuid> = connection.prepare_cached(sql)?.query_row([&*tenant.0], |row| row.get(0))?;
-    let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, e.previous,
-                      d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms
-               FROM deliveries d JOIN events e ON e.tenant = d.tenant AND e.id = d.event
-               WHERE d.tenant = ?1 AND d.subscription = ?2 AND d.state = 0 ORDER BY d.due_at_ms, d.id LIMIT ?3";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![&*tenant.0, subscription.0, limit + skip.len() + 1])?;
-    let mut page = DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest: newest.map(DeliveryId) };
-    let mut bytes = 0;
-    while let Some(row) = rows.next()? {
-        let due_at_ms = row.get(11)?;
-        if due_at_ms > now_ms {
-            page.next_due_at_ms = Some(due_at_ms);
-            break;
-        }
-        if skip.contains(&DeliveryId(row.get(7)?)) {
-            continue;
-        }
-        if page.due.len() == limit || bytes > PAGE_BYTES_MAX {
-            page.more = true;
-            break;
-        }
-        let event = event_row(row)?;
-        bytes += event.payload.len();
-        let delivery = DueDelivery {
-            id: DeliveryId(row.get(7)?),
-            tenant: tenant.clone(),
-            event: event.id,
-            subscription,
-            attempts_made: row.get(8)?,
-            attempts_in_budget: row.get(9)?,
-            age_from_ms: row.get(10)?,
-        };
-        page.due.push(Due { delivery, event: Arc::new(event) });
-    }
-    Ok(page)
 }
 
 fn record_one(connection: &Connection, record: &AttemptRecord) -> Result<(), StoreError> {
@@ -330,6 +265,10 @@ fn list(connection: &Connection, tenant: &TenantId, filter: &DeliveryFilter) -> 
     rows.map(|row| row.map_err(StoreError::from)).collect()
 }
 
+pub(super) fn kind(number: usize) -> DeliveryKind {
+    DeliveryKind::ALL[number.min(DeliveryKind::ALL.len() - 1)]
+}
+
 fn view_row(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
     let state = DeliveryState::ALL[row.get::<_, usize>(3)?.min(DeliveryState::ALL.len() - 1)];
     let reason: Option<String> = row.get(7)?;
@@ -344,16 +283,17 @@ fn view_row(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
         reason: reason.and_then(|reason| serde_json::from_str(&reason).ok()),
         created_at_ms: row.get(8)?,
         updated_at_ms: row.get(9)?,
+        kind: kind(row.get(10)?),
     })
 }
 
 /// An event from the first seven columns: id, name, module, entity_id, received_at_ms, payload, previous.
-fn event_row(row: &Row<'_>) -> rusqlite::Result<Event> {
+pub(super) fn event_row(row: &Row<'_>) -> rusqlite::Result<Event> {
     let module: String = row.get(2)?;
     Ok(Event {
         id: EventId(row.get(0)?),
         name: row.get(1)?,
-        module: if module == Module::Deal.as_str() { Module::Deal } else { Module::Contact },
+        module: Module::parse(&module).unwrap_or(Module::Contact),
         entity_id: row.get(3)?,
         received_at_ms: row.get(4)?,
         payload: Bytes::from(row.get::<_, Vec<u8>>(5)?),

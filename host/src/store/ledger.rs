@@ -3,17 +3,22 @@
 use super::{Store, StoreError};
 use crate::delivery::DeliveryState;
 use crate::subscription::TenantId;
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The numbers of the conservation law: `fan_out` = the sum of all the others but `events`.
+/// The numbers of the conservation law: `fan_out` + `replayed` + `tests` = `delivered` + `dropped` + `dead` + `cancelled` +
+/// `pending`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ledger {
     /// Accepted events.
     pub events: u64,
     /// Σ of their fan-outs: how many deliveries were promised.
     pub fan_out: u64,
+    /// Deliveries that were made by replaying events.
+    pub replayed: u64,
+    /// Test deliveries.
+    pub tests: u64,
     /// Ended with a 2xx.
     pub delivered: u64,
     /// Ended by a plugin's decision.
@@ -37,6 +42,10 @@ impl Store {
                 let (events, fan_out) =
                     transaction.query_row(sql, params![&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 let mut ledger = Ledger { events, fan_out, ..Ledger::default() };
+                let sql = "SELECT replayed, tests FROM ledgers WHERE tenant = ?1";
+                let made =
+                    transaction.query_row(sql, params![&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+                (ledger.replayed, ledger.tests) = made.unwrap_or_default();
                 let sql = "SELECT state, COUNT(*) FROM deliveries WHERE tenant = ?1 GROUP BY state";
                 let mut statement = transaction.prepare_cached(sql)?;
                 let mut rows = statement.query(params![&*tenant.0])?;

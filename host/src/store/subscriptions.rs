@@ -2,7 +2,7 @@
 
 use super::credentials::found;
 use super::vault::{Vault, VaultError};
-use super::{Catalog, Store, StoreError, now_ms};
+use super::{Catalog, Due, News, Store, StoreError, now_ms, operations};
 use crate::delivery::{DeliveryState, Reason};
 use crate::signature::SigningSecret;
 use crate::subscription::{Secret, Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
@@ -29,8 +29,13 @@ pub struct NewSubscription {
 pub enum StateChange {
     /// Send again; the time spent paused does not count as age.
     Resume,
-    /// Let deliveries wait, for this reason.
-    Pause(String),
+    /// Let deliveries wait.
+    Pause {
+        /// Why.
+        reason: String,
+        /// Whether the host decided it, which its owner should hear of.
+        by_host: bool,
+    },
     /// Match no more events, and give up what is pending, for this reason.
     Disable {
         /// Why.
@@ -60,6 +65,7 @@ impl Store {
             settings: new.settings,
             state: SubscriptionState::Active,
             state_reason: None,
+            failing_since_ms: None,
             generation: 1,
             signing: new.signing,
             secrets: new.secrets,
@@ -99,6 +105,7 @@ impl Store {
             changed.generation = current.generation + 1;
             changed.state = current.state;
             changed.state_reason = current.state_reason.clone();
+            changed.failing_since_ms = current.failing_since_ms;
             let sql =
                 "UPDATE subscriptions SET settings = ?3, sealed = ?4, generation = ?5 WHERE tenant = ?1 AND id = ?2";
             let settings = serde_json::to_string(&changed.settings)?;
@@ -130,17 +137,44 @@ impl Store {
         change: StateChange,
     ) -> Result<(), StoreError> {
         let tenant = tenant.clone();
-        let catalog = self.catalog.clone();
+        let (catalog, news) = (self.catalog.clone(), self.news.clone());
         let write = move |connection: &Connection| {
             first(connection)?;
-            match set_state(connection, &catalog, &tenant, id, &change) {
-                Err(StoreError::NotFound(_)) => Ok(None),
-                changed => changed.map(Some),
-            }
+            let before = catalog.subscription(&tenant, id).map(|current| current.state);
+            let changed = match set_state(connection, &catalog, &tenant, id, &change) {
+                Err(StoreError::NotFound(_)) => return Ok((None, Vec::new())),
+                changed => changed?,
+            };
+            let by_host = matches!(change, StateChange::Disable { .. } | StateChange::Pause { by_host: true, .. });
+            let told = match by_host && before != Some(changed.state) {
+                true => operations::tell(connection, &catalog, &changed)?,
+                false => Vec::new(),
+            };
+            Ok((Some(changed), told))
         };
-        let show =
-            |catalog: &Catalog, changed: &Option<_>| catalog.put_subscriptions(changed.clone().into_iter().collect());
+        let show = move |catalog: &Catalog, (changed, told): &(Option<Arc<Subscription>>, Vec<Due>)| {
+            catalog.put_subscriptions(changed.iter().cloned().collect());
+            // The scheduler is gone only while the host stops; what is due is found again at the next start.
+            let _ = news.send(News::Accepted(told.clone()));
+        };
         self.change_of(vec![id], write, show).await.map(drop)
+    }
+
+    /// Notes since when a subscription's receiver fails, or that it is well.
+    pub async fn note_failing(
+        &self,
+        tenant: &TenantId,
+        id: SubscriptionId,
+        since_ms: Option<i64>,
+    ) -> Result<(), StoreError> {
+        let (catalog, tenant) = (self.catalog.clone(), tenant.clone());
+        let write = move |connection: &Connection| {
+            let current = catalog.subscription(&tenant, id).ok_or(StoreError::NotFound("subscription"))?;
+            let sql = "UPDATE subscriptions SET failing_since_ms = ?3 WHERE tenant = ?1 AND id = ?2";
+            connection.execute(sql, params![&*tenant.0, id.0, since_ms])?;
+            Ok(Arc::new(Subscription { failing_since_ms: since_ms, ..Subscription::clone(&current) }))
+        };
+        self.change(write, |catalog, changed| catalog.put_subscriptions(vec![changed.clone()])).await.map(drop)
     }
 
     /// Deletes a subscription and cancels what is pending for it.
@@ -169,13 +203,13 @@ fn set_state(
     let paused_at_ms = match change {
         StateChange::Resume => {
             restart_age_clock(connection, tenant, id, now_ms)?;
-            (changed.state, changed.state_reason) = (SubscriptionState::Active, None);
+            (changed.state, changed.state_reason, changed.failing_since_ms) = (SubscriptionState::Active, None, None);
             None
         }
-        StateChange::Pause(_) if current.state == SubscriptionState::Disabled => {
+        StateChange::Pause { .. } if current.state == SubscriptionState::Disabled => {
             return Err(StoreError::Conflict("a disabled subscription cannot be paused; resume it first".into()));
         }
-        StateChange::Pause(reason) => {
+        StateChange::Pause { reason, .. } => {
             changed.state_reason = Some(reason.clone());
             let was_active = changed.state == SubscriptionState::Active;
             changed.state = SubscriptionState::Paused;
@@ -191,9 +225,13 @@ fn set_state(
         }
     };
     let sql = "UPDATE subscriptions SET state = ?3, state_reason = ?4,
-                      paused_at_ms = CASE WHEN ?3 = 1 THEN COALESCE(?5, paused_at_ms) END
+                      paused_at_ms = CASE WHEN ?3 = 1 THEN COALESCE(?5, paused_at_ms) END, failing_since_ms = ?6
                WHERE tenant = ?1 AND id = ?2";
-    connection.execute(sql, params![&*tenant.0, id.0, changed.state as u8, changed.state_reason, paused_at_ms])?;
+    let failing_since_ms = changed.failing_since_ms;
+    connection.execute(
+        sql,
+        params![&*tenant.0, id.0, changed.state as u8, changed.state_reason, paused_at_ms, failing_since_ms],
+    )?;
     Ok(Arc::new(changed))
 }
 
@@ -240,7 +278,7 @@ pub(super) fn judge_again(
 }
 
 pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Vec<Subscription>, StoreError> {
-    let sql = "SELECT tenant, id, settings, sealed, state, state_reason, generation, created_at_ms FROM subscriptions";
+    let sql = "SELECT tenant, id, settings, sealed, state, state_reason, generation, created_at_ms, failing_since_ms FROM subscriptions";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut subscriptions = Vec::new();
@@ -253,6 +291,7 @@ pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Vec<Subscri
             state_reason: row.get(5)?,
             generation: row.get(6)?,
             created_at_ms: row.get(7)?,
+            failing_since_ms: row.get(8)?,
             id,
             tenant,
             signing,

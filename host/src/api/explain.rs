@@ -1,0 +1,111 @@
+//! Why an event was delivered to a subscription or was not: a sentence for each.
+//!
+//! Pure: what is known is passed in.
+
+use crate::deliver::LaneStatus;
+use crate::delivery::{Attempt, DeliveryState};
+use crate::event::Event;
+use crate::store::DeliveryView;
+use crate::subscription::{Subscription, SubscriptionState};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// How an event stands with one subscription.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Explanation {
+    subscription: Uuid,
+    description: String,
+    /// Whether the event is for it.
+    matched: bool,
+    /// Why, or how far it is, in a sentence.
+    why: String,
+    /// The delivery, if there is one; the latest of several.
+    delivery: Option<Uuid>,
+    /// When it is attempted next, if it is pending.
+    due_at_ms: Option<i64>,
+    /// What the plugin said at the last attempt.
+    verdict: Option<String>,
+    /// The version that said it.
+    plugin_sha256: Option<String>,
+    /// How the subscription's deliveries go now.
+    lane: Option<LaneStatus>,
+}
+
+/// Explains how an event stands with a subscription.
+pub(super) fn explain(
+    event: &Event,
+    subscription: &Subscription,
+    delivery: Option<&DeliveryView>,
+    last: Option<&Attempt>,
+    lane: Option<LaneStatus>,
+    now_ms: i64,
+) -> Explanation {
+    Explanation {
+        subscription: subscription.id.0,
+        description: subscription.settings.description.clone(),
+        matched: delivery.is_some(),
+        why: match delivery {
+            None => not_matched(event, subscription),
+            Some(view) if view.state == DeliveryState::Pending => pending(view, subscription, lane, now_ms),
+            Some(view) => ended(view, last),
+        },
+        delivery: delivery.map(|view| view.id.0),
+        due_at_ms: delivery.and_then(|view| view.due_at_ms),
+        verdict: last.and_then(|attempt| attempt.verdict.clone()),
+        plugin_sha256: last.and_then(|attempt| attempt.plugin_sha256.clone()),
+        lane,
+    }
+}
+
+fn not_matched(event: &Event, subscription: &Subscription) -> String {
+    let module = event.module.as_str();
+    if !subscription.settings.modules.contains(&event.module) {
+        return format!("not matched: its modules do not hold {module}");
+    }
+    if subscription.created_at_ms > event.received_at_ms {
+        return "not matched: the subscription was made after the event; a replay delivers it".to_owned();
+    }
+    match subscription.state {
+        SubscriptionState::Disabled => "not matched: the subscription is disabled; a replay delivers it".to_owned(),
+        _ => "not matched: the subscription was disabled, or had other modules, when the event was accepted; a replay delivers it".to_owned(),
+    }
+}
+
+fn pending(view: &DeliveryView, subscription: &Subscription, lane: Option<LaneStatus>, now_ms: i64) -> String {
+    let last = view.reason.as_ref().map(|reason| format!("; the last attempt: {reason}")).unwrap_or_default();
+    if subscription.state == SubscriptionState::Paused {
+        let reason = subscription.state_reason.as_deref().unwrap_or_default();
+        return format!("waits: the subscription is paused ({reason}){last}");
+    }
+    if view.awaiting_plugin {
+        return format!("waits for another version or config of its plugin{last}");
+    }
+    let lane = lane.unwrap_or_default();
+    let in_s = view.due_at_ms.unwrap_or_default().saturating_sub(now_ms) / 1_000;
+    match () {
+        () if in_s > 0 => format!("is attempted again in {in_s} s{last}"),
+        () if lane.breaker == "open" => {
+            format!("waits: the receiver is ill, so its breaker is open for {} ms{last}", lane.rests_ms.unwrap_or(0))
+        }
+        () if lane.rests_ms.is_some() => format!("waits for its turn: rate_per_s is reached{last}"),
+        () if lane.in_flight >= lane.window => {
+            format!("waits for its turn: {} requests are under way, and no more may be{last}", lane.in_flight)
+        }
+        () => format!("is due now{last}"),
+    }
+}
+
+fn ended(view: &DeliveryView, last: Option<&Attempt>) -> String {
+    let reason = view.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    match (view.state, last) {
+        (DeliveryState::Delivered, Some(last)) => {
+            format!("delivered by attempt {}, answered {}", last.number, last.status.unwrap_or_default())
+        }
+        (DeliveryState::Dropped, Some(last)) => {
+            let plugin = last.steps.last().map_or("the plugin", |step| &step.plugin);
+            format!("dropped by {plugin}{reason}")
+        }
+        (state, _) => format!("{}{reason}", state.as_str()),
+    }
+}

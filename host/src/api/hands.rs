@@ -1,0 +1,206 @@
+//! Routes for what people do to deliveries by hand.
+
+use super::ApiState;
+use super::deliveries::{DeliveryDetail, detail};
+use super::extract::{Access, Body, Item, Json as Input, ToManage};
+use super::problem::{FieldFault, Problem};
+use super::subscriptions::find;
+use crate::delivery::{DeliveryId, DeliveryState};
+use crate::event::{Module, VENDOR_EVENT_NAMES, read_envelope};
+use crate::store::{NewEvent, Span};
+use crate::subscription::{Subscription, SubscriptionState};
+use axum::Json;
+use axum::extract::{RawPathParams, State};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// What a path names before its last word.
+fn named(path: &RawPathParams) -> Result<Uuid, Problem> {
+    let id = path.iter().find(|(name, _)| *name == "id").and_then(|(_, value)| value.parse().ok());
+    id.ok_or_else(|| Problem::not_found("item"))
+}
+
+/// Attempt a delivery now. One that ended begins anew: the attempts of its schedule and its age start over.
+#[utoipa::path(post, path = "/v1/tenants/{t}/deliveries/{id}/retry", tag = "deliveries", params(("t" = String, Path), ("id" = Uuid, Path)),
+    responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn retry(
+    access: Access<ToManage>,
+    path: RawPathParams,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<DeliveryDetail>, Problem> {
+    let id = DeliveryId(named(&path)?);
+    state.store.retry(access.tenant.clone(), id).await?;
+    detail(&state, access.tenant, id).await
+}
+
+/// Stop a pending delivery.
+#[utoipa::path(post, path = "/v1/tenants/{t}/deliveries/{id}/cancel", tag = "deliveries", params(("t" = String, Path), ("id" = Uuid, Path)),
+    responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn cancel(
+    access: Access<ToManage>,
+    path: RawPathParams,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<DeliveryDetail>, Problem> {
+    let id = DeliveryId(named(&path)?);
+    state.store.cancel(access.tenant.clone(), id).await?;
+    detail(&state, access.tenant, id).await
+}
+
+/// Which deliveries to make pending again.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RedriveWrite {
+    /// How they ended: `dead`, `cancelled`, `dropped` or `delivered`. Only `dead` if absent.
+    #[serde(default = "only_dead")]
+    states: Vec<DeliveryState>,
+    /// Made at this time or later, in milliseconds since the epoch. From the beginning if absent.
+    #[serde(default)]
+    from_ms: i64,
+    /// Made before this time. Until now if absent.
+    to_ms: Option<i64>,
+    /// Only count.
+    #[serde(default)]
+    preview: bool,
+}
+
+fn only_dead() -> Vec<DeliveryState> {
+    vec![DeliveryState::Dead]
+}
+
+/// Which events to deliver anew.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayWrite {
+    /// Accepted at this time or later, in milliseconds since the epoch.
+    from_ms: i64,
+    /// Accepted before this time.
+    to_ms: i64,
+    /// Only count.
+    #[serde(default)]
+    preview: bool,
+}
+
+/// How many there are, or were made.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Counted {
+    deliveries: u64,
+    /// Whether they were only counted.
+    preview: bool,
+}
+
+fn span(from_ms: i64, to_ms: i64) -> Result<Span, Problem> {
+    match from_ms < to_ms {
+        true => Ok(Span { from_ms, to_ms }),
+        false => {
+            let detail = "the span ends before it begins".to_owned();
+            Err(Problem::fields(vec![FieldFault { pointer: "/to_ms".into(), detail }]))
+        }
+    }
+}
+
+fn enabled(subscription: &Subscription) -> Result<(), Problem> {
+    match subscription.state {
+        SubscriptionState::Disabled => Err(Problem::conflict("the subscription is disabled; resume it first")),
+        _ => Ok(()),
+    }
+}
+
+/// Make deliveries that ended pending again, in one call. `preview` counts them first.
+#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/redrive", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = RedriveWrite,
+    responses((status = 200, body = Counted), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn redrive(
+    access: Access<ToManage>,
+    Item(id): Item<Uuid>,
+    State(state): State<Arc<ApiState>>,
+    Input(wanted): Input<RedriveWrite>,
+) -> Result<Json<Counted>, Problem> {
+    let subscription = find(&state, &access.tenant, id)?;
+    let RedriveWrite { states, from_ms, to_ms, preview } = wanted;
+    let span = span(from_ms, to_ms.unwrap_or(i64::MAX))?;
+    let deliveries = match preview {
+        true => state.store.count_ended(&subscription, states, span).await?,
+        false => {
+            enabled(&subscription)?;
+            state.store.redrive(&subscription, states, span).await?
+        }
+    };
+    Ok(Json(Counted { deliveries, preview }))
+}
+
+/// Deliver the events of a span anew, to this subscription only. `preview` counts them first.
+#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/replay", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = ReplayWrite,
+    responses((status = 200, body = Counted), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn replay(
+    access: Access<ToManage>,
+    Item(id): Item<Uuid>,
+    State(state): State<Arc<ApiState>>,
+    Input(wanted): Input<ReplayWrite>,
+) -> Result<Json<Counted>, Problem> {
+    let subscription = find(&state, &access.tenant, id)?;
+    let ReplayWrite { from_ms, to_ms, preview } = wanted;
+    let span = span(from_ms, to_ms)?;
+    let deliveries = match preview {
+        true => state.store.count_replayable(&subscription, span).await?,
+        false => {
+            enabled(&subscription)?;
+            state.store.replay(&subscription, span).await?
+        }
+    };
+    Ok(Json(Counted { deliveries, preview }))
+}
+
+/// How often a test looks whether it has ended.
+const TEST_LOOK: Duration = Duration::from_millis(20);
+
+/// What a test takes beside the POST: the plugin, and its turn in the lane.
+const TEST_SLACK: Duration = Duration::from_secs(15);
+
+/// Send one event to this subscription only, through its plugin, and see what the receiver answers. The body is the event;
+/// an empty one takes a sample. Attempted once.
+#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/test", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)),
+    request_body(content = Object, description = "`{eventName, eventData}`, or nothing"),
+    responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn test(
+    access: Access<ToManage>,
+    Item(id): Item<Uuid>,
+    State(state): State<Arc<ApiState>>,
+    Body(body): Body,
+) -> Result<Json<DeliveryDetail>, Problem> {
+    let subscription = find(&state, &access.tenant, id)?;
+    if subscription.state != SubscriptionState::Active {
+        return Err(Problem::conflict("the subscription is not active; resume it first"));
+    }
+    let event = test_event(&state, &subscription, body)?;
+    let delivery = state.store.test(&subscription, event).await?;
+    let give_up = tokio::time::Instant::now() + Duration::from_millis(subscription.settings.timeout_ms) + TEST_SLACK;
+    loop {
+        let found = detail(&state, access.tenant.clone(), delivery).await?;
+        if found.0.has_ended() || tokio::time::Instant::now() > give_up {
+            return Ok(found);
+        }
+        tokio::time::sleep(TEST_LOOK).await;
+    }
+}
+
+const SAMPLES: [(Module, &str); 2] =
+    [(Module::Contact, include_str!("sample_contact.json")), (Module::Deal, include_str!("sample_deal.json"))];
+
+fn test_event(state: &ApiState, subscription: &Subscription, body: Bytes) -> Result<NewEvent, Problem> {
+    let sample = SAMPLES.iter().find(|(module, _)| subscription.settings.modules.contains(module));
+    let payload = match (body.is_empty(), sample) {
+        (true, Some((_, sample))) => Bytes::from_static(sample.trim_ascii().as_bytes()),
+        _ => body,
+    };
+    let envelope = read_envelope(&payload)?;
+    let module = state.store.catalog().module_of(&subscription.tenant, &envelope.name).ok_or_else(|| {
+        let names: Vec<&str> = VENDOR_EVENT_NAMES.iter().map(|(name, _)| *name).collect();
+        let detail =
+            format!("the event name {:?} is not accepted; the vendor's are {}", envelope.name, names.join(", "));
+        Problem::fields(vec![FieldFault { pointer: "/eventName".into(), detail }])
+    })?;
+    Ok(NewEvent { name: envelope.name, module, entity_id: envelope.entity_id, payload: envelope.payload })
+}

@@ -1,0 +1,195 @@
+//! What a lane has at hand: due deliveries, first attempts and further ones apart.
+//!
+//! # Theory of operation
+//! What must not be lost is in the store; a lane only remembers a bounded part of it. Fresh deliveries are handed over
+//! by the dispatcher right after their commit, so that the usual event never waits for a read. Whatever does not fit,
+//! every retry, and everything after a restart is read from the store in pages.
+//!
+//! First attempts have a shelf of their own, so that no backlog of retries stands before them. Every eighth turn is a
+//! retry's if both wait, so that neither starves the other.
+//!
+//! No delivery is attempted twice at once: ids are in `held` until the outcome is committed *and* the lane itself has
+//! heard of it, which is never in the middle of reading a page. A fresh delivery that is no newer than the newest one a
+//! page could have seen is left to the store, because a page may have brought it already.
+
+use crate::delivery::DeliveryId;
+use crate::store::{Due, Store, StoreError, Turn, now_ms};
+use crate::subscription::Subscription;
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// How many fresh deliveries a lane takes into memory. More stay in the store.
+const FRESH_MAX: usize = 256;
+
+/// How many deliveries a lane reads from the store at once.
+const PAGE: usize = 128;
+
+/// One in so many turns is a retry's, if both kinds wait.
+const FURTHER_TURN: u32 = 8;
+
+/// The door of a lane, for the dispatcher.
+#[derive(Default)]
+pub(super) struct Door {
+    fresh: Mutex<VecDeque<Due>>,
+    look_in_store: AtomicBool,
+    /// Whether the subscription changed: what the lane holds but has not begun may be stale.
+    changed: AtomicBool,
+    pub(super) news: Notify,
+}
+
+impl Door {
+    /// Hands over a fresh delivery, or leaves it to the store if the lane is full.
+    pub(super) fn offer(&self, due: Due) {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        match fresh.len() < FRESH_MAX {
+            true => fresh.push_back(due),
+            false => self.look_in_store.store(true, Ordering::Release),
+        }
+        drop(fresh);
+        self.news.notify_one();
+    }
+
+    /// Says that the subscription changed: deliveries of it may have ended, become due, or grown younger.
+    pub(super) fn knock(&self) {
+        self.changed.store(true, Ordering::Release);
+        self.news.notify_one();
+    }
+
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn take_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// One kind's share of the stock.
+#[derive(Default)]
+struct Shelf {
+    ready: VecDeque<Due>,
+    /// Whether the store may have more that is due.
+    look: bool,
+    next_due_at_ms: Option<i64>,
+}
+
+/// The due deliveries of a lane.
+#[derive(Default)]
+pub(super) struct Stock {
+    first: Shelf,
+    further: Shelf,
+    held: HashSet<DeliveryId>,
+    paged_through: Option<DeliveryId>,
+    turns: u32,
+}
+
+impl Stock {
+    /// The next delivery to attempt. `room_for_further`: whether a retry may begin.
+    pub(super) async fn next(
+        &mut self,
+        store: &Store,
+        door: &Door,
+        subscription: &Subscription,
+        room_for_further: bool,
+    ) -> Result<Option<Due>, StoreError> {
+        if self.first.ready.is_empty() && door.look_in_store.swap(false, Ordering::AcqRel) {
+            self.first.look = true;
+        }
+        self.fill(Turn::First, store, subscription).await?;
+        if self.first.ready.is_empty() {
+            self.take_fresh(door, subscription);
+            self.fill(Turn::First, store, subscription).await?;
+        }
+        if room_for_further {
+            self.fill(Turn::Further, store, subscription).await?;
+        }
+        let further_waits = room_for_further && !self.further.ready.is_empty();
+        if further_waits && (self.first.ready.is_empty() || self.turns % FURTHER_TURN == FURTHER_TURN - 1) {
+            self.turns = self.turns.wrapping_add(1);
+            return Ok(self.further.ready.pop_front());
+        }
+        let next = self.first.ready.pop_front();
+        self.turns = self.turns.wrapping_add(u32::from(next.is_some()));
+        Ok(next)
+    }
+
+    /// Reads a page if nothing of this kind is at hand and the store may have something. Nothing is taken in before what
+    /// is at hand is gone: that bounds the lane's memory.
+    async fn fill(&mut self, turn: Turn, store: &Store, subscription: &Subscription) -> Result<(), StoreError> {
+        let now_ms = now_ms();
+        let held = &self.held;
+        let shelf = match turn {
+            Turn::First => &mut self.first,
+            Turn::Further => &mut self.further,
+        };
+        if shelf.next_due_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            shelf.next_due_at_ms = None;
+            shelf.look = true;
+        }
+        if !shelf.ready.is_empty() || !shelf.look {
+            return Ok(());
+        }
+        let page = store.due(subscription, turn, PAGE, held.clone()).await?;
+        shelf.look = page.more;
+        shelf.next_due_at_ms = page.next_due_at_ms;
+        for due in page.due {
+            if self.held.insert(due.delivery.id) {
+                shelf.ready.push_back(due);
+            }
+        }
+        if turn == Turn::First {
+            self.paged_through = self.paged_through.max(page.newest);
+        }
+        Ok(())
+    }
+
+    fn take_fresh(&mut self, door: &Door, subscription: &Subscription) {
+        let fresh = std::mem::take(&mut *door.fresh.lock().unwrap_or_else(PoisonError::into_inner));
+        for due in fresh {
+            // Whose turn it is in an order only the store can tell.
+            if subscription.settings.ordering.is_some() || self.paged_through >= Some(due.delivery.id) {
+                self.first.look = true;
+            } else if self.held.insert(due.delivery.id) {
+                self.first.ready.push_back(due);
+            }
+        }
+    }
+
+    /// Gives back to the store what was not begun, because it may be over or older or younger there by now.
+    pub(super) fn put_back(&mut self, door: &Door) {
+        drop(std::mem::take(&mut *door.fresh.lock().unwrap_or_else(PoisonError::into_inner)));
+        for due in self.first.ready.drain(..).chain(self.further.ready.drain(..)) {
+            self.held.remove(&due.delivery.id);
+        }
+        self.look_again();
+    }
+
+    /// An attempt ended, or did not begin.
+    pub(super) fn forget(&mut self, id: DeliveryId, again_at_ms: Option<i64>) {
+        self.held.remove(&id);
+        // A try that did not count is still a first attempt.
+        for shelf in [&mut self.first, &mut self.further] {
+            shelf.next_due_at_ms = match (shelf.next_due_at_ms, again_at_ms) {
+                (Some(known), Some(new)) => Some(known.min(new)),
+                (known, new) => known.or(new),
+            };
+        }
+    }
+
+    /// The store may have more that is due.
+    pub(super) fn look_again(&mut self) {
+        (self.first.look, self.further.look) = (true, true);
+    }
+
+    /// Looks into the store again at this time.
+    pub(super) fn look_at(&mut self, at_ms: i64) {
+        (self.first.next_due_at_ms, self.further.next_due_at_ms) = (Some(at_ms), Some(at_ms));
+    }
+
+    /// When the next delivery that is not at hand becomes due, if that is known.
+    pub(super) fn next_due_at_ms(&self) -> Option<i64> {
+        [self.first.next_due_at_ms, self.further.next_due_at_ms].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,46 @@
+//! Events of the host's own: what it decided about a subscription, for whoever listens to the module `Subscription`.
+//!
+//! An event like any other, accepted in the transaction of the decision. The subscription that it is about does not get
+//! it: it would only fail again.
+
+use super::accept::accept_one;
+use super::{Catalog, Due, NewEvent, StoreError};
+use crate::event::Module;
+use crate::subscription::{Subscription, SubscriptionState};
+use bytes::Bytes;
+use rusqlite::Connection;
+use serde_json::json;
+
+/// Accepts `Subscription is Disabled` or `Subscription is Paused`, and returns the deliveries of it.
+pub(super) fn tell(
+    connection: &Connection,
+    catalog: &Catalog,
+    subscription: &Subscription,
+) -> Result<Vec<Due>, StoreError> {
+    let word = match subscription.state {
+        SubscriptionState::Disabled => "Disabled",
+        SubscriptionState::Paused => "Paused",
+        SubscriptionState::Active => return Ok(Vec::new()),
+    };
+    let name = format!("Subscription is {word}");
+    let payload = json!({
+        "eventName": name,
+        "eventData": {
+            "id": subscription.id.to_string(),
+            "description": subscription.settings.description,
+            "state": subscription.state,
+            "reason": subscription.state_reason,
+            "failing_since_ms": subscription.failing_since_ms,
+            "config_generation": subscription.generation,
+        }
+    });
+    let event = NewEvent {
+        name,
+        module: Module::Subscription,
+        entity_id: Some(subscription.id.to_string()),
+        payload: Bytes::from(payload.to_string()),
+    };
+    let mut due = Vec::new();
+    accept_one(connection, catalog, &subscription.tenant, event, Some(subscription.id), &mut due)?;
+    Ok(due)
+}

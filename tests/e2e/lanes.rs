@@ -1,0 +1,227 @@
+//! How fast deliveries go: the window, the breaker, the rate, first attempts before retries, and order.
+
+use crate::harness::{Host, RawReceiver, Receiver, event, guest, text, until};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt as _;
+
+/// Sends so many events of different contacts.
+async fn send(host: &Host, events: usize) {
+    let batch: Vec<String> = (0..events).map(|number| event("Contact is Created", number)).collect();
+    host.ask(Method::POST, "./events", batch.join("\n")).await.ok();
+}
+
+/// A receiver that answers what `status` holds at the moment.
+async fn switchable(status: Arc<AtomicU16>) -> RawReceiver {
+    RawReceiver::start(move |mut socket| {
+        let status = status.load(Ordering::SeqCst);
+        async move {
+            let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_receiver_that_throttles_is_asked_less_and_then_more_again() {
+    let status = Arc::new(AtomicU16::new(429));
+    let (host, receiver) = (Host::start().await, switchable(status.clone()).await);
+    let id = host.subscription(&receiver.url, json!({"concurrency": 8, "retry": {"schedule_s": [0, 1, 1, 1]}})).await;
+    let window = async || host.get(&format!("./subscriptions/{id}")).await["lane"]["window"].as_u64().unwrap();
+    host.send(event("Contact is Created", 1)).await;
+    until("half of the window", async || (window().await <= 4).then_some(())).await;
+    status.store(200, Ordering::SeqCst);
+    send(&host, 200).await;
+    until("all to be delivered", async || (host.ledger().await["delivered"] == 201).then_some(())).await;
+    until("the whole window", async || (window().await == 8).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_ill_receiver_is_left_alone_and_tried_again() {
+    let status = Arc::new(AtomicU16::new(500));
+    let (host, receiver) = (Host::start().await, switchable(status.clone()).await);
+    let also = json!({"concurrency": 1, "retry": {"schedule_s": [0, 600]}});
+    let id = host.subscription(&receiver.url, also).await;
+    send(&host, 30).await;
+    let lane = async || host.get(&format!("./subscriptions/{id}")).await["lane"].clone();
+    until("the breaker", async || (lane().await["breaker"] == "open").then_some(())).await;
+    assert_eq!(receiver.requests(), 10, "twenty wait, and use up none of their attempts");
+    let waiting = host.get("./deliveries?state=pending&limit=1").await["deliveries"][0].clone();
+    let event = host.get(&format!("./events/{}", text(&waiting, "event"))).await;
+    let why = text(&event["subscriptions"][0], "why");
+    assert!(why.starts_with("waits: the receiver is ill, so its breaker is open for"), "{why}");
+    status.store(200, Ordering::SeqCst);
+    until("the twenty", async || (host.ledger().await["delivered"] == 20).then_some(())).await;
+    assert_eq!(lane().await["breaker"], "closed");
+    assert_eq!(receiver.requests(), 30);
+}
+
+#[tokio::test]
+async fn requests_begin_at_the_rate_that_the_owner_allows() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.subscription(&receiver.url, json!({"rate_per_s": 20})).await;
+    let begun = Instant::now();
+    send(&host, 70).await;
+    receiver.expect(70).await;
+    // One second's worth goes at once.
+    assert!(begun.elapsed() >= Duration::from_millis(2_400), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_new_event_does_not_wait_behind_retries() {
+    let (host, receiver) = (Host::start().await, Receiver::answering("404").await);
+    let also = json!({"concurrency": 2, "retry": {"schedule_s": vec![0; 100]}});
+    host.subscription(&receiver.url, also).await;
+    send(&host, 60).await;
+    until("retries", async || (receiver.received().len() > 300).then_some(())).await;
+    let before = receiver.received().len();
+    host.send(event("Contact is Updated", 777)).await;
+    let at = until("the new event", async || {
+        receiver.received().iter().position(|one| text(one, "body").contains("Contact is Updated"))
+    })
+    .await;
+    // Thousands of retries are due; what was sent while the event was accepted, and a few, came before it.
+    assert!(at < before + 200, "{} retries came first", at - before);
+}
+
+/// The bodies' marks in the order of their arrival.
+fn marks(received: &[Value]) -> Vec<String> {
+    let mark = |one: &Value| {
+        serde_json::from_str::<Value>(text(one, "body")).unwrap()["eventData"]["mark"].as_str().unwrap().to_owned()
+    };
+    received.iter().map(mark).collect()
+}
+
+fn marked(entity: usize, mark: &str) -> String {
+    json!({"eventName": "Contact is Updated", "eventData": {"id": entity, "mark": mark}}).to_string()
+}
+
+#[tokio::test]
+async fn events_of_one_entity_keep_their_order_and_others_go_on() {
+    let (host, receiver) = (Host::start().await, Receiver::answering("404,200").await);
+    let also = json!({"ordering": {"on_failure": "block"}, "concurrency": 8, "retry": {"schedule_s": [0, 1]}});
+    host.subscription(&receiver.url, also).await;
+    host.send(marked(7, "7a")).await;
+    until("the failure", async || (receiver.received().len() == 1).then_some(())).await;
+    for (entity, mark) in [(7, "7b"), (7, "7c"), (8, "8a"), (8, "8b")] {
+        host.send(marked(entity, mark)).await;
+    }
+    let order = marks(&receiver.expect(6).await);
+    let at = |mark: &str| order.iter().rposition(|one| one == mark).unwrap();
+    assert!(at("7a") < at("7b") && at("7b") < at("7c") && at("8a") < at("8b"), "{order:?}");
+    assert!(at("8b") < at("7a"), "the other contact did not wait: {order:?}");
+}
+
+#[tokio::test]
+async fn events_may_go_on_after_so_many_attempts_of_the_one_before() {
+    let (host, receiver) = (Host::start().await, Receiver::answering("404,404,200").await);
+    let ordering = json!({"on_failure": "skip-after", "attempts": 2});
+    host.subscription(&receiver.url, json!({"ordering": ordering, "retry": {"schedule_s": [0, 0, 3600]}})).await;
+    for mark in ["a", "b", "c"] {
+        host.send(marked(7, mark)).await;
+    }
+    assert_eq!(marks(&receiver.expect(4).await), ["a", "a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn order_survives_a_restart_and_a_burst() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let id = host.subscription(&receiver.url, json!({"ordering": {"on_failure": "block"}, "concurrency": 16})).await;
+    host.post(&format!("./subscriptions/{id}/pause"), &json!({"reason": "r"})).await;
+    let batch: Vec<String> = (0..300).map(|number| marked(number % 3, &format!("{number:03}"))).collect();
+    host.ask(Method::POST, "./events", batch.join("\n")).await.ok();
+    let (_, folder) = host.stop().await;
+    let host = Host::with().on(folder).start().await;
+    host.post(&format!("./subscriptions/{id}/resume"), &json!({})).await;
+    let order = marks(&receiver.expect(300).await);
+    for entity in 0..3 {
+        let own: Vec<&String> = order.iter().filter(|mark| mark.parse::<usize>().unwrap() % 3 == entity).collect();
+        assert!(own.is_sorted(), "{own:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_the_host_disables_is_told_to_others() {
+    let (host, watcher) = (Host::start().await, Receiver::start().await);
+    let gone = Receiver::answering("410").await;
+    let modules = json!(["Subscription"]);
+    host.subscription(&watcher.url, json!({"modules": modules, "description": "watcher"})).await;
+    let id = host.subscription(&gone.url, json!({"modules": ["Contact"], "description": "crm to erp"})).await;
+    host.send(event("Contact is Created", 1)).await;
+    let told: Value = serde_json::from_str(text(&watcher.expect(1).await[0], "body")).unwrap();
+    assert_eq!(text(&told, "eventName"), "Subscription is Disabled");
+    let data = &told["eventData"];
+    assert_eq!((text(data, "id"), text(data, "description")), (id.as_str(), "crm to erp"));
+    assert!(text(data, "reason").contains("410"), "{told}");
+
+    // Nobody else may send such an event, or call one's own so.
+    let forged = host.ask(Method::POST, "./events", told.to_string()).await;
+    assert_eq!(forged.status, 422, "{}", forged.text);
+    let names = json!({"extra_event_names": {"Subscription is Disabled": "Subscription"}});
+    let refused = host.ask(Method::PATCH, "/v1/tenants/default", names.to_string()).await;
+    assert!(refused.status == 422 && refused.text.contains("the host's own"), "{}", refused.text);
+    host.ledger().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_fails_for_too_long_is_disabled() {
+    let (host, receiver) = (Host::start().await, Receiver::answering("500").await);
+    let also = json!({"disable_after_s": 2, "retry": {"schedule_s": [0, 1, 1, 1, 1, 1, 1, 1]}});
+    let id = host.subscription(&receiver.url, also).await;
+    host.send(event("Contact is Created", 1)).await;
+    let path = format!("./subscriptions/{id}");
+    let disabled = until("it to be disabled", async || {
+        Some(host.get(&path).await).filter(|subscription| subscription["state"] == "disabled")
+    })
+    .await;
+    assert!(text(&disabled, "state_reason").contains("has failed for"), "{disabled}");
+    // Resumed, it begins anew: one failure does not disable it again.
+    host.post(&format!("{path}/resume"), &json!({})).await;
+    host.attempted(&host.send(event("Contact is Created", 2)).await).await;
+    assert_eq!(host.get(&path).await["state"], "active");
+}
+
+#[tokio::test]
+async fn an_event_is_explained_for_every_subscription() {
+    let (host, receiver) = (Host::start().await, Receiver::answering("200").await);
+    for plugin in ["passes", "invalid_event", "panics"] {
+        host.plugin(&plugin.replace('_', "-"), guest(plugin)).await;
+    }
+    let paused = host.subscription(&receiver.url, json!({"description": "paused"})).await;
+    host.post(&format!("./subscriptions/{paused}/pause"), &json!({"reason": "holiday"})).await;
+    for (description, also) in [
+        ("deals", json!({"modules": ["Deal"]})),
+        ("passes", json!({"plugin": "passes"})),
+        ("dies", json!({"plugin": "invalid-event"})),
+        ("panics", json!({"plugin": "panics"})),
+        ("fails", json!({"notify_url": "http://127.0.0.1:1/", "retry": {"schedule_s": [0, 3_600]}})),
+    ] {
+        let mut also = also;
+        also["description"] = json!(description);
+        host.subscription(&receiver.url, also).await;
+    }
+    let id = host.send(event("Contact is Created", 1)).await;
+    host.deliveries_when(&id, |delivery| delivery["attempts"][0].is_object() || delivery["subscription"] == *paused)
+        .await;
+    host.subscription(&receiver.url, json!({"description": "later"})).await;
+    let explained = host.get(&format!("./events/{id}")).await;
+    let why = |description: &str| {
+        let own = |one: &&Value| text(one, "description") == description;
+        text(explained["subscriptions"].as_array().unwrap().iter().find(own).unwrap(), "why").to_owned()
+    };
+    #[track_caller]
+    fn check(why: String, expected: &str) {
+        assert!(why.contains(expected), "{why}");
+    }
+    check(why("paused"), "waits: the subscription is paused (holiday)");
+    check(why("deals"), "not matched: its modules do not hold Contact");
+    check(why("passes"), "delivered by attempt 1, answered 200");
+    check(why("dies"), "dead: ");
+    check(why("panics"), "waits for another version or config of its plugin; the last attempt: plugin-trap");
+    check(why("fails"), "is attempted again in 3");
+    check(why("later"), "made after the event; a replay delivers it");
+}
