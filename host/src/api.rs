@@ -15,14 +15,16 @@ pub mod listen;
 mod plugins;
 mod problem;
 mod rollouts;
+mod rotation;
 mod subscriptions;
 mod tenants;
 mod vendor;
 
 use crate::config::Config;
 use crate::deliver::LaneBoard;
+use crate::intake::IntakeLimits;
 use crate::plugin::Plugins;
-use crate::store::Store;
+use crate::store::{Caps, Store};
 use crate::telemetry::Telemetry;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::IntoResponse;
@@ -53,6 +55,14 @@ pub struct ApiState {
     pub telemetry: Telemetry,
     /// When the store last proved that it can commit.
     pub proven: Mutex<Option<Instant>>,
+}
+
+impl ApiState {
+    /// How much is taken in.
+    fn intake_limits(&self) -> IntakeLimits {
+        let caps = Caps { events: self.config.tenant_events_max, bytes: self.config.tenant_bytes_max };
+        IntakeLimits { event_bytes_max: self.config.event_bytes_max, caps }
+    }
 }
 
 #[derive(OpenApi)]
@@ -98,6 +108,7 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .routes(routes!(rollouts::compare))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
+        .routes(routes!(rotation::rotate))
         .routes(routes!(hands::retry))
         .routes(routes!(hands::cancel))
         .routes(routes!(hands::redrive))

@@ -54,6 +54,7 @@ pub struct App {
     watch: FolderWatch,
     dispatcher: Dispatcher,
     keeping_up: JoinHandle<()>,
+    keeping_house: Option<JoinHandle<()>>,
     server: JoinHandle<()>,
     stop_server: oneshot::Sender<()>,
     grace: Duration,
@@ -74,6 +75,10 @@ impl App {
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
 
+        let retention = Duration::from_secs(config.retention_s);
+        let house = store.clone();
+        let keeping_house =
+            (!retention.is_zero()).then(|| tokio::spawn(async move { house.keep_house(retention).await }));
         let lanes = LaneBoard::default();
         let dispatcher = Dispatcher::start(store.clone(), plugins.clone(), client, news, lanes.clone());
         let grace = Duration::from_secs(config.stop_grace_s);
@@ -89,7 +94,7 @@ impl App {
         let (stop_server, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(api::listen::listen(listener, router, behind_proxy, stopped));
         let keeping_up = tokio::spawn(telemetry.keep_up());
-        Ok(App { address, new_admin_key, watch, dispatcher, keeping_up, server, stop_server, grace })
+        Ok(App { address, new_admin_key, watch, dispatcher, keeping_up, keeping_house, server, stop_server, grace })
     }
 
     /// Stops: accepts nothing more, answers what was asked, finishes the attempts under way within the grace period.
@@ -98,6 +103,9 @@ impl App {
         let _ = self.server.await;
         drop(self.watch);
         self.keeping_up.abort();
+        if let Some(keeping_house) = self.keeping_house {
+            keeping_house.abort();
+        }
         self.dispatcher.stop(self.grace).await;
     }
 }

@@ -33,6 +33,12 @@ pub struct Config {
     pub event_bytes_max: u64,
     /// The largest batch of events, in bytes.
     pub batch_bytes_max: u64,
+    /// How long events, deliveries and attempts are kept, in seconds; what is pending stays. 0: for ever.
+    pub retention_s: u64,
+    /// How many events of a tenant are kept; more are refused with 507.
+    pub tenant_events_max: u64,
+    /// How many bytes of payloads of a tenant are kept.
+    pub tenant_bytes_max: u64,
     /// The largest component, in bytes.
     pub component_bytes_max: u64,
     /// CPU time for compiling one component, in seconds.
@@ -76,6 +82,9 @@ impl Default for Config {
             egress_deny: Vec::new(),
             event_bytes_max: 256 << 10,
             batch_bytes_max: 16 << 20,
+            retention_s: 30 * 86_400,
+            tenant_events_max: 10_000_000,
+            tenant_bytes_max: 20 << 30,
             component_bytes_max: 20 << 20,
             compile_cpu_s: 60,
             compile_memory_bytes: 4 << 30,
@@ -237,6 +246,8 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         ("event_bytes_max", config.event_bytes_max, 4 << 20),
         ("batch_bytes_max", config.batch_bytes_max, 64 << 20),
         ("component_bytes_max", config.component_bytes_max, 64 << 20),
+        ("tenant_events_max", config.tenant_events_max, 1 << 40),
+        ("tenant_bytes_max", config.tenant_bytes_max, 1 << 50),
         ("compile_cpu_s", config.compile_cpu_s, 3_600),
         ("plugin_cpu_ms_max", config.plugin_cpu_ms_max, 60_000),
         ("plugin_wall_ms_max", config.plugin_wall_ms_max, 60_000),

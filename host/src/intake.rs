@@ -5,9 +5,10 @@
 //! Both check the same rules. Knows HTTP's bytes but not its requests; the routes stand in `api`.
 
 use crate::event::{Envelope, EnvelopeError, VENDOR_EVENT_NAMES, read_batch, read_envelope};
-use crate::store::{Accepted, NewEvent, RejectedRequest, Store, StoreError};
+use crate::store::{Accepted, Caps, NewEvent, RejectedRequest, Repeatable, Store, StoreError};
 use crate::subscription::TenantId;
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// Why a request is no event, or could not be made durable.
@@ -50,19 +51,39 @@ pub enum IntakeError {
 /// How many events one request may hold: their transaction holds up every other write.
 const EVENTS_MAX: usize = 10_000;
 
-/// Accepts one event, an array of them, or one a line: all or none.
+/// How much is taken in.
+#[derive(Clone, Copy, Debug)]
+pub struct IntakeLimits {
+    /// The largest event, in bytes.
+    pub event_bytes_max: u64,
+    /// How much of a tenant is kept.
+    pub caps: Caps,
+}
+
+impl IntakeLimits {
+    /// Those of the door for Agile CRM, which sends nothing twice: a tenth more than others have.
+    fn for_vendor(self) -> Self {
+        let more = |most: u64| most.saturating_add(most / 10);
+        IntakeLimits { caps: Caps { events: more(self.caps.events), bytes: more(self.caps.bytes) }, ..self }
+    }
+}
+
+/// Accepts one event, an array of them, or one a line: all or none. With a key, once.
 pub async fn accept(
     store: &Store,
     tenant: &TenantId,
     body: &Bytes,
-    event_bytes_max: u64,
+    key: Option<String>,
+    limits: IntakeLimits,
 ) -> Result<Vec<Accepted>, IntakeError> {
     let envelopes = read_batch(body)?;
     if envelopes.len() > EVENTS_MAX {
         return Err(IntakeError::TooMany { events: envelopes.len() });
     }
-    let events = checked(store, tenant, envelopes, event_bytes_max)?;
-    Ok(store.accept(tenant.clone(), events).await?)
+    let events = checked(store, tenant, envelopes, limits.event_bytes_max)?;
+    let Some(key) = key else { return Ok(store.accept(tenant.clone(), events, limits.caps).await?) };
+    let request = Repeatable { key, body_sha256: Sha256::digest(body).into() };
+    Ok(store.accept_once(request, tenant.clone(), events, limits.caps).await?)
 }
 
 /// What became of a request to `/in`.
@@ -79,14 +100,14 @@ pub async fn accept_from_vendor(
     store: &Store,
     tenant: &TenantId,
     body: Bytes,
-    event_bytes_max: u64,
+    limits: IntakeLimits,
 ) -> Result<VendorIntake, StoreError> {
-    let error = match accept_one(store, tenant, &body, event_bytes_max).await {
+    let error = match accept_one(store, tenant, &body, limits.for_vendor()).await {
         Ok(accepted) => return Ok(VendorIntake::Accepted(accepted)),
         Err(IntakeError::Store(error)) => return Err(error),
         Err(error) => error,
     };
-    let most = usize::try_from(event_bytes_max).unwrap_or(usize::MAX);
+    let most = usize::try_from(limits.event_bytes_max).unwrap_or(usize::MAX);
     let kept = body.slice(..body.len().min(most));
     let id = store.reject(tenant.clone(), error.to_string(), kept, body.len() > most).await?;
     Ok(VendorIntake::Kept(id, error))
@@ -97,10 +118,10 @@ async fn accept_one(
     store: &Store,
     tenant: &TenantId,
     body: &Bytes,
-    event_bytes_max: u64,
+    limits: IntakeLimits,
 ) -> Result<Accepted, IntakeError> {
-    let events = checked(store, tenant, vec![read_envelope(body)?], event_bytes_max)?;
-    Ok(store.accept(tenant.clone(), events).await?[0])
+    let events = checked(store, tenant, vec![read_envelope(body)?], limits.event_bytes_max)?;
+    Ok(store.accept(tenant.clone(), events, limits.caps).await?[0])
 }
 
 /// Accepts a request that was rejected earlier, now that its cause is gone.
@@ -108,11 +129,11 @@ pub async fn accept_again(
     store: &Store,
     tenant: &TenantId,
     rejected: RejectedRequest,
-    event_bytes_max: u64,
+    limits: IntakeLimits,
 ) -> Result<Vec<Accepted>, IntakeError> {
-    let mut events = checked(store, tenant, vec![read_envelope(&rejected.body)?], event_bytes_max)?;
+    let mut events = checked(store, tenant, vec![read_envelope(&rejected.body)?], limits.event_bytes_max)?;
     let event = events.remove(0);
-    Ok(store.accept_rejected(tenant.clone(), rejected.id, event).await?)
+    Ok(store.accept_rejected(tenant.clone(), rejected.id, event, limits.caps).await?)
 }
 
 /// The rules that hold for each event beyond its shape.

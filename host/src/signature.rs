@@ -49,6 +49,27 @@ impl SigningSecret {
         SigningSecret::Hmac(rand::random::<[u8; NEW_SECRET_BYTES]>().to_vec())
     }
 
+    /// A new key pair.
+    pub fn generate_pair() -> Self {
+        SigningSecret::Ed25519(Box::new(ed25519_dalek::SigningKey::from_bytes(&rand::random())))
+    }
+
+    /// What signatures of it begin with: `v1` or `v1a`.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            SigningSecret::Hmac(_) => "v1",
+            SigningSecret::Ed25519(_) => "v1a",
+        }
+    }
+
+    /// The text form of the public key, which is no secret. None for a symmetric key.
+    pub fn public_key(&self) -> Option<String> {
+        match self {
+            SigningSecret::Hmac(_) => None,
+            SigningSecret::Ed25519(key) => Some(format!("whpk_{}", BASE64.encode(key.verifying_key().to_bytes()))),
+        }
+    }
+
     /// Reads the text form.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         if let Some(key) = text.strip_prefix("whsec_") {
@@ -96,10 +117,33 @@ impl fmt::Debug for SigningSecret {
     }
 }
 
-/// The value of `webhook-signature`: one signature for each secret.
-pub fn signature_header(secrets: &[SigningSecret], id: &str, timestamp_s: i64, body: &[u8]) -> String {
+/// A secret that signs, for ever or until a moment: during a rotation the former one signs beside the new one.
+#[derive(Clone, Debug)]
+pub struct SigningKey {
+    /// The secret.
+    pub secret: SigningSecret,
+    /// When it ceases to sign, in milliseconds since the epoch.
+    pub until_ms: Option<i64>,
+}
+
+impl SigningKey {
+    /// One that signs until somebody rotates it.
+    pub fn current(secret: SigningSecret) -> Self {
+        SigningKey { secret, until_ms: None }
+    }
+
+    /// Whether it still signs.
+    pub fn signs_at(&self, now_ms: i64) -> bool {
+        self.until_ms.is_none_or(|until_ms| now_ms < until_ms)
+    }
+}
+
+/// The value of `webhook-signature` for an attempt at `now_ms`, whose `webhook-timestamp` is the same in whole seconds: one
+/// signature for each secret that signs then, the newest first.
+pub fn signature_header(keys: &[SigningKey], id: &str, now_ms: i64, body: &[u8]) -> String {
     debug_assert!(!id.contains('.'), "an id with a dot would make signed texts ambiguous");
-    let signatures: Vec<String> = secrets.iter().map(|secret| secret.sign(id, timestamp_s, body)).collect();
+    let signing = keys.iter().filter(|key| key.signs_at(now_ms));
+    let signatures: Vec<String> = signing.map(|key| key.secret.sign(id, now_ms / 1_000, body)).collect();
     signatures.join(" ")
 }
 
@@ -113,7 +157,10 @@ mod tests {
         #[track_caller]
         fn check(secret: &str, id: &str, timestamp_s: i64, body: &str, expected: &str) {
             let secret = SigningSecret::parse(secret).expect("a signing secret");
-            assert_eq!(signature_header(&[secret], id, timestamp_s, body.as_bytes()), expected);
+            assert_eq!(
+                signature_header(&[SigningKey::current(secret)], id, timestamp_s * 1_000, body.as_bytes()),
+                expected
+            );
         }
         check(
             "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
@@ -141,9 +188,17 @@ mod tests {
 
     #[test]
     fn several_secrets_sign_in_one_header() {
-        let secrets = [SigningSecret::generate(), SigningSecret::generate()];
-        let header = signature_header(&secrets, "id", 1, b"body");
-        assert_eq!(header.split(' ').filter(|signature| signature.starts_with("v1,")).count(), 2);
+        let former = SigningKey { secret: SigningSecret::generate_pair(), until_ms: Some(1_500) };
+        let keys = [SigningKey::current(SigningSecret::generate()), former];
+        let schemes = |now_ms| {
+            let header = signature_header(&keys, "id", now_ms, b"body");
+            header
+                .split(' ')
+                .map(|signature| signature.split(',').next().unwrap_or_default().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(schemes(1_499), ["v1", "v1a"]);
+        assert_eq!(schemes(1_500), ["v1"], "the former key has ceased to sign");
     }
 
     #[test]
@@ -167,7 +222,10 @@ mod tests {
         let mut put = |name: &'static str, value: String| headers.insert(name, value.parse().expect("a header value"));
         put("webhook-id", "id-1".into());
         put("webhook-timestamp", timestamp_s.to_string());
-        put("webhook-signature", signature_header(std::slice::from_ref(&secret), "id-1", timestamp_s, b"{}"));
+        put(
+            "webhook-signature",
+            signature_header(&[SigningKey::current(secret.clone())], "id-1", timestamp_s * 1_000, b"{}"),
+        );
         let verifier = standardwebhooks::Webhook::new(&secret.reveal()).expect("a secret");
         verifier.verify(b"{}", &headers).expect("a signature the library accepts");
         verifier.verify(b"{ }", &headers).expect_err("another body");

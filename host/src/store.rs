@@ -26,6 +26,7 @@ mod operations;
 mod plugins;
 mod readers;
 mod rejected;
+mod retention;
 mod rollouts;
 mod schema;
 mod subscriptions;
@@ -33,7 +34,7 @@ mod tenants;
 pub mod vault;
 mod writer;
 
-pub use accept::{Accepted, NewEvent};
+pub use accept::{Accepted, Caps, NewEvent, Repeatable};
 pub use catalog::Catalog;
 pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};
 pub use due::{DuePage, Turn};
@@ -105,6 +106,17 @@ pub enum StoreError {
     /// A stored JSON text does not read back.
     #[error("a stored text does not read back")]
     Corrupt(#[from] serde_json::Error),
+    /// A key that came with another body before.
+    #[error("the Idempotency-Key was used for another body before")]
+    KeyReused,
+    /// A tenant's share is used up.
+    #[error("the tenant's share is used up: at most {events} events of {bytes} bytes together are kept")]
+    TenantFull {
+        /// How many events are kept.
+        events: u64,
+        /// How many bytes of payloads.
+        bytes: u64,
+    },
     /// No such thing, in this tenant.
     #[error("no such {0}")]
     NotFound(&'static str),

@@ -8,7 +8,7 @@ use crate::event::Module;
 pub use crate::ids::{DEFAULT_TENANT, SubscriptionId, TenantId, is_slug};
 use crate::limits::Limits;
 use crate::retry::RetryPolicy;
-use crate::signature::SigningSecret;
+use crate::signature::SigningKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -227,8 +227,8 @@ pub struct Subscription {
     pub failing_since_ms: Option<i64>,
     /// Grows with every edit of settings or secrets.
     pub generation: u64,
-    /// The secrets that sign its webhooks, the current one first.
-    pub signing: Vec<SigningSecret>,
+    /// The keys that sign its webhooks, the current one first.
+    pub signing: Vec<SigningKey>,
     /// What its plugin may use by name.
     pub secrets: BTreeMap<String, Secret>,
     /// When it was made, in milliseconds since the epoch.

@@ -18,6 +18,7 @@ mod lanes;
 mod limits;
 mod races;
 mod reload;
+mod repeats;
 mod restart;
 mod retries;
 mod reuse;

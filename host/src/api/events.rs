@@ -10,7 +10,7 @@ use crate::intake;
 use crate::store::{Accepted, now_ms};
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -60,16 +60,34 @@ pub(super) struct EventBody {
 }
 
 /// Send events: one, a JSON array of them, or one a line. `202` means that all of them are durable.
-#[utoipa::path(post, path = "/v1/tenants/{t}/events", tag = "events", params(("t" = String, Path)),
+///
+/// With an `Idempotency-Key` a request that is repeated within 7 days is accepted once and answered the same.
+#[utoipa::path(post, path = "/v1/tenants/{t}/events", tag = "events",
+    params(("t" = String, Path), ("idempotency-key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     request_body(content = Object, description = "`{eventName, eventData}`, an array of these, or NDJSON"),
-    responses((status = 202, body = AcceptedBody), (status = 400, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 202, body = AcceptedBody), (status = 400, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem), (status = 507, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn post(
     access: Access<ToSend>,
     State(state): State<Arc<ApiState>>,
+    headers: HeaderMap,
     Body(body): Body,
 ) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
-    let accepted = intake::accept(&state.store, &access.tenant, &body, state.config.event_bytes_max).await?;
+    let key = idempotency_key(&headers)?;
+    let accepted = intake::accept(&state.store, &access.tenant, &body, key, state.intake_limits()).await?;
     Ok((StatusCode::ACCEPTED, Json(accepted.into())))
+}
+
+/// How long an `Idempotency-Key` may be.
+const KEY_BYTES_MAX: usize = 255;
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().map(str::trim).filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()));
+    let key = key.ok_or_else(|| {
+        let detail = format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} visible ASCII characters");
+        Problem::new(StatusCode::BAD_REQUEST, "invalid-idempotency-key", detail)
+    })?;
+    Ok(Some(key.to_owned()))
 }
 
 /// One event, with each delivery of it.

@@ -133,6 +133,13 @@ impl From<IntakeError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::KeyReused => Problem::new(StatusCode::CONFLICT, "idempotency-key-reused", error.to_string())
+                .remedy("take a new key for a new request; the same key only repeats the same body"),
+            StoreError::TenantFull { .. } => {
+                Problem::new(StatusCode::INSUFFICIENT_STORAGE, "tenant-full", error.to_string()).remedy(
+                    "wait until old events are pruned, or let the operator raise tenant_events_max or tenant_bytes_max",
+                )
+            }
             StoreError::NotFound(what) => Problem::not_found(what),
             StoreError::Edited => Problem::new(StatusCode::CONFLICT, "edited", error.to_string())
                 .remedy("read it again, and send your edit of what is there now"),

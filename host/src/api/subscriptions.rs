@@ -7,8 +7,8 @@ use crate::address::check_url;
 use crate::chain::Step;
 use crate::deliver::LaneStatus;
 use crate::headers::{check_header, fill_secrets};
-use crate::signature::SigningSecret;
-use crate::store::{NewSubscription, StateChange, StoreError};
+use crate::signature::{SigningKey, SigningSecret};
+use crate::store::{NewSubscription, StateChange, StoreError, now_ms};
 use crate::subscription::{Ordering, Secret, Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
 use axum::Json;
 use axum::extract::State;
@@ -20,6 +20,24 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+/// A key that signs.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SigningKeyBody {
+    /// `v1` (HMAC-SHA256) or `v1a` (ed25519).
+    scheme: &'static str,
+    /// What receivers verify `v1a` with.
+    public_key: Option<String>,
+    /// When it ceases to sign, if it was rotated.
+    until_ms: Option<i64>,
+}
+
+impl From<&SigningKey> for SigningKeyBody {
+    fn from(key: &SigningKey) -> Self {
+        let SigningKey { secret, until_ms } = key;
+        SigningKeyBody { scheme: secret.scheme(), public_key: secret.public_key(), until_ms: *until_ms }
+    }
+}
+
 /// A subscription.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SubscriptionBody {
@@ -28,6 +46,8 @@ pub(super) struct SubscriptionBody {
     settings: Settings,
     /// The names of its secrets; their values are never shown.
     secrets: Vec<String>,
+    /// What signs its webhooks, the current key first; the secrets themselves are never shown again.
+    signing_keys: Vec<SigningKeyBody>,
     state: SubscriptionState,
     /// Why it is not active.
     state_reason: Option<String>,
@@ -44,11 +64,12 @@ pub(super) struct SubscriptionBody {
 }
 
 impl SubscriptionBody {
-    fn new(subscription: &Subscription, signing_secret: Option<String>) -> Self {
+    pub(super) fn new(subscription: &Subscription, signing_secret: Option<String>) -> Self {
         SubscriptionBody {
             id: subscription.id.0,
             settings: subscription.settings.clone(),
             secrets: subscription.secrets.keys().cloned().collect(),
+            signing_keys: subscription.signing.iter().filter(|key| key.signs_at(now_ms())).map(Into::into).collect(),
             state: subscription.state,
             state_reason: subscription.state_reason.clone(),
             failing_since_ms: subscription.failing_since_ms,
@@ -118,14 +139,14 @@ impl SubscriptionWrite {
         faults.extend(plugin_faults(&settings, state, tenant).await);
         let signing = match (self.signing_secret, old) {
             (Some(text), _) => match SigningSecret::parse(&text) {
-                Ok(secret) => vec![secret],
+                Ok(secret) => vec![SigningKey::current(secret)],
                 Err(error) => {
                     faults.push(fault("/signing_secret", error.to_string()));
                     Vec::new()
                 }
             },
             (None, Some(old)) => old.signing.clone(),
-            (None, None) => vec![SigningSecret::generate()],
+            (None, None) => vec![SigningKey::current(SigningSecret::generate())],
         };
         if faults.is_empty() {
             Ok(NewSubscription { settings, signing, secrets })
@@ -267,7 +288,7 @@ pub(super) async fn create(
         return Err(Problem::too_many("subscriptions", SUBSCRIPTIONS_MAX));
     }
     let new = SubscriptionWrite::read(&body)?.check(&state, &access.tenant, None).await?;
-    let shown = new.signing.first().map(SigningSecret::reveal);
+    let shown = new.signing.first().map(|key| key.secret.reveal());
     let subscription = state.store.create_subscription(access.tenant, new).await?;
     Ok((StatusCode::CREATED, Json(SubscriptionBody::new(&subscription, shown))))
 }
@@ -289,7 +310,7 @@ pub(super) async fn get(
 }
 
 /// How often an edit is made again because others came first.
-const EDITS_MAX: usize = 16;
+pub(super) const EDITS_MAX: usize = 16;
 
 /// Rewrite a subscription. It holds from the next attempt on, also of what is pending.
 #[utoipa::path(put, path = "/v1/tenants/{t}/subscriptions/{id}", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = SubscriptionWrite,

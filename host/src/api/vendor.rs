@@ -34,7 +34,7 @@ pub(super) async fn receive(
     })?;
     let most = usize::try_from(state.config.event_bytes_max).unwrap_or(usize::MAX);
     let body = tokio::time::timeout(BODY_DEADLINE, read_beyond(body, most)).await.map_err(|_| too_slow())??;
-    match intake::accept_from_vendor(&state.store, &known.tenant, body.clone(), state.config.event_bytes_max).await? {
+    match intake::accept_from_vendor(&state.store, &known.tenant, body.clone(), state.intake_limits()).await? {
         VendorIntake::Accepted(accepted) => {
             let mut response = (StatusCode::ACCEPTED, body).into_response();
             let id = HeaderValue::try_from(accepted.event.to_string()).expect("a uuid is visible ASCII");
@@ -122,6 +122,6 @@ pub(super) async fn resubmit(
             "only the beginning of this request was kept, so it cannot be submitted",
         ));
     }
-    let accepted = intake::accept_again(&state.store, &access.tenant, rejected, state.config.event_bytes_max).await?;
+    let accepted = intake::accept_again(&state.store, &access.tenant, rejected, state.intake_limits()).await?;
     Ok((StatusCode::ACCEPTED, Json(accepted.into())))
 }

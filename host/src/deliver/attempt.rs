@@ -177,13 +177,13 @@ fn headers(parcel: &Parcel, due: &Due, subscription: &Subscription) -> HeaderMap
         headers.insert(name, value.clone());
     }
     let text = |value: String| HeaderValue::try_from(value).expect("ids, numbers and base64 are visible ASCII");
-    let (id, timestamp_s) = (due.delivery.id.to_string(), now_ms() / 1_000);
-    let signature = signature_header(&subscription.signing, &id, timestamp_s, &parcel.body);
+    let (id, now_ms) = (due.delivery.id.to_string(), now_ms());
+    let signature = signature_header(&subscription.signing, &id, now_ms, &parcel.body);
     headers.insert(header::CONTENT_TYPE, parcel.content_type.clone());
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("hookloom/", env!("CARGO_PKG_VERSION"))));
     headers.insert("webhook-id", text(id));
-    headers.insert("webhook-timestamp", text(timestamp_s.to_string()));
+    headers.insert("webhook-timestamp", text((now_ms / 1_000).to_string()));
     headers.insert("webhook-signature", text(signature));
     headers.insert("hookloom-event-id", text(due.event.id.to_string()));
     headers

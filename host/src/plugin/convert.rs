@@ -89,7 +89,8 @@ const SECRET_BYTES_MIN: usize = 6;
 /// copy, which must not leave the house.
 fn no_secret_in(outgoing: Outgoing, subscription: &Subscription) -> Result<Outgoing, String> {
     let named = subscription.secrets.iter().map(|(name, secret)| (name.clone(), secret.0.clone()));
-    let signing = subscription.signing.iter().map(|secret| ("signing_secret".to_owned(), secret.reveal().into_bytes()));
+    let signing =
+        subscription.signing.iter().map(|key| ("signing_secret".to_owned(), key.secret.reveal().into_bytes()));
     let url = outgoing.url.as_ref().map_or("", Url::as_str).as_bytes();
     for (name, value) in named.chain(signing).filter(|(_, value)| value.len() >= SECRET_BYTES_MIN) {
         let value = memchr::memmem::Finder::new(&value);

@@ -33,12 +33,56 @@ pub struct Accepted {
     pub deliveries: usize,
 }
 
+/// A request that its sender may repeat.
+#[derive(Clone, Debug)]
+pub struct Repeatable {
+    /// What the sender calls it.
+    pub key: String,
+    /// What it said, so that another body under the same key is noticed.
+    pub body_sha256: [u8; 32],
+}
+
+/// How events come in.
+enum Door {
+    /// As they are.
+    Plain,
+    /// Once for each key.
+    Once(Repeatable),
+    /// Out of the rejected requests: accepted and forgotten there, both or neither.
+    Rejected(Uuid),
+}
+
+/// How much of a tenant is kept at the most; what is over is refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Caps {
+    /// Events.
+    pub events: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+}
+
 impl Store {
     /// Makes events durable, all or none, with one pending delivery for each subscription they match.
     ///
     /// When this returns `Ok`, the deliveries will happen, whatever becomes of the process.
-    pub async fn accept(&self, tenant: TenantId, events: Vec<NewEvent>) -> Result<Vec<Accepted>, StoreError> {
-        self.accept_after(|_, _| Ok(()), tenant, events).await
+    pub async fn accept(
+        &self,
+        tenant: TenantId,
+        events: Vec<NewEvent>,
+        caps: Caps,
+    ) -> Result<Vec<Accepted>, StoreError> {
+        self.accept_by(Door::Plain, tenant, events, caps).await
+    }
+
+    /// The same once for each key: a repetition gets the answer of the first time.
+    pub async fn accept_once(
+        &self,
+        request: Repeatable,
+        tenant: TenantId,
+        events: Vec<NewEvent>,
+        caps: Caps,
+    ) -> Result<Vec<Accepted>, StoreError> {
+        self.accept_by(Door::Once(request), tenant, events, caps).await
     }
 
     /// Accepts a rejected request and forgets that it was rejected, both or neither: it is accepted once.
@@ -47,29 +91,43 @@ impl Store {
         tenant: TenantId,
         id: Uuid,
         event: NewEvent,
+        caps: Caps,
     ) -> Result<Vec<Accepted>, StoreError> {
-        self.accept_after(move |connection, tenant| rejected::forget(connection, tenant, id), tenant, vec![event]).await
+        self.accept_by(Door::Rejected(id), tenant, vec![event], caps).await
     }
 
-    async fn accept_after(
+    async fn accept_by(
         &self,
-        first: impl FnOnce(&Connection, &TenantId) -> Result<(), StoreError> + Send + 'static,
+        door: Door,
         tenant: TenantId,
         events: Vec<NewEvent>,
+        caps: Caps,
     ) -> Result<Vec<Accepted>, StoreError> {
         let (catalog, owner) = (self.catalog.clone(), tenant.clone());
         let (news, catalog_then) = (self.news.clone(), self.catalog.clone());
         let write = move |connection: &Connection| {
-            first(connection, &tenant)?;
+            if let Door::Once(request) = &door
+                && let Some(answer) = answered(connection, &tenant, request)?
+            {
+                return Ok((answer, Vec::new(), 0));
+            }
+            if let Door::Rejected(id) = &door {
+                rejected::forget(connection, &tenant, *id)?;
+            }
+            room_for(connection, &tenant, &events, caps)?;
             let mut accepted = Vec::with_capacity(events.len());
             let mut due = Vec::with_capacity(events.len());
             for event in events {
                 accepted.push(accept_one(connection, &catalog, &tenant, event, None, &mut due)?);
             }
-            Ok((accepted, due))
+            if let Door::Once(request) = &door {
+                remember(connection, &tenant, request, &accepted)?;
+            }
+            let new = accepted.len();
+            Ok((accepted, due, new))
         };
-        let then = move |(accepted, due): &(Vec<Accepted>, Vec<Due>)| {
-            telemetry::accepted(&owner, accepted.len());
+        let then = move |(_, due, new): &(Vec<Accepted>, Vec<Due>, usize)| {
+            telemetry::accepted(&owner, *new);
             // What waits is found in the store when its time comes.
             let waits = |one: &&Due| {
                 catalog_then.subscription_by_id(one.delivery.subscription).is_some_and(|own| first_wait_ms(&own) > 0)
@@ -80,7 +138,60 @@ impl Store {
             }
             let _ = news.send(News::Accepted(now.into_iter().cloned().collect()));
         };
-        self.writer.write(false, write, then).await.map(|(accepted, _)| accepted)
+        self.writer.write(false, write, then).await.map(|(accepted, _, _)| accepted)
+    }
+}
+
+/// What was answered to a request before, if it is the same.
+fn answered(
+    connection: &Connection,
+    tenant: &TenantId,
+    request: &Repeatable,
+) -> Result<Option<Vec<Accepted>>, StoreError> {
+    let sql = "SELECT body_sha256, answer FROM idempotency_keys WHERE tenant = ?1 AND key = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?));
+    let Some((body_sha256, answer)) = statement.query_row(params![&*tenant.0, request.key], row).optional()? else {
+        return Ok(None);
+    };
+    if body_sha256 != request.body_sha256 {
+        return Err(StoreError::KeyReused);
+    }
+    let pairs: Vec<(EventId, usize)> = serde_json::from_str(&answer)?;
+    Ok(Some(pairs.into_iter().map(|(event, deliveries)| Accepted { event, deliveries }).collect()))
+}
+
+fn remember(
+    connection: &Connection,
+    tenant: &TenantId,
+    request: &Repeatable,
+    accepted: &[Accepted],
+) -> Result<(), StoreError> {
+    let pairs: Vec<(EventId, usize)> = accepted.iter().map(|one| (one.event, one.deliveries)).collect();
+    let answer = serde_json::to_string(&pairs)?;
+    let sql =
+        "INSERT INTO idempotency_keys (tenant, key, body_sha256, answer, received_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
+    connection.prepare_cached(sql)?.execute(params![&*tenant.0, request.key, request.body_sha256, answer, now_ms()])?;
+    Ok(())
+}
+
+/// Counts an event of the host's own to what is kept.
+pub(super) fn keep(connection: &Connection, tenant: &TenantId, event: &NewEvent) -> Result<(), StoreError> {
+    room_for(connection, tenant, std::slice::from_ref(event), Caps { events: u64::MAX, bytes: u64::MAX })
+}
+
+/// Counts what comes to what is kept, and refuses what is over the caps.
+fn room_for(connection: &Connection, tenant: &TenantId, events: &[NewEvent], caps: Caps) -> Result<(), StoreError> {
+    let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
+    let sql = "INSERT INTO ledgers (tenant, events_kept, bytes_kept) VALUES (?1, ?2, ?3)
+               ON CONFLICT DO UPDATE SET events_kept = events_kept + ?2, bytes_kept = bytes_kept + ?3
+               RETURNING events_kept, bytes_kept";
+    let kept = params![&*tenant.0, events.len(), bytes];
+    let (events, bytes): (u64, u64) =
+        connection.prepare_cached(sql)?.query_row(kept, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    match events <= caps.events && bytes <= caps.bytes {
+        true => Ok(()),
+        false => Err(StoreError::TenantFull { events: caps.events, bytes: caps.bytes }),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Promises: whatever is made is counted in the ledger in the same transaction; a long work goes in steps, so that nobody
 //! waits for it; a step that was done stays done.
 
-use super::accept::{insert_delivery, insert_event, previous};
+use super::accept::{insert_delivery, insert_event, keep, previous};
 use super::{NewEvent, Store, StoreError, now_ms};
 use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState, DueDelivery};
 use crate::event::{Event, EventId, Module};
@@ -165,6 +165,7 @@ impl Store {
     pub async fn test(&self, subscription: &Subscription, new: NewEvent) -> Result<DeliveryId, StoreError> {
         let (tenant, id) = (subscription.tenant.clone(), subscription.id);
         let write = move |connection: &Connection| {
+            keep(connection, &tenant, &new)?;
             let event = Event {
                 previous: previous(connection, &tenant, &new)?,
                 id: EventId::new(),

@@ -3,7 +3,7 @@
 //! An event like any other, accepted in the transaction of the decision. The subscription that it is about does not get
 //! it: it would only fail again.
 
-use super::accept::accept_one;
+use super::accept::{accept_one, keep};
 use super::{Catalog, Due, NewEvent, StoreError};
 use crate::event::Module;
 use crate::subscription::{Subscription, SubscriptionState};
@@ -40,6 +40,8 @@ pub(super) fn tell(
         entity_id: Some(subscription.id.to_string()),
         payload: Bytes::from(payload.to_string()),
     };
+    // The host's own events are few, and are kept also of a tenant whose share is used up.
+    keep(connection, &subscription.tenant, &event)?;
     let mut due = Vec::new();
     accept_one(connection, catalog, &subscription.tenant, event, Some(subscription.id), &mut due)?;
     Ok(due)

@@ -4,7 +4,7 @@ use super::credentials::found;
 use super::vault::{Vault, VaultError};
 use super::{Catalog, Due, News, Store, StoreError, now_ms, operations};
 use crate::delivery::{DeliveryState, Reason};
-use crate::signature::SigningSecret;
+use crate::signature::{SigningKey, SigningSecret};
 use crate::subscription::{Secret, Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -19,7 +19,7 @@ pub struct NewSubscription {
     /// What its owner wrote.
     pub settings: Settings,
     /// What signs its webhooks.
-    pub signing: Vec<SigningSecret>,
+    pub signing: Vec<SigningKey>,
     /// What its plugin may use.
     pub secrets: BTreeMap<String, Secret>,
 }
@@ -49,6 +49,9 @@ pub enum StateChange {
 #[derive(Serialize, Deserialize)]
 struct SealedSecrets {
     signing: Vec<String>,
+    /// When each of them ceases to sign.
+    #[serde(default)]
+    until_ms: Vec<Option<i64>>,
     secrets: BTreeMap<String, String>,
 }
 
@@ -308,18 +311,23 @@ fn owner(tenant: &TenantId, id: SubscriptionId) -> String {
 fn seal(vault: &Vault, subscription: &Subscription) -> Result<Vec<u8>, StoreError> {
     let named = |(name, secret): (&String, &Secret)| (name.clone(), BASE64.encode(&secret.0));
     let plain = SealedSecrets {
-        signing: subscription.signing.iter().map(SigningSecret::reveal).collect(),
+        signing: subscription.signing.iter().map(|key| key.secret.reveal()).collect(),
+        until_ms: subscription.signing.iter().map(|key| key.until_ms).collect(),
         secrets: subscription.secrets.iter().map(named).collect(),
     };
     Ok(vault.seal(&owner(&subscription.tenant, subscription.id), &serde_json::to_vec(&plain)?))
 }
 
-type OpenedSecrets = (Vec<SigningSecret>, BTreeMap<String, Secret>);
+type OpenedSecrets = (Vec<SigningKey>, BTreeMap<String, Secret>);
 
 fn unseal(vault: &Vault, tenant: &TenantId, id: SubscriptionId, sealed: &[u8]) -> Result<OpenedSecrets, StoreError> {
     let plain: SealedSecrets = serde_json::from_slice(&vault.open_sealed(&owner(tenant, id), sealed)?)?;
     let does_not_open = || StoreError::Vault(VaultError::DoesNotOpen);
-    let signing = plain.signing.iter().map(|text| SigningSecret::parse(text).map_err(|_| does_not_open()));
+    let ends = plain.until_ms.into_iter().chain(std::iter::repeat(None));
+    let signing = plain.signing.iter().zip(ends).map(|(text, until_ms)| {
+        let secret = SigningSecret::parse(text).map_err(|_| does_not_open())?;
+        Ok(SigningKey { secret, until_ms })
+    });
     let secrets = plain.secrets.into_iter().map(|(name, text)| {
         let bytes = BASE64.decode(text).map_err(|_| does_not_open())?;
         Ok((name, Secret(bytes)))

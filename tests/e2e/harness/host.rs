@@ -202,6 +202,9 @@ impl Host {
         let ledger = self.get("./ledger").await;
         let count = |name: &str| ledger[name].as_u64().unwrap();
         let ended: u64 = ["delivered", "dropped", "dead", "cancelled", "pending"].iter().map(|name| count(name)).sum();
+        let pruned = &ledger["pruned"];
+        let states = ["delivered", "dropped", "dead", "cancelled"];
+        let ended = ended + states.iter().map(|name| pruned[name].as_u64().unwrap()).sum::<u64>();
         let promised = count("fan_out") + count("replayed") + count("tests");
         assert_eq!(promised, ended, "the ledger does not balance: {ledger}");
         ledger

@@ -1,0 +1,86 @@
+//! The route that rotates what signs a subscription's webhooks.
+
+use super::ApiState;
+use super::extract::{Access, Item, Json as Input, ToManage};
+use super::problem::{FieldFault, Problem};
+use super::subscriptions::{EDITS_MAX, SubscriptionBody, find};
+use crate::signature::{SigningKey, SigningSecret};
+use crate::store::{NewSubscription, StoreError, now_ms};
+use crate::subscription::Subscription;
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// What shall sign from now on.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Rotation {
+    /// A secret of the owner's own (`whsec_…` or `whsk_…`). Absent: one is made.
+    signing_secret: Option<String>,
+    /// What kind is made: `v1` (HMAC-SHA256) or `v1a` (ed25519). `v1` if absent.
+    scheme: Option<String>,
+    /// For how long the former keys sign beside the new one, in seconds: up to 30 days, one day if absent.
+    overlap_s: Option<u64>,
+}
+
+const OVERLAP_S: u64 = 86_400;
+const OVERLAP_S_MAX: u64 = 30 * 86_400;
+
+/// More keys than these would make the header longer than some servers accept.
+const KEYS_MAX: usize = 5;
+
+impl Rotation {
+    fn check(&self) -> Result<(SigningSecret, u64), Problem> {
+        let fault =
+            |pointer: &str, detail: String| Problem::fields(vec![FieldFault { pointer: pointer.into(), detail }]);
+        let secret = match (&self.signing_secret, self.scheme.as_deref()) {
+            (Some(text), None) => {
+                SigningSecret::parse(text).map_err(|error| fault("/signing_secret", error.to_string()))?
+            }
+            (None, None | Some("v1")) => SigningSecret::generate(),
+            (None, Some("v1a")) => SigningSecret::generate_pair(),
+            (Some(_), Some(_)) => return Err(fault("/scheme", "a secret of your own says itself what it is".into())),
+            (None, Some(_)) => return Err(fault("/scheme", "v1 or v1a".into())),
+        };
+        match self.overlap_s.unwrap_or(OVERLAP_S) {
+            overlap_s if overlap_s <= OVERLAP_S_MAX => Ok((secret, overlap_s)),
+            _ => Err(fault("/overlap_s", format!("at most {OVERLAP_S_MAX} s"))),
+        }
+    }
+}
+
+/// Rotate the signing secret: webhooks are signed with the new and, for a while, with the former keys. The answer holds the
+/// new secret, which is not shown again.
+#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/rotate-secret", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = Rotation,
+    responses((status = 200, body = SubscriptionBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(super) async fn rotate(
+    access: Access<ToManage>,
+    Item(id): Item<Uuid>,
+    State(state): State<Arc<ApiState>>,
+    Input(rotation): Input<Rotation>,
+) -> Result<Json<SubscriptionBody>, Problem> {
+    let (secret, overlap_s) = rotation.check()?;
+    for _ in 0..EDITS_MAX {
+        let old = find(&state, &access.tenant, id)?;
+        match state.store.update_subscription(&old, rotated(&old, &secret, overlap_s)).await {
+            Err(StoreError::Edited) => {}
+            rotated => return Ok(Json(SubscriptionBody::new(&*rotated?, Some(secret.reveal())))),
+        }
+    }
+    Err(StoreError::Edited.into())
+}
+
+fn rotated(old: &Subscription, secret: &SigningSecret, overlap_s: u64) -> NewSubscription {
+    let now_ms = now_ms();
+    let end_ms = now_ms.saturating_add(i64::try_from(overlap_s.saturating_mul(1_000)).unwrap_or(i64::MAX));
+    let former = old.signing.iter().filter(|key| overlap_s > 0 && key.signs_at(now_ms));
+    let former = former.map(|key| SigningKey {
+        secret: key.secret.clone(),
+        until_ms: Some(key.until_ms.map_or(end_ms, |until_ms| until_ms.min(end_ms))),
+    });
+    let signing = std::iter::once(SigningKey::current(secret.clone())).chain(former).take(KEYS_MAX).collect();
+    NewSubscription { settings: old.settings.clone(), signing, secrets: old.secrets.clone() }
+}
