@@ -15,18 +15,44 @@
 //! addresses that large clouds put into public ranges. Pure: resolves nothing and dials nothing.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use url::{Host, Url};
+use utoipa::ToSchema;
 
 /// What the operator allows and denies beyond the built-in rules.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AddressPolicy {
     /// Ranges that may be dialled although a built-in rule refuses them.
     pub allow: Vec<IpNet>,
     /// Ranges that may not be dialled, whatever else says so.
     pub deny: Vec<IpNet>,
+    /// If it holds any: nothing else may be dialled.
+    pub only: Vec<IpNet>,
     /// Whether 127.0.0.0/8 and ::1, and the name `localhost`, may be dialled.
     pub allow_loopback: bool,
+}
+
+/// How a tenant's requests are narrowed beyond what the host allows: it can only be less.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Egress {
+    /// Ranges that may not be dialled, such as `203.0.113.0/24`.
+    #[schema(value_type = Vec<String>)]
+    pub deny: Vec<IpNet>,
+    /// If it holds any: nothing else may be dialled.
+    #[schema(value_type = Vec<String>)]
+    pub only: Vec<IpNet>,
+}
+
+impl AddressPolicy {
+    /// This policy, narrowed for a tenant.
+    pub fn narrowed(&self, by: &Egress) -> AddressPolicy {
+        let mut policy = self.clone();
+        policy.deny.extend(&by.deny);
+        policy.only.extend(&by.only);
+        policy
+    }
 }
 
 /// Why a URL or an address is refused, and what to do.
@@ -91,8 +117,9 @@ impl AddressError {
 }
 
 const REMEDY_LOOPBACK: &str = "a host started with --allow-loopback would allow it";
-const REMEDY_ALLOW: &str = "the operator may allow its range in `egress.allow`";
-const REMEDY_DENY: &str = "the operator denies its range in `egress.deny`";
+const REMEDY_ALLOW: &str = "the operator may allow its range in `egress_allow`";
+const REMEDY_DENY: &str = "the operator denies its range, in `egress_deny` or for the tenant";
+const REMEDY_TENANT: &str = "an admin names the tenant's ranges in its `egress.only`";
 
 /// The longest URL: RFC 9110 §4.1 asks for 8,000 octets at least.
 const URL_BYTES_MAX: usize = 8_000;
@@ -189,6 +216,9 @@ pub fn check_address(address: IpAddr, policy: &AddressPolicy) -> Result<(), Addr
     let reached = address.to_canonical();
     if policy.deny.iter().any(|range| range.contains(&reached)) {
         return refused("denied by this host", REMEDY_DENY);
+    }
+    if !policy.only.is_empty() && !policy.only.iter().any(|range| range.contains(&reached)) {
+        return refused("outside of the tenant's ranges", REMEDY_TENANT);
     }
     if policy.allow.iter().any(|range| range.contains(&reached)) {
         // Behind NAT64 is the IPv4 address inside: to allow the one is not to allow every other.
@@ -327,11 +357,28 @@ mod tests {
             allow: vec![range("10.1.0.0/16")],
             deny: vec![range("10.1.2.0/24"), range("8.8.8.8/32")],
             allow_loopback: true,
+            only: Vec::new(),
         };
         let allowed = |address: &str| check_address(address.parse().expect(address), &policy).is_ok();
         assert!(allowed("10.1.1.1") && allowed("::ffff:10.1.1.1") && allowed("127.0.0.1") && allowed("::1"));
         assert!(!allowed("10.1.2.3") && !allowed("10.2.0.1") && !allowed("8.8.8.8") && !allowed("::ffff:127.0.0.1"));
         assert!(check_url("http://localhost:8080/", &policy).is_ok());
+    }
+
+    #[test]
+    fn a_tenant_can_only_be_narrowed() {
+        let range = |text: &str| text.parse::<IpNet>().expect(text);
+        let host = AddressPolicy { allow: vec![range("10.0.0.0/8")], ..AddressPolicy::default() };
+        let by = Egress {
+            deny: vec![range("8.8.8.0/24")],
+            only: vec![range("8.8.0.0/16"), range("192.168.0.0/16"), range("10.1.0.0/16")],
+        };
+        let policy = host.narrowed(&by);
+        let allowed = |address: &str| check_address(address.parse().expect(address), &policy).is_ok();
+        assert!(allowed("8.8.4.4") && allowed("10.1.2.3"));
+        assert!(!allowed("8.8.8.8"), "denied");
+        assert!(!allowed("1.1.1.1") && !allowed("10.2.0.1"), "outside of its ranges");
+        assert!(!allowed("192.168.1.1"), "what the host refuses is not opened");
     }
 
     proptest! {

@@ -2,14 +2,13 @@
 
 use crate::api::{self, ApiState};
 use crate::config::Config;
-use crate::deliver::client::{Client, ClientError};
+use crate::deliver::client::{ClientError, Clients};
 use crate::deliver::{Dispatcher, LaneBoard};
 use crate::plugin::watch::FolderWatch;
 use crate::plugin::{CompileLimits, PluginConfig, PluginError, Plugins};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, TenantChange};
 use crate::subscription::{DEFAULT_TENANT, TenantId};
 use crate::telemetry::Telemetry;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +68,7 @@ impl App {
         let plugins = Plugins::start(plugin_config(&config)?, store.clone()).await?;
         let folder = config.data_dir.join("plugins");
         let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max).map_err(PluginError::Io)?;
-        let client = Client::new(config.address_policy())?;
+        let clients = Clients::new(config.address_policy())?;
 
         let listen = |source| AppError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
@@ -80,7 +79,7 @@ impl App {
         let keeping_house =
             (!retention.is_zero()).then(|| tokio::spawn(async move { house.keep_house(retention).await }));
         let lanes = LaneBoard::default();
-        let dispatcher = Dispatcher::start(store.clone(), plugins.clone(), client, news, lanes.clone());
+        let dispatcher = Dispatcher::start(store.clone(), plugins.clone(), clients, news, lanes.clone());
         let grace = Duration::from_secs(config.stop_grace_s);
         let behind_proxy = config.behind_proxy.clone();
         let router = api::router(Arc::new(ApiState {
@@ -135,7 +134,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
 async fn first_things(store: &Store, admin_key: Option<String>) -> Result<Option<String>, StoreError> {
     let default = TenantId(DEFAULT_TENANT.into());
     if store.catalog().tenant(&default).is_none() {
-        store.create_tenant(default, BTreeMap::new(), BTreeMap::new()).await?;
+        store.create_tenant(default, TenantChange::default()).await?;
     }
     if let Some(key) = admin_key {
         store.give_admin_key(&key).await?;

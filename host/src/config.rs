@@ -271,6 +271,7 @@ impl Config {
         AddressPolicy {
             allow: self.egress_allow.clone(),
             deny: self.egress_deny.clone(),
+            only: Vec::new(),
             allow_loopback: self.allow_loopback,
         }
     }

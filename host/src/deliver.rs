@@ -16,7 +16,7 @@ use crate::plugin::Plugins;
 use crate::store::{News, Store};
 use crate::subscription::{SubscriptionId, TenantId};
 use attempt::Attempter;
-use client::Client;
+use client::Clients;
 use lane::Lane;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,7 +63,7 @@ impl Dispatcher {
     pub fn start(
         store: Arc<Store>,
         plugins: Arc<Plugins>,
-        client: Client,
+        clients: Clients,
         news: mpsc::UnboundedReceiver<News>,
         board: LaneBoard,
     ) -> Self {
@@ -71,8 +71,8 @@ impl Dispatcher {
         let attempts = TaskTracker::new();
         let shared = Arc::new(Shared {
             tenants: Mutex::default(),
+            attempter: Attempter { plugins, clients, store: store.clone() },
             store,
-            attempter: Attempter { plugins, client },
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             attempts: attempts.clone(),
             board,

@@ -44,6 +44,7 @@ pub use plugins::{PluginVersion, StoredPlugin};
 pub use rejected::RejectedRequest;
 pub use rollouts::{RolloutKind, StoredRollout};
 pub use subscriptions::{NewSubscription, StateChange};
+pub use tenants::TenantChange;
 
 use crate::delivery::DueDelivery;
 use crate::event::Event;

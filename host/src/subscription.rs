@@ -3,6 +3,7 @@
 //! Pure data. A subscription's settings are what its owner writes; its secrets stand apart, so that settings can be
 //! shown. Does not know how either is stored, and never prints a secret.
 
+use crate::address::Egress;
 use crate::chain::{Chain, ChainText};
 use crate::event::Module;
 pub use crate::ids::{DEFAULT_TENANT, SubscriptionId, TenantId, is_slug};
@@ -23,6 +24,8 @@ pub struct Tenant {
     pub extra_event_names: BTreeMap<String, Module>,
     /// Limits of plugin calls, by name, that are lower for it than the host's maxima.
     pub limits_max: BTreeMap<String, u64>,
+    /// Which addresses of those that the host allows it may call.
+    pub egress: Egress,
     /// When it was made, in milliseconds since the epoch.
     pub created_at_ms: i64,
 }

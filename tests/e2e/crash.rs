@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-const KILLS: usize = 8;
+const KILLS: usize = 20;
 const SENDERS: usize = 8;
 const CONCURRENCY: usize = 16;
 

@@ -10,6 +10,8 @@ mod cli;
 mod contract;
 mod crash;
 mod durability;
+mod faults;
+mod guard;
 mod guests;
 mod hands;
 mod harness;

@@ -177,7 +177,8 @@ fn settings_faults(
     tenant: &TenantId,
 ) -> Vec<FieldFault> {
     let mut faults = Vec::new();
-    if let Err(error) = check_url(&settings.notify_url, &state.config.address_policy()) {
+    let egress = state.store.catalog().tenant(tenant).map(|tenant| tenant.egress.clone()).unwrap_or_default();
+    if let Err(error) = check_url(&settings.notify_url, &state.config.address_policy().narrowed(&egress)) {
         faults.push(fault("/notify_url", error.to_string()));
     }
     if settings.modules.is_empty() {

@@ -3,9 +3,10 @@
 use super::ApiState;
 use super::extract::{Access, Admin, Json as Input, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
+use crate::address::Egress;
 use crate::event::Module;
 use crate::limits::Limits;
-use crate::store::Ledger;
+use crate::store::{Ledger, TenantChange};
 use crate::subscription::{Tenant, TenantId};
 use axum::Json;
 use axum::extract::State;
@@ -24,6 +25,8 @@ pub(super) struct TenantBody {
     extra_event_names: BTreeMap<String, Module>,
     /// Limits of plugin calls that are lower for it than the host's maxima.
     limits_max: BTreeMap<String, u64>,
+    /// Which addresses of those that the host allows it may call.
+    egress: Egress,
     /// When it was made, in milliseconds since the epoch.
     created_at_ms: i64,
 }
@@ -34,6 +37,7 @@ impl From<&Tenant> for TenantBody {
             id: tenant.id.to_string(),
             extra_event_names: tenant.extra_event_names.clone(),
             limits_max: tenant.limits_max.clone(),
+            egress: tenant.egress.clone(),
             created_at_ms: tenant.created_at_ms,
         }
     }
@@ -51,17 +55,22 @@ pub(super) struct NewTenant {
     /// Limits of plugin calls that are lower for it than the host's maxima, such as `{"cpu_ms": 20}`.
     #[serde(default)]
     limits_max: BTreeMap<String, u64>,
+    /// Which addresses of those that the host allows it may call.
+    #[serde(default)]
+    egress: Egress,
 }
 
 /// What of a tenant can change. What is absent stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct TenantChange {
+pub(super) struct TenantWrite {
     /// Event names it accepts beside the vendor's four.
     extra_event_names: Option<BTreeMap<String, Module>>,
     /// Limits of plugin calls that are lower for it than the host's maxima. They hold at once, also for subscriptions
     /// that were written with more.
     limits_max: Option<BTreeMap<String, u64>>,
+    /// Which addresses of those that the host allows it may call. Holds from the next attempt on.
+    egress: Option<Egress>,
 }
 
 /// Every tenant.
@@ -79,8 +88,12 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<TenantBody>), Problem> {
     let id = TenantId::parse(&new.id)
         .map_err(|detail| Problem::fields(vec![FieldFault { pointer: "/id".into(), detail }]))?;
-    let (names, limits) = (checked_names(new.extra_event_names)?, checked_limits(new.limits_max)?);
-    let tenant = state.store.create_tenant(id, names, limits).await?;
+    let change = TenantChange {
+        extra_event_names: Some(checked_names(new.extra_event_names)?),
+        limits_max: Some(checked_limits(new.limits_max)?),
+        egress: Some(new.egress),
+    };
+    let tenant = state.store.create_tenant(id, change).await?;
     Ok((StatusCode::CREATED, Json((&tenant).into())))
 }
 
@@ -95,16 +108,19 @@ pub(super) async fn get(
 }
 
 /// Change which event names a tenant accepts, and the most that its plugins may use.
-#[utoipa::path(patch, path = "/v1/tenants/{t}", tag = "tenants", params(("t" = String, Path)), request_body = TenantChange, responses((status = 200, body = TenantBody)))]
+#[utoipa::path(patch, path = "/v1/tenants/{t}", tag = "tenants", params(("t" = String, Path)), request_body = TenantWrite, responses((status = 200, body = TenantBody)))]
 pub(super) async fn update(
     access: Access<ToManage>,
     _: Admin,
     State(state): State<Arc<ApiState>>,
-    Input(change): Input<TenantChange>,
+    Input(change): Input<TenantWrite>,
 ) -> Result<Json<TenantBody>, Problem> {
-    let names = change.extra_event_names.map(checked_names).transpose()?;
-    let limits = change.limits_max.map(checked_limits).transpose()?;
-    let tenant = state.store.update_tenant(access.tenant, names, limits).await?;
+    let change = TenantChange {
+        extra_event_names: change.extra_event_names.map(checked_names).transpose()?,
+        limits_max: change.limits_max.map(checked_limits).transpose()?,
+        egress: change.egress,
+    };
+    let tenant = state.store.update_tenant(access.tenant, change).await?;
     Ok(Json((&*tenant).into()))
 }
 

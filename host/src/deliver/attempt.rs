@@ -3,14 +3,14 @@
 //! Reads the event and the subscription as they are now; writes nothing. The same event, plugin, config and secrets
 //! give the same body at every attempt; only the timestamp and the signature are new.
 
-use super::client::{Answer, Client, NotAnswered, RESPONSE_BYTES_MAX, Request};
+use super::client::{Answer, Clients, NotAnswered, RESPONSE_BYTES_MAX, Request};
 use crate::delivery::{Attempt, Outcome, Reason};
 use crate::event::Event;
 use crate::headers::{check_header, fill_secrets};
 use crate::plugin::{Judged, Judgement, Outgoing, PluginFault, Plugins};
 use crate::retry::retry_after_ms;
 use crate::signature::signature_header;
-use crate::store::{Due, now_ms};
+use crate::store::{Due, Store, now_ms};
 use crate::subscription::{OnPluginFault, Subscription};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -23,7 +23,8 @@ use url::Url;
 /// What an attempt needs.
 pub(super) struct Attempter {
     pub(super) plugins: Arc<Plugins>,
-    pub(super) client: Client,
+    pub(super) clients: Clients,
+    pub(super) store: Arc<Store>,
 }
 
 /// What to send, before it is signed.
@@ -69,7 +70,12 @@ impl Attempter {
             timeout: Duration::from_millis(subscription.settings.timeout_ms),
             response_bytes_max: RESPONSE_BYTES_MAX,
         };
-        let answer = self.client.send(request).await;
+        let tenant = self.store.catalog().tenant(&subscription.tenant);
+        let egress = tenant.map(|tenant| tenant.egress.clone()).unwrap_or_default();
+        let answer = match self.clients.narrowed(&egress) {
+            Ok(client) => client.send(request).await,
+            Err(error) => return Outcome::HostFault(Reason::new("no-client", crate::describe(&error))),
+        };
         attempt.post_us = Some(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
         match answer {
             Ok(answer) => answered(answer, elsewhere, attempt),

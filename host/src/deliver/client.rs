@@ -11,14 +11,16 @@
 //! Redirects, proxies of the environment, decompression, referers and retries are off. Each address policy has a client
 //! of its own, because a pooled connection does not ask who uses it.
 
-use crate::address::{AddressError, AddressPolicy, check_address, check_url};
+use crate::address::{AddressError, AddressPolicy, Egress, check_address, check_url};
 use crate::delivery::NoAnswer;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, header};
+use lru::LruCache;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::error::Error as StdError;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use url::Url;
@@ -73,6 +75,36 @@ pub struct NotAnswered {
 pub struct Client {
     http: reqwest::Client,
     policy: Arc<AddressPolicy>,
+}
+
+/// A client for each address policy: the host's own, and one for each way in which tenants are narrowed.
+pub struct Clients {
+    policy: AddressPolicy,
+    clients: Mutex<LruCache<AddressPolicy, Arc<Client>>>,
+}
+
+/// How many are kept. What is over is made again, with connections of its own.
+const CLIENTS_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("more than 0");
+
+impl Clients {
+    /// Clients under the host's policy.
+    pub fn new(policy: AddressPolicy) -> Result<Self, ClientError> {
+        let clients = Clients { policy, clients: Mutex::new(LruCache::new(CLIENTS_MAX)) };
+        clients.narrowed(&Egress::default())?;
+        Ok(clients)
+    }
+
+    /// The client of a tenant.
+    pub fn narrowed(&self, by: &Egress) -> Result<Arc<Client>, ClientError> {
+        let policy = self.policy.narrowed(by);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&policy) {
+            return Ok(client.clone());
+        }
+        let client = Arc::new(Client::new(policy.clone())?);
+        clients.put(policy, client.clone());
+        Ok(client)
+    }
 }
 
 /// Why no client could be made.

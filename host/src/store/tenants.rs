@@ -1,27 +1,48 @@
 //! Tenants in the database.
 
 use super::{Store, StoreError, now_ms};
+use crate::address::Egress;
 use crate::event::Module;
 use crate::subscription::{Tenant, TenantId};
 use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// What of a tenant an admin sets. What is absent stays, or is empty in a new one.
+#[derive(Debug, Default)]
+pub struct TenantChange {
+    /// Event names it accepts beside the vendor's.
+    pub extra_event_names: Option<BTreeMap<String, Module>>,
+    /// Limits of plugin calls that are lower than the host's.
+    pub limits_max: Option<BTreeMap<String, u64>>,
+    /// Which addresses it may call.
+    pub egress: Option<Egress>,
+}
+
+impl TenantChange {
+    fn apply(self, mut tenant: Tenant) -> Tenant {
+        tenant.extra_event_names = self.extra_event_names.unwrap_or(tenant.extra_event_names);
+        tenant.limits_max = self.limits_max.unwrap_or(tenant.limits_max);
+        tenant.egress = self.egress.unwrap_or(tenant.egress);
+        tenant
+    }
+}
+
 impl Store {
     /// Makes a tenant.
-    pub async fn create_tenant(
-        &self,
-        id: TenantId,
-        extra_event_names: BTreeMap<String, Module>,
-        limits_max: BTreeMap<String, u64>,
-    ) -> Result<Tenant, StoreError> {
-        let tenant = Tenant { id, extra_event_names, limits_max, created_at_ms: now_ms() };
+    pub async fn create_tenant(&self, id: TenantId, change: TenantChange) -> Result<Tenant, StoreError> {
+        let blank = Tenant {
+            id,
+            extra_event_names: BTreeMap::new(),
+            limits_max: BTreeMap::new(),
+            egress: Egress::default(),
+            created_at_ms: now_ms(),
+        };
+        let tenant = change.apply(blank);
         let write = move |connection: &Connection| {
-            let names = serde_json::to_string(&tenant.extra_event_names)?;
-            let limits = serde_json::to_string(&tenant.limits_max)?;
-            let sql = "INSERT INTO tenants (id, extra_event_names, limits_max, created_at_ms) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
-            let made = connection.execute(sql, params![&*tenant.id.0, names, limits, tenant.created_at_ms])?;
-            match made {
+            let sql = "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+            let [names, limits, egress] = texts(&tenant)?;
+            match connection.execute(sql, params![&*tenant.id.0, names, limits, egress, tenant.created_at_ms])? {
                 0 => Err(StoreError::Conflict(format!("the tenant {} exists already", tenant.id))),
                 _ => Ok(tenant),
             }
@@ -29,41 +50,42 @@ impl Store {
         self.change(write, |catalog, tenant| catalog.put_tenant(tenant.clone())).await
     }
 
-    /// Changes a tenant: what is not given stays.
-    pub async fn update_tenant(
-        &self,
-        id: TenantId,
-        extra_event_names: Option<BTreeMap<String, Module>>,
-        limits_max: Option<BTreeMap<String, u64>>,
-    ) -> Result<Arc<Tenant>, StoreError> {
+    /// Changes a tenant.
+    pub async fn update_tenant(&self, id: TenantId, change: TenantChange) -> Result<Arc<Tenant>, StoreError> {
         let catalog = self.catalog.clone();
         let write = move |connection: &Connection| {
-            let mut tenant = Arc::unwrap_or_clone(catalog.tenant(&id).ok_or(StoreError::NotFound("tenant"))?);
-            tenant.extra_event_names = extra_event_names.unwrap_or(tenant.extra_event_names);
-            tenant.limits_max = limits_max.unwrap_or(tenant.limits_max);
-            let names = serde_json::to_string(&tenant.extra_event_names)?;
-            let limits = serde_json::to_string(&tenant.limits_max)?;
-            let sql = "UPDATE tenants SET extra_event_names = ?2, limits_max = ?3 WHERE id = ?1";
-            connection.execute(sql, params![&*tenant.id.0, names, limits])?;
+            let tenant = catalog.tenant(&id).ok_or(StoreError::NotFound("tenant"))?;
+            let tenant = change.apply(Arc::unwrap_or_clone(tenant));
+            let [names, limits, egress] = texts(&tenant)?;
+            let sql = "UPDATE tenants SET extra_event_names = ?2, limits_max = ?3, egress = ?4 WHERE id = ?1";
+            connection.execute(sql, params![&*tenant.id.0, names, limits, egress])?;
             Ok(Arc::new(tenant))
         };
         self.change(write, |catalog, tenant| catalog.put_tenant(Tenant::clone(tenant))).await
     }
 }
 
+fn texts(tenant: &Tenant) -> Result<[String; 3], StoreError> {
+    Ok([
+        serde_json::to_string(&tenant.extra_event_names)?,
+        serde_json::to_string(&tenant.limits_max)?,
+        serde_json::to_string(&tenant.egress)?,
+    ])
+}
+
 pub(super) fn load(connection: &Connection) -> Result<Vec<Tenant>, StoreError> {
-    let mut statement = connection.prepare("SELECT id, extra_event_names, limits_max, created_at_ms FROM tenants")?;
-    let rows = statement.query_map([], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get(3)?))
-    })?;
-    rows.map(|row| {
-        let (id, names, limits, created_at_ms) = row?;
-        Ok(Tenant {
-            id: TenantId(id.into()),
-            extra_event_names: serde_json::from_str(&names)?,
-            limits_max: serde_json::from_str(&limits)?,
-            created_at_ms,
-        })
-    })
-    .collect()
+    let sql = "SELECT id, extra_event_names, limits_max, egress, created_at_ms FROM tenants";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut tenants = Vec::new();
+    while let Some(row) = rows.next()? {
+        tenants.push(Tenant {
+            id: TenantId(row.get::<_, String>(0)?.into()),
+            extra_event_names: serde_json::from_str(&row.get::<_, String>(1)?)?,
+            limits_max: serde_json::from_str(&row.get::<_, String>(2)?)?,
+            egress: serde_json::from_str(&row.get::<_, String>(3)?)?,
+            created_at_ms: row.get(4)?,
+        });
+    }
+    Ok(tenants)
 }

@@ -19,6 +19,8 @@ pub(crate) struct HostBuilder {
     environment: Vec<(String, String)>,
     folder: Option<Arc<TempDir>>,
     loopback: bool,
+    /// A script of the shell that becomes the host.
+    through_shell: Option<&'static str>,
 }
 
 impl HostBuilder {
@@ -40,6 +42,12 @@ impl HostBuilder {
         self
     }
 
+    /// A write beyond the limit for files shall be an error, as it is on a full disk, and not the end of the process.
+    pub(crate) fn ignoring_file_limits(mut self) -> Self {
+        self.through_shell = Some("trap '' XFSZ; exec \"$0\" \"$@\"");
+        self
+    }
+
     /// With the address guard complete.
     pub(crate) fn guarded(mut self) -> Self {
         self.loopback = false;
@@ -50,7 +58,14 @@ impl HostBuilder {
     pub(crate) async fn start(self) -> Host {
         let folder = self.folder.unwrap_or_else(|| Arc::new(TempDir::new().unwrap()));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log")).unwrap();
-        let mut command = Command::new(program());
+        let mut command = match self.through_shell {
+            None => Command::new(program()),
+            Some(script) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(script).arg(program());
+                shell
+            }
+        };
         command.arg("serve").arg("--listen").arg("127.0.0.1:0").arg("--data-dir").arg(folder.path().join("data"));
         command.args(self.loopback.then_some("--allow-loopback"));
         command.args(self.settings.iter().flat_map(|setting| ["--set", setting]));
@@ -107,7 +122,7 @@ const TENANT: &str = "/v1/tenants/default";
 impl Host {
     /// How to start one.
     pub(crate) fn with() -> HostBuilder {
-        HostBuilder { settings: Vec::new(), environment: Vec::new(), folder: None, loopback: true }
+        HostBuilder { settings: Vec::new(), environment: Vec::new(), folder: None, loopback: true, through_shell: None }
     }
 
     /// A host with nothing special.
