@@ -13,8 +13,23 @@ const KILLS: usize = 20;
 const SENDERS: usize = 8;
 const CONCURRENCY: usize = 16;
 
+/// What a series of kills came to.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) accepted: usize,
+    pub(crate) received: usize,
+    pub(crate) twice: usize,
+    pub(crate) lost: usize,
+}
+
 #[tokio::test]
 async fn killed_at_random_moments_it_loses_nothing() {
+    let tally = kill_again_and_again(KILLS).await;
+    println!("{tally:?} in {KILLS} kills");
+}
+
+/// Kills a host so many times under load; nothing may be lost, and only what was under way may be sent twice.
+pub(crate) async fn kill_again_and_again(kills: usize) -> Tally {
     let receiver = Receiver::start().await;
     let host = Host::start().await;
     host.plugin("flatten", example("flatten")).await;
@@ -22,7 +37,7 @@ async fn killed_at_random_moments_it_loses_nothing() {
     host.subscription(&receiver.url, also).await;
     let accepted = Arc::new(Mutex::new(BTreeSet::new()));
     let mut folder = host.kill().await;
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let host = Host::with().on(folder).start().await;
         folder = send_until_killed(host, &accepted).await;
     }
@@ -42,15 +57,12 @@ async fn killed_at_random_moments_it_loses_nothing() {
     let accepted = accepted.lock().unwrap().clone();
     let lost: Vec<_> = accepted.difference(&events).collect();
     assert!(lost.is_empty(), "lost {lost:?}");
-    assert_eq!(
-        received.keys().cloned().collect::<BTreeSet<_>>(),
-        stored(&host).await,
-        "the receiver's ids are the store's"
-    );
+    let ids = received.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(ids, stored(&host).await, "the receiver's ids are the store's");
     let twice: usize = received.values().map(|times| times - 1).sum();
-    assert!(twice <= KILLS * CONCURRENCY, "{twice} were sent twice");
-    assert!(accepted.len() > KILLS, "only {} events were accepted, which proves little", accepted.len());
-    println!("{} accepted, {} received, {twice} sent twice, 0 lost in {KILLS} kills", accepted.len(), events.len());
+    assert!(twice <= kills * CONCURRENCY, "{twice} were sent twice");
+    assert!(accepted.len() > kills, "only {} events were accepted, which proves little", accepted.len());
+    Tally { accepted: accepted.len(), received: events.len(), twice, lost: lost.len() }
 }
 
 /// Sends from several senders at once, notes what was accepted, and kills the host at a random moment.

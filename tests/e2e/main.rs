@@ -25,5 +25,6 @@ mod restart;
 mod retries;
 mod reuse;
 mod samples;
+mod soak;
 mod trials;
 mod walk;

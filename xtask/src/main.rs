@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     let (task, rest) = arguments.split_first().map_or(("help", &[][..]), |(task, rest)| (task.as_str(), rest));
     let done = match task {
         "test" => test::run(rest),
+        "soak" => test::soak(),
         "guests" => guests::build(),
         "tidy" => tidy::run(),
         "audit" => audit::run_all(),
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
 
 const HELP: &str = "\
 cargo xtask test [FILTER]   build what the tests need, and run them
+cargo xtask soak            run the fault tests in their long form (minutes), and print a table
 cargo xtask guests          build the example plugins and the tests' guests as components
 cargo xtask tidy            check the rules of the house
 cargo xtask audit           check licences, sources, versions and advisories of the dependencies";

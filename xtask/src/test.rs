@@ -13,6 +13,16 @@ pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
     run_command(cargo().args(["test", "--workspace"]).args(filter))
 }
 
+/// The fault tests in their long form, one after the other, so that their figures are their own.
+pub(crate) fn soak() -> Result<(), Failure> {
+    ensure_c_compiler()?;
+    guests::build()?;
+    run_command(cargo().args(["build", "--workspace", "--bins"]))?;
+    say("this takes some minutes; each line of the table is printed when it is there");
+    let soak = ["test", "-p", "hookloom-tests", "--", "soak::", "--ignored", "--nocapture", "--test-threads=1"];
+    run_command(cargo().args(soak))
+}
+
 /// SQLite and the durability test's library are C.
 fn ensure_c_compiler() -> Result<(), Failure> {
     let works = |name: &str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());

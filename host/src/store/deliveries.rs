@@ -172,7 +172,8 @@ impl Store {
     ) -> Result<Vec<(Arc<Event>, SubscriptionId)>, StoreError> {
         let read = move |connection: &Connection| {
             let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, e.previous, d.id
-                       FROM deliveries d JOIN events e ON e.tenant = d.tenant AND e.id = d.event
+                       FROM deliveries d INDEXED BY deliveries_of_subscription
+                       JOIN events e ON e.tenant = d.tenant AND e.id = d.event
                        WHERE d.tenant = ?1 AND d.subscription = ?2 ORDER BY d.id DESC LIMIT ?3";
             let mut statement = connection.prepare_cached(sql)?;
             let mut found = Vec::new();
@@ -244,7 +245,18 @@ fn is_current(connection: &Connection, record: &AttemptRecord) -> Result<bool, S
 }
 
 fn list(connection: &Connection, tenant: &TenantId, filter: &DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
-    let mut sql = format!("{VIEW} WHERE tenant = ?");
+    // The planner knows no statistics: it is told which index holds the fewest that are looked at.
+    let index = match filter {
+        DeliveryFilter { event: Some(_), .. } => "INDEXED BY deliveries_of_event",
+        DeliveryFilter { subscription: Some(_), .. } => "INDEXED BY deliveries_of_subscription",
+        DeliveryFilter { state: Some(DeliveryState::Pending | DeliveryState::Delivered), .. } => "",
+        DeliveryFilter { state: Some(_), .. } => "INDEXED BY deliveries_ended_otherwise",
+        _ => "",
+    };
+    let mut sql = format!("{VIEW} {index} WHERE tenant = ?");
+    if index.ends_with("otherwise") {
+        sql.push_str(" AND state >= 2");
+    }
     let mut values = vec![Value::from(tenant.0.to_string())];
     let mut also = |condition: &str, value: Option<Value>| {
         if let Some(value) = value {

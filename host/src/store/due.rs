@@ -71,10 +71,10 @@ fn due_page(
     let newest: Option<uuid::Uuid> = connection.prepare_cached(sql)?.query_row([&*tenant.0], |row| row.get(0))?;
     let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, e.previous,
                       d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind
-               FROM deliveries d JOIN events e ON e.tenant = d.tenant AND e.id = d.event
+               FROM deliveries d INDEXED BY deliveries_due JOIN events e ON e.tenant = d.tenant AND e.id = d.event
                WHERE d.tenant = ?1 AND d.subscription = ?2 AND d.state = 0 AND (d.attempts_made > 0) = ?4
                  AND (d.order_key IS NULL OR NOT EXISTS (
-                   SELECT 1 FROM deliveries o
+                   SELECT 1 FROM deliveries o INDEXED BY deliveries_in_order
                    WHERE o.tenant = ?1 AND o.subscription = ?2 AND o.order_key = d.order_key AND o.state = 0
                      AND o.id < d.id AND o.attempts_made < ?5))
                ORDER BY d.due_at_ms, d.id LIMIT ?3";

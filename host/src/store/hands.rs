@@ -88,7 +88,8 @@ impl Store {
         span: Span,
     ) -> Result<u64, StoreError> {
         let (tenant, id) = (subscription.tenant.clone(), subscription.id);
-        let sql = format!("SELECT COUNT(*) FROM deliveries WHERE {}", of_span(&states));
+        let sql =
+            format!("SELECT COUNT(*) FROM deliveries INDEXED BY deliveries_of_subscription WHERE {}", of_span(&states));
         let (from, to) = span.ids();
         let read = move |connection: &Connection| {
             Ok(connection.query_row(&sql, params![&*tenant.0, id.0, from, to], |row| row.get(0))?)
@@ -109,7 +110,8 @@ impl Store {
             let write = move |connection: &Connection| {
                 let sql = format!(
                     "UPDATE deliveries SET state = 0, due_at_ms = ?5, age_from_ms = ?5, updated_at_ms = ?5, budget_spent = 0
-                     WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries WHERE {condition} ORDER BY id LIMIT {STEP})
+                     WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries INDEXED BY deliveries_of_subscription
+                                                      WHERE {condition} ORDER BY id LIMIT {STEP})
                      RETURNING id"
                 );
                 let mut statement = connection.prepare_cached(&sql)?;

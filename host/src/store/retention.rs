@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// How long a step may hold the writer. It ends with the event that it is at.
-const STEP_MAX: Duration = Duration::from_millis(4);
+const STEP_MAX: Duration = Duration::from_millis(10);
 
 /// How many events a step looks at, at the most.
 const LOOK: usize = 256;
@@ -79,7 +79,7 @@ fn prune_step(connection: &Connection, tenant: &TenantId, after: Uuid, before_ms
     let begun = Instant::now();
     // Ids begin with their time, so they are in the order of acceptance.
     let sql = "SELECT e.id, e.fan_out, LENGTH(e.payload),
-                      EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = e.tenant AND d.event = e.id AND d.state = 0)
+                      EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.event = e.id AND d.state = 0)
                FROM events e WHERE e.tenant = ?1 AND e.id > ?2 AND e.received_at_ms < ?3 ORDER BY e.id LIMIT ?4";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![&*tenant.0, after, before_ms, LOOK])?;

@@ -245,7 +245,7 @@ fn restart_age_clock(
     id: SubscriptionId,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let sql = "UPDATE deliveries SET age_from_ms = age_from_ms + (?3 - MAX(s.paused_at_ms, deliveries.age_from_ms))
+    let sql = "UPDATE deliveries INDEXED BY deliveries_due SET age_from_ms = age_from_ms + (?3 - MAX(s.paused_at_ms, deliveries.age_from_ms))
                FROM subscriptions s
                WHERE s.tenant = ?1 AND s.id = ?2 AND s.paused_at_ms IS NOT NULL
                  AND deliveries.tenant = ?1 AND deliveries.subscription = ?2 AND deliveries.state = 0";
@@ -260,7 +260,7 @@ fn end_pending(
     state: DeliveryState,
     reason: &Reason,
 ) -> Result<(), StoreError> {
-    let sql = "UPDATE deliveries SET state = ?3, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND subscription = ?2 AND state = 0";
+    let sql = "UPDATE deliveries INDEXED BY deliveries_due SET state = ?3, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND subscription = ?2 AND state = 0";
     let reason = serde_json::to_string(reason)?;
     connection.execute(sql, params![&*tenant.0, id.0, state as u8, reason, now_ms()])?;
     Ok(())
@@ -272,7 +272,7 @@ pub(super) fn judge_again(
     tenant: &TenantId,
     ids: &[SubscriptionId],
 ) -> Result<(), StoreError> {
-    let sql = "UPDATE deliveries SET due_at_ms = ?3, awaiting_plugin = 0
+    let sql = "UPDATE deliveries INDEXED BY deliveries_due SET due_at_ms = ?3, awaiting_plugin = 0
                WHERE tenant = ?1 AND subscription = ?2 AND state = 0 AND awaiting_plugin = 1";
     for id in ids {
         connection.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
