@@ -88,6 +88,16 @@ async fn a_new_event_does_not_wait_behind_retries() {
     assert!(at < before + 200, "{} retries came first", at - before);
 }
 
+#[tokio::test]
+async fn a_receiver_that_refuses_everything_is_disabled_too() {
+    let (host, receiver) = (Host::start().await, Receiver::answering("404").await);
+    let also = json!({"disable_after_s": 1, "retry": {"schedule_s": [0, 1, 1, 1, 1, 1]}});
+    let id = host.subscription(&receiver.url, also).await;
+    host.send(event("Contact is Created", 1)).await;
+    let path = format!("./subscriptions/{id}");
+    until("it to be disabled", async || (host.get(&path).await["state"] == "disabled").then_some(())).await;
+}
+
 /// The bodies' marks in the order of their arrival.
 fn marks(received: &[Value]) -> Vec<String> {
     let mark = |one: &Value| {

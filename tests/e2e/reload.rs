@@ -62,6 +62,17 @@ async fn a_file_becomes_the_active_version_however_it_comes() {
 }
 
 #[tokio::test]
+async fn a_host_with_nothing_to_do_rests() {
+    let receiver = Receiver::start().await;
+    let (host, file) = host_with_folder(&receiver).await;
+    std::fs::write(&file, guest("passes")).unwrap();
+    active_after(&host, &active(&host).await).await;
+    // What its own scans of the folder tell must not make it scan again.
+    let ticks = host.cpu_ticks_in(Duration::from_secs(2)).await;
+    assert!(ticks < 20, "{ticks} ticks of CPU time in two seconds of nothing");
+}
+
+#[tokio::test]
 async fn a_bad_file_changes_nothing_but_what_is_shown() {
     let receiver = Receiver::start().await;
     let (host, file) = host_with_folder(&receiver).await;

@@ -122,7 +122,7 @@ impl Lane {
                     }
                 }
             }
-            let sleep = tokio::time::sleep(self.until_something(leave));
+            let sleep = tokio::time::sleep(self.until_something(leave, &subscription));
             tokio::select! {
                 _ = stop.changed() => {}
                 () = self.door.news.notified() => {}
@@ -152,12 +152,12 @@ impl Lane {
         leave
     }
 
-    fn until_something(&self, leave: Leave) -> Duration {
+    fn until_something(&self, leave: Leave, subscription: &Subscription) -> Duration {
         let wait = match leave {
             // A full or resting lane is woken by what ends or changes, not by the clock.
             Leave::Full => SLEEP_MAX,
             Leave::NotBefore(at) => at.saturating_duration_since(Instant::now()),
-            Leave::Go => match self.stock.next_due_at_ms() {
+            Leave::Go => match self.stock.next_due_at_ms(self.room_for_further(subscription)) {
                 Some(at_ms) => Duration::from_millis(u64::try_from(at_ms - now_ms()).unwrap_or(0)),
                 None => SLEEP_MAX,
             },
@@ -165,10 +165,14 @@ impl Lane {
         wait.min(SLEEP_MAX)
     }
 
-    /// The next delivery to attempt. Retries have half of the window at the most, so that a first attempt finds room.
+    /// Retries have half of the window at the most, so that a first attempt finds room.
+    fn room_for_further(&self, subscription: &Subscription) -> bool {
+        self.further_in_flight < (self.pace.window(subscription.settings.concurrency) / 2).max(1)
+    }
+
+    /// The next delivery to attempt.
     async fn next(&mut self, subscription: &Subscription) -> Result<Option<Due>, StoreError> {
-        let share = (self.pace.window(subscription.settings.concurrency) / 2).max(1);
-        let room_for_further = self.further_in_flight < share;
+        let room_for_further = self.room_for_further(subscription);
         self.stock.next(&self.shared.store, &self.door, subscription, room_for_further).await
     }
 

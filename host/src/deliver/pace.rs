@@ -32,7 +32,9 @@ pub(super) enum Sign {
     Throttled,
     /// It is ill.
     Ill,
-    /// Nothing: it was not asked, or its answer was about the request.
+    /// It refuses this request, which says little about the next one.
+    Refused,
+    /// Nothing: it was not asked.
     Nothing,
 }
 
@@ -46,6 +48,7 @@ impl Sign {
                 Sign::Throttled
             }
             Outcome::Answered { status: 500..=599, .. } => Sign::Ill,
+            Outcome::Answered { .. } => Sign::Refused,
             Outcome::NoAnswer { kind: NoAnswer::AddressRefused, .. } => Sign::Nothing,
             Outcome::NoAnswer { .. } => Sign::Ill,
             _ => Sign::Nothing,
@@ -135,7 +138,7 @@ impl Pace {
     /// An attempt ended that began at `began`.
     pub(super) fn end(&mut self, sign: Sign, concurrency: u32, began: Instant, now: Instant) {
         match sign {
-            Sign::Nothing => {}
+            Sign::Nothing | Sign::Refused => {}
             Sign::Well => self.well(concurrency),
             Sign::Throttled => {
                 self.narrow(concurrency, began, now);
@@ -206,8 +209,8 @@ mod tests {
         check(status(502), Sign::Throttled);
         check(status(504), Sign::Throttled);
         check(status(500), Sign::Ill);
-        check(status(404), Sign::Nothing);
-        check(status(301), Sign::Nothing);
+        check(status(404), Sign::Refused);
+        check(status(301), Sign::Refused);
         check(Outcome::Answered { status: 500, retry_after_ms: None, elsewhere: true }, Sign::Nothing);
         check(Outcome::NoAnswer { kind: NoAnswer::Timeout, detail: String::new() }, Sign::Throttled);
         check(Outcome::NoAnswer { kind: NoAnswer::Connect, detail: String::new() }, Sign::Ill);

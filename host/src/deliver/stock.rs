@@ -188,8 +188,25 @@ impl Stock {
         (self.first.next_due_at_ms, self.further.next_due_at_ms) = (Some(at_ms), Some(at_ms));
     }
 
-    /// When the next delivery that is not at hand becomes due, if that is known.
-    pub(super) fn next_due_at_ms(&self) -> Option<i64> {
-        [self.first.next_due_at_ms, self.further.next_due_at_ms].into_iter().flatten().min()
+    /// When the next delivery that is not at hand and may begin becomes due, if that is known. Retries without room wait
+    /// for an attempt to end, not for the clock.
+    pub(super) fn next_due_at_ms(&self, room_for_further: bool) -> Option<i64> {
+        let further = self.further.next_due_at_ms.filter(|_| room_for_further);
+        [self.first.next_due_at_ms, further].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_without_room_wakes_nobody() {
+        let mut stock = Stock::default();
+        stock.forget(DeliveryId::new(), Some(5));
+        stock.first.next_due_at_ms = None;
+        assert_eq!((stock.next_due_at_ms(true), stock.next_due_at_ms(false)), (Some(5), None));
+        stock.first.next_due_at_ms = Some(7);
+        assert_eq!((stock.next_due_at_ms(true), stock.next_due_at_ms(false)), (Some(5), Some(7)));
     }
 }

@@ -14,7 +14,8 @@
 use super::{Plugins, write_lock};
 use crate::subscription::{TenantId, is_slug};
 use crate::telemetry;
-use notify::{RecursiveMode, Watcher as _};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecursiveMode, Watcher as _};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -41,7 +42,11 @@ impl FolderWatch {
     pub fn start(folder: PathBuf, plugins: Arc<Plugins>, bytes_max: u64) -> std::io::Result<Self> {
         std::fs::create_dir_all(&folder)?;
         let (tell, told) = mpsc::channel(1);
-        let notifications = notify::recommended_watcher(move |_| {
+        let notifications = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // A scan opens folders, which is an event too: to scan again for it would never end.
+            if event.is_ok_and(|event| is_a_look(event.kind)) {
+                return;
+            }
             // One note is enough to make a scan.
             let _ = tell.try_send(());
         })
@@ -50,6 +55,11 @@ impl FolderWatch {
         let task = tokio::spawn(Scanner { folder, plugins, bytes_max, seen: HashMap::new() }.run(told));
         Ok(FolderWatch { task, _notifications: notifications.ok() })
     }
+}
+
+/// Whether somebody only looked: nothing was written.
+fn is_a_look(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(how) if how != AccessKind::Close(AccessMode::Write))
 }
 
 impl Drop for FolderWatch {

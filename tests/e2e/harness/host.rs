@@ -225,6 +225,19 @@ impl Host {
         ledger
     }
 
+    /// How much CPU time it uses meanwhile, in clock ticks of 10 ms (proc(5): utime and stime).
+    pub(crate) async fn cpu_ticks_in(&self, span: std::time::Duration) -> u64 {
+        let path = format!("/proc/{}/stat", self.process.id().unwrap());
+        let ticks = || {
+            let stat = std::fs::read_to_string(&path).unwrap();
+            let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+            fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+        };
+        let before = ticks();
+        tokio::time::sleep(span).await;
+        ticks() - before
+    }
+
     /// What the host logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
