@@ -49,6 +49,14 @@ impl ApiKey {
         }
     }
 
+    /// What people know it by.
+    pub fn shown(&self) -> String {
+        match self.label.as_str() {
+            "" => format!("{}…", self.hint),
+            label => format!("{label} ({}…)", self.hint),
+        }
+    }
+
     /// Whether it is an admin key.
     pub fn is_admin(&self) -> bool {
         self.tenant.is_none()

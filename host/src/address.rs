@@ -14,9 +14,12 @@
 //! Sources: the IANA special-purpose registries (RFC 6890 and its updates) for IPv4 and IPv6, and the metadata
 //! addresses that large clouds put into public ranges. Pure: resolves nothing and dials nothing.
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+mod ranges;
+
+use ipnet::IpNet;
+use ranges::{PORTS_REFUSED, built_in_rule, nat64};
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use url::{Host, Url};
 use utoipa::ToSchema;
 
@@ -31,6 +34,12 @@ pub struct AddressPolicy {
     pub only: Vec<IpNet>,
     /// Whether 127.0.0.0/8 and ::1, and the name `localhost`, may be dialled.
     pub allow_loopback: bool,
+    /// Ports that may be called although they belong to internal services.
+    pub ports_allow: Vec<u16>,
+    /// Whether URLs must be https.
+    pub https_only: bool,
+    /// Where this host listens: it does not call itself, but for its bins.
+    pub own: Option<SocketAddr>,
 }
 
 /// How a tenant's requests are narrowed beyond what the host allows: it can only be less.
@@ -70,6 +79,12 @@ pub enum AddressError {
     /// Neither http nor https.
     #[error("the scheme {0:?} is not http or https")]
     Scheme(String),
+    /// Not https, where the operator wants nothing else.
+    #[error("the URL is not https, and this host sends by TLS only (https_only)")]
+    NotTls,
+    /// This host's own address.
+    #[error("the URL leads back to this host; only its bins (/bins/…) may be called")]
+    Own,
     /// `user:password@` in the URL.
     #[error("the URL holds credentials; put them into a header of the subscription")]
     Credentials,
@@ -80,7 +95,9 @@ pub enum AddressError {
     #[error("the host name has more than 253 characters")]
     NameLength,
     /// A port of a service that expects no webhooks.
-    #[error("port {0} belongs to an internal service and gets no webhooks")]
+    #[error(
+        "port {0} belongs to an internal service and gets no webhooks; the operator may allow it in `egress_ports_allow`"
+    )]
     Port(u16),
     /// A name that always means this machine.
     #[error("the name {0:?} means this machine; a host started with --allow-loopback would allow it")]
@@ -118,57 +135,11 @@ impl AddressError {
 
 const REMEDY_LOOPBACK: &str = "a host started with --allow-loopback would allow it";
 const REMEDY_ALLOW: &str = "the operator may allow its range in `egress_allow`";
-const REMEDY_DENY: &str = "the operator denies its range, in `egress_deny` or for the tenant";
+const REMEDY_DENY: &str = "its range is in the operator's `egress_deny` or in the tenant's `egress.deny`";
 const REMEDY_TENANT: &str = "an admin names the tenant's ranges in its `egress.only`";
 
 /// The longest URL: RFC 9110 §4.1 asks for 8,000 octets at least.
 const URL_BYTES_MAX: usize = 8_000;
-
-/// Ports of well-known internal services. A webhook receiver is never behind one of them; a database, a mail server or
-/// a cluster's control plane may be.
-const PORTS_REFUSED: [u16; 58] = [
-    0, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 53, 69, 79, 110, 111, 119, 123, 135, 137, 138, 139, 143, 161, 179,
-    389, 445, 465, 512, 513, 514, 515, 587, 636, 873, 993, 995, 1433, 1521, 2049, 2375, 2376, 2379, 2380, 3306, 3389,
-    5432, 5672, 5900, 6379, 6443, 9042, 9200, 10250, 11211, 27017,
-];
-
-const V4_REFUSED: [(&str, &str); 16] = [
-    ("0.0.0.0/8", "\"this network\""),
-    ("10.0.0.0/8", "private range"),
-    ("100.64.0.0/10", "carrier-grade NAT, also cloud metadata"),
-    ("127.0.0.0/8", "loopback"),
-    ("168.63.129.16/32", "Azure's host service"),
-    ("169.254.0.0/16", "link-local, also cloud metadata"),
-    ("172.16.0.0/12", "private range"),
-    ("192.0.0.0/24", "IETF protocol assignments"),
-    ("192.0.2.0/24", "documentation"),
-    ("192.88.99.0/24", "6to4 relay"),
-    ("192.168.0.0/16", "private range"),
-    ("198.18.0.0/15", "benchmarking"),
-    ("198.51.100.0/24", "documentation"),
-    ("203.0.113.0/24", "documentation"),
-    ("224.0.0.0/4", "multicast"),
-    ("240.0.0.0/4", "reserved and broadcast"),
-];
-
-const V6_REFUSED: [(&str, &str); 16] = [
-    ("::1/128", "loopback"),
-    ("::/96", "unspecified and IPv4-compatible"),
-    ("::ffff:0:0/96", "IPv4-mapped"),
-    ("::ffff:0:0:0/96", "IPv4-translated (SIIT)"),
-    ("64:ff9b::/96", "NAT64"),
-    ("64:ff9b:1::/48", "local NAT64"),
-    ("100::/64", "discard-only"),
-    ("2001::/32", "Teredo"),
-    ("2001:db8::/32", "documentation"),
-    ("2002::/16", "6to4"),
-    ("3fff::/20", "documentation"),
-    ("5f00::/16", "segment routing"),
-    ("fc00::/7", "unique local"),
-    ("fe80::/10", "link-local"),
-    ("fec0::/10", "site-local"),
-    ("ff00::/8", "multicast"),
-];
 
 /// Reads and checks a URL: scheme, credentials, port, and a literal address. Names are left to [`check_address`], once
 /// they are resolved.
@@ -184,8 +155,14 @@ pub fn check_url(text: &str, policy: &AddressPolicy) -> Result<Url, AddressError
         return Err(AddressError::Credentials);
     }
     let port = url.port_or_known_default().expect("http and https have a default port");
-    if PORTS_REFUSED.contains(&port) {
+    if PORTS_REFUSED.contains(&port) && !policy.ports_allow.contains(&port) {
         return Err(AddressError::Port(port));
+    }
+    if is_own(&url, policy) {
+        return if url.path().starts_with(OWN_BINS) { Ok(url) } else { Err(AddressError::Own) };
+    }
+    if policy.https_only && url.scheme() != "https" {
+        return Err(AddressError::NotTls);
     }
     match url.host().ok_or(AddressError::NoHost)? {
         Host::Ipv4(address) => check_address(address.into(), policy)?,
@@ -197,14 +174,38 @@ pub fn check_url(text: &str, policy: &AddressPolicy) -> Result<Url, AddressError
     Ok(url)
 }
 
+/// Where this host's bins are: receivers that it may call.
+const OWN_BINS: &str = "/bins/";
+
+/// Whether a URL names the address on which this host listens, literally.
+pub fn is_own(url: &Url, policy: &AddressPolicy) -> bool {
+    let Some(own) = policy.own.filter(|own| url.port_or_known_default() == Some(own.port())) else { return false };
+    match url.host() {
+        Some(Host::Ipv4(address)) => reaches(own, address.into()),
+        Some(Host::Ipv6(address)) => reaches(own, address.into()),
+        Some(Host::Domain(name)) => is_local_name(name) && reaches(own, Ipv4Addr::LOCALHOST.into()),
+        None => false,
+    }
+}
+
+/// Whether who connects to this address reaches a socket that listens there.
+pub fn reaches(own: SocketAddr, address: IpAddr) -> bool {
+    let (listens, address) = (own.ip().to_canonical(), address.to_canonical());
+    let is_here = address.is_loopback() || address.is_unspecified();
+    address == listens || (is_here && (listens.is_loopback() || listens.is_unspecified()))
+}
+
+fn is_local_name(name: &str) -> bool {
+    let bare = name.trim_end_matches('.');
+    bare == "localhost" || bare.ends_with(".localhost")
+}
+
 fn check_name(name: &str, policy: &AddressPolicy) -> Result<(), AddressError> {
     let bare = name.trim_end_matches('.');
     match bare {
         "" => Err(AddressError::NoHost),
         _ if bare.len() > 253 => Err(AddressError::NameLength),
-        _ if !policy.allow_loopback && (bare == "localhost" || bare.ends_with(".localhost")) => {
-            Err(AddressError::LocalName(name.to_owned()))
-        }
+        _ if !policy.allow_loopback && is_local_name(name) => Err(AddressError::LocalName(name.to_owned())),
         _ => Ok(()),
     }
 }
@@ -215,7 +216,7 @@ pub fn check_address(address: IpAddr, policy: &AddressPolicy) -> Result<(), Addr
     // An operator's range speaks of the address that is reached: 10.0.0.0/8 also means ::ffff:10.1.2.3.
     let reached = address.to_canonical();
     if policy.deny.iter().any(|range| range.contains(&reached)) {
-        return refused("denied by this host", REMEDY_DENY);
+        return refused("denied by the operator", REMEDY_DENY);
     }
     if !policy.only.is_empty() && !policy.only.iter().any(|range| range.contains(&reached)) {
         return refused("outside of the tenant's ranges", REMEDY_TENANT);
@@ -232,168 +233,8 @@ pub fn check_address(address: IpAddr, policy: &AddressPolicy) -> Result<(), Addr
     }
 }
 
-/// The name of the range that refuses an address.
-fn built_in_rule(address: IpAddr) -> Option<&'static str> {
-    match address {
-        IpAddr::V4(address) => v4_rule(address),
-        IpAddr::V6(address) if is_isatap(address) => Some("ISATAP"),
-        IpAddr::V6(address) => v6_rule(address),
-    }
-}
-
-fn v4_rule(address: Ipv4Addr) -> Option<&'static str> {
-    let holds = |range: &str| range.parse::<Ipv4Net>().is_ok_and(|range| range.contains(&address));
-    V4_REFUSED.iter().find(|(range, _)| holds(range)).map(|(_, rule)| *rule)
-}
-
-fn v6_rule(address: Ipv6Addr) -> Option<&'static str> {
-    let holds = |range: &str| range.parse::<Ipv6Net>().is_ok_and(|range| range.contains(&address));
-    V6_REFUSED.iter().find(|(range, _)| holds(range)).map(|(_, rule)| *rule)
-}
-
-/// RFC 6052: the IPv4 address that the well-known NAT64 prefix leads to.
-fn nat64(address: IpAddr) -> Option<Ipv4Addr> {
-    let IpAddr::V6(address) = address else { return None };
-    let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = address.segments() else { return None };
-    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
-}
-
-/// RFC 5214: an interface identifier `[00|02]00:5efe` followed by an IPv4 address, under any prefix.
-fn is_isatap(address: Ipv6Addr) -> bool {
-    let segments = address.segments();
-    segments[5] == 0x5efe && matches!(segments[4], 0 | 0x0200)
-}
-
 #[cfg(test)]
 mod cases;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn policy() -> AddressPolicy {
-        AddressPolicy::default()
-    }
-
-    #[test]
-    fn every_range_of_the_tables_is_a_range() {
-        for (range, _) in V4_REFUSED {
-            range.parse::<Ipv4Net>().expect(range);
-        }
-        for (range, _) in V6_REFUSED {
-            range.parse::<Ipv6Net>().expect(range);
-        }
-    }
-
-    #[test]
-    fn a_refusal_names_its_rule() {
-        #[track_caller]
-        fn check(address: &str, expected: &str) {
-            let verdict = match check_address(address.parse().expect(address), &policy()) {
-                Ok(()) => "allowed".to_owned(),
-                Err(AddressError::Address { rule, .. }) => rule.to_owned(),
-                Err(other) => other.to_string(),
-            };
-            assert_eq!(verdict, expected, "{address}");
-        }
-        check("127.0.0.1", "loopback");
-        check("169.254.169.254", "link-local, also cloud metadata");
-        check("168.63.129.16", "Azure's host service");
-        check("::ffff:127.0.0.1", "IPv4-mapped");
-        check("2600::200:5efe:a00:1", "ISATAP");
-        check("64:ff9b::808:808", "NAT64");
-        check("2606:4700:4700::1111", "allowed");
-    }
-
-    #[test]
-    fn urls() {
-        #[track_caller]
-        fn check(url: &str, expected: Result<&str, &str>) {
-            let verdict = check_url(url, &policy()).map(|url| url.to_string()).map_err(|error| error.to_string());
-            assert_eq!(verdict, expected.map(str::to_owned).map_err(str::to_owned), "{url}");
-        }
-        let loopback = |address: &str| {
-            format!("the address {address} is refused: loopback; a host started with --allow-loopback would allow it")
-        };
-        check("https://hooks.example.com/x?key=1", Ok("https://hooks.example.com/x?key=1"));
-        check("https://[2606:4700:4700::1111]/", Ok("https://[2606:4700:4700::1111]/"));
-        for same in ["127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "①②⑦.0.0.1", "127.0.0.1."] {
-            check(&format!("http://{same}/"), Err(&loopback("127.0.0.1")));
-        }
-        check("https://[::1]:9876/", Err(&loopback("::1")));
-        check(
-            "http://localhost/",
-            Err("the name \"localhost\" means this machine; a host started with --allow-loopback would allow it"),
-        );
-        check(
-            "http://a.LOCALHOST./",
-            Err("the name \"a.localhost.\" means this machine; a host started with --allow-loopback would allow it"),
-        );
-        check(
-            "http://public.example@127.0.0.1/",
-            Err("the URL holds credentials; put them into a header of the subscription"),
-        );
-        check(
-            "https://user:pw@hooks.example.com/",
-            Err("the URL holds credentials; put them into a header of the subscription"),
-        );
-        for scheme in ["file", "gopher", "ftp", "ws", "unix"] {
-            check(&format!("{scheme}://host/x"), Err(&format!("the scheme {scheme:?} is not http or https")));
-        }
-        check("http://db.example.com:6379/", Err("port 6379 belongs to an internal service and gets no webhooks"));
-        check(&format!("http://h/{}", "a".repeat(8_000)), Err("the URL has more than 8000 bytes"));
-        check("http://a\"b{}`c/", Err("the URL holds a character that HTTP cannot carry"));
-        check("hooks.example.com", Err("the URL cannot be read: relative URL without a base"));
-        check("http://[127.0.0.1]/", Err("the URL cannot be read: invalid IPv6 address"));
-        check("http://[::1%lo]/", Err("the URL cannot be read: invalid IPv6 address"));
-        check(&format!("http://{}/", "a.".repeat(130)), Err("the host name has more than 253 characters"));
-    }
-
-    #[test]
-    fn an_operator_may_allow_and_deny_ranges() {
-        let range = |text: &str| text.parse::<IpNet>().expect(text);
-        let policy = AddressPolicy {
-            allow: vec![range("10.1.0.0/16")],
-            deny: vec![range("10.1.2.0/24"), range("8.8.8.8/32")],
-            allow_loopback: true,
-            only: Vec::new(),
-        };
-        let allowed = |address: &str| check_address(address.parse().expect(address), &policy).is_ok();
-        assert!(allowed("10.1.1.1") && allowed("::ffff:10.1.1.1") && allowed("127.0.0.1") && allowed("::1"));
-        assert!(!allowed("10.1.2.3") && !allowed("10.2.0.1") && !allowed("8.8.8.8") && !allowed("::ffff:127.0.0.1"));
-        assert!(check_url("http://localhost:8080/", &policy).is_ok());
-    }
-
-    #[test]
-    fn a_tenant_can_only_be_narrowed() {
-        let range = |text: &str| text.parse::<IpNet>().expect(text);
-        let host = AddressPolicy { allow: vec![range("10.0.0.0/8")], ..AddressPolicy::default() };
-        let by = Egress {
-            deny: vec![range("8.8.8.0/24")],
-            only: vec![range("8.8.0.0/16"), range("192.168.0.0/16"), range("10.1.0.0/16")],
-        };
-        let policy = host.narrowed(&by);
-        let allowed = |address: &str| check_address(address.parse().expect(address), &policy).is_ok();
-        assert!(allowed("8.8.4.4") && allowed("10.1.2.3"));
-        assert!(!allowed("8.8.8.8"), "denied");
-        assert!(!allowed("1.1.1.1") && !allowed("10.2.0.1"), "outside of its ranges");
-        assert!(!allowed("192.168.1.1"), "what the host refuses is not opened");
-    }
-
-    proptest! {
-        #[test]
-        fn an_address_inside_a_v4_carrier_is_never_allowed(bits in any::<u32>()) {
-            let v4 = Ipv4Addr::from_bits(bits);
-            for carrier in [v4.to_ipv6_mapped(), v4.to_ipv6_compatible()] {
-                prop_assert!(check_address(carrier.into(), &policy()).is_err());
-            }
-        }
-
-        #[test]
-        fn no_text_makes_it_panic(text in ".{0,80}") {
-            let _ = check_url(&text, &policy());
-            let _ = check_url(&format!("http://{text}/"), &policy());
-        }
-    }
-}
+mod tests;

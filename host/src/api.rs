@@ -156,7 +156,7 @@ struct Health {
     /// The plugin contract it speaks.
     contract: &'static str,
     /// Checks that the operator has switched off.
-    switched_off: Vec<&'static str>,
+    switched_off: Vec<String>,
 }
 
 /// The process runs.
@@ -166,7 +166,14 @@ async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
         status: "ok",
         version: env!("CARGO_PKG_VERSION"),
         contract: crate::plugin::check::CONTRACT,
-        switched_off: if state.config.allow_loopback { vec!["address guard for loopback"] } else { Vec::new() },
+        switched_off: [
+            state.config.allow_loopback.then(|| "address guard for loopback".to_owned()),
+            (!state.config.egress_allow.is_empty())
+                .then(|| format!("address guard for {} ranges", state.config.egress_allow.len())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
     })
 }
 

@@ -53,7 +53,8 @@ pub struct App {
     watch: FolderWatch,
     dispatcher: Dispatcher,
     keeping_up: JoinHandle<()>,
-    keeping_house: Option<JoinHandle<()>>,
+    keeping_house: JoinHandle<()>,
+    keeping_time: JoinHandle<()>,
     server: JoinHandle<()>,
     stop_server: oneshot::Sender<()>,
     grace: Duration,
@@ -61,23 +62,26 @@ pub struct App {
 
 impl App {
     /// Starts a host. When it returns, requests are answered and deliveries go on where they were.
-    pub async fn start(config: Config, admin_key: Option<String>) -> Result<App, AppError> {
+    pub async fn start(mut config: Config, admin_key: Option<String>) -> Result<App, AppError> {
         let telemetry = Telemetry::start()?;
         let (store, news) = Store::open(&config.data_dir)?;
         let new_admin_key = first_things(&store, admin_key).await?;
         let plugins = Plugins::start(plugin_config(&config)?, store.clone()).await?;
         let folder = config.data_dir.join("plugins");
         let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max).map_err(PluginError::Io)?;
-        let clients = Clients::new(config.address_policy())?;
 
-        let listen = |source| AppError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let wanted = config.listen;
+        let listen = |source| AppError::Listen { address: wanted, source };
+        let listener = TcpListener::bind(wanted).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        // The guard knows where this host really listens, also when it was told to take a free port.
+        config.listen = address;
+        let clients = Clients::new(config.address_policy(), &config.name_servers)?;
 
         let retention = Duration::from_secs(config.retention_s);
-        let house = store.clone();
-        let keeping_house =
-            (!retention.is_zero()).then(|| tokio::spawn(async move { house.keep_house(retention).await }));
+        let (house, clock) = (store.clone(), store.clone());
+        let keeping_time = tokio::spawn(async move { clock.keep_time().await });
+        let keeping_house = tokio::spawn(async move { house.keep_house(retention).await });
         let lanes = LaneBoard::default();
         let dispatcher = Dispatcher::start(store.clone(), plugins.clone(), clients, news, lanes.clone());
         let grace = Duration::from_secs(config.stop_grace_s);
@@ -93,7 +97,18 @@ impl App {
         let (stop_server, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(api::listen::listen(listener, router, behind_proxy, stopped));
         let keeping_up = tokio::spawn(telemetry.keep_up());
-        Ok(App { address, new_admin_key, watch, dispatcher, keeping_up, keeping_house, server, stop_server, grace })
+        Ok(App {
+            address,
+            new_admin_key,
+            watch,
+            dispatcher,
+            keeping_up,
+            keeping_house,
+            keeping_time,
+            server,
+            stop_server,
+            grace,
+        })
     }
 
     /// Stops: accepts nothing more, answers what was asked, finishes the attempts under way within the grace period.
@@ -102,9 +117,8 @@ impl App {
         let _ = self.server.await;
         drop(self.watch);
         self.keeping_up.abort();
-        if let Some(keeping_house) = self.keeping_house {
-            keeping_house.abort();
-        }
+        self.keeping_house.abort();
+        self.keeping_time.abort();
         self.dispatcher.stop(self.grace).await;
     }
 }
@@ -124,7 +138,11 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
         resting_instances_max: config.resting_instances_max,
         limits_max: config.limits_max(),
         compiler: std::env::current_exe().map_err(AppError::Program)?,
-        compile_limits: CompileLimits { cpu_s: config.compile_cpu_s, memory_bytes: config.compile_memory_bytes },
+        compile_limits: CompileLimits {
+            cpu_s: config.compile_cpu_s,
+            wall_s: config.compile_wall_s,
+            memory_bytes: config.compile_memory_bytes,
+        },
         cache_folder: config.data_dir.join("compiled"),
         cache_bytes_max: config.compiled_bytes_max,
     })

@@ -1,6 +1,6 @@
 //! The command line. Exit codes: 0 all is well, 1 something failed (said on stderr), 2 the command was not understood.
 //!
-//! Results go to stdout, everything else to stderr; colour only on a terminal. Each subcommand has a file of its own.
+//! Results go to stdout, everything else to stderr, with `--json` both as JSON; colour only on a terminal. Each subcommand has a file of its own.
 
 mod client;
 mod demo;
@@ -55,6 +55,8 @@ enum Command {
     CompilePlugin {
         /// CPU time, in seconds.
         cpu_s: u64,
+        /// Wall time, in seconds: kept by whoever started it.
+        wall_s: u64,
         /// Address space, in bytes.
         memory_bytes: u64,
     },
@@ -101,8 +103,8 @@ impl Settings {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
-        Command::CompilePlugin { cpu_s, memory_bytes } => {
-            let code = crate::plugin::compile_child(CompileLimits { cpu_s, memory_bytes });
+        Command::CompilePlugin { cpu_s, wall_s, memory_bytes } => {
+            let code = crate::plugin::compile_child(CompileLimits { cpu_s, wall_s, memory_bytes });
             return ExitCode::from(u8::try_from(code).unwrap_or(2));
         }
         Command::Serve(settings) => block_on(serve::serve(settings)),
@@ -114,6 +116,10 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if std::env::args().any(|argument| argument == "--json") => {
+            anstream::eprintln!("{}", serde_json::json!({"error": crate::describe(failure.as_ref())}));
+            ExitCode::FAILURE
+        }
         Err(failure) => {
             let red = anstyle::AnsiColor::Red.on_default().bold();
             anstream::eprintln!("{red}error{red:#}: {}", crate::describe(failure.as_ref()));

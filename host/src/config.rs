@@ -5,9 +5,10 @@
 //! and the environment; nobody below does.
 
 use crate::address::AddressPolicy;
-use crate::limits::{Limits, STACK_BYTES};
+use crate::limits::{COMPONENT_BYTES_MAX, Limits, STACK_BYTES};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -29,6 +30,12 @@ pub struct Config {
     pub egress_allow: Vec<IpNet>,
     /// Ranges that may never be dialled.
     pub egress_deny: Vec<IpNet>,
+    /// Ports that may be called although they belong to internal services.
+    pub egress_ports_allow: Vec<u16>,
+    /// Whether Notify URLs must be https.
+    pub https_only: bool,
+    /// The name servers to ask, as `address:port`. None: the system's.
+    pub name_servers: Vec<SocketAddr>,
     /// The largest event, in bytes.
     pub event_bytes_max: u64,
     /// The largest batch of events, in bytes.
@@ -43,6 +50,8 @@ pub struct Config {
     pub component_bytes_max: u64,
     /// CPU time for compiling one component, in seconds.
     pub compile_cpu_s: u64,
+    /// Wall time for compiling one component, in seconds.
+    pub compile_wall_s: u64,
     /// Memory for compiling one component, in bytes of address space.
     pub compile_memory_bytes: u64,
     /// How much compiled code is kept on disk, in bytes; what was not used for longest goes first.
@@ -55,6 +64,8 @@ pub struct Config {
     pub plugin_memory_bytes_max: u64,
     /// The largest body, in bytes.
     pub plugin_output_bytes_max: u64,
+    /// The most of the other limits of a call, by their names, such as `{ host_calls = 1000 }`.
+    pub plugin_limits_max: BTreeMap<String, u64>,
     /// How many plugin calls run at once. 0: one more than there are cores.
     pub plugin_threads: usize,
     /// How many of them may be one tenant's. 0: one fewer than all, so that no tenant alone holds up the others.
@@ -80,19 +91,24 @@ impl Default for Config {
             allow_loopback: false,
             egress_allow: Vec::new(),
             egress_deny: Vec::new(),
+            egress_ports_allow: Vec::new(),
+            https_only: false,
+            name_servers: Vec::new(),
             event_bytes_max: 256 << 10,
             batch_bytes_max: 16 << 20,
             retention_s: 30 * 86_400,
             tenant_events_max: 10_000_000,
             tenant_bytes_max: 20 << 30,
-            component_bytes_max: 20 << 20,
+            component_bytes_max: COMPONENT_BYTES_MAX,
             compile_cpu_s: 60,
+            compile_wall_s: 120,
             compile_memory_bytes: 4 << 30,
             compiled_bytes_max: 4 << 30,
             plugin_cpu_ms_max: Limits::HOST_MAX.cpu_ms,
             plugin_wall_ms_max: Limits::HOST_MAX.wall_ms,
             plugin_memory_bytes_max: Limits::HOST_MAX.memory_bytes,
             plugin_output_bytes_max: Limits::HOST_MAX.output_bytes,
+            plugin_limits_max: BTreeMap::new(),
             plugin_threads: 0,
             plugin_calls_per_tenant: 0,
             plugin_stack_bytes: STACK_BYTES,
@@ -237,6 +253,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             config.listen
         ));
     }
+    if let Err(fault) = Limits::HOST_MAX.lowered(&config.plugin_limits_max) {
+        faults.push(format!("plugin_limits_max: {fault}"));
+    }
     for range in config.egress_allow.iter().filter(|range| range.prefix_len() == 0) {
         faults.push(format!(
             "egress_allow holds {range}, which switches the address guard off; name the ranges you mean"
@@ -249,6 +268,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         ("tenant_events_max", config.tenant_events_max, 1 << 40),
         ("tenant_bytes_max", config.tenant_bytes_max, 1 << 50),
         ("compile_cpu_s", config.compile_cpu_s, 3_600),
+        ("compile_wall_s", config.compile_wall_s, 3_600),
         ("plugin_cpu_ms_max", config.plugin_cpu_ms_max, 60_000),
         ("plugin_wall_ms_max", config.plugin_wall_ms_max, 60_000),
         // Each call's memory is reserved as address space.
@@ -273,18 +293,22 @@ impl Config {
             deny: self.egress_deny.clone(),
             only: Vec::new(),
             allow_loopback: self.allow_loopback,
+            ports_allow: self.egress_ports_allow.clone(),
+            https_only: self.https_only,
+            own: Some(self.listen),
         }
     }
 
     /// What a subscription may ask for at the most.
     pub fn limits_max(&self) -> Limits {
-        Limits {
+        let most = Limits {
             cpu_ms: self.plugin_cpu_ms_max,
             wall_ms: self.plugin_wall_ms_max,
             memory_bytes: self.plugin_memory_bytes_max,
             output_bytes: self.plugin_output_bytes_max,
             ..Limits::HOST_MAX
-        }
+        };
+        most.lowered(&self.plugin_limits_max).unwrap_or(most)
     }
 }
 

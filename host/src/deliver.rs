@@ -133,12 +133,11 @@ impl LaneBoard {
     }
 
     fn begin(&self, id: SubscriptionId) -> Arc<Mutex<LaneStatus>> {
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The lane of a deleted subscription has let go of its status.
-        if lanes.len() > 1_024 && lanes.len().is_power_of_two() {
-            lanes.retain(|_, status| Arc::strong_count(status) > 1);
-        }
-        lanes.entry(id).or_default().clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default().clone()
+    }
+
+    fn end(&self, id: SubscriptionId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 }
 

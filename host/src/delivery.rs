@@ -193,6 +193,18 @@ pub struct Cost {
     pub memory_bytes: u64,
     /// Calls into the host.
     pub host_calls: u64,
+    /// Bytes handed to the host by them.
+    #[serde(default)]
+    pub host_call_bytes: u64,
+    /// Bytes hashed with secrets.
+    #[serde(default)]
+    pub hashed_bytes: u64,
+    /// Bytes of log lines that were kept.
+    #[serde(default)]
+    pub log_bytes: u64,
+    /// Elements of its tables.
+    #[serde(default)]
+    pub table_elements: u64,
     /// How many events its instance had judged before: 0 unless the subscription reuses instances.
     #[serde(default)]
     pub earlier_calls: u32,
@@ -227,6 +239,23 @@ pub struct JudgedStep {
     pub cost: Cost,
 }
 
+/// How long the parts of a POST took, in microseconds. Absent: the request did not come to it, or needed none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Timings {
+    /// Looking the name up.
+    pub dns_us: Option<u64>,
+    /// Connecting, with TLS.
+    pub connect_us: Option<u64>,
+    /// From the beginning until the answer's head was there.
+    pub first_byte_us: Option<u64>,
+    /// Reading what is kept of the body.
+    pub body_us: Option<u64>,
+    /// The whole.
+    pub total_us: u64,
+    /// Whether an open connection was used again.
+    pub reused: bool,
+}
+
 /// One attempt, as it is recorded and shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Attempt {
@@ -238,6 +267,9 @@ pub struct Attempt {
     pub plugin_us: Option<u64>,
     /// How long the POST took, in microseconds, up to the end of the answer that is read. Absent if none was made.
     pub post_us: Option<u64>,
+    /// Its parts.
+    #[serde(default)]
+    pub timings: Option<Timings>,
     /// Which plugin version judged it last (sha256 of the component). Absent without a plugin.
     pub plugin_sha256: Option<String>,
     /// The generation of the subscription's config, which grows with every edit.

@@ -79,6 +79,19 @@ mod tests {
         check("Host", "evil", Err("the header \"host\" is the host's own and cannot be set"));
         check("Webhook-Signature", "v1,", Err("the header \"webhook-signature\" is the host's own and cannot be set"));
         check("Metadata-Flavor", "Google", Err("the header \"metadata-flavor\" is the host's own and cannot be set"));
+        for own in [
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "metadata",
+            "x-aws-ec2-metadata-token",
+            "x-google-metadata-request",
+            "proxy-authorization",
+            "webhook-id",
+            "hookloom-event-id",
+        ] {
+            check(own, "1", Err(&format!("the header {own:?} is the host's own and cannot be set")));
+        }
         check("X-A\r\nB", "1", Err("\"X-A\\r\\nB\" is no header name"));
         check("", "1", Err("\"\" is no header name"));
         for smuggled in ["a\r\nHost: b", "a\0", "é", "a\nb", "\u{7f}"] {

@@ -4,8 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::sync::Arc;
-use uuid::Uuid;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use uuid::{ContextV7, Timestamp, Uuid};
 
 /// The tenant that exists from the first start.
 pub const DEFAULT_TENANT: &str = "default";
@@ -36,6 +37,26 @@ pub fn is_slug(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-')
 }
 
+/// Ids made from now on come after this time, in milliseconds since the epoch, whatever the clock shows.
+static NOT_BEFORE_MS: AtomicU64 = AtomicU64::new(0);
+
+/// Lets ids of this process follow this one, which an earlier process made: also when the clock was set back meanwhile.
+pub fn follow(id: Uuid) {
+    let (seconds, nanos) = id.get_timestamp().map_or((0, 0), |time| time.to_unix());
+    NOT_BEFORE_MS.fetch_max(seconds * 1_000 + u64::from(nanos) / 1_000_000 + 1, Ordering::Relaxed);
+}
+
+/// A new id: of now, or of the time that ids follow if that is later. In one process ids grow.
+fn new_id() -> Uuid {
+    let now_ms = u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+    let at_ms = now_ms.max(NOT_BEFORE_MS.load(Ordering::Relaxed));
+    let nanos = u32::try_from(at_ms % 1_000 * 1_000_000).unwrap_or(0);
+    Uuid::new_v7(Timestamp::from_unix(&GROWING, at_ms / 1_000, nanos))
+}
+
+/// What makes ids of the same millisecond grow, and ids after a step back of the clock.
+static GROWING: Mutex<ContextV7> = Mutex::new(ContextV7::new());
+
 /// Declares an id: a new one for now, and its text.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -48,7 +69,7 @@ macro_rules! id {
             /// A new id for now.
             #[expect(clippy::new_without_default, reason = "a new id is never the same, which a default should be")]
             pub fn new() -> Self {
-                $name(Uuid::now_v7())
+                $name(new_id())
             }
         }
 
@@ -73,4 +94,20 @@ id! {
 id! {
     /// The id of a subscription.
     SubscriptionId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_grow_also_behind_a_clock_that_was_set_back() {
+        let mut ids: Vec<Uuid> = (0..10_000).map(|_| new_id()).collect();
+        let ahead = Uuid::new_v7(Timestamp::from_unix(ContextV7::new(), 4_000_000_000, 0));
+        follow(ahead);
+        ids.push(ahead);
+        ids.extend((0..1_000).map(|_| new_id()));
+        assert!(ids.is_sorted());
+        NOT_BEFORE_MS.store(0, Ordering::Relaxed);
+    }
 }

@@ -143,25 +143,27 @@ fn checked(
     envelopes: Vec<Envelope>,
     event_bytes_max: u64,
 ) -> Result<Vec<NewEvent>, IntakeError> {
-    let several = envelopes.len() > 1;
-    let place = |index: usize| if several { format!("event {}: ", index + 1) } else { String::new() };
-    let one = |(index, envelope): (usize, Envelope)| {
+    let place = |envelope: &Envelope| match envelope.place.as_str() {
+        "" => String::new(),
+        place => format!("{place}: "),
+    };
+    let one = |envelope: Envelope| {
         let bytes = envelope.payload.len();
         if bytes as u64 > event_bytes_max {
-            return Err(IntakeError::TooLarge { place: place(index), bytes, most: event_bytes_max });
+            return Err(IntakeError::TooLarge { place: place(&envelope), bytes, most: event_bytes_max });
         }
         match store.catalog().module_of(tenant, &envelope.name) {
             Some(module) => {
                 Ok(NewEvent { name: envelope.name, module, entity_id: envelope.entity_id, payload: envelope.payload })
             }
             None => Err(IntakeError::UnknownName {
-                place: place(index),
+                place: place(&envelope),
                 name: envelope.name,
                 accepted: accepted_names(store, tenant),
             }),
         }
     };
-    envelopes.into_iter().enumerate().map(one).collect()
+    envelopes.into_iter().map(one).collect()
 }
 
 fn accepted_names(store: &Store, tenant: &TenantId) -> String {

@@ -49,6 +49,8 @@ pub mod config;
 // Pure rules, and the words they are about.
 pub mod route;
 
+pub mod transport;
+
 pub mod headers;
 
 pub mod subscription;
@@ -67,6 +69,7 @@ pub mod access;
 pub mod limits;
 pub mod telemetry;
 
+pub mod diff;
 pub mod ids;
 
 /// An error with its causes, in one line.

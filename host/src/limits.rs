@@ -40,6 +40,9 @@ pub struct Limits {
 /// A guest's stack until a host's operator says otherwise, in bytes. One for all guests: the engine has it.
 pub const STACK_BYTES: u64 = 512 << 10;
 
+/// The largest component until a host's operator says otherwise, in bytes: a Python runtime has 18 MB.
+pub const COMPONENT_BYTES_MAX: u64 = 20 << 20;
+
 /// Limits without which nothing runs.
 const RUNS_NOTHING: [&str; 6] = ["cpu_ms", "wall_ms", "memory_bytes", "table_elements", "host_calls", "output_bytes"];
 

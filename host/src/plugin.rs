@@ -54,6 +54,7 @@ use cache::{Cache, TrustedCode};
 use check::Report;
 use log_budget::LogBudget;
 use lru::LruCache;
+use restore::Turnstiles;
 use reuse::Rest;
 use rollout::Rollout;
 use runtime::{Runtime, Version};
@@ -79,7 +80,13 @@ pub enum PluginError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The tenant has as many plugins as it may have.
+    #[error("a tenant has at most {PLUGINS_MAX} plugins")]
+    TooMany,
 }
+
+/// How many plugins a tenant may have: their compiled code is in memory.
+pub const PLUGINS_MAX: usize = 1_000;
 
 /// How plugins are run.
 #[derive(Clone, Debug)]
@@ -118,11 +125,13 @@ pub struct Plugins {
     loaded: Mutex<LruCache<(Key, String), Arc<Version>>>,
     /// Trials under way.
     rollouts: Arc<RwLock<HashMap<Key, Arc<Rollout>>>>,
-    /// Plugins that could not be restored, and when.
-    failed: RwLock<HashMap<Key, Instant>>,
+    /// Versions that could not be loaded, and when; without a version, the active one.
+    failed: RwLock<HashMap<(Key, Option<String>), Instant>>,
     /// What is wrong with files of the plugins folder.
     file_problems: RwLock<HashMap<Key, String>>,
-    restoring: tokio::sync::Mutex<()>,
+    /// Since when new versions are compiled and tried, in milliseconds since the epoch.
+    compiling: Mutex<HashMap<Key, i64>>,
+    loading: Turnstiles,
     /// How many shadow calls may wait.
     shadows: Arc<tokio::sync::Semaphore>,
     store: Arc<Store>,
@@ -143,7 +152,8 @@ impl Plugins {
             rollouts: Arc::default(),
             failed: RwLock::default(),
             file_problems: RwLock::default(),
-            restoring: tokio::sync::Mutex::default(),
+            compiling: Mutex::default(),
+            loading: Turnstiles::default(),
             shadows: Arc::new(tokio::sync::Semaphore::new(trials::SHADOWS_WAITING_MAX)),
             store,
             limits_max: config.limits_max,
@@ -154,12 +164,12 @@ impl Plugins {
         Ok(plugins)
     }
 
-    async fn load(&self, sha256: &str) -> Result<Version, PluginError> {
+    async fn load(&self, tenant: &TenantId, sha256: &str) -> Result<Version, PluginError> {
         if let Some(code) = self.cache.get(sha256) {
             return self.runtime.link(sha256, &code);
         }
         let component = self.store.component(sha256.to_owned()).await?;
-        let compiled = self.runtime.compile(component).await?;
+        let compiled = self.runtime.compile(tenant, component).await?;
         let code = TrustedCode::from_child(compiled.code);
         self.keep(sha256, &code);
         self.runtime.link(sha256, &code)
@@ -171,7 +181,14 @@ impl Plugins {
         }
     }
 
-    /// Checks and compiles a component, makes it durable as the active version of a plugin, and swaps it in.
+    /// Since when a new version of a plugin is compiled, if one is: milliseconds since the epoch.
+    pub fn compiling_since_ms(&self, tenant: &TenantId, name: &str) -> Option<i64> {
+        let compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        compiling.get(&(tenant.clone(), name.to_owned())).copied()
+    }
+
+    /// Checks and compiles a component, makes it durable as the active version of a plugin, and swaps it in. It is tried on
+    /// a sample after that: nobody waits for the trial.
     pub async fn install(
         &self,
         tenant: TenantId,
@@ -179,11 +196,30 @@ impl Plugins {
         component: Bytes,
         created_by: String,
     ) -> Result<(PluginVersion, Report), PluginError> {
-        let (version, mut stored, report) = self.prepare(&tenant, &component, created_by).await?;
+        if !self.exists(&tenant, &name) && self.count(&tenant) >= PLUGINS_MAX {
+            return Err(PluginError::TooMany);
+        }
+        let (version, mut stored, report) = self.prepare(&tenant, &name, &component, created_by).await?;
         stored.active = true;
-        let swap = self.swap(&tenant, &name, version);
-        self.store.activate_plugin(tenant, name, stored.clone(), component, swap).await?;
+        let swap = self.swap(&tenant, &name, version.clone());
+        self.store.activate_plugin(tenant.clone(), name.clone(), stored.clone(), component, swap).await?;
+        let report = self.tried(&tenant, &name, version, report).await?;
         Ok((stored, report))
+    }
+
+    /// Tries a version on a sample, and adds what was found to its report.
+    async fn tried(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        version: Arc<Version>,
+        report: Report,
+    ) -> Result<Report, PluginError> {
+        let sha256 = version.sha256.clone();
+        let report = Report { probe: self.runtime.probe(version, tenant.clone()).await, ..report };
+        let text = serde_json::to_string(&report).map_err(StoreError::from)?;
+        self.store.note_report(tenant.clone(), name.to_owned(), sha256, text).await?;
+        Ok(report)
     }
 
     /// Checks and compiles a component and makes it durable as a version of a plugin, which goes on as it is.
@@ -194,25 +230,27 @@ impl Plugins {
         component: Bytes,
         created_by: String,
     ) -> Result<(PluginVersion, Report), PluginError> {
-        let (version, stored, report) = self.prepare(&tenant, &component, created_by).await?;
+        let (version, stored, report) = self.prepare(&tenant, &name, &component, created_by).await?;
         self.store.add_version(tenant.clone(), name.clone(), stored.clone(), component).await?;
-        self.loaded().put(((tenant, name), stored.sha256.clone()), version);
+        self.loaded().put(((tenant.clone(), name.clone()), stored.sha256.clone()), version.clone());
+        let report = self.tried(&tenant, &name, version, report).await?;
         Ok((stored, report))
     }
 
     async fn prepare(
         &self,
         tenant: &TenantId,
+        name: &str,
         component: &Bytes,
         created_by: String,
     ) -> Result<(Arc<Version>, PluginVersion, Report), PluginError> {
-        let compiled = self.runtime.compile(component.clone()).await?;
+        let _shown = self.show_compiling(tenant, name);
+        let compiled = self.runtime.compile(tenant, component.clone()).await?;
         let sha256 = hex::encode(Sha256::digest(component));
         let code = TrustedCode::from_child(compiled.code);
         let version = Arc::new(self.runtime.link(&sha256, &code)?);
         self.keep(&sha256, &code);
-        let probe = self.runtime.probe(version.clone(), tenant.clone()).await;
-        let report = Report { probe, ..compiled.report };
+        let report = compiled.report;
         let stored = PluginVersion {
             sha256,
             size: component.len() as u64,
@@ -224,6 +262,16 @@ impl Plugins {
         Ok((version, stored, report))
     }
 
+    /// Shows that a version of a plugin is being compiled, until the answer is dropped.
+    fn show_compiling(&self, tenant: &TenantId, name: &str) -> impl Drop {
+        let key = (tenant.clone(), name.to_owned());
+        let compiling = || self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        compiling().insert(key.clone(), now_ms());
+        Finally(move || {
+            compiling().remove(&key);
+        })
+    }
+
     fn current(&self, tenant: &TenantId, name: &str) -> Option<Arc<Version>> {
         self.active.read().unwrap_or_else(PoisonError::into_inner).get(&(tenant.clone(), name.to_owned())).cloned()
     }
@@ -233,10 +281,16 @@ impl Plugins {
     }
 
     /// Makes a version that was uploaded earlier the active one. A trial of the plugin ends.
-    pub async fn activate(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), PluginError> {
+    pub async fn activate(
+        &self,
+        tenant: TenantId,
+        name: String,
+        sha256: String,
+        activated_by: String,
+    ) -> Result<(), PluginError> {
         let version = self.version(&tenant, &name, &sha256).await?;
         let swap = self.swap(&tenant, &name, version);
-        self.store.activate_version(tenant, name, sha256, swap).await?;
+        self.store.activate_version(tenant, name, sha256, activated_by, swap).await?;
         Ok(())
     }
 
@@ -249,14 +303,14 @@ impl Plugins {
         if let Some(version) = self.loaded().get(&key) {
             return Ok(version.clone());
         }
-        let _one_at_a_time = self.restoring.lock().await;
+        let _one_at_a_time = self.loading.pass(format!("{tenant}/{name}@{sha256}")).await;
         if let Some(version) = self.loaded().get(&key) {
             return Ok(version.clone());
         }
         if !self.store.has_version(tenant.clone(), name.to_owned(), sha256.to_owned()).await? {
             return Err(StoreError::NotFound("version of the plugin").into());
         }
-        let version = Arc::new(self.load(sha256).await?);
+        let version = Arc::new(self.load(tenant, sha256).await?);
         self.loaded().put(key, version.clone());
         Ok(version)
     }
@@ -289,6 +343,15 @@ impl Plugins {
             Some(pin) => self.version(tenant, &step.plugin, pin).await.is_ok(),
             None => self.exists(tenant, &step.plugin),
         }
+    }
+}
+
+/// Does something when it is dropped.
+struct Finally<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 

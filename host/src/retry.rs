@@ -6,7 +6,7 @@
 //! Source: Standard Webhooks, "Deliverability and reliability": exponential over days with jitter, 2xx succeeds, 3xx
 //! fails, 410 disables the endpoint, 429, 502 and 504 throttle, `Retry-After` is honoured.
 
-use crate::delivery::{DeliveryState, Outcome, Reason};
+use crate::delivery::{DeliveryKind, DeliveryState, DueDelivery, Outcome, Reason};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -182,6 +182,14 @@ fn too_old(policy: &RetryPolicy, reason: &Reason) -> Next {
     ))
 }
 
+/// Why a delivery that waits for its turn gets none any more: it is past its age limit. A test has no age.
+pub fn too_old_by_now(policy: &RetryPolicy, delivery: &DueDelivery, now_ms: i64) -> Option<Reason> {
+    let end_ms = after(delivery.age_from_ms, policy.age_max_s.saturating_mul(1_000));
+    let waited =
+        || Reason::new("too-old", format!("the age limit of {} s was reached while it waited", policy.age_max_s));
+    (delivery.kind != DeliveryKind::Test && now_ms > end_ms).then(waited)
+}
+
 /// The end of the delivery's life, in milliseconds since the epoch.
 pub fn age_end_ms(policy: &RetryPolicy, moment: Moment) -> i64 {
     after(moment.age_from_ms, policy.age_max_s.saturating_mul(1_000))
@@ -273,15 +281,41 @@ mod tests {
     #[test]
     fn the_default_schedule_lasts_at_least_75_hours() {
         let policy = RetryPolicy::default();
-        let (mut now_ms, mut attempts) = (NOW_MS, 1);
-        while let Next::Again { at_ms, .. } =
-            next(&policy, &status(500), Moment { attempts, age_from_ms: NOW_MS, now_ms, jitter: 1.0 })
-        {
-            now_ms = at_ms;
-            attempts += 1;
-        }
-        assert_eq!(attempts, 10);
-        assert!(now_ms - NOW_MS >= (75 * 3_600 + 35 * 60 + 5) * 1_000);
+        let lasts_ms = |jitter| {
+            let (mut now_ms, mut attempts) = (NOW_MS, 1);
+            while let Next::Again { at_ms, .. } =
+                next(&policy, &status(500), Moment { attempts, age_from_ms: NOW_MS, now_ms, jitter })
+            {
+                now_ms = at_ms;
+                attempts += 1;
+            }
+            assert_eq!(attempts, 10);
+            now_ms - NOW_MS
+        };
+        let standard_ms = (75 * 3_600 + 35 * 60 + 5) * 1_000;
+        assert_eq!(lasts_ms(0.0), standard_ms);
+        // With the most jitter a tenth more, and no more than that.
+        assert!(lasts_ms(0.5) > standard_ms && lasts_ms(1.0) > lasts_ms(0.5));
+        assert!(lasts_ms(1.0) <= standard_ms * 11 / 10);
+    }
+
+    #[test]
+    fn what_waits_is_too_old_at_its_limit() {
+        let policy = RetryPolicy { age_max_s: 10, ..RetryPolicy::default() };
+        let delivery = |kind| DueDelivery {
+            id: crate::ids::DeliveryId::new(),
+            tenant: crate::ids::TenantId("t".into()),
+            event: crate::ids::EventId::new(),
+            subscription: crate::ids::SubscriptionId::new(),
+            kind,
+            attempts_made: 0,
+            attempts_in_budget: 0,
+            age_from_ms: NOW_MS,
+        };
+        let at = |kind, ms| too_old_by_now(&policy, &delivery(kind), NOW_MS + ms).map(|reason| reason.code);
+        assert_eq!(at(DeliveryKind::Usual, 10_000), None);
+        assert_eq!(at(DeliveryKind::Replay, 10_001), Some("too-old".to_owned()));
+        assert_eq!(at(DeliveryKind::Test, 99_999), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@
 
 mod accept;
 mod catalog;
+mod clock;
 mod credentials;
 mod deliveries;
 mod due;
@@ -174,6 +175,7 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL")?;
         tune(&connection)?;
         schema::migrate(&mut connection)?;
+        clock::follow_newest(&connection)?;
         let catalog = Arc::new(Catalog::load(&connection, &vault)?);
         let writer = Writer::start(connection).map_err(in_folder)?;
         let (news, listener) = mpsc::unbounded_channel();

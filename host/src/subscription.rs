@@ -92,6 +92,9 @@ pub struct Settings {
     /// Hosts to which the plugin may redirect a request, beside the Notify URL's own.
     #[serde(default)]
     pub url_hosts: Vec<String>,
+    /// How a request reaches the receiver, if the open road does not lead there.
+    #[serde(default)]
+    pub transport: Transport,
     /// When a delivery is attempted again.
     #[serde(default)]
     pub retry: RetryPolicy,
@@ -120,6 +123,27 @@ pub struct Settings {
     /// After how many seconds of nothing but failures the subscription is disabled: up to 90 days; 0 is never.
     #[serde(default = "default_disable_after_s")]
     pub disable_after_s: u64,
+}
+
+/// How a request reaches a receiver that wants more than a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Transport {
+    /// A forward proxy, as `http://proxy.example:3128`. Its address is vetted like a Notify URL's.
+    pub proxy: Option<String>,
+    /// What the proxy gets as `Proxy-Authorization`; `{{secret:NAME}}` stands for a secret.
+    pub proxy_authorization: Option<String>,
+    /// The certificate authorities to trust instead of the system's, as PEM.
+    pub authorities: Option<String>,
+    /// The name of the secret that holds the client's certificate chain and its private key, as PEM.
+    pub client_certificate: Option<String>,
+}
+
+impl Transport {
+    /// Whether there is nothing special about it.
+    pub fn is_default(&self) -> bool {
+        *self == Transport::default()
+    }
 }
 
 /// What becomes of the events behind one that fails, for one contact or deal.

@@ -17,6 +17,7 @@ const PLUGIN_CALL_SECONDS: &str = "hookloom_plugin_call_seconds";
 const PLUGIN_FILES_BROKEN: &str = "hookloom_plugin_files_broken";
 const PLUGIN_COMPILES: &str = "hookloom_plugin_compiles_total";
 const PLUGIN_COMPILE_SECONDS: &str = "hookloom_plugin_compile_seconds";
+const PLUGIN_COMPILES_UNDER_WAY: &str = "hookloom_plugin_compiles_under_way";
 
 const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
 
@@ -38,6 +39,7 @@ impl Telemetry {
         describe_gauge!(PLUGIN_FILES_BROKEN, "1 while a plugin's file in the plugins folder cannot be used.");
         describe_counter!(PLUGIN_COMPILES, "Components that were compiled or refused.");
         describe_histogram!(PLUGIN_COMPILE_SECONDS, Unit::Seconds, "How long compiling took.");
+        describe_gauge!(PLUGIN_COMPILES_UNDER_WAY, "Components that are compiled now.");
         Ok(Telemetry(handle))
     }
 
@@ -83,8 +85,14 @@ pub fn file_broken(tenant: &TenantId, plugin: &str, broken: bool) {
     gauge!(PLUGIN_FILES_BROKEN, &labels).set(f64::from(u8::from(broken)));
 }
 
+/// A component begins to be compiled, which [`compiled`] ends.
+pub fn compiling() {
+    gauge!(PLUGIN_COMPILES_UNDER_WAY).increment(1.0);
+}
+
 /// A component was compiled, or refused.
 pub fn compiled(fits: bool, took: Duration) {
+    gauge!(PLUGIN_COMPILES_UNDER_WAY).decrement(1.0);
     counter!(PLUGIN_COMPILES, "result" => if fits { "fits" } else { "refused" }).increment(1);
     histogram!(PLUGIN_COMPILE_SECONDS).record(took);
 }

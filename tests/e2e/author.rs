@@ -33,26 +33,32 @@ fn bad(folder: &Path, arguments: &[&str]) -> String {
 
 /// A new plugin goes the whole way: built, checked, tested, run, pushed, judging in a host, replayed. Then its code is
 /// edited to fail, and the author is told where.
-async fn whole_loop(language: &str, (file, find, replace): (&str, &str, &str), told: &str) {
+async fn whole_loop(language: &str, edit: (&str, &str, &str), told: [&str; 2]) {
     // Compilers take every core: one language after the other leaves the other tests their time.
     static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _turn = ONE_AT_A_TIME.lock().await;
     let place = TempDir::new().unwrap();
     let name = format!("my-{language}");
-    assert!(good(place.path(), &["new", &name, "--lang", language]).contains("hookloom plugin build"));
+    let made = good(place.path(), &["new", &name, "--lang", language]);
+    assert!(made.contains("hookloom plugin build"));
     let folder = place.path().join(&name);
     assert!(bad(place.path(), &["new", &name, "--lang", language]).contains("is there already"));
 
-    let report: Value = serde_json::from_str(json_part(&good(&folder, &["build", "--json"]))).unwrap();
+    let report: Value = serde_json::from_str(&good(&folder, &["build", "--json"])).unwrap();
     assert_eq!(text(&report["report"], "contract"), "hookloom:plugin@1.0.0");
     assert_eq!(report["report"]["probe"]["depends_on"], json!([]), "{report}");
     assert!(report["report"]["probe"]["steady_call_us"].as_u64().unwrap() > 0);
     assert!(good(&folder, &["test"]).contains("2 cases, 2 right, 0 failed"));
     let shown = good(&folder, &["run", "--event", "event.json"]);
-    assert!(
-        shown.contains("replace") && shown.contains("\"event\": \"Contact is Created\"") && shown.contains("memory"),
-        "{shown}"
-    );
+    assert!(shown.contains("replace") && shown.contains("+   \"event\": \"Contact is Created\""), "{shown}");
+    let shares: Value = serde_json::from_str(&good(&folder, &["run", "--event", "event.json", "--json"])).unwrap();
+    let used = |limit: &str| {
+        let own = |one: &&Value| text(one, "limit") == limit;
+        shares["shares"].as_array().unwrap().iter().find(own).unwrap()["used"].as_u64().unwrap()
+    };
+    assert!(used("memory_bytes") > 0 && used("table_elements") > 0, "{shares}");
+    // The template in C logs nothing.
+    assert_eq!(used("log_bytes") > 0, language != "c", "{shares}");
 
     let (host, receiver) = (Host::start().await, Receiver::start().await);
     let target = ["--url", &host.url, "--key", ADMIN_KEY];
@@ -68,56 +74,87 @@ async fn whole_loop(language: &str, (file, find, replace): (&str, &str, &str), t
     assert_eq!((&body["event"], &body["id"]), (&json!("Contact is Created"), &json!("7")));
     let replayed = good(&folder, &[&["replay", text(&delivery, "id")][..], &target].concat());
     assert!(replayed.contains("the host's plugin said replace (delivered)"), "{replayed}");
+    assert!(replayed.contains("the host sent this very body"), "{replayed}");
 
+    a_failure_reaches_its_author(&folder, edit, told, &target, text(&delivery, "id"));
+}
+
+/// Edits a plugin to fail; in every command its author reads why, and where.
+fn a_failure_reaches_its_author(
+    folder: &Path,
+    (file, find, replace): (&str, &str, &str),
+    [told, place_told]: [&str; 2],
+    target: &[&str],
+    delivery: &str,
+) {
     let file = folder.join(file);
     let code = std::fs::read_to_string(&file).unwrap();
     assert!(code.contains(find));
     std::fs::write(&file, code.replace(find, replace)).unwrap();
-    good(&folder, &["build"]);
-    let failure = bad(&folder, &["run", "--event", "event.json"]);
-    assert!(failure.contains(told) && failure.contains("transform"), "{failure}");
-    assert!(bad(&folder, &["test"]).contains("1 cases failed"));
-}
-
-/// `build` prints what it runs on stderr, but some tools print on stdout.
-fn json_part(output: &str) -> &str {
-    &output[output.find("\n{").map_or(0, |at| at + 1)..]
+    good(folder, &["build"]);
+    let failure = bad(folder, &["run", "--event", "event.json"]);
+    assert!(failure.contains(told) && failure.contains(place_told), "{failure}");
+    // Its words reach the author in every command.
+    let tested = plugin(folder, &["test"]);
+    let stdout = String::from_utf8_lossy(&tested.stdout).into_owned();
+    assert!(tested.status.code() == Some(1) && stdout.contains(told), "{stdout}");
+    assert!(bad(folder, &["bench", "--event", "event.json", "--calls", "2"]).contains(told));
+    let checked = good(folder, &["check"]);
+    assert!(checked.contains(told) && checked.contains("unknown: it failed"), "{checked}");
+    let pushed = plugin(folder, &[&["push"][..], target].concat());
+    assert!(String::from_utf8_lossy(&pushed.stderr).contains(told), "{pushed:?}");
+    let watched = plugin(folder, &[&["watch", "--rounds", "1", "--json"][..], target].concat());
+    let round: Value = serde_json::from_slice(&watched.stdout).unwrap();
+    assert!(round["ok"] == false && text(&round, "error").contains(told), "{round}");
+    let replayed = bad(folder, &[&["replay", delivery, "--json"][..], target].concat());
+    assert!(replayed.starts_with("{\"error\":") && replayed.contains(told), "{replayed}");
 }
 
 #[tokio::test]
 async fn rust_goes_the_whole_way() {
     let edit = ("src/lib.rs", "log::debug", "assert!(event.name.is_empty(), \"rust says why\");\n        log::debug");
-    whole_loop("rust", edit, "<my_rust::Wrap as hookloom_sdk::Plugin>::transform").await;
+    whole_loop("rust", edit, ["rust says why", "<my_rust::Wrap as hookloom_sdk::Plugin>::transform"]).await;
 }
 
 #[tokio::test]
 async fn javascript_goes_the_whole_way() {
     whole_loop(
         "js",
-        ("src/plugin.js", "write(\"debug\"", "null.boom;\n    write(\"debug\""),
-        "cannot read property 'boom' of null",
+        (
+            "src/plugin.js",
+            "write(\"debug\"",
+            "const deepInside = () => null.boom;\n    deepInside();\n    write(\"debug\"",
+        ),
+        ["cannot read property 'boom' of null", "deepInside"],
     )
     .await;
 }
 
 #[tokio::test]
 async fn typescript_goes_the_whole_way() {
-    let edit =
-        ("src/plugin.ts", "write(\"debug\"", "if (event.name) throw new Error(\"ts says why\");\n    write(\"debug\"");
-    whole_loop("ts", edit, "ts says why").await;
+    let edit = (
+        "src/plugin.ts",
+        "write(\"debug\"",
+        "const deepInside = () => { if (event.name) throw new Error(\"ts says why\"); };\n    deepInside();\n    write(\"debug\"",
+    );
+    whole_loop("ts", edit, ["ts says why", "deepInside"]).await;
 }
 
 #[tokio::test]
 async fn python_goes_the_whole_way() {
-    let edit = ("src/plugin.py", "log.write", "raise ValueError(\"python says why\")\n        log.write");
-    whole_loop("python", edit, "ValueError: python says why").await;
+    let edit = (
+        "src/plugin.py",
+        "log.write",
+        "def deep_inside():\n            raise ValueError(\"python says why\")\n        deep_inside()\n        log.write",
+    );
+    whole_loop("python", edit, ["ValueError: python says why", "in deep_inside"]).await;
 }
 
 #[tokio::test]
 async fn c_goes_the_whole_way() {
     let edit =
         ("src/plugin.c", "  replace(verdict", "  fprintf(stderr, \"c says why\\n\");\n  abort();\n  replace(verdict");
-    whole_loop("c", edit, "c says why").await;
+    whole_loop("c", edit, ["c says why", "exports_hookloom_plugin_transform_transform"]).await;
 }
 
 #[test]
@@ -199,7 +236,9 @@ async fn bench_and_watch_do_what_they_say() {
     ))
     .unwrap();
     let wall = &figures["wall_us"];
-    assert!(wall["p50"].as_u64() <= wall["p95"].as_u64() && wall["p95"].as_u64() <= wall["p99"].as_u64(), "{figures}");
+    let [p50, p95, p99] = ["p50", "p95", "p99"].map(|name| wall[name].as_u64().unwrap());
+    assert!(0 < p50 && p50 <= p95 && p95 <= p99, "{figures}");
+    assert!(figures["memory_bytes"].as_u64().unwrap() > 65_536, "{figures}");
 
     let manifest = "name = \"watched\"\nbuild = [\"cp src/p.wasm p.wasm\"]\ncomponent = \"p.wasm\"\n";
     std::fs::write(place.path().join("hookloom-plugin.toml"), manifest).unwrap();

@@ -64,7 +64,7 @@ async fn a_batch_is_all_or_nothing_and_names_the_place() {
     for (body, place) in [
         (format!("{good}\n{{\"eventName\":1}}\n"), "line 2"),
         (format!("[{good},{{}}]"), "item 2"),
-        (format!("{good}\n{good}\n{}", event("Nope", 1)), "event 3"),
+        (format!("{good}\n{good}\n{}", event("Nope", 1)), "line 3"),
     ] {
         let reply = host.ask(Method::POST, "./events", body).await;
         assert!((400..500).contains(&reply.status) && text(&reply.json, "detail").contains(place), "{}", reply.text);
@@ -273,7 +273,7 @@ async fn odd_requests() {
 }
 
 /// A component with so much code that compiling it takes seconds: one core module of long functions.
-fn compile_bomb() -> Vec<u8> {
+pub(crate) fn compile_bomb() -> Vec<u8> {
     use wasm_encoder::{
         CodeSection, Component, Function, FunctionSection, Module, ModuleSection, TypeSection, ValType,
     };
@@ -307,6 +307,74 @@ async fn a_component_that_is_too_hard_to_compile_is_refused_and_the_host_lives()
     assert!(refused.text.contains("make the component smaller"), "{}", refused.text);
     let host = Host::with().set("compile_memory_bytes=90000000").start().await;
     let refused = host.ask(Method::PUT, "./plugins/bomb", compile_bomb()).await;
-    assert!(refused.status == 422 && refused.text.contains("compile_memory_bytes is 90000000"), "{}", refused.text);
+    assert!(refused.status == 422 && refused.text.contains("compile_memory_bytes (90000000)"), "{}", refused.text);
     assert_eq!(host.get("./plugins").await, json!([]));
+}
+
+#[tokio::test]
+async fn a_file_of_forty_mebibytes_is_refused_at_every_door() {
+    let host = Host::start().await;
+    let large = [&guest("passes")[..], &vec![0; 40 << 20]].concat();
+    let refused = host.ask(Method::PUT, "./plugins/p", large.clone()).await;
+    problem(&refused, 413, "body-too-large", "larger than this route accepts");
+    let folder = host.data().join("plugins/default");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("p.wasm"), &large).unwrap();
+    let plugin = crate::harness::until("what is wrong", async || {
+        Some(host.get("./plugins").await[0].clone()).filter(|plugin| plugin["file_problem"].is_string())
+    })
+    .await;
+    assert!(text(&plugin, "file_problem").contains("component_bytes_max is 20971520"), "{plugin}");
+    let file = folder.join("p.wasm");
+    let checked = tokio::process::Command::new(crate::harness::program()).args(["plugin", "check"]).arg(&file).output();
+    let checked = checked.await.unwrap();
+    let told = String::from_utf8(checked.stderr).unwrap();
+    assert!(checked.status.code() == Some(1) && told.contains("a host takes 20971520 by default"), "{told}");
+}
+
+#[tokio::test]
+async fn a_component_of_another_contract_is_told_which_sdk_to_use() {
+    let host = Host::start().await;
+    let mut component = guest("passes");
+    let (from, to) = (b"hookloom:plugin/transform@1.0.0", b"hookloom:plugin/transform@2.0.0");
+    let places: Vec<usize> =
+        (0..component.len() - from.len()).filter(|at| &component[*at..at + from.len()] == from).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        component[at..at + from.len()].copy_from_slice(to);
+    }
+    let refused = host.ask(Method::PUT, "./plugins/p", component).await;
+    let told = "this plugin was built for hookloom:plugin@2.0.0; this host speaks 1.0.0";
+    problem(&refused, 422, "plugin-contract-version", told);
+    assert!(text(&refused.json, "remedy").starts_with("rebuild with sdk 1.x"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn a_batch_has_a_size_and_a_wrong_line_is_named() {
+    let host = Host::start().await;
+    let line = event("Contact is Created", 1);
+    let most = vec![line.as_str(); 10_000].join("\n");
+    let accepted = host.ask(Method::POST, "./events", most).await;
+    assert_eq!((accepted.status, accepted.json["events"].as_array().unwrap().len()), (202, 10_000));
+    let large = vec![line.as_str(); (16 << 20) / line.len() + 1].join("\n");
+    problem(&host.ask(Method::POST, "./events", large).await, 413, "body-too-large", "larger than this route accepts");
+
+    let deep =
+        format!(r#"{{"eventName":"Contact is Created","eventData":{}1{}}}"#, r#"{"a":"#.repeat(200), "}".repeat(200));
+    let unknown = event("Contact is Eaten", 1);
+    let huge =
+        event("Contact is Created", 1).replace("\"properties\":[]", &format!("\"note\":\"{}\"", "x".repeat(300_000)));
+    for (bad, told) in [("{broken", "line 4"), (&deep, "line 4"), (&unknown, "line 4"), (&huge, "line 4")] {
+        // A blank line counts as a line, as it does in an editor.
+        let batch = [&line, "", &line, bad, &line].join("\n");
+        let refused = host.ask(Method::POST, "./events", batch).await;
+        assert!(refused.status >= 400 && text(&refused.json, "detail").contains(told), "{}", refused.text);
+        let array = format!("[{line},{line},{line},{bad},{line}]");
+        let refused = host.ask(Method::POST, "./events", array).await;
+        let told = if bad == "{broken" { "at byte" } else { "item 4" };
+        assert!(refused.status >= 400 && text(&refused.json, "detail").contains(told), "{}", refused.text);
+    }
+    let first = host.ask(Method::POST, "./events", format!("{{broken\n{line}")).await;
+    assert!(text(&first.json, "detail").starts_with("line 1: "), "{}", first.text);
+    assert_eq!(host.ledger().await["events"], 10_000, "all or nothing");
 }

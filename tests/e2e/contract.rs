@@ -6,7 +6,10 @@ use crate::harness::{Host, Receiver, event, fixtures, text};
 use serde_json::{Value, json};
 use std::io::Read as _;
 
-fn frozen(name: &str) -> Vec<u8> {
+/// The languages that there is a template for.
+pub(crate) const LANGUAGES: [&str; 5] = ["rust", "js", "ts", "python", "c"];
+
+pub(crate) fn frozen(name: &str) -> Vec<u8> {
     let file = std::fs::File::open(fixtures().join(format!("contract/1.0.0/{name}.wasm.gz"))).unwrap();
     let mut component = Vec::new();
     flate2::read::GzDecoder::new(file).read_to_end(&mut component).unwrap();
@@ -16,8 +19,7 @@ fn frozen(name: &str) -> Vec<u8> {
 #[tokio::test]
 async fn a_plugin_of_1_0_0_still_runs_in_every_language() {
     let (host, receiver) = (Host::start().await, Receiver::start().await);
-    let languages = ["rust", "js", "ts", "python", "c"];
-    for language in languages {
+    for language in LANGUAGES {
         let report = host.plugin(language, frozen(language)).await;
         assert_eq!(report["report"]["contract"], "hookloom:plugin@1.0.0", "{language}");
         let body = json!({"plugin": language, "description": language, "limits": {"cpu_ms": 500}});
@@ -25,7 +27,7 @@ async fn a_plugin_of_1_0_0_still_runs_in_every_language() {
     }
     let sent = event("Contact is Created", 7);
     host.send(sent.clone()).await;
-    for received in receiver.expect(languages.len()).await {
+    for received in receiver.expect(LANGUAGES.len()).await {
         let body: Value = serde_json::from_str(text(&received, "body")).unwrap();
         assert_eq!((&body["event"], &body["id"]), (&json!("Contact is Created"), &json!("7")), "{received}");
         assert_eq!(body["payload"], serde_json::from_str::<Value>(&sent).unwrap());

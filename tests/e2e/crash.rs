@@ -39,6 +39,8 @@ pub(crate) async fn kill_again_and_again(kills: usize) -> Tally {
     let mut folder = host.kill().await;
     for _ in 0..kills {
         let host = Host::with().on(folder).start().await;
+        // It holds after each of them, not only at the end.
+        host.ledger().await;
         folder = send_until_killed(host, &accepted).await;
     }
 

@@ -1,102 +1,23 @@
 //! `202` follows the flush to the disk: shown by holding the flush up, and by failing it.
 //!
 //! Killing a process proves little about durability, because the system keeps what it wrote. So a small library stands
-//! between the host and `fdatasync`/`fsync` (LD_PRELOAD) and does as files in a folder tell it.
+//! between the host and its disk ([`Shim`]).
 
-use crate::harness::{ADMIN_KEY, Host, event, text, until};
+use crate::harness::{ADMIN_KEY, Host, Receiver, Shim, event, text, until};
 use reqwest::Method;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use tempfile::TempDir;
-
-/// `hold` in the folder makes flushes wait (and say so by `waiting`), `fail` makes them fail.
-const SHIM: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-static int there(const char *name) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%s", getenv("SYNC_GATE"), name);
-    return access(path, F_OK) == 0;
-}
-
-static void touch(const char *name) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%s", getenv("SYNC_GATE"), name);
-    close(open(path, O_CREAT | O_WRONLY, 0600));
-}
-
-static int gate(int fd, const char *name) {
-    while (there("hold")) {
-        touch("waiting");
-        usleep(1000);
-    }
-    if (there("fail")) {
-        errno = EIO;
-        return -1;
-    }
-    int (*flush)(int) = dlsym(RTLD_NEXT, name);
-    return flush(fd);
-}
-
-int fdatasync(int fd) { return gate(fd, "fdatasync"); }
-int fsync(int fd) { return gate(fd, "fsync"); }
-"#;
-
-/// A gate before the disk.
-struct Gate {
-    folder: TempDir,
-    library: PathBuf,
-}
-
-impl Gate {
-    fn new() -> Gate {
-        let folder = TempDir::new().unwrap();
-        let (source, library) = (folder.path().join("gate.c"), folder.path().join("gate.so"));
-        std::fs::write(&source, SHIM).unwrap();
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-o"])
-            .arg(&library)
-            .arg(&source)
-            .arg("-ldl")
-            .status()
-            .unwrap();
-        assert!(built.success());
-        Gate { folder, library }
-    }
-
-    async fn host(&self) -> Host {
-        let text = |path: &Path| path.to_str().unwrap().to_owned();
-        Host::with().env("LD_PRELOAD", &text(&self.library)).env("SYNC_GATE", &text(self.folder.path())).start().await
-    }
-
-    fn set(&self, name: &str) {
-        std::fs::write(self.folder.path().join(name), "").unwrap();
-    }
-
-    fn clear(&self, name: &str) {
-        std::fs::remove_file(self.folder.path().join(name)).unwrap();
-    }
-
-    fn is(&self, name: &str) -> bool {
-        self.folder.path().join(name).exists()
-    }
-}
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn no_202_before_the_flush() {
-    let gate = Gate::new();
-    let host = gate.host().await;
-    gate.set("hold");
+    let shim = Shim::new();
+    let host = shim.host().await;
+    shim.set("hold");
     let marked = event("Contact is Created", 4_242_424_242);
     let asked = host.ask(Method::POST, "./events", marked);
     tokio::pin!(asked);
-    let flushing = until("the flush", async || gate.is("waiting").then_some(()));
+    let flushing = until("the flush", async || shim.is("waiting").then_some(()));
     tokio::select! {
         reply = &mut asked => panic!("answered before the flush: {}", reply.text),
         () = flushing => {}
@@ -104,13 +25,13 @@ async fn no_202_before_the_flush() {
     // The event is written and only waits for the flush; and the answer still does not come.
     let log = std::fs::read(host.data().join("hookloom.db-wal")).unwrap();
     assert!(log.windows(10).any(|window| window == b"4242424242"), "the event is not in the log yet");
-    gate.clear("waiting");
-    let still_flushing = until("a second look", async || gate.is("waiting").then_some(()));
+    shim.clear("waiting");
+    let still_flushing = until("a second look", async || shim.is("waiting").then_some(()));
     tokio::select! {
         reply = &mut asked => panic!("answered before the flush: {}", reply.text),
         () = still_flushing => {}
     }
-    gate.clear("hold");
+    shim.clear("hold");
     let reply = asked.await;
     assert_eq!(reply.status, 202, "{}", reply.text);
     assert_eq!(host.ledger().await["events"], 1);
@@ -118,16 +39,16 @@ async fn no_202_before_the_flush() {
 
 #[tokio::test]
 async fn a_failing_disk_is_503_and_what_was_accepted_stays() {
-    let gate = Gate::new();
-    let host = gate.host().await;
+    let shim = Shim::new();
+    let host = shim.host().await;
     let before = host.send(event("Contact is Created", 1)).await;
-    gate.set("fail");
+    shim.set("fail");
     let refused = host.ask(Method::POST, "./events", event("Contact is Created", 2)).await;
     assert_eq!((refused.status, refused.headers.contains_key("retry-after")), (503, true), "{}", refused.text);
     assert_eq!(text(&refused.json, "type"), "urn:hookloom:problem:store-unavailable");
     assert_eq!(host.ask_as("", Method::GET, "/readyz", "").await.status, 503);
     assert_eq!(host.ask_as("", Method::GET, "/healthz", "").await.status, 200);
-    gate.clear("fail");
+    shim.clear("fail");
 
     // It recovers without a restart, and after one everything that was accepted is there.
     let after = until("an accepted event", async || {
@@ -139,4 +60,83 @@ async fn a_failing_disk_is_503_and_what_was_accepted_stays() {
     for id in [before, after] {
         assert_eq!(text(&host.get(&format!("./events/{id}")).await, "id"), id);
     }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_503_and_ends_without_a_restart() {
+    let (shim, receiver) = (Shim::new(), Receiver::start().await);
+    let host = shim.host().await;
+    host.subscription(&receiver.url, json!({})).await;
+    let mut accepted = BTreeSet::new();
+    for round in 0..3 {
+        for number in 0..20 {
+            accepted.insert(host.send(event("Contact is Created", round * 100 + number)).await);
+        }
+        shim.set("full");
+        // Some at once, so that several share the transaction that SQLite itself rolls back.
+        let more = (0..20).map(|number| {
+            host.try_ask(ADMIN_KEY, Method::POST, "./events", event("Contact is Updated", round * 100 + number))
+        });
+        for reply in futures_util::future::join_all(more).await {
+            let reply = reply.unwrap();
+            assert_eq!((reply.status, reply.headers.contains_key("retry-after")), (503, true), "{}", reply.text);
+        }
+        shim.clear("full");
+        let again = until("room again", async || {
+            let reply = host.ask(Method::POST, "./events", event("Contact is Created", round)).await;
+            (reply.status == 202).then(|| text(&reply.json["events"][0], "id").to_owned())
+        });
+        accepted.insert(again.await);
+    }
+    until("all to be delivered", async || (host.ledger().await["pending"] == 0).then_some(())).await;
+    let sent: BTreeSet<String> =
+        receiver.received().iter().map(|one| text(&one["headers"], "hookloom-event-id").to_owned()).collect();
+    assert_eq!(sent, accepted);
+}
+
+const DAY_S: i64 = 86_400;
+
+#[tokio::test]
+async fn a_clock_that_jumps_loses_nothing_and_holds_nothing_up() {
+    clock_jumps(&[DAY_S, -DAY_S, 0, 30 * DAY_S, 0]).await;
+}
+
+/// Sets the clock to each of these shifts under load; how often that was.
+pub(crate) async fn clock_jumps(shifts: &[i64]) -> usize {
+    let (shim, receiver) = (Shim::new(), Receiver::answering("500,200").await);
+    let host = shim.host().await;
+    let retry = json!({"schedule_s": [0, 5, 5, 5, 5], "age_max_s": 5_000_000});
+    let ordering = json!({"on_failure": "block"});
+    host.subscription(&receiver.url, json!({"retry": retry, "ordering": ordering})).await;
+    let mut accepted = Vec::new();
+    let mut jumps = 0;
+    for (number, shift) in [&[0], shifts].concat().into_iter().enumerate() {
+        shim.set_clock(shift);
+        for step in 0..10 {
+            accepted.push(host.send(event("Contact is Updated", 7_000 + number * 10 + step % 2)).await);
+        }
+        jumps += usize::from(number > 0);
+        until("the jump to be noticed", async || {
+            let log = host.log();
+            (log.matches("the clock was set forward").count() + log.matches("the clock was set back").count() == jumps)
+                .then_some(())
+        })
+        .await;
+    }
+    // What failed at the first attempt was due five seconds later, by a clock that was set back by days since.
+    let begun = Instant::now();
+    until("all to be delivered", async || (host.ledger().await["pending"] == 0).then_some(())).await;
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    let received = receiver.received();
+    let sent: BTreeSet<&str> = received.iter().map(|one| text(&one["headers"], "hookloom-event-id")).collect();
+    assert_eq!(sent, accepted.iter().map(String::as_str).collect());
+    // After a restart behind a clock that was set back, ids go on growing, so order holds.
+    shim.set_clock(-DAY_S);
+    let (_, folder) = host.stop().await;
+    let host = shim.under(Host::with().on(folder)).start().await;
+    let after = host.send(event("Contact is Updated", 7_000)).await;
+    assert!(accepted.iter().all(|before| *before < after), "{after}");
+    let delivery: Value = host.ended(&after).await;
+    assert_eq!(text(&delivery, "state"), "delivered");
+    jumps
 }

@@ -18,13 +18,15 @@ enum Hostile {
     HangsUp,
     SendsAGigabyte,
     LiesAboutItsLength,
+    SendsMoreThanItSays,
+    SendsABomb,
     SendsAHugeHeader,
     SendsEndless100s,
     SpeaksNoHttp,
 }
 
 /// Each with what an attempt comes to: the status, or the code of the reason.
-const HOSTILE: [(Hostile, &str); 10] = [
+const HOSTILE: [(Hostile, &str); 12] = [
     (Hostile::Hangs, "timeout"),
     (Hostile::DripsItsHead, "timeout"),
     (Hostile::DripsItsBody, "200"),
@@ -32,6 +34,8 @@ const HOSTILE: [(Hostile, &str); 10] = [
     (Hostile::HangsUp, "broken"),
     (Hostile::SendsAGigabyte, "200"),
     (Hostile::LiesAboutItsLength, "200"),
+    (Hostile::SendsMoreThanItSays, "200"),
+    (Hostile::SendsABomb, "200"),
     (Hostile::SendsAHugeHeader, "broken"),
     (Hostile::SendsEndless100s, "timeout"),
     (Hostile::SpeaksNoHttp, "broken"),
@@ -67,6 +71,22 @@ async fn misbehave(how: Hostile, mut socket: TcpStream) -> std::io::Result<()> {
             socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nshort").await?;
             socket.shutdown().await
         }
+        Hostile::SendsMoreThanItSays => {
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nmuch more").await?;
+            std::future::pending().await
+        }
+        // A gigabyte of zeros, as it would be in a few kilobytes: nobody asked for it, and nobody unpacks it.
+        Hostile::SendsABomb => {
+            let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let piece = vec![0; 1 << 20];
+            for _ in 0..64 {
+                std::io::Write::write_all(&mut bomb, &piece)?;
+            }
+            let bomb = bomb.finish()?;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", bomb.len());
+            socket.write_all(head.as_bytes()).await?;
+            socket.write_all(&bomb).await
+        }
         Hostile::SendsAHugeHeader => {
             socket.write_all(b"HTTP/1.1 200 OK\r\nx-huge: ").await?;
             socket.write_all(&vec![b'x'; 1 << 20]).await?;
@@ -85,6 +105,11 @@ async fn misbehave(how: Hostile, mut socket: TcpStream) -> std::io::Result<()> {
 
 #[tokio::test]
 async fn hostile_receivers_cost_their_own_lanes_a_deadline_and_nothing_else() {
+    hostile_receivers().await;
+}
+
+/// Each kind once, beside a healthy one; how many kinds there are.
+pub(crate) async fn hostile_receivers() -> usize {
     let (host, good) = (Host::start().await, Receiver::start().await);
     let mut subscriptions = Vec::new();
     for (how, expected) in HOSTILE {
@@ -112,8 +137,10 @@ async fn hostile_receivers_cost_their_own_lanes_a_deadline_and_nothing_else() {
         assert!(attempt["post_us"].as_u64().unwrap() < 2_500_000, "{how:?}: {attempt}");
         assert!(delivery.to_string().len() < 30_000, "{how:?}: a receiver chooses how much is kept");
     }
-    good.expect(1).await;
+    let received = good.expect(1).await.remove(0);
+    assert!(received["headers"]["accept-encoding"].is_null(), "nobody is asked to compress: {received}");
     host.ledger().await;
+    HOSTILE.len()
 }
 
 /// Lets no file of a process grow beyond this; `unlimited` undoes it.
@@ -126,21 +153,29 @@ async fn limit_files(host: &Host, bytes: &str) {
 
 #[tokio::test]
 async fn a_disk_that_fills_up_under_load_loses_nothing() {
+    disk_fills_up(3).await;
+}
+
+/// Fills it up so many times; how many events were accepted, and how many refused.
+pub(crate) async fn disk_fills_up(rounds: usize) -> (usize, usize) {
     let receiver = Receiver::start().await;
     let host = Host::with().ignoring_file_limits().start().await;
     host.subscription(&receiver.url, json!({})).await;
-    let mut accepted = BTreeSet::new();
+    let (mut accepted, mut refused) = (BTreeSet::new(), 0);
     let mut send = async |number: usize| {
         let reply =
             host.try_ask(ADMIN_KEY, Method::POST, "./events", event("Contact is Created", number)).await.unwrap();
         match reply.status {
             202 => drop(accepted.insert(text(&reply.json["events"][0], "id").to_owned())),
-            503 => assert!(reply.headers.contains_key("retry-after"), "{}", reply.text),
+            503 => {
+                refused += 1;
+                assert!(reply.headers.contains_key("retry-after"), "{}", reply.text);
+            }
             other => panic!("{other}: {}", reply.text),
         }
         reply.status
     };
-    for round in 0..3 {
+    for round in 0..rounds {
         let mut number = round * 1_000;
         while number % 1_000 < 50 {
             send(number).await;
@@ -162,4 +197,5 @@ async fn a_disk_that_fills_up_under_load_loses_nothing() {
         receiver.received().iter().map(|one| text(&one["headers"], "hookloom-event-id").to_owned()).collect();
     let lost: Vec<_> = accepted.difference(&sent).collect();
     assert!(lost.is_empty() && accepted.len() > 100, "{} accepted, lost {lost:?}", accepted.len());
+    (accepted.len(), refused)
 }

@@ -1,9 +1,10 @@
 //! The address guard where it needs sockets: what is dialled, by whom, and what is told of it. The table of addresses and
 //! URLs is in `host/src/address/cases.rs`.
 
-use crate::harness::{Host, RawReceiver, Receiver, event, text};
+use crate::harness::{Authority, Host, NameServer, RawReceiver, Receiver, TlsReceiver, event, text};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 
 /// The reason of the only attempt of a new event.
 async fn refused(host: &Host) -> String {
@@ -25,7 +26,7 @@ async fn a_tenant_is_narrowed_and_never_widened() {
     narrow(json!({"deny": ["127.0.0.0/8"]})).await.ok();
     let told = refused(&host).await;
     assert!(
-        told.starts_with("address-refused the address 127.0.0.1 is refused: denied by this host; the operator denies"),
+        told.starts_with("address-refused the address 127.0.0.1 is refused: denied by the operator; its range is in"),
         "{told}"
     );
     narrow(json!({"only": ["203.0.113.0/24"]})).await.ok();
@@ -94,4 +95,213 @@ async fn a_key_in_a_query_is_in_no_log_and_no_reason() {
     for (what, text) in [("log", host.log()), ("explanation", explained), ("metrics", metrics)] {
         assert!(!text.contains("s3cr3t-query"), "it is in the {what}");
     }
+}
+
+/// A host that may dial this machine's second address and no other of it, and asks this name server.
+async fn host_with(names: &NameServer) -> Host {
+    Host::with()
+        .guarded()
+        .set("egress_allow=[\"127.0.0.2/32\"]")
+        .set(&format!("name_servers=[\"{}\"]", names.address))
+        .start()
+        .await
+}
+
+/// A receiver on this machine's second address, and what it is called.
+async fn named_receiver() -> (RawReceiver, String) {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let receiver = RawReceiver::start_on("127.0.0.2", move |mut socket| async move {
+        let _ = socket.write_all(answer.as_bytes()).await;
+    })
+    .await;
+    let port = receiver.url.trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
+    (receiver, format!("http://hooks.example.com:{port}/"))
+}
+
+/// Row 35: who answers differently the second time gains nothing by it.
+#[tokio::test]
+async fn a_name_is_dialled_where_it_was_vetted() {
+    let names = NameServer::answering(&["127.0.0.2"]).await;
+    let (host, (receiver, url)) = (host_with(&names).await, named_receiver().await);
+    host.subscription(&url, json!({"retry": {"schedule_s": [0]}})).await;
+    let delivered = host.attempted(&host.send(event("Contact is Created", 1)).await).await;
+    assert_eq!(delivered["attempts"][0]["status"], 200, "{delivered}");
+    assert!(delivered["attempts"][0]["timings"]["dns_us"].as_u64().unwrap() > 0, "{delivered}");
+    assert_eq!((names.questions(), receiver.requests()), (1, 1), "one lookup is vetted and dialled");
+    // Somebody else listens at the same port of the address that the name leads to now.
+    let port = receiver.url.trim_end_matches('/').rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let inside = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    names.answer(&["127.0.0.1"]);
+    let told = refused(&host).await;
+    assert!(told.starts_with("address-refused the name resolves to an address that is refused: loopback"), "{told}");
+    assert!(!told.contains("127.0.0.1"), "what an internal name resolves to is not told: {told}");
+    let nobody = tokio::time::timeout(std::time::Duration::from_millis(200), inside.accept()).await;
+    assert!(nobody.is_err() && receiver.requests() == 1);
+}
+
+/// Rows 36 and 37: one refused address refuses the name, wherever it stands; there is nothing to fall back to.
+#[tokio::test]
+async fn a_mixed_answer_is_refused_as_a_whole() {
+    let names = NameServer::answering(&["127.0.0.2", "127.0.0.1"]).await;
+    let (host, (receiver, url)) = (host_with(&names).await, named_receiver().await);
+    host.subscription(&url, json!({"retry": {"schedule_s": [0]}})).await;
+    for answer in [["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "10.0.0.1"]] {
+        names.answer(&answer);
+        let told = refused(&host).await;
+        assert!(told.starts_with("address-refused"), "{answer:?}: {told}");
+    }
+    assert_eq!(receiver.requests(), 0);
+}
+
+/// Row 49: a silent name server costs its own deadline.
+#[tokio::test]
+async fn a_silent_name_server_has_a_deadline() {
+    let names = NameServer::answering(&[]).await;
+    let host = host_with(&names).await;
+    host.subscription("http://hooks.example.com/", json!({"retry": {"schedule_s": [0]}, "timeout_ms": 1_000})).await;
+    let told = refused(&host).await;
+    assert!(told.starts_with("timeout no answer within 1000 ms"), "{told}");
+}
+
+/// Row 33: no search domain of the host's machine is put behind a name.
+#[tokio::test]
+async fn a_name_is_a_whole_name() {
+    let names = NameServer::answering(&["127.0.0.1"]).await;
+    let host = host_with(&names).await;
+    let made = |name: &str| json!({"notify_url": format!("http://{name}/"), "modules": ["Contact"]}).to_string();
+    for name in ["metadata.google.internal", "kubernetes.default.svc", "db"] {
+        host.ask(Method::POST, "./subscriptions", made(name)).await.ok();
+    }
+    let id = host.send(event("Contact is Created", 1)).await;
+    for delivery in host.deliveries_when(&id, |delivery| delivery["attempts"][0].is_object()).await {
+        assert_eq!(text(&delivery["attempts"][0]["reason"], "code"), "address-refused", "{delivery}");
+    }
+    assert_eq!(names.questions(), 3, "each name is asked for once, as it is");
+}
+
+/// Row 38: an open connection does not outlive the policy that let it be made, by name as by address.
+#[tokio::test]
+async fn an_open_connection_does_not_outlive_its_policy() {
+    let (names, receiver) = (NameServer::answering(&["127.0.0.1"]).await, Receiver::start().await);
+    let host = Host::with().set(&format!("name_servers=[\"{}\"]", names.address)).start().await;
+    let port = receiver.url.trim_end_matches('/').rsplit(':').next().unwrap();
+    host.subscription(&format!("http://hooks.example.com:{port}/"), json!({"retry": {"schedule_s": [0]}})).await;
+    let mut attempts = Vec::new();
+    for number in 0..2 {
+        attempts.push(host.ended(&host.send(event("Contact is Created", number)).await).await["attempts"][0].clone());
+    }
+    assert_eq!(attempts[1]["timings"]["reused"], true, "{attempts:?}");
+    let narrow = json!({"egress": {"deny": ["127.0.0.1/32"]}}).to_string();
+    host.ask(Method::PATCH, "/v1/tenants/default", narrow).await.ok();
+    assert!(refused(&host).await.starts_with("address-refused"));
+    assert_eq!(receiver.received().len(), 2);
+}
+
+/// Rows 41 and 48: a URL of the plugin's is vetted like any other, and nothing of what is behind it is told.
+#[tokio::test]
+async fn a_plugins_url_is_vetted_too() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.plugin("whole", crate::contract::frozen("whole")).await;
+    for (number, target) in
+        ["http://169.254.169.254/latest", "http://10.0.0.1/", "file:///etc/passwd"].iter().enumerate()
+    {
+        let config = json!({"url": target});
+        let hosts = json!(["169.254.169.254", "10.0.0.1", ""]);
+        let also = json!({"plugin": "whole", "config": config, "url_hosts": hosts, "retry": {"schedule_s": [0]}});
+        let id = host.subscription(&receiver.url, also).await;
+        let delivery = host.attempted(&host.send(event("Contact is Created", number)).await).await;
+        let attempt = &delivery["attempts"][0];
+        assert_eq!(text(&attempt["reason"], "code"), "address-refused", "{target}: {delivery}");
+        assert!(attempt["response"].is_null() && attempt["status"].is_null(), "{delivery}");
+        host.ask(Method::DELETE, &format!("./subscriptions/{id}"), "").await;
+    }
+    assert!(receiver.received().is_empty());
+}
+
+/// Row 44: a host does not deliver to itself, by address or by name.
+#[tokio::test]
+async fn the_host_does_not_call_itself() {
+    let names = NameServer::answering(&["127.0.0.1"]).await;
+    let host = Host::with().set(&format!("name_servers=[\"{}\"]", names.address)).start().await;
+    let token = host.post("./intake-tokens", &json!({"label": "crm"})).await;
+    let path = text(&token, "path");
+    let literal = json!({"notify_url": format!("{}{path}", host.url), "modules": ["Contact"]}).to_string();
+    let made = host.ask(Method::POST, "./subscriptions", literal).await;
+    assert!(made.status == 422 && made.text.contains("leads back to this host"), "{}", made.text);
+    let port = host.url.rsplit(':').next().unwrap();
+    host.subscription(&format!("http://hooks.example.com:{port}{path}"), json!({"retry": {"schedule_s": [0]}})).await;
+    let told = refused(&host).await;
+    assert!(told.starts_with("address-refused the URL leads back to this host"), "{told}");
+    assert_eq!(host.ledger().await["events"], 1, "the event did not come in again");
+}
+
+/// Row 49: a receiver that accepts and then says nothing, also in the middle of TLS, costs the deadline.
+#[tokio::test]
+async fn a_silent_handshake_has_a_deadline() {
+    let host = Host::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            held.push(socket);
+        }
+    });
+    host.subscription(&url, json!({"timeout_ms": 1_000, "retry": {"schedule_s": [0]}})).await;
+    assert!(refused(&host).await.starts_with("timeout no answer within 1000 ms"));
+}
+
+/// Row 51: TLS is about the name in the URL, although an address is dialled.
+#[tokio::test]
+async fn tls_is_about_the_name() {
+    let (names, authority) = (NameServer::answering(&["127.0.0.1"]).await, Authority::new());
+    let host = Host::with().set(&format!("name_servers=[\"{}\"]", names.address)).start().await;
+    let receiver = TlsReceiver::named("hooks.example.com", &authority, None).await;
+    let port = receiver.url.trim_end_matches('/').rsplit(':').next().unwrap();
+    let also = json!({"transport": {"authorities": authority.pem()}, "retry": {"schedule_s": [0]}});
+    for (name, status) in [("hooks.example.com", json!(200)), ("other.example.com", json!(null))] {
+        let id = host.subscription(&format!("https://{name}:{port}/"), also.clone()).await;
+        let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+        assert_eq!(delivery["attempts"][0]["status"], status, "{name}: {delivery}");
+        host.ask(Method::DELETE, &format!("./subscriptions/{id}"), "").await;
+    }
+}
+
+/// Row 52: what looks like another name is shown as it is looked up.
+#[tokio::test]
+async fn a_name_in_other_letters_is_shown_both_ways() {
+    let host = Host::start().await;
+    let made = json!({"notify_url": "https://pаypal.example/", "modules": ["Contact"]}).to_string();
+    let made = host.ask(Method::POST, "./subscriptions", made).await.ok();
+    assert_eq!(
+        (text(&made, "notify_url"), text(&made, "ascii_host")),
+        ("https://pаypal.example/", "xn--pypal-4ve.example")
+    );
+    let plain = json!({"notify_url": "https://Hooks.example.com/", "modules": ["Contact"]}).to_string();
+    assert!(host.ask(Method::POST, "./subscriptions", plain).await.ok()["ascii_host"].is_null());
+}
+
+/// Row 53: whoever switches a check off is told at the start.
+#[tokio::test]
+async fn what_is_switched_off_is_told() {
+    let host = Host::with().set("egress_allow=[\"10.0.0.0/8\"]").start().await;
+    assert!(host.log().contains("the address guard lets Notify URLs name this machine (allow_loopback)"));
+    let health = host.ask_as("", Method::GET, "/healthz", "").await.ok();
+    assert_eq!(health["switched_off"], json!(["address guard for loopback", "address guard for 1 ranges"]));
+}
+
+#[tokio::test]
+async fn credentials_in_a_url_are_refused_and_logged_nowhere() {
+    let host = Host::with().set("log=trace").start().await;
+    let with = |url: &str| json!({"notify_url": url, "modules": ["Contact"]}).to_string();
+    let refused =
+        host.ask(Method::POST, "./subscriptions", with("https://kim:s3cr3t-password@hooks.example.com/")).await;
+    assert!(refused.status == 422 && refused.text.contains("holds credentials"), "{}", refused.text);
+    assert!(!refused.text.contains("s3cr3t-password") && !host.log().contains("s3cr3t-password"));
+    // What arrives is told as little as what does not.
+    let receiver = Receiver::start().await;
+    host.subscription(&format!("{}?key=s3cr3t-query", receiver.url), json!({})).await;
+    host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    receiver.expect(1).await;
+    assert!(!host.log().contains("s3cr3t-query"));
 }

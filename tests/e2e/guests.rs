@@ -4,7 +4,7 @@ use crate::harness::{Host, Receiver, event, example, fixture, guest, text};
 use serde_json::{Value, json};
 
 /// What a guest shall come to: verdict, reason code, and a part of the message.
-const MISBEHAVIOURS: [(&str, &str, &str, &str); 30] = [
+const MISBEHAVIOURS: [(&str, &str, &str, &str); 32] = [
     ("panics", "fault", "plugin-trap", "the panic of Contact is Created"),
     ("loops", "fault", "plugin-timeout", "limits.cpu_ms is 50 ms"),
     ("recurses", "fault", "plugin-trap", "call stack exhausted"),
@@ -34,8 +34,21 @@ const MISBEHAVIOURS: [(&str, &str, &str, &str); 30] = [
     ("exits", "fault", "plugin-trap", "exit"),
     ("remembers", "drop", "call-1", "Contact is Created"),
     ("copies", "fault", "plugin-timeout", "limits.cpu_ms is 50 ms"),
+    ("starts_endless", "fault", "plugin-timeout", "limits.cpu_ms is 50 ms"),
+    ("starts_large", "fault", "plugin-limit", "limits.memory_bytes is 67108864"),
     ("hands_over", "fault", "plugin-limit", "limits.host_call_bytes is 16777216"),
 ];
+
+/// The table of docs/sandbox.md is this one.
+#[test]
+fn the_documents_list_every_misbehaviour() {
+    let document = std::fs::read_to_string(crate::harness::root().join("docs/sandbox.md")).unwrap();
+    for (name, verdict, code, _) in MISBEHAVIOURS {
+        let row = format!("| `{name}` |");
+        let line = document.lines().find(|line| line.starts_with(&row)).unwrap_or_else(|| panic!("{row} is missing"));
+        assert!(line.contains(verdict) && line.contains(code), "{line}");
+    }
+}
 
 /// One subscription for each guest; the attempts they came to, by the guests' names.
 async fn judged_by_all(host: &Host, receiver: &Receiver, also: &Value) -> Vec<(&'static str, Value)> {

@@ -3,12 +3,20 @@
 //! Nothing here knows the host's code; it speaks to it as everybody does.
 
 mod host;
+mod names;
+mod proxy;
 mod raw;
 mod receiver;
+mod shim;
+mod tls;
 
 pub(crate) use host::{ADMIN_KEY, Host, Reply};
+pub(crate) use names::NameServer;
+pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawReceiver;
 pub(crate) use receiver::Receiver;
+pub(crate) use shim::Shim;
+pub(crate) use tls::{Authority, TlsReceiver};
 
 use serde_json::Value;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! What a plugin sees of the past: the event before, of the same contact or deal, the same at every attempt.
 
-use crate::harness::{Host, Receiver, event, guest, text};
+use crate::harness::{Host, Receiver, event, guest, text, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -80,4 +80,32 @@ async fn a_dry_run_has_the_past_it_is_given() {
     assert!(text(&judged["reason"], "message").starts_with("Contact is Created"), "{judged}");
     let judged = host.post("./plugins/p/dry-run", &json!({"event": now})).await;
     assert_eq!(text(&judged["reason"], "code"), "none");
+}
+
+#[tokio::test]
+async fn what_a_pending_event_looks_back_to_is_not_pruned() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.plugin("p", guest("passes")).await;
+    host.subscription(&receiver.url, json!({"plugin": "p"})).await;
+    let first = host.send(event("Contact is Created", 1)).await;
+    let other = host.send(event("Contact is Created", 2)).await;
+    host.ended(&first).await;
+    host.ended(&other).await;
+    host.plugin("p", guest("panics")).await;
+    let second = host.send(event("Contact is Updated", 1)).await;
+    host.attempted(&second).await;
+    let (_, folder) = host.stop().await;
+    let host = Host::with().set("retention_s=1").on(folder).start().await;
+    // The other one is as old as the first, and nobody looks back to it.
+    let gone = async |id: &str| host.ask(Method::GET, &format!("./events/{id}"), "").await.status == 404;
+    until("the other event to be pruned", async || gone(&other).await.then_some(())).await;
+    assert!(!gone(&first).await);
+    host.plugin("p", guest("looks_back")).await;
+    assert!(seen_at_the_end(&host, &second).await.contains(&first));
+    until("the first to be pruned", async || gone(&first).await.then_some(())).await;
+}
+
+async fn seen_at_the_end(host: &Host, id: &str) -> String {
+    let delivery = host.ended(id).await;
+    text(&delivery["attempts"].as_array().unwrap().last().unwrap()["reason"], "message").to_owned()
 }

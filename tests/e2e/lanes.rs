@@ -72,20 +72,48 @@ async fn requests_begin_at_the_rate_that_the_owner_allows() {
 }
 
 #[tokio::test]
+async fn a_rate_outlives_edits_and_reloads() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.plugin("p", guest("passes")).await;
+    let settings = |description: usize| {
+        json!({"notify_url": receiver.url, "modules": ["Contact"], "plugin": "p",
+        "signing_secret": crate::harness::SECRET, "rate_per_s": 5, "description": description.to_string()})
+    };
+    let id = text(&host.post("./subscriptions", &settings(0)).await, "id").to_owned();
+    let begun = Instant::now();
+    send(&host, 20).await;
+    for number in 1..10 {
+        host.ask(Method::PUT, &format!("./subscriptions/{id}"), settings(number).to_string()).await.ok();
+        host.plugin("p", guest(if number % 2 == 0 { "passes" } else { "appends" })).await;
+    }
+    receiver.expect(20).await;
+    // Five at once and fifteen in three seconds; a bucket that was filled anew by each edit would be empty at once.
+    assert!(begun.elapsed() >= Duration::from_millis(2_900), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_new_event_does_not_wait_behind_retries() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("404").await);
-    let also = json!({"concurrency": 2, "retry": {"schedule_s": vec![0; 100]}});
-    host.subscription(&receiver.url, also).await;
-    send(&host, 60).await;
-    until("retries", async || (receiver.received().len() > 300).then_some(())).await;
-    let before = receiver.received().len();
-    host.send(event("Contact is Updated", 777)).await;
-    let at = until("the new event", async || {
-        receiver.received().iter().position(|one| text(one, "body").contains("Contact is Updated"))
+    let host = Host::start().await;
+    // It takes its time, so that who comes first is no accident.
+    let receiver = RawReceiver::start(|mut socket| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let _ = socket.write_all(b"HTTP/1.1 404 x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
     })
     .await;
-    // Thousands of retries are due; what was sent while the event was accepted, and a few, came before it.
-    assert!(at < before + 200, "{} retries came first", at - before);
+    let also = json!({"concurrency": 2, "retry": {"schedule_s": vec![0; 100]}});
+    host.subscription(&receiver.url, also).await;
+    send(&host, 300).await;
+    until("a first attempt of each", async || {
+        let pending = host.get("./deliveries?state=pending&limit=500").await;
+        pending["deliveries"].as_array().unwrap().iter().all(|one| one["attempts_made"] != 0).then_some(())
+    })
+    .await;
+    let before = receiver.requests();
+    let id = host.send(event("Contact is Updated", 777)).await;
+    host.attempted(&id).await;
+    // Three hundred retries were due, thirty of which take as long as this test lets a new event wait.
+    let came_first = receiver.requests() - before;
+    assert!(came_first <= 30, "{came_first} requests came first");
 }
 
 #[tokio::test]
@@ -107,7 +135,11 @@ fn marks(received: &[Value]) -> Vec<String> {
 }
 
 fn marked(entity: usize, mark: &str) -> String {
-    json!({"eventName": "Contact is Updated", "eventData": {"id": entity, "mark": mark}}).to_string()
+    marked_of("Contact is Updated", entity, mark)
+}
+
+fn marked_of(name: &str, entity: usize, mark: &str) -> String {
+    json!({"eventName": name, "eventData": {"id": entity, "mark": mark}}).to_string()
 }
 
 #[tokio::test]
@@ -120,10 +152,16 @@ async fn events_of_one_entity_keep_their_order_and_others_go_on() {
     for (entity, mark) in [(7, "7b"), (7, "7c"), (8, "8a"), (8, "8b")] {
         host.send(marked(entity, mark)).await;
     }
-    let order = marks(&receiver.expect(6).await);
+    // A deal with the same id is another entity.
+    host.send(marked_of("Opportunity is Updated", 7, "deal 7")).await;
+    let waiting = host.send(marked(7, "7d")).await;
+    let why = host.get(&format!("./events/{waiting}")).await["subscriptions"][0]["why"].clone();
+    assert!(why.as_str().unwrap().contains("of the same entity comes first, 1 attempts of it failed"), "{why}");
+    let order = marks(&receiver.expect(8).await);
     let at = |mark: &str| order.iter().rposition(|one| one == mark).unwrap();
     assert!(at("7a") < at("7b") && at("7b") < at("7c") && at("8a") < at("8b"), "{order:?}");
     assert!(at("8b") < at("7a"), "the other contact did not wait: {order:?}");
+    assert!(at("deal 7") < at("7a"), "the deal did not wait: {order:?}");
 }
 
 #[tokio::test]
@@ -179,9 +217,10 @@ async fn a_subscription_that_the_host_disables_is_told_to_others() {
 
 #[tokio::test]
 async fn a_receiver_that_fails_for_too_long_is_disabled() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("500").await);
+    let (host, receiver, watcher) = (Host::start().await, Receiver::answering("500").await, Receiver::start().await);
     let also = json!({"disable_after_s": 2, "retry": {"schedule_s": [0, 1, 1, 1, 1, 1, 1, 1]}});
     let id = host.subscription(&receiver.url, also).await;
+    host.subscription(&watcher.url, json!({"modules": ["Subscription"]})).await;
     host.send(event("Contact is Created", 1)).await;
     let path = format!("./subscriptions/{id}");
     let disabled = until("it to be disabled", async || {
@@ -189,6 +228,8 @@ async fn a_receiver_that_fails_for_too_long_is_disabled() {
     })
     .await;
     assert!(text(&disabled, "state_reason").contains("has failed for"), "{disabled}");
+    let told = watcher.expect(1).await.remove(0);
+    assert!(text(&told, "body").contains("Subscription is Disabled") && text(&told, "body").contains(&id), "{told}");
     // Resumed, it begins anew: one failure does not disable it again.
     host.post(&format!("{path}/resume"), &json!({})).await;
     host.attempted(&host.send(event("Contact is Created", 2)).await).await;
@@ -234,4 +275,25 @@ async fn an_event_is_explained_for_every_subscription() {
     check(why("panics"), "waits for another version or config of its plugin; the last attempt: plugin-trap");
     check(why("fails"), "is attempted again in 3");
     check(why("later"), "made after the event; a replay delivers it");
+}
+
+#[tokio::test]
+async fn a_tenant_with_many_slow_receivers_leaves_room_for_others() {
+    let (host, good) = (Host::start().await, Receiver::start().await);
+    let hanging = RawReceiver::hanging().await;
+    for number in 0..20 {
+        let url = format!("{}{number}", hanging.url);
+        host.subscription(&url, json!({"timeout_ms": 30_000, "modules": ["Contact"]})).await;
+    }
+    // 20 lanes of 32 requests each are more than a tenant may have under way.
+    send(&host, 40).await;
+    until("the tenant's share to be used up", async || (hanging.requests() == 512).then_some(())).await;
+    host.post("/v1/tenants", &json!({"id": "other"})).await;
+    let settings = json!({"notify_url": good.url, "modules": ["Contact"], "signing_secret": crate::harness::SECRET});
+    host.post("/v1/tenants/other/subscriptions", &settings).await;
+    let begun = Instant::now();
+    host.ask(Method::POST, "/v1/tenants/other/events", event("Contact is Created", 1)).await.ok();
+    good.expect(1).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(hanging.requests(), 512, "and no more of the other's");
 }

@@ -26,5 +26,6 @@ mod retries;
 mod reuse;
 mod samples;
 mod soak;
+mod transport;
 mod trials;
 mod walk;

@@ -27,19 +27,27 @@ async fn active_after(host: &Host, before: &str) -> String {
     until("another version", async || Some(active(host).await).filter(|now| now != before)).await
 }
 
+/// The folder is scanned every two seconds whether the system tells of a change or not; what comes sooner, as a rule, was told.
+const SOONER: Duration = Duration::from_millis(1_500);
+
 #[tokio::test]
 async fn a_file_becomes_the_active_version_however_it_comes() {
     let receiver = Receiver::start().await;
     let (host, file) = host_with_folder(&receiver).await;
     let uploaded = active(&host).await;
 
+    let mut took = Vec::new();
+    let begun = Instant::now();
     std::fs::write(&file, example("flatten")).unwrap();
     let written = active_after(&host, &uploaded).await;
+    took.push(begun.elapsed());
 
     let aside = file.with_extension("new");
     std::fs::write(&aside, example("redact")).unwrap();
+    let begun = Instant::now();
     std::fs::rename(&aside, &file).unwrap();
     let renamed = active_after(&host, &written).await;
+    took.push(begun.elapsed());
 
     // As Kubernetes mounts change: the file is a link into a folder that is itself swapped by a link.
     let mount = file.parent().unwrap().to_owned();
@@ -55,10 +63,18 @@ async fn a_file_becomes_the_active_version_however_it_comes() {
     std::fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink("..data/p.wasm", &file).unwrap();
     let linked = active_after(&host, &renamed).await;
+    let begun = Instant::now();
     link("v2");
     active_after(&host, &linked).await;
+    took.push(begun.elapsed());
+    // Compiling is a part of it, and the machine may be busy: one of the three may be late, not all.
+    assert!(took.iter().filter(|took| **took < SOONER).count() >= 2, "nobody told of the changes: {took:?}");
     let versions = host.get("./plugins/p/versions").await;
     assert_eq!((versions.as_array().unwrap().len(), text(&versions[0], "created_by")), (5, "plugins folder"));
+    assert_eq!(text(&versions[4], "created_by"), "given by HOOKLOOM_ADMIN_KEY (given…)");
+    let earlier = format!("./plugins/p/versions/{uploaded}/activate");
+    host.post(&earlier, &json!({})).await;
+    assert_eq!(text(&host.get("./plugins").await[0], "activated_by"), "given by HOOKLOOM_ADMIN_KEY (given…)");
 }
 
 #[tokio::test]
@@ -104,6 +120,32 @@ async fn a_bad_file_changes_nothing_but_what_is_shown() {
     })
     .await;
     assert!(new["active_sha256"].is_null() && text(&new, "file_problem").contains("not a WebAssembly file"), "{new}");
+    // Once it is gone, nothing is wrong any more.
+    std::fs::remove_file(file.with_file_name("new.wasm")).unwrap();
+    until("nothing wrong", async || (host.get("./plugins").await.as_array().unwrap().len() == 1).then_some(())).await;
+    assert!(metrics(&host).await.contains("hookloom_plugin_files_broken{tenant=\"default\",plugin=\"new\"} 0"));
+}
+
+#[tokio::test]
+async fn a_file_of_one_tenant_does_not_wait_for_anothers_bomb() {
+    let host = Host::with().set("compile_cpu_s=8").start().await;
+    host.ask(Method::POST, "/v1/tenants", json!({"id": "other"}).to_string()).await.ok();
+    let file = |tenant: &str, name: &str, component: &[u8]| {
+        let folder = host.data().join("plugins").join(tenant);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{name}.wasm")), component).unwrap();
+    };
+    file("default", "bomb", &crate::bad_input::compile_bomb());
+    until("the bomb to be compiled", async || {
+        metrics(&host).await.contains("hookloom_plugin_compiles_under_way 1").then_some(())
+    })
+    .await;
+    file("other", "p", &guest("passes"));
+    let begun = Instant::now();
+    let plugins = async || host.get("/v1/tenants/other/plugins").await;
+    until("the other tenant's plugin", async || (plugins().await[0]["name"] == "p").then_some(())).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(metrics(&host).await.contains("hookloom_plugin_compiles_under_way 1"), "the bomb is still there");
 }
 
 async fn metrics(host: &Host) -> String {
@@ -152,7 +194,7 @@ async fn an_earlier_version_comes_back_in_one_call_and_stays_after_a_restart() {
 }
 
 /// The same component with another sha256: a custom section at its end, which nobody reads.
-fn renumbered(component: &[u8], number: usize) -> Vec<u8> {
+pub(crate) fn renumbered(component: &[u8], number: usize) -> Vec<u8> {
     let name = format!("round-{number:04}");
     let section = [&[0, name.len() as u8 + 1, name.len() as u8][..], name.as_bytes()].concat();
     [component, &section].concat()
@@ -186,6 +228,11 @@ async fn versions_change_under_load_and_no_delivery_is_lost_or_fails() {
             let aside = file.with_extension("new");
             let broken = round % 5 == 4;
             let good = renumbered(&components[round % components.len()], round);
+            // Every seventh comes by API: both ways end in the same step.
+            if round % 7 == 6 && !broken {
+                host.plugin("p", good).await;
+                continue;
+            }
             std::fs::write(&aside, if broken { &good[..good.len() / 2] } else { &good }).unwrap();
             let (before, started) = (active(&host).await, Instant::now());
             std::fs::rename(&aside, &file).unwrap();
@@ -215,6 +262,8 @@ async fn versions_change_under_load_and_no_delivery_is_lost_or_fails() {
     println!(
         "{sent} events, {REPLACEMENTS} files; beyond compiling a file served after {median:?}, the slowest {slowest:?}"
     );
+    // The goal is 150 ms; a debug build beside other tests gets twice that.
+    assert!(median < Duration::from_millis(300), "beyond compiling a file served after {median:?}");
 }
 
 async fn every_attempt_names_a_listed_version(host: &Host, listed: usize) {
@@ -222,11 +271,19 @@ async fn every_attempt_names_a_listed_version(host: &Host, listed: usize) {
     let versions = versions.as_array().unwrap();
     assert_eq!(versions.len(), listed);
     let known: BTreeSet<_> = versions.iter().map(|version| text(version, "sha256").to_owned()).collect();
-    let deliveries = host.get("./deliveries?limit=500").await;
-    for delivery in deliveries["deliveries"].as_array().unwrap().iter().step_by(7) {
-        let delivery = host.get(&format!("./deliveries/{}", text(delivery, "id"))).await;
-        let attempts = delivery["attempts"].as_array().unwrap();
-        assert!(attempts.len() == 1 && known.contains(text(&attempts[0], "plugin_sha256")), "{delivery}");
+    // No attempt came to anything else, of all of them.
+    let metrics = metrics(host).await;
+    let attempts: Vec<&str> = metrics.lines().filter(|line| line.starts_with("hookloom_attempts_total{")).collect();
+    assert!(attempts.len() == 1 && attempts[0].contains("outcome=\"delivered\""), "{attempts:?}");
+    let mut page = host.get("./deliveries?limit=500").await;
+    loop {
+        for delivery in page["deliveries"].as_array().unwrap().iter().step_by(25) {
+            let delivery = host.get(&format!("./deliveries/{}", text(delivery, "id"))).await;
+            let attempts = delivery["attempts"].as_array().unwrap();
+            assert!(attempts.len() == 1 && known.contains(text(&attempts[0], "plugin_sha256")), "{delivery}");
+        }
+        let Some(cursor) = page["cursor"].as_str() else { return };
+        page = host.get(&format!("./deliveries?limit=500&cursor={cursor}")).await;
     }
 }
 

@@ -67,6 +67,15 @@ async fn former_keys_sign_beside_the_new_one_for_a_while() {
     let received = receiver.expect(1).await.remove(0);
     let signatures: Vec<&str> = text(&received["headers"], "webhook-signature").split(' ').collect();
     assert_eq!(signatures.len(), 2, "both sign: {received}");
+    // With a pair that takes over from it, both kinds stand in one header, and each verifies.
+    let pair = host.post(&path, &json!({"scheme": "v1a", "overlap_s": 60})).await;
+    host.send(event("Contact is Created", 2)).await;
+    let received = receiver.expect(2).await.remove(1);
+    let signatures: Vec<&str> = text(&received["headers"], "webhook-signature").split(' ').collect();
+    assert!(signatures[0].starts_with("v1a,") && signatures[1].starts_with("v1,"), "{received}");
+    let public = text(&pair["signing_keys"][0], "public_key").strip_prefix("whpk_").unwrap();
+    assert!(verifies(public, signatures[0].strip_prefix("v1a,").unwrap(), &received), "{received}");
+    assert!(!verifies(public, signatures[0].strip_prefix("v1a,").unwrap(), &receiver.received()[0]));
     // A pair of keys, whose public half is shown.
     let pair = host.post(&path, &json!({"scheme": "v1a", "overlap_s": 0})).await;
     assert!(text(&pair, "signing_secret").starts_with("whsk_"));
@@ -82,6 +91,17 @@ async fn former_keys_sign_beside_the_new_one_for_a_while() {
         let refused = host.ask(Method::POST, &path, body.to_string()).await;
         assert!(refused.status == 422 && refused.text.contains(pointer), "{}", refused.text);
     }
+}
+
+/// Whether an ed25519 signature is that of a request (Standard Webhooks, "Asymmetric").
+fn verifies(public: &str, signature: &str, received: &Value) -> bool {
+    use base64::Engine as _;
+    let decode = |text: &str| base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+    let key = ed25519_dalek::VerifyingKey::try_from(decode(public).as_slice()).unwrap();
+    let headers = &received["headers"];
+    let signed = [text(headers, "webhook-id"), text(headers, "webhook-timestamp"), text(received, "body")].join(".");
+    let signature = ed25519_dalek::Signature::from_slice(&decode(signature)).unwrap();
+    key.verify_strict(signed.as_bytes(), &signature).is_ok()
 }
 
 #[tokio::test]
@@ -137,4 +157,17 @@ async fn a_full_tenant_is_told_and_others_go_on() {
     assert_eq!(host.ask_as("", Method::POST, &address, event("Contact is Created", 11)).await.status, 202);
     assert_eq!(host.ask_as("", Method::POST, &address, event("Contact is Created", 12)).await.status, 507);
     assert_eq!(host.ledger().await["events"], 11);
+}
+
+#[tokio::test]
+async fn bytes_have_a_cap_of_their_own() {
+    let host = Host::with().set("tenant_bytes_max=1000").start().await;
+    let event = event("Contact is Created", 1);
+    let mut sent = 0;
+    while host.ask(Method::POST, "./events", event.clone()).await.status == 202 {
+        sent += event.len();
+        assert!(sent <= 1_000, "{sent} bytes were taken in");
+    }
+    assert!(sent > 1_000 - event.len());
+    assert_eq!(host.ledger().await["bytes"], sent);
 }

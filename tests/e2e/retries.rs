@@ -2,7 +2,6 @@
 
 use crate::harness::{Host, RawReceiver, Receiver, event, text, until};
 use serde_json::{Value, json};
-use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 /// A quick schedule of three attempts.
@@ -97,11 +96,7 @@ async fn retry_after_is_honoured() {
 #[tokio::test]
 async fn a_receiver_that_hangs_is_given_up_at_the_deadline() {
     let host = Host::start().await;
-    let receiver = RawReceiver::start(|socket| async move {
-        tokio::time::sleep(Duration::from_secs(3_600)).await;
-        drop(socket);
-    })
-    .await;
+    let receiver = RawReceiver::hanging().await;
     host.subscription(&receiver.url, json!({"retry": {"schedule_s": [0]}, "timeout_ms": 1000})).await;
     let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
     let attempt = &delivery["attempts"][0];
@@ -151,11 +146,7 @@ async fn nobody_there() {
 #[tokio::test]
 async fn a_slow_receiver_holds_up_its_own_lane_only() {
     let (host, good) = (Host::start().await, Receiver::start().await);
-    let slow = RawReceiver::start(|socket| async move {
-        tokio::time::sleep(Duration::from_secs(3_600)).await;
-        drop(socket);
-    })
-    .await;
+    let slow = RawReceiver::hanging().await;
     host.subscription(&slow.url, json!({"concurrency": 2, "timeout_ms": 30000})).await;
     host.subscription(&good.url, json!({})).await;
     for number in 0..400 {
@@ -169,15 +160,79 @@ async fn a_slow_receiver_holds_up_its_own_lane_only() {
 }
 
 #[tokio::test]
-async fn the_guard_holds_at_delivery_too() {
-    // A name that is fine when it is written, and resolves to loopback when it is dialled.
-    let host = Host::with().guarded().start().await;
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = if name.trim().is_empty() { "ip6-loopback".to_owned() } else { name.trim().to_owned() };
-    let body =
-        json!({"notify_url": format!("http://{name}:8080/"), "modules": ["Contact"], "retry": {"schedule_s": [0]}});
-    host.post("./subscriptions", &body).await;
-    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
-    let code = delivery["attempts"][0]["reason"]["code"].as_str().unwrap();
-    assert!(["address-refused", "dns"].contains(&code), "{delivery}");
+async fn a_receiver_that_says_when_to_come_back_is_left_alone_until_then() {
+    let host = Host::start().await;
+    for status in ["429 Too Many Requests", "503 Busy"] {
+        let answer =
+            format!("HTTP/1.1 {status}\r\nretry-after: 3600\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let receiver = RawReceiver::answering(answer).await;
+        let id = host.subscription(&receiver.url, quick()).await;
+        host.attempted(&host.send(event("Contact is Created", 1)).await).await;
+        let second = host.send(event("Contact is Created", 2)).await;
+        let explained = until("the lane to rest", async || {
+            let explained = host.get(&format!("./events/{second}")).await["subscriptions"][0].clone();
+            (explained["lane"]["rests_for"] == "retry-after").then_some(explained)
+        })
+        .await;
+        assert!(text(&explained, "why").starts_with("waits: the receiver wants to be left alone for"), "{explained}");
+        assert_eq!(receiver.requests(), 1, "the second event waits as well");
+        host.ask(reqwest::Method::DELETE, &format!("./subscriptions/{id}"), "").await.ok();
+    }
+}
+
+#[tokio::test]
+async fn what_waits_too_long_for_its_turn_is_dead() {
+    let (host, receiver) = (Host::start().await, Receiver::answering("500").await);
+    // Ten failures in a row open the breaker for five seconds; the age limit is two.
+    let retry = json!({"schedule_s": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "age_max_s": 2});
+    host.subscription(&receiver.url, json!({"concurrency": 1, "retry": retry})).await;
+    let mut sent = Vec::new();
+    for number in 0..5 {
+        sent.push(host.send(event("Contact is Created", number)).await);
+    }
+    for id in sent {
+        let delivery = host.ended(&id).await;
+        assert_eq!((text(&delivery, "state"), &delivery["reason"]["code"]), ("dead", &json!("too-old")), "{delivery}");
+        assert!(text(&delivery["reason"], "message").contains("while it waited"), "{delivery}");
+    }
+    assert_eq!(receiver.received().len(), 10, "what was too old was not sent");
+    host.ledger().await;
+}
+
+#[tokio::test]
+async fn an_edit_holds_from_the_next_attempt_on() {
+    let (host, former, new) = (Host::start().await, Receiver::answering("500").await, Receiver::start().await);
+    let settings = |url: &str, header: &str| {
+        json!({
+            "notify_url": url, "modules": ["Contact"], "signing_secret": crate::harness::SECRET,
+            "headers": {"x-edition": header}, "retry": {"schedule_s": [0, 3_600]},
+        })
+    };
+    let id = text(&host.post("./subscriptions", &settings(&former.url, "1")).await, "id").to_owned();
+    let event = host.send(event("Contact is Created", 1)).await;
+    let delivery = host.attempted(&event).await;
+    let path = format!("./subscriptions/{id}");
+    host.ask(reqwest::Method::PUT, &path, settings(&new.url, "2").to_string()).await.ok();
+    host.ask(reqwest::Method::POST, &format!("./deliveries/{}/retry", text(&delivery, "id")), "").await.ok();
+    let received = new.expect(1).await.remove(0);
+    assert_eq!((text(&received["headers"], "x-edition"), &received["headers"]["webhook-id"]), ("2", &delivery["id"]));
+    let attempts = host.ended(&event).await["attempts"].clone();
+    assert_eq!((&attempts[0]["config_generation"], &attempts[1]["config_generation"]), (&json!(1), &json!(2)));
+    assert_eq!(former.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_and_the_parts_of_a_post_are_told() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.subscription(&receiver.url, json!({})).await;
+    let mut reused = Vec::new();
+    for number in 0..3 {
+        let delivery = host.ended(&host.send(event("Contact is Created", number)).await).await;
+        let timings = delivery["attempts"][0]["timings"].clone();
+        let part = |name: &str| timings[name].as_u64().unwrap_or_default();
+        assert!(part("first_byte_us") > 0 && part("first_byte_us") <= part("total_us"), "{timings}");
+        assert_eq!(timings["reused"] == true, timings["connect_us"].is_null(), "{timings}");
+        reused.push(timings["reused"] == true);
+    }
+    assert_eq!(reused, [false, true, true]);
 }

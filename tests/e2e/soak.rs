@@ -47,7 +47,7 @@ async fn latencies(dead: bool) -> Vec<f64> {
     for number in 0..HEALTHY {
         host.subscription(&format!("{}{number}", receiver.url), json!({})).await;
     }
-    let hanging = RawReceiver::start(|_socket| std::future::pending()).await;
+    let hanging = RawReceiver::hanging().await;
     let other = if dead { hanging.url.clone() } else { format!("{}other", receiver.url) };
     host.subscription(&other, json!({"timeout_ms": 5_000})).await;
     for number in 0..ROUNDS {
@@ -74,7 +74,8 @@ async fn one_dead_receiver_among_a_hundred() {
         "one dead receiver among 100, 1,000 deliveries/s: p99 of the others",
         &format!("{:.0} ms with it, {:.0} ms without, ratio {ratio:.2} (goal: at most 1.2)", p99(&with), p99(&without)),
     );
-    assert!(ratio <= 1.5, "{ratio}");
+    // Two milliseconds are the clock's grain here.
+    assert!(p99(&with) <= 1.2 * p99(&without) + 2.0, "{ratio}");
 }
 
 /// How long single events take to be accepted, for so long, in milliseconds.
@@ -92,49 +93,116 @@ async fn intake(host: &Host, lasts: Duration) -> Vec<f64> {
 const SUBSCRIPTIONS: usize = 100;
 const EVENTS: usize = 10_000;
 
-#[tokio::test]
-#[ignore = "long; cargo xtask soak runs it"]
-async fn a_million_deliveries_are_pruned_beside_intake() {
-    let (host, gone) = (Host::start().await, Receiver::answering("410").await);
+/// A host with a million deliveries that nobody attempts yet.
+async fn a_million_pending() -> (Host, Vec<String>) {
+    let host = Host::start().await;
+    host.plugin("drops", crate::harness::guest("remembers")).await;
+    let mut subscriptions = Vec::new();
     for _ in 0..SUBSCRIPTIONS {
-        let id = host.subscription(&gone.url, json!({"modules": ["Contact"]})).await;
+        let also = json!({"modules": ["Contact"], "plugin": "drops"});
+        let id = host.subscription("http://127.0.0.1:9/", also).await;
         host.post(&format!("./subscriptions/{id}/pause"), &json!({"reason": "until all is there"})).await;
+        subscriptions.push(id);
     }
     for batch in 0..EVENTS / 100 {
         let events: Vec<String> =
             (0..100).map(|number| crate::harness::event("Contact is Created", batch * 100 + number)).collect();
         host.ask(Method::POST, "./events", events.join("\n")).await.ok();
     }
-    // The first answer of each is 410, which ends all that waits.
-    let subscriptions = host.get("./subscriptions").await;
-    for subscription in subscriptions.as_array().unwrap() {
-        host.post(&format!("./subscriptions/{}/resume", text(subscription, "id")), &json!({})).await;
+    (host, subscriptions)
+}
+
+/// How much memory a process has, in MiB (proc(5): VmRSS).
+fn resident_mib(host: &Host) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.process.id().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1_024
+}
+
+fn row(values: &[f64]) -> String {
+    let last = values[values.len() - 1];
+    format!("p50 {:.1}, p99 {:.1}, max {last:.0} ms", percentile(values, 50), percentile(values, 99))
+}
+
+#[tokio::test]
+#[ignore = "long; cargo xtask soak runs it"]
+async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
+    let empty = Host::start().await;
+    let memory_empty = resident_mib(&empty);
+    drop(empty);
+    let (host, subscriptions) = a_million_pending().await;
+    let before = intake(&host, Duration::from_secs(10)).await;
+    told(
+        "1,000,000 pending deliveries",
+        &format!(
+            "{} MiB resident (empty: {memory_empty} MiB); one event after the other accepted in {}",
+            resident_mib(&host),
+            row(&before)
+        ),
+    );
+    assert!(resident_mib(&host) <= memory_empty + 256, "{} MiB", resident_mib(&host));
+    let begun = Instant::now();
+    for id in &subscriptions {
+        host.post(&format!("./subscriptions/{id}/resume"), &json!({})).await;
     }
-    crate::harness::until("a million dead deliveries", async || (host.ledger().await["pending"] == 0).then_some(()))
-        .await;
+    let all = async || {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        (host.ledger().await["pending"] == 0).then_some(())
+    };
+    while all().await.is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(1_200), "the deliveries do not end");
+    }
+    told(
+        "the same, judged by a plugin and recorded",
+        &format!("{:.0} deliveries/s, {} MiB resident", 1e6 / begun.elapsed().as_secs_f64(), resident_mib(&host)),
+    );
     let before = intake(&host, Duration::from_secs(10)).await;
     let (_, folder) = host.stop().await;
     let host = Host::with().set("retention_s=1").on(folder).start().await;
     let begun = Instant::now();
-    let during = intake(&host, Duration::from_secs(10)).await;
+    let during = intake(&host, Duration::from_secs(20)).await;
     let ledger = host.ledger().await;
-    let pruned = ledger["pruned"]["dead"].as_u64().unwrap();
-    let row = |values: &[f64]| {
-        format!(
-            "p50 {:.1}, p99 {:.1}, max {:.0} ms",
-            percentile(values, 50),
-            percentile(values, 99),
-            values[values.len() - 1]
-        )
-    };
+    let pruned = ledger["pruned"]["dropped"].as_u64().unwrap();
     told(
-        "one event after the other beside 1,000,000 ended deliveries",
+        "one event after the other beside 1,000,000 ended deliveries with their attempts",
         &format!(
-            "accepted in {} before; {} while {pruned} were pruned in {:.0} s",
+            "accepted in {}; in {} while {pruned} were pruned in {:.0} s",
             row(&before),
             row(&during),
             begun.elapsed().as_secs_f64()
         ),
     );
-    assert!(pruned > 0);
+    assert!(pruned > 10_000);
+    // Nobody waits for it: a step of pruning is ten milliseconds.
+    assert!(percentile(&during, 99) <= 2.0 * percentile(&before, 99) + 15.0);
+}
+
+#[tokio::test]
+#[ignore = "long; cargo xtask soak runs it"]
+async fn disks_that_fill_up() {
+    let (accepted, refused) = crate::faults::disk_fills_up(20).await;
+    told(
+        "a disk that fills up under load, 20 times",
+        &format!("{accepted} accepted, {refused} refused with 503, 0 lost"),
+    );
+}
+
+#[tokio::test]
+#[ignore = "long; cargo xtask soak runs it"]
+async fn hostile_receivers() {
+    let mut kinds = 0;
+    for _ in 0..10 {
+        kinds = crate::faults::hostile_receivers().await;
+    }
+    told(
+        &format!("{kinds} kinds of hostile receivers beside a healthy one, 10 times"),
+        "each cost its own deadline; the healthy one got everything",
+    );
+}
+
+#[tokio::test]
+#[ignore = "long; cargo xtask soak runs it"]
+async fn clocks_that_jump() {
+    let jumps = crate::durability::clock_jumps(&[86_400, -86_400, 0, 30 * 86_400, 0, -3_600, 3_600, 0]).await;
+    told(&format!("the clock set by hours and days, {jumps} times, under load"), "0 lost, order kept, nothing held up");
 }

@@ -1,9 +1,11 @@
 //! `cargo xtask`: what people would write as shell scripts.
 //!
-//! `test` makes everything that the tests need and runs all of them; `guests` builds the plugins only; `tidy` checks the
+//! `test` makes everything that the tests need and runs all of them; `soak` runs the fault tests in their long form; `fuzz`
+//! fuzzes what strangers write; `guests` builds the plugins only; `tidy` checks the
 //! rules of the house that no compiler knows; `audit` checks the dependencies. `.ci/run` is made of these.
 
 mod audit;
+mod fuzz;
 mod guests;
 mod test;
 mod tidy;
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     let done = match task {
         "test" => test::run(rest),
         "soak" => test::soak(),
+        "fuzz" => fuzz::fuzz(rest),
         "guests" => guests::build(),
         "tidy" => tidy::run(),
         "audit" => audit::run_all(),
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
 const HELP: &str = "\
 cargo xtask test [FILTER]   build what the tests need, and run them
 cargo xtask soak            run the fault tests in their long form (minutes), and print a table
+cargo xtask fuzz [SECONDS]   fuzz intake and the address guard, a minute each unless told otherwise
 cargo xtask guests          build the example plugins and the tests' guests as components
 cargo xtask tidy            check the rules of the house
 cargo xtask audit           check licences, sources, versions and advisories of the dependencies";

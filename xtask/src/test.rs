@@ -19,6 +19,9 @@ pub(crate) fn soak() -> Result<(), Failure> {
     guests::build()?;
     run_command(cargo().args(["build", "--workspace", "--bins"]))?;
     say("this takes some minutes; each line of the table is printed when it is there");
+    say("| what | figures |\n| --- | --- |");
+    let guard = ["test", "-p", "hookloom", "--lib", "--", "address::cases", "--nocapture", "--test-threads=1"];
+    run_command(cargo().args(guard))?;
     let soak = ["test", "-p", "hookloom-tests", "--", "soak::", "--ignored", "--nocapture", "--test-threads=1"];
     run_command(cargo().args(soak))
 }

@@ -5,7 +5,7 @@ use crate::{Failure, root, say};
 use std::path::{Path, PathBuf};
 
 /// The host's modules from the top down: a module uses those after it, never those before it.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 23] = [
     "cli",
     "app",
     "api",
@@ -15,6 +15,7 @@ const ORDER: [&str; 21] = [
     "store",
     "config",
     "route",
+    "transport",
     "headers",
     "subscription",
     "chain",
@@ -26,14 +27,16 @@ const ORDER: [&str; 21] = [
     "access",
     "limits",
     "telemetry",
+    "diff",
     "ids",
 ];
 
 /// Outside packages with one home in the host.
-const HOMES: [(&str, &str); 7] = [
+const HOMES: [(&str, &str); 8] = [
     ("wasmtime", "host/src/plugin"),
     ("wasmtime_wasi", "host/src/plugin"),
     ("reqwest", "host/src/deliver/client.rs"),
+    ("hickory_resolver", "host/src/deliver/client/resolver.rs"),
     ("notify", "host/src/plugin/watch.rs"),
     ("rusqlite", "host/src/store"),
     ("metrics", "host/src/telemetry.rs"),

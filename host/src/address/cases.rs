@@ -117,7 +117,7 @@ fn every_row_is_judged_as_it_should_be() {
     let cases: Vec<_> = addresses.into_iter().chain(urls).chain([long]).collect();
     let wrong: Vec<_> =
         cases.iter().filter(|(_, url, expected)| check_url(url, &policy).is_ok() != *expected).collect();
-    println!("address guard: {} cases tried, {} right", cases.len(), cases.len() - wrong.len());
+    println!("| address guard, a published list | {} cases tried, {} right |", cases.len(), cases.len() - wrong.len());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

@@ -2,17 +2,19 @@
 
 use super::ApiState;
 use super::deliveries::DeliveryBody;
-use super::explain::{Explanation, explain};
+use super::explain::{Explanation, Known, explain};
 use super::extract::{Access, Body, Item, ToRead, ToSend};
 use super::problem::Problem;
 use crate::event::{EventId, Module};
 use crate::intake;
 use crate::store::{Accepted, now_ms};
+use crate::subscription::Subscription;
 use axum::Json;
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::collections::HashMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -99,17 +101,21 @@ pub(super) async fn get(
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<EventBody>, Problem> {
     let view = state.store.event(access.tenant.clone(), EventId(id)).await?;
-    let mut subscriptions = Vec::new();
-    for own in state.store.catalog().subscriptions(&access.tenant).iter() {
-        // The newest first: a replay says more than what was before it.
-        let delivery = view.deliveries.iter().find(|delivery| delivery.subscription == own.id);
-        let last = match delivery {
-            Some(delivery) => state.store.last_attempt(access.tenant.clone(), delivery.id).await?,
-            None => None,
+    let attempts = state.store.attempts_of_event(access.tenant.clone(), EventId(id)).await?;
+    let earlier = state.store.earlier_ones(access.tenant.clone(), EventId(id)).await?;
+    // Of several the newest counts, which stands first: a replay says more than what was before it.
+    let deliveries: HashMap<_, _> = view.deliveries.iter().rev().map(|one| (one.subscription, one)).collect();
+    let one = |own: &Arc<Subscription>| {
+        let delivery = deliveries.get(&own.id).copied();
+        let known = Known {
+            delivery,
+            attempts: delivery.and_then(|delivery| attempts.get(&delivery.id)).map_or(&[], Vec::as_slice),
+            behind: delivery.and_then(|delivery| earlier.get(&delivery.id)).copied(),
+            lane: state.lanes.status(own.id),
         };
-        let lane = state.lanes.status(own.id);
-        subscriptions.push(explain(&view.event, own, delivery, last.as_ref(), lane, now_ms()));
-    }
+        explain(&view.event, own, &known, now_ms())
+    };
+    let subscriptions = state.store.catalog().subscriptions(&access.tenant).iter().map(one).collect();
     let payload = RawValue::from_string(view.event.text().to_owned()).map_err(crate::store::StoreError::from)?;
     Ok(Json(EventBody {
         id: view.event.id.0,

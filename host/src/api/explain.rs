@@ -3,10 +3,10 @@
 //! Pure: what is known is passed in.
 
 use crate::deliver::LaneStatus;
-use crate::delivery::{Attempt, DeliveryState};
+use crate::delivery::{Attempt, DeliveryId, DeliveryState, Reason};
 use crate::event::Event;
 use crate::store::DeliveryView;
-use crate::subscription::{Subscription, SubscriptionState};
+use crate::subscription::{Ordering, Subscription, SubscriptionState};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -28,32 +28,73 @@ pub(super) struct Explanation {
     verdict: Option<String>,
     /// The version that said it.
     plugin_sha256: Option<String>,
+    /// Why it said so, unless it passed or replaced.
+    verdict_reason: Option<Reason>,
+    /// What was tried.
+    attempts: Vec<AttemptSummary>,
+    /// How many requests may be under way at once, and begin in a second, by the owner's settings.
+    concurrency: u32,
+    rate_per_s: Option<u32>,
     /// How the subscription's deliveries go now.
     lane: Option<LaneStatus>,
 }
 
+/// One attempt in a line.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AttemptSummary {
+    number: u32,
+    started_at_ms: i64,
+    outcome: String,
+    status: Option<u16>,
+    reason: Option<Reason>,
+    plugin_sha256: Option<String>,
+    config_generation: u64,
+}
+
+impl From<&Attempt> for AttemptSummary {
+    fn from(attempt: &Attempt) -> Self {
+        AttemptSummary {
+            number: attempt.number,
+            started_at_ms: attempt.started_at_ms,
+            outcome: attempt.outcome.clone(),
+            status: attempt.status,
+            reason: attempt.reason.clone(),
+            plugin_sha256: attempt.plugin_sha256.clone(),
+            config_generation: attempt.config_generation,
+        }
+    }
+}
+
+/// What is known of an event and a subscription.
+pub(super) struct Known<'a> {
+    pub(super) delivery: Option<&'a DeliveryView>,
+    pub(super) attempts: &'a [Attempt],
+    /// An earlier delivery of the same entity, with its attempts, behind which it waits.
+    pub(super) behind: Option<(DeliveryId, u32)>,
+    pub(super) lane: Option<LaneStatus>,
+}
+
 /// Explains how an event stands with a subscription.
-pub(super) fn explain(
-    event: &Event,
-    subscription: &Subscription,
-    delivery: Option<&DeliveryView>,
-    last: Option<&Attempt>,
-    lane: Option<LaneStatus>,
-    now_ms: i64,
-) -> Explanation {
+pub(super) fn explain(event: &Event, subscription: &Subscription, known: &Known<'_>, now_ms: i64) -> Explanation {
+    let Known { delivery, lane, attempts, .. } = *known;
+    let last = attempts.last();
     Explanation {
         subscription: subscription.id.0,
         description: subscription.settings.description.clone(),
         matched: delivery.is_some(),
         why: match delivery {
             None => not_matched(event, subscription),
-            Some(view) if view.state == DeliveryState::Pending => pending(view, subscription, lane, now_ms),
+            Some(view) if view.state == DeliveryState::Pending => pending(view, subscription, known, now_ms),
             Some(view) => ended(view, last),
         },
         delivery: delivery.map(|view| view.id.0),
         due_at_ms: delivery.and_then(|view| view.due_at_ms),
         verdict: last.and_then(|attempt| attempt.verdict.clone()),
         plugin_sha256: last.and_then(|attempt| attempt.plugin_sha256.clone()),
+        verdict_reason: last.and_then(|attempt| attempt.steps.last()?.reason.clone()),
+        attempts: attempts.iter().map(Into::into).collect(),
+        concurrency: subscription.settings.concurrency,
+        rate_per_s: subscription.settings.rate_per_s,
         lane,
     }
 }
@@ -72,7 +113,7 @@ fn not_matched(event: &Event, subscription: &Subscription) -> String {
     }
 }
 
-fn pending(view: &DeliveryView, subscription: &Subscription, lane: Option<LaneStatus>, now_ms: i64) -> String {
+fn pending(view: &DeliveryView, subscription: &Subscription, known: &Known<'_>, now_ms: i64) -> String {
     let last = view.reason.as_ref().map(|reason| format!("; the last attempt: {reason}")).unwrap_or_default();
     if subscription.state == SubscriptionState::Paused {
         let reason = subscription.state_reason.as_deref().unwrap_or_default();
@@ -81,12 +122,28 @@ fn pending(view: &DeliveryView, subscription: &Subscription, lane: Option<LaneSt
     if view.awaiting_plugin {
         return format!("waits for another version or config of its plugin{last}");
     }
-    let lane = lane.unwrap_or_default();
+    let lane = known.lane.unwrap_or_default();
+    let waits_below = match subscription.settings.ordering {
+        None => 0,
+        Some(Ordering::Block) => u32::MAX,
+        Some(Ordering::SkipAfter { attempts }) => attempts,
+    };
+    if let Some((earlier, attempts)) = known.behind.filter(|(_, attempts)| *attempts < waits_below) {
+        return format!(
+            "waits for its turn: the delivery {earlier} of the same entity comes first, {attempts} attempts of it failed{last}"
+        );
+    }
     let in_s = view.due_at_ms.unwrap_or_default().saturating_sub(now_ms) / 1_000;
     match () {
         () if in_s > 0 => format!("is attempted again in {in_s} s{last}"),
-        () if lane.breaker == "open" => {
+        () if lane.rests_for == Some("breaker") => {
             format!("waits: the receiver is ill, so its breaker is open for {} ms{last}", lane.rests_ms.unwrap_or(0))
+        }
+        () if lane.rests_for == Some("retry-after") => {
+            format!(
+                "waits: the receiver wants to be left alone for {} ms (Retry-After){last}",
+                lane.rests_ms.unwrap_or(0)
+            )
         }
         () if lane.rests_ms.is_some() => format!("waits for its turn: rate_per_s is reached{last}"),
         () if lane.in_flight >= lane.window => {

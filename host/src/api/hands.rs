@@ -6,11 +6,11 @@ use super::extract::{Access, Body, Item, Json as Input, ToManage};
 use super::problem::{FieldFault, Problem};
 use super::subscriptions::find;
 use crate::delivery::{DeliveryId, DeliveryState};
-use crate::event::{Module, VENDOR_EVENT_NAMES, read_envelope};
+use crate::event::{SAMPLES, VENDOR_EVENT_NAMES, read_envelope};
 use crate::store::{NewEvent, Span};
 use crate::subscription::{Subscription, SubscriptionState};
 use axum::Json;
-use axum::extract::{RawPathParams, State};
+use axum::extract::State;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -18,21 +18,15 @@ use std::time::Duration;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What a path names before its last word.
-fn named(path: &RawPathParams) -> Result<Uuid, Problem> {
-    let id = path.iter().find(|(name, _)| *name == "id").and_then(|(_, value)| value.parse().ok());
-    id.ok_or_else(|| Problem::not_found("item"))
-}
-
 /// Attempt a delivery now. One that ended begins anew: the attempts of its schedule and its age start over.
 #[utoipa::path(post, path = "/v1/tenants/{t}/deliveries/{id}/retry", tag = "deliveries", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn retry(
     access: Access<ToManage>,
-    path: RawPathParams,
+    Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<DeliveryDetail>, Problem> {
-    let id = DeliveryId(named(&path)?);
+    let id = DeliveryId(id);
     state.store.retry(access.tenant.clone(), id).await?;
     detail(&state, access.tenant, id).await
 }
@@ -42,10 +36,10 @@ pub(super) async fn retry(
     responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn cancel(
     access: Access<ToManage>,
-    path: RawPathParams,
+    Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<DeliveryDetail>, Problem> {
-    let id = DeliveryId(named(&path)?);
+    let id = DeliveryId(id);
     state.store.cancel(access.tenant.clone(), id).await?;
     detail(&state, access.tenant, id).await
 }
@@ -185,9 +179,6 @@ pub(super) async fn test(
         tokio::time::sleep(TEST_LOOK).await;
     }
 }
-
-const SAMPLES: [(Module, &str); 2] =
-    [(Module::Contact, include_str!("sample_contact.json")), (Module::Deal, include_str!("sample_deal.json"))];
 
 fn test_event(state: &ApiState, subscription: &Subscription, body: Bytes) -> Result<NewEvent, Problem> {
     let sample = SAMPLES.iter().find(|(module, _)| subscription.settings.modules.contains(module));

@@ -25,7 +25,7 @@ pub(super) struct VersionBody {
     /// Whether it judges.
     active: bool,
     created_at_ms: i64,
-    /// The hint of the key that uploaded it.
+    /// Who uploaded it: a key's label and first characters, or `plugins folder`.
     created_by: String,
     report: Report,
     /// How it compares with the version that was active, if that was asked for.
@@ -48,12 +48,13 @@ pub(super) struct PluginBody {
     active_sha256: Option<String>,
     /// Since when, in milliseconds since the epoch.
     activated_at_ms: Option<i64>,
+    /// Who made it the active one.
+    activated_by: Option<String>,
+    /// Since when a new version is compiled, if one is.
+    compiling_since_ms: Option<i64>,
     /// What is wrong with its file in the plugins folder, if something is.
     file_problem: Option<String>,
 }
-
-/// How many plugins a tenant may have: their compiled code is in memory.
-const PLUGINS_MAX: usize = 1_000;
 
 fn checked_name(name: &str) -> Result<(), Problem> {
     let detail = "a plugin's name has 1 to 64 of a-z, 0-9 and -, beginning with a letter or digit";
@@ -85,23 +86,20 @@ pub(super) async fn put(
     Body(component): Body,
 ) -> Result<Json<VersionBody>, Problem> {
     checked_name(&name)?;
-    let (tenant, created_by) = (access.tenant, access.key.hint.clone());
+    let (tenant, created_by) = (access.tenant, access.key.shown());
     let exists = state.plugins.exists(&tenant, &name);
-    if !exists && state.plugins.count(&tenant) >= PLUGINS_MAX {
-        return Err(Problem::too_many("plugins", PLUGINS_MAX));
-    }
     let at_once = activation.activate.unwrap_or(true) && (activation.gate.is_none() || !exists);
     if at_once {
         let (version, report) = state.plugins.install(tenant, name, component, created_by).await?;
         return Ok(Json(VersionBody::new(version, report)));
     }
-    let (mut version, report) = state.plugins.add(tenant.clone(), name.clone(), component, created_by).await?;
+    let (mut version, report) = state.plugins.add(tenant.clone(), name.clone(), component, created_by.clone()).await?;
     let comparison = match activation.gate {
         Some(events) => Some(gate(&state, &tenant, &name, &version.sha256, events).await?),
         None => None,
     };
     if activation.activate.unwrap_or(true) {
-        state.plugins.activate(tenant, name, version.sha256.clone()).await?;
+        state.plugins.activate(tenant, name, version.sha256.clone(), created_by).await?;
         version.active = true;
     }
     Ok(Json(VersionBody { comparison, ..VersionBody::new(version, report) }))
@@ -116,6 +114,8 @@ pub(super) async fn list(
     let plugins = state.store.plugins().await?.into_iter().filter(|plugin| plugin.tenant == access.tenant);
     let body = plugins.map(|plugin| PluginBody {
         file_problem: state.plugins.file_problem(&plugin.tenant, &plugin.name),
+        compiling_since_ms: state.plugins.compiling_since_ms(&plugin.tenant, &plugin.name),
+        activated_by: Some(plugin.activated_by),
         name: plugin.name,
         active_sha256: Some(plugin.active_sha256),
         activated_at_ms: Some(plugin.activated_at_ms),
@@ -124,7 +124,14 @@ pub(super) async fn list(
     let broken = state.plugins.broken_files(&access.tenant);
     for (name, problem) in broken {
         if body.iter().all(|plugin| plugin.name != name) {
-            body.push(PluginBody { name, active_sha256: None, activated_at_ms: None, file_problem: Some(problem) });
+            body.push(PluginBody {
+                name,
+                active_sha256: None,
+                activated_at_ms: None,
+                activated_by: None,
+                compiling_since_ms: None,
+                file_problem: Some(problem),
+            });
         }
     }
     Ok(Json(body))
@@ -164,7 +171,7 @@ pub(super) async fn activate(
         Some(events) => Some(super::rollouts::gate(&state, &access.tenant, &name, &sha256, events).await?),
         None => None,
     };
-    state.plugins.activate(access.tenant, name, sha256.clone()).await?;
+    state.plugins.activate(access.tenant, name, sha256.clone(), access.key.shown()).await?;
     Ok(Json(ActivatedBody { sha256, comparison }))
 }
 

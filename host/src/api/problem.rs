@@ -5,7 +5,7 @@
 
 use crate::event::EnvelopeError;
 use crate::intake::IntakeError;
-use crate::plugin::{CompileError, PluginError};
+use crate::plugin::{CompileError, PLUGINS_MAX, PluginError};
 use crate::store::StoreError;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -161,6 +161,7 @@ impl From<PluginError> for Problem {
     fn from(error: PluginError) -> Self {
         match error {
             PluginError::Store(error) => error.into(),
+            PluginError::TooMany => Problem::too_many("plugins", PLUGINS_MAX),
             PluginError::Compile(CompileError::Refused(refusal)) => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, &format!("plugin-{}", refusal.code), refusal.what)
                     .remedy(refusal.remedy)

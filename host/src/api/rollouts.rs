@@ -83,6 +83,7 @@ pub(super) async fn begin(
         sha256: wanted.sha256,
         percent,
         started_at_ms: now_ms(),
+        earlier: Vec::new(),
         ended_reason: None,
     };
     state.plugins.begin_rollout(stored).await?;
@@ -174,11 +175,12 @@ pub(super) async fn gate(
     if comparison.failed == 0 {
         return Ok(comparison);
     }
-    let first = comparison.differences.iter().find(|one| one.other.verdict == "fault");
+    let failed = |verdict: &str| verdict == "fault" || verdict == "failure";
+    let first = comparison.differences.iter().find(|one| failed(&one.other.verdict) && !failed(&one.active.verdict));
     let why = first.and_then(|one| one.other.reason.clone()).unwrap_or_default();
     let (failed, judged) = (comparison.failed, comparison.events);
     let detail = format!(
-        "version {sha256} was kept but not activated: it fails on {failed} of the last {judged} real events, which the active version can judge; the first fault: {why}"
+        "version {sha256} was kept but not activated: it fails on {failed} of the last {judged} real events, which the active version can judge; the first time: {why}"
     );
     let path = format!("/v1/tenants/{tenant}/plugins/{name}/versions/{sha256}/compare");
     Err(Problem::new(StatusCode::CONFLICT, "gate-failed", detail).remedy(format!("POST {path} shows the differences")))

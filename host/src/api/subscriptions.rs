@@ -1,24 +1,25 @@
-//! Routes of subscriptions, and the rules for what an owner may write.
+//! Routes of subscriptions. The rules for what an owner may write stand in [`write`].
+
+mod write;
 
 use super::ApiState;
 use super::extract::{Access, Body, Item, Json as Input, ToManage, ToRead};
-use super::problem::{FieldFault, Problem};
-use crate::address::check_url;
-use crate::chain::Step;
+use super::problem::Problem;
 use crate::deliver::LaneStatus;
-use crate::headers::{check_header, fill_secrets};
-use crate::signature::{SigningKey, SigningSecret};
-use crate::store::{NewSubscription, StateChange, StoreError, now_ms};
-use crate::subscription::{Ordering, Secret, Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
+use crate::signature::SigningKey;
+use crate::store::{StateChange, StoreError, now_ms};
+use crate::subscription::{Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
+use write::{SubscriptionWrite, TEXT_BYTES_MAX, fault};
+
+/// How many subscriptions a tenant may have: each event is matched against all of them.
+const SUBSCRIPTIONS_MAX: usize = 10_000;
 
 /// A key that signs.
 #[derive(Serialize, ToSchema)]
@@ -44,6 +45,9 @@ pub(super) struct SubscriptionBody {
     id: Uuid,
     #[serde(flatten)]
     settings: Settings,
+    /// The Notify URL's host as it is looked up (punycode), where that is not how it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ascii_host: Option<String>,
     /// The names of its secrets; their values are never shown.
     secrets: Vec<String>,
     /// What signs its webhooks, the current key first; the secrets themselves are never shown again.
@@ -67,6 +71,7 @@ impl SubscriptionBody {
     pub(super) fn new(subscription: &Subscription, signing_secret: Option<String>) -> Self {
         SubscriptionBody {
             id: subscription.id.0,
+            ascii_host: ascii_host(&subscription.settings.notify_url),
             settings: subscription.settings.clone(),
             secrets: subscription.secrets.keys().cloned().collect(),
             signing_keys: subscription.signing.iter().filter(|key| key.signs_at(now_ms())).map(Into::into).collect(),
@@ -81,193 +86,10 @@ impl SubscriptionBody {
     }
 }
 
-/// What an owner writes.
-#[derive(ToSchema)]
-pub(super) struct SubscriptionWrite {
-    #[schema(inline)]
-    #[allow(dead_code, reason = "the schema's shape; reading splits the object by hand")]
-    #[serde(flatten)]
-    settings: Settings,
-    /// Secrets to set (text) or to delete (null). Those not named stay.
-    secrets: BTreeMap<String, Option<String>>,
-    /// A signing secret of the owner's own (`whsec_…` or `whsk_…`). Absent: one is made, or the old one stays.
-    signing_secret: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct SecretFields {
-    secrets: BTreeMap<String, Option<String>>,
-    signing_secret: Option<String>,
-}
-
-impl SubscriptionWrite {
-    /// Splits the object, because settings refuse unknown fields and cannot be flattened.
-    fn read(body: &[u8]) -> Result<Self, Problem> {
-        let unfit = |error: serde_json::Error| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", format!("the body does not fit: {error}"))
-                .remedy("GET /openapi.json shows the shape")
-        };
-        let mut object: serde_json::Map<String, Value> = serde_json::from_slice(body).map_err(unfit)?;
-        let mut fields = serde_json::Map::new();
-        for name in ["secrets", "signing_secret"] {
-            fields.extend(object.remove_entry(name));
-        }
-        let SecretFields { secrets, signing_secret } = serde_json::from_value(Value::Object(fields)).map_err(unfit)?;
-        let settings = serde_json::from_value(Value::Object(object)).map_err(unfit)?;
-        Ok(SubscriptionWrite { settings, secrets, signing_secret })
-    }
-
-    /// Checks everything and puts it together with what was there before.
-    async fn check(
-        self,
-        state: &ApiState,
-        tenant: &TenantId,
-        old: Option<&Subscription>,
-    ) -> Result<NewSubscription, Problem> {
-        let mut settings = self.settings;
-        settings.modules.sort_unstable();
-        settings.modules.dedup();
-        let mut secrets = old.map(|old| old.secrets.clone()).unwrap_or_default();
-        for (name, value) in self.secrets {
-            match value {
-                Some(value) => secrets.insert(name, Secret(value.into_bytes())),
-                None => secrets.remove(&name),
-            };
-        }
-        let mut faults = settings_faults(&settings, &secrets, state, tenant);
-        faults.extend(plugin_faults(&settings, state, tenant).await);
-        let signing = match (self.signing_secret, old) {
-            (Some(text), _) => match SigningSecret::parse(&text) {
-                Ok(secret) => vec![SigningKey::current(secret)],
-                Err(error) => {
-                    faults.push(fault("/signing_secret", error.to_string()));
-                    Vec::new()
-                }
-            },
-            (None, Some(old)) => old.signing.clone(),
-            (None, None) => vec![SigningKey::current(SigningSecret::generate())],
-        };
-        if faults.is_empty() {
-            Ok(NewSubscription { settings, signing, secrets })
-        } else {
-            Err(Problem::fields(faults))
-        }
-    }
-}
-
-fn fault(pointer: &str, detail: impl Into<String>) -> FieldFault {
-    FieldFault { pointer: pointer.to_owned(), detail: detail.into() }
-}
-
-/// A text for people.
-const TEXT_BYTES_MAX: usize = 1_000;
-
-/// How many subscriptions a tenant may have: each event is matched against all of them.
-const SUBSCRIPTIONS_MAX: usize = 10_000;
-
-/// Config keys, values and secrets: enough for every plugin, too little to fill a disk.
-const CONFIG_ENTRIES_MAX: usize = 256;
-const CONFIG_BYTES_MAX: usize = 64 << 10;
-
-fn settings_faults(
-    settings: &Settings,
-    secrets: &BTreeMap<String, Secret>,
-    state: &ApiState,
-    tenant: &TenantId,
-) -> Vec<FieldFault> {
-    let mut faults = Vec::new();
-    let egress = state.store.catalog().tenant(tenant).map(|tenant| tenant.egress.clone()).unwrap_or_default();
-    if let Err(error) = check_url(&settings.notify_url, &state.config.address_policy().narrowed(&egress)) {
-        faults.push(fault("/notify_url", error.to_string()));
-    }
-    if settings.modules.is_empty() {
-        // The words of the vendor's own form.
-        faults.push(fault("/modules", "Please select at least one option."));
-    }
-    if let Err(detail) = settings.retry.check() {
-        faults.push(fault("/retry", detail));
-    }
-    if let Err(detail) = settings.limits.check(&state.plugins.limits_max(tenant)) {
-        faults.push(fault("/limits", detail));
-    }
-    if let Some(Err(detail)) = settings.reuse.map(|reuse| reuse.check()) {
-        faults.push(fault("/reuse", detail));
-    }
-    if !(1_000..=30_000).contains(&settings.timeout_ms) {
-        faults.push(fault("/timeout_ms", "a deadline is 1000 to 30000 ms"));
-    }
-    faults.extend(pace_faults(settings));
-    let long_host = settings.url_hosts.iter().any(|host| host.len() > 253);
-    if settings.url_hosts.len() > 32 || long_host {
-        faults.push(fault("/url_hosts", "at most 32 host names of 253 characters"));
-    }
-    if settings.description.len() > TEXT_BYTES_MAX {
-        faults.push(fault("/description", format!("at most {TEXT_BYTES_MAX} bytes")));
-    }
-    let config_bytes: usize = settings.config.iter().map(|(key, value)| key.len() + value.len()).sum();
-    if settings.config.len() > CONFIG_ENTRIES_MAX || config_bytes > CONFIG_BYTES_MAX {
-        faults.push(fault(
-            "/config",
-            format!("at most {CONFIG_ENTRIES_MAX} entries of {CONFIG_BYTES_MAX} bytes together"),
-        ));
-    }
-    let secret_bytes: usize = secrets.iter().map(|(name, secret)| name.len() + secret.0.len()).sum();
-    if secrets.len() > CONFIG_ENTRIES_MAX || secret_bytes > CONFIG_BYTES_MAX {
-        faults.push(fault(
-            "/secrets",
-            format!("at most {CONFIG_ENTRIES_MAX} secrets of {CONFIG_BYTES_MAX} bytes together"),
-        ));
-    }
-    faults.extend(header_faults(settings, secrets));
-    faults
-}
-
-/// What of a lane's pace is out of range.
-fn pace_faults(settings: &Settings) -> Vec<FieldFault> {
-    let mut faults = Vec::new();
-    if settings.rate_per_s.is_some_and(|rate| !(1..=10_000).contains(&rate)) {
-        faults.push(fault("/rate_per_s", "1 to 10000 requests may begin in a second"));
-    }
-    if matches!(settings.ordering, Some(Ordering::SkipAfter { attempts }) if !(1..=100).contains(&attempts)) {
-        faults.push(fault("/ordering/attempts", "events wait for 1 to 100 attempts of one that fails"));
-    }
-    if settings.disable_after_s > 90 * 86_400 {
-        faults.push(fault("/disable_after_s", "at most 90 days of seconds; 0 is never"));
-    }
-    if !(1..=256).contains(&settings.concurrency) {
-        faults.push(fault("/concurrency", "1 to 256 requests may be under way at once"));
-    }
-    faults
-}
-
-async fn plugin_faults(settings: &Settings, state: &ApiState, tenant: &TenantId) -> Vec<FieldFault> {
-    let mut faults = Vec::new();
-    for step in &settings.plugin.0 {
-        let Step { plugin, pin } = step;
-        if state.plugins.can_judge(tenant, step).await {
-            continue;
-        }
-        faults.push(fault("/plugin", match pin {
-            Some(pin) => format!("the plugin {plugin:?} has no version {pin}: GET /v1/tenants/{tenant}/plugins/{plugin}/versions lists them"),
-            None => format!("there is no plugin {plugin:?}: PUT /v1/tenants/{tenant}/plugins/{plugin} first"),
-        }));
-    }
-    faults
-}
-
-fn header_faults(settings: &Settings, secrets: &BTreeMap<String, Secret>) -> Vec<FieldFault> {
-    let mut faults = Vec::new();
-    if settings.headers.len() > 32 {
-        faults.push(fault("/headers", "at most 32 headers"));
-    }
-    for (name, value) in &settings.headers {
-        let checked = fill_secrets(value, secrets).and_then(|filled| check_header(name, &filled));
-        if let Err(detail) = checked {
-            faults.push(fault(&format!("/headers/{name}"), detail));
-        }
-    }
-    faults
+/// The host of a URL in ASCII, if it was written otherwise: letters that look alike do not look alike there.
+fn ascii_host(url: &str) -> Option<String> {
+    let host = url::Url::parse(url).ok()?.host_str()?.to_owned();
+    (!url.to_lowercase().contains(&host)).then_some(host)
 }
 
 /// The tenant's subscriptions, the oldest first.

@@ -1,8 +1,7 @@
-//! Two bodies, side by side for people: JSON is compared pretty-printed, line by line.
+//! Two bodies for people in front of a terminal: what differs, line by line, in colour.
 
+use crate::diff;
 use anstyle::{AnsiColor, Style};
-use serde_json::Value;
-use similar::{ChangeTag, TextDiff};
 
 const DIM: Style = Style::new().dimmed();
 const GREEN: Style = AnsiColor::Green.on_default();
@@ -11,38 +10,16 @@ const RED: Style = AnsiColor::Red.on_default();
 /// Longer texts are cut on the screen, not in what is sent.
 const LINES_MAX: usize = 24;
 
-/// Prints what changed: the lines that differ, or the whole when most do.
+/// Prints the lines that differ.
 pub(super) fn print_diff(label: &str, before: &str, after: &str) {
-    let pretty = |text: &str| match serde_json::from_str::<Value>(text) {
-        Ok(json) => serde_json::to_string_pretty(&json).unwrap_or_default(),
-        Err(_) => text.to_owned(),
-    };
-    let (before_text, after_text) = (pretty(before), pretty(after));
-    let diff = TextDiff::from_lines(&before_text, &after_text);
-    let changed: Vec<_> = diff.iter_all_changes().filter(|change| change.tag() != ChangeTag::Equal).collect();
-    let removed = changed.iter().filter(|change| change.tag() == ChangeTag::Delete).count();
-    let kept = removed * 2 < before_text.lines().count();
-    anstream::println!(
-        "    {label}{} bytes instead of {}{}",
-        after.len(),
-        before.len(),
-        if kept { ", changed:" } else { ":" }
-    );
-    if !kept {
-        return lines(after_text.lines().map(|line| (GREEN, format!("+ {line}"))).collect());
+    let lines = diff::lines(before, after);
+    let changed: Vec<_> = lines.iter().filter(|line| line.is_changed()).collect();
+    anstream::println!("    {label}{} bytes instead of {}, changed:", after.len(), before.len());
+    for line in changed.iter().take(LINES_MAX) {
+        let style = if line.sign == '-' { RED } else { GREEN };
+        anstream::println!("      {style}{} {}{style:#}", line.sign, line.text);
     }
-    let line = |change: &similar::Change<&str>| match change.tag() {
-        ChangeTag::Delete => (RED, format!("- {}", change.value().trim_end())),
-        _ => (GREEN, format!("+ {}", change.value().trim_end())),
-    };
-    lines(changed.iter().map(line).collect());
-}
-
-fn lines(lines: Vec<(Style, String)>) {
-    for (style, line) in lines.iter().take(LINES_MAX) {
-        anstream::println!("      {style}{line}{style:#}");
-    }
-    if lines.len() > LINES_MAX {
-        anstream::println!("      {DIM}… {} more lines{DIM:#}", lines.len() - LINES_MAX);
+    if changed.len() > LINES_MAX {
+        anstream::println!("      {DIM}… {} more lines{DIM:#}", changed.len() - LINES_MAX);
     }
 }

@@ -3,8 +3,9 @@
 //! Reads the event and the subscription as they are now; writes nothing. The same event, plugin, config and secrets
 //! give the same body at every attempt; only the timestamp and the signature are new.
 
-use super::client::{Answer, Clients, NotAnswered, RESPONSE_BYTES_MAX, Request};
-use crate::delivery::{Attempt, Outcome, Reason};
+use super::client::{Answer, Client, ClientError, Clients, NotAnswered, RESPONSE_BYTES_MAX, Request};
+use crate::address::Egress;
+use crate::delivery::{Attempt, NoAnswer, Outcome, Reason};
 use crate::event::Event;
 use crate::headers::{check_header, fill_secrets};
 use crate::plugin::{Judged, Judgement, Outgoing, PluginFault, Plugins};
@@ -17,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use url::Url;
 
 /// What an attempt needs.
@@ -26,6 +27,9 @@ pub(super) struct Attempter {
     pub(super) clients: Clients,
     pub(super) store: Arc<Store>,
 }
+
+/// What Standard Webhooks calls the usual size of a payload: some receivers refuse more.
+const BODY_BYTES_USUAL: usize = 20_000;
 
 /// What to send, before it is signed.
 struct Parcel {
@@ -49,9 +53,7 @@ impl Attempter {
         };
         let outcome = match parcel {
             Err(outcome) => outcome,
-            Ok(Err(unreadable)) => {
-                Outcome::NoAnswer { kind: crate::delivery::NoAnswer::AddressRefused, detail: unreadable }
-            }
+            Ok(Err(unreadable)) => Outcome::NoAnswer { kind: NoAnswer::AddressRefused, detail: unreadable },
             Ok(Ok(parcel)) => self.send(parcel, due, subscription, &mut attempt).await,
         };
         conclude(&mut attempt, &outcome);
@@ -61,7 +63,10 @@ impl Attempter {
     async fn send(&self, parcel: Parcel, due: &Due, subscription: &Subscription, attempt: &mut Attempt) -> Outcome {
         let elsewhere = notify_url(subscription).is_ok_and(|own| own != parcel.url);
         attempt.body_sha256 = Some(hex::encode(Sha256::digest(&parcel.body)));
-        let started = Instant::now();
+        if parcel.body.len() > BODY_BYTES_USUAL {
+            let bytes = parcel.body.len();
+            attempt.log.push(format!("host: the body has {bytes} bytes; Standard Webhooks advises less than 20 kB"));
+        }
         let request = Request {
             method: Method::POST,
             headers: headers(&parcel, due, subscription),
@@ -70,16 +75,24 @@ impl Attempter {
             timeout: Duration::from_millis(subscription.settings.timeout_ms),
             response_bytes_max: RESPONSE_BYTES_MAX,
         };
-        let tenant = self.store.catalog().tenant(&subscription.tenant);
-        let egress = tenant.map(|tenant| tenant.egress.clone()).unwrap_or_default();
-        let answer = match self.clients.narrowed(&egress) {
-            Ok(client) => client.send(request).await,
+        let client = match self.client(subscription) {
+            Ok(client) => client,
+            Err(ClientError::Transport(detail)) => return Outcome::NoAnswer { kind: NoAnswer::Connect, detail },
             Err(error) => return Outcome::HostFault(Reason::new("no-client", crate::describe(&error))),
         };
-        attempt.post_us = Some(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        let (answer, timings) = client.send(request).await;
+        attempt.post_us = Some(timings.total_us);
+        attempt.timings = Some(timings);
         match answer {
-            Ok(answer) => answered(answer, elsewhere, attempt),
+            Ok(answer) => answered(&answer, elsewhere, attempt),
             Err(NotAnswered { kind, detail }) => Outcome::NoAnswer { kind, detail },
+        }
+    }
+
+    fn client(&self, subscription: &Subscription) -> Result<Arc<Client>, ClientError> {
+        match self.store.catalog().tenant(&subscription.tenant) {
+            Some(tenant) => self.clients.of(subscription, &tenant.egress),
+            None => self.clients.of(subscription, &Egress::default()),
         }
     }
 }
@@ -90,6 +103,7 @@ fn blank(due: &Due, subscription: &Subscription) -> Attempt {
         started_at_ms: now_ms(),
         plugin_us: None,
         post_us: None,
+        timings: None,
         plugin_sha256: None,
         config_generation: subscription.generation,
         verdict: None,
@@ -195,12 +209,22 @@ fn headers(parcel: &Parcel, due: &Due, subscription: &Subscription) -> HeaderMap
     headers
 }
 
-fn answered(answer: Answer, elsewhere: bool, attempt: &mut Attempt) -> Outcome {
+fn answered(answer: &Answer, elsewhere: bool, attempt: &mut Attempt) -> Outcome {
     attempt.status = Some(answer.status);
     attempt.echoed = is_echo(&answer.body);
-    attempt.response = (!answer.body.is_empty()).then(|| String::from_utf8_lossy(&answer.body).into_owned());
-    let retry_after_ms = answer.retry_after.and_then(|value| retry_after_ms(&value, now_ms()));
+    attempt.response = (!answer.body.is_empty()).then(|| as_text(&answer.body));
+    let retry_after_ms = answer.retry_after().and_then(|value| retry_after_ms(value, now_ms()));
     Outcome::Answered { status: answer.status, retry_after_ms, elsewhere }
+}
+
+/// A body as text; of one that is none, how long it is: whoever answers must not choose how much is kept.
+fn as_text(body: &[u8]) -> String {
+    match std::str::from_utf8(body) {
+        Ok(text) => text.to_owned(),
+        // The cap may have cut the last character.
+        Err(error) if error.error_len().is_none() => String::from_utf8_lossy(&body[..error.valid_up_to()]).into_owned(),
+        Err(_) => format!("({} bytes that are no text)", body.len()),
+    }
 }
 
 /// Whether an answer is what step 4 of the vendor's guide describes: JSON with the two keys.
@@ -238,6 +262,13 @@ fn conclude(attempt: &mut Attempt, outcome: &Outcome) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_kept_as_text_or_by_its_size() {
+        assert_eq!(as_text("für".as_bytes()), "für");
+        assert_eq!(as_text(&"für".as_bytes()[..2]), "f");
+        assert_eq!(as_text(b"\x1f\x8b\x08"), "(3 bytes that are no text)");
+    }
 
     #[test]
     fn an_echo_has_both_keys() {

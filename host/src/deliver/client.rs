@@ -8,31 +8,41 @@
 //! The URL is checked by the address guard before each request. A name is resolved by [`Vetting`], which refuses the
 //! whole name if one of its addresses is refused; the connection is made to those very addresses, so an answer that
 //! changes between check and dial (DNS rebinding) changes nothing. Afterwards the peer's address is checked once more.
-//! Redirects, proxies of the environment, decompression, referers and retries are off. Each address policy has a client
-//! of its own, because a pooled connection does not ask who uses it.
+//! Redirects, proxies of the environment, decompression, referers and retries are off. Each address policy, and each
+//! transport of a subscription's own, has a client of its own, because a pooled connection does not ask who uses it.
+//!
+//! Behind a forward proxy it is the proxy that dials. Its own address is vetted like any other; the target's name is
+//! looked up and vetted here too, but what the proxy finds under that name a moment later is the proxy's affair: its
+//! operator must guard it as this host is guarded.
 
-use crate::address::{AddressError, AddressPolicy, Egress, check_address, check_url};
-use crate::delivery::NoAnswer;
+mod resolver;
+mod timing;
+
+pub use resolver::ResolverError;
+
+use crate::address::{AddressError, AddressPolicy, Egress, check_address, check_url, is_own, reaches};
+use crate::delivery::{NoAnswer, Timings};
+use crate::ids::SubscriptionId;
+use crate::subscription::Subscription;
+use crate::transport::{self, ReadyTransport};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, header};
 use lru::LruCache;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use resolver::{LookupError, Resolver};
 use std::error::Error as StdError;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::Semaphore;
-use url::Url;
+use std::time::{Duration, Instant};
+use tokio::time::timeout_at;
+use url::{Host, Url};
 
 /// How much of a receiver's answer is read and kept.
 pub const RESPONSE_BYTES_MAX: usize = 16 << 10;
 
 /// Idle connections are closed before receivers do it: Node's default is 5 s.
 const IDLE_MAX: Duration = Duration::from_secs(4);
-
-/// A name that does not resolve in this time does not resolve.
-const DNS_MAX: Duration = Duration::from_secs(5);
 
 /// One request.
 #[derive(Debug)]
@@ -56,8 +66,8 @@ pub struct Request {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// `Retry-After`, as it was sent.
-    pub retry_after: Option<String>,
+    /// Its headers.
+    pub headers: HeaderMap,
     /// The first bytes of the body.
     pub body: Bytes,
 }
@@ -71,110 +81,186 @@ pub struct NotAnswered {
     pub detail: String,
 }
 
-/// A client for one address policy.
+/// A client for one address policy and one transport.
 pub struct Client {
     http: reqwest::Client,
     policy: Arc<AddressPolicy>,
+    resolver: Resolver,
+    /// Whether somebody else dials for us.
+    behind_proxy: bool,
 }
 
-/// A client for each address policy: the host's own, and one for each way in which tenants are narrowed.
+/// Every client: the host's own, one for each way in which tenants are narrowed, one for each transport.
 pub struct Clients {
+    /// The host's own: what most subscriptions use.
+    own: Arc<Client>,
+    others: Mutex<LruCache<ClientKey, Arc<Client>>>,
+}
+
+/// What makes a client another one. A transport is known by who wrote it, and when: it holds secrets.
+#[derive(PartialEq, Eq, Hash)]
+struct ClientKey {
     policy: AddressPolicy,
-    clients: Mutex<LruCache<AddressPolicy, Arc<Client>>>,
+    transport: Option<(SubscriptionId, u64)>,
 }
 
 /// How many are kept. What is over is made again, with connections of its own.
-const CLIENTS_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("more than 0");
+const CLIENTS_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than 0");
+
+/// Why no client could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The HTTP client refuses to be made: as a rule, the system's certificates cannot be read.
+    #[error("the HTTP client could not be made")]
+    Http(#[from] reqwest::Error),
+    /// No names can be looked up.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+    /// The subscription's transport does not fit (any more).
+    #[error("the subscription's transport does not fit: {0}")]
+    Transport(String),
+}
 
 impl Clients {
     /// Clients under the host's policy.
-    pub fn new(policy: AddressPolicy) -> Result<Self, ClientError> {
-        let clients = Clients { policy, clients: Mutex::new(LruCache::new(CLIENTS_MAX)) };
-        clients.narrowed(&Egress::default())?;
-        Ok(clients)
+    pub fn new(policy: AddressPolicy, name_servers: &[SocketAddr]) -> Result<Self, ClientError> {
+        let own = Client::with(policy, Resolver::new(name_servers)?, &ReadyTransport::default())?;
+        Ok(Clients { own: Arc::new(own), others: Mutex::new(LruCache::new(CLIENTS_MAX)) })
     }
 
-    /// The client of a tenant.
-    pub fn narrowed(&self, by: &Egress) -> Result<Arc<Client>, ClientError> {
-        let policy = self.policy.narrowed(by);
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&policy) {
+    /// The client of a subscription, whose tenant is narrowed so.
+    pub fn of(&self, subscription: &Subscription, narrowed: &Egress) -> Result<Arc<Client>, ClientError> {
+        let transport = &subscription.settings.transport;
+        let open_road = transport.is_default();
+        if open_road && *narrowed == Egress::default() {
+            return Ok(self.own.clone());
+        }
+        let policy = self.own.policy.narrowed(narrowed);
+        let own = (!open_road).then_some((subscription.id, subscription.generation));
+        let key = ClientKey { policy, transport: own };
+        if let Some(client) = self.others.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(client.clone());
         }
-        let client = Arc::new(Client::new(policy.clone())?);
-        clients.put(policy, client.clone());
+        let ready = transport::ready(transport, &subscription.secrets, &key.policy).map_err(|faults| {
+            let faults: Vec<String> = faults.iter().map(|(field, detail)| format!("{field}: {detail}")).collect();
+            ClientError::Transport(faults.join("; "))
+        })?;
+        let client = Arc::new(Client::with(key.policy.clone(), self.own.resolver.clone(), &ready)?);
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).put(key, client.clone());
         Ok(client)
     }
 }
 
-/// Why no client could be made.
-#[derive(Debug, thiserror::Error)]
-#[error("the HTTP client could not be made")]
-pub struct ClientError(#[from] reqwest::Error);
-
 impl Client {
-    /// Makes a client.
+    /// A client of the open road.
     pub fn new(policy: AddressPolicy) -> Result<Self, ClientError> {
+        Client::with(policy, Resolver::new(&[])?, &ReadyTransport::default())
+    }
+
+    fn with(policy: AddressPolicy, resolver: Resolver, transport: &ReadyTransport) -> Result<Self, ClientError> {
         // Only the first call of a process installs it; the others find it there.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let policy = Arc::new(policy);
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
             .referer(false)
-            .dns_resolver(Arc::new(Vetting { policy: policy.clone(), lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }))
-            .pool_idle_timeout(IDLE_MAX)
-            .build()?;
-        Ok(Client { http, policy })
-    }
-
-    /// The policy it keeps.
-    pub fn policy(&self) -> &AddressPolicy {
-        &self.policy
+            .dns_resolver(Arc::new(Vetting { policy: policy.clone(), resolver: resolver.clone() }))
+            .connector_layer(timing::around_connecting())
+            .pool_idle_timeout(IDLE_MAX);
+        if let Some((url, authorization)) = &transport.proxy {
+            let proxy = reqwest::Proxy::all(url.clone())?;
+            builder = builder.proxy(match authorization {
+                Some(authorization) => proxy.custom_http_auth(authorization.clone()),
+                None => proxy,
+            });
+        }
+        if let Some(pem) = &transport.authorities {
+            builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes())?);
+        }
+        if let Some(pem) = &transport.client_certificate {
+            builder = builder.identity(reqwest::Identity::from_pem(pem)?);
+        }
+        Ok(Client { http: builder.build()?, policy, resolver, behind_proxy: transport.proxy.is_some() })
     }
 
     /// Sends one request and reads the answer. Neither follows nor repeats anything.
-    pub async fn send(&self, request: Request) -> Result<Answer, NotAnswered> {
+    pub async fn send(&self, request: Request) -> (Result<Answer, NotAnswered>, Timings) {
+        timing::timed(self.exchange(request)).await
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Answer, NotAnswered> {
         check_url(request.url.as_str(), &self.policy).map_err(|error| refused(&error))?;
         let timeout = request.timeout;
-        let deadline = tokio::time::Instant::now() + timeout;
+        let own = is_own(&request.url, &self.policy);
+        let (begun, deadline) = (Instant::now(), tokio::time::Instant::now() + timeout);
+        let late =
+            |_| NotAnswered { kind: NoAnswer::Timeout, detail: format!("no answer within {} ms", timeout.as_millis()) };
+        if self.behind_proxy || self.may_lead_back(&request.url) {
+            timeout_at(deadline, self.vet_target(&request.url)).await.map_err(late)??;
+        }
         let sent = self.http.request(request.method, request.url).headers(request.headers).body(request.body).send();
-        let response = match tokio::time::timeout_at(deadline, sent).await {
-            Err(_) => return Err(timed_out(timeout)),
-            Ok(Err(error)) => return Err(explain(&error)),
-            Ok(Ok(response)) => response,
-        };
-        if let Some(peer) = response.remote_addr() {
+        let response = timeout_at(deadline, sent).await.map_err(late)?.map_err(|error| explain(&error))?;
+        timing::answered(begun);
+        if let Some(peer) = response.remote_addr().filter(|_| !own) {
             check_address(peer.ip(), &self.policy).map_err(|error| refused(&error))?;
         }
         Ok(read(response, deadline, request.response_bytes_max).await)
+    }
+
+    /// Whether a name could be one of this host's own: it has the port.
+    fn may_lead_back(&self, url: &Url) -> bool {
+        let port = self.policy.own.map(|own| own.port());
+        port.is_some() && port == url.port_or_known_default() && !is_own(url, &self.policy)
+    }
+
+    /// Looks a name up before it is asked for: what a proxy is asked to reach is vetted here too, and a name must not lead
+    /// back to this host. A literal address was vetted by [`check_url`].
+    async fn vet_target(&self, url: &Url) -> Result<(), NotAnswered> {
+        let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
+        let leads_back = |address: &IpAddr| {
+            self.policy.own.is_some_and(|own| Some(own.port()) == url.port_or_known_default() && reaches(own, *address))
+        };
+        match vetted(name, &self.policy, &self.resolver).await {
+            Ok(addresses) if addresses.iter().any(leads_back) => Err(refused(&AddressError::Own)),
+            Ok(_) => Ok(()),
+            Err(Unfit::Refused(error)) => Err(refused(&error)),
+            Err(Unfit::Unknown(error)) => Err(unknown(&error)),
+        }
     }
 }
 
 /// Reads the beginning of the body. A receiver that has sent its status has answered: a body that drips, breaks off or
 /// never ends is cut, at the cap or at the deadline.
 async fn read(mut response: reqwest::Response, deadline: tokio::time::Instant, bytes_max: usize) -> Answer {
-    let status = response.status().as_u16();
-    let retry_after =
-        response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let mut body = BytesMut::new();
+    let (begun, mut body) = (Instant::now(), BytesMut::new());
     while body.len() < bytes_max {
-        match tokio::time::timeout_at(deadline, response.chunk()).await {
+        match timeout_at(deadline, response.chunk()).await {
             Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
             _ => break,
         }
     }
+    timing::read(begun);
     body.truncate(bytes_max);
-    Answer { status, retry_after, body: body.freeze() }
+    Answer { status: response.status().as_u16(), headers: std::mem::take(response.headers_mut()), body: body.freeze() }
+}
+
+impl Answer {
+    /// `Retry-After`, as it was sent.
+    pub fn retry_after(&self) -> Option<&str> {
+        self.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok())
+    }
 }
 
 fn refused(error: &AddressError) -> NotAnswered {
     NotAnswered { kind: NoAnswer::AddressRefused, detail: error.to_string() }
 }
 
-fn timed_out(timeout: Duration) -> NotAnswered {
-    NotAnswered { kind: NoAnswer::Timeout, detail: format!("no answer within {} ms", timeout.as_millis()) }
+fn unknown(error: &LookupError) -> NotAnswered {
+    // Its cause names the name servers, which are the operator's affair.
+    tracing::debug!(error = %crate::describe(error), "a name did not resolve");
+    NotAnswered { kind: NoAnswer::Dns, detail: error.to_string() }
 }
 
 /// Sorts a client error by its causes. The URL is left out: people put keys into query strings.
@@ -184,8 +270,8 @@ fn explain(error: &reqwest::Error) -> NotAnswered {
     if let Some(error) = causes.iter().find_map(|cause| cause.downcast_ref::<AddressError>()) {
         return refused(error);
     }
-    if let Some(error) = causes.iter().find_map(|cause| cause.downcast_ref::<DnsError>()) {
-        return NotAnswered { kind: NoAnswer::Dns, detail: crate::describe(error) };
+    if let Some(error) = causes.iter().find_map(|cause| cause.downcast_ref::<LookupError>()) {
+        return unknown(error);
     }
     let kind = if error.is_connect() { NoAnswer::Connect } else { NoAnswer::Broken };
     let innermost = causes.last().map_or_else(|| "the request failed".to_owned(), ToString::to_string);
@@ -193,57 +279,46 @@ fn explain(error: &reqwest::Error) -> NotAnswered {
     NotAnswered { kind, detail: format!("{what}: {innermost}") }
 }
 
-/// Why a name has no addresses.
-#[derive(Debug, thiserror::Error)]
-enum DnsError {
-    #[error("the name does not resolve")]
-    Lookup(#[source] std::io::Error),
-    #[error("the name has no addresses")]
-    Empty,
-    #[error("the name did not resolve within {} s", DNS_MAX.as_secs())]
-    Slow,
-}
-
-/// How many names may be looked up at once. The system's resolver blocks a thread each, and a silent name server would
-/// otherwise take those of everybody.
-const LOOKUPS_MAX: usize = 64;
-
-/// The resolver: the system's, with every address vetted.
+/// The resolver of the client: every address vetted.
 struct Vetting {
     policy: Arc<AddressPolicy>,
-    lookups: Arc<Semaphore>,
+    resolver: Resolver,
 }
 
 impl Resolve for Vetting {
     fn resolve(&self, name: Name) -> Resolving {
-        let (policy, lookups) = (self.policy.clone(), self.lookups.clone());
-        Box::pin(async move { vetted(name.as_str(), &policy, lookups).await })
+        let (policy, resolver) = (self.policy.clone(), self.resolver.clone());
+        Box::pin(async move {
+            let begun = Instant::now();
+            let found = vetted(name.as_str(), &policy, &resolver).await;
+            timing::looked_up(begun);
+            // The port is the URL's; a resolver answers with 0 in its place.
+            let addresses: Vec<SocketAddr> = found?.into_iter().map(|address| (address, 0).into()).collect();
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
     }
 }
 
-async fn vetted(
-    name: &str,
-    policy: &AddressPolicy,
-    lookups: Arc<Semaphore>,
-) -> Result<Addrs, Box<dyn StdError + Send + Sync>> {
-    let found = tokio::time::timeout(DNS_MAX, lookup(name.to_owned(), lookups)).await.map_err(|_| DnsError::Slow)?;
-    let addresses = found.map_err(DnsError::Lookup)?;
-    if addresses.is_empty() {
-        return Err(DnsError::Empty.into());
+/// Why a name may not be dialled.
+enum Unfit {
+    Refused(AddressError),
+    Unknown(LookupError),
+}
+
+impl From<Unfit> for Box<dyn StdError + Send + Sync> {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Refused(error) => error.into(),
+            Unfit::Unknown(error) => error.into(),
+        }
     }
+}
+
+/// The addresses of a name, if every one of them may be dialled.
+async fn vetted(name: &str, policy: &AddressPolicy, resolver: &Resolver) -> Result<Vec<IpAddr>, Unfit> {
+    let addresses = resolver.look_up(name).await.map_err(Unfit::Unknown)?;
     for address in &addresses {
-        check_address(address.ip(), policy).map_err(AddressError::of_a_name)?;
+        check_address(*address, policy).map_err(|error| Unfit::Refused(error.of_a_name()))?;
     }
-    Ok(Box::new(addresses.into_iter()))
-}
-
-/// Looks a name up on a blocking thread. The permit stays with the thread, which outlives a caller that gave up.
-async fn lookup(name: String, lookups: Arc<Semaphore>) -> std::io::Result<Vec<SocketAddr>> {
-    let permit = lookups.acquire_owned().await.map_err(std::io::Error::other)?;
-    let work = move || {
-        let _permit = permit;
-        // The port is the URL's; a resolver answers with 0 in its place.
-        (name.as_str(), 0).to_socket_addrs().map(Iterator::collect)
-    };
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+    Ok(addresses)
 }

@@ -4,7 +4,7 @@
 //! hand and what is read from the store is [`Stock`]'s business.
 
 use super::Shared;
-use super::pace::{Leave, Pace, Sign};
+use super::pace::{self, Leave, Pace, Rest, Sign};
 use super::stock::{Door, Stock};
 use crate::delivery::{DeliveryId, DeliveryKind, Outcome, Reason};
 use crate::retry::{self, Moment, Next};
@@ -40,6 +40,8 @@ struct Ended {
     began: Instant,
     sign: Sign,
     again_at_ms: Option<i64>,
+    /// How long the receiver wants to be left alone.
+    wish: Option<Duration>,
     /// What the plugin said of its config, and which generation that was.
     bad_config: Option<(u64, String)>,
 }
@@ -53,8 +55,10 @@ pub struct LaneStatus {
     pub window: u32,
     /// `closed`, `open` (the lane rests, because the receiver is ill) or `half-open` (one request tries).
     pub breaker: &'static str,
-    /// How long it rests, in milliseconds, for the breaker or for `rate_per_s`.
+    /// How long it rests, in milliseconds.
     pub rests_ms: Option<u64>,
+    /// What for: `breaker`, `retry-after` (the receiver said so) or `rate` (the owner's `rate_per_s`).
+    pub rests_for: Option<&'static str>,
 }
 
 /// A lane.
@@ -68,6 +72,8 @@ pub(super) struct Lane {
     in_flight: u32,
     further_in_flight: u32,
     failing_since_ms: Option<i64>,
+    /// Where it sends: what the pace knows is about this receiver.
+    notify_url: String,
     /// The deliveries in a row whose plugin calls its config wrong.
     bad_configs: HashSet<DeliveryId>,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
@@ -90,6 +96,7 @@ impl Lane {
             in_flight: 0,
             further_in_flight: 0,
             failing_since_ms: None,
+            notify_url: String::new(),
             bad_configs: HashSet::new(),
             ended: mpsc::unbounded_channel(),
         }
@@ -108,6 +115,10 @@ impl Lane {
                 self.failing_since_ms = None;
             }
             let Some(subscription) = self.shared.store.catalog().subscription_by_id(self.subscription) else { break };
+            if self.notify_url != subscription.settings.notify_url {
+                self.notify_url.clone_from(&subscription.settings.notify_url);
+                self.pace.forget_receiver();
+            }
             let leave = self.leave(&subscription);
             if leave == Leave::Go {
                 match self.next(&subscription).await {
@@ -130,6 +141,7 @@ impl Lane {
                 () = sleep => {}
             }
         }
+        self.shared.board.end(self.subscription);
     }
 
     /// Whether an attempt may begin now; one of a resting subscription waits for news.
@@ -140,7 +152,11 @@ impl Lane {
             _ => Leave::Full,
         };
         let rests = match leave {
-            Leave::NotBefore(at) => Some(at.saturating_duration_since(Instant::now())),
+            Leave::NotBefore(at, _) => Some(at.saturating_duration_since(Instant::now())),
+            _ => None,
+        };
+        let rests_for = match leave {
+            Leave::NotBefore(_, rest) => Some(Rest::as_str(rest)),
             _ => None,
         };
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = LaneStatus {
@@ -148,6 +164,7 @@ impl Lane {
             window: self.pace.window(concurrency),
             breaker: self.pace.breaker_word(),
             rests_ms: rests.map(|rests| u64::try_from(rests.as_millis()).unwrap_or(u64::MAX)),
+            rests_for,
         };
         leave
     }
@@ -156,7 +173,7 @@ impl Lane {
         let wait = match leave {
             // A full or resting lane is woken by what ends or changes, not by the clock.
             Leave::Full => SLEEP_MAX,
-            Leave::NotBefore(at) => at.saturating_duration_since(Instant::now()),
+            Leave::NotBefore(at, _) => at.saturating_duration_since(Instant::now()),
             Leave::Go => match self.stock.next_due_at_ms(self.room_for_further(subscription)) {
                 Some(at_ms) => Duration::from_millis(u64::try_from(at_ms - now_ms()).unwrap_or(0)),
                 None => SLEEP_MAX,
@@ -187,6 +204,9 @@ impl Lane {
             self.stock.forget(due.delivery.id, None);
             return self.stock.look_again();
         };
+        if let Some(reason) = retry::too_old_by_now(&subscription.settings.retry, &due.delivery, now_ms()) {
+            return self.give_up(&due, reason).await;
+        }
         let (id, further, began) = (due.delivery.id, due.delivery.attempts_made > 0, Instant::now());
         self.in_flight += 1;
         self.further_in_flight += u32::from(further);
@@ -195,17 +215,30 @@ impl Lane {
         self.shared.attempts.spawn(async move {
             let attempt = AssertUnwindSafe(attempt_and_record(&shared, due, subscription)).catch_unwind();
             let ended = match attempt.await {
-                Ok((sign, again_at_ms, bad_config)) => Ended { id, further, began, sign, again_at_ms, bad_config },
+                Ok(Conclusion { sign, again_at_ms, wish, bad_config }) => {
+                    Ended { id, further, began, sign, again_at_ms, wish, bad_config }
+                }
                 // A panic is a fault of ours; the delivery is still due, and must not be held for ever.
                 Err(_) => {
                     tracing::error!(delivery = %id, "an attempt panicked; it is made again");
                     let again_at_ms = Some(now_ms() + PANIC_WAIT_MS);
-                    Ended { id, further, began, sign: Sign::Nothing, again_at_ms, bad_config: None }
+                    Ended { id, further, began, sign: Sign::Nothing, again_at_ms, wish: None, bad_config: None }
                 }
             };
             drop((own, all));
             let _ = tell.send(ended);
         });
+    }
+
+    /// Ends a delivery that waited until it was too old: for an ill receiver, for its turn, or for an earlier one.
+    async fn give_up(&mut self, due: &Due, reason: Reason) {
+        let given_up = self.shared.store.give_up(&due.delivery, reason).await;
+        let again_at_ms = given_up.err().map(|error| {
+            tracing::error!(delivery = %due.delivery.id, error = %crate::describe(&error), "a delivery that is too old could not be ended");
+            now_ms() + PANIC_WAIT_MS
+        });
+        self.stock.forget(due.delivery.id, again_at_ms);
+        self.stock.look_again();
     }
 
     async fn forget(&mut self, ended: Ended) {
@@ -215,6 +248,7 @@ impl Lane {
         let current = self.shared.store.catalog().subscription_by_id(self.subscription);
         if let Some(subscription) = current {
             self.pace.end(ended.sign, subscription.settings.concurrency, ended.began, Instant::now());
+            ended.wish.into_iter().for_each(|wish| self.pace.heed(wish, Instant::now()));
             if subscription.settings.ordering.is_some() {
                 // What waited for this one may be due now.
                 self.stock.look_again();
@@ -276,12 +310,16 @@ impl Lane {
     }
 }
 
+/// What an attempt means for its lane.
+struct Conclusion {
+    sign: Sign,
+    again_at_ms: Option<i64>,
+    wish: Option<Duration>,
+    bad_config: Option<(u64, String)>,
+}
+
 /// One attempt, its consequences, and the commit of both.
-async fn attempt_and_record(
-    shared: &Shared,
-    due: Due,
-    subscription: Arc<Subscription>,
-) -> (Sign, Option<i64>, Option<(u64, String)>) {
+async fn attempt_and_record(shared: &Shared, due: Due, subscription: Arc<Subscription>) -> Conclusion {
     let (attempt, outcome) = shared.attempter.attempt(&due, &subscription).await;
     let policy = &subscription.settings.retry;
     let moment = Moment {
@@ -309,7 +347,7 @@ async fn attempt_and_record(
         Outcome::BadConfig(ref reason) => Some((subscription.generation, reason.message.clone())),
         _ => None,
     };
-    (Sign::of(&outcome), again_at_ms, bad_config)
+    Conclusion { sign: Sign::of(&outcome), again_at_ms, wish: pace::wish(&outcome), bad_config }
 }
 
 /// Records an outcome, however long the store takes to be able to (a full disk, as a rule): until then the attempt is

@@ -6,6 +6,7 @@
 //! - After [`FAILURES_MAX`] failures in a row, in which the receiver did not answer, answered 5xx or throttled, the breaker
 //!   opens: the lane rests for [`REST_MIN`], twice as long each time, up to [`REST_MAX`]. Then one request tries: a success
 //!   closes the breaker, a failure opens it again. An answer such as 404 or 422 is about the request, and opens nothing.
+//! - A receiver that answers 429 or 503 with `Retry-After` is left alone for as long as it says, up to [`WISH_MAX`].
 //! - `rate_per_s` is a bucket that holds one second's worth.
 //!
 //! Pure: time is passed in.
@@ -19,6 +20,9 @@ const FAILURES_MAX: u32 = 10;
 /// How long the breaker stays open the first time, and at the most.
 const REST_MIN: Duration = Duration::from_secs(5);
 const REST_MAX: Duration = Duration::from_secs(300);
+
+/// The longest wish of a receiver that holds for its whole lane; the delivery that was answered waits as long as it says.
+const WISH_MAX: Duration = Duration::from_secs(3_600);
 
 /// So many deliveries widen the window by one.
 const SUCCESSES_PER_STEP: u32 = 10;
@@ -64,7 +68,39 @@ pub(super) enum Leave {
     /// Once another attempt has ended.
     Full,
     /// Not before this moment.
-    NotBefore(Instant),
+    NotBefore(Instant, Rest),
+}
+
+/// What a lane rests for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// The receiver is ill.
+    Breaker,
+    /// The receiver said when to come back.
+    RetryAfter,
+    /// The owner's `rate_per_s`.
+    Rate,
+}
+
+impl Rest {
+    /// The word for it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Rest::Breaker => "breaker",
+            Rest::RetryAfter => "retry-after",
+            Rest::Rate => "rate",
+        }
+    }
+}
+
+/// How long a receiver wants to be left alone, if it says so.
+pub(super) fn wish(outcome: &Outcome) -> Option<Duration> {
+    match outcome {
+        Outcome::Answered { status: 429 | 503, retry_after_ms: Some(ms), elsewhere: false } => {
+            Some(Duration::from_millis(*ms).min(WISH_MAX))
+        }
+        _ => None,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,6 +117,8 @@ pub(super) struct Pace {
     successes: u32,
     narrowed_at: Option<Instant>,
     breaker: Breaker,
+    /// Until when the receiver wants to be left alone.
+    wished_until: Option<Instant>,
     tokens: f64,
     filled_at: Option<Instant>,
 }
@@ -88,7 +126,20 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn new() -> Self {
         let breaker = Breaker::Closed { failures: 0 };
-        Pace { window: None, successes: 0, narrowed_at: None, breaker, tokens: 0.0, filled_at: None }
+        Pace {
+            window: None,
+            successes: 0,
+            narrowed_at: None,
+            breaker,
+            wished_until: None,
+            tokens: 0.0,
+            filled_at: None,
+        }
+    }
+
+    /// Another receiver: what is known of the former one says nothing of it. The owner's rate goes on.
+    pub(super) fn forget_receiver(&mut self) {
+        *self = Pace { tokens: self.tokens, filled_at: self.filled_at, ..Pace::new() };
     }
 
     /// How many attempts may be under way.
@@ -112,9 +163,12 @@ impl Pace {
     pub(super) fn leave(&mut self, concurrency: u32, rate_per_s: Option<u32>, in_flight: u32, now: Instant) -> Leave {
         if let Breaker::Open { until, rest } = self.breaker {
             if now < until {
-                return Leave::NotBefore(until);
+                return Leave::NotBefore(until, Rest::Breaker);
             }
             self.breaker = Breaker::HalfOpen { rest };
+        }
+        if let Some(until) = self.wished_until.filter(|until| now < *until) {
+            return Leave::NotBefore(until, Rest::RetryAfter);
         }
         if in_flight >= self.window(concurrency) {
             return Leave::Full;
@@ -126,13 +180,18 @@ impl Pace {
         self.filled_at = Some(now);
         match self.tokens >= 1.0 {
             true => Leave::Go,
-            false => Leave::NotBefore(now + Duration::from_secs_f64((1.0 - self.tokens) / rate)),
+            false => Leave::NotBefore(now + Duration::from_secs_f64((1.0 - self.tokens) / rate), Rest::Rate),
         }
     }
 
     /// An attempt begins.
     pub(super) fn begin(&mut self) {
         self.tokens = (self.tokens - 1.0).max(0.0);
+    }
+
+    /// The receiver wants to be left alone for so long. A later wish never shortens an earlier one.
+    pub(super) fn heed(&mut self, wish: Duration, now: Instant) {
+        self.wished_until = self.wished_until.max(Some(now + wish));
     }
 
     /// An attempt ended that began at `began`.
@@ -252,7 +311,10 @@ mod tests {
         }
         for rest in [5, 10, 20, 40, 80, 160, 300, 300] {
             let until = now + rest * SECOND;
-            assert_eq!((pace.leave(4, None, 0, now), pace.breaker_word()), (Leave::NotBefore(until), "open"));
+            assert_eq!(
+                (pace.leave(4, None, 0, now), pace.breaker_word()),
+                (Leave::NotBefore(until, Rest::Breaker), "open")
+            );
             assert_eq!(pace.leave(4, None, 0, until), Leave::Go);
             assert_eq!((pace.leave(4, None, 1, until), pace.breaker_word()), (Leave::Full, "half-open"));
             now = until;
@@ -272,6 +334,22 @@ mod tests {
     }
 
     #[test]
+    fn a_receivers_wish_holds_for_its_lane() {
+        let answer = |status, retry_after_ms| Outcome::Answered { status, retry_after_ms, elsewhere: false };
+        assert_eq!(wish(&answer(429, Some(2_000))), Some(2 * SECOND));
+        assert_eq!(wish(&answer(503, Some(u64::MAX))), Some(WISH_MAX));
+        assert_eq!((wish(&answer(500, Some(2_000))), wish(&answer(429, None))), (None, None));
+        let (mut pace, now) = (Pace::new(), Instant::now());
+        pace.heed(5 * SECOND, now);
+        pace.heed(SECOND, now);
+        assert_eq!(pace.leave(4, None, 0, now), Leave::NotBefore(now + 5 * SECOND, Rest::RetryAfter));
+        assert_eq!(pace.leave(4, None, 0, now + 5 * SECOND), Leave::Go);
+        pace.heed(60 * SECOND, now);
+        pace.forget_receiver();
+        assert_eq!(pace.leave(4, None, 0, now), Leave::Go, "another receiver said nothing");
+    }
+
+    #[test]
     fn a_rate_holds_over_time() {
         let (mut pace, start) = (Pace::new(), Instant::now());
         let (mut now, mut sent) = (start, 0);
@@ -281,7 +359,7 @@ mod tests {
                     pace.begin();
                     sent += 1;
                 }
-                Leave::NotBefore(at) => now = at.max(now + Duration::from_micros(1)),
+                Leave::NotBefore(at, _) => now = at.max(now + Duration::from_micros(1)),
                 Leave::Full => unreachable!("nothing is under way"),
             }
         }
@@ -290,16 +368,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn there_is_always_a_way_on(signs in proptest::collection::vec((0..4, 0u64..400), 0..200), concurrency in 1u32..64) {
+        fn there_is_always_a_way_on(
+            signs in proptest::collection::vec((0..5, 0u64..400), 0..200),
+            concurrency in 1u32..64,
+            rate in proptest::option::of(1u32..100),
+        ) {
             let (mut pace, mut now) = (Pace::new(), Instant::now());
             for (sign, wait_s) in signs {
                 now += Duration::from_secs(wait_s);
-                let sign = [Sign::Well, Sign::Throttled, Sign::Ill, Sign::Nothing][sign as usize];
+                let sign = [Sign::Well, Sign::Throttled, Sign::Ill, Sign::Nothing, Sign::Refused][sign as usize];
                 pace.end(sign, concurrency, now, now);
                 prop_assert!((1..=concurrency).contains(&pace.window(concurrency)));
-                match pace.leave(concurrency, None, 0, now) {
-                    Leave::Go => {}
-                    Leave::NotBefore(at) => prop_assert!(at <= now + REST_MAX),
+                match pace.leave(concurrency, rate, 0, now) {
+                    Leave::Go => pace.begin(),
+                    Leave::NotBefore(at, Rest::Rate) => prop_assert!(at <= now + SECOND),
+                    Leave::NotBefore(at, _) => prop_assert!(at <= now + REST_MAX),
                     Leave::Full => prop_assert!(false, "nothing is under way"),
                 }
             }

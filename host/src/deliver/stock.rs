@@ -20,8 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// How many fresh deliveries a lane takes into memory. More stay in the store.
+/// How many fresh deliveries a lane takes into memory, and how many bytes of payloads. More stay in the store.
 const FRESH_MAX: usize = 256;
+const FRESH_BYTES_MAX: usize = 1 << 20;
 
 /// How many deliveries a lane reads from the store at once.
 const PAGE: usize = 128;
@@ -29,10 +30,16 @@ const PAGE: usize = 128;
 /// One in so many turns is a retry's, if both kinds wait.
 const FURTHER_TURN: u32 = 8;
 
+#[derive(Default)]
+struct Fresh {
+    due: VecDeque<Due>,
+    bytes: usize,
+}
+
 /// The door of a lane, for the dispatcher.
 #[derive(Default)]
 pub(super) struct Door {
-    fresh: Mutex<VecDeque<Due>>,
+    fresh: Mutex<Fresh>,
     look_in_store: AtomicBool,
     /// Whether the subscription changed: what the lane holds but has not begun may be stale.
     changed: AtomicBool,
@@ -43,8 +50,11 @@ impl Door {
     /// Hands over a fresh delivery, or leaves it to the store if the lane is full.
     pub(super) fn offer(&self, due: Due) {
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        match fresh.len() < FRESH_MAX {
-            true => fresh.push_back(due),
+        match fresh.due.len() < FRESH_MAX && fresh.bytes < FRESH_BYTES_MAX {
+            true => {
+                fresh.bytes += due.event.payload.len();
+                fresh.due.push_back(due);
+            }
             false => self.look_in_store.store(true, Ordering::Release),
         }
         drop(fresh);
@@ -147,7 +157,7 @@ impl Stock {
 
     fn take_fresh(&mut self, door: &Door, subscription: &Subscription) {
         let fresh = std::mem::take(&mut *door.fresh.lock().unwrap_or_else(PoisonError::into_inner));
-        for due in fresh {
+        for due in fresh.due {
             // Whose turn it is in an order only the store can tell.
             if subscription.settings.ordering.is_some() || self.paged_through >= Some(due.delivery.id) {
                 self.first.look = true;
@@ -197,16 +207,4 @@ impl Stock {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_retry_without_room_wakes_nobody() {
-        let mut stock = Stock::default();
-        stock.forget(DeliveryId::new(), Some(5));
-        stock.first.next_due_at_ms = None;
-        assert_eq!((stock.next_due_at_ms(true), stock.next_due_at_ms(false)), (Some(5), None));
-        stock.first.next_due_at_ms = Some(7);
-        assert_eq!((stock.next_due_at_ms(true), stock.next_due_at_ms(false)), (Some(5), Some(7)));
-    }
-}
+mod tests;

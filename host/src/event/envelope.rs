@@ -21,6 +21,8 @@ pub struct Envelope {
     pub entity_id: Option<String>,
     /// The envelope's exact bytes: the whole body, or its slice of an array or a line.
     pub payload: Bytes,
+    /// Which of several it is: `line 3` or `item 3`. Empty for the only one.
+    pub place: String,
 }
 
 /// Why bytes are no envelope. Offsets count bytes from the start of the request body.
@@ -55,6 +57,14 @@ pub enum EnvelopeError {
         /// Where.
         offset: usize,
     },
+    /// One of several.
+    #[error("{place}: {fault}")]
+    In {
+        /// `line 3` or `item 3`.
+        place: String,
+        /// What is wrong with it.
+        fault: Box<EnvelopeError>,
+    },
 }
 
 impl EnvelopeError {
@@ -66,6 +76,7 @@ impl EnvelopeError {
             | EnvelopeError::NotUtf8 { offset }
             | EnvelopeError::TooDeep { offset }
             | EnvelopeError::Invalid { offset, .. } => *offset,
+            EnvelopeError::In { fault, .. } => fault.offset(),
         }
     }
 
@@ -76,6 +87,7 @@ impl EnvelopeError {
             | EnvelopeError::NotUtf8 { offset }
             | EnvelopeError::TooDeep { offset }
             | EnvelopeError::Invalid { offset, .. } => *offset += start,
+            EnvelopeError::In { fault, .. } => **fault = fault.clone().moved_by(start),
         }
         self
     }
@@ -103,15 +115,18 @@ pub fn read_batch(body: &Bytes) -> Result<Vec<Envelope>, EnvelopeError> {
         return read_array(body, text);
     }
     match envelope_whole(body, text) {
-        Err(_) if text.trim().contains('\n') && first_line_is_whole(text) => read_lines(body, text),
+        Err(_) if text.trim().contains('\n') && is_meant_as_lines(text) => read_lines(body, text),
         one => Ok(vec![one?]),
     }
 }
 
-/// Whether the first line that is not blank is a JSON value of its own, so that the body is meant as NDJSON.
-fn first_line_is_whole(text: &str) -> bool {
-    let first = text.lines().find(|line| !line.trim().is_empty());
-    first.is_some_and(|line| serde_json::from_str::<&RawValue>(line).is_ok())
+/// Whether the body is meant as NDJSON: a line of it is a JSON value with the first key of an envelope, or its first line is
+/// a JSON value at all. A pretty-printed object has no such line.
+fn is_meant_as_lines(text: &str) -> bool {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let is_whole = |line: &str| serde_json::from_str::<&RawValue>(line).is_ok();
+    let is_envelope = |line: &str| line.contains("\"eventName\"") && is_whole(line);
+    lines.next().is_some_and(|first| is_whole(first) || is_envelope(first)) || lines.any(is_envelope)
 }
 
 fn read_array(body: &Bytes, text: &str) -> Result<Vec<Envelope>, EnvelopeError> {
@@ -119,24 +134,24 @@ fn read_array(body: &Bytes, text: &str) -> Result<Vec<Envelope>, EnvelopeError> 
     if items.is_empty() {
         return Err(EnvelopeError::Invalid { what: "the array holds no event".into(), offset: 0 });
     }
-    let one = |(index, item): (usize, &&RawValue)| {
-        envelope_at(body, item.get()).map_err(|error| named(error, &format!("item {}", index + 1)))
-    };
+    let one =
+        |(index, item): (usize, &&RawValue)| placed(envelope_at(body, item.get()), || format!("item {}", index + 1));
     items.iter().enumerate().map(one).collect()
 }
 
 fn read_lines(body: &Bytes, text: &str) -> Result<Vec<Envelope>, EnvelopeError> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(index, line)| envelope_at(body, line).map_err(|error| named(error, &format!("line {}", index + 1))))
-        .collect()
+    lines.map(|(index, line)| placed(envelope_at(body, line), || format!("line {}", index + 1))).collect()
 }
 
-fn named(error: EnvelopeError, place: &str) -> EnvelopeError {
-    let offset = error.offset();
-    match error {
-        EnvelopeError::Invalid { what, .. } => EnvelopeError::Invalid { what: format!("{place}: {what}"), offset },
-        other => other,
+/// One of several, or what is wrong with it, by its place.
+fn placed(
+    envelope: Result<Envelope, EnvelopeError>,
+    place: impl FnOnce() -> String,
+) -> Result<Envelope, EnvelopeError> {
+    match envelope {
+        Ok(envelope) => Ok(Envelope { place: place(), ..envelope }),
+        Err(fault) => Err(EnvelopeError::In { place: place(), fault: Box::new(fault) }),
     }
 }
 
@@ -166,7 +181,12 @@ fn envelope_at(body: &Bytes, part: &str) -> Result<Envelope, EnvelopeError> {
         .deserialize_map(EnvelopeVisitor)
         .and_then(|keys| deserializer.end().map(|()| keys))
         .map_err(|error| moved(json_error(part, &error)))?;
-    Ok(Envelope { name: keys.name, entity_id: entity_id(keys.data), payload: body.slice_ref(part.as_bytes()) })
+    Ok(Envelope {
+        name: keys.name,
+        entity_id: entity_id(keys.data),
+        payload: body.slice_ref(part.as_bytes()),
+        place: String::new(),
+    })
 }
 
 /// serde_json's words, with a byte offset instead of line and column.

@@ -5,7 +5,7 @@
 //! - Only the last may return a binary body: the others' bodies are what the next one reads.
 //! - Headers add up, and the later plugin's win; so do content type and URL.
 //! - Limits hold for each plugin; the wall time is one budget for all of them.
-//! - A canary's fault is noted, and the active version judges in its place: a canary costs no delivery.
+//! - A canary's fault or failure is noted, and the active version judges in its place: a canary costs no delivery.
 //! - So is the fault of an instance that judged earlier events, and a fresh instance judges in its place.
 //!
 //! Runs on a plugin thread.
@@ -17,6 +17,7 @@ use super::runtime::Version;
 use super::sandbox::{Called, Question};
 use super::{convert, sandbox};
 use crate::delivery::{Arm, Cost, JudgedStep};
+use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,16 @@ impl Turn {
         let in_the_shadow = self.rollout.as_ref().is_some_and(|rollout| rollout.version.reads_history);
         let otherwise = self.otherwise.as_ref().is_some_and(|version| version.reads_history);
         self.version.reads_history || otherwise || in_the_shadow
+    }
+
+    /// The same as if no version were on trial.
+    pub(super) fn without_trial(self) -> Turn {
+        match self.otherwise {
+            Some(active) => {
+                Turn { plugin: self.plugin, version: active, arm: Arm::Active, otherwise: None, rollout: None }
+            }
+            None => Turn { rollout: None, ..self },
+        }
     }
 }
 
@@ -57,6 +68,7 @@ pub(super) fn judge(turns: &[Turn], matter: &Matter, rest: &Rest) -> (Judged, Ve
         log: Vec::new(),
         shadows: Vec::new(),
         log_prefix: turns.len() > 1,
+        last: false,
     };
     let end = turns.iter().enumerate().find_map(|(index, turn)| chain.step(turn, index + 1 == turns.len()));
     let whole = chain.outgoing.map_or(Judgement::Pass, Judgement::Replace);
@@ -79,14 +91,28 @@ struct Chain<'a> {
     log: Vec<String>,
     shadows: Vec<ShadowWork>,
     log_prefix: bool,
+    /// Whether it is the last plugin's turn.
+    last: bool,
+}
+
+/// Why an answer is of no use to the delivery, as far as its plugin is to blame: what a canary is taken back for.
+fn failed(judgement: &Judgement) -> Option<String> {
+    match judgement {
+        Judgement::Fault(fault) if !fault.is_ours() => Some(fault.to_string()),
+        Judgement::InvalidEvent(reason) | Judgement::Transient(reason) | Judgement::BadConfig(reason) => {
+            Some(reason.to_string())
+        }
+        _ => None,
+    }
 }
 
 impl Chain<'_> {
     /// One plugin's turn. Some: the chain ends with this.
     fn step(&mut self, turn: &Turn, last: bool) -> Option<Judgement> {
+        self.last = last;
         let mut judgement = self.ask(&turn.plugin, &turn.version, turn.arm, turn.rollout.as_deref());
-        if let (Judgement::Fault(fault), Some(active)) = (&judgement, &turn.otherwise) {
-            self.log.push(format!("host: the canary failed, and the active version judges ({fault})"));
+        if let (Some(why), Some(active)) = (failed(&judgement), &turn.otherwise) {
+            self.log.push(format!("host: the canary failed, and the active version judges ({why})"));
             judgement = self.ask(&turn.plugin, active, Arm::Active, None);
         }
         if let Some(rollout) = turn.rollout.as_ref().filter(|rollout| rollout.is_shadow()) {
@@ -95,11 +121,10 @@ impl Chain<'_> {
         }
         match judgement {
             Judgement::Pass => None,
-            Judgement::Replace(new) if !last && !new.is_text => {
-                let what = format!("{} returned a binary body, and only the last plugin of a chain may", turn.plugin);
-                Some(Judgement::Fault(PluginFault::BadOutput(what)))
+            Judgement::Replace(new) => {
+                self.outgoing = Some(self.merged(new));
+                None
             }
-            Judgement::Replace(new) => self.merge(new).err().map(|what| Judgement::Fault(PluginFault::BadOutput(what))),
             end => Some(end),
         }
     }
@@ -138,11 +163,13 @@ impl Chain<'_> {
         arm: Arm,
         rollout: Option<&Rollout>,
     ) -> Judgement {
-        let judgement = convert::judgement(called.answer, &self.matter.subscription);
+        let judgement = self.fitting(convert::judgement(called.answer, &self.matter.subscription), plugin);
+        let in_vain = failed(&judgement).is_some();
         let faulted = matches!(&judgement, Judgement::Fault(_));
         let first_call = called.cost.earlier_calls == 0;
         // Who judges in the place of one that failed has the whole time.
-        if !faulted || (arm != Arm::Canary && first_call) {
+        let replaced = if arm == Arm::Canary { in_vain } else { faulted && !first_call };
+        if !replaced {
             self.wall_left = self.wall_left.saturating_sub(Duration::from_micros(called.cost.wall_us));
         }
         if let (Some(rule), Some(instance), false) = (self.matter.subscription.settings.reuse, called.instance, faulted)
@@ -151,7 +178,7 @@ impl Chain<'_> {
             self.rest.put(owner, instance, calls, rule);
         }
         if let Some(rollout) = rollout.filter(|_| first_call || !faulted) {
-            rollout.note(arm, called.cost.cpu_us, faulted);
+            rollout.note(arm, called.cost.cpu_us, in_vain);
         }
         let prefix = if self.log_prefix { format!("{plugin}: ") } else { String::new() };
         self.log.extend(called.log.into_iter().map(|line| format!("{prefix}{line}")));
@@ -175,19 +202,40 @@ impl Chain<'_> {
         }
     }
 
-    fn merge(&mut self, mut new: Outgoing) -> Result<(), String> {
-        if let Some(old) = self.outgoing.take() {
-            let mut headers = old.headers;
-            headers.retain(|(name, _)| new.headers.iter().all(|(other, _)| other != name));
-            headers.append(&mut new.headers);
-            new.headers = headers;
-            new.url = new.url.or(old.url);
-            let limit = self.matter.subscription.settings.limits.headers;
-            if new.headers.len() as u64 > limit {
-                return Err(format!("the chain adds {} headers, and limits.headers is {limit}", new.headers.len()));
-            }
+    /// A request that does not fit its place in the chain is a fault.
+    fn fitting(&self, judgement: Judgement, plugin: &str) -> Judgement {
+        let Judgement::Replace(new) = &judgement else { return judgement };
+        let unfit = |what: String| Judgement::Fault(PluginFault::BadOutput(what));
+        if !self.last && !new.is_text {
+            return unfit(format!("{plugin} returned a binary body, and only the last plugin of a chain may"));
         }
-        self.outgoing = Some(new);
-        Ok(())
+        if self.outgoing.is_none() {
+            return judgement;
+        }
+        let (headers, limits) = (self.headers_with(new), &self.matter.subscription.settings.limits);
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        match () {
+            () if headers.len() as u64 > limits.headers => {
+                unfit(format!("the chain adds {} headers, and limits.headers is {}", headers.len(), limits.headers))
+            }
+            () if bytes as u64 > limits.header_bytes => unfit(format!(
+                "the chain adds headers of {bytes} bytes, and limits.header_bytes is {}",
+                limits.header_bytes
+            )),
+            () => judgement,
+        }
+    }
+
+    /// The headers so far with those of a plugin, which win.
+    fn headers_with(&self, new: &Outgoing) -> Vec<(HeaderName, HeaderValue)> {
+        let before = self.outgoing.as_ref().map_or(&[][..], |outgoing| &outgoing.headers);
+        let kept = before.iter().filter(|(name, _)| new.headers.iter().all(|(other, _)| other != name));
+        kept.chain(&new.headers).cloned().collect()
+    }
+
+    fn merged(&mut self, new: Outgoing) -> Outgoing {
+        let headers = self.headers_with(&new);
+        let url = new.url.or(self.outgoing.take().and_then(|before| before.url));
+        Outgoing { headers, url, ..new }
     }
 }

@@ -59,6 +59,9 @@ pub struct Report {
     pub contract: String,
     /// What it imports.
     pub imports: Vec<String>,
+    /// What of it does something in this host: `log`, `config`, `secrets`, `history`. All the rest is linked and empty.
+    #[serde(default)]
+    pub may_use: Vec<String>,
     /// How many linear memories it has; absent if it depends on what it imports.
     pub memories: Option<u32>,
     /// Its memory at the start, in bytes.
@@ -89,6 +92,14 @@ impl Refusal {
     pub fn new(code: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Refusal { code: code.to_owned(), what: what.into(), remedy: remedy.into() }
     }
+}
+
+/// The functions of this host among what a component imports. JavaScript and Python runtimes import a whole world beside
+/// them, whether a plugin needs it or not: it is linked, empty, and never a reason to refuse.
+fn may_use(imports: &[String]) -> Vec<String> {
+    let ours = imports.iter().filter_map(|name| name.strip_prefix("hookloom:plugin/"));
+    let name = |name: &str| name.split('@').next().unwrap_or(name).to_owned();
+    ours.map(name).filter(|name| name != "types").collect()
 }
 
 const BUILD_A_COMPONENT: &str = "build a component, for instance with `cargo build --target wasm32-wasip2`";
@@ -128,13 +139,15 @@ pub(super) fn check_component(engine: &Engine, component: &Component) -> Result<
     check_exports(&exports)?;
     check_imports(&imports)?;
     let linked = sandbox::linker(engine).and_then(|linker| PluginPre::new(linker.instantiate_pre(component)?));
-    linked.map_err(|error| {
-        let what = format!("a function of the plugin has another shape than {CONTRACT} says ({})", error.root_cause());
+    linked.map_err(|_| {
+        // The linker's own words are about types that no author has seen.
+        let what = format!("a function of the plugin takes or returns something else than {CONTRACT} says");
         Refusal::new("shape", what, "rebuild it with the wit files that `hookloom plugin wit` prints")
     })?;
     let resources = component.resources_required();
     Ok(Report {
         contract: CONTRACT.to_owned(),
+        may_use: may_use(&imports),
         imports,
         memories: resources.as_ref().map(|needs| needs.num_memories),
         memory_bytes: resources.and_then(|needs| needs.max_initial_memory_size).map(|pages| pages * 65_536),
@@ -215,6 +228,14 @@ mod tests {
         check(b" \n(component)", Err("text"));
         check(b"#!/bin/sh", Err("not-wasm"));
         check(b"\0as", Err("not-wasm"));
+    }
+
+    #[test]
+    fn compiled_code_is_refused() {
+        let engine = Engine::default();
+        let compiled = engine.precompile_component(b"\0asm\x0d\0\x01\0").expect("the smallest component");
+        let refusal = check_bytes(&compiled).expect_err("compiled code");
+        assert!(refusal.code == "precompiled" && refusal.to_string().contains("no host may trust it"), "{refusal}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 use wasmtime::component::Component;
@@ -26,18 +26,15 @@ pub const CHILD_COMMAND: &str = "compile-plugin";
 pub struct CompileLimits {
     /// CPU time, in seconds.
     pub cpu_s: u64,
+    /// Wall time, in seconds: on a machine that has other things to do, more than the CPU time.
+    pub wall_s: u64,
     /// Address space, in bytes.
     pub memory_bytes: u64,
 }
 
 impl CompileLimits {
     /// The largest known toolchain output, a Python runtime of 18 MB, takes a quarter of the time and of the space.
-    pub const USUAL: CompileLimits = CompileLimits { cpu_s: 60, memory_bytes: 4 << 30 };
-
-    /// Wall time, on a machine that has other things to do.
-    fn wall(&self) -> Duration {
-        Duration::from_secs((self.cpu_s * 2).max(30))
-    }
+    pub const USUAL: CompileLimits = CompileLimits { cpu_s: 60, wall_s: 120, memory_bytes: 4 << 30 };
 }
 
 /// A component as it came out of the compiler.
@@ -72,11 +69,11 @@ pub(super) async fn compile(
 ) -> Result<Compiled, CompileError> {
     let mut child = tokio::process::Command::new(program)
         .arg(CHILD_COMMAND)
-        .args([limits.cpu_s.to_string(), limits.memory_bytes.to_string()])
+        .args([limits.cpu_s, limits.wall_s, limits.memory_bytes].map(|limit| limit.to_string()))
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
     let mut stdin = child.stdin.take().ok_or_else(|| std::io::Error::other("the child has no stdin"))?;
@@ -86,14 +83,18 @@ pub(super) async fn compile(
         drop(stdin);
     };
     let work = async { tokio::join!(feed, child.wait_with_output()).1 };
-    let output = match tokio::time::timeout(limits.wall(), work).await {
+    let output = match tokio::time::timeout(Duration::from_secs(limits.wall_s), work).await {
         Ok(output) => output?,
-        Err(_) => return Err(too_hard(format!("compiling took longer than {} s", limits.wall().as_secs())).into()),
+        Err(_) => {
+            let what = format!("compiling took longer than {} s (compile_wall_s)", limits.wall_s);
+            return Err(too_hard(what).into());
+        }
     };
-    read_answer(limits, &output.stdout, output.status)
+    read_answer(limits, &output)
 }
 
-fn read_answer(limits: CompileLimits, stdout: &[u8], status: ExitStatus) -> Result<Compiled, CompileError> {
+fn read_answer(limits: CompileLimits, output: &Output) -> Result<Compiled, CompileError> {
+    let (stdout, status) = (&output.stdout[..], output.status);
     let end_of_line = stdout.iter().position(|byte| *byte == b'\n');
     let line = end_of_line.map(|end| (&stdout[..end], &stdout[end + 1..]));
     match line.and_then(|(line, code)| Some((serde_json::from_slice(line).ok()?, code))) {
@@ -103,14 +104,21 @@ fn read_answer(limits: CompileLimits, stdout: &[u8], status: ExitStatus) -> Resu
             Some(libc_sigxcpu) if libc_sigxcpu == SIGXCPU => {
                 too_hard(format!("compiling took more than {} s of CPU time (compile_cpu_s)", limits.cpu_s))
             }
-            _ => too_hard(format!(
-                "the compiler gave up ({status}), most likely for want of memory (compile_memory_bytes is {})",
-                limits.memory_bytes
-            )),
+            _ if output.stderr.windows(OUT_OF_MEMORY.len()).any(|words| words == OUT_OF_MEMORY) => {
+                too_hard(format!("compiling needs more memory than compile_memory_bytes ({})", limits.memory_bytes))
+            }
+            _ => {
+                let words = String::from_utf8_lossy(&output.stderr);
+                tracing::error!(%status, words = %words.chars().take(2_000).collect::<String>(), "the compiler crashed");
+                too_hard(format!("the compiler crashed over it ({status})"))
+            }
         }
         .into()),
     }
 }
+
+/// What Rust's runtime says before it aborts: "memory allocation of N bytes failed".
+const OUT_OF_MEMORY: &[u8] = b"memory allocation of";
 
 /// signal(7): CPU time limit exceeded.
 const SIGXCPU: i32 = 24;
@@ -121,6 +129,8 @@ fn too_hard(what: String) -> Refusal {
 
 /// The child's whole life. Returns its exit code.
 pub fn compile_child(limits: CompileLimits) -> i32 {
+    // Whoever waits for a compiler can wait a little longer; whoever waits for a delivery shall not.
+    let _ = rustix::process::setpriority_process(None, 10);
     let limited = rlimit::Resource::AS
         .set(limits.memory_bytes, limits.memory_bytes)
         .and_then(|()| rlimit::Resource::CPU.set(limits.cpu_s, limits.cpu_s + 1))
@@ -164,4 +174,34 @@ fn explain(error: &wasmtime::Error) -> Refusal {
     }
     let what = format!("the component is broken or uses a feature that this host leaves out ({message})");
     Refusal::new("invalid", what, "rebuild it; a file that was cut off in transfer looks like this too")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    /// What becomes of a compiler that does this.
+    async fn refused(script: &str) -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("compiler");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("executable");
+        let limits = CompileLimits { cpu_s: 1, wall_s: 1, memory_bytes: 1 << 30 };
+        let compiled = compile(&program, limits, Bytes::from_static(b"component")).await;
+        compiled.expect_err("no compiler").to_string()
+    }
+
+    #[tokio::test]
+    async fn a_compiler_that_does_not_answer_is_told_by_its_limit() {
+        #[track_caller]
+        fn check(told: &str, expected: &str) {
+            assert!(told.starts_with(expected), "{told}");
+        }
+        check(&refused("exec sleep 60").await, "compiling took longer than 1 s (compile_wall_s)");
+        check(&refused("kill -XCPU $$").await, "compiling took more than 1 s of CPU time (compile_cpu_s)");
+        let words = "echo 'memory allocation of 7 bytes failed' >&2; kill -ABRT $$";
+        check(&refused(words).await, "compiling needs more memory than compile_memory_bytes (1073741824)");
+        check(&refused("exit 3").await, "the compiler crashed over it (exit status: 3)");
+    }
 }

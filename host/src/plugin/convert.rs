@@ -12,6 +12,7 @@ use crate::headers::check_header;
 use crate::subscription::{Settings, Subscription};
 use bytes::Bytes;
 use http::HeaderValue;
+use memchr::memmem::Finder;
 use serde::de::IgnoredAny;
 use url::Url;
 
@@ -93,9 +94,14 @@ fn no_secret_in(outgoing: Outgoing, subscription: &Subscription) -> Result<Outgo
         subscription.signing.iter().map(|key| ("signing_secret".to_owned(), key.secret.reveal().into_bytes()));
     let url = outgoing.url.as_ref().map_or("", Url::as_str).as_bytes();
     for (name, value) in named.chain(signing).filter(|(_, value)| value.len() >= SECRET_BYTES_MIN) {
-        let value = memchr::memmem::Finder::new(&value);
+        // In a JSON text its quotes and backslashes have a backslash before them.
+        let escaped = serde_json::to_vec(&String::from_utf8_lossy(&value)).unwrap_or_default();
+        let escaped = escaped.get(1..escaped.len().saturating_sub(1)).unwrap_or_default();
+        let (value, escaped) = (Finder::new(&value), Finder::new(escaped));
         let holds = |bytes: &[u8]| value.find(bytes).is_some();
-        if holds(&outgoing.body) || holds(url) || outgoing.headers.iter().any(|(_, header)| holds(header.as_bytes())) {
+        let body = holds(&outgoing.body) || (is_json(&outgoing.content_type) && escaped.find(&outgoing.body).is_some());
+        let headers = || outgoing.headers.iter().any(|(_, header)| holds(header.as_bytes()));
+        if body || holds(url) || holds(outgoing.content_type.as_bytes()) || headers() {
             return Err(format!("the request holds the value of the secret {name:?}, which is never sent"));
         }
     }
@@ -160,4 +166,42 @@ fn reason(reason: types::Reason) -> Reason {
 /// The beginning of a text: at most this many bytes, never half a character.
 pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subscription::{CallSettings, Secret, TenantId};
+
+    const SECRET: &str = "s3\"cr\\et";
+
+    /// Whether a request with these parts is sent although there is a secret with quotes and backslashes.
+    #[track_caller]
+    fn check(body: &str, content_type: &str, header: &str, url: &str, sent: bool) {
+        let secrets = [("token".to_owned(), Secret(SECRET.as_bytes().to_vec()))].into();
+        let settings = CallSettings { secrets, ..CallSettings::default() };
+        let subscription = Subscription::passing(TenantId("t".into()), settings);
+        let outgoing = Outgoing {
+            body: Bytes::from(body.to_owned()),
+            is_text: true,
+            content_type: HeaderValue::from_str(content_type).expect("a content type"),
+            headers: vec![check_header("x-own", header).expect("a header")],
+            url: Some(Url::parse(url).expect("a URL")),
+        };
+        let told = no_secret_in(outgoing, &subscription).map(drop);
+        assert_eq!(told.is_ok(), sent, "{told:?}");
+        assert!(told.err().unwrap_or_default().find(SECRET).is_none(), "the refusal tells it");
+    }
+
+    #[test]
+    fn a_secret_leaves_by_no_part_of_a_request() {
+        let (json, url) = ("application/json", "https://a.example/");
+        check("{}", json, "1", url, true);
+        check(SECRET, "text/plain", "1", url, false);
+        check(r#"{"a":"s3\"cr\\et"}"#, json, "1", url, false);
+        check(r#"{"a":"s3\"cr\\et"}"#, "application/x+json", "1", url, false);
+        check("{}", &format!("text/plain;x={SECRET}"), "1", url, false);
+        check("{}", json, &format!("Bearer {SECRET}"), url, false);
+        check("{}", json, "1", "https://a.example/s3cret", true);
+    }
 }

@@ -9,6 +9,7 @@ use super::judgement::Matter;
 use super::sandbox::{HANDLES_MAX, Question, STOPPED_BY_CPU, STOPPED_BY_WALL, Surroundings};
 use super::wasi::{self, Tail};
 use super::{PluginFault, convert};
+use crate::delivery::Cost;
 use crate::limits::Limits;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -82,9 +83,17 @@ impl GuestState {
         &mut self.limiter
     }
 
-    /// The most memory it had in this call, in bytes, and how often it called the host.
-    pub(super) fn used(&self) -> (u64, u64) {
-        (self.limiter.memory_peak as u64, self.host_calls)
+    /// What it used in this call, but for time.
+    pub(super) fn used(&self) -> Cost {
+        Cost {
+            memory_bytes: self.limiter.memory_peak as u64,
+            host_calls: self.host_calls,
+            host_call_bytes: self.limits.host_call_bytes - self.output.room(),
+            hashed_bytes: self.hashed_bytes,
+            log_bytes: self.log.bytes() as u64,
+            table_elements: self.limiter.elements as u64,
+            ..Cost::default()
+        }
     }
 
     pub(super) fn take_log(&mut self) -> Vec<String> {
@@ -232,6 +241,10 @@ impl LogLines {
             }
             None => self.left_out += 1,
         }
+    }
+
+    fn bytes(&self) -> usize {
+        self.lines.iter().map(String::len).sum()
     }
 
     fn into_lines(mut self) -> Vec<String> {

@@ -33,10 +33,11 @@ impl Plugins {
         }
     }
 
-    /// The same with a past that is given.
+    /// The same with a past that is given, for nobody but who asks: no trial counts it.
     pub async fn judge_with(self: &Arc<Self>, matter: Matter) -> Judged {
         match self.turns(&matter.event, &matter.subscription).await {
             Ok(turns) => {
+                let turns = turns.into_iter().map(Turn::without_trial).collect();
                 let subscription = self.bounded(matter.subscription);
                 self.ask(turns, Matter { subscription, ..matter }).await
             }
@@ -107,7 +108,7 @@ impl Plugins {
     async fn turn(&self, step: &Step, event: &Event, subscription: &Subscription) -> Option<Turn> {
         let (tenant, plugin) = (&subscription.tenant, step.plugin.clone());
         if let Some(pin) = &step.pin {
-            let version = self.version(tenant, &plugin, pin).await.ok()?;
+            let version = self.pinned(tenant, &plugin, pin).await?;
             return Some(Turn { plugin, version, arm: Arm::Pinned, otherwise: None, rollout: None });
         }
         let active = self.current_or_restored(tenant, &plugin).await?;

@@ -188,6 +188,10 @@ impl Judged {
             cpu_us: sum.cpu_us + step.cost.cpu_us,
             memory_bytes: sum.memory_bytes.max(step.cost.memory_bytes),
             host_calls: sum.host_calls + step.cost.host_calls,
+            host_call_bytes: sum.host_call_bytes + step.cost.host_call_bytes,
+            hashed_bytes: sum.hashed_bytes + step.cost.hashed_bytes,
+            log_bytes: sum.log_bytes + step.cost.log_bytes,
+            table_elements: sum.table_elements.max(step.cost.table_elements),
             earlier_calls: sum.earlier_calls.max(step.cost.earlier_calls),
         })
     }

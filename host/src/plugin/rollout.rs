@@ -1,20 +1,22 @@
 //! A version on trial: a canary judges a part of the events, a shadow judges all of them and nothing of it is sent.
 //!
 //! # Rules
-//! - Which events a canary judges follows from the event's id, so every attempt of a delivery has the same arm; events
-//!   that were accepted before the trial began stay with the active version.
-//! - After [`CALLS_MIN`] calls a canary ends by itself when its fault rate is more than one point above the active
-//!   version's, or the 95th percentile of its CPU time is more than 1.5 times as large. CPU time, because on a busy
+//! - Which events a canary judges follows from the event's id and from the percentage when it was accepted, so every
+//!   attempt of a delivery has the same arm; events that were accepted before the trial began stay with the active version.
+//! - After [`CALLS_MIN`] calls a canary ends by itself when its fault rate (faults and failures) is more than one point
+//!   above the active version's, or the 95th percentile of its CPU time is more than 1.5 times as large. CPU time, because on a busy
 //!   machine wall time says more about the neighbours.
 //! - Counts are of this process: after a restart they begin anew. The trial itself is in the store.
 //!
 //! Pure but for the version it holds.
 
+use super::convert::cut;
 use super::judgement::Judgement;
 use super::runtime::Version;
 use crate::delivery::Arm;
 use crate::event::Event;
 use crate::store::{RolloutKind, StoredRollout};
+use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::collections::VecDeque;
@@ -71,12 +73,15 @@ pub struct Sample {
     pub body: Option<String>,
     #[serde(skip)]
     whole: Option<[u8; 32]>,
+    /// The whole body, until what differs is known.
+    #[serde(skip)]
+    bytes: Bytes,
 }
 
 impl Sample {
     /// What is compared of a judgement.
     pub(super) fn of(judgement: &Judgement) -> Self {
-        let (body, whole) = match judgement {
+        let (body, whole, bytes) = match judgement {
             Judgement::Replace(outgoing) => {
                 let shown = &outgoing.body[..outgoing.body.len().min(BODY_BYTES_SHOWN)];
                 let mut hash = Sha256::new().chain_update(&outgoing.body);
@@ -86,15 +91,29 @@ impl Sample {
                     hash.update(value.as_bytes());
                 }
                 hash.update(outgoing.url.as_ref().map_or("", url::Url::as_str));
-                (Some(String::from_utf8_lossy(shown).into_owned()), Some(hash.finalize().into()))
+                let body = String::from_utf8_lossy(shown).into_owned();
+                (Some(body), Some(hash.finalize().into()), outgoing.body.clone())
             }
-            _ => (None, None),
+            _ => (None, None, Bytes::new()),
         };
         let reason = judgement.reason().map(|reason| match judgement {
             Judgement::Fault(_) => reason.message,
             _ => reason.code,
         });
-        Sample { verdict: judgement.word().to_owned(), reason, body, whole }
+        Sample { verdict: judgement.word().to_owned(), reason, body, whole, bytes }
+    }
+
+    /// Whether a delivery can go on with it.
+    pub(super) fn is_usable(&self) -> bool {
+        self.verdict != "fault" && self.verdict != "failure"
+    }
+
+    /// What would be sent.
+    fn sent<'a>(&'a self, event: &'a Event) -> std::borrow::Cow<'a, str> {
+        match self.verdict.as_str() {
+            "pass" => event.text().into(),
+            _ => String::from_utf8_lossy(&self.bytes),
+        }
     }
 }
 
@@ -107,6 +126,21 @@ pub struct Difference {
     pub active: Sample,
     /// What the other one made of it.
     pub other: Sample,
+    /// The lines in which the two bodies differ, JSON pretty-printed, each with `-` (active) or `+` (other) before it.
+    pub diff: Vec<String>,
+}
+
+/// How many lines of a difference are kept.
+const DIFF_LINES_MAX: usize = 40;
+
+impl Difference {
+    pub(super) fn new(event: &Event, mut active: Sample, mut other: Sample) -> Self {
+        let lines = crate::diff::lines(&active.sent(event), &other.sent(event));
+        let changed = lines.iter().filter(|line| line.is_changed());
+        let diff = changed.take(DIFF_LINES_MAX).map(|line| format!("{} {}", line.sign, cut(&line.text, 200))).collect();
+        (active.bytes, other.bytes) = (Bytes::new(), Bytes::new());
+        Difference { event: event.id.0, active, other, diff }
+    }
 }
 
 /// One arm's figures.
@@ -153,8 +187,10 @@ impl Rollout {
     /// Whether the canary judges this event.
     pub(super) fn takes(&self, event: &Event) -> bool {
         self.stored.kind == RolloutKind::Canary
-            && event.received_at_ms >= self.stored.started_at_ms
-            && share(&self.stored.name, event.id.0.as_bytes()) < self.stored.percent
+            && self
+                .stored
+                .percent_at(event.received_at_ms)
+                .is_some_and(|percent| share(&self.stored.name, event.id.0.as_bytes()) < percent)
     }
 
     /// Counts a call.
@@ -186,7 +222,7 @@ impl Rollout {
             return;
         }
         counts.shadow.different += 1;
-        counts.shadow.differences.push_front(Difference { event: event.id.0, active, other });
+        counts.shadow.differences.push_front(Difference::new(event, active, other));
         counts.shadow.differences.truncate(DIFFERENCES_MAX);
     }
 

@@ -17,8 +17,9 @@ use super::{PluginConfig, PluginError, check};
 use crate::subscription::TenantId;
 use crate::telemetry;
 use bytes::Bytes;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
@@ -43,6 +44,9 @@ pub(super) struct Runtime {
     compile_limits: CompileLimits,
     /// How many compile processes may run at once.
     compiling: tokio::sync::Semaphore,
+    /// How many of them may be one tenant's.
+    compiling_of: Mutex<HashMap<TenantId, Arc<tokio::sync::Semaphore>>>,
+    calls_per_tenant: usize,
 }
 
 impl Runtime {
@@ -61,14 +65,24 @@ impl Runtime {
             compiler: config.compiler.clone(),
             compile_limits: config.compile_limits,
             compiling: tokio::sync::Semaphore::new(config.threads),
+            compiling_of: Mutex::default(),
+            calls_per_tenant: config.calls_per_tenant,
         })
     }
 
-    /// Compiles a component in a child process with limits.
-    pub(super) async fn compile(&self, component: Bytes) -> Result<Compiled, CompileError> {
+    /// Compiles a component in a child process with limits. A tenant's compilations wait for one another, and leave room
+    /// for those of others.
+    pub(super) async fn compile(&self, tenant: &TenantId, component: Bytes) -> Result<Compiled, CompileError> {
         check::check_bytes(&component)?;
-        let _turn = self.compiling.acquire().await;
+        let own = {
+            let mut all = self.compiling_of.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = || Arc::new(tokio::sync::Semaphore::new(self.calls_per_tenant));
+            all.entry(tenant.clone()).or_insert_with(room).clone()
+        };
+        let _turns = (own.acquire().await, self.compiling.acquire().await);
         let (begun, bytes) = (Instant::now(), component.len());
+        tracing::info!(%tenant, bytes, "compiling a component");
+        telemetry::compiling();
         let compiled = compile::compile(&self.compiler, self.compile_limits, component).await;
         telemetry::compiled(compiled.is_ok(), begun.elapsed());
         tracing::info!(bytes, ms = begun.elapsed().as_millis(), fits = compiled.is_ok(), "compiled a component");
@@ -94,6 +108,7 @@ impl Runtime {
 }
 
 fn too_large_for_a_call(error: &wasmtime::Error) -> CompileError {
-    let what = format!("the component is made of more parts than a call has room for ({})", error.root_cause());
+    let what = "the component is made of more parts (core modules, memories, tables) than a call has room for";
+    tracing::info!(%error, "a component does not fit the place of a call");
     Refusal::new("too-many-parts", what, "build it of fewer core modules, memories and tables").into()
 }

@@ -159,14 +159,7 @@ impl Clocks {
     }
 
     fn cost(&self, state: &GuestState, earlier_calls: u32) -> Cost {
-        let (memory_bytes, host_calls) = state.used();
-        Cost {
-            wall_us: micros(self.started.elapsed()),
-            cpu_us: micros(self.cpu()),
-            memory_bytes,
-            host_calls,
-            earlier_calls,
-        }
+        Cost { wall_us: micros(self.started.elapsed()), cpu_us: micros(self.cpu()), earlier_calls, ..state.used() }
     }
 }
 

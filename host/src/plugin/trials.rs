@@ -3,7 +3,7 @@
 //! A trial is durable before it begins to count. What a shadow says is never waited for and never sent.
 
 use super::chain::ShadowWork;
-use super::judgement::Matter;
+use super::judgement::{Judgement, Matter, Outgoing};
 use super::rollout::{Difference, Rollout, RolloutFigures, Sample, p95};
 use super::runtime::Version;
 use super::{PluginError, Plugins, chain, write_lock};
@@ -27,10 +27,12 @@ pub struct Comparison {
     pub events: u64,
     /// How many came out the same.
     pub same: u64,
-    /// How many came out differently, faults of the new version not counted.
+    /// How many came out differently, and could be used.
     pub changed: u64,
-    /// How many ended in a fault of the new version and not of the active one.
+    /// How many ended in a fault or a failure of the new version and not of the active one.
     pub failed: u64,
+    /// How many could not be put to the two: the host had no time, or an earlier plugin of the chain let nothing through.
+    pub skipped: u64,
     /// The first of what changed or failed.
     pub differences: Vec<Difference>,
     /// The 95th percentile of the active version's wall time, in microseconds.
@@ -69,6 +71,10 @@ impl Plugins {
 
     /// Begins a trial of a version, in the place of the one before.
     pub async fn begin_rollout(&self, rollout: StoredRollout) -> Result<(), PluginError> {
+        let rollout = match self.rollout(&rollout.tenant, &rollout.name) {
+            Some(under_way) => rollout.after(&under_way.stored),
+            None => rollout,
+        };
         let version = self.version(&rollout.tenant, &rollout.name, &rollout.sha256).await?;
         self.store.begin_rollout(rollout.clone()).await?;
         self.put_rollout(rollout, version);
@@ -125,16 +131,18 @@ impl Plugins {
             let (version, event) = (rollout.version.clone(), matter.event.clone());
             let tenant = matter.subscription.tenant.clone();
             let ask = move || chain::ask_alone(&version, &matter, &payload);
-            if let Some((judgement, _)) = plugins.runtime.threads.run(&tenant, ask).await {
-                rollout.compare(&event, active, Sample::of(&judgement));
+            match plugins.runtime.threads.run(&tenant, ask).await {
+                Some((judgement, _)) => rollout.compare(&event, active, Sample::of(&judgement)),
+                None => rollout.skip(),
             }
             drop(room);
         });
     }
 
-    /// Lets the active and another version judge the same events, each as its subscription's plugin alone.
+    /// Lets the active and another version judge the same events, each with what its place in a subscription's chain
+    /// would give it to read.
     pub async fn compare(
-        &self,
+        self: &Arc<Self>,
         tenant: &TenantId,
         name: &str,
         sha256: &str,
@@ -147,9 +155,16 @@ impl Plugins {
         for (event, subscription) in events {
             let versions = [active.clone(), new.clone()];
             let reads_history = versions.iter().any(|version| version.reads_history);
+            let Some(payload) = self.payload_for(name, &event, &subscription).await else {
+                comparison.skipped += 1;
+                continue;
+            };
             let matter = self.matter(event.clone(), subscription, reads_history).await?;
-            let both = move || versions.map(|version| chain::ask_alone(&version, &matter, matter.event.text()));
-            let Some(both) = self.runtime.threads.run(tenant, both).await else { continue };
+            let both = move || versions.map(|version| chain::ask_alone(&version, &matter, &payload));
+            let Some(both) = self.runtime.threads.run(tenant, both).await else {
+                comparison.skipped += 1;
+                continue;
+            };
             let [(old, old_cost), (new, new_cost)] = both;
             active_us.push(old_cost.wall_us);
             new_us.push(new_cost.wall_us);
@@ -158,6 +173,28 @@ impl Plugins {
         comparison.active_us_p95 = p95(active_us);
         comparison.new_us_p95 = p95(new_us);
         Ok(comparison)
+    }
+
+    /// What a plugin of a subscription's chain gets to read of an event. None: an earlier one lets nothing through.
+    async fn payload_for(
+        self: &Arc<Self>,
+        name: &str,
+        event: &Arc<Event>,
+        subscription: &Subscription,
+    ) -> Option<String> {
+        let chain = &subscription.settings.plugin.0;
+        let place = chain.iter().position(|step| step.plugin == name).unwrap_or(0);
+        if place == 0 {
+            return Some(event.text().to_owned());
+        }
+        let mut before = subscription.clone();
+        before.settings.plugin.0.truncate(place);
+        let matter = self.matter(event.clone(), Arc::new(before), true).await.ok()?;
+        match self.judge_with(matter).await.judgement {
+            Judgement::Pass => Some(event.text().to_owned()),
+            Judgement::Replace(Outgoing { body, .. }) => String::from_utf8(body.to_vec()).ok(),
+            _ => None,
+        }
     }
 }
 
@@ -168,12 +205,12 @@ impl Comparison {
             self.same += 1;
             return;
         }
-        match other.verdict == "fault" {
-            true => self.failed += 1,
-            false => self.changed += 1,
+        match other.is_usable() || !active.is_usable() {
+            true => self.changed += 1,
+            false => self.failed += 1,
         }
         if self.differences.len() < DIFFERENCES_SHOWN {
-            self.differences.push(Difference { event: event.id.0, active, other });
+            self.differences.push(Difference::new(event, active, other));
         }
     }
 }

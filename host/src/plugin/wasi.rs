@@ -141,6 +141,11 @@ impl Tail {
         output.room.is_some()
     }
 
+    /// What is left of the budget, in bytes.
+    pub(super) fn room(&self) -> u64 {
+        self.lock().room.unwrap_or(0)
+    }
+
     /// The limit that was reached, if it was.
     pub(super) fn over(&self) -> Option<&'static str> {
         if self.lock().room.is_none() { Some("host_call_bytes") } else { None }

@@ -11,13 +11,13 @@
 //! never undoes an activation by API. A file that is removed changes nothing but the log. What is wrong with a file is
 //! logged and shown with the plugin.
 
-use super::{Plugins, write_lock};
+use super::{CompileError, PluginError, Plugins, write_lock};
 use crate::subscription::{TenantId, is_slug};
 use crate::telemetry;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -52,7 +52,7 @@ impl FolderWatch {
         })
         .and_then(|mut watcher| watcher.watch(&folder, RecursiveMode::Recursive).map(|()| watcher))
         .inspect_err(|error| tracing::warn!(%error, "no notifications of the plugins folder; it is scanned instead"));
-        let task = tokio::spawn(Scanner { folder, plugins, bytes_max, seen: HashMap::new() }.run(told));
+        let task = tokio::spawn(Scanner::new(folder, plugins, bytes_max).run(told));
         Ok(FolderWatch { task, _notifications: notifications.ok() })
     }
 }
@@ -107,20 +107,38 @@ impl Look {
     }
 }
 
+/// A file that looked new, and how it looked when it was read.
+type Taken = (PathBuf, Look);
+
+/// A tenant whose files were taken, and which of them need no second look.
+type Done = (TenantId, Vec<Taken>);
+
 struct Scanner {
     folder: PathBuf,
     plugins: Arc<Plugins>,
     bytes_max: u64,
     seen: HashMap<PathBuf, Look>,
+    /// Tenants whose files are being taken: a component that compiles for a minute holds up no other tenant.
+    busy: HashSet<TenantId>,
+    done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
 }
 
 impl Scanner {
+    fn new(folder: PathBuf, plugins: Arc<Plugins>, bytes_max: u64) -> Self {
+        let done = mpsc::unbounded_channel();
+        Scanner { folder, plugins, bytes_max, seen: HashMap::new(), busy: HashSet::new(), done }
+    }
+
     async fn run(mut self, mut told: mpsc::Receiver<()>) {
         let mut open = true;
         loop {
             self.scan().await;
             tokio::select! {
                 note = told.recv(), if open => open = note.is_some(),
+                Some((tenant, taken)) = self.done.1.recv() => {
+                    self.busy.remove(&tenant);
+                    self.seen.extend(taken);
+                }
                 () = tokio::time::sleep(RESCAN) => {}
             }
         }
@@ -128,55 +146,118 @@ impl Scanner {
 
     async fn scan(&mut self) {
         let found = files(&self.folder);
+        self.forget_removed(&found);
+        let new = |path: PathBuf| {
+            let look = Look::at(&path).filter(|look| self.seen.get(&path) != Some(look))?;
+            let (tenant, name) = names(&path).filter(|(tenant, _)| !self.busy.contains(tenant))?;
+            Some((tenant, name, path, look))
+        };
+        let mut new: Vec<_> = found.into_iter().filter_map(new).collect();
+        if new.is_empty() {
+            return;
+        }
+        tokio::time::sleep(SETTLE).await;
+        new.retain(|(_, _, path, look)| Look::at(path) == Some(*look));
+        let mut of_tenants: HashMap<TenantId, Vec<(String, PathBuf, Look)>> = HashMap::new();
+        for (tenant, name, path, look) in new {
+            of_tenants.entry(tenant).or_default().push((name, path, look));
+        }
+        for (tenant, files) in of_tenants {
+            self.busy.insert(tenant.clone());
+            let (plugins, bytes_max, done) = (self.plugins.clone(), self.bytes_max, self.done.0.clone());
+            tokio::spawn(async move {
+                let taken = take(&plugins, bytes_max, &tenant, files).await;
+                let _ = done.send((tenant, taken));
+            });
+        }
+    }
+
+    fn forget_removed(&mut self, found: &[PathBuf]) {
+        let plugins = &self.plugins;
         self.seen.retain(|path, _| {
             let there = found.contains(path);
             if !there {
                 tracing::warn!(file = %path.display(), "a plugin's file was removed; its last version stays active");
+                if let Some((tenant, name)) = names(path) {
+                    plugins.note_file_problem(&tenant, &name, None);
+                }
             }
             there
         });
-        for path in found {
-            let Some(look) = Look::at(&path).filter(|look| self.seen.get(&path) != Some(look)) else { continue };
-            tokio::time::sleep(SETTLE).await;
-            if Look::at(&path) == Some(look) {
-                self.take(&path, look).await;
+    }
+}
+
+/// Takes a tenant's files, one after the other, and returns those that need no second look.
+async fn take(
+    plugins: &Arc<Plugins>,
+    bytes_max: u64,
+    tenant: &TenantId,
+    files: Vec<(String, PathBuf, Look)>,
+) -> Vec<Taken> {
+    let mut taken = Vec::new();
+    for (name, path, look) in files {
+        let installed = install(plugins, bytes_max, &path, look, tenant, &name).await;
+        let problem = installed.as_ref().err().map(|(Problem::OfTheFile(text) | Problem::Ours(text))| text.clone());
+        let is_news = problem != plugins.file_problem(tenant, &name);
+        match &installed {
+            Err(Problem::OfTheFile(problem)) if is_news => {
+                tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file cannot be used; the version before stays active");
             }
+            Err(Problem::Ours(problem)) if is_news => {
+                tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file could not be taken; it is tried again");
+            }
+            _ => {}
         }
+        if !matches!(installed, Err(Problem::Ours(_))) {
+            taken.push((path, look));
+        }
+        plugins.note_file_problem(tenant, &name, problem);
     }
+    taken
+}
 
-    /// Takes a file that looks new and settled.
-    async fn take(&mut self, path: &Path, look: Look) {
-        let Some((tenant, name)) = names(path) else { return };
-        let problem = self.install(path, look, &tenant, &name).await.err();
-        if let Some(problem) = &problem {
-            tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file cannot be used; the version before stays active");
-        }
-        self.plugins.note_file_problem(&tenant, &name, problem);
-        self.seen.insert(path.to_owned(), look);
-    }
+/// Why a file is not the active version.
+enum Problem {
+    /// It will not become better by itself.
+    OfTheFile(String),
+    /// It is not its fault: the store or the machine failed.
+    Ours(String),
+}
 
-    async fn install(&self, path: &Path, look: Look, tenant: &TenantId, name: &str) -> Result<(), String> {
-        if self.plugins.store.catalog().tenant(tenant).is_none() {
-            return Err(format!("there is no tenant {tenant}"));
-        }
-        if !is_slug(name) {
-            return Err("a plugin's name has 1 to 64 of a-z, 0-9 and -".into());
-        }
-        if look.bytes > self.bytes_max {
-            return Err(format!("the file has {} bytes; component_bytes_max is {}", look.bytes, self.bytes_max));
-        }
-        let component = tokio::fs::read(path).await.map_err(|error| format!("the file cannot be read: {error}"))?;
-        let sha256 = hex::encode(Sha256::digest(&component));
-        let (tenant, name, store) = (tenant.clone(), name.to_owned(), &self.plugins.store);
-        let last = store.plugin_file(tenant.clone(), name.clone()).await.map_err(|error| crate::describe(&error))?;
-        if last.as_ref() == Some(&sha256) {
-            return Ok(());
-        }
-        let installed = self.plugins.install(tenant.clone(), name.clone(), component.into(), "plugins folder".into());
-        installed.await.map_err(|error| crate::describe(&error))?;
-        tracing::info!(%tenant, plugin = %name, %sha256, "a plugin's file became the active version");
-        store.note_plugin_file(tenant, name, sha256).await.map_err(|error| crate::describe(&error))
+async fn install(
+    plugins: &Arc<Plugins>,
+    bytes_max: u64,
+    path: &Path,
+    look: Look,
+    tenant: &TenantId,
+    name: &str,
+) -> Result<(), Problem> {
+    let refused = |what: String| Err(Problem::OfTheFile(what));
+    let ours = |error: &dyn std::error::Error| Problem::Ours(crate::describe(error));
+    if plugins.store.catalog().tenant(tenant).is_none() {
+        return Err(Problem::Ours(format!("there is no tenant {tenant}")));
     }
+    if !is_slug(name) {
+        return refused("a plugin's name has 1 to 64 of a-z, 0-9 and -".into());
+    }
+    if look.bytes > bytes_max {
+        return refused(format!("the file has {} bytes; component_bytes_max is {bytes_max}", look.bytes));
+    }
+    let component = tokio::fs::read(path).await.map_err(|error| ours(&error))?;
+    let sha256 = hex::encode(Sha256::digest(&component));
+    let last = plugins.store.plugin_file(tenant.clone(), name.to_owned()).await.map_err(|error| ours(&error))?;
+    if last.as_ref() == Some(&sha256) {
+        return Ok(());
+    }
+    match plugins.install(tenant.clone(), name.to_owned(), component.into(), "plugins folder".into()).await {
+        Ok(_) => {}
+        Err(PluginError::Compile(CompileError::Refused(refusal))) => return refused(refusal.to_string()),
+        Err(PluginError::TooMany) => return refused(PluginError::TooMany.to_string()),
+        Err(error) => return Err(ours(&error)),
+    }
+    tracing::info!(%tenant, plugin = %name, %sha256, "a plugin's file became the active version");
+    let noted = plugins.store.note_plugin_file(tenant.clone(), name.to_owned(), sha256).await;
+    noted.map_err(|error| ours(&error))
 }
 
 /// Every `<tenant>/<name>.wasm` in the folder.

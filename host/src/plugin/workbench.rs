@@ -4,12 +4,12 @@
 
 use super::cache::{Cache, TrustedCode};
 use super::chain::{self, Turn};
-use super::check::Report;
+use super::check::{Refusal, Report};
 use super::judgement::{Judged, Matter, PluginFault};
 use super::runtime::{Runtime, Version};
-use super::{CompileLimits, PluginConfig, PluginError};
+use super::{CompileError, CompileLimits, PluginConfig, PluginError};
 use crate::delivery::Arm;
-use crate::limits::{Limits, STACK_BYTES};
+use crate::limits::{COMPONENT_BYTES_MAX, Limits, STACK_BYTES};
 use crate::store::vault::Vault;
 use crate::subscription::{DEFAULT_TENANT, TenantId};
 use bytes::Bytes;
@@ -59,6 +59,14 @@ impl Workbench {
 
     /// Checks, compiles and tries a component, as an upload does.
     pub async fn load(&self, name: &str, component: Bytes) -> Result<(OnBench, Report), PluginError> {
+        if component.len() as u64 > COMPONENT_BYTES_MAX {
+            let what = format!(
+                "the component has {} bytes, and a host takes {COMPONENT_BYTES_MAX} by default",
+                component.len()
+            );
+            let remedy = "make it smaller, or let the host's operator raise component_bytes_max";
+            return Err(CompileError::from(Refusal::new("too-large", what, remedy)).into());
+        }
         let sha256 = hex::encode(Sha256::digest(&component));
         let (code, report) = match self.kept(&sha256) {
             Some(kept) => kept,
@@ -76,7 +84,7 @@ impl Workbench {
     }
 
     async fn compile(&self, sha256: &str, component: Bytes) -> Result<(TrustedCode, Report), PluginError> {
-        let compiled = self.runtime.compile(component).await?;
+        let compiled = self.runtime.compile(&TenantId(DEFAULT_TENANT.into()), component).await?;
         let code = TrustedCode::from_child(compiled.code);
         if let (Some(cache), Ok(report)) = (&self.cache, TrustedCode::report(&compiled.report)) {
             // What cannot be kept is compiled again by the next command.

@@ -204,42 +204,32 @@ pub(super) fn accept_one(
     except: Option<SubscriptionId>,
     due: &mut Vec<Due>,
 ) -> Result<Accepted, StoreError> {
-    let now_ms = now_ms();
-    let previous = previous(connection, tenant, &new)?;
-    let event = Arc::new(Event {
-        id: EventId::new(),
-        name: new.name,
-        module: new.module,
-        entity_id: new.entity_id,
-        received_at_ms: now_ms,
-        payload: new.payload,
-        previous,
-    });
     let subscriptions = catalog.subscriptions(tenant);
-    let first = due.len();
-    let matching = route::matching(&subscriptions, event.module);
-    for subscription in matching.filter(|subscription| Some(subscription.id) != except) {
-        let delivery = DueDelivery {
-            id: DeliveryId::new(),
-            tenant: tenant.clone(),
-            event: event.id,
-            subscription: subscription.id,
-            kind: DeliveryKind::Usual,
-            attempts_made: 0,
-            attempts_in_budget: 0,
-            age_from_ms: now_ms,
-        };
+    let matching = route::matching(&subscriptions, new.module);
+    let matching: Vec<_> = matching.filter(|subscription| Some(subscription.id) != except).collect();
+    let fan_out = matching.len();
+    let event = Arc::new(write_event(connection, tenant, new, fan_out)?);
+    for subscription in matching {
+        let order_key = order_key(&event, subscription);
+        let wait_ms = first_wait_ms(subscription);
+        let delivery = write_delivery(
+            connection,
+            tenant,
+            event.id,
+            subscription.id,
+            DeliveryKind::Usual,
+            wait_ms,
+            order_key.as_ref(),
+        )?;
         due.push(Due { delivery, event: event.clone() });
     }
-    let fan_out = due.len() - first;
-    insert_event(connection, tenant, &event, fan_out)?;
-    for Due { delivery, .. } in &due[first..] {
-        let own = catalog.subscription_by_id(delivery.subscription);
-        let wait_ms = own.as_ref().map_or(0, |own| first_wait_ms(own));
-        let ordered = own.is_some_and(|own| own.settings.ordering.is_some());
-        insert_delivery(connection, delivery, now_ms, wait_ms, event.entity_id.as_ref().filter(|_| ordered))?;
-    }
     Ok(Accepted { event: event.id, deliveries: fan_out })
+}
+
+/// What keeps its order: a contact, or a deal, which may have the same id.
+fn order_key(event: &Event, subscription: &Subscription) -> Option<String> {
+    let entity_id = event.entity_id.as_ref().filter(|_| subscription.settings.ordering.is_some())?;
+    Some(format!("{}/{entity_id}", event.module.as_str()))
 }
 
 /// How long the schedule waits before the first attempt: not at all, as a rule.
@@ -248,23 +238,22 @@ fn first_wait_ms(subscription: &Subscription) -> i64 {
     i64::try_from(wait_s).unwrap_or(i64::MAX).saturating_mul(1_000)
 }
 
-pub(super) fn previous(
+/// Writes an event that is accepted now, with the one before of the same entity.
+pub(super) fn write_event(
     connection: &Connection,
     tenant: &TenantId,
-    new: &NewEvent,
-) -> Result<Option<EventId>, StoreError> {
-    let Some(entity_id) = &new.entity_id else { return Ok(None) };
-    let sql = "SELECT id FROM events WHERE tenant = ?1 AND entity_id = ?2 AND module = ?3 ORDER BY rowid DESC LIMIT 1";
-    let found = params![&*tenant.0, entity_id, new.module.as_str()];
-    Ok(connection.prepare_cached(sql)?.query_row(found, |row| row.get(0).map(EventId)).optional()?)
-}
-
-pub(super) fn insert_event(
-    connection: &Connection,
-    tenant: &TenantId,
-    event: &Event,
+    new: NewEvent,
     fan_out: usize,
-) -> Result<(), StoreError> {
+) -> Result<Event, StoreError> {
+    let event = Event {
+        previous: previous(connection, tenant, &new)?,
+        id: EventId::new(),
+        name: new.name,
+        module: new.module,
+        entity_id: new.entity_id,
+        received_at_ms: now_ms(),
+        payload: new.payload,
+    };
     let sql = "INSERT INTO events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload, previous) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     connection.prepare_cached(sql)?.execute(params![
         &*tenant.0,
@@ -277,26 +266,47 @@ pub(super) fn insert_event(
         &event.payload[..],
         event.previous.map(|id| id.0),
     ])?;
-    Ok(())
+    Ok(event)
 }
 
-pub(super) fn insert_delivery(
+fn previous(connection: &Connection, tenant: &TenantId, new: &NewEvent) -> Result<Option<EventId>, StoreError> {
+    let Some(entity_id) = &new.entity_id else { return Ok(None) };
+    let sql = "SELECT id FROM events WHERE tenant = ?1 AND entity_id = ?2 AND module = ?3 ORDER BY rowid DESC LIMIT 1";
+    let found = params![&*tenant.0, entity_id, new.module.as_str()];
+    Ok(connection.prepare_cached(sql)?.query_row(found, |row| row.get(0).map(EventId)).optional()?)
+}
+
+/// Writes a pending delivery.
+pub(super) fn write_delivery(
     connection: &Connection,
-    delivery: &DueDelivery,
-    now_ms: i64,
+    tenant: &TenantId,
+    event: EventId,
+    subscription: SubscriptionId,
+    kind: DeliveryKind,
     wait_ms: i64,
     order_key: Option<&String>,
-) -> Result<(), StoreError> {
+) -> Result<DueDelivery, StoreError> {
+    let now_ms = now_ms();
+    let delivery = DueDelivery {
+        id: DeliveryId::new(),
+        tenant: tenant.clone(),
+        event,
+        subscription,
+        kind,
+        attempts_made: 0,
+        attempts_in_budget: 0,
+        age_from_ms: now_ms,
+    };
     let sql = "INSERT INTO deliveries (tenant, id, event, subscription, kind, order_key, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms) VALUES (?1, ?2, ?3, ?4, ?7, ?8, 0, ?6, ?5, ?5, ?5)";
     connection.prepare_cached(sql)?.execute(params![
-        &*delivery.tenant.0,
+        &*tenant.0,
         delivery.id.0,
-        delivery.event.0,
-        delivery.subscription.0,
+        event.0,
+        subscription.0,
         now_ms,
         now_ms.saturating_add(wait_ms),
-        delivery.kind as u8,
+        kind as u8,
         order_key,
     ])?;
-    Ok(())
+    Ok(delivery)
 }

@@ -8,6 +8,7 @@ use crate::subscription::{SubscriptionId, TenantId};
 use bytes::Bytes;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// An attempt and what follows it.
@@ -104,6 +105,18 @@ impl Store {
         self.set_state_after(write, &tenant, id, change).await
     }
 
+    /// Ends a pending delivery without an attempt.
+    pub async fn give_up(&self, delivery: &DueDelivery, reason: Reason) -> Result<(), StoreError> {
+        let (tenant, id) = (delivery.tenant.clone(), delivery.id);
+        let write = move |connection: &Connection| {
+            let sql = "UPDATE deliveries SET state = ?3, due_at_ms = 0, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND id = ?2 AND state = 0";
+            let reason = serde_json::to_string(&reason)?;
+            let ended = params![&*tenant.0, id.0, DeliveryState::Dead as u8, reason, now_ms()];
+            Ok(connection.prepare_cached(sql)?.execute(ended).map(drop)?)
+        };
+        self.write(write).await
+    }
+
     /// One delivery with its attempts.
     pub async fn delivery(&self, tenant: TenantId, id: DeliveryId) -> Result<(DeliveryView, Vec<Attempt>), StoreError> {
         let read = move |connection: &Connection| {
@@ -120,13 +133,45 @@ impl Store {
         self.readers.read(read).await
     }
 
-    /// The last attempt of a delivery, if there was one.
-    pub async fn last_attempt(&self, tenant: TenantId, id: DeliveryId) -> Result<Option<Attempt>, StoreError> {
+    /// The attempts of each of an event's deliveries, in their order.
+    pub async fn attempts_of_event(
+        &self,
+        tenant: TenantId,
+        event: EventId,
+    ) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
         let read = move |connection: &Connection| {
-            let sql = "SELECT detail FROM attempts WHERE tenant = ?1 AND delivery = ?2 ORDER BY number DESC LIMIT 1";
+            let sql = "SELECT delivery, detail FROM attempts
+                       WHERE tenant = ?1 AND delivery IN (SELECT id FROM deliveries WHERE tenant = ?1 AND event = ?2)
+                       ORDER BY delivery, number";
             let mut statement = connection.prepare_cached(sql)?;
-            let detail: Option<String> = statement.query_row(params![&*tenant.0, id.0], |row| row.get(0)).optional()?;
-            Ok(detail.map(|detail| serde_json::from_str(&detail)).transpose()?)
+            let mut rows = statement.query(params![&*tenant.0, event.0])?;
+            let mut attempts: HashMap<DeliveryId, Vec<Attempt>> = HashMap::new();
+            while let Some(row) = rows.next()? {
+                let attempt = serde_json::from_str(&row.get::<_, String>(1)?)?;
+                attempts.entry(DeliveryId(row.get(0)?)).or_default().push(attempt);
+            }
+            Ok(attempts)
+        };
+        self.readers.read(read).await
+    }
+
+    /// For each pending delivery of an event that keeps an order: the first earlier one of the same entity that is pending,
+    /// and how many attempts that one had.
+    pub async fn earlier_ones(
+        &self,
+        tenant: TenantId,
+        event: EventId,
+    ) -> Result<HashMap<DeliveryId, (DeliveryId, u32)>, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT d.id, o.id, o.attempts_made FROM deliveries d INDEXED BY deliveries_of_event
+                       JOIN deliveries o INDEXED BY deliveries_in_order ON o.tenant = d.tenant AND o.subscription = d.subscription
+                         AND o.order_key = d.order_key AND o.state = 0 AND o.id < d.id
+                       WHERE d.tenant = ?1 AND d.event = ?2 AND d.state = 0 AND d.order_key IS NOT NULL ORDER BY o.id DESC";
+            let mut statement = connection.prepare_cached(sql)?;
+            // The first of them is the last row, and stays.
+            let pair = |row: &Row<'_>| Ok((DeliveryId(row.get(0)?), (DeliveryId(row.get(1)?), row.get(2)?)));
+            let rows = statement.query_map(params![&*tenant.0, event.0], pair)?;
+            rows.map(|row| row.map_err(StoreError::from)).collect()
         };
         self.readers.read(read).await
     }
@@ -244,18 +289,31 @@ fn is_current(connection: &Connection, record: &AttemptRecord) -> Result<bool, S
     Ok(true)
 }
 
+/// So many pending deliveries are sorted in no time.
+const FEW: usize = 10_000;
+
 fn list(connection: &Connection, tenant: &TenantId, filter: &DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
     // The planner knows no statistics: it is told which index holds the fewest that are looked at.
+    let few_pending = || -> Result<bool, StoreError> {
+        let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM deliveries INDEXED BY deliveries_due WHERE tenant = ?1 AND state = 0 LIMIT ?2)";
+        let count: usize = connection.prepare_cached(sql)?.query_row(params![&*tenant.0, FEW], |row| row.get(0))?;
+        Ok(count < FEW)
+    };
     let index = match filter {
         DeliveryFilter { event: Some(_), .. } => "INDEXED BY deliveries_of_event",
         DeliveryFilter { subscription: Some(_), .. } => "INDEXED BY deliveries_of_subscription",
+        // Few are found by their own index, wherever they are; of many, some are near.
+        DeliveryFilter { state: Some(DeliveryState::Pending), .. } if few_pending()? => "INDEXED BY deliveries_due",
         DeliveryFilter { state: Some(DeliveryState::Pending | DeliveryState::Delivered), .. } => "",
         DeliveryFilter { state: Some(_), .. } => "INDEXED BY deliveries_ended_otherwise",
         _ => "",
     };
     let mut sql = format!("{VIEW} {index} WHERE tenant = ?");
-    if index.ends_with("otherwise") {
-        sql.push_str(" AND state >= 2");
+    // The condition of a partial index must be a word of the query's own.
+    match index {
+        "INDEXED BY deliveries_ended_otherwise" => sql.push_str(" AND state >= 2"),
+        "INDEXED BY deliveries_due" => sql.push_str(" AND state = 0"),
+        _ => {}
     }
     let mut values = vec![Value::from(tenant.0.to_string())];
     let mut also = |condition: &str, value: Option<Value>| {

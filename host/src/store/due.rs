@@ -64,8 +64,6 @@ fn due_page(
     limit: usize,
     skip: &HashSet<DeliveryId>,
 ) -> Result<DuePage, StoreError> {
-    // One transaction, so that the page and its newest delivery are of the same commit.
-    let connection = connection.unchecked_transaction()?;
     let now_ms = now_ms();
     let sql = "SELECT MAX(id) FROM deliveries WHERE tenant = ?1";
     let newest: Option<uuid::Uuid> = connection.prepare_cached(sql)?.query_row([&*tenant.0], |row| row.get(0))?;

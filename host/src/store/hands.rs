@@ -3,10 +3,10 @@
 //! Promises: whatever is made is counted in the ledger in the same transaction; a long work goes in steps, so that nobody
 //! waits for it; a step that was done stays done.
 
-use super::accept::{insert_delivery, insert_event, keep, previous};
+use super::accept::{keep, write_delivery, write_event};
 use super::{NewEvent, Store, StoreError, now_ms};
-use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState, DueDelivery};
-use crate::event::{Event, EventId, Module};
+use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState};
+use crate::event::{EventId, Module};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
@@ -168,16 +168,7 @@ impl Store {
         let (tenant, id) = (subscription.tenant.clone(), subscription.id);
         let write = move |connection: &Connection| {
             keep(connection, &tenant, &new)?;
-            let event = Event {
-                previous: previous(connection, &tenant, &new)?,
-                id: EventId::new(),
-                name: new.name,
-                module: new.module,
-                entity_id: new.entity_id,
-                received_at_ms: now_ms(),
-                payload: new.payload,
-            };
-            insert_event(connection, &tenant, &event, 0)?;
+            let event = write_event(connection, &tenant, new, 0)?;
             count_in_ledger(connection, &tenant, "tests", 1)?;
             make(connection, &tenant, event.id, id, DeliveryKind::Test)
         };
@@ -212,20 +203,8 @@ fn make(
     subscription: SubscriptionId,
     kind: DeliveryKind,
 ) -> Result<DeliveryId, StoreError> {
-    let now_ms = now_ms();
-    let delivery = DueDelivery {
-        id: DeliveryId::new(),
-        tenant: tenant.clone(),
-        event,
-        subscription,
-        kind,
-        attempts_made: 0,
-        attempts_in_budget: 0,
-        age_from_ms: now_ms,
-    };
     // A replay is a choice of events, not a stream of them: it keeps no order.
-    insert_delivery(connection, &delivery, now_ms, 0, None)?;
-    Ok(delivery.id)
+    Ok(write_delivery(connection, tenant, event, subscription, kind, 0, None)?.id)
 }
 
 /// Adds to one of the ledger's own numbers.

@@ -55,11 +55,9 @@ impl Store {
     pub async fn ledger(&self, tenant: TenantId) -> Result<Ledger, StoreError> {
         self.readers
             .read(move |connection| {
-                // One transaction, so that both counts are of the same commit.
-                let transaction = connection.unchecked_transaction()?;
                 let sql = "SELECT COUNT(*), COALESCE(SUM(fan_out), 0) FROM events WHERE tenant = ?1";
                 let (events, fan_out): (u64, u64) =
-                    transaction.query_row(sql, params![&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                    connection.query_row(sql, params![&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 let ledger = Ledger { events, fan_out, ..Ledger::default() };
                 let sql = "SELECT replayed, tests, bytes_kept, fan_out_pruned, events_pruned, delivered_pruned,
                                   dropped_pruned, dead_pruned, cancelled_pruned
@@ -76,10 +74,10 @@ impl Store {
                     let (replayed, tests, bytes) = (row.get(0)?, row.get(1)?, row.get(2)?);
                     Ok(Ledger { replayed, tests, bytes, fan_out, pruned, ..ledger })
                 };
-                let found = transaction.query_row(sql, params![&*tenant.0], own).optional()?;
+                let found = connection.query_row(sql, params![&*tenant.0], own).optional()?;
                 let mut ledger = found.unwrap_or(ledger);
                 let sql = "SELECT state, COUNT(*) FROM deliveries WHERE tenant = ?1 GROUP BY state";
-                let mut statement = transaction.prepare_cached(sql)?;
+                let mut statement = connection.prepare_cached(sql)?;
                 let mut rows = statement.query(params![&*tenant.0])?;
                 while let Some(row) = rows.next()? {
                     let count = row.get(1)?;

@@ -16,7 +16,7 @@ pub struct PluginVersion {
     pub report: String,
     /// When it was uploaded, in milliseconds since the epoch.
     pub created_at_ms: i64,
-    /// By whom: a key's hint.
+    /// By whom: a key's label and hint, or where it came from.
     pub created_by: String,
     /// Whether it judges.
     pub active: bool,
@@ -33,6 +33,8 @@ pub struct StoredPlugin {
     pub active_sha256: String,
     /// Since when, in milliseconds since the epoch.
     pub activated_at_ms: i64,
+    /// By whom.
+    pub activated_by: String,
 }
 
 impl Store {
@@ -49,11 +51,27 @@ impl Store {
         component: Bytes,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
+        let by = version.created_by.clone();
         let add = move |connection: &Connection, tenant: &TenantId, name: &str| {
             insert_version(connection, tenant, name, &version, &component)?;
             Ok(version.sha256)
         };
-        self.activate(tenant, name, add, swap).await
+        self.activate(tenant, name, by, add, swap).await
+    }
+
+    /// Rewrites what the check found of a version.
+    pub async fn note_report(
+        &self,
+        tenant: TenantId,
+        name: String,
+        sha256: String,
+        report: String,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE plugin_versions SET report = ?4 WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
+        self.write(move |connection| {
+            Ok(connection.execute(sql, params![&*tenant.0, name, sha256, report]).map(drop)?)
+        })
+        .await
     }
 
     /// Adds a version to a plugin that is there, which goes on with its active one.
@@ -86,19 +104,21 @@ impl Store {
         tenant: TenantId,
         name: String,
         sha256: String,
+        by: String,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
         let find = move |connection: &Connection, tenant: &TenantId, name: &str| {
             let there = has_version(connection, tenant, name, &sha256)?;
             there.then_some(sha256).ok_or(StoreError::NotFound("version of the plugin"))
         };
-        self.activate(tenant, name, find, swap).await
+        self.activate(tenant, name, by, find, swap).await
     }
 
     async fn activate(
         &self,
         tenant: TenantId,
         name: String,
+        by: String,
         version: impl FnOnce(&Connection, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
@@ -107,9 +127,9 @@ impl Store {
         let write = move |connection: &Connection| {
             let sha256 = version(connection, &tenant, &name)?;
             connection.execute(
-                "INSERT INTO plugins (tenant, name, active_sha256, activated_at_ms) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET active_sha256 = ?3, activated_at_ms = ?4",
-                params![&*tenant.0, name, sha256, now_ms()],
+                "INSERT INTO plugins (tenant, name, active_sha256, activated_at_ms, activated_by) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET active_sha256 = ?3, activated_at_ms = ?4, activated_by = ?5",
+                params![&*tenant.0, name, sha256, now_ms(), by],
             )?;
             // A trial was against the version before.
             let sql = "UPDATE rollouts SET ended_reason = 'another version was activated' WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
@@ -144,13 +164,14 @@ impl Store {
     pub async fn plugins(&self) -> Result<Vec<StoredPlugin>, StoreError> {
         let read = |connection: &Connection| {
             let mut statement =
-                connection.prepare("SELECT tenant, name, active_sha256, activated_at_ms FROM plugins")?;
+                connection.prepare("SELECT tenant, name, active_sha256, activated_at_ms, activated_by FROM plugins")?;
             let rows = statement.query_map([], |row| {
                 Ok(StoredPlugin {
                     tenant: TenantId(row.get::<_, String>(0)?.into()),
                     name: row.get(1)?,
                     active_sha256: row.get(2)?,
                     activated_at_ms: row.get(3)?,
+                    activated_by: row.get(4)?,
                 })
             })?;
             rows.map(|row| row.map_err(StoreError::from)).collect()

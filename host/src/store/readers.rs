@@ -1,6 +1,6 @@
 //! Connections that only read, beside the writer: WAL lets them see the last commit without waiting.
 //!
-//! Reads run on tokio's blocking threads, never on its workers. At most [`OPEN_MAX`] connections are open.
+//! Each read sees one commit, however many statements it has. Reads run on tokio's blocking threads, never on its workers. At most [`OPEN_MAX`] connections are open.
 
 use super::StoreError;
 use rusqlite::{Connection, OpenFlags};
@@ -32,7 +32,7 @@ impl Readers {
         let work = move || {
             let _permit = permit;
             let connection = readers.take()?;
-            let value = read(&connection);
+            let value = in_one_snapshot(&connection, read);
             readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             value
         };
@@ -49,4 +49,14 @@ impl Readers {
         super::tune(&connection)?;
         Ok(connection)
     }
+}
+
+fn in_one_snapshot<T>(
+    connection: &Connection,
+    read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let snapshot = connection.unchecked_transaction()?;
+    let value = read(&snapshot);
+    snapshot.commit()?;
+    value
 }

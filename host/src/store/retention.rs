@@ -34,7 +34,8 @@ struct Step {
 }
 
 impl Store {
-    /// Prunes for ever: what is older than the retention, tenant by tenant.
+    /// Prunes for ever: what is older than the retention, tenant by tenant; with a retention of zero nothing but idempotency
+    /// keys, which are kept for 7 days in any case.
     pub async fn keep_house(&self, retention: Duration) {
         loop {
             if let Err(error) = self.prune(retention).await {
@@ -43,7 +44,8 @@ impl Store {
                 }
                 tracing::error!(error = %crate::describe(&error), "old events could not be pruned; trying again in a minute");
             }
-            tokio::time::sleep(IDLE_MAX.min(retention)).await;
+            let idle = if retention.is_zero() { IDLE_MAX } else { IDLE_MAX.min(retention) };
+            tokio::time::sleep(idle).await;
         }
     }
 
@@ -54,6 +56,9 @@ impl Store {
             Ok(connection.execute(sql, [now_ms - KEYS_KEPT_MS]).map(drop)?)
         })
         .await?;
+        if retention.is_zero() {
+            return Ok(());
+        }
         let before_ms = now_ms.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
         for tenant in self.catalog().tenants() {
             let (mut after, mut pruned) = (Uuid::nil(), 0);
@@ -78,8 +83,12 @@ impl Store {
 fn prune_step(connection: &Connection, tenant: &TenantId, after: Uuid, before_ms: i64) -> Result<Step, StoreError> {
     let begun = Instant::now();
     // Ids begin with their time, so they are in the order of acceptance.
+    // What the next event of the same entity looks back to is needed as long as that one is pending.
     let sql = "SELECT e.id, e.fan_out, LENGTH(e.payload),
                       EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.event = e.id AND d.state = 0)
+                      OR EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.state = 0 AND d.event = (
+                        SELECT n.id FROM events n INDEXED BY events_of_entity WHERE n.tenant = e.tenant AND n.entity_id = e.entity_id
+                        AND n.module = e.module AND n.rowid > e.rowid ORDER BY n.rowid LIMIT 1))
                FROM events e WHERE e.tenant = ?1 AND e.id > ?2 AND e.received_at_ms < ?3 ORDER BY e.id LIMIT ?4";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![&*tenant.0, after, before_ms, LOOK])?;

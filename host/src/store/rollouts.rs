@@ -27,22 +27,49 @@ pub struct StoredRollout {
     pub sha256: String,
     /// How much of the events a canary judges, in percent.
     pub percent: f64,
-    /// Since when, in milliseconds since the epoch.
+    /// Since when it judges that much, in milliseconds since the epoch.
     pub started_at_ms: i64,
+    /// Since when it judged how much before: which arm an event has never changes.
+    pub earlier: Vec<(i64, f64)>,
     /// Why it ended, if it did.
     pub ended_reason: Option<String>,
+}
+
+/// How many changes of a canary's percentage are remembered.
+const EARLIER_MAX: usize = 100;
+
+impl StoredRollout {
+    /// How much of the events that came in then it judges. None: the trial had not begun.
+    pub fn percent_at(&self, received_at_ms: i64) -> Option<f64> {
+        if received_at_ms >= self.started_at_ms {
+            return Some(self.percent);
+        }
+        self.earlier.iter().rev().find(|(since_ms, _)| received_at_ms >= *since_ms).map(|(_, percent)| *percent)
+    }
+
+    /// This trial, where another one is under way: of the same version, it goes on with another percentage.
+    pub fn after(mut self, under_way: &StoredRollout) -> Self {
+        if self.kind == RolloutKind::Canary && under_way.kind == self.kind && under_way.sha256 == self.sha256 {
+            self.earlier = under_way.earlier.clone();
+            self.earlier.push((under_way.started_at_ms, under_way.percent));
+            let over = self.earlier.len().saturating_sub(EARLIER_MAX);
+            self.earlier.drain(..over);
+        }
+        self
+    }
 }
 
 impl Store {
     /// Begins a trial, in the place of the plugin's one before.
     pub async fn begin_rollout(&self, rollout: StoredRollout) -> Result<(), StoreError> {
         let write = move |connection: &Connection| {
-            let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, .. } = rollout;
+            let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, .. } = rollout;
             if !has_version(connection, &tenant, &name, &sha256)? {
                 return Err(StoreError::NotFound("version of the plugin"));
             }
-            let sql = "INSERT OR REPLACE INTO rollouts (tenant, name, kind, sha256, percent, started_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            connection.execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms])?;
+            let sql = "INSERT OR REPLACE INTO rollouts (tenant, name, kind, sha256, percent, started_at_ms, earlier) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let earlier = serde_json::to_string(&earlier)?;
+            connection.execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier])?;
             Ok(())
         };
         self.write(write).await
@@ -57,10 +84,11 @@ impl Store {
     /// Every trial, also those that ended.
     pub async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError> {
         let read = |connection: &Connection| {
-            let sql = "SELECT tenant, name, kind, sha256, percent, started_at_ms, ended_reason FROM rollouts";
+            let sql = "SELECT tenant, name, kind, sha256, percent, started_at_ms, ended_reason, earlier FROM rollouts";
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([], |row| {
-                Ok(StoredRollout {
+                let earlier: String = row.get(7)?;
+                let stored = StoredRollout {
                     tenant: TenantId(row.get::<_, String>(0)?.into()),
                     name: row.get(1)?,
                     kind: if row.get::<_, u8>(2)? == 0 { RolloutKind::Canary } else { RolloutKind::Shadow },
@@ -68,10 +96,40 @@ impl Store {
                     percent: row.get(4)?,
                     started_at_ms: row.get(5)?,
                     ended_reason: row.get(6)?,
-                })
+                    earlier: Vec::new(),
+                };
+                Ok((stored, earlier))
             })?;
-            rows.map(|row| row.map_err(StoreError::from)).collect()
+            rows.map(|row| {
+                let (stored, earlier) = row?;
+                Ok(StoredRollout { earlier: serde_json::from_str(&earlier)?, ..stored })
+            })
+            .collect()
         };
         self.readers.read(read).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arm_of_an_event_outlives_a_change_of_the_percentage() {
+        let stage = |started_at_ms, percent| StoredRollout {
+            tenant: TenantId("t".into()),
+            name: "p".into(),
+            kind: RolloutKind::Canary,
+            sha256: "a".into(),
+            percent,
+            started_at_ms,
+            earlier: Vec::new(),
+            ended_reason: None,
+        };
+        let third = stage(300, 5.0).after(&stage(200, 50.0).after(&stage(100, 10.0)));
+        let at = [99, 100, 199, 200, 300, 1_000].map(|ms| third.percent_at(ms));
+        assert_eq!(at, [None, Some(10.0), Some(10.0), Some(50.0), Some(5.0), Some(5.0)]);
+        let other = StoredRollout { sha256: "b".into(), ..stage(400, 20.0) };
+        assert_eq!(other.after(&third).percent_at(350), None, "another version's trial begins anew");
     }
 }

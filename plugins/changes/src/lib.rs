@@ -3,7 +3,8 @@
 //! What was accepted before of the same contact or deal is compared field by field: a contact's properties by name (the
 //! account's own as `custom.NAME`), tags, owner, and every other field. Config `watch`: only these fields count. Config
 //! `ignore`: these do not, beside the vendor's bookkeeping. Config `add`: `false` sends the event as it came. Config
-//! `without_previous`: `drop` for events that nothing was accepted before; `pass` if absent.
+//! `without_previous`: `drop` for events that nothing was accepted before; `pass` if absent. Config `derive`: `true` adds
+//! `derived_events`, the names of what people would call it: `tag.added`, `deal.won`, `deal.milestone_changed`, …
 
 use hookloom_sdk::json::{Map, Value, json};
 use hookloom_sdk::{Event, Failure, Outgoing, Plugin, Verdict, config, export, history, text_of};
@@ -36,6 +37,9 @@ impl Plugin for Changes {
         let mut whole = event.json()?;
         whole["changed_fields"] = json!(changed);
         whole["previous"] = Value::Object(previous);
+        if config::parse::<bool>("derive")?.unwrap_or(false) {
+            whole["derived_events"] = json!(derived(&changed, &old, &new));
+        }
         Ok(Verdict::Replace(Outgoing::json(&whole)))
     }
 }
@@ -116,6 +120,32 @@ fn changed<'a>(old: &'a BTreeMap<String, Value>, new: &'a BTreeMap<String, Value
     names
 }
 
+/// What people would call these changes, by the names of the vendor's campaign triggers in lower case.
+fn derived(changed: &[&str], old: &BTreeMap<String, Value>, new: &BTreeMap<String, Value>) -> Vec<&'static str> {
+    let text = |name: &str| new.get(name).and_then(text_of).unwrap_or_default();
+    let list =
+        |fields: &BTreeMap<String, Value>| fields.get("tags").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut names = Vec::new();
+    for field in changed {
+        match *field {
+            "tags" => {
+                let (before, after) = (list(old), list(new));
+                names.extend(after.iter().any(|tag| !before.contains(tag)).then_some("tag.added"));
+                names.extend(before.iter().any(|tag| !after.contains(tag)).then_some("tag.removed"));
+            }
+            "milestone" => names.push("deal.milestone_changed"),
+            // The vendor sets it when a deal enters the track's own milestone for won ones, whatever that is called.
+            "won_date" if !matches!(&*text("won_date"), "" | "0") => names.push("deal.won"),
+            "probability" if text("probability") == "0" => names.push("deal.lost"),
+            "lead_score" => names.push("score.changed"),
+            "owner" => names.push("owner.changed"),
+            "email" => names.push("email.changed"),
+            _ => {}
+        }
+    }
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +183,32 @@ mod tests {
         check((r#"["b","a"]"#, r#"["a","b"]"#), &[], "unchanged");
         check((r#""updated_time":0"#, r#""updated_time":9"#), &[], "unchanged");
         check((r#""id":7,"#, r#""id":7,"pic":"x","#), &[], "unchanged");
+    }
+
+    #[test]
+    fn events_are_derived_from_what_changed() {
+        #[track_caller]
+        fn check(before: &str, after: &str, expected: &[&str]) {
+            let event = |data: &str| format!(r#"{{"eventName":"Opportunity is Updated","eventData":{data}}}"#);
+            testing::set_previous(Some(&event(before)));
+            let judged = testing::run::<Changes>(&event(after), &[("derive", "true")]);
+            let Ok(Verdict::Replace(Outgoing { body: Body::Text(text), .. })) = judged else { panic!("{judged:?}") };
+            let whole: Value = hookloom_sdk::json::from_str(&text).expect("JSON");
+            assert_eq!(whole["derived_events"], json!(expected), "{text}");
+        }
+        check(r#"{"tags":["a"]}"#, r#"{"tags":["b"]}"#, &["tag.added", "tag.removed"]);
+        check(
+            r#"{"milestone":"Proposal","won_date":null,"probability":90}"#,
+            r#"{"milestone":"Done","won_date":1709287745,"probability":100}"#,
+            &["deal.milestone_changed", "deal.won"],
+        );
+        check(
+            r#"{"milestone":"Proposal","probability":90}"#,
+            r#"{"milestone":"Lost","probability":0}"#,
+            &["deal.milestone_changed", "deal.lost"],
+        );
+        check(r#"{"lead_score":1,"x":1}"#, r#"{"lead_score":2,"x":2}"#, &["score.changed"]);
+        check(r#"{"x":1}"#, r#"{"x":2}"#, &[]);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Works on any JSON object, so it also fits behind another plugin in a chain: `["flatten", "reshape"]`. Config, all
 //! optional, applied in this order; a field is written as a path of keys with dots between them:
-//! `keep` (comma list: only these), `leave_out` (comma list), `rename` (one `from: to` a line), `add` (one `path: text` a line).
+//! `keep` (comma list: only these), `leave_out` (comma list), `drop_nulls` (`true`: no field that is null, empty text, list or
+//! object), `rename` (one `from: to` a line), `add` (one `path: text` a line).
 
 use hookloom_sdk::json::{Map, Value};
 use hookloom_sdk::{Event, Failure, Plugin, Verdict, config, export};
@@ -26,6 +27,9 @@ impl Plugin for Reshape {
         }
         for path in config::list("leave_out") {
             take(&mut object, &path);
+        }
+        if config::parse::<bool>("drop_nulls")?.unwrap_or(false) {
+            object.retain(|_, value| !is_nothing(value));
         }
         for (from, to) in pairs("rename")? {
             if let Some(value) = take(&mut object, &from) {
@@ -62,6 +66,26 @@ fn take(object: &mut Map<String, Value>, path: &str) -> Option<Value> {
         // Not `remove`, which would move the last key into the gap.
         None => object.shift_remove(path),
         Some((key, rest)) => take(object.get_mut(key)?.as_object_mut()?, rest),
+    }
+}
+
+/// Whether nothing is said by a value, after what says nothing in it was taken out.
+fn is_nothing(value: &mut Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => {
+            // What is in a list has its place by its number, so only empty lists go.
+            for item in list.iter_mut() {
+                is_nothing(item);
+            }
+            list.is_empty()
+        }
+        Value::Object(object) => {
+            object.retain(|_, value| !is_nothing(value));
+            object.is_empty()
+        }
+        Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -120,6 +144,14 @@ mod tests {
             &[("keep", "eventName"), ("add", "source.system: agile-crm")],
             Ok(r#"{"eventName":"Contact is Created","source":{"system":"agile-crm"}}"#),
         );
+    }
+
+    #[test]
+    fn what_says_nothing_is_dropped() {
+        let payload = r#"{"a":null,"b":{"c":"","d":{"e":[]}},"f":[null,{"g":null,"h":0}],"i":false,"j":" "}"#;
+        let config = [("drop_nulls", "true")];
+        let Ok(Verdict::Replace(outgoing)) = testing::run::<Reshape>(payload, &config) else { panic!("replaced") };
+        assert_eq!(outgoing.body, Body::Text(r#"{"f":[null,{"h":0}],"i":false,"j":" "}"#.to_owned()));
     }
 
     #[test]

@@ -17,7 +17,15 @@ impl RawReceiver {
     pub(crate) async fn start<F: Future<Output = ()> + Send>(
         answer: impl Fn(TcpStream) -> F + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        RawReceiver::start_on("127.0.0.1", answer).await
+    }
+
+    /// The same on another of this machine's addresses.
+    pub(crate) async fn start_on<F: Future<Output = ()> + Send>(
+        address: &str,
+        answer: impl Fn(TcpStream) -> F + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let requests = Arc::new(AtomicUsize::new(0));
         let (count, answer) = (requests.clone(), Arc::new(answer));
@@ -32,6 +40,15 @@ impl RawReceiver {
             }
         });
         RawReceiver { url, requests }
+    }
+
+    /// One that takes requests and never answers.
+    pub(crate) async fn hanging() -> Self {
+        RawReceiver::start(|socket| async move {
+            let _held = socket;
+            std::future::pending::<()>().await;
+        })
+        .await
     }
 
     /// One that answers each request with these bytes and closes.

@@ -3,8 +3,8 @@
 use super::Failure;
 use super::source::{Source, event_in, pair};
 use crate::delivery::Cost;
-use crate::plugin::Matter;
 use crate::plugin::workbench::Workbench;
+use crate::plugin::{Judgement, Matter};
 use crate::store::now_ms;
 use crate::subscription::{CallSettings, DEFAULT_TENANT, Reuse, Subscription, TenantId};
 use clap::Args;
@@ -47,6 +47,9 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let mut verdict = "";
     for _ in 0..args.calls {
         let judged = workbench.judge(&plugin, matter.clone()).await;
+        if let Judgement::Fault(fault) = &judged.judgement {
+            return Err(format!("call {} failed: {fault}", costs.len() + 1).into());
+        }
         verdict = judged.judgement.word();
         costs.push(judged.cost());
     }

@@ -64,11 +64,9 @@ pub(super) fn print_report(source: &Source, size: usize, report: &Report) {
     if let Some(bytes) = report.memory_bytes {
         line("memory", format!("{} at the start, in {} memories", kib(bytes), report.memories.unwrap_or(1)));
     }
-    let (ours, world): (Vec<_>, Vec<_>) = report.imports.iter().partition(|name| name.starts_with("hookloom:"));
-    let ours =
-        ours.iter().filter(|name| !name.contains("/types@")).map(|name| name.split(['/', '@']).nth(1).unwrap_or(name));
-    line("may use", ours.collect::<Vec<_>>().join(", "));
-    line("imports", format!("{} interfaces of WASI, all of them empty in the host", world.len()));
+    let world = report.imports.iter().filter(|name| !name.starts_with("hookloom:")).count();
+    line("may use", report.may_use.join(", "));
+    line("imports", format!("{world} interfaces of WASI, all of them empty in the host"));
     let Some(probe) = &report.probe else { return };
     let why = probe.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     line("a sample", format!("{}{why}", probe.verdict));
@@ -81,9 +79,10 @@ pub(super) fn print_report(source: &Source, size: usize, report: &Report) {
             kib(probe.memory_bytes)
         ),
     );
-    let depends = match &probe.depends_on[..] {
-        [] => "the event, config and secrets alone".to_owned(),
-        more => format!(
+    let depends = match probe.depends_on.as_deref() {
+        None => "unknown: it failed on the sample".to_owned(),
+        Some([]) => "the event, config and secrets alone".to_owned(),
+        Some(more) => format!(
             "the event, config and secrets, and also on {}: in the host these follow from the event",
             more.join(", ")
         ),

@@ -80,12 +80,21 @@ pub(super) async fn test(args: &TestArgs) -> Result<(), Failure> {
         Some(component) => Source::find(component)?,
         None => Source::find(&args.folder)?,
     };
-    let failed = run(&source, &args.folder, args.bless, args.json).await?;
-    if failed == 0 { Ok(()) } else { Err(format!("{failed} cases failed").into()) }
+    let how = if args.json { Report::Json } else { Report::Text };
+    let failed = run(&source, &args.folder, args.bless, how).await?;
+    if failed.is_empty() { Ok(()) } else { Err(format!("{} cases failed", failed.len()).into()) }
 }
 
-/// Judges every case and tells how many failed.
-pub(super) async fn run(source: &Source, folder: &Path, bless: bool, json: bool) -> Result<usize, Failure> {
+/// How results are told.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Report {
+    Text,
+    Json,
+    None,
+}
+
+/// Judges every case; what failed, and why, in a line each.
+pub(super) async fn run(source: &Source, folder: &Path, bless: bool, how: Report) -> Result<Vec<String>, Failure> {
     let workbench = Workbench::start()?;
     let (plugin, _) = source.load(&workbench).await?;
     let mut results = Vec::new();
@@ -93,13 +102,18 @@ pub(super) async fn run(source: &Source, folder: &Path, bless: bool, json: bool)
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let faults =
             case(&workbench, &plugin, &path, bless).await.map_err(|error| format!("{}: {error}", path.display()))?;
-        if !json {
+        if how == Report::Text {
             told(&name, &faults);
         }
         results.push((name, faults));
     }
-    let failed = results.iter().filter(|(_, faults)| !faults.is_empty()).count();
-    if json {
+    let failing = results.iter().filter_map(|(name, faults)| {
+        let last = faults.last()?;
+        Some(format!("{name}: {} {}", last.what, last.found))
+    });
+    let failing: Vec<String> = failing.collect();
+    let failed = failing.len();
+    if how == Report::Json {
         let one = |(name, faults): &(String, Vec<Fault>)| {
             let what: Vec<_> = faults
                 .iter()
@@ -109,11 +123,11 @@ pub(super) async fn run(source: &Source, folder: &Path, bless: bool, json: bool)
         };
         let whole = json!({"cases": results.iter().map(one).collect::<Vec<_>>(), "failed": failed});
         anstream::println!("{}", serde_json::to_string_pretty(&whole)?);
-    } else {
+    } else if how == Report::Text {
         let word = if bless { "blessed" } else { "right" };
         anstream::println!("{} cases, {} {word}, {failed} failed", results.len(), results.len() - failed);
     }
-    Ok(failed)
+    Ok(failing)
 }
 
 fn cases(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
@@ -189,7 +203,12 @@ fn compare(expected: &Expected, found: &Expected) -> Vec<Fault> {
         let found = found.unwrap_or_default();
         (expected != found).then_some(Fault { what, expected, found })
     };
-    pairs.into_iter().filter_map(differs).collect()
+    let mut faults: Vec<Fault> = pairs.into_iter().filter_map(differs).collect();
+    // Why a plugin failed is what its author wants to know, whatever the case expects.
+    if !faults.is_empty() && expected.reason.is_none() && found.reason.is_some() {
+        faults.push(Fault { what: "reason", expected: String::new(), found: found.reason.clone().unwrap_or_default() });
+    }
+    faults
 }
 
 fn told(name: &str, faults: &[Fault]) {
@@ -199,8 +218,12 @@ fn told(name: &str, faults: &[Fault]) {
     anstream::println!("{RED}FAILED{RED:#}  {name}");
     for fault in faults {
         let Fault { what, expected, found } = fault;
-        if expected.len() + found.len() < 200 {
-            anstream::println!("  {what}\n      {RED}- {expected}{RED:#}\n      {GREEN}+ {found}{GREEN:#}");
+        if expected.is_empty() || expected.len() + found.len() < 200 {
+            anstream::println!("  {what}");
+            if !expected.is_empty() {
+                anstream::println!("      {RED}- {expected}{RED:#}");
+            }
+            anstream::println!("      {GREEN}+ {found}{GREEN:#}");
             continue;
         }
         anstream::println!("  {what}: - expected, + found");

@@ -3,18 +3,19 @@
 use super::super::client::HostClient;
 use super::super::diff::print_diff;
 use super::Failure;
-use super::source::{Source, event, event_in, pair};
+use super::source::{Source, event_in, event_with_id, pair};
 use crate::event::Event;
 use crate::limits::Limits;
 use crate::plugin::workbench::Workbench;
 use crate::plugin::{Matter, Shown};
 use crate::store::now_ms;
-use crate::subscription::{CallSettings, DEFAULT_TENANT, Secret, Subscription, TenantId};
+use crate::subscription::{CallSettings, DEFAULT_TENANT, Secret, Subscription, SubscriptionId, TenantId};
 use anstyle::{AnsiColor, Style};
 use bytes::Bytes;
 use clap::Args;
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,8 +77,10 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let previous = args.previous.map(|file| event_in(&file, received_at_ms)).transpose()?;
     let secrets = args.secret.into_iter().map(|(name, value)| (name, Secret(value.into_bytes()))).collect();
     let settings = CallSettings { config: args.config.into_iter().collect(), secrets, ..CallSettings::default() };
-    let shown = judge(&Source::find(&args.plugin)?, event.clone(), previous, settings).await?;
-    print(&shown, &event, args.json)
+    let limits = settings.limits;
+    let subscription = Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings);
+    let shown = judge(&Source::find(&args.plugin)?, event.clone(), previous, subscription).await?;
+    print(&shown, &limits, &event, args.json)
 }
 
 pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
@@ -92,14 +95,17 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
         Some(previous) => Some(get(format!("events/{previous}")).await?),
         None => None,
     };
-    let past = |body: &Value| event(&body["payload"].to_string(), body["received_at_ms"].as_i64().unwrap_or_default());
+    let past = |body: &Value| {
+        let id = body["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
+        event_with_id(&body["payload"].to_string(), body["received_at_ms"].as_i64().unwrap_or_default(), id)
+    };
     let subscription = get(format!("subscriptions/{}", id("subscription"))).await?;
     let (event, previous) = (past(&accepted)?, before.as_ref().map(past).transpose()?);
     let config: BTreeMap<String, String> = serde_json::from_value(subscription["config"].clone()).unwrap_or_default();
     let limits: Limits = serde_json::from_value(subscription["limits"].clone()).unwrap_or_default();
     let source = Source::find(&args.plugin)?;
+    let attempt = delivery["attempts"].as_array().and_then(|attempts| attempts.last()).unwrap_or(&Value::Null);
     if !args.json {
-        let attempt = delivery["attempts"].as_array().and_then(|attempts| attempts.last()).cloned().unwrap_or_default();
         let word = |name: &str| attempt[name].as_str().unwrap_or("-").to_owned();
         anstream::println!(
             "{BOLD}{}{BOLD:#}, accepted as event {}; the host's plugin said {} ({})",
@@ -111,30 +117,53 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
         if subscription["secrets"].as_array().is_some_and(|secrets| !secrets.is_empty()) {
             anstream::eprintln!("its secrets stay in the host; the plugin here has none");
         }
+        if subscription["plugin"].as_array().is_some_and(|chain| chain.len() > 1) {
+            anstream::eprintln!("it has a chain of plugins; this one judges the event as it came in");
+        }
     }
     let settings = CallSettings { config, limits, ..CallSettings::default() };
-    let shown = judge(&source, event.clone(), previous, settings).await?;
-    print(&shown, &event, args.json)
+    // Clock and random numbers follow from these, so what is judged here is what the host judged.
+    let mut judged_for = Subscription::passing(TenantId::parse(&args.tenant)?, settings);
+    judged_for.id = SubscriptionId(id("subscription").parse()?);
+    let shown = judge(&source, event.clone(), previous, judged_for).await?;
+    print(&shown, &limits, &event, args.json)?;
+    if !args.json {
+        told_of_the_body(&shown, &event, attempt);
+    }
+    Ok(())
+}
+
+/// Whether it is the body that the host sent.
+fn told_of_the_body(shown: &Shown, event: &Event, attempt: &Value) {
+    let Some(sent) = attempt["body_sha256"].as_str() else { return };
+    let body = if shown.verdict == "pass" { Some(event.text()) } else { shown.body.as_deref() };
+    match body.map(|body| hex::encode(Sha256::digest(body)) == sent) {
+        Some(true) => anstream::println!("the host sent this very body"),
+        _ => anstream::println!("the host sent another body"),
+    }
 }
 
 async fn judge(
     source: &Source,
     event: Arc<Event>,
     previous: Option<Arc<Event>>,
-    settings: CallSettings,
+    subscription: Subscription,
 ) -> Result<Shown, Failure> {
     let workbench = Workbench::start()?;
     let (plugin, _) = source.load(&workbench).await?;
-    let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings));
-    let matter = Matter { event: event.clone(), previous, subscription };
+    let matter = Matter { event: event.clone(), previous, subscription: Arc::new(subscription) };
     Ok(Shown::new(workbench.judge(&plugin, matter).await, &event))
 }
 
 /// Prints a judgement. A fault is a failure of the command, so that scripts notice.
-fn print(shown: &Shown, event: &Event, json: bool) -> Result<(), Failure> {
-    match json {
-        true => anstream::println!("{}", serde_json::to_string_pretty(shown)?),
-        false => print_shown(shown, event),
+fn print(shown: &Shown, limits: &Limits, event: &Event, json: bool) -> Result<(), Failure> {
+    if json {
+        let mut whole = serde_json::to_value(shown)?;
+        let share = |(name, used, limit): &(&str, u64, u64)| json!({"limit": name, "used": used, "of": limit});
+        whole["shares"] = shares(shown, limits).iter().map(share).collect();
+        anstream::println!("{}", serde_json::to_string_pretty(&whole)?);
+    } else {
+        print_shown(shown, limits, event);
     }
     match (shown.verdict, &shown.reason) {
         ("fault", Some(reason)) => Err(reason.to_string().into()),
@@ -142,7 +171,7 @@ fn print(shown: &Shown, event: &Event, json: bool) -> Result<(), Failure> {
     }
 }
 
-fn print_shown(shown: &Shown, event: &Event) {
+fn print_shown(shown: &Shown, limits: &Limits, event: &Event) {
     let colour = if shown.verdict == "fault" { RED.bold() } else { BOLD };
     // A fault's words are long, and come at the end, as the command's failure.
     let reason = shown.reason.as_ref().filter(|_| shown.verdict != "fault");
@@ -161,21 +190,28 @@ fn print_shown(shown: &Shown, event: &Event) {
         let kind = shown.content_type.as_deref().unwrap_or_default();
         print_diff(&format!("{kind}, "), event.text(), body);
     }
-    print_cost(shown);
+    for (name, used, limit) in shares(shown, limits) {
+        let share = 100.0 * used as f64 / (limit as f64).max(1.0);
+        anstream::println!("  {name:<17}{used:>10} of {limit:>10}{share:>7.1} %");
+    }
 }
 
-fn print_cost(shown: &Shown) {
-    let (limits, cost) = (Limits::default(), &shown.cost);
-    let body = if shown.verdict == "replace" { shown.body.as_ref().map_or(0, String::len) as u64 } else { 0 };
-    let rows = [
-        ("cpu", cost.cpu_us, limits.cpu_ms * 1_000, "µs"),
-        ("wall", cost.wall_us, limits.wall_ms * 1_000, "µs"),
-        ("memory", cost.memory_bytes, limits.memory_bytes, "bytes"),
-        ("host calls", cost.host_calls, limits.host_calls, "calls"),
-        ("body", body, limits.output_bytes, "bytes"),
-    ];
-    for (name, used, limit, unit) in rows {
-        let share = 100.0 * used as f64 / limit as f64;
-        anstream::println!("  {name:<11}{used:>10} of {limit:>9} {unit:<6}{share:>6.1} %");
-    }
+/// What a call used of each of its limits; times in microseconds.
+fn shares(shown: &Shown, limits: &Limits) -> [(&'static str, u64, u64); 11] {
+    let cost = &shown.cost;
+    let body = if shown.verdict == "replace" { shown.body.as_ref().map_or(0, String::len) } else { 0 };
+    let header_bytes: usize = shown.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    [
+        ("cpu, µs", cost.cpu_us, limits.cpu_ms * 1_000),
+        ("wall, µs", cost.wall_us, limits.wall_ms * 1_000),
+        ("memory_bytes", cost.memory_bytes, limits.memory_bytes),
+        ("table_elements", cost.table_elements, limits.table_elements),
+        ("output_bytes", body as u64, limits.output_bytes),
+        ("headers", shown.headers.len() as u64, limits.headers),
+        ("header_bytes", header_bytes as u64, limits.header_bytes),
+        ("log_bytes", cost.log_bytes, limits.log_bytes),
+        ("host_calls", cost.host_calls, limits.host_calls),
+        ("host_call_bytes", cost.host_call_bytes, limits.host_call_bytes),
+        ("hashed_bytes", cost.hashed_bytes, limits.hashed_bytes),
+    ]
 }

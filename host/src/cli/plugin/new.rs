@@ -17,6 +17,9 @@ pub(in crate::cli) struct NewArgs {
     /// The folder to make. Without it: the name.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -144,6 +147,11 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
             write(&folder.join(".gitignore"), b"/*.wasm\n")?;
         }
         _ => {}
+    }
+    if args.json {
+        let whole = serde_json::json!({"folder": folder, "language": language, "needs": needs});
+        anstream::println!("{}", serde_json::to_string_pretty(&whole)?);
+        return Ok(());
     }
     anstream::println!("made {} ({language}); next:\n", folder.display());
     anstream::println!("  cd {}\n  hookloom plugin build\n  hookloom plugin test", folder.display());

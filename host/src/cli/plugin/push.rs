@@ -5,10 +5,17 @@ use super::super::progress::during;
 use super::Failure;
 use super::source::Source;
 use crate::subscription::DEFAULT_TENANT;
+use anstyle::{AnsiColor, Style};
 use clap::Args;
 use http::Method;
 use serde_json::Value;
 use std::path::PathBuf;
+
+const GREEN: Style = AnsiColor::Green.on_default();
+const RED: Style = AnsiColor::Red.on_default();
+
+/// How much of each difference is printed; `--json` has the rest.
+const DIFF_LINES_MAX: usize = 12;
 
 /// What to upload, and where to.
 #[derive(Args)]
@@ -78,8 +85,38 @@ pub(super) fn told(version: &Value) {
     let sha256 = version["sha256"].as_str().unwrap_or_default();
     let state = if version["active"] == true { "active" } else { "uploaded, not active" };
     anstream::println!("{state}: version {sha256}");
-    let count = |name: &str| version["comparison"][name].as_u64();
-    if let (Some(events), Some(same), Some(changed)) = (count("events"), count("same"), count("changed")) {
-        anstream::println!("of the last {events} real events: {same} the same, {changed} changed, 0 failed");
+    let probe = &version["report"]["probe"];
+    if probe["verdict"] == "fault" {
+        let why = probe["reason"].as_str().unwrap_or_default();
+        anstream::eprintln!("on a sample event, without config, it failed: {why}");
+    }
+    compared(&version["comparison"]);
+}
+
+/// What the gate found over real events.
+fn compared(comparison: &Value) {
+    let count = |name: &str| comparison[name].as_u64();
+    let Some(events) = count("events") else { return };
+    let of = |name: &str| count(name).unwrap_or_default();
+    anstream::println!(
+        "of the last {events} real events: {} the same, {} changed, {} failed; 95 % of the calls took up to {} µs before and {} µs now",
+        of("same"),
+        of("changed"),
+        of("failed"),
+        of("active_us_p95"),
+        of("new_us_p95"),
+    );
+    for difference in comparison["differences"].as_array().into_iter().flatten() {
+        let word = |arm: &str| difference[arm]["verdict"].as_str().unwrap_or_default().to_owned();
+        anstream::println!(
+            "  event {}: {} before, {} now",
+            difference["event"].as_str().unwrap_or_default(),
+            word("active"),
+            word("other")
+        );
+        for line in difference["diff"].as_array().into_iter().flatten().filter_map(Value::as_str).take(DIFF_LINES_MAX) {
+            let style = if line.starts_with('-') { RED } else { GREEN };
+            anstream::println!("    {style}{line}{style:#}");
+        }
     }
 }

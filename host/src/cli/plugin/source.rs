@@ -68,12 +68,13 @@ impl Source {
         Ok(Source { name, component: path.join(component), folder: Some(path.to_owned()), watch, build })
     }
 
-    /// Runs the commands that build it; their output goes where ours goes.
+    /// Runs the commands that build it; what they print goes to stderr, because stdout is for results.
     pub(super) fn build(&self) -> Result<(), Failure> {
         let Some(folder) = &self.folder else { return Ok(()) };
         for command in &self.build {
             anstream::eprintln!("$ {command}");
-            let status = Command::new("sh").arg("-c").arg(command).current_dir(folder).status()?;
+            let mut shell = Command::new("sh");
+            let status = shell.arg("-c").arg(format!("{{ {command}\n}} >&2")).current_dir(folder).status()?;
             if !status.success() {
                 return Err(format!("`{command}` failed ({status})").into());
             }
@@ -107,12 +108,17 @@ impl Source {
 
 /// An event from the text of its file, as a host that accepted it then would have it.
 pub(super) fn event(text: &str, received_at_ms: i64) -> Result<Arc<Event>, Failure> {
+    event_with_id(text, received_at_ms, uuid::Uuid::nil())
+}
+
+/// The same with the id that a host gave it: a plugin's random numbers follow from it.
+pub(super) fn event_with_id(text: &str, received_at_ms: i64, id: uuid::Uuid) -> Result<Arc<Event>, Failure> {
     let envelope = read_envelope(&Bytes::copy_from_slice(text.trim().as_bytes()))
         .map_err(|error| format!("this is no event: {error}"))?;
     let vendors = VENDOR_EVENT_NAMES.iter().find(|(name, _)| *name == envelope.name).map(|(_, module)| *module);
     let guess = if envelope.name.starts_with("Opportunity") { Module::Deal } else { Module::Contact };
     Ok(Arc::new(Event {
-        id: EventId(uuid::Uuid::nil()),
+        id: EventId(id),
         module: vendors.unwrap_or(guess),
         name: envelope.name,
         entity_id: envelope.entity_id,

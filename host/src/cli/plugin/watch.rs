@@ -3,10 +3,11 @@
 //! The files' times are compared a few times a second: a plugin's folder is small, and this works on every file system.
 
 use super::Failure;
-use super::golden;
+use super::golden::{self, Report};
 use super::push::{Target, told};
 use super::source::Source;
 use clap::Args;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +22,9 @@ pub(in crate::cli) struct WatchArgs {
     /// End after so many rounds: for scripts.
     #[arg(long, value_name = "ROUNDS")]
     rounds: Option<u32>,
+    /// Print a line of JSON for each round.
+    #[arg(long)]
+    json: bool,
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -31,10 +35,18 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
         let source = Source::find(&args.folder)?;
         let seen = newest(&source.watch);
         // What goes wrong in a round is told, and the next change may put it right.
-        if let Err(failure) = round(&source, &args).await {
-            anstream::eprintln!("not pushed: {}", crate::describe(failure.as_ref()));
-        }
+        let done = round(&source, &args).await;
         rounds += 1;
+        match (&done, args.json) {
+            (Ok(pushed), true) => anstream::println!("{}", json!({"round": rounds, "ok": true, "pushed": pushed})),
+            (Err(failure), true) => {
+                let error = crate::describe(failure.as_ref());
+                anstream::println!("{}", json!({"round": rounds, "ok": false, "error": error}));
+            }
+            (Ok(Some(pushed)), false) => told(pushed),
+            (Ok(None), false) => {}
+            (Err(failure), false) => anstream::eprintln!("not pushed: {}", crate::describe(failure.as_ref())),
+        }
         if args.rounds.is_some_and(|most| rounds >= most) {
             return Ok(());
         }
@@ -45,18 +57,20 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
     }
 }
 
-async fn round(source: &Source, args: &WatchArgs) -> Result<(), Failure> {
+/// Builds, tests, and uploads if a host is named; its answer.
+async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failure> {
     source.build()?;
     if args.folder.join("golden").is_dir() {
-        let failed = golden::run(source, &args.folder, false, false).await?;
-        if failed > 0 {
-            return Err(format!("{failed} cases failed").into());
+        let how = if args.json { Report::None } else { Report::Text };
+        let failed = golden::run(source, &args.folder, false, how).await?;
+        if !failed.is_empty() {
+            return Err(format!("{} cases failed: {}", failed.len(), failed.join("; ")).into());
         }
     }
-    if args.target.is_named() {
-        told(&args.target.upload(source, "").await?);
+    match args.target.is_named() {
+        true => Ok(Some(args.target.upload(source, "").await?)),
+        false => Ok(None),
     }
-    Ok(())
 }
 
 /// The time of the newest file and how many there are, in these places.

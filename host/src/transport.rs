@@ -1,0 +1,163 @@
+//! How a request reaches a receiver to which the open road does not lead: through a forward proxy, trusting
+//! authorities of the owner's own, with a client certificate (mutual TLS).
+//!
+//! An owner's settings name secrets; [`ready`] puts them in and says in the owner's words what does not fit. Pure: reads
+//! no file and dials nothing. What is ready holds keys, so it is never printed.
+
+use crate::address::{AddressPolicy, check_url};
+use crate::headers::{check_header, fill_secrets};
+use crate::subscription::{Secret, Transport};
+use http::HeaderValue;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use std::collections::BTreeMap;
+use url::Url;
+
+/// A transport with its secrets.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct ReadyTransport {
+    /// The forward proxy, and what it gets as `Proxy-Authorization`.
+    pub proxy: Option<(Url, Option<HeaderValue>)>,
+    /// The authorities that are trusted instead of the system's, as PEM.
+    pub authorities: Option<String>,
+    /// A certificate chain with its private key, as PEM.
+    pub client_certificate: Option<Vec<u8>>,
+}
+
+/// A field of a transport, and what is wrong with it.
+pub type Fault = (&'static str, String);
+
+/// Puts secrets in, and checks everything; every fault at once.
+pub fn ready(
+    transport: &Transport,
+    secrets: &BTreeMap<String, Secret>,
+    policy: &AddressPolicy,
+) -> Result<ReadyTransport, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut take = |field: &'static str, fault: String| faults.push((field, fault));
+    let mut ready = ReadyTransport::default();
+    match proxy(transport, secrets, policy) {
+        Ok(proxy) => ready.proxy = proxy,
+        Err((field, fault)) => take(field, fault),
+    }
+    match transport.authorities.as_deref().map(checked_authorities).transpose() {
+        Ok(authorities) => ready.authorities = authorities,
+        Err(fault) => take("authorities", fault),
+    }
+    match transport.client_certificate.as_deref().map(|name| client_certificate(name, secrets)).transpose() {
+        Ok(certificate) => ready.client_certificate = certificate,
+        Err(fault) => take("client_certificate", fault),
+    }
+    if faults.is_empty() { Ok(ready) } else { Err(faults) }
+}
+
+fn proxy(
+    transport: &Transport,
+    secrets: &BTreeMap<String, Secret>,
+    policy: &AddressPolicy,
+) -> Result<Option<(Url, Option<HeaderValue>)>, Fault> {
+    let authorization = transport.proxy_authorization.as_deref();
+    let Some(text) = transport.proxy.as_deref() else {
+        return match authorization {
+            None => Ok(None),
+            Some(_) => Err(("proxy_authorization", "there is no proxy to authorize to".to_owned())),
+        };
+    };
+    let url = check_url(text, policy).map_err(|error| ("proxy", error.to_string()))?;
+    if url.path() != "/" || url.query().is_some() {
+        return Err(("proxy", "a proxy is a scheme, a host and a port: http://proxy.example:3128".to_owned()));
+    }
+    let unfit = |detail| ("proxy_authorization", detail);
+    let filled = authorization.map(|value| fill_secrets(value, secrets)).transpose().map_err(unfit)?;
+    // The rule for values is that of any other header; only the name is the proxy's own.
+    let value = filled.map(|value| check_header("authorization", &value)).transpose().map_err(unfit)?;
+    let sensitive = |(_, mut value): (_, HeaderValue)| {
+        value.set_sensitive(true);
+        value
+    };
+    Ok(Some((url, value.map(sensitive))))
+}
+
+fn checked_authorities(pem: &str) -> Result<String, String> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(pem.to_owned()),
+        Ok(_) => Err("there is no certificate in it (-----BEGIN CERTIFICATE-----)".to_owned()),
+        Err(error) => Err(format!("the certificates cannot be read: {error}")),
+    }
+}
+
+fn client_certificate(name: &str, secrets: &BTreeMap<String, Secret>) -> Result<Vec<u8>, String> {
+    let Secret(pem) = secrets.get(name).ok_or_else(|| format!("there is no secret {name:?} in this subscription"))?;
+    let unreadable = |what: &str, error: &dyn std::fmt::Display| {
+        format!("the {what} in the secret {name:?} cannot be read: {error}")
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.map_err(|error| unreadable("certificate", &error))?;
+    if chain.is_empty() {
+        return Err(format!("there is no certificate in the secret {name:?} (-----BEGIN CERTIFICATE-----)"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| unreadable("private key", &error))?;
+    let provider = rustls::crypto::ring::default_provider();
+    CertifiedKey::from_der(chain, key, &provider)
+        .map_err(|error| format!("certificate and private key in the secret {name:?} do not fit: {error}"))?;
+    Ok(pem.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Faults of a transport, as `field: detail`.
+    fn faults(transport: serde_json::Value, secrets: &[(&str, &str)]) -> Vec<String> {
+        let transport: Transport = serde_json::from_value(transport).expect("a transport");
+        let secret = |(name, text): &(&str, &str)| ((*name).to_owned(), Secret(text.as_bytes().to_vec()));
+        let secrets = secrets.iter().map(secret).collect();
+        let ready = ready(&transport, &secrets, &AddressPolicy::default());
+        ready.err().unwrap_or_default().into_iter().map(|(field, detail)| format!("{field}: {detail}")).collect()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_by_field() {
+        #[track_caller]
+        fn check(transport: serde_json::Value, expected: &[&str]) {
+            assert_eq!(faults(transport, &[("auth", "Basic eDp5"), ("line", "a\r\nb")]), expected);
+        }
+        use serde_json::json;
+        check(json!({}), &[]);
+        check(json!({"proxy": "http://proxy.example:3128"}), &[]);
+        check(json!({"proxy": "http://proxy.example:3128/", "proxy_authorization": "{{secret:auth}}"}), &[]);
+        check(
+            json!({"proxy": "http://10.0.0.1:3128"}),
+            &[
+                "proxy: the address 10.0.0.1 is refused: private range; the operator may allow its range in `egress_allow`",
+            ],
+        );
+        check(json!({"proxy": "socks5://proxy.example:1080"}), &["proxy: the scheme \"socks5\" is not http or https"]);
+        check(
+            json!({"proxy": "http://a:b@proxy.example:3128"}),
+            &["proxy: the URL holds credentials; put them into a header of the subscription"],
+        );
+        check(
+            json!({"proxy": "http://proxy.example/x"}),
+            &["proxy: a proxy is a scheme, a host and a port: http://proxy.example:3128"],
+        );
+        check(json!({"proxy_authorization": "x"}), &["proxy_authorization: there is no proxy to authorize to"]);
+        check(
+            json!({"proxy": "http://proxy.example", "proxy_authorization": "{{secret:line}}"}),
+            &["proxy_authorization: the value of the header \"authorization\" holds a byte that is not visible ASCII"],
+        );
+        check(
+            json!({"authorities": "x", "client_certificate": "none"}),
+            &[
+                "authorities: there is no certificate in it (-----BEGIN CERTIFICATE-----)",
+                "client_certificate: there is no secret \"none\" in this subscription",
+            ],
+        );
+        check(
+            json!({"client_certificate": "auth"}),
+            &["client_certificate: there is no certificate in the secret \"auth\" (-----BEGIN CERTIFICATE-----)"],
+        );
+    }
+}

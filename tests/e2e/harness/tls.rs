@@ -1,0 +1,99 @@
+//! A receiver that speaks TLS with a certificate of its own authority, and asks for a client's certificate if it shall.
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+/// A certificate authority.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(crate) fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Its own certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for a name and its private key, both in PEM.
+    pub(crate) fn identity(&self, name: &str) -> String {
+        let (certificate, key) = self.issue(name);
+        certificate.pem() + &key.serialize_pem()
+    }
+
+    fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.0).unwrap(), key)
+    }
+}
+
+/// A receiver that answers 200 to everything.
+pub(crate) struct TlsReceiver {
+    /// Where it listens.
+    pub(crate) url: String,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl TlsReceiver {
+    /// One for 127.0.0.1 with a certificate of `own`, which asks clients for one of `clients`.
+    pub(crate) async fn start(own: &Authority, clients: Option<&Authority>) -> TlsReceiver {
+        TlsReceiver::named("127.0.0.1", own, clients).await
+    }
+
+    /// The same under another name.
+    pub(crate) async fn named(name: &str, own: &Authority, clients: Option<&Authority>) -> TlsReceiver {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (certificate, key) = own.issue(name);
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let builder = match clients {
+            None => ServerConfig::builder().with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(authority.0.der().clone()).unwrap();
+                let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+                ServerConfig::builder().with_client_cert_verifier(verifier)
+            }
+        };
+        let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
+        let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let list = heads.clone();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let (acceptor, list) = (acceptor.clone(), list.clone());
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(socket).await else { return };
+                    let (mut request, mut piece) = (Vec::new(), [0; 4_096]);
+                    while !request.windows(4).any(|four| four == b"\r\n\r\n") {
+                        match stream.read(&mut piece).await {
+                            Ok(read) if read > 0 => request.extend_from_slice(&piece[..read]),
+                            _ => return,
+                        }
+                    }
+                    list.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                    let _ = stream.write_all(answer).await;
+                    let _ = stream.shutdown().await;
+                });
+            }
+        });
+        TlsReceiver { url, heads }
+    }
+
+    /// How many requests came.
+    pub(crate) fn requests(&self) -> usize {
+        self.heads.lock().unwrap().len()
+    }
+}
