@@ -78,10 +78,25 @@ pub struct IntakeToken {
     pub created_at_ms: i64,
 }
 
+/// Somebody who signed in to the pages: for as long as it lasts, a cookie stands for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The key's id. A session ends with its key.
+    pub key: Uuid,
+    /// What every form and every changing request of the pages must bring, so that no other site can make a browser send it.
+    pub csrf: String,
+    /// When it ends, in milliseconds since the epoch.
+    pub expires_at_ms: i64,
+}
+
 /// What begins an API key.
 pub const KEY_PREFIX: &str = "hlk_";
 /// What begins an intake token.
 pub const TOKEN_PREFIX: &str = "hlt_";
+/// What begins the cookie of a session.
+pub const SESSION_PREFIX: &str = "hls_";
+/// What begins the token of a link that signs in.
+pub const SIGN_IN_PREFIX: &str = "hlo_";
 
 /// A new key or token: the text to show once, its hash to keep, its hint to list.
 pub fn new_credential(prefix: &str) -> (String, [u8; 32], String) {

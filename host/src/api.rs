@@ -5,6 +5,8 @@
 //! document. Only here and in [`problem`] stand the statuses that we answer with.
 
 mod access;
+mod audit;
+mod bins;
 mod deliveries;
 mod dry_run;
 mod events;
@@ -12,19 +14,25 @@ mod explain;
 mod extract;
 mod hands;
 pub mod listen;
+mod pages;
 mod plugins;
 mod problem;
+mod refusals;
 mod rollouts;
 mod rotation;
+mod session;
 mod subscriptions;
 mod tenants;
 mod vendor;
 
+pub use session::Throttle;
+
 use crate::config::Config;
 use crate::deliver::LaneBoard;
+use crate::deliver::client::Clients;
 use crate::intake::IntakeLimits;
 use crate::plugin::Plugins;
-use crate::store::{Caps, Store};
+use crate::store::{Caps, Store, now_ms};
 use crate::telemetry::Telemetry;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::IntoResponse;
@@ -33,7 +41,8 @@ use extract::Admin;
 use http::{Method, StatusCode, Uri};
 use problem::Problem;
 use serde::Serialize;
-use std::sync::Arc;
+use serde_json::Value;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -51,6 +60,10 @@ pub struct ApiState {
     pub config: Config,
     /// How the lanes go.
     pub lanes: LaneBoard,
+    /// What sends, for replays out of bins.
+    pub clients: Arc<Clients>,
+    /// Who tried to sign in in vain.
+    pub sign_ins: Throttle,
     /// The metrics.
     pub telemetry: Telemetry,
     /// When the store last proved that it can commit.
@@ -76,12 +89,12 @@ struct Document;
 /// What most routes accept: settings are small.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// Every route.
-pub fn router(state: Arc<ApiState>) -> Router {
+/// The routes that the document describes, with the caps of bodies.
+fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<ApiState>> {
     let cap = |bytes: u64| DefaultBodyLimit::max(usize::try_from(bytes).unwrap_or(usize::MAX));
-    let events = OpenApiRouter::new().routes(routes!(events::post)).layer(cap(state.config.batch_bytes_max));
-    let uploads = OpenApiRouter::new().routes(routes!(plugins::put)).layer(cap(state.config.component_bytes_max));
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+    let events = OpenApiRouter::new().routes(routes!(events::post)).layer(cap(batch_bytes_max));
+    let uploads = OpenApiRouter::new().routes(routes!(plugins::put)).layer(cap(component_bytes_max));
+    OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health))
         .routes(routes!(ready))
         .routes(routes!(metrics))
@@ -103,6 +116,7 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::versions))
         .routes(routes!(plugins::activate))
+        .routes(routes!(plugins::component))
         .routes(routes!(dry_run::dry_run))
         .routes(routes!(rollouts::begin, rollouts::get, rollouts::end))
         .routes(routes!(rollouts::compare))
@@ -117,23 +131,47 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .routes(routes!(vendor::list))
         .routes(routes!(vendor::get))
         .routes(routes!(vendor::resubmit))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::list_of_host))
+        .routes(routes!(session::create_link))
+        .routes(routes!(bins::list, bins::create))
+        .routes(routes!(bins::get, bins::update, bins::delete))
+        .routes(routes!(bins::requests::list_requests, bins::requests::clear))
+        .routes(routes!(bins::requests::get_request, bins::requests::delete_request))
+        .routes(routes!(bins::requests::replay))
+        .routes(routes!(bins::requests::export))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .merge(events)
         .merge(uploads)
         .routes(routes!(vendor::receive))
-        .split_for_parts();
-    let document = Arc::new(with_key(document));
+}
+
+/// Every route.
+pub fn router(state: Arc<ApiState>) -> Router {
+    let (router, _) = surface(state.config.batch_bytes_max, state.config.component_bytes_max).split_for_parts();
+    let uploads = DefaultBodyLimit::max(usize::try_from(state.config.component_bytes_max).unwrap_or(usize::MAX));
     router
-        .route("/openapi.json", axum::routing::get(move || async move { Json(document.as_ref().clone()) }))
+        .merge(pages::upload().layer(uploads))
+        .merge(pages::routes())
+        .route("/bins/{id}", axum::routing::any(bins::receive_at_root))
+        .route("/bins/{id}/", axum::routing::any(bins::receive_at_root))
+        .route("/bins/{id}/{*path}", axum::routing::any(bins::receive))
+        .route("/openapi.json", axum::routing::get(async || Json(document())))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .with_state(state)
 }
 
-fn with_key(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+/// What describes the routes, for programs (`/openapi.json`) and people (`/docs`).
+fn document() -> &'static Value {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(|| with_key(surface(0, 0).into_openapi()));
+    &DOCUMENT
+}
+
+fn with_key(mut document: utoipa::openapi::OpenApi) -> Value {
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key: `hlk_…`")).build();
     document.components.get_or_insert_default().add_security_scheme("key", SecurityScheme::Http(scheme));
-    document
+    refusals::flat(&refusals::describe(document))
 }
 
 async fn no_route(uri: Uri) -> Problem {
@@ -179,8 +217,14 @@ async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
 
 /// Every metric in Prometheus' text format. With an admin key: labels name tenants and plugins.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
-async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> impl IntoResponse {
-    ([(http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text())
+async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl IntoResponse, Problem> {
+    for tenant in state.store.catalog().tenants() {
+        let backlog = state.store.backlog(tenant.id.clone()).await?;
+        let oldest_ms = backlog.iter().map(|one| one.oldest_ms).min().map_or(0, |oldest_ms| now_ms() - oldest_ms);
+        let pending = backlog.iter().map(|one| one.pending).sum();
+        crate::telemetry::pending(&tenant.id, pending, oldest_ms.max(0) as f64 / 1e3);
+    }
+    Ok(([(http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text()))
 }
 
 /// How long a proof that the store can commit holds.

@@ -1,6 +1,6 @@
 //! The whole host: the only place that knows everybody. Starts in the order open, load, bind, serve; stops in reverse.
 
-use crate::api::{self, ApiState};
+use crate::api::{self, ApiState, Throttle};
 use crate::config::Config;
 use crate::deliver::client::{ClientError, Clients};
 use crate::deliver::{Dispatcher, LaneBoard};
@@ -50,11 +50,14 @@ pub struct App {
     pub address: SocketAddr,
     /// The admin key, if it was made at this start: shown once.
     pub new_admin_key: Option<String>,
+    /// The path of a link that signs in to the pages once with it.
+    pub new_sign_in_path: Option<String>,
     watch: FolderWatch,
     dispatcher: Dispatcher,
     keeping_up: JoinHandle<()>,
     keeping_house: JoinHandle<()>,
     keeping_time: JoinHandle<()>,
+    keeping_figures: JoinHandle<()>,
     server: JoinHandle<()>,
     stop_server: oneshot::Sender<()>,
     grace: Duration,
@@ -65,7 +68,8 @@ impl App {
     pub async fn start(mut config: Config, admin_key: Option<String>) -> Result<App, AppError> {
         let telemetry = Telemetry::start()?;
         let (store, news) = Store::open(&config.data_dir)?;
-        let new_admin_key = first_things(&store, admin_key).await?;
+        let made = first_things(&store, admin_key).await?;
+        let (new_admin_key, new_sign_in_path) = made.unzip();
         let plugins = Plugins::start(plugin_config(&config)?, store.clone()).await?;
         let folder = config.data_dir.join("plugins");
         let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max).map_err(PluginError::Io)?;
@@ -76,14 +80,15 @@ impl App {
         let address = listener.local_addr().map_err(listen)?;
         // The guard knows where this host really listens, also when it was told to take a free port.
         config.listen = address;
-        let clients = Clients::new(config.address_policy(), &config.name_servers)?;
+        let clients = Arc::new(Clients::new(config.address_policy(), &config.name_servers)?);
 
         let retention = Duration::from_secs(config.retention_s);
-        let (house, clock) = (store.clone(), store.clone());
+        let (house, clock, figures) = (store.clone(), store.clone(), store.clone());
+        let keeping_figures = tokio::spawn(async move { figures.keep_figures().await });
         let keeping_time = tokio::spawn(async move { clock.keep_time().await });
         let keeping_house = tokio::spawn(async move { house.keep_house(retention).await });
         let lanes = LaneBoard::default();
-        let dispatcher = Dispatcher::start(store.clone(), plugins.clone(), clients, news, lanes.clone());
+        let dispatcher = Dispatcher::start(store.clone(), plugins.clone(), clients.clone(), news, lanes.clone());
         let grace = Duration::from_secs(config.stop_grace_s);
         let behind_proxy = config.behind_proxy.clone();
         let router = api::router(Arc::new(ApiState {
@@ -92,6 +97,8 @@ impl App {
             config,
             telemetry: telemetry.clone(),
             lanes,
+            clients,
+            sign_ins: Throttle::default(),
             proven: tokio::sync::Mutex::default(),
         }));
         let (stop_server, stopped) = oneshot::channel::<()>();
@@ -100,11 +107,13 @@ impl App {
         Ok(App {
             address,
             new_admin_key,
+            new_sign_in_path,
             watch,
             dispatcher,
             keeping_up,
             keeping_house,
             keeping_time,
+            keeping_figures,
             server,
             stop_server,
             grace,
@@ -119,6 +128,7 @@ impl App {
         self.keeping_up.abort();
         self.keeping_house.abort();
         self.keeping_time.abort();
+        self.keeping_figures.abort();
         self.dispatcher.stop(self.grace).await;
     }
 }
@@ -149,7 +159,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
 }
 
 /// The tenant and the admin key that exist from the first start.
-async fn first_things(store: &Store, admin_key: Option<String>) -> Result<Option<String>, StoreError> {
+async fn first_things(store: &Store, admin_key: Option<String>) -> Result<Option<(String, String)>, StoreError> {
     let default = TenantId(DEFAULT_TENANT.into());
     if store.catalog().tenant(&default).is_none() {
         store.create_tenant(default, TenantChange::default()).await?;
@@ -161,6 +171,7 @@ async fn first_things(store: &Store, admin_key: Option<String>) -> Result<Option
     if !store.catalog().keys(None).is_empty() {
         return Ok(None);
     }
-    let (_, text) = store.create_key(None, Vec::new(), "made at the first start".into()).await?;
-    Ok(Some(text))
+    let (key, text) = store.create_key(None, Vec::new(), "made at the first start".into()).await?;
+    let token = store.create_sign_in_link(key.id).await?;
+    Ok(Some((text, format!("/sign-in?token={token}"))))
 }

@@ -2,6 +2,7 @@
 //!
 //! Results go to stdout, everything else to stderr, with `--json` both as JSON; colour only on a terminal. Each subcommand has a file of its own.
 
+mod backup;
 mod client;
 mod demo;
 mod diff;
@@ -10,6 +11,8 @@ mod progress;
 mod receive;
 mod send;
 mod serve;
+mod sign_in;
+mod tenant;
 
 use crate::config::{Settled, settle};
 use crate::plugin::CompileLimits;
@@ -39,6 +42,14 @@ enum Command {
     Send(send::SendArgs),
     /// Receive webhooks, verify their signatures, and print them: for trying things out.
     Receive(receive::ReceiveArgs),
+    /// Make a link that signs its first user in to the admin pages of a running host.
+    SignInLink(sign_in::SignInLinkArgs),
+    /// Copy the store of a host, which may be running, into a folder that is one to start from.
+    Backup(backup::BackupArgs),
+    /// Write a tenant of a running host to a file: settings, webhooks, plugins and bins, without secrets and events.
+    Export(tenant::ExportArgs),
+    /// Make a tenant in a running host from what `export` wrote.
+    Import(tenant::ImportArgs),
     /// For plugin authors.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
@@ -111,6 +122,10 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => block_on(demo::demo(args)),
         Command::Send(args) => block_on(send::send(args)),
         Command::Receive(args) => block_on(receive::receive(args)),
+        Command::SignInLink(args) => block_on(sign_in::link(args)),
+        Command::Backup(args) => backup::backup(args),
+        Command::Export(args) => block_on(tenant::export(args)),
+        Command::Import(args) => block_on(tenant::import(args)),
         Command::Plugin(command) => block_on(plugin::run(command)),
         Command::Config { settings, json } => print_config(&settings, json),
     };

@@ -63,7 +63,7 @@ impl Dispatcher {
     pub fn start(
         store: Arc<Store>,
         plugins: Arc<Plugins>,
-        clients: Clients,
+        clients: Arc<Clients>,
         news: mpsc::UnboundedReceiver<News>,
         board: LaneBoard,
     ) -> Self {

@@ -284,6 +284,13 @@ pub struct Attempt {
     pub outcome: String,
     /// Why, in words.
     pub reason: Option<Reason>,
+    /// What was sent, a line each, as far as people may see it: method and URL without its query, and the headers, with the
+    /// values of the host's own only.
+    #[serde(default)]
+    pub request: Option<Vec<String>>,
+    /// The headers of the answer, a line each, without cookies.
+    #[serde(default)]
+    pub response_headers: Option<Vec<String>>,
     /// The first 16 KiB of the answer's body, as text. Only here: never in a log.
     pub response: Option<String>,
     /// Each plugin call: more than one in a chain, or when a canary's fault made the active version judge.

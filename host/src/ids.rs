@@ -25,6 +25,14 @@ impl TenantId {
     }
 }
 
+impl DeliveryId {
+    /// When it was made, in milliseconds since the epoch: it begins with that.
+    pub fn made_at_ms(self) -> i64 {
+        let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
+        i64::try_from(seconds * 1_000 + u64::from(nanos) / 1_000_000).unwrap_or(i64::MAX)
+    }
+}
+
 impl fmt::Display for TenantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -66,6 +66,8 @@ pub mod delivery;
 pub mod event;
 
 pub mod access;
+pub mod figures;
+pub mod inspector;
 pub mod limits;
 pub mod telemetry;
 

@@ -13,6 +13,7 @@ use ed25519_dalek::Signer as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::fmt;
+use subtle::ConstantTimeEq as _;
 
 /// One key that signs webhooks.
 #[derive(Clone)]
@@ -147,6 +148,13 @@ pub fn signature_header(keys: &[SigningKey], id: &str, now_ms: i64, body: &[u8])
     signatures.join(" ")
 }
 
+/// Whether one of the signatures in a header is one of these keys', made at `timestamp_s`.
+pub fn verifies(keys: &[SigningKey], id: &str, timestamp_s: i64, body: &[u8], header: &str) -> bool {
+    let signing = keys.iter().filter(|key| key.signs_at(timestamp_s.saturating_mul(1_000)));
+    let mut made = signing.map(|key| key.secret.sign(id, timestamp_s, body));
+    made.any(|signature| header.split(' ').any(|one| bool::from(one.as_bytes().ct_eq(signature.as_bytes()))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +192,18 @@ mod tests {
             body,
             "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
         );
+    }
+
+    #[test]
+    fn what_was_signed_verifies_and_nothing_else_does() {
+        for secret in [SigningSecret::generate(), SigningSecret::generate_pair()] {
+            let keys = [SigningKey::current(secret)];
+            let header = format!("v1,other {}", signature_header(&keys, "id", 7_000, b"body"));
+            assert!(verifies(&keys, "id", 7, b"body", &header));
+            assert!(!verifies(&keys, "id", 8, b"body", &header));
+            assert!(!verifies(&keys, "id", 7, b"Body", &header));
+            assert!(!verifies(&keys, "id", 7, b"body", ""));
+        }
     }
 
     #[test]

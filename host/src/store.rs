@@ -16,13 +16,18 @@
 //! no delivery is ever made for a subscription that was disabled before the event.
 
 mod accept;
+mod backup;
+mod bins;
 mod catalog;
+mod changes;
 mod clock;
 mod credentials;
 mod deliveries;
 mod due;
+mod figures;
 mod hands;
 mod ledger;
+mod notices;
 mod operations;
 mod plugins;
 mod readers;
@@ -30,20 +35,27 @@ mod rejected;
 mod retention;
 mod rollouts;
 mod schema;
+mod sessions;
 mod subscriptions;
 mod tenants;
 pub mod vault;
 mod writer;
 
 pub use accept::{Accepted, Caps, NewEvent, Repeatable};
+pub use backup::back_up;
+pub use bins::{BINS_MAX, BinFilter};
 pub use catalog::Catalog;
+pub use changes::Change;
 pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};
 pub use due::{DuePage, Turn};
+pub use figures::{Backlog, SpanFigures};
 pub use hands::Span;
 pub use ledger::Ledger;
+pub use notices::Notice;
 pub use plugins::{PluginVersion, StoredPlugin};
 pub use rejected::RejectedRequest;
 pub use rollouts::{RolloutKind, StoredRollout};
+pub use sessions::SESSION_LASTS;
 pub use subscriptions::{NewSubscription, StateChange};
 pub use tenants::TenantChange;
 
@@ -157,6 +169,8 @@ pub struct Store {
     catalog: Arc<Catalog>,
     vault: Vault,
     news: mpsc::UnboundedSender<News>,
+    gathered: figures::Gathered,
+    notices: notices::Notices,
     _lock: std::fs::File,
 }
 
@@ -186,6 +200,8 @@ impl Store {
             catalog,
             vault,
             news,
+            gathered: figures::Gathered::default(),
+            notices: notices::Notices::default(),
             _lock: lock,
         };
         Ok((Arc::new(store), listener))

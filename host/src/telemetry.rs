@@ -19,6 +19,9 @@ const PLUGIN_COMPILES: &str = "hookloom_plugin_compiles_total";
 const PLUGIN_COMPILE_SECONDS: &str = "hookloom_plugin_compile_seconds";
 const PLUGIN_COMPILES_UNDER_WAY: &str = "hookloom_plugin_compiles_under_way";
 
+const DELIVERIES_PENDING: &str = "hookloom_deliveries_pending";
+const OLDEST_PENDING_SECONDS: &str = "hookloom_oldest_pending_seconds";
+
 const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
 
 /// The numbers so far, for those who collect them.
@@ -40,6 +43,8 @@ impl Telemetry {
         describe_counter!(PLUGIN_COMPILES, "Components that were compiled or refused.");
         describe_histogram!(PLUGIN_COMPILE_SECONDS, Unit::Seconds, "How long compiling took.");
         describe_gauge!(PLUGIN_COMPILES_UNDER_WAY, "Components that are compiled now.");
+        describe_gauge!(DELIVERIES_PENDING, "Deliveries that wait for an attempt.");
+        describe_gauge!(OLDEST_PENDING_SECONDS, Unit::Seconds, "How long the oldest of them has been pending.");
         Ok(Telemetry(handle))
     }
 
@@ -60,6 +65,12 @@ impl Telemetry {
 /// Events became durable.
 pub fn accepted(tenant: &TenantId, events: usize) {
     counter!(EVENTS_ACCEPTED, "tenant" => tenant.to_string()).increment(events as u64);
+}
+
+/// So many deliveries of a tenant are pending, the oldest for so long.
+pub fn pending(tenant: &TenantId, deliveries: u64, oldest_s: f64) {
+    gauge!(DELIVERIES_PENDING, "tenant" => tenant.to_string()).set(deliveries as f64);
+    gauge!(OLDEST_PENDING_SECONDS, "tenant" => tenant.to_string()).set(oldest_s);
 }
 
 /// An attempt ended; its POST, if there was one, took so long.

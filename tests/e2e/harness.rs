@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows the host's code; it speaks to it as everybody does.
 
+mod browser;
 mod host;
 mod names;
 mod proxy;
@@ -9,7 +10,9 @@ mod raw;
 mod receiver;
 mod shim;
 mod tls;
+mod visitor;
 
+pub(crate) use browser::Browser;
 pub(crate) use host::{ADMIN_KEY, Host, Reply};
 pub(crate) use names::NameServer;
 pub(crate) use proxy::Proxy;
@@ -17,6 +20,7 @@ pub(crate) use raw::RawReceiver;
 pub(crate) use receiver::Receiver;
 pub(crate) use shim::Shim;
 pub(crate) use tls::{Authority, TlsReceiver};
+pub(crate) use visitor::Visitor;
 
 use serde_json::Value;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! `cargo xtask`: what people would write as shell scripts.
 //!
-//! `test` makes everything that the tests need and runs all of them; `soak` runs the fault tests in their long form; `fuzz`
-//! fuzzes what strangers write; `guests` builds the plugins only; `tidy` checks the
+//! `test` makes everything that the tests need and runs all of them; `soak` runs the fault tests in their long form; `bench`
+//! measures how fast it is; `fuzz` fuzzes what strangers write; `guests` builds the plugins only; `tidy` checks the
 //! rules of the house that no compiler knows; `audit` checks the dependencies. `.ci/run` is made of these.
 
 mod audit;
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let (task, rest) = arguments.split_first().map_or(("help", &[][..]), |(task, rest)| (task.as_str(), rest));
     let done = match task {
         "test" => test::run(rest),
+        "bench" => test::bench(rest),
         "soak" => test::soak(),
         "fuzz" => fuzz::fuzz(rest),
         "guests" => guests::build(),
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
 const HELP: &str = "\
 cargo xtask test [FILTER]   build what the tests need, and run them
 cargo xtask soak            run the fault tests in their long form (minutes), and print a table
+cargo xtask bench [--row R]  measure how fast it is, each figure beside its floor, and print a table
 cargo xtask fuzz [SECONDS]   fuzz intake and the address guard, a minute each unless told otherwise
 cargo xtask guests          build the example plugins and the tests' guests as components
 cargo xtask tidy            check the rules of the house

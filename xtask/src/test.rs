@@ -1,6 +1,6 @@
 //! Runs all tests, after building what they need: the program, the plugins and the guests.
 
-use crate::{Failure, cargo, guests, run as run_command, say, toolchains};
+use crate::{Failure, cargo, guests, root, run as run_command, say, toolchains};
 use std::process::Command;
 
 pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
@@ -8,7 +8,7 @@ pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
     toolchains::ensure()?;
     guests::build()?;
     say("building the program and the tests");
-    run_command(cargo().args(["build", "--workspace", "--bins"]))?;
+    run_command(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
     say("running the tests");
     run_command(cargo().args(["test", "--workspace"]).args(filter))
 }
@@ -24,6 +24,14 @@ pub(crate) fn soak() -> Result<(), Failure> {
     run_command(cargo().args(guard))?;
     let soak = ["test", "-p", "hookloom-tests", "--", "soak::", "--ignored", "--nocapture", "--test-threads=1"];
     run_command(cargo().args(soak))
+}
+
+/// The bench, of the program as it is shipped.
+pub(crate) fn bench(arguments: &[String]) -> Result<(), Failure> {
+    ensure_c_compiler()?;
+    guests::build()?;
+    run_command(cargo().args(["build", "--release", "-p", "hookloom", "-p", "hookloom-bench", "--bins"]))?;
+    run_command(Command::new(root().join("target/release/hookloom-bench")).current_dir(root()).args(arguments))
 }
 
 /// SQLite and the durability test's library are C.

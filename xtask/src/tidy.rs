@@ -5,7 +5,7 @@ use crate::{Failure, root, say};
 use std::path::{Path, PathBuf};
 
 /// The host's modules from the top down: a module uses those after it, never those before it.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 25] = [
     "cli",
     "app",
     "api",
@@ -25,6 +25,8 @@ const ORDER: [&str; 23] = [
     "delivery",
     "event",
     "access",
+    "figures",
+    "inspector",
     "limits",
     "telemetry",
     "diff",

@@ -1,9 +1,11 @@
 //! Routes of admin keys, and of a tenant's keys and intake tokens. Each text is shown once, in the answer to its making.
 
 use super::ApiState;
+use super::audit::told;
 use super::extract::{Access, Admin, Item, Json as Input, ToManage};
 use super::problem::{FieldFault, Problem};
 use crate::access::{ApiKey, IntakeToken, Scope};
+use crate::subscription::TenantId;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -21,15 +23,23 @@ pub(super) struct KeyBody {
     scopes: Vec<Scope>,
     label: String,
     created_at_ms: i64,
+    /// When it was last used, to the minute. Absent: not yet.
+    used_at_ms: Option<i64>,
     /// The key itself: only in the answer to its making.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
 }
 
 impl KeyBody {
-    fn new(key: &ApiKey, text: Option<String>) -> Self {
+    fn new(key: &ApiKey, used_at_ms: Option<i64>, text: Option<String>) -> Self {
         let ApiKey { id, scopes, hint, label, created_at_ms, .. } = key.clone();
-        KeyBody { id, hint, scopes, label, created_at_ms, key: text }
+        KeyBody { id, hint, scopes, label, created_at_ms, used_at_ms, key: text }
+    }
+
+    async fn list(state: &ApiState, tenant: Option<&TenantId>) -> Result<Vec<Self>, Problem> {
+        let keys = state.store.catalog().keys(tenant);
+        let used = state.store.keys_used_at_ms(&keys).await?;
+        Ok(keys.iter().map(|key| KeyBody::new(key, used.get(&key.id).copied(), None)).collect())
     }
 }
 
@@ -54,8 +64,11 @@ fn checked_label(label: String) -> Result<String, Problem> {
 
 /// The tenant's keys.
 #[utoipa::path(get, path = "/v1/tenants/{t}/keys", tag = "access", params(("t" = String, Path)), responses((status = 200, body = [KeyBody])))]
-pub(super) async fn list_keys(access: Access<ToManage>, State(state): State<Arc<ApiState>>) -> Json<Vec<KeyBody>> {
-    Json(state.store.catalog().keys(Some(&access.tenant)).iter().map(|key| KeyBody::new(key, None)).collect())
+pub(super) async fn list_keys(
+    access: Access<ToManage>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<Vec<KeyBody>>, Problem> {
+    Ok(Json(KeyBody::list(&state, Some(&access.tenant)).await?))
 }
 
 /// Make a key.
@@ -68,8 +81,11 @@ pub(super) async fn create_key(
     if state.store.catalog().keys(Some(&access.tenant)).len() >= CREDENTIALS_MAX {
         return Err(Problem::too_many("keys", CREDENTIALS_MAX));
     }
-    let (key, text) = state.store.create_key(Some(access.tenant), new.scopes, checked_label(new.label)?).await?;
-    Ok((StatusCode::CREATED, Json(KeyBody::new(&key, Some(text)))))
+    let (label, owner) = (checked_label(new.label)?, Some(access.tenant.clone()));
+    let (key, text) = state.store.create_key(owner, new.scopes, label).await?;
+    let body = KeyBody::new(&key, None, Some(text));
+    state.changed(&access.key, Some(&access.tenant), "key.create", key.shown(), [None, told(&body)]).await;
+    Ok((StatusCode::CREATED, Json(body)))
 }
 
 /// End a key.
@@ -79,7 +95,9 @@ pub(super) async fn revoke_key(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
-    state.store.revoke_key(Some(access.tenant), id).await?;
+    let subject = state.store.catalog().key_by_id(id).map(|key| key.shown()).unwrap_or_default();
+    state.store.revoke_key(Some(access.tenant.clone()), id).await?;
+    state.changed(&access.key, Some(&access.tenant), "key.revoke", subject, [None, None]).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -94,25 +112,30 @@ pub(super) struct NewAdminKey {
 
 /// The admin keys.
 #[utoipa::path(get, path = "/v1/keys", tag = "access", responses((status = 200, body = [KeyBody])))]
-pub(super) async fn list_admin_keys(_: Admin, State(state): State<Arc<ApiState>>) -> Json<Vec<KeyBody>> {
-    Json(state.store.catalog().keys(None).iter().map(|key| KeyBody::new(key, None)).collect())
+pub(super) async fn list_admin_keys(
+    _: Admin,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<Vec<KeyBody>>, Problem> {
+    Ok(Json(KeyBody::list(&state, None).await?))
 }
 
 /// Make an admin key.
 #[utoipa::path(post, path = "/v1/keys", tag = "access", request_body = NewAdminKey, responses((status = 201, body = KeyBody)))]
 pub(super) async fn create_admin_key(
-    _: Admin,
+    Admin(own): Admin,
     State(state): State<Arc<ApiState>>,
     Input(new): Input<NewAdminKey>,
 ) -> Result<(StatusCode, Json<KeyBody>), Problem> {
     let (key, text) = state.store.create_key(None, Vec::new(), checked_label(new.label)?).await?;
-    Ok((StatusCode::CREATED, Json(KeyBody::new(&key, Some(text)))))
+    let body = KeyBody::new(&key, None, Some(text));
+    state.changed(&own, None, "admin-key.create", key.shown(), [None, told(&body)]).await;
+    Ok((StatusCode::CREATED, Json(body)))
 }
 
 /// End an admin key, but not the last one.
 #[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", params(("id" = Uuid, Path)), responses((status = 204), (status = 409, body = Problem)))]
 pub(super) async fn revoke_admin_key(
-    _: Admin,
+    Admin(own): Admin,
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
@@ -121,7 +144,9 @@ pub(super) async fn revoke_admin_key(
         return Err(Problem::new(StatusCode::CONFLICT, "last-admin-key", "this is the only admin key")
             .remedy("make another one first: POST /v1/keys"));
     }
+    let subject = keys.iter().find(|key| key.id == id).map(|key| key.shown()).unwrap_or_default();
     state.store.revoke_key(None, id).await?;
+    state.changed(&own, None, "admin-key.revoke", subject, [None, None]).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -170,8 +195,10 @@ pub(super) async fn create_token(
     if state.store.catalog().tokens(&access.tenant).len() >= CREDENTIALS_MAX {
         return Err(Problem::too_many("intake tokens", CREDENTIALS_MAX));
     }
-    let (token, text) = state.store.create_token(access.tenant, checked_label(new.label)?, None).await?;
-    Ok((StatusCode::CREATED, Json(TokenBody::new(&token, Some(&text)))))
+    let (token, text) = state.store.create_token(access.tenant.clone(), checked_label(new.label)?, None).await?;
+    let body = TokenBody::new(&token, Some(&text));
+    state.changed(&access.key, Some(&access.tenant), "intake-token.create", token.id, [None, told(&body)]).await;
+    Ok((StatusCode::CREATED, Json(body)))
 }
 
 /// End an intake token.
@@ -181,7 +208,8 @@ pub(super) async fn revoke_token(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
-    state.store.revoke_token(access.tenant, id).await?;
+    state.store.revoke_token(access.tenant.clone(), id).await?;
+    state.changed(&access.key, Some(&access.tenant), "intake-token.revoke", id, [None, None]).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -194,6 +222,9 @@ pub(super) async fn rotate_token(
 ) -> Result<(StatusCode, Json<TokenBody>), Problem> {
     let old = state.store.catalog().tokens(&access.tenant).into_iter().find(|token| token.id == id);
     let old = old.ok_or_else(|| Problem::not_found("intake token"))?;
-    let (token, text) = state.store.create_token(access.tenant, old.label.clone(), Some(id)).await?;
-    Ok((StatusCode::CREATED, Json(TokenBody::new(&token, Some(&text)))))
+    let (token, text) = state.store.create_token(access.tenant.clone(), old.label.clone(), Some(id)).await?;
+    let (before, body) = (TokenBody::new(&old, None), TokenBody::new(&token, Some(&text)));
+    let both = [told(&before), told(&body)];
+    state.changed(&access.key, Some(&access.tenant), "intake-token.rotate", id, both).await;
+    Ok((StatusCode::CREATED, Json(body)))
 }

@@ -7,8 +7,8 @@ use super::extract::{Access, Body, Item, ToRead, ToSend};
 use super::problem::Problem;
 use crate::event::{EventId, Module};
 use crate::intake;
-use crate::store::{Accepted, now_ms};
-use crate::subscription::Subscription;
+use crate::store::{Accepted, EventView, now_ms};
+use crate::subscription::{Subscription, TenantId};
 use axum::Json;
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
@@ -101,21 +101,7 @@ pub(super) async fn get(
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<EventBody>, Problem> {
     let view = state.store.event(access.tenant.clone(), EventId(id)).await?;
-    let attempts = state.store.attempts_of_event(access.tenant.clone(), EventId(id)).await?;
-    let earlier = state.store.earlier_ones(access.tenant.clone(), EventId(id)).await?;
-    // Of several the newest counts, which stands first: a replay says more than what was before it.
-    let deliveries: HashMap<_, _> = view.deliveries.iter().rev().map(|one| (one.subscription, one)).collect();
-    let one = |own: &Arc<Subscription>| {
-        let delivery = deliveries.get(&own.id).copied();
-        let known = Known {
-            delivery,
-            attempts: delivery.and_then(|delivery| attempts.get(&delivery.id)).map_or(&[], Vec::as_slice),
-            behind: delivery.and_then(|delivery| earlier.get(&delivery.id)).copied(),
-            lane: state.lanes.status(own.id),
-        };
-        explain(&view.event, own, &known, now_ms())
-    };
-    let subscriptions = state.store.catalog().subscriptions(&access.tenant).iter().map(one).collect();
+    let subscriptions = explained(&state, &access.tenant, &view).await?;
     let payload = RawValue::from_string(view.event.text().to_owned()).map_err(crate::store::StoreError::from)?;
     Ok(Json(EventBody {
         id: view.event.id.0,
@@ -129,4 +115,27 @@ pub(super) async fn get(
         deliveries: view.deliveries.into_iter().map(DeliveryBody::from).collect(),
         subscriptions,
     }))
+}
+
+/// How an event stands with each subscription of its tenant.
+pub(super) async fn explained(
+    state: &ApiState,
+    tenant: &TenantId,
+    view: &EventView,
+) -> Result<Vec<Explanation>, Problem> {
+    let attempts = state.store.attempts_of_event(tenant.clone(), view.event.id).await?;
+    let earlier = state.store.earlier_ones(tenant.clone(), view.event.id).await?;
+    // Of several the newest counts, which stands first: a replay says more than what was before it.
+    let deliveries: HashMap<_, _> = view.deliveries.iter().rev().map(|one| (one.subscription, one)).collect();
+    let one = |own: &Arc<Subscription>| {
+        let delivery = deliveries.get(&own.id).copied();
+        let known = Known {
+            delivery,
+            attempts: delivery.and_then(|delivery| attempts.get(&delivery.id)).map_or(&[], Vec::as_slice),
+            behind: delivery.and_then(|delivery| earlier.get(&delivery.id)).copied(),
+            lane: state.lanes.status(own.id),
+        };
+        explain(&view.event, own, &known, now_ms())
+    };
+    Ok(state.store.catalog().subscriptions(tenant).iter().map(one).collect())
 }

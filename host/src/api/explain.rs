@@ -14,14 +14,14 @@ use uuid::Uuid;
 /// How an event stands with one subscription.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Explanation {
-    subscription: Uuid,
+    pub(super) subscription: Uuid,
     description: String,
     /// Whether the event is for it.
     matched: bool,
     /// Why, or how far it is, in a sentence.
-    why: String,
+    pub(super) why: String,
     /// The delivery, if there is one; the latest of several.
-    delivery: Option<Uuid>,
+    pub(super) delivery: Option<Uuid>,
     /// When it is attempted next, if it is pending.
     due_at_ms: Option<i64>,
     /// What the plugin said at the last attempt.

@@ -12,9 +12,11 @@ use http::request::Parts;
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+use subtle::ConstantTimeEq as _;
 
 /// A scope as a type.
 pub(super) trait Wanted: Send + Sync {
@@ -50,8 +52,14 @@ impl<W: Wanted> FromRequestParts<Arc<ApiState>> for Access<W> {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
         let key = key(parts, state)?;
-        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found("path"))?;
-        let name = params.iter().find(|(name, _)| *name == "t").map(|(_, value)| value).unwrap_or_default();
+        let path = PathParams::from_request_parts(parts, state).await?;
+        Access::of(key, path.get("t"), state)
+    }
+}
+
+impl<W: Wanted> Access<W> {
+    /// The proof, if the key may do it.
+    pub(super) fn of(key: Arc<ApiKey>, name: &str, state: &ApiState) -> Result<Self, Problem> {
         // A name that is none and a tenant that is another's get the same answer: tenants cannot be probed for.
         let tenant = TenantId::parse(name).ok().filter(|tenant| key.allows(tenant, W::SCOPE));
         let tenant = tenant
@@ -72,14 +80,15 @@ fn word(scope: Scope) -> &'static str {
 }
 
 /// Proof that the request's key is an admin key.
-pub(super) struct Admin;
+pub(super) struct Admin(pub(super) Arc<ApiKey>);
 
 impl FromRequestParts<Arc<ApiState>> for Admin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
-        match key(parts, state)?.is_admin() {
-            true => Ok(Admin),
+        let key = key(parts, state)?;
+        match key.is_admin() {
+            true => Ok(Admin(key)),
             false => Err(forbidden("this needs an admin key")),
         }
     }
@@ -91,6 +100,42 @@ fn forbidden(detail: &str) -> Problem {
 }
 
 fn key(parts: &Parts, state: &ApiState) -> Result<Arc<ApiKey>, Problem> {
+    let key = match parts.headers.get(header::AUTHORIZATION) {
+        None => cookie_key(parts, state).transpose(),
+        Some(_) => None,
+    };
+    let key = key.unwrap_or_else(|| bearer_key(parts, state))?;
+    state.store.catalog().note_used(key.id);
+    Ok(key)
+}
+
+/// The cookie of a session. `__Host-` would want TLS, which a proxy may add.
+pub(super) const COOKIE: &str = "hookloom_session";
+
+/// The header in which scripts of the pages bring the session's token.
+const CSRF_HEADER: &str = "x-csrf-token";
+
+/// The value of the session's cookie.
+pub(super) fn cookie(parts: &Parts) -> Option<&str> {
+    let all = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+}
+
+/// The key of who is signed in. A request that changes something must also bring the session's token, which other sites
+/// cannot know.
+fn cookie_key(parts: &Parts, state: &ApiState) -> Result<Option<Arc<ApiKey>>, Problem> {
+    let session = cookie(parts).and_then(|cookie| state.store.catalog().session(&credential_hash(cookie)));
+    let Some((session, key)) = session else { return Ok(None) };
+    let brought = parts.headers.get(CSRF_HEADER).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    match parts.method.is_safe() || bool::from(brought.ct_eq(session.csrf.as_bytes())) {
+        true => Ok(Some(key)),
+        false => Err(Problem::new(StatusCode::FORBIDDEN, "no-csrf-token", "the session's token is missing or wrong")
+            .remedy("send it in X-CSRF-Token, or use a key: `Authorization: Bearer hlk_…`")),
+    }
+}
+
+fn bearer_key(parts: &Parts, state: &ApiState) -> Result<Arc<ApiKey>, Problem> {
     let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (scheme, token) = header.split_once(' ').unwrap_or_default();
     let found = scheme
@@ -156,6 +201,51 @@ impl<T: FromStr + Send> FromRequestParts<Arc<ApiState>> for Item<T> {
         let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found("item"))?;
         let item = params.iter().last().and_then(|(_, value)| value.parse().ok());
         item.map(Item).ok_or_else(|| Problem::not_found("item"))
+    }
+}
+
+/// The parameters of a path, by their names.
+pub(super) struct PathParams(pub(super) Vec<(String, String)>);
+
+impl PathParams {
+    /// A parameter; empty if there is none.
+    pub(super) fn get(&self, wanted: &str) -> &str {
+        self.0.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value)
+    }
+}
+
+impl FromRequestParts<Arc<ApiState>> for PathParams {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found("path"))?;
+        Ok(PathParams(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
+    }
+}
+
+/// Who sent a request: the peer, or whom a trusted proxy names.
+#[derive(Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// What the accept loop knows of a connection.
+#[derive(Clone, Copy)]
+pub(super) struct Connection(pub(super) IpAddr);
+
+impl FromRequestParts<Arc<ApiState>> for Peer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<Connection>().map_or(IpAddr::from([0, 0, 0, 0]), |connection| connection.0);
+        let trusted =
+            |address: &IpAddr| state.config.behind_proxy.iter().any(|range| range.contains(&address.to_canonical()));
+        if !trusted(&peer) {
+            return Ok(Peer(peer));
+        }
+        // Each proxy adds whom it speaks to at the end: the last one that is no proxy of ours is who sent it.
+        let lines = parts.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let named: Vec<IpAddr> =
+            lines.flat_map(|line| line.split(',')).filter_map(|one| one.trim().parse().ok()).collect();
+        Ok(Peer(named.into_iter().rev().find(|address| !trusted(address)).unwrap_or(peer)))
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) async fn retry(
 ) -> Result<Json<DeliveryDetail>, Problem> {
     let id = DeliveryId(id);
     state.store.retry(access.tenant.clone(), id).await?;
+    state.changed(&access.key, Some(&access.tenant), "delivery.retry", id, [None, None]).await;
     detail(&state, access.tenant, id).await
 }
 
@@ -41,6 +42,7 @@ pub(super) async fn cancel(
 ) -> Result<Json<DeliveryDetail>, Problem> {
     let id = DeliveryId(id);
     state.store.cancel(access.tenant.clone(), id).await?;
+    state.changed(&access.key, Some(&access.tenant), "delivery.cancel", id, [None, None]).await;
     detail(&state, access.tenant, id).await
 }
 
@@ -119,7 +121,10 @@ pub(super) async fn redrive(
         true => state.store.count_ended(&subscription, states, span).await?,
         false => {
             enabled(&subscription)?;
-            state.store.redrive(&subscription, states, span).await?
+            let deliveries = state.store.redrive(&subscription, states, span).await?;
+            let after = Some(deliveries.into());
+            state.changed(&access.key, Some(&access.tenant), "subscription.redrive", id, [None, after]).await;
+            deliveries
         }
     };
     Ok(Json(Counted { deliveries, preview }))
@@ -141,7 +146,10 @@ pub(super) async fn replay(
         true => state.store.count_replayable(&subscription, span).await?,
         false => {
             enabled(&subscription)?;
-            state.store.replay(&subscription, span).await?
+            let deliveries = state.store.replay(&subscription, span).await?;
+            let after = Some(deliveries.into());
+            state.changed(&access.key, Some(&access.tenant), "subscription.replay", id, [None, after]).await;
+            deliveries
         }
     };
     Ok(Json(Counted { deliveries, preview }))
@@ -170,6 +178,7 @@ pub(super) async fn test(
     }
     let event = test_event(&state, &subscription, body)?;
     let delivery = state.store.test(&subscription, event).await?;
+    state.changed(&access.key, Some(&access.tenant), "subscription.test", id, [None, None]).await;
     let give_up = tokio::time::Instant::now() + Duration::from_millis(subscription.settings.timeout_ms) + TEST_SLACK;
     loop {
         let found = detail(&state, access.tenant.clone(), delivery).await?;

@@ -4,17 +4,21 @@
 //! [`HEAD_DEADLINE`], also the first one and also when it is kept alive, so that idle ones give their permits back.
 //! Behind a proxy, peers outside the proxy's ranges are turned away before a byte is read.
 
+use super::extract::Connection;
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tower::Service as _;
 
 /// How many connections are open at once. Each may hold a body up to its route's cap.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -43,7 +47,7 @@ pub async fn listen(listener: TcpListener, router: Router, behind_proxy: Vec<IpN
         };
         match (permit, accepted) {
             (Ok(permit), Ok((stream, peer))) if may_come(peer.ip(), &behind_proxy) => {
-                serve(stream, router.clone(), &graceful, permit);
+                serve((stream, peer.ip()), router.clone(), &graceful, permit);
             }
             (_, Ok((_, peer))) => tracing::warn!(%peer, "turned away: not from the ranges in behind_proxy"),
             (_, Err(error)) => {
@@ -61,13 +65,23 @@ fn may_come(peer: IpAddr, behind_proxy: &[IpNet]) -> bool {
     behind_proxy.is_empty() || peer.is_loopback() || behind_proxy.iter().any(|range| range.contains(&peer))
 }
 
-fn serve(stream: TcpStream, router: Router, graceful: &GracefulShutdown, permit: OwnedSemaphorePermit) {
+fn serve(
+    (stream, peer): (TcpStream, IpAddr),
+    router: Router,
+    graceful: &GracefulShutdown,
+    permit: OwnedSemaphorePermit,
+) {
     // An answer is one small packet; there is nothing to wait for.
     let _ = stream.set_nodelay(true);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Connection(peer));
+        // A router is always ready.
+        router.clone().call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = connection.await {

@@ -2,7 +2,7 @@
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
-use super::extract::{Access, Body, Item, Params, ToManage, ToRead};
+use super::extract::{Access, Body, Item, Params, PathParams, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
 use super::rollouts::gate;
 use crate::plugin::Comparison;
@@ -11,6 +11,8 @@ use crate::store::PluginVersion;
 use crate::subscription::is_slug;
 use axum::Json;
 use axum::extract::State;
+use axum::response::IntoResponse;
+use http::header;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -90,16 +92,22 @@ pub(super) async fn put(
     let exists = state.plugins.exists(&tenant, &name);
     let at_once = activation.activate.unwrap_or(true) && (activation.gate.is_none() || !exists);
     if at_once {
-        let (version, report) = state.plugins.install(tenant, name, component, created_by).await?;
+        let (version, report) = state.plugins.install(tenant.clone(), name.clone(), component, created_by).await?;
+        let after = Some(version.sha256.clone().into());
+        state.changed(&access.key, Some(&tenant), "plugin.upload", &name, [None, after]).await;
         return Ok(Json(VersionBody::new(version, report)));
     }
     let (mut version, report) = state.plugins.add(tenant.clone(), name.clone(), component, created_by.clone()).await?;
+    let after = Some(version.sha256.clone().into());
+    state.changed(&access.key, Some(&tenant), "plugin.add-version", &name, [None, after]).await;
     let comparison = match activation.gate {
         Some(events) => Some(gate(&state, &tenant, &name, &version.sha256, events).await?),
         None => None,
     };
     if activation.activate.unwrap_or(true) {
-        state.plugins.activate(tenant, name, version.sha256.clone(), created_by).await?;
+        let after = Some(version.sha256.clone().into());
+        state.plugins.activate(tenant.clone(), name.clone(), version.sha256.clone(), created_by).await?;
+        state.changed(&access.key, Some(&tenant), "plugin.activate", &name, [None, after]).await;
         version.active = true;
     }
     Ok(Json(VersionBody { comparison, ..VersionBody::new(version, report) }))
@@ -156,22 +164,41 @@ pub(super) async fn versions(
     Ok(Json(versions.into_iter().map(one).collect::<Result<_, Problem>>()?))
 }
 
+/// The component of a version, as it was uploaded.
+#[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/component", tag = "plugins",
+    params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path)),
+    responses((status = 200, body = Vec<u8>, content_type = "application/wasm"), (status = 404, body = Problem)))]
+pub(super) async fn component(
+    access: Access<ToManage>,
+    path: PathParams,
+    State(state): State<Arc<ApiState>>,
+) -> Result<impl IntoResponse, Problem> {
+    let (name, sha256) = (path.get("name").to_owned(), path.get("sha256").to_owned());
+    if !state.store.has_version(access.tenant, name, sha256.clone()).await? {
+        return Err(Problem::not_found("version"));
+    }
+    Ok(([(header::CONTENT_TYPE, "application/wasm")], state.store.component(sha256).await?))
+}
+
 /// Make a version that was uploaded earlier the active one.
 #[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/activate", tag = "plugins",
     params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path), Gate),
     responses((status = 200, body = ActivatedBody), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn activate(
     access: Access<ToManage>,
-    path: axum::extract::RawPathParams,
+    path: PathParams,
     Params(gate): Params<Gate>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<ActivatedBody>, Problem> {
-    let (name, sha256) = (param(&path, "name"), param(&path, "sha256"));
+    let (name, sha256) = (path.get("name").to_owned(), path.get("sha256").to_owned());
     let comparison = match gate.gate {
         Some(events) => Some(super::rollouts::gate(&state, &access.tenant, &name, &sha256, events).await?),
         None => None,
     };
-    state.plugins.activate(access.tenant, name, sha256.clone(), access.key.shown()).await?;
+    state.plugins.activate(access.tenant.clone(), name.clone(), sha256.clone(), access.key.shown()).await?;
+    state
+        .changed(&access.key, Some(&access.tenant), "plugin.activate", &name, [None, Some(sha256.clone().into())])
+        .await;
     Ok(Json(ActivatedBody { sha256, comparison }))
 }
 
@@ -190,9 +217,4 @@ pub(super) struct ActivatedBody {
     sha256: String,
     /// How it compares with the one before, if that was asked for.
     comparison: Option<Comparison>,
-}
-
-/// A parameter of a path that has several.
-pub(super) fn param(path: &axum::extract::RawPathParams, wanted: &str) -> String {
-    path.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned()).unwrap_or_default()
 }

@@ -1,8 +1,7 @@
 //! Routes of trials: canaries, shadows, and the comparison of two versions over real events.
 
 use super::ApiState;
-use super::extract::{Access, Item, Json as Input, ToManage, ToRead};
-use super::plugins::param;
+use super::extract::{Access, Item, Json as Input, PathParams, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
 use crate::plugin::{Comparison, RolloutFigures};
 use crate::store::{RolloutKind, StoredRollout, now_ms};
@@ -86,7 +85,9 @@ pub(super) async fn begin(
         earlier: Vec::new(),
         ended_reason: None,
     };
+    let after = Some(serde_json::json!({"kind": wanted.kind, "sha256": stored.sha256, "percent": wanted.percent}));
     state.plugins.begin_rollout(stored).await?;
+    state.changed(&access.key, Some(&access.tenant), "plugin.trial", &name, [None, after]).await;
     shown(&state, &access.tenant, &name).await
 }
 
@@ -118,7 +119,8 @@ pub(super) async fn end(
     if state.plugins.rollout_figures(&access.tenant, &name).await?.is_none() {
         return Err(Problem::not_found("rollout"));
     }
-    state.plugins.end_rollout(access.tenant, name, "ended by hand".into()).await?;
+    state.plugins.end_rollout(access.tenant.clone(), name.clone(), "ended by hand".into()).await?;
+    state.changed(&access.key, Some(&access.tenant), "plugin.end-trial", &name, [None, None]).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -139,11 +141,11 @@ const EVENTS_MAX: usize = 500;
     responses((status = 200, body = Comparison), (status = 404, body = Problem)))]
 pub(super) async fn compare(
     access: Access<ToManage>,
-    path: axum::extract::RawPathParams,
+    path: PathParams,
     State(state): State<Arc<ApiState>>,
     Input(wanted): Input<CompareWrite>,
 ) -> Result<Json<Comparison>, Problem> {
-    let (name, sha256) = (param(&path, "name"), param(&path, "sha256"));
+    let (name, sha256) = (path.get("name").to_owned(), path.get("sha256").to_owned());
     Ok(Json(over_last_events(&state, &access.tenant, &name, &sha256, wanted.events).await?))
 }
 

@@ -67,7 +67,11 @@ pub(super) async fn rotate(
         let old = find(&state, &access.tenant, id)?;
         match state.store.update_subscription(&old, rotated(&old, &secret, overlap_s)).await {
             Err(StoreError::Edited) => {}
-            rotated => return Ok(Json(SubscriptionBody::new(&*rotated?, Some(secret.reveal())))),
+            rotated => {
+                let body = SubscriptionBody::new(&*rotated?, Some(secret.reveal()));
+                state.changed(&access.key, Some(&access.tenant), "subscription.rotate-secret", id, [None, None]).await;
+                return Ok(Json(body));
+            }
         }
     }
     Err(StoreError::Edited.into())

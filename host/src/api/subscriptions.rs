@@ -1,8 +1,9 @@
-//! Routes of subscriptions. The rules for what an owner may write stand in [`write`].
+//! Routes of subscriptions. The rules for what an owner may write stand in [`mod@write`].
 
 mod write;
 
 use super::ApiState;
+use super::audit::told;
 use super::extract::{Access, Body, Item, Json as Input, ToManage, ToRead};
 use super::problem::Problem;
 use crate::deliver::LaneStatus;
@@ -42,7 +43,7 @@ impl From<&SigningKey> for SigningKeyBody {
 /// A subscription.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SubscriptionBody {
-    id: Uuid,
+    pub(super) id: Uuid,
     #[serde(flatten)]
     settings: Settings,
     /// The Notify URL's host as it is looked up (punycode), where that is not how it was written.
@@ -87,7 +88,7 @@ impl SubscriptionBody {
 }
 
 /// The host of a URL in ASCII, if it was written otherwise: letters that look alike do not look alike there.
-fn ascii_host(url: &str) -> Option<String> {
+pub(super) fn ascii_host(url: &str) -> Option<String> {
     let host = url::Url::parse(url).ok()?.host_str()?.to_owned();
     (!url.to_lowercase().contains(&host)).then_some(host)
 }
@@ -112,8 +113,10 @@ pub(super) async fn create(
     }
     let new = SubscriptionWrite::read(&body)?.check(&state, &access.tenant, None).await?;
     let shown = new.signing.first().map(|key| key.secret.reveal());
-    let subscription = state.store.create_subscription(access.tenant, new).await?;
-    Ok((StatusCode::CREATED, Json(SubscriptionBody::new(&subscription, shown))))
+    let subscription = state.store.create_subscription(access.tenant.clone(), new).await?;
+    let body = SubscriptionBody::new(&subscription, shown);
+    state.changed(&access.key, Some(&access.tenant), "subscription.create", subscription.id, [None, told(&body)]).await;
+    Ok((StatusCode::CREATED, Json(body)))
 }
 
 pub(super) fn find(state: &ApiState, tenant: &TenantId, id: Uuid) -> Result<Arc<Subscription>, Problem> {
@@ -150,7 +153,12 @@ pub(super) async fn update(
         let new = SubscriptionWrite::read(&body)?.check(&state, &access.tenant, Some(&old)).await?;
         match state.store.update_subscription(&old, new).await {
             Err(StoreError::Edited) => {}
-            edited => return Ok(Json(SubscriptionBody::new(&*edited?, None))),
+            edited => {
+                let (before, body) = (SubscriptionBody::new(&old, None), SubscriptionBody::new(&*edited?, None));
+                let both = [told(&before), told(&body)];
+                state.changed(&access.key, Some(&access.tenant), "subscription.update", id, both).await;
+                return Ok(Json(body));
+            }
         }
     }
     Err(StoreError::Edited.into())
@@ -163,7 +171,10 @@ pub(super) async fn delete(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
+    let before = find(&state, &access.tenant, id).map(|old| SubscriptionBody::new(&old, None)).ok();
     state.store.delete_subscription(&access.tenant, SubscriptionId(id)).await?;
+    let both = [before.as_ref().and_then(told), None];
+    state.changed(&access.key, Some(&access.tenant), "subscription.delete", id, both).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -172,7 +183,7 @@ pub(super) async fn delete(
 #[serde(deny_unknown_fields)]
 pub(super) struct Pause {
     /// For people.
-    reason: String,
+    pub(super) reason: String,
 }
 
 /// Pause a subscription: events still match and wait.
@@ -205,6 +216,9 @@ async fn set_state(
     id: Uuid,
     change: StateChange,
 ) -> Result<Json<SubscriptionBody>, Problem> {
+    let before = find(state, &access.tenant, id)?.state;
     let subscription = state.store.set_subscription_state(&access.tenant, SubscriptionId(id), change).await?;
+    let both = [told(&before), told(&subscription.state)];
+    state.changed(&access.key, Some(&access.tenant), "subscription.state", id, both).await;
     Ok(Json(SubscriptionBody::new(&subscription, None)))
 }

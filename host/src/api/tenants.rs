@@ -1,6 +1,7 @@
 //! Routes of tenants.
 
 use super::ApiState;
+use super::audit::told;
 use super::extract::{Access, Admin, Json as Input, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
 use crate::address::Egress;
@@ -82,7 +83,7 @@ pub(super) async fn list(_: Admin, State(state): State<Arc<ApiState>>) -> Json<V
 /// Make a tenant.
 #[utoipa::path(post, path = "/v1/tenants", tag = "tenants", request_body = NewTenant, responses((status = 201, body = TenantBody), (status = 409, body = Problem)))]
 pub(super) async fn create(
-    _: Admin,
+    Admin(key): Admin,
     State(state): State<Arc<ApiState>>,
     Input(new): Input<NewTenant>,
 ) -> Result<(StatusCode, Json<TenantBody>), Problem> {
@@ -93,8 +94,9 @@ pub(super) async fn create(
         limits_max: Some(checked_limits(new.limits_max)?),
         egress: Some(new.egress),
     };
-    let tenant = state.store.create_tenant(id, change).await?;
-    Ok((StatusCode::CREATED, Json((&tenant).into())))
+    let tenant: TenantBody = (&state.store.create_tenant(id, change).await?).into();
+    state.changed(&key, None, "tenant.create", &tenant.id, [None, told(&tenant)]).await;
+    Ok((StatusCode::CREATED, Json(tenant)))
 }
 
 /// One tenant.
@@ -111,7 +113,7 @@ pub(super) async fn get(
 #[utoipa::path(patch, path = "/v1/tenants/{t}", tag = "tenants", params(("t" = String, Path)), request_body = TenantWrite, responses((status = 200, body = TenantBody)))]
 pub(super) async fn update(
     access: Access<ToManage>,
-    _: Admin,
+    Admin(key): Admin,
     State(state): State<Arc<ApiState>>,
     Input(change): Input<TenantWrite>,
 ) -> Result<Json<TenantBody>, Problem> {
@@ -120,8 +122,11 @@ pub(super) async fn update(
         limits_max: change.limits_max.map(checked_limits).transpose()?,
         egress: change.egress,
     };
-    let tenant = state.store.update_tenant(access.tenant, change).await?;
-    Ok(Json((&*tenant).into()))
+    let before = state.store.catalog().tenant(&access.tenant).map(|tenant| TenantBody::from(&*tenant));
+    let tenant: TenantBody = (&*state.store.update_tenant(access.tenant, change).await?).into();
+    let both = [before.as_ref().and_then(told), told(&tenant)];
+    state.changed(&key, None, "tenant.update", &tenant.id, both).await;
+    Ok(Json(tenant))
 }
 
 fn checked_names(names: BTreeMap<String, Module>) -> Result<BTreeMap<String, Module>, Problem> {

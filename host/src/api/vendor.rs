@@ -122,6 +122,7 @@ pub(super) async fn resubmit(
             "only the beginning of this request was kept, so it cannot be submitted",
         ));
     }
+    state.changed(&access.key, Some(&access.tenant), "rejected-request.resubmit", id, [None, None]).await;
     let accepted = intake::accept_again(&state.store, &access.tenant, rejected, state.intake_limits()).await?;
     Ok((StatusCode::ACCEPTED, Json(accepted.into())))
 }

@@ -37,6 +37,18 @@ impl HostClient {
         content_type: &'static str,
         body: Bytes,
     ) -> Result<Value, Failure> {
+        let answer = self.ask_bytes(method, path, content_type, body).await?;
+        Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
+    }
+
+    /// The same of an answer that is no JSON.
+    pub(super) async fn ask_bytes(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Bytes, Failure> {
         let mut headers = HeaderMap::new();
         if !self.key.is_empty() {
             let bearer = HeaderValue::try_from(format!("Bearer {}", self.key))
@@ -47,10 +59,9 @@ impl HostClient {
         let url = self.base.join(path)?;
         let request = Request { method, url, headers, body, timeout: TIMEOUT, response_bytes_max: RESPONSE_BYTES_MAX };
         let answer = self.client.send(request).await.0.map_err(|error| format!("{}: {}", self.base, error.detail))?;
-        let value: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         match answer.status {
-            200..=299 => Ok(value),
-            status => Err(told(status, &value).into()),
+            200..=299 => Ok(answer.body),
+            status => Err(told(status, &serde_json::from_slice(&answer.body).unwrap_or(Value::Null)).into()),
         }
     }
 }

@@ -31,6 +31,9 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     if let Some(key) = &app.new_admin_key {
         anstream::println!("admin key (shown this once): {key}");
     }
+    if let Some(path) = &app.new_sign_in_path {
+        anstream::println!("sign in once, within a day: http://{}{path}", app.address);
+    }
     anstream::println!("listening on http://{} with data in {data_dir}", app.address);
     tokio::select! {
         _ = interrupt.recv() => {}

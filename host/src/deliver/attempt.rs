@@ -24,7 +24,7 @@ use url::Url;
 /// What an attempt needs.
 pub(super) struct Attempter {
     pub(super) plugins: Arc<Plugins>,
-    pub(super) clients: Clients,
+    pub(super) clients: Arc<Clients>,
     pub(super) store: Arc<Store>,
 }
 
@@ -75,6 +75,7 @@ impl Attempter {
             timeout: Duration::from_millis(subscription.settings.timeout_ms),
             response_bytes_max: RESPONSE_BYTES_MAX,
         };
+        attempt.request = Some(request_lines(&request));
         let client = match self.client(subscription) {
             Ok(client) => client,
             Err(ClientError::Transport(detail)) => return Outcome::NoAnswer { kind: NoAnswer::Connect, detail },
@@ -111,6 +112,8 @@ fn blank(due: &Due, subscription: &Subscription) -> Attempt {
         status: None,
         outcome: String::new(),
         reason: None,
+        request: None,
+        response_headers: None,
         response: None,
         steps: Vec::new(),
         echoed: false,
@@ -211,10 +214,45 @@ fn headers(parcel: &Parcel, due: &Due, subscription: &Subscription) -> HeaderMap
 
 fn answered(answer: &Answer, elsewhere: bool, attempt: &mut Attempt) -> Outcome {
     attempt.status = Some(answer.status);
+    attempt.response_headers = Some(response_lines(&answer.headers));
     attempt.echoed = is_echo(&answer.body);
     attempt.response = (!answer.body.is_empty()).then(|| as_text(&answer.body));
     let retry_after_ms = answer.retry_after().and_then(|value| retry_after_ms(value, now_ms()));
     Outcome::Answered { status: answer.status, retry_after_ms, elsewhere }
+}
+
+/// Whose values people may see: those that the host itself writes, and the type.
+const SHOWN: [&str; 7] = [
+    "accept",
+    "content-type",
+    "hookloom-event-id",
+    "user-agent",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+];
+
+fn request_lines(request: &Request) -> Vec<String> {
+    let mut url = request.url.clone();
+    url.set_query(None);
+    let mut lines = vec![format!("{} {url}", request.method)];
+    lines.extend(request.headers.iter().map(|(name, value)| match SHOWN.contains(&name.as_str()) {
+        true => format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())),
+        false => format!("{name}: …"),
+    }));
+    lines
+}
+
+/// How much of an answer's headers is kept.
+const HEADER_LINES_MAX: usize = 32;
+const HEADER_VALUE_MAX: usize = 200;
+
+fn response_lines(headers: &HeaderMap) -> Vec<String> {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| {
+        let value = if *name == header::SET_COOKIE { "…".into() } else { String::from_utf8_lossy(value.as_bytes()) };
+        format!("{name}: {}", value.chars().take(HEADER_VALUE_MAX).collect::<String>())
+    };
+    headers.iter().take(HEADER_LINES_MAX).map(line).collect()
 }
 
 /// A body as text; of one that is none, how long it is: whoever answers must not choose how much is kept.

@@ -128,6 +128,23 @@ impl Clients {
         Ok(Clients { own: Arc::new(own), others: Mutex::new(LruCache::new(CLIENTS_MAX)) })
     }
 
+    /// How this host reaches itself, for its own bins.
+    pub fn own_address(&self) -> String {
+        match self.own.policy.own {
+            Some(own) if own.ip().is_unspecified() => format!("127.0.0.1:{}", own.port()),
+            Some(own) => own.to_string(),
+            None => "127.0.0.1".to_owned(),
+        }
+    }
+
+    /// The client of the open road for a tenant that is narrowed so.
+    pub fn narrowed(&self, by: &Egress) -> Result<Arc<Client>, ClientError> {
+        self.find(
+            ClientKey { policy: self.own.policy.narrowed(by), transport: None },
+            |_| Ok(ReadyTransport::default()),
+        )
+    }
+
     /// The client of a subscription, whose tenant is narrowed so.
     pub fn of(&self, subscription: &Subscription, narrowed: &Egress) -> Result<Arc<Client>, ClientError> {
         let transport = &subscription.settings.transport;
@@ -137,15 +154,24 @@ impl Clients {
         }
         let policy = self.own.policy.narrowed(narrowed);
         let own = (!open_road).then_some((subscription.id, subscription.generation));
-        let key = ClientKey { policy, transport: own };
+        let ready = |policy: &AddressPolicy| {
+            transport::ready(transport, &subscription.secrets, policy).map_err(|faults| {
+                let faults: Vec<String> = faults.iter().map(|(field, detail)| format!("{field}: {detail}")).collect();
+                ClientError::Transport(faults.join("; "))
+            })
+        };
+        self.find(ClientKey { policy, transport: own }, ready)
+    }
+
+    fn find(
+        &self,
+        key: ClientKey,
+        ready: impl FnOnce(&AddressPolicy) -> Result<ReadyTransport, ClientError>,
+    ) -> Result<Arc<Client>, ClientError> {
         if let Some(client) = self.others.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(client.clone());
         }
-        let ready = transport::ready(transport, &subscription.secrets, &key.policy).map_err(|faults| {
-            let faults: Vec<String> = faults.iter().map(|(field, detail)| format!("{field}: {detail}")).collect();
-            ClientError::Transport(faults.join("; "))
-        })?;
-        let client = Arc::new(Client::with(key.policy.clone(), self.own.resolver.clone(), &ready)?);
+        let client = Arc::new(Client::with(key.policy.clone(), self.own.resolver.clone(), &ready(&key.policy)?)?);
         self.others.lock().unwrap_or_else(PoisonError::into_inner).put(key, client.clone());
         Ok(client)
     }

@@ -8,7 +8,7 @@ use super::pace::{self, Leave, Pace, Rest, Sign};
 use super::stock::{Door, Stock};
 use crate::delivery::{DeliveryId, DeliveryKind, Outcome, Reason};
 use crate::retry::{self, Moment, Next};
-use crate::store::{AttemptRecord, Due, StateChange, StoreError, now_ms};
+use crate::store::{AttemptRecord, Due, Notice, StateChange, StoreError, now_ms};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::telemetry;
 use futures_util::FutureExt as _;
@@ -338,11 +338,14 @@ async fn attempt_and_record(shared: &Shared, due: Due, subscription: Arc<Subscri
     };
     let id = due.delivery.id;
     telemetry::attempted(&due.delivery.tenant, &attempt.outcome, attempt.post_us);
+    shared.store.count(&due.delivery.tenant, due.delivery.subscription, &attempt);
+    let tenant = due.delivery.tenant.clone();
     tracing::debug!(delivery = %id, attempt = attempt.number, outcome = %attempt.outcome, "attempted");
     let age_end_ms = retry::age_end_ms(policy, moment);
     let disables =
         retry::disables_subscription(&outcome).then(|| Reason::new("gone", "the receiver answered 410 Gone"));
     record(shared, AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms, disables }).await;
+    shared.store.notify(|| Notice::Attempt(tenant));
     let bad_config = match outcome {
         Outcome::BadConfig(ref reason) => Some((subscription.generation, reason.message.clone())),
         _ => None,

@@ -4,18 +4,21 @@
 //! event and no delivery.
 
 use super::vault::Vault;
-use super::{StoreError, credentials, subscriptions, tenants};
-use crate::access::{ApiKey, IntakeToken};
+use super::{StoreError, credentials, now_ms, sessions, subscriptions, tenants};
+use crate::access::{ApiKey, IntakeToken, Session};
 use crate::event::{Module, VENDOR_EVENT_NAMES};
 use crate::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use uuid::Uuid;
 
 /// Tenants, keys, intake tokens and subscriptions.
 #[derive(Default)]
 pub struct Catalog {
     shelves: RwLock<Shelves>,
+    /// When keys were last used, since this was last written down.
+    used: Mutex<HashMap<Uuid, i64>>,
 }
 
 #[derive(Default)]
@@ -24,6 +27,7 @@ struct Shelves {
     subscriptions: HashMap<SubscriptionId, Arc<Subscription>>,
     keys: HashMap<[u8; 32], Arc<ApiKey>>,
     tokens: HashMap<[u8; 32], Arc<IntakeToken>>,
+    sessions: HashMap<[u8; 32], Arc<Session>>,
 }
 
 struct TenantShelf {
@@ -37,6 +41,7 @@ impl Catalog {
         tenants::load(connection)?.into_iter().for_each(|tenant| catalog.put_tenant(tenant));
         credentials::load_keys(connection)?.into_iter().for_each(|(hash, key)| catalog.put_key(hash, key));
         credentials::load_tokens(connection)?.into_iter().for_each(|(hash, token)| catalog.put_token(hash, token));
+        sessions::load(connection)?.into_iter().for_each(|(hash, session)| catalog.put_session(hash, session));
         let subscriptions = subscriptions::load(connection, vault)?;
         catalog.put_subscriptions(subscriptions.into_iter().map(Arc::new).collect());
         Ok(catalog)
@@ -55,6 +60,41 @@ impl Catalog {
     /// The key with this hash.
     pub fn key(&self, hash: &[u8; 32]) -> Option<Arc<ApiKey>> {
         self.read().keys.get(hash).cloned()
+    }
+
+    /// The key with this id.
+    pub fn key_by_id(&self, id: Uuid) -> Option<Arc<ApiKey>> {
+        self.read().keys.values().find(|key| key.id == id).cloned()
+    }
+
+    /// Who signed in with this cookie, and with which key, if the session has not ended.
+    pub fn session(&self, hash: &[u8; 32]) -> Option<(Arc<Session>, Arc<ApiKey>)> {
+        let session = self.read().sessions.get(hash).cloned().filter(|session| session.expires_at_ms > now_ms())?;
+        let key = self.key_by_id(session.key)?;
+        Some((session, key))
+    }
+
+    /// Notes that a key is used.
+    pub fn note_used(&self, key: Uuid) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key, now_ms());
+    }
+
+    /// When keys were used since this was last asked.
+    pub(super) fn take_used(&self) -> HashMap<Uuid, i64> {
+        std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When a key was used, if that is not written down yet.
+    pub(super) fn used_at_ms(&self, key: Uuid) -> Option<i64> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+    }
+
+    pub(super) fn put_session(&self, hash: [u8; 32], session: Session) {
+        self.write().sessions.insert(hash, Arc::new(session));
+    }
+
+    pub(super) fn remove_session(&self, hash: &[u8; 32]) {
+        self.write().sessions.remove(hash);
     }
 
     /// A tenant's keys, the oldest first. None: the admin keys.
@@ -113,7 +153,7 @@ impl Catalog {
         self.write().keys.insert(hash, Arc::new(key));
     }
 
-    pub(super) fn remove_key(&self, id: uuid::Uuid) {
+    pub(super) fn remove_key(&self, id: Uuid) {
         self.write().keys.retain(|_, key| key.id != id);
     }
 
@@ -121,7 +161,7 @@ impl Catalog {
         self.write().tokens.insert(hash, Arc::new(token));
     }
 
-    pub(super) fn remove_token(&self, id: uuid::Uuid) {
+    pub(super) fn remove_token(&self, id: Uuid) {
         self.write().tokens.retain(|_, token| token.id != id);
     }
 

@@ -3,7 +3,9 @@
 use super::{Catalog, Store, StoreError, now_ms};
 use crate::access::{ApiKey, IntakeToken, KEY_PREFIX, Scope, TOKEN_PREFIX, credential_hash, new_credential};
 use crate::subscription::TenantId;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use std::collections::HashMap;
+use std::sync::Arc;
 use uuid::Uuid;
 
 impl Store {
@@ -51,6 +53,35 @@ impl Store {
             Ok(key)
         };
         self.change(write, move |catalog, key| catalog.put_key(hash, key.clone())).await
+    }
+
+    /// When each of these keys was last used, in milliseconds since the epoch; to the minute.
+    pub async fn keys_used_at_ms(&self, keys: &[Arc<ApiKey>]) -> Result<HashMap<Uuid, i64>, StoreError> {
+        let ids: Vec<Uuid> = keys.iter().map(|key| key.id).collect();
+        let catalog = self.catalog.clone();
+        let read = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached("SELECT used_at_ms FROM keys WHERE id = ?1")?;
+            let mut used = HashMap::new();
+            for id in ids {
+                let written: Option<i64> = statement.query_row([id], |row| row.get(0)).optional()?.flatten();
+                used.extend(catalog.used_at_ms(id).or(written).map(|at_ms| (id, at_ms)));
+            }
+            Ok(used)
+        };
+        self.readers.read(read).await
+    }
+
+    /// Writes down when keys were used.
+    pub(super) async fn flush_used_keys(&self) -> Result<(), StoreError> {
+        let used = self.catalog.take_used();
+        if used.is_empty() {
+            return Ok(());
+        }
+        let write = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached("UPDATE keys SET used_at_ms = ?2 WHERE id = ?1")?;
+            used.into_iter().try_for_each(|(id, at_ms)| Ok(statement.execute(params![id, at_ms]).map(drop)?))
+        };
+        self.write(write).await
     }
 
     /// Ends a key of a tenant (None: an admin key).

@@ -6,7 +6,7 @@
 //! - A step holds the writer for [`STEP_MAX`] and then lets others write for four times as long.
 //! - Space in the file is used again; the file does not shrink.
 
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError, bins, now_ms};
 use crate::delivery::DeliveryState;
 use crate::subscription::TenantId;
 use rusqlite::{Connection, params};
@@ -53,9 +53,11 @@ impl Store {
         let now_ms = now_ms();
         self.write(move |connection| {
             let sql = "DELETE FROM idempotency_keys WHERE received_at_ms < ?1";
-            Ok(connection.execute(sql, [now_ms - KEYS_KEPT_MS]).map(drop)?)
+            connection.execute(sql, [now_ms - KEYS_KEPT_MS])?;
+            bins::prune_old(connection)
         })
         .await?;
+        self.flush_used_keys().await?;
         if retention.is_zero() {
             return Ok(());
         }

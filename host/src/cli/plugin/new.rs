@@ -72,6 +72,8 @@ impl Language {
             ],
             Language::Js => vec![
                 ("package.json", template!("js/package.json")),
+                ("jsconfig.json", template!("js/jsconfig.json")),
+                ("hookloom.d.ts", template!("ts/hookloom.d.ts")),
                 ("src/plugin.js", template!("js/src/plugin.js")),
                 (MANIFEST, template!("js/hookloom-plugin.toml")),
             ],

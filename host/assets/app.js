@@ -1,0 +1,96 @@
+// The live parts of the pages. Everything works without them; they only make it quicker.
+
+const csrf = document.body.dataset.csrf;
+
+// Times as they are where the reader is, and how long ago that was.
+const ago = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+function localTimes(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(time.dateTime);
+    const seconds = Math.round((at - Date.now()) / 1000);
+    const [unit, length] = Math.abs(seconds) < 90 ? ["second", 1] : Math.abs(seconds) < 5400 ? ["minute", 60] : Math.abs(seconds) < 129600 ? ["hour", 3600] : ["day", 86400];
+    time.title = `${at.toLocaleString()} (${ago.format(Math.round(seconds / length), unit)})`;
+  }
+}
+
+// A page that watches something takes its regions anew when it hears of it, at most once a second.
+async function refresh() {
+  const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const region of document.querySelectorAll("[data-region]")) {
+    const other = fresh.querySelector(`[data-region="${region.dataset.region}"]`);
+    if (!other || other.innerHTML === region.dataset.was || region.contains(document.activeElement)) continue;
+    const was = other.innerHTML;
+    region.replaceChildren(...other.childNodes);
+    region.dataset.was = was;
+    localTimes(region);
+  }
+}
+
+function watch(topic) {
+  let waiting = false;
+  const source = new EventSource(topic);
+  const look = () => {
+    if (waiting) return;
+    waiting = true;
+    setTimeout(() => { waiting = false; refresh(); }, 300);
+  };
+  // What happened between the making of the page and the beginning of the watch, or while it was cut off, was not told.
+  source.onopen = () => { document.body.setAttribute("data-watching", "yes"); look(); };
+  source.onmessage = look;
+}
+
+// What cannot be undone is asked about first.
+document.addEventListener("submit", (event) => {
+  const question = event.target.dataset.confirm;
+  if (question && !confirm(question)) event.preventDefault();
+});
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("select[data-submit]")) event.target.form.requestSubmit();
+});
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(document.querySelector(button.dataset.copy).textContent);
+  const before = button.textContent;
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = before; }, 1500);
+});
+
+// A component can be dropped on the form, and its way up is shown.
+for (const form of document.querySelectorAll("form[data-upload]")) {
+  const file = form.querySelector("input[type=file]"), name = form.querySelector("input[name=name]"), told = form.querySelector(".progress");
+  const suggest = () => { if (!name.value && file.files[0]) name.value = file.files[0].name.replace(/\.wasm$/, "").replaceAll("_", "-").toLowerCase(); };
+  file.addEventListener("change", suggest);
+  form.addEventListener("dragover", (event) => { event.preventDefault(); form.classList.add("over"); });
+  form.addEventListener("dragleave", () => form.classList.remove("over"));
+  form.addEventListener("drop", (event) => {
+    event.preventDefault();
+    form.classList.remove("over");
+    file.files = event.dataTransfer.files;
+    suggest();
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const request = new XMLHttpRequest();
+    const begun = Date.now();
+    const clock = setInterval(() => { if (request.readyState < 4 && request.upload.done) told.textContent = `Compiling, ${Math.round((Date.now() - begun) / 1000)} s …`; }, 500);
+    request.upload.onprogress = (event) => { told.textContent = `${Math.round(100 * event.loaded / event.total)} % sent`; };
+    request.upload.onload = () => { request.upload.done = true; told.textContent = "Compiling …"; };
+    request.onloadend = () => {
+      clearInterval(clock);
+      if (request.status === 200) { location.href = `${location.pathname}/${encodeURIComponent(name.value)}`; return; }
+      const problem = JSON.parse(request.responseText || "{}");
+      told.textContent = [problem.detail ?? "It could not be uploaded.", problem.remedy].filter(Boolean).join(" — ");
+    };
+    request.open("PUT", `${form.dataset.upload}${encodeURIComponent(name.value)}?activate=${form.how.value === "activate"}`);
+    request.setRequestHeader("x-csrf-token", csrf);
+    request.send(file.files[0]);
+  });
+}
+
+localTimes(document);
+if (document.body.dataset.live) watch(document.body.dataset.live);

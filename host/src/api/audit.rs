@@ -1,0 +1,121 @@
+//! The log of changes: handlers write down what somebody changed, and two routes show it.
+//!
+//! An entry never holds a secret: what is written down is what the routes show anyway.
+#![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
+
+use super::ApiState;
+use super::extract::{Access, Admin, Params, ToManage};
+use super::problem::Problem;
+use crate::access::ApiKey;
+use crate::store::Change;
+use crate::subscription::TenantId;
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+impl ApiState {
+    /// Writes down that a tenant's key changed something. The change itself is durable by then; if the entry cannot be, the
+    /// operator is told.
+    pub(super) async fn changed(
+        &self,
+        who: &ApiKey,
+        tenant: Option<&TenantId>,
+        action: &str,
+        subject: impl ToString,
+        [before, after]: [Option<Value>; 2],
+    ) {
+        let change = Change::now(who.shown(), action, subject.to_string(), before, after);
+        if let Err(error) = self.store.note_change(tenant.cloned(), change).await {
+            tracing::error!(action, error = %crate::describe(&error), "a change was made but could not be written down");
+        }
+    }
+}
+
+/// What is written down of something that is shown: what a route answers, without what is shown only once.
+pub(super) fn told(body: &impl Serialize) -> Option<Value> {
+    let mut value = serde_json::to_value(body).ok()?;
+    if let Some(object) = value.as_object_mut() {
+        for secret in ["signing_secret", "key", "path", "lane", "report", "comparison"] {
+            object.remove(secret);
+        }
+    }
+    Some(value)
+}
+
+/// A change.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ChangeBody {
+    id: Uuid,
+    at_ms: i64,
+    /// Whose key: its label and first characters.
+    who: String,
+    /// What was done, such as `subscription.update`.
+    action: String,
+    /// What it was done to.
+    subject: String,
+    /// How it was, without secrets.
+    before: Option<Value>,
+    /// How it is.
+    after: Option<Value>,
+}
+
+/// A page of changes.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ChangePage {
+    /// The newest first.
+    changes: Vec<ChangeBody>,
+    /// What to ask with for the next page. Absent on the last one.
+    cursor: Option<Uuid>,
+}
+
+/// Which changes to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangeParams {
+    /// The `cursor` of the page before.
+    cursor: Option<Uuid>,
+    /// How many: 1 to 500, 50 if absent.
+    limit: Option<usize>,
+}
+
+/// What was changed in a tenant, by whom, the newest first.
+#[utoipa::path(get, path = "/v1/tenants/{t}/changes", tag = "access", params(("t" = String, Path), ChangeParams),
+    responses((status = 200, body = ChangePage), (status = 400, body = Problem)))]
+pub(super) async fn list(
+    access: Access<ToManage>,
+    Params(params): Params<ChangeParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<ChangePage>, Problem> {
+    page(&state, Some(access.tenant), params).await
+}
+
+/// What was changed in the host itself: tenants and admin keys.
+#[utoipa::path(get, path = "/v1/changes", tag = "access", params(ChangeParams),
+    responses((status = 200, body = ChangePage), (status = 400, body = Problem)))]
+pub(super) async fn list_of_host(
+    _: Admin,
+    Params(params): Params<ChangeParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<ChangePage>, Problem> {
+    page(&state, None, params).await
+}
+
+async fn page(state: &ApiState, tenant: Option<TenantId>, params: ChangeParams) -> Result<Json<ChangePage>, Problem> {
+    let limit = params.limit.unwrap_or(50).clamp(1, 500);
+    let changes = state.store.changes(tenant, params.cursor, limit).await?;
+    let cursor = (changes.len() == limit).then(|| changes.last().map(|change| change.id)).flatten();
+    let body = |Change { id, at_ms, who, action, subject, before, after }| ChangeBody {
+        id,
+        at_ms,
+        who,
+        action,
+        subject,
+        before,
+        after,
+    };
+    Ok(Json(ChangePage { changes: changes.into_iter().map(body).collect(), cursor }))
+}

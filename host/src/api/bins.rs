@@ -1,0 +1,112 @@
+//! Routes of bins, the built-in request inspectors, and the door through which they receive.
+
+mod receive;
+pub(super) mod requests;
+
+pub(super) use receive::{receive, receive_at_root};
+
+use super::ApiState;
+use super::audit::told;
+use super::extract::{Access, Item, Json as Input, ToManage, ToRead};
+use super::problem::{FieldFault, Problem};
+use crate::inspector::{Bin, BinSettings};
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// A bin.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BinBody {
+    /// Also what its URL holds: 22 characters that nobody guesses.
+    pub(super) id: String,
+    /// Where it receives: any method, any path below.
+    path: String,
+    #[serde(flatten)]
+    settings: BinSettings,
+    created_at_ms: i64,
+    /// How many requests came, ever.
+    received: u64,
+}
+
+impl From<Bin> for BinBody {
+    fn from(bin: Bin) -> Self {
+        let Bin { id, settings, created_at_ms, received } = bin;
+        BinBody { path: format!("/bins/{id}/"), id, settings, created_at_ms, received }
+    }
+}
+
+fn checked(settings: BinSettings) -> Result<BinSettings, Problem> {
+    let faults = settings.check();
+    match faults.is_empty() {
+        true => Ok(settings),
+        false => {
+            let fault = |(pointer, detail): (&str, String)| FieldFault { pointer: pointer.to_owned(), detail };
+            Err(Problem::fields(faults.into_iter().map(fault).collect()))
+        }
+    }
+}
+
+/// The tenant's bins, the newest first.
+#[utoipa::path(get, path = "/v1/tenants/{t}/bins", tag = "bins", params(("t" = String, Path)), responses((status = 200, body = [BinBody])))]
+pub(super) async fn list(
+    access: Access<ToRead>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<Vec<BinBody>>, Problem> {
+    Ok(Json(state.store.bins(access.tenant).await?.into_iter().map(Into::into).collect()))
+}
+
+/// Make a bin. Whoever knows its URL can send to it; who sees what came needs a key of the tenant.
+#[utoipa::path(post, path = "/v1/tenants/{t}/bins", tag = "bins", params(("t" = String, Path)), request_body = BinSettings,
+    responses((status = 201, body = BinBody), (status = 409, body = Problem), (status = 422, body = Problem)))]
+pub(super) async fn create(
+    access: Access<ToManage>,
+    State(state): State<Arc<ApiState>>,
+    Input(settings): Input<BinSettings>,
+) -> Result<(StatusCode, Json<BinBody>), Problem> {
+    let bin: BinBody = state.store.create_bin(access.tenant.clone(), checked(settings)?).await?.into();
+    state.changed(&access.key, Some(&access.tenant), "bin.create", &bin.id, [None, told(&bin.settings)]).await;
+    Ok((StatusCode::CREATED, Json(bin)))
+}
+
+/// One bin.
+#[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", params(("t" = String, Path), ("id" = String, Path)),
+    responses((status = 200, body = BinBody), (status = 404, body = Problem)))]
+pub(super) async fn get(
+    access: Access<ToRead>,
+    Item(id): Item<String>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<BinBody>, Problem> {
+    Ok(Json(state.store.bin(access.tenant, id).await?.into()))
+}
+
+/// Rewrite a bin. What is over its new bounds is forgotten.
+#[utoipa::path(put, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", params(("t" = String, Path), ("id" = String, Path)), request_body = BinSettings,
+    responses((status = 200, body = BinBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(super) async fn update(
+    access: Access<ToManage>,
+    Item(id): Item<String>,
+    State(state): State<Arc<ApiState>>,
+    Input(settings): Input<BinSettings>,
+) -> Result<Json<BinBody>, Problem> {
+    let before = state.store.bin(access.tenant.clone(), id.clone()).await?;
+    let bin: BinBody = state.store.update_bin(access.tenant.clone(), id, checked(settings)?).await?.into();
+    let both = [told(&before.settings), told(&bin.settings)];
+    state.changed(&access.key, Some(&access.tenant), "bin.update", &bin.id, both).await;
+    Ok(Json(bin))
+}
+
+/// Delete a bin with everything in it.
+#[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", params(("t" = String, Path), ("id" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(super) async fn delete(
+    access: Access<ToManage>,
+    Item(id): Item<String>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<StatusCode, Problem> {
+    state.store.delete_bin(access.tenant.clone(), id.clone()).await?;
+    state.changed(&access.key, Some(&access.tenant), "bin.delete", &id, [None, None]).await;
+    Ok(StatusCode::NO_CONTENT)
+}

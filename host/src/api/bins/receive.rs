@@ -1,0 +1,100 @@
+//! The door of bins: any method, any path below, any body; answered as the bin's owner says.
+//!
+//! Whoever knows the URL may come in. What is kept is bounded by the bin's settings; the reply is the owner's, and cannot make
+//! a browser do anything: it is sent with a policy that forbids scripts.
+
+use crate::api::ApiState;
+use crate::api::extract::{BODY_DEADLINE, PathParams, Peer};
+use crate::api::problem::Problem;
+use crate::inspector::{Bin, RequestHead};
+use crate::store::Notice;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A head that is larger than this is not kept whole.
+const HEADERS_MAX: usize = 200;
+
+/// Receives at the bin itself.
+pub(in crate::api) async fn receive_at_root(
+    path: PathParams,
+    peer: Peer,
+    state: State<Arc<ApiState>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    receive(path, peer, state, request).await
+}
+
+/// Receives below the bin.
+pub(in crate::api) async fn receive(
+    path: PathParams,
+    Peer(remote): Peer,
+    State(state): State<Arc<ApiState>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = path.get("id").to_owned();
+    let (_, bin) = state.store.bin_by_url(id.clone()).await.map_err(|_| no_bin())?;
+    let (parts, body) = request.into_parts();
+    let below = parts.uri.path().strip_prefix(&format!("/bins/{id}")).unwrap_or_default();
+    let mut head = RequestHead {
+        method: parts.method.to_string(),
+        path: if below.is_empty() { "/".to_owned() } else { below.to_owned() },
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        headers: headers(&parts.headers),
+        remote: remote.to_string(),
+        ..RequestHead::default()
+    };
+    let read = tokio::time::timeout(BODY_DEADLINE, read(body, bin.settings.body_bytes_max)).await;
+    let (body, bytes) = read.unwrap_or_default();
+    head.bytes = bytes;
+    head.truncated = bytes > body.len();
+    let (_, nth) = state.store.receive_in_bin(&bin, head, body).await?;
+    state.store.notify(|| Notice::Bin(id));
+    tokio::time::sleep(Duration::from_millis(bin.settings.reply.delay_ms)).await;
+    Ok(reply(&bin, nth))
+}
+
+fn no_bin() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no-bin", "this bin does not exist or was deleted")
+}
+
+fn headers(all: &HeaderMap) -> Vec<(String, String)> {
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    all.iter().take(HEADERS_MAX).map(text).collect()
+}
+
+/// The beginning of a body, and how long all of it was. What breaks off ends there.
+async fn read(body: Body, most: usize) -> (Bytes, usize) {
+    let (mut stream, mut kept, mut bytes) = (body.into_data_stream(), BytesMut::new(), 0);
+    while let Some(Ok(chunk)) = stream.next().await {
+        bytes += chunk.len();
+        let room = most.saturating_sub(kept.len()).min(chunk.len());
+        kept.extend_from_slice(&chunk[..room]);
+    }
+    (kept.freeze(), bytes)
+}
+
+fn reply(bin: &Bin, nth: u64) -> Response {
+    let reply = &bin.settings.reply;
+    let status = StatusCode::from_u16(bin.settings.status(nth)).unwrap_or(StatusCode::OK);
+    let mut response = (status, reply.body.clone()).into_response();
+    for (name, value) in &reply.headers {
+        // Checked when they were written.
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    // It stands under the same origin as the pages: whatever it says, no browser runs it.
+    let policy = HeaderValue::from_static("sandbox; default-src 'none'");
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response.headers_mut().remove(header::SET_COOKIE);
+    response
+}

@@ -1,0 +1,217 @@
+//! Routes of what bins received.
+#![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
+
+use crate::api::ApiState;
+use crate::api::extract::{Access, Item, Json as Input, Params, PathParams, ToManage, ToRead};
+use crate::api::problem::{FieldFault, Problem};
+use crate::deliver::client::{NotAnswered, RESPONSE_BYTES_MAX, Request};
+use crate::headers::check_header;
+use crate::inspector::{BinRequest, RequestHead};
+use crate::store::{BinFilter, Notice};
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::{HeaderMap, Method, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+/// A request that a bin received.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct BinRequestBody {
+    id: Uuid,
+    received_at_ms: i64,
+    #[serde(flatten)]
+    head: RequestHead,
+    /// The body as text, if it is text.
+    body: Option<String>,
+    /// The body in base64, if it is not.
+    body_base64: Option<String>,
+}
+
+impl From<BinRequest> for BinRequestBody {
+    fn from(request: BinRequest) -> Self {
+        let BinRequest { id, received_at_ms, head, body } = request;
+        let text = String::from_utf8(body.to_vec()).ok();
+        let body_base64 = text.is_none().then(|| BASE64.encode(&body));
+        BinRequestBody { id, received_at_ms, head, body: text, body_base64 }
+    }
+}
+
+/// A page of requests.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct BinRequestPage {
+    /// The newest first.
+    requests: Vec<BinRequestBody>,
+    /// What to ask with for the next page. Absent on the last one.
+    cursor: Option<Uuid>,
+}
+
+/// Which requests to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct BinParams {
+    /// Only with this text in them.
+    search: Option<String>,
+    /// The `cursor` of the page before.
+    cursor: Option<Uuid>,
+    /// How many: 1 to 500, 50 if absent.
+    limit: Option<usize>,
+}
+
+/// What a bin received, the newest first.
+#[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/requests", tag = "bins", params(("t" = String, Path), ("id" = String, Path), BinParams),
+    responses((status = 200, body = BinRequestPage), (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub(in crate::api) async fn list_requests(
+    access: Access<ToRead>,
+    path: PathParams,
+    Params(params): Params<BinParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<BinRequestPage>, Problem> {
+    let limit = params.limit.unwrap_or(50).clamp(1, 500);
+    let filter = BinFilter { before: params.cursor, search: params.search, limit };
+    let requests = state.store.bin_requests(access.tenant, path.get("id").to_owned(), filter).await?;
+    let cursor = (requests.len() == limit).then(|| requests.last().map(|request| request.id)).flatten();
+    Ok(Json(BinRequestPage { requests: requests.into_iter().map(Into::into).collect(), cursor }))
+}
+
+/// Everything in a bin as a JSON file.
+#[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/export", tag = "bins", params(("t" = String, Path), ("id" = String, Path)),
+    responses((status = 200, body = [BinRequestBody]), (status = 404, body = Problem)))]
+pub(in crate::api) async fn export(
+    access: Access<ToRead>,
+    path: PathParams,
+    State(state): State<Arc<ApiState>>,
+) -> Result<impl IntoResponse, Problem> {
+    let id = path.get("id").to_owned();
+    let filter = BinFilter { limit: usize::MAX >> 1, ..BinFilter::default() };
+    let requests = state.store.bin_requests(access.tenant, id.clone(), filter).await?;
+    let body: Vec<BinRequestBody> = requests.into_iter().map(Into::into).collect();
+    let name = format!("attachment; filename=\"bin-{id}.json\"");
+    Ok(([(header::CONTENT_DISPOSITION, name)], Json(body)))
+}
+
+/// Forget everything that a bin received.
+#[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}/requests", tag = "bins", params(("t" = String, Path), ("id" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(in crate::api) async fn clear(
+    access: Access<ToManage>,
+    path: PathParams,
+    State(state): State<Arc<ApiState>>,
+) -> Result<StatusCode, Problem> {
+    let id = path.get("id").to_owned();
+    state.store.forget_bin_requests(access.tenant.clone(), id.clone(), None).await?;
+    state.changed(&access.key, Some(&access.tenant), "bin.clear", &id, [None, None]).await;
+    state.store.notify(|| Notice::Bin(id));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// One request.
+#[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/requests/{request}", tag = "bins", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)),
+    responses((status = 200, body = BinRequestBody), (status = 404, body = Problem)))]
+pub(in crate::api) async fn get_request(
+    access: Access<ToRead>,
+    Item(request): Item<Uuid>,
+    path: PathParams,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<BinRequestBody>, Problem> {
+    Ok(Json(state.store.bin_request(access.tenant, path.get("id").to_owned(), request).await?.0.into()))
+}
+
+/// Forget one request.
+#[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}/requests/{request}", tag = "bins", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(in crate::api) async fn delete_request(
+    access: Access<ToManage>,
+    Item(request): Item<Uuid>,
+    path: PathParams,
+    State(state): State<Arc<ApiState>>,
+) -> Result<StatusCode, Problem> {
+    let id = path.get("id").to_owned();
+    state.store.forget_bin_requests(access.tenant.clone(), id.clone(), Some(request)).await?;
+    state.changed(&access.key, Some(&access.tenant), "bin.forget", format!("{id}/{request}"), [None, None]).await;
+    state.store.notify(|| Notice::Bin(id));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Where to send a request once more.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct ReplayTo {
+    /// http or https; vetted like a Notify URL.
+    pub(in crate::api) url: String,
+}
+
+/// What a replay came to.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct ReplayBody {
+    /// The receiver's status. Absent: it did not answer.
+    pub(in crate::api) status: Option<u16>,
+    /// Its answer, or why there was none.
+    pub(in crate::api) answer: String,
+    /// How long it took, in microseconds.
+    pub(in crate::api) total_us: u64,
+}
+
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Send a request once more, with its method, body and headers, to another URL.
+#[utoipa::path(post, path = "/v1/tenants/{t}/bins/{id}/requests/{request}/replay", tag = "bins", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)), request_body = ReplayTo,
+    responses((status = 200, body = ReplayBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(in crate::api) async fn replay(
+    access: Access<ToManage>,
+    path: PathParams,
+    State(state): State<Arc<ApiState>>,
+    Input(to): Input<ReplayTo>,
+) -> Result<Json<ReplayBody>, Problem> {
+    let fault = |detail: String| Problem::fields(vec![FieldFault { pointer: "/url".into(), detail }]);
+    let url = Url::parse(&to.url).map_err(|error| fault(error.to_string()))?;
+    let id = path.get("request").parse().map_err(|_| Problem::not_found("request"))?;
+    let (request, _) = state.store.bin_request(access.tenant.clone(), path.get("id").to_owned(), id).await?;
+    let egress = state.store.catalog().tenant(&access.tenant).map(|tenant| tenant.egress.clone()).unwrap_or_default();
+    let client = state.clients.narrowed(&egress).map_err(|error| {
+        tracing::error!(error = %crate::describe(&error), "no client for a replay");
+        Problem::conflict("the request could not be sent; the operator finds the cause in the log")
+    })?;
+    let request = Request {
+        method: Method::from_bytes(request.head.method.as_bytes()).unwrap_or(Method::POST),
+        headers: headers(&request.head),
+        url: url.clone(),
+        body: request.body,
+        timeout: REPLAY_TIMEOUT,
+        response_bytes_max: RESPONSE_BYTES_MAX,
+    };
+    let (answer, timings) = client.send(request).await;
+    let subject = format!("{} to {}", id, url.host_str().unwrap_or_default());
+    state.changed(&access.key, Some(&access.tenant), "bin.replay", subject, [None, None]).await;
+    Ok(Json(match answer {
+        Ok(answer) => ReplayBody {
+            status: Some(answer.status),
+            answer: String::from_utf8_lossy(&answer.body).into_owned(),
+            total_us: timings.total_us,
+        },
+        Err(NotAnswered { detail, .. }) => ReplayBody { status: None, answer: detail, total_us: timings.total_us },
+    }))
+}
+
+/// What of a request's headers can be sent again: the sender's own, but nothing that speaks for a connection or a host.
+/// The signature goes with it, because body and id are the same.
+fn headers(head: &RequestHead) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &head.headers {
+        let ours = ["webhook-id", "webhook-timestamp", "webhook-signature", "hookloom-event-id", "content-type"];
+        let parsed = match ours.contains(&name.as_str()) {
+            true => name.parse().ok().zip(value.parse().ok()),
+            false => check_header(name, value).ok(),
+        };
+        if let Some((name, value)) = parsed {
+            headers.append::<http::HeaderName>(name, value);
+        }
+    }
+    headers
+}

@@ -1,0 +1,321 @@
+//! The pages: what people look at in a browser.
+//!
+//! # Theory of operation
+//! Pages are made here, whole, and work without scripts: a form is a POST that ends in a redirect or in the page with what is
+//! wrong. What changes something goes through the very handlers of the REST routes, with the same rules, the same problems
+//! and the same log of changes. Who is signed in has a session: a cookie that stands for a key ([`SignedIn`]). Every form
+//! brings the session's token ([`user::Posted`]), and every displayed text is escaped by the templates. Nothing is loaded from
+//! elsewhere, and the policy sent with each page lets the browser refuse it.
+
+mod access;
+mod bins;
+mod bins_view;
+mod chart;
+mod deliveries;
+mod diff;
+mod docs;
+mod forms;
+mod live;
+mod overview;
+mod plugins;
+mod plugins_view;
+mod sign_in;
+mod user;
+mod webhooks;
+
+use super::ApiState;
+use super::problem::Problem;
+use askama::Template;
+use axum::Router;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use http::{HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use std::sync::Arc;
+use user::{SignedIn, TenantUser};
+
+/// Every page, and what pages are made of.
+pub(super) fn routes() -> Router<Arc<ApiState>> {
+    Router::new()
+        .route("/", get(sign_in::home))
+        .route("/go", get(sign_in::go))
+        .route("/sign-in", get(sign_in::form).post(sign_in::sign_in))
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/tenants", get(access::tenants).post(access::create_tenant))
+        .route("/docs", get(docs::page))
+        .route("/t/{t}", get(overview::page))
+        .route("/t/{t}/live", get(live::watch))
+        .route("/t/{t}/webhooks", get(webhooks::list).post(webhooks::create))
+        .route("/t/{t}/webhooks/{id}", get(webhooks::one).post(webhooks::update))
+        .route("/t/{t}/webhooks/{id}/{action}", post(webhooks::act))
+        .route("/t/{t}/deliveries", get(deliveries::list))
+        .route("/t/{t}/deliveries/{id}", get(deliveries::one))
+        .route("/t/{t}/deliveries/{id}/{action}", post(deliveries::act))
+        .route("/t/{t}/events/{id}", get(deliveries::event))
+        .route("/t/{t}/plugins", get(plugins::list))
+        .route("/t/{t}/plugins/{name}", get(plugins::one))
+        .route("/t/{t}/plugins/{name}/{action}", post(plugins::act))
+        .route("/t/{t}/bins", get(bins::list).post(bins::create))
+        .route("/t/{t}/bins/{id}", get(bins::one).post(bins::update))
+        .route("/t/{t}/bins/{id}/{action}", get(bins::request).post(bins::act))
+        .route("/t/{t}/bins/{id}/{request}/{action}", post(bins::act_on_request))
+        .route("/t/{t}/access", get(access::page))
+        .route("/t/{t}/access/{action}", post(access::act))
+        .route("/assets/{name}", get(asset))
+}
+
+/// The form that brings a component: as large as the routes take them.
+pub(super) fn upload() -> Router<Arc<ApiState>> {
+    Router::new().route("/t/{t}/plugins", post(plugins::upload))
+}
+
+/// What pages are made of, as it was built in.
+async fn asset(path: super::extract::PathParams) -> Response {
+    let (kind, text) = match path.get("name") {
+        "app.css" => ("text/css; charset=utf-8", include_str!("../../assets/app.css")),
+        "app.js" => ("text/javascript; charset=utf-8", include_str!("../../assets/app.js")),
+        "icon.svg" => ("image/svg+xml", include_str!("../../assets/icon.svg")),
+        _ => return Problem::not_found("asset").into_response(),
+    };
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "max-age=300"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, text).into_response()
+}
+
+/// What a browser may do with our pages: nothing but what they are made of.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+    form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// A page.
+struct Page(StatusCode, String);
+
+impl Page {
+    fn of(template: &impl Template) -> Result<Page, Problem> {
+        let text = template.render().map_err(|error| {
+            tracing::error!(%error, "a page could not be made");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no-page", "this page could not be made")
+        })?;
+        Ok(Page(StatusCode::OK, text))
+    }
+
+    fn with(self, status: StatusCode) -> Page {
+        Page(status, self.1)
+    }
+}
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        let mut response = (self.0, Html(self.1)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // What was flashed was read.
+        if let Ok(gone) = HeaderValue::try_from(format!("{}=; Path=/; Max-Age=0", user::FLASH)) {
+            headers.append(header::SET_COOKIE, gone);
+        }
+        response
+    }
+}
+
+/// Goes on to another page, which says this.
+fn go_to(path: &str, flash: &str) -> Response {
+    let mut response = axum::response::Redirect::to(path).into_response();
+    let text: String = url::form_urlencoded::byte_serialize(flash.as_bytes()).collect();
+    let cookie = format!("{}={text}; Path=/; Max-Age=30; HttpOnly; SameSite=Lax", user::FLASH);
+    if let (false, Ok(cookie)) = (flash.is_empty(), HeaderValue::try_from(cookie)) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// What stands around every page.
+struct Frame {
+    tenant: String,
+    tenants: Vec<String>,
+    csrf: String,
+    flash: Option<String>,
+    live: String,
+    here: &'static str,
+    is_admin: bool,
+}
+
+/// An entry of the menu.
+struct MenuItem {
+    href: String,
+    label: &'static str,
+    here: bool,
+}
+
+impl Frame {
+    fn new(user: &TenantUser, state: &ApiState, here: &'static str) -> Frame {
+        Frame { tenant: user.tenant.to_string(), ..Frame::of(&user.user, state, here) }
+    }
+
+    fn of(user: &SignedIn, state: &ApiState, here: &'static str) -> Frame {
+        let tenants = match &user.key.tenant {
+            Some(own) => vec![own.to_string()],
+            None => state.store.catalog().tenants().iter().map(|tenant| tenant.id.to_string()).collect(),
+        };
+        Frame {
+            tenant: user.home(),
+            tenants,
+            csrf: user.session.csrf.clone(),
+            flash: user.flash.clone(),
+            live: String::new(),
+            here,
+            is_admin: user.key.is_admin(),
+        }
+    }
+
+    /// The same on a page that watches something.
+    fn watching(self, topic: &str) -> Frame {
+        Frame { live: format!("/t/{}/live?topic={topic}", self.tenant), ..self }
+    }
+
+    fn menu(&self) -> Vec<MenuItem> {
+        let own = [
+            ("", "Overview"),
+            ("/webhooks", "Webhooks"),
+            ("/deliveries", "Deliveries"),
+            ("/plugins", "Plugins"),
+            ("/bins", "Inspector"),
+            ("/access", "Access"),
+        ];
+        let mut items: Vec<_> = own
+            .into_iter()
+            .map(|(path, label)| MenuItem {
+                href: format!("/t/{}{path}", self.tenant),
+                label,
+                here: label == self.here,
+            })
+            .collect();
+        if self.is_admin {
+            items.push(MenuItem { href: "/tenants".into(), label: "Tenants", here: self.here == "Tenants" });
+        }
+        items.push(MenuItem { href: "/docs".into(), label: "API", here: false });
+        items
+    }
+}
+
+/// A moment, for programs and for people.
+#[derive(Clone)]
+struct Moment {
+    iso: String,
+    text: String,
+}
+
+impl Moment {
+    fn at_ms(ms: i64) -> Moment {
+        let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MIN);
+        Moment { iso: at.to_string(), text: at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string() }
+    }
+}
+
+/// A time in the unit that people would take.
+fn duration(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..10_000_000 => format!("{:.1} ms", us as f64 / 1e3),
+        _ => format!("{:.1} s", us as f64 / 1e6),
+    }
+}
+
+/// A size in the unit that people would take.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+/// The beginning of a sha256, which tells versions apart.
+fn short(sha256: &str) -> String {
+    sha256.chars().take(12).collect()
+}
+
+/// A page that says what is wrong.
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct ProblemPage {
+    frame: Frame,
+    title: String,
+    detail: String,
+    remedy: Option<String>,
+    back: String,
+}
+
+/// What keeps a page from being shown.
+enum Refused {
+    /// Who asks is not signed in, and comes back here afterwards.
+    SignIn(String),
+    /// Something else, on a page of its own.
+    Problem(Box<Problem>, Option<Box<Frame>>),
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Refused::Problem(Box::new(problem), None)
+    }
+}
+
+impl From<crate::store::StoreError> for Refused {
+    fn from(error: crate::store::StoreError) -> Self {
+        Problem::from(error).into()
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        match self {
+            Refused::SignIn(back) => {
+                let next: String = url::form_urlencoded::byte_serialize(back.as_bytes()).collect();
+                axum::response::Redirect::to(&format!("/sign-in?next={next}")).into_response()
+            }
+            Refused::Problem(problem, frame) => {
+                let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let frame = frame.map_or_else(Frame::nobodys, |frame| *frame);
+                let back = format!("/t/{}", frame.tenant);
+                let Problem { title, detail, remedy, .. } = *problem;
+                match Page::of(&ProblemPage { frame, title, detail, remedy, back }) {
+                    Ok(page) => page.with(status).into_response(),
+                    Err(problem) => problem.into_response(),
+                }
+            }
+        }
+    }
+}
+
+impl Frame {
+    fn nobodys() -> Frame {
+        Frame {
+            tenant: crate::subscription::DEFAULT_TENANT.to_owned(),
+            tenants: Vec::new(),
+            csrf: String::new(),
+            flash: None,
+            live: String::new(),
+            here: "",
+            is_admin: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_are_told_as_people_say_them() {
+        assert_eq!(
+            [0, 999, 1_500, 2_000_000, 12_000_000].map(duration),
+            ["0 µs", "999 µs", "1.5 ms", "2000.0 ms", "12.0 s"]
+        );
+        assert_eq!([5, 2_048, 3 << 20].map(size), ["5 B", "2.0 KiB", "3.0 MiB"]);
+        assert_eq!(Moment::at_ms(1_709_287_745_000).text, "2024-03-01 10:09:05 UTC");
+    }
+}

@@ -1,0 +1,222 @@
+//! Access: keys, addresses for the vendor, tenants, and what was changed by whom.
+
+use super::diff::Diff;
+use super::user::{Posted, PostedByAdmin, SignedIn, TenantUser};
+use super::webhooks::input;
+use super::{Frame, Moment, Page, Refused, go_to};
+use crate::access::Scope;
+use crate::api::extract::{Admin, Item, Params};
+use crate::api::problem::Problem;
+use crate::api::{ApiState, access, tenants};
+use crate::store::Change;
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use uuid::Uuid;
+
+#[derive(Template)]
+#[template(path = "access.html")]
+struct AccessPage {
+    frame: Frame,
+    /// What is shown only now: what it is, and the text.
+    once: Option<(&'static str, String)>,
+    problem: String,
+    keys: Vec<KeyRow>,
+    scopes: [&'static str; 3],
+    tokens: Vec<TokenRow>,
+    changes: Vec<ChangeRow>,
+    next: Option<String>,
+}
+
+struct KeyRow {
+    id: String,
+    name: String,
+    scopes: String,
+    made: Moment,
+    used: Option<Moment>,
+}
+
+struct TokenRow {
+    id: String,
+    name: String,
+    made: Moment,
+}
+
+struct ChangeRow {
+    at: Moment,
+    who: String,
+    action: String,
+    subject: String,
+    diff: Diff,
+}
+
+#[derive(Default, Deserialize)]
+pub(super) struct AccessParams {
+    cursor: Option<Uuid>,
+}
+
+const CHANGES: usize = 50;
+
+pub(super) async fn page(
+    user: TenantUser,
+    Params(params): Params<AccessParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Page, Refused> {
+    page_with(&user, &state, None, String::new(), params.cursor).await
+}
+
+async fn page_with(
+    user: &TenantUser,
+    state: &ApiState,
+    once: Option<(&'static str, String)>,
+    problem: String,
+    cursor: Option<Uuid>,
+) -> Result<Page, Refused> {
+    // What stands here is for those who may change it.
+    user.access::<crate::api::extract::ToManage>(state)?;
+    let catalog = state.store.catalog();
+    let keys = catalog.keys(Some(&user.tenant));
+    let used = state.store.keys_used_at_ms(&keys).await?;
+    let scopes = |scopes: &[Scope]| scopes.iter().map(|scope| word(*scope)).collect::<Vec<_>>().join(", ");
+    let changes = state.store.changes(Some(user.tenant.clone()), cursor, CHANGES).await?;
+    let next =
+        (changes.len() == CHANGES).then(|| changes.last()).flatten().map(|last| format!("?cursor={}#changes", last.id));
+    let page = AccessPage {
+        keys: keys
+            .iter()
+            .map(|key| KeyRow {
+                id: key.id.to_string(),
+                name: key.shown(),
+                scopes: scopes(&key.scopes),
+                made: Moment::at_ms(key.created_at_ms),
+                used: used.get(&key.id).map(|ms| Moment::at_ms(*ms)),
+            })
+            .collect(),
+        tokens: catalog
+            .tokens(&user.tenant)
+            .iter()
+            .map(|token| TokenRow {
+                id: token.id.to_string(),
+                name: format!("/in/{}… {}", token.hint, token.label),
+                made: Moment::at_ms(token.created_at_ms),
+            })
+            .collect(),
+        scopes: [Scope::Send, Scope::Read, Scope::Manage].map(word),
+        changes: changes.into_iter().map(change_row).collect(),
+        frame: Frame::new(user, state, "Access"),
+        once,
+        problem,
+        next,
+    };
+    Ok(Page::of(&page)?)
+}
+
+fn word(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Send => "send",
+        Scope::Read => "read",
+        Scope::Manage => "manage",
+    }
+}
+
+fn change_row(change: Change) -> ChangeRow {
+    let text = |value: &Option<Value>| value.as_ref().map(|value| format!("{value:#}")).unwrap_or_default();
+    let diff = match (&change.before, &change.after) {
+        (None, None) => Diff::words(""),
+        (before, after) => Diff::new(&text(before), &text(after)),
+    };
+    ChangeRow { at: Moment::at_ms(change.at_ms), who: change.who, action: change.action, subject: change.subject, diff }
+}
+
+/// Makes and ends keys and addresses.
+pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+    let Posted { user, form } = posted;
+    let here = format!("/t/{}/access", user.tenant);
+    let with_state = || State(state.clone());
+    let id = || form.get("id").parse().map(Item).map_err(|_| Problem::not_found("key"));
+    let made = match user.path.get("action") {
+        "keys" => {
+            let wanted = json!({"scopes": form.all("scopes"), "label": form.get("label")});
+            match access::create_key(user.access(&state)?, with_state(), input(wanted)?).await {
+                Ok((_, body)) => Ok(("The new key", text_of(&body.0, "key"))),
+                Err(problem) => Err(problem),
+            }
+        }
+        "tokens" => {
+            let wanted = json!({"label": form.get("label")});
+            match access::create_token(user.access(&state)?, with_state(), input(wanted)?).await {
+                Ok((_, body)) => Ok(("The new address: enter it behind this host's own", text_of(&body.0, "path"))),
+                Err(problem) => Err(problem),
+            }
+        }
+        "revoke-key" => {
+            access::revoke_key(user.access(&state)?, id()?, with_state()).await?;
+            return Ok(go_to(&here, "The key was ended."));
+        }
+        "revoke-token" => {
+            access::revoke_token(user.access(&state)?, id()?, with_state()).await?;
+            return Ok(go_to(&here, "The address was ended."));
+        }
+        _ => return Err(Problem::not_found("action").into()),
+    };
+    Ok(match made {
+        Ok(once) => page_with(&user, &state, Some(once), String::new(), None).await?.into_response(),
+        Err(problem) => {
+            let page = page_with(&user, &state, None, problem.in_words(), None).await?;
+            page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response()
+        }
+    })
+}
+
+fn text_of(body: &impl serde::Serialize, field: &str) -> String {
+    let value = serde_json::to_value(body).unwrap_or_default();
+    value[field].as_str().unwrap_or_default().to_owned()
+}
+
+#[derive(Template)]
+#[template(path = "tenants.html")]
+struct TenantsPage {
+    frame: Frame,
+    problem: String,
+    rows: Vec<(String, usize, Moment)>,
+}
+
+/// Every tenant, for admins.
+pub(super) async fn tenants(user: SignedIn, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
+    tenants_with(&user, &state, String::new())
+}
+
+fn tenants_with(user: &SignedIn, state: &ApiState, problem: String) -> Result<Page, Refused> {
+    if !user.key.is_admin() {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this needs an admin key").into());
+    }
+    let catalog = state.store.catalog();
+    let tenants = catalog.tenants();
+    let row = |tenant: &Arc<crate::subscription::Tenant>| {
+        (tenant.id.to_string(), catalog.subscriptions(&tenant.id).len(), Moment::at_ms(tenant.created_at_ms))
+    };
+    let page =
+        TenantsPage { rows: tenants.iter().map(row).collect(), frame: Frame::of(user, state, "Tenants"), problem };
+    Ok(Page::of(&page)?)
+}
+
+/// Makes a tenant.
+pub(super) async fn create_tenant(
+    State(state): State<Arc<ApiState>>,
+    posted: PostedByAdmin,
+) -> Result<Response, Refused> {
+    let PostedByAdmin { user, form } = posted;
+    let id = form.get("id").to_owned();
+    let wanted = input(json!({"id": id}))?;
+    match tenants::create(Admin(user.key.clone()), State(state.clone()), wanted).await {
+        Ok(_) => Ok(go_to(&format!("/t/{id}"), "The tenant was made.")),
+        Err(problem) => {
+            let page = tenants_with(&user, &state, problem.in_words())?;
+            Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
+        }
+    }
+}

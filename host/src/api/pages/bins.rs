@@ -1,0 +1,253 @@
+//! The inspector: bins, what they received, and what people do with it.
+
+use super::bins_view::{self, RequestView};
+use super::user::{Posted, TenantUser};
+use super::webhooks::input;
+use super::{Frame, Moment, Page, Refused, go_to, size};
+use crate::api::bins as routes;
+use crate::api::bins::requests::{self, ReplayBody};
+use crate::api::extract::{Body, Item, Params, PathParams};
+use crate::api::problem::Problem;
+use crate::api::{ApiState, subscriptions};
+use crate::inspector::{Bin, BinRequest};
+use crate::store::BinFilter;
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+use uuid::Uuid;
+
+#[derive(Template)]
+#[template(path = "bins.html")]
+struct Bins {
+    frame: Frame,
+    rows: Vec<BinRow>,
+}
+
+struct BinRow {
+    id: String,
+    name: String,
+    colour: u8,
+    url: String,
+    received: u64,
+    made: Moment,
+}
+
+pub(super) async fn list(
+    user: TenantUser,
+    headers: HeaderMap,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Page, Refused> {
+    let row = |bin: Bin| BinRow {
+        name: bins_view::name(&bin),
+        colour: bin.settings.colour,
+        url: bins_view::url(&bin.id, &headers, &state),
+        received: bin.received,
+        made: Moment::at_ms(bin.created_at_ms),
+        id: bin.id,
+    };
+    let rows = state.store.bins(user.tenant.clone()).await?.into_iter().map(row).collect();
+    Ok(Page::of(&Bins { rows, frame: Frame::new(&user, &state, "Inspector") })?)
+}
+
+pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+    let Posted { user, form } = posted;
+    let wanted = input(json!({"name": form.get("name")}))?;
+    let (_, made) = routes::create(user.access(&state)?, State(state.clone()), wanted).await?;
+    Ok(go_to(&format!("/t/{}/bins/{}", user.tenant, made.0.id), "The bin is ready."))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct BinParams {
+    search: String,
+}
+
+#[derive(Template)]
+#[template(path = "bin.html")]
+struct BinPage {
+    frame: Frame,
+    id: String,
+    name: String,
+    plain_name: String,
+    colour: u8,
+    url: String,
+    search: String,
+    rows: Vec<RequestRow>,
+    problem: String,
+    colours: Vec<(u8, &'static str, bool)>,
+    ttl_h: u64,
+    requests_max: usize,
+    statuses: String,
+    reply_headers: String,
+    reply_body: String,
+    delay_ms: u64,
+}
+
+struct RequestRow {
+    id: String,
+    at: Moment,
+    method: String,
+    path: String,
+    size: String,
+    remote: String,
+}
+
+pub(super) async fn one(
+    user: TenantUser,
+    Params(params): Params<BinParams>,
+    headers: HeaderMap,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Page, Refused> {
+    let bin = state.store.bin(user.tenant.clone(), user.path.get("id").to_owned()).await?;
+    one_with(&user, &state, &headers, bin, params.search, String::new()).await
+}
+
+async fn one_with(
+    user: &TenantUser,
+    state: &ApiState,
+    headers: &HeaderMap,
+    bin: Bin,
+    search: String,
+    problem: String,
+) -> Result<Page, Refused> {
+    let filter = BinFilter { search: Some(search.clone()).filter(|text| !text.is_empty()), limit: 100, before: None };
+    let requests = state.store.bin_requests(user.tenant.clone(), bin.id.clone(), filter).await?;
+    let row = |request: BinRequest| RequestRow {
+        id: request.id.to_string(),
+        at: Moment::at_ms(request.received_at_ms),
+        path: request.head.path,
+        method: request.head.method,
+        size: size(request.head.bytes as u64),
+        remote: request.head.remote,
+    };
+    let reply = &bin.settings.reply;
+    let lines = reply.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    let page = BinPage {
+        name: bins_view::name(&bin),
+        plain_name: bin.settings.name.clone(),
+        colour: bin.settings.colour,
+        url: bins_view::url(&bin.id, headers, state),
+        rows: requests.into_iter().map(row).collect(),
+        colours: bins_view::colours(bin.settings.colour),
+        ttl_h: bin.settings.ttl_s.div_ceil(3_600),
+        requests_max: bin.settings.requests_max,
+        statuses: reply.statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
+        reply_headers: lines,
+        reply_body: reply.body.clone(),
+        delay_ms: reply.delay_ms,
+        frame: Frame::new(user, state, "Inspector").watching(&bin.id),
+        id: bin.id,
+        search,
+        problem,
+    };
+    Ok(Page::of(&page)?)
+}
+
+/// Rewrites a bin.
+pub(super) async fn update(
+    headers: HeaderMap,
+    State(state): State<Arc<ApiState>>,
+    posted: Posted,
+) -> Result<Response, Refused> {
+    let Posted { user, form } = posted;
+    let id = user.path.get("id").to_owned();
+    let bin = state.store.bin(user.tenant.clone(), id.clone()).await?;
+    let edited = async {
+        let wanted = input(bins_view::settings(&form, &bin.settings)?)?;
+        routes::update(user.access(&state)?, Item(id.clone()), State(state.clone()), wanted).await
+    };
+    match edited.await {
+        Ok(_) => Ok(go_to(&format!("/t/{}/bins/{id}", user.tenant), "The bin was changed.")),
+        Err(problem) => {
+            let page = one_with(&user, &state, &headers, bin, String::new(), problem.in_words()).await?;
+            Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
+        }
+    }
+}
+
+/// The buttons of a bin.
+pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+    let Posted { user, .. } = posted;
+    let (id, with_state) = (user.path.get("id").to_owned(), || State(state.clone()));
+    match user.path.get("action") {
+        "clear" => {
+            requests::clear(user.access(&state)?, path([("id", &id)]), with_state()).await?;
+            Ok(go_to(&format!("/t/{}/bins/{id}", user.tenant), "The bin is empty."))
+        }
+        "delete" => {
+            routes::delete(user.access(&state)?, Item(id), with_state()).await?;
+            Ok(go_to(&format!("/t/{}/bins", user.tenant), "The bin was deleted."))
+        }
+        "subscribe" => {
+            let bin = state.store.bin(user.tenant.clone(), id).await?;
+            let wanted = json!({
+                "notify_url": bins_view::own_url(&bin.id, &state),
+                "modules": ["Contact", "Deal"],
+                "description": format!("to the bin {}", bins_view::name(&bin)),
+            });
+            let body = Body(wanted.to_string().into());
+            let (_, made) = subscriptions::create(user.access(&state)?, with_state(), body).await?;
+            let path = format!("/t/{}/webhooks/{}", user.tenant, made.0.id);
+            Ok(go_to(&path, "Contacts and deals are sent to the bin from now on."))
+        }
+        _ => Err(Problem::not_found("action").into()),
+    }
+}
+
+fn path<const N: usize>(parts: [(&str, &str); N]) -> PathParams {
+    PathParams(parts.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec())
+}
+
+/// One request of a bin.
+pub(super) async fn request(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
+    let id = user.path.get("action").parse().map_err(|_| Problem::not_found("request"))?;
+    request_with(&user, &state, id, None).await
+}
+
+async fn request_with(
+    user: &TenantUser,
+    state: &ApiState,
+    id: Uuid,
+    replayed: Option<String>,
+) -> Result<Page, Refused> {
+    let bin = state.store.bin(user.tenant.clone(), user.path.get("id").to_owned()).await?;
+    let (request, previous) = state.store.bin_request(user.tenant.clone(), bin.id.clone(), id).await?;
+    let frame = Frame::new(user, state, "Inspector");
+    let view = RequestView::new(frame, state, &user.tenant, &bin, request, previous, replayed).await;
+    Ok(Page::of(&view)?)
+}
+
+/// The buttons of a request.
+pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+    let Posted { user, form } = posted;
+    let (bin, request) = (user.path.get("id").to_owned(), user.path.get("request").to_owned());
+    let id: Uuid = request.parse().map_err(|_| Problem::not_found("request"))?;
+    let names = || path([("id", &bin), ("request", &request)]);
+    match user.path.get("action") {
+        "delete" => {
+            requests::delete_request(user.access(&state)?, Item(id), names(), State(state.clone())).await?;
+            Ok(go_to(&format!("/t/{}/bins/{bin}", user.tenant), "The request was forgotten."))
+        }
+        "replay" => {
+            let to = input(json!({"url": form.get("url")}))?;
+            let told = match requests::replay(user.access(&state)?, names(), State(state.clone()), to).await {
+                Ok(body) => replayed(&body.0),
+                Err(problem) => problem.in_words(),
+            };
+            Ok(request_with(&user, &state, id, Some(told)).await?.into_response())
+        }
+        _ => Err(Problem::not_found("action").into()),
+    }
+}
+
+fn replayed(body: &ReplayBody) -> String {
+    let time = super::duration(body.total_us);
+    match body.status {
+        Some(status) => format!("It answered {status} after {time}: {}", body.answer),
+        None => format!("No answer: {}", body.answer),
+    }
+}

@@ -1,0 +1,245 @@
+//! How bins and what they received are shown: as text, as a form, as bytes, as a command; with its signature checked, and
+//! with what its plugin made of it.
+
+use super::deliveries::before_and_after;
+use super::diff::Diff;
+use super::forms::{Form, pairs};
+use super::{Frame, Moment, short, size};
+use crate::api::ApiState;
+use crate::api::problem::{FieldFault, Problem};
+use crate::delivery::DeliveryId;
+use crate::inspector::{Bin, BinRequest, BinSettings, RequestHead};
+use crate::signature::verifies;
+use crate::subscription::TenantId;
+use askama::Template;
+use http::{HeaderMap, header};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
+
+pub(super) fn name(bin: &Bin) -> String {
+    match bin.settings.name.as_str() {
+        "" => format!("Bin {}", &bin.id[..bin.id.len().min(6)]),
+        name => name.to_owned(),
+    }
+}
+
+/// Where a bin receives, as who looks at the page reaches this host.
+pub(super) fn url(id: &str, headers: &HeaderMap, state: &ApiState) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    // In front of a host behind a proxy stands TLS.
+    let scheme = if state.config.behind_proxy.is_empty() { "http" } else { "https" };
+    format!("{scheme}://{host}/bins/{id}/")
+}
+
+/// The same as this host reaches itself.
+pub(super) fn own_url(id: &str, state: &ApiState) -> String {
+    format!("http://{}/bins/{id}/", state.clients.own_address())
+}
+
+const COLOURS: [&str; 8] = ["grey", "red", "orange", "yellow", "green", "teal", "blue", "violet"];
+
+pub(super) fn colours(own: u8) -> Vec<(u8, &'static str, bool)> {
+    COLOURS.iter().zip(0..).map(|(name, number)| (number, *name, number == own)).collect()
+}
+
+/// The body that the REST route takes. What the form does not show stays as it was.
+pub(super) fn settings(form: &Form, old: &BinSettings) -> Result<Value, Problem> {
+    let fault = |pointer: &str, detail: String| Problem::fields(vec![FieldFault { pointer: pointer.into(), detail }]);
+    let number = |name: &str| {
+        let text = form.get(name);
+        text.parse::<u64>().map_err(|_| fault(&format!("/{name}"), format!("{text:?} is no number")))
+    };
+    let parts = form.get("statuses").split([',', ' ']).filter(|part| !part.is_empty());
+    let statuses: Result<Vec<u16>, _> = parts.map(str::parse).collect();
+    let statuses = statuses.map_err(|_| fault("/reply/statuses", "numbers with commas between them".into()))?;
+    let headers = pairs(form.get("reply_headers")).map_err(|detail| fault("/reply/headers", detail))?;
+    Ok(json!({
+        "name": form.get("name"),
+        "colour": number("colour")?,
+        "ttl_s": number("ttl_h")?.saturating_mul(3_600),
+        "requests_max": number("requests_max")?,
+        "body_bytes_max": old.body_bytes_max,
+        "reply": {"statuses": statuses, "headers": headers, "body": form.get("reply_body"), "delay_ms": number("delay_ms")?},
+    }))
+}
+
+/// A request as it is shown.
+#[derive(Template)]
+#[template(path = "bin_request.html")]
+pub(super) struct RequestView {
+    frame: Frame,
+    bin: String,
+    bin_name: String,
+    id: String,
+    method: String,
+    path: String,
+    query: String,
+    at: Moment,
+    remote: String,
+    size: String,
+    signature: String,
+    /// The delivery, the version that judged, and what it makes of the event.
+    delivery: Option<(String, String, Diff)>,
+    pretty: String,
+    form: Vec<(String, String)>,
+    raw: String,
+    hex: String,
+    headers: Vec<(String, String)>,
+    previous: Option<Diff>,
+    curl: String,
+    replayed: Option<String>,
+}
+
+impl RequestView {
+    pub(super) async fn new(
+        frame: Frame,
+        state: &ApiState,
+        tenant: &TenantId,
+        bin: &Bin,
+        request: BinRequest,
+        previous: Option<BinRequest>,
+        replayed: Option<String>,
+    ) -> Self {
+        let own = own_delivery(state, tenant, &request).await;
+        let (signature, delivery) = own.unwrap_or_default();
+        let BinRequest { id, received_at_ms, head, body } = request;
+        let raw = String::from_utf8_lossy(&body).into_owned();
+        let kind = head.header("content-type").unwrap_or_default();
+        let is_form = kind.starts_with("application/x-www-form-urlencoded");
+        let form = if is_form { url::form_urlencoded::parse(&body).into_owned().collect() } else { Vec::new() };
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
+        let truncated = if head.truncated { format!(" ({} kept)", size(body.len() as u64)) } else { String::new() };
+        RequestView {
+            frame,
+            bin: bin.id.clone(),
+            bin_name: name(bin),
+            id: id.to_string(),
+            at: Moment::at_ms(received_at_ms),
+            size: format!("{}{truncated}", size(head.bytes as u64)),
+            pretty: if is_json { crate::diff::pretty(&raw) } else { String::new() },
+            hex: hex_dump(&body),
+            curl: curl(&head, &raw, &own_url(&bin.id, state)),
+            previous: previous.map(|before| Diff::new(&String::from_utf8_lossy(&before.body), &raw)),
+            method: head.method,
+            path: head.path,
+            query: head.query,
+            remote: head.remote,
+            headers: head.headers,
+            signature,
+            delivery,
+            form,
+            raw,
+            replayed,
+        }
+    }
+}
+
+type Own = (String, Option<(String, String, Diff)>);
+
+/// What is known of a request that is a delivery of this host's own: whether its signature verifies, and what its plugin
+/// made of the event.
+async fn own_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest) -> Option<Own> {
+    let id = request.head.header("webhook-id")?;
+    let Ok(delivery) = id.parse().map(DeliveryId) else { return Some((FOREIGN.into(), None)) };
+    let Ok((view, attempts)) = state.store.delivery(tenant.clone(), delivery).await else {
+        return Some((FOREIGN.into(), None));
+    };
+    let subscription = state.store.catalog().subscription(tenant, view.subscription);
+    let signature = match &subscription {
+        None => "the webhook was deleted, so its keys are gone".to_owned(),
+        Some(_) if request.head.truncated => "not all of the body is kept, so it cannot be verified".to_owned(),
+        Some(subscription) => {
+            let timestamp = request.head.header("webhook-timestamp").and_then(|text| text.parse().ok());
+            let header = request.head.header("webhook-signature").unwrap_or_default();
+            match timestamp.is_some_and(|at| verifies(&subscription.signing, id, at, &request.body, header)) {
+                true => "verifies with the webhook's signing secret".to_owned(),
+                false => "does NOT verify with the webhook's signing secret".to_owned(),
+            }
+        }
+    };
+    let event = state.store.event(tenant.clone(), view.event).await.ok()?.event;
+    let sha256 = hex::encode(Sha256::digest(&request.body));
+    let attempt = attempts.iter().rev().find(|one| one.body_sha256.as_deref() == Some(&sha256)).or(attempts.last());
+    let judge = match attempt {
+        None => "no plugin yet".to_owned(),
+        Some(attempt) => match &attempt.plugin_sha256 {
+            Some(sha256) => format!("version {} at attempt {}", short(sha256), attempt.number),
+            None => format!("no plugin at attempt {}", attempt.number),
+        },
+    };
+    let diff = match attempt.is_some_and(|attempt| attempt.body_sha256.as_deref() == Some(&sha256)) {
+        // What was received is what was sent: that is the truth, whatever the plugin is by now.
+        true => Diff::new(event.text(), &String::from_utf8_lossy(&request.body)),
+        false => before_and_after(state, event, subscription).await,
+    };
+    Some((signature, Some((view.id.to_string(), judge, diff))))
+}
+
+const FOREIGN: &str = "signed by somebody else: it is no delivery of this tenant";
+
+/// How much of a body is shown as bytes.
+const HEX_BYTES_MAX: usize = 4_096;
+
+fn hex_dump(body: &[u8]) -> String {
+    let mut dump = String::new();
+    for (line, bytes) in body[..body.len().min(HEX_BYTES_MAX)].chunks(16).enumerate() {
+        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text: String = bytes
+            .iter()
+            .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' })
+            .collect();
+        let _ = writeln!(dump, "{:08x}  {:<47}  {text}", line * 16, hex.join(" "));
+    }
+    if body.len() > HEX_BYTES_MAX {
+        let _ = writeln!(dump, "… and {} bytes more", body.len() - HEX_BYTES_MAX);
+    }
+    dump
+}
+
+/// A command that sends the same.
+fn curl(head: &RequestHead, body: &str, url: &str) -> String {
+    let query = if head.query.is_empty() { String::new() } else { format!("?{}", head.query) };
+    let path = head.path.trim_start_matches('/');
+    let mut command = format!("curl -X {} {}", quoted(&head.method), quoted(&format!("{url}{path}{query}")));
+    let of_the_connection = ["host", "content-length", "connection", "transfer-encoding", "expect"];
+    for (name, value) in head.headers.iter().filter(|(name, _)| !of_the_connection.contains(&name.as_str())) {
+        let _ = write!(command, " \\\n  -H {}", quoted(&format!("{name}: {value}")));
+    }
+    if !body.is_empty() {
+        let _ = write!(command, " \\\n  --data-binary {}", quoted(body));
+    }
+    command
+}
+
+/// A word of a POSIX shell, whatever is in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_keeps_quotes_apart() {
+        let head = RequestHead {
+            method: "POST".into(),
+            path: "/a".into(),
+            query: "b=1".into(),
+            headers: vec![("host".into(), "x".into()), ("x-y".into(), "it's".into())],
+            ..RequestHead::default()
+        };
+        let command = curl(&head, "{'}", "http://h/bins/1/");
+        assert_eq!(
+            command,
+            "curl -X 'POST' 'http://h/bins/1/a?b=1' \\\n  -H 'x-y: it'\\''s' \\\n  --data-binary '{'\\''}'"
+        );
+    }
+
+    #[test]
+    fn bytes_are_shown_with_their_letters() {
+        assert_eq!(hex_dump(b"A\x00z"), format!("00000000  {:<47}  A.z\n", "41 00 7a"));
+        assert!(hex_dump(&[0; 5_000]).ends_with("… and 904 bytes more\n"));
+    }
+}

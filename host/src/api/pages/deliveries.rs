@@ -1,0 +1,250 @@
+//! Deliveries: the list, one with its timeline, and an event with why it was delivered or was not.
+
+mod timeline;
+
+use super::diff::Diff;
+use super::user::{Posted, TenantUser};
+use super::webhooks::name;
+use super::{Frame, Moment, Page, Refused, go_to};
+use crate::api::ApiState;
+use crate::api::events;
+use crate::api::extract::{Item, Params};
+use crate::api::hands;
+use crate::api::problem::Problem;
+use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState};
+use crate::event::{Event, EventId};
+use crate::plugin::{Matter, Shown};
+use crate::store::{DeliveryFilter, DeliveryView};
+use crate::subscription::{Subscription, SubscriptionId};
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::sync::Arc;
+use timeline::AttemptView;
+use uuid::Uuid;
+
+#[derive(Template)]
+#[template(path = "deliveries.html")]
+struct Deliveries {
+    frame: Frame,
+    states: Vec<(&'static str, bool)>,
+    subscriptions: Vec<(String, String, bool)>,
+    event: String,
+    rows: Vec<Row>,
+    next: Option<String>,
+}
+
+struct Row {
+    id: String,
+    made: Moment,
+    name: String,
+    state: &'static str,
+    kind: &'static str,
+    attempts: u32,
+    reason: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ListParams {
+    state: String,
+    subscription: String,
+    event: String,
+    cursor: String,
+}
+
+const PAGE: usize = 50;
+
+pub(super) async fn list(
+    user: TenantUser,
+    Params(params): Params<ListParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Page, Refused> {
+    let wanted = DeliveryState::ALL.into_iter().find(|state| state.as_str() == params.state);
+    let filter = DeliveryFilter {
+        subscription: params.subscription.parse().ok().map(SubscriptionId),
+        state: wanted,
+        event: params.event.trim().parse().ok().map(EventId),
+        before: params.cursor.parse().ok().map(DeliveryId),
+        limit: PAGE,
+    };
+    let views = state.store.deliveries(user.tenant.clone(), filter).await?;
+    let all = state.store.catalog().subscriptions(&user.tenant);
+    let names: HashMap<SubscriptionId, String> = all.iter().map(|one| (one.id, name(one))).collect();
+    let next = (views.len() == PAGE).then(|| views.last()).flatten().map(|last| {
+        let query =
+            [("state", params.state.as_str()), ("subscription", &params.subscription), ("event", &params.event)];
+        let query: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        format!("?{query}&cursor={}", last.id)
+    });
+    let row = |view: DeliveryView| Row {
+        id: view.id.to_string(),
+        made: Moment::at_ms(view.created_at_ms),
+        name: names.get(&view.subscription).cloned().unwrap_or_else(|| "deleted".to_owned()),
+        state: view.state.as_str(),
+        kind: kind(view.kind),
+        attempts: view.attempts_made,
+        reason: view.reason.map(|reason| reason.message).unwrap_or_default(),
+    };
+    let page = Deliveries {
+        states: DeliveryState::ALL.into_iter().map(|state| (state.as_str(), Some(state) == wanted)).collect(),
+        subscriptions: all
+            .iter()
+            .map(|one| (one.id.to_string(), name(one), one.id.to_string() == params.subscription))
+            .collect(),
+        event: params.event,
+        rows: views.into_iter().map(row).collect(),
+        next,
+        frame: Frame::new(&user, &state, "Deliveries").watching("attempts"),
+    };
+    Ok(Page::of(&page)?)
+}
+
+fn kind(kind: DeliveryKind) -> &'static str {
+    match kind {
+        DeliveryKind::Usual => "",
+        DeliveryKind::Replay => "replay",
+        DeliveryKind::Test => "test",
+    }
+}
+
+#[derive(Template)]
+#[template(path = "delivery.html")]
+struct Delivery {
+    frame: Frame,
+    id: String,
+    state: &'static str,
+    reason: String,
+    subscription: String,
+    name: String,
+    event: String,
+    event_name: String,
+    due: Option<Moment>,
+    why: String,
+    actions: Vec<(&'static str, &'static str)>,
+    accepted: Moment,
+    attempts: Vec<AttemptView>,
+    diff: Diff,
+}
+
+pub(super) async fn one(
+    user: TenantUser,
+    Item(id): Item<Uuid>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Page, Refused> {
+    let (view, attempts) = state.store.delivery(user.tenant.clone(), DeliveryId(id)).await?;
+    let whole = state.store.event(user.tenant.clone(), view.event).await?;
+    let explained = events::explained(&state, &user.tenant, &whole).await?;
+    let event = whole.event;
+    let subscription = state.store.catalog().subscription(&user.tenant, view.subscription);
+    let why = explained.iter().find(|one| one.subscription == view.subscription.0).map(|one| one.why.clone());
+    let actions = match view.state {
+        DeliveryState::Pending => vec![("retry", "Attempt now"), ("cancel", "Cancel")],
+        _ => vec![("retry", "Attempt again")],
+    };
+    let page = Delivery {
+        id: view.id.to_string(),
+        state: view.state.as_str(),
+        reason: view.reason.map(|reason| reason.message).unwrap_or_default(),
+        subscription: view.subscription.to_string(),
+        name: subscription.as_deref().map_or_else(|| "deleted".to_owned(), name),
+        event: view.event.to_string(),
+        event_name: event.name.clone(),
+        due: view.due_at_ms.map(Moment::at_ms),
+        why: why.unwrap_or_default(),
+        actions,
+        accepted: Moment::at_ms(event.received_at_ms),
+        attempts: attempts.iter().map(AttemptView::new).collect(),
+        diff: before_and_after(&state, event, subscription).await,
+        frame: Frame::new(&user, &state, "Deliveries").watching("attempts"),
+    };
+    Ok(Page::of(&page)?)
+}
+
+/// The event, and what the subscription's plugins make of it now.
+pub(super) async fn before_and_after(
+    state: &ApiState,
+    event: Arc<Event>,
+    subscription: Option<Arc<Subscription>>,
+) -> Diff {
+    let Some(subscription) = subscription else {
+        return Diff::same("The webhook was deleted; the event:", event.text());
+    };
+    if subscription.settings.plugin.0.is_empty() {
+        return Diff::same("There is no plugin: the event is sent as it came.", event.text());
+    }
+    let previous = state.store.previous(subscription.tenant.clone(), &event).await.ok().flatten();
+    let judged = state.plugins.judge_with(Matter { event: event.clone(), previous, subscription }).await;
+    let shown = Shown::new(judged, &event);
+    match (shown.verdict, shown.body) {
+        ("replace", Some(body)) => Diff::new(event.text(), &body),
+        ("pass", _) => Diff::same("The plugin lets it pass as it came.", event.text()),
+        (verdict, _) => {
+            let reason = shown.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            Diff::words(format!("Nothing would be sent; the plugin says {verdict}{reason}"))
+        }
+    }
+}
+
+pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+    let Posted { user, .. } = posted;
+    let id: Uuid = user.path.get("id").parse().map_err(|_| Problem::not_found("delivery"))?;
+    let flash = match user.path.get("action") {
+        "retry" => {
+            let _ = hands::retry(user.access(&state)?, Item(id), State(state.clone())).await?;
+            "It is attempted now."
+        }
+        "cancel" => {
+            let _ = hands::cancel(user.access(&state)?, Item(id), State(state.clone())).await?;
+            "It was cancelled."
+        }
+        _ => return Err(Problem::not_found("action").into()),
+    };
+    Ok(go_to(&format!("/t/{}/deliveries/{id}", user.tenant), flash))
+}
+
+#[derive(Template)]
+#[template(path = "event.html")]
+struct EventPage {
+    frame: Frame,
+    id: String,
+    name: String,
+    at: Moment,
+    module: &'static str,
+    entity: Option<String>,
+    previous: Option<String>,
+    rows: Vec<(String, String, Option<String>)>,
+    payload: String,
+}
+
+pub(super) async fn event(
+    user: TenantUser,
+    Item(id): Item<Uuid>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Page, Refused> {
+    let whole = state.store.event(user.tenant.clone(), EventId(id)).await?;
+    let explained = events::explained(&state, &user.tenant, &whole).await?;
+    let event = whole.event;
+    let names: HashMap<Uuid, String> =
+        state.store.catalog().subscriptions(&user.tenant).iter().map(|one| (one.id.0, name(one))).collect();
+    let page = EventPage {
+        id: event.id.to_string(),
+        name: event.name.clone(),
+        at: Moment::at_ms(event.received_at_ms),
+        module: event.module.as_str(),
+        entity: event.entity_id.clone(),
+        previous: event.previous.map(|previous| previous.to_string()),
+        rows: explained
+            .iter()
+            .map(|one| {
+                let name = names.get(&one.subscription).cloned().unwrap_or_default();
+                (name, one.why.clone(), one.delivery.map(|id| id.to_string()))
+            })
+            .collect(),
+        payload: crate::diff::pretty(event.text()),
+        frame: Frame::new(&user, &state, "Deliveries"),
+    };
+    Ok(Page::of(&page)?)
+}

@@ -1,0 +1,93 @@
+//! One attempt on the timeline of a delivery.
+
+use crate::api::pages::{Moment, duration, short, size};
+use crate::delivery::{Arm, Attempt, JudgedStep, Timings};
+
+/// An attempt as it is shown.
+pub(super) struct AttemptView {
+    pub(super) number: u32,
+    pub(super) at: Moment,
+    pub(super) outcome: String,
+    pub(super) reason: String,
+    pub(super) status: Option<u16>,
+    pub(super) echoed: bool,
+    pub(super) timings: String,
+    pub(super) generation: u64,
+    pub(super) body_sha256: String,
+    pub(super) steps: Vec<StepView>,
+    pub(super) log: String,
+    pub(super) request: String,
+    pub(super) response: String,
+}
+
+/// A plugin call as it is shown.
+pub(super) struct StepView {
+    pub(super) plugin: String,
+    pub(super) arm: &'static str,
+    pub(super) version: String,
+    pub(super) verdict: String,
+    pub(super) time: String,
+    pub(super) memory: String,
+}
+
+impl AttemptView {
+    pub(super) fn new(attempt: &Attempt) -> Self {
+        AttemptView {
+            number: attempt.number,
+            at: Moment::at_ms(attempt.started_at_ms),
+            outcome: attempt.outcome.clone(),
+            reason: attempt.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
+            status: attempt.status,
+            echoed: attempt.echoed,
+            timings: attempt.timings.map(|timings| parts(&timings)).unwrap_or_default(),
+            generation: attempt.config_generation,
+            body_sha256: attempt.body_sha256.as_deref().map(short).unwrap_or_default(),
+            steps: attempt.steps.iter().map(step).collect(),
+            log: attempt.log.join("\n"),
+            request: attempt.request.as_ref().map(|lines| lines.join("\n")).unwrap_or_default(),
+            response: response(attempt),
+        }
+    }
+}
+
+fn step(step: &JudgedStep) -> StepView {
+    let reason = step.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    StepView {
+        plugin: step.plugin.clone(),
+        arm: match step.arm {
+            Arm::Active => "",
+            Arm::Pinned => "pinned",
+            Arm::Canary => "canary",
+        },
+        version: step.sha256.as_deref().map(short).unwrap_or_default(),
+        verdict: format!("{}{reason}", step.verdict),
+        time: duration(step.cost.wall_us),
+        memory: size(step.cost.memory_bytes),
+    }
+}
+
+/// The parts of a POST, in their order.
+fn parts(timings: &Timings) -> String {
+    let part = |name: &str, us: Option<u64>| us.map(|us| format!("{name} {}", duration(us)));
+    let connect = match timings.reused {
+        true => Some("connection used again".to_owned()),
+        false => part("connect with TLS", timings.connect_us),
+    };
+    let all = [
+        part("DNS", timings.dns_us),
+        connect,
+        part("first byte after", timings.first_byte_us),
+        part("body", timings.body_us),
+        part("total", Some(timings.total_us)),
+    ];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn response(attempt: &Attempt) -> String {
+    let head = attempt.response_headers.as_ref().map(|lines| lines.join("\n")).unwrap_or_default();
+    match (head.is_empty(), attempt.response.as_deref()) {
+        (_, None) => head,
+        (true, Some(body)) => body.to_owned(),
+        (false, Some(body)) => format!("{head}\n\n{body}"),
+    }
+}

@@ -1,0 +1,218 @@
+//! The overview: how it goes, in numbers and pictures.
+
+use super::chart::{self, Bar};
+use super::user::TenantUser;
+use super::{Frame, Moment, Page, Refused, duration};
+use crate::api::ApiState;
+use crate::api::extract::Params;
+use crate::figures::{Figures, Latencies};
+use crate::store::{SpanFigures, now_ms};
+use crate::subscription::SubscriptionId;
+use askama::Template;
+use axum::extract::State;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct Overview {
+    frame: Frame,
+    spans: Vec<(&'static str, bool, &'static str)>,
+    attempts: u64,
+    delivered: u64,
+    success: String,
+    latency: String,
+    pending: u64,
+    attempts_chart: String,
+    latency_chart: String,
+    backlog: Vec<BacklogRow>,
+    failing: Vec<ReceiverRow>,
+    plugins: Vec<PluginRow>,
+}
+
+struct BacklogRow {
+    href: String,
+    name: String,
+    pending: u64,
+    oldest: Moment,
+}
+
+struct ReceiverRow {
+    href: String,
+    name: String,
+    failed: u64,
+    delivered: u64,
+    success: String,
+    p95: String,
+}
+
+struct PluginRow {
+    name: String,
+    calls: u64,
+    total: String,
+    p50: String,
+    p95: String,
+}
+
+/// Name, length in seconds, length of a bar, what stands at its beginning.
+const SPANS: [(&str, i64, i64, &str, &str); 3] = [
+    ("hour", 3_600, 60, "Last hour", "1 h ago"),
+    ("day", 86_400, 1_800, "Last day", "1 day ago"),
+    ("week", 7 * 86_400, 3 * 3_600, "Last week", "1 week ago"),
+];
+
+#[derive(Deserialize)]
+pub(super) struct OverviewParams {
+    span: Option<String>,
+}
+
+/// How many rows a table shows.
+const ROWS: usize = 10;
+
+pub(super) async fn page(
+    user: TenantUser,
+    Params(params): Params<OverviewParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Page, Refused> {
+    let wanted = params.span.as_deref().unwrap_or("hour");
+    let span = SPANS.into_iter().find(|(name, ..)| *name == wanted).unwrap_or(SPANS[0]);
+    let (_, lasts_s, bar_s, _, begin) = span;
+    let now_s = now_ms() / 1_000;
+    let figures = state.store.figures(user.tenant.clone(), now_s - lasts_s).await?;
+    let all = sum(figures.iter());
+    let series = series(&figures, now_s, lasts_s, bar_s);
+    let names: HashMap<SubscriptionId, String> = state
+        .store
+        .catalog()
+        .subscriptions(&user.tenant)
+        .iter()
+        .map(|one| (one.id, super::webhooks::name(one)))
+        .collect();
+    let href = |id: SubscriptionId| format!("/t/{}/webhooks/{id}", user.tenant);
+    let name = |id: SubscriptionId| names.get(&id).cloned().unwrap_or_else(|| format!("deleted ({id})"));
+    let mut backlog: Vec<BacklogRow> = Vec::new();
+    for one in state.store.backlog(user.tenant.clone()).await? {
+        let (href, name) = (href(one.subscription), name(one.subscription));
+        backlog.push(BacklogRow { href, name, pending: one.pending, oldest: Moment::at_ms(one.oldest_ms) });
+    }
+    backlog.sort_by_key(|row| std::cmp::Reverse(row.pending));
+    let pending = backlog.iter().map(|row| row.pending).sum();
+    backlog.truncate(ROWS);
+    let page = Overview {
+        spans: SPANS.into_iter().map(|(name, _, _, label, _)| (name, name == span.0, label)).collect(),
+        attempts: all.attempts(),
+        delivered: all.delivered,
+        success: percent(all.success()),
+        latency: percentiles(&all.post),
+        pending,
+        attempts_chart: chart::bars("Attempts", &bars(&series), [begin, "now"]),
+        latency_chart: chart::lines("How long a POST takes", &times(&series, |figures| &figures.post), [begin, "now"]),
+        backlog,
+        failing: failing(&figures, href, name),
+        plugins: plugins(&figures),
+        frame: Frame::new(&user, &state, "Overview").watching("attempts"),
+    };
+    Ok(Page::of(&page)?)
+}
+
+fn sum<'a>(figures: impl Iterator<Item = &'a SpanFigures>) -> Figures {
+    figures.fold(Figures::default(), |mut sum, one| {
+        sum.merge(&one.figures);
+        sum
+    })
+}
+
+/// Figures by bar, the oldest first; bars without any are there.
+pub(super) fn series(figures: &[SpanFigures], now_s: i64, lasts_s: i64, bar_s: i64) -> Vec<Figures> {
+    let count = usize::try_from(lasts_s / bar_s).unwrap_or(1);
+    let first_s = (now_s / bar_s + 1) * bar_s - lasts_s;
+    let mut series = vec![Figures::default(); count];
+    for one in figures {
+        let index = usize::try_from((one.at_s - first_s).max(0) / bar_s).unwrap_or(0);
+        if let Some(bar) = series.get_mut(index) {
+            bar.merge(&one.figures);
+        }
+    }
+    series
+}
+
+pub(super) fn bars(series: &[Figures]) -> Vec<Bar> {
+    series.iter().map(|figures| [figures.delivered, figures.failed, figures.dropped]).collect()
+}
+
+pub(super) fn times(series: &[Figures], of: impl Fn(&Figures) -> &Latencies) -> Vec<Option<[u64; 2]>> {
+    series.iter().map(|figures| Some([of(figures).percentile(50.0)?, of(figures).percentile(95.0)?])).collect()
+}
+
+fn percent(success: Option<f64>) -> String {
+    success.map_or_else(|| "–".to_owned(), |success| format!("{success:.2} %"))
+}
+
+fn percentiles(latencies: &Latencies) -> String {
+    let of = |percent| latencies.percentile(percent).map_or_else(|| "–".to_owned(), duration);
+    format!("{} / {} / {}", of(50.0), of(95.0), of(99.0))
+}
+
+fn failing(
+    figures: &[SpanFigures],
+    href: impl Fn(SubscriptionId) -> String,
+    name: impl Fn(SubscriptionId) -> String,
+) -> Vec<ReceiverRow> {
+    let mut of: HashMap<SubscriptionId, Figures> = HashMap::new();
+    figures.iter().for_each(|one| of.entry(one.subscription).or_default().merge(&one.figures));
+    let mut failing: Vec<_> = of.into_iter().filter(|(_, figures)| figures.failed > 0).collect();
+    failing.sort_by_key(|(id, figures)| (std::cmp::Reverse(figures.failed), *id));
+    failing.truncate(ROWS);
+    let row = |(id, figures): (SubscriptionId, Figures)| ReceiverRow {
+        href: href(id),
+        name: name(id),
+        failed: figures.failed,
+        delivered: figures.delivered,
+        success: percent(figures.success()),
+        p95: figures.post.percentile(95.0).map_or_else(|| "–".to_owned(), duration),
+    };
+    failing.into_iter().map(row).collect()
+}
+
+fn plugins(figures: &[SpanFigures]) -> Vec<PluginRow> {
+    let mut of: BTreeMap<&str, Latencies> = BTreeMap::new();
+    for one in figures.iter().filter(|one| !one.plugin.is_empty()) {
+        let mut sum = Figures { plugin: of.remove(one.plugin.as_str()).unwrap_or_default(), ..Figures::default() };
+        sum.merge(&one.figures);
+        of.insert(&one.plugin, sum.plugin);
+    }
+    let time = |us: Option<u64>| us.map_or_else(|| "–".to_owned(), duration);
+    let mut rows: Vec<(u64, PluginRow)> = of
+        .into_iter()
+        .map(|(name, latencies)| {
+            let row = PluginRow {
+                name: name.replace('+', " → "),
+                calls: latencies.count(),
+                total: duration(latencies.sum_us()),
+                p50: time(latencies.percentile(50.0)),
+                p95: time(latencies.percentile(95.0)),
+            };
+            (latencies.sum_us(), row)
+        })
+        .collect();
+    rows.sort_by_key(|(total, _)| std::cmp::Reverse(*total));
+    rows.into_iter().map(|(_, row)| row).take(ROWS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_fall_into_their_bars() {
+        let at = |at_s, delivered| SpanFigures {
+            at_s,
+            subscription: SubscriptionId(uuid::Uuid::nil()),
+            plugin: String::new(),
+            figures: Figures { delivered, ..Figures::default() },
+        };
+        let series = series(&[at(60, 1), at(119, 2), at(120, 4), at(10_000, 9)], 185, 180, 60);
+        assert_eq!(series.iter().map(|bar| bar.delivered).collect::<Vec<_>>(), [3, 4, 0]);
+    }
+}

@@ -1,0 +1,177 @@
+//! Plugins: upload, versions and trials, and the dry run.
+
+use super::forms::pairs;
+use super::plugins_view::{Compared, DryResult, Pick, PluginPage, PluginRow};
+use super::user::{Posted, TenantUser};
+use super::webhooks::input;
+use super::{Frame, Moment, Page, Refused, go_to, short};
+use crate::api::extract::{Body, Item, Params, PathParams};
+use crate::api::problem::{FieldFault, Problem};
+use crate::api::{ApiState, dry_run, plugins as routes, rollouts};
+use crate::event::{EventId, SAMPLES};
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+#[derive(Template)]
+#[template(path = "plugins.html")]
+struct PluginsPage {
+    frame: Frame,
+    rows: Vec<PluginRow>,
+}
+
+pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
+    let subscriptions = state.store.catalog().subscriptions(&user.tenant);
+    let users = |name: &str| subscriptions.iter().filter(|one| one.settings.plugin.names(name)).count();
+    let mut rows = Vec::new();
+    for plugin in state.store.plugins().await?.into_iter().filter(|plugin| plugin.tenant == user.tenant) {
+        rows.push(PluginRow {
+            version: short(&plugin.active_sha256),
+            since: Some(Moment::at_ms(plugin.activated_at_ms)),
+            by: plugin.activated_by,
+            users: users(&plugin.name),
+            problem: state.plugins.file_problem(&user.tenant, &plugin.name).unwrap_or_default(),
+            name: plugin.name,
+        });
+    }
+    for (name, problem) in state.plugins.broken_files(&user.tenant) {
+        if rows.iter().all(|row| row.name != name) {
+            let users = users(&name);
+            rows.push(PluginRow { name, version: String::new(), since: None, by: String::new(), users, problem });
+        }
+    }
+    Ok(Page::of(&PluginsPage { rows, frame: Frame::new(&user, &state, "Plugins") })?)
+}
+
+/// An upload without scripts.
+pub(super) async fn upload(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+    let Posted { user, form } = posted;
+    let name = form.get("name").to_owned();
+    let activation = input(json!({"activate": form.get("how") != "add"}))?;
+    let (access, component) = (user.access(&state)?, Body(form.file.clone()));
+    let _ = routes::put(access, Item(name.clone()), Params(activation.0), State(state.clone()), component).await?;
+    Ok(go_to(&format!("/t/{}/plugins/{name}", user.tenant), "The plugin was checked and compiled."))
+}
+
+pub(super) async fn one(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
+    Ok(Page::of(&PluginPage::new(&user, &state).await?)?)
+}
+
+/// The buttons of a plugin's page.
+pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+    let Posted { user, form } = posted;
+    let name = user.path.get("name").to_owned();
+    let here = format!("/t/{}/plugins/{name}", user.tenant);
+    match user.path.get("action") {
+        "try" => {
+            let wanted = Trial { sha256: form.get("sha256").to_owned(), percent: form.get("percent").parse().ok() };
+            wanted.begin(form.get("how"), &name, &here, &user, &state).await
+        }
+        "end-trial" => {
+            rollouts::end(user.access(&state)?, Item(name), State(state.clone())).await?;
+            Ok(go_to(&here, "The active version judges everything."))
+        }
+        "dry-run" => dry(&user, &state, &form, name).await,
+        _ => Err(Problem::not_found("action").into()),
+    }
+}
+
+/// What shall be done with a version.
+struct Trial {
+    sha256: String,
+    percent: Option<f64>,
+}
+
+impl Trial {
+    async fn begin(
+        self,
+        how: &str,
+        name: &str,
+        here: &str,
+        user: &TenantUser,
+        state: &Arc<ApiState>,
+    ) -> Result<Response, Refused> {
+        let with_state = || State(state.clone());
+        let path = || PathParams(vec![("name".into(), name.into()), ("sha256".into(), self.sha256.clone())]);
+        let begin = async |wanted: Value| {
+            let wanted = input(wanted)?;
+            rollouts::begin(user.access(state)?, Item(name.to_owned()), with_state(), wanted).await
+        };
+        match how {
+            "activate" => {
+                let gate = input(json!({}))?;
+                let _ = routes::activate(user.access(state)?, path(), Params(gate.0), with_state()).await?;
+                Ok(go_to(here, "It judges from the next attempt on."))
+            }
+            "shadow" => {
+                let _ = begin(json!({"kind": "shadow", "sha256": self.sha256})).await?;
+                Ok(go_to(here, "It judges beside the active version; nothing of it is sent."))
+            }
+            "canary" => {
+                let _ = begin(json!({"kind": "canary", "sha256": self.sha256, "percent": self.percent})).await?;
+                Ok(go_to(here, "It judges a part of the events."))
+            }
+            "compare" => {
+                let events = input(json!({"events": 500}))?;
+                let comparison = rollouts::compare(user.access(state)?, path(), with_state(), events).await?;
+                let mut page = PluginPage::new(user, state).await?;
+                page.compared = Some(Compared::new(&comparison.0));
+                Ok(Page::of(&page)?.into_response())
+            }
+            _ => Err(Problem::not_found("action").into()),
+        }
+    }
+}
+
+async fn dry(
+    user: &TenantUser,
+    state: &Arc<ApiState>,
+    form: &super::forms::Form,
+    name: String,
+) -> Result<Response, Refused> {
+    let mut page = PluginPage::new(user, state).await?;
+    page.picked(Pick {
+        event: form.get("pick"),
+        own: form.get("own"),
+        version: form.get("version"),
+        config: form.get("config"),
+    });
+    let judged = async {
+        let event = picked_event(user, state, form).await?;
+        let fault =
+            |pointer: &str, detail: String| Problem::fields(vec![FieldFault { pointer: pointer.into(), detail }]);
+        let parsed: Value = serde_json::from_str(&event).map_err(|error| fault("/event", error.to_string()))?;
+        let config = pairs(form.get("config")).map_err(|detail| fault("/config", detail))?;
+        let version = Some(form.get("version")).filter(|version| !version.is_empty());
+        let wanted = input(json!({"event": parsed, "config": config, "version": version}))?;
+        let shown = dry_run::dry_run(user.access(state)?, Item(name), State(state.clone()), wanted).await?;
+        Ok::<_, Problem>((event, shown.0))
+    };
+    let status = match judged.await {
+        Ok((event, shown)) => {
+            page.result = Some(DryResult::new(&event, shown));
+            StatusCode::OK
+        }
+        Err(problem) => {
+            page.result = Some(DryResult::refused(problem.in_words()));
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+    };
+    Ok(Page::of(&page)?.with(status).into_response())
+}
+
+/// One of the user's own, a sample, or one that came.
+async fn picked_event(user: &TenantUser, state: &ApiState, form: &super::forms::Form) -> Result<String, Problem> {
+    if form.has("own") {
+        return Ok(form.get("own").to_owned());
+    }
+    let pick = form.get("pick");
+    if let Some((_, sample)) = SAMPLES.iter().find(|(module, _)| pick == format!("sample:{}", module.as_str())) {
+        return Ok((*sample).to_owned());
+    }
+    let id = pick.parse().map(EventId).map_err(|_| Problem::not_found("event"))?;
+    Ok(state.store.event(user.tenant.clone(), id).await?.event.text().to_owned())
+}

@@ -1,0 +1,272 @@
+//! How a plugin is shown: versions with their reports, a trial under way, figures, and a dry run.
+
+use super::chart;
+use super::diff::Diff;
+use super::overview::{bars, series, times};
+use super::user::TenantUser;
+use super::{Frame, Moment, Refused, duration, short, size};
+use crate::api::ApiState;
+use crate::api::problem::Problem;
+use crate::event::SAMPLES;
+use crate::plugin::check::Report;
+use crate::plugin::{ArmFigures, Comparison, Difference, RolloutFigures, Shown};
+use crate::store::{PluginVersion, RolloutKind, StoredRollout, now_ms};
+use askama::Template;
+
+/// A plugin in the list.
+pub(super) struct PluginRow {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) since: Option<Moment>,
+    pub(super) by: String,
+    pub(super) users: usize,
+    pub(super) problem: String,
+}
+
+/// A plugin's page.
+#[derive(Template)]
+#[template(path = "plugin.html")]
+pub(super) struct PluginPage {
+    frame: Frame,
+    name: String,
+    trial: Option<TrialView>,
+    versions: Vec<VersionRow>,
+    pub(super) compared: Option<Compared>,
+    calls_chart: String,
+    time_chart: String,
+    /// Value, label, and whether it is picked.
+    picks: Vec<(String, String, bool)>,
+    own: String,
+    config: String,
+    pub(super) result: Option<DryResult>,
+}
+
+/// What was picked for a dry run.
+pub(super) struct Pick<'a> {
+    pub(super) event: &'a str,
+    pub(super) own: &'a str,
+    pub(super) version: &'a str,
+    pub(super) config: &'a str,
+}
+
+/// How far back the charts go, and how long a bar is.
+const DAY_S: i64 = 86_400;
+const BAR_S: i64 = 1_800;
+
+/// How many real events can be picked.
+const PICKS: usize = 20;
+
+impl PluginPage {
+    pub(super) async fn new(user: &TenantUser, state: &ApiState) -> Result<Self, Refused> {
+        let name = user.path.get("name").to_owned();
+        let versions = state.store.plugin_versions(user.tenant.clone(), name.clone()).await?;
+        if versions.is_empty() {
+            return Err(Problem::not_found("plugin").into());
+        }
+        let subscriptions = state.store.catalog().subscriptions(&user.tenant);
+        let users: Vec<_> = subscriptions.iter().filter(|one| one.settings.plugin.names(&name)).collect();
+        let ids = users.iter().map(|one| one.id).collect();
+        let recent = state.store.last_events_of(user.tenant.clone(), ids, PICKS).await?;
+        let pick = |event: &crate::event::Event| {
+            (event.id.to_string(), format!("{} {}", Moment::at_ms(event.received_at_ms).text, event.name), false)
+        };
+        let sample = |(module, _): &(crate::event::Module, &str)| {
+            (format!("sample:{}", module.as_str()), format!("Sample: {}", module.as_str()), false)
+        };
+        let now_s = now_ms() / 1_000;
+        let mut figures = state.store.figures(user.tenant.clone(), now_s - DAY_S).await?;
+        figures.retain(|one| one.plugin.split('+').any(|own| own == name));
+        let series = series(&figures, now_s, DAY_S, BAR_S);
+        let config = users.first().map(|one| super::forms::as_lines(&one.settings.config)).unwrap_or_default();
+        let trial = state.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
+        Ok(PluginPage {
+            trial: trial.map(|(stored, figures)| TrialView::new(stored, figures)),
+            versions: versions.into_iter().map(VersionRow::new).collect(),
+            compared: None,
+            calls_chart: chart::bars("Attempts", &bars(&series), ["1 day ago", "now"]),
+            time_chart: chart::lines("Plugin time", &times(&series, |figures| &figures.plugin), ["1 day ago", "now"]),
+            picks: recent.iter().map(|(event, _)| pick(event)).chain(SAMPLES.iter().map(sample)).collect(),
+            own: String::new(),
+            config,
+            result: None,
+            frame: Frame::new(user, state, "Plugins").watching("attempts"),
+            name,
+        })
+    }
+
+    /// Shows again what was picked.
+    pub(super) fn picked(&mut self, pick: Pick<'_>) {
+        self.picks.iter_mut().for_each(|one| one.2 = one.0 == pick.event);
+        self.versions.iter_mut().for_each(|one| one.picked = one.sha256 == pick.version);
+        (self.own, self.config) = (pick.own.to_owned(), pick.config.to_owned());
+    }
+}
+
+struct VersionRow {
+    sha256: String,
+    short: String,
+    active: bool,
+    at: Moment,
+    by: String,
+    size: String,
+    compiled: String,
+    call: String,
+    picked: bool,
+    report: Vec<(&'static str, String)>,
+}
+
+impl VersionRow {
+    fn new(version: PluginVersion) -> Self {
+        let report: Option<Report> = serde_json::from_str(&version.report).ok();
+        let probe = report.as_ref().and_then(|report| report.probe.as_ref());
+        VersionRow {
+            short: short(&version.sha256),
+            active: version.active,
+            at: Moment::at_ms(version.created_at_ms),
+            by: version.created_by,
+            size: size(version.size),
+            compiled: report.as_ref().map(|report| format!("{} ms", report.compile_ms)).unwrap_or_default(),
+            call: probe.map(|probe| duration(probe.steady_call_us)).unwrap_or_default(),
+            picked: false,
+            report: report.map(facts).unwrap_or_default(),
+            sha256: version.sha256,
+        }
+    }
+}
+
+fn facts(report: Report) -> Vec<(&'static str, String)> {
+    let list = |items: &[String]| if items.is_empty() { "nothing".to_owned() } else { items.join(", ") };
+    let mut facts = vec![
+        ("Contract", report.contract),
+        ("May use", list(&report.may_use)),
+        ("Imports", list(&report.imports)),
+        ("Compiled code", size(report.compiled_bytes)),
+    ];
+    facts.extend(report.memory_bytes.map(|bytes| ("Memory at the start", size(bytes))));
+    if let Some(probe) = report.probe {
+        let reason = probe.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        facts.extend([
+            ("On a sample", format!("{}{reason}", probe.verdict)),
+            ("First call", duration(probe.first_call_us)),
+            ("Further calls", duration(probe.steady_call_us)),
+            ("Memory", size(probe.memory_bytes)),
+        ]);
+        facts.extend(probe.depends_on.map(|on| ("Depends, beside the event, on", list(&on))));
+    }
+    facts
+}
+
+struct TrialView {
+    kind: &'static str,
+    version: String,
+    summary: String,
+    under_way: bool,
+    arms: Vec<(&'static str, u64, u64, String)>,
+    differences: Vec<(String, String, String, String)>,
+}
+
+impl TrialView {
+    fn new(stored: StoredRollout, figures: Option<RolloutFigures>) -> Self {
+        let is_canary = matches!(stored.kind, RolloutKind::Canary);
+        let begun = Moment::at_ms(stored.started_at_ms).text;
+        let summary = match (&stored.ended_reason, &figures) {
+            (Some(reason), _) => format!("Begun {begun}; ended: {reason}."),
+            (None, Some(_)) if is_canary => format!("Begun {begun}; it judges {} % of the events.", stored.percent),
+            (None, Some(figures)) => format!(
+                "Begun {begun}; {} events judged the same, {} differently, {} skipped.",
+                figures.same, figures.different, figures.skipped
+            ),
+            (None, None) => format!("Begun {begun}."),
+        };
+        let arm = |name, arm: &ArmFigures| (name, arm.calls, arm.faults, duration(arm.cpu_us_p95));
+        TrialView {
+            kind: if is_canary { "Canary" } else { "Shadow" },
+            version: short(&stored.sha256),
+            under_way: stored.ended_reason.is_none(),
+            arms: match (&figures, is_canary) {
+                (Some(figures), true) => vec![arm("on trial", &figures.canary), arm("active", &figures.active)],
+                (Some(figures), false) => vec![arm("active", &figures.active)],
+                (None, _) => Vec::new(),
+            },
+            differences: figures
+                .map(|figures| figures.differences.iter().map(difference).collect())
+                .unwrap_or_default(),
+            summary,
+        }
+    }
+}
+
+fn difference(one: &Difference) -> (String, String, String, String) {
+    let told = |sample: &crate::plugin::Sample| match &sample.reason {
+        Some(reason) => format!("{} ({reason})", sample.verdict),
+        None => sample.verdict.clone(),
+    };
+    (one.event.to_string(), told(&one.active), told(&one.other), one.diff.join("\n"))
+}
+
+/// Two versions over real events.
+pub(super) struct Compared(pub(super) String, pub(super) Vec<(String, String)>);
+
+impl Compared {
+    pub(super) fn new(comparison: &Comparison) -> Self {
+        let Comparison { events, same, changed, failed, skipped, active_us_p95, new_us_p95, .. } = comparison;
+        let summary = format!(
+            "{events} events: {same} the same, {changed} changed, {failed} failed, {skipped} skipped; p95 {} before, {} now",
+            duration(*active_us_p95),
+            duration(*new_us_p95)
+        );
+        let line = |one: &Difference| {
+            let (event, before, now, diff) = difference(one);
+            (format!("Event {event}: {before} before, {now} now"), diff)
+        };
+        Compared(summary, comparison.differences.iter().map(line).collect())
+    }
+}
+
+/// What a dry run came to.
+pub(super) struct DryResult {
+    verdict: String,
+    reason: String,
+    diff: Diff,
+    headers: String,
+    log: String,
+    cost: String,
+}
+
+impl DryResult {
+    pub(super) fn new(event: &str, shown: Shown) -> Self {
+        let diff = match (shown.verdict, &shown.body) {
+            ("replace", Some(body)) => Diff::new(event, body),
+            ("pass", _) => Diff::same("It passes as it came.", event),
+            _ => Diff::words("Nothing would be sent."),
+        };
+        let headers = shown.headers.iter().map(|(name, value)| format!("{name}: {value}"));
+        let kind = shown.content_type.iter().map(|kind| format!("content-type: {kind}"));
+        DryResult {
+            verdict: shown.verdict.to_owned(),
+            reason: shown.reason.map(|reason| reason.to_string()).unwrap_or_default(),
+            diff,
+            headers: kind.chain(headers).collect::<Vec<_>>().join("\n"),
+            log: shown.log.join("\n"),
+            cost: format!(
+                "Judged by {} in {} (CPU {}) with {} of memory and {} calls into the host.",
+                shown.plugin_sha256.as_deref().map(short).unwrap_or_default(),
+                duration(shown.cost.wall_us),
+                duration(shown.cost.cpu_us),
+                size(shown.cost.memory_bytes),
+                shown.cost.host_calls
+            ),
+        }
+    }
+
+    pub(super) fn refused(reason: String) -> Self {
+        DryResult {
+            verdict: "not judged".to_owned(),
+            reason,
+            diff: Diff::words(""),
+            headers: String::new(),
+            log: String::new(),
+            cost: String::new(),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Who looks at a page, proven by a handler's arguments as for the REST routes: signed in, in which tenant, and a form that
+//! came from our own page.
+
+use super::Refused;
+use super::forms::Form;
+use crate::access::{ApiKey, Session, credential_hash};
+use crate::api::ApiState;
+use crate::api::extract::{Access, Body, PathParams, ToManage, ToRead, cookie};
+use crate::api::problem::Problem;
+use crate::subscription::{DEFAULT_TENANT, TenantId};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use http::request::Parts;
+use http::{StatusCode, header};
+use std::sync::Arc;
+use subtle::ConstantTimeEq as _;
+
+/// The cookie that carries a word to the next page.
+pub(super) const FLASH: &str = "hookloom_flash";
+
+/// Somebody who is signed in.
+pub(super) struct SignedIn {
+    pub(super) session: Arc<Session>,
+    pub(super) key: Arc<ApiKey>,
+    pub(super) cookie: String,
+    pub(super) flash: Option<String>,
+}
+
+impl SignedIn {
+    /// The tenant whose pages come first.
+    pub(super) fn home(&self) -> String {
+        self.key.tenant.as_ref().map_or_else(|| DEFAULT_TENANT.to_owned(), ToString::to_string)
+    }
+}
+
+impl FromRequestParts<Arc<ApiState>> for SignedIn {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Refused> {
+        let back = || parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+        let cookie = cookie(parts).ok_or_else(|| Refused::SignIn(back()))?.to_owned();
+        let found = state.store.catalog().session(&credential_hash(&cookie));
+        let (session, key) = found.ok_or_else(|| Refused::SignIn(back()))?;
+        state.store.catalog().note_used(key.id);
+        Ok(SignedIn { session, key, cookie, flash: flash(parts) })
+    }
+}
+
+fn flash(parts: &Parts) -> Option<String> {
+    let all = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let (_, text) = pairs.find(|(name, text)| *name == FLASH && !text.is_empty())?;
+    // As a query of one nameless value: the same escapes.
+    url::form_urlencoded::parse(text.as_bytes()).next().map(|(text, _)| text.into_owned())
+}
+
+/// Somebody who is signed in and may see this tenant.
+pub(super) struct TenantUser {
+    pub(super) user: SignedIn,
+    pub(super) tenant: TenantId,
+    pub(super) path: PathParams,
+}
+
+impl TenantUser {
+    /// The proof that the REST handlers ask for.
+    pub(super) fn access<W: crate::api::extract::Wanted>(&self, state: &ApiState) -> Result<Access<W>, Problem> {
+        Access::of(self.user.key.clone(), &self.tenant.0, state)
+    }
+}
+
+impl FromRequestParts<Arc<ApiState>> for TenantUser {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Refused> {
+        let user = SignedIn::from_request_parts(parts, state).await?;
+        let path = PathParams::from_request_parts(parts, state).await?;
+        let access = Access::<ToRead>::of(user.key.clone(), path.get("t"), state)?;
+        Ok(TenantUser { user, tenant: access.tenant, path })
+    }
+}
+
+/// A form that came from a page of ours, of somebody who may change this tenant.
+pub(super) struct Posted {
+    pub(super) user: TenantUser,
+    pub(super) form: Form,
+}
+
+impl FromRequest<Arc<ApiState>> for Posted {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Refused> {
+        let (mut parts, body) = request.into_parts();
+        let user = TenantUser::from_request_parts(&mut parts, state).await?;
+        user.access::<ToManage>(state)?;
+        let form = read(&parts, body, state, &user.user).await?;
+        Ok(Posted { user, form })
+    }
+}
+
+/// The same of an admin, outside any tenant.
+pub(super) struct PostedByAdmin {
+    pub(super) user: SignedIn,
+    pub(super) form: Form,
+}
+
+impl FromRequest<Arc<ApiState>> for PostedByAdmin {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Refused> {
+        let (mut parts, body) = request.into_parts();
+        let user = SignedIn::from_request_parts(&mut parts, state).await?;
+        let form = read(&parts, body, state, &user).await?;
+        if !user.key.is_admin() {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this needs an admin key").into());
+        }
+        Ok(PostedByAdmin { user, form })
+    }
+}
+
+async fn read(parts: &Parts, body: axum::body::Body, state: &Arc<ApiState>, user: &SignedIn) -> Result<Form, Refused> {
+    let mut request = Request::new(body);
+    *request.headers_mut() = parts.headers.clone();
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let form = match kind.starts_with("multipart/form-data") {
+        true => Form::multipart(request, state).await?,
+        false => {
+            let Body(body) = Body::from_request(request, state).await?;
+            Form::urlencoded(&body)
+        }
+    };
+    match bool::from(form.get("csrf").as_bytes().ct_eq(user.session.csrf.as_bytes())) {
+        true => Ok(form),
+        false => Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "no-csrf-token",
+            "this form did not come from a page of ours, or the session is another",
+        )
+        .remedy("go back, load the page anew, and try again")
+        .into()),
+    }
+}

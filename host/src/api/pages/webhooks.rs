@@ -1,0 +1,359 @@
+//! Settings › API & Analytics › Webhooks, as the vendor's guide describes the page, and what was missing there.
+
+mod form;
+
+use super::forms::Form;
+use super::user::{Posted, TenantUser};
+use super::{Frame, Moment, Page, Refused, go_to};
+use crate::api::ApiState;
+use crate::api::extract::{Body, Item, Json as Input};
+use crate::api::problem::Problem;
+use crate::api::{hands, rotation, subscriptions};
+use crate::store::now_ms;
+use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use form::WebhookForm;
+use http::StatusCode;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The vendor's own words.
+const SAVED: &str = "Preferences saved successfully";
+
+/// What a subscription is called on the pages.
+pub(super) fn name(subscription: &Subscription) -> String {
+    match subscription.settings.description.as_str() {
+        "" => without_query(&subscription.settings.notify_url),
+        description => description.to_owned(),
+    }
+}
+
+/// People put keys into queries; lists are seen over shoulders.
+fn without_query(url: &str) -> String {
+    match url.split_once('?') {
+        Some((before, _)) => format!("{before}?…"),
+        None => url.to_owned(),
+    }
+}
+
+fn state_word(state: SubscriptionState) -> &'static str {
+    match state {
+        SubscriptionState::Active => "active",
+        SubscriptionState::Paused => "paused",
+        SubscriptionState::Disabled => "disabled",
+    }
+}
+
+#[derive(Template)]
+#[template(path = "webhooks.html")]
+struct Webhooks {
+    frame: Frame,
+    rows: Vec<Row>,
+    form: WebhookForm,
+    tokens: Vec<String>,
+}
+
+struct Row {
+    href: String,
+    name: String,
+    url: String,
+    modules: String,
+    plugin: String,
+    state: &'static str,
+    pending: u64,
+}
+
+pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
+    let form = WebhookForm::blank(&state, &user.tenant).await?;
+    list_with(&user, &state, form).await
+}
+
+async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Result<Page, Refused> {
+    let backlog = state.store.backlog(user.tenant.clone()).await?;
+    let pending = |id: SubscriptionId| backlog.iter().find(|one| one.subscription == id).map_or(0, |one| one.pending);
+    let row = |one: &Arc<Subscription>| Row {
+        href: format!("/t/{}/webhooks/{}", user.tenant, one.id),
+        name: name(one),
+        url: without_query(&one.settings.notify_url),
+        modules: one.settings.modules.iter().map(|module| module.as_str()).collect::<Vec<_>>().join(", "),
+        plugin: one.settings.plugin.0.iter().map(|step| step.plugin.as_str()).collect::<Vec<_>>().join(" → "),
+        state: state_word(one.state),
+        pending: pending(one.id),
+    };
+    let token = |token: &Arc<crate::access::IntakeToken>| format!("/in/{}… {}", token.hint, token.label);
+    let page = Webhooks {
+        frame: Frame::new(user, state, "Webhooks"),
+        rows: state.store.catalog().subscriptions(&user.tenant).iter().map(row).collect(),
+        form,
+        tokens: state.store.catalog().tokens(&user.tenant).iter().map(token).collect(),
+    };
+    Ok(Page::of(&page)?)
+}
+
+/// Saves a new one. Its secret is shown here and not again.
+pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+    let Posted { user, form } = posted;
+    let made = async {
+        let body = Body(form::settings(&form, None)?.to_string().into());
+        subscriptions::create(user.access(&state)?, State(state.clone()), body).await
+    };
+    match made.await {
+        Ok((_, made)) => {
+            let made = value(&made.0);
+            let id = made["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
+            let secret = made["signing_secret"].as_str().map(str::to_owned);
+            let tested = test_if_wanted(&user, &state, id, &form).await?;
+            let user = flashed(user, SAVED);
+            Ok(one_with(&user, &state, id, Shown { secret, tested, ..Shown::default() }).await?.into_response())
+        }
+        Err(problem) => {
+            let again = WebhookForm::again(&state, &user.tenant, &form, &problem, None).await?;
+            Ok(list_with(&user, &state, again).await?.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
+        }
+    }
+}
+
+fn flashed(mut user: TenantUser, word: &str) -> TenantUser {
+    user.user.flash = Some(word.to_owned());
+    user
+}
+
+fn value(body: &impl serde::Serialize) -> Value {
+    serde_json::to_value(body).unwrap_or_default()
+}
+
+/// What a page of one webhook shows beside the usual.
+#[derive(Default)]
+struct Shown {
+    secret: Option<String>,
+    tested: Option<Tested>,
+    counted: Option<String>,
+    form: Option<WebhookForm>,
+}
+
+/// What a test delivery came to.
+struct Tested {
+    delivered: bool,
+    summary: String,
+    answer: String,
+    delivery: String,
+}
+
+#[derive(Template)]
+#[template(path = "webhook.html")]
+struct Webhook {
+    frame: Frame,
+    id: String,
+    name: String,
+    state: &'static str,
+    state_reason: Option<String>,
+    ascii_host: Option<String>,
+    lane: String,
+    signing: String,
+    secrets: String,
+    secret: Option<String>,
+    tested: Option<Tested>,
+    counted: Option<String>,
+    actions: Vec<(&'static str, &'static str, &'static str)>,
+    form: WebhookForm,
+    from: String,
+    to: String,
+}
+
+pub(super) async fn one(
+    user: TenantUser,
+    Item(id): Item<Uuid>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Page, Refused> {
+    one_with(&user, &state, id, Shown::default()).await
+}
+
+async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: Shown) -> Result<Page, Refused> {
+    let subscription = subscriptions::find(state, &user.tenant, id)?;
+    let form = match shown.form {
+        Some(form) => form,
+        None => WebhookForm::of(state, &subscription).await?,
+    };
+    let now = Timestamp::from_millisecond(now_ms()).unwrap_or_default().to_zoned_datetime(TimeZone::UTC).datetime();
+    let box_text = |at: DateTime| at.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+    let signing = subscription.signing.iter().filter(|key| key.signs_at(now_ms()));
+    let signing = signing.map(|key| match key.until_ms {
+        None => key.secret.scheme().to_owned(),
+        Some(until_ms) => format!("{} (until {})", key.secret.scheme(), Moment::at_ms(until_ms).text),
+    });
+    let page = Webhook {
+        id: subscription.id.to_string(),
+        name: name(&subscription),
+        state: state_word(subscription.state),
+        state_reason: subscription.state_reason.clone(),
+        ascii_host: subscriptions::ascii_host(&subscription.settings.notify_url),
+        lane: lane(state, subscription.id),
+        signing: signing.collect::<Vec<_>>().join(", "),
+        secrets: subscription.secrets.keys().cloned().collect::<Vec<_>>().join(", "),
+        secret: shown.secret,
+        tested: shown.tested,
+        counted: shown.counted,
+        actions: actions(subscription.state),
+        form,
+        from: box_text(now.saturating_sub(jiff::Span::new().hours(1))),
+        to: box_text(now),
+        frame: Frame::new(user, state, "Webhooks"),
+    };
+    Ok(Page::of(&page)?)
+}
+
+fn lane(state: &ApiState, id: SubscriptionId) -> String {
+    let Some(lane) = state.lanes.status(id) else { return "nothing was to be delivered since the start".to_owned() };
+    let rests = match (lane.rests_for, lane.rests_ms) {
+        (Some(what), Some(ms)) => format!("; rests for {} s ({what})", ms.div_ceil(1_000)),
+        _ => String::new(),
+    };
+    format!("{} under way, {} at once at the most; breaker {}{rests}", lane.in_flight, lane.window, lane.breaker)
+}
+
+/// Path, label, and a question before it is done.
+fn actions(state: SubscriptionState) -> Vec<(&'static str, &'static str, &'static str)> {
+    let mut actions = vec![("test", "Send a test", "")];
+    actions.push(match state {
+        SubscriptionState::Active => ("pause", "Pause", ""),
+        _ => ("resume", "Resume", ""),
+    });
+    actions.extend([
+        ("rotate", "New signing secret", "The former one signs beside it for a day. Go on?"),
+        ("delete", "Delete", "Delete this webhook? What is pending for it is cancelled."),
+    ]);
+    actions
+}
+
+pub(super) async fn update(
+    Item(id): Item<Uuid>,
+    State(state): State<Arc<ApiState>>,
+    posted: Posted,
+) -> Result<Response, Refused> {
+    let Posted { user, form } = posted;
+    let old = subscriptions::find(&state, &user.tenant, id)?;
+    let edited = async {
+        let body = Body(form::settings(&form, Some(&old))?.to_string().into());
+        subscriptions::update(user.access(&state)?, Item(id), State(state.clone()), body).await
+    };
+    match edited.await {
+        Ok(_) => {
+            let tested = test_if_wanted(&user, &state, id, &form).await?;
+            let user = flashed(user, SAVED);
+            Ok(one_with(&user, &state, id, Shown { tested, ..Shown::default() }).await?.into_response())
+        }
+        Err(problem) => {
+            let again = WebhookForm::again(&state, &user.tenant, &form, &problem, Some(id)).await?;
+            let page = one_with(&user, &state, id, Shown { form: Some(again), ..Shown::default() }).await?;
+            Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
+        }
+    }
+}
+
+async fn test_if_wanted(
+    user: &TenantUser,
+    state: &Arc<ApiState>,
+    id: Uuid,
+    form: &Form,
+) -> Result<Option<Tested>, Refused> {
+    match form.has("test") {
+        true => Ok(Some(test(user, state, id).await?)),
+        false => Ok(None),
+    }
+}
+
+async fn test(user: &TenantUser, state: &Arc<ApiState>, id: Uuid) -> Result<Tested, Problem> {
+    let access = user.access(state)?;
+    let detail = hands::test(access, Item(id), State(state.clone()), Body(Default::default())).await?;
+    let detail = value(&detail.0);
+    let attempt = &detail["attempts"][0];
+    let delivered = detail["state"] == "delivered";
+    let (reason, answer) = (attempt["reason"]["message"].as_str().unwrap_or_default(), attempt["response"].as_str());
+    let summary = match (attempt["status"].as_u64(), delivered) {
+        (Some(status), true) => format!("Your endpoint is configured properly: it answered {status}."),
+        (Some(status), false) => {
+            format!("Your endpoint answered {status}; a webhook is delivered when it answers 2xx.")
+        }
+        (None, _) if detail["state"] == "dropped" => format!("The plugin let nothing through: {reason}"),
+        (None, _) => format!("No answer: {reason}"),
+    };
+    Ok(Tested {
+        delivered,
+        summary,
+        answer: answer.unwrap_or_default().to_owned(),
+        delivery: detail["id"].as_str().unwrap_or_default().to_owned(),
+    })
+}
+
+/// The buttons of a webhook's page.
+pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+    let Posted { user, form } = posted;
+    let id: Uuid = user.path.get("id").parse().map_err(|_| Problem::not_found("subscription"))?;
+    let here = format!("/t/{}/webhooks/{id}", user.tenant);
+    let with_state = || State(state.clone());
+    let shown = match user.path.get("action") {
+        "test" => Shown { tested: Some(test(&user, &state, id).await?), ..Shown::default() },
+        "pause" => {
+            let pause = Input(subscriptions::Pause { reason: "paused on the page".into() });
+            let _ = subscriptions::pause(user.access(&state)?, Item(id), with_state(), pause).await?;
+            return Ok(go_to(&here, "It is paused: events still match, and wait."));
+        }
+        "resume" => {
+            let _ = subscriptions::resume(user.access(&state)?, Item(id), with_state()).await?;
+            return Ok(go_to(&here, "It goes on."));
+        }
+        "delete" => {
+            subscriptions::delete(user.access(&state)?, Item(id), with_state()).await?;
+            return Ok(go_to(&format!("/t/{}/webhooks", user.tenant), "The webhook was deleted."));
+        }
+        "rotate" => {
+            let rotated =
+                rotation::rotate(user.access(&state)?, Item(id), with_state(), Input(Default::default())).await?;
+            Shown { secret: value(&rotated.0)["signing_secret"].as_str().map(str::to_owned), ..Shown::default() }
+        }
+        "redrive" => {
+            let wanted = json!({"preview": form.has("preview")});
+            let counted = hands::redrive(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
+            Shown {
+                counted: Some(counted_text(&value(&counted.0), "would be attempted again", "are attempted again")),
+                ..Shown::default()
+            }
+        }
+        "replay" => {
+            let wanted =
+                json!({"from_ms": ms(form.get("from"))?, "to_ms": ms(form.get("to"))?, "preview": form.has("preview")});
+            let counted = hands::replay(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
+            Shown {
+                counted: Some(counted_text(&value(&counted.0), "would be delivered again", "are delivered again")),
+                ..Shown::default()
+            }
+        }
+        _ => return Err(Problem::not_found("action").into()),
+    };
+    Ok(one_with(&user, &state, id, shown).await?.into_response())
+}
+
+fn counted_text(counted: &Value, would: &str, are: &str) -> String {
+    let count = counted["deliveries"].as_u64().unwrap_or_default();
+    format!("{count} deliveries {}", if counted["preview"] == true { would } else { are })
+}
+
+/// The body that a handler wants, out of JSON.
+pub(super) fn input<T: serde::de::DeserializeOwned>(value: Value) -> Result<Input<T>, Problem> {
+    serde_json::from_value(value)
+        .map(Input)
+        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", error.to_string()))
+}
+
+/// What a box for a date and a time holds, in UTC.
+fn ms(text: &str) -> Result<i64, Problem> {
+    let unfit = |_| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-time", format!("{text:?} is no time"));
+    let at: DateTime = text.parse().map_err(unfit)?;
+    Ok(at.to_zoned_datetime(TimeZone::UTC).map_err(unfit)?.timestamp().as_millisecond())
+}

@@ -1,0 +1,102 @@
+//! The form of a webhook: the vendor's two fields, and plugin, configuration and name.
+
+use crate::api::ApiState;
+use crate::api::pages::Refused;
+use crate::api::pages::forms::{Form, as_lines, pairs};
+use crate::api::problem::{FieldFault, Problem};
+use crate::event::Module;
+use crate::subscription::{Subscription, TenantId};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// The form with what stands in it.
+pub(super) struct WebhookForm {
+    pub(super) action: String,
+    pub(super) problem: String,
+    pub(super) notify_url: String,
+    /// Each module, and whether it is ticked.
+    pub(super) modules: Vec<(&'static str, bool)>,
+    pub(super) description: String,
+    pub(super) plugin: String,
+    pub(super) plugins: Vec<String>,
+    pub(super) config: String,
+}
+
+/// The boxes of the vendor's form, and ours.
+const MODULES: [Module; 3] = [Module::Contact, Module::Deal, Module::Subscription];
+
+impl WebhookForm {
+    pub(super) async fn blank(state: &ApiState, tenant: &TenantId) -> Result<Self, Refused> {
+        Ok(WebhookForm {
+            action: format!("/t/{tenant}/webhooks"),
+            problem: String::new(),
+            notify_url: String::new(),
+            modules: MODULES.map(|module| (module.as_str(), false)).to_vec(),
+            description: String::new(),
+            plugin: String::new(),
+            plugins: plugins(state, tenant).await?,
+            config: String::new(),
+        })
+    }
+
+    pub(super) async fn of(state: &ApiState, subscription: &Subscription) -> Result<Self, Refused> {
+        let settings = &subscription.settings;
+        let step = |step: &crate::chain::Step| match &step.pin {
+            Some(pin) => format!("{}@{pin}", step.plugin),
+            None => step.plugin.clone(),
+        };
+        Ok(WebhookForm {
+            action: format!("/t/{}/webhooks/{}", subscription.tenant, subscription.id),
+            notify_url: settings.notify_url.clone(),
+            modules: MODULES.map(|module| (module.as_str(), settings.modules.contains(&module))).to_vec(),
+            description: settings.description.clone(),
+            plugin: settings.plugin.0.iter().map(step).collect::<Vec<_>>().join(", "),
+            config: as_lines(&settings.config),
+            ..WebhookForm::blank(state, &subscription.tenant).await?
+        })
+    }
+
+    /// What was sent, with what is wrong with it.
+    pub(super) async fn again(
+        state: &ApiState,
+        tenant: &TenantId,
+        form: &Form,
+        problem: &Problem,
+        id: Option<Uuid>,
+    ) -> Result<Self, Refused> {
+        let blank = WebhookForm::blank(state, tenant).await?;
+        let ticked = form.all("modules");
+        Ok(WebhookForm {
+            action: id.map_or(blank.action, |id| format!("/t/{tenant}/webhooks/{id}")),
+            problem: problem.in_words(),
+            notify_url: form.get("notify_url").to_owned(),
+            modules: MODULES.map(|module| (module.as_str(), ticked.contains(&module.as_str()))).to_vec(),
+            description: form.get("description").to_owned(),
+            plugin: form.get("plugin").to_owned(),
+            plugins: blank.plugins,
+            config: form.get("config").to_owned(),
+        })
+    }
+}
+
+async fn plugins(state: &ApiState, tenant: &TenantId) -> Result<Vec<String>, Refused> {
+    let all = state.store.plugins().await?;
+    Ok(all.into_iter().filter(|plugin| plugin.tenant == *tenant).map(|plugin| plugin.name).collect())
+}
+
+/// The body that the REST route takes. What the form does not show stays as it was.
+pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<Value, Problem> {
+    let fault = |detail| Problem::fields(vec![FieldFault { pointer: "/config".into(), detail }]);
+    let config = pairs(form.get("config")).map_err(fault)?;
+    let plugins: Vec<&str> = form.get("plugin").split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let mut body = match old {
+        Some(old) => serde_json::to_value(&old.settings).unwrap_or_default(),
+        None => json!({}),
+    };
+    body["notify_url"] = form.get("notify_url").into();
+    body["modules"] = json!(form.all("modules"));
+    body["description"] = form.get("description").into();
+    body["config"] = json!(config);
+    body["plugin"] = if plugins.is_empty() { Value::Null } else { json!(plugins) };
+    Ok(body)
+}

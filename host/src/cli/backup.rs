@@ -1,0 +1,42 @@
+//! `hookloom backup`: a copy of the store, taken while the host goes on.
+
+use super::{Failure, Settings};
+use crate::store::back_up;
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// From where to where.
+#[derive(Args)]
+pub(super) struct BackupArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// A folder that is not there yet. `hookloom serve --data-dir` starts from it.
+    folder: PathBuf,
+    /// Leave the master key out, which opens sealed secrets: it must come from elsewhere before the copy can start.
+    #[arg(long)]
+    without_key: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn backup(args: BackupArgs) -> Result<(), Failure> {
+    let from = args.settings.settle()?.config.data_dir;
+    let mut last = 0;
+    let bytes = back_up(&from, &args.folder, !args.without_key, |done, all| {
+        let percent = done * 100 / all.max(1);
+        if percent / 10 > last / 10 {
+            anstream::eprintln!("{percent} % copied");
+            last = percent;
+        }
+    })?;
+    let folder = args.folder.display().to_string();
+    match args.json {
+        true => anstream::println!("{}", json!({"folder": folder, "bytes": bytes})),
+        false => anstream::println!(
+            "{bytes} bytes copied and checked; start from it with: hookloom serve --data-dir {folder}"
+        ),
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Counts and latencies of a span of time, which can be put together.
+//!
+//! A latency is counted in a bucket: four of them to an octave, so a percentile is right to a tenth. Pure.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How many latencies fell into each bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Latencies(BTreeMap<u8, u64>);
+
+/// Buckets to an octave.
+const FINENESS: f64 = 4.0;
+
+impl Latencies {
+    /// Counts one, in microseconds.
+    pub fn add(&mut self, us: u64) {
+        let bucket = ((us.max(1) as f64).log2() * FINENESS).floor().min(255.0) as u8;
+        *self.0.entry(bucket).or_default() += 1;
+    }
+
+    fn merge(&mut self, other: &Latencies) {
+        for (bucket, count) in &other.0 {
+            *self.0.entry(*bucket).or_default() += count;
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// The latency that so many percent do not exceed, in microseconds: the middle of its bucket. None of nothing.
+    pub fn percentile(&self, percent: f64) -> Option<u64> {
+        let rank = (self.count() as f64 * percent / 100.0).ceil().max(1.0);
+        let mut seen = 0.0;
+        let bucket = self.0.iter().find(|(_, count)| {
+            seen += **count as f64;
+            seen >= rank
+        })?;
+        Some(((f64::from(*bucket.0) + 0.5) / FINENESS).exp2().round() as u64)
+    }
+
+    /// All of them together, in microseconds, by the middles of their buckets.
+    pub fn sum_us(&self) -> u64 {
+        let middle = |bucket: u8| ((f64::from(bucket) + 0.5) / FINENESS).exp2();
+        self.0.iter().map(|(bucket, count)| middle(*bucket) * *count as f64).sum::<f64>() as u64
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Figures {
+    /// Attempts that delivered.
+    pub delivered: u64,
+    /// Attempts that failed, at the receiver or in the plugin.
+    pub failed: u64,
+    /// Attempts that the plugin dropped.
+    pub dropped: u64,
+    /// How long POSTs took.
+    pub post: Latencies,
+    /// How long plugins took.
+    pub plugin: Latencies,
+}
+
+impl Figures {
+    /// Counts an attempt by the word for its outcome.
+    pub fn add(&mut self, outcome: &str, post_us: Option<u64>, plugin_us: Option<u64>) {
+        match outcome {
+            "delivered" => self.delivered += 1,
+            "dropped" => self.dropped += 1,
+            "later" => {}
+            _ => self.failed += 1,
+        }
+        post_us.into_iter().for_each(|us| self.post.add(us));
+        plugin_us.into_iter().for_each(|us| self.plugin.add(us));
+    }
+
+    /// Adds what happened elsewhere or at another time.
+    pub fn merge(&mut self, other: &Figures) {
+        self.delivered += other.delivered;
+        self.failed += other.failed;
+        self.dropped += other.dropped;
+        self.post.merge(&other.post);
+        self.plugin.merge(&other.plugin);
+    }
+
+    /// How many attempts there were.
+    pub fn attempts(&self) -> u64 {
+        self.delivered + self.failed + self.dropped
+    }
+
+    /// How much of what was sent arrived, in percent. None: nothing was sent.
+    pub fn success(&self) -> Option<f64> {
+        let sent = self.delivered + self.failed;
+        (sent > 0).then(|| 100.0 * self.delivered as f64 / sent as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn percentiles_of_nothing_and_of_one() {
+        let mut latencies = Latencies::default();
+        assert_eq!((latencies.percentile(50.0), latencies.count()), (None, 0));
+        latencies.add(1_000);
+        let p99 = latencies.percentile(99.0).expect("one");
+        assert!((900..=1_100).contains(&p99), "{p99}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_percentile_is_right_to_a_tenth(mut all in proptest::collection::vec(1u64..100_000_000, 1..200), percent in 1.0f64..100.0) {
+            let mut latencies = Latencies::default();
+            all.iter().for_each(|us| latencies.add(*us));
+            all.sort_unstable();
+            let exact = all[((all.len() as f64 * percent / 100.0).ceil() as usize).max(1) - 1] as f64;
+            let found = latencies.percentile(percent).expect("there is one") as f64;
+            prop_assert!((found - exact).abs() <= exact * 0.12 + 1.0, "{found} for {exact}");
+        }
+
+        #[test]
+        fn what_is_put_together_is_the_sum(one in proptest::collection::vec(1u64..1_000_000, 0..50), other in proptest::collection::vec(1u64..1_000_000, 0..50)) {
+            let figures = |all: &[u64]| {
+                let mut figures = Figures::default();
+                all.iter().for_each(|us| figures.add(if us % 3 == 0 { "failed" } else { "delivered" }, Some(*us), None));
+                figures
+            };
+            let mut merged = figures(&one);
+            merged.merge(&figures(&other));
+            prop_assert_eq!(merged, figures(&[one, other].concat()));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The words for request inspectors: a bin receives whatever is sent to it, shows it, and answers as it is told.
+//!
+//! Pure data and its rules. Does not know how it is stored or shown.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// What the owner of a bin writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BinSettings {
+    /// A name for people.
+    pub name: String,
+    /// A colour to tell bins apart, 0 to 7.
+    pub colour: u8,
+    /// How long requests are kept, in seconds: 60 to 2,592,000 (30 days); 172,800 (48 h) if absent.
+    pub ttl_s: u64,
+    /// How many requests are kept: 1 to 1,000; 100 if absent. The oldest go first.
+    pub requests_max: usize,
+    /// How much of each body is kept, in bytes: up to 4 MiB; 1 MiB if absent.
+    pub body_bytes_max: usize,
+    /// What requests are answered.
+    pub reply: Reply,
+}
+
+impl Default for BinSettings {
+    fn default() -> Self {
+        BinSettings {
+            name: String::new(),
+            colour: 0,
+            ttl_s: 48 * 3_600,
+            requests_max: 100,
+            body_bytes_max: 1 << 20,
+            reply: Reply::default(),
+        }
+    }
+}
+
+/// What a bin answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reply {
+    /// Statuses in turn; after the last it begins anew: `[500, 500, 200]` tries retries out. `[200]` if absent.
+    pub statuses: Vec<u16>,
+    /// Headers.
+    pub headers: BTreeMap<String, String>,
+    /// The body: up to 64 KiB. `ok` if absent.
+    pub body: String,
+    /// How long to wait before the answer, in milliseconds: up to 30,000.
+    pub delay_ms: u64,
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Reply { statuses: vec![200], headers: BTreeMap::new(), body: "ok".to_owned(), delay_ms: 0 }
+    }
+}
+
+/// How many colours there are.
+pub const COLOURS: u8 = 8;
+
+impl BinSettings {
+    /// What is wrong, by JSON pointer.
+    pub fn check(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        let mut unless = |fits: bool, pointer: &'static str, detail: &str| {
+            if !fits {
+                faults.push((pointer, detail.to_owned()));
+            }
+        };
+        unless(self.name.len() <= 200, "/name", "at most 200 bytes");
+        unless(self.colour < COLOURS, "/colour", "0 to 7");
+        unless((60..=30 * 86_400).contains(&self.ttl_s), "/ttl_s", "60 to 2592000 s");
+        unless((1..=1_000).contains(&self.requests_max), "/requests_max", "1 to 1000");
+        unless(self.body_bytes_max <= 4 << 20, "/body_bytes_max", "at most 4194304 bytes");
+        let reply = &self.reply;
+        let statuses = (1..=100).contains(&reply.statuses.len())
+            && reply.statuses.iter().all(|status| (200..=599).contains(status));
+        unless(statuses, "/reply/statuses", "1 to 100 statuses from 200 to 599");
+        unless(reply.body.len() <= 64 << 10, "/reply/body", "at most 64 KiB");
+        unless(reply.delay_ms <= 30_000, "/reply/delay_ms", "at most 30000 ms");
+        let fits = |(name, value): (&String, &String)| {
+            http::HeaderName::try_from(name).is_ok() && http::HeaderValue::try_from(value).is_ok()
+        };
+        unless(
+            reply.headers.len() <= 32 && reply.headers.iter().all(fits),
+            "/reply/headers",
+            "at most 32 headers of visible ASCII",
+        );
+        faults
+    }
+
+    /// The answer to the request that is the bin's nth, from 0.
+    pub fn status(&self, nth: u64) -> u16 {
+        let length = self.reply.statuses.len().max(1) as u64;
+        let index = usize::try_from(nth % length).unwrap_or(0);
+        self.reply.statuses.get(index).copied().unwrap_or(200)
+    }
+}
+
+/// A bin.
+#[derive(Clone, Debug)]
+pub struct Bin {
+    /// What its URL holds: 128 random bits, so that nobody guesses it.
+    pub id: String,
+    /// What its owner wrote.
+    pub settings: BinSettings,
+    /// When it was made, in milliseconds since the epoch.
+    pub created_at_ms: i64,
+    /// How many requests came, ever.
+    pub received: u64,
+}
+
+/// The head of a request, as it came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RequestHead {
+    /// The method.
+    pub method: String,
+    /// The path behind the bin's own.
+    pub path: String,
+    /// The query, as it came, without the `?`.
+    pub query: String,
+    /// Names and values in the order they came.
+    pub headers: Vec<(String, String)>,
+    /// Who sent it.
+    pub remote: String,
+    /// How many bytes the body had.
+    pub bytes: usize,
+    /// Whether less of it is kept.
+    pub truncated: bool,
+}
+
+impl RequestHead {
+    /// The first value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A request that a bin received.
+#[derive(Clone, Debug)]
+pub struct BinRequest {
+    /// Its id.
+    pub id: Uuid,
+    /// When it came, in milliseconds since the epoch.
+    pub received_at_ms: i64,
+    /// Its head.
+    pub head: RequestHead,
+    /// What is kept of its body.
+    pub body: bytes::Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_of_statuses_goes_round() {
+        let reply = Reply { statuses: vec![500, 500, 200], ..Reply::default() };
+        let bin = BinSettings { reply, ..BinSettings::default() };
+        assert_eq!([0, 1, 2, 3, 5].map(|nth| bin.status(nth)), [500, 500, 200, 500, 200]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_by_its_place() {
+        assert!(BinSettings::default().check().is_empty());
+        let reply = Reply { statuses: vec![99], delay_ms: 40_000, ..Reply::default() };
+        let bin = BinSettings { colour: 8, ttl_s: 1, requests_max: 0, reply, ..BinSettings::default() };
+        let places: Vec<_> = bin.check().into_iter().map(|(place, _)| place).collect();
+        assert_eq!(places, ["/colour", "/ttl_s", "/requests_max", "/reply/statuses", "/reply/delay_ms"]);
+    }
+}

@@ -1,0 +1,223 @@
+//! Bins and what they received.
+//!
+//! Promises: a bin keeps no more and no longer than its settings say; the id of a bin is its key to receive, and says
+//! nothing of its tenant.
+
+use super::{Store, StoreError, now_ms};
+use crate::access::new_credential;
+use crate::inspector::{Bin, BinRequest, BinSettings, RequestHead};
+use crate::subscription::TenantId;
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use uuid::Uuid;
+
+/// How many bins a tenant may have.
+pub const BINS_MAX: usize = 100;
+
+/// Which requests of a bin to list.
+#[derive(Clone, Debug, Default)]
+pub struct BinFilter {
+    /// Only older than this one.
+    pub before: Option<Uuid>,
+    /// Only with this text in the head or the body, whatever its case.
+    pub search: Option<String>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+const REQUEST: &str = "SELECT id, received_at_ms, head, body FROM bin_requests";
+
+impl Store {
+    /// Makes a bin.
+    pub async fn create_bin(&self, tenant: TenantId, settings: BinSettings) -> Result<Bin, StoreError> {
+        let (text, _, _) = new_credential("");
+        // Half of it is 128 bits.
+        let bin = Bin { id: text[..22].to_owned(), settings, created_at_ms: now_ms(), received: 0 };
+        let write = move |connection: &Connection| {
+            let count: usize =
+                connection.query_row("SELECT COUNT(*) FROM bins WHERE tenant = ?1", [&*tenant.0], |row| row.get(0))?;
+            if count >= BINS_MAX {
+                return Err(StoreError::Conflict(format!("a tenant has at most {BINS_MAX} bins")));
+            }
+            let sql = "INSERT INTO bins (id, tenant, settings, created_at_ms) VALUES (?1, ?2, ?3, ?4)";
+            let settings = serde_json::to_string(&bin.settings)?;
+            connection.execute(sql, params![bin.id, &*tenant.0, settings, bin.created_at_ms])?;
+            Ok(bin)
+        };
+        self.write(write).await
+    }
+
+    /// Rewrites a bin.
+    pub async fn update_bin(&self, tenant: TenantId, id: String, settings: BinSettings) -> Result<Bin, StoreError> {
+        let write = move |connection: &Connection| {
+            let text = serde_json::to_string(&settings)?;
+            let sql = "UPDATE bins SET settings = ?3 WHERE tenant = ?1 AND id = ?2";
+            if connection.execute(sql, params![&*tenant.0, id, text])? == 0 {
+                return Err(StoreError::NotFound("bin"));
+            }
+            prune(connection, &id, &settings)?;
+            find(connection, &id, Some(&tenant))?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
+        };
+        self.write(write).await
+    }
+
+    /// Deletes a bin with everything in it.
+    pub async fn delete_bin(&self, tenant: TenantId, id: String) -> Result<(), StoreError> {
+        let write = move |connection: &Connection| {
+            if connection.execute("DELETE FROM bins WHERE tenant = ?1 AND id = ?2", params![&*tenant.0, id])? == 0 {
+                return Err(StoreError::NotFound("bin"));
+            }
+            Ok(connection.execute("DELETE FROM bin_requests WHERE bin = ?1", [id]).map(drop)?)
+        };
+        self.write(write).await
+    }
+
+    /// A tenant's bins, the newest first.
+    pub async fn bins(&self, tenant: TenantId) -> Result<Vec<Bin>, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT tenant, id, settings, created_at_ms, received FROM bins WHERE tenant = ?1 ORDER BY created_at_ms DESC";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([&*tenant.0], bin_row)?;
+            rows.map(|row| Ok(whole(row?)?.1)).collect()
+        };
+        self.readers.read(read).await
+    }
+
+    /// One bin of a tenant.
+    pub async fn bin(&self, tenant: TenantId, id: String) -> Result<Bin, StoreError> {
+        let read = move |connection: &Connection| find(connection, &id, Some(&tenant));
+        self.readers.read(read).await?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
+    }
+
+    /// A bin and its owner, by what its URL holds.
+    pub async fn bin_by_url(&self, id: String) -> Result<(TenantId, Bin), StoreError> {
+        let read = move |connection: &Connection| find(connection, &id, None);
+        self.readers.read(read).await?.ok_or(StoreError::NotFound("bin"))
+    }
+
+    /// Keeps a request, and says the how many-th of the bin it is, from 0.
+    pub async fn receive_in_bin(&self, bin: &Bin, head: RequestHead, body: Bytes) -> Result<(Uuid, u64), StoreError> {
+        let (id, settings) = (bin.id.clone(), bin.settings.clone());
+        let write = move |connection: &Connection| {
+            let sql = "UPDATE bins SET received = received + 1 WHERE id = ?1 RETURNING received - 1";
+            let nth =
+                connection.query_row(sql, [&id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
+            let request = Uuid::now_v7();
+            let sql = "INSERT INTO bin_requests (bin, id, received_at_ms, head, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+            let head = serde_json::to_string(&head)?;
+            connection.prepare_cached(sql)?.execute(params![id, request, now_ms(), head, &body[..]])?;
+            prune(connection, &id, &settings)?;
+            Ok((request, nth))
+        };
+        self.write(write).await
+    }
+
+    /// What a bin received, the newest first.
+    pub async fn bin_requests(
+        &self,
+        tenant: TenantId,
+        bin: String,
+        filter: BinFilter,
+    ) -> Result<Vec<BinRequest>, StoreError> {
+        let read = move |connection: &Connection| {
+            let (_, owner) = find(connection, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
+            let sql = format!(
+                "{REQUEST} WHERE bin = ?1 AND id < ?2 AND received_at_ms >= ?3
+                 AND (?4 = '' OR instr(lower(head), ?4) > 0 OR instr(lower(CAST(body AS TEXT)), ?4) > 0)
+                 ORDER BY id DESC LIMIT ?5"
+            );
+            let search = filter.search.unwrap_or_default().to_lowercase();
+            let before = filter.before.unwrap_or(Uuid::max());
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement
+                .query_map(params![bin, before, oldest_ms(&owner.settings), search, filter.limit], request_row)?;
+            rows.map(|row| request(row?)).collect()
+        };
+        self.readers.read(read).await
+    }
+
+    /// One request, and the one that came before it.
+    pub async fn bin_request(
+        &self,
+        tenant: TenantId,
+        bin: String,
+        id: Uuid,
+    ) -> Result<(BinRequest, Option<BinRequest>), StoreError> {
+        let read = move |connection: &Connection| {
+            find(connection, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
+            let sql = format!("{REQUEST} WHERE bin = ?1 AND id <= ?2 ORDER BY id DESC LIMIT 2");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(params![bin, id], request_row)?;
+            let mut found: Vec<BinRequest> = rows.map(|row| request(row?)).collect::<Result<_, _>>()?;
+            match found.first() {
+                Some(first) if first.id == id => {
+                    let before = (found.len() == 2).then(|| found.remove(1));
+                    Ok((found.remove(0), before))
+                }
+                _ => Err(StoreError::NotFound("request")),
+            }
+        };
+        self.readers.read(read).await
+    }
+
+    /// Forgets one request of a bin, or all of them.
+    pub async fn forget_bin_requests(&self, tenant: TenantId, bin: String, id: Option<Uuid>) -> Result<(), StoreError> {
+        let write = move |connection: &Connection| {
+            find(connection, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
+            let sql = "DELETE FROM bin_requests WHERE bin = ?1 AND (?2 IS NULL OR id = ?2)";
+            match connection.execute(sql, params![bin, id])? {
+                0 if id.is_some() => Err(StoreError::NotFound("request")),
+                _ => Ok(()),
+            }
+        };
+        self.write(write).await
+    }
+}
+
+/// Forgets what is older than its bin keeps it.
+pub(super) fn prune_old(connection: &Connection) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached("SELECT tenant, id, settings, created_at_ms, received FROM bins")?;
+    let bins: Vec<_> = statement.query_map([], bin_row)?.collect::<Result<_, _>>()?;
+    bins.into_iter().try_for_each(|row| {
+        let (_, bin) = whole(row)?;
+        prune(connection, &bin.id, &bin.settings)
+    })
+}
+
+fn oldest_ms(settings: &BinSettings) -> i64 {
+    now_ms().saturating_sub(i64::try_from(settings.ttl_s.saturating_mul(1_000)).unwrap_or(i64::MAX))
+}
+
+fn prune(connection: &Connection, id: &str, settings: &BinSettings) -> Result<(), StoreError> {
+    let sql = "DELETE FROM bin_requests WHERE bin = ?1 AND (received_at_ms < ?2 OR id <= (SELECT id FROM bin_requests WHERE bin = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3))";
+    connection.prepare_cached(sql)?.execute(params![id, oldest_ms(settings), settings.requests_max])?;
+    Ok(())
+}
+
+type BinRow = (String, String, String, i64, u64);
+
+fn bin_row(row: &Row<'_>) -> rusqlite::Result<BinRow> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+}
+
+fn whole((tenant, id, settings, created_at_ms, received): BinRow) -> Result<(TenantId, Bin), StoreError> {
+    let bin = Bin { id, settings: serde_json::from_str(&settings)?, created_at_ms, received };
+    Ok((TenantId(tenant.into()), bin))
+}
+
+fn find(connection: &Connection, id: &str, tenant: Option<&TenantId>) -> Result<Option<(TenantId, Bin)>, StoreError> {
+    let sql = "SELECT tenant, id, settings, created_at_ms, received FROM bins WHERE id = ?1";
+    let found = connection.prepare_cached(sql)?.query_row([id], bin_row).optional()?;
+    let found = found.map(whole).transpose()?;
+    Ok(found.filter(|(owner, _)| tenant.is_none_or(|tenant| tenant == owner)))
+}
+
+type RequestRow = (Uuid, i64, String, Vec<u8>);
+
+fn request_row(row: &Row<'_>) -> rusqlite::Result<RequestRow> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+}
+
+fn request((id, received_at_ms, head, body): RequestRow) -> Result<BinRequest, StoreError> {
+    Ok(BinRequest { id, received_at_ms, head: serde_json::from_str(&head)?, body: body.into() })
+}

@@ -1,0 +1,89 @@
+//! The log of changes: who changed what, and how it was before and after. Written after the change, never altered; who
+//! writes an entry leaves secrets out.
+
+use super::{Store, StoreError, now_ms};
+use crate::subscription::TenantId;
+use rusqlite::{Connection, Row, params};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// One change.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Its id, which grows.
+    pub id: Uuid,
+    /// When, in milliseconds since the epoch.
+    pub at_ms: i64,
+    /// Whose key.
+    pub who: String,
+    /// What was done, such as `subscription.update`.
+    pub action: String,
+    /// What it was done to.
+    pub subject: String,
+    /// How it was. None: there was nothing, or nothing worth telling.
+    pub before: Option<Value>,
+    /// How it is.
+    pub after: Option<Value>,
+}
+
+/// How many are kept of each tenant.
+const KEPT_MAX: usize = 10_000;
+
+fn owner(tenant: Option<&TenantId>) -> &str {
+    tenant.map_or("", |tenant| &tenant.0)
+}
+
+impl Store {
+    /// Writes a change down. Without a tenant it is the host's.
+    pub async fn note_change(&self, tenant: Option<TenantId>, change: Change) -> Result<(), StoreError> {
+        let write = move |connection: &Connection| {
+            let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
+            let Change { id, at_ms, who, action, subject, before, after } = &change;
+            let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+            let tenant = owner(tenant.as_ref());
+            connection.execute(sql, params![tenant, id, at_ms, who, action, subject, text(before), text(after)])?;
+            let sql = "DELETE FROM changes WHERE tenant = ?1 AND id <= (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
+            connection.execute(sql, params![tenant, KEPT_MAX])?;
+            Ok(())
+        };
+        self.write(write).await
+    }
+
+    /// Changes, the newest first, older than `before`.
+    pub async fn changes(
+        &self,
+        tenant: Option<TenantId>,
+        before: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<Change>, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT id, at_ms, who, action, subject, before, after FROM changes
+                       WHERE tenant = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
+            let mut statement = connection.prepare_cached(sql)?;
+            let before = before.unwrap_or(Uuid::max());
+            let rows = statement.query_map(params![owner(tenant.as_ref()), before, limit], change_row)?;
+            rows.map(|row| row.map_err(StoreError::from)).collect()
+        };
+        self.readers.read(read).await
+    }
+}
+
+impl Change {
+    /// A change that was made now.
+    pub fn now(who: String, action: &str, subject: String, before: Option<Value>, after: Option<Value>) -> Self {
+        Change { id: Uuid::now_v7(), at_ms: now_ms(), who, action: action.to_owned(), subject, before, after }
+    }
+}
+
+fn change_row(row: &Row<'_>) -> rusqlite::Result<Change> {
+    let json = |text: Option<String>| text.and_then(|text| serde_json::from_str(&text).ok());
+    Ok(Change {
+        id: row.get(0)?,
+        at_ms: row.get(1)?,
+        who: row.get(2)?,
+        action: row.get(3)?,
+        subject: row.get(4)?,
+        before: json(row.get(5)?),
+        after: json(row.get(6)?),
+    })
+}

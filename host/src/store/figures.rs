@@ -1,0 +1,173 @@
+//! Figures of time, for the overview: gathered in memory, written every few seconds.
+//!
+//! They are no ledger: a crash loses the last [`FLUSH_EVERY`] of them, and nothing depends on them.
+
+use super::{Store, StoreError, now_ms};
+use crate::delivery::{Attempt, DeliveryId};
+use crate::figures::Figures;
+use crate::subscription::{SubscriptionId, TenantId};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How often they are written.
+const FLUSH_EVERY: Duration = Duration::from_secs(5);
+
+/// The spans, and how long each is kept, in seconds.
+const SPANS: [(i64, i64); 2] = [(60, 25 * 3_600), (3_600, 8 * 86_400)];
+
+/// Whose figures, and in which minute.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Cell {
+    tenant: TenantId,
+    minute_s: i64,
+    subscription: SubscriptionId,
+    plugin: String,
+}
+
+/// What was not written yet.
+#[derive(Default)]
+pub(super) struct Gathered(Mutex<HashMap<Cell, Figures>>);
+
+/// The figures of one span, one subscription and one plugin.
+#[derive(Clone, Debug)]
+pub struct SpanFigures {
+    /// When the span begins, in seconds since the epoch.
+    pub at_s: i64,
+    /// Whose.
+    pub subscription: SubscriptionId,
+    /// Which plugins judged, with `+` between them; empty without one.
+    pub plugin: String,
+    /// What happened.
+    pub figures: Figures,
+}
+
+/// What waits for one subscription.
+#[derive(Clone, Copy, Debug)]
+pub struct Backlog {
+    /// Whose.
+    pub subscription: SubscriptionId,
+    /// How many deliveries are pending.
+    pub pending: u64,
+    /// When the oldest of them was made, in milliseconds since the epoch.
+    pub oldest_ms: i64,
+}
+
+impl Gathered {
+    fn add(&self, tenant: &TenantId, subscription: SubscriptionId, attempt: &Attempt) {
+        let plugins: Vec<&str> = attempt.steps.iter().map(|step| step.plugin.as_str()).collect();
+        let cell =
+            Cell { tenant: tenant.clone(), minute_s: now_ms() / 60_000 * 60, subscription, plugin: plugins.join("+") };
+        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cells.entry(cell).or_default().add(&attempt.outcome, attempt.post_us, attempt.plugin_us);
+    }
+
+    fn take(&self) -> HashMap<Cell, Figures> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn of(&self, tenant: &TenantId, from_s: i64) -> Vec<SpanFigures> {
+        let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = cells.iter().filter(|(cell, _)| cell.tenant == *tenant && cell.minute_s >= from_s);
+        own.map(|(cell, figures)| SpanFigures {
+            at_s: cell.minute_s,
+            subscription: cell.subscription,
+            plugin: cell.plugin.clone(),
+            figures: figures.clone(),
+        })
+        .collect()
+    }
+}
+
+impl Store {
+    /// Counts an attempt.
+    pub fn count(&self, tenant: &TenantId, subscription: SubscriptionId, attempt: &Attempt) {
+        self.gathered.add(tenant, subscription, attempt);
+    }
+
+    /// Writes what was gathered, again and again.
+    pub async fn keep_figures(&self) {
+        loop {
+            tokio::time::sleep(FLUSH_EVERY).await;
+            if let Err(error) = self.flush_figures().await {
+                tracing::warn!(error = %crate::describe(&error), "figures of the overview could not be written, and are lost");
+            }
+        }
+    }
+
+    async fn flush_figures(&self) -> Result<(), StoreError> {
+        let cells = self.gathered.take();
+        if cells.is_empty() {
+            return Ok(());
+        }
+        let write = move |connection: &Connection| {
+            for (span_s, kept_s) in SPANS {
+                cells.iter().try_for_each(|(cell, figures)| put(connection, span_s, cell, figures))?;
+                let oldest_s = now_ms() / 1_000 - kept_s;
+                for tenant in cells.keys().map(|cell| &cell.tenant).collect::<std::collections::HashSet<_>>() {
+                    let sql = "DELETE FROM figures WHERE tenant = ?1 AND span_s = ?2 AND at_s < ?3";
+                    connection.prepare_cached(sql)?.execute(params![&*tenant.0, span_s, oldest_s])?;
+                }
+            }
+            Ok(())
+        };
+        self.write(write).await
+    }
+
+    /// Figures from a time on, in spans of a minute if that is within a day, of an hour otherwise.
+    pub async fn figures(&self, tenant: TenantId, from_s: i64) -> Result<Vec<SpanFigures>, StoreError> {
+        let mut gathered = self.gathered.of(&tenant, from_s);
+        let day = now_ms() / 1_000 - from_s <= SPANS[0].1;
+        let span_s = if day { SPANS[0].0 } else { SPANS[1].0 };
+        let read = move |connection: &Connection| {
+            let sql = "SELECT at_s, subscription, plugin, figures FROM figures WHERE tenant = ?1 AND span_s = ?2 AND at_s >= ?3 ORDER BY at_s";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![&*tenant.0, span_s, from_s / span_s * span_s], |row| {
+                Ok((row.get(0)?, row.get::<_, Uuid>(1)?, row.get(2)?, row.get::<_, String>(3)?))
+            })?;
+            rows.map(|row| {
+                let (at_s, subscription, plugin, figures) = row?;
+                let figures = serde_json::from_str(&figures)?;
+                Ok(SpanFigures { at_s, subscription: SubscriptionId(subscription), plugin, figures })
+            })
+            .collect::<Result<Vec<_>, StoreError>>()
+        };
+        let mut found = self.readers.read(read).await?;
+        gathered.iter_mut().for_each(|one| one.at_s = one.at_s / span_s * span_s);
+        found.append(&mut gathered);
+        Ok(found)
+    }
+
+    /// What waits, by subscription.
+    pub async fn backlog(&self, tenant: TenantId) -> Result<Vec<Backlog>, StoreError> {
+        let read = move |connection: &Connection| {
+            // All of it stands in the index; the time of an id is when it was made.
+            let sql = "SELECT subscription, COUNT(*), MIN(id) FROM deliveries INDEXED BY deliveries_due WHERE tenant = ?1 AND state = 0 GROUP BY subscription";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([&*tenant.0], |row| {
+                Ok(Backlog {
+                    subscription: SubscriptionId(row.get(0)?),
+                    pending: row.get(1)?,
+                    oldest_ms: DeliveryId(row.get(2)?).made_at_ms(),
+                })
+            })?;
+            rows.map(|row| row.map_err(StoreError::from)).collect()
+        };
+        self.readers.read(read).await
+    }
+}
+
+fn put(connection: &Connection, span_s: i64, cell: &Cell, figures: &Figures) -> Result<(), StoreError> {
+    let at_s = cell.minute_s / span_s * span_s;
+    let key = params![&*cell.tenant.0, span_s, at_s, cell.subscription.0, cell.plugin];
+    let sql = "SELECT figures FROM figures WHERE tenant = ?1 AND span_s = ?2 AND at_s = ?3 AND subscription = ?4 AND plugin = ?5";
+    let there: Option<String> = connection.prepare_cached(sql)?.query_row(key, |row| row.get(0)).optional()?;
+    let mut sum: Figures = there.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default();
+    sum.merge(figures);
+    let sql = "INSERT OR REPLACE INTO figures (tenant, span_s, at_s, subscription, plugin, figures) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let text = serde_json::to_string(&sum)?;
+    let row = params![&*cell.tenant.0, span_s, at_s, cell.subscription.0, cell.plugin, text];
+    Ok(connection.prepare_cached(sql)?.execute(row).map(drop)?)
+}

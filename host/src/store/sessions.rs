@@ -1,0 +1,78 @@
+//! Who is signed in to the pages: sessions, and links that sign in once. Hashes only, as of keys.
+
+use super::{Catalog, Store, StoreError, now_ms};
+use crate::access::{SESSION_PREFIX, SIGN_IN_PREFIX, Session, credential_hash, new_credential};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long a session lasts.
+pub const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
+
+/// How long a link can be used.
+const LINK_LASTS: Duration = Duration::from_secs(24 * 3_600);
+
+fn end_of(lasts: Duration) -> i64 {
+    now_ms().saturating_add(i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX))
+}
+
+impl Store {
+    /// Signs in with a key; returns the text of the cookie, which nobody can see again.
+    pub async fn sign_in(&self, key: Uuid) -> Result<String, StoreError> {
+        let (text, hash, _) = new_credential(SESSION_PREFIX);
+        let (csrf, _, _) = new_credential("");
+        let session = Session { key, csrf, expires_at_ms: end_of(SESSION_LASTS) };
+        let write = move |connection: &Connection| {
+            let Session { key, csrf, expires_at_ms } = &session;
+            connection.execute("DELETE FROM sessions WHERE expires_at_ms < ?1", [now_ms()])?;
+            let sql =
+                "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
+            connection.execute(sql, params![hash, key, csrf, now_ms(), expires_at_ms])?;
+            Ok(session)
+        };
+        self.change(write, move |catalog, session| catalog.put_session(hash, session.clone())).await?;
+        Ok(text)
+    }
+
+    /// Ends a session.
+    pub async fn sign_out(&self, cookie: &str) -> Result<(), StoreError> {
+        let hash = credential_hash(cookie);
+        let write = move |connection: &Connection| {
+            Ok(connection.execute("DELETE FROM sessions WHERE hash = ?1", [hash]).map(drop)?)
+        };
+        self.change(write, move |catalog: &Catalog, ()| catalog.remove_session(&hash)).await
+    }
+
+    /// Makes a link that signs in once with a key, and returns its token.
+    pub async fn create_sign_in_link(&self, key: Uuid) -> Result<String, StoreError> {
+        let (text, hash, _) = new_credential(SIGN_IN_PREFIX);
+        let write = move |connection: &Connection| {
+            connection.execute("DELETE FROM sign_in_links WHERE expires_at_ms < ?1", [now_ms()])?;
+            let sql = "INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, ?2, ?3)";
+            connection.execute(sql, params![hash, key, end_of(LINK_LASTS)])?;
+            Ok(())
+        };
+        self.write(write).await?;
+        Ok(text)
+    }
+
+    /// Uses a link up; the key that it signs in with. None: it was used, is too old, or never was one.
+    pub async fn use_sign_in_link(&self, token: &str) -> Result<Option<Uuid>, StoreError> {
+        let hash = credential_hash(token);
+        let write = move |connection: &Connection| {
+            let sql = "DELETE FROM sign_in_links WHERE hash = ?1 RETURNING key, expires_at_ms";
+            let found = connection.query_row(sql, [hash], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).optional()?;
+            Ok(found.filter(|(_, expires_at_ms)| *expires_at_ms > now_ms()).map(|(key, _)| key))
+        };
+        self.write(write).await
+    }
+}
+
+pub(super) fn load(connection: &Connection) -> Result<Vec<([u8; 32], Session)>, StoreError> {
+    let mut statement =
+        connection.prepare("SELECT hash, key, csrf, expires_at_ms FROM sessions WHERE expires_at_ms > ?1")?;
+    let row = |row: &rusqlite::Row<'_>| {
+        Ok((row.get(0)?, Session { key: row.get(1)?, csrf: row.get(2)?, expires_at_ms: row.get(3)? }))
+    };
+    statement.query_map([now_ms()], row)?.map(|row| row.map_err(StoreError::from)).collect()
+}

@@ -1,0 +1,160 @@
+//! `cargo xtask bench`: the rows of the table in docs/speed.md, each with a floor that is measured in the same run.
+//!
+//! The host is the real program in a process of its own; so is the receiver; this process sends. Each row is the median of
+//! several rounds, in which floor and figure take turns, so that a neighbour's load hits both.
+
+mod host;
+mod measure;
+mod receiver;
+mod rows;
+mod store;
+
+use clap::Parser;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What went wrong, in words.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Measures how fast Hookloom is, each figure beside its floor.
+#[derive(Parser)]
+struct Args {
+    /// One row only, by its name.
+    #[arg(long)]
+    row: Option<String>,
+    /// How many times each row is measured.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How many deliveries are pending in the row `backlog`.
+    #[arg(long, default_value_t = 1_000_000)]
+    backlog: usize,
+    /// The built program.
+    #[arg(long, default_value = "target/release/hookloom")]
+    program: PathBuf,
+    /// Where the built example plugins are.
+    #[arg(long, default_value = "target/wasm32-wasip2/guest")]
+    plugins: PathBuf,
+    /// Where the figures go as JSON.
+    #[arg(long, default_value = "target/bench.json")]
+    json: PathBuf,
+    /// Be the receiver: the bench starts itself so.
+    #[arg(long, hide = true)]
+    receive: bool,
+}
+
+/// One figure beside its floor.
+struct Row {
+    name: &'static str,
+    what: String,
+    unit: &'static str,
+    floors: Vec<f64>,
+    figures: Vec<f64>,
+    goal: Goal,
+    /// CPU seconds and whatever else belongs to it.
+    also: String,
+}
+
+/// What is wanted.
+enum Goal {
+    /// Figure / floor.
+    AtLeast(f64),
+    /// The figure less the floor, in its unit.
+    Above(f64),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let done = match args.receive {
+        true => runtime.block_on(receiver::receive()),
+        false => runtime.block_on(bench(&args)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&format!("the bench could not measure: {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn bench(args: &Args) -> Result<(), Failure> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    print("| row | what | floor | figure | ratio | goal | also |\n| --- | --- | --- | --- | --- | --- | --- |");
+    let mut all = Vec::new();
+    let wanted = |name: &str| args.row.as_deref().is_none_or(|row| row == name);
+    for name in rows::NAMES.into_iter().filter(|name| wanted(name)) {
+        let row = rows::measure(name, args).await?;
+        print(&row.line());
+        all.push(row.as_json());
+    }
+    if all.is_empty() {
+        return Err(format!("there is no row of that name; there are {}", rows::NAMES.join(", ")).into());
+    }
+    Ok(std::fs::write(&args.json, format!("{:#}", Value::from(all)))?)
+}
+
+fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// How far the rounds are from one another, in percent of the median.
+fn spread(figures: &[f64]) -> f64 {
+    let (most, least) =
+        figures.iter().fold((f64::MIN, f64::MAX), |(most, least), one| (most.max(*one), least.min(*one)));
+    (most - least) / median(figures) * 100.0
+}
+
+impl Row {
+    fn ratio(&self) -> f64 {
+        median(&self.figures) / median(&self.floors)
+    }
+
+    fn verdict(&self) -> (String, bool) {
+        let ratio = self.ratio();
+        match self.goal {
+            Goal::AtLeast(goal) => (format!("≥ {goal}"), ratio >= goal),
+            Goal::Above(goal) => {
+                let above = median(&self.figures) - median(&self.floors);
+                (format!("floor + {goal} {}", self.unit), above <= goal)
+            }
+        }
+    }
+
+    fn line(&self) -> String {
+        let (goal, reached) = self.verdict();
+        let shown =
+            |figures: &[f64]| format!("{:.1} {} (± {:.0} %)", median(figures), self.unit, spread(figures) / 2.0);
+        format!(
+            "| {} | {} | {} | {} | {:.2} | {goal} {} | {} |",
+            self.name,
+            self.what,
+            shown(&self.floors),
+            shown(&self.figures),
+            self.ratio(),
+            if reached { "✓" } else { "✗" },
+            self.also
+        )
+    }
+
+    fn as_json(&self) -> Value {
+        let (goal, reached) = self.verdict();
+        json!({
+            "row": self.name, "what": self.what, "unit": self.unit, "floors": self.floors, "figures": self.figures,
+            "ratio": self.ratio(), "goal": goal, "reached": reached, "also": self.also,
+        })
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "this is a program for a terminal")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

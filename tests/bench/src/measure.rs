@@ -1,0 +1,95 @@
+//! How things are measured: many senders at once, and the times between sending and receiving.
+
+use crate::host::{Host, batch, event};
+use crate::receiver::{Receiver, now_us};
+use crate::{Failure, median};
+use reqwest::Method;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How many requests are under way at once.
+pub(crate) const SENDERS: usize = 64;
+
+/// Sends `count` requests, 64 at a time. Returns how many a second.
+pub(crate) async fn rate(
+    count: u64,
+    request: impl Fn(u64) -> reqwest::RequestBuilder + Send + Sync + 'static,
+) -> Result<f64, Failure> {
+    let (next, request, begun) = (Arc::new(AtomicU64::new(0)), Arc::new(request), Instant::now());
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..SENDERS {
+        let (next, request) = (next.clone(), request.clone());
+        senders.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    return Ok::<(), reqwest::Error>(());
+                }
+                let response = request(number).send().await?.error_for_status()?;
+                response.bytes().await?;
+            }
+        });
+    }
+    while let Some(done) = senders.join_next().await {
+        done??;
+    }
+    Ok(count as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Bare POSTs to the receiver: the floor of everything that ends there.
+pub(crate) async fn bare(receiver: &Receiver, count: u64) -> Result<f64, Failure> {
+    let (http, url) = (reqwest::Client::new(), receiver.url.clone());
+    rate(count, move |number| http.post(&url).body(event(number))).await
+}
+
+/// Deliveries a second, from the first request until all are received and recorded.
+pub(crate) async fn end_to_end(host: &Host, receiver: &Receiver, count: u64, per_request: u64) -> Result<f64, Failure> {
+    let (from, resting, begun) = (receiver.count().await?, host.pending().await?, Instant::now());
+    let (http, url) = (host.http.clone(), host.request(Method::POST, "/events", "").build()?);
+    let (url, key) = (url.url().clone(), url.headers()["authorization"].clone());
+    rate(count / per_request, move |number| {
+        let body = if per_request == 1 { event(number).into() } else { batch(number * per_request, per_request) };
+        http.post(url.clone()).header("authorization", key.clone()).body(body)
+    })
+    .await?;
+    receiver.until(from, count).await?;
+    // What was received is recorded, too.
+    while host.pending().await? > resting {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    Ok(count as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Times between sending and receiving under a light load, in milliseconds: p50 and p99.
+pub(crate) async fn latency(
+    receiver: &Receiver,
+    per_s: u64,
+    span: Duration,
+    request: impl Fn(u64) -> reqwest::RequestBuilder,
+) -> Result<[f64; 2], Failure> {
+    receiver.arrivals().await?;
+    let (count, pause) = (per_s * span.as_secs(), Duration::from_micros(1_000_000 / per_s));
+    let mut ticks = tokio::time::interval(pause);
+    let (mut sent, mut senders) = (HashMap::new(), tokio::task::JoinSet::new());
+    let from = receiver.count().await?;
+    for number in 0..count {
+        ticks.tick().await;
+        sent.insert(number, now_us());
+        senders.spawn(request(number).send());
+    }
+    while let Some(done) = senders.join_next().await {
+        done??.error_for_status()?;
+    }
+    receiver.until(from, count).await?;
+    let mut times: Vec<f64> = receiver
+        .arrivals()
+        .await?
+        .into_iter()
+        .filter_map(|(number, at)| Some(at.saturating_sub(*sent.get(&number)?) as f64 / 1e3))
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or(f64::NAN);
+    Ok([median(&times), p99])
+}

@@ -1,0 +1,126 @@
+//! The inspector: what a bin keeps, answers and shows, and who sees it.
+
+use crate::harness::{Host, Receiver, SECRET, Visitor, event, example, text};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+async fn bin(host: &Host, settings: Value) -> String {
+    text(&host.post("./bins", &settings).await, "id").to_owned()
+}
+
+async fn requests(host: &Host, bin: &str) -> Vec<Value> {
+    host.get(&format!("./bins/{bin}/requests")).await["requests"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_bin_keeps_what_it_was_sent_within_its_bounds() {
+    let host = Host::start().await;
+    let id = bin(&host, json!({"requests_max": 2, "body_bytes_max": 4})).await;
+    assert_eq!(id.len(), 22);
+    for (method, path, body) in
+        [(Method::POST, "", "gone"), (Method::PUT, "/a/b?c=d&c=e", "cut off"), (Method::DELETE, "/", "")]
+    {
+        let reply = host.ask_as("", method, &format!("/bins/{id}{path}"), body).await;
+        assert_eq!((reply.status, reply.text.as_str()), (200, "ok"));
+    }
+    let kept = requests(&host, &id).await;
+    let told: Vec<_> = kept
+        .iter()
+        .map(|one| (text(one, "method"), text(one, "path"), text(one, "query"), text(one, "body")))
+        .collect();
+    assert_eq!(told, [("DELETE", "/", "", ""), ("PUT", "/a/b", "c=d&c=e", "cut ")]);
+    assert_eq!(
+        (&kept[1]["bytes"], &kept[1]["truncated"], &kept[1]["remote"]),
+        (&json!(7), &json!(true), &json!("127.0.0.1"))
+    );
+    let found = host.get(&format!("./bins/{id}/requests?search=C%3DD")).await;
+    assert_eq!(found["requests"].as_array().unwrap().len(), 1);
+    let exported = host.ask(Method::GET, &format!("./bins/{id}/export"), "").await;
+    assert!(exported.headers["content-disposition"].to_str().unwrap().contains(".json"));
+    assert_eq!(exported.json.as_array().unwrap().len(), 2);
+    host.ask(Method::DELETE, &format!("./bins/{id}/requests/{}", text(&kept[0], "id")), "").await.ok();
+    assert_eq!(requests(&host, &id).await.len(), 1);
+    host.ask(Method::DELETE, &format!("./bins/{id}/requests"), "").await.ok();
+    assert!(requests(&host, &id).await.is_empty());
+    host.ask(Method::DELETE, &format!("./bins/{id}"), "").await.ok();
+    assert_eq!(host.ask_as("", Method::POST, &format!("/bins/{id}"), "").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_bin_answers_as_it_is_told_and_no_browser_runs_it() {
+    let host = Host::start().await;
+    let reply = json!({"statuses": [500, 500, 201], "body": "<script>", "headers": {"content-type": "text/html", "set-cookie": "hookloom_session=x"}});
+    let id = bin(&host, json!({"reply": reply})).await;
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        let answer = host.ask_as("", Method::POST, &format!("/bins/{id}/"), "").await;
+        assert_eq!(
+            (answer.text.as_str(), answer.headers["content-security-policy"].to_str().unwrap()),
+            ("<script>", "sandbox; default-src 'none'")
+        );
+        assert!(!answer.headers.contains_key("set-cookie"));
+        statuses.push(answer.status);
+    }
+    assert_eq!(statuses, [500, 500, 201, 500]);
+    let slow = bin(&host, json!({"reply": {"delay_ms": 300}})).await;
+    let begun = std::time::Instant::now();
+    host.ask_as("", Method::GET, &format!("/bins/{slow}"), "").await;
+    assert!(begun.elapsed().as_millis() >= 300);
+    let refused = host.ask(Method::POST, "./bins", json!({"ttl_s": 1, "reply": {"statuses": []}}).to_string()).await;
+    assert_eq!(refused.status, 422);
+    assert_eq!(refused.json["errors"].as_array().unwrap().len(), 2, "{}", refused.text);
+}
+
+#[tokio::test]
+async fn a_bin_is_private_and_shows_a_delivery_before_and_after_its_plugin() {
+    let host = Host::start().await;
+    host.plugin("flatten", example("flatten")).await;
+    let mut visitor = Visitor::admin(&host).await;
+    visitor.see("/t/default/bins").await;
+    let page = visitor.post("/t/default/bins", &[("name", "mine")]).await;
+    let id = page.location.rsplit('/').next().unwrap().to_owned();
+    let subscribed = visitor.post(&format!("/t/default/bins/{id}/subscribe"), &[]).await;
+    let subscription = subscribed.location.rsplit('/').next().unwrap().to_owned();
+    let mut settings = host.get(&format!("./subscriptions/{subscription}")).await;
+    settings["plugin"] = json!("flatten");
+    let write = json!({"notify_url": settings["notify_url"], "modules": settings["modules"], "plugin": "flatten"});
+    host.ask(Method::PUT, &format!("./subscriptions/{subscription}"), write.to_string()).await.ok();
+    let rotation = json!({"signing_secret": SECRET, "overlap_s": 0});
+    host.post(&format!("./subscriptions/{subscription}/rotate-secret"), &rotation).await;
+    let event = host.send(event("Contact is Created", 1)).await;
+    assert_eq!(text(&host.ended(&event).await, "state"), "delivered");
+    let received = requests(&host, &id).await;
+    let path = format!("/t/default/bins/{id}/{}", text(&received[0], "id"));
+    let page = visitor.see(&path).await;
+    for part in [
+        "Before and after the plugin",
+        "verifies with the webhook",
+        "class=\"del\"",
+        "class=\"add\"",
+        "at attempt 1",
+        "curl -X",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    // The same with another body does not verify, and a stranger's is known as such.
+    let headers = received[0]["headers"].as_array().unwrap();
+    let header = |name: &str| headers.iter().find(|pair| pair[0] == name).unwrap()[1].as_str().unwrap().to_owned();
+    let forged = reqwest::Client::new()
+        .post(format!("{}/bins/{id}/", host.url))
+        .header("webhook-id", header("webhook-id"))
+        .header("webhook-timestamp", header("webhook-timestamp"))
+        .header("webhook-signature", header("webhook-signature"))
+        .body("forged");
+    forged.send().await.unwrap();
+    let newest = requests(&host, &id).await;
+    assert!(visitor.see(&format!("/t/default/bins/{id}/{}", text(&newest[0], "id"))).await.contains("does NOT verify"));
+    // Sent once more, the signature still holds: body, id and time are the same.
+    let receiver = Receiver::start().await;
+    let again = visitor.post(&format!("{path}/replay"), &[("url", &receiver.url)]).await;
+    assert!(again.text.contains("It answered 200"), "{}", again.text);
+    assert_eq!(receiver.expect(1).await[0]["verified"], true);
+    let refused = visitor.post(&format!("{path}/replay"), &[("url", "http://10.0.0.1/")]).await;
+    assert!(refused.text.contains("No answer: "), "the address guard: {}", refused.text);
+    host.post("/v1/tenants", &json!({"id": "other"})).await;
+    assert_eq!(host.ask(Method::GET, &format!("/v1/tenants/other/bins/{id}/requests"), "").await.status, 404);
+}

@@ -1,0 +1,177 @@
+//! The pages in a real browser (Chromium by WebDriver): what a person does, by clicking, at desktop and phone width, light and
+//! dark; no serious accessibility fault by axe-core; screenshots into `target/screenshots`.
+
+use crate::harness::{Browser, Host, Receiver, event, example, guest, text, until};
+use fantoccini::key::Key;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A component as a file, to be chosen in a form.
+fn file(folder: &TempDir, name: &str, component: &[u8]) -> String {
+    let path = folder.path().join(name);
+    std::fs::write(&path, component).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+async fn sign_in(browser: &Browser, host: &Host) {
+    let link = host.post("/v1/sign-in-links", &json!({})).await;
+    browser.open(text(&link, "path")).await;
+    browser.click("button.primary").await;
+    browser.wait("nav [aria-current=page]").await;
+}
+
+async fn upload(browser: &Browser, component: &str, name: &str, how: &str) {
+    browser.open("/t/default/plugins").await;
+    browser.fill("#component", component).await;
+    browser.fill("#name", name).await;
+    browser.fill("#how", how).await;
+    browser.click("form[data-upload] button.primary").await;
+    browser.until_at(&format!("/t/default/plugins/{name}")).await;
+}
+
+/// Makes a bin, sees live what comes, and makes it the receiver of a webhook. Returns the bin's id.
+async fn bin_and_webhook(browser: &Browser, host: &Host) -> String {
+    browser.open("/t/default/bins").await;
+    browser.fill("#name", "Live bin").await;
+    browser.click("form.card button.primary").await;
+    browser.wait("body[data-watching=yes]").await;
+    let bin = browser.path().await.rsplit('/').next().unwrap().to_owned();
+    host.ask_as("", Method::PUT, &format!("/bins/{bin}/over/here"), "{\"came\": \"in\"}").await;
+    // It appears without anybody touching the page.
+    browser.wait_for_text("[data-region=requests]", "/over/here").await;
+    browser.click("form[action$='/subscribe'] button").await;
+    browser.wait_for_text(".flash", "are sent to the bin").await;
+    bin
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_goes_the_whole_way() {
+    let host = Host::start().await;
+    let folder = TempDir::new().unwrap();
+    let browser = Browser::desktop(&host).await;
+    sign_in(&browser, &host).await;
+    let bin = bin_and_webhook(&browser, &host).await;
+    let webhook = browser.path().await;
+
+    upload(&browser, &file(&folder, "flatten.wasm", &example("flatten")), "flatten", "activate").await;
+    browser.wait_for_text("main", "active").await;
+    browser.click("form[action*='dry-run'] button.primary").await;
+    browser.wait_for_text("#result", "replace").await;
+    browser.look("plugin-dry-run").await;
+
+    browser.open(&webhook).await;
+    browser.fill("#plugin", "flatten").await;
+    browser.click("input[name=test]").await;
+    browser.click("#edit ~ form button.primary").await;
+    browser.wait_for_text("#tested", "configured properly: it answered 200").await;
+    browser.look("webhook-saved-and-tested").await;
+
+    upload(&browser, &file(&folder, "passes.wasm", &guest("passes")), "flatten", "add").await;
+    let active = async || text(&host.get("./plugins").await[0], "active_sha256").to_owned();
+    let first = active().await;
+    for goes_back in [false, true] {
+        browser.click("button[name=how][value=activate]").await;
+        until("the version that was clicked", async || ((active().await == first) == goes_back).then_some(())).await;
+        browser.wait_for_text(".flash", "It judges from the next attempt on.").await;
+    }
+
+    let id = host.send(event("Contact is Created", 1)).await;
+    assert_eq!(text(&host.ended(&id).await, "state"), "delivered");
+    let newest = host.get(&format!("./bins/{bin}/requests")).await;
+    browser.open(&format!("/t/default/bins/{bin}/{}", text(&newest["requests"][0], "id"))).await;
+    browser.wait_for_text("#beforeafter ~ .diff", "contact.created").await;
+    browser.wait_for_text("dl.facts", "verifies with the webhook").await;
+    browser.look("bin-before-and-after").await;
+    retry_by_button(&browser, &host).await;
+    browser.close().await;
+}
+
+/// A delivery that died is attempted again by its button, and the page shows by itself that it went well.
+async fn retry_by_button(browser: &Browser, host: &Host) {
+    let receiver = Receiver::answering("500,200").await;
+    host.subscription(&receiver.url, json!({"retry": {"schedule_s": [0]}, "description": "fails at first"})).await;
+    let id = host.send(event("Opportunity is Created", 2)).await;
+    host.deliveries_when(&id, |delivery| delivery["state"] != "pending").await;
+    browser.open("/t/default/deliveries?state=dead").await;
+    browser.click("[data-region=deliveries] a").await;
+    browser.wait_for_text("dl.facts .state", "dead").await;
+    browser.click("form[action$='/retry'] button").await;
+    browser.wait_for_text("dl.facts .state", "delivered").await;
+    browser.look("delivery-retried").await;
+}
+
+/// Something on every page.
+async fn furnish(host: &Host) -> Vec<(&'static str, String)> {
+    host.plugin("flatten", example("flatten")).await;
+    let bin = text(&host.post("./bins", &json!({"name": "Orders", "colour": 4})).await, "id").to_owned();
+    let notify_url = format!("{}/bins/{bin}/", host.url);
+    let webhook = host.subscription(&notify_url, json!({"plugin": "flatten", "description": "To the bin"})).await;
+    let receiver = Receiver::answering("500").await;
+    host.subscription(&receiver.url, json!({"retry": {"schedule_s": [0]}, "description": "Always fails"})).await;
+    let mut last = String::new();
+    for number in 0..12 {
+        last = host.send(event("Contact is Created", number)).await;
+        host.deliveries_when(&last, |delivery| delivery["state"] != "pending").await;
+    }
+    host.post("./keys", &json!({"scopes": ["read"], "label": "dashboard"})).await;
+    let seen = host.get(&format!("./events/{last}")).await;
+    let request = host.get(&format!("./bins/{bin}/requests")).await;
+    let request = text(&request["requests"][0], "id");
+    vec![
+        ("overview", "/t/default".into()),
+        ("webhooks", "/t/default/webhooks".into()),
+        ("webhook", format!("/t/default/webhooks/{webhook}")),
+        ("deliveries", "/t/default/deliveries".into()),
+        ("delivery", format!("/t/default/deliveries/{}", text(&seen["deliveries"][0], "id"))),
+        ("event", format!("/t/default/events/{last}")),
+        ("plugins", "/t/default/plugins".into()),
+        ("plugin", "/t/default/plugins/flatten".into()),
+        ("bins", "/t/default/bins".into()),
+        ("bin", format!("/t/default/bins/{bin}")),
+        ("request", format!("/t/default/bins/{bin}/{request}")),
+        ("access", "/t/default/access".into()),
+        ("tenants", "/tenants".into()),
+        ("api", "/docs".into()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_is_for_everybody_on_every_screen() {
+    let host = Host::start().await;
+    let pages = furnish(&host).await;
+    for browser in [Browser::desktop(&host).await, Browser::phone_in_the_dark(&host).await] {
+        browser.open("/sign-in").await;
+        browser.look("sign-in").await;
+        sign_in(&browser, &host).await;
+        for (name, path) in &pages {
+            browser.open(path).await;
+            browser.look(name).await;
+        }
+        browser.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyboard_is_enough() {
+    let host = Host::start().await;
+    let browser = Browser::desktop(&host).await;
+    sign_in(&browser, &host).await;
+    browser.open("/t/default/webhooks").await;
+    let focused = async || browser.script("return document.activeElement.textContent.trim()").await;
+    browser.press(Key::Tab).await;
+    assert_eq!(focused().await, json!("Skip to content"));
+    browser.press(Key::Enter).await;
+    assert_eq!(browser.script("return document.activeElement.id").await, json!("main"));
+    // From the content on, everything that can be clicked can be reached.
+    let mut reached: Vec<Value> = Vec::new();
+    for _ in 0..60 {
+        browser.press(Key::Tab).await;
+        reached.push(
+            browser.script("return document.activeElement.name || document.activeElement.textContent.trim()").await,
+        );
+    }
+    for wanted in ["notify_url", "modules", "plugin", "config", "test", "Save"] {
+        assert!(reached.contains(&json!(wanted)), "{wanted} cannot be reached: {reached:?}");
+    }
+}

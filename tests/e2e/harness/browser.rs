@@ -1,0 +1,156 @@
+//! A real browser: Debian's Chromium without a window, driven by WebDriver (W3C).
+
+use super::{Host, PATIENCE, root};
+use fantoccini::key::Key;
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// A browser that looks at one host.
+pub(crate) struct Browser {
+    client: Client,
+    url: String,
+    kind: &'static str,
+    _driver: Child,
+}
+
+impl Browser {
+    /// A wide window, light.
+    pub(crate) async fn desktop(host: &Host) -> Browser {
+        let browser = Browser::start(host, "desktop", json!({"args": ["--window-size=1280,1000"]})).await;
+        assert_eq!(browser.script("return matchMedia('(prefers-color-scheme: dark)').matches").await, json!(false));
+        browser
+    }
+
+    /// A phone's narrow screen, dark.
+    pub(crate) async fn phone_in_the_dark(host: &Host) -> Browser {
+        let metrics = json!({"deviceMetrics": {"width": 390, "height": 844, "pixelRatio": 2.0, "touch": true}});
+        let options = json!({"args": ["--blink-settings=preferredColorScheme=0"], "mobileEmulation": metrics});
+        let browser = Browser::start(host, "phone", options).await;
+        assert_eq!(browser.script("return matchMedia('(prefers-color-scheme: dark)').matches").await, json!(true));
+        browser
+    }
+
+    async fn start(host: &Host, kind: &'static str, mut options: Value) -> Browser {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("chromedriver; `cargo xtask test` installs it");
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if let Some((_, port)) = line.split_once("started successfully on port ") {
+                    return port.trim_end_matches('.').to_owned();
+                }
+            }
+            panic!("chromedriver ended");
+        };
+        let port = tokio::time::timeout(PATIENCE, port).await.unwrap();
+        // As root, and in small containers, Chromium's own sandbox and /dev/shm are not to be had.
+        let own = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"].map(Value::from);
+        options["args"].as_array_mut().unwrap().extend(own);
+        let capabilities = json!({"goog:chromeOptions": options}).as_object().unwrap().clone();
+        let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
+        let client = builder.capabilities(capabilities).connect(&format!("http://127.0.0.1:{port}")).await.unwrap();
+        Browser { client, url: host.url.clone(), kind, _driver: driver }
+    }
+
+    pub(crate) async fn open(&self, path: &str) {
+        self.client.goto(&format!("{}{path}", self.url)).await.unwrap();
+    }
+
+    /// Where it is, without the host.
+    pub(crate) async fn path(&self) -> String {
+        self.client.current_url().await.unwrap().path().to_owned()
+    }
+
+    pub(crate) async fn until_at(&self, path: &str) {
+        let url = format!("{}{path}", self.url).parse().unwrap();
+        if let Err(error) = self.client.wait().at_most(PATIENCE).for_url(&url).await {
+            panic!("{path} did not come: {error}; {}", self.script("return document.body.innerText").await);
+        }
+    }
+
+    pub(crate) async fn wait(&self, css: &str) -> fantoccini::elements::Element {
+        let found = self.client.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await;
+        match found {
+            Ok(found) => found,
+            Err(error) => panic!("{css}: {error} in {}", self.client.source().await.unwrap()),
+        }
+    }
+
+    /// Waits until an element holds a text.
+    pub(crate) async fn wait_for_text(&self, css: &str, wanted: &str) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let script = format!("return document.querySelector({})?.innerText ?? ''", json!(css));
+            let found = self.script(&script).await;
+            if found.as_str().is_some_and(|text| text.contains(wanted)) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{css} says {found} instead of {wanted:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) async fn click(&self, css: &str) {
+        let element = self.wait(css).await;
+        self.client.execute("arguments[0].scrollIntoView({block: 'center'})", vec![json!(element)]).await.unwrap();
+        element.click().await.unwrap();
+    }
+
+    /// Writes into a field, in place of what stands there; a file's path into a file field; an option's value into a select.
+    pub(crate) async fn fill(&self, css: &str, text: &str) {
+        let element = self.wait(css).await;
+        if element.tag_name().await.unwrap() == "select" {
+            element.select_by_value(text).await.unwrap();
+            return;
+        }
+        if element.attr("type").await.unwrap().as_deref() != Some("file") {
+            element.clear().await.unwrap();
+        }
+        element.send_keys(text).await.unwrap();
+    }
+
+    /// Presses a key, wherever the focus is.
+    pub(crate) async fn press(&self, key: Key) {
+        self.client.active_element().await.unwrap().send_keys(&char::from(key).to_string()).await.unwrap();
+    }
+
+    pub(crate) async fn script(&self, script: &str) -> Value {
+        self.client.execute(script, Vec::new()).await.unwrap()
+    }
+
+    /// Takes a picture; the page must fit the screen's width, and axe-core must find no serious fault.
+    pub(crate) async fn look(&self, name: &str) {
+        let folder = root().join("target/screenshots");
+        std::fs::create_dir_all(&folder).unwrap();
+        let picture = self.client.screenshot().await.unwrap();
+        std::fs::write(folder.join(format!("{}-{name}.png", self.kind)), picture).unwrap();
+        let wide =
+            self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
+        assert_eq!(wide, json!(0), "{name} is wider than the {}'s screen", self.kind);
+        let axe = std::fs::read_to_string(axe()).expect("axe-core; `cargo xtask test` installs it");
+        let run = "const done = arguments[arguments.length - 1]; axe.run(document).then((found) => done(found.violations\
+                   .map((one) => ({rule: one.id, impact: one.impact, help: one.help, at: one.nodes.map((node) => node.target.join(' ') + ' ' + (node.failureSummary ?? ''))}))))";
+        let found = self.client.execute_async(&format!("{axe};{run}"), Vec::new()).await.unwrap();
+        let serious = |one: &&Value| one["impact"] == "serious" || one["impact"] == "critical";
+        let serious: Vec<&Value> = found.as_array().unwrap().iter().filter(serious).collect();
+        assert!(serious.is_empty(), "{name} on the {}: {serious:#?}", self.kind);
+    }
+
+    pub(crate) async fn close(self) {
+        self.client.close().await.unwrap();
+    }
+}
+
+/// Where `cargo xtask test` puts it.
+fn axe() -> PathBuf {
+    root().join("target/tools/axe-core/node_modules/axe-core/axe.min.js")
+}

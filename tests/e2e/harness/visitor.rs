@@ -1,0 +1,121 @@
+//! Somebody with a browser, as far as pages need one: keeps cookies, sends forms with the session's token, follows nothing.
+
+use super::{ADMIN_KEY, Host};
+use std::collections::BTreeMap;
+
+/// A visitor of the pages.
+pub(crate) struct Visitor<'a> {
+    host: &'a Host,
+    http: reqwest::Client,
+    cookies: BTreeMap<String, String>,
+    csrf: String,
+}
+
+/// A page, or where to go on.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) text: String,
+    /// Where a redirect leads; empty without one.
+    pub(crate) location: String,
+}
+
+impl<'a> Visitor<'a> {
+    /// Somebody who is not signed in.
+    pub(crate) fn new(host: &'a Host) -> Self {
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Visitor { host, http, cookies: BTreeMap::new(), csrf: String::new() }
+    }
+
+    /// Somebody who signed in with the admin key.
+    pub(crate) async fn admin(host: &'a Host) -> Self {
+        Visitor::with_key(host, ADMIN_KEY).await
+    }
+
+    /// Somebody who signed in with this key.
+    pub(crate) async fn with_key(host: &'a Host, key: &str) -> Self {
+        let mut visitor = Visitor::new(host);
+        let page = visitor.post("/sign-in", &[("key", key)]).await;
+        assert_eq!(page.status, 303, "{}", page.text);
+        visitor
+    }
+
+    pub(crate) async fn get(&mut self, path: &str) -> Page {
+        let request = self.http.get(format!("{}{path}", self.host.url));
+        let page = self.exchange(request).await;
+        if let Some((_, rest)) = page.text.split_once("name=\"csrf\" value=\"") {
+            self.csrf = rest.split('"').next().unwrap().to_owned();
+        }
+        page
+    }
+
+    /// A page that must be one.
+    pub(crate) async fn see(&mut self, path: &str) -> String {
+        let page = self.get(path).await;
+        assert_eq!(page.status, 200, "{path}: {}", page.text);
+        page.text
+    }
+
+    /// Sends a form, with the token of the page that was seen last.
+    pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
+        let form = form_of(&[fields, &[("csrf", &self.csrf)]].concat());
+        let request = self.http.post(format!("{}{path}", self.host.url)).body(form);
+        self.exchange(request.header("content-type", "application/x-www-form-urlencoded")).await
+    }
+
+    /// The session's token, to be replaced by another one.
+    pub(crate) fn csrf(&mut self) -> &mut String {
+        &mut self.csrf
+    }
+
+    /// The kind of an answer that never ends.
+    pub(crate) async fn stream(&self, path: &str) -> (u16, String) {
+        let request = self.http.get(format!("{}{path}", self.host.url)).header("cookie", self.cookie_line());
+        let response = request.send().await.unwrap();
+        let kind = response.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
+        (response.status().as_u16(), kind.unwrap_or_default())
+    }
+
+    fn cookie_line(&self) -> String {
+        self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+    }
+
+    /// A request of a script on a page: with cookies, and with the token if it has one.
+    pub(crate) async fn script(
+        &mut self,
+        method: reqwest::Method,
+        path: &str,
+        token: Option<&str>,
+        body: Vec<u8>,
+    ) -> Page {
+        let mut request = self.http.request(method, format!("{}{path}", self.host.url)).body(body);
+        if let Some(token) = token {
+            request = request.header("x-csrf-token", token);
+        }
+        self.exchange(request).await
+    }
+
+    async fn exchange(&mut self, request: reqwest::RequestBuilder) -> Page {
+        let response = request.header("cookie", self.cookie_line()).send().await.unwrap();
+        let headers = response.headers().clone();
+        for line in headers.get_all("set-cookie") {
+            let (name, value) = line.to_str().unwrap().split(';').next().unwrap().split_once('=').unwrap();
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+        self.cookies.retain(|_, value| !value.is_empty());
+        let location = headers.get("location").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+        Page { status: response.status().as_u16(), headers, location, text: response.text().await.unwrap() }
+    }
+}
+
+fn form_of(fields: &[(&str, &str)]) -> String {
+    let escaped = |text: &str| {
+        let byte = |byte: u8| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        };
+        text.bytes().map(byte).collect::<String>()
+    };
+    fields.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect::<Vec<_>>().join("&")
+}

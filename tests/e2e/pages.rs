@@ -1,0 +1,247 @@
+//! The pages, without a browser: who gets in, what forms do, and that nothing displayed is taken for markup.
+
+use crate::harness::{ADMIN_KEY, Host, Receiver, Visitor, event, example, guest, text};
+use reqwest::Method;
+use serde_json::json;
+
+/// The value of a field of a form.
+fn field<'a>(page: &'a str, id: &str) -> &'a str {
+    let (_, rest) = page.split_once(&format!("id=\"{id}\"")).unwrap_or_else(|| panic!("no {id} in {page}"));
+    rest.split_once("value=\"").unwrap().1.split('"').next().unwrap()
+}
+
+#[tokio::test]
+async fn a_link_signs_in_once_and_only_by_its_button() {
+    let host = Host::start().await;
+    let made = host.post("/v1/sign-in-links", &json!({})).await;
+    let path = text(&made, "path").to_owned();
+    let token = path.split('=').nth(1).unwrap();
+    let mut visitor = Visitor::new(&host);
+    // Looking at it, as mail programs do, does not use it up.
+    assert!(visitor.see(&path).await.contains("This link signs you in once"));
+    assert!(visitor.see(&path).await.contains("This link signs you in once"));
+    assert_eq!(visitor.get("/t/default").await.location, "/sign-in?next=%2Ft%2Fdefault");
+    let page = visitor.post("/sign-in", &[("token", token), ("next", "//evil.example")]).await;
+    assert_eq!((page.status, page.location.as_str()), (303, "/"), "never to another site");
+    let cookie =
+        page.headers.get_all("set-cookie").iter().map(|line| line.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+    assert!(cookie.contains("HttpOnly; SameSite=Lax"), "{cookie}");
+    assert!(visitor.see("/t/default").await.contains("Overview"));
+    let again = Visitor::new(&host).post("/sign-in", &[("token", token)]).await;
+    assert_eq!(again.status, 401, "{}", again.text);
+    visitor.post("/sign-out", &[]).await;
+    assert_eq!(visitor.get("/t/default").await.status, 303);
+}
+
+#[tokio::test]
+async fn guessers_are_slowed_down() {
+    let host = Host::start().await;
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        statuses.push(Visitor::new(&host).post("/sign-in", &[("key", "hlk_guess")]).await.status);
+    }
+    assert_eq!(statuses, [vec![401; 10], vec![429; 2]].concat());
+    let right = Visitor::new(&host).post("/sign-in", &[("key", ADMIN_KEY)]).await;
+    assert_eq!(right.status, 429, "not even the right key tells a guesser that it is right");
+}
+
+#[tokio::test]
+async fn nothing_is_changed_without_the_sessions_token() {
+    let host = Host::start().await;
+    let mut visitor = Visitor::admin(&host).await;
+    visitor.see("/t/default/webhooks").await;
+    let token = std::mem::replace(visitor.csrf(), "wrong".to_owned());
+    let fields = [("notify_url", "http://127.0.0.1:9999/"), ("modules", "Contact")];
+    assert_eq!(visitor.post("/t/default/webhooks", &fields).await.status, 403);
+    for brought in [None, Some("wrong")] {
+        let page = visitor.script(Method::POST, "/v1/tenants", brought, br#"{"id":"x"}"#.to_vec()).await;
+        assert_eq!(page.status, 403, "{}", page.text);
+    }
+    assert_eq!(visitor.script(Method::GET, "/v1/tenants", None, Vec::new()).await.status, 200);
+    let page = visitor.script(Method::POST, "/v1/tenants", Some(&token), br#"{"id":"x"}"#.to_vec()).await;
+    assert_eq!(page.status, 201, "{}", page.text);
+    assert_eq!(host.get("./subscriptions").await.as_array().unwrap().len(), 0);
+}
+
+/// Every page there is, of a tenant with something on each.
+async fn pages(host: &Host) -> Vec<String> {
+    let bin = text(&host.post("./bins", &json!({"name": "b"})).await, "id").to_owned();
+    host.ask(Method::POST, &format!("/bins/{bin}/x?y=1"), "{\"z\":1}").await.ok();
+    let requests = host.get(&format!("./bins/{bin}/requests")).await;
+    host.plugin("flatten", example("flatten")).await;
+    let bin_url = format!("{}/bins/{bin}/", host.url);
+    let subscription = host.subscription(&bin_url, json!({"plugin": "flatten", "description": "to a bin"})).await;
+    let event = host.send(event("Contact is Created", 1)).await;
+    let delivery = host.ended(&event).await;
+    assert_eq!(text(&delivery, "state"), "delivered", "{delivery}");
+    let own = [
+        String::new(),
+        "?span=week".into(),
+        "/webhooks".into(),
+        format!("/webhooks/{subscription}"),
+        "/deliveries".into(),
+        format!("/deliveries?state=delivered&subscription={subscription}&event={event}"),
+        format!("/deliveries/{}", text(&delivery, "id")),
+        format!("/events/{event}"),
+        "/plugins".into(),
+        "/plugins/flatten".into(),
+        "/bins".into(),
+        format!("/bins/{bin}"),
+        format!("/bins/{bin}?search=z"),
+        format!("/bins/{bin}/{}", text(&requests["requests"][0], "id")),
+        "/access".into(),
+    ];
+    own.iter().map(|path| format!("/t/default{path}")).collect()
+}
+
+#[tokio::test]
+async fn a_tenant_sees_its_own_pages_only() {
+    let host = Host::start().await;
+    let pages = pages(&host).await;
+    host.post("/v1/tenants", &json!({"id": "other"})).await;
+    let key = async |tenant: &str, scope: &str| {
+        let made = host.post(&format!("/v1/tenants/{tenant}/keys"), &json!({"scopes": [scope], "label": ""})).await;
+        text(&made, "key").to_owned()
+    };
+    let reader = Visitor::new(&host).post("/sign-in", &[("key", &key("default", "read").await)]).await;
+    assert_eq!(reader.status, 401, "the pages are for those who manage");
+    let mut foreign = Visitor::with_key(&host, &key("other", "manage").await).await;
+    let mut own = Visitor::with_key(&host, &key("default", "manage").await).await;
+    let mut admin = Visitor::admin(&host).await;
+    for path in &pages {
+        assert_eq!(Visitor::new(&host).get(path).await.status, 303, "{path} to nobody");
+        assert_eq!(foreign.get(path).await.status, 403, "{path} to another tenant");
+        // What is another's does not show under one's own name either.
+        let moved = foreign.get(&path.replace("/t/default", "/t/other")).await;
+        assert!([200, 404].contains(&moved.status), "{path}");
+        assert!(!moved.text.contains("to a bin"), "{path}");
+        own.see(path).await;
+        let seen = admin.get(path).await;
+        assert_eq!(seen.status, 200);
+        let policy = seen.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(
+            !seen.text.contains(" style=") && !seen.text.contains("onclick"),
+            "{path} needs what the policy forbids"
+        );
+    }
+    assert_eq!(own.get("/tenants").await.status, 403);
+    assert!(admin.see("/tenants").await.contains("other"));
+    let live = "/t/default/live?topic=attempts";
+    assert_eq!(own.stream(live).await, (200, "text/event-stream".to_owned()));
+    assert_eq!(foreign.stream(live).await.0, 403);
+    assert!(Visitor::new(&host).see("/docs").await.contains("/v1/tenants/{t}/events"));
+}
+
+#[tokio::test]
+async fn the_vendors_form_saves_tests_and_shows_the_secret_once() {
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
+    host.plugin("flatten", example("flatten")).await;
+    let mut visitor = Visitor::admin(&host).await;
+    visitor.see("/t/default/webhooks").await;
+    let refused = visitor.post("/t/default/webhooks", &[("notify_url", "ftp://x/"), ("config", "nonsense")]).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.text.contains("is no pair; write key = value"), "{}", refused.text);
+    assert_eq!(field(&refused.text, "notify_url"), "ftp://x/", "what was typed stays");
+    let none = visitor.post("/t/default/webhooks", &[("notify_url", &receiver.url)]).await;
+    assert!(none.status == 422 && none.text.contains("role=\"alert\""), "{}", none.text);
+    let fields = [
+        ("notify_url", receiver.url.as_str()),
+        ("modules", "Contact"),
+        ("modules", "Deal"),
+        ("description", "<b>bold</b>"),
+        ("plugin", "flatten"),
+        ("test", "yes"),
+    ];
+    let saved = visitor.post("/t/default/webhooks", &fields).await;
+    assert_eq!(saved.status, 200, "{}", saved.text);
+    assert!(saved.text.contains("Preferences saved successfully") && saved.text.contains("whsec_"), "{}", saved.text);
+    assert!(saved.text.contains("Your endpoint is configured properly: it answered 200"), "{}", saved.text);
+    assert!(saved.text.contains("&lt;b&gt;bold") || saved.text.contains("&#60;b&#62;bold"), "escaped: {}", saved.text);
+    assert!(!saved.text.contains("<b>bold"));
+    assert_eq!(receiver.received().len(), 1, "the page was shown after the receiver answered");
+    let id = text(&host.get("./subscriptions").await[0], "id").to_owned();
+    let path = format!("/t/default/webhooks/{id}");
+    assert!(!visitor.see(&path).await.contains("whsec_"), "shown once");
+    for (action, shown) in [("pause", "It is paused"), ("resume", "It goes on.")] {
+        assert_eq!(visitor.post(&format!("{path}/{action}"), &[]).await.location, path);
+        assert!(visitor.see(&path).await.contains(shown));
+    }
+    let rotated = visitor.post(&format!("{path}/rotate"), &[]).await;
+    assert!(rotated.text.contains("whsec_"));
+    let edited = visitor.post(&path, &[("notify_url", &receiver.url), ("modules", "Deal"), ("config", "a = b")]).await;
+    assert!(edited.text.contains("Preferences saved successfully"), "{}", edited.text);
+    let now = host.get(&format!("./subscriptions/{id}")).await;
+    assert_eq!(
+        (&now["modules"], &now["config"], &now["plugin"]),
+        (&json!(["Deal"]), &json!({"a": "b"}), &json!(null)),
+        "{now}"
+    );
+    assert_eq!(visitor.post(&format!("{path}/delete"), &[]).await.location, "/t/default/webhooks");
+    let changes = host.get("./changes").await;
+    let actions: Vec<&str> =
+        changes["changes"].as_array().unwrap().iter().map(|change| text(change, "action")).collect();
+    assert_eq!(
+        actions[..5],
+        [
+            "subscription.delete",
+            "subscription.update",
+            "subscription.rotate-secret",
+            "subscription.state",
+            "subscription.state"
+        ]
+    );
+    assert!(!changes.to_string().contains("whsec_"), "no secret is written down");
+}
+
+#[tokio::test]
+async fn a_delivery_is_retried_and_a_span_replayed_by_buttons() {
+    let host = Host::start().await;
+    let receiver = Receiver::answering("500,200").await;
+    let subscription = host.subscription(&receiver.url, json!({"retry": {"schedule_s": [0]}})).await;
+    let id = host.send(event("Contact is Created", 1)).await;
+    let dead = host.ended(&id).await;
+    let mut visitor = Visitor::admin(&host).await;
+    let path = format!("/t/default/deliveries/{}", text(&dead, "id"));
+    let page = visitor.see(&path).await;
+    for part in
+        ["the receiver answered 500", "first byte after", "webhook-signature: v1,", "POST http://127.0.0.1", "retry"]
+    {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    let counted = visitor.post(&format!("/t/default/webhooks/{subscription}/redrive"), &[("preview", "yes")]).await;
+    assert!(counted.text.contains("1 deliveries would be attempted again"), "{}", counted.text);
+    assert_eq!(visitor.post(&format!("{path}/retry"), &[]).await.location, path);
+    receiver.expect(2).await;
+    let shown = visitor.see(&format!("/t/default/webhooks/{subscription}")).await;
+    let span = [("from", field(&shown, "from")), ("to", "2199-01-01T00:00:00"), ("preview", "yes")];
+    let counted = visitor.post(&format!("/t/default/webhooks/{subscription}/replay"), &span).await;
+    assert!(counted.text.contains("1 deliveries would be delivered again"), "{}", counted.text);
+    visitor.post(&format!("/t/default/webhooks/{subscription}/replay"), &[span[0], span[1], ("preview", "")]).await;
+    receiver.expect(3).await;
+    let overview = visitor.see("/t/default").await;
+    assert!(overview.contains("aria-label=\"Attempts:"), "{overview}");
+}
+
+#[tokio::test]
+async fn a_plugin_is_tried_on_its_page() {
+    let host = Host::start().await;
+    host.plugin("p", guest("passes")).await;
+    let mut visitor = Visitor::admin(&host).await;
+    visitor.see("/t/default/plugins/p").await;
+    let dry = visitor.post("/t/default/plugins/p/dry-run", &[("pick", "sample:Contact")]).await;
+    assert!(dry.status == 200 && dry.text.contains("It passes as it came."), "{}", dry.text);
+    let broken = visitor.post("/t/default/plugins/p/dry-run", &[("own", "{")]).await;
+    assert!(broken.status == 422 && broken.text.contains("not judged"), "{}", broken.text);
+    let second = host.ask(Method::PUT, "./plugins/p?activate=false", example("flatten")).await.ok();
+    let sha256 = text(&second, "sha256");
+    let act = |how| [("sha256", sha256), ("how", how), ("percent", "5")];
+    let compared = visitor.post("/t/default/plugins/p/try", &act("compare")).await;
+    assert!(compared.text.contains("0 events: 0 the same"), "{}", compared.text);
+    visitor.post("/t/default/plugins/p/try", &act("canary")).await;
+    assert!(visitor.see("/t/default/plugins/p").await.contains("it judges 5 % of the events"));
+    visitor.post("/t/default/plugins/p/end-trial", &[]).await;
+    visitor.post("/t/default/plugins/p/try", &act("activate")).await;
+    assert_eq!(text(&host.get("./plugins").await[0], "active_sha256"), sha256);
+}
