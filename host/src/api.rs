@@ -30,6 +30,7 @@ pub use session::Throttle;
 use crate::config::Config;
 use crate::deliver::LaneBoard;
 use crate::deliver::client::Clients;
+use crate::deliver::traces::Traces;
 use crate::intake::IntakeLimits;
 use crate::plugin::Plugins;
 use crate::store::{Caps, Store, now_ms};
@@ -62,6 +63,8 @@ pub struct ApiState {
     pub lanes: LaneBoard,
     /// What sends, for replays out of bins.
     pub clients: Arc<Clients>,
+    /// Where spans go.
+    pub traces: Traces,
     /// Who tried to sign in in vain.
     pub sign_ins: Throttle,
     /// The metrics.

@@ -3,6 +3,7 @@
 use crate::api::{self, ApiState, Throttle};
 use crate::config::Config;
 use crate::deliver::client::{ClientError, Clients};
+use crate::deliver::traces::{Traces, TracesError};
 use crate::deliver::{Dispatcher, LaneBoard};
 use crate::plugin::watch::FolderWatch;
 use crate::plugin::{CompileLimits, PluginConfig, PluginError, Plugins};
@@ -31,6 +32,9 @@ pub enum AppError {
     /// The HTTP client.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The exporter of traces.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The listening socket.
     #[error("cannot listen on {address}")]
     Listen {
@@ -88,7 +92,10 @@ impl App {
         let keeping_time = tokio::spawn(async move { clock.keep_time().await });
         let keeping_house = tokio::spawn(async move { house.keep_house(retention).await });
         let lanes = LaneBoard::default();
-        let dispatcher = Dispatcher::start(store.clone(), plugins.clone(), clients.clone(), news, lanes.clone());
+        let traces = Traces::start(&config.otlp_endpoint)?;
+        let (plugins_too, lanes_too) = (plugins.clone(), lanes.clone());
+        let dispatcher =
+            Dispatcher::start(store.clone(), plugins_too, clients.clone(), news, lanes_too, traces.clone());
         let grace = Duration::from_secs(config.stop_grace_s);
         let behind_proxy = config.behind_proxy.clone();
         let router = api::router(Arc::new(ApiState {
@@ -98,6 +105,7 @@ impl App {
             telemetry: telemetry.clone(),
             lanes,
             clients,
+            traces,
             sign_ins: Throttle::default(),
             proven: tokio::sync::Mutex::default(),
         }));

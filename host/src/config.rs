@@ -36,6 +36,8 @@ pub struct Config {
     pub https_only: bool,
     /// The name servers to ask, as `address:port`. None: the system's.
     pub name_servers: Vec<SocketAddr>,
+    /// The OTLP/HTTP endpoint of a collector of traces, such as `http://127.0.0.1:4318`. Empty: no traces.
+    pub otlp_endpoint: String,
     /// The largest event, in bytes.
     pub event_bytes_max: u64,
     /// The largest batch of events, in bytes.
@@ -94,6 +96,7 @@ impl Default for Config {
             egress_ports_allow: Vec::new(),
             https_only: false,
             name_servers: Vec::new(),
+            otlp_endpoint: String::new(),
             event_bytes_max: 256 << 10,
             batch_bytes_max: 16 << 20,
             retention_s: 30 * 86_400,

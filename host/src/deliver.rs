@@ -9,6 +9,7 @@ pub mod client;
 mod lane;
 mod pace;
 mod stock;
+pub mod traces;
 
 pub use lane::LaneStatus;
 
@@ -25,6 +26,7 @@ use stock::Door;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
+use traces::Traces;
 
 /// How many attempts may be under way in the whole host: it bounds sockets and memory.
 const IN_FLIGHT_MAX: usize = 2_048;
@@ -40,6 +42,7 @@ struct Shared {
     in_flight: Arc<Semaphore>,
     attempts: TaskTracker,
     board: LaneBoard,
+    traces: Traces,
     stop: watch::Receiver<bool>,
 }
 
@@ -66,6 +69,7 @@ impl Dispatcher {
         clients: Arc<Clients>,
         news: mpsc::UnboundedReceiver<News>,
         board: LaneBoard,
+        traces: Traces,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let attempts = TaskTracker::new();
@@ -76,6 +80,7 @@ impl Dispatcher {
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             attempts: attempts.clone(),
             board,
+            traces,
             stop: stopped,
         });
         let listening = tokio::spawn(listen(shared, news));

@@ -123,6 +123,9 @@ pub struct Settings {
     /// After how many seconds of nothing but failures the subscription is disabled: up to 90 days; 0 is never.
     #[serde(default = "default_disable_after_s")]
     pub disable_after_s: u64,
+    /// Whether requests carry `traceparent` (W3C Trace Context): the trace is the event's id, the span the attempt.
+    #[serde(default)]
+    pub traceparent: bool,
 }
 
 /// How a request reaches a receiver that wants more than a connection.

@@ -31,6 +31,7 @@ mod reuse;
 mod samples;
 mod schema;
 mod soak;
+mod traces;
 mod transport;
 mod trials;
 mod walk;

@@ -100,7 +100,7 @@ async fn a_million_pending() -> (Host, Vec<String>) {
     let mut subscriptions = Vec::new();
     for _ in 0..SUBSCRIPTIONS {
         let also = json!({"modules": ["Contact"], "plugin": "drops"});
-        let id = host.subscription("http://127.0.0.1:9/", also).await;
+        let id = host.subscription("http://127.0.0.1:9999/", also).await;
         host.post(&format!("./subscriptions/{id}/pause"), &json!({"reason": "until all is there"})).await;
         subscriptions.push(id);
     }
@@ -205,4 +205,31 @@ async fn hostile_receivers() {
 async fn clocks_that_jump() {
     let jumps = crate::durability::clock_jumps(&[86_400, -86_400, 0, 30 * 86_400, 0, -3_600, 3_600, 0]).await;
     told(&format!("the clock set by hours and days, {jumps} times, under load"), "0 lost, order kept, nothing held up");
+}
+
+/// A component that differs from the others of its kind by a custom section that says nothing.
+fn distinct(component: &[u8], number: usize) -> Vec<u8> {
+    let name = format!("n{number:04}");
+    [component, &[0, 6, 5], name.as_bytes()].concat()
+}
+
+#[tokio::test]
+#[ignore = "long; cargo xtask soak runs it"]
+async fn a_thousand_plugins_come_back() {
+    let host = Host::start().await;
+    let component = crate::harness::guest("passes");
+    let uploads = (0..1_000).map(|number| {
+        let (host, component) = (&host, distinct(&component, number));
+        async move { host.plugin(&format!("p{number}"), component).await }
+    });
+    let mut uploads = futures_util::StreamExt::buffer_unordered(futures_util::stream::iter(uploads), 4);
+    while futures_util::StreamExt::next(&mut uploads).await.is_some() {}
+    drop(uploads);
+    let folder = host.stop().await.1;
+    let begun = Instant::now();
+    let host = Host::with().on(folder).start().await;
+    let took = begun.elapsed();
+    assert_eq!(host.get("./plugins").await.as_array().unwrap().len(), 1_000);
+    told("start with 1,000 distinct plugins from the cache", &format!("{:.1} s (goal: under 5 s)", took.as_secs_f64()));
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }

@@ -34,12 +34,15 @@ const ORDER: [&str; 25] = [
 ];
 
 /// Outside packages with one home in the host.
-const HOMES: [(&str, &str); 8] = [
+const HOMES: [(&str, &str); 11] = [
     ("wasmtime", "host/src/plugin"),
     ("wasmtime_wasi", "host/src/plugin"),
     ("reqwest", "host/src/deliver/client.rs"),
     ("hickory_resolver", "host/src/deliver/client/resolver.rs"),
     ("notify", "host/src/plugin/watch.rs"),
+    ("opentelemetry", "host/src/deliver/traces.rs"),
+    ("opentelemetry_otlp", "host/src/deliver/traces.rs"),
+    ("opentelemetry_sdk", "host/src/deliver/traces.rs"),
     ("rusqlite", "host/src/store"),
     ("metrics", "host/src/telemetry.rs"),
     ("metrics_exporter_prometheus", "host/src/telemetry.rs"),

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -74,8 +75,9 @@ pub(super) async fn post(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
-    let key = idempotency_key(&headers)?;
+    let (key, begun) = (idempotency_key(&headers)?, SystemTime::now());
     let accepted = intake::accept(&state.store, &access.tenant, &body, key, state.intake_limits()).await?;
+    accepted.iter().for_each(|one| state.traces.accepted(&access.tenant, one.event, begun));
     Ok((StatusCode::ACCEPTED, Json(accepted.into())))
 }
 

@@ -16,6 +16,7 @@ use futures_util::StreamExt as _;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::SystemTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -34,8 +35,10 @@ pub(super) async fn receive(
     })?;
     let most = usize::try_from(state.config.event_bytes_max).unwrap_or(usize::MAX);
     let body = tokio::time::timeout(BODY_DEADLINE, read_beyond(body, most)).await.map_err(|_| too_slow())??;
+    let begun = SystemTime::now();
     match intake::accept_from_vendor(&state.store, &known.tenant, body.clone(), state.intake_limits()).await? {
         VendorIntake::Accepted(accepted) => {
+            state.traces.accepted(&known.tenant, accepted.event, begun);
             let mut response = (StatusCode::ACCEPTED, body).into_response();
             let id = HeaderValue::try_from(accepted.event.to_string()).expect("a uuid is visible ASCII");
             response.headers_mut().insert("hookloom-event-id", id);

@@ -47,7 +47,10 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
 /// Logs to stderr.
 fn start_log(config: &Config) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&config.log).map_err(|error| format!("the setting log does not fit: {error}"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written (a full disk, a pipe that nobody reads) is lost; complaining about it on the same stderr would
+    // panic, in the middle of whatever was logged.
+    let log = tracing_subscriber::fmt().log_internal_errors(false);
+    let log = log.with_env_filter(filter).with_writer(std::io::stderr);
     match config.log_json {
         true => log.json().init(),
         false => log.with_ansi(std::io::stderr().is_terminal()).init(),

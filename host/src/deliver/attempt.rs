@@ -4,6 +4,7 @@
 //! give the same body at every attempt; only the timestamp and the signature are new.
 
 use super::client::{Answer, Client, ClientError, Clients, NotAnswered, RESPONSE_BYTES_MAX, Request};
+use super::traces::traceparent;
 use crate::address::Egress;
 use crate::delivery::{Attempt, NoAnswer, Outcome, Reason};
 use crate::event::Event;
@@ -209,6 +210,10 @@ fn headers(parcel: &Parcel, due: &Due, subscription: &Subscription) -> HeaderMap
     headers.insert("webhook-timestamp", text((now_ms / 1_000).to_string()));
     headers.insert("webhook-signature", text(signature));
     headers.insert("hookloom-event-id", text(due.event.id.to_string()));
+    if subscription.settings.traceparent {
+        let attempt = due.delivery.attempts_made + 1;
+        headers.insert("traceparent", text(traceparent(due.event.id, due.delivery.id, attempt)));
+    }
     headers
 }
 
@@ -222,10 +227,11 @@ fn answered(answer: &Answer, elsewhere: bool, attempt: &mut Attempt) -> Outcome 
 }
 
 /// Whose values people may see: those that the host itself writes, and the type.
-const SHOWN: [&str; 7] = [
+const SHOWN: [&str; 8] = [
     "accept",
     "content-type",
     "hookloom-event-id",
+    "traceparent",
     "user-agent",
     "webhook-id",
     "webhook-signature",

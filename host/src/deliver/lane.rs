@@ -338,6 +338,7 @@ async fn attempt_and_record(shared: &Shared, due: Due, subscription: Arc<Subscri
     };
     let id = due.delivery.id;
     telemetry::attempted(&due.delivery.tenant, &attempt.outcome, attempt.post_us);
+    shared.traces.attempted(&due, &attempt);
     shared.store.count(&due.delivery.tenant, due.delivery.subscription, &attempt);
     let tenant = due.delivery.tenant.clone();
     tracing::debug!(delivery = %id, attempt = attempt.number, outcome = %attempt.outcome, "attempted");
