@@ -210,7 +210,12 @@ fn parse_like(kind: &Value, text: &str) -> Value {
         Value::Integer(_) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
         Value::Array(_) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-            Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+            let item = |item: &str| item.parse().map_or_else(|_| Value::String(item.to_owned()), Value::Integer);
+            Value::Array(items.map(item).collect())
+        }
+        Value::Table(_) => {
+            let table = format!("v = {text}").parse::<Table>().ok();
+            table.and_then(|mut table| table.remove("v")).unwrap_or_else(|| Value::String(text.to_owned()))
         }
         _ => Value::String(text.to_owned()),
     }
@@ -336,11 +341,14 @@ mod tests {
             ("HOOKLOOM_EVENT_BYTES_MAX", "2000"),
             ("HOOKLOOM_EGRESS_ALLOW", "10.0.0.0/8, fd00::/8"),
             ("HOOKLOOM_ADMIN_KEY", "k"),
+            ("HOOKLOOM_EGRESS_PORTS_ALLOW", "9200, 25"),
+            ("HOOKLOOM_PLUGIN_LIMITS_MAX", "{ headers = 2 }"),
         ];
         let settled = settled(file, &environment, "event_bytes_max = 3000").expect("fits");
-        assert_eq!(settled.config.event_bytes_max, 3000);
-        assert_eq!(settled.config.stop_grace_s, 3);
+        assert_eq!((settled.config.event_bytes_max, settled.config.stop_grace_s), (3000, 3));
         assert_eq!(settled.config.egress_allow.len(), 2);
+        assert_eq!(settled.config.egress_ports_allow, [9200, 25]);
+        assert_eq!(settled.config.plugin_limits_max.len(), 1);
         let source = |wanted: &str| {
             settled.origins.iter().find(|(name, _, _)| name == wanted).map(|(_, _, source)| source.as_str())
         };

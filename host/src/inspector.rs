@@ -58,6 +58,37 @@ impl Default for Reply {
     }
 }
 
+/// Headers that no bin may answer with: they speak for the connection, or for the whole origin, which is the pages' too.
+const NOT_A_BINS: [&str; 22] = [
+    "alt-svc",
+    "clear-site-data",
+    "connection",
+    "content-length",
+    "content-security-policy",
+    "content-security-policy-report-only",
+    "date",
+    "keep-alive",
+    "location",
+    "nel",
+    "proxy-connection",
+    "refresh",
+    "report-to",
+    "reporting-endpoints",
+    "service-worker-allowed",
+    "set-cookie",
+    "strict-transport-security",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-content-type-options",
+];
+
+/// Whether a bin may answer with this header.
+pub fn may_answer(name: &str) -> bool {
+    !NOT_A_BINS.iter().any(|one| one.eq_ignore_ascii_case(name))
+}
+
 /// How many colours there are.
 pub const COLOURS: u8 = 8;
 
@@ -82,12 +113,12 @@ impl BinSettings {
         unless(reply.body.len() <= 64 << 10, "/reply/body", "at most 64 KiB");
         unless(reply.delay_ms <= 30_000, "/reply/delay_ms", "at most 30000 ms");
         let fits = |(name, value): (&String, &String)| {
-            http::HeaderName::try_from(name).is_ok() && http::HeaderValue::try_from(value).is_ok()
+            may_answer(name) && http::HeaderName::try_from(name).is_ok() && http::HeaderValue::try_from(value).is_ok()
         };
         unless(
             reply.headers.len() <= 32 && reply.headers.iter().all(fits),
             "/reply/headers",
-            "at most 32 headers of visible ASCII",
+            "at most 32 headers of visible ASCII, none of which speaks for the connection or the whole origin (content-length, set-cookie, location, …)",
         );
         faults
     }

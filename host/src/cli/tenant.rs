@@ -40,8 +40,15 @@ pub(super) struct ExportArgs {
 /// What to read.
 #[derive(Args)]
 pub(super) struct ImportArgs {
-    #[command(flatten)]
-    whom: Whom,
+    /// The host.
+    #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
+    url: String,
+    /// An admin key.
+    #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
+    key: String,
+    /// The tenant to make: one that is not there yet.
+    #[arg(long)]
+    tenant: String,
     /// What `export` wrote.
     file: PathBuf,
     /// Print what was made as JSON.
@@ -128,7 +135,7 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     let list = |name: &str| all[name].as_array().cloned().unwrap_or_default();
     // Everything is looked at before anything is made.
     let subscriptions = list("subscriptions").into_iter().map(writable).collect::<Result<Vec<_>, _>>()?;
-    let tenant = Tenant::new(args.whom)?;
+    let tenant = Tenant::new(Whom { url: args.url, key: args.key, tenant: args.tenant })?;
     let mut own = all["tenant"].as_object().cloned().unwrap_or_default();
     own.insert("id".into(), tenant.name.clone().into());
     tenant.host.ask(Method::POST, "/v1/tenants", JSON, Value::Object(own).to_string().into()).await?;

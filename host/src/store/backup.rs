@@ -21,6 +21,8 @@ pub fn back_up(from: &Path, to: &Path, with_key: bool, mut progress: impl FnMut(
         move |source| StoreError::Folder { folder, source }
     };
     let source = Connection::open_with_flags(from.join("hookloom.db"), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    // One snapshot for all steps: otherwise each commit of the host would begin the copy anew.
+    source.execute_batch("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")?;
     std::fs::DirBuilder::new().mode(0o700).create(to).map_err(in_folder(to))?;
     let path = to.join("hookloom.db");
     let mut copy = Connection::open(&path)?;

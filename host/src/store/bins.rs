@@ -14,12 +14,19 @@ use uuid::Uuid;
 /// How many bins a tenant may have.
 pub const BINS_MAX: usize = 100;
 
+/// How much a bin holds, in bytes: of all its requests together, with their heads. So whoever lists, searches or exports one
+/// needs no more memory than that, and strangers cannot fill the disk.
+const BIN_BYTES_MAX: u64 = 16 << 20;
+
+/// How much of each body is searched.
+const SEARCHED_BYTES: usize = 64 << 10;
+
 /// Which requests of a bin to list.
 #[derive(Clone, Debug, Default)]
 pub struct BinFilter {
     /// Only older than this one.
     pub before: Option<Uuid>,
-    /// Only with this text in the head or the body, whatever its case.
+    /// Only with this text in the head or the first 64 KiB of the body, whatever the case of its ASCII letters.
     pub search: Option<String>,
     /// At most this many.
     pub limit: usize,
@@ -123,10 +130,10 @@ impl Store {
             let (_, owner) = find(connection, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let sql = format!(
                 "{REQUEST} WHERE bin = ?1 AND id < ?2 AND received_at_ms >= ?3
-                 AND (?4 = '' OR instr(lower(head), ?4) > 0 OR instr(lower(CAST(body AS TEXT)), ?4) > 0)
+                 AND (?4 = '' OR instr(lower(head), ?4) > 0 OR instr(lower(CAST(substr(body, 1, {SEARCHED_BYTES}) AS TEXT)), ?4) > 0)
                  ORDER BY id DESC LIMIT ?5"
             );
-            let search = filter.search.unwrap_or_default().to_lowercase();
+            let search = filter.search.unwrap_or_default().to_ascii_lowercase();
             let before = filter.before.unwrap_or(Uuid::max());
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement
@@ -191,6 +198,10 @@ fn oldest_ms(settings: &BinSettings) -> i64 {
 fn prune(connection: &Connection, id: &str, settings: &BinSettings) -> Result<(), StoreError> {
     let sql = "DELETE FROM bin_requests WHERE bin = ?1 AND (received_at_ms < ?2 OR id <= (SELECT id FROM bin_requests WHERE bin = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3))";
     connection.prepare_cached(sql)?.execute(params![id, oldest_ms(settings), settings.requests_max])?;
+    let sql = "DELETE FROM bin_requests WHERE bin = ?1 AND id IN (SELECT id FROM (
+                 SELECT id, SUM(LENGTH(body) + LENGTH(head)) OVER (ORDER BY id DESC) AS held FROM bin_requests WHERE bin = ?1
+               ) WHERE held > ?2)";
+    connection.prepare_cached(sql)?.execute(params![id, BIN_BYTES_MAX])?;
     Ok(())
 }
 

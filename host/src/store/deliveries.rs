@@ -141,7 +141,7 @@ impl Store {
     ) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
         let read = move |connection: &Connection| {
             let sql = "SELECT delivery, detail FROM attempts
-                       WHERE tenant = ?1 AND delivery IN (SELECT id FROM deliveries WHERE tenant = ?1 AND event = ?2)
+                       WHERE tenant = ?1 AND delivery IN (SELECT id FROM deliveries INDEXED BY deliveries_of_event WHERE tenant = ?1 AND event = ?2)
                        ORDER BY delivery, number";
             let mut statement = connection.prepare_cached(sql)?;
             let mut rows = statement.query(params![&*tenant.0, event.0])?;

@@ -6,12 +6,12 @@
 use crate::api::ApiState;
 use crate::api::extract::{BODY_DEADLINE, PathParams, Peer};
 use crate::api::problem::Problem;
-use crate::inspector::{Bin, RequestHead};
+use crate::inspector::{Bin, RequestHead, may_answer};
 use crate::store::Notice;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::sync::Arc;
@@ -49,12 +49,17 @@ pub(in crate::api) async fn receive(
         remote: remote.to_string(),
         ..RequestHead::default()
     };
-    let read = tokio::time::timeout(BODY_DEADLINE, read(body, bin.settings.body_bytes_max)).await;
-    let (body, bytes) = read.unwrap_or_default();
-    head.bytes = bytes;
-    head.truncated = bytes > body.len();
-    let (_, nth) = state.store.receive_in_bin(&bin, head, body).await?;
+    let mut came = Came::default();
+    let read = tokio::time::timeout(BODY_DEADLINE, came.read(body, bin.settings.body_bytes_max)).await;
+    let is_whole = read.unwrap_or(false);
+    head.bytes = came.bytes;
+    head.truncated = !is_whole || came.bytes > came.kept.len();
+    let (_, nth) = state.store.receive_in_bin(&bin, head, came.kept.freeze()).await?;
     state.store.notify(|| Notice::Bin(id));
+    if came.bytes > BYTES_MAX {
+        let detail = format!("a bin reads {BYTES_MAX} bytes of a body at the most; the beginning is kept");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));
+    }
     tokio::time::sleep(Duration::from_millis(bin.settings.reply.delay_ms)).await;
     Ok(reply(&bin, nth))
 }
@@ -64,21 +69,39 @@ fn no_bin() -> Problem {
 }
 
 fn headers(all: &HeaderMap) -> Vec<(String, String)> {
-    let text = |(name, value): (&HeaderName, &HeaderValue)| {
-        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    let text = |(name, value): (&HeaderName, &HeaderValue)| match *name == header::COOKIE {
+        // A bin stands under the origin of the pages: a browser that opens it sends the session along, which is nobody's to see.
+        true => (name.to_string(), "…".to_owned()),
+        false => (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()),
     };
     all.iter().take(HEADERS_MAX).map(text).collect()
 }
 
-/// The beginning of a body, and how long all of it was. What breaks off ends there.
-async fn read(body: Body, most: usize) -> (Bytes, usize) {
-    let (mut stream, mut kept, mut bytes) = (body.into_data_stream(), BytesMut::new(), 0);
-    while let Some(Ok(chunk)) = stream.next().await {
-        bytes += chunk.len();
-        let room = most.saturating_sub(kept.len()).min(chunk.len());
-        kept.extend_from_slice(&chunk[..room]);
+/// More of a body is not read.
+const BYTES_MAX: usize = 64 << 20;
+
+/// What came of a body so far: it holds also when the rest does not come.
+#[derive(Default)]
+struct Came {
+    kept: BytesMut,
+    bytes: usize,
+}
+
+impl Came {
+    /// Reads, and keeps the beginning. Says whether the end came.
+    async fn read(&mut self, body: Body, most: usize) -> bool {
+        let mut stream = body.into_data_stream();
+        while let Some(chunk) = stream.next().await {
+            let Ok(chunk) = chunk else { return false };
+            self.bytes += chunk.len();
+            let room = most.saturating_sub(self.kept.len()).min(chunk.len());
+            self.kept.extend_from_slice(&chunk[..room]);
+            if self.bytes > BYTES_MAX {
+                return false;
+            }
+        }
+        true
     }
-    (kept.freeze(), bytes)
 }
 
 fn reply(bin: &Bin, nth: u64) -> Response {
@@ -86,7 +109,10 @@ fn reply(bin: &Bin, nth: u64) -> Response {
     let status = StatusCode::from_u16(bin.settings.status(nth)).unwrap_or(StatusCode::OK);
     let mut response = (status, reply.body.clone()).into_response();
     for (name, value) in &reply.headers {
-        // Checked when they were written.
+        // Checked when they were written; what was written before there was a check is left out.
+        if !may_answer(name) {
+            continue;
+        }
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             response.headers_mut().insert(name, value);
         }
@@ -95,6 +121,5 @@ fn reply(bin: &Bin, nth: u64) -> Response {
     let policy = HeaderValue::from_static("sandbox; default-src 'none'");
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response.headers_mut().remove(header::SET_COOKIE);
     response
 }

@@ -207,6 +207,8 @@ fn headers(head: &RequestHead) -> HeaderMap {
         let ours = ["webhook-id", "webhook-timestamp", "webhook-signature", "hookloom-event-id", "content-type"];
         let parsed = match ours.contains(&name.as_str()) {
             true => name.parse().ok().zip(value.parse().ok()),
+            // Nobody's session goes anywhere.
+            false if name.eq_ignore_ascii_case("cookie") => None,
             false => check_header(name, value).ok(),
         };
         if let Some((name, value)) = parsed {

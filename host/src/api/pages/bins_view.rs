@@ -201,13 +201,13 @@ fn hex_dump(body: &[u8]) -> String {
 fn curl(head: &RequestHead, body: &str, url: &str) -> String {
     let query = if head.query.is_empty() { String::new() } else { format!("?{}", head.query) };
     let path = head.path.trim_start_matches('/');
-    let mut command = format!("curl -X {} {}", quoted(&head.method), quoted(&format!("{url}{path}{query}")));
+    let mut command = format!("curl --globoff -X {} {}", quoted(&head.method), quoted(&format!("{url}{path}{query}")));
     let of_the_connection = ["host", "content-length", "connection", "transfer-encoding", "expect"];
     for (name, value) in head.headers.iter().filter(|(name, _)| !of_the_connection.contains(&name.as_str())) {
         let _ = write!(command, " \\\n  -H {}", quoted(&format!("{name}: {value}")));
     }
     if !body.is_empty() {
-        let _ = write!(command, " \\\n  --data-binary {}", quoted(body));
+        let _ = write!(command, " \\\n  --data-raw {}", quoted(body));
     }
     command
 }
@@ -233,7 +233,7 @@ mod tests {
         let command = curl(&head, "{'}", "http://h/bins/1/");
         assert_eq!(
             command,
-            "curl -X 'POST' 'http://h/bins/1/a?b=1' \\\n  -H 'x-y: it'\\''s' \\\n  --data-binary '{'\\''}'"
+            "curl --globoff -X 'POST' 'http://h/bins/1/a?b=1' \\\n  -H 'x-y: it'\\''s' \\\n  --data-raw '{'\\''}'"
         );
     }
 

@@ -6,11 +6,12 @@ use super::{Page, Refused, go_to};
 use crate::access::{ApiKey, Scope, credential_hash};
 use crate::api::ApiState;
 use crate::api::extract::{Body, COOKIE, Params, Peer};
+use crate::api::problem::Problem;
 use crate::store::SESSION_LASTS;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,9 +56,16 @@ pub(super) async fn form(Params(params): Params<SignInParams>) -> Result<Page, R
 pub(super) async fn sign_in(
     Peer(address): Peer,
     State(state): State<Arc<ApiState>>,
+    headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Refused> {
     let form = Form::urlencoded(&body);
+    if is_from_elsewhere(&headers) {
+        let detail = "this form came from another site";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "foreign-form", detail)
+            .remedy("sign in on the page itself")
+            .into());
+    }
     let again = |message: &str, status: StatusCode| {
         let page = SignInPage { message: Some(message.to_owned()), token: None, next: form.get("next").to_owned() };
         Ok(Page::of(&page)?.with(status).into_response())
@@ -84,7 +92,7 @@ pub(super) async fn sign_in(
     state.changed(&key, key.tenant.as_ref(), "session.sign-in", address, [None, None]).await;
     // A way back leads to a page of ours, never elsewhere.
     let next = form.get("next");
-    let next = if next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') { next } else { "/" };
+    let next = if leads_here(next) { next } else { "/" };
     let mut response = go_to(next, "");
     // What a proxy ends is TLS, so the cookie must not travel without it.
     let secure = if state.config.behind_proxy.is_empty() { "" } else { "; Secure" };
@@ -94,6 +102,19 @@ pub(super) async fn sign_in(
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// Whether it is a path of ours, however a browser may read it: it drops tabs, and takes a backslash for a slash.
+fn leads_here(next: &str) -> bool {
+    next.starts_with('/') && !next.starts_with("//") && !next.contains(|one: char| one == '\\' || one.is_control())
+}
+
+/// Whether a form came from a page of another site: nobody shall be signed in as somebody else without knowing.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let (site, origin, host) = (text("sec-fetch-site"), text("origin"), text("host").unwrap_or_default());
+    site.is_some_and(|site| site != "same-origin" && site != "none")
+        || origin.is_some_and(|origin| origin.split_once("://").is_none_or(|(_, own)| own != host))
 }
 
 /// The pages are for those who change things; a key that only sends or reads has the REST routes.
@@ -112,4 +133,34 @@ pub(super) async fn sign_out(
         state.store.sign_out(&user.cookie).await?;
     }
     Ok(go_to("/sign-in", ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_back_leads_to_a_page_of_ours() {
+        assert!(["/", "/t/default?span=day", "/t/a/webhooks/1"].into_iter().all(leads_here));
+        assert!(
+            !["", "x", "//evil.example", "/\t/evil.example", "/\\evil.example", "https://evil.example"]
+                .into_iter()
+                .any(leads_here)
+        );
+    }
+
+    #[test]
+    fn a_form_of_another_site_is_known() {
+        let from = |pairs: &[(&str, &str)]| {
+            let pair = |(name, value): &(&str, &str)| {
+                (name.parse::<http::HeaderName>().expect("a name"), value.parse().expect("a value"))
+            };
+            is_from_elsewhere(&pairs.iter().map(pair).collect())
+        };
+        assert!(!from(&[("host", "h:1")]));
+        assert!(!from(&[("host", "h:1"), ("origin", "http://h:1"), ("sec-fetch-site", "same-origin")]));
+        assert!(from(&[("host", "h:1"), ("origin", "https://evil.example")]));
+        assert!(from(&[("host", "h:1"), ("sec-fetch-site", "cross-site")]));
+        assert!(from(&[("host", "h:1"), ("origin", "null")]));
+    }
 }
