@@ -55,6 +55,12 @@ pub struct Egress {
 }
 
 impl AddressPolicy {
+    /// For addresses that the operator names, not a tenant: every range, and this machine.
+    pub fn everywhere() -> Self {
+        let ranges = ["0.0.0.0/0", "::/0"].map(|range| range.parse().expect("a range"));
+        AddressPolicy { allow: ranges.to_vec(), allow_loopback: true, ..AddressPolicy::default() }
+    }
+
     /// This policy, narrowed for a tenant.
     pub fn narrowed(&self, by: &Egress) -> AddressPolicy {
         let mut policy = self.clone();

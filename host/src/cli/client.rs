@@ -4,10 +4,28 @@ use super::Failure;
 use crate::address::AddressPolicy;
 use crate::deliver::client::{Client, Request};
 use bytes::Bytes;
+use clap::Args;
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
 use std::time::Duration;
 use url::Url;
+
+/// A host, and the admin key to speak to it with, as commands take them.
+#[derive(Args)]
+pub(super) struct AdminArgs {
+    /// The host.
+    #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
+    pub(super) url: String,
+    /// An admin key.
+    #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
+    key: String,
+}
+
+impl AdminArgs {
+    pub(super) fn client(&self) -> Result<HostClient, Failure> {
+        HostClient::new(&self.url, &self.key)
+    }
+}
 
 /// A host and the key to speak to it with.
 pub(super) struct HostClient {
@@ -23,10 +41,8 @@ const RESPONSE_BYTES_MAX: usize = 64 << 20;
 impl HostClient {
     /// A client. The address guard is for tenants' URLs; here it is the operator who names the host.
     pub(super) fn new(base: &str, key: &str) -> Result<Self, Failure> {
-        let everywhere = ["0.0.0.0/0", "::/0"].map(|range| range.parse().expect("a range"));
-        let policy = AddressPolicy { allow: everywhere.to_vec(), allow_loopback: true, ..AddressPolicy::default() };
         let base = Url::parse(base).map_err(|error| format!("{base:?} is no URL of a host: {error}"))?;
-        Ok(HostClient { client: Client::new(policy)?, base, key: key.to_owned() })
+        Ok(HostClient { client: Client::new(AddressPolicy::everywhere())?, base, key: key.to_owned() })
     }
 
     /// Asks, and returns the answer's JSON. A problem document becomes an error with its words.

@@ -4,7 +4,7 @@
 //! subscriptions that use secrets of their own say which ones the file must be given before it is imported.
 
 use super::Failure;
-use super::client::HostClient;
+use super::client::{AdminArgs, HostClient};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -13,25 +13,14 @@ use http::Method;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
-/// A host, who asks, and which tenant.
-#[derive(Args)]
-struct Whom {
-    /// The host.
-    #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
-    url: String,
-    /// An admin key.
-    #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
-    key: String,
-    /// The tenant.
-    #[arg(long, default_value = "default")]
-    tenant: String,
-}
-
 /// What to write.
 #[derive(Args)]
 pub(super) struct ExportArgs {
     #[command(flatten)]
-    whom: Whom,
+    host: AdminArgs,
+    /// The tenant.
+    #[arg(long, default_value = "default")]
+    tenant: String,
     /// Where to. Without it: to stdout.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -40,12 +29,8 @@ pub(super) struct ExportArgs {
 /// What to read.
 #[derive(Args)]
 pub(super) struct ImportArgs {
-    /// The host.
-    #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
-    url: String,
-    /// An admin key.
-    #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
-    key: String,
+    #[command(flatten)]
+    host: AdminArgs,
     /// The tenant to make: one that is not there yet.
     #[arg(long)]
     tenant: String,
@@ -79,8 +64,8 @@ struct Tenant {
 }
 
 impl Tenant {
-    fn new(whom: Whom) -> Result<Self, Failure> {
-        Ok(Tenant { host: HostClient::new(&whom.url, &whom.key)?, name: whom.tenant })
+    fn new(host: &AdminArgs, name: String) -> Result<Self, Failure> {
+        Ok(Tenant { host: host.client()?, name })
     }
 
     async fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -93,7 +78,7 @@ impl Tenant {
 }
 
 pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
-    let tenant = Tenant::new(args.whom)?;
+    let tenant = Tenant::new(&args.host, args.tenant)?;
     let mut own = tenant.get("").await?;
     without(&mut own, &["id", "created_at_ms"]);
     let mut subscriptions = tenant.get("/subscriptions").await?;
@@ -135,7 +120,7 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     let list = |name: &str| all[name].as_array().cloned().unwrap_or_default();
     // Everything is looked at before anything is made.
     let subscriptions = list("subscriptions").into_iter().map(writable).collect::<Result<Vec<_>, _>>()?;
-    let tenant = Tenant::new(Whom { url: args.url, key: args.key, tenant: args.tenant })?;
+    let tenant = Tenant::new(&args.host, args.tenant)?;
     let mut own = all["tenant"].as_object().cloned().unwrap_or_default();
     own.insert("id".into(), tenant.name.clone().into());
     tenant.host.ask(Method::POST, "/v1/tenants", JSON, Value::Object(own).to_string().into()).await?;
