@@ -105,7 +105,7 @@ fn read_answer(limits: CompileLimits, output: &Output) -> Result<Compiled, Compi
                 too_hard(format!("compiling took more than {} s of CPU time (compile_cpu_s)", limits.cpu_s))
             }
             _ if output.stderr.windows(OUT_OF_MEMORY.len()).any(|words| words == OUT_OF_MEMORY) => {
-                too_hard(format!("compiling needs more memory than compile_memory_bytes ({})", limits.memory_bytes))
+                too_little_memory(limits)
             }
             _ => {
                 let words = String::from_utf8_lossy(&output.stderr);
@@ -120,8 +120,15 @@ fn read_answer(limits: CompileLimits, output: &Output) -> Result<Compiled, Compi
 /// What Rust's runtime says before it aborts: "memory allocation of N bytes failed".
 const OUT_OF_MEMORY: &[u8] = b"memory allocation of";
 
+/// What the system says when there is no room for a mapping (errno(3), ENOMEM).
+const NO_MEMORY: &str = "(os error 12)";
+
 /// signal(7): CPU time limit exceeded.
 const SIGXCPU: i32 = 24;
+
+fn too_little_memory(limits: CompileLimits) -> Refusal {
+    too_hard(format!("compiling needs more memory than compile_memory_bytes ({})", limits.memory_bytes))
+}
 
 fn too_hard(what: String) -> Refusal {
     Refusal::new("too-hard-to-compile", what, "make the component smaller or simpler")
@@ -142,7 +149,7 @@ pub fn compile_child(limits: CompileLimits) -> i32 {
     if std::io::stdin().lock().read_to_end(&mut component).is_err() {
         return 2;
     }
-    let (answer, code) = match compile_here(&component) {
+    let (answer, code) = match compile_here(&component, limits) {
         Ok(compiled) => (Answer::Compiled(compiled.report), compiled.code),
         Err(refusal) => (Answer::Refused(refusal), Vec::new()),
     };
@@ -152,13 +159,13 @@ pub fn compile_child(limits: CompileLimits) -> i32 {
     if written.and_then(|()| stdout.flush()).is_ok() { 0 } else { 2 }
 }
 
-fn compile_here(component: &[u8]) -> Result<Compiled, Refusal> {
+fn compile_here(component: &[u8], limits: CompileLimits) -> Result<Compiled, Refusal> {
     let started = Instant::now();
     let ours = |error: wasmtime::Error| {
         Refusal::new("host", format!("this host's compiler does not start: {error}"), "tell the operator")
     };
     let engine = engine(EnginePurpose::Compile).map_err(ours)?;
-    let component = Component::from_binary(&engine, component).map_err(|error| explain(&error))?;
+    let component = Component::from_binary(&engine, component).map_err(|error| explain(&error, limits))?;
     let report = check::check_component(&engine, &component)?;
     let code = component.serialize().map_err(ours)?;
     let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -166,8 +173,11 @@ fn compile_here(component: &[u8]) -> Result<Compiled, Refusal> {
 }
 
 /// The compiler's words, preceded by ours, and with the way out where one is known.
-fn explain(error: &wasmtime::Error) -> Refusal {
+fn explain(error: &wasmtime::Error, limits: CompileLimits) -> Refusal {
     let message = format!("{error:#}");
+    if message.contains(NO_MEMORY) {
+        return too_little_memory(limits);
+    }
     if message.contains("component model async") {
         let what = "the component uses the component model's async functions, which this host leaves out";
         return Refusal::new("async", what, "rebuild it with synchronous functions (componentize-qjs: --sync)");

@@ -66,6 +66,7 @@ impl Language {
         match self {
             Language::Rust => vec![
                 ("Cargo.toml", template!("rust/Cargo.toml.txt")),
+                (".cargo/config.toml", template!("rust/cargo-config.toml.txt")),
                 ("sdk/Cargo.toml", template!("rust/sdk.toml.txt")),
                 ("src/lib.rs", template!("rust/src/lib.rs.txt")),
                 (MANIFEST, template!("rust/hookloom-plugin.toml")),
