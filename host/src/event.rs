@@ -30,6 +30,9 @@ pub enum Module {
 }
 
 impl Module {
+    /// Every module.
+    pub const ALL: [Module; 3] = [Module::Contact, Module::Deal, Module::Subscription];
+
     /// The module's name as it is written everywhere.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,7 +44,7 @@ impl Module {
 
     /// The module of a name.
     pub fn parse(name: &str) -> Option<Module> {
-        [Module::Contact, Module::Deal, Module::Subscription].into_iter().find(|module| module.as_str() == name)
+        Module::ALL.into_iter().find(|module| module.as_str() == name)
     }
 }
 

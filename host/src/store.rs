@@ -64,13 +64,14 @@ use crate::event::Event;
 use crate::subscription::SubscriptionId;
 use readers::Readers;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use vault::{Vault, VaultError};
-use writer::Writer;
+use writer::{Manner, Writer};
 
 /// What can go wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +189,8 @@ impl Store {
         // FULL flushes the log at every commit: the promise behind `202`.
         connection.pragma_update(None, "synchronous", "FULL")?;
         tune(&connection)?;
+        // Pages that many commits write are copied into the database once: 16 MiB of log at the most between two times.
+        connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         schema::migrate(&mut connection)?;
         clock::follow_newest(&connection)?;
         let catalog = Arc::new(Catalog::load(&connection, &vault)?);
@@ -229,7 +232,15 @@ impl Store {
         &self,
         write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.writer.write(false, write, |_| {}).await
+        self.writer.write(Manner::Shared, write, |_| {}).await
+    }
+
+    /// The same for a write that every event needs: it must refuse before its first change.
+    async fn write_hot<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.writer.write(Manner::Hot, write, |_| {}).await
     }
 
     /// A write that changes the catalog: committed alone, then shown to everybody.
@@ -257,12 +268,15 @@ impl Store {
                 let _ = news.send(News::Changed(id));
             }
         };
-        self.writer.write(true, write, then).await
+        self.writer.write(Manner::Alone, write, then).await
     }
 }
 
 /// Settings of every connection.
 fn tune(connection: &Connection) -> Result<(), StoreError> {
+    // Plans must not depend on the values that are bound: with partial indexes, SQLite would compile a statement anew
+    // whenever one of them changes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.pragma_update(None, "cache_size", -16_000)?;
     connection.set_prepared_statement_cache_capacity(64);

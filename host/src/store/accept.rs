@@ -1,9 +1,9 @@
 //! Accepting events: the transaction behind `202`.
 
+use super::writer::Manner;
 use super::{Catalog, Due, News, Store, StoreError, now_ms, rejected};
 use crate::delivery::{DeliveryId, DeliveryKind, DueDelivery};
 use crate::event::{Event, EventId, Module};
-use crate::route;
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use crate::telemetry;
 use bytes::Bytes;
@@ -105,6 +105,7 @@ impl Store {
     ) -> Result<Vec<Accepted>, StoreError> {
         let (catalog, owner) = (self.catalog.clone(), tenant.clone());
         let (news, catalog_then) = (self.news.clone(), self.catalog.clone());
+        let manner = if matches!(door, Door::Rejected(_)) { Manner::Shared } else { Manner::Hot };
         let write = move |connection: &Connection| {
             if let Door::Once(request) = &door
                 && let Some(answer) = answered(connection, &tenant, request)?
@@ -138,7 +139,7 @@ impl Store {
             }
             let _ = news.send(News::Accepted(now.into_iter().cloned().collect()));
         };
-        self.writer.write(false, write, then).await.map(|(accepted, _, _)| accepted)
+        self.writer.write(manner, write, then).await.map(|(accepted, _, _)| accepted)
     }
 }
 
@@ -183,15 +184,19 @@ pub(super) fn keep(connection: &Connection, tenant: &TenantId, event: &NewEvent)
 /// Counts what comes to what is kept, and refuses what is over the caps.
 fn room_for(connection: &Connection, tenant: &TenantId, events: &[NewEvent], caps: Caps) -> Result<(), StoreError> {
     let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
-    let sql = "INSERT INTO ledgers (tenant, events_kept, bytes_kept) VALUES (?1, ?2, ?3)
-               ON CONFLICT DO UPDATE SET events_kept = events_kept + ?2, bytes_kept = bytes_kept + ?3
-               RETURNING events_kept, bytes_kept";
-    let kept = params![&*tenant.0, events.len(), bytes];
-    let (events, bytes): (u64, u64) =
-        connection.prepare_cached(sql)?.query_row(kept, |row| Ok((row.get(0)?, row.get(1)?)))?;
-    match events <= caps.events && bytes <= caps.bytes {
-        true => Ok(()),
-        false => Err(StoreError::TenantFull { events: caps.events, bytes: caps.bytes }),
+    let caps_of_table = [caps.events, caps.bytes].map(|cap| i64::try_from(cap).unwrap_or(i64::MAX));
+    let kept = params![&*tenant.0, events.len(), bytes, caps_of_table[0], caps_of_table[1]];
+    let sql = "UPDATE ledgers SET events_kept = events_kept + ?2, bytes_kept = bytes_kept + ?3
+               WHERE tenant = ?1 AND events_kept + ?2 <= ?4 AND bytes_kept + ?3 <= ?5";
+    if connection.prepare_cached(sql)?.execute(kept)? == 1 {
+        return Ok(());
+    }
+    // There is no such row, or what comes does not fit it.
+    let sql = "INSERT INTO ledgers (tenant, events_kept, bytes_kept) SELECT ?1, ?2, ?3 WHERE ?2 <= ?4 AND ?3 <= ?5
+               ON CONFLICT DO NOTHING";
+    match connection.prepare_cached(sql)?.execute(kept)? {
+        1 => Ok(()),
+        _ => Err(StoreError::TenantFull { events: caps.events, bytes: caps.bytes }),
     }
 }
 
@@ -204,10 +209,9 @@ pub(super) fn accept_one(
     except: Option<SubscriptionId>,
     due: &mut Vec<Due>,
 ) -> Result<Accepted, StoreError> {
-    let subscriptions = catalog.subscriptions(tenant);
-    let matching = route::matching(&subscriptions, new.module);
-    let matching: Vec<_> = matching.filter(|subscription| Some(subscription.id) != except).collect();
-    let fan_out = matching.len();
+    let matching = catalog.matching(tenant, new.module);
+    let matching = matching.iter().filter(|subscription| Some(subscription.id) != except);
+    let fan_out = matching.clone().count();
     let event = Arc::new(write_event(connection, tenant, new, fan_out)?);
     for subscription in matching {
         let order_key = order_key(&event, subscription);

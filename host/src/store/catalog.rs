@@ -7,6 +7,7 @@ use super::vault::Vault;
 use super::{StoreError, credentials, now_ms, sessions, subscriptions, tenants};
 use crate::access::{ApiKey, IntakeToken, Session};
 use crate::event::{Module, VENDOR_EVENT_NAMES};
+use crate::route;
 use crate::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
@@ -30,9 +31,30 @@ struct Shelves {
     sessions: HashMap<[u8; 32], Arc<Session>>,
 }
 
+/// Subscriptions in the order of their ids, which is by age.
+type List = Arc<Vec<Arc<Subscription>>>;
+
+#[derive(Clone)]
 struct TenantShelf {
     tenant: Arc<Tenant>,
-    subscriptions: Arc<Vec<Arc<Subscription>>>,
+    subscriptions: List,
+    /// Those that get the events of each module, so that the others cost an event nothing.
+    matching: [List; Module::ALL.len()],
+}
+
+/// Puts a subscription into a list, in the place of the one with its id.
+fn put(list: &mut List, subscription: Arc<Subscription>) {
+    let list = Arc::make_mut(list);
+    match list.binary_search_by_key(&subscription.id, |other| other.id) {
+        Ok(at) => list[at] = subscription,
+        Err(at) => list.insert(at, subscription),
+    }
+}
+
+fn take_out(list: &mut List, id: SubscriptionId) {
+    if let Ok(at) = list.binary_search_by_key(&id, |other| other.id) {
+        Arc::make_mut(list).remove(at);
+    }
 }
 
 impl Catalog {
@@ -127,8 +149,13 @@ impl Catalog {
     }
 
     /// A tenant's subscriptions, the oldest first.
-    pub fn subscriptions(&self, tenant: &TenantId) -> Arc<Vec<Arc<Subscription>>> {
+    pub fn subscriptions(&self, tenant: &TenantId) -> List {
         self.read().tenants.get(tenant).map(|shelf| shelf.subscriptions.clone()).unwrap_or_default()
+    }
+
+    /// Those that an event of this module is for.
+    pub fn matching(&self, tenant: &TenantId, module: Module) -> List {
+        self.read().tenants.get(tenant).map(|shelf| shelf.matching[module as usize].clone()).unwrap_or_default()
     }
 
     /// Every subscription.
@@ -144,9 +171,10 @@ impl Catalog {
 
     pub(super) fn put_tenant(&self, tenant: Tenant) {
         let mut shelves = self.write();
-        let subscriptions =
-            shelves.tenants.get(&tenant.id).map(|shelf| shelf.subscriptions.clone()).unwrap_or_default();
-        shelves.tenants.insert(tenant.id.clone(), TenantShelf { tenant: Arc::new(tenant), subscriptions });
+        let tenant = Arc::new(tenant);
+        let blank =
+            || TenantShelf { tenant: tenant.clone(), subscriptions: List::default(), matching: Default::default() };
+        shelves.tenants.entry(tenant.id.clone()).or_insert_with(blank).tenant = tenant.clone();
     }
 
     pub(super) fn put_key(&self, hash: [u8; 32], key: ApiKey) {
@@ -171,11 +199,14 @@ impl Catalog {
         for subscription in changed {
             shelves.subscriptions.insert(subscription.id, subscription.clone());
             let Some(shelf) = shelves.tenants.get_mut(&subscription.tenant) else { continue };
-            let list = Arc::make_mut(&mut shelf.subscriptions);
-            match list.binary_search_by_key(&subscription.id, |other| other.id) {
-                Ok(at) => list[at] = subscription,
-                Err(at) => list.insert(at, subscription),
+            for module in Module::ALL {
+                let list = &mut shelf.matching[module as usize];
+                match route::matches(&subscription, module) {
+                    true => put(list, subscription.clone()),
+                    false => take_out(list, subscription.id),
+                }
             }
+            put(&mut shelf.subscriptions, subscription);
         }
     }
 
@@ -183,7 +214,8 @@ impl Catalog {
         let mut shelves = self.write();
         shelves.subscriptions.remove(&id);
         if let Some(shelf) = shelves.tenants.get_mut(tenant) {
-            Arc::make_mut(&mut shelf.subscriptions).retain(|other| other.id != id);
+            take_out(&mut shelf.subscriptions, id);
+            shelf.matching.iter_mut().for_each(|list| take_out(list, id));
         }
     }
 

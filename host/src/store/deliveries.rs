@@ -84,8 +84,10 @@ const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_
 impl Store {
     /// Records an attempt, moves its delivery on, and disables its subscription if it must. Durable when it returns.
     pub async fn record(&self, record: Arc<AttemptRecord>) -> Result<(), StoreError> {
+        // Not on the writer's thread, which everybody waits for.
+        let detail = serde_json::to_string(&record.attempt)?;
         let Some(reason) = record.disables.clone() else {
-            return self.write(move |connection| record_one(connection, &record)).await;
+            return self.write_hot(move |connection| record_one(connection, &record, &detail)).await;
         };
         let (tenant, id) = (record.delivery.tenant.clone(), record.delivery.subscription);
         let catalog = self.catalog.clone();
@@ -93,14 +95,15 @@ impl Store {
         let write = move |connection: &Connection| {
             let current = catalog.subscription_by_id(record.delivery.subscription);
             if current.is_some_and(|current| current.generation == record.attempt.config_generation) {
-                return record_one(connection, &record);
+                return record_one(connection, &record, &detail);
             }
             // The receiver of an earlier config wants no more; the one of today has not been asked.
             let AttemptRecord { delivery, attempt, age_end_ms, .. } = &*record;
             let reason = Reason::new("config-changed", "the receiver of the former config answered 410 Gone");
             let next = Next::Again { at_ms: now_ms(), counts: true, reason };
             let (delivery, attempt, age_end_ms) = (delivery.clone(), attempt.clone(), *age_end_ms);
-            record_one(connection, &AttemptRecord { delivery, attempt, next, age_end_ms, disables: None })
+            let instead = AttemptRecord { delivery, attempt, next, age_end_ms, disables: None };
+            record_one(connection, &instead, &detail)
         };
         self.set_state_after(write, &tenant, id, change).await
     }
@@ -238,7 +241,7 @@ impl Store {
     }
 }
 
-fn record_one(connection: &Connection, record: &AttemptRecord) -> Result<(), StoreError> {
+fn record_one(connection: &Connection, record: &AttemptRecord, detail: &str) -> Result<(), StoreError> {
     let AttemptRecord { delivery, attempt, next, age_end_ms, .. } = record;
     let (state, due_at_ms, awaiting, counts, reason) = match next {
         // It shall wait for another version or config, which may have come while the attempt was under way.
@@ -249,10 +252,10 @@ fn record_one(connection: &Connection, record: &AttemptRecord) -> Result<(), Sto
         Next::Again { at_ms, counts, reason } => (DeliveryState::Pending, *at_ms, false, *counts, Some(reason)),
         Next::AwaitPlugin { reason } => (DeliveryState::Pending, *age_end_ms, true, true, Some(reason)),
     };
+    let reason = reason.map(serde_json::to_string).transpose()?;
     // A try that does not count is overwritten by the next one, so that a plugin which always says `later` cannot
     // fill the disk.
     let sql = "INSERT OR REPLACE INTO attempts (tenant, delivery, number, detail) VALUES (?1, ?2, ?3, ?4)";
-    let detail = serde_json::to_string(attempt)?;
     connection.prepare_cached(sql)?.execute(params![&*delivery.tenant.0, delivery.id.0, attempt.number, detail])?;
     let sql =
         "UPDATE deliveries SET state = ?3, due_at_ms = ?4, awaiting_plugin = ?5, attempts_made = attempts_made + ?6,
@@ -265,7 +268,7 @@ fn record_one(connection: &Connection, record: &AttemptRecord) -> Result<(), Sto
         due_at_ms,
         awaiting,
         u8::from(counts),
-        reason.map(serde_json::to_string).transpose()?,
+        reason,
         now_ms(),
     ])?;
     Ok(())

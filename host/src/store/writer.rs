@@ -1,9 +1,10 @@
 //! The one thread that writes, with group commit.
 //!
-//! Every write is a closure over the connection. The thread takes all that wait (up to 512), runs each in a savepoint
-//! inside one transaction, commits once, and only then answers each caller. So an answer `Ok` means durable: with
-//! `synchronous=FULL` the commit has been flushed to the disk. One closure's error undoes that closure alone; an error
-//! of the commit is everybody's.
+//! Every write is a closure over the connection. The thread takes all that wait (up to 512), runs each inside one
+//! transaction, commits once, and only then answers each caller. So an answer `Ok` means durable: with
+//! `synchronous=FULL` the commit has been flushed to the disk. One closure's error undoes that closure alone, by a
+//! savepoint; only those of the hot path do without, because each savepoint copies every page that is touched after it,
+//! and so must refuse before they write ([`Manner::Hot`]). An error of the commit is everybody's.
 //!
 //! Does not know what is written. Stops when the last handle is gone, after everything queued has been written.
 
@@ -23,10 +24,21 @@ const QUEUE_MAX: usize = 4_096;
 type Finish = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
 type Write = Box<dyn FnOnce(&Connection) -> Finish + Send>;
 
+/// How a write goes with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// In one commit with others. If it fails, it alone is undone.
+    Shared,
+    /// The same without a savepoint, for the writes of every event. It refuses before its first change; if it fails
+    /// after that (the disk, or a fault of ours), the whole batch is undone and every caller gets an error.
+    Hot,
+    /// Committed before anything queued behind it runs.
+    Alone,
+}
+
 struct Job {
     write: Write,
-    /// Whether it is committed before anything queued behind it runs.
-    alone: bool,
+    manner: Manner,
 }
 
 /// The handle by which everybody writes.
@@ -47,13 +59,16 @@ impl Writer {
     /// commit and before any later write begins a new transaction.
     pub(super) async fn write<T: Send + 'static>(
         &self,
-        alone: bool,
+        manner: Manner,
         write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
         then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let write: Write = Box::new(move |connection| {
-            let written = in_savepoint(connection, write);
+            let written = match manner {
+                Manner::Hot => in_batch(connection, write),
+                Manner::Shared | Manner::Alone => in_savepoint(connection, write),
+            };
             Box::new(move |committed| {
                 let written = match (written, committed) {
                     (Ok(value), Ok(())) => {
@@ -68,7 +83,7 @@ impl Writer {
             })
         });
         let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
-        queue.send(Job { write, alone }).await.map_err(|_| StoreError::Stopped)?;
+        queue.send(Job { write, manner }).await.map_err(|_| StoreError::Stopped)?;
         answered.await.map_err(|_| StoreError::Stopped)?
     }
 }
@@ -87,9 +102,9 @@ fn run(connection: Connection, mut jobs: mpsc::Receiver<Job>) {
     loop {
         let Some(first) = held.take().or_else(|| jobs.blocking_recv()) else { break };
         let mut batch = vec![first];
-        while !batch[0].alone && batch.len() < BATCH_MAX {
+        while batch[0].manner != Manner::Alone && batch.len() < BATCH_MAX {
             match jobs.try_recv() {
-                Ok(job) if job.alone => {
+                Ok(job) if job.manner == Manner::Alone => {
                     held = Some(job);
                     break;
                 }
@@ -103,11 +118,11 @@ fn run(connection: Connection, mut jobs: mpsc::Receiver<Job>) {
 
 fn commit(connection: &Connection, batch: Vec<Job>) {
     let mut finishes = Vec::with_capacity(batch.len());
-    let begun = connection.execute_batch("BEGIN IMMEDIATE");
+    let begun = execute(connection, "BEGIN IMMEDIATE");
     for job in batch {
         finishes.push((job.write)(connection));
     }
-    let committed = begun.and_then(|()| connection.execute_batch("COMMIT")).map_err(Arc::new);
+    let committed = begun.and_then(|()| execute(connection, "COMMIT")).map_err(Arc::new);
     if let Err(error) = &committed {
         tracing::error!(%error, "the store could not commit; nothing of this batch was accepted");
         if !connection.is_autocommit() {
@@ -119,6 +134,23 @@ fn commit(connection: &Connection, batch: Vec<Job>) {
     }
 }
 
+/// Runs one write that undoes the whole batch if it fails after its first change.
+fn in_batch<T>(
+    connection: &Connection,
+    write: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    if connection.is_autocommit() {
+        return Err(StoreError::BatchFailed);
+    }
+    let before = connection.total_changes();
+    let written = catch_unwind(AssertUnwindSafe(|| write(connection))).unwrap_or(Err(StoreError::Panicked));
+    if written.is_err() && connection.total_changes() != before && !connection.is_autocommit() {
+        // What follows finds no transaction, and neither does the commit.
+        execute(connection, "ROLLBACK")?;
+    }
+    written
+}
+
 /// Runs one write so that its failure undoes nothing but itself.
 fn in_savepoint<T>(
     connection: &Connection,
@@ -128,11 +160,11 @@ fn in_savepoint<T>(
     if connection.is_autocommit() {
         return Err(StoreError::BatchFailed);
     }
-    connection.prepare_cached("SAVEPOINT one")?.execute([])?;
+    execute(connection, "SAVEPOINT one")?;
     let written = catch_unwind(AssertUnwindSafe(|| write(connection))).unwrap_or(Err(StoreError::Panicked));
     match written {
         Ok(value) => {
-            connection.prepare_cached("RELEASE one")?.execute([])?;
+            execute(connection, "RELEASE one")?;
             Ok(value)
         }
         Err(error) => {
@@ -142,4 +174,8 @@ fn in_savepoint<T>(
             Err(error)
         }
     }
+}
+
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
 }
