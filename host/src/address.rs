@@ -154,6 +154,15 @@ pub fn check_url(text: &str, policy: &AddressPolicy) -> Result<Url, AddressError
         return Err(AddressError::Length);
     }
     let url = Url::parse(text).map_err(AddressError::Unreadable)?;
+    check_parsed_url(&url, policy)?;
+    Ok(url)
+}
+
+/// The same of a URL that was read before.
+pub fn check_parsed_url(url: &Url, policy: &AddressPolicy) -> Result<(), AddressError> {
+    if url.as_str().len() > URL_BYTES_MAX {
+        return Err(AddressError::Length);
+    }
     if !matches!(url.scheme(), "http" | "https") {
         return Err(AddressError::Scheme(url.scheme().to_owned()));
     }
@@ -164,8 +173,8 @@ pub fn check_url(text: &str, policy: &AddressPolicy) -> Result<Url, AddressError
     if PORTS_REFUSED.contains(&port) && !policy.ports_allow.contains(&port) {
         return Err(AddressError::Port(port));
     }
-    if is_own(&url, policy) {
-        return if url.path().starts_with(OWN_BINS) { Ok(url) } else { Err(AddressError::Own) };
+    if is_own(url, policy) {
+        return if url.path().starts_with(OWN_BINS) { Ok(()) } else { Err(AddressError::Own) };
     }
     if policy.https_only && url.scheme() != "https" {
         return Err(AddressError::NotTls);
@@ -177,7 +186,7 @@ pub fn check_url(text: &str, policy: &AddressPolicy) -> Result<Url, AddressError
     }
     // The client hands the URL on in HTTP's own, stricter form.
     url.as_str().parse::<http::Uri>().map_err(|_| AddressError::NotHttp)?;
-    Ok(url)
+    Ok(())
 }
 
 /// Where this host's bins are: receivers that it may call.

@@ -1,11 +1,12 @@
 //! Delivery: from what is due to what is recorded.
 //!
 //! The dispatcher listens to the store's news and opens the door of the right [`lane`]; a lane decides when an attempt
-//! begins; an [`attempt`] judges, signs and sends; `retry` says what follows; the store records it. Intake does not
+//! begins; an [`attempt`] judges, signs and sends; a [`conclusion`] says what follows, and has the store record it. Intake does not
 //! know this module, nor this one intake: they meet in the store, so a restart and a normal event take the same path.
 
 mod attempt;
 pub mod client;
+mod conclusion;
 mod lane;
 mod pace;
 mod stock;

@@ -35,6 +35,9 @@ const BODY_BYTES_USUAL: usize = 20_000;
 /// What to send, before it is signed.
 struct Parcel {
     url: Url,
+    /// Whether the Notify URL is another one, and whether another host's: a plugin chose this one.
+    elsewhere: bool,
+    other_origin: bool,
     content_type: HeaderValue,
     body: Bytes,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -62,7 +65,7 @@ impl Attempter {
     }
 
     async fn send(&self, parcel: Parcel, due: &Due, subscription: &Subscription, attempt: &mut Attempt) -> Outcome {
-        let elsewhere = notify_url(subscription).is_ok_and(|own| own != parcel.url);
+        let elsewhere = parcel.elsewhere;
         attempt.body_sha256 = Some(hex::encode(Sha256::digest(&parcel.body)));
         if parcel.body.len() > BODY_BYTES_USUAL {
             let bytes = parcel.body.len();
@@ -135,6 +138,8 @@ fn note(attempt: &mut Attempt, judged: Judged) -> Judgement {
 fn as_it_came(event: &Event, subscription: &Subscription) -> Result<Parcel, String> {
     Ok(Parcel {
         url: notify_url(subscription)?,
+        elsewhere: false,
+        other_origin: false,
         content_type: HeaderValue::from_static("application/json"),
         body: event.payload.clone(),
         headers: Vec::new(),
@@ -180,15 +185,19 @@ fn fault_reason(fault: &PluginFault) -> Reason {
 
 fn replaced(outgoing: Outgoing, subscription: &Subscription) -> Result<Parcel, String> {
     let Outgoing { body, content_type, headers, url, is_text: _ } = outgoing;
-    let url = url.map_or_else(|| notify_url(subscription), Ok)?;
-    Ok(Parcel { url, content_type, body, headers })
+    let own = notify_url(subscription)?;
+    let (elsewhere, other_origin) = match &url {
+        Some(url) => (*url != own, url.origin() != own.origin()),
+        None => (false, false),
+    };
+    Ok(Parcel { url: url.unwrap_or(own), elsewhere, other_origin, content_type, body, headers })
 }
 
 /// Later lines win: the owner's headers, then the plugin's, then the host's own.
 fn headers(parcel: &Parcel, due: &Due, subscription: &Subscription) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // The owner's headers may hold credentials, which only the Notify URL's origin may see.
-    if notify_url(subscription).is_ok_and(|own| own.origin() == parcel.url.origin()) {
+    if !parcel.other_origin {
         let own = subscription.settings.headers.iter();
         // Checked when they were written; a secret that was deleted since leaves its header out.
         let filled =

@@ -20,7 +20,7 @@ mod timing;
 
 pub use resolver::ResolverError;
 
-use crate::address::{AddressError, AddressPolicy, Egress, check_address, check_url, is_own, reaches};
+use crate::address::{AddressError, AddressPolicy, Egress, check_address, check_parsed_url, is_own, reaches};
 use crate::delivery::{NoAnswer, Timings};
 use crate::ids::SubscriptionId;
 use crate::subscription::Subscription;
@@ -217,7 +217,7 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, NotAnswered> {
-        check_url(request.url.as_str(), &self.policy).map_err(|error| refused(&error))?;
+        check_parsed_url(&request.url, &self.policy).map_err(|error| refused(&error))?;
         let timeout = request.timeout;
         let own = is_own(&request.url, &self.policy);
         let (begun, deadline) = (Instant::now(), tokio::time::Instant::now() + timeout);
@@ -242,7 +242,7 @@ impl Client {
     }
 
     /// Looks a name up before it is asked for: what a proxy is asked to reach is vetted here too, and a name must not lead
-    /// back to this host. A literal address was vetted by [`check_url`].
+    /// back to this host. A literal address was vetted by [`check_parsed_url`].
     async fn vet_target(&self, url: &Url) -> Result<(), NotAnswered> {
         let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
         let leads_back = |address: &IpAddr| {

@@ -4,13 +4,13 @@
 //! hand and what is read from the store is [`Stock`]'s business.
 
 use super::Shared;
-use super::pace::{self, Leave, Pace, Rest, Sign};
+use super::conclusion::{Conclusion, conclude, record};
+use super::pace::{Leave, Pace, Rest, Sign};
 use super::stock::{Door, Stock};
-use crate::delivery::{DeliveryId, DeliveryKind, Outcome, Reason};
-use crate::retry::{self, Moment, Next};
-use crate::store::{AttemptRecord, Due, Notice, StateChange, StoreError, now_ms};
+use crate::delivery::{DeliveryId, Reason};
+use crate::retry;
+use crate::store::{Due, StateChange, StoreError, now_ms};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
-use crate::telemetry;
 use futures_util::FutureExt as _;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -32,14 +32,21 @@ const FAILING_NOTED_MS: i64 = 60_000;
 /// How long a delivery rests whose attempt panicked.
 const PANIC_WAIT_MS: i64 = 5_000;
 
-/// What an attempt's task tells its lane.
-struct Ended {
+/// What an attempt's task tells its lane: first that the receiver is done with it, then that the store knows.
+///
+/// The next attempt begins after the first: a receiver does not wait for our disk. But no more outcomes than the
+/// subscription's `concurrency` wait for it, so that a store which cannot write stops its lanes.
+enum Word {
+    Answered(Answered),
+    Recorded { id: DeliveryId, again_at_ms: Option<i64> },
+}
+
+struct Answered {
     id: DeliveryId,
     /// Whether it was not the delivery's first attempt.
     further: bool,
     began: Instant,
     sign: Sign,
-    again_at_ms: Option<i64>,
     /// How long the receiver wants to be left alone.
     wish: Option<Duration>,
     /// What the plugin said of its config, and which generation that was.
@@ -71,12 +78,14 @@ pub(super) struct Lane {
     pace: Pace,
     in_flight: u32,
     further_in_flight: u32,
+    /// Outcomes that the store does not know yet.
+    unrecorded: u32,
     failing_since_ms: Option<i64>,
     /// Where it sends: what the pace knows is about this receiver.
     notify_url: String,
     /// The deliveries in a row whose plugin calls its config wrong.
     bad_configs: HashSet<DeliveryId>,
-    ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
+    words: (mpsc::UnboundedSender<Word>, mpsc::UnboundedReceiver<Word>),
 }
 
 impl Lane {
@@ -95,10 +104,11 @@ impl Lane {
             pace: Pace::new(),
             in_flight: 0,
             further_in_flight: 0,
+            unrecorded: 0,
             failing_since_ms: None,
             notify_url: String::new(),
             bad_configs: HashSet::new(),
-            ended: mpsc::unbounded_channel(),
+            words: mpsc::unbounded_channel(),
         }
     }
 
@@ -106,8 +116,8 @@ impl Lane {
     pub(super) async fn run(mut self) {
         let mut stop = self.shared.stop.clone();
         while !*stop.borrow() {
-            while let Ok(ended) = self.ended.1.try_recv() {
-                self.forget(ended).await;
+            while let Ok(word) = self.words.1.try_recv() {
+                self.hear(word).await;
             }
             if self.door.take_changed() {
                 self.stock.put_back(&self.door);
@@ -137,7 +147,7 @@ impl Lane {
             tokio::select! {
                 _ = stop.changed() => {}
                 () = self.door.news.notified() => {}
-                Some(ended) = self.ended.1.recv() => self.forget(ended).await,
+                Some(word) = self.words.1.recv() => self.hear(word).await,
                 () = sleep => {}
             }
         }
@@ -148,6 +158,7 @@ impl Lane {
     fn leave(&mut self, subscription: &Subscription) -> Leave {
         let (concurrency, rate) = (subscription.settings.concurrency, subscription.settings.rate_per_s);
         let leave = match subscription.state {
+            SubscriptionState::Active if self.unrecorded >= concurrency => Leave::Full,
             SubscriptionState::Active => self.pace.leave(concurrency, rate, self.in_flight, Instant::now()),
             _ => Leave::Full,
         };
@@ -211,22 +222,30 @@ impl Lane {
         self.in_flight += 1;
         self.further_in_flight += u32::from(further);
         self.pace.begin();
-        let (shared, tell) = (self.shared.clone(), self.ended.0.clone());
+        let (shared, tell) = (self.shared.clone(), self.words.0.clone());
         self.shared.attempts.spawn(async move {
-            let attempt = AssertUnwindSafe(attempt_and_record(&shared, due, subscription)).catch_unwind();
-            let ended = match attempt.await {
-                Ok(Conclusion { sign, again_at_ms, wish, bad_config }) => {
-                    Ended { id, further, began, sign, again_at_ms, wish, bad_config }
+            let blank = Answered { id, further, began, sign: Sign::Nothing, wish: None, bad_config: None };
+            let attempt = AssertUnwindSafe(conclude(&shared, due, subscription)).catch_unwind();
+            let again_at_ms = match attempt.await {
+                Ok(Conclusion { record: outcome, again_at_ms, sign, wish, bad_config }) => {
+                    let answered = Word::Answered(Answered { sign, wish, bad_config, ..blank });
+                    // Who wants no more gets no more: the next one waits until the store knows.
+                    let (before, after) =
+                        if outcome.disables.is_some() { (None, Some(answered)) } else { (Some(answered), None) };
+                    before.into_iter().for_each(|word| drop(tell.send(word)));
+                    record(&shared, outcome).await;
+                    after.into_iter().for_each(|word| drop(tell.send(word)));
+                    again_at_ms
                 }
                 // A panic is a fault of ours; the delivery is still due, and must not be held for ever.
                 Err(_) => {
                     tracing::error!(delivery = %id, "an attempt panicked; it is made again");
-                    let again_at_ms = Some(now_ms() + PANIC_WAIT_MS);
-                    Ended { id, further, began, sign: Sign::Nothing, again_at_ms, wish: None, bad_config: None }
+                    let _ = tell.send(Word::Answered(blank));
+                    Some(now_ms() + PANIC_WAIT_MS)
                 }
             };
             drop((own, all));
-            let _ = tell.send(ended);
+            let _ = tell.send(Word::Recorded { id, again_at_ms });
         });
     }
 
@@ -241,22 +260,33 @@ impl Lane {
         self.stock.look_again();
     }
 
-    async fn forget(&mut self, ended: Ended) {
-        self.in_flight -= 1;
-        self.further_in_flight -= u32::from(ended.further);
-        self.stock.forget(ended.id, ended.again_at_ms);
+    async fn hear(&mut self, word: Word) {
         let current = self.shared.store.catalog().subscription_by_id(self.subscription);
-        if let Some(subscription) = current {
-            self.pace.end(ended.sign, subscription.settings.concurrency, ended.began, Instant::now());
-            ended.wish.into_iter().for_each(|wish| self.pace.heed(wish, Instant::now()));
-            if subscription.settings.ordering.is_some() {
-                // What waited for this one may be due now.
-                self.stock.look_again();
+        match word {
+            Word::Answered(answered) => self.free_place(answered, current.as_deref()).await,
+            Word::Recorded { id, again_at_ms } => {
+                self.unrecorded -= 1;
+                self.stock.forget(id, again_at_ms);
+                if current.is_some_and(|subscription| subscription.settings.ordering.is_some()) {
+                    // What waited for this one may be due now.
+                    self.stock.look_again();
+                }
             }
-            self.note_health(ended.sign, &subscription).await;
         }
-        match ended.bad_config {
-            Some((generation, message)) => self.count_bad_config(ended.id, generation, &message).await,
+    }
+
+    /// The receiver is done with one.
+    async fn free_place(&mut self, answered: Answered, subscription: Option<&Subscription>) {
+        self.in_flight -= 1;
+        self.further_in_flight -= u32::from(answered.further);
+        self.unrecorded += 1;
+        if let Some(subscription) = subscription {
+            self.pace.end(answered.sign, subscription.settings.concurrency, answered.began, Instant::now());
+            answered.wish.into_iter().for_each(|wish| self.pace.heed(wish, Instant::now()));
+            self.note_health(answered.sign, subscription).await;
+        }
+        match answered.bad_config {
+            Some((generation, message)) => self.count_bad_config(answered.id, generation, &message).await,
             None => self.bad_configs.clear(),
         }
     }
@@ -307,68 +337,5 @@ impl Lane {
         {
             tracing::error!(subscription = %self.subscription, error = %crate::describe(&error), "the subscription's state could not be changed");
         }
-    }
-}
-
-/// What an attempt means for its lane.
-struct Conclusion {
-    sign: Sign,
-    again_at_ms: Option<i64>,
-    wish: Option<Duration>,
-    bad_config: Option<(u64, String)>,
-}
-
-/// One attempt, its consequences, and the commit of both.
-async fn attempt_and_record(shared: &Shared, due: Due, subscription: Arc<Subscription>) -> Conclusion {
-    let (attempt, outcome) = shared.attempter.attempt(&due, &subscription).await;
-    let policy = &subscription.settings.retry;
-    let moment = Moment {
-        attempts: due.delivery.attempts_in_budget + 1,
-        age_from_ms: due.delivery.age_from_ms,
-        now_ms: now_ms(),
-        jitter: rand::random(),
-    };
-    let next = retry::next(policy, &outcome, moment);
-    let next = if due.delivery.kind == DeliveryKind::Test { retry::once(next) } else { next };
-    let again_at_ms = match &next {
-        Next::Again { at_ms, .. } => Some(*at_ms),
-        // The version or config that it waits for may be there already: the store knows.
-        Next::AwaitPlugin { .. } => Some(moment.now_ms),
-        Next::End { .. } => None,
-    };
-    let id = due.delivery.id;
-    telemetry::attempted(&due.delivery.tenant, &attempt.outcome, attempt.post_us);
-    shared.traces.attempted(&due, &attempt);
-    shared.store.count(&due.delivery.tenant, due.delivery.subscription, &attempt);
-    let tenant = due.delivery.tenant.clone();
-    tracing::debug!(delivery = %id, attempt = attempt.number, outcome = %attempt.outcome, "attempted");
-    let age_end_ms = retry::age_end_ms(policy, moment);
-    let disables =
-        retry::disables_subscription(&outcome).then(|| Reason::new("gone", "the receiver answered 410 Gone"));
-    record(shared, AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms, disables }).await;
-    shared.store.notify(|| Notice::Attempt(tenant));
-    let bad_config = match outcome {
-        Outcome::BadConfig(ref reason) => Some((subscription.generation, reason.message.clone())),
-        _ => None,
-    };
-    Conclusion { sign: Sign::of(&outcome), again_at_ms, wish: pace::wish(&outcome), bad_config }
-}
-
-/// Records an outcome, however long the store takes to be able to (a full disk, as a rule): until then the attempt is
-/// in flight, and nothing of its lane is forgotten.
-async fn record(shared: &Shared, record: AttemptRecord) {
-    let record = Arc::new(record);
-    let mut stop = shared.stop.clone();
-    loop {
-        match shared.store.record(record.clone()).await {
-            Ok(()) | Err(StoreError::Stopped) => return,
-            Err(error) => {
-                tracing::error!(delivery = %record.delivery.id, error = %crate::describe(&error), "an outcome could not be recorded; trying again");
-            }
-        }
-        if *stop.borrow() {
-            return;
-        }
-        let _ = tokio::time::timeout(Duration::from_secs(1), stop.changed()).await;
     }
 }

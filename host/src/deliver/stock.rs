@@ -21,11 +21,11 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// How many fresh deliveries a lane takes into memory, and how many bytes of payloads. More stay in the store.
-const FRESH_MAX: usize = 256;
+const FRESH_MAX: usize = 1_024;
 const FRESH_BYTES_MAX: usize = 1 << 20;
 
 /// How many deliveries a lane reads from the store at once.
-const PAGE: usize = 128;
+const PAGE: usize = 256;
 
 /// One in so many turns is a retry's, if both kinds wait.
 const FURTHER_TURN: u32 = 8;
