@@ -16,6 +16,7 @@
 //! A guest can end its own call and nothing else: every fault of it is a [`PluginFault`], which is data. Nothing it
 //! does blocks a plugin thread for longer than its wall limit and one tick.
 
+mod bare;
 mod bindings;
 mod cache;
 mod chain;

@@ -26,12 +26,14 @@ struct Waiting {
     turns: VecDeque<TenantId>,
     /// How many jobs of one tenant may run at once.
     per_tenant: usize,
+    /// How many threads wait for a job: nobody is woken in vain, which would be a system call for each job.
+    idle: usize,
     stopped: bool,
 }
 
 impl Waiting {
     fn new(per_tenant: usize) -> Self {
-        Waiting { by_tenant: HashMap::new(), turns: VecDeque::new(), per_tenant, stopped: false }
+        Waiting { by_tenant: HashMap::new(), turns: VecDeque::new(), per_tenant, idle: 0, stopped: false }
     }
 
     fn push(&mut self, tenant: &TenantId, job: Job) {
@@ -88,7 +90,9 @@ impl Queue {
             if let Some(job) = waiting.pop() {
                 return Some(job);
             }
+            waiting.idle += 1;
             waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.idle -= 1;
         }
     }
 }
@@ -130,8 +134,15 @@ impl Threads {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
-        self.queue.lock().push(tenant, Box::new(move || drop(answer.send(work()))));
-        self.queue.news.notify_one();
+        let job = Box::new(move || drop(answer.send(work())));
+        let somebody_waits = {
+            let mut waiting = self.queue.lock();
+            waiting.push(tenant, job);
+            waiting.idle > 0
+        };
+        if somebody_waits {
+            self.queue.news.notify_one();
+        }
         answered.await.ok()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What `hookloom plugin check | run | test | bench | replay` find here is what the host would find.
 
+use super::bare;
 use super::cache::{Cache, TrustedCode};
 use super::chain::{self, Turn};
 use super::check::{Refusal, Report};
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The runtime, for one plugin after another.
 pub struct Workbench {
@@ -95,18 +97,29 @@ impl Workbench {
 
     /// Judges an event.
     pub async fn judge(&self, plugin: &OnBench, matter: Matter) -> Judged {
-        let turn = Turn {
-            plugin: plugin.name.clone(),
-            version: plugin.version.clone(),
-            arm: Arm::Active,
-            otherwise: None,
-            rollout: None,
-        };
+        let turn = plugin.turn();
         let tenant = matter.subscription.tenant.clone();
         let rest = self.runtime.rest.clone();
         let judge = move || chain::judge(&[turn], &matter, &rest).0;
         let judged = self.runtime.threads.run(&tenant, judge).await;
         judged.unwrap_or_else(|| Judged::fault(&plugin.name, None, PluginFault::Shortage))
+    }
+}
+
+impl Workbench {
+    /// How long calls in fresh instances take, without and with what the host adds: bounds, the guest's world, checks of
+    /// the answer. Calls that fail are left out.
+    pub async fn compare_with_bare(&self, plugin: &OnBench, matter: Matter, calls: u32) -> [Vec<Duration>; 2] {
+        let (turn, version, tenant) = (plugin.turn(), plugin.version.clone(), matter.subscription.tenant.clone());
+        let compare = move || bare::compare(&[turn], &version, &matter, calls);
+        self.runtime.threads.run(&tenant, compare).await.unwrap_or_default()
+    }
+}
+
+impl OnBench {
+    fn turn(&self) -> Turn {
+        let (plugin, version) = (self.name.clone(), self.version.clone());
+        Turn { plugin, version, arm: Arm::Active, otherwise: None, rollout: None }
     }
 }
 

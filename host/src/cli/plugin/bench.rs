@@ -1,4 +1,5 @@
-//! `hookloom plugin bench`: what calls cost, each in a fresh instance as in the host, or in reused ones.
+//! `hookloom plugin bench`: what calls cost, each in a fresh instance as in the host, or in reused ones; and how much of it
+//! is the host's.
 
 use super::Failure;
 use super::source::{Source, event_in, pair};
@@ -11,6 +12,7 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What to measure.
 #[derive(Args)]
@@ -53,14 +55,19 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
         verdict = judged.judgement.word();
         costs.push(judged.cost());
     }
+    let compared = match args.reuse {
+        // There is no bare way to reuse an instance.
+        Some(_) => <[Vec<Duration>; 2]>::default(),
+        None => workbench.compare_with_bare(&plugin, matter, args.calls.min(COMPARED_MAX)).await,
+    };
+    let [bare, whole] = compared.map(|times| sorted(times.iter().map(|time| nanos(*time))));
     let wall = sorted(costs.iter().map(|cost| cost.wall_us));
     let cpu = sorted(costs.iter().map(|cost| cost.cpu_us));
     let memory = costs.iter().map(|cost| cost.memory_bytes).max().unwrap_or_default();
-    let row = |times: &[u64]| [50, 95, 99].map(|percent| times[(times.len() * percent).div_ceil(100) - 1]);
     let (wall_row, cpu_row) = (row(&wall), row(&cpu));
     if args.json {
         let figures = |[p50, p95, p99]: [u64; 3]| json!({"p50": p50, "p95": p95, "p99": p99});
-        let whole = json!({"calls": args.calls, "verdict": verdict, "wall_us": figures(wall_row), "cpu_us": figures(cpu_row), "memory_bytes": memory});
+        let whole = json!({"calls": args.calls, "verdict": verdict, "wall_us": figures(wall_row), "cpu_us": figures(cpu_row), "memory_bytes": memory, "bare_ns": bare.first().map(|_| figures(row(&bare))), "whole_ns": whole.first().map(|_| figures(row(&whole)))});
         anstream::println!("{}", serde_json::to_string_pretty(&whole)?);
         return Ok(());
     }
@@ -74,7 +81,29 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     for (name, [p50, p95, p99]) in [("wall, µs", wall_row), ("cpu, µs", cpu_row)] {
         anstream::println!("  {name:<10}{p50:>9}{p95:>9}{p99:>9}");
     }
+    if let (Some([bare, ..]), Some([whole, ..])) =
+        (bare.first().map(|_| row(&bare)), whole.first().map(|_| row(&whole)))
+    {
+        let ratio = whole as f64 / bare as f64;
+        anstream::println!(
+            "a call with all that the host adds takes {:.1} µs, bare wasmtime {:.1} µs: {ratio:.2} times as long",
+            whole as f64 / 1e3,
+            bare as f64 / 1e3
+        );
+    }
     Ok(())
+}
+
+/// How many calls are compared with bare ones.
+const COMPARED_MAX: u32 = 10_000;
+
+/// The median and what 95 and 99 of 100 stay below; zeros of nothing.
+fn row(times: &[u64]) -> [u64; 3] {
+    [50, 95, 99].map(|percent| times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0))
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn sorted(values: impl Iterator<Item = u64>) -> Vec<u64> {

@@ -1,0 +1,47 @@
+//! What a call costs without anything that the host adds: instantiate, call, drop.
+//!
+//! It is the floor that `hookloom plugin bench` shows beside the whole. The guest's world is made before the clock starts;
+//! nothing bounds the call but the epoch's deadline, which compiled code asks for in any case. Runs on a plugin thread.
+
+use super::chain::{self, Turn};
+use super::convert;
+use super::guest::GuestState;
+use super::judgement::{Judgement, Matter};
+use super::reuse::Rest;
+use super::runtime::Version;
+use super::sandbox::{HANDLES_MAX, Question, Surroundings};
+use std::time::{Duration, Instant};
+use wasmtime::Store;
+
+/// Measures so many calls of each kind, taking turns, so that a busy neighbour hits both: bare ones, and whole ones as the
+/// host makes them.
+pub(super) fn compare(turns: &[Turn], version: &Version, matter: &Matter, calls: u32) -> [Vec<Duration>; 2] {
+    let (mut bare, mut whole) = (Vec::new(), Vec::new());
+    // Nothing rests: each call is in a fresh instance.
+    let rest = Rest::new(0);
+    for _ in 0..calls {
+        bare.extend(call(version, matter));
+        let begun = Instant::now();
+        let (judged, _) = chain::judge(turns, matter, &rest);
+        if !matches!(judged.judgement, Judgement::Fault(_)) {
+            whole.push(begun.elapsed());
+        }
+    }
+    [bare, whole]
+}
+
+/// One bare call. None: the guest failed.
+fn call(version: &Version, matter: &Matter) -> Option<Duration> {
+    let wall = Duration::from_millis(matter.subscription.settings.limits.wall_ms);
+    let question = Question { matter, payload: matter.event.text(), wall };
+    let state = GuestState::new(&question, Surroundings::of(&question));
+    let event = convert::event(&matter.event, question.payload, &matter.subscription);
+    let begun = Instant::now();
+    let mut store = Store::new(version.plugin.engine(), state);
+    store.set_max_component_handles(HANDLES_MAX);
+    store.set_epoch_deadline(u64::from(u32::MAX));
+    let plugin = version.plugin.instantiate(&mut store).ok()?;
+    let answer = plugin.hookloom_plugin_transform().call_transform(&mut store, &event);
+    drop(store);
+    answer.ok().map(|_| begun.elapsed())
+}
