@@ -15,6 +15,7 @@ mod extract;
 mod hands;
 pub mod listen;
 mod pages;
+mod paging;
 mod plugins;
 mod problem;
 mod refusals;
@@ -233,16 +234,49 @@ async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl In
 /// How long a proof that the store can commit holds.
 const PROOF_LASTS: Duration = Duration::from_secs(1);
 
-/// The host can accept events.
-#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Health), (status = 503, body = Problem)))]
-async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Health>, Problem> {
+/// A part of the host, and how it is.
+#[derive(Serialize, ToSchema)]
+struct Part {
+    /// `store` or `plugins`
+    part: &'static str,
+    /// Whether it does its work. Without the store the host is not ready; without a plugin only its deliveries wait.
+    ready: bool,
+    /// What is wrong, or how it was found to be well.
+    detail: String,
+}
+
+/// Whether the host can accept events.
+#[derive(Serialize, ToSchema)]
+struct Readiness {
+    #[serde(flatten)]
+    health: Health,
+    parts: Vec<Part>,
+}
+
+/// The host can accept events. If not, the problem says which part is not ready.
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Readiness), (status = 503, body = Problem)))]
+async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> {
     // The proof is a flush, and anybody may ask: one a second is enough for everybody.
     let mut proven = state.proven.lock().await;
     if proven.is_none_or(|proven| proven.elapsed() > PROOF_LASTS) {
         *proven = None;
-        state.store.check().await?;
+        state.store.check().await.map_err(|error| {
+            let problem = Problem::from(error);
+            let detail = format!("not ready: store: {}", problem.detail);
+            Problem { detail, ..problem }
+        })?;
         *proven = Some(Instant::now());
     }
     drop(proven);
-    Ok(health(state).await)
+    let store = Part { part: "store", ready: true, detail: "a write was flushed, and read".into() };
+    let plugins = match state.plugins.out_of_service() {
+        0 => Part { part: "plugins", ready: true, detail: "every active version is loaded".into() },
+        some => {
+            let detail =
+                format!("{some} active versions could not be loaded; their deliveries wait, and the log says why");
+            Part { part: "plugins", ready: false, detail }
+        }
+    };
+    let Json(health) = health(state).await;
+    Ok(Json(Readiness { health, parts: vec![store, plugins] }))
 }

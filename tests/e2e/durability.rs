@@ -46,7 +46,9 @@ async fn a_failing_disk_is_503_and_what_was_accepted_stays() {
     let refused = host.ask(Method::POST, "./events", event("Contact is Created", 2)).await;
     assert_eq!((refused.status, refused.headers.contains_key("retry-after")), (503, true), "{}", refused.text);
     assert_eq!(text(&refused.json, "type"), "urn:hookloom:problem:store-unavailable");
-    assert_eq!(host.ask_as("", Method::GET, "/readyz", "").await.status, 503);
+    let ready = host.ask_as("", Method::GET, "/readyz", "").await;
+    assert_eq!(ready.status, 503);
+    assert!(text(&ready.json, "detail").starts_with("not ready: store: "), "{}", ready.text);
     assert_eq!(host.ask_as("", Method::GET, "/healthz", "").await.status, 200);
     shim.clear("fail");
 

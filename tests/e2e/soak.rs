@@ -229,7 +229,9 @@ async fn a_thousand_plugins_come_back() {
     let begun = Instant::now();
     let host = Host::with().on(folder).start().await;
     let took = begun.elapsed();
-    assert_eq!(host.get("./plugins").await.as_array().unwrap().len(), 1_000);
+    let first = host.get("./plugins").await.as_array().unwrap().clone();
+    let rest = host.get(&format!("./plugins?cursor={}", text(first.last().unwrap(), "name"))).await;
+    assert_eq!(first.len() + rest.as_array().unwrap().len(), 1_000);
     told("start with 1,000 distinct plugins from the cache", &format!("{:.1} s (goal: under 5 s)", took.as_secs_f64()));
     assert!(took < Duration::from_secs(5), "{took:?}");
 }

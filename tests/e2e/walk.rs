@@ -202,3 +202,28 @@ async fn a_new_version_serves_at_once_and_both_are_listed() {
     assert_eq!(listed, [(second["sha256"].clone(), json!(true)), (first["sha256"].clone(), json!(false))]);
     assert_eq!(host.get("./plugins").await[0]["active_sha256"], second["sha256"]);
 }
+
+#[tokio::test]
+async fn a_list_comes_in_pages() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.push(host.subscription(&receiver.url, json!({})).await);
+    }
+    let (mut seen, mut query) = (Vec::new(), "?limit=2".to_owned());
+    let pages = loop {
+        let page = host.ask(Method::GET, &format!("./subscriptions{query}"), "").await;
+        seen.extend(page.json.as_array().unwrap().iter().map(|one| text(one, "id").to_owned()));
+        let Some(next) = page.headers.get("link").map(|link| link.to_str().unwrap().to_owned()) else {
+            break seen.len();
+        };
+        query = next.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned();
+        // What goes between two pages takes nothing with it.
+        if seen.len() == 2 {
+            host.ask(Method::DELETE, &format!("./subscriptions/{}", made[1]), "").await;
+        }
+    };
+    assert_eq!((pages, seen), (5, made));
+    let refused = host.ask(Method::GET, "./subscriptions?page=2", "").await;
+    assert_eq!((refused.status, text(&refused.json, "type")), (400, "urn:hookloom:problem:invalid-query"));
+}

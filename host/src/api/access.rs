@@ -2,7 +2,8 @@
 
 use super::ApiState;
 use super::audit::told;
-use super::extract::{Access, Admin, Item, Json as Input, ToManage};
+use super::extract::{Access, Admin, Item, Json as Input, Params, ToManage};
+use super::paging::{Page, PageParams};
 use super::problem::{FieldFault, Problem};
 use crate::access::{ApiKey, IntakeToken, Scope};
 use crate::subscription::TenantId;
@@ -63,12 +64,13 @@ fn checked_label(label: String) -> Result<String, Problem> {
 }
 
 /// The tenant's keys.
-#[utoipa::path(get, path = "/v1/tenants/{t}/keys", tag = "access", params(("t" = String, Path)), responses((status = 200, body = [KeyBody])))]
+#[utoipa::path(get, path = "/v1/tenants/{t}/keys", tag = "access", params(("t" = String, Path), PageParams), responses((status = 200, body = [KeyBody])))]
 pub(super) async fn list_keys(
     access: Access<ToManage>,
+    Params(page): Params<PageParams>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Json<Vec<KeyBody>>, Problem> {
-    Ok(Json(KeyBody::list(&state, Some(&access.tenant)).await?))
+) -> Result<Page<KeyBody>, Problem> {
+    Ok(page.of(KeyBody::list(&state, Some(&access.tenant)).await?, |key: &KeyBody| key.id.to_string()))
 }
 
 /// Make a key.
@@ -111,12 +113,13 @@ pub(super) struct NewAdminKey {
 }
 
 /// The admin keys.
-#[utoipa::path(get, path = "/v1/keys", tag = "access", responses((status = 200, body = [KeyBody])))]
+#[utoipa::path(get, path = "/v1/keys", tag = "access", params(PageParams), responses((status = 200, body = [KeyBody])))]
 pub(super) async fn list_admin_keys(
     _: Admin,
+    Params(page): Params<PageParams>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Json<Vec<KeyBody>>, Problem> {
-    Ok(Json(KeyBody::list(&state, None).await?))
+) -> Result<Page<KeyBody>, Problem> {
+    Ok(page.of(KeyBody::list(&state, None).await?, |key: &KeyBody| key.id.to_string()))
 }
 
 /// Make an admin key.
@@ -180,9 +183,15 @@ pub(super) struct NewToken {
 }
 
 /// The tenant's intake tokens.
-#[utoipa::path(get, path = "/v1/tenants/{t}/intake-tokens", tag = "access", params(("t" = String, Path)), responses((status = 200, body = [TokenBody])))]
-pub(super) async fn list_tokens(access: Access<ToManage>, State(state): State<Arc<ApiState>>) -> Json<Vec<TokenBody>> {
-    Json(state.store.catalog().tokens(&access.tenant).iter().map(|token| TokenBody::new(token, None)).collect())
+#[utoipa::path(get, path = "/v1/tenants/{t}/intake-tokens", tag = "access", params(("t" = String, Path), PageParams), responses((status = 200, body = [TokenBody])))]
+pub(super) async fn list_tokens(
+    access: Access<ToManage>,
+    Params(page): Params<PageParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Page<TokenBody> {
+    let tokens = state.store.catalog().tokens(&access.tenant);
+    let body = tokens.iter().map(|token| TokenBody::new(token, None)).collect();
+    page.of(body, |token: &TokenBody| token.id.to_string())
 }
 
 /// Make an intake token.

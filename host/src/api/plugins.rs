@@ -3,6 +3,7 @@
 
 use super::ApiState;
 use super::extract::{Access, Body, Item, Params, PathParams, ToManage, ToRead};
+use super::paging::{Page, PageParams};
 use super::problem::{FieldFault, Problem};
 use super::rollouts::gate;
 use crate::plugin::Comparison;
@@ -113,12 +114,13 @@ pub(super) async fn put(
     Ok(Json(VersionBody { comparison, ..VersionBody::new(version, report) }))
 }
 
-/// The tenant's plugins.
-#[utoipa::path(get, path = "/v1/tenants/{t}/plugins", tag = "plugins", params(("t" = String, Path)), responses((status = 200, body = [PluginBody])))]
+/// The tenant's plugins, by name.
+#[utoipa::path(get, path = "/v1/tenants/{t}/plugins", tag = "plugins", params(("t" = String, Path), PageParams), responses((status = 200, body = [PluginBody])))]
 pub(super) async fn list(
     access: Access<ToRead>,
+    Params(page): Params<PageParams>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Json<Vec<PluginBody>>, Problem> {
+) -> Result<Page<PluginBody>, Problem> {
     let plugins = state.store.plugins().await?.into_iter().filter(|plugin| plugin.tenant == access.tenant);
     let body = plugins.map(|plugin| PluginBody {
         file_problem: state.plugins.file_problem(&plugin.tenant, &plugin.name),
@@ -142,7 +144,7 @@ pub(super) async fn list(
             });
         }
     }
-    Ok(Json(body))
+    Ok(page.of(body, |plugin: &PluginBody| plugin.name.clone()))
 }
 
 /// The versions of a plugin, the newest first.

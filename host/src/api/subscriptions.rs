@@ -4,7 +4,8 @@ mod write;
 
 use super::ApiState;
 use super::audit::told;
-use super::extract::{Access, Body, Item, Json as Input, ToManage, ToRead};
+use super::extract::{Access, Body, Item, Json as Input, Params, ToManage, ToRead};
+use super::paging::{Page, PageParams};
 use super::problem::Problem;
 use crate::deliver::LaneStatus;
 use crate::signature::SigningKey;
@@ -94,10 +95,16 @@ pub(super) fn ascii_host(url: &str) -> Option<String> {
 }
 
 /// The tenant's subscriptions, the oldest first.
-#[utoipa::path(get, path = "/v1/tenants/{t}/subscriptions", tag = "subscriptions", params(("t" = String, Path)), responses((status = 200, body = [SubscriptionBody])))]
-pub(super) async fn list(access: Access<ToRead>, State(state): State<Arc<ApiState>>) -> Json<Vec<SubscriptionBody>> {
+#[utoipa::path(get, path = "/v1/tenants/{t}/subscriptions", tag = "subscriptions", params(("t" = String, Path), PageParams), responses((status = 200, body = [SubscriptionBody])))]
+pub(super) async fn list(
+    access: Access<ToRead>,
+    Params(page): Params<PageParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Page<SubscriptionBody> {
     let subscriptions = state.store.catalog().subscriptions(&access.tenant);
-    Json(subscriptions.iter().map(|one| SubscriptionBody::new(one, None)).collect())
+    // Ids begin with their time.
+    let body = subscriptions.iter().map(|one| SubscriptionBody::new(one, None)).collect();
+    page.of(body, |one: &SubscriptionBody| one.id.to_string())
 }
 
 /// Make a subscription. The answer holds the signing secret, which is not shown again.

@@ -2,7 +2,8 @@
 
 use super::ApiState;
 use super::audit::told;
-use super::extract::{Access, Admin, Json as Input, ToManage, ToRead};
+use super::extract::{Access, Admin, Json as Input, Params, ToManage, ToRead};
+use super::paging::{Page, PageParams};
 use super::problem::{FieldFault, Problem};
 use crate::address::Egress;
 use crate::event::Module;
@@ -74,10 +75,15 @@ pub(super) struct TenantWrite {
     egress: Option<Egress>,
 }
 
-/// Every tenant.
-#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", responses((status = 200, body = [TenantBody])))]
-pub(super) async fn list(_: Admin, State(state): State<Arc<ApiState>>) -> Json<Vec<TenantBody>> {
-    Json(state.store.catalog().tenants().iter().map(|tenant| TenantBody::from(&**tenant)).collect())
+/// Every tenant, by name.
+#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", params(PageParams), responses((status = 200, body = [TenantBody])))]
+pub(super) async fn list(
+    _: Admin,
+    Params(page): Params<PageParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Page<TenantBody> {
+    let tenants = state.store.catalog().tenants().iter().map(|tenant| TenantBody::from(&**tenant)).collect();
+    page.of(tenants, |tenant: &TenantBody| tenant.id.clone())
 }
 
 /// Make a tenant.

@@ -72,6 +72,21 @@ impl Tenant {
         self.host.ask(Method::GET, &format!("/v1/tenants/{}{path}", self.name), JSON, Bytes::new()).await
     }
 
+    /// A whole list, page by page; `key` is what its cursor holds.
+    async fn list(&self, path: &str, key: &str) -> Result<Vec<Value>, Failure> {
+        const LIMIT: usize = 500;
+        let (mut all, mut query) = (Vec::new(), format!("?limit={LIMIT}"));
+        loop {
+            let Value::Array(page) = self.get(&format!("{path}{query}")).await? else { return Ok(all) };
+            let count = page.len();
+            all.extend(page);
+            match all.last().and_then(|last: &Value| last[key].as_str()) {
+                Some(cursor) if count == LIMIT => query = format!("?limit={LIMIT}&cursor={cursor}"),
+                _ => return Ok(all),
+            }
+        }
+    }
+
     async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.host.ask(Method::POST, &format!("/v1/tenants/{}{path}", self.name), JSON, body.to_string().into()).await
     }
@@ -81,15 +96,15 @@ pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
     let tenant = Tenant::new(&args.host, args.tenant)?;
     let mut own = tenant.get("").await?;
     without(&mut own, &["id", "created_at_ms"]);
-    let mut subscriptions = tenant.get("/subscriptions").await?;
-    subscriptions.as_array_mut().into_iter().flatten().for_each(|one| without(one, &NOT_SETTINGS));
+    let mut subscriptions = tenant.list("/subscriptions", "id").await?;
+    subscriptions.iter_mut().for_each(|one| without(one, &NOT_SETTINGS));
     let mut bins = tenant.get("/bins").await?;
     bins.as_array_mut()
         .into_iter()
         .flatten()
         .for_each(|one| without(one, &["id", "path", "created_at_ms", "received"]));
     let mut plugins = Vec::new();
-    for plugin in tenant.get("/plugins").await?.as_array().into_iter().flatten() {
+    for plugin in tenant.list("/plugins", "name").await? {
         let (Some(name), Some(sha256)) = (plugin["name"].as_str(), plugin["active_sha256"].as_str()) else { continue };
         let path = format!("/v1/tenants/{}/plugins/{name}/versions/{sha256}/component", tenant.name);
         let component = tenant.host.ask_bytes(Method::GET, &path, JSON, Bytes::new()).await?;

@@ -84,6 +84,13 @@ impl Plugins {
         }
     }
 
+    /// How many active versions could not be loaded: their deliveries wait.
+    pub fn out_of_service(&self) -> usize {
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
+        failed.keys().filter(|(key, pin)| pin.is_none() && !active.contains_key(key)).count()
+    }
+
     fn failed_lately(&self, tenant: &TenantId, name: &str, sha256: Option<&str>) -> bool {
         let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
         if failed.is_empty() {
