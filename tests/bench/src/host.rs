@@ -21,7 +21,16 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) async fn start(args: &Args) -> Result<Self, Failure> {
         // On a disk, not in a folder that is memory: a flush shall cost what it costs.
-        let folder = TempDir::new_in("target")?;
+        Host::start_in(TempDir::new_in("target")?, args).await
+    }
+
+    /// Ends it and starts it again on its data.
+    pub(crate) async fn restart(mut self, args: &Args) -> Result<Self, Failure> {
+        self.process.kill().await?;
+        Host::start_in(self.folder, args).await
+    }
+
+    async fn start_in(folder: TempDir, args: &Args) -> Result<Self, Failure> {
         let mut process = Command::new(std::path::absolute(&args.program)?)
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-loopback", "--set", "log=\"error\"", "--data-dir"])
             .arg(folder.path().join("data"))
@@ -103,10 +112,15 @@ pub(crate) fn resident_mib(pid: Option<u32>) -> f64 {
 
 /// The vendor's shape of a contact event of 337 bytes, with a number to know it by.
 pub(crate) fn event(number: u64) -> String {
+    event_of(number, 337)
+}
+
+/// The same with more bytes: a note is longer.
+pub(crate) fn event_of(number: u64, bytes: usize) -> String {
     let head = format!(
         "{{\"eventName\":\"Contact is Created\",\"eventData\":{{\"id\":{number},\"type\":\"PERSON\",\"tags\":[\"lead\"],\"properties\":[{{\"type\":\"SYSTEM\",\"name\":\"first_name\",\"value\":\"Dana\"}},{{\"type\":\"SYSTEM\",\"name\":\"last_name\",\"value\":\"Scully\"}},{{\"type\":\"CUSTOM\",\"name\":\"bench_number\",\"value\":\"{number}\"}}],\"note\":\""
     );
-    let room = 337_usize.saturating_sub(head.len() + 4);
+    let room = bytes.saturating_sub(head.len() + 4);
     format!("{head}{}\"}}}}", "x".repeat(room))
 }
 

@@ -3,8 +3,11 @@
 //! The host is the real program in a process of its own; so is the receiver; this process sends. Each row is the median of
 //! several rounds, in which floor and figure take turns, so that a neighbour's load hits both.
 
+mod growth;
 mod host;
+mod many;
 mod measure;
+mod plot;
 mod receiver;
 mod rows;
 mod store;
@@ -29,6 +32,9 @@ struct Args {
     /// How many deliveries are pending in the row `backlog`.
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
+    /// Measure how time and memory grow instead, and draw it into this file.
+    #[arg(long, value_name = "FILE")]
+    growth: Option<PathBuf>,
     /// The built program.
     #[arg(long, default_value = "target/release/hookloom")]
     program: PathBuf,
@@ -59,6 +65,8 @@ struct Row {
 enum Goal {
     /// Figure / floor.
     AtLeast(f64),
+    /// The same, where less is better.
+    AtMost(f64),
     /// The figure less the floor, in its unit.
     Above(f64),
 }
@@ -81,6 +89,10 @@ fn main() -> ExitCode {
 
 async fn bench(args: &Args) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
+    if let Some(picture) = &args.growth {
+        let lines = growth::growth(args, picture).await?;
+        return Ok(std::fs::write(&args.json, format!("{lines:#}"))?);
+    }
     print("| row | what | floor | figure | ratio | goal | also |\n| --- | --- | --- | --- | --- | --- | --- |");
     let mut all = Vec::new();
     let wanted = |name: &str| args.row.as_deref().is_none_or(|row| row == name);
@@ -117,6 +129,7 @@ impl Row {
         let ratio = self.ratio();
         match self.goal {
             Goal::AtLeast(goal) => (format!("≥ {goal}"), ratio >= goal),
+            Goal::AtMost(goal) => (format!("≤ {goal}"), ratio <= goal),
             Goal::Above(goal) => {
                 let above = median(&self.figures) - median(&self.floors);
                 (format!("floor + {goal} {}", self.unit), above <= goal)

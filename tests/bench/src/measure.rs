@@ -62,11 +62,13 @@ pub(crate) async fn end_to_end(host: &Host, receiver: &Receiver, count: u64, per
     Ok(count as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Times between sending and receiving under a light load, in milliseconds: p50 and p99.
+/// Times between sending and receiving under a light load, in milliseconds: p50 and p99. Each request is received
+/// `times_received` times.
 pub(crate) async fn latency(
     receiver: &Receiver,
     per_s: u64,
     span: Duration,
+    times_received: u64,
     request: impl Fn(u64) -> reqwest::RequestBuilder,
 ) -> Result<[f64; 2], Failure> {
     receiver.arrivals().await?;
@@ -82,7 +84,7 @@ pub(crate) async fn latency(
     while let Some(done) = senders.join_next().await {
         done??.error_for_status()?;
     }
-    receiver.until(from, count).await?;
+    receiver.until(from, count * times_received).await?;
     let mut times: Vec<f64> = receiver
         .arrivals()
         .await?

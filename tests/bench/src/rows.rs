@@ -1,9 +1,9 @@
 //! The rows: what is measured, beside what, and what the ratio shall be.
 
-use crate::host::{Host, batch, cpu_s, event, resident_mib};
+use crate::host::{Host, cpu_s, event};
 use crate::measure::{bare, end_to_end, latency, rate};
 use crate::receiver::Receiver;
-use crate::{Args, Failure, Goal, Row, store};
+use crate::{Args, Failure, Goal, Row, many, store};
 use hookloom::store::NewSubscription;
 use reqwest::Method;
 use serde_json::json;
@@ -11,8 +11,21 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Every row's name.
-pub(crate) const NAMES: [&str; 10] =
-    ["single", "batch", "no-plugin", "store", "door", "light-p50", "light-p99", "reload", "backlog", "subscriptions"];
+pub(crate) const NAMES: [&str; 13] = [
+    "single",
+    "batch",
+    "no-plugin",
+    "call",
+    "store",
+    "door",
+    "light-p50",
+    "light-p99",
+    "reload",
+    "dead",
+    "backlog",
+    "subscriptions",
+    "plugins",
+];
 
 /// Measures a row.
 pub(crate) async fn measure(name: &'static str, args: &Args) -> Result<Row, Failure> {
@@ -25,15 +38,18 @@ pub(crate) async fn measure(name: &'static str, args: &Args) -> Result<Row, Fail
         "light-p50" => light(name, args, 0, 3.0).await,
         "light-p99" => light(name, args, 1, 15.0).await,
         "reload" => reload(name, args).await,
-        "backlog" => backlog(name, args).await,
-        _ => subscriptions(name, args).await,
+        "call" => call(name, args).await,
+        "dead" => many::dead(name, args).await,
+        "backlog" => many::backlog(name, args).await,
+        "plugins" => many::plugins(name, args).await,
+        _ => many::subscriptions(name, args).await,
     }
 }
 
 /// How many deliveries a round has.
-const COUNT: u64 = 10_000;
+pub(crate) const COUNT: u64 = 10_000;
 
-async fn with_plugin(args: &Args, plugin: Option<&str>) -> Result<(Host, Receiver), Failure> {
+pub(crate) async fn with_plugin(args: &Args, plugin: Option<&str>) -> Result<(Host, Receiver), Failure> {
     let (host, receiver) = (Host::start(args).await?, Receiver::start().await?);
     if let Some(plugin) = plugin {
         host.plugin(args, plugin).await?;
@@ -76,6 +92,25 @@ async fn whole_way(
     })
 }
 
+/// One call of a plugin. The program compares by itself, on a plugin thread.
+async fn call(name: &'static str, args: &Args) -> Result<Row, Failure> {
+    let folder = tempfile::TempDir::new_in("target")?;
+    let file = folder.path().join("event.json");
+    std::fs::write(&file, event(1))?;
+    let (mut floors, mut figures) = (Vec::new(), Vec::new());
+    for _ in 0..args.rounds {
+        let mut bench = tokio::process::Command::new(&args.program);
+        bench.args(["plugin", "bench", "--json", "--calls", "5000", "--event"]).arg(&file);
+        let output = bench.arg(args.plugins.join("flatten.wasm")).output().await?;
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let p50 = |kind: &str| told[kind]["p50"].as_f64().unwrap_or(f64::NAN) / 1e3;
+        floors.push(p50("bare_ns"));
+        figures.push(p50("whole_ns"));
+    }
+    let what = "one call of flatten in a fresh instance; floor: bare wasmtime, the same engine".to_owned();
+    Ok(Row { name, what, unit: "µs", floors, figures, goal: Goal::AtMost(1.3), also: String::new() })
+}
+
 async fn at_the_store(name: &'static str, args: &Args) -> Result<Row, Failure> {
     let (mut floors, mut figures) = (Vec::new(), Vec::new());
     let settings = json!({"notify_url": "http://127.0.0.1:8000/", "modules": ["Contact"]});
@@ -112,10 +147,10 @@ async fn light(name: &'static str, args: &Args, part: usize, goal: f64) -> Resul
     let (mut floors, mut figures) = (Vec::new(), Vec::new());
     let (http, span) = (reqwest::Client::new(), Duration::from_secs(5));
     for _ in 0..args.rounds {
-        let bare = latency(&receiver, 100, span, |number| http.post(&receiver.url).body(event(number))).await?;
+        let bare = latency(&receiver, 100, span, 1, |number| http.post(&receiver.url).body(event(number))).await?;
         floors.push(bare[part]);
         let through =
-            latency(&receiver, 100, span, |number| host.request(Method::POST, "/events", event(number))).await?;
+            latency(&receiver, 100, span, 1, |number| host.request(Method::POST, "/events", event(number))).await?;
         figures.push(through[part]);
     }
     let what = format!("sent → received at 100 events/s, {}; floor: the bare POST", ["p50", "p99"][part]);
@@ -130,10 +165,7 @@ async fn reload(name: &'static str, args: &Args) -> Result<Row, Failure> {
     std::fs::create_dir_all(&folder)?;
     let (mut floors, mut figures) = (Vec::new(), Vec::new());
     for round in 0..args.rounds.max(5) {
-        // A custom section that says nothing makes it another file.
-        let section = [&[0, 6, 5][..], b"round"].concat();
-        let other = [&component[..], &section.repeat(round + 1)].concat();
-        std::fs::write(folder.join(".next"), &other)?;
+        std::fs::write(folder.join(".next"), many::distinct(&component, round))?;
         let active = async || {
             let all = host.ask(Method::GET, "/plugins", "").await?;
             Ok::<_, Failure>(all[0]["active_sha256"].clone())
@@ -149,48 +181,4 @@ async fn reload(name: &'static str, args: &Args) -> Result<Row, Failure> {
     }
     let what = "file written → it judges; floor: compiling it".to_owned();
     Ok(Row { name, what, unit: "ms", floors, figures, goal: Goal::Above(150.0), also: String::new() })
-}
-
-async fn backlog(name: &'static str, args: &Args) -> Result<Row, Failure> {
-    let (host, receiver) = with_plugin(args, Some("flatten")).await?;
-    let mut floors = Vec::new();
-    for _ in 0..args.rounds {
-        floors.push(end_to_end(&host, &receiver, COUNT, 100).await?);
-    }
-    let empty_mib = resident_mib(host.process.id());
-    let resting = host.subscription(&receiver.url, json!({"modules": ["Deal"]})).await?;
-    let pause = json!({"reason": "bench"}).to_string();
-    host.ask(Method::POST, &format!("/subscriptions/{resting}/pause"), pause).await?;
-    let mut made = 0;
-    while made < args.backlog {
-        let events = String::from_utf8(batch(made as u64, 5_000).to_vec())?.replace("Contact is", "Opportunity is");
-        host.ask(Method::POST, "/events", events).await?;
-        made += 5_000;
-    }
-    let mut figures = Vec::new();
-    for _ in 0..args.rounds {
-        figures.push(end_to_end(&host, &receiver, COUNT, 100).await?);
-    }
-    let also = format!("resident {empty_mib:.0} MiB, then {:.0} MiB", resident_mib(host.process.id()));
-    let what = format!("the row batch beside {made} pending deliveries; floor: beside none");
-    Ok(Row { name, what, unit: "/s", floors, figures, goal: Goal::AtLeast(0.9), also })
-}
-
-/// Subscriptions that an event does not match cost it nothing.
-async fn subscriptions(name: &'static str, args: &Args) -> Result<Row, Failure> {
-    let (host, receiver) = with_plugin(args, Some("flatten")).await?;
-    let mut floors = Vec::new();
-    for _ in 0..args.rounds {
-        floors.push(end_to_end(&host, &receiver, COUNT, 100).await?);
-    }
-    let body = json!({"notify_url": receiver.url, "modules": ["Deal"], "plugin": "flatten"}).to_string();
-    let built = host.request(Method::POST, "/subscriptions", "").build()?;
-    let (http, url, key) = (reqwest::Client::new(), built.url().clone(), built.headers()["authorization"].clone());
-    rate(9_999, move |_| http.post(url.clone()).header("authorization", key.clone()).body(body.clone())).await?;
-    let mut figures = Vec::new();
-    for _ in 0..args.rounds {
-        figures.push(end_to_end(&host, &receiver, COUNT, 100).await?);
-    }
-    let what = "the row batch among 10,000 subscriptions; floor: with one".to_owned();
-    Ok(Row { name, what, unit: "/s", floors, figures, goal: Goal::AtLeast(0.8), also: String::new() })
 }

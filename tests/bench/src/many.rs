@@ -1,0 +1,185 @@
+//! Rows about many: plugins, subscriptions, receivers, pending deliveries.
+
+use crate::host::{Host, batch, event, resident_mib};
+use crate::measure::{end_to_end, latency, rate};
+use crate::receiver::Receiver;
+use crate::rows::{COUNT, with_plugin};
+use crate::{Args, Failure, Goal, Row};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// A component with a custom section that says nothing, which makes it another one.
+pub(crate) fn distinct(component: &[u8], number: usize) -> Vec<u8> {
+    let name = format!("{number:05}");
+    let section = [&[0, 6, 5], name.as_bytes()].concat();
+    [component, &section].concat()
+}
+
+/// The batch row beside a backlog.
+pub(crate) async fn backlog(name: &'static str, args: &Args) -> Result<Row, Failure> {
+    let (host, receiver) = with_plugin(args, Some("flatten")).await?;
+    let mut floors = Vec::new();
+    for _ in 0..args.rounds {
+        floors.push(end_to_end(&host, &receiver, COUNT, 100).await?);
+    }
+    let empty_mib = resident_mib(host.process.id());
+    make_backlog(&host, &receiver, args.backlog).await?;
+    let mut figures = Vec::new();
+    for _ in 0..args.rounds {
+        figures.push(end_to_end(&host, &receiver, COUNT, 100).await?);
+    }
+    let lists = lists(&host).await?;
+    let also = format!("resident {empty_mib:.0} MiB, then {:.0} MiB; {lists}", resident_mib(host.process.id()));
+    let what = format!("the row batch beside {} pending deliveries; floor: beside none", args.backlog);
+    Ok(Row { name, what, unit: "/s", floors, figures, goal: Goal::AtLeast(0.9), also })
+}
+
+/// Makes so many deliveries that stay pending.
+pub(crate) async fn make_backlog(host: &Host, receiver: &Receiver, wanted: usize) -> Result<(), Failure> {
+    let resting = host.subscription(&receiver.url, json!({"modules": ["Deal"]})).await?;
+    let pause = json!({"reason": "bench"}).to_string();
+    host.ask(Method::POST, &format!("/subscriptions/{resting}/pause"), pause).await?;
+    let mut made = 0;
+    while made < wanted {
+        let count = (wanted - made).min(5_000);
+        let events =
+            String::from_utf8(batch(made as u64, count as u64).to_vec())?.replace("Contact is", "Opportunity is");
+        host.ask(Method::POST, "/events", events).await?;
+        made += count;
+    }
+    Ok(())
+}
+
+/// How long a page of deliveries takes among all that there are: the newest, those of a state, and further ones.
+async fn lists(host: &Host) -> Result<String, Failure> {
+    let mut told = Vec::new();
+    let first = host.ask(Method::GET, "/deliveries", "").await?;
+    let cursor = first["cursor"].as_str().unwrap_or_default();
+    for query in ["".to_owned(), format!("?cursor={cursor}"), "?state=pending".to_owned(), "?state=dead".to_owned()] {
+        let mut times = Vec::new();
+        for _ in 0..21 {
+            let begun = Instant::now();
+            host.ask(Method::GET, &format!("/deliveries{query}"), "").await?;
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+        let kind = query.split(['?', '=']).nth(1).unwrap_or("newest");
+        let kind = if kind == "state" { query.rsplit('=').next().unwrap_or_default() } else { kind };
+        told.push(format!("{kind} {:.1}", crate::median(&times)));
+    }
+    Ok(format!("a page of deliveries, ms: {}", told.join(", ")))
+}
+
+/// Subscriptions that an event does not match cost it nothing.
+pub(crate) async fn subscriptions(name: &'static str, args: &Args) -> Result<Row, Failure> {
+    let (host, receiver) = with_plugin(args, Some("flatten")).await?;
+    let mut floors = Vec::new();
+    for _ in 0..args.rounds {
+        floors.push(end_to_end(&host, &receiver, COUNT, 100).await?);
+    }
+    let took = make_subscriptions(&host, &receiver, 9_999).await?;
+    let mut figures = Vec::new();
+    for _ in 0..args.rounds {
+        figures.push(end_to_end(&host, &receiver, COUNT, 100).await?);
+    }
+    let what = "the row batch among 10,000 subscriptions; floor: with one".to_owned();
+    let also = format!("made in {:.0} s", took.as_secs_f64());
+    Ok(Row { name, what, unit: "/s", floors, figures, goal: Goal::AtLeast(0.8), also })
+}
+
+/// Makes so many subscriptions that no contact matches.
+pub(crate) async fn make_subscriptions(host: &Host, receiver: &Receiver, count: u64) -> Result<Duration, Failure> {
+    let begun = Instant::now();
+    let body = json!({"notify_url": receiver.url, "modules": ["Deal"], "plugin": "flatten"}).to_string();
+    let built = host.request(Method::POST, "/subscriptions", "").build()?;
+    let (http, url, key) = (reqwest::Client::new(), built.url().clone(), built.headers()["authorization"].clone());
+    rate(count, move |_| http.post(url.clone()).header("authorization", key.clone()).body(body.clone())).await?;
+    Ok(begun.elapsed())
+}
+
+const PLUGINS: usize = 1_000;
+
+/// One event for a thousand subscriptions, each with a plugin of its own.
+pub(crate) async fn plugins(name: &'static str, args: &Args) -> Result<Row, Failure> {
+    let component = std::fs::read(args.plugins.join("examples/passes.wasm"))?;
+    let (host, receiver) = (Host::start(args).await?, Receiver::start().await?);
+    host.ask(Method::PUT, "/plugins/passes", component.clone()).await?;
+    let one = host.subscription(&receiver.url, json!({"plugin": "passes"})).await?;
+    end_to_end(&host, &receiver, 1_000, 100).await?;
+    let mut floors = Vec::new();
+    for _ in 0..args.rounds {
+        floors.push(end_to_end(&host, &receiver, COUNT, 100).await?);
+    }
+    host.ask(Method::DELETE, &format!("/subscriptions/{one}"), "").await?;
+    let took = make_plugins(&host, &component, PLUGINS).await?;
+    for number in 0..PLUGINS {
+        host.subscription(&receiver.url, json!({"plugin": format!("p{number}")})).await?;
+    }
+    let mut figures = Vec::new();
+    for round in 0..args.rounds as u64 + 1 {
+        let (from, begun) = (receiver.count().await?, Instant::now());
+        let events = COUNT / PLUGINS as u64;
+        host.ask(Method::POST, "/events", batch(round * events, events)).await?;
+        receiver.until(from, COUNT).await?;
+        while host.pending().await? > 0 {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        figures.push(COUNT as f64 / begun.elapsed().as_secs_f64());
+    }
+    // The first round touches every plugin's code for the first time.
+    figures.remove(0);
+    let begun = Instant::now();
+    let host = host.restart(args).await?;
+    let started = begun.elapsed().as_secs_f64();
+    drop(host);
+    let what = "deliveries of 1,000 subscriptions with 1,000 distinct plugins; floor: as many of one".to_owned();
+    let also =
+        format!("compiled in {:.0} s; started again from the cache in {started:.2} s (goal 5 s)", took.as_secs_f64());
+    Ok(Row { name, what, unit: "/s", floors, figures, goal: Goal::AtLeast(0.8), also })
+}
+
+/// Uploads so many versions of one component under different names.
+pub(crate) async fn make_plugins(host: &Host, component: &[u8], count: usize) -> Result<Duration, Failure> {
+    let begun = Instant::now();
+    let (mut uploads, mut next) = (tokio::task::JoinSet::new(), 0);
+    while next < count || !uploads.is_empty() {
+        if next < count && uploads.len() < 4 {
+            let upload = host.request(Method::PUT, &format!("/plugins/p{next}"), distinct(component, next));
+            uploads.spawn(upload.send());
+            next += 1;
+        } else if let Some(done) = uploads.join_next().await {
+            done??.error_for_status()?;
+        }
+    }
+    Ok(begun.elapsed())
+}
+
+/// 99 healthy receivers, without and with one that never answers.
+pub(crate) async fn dead(name: &'static str, args: &Args) -> Result<Row, Failure> {
+    const HEALTHY: u64 = 99;
+    let (host, receiver) = with_plugin(args, Some("flatten")).await?;
+    for _ in 1..HEALTHY {
+        host.subscription(&receiver.url, json!({"plugin": "flatten"})).await?;
+    }
+    // Its connections are accepted by the system, and nobody ever reads from them.
+    let dead = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let (mut floors, mut figures) = (Vec::new(), Vec::new());
+    let settings = json!({"plugin": "flatten", "timeout_ms": 5_000});
+    let ill = host.subscription(&format!("http://{}/", dead.local_addr()?), settings).await?;
+    let path = format!("/subscriptions/{ill}");
+    let times = async || {
+        latency(&receiver, 10, Duration::from_secs(5), HEALTHY, |number| {
+            host.request(Method::POST, "/events", event(number))
+        })
+        .await
+    };
+    for _ in 0..args.rounds {
+        host.ask(Method::POST, &format!("{path}/pause"), json!({"reason": "bench"}).to_string()).await?;
+        floors.push(times().await?[1]);
+        host.ask(Method::POST, &format!("{path}/resume"), Value::Object(Default::default()).to_string()).await?;
+        figures.push(times().await?[1]);
+    }
+    let what =
+        "p99 of 99 healthy receivers, 990 deliveries/s, beside one that never answers; floor: without it".to_owned();
+    Ok(Row { name, what, unit: "ms", floors, figures, goal: Goal::AtMost(1.2), also: String::new() })
+}
