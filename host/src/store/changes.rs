@@ -26,7 +26,7 @@ pub struct Change {
     pub after: Option<Value>,
 }
 
-/// How many are kept of each tenant.
+/// How many are kept of each tenant, and some hundred more until they are looked for.
 const KEPT_MAX: usize = 10_000;
 
 fn owner(tenant: Option<&TenantId>) -> &str {
@@ -42,6 +42,10 @@ impl Store {
             let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
             let tenant = owner(tenant.as_ref());
             connection.execute(sql, params![tenant, id, at_ms, who, action, subject, text(before), text(after)])?;
+            // Finding the oldest that stays reads all that is kept: one change in 256, by a byte that is random, does it.
+            if id.as_bytes()[15] != 0 {
+                return Ok(());
+            }
             let sql = "DELETE FROM changes WHERE tenant = ?1 AND id <= (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
             connection.execute(sql, params![tenant, KEPT_MAX])?;
             Ok(())
