@@ -46,7 +46,8 @@ fn main() -> ExitCode {
 const HELP: &str = "\
 cargo xtask test [FILTER]   build what the tests need, and run them
 cargo xtask soak            run the fault tests in their long form (minutes), and print a table
-cargo xtask bench [--row R]  measure how fast it is, each figure beside its floor, and print a table
+cargo xtask bench [--row R]  measure how fast it is, each figure beside its floor, and print a table;
+                           --growth FILE measures how it grows, and draws it
 cargo xtask fuzz [SECONDS]   fuzz intake and the address guard, a minute each unless told otherwise
 cargo xtask guests          build the example plugins and the tests' guests as components
 cargo xtask tidy            check the rules of the house

@@ -108,7 +108,7 @@ pub(super) fn ended(faults: &[String]) {
     }
     if faults.is_empty() {
         anstream::println!(
-            "{GREEN}all as it should be{GREEN:#}\n\nThe real thing:  hookloom serve   (from this folder: cargo run --release -- serve)"
+            "{GREEN}all as it should be{GREEN:#}\n\nThe real thing:  hookloom serve   (from this folder: cargo run -- serve)"
         );
     }
 }
