@@ -6,13 +6,13 @@
 use crate::host::{Host, cpu_s, event_of, resident_mib};
 use crate::many::{make_backlog, make_plugins, make_subscriptions};
 use crate::measure::rate;
-use crate::receiver::Receiver;
+use crate::receiver::{Receiver, now_us};
 use crate::{Args, Failure, median};
 use bytes::Bytes;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What grows.
 struct Line {
@@ -98,7 +98,6 @@ async fn measured(
     [events, fan_out]: [u64; 2],
     bytes: usize,
 ) -> Result<[f64; 3], Failure> {
-    let resting = host.pending().await?;
     let built = host.request(Method::POST, "/events", "").build()?;
     let (url, key) = (built.url().clone(), built.headers()["authorization"].clone());
     let per_request = (events / 4).clamp(1, 100.min((4 << 20) / bytes as u64));
@@ -106,7 +105,8 @@ async fn measured(
     // The first round warms up.
     for round in 0..=args.rounds {
         let (http, url, key) = (host.http.clone(), url.clone(), key.clone());
-        let (from, before, begun) = (receiver.count().await?, cpu_s(host.process.id()), Instant::now());
+        let (from, before) = (receiver.count().await?, cpu_s(host.process.id()));
+        let (begun_ms, begun) = (now_us() / 1_000, Instant::now());
         rate(events / per_request, move |number| {
             let mut body = String::new();
             for one in 0..per_request {
@@ -116,9 +116,7 @@ async fn measured(
         })
         .await?;
         receiver.until(from, events / per_request * per_request * fan_out).await?;
-        while host.pending().await? > resting {
-            tokio::time::sleep(Duration::from_millis(3)).await;
-        }
+        host.recorded_since(begun_ms).await?;
         if round > 0 {
             let deliveries = (events / per_request * per_request * fan_out) as f64;
             wall.push(begun.elapsed().as_secs_f64() * 1e6 / deliveries);

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::process::Stdio;
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -88,9 +89,16 @@ impl Host {
         Ok(made["id"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// How many deliveries are pending.
-    pub(crate) async fn pending(&self) -> Result<u64, Failure> {
-        Ok(self.ask(Method::GET, "/ledger", "").await?["pending"].as_u64().unwrap_or(u64::MAX))
+    /// Waits until no delivery is pending that was made since then, in milliseconds since the epoch. It looks at the newest
+    /// one: counting a million would take longer than what is measured.
+    pub(crate) async fn recorded_since(&self, since_ms: u64) -> Result<(), Failure> {
+        loop {
+            let newest = self.ask(Method::GET, "/deliveries?state=pending&limit=1", "").await?;
+            if newest["deliveries"][0]["created_at_ms"].as_u64().is_none_or(|made_ms| made_ms < since_ms) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
     }
 }
 

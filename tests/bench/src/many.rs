@@ -2,7 +2,7 @@
 
 use crate::host::{Host, batch, event, resident_mib};
 use crate::measure::{end_to_end, latency, rate};
-use crate::receiver::Receiver;
+use crate::receiver::{Receiver, now_us};
 use crate::rows::{COUNT, with_plugin};
 use crate::{Args, Failure, Goal, Row};
 use reqwest::Method;
@@ -117,13 +117,11 @@ pub(crate) async fn plugins(name: &'static str, args: &Args) -> Result<Row, Fail
     }
     let mut figures = Vec::new();
     for round in 0..args.rounds as u64 + 1 {
-        let (from, begun) = (receiver.count().await?, Instant::now());
+        let (from, begun_ms, begun) = (receiver.count().await?, now_us() / 1_000, Instant::now());
         let events = COUNT / PLUGINS as u64;
         host.ask(Method::POST, "/events", batch(round * events, events)).await?;
         receiver.until(from, COUNT).await?;
-        while host.pending().await? > 0 {
-            tokio::time::sleep(Duration::from_millis(3)).await;
-        }
+        host.recorded_since(begun_ms).await?;
         figures.push(COUNT as f64 / begun.elapsed().as_secs_f64());
     }
     // The first round touches every plugin's code for the first time.

@@ -46,7 +46,7 @@ pub(crate) async fn bare(receiver: &Receiver, count: u64) -> Result<f64, Failure
 
 /// Deliveries a second, from the first request until all are received and recorded.
 pub(crate) async fn end_to_end(host: &Host, receiver: &Receiver, count: u64, per_request: u64) -> Result<f64, Failure> {
-    let (from, resting, begun) = (receiver.count().await?, host.pending().await?, Instant::now());
+    let (from, begun_ms, begun) = (receiver.count().await?, now_us() / 1_000, Instant::now());
     let (http, url) = (host.http.clone(), host.request(Method::POST, "/events", "").build()?);
     let (url, key) = (url.url().clone(), url.headers()["authorization"].clone());
     rate(count / per_request, move |number| {
@@ -56,9 +56,7 @@ pub(crate) async fn end_to_end(host: &Host, receiver: &Receiver, count: u64, per
     .await?;
     receiver.until(from, count).await?;
     // What was received is recorded, too.
-    while host.pending().await? > resting {
-        tokio::time::sleep(Duration::from_millis(3)).await;
-    }
+    host.recorded_since(begun_ms).await?;
     Ok(count as f64 / begun.elapsed().as_secs_f64())
 }
 
