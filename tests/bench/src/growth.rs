@@ -74,13 +74,14 @@ impl Line {
     }
 
     fn as_plot(&self) -> crate::plot::Plot {
-        let told = match (self.unit, self.per_decade()) {
-            ("", _) | (_, None) => String::new(),
-            (_, Some(times)) => format!("× {times:.2} for ten times as many"),
+        let told = match self.per_decade() {
+            Some(times) if self.allowed.is_finite() => format!("ten times as many: × {times:.2}"),
+            _ => self.unit.to_owned(),
         };
         crate::plot::Plot {
-            title: format!("{} {}", self.what, self.unit).trim().to_owned(),
+            title: self.what.to_owned(),
             told,
+            connected: self.allowed.is_finite(),
             points: self
                 .points
                 .iter()
@@ -138,7 +139,7 @@ async fn fresh(args: &Args, plugin: &str) -> Result<(Host, Receiver), Failure> {
 }
 
 async fn backlog(args: &Args) -> Result<Line, Failure> {
-    let mut line = Line::new("pending deliveries", "of another subscription", 1.2);
+    let mut line = Line::new("pending deliveries of another", "", 1.2);
     for pending in [1, 1_000, args.backlog] {
         let (host, receiver) = fresh(args, "flatten").await?;
         make_backlog(&host, &receiver, pending).await?;
@@ -148,7 +149,7 @@ async fn backlog(args: &Args) -> Result<Line, Failure> {
 }
 
 async fn subscriptions(args: &Args) -> Result<Line, Failure> {
-    let mut line = Line::new("subscriptions", "that do not match", 1.2);
+    let mut line = Line::new("subscriptions that do not match", "", 1.2);
     let (host, receiver) = fresh(args, "flatten").await?;
     let mut made = 1;
     for wanted in [1, 100, 10_000] {
@@ -160,7 +161,7 @@ async fn subscriptions(args: &Args) -> Result<Line, Failure> {
 }
 
 async fn plugins(args: &Args) -> Result<Line, Failure> {
-    let mut line = Line::new("distinct plugins", "in turn", 1.2);
+    let mut line = Line::new("distinct plugins", "", 1.2);
     let component = std::fs::read(args.plugins.join("examples/passes.wasm"))?;
     for count in [1, 1_000] {
         let (host, receiver) = (Host::start(args).await?, Receiver::start().await?);
@@ -189,7 +190,7 @@ async fn payload(args: &Args) -> Result<Line, Failure> {
 
 /// The same plugin in each language: what the templates make, built when the contract was frozen.
 async fn languages(args: &Args) -> Result<Line, Failure> {
-    let mut line = Line::new("language", "", f64::INFINITY);
+    let mut line = Line::new("language", "the same plugin in each", f64::INFINITY);
     for (at, language) in ["rust", "c", "js", "ts", "python"].into_iter().enumerate() {
         let (host, receiver) = (Host::start(args).await?, Receiver::start().await?);
         let file = format!("tests/fixtures/contract/1.0.0/{language}.wasm.gz");
@@ -197,7 +198,11 @@ async fn languages(args: &Args) -> Result<Line, Failure> {
         std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(std::fs::File::open(file)?), &mut component)?;
         host.ask(Method::PUT, "/plugins/p", component).await?;
         host.subscription(&receiver.url, json!({"plugin": "p", "limits": {"cpu_ms": 1_000, "wall_ms": 5_000}})).await?;
-        line.put(at as f64 + 1.0, language.to_owned(), measured(args, &host, &receiver, [1_000, 1], BYTES).await?);
+        line.put(
+            10_f64.powi(at as i32),
+            language.to_owned(),
+            measured(args, &host, &receiver, [1_000, 1], BYTES).await?,
+        );
     }
     Ok(line)
 }

@@ -6,13 +6,15 @@ use std::fmt::Write as _;
 pub(crate) struct Plot {
     pub(crate) title: String,
     pub(crate) told: String,
+    /// Whether there is anything between two points.
+    pub(crate) connected: bool,
     pub(crate) points: Vec<(String, f64, [f64; 2])>,
 }
 
-const WIDTH: f64 = 240.0;
+const WIDTH: f64 = 250.0;
 const HEIGHT: f64 = 190.0;
 const LEFT: f64 = 16.0;
-const RIGHT: f64 = 224.0;
+const RIGHT: f64 = 230.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = 156.0;
 
@@ -46,9 +48,10 @@ impl Plot {
         let y = |height: f64| BOTTOM - (BOTTOM - TOP) * (height / low).log10() / (high / low).log10();
         let _ = writeln!(svg, "<text class=\"title\" x=\"{LEFT}\" y=\"18\">{}</text>", self.title);
         let _ = writeln!(svg, "<text class=\"dim\" x=\"{LEFT}\" y=\"34\">{}</text>", self.told);
-        let _ = writeln!(svg, "<text class=\"dim\" x=\"{LEFT}\" y=\"48\">µs a delivery: — CPU, - - wall</text>");
+        let legend = if self.connected { "µs a delivery: — CPU, - - wall" } else { "CPU µs a delivery" };
+        let _ = writeln!(svg, "<text class=\"dim\" x=\"{LEFT}\" y=\"48\">{legend}</text>");
         let _ = writeln!(svg, "<line x1=\"{LEFT}\" y1=\"{BOTTOM}\" x2=\"{RIGHT}\" y2=\"{BOTTOM}\"/>");
-        for (kind, which) in [("wall", 0), ("cpu", 1)] {
+        for (kind, which) in [("wall", 0), ("cpu", 1)].into_iter().filter(|_| self.connected) {
             let points: Vec<String> =
                 self.points.iter().map(|(_, at, heights)| format!("{:.1},{:.1}", x(*at), y(heights[which]))).collect();
             let _ = writeln!(svg, "<polyline class=\"{kind}\" points=\"{}\"/>", points.join(" "));
