@@ -37,7 +37,11 @@ pub(super) async fn conclude(shared: &Shared, due: Due, subscription: Arc<Subscr
     };
     let next = retry::next(policy, &outcome, moment);
     let next = if due.delivery.kind == DeliveryKind::Test { retry::once(next) } else { next };
+    let disables =
+        retry::disables_subscription(&outcome).then(|| Reason::new("gone", "the receiver answered 410 Gone"));
     let again_at_ms = match &next {
+        // If it was a former config's receiver that said so, the store makes it due again at once.
+        _ if disables.is_some() => Some(moment.now_ms),
         Next::Again { at_ms, .. } => Some(*at_ms),
         // The version or config that it waits for may be there already: the store knows.
         Next::AwaitPlugin { .. } => Some(moment.now_ms),
@@ -49,8 +53,6 @@ pub(super) async fn conclude(shared: &Shared, due: Due, subscription: Arc<Subscr
     shared.store.count(&due.delivery.tenant, due.delivery.subscription, &attempt);
     tracing::debug!(delivery = %id, attempt = attempt.number, outcome = %attempt.outcome, "attempted");
     let age_end_ms = retry::age_end_ms(policy, moment);
-    let disables =
-        retry::disables_subscription(&outcome).then(|| Reason::new("gone", "the receiver answered 410 Gone"));
     let bad_config = match outcome {
         Outcome::BadConfig(ref reason) => Some((subscription.generation, reason.message.clone())),
         _ => None,
@@ -59,8 +61,8 @@ pub(super) async fn conclude(shared: &Shared, due: Due, subscription: Arc<Subscr
     Conclusion { record, sign: Sign::of(&outcome), again_at_ms, wish: pace::wish(&outcome), bad_config }
 }
 
-/// Records an outcome, however long the store takes to be able to (a full disk, as a rule): until then the attempt is
-/// in flight, and nothing of its lane is forgotten.
+/// Records an outcome, however long the store takes to be able to (a full disk, as a rule): until then the delivery is held,
+/// and nothing of its lane is forgotten.
 pub(super) async fn record(shared: &Shared, record: AttemptRecord) {
     let record = Arc::new(record);
     let mut stop = shared.stop.clone();

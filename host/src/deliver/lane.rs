@@ -34,11 +34,20 @@ const PANIC_WAIT_MS: i64 = 5_000;
 
 /// What an attempt's task tells its lane: first that the receiver is done with it, then that the store knows.
 ///
-/// The next attempt begins after the first: a receiver does not wait for our disk. But no more outcomes than the
-/// subscription's `concurrency` wait for it, so that a store which cannot write stops its lanes.
+/// The next attempt begins after the first: a receiver does not wait for our disk. But none begins while as many outcomes
+/// as the subscription's `concurrency` wait for it, so that a store which cannot write stops its lanes; nor while one waits
+/// that disables the subscription: who wants no more gets no more.
 enum Word {
     Answered(Answered),
-    Recorded { id: DeliveryId, again_at_ms: Option<i64> },
+    Recorded(Recorded),
+}
+
+/// What the store knows now.
+struct Recorded {
+    id: DeliveryId,
+    again_at_ms: Option<i64>,
+    sign: Sign,
+    disables: bool,
 }
 
 struct Answered {
@@ -47,6 +56,7 @@ struct Answered {
     further: bool,
     began: Instant,
     sign: Sign,
+    disables: bool,
     /// How long the receiver wants to be left alone.
     wish: Option<Duration>,
     /// What the plugin said of its config, and which generation that was.
@@ -68,6 +78,13 @@ pub struct LaneStatus {
     pub rests_for: Option<&'static str>,
 }
 
+impl Answered {
+    /// An attempt that came to nothing.
+    fn nothing(id: DeliveryId, further: bool, began: Instant) -> Self {
+        Answered { id, further, began, sign: Sign::Nothing, disables: false, wish: None, bad_config: None }
+    }
+}
+
 /// A lane.
 pub(super) struct Lane {
     shared: Arc<Shared>,
@@ -80,6 +97,8 @@ pub(super) struct Lane {
     further_in_flight: u32,
     /// Outcomes that the store does not know yet.
     unrecorded: u32,
+    /// Those among them that disable the subscription.
+    disabling: u32,
     failing_since_ms: Option<i64>,
     /// Where it sends: what the pace knows is about this receiver.
     notify_url: String,
@@ -105,6 +124,7 @@ impl Lane {
             in_flight: 0,
             further_in_flight: 0,
             unrecorded: 0,
+            disabling: 0,
             failing_since_ms: None,
             notify_url: String::new(),
             bad_configs: HashSet::new(),
@@ -158,7 +178,7 @@ impl Lane {
     fn leave(&mut self, subscription: &Subscription) -> Leave {
         let (concurrency, rate) = (subscription.settings.concurrency, subscription.settings.rate_per_s);
         let leave = match subscription.state {
-            SubscriptionState::Active if self.unrecorded >= concurrency => Leave::Full,
+            SubscriptionState::Active if self.unrecorded >= concurrency || self.disabling > 0 => Leave::Full,
             SubscriptionState::Active => self.pace.leave(concurrency, rate, self.in_flight, Instant::now()),
             _ => Leave::Full,
         };
@@ -224,28 +244,27 @@ impl Lane {
         self.pace.begin();
         let (shared, tell) = (self.shared.clone(), self.words.0.clone());
         self.shared.attempts.spawn(async move {
-            let blank = Answered { id, further, began, sign: Sign::Nothing, wish: None, bad_config: None };
-            let attempt = AssertUnwindSafe(conclude(&shared, due, subscription)).catch_unwind();
-            let again_at_ms = match attempt.await {
-                Ok(Conclusion { record: outcome, again_at_ms, sign, wish, bad_config }) => {
-                    let answered = Word::Answered(Answered { sign, wish, bad_config, ..blank });
-                    // Who wants no more gets no more: the next one waits until the store knows.
-                    let (before, after) =
-                        if outcome.disables.is_some() { (None, Some(answered)) } else { (Some(answered), None) };
-                    before.into_iter().for_each(|word| drop(tell.send(word)));
-                    record(&shared, outcome).await;
-                    after.into_iter().for_each(|word| drop(tell.send(word)));
-                    again_at_ms
+            let attempt = AssertUnwindSafe(conclude(&shared, due, subscription)).catch_unwind().await.ok();
+            let (outcome, again_at_ms, answered) = match attempt {
+                Some(Conclusion { record, again_at_ms, sign, wish, bad_config }) => {
+                    let disables = record.disables.is_some();
+                    (Some(record), again_at_ms, Answered { id, further, began, sign, disables, wish, bad_config })
                 }
-                // A panic is a fault of ours; the delivery is still due, and must not be held for ever.
-                Err(_) => {
-                    tracing::error!(delivery = %id, "an attempt panicked; it is made again");
-                    let _ = tell.send(Word::Answered(blank));
-                    Some(now_ms() + PANIC_WAIT_MS)
-                }
+                None => (None, None, Answered::nothing(id, further, began)),
             };
+            let (sign, disables) = (answered.sign, answered.disables);
+            let _ = tell.send(Word::Answered(answered));
+            let recorded = match outcome {
+                Some(outcome) => AssertUnwindSafe(record(&shared, outcome)).catch_unwind().await.is_ok(),
+                None => false,
+            };
+            // A panic is a fault of ours; the delivery is still due, and must not be held for ever.
+            let again_at_ms = if recorded { again_at_ms } else { Some(now_ms() + PANIC_WAIT_MS) };
+            if !recorded {
+                tracing::error!(delivery = %id, "an attempt panicked; it is made again");
+            }
             drop((own, all));
-            let _ = tell.send(Word::Recorded { id, again_at_ms });
+            let _ = tell.send(Word::Recorded(Recorded { id, again_at_ms, sign, disables }));
         });
     }
 
@@ -264,14 +283,7 @@ impl Lane {
         let current = self.shared.store.catalog().subscription_by_id(self.subscription);
         match word {
             Word::Answered(answered) => self.free_place(answered, current.as_deref()).await,
-            Word::Recorded { id, again_at_ms } => {
-                self.unrecorded -= 1;
-                self.stock.forget(id, again_at_ms);
-                if current.is_some_and(|subscription| subscription.settings.ordering.is_some()) {
-                    // What waited for this one may be due now.
-                    self.stock.look_again();
-                }
-            }
+            Word::Recorded(recorded) => self.forget(&recorded, current.as_deref()).await,
         }
     }
 
@@ -280,15 +292,28 @@ impl Lane {
         self.in_flight -= 1;
         self.further_in_flight -= u32::from(answered.further);
         self.unrecorded += 1;
+        self.disabling += u32::from(answered.disables);
         if let Some(subscription) = subscription {
             self.pace.end(answered.sign, subscription.settings.concurrency, answered.began, Instant::now());
             answered.wish.into_iter().for_each(|wish| self.pace.heed(wish, Instant::now()));
-            self.note_health(answered.sign, subscription).await;
         }
         match answered.bad_config {
             Some((generation, message)) => self.count_bad_config(answered.id, generation, &message).await,
             None => self.bad_configs.clear(),
         }
+    }
+
+    /// The store knows of one. What follows for the subscription comes after it, so that no outcome comes too late.
+    async fn forget(&mut self, recorded: &Recorded, subscription: Option<&Subscription>) {
+        self.unrecorded -= 1;
+        self.disabling -= u32::from(recorded.disables);
+        self.stock.forget(recorded.id, recorded.again_at_ms);
+        let Some(subscription) = subscription else { return };
+        if subscription.settings.ordering.is_some() {
+            // What waited for this one may be due now.
+            self.stock.look_again();
+        }
+        self.note_health(recorded.sign, subscription).await;
     }
 
     /// Remembers since when the receiver fails, and disables the subscription after days of it.
