@@ -190,8 +190,7 @@ pub(super) async fn list_tokens(
     State(state): State<Arc<ApiState>>,
 ) -> Page<TokenBody> {
     let tokens = state.store.catalog().tokens(&access.tenant);
-    let body = tokens.iter().map(|token| TokenBody::new(token, None)).collect();
-    page.of(body, |token: &TokenBody| token.id.to_string())
+    page.of(tokens, |token| token.id.to_string()).shown(|token| TokenBody::new(&token, None))
 }
 
 /// Make an intake token.

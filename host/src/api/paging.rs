@@ -48,6 +48,14 @@ impl PageParams {
     }
 }
 
+impl<T> Page<T> {
+    /// The same page as it is shown: what is on no page is never made.
+    pub(super) fn shown<S>(self, show: impl Fn(T) -> S) -> Page<S> {
+        let Page { items, cursor, limit } = self;
+        Page { items: items.into_iter().map(show).collect(), cursor, limit }
+    }
+}
+
 impl<T: Serialize> IntoResponse for Page<T> {
     fn into_response(self) -> Response {
         let next = self.cursor.map(|cursor| {

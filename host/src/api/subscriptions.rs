@@ -103,8 +103,7 @@ pub(super) async fn list(
 ) -> Page<SubscriptionBody> {
     let subscriptions = state.store.catalog().subscriptions(&access.tenant);
     // Ids begin with their time.
-    let body = subscriptions.iter().map(|one| SubscriptionBody::new(one, None)).collect();
-    page.of(body, |one: &SubscriptionBody| one.id.to_string())
+    page.of(subscriptions.to_vec(), |one| one.id.to_string()).shown(|one| SubscriptionBody::new(&one, None))
 }
 
 /// Make a subscription. The answer holds the signing secret, which is not shown again.

@@ -82,8 +82,7 @@ pub(super) async fn list(
     Params(page): Params<PageParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Page<TenantBody> {
-    let tenants = state.store.catalog().tenants().iter().map(|tenant| TenantBody::from(&**tenant)).collect();
-    page.of(tenants, |tenant: &TenantBody| tenant.id.clone())
+    page.of(state.store.catalog().tenants(), |tenant| tenant.id.to_string()).shown(|tenant| TenantBody::from(&*tenant))
 }
 
 /// Make a tenant.
