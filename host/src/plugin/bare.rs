@@ -15,14 +15,14 @@ use wasmtime::Store;
 
 /// Measures so many calls of each kind, taking turns, so that a busy neighbour hits both: bare ones, and whole ones as the
 /// host makes them.
-pub(super) fn compare(turns: &[Turn], version: &Version, matter: &Matter, calls: u32) -> [Vec<Duration>; 2] {
+pub(super) fn compare(turn: &Turn, matter: &Matter, calls: u32) -> [Vec<Duration>; 2] {
     let (mut bare, mut whole) = (Vec::new(), Vec::new());
     // Nothing rests: each call is in a fresh instance.
     let rest = Rest::new(0);
     for _ in 0..calls {
-        bare.extend(call(version, matter));
+        bare.extend(call(&turn.version, matter));
         let begun = Instant::now();
-        let (judged, _) = chain::judge(turns, matter, &rest);
+        let (judged, _) = chain::judge(std::slice::from_ref(turn), matter, &rest);
         if !matches!(judged.judgement, Judgement::Fault(_)) {
             whole.push(begun.elapsed());
         }

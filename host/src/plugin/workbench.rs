@@ -104,14 +104,12 @@ impl Workbench {
         let judged = self.runtime.threads.run(&tenant, judge).await;
         judged.unwrap_or_else(|| Judged::fault(&plugin.name, None, PluginFault::Shortage))
     }
-}
 
-impl Workbench {
     /// How long calls in fresh instances take, without and with what the host adds: bounds, the guest's world, checks of
     /// the answer. Calls that fail are left out.
     pub async fn compare_with_bare(&self, plugin: &OnBench, matter: Matter, calls: u32) -> [Vec<Duration>; 2] {
-        let (turn, version, tenant) = (plugin.turn(), plugin.version.clone(), matter.subscription.tenant.clone());
-        let compare = move || bare::compare(&[turn], &version, &matter, calls);
+        let (turn, tenant) = (plugin.turn(), matter.subscription.tenant.clone());
+        let compare = move || bare::compare(&turn, &matter, calls);
         self.runtime.threads.run(&tenant, compare).await.unwrap_or_default()
     }
 }

@@ -34,7 +34,6 @@ struct Shelves {
 /// Subscriptions in the order of their ids, which is by age.
 type List = Arc<Vec<Arc<Subscription>>>;
 
-#[derive(Clone)]
 struct TenantShelf {
     tenant: Arc<Tenant>,
     subscriptions: List,

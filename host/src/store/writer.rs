@@ -65,7 +65,13 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let write: Write = Box::new(move |connection| {
+            let write = |connection: &Connection| {
+                catch_unwind(AssertUnwindSafe(|| write(connection))).unwrap_or(Err(StoreError::Panicked))
+            };
             let written = match manner {
+                // SQLite itself rolls the whole transaction back on a full disk and the like: nothing may follow it
+                // outside one.
+                _ if connection.is_autocommit() => Err(StoreError::BatchFailed),
                 Manner::Hot => in_batch(connection, write),
                 Manner::Shared | Manner::Alone => in_savepoint(connection, write),
             };
@@ -139,11 +145,8 @@ fn in_batch<T>(
     connection: &Connection,
     write: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    if connection.is_autocommit() {
-        return Err(StoreError::BatchFailed);
-    }
     let before = connection.total_changes();
-    let written = catch_unwind(AssertUnwindSafe(|| write(connection))).unwrap_or(Err(StoreError::Panicked));
+    let written = write(connection);
     if written.is_err() && connection.total_changes() != before && !connection.is_autocommit() {
         // What follows finds no transaction, and neither does the commit.
         execute(connection, "ROLLBACK")?;
@@ -156,13 +159,8 @@ fn in_savepoint<T>(
     connection: &Connection,
     write: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    // SQLite itself rolls the whole transaction back on a full disk and the like: nothing may follow it outside one.
-    if connection.is_autocommit() {
-        return Err(StoreError::BatchFailed);
-    }
     execute(connection, "SAVEPOINT one")?;
-    let written = catch_unwind(AssertUnwindSafe(|| write(connection))).unwrap_or(Err(StoreError::Panicked));
-    match written {
+    match write(connection) {
         Ok(value) => {
             execute(connection, "RELEASE one")?;
             Ok(value)
