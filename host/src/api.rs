@@ -19,6 +19,7 @@ mod paging;
 mod plugins;
 mod problem;
 mod refusals;
+mod refused_body;
 mod rollouts;
 mod rotation;
 mod session;

@@ -5,6 +5,7 @@
 //! Behind a proxy, peers outside the proxy's ranges are turned away before a byte is read.
 
 use super::extract::Connection;
+use super::refused_body;
 use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
@@ -18,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tower::Service as _;
 
 /// How many connections are open at once. Each may hold a body up to its route's cap.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -75,8 +75,7 @@ fn serve(
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Connection(peer));
-        // A router is always ready.
-        router.clone().call(request)
+        refused_body::answer(router.clone(), request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,0 +1,86 @@
+//! What is left of a body whose request was refused: it is read and thrown away, so that its sender reads the refusal.
+//!
+//! A server that answers before it has read a body, and closes, makes the sender's kernel fail the write or throw the
+//! answer away (RFC 9112 §9.6 tells of the reset). So a sender of 40 MiB would see a broken pipe where `413` says what to
+//! do. What is read so is bounded in bytes and time; past that the connection breaks after all.
+//!
+//! Who asks first (`Expect: 100-continue`) and is refused sends no body, and is not asked for one.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::response::Response;
+use http::{Request, header};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tower::Service as _;
+
+/// A body of this size came with its head, or nearly.
+const SMALL_BYTES: u64 = 8 << 10;
+
+/// How much of a refused body is read, and for how long.
+const BYTES_MAX: usize = 128 << 20;
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Answers a request, and reads what its body has left if the answer is no success.
+pub(super) async fn answer(mut router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {
+    if request.body().size_hint().upper().is_some_and(|bytes| bytes <= SMALL_BYTES) {
+        return router.call(request).await;
+    }
+    let asks_first = request.headers().contains_key(header::EXPECT);
+    let (parts, body) = request.into_parts();
+    let lent = Lent(Arc::new(Mutex::new(Shared { body, begun: !asks_first })));
+    let response = router.call(Request::from_parts(parts, lent.clone())).await?;
+    if !response.status().is_success() && lent.lock().begun {
+        let _ = tokio::time::timeout(DEADLINE, lent.throw_away()).await;
+    }
+    Ok(response)
+}
+
+struct Shared {
+    body: Incoming,
+    /// Whether its sender sends it: at once, or because it was told to go on.
+    begun: bool,
+}
+
+/// A body that the handler reads as if it were its own.
+#[derive(Clone)]
+struct Lent(Arc<Mutex<Shared>>);
+
+impl Lent {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn throw_away(mut self) {
+        let mut bytes = 0;
+        while bytes < BYTES_MAX {
+            match std::future::poll_fn(|context| Pin::new(&mut self).poll_frame(context)).await {
+                Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, Bytes::len),
+                _ => return,
+            }
+        }
+    }
+}
+
+impl Body for Lent {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut shared = self.lock();
+        shared.begun = true;
+        Pin::new(&mut shared.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lock().body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.lock().body.size_hint()
+    }
+}
