@@ -76,7 +76,9 @@ impl App {
         let (new_admin_key, new_sign_in_path) = made.unzip();
         let plugins = Plugins::start(plugin_config(&config)?, store.clone()).await?;
         let folder = config.data_dir.join("plugins");
-        let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max).map_err(PluginError::Io)?;
+        let rescan = Duration::from_secs(config.plugins_rescan_s);
+        let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max, rescan);
+        let watch = watch.map_err(PluginError::Io)?;
 
         let wanted = config.listen;
         let listen = |source| AppError::Listen { address: wanted, source };

@@ -25,9 +25,6 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// How often the folder is scanned without a notification.
-const RESCAN: Duration = Duration::from_secs(2);
-
 /// How long a file must stay as it is before it is read.
 const SETTLE: Duration = Duration::from_millis(25);
 
@@ -38,8 +35,9 @@ pub struct FolderWatch {
 }
 
 impl FolderWatch {
-    /// Makes the folder if it is not there, and starts watching it. `bytes_max` is the largest component.
-    pub fn start(folder: PathBuf, plugins: Arc<Plugins>, bytes_max: u64) -> std::io::Result<Self> {
+    /// Makes the folder if it is not there, and starts watching it. `bytes_max` is the largest component; every `rescan`
+    /// the folder is scanned without a notification, because some file systems send none.
+    pub fn start(folder: PathBuf, plugins: Arc<Plugins>, bytes_max: u64, rescan: Duration) -> std::io::Result<Self> {
         std::fs::create_dir_all(&folder)?;
         let (tell, told) = mpsc::channel(1);
         let notifications = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -52,7 +50,7 @@ impl FolderWatch {
         })
         .and_then(|mut watcher| watcher.watch(&folder, RecursiveMode::Recursive).map(|()| watcher))
         .inspect_err(|error| tracing::warn!(%error, "no notifications of the plugins folder; it is scanned instead"));
-        let task = tokio::spawn(Scanner::new(folder, plugins, bytes_max).run(told));
+        let task = tokio::spawn(Scanner::new(folder, plugins, bytes_max).run(told, rescan));
         Ok(FolderWatch { task, _notifications: notifications.ok() })
     }
 }
@@ -129,7 +127,7 @@ impl Scanner {
         Scanner { folder, plugins, bytes_max, seen: HashMap::new(), busy: HashSet::new(), done }
     }
 
-    async fn run(mut self, mut told: mpsc::Receiver<()>) {
+    async fn run(mut self, mut told: mpsc::Receiver<()>, rescan: Duration) {
         let mut open = true;
         loop {
             self.scan().await;
@@ -139,7 +137,7 @@ impl Scanner {
                     self.busy.remove(&tenant);
                     self.seen.extend(taken);
                 }
-                () = tokio::time::sleep(RESCAN) => {}
+                () = tokio::time::sleep(rescan) => {}
             }
         }
     }

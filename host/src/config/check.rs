@@ -1,0 +1,46 @@
+//! What settings must be that each fit alone: ranges, and the rules between them. Every fault is told, not the first one.
+
+use super::{Config, ConfigError};
+use crate::limits::Limits;
+
+/// The rules between settings.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    let mut faults = Vec::new();
+    if !config.listen.ip().is_loopback() && config.behind_proxy.is_empty() {
+        faults.push(format!(
+            "listen is {}, which others can reach, and this host speaks plain HTTP: put a TLS proxy in front of it and name its ranges in behind_proxy, or listen on 127.0.0.1",
+            config.listen
+        ));
+    }
+    if let Err(fault) = Limits::HOST_MAX.lowered(&config.plugin_limits_max) {
+        faults.push(format!("plugin_limits_max: {fault}"));
+    }
+    for range in config.egress_allow.iter().filter(|range| range.prefix_len() == 0) {
+        faults.push(format!(
+            "egress_allow holds {range}, which switches the address guard off; name the ranges you mean"
+        ));
+    }
+    let caps = [
+        ("event_bytes_max", config.event_bytes_max, 4 << 20),
+        ("batch_bytes_max", config.batch_bytes_max, 64 << 20),
+        ("component_bytes_max", config.component_bytes_max, 64 << 20),
+        ("tenant_events_max", config.tenant_events_max, 1 << 40),
+        ("tenant_bytes_max", config.tenant_bytes_max, 1 << 50),
+        ("compile_cpu_s", config.compile_cpu_s, 3_600),
+        ("compile_wall_s", config.compile_wall_s, 3_600),
+        ("plugins_rescan_s", config.plugins_rescan_s, 3_600),
+        ("plugin_cpu_ms_max", config.plugin_cpu_ms_max, 60_000),
+        ("plugin_wall_ms_max", config.plugin_wall_ms_max, 60_000),
+        // Each call's memory is reserved as address space.
+        ("plugin_memory_bytes_max", config.plugin_memory_bytes_max, 4 << 30),
+        ("plugin_stack_bytes", config.plugin_stack_bytes, 16 << 20),
+        ("plugin_output_bytes_max", config.plugin_output_bytes_max, 64 << 20),
+    ];
+    if config.resting_instances_max > 1_000 {
+        faults.push(format!("resting_instances_max is {}; it is at most 1000", config.resting_instances_max));
+    }
+    for (name, value, most) in caps.into_iter().filter(|(_, value, most)| value > most || *value == 0) {
+        faults.push(format!("{name} is {value}; it is between 1 and {most}"));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults(faults)) }
+}
