@@ -128,7 +128,7 @@ pub(crate) async fn clock_jumps(shifts: &[i64]) -> usize {
     // What failed at the first attempt was due five seconds later, by a clock that was set back by days since.
     let begun = Instant::now();
     until("all to be delivered", async || (host.ledger().await["pending"] == 0).then_some(())).await;
-    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     let received = receiver.received();
     let sent: BTreeSet<&str> = received.iter().map(|one| text(&one["headers"], "hookloom-event-id")).collect();
     assert_eq!(sent, accepted.iter().map(String::as_str).collect());

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 /// No condition takes longer than this, unless something is wrong.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `look` finds something.
 #[track_caller]

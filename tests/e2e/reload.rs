@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 /// A host whose subscription uses the plugin `p`, and the path of that plugin's file.
 async fn host_with_folder(receiver: &Receiver) -> (Host, PathBuf) {
-    let host = Host::start().await;
+    folder_of(Host::start().await, receiver).await
+}
+
+async fn folder_of(host: Host, receiver: &Receiver) -> (Host, PathBuf) {
     host.plugin("p", guest("panics")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let folder = host.data().join("plugins/default");
@@ -27,13 +30,15 @@ async fn active_after(host: &Host, before: &str) -> String {
     until("another version", async || Some(active(host).await).filter(|now| now != before)).await
 }
 
-/// The folder is scanned every two seconds whether the system tells of a change or not; what comes sooner, as a rule, was told.
-const SOONER: Duration = Duration::from_millis(1_500);
+/// How often the folder is scanned whether the system tells of a change or not; what comes much sooner was told.
+const RESCAN_S: u64 = 100;
+const SOONER: Duration = Duration::from_secs(RESCAN_S / 3);
 
 #[tokio::test]
 async fn a_file_becomes_the_active_version_however_it_comes() {
     let receiver = Receiver::start().await;
-    let (host, file) = host_with_folder(&receiver).await;
+    let host = Host::with().set(&format!("plugins_rescan_s={RESCAN_S}")).start().await;
+    let (host, file) = folder_of(host, &receiver).await;
     let uploaded = active(&host).await;
 
     let mut took = Vec::new();
@@ -67,7 +72,7 @@ async fn a_file_becomes_the_active_version_however_it_comes() {
     link("v2");
     active_after(&host, &linked).await;
     took.push(begun.elapsed());
-    // Compiling is a part of it, and the machine may be busy: one of the three may be late, not all.
+    // The folder is as new as the first file: what was written before it was watched is found by the scan.
     assert!(took.iter().filter(|took| **took < SOONER).count() >= 2, "nobody told of the changes: {took:?}");
     let versions = host.get("./plugins/p/versions").await;
     assert_eq!((versions.as_array().unwrap().len(), text(&versions[0], "created_by")), (5, "plugins folder"));
@@ -141,10 +146,8 @@ async fn a_file_of_one_tenant_does_not_wait_for_anothers_bomb() {
     })
     .await;
     file("other", "p", &guest("passes"));
-    let begun = Instant::now();
     let plugins = async || host.get("/v1/tenants/other/plugins").await;
     until("the other tenant's plugin", async || (plugins().await[0]["name"] == "p").then_some(())).await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert!(metrics(&host).await.contains("hookloom_plugin_compiles_under_way 1"), "the bomb is still there");
 }
 

@@ -63,21 +63,33 @@ async fn a_chain_judges_in_order_and_each_sees_what_came_before() {
 async fn the_wall_time_of_a_chain_is_one_budget() {
     let (host, receiver) = (Host::start().await, Receiver::start().await);
     host.plugin("burns", guest("burns")).await;
-    // As long as three calls of it take here and now: a chain of eight needs more, one call does not.
+    // Four times what one call takes here and now: eight need more. A busy machine may hold up the first call for the whole
+    // of it, so what has to be seen is seen in one attempt of several.
     let sample: Value = serde_json::from_str(&event("Contact is Created", 1)).unwrap();
     let limits = |wall_ms: u64| json!({"cpu_ms": 1000, "wall_ms": wall_ms});
-    let alone = host.post("./plugins/burns/dry-run", &json!({"event": sample, "limits": limits(5_000)})).await;
-    let wall_ms = alone["cost"]["wall_us"].as_u64().unwrap() * 3 / 1_000 + 5;
-    host.subscription(
-        &receiver.url,
-        json!({"plugin": vec!["burns"; 8], "limits": limits(wall_ms), "retry": {"schedule_s": [0]}}),
-    )
-    .await;
-    let dead = host.ended(&host.send(event("Contact is Created", 1)).await).await;
-    let attempt = &dead["attempts"][0];
-    let steps = attempt["steps"].as_array().unwrap().len();
-    assert!((2..8).contains(&steps) && text(attempt, "verdict") == "fault", "{wall_ms} ms: {dead}");
-    assert!(attempt["reason"].to_string().contains("wall_ms"), "{dead}");
+    let wall_us = async || {
+        let alone = host.post("./plugins/burns/dry-run", &json!({"event": sample, "limits": limits(5_000)})).await;
+        alone["cost"]["wall_us"].as_u64().unwrap()
+    };
+    let wall_ms = wall_us().await.min(wall_us().await).min(wall_us().await) * 4 / 1_000 + 1;
+    let settings =
+        json!({"plugin": vec!["burns"; 8], "limits": limits(wall_ms), "concurrency": 1, "retry": {"schedule_s": [0]}});
+    host.subscription(&receiver.url, settings).await;
+    let mut seen = Vec::new();
+    for number in 0..20 {
+        let dead = host.ended(&host.send(event("Contact is Created", number)).await).await;
+        let attempt = &dead["attempts"][0];
+        let steps = attempt["steps"].as_array().unwrap();
+        let sum_us: u64 = steps.iter().map(|step| step["cost"]["wall_us"].as_u64().unwrap()).sum();
+        // Nobody is stopped before the budget is spent (each time is cut to whole microseconds).
+        assert!(text(attempt, "verdict") == "pass" || sum_us + 10 >= wall_ms * 1_000, "{wall_ms} ms: {dead}");
+        let stopped = text(attempt, "verdict") == "fault" && attempt["reason"].to_string().contains("wall_ms");
+        if stopped && steps.len() > 1 {
+            return;
+        }
+        seen.push((steps.len(), sum_us));
+    }
+    panic!("no chain was stopped after its first plugin: {wall_ms} ms, {seen:?}");
 }
 
 #[tokio::test]

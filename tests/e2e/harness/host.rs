@@ -68,6 +68,8 @@ impl HostBuilder {
         };
         command.arg("serve").arg("--listen").arg("127.0.0.1:0").arg("--data-dir").arg(folder.path().join("data"));
         command.args(self.loopback.then_some("--allow-loopback"));
+        // A busy machine is no hard component: what bounds compiling here is its CPU time.
+        command.args(["--set", "compile_wall_s=1800"]);
         command.args(self.settings.iter().flat_map(|setting| ["--set", setting]));
         command.env("HOOKLOOM_ADMIN_KEY", ADMIN_KEY).envs(self.environment);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true).current_dir(folder.path());
