@@ -77,8 +77,6 @@ pub struct Event {
     pub received_at_ms: i64,
     /// The exact bytes: valid UTF-8, valid JSON.
     pub payload: Bytes,
-    /// The latest event of the same entity that was accepted before this one. Fixed at acceptance.
-    pub previous: Option<EventId>,
 }
 
 impl Event {

@@ -17,6 +17,7 @@
 
 mod accept;
 mod backup;
+mod batch;
 mod bins;
 mod catalog;
 mod changes;
@@ -43,8 +44,9 @@ mod writer;
 
 pub use accept::{Accepted, Caps, NewEvent, Repeatable};
 pub use backup::back_up;
+use batch::Batch;
 pub use bins::{BINS_MAX, BinFilter};
-pub use catalog::Catalog;
+use catalog::Catalog;
 pub use changes::Change;
 pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};
 pub use due::{DuePage, Turn};
@@ -230,23 +232,23 @@ impl Store {
     /// A write that shares its commit with others.
     async fn write<T: Send + 'static>(
         &self,
-        write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.writer.write(Manner::Shared, write, |_| {}).await
     }
 
-    /// The same for a write that every event needs: it must refuse before its first change.
-    async fn write_hot<T: Send + 'static>(
+    /// An outcome: before all that waits. It must refuse before its first change.
+    async fn write_first<T: Send + 'static>(
         &self,
-        write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.writer.write(Manner::Hot, write, |_| {}).await
+        self.writer.write(Manner::First, write, |_| {}).await
     }
 
     /// A write that changes the catalog: committed alone, then shown to everybody.
     async fn change<T: Send + 'static>(
         &self,
-        write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
     ) -> Result<T, StoreError> {
         self.change_of(Vec::new(), write, show).await
@@ -257,7 +259,7 @@ impl Store {
     async fn change_of<T: Send + 'static>(
         &self,
         subscriptions: Vec<SubscriptionId>,
-        write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (catalog, news) = (self.catalog.clone(), self.news.clone());

@@ -95,6 +95,5 @@ fn dry_event(
         entity_id: envelope.entity_id,
         received_at_ms,
         payload: envelope.payload,
-        previous: None,
     })
 }

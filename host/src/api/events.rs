@@ -111,7 +111,7 @@ pub(super) async fn get(
         module: view.event.module,
         entity_id: view.event.entity_id.clone(),
         received_at_ms: view.event.received_at_ms,
-        previous: view.event.previous.map(|id| id.0),
+        previous: view.previous.map(|id| id.0),
         fan_out: view.fan_out,
         payload,
         deliveries: view.deliveries.into_iter().map(DeliveryBody::from).collect(),

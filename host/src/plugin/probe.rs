@@ -53,7 +53,6 @@ fn sample(module: Module, text: &'static str) -> Option<Event> {
         entity_id: envelope.entity_id,
         received_at_ms: 1_709_287_745_000,
         payload: envelope.payload,
-        previous: None,
     })
 }
 

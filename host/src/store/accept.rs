@@ -1,5 +1,6 @@
 //! Accepting events: the transaction behind `202`.
 
+use super::batch::{Batch, HotStatement};
 use super::writer::Manner;
 use super::{Catalog, Due, News, Store, StoreError, now_ms, rejected};
 use crate::delivery::{DeliveryId, DeliveryKind, DueDelivery};
@@ -105,24 +106,28 @@ impl Store {
     ) -> Result<Vec<Accepted>, StoreError> {
         let (catalog, owner) = (self.catalog.clone(), tenant.clone());
         let (news, catalog_then) = (self.news.clone(), self.catalog.clone());
-        let manner = if matches!(door, Door::Rejected(_)) { Manner::Shared } else { Manner::Hot };
-        let write = move |connection: &Connection| {
+        let manner = match door {
+            Door::Rejected(_) => Manner::Shared,
+            Door::Plain | Door::Once(_) => Manner::Hot { events: events.len() },
+        };
+        let write = move |batch: &Batch<'_>| {
             if let Door::Once(request) = &door
-                && let Some(answer) = answered(connection, &tenant, request)?
+                && let Some(answer) = answered(batch, &tenant, request)?
             {
                 return Ok((answer, Vec::new(), 0));
             }
             if let Door::Rejected(id) = &door {
-                rejected::forget(connection, &tenant, *id)?;
+                rejected::forget(batch, &tenant, *id)?;
             }
-            room_for(connection, &tenant, &events, caps)?;
+            let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
+            batch.keep(&tenant, events.len() as u64, bytes as u64, caps)?;
             let mut accepted = Vec::with_capacity(events.len());
             let mut due = Vec::with_capacity(events.len());
             for event in events {
-                accepted.push(accept_one(connection, &catalog, &tenant, event, None, &mut due)?);
+                accepted.push(accept_one(batch, &catalog, &tenant, event, None, &mut due)?);
             }
             if let Door::Once(request) = &door {
-                remember(connection, &tenant, request, &accepted)?;
+                remember(batch, &tenant, request, &accepted)?;
             }
             let new = accepted.len();
             Ok((accepted, due, new))
@@ -176,33 +181,14 @@ fn remember(
     Ok(())
 }
 
-/// Counts an event of the host's own to what is kept.
-pub(super) fn keep(connection: &Connection, tenant: &TenantId, event: &NewEvent) -> Result<(), StoreError> {
-    room_for(connection, tenant, std::slice::from_ref(event), Caps { events: u64::MAX, bytes: u64::MAX })
-}
-
-/// Counts what comes to what is kept, and refuses what is over the caps.
-fn room_for(connection: &Connection, tenant: &TenantId, events: &[NewEvent], caps: Caps) -> Result<(), StoreError> {
-    let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
-    let caps_of_table = [caps.events, caps.bytes].map(|cap| i64::try_from(cap).unwrap_or(i64::MAX));
-    let kept = params![&*tenant.0, events.len(), bytes, caps_of_table[0], caps_of_table[1]];
-    let sql = "UPDATE ledgers SET events_kept = events_kept + ?2, bytes_kept = bytes_kept + ?3
-               WHERE tenant = ?1 AND events_kept + ?2 <= ?4 AND bytes_kept + ?3 <= ?5";
-    if connection.prepare_cached(sql)?.execute(kept)? == 1 {
-        return Ok(());
-    }
-    // There is no such row, or what comes does not fit it.
-    let sql = "INSERT INTO ledgers (tenant, events_kept, bytes_kept) SELECT ?1, ?2, ?3 WHERE ?2 <= ?4 AND ?3 <= ?5
-               ON CONFLICT DO NOTHING";
-    match connection.prepare_cached(sql)?.execute(kept)? {
-        1 => Ok(()),
-        _ => Err(StoreError::TenantFull { events: caps.events, bytes: caps.bytes }),
-    }
+/// Counts an event of the host's own to what is kept, whatever the caps.
+pub(super) fn keep(batch: &Batch<'_>, tenant: &TenantId, event: &NewEvent) -> Result<(), StoreError> {
+    batch.keep(tenant, 1, event.payload.len() as u64, Caps { events: u64::MAX, bytes: u64::MAX })
 }
 
 /// Writes one event with its deliveries, to all that it matches but one.
 pub(super) fn accept_one(
-    connection: &Connection,
+    batch: &Batch<'_>,
     catalog: &Catalog,
     tenant: &TenantId,
     new: NewEvent,
@@ -212,19 +198,12 @@ pub(super) fn accept_one(
     let matching = catalog.matching(tenant, new.module);
     let matching = matching.iter().filter(|subscription| Some(subscription.id) != except);
     let fan_out = matching.clone().count();
-    let event = Arc::new(write_event(connection, tenant, new, fan_out)?);
+    let event = Arc::new(write_event(batch, tenant, new, fan_out)?);
     for subscription in matching {
         let order_key = order_key(&event, subscription);
         let wait_ms = first_wait_ms(subscription);
-        let delivery = write_delivery(
-            connection,
-            tenant,
-            event.id,
-            subscription.id,
-            DeliveryKind::Usual,
-            wait_ms,
-            order_key.as_ref(),
-        )?;
+        let delivery =
+            write_delivery(batch, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key.as_ref())?;
         due.push(Due { delivery, event: event.clone() });
     }
     Ok(Accepted { event: event.id, deliveries: fan_out })
@@ -242,15 +221,14 @@ fn first_wait_ms(subscription: &Subscription) -> i64 {
     i64::try_from(wait_s).unwrap_or(i64::MAX).saturating_mul(1_000)
 }
 
-/// Writes an event that is accepted now, with the one before of the same entity.
+/// Writes an event that is accepted now.
 pub(super) fn write_event(
-    connection: &Connection,
+    batch: &Batch<'_>,
     tenant: &TenantId,
     new: NewEvent,
     fan_out: usize,
 ) -> Result<Event, StoreError> {
     let event = Event {
-        previous: previous(connection, tenant, &new)?,
         id: EventId::new(),
         name: new.name,
         module: new.module,
@@ -258,8 +236,7 @@ pub(super) fn write_event(
         received_at_ms: now_ms(),
         payload: new.payload,
     };
-    let sql = "INSERT INTO events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload, previous) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    connection.prepare_cached(sql)?.execute(params![
+    let row = params![
         &*tenant.0,
         event.id.0,
         event.name,
@@ -268,21 +245,14 @@ pub(super) fn write_event(
         event.received_at_ms,
         fan_out,
         &event.payload[..],
-        event.previous.map(|id| id.0),
-    ])?;
+    ];
+    batch.execute_hot(HotStatement::Event, row)?;
     Ok(event)
-}
-
-fn previous(connection: &Connection, tenant: &TenantId, new: &NewEvent) -> Result<Option<EventId>, StoreError> {
-    let Some(entity_id) = &new.entity_id else { return Ok(None) };
-    let sql = "SELECT id FROM events WHERE tenant = ?1 AND entity_id = ?2 AND module = ?3 ORDER BY rowid DESC LIMIT 1";
-    let found = params![&*tenant.0, entity_id, new.module.as_str()];
-    Ok(connection.prepare_cached(sql)?.query_row(found, |row| row.get(0).map(EventId)).optional()?)
 }
 
 /// Writes a pending delivery.
 pub(super) fn write_delivery(
-    connection: &Connection,
+    batch: &Batch<'_>,
     tenant: &TenantId,
     event: EventId,
     subscription: SubscriptionId,
@@ -301,8 +271,7 @@ pub(super) fn write_delivery(
         attempts_in_budget: 0,
         age_from_ms: now_ms,
     };
-    let sql = "INSERT INTO deliveries (tenant, id, event, subscription, kind, order_key, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms) VALUES (?1, ?2, ?3, ?4, ?7, ?8, 0, ?6, ?5, ?5, ?5)";
-    connection.prepare_cached(sql)?.execute(params![
+    let row = params![
         &*tenant.0,
         delivery.id.0,
         event.0,
@@ -311,6 +280,7 @@ pub(super) fn write_delivery(
         now_ms.saturating_add(wait_ms),
         kind as u8,
         order_key,
-    ])?;
+    ];
+    batch.execute_hot(HotStatement::Delivery, row)?;
     Ok(delivery)
 }

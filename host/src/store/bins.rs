@@ -3,6 +3,7 @@
 //! Promises: a bin keeps no more and no longer than its settings say; the id of a bin is its key to receive, and says
 //! nothing of its tenant.
 
+use super::batch::Batch;
 use super::{Store, StoreError, now_ms};
 use crate::access::new_credential;
 use crate::inspector::{Bin, BinRequest, BinSettings, RequestHead};
@@ -40,7 +41,7 @@ impl Store {
         let (text, _, _) = new_credential("");
         // Half of it is 128 bits.
         let bin = Bin { id: text[..22].to_owned(), settings, created_at_ms: now_ms(), received: 0 };
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let count: usize =
                 connection.query_row("SELECT COUNT(*) FROM bins WHERE tenant = ?1", [&*tenant.0], |row| row.get(0))?;
             if count >= BINS_MAX {
@@ -56,7 +57,7 @@ impl Store {
 
     /// Rewrites a bin.
     pub async fn update_bin(&self, tenant: TenantId, id: String, settings: BinSettings) -> Result<Bin, StoreError> {
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let text = serde_json::to_string(&settings)?;
             let sql = "UPDATE bins SET settings = ?3 WHERE tenant = ?1 AND id = ?2";
             if connection.execute(sql, params![&*tenant.0, id, text])? == 0 {
@@ -70,7 +71,7 @@ impl Store {
 
     /// Deletes a bin with everything in it.
     pub async fn delete_bin(&self, tenant: TenantId, id: String) -> Result<(), StoreError> {
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             if connection.execute("DELETE FROM bins WHERE tenant = ?1 AND id = ?2", params![&*tenant.0, id])? == 0 {
                 return Err(StoreError::NotFound("bin"));
             }
@@ -105,7 +106,7 @@ impl Store {
     /// Keeps a request, and says the how many-th of the bin it is, from 0.
     pub async fn receive_in_bin(&self, bin: &Bin, head: RequestHead, body: Bytes) -> Result<(Uuid, u64), StoreError> {
         let (id, settings) = (bin.id.clone(), bin.settings.clone());
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let sql = "UPDATE bins SET received = received + 1 WHERE id = ?1 RETURNING received - 1";
             let nth =
                 connection.query_row(sql, [&id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
@@ -169,7 +170,7 @@ impl Store {
 
     /// Forgets one request of a bin, or all of them.
     pub async fn forget_bin_requests(&self, tenant: TenantId, bin: String, id: Option<Uuid>) -> Result<(), StoreError> {
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             find(connection, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let sql = "DELETE FROM bin_requests WHERE bin = ?1 AND (?2 IS NULL OR id = ?2)";
             match connection.execute(sql, params![bin, id])? {

@@ -1,6 +1,7 @@
 //! The log of changes: who changed what, and how it was before and after. Written after the change, never altered; who
 //! writes an entry leaves secrets out.
 
+use super::batch::Batch;
 use super::{Store, StoreError, now_ms};
 use crate::subscription::TenantId;
 use rusqlite::{Connection, Row, params};
@@ -36,7 +37,7 @@ fn owner(tenant: Option<&TenantId>) -> &str {
 impl Store {
     /// Writes a change down. Without a tenant it is the host's.
     pub async fn note_change(&self, tenant: Option<TenantId>, change: Change) -> Result<(), StoreError> {
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
             let Change { id, at_ms, who, action, subject, before, after } = &change;
             let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";

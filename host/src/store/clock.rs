@@ -4,6 +4,7 @@
 //! [`STEP_MIN`] moves what is due later by as much; after a step forward what is due by then is due at once. Ids grow
 //! whatever the clock does ([`follow`](crate::ids::follow)).
 
+use super::batch::Batch;
 use super::{Store, StoreError, now_ms};
 use crate::ids;
 use rusqlite::{Connection, params};
@@ -66,7 +67,7 @@ impl Store {
     async fn move_due(&self, now_ms: i64, back_ms: i64) -> Result<(), StoreError> {
         for tenant in self.catalog().tenants() {
             let lanes = self.catalog().subscriptions(&tenant.id).iter().map(|one| one.id).collect();
-            let write = move |connection: &Connection| {
+            let write = move |connection: &Batch<'_>| {
                 let sql =
                     "UPDATE deliveries SET due_at_ms = MAX(?2, due_at_ms - ?3), age_from_ms = MIN(age_from_ms, ?2)
                            WHERE tenant = ?1 AND state = 0 AND due_at_ms > ?2";

@@ -1,5 +1,6 @@
 //! API keys and intake tokens in the database: their hashes, never themselves.
 
+use super::batch::Batch;
 use super::{Catalog, Store, StoreError, now_ms};
 use crate::access::{ApiKey, IntakeToken, KEY_PREFIX, Scope, TOKEN_PREFIX, credential_hash, new_credential};
 use crate::subscription::TenantId;
@@ -44,7 +45,7 @@ impl Store {
     }
 
     async fn put_key(&self, hash: [u8; 32], key: ApiKey) -> Result<ApiKey, StoreError> {
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let sql = "INSERT INTO keys (id, tenant, hash, hint, scopes, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                        ON CONFLICT (hash) DO UPDATE SET id = ?1, label = ?6, revoked_at_ms = NULL";
             let tenant = key.tenant.as_ref().map(|tenant| tenant.0.to_string());
@@ -77,7 +78,7 @@ impl Store {
         if used.is_empty() {
             return Ok(());
         }
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let mut statement = connection.prepare_cached("UPDATE keys SET used_at_ms = ?2 WHERE id = ?1")?;
             used.into_iter().try_for_each(|(id, at_ms)| Ok(statement.execute(params![id, at_ms]).map(drop)?))
         };
@@ -86,7 +87,7 @@ impl Store {
 
     /// Ends a key of a tenant (None: an admin key).
     pub async fn revoke_key(&self, tenant: Option<TenantId>, id: Uuid) -> Result<(), StoreError> {
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let sql = "UPDATE keys SET revoked_at_ms = ?3 WHERE id = ?1 AND tenant IS ?2 AND revoked_at_ms IS NULL";
             let tenant = tenant.as_ref().map(|tenant| tenant.0.to_string());
             found(connection.execute(sql, params![id, tenant, now_ms()])?, "key")
@@ -103,7 +104,7 @@ impl Store {
     ) -> Result<(IntakeToken, String), StoreError> {
         let (text, hash, hint) = new_credential(TOKEN_PREFIX);
         let token = IntakeToken { id: Uuid::now_v7(), tenant, hint, label, created_at_ms: now_ms() };
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             if let Some(id) = replaces {
                 end_token(connection, &token.tenant, id)?;
             }
@@ -121,7 +122,7 @@ impl Store {
 
     /// Ends an intake token.
     pub async fn revoke_token(&self, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
-        let write = move |connection: &Connection| end_token(connection, &tenant, id);
+        let write = move |connection: &Batch<'_>| end_token(connection, &tenant, id);
         self.change(write, move |catalog, ()| catalog.remove_token(id)).await
     }
 }

@@ -1,5 +1,6 @@
 //! Deliveries and attempts in the database: what is due, what came of it, and what is shown.
 
+use super::batch::{Batch, HotStatement};
 use super::{StateChange, Store, StoreError, now_ms};
 use crate::delivery::{Arm, Attempt, DeliveryId, DeliveryKind, DeliveryState, DueDelivery, Reason};
 use crate::event::{Event, EventId, Module};
@@ -58,6 +59,8 @@ pub struct DeliveryView {
 pub struct EventView {
     /// The event.
     pub event: Arc<Event>,
+    /// The last event of the same entity that was accepted before it.
+    pub previous: Option<EventId>,
     /// How many deliveries it was accepted with.
     pub fan_out: usize,
     /// They.
@@ -81,18 +84,23 @@ pub struct DeliveryFilter {
 
 const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms, kind FROM deliveries";
 
+/// The last event of an entity (?3, ?4) of a tenant (?1) before an event (?2). By rowid, which is the order of acceptance
+/// also when the clock was set back.
+const BEFORE: &str = "WHERE tenant = ?1 AND entity_id = ?3 AND module = ?4
+    AND rowid < (SELECT own.rowid FROM events own WHERE own.tenant = ?1 AND own.id = ?2) ORDER BY rowid DESC LIMIT 1";
+
 impl Store {
     /// Records an attempt, moves its delivery on, and disables its subscription if it must. Durable when it returns.
     pub async fn record(&self, record: Arc<AttemptRecord>) -> Result<(), StoreError> {
         // Not on the writer's thread, which everybody waits for.
         let detail = serde_json::to_string(&record.attempt)?;
         let Some(reason) = record.disables.clone() else {
-            return self.write_hot(move |connection| record_one(connection, &record, &detail)).await;
+            return self.write_first(move |connection| record_one(connection, &record, &detail)).await;
         };
         let (tenant, id) = (record.delivery.tenant.clone(), record.delivery.subscription);
         let catalog = self.catalog.clone();
         let change = StateChange::Disable { reason, generation: Some(record.attempt.config_generation) };
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let current = catalog.subscription_by_id(record.delivery.subscription);
             if current.is_some_and(|current| current.generation == record.attempt.config_generation) {
                 return record_one(connection, &record, &detail);
@@ -111,7 +119,7 @@ impl Store {
     /// Ends a pending delivery without an attempt.
     pub async fn give_up(&self, delivery: &DueDelivery, reason: Reason) -> Result<(), StoreError> {
         let (tenant, id) = (delivery.tenant.clone(), delivery.id);
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, due_at_ms = 0, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let reason = serde_json::to_string(&reason)?;
             let ended = params![&*tenant.0, id.0, DeliveryState::Dead as u8, reason, now_ms()];
@@ -187,25 +195,30 @@ impl Store {
     /// One event with its deliveries.
     pub async fn event(&self, tenant: TenantId, id: EventId) -> Result<EventView, StoreError> {
         let read = move |connection: &Connection| {
-            let sql = "SELECT id, name, module, entity_id, received_at_ms, payload, previous, fan_out FROM events WHERE tenant = ?1 AND id = ?2";
+            let sql = "SELECT id, name, module, entity_id, received_at_ms, payload, fan_out FROM events WHERE tenant = ?1 AND id = ?2";
             let found = connection
-                .query_row(sql, params![&*tenant.0, id.0], |row| Ok((event_row(row)?, row.get(7)?)))
+                .query_row(sql, params![&*tenant.0, id.0], |row| Ok((event_row(row)?, row.get(6)?)))
                 .optional()?;
             let (event, fan_out) = found.ok_or(StoreError::NotFound("event"))?;
+            let sql = format!("SELECT id FROM events {BEFORE}");
+            let entity = params![&*tenant.0, id.0, event.entity_id, event.module.as_str()];
+            let previous = connection.query_row(&sql, entity, |row| row.get(0).map(EventId)).optional()?;
             let filter = DeliveryFilter { event: Some(id), limit: usize::MAX, ..DeliveryFilter::default() };
-            Ok(EventView { event: Arc::new(event), fan_out, deliveries: list(connection, &tenant, &filter)? })
+            Ok(EventView { event: Arc::new(event), previous, fan_out, deliveries: list(connection, &tenant, &filter)? })
         };
         self.readers.read(read).await
     }
 }
 
 impl Store {
-    /// The event that was accepted before another one of the same entity. None: there was none, or it is kept no more.
+    /// The last event of the same entity that was accepted before another one. None: there was none, or it is kept no more.
     pub async fn previous(&self, tenant: TenantId, event: &Event) -> Result<Option<Arc<Event>>, StoreError> {
-        let Some(id) = event.previous else { return Ok(None) };
+        let Some(entity_id) = event.entity_id.clone() else { return Ok(None) };
+        let (id, module) = (event.id, event.module);
         let read = move |connection: &Connection| {
-            let sql = "SELECT id, name, module, entity_id, received_at_ms, payload, previous FROM events WHERE tenant = ?1 AND id = ?2";
-            let found = connection.prepare_cached(sql)?.query_row(params![&*tenant.0, id.0], event_row).optional()?;
+            let sql = format!("SELECT id, name, module, entity_id, received_at_ms, payload FROM events {BEFORE}");
+            let entity = params![&*tenant.0, id.0, entity_id, module.as_str()];
+            let found = connection.prepare_cached(&sql)?.query_row(entity, event_row).optional()?;
             Ok(found.map(Arc::new))
         };
         self.lane_readers.read(read).await
@@ -219,7 +232,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(Arc<Event>, SubscriptionId)>, StoreError> {
         let read = move |connection: &Connection| {
-            let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, e.previous, d.id
+            let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, d.id
                        FROM deliveries d INDEXED BY deliveries_of_subscription
                        JOIN events e ON e.tenant = d.tenant AND e.id = d.event
                        WHERE d.tenant = ?1 AND d.subscription = ?2 ORDER BY d.id DESC LIMIT ?3";
@@ -227,7 +240,7 @@ impl Store {
             let mut found = Vec::new();
             for id in subscriptions {
                 let rows = statement.query_map(params![&*tenant.0, id.0, limit], |row| {
-                    Ok((row.get::<_, uuid::Uuid>(7)?, Arc::new(event_row(row)?), id))
+                    Ok((row.get::<_, uuid::Uuid>(6)?, Arc::new(event_row(row)?), id))
                 })?;
                 for row in rows {
                     found.push(row?);
@@ -241,11 +254,11 @@ impl Store {
     }
 }
 
-fn record_one(connection: &Connection, record: &AttemptRecord, detail: &str) -> Result<(), StoreError> {
+fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: &str) -> Result<(), StoreError> {
     let AttemptRecord { delivery, attempt, next, age_end_ms, .. } = record;
     let (state, due_at_ms, awaiting, counts, reason) = match next {
         // It shall wait for another version or config, which may have come while the attempt was under way.
-        Next::AwaitPlugin { reason } if !is_current(connection, record)? => {
+        Next::AwaitPlugin { reason } if !is_current(batch, record)? => {
             (DeliveryState::Pending, now_ms(), false, true, Some(reason))
         }
         Next::End { state, reason } => (*state, 0, false, true, reason.as_ref()),
@@ -253,15 +266,9 @@ fn record_one(connection: &Connection, record: &AttemptRecord, detail: &str) -> 
         Next::AwaitPlugin { reason } => (DeliveryState::Pending, *age_end_ms, true, true, Some(reason)),
     };
     let reason = reason.map(serde_json::to_string).transpose()?;
-    // A try that does not count is overwritten by the next one, so that a plugin which always says `later` cannot
-    // fill the disk.
-    let sql = "INSERT OR REPLACE INTO attempts (tenant, delivery, number, detail) VALUES (?1, ?2, ?3, ?4)";
-    connection.prepare_cached(sql)?.execute(params![&*delivery.tenant.0, delivery.id.0, attempt.number, detail])?;
-    let sql =
-        "UPDATE deliveries SET state = ?3, due_at_ms = ?4, awaiting_plugin = ?5, attempts_made = attempts_made + ?6,
-                      budget_spent = budget_spent + ?6, reason = ?7, updated_at_ms = ?8
-               WHERE tenant = ?1 AND id = ?2 AND state = 0";
-    connection.prepare_cached(sql)?.execute(params![
+    let row = params![&*delivery.tenant.0, delivery.id.0, attempt.number, detail];
+    batch.execute_hot(HotStatement::Attempt, row)?;
+    let outcome = params![
         &*delivery.tenant.0,
         delivery.id.0,
         state as u8,
@@ -270,7 +277,8 @@ fn record_one(connection: &Connection, record: &AttemptRecord, detail: &str) -> 
         u8::from(counts),
         reason,
         now_ms(),
-    ])?;
+    ];
+    batch.execute_hot(HotStatement::Outcome, outcome)?;
     Ok(())
 }
 
@@ -360,7 +368,7 @@ fn view_row(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
     })
 }
 
-/// An event from the first seven columns: id, name, module, entity_id, received_at_ms, payload, previous.
+/// An event from the first six columns: id, name, module, entity_id, received_at_ms, payload.
 pub(super) fn event_row(row: &Row<'_>) -> rusqlite::Result<Event> {
     let module: String = row.get(2)?;
     Ok(Event {
@@ -370,6 +378,5 @@ pub(super) fn event_row(row: &Row<'_>) -> rusqlite::Result<Event> {
         entity_id: row.get(3)?,
         received_at_ms: row.get(4)?,
         payload: Bytes::from(row.get::<_, Vec<u8>>(5)?),
-        previous: row.get::<_, Option<uuid::Uuid>>(6)?.map(EventId),
     })
 }

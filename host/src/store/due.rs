@@ -67,7 +67,7 @@ fn due_page(
     let now_ms = now_ms();
     let sql = "SELECT MAX(id) FROM deliveries WHERE tenant = ?1";
     let newest: Option<uuid::Uuid> = connection.prepare_cached(sql)?.query_row([&*tenant.0], |row| row.get(0))?;
-    let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, e.previous,
+    let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload,
                       d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind
                FROM deliveries d INDEXED BY deliveries_due JOIN events e ON e.tenant = d.tenant AND e.id = d.event
                WHERE d.tenant = ?1 AND d.subscription = ?2 AND d.state = 0 AND (d.attempts_made > 0) = ?4
@@ -82,12 +82,12 @@ fn due_page(
     let mut page = DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest: newest.map(DeliveryId) };
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
-        let due_at_ms = row.get(11)?;
+        let due_at_ms = row.get(10)?;
         if due_at_ms > now_ms {
             page.next_due_at_ms = Some(due_at_ms);
             break;
         }
-        if skip.contains(&DeliveryId(row.get(7)?)) {
+        if skip.contains(&DeliveryId(row.get(6)?)) {
             continue;
         }
         if page.due.len() == limit || bytes > PAGE_BYTES_MAX {
@@ -97,14 +97,14 @@ fn due_page(
         let event = event_row(row)?;
         bytes += event.payload.len();
         let delivery = DueDelivery {
-            id: DeliveryId(row.get(7)?),
+            id: DeliveryId(row.get(6)?),
             tenant: tenant.clone(),
             event: event.id,
             subscription,
-            kind: kind(row.get(12)?),
-            attempts_made: row.get(8)?,
-            attempts_in_budget: row.get(9)?,
-            age_from_ms: row.get(10)?,
+            kind: kind(row.get(11)?),
+            attempts_made: row.get(7)?,
+            attempts_in_budget: row.get(8)?,
+            age_from_ms: row.get(9)?,
         };
         page.due.push(Due { delivery, event: Arc::new(event) });
     }

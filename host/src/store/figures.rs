@@ -2,6 +2,7 @@
 //!
 //! They are no ledger: a crash loses the last [`FLUSH_EVERY`] of them, and nothing depends on them.
 
+use super::batch::Batch;
 use super::{Store, StoreError, now_ms};
 use crate::delivery::{Attempt, DeliveryId};
 use crate::figures::Figures;
@@ -102,7 +103,7 @@ impl Store {
         if cells.is_empty() {
             return Ok(());
         }
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             for (span_s, kept_s) in SPANS {
                 cells.iter().try_for_each(|(cell, figures)| put(connection, span_s, cell, figures))?;
                 let oldest_s = now_ms() / 1_000 - kept_s;

@@ -4,6 +4,7 @@
 //! waits for it; a step that was done stays done.
 
 use super::accept::{keep, write_delivery, write_event};
+use super::batch::Batch;
 use super::{NewEvent, Store, StoreError, now_ms};
 use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use crate::event::{EventId, Module};
@@ -39,7 +40,7 @@ impl Store {
     pub async fn retry(&self, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let catalog = self.catalog.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let own = catalog.subscription(&tenant, subscription);
             let own = own.ok_or_else(|| StoreError::Conflict("its subscription was deleted".into()))?;
             if own.state == SubscriptionState::Disabled {
@@ -58,7 +59,7 @@ impl Store {
     /// Stops a pending delivery. An attempt that is under way ends as it ends.
     pub async fn cancel(&self, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let subscription = self.subscription_of(tenant.clone(), id).await?;
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, awaiting_plugin = 0, updated_at_ms = ?4,
                               reason = '{\"code\":\"cancelled\",\"message\":\"cancelled by hand\"}'
                        WHERE tenant = ?1 AND id = ?2 AND state = 0";
@@ -107,7 +108,7 @@ impl Store {
         let (mut redriven, (mut from, to)) = (0, span.ids());
         loop {
             let (tenant, id, condition) = (subscription.tenant.clone(), subscription.id, of_span(&states));
-            let write = move |connection: &Connection| {
+            let write = move |connection: &Batch<'_>| {
                 let sql = format!(
                     "UPDATE deliveries SET state = 0, due_at_ms = ?5, age_from_ms = ?5, updated_at_ms = ?5, budget_spent = 0
                      WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries INDEXED BY deliveries_of_subscription
@@ -143,7 +144,7 @@ impl Store {
         let (mut replayed, (mut from, to)) = (0, span.ids());
         loop {
             let (tenant, id, condition) = (subscription.tenant.clone(), subscription.id, replayable(subscription));
-            let write = move |connection: &Connection| {
+            let write = move |connection: &Batch<'_>| {
                 let sql = format!("SELECT id FROM events WHERE {condition} ORDER BY id LIMIT {STEP}");
                 let mut statement = connection.prepare_cached(&sql)?;
                 let ids = statement.query_map(params![&*tenant.0, from, to], |row| row.get(0))?;
@@ -166,7 +167,7 @@ impl Store {
     /// Makes an event that goes to one subscription only, to test it.
     pub async fn test(&self, subscription: &Subscription, new: NewEvent) -> Result<DeliveryId, StoreError> {
         let (tenant, id) = (subscription.tenant.clone(), subscription.id);
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             keep(connection, &tenant, &new)?;
             let event = write_event(connection, &tenant, new, 0)?;
             count_in_ledger(connection, &tenant, "tests", 1)?;
@@ -197,14 +198,14 @@ fn next_id(id: Uuid) -> Uuid {
 }
 
 fn make(
-    connection: &Connection,
+    batch: &Batch<'_>,
     tenant: &TenantId,
     event: EventId,
     subscription: SubscriptionId,
     kind: DeliveryKind,
 ) -> Result<DeliveryId, StoreError> {
     // A replay is a choice of events, not a stream of them: it keeps no order.
-    Ok(write_delivery(connection, tenant, event, subscription, kind, 0, None)?.id)
+    Ok(write_delivery(batch, tenant, event, subscription, kind, 0, None)?.id)
 }
 
 /// Adds to one of the ledger's own numbers.

@@ -4,19 +4,15 @@
 //! it: it would only fail again.
 
 use super::accept::{accept_one, keep};
+use super::batch::Batch;
 use super::{Catalog, Due, NewEvent, StoreError};
 use crate::event::Module;
 use crate::subscription::{Subscription, SubscriptionState};
 use bytes::Bytes;
-use rusqlite::Connection;
 use serde_json::json;
 
 /// Accepts `Subscription is Disabled` or `Subscription is Paused`, and returns the deliveries of it.
-pub(super) fn tell(
-    connection: &Connection,
-    catalog: &Catalog,
-    subscription: &Subscription,
-) -> Result<Vec<Due>, StoreError> {
+pub(super) fn tell(batch: &Batch<'_>, catalog: &Catalog, subscription: &Subscription) -> Result<Vec<Due>, StoreError> {
     let word = match subscription.state {
         SubscriptionState::Disabled => "Disabled",
         SubscriptionState::Paused => "Paused",
@@ -41,8 +37,8 @@ pub(super) fn tell(
         payload: Bytes::from(payload.to_string()),
     };
     // The host's own events are few, and are kept also of a tenant whose share is used up.
-    keep(connection, &subscription.tenant, &event)?;
+    keep(batch, &subscription.tenant, &event)?;
     let mut due = Vec::new();
-    accept_one(connection, catalog, &subscription.tenant, event, Some(subscription.id), &mut due)?;
+    accept_one(batch, catalog, &subscription.tenant, event, Some(subscription.id), &mut due)?;
     Ok(due)
 }

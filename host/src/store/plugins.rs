@@ -1,5 +1,6 @@
 //! Plugins in the database: components by content, versions by tenant and name, and which one is active.
 
+use super::batch::Batch;
 use super::{Store, StoreError, now_ms, subscriptions};
 use crate::subscription::{SubscriptionId, TenantId};
 use bytes::Bytes;
@@ -82,7 +83,7 @@ impl Store {
         version: PluginVersion,
         component: Bytes,
     ) -> Result<(), StoreError> {
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let sql = "SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2";
             if !connection.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
                 return Err(StoreError::NotFound("plugin to add a version to: upload its first version to be active"));
@@ -124,7 +125,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let users = self.users_of(&tenant, &name);
         let due = users.clone();
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let sha256 = version(connection, &tenant, &name)?;
             connection.execute(
                 "INSERT INTO plugins (tenant, name, active_sha256, activated_at_ms, activated_by) VALUES (?1, ?2, ?3, ?4, ?5)

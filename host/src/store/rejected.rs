@@ -1,5 +1,6 @@
 //! What `/in` received and could not accept: kept, because Agile CRM sends nothing twice.
 
+use super::batch::Batch;
 use super::credentials::found;
 use super::{Store, StoreError, now_ms};
 use crate::subscription::TenantId;
@@ -38,7 +39,7 @@ impl Store {
         truncated: bool,
     ) -> Result<Uuid, StoreError> {
         let id = Uuid::now_v7();
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let sql = "INSERT INTO rejected_requests (tenant, id, received_at_ms, reason, truncated, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
             connection.execute(sql, params![&*tenant.0, id, now_ms(), reason, truncated, &body[..]])?;
             let sql = "DELETE FROM rejected_requests WHERE tenant = ?1 AND (received_at_ms < ?2 OR id NOT IN

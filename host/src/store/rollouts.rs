@@ -1,5 +1,6 @@
 //! Trials of versions in the database.
 
+use super::batch::Batch;
 use super::plugins::has_version;
 use super::{Store, StoreError};
 use crate::subscription::TenantId;
@@ -62,7 +63,7 @@ impl StoredRollout {
 impl Store {
     /// Begins a trial, in the place of the plugin's one before.
     pub async fn begin_rollout(&self, rollout: StoredRollout) -> Result<(), StoreError> {
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, .. } = rollout;
             if !has_version(connection, &tenant, &name, &sha256)? {
                 return Err(StoreError::NotFound("version of the plugin"));

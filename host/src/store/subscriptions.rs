@@ -1,5 +1,6 @@
 //! Subscriptions in the database: settings in the clear, secrets sealed.
 
+use super::batch::Batch;
 use super::credentials::found;
 use super::vault::{Vault, VaultError};
 use super::{Catalog, Due, News, Store, StoreError, now_ms, operations};
@@ -75,7 +76,7 @@ impl Store {
             created_at_ms: now_ms(),
         });
         let sealed = seal(&self.vault, &subscription)?;
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let sql = "INSERT INTO subscriptions (tenant, id, settings, sealed, state, generation, created_at_ms) VALUES (?1, ?2, ?3, ?4, 0, 1, ?5)";
             let settings = serde_json::to_string(&subscription.settings)?;
             let created_at_ms = subscription.created_at_ms;
@@ -100,7 +101,7 @@ impl Store {
         changed.secrets = new.secrets;
         let sealed = seal(&self.vault, &changed)?;
         let catalog = self.catalog.clone();
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let current = catalog.subscription(&changed.tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             if current.generation != generation {
                 return Err(StoreError::Edited);
@@ -134,14 +135,14 @@ impl Store {
     /// reason to undo the former.
     pub(super) async fn set_state_after(
         &self,
-        first: impl FnOnce(&Connection) -> Result<(), StoreError> + Send + 'static,
+        first: impl FnOnce(&Batch<'_>) -> Result<(), StoreError> + Send + 'static,
         tenant: &TenantId,
         id: SubscriptionId,
         change: StateChange,
     ) -> Result<(), StoreError> {
         let tenant = tenant.clone();
         let (catalog, news) = (self.catalog.clone(), self.news.clone());
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             first(connection)?;
             let before = catalog.subscription(&tenant, id).map(|current| current.state);
             let changed = match set_state(connection, &catalog, &tenant, id, &change) {
@@ -171,7 +172,7 @@ impl Store {
         since_ms: Option<i64>,
     ) -> Result<(), StoreError> {
         let (catalog, tenant) = (self.catalog.clone(), tenant.clone());
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let current = catalog.subscription(&tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             let sql = "UPDATE subscriptions SET failing_since_ms = ?3 WHERE tenant = ?1 AND id = ?2";
             connection.execute(sql, params![&*tenant.0, id.0, since_ms])?;
@@ -183,7 +184,7 @@ impl Store {
     /// Deletes a subscription and cancels what is pending for it.
     pub async fn delete_subscription(&self, tenant: &TenantId, id: SubscriptionId) -> Result<(), StoreError> {
         let (owner, shown) = (tenant.clone(), tenant.clone());
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let sql = "DELETE FROM subscriptions WHERE tenant = ?1 AND id = ?2";
             found(connection.execute(sql, params![&*owner.0, id.0])?, "subscription")?;
             let reason = Reason::new("subscription-deleted", "its subscription was deleted");

@@ -1,5 +1,6 @@
 //! Tenants in the database.
 
+use super::batch::Batch;
 use super::{Store, StoreError, now_ms};
 use crate::address::Egress;
 use crate::event::Module;
@@ -39,7 +40,7 @@ impl Store {
             created_at_ms: now_ms(),
         };
         let tenant = change.apply(blank);
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let sql = "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
             let [names, limits, egress] = texts(&tenant)?;
             match connection.execute(sql, params![&*tenant.id.0, names, limits, egress, tenant.created_at_ms])? {
@@ -53,7 +54,7 @@ impl Store {
     /// Changes a tenant.
     pub async fn update_tenant(&self, id: TenantId, change: TenantChange) -> Result<Arc<Tenant>, StoreError> {
         let catalog = self.catalog.clone();
-        let write = move |connection: &Connection| {
+        let write = move |connection: &Batch<'_>| {
             let tenant = catalog.tenant(&id).ok_or(StoreError::NotFound("tenant"))?;
             let tenant = change.apply(Arc::unwrap_or_clone(tenant));
             let [names, limits, egress] = texts(&tenant)?;

@@ -1,37 +1,47 @@
 //! The one thread that writes, with group commit.
 //!
-//! Every write is a closure over the connection. The thread takes all that wait (up to 512), runs each inside one
-//! transaction, commits once, and only then answers each caller. So an answer `Ok` means durable: with
-//! `synchronous=FULL` the commit has been flushed to the disk. One closure's error undoes that closure alone, by a
+//! Every write is a closure over the transaction ([`Batch`]). The thread takes what waits (up to 512 writes, or 512 events), runs each
+//! inside one transaction, commits once, and only then answers each caller. So an answer `Ok` means durable: with
+//! `synchronous=FULL` the commit has been flushed to the disk. Outcomes go first, because receivers wait for them; the
+//! others keep their order, and some of them are in every commit. One closure's error undoes that closure alone, by a
 //! savepoint; only those of the hot path do without, because each savepoint copies every page that is touched after it,
 //! and so must refuse before they write ([`Manner::Hot`]). An error of the commit is everybody's.
 //!
 //! Does not know what is written. Stops when the last handle is gone, after everything queued has been written.
 
 use super::StoreError;
+use super::batch::Batch;
 use rusqlite::Connection;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
-/// How many writes share one commit at the most: enough to make the flush cheap, few enough to keep waits short.
+/// How many writes share one commit at the most, and about how many events: enough to make the flush cheap, few enough to
+/// keep waits short.
 const BATCH_MAX: usize = 512;
+const EVENTS_MAX: usize = 512;
 
 /// How many writes may wait. Past it, callers wait for room, which is the back-pressure that intake passes on.
 const QUEUE_MAX: usize = 4_096;
 
 type Finish = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
-type Write = Box<dyn FnOnce(&Connection) -> Finish + Send>;
+type Write = Box<dyn FnOnce(&Batch<'_>) -> Finish + Send>;
 
 /// How a write goes with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
     /// In one commit with others. If it fails, it alone is undone.
     Shared,
-    /// The same without a savepoint, for the writes of every event. It refuses before its first change; if it fails
+    /// The same without a savepoint, for accepting so many events. It refuses before its first change; if it fails
     /// after that (the disk, or a fault of ours), the whole batch is undone and every caller gets an error.
-    Hot,
+    Hot {
+        /// How many events.
+        events: usize,
+    },
+    /// As `Hot`, and before all that waits: an outcome, which frees a place in its lane.
+    First,
     /// Committed before anything queued behind it runs.
     Alone,
 }
@@ -60,20 +70,20 @@ impl Writer {
     pub(super) async fn write<T: Send + 'static>(
         &self,
         manner: Manner,
-        write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
         then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let write: Write = Box::new(move |connection| {
-            let write = |connection: &Connection| {
-                catch_unwind(AssertUnwindSafe(|| write(connection))).unwrap_or(Err(StoreError::Panicked))
+        let write: Write = Box::new(move |batch| {
+            let write = |batch: &Batch<'_>| {
+                catch_unwind(AssertUnwindSafe(|| write(batch))).unwrap_or(Err(StoreError::Panicked))
             };
             let written = match manner {
                 // SQLite itself rolls the whole transaction back on a full disk and the like: nothing may follow it
                 // outside one.
-                _ if connection.is_autocommit() => Err(StoreError::BatchFailed),
-                Manner::Hot => in_batch(connection, write),
-                Manner::Shared | Manner::Alone => in_savepoint(connection, write),
+                _ if batch.is_autocommit() => Err(StoreError::BatchFailed),
+                Manner::Hot { .. } | Manner::First => in_batch(batch, write),
+                Manner::Shared | Manner::Alone => in_savepoint(batch, write),
             };
             Box::new(move |committed| {
                 let written = match (written, committed) {
@@ -103,32 +113,75 @@ impl Drop for Writer {
     }
 }
 
-fn run(connection: Connection, mut jobs: mpsc::Receiver<Job>) {
-    let mut held: Option<Job> = None;
-    loop {
-        let Some(first) = held.take().or_else(|| jobs.blocking_recv()) else { break };
-        let mut batch = vec![first];
-        while batch[0].manner != Manner::Alone && batch.len() < BATCH_MAX {
-            match jobs.try_recv() {
-                Ok(job) if job.manner == Manner::Alone => {
-                    held = Some(job);
-                    break;
-                }
-                Ok(job) => batch.push(job),
-                Err(_) => break,
-            }
-        }
+fn run(connection: Connection, jobs: mpsc::Receiver<Job>) {
+    let mut waiting = Waiting { jobs, first: VecDeque::new(), others: VecDeque::new(), alone_is_next: false };
+    while let Some(batch) = waiting.next_batch() {
         commit(&connection, batch);
     }
 }
 
-fn commit(connection: &Connection, batch: Vec<Job>) {
-    let mut finishes = Vec::with_capacity(batch.len());
-    let begun = execute(connection, "BEGIN IMMEDIATE");
-    for job in batch {
-        finishes.push((job.write)(connection));
+/// The jobs that wait, outcomes apart.
+struct Waiting {
+    jobs: mpsc::Receiver<Job>,
+    first: VecDeque<Job>,
+    others: VecDeque<Job>,
+    /// Whether the next of the others wants to be alone and has waited for one commit.
+    alone_is_next: bool,
+}
+
+impl Waiting {
+    /// What shares the next commit; none when there will be no more.
+    fn next_batch(&mut self) -> Option<Vec<Job>> {
+        if self.first.is_empty() && self.others.is_empty() {
+            let job = self.jobs.blocking_recv()?;
+            self.sort(job);
+        }
+        while self.first.len() + self.others.len() < QUEUE_MAX {
+            let Ok(job) = self.jobs.try_recv() else { break };
+            self.sort(job);
+        }
+        if std::mem::take(&mut self.alone_is_next) {
+            return self.others.pop_front().map(|job| vec![job]);
+        }
+        let mut batch: Vec<Job> = self.first.drain(..self.first.len().min(BATCH_MAX)).collect();
+        let mut events = 0;
+        while let Some(job) = self.others.pop_front() {
+            if job.manner == Manner::Alone {
+                if batch.is_empty() {
+                    return Some(vec![job]);
+                }
+                self.others.push_front(job);
+                self.alone_is_next = true;
+                break;
+            }
+            events += if let Manner::Hot { events } = job.manner { events } else { 1 };
+            batch.push(job);
+            if batch.len() >= BATCH_MAX || events >= EVENTS_MAX {
+                break;
+            }
+        }
+        Some(batch)
     }
-    let committed = begun.and_then(|()| execute(connection, "COMMIT")).map_err(Arc::new);
+
+    fn sort(&mut self, job: Job) {
+        match job.manner {
+            Manner::First => self.first.push_back(job),
+            _ => self.others.push_back(job),
+        }
+    }
+}
+
+fn commit(connection: &Connection, jobs: Vec<Job>) {
+    let mut finishes = Vec::with_capacity(jobs.len());
+    let begun = execute(connection, "BEGIN IMMEDIATE");
+    let batch = Batch::on(connection);
+    for job in jobs {
+        finishes.push((job.write)(&batch));
+    }
+    // Outside a transaction there is nothing to settle: what was counted was undone with the rest.
+    let settled = begun.and_then(|()| if connection.is_autocommit() { Ok(()) } else { batch.settle() });
+    drop(batch);
+    let committed = settled.and_then(|()| execute(connection, "COMMIT")).map_err(Arc::new);
     if let Err(error) = &committed {
         tracing::error!(%error, "the store could not commit; nothing of this batch was accepted");
         if !connection.is_autocommit() {
@@ -141,33 +194,35 @@ fn commit(connection: &Connection, batch: Vec<Job>) {
 }
 
 /// Runs one write that undoes the whole batch if it fails after its first change.
-fn in_batch<T>(
-    connection: &Connection,
-    write: impl FnOnce(&Connection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let before = connection.total_changes();
-    let written = write(connection);
-    if written.is_err() && connection.total_changes() != before && !connection.is_autocommit() {
-        // What follows finds no transaction, and neither does the commit.
-        execute(connection, "ROLLBACK")?;
+fn in_batch<T>(batch: &Batch<'_>, write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let (before, mark) = (batch.total_changes(), batch.mark());
+    let written = write(batch);
+    if written.is_err() {
+        batch.back_to(mark);
+        if batch.total_changes() != before && !batch.is_autocommit() {
+            // What follows finds no transaction, and neither does the commit.
+            execute(batch, "ROLLBACK")?;
+        }
     }
     written
 }
 
 /// Runs one write so that its failure undoes nothing but itself.
 fn in_savepoint<T>(
-    connection: &Connection,
-    write: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    batch: &Batch<'_>,
+    write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    execute(connection, "SAVEPOINT one")?;
-    match write(connection) {
+    let mark = batch.mark();
+    execute(batch, "SAVEPOINT one")?;
+    match write(batch) {
         Ok(value) => {
-            execute(connection, "RELEASE one")?;
+            execute(batch, "RELEASE one")?;
             Ok(value)
         }
         Err(error) => {
-            if !connection.is_autocommit() {
-                connection.execute_batch("ROLLBACK TO one; RELEASE one")?;
+            batch.back_to(mark);
+            if !batch.is_autocommit() {
+                batch.execute_batch("ROLLBACK TO one; RELEASE one")?;
             }
             Err(error)
         }
@@ -176,4 +231,49 @@ fn in_savepoint<T>(
 
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `f`: an outcome, `o`: another write, `a`: one that is alone, a digit: so many hundred events. Batches are apart.
+    #[track_caller]
+    fn check(written: &str, batches: &str) {
+        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        for letter in written.chars() {
+            let manner = match letter {
+                'f' => Manner::First,
+                'o' => Manner::Shared,
+                'a' => Manner::Alone,
+                digit => Manner::Hot { events: digit.to_digit(10).expect("a digit") as usize * 100 },
+            };
+            let write: Write = Box::new(|_| Box::new(|_| ()));
+            assert!(queue.try_send(Job { write, manner }).is_ok());
+        }
+        drop(queue);
+        let mut waiting = Waiting { jobs, first: VecDeque::new(), others: VecDeque::new(), alone_is_next: false };
+        let letter = |job: &Job| match job.manner {
+            Manner::First => "f".to_owned(),
+            Manner::Shared => "o".to_owned(),
+            Manner::Alone => "a".to_owned(),
+            Manner::Hot { events } => (events / 100).to_string(),
+        };
+        let all = std::iter::from_fn(|| waiting.next_batch());
+        let told: Vec<String> = all.map(|batch| batch.iter().map(letter).collect()).collect();
+        assert_eq!(told.join(" "), batches);
+    }
+
+    #[test]
+    fn outcomes_go_first_and_others_keep_their_order() {
+        check("ofof", "ffoo");
+        check("12f3", "f123");
+        check("9ff9", "ff9 9");
+        check("2222f", "f222 2");
+        check("oaoaf", "fo a o a");
+        check("aaf", "f a a");
+        check("aof", "f a o");
+        check(&"f".repeat(600), &["f".repeat(512), "f".repeat(88)].join(" "));
+        check(&("f".repeat(512) + "o"), &("f".repeat(512) + "o"));
+    }
 }

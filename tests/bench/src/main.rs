@@ -17,6 +17,10 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// As the program has it: the row `store` runs in this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What went wrong, in words.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 

@@ -235,7 +235,7 @@ pub(super) async fn event(
         at: Moment::at_ms(event.received_at_ms),
         module: event.module.as_str(),
         entity: event.entity_id.clone(),
-        previous: event.previous.map(|previous| previous.to_string()),
+        previous: whole.previous.map(|previous| previous.to_string()),
         rows: explained
             .iter()
             .map(|one| {

@@ -124,7 +124,6 @@ pub(super) fn event_with_id(text: &str, received_at_ms: i64, id: uuid::Uuid) -> 
         entity_id: envelope.entity_id,
         received_at_ms,
         payload: envelope.payload,
-        previous: None,
     }))
 }
 

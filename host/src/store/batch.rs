@@ -1,0 +1,128 @@
+//! One transaction of the writer, as its writes see it: the connection, and what is done once for all of them.
+//!
+//! The statements of the hot path are fetched once a transaction instead of once a row. What is kept of a tenant is read
+//! once, counted here, and written before the commit; a write that is undone takes back what it counted. Nothing else
+//! may change `events_kept` and `bytes_kept` but by adding to them.
+
+use super::StoreError;
+use super::accept::Caps;
+use crate::subscription::TenantId;
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Params, params};
+use std::cell::RefCell;
+use std::ops::Deref;
+
+/// The statements of every event and every attempt.
+#[derive(Clone, Copy)]
+pub(super) enum HotStatement {
+    /// An event.
+    Event,
+    /// A pending delivery of it.
+    Delivery,
+    /// An attempt. One that does not count is overwritten by the next one, so that a plugin which always says `later`
+    /// cannot fill the disk.
+    Attempt,
+    /// What an attempt makes of its delivery.
+    Outcome,
+}
+
+const HOT_SQL: [&str; 4] = [
+    "INSERT INTO events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    "INSERT INTO deliveries (tenant, id, event, subscription, kind, order_key, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms)
+     VALUES (?1, ?2, ?3, ?4, ?7, ?8, 0, ?6, ?5, ?5, ?5)",
+    "INSERT OR REPLACE INTO attempts (tenant, delivery, number, detail) VALUES (?1, ?2, ?3, ?4)",
+    "UPDATE deliveries SET state = ?3, due_at_ms = ?4, awaiting_plugin = ?5, attempts_made = attempts_made + ?6,
+            budget_spent = budget_spent + ?6, reason = ?7, updated_at_ms = ?8
+     WHERE tenant = ?1 AND id = ?2 AND state = 0",
+];
+
+/// What is kept of a tenant: in the table at first, and what this transaction adds.
+#[derive(Clone)]
+struct Kept {
+    tenant: TenantId,
+    before: [u64; 2],
+    added: [u64; 2],
+}
+
+/// How much was kept at a moment of a transaction.
+pub(super) struct Mark(Vec<Kept>);
+
+/// A transaction.
+pub(super) struct Batch<'c> {
+    connection: &'c Connection,
+    hot: RefCell<[Option<CachedStatement<'c>>; 4]>,
+    kept: RefCell<Vec<Kept>>,
+}
+
+impl Deref for Batch<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+impl<'c> Batch<'c> {
+    /// The one that has begun, or could not.
+    pub(super) fn on(connection: &'c Connection) -> Self {
+        Batch { connection, hot: RefCell::default(), kept: RefCell::default() }
+    }
+
+    /// Runs a statement of the hot path.
+    pub(super) fn execute_hot(&self, which: HotStatement, params: impl Params) -> rusqlite::Result<usize> {
+        let mut hot = self.hot.borrow_mut();
+        let statement = match &mut hot[which as usize] {
+            Some(statement) => statement,
+            empty => empty.insert(self.connection.prepare_cached(HOT_SQL[which as usize])?),
+        };
+        statement.execute(params)
+    }
+
+    /// Counts events and bytes to what is kept of a tenant, or refuses them because they are over its caps.
+    pub(super) fn keep(&self, tenant: &TenantId, events: u64, bytes: u64, caps: Caps) -> Result<(), StoreError> {
+        let mut all = self.kept.borrow_mut();
+        let at = match all.iter().position(|kept| kept.tenant == *tenant) {
+            Some(at) => at,
+            None => {
+                all.push(Kept { tenant: tenant.clone(), before: self.kept_before(tenant)?, added: [0, 0] });
+                all.len() - 1
+            }
+        };
+        let kept = &mut all[at];
+        let fits = |which: usize, more: u64, cap: u64| {
+            kept.before[which].saturating_add(kept.added[which]).saturating_add(more) <= cap
+        };
+        if !fits(0, events, caps.events) || !fits(1, bytes, caps.bytes) {
+            return Err(StoreError::TenantFull { events: caps.events, bytes: caps.bytes });
+        }
+        kept.added = [kept.added[0] + events, kept.added[1] + bytes];
+        Ok(())
+    }
+
+    fn kept_before(&self, tenant: &TenantId) -> Result<[u64; 2], StoreError> {
+        let sql = "SELECT MAX(events_kept, 0), MAX(bytes_kept, 0) FROM ledgers WHERE tenant = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = statement.query_row([&*tenant.0], |row| Ok([row.get(0)?, row.get(1)?])).optional()?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// What is counted so far, to come back to.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.kept.borrow().clone())
+    }
+
+    /// Takes back what was counted since then.
+    pub(super) fn back_to(&self, mark: Mark) {
+        *self.kept.borrow_mut() = mark.0;
+    }
+
+    /// Writes what was counted: the last thing before the commit.
+    pub(super) fn settle(&self) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO ledgers (tenant, events_kept, bytes_kept) VALUES (?1, ?2, ?3)
+                   ON CONFLICT DO UPDATE SET events_kept = events_kept + ?2, bytes_kept = bytes_kept + ?3";
+        for Kept { tenant, added, .. } in self.kept.borrow().iter().filter(|kept| kept.added[0] > 0) {
+            self.connection.prepare_cached(sql)?.execute(params![&*tenant.0, added[0], added[1]])?;
+        }
+        Ok(())
+    }
+}
