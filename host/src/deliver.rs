@@ -8,6 +8,7 @@ mod attempt;
 pub mod client;
 mod conclusion;
 mod lane;
+mod notify_urls;
 mod pace;
 mod stock;
 pub mod traces;
@@ -20,10 +21,11 @@ use crate::subscription::{SubscriptionId, TenantId};
 use attempt::Attempter;
 use client::Clients;
 use lane::Lane;
+use notify_urls::NotifyUrls;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use stock::Door;
+use stock::{Door, Room};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -76,7 +78,7 @@ impl Dispatcher {
         let attempts = TaskTracker::new();
         let shared = Arc::new(Shared {
             tenants: Mutex::default(),
-            attempter: Attempter { plugins, clients, store: store.clone() },
+            attempter: Attempter { plugins, clients, store: store.clone(), notify_urls: NotifyUrls::default() },
             store,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             attempts: attempts.clone(),
@@ -105,6 +107,7 @@ impl Dispatcher {
 
 async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
     let mut lanes = Lanes { shared: shared.clone(), doors: HashMap::new() };
+    let room = Room::default();
     for subscription in shared.store.catalog().all_subscriptions() {
         lanes.door(subscription.id).knock();
     }
@@ -115,7 +118,9 @@ async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
             piece = news.recv() => match piece {
                 None => break,
                 Some(News::Changed(id)) => lanes.door(id).knock(),
-                Some(News::Accepted(due)) => due.into_iter().for_each(|one| lanes.door(one.delivery.subscription).offer(one)),
+                Some(News::Accepted(due)) => {
+                    due.into_iter().for_each(|one| lanes.door(one.delivery.subscription).offer(one, &room));
+                }
             },
         }
     }

@@ -4,6 +4,7 @@
 //! give the same body at every attempt; only the timestamp and the signature are new.
 
 use super::client::{Answer, Client, ClientError, Clients, NotAnswered, RESPONSE_BYTES_MAX, Request};
+use super::notify_urls::NotifyUrls;
 use super::traces::traceparent;
 use crate::address::Egress;
 use crate::delivery::{Attempt, NoAnswer, Outcome, Reason};
@@ -20,13 +21,14 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
-use url::Url;
+use url::{Position, Url};
 
 /// What an attempt needs.
 pub(super) struct Attempter {
     pub(super) plugins: Arc<Plugins>,
     pub(super) clients: Arc<Clients>,
     pub(super) store: Arc<Store>,
+    pub(super) notify_urls: NotifyUrls,
 }
 
 /// What Standard Webhooks calls the usual size of a payload: some receivers refuse more.
@@ -47,12 +49,13 @@ impl Attempter {
     /// Makes one attempt.
     pub(super) async fn attempt(&self, due: &Due, subscription: &Arc<Subscription>) -> (Attempt, Outcome) {
         let mut attempt = blank(due, subscription);
+        let own = || self.notify_urls.of(subscription);
         let parcel = match subscription.settings.plugin.0.is_empty() {
-            true => Ok(as_it_came(&due.event, subscription)),
+            true => Ok(own().map(|url| as_it_came(&due.event, url))),
             false => {
                 let judged = self.plugins.judge(due.event.clone(), subscription.clone()).await;
                 let judgement = note(&mut attempt, judged);
-                decide(judgement, &due.event, subscription, &mut attempt)
+                decide(judgement, &due.event, subscription, own, &mut attempt)
             }
         };
         let outcome = match parcel {
@@ -134,32 +137,29 @@ fn note(attempt: &mut Attempt, judged: Judged) -> Judgement {
     judged.judgement
 }
 
-/// The payload to the Notify URL, byte for byte. An error: the Notify URL cannot be read, which creation rules out.
-fn as_it_came(event: &Event, subscription: &Subscription) -> Result<Parcel, String> {
-    Ok(Parcel {
-        url: notify_url(subscription)?,
+/// The payload to the Notify URL, byte for byte.
+fn as_it_came(event: &Event, url: Url) -> Parcel {
+    Parcel {
+        url,
         elsewhere: false,
         other_origin: false,
         content_type: HeaderValue::from_static("application/json"),
         body: event.payload.clone(),
         headers: Vec::new(),
-    })
+    }
 }
 
-fn notify_url(subscription: &Subscription) -> Result<Url, String> {
-    Url::parse(&subscription.settings.notify_url).map_err(|error| format!("the Notify URL cannot be read: {error}"))
-}
-
-/// From the judgement to what is sent, or to the end of the attempt.
+/// From the judgement to what is sent, or to the end of the attempt. `own`: the Notify URL.
 fn decide(
     judgement: Judgement,
     event: &Event,
     subscription: &Subscription,
+    own: impl FnOnce() -> Result<Url, String>,
     attempt: &mut Attempt,
 ) -> Result<Result<Parcel, String>, Outcome> {
     match judgement {
-        Judgement::Pass => Ok(as_it_came(event, subscription)),
-        Judgement::Replace(outgoing) => Ok(replaced(outgoing, subscription)),
+        Judgement::Pass => Ok(own().map(|url| as_it_came(event, url))),
+        Judgement::Replace(outgoing) => Ok(own().map(|url| replaced(outgoing, url))),
         Judgement::Drop(reason) => Err(Outcome::Dropped(reason)),
         Judgement::Later { delay_ms, reason } => Err(Outcome::Later { delay_ms, reason }),
         Judgement::InvalidEvent(reason) => Err(Outcome::InvalidEvent(reason)),
@@ -172,7 +172,7 @@ fn decide(
             }
             if subscription.settings.on_plugin_fault == OnPluginFault::Pass {
                 attempt.log.push(format!("host: sent as it came, because on_plugin_fault is pass ({reason})"));
-                return Ok(as_it_came(event, subscription));
+                return Ok(own().map(|url| as_it_came(event, url)));
             }
             Err(Outcome::PluginFault { recurs: fault.recurs(), reason })
         }
@@ -183,14 +183,13 @@ fn fault_reason(fault: &PluginFault) -> Reason {
     Reason::new(fault.code(), fault.to_string())
 }
 
-fn replaced(outgoing: Outgoing, subscription: &Subscription) -> Result<Parcel, String> {
+fn replaced(outgoing: Outgoing, own: Url) -> Parcel {
     let Outgoing { body, content_type, headers, url, is_text: _ } = outgoing;
-    let own = notify_url(subscription)?;
     let (elsewhere, other_origin) = match &url {
         Some(url) => (*url != own, url.origin() != own.origin()),
         None => (false, false),
     };
-    Ok(Parcel { url: url.unwrap_or(own), elsewhere, other_origin, content_type, body, headers })
+    Parcel { url: url.unwrap_or(own), elsewhere, other_origin, content_type, body, headers }
 }
 
 /// Later lines win: the owner's headers, then the plugin's, then the host's own.
@@ -248,9 +247,7 @@ const SHOWN: [&str; 8] = [
 ];
 
 fn request_lines(request: &Request) -> Vec<String> {
-    let mut url = request.url.clone();
-    url.set_query(None);
-    let mut lines = vec![format!("{} {url}", request.method)];
+    let mut lines = vec![format!("{} {}", request.method, &request.url[..Position::AfterPath])];
     lines.extend(request.headers.iter().map(|(name, value)| match SHOWN.contains(&name.as_str()) {
         true => format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())),
         false => format!("{name}: …"),

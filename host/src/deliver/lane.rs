@@ -244,7 +244,9 @@ impl Lane {
         self.pace.begin();
         let (shared, tell) = (self.shared.clone(), self.words.0.clone());
         self.shared.attempts.spawn(async move {
-            let attempt = AssertUnwindSafe(conclude(&shared, due, subscription)).catch_unwind().await.ok();
+            // In a box: the task is moved several times, and this is nearly all of it.
+            let concluding = Box::pin(conclude(&shared, due, subscription));
+            let attempt = AssertUnwindSafe(concluding).catch_unwind().await.ok();
             let (outcome, again_at_ms, answered) = match attempt {
                 Some(Conclusion { record, again_at_ms, sign, wish, bad_config }) => {
                     let disables = record.disables.is_some();

@@ -2,8 +2,9 @@
 //!
 //! # Theory of operation
 //! What must not be lost is in the store; a lane only remembers a bounded part of it. Fresh deliveries are handed over
-//! by the dispatcher right after their commit, so that the usual event never waits for a read. Whatever does not fit,
-//! every retry, and everything after a restart is read from the store in pages.
+//! by the dispatcher right after their commit, so that the usual event never waits for a read. All lanes together have
+//! room for so many bytes of them, and one lane's door for a quarter: an ill receiver's backlog leaves others room.
+//! Whatever does not fit, every retry, and everything after a restart is read from the store in pages.
 //!
 //! First attempts have a shelf of their own, so that no backlog of retries stands before them. Every eighth turn is a
 //! retry's if both wait, so that neither starves the other.
@@ -17,12 +18,14 @@ use crate::store::{Due, Store, StoreError, Turn, now_ms};
 use crate::subscription::Subscription;
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use tokio::sync::Notify;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// How many fresh deliveries a lane takes into memory, and how many bytes of payloads. More stay in the store.
-const FRESH_MAX: usize = 1_024;
-const FRESH_BYTES_MAX: usize = 1 << 20;
+/// How many bytes of fresh deliveries all lanes together take into memory. More stay in the store.
+const ROOM_BYTES: usize = 64 << 20;
+
+/// What a delivery takes beside its payload.
+const DUE_BYTES: usize = 1 << 10;
 
 /// How many deliveries a lane reads from the store at once.
 const PAGE: usize = 256;
@@ -30,9 +33,34 @@ const PAGE: usize = 256;
 /// One in so many turns is a retry's, if both kinds wait.
 const FURTHER_TURN: u32 = 8;
 
+/// The room for fresh deliveries, which all lanes share.
+pub(super) struct Room {
+    free: Arc<Semaphore>,
+    /// How many bytes one lane may take.
+    of_one: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Room::of(ROOM_BYTES)
+    }
+}
+
+impl Room {
+    fn of(bytes: usize) -> Self {
+        Room { free: Arc::new(Semaphore::new(bytes)), of_one: bytes / 4 }
+    }
+}
+
+/// A delivery at hand. A fresh one has its room until it begins.
+struct AtHand {
+    due: Due,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
 #[derive(Default)]
 struct Fresh {
-    due: VecDeque<Due>,
+    due: VecDeque<AtHand>,
     bytes: usize,
 }
 
@@ -47,15 +75,18 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// Hands over a fresh delivery, or leaves it to the store if the lane is full.
-    pub(super) fn offer(&self, due: Due) {
+    /// Hands over a fresh delivery, or leaves it to the store if there is no room.
+    pub(super) fn offer(&self, due: Due, room: &Room) {
+        let bytes = due.event.payload.len() + DUE_BYTES;
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        match fresh.due.len() < FRESH_MAX && fresh.bytes < FRESH_BYTES_MAX {
-            true => {
-                fresh.bytes += due.event.payload.len();
-                fresh.due.push_back(due);
+        let free = Some(&room.free).filter(|_| fresh.bytes < room.of_one);
+        match free.and_then(|free| free.clone().try_acquire_many_owned(permits).ok()) {
+            Some(taken) => {
+                fresh.bytes += bytes;
+                fresh.due.push_back(AtHand { due, _room: Some(taken) });
             }
-            false => self.look_in_store.store(true, Ordering::Release),
+            None => self.look_in_store.store(true, Ordering::Release),
         }
         drop(fresh);
         self.news.notify_one();
@@ -79,7 +110,7 @@ impl Door {
 /// One kind's share of the stock.
 #[derive(Default)]
 struct Shelf {
-    ready: VecDeque<Due>,
+    ready: VecDeque<AtHand>,
     /// Whether the store may have more that is due.
     look: bool,
     next_due_at_ms: Option<i64>,
@@ -118,9 +149,9 @@ impl Stock {
         let further_waits = room_for_further && !self.further.ready.is_empty();
         if further_waits && (self.first.ready.is_empty() || self.turns % FURTHER_TURN == FURTHER_TURN - 1) {
             self.turns = self.turns.wrapping_add(1);
-            return Ok(self.further.ready.pop_front());
+            return Ok(self.further.ready.pop_front().map(|next| next.due));
         }
-        let next = self.first.ready.pop_front();
+        let next = self.first.ready.pop_front().map(|next| next.due);
         self.turns = self.turns.wrapping_add(u32::from(next.is_some()));
         Ok(next)
     }
@@ -146,7 +177,7 @@ impl Stock {
         shelf.next_due_at_ms = page.next_due_at_ms;
         for due in page.due {
             if self.held.insert(due.delivery.id) {
-                shelf.ready.push_back(due);
+                shelf.ready.push_back(AtHand { due, _room: None });
             }
         }
         if turn == Turn::First {
@@ -157,12 +188,13 @@ impl Stock {
 
     fn take_fresh(&mut self, door: &Door, subscription: &Subscription) {
         let fresh = std::mem::take(&mut *door.fresh.lock().unwrap_or_else(PoisonError::into_inner));
-        for due in fresh.due {
+        for one in fresh.due {
+            let id = one.due.delivery.id;
             // Whose turn it is in an order only the store can tell.
-            if subscription.settings.ordering.is_some() || self.paged_through >= Some(due.delivery.id) {
+            if subscription.settings.ordering.is_some() || self.paged_through >= Some(id) {
                 self.first.look = true;
-            } else if self.held.insert(due.delivery.id) {
-                self.first.ready.push_back(due);
+            } else if self.held.insert(id) {
+                self.first.ready.push_back(one);
             }
         }
     }
@@ -170,8 +202,8 @@ impl Stock {
     /// Gives back to the store what was not begun, because it may be over or older or younger there by now.
     pub(super) fn put_back(&mut self, door: &Door) {
         drop(std::mem::take(&mut *door.fresh.lock().unwrap_or_else(PoisonError::into_inner)));
-        for due in self.first.ready.drain(..).chain(self.further.ready.drain(..)) {
-            self.held.remove(&due.delivery.id);
+        for at_hand in self.first.ready.drain(..).chain(self.further.ready.drain(..)) {
+            self.held.remove(&at_hand.due.delivery.id);
         }
         self.look_again();
     }

@@ -26,7 +26,7 @@ pub(super) async fn timed<T>(request: impl Future<Output = T>) -> (T, Timings) {
         note(|parts| parts.total_us = micros(begun));
         (answer, PARTS.with(Cell::get))
     };
-    PARTS.scope(Cell::default(), whole).await
+    PARTS.scope(Cell::default(), Box::pin(whole)).await
 }
 
 /// The lookup of a name, which began then, has ended.

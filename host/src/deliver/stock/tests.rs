@@ -50,6 +50,7 @@ struct Lane {
     news: mpsc::UnboundedReceiver<News>,
     subscription: Arc<Subscription>,
     door: Door,
+    room: Room,
     stock: Stock,
     under_way: VecDeque<Due>,
     accepted: usize,
@@ -75,6 +76,8 @@ impl Lane {
             news,
             subscription,
             door: Door::default(),
+            // For a few hundred: more is accepted at once, and read in pages.
+            room: Room::of(1 << 20),
             stock: Stock::default(),
             under_way: VecDeque::new(),
             accepted: 0,
@@ -119,7 +122,7 @@ impl Lane {
     fn hand(&mut self) {
         while let Ok(news) = self.news.try_recv() {
             if let News::Accepted(due) = news {
-                due.into_iter().for_each(|one| self.door.offer(one));
+                due.into_iter().for_each(|one| self.door.offer(one, &self.room));
             }
         }
     }
