@@ -16,8 +16,8 @@ pub mod traces;
 pub use lane::LaneStatus;
 
 use crate::plugin::Plugins;
-use crate::store::{News, Store};
-use crate::subscription::{SubscriptionId, TenantId};
+use crate::store::{Due, News, Store};
+use crate::subscription::{SubscriptionId, SubscriptionState, TenantId};
 use attempt::Attempter;
 use client::Clients;
 use lane::Lane;
@@ -119,7 +119,7 @@ async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
                 None => break,
                 Some(News::Changed(id)) => lanes.door(id).knock(),
                 Some(News::Accepted(due)) => {
-                    due.into_iter().for_each(|one| lanes.door(one.delivery.subscription).offer(one, &room));
+                    due.into_iter().for_each(|one| lanes.hand_over(one, &room));
                 }
             },
         }
@@ -153,6 +153,19 @@ impl LaneBoard {
 }
 
 impl Lanes {
+    /// Hands a fresh delivery to its lane, if it can be of use there: one that rests for its owner keeps nothing in memory, and
+    /// whose turn it is in an order only the store can tell.
+    fn hand_over(&mut self, due: Due, room: &Room) {
+        let id = due.delivery.subscription;
+        let of_use = self.shared.store.catalog().subscription_by_id(id).is_some_and(|subscription| {
+            subscription.state == SubscriptionState::Active && subscription.settings.ordering.is_none()
+        });
+        match of_use {
+            true => self.door(id).offer(due, room),
+            false => self.door(id).point_to_store(),
+        }
+    }
+
     /// The door of a lane; the lane begins when it is first asked for.
     fn door(&mut self, id: SubscriptionId) -> &Door {
         // The lane of a deleted subscription has ended; forget its door when there are many.

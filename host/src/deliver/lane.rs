@@ -107,6 +107,13 @@ pub(super) struct Lane {
     words: (mpsc::UnboundedSender<Word>, mpsc::UnboundedReceiver<Word>),
 }
 
+impl Drop for Lane {
+    /// However it ended.
+    fn drop(&mut self) {
+        self.door.close();
+    }
+}
+
 impl Lane {
     pub(super) fn new(
         shared: Arc<Shared>,

@@ -3,7 +3,8 @@
 //! # Theory of operation
 //! What must not be lost is in the store; a lane only remembers a bounded part of it. Fresh deliveries are handed over
 //! by the dispatcher right after their commit, so that the usual event never waits for a read. All lanes together have
-//! room for so many bytes of them, and one lane's door for a quarter: an ill receiver's backlog leaves others room.
+//! room for so many bytes of them, and one lane for an eighth: an ill receiver's backlog leaves others room. A lane that
+//! rests for its owner, or that keeps an order, takes none.
 //! Whatever does not fit, every retry, and everything after a restart is read from the store in pages.
 //!
 //! First attempts have a shelf of their own, so that no backlog of retries stands before them. Every eighth turn is a
@@ -17,7 +18,7 @@ use crate::delivery::DeliveryId;
 use crate::store::{Due, Store, StoreError, Turn, now_ms};
 use crate::subscription::Subscription;
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -25,7 +26,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 const ROOM_BYTES: usize = 64 << 20;
 
 /// What a delivery takes beside its payload.
-const DUE_BYTES: usize = 1 << 10;
+const DUE_BYTES: usize = 1 << 9;
 
 /// How many deliveries a lane reads from the store at once.
 const PAGE: usize = 256;
@@ -48,26 +49,42 @@ impl Default for Room {
 
 impl Room {
     fn of(bytes: usize) -> Self {
-        Room { free: Arc::new(Semaphore::new(bytes)), of_one: bytes / 4 }
+        Room { free: Arc::new(Semaphore::new(bytes)), of_one: bytes / 8 }
+    }
+}
+
+/// The room of a delivery: the host's and its lane's, until this is dropped.
+struct Taken {
+    of_lane: Arc<AtomicUsize>,
+    bytes: usize,
+    _of_host: OwnedSemaphorePermit,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.of_lane.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 /// A delivery at hand. A fresh one has its room until it begins.
 struct AtHand {
     due: Due,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Option<Taken>,
 }
 
 #[derive(Default)]
 struct Fresh {
     due: VecDeque<AtHand>,
-    bytes: usize,
+    /// Whether the lane has ended, and nothing shall wait for it.
+    closed: bool,
 }
 
 /// The door of a lane, for the dispatcher.
 #[derive(Default)]
 pub(super) struct Door {
     fresh: Mutex<Fresh>,
+    /// How many bytes of room the lane has.
+    taken: Arc<AtomicUsize>,
     look_in_store: AtomicBool,
     /// Whether the subscription changed: what the lane holds but has not begun may be stale.
     changed: AtomicBool,
@@ -80,16 +97,29 @@ impl Door {
         let bytes = due.event.payload.len() + DUE_BYTES;
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = Some(&room.free).filter(|_| fresh.bytes < room.of_one);
-        match free.and_then(|free| free.clone().try_acquire_many_owned(permits).ok()) {
-            Some(taken) => {
-                fresh.bytes += bytes;
+        let may = !fresh.closed && self.taken.load(Ordering::Relaxed) < room.of_one;
+        match may.then(|| room.free.clone().try_acquire_many_owned(permits).ok()).flatten() {
+            Some(of_host) => {
+                self.taken.fetch_add(bytes, Ordering::Relaxed);
+                let taken = Taken { of_lane: self.taken.clone(), bytes, _of_host: of_host };
                 fresh.due.push_back(AtHand { due, _room: Some(taken) });
             }
             None => self.look_in_store.store(true, Ordering::Release),
         }
         drop(fresh);
         self.news.notify_one();
+    }
+
+    /// Says that the store has something for the lane that is not handed over.
+    pub(super) fn point_to_store(&self) {
+        self.look_in_store.store(true, Ordering::Release);
+        self.news.notify_one();
+    }
+
+    /// The lane has ended: what waits at its door is given back to the store.
+    pub(super) fn close(&self) {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        *fresh = Fresh { due: VecDeque::new(), closed: true };
     }
 
     /// Says that the subscription changed: deliveries of it may have ended, become due, or grown younger.
@@ -187,8 +217,8 @@ impl Stock {
     }
 
     fn take_fresh(&mut self, door: &Door, subscription: &Subscription) {
-        let fresh = std::mem::take(&mut *door.fresh.lock().unwrap_or_else(PoisonError::into_inner));
-        for one in fresh.due {
+        let fresh = std::mem::take(&mut door.fresh.lock().unwrap_or_else(PoisonError::into_inner).due);
+        for one in fresh {
             let id = one.due.delivery.id;
             // Whose turn it is in an order only the store can tell.
             if subscription.settings.ordering.is_some() || self.paged_through >= Some(id) {
@@ -201,7 +231,7 @@ impl Stock {
 
     /// Gives back to the store what was not begun, because it may be over or older or younger there by now.
     pub(super) fn put_back(&mut self, door: &Door) {
-        drop(std::mem::take(&mut *door.fresh.lock().unwrap_or_else(PoisonError::into_inner)));
+        drop(std::mem::take(&mut door.fresh.lock().unwrap_or_else(PoisonError::into_inner).due));
         for at_hand in self.first.ready.drain(..).chain(self.further.ready.drain(..)) {
             self.held.remove(&at_hand.due.delivery.id);
         }

@@ -148,6 +148,23 @@ impl Lane {
     }
 }
 
+#[tokio::test]
+async fn a_lane_takes_its_share_of_the_room_and_gives_it_back() {
+    let (mut lane, whole, of_one) = (Lane::new().await, 1 << 20, DUE_BYTES + 2);
+    let taken = |lane: &Lane| whole - lane.room.free.available_permits();
+    lane.take(Step::Accept(100)).await;
+    assert_eq!(taken(&lane), 100 * of_one);
+    assert!(lane.next().await.is_some());
+    assert_eq!(taken(&lane), 99 * of_one, "it has begun");
+    lane.take(Step::Accept(400)).await;
+    assert!((whole / 8..whole / 8 + of_one).contains(&taken(&lane)), "{}", taken(&lane));
+    lane.take(Step::Change).await;
+    assert_eq!(taken(&lane), 0, "all is left to the store");
+    lane.door.close();
+    lane.take(Step::Accept(2)).await;
+    assert_eq!(taken(&lane), 0, "nobody will come for it");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
