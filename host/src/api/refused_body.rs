@@ -2,7 +2,8 @@
 //!
 //! A server that answers before it has read a body, and closes, makes the sender's kernel fail the write or throw the
 //! answer away (RFC 9112 §9.6 tells of the reset). So a sender of 40 MiB would see a broken pipe where `413` says what to
-//! do. What is read so is bounded in bytes and time; past that the connection breaks after all.
+//! do. What is read so is bounded in bytes and time; past that the connection breaks after all. The refusal itself waits for
+//! none of it.
 //!
 //! Who asks first (`Expect: 100-continue`) and is refused sends no body, and is not asked for one.
 
@@ -18,24 +19,23 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tower::Service as _;
 
-/// A body of this size came with its head, or nearly.
-const SMALL_BYTES: u64 = 8 << 10;
-
 /// How much of a refused body is read, and for how long.
 const BYTES_MAX: usize = 128 << 20;
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Answers a request, and reads what its body has left if the answer is no success.
+/// Answers a request. If the answer is no success, what its body has left is read meanwhile.
 pub(super) async fn answer(mut router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {
-    if request.body().size_hint().upper().is_some_and(|bytes| bytes <= SMALL_BYTES) {
+    if request.body().is_end_stream() {
         return router.call(request).await;
     }
-    let asks_first = request.headers().contains_key(header::EXPECT);
+    let expects = request.headers().get(header::EXPECT);
+    let asks_first = expects.is_some_and(|expects| expects.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let (parts, body) = request.into_parts();
     let lent = Lent(Arc::new(Mutex::new(Shared { body, begun: !asks_first })));
     let response = router.call(Request::from_parts(parts, lent.clone())).await?;
-    if !response.status().is_success() && lent.lock().begun {
-        let _ = tokio::time::timeout(DEADLINE, lent.throw_away()).await;
+    let left = !lent.is_end_stream() && lent.lock().begun;
+    if left && !response.status().is_success() {
+        tokio::spawn(tokio::time::timeout(DEADLINE, lent.throw_away()));
     }
     Ok(response)
 }
