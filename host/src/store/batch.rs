@@ -9,6 +9,8 @@ use super::accept::Caps;
 use crate::subscription::TenantId;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Params, params};
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Deref;
 
 /// The statements of every event and every attempt.
@@ -36,22 +38,28 @@ const HOT_SQL: [&str; 4] = [
      WHERE tenant = ?1 AND id = ?2 AND state = 0",
 ];
 
-/// What is kept of a tenant: in the table at first, and what this transaction adds.
-#[derive(Clone)]
+/// What is kept of a tenant, events and bytes: in the table at first, and what this transaction adds.
 struct Kept {
-    tenant: TenantId,
     before: [u64; 2],
     added: [u64; 2],
 }
 
-/// How much was kept at a moment of a transaction.
-pub(super) struct Mark(Vec<Kept>);
+/// What is kept of every tenant that this transaction counted for, and each count, to take it back.
+#[derive(Default)]
+struct Tally {
+    kept: HashMap<TenantId, Kept>,
+    counts: Vec<(TenantId, [u64; 2])>,
+}
+
+/// How much was counted at a moment of a transaction.
+#[derive(Clone, Copy)]
+pub(super) struct Mark(usize);
 
 /// A transaction.
 pub(super) struct Batch<'c> {
     connection: &'c Connection,
     hot: RefCell<[Option<CachedStatement<'c>>; 4]>,
-    kept: RefCell<Vec<Kept>>,
+    tally: RefCell<Tally>,
 }
 
 impl Deref for Batch<'_> {
@@ -65,7 +73,7 @@ impl Deref for Batch<'_> {
 impl<'c> Batch<'c> {
     /// The one that has begun, or could not.
     pub(super) fn on(connection: &'c Connection) -> Self {
-        Batch { connection, hot: RefCell::default(), kept: RefCell::default() }
+        Batch { connection, hot: RefCell::default(), tally: RefCell::default() }
     }
 
     /// Runs a statement of the hot path.
@@ -80,15 +88,11 @@ impl<'c> Batch<'c> {
 
     /// Counts events and bytes to what is kept of a tenant, or refuses them because they are over its caps.
     pub(super) fn keep(&self, tenant: &TenantId, events: u64, bytes: u64, caps: Caps) -> Result<(), StoreError> {
-        let mut all = self.kept.borrow_mut();
-        let at = match all.iter().position(|kept| kept.tenant == *tenant) {
-            Some(at) => at,
-            None => {
-                all.push(Kept { tenant: tenant.clone(), before: self.kept_before(tenant)?, added: [0, 0] });
-                all.len() - 1
-            }
+        let tally = &mut *self.tally.borrow_mut();
+        let kept = match tally.kept.entry(tenant.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Kept { before: self.kept_before(tenant)?, added: [0, 0] }),
         };
-        let kept = &mut all[at];
         let fits = |which: usize, more: u64, cap: u64| {
             kept.before[which].saturating_add(kept.added[which]).saturating_add(more) <= cap
         };
@@ -96,6 +100,7 @@ impl<'c> Batch<'c> {
             return Err(StoreError::TenantFull { events: caps.events, bytes: caps.bytes });
         }
         kept.added = [kept.added[0] + events, kept.added[1] + bytes];
+        tally.counts.push((tenant.clone(), [events, bytes]));
         Ok(())
     }
 
@@ -108,20 +113,27 @@ impl<'c> Batch<'c> {
 
     /// What is counted so far, to come back to.
     pub(super) fn mark(&self) -> Mark {
-        Mark(self.kept.borrow().clone())
+        Mark(self.tally.borrow().counts.len())
     }
 
     /// Takes back what was counted since then.
     pub(super) fn back_to(&self, mark: Mark) {
-        *self.kept.borrow_mut() = mark.0;
+        let Tally { kept, counts } = &mut *self.tally.borrow_mut();
+        for (tenant, [events, bytes]) in counts.drain(mark.0..) {
+            if let Some(kept) = kept.get_mut(&tenant) {
+                kept.added = [kept.added[0] - events, kept.added[1] - bytes];
+            }
+        }
     }
 
     /// Writes what was counted: the last thing before the commit.
     pub(super) fn settle(&self) -> rusqlite::Result<()> {
         let sql = "INSERT INTO ledgers (tenant, events_kept, bytes_kept) VALUES (?1, ?2, ?3)
                    ON CONFLICT DO UPDATE SET events_kept = events_kept + ?2, bytes_kept = bytes_kept + ?3";
-        for Kept { tenant, added, .. } in self.kept.borrow().iter().filter(|kept| kept.added[0] > 0) {
-            self.connection.prepare_cached(sql)?.execute(params![&*tenant.0, added[0], added[1]])?;
+        for (tenant, Kept { added: [events, bytes], .. }) in &self.tally.borrow().kept {
+            if *events > 0 {
+                self.connection.prepare_cached(sql)?.execute(params![&*tenant.0, events, bytes])?;
+            }
         }
         Ok(())
     }

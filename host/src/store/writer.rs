@@ -1,8 +1,8 @@
 //! The one thread that writes, with group commit.
 //!
-//! Every write is a closure over the transaction ([`Batch`]). The thread takes what waits (up to 512 writes, or 512 events), runs each
+//! Every write is a closure over the transaction ([`Batch`]). The thread takes what waits, some hundred writes, runs each
 //! inside one transaction, commits once, and only then answers each caller. So an answer `Ok` means durable: with
-//! `synchronous=FULL` the commit has been flushed to the disk. Outcomes go first, because receivers wait for them; the
+//! `synchronous=FULL` the commit has been flushed to the disk. The usual outcomes go first, because lanes wait for them; the
 //! others keep their order, and some of them are in every commit. One closure's error undoes that closure alone, by a
 //! savepoint; only those of the hot path do without, because each savepoint copies every page that is touched after it,
 //! and so must refuse before they write ([`Manner::Hot`]). An error of the commit is everybody's.
@@ -18,12 +18,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
-/// How many writes share one commit at the most, and about how many events: enough to make the flush cheap, few enough to
-/// keep waits short.
+/// How many outcomes share one commit at the most, how many other writes, and about how many events: enough to make the flush
+/// cheap, few enough to keep waits short.
 const BATCH_MAX: usize = 512;
 const EVENTS_MAX: usize = 512;
 
-/// How many writes may wait. Past it, callers wait for room, which is the back-pressure that intake passes on.
+/// How many writes may wait, in the channel and sorted each. Past it, callers wait for room, which is the back-pressure that
+/// intake passes on.
 const QUEUE_MAX: usize = 4_096;
 
 type Finish = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
@@ -40,15 +41,26 @@ pub(super) enum Manner {
         /// How many events.
         events: usize,
     },
-    /// As `Hot`, and before all that waits: an outcome, which frees a place in its lane.
+    /// As `Hot`, and before what waits: an outcome, which frees a place in its lane.
     First,
-    /// Committed before anything queued behind it runs.
+    /// Committed before anything queued behind it runs, but for `First`.
     Alone,
 }
 
 struct Job {
     write: Write,
     manner: Manner,
+}
+
+impl Job {
+    /// Whether nothing shares its commit: it asks for that, or it is so large that the others would wait for it.
+    fn is_alone(&self) -> bool {
+        match self.manner {
+            Manner::Alone => true,
+            Manner::Hot { events } => events > EVENTS_MAX,
+            Manner::Shared | Manner::First => false,
+        }
+    }
 }
 
 /// The handle by which everybody writes.
@@ -144,9 +156,10 @@ impl Waiting {
             return self.others.pop_front().map(|job| vec![job]);
         }
         let mut batch: Vec<Job> = self.first.drain(..self.first.len().min(BATCH_MAX)).collect();
-        let mut events = 0;
-        while let Some(job) = self.others.pop_front() {
-            if job.manner == Manner::Alone {
+        let (mut others, mut events) = (0, 0);
+        while others < BATCH_MAX && events < EVENTS_MAX {
+            let Some(job) = self.others.pop_front() else { break };
+            if job.is_alone() {
                 if batch.is_empty() {
                     return Some(vec![job]);
                 }
@@ -154,11 +167,9 @@ impl Waiting {
                 self.alone_is_next = true;
                 break;
             }
+            others += 1;
             events += if let Manner::Hot { events } = job.manner { events } else { 1 };
             batch.push(job);
-            if batch.len() >= BATCH_MAX || events >= EVENTS_MAX {
-                break;
-            }
         }
         Some(batch)
     }
@@ -268,12 +279,12 @@ mod tests {
     fn outcomes_go_first_and_others_keep_their_order() {
         check("ofof", "ffoo");
         check("12f3", "f123");
-        check("9ff9", "ff9 9");
+        check("9ff9", "ff 9 9");
         check("2222f", "f222 2");
         check("oaoaf", "fo a o a");
         check("aaf", "f a a");
         check("aof", "f a o");
         check(&"f".repeat(600), &["f".repeat(512), "f".repeat(88)].join(" "));
-        check(&("f".repeat(512) + "o"), &("f".repeat(512) + "o"));
+        check(&("o".repeat(600) + &"f".repeat(512)), &["f".repeat(512) + &"o".repeat(512), "o".repeat(88)].join(" "));
     }
 }
