@@ -109,3 +109,27 @@ async fn seen_at_the_end(host: &Host, id: &str) -> String {
     let delivery = host.ended(id).await;
     text(&delivery["attempts"].as_array().unwrap().last().unwrap()["reason"], "message").to_owned()
 }
+
+#[tokio::test]
+async fn nobody_looks_back_past_a_pruned_event() {
+    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    host.plugin("p", guest("panics")).await;
+    let id = host.subscription(&receiver.url, json!({"plugin": "p"})).await;
+    let first = host.send(event("Contact is Created", 1)).await;
+    host.attempted(&first).await;
+    let only_deals = json!({"notify_url": receiver.url, "plugin": "p", "modules": ["Deal"]});
+    host.ask(Method::PUT, &format!("./subscriptions/{id}"), only_deals.to_string()).await.ok();
+    // Of these nothing is pending: their age alone would let them go. What waits for another config may have tried again.
+    let second = host.send(event("Contact is Updated", 1)).await;
+    let third = host.send(event("Contact is Updated", 1)).await;
+    let other = host.send(event("Contact is Created", 2)).await;
+    let (_, folder) = host.stop().await;
+    let host = Host::with().set("retention_s=1").on(folder).start().await;
+    let gone = async |id: &str| host.ask(Method::GET, &format!("./events/{id}"), "").await.status == 404;
+    until("another contact's event to be pruned", async || gone(&other).await.then_some(())).await;
+    assert_eq!(host.get(&format!("./events/{third}")).await["previous"], json!(second), "not the first, past a gap");
+    // Once the first may go, they all do.
+    host.plugin("p", guest("passes")).await;
+    until("the last to be pruned", async || gone(&third).await.then_some(())).await;
+    assert!(gone(&first).await && gone(&second).await);
+}

@@ -85,7 +85,7 @@ pub struct DeliveryFilter {
 const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms, kind FROM deliveries";
 
 /// The last event of an entity (?3, ?4) of a tenant (?1) before an event (?2). By rowid, which is the order of acceptance
-/// also when the clock was set back.
+/// also when the clock was set back. None is missing between two that are kept: the oldest of an entity is pruned first.
 const BEFORE: &str = "WHERE tenant = ?1 AND entity_id = ?3 AND module = ?4
     AND rowid < (SELECT own.rowid FROM events own WHERE own.tenant = ?1 AND own.id = ?2) ORDER BY rowid DESC LIMIT 1";
 

@@ -2,7 +2,7 @@
 //!
 //! # Rules
 //! - An event goes with its deliveries and attempts once it is older than the retention and none of its deliveries is
-//!   pending. The ledger remembers how they ended, so its law holds over what is gone.
+//!   pending. Of a contact or a deal the oldest event goes first, so that a later one never looks back past a gap. The ledger remembers how they ended, so its law holds over what is gone.
 //! - A step holds the writer for [`STEP_MAX`] and then lets others write for four times as long.
 //! - Space in the file is used again; the file does not shrink.
 
@@ -85,12 +85,15 @@ impl Store {
 fn prune_step(connection: &Connection, tenant: &TenantId, after: Uuid, before_ms: i64) -> Result<Step, StoreError> {
     let begun = Instant::now();
     // Ids begin with their time, so they are in the order of acceptance.
-    // What the next event of the same entity looks back to is needed as long as that one is pending.
+    // What the next event of the same entity looks back to is needed as long as that one is pending. And as long as one before
+    // is kept: else that one would be what the next event looks back to.
     let sql = "SELECT e.id, e.fan_out, LENGTH(e.payload),
                       EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.event = e.id AND d.state = 0)
                       OR EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.state = 0 AND d.event = (
                         SELECT n.id FROM events n INDEXED BY events_of_entity WHERE n.tenant = e.tenant AND n.entity_id = e.entity_id
                         AND n.module = e.module AND n.rowid > e.rowid ORDER BY n.rowid LIMIT 1))
+                      OR EXISTS (SELECT 1 FROM events o INDEXED BY events_of_entity WHERE o.tenant = e.tenant AND o.entity_id = e.entity_id
+                        AND o.module = e.module AND o.rowid < e.rowid)
                FROM events e WHERE e.tenant = ?1 AND e.id > ?2 AND e.received_at_ms < ?3 ORDER BY e.id LIMIT ?4";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![&*tenant.0, after, before_ms, LOOK])?;
