@@ -2,7 +2,7 @@
 //!
 //! # Theory of operation
 //! The system's notifications only say that it is worth looking; what counts is a scan, which also runs every
-//! [`RESCAN`], because notifications get lost. A file is read when its size, time or identity changed and stayed the same
+//! `plugins_rescan_s`, because notifications get lost. A file is read when its size, time or identity changed and stayed the same
 //! for [`SETTLE`], so that most half-written files are never read; one that is read too early fails the check, changes
 //! nothing, and is read again when it changes again. Symbolic links are followed, so swapping one (as Kubernetes does in
 //! its mounts) or renaming over a file are changes like any other.
