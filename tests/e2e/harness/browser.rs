@@ -129,6 +129,8 @@ impl Browser {
 
     /// Takes a picture; the page must fit the screen's width, and axe-core must find no serious fault.
     pub(crate) async fn look(&self, name: &str) {
+        // What fades in has not its colours yet.
+        self.script("document.getAnimations().forEach((one) => one.finish())").await;
         let folder = root().join("target/screenshots");
         std::fs::create_dir_all(&folder).unwrap();
         let picture = self.client.screenshot().await.unwrap();
