@@ -21,6 +21,7 @@ mod batch;
 mod bins;
 mod catalog;
 mod changes;
+mod checkpoint;
 mod clock;
 mod credentials;
 mod deliveries;
@@ -165,10 +166,11 @@ pub struct Due {
 
 /// The store.
 pub struct Store {
-    writer: Writer,
     readers: Readers,
     /// Readers of the lanes' own: no query of a tenant holds up deliveries.
     lane_readers: Readers,
+    /// After the readers: the last connection to be closed leaves no log behind, if it can write.
+    writer: Writer,
     catalog: Arc<Catalog>,
     vault: Vault,
     news: mpsc::UnboundedSender<News>,
@@ -190,10 +192,11 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // FULL flushes the log at every commit: the promise behind `202`.
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // What a log that could not begin anew for long has grown to is given back when it does.
+        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         tune(&connection)?;
-        // Pages that many commits write are copied into the database once: 16 MiB of log at the most between two times.
-        connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         schema::migrate(&mut connection)?;
+        checkpoint::keep_log_short(&mut connection, &path)?;
         clock::follow_newest(&connection)?;
         let catalog = Arc::new(Catalog::load(&connection, &vault)?);
         let writer = Writer::start(connection).map_err(in_folder)?;
