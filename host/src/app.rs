@@ -156,6 +156,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
         },
         stack_bytes: config.plugin_stack_bytes,
         resting_instances_max: config.resting_instances_max,
+        warm_memories_max: config.warm_memories_max,
         limits_max: config.limits_max(),
         compiler: std::env::current_exe().map_err(AppError::Program)?,
         compile_limits: CompileLimits {

@@ -80,6 +80,9 @@ pub struct Config {
     pub plugins_rescan_s: u64,
     /// How many instances may rest between two calls, for subscriptions that reuse them. Each holds the memory it has.
     pub resting_instances_max: usize,
+    /// How many memories of plugins stay mapped between calls, with 64 KiB of each at the most: a plugin that is among them is
+    /// called faster.
+    pub warm_memories_max: u32,
     /// How long a stop waits for the attempts under way, in seconds.
     pub stop_grace_s: u64,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter of tracing's.
@@ -121,6 +124,7 @@ impl Default for Config {
             plugin_stack_bytes: STACK_BYTES,
             plugins_rescan_s: 2,
             resting_instances_max: 16,
+            warm_memories_max: 4_096,
             stop_grace_s: 20,
             log: "info".to_owned(),
             log_json: false,

@@ -100,6 +100,8 @@ pub struct PluginConfig {
     pub stack_bytes: u64,
     /// How many instances may rest between two calls, for subscriptions that reuse them.
     pub resting_instances_max: usize,
+    /// How many memories of guests stay mapped between calls.
+    pub warm_memories_max: u32,
     /// The most that a subscription may give its plugin.
     pub limits_max: Limits,
     /// The program that compiles: this binary.

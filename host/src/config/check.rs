@@ -35,6 +35,8 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ("plugin_memory_bytes_max", config.plugin_memory_bytes_max, 4 << 30),
         ("plugin_stack_bytes", config.plugin_stack_bytes, 16 << 20),
         ("plugin_output_bytes_max", config.plugin_output_bytes_max, 64 << 20),
+        // Each has 4 GiB of address space.
+        ("warm_memories_max", config.warm_memories_max.into(), 16_384),
     ];
     if config.resting_instances_max > 1_000 {
         faults.push(format!("resting_instances_max is {}; it is at most 1000", config.resting_instances_max));

@@ -40,6 +40,8 @@ pub(super) enum EnginePurpose {
         memory_bytes_max: usize,
         /// The stack of a guest, in bytes.
         stack_bytes: usize,
+        /// How many memories stay mapped between calls.
+        warm_memories: u32,
     },
 }
 
@@ -67,22 +69,29 @@ pub(super) fn engine(purpose: EnginePurpose) -> wasmtime::Result<Engine> {
         .wasm_stack_switching(false)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false);
-    if let EnginePurpose::Run { instances, memory_bytes_max, stack_bytes } = purpose {
+    if let EnginePurpose::Run { instances, memory_bytes_max, stack_bytes, warm_memories } = purpose {
         // wasmtime compares the two, although nothing here is async.
         config.max_wasm_stack(stack_bytes).async_stack_size(stack_bytes + (2 << 20));
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances, memory_bytes_max)));
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
+            instances,
+            memory_bytes_max,
+            warm_memories,
+        )));
     }
     Engine::new(&config)
 }
 
-fn pool(instances: u32, memory_bytes_max: usize) -> PoolingAllocationConfig {
+fn pool(instances: u32, memory_bytes_max: usize, warm_memories: u32) -> PoolingAllocationConfig {
     // One more than are used at once: an instance is given back a moment after its place is.
     let instances = instances + 1;
     // Every call may be of a component that uses all it is allowed to: no tenant's may take the room of another's.
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances * INSTANCES_MAX as u32)
-        .total_memories(instances * MEMORIES_MAX as u32)
+        .total_memories((instances * MEMORIES_MAX as u32).max(warm_memories))
+        // A call of a plugin whose memory is still mapped maps no pages and faults none in. wasmtime gives each core its
+        // share of the places, so a plugin that is called on all of them wants one of each.
+        .max_unused_warm_slots(warm_memories)
         .total_tables(instances * TABLES_MAX as u32)
         .max_core_instances_per_component(INSTANCES_MAX as u32)
         .max_memories_per_component(MEMORIES_MAX as u32)
@@ -147,8 +156,13 @@ mod tests {
     #[test]
     fn who_compiles_and_who_runs_agree() {
         let compile = engine(EnginePurpose::Compile).expect("an engine");
-        let run = engine(EnginePurpose::Run { instances: 2, memory_bytes_max: 256 << 20, stack_bytes: 1 << 20 })
-            .expect("an engine");
+        let run = engine(EnginePurpose::Run {
+            instances: 2,
+            memory_bytes_max: 256 << 20,
+            stack_bytes: 1 << 20,
+            warm_memories: 2,
+        })
+        .expect("an engine");
         assert_eq!(compatibility(&compile), compatibility(&run));
     }
 }

@@ -54,8 +54,14 @@ impl Runtime {
         let instances = u32::try_from(config.threads + config.resting_instances_max).unwrap_or(u32::MAX);
         let memory_bytes_max = usize::try_from(config.limits_max.memory_bytes).unwrap_or(usize::MAX);
         let stack_bytes = usize::try_from(config.stack_bytes).unwrap_or(usize::MAX);
-        let engine = engine::engine(EnginePurpose::Run { instances, memory_bytes_max, stack_bytes })
-            .map_err(PluginError::Runtime)?;
+        let with = |warm_memories| {
+            engine::engine(EnginePurpose::Run { instances, memory_bytes_max, stack_bytes, warm_memories })
+        };
+        let engine = with(config.warm_memories_max).or_else(|error| {
+            tracing::warn!(%error, "no room for warm_memories_max memories; plugins go without, and are called slower");
+            with(instances)
+        });
+        let engine = engine.map_err(PluginError::Runtime)?;
         Ok(Runtime {
             threads: Threads::start(config.threads, config.calls_per_tenant, stack_bytes)?,
             rest: Arc::new(Rest::new(config.resting_instances_max)),

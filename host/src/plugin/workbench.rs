@@ -43,6 +43,7 @@ impl Workbench {
             calls_per_tenant: 1,
             stack_bytes: STACK_BYTES,
             resting_instances_max: 1,
+            warm_memories_max: 16,
             limits_max: Limits::HOST_MAX,
             compiler: std::env::current_exe()?,
             compile_limits: CompileLimits::USUAL,
