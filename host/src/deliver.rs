@@ -16,7 +16,7 @@ pub mod traces;
 pub use lane::LaneStatus;
 
 use crate::plugin::Plugins;
-use crate::store::{Due, News, Store};
+use crate::store::{Due, NewDeliveries, News, Store};
 use crate::subscription::{SubscriptionId, SubscriptionState, TenantId};
 use attempt::Attempter;
 use client::Clients;
@@ -118,8 +118,9 @@ async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
             piece = news.recv() => match piece {
                 None => break,
                 Some(News::Changed(id)) => lanes.door(id).knock(),
-                Some(News::Accepted(due)) => {
+                Some(News::Accepted(NewDeliveries { due, later })) => {
                     due.into_iter().for_each(|one| lanes.hand_over(one, &room));
+                    later.into_iter().for_each(|id| lanes.door(id).point_to_store());
                 }
             },
         }

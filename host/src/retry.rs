@@ -40,6 +40,12 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// How long a delivery waits before its first attempt, in milliseconds: not at all, as a rule.
+    pub fn first_wait_ms(&self) -> i64 {
+        let wait_s = self.schedule_s.first().copied().unwrap_or(0);
+        i64::try_from(wait_s).unwrap_or(i64::MAX).saturating_mul(1_000)
+    }
+
     /// What is wrong with the policy, if anything.
     pub fn check(&self) -> Result<(), String> {
         match self {

@@ -149,10 +149,19 @@ pub enum StoreError {
 /// What the store tells the scheduler after a commit.
 #[derive(Debug)]
 pub enum News {
-    /// Deliveries that are due at once, with the event they carry.
-    Accepted(Vec<Due>),
+    /// New deliveries.
+    Accepted(NewDeliveries),
     /// Look at this subscription again: it changed, or deliveries of it became due.
     Changed(SubscriptionId),
+}
+
+/// New deliveries, by whether they wait at first.
+#[derive(Clone, Debug, Default)]
+pub struct NewDeliveries {
+    /// Those that are due at once.
+    pub due: Vec<Due>,
+    /// The subscriptions of the others, which are found in the store when their time comes.
+    pub later: Vec<SubscriptionId>,
 }
 
 /// A due delivery with its event.
@@ -266,7 +275,7 @@ impl Store {
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (catalog, news) = (self.catalog.clone(), self.news.clone());
-        let then = move |value: &T| {
+        let then = move |value: &mut T| {
             show(&catalog, value);
             for id in subscriptions {
                 // The scheduler is gone only while the host stops; what is due is found again at the next start.

@@ -219,6 +219,28 @@ async fn a_subscription_that_the_host_disables_is_told_to_others() {
 }
 
 #[tokio::test]
+async fn a_schedule_that_waits_at_first_does_so_for_every_event() {
+    let (host, watcher) = (Host::start().await, Receiver::start().await);
+    let gone = Receiver::answering("410").await;
+    let also = json!({"modules": ["Contact", "Subscription"], "retry": {"schedule_s": [2]}});
+    let waits = host.subscription(&watcher.url, also).await;
+    host.subscription(&gone.url, json!({"modules": ["Contact"]})).await;
+    // The event disables the second subscription, which is an event of the host's own.
+    host.send(event("Contact is Created", 1)).await;
+    watcher.expect(2).await;
+    let recorded = until("both to be recorded", async || {
+        let all = host.get(&format!("./deliveries?subscription={waits}")).await["deliveries"].take();
+        Some(all).filter(|all| all.as_array().unwrap().iter().all(|one| one["state"] == "delivered"))
+    });
+    for one in recorded.await.as_array().unwrap() {
+        let delivery = host.get(&format!("./deliveries/{}", text(one, "id"))).await;
+        let begun = delivery["attempts"][0]["started_at_ms"].as_i64().unwrap();
+        let waited = begun - delivery["created_at_ms"].as_i64().unwrap();
+        assert!(waited >= 2_000, "{waited} ms: {delivery}");
+    }
+}
+
+#[tokio::test]
 async fn a_receiver_that_fails_for_too_long_is_disabled() {
     let (host, receiver, watcher) = (Host::start().await, Receiver::answering("500").await, Receiver::start().await);
     let also = json!({"disable_after_s": 2, "retry": {"schedule_s": [0, 1, 1, 1, 1, 1, 1, 1]}});

@@ -4,7 +4,7 @@
 //! What must not be lost is in the store; a lane only remembers a bounded part of it. Fresh deliveries are handed over
 //! by the dispatcher right after their commit, so that the usual event never waits for a read. All lanes together have
 //! room for so many bytes of them, and one lane for an eighth: an ill receiver's backlog leaves others room. A lane that
-//! rests for its owner, or that keeps an order, takes none.
+//! rests for its owner, or that keeps an order, takes none, and nor does one whose schedule waits at first.
 //! Whatever does not fit, every retry, and everything after a restart is read from the store in pages.
 //!
 //! First attempts have a shelf of their own, so that no backlog of retries stands before them. Every eighth turn is a
@@ -104,7 +104,7 @@ impl Door {
                 let taken = Taken { of_lane: self.taken.clone(), bytes, _of_host: of_host };
                 fresh.due.push_back(AtHand { due, _room: Some(taken) });
             }
-            None => self.look_in_store.store(true, Ordering::Release),
+            None => return self.point_to_store(),
         }
         drop(fresh);
         self.news.notify_one();

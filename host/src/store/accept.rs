@@ -2,7 +2,7 @@
 
 use super::batch::{Batch, HotStatement};
 use super::writer::Manner;
-use super::{Catalog, Due, News, Store, StoreError, now_ms, rejected};
+use super::{Catalog, Due, NewDeliveries, News, Store, StoreError, now_ms, rejected};
 use crate::delivery::{DeliveryId, DeliveryKind, DueDelivery};
 use crate::event::{Event, EventId, Module};
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
@@ -10,6 +10,7 @@ use crate::telemetry;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::sync::Arc;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// A checked event that is not durable yet.
@@ -105,7 +106,7 @@ impl Store {
         caps: Caps,
     ) -> Result<Vec<Accepted>, StoreError> {
         let (catalog, owner) = (self.catalog.clone(), tenant.clone());
-        let (news, catalog_then) = (self.news.clone(), self.catalog.clone());
+        let news = self.news.clone();
         let manner = match door {
             Door::Rejected(_) => Manner::Shared,
             Door::Plain | Door::Once(_) => Manner::Hot { events: events.len() },
@@ -114,7 +115,7 @@ impl Store {
             if let Door::Once(request) = &door
                 && let Some(answer) = answered(batch, &tenant, request)?
             {
-                return Ok((answer, Vec::new(), 0));
+                return Ok((answer, NewDeliveries::default(), 0));
             }
             if let Door::Rejected(id) = &door {
                 rejected::forget(batch, &tenant, *id)?;
@@ -122,29 +123,28 @@ impl Store {
             let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
             batch.keep(&tenant, events.len() as u64, bytes as u64, caps)?;
             let mut accepted = Vec::with_capacity(events.len());
-            let mut due = Vec::with_capacity(events.len());
+            let mut new = NewDeliveries::default();
             for event in events {
-                accepted.push(accept_one(batch, &catalog, &tenant, event, None, &mut due)?);
+                accepted.push(accept_one(batch, &catalog, &tenant, event, None, &mut new)?);
             }
             if let Door::Once(request) = &door {
                 remember(batch, &tenant, request, &accepted)?;
             }
-            let new = accepted.len();
-            Ok((accepted, due, new))
+            let count = accepted.len();
+            Ok((accepted, new, count))
         };
-        let then = move |(_, due, new): &(Vec<Accepted>, Vec<Due>, usize)| {
-            telemetry::accepted(&owner, *new);
-            // What waits is found in the store when its time comes.
-            let waits = |one: &&Due| {
-                catalog_then.subscription_by_id(one.delivery.subscription).is_some_and(|own| first_wait_ms(&own) > 0)
-            };
-            let (later, now): (Vec<&Due>, Vec<&Due>) = due.iter().partition(waits);
-            for one in later {
-                let _ = news.send(News::Changed(one.delivery.subscription));
-            }
-            let _ = news.send(News::Accepted(now.into_iter().cloned().collect()));
+        let then = move |(_, new, count): &mut (Vec<Accepted>, NewDeliveries, usize)| {
+            telemetry::accepted(&owner, *count);
+            tell_accepted(&news, std::mem::take(new));
         };
         self.writer.write(manner, write, then).await.map(|(accepted, _, _)| accepted)
+    }
+}
+
+/// Tells the scheduler of new deliveries; it is gone only while the host stops, and finds them at the next start.
+pub(super) fn tell_accepted(news: &mpsc::UnboundedSender<News>, new: NewDeliveries) {
+    if !new.due.is_empty() || !new.later.is_empty() {
+        let _ = news.send(News::Accepted(new));
     }
 }
 
@@ -193,7 +193,7 @@ pub(super) fn accept_one(
     tenant: &TenantId,
     new: NewEvent,
     except: Option<SubscriptionId>,
-    due: &mut Vec<Due>,
+    told: &mut NewDeliveries,
 ) -> Result<Accepted, StoreError> {
     let matching = catalog.matching(tenant, new.module);
     let matching = matching.iter().filter(|subscription| Some(subscription.id) != except);
@@ -201,10 +201,13 @@ pub(super) fn accept_one(
     let event = Arc::new(write_event(batch, tenant, new, fan_out)?);
     for subscription in matching {
         let order_key = order_key(&event, subscription);
-        let wait_ms = first_wait_ms(subscription);
+        let wait_ms = subscription.settings.retry.first_wait_ms();
         let delivery =
             write_delivery(batch, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key.as_ref())?;
-        due.push(Due { delivery, event: event.clone() });
+        match wait_ms {
+            0 => told.due.push(Due { delivery, event: event.clone() }),
+            _ => told.later.push(subscription.id),
+        }
     }
     Ok(Accepted { event: event.id, deliveries: fan_out })
 }
@@ -213,12 +216,6 @@ pub(super) fn accept_one(
 fn order_key(event: &Event, subscription: &Subscription) -> Option<String> {
     let entity_id = event.entity_id.as_ref().filter(|_| subscription.settings.ordering.is_some())?;
     Some(format!("{}/{entity_id}", event.module.as_str()))
-}
-
-/// How long the schedule waits before the first attempt: not at all, as a rule.
-fn first_wait_ms(subscription: &Subscription) -> i64 {
-    let wait_s = subscription.settings.retry.schedule_s.first().copied().unwrap_or(0);
-    i64::try_from(wait_s).unwrap_or(i64::MAX).saturating_mul(1_000)
 }
 
 /// Writes an event that is accepted now.

@@ -5,18 +5,22 @@
 
 use super::accept::{accept_one, keep};
 use super::batch::Batch;
-use super::{Catalog, Due, NewEvent, StoreError};
+use super::{Catalog, NewDeliveries, NewEvent, StoreError};
 use crate::event::Module;
 use crate::subscription::{Subscription, SubscriptionState};
 use bytes::Bytes;
 use serde_json::json;
 
 /// Accepts `Subscription is Disabled` or `Subscription is Paused`, and returns the deliveries of it.
-pub(super) fn tell(batch: &Batch<'_>, catalog: &Catalog, subscription: &Subscription) -> Result<Vec<Due>, StoreError> {
+pub(super) fn tell(
+    batch: &Batch<'_>,
+    catalog: &Catalog,
+    subscription: &Subscription,
+) -> Result<NewDeliveries, StoreError> {
     let word = match subscription.state {
         SubscriptionState::Disabled => "Disabled",
         SubscriptionState::Paused => "Paused",
-        SubscriptionState::Active => return Ok(Vec::new()),
+        SubscriptionState::Active => return Ok(NewDeliveries::default()),
     };
     let name = format!("Subscription is {word}");
     let payload = json!({
@@ -38,7 +42,7 @@ pub(super) fn tell(batch: &Batch<'_>, catalog: &Catalog, subscription: &Subscrip
     };
     // The host's own events are few, and are kept also of a tenant whose share is used up.
     keep(batch, &subscription.tenant, &event)?;
-    let mut due = Vec::new();
-    accept_one(batch, catalog, &subscription.tenant, event, Some(subscription.id), &mut due)?;
-    Ok(due)
+    let mut new = NewDeliveries::default();
+    accept_one(batch, catalog, &subscription.tenant, event, Some(subscription.id), &mut new)?;
+    Ok(new)
 }

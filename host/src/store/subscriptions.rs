@@ -1,9 +1,10 @@
 //! Subscriptions in the database: settings in the clear, secrets sealed.
 
+use super::accept::tell_accepted;
 use super::batch::Batch;
 use super::credentials::found;
 use super::vault::{Vault, VaultError};
-use super::{Catalog, Due, News, Store, StoreError, now_ms, operations};
+use super::{Catalog, NewDeliveries, Store, StoreError, now_ms, operations};
 use crate::delivery::{DeliveryState, Reason};
 use crate::signature::{SigningKey, SigningSecret};
 use crate::subscription::{Secret, Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
@@ -146,20 +147,19 @@ impl Store {
             first(connection)?;
             let before = catalog.subscription(&tenant, id).map(|current| current.state);
             let changed = match set_state(connection, &catalog, &tenant, id, &change) {
-                Err(StoreError::NotFound(_)) => return Ok((None, Vec::new())),
+                Err(StoreError::NotFound(_)) => return Ok((None, NewDeliveries::default())),
                 changed => changed?,
             };
             let by_host = matches!(change, StateChange::Disable { .. } | StateChange::Pause { by_host: true, .. });
             let told = match by_host && before != Some(changed.state) {
                 true => operations::tell(connection, &catalog, &changed)?,
-                false => Vec::new(),
+                false => NewDeliveries::default(),
             };
             Ok((Some(changed), told))
         };
-        let show = move |catalog: &Catalog, (changed, told): &(Option<Arc<Subscription>>, Vec<Due>)| {
+        let show = move |catalog: &Catalog, (changed, told): &(Option<Arc<Subscription>>, NewDeliveries)| {
             catalog.put_subscriptions(changed.iter().cloned().collect());
-            // The scheduler is gone only while the host stops; what is due is found again at the next start.
-            let _ = news.send(News::Accepted(told.clone()));
+            tell_accepted(&news, told.clone());
         };
         self.change_of(vec![id], write, show).await.map(drop)
     }

@@ -83,7 +83,7 @@ impl Writer {
         &self,
         manner: Manner,
         write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
-        then: impl FnOnce(&T) + Send + 'static,
+        then: impl FnOnce(&mut T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let write: Write = Box::new(move |batch| {
@@ -99,8 +99,8 @@ impl Writer {
             };
             Box::new(move |committed| {
                 let written = match (written, committed) {
-                    (Ok(value), Ok(())) => {
-                        then(&value);
+                    (Ok(mut value), Ok(())) => {
+                        then(&mut value);
                         Ok(value)
                     }
                     (Err(error), _) => Err(error),

@@ -121,8 +121,8 @@ impl Lane {
 
     fn hand(&mut self) {
         while let Ok(news) = self.news.try_recv() {
-            if let News::Accepted(due) = news {
-                due.into_iter().for_each(|one| self.door.offer(one, &self.room));
+            if let News::Accepted(new) = news {
+                new.due.into_iter().for_each(|one| self.door.offer(one, &self.room));
             }
         }
     }
