@@ -10,8 +10,9 @@ use crate::intake;
 use crate::store::{Accepted, EventView, now_ms};
 use crate::subscription::{Subscription, TenantId};
 use axum::Json;
-use axum::extract::State;
-use http::{HeaderMap, StatusCode};
+use axum::extract::{FromRequestParts, State};
+use http::StatusCode;
+use http::request::Parts;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
@@ -72,10 +73,10 @@ pub(super) struct EventBody {
 pub(super) async fn post(
     access: Access<ToSend>,
     State(state): State<Arc<ApiState>>,
-    headers: HeaderMap,
+    IdempotencyKey(key): IdempotencyKey,
     Body(body): Body,
 ) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
-    let (key, begun) = (idempotency_key(&headers)?, SystemTime::now());
+    let begun = SystemTime::now();
     let accepted = intake::accept(&state.store, &access.tenant, &body, key, state.intake_limits()).await?;
     accepted.iter().for_each(|one| state.traces.accepted(&access.tenant, one.event, begun));
     Ok((StatusCode::ACCEPTED, Json(accepted.into())))
@@ -84,14 +85,21 @@ pub(super) async fn post(
 /// How long an `Idempotency-Key` may be.
 const KEY_BYTES_MAX: usize = 255;
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().ok().map(str::trim).filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()));
-    let key = key.ok_or_else(|| {
-        let detail = format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} visible ASCII characters");
-        Problem::new(StatusCode::BAD_REQUEST, "invalid-idempotency-key", detail)
-    })?;
-    Ok(Some(key.to_owned()))
+/// The `Idempotency-Key` of a request, if it has one.
+pub(super) struct IdempotencyKey(Option<String>);
+
+impl FromRequestParts<Arc<ApiState>> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<ApiState>) -> Result<Self, Problem> {
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(IdempotencyKey(None)) };
+        let key = value.to_str().ok().map(str::trim).filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()));
+        let key = key.ok_or_else(|| {
+            let detail = format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} visible ASCII characters");
+            Problem::new(StatusCode::BAD_REQUEST, "invalid-idempotency-key", detail)
+        })?;
+        Ok(IdempotencyKey(Some(key.to_owned())))
+    }
 }
 
 /// One event, with each delivery of it.

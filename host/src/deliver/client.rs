@@ -189,7 +189,8 @@ impl Client {
         let policy = Arc::new(policy);
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
+            // None at all: with `never` alone each request would be copied for a retry that does not come.
+            .retry(reqwest::retry::never().max_retries_per_request(0))
             .no_proxy()
             .referer(false)
             .dns_resolver(Arc::new(Vetting { policy: policy.clone(), resolver: resolver.clone() }))

@@ -93,7 +93,7 @@ impl Store {
     /// Records an attempt, moves its delivery on, and disables its subscription if it must. Durable when it returns.
     pub async fn record(&self, record: Arc<AttemptRecord>) -> Result<(), StoreError> {
         // Not on the writer's thread, which everybody waits for.
-        let detail = serde_json::to_string(&record.attempt)?;
+        let detail = detail(&record.attempt)?;
         let Some(reason) = record.disables.clone() else {
             return self.write_first(move |connection| record_one(connection, &record, &detail)).await;
         };
@@ -252,6 +252,13 @@ impl Store {
         };
         self.readers.read(read).await
     }
+}
+
+/// An attempt as it is kept. They are of a size, so that room is made once.
+fn detail(attempt: &Attempt) -> Result<String, StoreError> {
+    let mut detail = Vec::with_capacity(2_048);
+    serde_json::to_writer(&mut detail, attempt)?;
+    String::from_utf8(detail).map_err(|error| StoreError::Corrupt(serde::ser::Error::custom(error)))
 }
 
 fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: &str) -> Result<(), StoreError> {
