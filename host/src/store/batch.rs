@@ -27,16 +27,30 @@ pub(super) enum HotStatement {
     Outcome,
 }
 
-const HOT_SQL: [&str; 4] = [
-    "INSERT INTO events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    "INSERT INTO deliveries (tenant, id, event, subscription, kind, order_key, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms)
-     VALUES (?1, ?2, ?3, ?4, ?7, ?8, 0, ?6, ?5, ?5, ?5)",
-    "INSERT OR REPLACE INTO attempts (tenant, delivery, number, detail) VALUES (?1, ?2, ?3, ?4)",
-    "UPDATE deliveries SET state = ?3, due_at_ms = ?4, awaiting_plugin = ?5, attempts_made = attempts_made + ?6,
-            budget_spent = budget_spent + ?6, reason = ?7, updated_at_ms = ?8
-     WHERE tenant = ?1 AND id = ?2 AND state = 0",
-];
+impl HotStatement {
+    const COUNT: usize = 4;
+
+    fn sql(self) -> &'static str {
+        match self {
+            HotStatement::Event => {
+                "INSERT INTO events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+            }
+            HotStatement::Delivery => {
+                "INSERT INTO deliveries (tenant, id, event, subscription, kind, order_key, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?7, ?8, 0, ?6, ?5, ?5, ?5)"
+            }
+            HotStatement::Attempt => {
+                "INSERT OR REPLACE INTO attempts (tenant, delivery, number, detail) VALUES (?1, ?2, ?3, ?4)"
+            }
+            HotStatement::Outcome => {
+                "UPDATE deliveries SET state = ?3, due_at_ms = ?4, awaiting_plugin = ?5, attempts_made = attempts_made + ?6,
+                        budget_spent = budget_spent + ?6, reason = ?7, updated_at_ms = ?8
+                 WHERE tenant = ?1 AND id = ?2 AND state = 0"
+            }
+        }
+    }
+}
 
 /// What is kept of a tenant, events and bytes: in the table at first, and what this transaction adds.
 struct Kept {
@@ -58,7 +72,7 @@ pub(super) struct Mark(usize);
 /// A transaction.
 pub(super) struct Batch<'c> {
     connection: &'c Connection,
-    hot: RefCell<[Option<CachedStatement<'c>>; 4]>,
+    hot: RefCell<[Option<CachedStatement<'c>>; HotStatement::COUNT]>,
     tally: RefCell<Tally>,
 }
 
@@ -81,7 +95,7 @@ impl<'c> Batch<'c> {
         let mut hot = self.hot.borrow_mut();
         let statement = match &mut hot[which as usize] {
             Some(statement) => statement,
-            empty => empty.insert(self.connection.prepare_cached(HOT_SQL[which as usize])?),
+            empty => empty.insert(self.connection.prepare_cached(which.sql())?),
         };
         statement.execute(params)
     }

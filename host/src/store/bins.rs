@@ -41,15 +41,15 @@ impl Store {
         let (text, _, _) = new_credential("");
         // Half of it is 128 bits.
         let bin = Bin { id: text[..22].to_owned(), settings, created_at_ms: now_ms(), received: 0 };
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let count: usize =
-                connection.query_row("SELECT COUNT(*) FROM bins WHERE tenant = ?1", [&*tenant.0], |row| row.get(0))?;
+                batch.query_row("SELECT COUNT(*) FROM bins WHERE tenant = ?1", [&*tenant.0], |row| row.get(0))?;
             if count >= BINS_MAX {
                 return Err(StoreError::Conflict(format!("a tenant has at most {BINS_MAX} bins")));
             }
             let sql = "INSERT INTO bins (id, tenant, settings, created_at_ms) VALUES (?1, ?2, ?3, ?4)";
             let settings = serde_json::to_string(&bin.settings)?;
-            connection.execute(sql, params![bin.id, &*tenant.0, settings, bin.created_at_ms])?;
+            batch.execute(sql, params![bin.id, &*tenant.0, settings, bin.created_at_ms])?;
             Ok(bin)
         };
         self.write(write).await
@@ -57,25 +57,25 @@ impl Store {
 
     /// Rewrites a bin.
     pub async fn update_bin(&self, tenant: TenantId, id: String, settings: BinSettings) -> Result<Bin, StoreError> {
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let text = serde_json::to_string(&settings)?;
             let sql = "UPDATE bins SET settings = ?3 WHERE tenant = ?1 AND id = ?2";
-            if connection.execute(sql, params![&*tenant.0, id, text])? == 0 {
+            if batch.execute(sql, params![&*tenant.0, id, text])? == 0 {
                 return Err(StoreError::NotFound("bin"));
             }
-            prune(connection, &id, &settings)?;
-            find(connection, &id, Some(&tenant))?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
+            prune(batch, &id, &settings)?;
+            find(batch, &id, Some(&tenant))?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
         };
         self.write(write).await
     }
 
     /// Deletes a bin with everything in it.
     pub async fn delete_bin(&self, tenant: TenantId, id: String) -> Result<(), StoreError> {
-        let write = move |connection: &Batch<'_>| {
-            if connection.execute("DELETE FROM bins WHERE tenant = ?1 AND id = ?2", params![&*tenant.0, id])? == 0 {
+        let write = move |batch: &Batch<'_>| {
+            if batch.execute("DELETE FROM bins WHERE tenant = ?1 AND id = ?2", params![&*tenant.0, id])? == 0 {
                 return Err(StoreError::NotFound("bin"));
             }
-            Ok(connection.execute("DELETE FROM bin_requests WHERE bin = ?1", [id]).map(drop)?)
+            Ok(batch.execute("DELETE FROM bin_requests WHERE bin = ?1", [id]).map(drop)?)
         };
         self.write(write).await
     }
@@ -106,15 +106,14 @@ impl Store {
     /// Keeps a request, and says the how many-th of the bin it is, from 0.
     pub async fn receive_in_bin(&self, bin: &Bin, head: RequestHead, body: Bytes) -> Result<(Uuid, u64), StoreError> {
         let (id, settings) = (bin.id.clone(), bin.settings.clone());
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE bins SET received = received + 1 WHERE id = ?1 RETURNING received - 1";
-            let nth =
-                connection.query_row(sql, [&id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
+            let nth = batch.query_row(sql, [&id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
             let request = Uuid::now_v7();
             let sql = "INSERT INTO bin_requests (bin, id, received_at_ms, head, body) VALUES (?1, ?2, ?3, ?4, ?5)";
             let head = serde_json::to_string(&head)?;
-            connection.prepare_cached(sql)?.execute(params![id, request, now_ms(), head, &body[..]])?;
-            prune(connection, &id, &settings)?;
+            batch.prepare_cached(sql)?.execute(params![id, request, now_ms(), head, &body[..]])?;
+            prune(batch, &id, &settings)?;
             Ok((request, nth))
         };
         self.write(write).await
@@ -170,10 +169,10 @@ impl Store {
 
     /// Forgets one request of a bin, or all of them.
     pub async fn forget_bin_requests(&self, tenant: TenantId, bin: String, id: Option<Uuid>) -> Result<(), StoreError> {
-        let write = move |connection: &Batch<'_>| {
-            find(connection, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
+        let write = move |batch: &Batch<'_>| {
+            find(batch, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let sql = "DELETE FROM bin_requests WHERE bin = ?1 AND (?2 IS NULL OR id = ?2)";
-            match connection.execute(sql, params![bin, id])? {
+            match batch.execute(sql, params![bin, id])? {
                 0 if id.is_some() => Err(StoreError::NotFound("request")),
                 _ => Ok(()),
             }

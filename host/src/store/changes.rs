@@ -37,18 +37,18 @@ fn owner(tenant: Option<&TenantId>) -> &str {
 impl Store {
     /// Writes a change down. Without a tenant it is the host's.
     pub async fn note_change(&self, tenant: Option<TenantId>, change: Change) -> Result<(), StoreError> {
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
             let Change { id, at_ms, who, action, subject, before, after } = &change;
             let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
             let tenant = owner(tenant.as_ref());
-            connection.execute(sql, params![tenant, id, at_ms, who, action, subject, text(before), text(after)])?;
+            batch.execute(sql, params![tenant, id, at_ms, who, action, subject, text(before), text(after)])?;
             // Finding the oldest that stays reads all that is kept: one change in 256, by a byte that is random, does it.
             if id.as_bytes()[15] != 0 {
                 return Ok(());
             }
             let sql = "DELETE FROM changes WHERE tenant = ?1 AND id <= (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
-            connection.execute(sql, params![tenant, KEPT_MAX])?;
+            batch.execute(sql, params![tenant, KEPT_MAX])?;
             Ok(())
         };
         self.write(write).await

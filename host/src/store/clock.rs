@@ -67,11 +67,11 @@ impl Store {
     async fn move_due(&self, now_ms: i64, back_ms: i64) -> Result<(), StoreError> {
         for tenant in self.catalog().tenants() {
             let lanes = self.catalog().subscriptions(&tenant.id).iter().map(|one| one.id).collect();
-            let write = move |connection: &Batch<'_>| {
+            let write = move |batch: &Batch<'_>| {
                 let sql =
                     "UPDATE deliveries SET due_at_ms = MAX(?2, due_at_ms - ?3), age_from_ms = MIN(age_from_ms, ?2)
                            WHERE tenant = ?1 AND state = 0 AND due_at_ms > ?2";
-                Ok(connection.execute(sql, params![&*tenant.id.0, now_ms, back_ms]).map(drop)?)
+                Ok(batch.execute(sql, params![&*tenant.id.0, now_ms, back_ms]).map(drop)?)
             };
             self.change_of(lanes, write, |_, ()| {}).await?;
         }

@@ -45,12 +45,12 @@ impl Store {
     }
 
     async fn put_key(&self, hash: [u8; 32], key: ApiKey) -> Result<ApiKey, StoreError> {
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let sql = "INSERT INTO keys (id, tenant, hash, hint, scopes, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                        ON CONFLICT (hash) DO UPDATE SET id = ?1, label = ?6, revoked_at_ms = NULL";
             let tenant = key.tenant.as_ref().map(|tenant| tenant.0.to_string());
             let scopes = serde_json::to_string(&key.scopes)?;
-            connection.execute(sql, params![key.id, tenant, hash, key.hint, scopes, key.label, key.created_at_ms])?;
+            batch.execute(sql, params![key.id, tenant, hash, key.hint, scopes, key.label, key.created_at_ms])?;
             Ok(key)
         };
         self.change(write, move |catalog, key| catalog.put_key(hash, key.clone())).await
@@ -78,8 +78,8 @@ impl Store {
         if used.is_empty() {
             return Ok(());
         }
-        let write = move |connection: &Batch<'_>| {
-            let mut statement = connection.prepare_cached("UPDATE keys SET used_at_ms = ?2 WHERE id = ?1")?;
+        let write = move |batch: &Batch<'_>| {
+            let mut statement = batch.prepare_cached("UPDATE keys SET used_at_ms = ?2 WHERE id = ?1")?;
             used.into_iter().try_for_each(|(id, at_ms)| Ok(statement.execute(params![id, at_ms]).map(drop)?))
         };
         self.write(write).await
@@ -87,10 +87,10 @@ impl Store {
 
     /// Ends a key of a tenant (None: an admin key).
     pub async fn revoke_key(&self, tenant: Option<TenantId>, id: Uuid) -> Result<(), StoreError> {
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE keys SET revoked_at_ms = ?3 WHERE id = ?1 AND tenant IS ?2 AND revoked_at_ms IS NULL";
             let tenant = tenant.as_ref().map(|tenant| tenant.0.to_string());
-            found(connection.execute(sql, params![id, tenant, now_ms()])?, "key")
+            found(batch.execute(sql, params![id, tenant, now_ms()])?, "key")
         };
         self.change(write, move |catalog, ()| catalog.remove_key(id)).await
     }
@@ -104,13 +104,13 @@ impl Store {
     ) -> Result<(IntakeToken, String), StoreError> {
         let (text, hash, hint) = new_credential(TOKEN_PREFIX);
         let token = IntakeToken { id: Uuid::now_v7(), tenant, hint, label, created_at_ms: now_ms() };
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             if let Some(id) = replaces {
-                end_token(connection, &token.tenant, id)?;
+                end_token(batch, &token.tenant, id)?;
             }
             let IntakeToken { id, tenant, hint, label, created_at_ms } = &token;
             let sql = "INSERT INTO intake_tokens (tenant, id, hash, hint, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            connection.execute(sql, params![&*tenant.0, id, hash, hint, label, created_at_ms])?;
+            batch.execute(sql, params![&*tenant.0, id, hash, hint, label, created_at_ms])?;
             Ok(token)
         };
         let show = move |catalog: &Catalog, token: &IntakeToken| {
@@ -122,7 +122,7 @@ impl Store {
 
     /// Ends an intake token.
     pub async fn revoke_token(&self, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
-        let write = move |connection: &Batch<'_>| end_token(connection, &tenant, id);
+        let write = move |batch: &Batch<'_>| end_token(batch, &tenant, id);
         self.change(write, move |catalog, ()| catalog.remove_token(id)).await
     }
 }

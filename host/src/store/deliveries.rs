@@ -100,10 +100,10 @@ impl Store {
         let (tenant, id) = (record.delivery.tenant.clone(), record.delivery.subscription);
         let catalog = self.catalog.clone();
         let change = StateChange::Disable { reason, generation: Some(record.attempt.config_generation) };
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let current = catalog.subscription_by_id(record.delivery.subscription);
             if current.is_some_and(|current| current.generation == record.attempt.config_generation) {
-                return record_one(connection, &record, &detail);
+                return record_one(batch, &record, &detail);
             }
             // The receiver of an earlier config wants no more; the one of today has not been asked.
             let AttemptRecord { delivery, attempt, age_end_ms, .. } = &*record;
@@ -111,7 +111,7 @@ impl Store {
             let next = Next::Again { at_ms: now_ms(), counts: true, reason };
             let (delivery, attempt, age_end_ms) = (delivery.clone(), attempt.clone(), *age_end_ms);
             let instead = AttemptRecord { delivery, attempt, next, age_end_ms, disables: None };
-            record_one(connection, &instead, &detail)
+            record_one(batch, &instead, &detail)
         };
         self.set_state_after(write, &tenant, id, change).await
     }
@@ -119,11 +119,11 @@ impl Store {
     /// Ends a pending delivery without an attempt.
     pub async fn give_up(&self, delivery: &DueDelivery, reason: Reason) -> Result<(), StoreError> {
         let (tenant, id) = (delivery.tenant.clone(), delivery.id);
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, due_at_ms = 0, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let reason = serde_json::to_string(&reason)?;
             let ended = params![&*tenant.0, id.0, DeliveryState::Dead as u8, reason, now_ms()];
-            Ok(connection.prepare_cached(sql)?.execute(ended).map(drop)?)
+            Ok(batch.prepare_cached(sql)?.execute(ended).map(drop)?)
         };
         self.write(write).await
     }

@@ -103,13 +103,13 @@ impl Store {
         if cells.is_empty() {
             return Ok(());
         }
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             for (span_s, kept_s) in SPANS {
-                cells.iter().try_for_each(|(cell, figures)| put(connection, span_s, cell, figures))?;
+                cells.iter().try_for_each(|(cell, figures)| put(batch, span_s, cell, figures))?;
                 let oldest_s = now_ms() / 1_000 - kept_s;
                 for tenant in cells.keys().map(|cell| &cell.tenant).collect::<std::collections::HashSet<_>>() {
                     let sql = "DELETE FROM figures WHERE tenant = ?1 AND span_s = ?2 AND at_s < ?3";
-                    connection.prepare_cached(sql)?.execute(params![&*tenant.0, span_s, oldest_s])?;
+                    batch.prepare_cached(sql)?.execute(params![&*tenant.0, span_s, oldest_s])?;
                 }
             }
             Ok(())

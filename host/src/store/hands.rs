@@ -40,7 +40,7 @@ impl Store {
     pub async fn retry(&self, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let catalog = self.catalog.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let own = catalog.subscription(&tenant, subscription);
             let own = own.ok_or_else(|| StoreError::Conflict("its subscription was deleted".into()))?;
             if own.state == SubscriptionState::Disabled {
@@ -50,7 +50,7 @@ impl Store {
                               budget_spent = CASE state WHEN 0 THEN budget_spent ELSE 0 END,
                               age_from_ms = CASE state WHEN 0 THEN age_from_ms ELSE ?3 END, state = 0
                        WHERE tenant = ?1 AND id = ?2";
-            connection.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
+            batch.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
             Ok(())
         };
         self.change_of(vec![subscription], write, |_, ()| {}).await
@@ -59,12 +59,12 @@ impl Store {
     /// Stops a pending delivery. An attempt that is under way ends as it ends.
     pub async fn cancel(&self, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let subscription = self.subscription_of(tenant.clone(), id).await?;
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, awaiting_plugin = 0, updated_at_ms = ?4,
                               reason = '{\"code\":\"cancelled\",\"message\":\"cancelled by hand\"}'
                        WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let cancelled = DeliveryState::Cancelled as u8;
-            match connection.execute(sql, params![&*tenant.0, id.0, cancelled, now_ms()])? {
+            match batch.execute(sql, params![&*tenant.0, id.0, cancelled, now_ms()])? {
                 0 => Err(StoreError::Conflict("it is not pending any more".into())),
                 _ => Ok(()),
             }
@@ -108,14 +108,14 @@ impl Store {
         let (mut redriven, (mut from, to)) = (0, span.ids());
         loop {
             let (tenant, id, condition) = (subscription.tenant.clone(), subscription.id, of_span(&states));
-            let write = move |connection: &Batch<'_>| {
+            let write = move |batch: &Batch<'_>| {
                 let sql = format!(
                     "UPDATE deliveries SET state = 0, due_at_ms = ?5, age_from_ms = ?5, updated_at_ms = ?5, budget_spent = 0
                      WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries INDEXED BY deliveries_of_subscription
                                                       WHERE {condition} ORDER BY id LIMIT {STEP})
                      RETURNING id"
                 );
-                let mut statement = connection.prepare_cached(&sql)?;
+                let mut statement = batch.prepare_cached(&sql)?;
                 let ids = statement.query_map(params![&*tenant.0, id.0, from, to, now_ms()], |row| row.get(0))?;
                 Ok(ids.collect::<Result<Vec<Uuid>, _>>()?)
             };
@@ -144,15 +144,15 @@ impl Store {
         let (mut replayed, (mut from, to)) = (0, span.ids());
         loop {
             let (tenant, id, condition) = (subscription.tenant.clone(), subscription.id, replayable(subscription));
-            let write = move |connection: &Batch<'_>| {
+            let write = move |batch: &Batch<'_>| {
                 let sql = format!("SELECT id FROM events WHERE {condition} ORDER BY id LIMIT {STEP}");
-                let mut statement = connection.prepare_cached(&sql)?;
+                let mut statement = batch.prepare_cached(&sql)?;
                 let ids = statement.query_map(params![&*tenant.0, from, to], |row| row.get(0))?;
                 let ids: Vec<Uuid> = ids.collect::<Result<_, _>>()?;
                 for event in &ids {
-                    make(connection, &tenant, EventId(*event), id, DeliveryKind::Replay)?;
+                    make(batch, &tenant, EventId(*event), id, DeliveryKind::Replay)?;
                 }
-                count_in_ledger(connection, &tenant, "replayed", ids.len())?;
+                count_in_ledger(batch, &tenant, "replayed", ids.len())?;
                 Ok(ids)
             };
             let ids = self.change_of(vec![id], write, |_, _| {}).await?;
@@ -167,11 +167,11 @@ impl Store {
     /// Makes an event that goes to one subscription only, to test it.
     pub async fn test(&self, subscription: &Subscription, new: NewEvent) -> Result<DeliveryId, StoreError> {
         let (tenant, id) = (subscription.tenant.clone(), subscription.id);
-        let write = move |connection: &Batch<'_>| {
-            keep(connection, &tenant, &new)?;
-            let event = write_event(connection, &tenant, new, 0)?;
-            count_in_ledger(connection, &tenant, "tests", 1)?;
-            make(connection, &tenant, event.id, id, DeliveryKind::Test)
+        let write = move |batch: &Batch<'_>| {
+            keep(batch, &tenant, &new)?;
+            let event = write_event(batch, &tenant, new, 0)?;
+            count_in_ledger(batch, &tenant, "tests", 1)?;
+            make(batch, &tenant, event.id, id, DeliveryKind::Test)
         };
         self.change_of(vec![id], write, |_, _| {}).await
     }

@@ -83,12 +83,12 @@ impl Store {
         version: PluginVersion,
         component: Bytes,
     ) -> Result<(), StoreError> {
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let sql = "SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2";
-            if !connection.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
+            if !batch.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
                 return Err(StoreError::NotFound("plugin to add a version to: upload its first version to be active"));
             }
-            insert_version(connection, &tenant, &name, &version, &component)
+            insert_version(batch, &tenant, &name, &version, &component)
         };
         self.write(write).await
     }
@@ -125,17 +125,17 @@ impl Store {
     ) -> Result<(), StoreError> {
         let users = self.users_of(&tenant, &name);
         let due = users.clone();
-        let write = move |connection: &Batch<'_>| {
-            let sha256 = version(connection, &tenant, &name)?;
-            connection.execute(
+        let write = move |batch: &Batch<'_>| {
+            let sha256 = version(batch, &tenant, &name)?;
+            batch.execute(
                 "INSERT INTO plugins (tenant, name, active_sha256, activated_at_ms, activated_by) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT DO UPDATE SET active_sha256 = ?3, activated_at_ms = ?4, activated_by = ?5",
                 params![&*tenant.0, name, sha256, now_ms(), by],
             )?;
             // A trial was against the version before.
             let sql = "UPDATE rollouts SET ended_reason = 'another version was activated' WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
-            connection.execute(sql, params![&*tenant.0, name])?;
-            subscriptions::judge_again(connection, &tenant, &due)
+            batch.execute(sql, params![&*tenant.0, name])?;
+            subscriptions::judge_again(batch, &tenant, &due)
         };
         self.change_of(users, write, |_, ()| swap()).await
     }

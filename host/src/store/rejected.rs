@@ -39,12 +39,12 @@ impl Store {
         truncated: bool,
     ) -> Result<Uuid, StoreError> {
         let id = Uuid::now_v7();
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let sql = "INSERT INTO rejected_requests (tenant, id, received_at_ms, reason, truncated, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            connection.execute(sql, params![&*tenant.0, id, now_ms(), reason, truncated, &body[..]])?;
+            batch.execute(sql, params![&*tenant.0, id, now_ms(), reason, truncated, &body[..]])?;
             let sql = "DELETE FROM rejected_requests WHERE tenant = ?1 AND (received_at_ms < ?2 OR id NOT IN
                        (SELECT id FROM rejected_requests WHERE tenant = ?1 ORDER BY id DESC LIMIT ?3))";
-            connection.execute(sql, params![&*tenant.0, now_ms() - KEPT_MS, KEPT_MAX])?;
+            batch.execute(sql, params![&*tenant.0, now_ms() - KEPT_MS, KEPT_MAX])?;
             Ok(id)
         };
         self.write(write).await

@@ -63,14 +63,14 @@ impl StoredRollout {
 impl Store {
     /// Begins a trial, in the place of the plugin's one before.
     pub async fn begin_rollout(&self, rollout: StoredRollout) -> Result<(), StoreError> {
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, .. } = rollout;
-            if !has_version(connection, &tenant, &name, &sha256)? {
+            if !has_version(batch, &tenant, &name, &sha256)? {
                 return Err(StoreError::NotFound("version of the plugin"));
             }
             let sql = "INSERT OR REPLACE INTO rollouts (tenant, name, kind, sha256, percent, started_at_ms, earlier) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
             let earlier = serde_json::to_string(&earlier)?;
-            connection.execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier])?;
+            batch.execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier])?;
             Ok(())
         };
         self.write(write).await

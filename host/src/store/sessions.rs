@@ -23,12 +23,12 @@ impl Store {
         let (text, hash, _) = new_credential(SESSION_PREFIX);
         let (csrf, _, _) = new_credential("");
         let session = Session { key, csrf, expires_at_ms: end_of(SESSION_LASTS) };
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let Session { key, csrf, expires_at_ms } = &session;
-            connection.execute("DELETE FROM sessions WHERE expires_at_ms < ?1", [now_ms()])?;
+            batch.execute("DELETE FROM sessions WHERE expires_at_ms < ?1", [now_ms()])?;
             let sql =
                 "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
-            connection.execute(sql, params![hash, key, csrf, now_ms(), expires_at_ms])?;
+            batch.execute(sql, params![hash, key, csrf, now_ms(), expires_at_ms])?;
             Ok(session)
         };
         self.change(write, move |catalog, session| catalog.put_session(hash, session.clone())).await?;
@@ -38,19 +38,18 @@ impl Store {
     /// Ends a session.
     pub async fn sign_out(&self, cookie: &str) -> Result<(), StoreError> {
         let hash = credential_hash(cookie);
-        let write = move |connection: &Batch<'_>| {
-            Ok(connection.execute("DELETE FROM sessions WHERE hash = ?1", [hash]).map(drop)?)
-        };
+        let write =
+            move |batch: &Batch<'_>| Ok(batch.execute("DELETE FROM sessions WHERE hash = ?1", [hash]).map(drop)?);
         self.change(write, move |catalog: &Catalog, ()| catalog.remove_session(&hash)).await
     }
 
     /// Makes a link that signs in once with a key, and returns its token.
     pub async fn create_sign_in_link(&self, key: Uuid) -> Result<String, StoreError> {
         let (text, hash, _) = new_credential(SIGN_IN_PREFIX);
-        let write = move |connection: &Batch<'_>| {
-            connection.execute("DELETE FROM sign_in_links WHERE expires_at_ms < ?1", [now_ms()])?;
+        let write = move |batch: &Batch<'_>| {
+            batch.execute("DELETE FROM sign_in_links WHERE expires_at_ms < ?1", [now_ms()])?;
             let sql = "INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, ?2, ?3)";
-            connection.execute(sql, params![hash, key, end_of(LINK_LASTS)])?;
+            batch.execute(sql, params![hash, key, end_of(LINK_LASTS)])?;
             Ok(())
         };
         self.write(write).await?;
@@ -60,9 +59,9 @@ impl Store {
     /// Uses a link up; the key that it signs in with. None: it was used, is too old, or never was one.
     pub async fn use_sign_in_link(&self, token: &str) -> Result<Option<Uuid>, StoreError> {
         let hash = credential_hash(token);
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let sql = "DELETE FROM sign_in_links WHERE hash = ?1 RETURNING key, expires_at_ms";
-            let found = connection.query_row(sql, [hash], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).optional()?;
+            let found = batch.query_row(sql, [hash], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).optional()?;
             Ok(found.filter(|(_, expires_at_ms)| *expires_at_ms > now_ms()).map(|(key, _)| key))
         };
         self.write(write).await

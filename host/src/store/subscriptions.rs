@@ -77,12 +77,11 @@ impl Store {
             created_at_ms: now_ms(),
         });
         let sealed = seal(&self.vault, &subscription)?;
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let sql = "INSERT INTO subscriptions (tenant, id, settings, sealed, state, generation, created_at_ms) VALUES (?1, ?2, ?3, ?4, 0, 1, ?5)";
             let settings = serde_json::to_string(&subscription.settings)?;
             let created_at_ms = subscription.created_at_ms;
-            connection
-                .execute(sql, params![&*subscription.tenant.0, subscription.id.0, settings, sealed, created_at_ms])?;
+            batch.execute(sql, params![&*subscription.tenant.0, subscription.id.0, settings, sealed, created_at_ms])?;
             Ok(subscription)
         };
         self.change(write, |catalog, subscription| catalog.put_subscriptions(vec![subscription.clone()])).await
@@ -102,7 +101,7 @@ impl Store {
         changed.secrets = new.secrets;
         let sealed = seal(&self.vault, &changed)?;
         let catalog = self.catalog.clone();
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let current = catalog.subscription(&changed.tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             if current.generation != generation {
                 return Err(StoreError::Edited);
@@ -114,8 +113,8 @@ impl Store {
             let sql =
                 "UPDATE subscriptions SET settings = ?3, sealed = ?4, generation = ?5 WHERE tenant = ?1 AND id = ?2";
             let settings = serde_json::to_string(&changed.settings)?;
-            connection.execute(sql, params![&*changed.tenant.0, id.0, settings, sealed, changed.generation])?;
-            judge_again(connection, &changed.tenant, &[id])?;
+            batch.execute(sql, params![&*changed.tenant.0, id.0, settings, sealed, changed.generation])?;
+            judge_again(batch, &changed.tenant, &[id])?;
             Ok(Arc::new(changed))
         };
         self.change_of(vec![id], write, |catalog, changed| catalog.put_subscriptions(vec![changed.clone()])).await
@@ -143,16 +142,16 @@ impl Store {
     ) -> Result<(), StoreError> {
         let tenant = tenant.clone();
         let (catalog, news) = (self.catalog.clone(), self.news.clone());
-        let write = move |connection: &Batch<'_>| {
-            first(connection)?;
+        let write = move |batch: &Batch<'_>| {
+            first(batch)?;
             let before = catalog.subscription(&tenant, id).map(|current| current.state);
-            let changed = match set_state(connection, &catalog, &tenant, id, &change) {
+            let changed = match set_state(batch, &catalog, &tenant, id, &change) {
                 Err(StoreError::NotFound(_)) => return Ok((None, NewDeliveries::default())),
                 changed => changed?,
             };
             let by_host = matches!(change, StateChange::Disable { .. } | StateChange::Pause { by_host: true, .. });
             let told = match by_host && before != Some(changed.state) {
-                true => operations::tell(connection, &catalog, &changed)?,
+                true => operations::tell(batch, &catalog, &changed)?,
                 false => NewDeliveries::default(),
             };
             Ok((Some(changed), told))
@@ -172,10 +171,10 @@ impl Store {
         since_ms: Option<i64>,
     ) -> Result<(), StoreError> {
         let (catalog, tenant) = (self.catalog.clone(), tenant.clone());
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let current = catalog.subscription(&tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             let sql = "UPDATE subscriptions SET failing_since_ms = ?3 WHERE tenant = ?1 AND id = ?2";
-            connection.execute(sql, params![&*tenant.0, id.0, since_ms])?;
+            batch.execute(sql, params![&*tenant.0, id.0, since_ms])?;
             Ok(Arc::new(Subscription { failing_since_ms: since_ms, ..Subscription::clone(&current) }))
         };
         self.change(write, |catalog, changed| catalog.put_subscriptions(vec![changed.clone()])).await.map(drop)
@@ -184,11 +183,11 @@ impl Store {
     /// Deletes a subscription and cancels what is pending for it.
     pub async fn delete_subscription(&self, tenant: &TenantId, id: SubscriptionId) -> Result<(), StoreError> {
         let (owner, shown) = (tenant.clone(), tenant.clone());
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let sql = "DELETE FROM subscriptions WHERE tenant = ?1 AND id = ?2";
-            found(connection.execute(sql, params![&*owner.0, id.0])?, "subscription")?;
+            found(batch.execute(sql, params![&*owner.0, id.0])?, "subscription")?;
             let reason = Reason::new("subscription-deleted", "its subscription was deleted");
-            end_pending(connection, &owner, id, DeliveryState::Cancelled, &reason)
+            end_pending(batch, &owner, id, DeliveryState::Cancelled, &reason)
         };
         self.change_of(vec![id], write, move |catalog, ()| catalog.remove_subscription(&shown, id)).await
     }

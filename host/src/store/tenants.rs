@@ -40,10 +40,10 @@ impl Store {
             created_at_ms: now_ms(),
         };
         let tenant = change.apply(blank);
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let sql = "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
             let [names, limits, egress] = texts(&tenant)?;
-            match connection.execute(sql, params![&*tenant.id.0, names, limits, egress, tenant.created_at_ms])? {
+            match batch.execute(sql, params![&*tenant.id.0, names, limits, egress, tenant.created_at_ms])? {
                 0 => Err(StoreError::Conflict(format!("the tenant {} exists already", tenant.id))),
                 _ => Ok(tenant),
             }
@@ -54,12 +54,12 @@ impl Store {
     /// Changes a tenant.
     pub async fn update_tenant(&self, id: TenantId, change: TenantChange) -> Result<Arc<Tenant>, StoreError> {
         let catalog = self.catalog.clone();
-        let write = move |connection: &Batch<'_>| {
+        let write = move |batch: &Batch<'_>| {
             let tenant = catalog.tenant(&id).ok_or(StoreError::NotFound("tenant"))?;
             let tenant = change.apply(Arc::unwrap_or_clone(tenant));
             let [names, limits, egress] = texts(&tenant)?;
             let sql = "UPDATE tenants SET extra_event_names = ?2, limits_max = ?3, egress = ?4 WHERE id = ?1";
-            connection.execute(sql, params![&*tenant.id.0, names, limits, egress])?;
+            batch.execute(sql, params![&*tenant.id.0, names, limits, egress])?;
             Ok(Arc::new(tenant))
         };
         self.change(write, |catalog, tenant| catalog.put_tenant(Tenant::clone(tenant))).await
