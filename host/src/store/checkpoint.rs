@@ -87,8 +87,10 @@ impl AfterCommit {
             return;
         }
         if !self.asked {
-            self.asked = self.ask();
-            return;
+            self.asked = true;
+            if self.ask() {
+                return;
+            }
         }
         let copied = self.copied.load(Ordering::Acquire);
         if copied == COPYING {
