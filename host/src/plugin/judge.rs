@@ -7,7 +7,6 @@ use super::Plugins;
 use super::chain::{self, ShadowWork, Turn};
 use super::judgement::{Judged, Matter, PluginFault};
 use super::rollout::Rollout;
-use super::runtime::Version;
 use crate::chain::Step;
 use crate::delivery::Arm;
 use crate::event::Event;
@@ -29,7 +28,7 @@ impl Plugins {
             Ok(matter) => self.ask(turns, matter).await,
             Err(error) => {
                 tracing::error!(error = %crate::describe(&error), "what was accepted before an event could not be read");
-                shortage(turns.first().map(|turn| (turn.plugin.clone(), turn.version.clone())))
+                shortage(&turns)
             }
         }
     }
@@ -57,12 +56,12 @@ impl Plugins {
     }
 
     async fn ask(self: &Arc<Self>, turns: Vec<Turn>, matter: Matter) -> Judged {
-        let (asked, rest) = (matter.clone(), self.runtime.rest.clone());
-        let first = turns.first().map(|turn| (turn.plugin.clone(), turn.version.clone()));
+        let turns = Arc::new(turns);
+        let (asked, in_turn, rest) = (matter.clone(), turns.clone(), self.runtime.rest.clone());
         let trials: Vec<Arc<Rollout>> = turns.iter().filter_map(|turn| turn.rollout.clone()).collect();
-        let judge = move || chain::judge(&turns, &asked, &rest);
+        let judge = move || chain::judge(&in_turn, &asked, &rest);
         let Some((mut judged, shadows)) = self.runtime.threads.run(&matter.subscription.tenant, judge).await else {
-            return shortage(first);
+            return shortage(&turns);
         };
         let limit = matter.subscription.settings.limits.log_bytes_per_minute;
         self.log_budget.trim(matter.subscription.id, limit, now_ms(), &mut judged.log);
@@ -135,8 +134,8 @@ impl Plugins {
 }
 
 /// The host could not ask: no fault of the plugins.
-fn shortage(first: Option<(String, Arc<Version>)>) -> Judged {
-    let (plugin, version) = first.unzip();
-    let sha256 = version.map(|version| version.sha256.clone());
+fn shortage(turns: &[Turn]) -> Judged {
+    let first = turns.first().map(|turn| (turn.plugin.clone(), turn.version.sha256.clone()));
+    let (plugin, sha256) = first.unzip();
     Judged::fault(&plugin.unwrap_or_default(), sha256, PluginFault::Shortage)
 }
