@@ -5,19 +5,15 @@
 //! config. What is not there is left out, but for `updated_at`, which is null until the first update.
 
 use hookloom_sdk::json::{Map, Value, json};
-use hookloom_sdk::{Contact, Deal, Event, Failure, Plugin, Property, Verdict, export, number_of, text_of, time};
+use hookloom_sdk::{Contact, Deal, Event, Failure, Owner, Plugin, Property, Verdict, export, number_of, text_of, time};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 struct Flatten;
 
 impl Plugin for Flatten {
     fn transform(event: &Event) -> Result<Verdict, Failure> {
-        let mut flat = Flat::default();
-        flat.put("event", Some(event_name(&event.name)));
-        match event.is_deal() {
-            true => deal(&mut flat, &event.deal()?),
-            false => contact(&mut flat, &event.contact()?),
-        }
-        Ok(Verdict::json(&Value::Object(flat.0)))
+        let entity = if event.is_deal() { Entity::Deal(event.deal()?) } else { Entity::Contact(event.contact()?) };
+        Ok(Verdict::json(&Flat { event: event_name(&event.name), entity }))
     }
 }
 
@@ -28,79 +24,98 @@ fn event_name(name: &str) -> String {
     name.to_lowercase().replace("opportunity", "deal").replace(" is ", ".").replace(' ', "_")
 }
 
-#[derive(Default)]
-struct Flat(Map<String, Value>);
+enum Entity {
+    Contact(Contact),
+    Deal(Deal),
+}
 
-impl Flat {
-    fn put(&mut self, key: &str, value: Option<impl Into<Value>>) {
-        if let Some(value) = value {
-            self.0.insert(key.to_owned(), value.into());
+/// The flat object. It is written as it is read: nothing is built between the payload and the text that is sent.
+struct Flat {
+    event: String,
+    entity: Entity,
+}
+
+impl Serialize for Flat {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut keys = Keys(serializer.serialize_map(None)?);
+        keys.put("event", Some(&self.event))?;
+        match &self.entity {
+            Entity::Contact(contact) => keys.put_contact(contact)?,
+            Entity::Deal(deal) => keys.put_deal(deal)?,
         }
+        keys.0.end()
+    }
+}
+
+/// The keys of the object, one after the other.
+struct Keys<M>(M);
+
+impl<M: SerializeMap> Keys<M> {
+    /// Leaves out what is not there.
+    fn put(&mut self, key: &str, value: Option<impl Serialize>) -> Result<(), M::Error> {
+        value.map_or(Ok(()), |value| self.0.serialize_entry(key, &value))
     }
 
     /// A list, left out when it is empty.
-    fn put_list(&mut self, key: &str, list: Vec<Value>) {
-        self.put(key, Some(list).filter(|list| !list.is_empty()));
+    fn put_list(&mut self, key: &str, list: &[impl Serialize]) -> Result<(), M::Error> {
+        self.put(key, Some(list).filter(|list| !list.is_empty()))
     }
-}
 
-fn contact(flat: &mut Flat, contact: &Contact) {
-    let text = |name: &str| contact.text(name).map(String::from);
-    flat.put("id", contact.id().map(String::from));
-    flat.put("type", Some(if contact.is_company() { "company" } else { "person" }));
-    flat.put("first_name", text("first_name"));
-    flat.put("last_name", text("last_name"));
-    flat.put("name", text("name").filter(|_| contact.is_company()));
-    flat.put("full_name", contact.full_name().filter(|_| !contact.is_company()));
-    flat.put("title", text("title"));
-    flat.put("company", text("company"));
-    flat.put("company_id", contact.field("contact_company_id").and_then(text_of).map(String::from));
-    flat.put("url", text("url"));
-    flat.put("email", contact.email().map(String::from));
-    flat.put_list("emails", labelled(contact, "email"));
-    flat.put("phone", contact.phone().map(String::from));
-    flat.put_list("phones", labelled(contact, "phone"));
-    flat.put_list("websites", labelled(contact, "website"));
-    let unparsed = text("address").map(|line| Map::from_iter([("address".to_owned(), line.into())]));
-    flat.put("address", contact.address().or(unparsed));
-    let custom = contact.custom().filter_map(|property| Some((property.name(), property.text()?.into_owned())));
-    flat.put("custom", collected(custom));
-    flat.put_list("tags", contact.tags().into_iter().map(Value::from).collect());
-    flat.put("lead_score", contact.field("lead_score").cloned());
-    flat.put("star_value", contact.field("star_value").cloned());
-    let owner = contact.owner();
-    flat.put("owner_id", owner.and_then(hookloom_sdk::Owner::id).map(String::from));
-    flat.put("owner_email", owner.and_then(hookloom_sdk::Owner::email).map(String::from));
-    flat.put("created_at", contact.field("created_time").and_then(moment));
-    flat.put("updated_at", Some(contact.field("updated_time").and_then(moment)));
-}
-
-fn deal(flat: &mut Flat, deal: &Deal) {
-    let text = |name: &str| deal.text(name).map(String::from);
-    flat.put("id", deal.id().map(String::from));
-    flat.put("name", deal.name().map(String::from));
-    flat.put("description", text("description"));
-    flat.put("milestone", deal.milestone().map(String::from));
-    flat.put("pipeline_id", deal.pipeline_id().map(String::from));
-    flat.put("probability", deal.field("probability").filter(|value| number_of(value).is_some()).cloned());
-    flat.put("expected_value", deal.field("expected_value").filter(|value| number_of(value).is_some()).cloned());
-    flat.put("currency_type", text("currency_type"));
-    flat.put_list("contact_ids", deal.contact_ids().into_iter().map(|id| Value::from(id.into_owned())).collect());
-    let custom = deal.custom().filter_map(|(name, value)| Some((name, value?.into_owned())));
-    flat.put("custom", collected(custom));
-    flat.put_list("tags", deal.tags().into_iter().map(Value::from).collect());
-    flat.put("archived", deal.field("archived").cloned());
-    flat.put("owner_id", deal.owner_id().map(String::from));
-    flat.put("owner_email", deal.owner().and_then(hookloom_sdk::Owner::email).map(String::from));
-    for (key, field) in [
-        ("close_at", "close_date"),
-        ("won_at", "won_date"),
-        ("milestone_changed_at", "milestone_changed_time"),
-        ("created_at", "created_time"),
-    ] {
-        flat.put(key, deal.field(field).and_then(moment));
+    fn put_contact(&mut self, contact: &Contact) -> Result<(), M::Error> {
+        let (text, field) = (|name: &str| contact.text(name), |name: &str| contact.field(name));
+        let is_company = contact.is_company();
+        self.put("id", contact.id())?;
+        self.put("type", Some(if is_company { "company" } else { "person" }))?;
+        self.put("first_name", text("first_name"))?;
+        self.put("last_name", text("last_name"))?;
+        self.put("name", text("name").filter(|_| is_company))?;
+        self.put("full_name", contact.full_name().filter(|_| !is_company))?;
+        self.put("title", text("title"))?;
+        self.put("company", text("company"))?;
+        self.put("company_id", field("contact_company_id").and_then(text_of))?;
+        self.put("url", text("url"))?;
+        self.put("email", contact.email())?;
+        self.put_list("emails", &labelled(contact, "email"))?;
+        self.put("phone", contact.phone())?;
+        self.put_list("phones", &labelled(contact, "phone"))?;
+        self.put_list("websites", &labelled(contact, "website"))?;
+        let unparsed = || text("address").map(|line| Map::from_iter([("address".to_owned(), line.into())]));
+        self.put("address", contact.address().or_else(unparsed))?;
+        let custom = contact.custom().filter_map(|property| Some((property.name(), property.text()?.into_owned())));
+        self.put("custom", collected(custom))?;
+        self.put_list("tags", &contact.tags())?;
+        self.put("lead_score", field("lead_score"))?;
+        self.put("star_value", field("star_value"))?;
+        self.put("owner_id", contact.owner().and_then(Owner::id))?;
+        self.put("owner_email", contact.owner().and_then(Owner::email))?;
+        self.put("created_at", field("created_time").and_then(moment))?;
+        self.put("updated_at", Some(field("updated_time").and_then(moment)))
     }
-    flat.put("updated_at", Some(deal.field("updated_time").and_then(moment)));
+
+    fn put_deal(&mut self, deal: &Deal) -> Result<(), M::Error> {
+        let number = |name: &str| deal.field(name).filter(|value| number_of(value).is_some());
+        let at = |name: &str| deal.field(name).and_then(moment);
+        self.put("id", deal.id())?;
+        self.put("name", deal.name())?;
+        self.put("description", deal.text("description"))?;
+        self.put("milestone", deal.milestone())?;
+        self.put("pipeline_id", deal.pipeline_id())?;
+        self.put("probability", number("probability"))?;
+        self.put("expected_value", number("expected_value"))?;
+        self.put("currency_type", deal.text("currency_type"))?;
+        self.put_list("contact_ids", &deal.contact_ids())?;
+        let custom = deal.custom().filter_map(|(name, value)| Some((name, value?.into_owned())));
+        self.put("custom", collected(custom))?;
+        self.put_list("tags", &deal.tags())?;
+        self.put("archived", deal.field("archived"))?;
+        self.put("owner_id", deal.owner_id())?;
+        self.put("owner_email", deal.owner().and_then(Owner::email))?;
+        self.put("close_at", at("close_date"))?;
+        self.put("won_at", at("won_date"))?;
+        self.put("milestone_changed_at", at("milestone_changed_time"))?;
+        self.put("created_at", at("created_time"))?;
+        self.put("updated_at", Some(at("updated_time")))
+    }
 }
 
 /// Every value of a repeatable property with its subtype.

@@ -1,6 +1,6 @@
 //! A view of a contact: a person or a company.
 
-use crate::value::{number_of, text_of};
+use crate::value::{number_of, text_of, under};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -19,32 +19,32 @@ pub struct Property<'a> {
 impl<'a> Property<'a> {
     /// Its name; empty if it has none.
     pub fn name(self) -> &'a str {
-        self.data.get("name").and_then(Value::as_str).unwrap_or_default()
+        under(self.data, "name").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// Whether the account's owner added it (`CUSTOM`). Anything else, also no type at all, is the vendor's own.
     pub fn is_custom(self) -> bool {
-        self.data.get("type").and_then(Value::as_str) == Some("CUSTOM")
+        under(self.data, "type").and_then(Value::as_str) == Some("CUSTOM")
     }
 
     /// Its subtype, such as `work`. None if it is absent, null or empty: the vendor sends all three.
     pub fn subtype(self) -> Option<&'a str> {
-        self.data.get("subtype").and_then(Value::as_str).filter(|subtype| !subtype.is_empty())
+        under(self.data, "subtype").and_then(Value::as_str).filter(|subtype| !subtype.is_empty())
     }
 
     /// Its value as text, trimmed, also if it was sent as a number. None if it is null or blank.
     pub fn text(self) -> Option<Cow<'a, str>> {
-        self.data.get("value").and_then(text_of)
+        under(self.data, "value").and_then(text_of)
     }
 
     /// Its value as a number, also if it was sent as text.
     pub fn number(self) -> Option<f64> {
-        self.data.get("value").and_then(number_of)
+        under(self.data, "value").and_then(number_of)
     }
 
     /// Its value as JSON, for addresses and references, which are JSON inside a text. None if it is not JSON.
     pub fn json(self) -> Option<Value> {
-        serde_json::from_str(self.data.get("value")?.as_str()?).ok()
+        serde_json::from_str(under(self.data, "value")?.as_str()?).ok()
     }
 }
 
@@ -56,22 +56,22 @@ pub struct Owner<'a> {
 
 impl<'a> Owner<'a> {
     pub(crate) fn of(data: &'a Map<String, Value>) -> Option<Self> {
-        data.get("owner")?.as_object().map(|data| Owner { data })
+        under(data, "owner")?.as_object().map(|data| Owner { data })
     }
 
     /// The user's id as text.
     pub fn id(self) -> Option<Cow<'a, str>> {
-        self.data.get("id").and_then(text_of)
+        under(self.data, "id").and_then(text_of)
     }
 
     /// The user's name.
     pub fn name(self) -> Option<Cow<'a, str>> {
-        self.data.get("name").and_then(text_of)
+        under(self.data, "name").and_then(text_of)
     }
 
     /// The user's e-mail address.
     pub fn email(self) -> Option<Cow<'a, str>> {
-        self.data.get("email").and_then(text_of)
+        under(self.data, "email").and_then(text_of)
     }
 }
 
@@ -82,7 +82,7 @@ impl Contact {
 
     /// Any field of `eventData`.
     pub fn field(&self, name: &str) -> Option<&Value> {
-        self.data.get(name)
+        under(&self.data, name)
     }
 
     /// Its id as text.
@@ -169,7 +169,7 @@ impl Contact {
 }
 
 pub(crate) fn tags(data: &Map<String, Value>) -> Vec<&str> {
-    data.get("tags")
+    under(data, "tags")
         .and_then(Value::as_array)
         .map(Vec::as_slice)
         .unwrap_or_default()

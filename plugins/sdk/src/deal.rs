@@ -1,7 +1,7 @@
 //! A view of a deal (the vendor's event names say "Opportunity").
 
 use crate::contact::{Owner, tags};
-use crate::value::{number_of, text_of};
+use crate::value::{number_of, text_of, under};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ impl Deal {
 
     /// Any field of `eventData`.
     pub fn field(&self, name: &str) -> Option<&Value> {
-        self.data.get(name)
+        under(&self.data, name)
     }
 
     /// A field as text.
@@ -76,7 +76,7 @@ impl Deal {
     pub fn custom(&self) -> impl Iterator<Item = (&str, Option<Cow<'_, str>>)> {
         let list = self.field("custom_data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let entries = list.iter().filter_map(Value::as_object);
-        entries.filter_map(|entry| Some((entry.get("name")?.as_str()?, entry.get("value").and_then(text_of))))
+        entries.filter_map(|entry| Some((under(entry, "name")?.as_str()?, under(entry, "value").and_then(text_of))))
     }
 
     /// Its tags.

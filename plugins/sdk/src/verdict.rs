@@ -1,6 +1,6 @@
 //! What a plugin answers: verdicts, failures, and the request to send instead.
 
-use serde_json::Value;
+use serde::Serialize;
 
 /// Why something was decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +42,11 @@ impl Verdict {
         Verdict::Drop(Reason::new(code, message))
     }
 
-    /// Send this JSON instead.
-    pub fn json(value: &Value) -> Self {
+    /// Send this JSON instead: a [`serde_json::Value`], or anything that serde can write as JSON.
+    ///
+    /// # Panics
+    /// As [`Outgoing::json`].
+    pub fn json(value: &impl Serialize) -> Self {
         Verdict::Replace(Outgoing::json(value))
     }
 }
@@ -100,8 +103,12 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// A JSON body.
-    pub fn json(value: &Value) -> Self {
-        Outgoing { body: Body::Text(value.to_string()), content_type: None, headers: Vec::new(), url: None }
+    ///
+    /// # Panics
+    /// If it is nothing that JSON can say, such as a map whose keys are no texts. No [`serde_json::Value`] is.
+    pub fn json(value: &impl Serialize) -> Self {
+        let text = serde_json::to_string(value).expect("JSON can say it");
+        Outgoing { body: Body::Text(text), content_type: None, headers: Vec::new(), url: None }
     }
 
     /// A text of another content type.
