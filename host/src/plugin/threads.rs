@@ -4,12 +4,18 @@
 //! there are threads, so one whose plugins are slow does not delay another at all, and several delay it by one call. What
 //! waits is bounded by those who ask: attempts under way and dry runs. A
 //! panic of the host's own code inside a call ends that call, not the thread.
+//!
+//! To the kernel they are batch threads (`SCHED_BATCH`, sched(7)): where all cores are busy, one that gets a job does not
+//! interrupt the thread that gave it, and so finds more jobs when its turn comes. An idle core takes it at once, as ever.
 
 use crate::subscription::TenantId;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::sync::oneshot;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -115,6 +121,7 @@ impl Threads {
             let (queue, runtime) = (queue.clone(), runtime.clone());
             let thread = std::thread::Builder::new().name(format!("plugin-{index}"));
             thread.stack_size(guest_stack_bytes + HOST_STACK_BYTES).spawn(move || {
+                work_in_batches();
                 let _context = runtime.enter();
                 let mut done = None;
                 while let Some((tenant, job)) = queue.next(done.take()) {
@@ -147,6 +154,21 @@ impl Threads {
     }
 }
 
+/// Niceness 0, which the library counts from 0 (nice 19) to 99 (nice -20).
+const USUAL_PRIORITY: u8 = 47;
+
+/// Makes the calling thread a batch thread. Where the system refuses, it stays what it is, which is only slower; and so it
+/// does where the process is niced, because the library would set that back.
+fn work_in_batches() {
+    let is_usual = rustix::process::getpriority_process(None).is_ok_and(|niceness| niceness == 0);
+    let Some(priority) = USUAL_PRIORITY.try_into().ok().filter(|_| is_usual) else { return };
+    let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
+    let set = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(priority), batch);
+    if let Err(error) = set {
+        tracing::debug!(?error, "a plugin thread is no batch thread");
+    }
+}
+
 impl Drop for Threads {
     fn drop(&mut self) {
         self.queue.lock().stopped = true;
@@ -160,6 +182,20 @@ impl Drop for Threads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use thread_priority::thread_schedule_policy;
+
+    #[tokio::test]
+    async fn its_threads_are_batch_threads_as_nice_as_the_process() {
+        let niceness = || rustix::process::getpriority_process(None).expect("a niceness");
+        let threads = Threads::start(1, 1, 1 << 20).expect("a thread");
+        let tenant = TenantId::parse("a").expect("a tenant");
+        let found = threads.run(&tenant, move || (thread_schedule_policy(), niceness())).await;
+        let (policy, its_niceness) = found.expect("it runs");
+        assert_eq!(its_niceness, niceness());
+        if niceness() == 0 {
+            assert_eq!(policy, Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch)));
+        }
+    }
 
     #[test]
     fn tenants_take_turns() {
