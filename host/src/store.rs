@@ -36,6 +36,7 @@ mod readers;
 mod rejected;
 mod retention;
 mod rollouts;
+mod rows;
 mod schema;
 mod sessions;
 mod subscriptions;

@@ -1,6 +1,7 @@
 //! Accepting events: the transaction behind `202`.
 
-use super::batch::{Batch, HotStatement};
+use super::batch::Batch;
+use super::rows::{DeliveryRow, EventRow};
 use super::writer::Manner;
 use super::{Catalog, Due, NewDeliveries, News, Store, StoreError, now_ms, rejected};
 use crate::delivery::{DeliveryId, DeliveryKind, DueDelivery};
@@ -125,7 +126,7 @@ impl Store {
             let mut accepted = Vec::with_capacity(events.len());
             let mut new = NewDeliveries::default();
             for event in events {
-                accepted.push(accept_one(batch, &catalog, &tenant, event, None, &mut new)?);
+                accepted.push(accept_one(batch, &catalog, &tenant, event, None, &mut new));
             }
             if let Door::Once(request) = &door {
                 remember(batch, &tenant, request, &accepted)?;
@@ -194,22 +195,22 @@ pub(super) fn accept_one(
     new: NewEvent,
     except: Option<SubscriptionId>,
     told: &mut NewDeliveries,
-) -> Result<Accepted, StoreError> {
+) -> Accepted {
     let matching = catalog.matching(tenant, new.module);
     let matching = matching.iter().filter(|subscription| Some(subscription.id) != except);
     let fan_out = matching.clone().count();
-    let event = Arc::new(write_event(batch, tenant, new, fan_out)?);
+    let event = write_event(batch, tenant, new, fan_out);
     for subscription in matching {
         let order_key = order_key(&event, subscription);
         let wait_ms = subscription.settings.retry.first_wait_ms();
         let delivery =
-            write_delivery(batch, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key.as_ref())?;
+            write_delivery(batch, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key);
         match wait_ms {
             0 => told.due.push(Due { delivery, event: event.clone() }),
             _ => told.later.push(subscription.id),
         }
     }
-    Ok(Accepted { event: event.id, deliveries: fan_out })
+    Accepted { event: event.id, deliveries: fan_out }
 }
 
 /// What keeps its order: a contact, or a deal, which may have the same id.
@@ -219,32 +220,17 @@ fn order_key(event: &Event, subscription: &Subscription) -> Option<String> {
 }
 
 /// Writes an event that is accepted now.
-pub(super) fn write_event(
-    batch: &Batch<'_>,
-    tenant: &TenantId,
-    new: NewEvent,
-    fan_out: usize,
-) -> Result<Event, StoreError> {
-    let event = Event {
+pub(super) fn write_event(batch: &Batch<'_>, tenant: &TenantId, new: NewEvent, fan_out: usize) -> Arc<Event> {
+    let event = Arc::new(Event {
         id: EventId::new(),
         name: new.name,
         module: new.module,
         entity_id: new.entity_id,
         received_at_ms: now_ms(),
         payload: new.payload,
-    };
-    let row = params![
-        &*tenant.0,
-        event.id.0,
-        event.name,
-        event.module.as_str(),
-        event.entity_id,
-        event.received_at_ms,
-        fan_out,
-        &event.payload[..],
-    ];
-    batch.execute_hot(HotStatement::Event, row)?;
-    Ok(event)
+    });
+    batch.add_event(EventRow { tenant: tenant.clone(), event: event.clone(), fan_out });
+    event
 }
 
 /// Writes a pending delivery.
@@ -255,8 +241,8 @@ pub(super) fn write_delivery(
     subscription: SubscriptionId,
     kind: DeliveryKind,
     wait_ms: i64,
-    order_key: Option<&String>,
-) -> Result<DueDelivery, StoreError> {
+    order_key: Option<String>,
+) -> DueDelivery {
     let now_ms = now_ms();
     let delivery = DueDelivery {
         id: DeliveryId::new(),
@@ -268,16 +254,7 @@ pub(super) fn write_delivery(
         attempts_in_budget: 0,
         age_from_ms: now_ms,
     };
-    let row = params![
-        &*tenant.0,
-        delivery.id.0,
-        event.0,
-        subscription.0,
-        now_ms,
-        now_ms.saturating_add(wait_ms),
-        kind as u8,
-        order_key,
-    ];
-    batch.execute_hot(HotStatement::Delivery, row)?;
-    Ok(delivery)
+    let due_at_ms = now_ms.saturating_add(wait_ms);
+    batch.add_delivery(DeliveryRow { delivery: delivery.clone(), due_at_ms, order_key });
+    delivery
 }

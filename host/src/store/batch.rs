@@ -1,13 +1,16 @@
 //! One transaction of the writer, as its writes see it: the connection, and what is done once for all of them.
 //!
-//! The statements of the hot path are fetched once a transaction instead of once a row. What is kept of a tenant is read
-//! once, counted here, and written before the commit; a write that is undone takes back what it counted. Nothing else
-//! may change `events_kept` and `bytes_kept` but by adding to them.
+//! Events and their deliveries are written together before the commit ([`Rows`](super::rows)), and before any write
+//! that is not of the hot path, so no write misses them. The statements of the hot path are fetched once a transaction
+//! instead of once a row. What is kept of a tenant is read once, counted here, and written before the commit. A write that
+//! is undone takes back its rows and what it counted. Nothing else may change `events_kept` and `bytes_kept` but by adding
+//! to them.
 
 use super::StoreError;
 use super::accept::Caps;
+use super::rows::{DeliveryRow, EventRow, Insert, Row, Rows};
 use crate::subscription::TenantId;
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Params, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Params, params, params_from_iter};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,10 +19,8 @@ use std::ops::Deref;
 /// The statements of every event and every attempt.
 #[derive(Clone, Copy)]
 pub(super) enum HotStatement {
-    /// An event.
-    Event,
-    /// A pending delivery of it.
-    Delivery,
+    /// So many rows of a table.
+    Insert(Insert),
     /// An attempt. One that does not count is overwritten by the next one, so that a plugin which always says `later`
     /// cannot fill the disk.
     Attempt,
@@ -28,18 +29,19 @@ pub(super) enum HotStatement {
 }
 
 impl HotStatement {
-    const COUNT: usize = 4;
+    const COUNT: usize = Insert::COUNT + 2;
+
+    fn index(self) -> usize {
+        match self {
+            HotStatement::Insert(insert) => insert.index(),
+            HotStatement::Attempt => Insert::COUNT,
+            HotStatement::Outcome => Insert::COUNT + 1,
+        }
+    }
 
     fn sql(self) -> &'static str {
         match self {
-            HotStatement::Event => {
-                "INSERT INTO events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
-            }
-            HotStatement::Delivery => {
-                "INSERT INTO deliveries (tenant, id, event, subscription, kind, order_key, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?7, ?8, 0, ?6, ?5, ?5, ?5)"
-            }
+            HotStatement::Insert(insert) => insert.sql(),
             HotStatement::Attempt => {
                 "INSERT OR REPLACE INTO attempts (tenant, delivery, number, detail) VALUES (?1, ?2, ?3, ?4)"
             }
@@ -65,14 +67,18 @@ struct Tally {
     counts: Vec<(TenantId, [u64; 2])>,
 }
 
-/// How much was counted at a moment of a transaction.
+/// How much was counted at a moment of a transaction, and how many rows waited.
 #[derive(Clone, Copy)]
-pub(super) struct Mark(usize);
+pub(super) struct Mark {
+    counts: usize,
+    rows: [usize; 2],
+}
 
 /// A transaction.
 pub(super) struct Batch<'c> {
     connection: &'c Connection,
     hot: RefCell<[Option<CachedStatement<'c>>; HotStatement::COUNT]>,
+    rows: RefCell<Rows>,
     tally: RefCell<Tally>,
 }
 
@@ -87,17 +93,44 @@ impl Deref for Batch<'_> {
 impl<'c> Batch<'c> {
     /// The one that has begun, or could not.
     pub(super) fn on(connection: &'c Connection) -> Self {
-        Batch { connection, hot: RefCell::default(), tally: RefCell::default() }
+        Batch { connection, hot: RefCell::default(), rows: RefCell::default(), tally: RefCell::default() }
     }
 
     /// Runs a statement of the hot path.
     pub(super) fn execute_hot(&self, which: HotStatement, params: impl Params) -> rusqlite::Result<usize> {
         let mut hot = self.hot.borrow_mut();
-        let statement = match &mut hot[which as usize] {
+        let statement = match &mut hot[which.index()] {
             Some(statement) => statement,
             empty => empty.insert(self.connection.prepare_cached(which.sql())?),
         };
         statement.execute(params)
+    }
+
+    /// Will write an event.
+    pub(super) fn add_event(&self, event: EventRow) {
+        self.rows.borrow_mut().events.push(event);
+    }
+
+    /// Will write a delivery.
+    pub(super) fn add_delivery(&self, delivery: DeliveryRow) {
+        self.rows.borrow_mut().deliveries.push(delivery);
+    }
+
+    /// Writes the rows that were added so far.
+    pub(super) fn write_rows(&self) -> rusqlite::Result<()> {
+        let Rows { events, deliveries } = self.rows.take();
+        self.insert(&events)?;
+        self.insert(&deliveries)
+    }
+
+    fn insert<R: Row>(&self, mut rows: &[R]) -> rusqlite::Result<()> {
+        while !rows.is_empty() {
+            let insert = Insert::of::<R>(rows.len());
+            let (now, later) = rows.split_at(insert.rows());
+            self.execute_hot(HotStatement::Insert(insert), params_from_iter(now.iter().flat_map(Row::values)))?;
+            rows = later;
+        }
+        Ok(())
     }
 
     /// Counts events and bytes to what is kept of a tenant, or refuses them because they are over its caps.
@@ -125,23 +158,28 @@ impl<'c> Batch<'c> {
         Ok(found.unwrap_or_default())
     }
 
-    /// What is counted so far, to come back to.
+    /// What is counted so far and which rows wait, to come back to.
     pub(super) fn mark(&self) -> Mark {
-        Mark(self.tally.borrow().counts.len())
+        let rows = self.rows.borrow();
+        Mark { counts: self.tally.borrow().counts.len(), rows: [rows.events.len(), rows.deliveries.len()] }
     }
 
-    /// Takes back what was counted since then.
+    /// Takes back what was counted and added since then.
     pub(super) fn back_to(&self, mark: Mark) {
+        let mut rows = self.rows.borrow_mut();
+        rows.events.truncate(mark.rows[0]);
+        rows.deliveries.truncate(mark.rows[1]);
         let Tally { kept, counts } = &mut *self.tally.borrow_mut();
-        for (tenant, [events, bytes]) in counts.drain(mark.0..) {
+        for (tenant, [events, bytes]) in counts.drain(mark.counts..) {
             if let Some(kept) = kept.get_mut(&tenant) {
                 kept.added = [kept.added[0] - events, kept.added[1] - bytes];
             }
         }
     }
 
-    /// Writes what was counted: the last thing before the commit.
+    /// Writes what was added and counted: the last thing before the commit.
     pub(super) fn settle(&self) -> rusqlite::Result<()> {
+        self.write_rows()?;
         let sql = "INSERT INTO ledgers (tenant, events_kept, bytes_kept) VALUES (?1, ?2, ?3)
                    ON CONFLICT DO UPDATE SET events_kept = events_kept + ?2, bytes_kept = bytes_kept + ?3";
         for (tenant, Kept { added: [events, bytes], .. }) in &self.tally.borrow().kept {

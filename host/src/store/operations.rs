@@ -43,6 +43,6 @@ pub(super) fn tell(
     // The host's own events are few, and are kept also of a tenant whose share is used up.
     keep(batch, &subscription.tenant, &event)?;
     let mut new = NewDeliveries::default();
-    accept_one(batch, catalog, &subscription.tenant, event, Some(subscription.id), &mut new)?;
+    accept_one(batch, catalog, &subscription.tenant, event, Some(subscription.id), &mut new);
     Ok(new)
 }

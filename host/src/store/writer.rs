@@ -195,9 +195,7 @@ fn commit(connection: &Connection, jobs: Vec<Job>) {
     let committed = settled.and_then(|()| execute(connection, "COMMIT")).map_err(Arc::new);
     if let Err(error) = &committed {
         tracing::error!(%error, "the store could not commit; nothing of this batch was accepted");
-        if !connection.is_autocommit() {
-            let _ = connection.execute_batch("ROLLBACK");
-        }
+        roll_back(connection);
     }
     for finish in finishes {
         finish(committed.clone());
@@ -210,9 +208,8 @@ fn in_batch<T>(batch: &Batch<'_>, write: impl FnOnce(&Batch<'_>) -> Result<T, St
     let written = write(batch);
     if written.is_err() {
         batch.back_to(mark);
-        if batch.total_changes() != before && !batch.is_autocommit() {
-            // What follows finds no transaction, and neither does the commit.
-            execute(batch, "ROLLBACK")?;
+        if batch.total_changes() != before {
+            roll_back(batch);
         }
     }
     written
@@ -223,9 +220,14 @@ fn in_savepoint<T>(
     batch: &Batch<'_>,
     write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
+    // The rows of those before it are not its own to undo: without them there is no batch.
+    if let Err(error) = batch.write_rows() {
+        roll_back(batch);
+        return Err(error.into());
+    }
     let mark = batch.mark();
     execute(batch, "SAVEPOINT one")?;
-    match write(batch) {
+    match write(batch).and_then(|value| Ok(batch.write_rows().map(|()| value)?)) {
         Ok(value) => {
             execute(batch, "RELEASE one")?;
             Ok(value)
@@ -237,6 +239,14 @@ fn in_savepoint<T>(
             }
             Err(error)
         }
+    }
+}
+
+/// Ends a transaction that cannot go on, if SQLite has not done so: what follows in its batch finds none, and neither does
+/// the commit.
+fn roll_back(connection: &Connection) {
+    if !connection.is_autocommit() {
+        let _ = connection.execute_batch("ROLLBACK");
     }
 }
 

@@ -1,0 +1,171 @@
+//! Events and deliveries on their way into the database: many rows to a statement.
+//!
+//! A statement finds the place of its first row from the root of every tree that the row goes to, and leaves its cursors
+//! there. Where keys grow, as those that begin with an event's or a delivery's id do, the next row of the same statement
+//! is put behind the one before without another search, and searches are most of what a row costs.
+//!
+//! A row that is refused rolls the transaction back (`OR ROLLBACK`): to be able to undo the statement alone, SQLite would
+//! first copy every page that it touches.
+
+use crate::delivery::DueDelivery;
+use crate::event::Event;
+use crate::subscription::TenantId;
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use std::sync::{Arc, LazyLock};
+
+/// How many rows the statements have.
+const SIZES: [usize; 3] = [16, 4, 1];
+
+/// The rows that wait, each kind in its order.
+#[derive(Default)]
+pub(super) struct Rows {
+    pub(super) events: Vec<EventRow>,
+    pub(super) deliveries: Vec<DeliveryRow>,
+}
+
+/// An event as it is stored.
+pub(super) struct EventRow {
+    pub(super) tenant: TenantId,
+    pub(super) event: Arc<Event>,
+    pub(super) fan_out: usize,
+}
+
+/// A pending delivery as it is stored.
+pub(super) struct DeliveryRow {
+    pub(super) delivery: DueDelivery,
+    pub(super) due_at_ms: i64,
+    pub(super) order_key: Option<String>,
+}
+
+/// A table that rows go to.
+#[derive(Clone, Copy)]
+pub(super) enum Table {
+    Events,
+    Deliveries,
+}
+
+/// A statement that inserts so many rows.
+#[derive(Clone, Copy)]
+pub(super) struct Insert {
+    table: Table,
+    /// Which of [`SIZES`].
+    size: usize,
+}
+
+/// A row of a table.
+pub(super) trait Row {
+    /// Where it goes.
+    const TABLE: Table;
+
+    /// Its values, in the order of the table's statement.
+    fn values(&self) -> [ToSqlOutput<'_>; 8];
+}
+
+impl Table {
+    const ALL: [Table; 2] = [Table::Events, Table::Deliveries];
+
+    fn columns(self) -> &'static str {
+        match self {
+            Table::Events => "events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload)",
+            Table::Deliveries => {
+                "deliveries (tenant, id, event, subscription, kind, order_key, due_at_ms, state, age_from_ms, created_at_ms, updated_at_ms)"
+            }
+        }
+    }
+
+    /// The values of a row whose first parameter has this number.
+    fn values_from(self, first: usize) -> String {
+        let numbers: Vec<String> = (first..first + 8).map(|number| format!("?{number}")).collect();
+        match self {
+            Table::Events => format!("({})", numbers.join(", ")),
+            Table::Deliveries => {
+                let now = &numbers[7];
+                format!("({}, 0, {now}, {now}, {now})", numbers[..7].join(", "))
+            }
+        }
+    }
+}
+
+impl Insert {
+    /// How many there are.
+    pub(super) const COUNT: usize = Table::ALL.len() * SIZES.len();
+
+    /// The largest one for so many rows, at least one.
+    pub(super) fn of<R: Row>(rows: usize) -> Self {
+        let size = SIZES.iter().position(|size| *size <= rows).unwrap_or(SIZES.len() - 1);
+        Insert { table: R::TABLE, size }
+    }
+
+    /// How many rows it takes.
+    pub(super) fn rows(self) -> usize {
+        SIZES[self.size]
+    }
+
+    /// Which of them all it is.
+    pub(super) fn index(self) -> usize {
+        self.table as usize * SIZES.len() + self.size
+    }
+
+    pub(super) fn sql(self) -> &'static str {
+        static ALL: LazyLock<Vec<String>> = LazyLock::new(|| {
+            let of_table = |table: Table| {
+                SIZES.map(|rows| {
+                    let values: Vec<String> = (0..rows).map(|row| table.values_from(row * 8 + 1)).collect();
+                    format!("INSERT OR ROLLBACK INTO {} VALUES {}", table.columns(), values.join(", "))
+                })
+            };
+            Table::ALL.into_iter().flat_map(of_table).collect()
+        });
+        &ALL[self.index()]
+    }
+}
+
+impl Row for EventRow {
+    const TABLE: Table = Table::Events;
+
+    fn values(&self) -> [ToSqlOutput<'_>; 8] {
+        let EventRow { tenant, event, fan_out } = self;
+        [
+            text(&tenant.0),
+            blob(event.id.0.as_bytes()),
+            text(&event.name),
+            text(event.module.as_str()),
+            event.entity_id.as_deref().map_or(NULL, text),
+            integer(event.received_at_ms),
+            integer(i64::try_from(*fan_out).unwrap_or(i64::MAX)),
+            blob(&event.payload),
+        ]
+    }
+}
+
+impl Row for DeliveryRow {
+    const TABLE: Table = Table::Deliveries;
+
+    fn values(&self) -> [ToSqlOutput<'_>; 8] {
+        let DeliveryRow { delivery, due_at_ms, order_key } = self;
+        [
+            text(&delivery.tenant.0),
+            blob(delivery.id.0.as_bytes()),
+            blob(delivery.event.0.as_bytes()),
+            blob(delivery.subscription.0.as_bytes()),
+            integer(delivery.kind as i64),
+            order_key.as_deref().map_or(NULL, text),
+            integer(*due_at_ms),
+            integer(delivery.age_from_ms),
+        ]
+    }
+}
+
+const NULL: ToSqlOutput<'_> = ToSqlOutput::Owned(Value::Null);
+
+fn text(text: &str) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes()))
+}
+
+fn blob(bytes: &[u8]) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(ValueRef::Blob(bytes))
+}
+
+fn integer(number: i64) -> ToSqlOutput<'static> {
+    ToSqlOutput::Owned(Value::Integer(number))
+}
