@@ -4,9 +4,15 @@
 //! closed sets of words: never an id, a URL or anything that a sender chooses. README.md, "Metrics", lists them all.
 
 use crate::ids::TenantId;
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 pub use metrics_exporter_prometheus::BuildError;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::Duration;
 
 const EVENTS_ACCEPTED: &str = "hookloom_events_accepted_total";
@@ -62,9 +68,51 @@ impl Telemetry {
     }
 }
 
+/// The numbers of one tenant that every event moves. Looking one up by its labels costs as much as signing a webhook, so each
+/// thread keeps those that it has found; the exporter keeps them all, too.
+struct OfTenant {
+    accepted: Counter,
+    post_seconds: Histogram,
+    /// By outcome.
+    attempts: HashMap<String, Counter>,
+    plugins: HashMap<String, OfPlugin>,
+}
+
+struct OfPlugin {
+    seconds: Histogram,
+    /// By verdict.
+    calls: HashMap<String, Counter>,
+}
+
+thread_local! {
+    static FOUND: RefCell<HashMap<TenantId, OfTenant>> = RefCell::default();
+}
+
+fn of_tenant(tenant: &TenantId, count: impl FnOnce(&mut OfTenant)) {
+    let look_up = || OfTenant {
+        accepted: counter!(EVENTS_ACCEPTED, "tenant" => tenant.to_string()),
+        post_seconds: histogram!(POST_SECONDS, "tenant" => tenant.to_string()),
+        attempts: HashMap::new(),
+        plugins: HashMap::new(),
+    };
+    FOUND.with_borrow_mut(|found| count(once(found, tenant, look_up)));
+}
+
+/// What stands under a key; looked up and kept if it is not there yet.
+fn once<'m, Q: Hash + Eq + ToOwned<Owned = K> + ?Sized, K: Hash + Eq + Borrow<Q>, V>(
+    found: &'m mut HashMap<K, V>,
+    key: &Q,
+    look_up: impl FnOnce() -> V,
+) -> &'m mut V {
+    if !found.contains_key(key) {
+        found.insert(key.to_owned(), look_up());
+    }
+    found.get_mut(key).expect("it is there now")
+}
+
 /// Events became durable.
 pub fn accepted(tenant: &TenantId, events: usize) {
-    counter!(EVENTS_ACCEPTED, "tenant" => tenant.to_string()).increment(events as u64);
+    of_tenant(tenant, |of_tenant| of_tenant.accepted.increment(events as u64));
 }
 
 /// So many deliveries of a tenant are pending, the oldest for so long.
@@ -75,19 +123,28 @@ pub fn pending(tenant: &TenantId, deliveries: u64, oldest_s: f64) {
 
 /// An attempt ended; its POST, if there was one, took so long.
 pub fn attempted(tenant: &TenantId, outcome: &str, post_us: Option<u64>) {
-    let labels = [("tenant", tenant.to_string()), ("outcome", outcome.to_owned())];
-    counter!(ATTEMPTS, &labels).increment(1);
-    if let Some(post_us) = post_us {
-        histogram!(POST_SECONDS, "tenant" => tenant.to_string()).record(Duration::from_micros(post_us));
-    }
+    of_tenant(tenant, |of_tenant| {
+        let look_up = || counter!(ATTEMPTS, "tenant" => tenant.to_string(), "outcome" => outcome.to_owned());
+        once(&mut of_tenant.attempts, outcome, look_up).increment(1);
+        if let Some(post_us) = post_us {
+            of_tenant.post_seconds.record(Duration::from_micros(post_us));
+        }
+    });
 }
 
 /// A plugin was called.
 pub fn judged(tenant: &TenantId, plugin: &str, verdict: &str, wall_us: u64) {
-    let owner = [("tenant", tenant.to_string()), ("plugin", plugin.to_owned())];
-    histogram!(PLUGIN_CALL_SECONDS, &owner).record(Duration::from_micros(wall_us));
-    let [tenant, plugin] = owner;
-    counter!(PLUGIN_CALLS, &[tenant, plugin, ("verdict", verdict.to_owned())]).increment(1);
+    let owner = || [("tenant", tenant.to_string()), ("plugin", plugin.to_owned())];
+    of_tenant(tenant, |of_tenant| {
+        let look_up = || OfPlugin { seconds: histogram!(PLUGIN_CALL_SECONDS, &owner()), calls: HashMap::new() };
+        let of_plugin = once(&mut of_tenant.plugins, plugin, look_up);
+        of_plugin.seconds.record(Duration::from_micros(wall_us));
+        let look_up = || {
+            let [tenant, plugin] = owner();
+            counter!(PLUGIN_CALLS, &[tenant, plugin, ("verdict", verdict.to_owned())])
+        };
+        once(&mut of_plugin.calls, verdict, look_up).increment(1);
+    });
 }
 
 /// A plugin's file is broken, or is not any more.
