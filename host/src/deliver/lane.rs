@@ -250,10 +250,9 @@ impl Lane {
         self.further_in_flight += u32::from(further);
         self.pace.begin();
         let (shared, tell) = (self.shared.clone(), self.words.0.clone());
-        self.shared.attempts.spawn(async move {
-            // In a box: the task is moved several times, and this is nearly all of it.
-            let concluding = Box::pin(conclude(&shared, due, subscription));
-            let attempt = AssertUnwindSafe(concluding).catch_unwind().await.ok();
+        // In a box: a task is moved several times before it is at its place.
+        self.shared.attempts.spawn(Box::pin(async move {
+            let attempt = AssertUnwindSafe(conclude(&shared, due, subscription)).catch_unwind().await.ok();
             let (outcome, again_at_ms, answered) = match attempt {
                 Some(Conclusion { record, again_at_ms, sign, wish, bad_config }) => {
                     let disables = record.disables.is_some();
@@ -274,7 +273,7 @@ impl Lane {
             }
             drop((own, all));
             let _ = tell.send(Word::Recorded(Recorded { id, again_at_ms, sign, disables }));
-        });
+        }));
     }
 
     /// Ends a delivery that waited until it was too old: for an ill receiver, for its turn, or for an earlier one.
