@@ -34,6 +34,16 @@ pub(super) struct Attempter {
 /// What Standard Webhooks calls the usual size of a payload: some receivers refuse more.
 const BODY_BYTES_USUAL: usize = 20_000;
 
+/// The headers of every webhook, read once: `http` knows the others.
+static WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+static WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+static EVENT_ID: HeaderName = HeaderName::from_static("hookloom-event-id");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// For how many headers there is room at first: the host's own and as many of others.
+const HEADERS_USUAL: usize = 16;
+
 /// What to send, before it is signed.
 struct Parcel {
     url: Url,
@@ -194,7 +204,7 @@ fn replaced(outgoing: Outgoing, own: Url) -> Parcel {
 
 /// Later lines win: the owner's headers, then the plugin's, then the host's own.
 fn headers(parcel: &Parcel, due: &Due, subscription: &Subscription) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
     // The owner's headers may hold credentials, which only the Notify URL's origin may see.
     if !parcel.other_origin {
         let own = subscription.settings.headers.iter();
@@ -214,13 +224,13 @@ fn headers(parcel: &Parcel, due: &Due, subscription: &Subscription) -> HeaderMap
     headers.insert(header::CONTENT_TYPE, parcel.content_type.clone());
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("hookloom/", env!("CARGO_PKG_VERSION"))));
-    headers.insert("webhook-id", text(id));
-    headers.insert("webhook-timestamp", text((now_ms / 1_000).to_string()));
-    headers.insert("webhook-signature", text(signature));
-    headers.insert("hookloom-event-id", text(due.event.id.to_string()));
+    headers.insert(&WEBHOOK_ID, text(id));
+    headers.insert(&WEBHOOK_TIMESTAMP, text((now_ms / 1_000).to_string()));
+    headers.insert(&WEBHOOK_SIGNATURE, text(signature));
+    headers.insert(&EVENT_ID, text(due.event.id.to_string()));
     if subscription.settings.traceparent {
         let attempt = due.delivery.attempts_made + 1;
-        headers.insert("traceparent", text(traceparent(due.event.id, due.delivery.id, attempt)));
+        headers.insert(&TRACEPARENT, text(traceparent(due.event.id, due.delivery.id, attempt)));
     }
     headers
 }
