@@ -10,6 +10,7 @@ mod conclusion;
 mod lane;
 mod notify_urls;
 mod pace;
+mod places;
 mod stock;
 pub mod traces;
 
@@ -17,44 +18,30 @@ pub use lane::LaneStatus;
 
 use crate::plugin::Plugins;
 use crate::store::{Due, NewDeliveries, News, Store};
-use crate::subscription::{SubscriptionId, SubscriptionState, TenantId};
+use crate::subscription::{SubscriptionId, SubscriptionState};
 use attempt::Attempter;
 use client::Clients;
 use lane::Lane;
 use notify_urls::NotifyUrls;
+use places::Places;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use stock::{Door, Room};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use traces::Traces;
 
-/// How many attempts may be under way in the whole host: it bounds sockets and memory.
-const IN_FLIGHT_MAX: usize = 2_048;
-
-/// How many of them may be one tenant's, so that its slow receivers leave room for the others.
-const IN_FLIGHT_TENANT_MAX: usize = 512;
-
 /// What every lane shares.
 struct Shared {
-    tenants: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
+    places: Places,
     store: Arc<Store>,
     attempter: Attempter,
-    in_flight: Arc<Semaphore>,
     attempts: TaskTracker,
     board: LaneBoard,
     traces: Traces,
     stop: watch::Receiver<bool>,
-}
-
-impl Shared {
-    /// The tenant's share of attempts under way.
-    fn room_of(&self, tenant: &TenantId) -> Arc<Semaphore> {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        tenants.entry(tenant.clone()).or_insert_with(|| Arc::new(Semaphore::new(IN_FLIGHT_TENANT_MAX))).clone()
-    }
 }
 
 /// The dispatcher: owns the lanes.
@@ -77,10 +64,9 @@ impl Dispatcher {
         let (stop, stopped) = watch::channel(false);
         let attempts = TaskTracker::new();
         let shared = Arc::new(Shared {
-            tenants: Mutex::default(),
+            places: Places::default(),
             attempter: Attempter { plugins, clients, store: store.clone(), notify_urls: NotifyUrls::default() },
             store,
-            in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
             attempts: attempts.clone(),
             board,
             traces,

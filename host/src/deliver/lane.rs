@@ -6,6 +6,7 @@
 use super::Shared;
 use super::conclusion::{Conclusion, conclude, record};
 use super::pace::{Leave, Pace, Rest, Sign};
+use super::places::OwnPlaces;
 use super::stock::{Door, Stock};
 use crate::delivery::{DeliveryId, Reason};
 use crate::retry;
@@ -92,6 +93,7 @@ pub(super) struct Lane {
     door: Arc<Door>,
     status: Arc<Mutex<LaneStatus>>,
     stock: Stock,
+    places: OwnPlaces,
     pace: Pace,
     in_flight: u32,
     further_in_flight: u32,
@@ -127,6 +129,7 @@ impl Lane {
             door,
             status,
             stock: Stock::default(),
+            places: OwnPlaces::default(),
             pace: Pace::new(),
             in_flight: 0,
             further_in_flight: 0,
@@ -170,6 +173,7 @@ impl Lane {
                     }
                 }
             }
+            self.places.give_back();
             let sleep = tokio::time::sleep(self.until_something(leave, &subscription));
             tokio::select! {
                 _ = stop.changed() => {}
@@ -231,11 +235,13 @@ impl Lane {
         self.stock.next(&self.shared.store, &self.door, subscription, room_for_further).await
     }
 
-    /// Starts an attempt in a task of its own, once the host and the tenant have room for one more.
+    /// Starts an attempt in a task of its own, once the host and the tenant have a place for it.
     async fn launch(&mut self, due: Due, subscription: &Subscription) {
-        let own = self.shared.room_of(&subscription.tenant).acquire_owned().await;
-        let (Ok(own), Ok(all)) = (own, self.shared.in_flight.clone().acquire_owned().await) else { return };
-        // Waiting for room may have taken long: look again at what changed meanwhile.
+        let window = self.pace.window(subscription.settings.concurrency);
+        let of_use = (self.stock.at_hand() + 1).min(window.saturating_sub(self.in_flight));
+        let place = self.places.next(&self.shared.places, &subscription.tenant, of_use).await;
+        let Some(place) = place else { return };
+        // Waiting for a place may have taken long: look again at what changed meanwhile.
         let current = self.shared.store.catalog().subscription_by_id(self.subscription);
         let stale = self.door.has_changed() || *self.shared.stop.borrow();
         let Some(subscription) = current.filter(|current| current.state == SubscriptionState::Active && !stale) else {
@@ -271,7 +277,7 @@ impl Lane {
             if !recorded {
                 tracing::error!(delivery = %id, "an attempt panicked; it is made again");
             }
-            drop((own, all));
+            drop(place);
             let _ = tell.send(Word::Recorded(Recorded { id, again_at_ms, sign, disables }));
         }));
     }

@@ -238,6 +238,11 @@ impl Stock {
         self.look_again();
     }
 
+    /// How many deliveries could follow without a look into the store.
+    pub(super) fn at_hand(&self) -> u32 {
+        u32::try_from(self.first.ready.len() + self.further.ready.len()).unwrap_or(u32::MAX)
+    }
+
     /// An attempt ended, or did not begin.
     pub(super) fn forget(&mut self, id: DeliveryId, again_at_ms: Option<i64>) {
         self.held.remove(&id);
