@@ -187,7 +187,7 @@ pub(super) fn keep(batch: &Batch<'_>, tenant: &TenantId, event: &NewEvent) -> Re
     batch.keep(tenant, 1, event.payload.len() as u64, Caps { events: u64::MAX, bytes: u64::MAX })
 }
 
-/// Writes one event with its deliveries, to all that it matches but one.
+/// Adds one event with its deliveries, to all that it matches but one.
 pub(super) fn accept_one(
     batch: &Batch<'_>,
     catalog: &Catalog,
@@ -219,7 +219,7 @@ fn order_key(event: &Event, subscription: &Subscription) -> Option<String> {
     Some(format!("{}/{entity_id}", event.module.as_str()))
 }
 
-/// Writes an event that is accepted now.
+/// Adds an event that is accepted now.
 pub(super) fn write_event(batch: &Batch<'_>, tenant: &TenantId, new: NewEvent, fan_out: usize) -> Arc<Event> {
     let event = Arc::new(Event {
         id: EventId::new(),
@@ -233,7 +233,7 @@ pub(super) fn write_event(batch: &Batch<'_>, tenant: &TenantId, new: NewEvent, f
     event
 }
 
-/// Writes a pending delivery.
+/// Adds a pending delivery.
 pub(super) fn write_delivery(
     batch: &Batch<'_>,
     tenant: &TenantId,

@@ -1,7 +1,7 @@
 //! One transaction of the writer, as its writes see it: the connection, and what is done once for all of them.
 //!
 //! Events and their deliveries are written together before the commit ([`Rows`](super::rows)), and before any write
-//! that is not of the hot path, so no write misses them. The statements of the hot path are fetched once a transaction
+//! that is not of the hot path: those of the hot path read neither. The statements of the hot path are fetched once a transaction
 //! instead of once a row. What is kept of a tenant is read once, counted here, and written before the commit. A write that
 //! is undone takes back its rows and what it counted. Nothing else may change `events_kept` and `bytes_kept` but by adding
 //! to them.
@@ -79,6 +79,8 @@ pub(super) struct Batch<'c> {
     connection: &'c Connection,
     hot: RefCell<[Option<CachedStatement<'c>>; HotStatement::COUNT]>,
     rows: RefCell<Rows>,
+    /// Why it cannot be committed, if something that belongs to it could not be written.
+    given_up: RefCell<Option<rusqlite::Error>>,
     tally: RefCell<Tally>,
 }
 
@@ -93,7 +95,24 @@ impl Deref for Batch<'_> {
 impl<'c> Batch<'c> {
     /// The one that has begun, or could not.
     pub(super) fn on(connection: &'c Connection) -> Self {
-        Batch { connection, hot: RefCell::default(), rows: RefCell::default(), tally: RefCell::default() }
+        Batch {
+            connection,
+            hot: RefCell::default(),
+            rows: RefCell::default(),
+            given_up: RefCell::default(),
+            tally: RefCell::default(),
+        }
+    }
+
+    /// Nothing of it may be committed: what follows in it is refused, and everybody is told the cause.
+    pub(super) fn give_up(&self, cause: rusqlite::Error) {
+        self.given_up.borrow_mut().get_or_insert(cause);
+    }
+
+    /// Whether nothing can follow in it: it was given up, or SQLite itself has rolled the transaction back, as it does on
+    /// a full disk.
+    pub(super) fn is_over(&self) -> bool {
+        self.given_up.borrow().is_some() || self.is_autocommit()
     }
 
     /// Runs a statement of the hot path.
@@ -106,12 +125,12 @@ impl<'c> Batch<'c> {
         statement.execute(params)
     }
 
-    /// Will write an event.
+    /// Takes an event in, to be written with others.
     pub(super) fn add_event(&self, event: EventRow) {
         self.rows.borrow_mut().events.push(event);
     }
 
-    /// Will write a delivery.
+    /// Takes a delivery in, to be written with others.
     pub(super) fn add_delivery(&self, delivery: DeliveryRow) {
         self.rows.borrow_mut().deliveries.push(delivery);
     }
@@ -179,6 +198,13 @@ impl<'c> Batch<'c> {
 
     /// Writes what was added and counted: the last thing before the commit.
     pub(super) fn settle(&self) -> rusqlite::Result<()> {
+        if let Some(cause) = self.given_up.take() {
+            return Err(cause);
+        }
+        if self.is_autocommit() {
+            // Nothing is left to settle, and the commit will say so.
+            return Ok(());
+        }
         self.write_rows()?;
         let sql = "INSERT INTO ledgers (tenant, events_kept, bytes_kept) VALUES (?1, ?2, ?3)
                    ON CONFLICT DO UPDATE SET events_kept = events_kept + ?2, bytes_kept = bytes_kept + ?3";

@@ -1,8 +1,8 @@
 //! Events and deliveries on their way into the database: many rows to a statement.
 //!
 //! A statement finds the place of its first row from the root of every tree that the row goes to, and leaves its cursors
-//! there. Where keys grow, as those that begin with an event's or a delivery's id do, the next row of the same statement
-//! is put behind the one before without another search, and searches are most of what a row costs.
+//! there. A row that comes last of its tree, as those of the newest ids do where few tenants write, is put behind the one
+//! before without another search from the root, and searches are most of what a row costs. Elsewhere it costs what it did.
 //!
 //! A row that is refused rolls the transaction back (`OR ROLLBACK`): to be able to undo the statement alone, SQLite would
 //! first copy every page that it touches.

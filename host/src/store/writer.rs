@@ -5,13 +5,14 @@
 //! `synchronous=FULL` the commit has been flushed to the disk. The usual outcomes go first, because lanes wait for them; the
 //! others keep their order, and some of them are in every commit. One closure's error undoes that closure alone, by a
 //! savepoint; only those of the hot path do without, because each savepoint copies every page that is touched after it,
-//! and so must refuse before they write ([`Manner::Hot`]). An error of the commit is everybody's.
+//! and so must refuse before they write ([`Manner::Hot`]). An error of the commit is everybody's, and so is that of a row
+//! which others left to be written ([`Batch`]).
 //!
 //! Does not know what is written. Stops when the last handle is gone, after everything queued has been written.
 
 use super::StoreError;
 use super::batch::Batch;
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -91,9 +92,7 @@ impl Writer {
                 catch_unwind(AssertUnwindSafe(|| write(batch))).unwrap_or(Err(StoreError::Panicked))
             };
             let written = match manner {
-                // SQLite itself rolls the whole transaction back on a full disk and the like: nothing may follow it
-                // outside one.
-                _ if batch.is_autocommit() => Err(StoreError::BatchFailed),
+                _ if batch.is_over() => Err(StoreError::BatchFailed),
                 Manner::Hot { .. } | Manner::First => in_batch(batch, write),
                 Manner::Shared | Manner::Alone => in_savepoint(batch, write),
             };
@@ -189,13 +188,14 @@ fn commit(connection: &Connection, jobs: Vec<Job>) {
     for job in jobs {
         finishes.push((job.write)(&batch));
     }
-    // Outside a transaction there is nothing to settle: what was counted was undone with the rest.
-    let settled = begun.and_then(|()| if connection.is_autocommit() { Ok(()) } else { batch.settle() });
+    let settled = begun.and_then(|()| batch.settle());
     drop(batch);
     let committed = settled.and_then(|()| execute(connection, "COMMIT")).map_err(Arc::new);
     if let Err(error) = &committed {
         tracing::error!(%error, "the store could not commit; nothing of this batch was accepted");
-        roll_back(connection);
+        if !connection.is_autocommit() {
+            let _ = connection.execute_batch("ROLLBACK");
+        }
     }
     for finish in finishes {
         finish(committed.clone());
@@ -209,7 +209,8 @@ fn in_batch<T>(batch: &Batch<'_>, write: impl FnOnce(&Batch<'_>) -> Result<T, St
     if written.is_err() {
         batch.back_to(mark);
         if batch.total_changes() != before {
-            roll_back(batch);
+            let what = "a write failed after its first change".to_owned();
+            batch.give_up(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT), Some(what)));
         }
     }
     written
@@ -222,8 +223,8 @@ fn in_savepoint<T>(
 ) -> Result<T, StoreError> {
     // The rows of those before it are not its own to undo: without them there is no batch.
     if let Err(error) = batch.write_rows() {
-        roll_back(batch);
-        return Err(error.into());
+        batch.give_up(error);
+        return Err(StoreError::BatchFailed);
     }
     let mark = batch.mark();
     execute(batch, "SAVEPOINT one")?;
@@ -242,14 +243,6 @@ fn in_savepoint<T>(
     }
 }
 
-/// Ends a transaction that cannot go on, if SQLite has not done so: what follows in its batch finds none, and neither does
-/// the commit.
-fn roll_back(connection: &Connection) {
-    if !connection.is_autocommit() {
-        let _ = connection.execute_batch("ROLLBACK");
-    }
-}
-
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(drop)
 }
@@ -257,6 +250,9 @@ fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Event, EventId, Module};
+    use crate::ids::TenantId;
+    use crate::store::rows::EventRow;
 
     /// `f`: an outcome, `o`: another write, `a`: one that is alone, a digit: so many hundred events. Batches are apart.
     #[track_caller]
@@ -296,5 +292,43 @@ mod tests {
         check("aof", "f a o");
         check(&"f".repeat(600), &["f".repeat(512), "f".repeat(88)].join(" "));
         check(&("o".repeat(600) + &"f".repeat(512)), &["f".repeat(512) + &"o".repeat(512), "o".repeat(88)].join(" "));
+    }
+
+    #[tokio::test]
+    async fn who_left_rows_that_cannot_be_written_is_told_so() {
+        let connection = Connection::open_in_memory().expect("a database");
+        connection.execute_batch("CREATE TABLE marks (mark)").expect("a table, and none of events");
+        let writer = Writer::start(connection).expect("a thread");
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let event = Arc::new(Event {
+            id: EventId::new(),
+            name: String::new(),
+            module: Module::Contact,
+            entity_id: None,
+            received_at_ms: 0,
+            payload: bytes::Bytes::new(),
+        });
+        let row = EventRow { tenant: TenantId::parse("t").expect("a name"), event, fan_out: 0 };
+        let add = move |batch: &Batch<'_>| {
+            batch.add_event(row);
+            Ok(())
+        };
+        let mark = |batch: &Batch<'_>| Ok(batch.execute("INSERT INTO marks VALUES (1)", [])?);
+        // While the first waits, the others gather in one batch.
+        let (first, hot, shared, _) = tokio::join!(
+            writer.write(Manner::Alone, move |_| Ok(gone.recv().is_ok()), |_| {}),
+            writer.write(Manner::Hot { events: 1 }, add, |_| {}),
+            writer.write(Manner::Shared, mark, |_| {}),
+            async { go.send(()) },
+        );
+        assert!(first.is_ok_and(|waited| waited));
+        assert!(matches!(&hot, Err(StoreError::Commit(cause)) if cause.to_string().contains("events")), "{hot:?}");
+        assert!(matches!(shared, Err(StoreError::BatchFailed)), "{shared:?}");
+        let count =
+            |batch: &Batch<'_>| Ok(batch.query_row("SELECT COUNT(*) FROM marks", [], |row| row.get::<_, i64>(0))?);
+        assert!(
+            matches!(writer.write(Manner::Shared, count, |_| {}).await, Ok(0)),
+            "it goes on, and nothing was written"
+        );
     }
 }
