@@ -151,6 +151,7 @@ impl Lane {
             }
             if self.door.take_changed() {
                 self.stock.put_back(&self.door);
+                self.places.give_back();
                 // A subscription that was resumed begins anew; what is noted of it counts.
                 self.failing_since_ms = None;
             }
@@ -238,7 +239,10 @@ impl Lane {
     /// Starts an attempt in a task of its own, once the host and the tenant have a place for it.
     async fn launch(&mut self, due: Due, subscription: &Subscription) {
         let window = self.pace.window(subscription.settings.concurrency);
-        let of_use = (self.stock.at_hand() + 1).min(window.saturating_sub(self.in_flight));
+        let of_use = match subscription.settings.rate_per_s {
+            Some(_) => 1,
+            None => (self.stock.at_hand() + 1).min(window.saturating_sub(self.in_flight)),
+        };
         let place = self.places.next(&self.shared.places, &subscription.tenant, of_use).await;
         let Some(place) = place else { return };
         // Waiting for a place may have taken long: look again at what changed meanwhile.

@@ -48,7 +48,8 @@ pub(super) struct Place {
 pub(super) struct OwnPlaces(Option<Place>);
 
 impl OwnPlaces {
-    /// A place: one at hand, or else one of as many as the lane could use, after waiting for them. None: the host ends.
+    /// A place: one at hand, or else one of as many as the lane could use, after waiting for them. None: there are no
+    /// places any more, which does not happen.
     pub(super) async fn next(&mut self, places: &Places, tenant: &TenantId, of_use: u32) -> Option<Place> {
         let one =
             |place: &mut Place| Some(Place { of_tenant: place.of_tenant.split(1)?, of_host: place.of_host.split(1)? });
@@ -99,12 +100,18 @@ mod tests {
     async fn lanes_that_wait_take_turns() {
         let (places, tenant) = (Places::default(), TenantId::parse("a").expect("a name"));
         let all = u32::try_from(IN_FLIGHT_TENANT_MAX).expect("few");
-        let full = places.of_tenant(&tenant).acquire_many_owned(all).await.expect("all places");
+        let mut full = places.of_tenant(&tenant).acquire_many_owned(all).await.expect("all places");
         let (mut first, mut second) = (OwnPlaces::default(), OwnPlaces::default());
         let mut one = Box::pin(first.next(&places, &tenant, 100));
         let mut other = Box::pin(second.next(&places, &tenant, 100));
         assert!(futures_util::poll!(&mut one).is_pending() && futures_util::poll!(&mut other).is_pending());
-        drop(full);
-        assert!(one.await.is_some() && other.await.is_some());
+        for _ in 0..TURN {
+            assert!(futures_util::poll!(&mut one).is_pending(), "a turn is not full yet");
+            drop(full.split(1));
+        }
+        let first_place = one.await;
+        assert!(first_place.is_some() && futures_util::poll!(&mut other).is_pending(), "one had the whole turn");
+        drop(full.split(8));
+        assert!(other.await.is_some());
     }
 }
