@@ -15,6 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+    thread_schedule_policy,
 };
 use tokio::sync::oneshot;
 
@@ -158,9 +159,11 @@ impl Threads {
 const USUAL_PRIORITY: u8 = 47;
 
 /// Makes the calling thread a batch thread. Where the system refuses, it stays what it is, which is only slower; and so it
-/// does where the process is niced, because the library would set that back.
+/// does where the process has another policy or niceness than the usual: somebody chose that.
 fn work_in_batches() {
-    let is_usual = rustix::process::getpriority_process(None).is_ok_and(|niceness| niceness == 0);
+    let other = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
+    let is_usual = rustix::process::getpriority_process(None).is_ok_and(|niceness| niceness == 0)
+        && thread_schedule_policy().is_ok_and(|policy| policy == other);
     let Some(priority) = USUAL_PRIORITY.try_into().ok().filter(|_| is_usual) else { return };
     let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
     let set = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(priority), batch);
@@ -182,7 +185,6 @@ impl Drop for Threads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thread_priority::thread_schedule_policy;
 
     #[tokio::test]
     async fn its_threads_are_batch_threads_as_nice_as_the_process() {
