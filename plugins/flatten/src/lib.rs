@@ -29,7 +29,7 @@ enum Entity {
     Deal(Deal),
 }
 
-/// The flat object. It is written as it is read: nothing is built between the payload and the text that is sent.
+/// The flat object. It is written as it is read: no map of it is built first.
 struct Flat {
     event: String,
     entity: Entity,

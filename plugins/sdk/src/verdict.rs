@@ -105,7 +105,7 @@ impl Outgoing {
     /// A JSON body.
     ///
     /// # Panics
-    /// If it is nothing that JSON can say, such as a map whose keys are no texts. No [`serde_json::Value`] is.
+    /// If it is nothing that JSON can say, such as a map whose keys are lists. No [`serde_json::Value`] is.
     pub fn json(value: &impl Serialize) -> Self {
         let text = serde_json::to_string(value).expect("JSON can say it");
         Outgoing { body: Body::Text(text), content_type: None, headers: Vec::new(), url: None }

@@ -30,7 +30,7 @@ struct Args {
     /// One row only, by its name.
     #[arg(long)]
     row: Option<String>,
-    /// How many times each row is measured.
+    /// How many times each row is measured; those that compare two hosts, and `reload`, at least five times.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// How many deliveries are pending in the row `backlog`.

@@ -31,7 +31,7 @@ async fn in_turns(
     Ok([floors, figures])
 }
 
-/// What is compared over some time wants more rounds.
+/// Their figures differ by a few percent, which three rounds do not show.
 const ROUNDS_MIN: usize = 5;
 
 /// The batch row beside a backlog.
