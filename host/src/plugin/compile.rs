@@ -10,7 +10,7 @@ use super::check::{self, Refusal, Report};
 use super::engine::{EnginePurpose, engine};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
@@ -146,10 +146,13 @@ pub fn compile_child(limits: CompileLimits) -> i32 {
         return 2;
     }
     let mut component = Vec::new();
-    if std::io::stdin().lock().read_to_end(&mut component).is_err() {
-        return 2;
-    }
-    let (answer, code) = match compile_here(&component, limits) {
+    let compiled = match std::io::stdin().lock().read_to_end(&mut component) {
+        Ok(_) => compile_here(&component, limits),
+        // With little memory reading may already be too much.
+        Err(error) if error.kind() == ErrorKind::OutOfMemory => Err(too_little_memory(limits)),
+        Err(_) => return 2,
+    };
+    let (answer, code) = match compiled {
         Ok(compiled) => (Answer::Compiled(compiled.report), compiled.code),
         Err(refusal) => (Answer::Refused(refusal), Vec::new()),
     };
