@@ -310,9 +310,10 @@ async fn a_tenant_with_many_slow_receivers_leaves_room_for_others() {
         let url = format!("{}{number}", hanging.url);
         host.subscription(&url, json!({"timeout_ms": 30_000, "modules": ["Contact"]})).await;
     }
-    // 20 lanes of 32 requests each are more than a tenant may have under way.
+    // 20 lanes of 32 requests each are more than a tenant may have under way. What is less than a lane takes in its turn may
+    // stay free.
     send(&host, 40).await;
-    until("the tenant's share to be used up", async || (hanging.requests() == 512).then_some(())).await;
+    until("the tenant's share to be used up", async || (hanging.requests() > 512 - 8).then_some(())).await;
     host.post("/v1/tenants", &json!({"id": "other"})).await;
     let settings = json!({"notify_url": good.url, "modules": ["Contact"], "signing_secret": crate::harness::SECRET});
     host.post("/v1/tenants/other/subscriptions", &settings).await;
@@ -320,5 +321,5 @@ async fn a_tenant_with_many_slow_receivers_leaves_room_for_others() {
     host.ask(Method::POST, "/v1/tenants/other/events", event("Contact is Created", 1)).await.ok();
     good.expect(1).await;
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-    assert_eq!(hanging.requests(), 512, "and no more of the other's");
+    assert!(hanging.requests() <= 512, "{}: no more than a tenant may have", hanging.requests());
 }

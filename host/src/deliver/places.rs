@@ -2,7 +2,8 @@
 //!
 //! Lanes wait for places in turn, and each takes up to [`TURN`] of them when its turn has come. So events of one lane that
 //! came together are attempted together, and a plugin is called again while its code is still in the processor's caches,
-//! also where a thousand lanes wait. A lane that cannot use what it has gives it back.
+//! also where a thousand lanes wait. A lane that cannot use what it has gives it back. While the first in turn waits for
+//! several, fewer than that may be free: at most seven of a tenant's 512.
 
 use crate::subscription::TenantId;
 use std::collections::HashMap;
