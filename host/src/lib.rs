@@ -72,6 +72,7 @@ pub mod limits;
 pub mod telemetry;
 
 pub mod diff;
+pub mod fair_share;
 pub mod ids;
 
 /// An error with its causes, in one line.

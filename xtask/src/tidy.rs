@@ -5,7 +5,7 @@ use crate::{Failure, root, say};
 use std::path::{Path, PathBuf};
 
 /// The host's modules from the top down: a module uses those after it, never those before it.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 26] = [
     "cli",
     "app",
     "api",
@@ -30,6 +30,7 @@ const ORDER: [&str; 25] = [
     "limits",
     "telemetry",
     "diff",
+    "fair_share",
     "ids",
 ];
 
