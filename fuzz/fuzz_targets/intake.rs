@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let body = Bytes::copy_from_slice(bytes);
-    let Ok(envelopes) = read_batch(&body) else { return };
+    let Ok(envelopes) = read_batch(&body, 1_000) else { return };
     for envelope in envelopes {
         let inside = body.as_ptr_range();
         let slice = envelope.payload.as_ptr_range();

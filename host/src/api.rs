@@ -30,6 +30,7 @@ mod vendor;
 pub use session::Throttle;
 
 use crate::config::Config;
+use crate::cpu_pool::CpuPool;
 use crate::deliver::LaneBoard;
 use crate::deliver::client::Clients;
 use crate::deliver::traces::Traces;
@@ -71,6 +72,8 @@ pub struct ApiState {
     pub sign_ins: Throttle,
     /// The metrics.
     pub telemetry: Telemetry,
+    /// Where work is done that would hold up a network thread.
+    pub cpu: CpuPool,
     /// When the store last proved that it can commit.
     pub proven: Mutex<Option<Instant>>,
 }

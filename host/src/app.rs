@@ -2,6 +2,7 @@
 
 use crate::api::{self, ApiState, Throttle};
 use crate::config::Config;
+use crate::cpu_pool::CpuPool;
 use crate::deliver::client::{ClientError, Clients};
 use crate::deliver::traces::{Traces, TracesError};
 use crate::deliver::{Dispatcher, LaneBoard};
@@ -79,7 +80,6 @@ impl App {
         let rescan = Duration::from_secs(config.plugins_rescan_s);
         let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max, rescan);
         let watch = watch.map_err(PluginError::Io)?;
-
         let wanted = config.listen;
         let listen = |source| AppError::Listen { address: wanted, source };
         let listener = TcpListener::bind(wanted).await.map_err(listen)?;
@@ -109,6 +109,7 @@ impl App {
             clients,
             traces,
             sign_ins: Throttle::default(),
+            cpu: CpuPool::new(cores()),
             proven: tokio::sync::Mutex::default(),
         }));
         let (stop_server, stopped) = oneshot::channel::<()>();
@@ -143,8 +144,12 @@ impl App {
     }
 }
 
+/// Cores of the machine, as far as this process may use them.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+}
+
 fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
-    let cores = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let threads = if config.plugin_threads == 0 { cores() + 1 } else { config.plugin_threads };
     let all_but_one = (threads - 1).max(1);
     Ok(PluginConfig {

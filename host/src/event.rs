@@ -13,10 +13,12 @@ use serde_json::value::RawValue;
 
 pub use crate::ids::EventId;
 
+mod batch;
 mod envelope;
 mod scan;
 
-pub use envelope::{Envelope, EnvelopeError, read_batch, read_envelope};
+pub use batch::read_batch;
+pub use envelope::{Envelope, EnvelopeError, read_envelope};
 
 /// What kind of entity an event is about: the boxes of the vendor's form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]

@@ -32,7 +32,6 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
     /// Makes a semaphore of `capacity` units, of which one key may hold up to `key_max`.
     pub fn new(capacity: u64, key_max: u64) -> Self {
         FairSemaphore(Arc::new(Mutex::new(State {
-            capacity,
             key_max: key_max.min(capacity),
             free: capacity,
             keys: HashMap::new(),
@@ -153,7 +152,6 @@ struct Share<K: Clone + Eq + Hash> {
 
 #[derive(Debug)]
 struct State<K: Clone + Eq + Hash> {
-    capacity: u64,
     key_max: u64,
     free: u64,
     keys: HashMap<K, Share<K>>,

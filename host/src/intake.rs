@@ -4,6 +4,7 @@
 //! `POST /in/{token}` for Agile CRM, which sends once and reads no answer, so what cannot be an event is kept there.
 //! Both check the same rules. Knows HTTP's bytes but not its requests; the routes stand in `api`.
 
+use crate::cpu_pool::{CpuPool, CpuPoolError};
 use crate::event::{Envelope, EnvelopeError, VENDOR_EVENT_NAMES, read_batch, read_envelope};
 use crate::store::{Accepted, Caps, NewEvent, RejectedRequest, Repeatable, Store, StoreError};
 use crate::subscription::TenantId;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 pub enum IntakeError {
     /// The bytes.
     #[error(transparent)]
-    Envelope(#[from] EnvelopeError),
+    Envelope(EnvelopeError),
     /// An event name that the tenant does not accept.
     #[error("{place}the event name {name:?} is not accepted; accepted are {accepted}")]
     UnknownName {
@@ -28,10 +29,10 @@ pub enum IntakeError {
         accepted: String,
     },
     /// More events than one transaction may hold.
-    #[error("the batch has {events} events; this host accepts at most {EVENTS_MAX} at once")]
+    #[error("the batch has more than {events_max} events, and this host accepts no more at once")]
     TooMany {
-        /// How many.
-        events: usize,
+        /// Maximum number of events.
+        events_max: usize,
     },
     /// An event above the cap.
     #[error("{place}the event has {bytes} bytes; this host accepts at most {most}")]
@@ -46,6 +47,35 @@ pub enum IntakeError {
     /// The store could not make it durable.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The body could not be parsed, by a fault of the host's.
+    #[error(transparent)]
+    CpuPool(#[from] CpuPoolError),
+}
+
+impl From<EnvelopeError> for IntakeError {
+    fn from(error: EnvelopeError) -> Self {
+        match error {
+            EnvelopeError::TooMany { events_max } => IntakeError::TooMany { events_max },
+            error => IntakeError::Envelope(error),
+        }
+    }
+}
+
+/// Bodies above this size are parsed on the CPU pool: smaller ones take less than half a millisecond.
+const PARSED_IN_PLACE_MAX: usize = 64 << 10;
+
+/// Parses a body in place if it is small, and on the CPU pool in the tenant's turn otherwise.
+async fn parse<T: Send + 'static>(
+    cpu: &CpuPool,
+    tenant: &TenantId,
+    body: &Bytes,
+    parse: impl FnOnce(&Bytes) -> T + Send + 'static,
+) -> Result<T, CpuPoolError> {
+    if body.len() <= PARSED_IN_PLACE_MAX {
+        return Ok(parse(body));
+    }
+    let body = body.clone();
+    cpu.run(Some(tenant), move || parse(&body)).await
 }
 
 /// How many events one request may hold: their transaction holds up every other write.
@@ -71,18 +101,23 @@ impl IntakeLimits {
 /// Accepts one event, an array of them, or one a line: all or none. With a key, once.
 pub async fn accept(
     store: &Store,
+    cpu: &CpuPool,
     tenant: &TenantId,
     body: &Bytes,
     key: Option<String>,
     limits: IntakeLimits,
 ) -> Result<Vec<Accepted>, IntakeError> {
-    let envelopes = read_batch(body)?;
-    if envelopes.len() > EVENTS_MAX {
-        return Err(IntakeError::TooMany { events: envelopes.len() });
-    }
+    let is_keyed = key.is_some();
+    let parsed = parse(cpu, tenant, body, move |body| {
+        let sha256: Option<[u8; 32]> = is_keyed.then(|| Sha256::digest(body).into());
+        read_batch(body, EVENTS_MAX).map(|envelopes| (envelopes, sha256))
+    });
+    let (envelopes, sha256) = parsed.await??;
     let events = checked(store, tenant, envelopes, limits.event_bytes_max)?;
-    let Some(key) = key else { return Ok(store.accept(tenant.clone(), events, limits.caps).await?) };
-    let request = Repeatable { key, body_sha256: Sha256::digest(body).into() };
+    let Some((key, body_sha256)) = key.zip(sha256) else {
+        return Ok(store.accept(tenant.clone(), events, limits.caps).await?);
+    };
+    let request = Repeatable { key, body_sha256 };
     Ok(store.accept_once(request, tenant.clone(), events, limits.caps).await?)
 }
 
@@ -98,13 +133,14 @@ pub enum VendorIntake {
 /// Accepts what Agile CRM sent, or keeps it.
 pub async fn accept_from_vendor(
     store: &Store,
+    cpu: &CpuPool,
     tenant: &TenantId,
     body: Bytes,
     limits: IntakeLimits,
-) -> Result<VendorIntake, StoreError> {
-    let error = match accept_one(store, tenant, &body, limits.for_vendor()).await {
+) -> Result<VendorIntake, IntakeError> {
+    let error = match accept_one(store, cpu, tenant, &body, limits.for_vendor()).await {
         Ok(accepted) => return Ok(VendorIntake::Accepted(accepted)),
-        Err(IntakeError::Store(error)) => return Err(error),
+        Err(error @ (IntakeError::Store(_) | IntakeError::CpuPool(_))) => return Err(error),
         Err(error) => error,
     };
     let most = usize::try_from(limits.event_bytes_max).unwrap_or(usize::MAX);
@@ -116,22 +152,26 @@ pub async fn accept_from_vendor(
 /// Accepts exactly one event.
 async fn accept_one(
     store: &Store,
+    cpu: &CpuPool,
     tenant: &TenantId,
     body: &Bytes,
     limits: IntakeLimits,
 ) -> Result<Accepted, IntakeError> {
-    let events = checked(store, tenant, vec![read_envelope(body)?], limits.event_bytes_max)?;
+    let envelope = parse(cpu, tenant, body, read_envelope).await??;
+    let events = checked(store, tenant, vec![envelope], limits.event_bytes_max)?;
     Ok(store.accept(tenant.clone(), events, limits.caps).await?[0])
 }
 
 /// Accepts a request that was rejected earlier, now that its cause is gone.
 pub async fn accept_again(
     store: &Store,
+    cpu: &CpuPool,
     tenant: &TenantId,
     rejected: RejectedRequest,
     limits: IntakeLimits,
 ) -> Result<Vec<Accepted>, IntakeError> {
-    let mut events = checked(store, tenant, vec![read_envelope(&rejected.body)?], limits.event_bytes_max)?;
+    let envelope = parse(cpu, tenant, &rejected.body, read_envelope).await??;
+    let mut events = checked(store, tenant, vec![envelope], limits.event_bytes_max)?;
     let event = events.remove(0);
     Ok(store.accept_rejected(tenant.clone(), rejected.id, event, limits.caps).await?)
 }

@@ -71,6 +71,7 @@ pub mod inspector;
 pub mod limits;
 pub mod telemetry;
 
+pub mod cpu_pool;
 pub mod diff;
 pub mod fair_share;
 pub mod ids;

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use bytes::Bytes;
+use hookloom::cpu_pool::CpuPool;
 use hookloom::intake::{self, IntakeLimits};
 use hookloom::signature::{SigningKey, SigningSecret, signature_header};
 use hookloom::store::{Caps, NewSubscription, Store, TenantChange};
@@ -39,12 +40,13 @@ fn the_hot_path_allocates_no_more_than_it_did() {
         store.create_subscription(tenant.clone(), subscription).await.expect("a subscription");
         let caps = Caps { events: 1_000_000, bytes: 1 << 40 };
         let limits = IntakeLimits { event_bytes_max: 1 << 20, caps };
+        let cpu = CpuPool::new(2);
         let batch = |from: usize| Bytes::from((from..from + EVENTS).map(event).collect::<String>());
         // The first one fills caches of statements and pages.
-        intake::accept(&store, &tenant, &batch(0), None, limits).await.expect("accepted");
+        intake::accept(&store, &cpu, &tenant, &batch(0), None, limits).await.expect("accepted");
         let body = batch(EVENTS);
         let before = dhat::HeapStats::get().total_blocks;
-        intake::accept(&store, &tenant, &body, None, limits).await.expect("accepted");
+        intake::accept(&store, &cpu, &tenant, &body, None, limits).await.expect("accepted");
         let accepted = per_event(before);
         while news.try_recv().is_ok() {}
         accepted

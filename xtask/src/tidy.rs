@@ -5,7 +5,7 @@ use crate::{Failure, root, say};
 use std::path::{Path, PathBuf};
 
 /// The host's modules from the top down: a module uses those after it, never those before it.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 27] = [
     "cli",
     "app",
     "api",
@@ -29,6 +29,7 @@ const ORDER: [&str; 26] = [
     "inspector",
     "limits",
     "telemetry",
+    "cpu_pool",
     "diff",
     "fair_share",
     "ids",

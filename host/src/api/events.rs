@@ -77,7 +77,7 @@ pub(super) async fn post(
     Body(body): Body,
 ) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
     let begun = SystemTime::now();
-    let accepted = intake::accept(&state.store, &access.tenant, &body, key, state.intake_limits()).await?;
+    let accepted = intake::accept(&state.store, &state.cpu, &access.tenant, &body, key, state.intake_limits()).await?;
     accepted.iter().for_each(|one| state.traces.accepted(&access.tenant, one.event, begun));
     Ok((StatusCode::ACCEPTED, Json(accepted.into())))
 }

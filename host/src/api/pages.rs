@@ -25,6 +25,7 @@ mod webhooks;
 
 use super::ApiState;
 use super::problem::Problem;
+use crate::subscription::TenantId;
 use askama::Template;
 use axum::Router;
 use axum::response::{Html, IntoResponse, Response};
@@ -120,6 +121,16 @@ impl IntoResponse for Page {
         }
         response
     }
+}
+
+/// Renders a page on the CPU pool, in the tenant's turn: rows, bodies and comparisons of bodies are worth milliseconds.
+async fn render(
+    state: &ApiState,
+    tenant: Option<&TenantId>,
+    template: impl Template + Send + 'static,
+) -> Result<Page, Refused> {
+    let rendered = state.cpu.run(tenant, move || Page::of(&template)).await;
+    Ok(rendered.map_err(Problem::from)??)
 }
 
 /// Goes on to another page, which says this.

@@ -3,6 +3,7 @@
 //! Each says what is wrong (`detail`), where (`offset` or `errors`), and what to do (`remedy`). Never shows a secret, a
 //! payload, a file path or a database's words.
 
+use crate::cpu_pool::CpuPoolError;
 use crate::event::EnvelopeError;
 use crate::intake::IntakeError;
 use crate::plugin::{CompileError, PLUGINS_MAX, PluginError};
@@ -118,6 +119,7 @@ impl From<IntakeError> for Problem {
         match error {
             IntakeError::Envelope(error) => error.into(),
             IntakeError::Store(error) => error.into(),
+            IntakeError::CpuPool(error) => error.into(),
             IntakeError::UnknownName { .. } => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown-event-name", detail)
                     .remedy("correct the name, or let an admin add it to the tenant's extra_event_names")
@@ -127,6 +129,14 @@ impl From<IntakeError> for Problem {
             IntakeError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "event-too-large", detail)
                 .remedy("send less, or let the operator raise event_bytes_max"),
         }
+    }
+}
+
+impl From<CpuPoolError> for Problem {
+    fn from(error: CpuPoolError) -> Self {
+        tracing::error!(%error, "a computation failed a request");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "computation-failed", format!("nothing was changed: {error}"))
+            .remedy("try again; the operator finds the cause in the log")
     }
 }
 

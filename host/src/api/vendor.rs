@@ -36,7 +36,9 @@ pub(super) async fn receive(
     let most = usize::try_from(state.config.event_bytes_max).unwrap_or(usize::MAX);
     let body = tokio::time::timeout(BODY_DEADLINE, read_beyond(body, most)).await.map_err(|_| too_slow())??;
     let begun = SystemTime::now();
-    match intake::accept_from_vendor(&state.store, &known.tenant, body.clone(), state.intake_limits()).await? {
+    match intake::accept_from_vendor(&state.store, &state.cpu, &known.tenant, body.clone(), state.intake_limits())
+        .await?
+    {
         VendorIntake::Accepted(accepted) => {
             state.traces.accepted(&known.tenant, accepted.event, begun);
             let mut response = (StatusCode::ACCEPTED, body).into_response();
@@ -126,6 +128,7 @@ pub(super) async fn resubmit(
         ));
     }
     state.changed(&access.key, Some(&access.tenant), "rejected-request.resubmit", id, [None, None]).await;
-    let accepted = intake::accept_again(&state.store, &access.tenant, rejected, state.intake_limits()).await?;
+    let accepted =
+        intake::accept_again(&state.store, &state.cpu, &access.tenant, rejected, state.intake_limits()).await?;
     Ok((StatusCode::ACCEPTED, Json(accepted.into())))
 }

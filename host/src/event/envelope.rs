@@ -1,4 +1,4 @@
-//! Reads envelopes: one JSON object, an array of them, or one a line (NDJSON).
+//! Reads one envelope: a JSON object with an event's name and data.
 //!
 //! Promises: what is accepted is UTF-8, is JSON, has exactly the two keys, and is returned as a slice of the very bytes
 //! that came. What is refused says why and at which byte. Does not look inside `eventData`.
@@ -49,6 +49,12 @@ pub enum EnvelopeError {
         /// Where.
         offset: usize,
     },
+    /// More events than a batch may hold. The rest was not read.
+    #[error("the batch has more than {events_max} events, and this host accepts no more at once")]
+    TooMany {
+        /// Maximum number of events.
+        events_max: usize,
+    },
     /// Not JSON, or not the envelope.
     #[error("{what} at byte {offset}")]
     Invalid {
@@ -71,7 +77,7 @@ impl EnvelopeError {
     /// Where the fault is, in bytes from the start of the body.
     pub fn offset(&self) -> usize {
         match self {
-            EnvelopeError::Empty => 0,
+            EnvelopeError::Empty | EnvelopeError::TooMany { .. } => 0,
             EnvelopeError::ByteOrderMark { offset }
             | EnvelopeError::NotUtf8 { offset }
             | EnvelopeError::TooDeep { offset }
@@ -82,7 +88,7 @@ impl EnvelopeError {
 
     fn moved_by(mut self, start: usize) -> Self {
         match &mut self {
-            EnvelopeError::Empty => {}
+            EnvelopeError::Empty | EnvelopeError::TooMany { .. } => {}
             EnvelopeError::ByteOrderMark { offset }
             | EnvelopeError::NotUtf8 { offset }
             | EnvelopeError::TooDeep { offset }
@@ -100,63 +106,13 @@ pub fn read_envelope(body: &Bytes) -> Result<Envelope, EnvelopeError> {
 }
 
 /// A body that is one envelope is kept whole, with the blanks around it.
-fn envelope_whole(body: &Bytes, text: &str) -> Result<Envelope, EnvelopeError> {
+pub(super) fn envelope_whole(body: &Bytes, text: &str) -> Result<Envelope, EnvelopeError> {
     let envelope = envelope_at(body, text)?;
     Ok(Envelope { payload: body.clone(), ..envelope })
 }
 
-/// Reads a whole request body: one envelope, an array of them, or one a line. All or nothing.
-///
-/// The form is told by the bytes: `[` opens an array; anything else is one envelope if it parses as one JSON value,
-/// and otherwise one envelope a line. An error names the byte; with several envelopes also the line or the item.
-pub fn read_batch(body: &Bytes) -> Result<Vec<Envelope>, EnvelopeError> {
-    let text = checked_text(body)?;
-    if text.trim_start().starts_with('[') {
-        return read_array(body, text);
-    }
-    match envelope_whole(body, text) {
-        Err(_) if text.trim().contains('\n') && is_meant_as_lines(text) => read_lines(body, text),
-        one => Ok(vec![one?]),
-    }
-}
-
-/// Whether the body is meant as NDJSON: a line of it is a JSON value with the first key of an envelope, or its first line is
-/// a JSON value at all. A pretty-printed object has no such line.
-fn is_meant_as_lines(text: &str) -> bool {
-    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let is_whole = |line: &str| serde_json::from_str::<&RawValue>(line).is_ok();
-    let is_envelope = |line: &str| line.contains("\"eventName\"") && is_whole(line);
-    lines.next().is_some_and(|first| is_whole(first) || is_envelope(first)) || lines.any(is_envelope)
-}
-
-fn read_array(body: &Bytes, text: &str) -> Result<Vec<Envelope>, EnvelopeError> {
-    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| json_error(text, &error))?;
-    if items.is_empty() {
-        return Err(EnvelopeError::Invalid { what: "the array holds no event".into(), offset: 0 });
-    }
-    let one =
-        |(index, item): (usize, &&RawValue)| placed(envelope_at(body, item.get()), || format!("item {}", index + 1));
-    items.iter().enumerate().map(one).collect()
-}
-
-fn read_lines(body: &Bytes, text: &str) -> Result<Vec<Envelope>, EnvelopeError> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(index, line)| placed(envelope_at(body, line), || format!("line {}", index + 1))).collect()
-}
-
-/// One of several, or what is wrong with it, by its place.
-fn placed(
-    envelope: Result<Envelope, EnvelopeError>,
-    place: impl FnOnce() -> String,
-) -> Result<Envelope, EnvelopeError> {
-    match envelope {
-        Ok(envelope) => Ok(Envelope { place: place(), ..envelope }),
-        Err(fault) => Err(EnvelopeError::In { place: place(), fault: Box::new(fault) }),
-    }
-}
-
 /// The checks that hold for a body as a whole.
-fn checked_text(body: &[u8]) -> Result<&str, EnvelopeError> {
+pub(super) fn checked_text(body: &[u8]) -> Result<&str, EnvelopeError> {
     if body.starts_with(b"\xEF\xBB\xBF") {
         return Err(EnvelopeError::ByteOrderMark { offset: 0 });
     }
@@ -168,7 +124,7 @@ fn checked_text(body: &[u8]) -> Result<&str, EnvelopeError> {
 }
 
 /// Reads the envelope in `part`, a piece of `body`, and reports offsets in `body`.
-fn envelope_at(body: &Bytes, part: &str) -> Result<Envelope, EnvelopeError> {
+pub(super) fn envelope_at(body: &Bytes, part: &str) -> Result<Envelope, EnvelopeError> {
     let part = part.trim_matches([' ', '\t', '\r', '\n']);
     let start = part.as_ptr() as usize - body.as_ptr() as usize;
     let moved = |error: EnvelopeError| error.moved_by(start);
@@ -190,7 +146,7 @@ fn envelope_at(body: &Bytes, part: &str) -> Result<Envelope, EnvelopeError> {
 }
 
 /// serde_json's words, with a byte offset instead of line and column.
-fn json_error(text: &str, error: &serde_json::Error) -> EnvelopeError {
+pub(super) fn json_error(text: &str, error: &serde_json::Error) -> EnvelopeError {
     let offset = scan::offset_of(text.as_bytes(), error.line(), error.column());
     let message = error.to_string();
     let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
@@ -241,6 +197,7 @@ fn object<E: de::Error>(data: &RawValue) -> Result<&RawValue, E> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::read_batch;
     use super::*;
     use proptest::prelude::*;
 
@@ -299,32 +256,11 @@ mod tests {
         assert_eq!(id(r#"{"id":1,"id":2}"#), None, "inside eventData nothing is judged");
     }
 
-    #[test]
-    fn a_batch_keeps_each_raw_slice() {
-        let payloads = |body: &str| {
-            let batch = read_batch(&Bytes::copy_from_slice(body.as_bytes())).map_err(|error| error.to_string())?;
-            Ok::<_, String>(
-                batch.iter().map(|one| String::from_utf8_lossy(&one.payload).into_owned()).collect::<Vec<_>>(),
-            )
-        };
-        let (a, b) = (r#"{"eventName":"a", "eventData":{"n":1.0}}"#, r#"{"eventData":{},"eventName":"b"}"#);
-        assert_eq!(payloads(a), Ok(vec![a.to_owned()]));
-        assert_eq!(payloads(&format!("[ {a} ,{b}]")), Ok(vec![a.to_owned(), b.to_owned()]));
-        assert_eq!(payloads(&format!("{a}\r\n\n{b}\n")), Ok(vec![a.to_owned(), b.to_owned()]));
-        assert_eq!(payloads("[]"), Err("the array holds no event at byte 0".into()));
-        assert_eq!(payloads(&format!("[{b},{{}}]")), Err("item 2: the key \"eventName\" is missing at byte 35".into()));
-        assert_eq!(
-            payloads(&format!("{b}\n{{}}\n")),
-            Err("line 2: the key \"eventName\" is missing at byte 34".into())
-        );
-        assert_eq!(payloads("{\n\"eventName\": oops\n}"), Err("expected value at byte 15".into()));
-    }
-
     proptest! {
         #[test]
         fn no_bytes_make_it_panic_and_accepted_bytes_are_kept(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let body = Bytes::from(body);
-            if let Ok(batch) = read_batch(&body) {
+            if let Ok(batch) = read_batch(&body, 1_000) {
                 for envelope in batch {
                     prop_assert!(body.windows(envelope.payload.len()).any(|window| window == envelope.payload));
                 }

@@ -21,6 +21,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
 /// A canary is not judged before it made this many calls.
@@ -32,6 +33,9 @@ const TIMES_MAX: usize = 2_000;
 /// How many differences of a shadow are kept, and how much of each body.
 const DIFFERENCES_MAX: usize = 20;
 const BODY_BYTES_SHOWN: usize = 2 << 10;
+
+/// After the first differences, one is worked out in each period and the others are only counted: it costs milliseconds.
+const DIFFERENCE_PERIOD: Duration = Duration::from_secs(1);
 
 /// A trial under way.
 pub(super) struct Rollout {
@@ -60,6 +64,9 @@ struct ShadowCounts {
     different: u64,
     skipped: u64,
     differences: VecDeque<Difference>,
+    /// Differences worked out so far, and the time of the last one.
+    differences_taken: usize,
+    last_difference: Option<Instant>,
 }
 
 /// What one version made of an event, as far as versions are compared.
@@ -214,15 +221,22 @@ impl Rollout {
         breach(&counts.canary.figures(), &counts.active.figures())
     }
 
-    /// Compares what a shadow said with what the active version said.
+    /// Compares the shadow's judgement with the active version's. Runs on a plugin thread: comparing bodies costs
+    /// milliseconds.
     pub(super) fn compare(&self, event: &Event, active: Sample, other: Sample) {
+        let is_same = active == other;
+        let is_shown = !is_same && self.counts().shadow.takes_difference(Instant::now());
+        // Without the lock: every call of the plugin counts under it.
+        let difference = is_shown.then(|| Difference::new(event, active, other));
         let mut counts = self.counts();
-        if active == other {
+        if is_same {
             counts.shadow.same += 1;
             return;
         }
         counts.shadow.different += 1;
-        counts.shadow.differences.push_front(Difference::new(event, active, other));
+        if let Some(difference) = difference {
+            counts.shadow.differences.push_front(difference);
+        }
         counts.shadow.differences.truncate(DIFFERENCES_MAX);
     }
 
@@ -241,6 +255,19 @@ impl Rollout {
             skipped: counts.shadow.skipped,
             differences: counts.shadow.differences.iter().cloned().collect(),
         }
+    }
+}
+
+impl ShadowCounts {
+    /// Whether a difference found now is worked out and shown: the first ones are, and then one in each period.
+    fn takes_difference(&mut self, now: Instant) -> bool {
+        let is_due = self.last_difference.is_none_or(|last| now.duration_since(last) >= DIFFERENCE_PERIOD);
+        let takes = self.differences_taken < DIFFERENCES_MAX || is_due;
+        if takes {
+            self.differences_taken += 1;
+            self.last_difference = Some(now);
+        }
+        takes
     }
 }
 
@@ -305,6 +332,16 @@ mod tests {
         check((200, 0, 150), (1_800, 0, 100), false);
         check((200, 0, 151), (1_800, 0, 100), true);
         check((200, 0, 151), (0, 0, 0), false);
+    }
+
+    #[test]
+    fn the_first_differences_are_worked_out_and_then_one_in_each_period() {
+        let mut counts = ShadowCounts::default();
+        let start = Instant::now();
+        let taken = (0..100).filter(|_| counts.takes_difference(start)).count();
+        assert_eq!(taken, DIFFERENCES_MAX);
+        assert!(counts.takes_difference(start + DIFFERENCE_PERIOD));
+        assert!(!counts.takes_difference(start + DIFFERENCE_PERIOD));
     }
 
     #[test]

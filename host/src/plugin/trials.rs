@@ -130,10 +130,13 @@ impl Plugins {
             let ShadowWork { rollout, payload, active } = work;
             let (version, event) = (rollout.version.clone(), matter.event.clone());
             let tenant = matter.subscription.tenant.clone();
-            let ask = move || chain::ask_alone(&version, &matter, &payload);
-            match plugins.runtime.threads.run(&tenant, ask).await {
-                Some((judgement, _)) => rollout.compare(&event, active, Sample::of(&judgement)),
-                None => rollout.skip(),
+            let compared = rollout.clone();
+            let ask = move || {
+                let (judgement, _) = chain::ask_alone(&version, &matter, &payload);
+                compared.compare(&event, active, Sample::of(&judgement));
+            };
+            if plugins.runtime.threads.run(&tenant, ask).await.is_none() {
+                rollout.skip();
             }
             drop(room);
         });
@@ -160,15 +163,20 @@ impl Plugins {
                 continue;
             };
             let matter = self.matter(event.clone(), subscription, reads_history).await?;
-            let both = move || versions.map(|version| chain::ask_alone(&version, &matter, &payload));
-            let Some(both) = self.runtime.threads.run(tenant, both).await else {
+            let mut counted = comparison.clone();
+            let both = move || {
+                let [(old, old_cost), (new, new_cost)] =
+                    versions.map(|version| chain::ask_alone(&version, &matter, &payload));
+                counted.count(&event, Sample::of(&old), Sample::of(&new));
+                (counted, [old_cost.wall_us, new_cost.wall_us])
+            };
+            let Some((counted, [old_us, new_us_of_one])) = self.runtime.threads.run(tenant, both).await else {
                 comparison.skipped += 1;
                 continue;
             };
-            let [(old, old_cost), (new, new_cost)] = both;
-            active_us.push(old_cost.wall_us);
-            new_us.push(new_cost.wall_us);
-            comparison.count(&event, Sample::of(&old), Sample::of(&new));
+            comparison = counted;
+            active_us.push(old_us);
+            new_us.push(new_us_of_one);
         }
         comparison.active_us_p95 = p95(active_us);
         comparison.new_us_p95 = p95(new_us);

@@ -3,7 +3,7 @@
 use super::diff::Diff;
 use super::user::{Posted, PostedByAdmin, SignedIn, TenantUser};
 use super::webhooks::input;
-use super::{Frame, Moment, Page, Refused, go_to};
+use super::{Frame, Moment, Page, Refused, go_to, render};
 use crate::access::Scope;
 use crate::api::extract::{Admin, Item, Params};
 use crate::api::problem::Problem;
@@ -112,7 +112,7 @@ async fn page_with(
         problem,
         next,
     };
-    Ok(Page::of(&page)?)
+    render(state, Some(&user.tenant), page).await
 }
 
 fn word(scope: Scope) -> &'static str {
@@ -127,7 +127,7 @@ fn change_row(change: Change) -> ChangeRow {
     let text = |value: &Option<Value>| value.as_ref().map(|value| format!("{value:#}")).unwrap_or_default();
     let diff = match (&change.before, &change.after) {
         (None, None) => Diff::words(""),
-        (before, after) => Diff::new(&text(before), &text(after)),
+        (before, after) => Diff::new(text(before), text(after)),
     };
     ChangeRow { at: Moment::at_ms(change.at_ms), who: change.who, action: change.action, subject: change.subject, diff }
 }
@@ -187,10 +187,10 @@ struct TenantsPage {
 
 /// Every tenant, for admins.
 pub(super) async fn tenants(user: SignedIn, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
-    tenants_with(&user, &state, String::new())
+    tenants_with(&user, &state, String::new()).await
 }
 
-fn tenants_with(user: &SignedIn, state: &ApiState, problem: String) -> Result<Page, Refused> {
+async fn tenants_with(user: &SignedIn, state: &ApiState, problem: String) -> Result<Page, Refused> {
     if !user.key.is_admin() {
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this needs an admin key").into());
     }
@@ -201,7 +201,7 @@ fn tenants_with(user: &SignedIn, state: &ApiState, problem: String) -> Result<Pa
     };
     let page =
         TenantsPage { rows: tenants.iter().map(row).collect(), frame: Frame::of(user, state, "Tenants"), problem };
-    Ok(Page::of(&page)?)
+    render(state, None, page).await
 }
 
 /// Makes a tenant.
@@ -215,7 +215,7 @@ pub(super) async fn create_tenant(
     match tenants::create(Admin(user.key.clone()), State(state.clone()), wanted).await {
         Ok(_) => Ok(go_to(&format!("/t/{id}"), "The tenant was made.")),
         Err(problem) => {
-            let page = tenants_with(&user, &state, problem.in_words())?;
+            let page = tenants_with(&user, &state, problem.in_words()).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }

@@ -3,7 +3,7 @@
 use super::bins_view::{self, RequestView};
 use super::user::{Posted, TenantUser};
 use super::webhooks::input;
-use super::{Frame, Moment, Page, Refused, go_to, size};
+use super::{Frame, Moment, Page, Refused, go_to, render, size};
 use crate::api::bins as routes;
 use crate::api::bins::requests::{self, ReplayBody};
 use crate::api::extract::{Body, Item, Params, PathParams};
@@ -50,7 +50,8 @@ pub(super) async fn list(
         id: bin.id,
     };
     let rows = state.store.bins(user.tenant.clone()).await?.into_iter().map(row).collect();
-    Ok(Page::of(&Bins { rows, frame: Frame::new(&user, &state, "Inspector") })?)
+    let page = Bins { rows, frame: Frame::new(&user, &state, "Inspector") };
+    render(&state, Some(&user.tenant), page).await
 }
 
 pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
@@ -144,7 +145,7 @@ async fn one_with(
         search,
         problem,
     };
-    Ok(Page::of(&page)?)
+    render(state, Some(&user.tenant), page).await
 }
 
 /// Rewrites a bin.
@@ -218,7 +219,7 @@ async fn request_with(
     let (request, previous) = state.store.bin_request(user.tenant.clone(), bin.id.clone(), id).await?;
     let frame = Frame::new(user, state, "Inspector");
     let view = RequestView::new(frame, state, &user.tenant, &bin, request, previous, replayed).await;
-    Ok(Page::of(&view)?)
+    render(state, Some(&user.tenant), view).await
 }
 
 /// The buttons of a request.

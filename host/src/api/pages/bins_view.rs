@@ -120,7 +120,7 @@ impl RequestView {
             pretty: if is_json { crate::diff::pretty(&raw) } else { String::new() },
             hex: hex_dump(&body),
             curl: curl(&head, &raw, &own_url(&bin.id, state)),
-            previous: previous.map(|before| Diff::new(&String::from_utf8_lossy(&before.body), &raw)),
+            previous: previous.map(|before| Diff::new(String::from_utf8_lossy(&before.body), raw.as_str())),
             method: head.method,
             path: head.path,
             query: head.query,
@@ -170,7 +170,7 @@ async fn own_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest)
     };
     let diff = match attempt.is_some_and(|attempt| attempt.body_sha256.as_deref() == Some(&sha256)) {
         // What was received is what was sent: that is the truth, whatever the plugin is by now.
-        true => Diff::new(event.text(), &String::from_utf8_lossy(&request.body)),
+        true => Diff::new(event.text(), String::from_utf8_lossy(&request.body)),
         false => before_and_after(state, event, subscription).await,
     };
     Some((signature, Some((view.id.to_string(), judge, diff))))

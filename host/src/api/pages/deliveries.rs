@@ -5,7 +5,7 @@ mod timeline;
 use super::diff::Diff;
 use super::user::{Posted, TenantUser};
 use super::webhooks::name;
-use super::{Frame, Moment, Page, Refused, go_to};
+use super::{Frame, Moment, Page, Refused, go_to, render};
 use crate::api::ApiState;
 use crate::api::events;
 use crate::api::extract::{Item, Params};
@@ -99,7 +99,7 @@ pub(super) async fn list(
         next,
         frame: Frame::new(&user, &state, "Deliveries").watching("attempts"),
     };
-    Ok(Page::of(&page)?)
+    render(&state, Some(&user.tenant), page).await
 }
 
 fn kind(kind: DeliveryKind) -> &'static str {
@@ -160,7 +160,7 @@ pub(super) async fn one(
         diff: before_and_after(&state, event, subscription).await,
         frame: Frame::new(&user, &state, "Deliveries").watching("attempts"),
     };
-    Ok(Page::of(&page)?)
+    render(&state, Some(&user.tenant), page).await
 }
 
 /// The event, and what the subscription's plugins make of it now.
@@ -179,7 +179,7 @@ pub(super) async fn before_and_after(
     let judged = state.plugins.judge_with(Matter { event: event.clone(), previous, subscription }).await;
     let shown = Shown::new(judged, &event);
     match (shown.verdict, shown.body) {
-        ("replace", Some(body)) => Diff::new(event.text(), &body),
+        ("replace", Some(body)) => Diff::new(event.text(), body),
         ("pass", _) => Diff::same("The plugin lets it pass as it came.", event.text()),
         (verdict, _) => {
             let reason = shown.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -246,5 +246,5 @@ pub(super) async fn event(
         payload: crate::diff::pretty(event.text()),
         frame: Frame::new(&user, &state, "Deliveries"),
     };
-    Ok(Page::of(&page)?)
+    render(&state, Some(&user.tenant), page).await
 }

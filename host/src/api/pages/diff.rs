@@ -1,48 +1,85 @@
-//! What differs, for the eye.
+//! Comparisons of two bodies, as pages show them.
+//!
+//! A comparison is made when its page is rendered, and pages are rendered on the CPU pool: it costs too much for a network
+//! thread. Its cost is bounded by [`diff`](crate::diff).
 
 use crate::diff;
+use std::sync::{Arc, LazyLock};
 
-/// Longer ones are cut.
+/// Lines shown of one comparison.
 const LINES_MAX: usize = 400;
 
-/// Two bodies put together.
-#[derive(Clone, Default)]
+type Compare = Box<dyn FnOnce() -> Compared + Send>;
+
+/// A comparison of two bodies, or one body, or words in the place of one.
+#[derive(Clone)]
 pub(super) struct Diff {
     pub(super) label: String,
-    pub(super) changed: bool,
+    compared: Arc<LazyLock<Compared, Compare>>,
+}
+
+#[derive(Default)]
+struct Compared {
+    changed: bool,
     /// Class, sign and text of each line.
-    pub(super) lines: Vec<(&'static str, char, String)>,
-    /// The whole, where nothing differs.
-    pub(super) text: String,
+    lines: Vec<(&'static str, char, String)>,
+    /// The whole body, where nothing differs.
+    text: String,
 }
 
 impl Diff {
-    /// A body that became another one.
-    pub(super) fn new(before: &str, after: &str) -> Diff {
-        let lines = diff::lines(before, after);
-        let changed = lines.iter().any(diff::Line::is_changed);
-        let class = |sign| match sign {
-            '+' => "add",
-            '-' => "del",
-            _ => "same",
-        };
-        let lines: Vec<_> =
-            lines.into_iter().take(LINES_MAX).map(|line| (class(line.sign), line.sign, line.text)).collect();
-        Diff {
-            label: format!("{} bytes before (−), {} after (+)", before.len(), after.len()),
-            changed,
-            lines,
-            text: if changed { String::new() } else { diff::pretty(after) },
-        }
+    /// Compares a body with what became of it.
+    pub(super) fn new(before: impl Into<String>, after: impl Into<String>) -> Diff {
+        let before: String = before.into();
+        let after: String = after.into();
+        let label = format!("{} bytes before (−), {} after (+)", before.len(), after.len());
+        Diff::lazy(label, move || Compared::new(&before, &after))
     }
 
     /// Words instead of a body.
     pub(super) fn words(label: impl Into<String>) -> Diff {
-        Diff { label: label.into(), ..Diff::default() }
+        Diff::lazy(label, Compared::default)
     }
 
     /// One body, as it is.
-    pub(super) fn same(label: impl Into<String>, text: &str) -> Diff {
-        Diff { label: label.into(), text: diff::pretty(text), ..Diff::default() }
+    pub(super) fn same(label: impl Into<String>, text: impl Into<String>) -> Diff {
+        let text: String = text.into();
+        Diff::lazy(label, move || Compared { text: diff::pretty(&text), ..Compared::default() })
+    }
+
+    fn lazy(label: impl Into<String>, compare: impl FnOnce() -> Compared + Send + 'static) -> Diff {
+        Diff { label: label.into(), compared: Arc::new(LazyLock::new(Box::new(compare))) }
+    }
+
+    /// Whether the two differ.
+    pub(super) fn changed(&self) -> bool {
+        self.compared.changed
+    }
+
+    /// The lines of the two put together, up to a maximum: class, sign and text.
+    pub(super) fn lines(&self) -> &[(&'static str, char, String)] {
+        &self.compared.lines
+    }
+
+    /// The body, where nothing differs.
+    pub(super) fn text(&self) -> &str {
+        &self.compared.text
+    }
+}
+
+impl Compared {
+    fn new(before: &str, after: &str) -> Compared {
+        let lines = diff::lines(before, after);
+        let changed = lines.iter().any(diff::Line::is_changed);
+        let lines = lines.into_iter().take(LINES_MAX).map(|line| (class(line.sign), line.sign, line.text)).collect();
+        Compared { changed, lines, text: if changed { String::new() } else { diff::pretty(after) } }
+    }
+}
+
+fn class(sign: char) -> &'static str {
+    match sign {
+        '+' => "add",
+        '-' => "del",
+        _ => "same",
     }
 }

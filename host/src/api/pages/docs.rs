@@ -1,9 +1,11 @@
 //! The REST surface as a page, made from the same document that `/openapi.json` serves.
 
-use super::{Page, Refused};
-use crate::api::document;
+use super::{Page, Refused, render};
+use crate::api::{ApiState, document};
 use askama::Template;
+use axum::extract::State;
 use serde_json::Value;
+use std::sync::Arc;
 
 #[derive(Template)]
 #[template(path = "docs.html")]
@@ -25,9 +27,9 @@ struct RouteView {
     answers: String,
 }
 
-pub(super) async fn page() -> Result<Page, Refused> {
+pub(super) async fn page(State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
     let document = document();
-    Ok(Page::of(&Docs { groups: groups(document), shapes: shapes(document) })?)
+    render(&state, None, Docs { groups: groups(document), shapes: shapes(document) }).await
 }
 
 fn text(value: &Value) -> String {

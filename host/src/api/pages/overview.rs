@@ -2,7 +2,7 @@
 
 use super::chart::{self, Bar};
 use super::user::TenantUser;
-use super::{Frame, Moment, Page, Refused, duration};
+use super::{Frame, Moment, Page, Refused, duration, render};
 use crate::api::ApiState;
 use crate::api::extract::Params;
 use crate::figures::{Figures, Latencies};
@@ -113,7 +113,7 @@ pub(super) async fn page(
         plugins: plugins(&figures),
         frame: Frame::new(&user, &state, "Overview").watching("attempts"),
     };
-    Ok(Page::of(&page)?)
+    render(&state, Some(&user.tenant), page).await
 }
 
 fn sum<'a>(figures: impl Iterator<Item = &'a SpanFigures>) -> Figures {

@@ -4,7 +4,7 @@ use super::forms::pairs;
 use super::plugins_view::{Compared, DryResult, Pick, PluginPage, PluginRow};
 use super::user::{Posted, TenantUser};
 use super::webhooks::input;
-use super::{Frame, Moment, Page, Refused, go_to, short};
+use super::{Frame, Moment, Page, Refused, go_to, render, short};
 use crate::api::extract::{Body, Item, Params, PathParams};
 use crate::api::problem::{FieldFault, Problem};
 use crate::api::{ApiState, dry_run, plugins as routes, rollouts};
@@ -43,7 +43,8 @@ pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -
             rows.push(PluginRow { name, version: String::new(), since: None, by: String::new(), users, problem });
         }
     }
-    Ok(Page::of(&PluginsPage { rows, frame: Frame::new(&user, &state, "Plugins") })?)
+    let page = PluginsPage { rows, frame: Frame::new(&user, &state, "Plugins") };
+    render(&state, Some(&user.tenant), page).await
 }
 
 /// An upload without scripts.
@@ -57,7 +58,8 @@ pub(super) async fn upload(State(state): State<Arc<ApiState>>, posted: Posted) -
 }
 
 pub(super) async fn one(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
-    Ok(Page::of(&PluginPage::new(&user, &state).await?)?)
+    let page = PluginPage::new(&user, &state).await?;
+    render(&state, Some(&user.tenant), page).await
 }
 
 /// The buttons of a plugin's page.
@@ -119,7 +121,7 @@ impl Trial {
                 let comparison = rollouts::compare(user.access(state)?, path(), with_state(), events).await?;
                 let mut page = PluginPage::new(user, state).await?;
                 page.compared = Some(Compared::new(&comparison.0));
-                Ok(Page::of(&page)?.into_response())
+                Ok(render(state, Some(&user.tenant), page).await?.into_response())
             }
             _ => Err(Problem::not_found("action").into()),
         }
@@ -160,7 +162,7 @@ async fn dry(
             StatusCode::UNPROCESSABLE_ENTITY
         }
     };
-    Ok(Page::of(&page)?.with(status).into_response())
+    Ok(render(state, Some(&user.tenant), page).await?.with(status).into_response())
 }
 
 /// One of the user's own, a sample, or one that came.

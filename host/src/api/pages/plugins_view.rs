@@ -236,7 +236,7 @@ pub(super) struct DryResult {
 impl DryResult {
     pub(super) fn new(event: &str, shown: Shown) -> Self {
         let diff = match (shown.verdict, &shown.body) {
-            ("replace", Some(body)) => Diff::new(event, body),
+            ("replace", Some(body)) => Diff::new(event, body.as_str()),
             ("pass", _) => Diff::same("It passes as it came.", event),
             _ => Diff::words("Nothing would be sent."),
         };

@@ -4,7 +4,7 @@ mod form;
 
 use super::forms::Form;
 use super::user::{Posted, TenantUser};
-use super::{Frame, Moment, Page, Refused, go_to};
+use super::{Frame, Moment, Page, Refused, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::{Body, Item, Json as Input};
 use crate::api::problem::Problem;
@@ -93,7 +93,7 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
         form,
         tokens: state.store.catalog().tokens(&user.tenant).iter().map(token).collect(),
     };
-    Ok(Page::of(&page)?)
+    render(state, Some(&user.tenant), page).await
 }
 
 /// Saves a new one. Its secret is shown here and not again.
@@ -205,7 +205,7 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: Shown) -
         to: box_text(now),
         frame: Frame::new(user, state, "Webhooks"),
     };
-    Ok(Page::of(&page)?)
+    render(state, Some(&user.tenant), page).await
 }
 
 fn lane(state: &ApiState, id: SubscriptionId) -> String {

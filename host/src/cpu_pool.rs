@@ -1,0 +1,97 @@
+//! A bounded pool for computation that would occupy a network thread for more than about a millisecond: rendering pages,
+//! comparing bodies, parsing batches.
+//!
+//! # Guarantees
+//! A network thread never waits for such work, only the request that asked for it does. At most as many pieces run at once
+//! as the machine has cores, and one more, so that a tenant which asks for a lot leaves room to the others: tenants share the
+//! capacity by [`FairSemaphore`].
+//!
+//! # Limits
+//! A piece of work that has begun runs to its end, so callers bound it: the size of what is parsed, the time of a
+//! comparison. Work that nobody waits for any more is not begun.
+
+use crate::fair_share::FairSemaphore;
+use crate::ids::TenantId;
+
+/// Reasons why work has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CpuPoolError {
+    /// The work panicked: a fault of this program.
+    #[error("the computation failed inside this host")]
+    Panicked,
+    /// The host stops.
+    #[error("the host is stopping")]
+    Stopped,
+}
+
+/// The pool. Work of the host itself, which belongs to no tenant, has the key `None`.
+#[derive(Clone, Debug)]
+pub struct CpuPool {
+    permits: FairSemaphore<Option<TenantId>>,
+}
+
+impl CpuPool {
+    /// Makes a pool for a machine with so many cores.
+    pub fn new(cores: usize) -> Self {
+        let capacity = cores as u64 + 1;
+        CpuPool { permits: FairSemaphore::new(capacity, capacity) }
+    }
+
+    /// Runs `work` in the tenant's turn, away from the network threads, and returns its result.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        tenant: Option<&TenantId>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, CpuPoolError> {
+        let permit = self.permits.acquire(&tenant.cloned(), 1).await;
+        let work = move || {
+            // The permit belongs to the work: a caller that gives up does not free what is still busy.
+            let _permit = permit;
+            work()
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| if error.is_panic() { CpuPoolError::Panicked } else { CpuPoolError::Stopped })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_tenant_that_asks_for_a_lot_leaves_room_to_another() {
+        let pool = CpuPool::new(2);
+        let (greedy, honest) = (TenantId::parse("greedy"), TenantId::parse("honest"));
+        let (greedy, honest) = (greedy.expect("a name"), honest.expect("a name"));
+        let (release, released) = mpsc::channel::<()>();
+        let released = std::sync::Arc::new(std::sync::Mutex::new(released));
+        let blocked: Vec<_> = (0..5)
+            .map(|_| {
+                let (pool, greedy, released) = (pool.clone(), greedy.clone(), released.clone());
+                tokio::spawn(async move {
+                    pool.run(Some(&greedy), move || released.lock().expect("a lock").recv().is_ok()).await
+                })
+            })
+            .collect();
+        while pool.permits.held(&Some(greedy.clone())) < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(pool.run(Some(&honest), || 7).await, Ok(7));
+        assert_eq!(pool.permits.held(&Some(greedy)), 2, "the other three wait");
+        for _ in 0..5 {
+            release.send(()).expect("somebody waits");
+        }
+        for one in blocked {
+            assert_eq!(one.await.expect("it ends"), Ok(true));
+        }
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_an_error_and_frees_its_place() {
+        let pool = CpuPool::new(1);
+        assert_eq!(pool.run(None, || panic!("on purpose")).await.map(|(): ()| ()), Err(CpuPoolError::Panicked));
+        assert_eq!(pool.permits.free(), 2);
+    }
+}
