@@ -8,7 +8,7 @@
 //!    on the version they began with.
 //! 4. [`Plugins::judge`] calls the active version of each plugin of the chain ([`judge`], [`chain`]): a fresh instance
 //!    for each event, on a plugin thread.
-//! 5. A file in the plugins folder takes the same way ([`watch`]).
+//! 5. A file in the plugins folder takes the same way ([`watch`], [`folder`]).
 //! 6. A version may be tried on a part of the events, or in the shadow of the active one ([`rollout`], [`trials`]).
 //! 7. At a restart active versions come back from the cache, or are compiled again.
 //!
@@ -24,6 +24,7 @@ pub mod check;
 mod compile;
 mod convert;
 mod engine;
+mod folder;
 mod guest;
 mod judge;
 mod judgement;

@@ -13,6 +13,7 @@ mod contract;
 mod crash;
 mod durability;
 mod faults;
+mod folder;
 mod guard;
 mod guests;
 mod hands;

@@ -4,54 +4,56 @@
 //! The system's notifications only say that it is worth looking; what counts is a scan, which also runs every
 //! `plugins_rescan_s`, because notifications get lost. A file is read when its size, time or identity changed and stayed the same
 //! for [`SETTLE`], so that most half-written files are never read; one that is read too early fails the check, changes
-//! nothing, and is read again when it changes again. Symbolic links are followed, so swapping one (as Kubernetes does in
-//! its mounts) or renaming over a file are changes like any other.
+//! nothing, and is read again when it changes again. Links within a tenant's folder are followed, so swapping one (as
+//! Kubernetes does in its mounts) or renaming over a file are changes like any other. Which files are read, and how they
+//! are opened, is the concern of [`folder`].
 //!
 //! A file becomes the active version only if its sha256 is another than the last one that came from it. So a restart
 //! never undoes an activation by API. A file that is removed changes nothing but the log. What is wrong with a file is
 //! logged and shown with the plugin.
+//!
+//! Everything that touches the file system runs on threads of its own ([`on_own_thread`]). A file system that hangs stops
+//! the folder and nothing else: neither other work of the host nor its end waits for these threads.
 
+use super::folder::{self, FolderError, Found, Listing};
 use super::{CompileError, PluginError, Plugins, write_lock};
-use crate::subscription::{TenantId, is_slug};
+use crate::subscription::TenantId;
 use crate::telemetry;
 use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecursiveMode, Watcher as _};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use sha2::{Digest as _, Sha256};
-use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::MetadataExt as _;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime};
-use tokio::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// How long a file must stay as it is before it is read.
 const SETTLE: Duration = Duration::from_millis(25);
 
 /// Watches the folder until it is dropped.
-pub struct FolderWatch {
-    task: JoinHandle<()>,
-    _notifications: Option<notify::RecommendedWatcher>,
-}
+pub struct FolderWatch(JoinHandle<()>);
 
 impl FolderWatch {
     /// Makes the folder if it is not there, and starts watching it. `bytes_max` is the largest component; every `rescan`
     /// the folder is scanned without a notification, because some file systems send none.
-    pub fn start(folder: PathBuf, plugins: Arc<Plugins>, bytes_max: u64, rescan: Duration) -> std::io::Result<Self> {
-        std::fs::create_dir_all(&folder)?;
-        let (tell, told) = mpsc::channel(1);
-        let notifications = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+    pub fn start(root: PathBuf, plugins: Arc<Plugins>, bytes_max: u64, rescan: Duration) -> std::io::Result<Self> {
+        std::fs::create_dir_all(&root)?;
+        let (wake, woken) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // A scan opens folders, which is an event too: to scan again for it would never end.
             if event.is_ok_and(|event| is_a_look(event.kind)) {
                 return;
             }
             // One note is enough to make a scan.
-            let _ = tell.try_send(());
-        })
-        .and_then(|mut watcher| watcher.watch(&folder, RecursiveMode::Recursive).map(|()| watcher))
-        .inspect_err(|error| tracing::warn!(%error, "no notifications of the plugins folder; it is scanned instead"));
-        let task = tokio::spawn(Scanner::new(folder, plugins, bytes_max).run(told, rescan));
-        Ok(FolderWatch { task, _notifications: notifications.ok() })
+            let _ = wake.try_send(());
+        });
+        let watcher = watcher.inspect_err(|error| {
+            tracing::warn!(%error, "no notifications of the plugins folder; it is scanned instead");
+        });
+        let watches = Watches { watcher: watcher.ok(), inodes: HashMap::new() };
+        Ok(FolderWatch(tokio::spawn(Scanner::new(root, watches, plugins, bytes_max).run(woken, rescan))))
     }
 }
 
@@ -62,8 +64,20 @@ fn is_a_look(kind: EventKind) -> bool {
 
 impl Drop for FolderWatch {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
+}
+
+/// Runs file operations on a thread of its own, which nothing waits for when the host stops. None: there is no thread for
+/// it, or it panicked.
+async fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (answer, answered) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("plugins-folder".into());
+    if let Err(error) = thread.spawn(move || drop(answer.send(work()))) {
+        tracing::warn!(%error, "no thread to read the plugins folder");
+        return None;
+    }
+    answered.await.ok()
 }
 
 impl Plugins {
@@ -90,49 +104,74 @@ impl Plugins {
     }
 }
 
-/// What tells one state of a file from another, without reading it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Look {
-    bytes: u64,
-    modified: Option<SystemTime>,
-    inode: u64,
+/// The watches of the folder and of the folders in it, by inode. Never recursive and never through a link: whoever may
+/// write to a tenant's folder must not choose how much is watched.
+struct Watches {
+    watcher: Option<RecommendedWatcher>,
+    inodes: HashMap<PathBuf, u64>,
 }
 
-impl Look {
-    fn at(path: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-        Some(Look { bytes: metadata.len(), modified: metadata.modified().ok(), inode: metadata.ino() })
+impl Watches {
+    /// Watches these folders and no others.
+    fn keep(&mut self, folders: HashMap<PathBuf, u64>) {
+        let Some(watcher) = &mut self.watcher else { return };
+        for (path, inode) in &folders {
+            if self.inodes.get(path) == Some(inode) || path.is_symlink() {
+                continue;
+            }
+            if let Err(error) = watcher.watch(path, RecursiveMode::NonRecursive) {
+                tracing::warn!(folder = %path.display(), %error, "no notifications of a folder of plugins; it is scanned instead");
+            }
+        }
+        self.inodes = folders;
     }
 }
 
-/// A file that looked new, and how it looked when it was read.
-type Taken = (PathBuf, Look);
+/// A plugin by its owner and its name.
+type Key = (TenantId, String);
 
-/// A tenant whose files were taken, and which of them need no second look.
-type Done = (TenantId, Vec<Taken>);
+/// A tenant whose files were taken, and those of them that need no second look.
+type Done = (TenantId, Vec<(Key, Found)>);
+
+/// What a scan found.
+#[derive(Default)]
+struct Scan {
+    plugins: BTreeMap<Key, Found>,
+    misnamed: HashSet<(TenantId, String)>,
+}
 
 struct Scanner {
-    folder: PathBuf,
+    root: PathBuf,
+    watches: Arc<Mutex<Watches>>,
     plugins: Arc<Plugins>,
     bytes_max: u64,
-    seen: HashMap<PathBuf, Look>,
+    seen: HashMap<Key, Found>,
+    misnamed: HashSet<(TenantId, String)>,
     /// Tenants whose files are being taken: a component that compiles for a minute holds up no other tenant.
     busy: HashSet<TenantId>,
     done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
 }
 
 impl Scanner {
-    fn new(folder: PathBuf, plugins: Arc<Plugins>, bytes_max: u64) -> Self {
-        let done = mpsc::unbounded_channel();
-        Scanner { folder, plugins, bytes_max, seen: HashMap::new(), busy: HashSet::new(), done }
+    fn new(root: PathBuf, watches: Watches, plugins: Arc<Plugins>, bytes_max: u64) -> Self {
+        Scanner {
+            root,
+            watches: Arc::new(Mutex::new(watches)),
+            plugins,
+            bytes_max,
+            seen: HashMap::new(),
+            misnamed: HashSet::new(),
+            busy: HashSet::new(),
+            done: mpsc::unbounded_channel(),
+        }
     }
 
-    async fn run(mut self, mut told: mpsc::Receiver<()>, rescan: Duration) {
+    async fn run(mut self, mut woken: mpsc::Receiver<()>, rescan: Duration) {
         let mut open = true;
         loop {
             self.scan().await;
             tokio::select! {
-                note = told.recv(), if open => open = note.is_some(),
+                note = woken.recv(), if open => open = note.is_some(),
                 Some((tenant, taken)) = self.done.1.recv() => {
                     self.busy.remove(&tenant);
                     self.seen.extend(taken);
@@ -143,60 +182,88 @@ impl Scanner {
     }
 
     async fn scan(&mut self) {
-        let found = files(&self.folder);
-        self.forget_removed(&found);
-        let new = |path: PathBuf| {
-            let look = Look::at(&path).filter(|look| self.seen.get(&path) != Some(look))?;
-            let (tenant, name) = names(&path).filter(|(tenant, _)| !self.busy.contains(tenant))?;
-            Some((tenant, name, path, look))
-        };
-        let mut new: Vec<_> = found.into_iter().filter_map(new).collect();
+        let (root, watches) = (self.root.clone(), self.watches.clone());
+        let Some(found) = on_own_thread(move || scan(&root, &watches)).await else { return };
+        self.forget_removed(&found.plugins);
+        for (tenant, file) in found.misnamed.difference(&self.misnamed) {
+            tracing::warn!(%tenant, %file, "a file of the plugins folder is ignored: a plugin's name has 1 to 64 of a-z, 0-9 and -");
+        }
+        self.misnamed = found.misnamed;
+        let mut new: Vec<_> = found.plugins.into_iter().collect();
+        new.retain(|(key, found)| self.seen.get(key) != Some(found) && !self.busy.contains(&key.0));
         if new.is_empty() {
             return;
         }
-        tokio::time::sleep(SETTLE).await;
-        new.retain(|(_, _, path, look)| Look::at(path) == Some(*look));
-        let mut of_tenants: HashMap<TenantId, Vec<(String, PathBuf, Look)>> = HashMap::new();
-        for (tenant, name, path, look) in new {
-            of_tenants.entry(tenant).or_default().push((name, path, look));
+        let root = self.root.clone();
+        let Some(settled) = on_own_thread(move || settled(&root, new)).await else { return };
+        let mut of_tenants: HashMap<TenantId, Vec<(Key, Found)>> = HashMap::new();
+        for (key, found) in settled {
+            of_tenants.entry(key.0.clone()).or_default().push((key, found));
         }
         for (tenant, files) in of_tenants {
             self.busy.insert(tenant.clone());
-            let (plugins, bytes_max, done) = (self.plugins.clone(), self.bytes_max, self.done.0.clone());
+            let (plugins, done) = (self.plugins.clone(), self.done.0.clone());
+            let (root, bytes_max) = (self.root.clone(), self.bytes_max);
             tokio::spawn(async move {
-                let taken = take(&plugins, bytes_max, &tenant, files).await;
+                let taken = take(&plugins, root, bytes_max, files).await;
                 let _ = done.send((tenant, taken));
             });
         }
     }
 
-    fn forget_removed(&mut self, found: &[PathBuf]) {
+    fn forget_removed(&mut self, found: &BTreeMap<Key, Found>) {
         let plugins = &self.plugins;
-        self.seen.retain(|path, _| {
-            let there = found.contains(path);
+        self.seen.retain(|key, _| {
+            let there = found.contains_key(key);
             if !there {
-                tracing::warn!(file = %path.display(), "a plugin's file was removed; its last version stays active");
-                if let Some((tenant, name)) = names(path) {
-                    plugins.note_file_problem(&tenant, &name, None);
-                }
+                let (tenant, plugin) = key;
+                tracing::warn!(%tenant, %plugin, "a plugin's file was removed; its last version stays active");
+                plugins.note_file_problem(tenant, plugin, None);
             }
             there
         });
     }
 }
 
+/// Looks through the folder, and watches every folder before it is listed.
+fn scan(root: &Path, watches: &Mutex<Watches>) -> Scan {
+    let folders = folder::tenant_folders(root).unwrap_or_else(|error| {
+        tracing::warn!(error = %crate::describe(&error), "the plugins folder cannot be listed");
+        Vec::new()
+    });
+    let mut watched: HashMap<_, _> = folders.iter().map(|folder| (folder.path.clone(), folder.inode)).collect();
+    watched.insert(root.to_owned(), 0);
+    watches.lock().unwrap_or_else(PoisonError::into_inner).keep(watched);
+    let mut scan = Scan::default();
+    for folder in folders {
+        let Listing { plugins, misnamed } = folder.list().unwrap_or_else(|error| {
+            tracing::warn!(tenant = %folder.tenant, error = %crate::describe(&error), "a tenant's plugins folder cannot be listed");
+            Listing::default()
+        });
+        scan.plugins.extend(plugins.into_iter().map(|(name, found)| ((folder.tenant.clone(), name), found)));
+        scan.misnamed.extend(misnamed.into_iter().map(|file| (folder.tenant.clone(), file)));
+    }
+    scan
+}
+
+/// Those files that look the same a moment later.
+fn settled(root: &Path, mut files: Vec<(Key, Found)>) -> Vec<(Key, Found)> {
+    std::thread::sleep(SETTLE);
+    files.retain(|((tenant, name), found)| folder::look(root, tenant, name).as_ref() == Some(found));
+    files
+}
+
 /// Takes a tenant's files, one after the other, and returns those that need no second look.
-async fn take(
-    plugins: &Arc<Plugins>,
-    bytes_max: u64,
-    tenant: &TenantId,
-    files: Vec<(String, PathBuf, Look)>,
-) -> Vec<Taken> {
+async fn take(plugins: &Arc<Plugins>, root: PathBuf, bytes_max: u64, files: Vec<(Key, Found)>) -> Vec<(Key, Found)> {
     let mut taken = Vec::new();
-    for (name, path, look) in files {
-        let installed = install(plugins, bytes_max, &path, look, tenant, &name).await;
+    for (key, found) in files {
+        let (tenant, name) = &key;
+        let installed = match &found {
+            Found::Unusable(why) => Err(Problem::OfTheFile(why.clone())),
+            Found::File(_) => install(plugins, root.clone(), bytes_max, tenant, name).await,
+        };
         let problem = installed.as_ref().err().map(|(Problem::OfTheFile(text) | Problem::Ours(text))| text.clone());
-        let is_news = problem != plugins.file_problem(tenant, &name);
+        let is_news = problem != plugins.file_problem(tenant, name);
         match &installed {
             Err(Problem::OfTheFile(problem)) if is_news => {
                 tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file cannot be used; the version before stays active");
@@ -206,10 +273,10 @@ async fn take(
             }
             _ => {}
         }
+        plugins.note_file_problem(tenant, name, problem);
         if !matches!(installed, Err(Problem::Ours(_))) {
-            taken.push((path, look));
+            taken.push((key, found));
         }
-        plugins.note_file_problem(tenant, &name, problem);
     }
     taken
 }
@@ -222,53 +289,48 @@ enum Problem {
     Ours(String),
 }
 
+impl Problem {
+    fn ours(error: &dyn std::error::Error) -> Self {
+        Problem::Ours(crate::describe(error))
+    }
+}
+
+impl From<FolderError> for Problem {
+    fn from(error: FolderError) -> Self {
+        if error.is_of_the_file() { Problem::OfTheFile(error.to_string()) } else { Problem::ours(&error) }
+    }
+}
+
 async fn install(
     plugins: &Arc<Plugins>,
+    root: PathBuf,
     bytes_max: u64,
-    path: &Path,
-    look: Look,
     tenant: &TenantId,
     name: &str,
 ) -> Result<(), Problem> {
-    let refused = |what: String| Err(Problem::OfTheFile(what));
-    let ours = |error: &dyn std::error::Error| Problem::Ours(crate::describe(error));
     if plugins.store.catalog().tenant(tenant).is_none() {
         return Err(Problem::Ours(format!("there is no tenant {tenant}")));
     }
-    if !is_slug(name) {
-        return refused("a plugin's name has 1 to 64 of a-z, 0-9 and -".into());
-    }
-    if look.bytes > bytes_max {
-        return refused(format!("the file has {} bytes; component_bytes_max is {bytes_max}", look.bytes));
-    }
-    let component = tokio::fs::read(path).await.map_err(|error| ours(&error))?;
-    let sha256 = hex::encode(Sha256::digest(&component));
-    let last = plugins.store.plugin_file(tenant.clone(), name.to_owned()).await.map_err(|error| ours(&error))?;
-    if last.as_ref() == Some(&sha256) {
+    let key = (tenant.clone(), name.to_owned());
+    let read = on_own_thread(move || {
+        let component = folder::read(&root, &key.0, &key.1, bytes_max)?;
+        let sha256 = hex::encode(Sha256::digest(&component));
+        Ok::<_, FolderError>((component, sha256))
+    });
+    let (component, sha256) = read.await.ok_or_else(|| Problem::Ours("it could not be read".into()))??;
+    let last = plugins.store.plugin_file(tenant.clone(), name.to_owned()).await;
+    if last.map_err(|error| Problem::ours(&error))?.as_ref() == Some(&sha256) {
         return Ok(());
     }
     match plugins.install(tenant.clone(), name.to_owned(), component.into(), "plugins folder".into()).await {
         Ok(_) => {}
-        Err(PluginError::Compile(CompileError::Refused(refusal))) => return refused(refusal.to_string()),
-        Err(PluginError::TooMany) => return refused(PluginError::TooMany.to_string()),
-        Err(error) => return Err(ours(&error)),
+        Err(PluginError::Compile(CompileError::Refused(refusal))) => {
+            return Err(Problem::OfTheFile(refusal.to_string()));
+        }
+        Err(PluginError::TooMany) => return Err(Problem::OfTheFile(PluginError::TooMany.to_string())),
+        Err(error) => return Err(Problem::ours(&error)),
     }
     tracing::info!(%tenant, plugin = %name, %sha256, "a plugin's file became the active version");
     let noted = plugins.store.note_plugin_file(tenant.clone(), name.to_owned(), sha256).await;
-    noted.map_err(|error| ours(&error))
-}
-
-/// Every `<tenant>/<name>.wasm` in the folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_component = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "wasm") && path.is_file();
-    let mut found: Vec<PathBuf> = entries(folder).flat_map(|tenant| entries(&tenant).filter(is_component)).collect();
-    found.sort();
-    found
-}
-
-/// Tenant and plugin that a path names; none if it names no tenant.
-fn names(path: &Path) -> Option<(TenantId, String)> {
-    let tenant = TenantId::parse(path.parent()?.file_name()?.to_str()?).ok()?;
-    Some((tenant, path.file_stem()?.to_str()?.to_owned()))
+    noted.map_err(|error| Problem::ours(&error))
 }
