@@ -273,9 +273,13 @@ async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> 
     }
     drop(proven);
     let store = Part { part: "store", ready: true, detail: "a write was flushed, and read".into() };
-    let plugins = match state.plugins.out_of_service() {
-        0 => Part { part: "plugins", ready: true, detail: "every active version is loaded".into() },
-        some => {
+    let plugins = match (state.plugins.out_of_service(), state.plugins.restoring()) {
+        (0, 0) => Part { part: "plugins", ready: true, detail: "every active version is compiled".into() },
+        (0, some) => {
+            let detail = format!("{some} versions are still to be brought back or compiled; their deliveries wait");
+            Part { part: "plugins", ready: false, detail }
+        }
+        (some, _) => {
             let detail =
                 format!("{some} active versions could not be loaded; their deliveries wait, and the log says why");
             Part { part: "plugins", ready: false, detail }

@@ -1,4 +1,5 @@
-//! The whole host: the only place that knows everybody. Starts in the order open, load, bind, serve; stops in reverse.
+//! The whole host: the only place that knows everybody. Starts in the order open, bind, serve; stops in reverse. Plugins
+//! are loaded and compiled, and their folder is watched, beside that: events are accepted meanwhile.
 
 use crate::api::{self, ApiState, Throttle};
 use crate::config::Config;
@@ -57,6 +58,7 @@ pub struct App {
     pub new_admin_key: Option<String>,
     /// The path of a link that signs in to the pages once with it.
     pub new_sign_in_path: Option<String>,
+    plugins: Arc<Plugins>,
     watch: FolderWatch,
     dispatcher: Dispatcher,
     keeping_up: JoinHandle<()>,
@@ -75,17 +77,14 @@ impl App {
         let (store, news) = Store::open(&config.data_dir)?;
         let made = first_things(&store, admin_key).await?;
         let (new_admin_key, new_sign_in_path) = made.unzip();
-        let plugins = Plugins::start(plugin_config(&config)?, store.clone()).await?;
-        let folder = config.data_dir.join("plugins");
-        let rescan = Duration::from_secs(config.plugins_rescan_s);
-        let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max, rescan);
-        let watch = watch.map_err(PluginError::Io)?;
         let wanted = config.listen;
         let listen = |source| AppError::Listen { address: wanted, source };
         let listener = TcpListener::bind(wanted).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         // The guard knows where this host really listens, also when it was told to take a free port.
         config.listen = address;
+        let plugins = Plugins::start(plugin_config(&config)?, store.clone()).await?;
+        let watch = watch_folder(&config, &plugins)?;
         let clients = Arc::new(Clients::new(config.address_policy(), &config.name_servers)?);
 
         let retention = Duration::from_secs(config.retention_s);
@@ -100,6 +99,7 @@ impl App {
             Dispatcher::start(store.clone(), plugins_too, clients.clone(), news, lanes_too, traces.clone());
         let grace = Duration::from_secs(config.stop_grace_s);
         let behind_proxy = config.behind_proxy.clone();
+        let plugins_at_stop = plugins.clone();
         let router = api::router(Arc::new(ApiState {
             store,
             plugins,
@@ -119,6 +119,7 @@ impl App {
             address,
             new_admin_key,
             new_sign_in_path,
+            plugins: plugins_at_stop,
             watch,
             dispatcher,
             keeping_up,
@@ -133,6 +134,8 @@ impl App {
 
     /// Stops: accepts nothing more, answers what was asked, finishes the attempts under way within the grace period.
     pub async fn stop(self) {
+        // Nobody waits for a compiler: uploads are refused, and deliveries wait in the store.
+        self.plugins.stop();
         let _ = self.stop_server.send(());
         let _ = self.server.await;
         drop(self.watch);
@@ -149,6 +152,12 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }
 
+fn watch_folder(config: &Config, plugins: &Arc<Plugins>) -> Result<FolderWatch, AppError> {
+    let (folder, rescan) = (config.data_dir.join("plugins"), Duration::from_secs(config.plugins_rescan_s));
+    let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max, rescan);
+    Ok(watch.map_err(PluginError::Io)?)
+}
+
 fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
     let threads = if config.plugin_threads == 0 { cores() + 1 } else { config.plugin_threads };
     let all_but_one = (threads - 1).max(1);
@@ -159,6 +168,10 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
         } else {
             config.plugin_calls_per_tenant
         },
+        // One more than cores, so that two tenants that compile leave a third one a slot on two cores.
+        upload_slots: cores() as u64 + 1,
+        // A core is left to everything else.
+        restore_slots: (cores() as u64 - 1).max(1),
         stack_bytes: config.plugin_stack_bytes,
         resting_instances_max: config.resting_instances_max,
         warm_memories_max: config.warm_memories_max,
@@ -171,6 +184,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
         },
         cache_folder: config.data_dir.join("compiled"),
         cache_bytes_max: config.compiled_bytes_max,
+        loaded_code_bytes_max: config.loaded_code_bytes_max,
     })
 }
 

@@ -60,6 +60,8 @@ pub struct Config {
     pub compile_memory_bytes: u64,
     /// How much compiled code is kept on disk, in bytes; what was not used for longest goes first.
     pub compiled_bytes_max: u64,
+    /// How much compiled code is kept in memory, in bytes; what was not called for longest goes first.
+    pub loaded_code_bytes_max: u64,
     /// The most CPU time that a subscription may give a plugin call, in milliseconds.
     pub plugin_cpu_ms_max: u64,
     /// The most wall time, in milliseconds.
@@ -114,6 +116,7 @@ impl Default for Config {
             compile_wall_s: 120,
             compile_memory_bytes: 4 << 30,
             compiled_bytes_max: 4 << 30,
+            loaded_code_bytes_max: 1 << 30,
             plugin_cpu_ms_max: Limits::HOST_MAX.cpu_ms,
             plugin_wall_ms_max: Limits::HOST_MAX.wall_ms,
             plugin_memory_bytes_max: Limits::HOST_MAX.memory_bytes,

@@ -11,6 +11,7 @@ mod lane;
 mod notify_urls;
 mod pace;
 mod places;
+mod plugin_gate;
 mod stock;
 pub mod traces;
 

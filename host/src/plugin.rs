@@ -3,14 +3,16 @@
 //! # Life of a plugin
 //! 1. Bytes arrive by upload. Their first bytes are looked at, and a limited child process compiles and checks them
 //!    ([`compile`], [`check`]). A file that fails changes nothing.
-//! 2. The compiled code is loaded and linked once ([`cache`], [`sandbox::linker`]).
+//!    Identical bytes are compiled once, whoever uploads them.
+//! 2. The compiled code is loaded and linked once ([`cache`], [`code`], [`sandbox::linker`]); what is not called for long
+//!    makes room in memory, and comes back from disk when it is called ([`call`]).
 //! 3. The version is made durable and active in one transaction, then swapped in here in one step. Calls in flight end
 //!    on the version they began with.
 //! 4. [`Plugins::judge`] calls the active version of each plugin of the chain ([`judge`], [`chain`]): a fresh instance
 //!    for each event, on a plugin thread.
 //! 5. A file in the plugins folder takes the same way ([`watch`], [`folder`]).
 //! 6. A version may be tried on a part of the events, or in the shadow of the active one ([`rollout`], [`trials`]).
-//! 7. At a restart active versions come back from the cache, or are compiled again.
+//! 7. After a start versions come back from the cache, or are compiled again, in the background ([`restore`]).
 //!
 //! # What it promises
 //! A guest can end its own call and nothing else: every fault of it is a [`PluginFault`], which is data. Nothing it
@@ -19,8 +21,10 @@
 mod bare;
 mod bindings;
 mod cache;
+mod call;
 mod chain;
 pub mod check;
+mod code;
 mod compile;
 mod convert;
 mod engine;
@@ -52,20 +56,21 @@ use crate::limits::Limits;
 use crate::store::{PluginVersion, Store, StoreError, now_ms};
 use crate::subscription::TenantId;
 use bytes::Bytes;
-use cache::{Cache, TrustedCode};
+use cache::Cache;
 use check::Report;
+use code::{CodeLibrary, KeyedLocks};
 use log_budget::LogBudget;
 use lru::LruCache;
-use restore::Turnstiles;
 use reuse::Rest;
 use rollout::Rollout;
-use runtime::{Runtime, Version};
-use sha2::{Digest as _, Sha256};
+use runtime::{Runtime, Version, VersionRef};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 /// What can go wrong when plugins are started or installed. A guest's misbehaviour is never among it.
 #[derive(Debug, thiserror::Error)]
@@ -85,9 +90,12 @@ pub enum PluginError {
     /// The tenant has as many plugins as it may have.
     #[error("a tenant has at most {PLUGINS_MAX} plugins")]
     TooMany,
+    /// The host stops, and does not wait for a compiler.
+    #[error("the host is stopping")]
+    Stopping,
 }
 
-/// How many plugins a tenant may have: their compiled code is in memory.
+/// How many plugins a tenant may have.
 pub const PLUGINS_MAX: usize = 1_000;
 
 /// How plugins are run.
@@ -97,6 +105,10 @@ pub struct PluginConfig {
     pub threads: usize,
     /// How many of them may be one tenant's.
     pub calls_per_tenant: usize,
+    /// How many compile processes uploads and files may have at once; one tenant has one.
+    pub upload_slots: u64,
+    /// How many compile processes there may be beside those, for stored versions that have no compiled code.
+    pub restore_slots: u64,
     /// A guest's stack, in bytes.
     pub stack_bytes: u64,
     /// How many instances may rest between two calls, for subscriptions that reuse them.
@@ -113,29 +125,36 @@ pub struct PluginConfig {
     pub cache_folder: PathBuf,
     /// How much compiled code is kept, in bytes.
     pub cache_bytes_max: u64,
+    /// How much compiled code is kept in memory, in bytes.
+    pub loaded_code_bytes_max: u64,
 }
 
 type Key = (TenantId, String);
 
-/// How many versions that are not active stay loaded: those that subscriptions are pinned to, and those on trial.
-const LOADED_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than 0");
+/// How many versions that are not active are remembered as their tenant's: those that subscriptions are pinned to, and
+/// those on trial.
+const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("more than 0");
 
 /// The plugins of all tenants.
 pub struct Plugins {
     runtime: Runtime,
-    cache: Cache,
-    active: Arc<RwLock<HashMap<Key, Arc<Version>>>>,
+    code: Arc<CodeLibrary>,
+    active: Arc<RwLock<HashMap<Key, VersionRef>>>,
     /// Versions that are not active and were wanted lately.
-    loaded: Mutex<LruCache<(Key, String), Arc<Version>>>,
+    known: Mutex<LruCache<(Key, String), VersionRef>>,
     /// Trials under way.
     rollouts: Arc<RwLock<HashMap<Key, Arc<Rollout>>>>,
-    /// Versions that could not be loaded, and when; without a version, the active one.
-    failed: RwLock<HashMap<(Key, Option<String>), Instant>>,
+    /// Versions that could not be loaded, by sha256, and when.
+    failed: RwLock<HashMap<String, Instant>>,
     /// What is wrong with files of the plugins folder.
     file_problems: RwLock<HashMap<Key, String>>,
     /// Since when new versions are compiled and tried, in milliseconds since the epoch.
     compiling: Mutex<HashMap<Key, i64>>,
-    loading: Turnstiles,
+    /// Held while the component of a sha256 is compiled.
+    compiling_once: KeyedLocks<String, tokio::sync::Mutex<()>>,
+    /// Versions that the start has not brought back yet.
+    restoring: AtomicUsize,
+    stopping: CancellationToken,
     /// How many shadow calls may wait.
     shadows: Arc<tokio::sync::Semaphore>,
     store: Arc<Store>,
@@ -144,45 +163,42 @@ pub struct Plugins {
 }
 
 impl Plugins {
-    /// Starts the runtime and brings every active version and every trial back.
+    /// Starts the runtime. The code of stored versions comes back in the background: nobody waits for a compiler here.
     pub async fn start(config: PluginConfig, store: Arc<Store>) -> Result<Arc<Self>, PluginError> {
         let runtime = Runtime::start(&config)?;
         let key = store.compiled_cache_key();
+        let cache = Cache::open(&config.cache_folder, config.cache_bytes_max, key, &runtime.engine)?;
+        let code = CodeLibrary::new(runtime.linker.clone(), cache, config.loaded_code_bytes_max);
+        let active = store.active_versions().await?.into_iter();
+        let active = active.map(|one| ((one.tenant, one.name), VersionRef::new(&one.sha256, &one.report)));
         let plugins = Arc::new(Plugins {
-            cache: Cache::open(&config.cache_folder, config.cache_bytes_max, key, &runtime.engine)?,
+            code: Arc::new(code),
             runtime,
-            active: Arc::default(),
-            loaded: Mutex::new(LruCache::new(LOADED_MAX)),
+            active: Arc::new(RwLock::new(active.collect())),
+            known: Mutex::new(LruCache::new(KNOWN_MAX)),
             rollouts: Arc::default(),
             failed: RwLock::default(),
             file_problems: RwLock::default(),
             compiling: Mutex::default(),
-            loading: Turnstiles::default(),
+            compiling_once: KeyedLocks::default(),
+            restoring: AtomicUsize::new(0),
+            stopping: CancellationToken::new(),
             shadows: Arc::new(tokio::sync::Semaphore::new(trials::SHADOWS_WAITING_MAX)),
             store,
             limits_max: config.limits_max,
             log_budget: LogBudget::default(),
         });
-        plugins.restore().await?;
+        plugins.restore_rollouts().await?;
+        let wanted = plugins.wanted_versions();
+        plugins.restoring.store(wanted.len(), std::sync::atomic::Ordering::Relaxed);
+        tokio::spawn(plugins.clone().restore(wanted));
         tokio::spawn(sweep(Arc::downgrade(&plugins.runtime.rest)));
         Ok(plugins)
     }
 
-    async fn load(&self, tenant: &TenantId, sha256: &str) -> Result<Version, PluginError> {
-        if let Some(code) = self.cache.get(sha256) {
-            return self.runtime.link(sha256, &code);
-        }
-        let component = self.store.component(sha256.to_owned()).await?;
-        let compiled = self.runtime.compile(tenant, component).await?;
-        let code = TrustedCode::from_child(compiled.code);
-        self.keep(sha256, &code);
-        self.runtime.link(sha256, &code)
-    }
-
-    fn keep(&self, sha256: &str, code: &TrustedCode) {
-        if let Err(error) = self.cache.put(sha256, code) {
-            tracing::warn!(%error, "compiled code could not be kept; it will be compiled again at the next start");
-        }
+    /// Ends what waits for a compiler. Calls go on.
+    pub fn stop(&self) {
+        self.stopping.cancel();
     }
 
     /// Since when a new version of a plugin is compiled, if one is: milliseconds since the epoch.
@@ -205,7 +221,7 @@ impl Plugins {
         }
         let (version, mut stored, report) = self.prepare(&tenant, &name, &component, created_by).await?;
         stored.active = true;
-        let swap = self.swap(&tenant, &name, version.clone());
+        let swap = self.swap(&tenant, &name, version.reference());
         self.store.activate_plugin(tenant.clone(), name.clone(), stored.clone(), component, swap).await?;
         let report = self.tried(&tenant, &name, version, report).await?;
         Ok((stored, report))
@@ -236,7 +252,6 @@ impl Plugins {
     ) -> Result<(PluginVersion, Report), PluginError> {
         let (version, stored, report) = self.prepare(&tenant, &name, &component, created_by).await?;
         self.store.add_version(tenant.clone(), name.clone(), stored.clone(), component).await?;
-        self.loaded().put(((tenant.clone(), name.clone()), stored.sha256.clone()), version.clone());
         let report = self.tried(&tenant, &name, version, report).await?;
         Ok((stored, report))
     }
@@ -249,14 +264,11 @@ impl Plugins {
         created_by: String,
     ) -> Result<(Arc<Version>, PluginVersion, Report), PluginError> {
         let _shown = self.show_compiling(tenant, name);
-        let compiled = self.runtime.compile(tenant, component.clone()).await?;
-        let sha256 = hex::encode(Sha256::digest(component));
-        let code = TrustedCode::from_child(compiled.code);
-        let version = Arc::new(self.runtime.link(&sha256, &code)?);
-        self.keep(&sha256, &code);
-        let report = compiled.report;
+        check::check_bytes(component).map_err(CompileError::from)?;
+        let version = self.version_of(tenant, component.clone()).await?;
+        let report = version.report.clone();
         let stored = PluginVersion {
-            sha256,
+            sha256: version.sha256.clone(),
             size: component.len() as u64,
             report: serde_json::to_string(&report).map_err(StoreError::from)?,
             created_at_ms: now_ms(),
@@ -276,12 +288,12 @@ impl Plugins {
         })
     }
 
-    fn current(&self, tenant: &TenantId, name: &str) -> Option<Arc<Version>> {
+    fn current(&self, tenant: &TenantId, name: &str) -> Option<VersionRef> {
         self.active.read().unwrap_or_else(PoisonError::into_inner).get(&(tenant.clone(), name.to_owned())).cloned()
     }
 
-    fn loaded(&self) -> std::sync::MutexGuard<'_, LruCache<(Key, String), Arc<Version>>> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> std::sync::MutexGuard<'_, LruCache<(Key, String), VersionRef>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a version that was uploaded earlier the active one. A trial of the plugin ends.
@@ -293,34 +305,15 @@ impl Plugins {
         activated_by: String,
     ) -> Result<(), PluginError> {
         let version = self.version(&tenant, &name, &sha256).await?;
+        // What becomes active can be called at once.
+        self.compiled(&tenant, &sha256).await?;
         let swap = self.swap(&tenant, &name, version);
         self.store.activate_version(tenant, name, sha256, activated_by, swap).await?;
         Ok(())
     }
 
-    /// Any version of a plugin, loaded.
-    async fn version(&self, tenant: &TenantId, name: &str, sha256: &str) -> Result<Arc<Version>, PluginError> {
-        if let Some(active) = self.current(tenant, name).filter(|active| active.sha256 == sha256) {
-            return Ok(active);
-        }
-        let key = ((tenant.clone(), name.to_owned()), sha256.to_owned());
-        if let Some(version) = self.loaded().get(&key) {
-            return Ok(version.clone());
-        }
-        let _one_at_a_time = self.loading.pass(format!("{tenant}/{name}@{sha256}")).await;
-        if let Some(version) = self.loaded().get(&key) {
-            return Ok(version.clone());
-        }
-        if !self.store.has_version(tenant.clone(), name.to_owned(), sha256.to_owned()).await? {
-            return Err(StoreError::NotFound("version of the plugin").into());
-        }
-        let version = Arc::new(self.load(tenant, sha256).await?);
-        self.loaded().put(key, version.clone());
-        Ok(version)
-    }
-
     /// What puts a version in the place of the one before, in one step. A trial was against that one, and is over.
-    fn swap(&self, tenant: &TenantId, name: &str, version: Arc<Version>) -> impl FnOnce() + Send + 'static {
+    fn swap(&self, tenant: &TenantId, name: &str, version: VersionRef) -> impl FnOnce() + Send + 'static {
         let (all, key, rollouts) = (self.active.clone(), (tenant.clone(), name.to_owned()), self.rollouts.clone());
         let rest = self.runtime.rest.clone();
         move || {
@@ -341,7 +334,7 @@ impl Plugins {
         self.current(tenant, name).is_some()
     }
 
-    /// Whether the version that a step is pinned to can judge; without a pin, whether the plugin is there.
+    /// Whether the version that a step is pinned to is there; without a pin, whether the plugin is.
     pub async fn can_judge(&self, tenant: &TenantId, step: &Step) -> bool {
         match &step.pin {
             Some(pin) => self.version(tenant, &step.plugin, pin).await.is_ok(),

@@ -56,7 +56,7 @@ pub use figures::{Backlog, SpanFigures};
 pub use hands::Span;
 pub use ledger::Ledger;
 pub use notices::Notice;
-pub use plugins::{PluginVersion, StoredPlugin};
+pub use plugins::{ActiveVersion, PluginVersion, StoredPlugin};
 pub use rejected::RejectedRequest;
 pub use rollouts::{RolloutKind, StoredRollout};
 pub use sessions::SESSION_LASTS;

@@ -24,6 +24,8 @@ const PLUGIN_FILES_BROKEN: &str = "hookloom_plugin_files_broken";
 const PLUGIN_COMPILES: &str = "hookloom_plugin_compiles_total";
 const PLUGIN_COMPILE_SECONDS: &str = "hookloom_plugin_compile_seconds";
 const PLUGIN_COMPILES_UNDER_WAY: &str = "hookloom_plugin_compiles_under_way";
+const PLUGIN_CODE_LOADS: &str = "hookloom_plugin_code_loads_total";
+const PLUGIN_CODE_BYTES: &str = "hookloom_plugin_code_bytes";
 
 const DELIVERIES_PENDING: &str = "hookloom_deliveries_pending";
 const OLDEST_PENDING_SECONDS: &str = "hookloom_oldest_pending_seconds";
@@ -49,6 +51,8 @@ impl Telemetry {
         describe_counter!(PLUGIN_COMPILES, "Components that were compiled or refused.");
         describe_histogram!(PLUGIN_COMPILE_SECONDS, Unit::Seconds, "How long compiling took.");
         describe_gauge!(PLUGIN_COMPILES_UNDER_WAY, "Components that are compiled now.");
+        describe_counter!(PLUGIN_CODE_LOADS, "Times that compiled code was brought into memory.");
+        describe_gauge!(PLUGIN_CODE_BYTES, Unit::Bytes, "Compiled code in memory.");
         describe_gauge!(DELIVERIES_PENDING, "Deliveries that wait for an attempt.");
         describe_gauge!(OLDEST_PENDING_SECONDS, Unit::Seconds, "How long the oldest of them has been pending.");
         Ok(Telemetry(handle))
@@ -163,4 +167,10 @@ pub fn compiled(fits: bool, took: Duration) {
     gauge!(PLUGIN_COMPILES_UNDER_WAY).decrement(1.0);
     counter!(PLUGIN_COMPILES, "result" => if fits { "fits" } else { "refused" }).increment(1);
     histogram!(PLUGIN_COMPILE_SECONDS).record(took);
+}
+
+/// Compiled code was brought into memory, which holds so many bytes of it now.
+pub fn code_loaded(bytes: u64) {
+    counter!(PLUGIN_CODE_LOADS).increment(1);
+    gauge!(PLUGIN_CODE_BYTES).set(bytes as f64);
 }

@@ -272,15 +272,26 @@ async fn odd_requests() {
     );
 }
 
-/// A component with so much code that compiling it takes seconds: one core module of long functions.
+/// A component with so much code that compiling it takes long: one core module of long functions.
 pub(crate) fn compile_bomb() -> Vec<u8> {
+    long_functions(40)
+}
+
+/// A plugin that passes everything, and takes as long to compile as so many long functions.
+pub(crate) fn slow_to_compile(functions: u32) -> Vec<u8> {
+    // Behind the head of a component stand its sections, which any component may have.
+    [&guest("passes")[..], &long_functions(functions)[8..]].concat()
+}
+
+/// A component of one core module with so many functions.
+fn long_functions(count: u32) -> Vec<u8> {
     use wasm_encoder::{
         CodeSection, Component, Function, FunctionSection, Module, ModuleSection, TypeSection, ValType,
     };
     let mut types = TypeSection::new();
     types.ty().function([ValType::I32], [ValType::I32]);
     let (mut functions, mut code) = (FunctionSection::new(), CodeSection::new());
-    for seed in 0..40 {
+    for seed in 0..count {
         functions.function(0);
         let mut body = Function::new([(200, ValType::I32)]);
         let mut instructions = body.instructions();

@@ -9,6 +9,7 @@ mod bad_input;
 mod bins;
 mod browser;
 mod cli;
+mod compiled;
 mod contract;
 mod crash;
 mod durability;

@@ -151,7 +151,7 @@ async fn a_file_of_one_tenant_does_not_wait_for_anothers_bomb() {
     assert!(metrics(&host).await.contains("hookloom_plugin_compiles_under_way 1"), "the bomb is still there");
 }
 
-async fn metrics(host: &Host) -> String {
+pub(crate) async fn metrics(host: &Host) -> String {
     let reply = host.ask(Method::GET, "/metrics", "").await;
     assert_eq!(reply.status, 200);
     reply.text

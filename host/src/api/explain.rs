@@ -145,6 +145,7 @@ fn pending(view: &DeliveryView, subscription: &Subscription, known: &Known<'_>, 
                 lane.rests_ms.unwrap_or(0)
             )
         }
+        () if lane.rests_for == Some("plugin") => format!("waits: its plugin is being compiled{last}"),
         () if lane.rests_ms.is_some() => format!("waits for its turn: rate_per_s is reached{last}"),
         () if lane.in_flight >= lane.window => {
             format!("waits for its turn: {} requests are under way, and no more may be{last}", lane.in_flight)

@@ -172,6 +172,10 @@ impl From<PluginError> for Problem {
         match error {
             PluginError::Store(error) => error.into(),
             PluginError::TooMany => Problem::too_many("plugins", PLUGINS_MAX),
+            PluginError::Stopping => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "nothing was changed: the host is stopping")
+                    .remedy("try again once it is back")
+            }
             PluginError::Compile(CompileError::Refused(refusal)) => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, &format!("plugin-{}", refusal.code), refusal.what)
                     .remedy(refusal.remedy)

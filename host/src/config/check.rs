@@ -28,6 +28,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ("tenant_bytes_max", config.tenant_bytes_max, 1 << 50),
         ("compile_cpu_s", config.compile_cpu_s, 3_600),
         ("compile_wall_s", config.compile_wall_s, 3_600),
+        ("loaded_code_bytes_max", config.loaded_code_bytes_max, 1 << 40),
         ("plugins_rescan_s", config.plugins_rescan_s, 3_600),
         ("plugin_cpu_ms_max", config.plugin_cpu_ms_max, 60_000),
         ("plugin_wall_ms_max", config.plugin_wall_ms_max, 60_000),

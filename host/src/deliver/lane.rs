@@ -7,6 +7,7 @@ use super::Shared;
 use super::conclusion::{Conclusion, conclude, record};
 use super::pace::{Leave, Pace, Rest, Sign};
 use super::places::OwnPlaces;
+use super::plugin_gate::PluginGate;
 use super::stock::{Door, Stock};
 use crate::delivery::{DeliveryId, Reason};
 use crate::retry;
@@ -75,7 +76,8 @@ pub struct LaneStatus {
     pub breaker: &'static str,
     /// How long it rests, in milliseconds.
     pub rests_ms: Option<u64>,
-    /// What for: `breaker`, `retry-after` (the receiver said so) or `rate` (the owner's `rate_per_s`).
+    /// What for: `breaker`, `retry-after` (the receiver said so), `rate` (the owner's `rate_per_s`) or `plugin` (its code is
+    /// being compiled).
     pub rests_for: Option<&'static str>,
 }
 
@@ -94,6 +96,7 @@ pub(super) struct Lane {
     status: Arc<Mutex<LaneStatus>>,
     stock: Stock,
     places: OwnPlaces,
+    gate: PluginGate,
     pace: Pace,
     in_flight: u32,
     further_in_flight: u32,
@@ -130,6 +133,7 @@ impl Lane {
             status,
             stock: Stock::default(),
             places: OwnPlaces::default(),
+            gate: PluginGate::default(),
             pace: Pace::new(),
             in_flight: 0,
             further_in_flight: 0,
@@ -189,7 +193,11 @@ impl Lane {
     /// Whether an attempt may begin now; one of a resting subscription waits for news.
     fn leave(&mut self, subscription: &Subscription) -> Leave {
         let (concurrency, rate) = (subscription.settings.concurrency, subscription.settings.rate_per_s);
+        let is_active = subscription.state == SubscriptionState::Active;
+        let waits_for_plugin =
+            is_active && !self.gate.is_open(&self.shared.attempter.plugins, subscription, &self.door);
         let leave = match subscription.state {
+            _ if waits_for_plugin => Leave::Full,
             SubscriptionState::Active if self.unrecorded >= concurrency || self.disabling > 0 => Leave::Full,
             SubscriptionState::Active => self.pace.leave(concurrency, rate, self.in_flight, Instant::now()),
             _ => Leave::Full,
@@ -200,7 +208,7 @@ impl Lane {
         };
         let rests_for = match leave {
             Leave::NotBefore(_, rest) => Some(Rest::as_str(rest)),
-            _ => None,
+            _ => waits_for_plugin.then_some("plugin"),
         };
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = LaneStatus {
             in_flight: self.in_flight,

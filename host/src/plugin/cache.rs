@@ -2,9 +2,12 @@
 //!
 //! # Motivation
 //! Loading compiled code is running it, so only code that a compile child of this host wrote may ever be loaded. On
-//! disk it stands with a MAC (HMAC-SHA256 under a key of the vault) over its name and bytes; what does not verify is
-//! compiled again, never loaded. A name holds the component's sha256 and the engine's compatibility, so another
-//! version of the host finds nothing of an older one.
+//! disk it stands, behind the report of its check, with a MAC (HMAC-SHA256 under a key of the vault) over its name and
+//! bytes; what does not verify is deleted and compiled again, never loaded. A name holds the component's sha256 and the
+//! engine's compatibility, so another version of the host finds nothing of an older one, and identical components have one
+//! file whatever they are called and whoever uploaded them.
+//!
+//! The folder is the host's own: nobody else writes to it.
 //!
 //! This file holds the project's only unsafe code.
 
@@ -29,22 +32,36 @@ impl TrustedCode {
         TrustedCode(code)
     }
 
-    /// A report that a compile child wrote beside its code.
-    pub(super) fn report(report: &Report) -> serde_json::Result<Self> {
-        Ok(TrustedCode(serde_json::to_vec(report)?))
-    }
-
-    /// The report that this is, if it is one.
-    pub(super) fn to_report(&self) -> Option<Report> {
-        serde_json::from_slice(&self.0).ok()
-    }
-
     /// Loads it.
     #[expect(unsafe_code, reason = "loading compiled code is unsafe by nature; see the module's motivation")]
     pub(super) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
         // SAFETY: the bytes were written by `Component::serialize` in a compile child of this host: either just now,
         // over a pipe, or earlier, and their MAC under a key that never leaves the host was verified.
         unsafe { Component::deserialize(engine, &self.0) }
+    }
+}
+
+/// A component as the compiler left it: the report of its check, and its code.
+pub(super) struct CompiledComponent {
+    pub(super) report: Report,
+    pub(super) code: TrustedCode,
+}
+
+impl CompiledComponent {
+    /// The report, preceded by its length and followed by the code.
+    fn to_bytes(&self) -> std::io::Result<Vec<u8>> {
+        let report = serde_json::to_vec(&self.report)?;
+        let length = u32::try_from(report.len()).map_err(std::io::Error::other)?;
+        Ok([&length.to_le_bytes()[..], &report, &self.code.0].concat())
+    }
+
+    /// None: the bytes are of another version of the host, which kept other facts.
+    fn from_bytes(mut bytes: Vec<u8>) -> Option<Self> {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let report = serde_json::from_slice(rest.get(..length)?).ok()?;
+        let code = bytes.split_off(size_of::<u32>() + length);
+        Some(CompiledComponent { report, code: TrustedCode(code) })
     }
 }
 
@@ -62,33 +79,51 @@ impl Cache {
         Ok(Cache { folder: folder.to_owned(), bytes_max, key, compatibility: compatibility(engine) })
     }
 
-    /// The compiled code of a component, if it is there and its MAC is right.
-    pub(super) fn get(&self, sha256: &str) -> Option<TrustedCode> {
+    /// Whether there is compiled code of a component. It may still turn out not to verify.
+    pub(super) fn contains(&self, sha256: &str) -> bool {
+        self.path(sha256).exists()
+    }
+
+    /// The size of a component's compiled code on disk, in bytes; 0 if there is none.
+    pub(super) fn size(&self, sha256: &str) -> u64 {
+        std::fs::metadata(self.path(sha256)).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Reads a compiled component, if it is there and its MAC is right. One that does not verify is deleted.
+    pub(super) fn get(&self, sha256: &str) -> Option<CompiledComponent> {
         let name = self.name(sha256);
-        let mut file = std::fs::read(self.folder.join(&name)).ok()?;
-        if file.len() < MAC_BYTES {
-            return None;
-        }
-        let code = file.split_off(MAC_BYTES);
-        if self.mac(&name, &code).verify_slice(&file).is_err() {
+        let path = self.folder.join(&name);
+        let mut mac = std::fs::read(&path).ok()?;
+        let bytes = mac.split_off(mac.len().min(MAC_BYTES));
+        let verified = self.mac(&name, &bytes).verify_slice(&mac).is_ok();
+        let compiled = verified.then(|| CompiledComponent::from_bytes(bytes)).flatten();
+        if compiled.is_none() {
             tracing::warn!(file = %name, "a compiled plugin on disk does not verify; it is compiled again");
+            self.remove(sha256);
             return None;
         }
         // A file's time is that of its last use: who was not used for longest goes first.
-        let used = std::fs::File::options().write(true).open(self.folder.join(&name));
+        let used = std::fs::File::options().write(true).open(path);
         let _ = used.and_then(|file| file.set_modified(SystemTime::now()));
-        Some(TrustedCode(code))
+        compiled
     }
 
-    /// Keeps compiled code for the next start: written aside, flushed, and moved into place.
-    pub(super) fn put(&self, sha256: &str, code: &TrustedCode) -> std::io::Result<()> {
-        let name = self.name(sha256);
+    /// Keeps a compiled component for the next start: written aside, flushed, and moved into place.
+    pub(super) fn put(&self, sha256: &str, compiled: &CompiledComponent) -> std::io::Result<()> {
+        let (name, bytes) = (self.name(sha256), compiled.to_bytes()?);
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(&self.mac(&name, &code.0).finalize().into_bytes())?;
-        file.write_all(&code.0)?;
+        file.write_all(&self.mac(&name, &bytes).finalize().into_bytes())?;
+        file.write_all(&bytes)?;
         file.as_file().sync_all()?;
         file.persist(self.folder.join(&name))?;
         self.make_room(&name)
+    }
+
+    /// Deletes compiled code that cannot be used.
+    pub(super) fn remove(&self, sha256: &str) {
+        if let Err(error) = std::fs::remove_file(self.path(sha256)) {
+            tracing::warn!(%error, "compiled code could not be deleted");
+        }
     }
 
     /// Deletes what was not used for longest until the rest fits, but never what was just written.
@@ -105,21 +140,29 @@ impl Cache {
             if bytes <= self.bytes_max {
                 break;
             }
-            std::fs::remove_file(self.folder.join(name))?;
-            bytes -= size;
+            match std::fs::remove_file(self.folder.join(name)) {
+                // Somebody else made room, too.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => bytes -= size,
+            }
         }
         Ok(())
     }
 
+    /// The file's name. What stands in it besides the code has a number, which changes with the order of its parts.
     fn name(&self, sha256: &str) -> String {
-        format!("{sha256}-{}.cwasm", self.compatibility)
+        format!("{sha256}-{}-2.cwasm", self.compatibility)
     }
 
-    fn mac(&self, name: &str, code: &[u8]) -> Hmac<Sha256> {
+    fn path(&self, sha256: &str) -> PathBuf {
+        self.folder.join(self.name(sha256))
+    }
+
+    fn mac(&self, name: &str, bytes: &[u8]) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of every length");
         mac.update(name.as_bytes());
         mac.update(&[0]);
-        mac.update(code);
+        mac.update(bytes);
         mac
     }
 }
@@ -129,46 +172,53 @@ mod tests {
     use super::*;
     use crate::plugin::engine::{EnginePurpose, engine};
 
+    fn compiled(code: &[u8]) -> CompiledComponent {
+        let report = Report { imports: vec!["hookloom:plugin/log@1.0.0".to_owned()], ..Report::default() };
+        CompiledComponent { report, code: TrustedCode::from_child(code.to_vec()) }
+    }
+
     #[test]
     fn only_what_verifies_comes_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let engine = engine(EnginePurpose::Compile).expect("an engine");
-        let cache = Cache::open(folder.path(), 1 << 20, [7; 32], &engine).expect("a cache");
-        cache.put("aa", &TrustedCode::from_child(b"code".to_vec())).expect("written");
-        assert_eq!(cache.get("aa").map(|code| code.0), Some(b"code".to_vec()));
-        assert!(cache.get("bb").is_none());
+        let open = |key: u8| Cache::open(folder.path(), 1 << 20, [key; 32], &engine).expect("a cache");
+        let cache = open(7);
+        cache.put("aa", &compiled(b"code")).expect("written");
+        let read = cache.get("aa").expect("kept");
+        assert_eq!((read.code.0, read.report), (b"code".to_vec(), compiled(b"").report));
+        assert!(cache.get("bb").is_none() && !cache.contains("bb"));
 
-        let other_key = Cache::open(folder.path(), 1 << 20, [8; 32], &engine).expect("a cache");
-        assert!(other_key.get("aa").is_none());
-
-        let path = folder.path().join(cache.name("aa"));
-        std::fs::copy(&path, folder.path().join(cache.name("bb"))).expect("copied");
-        assert!(cache.get("bb").is_none(), "a file under another name");
-        let mut bytes = std::fs::read(&path).expect("read");
-        *bytes.last_mut().expect("not empty") ^= 1;
-        std::fs::write(&path, &bytes).expect("written");
-        assert!(cache.get("aa").is_none(), "a changed byte");
-        std::fs::write(&path, b"short").expect("written");
-        assert!(cache.get("aa").is_none(), "a cut file");
+        let path = cache.path("aa");
+        let good = std::fs::read(&path).expect("read");
+        std::fs::copy(&path, cache.path("bb")).expect("copied");
+        assert!(cache.get("bb").is_none() && !cache.contains("bb"), "a file under another name is deleted");
+        let mut changed = good.clone();
+        *changed.last_mut().expect("not empty") ^= 1;
+        for bad in [&changed[..], b"short", b"", &good[..good.len() - 1], &good[..MAC_BYTES]] {
+            std::fs::write(&path, bad).expect("written");
+            assert!(cache.get("aa").is_none() && !cache.contains("aa"), "{} bytes", bad.len());
+        }
+        std::fs::write(&path, &good).expect("written");
+        assert!(open(8).get("aa").is_none(), "another key");
     }
 
     #[test]
     fn what_was_not_used_for_longest_makes_room() {
         let folder = tempfile::tempdir().expect("a folder");
         let engine = engine(EnginePurpose::Compile).expect("an engine");
-        let room_for_two = 2 * (MAC_BYTES as u64 + 1_000);
-        let cache = Cache::open(folder.path(), room_for_two, [7; 32], &engine).expect("a cache");
+        let one = MAC_BYTES + compiled(&[1; 1_000]).to_bytes().expect("bytes").len();
+        let cache = Cache::open(folder.path(), 2 * one as u64, [7; 32], &engine).expect("a cache");
         let age = |name: &str, seconds: u64| {
-            let file = std::fs::File::options().write(true).open(folder.path().join(cache.name(name))).expect("there");
+            let file = std::fs::File::options().write(true).open(cache.path(name)).expect("there");
             file.set_modified(SystemTime::now() - std::time::Duration::from_secs(seconds)).expect("aged");
         };
-        let code = || TrustedCode::from_child(vec![1; 1_000]);
-        cache.put("aa", &code()).expect("written");
-        cache.put("bb", &code()).expect("written");
+        cache.put("aa", &compiled(&[1; 1_000])).expect("written");
+        cache.put("bb", &compiled(&[1; 1_000])).expect("written");
+        assert_eq!(cache.size("aa"), one as u64);
         age("aa", 200);
         age("bb", 100);
         assert!(cache.get("aa").is_some(), "used now");
-        cache.put("cc", &code()).expect("written");
+        cache.put("cc", &compiled(&[1; 1_000])).expect("written");
         assert!(cache.get("bb").is_none(), "the one that was not used");
         assert!(cache.get("aa").is_some() && cache.get("cc").is_some());
     }

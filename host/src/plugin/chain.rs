@@ -31,25 +31,6 @@ pub(super) struct Turn {
     pub(super) rollout: Option<Arc<Rollout>>,
 }
 
-impl Turn {
-    /// Whether any version that may judge here asks for what was accepted before.
-    pub(super) fn reads_history(&self) -> bool {
-        let in_the_shadow = self.rollout.as_ref().is_some_and(|rollout| rollout.version.reads_history);
-        let otherwise = self.otherwise.as_ref().is_some_and(|version| version.reads_history);
-        self.version.reads_history || otherwise || in_the_shadow
-    }
-
-    /// The same as if no version were on trial.
-    pub(super) fn without_trial(self) -> Turn {
-        match self.otherwise {
-            Some(active) => {
-                Turn { plugin: self.plugin, version: active, arm: Arm::Active, otherwise: None, rollout: None }
-            }
-            None => Turn { rollout: None, ..self },
-        }
-    }
-}
-
 /// What a version in the shadow shall be asked, and what the active one said.
 pub(super) struct ShadowWork {
     pub(super) rollout: Arc<Rollout>,

@@ -19,7 +19,7 @@ const TRANSFORM: &str = "hookloom:plugin/transform@1.0.0";
 const IMPORTS: [&str; 5] = ["types", "log", "config", "secrets", "history"];
 
 /// What a component imports that asks for what was accepted before.
-pub(super) const HISTORY: &str = "hookloom:plugin/history@";
+const HISTORY: &str = "hookloom:plugin/history@";
 
 /// The WASI 0.2 interfaces that are linked, all of them empty worlds.
 const WASI: [&str; 27] = [
@@ -53,7 +53,7 @@ const WASI: [&str; 27] = [
 ];
 
 /// What the check found out about a component that passed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     /// The contract it was built for.
     pub contract: String,
@@ -73,6 +73,13 @@ pub struct Report {
     /// What a trial found. Absent: there was none.
     #[serde(default)]
     pub probe: Option<Probe>,
+}
+
+impl Report {
+    /// Whether the component may ask for what was accepted before.
+    pub(super) fn reads_history(&self) -> bool {
+        self.imports.iter().any(|name| name.starts_with(HISTORY))
+    }
 }
 
 /// Why a file is no plugin for this host: what is wrong, and what to do.

@@ -4,9 +4,11 @@
 //! What happens on the plugin thread stands in [`chain`]; here is what surrounds it.
 
 use super::Plugins;
+use super::call::NotCalled;
 use super::chain::{self, ShadowWork, Turn};
 use super::judgement::{Judged, Matter, PluginFault};
 use super::rollout::Rollout;
+use super::runtime::{Version, VersionRef};
 use crate::chain::Step;
 use crate::delivery::Arm;
 use crate::event::Event;
@@ -19,49 +21,58 @@ use std::sync::Arc;
 impl Plugins {
     /// Judges an event for a subscription with the plugins that it names, and with what was accepted before it.
     pub async fn judge(self: &Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
-        let turns = match self.turns(&event, &subscription).await {
-            Ok(turns) => turns,
+        let steps = match self.plan(&event, &subscription).await {
+            Ok(steps) => steps,
             Err(missing) => return missing,
         };
-        let reads_history = turns.iter().any(Turn::reads_history);
+        let reads_history = steps.iter().any(PlannedStep::reads_history);
         match self.matter(event, subscription, reads_history).await {
-            Ok(matter) => self.ask(turns, matter).await,
+            Ok(matter) => self.ask(steps, matter).await,
             Err(error) => {
                 tracing::error!(error = %crate::describe(&error), "what was accepted before an event could not be read");
-                shortage(&turns)
+                shortage(&steps)
             }
         }
     }
 
     /// The same with a past that is given, for nobody but who asks: no trial counts it.
     pub async fn judge_with(self: &Arc<Self>, matter: Matter) -> Judged {
-        match self.turns(&matter.event, &matter.subscription).await {
-            Ok(turns) => {
-                let turns = turns.into_iter().map(Turn::without_trial).collect();
+        match self.plan(&matter.event, &matter.subscription).await {
+            Ok(steps) => {
+                let steps = steps.into_iter().map(PlannedStep::without_rollout).collect();
                 let subscription = self.bounded(matter.subscription);
-                self.ask(turns, Matter { subscription, ..matter }).await
+                self.ask(steps, Matter { subscription, ..matter }).await
             }
             Err(missing) => missing,
         }
     }
 
-    /// Whose turn it is, in order; a fault if one cannot be loaded.
-    async fn turns(&self, event: &Event, subscription: &Subscription) -> Result<Vec<Turn>, Judged> {
-        let mut turns = Vec::new();
+    /// The versions that judge, in order; a fault if one is not there.
+    async fn plan(&self, event: &Event, subscription: &Subscription) -> Result<Vec<PlannedStep>, Judged> {
+        let mut steps = Vec::new();
         for step in &subscription.settings.plugin.0 {
-            let missing = || Judged::fault(&step.plugin, None, PluginFault::Missing(step.plugin.clone()));
-            turns.push(self.turn(step, event, subscription).await.ok_or_else(missing)?);
+            steps.push(self.planned(step, event, subscription).await.ok_or_else(|| missing(&step.plugin, None))?);
         }
-        Ok(turns)
+        Ok(steps)
     }
 
-    async fn ask(self: &Arc<Self>, turns: Vec<Turn>, matter: Matter) -> Judged {
-        let turns = Arc::new(turns);
-        let (asked, in_turn, rest) = (matter.clone(), turns.clone(), self.runtime.rest.clone());
-        let trials: Vec<Arc<Rollout>> = turns.iter().filter_map(|turn| turn.rollout.clone()).collect();
-        let judge = move || chain::judge(&in_turn, &asked, &rest);
-        let Some((mut judged, shadows)) = self.runtime.threads.run(&matter.subscription.tenant, judge).await else {
-            return shortage(&turns);
+    async fn ask(self: &Arc<Self>, steps: Vec<PlannedStep>, matter: Matter) -> Judged {
+        let steps = Arc::new(steps);
+        let versions = steps.iter().flat_map(PlannedStep::versions).cloned().collect();
+        let (asked, planned, rest) = (matter.clone(), steps.clone(), self.runtime.rest.clone());
+        let trials: Vec<Arc<Rollout>> = steps.iter().filter_map(|step| step.rollout.clone()).collect();
+        let judge = move |code: Vec<Arc<Version>>| {
+            let mut code = code.into_iter();
+            let turns: Option<Vec<Turn>> = planned.iter().map(|step| step.turn(&mut code)).collect();
+            Some(chain::judge(&turns?, &asked, &rest))
+        };
+        let (mut judged, shadows) = match self.call(&matter.subscription.tenant, versions, judge).await {
+            Ok(Some(judged)) => judged,
+            Ok(None) | Err(NotCalled::Shortage) => return shortage(&steps),
+            Err(NotCalled::NotLoaded(sha256)) => {
+                let step = steps.iter().find(|step| step.versions().any(|version| version.sha256 == sha256));
+                return missing(step.map_or("", |step| &step.plugin), Some(sha256.to_string()));
+            }
         };
         let limit = matter.subscription.settings.limits.log_bytes_per_minute;
         self.log_budget.trim(matter.subscription.id, limit, now_ms(), &mut judged.log);
@@ -106,19 +117,30 @@ impl Plugins {
         Arc::new(bounded)
     }
 
-    async fn turn(&self, step: &Step, event: &Event, subscription: &Subscription) -> Option<Turn> {
+    async fn planned(&self, step: &Step, event: &Event, subscription: &Subscription) -> Option<PlannedStep> {
         let (tenant, plugin) = (&subscription.tenant, step.plugin.clone());
         if let Some(pin) = &step.pin {
-            let version = self.pinned(tenant, &plugin, pin).await?;
-            return Some(Turn { plugin, version, arm: Arm::Pinned, otherwise: None, rollout: None });
+            let version = self.version(tenant, &plugin, pin).await;
+            let version = version.inspect_err(|error| {
+                let error = crate::describe(error);
+                tracing::error!(%tenant, %plugin, sha256 = %pin, %error, "a version that a subscription is pinned to was not found");
+            });
+            return Some(PlannedStep {
+                plugin,
+                version: version.ok()?,
+                arm: Arm::Pinned,
+                otherwise: None,
+                rollout: None,
+            });
         }
-        let active = self.current_or_restored(tenant, &plugin).await?;
+        let active = self.current(tenant, &plugin)?;
         let rollout = self.rollout(tenant, &plugin);
         Some(match rollout.as_ref().filter(|rollout| rollout.takes(event)) {
             Some(canary) => {
-                Turn { plugin, version: canary.version.clone(), arm: Arm::Canary, otherwise: Some(active), rollout }
+                let version = canary.version.clone();
+                PlannedStep { plugin, version, arm: Arm::Canary, otherwise: Some(active), rollout }
             }
-            None => Turn { plugin, version: active, arm: Arm::Active, otherwise: None, rollout },
+            None => PlannedStep { plugin, version: active, arm: Arm::Active, otherwise: None, rollout },
         })
     }
 
@@ -133,9 +155,52 @@ impl Plugins {
     }
 }
 
+/// A plugin whose turn it will be, by the versions that may judge.
+struct PlannedStep {
+    plugin: String,
+    version: VersionRef,
+    arm: Arm,
+    /// For a canary: the active version, which judges when the canary fails.
+    otherwise: Option<VersionRef>,
+    rollout: Option<Arc<Rollout>>,
+}
+
+impl PlannedStep {
+    /// The versions whose code the step needs.
+    fn versions(&self) -> impl Iterator<Item = &VersionRef> {
+        std::iter::once(&self.version).chain(&self.otherwise)
+    }
+
+    /// The step with the code of its versions, in their order.
+    fn turn(&self, code: &mut impl Iterator<Item = Arc<Version>>) -> Option<Turn> {
+        let version = code.next()?;
+        let otherwise = if self.otherwise.is_some() { Some(code.next()?) } else { None };
+        let (plugin, rollout) = (self.plugin.clone(), self.rollout.clone());
+        Some(Turn { plugin, version, arm: self.arm, otherwise, rollout })
+    }
+
+    /// Whether any version that may judge here asks for what was accepted before.
+    fn reads_history(&self) -> bool {
+        let in_the_shadow = self.rollout.as_ref().is_some_and(|rollout| rollout.version.reads_history);
+        self.versions().any(|version| version.reads_history) || in_the_shadow
+    }
+
+    /// The same as if no version were on trial.
+    fn without_rollout(self) -> Self {
+        match self.otherwise {
+            Some(active) => PlannedStep { version: active, arm: Arm::Active, otherwise: None, rollout: None, ..self },
+            None => PlannedStep { rollout: None, ..self },
+        }
+    }
+}
+
+fn missing(plugin: &str, sha256: Option<String>) -> Judged {
+    Judged::fault(plugin, sha256, PluginFault::Missing(plugin.to_owned()))
+}
+
 /// The host could not ask: no fault of the plugins.
-fn shortage(turns: &[Turn]) -> Judged {
-    let first = turns.first().map(|turn| (turn.plugin.clone(), turn.version.sha256.clone()));
+fn shortage(steps: &[PlannedStep]) -> Judged {
+    let first = steps.first().map(|step| (step.plugin.clone(), step.version.sha256.to_string()));
     let (plugin, sha256) = first.unzip();
     Judged::fault(&plugin.unwrap_or_default(), sha256, PluginFault::Shortage)
 }

@@ -1,123 +1,230 @@
-//! Bringing plugins back: all of them at the start, and one that did not come when it is wanted.
+//! Code for those who want it: in memory, from disk, or compiled; and in the background after a start.
 //!
-//! A plugin that does not come back holds up no other: its deliveries wait, and cost no attempt.
+//! # Guarantees
+//! - A component is compiled once, whoever wants it and however many want it at the same time.
+//! - A start waits for no compiler. Deliveries whose plugin must be compiled first wait in their lane
+//!   ([`Plugins::missing_code`]), hold nothing, and use up no attempt; all others go on.
+//! - What is compiled again after a start takes no slot from an upload.
+//! - A stop waits for no compiler either: whoever waits gets [`PluginError::Stopping`], and the child is killed.
 
-use super::runtime::Version;
-use super::{PluginError, Plugins, write_lock};
-use crate::store::StoredPlugin;
-use crate::subscription::TenantId;
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, Weak};
+use super::cache::CompiledComponent;
+use super::runtime::{Version, VersionRef};
+use super::{PluginError, Plugins};
+use crate::fair_share::FairSemaphore;
+use crate::store::StoreError;
+use crate::subscription::{Subscription, TenantId};
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
-/// A plugin that could not be restored is not tried again before this time.
-const RESTORE_REST: Duration = Duration::from_secs(60);
+/// How long a version that could not be loaded is not tried again.
+const FAILURE_LASTS: Duration = Duration::from_secs(60);
 
-/// How many plugins are brought back at once.
-const RESTORED_AT_ONCE: usize = 4;
+/// A version, and a tenant of it.
+type Wanted = (TenantId, Arc<str>);
 
 impl Plugins {
-    /// Brings every active version and every trial back.
-    pub(super) async fn restore(self: &Arc<Self>) -> Result<(), PluginError> {
-        let mut restoring = tokio::task::JoinSet::new();
-        for stored in self.store.plugins().await? {
-            // Reading, verifying and loading compiled code keeps a core busy; more at once than cores gain nothing.
-            if restoring.len() >= RESTORED_AT_ONCE {
-                restoring.join_next().await;
+    /// The versions whose code deliveries may need: active, on trial, or pinned. Each once.
+    pub(super) fn wanted_versions(&self) -> Vec<Wanted> {
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        let rollouts = self.rollouts.read().unwrap_or_else(PoisonError::into_inner);
+        let of_active = active.iter().map(|((tenant, _), version)| (version.sha256.clone(), tenant.clone()));
+        let of_rollouts =
+            rollouts.iter().map(|((tenant, _), rollout)| (rollout.version.sha256.clone(), tenant.clone()));
+        let mut wanted: BTreeMap<Arc<str>, TenantId> = of_rollouts.chain(of_active).collect();
+        for subscription in self.store.catalog().all_subscriptions() {
+            let pins = subscription.settings.plugin.0.iter().filter_map(|step| step.pin.as_deref());
+            wanted.extend(pins.map(|pin| (pin.into(), subscription.tenant.clone())));
+        }
+        wanted.into_iter().map(|(sha256, tenant)| (tenant, sha256)).collect()
+    }
+
+    /// Brings code back after a start: into memory from disk while there is room, and by compiling it where there is none.
+    pub(super) async fn restore(self: Arc<Self>, wanted: Vec<Wanted>) {
+        let (begun, all) = (Instant::now(), wanted.len());
+        let mut missing = Vec::new();
+        for (tenant, sha256) in wanted {
+            if self.stopping.is_cancelled() {
+                return;
+            }
+            if self.code.has_room_for(&sha256) {
+                // What is wrong with it is told when it is wanted.
+                let _ = self.load(&sha256).await;
+            }
+            match self.code.is_compiled(&sha256) {
+                true => self.restored(),
+                false => missing.push((tenant, sha256)),
+            }
+        }
+        let (ms, to_compile) = (begun.elapsed().as_millis(), missing.len());
+        tracing::info!(versions = all, to_compile, ms, "looked for the compiled code of plugins");
+        let mut compiling = JoinSet::new();
+        let at_once = usize::try_from(self.runtime.restore_slots.free()).unwrap_or(1).max(1);
+        for (done, (tenant, sha256)) in missing.into_iter().enumerate() {
+            if compiling.len() >= at_once {
+                compiling.join_next().await;
+                tracing::info!(done, to_compile, "compiling plugins again; their deliveries wait");
             }
             let plugins = self.clone();
-            restoring.spawn(async move { plugins.restore_one(stored).await });
+            compiling.spawn(async move {
+                // Failures are logged where they are noted.
+                let _ = plugins.compiled(&tenant, &sha256).await;
+                plugins.restored();
+            });
         }
-        restoring.join_all().await;
-        self.restore_rollouts().await
+        compiling.join_all().await;
+        if to_compile > 0 && !self.stopping.is_cancelled() {
+            tracing::info!(to_compile, s = begun.elapsed().as_secs(), "plugins that had to be compiled again are back");
+        }
     }
 
-    /// Brings one active version back. If it does not come, its deliveries are retried; the others must not wait.
-    async fn restore_one(&self, stored: StoredPlugin) {
-        match self.load(&stored.tenant, &stored.active_sha256).await {
-            // An upload may have come first: it is newer than what was read here.
-            Ok(version) => {
-                let key = (stored.tenant, stored.name);
-                write_lock(&self.active).entry(key).or_insert_with(|| Arc::new(version));
+    fn restored(&self) {
+        self.restoring.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Number of versions whose code is still to be looked for or compiled since the start.
+    pub fn restoring(&self) -> usize {
+        self.restoring.load(Ordering::Relaxed)
+    }
+
+    /// The code that must be compiled before the next delivery of a subscription can be attempted. Empty: an attempt may
+    /// begin; if a version failed lately, it will say so.
+    pub fn missing_code(&self, subscription: &Subscription) -> Vec<Arc<str>> {
+        let steps = subscription.settings.plugin.0.iter();
+        let named = steps.flat_map(|step| match &step.pin {
+            Some(pin) => [Some(pin.as_str().into()), None],
+            None => {
+                let rollout = self.rollout(&subscription.tenant, &step.plugin);
+                let active = self.current(&subscription.tenant, &step.plugin);
+                [active.map(|active| active.sha256), rollout.map(|rollout| rollout.version.sha256.clone())]
             }
-            Err(error) => {
-                let key = (stored.tenant.clone(), stored.name.clone());
-                write_lock(&self.failed).insert((key, None), Instant::now());
-                let error = crate::describe(&error);
-                tracing::error!(tenant = %stored.tenant, plugin = %stored.name, %error, "a plugin could not be restored");
+        });
+        named.flatten().filter(|sha256| !self.code.is_compiled(sha256) && !self.failed_lately(sha256)).collect()
+    }
+
+    /// Compiles what is missing, each once, in the tenant's turn. Failures are logged and remembered for a while.
+    pub async fn compile_missing(&self, tenant: &TenantId, missing: &[Arc<str>]) {
+        for sha256 in missing {
+            let _ = self.compiled(tenant, sha256).await;
+        }
+    }
+
+    /// The code of a stored version, compiled if need be.
+    pub(super) async fn compiled(&self, tenant: &TenantId, sha256: &str) -> Result<Arc<Version>, PluginError> {
+        let component = async { Ok(self.store.component(sha256.to_owned()).await?) };
+        let compiled = match self.load(sha256).await {
+            Ok(Some(version)) => Ok(version),
+            Ok(None) => self.compile_once(&self.runtime.restore_slots, tenant, sha256, component).await,
+            Err(error) => Err(error),
+        };
+        match &compiled {
+            Ok(_) => self.forget_failure(sha256),
+            Err(error) => self.note_failure(tenant, sha256, error),
+        }
+        compiled
+    }
+
+    /// The version that a component is: as it was compiled before, whatever its name was then, or compiled now.
+    pub(super) async fn version_of(&self, tenant: &TenantId, component: Bytes) -> Result<Arc<Version>, PluginError> {
+        let hashed = component.clone();
+        let sha256 = blocking(move || hex::encode(Sha256::digest(&hashed))).await?;
+        let version = match self.load(&sha256).await? {
+            Some(version) => version,
+            None => {
+                let component = async { Ok(component) };
+                self.compile_once(&self.runtime.upload_slots, tenant, &sha256, component).await?
             }
-        }
+        };
+        self.forget_failure(&sha256);
+        Ok(version)
     }
 
-    /// A plugin that could not be restored at the start is tried again when it is wanted.
-    pub(super) async fn current_or_restored(&self, tenant: &TenantId, name: &str) -> Option<Arc<Version>> {
-        if let Some(active) = self.current(tenant, name) {
-            return Some(active);
-        }
-        let _one_at_a_time = self.loading.pass(format!("{tenant}/{name}")).await;
-        if let Some(active) = self.current(tenant, name) {
-            return Some(active);
-        }
-        if self.failed_lately(tenant, name, None) {
-            return None;
-        }
-        let stored = self.store.plugins().await.ok()?;
-        let stored = stored.into_iter().find(|stored| stored.tenant == *tenant && stored.name == name)?;
-        self.restore_one(stored).await;
-        self.current(tenant, name)
-    }
-
-    /// The version that a subscription is pinned to. One that cannot be loaded is tried again after a while.
-    pub(super) async fn pinned(&self, tenant: &TenantId, name: &str, sha256: &str) -> Option<Arc<Version>> {
-        if self.failed_lately(tenant, name, Some(sha256)) {
-            return None;
-        }
-        match self.version(tenant, name, sha256).await {
-            Ok(version) => Some(version),
-            Err(error) => {
-                let key = ((tenant.clone(), name.to_owned()), Some(sha256.to_owned()));
-                write_lock(&self.failed).insert(key, Instant::now());
-                let error = crate::describe(&error);
-                tracing::error!(%tenant, plugin = %name, %sha256, %error, "a version that a subscription is pinned to could not be loaded");
-                None
+    async fn compile_once(
+        &self,
+        slots: &FairSemaphore<TenantId>,
+        tenant: &TenantId,
+        sha256: &str,
+        component: impl Future<Output = Result<Bytes, PluginError>>,
+    ) -> Result<Arc<Version>, PluginError> {
+        let compile = async {
+            // The slot first: whoever waits for another's compilation waits for one that is under way.
+            let _slot = slots.acquire(tenant, 1).await;
+            let lock = self.compiling_once.of(&sha256.to_owned());
+            let _one_at_a_time = lock.lock().await;
+            if let Some(version) = self.load(sha256).await? {
+                return Ok(version);
             }
+            let compiled = self.runtime.compile(tenant, component.await?).await?;
+            self.keep(sha256, compiled).await
+        };
+        tokio::select! {
+            compiled = compile => compiled,
+            () = self.stopping.cancelled() => Err(PluginError::Stopping),
         }
     }
 
-    /// How many active versions could not be loaded: their deliveries wait.
+    async fn load(&self, sha256: &str) -> Result<Option<Arc<Version>>, PluginError> {
+        let (code, sha256) = (self.code.clone(), sha256.to_owned());
+        blocking(move || code.load(&sha256)).await?
+    }
+
+    async fn keep(&self, sha256: &str, compiled: CompiledComponent) -> Result<Arc<Version>, PluginError> {
+        let (code, sha256) = (self.code.clone(), sha256.to_owned());
+        blocking(move || code.keep(&sha256, &compiled)).await?
+    }
+
+    /// A version of a plugin, which must be one of the tenant's.
+    pub(super) async fn version(&self, tenant: &TenantId, name: &str, sha256: &str) -> Result<VersionRef, PluginError> {
+        if let Some(active) = self.current(tenant, name).filter(|active| *active.sha256 == *sha256) {
+            return Ok(active);
+        }
+        let key = ((tenant.clone(), name.to_owned()), sha256.to_owned());
+        if let Some(version) = self.known().get(&key) {
+            return Ok(version.clone());
+        }
+        let report = self.store.version_report(tenant.clone(), name.to_owned(), sha256.to_owned()).await?;
+        let report = report.ok_or(StoreError::NotFound("version of the plugin"))?;
+        let version = VersionRef::new(sha256, &report);
+        self.known().put(key, version.clone());
+        Ok(version)
+    }
+
+    /// How many active versions could not be loaded lately: their deliveries wait.
     pub fn out_of_service(&self) -> usize {
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
-        let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
-        failed.keys().filter(|(key, pin)| pin.is_none() && !active.contains_key(key)).count()
+        active.values().filter(|version| self.failed_lately(&version.sha256)).count()
     }
 
-    fn failed_lately(&self, tenant: &TenantId, name: &str, sha256: Option<&str>) -> bool {
+    pub(super) fn failed_lately(&self, sha256: &str) -> bool {
         let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
-        if failed.is_empty() {
-            return false;
+        failed.get(sha256).is_some_and(|failed| failed.elapsed() < FAILURE_LASTS)
+    }
+
+    fn forget_failure(&self, sha256: &str) {
+        let any = !self.failed.read().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if any {
+            super::write_lock(&self.failed).remove(sha256);
         }
-        let key = ((tenant.clone(), name.to_owned()), sha256.map(str::to_owned));
-        failed.get(&key).is_some_and(|failed| failed.elapsed() < RESTORE_REST)
+    }
+
+    /// Remembers and logs that a version could not be loaded. That the host stops is no failure.
+    pub(super) fn note_failure(&self, tenant: &TenantId, sha256: &str, error: &PluginError) {
+        if matches!(error, PluginError::Stopping) {
+            return;
+        }
+        let mut failed = super::write_lock(&self.failed);
+        failed.retain(|_, failed| failed.elapsed() < FAILURE_LASTS);
+        failed.insert(sha256.to_owned(), Instant::now());
+        drop(failed);
+        tracing::error!(%tenant, %sha256, error = %crate::describe(error), "a version could not be loaded; its deliveries wait");
     }
 }
 
-/// One at a time for each thing: who waits for one plugin's code waits for no other's.
-#[derive(Default)]
-pub(super) struct Turnstiles(std::sync::Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
-
-impl Turnstiles {
-    /// Waits for one's turn, which lasts until the answer is dropped.
-    pub(super) async fn pass(&self, what: String) -> tokio::sync::OwnedMutexGuard<()> {
-        let turnstile = {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            all.retain(|_, turnstile| turnstile.strong_count() > 0);
-            let there = all.get(&what).and_then(Weak::upgrade);
-            there.unwrap_or_else(|| {
-                let new = Arc::default();
-                all.insert(what, Arc::downgrade(&new));
-                new
-            })
-        };
-        turnstile.lock_owned().await
-    }
+/// Runs work that keeps a core or a disk busy for milliseconds, apart from network threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PluginError> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?)
 }

@@ -8,11 +8,11 @@
 //!   machine wall time says more about the neighbours.
 //! - Counts are of this process: after a restart they begin anew. The trial itself is in the store.
 //!
-//! Pure but for the version it holds.
+//! Pure.
 
 use super::convert::cut;
 use super::judgement::Judgement;
-use super::runtime::Version;
+use super::runtime::VersionRef;
 use crate::delivery::Arm;
 use crate::event::Event;
 use crate::store::{RolloutKind, StoredRollout};
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
@@ -40,7 +40,7 @@ const DIFFERENCE_PERIOD: Duration = Duration::from_secs(1);
 /// A trial under way.
 pub(super) struct Rollout {
     pub(super) stored: StoredRollout,
-    pub(super) version: Arc<Version>,
+    pub(super) version: VersionRef,
     counts: Mutex<Counts>,
 }
 
@@ -179,7 +179,7 @@ pub struct RolloutFigures {
 }
 
 impl Rollout {
-    pub(super) fn new(stored: StoredRollout, version: Arc<Version>) -> Self {
+    pub(super) fn new(stored: StoredRollout, version: VersionRef) -> Self {
         Rollout { stored, version, counts: Mutex::default() }
     }
 

@@ -4,9 +4,9 @@
 //! [`Workbench`](super::workbench::Workbench) both stand on it, so what an author sees is what the host does.
 
 use super::bindings::PluginPre;
-use super::cache::TrustedCode;
-use super::check::Refusal;
-use super::compile::{self, CompileError, CompileLimits, Compiled};
+use super::cache::{CompiledComponent, TrustedCode};
+use super::check::{Refusal, Report};
+use super::compile::{self, CompileError, CompileLimits};
 use super::engine::{self, EnginePurpose, Ticker};
 use super::guest::GuestState;
 use super::probe::{self, Probe};
@@ -14,12 +14,12 @@ use super::reuse::Rest;
 use super::sandbox;
 use super::threads::Threads;
 use super::{PluginConfig, PluginError, check};
+use crate::fair_share::FairSemaphore;
 use crate::subscription::TenantId;
 use crate::telemetry;
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
@@ -28,8 +28,54 @@ use wasmtime::component::Linker;
 pub(super) struct Version {
     pub(super) sha256: String,
     pub(super) plugin: PluginPre<GuestState>,
+    /// The report of its check.
+    pub(super) report: Report,
+    /// The size of its code in memory.
+    pub(super) bytes: u64,
+}
+
+/// A version whose code may be in memory, on disk, or yet to be compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct VersionRef {
+    pub(super) sha256: Arc<str>,
     /// Whether it may ask for what was accepted before.
     pub(super) reads_history: bool,
+}
+
+impl VersionRef {
+    /// A version by its sha256 and the stored report of its check.
+    pub(super) fn new(sha256: &str, report: &str) -> Self {
+        let report = serde_json::from_str(report).ok();
+        // Of one that is not understood: looking back for nothing costs a read.
+        let reads_history = report.as_ref().is_none_or(Report::reads_history);
+        VersionRef { sha256: sha256.into(), reads_history }
+    }
+}
+
+impl Version {
+    pub(super) fn reference(&self) -> VersionRef {
+        VersionRef { sha256: self.sha256.as_str().into(), reads_history: self.report.reads_history() }
+    }
+}
+
+/// Links compiled code with the functions of the host.
+pub(super) struct CodeLinker {
+    engine: Engine,
+    linker: Linker<GuestState>,
+}
+
+impl CodeLinker {
+    /// Loads compiled code and links it.
+    pub(super) fn link(&self, sha256: &str, compiled: &CompiledComponent) -> Result<Version, PluginError> {
+        let component = compiled.code.load(&self.engine).map_err(PluginError::Runtime)?;
+        let image = component.image_range();
+        let bytes = image.end.addr() - image.start.addr();
+        // The compiler checked everything but whether the component fits the place of a call.
+        let pre = self.linker.instantiate_pre(&component).map_err(|error| too_large_for_a_call(&error))?;
+        let plugin = PluginPre::new(pre).map_err(PluginError::Runtime)?;
+        let (sha256, report) = (sha256.to_owned(), compiled.report.clone());
+        Ok(Version { sha256, plugin, report, bytes: bytes as u64 })
+    }
 }
 
 /// One engine with everything around it.
@@ -38,15 +84,15 @@ pub(super) struct Runtime {
     /// Instances between two calls. They go before the engine does.
     pub(super) rest: Arc<Rest>,
     pub(super) engine: Engine,
+    pub(super) linker: Arc<CodeLinker>,
     _ticker: Ticker,
-    linker: Linker<GuestState>,
     compiler: PathBuf,
     compile_limits: CompileLimits,
-    /// How many compile processes may run at once.
-    compiling: tokio::sync::Semaphore,
-    /// How many of them may be one tenant's.
-    compiling_of: Mutex<HashMap<TenantId, Arc<tokio::sync::Semaphore>>>,
-    calls_per_tenant: usize,
+    /// Compile processes for uploads and files. A tenant has one at a time, so that its next upload takes its turn behind
+    /// those of others.
+    pub(super) upload_slots: FairSemaphore<TenantId>,
+    /// Compile processes for versions that are stored and have no compiled code. They take no slot from an upload.
+    pub(super) restore_slots: FairSemaphore<TenantId>,
 }
 
 impl Runtime {
@@ -66,26 +112,21 @@ impl Runtime {
             threads: Threads::start(config.threads, config.calls_per_tenant, stack_bytes)?,
             rest: Arc::new(Rest::new(config.resting_instances_max)),
             _ticker: Ticker::start(&engine)?,
-            linker: sandbox::linker(&engine).map_err(PluginError::Runtime)?,
+            linker: Arc::new(CodeLinker {
+                linker: sandbox::linker(&engine).map_err(PluginError::Runtime)?,
+                engine: engine.clone(),
+            }),
             engine,
             compiler: config.compiler.clone(),
             compile_limits: config.compile_limits,
-            compiling: tokio::sync::Semaphore::new(config.threads),
-            compiling_of: Mutex::default(),
-            calls_per_tenant: config.calls_per_tenant,
+            upload_slots: FairSemaphore::new(config.upload_slots, 1),
+            restore_slots: FairSemaphore::new(config.restore_slots, config.restore_slots),
         })
     }
 
-    /// Compiles a component in a child process with limits. A tenant's compilations wait for one another, and leave room
-    /// for those of others.
-    pub(super) async fn compile(&self, tenant: &TenantId, component: Bytes) -> Result<Compiled, CompileError> {
+    /// Compiles a component in a child process with limits.
+    pub(super) async fn compile(&self, tenant: &TenantId, component: Bytes) -> Result<CompiledComponent, CompileError> {
         check::check_bytes(&component)?;
-        let own = {
-            let mut all = self.compiling_of.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = || Arc::new(tokio::sync::Semaphore::new(self.calls_per_tenant));
-            all.entry(tenant.clone()).or_insert_with(room).clone()
-        };
-        let _turns = (own.acquire().await, self.compiling.acquire().await);
         let (begun, bytes) = (Instant::now(), component.len());
         tracing::info!(%tenant, bytes, "compiling a component");
         telemetry::compiling();
@@ -93,23 +134,13 @@ impl Runtime {
         telemetry::compiled(compiled.is_ok(), begun.elapsed());
         tracing::info!(bytes, ms = begun.elapsed().as_millis(), fits = compiled.is_ok(), "compiled a component");
         compiled
+            .map(|compiled| CompiledComponent { report: compiled.report, code: TrustedCode::from_child(compiled.code) })
     }
 
     /// Tries a version on a sample; none if the host has no room for it.
     pub(super) async fn probe(&self, version: Arc<Version>, tenant: TenantId) -> Option<Probe> {
         let owner = tenant.clone();
         self.threads.run(&tenant, move || probe::probe(&version, owner)).await
-    }
-
-    /// Loads compiled code and links it.
-    pub(super) fn link(&self, sha256: &str, code: &TrustedCode) -> Result<Version, PluginError> {
-        let component = code.load(&self.engine).map_err(PluginError::Runtime)?;
-        // The compiler checked everything but whether the component fits the place of a call.
-        let pre = self.linker.instantiate_pre(&component).map_err(|error| too_large_for_a_call(&error))?;
-        let plugin = PluginPre::new(pre).map_err(PluginError::Runtime)?;
-        let kind = component.component_type();
-        let reads_history = kind.imports(&self.engine).any(|(name, _)| name.starts_with(check::HISTORY));
-        Ok(Version { sha256: sha256.to_owned(), plugin, reads_history })
     }
 }
 

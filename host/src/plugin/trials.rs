@@ -5,7 +5,7 @@
 use super::chain::ShadowWork;
 use super::judgement::{Judgement, Matter, Outgoing};
 use super::rollout::{Difference, Rollout, RolloutFigures, Sample, p95};
-use super::runtime::Version;
+use super::runtime::{Version, VersionRef};
 use super::{PluginError, Plugins, chain, write_lock};
 use crate::event::Event;
 use crate::store::{StoreError, StoredRollout};
@@ -64,7 +64,7 @@ impl Plugins {
         Ok(())
     }
 
-    fn put_rollout(&self, stored: StoredRollout, version: Arc<Version>) {
+    fn put_rollout(&self, stored: StoredRollout, version: VersionRef) {
         let key = (stored.tenant.clone(), stored.name.clone());
         write_lock(&self.rollouts).insert(key, Arc::new(Rollout::new(stored, version)));
     }
@@ -76,6 +76,8 @@ impl Plugins {
             None => rollout,
         };
         let version = self.version(&rollout.tenant, &rollout.name, &rollout.sha256).await?;
+        // What begins to judge can be called at once.
+        self.compiled(&rollout.tenant, &rollout.sha256).await?;
         self.store.begin_rollout(rollout.clone()).await?;
         self.put_rollout(rollout, version);
         Ok(())
@@ -128,14 +130,16 @@ impl Plugins {
         let plugins = self.clone();
         tokio::spawn(async move {
             let ShadowWork { rollout, payload, active } = work;
-            let (version, event) = (rollout.version.clone(), matter.event.clone());
+            let event = matter.event.clone();
             let tenant = matter.subscription.tenant.clone();
             let compared = rollout.clone();
-            let ask = move || {
-                let (judgement, _) = chain::ask_alone(&version, &matter, &payload);
+            let ask = move |code: Vec<Arc<Version>>| {
+                let version = code.first()?;
+                let (judgement, _) = chain::ask_alone(version, &matter, &payload);
                 compared.compare(&event, active, Sample::of(&judgement));
+                Some(())
             };
-            if plugins.runtime.threads.run(&tenant, ask).await.is_none() {
+            if !matches!(plugins.call(&tenant, vec![rollout.version.clone()], ask).await, Ok(Some(()))) {
                 rollout.skip();
             }
             drop(room);
@@ -153,24 +157,25 @@ impl Plugins {
     ) -> Result<Comparison, PluginError> {
         let new = self.version(tenant, name, sha256).await?;
         let active = self.current(tenant, name).ok_or(StoreError::NotFound("plugin"))?;
+        self.compiled(tenant, sha256).await?;
+        let versions = vec![active, new];
+        let reads_history = versions.iter().any(|version| version.reads_history);
         let (mut active_us, mut new_us) = (Vec::new(), Vec::new());
         let mut comparison = Comparison::default();
         for (event, subscription) in events {
-            let versions = [active.clone(), new.clone()];
-            let reads_history = versions.iter().any(|version| version.reads_history);
             let Some(payload) = self.payload_for(name, &event, &subscription).await else {
                 comparison.skipped += 1;
                 continue;
             };
             let matter = self.matter(event.clone(), subscription, reads_history).await?;
             let mut counted = comparison.clone();
-            let both = move || {
-                let [(old, old_cost), (new, new_cost)] =
-                    versions.map(|version| chain::ask_alone(&version, &matter, &payload));
+            let both = move |code: Vec<Arc<Version>>| {
+                let answers: Vec<_> = code.iter().map(|version| chain::ask_alone(version, &matter, &payload)).collect();
+                let [(old, old_cost), (new, new_cost)] = <[_; 2]>::try_from(answers).ok()?;
                 counted.count(&event, Sample::of(&old), Sample::of(&new));
-                (counted, [old_cost.wall_us, new_cost.wall_us])
+                Some((counted, [old_cost.wall_us, new_cost.wall_us]))
             };
-            let Some((counted, [old_us, new_us_of_one])) = self.runtime.threads.run(tenant, both).await else {
+            let Ok(Some((counted, [old_us, new_us_of_one]))) = self.call(tenant, versions.clone(), both).await else {
                 comparison.skipped += 1;
                 continue;
             };

@@ -3,7 +3,7 @@
 //! What `hookloom plugin check | run | test | bench | replay` find here is what the host would find.
 
 use super::bare;
-use super::cache::{Cache, TrustedCode};
+use super::cache::{Cache, CompiledComponent};
 use super::chain::{self, Turn};
 use super::check::{Refusal, Report};
 use super::judgement::{Judged, Matter, PluginFault};
@@ -41,6 +41,9 @@ impl Workbench {
         let config = PluginConfig {
             threads: 1,
             calls_per_tenant: 1,
+            upload_slots: 1,
+            restore_slots: 1,
+            loaded_code_bytes_max: 0,
             stack_bytes: STACK_BYTES,
             resting_instances_max: 1,
             warm_memories_max: 16,
@@ -71,29 +74,22 @@ impl Workbench {
             return Err(CompileError::from(Refusal::new("too-large", what, remedy)).into());
         }
         let sha256 = hex::encode(Sha256::digest(&component));
-        let (code, report) = match self.kept(&sha256) {
+        let compiled = match self.cache.as_ref().and_then(|cache| cache.get(&sha256)) {
             Some(kept) => kept,
             None => self.compile(&sha256, component).await?,
         };
-        let version = Arc::new(self.runtime.link(&sha256, &code)?);
+        let version = Arc::new(self.runtime.linker.link(&sha256, &compiled)?);
         let probe = self.runtime.probe(version.clone(), TenantId(DEFAULT_TENANT.into())).await;
-        Ok((OnBench { name: name.to_owned(), version }, Report { probe, ..report }))
+        Ok((OnBench { name: name.to_owned(), version }, Report { probe, ..compiled.report }))
     }
 
-    fn kept(&self, sha256: &str) -> Option<(TrustedCode, Report)> {
-        let cache = self.cache.as_ref()?;
-        let report = cache.get(&report_name(sha256))?.to_report()?;
-        Some((cache.get(sha256)?, report))
-    }
-
-    async fn compile(&self, sha256: &str, component: Bytes) -> Result<(TrustedCode, Report), PluginError> {
+    async fn compile(&self, sha256: &str, component: Bytes) -> Result<CompiledComponent, PluginError> {
         let compiled = self.runtime.compile(&TenantId(DEFAULT_TENANT.into()), component).await?;
-        let code = TrustedCode::from_child(compiled.code);
-        if let (Some(cache), Ok(report)) = (&self.cache, TrustedCode::report(&compiled.report)) {
+        if let Some(cache) = &self.cache {
             // What cannot be kept is compiled again by the next command.
-            let _ = cache.put(sha256, &code).and_then(|()| cache.put(&report_name(sha256), &report));
+            let _ = cache.put(sha256, &compiled);
         }
-        Ok((code, compiled.report))
+        Ok(compiled)
     }
 
     /// Judges an event.
@@ -120,10 +116,6 @@ impl OnBench {
         let (plugin, version) = (self.name.clone(), self.version.clone());
         Turn { plugin, version, arm: Arm::Active, otherwise: None, rollout: None }
     }
-}
-
-fn report_name(sha256: &str) -> String {
-    format!("{sha256}-report")
 }
 
 /// Where the XDG base directory specification puts what may be lost.

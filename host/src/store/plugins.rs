@@ -38,6 +38,19 @@ pub struct StoredPlugin {
     pub activated_by: String,
 }
 
+/// The active version of a tenant's plugin.
+#[derive(Clone, Debug)]
+pub struct ActiveVersion {
+    /// The plugin's owner.
+    pub tenant: TenantId,
+    /// The plugin.
+    pub name: String,
+    /// The version.
+    pub sha256: String,
+    /// What the check found, as JSON.
+    pub report: String,
+}
+
 impl Store {
     /// Adds a version (or finds that it is there) and makes it the active one. What waited for another version of this
     /// plugin becomes due.
@@ -96,6 +109,36 @@ impl Store {
     /// Whether a plugin has a version.
     pub async fn has_version(&self, tenant: TenantId, name: String, sha256: String) -> Result<bool, StoreError> {
         let read = move |connection: &Connection| has_version(connection, &tenant, &name, &sha256);
+        self.readers.read(read).await
+    }
+
+    /// What the check found of a version of a plugin, as JSON. None: the plugin has no such version.
+    pub async fn version_report(
+        &self,
+        tenant: TenantId,
+        name: String,
+        sha256: String,
+    ) -> Result<Option<String>, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT report FROM plugin_versions WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
+            let mut statement = connection.prepare_cached(sql)?;
+            Ok(statement.query_row(params![&*tenant.0, name, sha256], |row| row.get(0)).optional()?)
+        };
+        self.readers.read(read).await
+    }
+
+    /// Every tenant's active versions, for the start.
+    pub async fn active_versions(&self) -> Result<Vec<ActiveVersion>, StoreError> {
+        let read = |connection: &Connection| {
+            let sql = "SELECT p.tenant, p.name, v.sha256, v.report FROM plugins p
+                       JOIN plugin_versions v ON v.tenant = p.tenant AND v.name = p.name AND v.sha256 = p.active_sha256";
+            let mut statement = connection.prepare(sql)?;
+            let rows = statement.query_map([], |row| {
+                let tenant = TenantId(row.get::<_, String>(0)?.into());
+                Ok(ActiveVersion { tenant, name: row.get(1)?, sha256: row.get(2)?, report: row.get(3)? })
+            })?;
+            rows.map(|row| row.map_err(StoreError::from)).collect()
+        };
         self.readers.read(read).await
     }
 
@@ -161,7 +204,7 @@ impl Store {
         uses.map(|one| one.id).collect()
     }
 
-    /// Every tenant's plugins, for the start.
+    /// Every tenant's plugins.
     pub async fn plugins(&self) -> Result<Vec<StoredPlugin>, StoreError> {
         let read = |connection: &Connection| {
             let mut statement =

@@ -257,9 +257,19 @@ impl Host {
     }
 
     /// Asks it to stop and waits until it has.
-    pub(crate) async fn stop(mut self) -> (ExitStatus, Arc<TempDir>) {
+    pub(crate) async fn stop(self) -> (ExitStatus, Arc<TempDir>) {
+        self.tell_to_stop().await;
+        self.stopped().await
+    }
+
+    /// Asks it to stop.
+    pub(crate) async fn tell_to_stop(&self) {
         let pid = self.process.id().unwrap().to_string();
         assert!(Command::new("kill").arg(pid).status().await.unwrap().success());
+    }
+
+    /// Waits until it has stopped.
+    pub(crate) async fn stopped(mut self) -> (ExitStatus, Arc<TempDir>) {
         let status = tokio::time::timeout(PATIENCE, self.process.wait()).await.unwrap().unwrap();
         (status, self.folder)
     }

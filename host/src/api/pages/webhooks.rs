@@ -212,6 +212,7 @@ fn lane(state: &ApiState, id: SubscriptionId) -> String {
     let Some(lane) = state.lanes.status(id) else { return "nothing was to be delivered since the start".to_owned() };
     let rests = match (lane.rests_for, lane.rests_ms) {
         (Some(what), Some(ms)) => format!("; rests for {} s ({what})", ms.div_ceil(1_000)),
+        (Some("plugin"), None) => "; waits for its plugin, which is being compiled".to_owned(),
         _ => String::new(),
     };
     format!("{} under way, {} at once at the most; breaker {}{rests}", lane.in_flight, lane.window, lane.breaker)
