@@ -227,7 +227,7 @@ async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl IntoResponse, Problem> {
     for tenant in state.store.catalog().tenants() {
-        let backlog = state.store.backlog(tenant.id.clone()).await?;
+        let backlog = state.store.backlog_for_host(tenant.id.clone()).await?;
         let oldest_ms = backlog.iter().map(|one| one.oldest_ms).min().map_or(0, |oldest_ms| now_ms() - oldest_ms);
         let pending = backlog.iter().map(|one| one.pending).sum();
         crate::telemetry::pending(&tenant.id, pending, oldest_ms.max(0) as f64 / 1e3);

@@ -9,7 +9,7 @@ use crate::deliver::traces::{Traces, TracesError};
 use crate::deliver::{Dispatcher, LaneBoard};
 use crate::plugin::watch::FolderWatch;
 use crate::plugin::{CompileLimits, PluginConfig, PluginError, Plugins};
-use crate::store::{Store, StoreError, TenantChange};
+use crate::store::{Store, StoreError, StoreLimits, TenantChange};
 use crate::subscription::{DEFAULT_TENANT, TenantId};
 use crate::telemetry::Telemetry;
 use std::net::SocketAddr;
@@ -74,7 +74,11 @@ impl App {
     /// Starts a host. When it returns, requests are answered and deliveries go on where they were.
     pub async fn start(mut config: Config, admin_key: Option<String>) -> Result<App, AppError> {
         let telemetry = Telemetry::start()?;
-        let (store, news) = Store::open(&config.data_dir)?;
+        let limits = StoreLimits {
+            request_deliveries_max: config.request_deliveries_max,
+            query_time_max: Duration::from_millis(config.query_ms_max),
+        };
+        let (store, news) = Store::open_with(&config.data_dir, limits)?;
         let made = first_things(&store, admin_key).await?;
         let (new_admin_key, new_sign_in_path) = made.unzip();
         let wanted = config.listen;

@@ -50,6 +50,10 @@ pub struct Config {
     pub tenant_events_max: u64,
     /// How many bytes of payloads of a tenant are kept.
     pub tenant_bytes_max: u64,
+    /// Maximum number of deliveries that the events of one request make together; one event is always accepted.
+    pub request_deliveries_max: u64,
+    /// Maximum time that a query of the API or the pages may take, in milliseconds.
+    pub query_ms_max: u64,
     /// The largest component, in bytes.
     pub component_bytes_max: u64,
     /// CPU time for compiling one component, in seconds.
@@ -111,6 +115,8 @@ impl Default for Config {
             retention_s: 30 * 86_400,
             tenant_events_max: 10_000_000,
             tenant_bytes_max: 20 << 30,
+            request_deliveries_max: 10_000,
+            query_ms_max: 5_000,
             component_bytes_max: COMPONENT_BYTES_MAX,
             compile_cpu_s: 60,
             compile_wall_s: 120,

@@ -106,7 +106,11 @@ async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
                 None => break,
                 Some(News::Changed(id)) => lanes.door(id).knock(),
                 Some(News::Accepted(NewDeliveries { due, later })) => {
-                    due.into_iter().for_each(|one| lanes.hand_over(one, &room));
+                    for one in due {
+                        lanes.hand_over(one, &room);
+                        // A request may make thousands, and others need this thread.
+                        tokio::task::coop::consume_budget().await;
+                    }
                     later.into_iter().for_each(|id| lanes.door(id).point_to_store());
                 }
             },

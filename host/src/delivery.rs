@@ -4,7 +4,9 @@
 
 pub use crate::ids::DeliveryId;
 use crate::ids::{EventId, SubscriptionId, TenantId};
+use crate::limits::{REASON_BYTES_MAX, cut, shortened};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use utoipa::ToSchema;
 
@@ -175,6 +177,20 @@ impl Reason {
         Reason { code: code.to_owned(), message: message.into() }
     }
 }
+
+impl Reason {
+    /// The reason in at most [`REASON_BYTES_MAX`] bytes, as it is stored with each delivery.
+    pub fn bounded(&self) -> Cow<'_, Reason> {
+        if self.code.len() <= CODE_BYTES_MAX && self.message.len() <= REASON_BYTES_MAX {
+            return Cow::Borrowed(self);
+        }
+        let (code, message) = (cut(&self.code, CODE_BYTES_MAX).to_owned(), shortened(&self.message, REASON_BYTES_MAX));
+        Cow::Owned(Reason { code, message })
+    }
+}
+
+/// Maximum length of a reason's code, in bytes.
+const CODE_BYTES_MAX: usize = 64;
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

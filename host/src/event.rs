@@ -73,7 +73,7 @@ pub struct Event {
     pub name: String,
     /// The module that the name stands for.
     pub module: Module,
-    /// `eventData.id` as text, if there is one.
+    /// `eventData.id` as text, if there is one of at most [`ENTITY_ID_BYTES_MAX`].
     pub entity_id: Option<String>,
     /// When it was accepted, in milliseconds since the epoch.
     pub received_at_ms: i64,
@@ -86,10 +86,47 @@ impl Event {
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.payload).expect("an event is accepted only if its bytes are UTF-8")
     }
+
+    /// Returns what its reader should know about its entity, if `eventData.id` is too long to be one.
+    pub fn entity_note(&self) -> Option<String> {
+        if self.entity_id.is_some() {
+            return None;
+        }
+        read_envelope(&self.payload).ok()?.oversized_entity_id.map(oversized_entity_id_note)
+    }
+}
+
+/// Maximum length of an entity id, in bytes. Ids of contacts and deals have 16 digits; what is longer names nothing, and
+/// would be stored again in every row and index that the id is part of.
+pub const ENTITY_ID_BYTES_MAX: usize = 255;
+
+/// What `eventData.id` says.
+#[derive(Debug, Default, PartialEq)]
+struct EntityId {
+    id: Option<String>,
+    /// Its length in bytes if it is too long, and so is no entity id.
+    oversized: Option<usize>,
+}
+
+impl From<String> for EntityId {
+    fn from(id: String) -> Self {
+        if id.len() > ENTITY_ID_BYTES_MAX {
+            EntityId { id: None, oversized: Some(id.len()) }
+        } else {
+            EntityId { id: Some(id), oversized: None }
+        }
+    }
+}
+
+/// Says what follows from an `eventData.id` of so many bytes, which are too many.
+pub fn oversized_entity_id_note(bytes: usize) -> String {
+    format!(
+        "eventData.id has {bytes} bytes, and an entity id has at most {ENTITY_ID_BYTES_MAX}: the event belongs to no entity, so it keeps no order and has no history"
+    )
 }
 
 /// `eventData.id` as text, whether it was sent as a number or as a string.
-fn entity_id(event_data: &RawValue) -> Option<String> {
+fn entity_id(event_data: &RawValue) -> Option<EntityId> {
     #[derive(Deserialize)]
     struct Probe<'a> {
         #[serde(borrow, default, deserialize_with = "raw")]
@@ -100,8 +137,8 @@ fn entity_id(event_data: &RawValue) -> Option<String> {
     }
     let id = serde_json::from_str::<Probe<'_>>(event_data.get()).ok()?.id?.get();
     match id.as_bytes().first()? {
-        b'"' => serde_json::from_str(id).ok(),
-        b'0'..=b'9' | b'-' => Some(id.to_owned()),
+        b'"' => serde_json::from_str::<String>(id).ok().map(EntityId::from),
+        b'0'..=b'9' | b'-' => Some(EntityId::from(id.to_owned())),
         _ => None,
     }
 }

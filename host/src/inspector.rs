@@ -89,6 +89,9 @@ pub fn may_answer(name: &str) -> bool {
     !NOT_A_BINS.iter().any(|one| one.eq_ignore_ascii_case(name))
 }
 
+/// Maximum length of a reply's headers, names and values together, in bytes.
+const REPLY_HEADER_BYTES_MAX: usize = 8 << 10;
+
 /// How many colours there are.
 pub const COLOURS: u8 = 8;
 
@@ -112,13 +115,14 @@ impl BinSettings {
         unless(statuses, "/reply/statuses", "1 to 100 statuses from 200 to 599");
         unless(reply.body.len() <= 64 << 10, "/reply/body", "at most 64 KiB");
         unless(reply.delay_ms <= 30_000, "/reply/delay_ms", "at most 30000 ms");
+        let header_bytes: usize = reply.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         let fits = |(name, value): (&String, &String)| {
             may_answer(name) && http::HeaderName::try_from(name).is_ok() && http::HeaderValue::try_from(value).is_ok()
         };
         unless(
-            reply.headers.len() <= 32 && reply.headers.iter().all(fits),
+            reply.headers.len() <= 32 && header_bytes <= REPLY_HEADER_BYTES_MAX && reply.headers.iter().all(fits),
             "/reply/headers",
-            "at most 32 headers of visible ASCII, none of which speaks for the connection or the whole origin (content-length, set-cookie, location, …)",
+            "at most 32 headers of visible ASCII, 8192 bytes together, none of which speaks for the connection or the whole origin (content-length, set-cookie, location, …)",
         );
         faults
     }

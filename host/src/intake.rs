@@ -5,7 +5,8 @@
 //! Both check the same rules. Knows HTTP's bytes but not its requests; the routes stand in `api`.
 
 use crate::cpu_pool::{CpuPool, CpuPoolError};
-use crate::event::{Envelope, EnvelopeError, VENDOR_EVENT_NAMES, read_batch, read_envelope};
+use crate::event::{Envelope, EnvelopeError, VENDOR_EVENT_NAMES, oversized_entity_id_note, read_batch, read_envelope};
+use crate::limits::shortened;
 use crate::store::{Accepted, Caps, NewEvent, RejectedRequest, Repeatable, Store, StoreError};
 use crate::subscription::TenantId;
 use bytes::Bytes;
@@ -19,7 +20,7 @@ pub enum IntakeError {
     #[error(transparent)]
     Envelope(EnvelopeError),
     /// An event name that the tenant does not accept.
-    #[error("{place}the event name {name:?} is not accepted; accepted are {accepted}")]
+    #[error("{place}the event name {:?} is not accepted; accepted are {accepted}", shortened(name, NAME_BYTES_MAX))]
     UnknownName {
         /// Which event of a batch, or nothing.
         place: String,
@@ -78,6 +79,18 @@ async fn parse<T: Send + 'static>(
     cpu.run(Some(tenant), move || parse(&body)).await
 }
 
+/// Maximum length of an unknown event name in an error, in bytes.
+const NAME_BYTES_MAX: usize = 200;
+
+/// An accepted event, and what its sender should know about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// What became of it.
+    pub accepted: Accepted,
+    /// Why it is not treated as its sender may expect. None: it is.
+    pub note: Option<String>,
+}
+
 /// How many events one request may hold: their transaction holds up every other write.
 const EVENTS_MAX: usize = 10_000;
 
@@ -106,19 +119,27 @@ pub async fn accept(
     body: &Bytes,
     key: Option<String>,
     limits: IntakeLimits,
-) -> Result<Vec<Accepted>, IntakeError> {
+) -> Result<Vec<Noted>, IntakeError> {
     let is_keyed = key.is_some();
     let parsed = parse(cpu, tenant, body, move |body| {
         let sha256: Option<[u8; 32]> = is_keyed.then(|| Sha256::digest(body).into());
         read_batch(body, EVENTS_MAX).map(|envelopes| (envelopes, sha256))
     });
     let (envelopes, sha256) = parsed.await??;
+    let notes: Vec<Option<String>> = envelopes.iter().map(note).collect();
     let events = checked(store, tenant, envelopes, limits.event_bytes_max)?;
-    let Some((key, body_sha256)) = key.zip(sha256) else {
-        return Ok(store.accept(tenant.clone(), events, limits.caps).await?);
+    let accepted = match key.zip(sha256) {
+        None => store.accept(tenant.clone(), events, limits.caps).await?,
+        Some((key, body_sha256)) => {
+            let request = Repeatable { key, body_sha256 };
+            store.accept_once(request, tenant.clone(), events, limits.caps).await?
+        }
     };
-    let request = Repeatable { key, body_sha256 };
-    Ok(store.accept_once(request, tenant.clone(), events, limits.caps).await?)
+    Ok(accepted.into_iter().zip(notes).map(|(accepted, note)| Noted { accepted, note }).collect())
+}
+
+fn note(envelope: &Envelope) -> Option<String> {
+    envelope.oversized_entity_id.map(oversized_entity_id_note)
 }
 
 /// What became of a request to `/in`.
@@ -169,11 +190,12 @@ pub async fn accept_again(
     tenant: &TenantId,
     rejected: RejectedRequest,
     limits: IntakeLimits,
-) -> Result<Vec<Accepted>, IntakeError> {
+) -> Result<Noted, IntakeError> {
     let envelope = parse(cpu, tenant, &rejected.body, read_envelope).await??;
-    let mut events = checked(store, tenant, vec![envelope], limits.event_bytes_max)?;
-    let event = events.remove(0);
-    Ok(store.accept_rejected(tenant.clone(), rejected.id, event, limits.caps).await?)
+    let note = note(&envelope);
+    let event = checked(store, tenant, vec![envelope], limits.event_bytes_max)?.remove(0);
+    let accepted = store.accept_rejected(tenant.clone(), rejected.id, event, limits.caps).await?;
+    Ok(Noted { accepted, note })
 }
 
 /// The rules that hold for each event beyond its shape.

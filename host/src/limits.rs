@@ -37,6 +37,25 @@ pub struct Limits {
     pub hashed_bytes: u64,
 }
 
+/// Returns the beginning of a text: at most so many bytes, whole characters.
+pub fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
+/// Maximum length of a reason that the host writes down for people, in bytes: why a delivery, a subscription or a rollout
+/// is in its state.
+pub const REASON_BYTES_MAX: usize = 1 << 10;
+
+/// Returns a text as it is, or its beginning with an ellipsis, in at most so many bytes. For texts that are stored or
+/// shown and that quote what somebody else wrote.
+pub fn shortened(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    const ELLIPSIS: &str = "…";
+    format!("{}{ELLIPSIS}", cut(text, bytes_max.saturating_sub(ELLIPSIS.len())))
+}
+
 /// A guest's stack until a host's operator says otherwise, in bytes. One for all guests: the engine has it.
 pub const STACK_BYTES: u64 = 512 << 10;
 

@@ -26,6 +26,7 @@ mod clock;
 mod credentials;
 mod deliveries;
 mod due;
+mod fair_queue;
 mod figures;
 mod hands;
 mod ledger;
@@ -47,7 +48,7 @@ mod writer;
 pub use accept::{Accepted, Caps, NewEvent, Repeatable};
 pub use backup::back_up;
 use batch::Batch;
-pub use bins::{BINS_MAX, BinFilter};
+pub use bins::{BINS_MAX, BinFilter, BinPage};
 use catalog::Catalog;
 pub use changes::Change;
 pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};
@@ -66,6 +67,7 @@ pub use tenants::TenantChange;
 use crate::delivery::DueDelivery;
 use crate::event::Event;
 use crate::subscription::SubscriptionId;
+use fair_queue::Owner;
 use readers::Readers;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -73,9 +75,10 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use vault::{Vault, VaultError};
-use writer::{Manner, Writer};
+use writer::{Terms, WriteMode, Writer};
 
 /// What can go wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +139,22 @@ pub enum StoreError {
         /// How many bytes of payloads.
         bytes: u64,
     },
+    /// More deliveries than one request may make.
+    #[error("these {events} events would make {deliveries} deliveries; this host makes at most {most} for one request")]
+    TooManyDeliveries {
+        /// Number of events in the request.
+        events: usize,
+        /// Number of deliveries that they would make now.
+        deliveries: u64,
+        /// The cap.
+        most: u64,
+    },
+    /// A query that took too long.
+    #[error("the query took more than {ms} ms and was stopped")]
+    QueryTooSlow {
+        /// The limit, in milliseconds.
+        ms: u64,
+    },
     /// No such thing, in this tenant.
     #[error("no such {0}")]
     NotFound(&'static str),
@@ -174,6 +193,24 @@ pub struct Due {
     pub event: Arc<Event>,
 }
 
+/// Time that a read of a lane may take at least.
+const LANE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Limits of what one request may do.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreLimits {
+    /// Maximum number of deliveries that the events of one request make together; one event is always accepted.
+    pub request_deliveries_max: u64,
+    /// Maximum time that a query may take, once it has begun.
+    pub query_time_max: Duration,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        StoreLimits { request_deliveries_max: 10_000, query_time_max: Duration::from_secs(5) }
+    }
+}
+
 /// The store.
 pub struct Store {
     readers: Readers,
@@ -186,12 +223,21 @@ pub struct Store {
     news: mpsc::UnboundedSender<News>,
     gathered: figures::Gathered,
     notices: notices::Notices,
+    limits: StoreLimits,
     _lock: std::fs::File,
 }
 
 impl Store {
-    /// Opens the store in a folder, makes it if there is none, and returns the channel of its news.
+    /// Opens the store in a folder, makes it if there is none, and returns the channel of its news. With default limits.
     pub fn open(folder: &Path) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<News>), StoreError> {
+        Store::open_with(folder, StoreLimits::default())
+    }
+
+    /// The same with limits.
+    pub fn open_with(
+        folder: &Path,
+        limits: StoreLimits,
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<News>), StoreError> {
         let in_folder = |source| StoreError::Folder { folder: folder.display().to_string(), source };
         // Payloads are in it: nobody else on this machine may read them.
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(in_folder)?;
@@ -213,8 +259,10 @@ impl Store {
         let (news, listener) = mpsc::unbounded_channel();
         let store = Store {
             writer,
-            readers: Readers::new(path.clone()),
-            lane_readers: Readers::new(path),
+            readers: Readers::new(path.clone(), limits.query_time_max),
+            // A lane has nothing to narrow; what it reads is bounded by its page.
+            lane_readers: Readers::new(path, limits.query_time_max.max(LANE_TIME_MAX)),
+            limits,
             catalog,
             vault,
             news,
@@ -238,39 +286,36 @@ impl Store {
     /// Whether the store can commit and read: a small write that is flushed, and a query.
     pub async fn check(&self) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO readiness (only_row, checked_at_ms) VALUES (1, ?1)";
-        self.write(move |connection| Ok(connection.execute(sql, [now_ms()])?)).await?;
-        self.readers.read(|connection| Ok(connection.query_row("SELECT COUNT(*) FROM tenants", [], |_| Ok(()))?)).await
+        self.write(Owner::Host, move |connection| Ok(connection.execute(sql, [now_ms()])?)).await?;
+        let read =
+            |connection: &Connection| Ok(connection.query_row("SELECT COUNT(*) FROM tenants", [], |_| Ok(()))?);
+        self.readers.read(Owner::Host, read).await
     }
 
-    /// A write that shares its commit with others.
+    /// A write of few rows that shares its commit with others.
     async fn write<T: Send + 'static>(
         &self,
+        owner: impl Into<Owner>,
         write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.writer.write(Manner::Shared, write, |_| {}).await
-    }
-
-    /// An outcome: before all that waits. It must refuse before its first change.
-    async fn write_first<T: Send + 'static>(
-        &self,
-        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.writer.write(Manner::First, write, |_| {}).await
+        self.writer.write(Terms::small(owner.into(), WriteMode::Shared), write, |_| {}).await
     }
 
     /// A write that changes the catalog: committed alone, then shown to everybody.
     async fn change<T: Send + 'static>(
         &self,
+        owner: impl Into<Owner>,
         write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.change_of(Vec::new(), write, show).await
+        self.change_of(owner, Vec::new(), write, show).await
     }
 
     /// The same, and the scheduler looks at these subscriptions again. It is told on the writer's thread: whoever asked
     /// for the change may have hung up by then.
     async fn change_of<T: Send + 'static>(
         &self,
+        owner: impl Into<Owner>,
         subscriptions: Vec<SubscriptionId>,
         write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
@@ -283,7 +328,7 @@ impl Store {
                 let _ = news.send(News::Changed(id));
             }
         };
-        self.writer.write(Manner::Alone, write, then).await
+        self.writer.write(Terms::small(owner.into(), WriteMode::Exclusive), write, then).await
     }
 }
 
@@ -292,7 +337,7 @@ fn tune(connection: &Connection) -> Result<(), StoreError> {
     // Plans must not depend on the values that are bound: with partial indexes, SQLite would compile a statement anew
     // whenever one of them changes.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "cache_size", -16_000)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())

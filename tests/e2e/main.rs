@@ -36,4 +36,5 @@ mod soak;
 mod traces;
 mod transport;
 mod trials;
+mod volume;
 mod walk;

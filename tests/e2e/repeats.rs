@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Sends with an Idempotency-Key.
-async fn send_once(host: &Host, key: &str, body: &str) -> (u16, Value) {
+pub(crate) async fn send_once(host: &Host, key: &str, body: &str) -> (u16, Value) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = client.post(format!("{}/v1/tenants/default/events", host.url));
     let request = request.bearer_auth(crate::harness::ADMIN_KEY).header("idempotency-key", key);

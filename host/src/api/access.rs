@@ -63,6 +63,17 @@ fn checked_label(label: String) -> Result<String, Problem> {
     if label.len() <= 200 { Ok(label) } else { Err(Problem::fields(vec![fault()])) }
 }
 
+/// Each scope once, in the order in which they came.
+fn distinct(scopes: Vec<Scope>) -> Vec<Scope> {
+    let mut distinct = Vec::new();
+    for scope in scopes {
+        if !distinct.contains(&scope) {
+            distinct.push(scope);
+        }
+    }
+    distinct
+}
+
 /// The tenant's keys.
 #[utoipa::path(get, path = "/v1/tenants/{t}/keys", tag = "access", params(("t" = String, Path), PageParams), responses((status = 200, body = [KeyBody])))]
 pub(super) async fn list_keys(
@@ -84,7 +95,7 @@ pub(super) async fn create_key(
         return Err(Problem::too_many("keys", CREDENTIALS_MAX));
     }
     let (label, owner) = (checked_label(new.label)?, Some(access.tenant.clone()));
-    let (key, text) = state.store.create_key(owner, new.scopes, label).await?;
+    let (key, text) = state.store.create_key(owner, distinct(new.scopes), label).await?;
     let body = KeyBody::new(&key, None, Some(text));
     state.changed(&access.key, Some(&access.tenant), "key.create", key.shown(), [None, told(&body)]).await;
     Ok((StatusCode::CREATED, Json(body)))

@@ -6,8 +6,8 @@ use super::explain::{Explanation, Known, explain};
 use super::extract::{Access, Body, Item, ToRead, ToSend};
 use super::problem::Problem;
 use crate::event::{EventId, Module};
-use crate::intake;
-use crate::store::{Accepted, EventView, now_ms};
+use crate::intake::{self, Noted};
+use crate::store::{EventView, now_ms};
 use crate::subscription::{Subscription, TenantId};
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
@@ -34,12 +34,19 @@ pub(super) struct AcceptedEvent {
     id: Uuid,
     /// How many subscriptions it matched. 0 is fine: the event is kept all the same.
     deliveries: usize,
+    /// Why the event is not treated as you may expect: `eventData.id` is longer than 255 bytes, so it keeps no order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
-impl From<Vec<Accepted>> for AcceptedBody {
-    fn from(accepted: Vec<Accepted>) -> Self {
-        let one = |accepted: &Accepted| AcceptedEvent { id: accepted.event.0, deliveries: accepted.deliveries };
-        AcceptedBody { events: accepted.iter().map(one).collect() }
+impl From<Vec<Noted>> for AcceptedBody {
+    fn from(accepted: Vec<Noted>) -> Self {
+        let one = |Noted { accepted, note }: Noted| AcceptedEvent {
+            id: accepted.event.0,
+            deliveries: accepted.deliveries,
+            note,
+        };
+        AcceptedBody { events: accepted.into_iter().map(one).collect() }
     }
 }
 
@@ -49,7 +56,11 @@ pub(super) struct EventBody {
     id: Uuid,
     name: String,
     module: Module,
+    /// `eventData.id` as text. Absent: there is none of at most 255 bytes.
     entity_id: Option<String>,
+    /// Why the event has no entity although `eventData.id` is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
     received_at_ms: i64,
     /// The event of the same contact or deal that was accepted before it.
     previous: Option<Uuid>,
@@ -78,7 +89,7 @@ pub(super) async fn post(
 ) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
     let begun = SystemTime::now();
     let accepted = intake::accept(&state.store, &state.cpu, &access.tenant, &body, key, state.intake_limits()).await?;
-    accepted.iter().for_each(|one| state.traces.accepted(&access.tenant, one.event, begun));
+    accepted.iter().for_each(|one| state.traces.accepted(&access.tenant, one.accepted.event, begun));
     Ok((StatusCode::ACCEPTED, Json(accepted.into())))
 }
 
@@ -118,6 +129,7 @@ pub(super) async fn get(
         name: view.event.name.clone(),
         module: view.event.module,
         entity_id: view.event.entity_id.clone(),
+        note: view.event.entity_note(),
         received_at_ms: view.event.received_at_ms,
         previous: view.previous.map(|id| id.0),
         fan_out: view.fan_out,
@@ -137,6 +149,7 @@ pub(super) async fn explained(
     let earlier = state.store.earlier_ones(tenant.clone(), view.event.id).await?;
     // Of several the newest counts, which stands first: a replay says more than what was before it.
     let deliveries: HashMap<_, _> = view.deliveries.iter().rev().map(|one| (one.subscription, one)).collect();
+    let note = view.event.entity_note();
     let one = |own: &Arc<Subscription>| {
         let delivery = deliveries.get(&own.id).copied();
         let known = Known {
@@ -144,6 +157,7 @@ pub(super) async fn explained(
             attempts: delivery.and_then(|delivery| attempts.get(&delivery.id)).map_or(&[], Vec::as_slice),
             behind: delivery.and_then(|delivery| earlier.get(&delivery.id)).copied(),
             lane: state.lanes.status(own.id),
+            note: note.as_deref(),
         };
         explain(&view.event, own, &known, now_ms())
     };

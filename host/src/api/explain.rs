@@ -72,6 +72,8 @@ pub(super) struct Known<'a> {
     /// An earlier delivery of the same entity, with its attempts, behind which it waits.
     pub(super) behind: Option<(DeliveryId, u32)>,
     pub(super) lane: Option<LaneStatus>,
+    /// Why the event belongs to no entity although it names one.
+    pub(super) note: Option<&'a str>,
 }
 
 /// Explains how an event stands with a subscription.
@@ -82,10 +84,9 @@ pub(super) fn explain(event: &Event, subscription: &Subscription, known: &Known<
         subscription: subscription.id.0,
         description: subscription.settings.description.clone(),
         matched: delivery.is_some(),
-        why: match delivery {
-            None => not_matched(event, subscription),
-            Some(view) if view.state == DeliveryState::Pending => pending(view, subscription, known, now_ms),
-            Some(view) => ended(view, last),
+        why: match known.note.filter(|_| subscription.settings.ordering.is_some()) {
+            None => why(event, subscription, known, now_ms),
+            Some(note) => format!("{}; out of order, because {note}", why(event, subscription, known, now_ms)),
         },
         delivery: delivery.map(|view| view.id.0),
         due_at_ms: delivery.and_then(|view| view.due_at_ms),
@@ -96,6 +97,14 @@ pub(super) fn explain(event: &Event, subscription: &Subscription, known: &Known<
         concurrency: subscription.settings.concurrency,
         rate_per_s: subscription.settings.rate_per_s,
         lane,
+    }
+}
+
+fn why(event: &Event, subscription: &Subscription, known: &Known<'_>, now_ms: i64) -> String {
+    match known.delivery {
+        None => not_matched(event, subscription),
+        Some(view) if view.state == DeliveryState::Pending => pending(view, subscription, known, now_ms),
+        Some(view) => ended(view, known.attempts.last()),
     }
 }
 

@@ -150,6 +150,16 @@ impl From<StoreError> for Problem {
                     "wait until old events are pruned, or let the operator raise tenant_events_max or tenant_bytes_max",
                 )
             }
+            StoreError::TooManyDeliveries { events, deliveries, most } => {
+                let fit = (most.saturating_mul(events as u64) / deliveries.max(1)).max(1);
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-deliveries", error.to_string()).remedy(format!(
+                    "send about {fit} of these events at once (one is always accepted), or let the operator raise request_deliveries_max"
+                ))
+            }
+            StoreError::QueryTooSlow { .. } => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "query-too-slow", error.to_string())
+                    .remedy("narrow the time span or the filter, or let the operator raise query_ms_max")
+            }
             StoreError::NotFound(what) => Problem::not_found(what),
             StoreError::Edited => Problem::new(StatusCode::CONFLICT, "edited", error.to_string())
                 .remedy("read it again, and send your edit of what is there now"),

@@ -97,7 +97,7 @@ pub(super) async fn create(
     let change = TenantChange {
         extra_event_names: Some(checked_names(new.extra_event_names)?),
         limits_max: Some(checked_limits(new.limits_max)?),
-        egress: Some(new.egress),
+        egress: Some(checked_egress(new.egress)?),
     };
     let tenant: TenantBody = (&state.store.create_tenant(id, change).await?).into();
     state.changed(&key, None, "tenant.create", &tenant.id, [None, told(&tenant)]).await;
@@ -125,7 +125,7 @@ pub(super) async fn update(
     let change = TenantChange {
         extra_event_names: change.extra_event_names.map(checked_names).transpose()?,
         limits_max: change.limits_max.map(checked_limits).transpose()?,
-        egress: change.egress,
+        egress: change.egress.map(checked_egress).transpose()?,
     };
     let before = state.store.catalog().tenant(&access.tenant).map(|tenant| TenantBody::from(&*tenant));
     let tenant: TenantBody = (&*state.store.update_tenant(access.tenant, change).await?).into();
@@ -147,6 +147,17 @@ fn checked_names(names: BTreeMap<String, Module>) -> Result<BTreeMap<String, Mod
             detail: "at most 100 names of 1 to 200 bytes, without control characters".into(),
         }])),
     }
+}
+
+/// Maximum number of ranges in each list of a tenant's egress: they are gone through for each address that is dialled.
+const RANGES_MAX: usize = 1_000;
+
+fn checked_egress(egress: Egress) -> Result<Egress, Problem> {
+    if egress.deny.len() <= RANGES_MAX && egress.only.len() <= RANGES_MAX {
+        return Ok(egress);
+    }
+    let detail = format!("at most {RANGES_MAX} ranges in each list");
+    Err(Problem::fields(vec![FieldFault { pointer: "/egress".into(), detail }]))
 }
 
 fn checked_limits(limits: BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>, Problem> {

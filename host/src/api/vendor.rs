@@ -130,5 +130,5 @@ pub(super) async fn resubmit(
     state.changed(&access.key, Some(&access.tenant), "rejected-request.resubmit", id, [None, None]).await;
     let accepted =
         intake::accept_again(&state.store, &state.cpu, &access.tenant, rejected, state.intake_limits()).await?;
-    Ok((StatusCode::ACCEPTED, Json(accepted.into())))
+    Ok((StatusCode::ACCEPTED, Json(vec![accepted].into())))
 }

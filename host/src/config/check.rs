@@ -26,6 +26,8 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ("component_bytes_max", config.component_bytes_max, 64 << 20),
         ("tenant_events_max", config.tenant_events_max, 1 << 40),
         ("tenant_bytes_max", config.tenant_bytes_max, 1 << 50),
+        ("request_deliveries_max", config.request_deliveries_max, 1_000_000),
+        ("query_ms_max", config.query_ms_max, 600_000),
         ("compile_cpu_s", config.compile_cpu_s, 3_600),
         ("compile_wall_s", config.compile_wall_s, 3_600),
         ("loaded_code_bytes_max", config.loaded_code_bytes_max, 1 << 40),

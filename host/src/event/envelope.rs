@@ -3,7 +3,8 @@
 //! Promises: what is accepted is UTF-8, is JSON, has exactly the two keys, and is returned as a slice of the very bytes
 //! that came. What is refused says why and at which byte. Does not look inside `eventData`.
 
-use super::{entity_id, scan};
+use super::{EntityId, entity_id, scan};
+use crate::limits::shortened;
 use bytes::Bytes;
 use serde::de::{self, Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -12,13 +13,18 @@ use std::fmt;
 /// How deep an event may nest, the envelope itself included.
 const DEPTH_MAX: usize = 128;
 
+/// Maximum length of what an error says, in bytes: it may quote the body, and is kept with a rejected request.
+const WHAT_BYTES_MAX: usize = 300;
+
 /// One checked envelope.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Envelope {
     /// `eventName`.
     pub name: String,
-    /// `eventData.id` as text.
+    /// `eventData.id` as text, if it has at most [`ENTITY_ID_BYTES_MAX`](super::ENTITY_ID_BYTES_MAX).
     pub entity_id: Option<String>,
+    /// The length of `eventData.id` in bytes, if it is longer than that.
+    pub oversized_entity_id: Option<usize>,
     /// The envelope's exact bytes: the whole body, or its slice of an array or a line.
     pub payload: Bytes,
     /// Which of several it is: `line 3` or `item 3`. Empty for the only one.
@@ -137,9 +143,11 @@ pub(super) fn envelope_at(body: &Bytes, part: &str) -> Result<Envelope, Envelope
         .deserialize_map(EnvelopeVisitor)
         .and_then(|keys| deserializer.end().map(|()| keys))
         .map_err(|error| moved(json_error(part, &error)))?;
+    let EntityId { id, oversized } = entity_id(keys.data).unwrap_or_default();
     Ok(Envelope {
         name: keys.name,
-        entity_id: entity_id(keys.data),
+        entity_id: id,
+        oversized_entity_id: oversized,
         payload: body.slice_ref(part.as_bytes()),
         place: String::new(),
     })
@@ -150,7 +158,8 @@ pub(super) fn json_error(text: &str, error: &serde_json::Error) -> EnvelopeError
     let offset = scan::offset_of(text.as_bytes(), error.line(), error.column());
     let message = error.to_string();
     let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
-    EnvelopeError::Invalid { what: what.to_owned(), offset }
+    // It may quote a name or a value of the body, which may be as long as the body.
+    EnvelopeError::Invalid { what: shortened(what, WHAT_BYTES_MAX), offset }
 }
 
 struct EnvelopeKeys<'de> {
@@ -254,6 +263,33 @@ mod tests {
         assert_eq!(id(r#"{"id":null}"#), None);
         assert_eq!(id(r#"{"id":{"a":1}}"#), None);
         assert_eq!(id(r#"{"id":1,"id":2}"#), None, "inside eventData nothing is judged");
+    }
+
+    #[test]
+    fn an_entity_id_has_at_most_255_bytes() {
+        let read = |id: &str| {
+            let body = format!("{{\"eventName\":\"x\",\"eventData\":{{\"id\":{id}}}}}");
+            let envelope = read_envelope(&Bytes::from(body)).expect("an envelope");
+            (envelope.entity_id.map(|id| id.len()), envelope.oversized_entity_id)
+        };
+        assert_eq!(read(&format!("\"{}\"", "a".repeat(255))), (Some(255), None));
+        assert_eq!(read(&format!("\"{}\"", "a".repeat(256))), (None, Some(256)));
+        assert_eq!(read(&format!("\"{}\"", "é".repeat(128))), (None, Some(256)), "bytes count, not characters");
+        assert_eq!(read(&format!("\"{}\"", "\\u0061".repeat(255))), (Some(255), None), "escapes do not");
+        assert_eq!(read(&"9".repeat(250_000)), (None, Some(250_000)));
+    }
+
+    #[test]
+    fn an_error_does_not_quote_a_body_whole() {
+        for body in [
+            format!("{{\"{}\":1}}", "k".repeat(200_000)),
+            format!("\"{}\"", "v".repeat(200_000)),
+            format!("{{\"eventName\":{{\"{}\":1}}}}", "k".repeat(200_000)),
+            format!("{{\"eventName\":[\"{}\"]}}", "é".repeat(100_000)),
+        ] {
+            let error = read_envelope(&Bytes::from(body)).expect_err("no envelope").to_string();
+            assert!(error.len() < 400, "{} bytes", error.len());
+        }
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use super::{Judgement, Outgoing, PluginFault};
 use crate::delivery::Reason;
 use crate::event::Event;
 use crate::headers::check_header;
+pub(super) use crate::limits::{REASON_BYTES_MAX, cut};
 use crate::subscription::{Settings, Subscription};
 use bytes::Bytes;
 use http::HeaderValue;
@@ -17,7 +18,6 @@ use serde::de::IgnoredAny;
 use url::Url;
 
 pub(super) const REASON_CODE_BYTES_MAX: usize = 64;
-pub(super) const REASON_MESSAGE_BYTES_MAX: usize = 1 << 10;
 
 /// An event as the plugin of a subscription sees it.
 pub(super) fn event(event: &Event, payload: &str, subscription: &Subscription) -> types::Event {
@@ -52,7 +52,7 @@ pub(super) fn judgement(
         Ok(Ok(types::Verdict::Replace(list))) => {
             match outgoing(list, &subscription.settings).and_then(|outgoing| no_secret_in(outgoing, subscription)) {
                 Ok(outgoing) => Judgement::Replace(outgoing),
-                Err(what) => Judgement::Fault(PluginFault::BadOutput(cut(&what, REASON_MESSAGE_BYTES_MAX).to_owned())),
+                Err(what) => Judgement::Fault(PluginFault::BadOutput(cut(&what, REASON_BYTES_MAX).to_owned())),
             }
         }
     }
@@ -159,13 +159,8 @@ fn url(wanted: Option<String>, settings: &Settings) -> Result<Option<Url>, Strin
 fn reason(reason: types::Reason) -> Reason {
     Reason {
         code: cut(&reason.code, REASON_CODE_BYTES_MAX).to_owned(),
-        message: cut(&reason.message, REASON_MESSAGE_BYTES_MAX).to_owned(),
+        message: cut(&reason.message, REASON_BYTES_MAX).to_owned(),
     }
-}
-
-/// The beginning of a text: at most this many bytes, never half a character.
-pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes_max)]
 }
 
 #[cfg(test)]

@@ -2,14 +2,15 @@
 
 use super::batch::Batch;
 use super::rows::{DeliveryRow, EventRow};
-use super::writer::Manner;
+use super::writer::{Terms, WriteMode, payload_rows};
 use super::{Catalog, Due, NewDeliveries, News, Store, StoreError, now_ms, rejected};
 use crate::delivery::{DeliveryId, DeliveryKind, DueDelivery};
 use crate::event::{Event, EventId, Module};
-use crate::subscription::{Subscription, SubscriptionId, TenantId};
+use crate::subscription::{SubscriptionId, TenantId};
 use crate::telemetry;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
+use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -95,8 +96,8 @@ impl Store {
         id: Uuid,
         event: NewEvent,
         caps: Caps,
-    ) -> Result<Vec<Accepted>, StoreError> {
-        self.accept_by(Door::Rejected(id), tenant, vec![event], caps).await
+    ) -> Result<Accepted, StoreError> {
+        Ok(self.accept_by(Door::Rejected(id), tenant, vec![event], caps).await?[0])
     }
 
     async fn accept_by(
@@ -108,21 +109,29 @@ impl Store {
     ) -> Result<Vec<Accepted>, StoreError> {
         let (catalog, owner) = (self.catalog.clone(), tenant.clone());
         let news = self.news.clone();
-        let manner = match door {
-            Door::Rejected(_) => Manner::Shared,
-            Door::Plain | Door::Once(_) => Manner::Hot { events: events.len() },
-        };
+        let most = self.limits.request_deliveries_max;
+        let volume = Volume::of(&events);
+        let deliveries = volume.deliveries(&catalog, &tenant);
+        if let Err(error) = volume.check(deliveries, most) {
+            // A repetition gets the answer of the first time also when more subscriptions match by now.
+            let Door::Once(request) = door else { return Err(error) };
+            let read = move |connection: &Connection| answered(connection, &tenant, &request);
+            return self.readers.read(&owner, read).await?.ok_or(error);
+        }
+        let mode = if matches!(door, Door::Rejected(_)) { WriteMode::Shared } else { WriteMode::Intake };
+        let terms = Terms { owner: (&owner).into(), mode, rows: volume.rows(deliveries) };
         let write = move |batch: &Batch<'_>| {
             if let Door::Once(request) = &door
                 && let Some(answer) = answered(batch, &tenant, request)?
             {
                 return Ok((answer, NewDeliveries::default(), 0));
             }
+            // Subscriptions may have been made since it was queued.
+            volume.check(volume.deliveries(&catalog, &tenant), most)?;
             if let Door::Rejected(id) = &door {
                 rejected::forget(batch, &tenant, *id)?;
             }
-            let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
-            batch.keep(&tenant, events.len() as u64, bytes as u64, caps)?;
+            batch.keep(&tenant, events.len() as u64, volume.bytes as u64, caps)?;
             let mut accepted = Vec::with_capacity(events.len());
             let mut new = NewDeliveries::default();
             for event in events {
@@ -138,7 +147,46 @@ impl Store {
             telemetry::accepted(&owner, *count);
             tell_accepted(&news, std::mem::take(new));
         };
-        self.writer.write(manner, write, then).await.map(|(accepted, _, _)| accepted)
+        self.writer.write(terms, write, then).await.map(|(accepted, _, _)| accepted)
+    }
+}
+
+/// The size of a request, before anything of it is built.
+#[derive(Clone, Copy)]
+struct Volume {
+    bytes: usize,
+    /// Events by module.
+    events: [usize; Module::ALL.len()],
+}
+
+impl Volume {
+    fn of(events: &[NewEvent]) -> Self {
+        let mut volume = Volume { bytes: 0, events: [0; Module::ALL.len()] };
+        for event in events {
+            volume.bytes += event.payload.len();
+            volume.events[event.module as usize] += 1;
+        }
+        volume
+    }
+
+    /// Counts the deliveries that the events would make now.
+    fn deliveries(self, catalog: &Catalog, tenant: &TenantId) -> u64 {
+        let present = Module::ALL.into_iter().map(|module| (module, self.events[module as usize]));
+        let present = present.filter(|(_, events)| *events > 0);
+        present.map(|(module, events)| events as u64 * catalog.matching(tenant, module).len() as u64).sum()
+    }
+
+    /// Refuses several events that make more deliveries than one transaction may. One event is always accepted.
+    fn check(self, deliveries: u64, most: u64) -> Result<(), StoreError> {
+        let events: usize = self.events.iter().sum();
+        if events <= 1 || deliveries <= most {
+            return Ok(());
+        }
+        Err(StoreError::TooManyDeliveries { events, deliveries, most })
+    }
+
+    fn rows(self, deliveries: u64) -> u64 {
+        self.events.iter().sum::<usize>() as u64 + deliveries + payload_rows(self.bytes)
     }
 }
 
@@ -200,8 +248,13 @@ pub(super) fn accept_one(
     let matching = matching.iter().filter(|subscription| Some(subscription.id) != except);
     let fan_out = matching.clone().count();
     let event = write_event(batch, tenant, new, fan_out);
+    // The same for every subscription that keeps an order.
+    let mut order_key = None;
+    let entity_id = event.entity_id.as_deref();
     for subscription in matching {
-        let order_key = order_key(&event, subscription);
+        let ordered = entity_id.filter(|_| subscription.settings.ordering.is_some());
+        let order_key =
+            ordered.map(|entity_id| *order_key.get_or_insert_with(|| OrderKey::of(event.module.as_str(), entity_id)));
         let wait_ms = subscription.settings.retry.first_wait_ms();
         let delivery =
             write_delivery(batch, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key);
@@ -213,10 +266,26 @@ pub(super) fn accept_one(
     Accepted { event: event.id, deliveries: fan_out }
 }
 
-/// What keeps its order: a contact, or a deal, which may have the same id.
-fn order_key(event: &Event, subscription: &Subscription) -> Option<String> {
-    let entity_id = event.entity_id.as_ref().filter(|_| subscription.settings.ordering.is_some())?;
-    Some(format!("{}/{entity_id}", event.module.as_str()))
+/// The name of an entity in the rows of deliveries that keep its order: the beginning of a sha256, so that its size does
+/// not depend on the entity's id. Of a contact and a deal with the same id they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OrderKey(pub(super) [u8; 16]);
+
+impl OrderKey {
+    fn of(module: &str, entity_id: &str) -> Self {
+        OrderKey::digest(Sha256::new().chain_update(module).chain_update("/").chain_update(entity_id))
+    }
+
+    /// The key of what earlier hosts wrote: `Contact/57`.
+    pub(super) fn of_text(text: &str) -> Self {
+        OrderKey::digest(Sha256::new().chain_update(text))
+    }
+
+    fn digest(sha256: Sha256) -> Self {
+        let mut key = [0; 16];
+        key.copy_from_slice(&sha256.finalize()[..16]);
+        OrderKey(key)
+    }
 }
 
 /// Adds an event that is accepted now.
@@ -241,7 +310,7 @@ pub(super) fn write_delivery(
     subscription: SubscriptionId,
     kind: DeliveryKind,
     wait_ms: i64,
-    order_key: Option<String>,
+    order_key: Option<OrderKey>,
 ) -> DueDelivery {
     let now_ms = now_ms();
     let delivery = DueDelivery {

@@ -4,11 +4,14 @@
 //! nothing of its tenant.
 
 use super::batch::Batch;
+use super::fair_queue::Owner;
+use super::writer::{Terms, WriteMode, payload_rows};
 use super::{Store, StoreError, now_ms};
 use crate::access::new_credential;
 use crate::inspector::{Bin, BinRequest, BinSettings, RequestHead};
 use crate::subscription::TenantId;
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
@@ -21,6 +24,18 @@ const BIN_BYTES_MAX: u64 = 16 << 20;
 
 /// How much of each body is searched.
 const SEARCHED_BYTES: usize = 64 << 10;
+
+/// How much one search looks at, in bytes: some milliseconds. The page that it returns says where to go on.
+const SEARCH_BYTES_MAX: usize = 4 << 20;
+
+/// A page of what a bin received.
+#[derive(Clone, Debug, Default)]
+pub struct BinPage {
+    /// The newest first.
+    pub requests: Vec<BinRequest>,
+    /// What to continue before, if there may be more: the page is full, or the search has looked at enough.
+    pub further: Option<Uuid>,
+}
 
 /// Which requests of a bin to list.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +56,7 @@ impl Store {
         let (text, _, _) = new_credential("");
         // Half of it is 128 bits.
         let bin = Bin { id: text[..22].to_owned(), settings, created_at_ms: now_ms(), received: 0 };
+        let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
             let count: usize =
                 batch.query_row("SELECT COUNT(*) FROM bins WHERE tenant = ?1", [&*tenant.0], |row| row.get(0))?;
@@ -52,11 +68,12 @@ impl Store {
             batch.execute(sql, params![bin.id, &*tenant.0, settings, bin.created_at_ms])?;
             Ok(bin)
         };
-        self.write(write).await
+        self.write(&owner, write).await
     }
 
     /// Rewrites a bin.
     pub async fn update_bin(&self, tenant: TenantId, id: String, settings: BinSettings) -> Result<Bin, StoreError> {
+        let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
             let text = serde_json::to_string(&settings)?;
             let sql = "UPDATE bins SET settings = ?3 WHERE tenant = ?1 AND id = ?2";
@@ -66,45 +83,55 @@ impl Store {
             prune(batch, &id, &settings)?;
             find(batch, &id, Some(&tenant))?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
         };
-        self.write(write).await
+        self.write(&owner, write).await
     }
 
     /// Deletes a bin with everything in it.
     pub async fn delete_bin(&self, tenant: TenantId, id: String) -> Result<(), StoreError> {
+        let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
             if batch.execute("DELETE FROM bins WHERE tenant = ?1 AND id = ?2", params![&*tenant.0, id])? == 0 {
                 return Err(StoreError::NotFound("bin"));
             }
             Ok(batch.execute("DELETE FROM bin_requests WHERE bin = ?1", [id]).map(drop)?)
         };
-        self.write(write).await
+        self.write(&owner, write).await
     }
 
     /// A tenant's bins, the newest first.
     pub async fn bins(&self, tenant: TenantId) -> Result<Vec<Bin>, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = "SELECT tenant, id, settings, created_at_ms, received FROM bins WHERE tenant = ?1 ORDER BY created_at_ms DESC";
             let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map([&*tenant.0], bin_row)?;
             rows.map(|row| Ok(whole(row?)?.1)).collect()
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// One bin of a tenant.
     pub async fn bin(&self, tenant: TenantId, id: String) -> Result<Bin, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| find(connection, &id, Some(&tenant));
-        self.readers.read(read).await?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
+        self.readers.read(owner, read).await?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
     }
 
     /// A bin and its owner, by what its URL holds.
     pub async fn bin_by_url(&self, id: String) -> Result<(TenantId, Bin), StoreError> {
         let read = move |connection: &Connection| find(connection, &id, None);
-        self.readers.read(read).await?.ok_or(StoreError::NotFound("bin"))
+        self.readers.read(Owner::Host, read).await?.ok_or(StoreError::NotFound("bin"))
     }
 
     /// Keeps a request, and says the how many-th of the bin it is, from 0.
-    pub async fn receive_in_bin(&self, bin: &Bin, head: RequestHead, body: Bytes) -> Result<(Uuid, u64), StoreError> {
+    pub async fn receive_in_bin(
+        &self,
+        tenant: &TenantId,
+        bin: &Bin,
+        head: RequestHead,
+        body: Bytes,
+    ) -> Result<(Uuid, u64), StoreError> {
+        let terms = Terms { owner: tenant.into(), mode: WriteMode::Shared, rows: 2 + payload_rows(body.len()) };
         let (id, settings) = (bin.id.clone(), bin.settings.clone());
         let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE bins SET received = received + 1 WHERE id = ?1 RETURNING received - 1";
@@ -116,31 +143,17 @@ impl Store {
             prune(batch, &id, &settings)?;
             Ok((request, nth))
         };
-        self.write(write).await
+        self.writer.write(terms, write, |_| {}).await
     }
 
-    /// What a bin received, the newest first.
-    pub async fn bin_requests(
-        &self,
-        tenant: TenantId,
-        bin: String,
-        filter: BinFilter,
-    ) -> Result<Vec<BinRequest>, StoreError> {
+    /// What a bin received, the newest first. A search looks at [`SEARCH_BYTES_MAX`] and then says where to go on.
+    pub async fn bin_requests(&self, tenant: TenantId, bin: String, filter: BinFilter) -> Result<BinPage, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let (_, owner) = find(connection, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
-            let sql = format!(
-                "{REQUEST} WHERE bin = ?1 AND id < ?2 AND received_at_ms >= ?3
-                 AND (?4 = '' OR instr(lower(head), ?4) > 0 OR instr(lower(CAST(substr(body, 1, {SEARCHED_BYTES}) AS TEXT)), ?4) > 0)
-                 ORDER BY id DESC LIMIT ?5"
-            );
-            let search = filter.search.unwrap_or_default().to_ascii_lowercase();
-            let before = filter.before.unwrap_or(Uuid::max());
-            let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement
-                .query_map(params![bin, before, oldest_ms(&owner.settings), search, filter.limit], request_row)?;
-            rows.map(|row| request(row?)).collect()
+            page(connection, &bin, oldest_ms(&owner.settings), &filter)
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// One request, and the one that came before it.
@@ -150,6 +163,7 @@ impl Store {
         bin: String,
         id: Uuid,
     ) -> Result<(BinRequest, Option<BinRequest>), StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             find(connection, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let sql = format!("{REQUEST} WHERE bin = ?1 AND id <= ?2 ORDER BY id DESC LIMIT 2");
@@ -164,11 +178,12 @@ impl Store {
                 _ => Err(StoreError::NotFound("request")),
             }
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// Forgets one request of a bin, or all of them.
     pub async fn forget_bin_requests(&self, tenant: TenantId, bin: String, id: Option<Uuid>) -> Result<(), StoreError> {
+        let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
             find(batch, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let sql = "DELETE FROM bin_requests WHERE bin = ?1 AND (?2 IS NULL OR id = ?2)";
@@ -177,18 +192,67 @@ impl Store {
                 _ => Ok(()),
             }
         };
-        self.write(write).await
+        self.write(&owner, write).await
     }
 }
 
-/// Forgets what is older than its bin keeps it.
-pub(super) fn prune_old(connection: &Connection) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached("SELECT tenant, id, settings, created_at_ms, received FROM bins")?;
-    let bins: Vec<_> = statement.query_map([], bin_row)?.collect::<Result<_, _>>()?;
-    bins.into_iter().try_for_each(|row| {
-        let (_, bin) = whole(row)?;
-        prune(connection, &bin.id, &bin.settings)
-    })
+impl Store {
+    /// Forgets what is older than its bin keeps it, bin by bin.
+    pub(super) async fn prune_bins(&self) -> Result<(), StoreError> {
+        let read = |connection: &Connection| {
+            let sql = "SELECT tenant, id, settings, created_at_ms, received FROM bins";
+            let rows = connection.prepare_cached(sql)?.query_map([], bin_row)?.collect::<Result<Vec<_>, _>>()?;
+            // Only those that have something to forget: each is a write of its own.
+            let sql = "SELECT received_at_ms FROM bin_requests WHERE bin = ?1 ORDER BY id LIMIT 1";
+            let mut oldest = connection.prepare_cached(sql)?;
+            let mut old = Vec::new();
+            for row in rows {
+                let (tenant, bin) = whole(row)?;
+                let received_at_ms: Option<i64> = oldest.query_row([&bin.id], |row| row.get(0)).optional()?;
+                if received_at_ms.is_some_and(|at_ms| at_ms < oldest_ms(&bin.settings)) {
+                    old.push((tenant, bin));
+                }
+            }
+            Ok(old)
+        };
+        for (tenant, bin) in self.readers.read(Owner::Host, read).await? {
+            self.write(&tenant, move |batch| prune(batch, &bin.id, &bin.settings)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn page(connection: &Connection, bin: &str, oldest_ms: i64, filter: &BinFilter) -> Result<BinPage, StoreError> {
+    let sql = format!("{REQUEST} WHERE bin = ?1 AND id < ?2 AND received_at_ms >= ?3 ORDER BY id DESC");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![bin, filter.before.unwrap_or(Uuid::max()), oldest_ms])?;
+    let search = filter.search.as_ref().map(|text| text.to_ascii_lowercase());
+    let finder = search.as_ref().map(|text| Finder::new(text.as_bytes()));
+    let (mut page, mut looked_at) = (BinPage::default(), 0);
+    while let Some(row) = rows.next()? {
+        if page.requests.len() == filter.limit || looked_at >= SEARCH_BYTES_MAX {
+            return Ok(page);
+        }
+        let found = match &finder {
+            None => true,
+            Some(finder) => {
+                let [head, body] = [bytes(row, 2)?, bytes(row, 3)?];
+                let body = &body[..body.len().min(SEARCHED_BYTES)];
+                looked_at += head.len() + body.len();
+                [head, body].into_iter().any(|part| finder.find(&part.to_ascii_lowercase()).is_some())
+            }
+        };
+        page.further = Some(row.get(0)?);
+        if found {
+            page.requests.push(request(request_row(row)?)?);
+        }
+    }
+    page.further = None;
+    Ok(page)
+}
+
+fn bytes<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r [u8]> {
+    Ok(row.get_ref(column)?.as_bytes()?)
 }
 
 fn oldest_ms(settings: &BinSettings) -> i64 {

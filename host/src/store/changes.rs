@@ -2,10 +2,12 @@
 //! writes an entry leaves secrets out.
 
 use super::batch::Batch;
+use super::fair_queue::Owner;
 use super::{Store, StoreError, now_ms};
+use crate::limits::shortened;
 use crate::subscription::TenantId;
 use rusqlite::{Connection, Row, params};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// One change.
@@ -30,6 +32,18 @@ pub struct Change {
 /// How many are kept of each tenant, and some hundred more until they are looked for.
 const KEPT_MAX: usize = 10_000;
 
+/// Maximum length of who changed what, in bytes each.
+const SUBJECT_BYTES_MAX: usize = 1_000;
+
+/// Maximum length of a state before or after a change, in bytes: settings of the usual size many times over.
+const STATE_BYTES_MAX: usize = 64 << 10;
+
+/// A state as it is kept: one that is too long is told by its length.
+fn state_text(state: &Value) -> String {
+    let text = state.to_string();
+    if text.len() <= STATE_BYTES_MAX { text } else { json!({ "omitted_bytes": text.len() }).to_string() }
+}
+
 fn owner(tenant: Option<&TenantId>) -> &str {
     tenant.map_or("", |tenant| &tenant.0)
 }
@@ -37,11 +51,13 @@ fn owner(tenant: Option<&TenantId>) -> &str {
 impl Store {
     /// Writes a change down. Without a tenant it is the host's.
     pub async fn note_change(&self, tenant: Option<TenantId>, change: Change) -> Result<(), StoreError> {
+        let account = tenant.clone();
         let write = move |batch: &Batch<'_>| {
-            let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
+            let text = |value: &Option<Value>| value.as_ref().map(state_text);
             let Change { id, at_ms, who, action, subject, before, after } = &change;
             let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
             let tenant = owner(tenant.as_ref());
+            let [who, subject] = [who, subject].map(|text| shortened(text, SUBJECT_BYTES_MAX));
             batch.execute(sql, params![tenant, id, at_ms, who, action, subject, text(before), text(after)])?;
             // Finding the oldest that stays reads all that is kept: one change in 256, by a byte that is random, does it.
             if id.as_bytes()[15] != 0 {
@@ -51,7 +67,7 @@ impl Store {
             batch.execute(sql, params![tenant, KEPT_MAX])?;
             Ok(())
         };
-        self.write(write).await
+        self.write(Owner::from(account.as_ref()), write).await
     }
 
     /// Changes, the newest first, older than `before`.
@@ -61,6 +77,7 @@ impl Store {
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<Change>, StoreError> {
+        let account = Owner::from(tenant.as_ref());
         let read = move |connection: &Connection| {
             let sql = "SELECT id, at_ms, who, action, subject, before, after FROM changes
                        WHERE tenant = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
@@ -69,7 +86,7 @@ impl Store {
             let rows = statement.query_map(params![owner(tenant.as_ref()), before, limit], change_row)?;
             rows.map(|row| row.map_err(StoreError::from)).collect()
         };
-        self.readers.read(read).await
+        self.readers.read(account, read).await
     }
 }
 

@@ -66,6 +66,7 @@ impl Store {
     /// Moves what is due, and lets every lane look again.
     async fn move_due(&self, now_ms: i64, back_ms: i64) -> Result<(), StoreError> {
         for tenant in self.catalog().tenants() {
+            let owner = tenant.id.clone();
             let lanes = self.catalog().subscriptions(&tenant.id).iter().map(|one| one.id).collect();
             let write = move |batch: &Batch<'_>| {
                 let sql =
@@ -73,7 +74,7 @@ impl Store {
                            WHERE tenant = ?1 AND state = 0 AND due_at_ms > ?2";
                 Ok(batch.execute(sql, params![&*tenant.id.0, now_ms, back_ms]).map(drop)?)
             };
-            self.change_of(lanes, write, |_, ()| {}).await?;
+            self.change_of(&owner, lanes, write, |_, ()| {}).await?;
         }
         Ok(())
     }

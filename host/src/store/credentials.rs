@@ -1,6 +1,7 @@
 //! API keys and intake tokens in the database: their hashes, never themselves.
 
 use super::batch::Batch;
+use super::fair_queue::Owner;
 use super::{Catalog, Store, StoreError, now_ms};
 use crate::access::{ApiKey, IntakeToken, KEY_PREFIX, Scope, TOKEN_PREFIX, credential_hash, new_credential};
 use crate::subscription::TenantId;
@@ -45,6 +46,7 @@ impl Store {
     }
 
     async fn put_key(&self, hash: [u8; 32], key: ApiKey) -> Result<ApiKey, StoreError> {
+        let owner = Owner::from(key.tenant.as_ref());
         let write = move |batch: &Batch<'_>| {
             let sql = "INSERT INTO keys (id, tenant, hash, hint, scopes, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                        ON CONFLICT (hash) DO UPDATE SET id = ?1, label = ?6, revoked_at_ms = NULL";
@@ -53,11 +55,12 @@ impl Store {
             batch.execute(sql, params![key.id, tenant, hash, key.hint, scopes, key.label, key.created_at_ms])?;
             Ok(key)
         };
-        self.change(write, move |catalog, key| catalog.put_key(hash, key.clone())).await
+        self.change(owner, write, move |catalog, key| catalog.put_key(hash, key.clone())).await
     }
 
     /// When each of these keys was last used, in milliseconds since the epoch; to the minute.
     pub async fn keys_used_at_ms(&self, keys: &[Arc<ApiKey>]) -> Result<HashMap<Uuid, i64>, StoreError> {
+        let owner = Owner::from(keys.first().and_then(|key| key.tenant.as_ref()));
         let ids: Vec<Uuid> = keys.iter().map(|key| key.id).collect();
         let catalog = self.catalog.clone();
         let read = move |connection: &Connection| {
@@ -69,7 +72,7 @@ impl Store {
             }
             Ok(used)
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// Writes down when keys were used.
@@ -82,17 +85,18 @@ impl Store {
             let mut statement = batch.prepare_cached("UPDATE keys SET used_at_ms = ?2 WHERE id = ?1")?;
             used.into_iter().try_for_each(|(id, at_ms)| Ok(statement.execute(params![id, at_ms]).map(drop)?))
         };
-        self.write(write).await
+        self.write(Owner::Host, write).await
     }
 
     /// Ends a key of a tenant (None: an admin key).
     pub async fn revoke_key(&self, tenant: Option<TenantId>, id: Uuid) -> Result<(), StoreError> {
+        let owner = Owner::from(tenant.as_ref());
         let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE keys SET revoked_at_ms = ?3 WHERE id = ?1 AND tenant IS ?2 AND revoked_at_ms IS NULL";
             let tenant = tenant.as_ref().map(|tenant| tenant.0.to_string());
             found(batch.execute(sql, params![id, tenant, now_ms()])?, "key")
         };
-        self.change(write, move |catalog, ()| catalog.remove_key(id)).await
+        self.change(owner, write, move |catalog, ()| catalog.remove_key(id)).await
     }
 
     /// Makes an intake token and returns its text, which nobody can see again. One that it replaces ends with it.
@@ -103,6 +107,7 @@ impl Store {
         replaces: Option<Uuid>,
     ) -> Result<(IntakeToken, String), StoreError> {
         let (text, hash, hint) = new_credential(TOKEN_PREFIX);
+        let owner = Owner::from(&tenant);
         let token = IntakeToken { id: Uuid::now_v7(), tenant, hint, label, created_at_ms: now_ms() };
         let write = move |batch: &Batch<'_>| {
             if let Some(id) = replaces {
@@ -117,13 +122,14 @@ impl Store {
             replaces.into_iter().for_each(|id| catalog.remove_token(id));
             catalog.put_token(hash, token.clone());
         };
-        Ok((self.change(write, show).await?, text))
+        Ok((self.change(owner, write, show).await?, text))
     }
 
     /// Ends an intake token.
     pub async fn revoke_token(&self, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
+        let owner = Owner::from(&tenant);
         let write = move |batch: &Batch<'_>| end_token(batch, &tenant, id);
-        self.change(write, move |catalog, ()| catalog.remove_token(id)).await
+        self.change(owner, write, move |catalog, ()| catalog.remove_token(id)).await
     }
 }
 

@@ -1,6 +1,8 @@
 //! Deliveries and attempts in the database: what is due, what came of it, and what is shown.
 
 use super::batch::{Batch, HotStatement};
+use super::fair_queue::Owner;
+use super::writer::{Terms, WriteMode, payload_rows};
 use super::{StateChange, Store, StoreError, now_ms};
 use crate::delivery::{Arm, Attempt, DeliveryId, DeliveryKind, DeliveryState, DueDelivery, Reason};
 use crate::event::{Event, EventId, Module};
@@ -95,7 +97,9 @@ impl Store {
         // Not on the writer's thread, which everybody waits for.
         let detail = detail(&record.attempt)?;
         let Some(reason) = record.disables.clone() else {
-            return self.write_first(move |connection| record_one(connection, &record, &detail)).await;
+            let owner = Owner::from(&record.delivery.tenant);
+            let terms = Terms { owner, mode: WriteMode::Outcome, rows: 2 + payload_rows(detail.len()) };
+            return self.writer.write(terms, move |batch| record_one(batch, &record, &detail), |_| {}).await;
         };
         let (tenant, id) = (record.delivery.tenant.clone(), record.delivery.subscription);
         let catalog = self.catalog.clone();
@@ -121,15 +125,16 @@ impl Store {
         let (tenant, id) = (delivery.tenant.clone(), delivery.id);
         let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, due_at_ms = 0, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND id = ?2 AND state = 0";
-            let reason = serde_json::to_string(&reason)?;
+            let reason = reason_text(&reason)?;
             let ended = params![&*tenant.0, id.0, DeliveryState::Dead as u8, reason, now_ms()];
             Ok(batch.prepare_cached(sql)?.execute(ended).map(drop)?)
         };
-        self.write(write).await
+        self.write(&delivery.tenant, write).await
     }
 
     /// One delivery with its attempts.
     pub async fn delivery(&self, tenant: TenantId, id: DeliveryId) -> Result<(DeliveryView, Vec<Attempt>), StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = format!("{VIEW} WHERE tenant = ?1 AND id = ?2");
             let view = connection.prepare_cached(&sql)?.query_row(params![&*tenant.0, id.0], view_row).optional()?;
@@ -141,7 +146,7 @@ impl Store {
                 details.map(|detail| Ok(serde_json::from_str(&detail?)?)).collect::<Result<_, StoreError>>()?;
             Ok((view, attempts))
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// The attempts of each of an event's deliveries, in their order.
@@ -150,6 +155,7 @@ impl Store {
         tenant: TenantId,
         event: EventId,
     ) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = "SELECT delivery, detail FROM attempts
                        WHERE tenant = ?1 AND delivery IN (SELECT id FROM deliveries INDEXED BY deliveries_of_event WHERE tenant = ?1 AND event = ?2)
@@ -163,7 +169,7 @@ impl Store {
             }
             Ok(attempts)
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// For each pending delivery of an event that keeps an order: the first earlier one of the same entity that is pending,
@@ -173,6 +179,7 @@ impl Store {
         tenant: TenantId,
         event: EventId,
     ) -> Result<HashMap<DeliveryId, (DeliveryId, u32)>, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = "SELECT d.id, o.id, o.attempts_made FROM deliveries d INDEXED BY deliveries_of_event
                        JOIN deliveries o INDEXED BY deliveries_in_order ON o.tenant = d.tenant AND o.subscription = d.subscription
@@ -184,16 +191,18 @@ impl Store {
             let rows = statement.query_map(params![&*tenant.0, event.0], pair)?;
             rows.map(|row| row.map_err(StoreError::from)).collect()
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// Deliveries, the newest first.
     pub async fn deliveries(&self, tenant: TenantId, filter: DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
-        self.readers.read(move |connection| list(connection, &tenant, &filter)).await
+        let owner = Owner::from(&tenant);
+        self.readers.read(owner, move |connection| list(connection, &tenant, &filter)).await
     }
 
     /// One event with its deliveries.
     pub async fn event(&self, tenant: TenantId, id: EventId) -> Result<EventView, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = "SELECT id, name, module, entity_id, received_at_ms, payload, fan_out FROM events WHERE tenant = ?1 AND id = ?2";
             let found = connection
@@ -206,7 +215,7 @@ impl Store {
             let filter = DeliveryFilter { event: Some(id), limit: usize::MAX, ..DeliveryFilter::default() };
             Ok(EventView { event: Arc::new(event), previous, fan_out, deliveries: list(connection, &tenant, &filter)? })
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 }
 
@@ -215,13 +224,14 @@ impl Store {
     pub async fn previous(&self, tenant: TenantId, event: &Event) -> Result<Option<Arc<Event>>, StoreError> {
         let Some(entity_id) = event.entity_id.clone() else { return Ok(None) };
         let (id, module) = (event.id, event.module);
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = format!("SELECT id, name, module, entity_id, received_at_ms, payload FROM events {BEFORE}");
             let entity = params![&*tenant.0, id.0, entity_id, module.as_str()];
             let found = connection.prepare_cached(&sql)?.query_row(entity, event_row).optional()?;
             Ok(found.map(Arc::new))
         };
-        self.lane_readers.read(read).await
+        self.lane_readers.read(owner, read).await
     }
 
     /// The last events that were accepted for these subscriptions, the newest first, each with its subscription.
@@ -231,6 +241,7 @@ impl Store {
         subscriptions: Vec<SubscriptionId>,
         limit: usize,
     ) -> Result<Vec<(Arc<Event>, SubscriptionId)>, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, d.id
                        FROM deliveries d INDEXED BY deliveries_of_subscription
@@ -250,7 +261,7 @@ impl Store {
             }
             Ok(found.into_iter().map(|(_, event, subscription)| (event, subscription)).collect())
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 }
 
@@ -259,6 +270,11 @@ fn detail(attempt: &Attempt) -> Result<String, StoreError> {
     let mut detail = Vec::with_capacity(2_048);
     serde_json::to_writer(&mut detail, attempt)?;
     String::from_utf8(detail).map_err(|error| StoreError::Corrupt(serde::ser::Error::custom(error)))
+}
+
+/// A reason as it is kept with a delivery.
+pub(super) fn reason_text(reason: &Reason) -> Result<String, StoreError> {
+    Ok(serde_json::to_string(&*reason.bounded())?)
 }
 
 fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: &str) -> Result<(), StoreError> {
@@ -272,7 +288,7 @@ fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: &str) -> Result
         Next::Again { at_ms, counts, reason } => (DeliveryState::Pending, *at_ms, false, *counts, Some(reason)),
         Next::AwaitPlugin { reason } => (DeliveryState::Pending, *age_end_ms, true, true, Some(reason)),
     };
-    let reason = reason.map(serde_json::to_string).transpose()?;
+    let reason = reason.map(reason_text).transpose()?;
     let row = params![&*delivery.tenant.0, delivery.id.0, attempt.number, detail];
     batch.execute_hot(HotStatement::Attempt, row)?;
     let outcome = params![

@@ -1,6 +1,7 @@
 //! What is due in a lane, page by page.
 
 use super::deliveries::{event_row, kind};
+use super::fair_queue::Owner;
 use super::{Due, Store, StoreError, now_ms};
 use crate::delivery::{DeliveryId, DueDelivery};
 use crate::subscription::{Ordering, Subscription, SubscriptionId, TenantId};
@@ -50,8 +51,9 @@ impl Store {
             Some(Ordering::Block) => u32::MAX,
             Some(Ordering::SkipAfter { attempts }) => attempts,
         };
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| due_page(connection, &tenant, id, turn, blocks_below, limit, &skip);
-        self.lane_readers.read(read).await
+        self.lane_readers.read(owner, read).await
     }
 }
 

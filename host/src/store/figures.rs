@@ -3,18 +3,22 @@
 //! They are no ledger: a crash loses the last [`FLUSH_EVERY`] of them, and nothing depends on them.
 
 use super::batch::Batch;
+use super::fair_queue::Owner;
 use super::{Store, StoreError, now_ms};
 use crate::delivery::{Attempt, DeliveryId};
 use crate::figures::Figures;
 use crate::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, params};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 
 /// How often they are written.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
+
+/// How many cells one write adds to: some milliseconds.
+const STEP: usize = 128;
 
 /// The spans, and how long each is kept, in seconds.
 const SPANS: [(i64, i64); 2] = [(60, 25 * 3_600), (3_600, 8 * 86_400)];
@@ -99,22 +103,12 @@ impl Store {
     }
 
     async fn flush_figures(&self) -> Result<(), StoreError> {
-        let cells = self.gathered.take();
-        if cells.is_empty() {
-            return Ok(());
+        let mut cells: Vec<(Cell, Figures)> = self.gathered.take().into_iter().collect();
+        while !cells.is_empty() {
+            let step = cells.split_off(cells.len().saturating_sub(STEP));
+            self.write(Owner::Host, move |batch| put_step(batch, &step)).await?;
         }
-        let write = move |batch: &Batch<'_>| {
-            for (span_s, kept_s) in SPANS {
-                cells.iter().try_for_each(|(cell, figures)| put(batch, span_s, cell, figures))?;
-                let oldest_s = now_ms() / 1_000 - kept_s;
-                for tenant in cells.keys().map(|cell| &cell.tenant).collect::<std::collections::HashSet<_>>() {
-                    let sql = "DELETE FROM figures WHERE tenant = ?1 AND span_s = ?2 AND at_s < ?3";
-                    batch.prepare_cached(sql)?.execute(params![&*tenant.0, span_s, oldest_s])?;
-                }
-            }
-            Ok(())
-        };
-        self.write(write).await
+        Ok(())
     }
 
     /// Figures from a time on, in spans of a minute if that is within a day, of an hour otherwise.
@@ -122,6 +116,7 @@ impl Store {
         let mut gathered = self.gathered.of(&tenant, from_s);
         let day = now_ms() / 1_000 - from_s <= SPANS[0].1;
         let span_s = if day { SPANS[0].0 } else { SPANS[1].0 };
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = "SELECT at_s, subscription, plugin, figures FROM figures WHERE tenant = ?1 AND span_s = ?2 AND at_s >= ?3 ORDER BY at_s";
             let mut statement = connection.prepare_cached(sql)?;
@@ -135,7 +130,7 @@ impl Store {
             })
             .collect::<Result<Vec<_>, StoreError>>()
         };
-        let mut found = self.readers.read(read).await?;
+        let mut found = self.readers.read(owner, read).await?;
         gathered.iter_mut().for_each(|one| one.at_s = one.at_s / span_s * span_s);
         found.append(&mut gathered);
         Ok(found)
@@ -143,6 +138,15 @@ impl Store {
 
     /// What waits, by subscription.
     pub async fn backlog(&self, tenant: TenantId) -> Result<Vec<Backlog>, StoreError> {
+        self.backlog_by(Owner::from(&tenant), tenant).await
+    }
+
+    /// The same on the host's account, for its metrics: no tenant's queries hold them up.
+    pub async fn backlog_for_host(&self, tenant: TenantId) -> Result<Vec<Backlog>, StoreError> {
+        self.backlog_by(Owner::Host, tenant).await
+    }
+
+    async fn backlog_by(&self, owner: Owner, tenant: TenantId) -> Result<Vec<Backlog>, StoreError> {
         let read = move |connection: &Connection| {
             // All of it stands in the index; the time of an id is when it was made.
             let sql = "SELECT subscription, COUNT(*), MIN(id) FROM deliveries INDEXED BY deliveries_due WHERE tenant = ?1 AND state = 0 GROUP BY subscription";
@@ -156,8 +160,21 @@ impl Store {
             })?;
             rows.map(|row| row.map_err(StoreError::from)).collect()
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
+}
+
+fn put_step(batch: &Batch<'_>, cells: &[(Cell, Figures)]) -> Result<(), StoreError> {
+    let tenants: HashSet<&TenantId> = cells.iter().map(|(cell, _)| &cell.tenant).collect();
+    for (span_s, kept_s) in SPANS {
+        cells.iter().try_for_each(|(cell, figures)| put(batch, span_s, cell, figures))?;
+        let oldest_s = now_ms() / 1_000 - kept_s;
+        for tenant in &tenants {
+            let sql = "DELETE FROM figures WHERE tenant = ?1 AND span_s = ?2 AND at_s < ?3";
+            batch.prepare_cached(sql)?.execute(params![&*tenant.0, span_s, oldest_s])?;
+        }
+    }
+    Ok(())
 }
 
 fn put(connection: &Connection, span_s: i64, cell: &Cell, figures: &Figures) -> Result<(), StoreError> {

@@ -5,11 +5,12 @@
 
 use super::accept::{keep, write_delivery, write_event};
 use super::batch::Batch;
-use super::{NewEvent, Store, StoreError, now_ms};
+use super::fair_queue::Owner;
+use super::{Catalog, NewEvent, Store, StoreError, now_ms};
 use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use crate::event::{EventId, Module};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState, TenantId};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Rows, params};
 use uuid::Uuid;
 
 /// How many deliveries one transaction makes or moves.
@@ -39,6 +40,7 @@ impl Store {
     /// Makes a delivery due now: a pending one at once, one that ended with a new budget of attempts.
     pub async fn retry(&self, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let catalog = self.catalog.clone();
+        let owner = tenant.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
         let write = move |batch: &Batch<'_>| {
             let own = catalog.subscription(&tenant, subscription);
@@ -53,11 +55,12 @@ impl Store {
             batch.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
             Ok(())
         };
-        self.change_of(vec![subscription], write, |_, ()| {}).await
+        self.change_of(&owner, vec![subscription], write, |_, ()| {}).await
     }
 
     /// Stops a pending delivery. An attempt that is under way ends as it ends.
     pub async fn cancel(&self, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
+        let owner = tenant.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
         let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, awaiting_plugin = 0, updated_at_ms = ?4,
@@ -69,16 +72,17 @@ impl Store {
                 _ => Ok(()),
             }
         };
-        self.change_of(vec![subscription], write, |_, ()| {}).await
+        self.change_of(&owner, vec![subscription], write, |_, ()| {}).await
     }
 
     async fn subscription_of(&self, tenant: TenantId, id: DeliveryId) -> Result<SubscriptionId, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = "SELECT subscription FROM deliveries WHERE tenant = ?1 AND id = ?2";
             let found = connection.query_row(sql, params![&*tenant.0, id.0], |row| row.get(0).map(SubscriptionId));
             found.optional()?.ok_or(StoreError::NotFound("delivery"))
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// How many deliveries of a subscription ended like this, and were made in this span.
@@ -89,13 +93,17 @@ impl Store {
         span: Span,
     ) -> Result<u64, StoreError> {
         let (tenant, id) = (subscription.tenant.clone(), subscription.id);
-        let sql =
-            format!("SELECT COUNT(*) FROM deliveries INDEXED BY deliveries_of_subscription WHERE {}", of_span(&states));
+        let sql = format!(
+            "SELECT COUNT(*) FROM deliveries INDEXED BY deliveries_of_subscription
+             WHERE tenant = ?1 AND subscription = ?2 AND id >= ?3 AND id < ?4 AND {}",
+            ended_as(&states)
+        );
         let (from, to) = span.ids();
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             Ok(connection.query_row(&sql, params![&*tenant.0, id.0, from, to], |row| row.get(0))?)
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// Makes them pending again, each with a new budget of attempts. Returns how many.
@@ -107,59 +115,85 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let (mut redriven, (mut from, to)) = (0, span.ids());
         loop {
-            let (tenant, id, condition) = (subscription.tenant.clone(), subscription.id, of_span(&states));
+            let (tenant, id) = (subscription.tenant.clone(), subscription.id);
+            let sql = format!(
+                "SELECT id, {} FROM deliveries INDEXED BY deliveries_of_subscription
+                 WHERE tenant = ?1 AND subscription = ?5 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT ?4",
+                ended_as(&states)
+            );
+            let look = move |connection: &Connection| {
+                let mut statement = connection.prepare_cached(&sql)?;
+                step_of(statement.query(params![&*tenant.0, from, to, LOOK, id.0])?)
+            };
+            let step = self.readers.read(&subscription.tenant, look).await?;
+            let (tenant, catalog, condition) = (subscription.tenant.clone(), self.catalog.clone(), ended_as(&states));
             let write = move |batch: &Batch<'_>| {
+                accepts_deliveries(&catalog, &tenant, id)?;
                 let sql = format!(
-                    "UPDATE deliveries SET state = 0, due_at_ms = ?5, age_from_ms = ?5, updated_at_ms = ?5, budget_spent = 0
-                     WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries INDEXED BY deliveries_of_subscription
-                                                      WHERE {condition} ORDER BY id LIMIT {STEP})
-                     RETURNING id"
+                    "UPDATE deliveries SET state = 0, due_at_ms = ?3, age_from_ms = ?3, updated_at_ms = ?3, budget_spent = 0
+                     WHERE tenant = ?1 AND id = ?2 AND {condition}"
                 );
                 let mut statement = batch.prepare_cached(&sql)?;
-                let ids = statement.query_map(params![&*tenant.0, id.0, from, to, now_ms()], |row| row.get(0))?;
-                Ok(ids.collect::<Result<Vec<Uuid>, _>>()?)
+                let mut again = 0;
+                for delivery in step.ids {
+                    again += statement.execute(params![&*tenant.0, delivery, now_ms()])?;
+                }
+                Ok(again as u64)
             };
-            let ids = self.change_of(vec![id], write, |_, _| {}).await?;
-            redriven += ids.len() as u64;
-            match ids.iter().max() {
-                Some(last) if ids.len() == STEP => from = next_id(*last),
-                _ => return Ok(redriven),
+            redriven += self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await?;
+            match step.next {
+                Some(next) => from = next,
+                None => return Ok(redriven),
             }
         }
     }
 
     /// How many events of a span a replay would deliver to a subscription.
     pub async fn count_replayable(&self, subscription: &Subscription, span: Span) -> Result<u64, StoreError> {
-        let (tenant, sql) =
-            (subscription.tenant.clone(), format!("SELECT COUNT(*) FROM events WHERE {}", replayable(subscription)));
+        let tenant = subscription.tenant.clone();
+        let condition = of_modules(subscription);
+        let sql = format!("SELECT COUNT(*) FROM events WHERE tenant = ?1 AND id >= ?2 AND id < ?3 AND {condition}");
         let (from, to) = span.ids();
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             Ok(connection.query_row(&sql, params![&*tenant.0, from, to], |row| row.get(0))?)
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// Makes a new delivery of every event of a span for a subscription. Returns how many.
     pub async fn replay(&self, subscription: &Subscription, span: Span) -> Result<u64, StoreError> {
         let (mut replayed, (mut from, to)) = (0, span.ids());
         loop {
-            let (tenant, id, condition) = (subscription.tenant.clone(), subscription.id, replayable(subscription));
-            let write = move |batch: &Batch<'_>| {
-                let sql = format!("SELECT id FROM events WHERE {condition} ORDER BY id LIMIT {STEP}");
-                let mut statement = batch.prepare_cached(&sql)?;
-                let ids = statement.query_map(params![&*tenant.0, from, to], |row| row.get(0))?;
-                let ids: Vec<Uuid> = ids.collect::<Result<_, _>>()?;
-                for event in &ids {
-                    make(batch, &tenant, EventId(*event), id, DeliveryKind::Replay);
-                }
-                count_in_ledger(batch, &tenant, "replayed", ids.len())?;
-                Ok(ids)
+            let (tenant, id) = (subscription.tenant.clone(), subscription.id);
+            let sql = format!(
+                "SELECT id, {} FROM events WHERE tenant = ?1 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT ?4",
+                of_modules(subscription)
+            );
+            let look = move |connection: &Connection| {
+                let mut statement = connection.prepare_cached(&sql)?;
+                step_of(statement.query(params![&*tenant.0, from, to, LOOK])?)
             };
-            let ids = self.change_of(vec![id], write, |_, _| {}).await?;
-            replayed += ids.len() as u64;
-            match ids.last() {
-                Some(last) if ids.len() == STEP => from = next_id(*last),
-                _ => return Ok(replayed),
+            let step = self.readers.read(&subscription.tenant, look).await?;
+            let (tenant, catalog) = (subscription.tenant.clone(), self.catalog.clone());
+            let write = move |batch: &Batch<'_>| {
+                accepts_deliveries(&catalog, &tenant, id)?;
+                let mut made = 0;
+                for event in step.ids {
+                    // It may have been pruned since it was found.
+                    let sql = "SELECT 1 FROM events WHERE tenant = ?1 AND id = ?2";
+                    if batch.prepare_cached(sql)?.exists(params![&*tenant.0, event])? {
+                        make(batch, &tenant, EventId(event), id, DeliveryKind::Replay);
+                        made += 1;
+                    }
+                }
+                count_in_ledger(batch, &tenant, "replayed", made)?;
+                Ok(made as u64)
+            };
+            replayed += self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await?;
+            match step.next {
+                Some(next) => from = next,
+                None => return Ok(replayed),
             }
         }
     }
@@ -173,24 +207,60 @@ impl Store {
             count_in_ledger(batch, &tenant, "tests", 1)?;
             Ok(make(batch, &tenant, event.id, id, DeliveryKind::Test))
         };
-        self.change_of(vec![id], write, |_, _| {}).await
+        self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await
     }
 }
 
-/// Ended deliveries of a subscription (?2) of a tenant (?1) whose ids are in a span (?3, ?4).
-fn of_span(states: &[DeliveryState]) -> String {
-    let states: Vec<String> = states.iter().map(|state| (*state as u8).to_string()).collect();
-    let states = states.join(", ");
-    format!(
-        "tenant = ?1 AND subscription = ?2 AND id >= ?3 AND id < ?4 AND state IN ({states}) AND state != 0 AND kind != 2"
-    )
+/// Rows of which one step looks at so many, and takes at most [`STEP`].
+const LOOK: usize = 5_000;
+
+/// What one step of a long work takes on: found by a reader, so that the writer looks at no row that it does not change.
+struct Step {
+    ids: Vec<Uuid>,
+    /// Where the next step begins; none if there is nothing left.
+    next: Option<Uuid>,
 }
 
-/// Events of a tenant (?1) in a span (?2, ?3) that a subscription is for.
-fn replayable(subscription: &Subscription) -> String {
+/// Takes the ids of rows whose second column is true.
+fn step_of(mut rows: Rows<'_>) -> Result<Step, StoreError> {
+    let mut step = Step { ids: Vec::new(), next: None };
+    let mut looked_at = 0;
+    while let Some(row) = rows.next()? {
+        let id: Uuid = row.get(0)?;
+        if step.ids.len() == STEP {
+            step.next = Some(id);
+            return Ok(step);
+        }
+        if row.get(1)? {
+            step.ids.push(id);
+        }
+        looked_at += 1;
+        step.next = (looked_at == LOOK).then(|| next_id(id));
+    }
+    Ok(step)
+}
+
+/// Refuses deliveries for a subscription that is gone or disabled by now.
+fn accepts_deliveries(catalog: &Catalog, tenant: &TenantId, id: SubscriptionId) -> Result<(), StoreError> {
+    let own = catalog.subscription(tenant, id);
+    let own = own.ok_or_else(|| StoreError::Conflict("the subscription was deleted".into()))?;
+    if own.state == SubscriptionState::Disabled {
+        return Err(StoreError::Conflict("the subscription is disabled; resume it first".into()));
+    }
+    Ok(())
+}
+
+/// The condition of deliveries that ended in one of these states, and are no tests.
+fn ended_as(states: &[DeliveryState]) -> String {
+    let states: Vec<String> = states.iter().map(|state| (*state as u8).to_string()).collect();
+    format!("(state IN ({}) AND state != 0 AND kind != 2)", states.join(", "))
+}
+
+/// The condition of events that a subscription is for.
+fn of_modules(subscription: &Subscription) -> String {
     let quoted = |module: &Module| format!("'{}'", module.as_str());
     let modules: Vec<String> = subscription.settings.modules.iter().map(quoted).collect();
-    format!("tenant = ?1 AND id >= ?2 AND id < ?3 AND module IN ({})", modules.join(", "))
+    format!("(module IN ({}))", modules.join(", "))
 }
 
 fn next_id(id: Uuid) -> Uuid {

@@ -1,5 +1,6 @@
 //! The ledger of a tenant: how many deliveries were promised, and where they all are.
 
+use super::fair_queue::Owner;
 use super::{Store, StoreError};
 use crate::delivery::DeliveryState;
 use crate::subscription::TenantId;
@@ -53,8 +54,9 @@ pub struct Ledger {
 impl Store {
     /// Counts a tenant's events and deliveries at one moment.
     pub async fn ledger(&self, tenant: TenantId) -> Result<Ledger, StoreError> {
+        let owner = Owner::from(&tenant);
         self.readers
-            .read(move |connection| {
+            .read(owner, move |connection| {
                 let sql = "SELECT COUNT(*), COALESCE(SUM(fan_out), 0) FROM events WHERE tenant = ?1";
                 let (events, fan_out): (u64, u64) =
                     connection.query_row(sql, params![&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -1,6 +1,7 @@
 //! Plugins in the database: components by content, versions by tenant and name, and which one is active.
 
 use super::batch::Batch;
+use super::fair_queue::Owner;
 use super::{Store, StoreError, now_ms, subscriptions};
 use crate::subscription::{SubscriptionId, TenantId};
 use bytes::Bytes;
@@ -82,7 +83,7 @@ impl Store {
         report: String,
     ) -> Result<(), StoreError> {
         let sql = "UPDATE plugin_versions SET report = ?4 WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
-        self.write(move |connection| {
+        self.write(&tenant.clone(), move |connection| {
             Ok(connection.execute(sql, params![&*tenant.0, name, sha256, report]).map(drop)?)
         })
         .await
@@ -96,6 +97,7 @@ impl Store {
         version: PluginVersion,
         component: Bytes,
     ) -> Result<(), StoreError> {
+        let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
             let sql = "SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2";
             if !batch.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
@@ -103,13 +105,14 @@ impl Store {
             }
             insert_version(batch, &tenant, &name, &version, &component)
         };
-        self.write(write).await
+        self.write(&owner, write).await
     }
 
     /// Whether a plugin has a version.
     pub async fn has_version(&self, tenant: TenantId, name: String, sha256: String) -> Result<bool, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| has_version(connection, &tenant, &name, &sha256);
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// What the check found of a version of a plugin, as JSON. None: the plugin has no such version.
@@ -166,6 +169,7 @@ impl Store {
         version: impl FnOnce(&Connection, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
+        let owner = tenant.clone();
         let users = self.users_of(&tenant, &name);
         let due = users.clone();
         let write = move |batch: &Batch<'_>| {
@@ -180,22 +184,26 @@ impl Store {
             batch.execute(sql, params![&*tenant.0, name])?;
             subscriptions::judge_again(batch, &tenant, &due)
         };
-        self.change_of(users, write, |_, ()| swap()).await
+        self.change_of(&owner, users, write, |_, ()| swap()).await
     }
 
     /// The sha256 of the last component that came from a plugin's file.
     pub async fn plugin_file(&self, tenant: TenantId, name: String) -> Result<Option<String>, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = "SELECT sha256 FROM plugin_files WHERE tenant = ?1 AND name = ?2";
             Ok(connection.query_row(sql, params![&*tenant.0, name], |row| row.get(0)).optional()?)
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// Notes which component came from a plugin's file.
     pub async fn note_plugin_file(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO plugin_files (tenant, name, sha256) VALUES (?1, ?2, ?3)";
-        self.write(move |connection| Ok(connection.execute(sql, params![&*tenant.0, name, sha256]).map(drop)?)).await
+        self.write(&tenant.clone(), move |connection| {
+            Ok(connection.execute(sql, params![&*tenant.0, name, sha256]).map(drop)?)
+        })
+        .await
     }
 
     fn users_of(&self, tenant: &TenantId, name: &str) -> Vec<SubscriptionId> {
@@ -220,11 +228,12 @@ impl Store {
             })?;
             rows.map(|row| row.map_err(StoreError::from)).collect()
         };
-        self.readers.read(read).await
+        self.readers.read(Owner::Host, read).await
     }
 
     /// The versions of a plugin, the newest first. Empty: there is no such plugin.
     pub async fn plugin_versions(&self, tenant: TenantId, name: String) -> Result<Vec<PluginVersion>, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = "SELECT v.sha256, v.size, v.report, v.created_at_ms, v.created_by, v.sha256 = p.active_sha256
                        FROM plugin_versions v JOIN plugins p USING (tenant, name)
@@ -242,7 +251,7 @@ impl Store {
             })?;
             rows.map(|row| row.map_err(StoreError::from)).collect()
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// The bytes of a component.
@@ -252,7 +261,7 @@ impl Store {
             let bytes: Option<Vec<u8>> = connection.query_row(sql, [sha256], |row| row.get(0)).optional()?;
             bytes.map(Bytes::from).ok_or(StoreError::NotFound("component"))
         };
-        self.readers.read(read).await
+        self.readers.read(Owner::Host, read).await
     }
 }
 

@@ -2,7 +2,10 @@
 
 use super::batch::Batch;
 use super::credentials::found;
+use super::fair_queue::Owner;
+use super::writer::{Terms, WriteMode, payload_rows};
 use super::{Store, StoreError, now_ms};
+use crate::limits::{REASON_BYTES_MAX, shortened};
 use crate::subscription::TenantId;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -39,36 +42,43 @@ impl Store {
         truncated: bool,
     ) -> Result<Uuid, StoreError> {
         let id = Uuid::now_v7();
+        let owner = Owner::from(&tenant);
+        let terms = Terms { owner, mode: WriteMode::Shared, rows: 2 + payload_rows(body.len()) };
         let write = move |batch: &Batch<'_>| {
             let sql = "INSERT INTO rejected_requests (tenant, id, received_at_ms, reason, truncated, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            batch.execute(sql, params![&*tenant.0, id, now_ms(), reason, truncated, &body[..]])?;
+            batch.execute(
+                sql,
+                params![&*tenant.0, id, now_ms(), shortened(&reason, REASON_BYTES_MAX), truncated, &body[..]],
+            )?;
             let sql = "DELETE FROM rejected_requests WHERE tenant = ?1 AND (received_at_ms < ?2 OR id NOT IN
                        (SELECT id FROM rejected_requests WHERE tenant = ?1 ORDER BY id DESC LIMIT ?3))";
             batch.execute(sql, params![&*tenant.0, now_ms() - KEPT_MS, KEPT_MAX])?;
             Ok(id)
         };
-        self.write(write).await
+        self.writer.write(terms, write, |_| {}).await
     }
 
     /// A tenant's rejected requests, the newest first.
     pub async fn rejected_requests(&self, tenant: TenantId) -> Result<Vec<RejectedRequest>, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = "SELECT id, received_at_ms, reason, truncated, body FROM rejected_requests WHERE tenant = ?1 ORDER BY id DESC LIMIT 200";
             let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map([&*tenant.0], rejected_row)?;
             rows.map(|row| row.map_err(StoreError::from)).collect()
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// One rejected request.
     pub async fn rejected_request(&self, tenant: TenantId, id: Uuid) -> Result<RejectedRequest, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = "SELECT id, received_at_ms, reason, truncated, body FROM rejected_requests WHERE tenant = ?1 AND id = ?2";
             let found = connection.query_row(sql, params![&*tenant.0, id], rejected_row).optional()?;
             found.ok_or(StoreError::NotFound("rejected request"))
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 }
 

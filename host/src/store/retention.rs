@@ -6,7 +6,8 @@
 //! - A step holds the writer for [`STEP_MAX`] and then lets others write for four times as long.
 //! - Space in the file is used again; the file does not shrink.
 
-use super::{Store, StoreError, bins, now_ms};
+use super::fair_queue::Owner;
+use super::{Store, StoreError, now_ms};
 use crate::delivery::DeliveryState;
 use crate::subscription::TenantId;
 use rusqlite::{Connection, params};
@@ -51,12 +52,12 @@ impl Store {
 
     async fn prune(&self, retention: Duration) -> Result<(), StoreError> {
         let now_ms = now_ms();
-        self.write(move |connection| {
+        self.write(Owner::Host, move |connection| {
             let sql = "DELETE FROM idempotency_keys WHERE received_at_ms < ?1";
-            connection.execute(sql, [now_ms - KEYS_KEPT_MS])?;
-            bins::prune_old(connection)
+            Ok(connection.execute(sql, [now_ms - KEYS_KEPT_MS]).map(drop)?)
         })
         .await?;
+        self.prune_bins().await?;
         self.flush_used_keys().await?;
         if retention.is_zero() {
             return Ok(());
@@ -66,7 +67,8 @@ impl Store {
             let (mut after, mut pruned) = (Uuid::nil(), 0);
             loop {
                 let owner = tenant.id.clone();
-                let step = self.write(move |connection| prune_step(connection, &owner, after, before_ms)).await?;
+                let step =
+                    self.write(&tenant.id, move |connection| prune_step(connection, &owner, after, before_ms)).await?;
                 pruned += step.pruned;
                 match step.last {
                     Some(last) => after = last,

@@ -1,8 +1,10 @@
 //! Trials of versions in the database.
 
 use super::batch::Batch;
+use super::fair_queue::Owner;
 use super::plugins::has_version;
 use super::{Store, StoreError};
+use crate::limits::{REASON_BYTES_MAX, shortened};
 use crate::subscription::TenantId;
 use rusqlite::{Connection, params};
 
@@ -63,6 +65,7 @@ impl StoredRollout {
 impl Store {
     /// Begins a trial, in the place of the plugin's one before.
     pub async fn begin_rollout(&self, rollout: StoredRollout) -> Result<(), StoreError> {
+        let owner = rollout.tenant.clone();
         let write = move |batch: &Batch<'_>| {
             let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, .. } = rollout;
             if !has_version(batch, &tenant, &name, &sha256)? {
@@ -73,13 +76,16 @@ impl Store {
             batch.execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier])?;
             Ok(())
         };
-        self.write(write).await
+        self.write(&owner, write).await
     }
 
     /// Ends a plugin's trial, if one is under way.
     pub async fn end_rollout(&self, tenant: TenantId, name: String, reason: String) -> Result<(), StoreError> {
         let sql = "UPDATE rollouts SET ended_reason = ?3 WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
-        self.write(move |connection| Ok(connection.execute(sql, params![&*tenant.0, name, reason]).map(drop)?)).await
+        self.write(&tenant.clone(), move |connection| {
+            Ok(connection.execute(sql, params![&*tenant.0, name, shortened(&reason, REASON_BYTES_MAX)]).map(drop)?)
+        })
+        .await
     }
 
     /// Every trial, also those that ended.
@@ -107,7 +113,7 @@ impl Store {
             })
             .collect()
         };
-        self.readers.read(read).await
+        self.readers.read(Owner::Host, read).await
     }
 }
 

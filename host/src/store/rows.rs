@@ -7,6 +7,7 @@
 //! A row that is refused rolls the transaction back (`OR ROLLBACK`): to be able to undo the statement alone, SQLite would
 //! first copy every page that it touches.
 
+use super::accept::OrderKey;
 use crate::delivery::DueDelivery;
 use crate::event::Event;
 use crate::subscription::TenantId;
@@ -34,7 +35,7 @@ pub(super) struct EventRow {
 pub(super) struct DeliveryRow {
     pub(super) delivery: DueDelivery,
     pub(super) due_at_ms: i64,
-    pub(super) order_key: Option<String>,
+    pub(super) order_key: Option<OrderKey>,
 }
 
 /// A table that rows go to.
@@ -149,7 +150,7 @@ impl Row for DeliveryRow {
             blob(delivery.event.0.as_bytes()),
             blob(delivery.subscription.0.as_bytes()),
             integer(delivery.kind as i64),
-            order_key.as_deref().map_or(NULL, text),
+            order_key.as_ref().map_or(NULL, |key| blob(&key.0)),
             integer(*due_at_ms),
             integer(delivery.age_from_ms),
         ]

@@ -3,9 +3,11 @@
 //! Promises: a database of a newer host is refused, not guessed at. Tenant id leads every key of what a tenant owns.
 
 use super::StoreError;
+use super::accept::OrderKey;
 use rusqlite::Connection;
+use rusqlite::functions::FunctionFlags;
 
-const MIGRATIONS: [&str; 13] = [
+const MIGRATIONS: [&str; 14] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -19,6 +21,7 @@ const MIGRATIONS: [&str; 13] = [
     include_str!("schema_11.sql"),
     include_str!("schema_12.sql"),
     include_str!("schema_13.sql"),
+    include_str!("schema_16.sql"),
 ];
 
 /// Brings a database to the newest schema.
@@ -34,6 +37,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
             "bringing the database to a newer schema; a large one takes minutes"
         );
     }
+    define_functions(connection)?;
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(found) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;
@@ -43,9 +47,44 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What migrations call that SQLite does not have.
+fn define_functions(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("order_key_of", 1, flags, |call| {
+        Ok(OrderKey::of_text(call.get_raw(0).as_str()?).0.to_vec())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn order_keys_of_an_older_database_get_a_fixed_size() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        let before = MIGRATIONS.iter().position(|sql| sql.contains("order_key_of")).expect("the migration");
+        for migration in &MIGRATIONS[..before] {
+            connection.execute_batch(migration).expect("an older schema");
+        }
+        connection.pragma_update(None, "user_version", before).expect("its number");
+        let long = "9".repeat(250_000);
+        for (id, entity) in [(1_u8, "57"), (2, "57"), (3, &long)] {
+            let sql = "INSERT INTO events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload)
+                       VALUES ('t', ?1, 'Contact is Updated', 'Contact', ?2, 0, 1, x'7b7d')";
+            connection.execute(sql, rusqlite::params![[id], entity]).expect("an event");
+            let sql = "INSERT INTO deliveries (tenant, id, event, subscription, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms, order_key)
+                       VALUES ('t', ?1, ?1, x'05', 0, 0, 0, 0, 0, ?2)";
+            connection.execute(sql, rusqlite::params![[id], format!("Contact/{entity}")]).expect("a delivery");
+        }
+        migrate(&mut connection).expect("migrated");
+        let sql = "SELECT d.order_key, e.entity_id FROM deliveries d JOIN events e ON e.id = d.event ORDER BY d.id";
+        let mut statement = connection.prepare(sql).expect("a query");
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+        let rows: Vec<(Vec<u8>, Option<String>)> = rows.collect::<Result<_, _>>().expect("rows");
+        let key = |text: &str| OrderKey::of_text(text).0.to_vec();
+        let known = (key("Contact/57"), Some("57".to_owned()));
+        assert_eq!(rows, [known.clone(), known, (key(&format!("Contact/{long}")), None)]);
+    }
 
     #[test]
     fn attempts_of_an_older_database_are_kept() {

@@ -1,6 +1,7 @@
 //! Who is signed in to the pages: sessions, and links that sign in once. Hashes only, as of keys.
 
 use super::batch::Batch;
+use super::fair_queue::Owner;
 use super::{Catalog, Store, StoreError, now_ms};
 use crate::access::{SESSION_PREFIX, SIGN_IN_PREFIX, Session, credential_hash, new_credential};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -31,7 +32,7 @@ impl Store {
             batch.execute(sql, params![hash, key, csrf, now_ms(), expires_at_ms])?;
             Ok(session)
         };
-        self.change(write, move |catalog, session| catalog.put_session(hash, session.clone())).await?;
+        self.change(Owner::Host, write, move |catalog, session| catalog.put_session(hash, session.clone())).await?;
         Ok(text)
     }
 
@@ -40,7 +41,7 @@ impl Store {
         let hash = credential_hash(cookie);
         let write =
             move |batch: &Batch<'_>| Ok(batch.execute("DELETE FROM sessions WHERE hash = ?1", [hash]).map(drop)?);
-        self.change(write, move |catalog: &Catalog, ()| catalog.remove_session(&hash)).await
+        self.change(Owner::Host, write, move |catalog: &Catalog, ()| catalog.remove_session(&hash)).await
     }
 
     /// Makes a link that signs in once with a key, and returns its token.
@@ -52,7 +53,7 @@ impl Store {
             batch.execute(sql, params![hash, key, end_of(LINK_LASTS)])?;
             Ok(())
         };
-        self.write(write).await?;
+        self.write(Owner::Host, write).await?;
         Ok(text)
     }
 
@@ -64,7 +65,7 @@ impl Store {
             let found = batch.query_row(sql, [hash], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).optional()?;
             Ok(found.filter(|(_, expires_at_ms)| *expires_at_ms > now_ms()).map(|(key, _)| key))
         };
-        self.write(write).await
+        self.write(Owner::Host, write).await
     }
 }
 

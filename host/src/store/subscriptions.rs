@@ -3,9 +3,11 @@
 use super::accept::tell_accepted;
 use super::batch::Batch;
 use super::credentials::found;
+use super::deliveries::reason_text;
 use super::vault::{Vault, VaultError};
 use super::{Catalog, NewDeliveries, Store, StoreError, now_ms, operations};
 use crate::delivery::{DeliveryState, Reason};
+use crate::limits::{REASON_BYTES_MAX, shortened};
 use crate::signature::{SigningKey, SigningSecret};
 use crate::subscription::{Secret, Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
 use base64::Engine as _;
@@ -77,6 +79,7 @@ impl Store {
             created_at_ms: now_ms(),
         });
         let sealed = seal(&self.vault, &subscription)?;
+        let owner = subscription.tenant.clone();
         let write = move |batch: &Batch<'_>| {
             let sql = "INSERT INTO subscriptions (tenant, id, settings, sealed, state, generation, created_at_ms) VALUES (?1, ?2, ?3, ?4, 0, 1, ?5)";
             let settings = serde_json::to_string(&subscription.settings)?;
@@ -84,7 +87,7 @@ impl Store {
             batch.execute(sql, params![&*subscription.tenant.0, subscription.id.0, settings, sealed, created_at_ms])?;
             Ok(subscription)
         };
-        self.change(write, |catalog, subscription| catalog.put_subscriptions(vec![subscription.clone()])).await
+        self.change(&owner, write, |catalog, subscription| catalog.put_subscriptions(vec![subscription.clone()])).await
     }
 
     /// Rewrites a subscription, if it is still `old`; otherwise somebody else's edit would be lost, and the answer is
@@ -117,7 +120,10 @@ impl Store {
             judge_again(batch, &changed.tenant, &[id])?;
             Ok(Arc::new(changed))
         };
-        self.change_of(vec![id], write, |catalog, changed| catalog.put_subscriptions(vec![changed.clone()])).await
+        self.change_of(&old.tenant, vec![id], write, |catalog, changed| {
+            catalog.put_subscriptions(vec![changed.clone()])
+        })
+        .await
     }
 
     /// Pauses, resumes or disables a subscription.
@@ -140,7 +146,7 @@ impl Store {
         id: SubscriptionId,
         change: StateChange,
     ) -> Result<(), StoreError> {
-        let tenant = tenant.clone();
+        let (owner, tenant) = (tenant, tenant.clone());
         let (catalog, news) = (self.catalog.clone(), self.news.clone());
         let write = move |batch: &Batch<'_>| {
             first(batch)?;
@@ -160,7 +166,7 @@ impl Store {
             catalog.put_subscriptions(changed.iter().cloned().collect());
             tell_accepted(&news, told.clone());
         };
-        self.change_of(vec![id], write, show).await.map(drop)
+        self.change_of(owner, vec![id], write, show).await.map(drop)
     }
 
     /// Notes since when a subscription's receiver fails, or that it is well.
@@ -170,14 +176,14 @@ impl Store {
         id: SubscriptionId,
         since_ms: Option<i64>,
     ) -> Result<(), StoreError> {
-        let (catalog, tenant) = (self.catalog.clone(), tenant.clone());
+        let (owner, catalog, tenant) = (tenant, self.catalog.clone(), tenant.clone());
         let write = move |batch: &Batch<'_>| {
             let current = catalog.subscription(&tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             let sql = "UPDATE subscriptions SET failing_since_ms = ?3 WHERE tenant = ?1 AND id = ?2";
             batch.execute(sql, params![&*tenant.0, id.0, since_ms])?;
             Ok(Arc::new(Subscription { failing_since_ms: since_ms, ..Subscription::clone(&current) }))
         };
-        self.change(write, |catalog, changed| catalog.put_subscriptions(vec![changed.clone()])).await.map(drop)
+        self.change(owner, write, |catalog, changed| catalog.put_subscriptions(vec![changed.clone()])).await.map(drop)
     }
 
     /// Deletes a subscription and cancels what is pending for it.
@@ -189,7 +195,7 @@ impl Store {
             let reason = Reason::new("subscription-deleted", "its subscription was deleted");
             end_pending(batch, &owner, id, DeliveryState::Cancelled, &reason)
         };
-        self.change_of(vec![id], write, move |catalog, ()| catalog.remove_subscription(&shown, id)).await
+        self.change_of(tenant, vec![id], write, move |catalog, ()| catalog.remove_subscription(&shown, id)).await
     }
 }
 
@@ -213,7 +219,7 @@ fn set_state(
             return Err(StoreError::Conflict("a disabled subscription cannot be paused; resume it first".into()));
         }
         StateChange::Pause { reason, .. } => {
-            changed.state_reason = Some(reason.clone());
+            changed.state_reason = Some(shortened(reason, REASON_BYTES_MAX));
             let was_active = changed.state == SubscriptionState::Active;
             changed.state = SubscriptionState::Paused;
             was_active.then_some(now_ms)
@@ -223,7 +229,8 @@ fn set_state(
         }
         StateChange::Disable { reason, .. } => {
             end_pending(connection, tenant, id, DeliveryState::Dead, reason)?;
-            (changed.state, changed.state_reason) = (SubscriptionState::Disabled, Some(reason.message.clone()));
+            (changed.state, changed.state_reason) =
+                (SubscriptionState::Disabled, Some(reason.bounded().message.clone()));
             None
         }
     };
@@ -261,7 +268,7 @@ fn end_pending(
     reason: &Reason,
 ) -> Result<(), StoreError> {
     let sql = "UPDATE deliveries INDEXED BY deliveries_due SET state = ?3, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND subscription = ?2 AND state = 0";
-    let reason = serde_json::to_string(reason)?;
+    let reason = reason_text(reason)?;
     connection.execute(sql, params![&*tenant.0, id.0, state as u8, reason, now_ms()])?;
     Ok(())
 }

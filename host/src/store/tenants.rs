@@ -40,6 +40,7 @@ impl Store {
             created_at_ms: now_ms(),
         };
         let tenant = change.apply(blank);
+        let owner = tenant.id.clone();
         let write = move |batch: &Batch<'_>| {
             let sql = "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
             let [names, limits, egress] = texts(&tenant)?;
@@ -48,11 +49,12 @@ impl Store {
                 _ => Ok(tenant),
             }
         };
-        self.change(write, |catalog, tenant| catalog.put_tenant(tenant.clone())).await
+        self.change(&owner, write, |catalog, tenant| catalog.put_tenant(tenant.clone())).await
     }
 
     /// Changes a tenant.
     pub async fn update_tenant(&self, id: TenantId, change: TenantChange) -> Result<Arc<Tenant>, StoreError> {
+        let owner = id.clone();
         let catalog = self.catalog.clone();
         let write = move |batch: &Batch<'_>| {
             let tenant = catalog.tenant(&id).ok_or(StoreError::NotFound("tenant"))?;
@@ -62,7 +64,7 @@ impl Store {
             batch.execute(sql, params![&*tenant.id.0, names, limits, egress])?;
             Ok(Arc::new(tenant))
         };
-        self.change(write, |catalog, tenant| catalog.put_tenant(Tenant::clone(tenant))).await
+        self.change(&owner, write, |catalog, tenant| catalog.put_tenant(Tenant::clone(tenant))).await
     }
 }
 

@@ -2,99 +2,144 @@
 //!
 //! Every write is a closure over the transaction ([`Batch`]). The thread takes what waits, some hundred writes, runs each
 //! inside one transaction, commits once, and only then answers each caller. So an answer `Ok` means durable: with
-//! `synchronous=FULL` the commit has been flushed to the disk. The usual outcomes go first, because lanes wait for them; the
-//! others keep their order, and some of them are in every commit. One closure's error undoes that closure alone, by a
+//! `synchronous=FULL` the commit has been flushed to the disk. One closure's error undoes that closure alone, by a
 //! savepoint; only those of the hot path do without, because each savepoint copies every page that is touched after it,
-//! and so must refuse before they write ([`Manner::Hot`]). An error of the commit is everybody's, and so is that of a row
-//! which others left to be written ([`Batch`]).
+//! and so must refuse before they write ([`WriteMode::Intake`]). An error of the commit is everybody's, and so is that of a
+//! row which others left to be written ([`Batch`]).
+//!
+//! # Order
+//! - Writes of one owner, a tenant or the host, run in the order in which they were queued; outcomes are a queue of their
+//!   own, which goes first, because lanes wait for them.
+//! - Owners are served by the rows that they wrote lately, the least first ([`FairQueue`]), and a commit has at most
+//!   [`ROWS_MAX`]. A larger write has a commit of its own. So whatever the others send, a tenant that writes little waits
+//!   for the commit that is under way and then has the next one.
+//! - A write that changes the catalog ([`WriteMode::Exclusive`]) has a commit of its own, and the catalog shows it before
+//!   anything else runs, of whichever owner.
+//!
+//! # Limits
+//! Writes that wait are bounded, and each owner has a share of the room ([`FairSemaphore`]): a tenant that fills its own
+//! holds up nobody else. How large one write may be is its caller's business.
 //!
 //! Does not know what is written. Stops when the last handle is gone, after everything queued has been written.
 
 use super::StoreError;
 use super::batch::Batch;
+use super::fair_queue::{FairQueue, Owner};
+use crate::fair_share::{FairPermit, FairSemaphore};
 use rusqlite::{Connection, ffi};
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// How many outcomes share one commit at the most, how many other writes, and about how many events: enough to make the flush
-/// cheap, few enough to keep waits short.
+/// Maximum number of outcomes that share one commit, and of other writes: enough to make the flush cheap, few enough to
+/// keep waits short.
 const BATCH_MAX: usize = 512;
-const EVENTS_MAX: usize = 512;
 
-/// How many writes may wait, in the channel and sorted each. Past it, callers wait for room, which is the back-pressure that
-/// intake passes on.
-const QUEUE_MAX: usize = 4_096;
+/// About how many rows of outcomes share one commit, and of other writes. A row is one of an event or a delivery, or
+/// 4 KiB of payload: some milliseconds together.
+const ROWS_MAX: u64 = 1_024;
+
+/// How many writes other than outcomes may wait. One owner may have half of them while nobody else waits. Past it, callers
+/// wait for room, which is the back-pressure that intake passes on.
+const QUEUE_MAX: u64 = 8_192;
+
+/// Rows that the flush of a commit costs as much as: what a write is charged that has a commit of its own.
+const COMMIT_ROWS: u64 = 256;
+
+/// How long it takes until what an owner wrote counts half.
+const HALF_LIFE: Duration = Duration::from_millis(100);
 
 type Finish = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
 type Write = Box<dyn FnOnce(&Batch<'_>) -> Finish + Send>;
 
-/// How a write goes with others.
+/// How a write shares a commit with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(super) enum WriteMode {
     /// In one commit with others. If it fails, it alone is undone.
     Shared,
-    /// The same without a savepoint, for accepting so many events. It refuses before its first change; if it fails
-    /// after that (the disk, or a fault of ours), the whole batch is undone and every caller gets an error.
-    Hot {
-        /// How many events.
-        events: usize,
-    },
-    /// As `Hot`, and before what waits: an outcome, which frees a place in its lane.
-    First,
-    /// Committed before anything queued behind it runs, but for `First`.
-    Alone,
+    /// The same without a savepoint, for accepting events. It refuses before its first change; if it fails after that
+    /// (the disk, or a fault of ours), the whole batch is undone and every caller gets an error.
+    Intake,
+    /// As `Intake`, and before what waits: the outcome of an attempt, which frees a permit of its lane.
+    Outcome,
+    /// Committed before anything else runs.
+    Exclusive,
+}
+
+/// On whose account a write runs, how, and what it costs.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) owner: Owner,
+    pub(super) mode: WriteMode,
+    /// About how many rows it writes.
+    pub(super) rows: u64,
+}
+
+impl Terms {
+    /// Terms of a write of few rows.
+    pub(super) fn small(owner: Owner, mode: WriteMode) -> Self {
+        Terms { owner, mode, rows: 2 }
+    }
+}
+
+/// Rows that payloads of so many bytes cost as much as.
+pub(super) fn payload_rows(bytes: usize) -> u64 {
+    (bytes / 4_096) as u64
 }
 
 struct Job {
     write: Write,
-    manner: Manner,
+    terms: Terms,
+    /// The room that it takes while it waits; outcomes are bounded by the attempts under way and take none.
+    _room: Option<FairPermit<Owner>>,
 }
 
 impl Job {
     /// Whether nothing shares its commit: it asks for that, or it is so large that the others would wait for it.
     fn is_alone(&self) -> bool {
-        match self.manner {
-            Manner::Alone => true,
-            Manner::Hot { events } => events > EVENTS_MAX,
-            Manner::Shared | Manner::First => false,
-        }
+        self.terms.mode == WriteMode::Exclusive || self.terms.rows > ROWS_MAX
+    }
+
+    fn cost(&self) -> u64 {
+        if self.is_alone() { self.terms.rows.max(COMMIT_ROWS) } else { self.terms.rows.max(1) }
     }
 }
 
 /// The handle by which everybody writes.
 pub(super) struct Writer {
-    queue: Option<mpsc::Sender<Job>>,
+    queue: Option<mpsc::UnboundedSender<Job>>,
+    room: FairSemaphore<Owner>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
     /// Takes the connection over into a thread of its own.
     pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
-        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        let (queue, jobs) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || run(connection, jobs))?;
-        Ok(Writer { queue: Some(queue), thread: Some(thread) })
+        Ok(Writer { queue: Some(queue), room: FairSemaphore::new(QUEUE_MAX, QUEUE_MAX), thread: Some(thread) })
     }
 
     /// Runs `write` and returns what it returned, once it is durable. `then` runs on the writer's thread after the
     /// commit and before any later write begins a new transaction.
     pub(super) async fn write<T: Send + 'static>(
         &self,
-        manner: Manner,
+        terms: Terms,
         write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
         then: impl FnOnce(&mut T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
+        let mode = terms.mode;
         let write: Write = Box::new(move |batch| {
             let write = |batch: &Batch<'_>| {
                 catch_unwind(AssertUnwindSafe(|| write(batch))).unwrap_or(Err(StoreError::Panicked))
             };
-            let written = match manner {
+            let written = match mode {
                 _ if batch.is_over() => Err(StoreError::BatchFailed),
-                Manner::Hot { .. } | Manner::First => in_batch(batch, write),
-                Manner::Shared | Manner::Alone => in_savepoint(batch, write),
+                WriteMode::Intake | WriteMode::Outcome => in_batch(batch, write),
+                WriteMode::Shared | WriteMode::Exclusive => in_savepoint(batch, write),
             };
             Box::new(move |committed| {
                 let written = match (written, committed) {
@@ -110,7 +155,8 @@ impl Writer {
             })
         });
         let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
-        queue.send(Job { write, manner }).await.map_err(|_| StoreError::Stopped)?;
+        let room = if mode == WriteMode::Outcome { None } else { Some(self.room.acquire(&terms.owner, 1).await) };
+        queue.send(Job { write, terms, _room: room }).map_err(|_| StoreError::Stopped)?;
         answered.await.map_err(|_| StoreError::Stopped)?
     }
 }
@@ -124,8 +170,8 @@ impl Drop for Writer {
     }
 }
 
-fn run(connection: Connection, jobs: mpsc::Receiver<Job>) {
-    let mut waiting = Waiting { jobs, first: VecDeque::new(), others: VecDeque::new(), alone_is_next: false };
+fn run(connection: Connection, jobs: mpsc::UnboundedReceiver<Job>) {
+    let mut waiting = Waiting::new(jobs);
     while let Some(batch) = waiting.next_batch() {
         commit(&connection, batch);
     }
@@ -133,50 +179,85 @@ fn run(connection: Connection, jobs: mpsc::Receiver<Job>) {
 
 /// The jobs that wait, outcomes apart.
 struct Waiting {
-    jobs: mpsc::Receiver<Job>,
-    first: VecDeque<Job>,
-    others: VecDeque<Job>,
+    jobs: mpsc::UnboundedReceiver<Job>,
+    outcomes: FairQueue<Job>,
+    others: FairQueue<Job>,
     /// Whether the next of the others wants to be alone and has waited for one commit.
     alone_is_next: bool,
+    aged: Instant,
 }
 
 impl Waiting {
-    /// What shares the next commit; none when there will be no more.
+    fn new(jobs: mpsc::UnboundedReceiver<Job>) -> Self {
+        Waiting {
+            jobs,
+            outcomes: FairQueue::default(),
+            others: FairQueue::default(),
+            alone_is_next: false,
+            aged: Instant::now(),
+        }
+    }
+
+    /// Returns the jobs of the next commit; none when there will be no more.
     fn next_batch(&mut self) -> Option<Vec<Job>> {
-        if self.first.is_empty() && self.others.is_empty() {
+        if self.outcomes.is_empty() && self.others.is_empty() {
             let job = self.jobs.blocking_recv()?;
             self.sort(job);
         }
-        while self.first.len() + self.others.len() < QUEUE_MAX {
-            let Ok(job) = self.jobs.try_recv() else { break };
+        while let Ok(job) = self.jobs.try_recv() {
             self.sort(job);
         }
+        self.age();
         if std::mem::take(&mut self.alone_is_next) {
-            return self.others.pop_front().map(|job| vec![job]);
+            return self.others.pop().map(|job| vec![job]);
         }
-        let mut batch: Vec<Job> = self.first.drain(..self.first.len().min(BATCH_MAX)).collect();
-        let (mut others, mut events) = (0, 0);
-        while others < BATCH_MAX && events < EVENTS_MAX {
-            let Some(job) = self.others.pop_front() else { break };
-            if job.is_alone() {
-                if batch.is_empty() {
-                    return Some(vec![job]);
-                }
-                self.others.push_front(job);
-                self.alone_is_next = true;
-                break;
-            }
-            others += 1;
-            events += if let Manner::Hot { events } = job.manner { events } else { 1 };
+        let mut batch = Vec::new();
+        let (mut outcomes, mut rows) = (0, 0);
+        while outcomes < BATCH_MAX
+            && rows < ROWS_MAX
+            && let Some(job) = self.outcomes.pop()
+        {
+            outcomes += 1;
+            rows += job.cost();
             batch.push(job);
         }
+        self.add_others(&mut batch);
         Some(batch)
     }
 
+    fn add_others(&mut self, batch: &mut Vec<Job>) {
+        let (mut others, mut rows) = (0, 0);
+        while others < BATCH_MAX
+            && rows < ROWS_MAX
+            && let Some((cost, job)) = self.others.front()
+        {
+            let is_alone = job.is_alone();
+            if is_alone && !batch.is_empty() {
+                self.alone_is_next = true;
+                return;
+            }
+            batch.extend(self.others.pop());
+            if is_alone {
+                return;
+            }
+            others += 1;
+            rows += cost;
+        }
+    }
+
     fn sort(&mut self, job: Job) {
-        match job.manner {
-            Manner::First => self.first.push_back(job),
-            _ => self.others.push_back(job),
+        let queue = if job.terms.mode == WriteMode::Outcome { &mut self.outcomes } else { &mut self.others };
+        queue.push(job.terms.owner.clone(), job.cost(), job);
+    }
+
+    fn age(&mut self) {
+        let passed = self.aged.elapsed();
+        let half_lives = passed.as_millis() / HALF_LIFE.as_millis();
+        if half_lives > 0 {
+            let half_lives = u32::try_from(half_lives).unwrap_or(u32::MAX);
+            self.outcomes.age(half_lives);
+            self.others.age(half_lives);
+            self.aged = Instant::now();
         }
     }
 }
@@ -254,44 +335,65 @@ mod tests {
     use crate::ids::TenantId;
     use crate::store::rows::EventRow;
 
-    /// `f`: an outcome, `o`: another write, `a`: one that is alone, a digit: so many hundred events. Batches are apart.
-    #[track_caller]
-    fn check(written: &str, batches: &str) {
-        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+    /// Sorts jobs and returns the commits that they would share. `f` is an outcome, `o` another write, `e` one that is
+    /// exclusive, a digit so many hundred rows, all of tenant `a`; a capital letter before one of them names its tenant.
+    fn batches(written: &str) -> String {
+        let (queue, jobs) = mpsc::unbounded_channel();
+        let mut owner = Owner::Tenant(TenantId("A".into()));
         for letter in written.chars() {
-            let manner = match letter {
-                'f' => Manner::First,
-                'o' => Manner::Shared,
-                'a' => Manner::Alone,
-                digit => Manner::Hot { events: digit.to_digit(10).expect("a digit") as usize * 100 },
+            let (mode, rows) = match letter {
+                'A'..='Z' => {
+                    owner = Owner::Tenant(TenantId(letter.to_string().into()));
+                    continue;
+                }
+                'f' => (WriteMode::Outcome, 2),
+                'o' => (WriteMode::Shared, 2),
+                'e' => (WriteMode::Exclusive, 2),
+                digit => (WriteMode::Intake, u64::from(digit.to_digit(36).expect("a digit")) * 100),
             };
             let write: Write = Box::new(|_| Box::new(|_| ()));
-            assert!(queue.try_send(Job { write, manner }).is_ok());
+            let terms = Terms { owner: owner.clone(), mode, rows };
+            assert!(queue.send(Job { write, terms, _room: None }).is_ok());
         }
         drop(queue);
-        let mut waiting = Waiting { jobs, first: VecDeque::new(), others: VecDeque::new(), alone_is_next: false };
-        let letter = |job: &Job| match job.manner {
-            Manner::First => "f".to_owned(),
-            Manner::Shared => "o".to_owned(),
-            Manner::Alone => "a".to_owned(),
-            Manner::Hot { events } => (events / 100).to_string(),
+        let mut waiting = Waiting::new(jobs);
+        let letter = |job: &Job| {
+            let kind = match job.terms.mode {
+                WriteMode::Outcome => "f".to_owned(),
+                WriteMode::Shared => "o".to_owned(),
+                WriteMode::Exclusive => "e".to_owned(),
+                WriteMode::Intake => std::char::from_digit((job.terms.rows / 100) as u32, 36).into_iter().collect(),
+            };
+            match &job.terms.owner {
+                Owner::Tenant(tenant) if &*tenant.0 != "A" => format!("{tenant}{kind}"),
+                _ => kind,
+            }
         };
         let all = std::iter::from_fn(|| waiting.next_batch());
-        let told: Vec<String> = all.map(|batch| batch.iter().map(letter).collect()).collect();
-        assert_eq!(told.join(" "), batches);
+        let all: Vec<String> = all.map(|batch| batch.iter().map(letter).collect()).collect();
+        all.join(" ")
     }
 
     #[test]
-    fn outcomes_go_first_and_others_keep_their_order() {
-        check("ofof", "ffoo");
-        check("12f3", "f123");
-        check("9ff9", "ff 9 9");
-        check("2222f", "f222 2");
-        check("oaoaf", "fo a o a");
-        check("aaf", "f a a");
-        check("aof", "f a o");
-        check(&"f".repeat(600), &["f".repeat(512), "f".repeat(88)].join(" "));
-        check(&("o".repeat(600) + &"f".repeat(512)), &["f".repeat(512) + &"o".repeat(512), "o".repeat(88)].join(" "));
+    fn outcomes_go_first_and_others_of_a_tenant_keep_their_order() {
+        assert_eq!(batches("ofof"), "ffoo");
+        assert_eq!(batches("12f3"), "f123");
+        assert_eq!(batches("kffk"), "ff k k");
+        assert_eq!(batches("4444f"), "f444 4");
+        assert_eq!(batches("oeoef"), "fo e o e");
+        assert_eq!(batches("eef"), "f e e");
+        assert_eq!(batches("eof"), "f e o");
+        assert_eq!(batches(&"f".repeat(600)), ["f".repeat(512), "f".repeat(88)].join(" "));
+        let both = "o".repeat(600) + &"f".repeat(512);
+        assert_eq!(batches(&both), ["f".repeat(512) + &"o".repeat(512), "o".repeat(88)].join(" "));
+    }
+
+    #[test]
+    fn a_tenant_with_little_does_not_wait_behind_what_another_has_queued() {
+        // Without turns it would be in the third commit.
+        assert_eq!(batches("999999Bo"), "9Bo9 99 99");
+        // Large writes of several tenants: the small one is in the second commit, not behind all of them.
+        assert_eq!(batches("kkCkkDkkBo"), "k Bo Ck Dk k Ck Dk");
     }
 
     #[tokio::test]
@@ -314,11 +416,12 @@ mod tests {
             Ok(())
         };
         let mark = |batch: &Batch<'_>| Ok(batch.execute("INSERT INTO marks VALUES (1)", [])?);
+        let terms = |mode| Terms::small(Owner::Host, mode);
         // While the first waits, the others gather in one batch.
         let (first, hot, shared, _) = tokio::join!(
-            writer.write(Manner::Alone, move |_| Ok(gone.recv().is_ok()), |_| {}),
-            writer.write(Manner::Hot { events: 1 }, add, |_| {}),
-            writer.write(Manner::Shared, mark, |_| {}),
+            writer.write(terms(WriteMode::Exclusive), move |_| Ok(gone.recv().is_ok()), |_| {}),
+            writer.write(terms(WriteMode::Intake), add, |_| {}),
+            writer.write(terms(WriteMode::Shared), mark, |_| {}),
             async { go.send(()) },
         );
         assert!(first.is_ok_and(|waited| waited));
@@ -327,7 +430,7 @@ mod tests {
         let count =
             |batch: &Batch<'_>| Ok(batch.query_row("SELECT COUNT(*) FROM marks", [], |row| row.get::<_, i64>(0))?);
         assert!(
-            matches!(writer.write(Manner::Shared, count, |_| {}).await, Ok(0)),
+            matches!(writer.write(terms(WriteMode::Shared), count, |_| {}).await, Ok(0)),
             "it goes on, and nothing was written"
         );
     }

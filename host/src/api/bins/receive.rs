@@ -7,6 +7,7 @@ use crate::api::ApiState;
 use crate::api::extract::{BODY_DEADLINE, PathParams, Peer};
 use crate::api::problem::Problem;
 use crate::inspector::{Bin, RequestHead, may_answer};
+use crate::limits::shortened;
 use crate::store::Notice;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -17,8 +18,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A head that is larger than this is not kept whole.
+/// A head that is larger than this is not kept whole: number of headers, and bytes of each part.
 const HEADERS_MAX: usize = 200;
+const METHOD_BYTES_MAX: usize = 64;
+const PATH_BYTES_MAX: usize = 4 << 10;
+const QUERY_BYTES_MAX: usize = 8 << 10;
+const HEADER_BYTES_MAX: usize = 8 << 10;
 
 /// Receives at the bin itself.
 pub(in crate::api) async fn receive_at_root(
@@ -38,13 +43,13 @@ pub(in crate::api) async fn receive(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = path.get("id").to_owned();
-    let (_, bin) = state.store.bin_by_url(id.clone()).await.map_err(|_| no_bin())?;
+    let (tenant, bin) = state.store.bin_by_url(id.clone()).await.map_err(|_| no_bin())?;
     let (parts, body) = request.into_parts();
     let below = parts.uri.path().strip_prefix(&format!("/bins/{id}")).unwrap_or_default();
     let mut head = RequestHead {
-        method: parts.method.to_string(),
-        path: if below.is_empty() { "/".to_owned() } else { below.to_owned() },
-        query: parts.uri.query().unwrap_or_default().to_owned(),
+        method: shortened(parts.method.as_str(), METHOD_BYTES_MAX),
+        path: if below.is_empty() { "/".to_owned() } else { shortened(below, PATH_BYTES_MAX) },
+        query: shortened(parts.uri.query().unwrap_or_default(), QUERY_BYTES_MAX),
         headers: headers(&parts.headers),
         remote: remote.to_string(),
         ..RequestHead::default()
@@ -54,7 +59,7 @@ pub(in crate::api) async fn receive(
     let is_whole = read.unwrap_or(false);
     head.bytes = came.bytes;
     head.truncated = !is_whole || came.bytes > came.kept.len();
-    let (_, nth) = state.store.receive_in_bin(&bin, head, came.kept.freeze()).await?;
+    let (_, nth) = state.store.receive_in_bin(&tenant, &bin, head, came.kept.freeze()).await?;
     state.store.notify(|| Notice::Bin(id));
     if came.bytes > BYTES_MAX {
         let detail = format!("a bin reads {BYTES_MAX} bytes of a body at the most; the beginning is kept");
@@ -72,7 +77,10 @@ fn headers(all: &HeaderMap) -> Vec<(String, String)> {
     let text = |(name, value): (&HeaderName, &HeaderValue)| match *name == header::COOKIE {
         // A bin stands under the origin of the pages: a browser that opens it sends the session along, which is nobody's to see.
         true => (name.to_string(), "…".to_owned()),
-        false => (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()),
+        false => {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            (name.to_string(), shortened(&value, HEADER_BYTES_MAX))
+        }
     };
     all.iter().take(HEADERS_MAX).map(text).collect()
 }

@@ -48,15 +48,29 @@ impl From<BinRequest> for BinRequestBody {
 pub(in crate::api) struct BinRequestPage {
     /// The newest first.
     requests: Vec<BinRequestBody>,
-    /// What to ask with for the next page. Absent on the last one.
+    /// What to ask with for the next page. Absent on the last one. A search looks at 4 MiB at once: a page can be empty and
+    /// have a cursor, with which the search goes on.
     cursor: Option<Uuid>,
+}
+
+/// Maximum length of a text to search for, in bytes.
+const SEARCH_BYTES_MAX: usize = 256;
+
+/// Checks a text to search for. An empty one is none.
+pub(in crate::api) fn checked_search(text: Option<String>) -> Result<Option<String>, Problem> {
+    let text = text.filter(|text| !text.is_empty());
+    if text.as_ref().is_some_and(|text| text.len() > SEARCH_BYTES_MAX) {
+        let detail = format!("a text to search for has at most {SEARCH_BYTES_MAX} bytes");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-query", detail));
+    }
+    Ok(text)
 }
 
 /// Which requests to list.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct BinParams {
-    /// Only with this text in them.
+    /// Only with this text in the head or the first 64 KiB of the body, whatever the case of ASCII letters: at most 256 bytes.
     search: Option<String>,
     /// The `cursor` of the page before.
     cursor: Option<Uuid>,
@@ -74,10 +88,9 @@ pub(in crate::api) async fn list_requests(
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<BinRequestPage>, Problem> {
     let limit = params.limit.unwrap_or(50).clamp(1, 500);
-    let filter = BinFilter { before: params.cursor, search: params.search, limit };
-    let requests = state.store.bin_requests(access.tenant, path.get("id").to_owned(), filter).await?;
-    let cursor = (requests.len() == limit).then(|| requests.last().map(|request| request.id)).flatten();
-    Ok(Json(BinRequestPage { requests: requests.into_iter().map(Into::into).collect(), cursor }))
+    let filter = BinFilter { before: params.cursor, search: checked_search(params.search)?, limit };
+    let page = state.store.bin_requests(access.tenant, path.get("id").to_owned(), filter).await?;
+    Ok(Json(BinRequestPage { requests: page.requests.into_iter().map(Into::into).collect(), cursor: page.further }))
 }
 
 /// Everything in a bin as a JSON file.
@@ -90,8 +103,8 @@ pub(in crate::api) async fn export(
 ) -> Result<impl IntoResponse, Problem> {
     let id = path.get("id").to_owned();
     let filter = BinFilter { limit: usize::MAX >> 1, ..BinFilter::default() };
-    let requests = state.store.bin_requests(access.tenant, id.clone(), filter).await?;
-    let body: Vec<BinRequestBody> = requests.into_iter().map(Into::into).collect();
+    let page = state.store.bin_requests(access.tenant, id.clone(), filter).await?;
+    let body: Vec<BinRequestBody> = page.requests.into_iter().map(Into::into).collect();
     let name = format!("attachment; filename=\"bin-{id}.json\"");
     Ok(([(header::CONTENT_DISPOSITION, name)], Json(body)))
 }

@@ -5,7 +5,7 @@ use super::user::{Posted, TenantUser};
 use super::webhooks::input;
 use super::{Frame, Moment, Page, Refused, go_to, render, size};
 use crate::api::bins as routes;
-use crate::api::bins::requests::{self, ReplayBody};
+use crate::api::bins::requests::{self, ReplayBody, checked_search};
 use crate::api::extract::{Body, Item, Params, PathParams};
 use crate::api::problem::Problem;
 use crate::api::{ApiState, subscriptions};
@@ -65,6 +65,7 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -
 #[serde(default)]
 pub(super) struct BinParams {
     search: String,
+    before: Option<Uuid>,
 }
 
 #[derive(Template)]
@@ -78,6 +79,8 @@ struct BinPage {
     url: String,
     search: String,
     rows: Vec<RequestRow>,
+    /// What the search goes on before, if it has not looked at everything.
+    further: String,
     problem: String,
     colours: Vec<(u8, &'static str, bool)>,
     ttl_h: u64,
@@ -104,7 +107,7 @@ pub(super) async fn one(
     State(state): State<Arc<ApiState>>,
 ) -> Result<Page, Refused> {
     let bin = state.store.bin(user.tenant.clone(), user.path.get("id").to_owned()).await?;
-    one_with(&user, &state, &headers, bin, params.search, String::new()).await
+    one_with(&user, &state, &headers, bin, params, String::new()).await
 }
 
 async fn one_with(
@@ -112,11 +115,12 @@ async fn one_with(
     state: &ApiState,
     headers: &HeaderMap,
     bin: Bin,
-    search: String,
+    params: BinParams,
     problem: String,
 ) -> Result<Page, Refused> {
-    let filter = BinFilter { search: Some(search.clone()).filter(|text| !text.is_empty()), limit: 100, before: None };
-    let requests = state.store.bin_requests(user.tenant.clone(), bin.id.clone(), filter).await?;
+    let BinParams { search, before } = params;
+    let filter = BinFilter { search: checked_search(Some(search.clone()))?, limit: 100, before };
+    let found = state.store.bin_requests(user.tenant.clone(), bin.id.clone(), filter).await?;
     let row = |request: BinRequest| RequestRow {
         id: request.id.to_string(),
         at: Moment::at_ms(request.received_at_ms),
@@ -132,7 +136,8 @@ async fn one_with(
         plain_name: bin.settings.name.clone(),
         colour: bin.settings.colour,
         url: bins_view::url(&bin.id, headers, state),
-        rows: requests.into_iter().map(row).collect(),
+        rows: found.requests.into_iter().map(row).collect(),
+        further: found.further.map(|id| id.to_string()).unwrap_or_default(),
         colours: bins_view::colours(bin.settings.colour),
         ttl_h: bin.settings.ttl_s.div_ceil(3_600),
         requests_max: bin.settings.requests_max,
@@ -164,7 +169,7 @@ pub(super) async fn update(
     match edited.await {
         Ok(_) => Ok(go_to(&format!("/t/{}/bins/{id}", user.tenant), "The bin was changed.")),
         Err(problem) => {
-            let page = one_with(&user, &state, &headers, bin, String::new(), problem.in_words()).await?;
+            let page = one_with(&user, &state, &headers, bin, BinParams::default(), problem.in_words()).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }

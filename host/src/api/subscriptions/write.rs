@@ -154,7 +154,27 @@ fn settings_faults(
         ));
     }
     faults.extend(header_faults(settings, secrets));
+    faults.extend(transport_size_faults(settings));
     faults
+}
+
+/// Headers of a subscription, names and values together.
+const HEADER_BYTES_MAX: usize = 16 << 10;
+
+/// Lengths of the transport's fields, in bytes: certificate authorities are some kilobytes each.
+const AUTHORITIES_BYTES_MAX: usize = 64 << 10;
+const PROXY_BYTES_MAX: usize = 4 << 10;
+
+fn transport_size_faults(settings: &Settings) -> Vec<FieldFault> {
+    let transport = &settings.transport;
+    let fields = [
+        ("proxy", &transport.proxy, PROXY_BYTES_MAX),
+        ("proxy_authorization", &transport.proxy_authorization, PROXY_BYTES_MAX),
+        ("authorities", &transport.authorities, AUTHORITIES_BYTES_MAX),
+        ("client_certificate", &transport.client_certificate, TEXT_BYTES_MAX),
+    ];
+    let too_long = fields.into_iter().filter(|(_, text, most)| text.as_ref().is_some_and(|text| text.len() > *most));
+    too_long.map(|(field, _, most)| fault(&format!("/transport/{field}"), format!("at most {most} bytes"))).collect()
 }
 
 /// What of a lane's pace is out of range.
@@ -194,6 +214,11 @@ fn header_faults(settings: &Settings, secrets: &BTreeMap<String, Secret>) -> Vec
     let mut faults = Vec::new();
     if settings.headers.len() > 32 {
         faults.push(fault("/headers", "at most 32 headers"));
+    }
+    let bytes: usize = settings.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > HEADER_BYTES_MAX {
+        faults.push(fault("/headers", format!("at most {HEADER_BYTES_MAX} bytes, names and values together")));
+        return faults;
     }
     for (name, value) in &settings.headers {
         let checked = fill_secrets(value, secrets).and_then(|filled| check_header(name, &filled));
