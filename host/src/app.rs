@@ -74,11 +74,7 @@ impl App {
     /// Starts a host. When it returns, requests are answered and deliveries go on where they were.
     pub async fn start(mut config: Config, admin_key: Option<String>) -> Result<App, AppError> {
         let telemetry = Telemetry::start()?;
-        let limits = StoreLimits {
-            request_deliveries_max: config.request_deliveries_max,
-            query_time_max: Duration::from_millis(config.query_ms_max),
-        };
-        let (store, news) = Store::open_with(&config.data_dir, limits)?;
+        let (store, news) = Store::open_with(&config.data_dir, store_limits(&config))?;
         let made = first_things(&store, admin_key).await?;
         let (new_admin_key, new_sign_in_path) = made.unzip();
         let wanted = config.listen;
@@ -160,6 +156,13 @@ fn watch_folder(config: &Config, plugins: &Arc<Plugins>) -> Result<FolderWatch, 
     let (folder, rescan) = (config.data_dir.join("plugins"), Duration::from_secs(config.plugins_rescan_s));
     let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max, rescan);
     Ok(watch.map_err(PluginError::Io)?)
+}
+
+fn store_limits(config: &Config) -> StoreLimits {
+    StoreLimits {
+        request_deliveries_max: config.request_deliveries_max,
+        query_time_max: Duration::from_millis(config.query_ms_max),
+    }
 }
 
 fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {

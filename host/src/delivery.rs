@@ -187,6 +187,11 @@ impl Reason {
         let (code, message) = (cut(&self.code, CODE_BYTES_MAX).to_owned(), shortened(&self.message, REASON_BYTES_MAX));
         Cow::Owned(Reason { code, message })
     }
+
+    /// Returns the bounded reason as JSON, as it is stored.
+    pub fn to_bounded_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&*self.bounded())
+    }
 }
 
 /// Maximum length of a reason's code, in bytes.

@@ -26,6 +26,7 @@ mod clock;
 mod credentials;
 mod deliveries;
 mod due;
+mod endings;
 mod fair_queue;
 mod figures;
 mod hands;

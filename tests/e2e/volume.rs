@@ -1,6 +1,6 @@
 //! How much one request may write, and how long one may read: caps with the numbers that are over them.
 
-use crate::harness::{Host, Receiver, event, text};
+use crate::harness::{Host, Receiver, event, text, until};
 use crate::repeats::send_once;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -113,6 +113,26 @@ async fn a_query_that_takes_too_long_is_stopped_and_says_what_to_do() {
     // The connection serves the next query.
     host.get("./subscriptions").await;
     host.get("./deliveries").await;
+}
+
+/// Deliveries of one subscription that wait, more than one transaction ends.
+const BACKLOG: usize = 1_201;
+
+#[tokio::test]
+async fn a_large_backlog_ends_with_its_webhook() {
+    let (host, receiver) = (Host::start().await, Receiver::answering("410").await);
+    let deleted = host.subscription(&receiver.url, json!({})).await;
+    host.post(&format!("./subscriptions/{deleted}/pause"), &json!({"reason": "a test"})).await;
+    host.ask(Method::POST, "./events", events(BACKLOG)).await.ok();
+    host.ask(Method::DELETE, &format!("./subscriptions/{deleted}"), "").await.ok();
+    let ledger = host.ledger().await;
+    assert_eq!((&ledger["cancelled"], &ledger["pending"]), (&json!(BACKLOG), &json!(0)));
+    // The receiver wants no more: the rest is dead, in whatever step it ends.
+    host.subscription(&receiver.url, json!({"rate_per_s": 1, "concurrency": 1})).await;
+    host.ask(Method::POST, "./events", events(BACKLOG)).await.ok();
+    let dead =
+        until("the end of what is pending", async || Some(host.ledger().await).filter(|ledger| ledger["pending"] == 0));
+    assert_eq!(dead.await["dead"], BACKLOG);
 }
 
 #[tokio::test]

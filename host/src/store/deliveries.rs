@@ -125,7 +125,7 @@ impl Store {
         let (tenant, id) = (delivery.tenant.clone(), delivery.id);
         let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, due_at_ms = 0, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND id = ?2 AND state = 0";
-            let reason = reason_text(&reason)?;
+            let reason = reason.to_bounded_json()?;
             let ended = params![&*tenant.0, id.0, DeliveryState::Dead as u8, reason, now_ms()];
             Ok(batch.prepare_cached(sql)?.execute(ended).map(drop)?)
         };
@@ -272,11 +272,6 @@ fn detail(attempt: &Attempt) -> Result<String, StoreError> {
     String::from_utf8(detail).map_err(|error| StoreError::Corrupt(serde::ser::Error::custom(error)))
 }
 
-/// A reason as it is kept with a delivery.
-pub(super) fn reason_text(reason: &Reason) -> Result<String, StoreError> {
-    Ok(serde_json::to_string(&*reason.bounded())?)
-}
-
 fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: &str) -> Result<(), StoreError> {
     let AttemptRecord { delivery, attempt, next, age_end_ms, .. } = record;
     let (state, due_at_ms, awaiting, counts, reason) = match next {
@@ -288,7 +283,7 @@ fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: &str) -> Result
         Next::Again { at_ms, counts, reason } => (DeliveryState::Pending, *at_ms, false, *counts, Some(reason)),
         Next::AwaitPlugin { reason } => (DeliveryState::Pending, *age_end_ms, true, true, Some(reason)),
     };
-    let reason = reason.map(reason_text).transpose()?;
+    let reason = reason.map(Reason::to_bounded_json).transpose()?;
     let row = params![&*delivery.tenant.0, delivery.id.0, attempt.number, detail];
     batch.execute_hot(HotStatement::Attempt, row)?;
     let outcome = params![

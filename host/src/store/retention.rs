@@ -58,6 +58,9 @@ impl Store {
         })
         .await?;
         self.prune_bins().await?;
+        for tenant in self.catalog().tenants() {
+            self.end_leftovers(&tenant.id).await?;
+        }
         self.flush_used_keys().await?;
         if retention.is_zero() {
             return Ok(());

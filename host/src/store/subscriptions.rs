@@ -3,7 +3,7 @@
 use super::accept::tell_accepted;
 use super::batch::Batch;
 use super::credentials::found;
-use super::deliveries::reason_text;
+use super::endings::{deleted, end_pending};
 use super::vault::{Vault, VaultError};
 use super::{Catalog, NewDeliveries, Store, StoreError, now_ms, operations};
 use crate::delivery::{DeliveryState, Reason};
@@ -146,6 +146,10 @@ impl Store {
         id: SubscriptionId,
         change: StateChange,
     ) -> Result<(), StoreError> {
+        let rest = match &change {
+            StateChange::Disable { reason, .. } => Some((DeliveryState::Dead, reason.clone())),
+            StateChange::Pause { .. } | StateChange::Resume => None,
+        };
         let (owner, tenant) = (tenant, tenant.clone());
         let (catalog, news) = (self.catalog.clone(), self.news.clone());
         let write = move |batch: &Batch<'_>| {
@@ -166,7 +170,11 @@ impl Store {
             catalog.put_subscriptions(changed.iter().cloned().collect());
             tell_accepted(&news, told.clone());
         };
-        self.change_of(owner, vec![id], write, show).await.map(drop)
+        self.change_of(owner, vec![id], write, show).await?;
+        if rest.is_some() {
+            self.end_rest(owner, id, rest).await?;
+        }
+        Ok(())
     }
 
     /// Notes since when a subscription's receiver fails, or that it is well.
@@ -192,10 +200,10 @@ impl Store {
         let write = move |batch: &Batch<'_>| {
             let sql = "DELETE FROM subscriptions WHERE tenant = ?1 AND id = ?2";
             found(batch.execute(sql, params![&*owner.0, id.0])?, "subscription")?;
-            let reason = Reason::new("subscription-deleted", "its subscription was deleted");
-            end_pending(batch, &owner, id, DeliveryState::Cancelled, &reason)
+            end_pending(batch, &owner, id, DeliveryState::Cancelled, &deleted()).map(drop)
         };
-        self.change_of(tenant, vec![id], write, move |catalog, ()| catalog.remove_subscription(&shown, id)).await
+        self.change_of(tenant, vec![id], write, move |catalog, ()| catalog.remove_subscription(&shown, id)).await?;
+        self.end_rest(tenant, id, Some((DeliveryState::Cancelled, deleted()))).await
     }
 }
 
@@ -257,19 +265,6 @@ fn restart_age_clock(
                WHERE s.tenant = ?1 AND s.id = ?2 AND s.paused_at_ms IS NOT NULL
                  AND deliveries.tenant = ?1 AND deliveries.subscription = ?2 AND deliveries.state = 0";
     connection.execute(sql, params![&*tenant.0, id.0, now_ms])?;
-    Ok(())
-}
-
-fn end_pending(
-    connection: &Connection,
-    tenant: &TenantId,
-    id: SubscriptionId,
-    state: DeliveryState,
-    reason: &Reason,
-) -> Result<(), StoreError> {
-    let sql = "UPDATE deliveries INDEXED BY deliveries_due SET state = ?3, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND subscription = ?2 AND state = 0";
-    let reason = reason_text(reason)?;
-    connection.execute(sql, params![&*tenant.0, id.0, state as u8, reason, now_ms()])?;
     Ok(())
 }
 

@@ -1,0 +1,105 @@
+//! Which jobs share a commit, and what a failure costs.
+
+use super::*;
+use crate::event::{Event, EventId, Module};
+use crate::ids::TenantId;
+use crate::store::rows::EventRow;
+
+/// Sorts jobs and returns the commits that they would share. `f` is an outcome, `o` another write, `e` one that is
+/// exclusive, a digit so many hundred rows, all of tenant `A`; a capital letter before one of them names its tenant.
+fn batches(written: &str) -> String {
+    let (queue, jobs) = mpsc::unbounded_channel();
+    let mut owner = Owner::Tenant(TenantId("A".into()));
+    for letter in written.chars() {
+        let (mode, rows) = match letter {
+            'A'..='Z' => {
+                owner = Owner::Tenant(TenantId(letter.to_string().into()));
+                continue;
+            }
+            'f' => (WriteMode::Outcome, 2),
+            'o' => (WriteMode::Shared, 2),
+            'e' => (WriteMode::Exclusive, 2),
+            digit => (WriteMode::Intake, u64::from(digit.to_digit(36).expect("a digit")) * 100),
+        };
+        let write: Write = Box::new(|_| Box::new(|_| ()));
+        let terms = Terms { owner: owner.clone(), mode, rows };
+        assert!(queue.send(Job { write, terms, _room: None }).is_ok());
+    }
+    drop(queue);
+    let mut waiting = Waiting::new(jobs);
+    let letter = |job: &Job| {
+        let kind = match job.terms.mode {
+            WriteMode::Outcome => "f".to_owned(),
+            WriteMode::Shared => "o".to_owned(),
+            WriteMode::Exclusive => "e".to_owned(),
+            WriteMode::Intake => std::char::from_digit((job.terms.rows / 100) as u32, 36).into_iter().collect(),
+        };
+        match &job.terms.owner {
+            Owner::Tenant(tenant) if &*tenant.0 != "A" => format!("{tenant}{kind}"),
+            _ => kind,
+        }
+    };
+    let all = std::iter::from_fn(|| waiting.next_batch());
+    let all: Vec<String> = all.map(|batch| batch.iter().map(letter).collect()).collect();
+    all.join(" ")
+}
+
+#[test]
+fn outcomes_go_first_and_others_of_a_tenant_keep_their_order() {
+    assert_eq!(batches("ofof"), "ffoo");
+    assert_eq!(batches("12f3"), "f123");
+    assert_eq!(batches("kffk"), "ff k k");
+    assert_eq!(batches("4444f"), "f444 4");
+    assert_eq!(batches("oeoef"), "fo e o e");
+    assert_eq!(batches("eef"), "f e e");
+    assert_eq!(batches("eof"), "f e o");
+    assert_eq!(batches(&"f".repeat(600)), ["f".repeat(512), "f".repeat(88)].join(" "));
+    let both = "o".repeat(600) + &"f".repeat(512);
+    assert_eq!(batches(&both), ["f".repeat(512) + &"o".repeat(512), "o".repeat(88)].join(" "));
+}
+
+#[test]
+fn a_tenant_with_little_does_not_wait_behind_what_another_has_queued() {
+    // Without turns it would be in the third commit.
+    assert_eq!(batches("999999Bo"), "9Bo9 99 99");
+    // Large writes of several tenants: the small one is in the second commit, not behind all of them.
+    assert_eq!(batches("kkCkkDkkBo"), "k Bo Ck Dk k Ck Dk");
+}
+
+#[tokio::test]
+async fn who_left_rows_that_cannot_be_written_is_told_so() {
+    let connection = Connection::open_in_memory().expect("a database");
+    connection.execute_batch("CREATE TABLE marks (mark)").expect("a table, and none of events");
+    let writer = Writer::start(connection).expect("a thread");
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let event = Arc::new(Event {
+        id: EventId::new(),
+        name: String::new(),
+        module: Module::Contact,
+        entity_id: None,
+        received_at_ms: 0,
+        payload: bytes::Bytes::new(),
+    });
+    let row = EventRow { tenant: TenantId::parse("t").expect("a name"), event, fan_out: 0 };
+    let add = move |batch: &Batch<'_>| {
+        batch.add_event(row);
+        Ok(())
+    };
+    let mark = |batch: &Batch<'_>| Ok(batch.execute("INSERT INTO marks VALUES (1)", [])?);
+    let terms = |mode| Terms::small(Owner::Host, mode);
+    // While the first waits, the others gather in one batch.
+    let (first, hot, shared, _) = tokio::join!(
+        writer.write(terms(WriteMode::Exclusive), move |_| Ok(gone.recv().is_ok()), |_| {}),
+        writer.write(terms(WriteMode::Intake), add, |_| {}),
+        writer.write(terms(WriteMode::Shared), mark, |_| {}),
+        async { go.send(()) },
+    );
+    assert!(first.is_ok_and(|waited| waited));
+    assert!(matches!(&hot, Err(StoreError::Commit(cause)) if cause.to_string().contains("events")), "{hot:?}");
+    assert!(matches!(shared, Err(StoreError::BatchFailed)), "{shared:?}");
+    let count = |batch: &Batch<'_>| Ok(batch.query_row("SELECT COUNT(*) FROM marks", [], |row| row.get::<_, i64>(0))?);
+    assert!(
+        matches!(writer.write(terms(WriteMode::Shared), count, |_| {}).await, Ok(0)),
+        "it goes on, and nothing was written"
+    );
+}
