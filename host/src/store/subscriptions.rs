@@ -121,7 +121,7 @@ impl Store {
             Ok(Arc::new(changed))
         };
         self.change_of(&old.tenant, vec![id], write, |catalog, changed| {
-            catalog.put_subscriptions(vec![changed.clone()])
+            catalog.put_subscriptions(vec![changed.clone()]);
         })
         .await
     }
