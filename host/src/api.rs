@@ -7,9 +7,12 @@
 mod access;
 mod audit;
 mod bins;
+mod body;
+mod connections;
 mod deliveries;
 mod dry_run;
 mod events;
+mod exchange;
 mod explain;
 mod extract;
 mod hands;
@@ -23,10 +26,13 @@ mod refused_body;
 mod rollouts;
 mod rotation;
 mod session;
+mod socket;
+mod streams;
 mod subscriptions;
 mod tenants;
 mod vendor;
 
+pub use exchange::Shares;
 pub use session::Throttle;
 
 use crate::config::Config;
@@ -38,9 +44,10 @@ use crate::intake::IntakeLimits;
 use crate::plugin::Plugins;
 use crate::store::{Caps, Store, now_ms};
 use crate::telemetry::Telemetry;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
+use body::BodyCap;
 use extract::Admin;
 use http::{Method, StatusCode, Uri};
 use problem::Problem;
@@ -68,6 +75,8 @@ pub struct ApiState {
     pub clients: Arc<Clients>,
     /// Where spans go.
     pub traces: Traces,
+    /// What requests share: their number, memory for their bodies.
+    pub shares: Arc<Shares>,
     /// Who tried to sign in in vain.
     pub sign_ins: Throttle,
     /// The metrics.
@@ -94,12 +103,16 @@ impl ApiState {
 )]
 struct Document;
 
-/// What most routes accept: settings are small.
-const BODY_BYTES_MAX: usize = 1 << 20;
+/// What the forms of pages may hold: among others an event, with escapes.
+const FORM_BYTES_MAX: u64 = 2 << 20;
+
+/// The size of the largest body that routes accept.
+fn cap(bytes: u64) -> Extension<BodyCap> {
+    Extension(BodyCap(usize::try_from(bytes).unwrap_or(usize::MAX)))
+}
 
 /// The routes that the document describes, with the caps of bodies.
 fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<ApiState>> {
-    let cap = |bytes: u64| DefaultBodyLimit::max(usize::try_from(bytes).unwrap_or(usize::MAX));
     let events = OpenApiRouter::new().routes(routes!(events::post)).layer(cap(batch_bytes_max));
     let uploads = OpenApiRouter::new().routes(routes!(plugins::put)).layer(cap(component_bytes_max));
     OpenApiRouter::with_openapi(Document::openapi())
@@ -148,7 +161,6 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(bins::requests::get_request, bins::requests::delete_request))
         .routes(routes!(bins::requests::replay))
         .routes(routes!(bins::requests::export))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .merge(events)
         .merge(uploads)
         .routes(routes!(vendor::receive))
@@ -157,16 +169,17 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
 /// Every route.
 pub fn router(state: Arc<ApiState>) -> Router {
     let (router, _) = surface(state.config.batch_bytes_max, state.config.component_bytes_max).split_for_parts();
-    let uploads = DefaultBodyLimit::max(usize::try_from(state.config.component_bytes_max).unwrap_or(usize::MAX));
+    let component_bytes_max = state.config.component_bytes_max;
     router
-        .merge(pages::upload().layer(uploads))
-        .merge(pages::routes())
+        .merge(pages::upload().layer(cap(component_bytes_max)))
+        .merge(pages::routes().layer(cap(FORM_BYTES_MAX)))
         .route("/bins/{id}", axum::routing::any(bins::receive_at_root))
         .route("/bins/{id}/", axum::routing::any(bins::receive_at_root))
         .route("/bins/{id}/{*path}", axum::routing::any(bins::receive))
-        .route("/openapi.json", axum::routing::get(async || Json(document())))
+        .route("/openapi.json", axum::routing::get(openapi))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), exchange::track))
         .with_state(state)
 }
 
@@ -174,6 +187,12 @@ pub fn router(state: Arc<ApiState>) -> Router {
 fn document() -> &'static Value {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(|| with_key(surface(0, 0).into_openapi()));
     &DOCUMENT
+}
+
+/// The document as text, made once: anybody may ask for it.
+async fn openapi() -> impl IntoResponse {
+    static TEXT: LazyLock<String> = LazyLock::new(|| document().to_string());
+    ([(http::header::CONTENT_TYPE, "application/json")], TEXT.as_str())
 }
 
 fn with_key(mut document: utoipa::openapi::OpenApi) -> Value {

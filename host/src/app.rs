@@ -1,7 +1,7 @@
 //! The whole host: the only place that knows everybody. Starts in the order open, bind, serve; stops in reverse. Plugins
 //! are loaded and compiled, and their folder is watched, beside that: events are accepted meanwhile.
 
-use crate::api::{self, ApiState, Throttle};
+use crate::api::{self, ApiState, Shares, Throttle};
 use crate::config::Config;
 use crate::cpu_pool::CpuPool;
 use crate::deliver::client::{ClientError, Clients};
@@ -98,8 +98,9 @@ impl App {
         let dispatcher =
             Dispatcher::start(store.clone(), plugins_too, clients.clone(), news, lanes_too, traces.clone());
         let grace = Duration::from_secs(config.stop_grace_s);
-        let behind_proxy = config.behind_proxy.clone();
         let plugins_at_stop = plugins.clone();
+        let shares = Arc::new(Shares::new(&config));
+        let settings = config.clone();
         let router = api::router(Arc::new(ApiState {
             store,
             plugins,
@@ -108,12 +109,13 @@ impl App {
             lanes,
             clients,
             traces,
+            shares,
             sign_ins: Throttle::default(),
             cpu: CpuPool::new(cores()),
             proven: tokio::sync::Mutex::default(),
         }));
         let (stop_server, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(api::listen::listen(listener, router, behind_proxy, stopped));
+        let server = tokio::spawn(api::listen::listen(listener, router, settings, stopped));
         let keeping_up = tokio::spawn(telemetry.keep_up());
         Ok(App {
             address,

@@ -40,6 +40,18 @@ pub struct Config {
     pub name_servers: Vec<SocketAddr>,
     /// The OTLP/HTTP endpoint of a collector of traces, such as `http://127.0.0.1:4318`. Empty: no traces.
     pub otlp_endpoint: String,
+    /// How many connections are open at once.
+    pub connections_max: usize,
+    /// How long the head of a request may take, in seconds.
+    pub head_timeout_s: u64,
+    /// How long a connection may be idle between two requests, in seconds.
+    pub idle_timeout_s: u64,
+    /// How long a body, or an answer that is read, may move more slowly than 1 KiB/s, in seconds.
+    pub stall_timeout_s: u64,
+    /// How many event streams of pages one session may have.
+    pub streams_per_session_max: usize,
+    /// How many bytes of requests' bodies and of large answers are in memory at once.
+    pub bodies_bytes_max: u64,
     /// The largest event, in bytes.
     pub event_bytes_max: u64,
     /// The largest batch of events, in bytes.
@@ -110,6 +122,12 @@ impl Default for Config {
             https_only: false,
             name_servers: Vec::new(),
             otlp_endpoint: String::new(),
+            connections_max: 1_024,
+            head_timeout_s: 10,
+            idle_timeout_s: 75,
+            stall_timeout_s: 20,
+            streams_per_session_max: 8,
+            bodies_bytes_max: 256 << 20,
             event_bytes_max: 256 << 10,
             batch_bytes_max: 16 << 20,
             retention_s: 30 * 86_400,

@@ -17,10 +17,12 @@ pub mod traces;
 
 pub use lane::LaneStatus;
 
+use crate::event::Event;
 use crate::plugin::Plugins;
 use crate::store::{Due, NewDeliveries, News, Store};
 use crate::subscription::{SubscriptionId, SubscriptionState};
 use attempt::Attempter;
+use bytes::Bytes;
 use client::Clients;
 use lane::Lane;
 use notify_urls::NotifyUrls;
@@ -106,7 +108,7 @@ async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
                 None => break,
                 Some(News::Changed(id)) => lanes.door(id).knock(),
                 Some(News::Accepted(NewDeliveries { due, later })) => {
-                    for one in due {
+                    for one in detached(due) {
                         lanes.hand_over(one, &room);
                         // A request may make thousands, and others need this thread.
                         tokio::task::coop::consume_budget().await;
@@ -116,6 +118,21 @@ async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
             },
         }
     }
+}
+
+/// Copies payloads out of the requests that brought them. A delivery waits in memory for as long as its receiver lets it, and
+/// must not keep the whole body of a batch alive, nor the memory that the body was charged.
+fn detached(due: Vec<Due>) -> impl Iterator<Item = Due> {
+    let mut last: Option<(Arc<Event>, Arc<Event>)> = None;
+    due.into_iter().map(move |one| {
+        let copied = last.take().filter(|(original, _)| Arc::ptr_eq(original, &one.event));
+        let (original, copy) = copied.unwrap_or_else(|| {
+            let payload = Bytes::copy_from_slice(&one.event.payload);
+            (one.event.clone(), Arc::new(Event { payload, ..Event::clone(&one.event) }))
+        });
+        last = Some((original, copy.clone()));
+        Due { event: copy, ..one }
+    })
 }
 
 struct Lanes {
@@ -170,5 +187,53 @@ impl Lanes {
             (door, tokio::spawn(lane.run()))
         });
         door
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::{DeliveryId, DeliveryKind, DueDelivery};
+    use crate::event::{EventId, Module};
+    use crate::subscription::TenantId;
+
+    /// A request's body with something that it holds.
+    struct Body(Vec<u8>, Arc<()>);
+
+    impl AsRef<[u8]> for Body {
+        fn as_ref(&self) -> &[u8] {
+            assert_eq!(*self.1, ());
+            &self.0
+        }
+    }
+
+    #[test]
+    fn deliveries_of_an_event_share_one_copy_and_let_the_request_go() {
+        let held = Arc::new(());
+        let body = Bytes::from_owner(Body(vec![b'x'; 1_000], held.clone()));
+        let event = Arc::new(Event {
+            id: EventId::new(),
+            name: "Contact is Created".into(),
+            module: Module::Contact,
+            entity_id: None,
+            received_at_ms: 0,
+            payload: body.slice(..10),
+        });
+        let delivery = DueDelivery {
+            id: DeliveryId::new(),
+            tenant: TenantId("default".into()),
+            event: event.id,
+            subscription: SubscriptionId::new(),
+            kind: DeliveryKind::Usual,
+            attempts_made: 0,
+            attempts_in_budget: 0,
+            age_from_ms: 0,
+        };
+        let due = vec![Due { delivery: delivery.clone(), event: event.clone() }, Due { delivery, event }];
+        drop(body);
+        assert_eq!(Arc::strong_count(&held), 2, "the events are slices of the body");
+        let copies: Vec<Due> = detached(due).collect();
+        assert!(Arc::ptr_eq(&copies[0].event, &copies[1].event));
+        assert_eq!((&copies[0].event.payload[..], Arc::strong_count(&held)), (&[b'x'; 10][..], 1));
     }
 }

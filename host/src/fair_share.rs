@@ -32,6 +32,7 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
     /// Makes a semaphore of `capacity` units, of which one key may hold up to `key_max`.
     pub fn new(capacity: u64, key_max: u64) -> Self {
         FairSemaphore(Arc::new(Mutex::new(State {
+            capacity,
             key_max: key_max.min(capacity),
             free: capacity,
             keys: HashMap::new(),
@@ -66,6 +67,11 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
         state.take(key, units);
         drop(state);
         Some(self.permit(key, units))
+    }
+
+    /// All units, held or not.
+    pub fn capacity(&self) -> u64 {
+        self.lock().capacity
     }
 
     /// Units that nobody holds.
@@ -152,6 +158,7 @@ struct Share<K: Clone + Eq + Hash> {
 
 #[derive(Debug)]
 struct State<K: Clone + Eq + Hash> {
+    capacity: u64,
     key_max: u64,
     free: u64,
     keys: HashMap<K, Share<K>>,

@@ -49,7 +49,7 @@ mod writer;
 pub use accept::{Accepted, Caps, NewEvent, Repeatable};
 pub use backup::back_up;
 use batch::Batch;
-pub use bins::{BINS_MAX, BinFilter, BinPage};
+pub use bins::{BIN_BYTES_MAX, BINS_MAX, BinFilter, BinPage};
 use catalog::Catalog;
 pub use changes::Change;
 pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};

@@ -13,7 +13,7 @@ mod tls;
 mod visitor;
 
 pub(crate) use browser::Browser;
-pub(crate) use host::{ADMIN_KEY, Host, Reply};
+pub(crate) use host::{ADMIN_KEY, Host, HostBuilder, Reply};
 pub(crate) use names::NameServer;
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawReceiver;

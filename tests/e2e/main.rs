@@ -10,6 +10,7 @@ mod bins;
 mod browser;
 mod cli;
 mod compiled;
+mod connections;
 mod contract;
 mod crash;
 mod durability;

@@ -3,11 +3,12 @@
 //! A handler that names [`Access`] cannot be reached without a key for that tenant and scope: the guard is the type.
 
 use super::ApiState;
+pub(super) use super::body::{Body, Json};
+use super::exchange::{Exchange, Payer};
 use super::problem::Problem;
 use crate::access::{ApiKey, Scope, credential_hash};
 use crate::subscription::TenantId;
-use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use axum::extract::{FromRequestParts, Query, RawPathParams};
 use http::request::Parts;
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -15,7 +16,6 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 
 /// A scope as a type.
@@ -53,7 +53,9 @@ impl<W: Wanted> FromRequestParts<Arc<ApiState>> for Access<W> {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
         let key = key(parts, state)?;
         let path = PathParams::from_request_parts(parts, state).await?;
-        Access::of(key, path.get("t"), state)
+        let access = Access::of(key, path.get("t"), state)?;
+        Exchange::of(parts)?.admit(Payer::Tenant(access.tenant.clone())).await?;
+        Ok(access)
     }
 }
 
@@ -87,10 +89,11 @@ impl FromRequestParts<Arc<ApiState>> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
         let key = key(parts, state)?;
-        match key.is_admin() {
-            true => Ok(Admin(key)),
-            false => Err(forbidden("this needs an admin key")),
+        if !key.is_admin() {
+            return Err(forbidden("this needs an admin key"));
         }
+        Exchange::of(parts)?.admit(Payer::Operator).await?;
+        Ok(Admin(key))
     }
 }
 
@@ -146,49 +149,6 @@ fn bearer_key(parts: &Parts, state: &ApiState) -> Result<Arc<ApiKey>, Problem> {
         let detail = if header.is_empty() { "the request has no key" } else { "the key is unknown or revoked" };
         Problem::new(StatusCode::UNAUTHORIZED, "no-key", detail).remedy("send `Authorization: Bearer hlk_…`")
     })
-}
-
-/// A JSON body.
-pub(super) struct Json<T>(pub(super) T);
-
-impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Problem> {
-        let Body(body) = Body::from_request(request, state).await?;
-        serde_json::from_slice(&body).map(Json).map_err(|error| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", format!("the body does not fit: {error}"))
-                .remedy("GET /openapi.json shows the shape")
-        })
-    }
-}
-
-/// A body that takes longer than this to arrive is given up, so that slow senders cannot hold memory for ever.
-pub(super) const BODY_DEADLINE: Duration = Duration::from_secs(60);
-
-pub(super) fn too_slow() -> Problem {
-    let detail = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", detail)
-        .remedy("send it again, in smaller parts if need be")
-}
-
-/// A body as it came, up to the route's cap.
-pub(super) struct Body(pub(super) Bytes);
-
-impl FromRequest<Arc<ApiState>> for Body {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Problem> {
-        let read =
-            tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, state)).await.map_err(|_| too_slow())?;
-        read.map(Body).map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "the body is larger than this route accepts")
-                    .remedy("send less at once, or let the operator raise the cap (event_bytes_max, batch_bytes_max, component_bytes_max)")
-            }
-            _ => Problem::new(StatusCode::BAD_REQUEST, "body-cut-off", "the body broke off before its end").remedy("send it again"),
-        })
-    }
 }
 
 /// The last parameter of the path: what the route is about. What does not parse names nothing that exists.

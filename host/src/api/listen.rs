@@ -1,30 +1,39 @@
 //! The accept loop: connections from sockets to the router, bounded in number and patience.
 //!
-//! A connection takes a permit first, so that a flood of them waits in the kernel; it must send a request's head within
-//! [`HEAD_DEADLINE`], also the first one and also when it is kept alive, so that idle ones give their permits back.
-//! Behind a proxy, peers outside the proxy's ranges are turned away before a byte is read.
+//! Every connection is accepted at once, so that a client never waits in the kernel behind others: when there are as many as
+//! may be, another one is closed (`connections.rs`). Behind a proxy, peers outside the proxy's ranges are turned away
+//! before a byte is read.
 
+use super::connections::{Connections, OpenConnection, Patience};
 use super::extract::Connection;
 use super::refused_body;
+use super::socket::Socket;
+use crate::config::Config;
 use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use ipnet::IpNet;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
-/// How many connections are open at once. Each may hold a body up to its route's cap.
-const CONNECTIONS_MAX: usize = 1_024;
+/// How often connections are looked at whose time may be over.
+const LOOK: Duration = Duration::from_millis(250);
 
-/// How long a connection may take to send the head of its next request.
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// The largest head of a request, in bytes. Connections may all begin one at once.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// How much of an answer the kernel takes in advance, in bytes. It takes more only after a third of it was sent, and with a
+/// buffer as large as it likes (4 MiB) that would look like a stall for minutes at a slow peer.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+
+/// How long the kernel tries to send to a peer that is gone or takes nothing (tcp(7), `TCP_USER_TIMEOUT`), in milliseconds.
+const GONE_AFTER_MS: u32 = 120_000;
 
 /// After `accept` failed (no file descriptors left, as a rule), how long to let go.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -33,25 +42,33 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Serves until `stop` is told or dropped; then answers what was asked, for a while.
-pub async fn listen(listener: TcpListener, router: Router, behind_proxy: Vec<IpNet>, mut stop: oneshot::Receiver<()>) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub async fn listen(listener: TcpListener, router: Router, config: Config, mut stop: oneshot::Receiver<()>) {
+    let patience = Patience {
+        head: Duration::from_secs(config.head_timeout_s),
+        idle: Duration::from_secs(config.idle_timeout_s),
+        stall: Duration::from_secs(config.stall_timeout_s),
+    };
+    let connections = Connections::new(config.connections_max, patience);
     let graceful = GracefulShutdown::new();
+    let mut looks = tokio::time::interval(LOOK);
     loop {
-        let next = async {
-            let permit = permits.clone().acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             _ = &mut stop => break,
-            next = next => next,
-        };
-        match (permit, accepted) {
-            (Ok(permit), Ok((stream, peer))) if may_come(peer.ip(), &behind_proxy) => {
-                serve((stream, peer.ip()), router.clone(), &graceful, permit);
+            _ = looks.tick() => {
+                connections.close_overdue(Instant::now());
+                continue;
             }
-            (_, Ok((_, peer))) => tracing::warn!(%peer, "turned away: not from the ranges in behind_proxy"),
-            (_, Err(error)) => {
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) if may_come(peer.ip(), &config.behind_proxy) => match connections.admit(peer.ip()) {
+                Some(connection) => serve((stream, peer.ip()), router.clone(), &graceful, connection),
+                None => tracing::warn!(%peer, "turned away: every connection is in use (connections_max)"),
+            },
+            Ok((_, peer)) => tracing::warn!(%peer, "turned away: not from the ranges in behind_proxy"),
+            Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
+                connections.make_room(Instant::now());
                 tokio::time::sleep(ACCEPT_REST).await;
             }
         }
@@ -65,28 +82,35 @@ fn may_come(peer: IpAddr, behind_proxy: &[IpNet]) -> bool {
     behind_proxy.is_empty() || peer.is_loopback() || behind_proxy.iter().any(|range| range.contains(&peer))
 }
 
-fn serve(
-    (stream, peer): (TcpStream, IpAddr),
-    router: Router,
-    graceful: &GracefulShutdown,
-    permit: OwnedSemaphorePermit,
-) {
+fn serve((stream, peer): (TcpStream, IpAddr), router: Router, graceful: &GracefulShutdown, connection: OpenConnection) {
     // An answer is one small packet; there is nothing to wait for.
     let _ = stream.set_nodelay(true);
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, GONE_AFTER_MS);
+    let activity = connection.activity.clone();
+    let socket = Socket::new(stream, activity.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
+        activity.handling();
         request.extensions_mut().insert(Connection(peer));
+        request.extensions_mut().insert(activity.clone());
         refused_body::answer(router.clone(), request)
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
+    // Heads and idle connections have their deadlines in `connections.rs`.
+    let served = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(socket), service);
+    let served = graceful.watch(served);
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection ended early");
+        tokio::select! {
+            ended = served => if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended early");
+            },
+            () = connection.activity.closed() => {
+                tracing::debug!(%peer, "a connection was closed: its time was over, or another one needed its place");
+            }
         }
-        drop(permit);
     });
 }
 

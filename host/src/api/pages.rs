@@ -24,7 +24,7 @@ mod user;
 mod webhooks;
 
 use super::ApiState;
-use super::problem::Problem;
+use super::problem::{Problem, add_retry_after};
 use crate::subscription::TenantId;
 use askama::Template;
 use axum::Router;
@@ -294,7 +294,11 @@ impl IntoResponse for Refused {
                 let back = format!("/t/{}", frame.tenant);
                 let Problem { title, detail, remedy, .. } = *problem;
                 match Page::of(&ProblemPage { frame, title, detail, remedy, back }) {
-                    Ok(page) => page.with(status).into_response(),
+                    Ok(page) => {
+                        let mut response = page.with(status).into_response();
+                        add_retry_after(status, response.headers_mut());
+                        response
+                    }
                     Err(problem) => problem.into_response(),
                 }
             }

@@ -2,6 +2,7 @@
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
+use super::exchange::Exchange;
 use super::extract::{Access, Body, Item, Params, PathParams, ToManage, ToRead};
 use super::paging::{Page, PageParams};
 use super::problem::{FieldFault, Problem};
@@ -173,12 +174,14 @@ pub(super) async fn versions(
 pub(super) async fn component(
     access: Access<ToManage>,
     path: PathParams,
+    exchange: Exchange,
     State(state): State<Arc<ApiState>>,
 ) -> Result<impl IntoResponse, Problem> {
     let (name, sha256) = (path.get("name").to_owned(), path.get("sha256").to_owned());
     if !state.store.has_version(access.tenant, name, sha256.clone()).await? {
         return Err(Problem::not_found("version"));
     }
+    exchange.reserve_answer(state.config.component_bytes_max).await?;
     Ok(([(header::CONTENT_TYPE, "application/wasm")], state.store.component(sha256).await?))
 }
 

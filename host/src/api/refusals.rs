@@ -23,11 +23,12 @@ pub(super) fn describe(mut document: OpenApi) -> OpenApi {
 fn describe_operation(operation: &mut Operation, has_params: bool) {
     let is_public = operation.security.as_ref().is_some_and(|all| !all.is_empty());
     let mut refusals: Vec<(&str, &str)> =
-        vec![("503", "The store cannot commit now; `Retry-After` says when to ask again")];
+        vec![("503", "The store cannot commit now, or there is no memory; `Retry-After` says when to ask again")];
     if !is_public {
         refusals.extend([
             ("401", "No key, or one that is unknown"),
             ("403", "A key without the tenant or scope that this needs"),
+            ("429", "Too many requests of the tenant are under way; `Retry-After` says when to ask again"),
         ]);
     }
     if has_params {

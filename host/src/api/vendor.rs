@@ -1,18 +1,17 @@
 //! `/in/{token}`, the address that is entered as Notify URL in Agile CRM, and the requests it could not accept.
 
 use super::ApiState;
+use super::body::End;
 use super::events::AcceptedBody;
-use super::extract::{Access, BODY_DEADLINE, Item, ToManage, ToRead, too_slow};
+use super::exchange::{Exchange, Payer};
+use super::extract::{Access, Item, ToManage, ToRead};
 use super::problem::Problem;
 use crate::access::credential_hash;
 use crate::intake::{self, VendorIntake};
 use crate::store::RejectedRequest;
 use axum::Json;
-use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use bytes::BytesMut;
-use futures_util::StreamExt as _;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use std::sync::Arc;
@@ -26,15 +25,21 @@ use uuid::Uuid;
     responses((status = 202, description = "durable; the body is the event", body = Object), (status = 400, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn receive(
     Item(token): Item<String>,
+    exchange: Exchange,
     State(state): State<Arc<ApiState>>,
-    body: Body,
 ) -> Result<Response, Problem> {
     let known = state.store.catalog().token(&credential_hash(&token));
     let known = known.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "no-token", "this intake address does not exist or was revoked")
     })?;
     let most = usize::try_from(state.config.event_bytes_max).unwrap_or(usize::MAX);
-    let body = tokio::time::timeout(BODY_DEADLINE, read_beyond(body, most)).await.map_err(|_| too_slow())??;
+    exchange.admit(Payer::Intake(known.tenant.clone())).await?;
+    // A byte over the cap is enough to know, and all that is kept.
+    let received = exchange.read(most + 1, most + 1).await;
+    if let Some(problem) = received.end.problem().filter(|_| received.end != End::TooLong) {
+        return Err(problem);
+    }
+    let body = received.kept;
     let begun = SystemTime::now();
     match intake::accept_from_vendor(&state.store, &state.cpu, &known.tenant, body.clone(), state.intake_limits())
         .await?
@@ -49,21 +54,6 @@ pub(super) async fn receive(
         }
         VendorIntake::Kept(id, error) => Err(Problem { rejected_request: Some(id), ..Problem::from(error) }),
     }
-}
-
-/// Reads a body until it is over the cap by at least a byte: enough to know, and all that is kept.
-async fn read_beyond(body: Body, most: usize) -> Result<Bytes, Problem> {
-    let mut stream = body.into_data_stream();
-    let mut read = BytesMut::new();
-    while let Some(chunk) = stream.next().await {
-        let cut_off = |_| Problem::new(StatusCode::BAD_REQUEST, "body-cut-off", "the body broke off before its end");
-        read.extend_from_slice(&chunk.map_err(cut_off)?);
-        if read.len() > most {
-            read.truncate(most + 1);
-            break;
-        }
-    }
-    Ok(read.freeze())
 }
 
 /// A request that could not be accepted.

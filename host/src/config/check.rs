@@ -20,7 +20,23 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             "egress_allow holds {range}, which switches the address guard off; name the ranges you mean"
         ));
     }
+    let largest_body = config.event_bytes_max.max(config.batch_bytes_max).max(config.component_bytes_max);
+    // One tenant has half of the budget, and a component that comes by a form is there twice.
+    if config.bodies_bytes_max < largest_body.saturating_mul(4) {
+        faults.push(format!(
+            "bodies_bytes_max is {}; it is at least four times the largest body (event_bytes_max, batch_bytes_max, component_bytes_max), which is {largest_body}",
+            config.bodies_bytes_max
+        ));
+    }
+    if !(16..=65_536).contains(&config.connections_max) {
+        faults.push(format!("connections_max is {}; it is between 16 and 65536", config.connections_max));
+    }
     let caps = [
+        ("head_timeout_s", config.head_timeout_s, 3_600),
+        ("idle_timeout_s", config.idle_timeout_s, 3_600),
+        ("stall_timeout_s", config.stall_timeout_s, 3_600),
+        ("streams_per_session_max", config.streams_per_session_max as u64, 1_000),
+        ("bodies_bytes_max", config.bodies_bytes_max, 1 << 40),
         ("event_bytes_max", config.event_bytes_max, 4 << 20),
         ("batch_bytes_max", config.batch_bytes_max, 64 << 20),
         ("component_bytes_max", config.component_bytes_max, 64 << 20),

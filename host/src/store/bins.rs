@@ -20,7 +20,7 @@ pub const BINS_MAX: usize = 100;
 
 /// How much a bin holds, in bytes: of all its requests together, with their heads. So whoever lists, searches or exports one
 /// needs no more memory than that, and strangers cannot fill the disk.
-const BIN_BYTES_MAX: u64 = 16 << 20;
+pub const BIN_BYTES_MAX: u64 = 16 << 20;
 
 /// How much of each body is searched.
 const SEARCHED_BYTES: usize = 64 << 10;

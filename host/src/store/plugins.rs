@@ -122,12 +122,13 @@ impl Store {
         name: String,
         sha256: String,
     ) -> Result<Option<String>, StoreError> {
+        let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = "SELECT report FROM plugin_versions WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
             let mut statement = connection.prepare_cached(sql)?;
             Ok(statement.query_row(params![&*tenant.0, name, sha256], |row| row.get(0)).optional()?)
         };
-        self.readers.read(read).await
+        self.readers.read(owner, read).await
     }
 
     /// Every tenant's active versions, for the start.
@@ -142,7 +143,7 @@ impl Store {
             })?;
             rows.map(|row| row.map_err(StoreError::from)).collect()
         };
-        self.readers.read(read).await
+        self.readers.read(Owner::Host, read).await
     }
 
     /// Makes a version that is there the active one; `swap` as above.

@@ -69,15 +69,20 @@ impl<'a> Visitor<'a> {
         &mut self.csrf
     }
 
+    /// An answer that never ends, as far as it has come: its head.
+    pub(crate) async fn open_stream(&self, path: &str) -> reqwest::Response {
+        let request = self.http.get(format!("{}{path}", self.host.url)).header("cookie", self.cookie_line());
+        request.send().await.unwrap()
+    }
+
     /// The kind of an answer that never ends.
     pub(crate) async fn stream(&self, path: &str) -> (u16, String) {
-        let request = self.http.get(format!("{}{path}", self.host.url)).header("cookie", self.cookie_line());
-        let response = request.send().await.unwrap();
+        let response = self.open_stream(path).await;
         let kind = response.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
         (response.status().as_u16(), kind.unwrap_or_default())
     }
 
-    fn cookie_line(&self) -> String {
+    pub(crate) fn cookie_line(&self) -> String {
         self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
 

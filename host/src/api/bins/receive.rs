@@ -4,16 +4,15 @@
 //! a browser do anything: it is sent with a policy that forbids scripts.
 
 use crate::api::ApiState;
-use crate::api::extract::{BODY_DEADLINE, PathParams, Peer};
+use crate::api::body::End;
+use crate::api::exchange::{Exchange, Payer};
+use crate::api::extract::{PathParams, Peer};
 use crate::api::problem::Problem;
 use crate::inspector::{Bin, RequestHead, may_answer};
 use crate::limits::shortened;
 use crate::store::Notice;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use bytes::BytesMut;
-use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,22 +28,27 @@ const HEADER_BYTES_MAX: usize = 8 << 10;
 pub(in crate::api) async fn receive_at_root(
     path: PathParams,
     peer: Peer,
+    exchange: Exchange,
     state: State<Arc<ApiState>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    receive(path, peer, state, request).await
+    receive(path, peer, exchange, state, request).await
 }
 
 /// Receives below the bin.
 pub(in crate::api) async fn receive(
     path: PathParams,
     Peer(remote): Peer,
+    exchange: Exchange,
     State(state): State<Arc<ApiState>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let id = path.get("id").to_owned();
     let (tenant, bin) = state.store.bin_by_url(id.clone()).await.map_err(|_| no_bin())?;
-    let (parts, body) = request.into_parts();
+    exchange.admit(Payer::Bins(tenant.clone())).await?;
+    let delay = Duration::from_millis(bin.settings.reply.delay_ms);
+    let _delayed = if delay.is_zero() { None } else { Some(exchange.delay_reply()?) };
+    let (parts, _) = request.into_parts();
     let below = parts.uri.path().strip_prefix(&format!("/bins/{id}")).unwrap_or_default();
     let mut head = RequestHead {
         method: shortened(parts.method.as_str(), METHOD_BYTES_MAX),
@@ -54,18 +58,19 @@ pub(in crate::api) async fn receive(
         remote: remote.to_string(),
         ..RequestHead::default()
     };
-    let mut came = Came::default();
-    let read = tokio::time::timeout(BODY_DEADLINE, came.read(body, bin.settings.body_bytes_max)).await;
-    let is_whole = read.unwrap_or(false);
-    head.bytes = came.bytes;
-    head.truncated = !is_whole || came.bytes > came.kept.len();
-    let (_, nth) = state.store.receive_in_bin(&tenant, &bin, head, came.kept.freeze()).await?;
+    let received = exchange.read(bin.settings.body_bytes_max, BYTES_MAX).await;
+    if let (End::OverBudget, Some(problem)) = (received.end, received.end.problem()) {
+        return Err(problem);
+    }
+    head.bytes = received.bytes;
+    head.truncated = received.end != End::Whole || received.bytes > received.kept.len();
+    let (_, nth) = state.store.receive_in_bin(&tenant, &bin, head, received.kept).await?;
     state.store.notify(|| Notice::Bin(id));
-    if came.bytes > BYTES_MAX {
+    if received.end == End::TooLong {
         let detail = format!("a bin reads {BYTES_MAX} bytes of a body at the most; the beginning is kept");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));
     }
-    tokio::time::sleep(Duration::from_millis(bin.settings.reply.delay_ms)).await;
+    tokio::time::sleep(delay).await;
     Ok(reply(&bin, nth))
 }
 
@@ -87,30 +92,6 @@ fn headers(all: &HeaderMap) -> Vec<(String, String)> {
 
 /// More of a body is not read.
 const BYTES_MAX: usize = 64 << 20;
-
-/// What came of a body so far: it holds also when the rest does not come.
-#[derive(Default)]
-struct Came {
-    kept: BytesMut,
-    bytes: usize,
-}
-
-impl Came {
-    /// Reads, and keeps the beginning. Says whether the end came.
-    async fn read(&mut self, body: Body, most: usize) -> bool {
-        let mut stream = body.into_data_stream();
-        while let Some(chunk) = stream.next().await {
-            let Ok(chunk) = chunk else { return false };
-            self.bytes += chunk.len();
-            let room = most.saturating_sub(self.kept.len()).min(chunk.len());
-            self.kept.extend_from_slice(&chunk[..room]);
-            if self.bytes > BYTES_MAX {
-                return false;
-            }
-        }
-        true
-    }
-}
 
 fn reply(bin: &Bin, nth: u64) -> Response {
     let reply = &bin.settings.reply;

@@ -2,12 +2,13 @@
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use crate::api::ApiState;
+use crate::api::exchange::Exchange;
 use crate::api::extract::{Access, Item, Json as Input, Params, PathParams, ToManage, ToRead};
 use crate::api::problem::{FieldFault, Problem};
 use crate::deliver::client::{NotAnswered, RESPONSE_BYTES_MAX, Request};
 use crate::headers::check_header;
 use crate::inspector::{BinRequest, RequestHead};
-use crate::store::{BinFilter, Notice};
+use crate::store::{BIN_BYTES_MAX, BinFilter, Notice};
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -42,6 +43,9 @@ impl From<BinRequest> for BinRequestBody {
         BinRequestBody { id, received_at_ms, head, body: text, body_base64 }
     }
 }
+
+/// What an answer with everything in a bin takes while it is made: the requests, and their JSON.
+pub(in crate::api) const ANSWER_BYTES: u64 = 2 * BIN_BYTES_MAX;
 
 /// A page of requests.
 #[derive(Serialize, ToSchema)]
@@ -85,8 +89,10 @@ pub(in crate::api) async fn list_requests(
     access: Access<ToRead>,
     path: PathParams,
     Params(params): Params<BinParams>,
+    exchange: Exchange,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<BinRequestPage>, Problem> {
+    exchange.reserve_answer(ANSWER_BYTES).await?;
     let limit = params.limit.unwrap_or(50).clamp(1, 500);
     let filter = BinFilter { before: params.cursor, search: checked_search(params.search)?, limit };
     let page = state.store.bin_requests(access.tenant, path.get("id").to_owned(), filter).await?;
@@ -99,8 +105,10 @@ pub(in crate::api) async fn list_requests(
 pub(in crate::api) async fn export(
     access: Access<ToRead>,
     path: PathParams,
+    exchange: Exchange,
     State(state): State<Arc<ApiState>>,
 ) -> Result<impl IntoResponse, Problem> {
+    exchange.reserve_answer(ANSWER_BYTES).await?;
     let id = path.get("id").to_owned();
     let filter = BinFilter { limit: usize::MAX >> 1, ..BinFilter::default() };
     let page = state.store.bin_requests(access.tenant, id.clone(), filter).await?;

@@ -6,6 +6,7 @@ use super::webhooks::input;
 use super::{Frame, Moment, Page, Refused, go_to, render, size};
 use crate::api::bins as routes;
 use crate::api::bins::requests::{self, ReplayBody, checked_search};
+use crate::api::exchange::Exchange;
 use crate::api::extract::{Body, Item, Params, PathParams};
 use crate::api::problem::Problem;
 use crate::api::{ApiState, subscriptions};
@@ -104,8 +105,10 @@ pub(super) async fn one(
     user: TenantUser,
     Params(params): Params<BinParams>,
     headers: HeaderMap,
+    exchange: Exchange,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Page, Refused> {
+    exchange.reserve_answer(requests::ANSWER_BYTES).await?;
     let bin = state.store.bin(user.tenant.clone(), user.path.get("id").to_owned()).await?;
     one_with(&user, &state, &headers, bin, params, String::new()).await
 }

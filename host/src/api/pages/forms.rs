@@ -1,12 +1,14 @@
 //! What browsers send: fields by name, and at most one file.
 
-use crate::api::ApiState;
+use crate::api::body::{Body, charged};
+use crate::api::exchange::{Exchange, over_budget};
 use crate::api::problem::{FieldFault, Problem};
-use axum::extract::{FromRequest as _, Multipart, Request};
 use bytes::Bytes;
-use http::StatusCode;
+use http::request::Parts;
+use http::{StatusCode, header};
+use multer::Multipart;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::convert::Infallible;
 
 /// A form as it came.
 #[derive(Default)]
@@ -22,19 +24,37 @@ impl Form {
         Form { fields, file: Bytes::new() }
     }
 
-    pub(super) async fn multipart(request: Request, state: &Arc<ApiState>) -> Result<Form, Problem> {
-        let unfit = |error: &dyn std::fmt::Display| {
-            Problem::new(StatusCode::BAD_REQUEST, "broken-form", format!("the form cannot be read: {error}"))
-        };
-        let mut multipart = Multipart::from_request(request, state).await.map_err(|error| unfit(&error))?;
-        let mut form = Form::default();
-        while let Some(field) = multipart.next_field().await.map_err(|error| unfit(&error))? {
+    /// Reads the form of the request with this head.
+    pub(super) async fn read(parts: &Parts) -> Result<Form, Problem> {
+        let Body(body) = Body::of(parts).await?;
+        let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !kind.starts_with("multipart/form-data") {
+            return Ok(Form::urlencoded(&body));
+        }
+        let boundary = multer::parse_boundary(kind).map_err(|error| broken(&error))?;
+        Form::multipart(body, boundary, &Exchange::of(parts)?).await
+    }
+
+    async fn multipart(body: Bytes, boundary: String, exchange: &Exchange) -> Result<Form, Problem> {
+        // The parts are slices of a copy, which is charged like the body, and kept by the file.
+        let copy = exchange.shares().bodies.try_acquire(&exchange.payer(), body.len() as u64);
+        let copy = copy.ok_or_else(over_budget)?;
+        let whole = futures_util::stream::iter([Ok::<_, Infallible>(body)]);
+        let mut multipart = Multipart::new(whole, boundary);
+        let (mut form, mut file) = (Form::default(), Bytes::new());
+        while let Some(mut field) = multipart.next_field().await.map_err(|error| broken(&error))? {
             let name = field.name().unwrap_or_default().to_owned();
-            match field.file_name() {
-                Some(_) => form.file = field.bytes().await.map_err(|error| unfit(&error))?,
-                None => form.fields.push((name, field.text().await.map_err(|error| unfit(&error))?)),
+            if field.file_name().is_none() {
+                form.fields.push((name, field.text().await.map_err(|error| broken(&error))?));
+                continue;
+            }
+            // Everything is there already, so the first piece of a file is all of it, and is no further copy.
+            file = field.chunk().await.map_err(|error| broken(&error))?.unwrap_or_default();
+            if field.chunk().await.map_err(|error| broken(&error))?.is_some() {
+                return Err(broken(&"the file ends without its boundary"));
             }
         }
+        form.file = charged(file, copy);
         Ok(form)
     }
 
@@ -51,6 +71,10 @@ impl Form {
     pub(super) fn has(&self, wanted: &str) -> bool {
         !self.get(wanted).is_empty()
     }
+}
+
+fn broken(error: &dyn std::fmt::Display) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "broken-form", format!("the form cannot be read: {error}"))
 }
 
 /// Lines of `key = value` (or `key: value`), as people write configuration into a box.

@@ -5,7 +5,8 @@ use super::Refused;
 use super::forms::Form;
 use crate::access::{ApiKey, Session, credential_hash};
 use crate::api::ApiState;
-use crate::api::extract::{Access, Body, PathParams, ToManage, ToRead, cookie};
+use crate::api::exchange::{Exchange, Payer};
+use crate::api::extract::{Access, PathParams, ToManage, ToRead, cookie};
 use crate::api::problem::Problem;
 use crate::subscription::{DEFAULT_TENANT, TenantId};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -36,13 +37,20 @@ impl FromRequestParts<Arc<ApiState>> for SignedIn {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Refused> {
-        let back = || parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-        let cookie = cookie(parts).ok_or_else(|| Refused::SignIn(back()))?.to_owned();
-        let found = state.store.catalog().session(&credential_hash(&cookie));
-        let (session, key) = found.ok_or_else(|| Refused::SignIn(back()))?;
-        state.store.catalog().note_used(key.id);
-        Ok(SignedIn { session, key, cookie, flash: flash(parts) })
+        let user = signed_in(parts, state)?;
+        let payer = user.key.tenant.clone().map_or(Payer::Operator, Payer::Tenant);
+        Exchange::of(parts)?.admit(payer).await?;
+        Ok(user)
     }
+}
+
+fn signed_in(parts: &Parts, state: &ApiState) -> Result<SignedIn, Refused> {
+    let back = || parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+    let cookie = cookie(parts).ok_or_else(|| Refused::SignIn(back()))?.to_owned();
+    let found = state.store.catalog().session(&credential_hash(&cookie));
+    let (session, key) = found.ok_or_else(|| Refused::SignIn(back()))?;
+    state.store.catalog().note_used(key.id);
+    Ok(SignedIn { session, key, cookie, flash: flash(parts) })
 }
 
 fn flash(parts: &Parts) -> Option<String> {
@@ -71,9 +79,10 @@ impl FromRequestParts<Arc<ApiState>> for TenantUser {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Refused> {
-        let user = SignedIn::from_request_parts(parts, state).await?;
+        let user = signed_in(parts, state)?;
         let path = PathParams::from_request_parts(parts, state).await?;
         let access = Access::<ToRead>::of(user.key.clone(), path.get("t"), state)?;
+        Exchange::of(parts)?.admit(Payer::Tenant(access.tenant.clone())).await?;
         Ok(TenantUser { user, tenant: access.tenant, path })
     }
 }
@@ -88,10 +97,10 @@ impl FromRequest<Arc<ApiState>> for Posted {
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Refused> {
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, _) = request.into_parts();
         let user = TenantUser::from_request_parts(&mut parts, state).await?;
         user.access::<ToManage>(state)?;
-        let form = read(&parts, body, state, &user.user).await?;
+        let form = read(&parts, &user.user).await?;
         Ok(Posted { user, form })
     }
 }
@@ -106,9 +115,9 @@ impl FromRequest<Arc<ApiState>> for PostedByAdmin {
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Refused> {
-        let (mut parts, body) = request.into_parts();
+        let (mut parts, _) = request.into_parts();
         let user = SignedIn::from_request_parts(&mut parts, state).await?;
-        let form = read(&parts, body, state, &user).await?;
+        let form = read(&parts, &user).await?;
         if !user.key.is_admin() {
             return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this needs an admin key").into());
         }
@@ -116,17 +125,8 @@ impl FromRequest<Arc<ApiState>> for PostedByAdmin {
     }
 }
 
-async fn read(parts: &Parts, body: axum::body::Body, state: &Arc<ApiState>, user: &SignedIn) -> Result<Form, Refused> {
-    let mut request = Request::new(body);
-    *request.headers_mut() = parts.headers.clone();
-    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let form = match kind.starts_with("multipart/form-data") {
-        true => Form::multipart(request, state).await?,
-        false => {
-            let Body(body) = Body::from_request(request, state).await?;
-            Form::urlencoded(&body)
-        }
-    };
+async fn read(parts: &Parts, user: &SignedIn) -> Result<Form, Refused> {
+    let form = Form::read(parts).await?;
     match bool::from(form.get("csrf").as_bytes().ct_eq(user.session.csrf.as_bytes())) {
         true => Ok(form),
         false => Err(Problem::new(

@@ -1,0 +1,396 @@
+//! The open connections: how long each may keep the host waiting, and which one is closed when there are too many.
+//!
+//! # Guarantees
+//! - There are at most `connections_max` connections, and a new one is let in as long as one of the others can be closed.
+//!   That is always so: connections that nobody may close ([`Activity::secure`]) are bounded by shares below the maximum.
+//! - When there is no room, the client with the most connections loses one: the one that has used up the largest part of
+//!   the time that it may keep the host waiting. A connection whose request is being answered comes last.
+//! - A connection that does not complete a head, that is idle, or that takes its answer more slowly than
+//!   [`SLOWEST_BYTES_PER_S`], is closed when its time is over.
+//!
+//! # Limits
+//! Behind a proxy the client is the one that the proxy named in the connection's last request. The deadline of a request's
+//! body is the reader's affair (`body.rs`), and nothing here bounds how long a handler takes.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// A body that moves more slowly than this, either way, counts as stalled. A bad mobile connection is five times as fast.
+pub(super) const SLOWEST_BYTES_PER_S: u64 = 1_024;
+
+/// The address by which a client is counted: an IPv6 client has a network of 2^64 addresses to itself.
+pub(super) fn client_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        IpAddr::V4(address) => address.into(),
+    }
+}
+
+/// How many bytes moved in a span of time, which begins anew when it has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    since: Instant,
+    last: Instant,
+    bytes: u64,
+}
+
+impl Progress {
+    pub(super) fn new(now: Instant) -> Self {
+        Progress { since: now, last: now, bytes: 0 }
+    }
+
+    pub(super) fn note(&mut self, bytes: usize, now: Instant) {
+        self.last = now;
+        self.bytes += bytes as u64;
+    }
+
+    /// The end of the current span.
+    pub(super) fn end(&self, span: Duration) -> Instant {
+        self.since + span
+    }
+
+    /// Whether a span has ended in which less moved than [`SLOWEST_BYTES_PER_S`].
+    pub(super) fn is_stalled(&mut self, now: Instant, span: Duration) -> bool {
+        if now < self.end(span) {
+            return false;
+        }
+        let is_slow = (self.bytes as f64) < span.as_secs_f64() * SLOWEST_BYTES_PER_S as f64;
+        *self = Progress::new(now);
+        is_slow
+    }
+}
+
+/// How long a connection may keep the host waiting.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// From the first byte of a request's head (for the first request: from the connection's begin) to its end.
+    pub(super) head: Duration,
+    /// From an answer to the next request.
+    pub(super) idle: Duration,
+    /// With a body that stalls.
+    pub(super) stall: Duration,
+}
+
+/// The state of a connection between two requests and within one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The head of a request is awaited: the first one, or one that has begun.
+    Head,
+    /// The rest of a request's body is awaited.
+    Body,
+    /// A handler has the request.
+    Handling,
+    /// The answer is complete, but not yet written.
+    Answered,
+    /// The next request may come.
+    Idle,
+}
+
+/// The record of one connection, kept by its socket and by its requests.
+#[derive(Debug)]
+pub(super) struct Activity {
+    state: Mutex<State>,
+    closing: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// The begin of the phase; in [`Phase::Body`] the time of the last byte.
+    since: Instant,
+    /// What was written since the peer did not take something at once. None: it has taken everything.
+    blocked: Option<Progress>,
+    is_secured: bool,
+    client: IpAddr,
+}
+
+impl Activity {
+    pub(super) fn new(peer: IpAddr, now: Instant) -> Self {
+        let state = State { phase: Phase::Head, since: now, blocked: None, is_secured: false, client: client_of(peer) };
+        Activity { state: Mutex::new(state), closing: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes bytes that came.
+    pub(super) fn received(&self, bytes: usize) {
+        let mut state = self.lock();
+        match state.phase {
+            Phase::Idle if bytes > 0 => state.enter(Phase::Head),
+            Phase::Body if bytes > 0 => state.since = Instant::now(),
+            _ => {}
+        }
+    }
+
+    /// Notes bytes that the peer's side has taken.
+    pub(super) fn sent(&self, bytes: usize) {
+        if let Some(blocked) = &mut self.lock().blocked {
+            blocked.note(bytes, Instant::now());
+        }
+    }
+
+    /// Notes that the peer's side takes nothing at the moment.
+    pub(super) fn cannot_send(&self) {
+        self.lock().blocked.get_or_insert_with(|| Progress::new(Instant::now()));
+    }
+
+    /// Notes that everything is sent.
+    pub(super) fn sent_all(&self) {
+        let mut state = self.lock();
+        state.blocked = None;
+        if state.phase == Phase::Answered {
+            state.enter(Phase::Idle);
+        }
+    }
+
+    /// Notes that a handler goes on: with a new request, or with a body that it has read.
+    pub(super) fn handling(&self) {
+        self.lock().enter(Phase::Handling);
+    }
+
+    /// Notes that a handler waits for the body.
+    pub(super) fn awaits_body(&self) {
+        self.lock().enter(Phase::Body);
+    }
+
+    /// Notes that the answer has ended. Its request holds no share any more.
+    pub(super) fn answered(&self) {
+        let mut state = self.lock();
+        state.is_secured = false;
+        state.enter(Phase::Answered);
+    }
+
+    /// Protects the connection from being closed to make room, until its answer has ended: its request holds a share.
+    pub(super) fn secure(&self) {
+        self.lock().is_secured = true;
+    }
+
+    /// Notes for which client the connection is used now.
+    pub(super) fn serves(&self, client: IpAddr) {
+        self.lock().client = client;
+    }
+
+    /// Waits until the connection is to be closed.
+    pub(super) async fn closed(&self) {
+        self.closing.notified().await;
+    }
+
+    fn close(&self) {
+        self.closing.notify_one();
+    }
+}
+
+impl State {
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.since = Instant::now();
+    }
+
+    /// The part of its time that the connection has used up; 1 and more: all of it. None: it may not be closed to make room.
+    fn used_up(&self, now: Instant, patience: Patience) -> Option<f64> {
+        if self.is_secured {
+            return None;
+        }
+        let (since, allowed) = match (&self.blocked, self.phase) {
+            (Some(blocked), _) => (blocked.last, patience.stall),
+            (None, Phase::Head) => (self.since, patience.head),
+            (None, Phase::Body) => (self.since, patience.stall),
+            (None, Phase::Idle) => (self.since, patience.idle),
+            (None, Phase::Handling | Phase::Answered) => return Some(0.0),
+        };
+        Some(now.saturating_duration_since(since).as_secs_f64() / allowed.as_secs_f64())
+    }
+
+    fn is_overdue(&mut self, now: Instant, patience: Patience) -> bool {
+        if let Some(blocked) = &mut self.blocked {
+            return blocked.is_stalled(now, patience.stall);
+        }
+        match self.phase {
+            Phase::Head => now >= self.since + patience.head,
+            Phase::Idle => now >= self.since + patience.idle,
+            Phase::Body | Phase::Handling | Phase::Answered => false,
+        }
+    }
+}
+
+/// All open connections.
+#[derive(Debug)]
+pub(super) struct Connections {
+    open: Mutex<HashMap<u64, Arc<Activity>>>,
+    ids: AtomicU64,
+    max: usize,
+    patience: Patience,
+}
+
+impl Connections {
+    pub(super) fn new(max: usize, patience: Patience) -> Arc<Self> {
+        Arc::new(Connections { open: Mutex::default(), ids: AtomicU64::new(0), max, patience })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Activity>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a connection in, if need be in the place of another one. None: none of the others may be closed.
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<OpenConnection> {
+        let now = Instant::now();
+        let is_full = self.lock().len() >= self.max;
+        if is_full && !self.make_room(now) {
+            return None;
+        }
+        let (id, activity) = (self.ids.fetch_add(1, Ordering::Relaxed), Arc::new(Activity::new(peer, now)));
+        self.lock().insert(id, activity.clone());
+        Some(OpenConnection { connections: self.clone(), id, activity })
+    }
+
+    /// Closes the connection that can be missed most easily. Returns whether there was one.
+    pub(super) fn make_room(&self, now: Instant) -> bool {
+        let mut open = self.lock();
+        let candidate = |(id, activity): (&u64, &Arc<Activity>)| {
+            let state = activity.lock();
+            state.used_up(now, self.patience).map(|used_up| (state.client, used_up, *id))
+        };
+        let candidates: Vec<(IpAddr, f64, u64)> = open.iter().filter_map(candidate).collect();
+        let mut of_client: HashMap<IpAddr, usize> = HashMap::new();
+        candidates.iter().for_each(|(client, ..)| *of_client.entry(*client).or_default() += 1);
+        let most = of_client.values().max().copied().unwrap_or_default();
+        let of_the_largest = candidates.iter().filter(|(client, ..)| of_client[client] == most);
+        let chosen = of_the_largest.max_by(|one, other| one.1.total_cmp(&other.1).then(other.2.cmp(&one.2)));
+        let closed = chosen.and_then(|(_, _, id)| open.remove(id));
+        closed.inspect(|activity| activity.close()).is_some()
+    }
+
+    /// Closes those whose time is over.
+    pub(super) fn close_overdue(&self, now: Instant) {
+        self.lock().retain(|_, activity| {
+            let is_overdue = activity.lock().is_overdue(now, self.patience);
+            if is_overdue {
+                activity.close();
+            }
+            !is_overdue
+        });
+    }
+}
+
+/// The place of a connection, until this is dropped.
+#[derive(Debug)]
+pub(super) struct OpenConnection {
+    connections: Arc<Connections>,
+    id: u64,
+    pub(super) activity: Arc<Activity>,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.connections.lock().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    const PATIENCE: Patience =
+        Patience { head: Duration::from_secs(10), idle: Duration::from_secs(75), stall: Duration::from_secs(20) };
+
+    fn open(connections: &Arc<Connections>, last: u8) -> OpenConnection {
+        connections.admit(IpAddr::from([127, 0, 0, last])).expect("room")
+    }
+
+    fn is_closed(connection: &OpenConnection) -> bool {
+        connection.activity.closed().now_or_never().is_some()
+    }
+
+    /// Lets a connection be in its phase for so long already.
+    fn age(connection: &OpenConnection, seconds: u64) {
+        connection.activity.lock().since -= Duration::from_secs(seconds);
+    }
+
+    fn finish_a_request(connection: &OpenConnection) {
+        connection.activity.handling();
+        connection.activity.answered();
+        connection.activity.sent_all();
+    }
+
+    #[test]
+    fn the_one_that_used_up_most_of_its_time_gives_way() {
+        let connections = Connections::new(4, PATIENCE);
+        let [idle, silent, fresh, busy] = [1; 4].map(|last| open(&connections, last));
+        finish_a_request(&idle);
+        age(&idle, 30);
+        age(&silent, 9);
+        busy.activity.handling();
+        age(&busy, 1_000);
+        let new = open(&connections, 1);
+        assert!(is_closed(&silent) && !is_closed(&idle), "9 of 10 s are more than 30 of 75 s");
+        let newer = open(&connections, 1);
+        assert!(is_closed(&idle) && ![&fresh, &busy, &new, &newer].into_iter().any(is_closed));
+    }
+
+    #[test]
+    fn one_that_holds_a_share_never_gives_way() {
+        let connections = Connections::new(2, PATIENCE);
+        let [first, second] = [1; 2].map(|last| open(&connections, last));
+        for connection in [&first, &second] {
+            connection.activity.handling();
+            connection.activity.secure();
+            age(connection, 1_000);
+        }
+        assert!(connections.admit(IpAddr::from([127, 0, 0, 2])).is_none());
+        first.activity.answered();
+        let new = open(&connections, 2);
+        assert!(is_closed(&first) && !is_closed(&second) && !is_closed(&new));
+    }
+
+    #[test]
+    fn the_client_with_the_most_connections_loses_one_first() {
+        let connections = Connections::new(5, PATIENCE);
+        let honest = [1; 2].map(|last| open(&connections, last));
+        honest.iter().for_each(|connection| age(connection, 9));
+        let greedy = [2; 3].map(|last| open(&connections, last));
+        let new = open(&connections, 3);
+        assert!(is_closed(&greedy[0]) && !honest.iter().chain([&new]).any(is_closed));
+    }
+
+    #[test]
+    fn each_phase_has_its_own_time() {
+        let connections = Connections::new(8, PATIENCE);
+        let [silent, idle, reads_nothing, slow, honest, busy] = [1; 6].map(|last| open(&connections, last));
+        finish_a_request(&idle);
+        for connection in [&reads_nothing, &slow, &honest] {
+            finish_a_request(connection);
+            connection.activity.cannot_send();
+        }
+        slow.activity.sent(20 * 1_024 - 1);
+        honest.activity.sent(20 * 1_024);
+        busy.activity.handling();
+        let begun = Instant::now();
+        connections.close_overdue(begun + Duration::from_secs(9));
+        assert!(![&silent, &idle, &reads_nothing, &slow, &honest, &busy].into_iter().any(is_closed));
+        connections.close_overdue(begun + Duration::from_secs(11));
+        assert!(is_closed(&silent) && !is_closed(&reads_nothing));
+        connections.close_overdue(begun + Duration::from_secs(21));
+        assert!(is_closed(&reads_nothing) && is_closed(&slow) && !is_closed(&honest) && !is_closed(&idle));
+        connections.close_overdue(begun + Duration::from_secs(42));
+        assert!(is_closed(&honest), "what it took in the span before does not count again");
+        connections.close_overdue(begun + Duration::from_secs(76));
+        assert!(is_closed(&idle) && !is_closed(&busy));
+        assert_eq!(connections.lock().len(), 1);
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_network() {
+        let client = |text: &str| client_of(text.parse().expect(text));
+        assert_eq!(client("2001:db8:1:2:3:4:5:6"), client("2001:db8:1:2::1"));
+        assert_ne!(client("2001:db8:1:2::1"), client("2001:db8:1:3::1"));
+        assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));
+        assert_ne!(client("192.0.2.1"), client("192.0.2.2"));
+    }
+}
