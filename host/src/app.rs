@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Why the host does not start.
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +61,8 @@ pub struct App {
     plugins: Arc<Plugins>,
     watch: FolderWatch,
     dispatcher: Dispatcher,
-    keeping_up: JoinHandle<()>,
-    keeping_house: JoinHandle<()>,
-    keeping_time: JoinHandle<()>,
-    keeping_figures: JoinHandle<()>,
+    /// Retention, clock changes, statistics and metrics.
+    background: JoinSet<()>,
     server: JoinHandle<()>,
     stop_server: oneshot::Sender<()>,
     grace: Duration,
@@ -87,11 +85,7 @@ impl App {
         let watch = watch_folder(&config, &plugins)?;
         let clients = Arc::new(Clients::new(config.address_policy(), &config.name_servers)?);
 
-        let retention = Duration::from_secs(config.retention_s);
-        let (house, clock, figures) = (store.clone(), store.clone(), store.clone());
-        let keeping_figures = tokio::spawn(async move { figures.keep_figures().await });
-        let keeping_time = tokio::spawn(async move { clock.keep_time().await });
-        let keeping_house = tokio::spawn(async move { house.keep_house(retention).await });
+        let background = background(&store, &telemetry, Duration::from_secs(config.retention_s));
         let lanes = LaneBoard::default();
         let traces = Traces::start(&config.otlp_endpoint)?;
         let (plugins_too, lanes_too) = (plugins.clone(), lanes.clone());
@@ -105,7 +99,7 @@ impl App {
             store,
             plugins,
             config,
-            telemetry: telemetry.clone(),
+            telemetry,
             lanes,
             clients,
             traces,
@@ -116,7 +110,6 @@ impl App {
         }));
         let (stop_server, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(api::listen::listen(listener, router, settings, stopped));
-        let keeping_up = tokio::spawn(telemetry.keep_up());
         Ok(App {
             address,
             new_admin_key,
@@ -124,10 +117,7 @@ impl App {
             plugins: plugins_at_stop,
             watch,
             dispatcher,
-            keeping_up,
-            keeping_house,
-            keeping_time,
-            keeping_figures,
+            background,
             server,
             stop_server,
             grace,
@@ -135,16 +125,13 @@ impl App {
     }
 
     /// Stops: accepts nothing more, answers what was asked, finishes the attempts under way within the grace period.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         // Nobody waits for a compiler: uploads are refused, and deliveries wait in the store.
         self.plugins.stop();
         let _ = self.stop_server.send(());
         let _ = self.server.await;
         drop(self.watch);
-        self.keeping_up.abort();
-        self.keeping_house.abort();
-        self.keeping_time.abort();
-        self.keeping_figures.abort();
+        self.background.abort_all();
         self.dispatcher.stop(self.grace).await;
     }
 }
@@ -158,6 +145,19 @@ fn watch_folder(config: &Config, plugins: &Arc<Plugins>) -> Result<FolderWatch, 
     let (folder, rescan) = (config.data_dir.join("plugins"), Duration::from_secs(config.plugins_rescan_s));
     let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max, rescan);
     Ok(watch.map_err(PluginError::Io)?)
+}
+
+/// Starts the tasks that go on beside everything else until the host stops.
+fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let house = store.clone();
+    tasks.spawn(async move { house.keep_house(retention).await });
+    let clock = store.clone();
+    tasks.spawn(async move { clock.keep_time().await });
+    let figures = store.clone();
+    tasks.spawn(async move { figures.keep_figures().await });
+    tasks.spawn(telemetry.clone().keep_up());
+    tasks
 }
 
 fn store_limits(config: &Config) -> StoreLimits {

@@ -31,7 +31,18 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     if !(16..=65_536).contains(&config.connections_max) {
         faults.push(format!("connections_max is {}; it is between 16 and 65536", config.connections_max));
     }
-    let caps = [
+    if config.resting_instances_max > 1_000 {
+        faults.push(format!("resting_instances_max is {}; it is at most 1000", config.resting_instances_max));
+    }
+    for (name, value, most) in maxima(config).into_iter().filter(|(_, value, most)| value > most || *value == 0) {
+        faults.push(format!("{name} is {value}; it is between 1 and {most}"));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults(faults)) }
+}
+
+/// Settings that are between 1 and a maximum: name, value, maximum.
+fn maxima(config: &Config) -> Vec<(&'static str, u64, u64)> {
+    vec![
         ("head_timeout_s", config.head_timeout_s, 3_600),
         ("idle_timeout_s", config.idle_timeout_s, 3_600),
         ("stall_timeout_s", config.stall_timeout_s, 3_600),
@@ -56,12 +67,5 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ("plugin_output_bytes_max", config.plugin_output_bytes_max, 64 << 20),
         // Each has 4 GiB of address space.
         ("warm_memories_max", config.warm_memories_max.into(), 16_384),
-    ];
-    if config.resting_instances_max > 1_000 {
-        faults.push(format!("resting_instances_max is {}; it is at most 1000", config.resting_instances_max));
-    }
-    for (name, value, most) in caps.into_iter().filter(|(_, value, most)| value > most || *value == 0) {
-        faults.push(format!("{name} is {value}; it is between 1 and {most}"));
-    }
-    if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults(faults)) }
+    ]
 }
