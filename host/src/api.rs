@@ -19,6 +19,7 @@ mod hands;
 pub mod listen;
 mod pages;
 mod paging;
+mod peer;
 mod plugins;
 mod problem;
 mod refusals;
@@ -30,10 +31,12 @@ mod socket;
 mod streams;
 mod subscriptions;
 mod tenants;
+mod throttle;
 mod vendor;
 
 pub use exchange::Shares;
-pub use session::Throttle;
+pub use session::sign_in_path;
+pub use throttle::Throttle;
 
 use crate::config::Config;
 use crate::cpu_pool::CpuPool;
@@ -45,11 +48,11 @@ use crate::plugin::Plugins;
 use crate::store::{Caps, Store, now_ms};
 use crate::telemetry::Telemetry;
 use axum::extract::State;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use body::BodyCap;
 use extract::Admin;
-use http::{Method, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use problem::Problem;
 use serde::Serialize;
 use serde_json::Value;
@@ -77,7 +80,7 @@ pub struct ApiState {
     pub traces: Traces,
     /// What requests share: their number, memory for their bodies.
     pub shares: Arc<Shares>,
-    /// Who tried to sign in in vain.
+    /// Failed attempts to sign in.
     pub sign_ins: Throttle,
     /// The metrics.
     pub telemetry: Telemetry,
@@ -180,7 +183,22 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(axum::middleware::from_fn_with_state(state.clone(), exchange::track))
+        .layer(axum::middleware::map_response(protected))
         .with_state(state)
+}
+
+/// An answer with the headers that protect every answer, unless it brings its own: nobody stores it (keys, tokens and secrets
+/// are shown in answers), no browser guesses its type, and none runs it as a page.
+async fn protected(mut response: Response) -> Response {
+    let headers = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
+    ];
+    for (name, value) in headers {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// What describes the routes, for programs (`/openapi.json`) and people (`/docs`).
@@ -251,7 +269,7 @@ async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl In
         let pending = backlog.iter().map(|one| one.pending).sum();
         crate::telemetry::pending(&tenant.id, pending, oldest_ms.max(0) as f64 / 1e3);
     }
-    Ok(([(http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text()))
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text()))
 }
 
 /// How long a proof that the store can commit holds.

@@ -10,7 +10,7 @@ use crate::deliver::{Dispatcher, LaneBoard};
 use crate::plugin::watch::FolderWatch;
 use crate::plugin::{CompileLimits, PluginConfig, PluginError, Plugins};
 use crate::store::{Store, StoreError, StoreLimits, TenantChange};
-use crate::subscription::{DEFAULT_TENANT, TenantId};
+use crate::subscription::TenantId;
 use crate::telemetry::Telemetry;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -199,7 +199,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
 
 /// The tenant and the admin key that exist from the first start.
 async fn first_things(store: &Store, admin_key: Option<String>) -> Result<Option<(String, String)>, StoreError> {
-    let default = TenantId(DEFAULT_TENANT.into());
+    let default = TenantId::default();
     if store.catalog().tenant(&default).is_none() {
         store.create_tenant(default, TenantChange::default()).await?;
     }
@@ -212,5 +212,5 @@ async fn first_things(store: &Store, admin_key: Option<String>) -> Result<Option
     }
     let (key, text) = store.create_key(None, Vec::new(), "made at the first start".into()).await?;
     let token = store.create_sign_in_link(key.id).await?;
-    Ok(Some((text, format!("/sign-in?token={token}"))))
+    Ok(Some((text, api::sign_in_path(&token))))
 }

@@ -3,7 +3,7 @@
 //! Pure. Each plugin is written as `name` or, pinned to one version, as `name@sha256`; a subscription names none (`null`),
 //! one (a text) or several (a list). Does not know whether a plugin exists.
 
-use crate::ids::is_slug;
+use crate::ids::{PluginName, VersionId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,9 +14,9 @@ pub const STEPS_MAX: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// Its name.
-    pub plugin: String,
+    pub plugin: PluginName,
     /// The sha256 of the version that it is pinned to. None: the active one.
-    pub pin: Option<String>,
+    pub pin: Option<VersionId>,
 }
 
 /// Plugins in the order in which they judge.
@@ -39,7 +39,7 @@ pub enum ChainText {
 impl Chain {
     /// Whether a plugin is among them.
     pub fn names(&self, plugin: &str) -> bool {
-        self.0.iter().any(|step| step.plugin == plugin)
+        self.0.iter().any(|step| step.plugin == *plugin)
     }
 }
 
@@ -61,22 +61,14 @@ impl TryFrom<ChainText> for Chain {
 
 fn step(text: &str) -> Result<Step, String> {
     let (plugin, pin) = text.split_once('@').map_or((text, None), |(plugin, pin)| (plugin, Some(pin)));
-    if !is_slug(plugin) {
-        return Err(format!("{plugin:?} is no plugin's name, which has 1 to 64 of a-z, 0-9 and -"));
-    }
-    if let Some(pin) =
-        pin.filter(|pin| pin.len() != 64 || !pin.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
-    {
-        return Err(format!("{pin:?} is no sha256, which has 64 of 0-9 and a-f"));
-    }
-    Ok(Step { plugin: plugin.to_owned(), pin: pin.map(str::to_owned) })
+    Ok(Step { plugin: PluginName::parse(plugin)?, pin: pin.map(VersionId::parse).transpose()? })
 }
 
 impl From<Chain> for ChainText {
     fn from(chain: Chain) -> Self {
         let text = |step: &Step| match &step.pin {
             Some(pin) => format!("{}@{pin}", step.plugin),
-            None => step.plugin.clone(),
+            None => step.plugin.to_string(),
         };
         match &chain.0[..] {
             [] => ChainText::None,

@@ -1,9 +1,12 @@
 //! The names of things: tenants by a word, the rest by a uuid version 7, so that ids sort by the time they were made.
 //!
-//! Each kind has a type of its own, so that none can stand in another's place. Pure.
+//! Each kind has a type of its own, so that none can stand in another's place. A name that is given from outside (a tenant, a plugin, a
+//! bin, a version) is checked when its type is made, so that what has the type is fit for a path and for a file's name. Pure.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Deref;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use uuid::{ContextV7, Timestamp, Uuid};
@@ -13,7 +16,7 @@ pub const DEFAULT_TENANT: &str = "default";
 
 /// A tenant's name in paths: 1 to 64 of `a-z`, `0-9` and `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String")]
 pub struct TenantId(pub Arc<str>);
 
 impl TenantId {
@@ -23,6 +26,115 @@ impl TenantId {
             format!("{name:?} is no tenant id: use 1 to 64 of a-z, 0-9 and -, beginning with a letter or digit")
         })
     }
+}
+
+impl Default for TenantId {
+    /// The tenant that exists from the first start.
+    fn default() -> Self {
+        TenantId(DEFAULT_TENANT.into())
+    }
+}
+
+impl FromStr for TenantId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        TenantId::parse(text)
+    }
+}
+
+impl TryFrom<String> for TenantId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        TenantId::parse(&text)
+    }
+}
+
+/// Declares a name that may stand in a path: a text that was checked against a rule, and cannot be made without the check.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $fits:expr, $rule:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks a text.
+            ///
+            /// # Errors
+            /// A sentence with the text and the rule that it breaks.
+            pub fn parse(text: &str) -> Result<Self, String> {
+                let fits: fn(&str) -> bool = $fits;
+                fits(text).then(|| $name(text.into())).ok_or_else(|| format!(concat!("{:?} is no ", $rule), text))
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                $name::parse(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                $name::parse(&text)
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                *self.0 == *other
+            }
+        }
+    };
+}
+
+name! {
+    /// A plugin's name in paths and files: 1 to 64 of `a-z`, `0-9` and `-`.
+    PluginName, is_slug, "plugin's name, which has 1 to 64 of a-z, 0-9 and -, beginning with a letter or digit"
+}
+
+name! {
+    /// The id of a bin, as its URL holds it: base64url.
+    BinId, is_base64url, "bin id, which has 1 to 64 of A-Z, a-z, 0-9, - and _"
+}
+
+name! {
+    /// The SHA-256 of a component in hexadecimal, which names a version of a plugin.
+    VersionId, is_sha256, "sha256, which has 64 of 0-9 and a-f"
+}
+
+fn is_base64url(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 impl DeliveryId {
@@ -107,6 +219,50 @@ id! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_leaves_no_path() {
+        #[track_caller]
+        fn check(text: &str, expected: [bool; 4]) {
+            let found = [
+                TenantId::parse(text).is_ok(),
+                PluginName::parse(text).is_ok(),
+                BinId::parse(text).is_ok(),
+                VersionId::parse(text).is_ok(),
+            ];
+            assert_eq!(found, expected, "{text:?}");
+        }
+        check("flatten-2", [true, true, true, false]);
+        check("A_b-9", [false, false, true, false]);
+        check(&"0af".repeat(22)[..64], [true, true, true, true]);
+        check(&"0".repeat(65), [false; 4]);
+        check("-rf", [false, false, true, false]);
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../../victim/plugins/redact",
+            "a/b",
+            "a\\b",
+            "C:a",
+            "a\0",
+            "a\n",
+            "a b",
+            "%2e%2e",
+            "a%2fb",
+            "a?b",
+            "a#b",
+            "a.wasm",
+            "é",
+            "\u{202e}a",
+            "a;b",
+            "~",
+        ] {
+            check(bad, [false; 4]);
+            assert!(serde_json::from_value::<PluginName>(bad.into()).is_err(), "{bad:?} by serde");
+            assert!(serde_json::from_value::<TenantId>(bad.into()).is_err(), "{bad:?} by serde");
+        }
+    }
 
     #[test]
     fn ids_grow_also_behind_a_clock_that_was_set_back() {

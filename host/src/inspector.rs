@@ -2,6 +2,7 @@
 //!
 //! Pure data and its rules. Does not know how it is stored or shown.
 
+use crate::ids::BinId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -44,7 +45,7 @@ impl Default for BinSettings {
 pub struct Reply {
     /// Statuses in turn; after the last it begins anew: `[500, 500, 200]` tries retries out. `[200]` if absent.
     pub statuses: Vec<u16>,
-    /// Headers.
+    /// Headers that describe the answer: `content-type`, `retry-after`, …, and any whose name begins with `x-bin-`.
     pub headers: BTreeMap<String, String>,
     /// The body: up to 64 KiB. `ok` if absent.
     pub body: String,
@@ -58,35 +59,58 @@ impl Default for Reply {
     }
 }
 
-/// Headers that no bin may answer with: they speak for the connection, or for the whole origin, which is the pages' too.
-const NOT_A_BINS: [&str; 22] = [
-    "alt-svc",
-    "clear-site-data",
-    "connection",
-    "content-length",
-    "content-security-policy",
-    "content-security-policy-report-only",
-    "date",
-    "keep-alive",
-    "location",
-    "nel",
-    "proxy-connection",
-    "refresh",
-    "report-to",
-    "reporting-endpoints",
-    "service-worker-allowed",
-    "set-cookie",
-    "strict-transport-security",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-content-type-options",
+impl Reply {
+    /// The headers that a bin may not answer with, and why.
+    fn header_faults(&self) -> Vec<String> {
+        let fault = |(name, value): (&String, &String)| {
+            if !may_answer(name) || http::HeaderName::try_from(name).is_err() {
+                let allowed = ALLOWED.join(", ");
+                return Some(format!(
+                    "a bin may not answer with {name:?}, only with {allowed}, and names that begin with {OWN_PREFIX}"
+                ));
+            }
+            http::HeaderValue::try_from(value).err().map(|_| format!("the value of {name:?} holds a control character"))
+        };
+        self.headers.iter().filter_map(fault).collect()
+    }
+}
+
+/// Headers that a bin may answer with.
+///
+/// A list of what is allowed, because the list of what is not grows with every browser and proxy: a bin stands under the origin of
+/// the pages, so its answer must not speak for that origin (`Set-Cookie`, `Clear-Site-Data`, `WWW-Authenticate`, `Accept-CH`,
+/// `Strict-Transport-Security`, `Service-Worker-Allowed`, `Access-Control-Allow-Origin`, …), load or lead to anything (`Link`, `Refresh`,
+/// `Location`), or give orders to the proxy in front (`X-Accel-Redirect`, `X-Sendfile`, …). What is here only describes the
+/// answer, or is read by senders of webhooks.
+const ALLOWED: [&str; 19] = [
+    "allow",
+    "content-language",
+    "content-type",
+    "etag",
+    "last-modified",
+    "ratelimit",
+    "ratelimit-limit",
+    "ratelimit-policy",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+    "request-id",
+    "retry-after",
+    "webhook-allowed-origin",
+    "webhook-allowed-rate",
+    "x-correlation-id",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "x-request-id",
 ];
 
-/// Whether a bin may answer with this header.
+/// Beginning of the names that a bin's owner may choose freely: nobody else gives them a meaning.
+const OWN_PREFIX: &str = "x-bin-";
+
+/// Returns whether a bin may answer with this header.
 pub fn may_answer(name: &str) -> bool {
-    !NOT_A_BINS.iter().any(|one| one.eq_ignore_ascii_case(name))
+    let name = name.to_ascii_lowercase();
+    ALLOWED.contains(&name.as_str()) || name.starts_with(OWN_PREFIX)
 }
 
 /// Maximum length of a reply's headers, names and values together, in bytes.
@@ -116,14 +140,12 @@ impl BinSettings {
         unless(reply.body.len() <= 64 << 10, "/reply/body", "at most 64 KiB");
         unless(reply.delay_ms <= 30_000, "/reply/delay_ms", "at most 30000 ms");
         let header_bytes: usize = reply.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let fits = |(name, value): (&String, &String)| {
-            may_answer(name) && http::HeaderName::try_from(name).is_ok() && http::HeaderValue::try_from(value).is_ok()
-        };
         unless(
-            reply.headers.len() <= 32 && header_bytes <= REPLY_HEADER_BYTES_MAX && reply.headers.iter().all(fits),
+            reply.headers.len() <= 32 && header_bytes <= REPLY_HEADER_BYTES_MAX,
             "/reply/headers",
-            "at most 32 headers of visible ASCII, 8192 bytes together, none of which speaks for the connection or the whole origin (content-length, set-cookie, location, …)",
+            "at most 32 headers of 8192 bytes together",
         );
+        faults.extend(reply.header_faults().into_iter().map(|fault| ("/reply/headers", fault)));
         faults
     }
 
@@ -139,7 +161,7 @@ impl BinSettings {
 #[derive(Clone, Debug)]
 pub struct Bin {
     /// What its URL holds: 128 random bits, so that nobody guesses it.
-    pub id: String,
+    pub id: BinId,
     /// What its owner wrote.
     pub settings: BinSettings,
     /// When it was made, in milliseconds since the epoch.
@@ -196,6 +218,80 @@ mod tests {
         let reply = Reply { statuses: vec![500, 500, 200], ..Reply::default() };
         let bin = BinSettings { reply, ..BinSettings::default() };
         assert_eq!([0, 1, 2, 3, 5].map(|nth| bin.status(nth)), [500, 500, 200, 500, 200]);
+    }
+
+    #[test]
+    fn a_bin_speaks_for_itself_only() {
+        for name in [
+            "Accept-CH",
+            "Access-Control-Allow-Credentials",
+            "Access-Control-Allow-Origin",
+            "Alt-Svc",
+            "Cache-Control",
+            "Clear-Site-Data",
+            "Connection",
+            "Content-Disposition",
+            "Content-Encoding",
+            "Content-Length",
+            "Content-Location",
+            "Content-Security-Policy",
+            "Content-Security-Policy-Report-Only",
+            "Critical-CH",
+            "Cross-Origin-Embedder-Policy",
+            "Cross-Origin-Opener-Policy",
+            "Cross-Origin-Resource-Policy",
+            "Date",
+            "Expect-CT",
+            "Keep-Alive",
+            "Link",
+            "Location",
+            "NEL",
+            "No-Vary-Search",
+            "Observe-Browsing-Topics",
+            "Origin-Agent-Cluster",
+            "Origin-Trial",
+            "Permissions-Policy",
+            "Proxy-Authenticate",
+            "Public-Key-Pins",
+            "Referrer-Policy",
+            "Refresh",
+            "Report-To",
+            "Reporting-Endpoints",
+            "Server",
+            "Service-Worker-Allowed",
+            "Set-Cookie",
+            "Set-Cookie2",
+            "Set-Login",
+            "SourceMap",
+            "Speculation-Rules",
+            "Strict-Transport-Security",
+            "Timing-Allow-Origin",
+            "Trailer",
+            "Transfer-Encoding",
+            "Upgrade",
+            "Vary",
+            "Via",
+            "WWW-Authenticate",
+            "X-Accel-Redirect",
+            "X-Content-Type-Options",
+            "X-Frame-Options",
+            "X-Sendfile",
+            "X-SourceMap",
+            "hookloom-event-id",
+            "",
+        ] {
+            for name in [name.to_owned(), name.to_lowercase(), name.to_uppercase()] {
+                assert!(!may_answer(&name), "{name}");
+                let headers = BTreeMap::from([(name.clone(), "1".to_owned())]);
+                let reply = Reply { headers, ..Reply::default() };
+                let faults = BinSettings { reply, ..BinSettings::default() }.check();
+                assert!(faults.len() == 1 && faults[0].1.contains(&format!("{name:?}")), "{faults:?}");
+            }
+        }
+        assert!(["Content-Type", "retry-after", "X-Request-Id", "X-Bin-Anything"].into_iter().all(may_answer));
+        let headers = BTreeMap::from([("X-Bin-A".to_owned(), "a\r\nset-cookie: b".to_owned())]);
+        let reply = Reply { headers, ..Reply::default() };
+        assert_eq!(BinSettings { reply, ..BinSettings::default() }.check().len(), 1);
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub mod figures;
 pub mod inspector;
 pub mod limits;
 pub mod telemetry;
+pub mod url_path;
 
 pub mod cpu_pool;
 pub mod diff;

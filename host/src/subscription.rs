@@ -194,6 +194,18 @@ impl SubscriptionState {
         [SubscriptionState::Active, SubscriptionState::Paused, SubscriptionState::Disabled];
 }
 
+/// Checks the name of a secret, which headers hold as `{{secret:NAME}}` and lists show.
+///
+/// # Errors
+/// A sentence with the name and the rule.
+pub fn check_secret_name(name: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if (1..=128).contains(&name.len()) && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(format!("{name:?} is no name of a secret, which has 1 to 128 of A-Z, a-z, 0-9, -, _ and ."))
+}
+
 /// Bytes that are used and never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub Vec<u8>);

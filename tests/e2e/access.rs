@@ -54,6 +54,45 @@ async fn no_route_of_a_tenant_opens_to_a_foreign_key() {
 }
 
 #[tokio::test]
+async fn no_answer_is_stored_or_guessed_at() {
+    let host = Host::start().await;
+    let check = |what: &str, answer: &crate::harness::Reply, stored: &str| {
+        let header = |name: &str| answer.headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        assert_eq!(header("cache-control"), stored, "{what}: {}", answer.text);
+        assert_eq!(header("x-content-type-options"), "nosniff", "{what}");
+        assert!(header("content-security-policy").contains("default-src 'none'"), "{what}");
+    };
+    for (method, template, path) in routes(&host).await {
+        let bodies = ["{}", "", "{\"scopes\":[\"read\"],\"label\":\"\",\"id\":\"walked\"}"];
+        for body in bodies {
+            let answer = host.ask(method.clone(), &path, body).await;
+            check(&format!("{method} {template}"), &answer, "no-store");
+        }
+    }
+    // Answers that hold a secret for certain.
+    let subscription = json!({"notify_url": "http://127.0.0.1:9999/", "modules": ["Deal"]});
+    let made = host.ask(Method::POST, "./subscriptions", subscription.to_string()).await;
+    assert!(text(&made.json, "signing_secret").starts_with("whsec_"));
+    check("a signing secret", &made, "no-store");
+    let rotate = format!("./subscriptions/{}/rotate-secret", text(&made.json, "id"));
+    for (path, body, field) in [
+        ("./keys", r#"{"scopes":["read"]}"#, "key"),
+        ("/v1/keys", "{}", "key"),
+        ("./intake-tokens", "{}", "path"),
+        ("/v1/sign-in-links", "{}", "path"),
+        (rotate.as_str(), "{}", "signing_secret"),
+    ] {
+        let answer = host.ask(Method::POST, path, body).await;
+        assert!(answer.json[field].is_string(), "{path}: {}", answer.text);
+        check(path, &answer, "no-store");
+    }
+    for path in ["/nothing", "/", "/sign-in", "/docs", "/openapi.json", "/bins/none/x", "/t/default", "/v1/keys?x=y"] {
+        check(path, &host.ask_as("", Method::GET, path, "").await, "no-store");
+    }
+    check("/assets/app.js", &host.ask_as("", Method::GET, "/assets/app.js", "").await, "max-age=300");
+}
+
+#[tokio::test]
 async fn a_key_does_what_its_scopes_say() {
     let host = Host::start().await;
     let body = event("Contact is Created", 1);

@@ -56,7 +56,7 @@ async fn a_bin_answers_as_it_is_told_and_no_browser_runs_it() {
         let answer = host.ask_as("", Method::POST, &format!("/bins/{id}/"), "").await;
         assert_eq!(
             (answer.text.as_str(), answer.headers["content-security-policy"].to_str().unwrap()),
-            ("<script>", "sandbox; default-src 'none'")
+            ("<script>", "sandbox; default-src 'none'; frame-ancestors 'none'; base-uri 'none'")
         );
         statuses.push(answer.status);
     }
@@ -65,7 +65,7 @@ async fn a_bin_answers_as_it_is_told_and_no_browser_runs_it() {
     let begun = std::time::Instant::now();
     host.ask_as("", Method::GET, &format!("/bins/{slow}"), "").await;
     assert!(begun.elapsed().as_millis() >= 300);
-    let headers = json!({"Clear-Site-Data": "\"cookies\""});
+    let headers = json!({"Clear-Site-Data": "\"cookies\"", "content-type": "text/plain"});
     let settings = json!({"ttl_s": 1, "reply": {"statuses": [], "headers": headers}});
     let refused = host.ask(Method::POST, "./bins", settings.to_string()).await;
     assert_eq!(refused.status, 422);
@@ -155,4 +155,34 @@ async fn a_bin_is_private_and_shows_a_delivery_before_and_after_its_plugin() {
     assert!(refused.text.contains("No answer: "), "the address guard: {}", refused.text);
     host.post("/v1/tenants", &json!({"id": "other"})).await;
     assert_eq!(host.ask(Method::GET, &format!("/v1/tenants/other/bins/{id}/requests"), "").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_bin_does_not_speak_for_the_host() {
+    let host = Host::start().await;
+    for name in
+        ["WWW-Authenticate", "Accept-CH", "Set-Cookie", "Link", "Access-Control-Allow-Origin", "X-Accel-Redirect"]
+    {
+        let headers = json!({name: "x", "retry-after": "7"});
+        let refused = host.ask(Method::POST, "./bins", json!({"reply": {"headers": headers}}).to_string()).await;
+        assert!(refused.status == 422 && refused.text.contains(name), "{}", refused.text);
+    }
+    let headers = json!({"retry-after": "7", "X-Bin-Test": "yes", "content-type": "text/javascript"});
+    let id = bin(&host, json!({"reply": {"headers": headers, "statuses": [401]}})).await;
+    let answer = host.ask_as("", Method::GET, &format!("/bins/{id}/a.js"), "").await;
+    let names: Vec<&str> = answer.headers.keys().map(http::HeaderName::as_str).collect();
+    for name in &names {
+        let expected = [
+            "cache-control",
+            "content-length",
+            "content-security-policy",
+            "content-type",
+            "date",
+            "retry-after",
+            "x-bin-test",
+            "x-content-type-options",
+        ];
+        assert!(expected.contains(name), "{name} of {names:?}");
+    }
+    assert_eq!((answer.status, &answer.headers["x-bin-test"]), (401, "yes"));
 }

@@ -175,3 +175,40 @@ async fn a_keyboard_is_enough() {
         assert!(reached.contains(&json!(wanted)), "{wanted} cannot be reached: {reached:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_runs_nothing_that_a_bin_answers() {
+    let host = Host::start().await;
+    let bin = async |kind: &str, body: &str| {
+        let reply = json!({"body": body, "headers": {"content-type": kind}});
+        text(&host.post("./bins", &json!({"reply": reply})).await, "id").to_owned()
+    };
+    let script = bin("text/javascript", "window.foreign = true").await;
+    let style = bin("text/css", "body { border-top: 7px solid red }").await;
+    let browser = Browser::desktop(&host).await;
+    sign_in(&browser, &host).await;
+    browser.open("/t/default").await;
+    // What is the page's own works.
+    browser.wait("body[data-watching=yes]").await;
+    assert_eq!(browser.script("return document.styleSheets[0].cssRules.length > 0").await, json!(true));
+    let add = format!(
+        "window.refused = []; addEventListener('securitypolicyviolation', (event) => refused.push(event.effectiveDirective));\
+         const script = document.createElement('script'); script.src = '/bins/{script}/a.js'; document.head.append(script);\
+         const style = document.createElement('link'); style.rel = 'stylesheet'; style.href = '/bins/{style}/a.css'; document.head.append(style);\
+         navigator.serviceWorker?.register('/bins/{script}/a.js').catch(() => {{}});"
+    );
+    browser.script(&add).await;
+    let refused = until("both to be refused", async || {
+        let refused = browser.script("return window.refused").await;
+        let has = |name: &str| refused.as_array().unwrap().iter().any(|one| one.as_str().unwrap().starts_with(name));
+        (has("script-src") && has("style-src")).then_some(refused)
+    });
+    refused.await;
+    assert_eq!(browser.script("return window.foreign ?? false").await, json!(false));
+    assert_eq!(browser.script("return getComputedStyle(document.body).borderTopWidth").await, json!("0px"));
+    for id in [&script, &style] {
+        let came = host.get(&format!("./bins/{id}/requests")).await;
+        assert_eq!(came["requests"].as_array().unwrap().len(), 0, "it was not even asked for");
+    }
+    browser.close().await;
+}

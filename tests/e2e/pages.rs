@@ -41,8 +41,72 @@ async fn guessers_are_slowed_down() {
         statuses.push(Visitor::new(&host).post("/sign-in", &[("key", "hlk_guess")]).await.status);
     }
     assert_eq!(statuses, [vec![401; 10], vec![429; 2]].concat());
+    let late = Visitor::new(&host).post("/sign-in", &[("token", "hlo_guess")]).await;
+    assert_eq!((late.status, late.headers["retry-after"].to_str().unwrap()), (429, "300"));
     let right = Visitor::new(&host).post("/sign-in", &[("key", ADMIN_KEY)]).await;
-    assert_eq!(right.status, 429, "not even the right key tells a guesser that it is right");
+    assert_eq!(right.status, 303, "the attempts of others keep nobody out");
+    let link = host.post("/v1/sign-in-links", &json!({})).await;
+    let token = text(&link, "path").split('=').nth(1).unwrap();
+    assert_eq!(Visitor::new(&host).post("/sign-in", &[("token", token)]).await.status, 303);
+}
+
+/// A request through a proxy that added an entry to what the client wrote itself.
+async fn through_proxy(host: &Host, method: Method, path: &str, forwarded_for: &str, body: String) -> u16 {
+    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let request = http.request(method, format!("{}{path}", host.url)).header("x-forwarded-for", forwarded_for);
+    request.body(body).send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn a_client_behind_a_proxy_is_known_by_what_the_proxy_wrote() {
+    let host = Host::with().set("behind_proxy=[\"127.0.0.0/8\"]").start().await;
+    let bin = text(&host.post("./bins", &json!({})).await, "id").to_owned();
+    for (forwarded_for, expected) in [
+        ("9.9.9.9, 203.0.113.7:51234", "203.0.113.7"),
+        ("9.9.9.9, [2001:db8::7]:443", "2001:db8::7"),
+        ("9.9.9.9, unknown", "127.0.0.1"),
+        ("9.9.9.9, 203.0.113.7, 127.0.0.2", "203.0.113.7"),
+    ] {
+        through_proxy(&host, Method::POST, &format!("/bins/{bin}/"), forwarded_for, String::new()).await;
+        let seen = host.get(&format!("./bins/{bin}/requests?limit=1")).await;
+        assert_eq!(text(&seen["requests"][0], "remote"), expected, "{forwarded_for}");
+    }
+    // Another claim and another key at each attempt are still one client; with IPv6, so is another address of its network.
+    let mut statuses = Vec::new();
+    for attempt in 0..24 {
+        let own = if attempt % 2 == 0 { "203.0.113.7:51234" } else { "[2001:db8::7]:443" }
+            .replace("::7", &format!("::{attempt}"));
+        let guess = format!("key=g{attempt:07}-guess");
+        statuses.push(through_proxy(&host, Method::POST, "/sign-in", &format!("9.9.9.{attempt}, {own}"), guess).await);
+    }
+    assert_eq!(statuses, [vec![401; 20], vec![429; 4]].concat());
+    let right = format!("key={ADMIN_KEY}");
+    assert_eq!(through_proxy(&host, Method::POST, "/sign-in", "9.9.9.9, 203.0.113.7:1", right).await, 303);
+    let neighbour = through_proxy(&host, Method::POST, "/sign-in", "203.0.113.8:1", "key=neighbour".to_owned()).await;
+    assert_eq!(neighbour, 401);
+}
+
+#[tokio::test]
+async fn a_page_runs_what_it_names_by_its_nonce() {
+    let host = Host::start().await;
+    let mut visitor = Visitor::admin(&host).await;
+    let mut nonces = std::collections::BTreeSet::new();
+    for path in ["/t/default", "/t/default/webhooks", "/sign-in", "/docs", "/t/nowhere", "/t/default/plugins/none"] {
+        let page = visitor.get(path).await;
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        let nonce = policy.split("script-src 'nonce-").nth(1).unwrap().split('\'').next().unwrap();
+        assert!(policy.contains(&format!("script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}';")), "{policy}");
+        assert!(nonce.len() >= 22 && nonces.insert(nonce.to_owned()), "{path}: a nonce of its own");
+        // Escaped as text of a page is: + and = have other names there.
+        let attribute = |tag: &str| {
+            let tags = page.text.split(tag).skip(1).map(|rest| rest.split('>').next().unwrap());
+            tags.map(|tag| tag.contains("nonce=\"")).collect::<Vec<_>>()
+        };
+        assert!(
+            attribute("<link rel=\"stylesheet\"") == [true] && attribute("<script").iter().all(|has| *has),
+            "{path}"
+        );
+    }
 }
 
 #[tokio::test]

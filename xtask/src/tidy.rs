@@ -5,7 +5,7 @@ use crate::{Failure, root, say};
 use std::path::{Path, PathBuf};
 
 /// The host's modules from the top down: a module uses those after it, never those before it.
-const ORDER: [&str; 27] = [
+const ORDER: [&str; 28] = [
     "cli",
     "app",
     "api",
@@ -30,13 +30,16 @@ const ORDER: [&str; 27] = [
     "limits",
     "telemetry",
     "cpu_pool",
+    "url_path",
     "diff",
     "fair_share",
     "ids",
 ];
 
 /// Outside packages with one home in the host.
-const HOMES: [(&str, &str); 11] = [
+const HOMES: [(&str, &str); 13] = [
+    ("anstream", "host/src/cli/terminal.rs"),
+    ("anstyle", "host/src/cli/terminal.rs"),
     ("wasmtime", "host/src/plugin"),
     ("wasmtime_wasi", "host/src/plugin"),
     ("reqwest", "host/src/deliver/client.rs"),
@@ -73,6 +76,10 @@ pub(crate) fn run() -> Result<(), Failure> {
                 longest = (length, format!("{} in {}", name, path.display()));
             }
         }
+    }
+    for path in tracked("html")? {
+        let found = bare_links(&read(&path)?);
+        faults.extend(found.into_iter().map(|fault| format!("{}: {fault}", path.display())));
     }
     for path in tracked("md")? {
         faults.extend(dead_links(&path, &read(&path)?).into_iter().map(|fault| format!("{}: {fault}", path.display())));
@@ -114,6 +121,7 @@ fn shape(path: &Path, text: &str) -> Vec<String> {
     }
     let Ok(inside) = path.strip_prefix("host/src") else { return faults };
     faults.extend(homes(path, text));
+    faults.extend(bare_paths(inside, text));
     let first = inside.iter().next().and_then(|part| part.to_str()).unwrap_or_default().trim_end_matches(".rs");
     faults.extend(upward_uses(first, text));
     faults
@@ -128,6 +136,25 @@ fn homes(path: &Path, text: &str) -> Vec<String> {
     });
     let used = strays.filter(|(package, _)| code.iter().any(|line| line.contains(&format!("{package}::"))));
     used.map(|(package, home)| format!("uses {package}, whose home is {home}")).collect()
+}
+
+/// Beginnings of the host's own paths that have names in them.
+const PATHS: [&str; 5] = ["/v1/", "/t/", "/bins/", "/in/", "/sign-in?"];
+
+/// Paths of the host that are put together as text, instead of by `url_path.rs`.
+fn bare_paths(inside: &Path, text: &str) -> Vec<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let bare = code.filter(|line| PATHS.iter().any(|path| line.contains(&format!("format!(\"{path}"))));
+    let tests = inside.file_stem().is_some_and(|stem| stem == "tests");
+    bare.filter(|_| !tests).map(|line| format!("puts a path together without UrlPath: {}", line.trim())).collect()
+}
+
+/// Values in the paths of a template's links that are not encoded as one segment.
+fn bare_links(text: &str) -> Vec<String> {
+    let links = ["href=\"/", "action=\"/", "data-upload=\"/"].iter().flat_map(|start| text.split(start).skip(1));
+    let values = links.filter_map(|rest| rest.split('"').next()).flat_map(|link| link.split("{{").skip(1));
+    let bare = values.filter_map(|rest| rest.split("}}").next()).filter(|value| !value.contains("|urlencode_strict"));
+    bare.map(|value| format!("{{{{{value}}}}} stands in a link without |urlencode_strict")).collect()
 }
 
 /// Uses of modules that stand above one's own.
@@ -188,6 +215,16 @@ mod tests {
         assert_eq!(homes("host/src/app.rs", "use wasmtime::Engine;"), 1);
         assert_eq!(homes("host/src/deliver/lane.rs", "reqwest::get(url)"), 1);
         assert_eq!(homes("host/src/app.rs", "//! wasmtime::Engine"), 0);
+    }
+
+    #[test]
+    fn a_path_that_is_put_together_as_text_is_found() {
+        let paths = |text: &str| bare_paths(Path::new("cli/send.rs"), text).len();
+        assert_eq!(paths("let path = format!(\"/v1/tenants/{t}/events\");"), 1);
+        assert_eq!(paths("go_to(&format!(\"/t/{t}\"), flash)"), 1);
+        assert_eq!(paths("#[utoipa::path(get, path = \"/v1/tenants/{t}\")]\nformat!(\"/headers/{name}\")"), 0);
+        assert_eq!(bare_links("<a href=\"/t/{{ t|urlencode_strict }}/x/{{ id }}\"><a href=\"{{ next }}\">").len(), 1);
+        assert_eq!(bare_links("<form action=\"/t/{{ t|urlencode_strict }}\">{{ text }}").len(), 0);
     }
 
     #[test]

@@ -9,7 +9,9 @@ use super::ApiState;
 use super::audit::told;
 use super::extract::{Access, Item, Json as Input, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
+use crate::ids::BinId;
 use crate::inspector::{Bin, BinSettings};
+use crate::url_path::UrlPath;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -21,7 +23,8 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub(super) struct BinBody {
     /// Also what its URL holds: 22 characters that nobody guesses.
-    pub(super) id: String,
+    #[schema(value_type = String)]
+    pub(super) id: BinId,
     /// Where it receives: any method, any path below.
     path: String,
     #[serde(flatten)]
@@ -34,7 +37,7 @@ pub(super) struct BinBody {
 impl From<Bin> for BinBody {
     fn from(bin: Bin) -> Self {
         let Bin { id, settings, created_at_ms, received } = bin;
-        BinBody { path: format!("/bins/{id}/"), id, settings, created_at_ms, received }
+        BinBody { path: UrlPath::of_bin(&id).to_string(), id, settings, created_at_ms, received }
     }
 }
 
@@ -76,7 +79,7 @@ pub(super) async fn create(
     responses((status = 200, body = BinBody), (status = 404, body = Problem)))]
 pub(super) async fn get(
     access: Access<ToRead>,
-    Item(id): Item<String>,
+    Item(id): Item<BinId>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<BinBody>, Problem> {
     Ok(Json(state.store.bin(access.tenant, id).await?.into()))
@@ -87,7 +90,7 @@ pub(super) async fn get(
     responses((status = 200, body = BinBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn update(
     access: Access<ToManage>,
-    Item(id): Item<String>,
+    Item(id): Item<BinId>,
     State(state): State<Arc<ApiState>>,
     Input(settings): Input<BinSettings>,
 ) -> Result<Json<BinBody>, Problem> {
@@ -103,7 +106,7 @@ pub(super) async fn update(
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn delete(
     access: Access<ToManage>,
-    Item(id): Item<String>,
+    Item(id): Item<BinId>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
     state.store.delete_bin(access.tenant.clone(), id.clone()).await?;

@@ -2,9 +2,10 @@
 
 use super::ApiState;
 use super::extract::{Access, Item, Json as Input, ToManage};
-use super::problem::{FieldFault, Problem};
+use super::problem::Problem;
 use crate::chain::{Chain, Step};
 use crate::event::{Event, EventId, read_envelope};
+use crate::ids::{PluginName, VersionId};
 use crate::limits::Limits;
 use crate::plugin::{Matter, Shown};
 use crate::store::now_ms;
@@ -49,7 +50,7 @@ pub(super) struct DryRun {
     responses((status = 200, body = Shown), (status = 400, body = Problem), (status = 404, body = Problem)))]
 pub(super) async fn dry_run(
     access: Access<ToManage>,
-    Item(name): Item<String>,
+    Item(name): Item<PluginName>,
     State(state): State<Arc<ApiState>>,
     Input(dry_run): Input<DryRun>,
 ) -> Result<Json<Shown>, Problem> {
@@ -58,12 +59,13 @@ pub(super) async fn dry_run(
     }
     let DryRun { event, previous, config, limits, received_at_ms, version } = dry_run;
     if let Err(detail) = limits.check(&state.plugins.limits_max(&access.tenant)) {
-        return Err(Problem::fields(vec![FieldFault { pointer: "/limits".into(), detail }]));
+        return Err(Problem::field("/limits", detail));
     }
     let received_at_ms = received_at_ms.unwrap_or_else(now_ms);
     let event = Arc::new(dry_event(&state, &access, &event, received_at_ms)?);
     let previous = previous.map(|previous| dry_event(&state, &access, &previous, received_at_ms)).transpose()?;
-    let step = Step { plugin: name, pin: version };
+    let pin = version.map(|version| VersionId::parse(&version)).transpose();
+    let step = Step { plugin: name, pin: pin.map_err(|detail| Problem::field("/version", detail))? };
     if !state.plugins.can_judge(&access.tenant, &step).await {
         return Err(Problem::not_found("version of the plugin"));
     }

@@ -13,7 +13,7 @@
 //! - A permit lives as long as what it was taken for: a body's is owned by the bytes of the body, and so is an answer's.
 
 use super::connections::{Activity, client_of};
-use super::extract::Peer;
+use super::peer::Peer;
 use super::problem::Problem;
 use super::streams::{OpenStream, Streams};
 use super::{ApiState, body};

@@ -168,6 +168,11 @@ impl<T: FromStr + Send> FromRequestParts<Arc<ApiState>> for Item<T> {
 pub(super) struct PathParams(pub(super) Vec<(String, String)>);
 
 impl PathParams {
+    /// A parameter as what it names. What does not parse names nothing that exists.
+    pub(super) fn parse<T: FromStr>(&self, wanted: &str, what: &str) -> Result<T, Problem> {
+        self.get(wanted).parse().map_err(|_| Problem::not_found(what))
+    }
+
     /// A parameter; empty if there is none.
     pub(super) fn get(&self, wanted: &str) -> &str {
         self.0.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value)
@@ -183,31 +188,9 @@ impl FromRequestParts<Arc<ApiState>> for PathParams {
     }
 }
 
-/// Who sent a request: the peer, or whom a trusted proxy names.
-#[derive(Clone, Copy)]
-pub(super) struct Peer(pub(super) IpAddr);
-
 /// What the accept loop knows of a connection.
 #[derive(Clone, Copy)]
 pub(super) struct Connection(pub(super) IpAddr);
-
-impl FromRequestParts<Arc<ApiState>> for Peer {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
-        let peer = parts.extensions.get::<Connection>().map_or(IpAddr::from([0, 0, 0, 0]), |connection| connection.0);
-        let trusted =
-            |address: &IpAddr| state.config.behind_proxy.iter().any(|range| range.contains(&address.to_canonical()));
-        if !trusted(&peer) {
-            return Ok(Peer(peer));
-        }
-        // Each proxy adds whom it speaks to at the end: the last one that is no proxy of ours is who sent it.
-        let lines = parts.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let named: Vec<IpAddr> =
-            lines.flat_map(|line| line.split(',')).filter_map(|one| one.trim().parse().ok()).collect();
-        Ok(Peer(named.into_iter().rev().find(|address| !trusted(address)).unwrap_or(peer)))
-    }
-}
 
 /// Parameters of the query.
 pub(super) struct Params<T>(pub(super) T);

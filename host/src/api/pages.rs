@@ -5,7 +5,8 @@
 //! wrong. What changes something goes through the very handlers of the REST routes, with the same rules, the same problems
 //! and the same log of changes. Who is signed in has a session: a cookie that stands for a key ([`SignedIn`]). Every form
 //! brings the session's token ([`user::Posted`]), and every displayed text is escaped by the templates. Nothing is loaded from
-//! elsewhere, and the policy sent with each page lets the browser refuse it.
+//! elsewhere, and the policy sent with each page lets the browser refuse it: scripts and styles carry a nonce of that page, so that
+//! not even what a bin answers under the same origin is run.
 
 mod access;
 mod bins;
@@ -26,12 +27,16 @@ mod webhooks;
 use super::ApiState;
 use super::problem::{Problem, add_retry_after};
 use crate::subscription::TenantId;
+use crate::url_path::UrlPath;
 use askama::Template;
 use axum::Router;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
+use std::any::Any;
 use std::sync::Arc;
 use user::{SignedIn, TenantUser};
 
@@ -78,32 +83,34 @@ async fn asset(path: super::extract::PathParams) -> Response {
         "icon.svg" => ("image/svg+xml", include_str!("../../assets/icon.svg")),
         _ => return Problem::not_found("asset").into_response(),
     };
-    let headers = [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, "max-age=300"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (headers, text).into_response()
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")], text).into_response()
 }
 
-/// What a browser may do with our pages: nothing but what they are made of.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-    form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// The policy that a browser keeps with a page: it runs and styles what the page itself names with its nonce, and nothing else.
+///
+/// `'self'` would be too much: a bin stands under the same origin, and its owner may let it answer with a script or a style.
+fn policy(nonce: &str) -> String {
+    format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self'; connect-src 'self'; \
+         form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    )
+}
 
-/// A page.
-struct Page(StatusCode, String);
+/// A page: its status, its text, and the nonce of its scripts and styles.
+struct Page(StatusCode, String, String);
 
 impl Page {
     fn of(template: &impl Template) -> Result<Page, Problem> {
-        let text = template.render().map_err(|error| {
+        let nonce = BASE64.encode(rand::random::<[u8; 16]>());
+        let text = template.render_with_values(&("nonce", &nonce as &dyn Any)).map_err(|error| {
             tracing::error!(%error, "a page could not be made");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no-page", "this page could not be made")
         })?;
-        Ok(Page(StatusCode::OK, text))
+        Ok(Page(StatusCode::OK, text, nonce))
     }
 
     fn with(self, status: StatusCode) -> Page {
-        Page(status, self.1)
+        Page(status, self.1, self.2)
     }
 }
 
@@ -111,10 +118,9 @@ impl IntoResponse for Page {
     fn into_response(self) -> Response {
         let mut response = (self.0, Html(self.1)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let policy = HeaderValue::try_from(policy(&self.2)).expect("base64 is visible ASCII");
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         // What was flashed was read.
         if let Ok(gone) = HeaderValue::try_from(format!("{}=; Path=/; Max-Age=0", user::FLASH)) {
             headers.append(header::SET_COOKIE, gone);
@@ -134,8 +140,8 @@ async fn render(
 }
 
 /// Goes on to another page, which says this.
-fn go_to(path: &str, flash: &str) -> Response {
-    let mut response = axum::response::Redirect::to(path).into_response();
+fn go_to(path: &UrlPath, flash: &str) -> Response {
+    let mut response = axum::response::Redirect::to(path.as_str()).into_response();
     let text: String = url::form_urlencoded::byte_serialize(flash.as_bytes()).collect();
     let cookie = format!("{}={text}; Path=/; Max-Age=30; HttpOnly; SameSite=Lax", user::FLASH);
     if let (false, Ok(cookie)) = (flash.is_empty(), HeaderValue::try_from(cookie)) {
@@ -146,8 +152,8 @@ fn go_to(path: &str, flash: &str) -> Response {
 
 /// What stands around every page.
 struct Frame {
-    tenant: String,
-    tenants: Vec<String>,
+    tenant: TenantId,
+    tenants: Vec<TenantId>,
     csrf: String,
     flash: Option<String>,
     live: String,
@@ -164,13 +170,13 @@ struct MenuItem {
 
 impl Frame {
     fn new(user: &TenantUser, state: &ApiState, here: &'static str) -> Frame {
-        Frame { tenant: user.tenant.to_string(), ..Frame::of(&user.user, state, here) }
+        Frame { tenant: user.tenant.clone(), ..Frame::of(&user.user, state, here) }
     }
 
     fn of(user: &SignedIn, state: &ApiState, here: &'static str) -> Frame {
         let tenants = match &user.key.tenant {
-            Some(own) => vec![own.to_string()],
-            None => state.store.catalog().tenants().iter().map(|tenant| tenant.id.to_string()).collect(),
+            Some(own) => vec![own.clone()],
+            None => state.store.catalog().tenants().iter().map(|tenant| tenant.id.clone()).collect(),
         };
         Frame {
             tenant: user.home(),
@@ -185,26 +191,22 @@ impl Frame {
 
     /// The same on a page that watches something.
     fn watching(self, topic: &str) -> Frame {
-        Frame { live: format!("/t/{}/live?topic={topic}", self.tenant), ..self }
+        let live = UrlPath::pages_of(&self.tenant).then("live").query("topic", topic);
+        Frame { live: live.to_string(), ..self }
     }
 
     fn menu(&self) -> Vec<MenuItem> {
         let own = [
-            ("", "Overview"),
-            ("/webhooks", "Webhooks"),
-            ("/deliveries", "Deliveries"),
-            ("/plugins", "Plugins"),
-            ("/bins", "Inspector"),
-            ("/access", "Access"),
+            ("webhooks", "Webhooks"),
+            ("deliveries", "Deliveries"),
+            ("plugins", "Plugins"),
+            ("bins", "Inspector"),
+            ("access", "Access"),
         ];
-        let mut items: Vec<_> = own
-            .into_iter()
-            .map(|(path, label)| MenuItem {
-                href: format!("/t/{}{path}", self.tenant),
-                label,
-                here: label == self.here,
-            })
-            .collect();
+        let home = UrlPath::pages_of(&self.tenant);
+        let item = |path: UrlPath, label| MenuItem { href: path.to_string(), label, here: label == self.here };
+        let mut items = vec![item(home.clone(), "Overview")];
+        items.extend(own.map(|(segment, label)| item(home.clone().then(segment), label)));
         if self.is_admin {
             items.push(MenuItem { href: "/tenants".into(), label: "Tenants", here: self.here == "Tenants" });
         }
@@ -285,13 +287,13 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         match self {
             Refused::SignIn(back) => {
-                let next: String = url::form_urlencoded::byte_serialize(back.as_bytes()).collect();
-                axum::response::Redirect::to(&format!("/sign-in?next={next}")).into_response()
+                let path = UrlPath::root().then("sign-in").query("next", back);
+                axum::response::Redirect::to(path.as_str()).into_response()
             }
             Refused::Problem(problem, frame) => {
                 let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let frame = frame.map_or_else(Frame::nobodys, |frame| *frame);
-                let back = format!("/t/{}", frame.tenant);
+                let back = UrlPath::pages_of(&frame.tenant).to_string();
                 let Problem { title, detail, remedy, .. } = *problem;
                 match Page::of(&ProblemPage { frame, title, detail, remedy, back }) {
                     Ok(page) => {
@@ -309,7 +311,7 @@ impl IntoResponse for Refused {
 impl Frame {
     fn nobodys() -> Frame {
         Frame {
-            tenant: crate::subscription::DEFAULT_TENANT.to_owned(),
+            tenant: TenantId::default(),
             tenants: Vec::new(),
             csrf: String::new(),
             flash: None,

@@ -5,12 +5,12 @@ use super::ApiState;
 use super::exchange::Exchange;
 use super::extract::{Access, Body, Item, Params, PathParams, ToManage, ToRead};
 use super::paging::{Page, PageParams};
-use super::problem::{FieldFault, Problem};
+use super::problem::Problem;
 use super::rollouts::gate;
+use crate::ids::{PluginName, VersionId};
 use crate::plugin::Comparison;
 use crate::plugin::check::Report;
 use crate::store::PluginVersion;
-use crate::subscription::is_slug;
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -60,13 +60,6 @@ pub(super) struct PluginBody {
     file_problem: Option<String>,
 }
 
-fn checked_name(name: &str) -> Result<(), Problem> {
-    let detail = "a plugin's name has 1 to 64 of a-z, 0-9 and -, beginning with a letter or digit";
-    is_slug(name)
-        .then_some(())
-        .ok_or_else(|| Problem::fields(vec![FieldFault { pointer: "/name".into(), detail: detail.into() }]))
-}
-
 /// How a version becomes active.
 #[derive(Clone, Copy, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -89,26 +82,30 @@ pub(super) async fn put(
     State(state): State<Arc<ApiState>>,
     Body(component): Body,
 ) -> Result<Json<VersionBody>, Problem> {
-    checked_name(&name)?;
+    let name = PluginName::parse(&name).map_err(|detail| Problem::field("/name", detail))?;
     let (tenant, created_by) = (access.tenant, access.key.shown());
     let exists = state.plugins.exists(&tenant, &name);
     let at_once = activation.activate.unwrap_or(true) && (activation.gate.is_none() || !exists);
     if at_once {
-        let (version, report) = state.plugins.install(tenant.clone(), name.clone(), component, created_by).await?;
+        let (version, report) = state.plugins.install(tenant.clone(), name.to_string(), component, created_by).await?;
         let after = Some(version.sha256.clone().into());
         state.changed(&access.key, Some(&tenant), "plugin.upload", &name, [None, after]).await;
         return Ok(Json(VersionBody::new(version, report)));
     }
-    let (mut version, report) = state.plugins.add(tenant.clone(), name.clone(), component, created_by.clone()).await?;
+    let (mut version, report) =
+        state.plugins.add(tenant.clone(), name.to_string(), component, created_by.clone()).await?;
     let after = Some(version.sha256.clone().into());
     state.changed(&access.key, Some(&tenant), "plugin.add-version", &name, [None, after]).await;
     let comparison = match activation.gate {
-        Some(events) => Some(gate(&state, &tenant, &name, &version.sha256, events).await?),
+        Some(events) => {
+            let added = VersionId::parse(&version.sha256).map_err(|detail| Problem::field("/sha256", detail))?;
+            Some(gate(&state, &tenant, &name, &added, events).await?)
+        }
         None => None,
     };
     if activation.activate.unwrap_or(true) {
         let after = Some(version.sha256.clone().into());
-        state.plugins.activate(tenant.clone(), name.clone(), version.sha256.clone(), created_by).await?;
+        state.plugins.activate(tenant.clone(), name.to_string(), version.sha256.clone(), created_by).await?;
         state.changed(&access.key, Some(&tenant), "plugin.activate", &name, [None, after]).await;
         version.active = true;
     }
@@ -153,10 +150,10 @@ pub(super) async fn list(
     responses((status = 200, body = [VersionBody]), (status = 404, body = Problem)))]
 pub(super) async fn versions(
     access: Access<ToRead>,
-    Item(name): Item<String>,
+    Item(name): Item<PluginName>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<Vec<VersionBody>>, Problem> {
-    let versions = state.store.plugin_versions(access.tenant, name).await?;
+    let versions = state.store.plugin_versions(access.tenant, name.to_string()).await?;
     if versions.is_empty() {
         return Err(Problem::not_found("plugin"));
     }
@@ -165,6 +162,10 @@ pub(super) async fn versions(
         Ok(VersionBody::new(version, report))
     };
     Ok(Json(versions.into_iter().map(one).collect::<Result<_, Problem>>()?))
+}
+
+fn named_version(path: &PathParams) -> Result<(PluginName, VersionId), Problem> {
+    Ok((path.parse("name", "plugin")?, path.parse("sha256", "version")?))
 }
 
 /// The component of a version, as it was uploaded.
@@ -177,8 +178,8 @@ pub(super) async fn component(
     exchange: Exchange,
     State(state): State<Arc<ApiState>>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (name, sha256) = (path.get("name").to_owned(), path.get("sha256").to_owned());
-    if !state.store.has_version(access.tenant, name, sha256.clone()).await? {
+    let (name, sha256) = named_version(&path)?;
+    if !state.store.has_version(access.tenant, name.to_string(), sha256.to_string()).await? {
         return Err(Problem::not_found("version"));
     }
     exchange.reserve_answer(state.config.component_bytes_max).await?;
@@ -195,15 +196,15 @@ pub(super) async fn activate(
     Params(gate): Params<Gate>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<ActivatedBody>, Problem> {
-    let (name, sha256) = (path.get("name").to_owned(), path.get("sha256").to_owned());
+    let (name, sha256) = named_version(&path)?;
     let comparison = match gate.gate {
         Some(events) => Some(super::rollouts::gate(&state, &access.tenant, &name, &sha256, events).await?),
         None => None,
     };
-    state.plugins.activate(access.tenant.clone(), name.clone(), sha256.clone(), access.key.shown()).await?;
-    state
-        .changed(&access.key, Some(&access.tenant), "plugin.activate", &name, [None, Some(sha256.clone().into())])
-        .await;
+    let (plugin, sha256) = (name.to_string(), sha256.to_string());
+    state.plugins.activate(access.tenant.clone(), plugin, sha256.clone(), access.key.shown()).await?;
+    let after = Some(sha256.clone().into());
+    state.changed(&access.key, Some(&access.tenant), "plugin.activate", &name, [None, after]).await;
     Ok(Json(ActivatedBody { sha256, comparison }))
 }
 

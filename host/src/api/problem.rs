@@ -81,6 +81,10 @@ impl Problem {
             .remedy("delete or revoke those that are not needed")
     }
 
+    pub(super) fn field(pointer: &str, detail: impl Into<String>) -> Self {
+        Problem::fields(vec![FieldFault { pointer: pointer.to_owned(), detail: detail.into() }])
+    }
+
     pub(super) fn fields(errors: Vec<FieldFault>) -> Self {
         let detail =
             errors.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect::<Vec<_>>().join("; ");

@@ -3,9 +3,11 @@
 use super::ApiState;
 use super::extract::{Access, Item, Json as Input, PathParams, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
+use crate::ids::{PluginName, VersionId};
 use crate::plugin::{Comparison, RolloutFigures};
 use crate::store::{RolloutKind, StoredRollout, now_ms};
 use crate::subscription::TenantId;
+use crate::url_path::UrlPath;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -64,7 +66,7 @@ impl RolloutBody {
     responses((status = 200, body = RolloutBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn begin(
     access: Access<ToManage>,
-    Item(name): Item<String>,
+    Item(name): Item<PluginName>,
     State(state): State<Arc<ApiState>>,
     Input(wanted): Input<RolloutWrite>,
 ) -> Result<Json<RolloutBody>, Problem> {
@@ -77,7 +79,7 @@ pub(super) async fn begin(
     };
     let stored = StoredRollout {
         tenant: access.tenant.clone(),
-        name: name.clone(),
+        name: name.to_string(),
         kind,
         sha256: wanted.sha256,
         percent,
@@ -96,7 +98,7 @@ pub(super) async fn begin(
     responses((status = 200, body = RolloutBody), (status = 404, body = Problem)))]
 pub(super) async fn get(
     access: Access<ToRead>,
-    Item(name): Item<String>,
+    Item(name): Item<PluginName>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<RolloutBody>, Problem> {
     shown(&state, &access.tenant, &name).await
@@ -113,13 +115,13 @@ async fn shown(state: &ApiState, tenant: &TenantId, name: &str) -> Result<Json<R
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn end(
     access: Access<ToManage>,
-    Item(name): Item<String>,
+    Item(name): Item<PluginName>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
     if state.plugins.rollout_figures(&access.tenant, &name).await?.is_none() {
         return Err(Problem::not_found("rollout"));
     }
-    state.plugins.end_rollout(access.tenant.clone(), name.clone(), "ended by hand".into()).await?;
+    state.plugins.end_rollout(access.tenant.clone(), name.to_string(), "ended by hand".into()).await?;
     state.changed(&access.key, Some(&access.tenant), "plugin.end-trial", &name, [None, None]).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -145,7 +147,8 @@ pub(super) async fn compare(
     State(state): State<Arc<ApiState>>,
     Input(wanted): Input<CompareWrite>,
 ) -> Result<Json<Comparison>, Problem> {
-    let (name, sha256) = (path.get("name").to_owned(), path.get("sha256").to_owned());
+    let name: PluginName = path.parse("name", "plugin")?;
+    let sha256: VersionId = path.parse("sha256", "version")?;
     Ok(Json(over_last_events(&state, &access.tenant, &name, &sha256, wanted.events).await?))
 }
 
@@ -169,8 +172,8 @@ async fn over_last_events(
 pub(super) async fn gate(
     state: &ApiState,
     tenant: &TenantId,
-    name: &str,
-    sha256: &str,
+    name: &PluginName,
+    sha256: &VersionId,
     events: usize,
 ) -> Result<Comparison, Problem> {
     let comparison = over_last_events(state, tenant, name, sha256, events).await?;
@@ -184,6 +187,6 @@ pub(super) async fn gate(
     let detail = format!(
         "version {sha256} was kept but not activated: it fails on {failed} of the last {judged} real events, which the active version can judge; the first time: {why}"
     );
-    let path = format!("/v1/tenants/{tenant}/plugins/{name}/versions/{sha256}/compare");
+    let path = UrlPath::api_of(tenant).then("plugins").then(name).then("versions").then(sha256).then("compare");
     Err(Problem::new(StatusCode::CONFLICT, "gate-failed", detail).remedy(format!("POST {path} shows the differences")))
 }

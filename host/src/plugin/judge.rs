@@ -118,7 +118,7 @@ impl Plugins {
     }
 
     async fn planned(&self, step: &Step, event: &Event, subscription: &Subscription) -> Option<PlannedStep> {
-        let (tenant, plugin) = (&subscription.tenant, step.plugin.clone());
+        let (tenant, plugin) = (&subscription.tenant, step.plugin.to_string());
         if let Some(pin) = &step.pin {
             let version = self.version(tenant, &plugin, pin).await;
             let version = version.inspect_err(|error| {

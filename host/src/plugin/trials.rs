@@ -196,7 +196,7 @@ impl Plugins {
         subscription: &Subscription,
     ) -> Option<String> {
         let chain = &subscription.settings.plugin.0;
-        let place = chain.iter().position(|step| step.plugin == name).unwrap_or(0);
+        let place = chain.iter().position(|step| step.plugin == *name).unwrap_or(0);
         if place == 0 {
             return Some(event.text().to_owned());
         }

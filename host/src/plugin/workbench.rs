@@ -12,7 +12,7 @@ use super::{CompileError, CompileLimits, PluginConfig, PluginError};
 use crate::delivery::Arm;
 use crate::limits::{COMPONENT_BYTES_MAX, Limits, STACK_BYTES};
 use crate::store::vault::Vault;
-use crate::subscription::{DEFAULT_TENANT, TenantId};
+use crate::subscription::TenantId;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::path::PathBuf;
@@ -79,12 +79,12 @@ impl Workbench {
             None => self.compile(&sha256, component).await?,
         };
         let version = Arc::new(self.runtime.linker.link(&sha256, &compiled)?);
-        let probe = self.runtime.probe(version.clone(), TenantId(DEFAULT_TENANT.into())).await;
+        let probe = self.runtime.probe(version.clone(), TenantId::default()).await;
         Ok((OnBench { name: name.to_owned(), version }, Report { probe, ..compiled.report }))
     }
 
     async fn compile(&self, sha256: &str, component: Bytes) -> Result<CompiledComponent, PluginError> {
-        let compiled = self.runtime.compile(&TenantId(DEFAULT_TENANT.into()), component).await?;
+        let compiled = self.runtime.compile(&TenantId::default(), component).await?;
         if let Some(cache) = &self.cache {
             // What cannot be kept is compiled again by the next command.
             let _ = cache.put(sha256, &compiled);

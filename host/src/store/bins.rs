@@ -8,6 +8,7 @@ use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode, payload_rows};
 use super::{Store, StoreError, now_ms};
 use crate::access::new_credential;
+use crate::ids::BinId;
 use crate::inspector::{Bin, BinRequest, BinSettings, RequestHead};
 use crate::subscription::TenantId;
 use bytes::Bytes;
@@ -55,7 +56,8 @@ impl Store {
     pub async fn create_bin(&self, tenant: TenantId, settings: BinSettings) -> Result<Bin, StoreError> {
         let (text, _, _) = new_credential("");
         // Half of it is 128 bits.
-        let bin = Bin { id: text[..22].to_owned(), settings, created_at_ms: now_ms(), received: 0 };
+        let id = serde_json::from_value(text[..22].into())?;
+        let bin = Bin { id, settings, created_at_ms: now_ms(), received: 0 };
         let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
             let count: usize =
@@ -65,19 +67,19 @@ impl Store {
             }
             let sql = "INSERT INTO bins (id, tenant, settings, created_at_ms) VALUES (?1, ?2, ?3, ?4)";
             let settings = serde_json::to_string(&bin.settings)?;
-            batch.execute(sql, params![bin.id, &*tenant.0, settings, bin.created_at_ms])?;
+            batch.execute(sql, params![&*bin.id, &*tenant.0, settings, bin.created_at_ms])?;
             Ok(bin)
         };
         self.write(&owner, write).await
     }
 
     /// Rewrites a bin.
-    pub async fn update_bin(&self, tenant: TenantId, id: String, settings: BinSettings) -> Result<Bin, StoreError> {
+    pub async fn update_bin(&self, tenant: TenantId, id: BinId, settings: BinSettings) -> Result<Bin, StoreError> {
         let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
             let text = serde_json::to_string(&settings)?;
             let sql = "UPDATE bins SET settings = ?3 WHERE tenant = ?1 AND id = ?2";
-            if batch.execute(sql, params![&*tenant.0, id, text])? == 0 {
+            if batch.execute(sql, params![&*tenant.0, &*id, text])? == 0 {
                 return Err(StoreError::NotFound("bin"));
             }
             prune(batch, &id, &settings)?;
@@ -87,13 +89,13 @@ impl Store {
     }
 
     /// Deletes a bin with everything in it.
-    pub async fn delete_bin(&self, tenant: TenantId, id: String) -> Result<(), StoreError> {
+    pub async fn delete_bin(&self, tenant: TenantId, id: BinId) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
-            if batch.execute("DELETE FROM bins WHERE tenant = ?1 AND id = ?2", params![&*tenant.0, id])? == 0 {
+            if batch.execute("DELETE FROM bins WHERE tenant = ?1 AND id = ?2", params![&*tenant.0, &*id])? == 0 {
                 return Err(StoreError::NotFound("bin"));
             }
-            Ok(batch.execute("DELETE FROM bin_requests WHERE bin = ?1", [id]).map(drop)?)
+            Ok(batch.execute("DELETE FROM bin_requests WHERE bin = ?1", [&*id]).map(drop)?)
         };
         self.write(&owner, write).await
     }
@@ -111,14 +113,14 @@ impl Store {
     }
 
     /// One bin of a tenant.
-    pub async fn bin(&self, tenant: TenantId, id: String) -> Result<Bin, StoreError> {
+    pub async fn bin(&self, tenant: TenantId, id: BinId) -> Result<Bin, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| find(connection, &id, Some(&tenant));
         self.readers.read(owner, read).await?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
     }
 
     /// A bin and its owner, by what its URL holds.
-    pub async fn bin_by_url(&self, id: String) -> Result<(TenantId, Bin), StoreError> {
+    pub async fn bin_by_url(&self, id: BinId) -> Result<(TenantId, Bin), StoreError> {
         let read = move |connection: &Connection| find(connection, &id, None);
         self.readers.read(Owner::Host, read).await?.ok_or(StoreError::NotFound("bin"))
     }
@@ -135,11 +137,11 @@ impl Store {
         let (id, settings) = (bin.id.clone(), bin.settings.clone());
         let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE bins SET received = received + 1 WHERE id = ?1 RETURNING received - 1";
-            let nth = batch.query_row(sql, [&id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
+            let nth = batch.query_row(sql, [&*id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
             let request = Uuid::now_v7();
             let sql = "INSERT INTO bin_requests (bin, id, received_at_ms, head, body) VALUES (?1, ?2, ?3, ?4, ?5)";
             let head = serde_json::to_string(&head)?;
-            batch.prepare_cached(sql)?.execute(params![id, request, now_ms(), head, &body[..]])?;
+            batch.prepare_cached(sql)?.execute(params![&*id, request, now_ms(), head, &body[..]])?;
             prune(batch, &id, &settings)?;
             Ok((request, nth))
         };
@@ -147,7 +149,7 @@ impl Store {
     }
 
     /// What a bin received, the newest first. A search looks at [`SEARCH_BYTES_MAX`] and then says where to go on.
-    pub async fn bin_requests(&self, tenant: TenantId, bin: String, filter: BinFilter) -> Result<BinPage, StoreError> {
+    pub async fn bin_requests(&self, tenant: TenantId, bin: BinId, filter: BinFilter) -> Result<BinPage, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let (_, owner) = find(connection, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
@@ -160,7 +162,7 @@ impl Store {
     pub async fn bin_request(
         &self,
         tenant: TenantId,
-        bin: String,
+        bin: BinId,
         id: Uuid,
     ) -> Result<(BinRequest, Option<BinRequest>), StoreError> {
         let owner = Owner::from(&tenant);
@@ -168,7 +170,7 @@ impl Store {
             find(connection, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let sql = format!("{REQUEST} WHERE bin = ?1 AND id <= ?2 ORDER BY id DESC LIMIT 2");
             let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map(params![bin, id], request_row)?;
+            let rows = statement.query_map(params![&*bin, id], request_row)?;
             let mut found: Vec<BinRequest> = rows.map(|row| request(row?)).collect::<Result<_, _>>()?;
             match found.first() {
                 Some(first) if first.id == id => {
@@ -182,12 +184,12 @@ impl Store {
     }
 
     /// Forgets one request of a bin, or all of them.
-    pub async fn forget_bin_requests(&self, tenant: TenantId, bin: String, id: Option<Uuid>) -> Result<(), StoreError> {
+    pub async fn forget_bin_requests(&self, tenant: TenantId, bin: BinId, id: Option<Uuid>) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
             find(batch, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let sql = "DELETE FROM bin_requests WHERE bin = ?1 AND (?2 IS NULL OR id = ?2)";
-            match batch.execute(sql, params![bin, id])? {
+            match batch.execute(sql, params![&*bin, id])? {
                 0 if id.is_some() => Err(StoreError::NotFound("request")),
                 _ => Ok(()),
             }
@@ -276,6 +278,7 @@ fn bin_row(row: &Row<'_>) -> rusqlite::Result<BinRow> {
 }
 
 fn whole((tenant, id, settings, created_at_ms, received): BinRow) -> Result<(TenantId, Bin), StoreError> {
+    let id = serde_json::from_value(id.into())?;
     let bin = Bin { id, settings: serde_json::from_str(&settings)?, created_at_ms, received };
     Ok((TenantId(tenant.into()), bin))
 }

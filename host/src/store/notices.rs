@@ -1,6 +1,7 @@
 //! Word for those who watch a page: something happened there. Best effort: who is slow misses some, and looks anew anyway.
 
 use super::Store;
+use crate::ids::BinId;
 use crate::subscription::TenantId;
 use tokio::sync::broadcast;
 
@@ -10,7 +11,7 @@ pub enum Notice {
     /// An attempt of the tenant ended.
     Attempt(TenantId),
     /// A bin received something, or something in it was deleted.
-    Bin(String),
+    Bin(BinId),
 }
 
 /// How many a slow watcher may be behind.

@@ -60,6 +60,13 @@ impl Store {
     /// Uses a link up; the key that it signs in with. None: it was used, is too old, or never was one.
     pub async fn use_sign_in_link(&self, token: &str) -> Result<Option<Uuid>, StoreError> {
         let hash = credential_hash(token);
+        // Anybody may try: what is no link costs a look-up, not a commit.
+        let read = move |connection: &Connection| {
+            Ok(connection.prepare_cached("SELECT 1 FROM sign_in_links WHERE hash = ?1")?.exists([hash])?)
+        };
+        if !self.readers.read(read).await? {
+            return Ok(None);
+        }
         let write = move |batch: &Batch<'_>| {
             let sql = "DELETE FROM sign_in_links WHERE hash = ?1 RETURNING key, expires_at_ms";
             let found = batch.query_row(sql, [hash], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).optional()?;

@@ -6,8 +6,10 @@
 use crate::api::ApiState;
 use crate::api::body::End;
 use crate::api::exchange::{Exchange, Payer};
-use crate::api::extract::{PathParams, Peer};
+use crate::api::extract::PathParams;
+use crate::api::peer::Peer;
 use crate::api::problem::Problem;
+use crate::ids::BinId;
 use crate::inspector::{Bin, RequestHead, may_answer};
 use crate::limits::shortened;
 use crate::store::Notice;
@@ -43,16 +45,16 @@ pub(in crate::api) async fn receive(
     State(state): State<Arc<ApiState>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let id = path.get("id").to_owned();
+    let id: BinId = path.get("id").parse().map_err(|_| no_bin())?;
     let (tenant, bin) = state.store.bin_by_url(id.clone()).await.map_err(|_| no_bin())?;
     exchange.admit(Payer::Bins(tenant.clone())).await?;
     let delay = Duration::from_millis(bin.settings.reply.delay_ms);
     let _delayed = if delay.is_zero() { None } else { Some(exchange.delay_reply()?) };
     let (parts, _) = request.into_parts();
-    let below = parts.uri.path().strip_prefix(&format!("/bins/{id}")).unwrap_or_default();
+    let below = parts.uri.path().splitn(4, '/').nth(3).map_or_else(String::new, |rest| format!("/{rest}"));
     let mut head = RequestHead {
         method: shortened(parts.method.as_str(), METHOD_BYTES_MAX),
-        path: if below.is_empty() { "/".to_owned() } else { shortened(below, PATH_BYTES_MAX) },
+        path: if below.is_empty() { "/".to_owned() } else { shortened(&below, PATH_BYTES_MAX) },
         query: shortened(parts.uri.query().unwrap_or_default(), QUERY_BYTES_MAX),
         headers: headers(&parts.headers),
         remote: remote.to_string(),
@@ -107,8 +109,7 @@ fn reply(bin: &Bin, nth: u64) -> Response {
         }
     }
     // It stands under the same origin as the pages: whatever it says, no browser runs it.
-    let policy = HeaderValue::from_static("sandbox; default-src 'none'");
+    let policy = HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'; base-uri 'none'");
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -7,6 +7,7 @@ use crate::api::extract::{Access, Item, Json as Input, Params, PathParams, ToMan
 use crate::api::problem::{FieldFault, Problem};
 use crate::deliver::client::{NotAnswered, RESPONSE_BYTES_MAX, Request};
 use crate::headers::check_header;
+use crate::ids::BinId;
 use crate::inspector::{BinRequest, RequestHead};
 use crate::store::{BIN_BYTES_MAX, BinFilter, Notice};
 use axum::Json;
@@ -95,7 +96,7 @@ pub(in crate::api) async fn list_requests(
     exchange.reserve_answer(ANSWER_BYTES).await?;
     let limit = params.limit.unwrap_or(50).clamp(1, 500);
     let filter = BinFilter { before: params.cursor, search: checked_search(params.search)?, limit };
-    let page = state.store.bin_requests(access.tenant, path.get("id").to_owned(), filter).await?;
+    let page = state.store.bin_requests(access.tenant, path.parse("id", "bin")?, filter).await?;
     Ok(Json(BinRequestPage { requests: page.requests.into_iter().map(Into::into).collect(), cursor: page.further }))
 }
 
@@ -109,7 +110,7 @@ pub(in crate::api) async fn export(
     State(state): State<Arc<ApiState>>,
 ) -> Result<impl IntoResponse, Problem> {
     exchange.reserve_answer(ANSWER_BYTES).await?;
-    let id = path.get("id").to_owned();
+    let id: BinId = path.parse("id", "bin")?;
     let filter = BinFilter { limit: usize::MAX >> 1, ..BinFilter::default() };
     let page = state.store.bin_requests(access.tenant, id.clone(), filter).await?;
     let body: Vec<BinRequestBody> = page.requests.into_iter().map(Into::into).collect();
@@ -125,7 +126,7 @@ pub(in crate::api) async fn clear(
     path: PathParams,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
-    let id = path.get("id").to_owned();
+    let id: BinId = path.parse("id", "bin")?;
     state.store.forget_bin_requests(access.tenant.clone(), id.clone(), None).await?;
     state.changed(&access.key, Some(&access.tenant), "bin.clear", &id, [None, None]).await;
     state.store.notify(|| Notice::Bin(id));
@@ -141,7 +142,7 @@ pub(in crate::api) async fn get_request(
     path: PathParams,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<BinRequestBody>, Problem> {
-    Ok(Json(state.store.bin_request(access.tenant, path.get("id").to_owned(), request).await?.0.into()))
+    Ok(Json(state.store.bin_request(access.tenant, path.parse("id", "bin")?, request).await?.0.into()))
 }
 
 /// Forget one request.
@@ -153,7 +154,7 @@ pub(in crate::api) async fn delete_request(
     path: PathParams,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
-    let id = path.get("id").to_owned();
+    let id: BinId = path.parse("id", "bin")?;
     state.store.forget_bin_requests(access.tenant.clone(), id.clone(), Some(request)).await?;
     state.changed(&access.key, Some(&access.tenant), "bin.forget", format!("{id}/{request}"), [None, None]).await;
     state.store.notify(|| Notice::Bin(id));
@@ -192,8 +193,8 @@ pub(in crate::api) async fn replay(
 ) -> Result<Json<ReplayBody>, Problem> {
     let fault = |detail: String| Problem::fields(vec![FieldFault { pointer: "/url".into(), detail }]);
     let url = Url::parse(&to.url).map_err(|error| fault(error.to_string()))?;
-    let id = path.get("request").parse().map_err(|_| Problem::not_found("request"))?;
-    let (request, _) = state.store.bin_request(access.tenant.clone(), path.get("id").to_owned(), id).await?;
+    let id = path.parse("request", "request")?;
+    let (request, _) = state.store.bin_request(access.tenant.clone(), path.parse("id", "bin")?, id).await?;
     let egress = state.store.catalog().tenant(&access.tenant).map(|tenant| tenant.egress.clone()).unwrap_or_default();
     let client = state.clients.narrowed(&egress).map_err(|error| {
         tracing::error!(error = %crate::describe(&error), "no client for a replay");

@@ -9,6 +9,8 @@ use crate::api::extract::{Admin, Item, Params};
 use crate::api::problem::Problem;
 use crate::api::{ApiState, access, tenants};
 use crate::store::Change;
+use crate::subscription::TenantId;
+use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -135,7 +137,7 @@ fn change_row(change: Change) -> ChangeRow {
 /// Makes and ends keys and addresses.
 pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
     let Posted { user, form } = posted;
-    let here = format!("/t/{}/access", user.tenant);
+    let here = UrlPath::pages_of(&user.tenant).then("access");
     let with_state = || State(state.clone());
     let id = || form.get("id").parse().map(Item).map_err(|_| Problem::not_found("key"));
     let made = match user.path.get("action") {
@@ -210,10 +212,13 @@ pub(super) async fn create_tenant(
     posted: PostedByAdmin,
 ) -> Result<Response, Refused> {
     let PostedByAdmin { user, form } = posted;
-    let id = form.get("id").to_owned();
-    let wanted = input(json!({"id": id}))?;
-    match tenants::create(Admin(user.key.clone()), State(state.clone()), wanted).await {
-        Ok(_) => Ok(go_to(&format!("/t/{id}"), "The tenant was made.")),
+    let made = async {
+        let id = TenantId::parse(form.get("id")).map_err(|detail| Problem::field("/id", detail))?;
+        let wanted = input(json!({"id": id}))?;
+        tenants::create(Admin(user.key.clone()), State(state.clone()), wanted).await.map(|_| id)
+    };
+    match made.await {
+        Ok(id) => Ok(go_to(&UrlPath::pages_of(&id), "The tenant was made.")),
         Err(problem) => {
             let page = tenants_with(&user, &state, problem.in_words()).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())

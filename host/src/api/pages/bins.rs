@@ -10,8 +10,10 @@ use crate::api::exchange::Exchange;
 use crate::api::extract::{Body, Item, Params, PathParams};
 use crate::api::problem::Problem;
 use crate::api::{ApiState, subscriptions};
+use crate::ids::BinId;
 use crate::inspector::{Bin, BinRequest};
 use crate::store::BinFilter;
+use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -29,7 +31,7 @@ struct Bins {
 }
 
 struct BinRow {
-    id: String,
+    id: BinId,
     name: String,
     colour: u8,
     url: String,
@@ -59,7 +61,7 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -
     let Posted { user, form } = posted;
     let wanted = input(json!({"name": form.get("name")}))?;
     let (_, made) = routes::create(user.access(&state)?, State(state.clone()), wanted).await?;
-    Ok(go_to(&format!("/t/{}/bins/{}", user.tenant, made.0.id), "The bin is ready."))
+    Ok(go_to(&page_of(&user, &made.0.id), "The bin is ready."))
 }
 
 #[derive(Default, Deserialize)]
@@ -73,7 +75,7 @@ pub(super) struct BinParams {
 #[template(path = "bin.html")]
 struct BinPage {
     frame: Frame,
-    id: String,
+    id: BinId,
     name: String,
     plain_name: String,
     colour: u8,
@@ -109,7 +111,7 @@ pub(super) async fn one(
     State(state): State<Arc<ApiState>>,
 ) -> Result<Page, Refused> {
     exchange.reserve_answer(requests::ANSWER_BYTES).await?;
-    let bin = state.store.bin(user.tenant.clone(), user.path.get("id").to_owned()).await?;
+    let bin = state.store.bin(user.tenant.clone(), user.path.parse("id", "bin")?).await?;
     one_with(&user, &state, &headers, bin, params, String::new()).await
 }
 
@@ -163,14 +165,14 @@ pub(super) async fn update(
     posted: Posted,
 ) -> Result<Response, Refused> {
     let Posted { user, form } = posted;
-    let id = user.path.get("id").to_owned();
+    let id: BinId = user.path.parse("id", "bin")?;
     let bin = state.store.bin(user.tenant.clone(), id.clone()).await?;
     let edited = async {
         let wanted = input(bins_view::settings(&form, &bin.settings)?)?;
         routes::update(user.access(&state)?, Item(id.clone()), State(state.clone()), wanted).await
     };
     match edited.await {
-        Ok(_) => Ok(go_to(&format!("/t/{}/bins/{id}", user.tenant), "The bin was changed.")),
+        Ok(_) => Ok(go_to(&page_of(&user, &id), "The bin was changed.")),
         Err(problem) => {
             let page = one_with(&user, &state, &headers, bin, BinParams::default(), problem.in_words()).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
@@ -181,15 +183,16 @@ pub(super) async fn update(
 /// The buttons of a bin.
 pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
     let Posted { user, .. } = posted;
-    let (id, with_state) = (user.path.get("id").to_owned(), || State(state.clone()));
+    let id: BinId = user.path.parse("id", "bin")?;
+    let with_state = || State(state.clone());
     match user.path.get("action") {
         "clear" => {
             requests::clear(user.access(&state)?, path([("id", &id)]), with_state()).await?;
-            Ok(go_to(&format!("/t/{}/bins/{id}", user.tenant), "The bin is empty."))
+            Ok(go_to(&page_of(&user, &id), "The bin is empty."))
         }
         "delete" => {
             routes::delete(user.access(&state)?, Item(id), with_state()).await?;
-            Ok(go_to(&format!("/t/{}/bins", user.tenant), "The bin was deleted."))
+            Ok(go_to(&UrlPath::pages_of(&user.tenant).then("bins"), "The bin was deleted."))
         }
         "subscribe" => {
             let bin = state.store.bin(user.tenant.clone(), id).await?;
@@ -200,11 +203,15 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
             });
             let body = Body(wanted.to_string().into());
             let (_, made) = subscriptions::create(user.access(&state)?, with_state(), body).await?;
-            let path = format!("/t/{}/webhooks/{}", user.tenant, made.0.id);
+            let path = UrlPath::pages_of(&user.tenant).then("webhooks").then(&made.0.id);
             Ok(go_to(&path, "Contacts and deals are sent to the bin from now on."))
         }
         _ => Err(Problem::not_found("action").into()),
     }
+}
+
+fn page_of(user: &TenantUser, bin: &BinId) -> UrlPath {
+    UrlPath::pages_of(&user.tenant).then("bins").then(bin)
 }
 
 fn path<const N: usize>(parts: [(&str, &str); N]) -> PathParams {
@@ -213,7 +220,7 @@ fn path<const N: usize>(parts: [(&str, &str); N]) -> PathParams {
 
 /// One request of a bin.
 pub(super) async fn request(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
-    let id = user.path.get("action").parse().map_err(|_| Problem::not_found("request"))?;
+    let id = user.path.parse("action", "request")?;
     request_with(&user, &state, id, None).await
 }
 
@@ -223,7 +230,7 @@ async fn request_with(
     id: Uuid,
     replayed: Option<String>,
 ) -> Result<Page, Refused> {
-    let bin = state.store.bin(user.tenant.clone(), user.path.get("id").to_owned()).await?;
+    let bin = state.store.bin(user.tenant.clone(), user.path.parse("id", "bin")?).await?;
     let (request, previous) = state.store.bin_request(user.tenant.clone(), bin.id.clone(), id).await?;
     let frame = Frame::new(user, state, "Inspector");
     let view = RequestView::new(frame, state, &user.tenant, &bin, request, previous, replayed).await;
@@ -233,13 +240,14 @@ async fn request_with(
 /// The buttons of a request.
 pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
     let Posted { user, form } = posted;
-    let (bin, request) = (user.path.get("id").to_owned(), user.path.get("request").to_owned());
-    let id: Uuid = request.parse().map_err(|_| Problem::not_found("request"))?;
+    let bin: BinId = user.path.parse("id", "bin")?;
+    let request = user.path.get("request").to_owned();
+    let id: Uuid = user.path.parse("request", "request")?;
     let names = || path([("id", &bin), ("request", &request)]);
     match user.path.get("action") {
         "delete" => {
             requests::delete_request(user.access(&state)?, Item(id), names(), State(state.clone())).await?;
-            Ok(go_to(&format!("/t/{}/bins/{bin}", user.tenant), "The request was forgotten."))
+            Ok(go_to(&page_of(&user, &bin), "The request was forgotten."))
         }
         "replay" => {
             let to = input(json!({"url": form.get("url")}))?;

@@ -8,9 +8,11 @@ use super::{Frame, Moment, short, size};
 use crate::api::ApiState;
 use crate::api::problem::{FieldFault, Problem};
 use crate::delivery::DeliveryId;
+use crate::ids::BinId;
 use crate::inspector::{Bin, BinRequest, BinSettings, RequestHead};
 use crate::signature::verifies;
 use crate::subscription::TenantId;
+use crate::url_path::UrlPath;
 use askama::Template;
 use http::{HeaderMap, header};
 use serde_json::{Value, json};
@@ -25,16 +27,16 @@ pub(super) fn name(bin: &Bin) -> String {
 }
 
 /// Where a bin receives, as who looks at the page reaches this host.
-pub(super) fn url(id: &str, headers: &HeaderMap, state: &ApiState) -> String {
+pub(super) fn url(id: &BinId, headers: &HeaderMap, state: &ApiState) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     // In front of a host behind a proxy stands TLS.
     let scheme = if state.config.behind_proxy.is_empty() { "http" } else { "https" };
-    format!("{scheme}://{host}/bins/{id}/")
+    format!("{scheme}://{host}{}", UrlPath::of_bin(id))
 }
 
 /// The same as this host reaches itself.
-pub(super) fn own_url(id: &str, state: &ApiState) -> String {
-    format!("http://{}/bins/{id}/", state.clients.own_address())
+pub(super) fn own_url(id: &BinId, state: &ApiState) -> String {
+    format!("http://{}{}", state.clients.own_address(), UrlPath::of_bin(id))
 }
 
 const COLOURS: [&str; 8] = ["grey", "red", "orange", "yellow", "green", "teal", "blue", "violet"];
@@ -69,7 +71,7 @@ pub(super) fn settings(form: &Form, old: &BinSettings) -> Result<Value, Problem>
 #[template(path = "bin_request.html")]
 pub(super) struct RequestView {
     frame: Frame,
-    bin: String,
+    bin: BinId,
     bin_name: String,
     id: String,
     method: String,
@@ -212,9 +214,25 @@ fn curl(head: &RequestHead, body: &str, url: &str) -> String {
     command
 }
 
-/// A word of a POSIX shell, whatever is in it.
+/// A word of a shell, whatever is in it. Control characters are written as escapes (`$'…'`, POSIX.1-2024, section 2.2.4): pasted into
+/// a terminal they could end the paste and type what a stranger sent.
 fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
+    if !text.contains(|letter: char| letter.is_control() && letter != '\n') {
+        return format!("'{}'", text.replace('\'', r"'\''"));
+    }
+    let mut word = String::from("$'");
+    for letter in text.chars() {
+        match letter {
+            '\'' | '\\' => word.extend(['\\', letter]),
+            '\n' => word.push('\n'),
+            // Three octal digits, so that what follows does not belong to it.
+            _ if letter.is_control() => {
+                letter.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| word.push_str(&format!("\\{byte:03o}")));
+            }
+            _ => word.push(letter),
+        }
+    }
+    word + "'"
 }
 
 #[cfg(test)]
@@ -235,6 +253,12 @@ mod tests {
             command,
             "curl --globoff -X 'POST' 'http://h/bins/1/a?b=1' \\\n  -H 'x-y: it'\\''s' \\\n  --data-raw '{'\\''}'"
         );
+    }
+
+    #[test]
+    fn a_command_holds_nothing_that_a_terminal_obeys() {
+        assert_eq!(quoted("a\nb"), "'a\nb'");
+        assert_eq!(quoted("\x1b[201~\rrm -rf '\\\u{9b}1"), "$'\\033[201~\\015rm -rf \\'\\\\\\302\\2331'");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::event::{Event, EventId};
 use crate::plugin::{Matter, Shown};
 use crate::store::{DeliveryFilter, DeliveryView};
 use crate::subscription::{Subscription, SubscriptionId};
+use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
@@ -202,7 +203,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         }
         _ => return Err(Problem::not_found("action").into()),
     };
-    Ok(go_to(&format!("/t/{}/deliveries/{id}", user.tenant), flash))
+    Ok(go_to(&UrlPath::pages_of(&user.tenant).then("deliveries").then(&id), flash))
 }
 
 #[derive(Template)]

@@ -9,6 +9,7 @@ use crate::access::credential_hash;
 use crate::api::ApiState;
 use crate::api::exchange::Exchange;
 use crate::api::extract::{Access, Params, ToRead};
+use crate::api::problem::Problem;
 use crate::api::streams::OpenStream;
 use crate::store::Notice;
 use crate::subscription::TenantId;
@@ -44,7 +45,10 @@ pub(super) async fn watch(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refused> {
     let wanted = match topic.as_str() {
         "attempts" => Notice::Attempt(user.tenant.clone()),
-        bin => Notice::Bin(state.store.bin(user.tenant.clone(), bin.to_owned()).await?.id),
+        bin => {
+            let bin = bin.parse().map_err(|_| Problem::not_found("bin"))?;
+            Notice::Bin(state.store.bin(user.tenant.clone(), bin).await?.id)
+        }
     };
     let session = credential_hash(&user.user.cookie);
     let watcher = Watcher {

@@ -8,6 +8,7 @@ use crate::api::extract::Params;
 use crate::figures::{Figures, Latencies};
 use crate::store::{SpanFigures, now_ms};
 use crate::subscription::SubscriptionId;
+use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use serde::Deserialize;
@@ -89,7 +90,7 @@ pub(super) async fn page(
         .iter()
         .map(|one| (one.id, super::webhooks::name(one)))
         .collect();
-    let href = |id: SubscriptionId| format!("/t/{}/webhooks/{id}", user.tenant);
+    let href = |id: SubscriptionId| UrlPath::pages_of(&user.tenant).then("webhooks").then(&id).to_string();
     let name = |id: SubscriptionId| names.get(&id).cloned().unwrap_or_else(|| format!("deleted ({id})"));
     let mut backlog: Vec<BacklogRow> = Vec::new();
     for one in state.store.backlog(user.tenant.clone()).await? {

@@ -9,6 +9,8 @@ use crate::api::extract::{Body, Item, Params, PathParams};
 use crate::api::problem::{FieldFault, Problem};
 use crate::api::{ApiState, dry_run, plugins as routes, rollouts};
 use crate::event::{EventId, SAMPLES};
+use crate::ids::PluginName;
+use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -50,11 +52,11 @@ pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -
 /// An upload without scripts.
 pub(super) async fn upload(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
     let Posted { user, form } = posted;
-    let name = form.get("name").to_owned();
+    let name = PluginName::parse(form.get("name")).map_err(|detail| Problem::field("/name", detail))?;
     let activation = input(json!({"activate": form.get("how") != "add"}))?;
     let (access, component) = (user.access(&state)?, Body(form.file.clone()));
-    let _ = routes::put(access, Item(name.clone()), Params(activation.0), State(state.clone()), component).await?;
-    Ok(go_to(&format!("/t/{}/plugins/{name}", user.tenant), "The plugin was checked and compiled."))
+    let _ = routes::put(access, Item(name.to_string()), Params(activation.0), State(state.clone()), component).await?;
+    Ok(go_to(&UrlPath::pages_of(&user.tenant).then("plugins").then(&name), "The plugin was checked and compiled."))
 }
 
 pub(super) async fn one(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
@@ -65,8 +67,8 @@ pub(super) async fn one(user: TenantUser, State(state): State<Arc<ApiState>>) ->
 /// The buttons of a plugin's page.
 pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
     let Posted { user, form } = posted;
-    let name = user.path.get("name").to_owned();
-    let here = format!("/t/{}/plugins/{name}", user.tenant);
+    let name: PluginName = user.path.parse("name", "plugin")?;
+    let here = UrlPath::pages_of(&user.tenant).then("plugins").then(&name);
     match user.path.get("action") {
         "try" => {
             let wanted = Trial { sha256: form.get("sha256").to_owned(), percent: form.get("percent").parse().ok() };
@@ -91,16 +93,16 @@ impl Trial {
     async fn begin(
         self,
         how: &str,
-        name: &str,
-        here: &str,
+        name: &PluginName,
+        here: &UrlPath,
         user: &TenantUser,
         state: &Arc<ApiState>,
     ) -> Result<Response, Refused> {
         let with_state = || State(state.clone());
-        let path = || PathParams(vec![("name".into(), name.into()), ("sha256".into(), self.sha256.clone())]);
+        let path = || PathParams(vec![("name".into(), name.to_string()), ("sha256".into(), self.sha256.clone())]);
         let begin = async |wanted: Value| {
             let wanted = input(wanted)?;
-            rollouts::begin(user.access(state)?, Item(name.to_owned()), with_state(), wanted).await
+            rollouts::begin(user.access(state)?, Item(name.clone()), with_state(), wanted).await
         };
         match how {
             "activate" => {
@@ -132,7 +134,7 @@ async fn dry(
     user: &TenantUser,
     state: &Arc<ApiState>,
     form: &super::forms::Form,
-    name: String,
+    name: PluginName,
 ) -> Result<Response, Refused> {
     let mut page = PluginPage::new(user, state).await?;
     page.picked(Pick {

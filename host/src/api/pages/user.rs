@@ -8,7 +8,7 @@ use crate::api::ApiState;
 use crate::api::exchange::{Exchange, Payer};
 use crate::api::extract::{Access, PathParams, ToManage, ToRead, cookie};
 use crate::api::problem::Problem;
-use crate::subscription::{DEFAULT_TENANT, TenantId};
+use crate::subscription::TenantId;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::request::Parts;
 use http::{StatusCode, header};
@@ -28,8 +28,8 @@ pub(super) struct SignedIn {
 
 impl SignedIn {
     /// The tenant whose pages come first.
-    pub(super) fn home(&self) -> String {
-        self.key.tenant.as_ref().map_or_else(|| DEFAULT_TENANT.to_owned(), ToString::to_string)
+    pub(super) fn home(&self) -> TenantId {
+        self.key.tenant.clone().unwrap_or_default()
     }
 }
 

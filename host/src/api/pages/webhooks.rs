@@ -11,6 +11,7 @@ use crate::api::problem::Problem;
 use crate::api::{hands, rotation, subscriptions};
 use crate::store::now_ms;
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
+use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -78,7 +79,7 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
     let backlog = state.store.backlog(user.tenant.clone()).await?;
     let pending = |id: SubscriptionId| backlog.iter().find(|one| one.subscription == id).map_or(0, |one| one.pending);
     let row = |one: &Arc<Subscription>| Row {
-        href: format!("/t/{}/webhooks/{}", user.tenant, one.id),
+        href: UrlPath::pages_of(&user.tenant).then("webhooks").then(&one.id).to_string(),
         name: name(one),
         url: without_query(&one.settings.notify_url),
         modules: one.settings.modules.iter().map(|module| module.as_str()).collect::<Vec<_>>().join(", "),
@@ -296,7 +297,8 @@ async fn test(user: &TenantUser, state: &Arc<ApiState>, id: Uuid) -> Result<Test
 pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
     let Posted { user, form } = posted;
     let id: Uuid = user.path.get("id").parse().map_err(|_| Problem::not_found("subscription"))?;
-    let here = format!("/t/{}/webhooks/{id}", user.tenant);
+    let all = UrlPath::pages_of(&user.tenant).then("webhooks");
+    let here = all.clone().then(&id);
     let with_state = || State(state.clone());
     let shown = match user.path.get("action") {
         "test" => Shown { tested: Some(test(&user, &state, id).await?), ..Shown::default() },
@@ -311,7 +313,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         }
         "delete" => {
             subscriptions::delete(user.access(&state)?, Item(id), with_state()).await?;
-            return Ok(go_to(&format!("/t/{}/webhooks", user.tenant), "The webhook was deleted."));
+            return Ok(go_to(&all, "The webhook was deleted."));
         }
         "rotate" => {
             let rotated =

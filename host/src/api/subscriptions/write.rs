@@ -7,7 +7,7 @@ use crate::chain::Step;
 use crate::headers::{check_header, fill_secrets};
 use crate::signature::{SigningKey, SigningSecret};
 use crate::store::NewSubscription;
-use crate::subscription::{Ordering, Secret, Settings, Subscription, TenantId};
+use crate::subscription::{Ordering, Secret, Settings, Subscription, TenantId, check_secret_name};
 use crate::transport;
 use http::StatusCode;
 use serde::Deserialize;
@@ -63,6 +63,9 @@ impl SubscriptionWrite {
         settings.modules.sort_unstable();
         settings.modules.dedup();
         let mut secrets = old.map(|old| old.secrets.clone()).unwrap_or_default();
+        // Those that are there already may have names from before the rule.
+        let new_names = self.secrets.iter().filter(|(name, value)| value.is_some() && !secrets.contains_key(*name));
+        let bad_names: Vec<_> = new_names.filter_map(|(name, _)| check_secret_name(name).err()).collect();
         for (name, value) in self.secrets {
             match value {
                 Some(value) => secrets.insert(name, Secret(value.into_bytes())),
@@ -70,6 +73,7 @@ impl SubscriptionWrite {
             };
         }
         let mut faults = settings_faults(&settings, &secrets, state, tenant);
+        faults.extend(bad_names.into_iter().map(|detail| fault("/secrets", detail)));
         faults.extend(plugin_faults(&settings, state, tenant).await);
         let signing = match (self.signing_secret, old) {
             (Some(text), _) => match SigningSecret::parse(&text) {

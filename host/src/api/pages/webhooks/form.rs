@@ -6,6 +6,7 @@ use crate::api::pages::forms::{Form, as_lines, pairs};
 use crate::api::problem::{FieldFault, Problem};
 use crate::event::Module;
 use crate::subscription::{Subscription, TenantId};
+use crate::url_path::UrlPath;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -28,7 +29,7 @@ const MODULES: [Module; 3] = [Module::Contact, Module::Deal, Module::Subscriptio
 impl WebhookForm {
     pub(super) async fn blank(state: &ApiState, tenant: &TenantId) -> Result<Self, Refused> {
         Ok(WebhookForm {
-            action: format!("/t/{tenant}/webhooks"),
+            action: UrlPath::pages_of(tenant).then("webhooks").to_string(),
             problem: String::new(),
             notify_url: String::new(),
             modules: MODULES.map(|module| (module.as_str(), false)).to_vec(),
@@ -43,10 +44,10 @@ impl WebhookForm {
         let settings = &subscription.settings;
         let step = |step: &crate::chain::Step| match &step.pin {
             Some(pin) => format!("{}@{pin}", step.plugin),
-            None => step.plugin.clone(),
+            None => step.plugin.to_string(),
         };
         Ok(WebhookForm {
-            action: format!("/t/{}/webhooks/{}", subscription.tenant, subscription.id),
+            action: UrlPath::pages_of(&subscription.tenant).then("webhooks").then(&subscription.id).to_string(),
             notify_url: settings.notify_url.clone(),
             modules: MODULES.map(|module| (module.as_str(), settings.modules.contains(&module))).to_vec(),
             description: settings.description.clone(),
@@ -67,7 +68,7 @@ impl WebhookForm {
         let blank = WebhookForm::blank(state, tenant).await?;
         let ticked = form.all("modules");
         Ok(WebhookForm {
-            action: id.map_or(blank.action, |id| format!("/t/{tenant}/webhooks/{id}")),
+            action: id.map_or(blank.action, |id| UrlPath::pages_of(tenant).then("webhooks").then(&id).to_string()),
             problem: problem.in_words(),
             notify_url: form.get("notify_url").to_owned(),
             modules: MODULES.map(|module| (module.as_str(), ticked.contains(&module.as_str()))).to_vec(),

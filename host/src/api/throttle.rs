@@ -1,0 +1,148 @@
+//! The count of failed attempts to sign in: what answers guessers with 429.
+//!
+//! Guarantees: only a wrong credential is ever counted or refused, so failed attempts, whoever makes them, keep nobody out. A
+//! right key or link signs in from any address at any time. Attempts are counted by the client's network (an IPv4 address, or
+//! the /64 of an IPv6 address, which one client has to itself) and by the first characters of the credential, so that guesses
+//! at one key from many networks are counted together. Memory is bounded: [`SOURCES_MAX`] of each kind are
+//! remembered, and the one that failed longest ago makes room.
+//!
+//! What it is not: the defence of a key. A key has 256 random bits and is looked up by its hash, which no number of guesses
+//! finds; the throttle bounds the noise, and tells a program that guesses to go away. API keys, intake tokens and session cookies have
+//! none: their refusal costs one hash and one look-up in memory, less than a count would. The crate `governor` would count as well, but
+//! its keyed states grow with the number of keys.
+
+use lru::LruCache;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Number of failed attempts within [`WINDOW`] that are answered as such; those after it are answered with 429.
+const FAILURES_MAX: u32 = 10;
+
+/// Time after which a count begins again.
+pub(super) const WINDOW: Duration = Duration::from_secs(300);
+
+/// Number of networks, and of prefixes of credentials, that are remembered.
+const SOURCES_MAX: NonZero<usize> = NonZero::new(10_000).expect("not zero");
+
+/// Number of characters of a credential that a count is kept for: as many as lists of keys show.
+const PREFIX_CHARS: usize = 8;
+
+/// Failed attempts to sign in.
+pub struct Throttle(Mutex<Counts>);
+
+struct Counts {
+    networks: LruCache<IpAddr, Count>,
+    prefixes: LruCache<String, Count>,
+}
+
+/// Failures since a moment.
+#[derive(Clone, Copy)]
+struct Count {
+    failures: u32,
+    since: Instant,
+}
+
+/// Answer to a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Refuse the credential.
+    WithinLimit,
+    /// Refuse it as one of too many.
+    OverLimit,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        let (networks, prefixes) = (LruCache::new(SOURCES_MAX), LruCache::new(SOURCES_MAX));
+        Throttle(Mutex::new(Counts { networks, prefixes }))
+    }
+}
+
+impl Throttle {
+    /// Counts an attempt with a wrong credential.
+    pub(super) fn note_failure(&self, address: IpAddr, credential: &str, now: Instant) -> Failure {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let prefix = credential.chars().take(PREFIX_CHARS).collect();
+        let most = count(&mut counts.networks, network(address), now).max(count(&mut counts.prefixes, prefix, now));
+        if most > FAILURES_MAX { Failure::OverLimit } else { Failure::WithinLimit }
+    }
+}
+
+/// Adds a failure and returns how many there are in the window.
+fn count<K: Hash + Eq>(counts: &mut LruCache<K, Count>, key: K, now: Instant) -> u32 {
+    let count = counts.get_or_insert_mut(key, || Count { failures: 0, since: now });
+    if now.duration_since(count.since) > WINDOW {
+        *count = Count { failures: 0, since: now };
+    }
+    count.failures = count.failures.saturating_add(1);
+    count.failures
+}
+
+/// The network of one client: an IPv4 address, or the /64 of an IPv6 address.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails so often from this address with this credential, and returns the answer to the last attempt.
+    fn fail(throttle: &Throttle, times: u32, address: &str, credential: &str, now: Instant) -> Failure {
+        let address = address.parse().expect(address);
+        (0..times).map(|_| throttle.note_failure(address, credential, now)).last().expect("an attempt")
+    }
+
+    #[test]
+    fn an_address_is_counted_for_itself_and_again_after_a_while() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        assert_eq!(fail(&throttle, 10, "192.0.2.1", "hlk_aaaa1", now), Failure::WithinLimit);
+        assert_eq!(fail(&throttle, 1, "192.0.2.1", "hlk_bbbb1", now), Failure::OverLimit, "whatever is guessed");
+        assert_eq!(
+            fail(&throttle, 1, "::ffff:192.0.2.1", "hlk_cccc1", now),
+            Failure::OverLimit,
+            "however it is written"
+        );
+        assert_eq!(fail(&throttle, 1, "192.0.2.2", "hlk_dddd1", now), Failure::WithinLimit, "a neighbour");
+        let later = now + WINDOW + Duration::from_secs(1);
+        assert_eq!(fail(&throttle, 10, "192.0.2.1", "hlk_eeee1", later), Failure::WithinLimit);
+        assert_eq!(fail(&throttle, 1, "192.0.2.1", "hlk_ffff1", later), Failure::OverLimit);
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_network() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for host in 1..=10 {
+            fail(&throttle, 1, &format!("2001:db8:0:1::{host}"), &format!("hlk_{host:04}"), now);
+        }
+        assert_eq!(fail(&throttle, 1, "2001:db8:0:1:ffff::1", "hlk_zzzz", now), Failure::OverLimit);
+        assert_eq!(fail(&throttle, 1, "2001:db8:0:2::1", "hlk_yyyy", now), Failure::WithinLimit);
+    }
+
+    #[test]
+    fn guesses_at_one_key_from_many_networks_are_counted_together() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let from = |last: u32, guess: &str| fail(&throttle, 1, &format!("198.51.100.{last}"), guess, now);
+        assert!((0..10).all(|last| from(last, &format!("hlk_abcd-guess-{last}")) == Failure::WithinLimit));
+        assert_eq!(from(10, "hlk_abcd-another"), Failure::OverLimit);
+        assert_eq!(from(11, "hlk_abce"), Failure::WithinLimit);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for number in 0..u128::try_from(SOURCES_MAX.get()).expect("small") + 5_000 {
+            let address = Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) | (number << 64));
+            throttle.note_failure(address.into(), &format!("{number:08}"), now);
+        }
+        let counts = throttle.0.lock().unwrap();
+        assert_eq!((counts.networks.len(), counts.prefixes.len()), (SOURCES_MAX.get(), SOURCES_MAX.get()));
+        assert!(counts.prefixes.iter().all(|(prefix, _)| prefix.chars().count() <= PREFIX_CHARS));
+    }
+}
