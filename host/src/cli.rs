@@ -6,6 +6,7 @@ mod backup;
 mod client;
 mod demo;
 mod diff;
+mod log;
 mod plugin;
 mod progress;
 mod receive;
@@ -13,6 +14,7 @@ mod send;
 mod serve;
 mod sign_in;
 mod tenant;
+mod terminal;
 
 use crate::config::{Settled, settle};
 use crate::plugin::CompileLimits;
@@ -20,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use terminal::{BOLD_RED, Message, PLAIN, errln, outln};
 
 /// A failure of a command, to be printed with its causes.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -130,14 +133,17 @@ pub fn main() -> ExitCode {
         Command::Config { settings, json } => print_config(&settings, json),
     };
     match done {
+        Ok(()) if terminal::failed() => {
+            errln!("{}error{}: the output could not be written", BOLD_RED, PLAIN);
+            ExitCode::FAILURE
+        }
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if std::env::args().any(|argument| argument == "--json") => {
-            anstream::eprintln!("{}", serde_json::json!({"error": crate::describe(failure.as_ref())}));
+            terminal::json_failure(&serde_json::json!({"error": crate::describe(failure.as_ref())}));
             ExitCode::FAILURE
         }
         Err(failure) => {
-            let red = anstyle::AnsiColor::Red.on_default().bold();
-            anstream::eprintln!("{red}error{red:#}: {}", crate::describe(failure.as_ref()));
+            errln!("{}error{}: {}", BOLD_RED, PLAIN, Message(&crate::describe(failure.as_ref())));
             ExitCode::FAILURE
         }
     }
@@ -152,11 +158,10 @@ fn print_config(settings: &Settings, json: bool) -> Result<(), Failure> {
     if json {
         let entry = |(name, value, source): &(String, String, String)| serde_json::json!({"name": name, "value": value, "source": source});
         let entries: Vec<_> = settled.origins.iter().map(entry).collect();
-        anstream::println!("{}", serde_json::to_string_pretty(&entries)?);
-        return Ok(());
+        return Ok(terminal::json_pretty(&entries)?);
     }
     for (name, value, source) in &settled.origins {
-        anstream::println!("{name:<22} {value:<24} {source}");
+        outln!("{:<22} {:<24} {}", name, value, source);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::harness::{ADMIN_KEY, Host, Receiver, event, fixtures, program};
 use serde_json::{Value, json};
 use std::process::{Output, Stdio};
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
 async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -120,4 +120,91 @@ async fn usage_faults_and_refused_starts() {
     assert!(err(&open).contains("behind_proxy"), "{}", err(&open));
     let short = run(&["serve", "--listen", "127.0.0.1:0"], &[("HOOKLOOM_ADMIN_KEY", "short")]).await;
     assert!(err(&short).contains("fewer than 24 characters") && !err(&short).contains("short\""), "{}", err(&short));
+}
+
+/// What a terminal would obey: control characters, but the line's own end.
+fn obeyed(text: &str) -> Vec<char> {
+    let hidden =
+        |letter: &char| matches!(letter, '\u{200e}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}');
+    text.chars().filter(|letter| (letter.is_control() && *letter != '\n') || hidden(letter)).collect()
+}
+
+#[tokio::test]
+async fn a_receivers_words_cannot_be_faked_by_a_sender() {
+    for json in [false, true] {
+        let mut receiver = Command::new(program());
+        receiver.args(["receive", "--secret", crate::harness::SECRET]).args(json.then_some("--json"));
+        let mut receiver = receiver.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(receiver.stdout.take().unwrap()).lines();
+        let first = lines.next_line().await.unwrap().unwrap();
+        let url = first.split(['"', ' ']).find(|word| word.starts_with("http://")).unwrap().to_owned();
+        let body = "{}\nsignature verified\r\n\u{1b}[1A\u{1b}[2Ksignature verified\u{9b}2J\u{202e}\u{2028}signature verified\rsignature verified";
+        let sent = reqwest::Client::builder().no_proxy().build().unwrap().post(format!("{url}signature%20verified"));
+        let sent = sent.header("webhook-id", "a, signature verified").header("webhook-timestamp", "1");
+        sent.header("webhook-signature", "v1,\u{9b}x").body(body).send().await.unwrap();
+        drop(receiver.kill().await);
+        let mut shown = Vec::new();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            shown.push(line);
+        }
+        assert_eq!(obeyed(&shown.join("\n")), [], "{shown:?}");
+        if json {
+            let request: Value = serde_json::from_str(&shown[0]).unwrap();
+            assert_eq!((&request["body"], &request["verified"]), (&json!(body), &json!(false)));
+            continue;
+        }
+        assert!(shown.iter().any(|line| line.starts_with("SIGNATURE REFUSED")), "{shown:?}");
+        for line in shown.iter().filter(|line| line.contains("signature verified")) {
+            assert!(
+                line.starts_with("| ") || line.starts_with("webhook-id "),
+                "{line:?} looks like the receiver's own word"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_and_files_of_strangers_do_not_reach_the_terminal() {
+    let hostile = "x\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\rerror: no";
+    // A host that answers with what a terminal obeys.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let problem = json!({"detail": format!("{hostile}\nsignature verified"), "remedy": hostile}).to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = format!("HTTP/1.1 422 X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", problem.len());
+            let mut asked = vec![0; 64 << 10];
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut asked).await;
+            let _ = stream.write_all((head + &problem).as_bytes()).await;
+        }
+    });
+    let key = [("HOOKLOOM_KEY", ADMIN_KEY), ("HOOKLOOM_URL", url.as_str())];
+    let event = fixtures().join("guide/contact_created.json");
+    let event = event.to_str().unwrap();
+    let folder = TempDir::new().unwrap();
+    let broken = folder.path().join("tenant.json");
+    let plugin = json!({"name": hostile, "sha256": "", "component": ""});
+    std::fs::write(&broken, json!({"hookloom_export": 1, "plugins": [plugin]}).to_string()).unwrap();
+    std::fs::write(
+        folder.path().join("hookloom-plugin.toml"),
+        format!("name = {}\nbuild = []\ncomponent = \"c\"", json!("x\u{202e}y")),
+    )
+    .unwrap();
+    let delivery = "01920000-0000-7000-8000-000000000000";
+    for arguments in [
+        &["send", event][..],
+        &["send", "--json", event],
+        &["export"],
+        &["sign-in-link"],
+        &["import", "--tenant", "t", broken.to_str().unwrap()],
+        &["plugin", "replay", delivery],
+        &["plugin", "check", folder.path().to_str().unwrap()],
+    ] {
+        let output = run(arguments, &key).await;
+        assert!(!output.status.success(), "{arguments:?}");
+        let shown = out(&output) + &err(&output);
+        assert_eq!(obeyed(&shown), [], "{arguments:?}: {shown:?}");
+        assert!(!shown.lines().any(|line| line.starts_with("signature verified")), "{shown:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Moving house: a copy of a running store, and a tenant from one host to another.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, event, example, program, text};
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -83,4 +84,43 @@ async fn a_tenant_with_secrets_says_which_the_file_needs() {
     std::fs::write(&file, all.to_string()).unwrap();
     let (well, _, err) = hookloom(&["import", "--url", &host.url, "--tenant", "b", path]).await;
     assert!(well, "{err}");
+}
+
+#[tokio::test]
+async fn a_file_with_a_name_that_is_a_path_changes_nothing() {
+    let host = Host::start().await;
+    host.post("/v1/tenants", &json!({"id": "victim"})).await;
+    let victim = async || host.get("/v1/tenants/victim/plugins").await;
+    host.ask(Method::PUT, "/v1/tenants/victim/plugins/redact", example("redact")).await.ok();
+    host.plugin("flatten", example("flatten")).await;
+    let before = victim().await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tenant.json");
+    let path = file.to_str().unwrap();
+    assert!(hookloom(&["export", "--url", &host.url, "--out", path]).await.0);
+    let mut all: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let arguments = ["import", "--url", &host.url, "--tenant", "new", path];
+    for name in
+        ["../../victim/plugins/redact", "..%2f..%2fvictim%2fplugins%2fredact", "..", "", "a\\\\b", "x?activate=true"]
+    {
+        all["plugins"][0]["name"] = json!(name);
+        std::fs::write(&file, all.to_string()).unwrap();
+        let (well, _, err) = hookloom(&arguments).await;
+        assert!(!well && err.contains("plugins[0]") && err.contains("nothing was changed"), "{name:?}: {err}");
+    }
+    assert_eq!(victim().await, before);
+    assert_eq!(host.get("/v1/tenants").await.as_array().unwrap().len(), 2, "no tenant was made");
+    for tenant in ["../default", "a/b", "..", ""] {
+        let (well, _, err) = hookloom(&["import", "--url", &host.url, "--tenant", tenant, path]).await;
+        assert!(!well && err.contains("is no tenant id"), "{err}");
+        let (well, _, err) = hookloom(&["export", "--url", &host.url, "--tenant", tenant]).await;
+        assert!(!well && err.contains("is no tenant id"), "{err}");
+    }
+    let component = folder.path().join("p.wasm");
+    std::fs::write(&component, example("flatten")).unwrap();
+    let push =
+        ["plugin", "push", component.to_str().unwrap(), "--url", &host.url, "--name", "../../victim/plugins/redact"];
+    let (well, _, err) = hookloom(&push).await;
+    assert!(!well && err.contains("is no plugin's name"), "{err}");
+    assert_eq!(victim().await, before);
 }

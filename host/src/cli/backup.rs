@@ -1,5 +1,6 @@
 //! `hookloom backup`: a copy of the store, taken while the host goes on.
 
+use super::terminal::{self, errln, outln};
 use super::{Failure, Settings};
 use crate::store::back_up;
 use clap::Args;
@@ -27,16 +28,14 @@ pub(super) fn backup(args: BackupArgs) -> Result<(), Failure> {
     let bytes = back_up(&from, &args.folder, !args.without_key, |done, all| {
         let percent = done * 100 / all.max(1);
         if percent / 10 > last / 10 {
-            anstream::eprintln!("{percent} % copied");
+            errln!("{} % copied", percent);
             last = percent;
         }
     })?;
     let folder = args.folder.display().to_string();
-    match args.json {
-        true => anstream::println!("{}", json!({"folder": folder, "bytes": bytes})),
-        false => anstream::println!(
-            "{bytes} bytes copied and checked; start from it with: hookloom serve --data-dir {folder}"
-        ),
+    if args.json {
+        return Ok(terminal::json(&json!({"folder": folder, "bytes": bytes}))?);
     }
+    outln!("{} bytes copied and checked; start from it with: hookloom serve --data-dir {}", bytes, folder);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::Failure;
 use crate::address::AddressPolicy;
 use crate::deliver::client::{Client, Request};
+use crate::url_path::UrlPath;
 use bytes::Bytes;
 use clap::Args;
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -49,7 +50,7 @@ impl HostClient {
     pub(super) async fn ask(
         &self,
         method: Method,
-        path: &str,
+        path: &UrlPath,
         content_type: &'static str,
         body: Bytes,
     ) -> Result<Value, Failure> {
@@ -61,7 +62,7 @@ impl HostClient {
     pub(super) async fn ask_bytes(
         &self,
         method: Method,
-        path: &str,
+        path: &UrlPath,
         content_type: &'static str,
         body: Bytes,
     ) -> Result<Bytes, Failure> {
@@ -72,7 +73,7 @@ impl HostClient {
             headers.insert(header::AUTHORIZATION, bearer);
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        let url = self.base.join(path)?;
+        let url = self.base.join(path.as_str())?;
         let request = Request { method, url, headers, body, timeout: TIMEOUT, response_bytes_max: RESPONSE_BYTES_MAX };
         let answer = self.client.send(request).await.0.map_err(|error| format!("{}: {}", self.base, error.detail))?;
         match answer.status {

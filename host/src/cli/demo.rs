@@ -13,6 +13,8 @@ use super::client::HostClient;
 use crate::app::App;
 use crate::config::Config;
 use crate::signature::SigningSecret;
+use crate::subscription::TenantId;
+use crate::url_path::UrlPath;
 use bytes::Bytes;
 use clap::Args;
 use components::Components;
@@ -21,6 +23,7 @@ use receiver::Receiver;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// How to show it.
 #[derive(Args)]
@@ -91,8 +94,8 @@ async fn run(app: &App, components: &Components) -> Result<Vec<String>, Failure>
     let key = app.new_admin_key.clone().unwrap_or_default();
     let host = Demo { host: HostClient::new(&format!("http://{}", app.address), &key)? };
     host.set_up(components, &receiver, &secret).await?;
-    let token = host.post("/v1/tenants/default/intake-tokens", &json!({"label": "Agile CRM"})).await?;
-    let intake = token["path"].as_str().unwrap_or_default().to_owned();
+    let token = host.post(&own("intake-tokens"), &json!({"label": "Agile CRM"})).await?;
+    let intake = token["path"].as_str().and_then(UrlPath::local).ok_or("the host made no intake address")?;
 
     let started = Instant::now();
     let (mut faults, mut deliveries) = (Vec::new(), Vec::new());
@@ -110,7 +113,7 @@ async fn run(app: &App, components: &Components) -> Result<Vec<String>, Failure>
             deliveries.push((example.plugin, delivery, received));
         }
     }
-    let ledger = host.get("/v1/tenants/default/ledger").await?;
+    let ledger = host.get(&own("ledger")).await?;
     let count = |name: &str| ledger[name].as_u64().unwrap_or(u64::MAX);
     let ended: u64 = ["delivered", "dropped", "dead", "cancelled", "pending"].iter().map(|name| count(name)).sum();
     if count("fan_out") != ended {
@@ -153,12 +156,17 @@ struct Demo {
     host: HostClient,
 }
 
+/// A collection of the tenant that exists from the first start.
+fn own(collection: &'static str) -> UrlPath {
+    UrlPath::api_of(&TenantId::default()).then(collection)
+}
+
 impl Demo {
-    async fn get(&self, path: &str) -> Result<Value, Failure> {
+    async fn get(&self, path: &UrlPath) -> Result<Value, Failure> {
         self.host.ask(Method::GET, path, "application/json", Bytes::new()).await
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    async fn post(&self, path: &UrlPath, body: &Value) -> Result<Value, Failure> {
         self.host.ask(Method::POST, path, "application/json", Bytes::from(serde_json::to_vec(body)?)).await
     }
 
@@ -166,7 +174,7 @@ impl Demo {
     async fn set_up(&self, components: &Components, receiver: &Receiver, secret: &str) -> Result<(), Failure> {
         for example in &EXAMPLES {
             let component = Bytes::from(components.read(example.plugin)?);
-            let path = format!("/v1/tenants/default/plugins/{}", example.plugin);
+            let path = own("plugins").then(example.plugin);
             let version = self.host.ask(Method::PUT, &path, "application/wasm", component).await?;
             show::plugin(example.plugin, &version);
             let config: serde_json::Map<String, Value> =
@@ -179,18 +187,18 @@ impl Demo {
                 "description": example.plugin,
                 "signing_secret": secret,
             });
-            self.post("/v1/tenants/default/subscriptions", &subscription).await?;
+            self.post(&own("subscriptions"), &subscription).await?;
         }
         Ok(())
     }
 
     /// The deliveries of the newest event with their attempts, once none is pending, in the order of the examples.
     async fn settled(&self, index: usize) -> Result<Vec<(&'static Example, Value)>, Failure> {
-        let subscriptions = self.get("/v1/tenants/default/subscriptions").await?;
+        let subscriptions = self.get(&own("subscriptions")).await?;
         let give_up = Instant::now() + PATIENCE;
         loop {
             let wanted = EXAMPLES.iter().filter(|example| !example.verdicts[index].is_empty()).count();
-            let page = self.get(&format!("/v1/tenants/default/deliveries?limit={wanted}")).await?;
+            let page = self.get(&own("deliveries").query("limit", wanted)).await?;
             let deliveries = page["deliveries"].as_array().map(Vec::as_slice).unwrap_or_default();
             if deliveries.iter().all(|delivery| delivery["state"] != "pending") {
                 return self.details(deliveries, &subscriptions).await;
@@ -211,11 +219,12 @@ impl Demo {
     ) -> Result<Vec<(&'static Example, Value)>, Failure> {
         let mut found = Vec::new();
         for example in &EXAMPLES {
-            let own = subscriptions.as_array().into_iter().flatten().find(|one| one["description"] == example.plugin);
-            let id = own.map(|one| one["id"].clone()).unwrap_or_default();
+            let subscription =
+                subscriptions.as_array().into_iter().flatten().find(|one| one["description"] == example.plugin);
+            let id = subscription.map(|one| one["id"].clone()).unwrap_or_default();
             for delivery in deliveries.iter().filter(|delivery| delivery["subscription"] == id) {
-                let path = format!("/v1/tenants/default/deliveries/{}", delivery["id"].as_str().unwrap_or_default());
-                found.push((example, self.get(&path).await?));
+                let id: Uuid = delivery["id"].as_str().unwrap_or_default().parse()?;
+                found.push((example, self.get(&own("deliveries").then(&id)).await?));
             }
         }
         Ok(found)

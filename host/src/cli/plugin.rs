@@ -13,6 +13,7 @@ mod source;
 mod watch;
 
 use super::Failure;
+use super::terminal::own_text;
 use clap::Subcommand;
 
 /// The contract, as it stands in `wit/`.
@@ -54,7 +55,7 @@ pub(super) async fn run(command: PluginCommand) -> Result<(), Failure> {
         PluginCommand::Push(args) => push::push(&args).await,
         PluginCommand::Replay(args) => judge::replay(args).await,
         PluginCommand::Wit => {
-            anstream::print!("{WIT}");
+            own_text(WIT);
             Ok(())
         }
     }

@@ -1,6 +1,7 @@
 //! A sign of life on long work: one line on stderr that counts the seconds, on a terminal only.
 
-use std::io::{IsTerminal as _, Write as _};
+use super::terminal;
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 /// What takes less is not worth a line.
@@ -18,14 +19,12 @@ pub(super) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
             Ok(done) => break done,
             Err(_) => {
                 shown = true;
-                anstream::eprint!("\r{what} … {} s", begun.elapsed().as_secs());
-                let _ = std::io::stderr().flush();
+                terminal::progress(&format!("{what} … {} s", begun.elapsed().as_secs()));
             }
         }
     };
     if shown {
-        // Leave nothing of the line behind.
-        anstream::eprint!("\r\x1b[2K");
+        terminal::progress("");
     }
     done
 }

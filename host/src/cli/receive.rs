@@ -4,14 +4,14 @@
 //! follows Standard Webhooks accepts.
 
 use super::Failure;
+use super::terminal::{self, Quoted, outln};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use clap::Args;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 use standardwebhooks::Webhook;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
@@ -52,16 +52,18 @@ pub(super) async fn receive(args: ReceiveArgs) -> Result<(), Failure> {
     };
     let listener = TcpListener::bind(&args.listen).await.map_err(|error| format!("{}: {error}", args.listen))?;
     let address = listener.local_addr()?;
-    print_line(&match args.json {
-        true => json!({"listening": format!("http://{address}/")}).to_string(),
-        false => format!("listening on http://{address}/"),
-    });
+    if args.json {
+        terminal::json(&json!({"listening": format!("http://{address}/")}))?;
+    } else {
+        outln!("listening on http://{}/", address);
+    }
     axum::serve(listener, Router::new().fallback(take).with_state(Arc::new(receiver))).await?;
     Ok(())
 }
 
 async fn take(
     State(receiver): State<Arc<Receiver>>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
@@ -70,10 +72,12 @@ async fn take(
     let status = receiver.statuses[count.min(receiver.statuses.len() - 1)];
     let verified = verify(&receiver.verifiers, &body, &headers);
     // Printed before the answer goes out: who reads our lines never misses a request that was answered.
-    print_line(&match receiver.json {
-        true => as_json(&uri, &headers, &body, &verified, status).to_string(),
-        false => as_text(&uri, &headers, &body, &verified, status),
-    });
+    if receiver.json {
+        // A value in memory becomes JSON without fail.
+        let _ = terminal::json(&as_json(&uri, &headers, &body, &verified, status));
+    } else {
+        print(&method, &uri, &headers, &body, &verified, status);
+    }
     (status, "")
 }
 
@@ -103,24 +107,30 @@ fn as_json(uri: &Uri, headers: &HeaderMap, body: &[u8], verified: &Result<bool, 
     })
 }
 
-fn as_text(uri: &Uri, headers: &HeaderMap, body: &[u8], verified: &Result<bool, String>, status: StatusCode) -> String {
-    let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or("no webhook-id");
+/// Prints a request: what is ours to say on lines of their own, the body behind a gutter.
+fn print(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &[u8],
+    verified: &Result<bool, String>,
+    status: StatusCode,
+) {
+    let id = headers.get("webhook-id").map(|id| String::from_utf8_lossy(id.as_bytes()));
     let signature = match verified {
         Ok(true) => "signature verified".to_owned(),
         Ok(false) => "signature not checked".to_owned(),
         Err(error) => format!("SIGNATURE REFUSED: {error}"),
     };
-    format!(
-        "POST {} {id}, {} bytes, {signature}, answered {}\n{}",
+    // In one piece: requests that come at once do not mix.
+    outln!(
+        "{} {}\nwebhook-id {}\n{} bytes, answered {}\n{}\n{}",
+        method,
         uri.path(),
+        id.as_deref().unwrap_or("is missing"),
         body.len(),
         status.as_u16(),
-        String::from_utf8_lossy(body)
-    )
-}
-
-fn print_line(line: &str) {
-    let mut stdout = std::io::stdout().lock();
-    // A reader that went away is no reason to stop receiving.
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+        signature,
+        Quoted(&String::from_utf8_lossy(body))
+    );
 }

@@ -2,6 +2,9 @@
 
 use super::Failure;
 use super::client::HostClient;
+use super::terminal::{self, outln};
+use crate::subscription::TenantId;
+use crate::url_path::UrlPath;
 use bytes::Bytes;
 use clap::Args;
 use http::Method;
@@ -21,8 +24,8 @@ pub(super) struct SendArgs {
     #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
     key: String,
     /// The tenant.
-    #[arg(long, default_value = "default")]
-    tenant: String,
+    #[arg(long, default_value_t)]
+    tenant: TenantId,
     /// Print the host's answers as JSON, one a line.
     #[arg(long)]
     json: bool,
@@ -81,21 +84,19 @@ impl Sender {
     }
 
     async fn send_body(&self, name: &str, body: Bytes) -> Result<(), Failure> {
-        let path = format!("/v1/tenants/{}/events", self.args.tenant);
+        let path = UrlPath::api_of(&self.args.tenant).then("events");
         let answer = self.host.ask(Method::POST, &path, "application/json", body).await;
         let answer = answer.map_err(|error| format!("{name}: {error}"))?;
         if self.args.json {
-            anstream::println!("{answer}");
-            return Ok(());
+            return Ok(terminal::json(&answer)?);
         }
         let events = answer["events"].as_array().map(Vec::as_slice).unwrap_or_default();
         let deliveries: u64 = events.iter().filter_map(|event| event["deliveries"].as_u64()).sum();
         match events {
-            [one] => anstream::println!(
-                "{name}: accepted as {}, {deliveries} deliveries",
-                one["id"].as_str().unwrap_or_default()
-            ),
-            several => anstream::println!("{name}: {} events accepted, {deliveries} deliveries", several.len()),
+            [one] => {
+                outln!("{}: accepted as {}, {} deliveries", name, one["id"].as_str().unwrap_or_default(), deliveries);
+            }
+            several => outln!("{}: {} events accepted, {} deliveries", name, several.len(), deliveries),
         }
         debug_assert!(answer["events"] != Value::Null);
         Ok(())

@@ -1,5 +1,7 @@
 //! `hookloom serve`: the host, until a signal ends it.
 
+use super::log::OneLine;
+use super::terminal::outln;
 use super::{Failure, Settings};
 use crate::app::App;
 use crate::config::Config;
@@ -29,12 +31,12 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     let data_dir = config.data_dir.display().to_string();
     let app = App::start(config, admin_key).await?;
     if let Some(key) = &app.new_admin_key {
-        anstream::println!("admin key (shown this once): {key}");
+        outln!("admin key (shown this once): {}", key);
     }
     if let Some(path) = &app.new_sign_in_path {
-        anstream::println!("sign in once, within a day: http://{}{path}", app.address);
+        outln!("sign in once, within a day: http://{}{}", app.address, path);
     }
-    anstream::println!("listening on http://{} with data in {data_dir}", app.address);
+    outln!("listening on http://{} with data in {}", app.address, data_dir);
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -49,8 +51,9 @@ fn start_log(config: &Config) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&config.log).map_err(|error| format!("the setting log does not fit: {error}"))?;
     // A line that cannot be written (a full disk, a pipe that nobody reads) is lost; complaining about it on the same stderr would
     // panic, in the middle of whatever was logged.
+    let json = config.log_json;
     let log = tracing_subscriber::fmt().log_internal_errors(false);
-    let log = log.with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_env_filter(filter).with_writer(move || OneLine { to: std::io::stderr(), json });
     match config.log_json {
         true => log.json().init(),
         false => log.with_ansi(std::io::stderr().is_terminal()).init(),

@@ -2,6 +2,8 @@
 
 use super::Failure;
 use super::client::AdminArgs;
+use super::terminal::{self, outln};
+use crate::url_path::UrlPath;
 use bytes::Bytes;
 use clap::Args;
 use http::Method;
@@ -19,11 +21,13 @@ pub(super) struct SignInLinkArgs {
 
 pub(super) async fn link(args: SignInLinkArgs) -> Result<(), Failure> {
     let host = args.host.client()?;
-    let made = host.ask(Method::POST, "/v1/sign-in-links", "application/json", Bytes::new()).await?;
-    let link = format!("{}{}", args.host.url.trim_end_matches('/'), made["path"].as_str().unwrap_or_default());
-    match args.json {
-        true => anstream::println!("{}", json!({"url": link})),
-        false => anstream::println!("{link}"),
+    let route = UrlPath::root().then("v1").then("sign-in-links");
+    let made = host.ask(Method::POST, &route, "application/json", Bytes::new()).await?;
+    let path = made["path"].as_str().and_then(UrlPath::local).ok_or("the host answered without a link")?;
+    let link = format!("{}{path}", args.host.url.trim_end_matches('/'));
+    if args.json {
+        return Ok(terminal::json(&json!({"url": link}))?);
     }
+    outln!("{}", link);
     Ok(())
 }

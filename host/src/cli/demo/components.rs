@@ -1,6 +1,7 @@
 //! The example plugins as components: found, or built from the source tree with cargo.
 
 use super::super::Failure;
+use super::super::terminal::errln;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::process::Command;
@@ -60,7 +61,7 @@ async fn ensure_target(tree: &Path) -> Result<(), Failure> {
 
 async fn build(tree: &Path, target: &Path) -> Result<(), Failure> {
     ensure_target(tree).await?;
-    anstream::eprintln!("building the example plugins ({}) …", NAMES.join(", "));
+    errln!("building the example plugins ({}) …", NAMES.join(", "));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(tree).args(["build", "--profile", "guest", "--target", TARGET, "--target-dir"]).arg(target);

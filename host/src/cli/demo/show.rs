@@ -1,40 +1,42 @@
 //! What the demo prints.
 
 use super::super::diff::print_diff;
-use anstyle::{AnsiColor, Style};
+use super::super::terminal::{BOLD, DIM, GREEN, PLAIN, RED, outln};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const GREEN: Style = AnsiColor::Green.on_default();
-const RED: Style = AnsiColor::Red.on_default();
-
 pub(super) fn started(address: &SocketAddr) {
-    anstream::println!("{BOLD}a host{BOLD:#} on http://{address}, its store in a temporary folder");
-    anstream::println!("{DIM}the address guard lets Notify URLs name this machine, for the demo only{DIM:#}");
+    outln!("{}a host{} on http://{}, its store in a temporary folder", BOLD, PLAIN, address);
+    outln!("{}the address guard lets Notify URLs name this machine, for the demo only{}", DIM, PLAIN);
 }
 
 pub(super) fn plugin(name: &str, version: &Value) {
     let (sha256, size) = (version["sha256"].as_str().unwrap_or_default(), version["size"].as_u64().unwrap_or_default());
     let report = &version["report"];
     let ms = report["compile_ms"].as_u64().unwrap_or_default();
-    anstream::println!(
-        "  plugin {name:<12} sha256 {} {:>4} KiB, compiled in {ms} ms",
-        &sha256[..12.min(sha256.len())],
-        size >> 10
+    outln!(
+        "  plugin {:<12} sha256 {} {:>4} KiB, compiled in {} ms",
+        name,
+        sha256.chars().take(12).collect::<String>(),
+        size >> 10,
+        ms
     );
 }
 
 pub(super) fn event(number: usize, file: &str, payload: &str) {
     let json: Value = serde_json::from_str(payload).unwrap_or_default();
     let name = json["eventName"].as_str().unwrap_or_default();
-    anstream::println!(
-        "\n{BOLD}event {number}: {name}{BOLD:#} ({file}, {} bytes, POSTed to /in/… as Agile CRM does)",
+    outln!(
+        "\n{}event {}: {}{} ({}, {} bytes, POSTed to /in/… as Agile CRM does)",
+        BOLD,
+        number,
+        name,
+        PLAIN,
+        file,
         payload.len()
     );
-    anstream::println!("  came in   {}", one_line(&json));
+    outln!("  came in   {}", one_line(&json));
 }
 
 pub(super) fn delivery(plugin: &str, payload: &str, delivery: &Value, received: Option<&Value>) {
@@ -42,19 +44,19 @@ pub(super) fn delivery(plugin: &str, payload: &str, delivery: &Value, received: 
     let verdict = attempt["verdict"].as_str().unwrap_or_default();
     let reason = attempt["reason"]["message"].as_str().map(|text| format!(" ({text})")).unwrap_or_default();
     let us = attempt["plugin_us"].as_u64().unwrap_or_default();
-    anstream::println!("  {BOLD}{plugin}{BOLD:#} judged in {us} µs: {BOLD}{verdict}{BOLD:#}{reason}");
+    outln!("  {}{}{} judged in {} µs: {}{}{}{}", BOLD, plugin, PLAIN, us, BOLD, verdict, PLAIN, reason);
     let Some(received) = received else {
-        anstream::println!("    POSTed    nothing");
+        outln!("    POSTed    nothing");
         return;
     };
     let body = received["body"].as_str().unwrap_or_default();
     match verdict {
-        "pass" => anstream::println!("    POSTed    the same {} bytes", body.len()),
+        "pass" => outln!("    POSTed    the same {} bytes", body.len()),
         _ => print_diff("POSTed    ", payload, body),
     }
     let (mark, word) = if received["verified"] == true { (GREEN, "verified") } else { (RED, "REFUSED") };
     let (status, ms) = (&received["status"], attempt["post_us"].as_u64().unwrap_or_default() / 1_000);
-    anstream::println!("    answered  {status} after {ms} ms, signature {mark}{word}{mark:#} by the receiver");
+    outln!("    answered  {} after {} ms, signature {}{}{} by the receiver", status, ms, mark, word, PLAIN);
 }
 
 fn one_line(json: &Value) -> String {
@@ -64,15 +66,8 @@ fn one_line(json: &Value) -> String {
 }
 
 pub(super) fn summary(deliveries: &[(&str, Value, Option<Value>)], ledger: &Value, took: Duration) {
-    anstream::println!(
-        "\n{BOLD}{:<13}{:<10}{:<11}{:<9}{:<9}{}{BOLD:#}",
-        "plugin",
-        "verdict",
-        "state",
-        "answer",
-        "plugin",
-        "signature"
-    );
+    let columns = format!("{:<13}{:<10}{:<11}{:<9}{:<9}signature", "plugin", "verdict", "state", "answer", "plugin");
+    outln!("\n{}{}{}", BOLD, columns, PLAIN);
     for (plugin, delivery, received) in deliveries {
         let attempt = &delivery["attempts"][0];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -83,14 +78,11 @@ pub(super) fn summary(deliveries: &[(&str, Value, Option<Value>)], ledger: &Valu
             Some(received) if received["verified"] == true => "verified",
             Some(_) => "REFUSED",
         };
-        anstream::println!(
-            "{plugin:<13}{:<10}{:<11}{status:<9}{us:<9}{signature}",
-            text(&attempt["verdict"]),
-            text(&delivery["state"])
-        );
+        let (verdict, state) = (text(&attempt["verdict"]), text(&delivery["state"]));
+        outln!("{:<13}{:<10}{:<11}{:<9}{:<9}{}", plugin, verdict, state, status, us, signature);
     }
     let count = |name: &str| ledger[name].as_u64().unwrap_or_default();
-    anstream::println!(
+    outln!(
         "{} events, {} deliveries promised = {} delivered + {} dropped + {} dead + {} pending, in {} ms",
         count("events"),
         count("fan_out"),
@@ -104,11 +96,13 @@ pub(super) fn summary(deliveries: &[(&str, Value, Option<Value>)], ledger: &Valu
 
 pub(super) fn ended(faults: &[String]) {
     for fault in faults {
-        anstream::println!("{RED}not as it should be{RED:#}: {fault}");
+        outln!("{}not as it should be{}: {}", RED, PLAIN, fault);
     }
     if faults.is_empty() {
-        anstream::println!(
-            "{GREEN}all as it should be{GREEN:#}\n\nThe real thing:  hookloom serve   (from this folder: cargo run -- serve)"
+        outln!(
+            "{}all as it should be{}\n\nThe real thing:  hookloom serve   (from this folder: cargo run -- serve)",
+            GREEN,
+            PLAIN
         );
     }
 }

@@ -1,13 +1,14 @@
 //! `hookloom plugin bench`: what calls cost, each in a fresh instance as in the host, or in reused ones; and how much of it
 //! is the host's.
 
+use super::super::terminal::{self, outln};
 use super::Failure;
 use super::source::{Source, event_in, pair};
 use crate::delivery::Cost;
 use crate::plugin::workbench::Workbench;
 use crate::plugin::{Judgement, Matter};
 use crate::store::now_ms;
-use crate::subscription::{CallSettings, DEFAULT_TENANT, Reuse, Subscription, TenantId};
+use crate::subscription::{CallSettings, Reuse, Subscription, TenantId};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -43,7 +44,7 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let (plugin, _) = source.load(&workbench).await?;
     let reuse = args.reuse.map(|calls| Reuse { calls, idle_s: 60 });
     let settings = CallSettings { config: args.config.into_iter().collect(), reuse, ..CallSettings::default() };
-    let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings));
+    let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
     let matter = Matter { event, previous: None, subscription };
     let mut costs: Vec<Cost> = Vec::new();
     let mut verdict = "";
@@ -68,27 +69,27 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     if args.json {
         let figures = |[p50, p95, p99]: [u64; 3]| json!({"p50": p50, "p95": p95, "p99": p99});
         let whole = json!({"calls": args.calls, "verdict": verdict, "wall_us": figures(wall_row), "cpu_us": figures(cpu_row), "memory_bytes": memory, "bare_ns": bare.first().map(|_| figures(row(&bare))), "whole_ns": whole.first().map(|_| figures(row(&whole)))});
-        anstream::println!("{}", serde_json::to_string_pretty(&whole)?);
-        return Ok(());
+        return Ok(terminal::json_pretty(&whole)?);
     }
-    anstream::println!(
-        "{} calls of {}, the last verdict {verdict}, up to {} KiB of memory",
+    outln!(
+        "{} calls of {}, the last verdict {}, up to {} KiB of memory",
         args.calls,
         source.name,
+        verdict,
         memory.div_ceil(1 << 10)
     );
-    anstream::println!("  {:<10}{:>9}{:>9}{:>9}", "", "p50", "p95", "p99");
+    outln!("  {:<10}{:>9}{:>9}{:>9}", "", "p50", "p95", "p99");
     for (name, [p50, p95, p99]) in [("wall, µs", wall_row), ("cpu, µs", cpu_row)] {
-        anstream::println!("  {name:<10}{p50:>9}{p95:>9}{p99:>9}");
+        outln!("  {:<10}{:>9}{:>9}{:>9}", name, p50, p95, p99);
     }
     if let (Some([bare, ..]), Some([whole, ..])) =
         (bare.first().map(|_| row(&bare)), whole.first().map(|_| row(&whole)))
     {
-        let ratio = whole as f64 / bare as f64;
-        anstream::println!(
-            "a call with all that the host adds takes {:.1} µs, bare wasmtime {:.1} µs: {ratio:.2} times as long",
-            whole as f64 / 1e3,
-            bare as f64 / 1e3
+        outln!(
+            "a call with all that the host adds takes {} µs, bare wasmtime {} µs: {} times as long",
+            format!("{:.1}", whole as f64 / 1e3),
+            format!("{:.1}", bare as f64 / 1e3),
+            format!("{:.2}", whole as f64 / bare as f64)
         );
     }
     Ok(())

@@ -1,16 +1,14 @@
 //! `hookloom plugin check` and `build`: the report that an upload would make.
 
+use super::super::terminal::{self, BOLD, GREEN, PLAIN, outln};
 use super::Failure;
 use super::source::Source;
 use crate::plugin::check::Report;
 use crate::plugin::workbench::Workbench;
-use anstyle::{AnsiColor, Style};
 use clap::Args;
 use serde_json::json;
+use std::fmt::Display;
 use std::path::PathBuf;
-
-const BOLD: Style = Style::new().bold();
-const GREEN: Style = AnsiColor::Green.on_default();
 
 /// What to check.
 #[derive(Args)]
@@ -45,8 +43,7 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
     let (_, report) = source.load(&Workbench::start()?).await?;
     if args.json {
         let whole = json!({"name": source.name, "size": size, "report": report});
-        anstream::println!("{}", serde_json::to_string_pretty(&whole)?);
-        return Ok(());
+        return Ok(terminal::json_pretty(&whole)?);
     }
     print_report(&source, size, &report);
     Ok(())
@@ -54,8 +51,10 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
 
 pub(super) fn print_report(source: &Source, size: usize, report: &Report) {
     let kib = |bytes: u64| format!("{} KiB", bytes.div_ceil(1 << 10));
-    anstream::println!("{GREEN}fits{GREEN:#}  {BOLD}{}{BOLD:#} ({})", source.name, source.component.display());
-    let line = |name: &str, value: String| anstream::println!("  {name:<14}{value}");
+    outln!("{}fits{}  {}{}{} ({})", GREEN, PLAIN, BOLD, source.name, PLAIN, source.component.display());
+    fn line(name: &str, value: impl Display) {
+        outln!("  {:<14}{}", name, value);
+    }
     line("contract", report.contract.clone());
     line(
         "size",

@@ -5,21 +5,18 @@
 //! as JSON, but with the order of its keys and the text of its numbers. `--bless` writes what was found.
 
 use super::super::diff::print_diff;
+use super::super::terminal::{self, GREEN, PLAIN, RED, outln};
 use super::Failure;
 use super::source::{Source, event, event_in};
 use crate::plugin::workbench::{OnBench, Workbench};
 use crate::plugin::{Matter, Shown};
-use crate::subscription::{CallSettings, DEFAULT_TENANT, Secret, Subscription, TenantId};
-use anstyle::{AnsiColor, Style};
+use crate::subscription::{CallSettings, Secret, Subscription, TenantId};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-const GREEN: Style = AnsiColor::Green.on_default();
-const RED: Style = AnsiColor::Red.on_default();
 
 /// What to test.
 #[derive(Args)]
@@ -122,10 +119,10 @@ pub(super) async fn run(source: &Source, folder: &Path, bless: bool, how: Report
             json!({"case": name, "ok": faults.is_empty(), "faults": what})
         };
         let whole = json!({"cases": results.iter().map(one).collect::<Vec<_>>(), "failed": failed});
-        anstream::println!("{}", serde_json::to_string_pretty(&whole)?);
+        terminal::json_pretty(&whole)?;
     } else if how == Report::Text {
         let word = if bless { "blessed" } else { "right" };
-        anstream::println!("{} cases, {} {word}, {failed} failed", results.len(), results.len() - failed);
+        outln!("{} cases, {} {}, {} failed", results.len(), results.len() - failed, word, failed);
     }
     Ok(failing)
 }
@@ -159,7 +156,7 @@ async fn case(workbench: &Workbench, plugin: &OnBench, path: &Path, bless: bool)
     let (event, previous) = (given(&case.event)?, case.previous.as_ref().map(given).transpose()?);
     let secrets = case.secrets.iter().map(|(name, value)| (name.clone(), Secret(value.clone().into_bytes()))).collect();
     let settings = CallSettings { config: case.config.clone(), secrets, ..CallSettings::default() };
-    let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings));
+    let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
     let matter = Matter { event: event.clone(), previous, subscription };
     let found = found(Shown::new(workbench.judge(plugin, matter).await, &event));
     if bless {
@@ -213,20 +210,21 @@ fn compare(expected: &Expected, found: &Expected) -> Vec<Fault> {
 
 fn told(name: &str, faults: &[Fault]) {
     if faults.is_empty() {
-        return anstream::println!("{GREEN}ok{GREEN:#}      {name}");
+        outln!("{}ok{}      {}", GREEN, PLAIN, name);
+        return;
     }
-    anstream::println!("{RED}FAILED{RED:#}  {name}");
+    outln!("{}FAILED{}  {}", RED, PLAIN, name);
     for fault in faults {
         let Fault { what, expected, found } = fault;
         if expected.is_empty() || expected.len() + found.len() < 200 {
-            anstream::println!("  {what}");
+            outln!("  {}", what);
             if !expected.is_empty() {
-                anstream::println!("      {RED}- {expected}{RED:#}");
+                outln!("      {}- {}{}", RED, expected, PLAIN);
             }
-            anstream::println!("      {GREEN}+ {found}{GREEN:#}");
+            outln!("      {}+ {}{}", GREEN, found, PLAIN);
             continue;
         }
-        anstream::println!("  {what}: - expected, + found");
+        outln!("  {}: - expected, + found", what);
         print_diff("", expected, found);
     }
 }

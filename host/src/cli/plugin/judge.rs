@@ -2,6 +2,7 @@
 
 use super::super::client::HostClient;
 use super::super::diff::print_diff;
+use super::super::terminal::{self, BOLD, BOLD_RED, PLAIN, errln, outln};
 use super::Failure;
 use super::source::{Source, event_in, event_with_id, pair};
 use crate::event::Event;
@@ -9,8 +10,8 @@ use crate::limits::Limits;
 use crate::plugin::workbench::Workbench;
 use crate::plugin::{Matter, Shown};
 use crate::store::now_ms;
-use crate::subscription::{CallSettings, DEFAULT_TENANT, Secret, Subscription, SubscriptionId, TenantId};
-use anstyle::{AnsiColor, Style};
+use crate::subscription::{CallSettings, Secret, Subscription, SubscriptionId, TenantId};
+use crate::url_path::UrlPath;
 use bytes::Bytes;
 use clap::Args;
 use http::Method;
@@ -19,9 +20,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-const BOLD: Style = Style::new().bold();
-const RED: Style = AnsiColor::Red.on_default();
+use uuid::Uuid;
 
 /// What to judge.
 #[derive(Args)]
@@ -53,7 +52,7 @@ pub(in crate::cli) struct RunArgs {
 #[derive(Args)]
 pub(in crate::cli) struct ReplayArgs {
     /// The delivery's id.
-    delivery: uuid::Uuid,
+    delivery: Uuid,
     /// A component (.wasm), or a plugin's folder.
     #[arg(default_value = ".")]
     plugin: PathBuf,
@@ -64,8 +63,8 @@ pub(in crate::cli) struct ReplayArgs {
     #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
     key: String,
     /// The tenant.
-    #[arg(long, default_value = DEFAULT_TENANT)]
-    tenant: String,
+    #[arg(long, default_value_t)]
+    tenant: TenantId,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -78,28 +77,28 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let secrets = args.secret.into_iter().map(|(name, value)| (name, Secret(value.into_bytes()))).collect();
     let settings = CallSettings { config: args.config.into_iter().collect(), secrets, ..CallSettings::default() };
     let limits = settings.limits;
-    let subscription = Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings);
+    let subscription = Subscription::passing(TenantId::default(), settings);
     let shown = judge(&Source::find(&args.plugin)?, event.clone(), previous, subscription).await?;
     print(&shown, &limits, &event, args.json)
 }
 
 pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
     let host = HostClient::new(&args.url, &args.key)?;
-    let get = async |path: String| {
-        host.ask(Method::GET, &format!("/v1/tenants/{}/{path}", args.tenant), "application/json", Bytes::new()).await
-    };
-    let delivery = get(format!("deliveries/{}", args.delivery)).await?;
-    let id = |name: &str| delivery[name].as_str().unwrap_or_default().to_owned();
-    let accepted = get(format!("events/{}", id("event"))).await?;
-    let before = match accepted["previous"].as_str() {
-        Some(previous) => Some(get(format!("events/{previous}")).await?),
-        None => None,
+    let tenant = UrlPath::api_of(&args.tenant);
+    let get = async |path: UrlPath| host.ask(Method::GET, &path, "application/json", Bytes::new()).await;
+    let delivery = get(tenant.clone().then("deliveries").then(&args.delivery)).await?;
+    let events = tenant.clone().then("events");
+    let accepted = get(events.clone().then(&id_in(&delivery, "event")?)).await?;
+    let before = match accepted["previous"] {
+        Value::Null => None,
+        _ => Some(get(events.then(&id_in(&accepted, "previous")?)).await?),
     };
     let past = |body: &Value| {
-        let id = body["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
+        let id = id_in(body, "id")?;
         event_with_id(&body["payload"].to_string(), body["received_at_ms"].as_i64().unwrap_or_default(), id)
     };
-    let subscription = get(format!("subscriptions/{}", id("subscription"))).await?;
+    let subscription_id = id_in(&delivery, "subscription")?;
+    let subscription = get(tenant.then("subscriptions").then(&subscription_id)).await?;
     let (event, previous) = (past(&accepted)?, before.as_ref().map(past).transpose()?);
     let config: BTreeMap<String, String> = serde_json::from_value(subscription["config"].clone()).unwrap_or_default();
     let limits: Limits = serde_json::from_value(subscription["limits"].clone()).unwrap_or_default();
@@ -107,24 +106,26 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
     let attempt = delivery["attempts"].as_array().and_then(|attempts| attempts.last()).unwrap_or(&Value::Null);
     if !args.json {
         let word = |name: &str| attempt[name].as_str().unwrap_or("-").to_owned();
-        anstream::println!(
-            "{BOLD}{}{BOLD:#}, accepted as event {}; the host's plugin said {} ({})",
+        outln!(
+            "event {}{}{}, accepted as {}; the host's plugin said {} ({})",
+            BOLD,
             event.name,
-            id("event"),
+            PLAIN,
+            event.id,
             word("verdict"),
             word("outcome"),
         );
         if subscription["secrets"].as_array().is_some_and(|secrets| !secrets.is_empty()) {
-            anstream::eprintln!("its secrets stay in the host; the plugin here has none");
+            errln!("its secrets stay in the host; the plugin here has none");
         }
         if subscription["plugin"].as_array().is_some_and(|chain| chain.len() > 1) {
-            anstream::eprintln!("it has a chain of plugins; this one judges the event as it came in");
+            errln!("it has a chain of plugins; this one judges the event as it came in");
         }
     }
     let settings = CallSettings { config, limits, ..CallSettings::default() };
     // Clock and random numbers follow from these, so what is judged here is what the host judged.
-    let mut judged_for = Subscription::passing(TenantId::parse(&args.tenant)?, settings);
-    judged_for.id = SubscriptionId(id("subscription").parse()?);
+    let mut judged_for = Subscription::passing(args.tenant, settings);
+    judged_for.id = SubscriptionId(subscription_id);
     let shown = judge(&source, event.clone(), previous, judged_for).await?;
     print(&shown, &limits, &event, args.json)?;
     if !args.json {
@@ -133,13 +134,19 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The id that an answer of a host holds.
+fn id_in(answer: &Value, name: &str) -> Result<Uuid, Failure> {
+    let id = answer[name].as_str().and_then(|id| id.parse().ok());
+    id.ok_or_else(|| format!("the host answered without the id {name:?}").into())
+}
+
 /// Whether it is the body that the host sent.
 fn told_of_the_body(shown: &Shown, event: &Event, attempt: &Value) {
     let Some(sent) = attempt["body_sha256"].as_str() else { return };
     let body = if shown.verdict == "pass" { Some(event.text()) } else { shown.body.as_deref() };
     match body.map(|body| hex::encode(Sha256::digest(body)) == sent) {
-        Some(true) => anstream::println!("the host sent this very body"),
-        _ => anstream::println!("the host sent another body"),
+        Some(true) => outln!("the host sent this very body"),
+        _ => outln!("the host sent another body"),
     }
 }
 
@@ -161,7 +168,7 @@ fn print(shown: &Shown, limits: &Limits, event: &Event, json: bool) -> Result<()
         let mut whole = serde_json::to_value(shown)?;
         let share = |(name, used, limit): &(&str, u64, u64)| json!({"limit": name, "used": used, "of": limit});
         whole["shares"] = shares(shown, limits).iter().map(share).collect();
-        anstream::println!("{}", serde_json::to_string_pretty(&whole)?);
+        terminal::json_pretty(&whole)?;
     } else {
         print_shown(shown, limits, event);
     }
@@ -172,27 +179,27 @@ fn print(shown: &Shown, limits: &Limits, event: &Event, json: bool) -> Result<()
 }
 
 fn print_shown(shown: &Shown, limits: &Limits, event: &Event) {
-    let colour = if shown.verdict == "fault" { RED.bold() } else { BOLD };
+    let tone = if shown.verdict == "fault" { BOLD_RED } else { BOLD };
     // A fault's words are long, and come at the end, as the command's failure.
     let reason = shown.reason.as_ref().filter(|_| shown.verdict != "fault");
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    anstream::println!("{colour}{}{colour:#}{reason}", shown.verdict);
+    outln!("{}{}{}{}", tone, shown.verdict, PLAIN, reason);
     for line in &shown.log {
-        anstream::println!("  log  {line}");
+        outln!("  log  {}", line);
     }
     for (name, value) in &shown.headers {
-        anstream::println!("  header  {name}: {value}");
+        outln!("  header  {}: {}", name, value);
     }
     if let Some(url) = &shown.url {
-        anstream::println!("  to  {url}");
+        outln!("  to  {}", url);
     }
     if let (Some(body), "replace") = (&shown.body, shown.verdict) {
         let kind = shown.content_type.as_deref().unwrap_or_default();
         print_diff(&format!("{kind}, "), event.text(), body);
     }
     for (name, used, limit) in shares(shown, limits) {
-        let share = 100.0 * used as f64 / (limit as f64).max(1.0);
-        anstream::println!("  {name:<17}{used:>10} of {limit:>10}{share:>7.1} %");
+        let share = format!("{:.1}", 100.0 * used as f64 / (limit as f64).max(1.0));
+        outln!("  {:<17}{:>10} of {:>10}{:>7} %", name, used, limit, share);
     }
 }
 

@@ -1,8 +1,9 @@
 //! `hookloom plugin new`: a folder with a working plugin, from templates that are part of this program.
 
+use super::super::terminal::{self, outln};
 use super::source::MANIFEST;
 use super::{Failure, WIT};
-use crate::subscription::is_slug;
+use crate::ids::PluginName;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 pub(in crate::cli) struct NewArgs {
     /// The plugin's name: a-z, 0-9 and -.
-    name: String,
+    name: PluginName,
     /// The language.
     #[arg(long, value_enum)]
     lang: Language,
@@ -116,10 +117,7 @@ impl Language {
 
 pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
     let name = &args.name;
-    if !is_slug(name) {
-        return Err(format!("{name:?} is no plugin's name, which has 1 to 64 of a-z, 0-9 and -").into());
-    }
-    let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(name));
+    let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(name.as_str()));
     if folder.exists() {
         return Err(format!("{} is there already", folder.display()).into());
     }
@@ -153,12 +151,11 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
     }
     if args.json {
         let whole = serde_json::json!({"folder": folder, "language": language, "needs": needs});
-        anstream::println!("{}", serde_json::to_string_pretty(&whole)?);
-        return Ok(());
+        return Ok(terminal::json_pretty(&whole)?);
     }
-    anstream::println!("made {} ({language}); next:\n", folder.display());
-    anstream::println!("  cd {}\n  hookloom plugin build\n  hookloom plugin test", folder.display());
-    anstream::println!("  hookloom plugin run --event event.json\n\nIt needs {needs}. README.md there has the rest.");
+    outln!("made {} ({}); next:\n", folder.display(), language);
+    outln!("  cd {}\n  hookloom plugin build\n  hookloom plugin test", folder.display());
+    outln!("  hookloom plugin run --event event.json\n\nIt needs {}. README.md there has the rest.", needs);
     Ok(())
 }
 

@@ -2,17 +2,16 @@
 
 use super::super::client::HostClient;
 use super::super::progress::during;
+use super::super::terminal::{self, GREEN, Message, PLAIN, RED, errln, outln};
 use super::Failure;
 use super::source::Source;
-use crate::subscription::DEFAULT_TENANT;
-use anstyle::{AnsiColor, Style};
+use crate::ids::PluginName;
+use crate::subscription::TenantId;
+use crate::url_path::UrlPath;
 use clap::Args;
 use http::Method;
 use serde_json::Value;
 use std::path::PathBuf;
-
-const GREEN: Style = AnsiColor::Green.on_default();
-const RED: Style = AnsiColor::Red.on_default();
 
 /// How much of each difference is printed; `--json` has the rest.
 const DIFF_LINES_MAX: usize = 12;
@@ -36,12 +35,19 @@ pub(in crate::cli) struct PushArgs {
     json: bool,
 }
 
+/// How a version becomes active.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    pub(super) activate: bool,
+    pub(super) gate: Option<u32>,
+}
+
 /// A host and a place in it.
 #[derive(Args, Clone)]
 pub(super) struct Target {
     /// The plugin's name in the host. Without it: that of its folder's manifest, or of its file.
     #[arg(long)]
-    name: Option<String>,
+    name: Option<PluginName>,
     /// The host.
     #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
     url: String,
@@ -49,16 +55,23 @@ pub(super) struct Target {
     #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true, default_value = "")]
     key: String,
     /// The tenant.
-    #[arg(long, default_value = DEFAULT_TENANT)]
-    tenant: String,
+    #[arg(long, default_value_t)]
+    tenant: TenantId,
 }
 
 impl Target {
     /// Uploads a component, and returns the host's answer.
-    pub(super) async fn upload(&self, source: &Source, query: &str) -> Result<Value, Failure> {
+    pub(super) async fn upload(&self, source: &Source, how: How) -> Result<Value, Failure> {
         let host = HostClient::new(&self.url, &self.key)?;
-        let name = self.name.as_deref().unwrap_or(&source.name);
-        let path = format!("/v1/tenants/{}/plugins/{name}{query}", self.tenant);
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => PluginName::parse(&source.name).map_err(|error| format!("{error}; --name gives it another"))?,
+        };
+        let path = UrlPath::api_of(&self.tenant).then("plugins").then(&name).query("activate", how.activate);
+        let path = match how.gate {
+            Some(events) => path.query("gate", events),
+            None => path,
+        };
         let component = source.read()?;
         let what = format!("{} takes {} KiB in and compiles them", self.url, component.len().div_ceil(1 << 10));
         during(&what, host.ask(Method::PUT, &path, "application/wasm", component)).await
@@ -71,24 +84,23 @@ impl Target {
 }
 
 pub(super) async fn push(args: &PushArgs) -> Result<(), Failure> {
-    let mut query = vec![format!("activate={}", !args.inactive)];
-    query.extend(args.gate.map(|events| format!("gate={events}")));
-    let version = args.target.upload(&Source::find(&args.plugin)?, &format!("?{}", query.join("&"))).await?;
-    match args.json {
-        true => anstream::println!("{}", serde_json::to_string_pretty(&version)?),
-        false => told(&version),
+    let how = How { activate: !args.inactive, gate: args.gate };
+    let version = args.target.upload(&Source::find(&args.plugin)?, how).await?;
+    if args.json {
+        return Ok(terminal::json_pretty(&version)?);
     }
+    told(&version);
     Ok(())
 }
 
 pub(super) fn told(version: &Value) {
     let sha256 = version["sha256"].as_str().unwrap_or_default();
     let state = if version["active"] == true { "active" } else { "uploaded, not active" };
-    anstream::println!("{state}: version {sha256}");
+    outln!("{}: version {}", state, sha256);
     let probe = &version["report"]["probe"];
     if probe["verdict"] == "fault" {
         let why = probe["reason"].as_str().unwrap_or_default();
-        anstream::eprintln!("on a sample event, without config, it failed: {why}");
+        errln!("on a sample event, without config, it failed: {}", Message(why));
     }
     compared(&version["comparison"]);
 }
@@ -98,8 +110,9 @@ fn compared(comparison: &Value) {
     let count = |name: &str| comparison[name].as_u64();
     let Some(events) = count("events") else { return };
     let of = |name: &str| count(name).unwrap_or_default();
-    anstream::println!(
-        "of the last {events} real events: {} the same, {} changed, {} failed; 95 % of the calls took up to {} µs before and {} µs now",
+    outln!(
+        "of the last {} real events: {} the same, {} changed, {} failed; 95 % of the calls took up to {} µs before and {} µs now",
+        events,
         of("same"),
         of("changed"),
         of("failed"),
@@ -108,15 +121,15 @@ fn compared(comparison: &Value) {
     );
     for difference in comparison["differences"].as_array().into_iter().flatten() {
         let word = |arm: &str| difference[arm]["verdict"].as_str().unwrap_or_default().to_owned();
-        anstream::println!(
+        outln!(
             "  event {}: {} before, {} now",
             difference["event"].as_str().unwrap_or_default(),
             word("active"),
             word("other")
         );
         for line in difference["diff"].as_array().into_iter().flatten().filter_map(Value::as_str).take(DIFF_LINES_MAX) {
-            let style = if line.starts_with('-') { RED } else { GREEN };
-            anstream::println!("    {style}{line}{style:#}");
+            let tone = if line.starts_with('-') { RED } else { GREEN };
+            outln!("    {}{}{}", tone, line, PLAIN);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Where a plugin comes from: a component's file, or a folder with a `hookloom-plugin.toml`.
 
 use super::super::progress::during;
+use super::super::terminal::{Message, errln};
 use super::Failure;
 use crate::event::{Event, EventId, Module, VENDOR_EVENT_NAMES, read_envelope};
 use crate::plugin::check::Report;
@@ -72,7 +73,7 @@ impl Source {
     pub(super) fn build(&self) -> Result<(), Failure> {
         let Some(folder) = &self.folder else { return Ok(()) };
         for command in &self.build {
-            anstream::eprintln!("$ {command}");
+            errln!("$ {}", Message(command));
             let mut shell = Command::new("sh");
             let status = shell.arg("-c").arg(format!("{{ {command}\n}} >&2")).current_dir(folder).status()?;
             if !status.success() {

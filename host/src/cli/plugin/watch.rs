@@ -2,9 +2,10 @@
 //!
 //! The files' times are compared a few times a second: a plugin's folder is small, and this works on every file system.
 
+use super::super::terminal::{self, Message, errln};
 use super::Failure;
 use super::golden::{self, Report};
-use super::push::{Target, told};
+use super::push::{How, Target, told};
 use super::source::Source;
 use clap::Args;
 use serde_json::{Value, json};
@@ -38,19 +39,21 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
         let done = round(&source, &args).await;
         rounds += 1;
         match (&done, args.json) {
-            (Ok(pushed), true) => anstream::println!("{}", json!({"round": rounds, "ok": true, "pushed": pushed})),
+            (Ok(pushed), true) => terminal::json(&json!({"round": rounds, "ok": true, "pushed": pushed}))?,
             (Err(failure), true) => {
                 let error = crate::describe(failure.as_ref());
-                anstream::println!("{}", json!({"round": rounds, "ok": false, "error": error}));
+                terminal::json(&json!({"round": rounds, "ok": false, "error": error}))?;
             }
             (Ok(Some(pushed)), false) => told(pushed),
             (Ok(None), false) => {}
-            (Err(failure), false) => anstream::eprintln!("not pushed: {}", crate::describe(failure.as_ref())),
+            (Err(failure), false) => {
+                errln!("not pushed: {}", Message(&crate::describe(failure.as_ref())));
+            }
         }
         if args.rounds.is_some_and(|most| rounds >= most) {
             return Ok(());
         }
-        anstream::eprintln!("waiting for a change in {} (Ctrl-C ends)", args.folder.display());
+        errln!("waiting for a change in {} (Ctrl-C ends)", args.folder.display());
         while newest(&source.watch) == seen {
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -67,10 +70,10 @@ async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failu
             return Err(format!("{} cases failed: {}", failed.len(), failed.join("; ")).into());
         }
     }
-    match args.target.is_named() {
-        true => Ok(Some(args.target.upload(source, "").await?)),
-        false => Ok(None),
+    if !args.target.is_named() {
+        return Ok(None);
     }
+    Ok(Some(args.target.upload(source, How { activate: true, gate: None }).await?))
 }
 
 /// The time of the newest file and how many there are, in these places.

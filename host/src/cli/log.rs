@@ -1,0 +1,99 @@
+//! The writer of the host's log: one line for each event.
+//!
+//! A field of an event may hold the words of a stranger (an error with a piece of a request, a name out of a file). The
+//! formatter escapes what controls a terminal in them, but not line breaks, so such a field could write a line that looks
+//! like an event of its own. This writer gets each event whole and lets it end one line: every other character that
+//! breaks lines or hides text is escaped. JSON lines pass as they are, but for characters that are legal in JSON and act on terminals.
+
+use super::terminal::{escape, escape_json};
+use std::io::{self, Write};
+
+/// A writer that is given one event at a time.
+pub(super) struct OneLine<W> {
+    /// Where lines go.
+    pub(super) to: W,
+    /// Whether events are JSON.
+    pub(super) json: bool,
+}
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        if self.json {
+            self.to.write_all(escape_json(&text).as_bytes())?;
+            return Ok(event.len());
+        }
+        let mut line = String::with_capacity(text.len());
+        for (number, part) in text.trim_end_matches('\n').split('\x1b').enumerate() {
+            // What is left of escape sequences are the formatter's own colours.
+            if number > 0 {
+                line.push('\x1b');
+            }
+            line.push_str(&escape(part));
+        }
+        line.push('\n');
+        self.to.write_all(line.as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// A place that both the subscriber and the test look at.
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const HOSTILE: &str = "a\n2026-01-01T00:00:00Z ERROR forged\r\x1b[2K\u{9b}1A\u{202e}\u{2028}b";
+
+    fn logged(ansi: bool, json: bool) -> String {
+        let place = Shared::default();
+        let writer = place.clone();
+        let log = tracing_subscriber::fmt().with_ansi(ansi).with_writer(move || OneLine { to: writer.clone(), json });
+        let emit = || {
+            tracing::error!(display = %HOSTILE, debug = ?HOSTILE, plain = HOSTILE, "{HOSTILE}");
+        };
+        if json {
+            tracing::subscriber::with_default(log.json().finish(), emit);
+        } else {
+            tracing::subscriber::with_default(log.finish(), emit);
+        }
+        let bytes = place.0.lock().unwrap().clone();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_its_fields_hold() {
+        for (ansi, json) in [(false, false), (true, false), (false, true)] {
+            let text = logged(ansi, json);
+            assert_eq!(text.lines().count(), 1, "{text:?}");
+            assert!(text.ends_with("\n"), "{text:?}");
+            for letter in ['\r', '\u{9b}', '\u{202e}', '\u{2028}'] {
+                assert!(!text.contains(letter), "{letter:?} in {text:?}");
+            }
+            assert!(!text.contains("\x1b[2K") && (ansi || !text.contains('\x1b')), "{text:?}");
+            assert!(
+                text.contains("forged") && text.contains(if json { "\"level\":\"ERROR\"" } else { "ERROR" }),
+                "{text:?}"
+            );
+        }
+        let parsed: serde_json::Value = serde_json::from_str(&logged(false, true)).expect("JSON");
+        assert_eq!(parsed["fields"]["plain"], HOSTILE);
+    }
+}

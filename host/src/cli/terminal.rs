@@ -1,0 +1,353 @@
+//! Output of the command line: the only module that writes to stdout and stderr for people and scripts.
+//!
+//! Commands print bytes of strangers: bodies and headers of requests, words of plugins, answers of hosts. On a terminal such
+//! bytes can move the cursor, rewrite lines and fake what this program says. Guarantees:
+//!
+//! - Every argument of [`outln!`] and [`errln!`] is escaped ([`escape`]); only the literal with the format and a [`Tone`] are written as
+//!   they are. The macros refuse captured names (`{name}`), so an argument cannot bypass the rule.
+//! - A line of this program begins with the words of its own format. Text of several lines is printed by [`Quoted`], each line behind
+//!   the gutter `| `, and on a terminal every row that a long line spills into begins with the gutter as well. So what
+//!   stands at the beginning of a row without a gutter is this program's own word, also without colours.
+//! - JSON has its characters outside printable text as `\u` escapes, and means the same.
+//!
+//! What it does not do: a terminal whose width is changed afterwards may break rows elsewhere. What a build command of an author's own
+//! manifest prints goes to the terminal as it is. Failures to write are noted and make the command fail at its end
+//! ([`failed`]), because a reader that went away is no reason to stop receiving.
+
+use anstream::stream::RawStream;
+use anstyle::{AnsiColor, Style};
+use rustix::termios::tcgetwinsize;
+use serde::Serialize;
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write as _};
+use std::io::{IsTerminal, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where a line goes.
+#[derive(Clone, Copy)]
+pub(super) enum Stream {
+    Out,
+    Err,
+}
+
+/// Prints a line on stdout. Takes a literal format with positional arguments, each of which is escaped.
+macro_rules! outln {
+    ($format:literal $(, $argument:expr)* $(,)?) => {
+        $crate::cli::terminal::line!($crate::cli::terminal::Stream::Out, $format $(, $argument)*)
+    };
+}
+
+/// Prints a line on stderr, as [`outln!`] does.
+macro_rules! errln {
+    ($format:literal $(, $argument:expr)* $(,)?) => {
+        $crate::cli::terminal::line!($crate::cli::terminal::Stream::Err, $format $(, $argument)*)
+    };
+}
+
+macro_rules! line {
+    ($stream:expr, $format:literal $(, $argument:expr)*) => {{
+        const _: () = assert!(
+            $crate::cli::terminal::is_positional($format),
+            "pass values as arguments, which are escaped, not by their names in the format"
+        );
+        $crate::cli::terminal::print(
+            $stream,
+            &format!(concat!($format, "\n") $(, $crate::cli::terminal::Escaped(&$argument))*),
+        );
+    }};
+}
+
+pub(super) use {errln, line, outln};
+
+/// Returns whether a format takes all values from its arguments: no `{name}`, and no `{:name$}`.
+pub(super) const fn is_positional(format: &str) -> bool {
+    let bytes = format.as_bytes();
+    let (mut at, mut inside) = (0, false);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'{' if !inside && at + 1 < bytes.len() && bytes[at + 1] == b'{' => at += 1,
+            b'{' => {
+                inside = true;
+                if at + 1 == bytes.len() || (bytes[at + 1] != b'}' && bytes[at + 1] != b':') {
+                    return false;
+                }
+            }
+            b'$' if inside => return false,
+            b'}' => inside = false,
+            _ => {}
+        }
+        at += 1;
+    }
+    true
+}
+
+/// A colour or weight; [`PLAIN`] ends it.
+#[derive(Clone, Copy)]
+pub(super) struct Tone(Option<Style>);
+
+pub(super) const PLAIN: Tone = Tone(None);
+pub(super) const BOLD: Tone = Tone(Some(Style::new().bold()));
+pub(super) const DIM: Tone = Tone(Some(Style::new().dimmed()));
+pub(super) const GREEN: Tone = Tone(Some(AnsiColor::Green.on_default()));
+pub(super) const RED: Tone = Tone(Some(AnsiColor::Red.on_default()));
+pub(super) const BOLD_RED: Tone = Tone(Some(AnsiColor::Red.on_default().bold()));
+
+/// A text of several lines, each behind the gutter. The format that takes it must end the line before it.
+pub(super) struct Quoted<'a>(pub(super) &'a str);
+
+/// A message of this program: its first line as it is, the others behind the gutter.
+pub(super) struct Message<'a>(pub(super) &'a str);
+
+const GUTTER: &str = "| ";
+
+/// A value that can stand in a line.
+pub(super) trait Part {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
+
+/// Whatever has a text: on one line, escaped, padded as the format says. A precision cuts the text, also that of a number.
+impl<T: Display + ?Sized> Part for T {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&escape(&self.to_string()))
+    }
+}
+
+impl Part for Tone {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(style) => write!(f, "{style}"),
+            None => write!(f, "{}", anstyle::Reset),
+        }
+    }
+}
+
+impl Part for Quoted<'_> {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(GUTTER)?;
+        Message(self.0).write(f)
+    }
+}
+
+impl Part for Message<'_> {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, line) in self.0.split('\n').enumerate() {
+            if number > 0 {
+                write!(f, "\n{GUTTER}")?;
+            }
+            f.write_str(&escape(&line.trim_end_matches('\r').replace('\t', "    ")))?;
+        }
+        Ok(())
+    }
+}
+
+/// An argument of a format.
+pub(super) struct Escaped<'a, T: Part + ?Sized>(pub(super) &'a T);
+
+impl<T: Part + ?Sized> Display for Escaped<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(f)
+    }
+}
+
+/// A text without characters that control a terminal or hide what it says, which become `\n`, `\u{1b}` and the like.
+pub(super) fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return text.into();
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        if is_unsafe(letter) {
+            escaped.extend(letter.escape_default());
+        } else {
+            escaped.push(letter);
+        }
+    }
+    escaped.into()
+}
+
+/// Returns whether a character controls a terminal (C0, DEL, C1), breaks lines or changes the direction of writing (Unicode UAX #9), or
+/// is invisible.
+fn is_unsafe(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Prints a value as one line of JSON on stdout.
+pub(super) fn json(value: &impl Serialize) -> Result<(), serde_json::Error> {
+    json_text(&serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// Prints a value as JSON for people on stdout.
+pub(super) fn json_pretty(value: &impl Serialize) -> Result<(), serde_json::Error> {
+    json_text(&serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Prints why a command failed as JSON on stderr.
+pub(super) fn json_failure(value: &serde_json::Value) {
+    write(Stream::Err, &format!("{}\n", escape_json(&value.to_string())));
+}
+
+fn json_text(text: &str) {
+    write(Stream::Out, &format!("{}\n", escape_json(text)));
+}
+
+/// JSON with every unsafe character as a `\u` escape. They stand in strings only, so it means the same.
+pub(super) fn escape_json(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter == '\n' || !is_unsafe(letter) {
+            escaped.push(letter);
+            continue;
+        }
+        for unit in letter.encode_utf16(&mut [0; 2]) {
+            let _ = write!(escaped, "\\u{unit:04x}");
+        }
+    }
+    escaped
+}
+
+/// Prints a text of the program itself on stdout, as it is.
+pub(super) fn own_text(text: &'static str) {
+    write(Stream::Out, text);
+}
+
+/// Shows progress on stderr, in place of what was shown there before. Empty: removes it.
+pub(super) fn progress(text: &str) {
+    let line = if text.is_empty() { "\r\x1b[2K".to_owned() } else { format!("\r{}", escape(text)) };
+    write(Stream::Err, &line);
+}
+
+/// Prints what the macros made.
+pub(super) fn print(stream: Stream, text: &str) {
+    let columns = match stream {
+        Stream::Out => columns(&std::io::stdout()),
+        Stream::Err => columns(&std::io::stderr()),
+    };
+    match columns {
+        Some(columns) => write(stream, &folded(text, columns)),
+        None => write(stream, text),
+    }
+}
+
+/// The width of a terminal. None: it is none, or does not tell.
+fn columns(stream: &(impl IsTerminal + rustix::fd::AsFd)) -> Option<usize> {
+    let size = stream.is_terminal().then(|| tcgetwinsize(stream).ok()).flatten()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 2 * GUTTER.len())
+}
+
+/// A text whose lines fit a terminal: where one is too long, it goes on in a row behind the gutter.
+fn folded(text: &str, columns: usize) -> String {
+    let mut folded = String::with_capacity(text.len());
+    let (mut column, mut in_style) = (0, false);
+    for letter in text.chars() {
+        // What is left of escape sequences is a tone.
+        in_style |= letter == '\x1b';
+        let width = match letter {
+            '\n' => 0,
+            _ if in_style => 0,
+            _ if letter.is_ascii() => 1,
+            // Some are narrower; none is wider.
+            _ => 2,
+        };
+        if column + width > columns {
+            let _ = write!(folded, "\n{GUTTER}");
+            column = GUTTER.len();
+        }
+        folded.push(letter);
+        column = if letter == '\n' { 0 } else { column + width };
+        in_style &= letter != 'm';
+    }
+    folded
+}
+
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether something could not be written to stdout.
+pub(super) fn failed() -> bool {
+    FAILED.load(Ordering::Relaxed)
+}
+
+fn write(stream: Stream, text: &str) {
+    match stream {
+        Stream::Out => {
+            if write_to(anstream::stdout().lock(), text).is_err() {
+                FAILED.store(true, Ordering::Relaxed);
+            }
+        }
+        // There is nowhere to say so.
+        Stream::Err => drop(write_to(anstream::stderr().lock(), text)),
+    }
+}
+
+fn write_to<S: RawStream>(mut stream: anstream::AutoStream<S>, text: &str) -> std::io::Result<()>
+where
+    anstream::AutoStream<S>: std::io::Write,
+{
+    stream.write_all(text.as_bytes())?;
+    stream.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_controls_a_terminal_is_escaped() {
+        #[track_caller]
+        fn check(text: &str, expected: &str) {
+            assert_eq!(escape(text), expected, "{text:?}");
+        }
+        check("plain text, é, 日本, 👩\u{200d}🚀", "plain text, é, 日本, 👩\u{200d}🚀");
+        check("\x1b[2J\x1b]0;title\x07", "\\u{1b}[2J\\u{1b}]0;title\\u{7}");
+        check("a\rb\nc\td", "a\\rb\\nc\\td");
+        check("\u{9b}2J\u{7f}\u{8}\0", "\\u{9b}2J\\u{7f}\\u{8}\\u{0}");
+        check("a\u{202e}b\u{2066}c\u{2028}d\u{feff}", "a\\u{202e}b\\u{2066}c\\u{2028}d\\u{feff}");
+        for code in (0..0x20).chain(0x7f..0xa0) {
+            let letter = char::from_u32(code).expect("a character");
+            assert!(!escape(&letter.to_string()).contains(letter), "{code:x}");
+        }
+    }
+
+    #[test]
+    fn a_line_escapes_its_arguments_and_keeps_its_tones() {
+        let line = format!("{}{:<6}|{}{:>4}", Escaped(&RED), Escaped("a\x1b"), Escaped(&PLAIN), Escaped(&7));
+        assert_eq!(line, "\u{1b}[31ma\\u{1b}|\u{1b}[0m   7");
+        assert_eq!(format!("{}", Escaped(&Message("one\ntwo\x1b"))), "one\n| two\\u{1b}");
+        let body = "signature verified\r\nsignature verified\n\x1b[1A\u{2028}signature verified";
+        let quoted = format!("{}", Escaped(&Quoted(body)));
+        assert!(quoted.lines().all(|line| line.starts_with(GUTTER)), "{quoted}");
+    }
+
+    #[test]
+    fn formats_take_arguments_only() {
+        const { assert!(is_positional("{} {:<9}{:>9.1} {{literal}} {:?}")) };
+        const { assert!(!is_positional("{name}")) };
+        const { assert!(!is_positional("a {0}")) };
+        const { assert!(!is_positional("{:width$}")) };
+        const { assert!(!is_positional("{:.*}{x}")) };
+        const { assert!(!is_positional("{")) };
+    }
+
+    #[test]
+    fn rows_of_a_terminal_begin_with_the_gutter() {
+        assert_eq!(folded("12345678\n12", 8), "12345678\n12");
+        assert_eq!(folded("123456789abcdefg\nx", 8), "12345678\n| 9abcde\n| fg\nx");
+        assert_eq!(folded("日本日本日", 8), "日本日本\n| 日");
+        assert_eq!(folded("\u{1b}[31m12345678\u{1b}[0m\n", 8), "\u{1b}[31m12345678\u{1b}[0m\n");
+        // A sender that knows the width cannot begin a row.
+        let padded = format!("| {}signature verified", "x".repeat(78));
+        assert!(folded(&padded, 80).lines().all(|row| row.starts_with(GUTTER)));
+    }
+
+    #[test]
+    fn json_means_the_same() {
+        let value = serde_json::json!({"a": "\u{9b}2J\u{202e}\u{e0041}\u{7f}\n\x1b", "b": "é"});
+        let text = escape_json(&serde_json::to_string_pretty(&value).expect("JSON"));
+        assert!(!text.contains(|letter: char| letter != '\n' && is_unsafe(letter)), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), value);
+    }
+}
