@@ -1,8 +1,8 @@
 //! The writer of the host's log: one line for each event.
 //!
 //! A field of an event may hold the words of a stranger (an error with a piece of a request, a name out of a file). The
-//! formatter escapes what controls a terminal in them, but not line breaks, so such a field could write a line that looks
-//! like an event of its own. This writer gets each event whole and lets it end one line: every other character that
+//! formatter escapes what controls a terminal in messages, but not in fields, and line breaks nowhere, so such a field could clear the
+//! screen, or write a line that looks like an event of its own. This writer gets each event whole and lets it end one line: every other character that
 //! breaks lines or hides text is escaped. JSON lines pass as they are, but for characters that are legal in JSON and act on terminals.
 
 use super::terminal::{escape, escape_json};
@@ -14,7 +14,13 @@ pub(super) struct OneLine<W> {
     pub(super) to: W,
     /// Whether events are JSON.
     pub(super) json: bool,
+    /// Whether the formatter colours them.
+    pub(super) ansi: bool,
 }
+
+/// The escape sequences of the formatter: end, bold, dim, italic, and the colours of its levels.
+const TONES: [&str; 9] =
+    ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[3m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[34m", "\x1b[35m"];
 
 impl<W: Write> Write for OneLine<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
@@ -24,14 +30,24 @@ impl<W: Write> Write for OneLine<W> {
             return Ok(event.len());
         }
         let mut line = String::with_capacity(text.len());
-        for (number, part) in text.trim_end_matches('\n').split('\x1b').enumerate() {
-            // What is left of escape sequences are the formatter's own colours.
-            if number > 0 {
-                line.push('\x1b');
+        let mut rest = text.trim_end_matches('\n');
+        while let Some(at) = rest.find('\x1b').filter(|_| self.ansi) {
+            line.push_str(&escape(&rest[..at]));
+            rest = &rest[at..];
+            match TONES.iter().find(|tone| rest.starts_with(**tone)) {
+                Some(tone) => {
+                    line.push_str(tone);
+                    rest = &rest[tone.len()..];
+                }
+                None => {
+                    line.push_str(&escape("\x1b"));
+                    rest = &rest[1..];
+                }
             }
-            line.push_str(&escape(part));
         }
-        line.push('\n');
+        line.push_str(&escape(rest));
+        // A field may have begun a tone as the formatter does; it ends with its event.
+        line.push_str(if self.ansi { "\x1b[0m\n" } else { "\n" });
         self.to.write_all(line.as_bytes())?;
         Ok(event.len())
     }
@@ -60,12 +76,13 @@ mod tests {
         }
     }
 
-    const HOSTILE: &str = "a\n2026-01-01T00:00:00Z ERROR forged\r\x1b[2K\u{9b}1A\u{202e}\u{2028}b";
+    const HOSTILE: &str = "a\n2026-01-01T00:00:00Z ERROR forged\r\x1b[2K\x1b[8m\u{9b}1A\u{202e}\u{2028}b";
 
     fn logged(ansi: bool, json: bool) -> String {
         let place = Shared::default();
         let writer = place.clone();
-        let log = tracing_subscriber::fmt().with_ansi(ansi).with_writer(move || OneLine { to: writer.clone(), json });
+        let log =
+            tracing_subscriber::fmt().with_ansi(ansi).with_writer(move || OneLine { to: writer.clone(), json, ansi });
         let emit = || {
             tracing::error!(display = %HOSTILE, debug = ?HOSTILE, plain = HOSTILE, "{HOSTILE}");
         };
@@ -87,7 +104,10 @@ mod tests {
             for letter in ['\r', '\u{9b}', '\u{202e}', '\u{2028}'] {
                 assert!(!text.contains(letter), "{letter:?} in {text:?}");
             }
-            assert!(!text.contains("\x1b[2K") && (ansi || !text.contains('\x1b')), "{text:?}");
+            assert!(
+                !text.contains("\x1b[2K") && (ansi || !text.contains('\x1b')) && !text.contains("\x1b[8m"),
+                "{text:?}"
+            );
             assert!(
                 text.contains("forged") && text.contains(if json { "\"level\":\"ERROR\"" } else { "ERROR" }),
                 "{text:?}"

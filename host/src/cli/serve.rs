@@ -52,11 +52,12 @@ fn start_log(config: &Config) -> Result<(), Failure> {
     // A line that cannot be written (a full disk, a pipe that nobody reads) is lost; complaining about it on the same stderr would
     // panic, in the middle of whatever was logged.
     let json = config.log_json;
+    let ansi = !json && std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().log_internal_errors(false);
-    let log = log.with_env_filter(filter).with_writer(move || OneLine { to: std::io::stderr(), json });
+    let log = log.with_env_filter(filter).with_writer(move || OneLine { to: std::io::stderr(), json, ansi });
     match config.log_json {
         true => log.json().init(),
-        false => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        false => log.with_ansi(ansi).init(),
     }
     Ok(())
 }
