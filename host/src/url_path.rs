@@ -68,6 +68,12 @@ impl UrlPath {
         UrlPath::root().then("bins").then(id).then("")
     }
 
+    /// The path of an intake token, `/in/{token}`. The token is a text that this host generated.
+    pub fn of_intake(token: &str) -> Self {
+        let token = utf8_percent_encode(token, ENCODED);
+        UrlPath { text: format!("/in/{token}"), has_query: false }
+    }
+
     /// The path with a segment more. Must not follow [`UrlPath::query`].
     pub fn then(mut self, segment: impl Segment) -> Self {
         debug_assert!(!self.has_query, "a segment after the query");

@@ -139,7 +139,7 @@ fn homes(path: &Path, text: &str) -> Vec<String> {
 }
 
 /// Beginnings of the host's own paths that have names in them.
-const PATHS: [&str; 5] = ["/v1/", "/t/", "/bins/", "/in/", "/sign-in?"];
+const PATHS: [&str; 4] = ["/v1/", "/t/", "/bins/", "/sign-in?"];
 
 /// Paths of the host that are put together as text, instead of by `url_path.rs`.
 fn bare_paths(inside: &Path, text: &str) -> Vec<String> {

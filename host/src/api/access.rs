@@ -7,6 +7,7 @@ use super::paging::{Page, PageParams};
 use super::problem::{FieldFault, Problem};
 use crate::access::{ApiKey, IntakeToken, Scope};
 use crate::subscription::TenantId;
+use crate::url_path::UrlPath;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -180,7 +181,7 @@ pub(super) struct TokenBody {
 impl TokenBody {
     fn new(token: &IntakeToken, text: Option<&str>) -> Self {
         let IntakeToken { id, hint, label, created_at_ms, .. } = token.clone();
-        TokenBody { id, hint, label, created_at_ms, path: text.map(|text| format!("/in/{text}")) }
+        TokenBody { id, hint, label, created_at_ms, path: text.map(|text| UrlPath::of_intake(text).to_string()) }
     }
 }
 
