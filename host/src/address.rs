@@ -19,7 +19,7 @@ mod ranges;
 use ipnet::IpNet;
 use ranges::{PORTS_REFUSED, built_in_rule, nat64};
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use url::{Host, Url};
 use utoipa::ToSchema;
 
@@ -173,8 +173,11 @@ pub fn check_parsed_url(url: &Url, policy: &AddressPolicy) -> Result<(), Address
     if PORTS_REFUSED.contains(&port) && !policy.ports_allow.contains(&port) {
         return Err(AddressError::Port(port));
     }
-    if is_own(url, policy) {
-        return if url.path().starts_with(OWN_BINS) { Ok(()) } else { Err(AddressError::Own) };
+    if leads_back(url, policy) && !is_bin_path(url) {
+        return Err(AddressError::Own);
+    }
+    if is_own_bin(url, policy) {
+        return Ok(());
     }
     if policy.https_only && url.scheme() != "https" {
         return Err(AddressError::NotTls);
@@ -189,25 +192,82 @@ pub fn check_parsed_url(url: &Url, policy: &AddressPolicy) -> Result<(), Address
     Ok(())
 }
 
-/// Where this host's bins are: receivers that it may call.
+/// Path of this host's bins: receivers that it may call.
 const OWN_BINS: &str = "/bins/";
 
-/// Whether a URL names the address on which this host listens, literally.
-pub fn is_own(url: &Url, policy: &AddressPolicy) -> bool {
-    let Some(own) = policy.own.filter(|own| url.port_or_known_default() == Some(own.port())) else { return false };
-    match url.host() {
-        Some(Host::Ipv4(address)) => reaches(own, address.into()),
-        Some(Host::Ipv6(address)) => reaches(own, address.into()),
-        Some(Host::Domain(name)) => is_local_name(name) && reaches(own, Ipv4Addr::LOCALHOST.into()),
-        None => false,
+/// Whether a URL names one of this host's bins at the very address where this host is known to listen. Such a URL may be
+/// called whatever the policy says of loopback: there is no other service behind it.
+///
+/// Names are never among them, `localhost` included: their addresses are vetted like any other.
+pub fn is_own_bin(url: &Url, policy: &AddressPolicy) -> bool {
+    let address = literal_address(url).map(|address| address.to_canonical());
+    let own = policy.own.filter(|own| url.port_or_known_default() == Some(own.port()));
+    url.scheme() == "http"
+        && is_bin_path(url)
+        && own.is_some_and(|own| address.is_some_and(|address| own_addresses(own.ip()).contains(&address)))
+}
+
+/// The addresses at which nobody but a socket that listens on `listens` can accept a connection. On an unspecified address,
+/// those are the loopback addresses that everybody uses; another service cannot listen there at the same port.
+fn own_addresses(listens: IpAddr) -> Vec<IpAddr> {
+    match listens.to_canonical() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => vec![Ipv4Addr::LOCALHOST.into()],
+        // Linux accepts IPv4 on it too, unless told otherwise.
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        listens => vec![listens],
     }
 }
 
-/// Whether who connects to this address reaches a socket that listens there.
-pub fn reaches(own: SocketAddr, address: IpAddr) -> bool {
-    let (listens, address) = (own.ip().to_canonical(), address.to_canonical());
-    let is_here = address.is_loopback() || address.is_unspecified();
-    address == listens || (is_here && (listens.is_loopback() || listens.is_unspecified()))
+/// Whether a URL's path is below the bins. `..`, also in other spellings, is gone when a URL is parsed; a percent sign or an
+/// empty segment after the prefix is no bin's, so no later decoder can make another path of it.
+fn is_bin_path(url: &Url) -> bool {
+    url.path().strip_prefix(OWN_BINS).is_some_and(|rest| {
+        let id = rest.split('/').next().unwrap_or_default();
+        !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    })
+}
+
+/// Whether a URL names this host: by a literal address that reaches it, or by a local name that may.
+fn leads_back(url: &Url, policy: &AddressPolicy) -> bool {
+    let Some(own) = policy.own.filter(|own| url.port_or_known_default() == Some(own.port())) else { return false };
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            is_local_name(name)
+                && [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].iter().any(|address| reaches(own, *address))
+        }
+        _ => literal_address(url).is_some_and(|address| reaches(own, address)),
+    }
+}
+
+/// Whether the addresses of a URL's name lead back to this host at a path that is no bin's.
+pub fn name_leads_back(url: &Url, addresses: &[IpAddr], policy: &AddressPolicy) -> bool {
+    let own = policy.own.filter(|own| url.port_or_known_default() == Some(own.port()));
+    own.is_some_and(|own| !is_bin_path(url) && addresses.iter().any(|address| reaches(own, *address)))
+}
+
+fn literal_address(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        Host::Ipv4(address) => Some(address.into()),
+        Host::Ipv6(address) => Some(address.into()),
+        Host::Domain(_) => None,
+    }
+}
+
+/// Whether a connection to this address reaches a socket that listens on `own`. A socket on one address is reached by that
+/// address alone: 127.0.0.2 and ::1 are other services when it listens on 127.0.0.1. A socket on an unspecified address is
+/// reached by every loopback address of its family, and one on `::` by those of IPv4 too. Connecting to an unspecified
+/// address means loopback.
+fn reaches(own: SocketAddr, address: IpAddr) -> bool {
+    let address = match address.to_canonical() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    };
+    match own.ip().to_canonical() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.is_loopback() && address.is_ipv4(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.is_loopback(),
+        listens => address == listens,
+    }
 }
 
 fn is_local_name(name: &str) -> bool {

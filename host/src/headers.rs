@@ -1,14 +1,35 @@
-//! The rule for headers that an owner or a plugin may add to a request.
+//! The rules for headers that an owner or a plugin may add to a request.
 //!
-//! Refused: what HTTP itself needs (RFC 9110, RFC 9112), what the signature needs, what would speak for this host, and
-//! what cloud metadata services ask for as a proof of intent. Values hold visible ASCII, blanks and tabs, so that no
-//! line can be smuggled in. Pure.
+//! # Guarantees
+//! - Nobody sets what frames a message (RFC 9110, RFC 9112), what the signature covers, what speaks for this host, or what
+//!   metadata services of clouds take as a proof of intent.
+//! - A plugin, or a stranger whose request is sent again, also sets nothing that receivers believe only from their own
+//!   proxy: a client's address, another path or method, an identity. An owner may, for the owner's own endpoint.
+//! - Names are compared as CGI and its heirs (WSGI, Rack, PHP) see them, which turn every character that is neither a
+//!   letter nor a digit into one and the same (RFC 3875 section 4.1.18): `Webhook_Signature` is `Webhook-Signature`.
+//! - A value holds visible ASCII, blanks and tabs, so that no line can be smuggled in.
+//!
+//! Pure.
 
 use crate::subscription::Secret;
 use http::{HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 
-const REFUSED: [&str; 20] = [
+/// The author of a header, who decides how much it may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderAuthor {
+    /// The owner of a subscription, who answers for its endpoint.
+    Owner,
+    /// A plugin, or the sender of a recorded request that is sent again.
+    Untrusted,
+}
+
+/// Names, and beginnings of names that end in `-`. Both in the form that [`folded`] returns.
+type Rules = &'static [&'static str];
+
+/// Headers that nobody sets.
+const REFUSED: Rules = &[
+    // Framing and hop-by-hop headers.
     "host",
     "content-length",
     "content-encoding",
@@ -16,30 +37,114 @@ const REFUSED: [&str; 20] = [
     "transfer-encoding",
     "connection",
     "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
     "te",
     "trailer",
     "upgrade",
+    "http2-settings",
     "expect",
+    "proxy",
+    "proxy-",
+    // The way of the request.
     "via",
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
+    // The signature and this host.
+    "webhook-",
+    "hookloom-",
+    // Metadata services of clouds.
     "metadata",
     "metadata-flavor",
-    "x-aws-ec2-metadata-token",
+    "x-metadata-token",
+    "x-google-",
+    "x-aws-ec2-metadata-",
+    "x-aliyun-ecs-metadata-",
+    "x-identity-header",
 ];
 
-const PREFIXES_REFUSED: [&str; 4] = ["webhook-", "hookloom-", "x-google-", "x-aws-ec2-metadata"];
+/// Headers that only an owner sets: what a receiver should believe from its own proxy alone.
+const REFUSED_UNTRUSTED: Rules = &[
+    // The address, scheme and host of the client.
+    "x-forwarded",
+    "x-forwarded-",
+    "x-real-ip",
+    "x-real-port",
+    "x-client-ip",
+    "x-client-port",
+    "client-ip",
+    "x-cluster-client-ip",
+    "x-remote-",
+    "remote-",
+    "true-client-ip",
+    "cf-",
+    "cdn-loop",
+    "fastly-client-",
+    "fly-client-ip",
+    "x-appengine-",
+    "x-azure-",
+    "x-arr-",
+    "x-envoy-",
+    "x-originating-ip",
+    "x-proxyuser-ip",
+    "wl-proxy-",
+    "front-end-https",
+    "x-scheme",
+    "x-url-scheme",
+    "x-host",
+    "early-data",
+    // Another path or method than the request line's.
+    "x-original-",
+    "x-rewrite-",
+    "x-accel-",
+    "x-sendfile",
+    "x-http-method",
+    "x-http-method-",
+    "x-method-override",
+    // An identity that a proxy has established.
+    "x-auth-request-",
+    "x-authenticated-",
+    "x-amzn-oidc-",
+    "x-amzn-mtls-",
+    "x-ms-client-principal",
+    "x-ms-client-principal-",
+    "x-goog-authenticated-",
+    "x-goog-iap-",
+    "ssl-client-",
+    "x-ssl-client-",
+    "x-tls-client-",
+    "x-client-cert",
+    "x-client-cert-",
+    "x-client-dn",
+    "x-client-verify",
+    "client-cert",
+    "client-cert-chain",
+];
+
+/// Headers that the host writes over those of the same name. Spelled otherwise, they would stand beside the host's.
+const OVERWRITTEN: Rules = &["accept", "user-agent", "traceparent"];
+
+/// The form in which names are compared: everything but letters and digits is a dash. The name is in lower case.
+fn folded(name: &HeaderName) -> String {
+    name.as_str().chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '-' }).collect()
+}
+
+fn applies(rules: Rules, folded: &str) -> bool {
+    rules.iter().any(|rule| *rule == folded || (rule.ends_with('-') && folded.starts_with(rule)))
+}
 
 /// Checks a header and turns it into what the client sends.
-pub fn check_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+pub fn check_header(name: &str, value: &str, author: HeaderAuthor) -> Result<(HeaderName, HeaderValue), String> {
     let parsed: HeaderName = name.parse().map_err(|_| format!("{name:?} is no header name"))?;
-    let refused =
-        REFUSED.contains(&parsed.as_str()) || PREFIXES_REFUSED.iter().any(|it| parsed.as_str().starts_with(it));
-    if refused {
+    let folded = folded(&parsed);
+    let misspelled = parsed.as_str() != folded && applies(OVERWRITTEN, &folded);
+    if applies(REFUSED, &folded) || misspelled {
         return Err(format!("the header {:?} is the host's own and cannot be set", parsed.as_str()));
+    }
+    if author == HeaderAuthor::Untrusted && applies(REFUSED_UNTRUSTED, &folded) {
+        return Err(format!(
+            "the header {:?} is believed from a receiver's own proxy only, and a plugin cannot set it; the owner may, in `headers` of the subscription",
+            parsed.as_str()
+        ));
     }
     let visible = value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte));
     let value = HeaderValue::from_str(value).ok().filter(|_| visible);
@@ -72,7 +177,10 @@ mod tests {
     fn what_may_be_set() {
         #[track_caller]
         fn check(name: &str, value: &str, expected: Result<(), &str>) {
-            assert_eq!(check_header(name, value).map(drop), expected.map_err(str::to_owned), "{name}: {value}");
+            for author in [HeaderAuthor::Owner, HeaderAuthor::Untrusted] {
+                let told = check_header(name, value, author).map(drop);
+                assert_eq!(told, expected.map_err(str::to_owned), "{author:?} {name}: {value}");
+            }
         }
         check("Authorization", "Bearer x", Ok(()));
         check("X-Tenant", "a\tb", Ok(()));
@@ -96,6 +204,73 @@ mod tests {
         check("", "1", Err("\"\" is no header name"));
         for smuggled in ["a\r\nHost: b", "a\0", "é", "a\nb", "\u{7f}"] {
             check("X-A", smuggled, Err("the value of the header \"X-A\" holds a byte that is not visible ASCII"));
+        }
+    }
+
+    fn may(author: HeaderAuthor, name: &str) -> bool {
+        check_header(name, "1", author).is_ok()
+    }
+
+    #[test]
+    fn names_are_compared_as_proxies_and_cgi_do() {
+        let nobodys = [
+            "Webhook_Signature",
+            "webhook.id",
+            "WEBHOOK_TIMESTAMP",
+            "Hookloom_Event_Id",
+            "X_Forwarded_For",
+            "X-Forwarded_Host",
+            "Content_Length",
+            "Content_Type",
+            "Transfer_Encoding",
+            "Transfer.Encoding",
+            "Keep~Alive",
+            "Proxy",
+            "Proxy_Connection",
+            "Proxy-Authenticate",
+            "Metadata_Flavor",
+            "X_AWS_EC2_Metadata_Token",
+            "HTTP2-Settings",
+            "Expect",
+            "TE",
+            "Trailer",
+            "Upgrade",
+            "Via",
+            "Forwarded",
+            "User_Agent",
+        ];
+        for name in nobodys {
+            assert!(!may(HeaderAuthor::Owner, name), "an owner may not set {name}");
+            assert!(!may(HeaderAuthor::Untrusted, name), "a plugin may not set {name}");
+        }
+    }
+
+    #[test]
+    fn what_receivers_believe_from_their_proxy_is_the_owners() {
+        let owners = [
+            "X-Real-IP",
+            "X_Real_IP",
+            "X-Forwarded-Proto",
+            "X-Forwarded-Port",
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "X-HTTP-Method",
+            "X-HTTP-Method-Override",
+            "X_Method_Override",
+            "True-Client-IP",
+            "CF-Connecting-IP",
+            "X-Client-Cert",
+            "X-Remote-User",
+            "Remote_User",
+            "SSL_Client_Verify",
+        ];
+        for name in owners {
+            assert!(may(HeaderAuthor::Owner, name), "an owner may set {name}");
+            assert!(!may(HeaderAuthor::Untrusted, name), "a plugin may not set {name}");
+        }
+        for name in ["X-Api-Key", "X_Tenant", "Authorization", "Idempotency-Key", "X-Signature", "User-Agent", "X-Hub"]
+        {
+            assert!(may(HeaderAuthor::Untrusted, name), "a plugin may set {name}");
         }
     }
 

@@ -92,6 +92,9 @@ pub struct Settings {
     /// Hosts to which the plugin may redirect a request, beside the Notify URL's own.
     #[serde(default)]
     pub url_hosts: Vec<String>,
+    /// Allows the plugin to choose an `http` URL although the Notify URL is `https`. Without it, such a request is refused.
+    #[serde(default)]
+    pub url_allow_http: bool,
     /// How a request reaches the receiver, if the open road does not lead there.
     #[serde(default)]
     pub transport: Transport,

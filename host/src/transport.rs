@@ -5,7 +5,7 @@
 //! no file and dials nothing. What is ready holds keys, so it is never printed.
 
 use crate::address::{AddressPolicy, check_url};
-use crate::headers::{check_header, fill_secrets};
+use crate::headers::{HeaderAuthor, check_header, fill_secrets};
 use crate::subscription::{Secret, Transport};
 use http::HeaderValue;
 use rustls::pki_types::pem::PemObject as _;
@@ -71,7 +71,8 @@ fn proxy(
     let unfit = |detail| ("proxy_authorization", detail);
     let filled = authorization.map(|value| fill_secrets(value, secrets)).transpose().map_err(unfit)?;
     // The rule for values is that of any other header; only the name is the proxy's own.
-    let value = filled.map(|value| check_header("authorization", &value)).transpose().map_err(unfit)?;
+    let value =
+        filled.map(|value| check_header("authorization", &value, HeaderAuthor::Owner)).transpose().map_err(unfit)?;
     let sensitive = |(_, mut value): (_, HeaderValue)| {
         value.set_sensitive(true);
         value

@@ -235,6 +235,46 @@ async fn the_host_does_not_call_itself() {
     assert_eq!(host.ledger().await["events"], 1, "the event did not come in again");
 }
 
+/// Another service at the host's port of another loopback address is no bin, whatever its path.
+#[tokio::test]
+async fn a_service_beside_the_host_is_no_bin() {
+    let host = Host::with().guarded().start().await;
+    let port = host.url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let beside = tokio::net::TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+    let made = async |url: &str| {
+        let body = json!({"notify_url": url, "modules": ["Contact"]}).to_string();
+        host.ask(Method::POST, "./subscriptions", body).await
+    };
+    for address in ["127.0.0.2", "[::1]", "localhost"] {
+        let made = made(&format!("http://{address}:{port}/bins/x")).await;
+        assert!(made.status == 422 && made.text.contains("/notify_url"), "{address}: {}", made.text);
+    }
+    let bin = host.post("./bins", &json!({})).await;
+    let receiver = format!("http://127.0.0.1:{port}{}", text(&bin, "path"));
+    made(&receiver).await.ok();
+    let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+    assert_eq!(delivery["attempts"][0]["status"], 200, "{delivery}");
+    let nobody = tokio::time::timeout(std::time::Duration::from_millis(200), beside.accept()).await;
+    assert!(nobody.is_err());
+}
+
+/// A plugin takes the protection of TLS away from no webhook whose owner does not allow it.
+#[tokio::test]
+async fn a_plugin_makes_no_http_of_https() {
+    let (host, plain) = (Host::start().await, Receiver::start().await);
+    host.plugin("whole", crate::contract::frozen("whole")).await;
+    for (allowed, came_to) in [(false, json!("plugin-bad-output")), (true, json!(null))] {
+        let also = json!({
+            "plugin": "whole", "config": {"url": plain.url}, "url_allow_http": allowed, "retry": {"schedule_s": [0]},
+        });
+        let id = host.subscription("https://127.0.0.1:1/", also).await;
+        let delivery = host.attempted(&host.send(event("Contact is Created", 1)).await).await;
+        assert_eq!(delivery["attempts"][0]["reason"]["code"], came_to, "{delivery}");
+        host.ask(Method::DELETE, &format!("./subscriptions/{id}"), "").await;
+    }
+    assert_eq!(plain.expect(1).await.len(), 1);
+}
+
 /// Row 49: a receiver that accepts and then says nothing, also in the middle of TLS, costs the deadline.
 #[tokio::test]
 async fn a_silent_handshake_has_a_deadline() {

@@ -120,19 +120,92 @@ fn the_host_does_not_call_itself_but_for_its_bins() {
             "{url}"
         );
     }
-    let itself = "the URL leads back to this host";
-    for listens in ["127.0.0.1:8420", "0.0.0.0:8420", "[::1]:8420", "[::]:8420"] {
+    let (itself, loopback) =
+        ("the URL leads back to this host", |address| format!("the address {address} is refused: loopback"));
+    // Where the host listens, and the addresses by which it is reached there.
+    let reached = [
+        ("127.0.0.1:8420", vec!["127.0.0.1", "0.0.0.0", "localhost", "[::ffff:127.0.0.1]"]),
+        ("127.0.0.2:8420", vec!["127.0.0.2"]),
+        ("0.0.0.0:8420", vec!["127.0.0.1", "127.0.0.2", "0.0.0.0", "localhost", "[::ffff:127.0.0.2]"]),
+        ("[::1]:8420", vec!["[::1]", "[::]", "localhost", "a.localhost."]),
+        ("[::]:8420", vec!["127.0.0.1", "127.0.0.2", "0.0.0.0", "[::1]", "[::]", "localhost"]),
+    ];
+    for (listens, hosts) in reached {
         let policy = AddressPolicy { allow_loopback: true, ..own(listens) };
-        check("http://127.0.0.1:8420/in/hlt_x", &policy, Err(itself));
-        check("http://localhost:8420/", &policy, Err(itself));
-        check("http://127.0.0.1:8420/bins/../in/hlt_x", &policy, Err(itself));
-        check("http://127.0.0.1:8420/bins/%2e%2e/in/hlt_x", &policy, Err(itself));
-        check("http://127.0.0.1:8421/", &policy, Ok(()));
-        // Its own bins are receivers like any other, also where loopback is not allowed.
-        check("http://127.0.0.1:8420/bins/b", &own(listens), Ok(()));
-        check("http://127.0.0.1:8421/bins/b", &own(listens), Err("the address 127.0.0.1 is refused: loopback"));
+        for host in hosts {
+            for path in
+                ["", "in/hlt_x", "bins", "bins/", "bins//x", "bins/../in/x", "bins/%2e%2e/in/x", "bins/.%2E/in/x"]
+            {
+                check(&format!("http://{host}:8420/{path}"), &policy, Err(itself));
+            }
+            for path in ["/bins/x", "\\bins\\..\\in\\x", "bins/..%2fin", "bins/%2e%2e%2fin/x", "BINS/x"] {
+                check(&format!("http://{host}:8420/{path}"), &policy, Err(itself));
+            }
+            check(&format!("http://{host}:8421/"), &AddressPolicy { allow: everywhere(), ..policy.clone() }, Ok(()));
+        }
     }
+    // Its own bins may be called, also where loopback is not allowed: at the very address, and there alone.
+    for (listens, host) in [
+        ("127.0.0.1:8420", "127.0.0.1"),
+        ("127.0.0.2:8420", "127.0.0.2"),
+        ("0.0.0.0:8420", "127.0.0.1"),
+        ("[::1]:8420", "[::1]"),
+        ("[::]:8420", "127.0.0.1"),
+        ("[::]:8420", "[::1]"),
+    ] {
+        check(&format!("http://{host}:8420/bins/b"), &own(listens), Ok(()));
+        check(&format!("http://{host}:8420/bins/b/below?x=%2e"), &own(listens), Ok(()));
+        let elsewhere = check_url(&format!("http://{host}:8421/bins/b"), &own(listens));
+        assert!(elsewhere.is_err(), "another port is another service");
+        assert!(check_url(&format!("https://{host}:8420/bins/b"), &own(listens)).is_err(), "this host speaks no TLS");
+    }
+    for (listens, host) in [
+        ("127.0.0.1:8420", "127.0.0.2"),
+        ("127.0.0.1:8420", "127.1.1.1"),
+        ("127.0.0.2:8420", "127.0.0.1"),
+        ("0.0.0.0:8420", "127.0.0.2"),
+        ("[::1]:8420", "127.0.0.1"),
+        ("[::]:8420", "127.0.0.2"),
+    ] {
+        check(&format!("http://{host}:8420/bins/b"), &own(listens), Err(&loopback(host)));
+    }
+    for (listens, host) in [
+        ("127.0.0.1:8420", "[::1]"),
+        ("127.0.0.1:8420", "localhost"),
+        ("127.0.0.1:8420", "0.0.0.0"),
+        ("0.0.0.0:8420", "[::1]"),
+        ("[::1]:8420", "[::ffff:127.0.0.1]"),
+        ("[::]:8420", "[::]"),
+    ] {
+        assert!(check_url(&format!("http://{host}:8420/bins/b"), &own(listens)).is_err(), "{listens}: {host}");
+    }
+    // Another service on another address is a receiver like any other, where loopback is allowed.
+    let policy = AddressPolicy { allow_loopback: true, ..own("127.0.0.1:8420") };
+    check("http://127.0.0.2:8420/in/hlt_x", &policy, Ok(()));
+    check("http://[::1]:8420/in/hlt_x", &policy, Ok(()));
+    check("http://localhost:8420/bins/b", &policy, Ok(()));
     check("http://8.8.8.8:80/", &own("8.8.8.8:80"), Err(itself));
+}
+
+/// Ranges that open what is neither loopback nor denied.
+fn everywhere() -> Vec<IpNet> {
+    ["0.0.0.0/0", "::/0"].map(|range| range.parse().expect(range)).to_vec()
+}
+
+#[test]
+fn a_name_leads_back_by_its_addresses() {
+    #[track_caller]
+    fn check(url: &str, addresses: &[&str], expected: bool) {
+        let policy = AddressPolicy { own: Some("127.0.0.1:8420".parse().expect("an address")), ..policy() };
+        let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().expect(address)).collect();
+        let url = Url::parse(url).expect(url);
+        assert_eq!(name_leads_back(&url, &addresses, &policy), expected, "{url} at {addresses:?}");
+    }
+    check("http://hooks.example:8420/in/x", &["127.0.0.1"], true);
+    check("http://hooks.example:8420/in/x", &["127.0.0.2", "::ffff:127.0.0.1"], true);
+    check("http://hooks.example:8420/in/x", &["127.0.0.2", "::1"], false);
+    check("http://hooks.example:8421/in/x", &["127.0.0.1"], false);
+    check("http://hooks.example:8420/bins/b", &["127.0.0.1"], false);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::traces::traceparent;
 use crate::address::Egress;
 use crate::delivery::{Attempt, NoAnswer, Outcome, Reason};
 use crate::event::Event;
-use crate::headers::{check_header, fill_secrets};
+use crate::headers::{HeaderAuthor, check_header, fill_secrets};
 use crate::plugin::{Judged, Judgement, Outgoing, PluginFault, Plugins};
 use crate::retry::retry_after_ms;
 use crate::signature::signature_header;
@@ -209,8 +209,9 @@ fn headers(parcel: &Parcel, due: &Due, subscription: &Subscription) -> HeaderMap
     if !parcel.other_origin {
         let own = subscription.settings.headers.iter();
         // Checked when they were written; a secret that was deleted since leaves its header out.
-        let filled =
-            |(name, value): (&String, &String)| check_header(name, &fill_secrets(value, &subscription.secrets)?);
+        let filled = |(name, value): (&String, &String)| {
+            check_header(name, &fill_secrets(value, &subscription.secrets)?, HeaderAuthor::Owner)
+        };
         for (name, value) in own.filter_map(|header| filled(header).ok()) {
             headers.insert(name, value);
         }

@@ -20,7 +20,9 @@ mod timing;
 
 pub use resolver::ResolverError;
 
-use crate::address::{AddressError, AddressPolicy, Egress, check_address, check_parsed_url, is_own, reaches};
+use crate::address::{
+    AddressError, AddressPolicy, Egress, check_address, check_parsed_url, is_own_bin, name_leads_back,
+};
 use crate::delivery::{NoAnswer, Timings};
 use crate::ids::SubscriptionId;
 use crate::subscription::Subscription;
@@ -220,7 +222,7 @@ impl Client {
     async fn exchange(&self, request: Request) -> Result<Answer, NotAnswered> {
         check_parsed_url(&request.url, &self.policy).map_err(|error| refused(&error))?;
         let timeout = request.timeout;
-        let own = is_own(&request.url, &self.policy);
+        let own = is_own_bin(&request.url, &self.policy);
         let (begun, deadline) = (Instant::now(), tokio::time::Instant::now() + timeout);
         let late =
             |_| NotAnswered { kind: NoAnswer::Timeout, detail: format!("no answer within {} ms", timeout.as_millis()) };
@@ -239,18 +241,15 @@ impl Client {
     /// Whether a name could be one of this host's own: it has the port.
     fn may_lead_back(&self, url: &Url) -> bool {
         let port = self.policy.own.map(|own| own.port());
-        port.is_some() && port == url.port_or_known_default() && !is_own(url, &self.policy)
+        port.is_some() && port == url.port_or_known_default()
     }
 
     /// Looks a name up before it is asked for: what a proxy is asked to reach is vetted here too, and a name must not lead
     /// back to this host. A literal address was vetted by [`check_parsed_url`].
     async fn vet_target(&self, url: &Url) -> Result<(), NotAnswered> {
         let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
-        let leads_back = |address: &IpAddr| {
-            self.policy.own.is_some_and(|own| Some(own.port()) == url.port_or_known_default() && reaches(own, *address))
-        };
         match vetted(name, &self.policy, &self.resolver).await {
-            Ok(addresses) if addresses.iter().any(leads_back) => Err(refused(&AddressError::Own)),
+            Ok(addresses) if name_leads_back(url, &addresses, &self.policy) => Err(refused(&AddressError::Own)),
             Ok(_) => Ok(()),
             Err(Unfit::Refused(error)) => Err(refused(&error)),
             Err(Unfit::Unknown(error)) => Err(unknown(&error)),

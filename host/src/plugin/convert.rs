@@ -8,7 +8,7 @@ use super::bindings::hookloom::plugin::types;
 use super::{Judgement, Outgoing, PluginFault};
 use crate::delivery::Reason;
 use crate::event::Event;
-use crate::headers::check_header;
+use crate::headers::{HeaderAuthor, check_header};
 pub(super) use crate::limits::{REASON_BYTES_MAX, cut};
 use crate::subscription::{Settings, Subscription};
 use bytes::Bytes;
@@ -140,7 +140,7 @@ fn headers(wanted: Vec<types::Header>, settings: &Settings) -> Result<Vec<(http:
     if bytes as u64 > limits.header_bytes {
         return Err(format!("headers of {bytes} bytes, and limits.header_bytes is {}", limits.header_bytes));
     }
-    wanted.iter().map(|header| check_header(&header.name, &header.value)).collect()
+    wanted.iter().map(|header| check_header(&header.name, &header.value, HeaderAuthor::Untrusted)).collect()
 }
 
 fn url(wanted: Option<String>, settings: &Settings) -> Result<Option<Url>, String> {
@@ -149,10 +149,21 @@ fn url(wanted: Option<String>, settings: &Settings) -> Result<Option<Url>, Strin
     let notify_url =
         Url::parse(&settings.notify_url).map_err(|error| format!("the Notify URL cannot be read: {error}"))?;
     let host = url.host_str().unwrap_or_default().to_owned();
-    match url.host_str() == notify_url.host_str() || settings.url_hosts.contains(&host) {
-        true => Ok(Some(url)),
-        false => Err(format!("the URL's host {host:?} is not in the subscription's url_hosts")),
+    if url.host_str() != notify_url.host_str() && !settings.url_hosts.contains(&host) {
+        return Err(format!("the URL's host {host:?} is not in the subscription's url_hosts"));
     }
+    // Whoever listens between here and the receiver would read what the owner meant for TLS.
+    if notify_url.scheme() == "https" && url.scheme() != "https" && !settings.url_allow_http {
+        return Err(format!(
+            "the URL's scheme is {:?}, the Notify URL's is \"https\", and url_allow_http of the subscription is false",
+            url.scheme()
+        ));
+    }
+    // The client would turn them into an `Authorization` that no rule for headers has seen.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the URL holds credentials; put them into a header".to_owned());
+    }
+    Ok(Some(url))
 }
 
 /// A reason in our words.
@@ -180,12 +191,43 @@ mod tests {
             body: Bytes::from(body.to_owned()),
             is_text: true,
             content_type: HeaderValue::from_str(content_type).expect("a content type"),
-            headers: vec![check_header("x-own", header).expect("a header")],
+            headers: vec![check_header("x-own", header, HeaderAuthor::Untrusted).expect("a header")],
             url: Some(Url::parse(url).expect("a URL")),
         };
         let told = no_secret_in(outgoing, &subscription).map(drop);
         assert_eq!(told.is_ok(), sent, "{told:?}");
         assert!(told.err().unwrap_or_default().find(SECRET).is_none(), "the refusal tells it");
+    }
+
+    #[test]
+    fn a_url_is_no_weaker_than_the_notify_url() {
+        #[track_caller]
+        fn check(notify_url: &str, allow_http: bool, wanted: &str, refusal: Option<&str>) {
+            let json = serde_json::json!({
+                "notify_url": notify_url, "modules": [], "url_hosts": ["b.example"], "url_allow_http": allow_http,
+            });
+            let settings: Settings = serde_json::from_value(json).expect("settings");
+            let told = url(Some(wanted.to_owned()), &settings);
+            let fits = match refusal {
+                None => told.as_ref().is_ok_and(Option::is_some),
+                Some(part) => told.as_ref().is_err_and(|told| told.contains(part)),
+            };
+            assert!(fits, "{notify_url} to {wanted}: {told:?}");
+        }
+        let downgrade = Some("url_allow_http of the subscription is false");
+        check("https://a.example/in", false, "https://a.example/other", None);
+        check("https://a.example/in", false, "https://a.example:8443/", None);
+        check("https://a.example/in", false, "https://b.example/", None);
+        check("https://a.example/in", false, "http://a.example/in", downgrade);
+        check("https://a.example/in", false, "HTTP://A.example:443/in", downgrade);
+        check("https://a.example/in", false, "http://b.example/", downgrade);
+        check("https://a.example/in", false, "ws://a.example/", downgrade);
+        check("https://a.example/in", true, "http://a.example/in", None);
+        check("https://a.example/in", true, "http://c.example/in", Some("not in the subscription's url_hosts"));
+        check("http://a.example/in", false, "http://a.example/other", None);
+        check("http://a.example/in", false, "https://a.example/", None);
+        check("https://a.example/in", false, "https://user:pw@a.example/", Some("holds credentials"));
+        check("https://a.example/in", false, "https://user@a.example/", Some("holds credentials"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::api::exchange::Exchange;
 use crate::api::extract::{Access, Item, Json as Input, Params, PathParams, ToManage, ToRead};
 use crate::api::problem::{FieldFault, Problem};
 use crate::deliver::client::{NotAnswered, RESPONSE_BYTES_MAX, Request};
-use crate::headers::check_header;
+use crate::headers::{HeaderAuthor, check_header};
 use crate::ids::BinId;
 use crate::inspector::{BinRequest, RequestHead};
 use crate::store::{BIN_BYTES_MAX, BinFilter, Notice};
@@ -231,7 +231,7 @@ fn headers(head: &RequestHead) -> HeaderMap {
             true => name.parse().ok().zip(value.parse().ok()),
             // Nobody's session goes anywhere.
             false if name.eq_ignore_ascii_case("cookie") => None,
-            false => check_header(name, value).ok(),
+            false => check_header(name, value, HeaderAuthor::Untrusted).ok(),
         };
         if let Some((name, value)) = parsed {
             headers.append::<http::HeaderName>(name, value);

@@ -4,7 +4,7 @@ use crate::address::check_url;
 use crate::api::ApiState;
 use crate::api::problem::{FieldFault, Problem};
 use crate::chain::Step;
-use crate::headers::{check_header, fill_secrets};
+use crate::headers::{HeaderAuthor, check_header, fill_secrets};
 use crate::signature::{SigningKey, SigningSecret};
 use crate::store::NewSubscription;
 use crate::subscription::{Ordering, Secret, Settings, Subscription, TenantId, check_secret_name};
@@ -225,7 +225,7 @@ fn header_faults(settings: &Settings, secrets: &BTreeMap<String, Secret>) -> Vec
         return faults;
     }
     for (name, value) in &settings.headers {
-        let checked = fill_secrets(value, secrets).and_then(|filled| check_header(name, &filled));
+        let checked = fill_secrets(value, secrets).and_then(|filled| check_header(name, &filled, HeaderAuthor::Owner));
         if let Err(detail) = checked {
             faults.push(fault(&format!("/headers/{name}"), detail));
         }
