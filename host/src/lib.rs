@@ -23,7 +23,7 @@
 //! # Who may use whom
 //!
 //! A module uses those below it in this list, never those above. [`api`] and [`deliver`] share no work; they meet in the
-//! store. wasmtime stands in [`plugin`] only, reqwest in
+//! store. wasmtime stands in [`plugin`] only, hyper's client in
 //! [`deliver::client`], notify in [`plugin::watch`], SQL in [`store`], metrics in [`telemetry`]. `cargo xtask tidy` checks
 //! all of it.
 

@@ -1,13 +1,13 @@
 //! Hostile receivers and a full disk, in their short form; `cargo xtask soak` has the long one.
 
-use crate::harness::{ADMIN_KEY, Host, RawReceiver, Receiver, event, text, until};
+use crate::harness::{ADMIN_KEY, Authority, Host, RawReceiver, Receiver, event, text, until};
 use reqwest::Method;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 /// What a hostile receiver does with a request.
 #[derive(Clone, Copy, Debug)]
@@ -24,10 +24,16 @@ enum Hostile {
     SendsAHugeHeader,
     SendsEndless100s,
     SpeaksNoHttp,
+    FloodsInterimResponses,
+    FloodsHeaderLines,
+    FloodsBlankLines,
+    FloodsChunkExtensions,
+    FloodsChunks,
+    FloodsTrailers,
 }
 
 /// Each with what an attempt comes to: the status, or the code of the reason.
-const HOSTILE: [(Hostile, &str); 12] = [
+const HOSTILE: [(Hostile, &str); 18] = [
     (Hostile::Hangs, "timeout"),
     (Hostile::DripsItsHead, "timeout"),
     (Hostile::DripsItsBody, "200"),
@@ -38,8 +44,14 @@ const HOSTILE: [(Hostile, &str); 12] = [
     (Hostile::SendsMoreThanItSays, "200"),
     (Hostile::SendsABomb, "200"),
     (Hostile::SendsAHugeHeader, "broken"),
-    (Hostile::SendsEndless100s, "timeout"),
+    (Hostile::SendsEndless100s, "broken"),
     (Hostile::SpeaksNoHttp, "broken"),
+    (Hostile::FloodsInterimResponses, "broken"),
+    (Hostile::FloodsHeaderLines, "broken"),
+    (Hostile::FloodsBlankLines, "broken"),
+    (Hostile::FloodsChunkExtensions, "200"),
+    (Hostile::FloodsChunks, "200"),
+    (Hostile::FloodsTrailers, "200"),
 ];
 
 /// Does it, until the host hangs up.
@@ -101,6 +113,28 @@ async fn misbehave(how: Hostile, mut socket: TcpStream) -> std::io::Result<()> {
             socket.write_all(b"220 mail.example ESMTP\r\n").await?;
             socket.shutdown().await
         }
+        Hostile::FloodsInterimResponses => flood(socket, "", "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n").await,
+        Hostile::FloodsHeaderLines => flood(socket, "HTTP/1.1 200 OK\r\n", "x: y\r\n").await,
+        Hostile::FloodsBlankLines => flood(socket, "", "\r\n").await,
+        Hostile::FloodsChunkExtensions => flood(socket, CHUNKED, &format!("1;{}\r\nx\r\n", "e".repeat(999))).await,
+        Hostile::FloodsChunks => flood(socket, CHUNKED, "1\r\nx\r\n").await,
+        Hostile::FloodsTrailers => flood(socket, &format!("{CHUNKED}2\r\nok\r\n0\r\n"), "x: y\r\n").await,
+    }
+}
+
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+
+/// Sends the same again and again, as fast as the host takes it.
+async fn flood(
+    mut socket: impl AsyncWrite + Unpin,
+    first: impl AsRef<[u8]>,
+    again: impl AsRef<[u8]>,
+) -> std::io::Result<()> {
+    socket.write_all(first.as_ref()).await?;
+    let piece = again.as_ref().repeat(1 + (64 << 10) / again.as_ref().len());
+    loop {
+        socket.write_all(&piece).await?;
+        socket.flush().await?;
     }
 }
 
@@ -118,7 +152,9 @@ pub(crate) async fn hostile_receivers() -> usize {
             let _ = misbehave(how, socket).await;
         })
         .await;
-        let also = json!({"timeout_ms": 1_000, "retry": {"schedule_s": [0]}});
+        // What ends by a bound does so before any deadline.
+        let timeout_ms = if format!("{how:?}").starts_with("Floods") { 30_000 } else { 1_000 };
+        let also = json!({"timeout_ms": timeout_ms, "retry": {"schedule_s": [0]}});
         subscriptions.push((host.subscription(&receiver.url, also).await, how, expected));
     }
     let healthy = host.subscription(&good.url, json!({})).await;
@@ -135,13 +171,76 @@ pub(crate) async fn hostile_receivers() -> usize {
             None => text(&attempt["reason"], "code").to_owned(),
         };
         assert_eq!(came_to, *expected, "{how:?}: {delivery}");
-        assert!(attempt["post_us"].as_u64().unwrap() < 2_500_000, "{how:?}: {attempt}");
+        let most_us = if format!("{how:?}").starts_with("Floods") { 25_000_000 } else { 2_500_000 };
+        assert!(attempt["post_us"].as_u64().unwrap() < most_us, "{how:?}: {attempt}");
         assert!(delivery.to_string().len() < 30_000, "{how:?}: a receiver chooses how much is kept");
     }
     let received = good.expect(1).await.remove(0);
     assert!(received["headers"]["accept-encoding"].is_null(), "nobody is asked to compress: {received}");
     host.ledger().await;
     HOSTILE.len()
+}
+
+/// A frame of HTTP/2 (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream];
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// A receiver that speaks HTTP/2 and floods the host with the same frame, after a first one.
+async fn flooding_http2(authority: &Authority, first: Vec<u8>, again: Vec<u8>) -> String {
+    let (acceptor, listener) = (authority.acceptor("127.0.0.1", "h2"), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let (acceptor, first, again) = (acceptor.clone(), first.clone(), again.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(socket).await else { return };
+                // The request is there when more than a preface and settings are.
+                let (mut read, mut piece) = (0, [0; 4_096]);
+                while read < 200 {
+                    read += stream.read(&mut piece).await.ok().filter(|read| *read > 0).unwrap_or(200);
+                }
+                let _ = flood(stream, [frame(4, 0, 0, b""), first].concat(), again).await;
+            });
+        }
+    });
+    url
+}
+
+/// Frames without an answer, or behind it, end a connection long before its deadline, whatever their kind.
+#[tokio::test]
+async fn floods_of_http2_are_bounded() {
+    let (host, authority) = (Host::start().await, Authority::new());
+    let ok = frame(1, 4, 1, &[0x88]);
+    let interim = frame(1, 4, 1, b"\x08\x03103");
+    let floods = [
+        ("interim responses", Vec::new(), interim, "broken"),
+        ("PING", Vec::new(), frame(6, 0, 0, b"12345678"), "broken"),
+        ("SETTINGS", Vec::new(), frame(4, 0, 0, b""), "broken"),
+        ("WINDOW_UPDATE", Vec::new(), frame(8, 0, 1, &[0, 0, 0, 1]), "broken"),
+        ("PRIORITY", Vec::new(), frame(2, 0, 3, &[0, 0, 0, 0, 1]), "broken"),
+        ("an unknown frame", Vec::new(), frame(0xee, 0, 0, b""), "broken"),
+        ("CONTINUATION", frame(1, 0, 1, &[0x88]), frame(9, 0, 1, b""), "broken"),
+        ("empty DATA", ok, frame(0, 0, 1, b""), "200"),
+    ];
+    for (what, first, again, expected) in floods {
+        let url = flooding_http2(&authority, first, again).await;
+        let also = json!({
+            "timeout_ms": 30_000, "retry": {"schedule_s": [0]}, "transport": {"authorities": authority.pem()},
+        });
+        let id = host.subscription(&url, also).await;
+        let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
+        let attempt = &delivery["attempts"][0];
+        let came_to = match attempt["status"].as_u64() {
+            Some(status) => status.to_string(),
+            None => text(&attempt["reason"], "code").to_owned(),
+        };
+        assert_eq!(came_to, expected, "{what}: {delivery}");
+        assert!(attempt["post_us"].as_u64().unwrap() < 25_000_000, "{what}: {attempt}");
+        host.ask(Method::DELETE, &format!("./subscriptions/{id}"), "").await;
+    }
 }
 
 /// Lets no file of a process grow beyond this; `unlimited` undoes it.

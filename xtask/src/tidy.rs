@@ -42,7 +42,7 @@ const HOMES: [(&str, &str); 13] = [
     ("anstyle", "host/src/cli/terminal.rs"),
     ("wasmtime", "host/src/plugin"),
     ("wasmtime_wasi", "host/src/plugin"),
-    ("reqwest", "host/src/deliver/client.rs"),
+    ("hyper_rustls", "host/src/deliver/client/connect.rs"),
     ("hickory_resolver", "host/src/deliver/client/resolver.rs"),
     ("notify", "host/src/plugin/watch.rs"),
     ("opentelemetry", "host/src/deliver/traces.rs"),
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(homes("host/src/plugin/cache.rs", "use wasmtime::Engine;"), 0);
         assert_eq!(homes("host/src/plugin.rs", "use wasmtime::Engine;"), 0);
         assert_eq!(homes("host/src/app.rs", "use wasmtime::Engine;"), 1);
-        assert_eq!(homes("host/src/deliver/lane.rs", "reqwest::get(url)"), 1);
+        assert_eq!(homes("host/src/deliver/lane.rs", "hyper_rustls::HttpsConnector"), 1);
         assert_eq!(homes("host/src/app.rs", "//! wasmtime::Engine"), 0);
     }
 

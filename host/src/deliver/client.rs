@@ -1,4 +1,4 @@
-//! The HTTP client: the only home of reqwest.
+//! The HTTP client: the only home of hyper's client.
 //!
 //! # Motivation
 //! Notify URLs come from tenants and plugins, answers from strangers. So a request goes to a vetted address only, once,
@@ -8,16 +8,23 @@
 //! The URL is checked by the address guard before each request. A name is resolved by [`Vetting`], which refuses the
 //! whole name if one of its addresses is refused; the connection is made to those very addresses, so an answer that
 //! changes between check and dial (DNS rebinding) changes nothing. Afterwards the peer's address is checked once more.
-//! Redirects, proxies of the environment, decompression, referers and retries are off. Each address policy, and each
+//! It follows no redirects, reads no environment, decompresses nothing, and repeats no request. Each address policy, and each
 //! transport of a subscription's own, has a client of its own, because a pooled connection does not ask who uses it.
 //!
 //! Behind a forward proxy it is the proxy that dials. Its own address is vetted like any other; the target's name is
 //! looked up and vetted here too, but what the proxy finds under that name a moment later is the proxy's affair: its
 //! operator must guard it as this host is guarded.
+//!
+//! What a receiver can make this host read is bounded for each request ([`meter`]), whatever it sends, so that a connection
+//! that is never idle ends too, and soon.
 
+mod connect;
+mod meter;
 mod resolver;
 mod timing;
+mod vetting;
 
+pub use connect::TlsError;
 pub use resolver::ResolverError;
 
 use crate::address::{
@@ -28,17 +35,26 @@ use crate::ids::SubscriptionId;
 use crate::subscription::Subscription;
 use crate::transport::{self, ReadyTransport};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, header};
+use connect::Connector;
+use http::{HeaderMap, HeaderValue, Method, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::HttpInfo;
+use hyper_util::client::legacy::{Client as HyperClient, Error as SendError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use lru::LruCache;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use meter::{HEAD_BYTES_MAX, STREAM_WINDOW_BYTES, Watch};
 use resolver::{LookupError, Resolver};
 use std::error::Error as StdError;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use timing::Timed;
 use tokio::time::timeout_at;
 use url::{Host, Url};
+use vetting::{Unfit, Vetting, vetted};
 
 /// How much of a receiver's answer is read and kept.
 pub const RESPONSE_BYTES_MAX: usize = 16 << 10;
@@ -85,11 +101,13 @@ pub struct NotAnswered {
 
 /// A client for one address policy and one transport.
 pub struct Client {
-    http: reqwest::Client,
+    http: HyperClient<Timed<Connector>, Full<Bytes>>,
     policy: Arc<AddressPolicy>,
     resolver: Resolver,
     /// Whether somebody else dials for us.
     behind_proxy: bool,
+    /// What the proxy gets with a request that it forwards.
+    proxy_authorization: Option<HeaderValue>,
 }
 
 /// Every client: the host's own, one for each way in which tenants are narrowed, one for each transport.
@@ -112,9 +130,9 @@ const CLIENTS_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than 0");
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The HTTP client refuses to be made: as a rule, the system's certificates cannot be read.
+    /// TLS cannot be set up, for example because the system's certificates cannot be read.
     #[error("the HTTP client could not be made")]
-    Http(#[from] reqwest::Error),
+    Tls(#[from] TlsError),
     /// No names can be looked up.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
@@ -186,32 +204,20 @@ impl Client {
     }
 
     fn with(policy: AddressPolicy, resolver: Resolver, transport: &ReadyTransport) -> Result<Self, ClientError> {
-        // Only the first call of a process installs it; the others find it there.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let policy = Arc::new(policy);
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            // None at all: with `never` alone each request would be copied for a retry that does not come.
-            .retry(reqwest::retry::never().max_retries_per_request(0))
-            .no_proxy()
-            .referer(false)
-            .dns_resolver(Arc::new(Vetting { policy: policy.clone(), resolver: resolver.clone() }))
-            .connector_layer(timing::around_connecting())
-            .pool_idle_timeout(IDLE_MAX);
-        if let Some((url, authorization)) = &transport.proxy {
-            let proxy = reqwest::Proxy::all(url.clone())?;
-            builder = builder.proxy(match authorization {
-                Some(authorization) => proxy.custom_http_auth(authorization.clone()),
-                None => proxy,
-            });
-        }
-        if let Some(pem) = &transport.authorities {
-            builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes())?);
-        }
-        if let Some(pem) = &transport.client_certificate {
-            builder = builder.identity(reqwest::Identity::from_pem(pem)?);
-        }
-        Ok(Client { http: builder.build()?, policy, resolver, behind_proxy: transport.proxy.is_some() })
+        let vetting = Vetting { policy: policy.clone(), resolver: resolver.clone() };
+        let http = HyperClient::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_MAX)
+            .http1_max_buf_size(HEAD_BYTES_MAX as usize)
+            .http2_max_header_list_size(HEAD_BYTES_MAX)
+            .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .build(Timed::new(connect::connector(vetting, transport)?));
+        let (behind_proxy, proxy_authorization) = match &transport.proxy {
+            None => (false, None),
+            Some((_, authorization)) => (true, authorization.clone()),
+        };
+        Ok(Client { http, policy, resolver, behind_proxy, proxy_authorization })
     }
 
     /// Sends one request and reads the answer. Neither follows nor repeats anything.
@@ -229,13 +235,48 @@ impl Client {
         if self.behind_proxy || self.may_lead_back(&request.url) {
             timeout_at(deadline, self.vet_target(&request.url)).await.map_err(late)??;
         }
-        let sent = self.http.request(request.method, request.url).headers(request.headers).body(request.body).send();
-        let response = timeout_at(deadline, sent).await.map_err(late)?.map_err(|error| explain(&error))?;
+        let bytes_max = request.response_bytes_max;
+        let mut request = self.message(request)?;
+        let mut watch = Watch::new(&mut request, bytes_max);
+        let response = timeout_at(deadline, self.response(request, &mut watch)).await.map_err(late)??;
         timing::answered(begun);
-        if let Some(peer) = response.remote_addr().filter(|_| !own) {
-            check_address(peer.ip(), &self.policy).map_err(|error| refused(&error))?;
+        if let Some(peer) = response.extensions().get::<HttpInfo>().filter(|_| !own) {
+            check_address(peer.remote_addr().ip(), &self.policy).map_err(|error| refused(&error))?;
         }
-        Ok(read(response, deadline, request.response_bytes_max).await)
+        let answer = read(response, deadline, bytes_max).await;
+        drop(watch);
+        Ok(answer)
+    }
+
+    /// The request in HTTP's own form.
+    fn message(&self, request: Request) -> Result<http::Request<Full<Bytes>>, NotAnswered> {
+        let uri = request.url.as_str().parse().map_err(|_| refused(&AddressError::NotHttp))?;
+        let mut message = http::Request::new(Full::new(request.body));
+        *message.method_mut() = request.method;
+        *message.uri_mut() = uri;
+        *message.headers_mut() = request.headers;
+        if let Some(authorization) = self.proxy_authorization.clone().filter(|_| request.url.scheme() == "http") {
+            message.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
+        }
+        Ok(message)
+    }
+
+    /// Sends a request, and lets its connection read no more than its answer may need.
+    async fn response(
+        &self,
+        request: http::Request<Full<Bytes>>,
+        watch: &mut Watch,
+    ) -> Result<http::Response<Incoming>, NotAnswered> {
+        let mut sent = pin!(self.http.request(request));
+        let response = std::future::poll_fn(|context| {
+            let polled = sent.as_mut().poll(context);
+            watch.grant();
+            polled
+        });
+        response.await.map_err(|error| match watch.excess() {
+            Some(excess) => NotAnswered { kind: NoAnswer::Broken, detail: excess.to_string() },
+            None => explain(&error),
+        })
     }
 
     /// Whether a name could be one of this host's own: it has the port.
@@ -259,17 +300,21 @@ impl Client {
 
 /// Reads the beginning of the body. A receiver that has sent its status has answered: a body that drips, breaks off or
 /// never ends is cut, at the cap or at the deadline.
-async fn read(mut response: reqwest::Response, deadline: tokio::time::Instant, bytes_max: usize) -> Answer {
+async fn read(response: http::Response<Incoming>, deadline: tokio::time::Instant, bytes_max: usize) -> Answer {
+    let (head, mut incoming) = response.into_parts();
     let (begun, mut body) = (Instant::now(), BytesMut::new());
-    while body.len() < bytes_max {
-        match timeout_at(deadline, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+    // A frame that is there already does not ask the clock.
+    while body.len() < bytes_max && tokio::time::Instant::now() < deadline {
+        match timeout_at(deadline, incoming.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                let data = frame.into_data().unwrap_or_default();
+                body.extend_from_slice(&data[..data.len().min(bytes_max - body.len())]);
+            }
             _ => break,
         }
     }
     timing::read(begun);
-    body.truncate(bytes_max);
-    Answer { status: response.status().as_u16(), headers: std::mem::take(response.headers_mut()), body: body.freeze() }
+    Answer { status: head.status.as_u16(), headers: head.headers, body: body.freeze() }
 }
 
 impl Answer {
@@ -290,7 +335,7 @@ fn unknown(error: &LookupError) -> NotAnswered {
 }
 
 /// Sorts a client error by its causes. The URL is left out: people put keys into query strings.
-fn explain(error: &reqwest::Error) -> NotAnswered {
+fn explain(error: &SendError) -> NotAnswered {
     let causes: Vec<&(dyn StdError + 'static)> =
         std::iter::successors(error.source(), |cause| (*cause).source()).collect();
     if let Some(error) = causes.iter().find_map(|cause| cause.downcast_ref::<AddressError>()) {
@@ -303,48 +348,4 @@ fn explain(error: &reqwest::Error) -> NotAnswered {
     let innermost = causes.last().map_or_else(|| "the request failed".to_owned(), ToString::to_string);
     let what = if error.is_connect() { "no connection" } else { "the connection broke" };
     NotAnswered { kind, detail: format!("{what}: {innermost}") }
-}
-
-/// The resolver of the client: every address vetted.
-struct Vetting {
-    policy: Arc<AddressPolicy>,
-    resolver: Resolver,
-}
-
-impl Resolve for Vetting {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (policy, resolver) = (self.policy.clone(), self.resolver.clone());
-        Box::pin(async move {
-            let begun = Instant::now();
-            let found = vetted(name.as_str(), &policy, &resolver).await;
-            timing::looked_up(begun);
-            // The port is the URL's; a resolver answers with 0 in its place.
-            let addresses: Vec<SocketAddr> = found?.into_iter().map(|address| (address, 0).into()).collect();
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// Why a name may not be dialled.
-enum Unfit {
-    Refused(AddressError),
-    Unknown(LookupError),
-}
-
-impl From<Unfit> for Box<dyn StdError + Send + Sync> {
-    fn from(unfit: Unfit) -> Self {
-        match unfit {
-            Unfit::Refused(error) => error.into(),
-            Unfit::Unknown(error) => error.into(),
-        }
-    }
-}
-
-/// The addresses of a name, if every one of them may be dialled.
-async fn vetted(name: &str, policy: &AddressPolicy, resolver: &Resolver) -> Result<Vec<IpAddr>, Unfit> {
-    let addresses = resolver.look_up(name).await.map_err(Unfit::Unknown)?;
-    for address in &addresses {
-        check_address(*address, policy).map_err(|error| Unfit::Refused(error.of_a_name()))?;
-    }
-    Ok(addresses)
 }

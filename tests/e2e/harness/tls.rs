@@ -30,6 +30,17 @@ impl Authority {
         certificate.pem() + &key.serialize_pem()
     }
 
+    /// A server's side of TLS under a name, speaking this protocol (ALPN).
+    pub(crate) fn acceptor(&self, name: &str, protocol: &str) -> TlsAcceptor {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (certificate, key) = self.issue(name);
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let builder = ServerConfig::builder().with_no_client_auth();
+        let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();

@@ -12,7 +12,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 use tower::Service;
-use tower::layer::LayerFn;
 
 tokio::task_local! {
     static PARTS: Cell<Timings>;
@@ -64,14 +63,15 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Puts a clock around what connects.
-pub(super) fn around_connecting<S>() -> LayerFn<fn(S) -> Timed<S>> {
-    tower::layer::layer_fn(Timed)
-}
-
 /// A connector with a clock.
 #[derive(Clone)]
 pub(super) struct Timed<S>(S);
+
+impl<S> Timed<S> {
+    pub(super) fn new(connector: S) -> Self {
+        Timed(connector)
+    }
+}
 
 impl<S, T> Service<T> for Timed<S>
 where
