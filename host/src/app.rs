@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::cpu_pool::CpuPool;
 use crate::deliver::client::{ClientError, Clients};
 use crate::deliver::traces::{Traces, TracesError};
-use crate::deliver::{Dispatcher, LaneBoard};
+use crate::deliver::{AttemptLimits, Dispatcher, LaneBoard};
 use crate::plugin::watch::FolderWatch;
 use crate::plugin::{CompileLimits, PluginConfig, PluginError, Plugins};
 use crate::store::{Store, StoreError, StoreLimits, TenantChange};
@@ -89,8 +89,9 @@ impl App {
         let lanes = LaneBoard::default();
         let traces = Traces::start(&config.otlp_endpoint)?;
         let (plugins_too, lanes_too) = (plugins.clone(), lanes.clone());
+        let limits = AttemptLimits { host: config.attempts_max, tenant: config.attempts_per_tenant_max };
         let dispatcher =
-            Dispatcher::start(store.clone(), plugins_too, clients.clone(), news, lanes_too, traces.clone());
+            Dispatcher::start(store.clone(), plugins_too, clients.clone(), news, lanes_too, traces.clone(), limits);
         let grace = Duration::from_secs(config.stop_grace_s);
         let plugins_at_stop = plugins.clone();
         let shares = Arc::new(Shares::new(&config));

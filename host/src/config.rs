@@ -88,6 +88,10 @@ pub struct Config {
     pub plugin_output_bytes_max: u64,
     /// The most of the other limits of a call, by their names, such as `{ host_calls = 1000 }`.
     pub plugin_limits_max: BTreeMap<String, u64>,
+    /// Maximum number of requests under way in the host, and as many again that plugins judge or that wait to be sent.
+    pub attempts_max: u64,
+    /// Maximum number of them that one tenant holds, also when nobody else needs any.
+    pub attempts_per_tenant_max: u64,
     /// How many plugin calls run at once. 0: one more than there are cores.
     pub plugin_threads: usize,
     /// How many of them may be one tenant's. 0: one fewer than all, so that no tenant alone holds up the others.
@@ -98,8 +102,7 @@ pub struct Config {
     pub plugins_rescan_s: u64,
     /// How many instances may rest between two calls, for subscriptions that reuse them. Each holds the memory it has.
     pub resting_instances_max: usize,
-    /// How many memories of plugins stay mapped between calls, with 64 KiB of each at the most: a plugin that is among them is
-    /// called faster.
+    /// How many memories of plugins stay mapped between calls, 64 KiB of each at the most: calls of these are faster.
     pub warm_memories_max: u32,
     /// How long a stop waits for the attempts under way, in seconds.
     pub stop_grace_s: u64,
@@ -146,6 +149,8 @@ impl Default for Config {
             plugin_memory_bytes_max: Limits::HOST_MAX.memory_bytes,
             plugin_output_bytes_max: Limits::HOST_MAX.output_bytes,
             plugin_limits_max: BTreeMap::new(),
+            attempts_max: 2_048,
+            attempts_per_tenant_max: 1_024,
             plugin_threads: 0,
             plugin_calls_per_tenant: 0,
             plugin_stack_bytes: STACK_BYTES,

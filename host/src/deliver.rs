@@ -10,12 +10,14 @@ mod conclusion;
 mod lane;
 mod notify_urls;
 mod pace;
-mod places;
+mod permits;
 mod plugin_gate;
 mod stock;
+mod task;
 pub mod traces;
 
 pub use lane::LaneStatus;
+pub use permits::AttemptLimits;
 
 use crate::event::Event;
 use crate::plugin::Plugins;
@@ -26,7 +28,7 @@ use bytes::Bytes;
 use client::Clients;
 use lane::Lane;
 use notify_urls::NotifyUrls;
-use places::Places;
+use permits::AttemptPermits;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,7 +40,7 @@ use traces::Traces;
 
 /// What every lane shares.
 struct Shared {
-    places: Places,
+    permits: AttemptPermits,
     store: Arc<Store>,
     attempter: Attempter,
     attempts: TaskTracker,
@@ -63,11 +65,12 @@ impl Dispatcher {
         news: mpsc::UnboundedReceiver<News>,
         board: LaneBoard,
         traces: Traces,
+        limits: AttemptLimits,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let attempts = TaskTracker::new();
         let shared = Arc::new(Shared {
-            places: Places::default(),
+            permits: AttemptPermits::new(limits),
             attempter: Attempter { plugins, clients, store: store.clone(), notify_urls: NotifyUrls::default() },
             store,
             attempts: attempts.clone(),

@@ -105,3 +105,36 @@ async fn a_hostile_tenant_does_not_slow_another() {
     // Taking turns with the hostile one on all threads would have made each of the 40 wait for one of its calls.
     assert!(meanwhile <= 8, "{meanwhile} calls of a second each ended while 40 quick ones were made");
 }
+
+/// Plugins that spin, of as many tenants as would use all permits, hold up no webhook without a plugin.
+#[tokio::test]
+async fn plugins_that_spin_do_not_delay_a_webhook_without_one() {
+    let (host, receiver) = (Host::with().set("attempts_max=256").start().await, Receiver::start().await);
+    let spinning = ["s1", "s2", "s3", "s4", "s5", "s6"];
+    for tenant in spinning {
+        host.post("/v1/tenants", &json!({"id": tenant})).await;
+        host.ask(Method::PUT, &format!("/v1/tenants/{tenant}/plugins/p"), guest("loops")).await.ok();
+        let body = json!({
+            "notify_url": receiver.url, "modules": ["Contact"], "plugin": "p", "concurrency": 256,
+            "limits": {"cpu_ms": 1_000, "wall_ms": 5_000}, "retry": {"schedule_s": [0, 3_600]},
+        });
+        host.post(&format!("/v1/tenants/{tenant}/subscriptions"), &body).await;
+    }
+    host.subscription(&receiver.url, json!({})).await;
+    for tenant in spinning {
+        let batch: Vec<_> = (0..256).map(|number| event("Contact is Created", number)).collect();
+        host.ask(Method::POST, &format!("/v1/tenants/{tenant}/events"), batch.join("\n")).await.ok();
+    }
+    // Calls of plugins that have ended: each takes a second of a core.
+    let calls = async || {
+        let metrics = host.ask(Method::GET, "/metrics", "").await.text;
+        let counts = metrics.lines().filter(|line| line.starts_with("hookloom_plugin_calls_total{"));
+        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
+    };
+    until("the plugins to spin", async || (calls().await > 0).then_some(())).await;
+    let before = calls().await;
+    host.send(event("Contact is Created", 1)).await;
+    receiver.expect(1).await;
+    let meanwhile = calls().await - before;
+    assert!(meanwhile <= 20, "{meanwhile} calls ended before an event was delivered that needs none");
+}

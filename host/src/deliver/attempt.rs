@@ -45,7 +45,7 @@ static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const HEADERS_USUAL: usize = 16;
 
 /// What to send, before it is signed.
-struct Parcel {
+pub(super) struct PreparedRequest {
     url: Url,
     /// Whether the Notify URL is another one, and whether another host's: a plugin chose this one.
     elsewhere: bool,
@@ -55,29 +55,59 @@ struct Parcel {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// An attempt before its request, if there is one.
+pub(super) struct Prepared {
+    pub(super) attempt: Attempt,
+    /// The request; or why it cannot be made; or the end of the attempt without one.
+    pub(super) request: Result<Result<PreparedRequest, String>, Outcome>,
+}
+
+impl Prepared {
+    /// Whether there is something to send.
+    pub(super) fn is_request(&self) -> bool {
+        matches!(self.request, Ok(Ok(_)))
+    }
+}
+
 impl Attempter {
-    /// Makes one attempt.
-    pub(super) async fn attempt(&self, due: &Due, subscription: &Arc<Subscription>) -> (Attempt, Outcome) {
+    /// Lets the plugins judge, and makes the request of it.
+    pub(super) async fn prepare(&self, due: &Due, subscription: &Arc<Subscription>) -> Prepared {
         let mut attempt = blank(due, subscription);
         let own = || self.notify_urls.of(subscription);
-        let parcel = match subscription.settings.plugin.0.is_empty() {
-            true => Ok(own().map(|url| as_it_came(&due.event, url))),
-            false => {
-                let judged = self.plugins.judge(due.event.clone(), subscription.clone()).await;
-                let judgement = note(&mut attempt, judged);
-                decide(judgement, &due.event, subscription, own, &mut attempt)
-            }
+        let request = if subscription.settings.plugin.0.is_empty() {
+            Ok(own().map(|url| as_it_came(&due.event, url)))
+        } else {
+            let judged = self.plugins.judge(due.event.clone(), subscription.clone()).await;
+            let judgement = note(&mut attempt, judged);
+            decide(judgement, &due.event, subscription, own, &mut attempt)
         };
-        let outcome = match parcel {
+        Prepared { attempt, request }
+    }
+
+    /// Sends what was prepared, if anything.
+    pub(super) async fn complete(
+        &self,
+        mut attempt: Attempt,
+        request: Result<Result<PreparedRequest, String>, Outcome>,
+        due: &Due,
+        subscription: &Subscription,
+    ) -> (Attempt, Outcome) {
+        let outcome = match request {
             Err(outcome) => outcome,
             Ok(Err(unreadable)) => Outcome::NoAnswer { kind: NoAnswer::AddressRefused, detail: unreadable },
-            Ok(Ok(parcel)) => self.send(parcel, due, subscription, &mut attempt).await,
+            Ok(Ok(request)) => self.send(request, due, subscription, &mut attempt).await,
         };
         conclude(&mut attempt, &outcome);
         (attempt, outcome)
     }
 
-    async fn send(&self, parcel: Parcel, due: &Due, subscription: &Subscription, attempt: &mut Attempt) -> Outcome {
+    async fn send(
+        &self,
+        parcel: PreparedRequest,
+        due: &Due,
+        subscription: &Subscription,
+        attempt: &mut Attempt,
+    ) -> Outcome {
         let elsewhere = parcel.elsewhere;
         attempt.body_sha256 = Some(hex::encode(Sha256::digest(&parcel.body)));
         if parcel.body.len() > BODY_BYTES_USUAL {
@@ -148,8 +178,8 @@ fn note(attempt: &mut Attempt, judged: Judged) -> Judgement {
 }
 
 /// The payload to the Notify URL, byte for byte.
-fn as_it_came(event: &Event, url: Url) -> Parcel {
-    Parcel {
+fn as_it_came(event: &Event, url: Url) -> PreparedRequest {
+    PreparedRequest {
         url,
         elsewhere: false,
         other_origin: false,
@@ -166,7 +196,7 @@ fn decide(
     subscription: &Subscription,
     own: impl FnOnce() -> Result<Url, String>,
     attempt: &mut Attempt,
-) -> Result<Result<Parcel, String>, Outcome> {
+) -> Result<Result<PreparedRequest, String>, Outcome> {
     match judgement {
         Judgement::Pass => Ok(own().map(|url| as_it_came(event, url))),
         Judgement::Replace(outgoing) => Ok(own().map(|url| replaced(outgoing, url))),
@@ -193,17 +223,17 @@ fn fault_reason(fault: &PluginFault) -> Reason {
     Reason::new(fault.code(), fault.to_string())
 }
 
-fn replaced(outgoing: Outgoing, own: Url) -> Parcel {
+fn replaced(outgoing: Outgoing, own: Url) -> PreparedRequest {
     let Outgoing { body, content_type, headers, url, is_text: _ } = outgoing;
     let (elsewhere, other_origin) = match &url {
         Some(url) => (*url != own, url.origin() != own.origin()),
         None => (false, false),
     };
-    Parcel { url: url.unwrap_or(own), elsewhere, other_origin, content_type, body, headers }
+    PreparedRequest { url: url.unwrap_or(own), elsewhere, other_origin, content_type, body, headers }
 }
 
 /// Later lines win: the owner's headers, then the plugin's, then the host's own.
-fn headers(parcel: &Parcel, due: &Due, subscription: &Subscription) -> HeaderMap {
+fn headers(parcel: &PreparedRequest, due: &Due, subscription: &Subscription) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
     // The owner's headers may hold credentials, which only the Notify URL's origin may see.
     if !parcel.other_origin {

@@ -5,7 +5,7 @@
 
 use super::Shared;
 use super::pace::{self, Sign};
-use crate::delivery::{DeliveryKind, Outcome, Reason};
+use crate::delivery::{Attempt, DeliveryKind, Outcome, Reason};
 use crate::retry::{self, Moment, Next};
 use crate::store::{AttemptRecord, Due, Notice, StoreError, now_ms};
 use crate::subscription::Subscription;
@@ -25,9 +25,14 @@ pub(super) struct Conclusion {
     pub(super) bad_config: Option<(u64, String)>,
 }
 
-/// One attempt and what follows from it.
-pub(super) async fn conclude(shared: &Shared, due: Due, subscription: Arc<Subscription>) -> Conclusion {
-    let (attempt, outcome) = shared.attempter.attempt(&due, &subscription).await;
+/// Decides what follows from an attempt.
+pub(super) fn conclude(
+    shared: &Shared,
+    due: Due,
+    subscription: &Subscription,
+    attempt: Attempt,
+    outcome: &Outcome,
+) -> Conclusion {
     let policy = &subscription.settings.retry;
     let moment = Moment {
         attempts: due.delivery.attempts_in_budget + 1,
@@ -35,10 +40,9 @@ pub(super) async fn conclude(shared: &Shared, due: Due, subscription: Arc<Subscr
         now_ms: now_ms(),
         jitter: rand::random(),
     };
-    let next = retry::next(policy, &outcome, moment);
+    let next = retry::next(policy, outcome, moment);
     let next = if due.delivery.kind == DeliveryKind::Test { retry::once(next) } else { next };
-    let disables =
-        retry::disables_subscription(&outcome).then(|| Reason::new("gone", "the receiver answered 410 Gone"));
+    let disables = retry::disables_subscription(outcome).then(|| Reason::new("gone", "the receiver answered 410 Gone"));
     let again_at_ms = match &next {
         // If it was a former config's receiver that said so, the store makes it due again at once.
         _ if disables.is_some() => Some(moment.now_ms),
@@ -54,11 +58,11 @@ pub(super) async fn conclude(shared: &Shared, due: Due, subscription: Arc<Subscr
     tracing::debug!(delivery = %id, attempt = attempt.number, outcome = %attempt.outcome, "attempted");
     let age_end_ms = retry::age_end_ms(policy, moment);
     let bad_config = match outcome {
-        Outcome::BadConfig(ref reason) => Some((subscription.generation, reason.message.clone())),
+        Outcome::BadConfig(reason) => Some((subscription.generation, reason.message.clone())),
         _ => None,
     };
     let record = AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms, disables };
-    Conclusion { record, sign: Sign::of(&outcome), again_at_ms, wish: pace::wish(&outcome), bad_config }
+    Conclusion { record, sign: Sign::of(outcome), again_at_ms, wish: pace::wish(outcome), bad_config }
 }
 
 /// Records an outcome, however long the store takes to be able to (a full disk, as a rule): until then the delivery is held,

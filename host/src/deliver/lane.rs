@@ -4,19 +4,17 @@
 //! hand and what is read from the store is [`Stock`]'s business.
 
 use super::Shared;
-use super::conclusion::{Conclusion, conclude, record};
 use super::pace::{Leave, Pace, Rest, Sign};
-use super::places::OwnPlaces;
+use super::permits::{LanePermits, Stage};
 use super::plugin_gate::PluginGate;
 use super::stock::{Door, Stock};
+use super::task::{self, Answered, AttemptEvent, AttemptStart, PANIC_WAIT_MS, Recorded, Returned};
 use crate::delivery::{DeliveryId, Reason};
 use crate::retry;
 use crate::store::{Due, StateChange, StoreError, now_ms};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
-use futures_util::FutureExt as _;
 use serde::Serialize;
 use std::collections::HashSet;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -30,40 +28,6 @@ const BAD_CONFIG_MAX: usize = 3;
 
 /// A receiver that fails for less than this is not noted: the note is a commit.
 const FAILING_NOTED_MS: i64 = 60_000;
-
-/// How long a delivery rests whose attempt panicked.
-const PANIC_WAIT_MS: i64 = 5_000;
-
-/// What an attempt's task tells its lane: first that the receiver is done with it, then that the store knows.
-///
-/// The next attempt begins after the first: a receiver does not wait for our disk. But none begins while as many outcomes
-/// as the subscription's `concurrency` wait for it, so that a store which cannot write stops its lanes; nor while one waits
-/// that disables the subscription: who wants no more gets no more.
-enum Word {
-    Answered(Answered),
-    Recorded(Recorded),
-}
-
-/// What the store knows now.
-struct Recorded {
-    id: DeliveryId,
-    again_at_ms: Option<i64>,
-    sign: Sign,
-    disables: bool,
-}
-
-struct Answered {
-    id: DeliveryId,
-    /// Whether it was not the delivery's first attempt.
-    further: bool,
-    began: Instant,
-    sign: Sign,
-    disables: bool,
-    /// How long the receiver wants to be left alone.
-    wish: Option<Duration>,
-    /// What the plugin said of its config, and which generation that was.
-    bad_config: Option<(u64, String)>,
-}
 
 /// How a lane goes, for those who ask.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
@@ -81,13 +45,6 @@ pub struct LaneStatus {
     pub rests_for: Option<&'static str>,
 }
 
-impl Answered {
-    /// An attempt that came to nothing.
-    fn nothing(id: DeliveryId, further: bool, began: Instant) -> Self {
-        Answered { id, further, began, sign: Sign::Nothing, disables: false, wish: None, bad_config: None }
-    }
-}
-
 /// A lane.
 pub(super) struct Lane {
     shared: Arc<Shared>,
@@ -95,8 +52,8 @@ pub(super) struct Lane {
     door: Arc<Door>,
     status: Arc<Mutex<LaneStatus>>,
     stock: Stock,
-    places: OwnPlaces,
     gate: PluginGate,
+    permits: LanePermits,
     pace: Pace,
     in_flight: u32,
     further_in_flight: u32,
@@ -109,7 +66,7 @@ pub(super) struct Lane {
     notify_url: String,
     /// The deliveries in a row whose plugin calls its config wrong.
     bad_configs: HashSet<DeliveryId>,
-    words: (mpsc::UnboundedSender<Word>, mpsc::UnboundedReceiver<Word>),
+    events: (mpsc::UnboundedSender<AttemptEvent>, mpsc::UnboundedReceiver<AttemptEvent>),
 }
 
 impl Drop for Lane {
@@ -132,8 +89,8 @@ impl Lane {
             door,
             status,
             stock: Stock::default(),
-            places: OwnPlaces::default(),
             gate: PluginGate::default(),
+            permits: LanePermits::default(),
             pace: Pace::new(),
             in_flight: 0,
             further_in_flight: 0,
@@ -142,7 +99,7 @@ impl Lane {
             failing_since_ms: None,
             notify_url: String::new(),
             bad_configs: HashSet::new(),
-            words: mpsc::unbounded_channel(),
+            events: mpsc::unbounded_channel(),
         }
     }
 
@@ -150,12 +107,12 @@ impl Lane {
     pub(super) async fn run(mut self) {
         let mut stop = self.shared.stop.clone();
         while !*stop.borrow() {
-            while let Ok(word) = self.words.1.try_recv() {
-                self.hear(word).await;
+            while let Ok(event) = self.events.1.try_recv() {
+                self.on_event(event).await;
             }
             if self.door.take_changed() {
                 self.stock.put_back(&self.door);
-                self.places.give_back();
+                self.permits.give_back();
                 // A subscription that was resumed begins anew; what is noted of it counts.
                 self.failing_since_ms = None;
             }
@@ -178,12 +135,12 @@ impl Lane {
                     }
                 }
             }
-            self.places.give_back();
+            self.permits.give_back();
             let sleep = tokio::time::sleep(self.until_something(leave, &subscription));
             tokio::select! {
                 _ = stop.changed() => {}
                 () = self.door.news.notified() => {}
-                Some(word) = self.words.1.recv() => self.hear(word).await,
+                Some(event) = self.events.1.recv() => self.on_event(event).await,
                 () = sleep => {}
             }
         }
@@ -244,16 +201,17 @@ impl Lane {
         self.stock.next(&self.shared.store, &self.door, subscription, room_for_further).await
     }
 
-    /// Starts an attempt in a task of its own, once the host and the tenant have a place for it.
+    /// Starts an attempt in a task of its own, once there is a permit for it.
     async fn launch(&mut self, due: Due, subscription: &Subscription) {
         let window = self.pace.window(subscription.settings.concurrency);
-        let of_use = match subscription.settings.rate_per_s {
+        let usable = match subscription.settings.rate_per_s {
             Some(_) => 1,
             None => (self.stock.at_hand() + 1).min(window.saturating_sub(self.in_flight)),
         };
-        let place = self.places.next(&self.shared.places, &subscription.tenant, of_use).await;
-        let Some(place) = place else { return };
-        // Waiting for a place may have taken long: look again at what changed meanwhile.
+        let stage = Stage::first(subscription);
+        let permit = self.permits.next(&self.shared.permits, stage, &subscription.tenant, usable).await;
+        // Waiting for a permit may have taken long: look again at what changed meanwhile.
+        let changes = self.door.changes();
         let current = self.shared.store.catalog().subscription_by_id(self.subscription);
         let stale = self.door.has_changed() || *self.shared.stop.borrow();
         let Some(subscription) = current.filter(|current| current.state == SubscriptionState::Active && !stale) else {
@@ -263,35 +221,13 @@ impl Lane {
         if let Some(reason) = retry::too_old_by_now(&subscription.settings.retry, &due.delivery, now_ms()) {
             return self.give_up(&due, reason).await;
         }
-        let (id, further, began) = (due.delivery.id, due.delivery.attempts_made > 0, Instant::now());
         self.in_flight += 1;
-        self.further_in_flight += u32::from(further);
+        self.further_in_flight += u32::from(due.delivery.attempts_made > 0);
         self.pace.begin();
-        let (shared, tell) = (self.shared.clone(), self.words.0.clone());
-        // In a box: a task is moved several times before it is at its place.
-        self.shared.attempts.spawn(Box::pin(async move {
-            let attempt = AssertUnwindSafe(conclude(&shared, due, subscription)).catch_unwind().await.ok();
-            let (outcome, again_at_ms, answered) = match attempt {
-                Some(Conclusion { record, again_at_ms, sign, wish, bad_config }) => {
-                    let disables = record.disables.is_some();
-                    (Some(record), again_at_ms, Answered { id, further, began, sign, disables, wish, bad_config })
-                }
-                None => (None, None, Answered::nothing(id, further, began)),
-            };
-            let (sign, disables) = (answered.sign, answered.disables);
-            let _ = tell.send(Word::Answered(answered));
-            let recorded = match outcome {
-                Some(outcome) => AssertUnwindSafe(record(&shared, outcome)).catch_unwind().await.is_ok(),
-                None => false,
-            };
-            // A panic is a fault of ours; the delivery is still due, and must not be held for ever.
-            let again_at_ms = if recorded { again_at_ms } else { Some(now_ms() + PANIC_WAIT_MS) };
-            if !recorded {
-                tracing::error!(delivery = %id, "an attempt panicked; it is made again");
-            }
-            drop(place);
-            let _ = tell.send(Word::Recorded(Recorded { id, again_at_ms, sign, disables }));
-        }));
+        let start = AttemptStart { due, subscription, permit, door: self.door.clone(), changes };
+        let (shared, events) = (self.shared.clone(), self.events.0.clone());
+        // In a box: a task is moved several times before it is where it stays.
+        self.shared.attempts.spawn(Box::pin(task::run(shared, start, events)));
     }
 
     /// Ends a delivery that waited until it was too old: for an ill receiver, for its turn, or for an earlier one.
@@ -305,16 +241,25 @@ impl Lane {
         self.stock.look_again();
     }
 
-    async fn hear(&mut self, word: Word) {
+    async fn on_event(&mut self, event: AttemptEvent) {
         let current = self.shared.store.catalog().subscription_by_id(self.subscription);
-        match word {
-            Word::Answered(answered) => self.free_place(answered, current.as_deref()).await,
-            Word::Recorded(recorded) => self.forget(&recorded, current.as_deref()).await,
+        match event {
+            AttemptEvent::Answered(answered) => self.on_answered(answered, current.as_deref()).await,
+            AttemptEvent::Recorded(recorded) => self.on_recorded(&recorded, current.as_deref()).await,
+            AttemptEvent::Returned(returned) => self.on_returned(&returned),
         }
     }
 
+    /// One was not made: it is in the store as it was.
+    fn on_returned(&mut self, returned: &Returned) {
+        self.in_flight -= 1;
+        self.further_in_flight -= u32::from(returned.further);
+        self.stock.forget(returned.id, None);
+        self.stock.look_again();
+    }
+
     /// The receiver is done with one.
-    async fn free_place(&mut self, answered: Answered, subscription: Option<&Subscription>) {
+    async fn on_answered(&mut self, answered: Answered, subscription: Option<&Subscription>) {
         self.in_flight -= 1;
         self.further_in_flight -= u32::from(answered.further);
         self.unrecorded += 1;
@@ -330,7 +275,7 @@ impl Lane {
     }
 
     /// The store knows of one. What follows for the subscription comes after it, so that no outcome comes too late.
-    async fn forget(&mut self, recorded: &Recorded, subscription: Option<&Subscription>) {
+    async fn on_recorded(&mut self, recorded: &Recorded, subscription: Option<&Subscription>) {
         self.unrecorded -= 1;
         self.disabling -= u32::from(recorded.disables);
         self.stock.forget(recorded.id, recorded.again_at_ms);

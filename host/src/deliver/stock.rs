@@ -3,7 +3,8 @@
 //! # Theory of operation
 //! What must not be lost is in the store; a lane only remembers a bounded part of it. Fresh deliveries are handed over
 //! by the dispatcher right after their commit, so that the usual event never waits for a read. All lanes together have
-//! room for so many bytes of them, and one lane for an eighth: an ill receiver's backlog leaves others room. A lane that
+//! room for so many bytes of them, shared fairly between tenants, and one lane for an eighth: an ill receiver's backlog
+//! leaves others room, and so do all lanes of one tenant. A lane that
 //! rests for its owner, or that keeps an order, takes none, and nor does one whose schedule waits at first.
 //! Whatever does not fit, every retry, and everything after a restart is read from the store in pages.
 //!
@@ -15,12 +16,13 @@
 //! page could have seen is left to the store, because a page may have brought it already.
 
 use crate::delivery::DeliveryId;
+use crate::fair_share::{FairPermit, FairSemaphore};
 use crate::store::{Due, Store, StoreError, Turn, now_ms};
-use crate::subscription::Subscription;
+use crate::subscription::{Subscription, TenantId};
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 /// How many bytes of fresh deliveries all lanes together take into memory. More stay in the store.
 const ROOM_BYTES: usize = 64 << 20;
@@ -34,9 +36,9 @@ const PAGE: usize = 256;
 /// One in so many turns is a retry's, if both kinds wait.
 const FURTHER_TURN: u32 = 8;
 
-/// The room for fresh deliveries, which all lanes share.
+/// The room for fresh deliveries, which all lanes share, fairly between tenants.
 pub(super) struct Room {
-    free: Arc<Semaphore>,
+    free: FairSemaphore<TenantId>,
     /// How many bytes one lane may take.
     of_one: usize,
 }
@@ -49,7 +51,7 @@ impl Default for Room {
 
 impl Room {
     fn of(bytes: usize) -> Self {
-        Room { free: Arc::new(Semaphore::new(bytes)), of_one: bytes / 8 }
+        Room { free: FairSemaphore::new(bytes as u64, bytes as u64), of_one: bytes / 8 }
     }
 }
 
@@ -57,7 +59,7 @@ impl Room {
 struct Taken {
     of_lane: Arc<AtomicUsize>,
     bytes: usize,
-    _of_host: OwnedSemaphorePermit,
+    _of_host: FairPermit<TenantId>,
 }
 
 impl Drop for Taken {
@@ -88,6 +90,8 @@ pub(super) struct Door {
     look_in_store: AtomicBool,
     /// Whether the subscription changed: what the lane holds but has not begun may be stale.
     changed: AtomicBool,
+    /// How often it changed, for attempts that wait between two looks.
+    changes: AtomicU64,
     pub(super) news: Notify,
 }
 
@@ -95,10 +99,9 @@ impl Door {
     /// Hands over a fresh delivery, or leaves it to the store if there is no room.
     pub(super) fn offer(&self, due: Due, room: &Room) {
         let bytes = due.event.payload.len() + DUE_BYTES;
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         let may = !fresh.closed && self.taken.load(Ordering::Relaxed) < room.of_one;
-        match may.then(|| room.free.clone().try_acquire_many_owned(permits).ok()).flatten() {
+        match may.then(|| room.free.try_acquire(&due.delivery.tenant, bytes as u64)).flatten() {
             Some(of_host) => {
                 self.taken.fetch_add(bytes, Ordering::Relaxed);
                 let taken = Taken { of_lane: self.taken.clone(), bytes, _of_host: of_host };
@@ -125,11 +128,18 @@ impl Door {
     /// Says that the subscription changed: deliveries of it may have ended, become due, or grown younger.
     pub(super) fn knock(&self) {
         self.changed.store(true, Ordering::Release);
+        // In this order: a lane that knows the new number finds the flag, too.
+        self.changes.fetch_add(1, Ordering::Release);
         self.news.notify_one();
     }
 
     pub(super) fn has_changed(&self) -> bool {
         self.changed.load(Ordering::Acquire)
+    }
+
+    /// The number of changes so far.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     pub(super) fn take_changed(&self) -> bool {

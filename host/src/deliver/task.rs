@@ -1,0 +1,171 @@
+//! The task of one attempt: judge, wait for a permit to send, send, record, and tell the lane.
+//!
+//! # Guarantees
+//! - The lane hears of each attempt exactly once that its receiver is done with it, and once that the store knows of it; or
+//!   once that it was returned without having been made.
+//! - While plugins judge, no permit to send is held. What they prepared waits for one, and everything that may have changed
+//!   meanwhile is looked at again: after a pause was answered, a request of a webhook with a plugin no longer begins.
+//! - A panic ends an attempt like a fault of the host: the delivery is attempted again.
+
+use super::Shared;
+use super::attempt::Prepared;
+use super::conclusion::{Conclusion, conclude, record};
+use super::pace::Sign;
+use super::permits::{Permit, Stage};
+use super::stock::Door;
+use crate::delivery::{DeliveryId, DeliveryState};
+use crate::retry;
+use crate::store::{Due, now_ms};
+use crate::subscription::{Subscription, SubscriptionState};
+use futures_util::FutureExt as _;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// How long a delivery rests whose attempt panicked.
+pub(super) const PANIC_WAIT_MS: i64 = 5_000;
+
+/// A message from an attempt's task to its lane.
+///
+/// The next attempt begins after [`AttemptEvent::Answered`]: a receiver does not wait for our disk. But none begins while as
+/// many outcomes as the subscription's `concurrency` wait for [`AttemptEvent::Recorded`], so that a store which cannot write
+/// stops its lanes; nor while one waits that disables the subscription.
+pub(super) enum AttemptEvent {
+    /// The receiver is done with it.
+    Answered(Answered),
+    /// The store knows of it.
+    Recorded(Recorded),
+    /// It was not made: the subscription or the delivery changed, or the host stops. The store knows what follows.
+    Returned(Returned),
+}
+
+/// An attempt that came to something.
+pub(super) struct Answered {
+    pub(super) id: DeliveryId,
+    /// Whether it was not the delivery's first attempt.
+    pub(super) further: bool,
+    pub(super) began: Instant,
+    pub(super) sign: Sign,
+    pub(super) disables: bool,
+    /// How long the receiver wants to be left alone.
+    pub(super) wish: Option<Duration>,
+    /// The plugin's complaint about its config, and the generation of that config.
+    pub(super) bad_config: Option<(u64, String)>,
+}
+
+impl Answered {
+    /// An attempt that came to nothing.
+    fn nothing(id: DeliveryId, further: bool, began: Instant) -> Self {
+        Answered { id, further, began, sign: Sign::Nothing, disables: false, wish: None, bad_config: None }
+    }
+}
+
+/// An attempt that is recorded.
+pub(super) struct Recorded {
+    pub(super) id: DeliveryId,
+    pub(super) again_at_ms: Option<i64>,
+    pub(super) sign: Sign,
+    pub(super) disables: bool,
+}
+
+/// An attempt that was not made.
+pub(super) struct Returned {
+    pub(super) id: DeliveryId,
+    pub(super) further: bool,
+}
+
+/// An attempt that a lane begins.
+pub(super) struct AttemptStart {
+    pub(super) due: Due,
+    pub(super) subscription: Arc<Subscription>,
+    /// Of the stage in which attempts of the subscription begin.
+    pub(super) permit: Permit,
+    pub(super) door: Arc<Door>,
+    /// The number of changes that the lane knew of.
+    pub(super) changes: u64,
+}
+
+/// Makes an attempt and tells its lane.
+pub(super) async fn run(shared: Arc<Shared>, start: AttemptStart, events: mpsc::UnboundedSender<AttemptEvent>) {
+    let (id, further, began) = (start.due.delivery.id, start.due.delivery.attempts_made > 0, Instant::now());
+    let attempt = AssertUnwindSafe(attempt(&shared, start)).catch_unwind().await;
+    let (conclusion, permit) = match attempt {
+        Ok(None) => {
+            let _ = events.send(AttemptEvent::Returned(Returned { id, further }));
+            return;
+        }
+        Ok(Some((conclusion, permit))) => (Some(conclusion), Some(permit)),
+        Err(_) => (None, None),
+    };
+    let (outcome, again_at_ms, answered) = match conclusion {
+        Some(Conclusion { record, again_at_ms, sign, wish, bad_config }) => {
+            let disables = record.disables.is_some();
+            (Some(record), again_at_ms, Answered { id, further, began, sign, disables, wish, bad_config })
+        }
+        None => (None, None, Answered::nothing(id, further, began)),
+    };
+    let (sign, disables) = (answered.sign, answered.disables);
+    let _ = events.send(AttemptEvent::Answered(answered));
+    let recorded = match outcome {
+        Some(outcome) => AssertUnwindSafe(record(&shared, outcome)).catch_unwind().await.is_ok(),
+        None => false,
+    };
+    // A panic is a fault of ours; the delivery is still due, and must not be held for ever.
+    let again_at_ms = if recorded { again_at_ms } else { Some(now_ms() + PANIC_WAIT_MS) };
+    if !recorded {
+        tracing::error!(delivery = %id, "an attempt panicked; it is made again");
+    }
+    drop(permit);
+    let _ = events.send(AttemptEvent::Recorded(Recorded { id, again_at_ms, sign, disables }));
+}
+
+/// Makes an attempt. None: it was not made after all.
+async fn attempt(shared: &Shared, start: AttemptStart) -> Option<(Conclusion, Permit)> {
+    let prepared = shared.attempter.prepare(&start.due, &start.subscription).await;
+    let permit_to_send = if prepared.is_request() && Stage::first(&start.subscription) == Stage::Judge {
+        Some(permit_to_send(shared, &start).await?)
+    } else {
+        None
+    };
+    let AttemptStart { due, subscription, permit, .. } = start;
+    let permit = permit_to_send.unwrap_or(permit);
+    let Prepared { attempt, request } = prepared;
+    let (attempt, outcome) = shared.attempter.complete(attempt, request, &due, &subscription).await;
+    Some((conclude(shared, due, &subscription, attempt, &outcome), permit))
+}
+
+/// Waits for a permit to send. None: the attempt shall not be made any more.
+async fn permit_to_send(shared: &Shared, start: &AttemptStart) -> Option<Permit> {
+    let mut stop = shared.stop.clone();
+    let permit = tokio::select! {
+        // What need not wait goes out, also while the host stops: it is under way already.
+        biased;
+        permit = shared.permits.of(Stage::Send).acquire(&start.subscription.tenant, 1) => permit,
+        _ = stop.wait_for(|stopped| *stopped) => return None,
+    };
+    is_wanted(shared, start).await.then_some(permit)
+}
+
+/// Whether an attempt that was prepared is still to be made: its subscription is as it was and active, and its delivery is
+/// pending and not too old.
+async fn is_wanted(shared: &Shared, start: &AttemptStart) -> bool {
+    let AttemptStart { due, subscription, .. } = start;
+    let current = shared.store.catalog().subscription_by_id(subscription.id);
+    let unchanged = current.is_some_and(|current| {
+        current.state == SubscriptionState::Active && current.generation == subscription.generation
+    });
+    if !unchanged || retry::too_old_by_now(&subscription.settings.retry, &due.delivery, now_ms()).is_some() {
+        return false;
+    }
+    if start.door.changes() == start.changes {
+        return true;
+    }
+    // Something changed that the subscription does not show: this delivery may have been cancelled, among others.
+    match shared.store.delivery(due.delivery.tenant.clone(), due.delivery.id).await {
+        Ok((delivery, _)) => {
+            delivery.state == DeliveryState::Pending && delivery.attempts_made == due.delivery.attempts_made
+        }
+        Err(_) => false,
+    }
+}
