@@ -317,8 +317,9 @@ async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> 
             Part { part: "plugins", ready: false, detail }
         }
         (some, _) => {
-            let detail =
-                format!("{some} active versions could not be loaded; their deliveries wait, and the log says why");
+            let detail = format!(
+                "{some} active versions could not be loaded or are quarantined; their deliveries wait, and the log says why"
+            );
             Part { part: "plugins", ready: false, detail }
         }
     };

@@ -88,17 +88,16 @@ impl App {
         let background = background(&store, &telemetry, Duration::from_secs(config.retention_s));
         let lanes = LaneBoard::default();
         let traces = Traces::start(&config.otlp_endpoint)?;
-        let (plugins_too, lanes_too) = (plugins.clone(), lanes.clone());
         let limits = AttemptLimits { host: config.attempts_max, tenant: config.attempts_per_tenant_max };
+        let (plugins_too, lanes_too) = (plugins.clone(), lanes.clone());
         let dispatcher =
             Dispatcher::start(store.clone(), plugins_too, clients.clone(), news, lanes_too, traces.clone(), limits);
         let grace = Duration::from_secs(config.stop_grace_s);
-        let plugins_at_stop = plugins.clone();
         let shares = Arc::new(Shares::new(&config));
         let settings = config.clone();
         let router = api::router(Arc::new(ApiState {
             store,
-            plugins,
+            plugins: plugins.clone(),
             config,
             telemetry,
             lanes,
@@ -115,7 +114,7 @@ impl App {
             address,
             new_admin_key,
             new_sign_in_path,
-            plugins: plugins_at_stop,
+            plugins,
             watch,
             dispatcher,
             background,
@@ -125,15 +124,26 @@ impl App {
         })
     }
 
-    /// Stops: accepts nothing more, answers what was asked, finishes the attempts under way within the grace period.
+    /// Stops: accepts nothing more, answers what was asked, finishes the attempts under way; all of it within the grace period.
     pub async fn stop(mut self) {
         // Nobody waits for a compiler: uploads are refused, and deliveries wait in the store.
         self.plugins.stop();
         let _ = self.stop_server.send(());
-        let _ = self.server.await;
-        drop(self.watch);
-        self.background.abort_all();
-        self.dispatcher.stop(self.grace).await;
+        let stopping = async {
+            let _ = self.server.await;
+            drop(self.watch);
+            self.background.abort_all();
+            self.dispatcher.stop(self.grace).await;
+        };
+        if tokio::time::timeout(self.grace, stopping).await.is_err() {
+            tracing::warn!("stop_grace_s is over; what was not finished is attempted again after the next start");
+        }
+        self.plugins.note_endless_calls();
+    }
+
+    /// How long a stop may take.
+    pub fn grace(&self) -> Duration {
+        self.grace
     }
 }
 
@@ -191,7 +201,9 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
             cpu_s: config.compile_cpu_s,
             wall_s: config.compile_wall_s,
             memory_bytes: config.compile_memory_bytes,
+            stack_bytes: config.plugin_stack_bytes,
         },
+        calls_file: config.data_dir.join("calls"),
         cache_folder: config.data_dir.join("compiled"),
         cache_bytes_max: config.compiled_bytes_max,
         loaded_code_bytes_max: config.loaded_code_bytes_max,

@@ -64,7 +64,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Compile a component from stdin: the host calls this itself, in a process with limits.
+    /// Compile a component from stdin and try it: the host calls this itself, in a process with limits.
     #[command(name = crate::plugin::CHILD_COMMAND, hide = true)]
     CompilePlugin {
         /// CPU time, in seconds.
@@ -73,6 +73,8 @@ enum Command {
         wall_s: u64,
         /// Address space, in bytes.
         memory_bytes: u64,
+        /// The stack of a guest that is tried, in bytes.
+        stack_bytes: u64,
     },
 }
 
@@ -117,8 +119,8 @@ impl Settings {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
-        Command::CompilePlugin { cpu_s, wall_s, memory_bytes } => {
-            let code = crate::plugin::compile_child(CompileLimits { cpu_s, wall_s, memory_bytes });
+        Command::CompilePlugin { cpu_s, wall_s, memory_bytes, stack_bytes } => {
+            let code = crate::plugin::compile_child(CompileLimits { cpu_s, wall_s, memory_bytes, stack_bytes });
             return ExitCode::from(u8::try_from(code).unwrap_or(2));
         }
         Command::Serve(settings) => block_on(serve::serve(settings)),

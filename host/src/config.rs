@@ -104,7 +104,7 @@ pub struct Config {
     pub resting_instances_max: usize,
     /// How many memories of plugins stay mapped between calls, 64 KiB of each at the most: calls of these are faster.
     pub warm_memories_max: u32,
-    /// How long a stop waits for the attempts under way, in seconds.
+    /// How long a stop may take, in seconds. Attempts that are under way longer are made again after the next start.
     pub stop_grace_s: u64,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter of tracing's.
     pub log: String,

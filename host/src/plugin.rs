@@ -1,8 +1,8 @@
 //! Plugins: the only home of wasmtime.
 //!
 //! # Life of a plugin
-//! 1. Bytes arrive by upload. Their first bytes are looked at, and a limited child process compiles and checks them
-//!    ([`compile`], [`check`]). A file that fails changes nothing.
+//! 1. Bytes arrive by upload. Their first bytes are looked at, and a limited child process strips, compiles, checks and tries
+//!    them ([`compile`], [`strip`], [`check`], [`probe`]). A file that fails changes nothing.
 //!    Identical bytes are compiled once, whoever uploads them.
 //! 2. The compiled code is loaded and linked once ([`cache`], [`code`], [`sandbox::linker`]); what is not called for long
 //!    makes room in memory, and comes back from disk when it is called ([`call`]).
@@ -12,7 +12,8 @@
 //!    for each event, on a plugin thread.
 //! 5. A file in the plugins folder takes the same way ([`watch`], [`folder`]).
 //! 6. A version may be tried on a part of the events, or in the shadow of the active one ([`rollout`], [`trials`]).
-//! 7. After a start versions come back from the cache, or are compiled again, in the background ([`restore`]).
+//! 7. After a start versions come back from the cache, or are compiled again, in the background ([`restore`]). Those in
+//!    whose call the host died are not called ([`quarantine`]).
 //!
 //! # What it promises
 //! A guest can end its own call and nothing else: every fault of it is a [`PluginFault`], which is data. Nothing it
@@ -22,10 +23,12 @@ mod bare;
 mod bindings;
 mod cache;
 mod call;
+mod call_record;
 mod chain;
 pub mod check;
 mod code;
 mod compile;
+mod compile_child;
 mod convert;
 mod engine;
 mod folder;
@@ -34,18 +37,23 @@ mod judge;
 mod judgement;
 mod log_budget;
 mod probe;
+mod quarantine;
 mod restore;
 mod reuse;
 mod rollout;
 mod runtime;
 mod sandbox;
+mod secret_scan;
+mod strip;
+mod test_hooks;
 mod threads;
 mod trials;
 mod wasi;
 pub mod watch;
 pub mod workbench;
 
-pub use compile::{CHILD_COMMAND, CompileError, CompileLimits, compile_child};
+pub use compile::{CHILD_COMMAND, CompileError, CompileLimits};
+pub use compile_child::compile_child;
 pub use judgement::{Judged, Judgement, Matter, Outgoing, PluginFault, Shown};
 pub use probe::Probe;
 pub use rollout::{ArmFigures, Difference, RolloutFigures, Sample};
@@ -57,10 +65,12 @@ use crate::store::{PluginVersion, Store, StoreError, now_ms};
 use crate::subscription::TenantId;
 use bytes::Bytes;
 use cache::Cache;
+use call_record::CallRecords;
 use check::Report;
 use code::{CodeLibrary, KeyedLocks};
 use log_budget::LogBudget;
 use lru::LruCache;
+use quarantine::Quarantined;
 use reuse::Rest;
 use rollout::Rollout;
 use runtime::{Runtime, Version, VersionRef};
@@ -121,6 +131,8 @@ pub struct PluginConfig {
     pub compiler: PathBuf,
     /// What compiling one component may use.
     pub compile_limits: CompileLimits,
+    /// The file that says which version each plugin thread is calling.
+    pub calls_file: PathBuf,
     /// Where compiled code is kept.
     pub cache_folder: PathBuf,
     /// How much compiled code is kept, in bytes.
@@ -142,6 +154,10 @@ pub struct Plugins {
     active: Arc<RwLock<HashMap<Key, VersionRef>>>,
     /// Versions that are not active and were wanted lately.
     known: Mutex<LruCache<(Key, String), VersionRef>>,
+    /// Versions in whose call the host died.
+    quarantined: Quarantined,
+    /// What each plugin thread is calling. None: the file could not be made.
+    call_records: Option<CallRecords>,
     /// Trials under way.
     rollouts: Arc<RwLock<HashMap<Key, Arc<Rollout>>>>,
     /// Versions that could not be loaded, by sha256, and when.
@@ -165,7 +181,12 @@ pub struct Plugins {
 impl Plugins {
     /// Starts the runtime. The code of stored versions comes back in the background: nobody waits for a compiler here.
     pub async fn start(config: PluginConfig, store: Arc<Store>) -> Result<Arc<Self>, PluginError> {
-        let runtime = Runtime::start(&config)?;
+        let quarantined = quarantine::quarantine(&store, call_record::suspects(&config.calls_file)).await?;
+        let call_records = CallRecords::create(&config.calls_file, config.threads).inspect_err(|error| {
+            tracing::warn!(%error, "a version that ends the process will not be known at the next start");
+        });
+        let call_records = call_records.ok();
+        let runtime = Runtime::start(&config, call_records)?;
         let key = store.compiled_cache_key();
         let cache = Cache::open(&config.cache_folder, config.cache_bytes_max, key, &runtime.engine)?;
         let code = CodeLibrary::new(runtime.linker.clone(), cache, config.loaded_code_bytes_max);
@@ -176,6 +197,8 @@ impl Plugins {
             runtime,
             active: Arc::new(RwLock::new(active.collect())),
             known: Mutex::new(LruCache::new(KNOWN_MAX)),
+            quarantined,
+            call_records,
             rollouts: Arc::default(),
             failed: RwLock::default(),
             file_problems: RwLock::default(),
@@ -207,8 +230,7 @@ impl Plugins {
         compiling.get(&(tenant.clone(), name.to_owned())).copied()
     }
 
-    /// Checks and compiles a component, makes it durable as the active version of a plugin, and swaps it in. It is tried on
-    /// a sample after that: nobody waits for the trial.
+    /// Checks, compiles and tries a component, makes it durable as the active version of a plugin, and swaps it in.
     pub async fn install(
         &self,
         tenant: TenantId,
@@ -223,23 +245,7 @@ impl Plugins {
         stored.active = true;
         let swap = self.swap(&tenant, &name, version.reference());
         self.store.activate_plugin(tenant.clone(), name.clone(), stored.clone(), component, swap).await?;
-        let report = self.tried(&tenant, &name, version, report).await?;
         Ok((stored, report))
-    }
-
-    /// Tries a version on a sample, and adds what was found to its report.
-    async fn tried(
-        &self,
-        tenant: &TenantId,
-        name: &str,
-        version: Arc<Version>,
-        report: Report,
-    ) -> Result<Report, PluginError> {
-        let sha256 = version.sha256.clone();
-        let report = Report { probe: self.runtime.probe(version, tenant.clone()).await, ..report };
-        let text = serde_json::to_string(&report).map_err(StoreError::from)?;
-        self.store.note_report(tenant.clone(), name.to_owned(), sha256, text).await?;
-        Ok(report)
     }
 
     /// Checks and compiles a component and makes it durable as a version of a plugin, which goes on as it is.
@@ -252,7 +258,6 @@ impl Plugins {
     ) -> Result<(PluginVersion, Report), PluginError> {
         let (version, stored, report) = self.prepare(&tenant, &name, &component, created_by).await?;
         self.store.add_version(tenant.clone(), name.clone(), stored.clone(), component).await?;
-        let report = self.tried(&tenant, &name, version, report).await?;
         Ok((stored, report))
     }
 
@@ -266,6 +271,7 @@ impl Plugins {
         let _shown = self.show_compiling(tenant, name);
         check::check_bytes(component).map_err(CompileError::from)?;
         let version = self.version_of(tenant, component.clone()).await?;
+        self.check_quarantine(tenant, &version.sha256)?;
         let report = version.report.clone();
         let stored = PluginVersion {
             sha256: version.sha256.clone(),
@@ -305,6 +311,7 @@ impl Plugins {
         activated_by: String,
     ) -> Result<(), PluginError> {
         let version = self.version(&tenant, &name, &sha256).await?;
+        self.check_quarantine(&tenant, &sha256)?;
         // What becomes active can be called at once.
         self.compiled(&tenant, &sha256).await?;
         let swap = self.swap(&tenant, &name, version);
@@ -320,6 +327,13 @@ impl Plugins {
             rest.forget_plugin(&key.0, &key.1);
             write_lock(&rollouts).remove(&key);
             write_lock(&all).insert(key, version);
+        }
+    }
+
+    /// Notes for the next start which calls do not end, at a stop.
+    pub fn note_endless_calls(&self) {
+        if let Some(records) = self.call_records {
+            records.mark_overdue();
         }
     }
 

@@ -21,6 +21,7 @@ const POST_SECONDS: &str = "hookloom_post_seconds";
 const PLUGIN_CALLS: &str = "hookloom_plugin_calls_total";
 const PLUGIN_CALL_SECONDS: &str = "hookloom_plugin_call_seconds";
 const PLUGIN_FILES_BROKEN: &str = "hookloom_plugin_files_broken";
+const PLUGIN_VERSIONS_QUARANTINED: &str = "hookloom_plugin_versions_quarantined";
 const PLUGIN_COMPILES: &str = "hookloom_plugin_compiles_total";
 const PLUGIN_COMPILE_SECONDS: &str = "hookloom_plugin_compile_seconds";
 const PLUGIN_COMPILES_UNDER_WAY: &str = "hookloom_plugin_compiles_under_way";
@@ -47,6 +48,10 @@ impl Telemetry {
         describe_histogram!(POST_SECONDS, Unit::Seconds, "How long POSTs took, with the answer.");
         describe_counter!(PLUGIN_CALLS, "Calls of plugins by their verdict.");
         describe_histogram!(PLUGIN_CALL_SECONDS, Unit::Seconds, "How long calls of plugins took.");
+        describe_gauge!(
+            PLUGIN_VERSIONS_QUARANTINED,
+            "1 while a version is not called because the host died in a call of it."
+        );
         describe_gauge!(PLUGIN_FILES_BROKEN, "1 while a plugin's file in the plugins folder cannot be used.");
         describe_counter!(PLUGIN_COMPILES, "Components that were compiled or refused.");
         describe_histogram!(PLUGIN_COMPILE_SECONDS, Unit::Seconds, "How long compiling took.");
@@ -155,6 +160,12 @@ pub fn judged(tenant: &TenantId, plugin: &str, verdict: &str, wall_us: u64) {
 pub fn file_broken(tenant: &TenantId, plugin: &str, broken: bool) {
     let labels = [("tenant", tenant.to_string()), ("plugin", plugin.to_owned())];
     gauge!(PLUGIN_FILES_BROKEN, &labels).set(f64::from(u8::from(broken)));
+}
+
+/// A version of a plugin is quarantined, or is not any more.
+pub fn quarantined(tenant: &TenantId, sha256: &str, quarantined: bool) {
+    let labels = [("tenant", tenant.to_string()), ("sha256", sha256.to_owned())];
+    gauge!(PLUGIN_VERSIONS_QUARANTINED, &labels).set(f64::from(u8::from(quarantined)));
 }
 
 /// A component begins to be compiled, which [`compiled`] ends.

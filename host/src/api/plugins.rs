@@ -10,7 +10,8 @@ use super::rollouts::gate;
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::Comparison;
 use crate::plugin::check::Report;
-use crate::store::PluginVersion;
+use crate::store::{PluginVersion, Quarantine};
+use crate::subscription::TenantId;
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -32,6 +33,8 @@ pub(super) struct VersionBody {
     /// Who uploaded it: a key's label and first characters, or `plugins folder`.
     created_by: String,
     report: Report,
+    /// Why it is not called, if the host died in a call of it. An admin can activate it again.
+    quarantined: Option<QuarantineBody>,
     /// How it compares with the version that was active, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     comparison: Option<Comparison>,
@@ -40,7 +43,21 @@ pub(super) struct VersionBody {
 impl VersionBody {
     fn new(version: PluginVersion, report: Report) -> Self {
         let PluginVersion { sha256, size, created_at_ms, created_by, active, .. } = version;
-        VersionBody { sha256, size, active, created_at_ms, created_by, report, comparison: None }
+        VersionBody { sha256, size, active, created_at_ms, created_by, report, quarantined: None, comparison: None }
+    }
+}
+
+/// Why a version is not called: its deliveries wait for another one, or for an admin to activate it again.
+#[derive(Serialize, ToSchema)]
+pub(super) struct QuarantineBody {
+    reason: String,
+    since_ms: i64,
+}
+
+impl QuarantineBody {
+    fn of(state: &ApiState, tenant: &TenantId, sha256: &str) -> Option<Self> {
+        let Quarantine { reason, since_ms, .. } = state.plugins.quarantine(tenant, sha256)?;
+        Some(QuarantineBody { reason, since_ms })
     }
 }
 
@@ -56,6 +73,8 @@ pub(super) struct PluginBody {
     activated_by: Option<String>,
     /// Since when a new version is compiled, if one is.
     compiling_since_ms: Option<i64>,
+    /// Why its active version is not called, if the host died in a call of it.
+    quarantined: Option<QuarantineBody>,
     /// What is wrong with its file in the plugins folder, if something is.
     file_problem: Option<String>,
 }
@@ -121,6 +140,7 @@ pub(super) async fn list(
 ) -> Result<Page<PluginBody>, Problem> {
     let plugins = state.store.plugins().await?.into_iter().filter(|plugin| plugin.tenant == access.tenant);
     let body = plugins.map(|plugin| PluginBody {
+        quarantined: QuarantineBody::of(&state, &plugin.tenant, &plugin.active_sha256),
         file_problem: state.plugins.file_problem(&plugin.tenant, &plugin.name),
         compiling_since_ms: state.plugins.compiling_since_ms(&plugin.tenant, &plugin.name),
         activated_by: Some(plugin.activated_by),
@@ -138,6 +158,7 @@ pub(super) async fn list(
                 activated_at_ms: None,
                 activated_by: None,
                 compiling_since_ms: None,
+                quarantined: None,
                 file_problem: Some(problem),
             });
         }
@@ -153,13 +174,14 @@ pub(super) async fn versions(
     Item(name): Item<PluginName>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<Vec<VersionBody>>, Problem> {
-    let versions = state.store.plugin_versions(access.tenant, name.to_string()).await?;
+    let versions = state.store.plugin_versions(access.tenant.clone(), name.to_string()).await?;
     if versions.is_empty() {
         return Err(Problem::not_found("plugin"));
     }
     let one = |version: PluginVersion| {
         let report = serde_json::from_str(&version.report).map_err(crate::store::StoreError::from)?;
-        Ok(VersionBody::new(version, report))
+        let quarantined = QuarantineBody::of(&state, &access.tenant, &version.sha256);
+        Ok(VersionBody { quarantined, ..VersionBody::new(version, report) })
     };
     Ok(Json(versions.into_iter().map(one).collect::<Result<_, Problem>>()?))
 }
@@ -186,10 +208,11 @@ pub(super) async fn component(
     Ok(([(header::CONTENT_TYPE, "application/wasm")], state.store.component(sha256).await?))
 }
 
-/// Make a version that was uploaded earlier the active one.
+/// Make a version that was uploaded earlier the active one. One that is quarantined, only with an admin key: it is then called
+/// again.
 #[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/activate", tag = "plugins",
     params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path), Gate),
-    responses((status = 200, body = ActivatedBody), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = ActivatedBody), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn activate(
     access: Access<ToManage>,
     path: PathParams,
@@ -197,6 +220,9 @@ pub(super) async fn activate(
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<ActivatedBody>, Problem> {
     let (name, sha256) = named_version(&path)?;
+    if access.key.is_admin() {
+        state.plugins.release(&access.tenant, &sha256).await?;
+    }
     let comparison = match gate.gate {
         Some(events) => Some(super::rollouts::gate(&state, &access.tenant, &name, &sha256, events).await?),
         None => None,

@@ -6,6 +6,7 @@ use super::{Failure, Settings};
 use crate::app::App;
 use crate::config::Config;
 use std::io::IsTerminal as _;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -42,8 +43,22 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
         _ = terminate.recv() => {}
     }
     tracing::info!("stopping: attempts under way are finished first");
+    end_after(app.grace() + DESTRUCTORS)?;
     app.stop().await;
     Ok(())
+}
+
+/// How long the end of the process may take after a stop: closing files and dropping what is in memory.
+const DESTRUCTORS: Duration = Duration::from_millis(500);
+
+/// Ends the process after a time, whatever its other threads do: a call that does not end must not hold up a stop. Nothing is lost
+/// by it, because everything that was promised is durable before.
+fn end_after(time: Duration) -> std::io::Result<()> {
+    let end = move || {
+        std::thread::sleep(time);
+        std::process::exit(0);
+    };
+    std::thread::Builder::new().name("stop".into()).spawn(end).map(drop)
 }
 
 /// Logs to stderr.

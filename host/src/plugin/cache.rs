@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn only_what_verifies_comes_back() {
         let folder = tempfile::tempdir().expect("a folder");
-        let engine = engine(EnginePurpose::Compile).expect("an engine");
+        let engine = engine(EnginePurpose::Compile { stack_bytes: 1 << 19 }).expect("an engine");
         let open = |key: u8| Cache::open(folder.path(), 1 << 20, [key; 32], &engine).expect("a cache");
         let cache = open(7);
         cache.put("aa", &compiled(b"code")).expect("written");
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn what_was_not_used_for_longest_makes_room() {
         let folder = tempfile::tempdir().expect("a folder");
-        let engine = engine(EnginePurpose::Compile).expect("an engine");
+        let engine = engine(EnginePurpose::Compile { stack_bytes: 1 << 19 }).expect("an engine");
         let one = MAC_BYTES + compiled(&[1; 1_000]).to_bytes().expect("bytes").len();
         let cache = Cache::open(folder.path(), 2 * one as u64, [7; 32], &engine).expect("a cache");
         let age = |name: &str, seconds: u64| {

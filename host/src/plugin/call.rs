@@ -18,7 +18,7 @@ const COMPILES_MAX: usize = 3;
 pub(super) enum NotCalled {
     /// The host had no room for it.
     Shortage,
-    /// The code of this version could not be loaded, which is logged.
+    /// The code of this version could not be loaded, which is logged, or it is quarantined.
     NotLoaded(Arc<str>),
 }
 
@@ -38,6 +38,9 @@ impl Plugins {
     ) -> Result<T, NotCalled> {
         if let Some(failed) = versions.iter().find(|version| self.failed_lately(&version.sha256)) {
             return Err(NotCalled::NotLoaded(failed.sha256.clone()));
+        }
+        if let Some(quarantined) = versions.iter().find(|version| self.quarantine(tenant, &version.sha256).is_some()) {
+            return Err(NotCalled::NotLoaded(quarantined.sha256.clone()));
         }
         let versions: Arc<[VersionRef]> = versions.into();
         for _ in 0..COMPILES_MAX {

@@ -14,8 +14,8 @@ use super::judgement::{Judged, Judgement, Matter, Outgoing, PluginFault};
 use super::reuse::{Owner, Rest};
 use super::rollout::{Rollout, Sample};
 use super::runtime::Version;
+use super::sandbox;
 use super::sandbox::{Called, Question};
-use super::{convert, sandbox};
 use crate::delivery::{Arm, Cost, JudgedStep};
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
@@ -59,8 +59,8 @@ pub(super) fn judge(turns: &[Turn], matter: &Matter, rest: &Rest) -> (Judged, Ve
 /// Asks one version about a payload, outside any chain, in a fresh instance.
 pub(super) fn ask_alone(version: &Version, matter: &Matter, payload: &str) -> (Judgement, Cost) {
     let wall = Duration::from_millis(matter.subscription.settings.limits.wall_ms);
-    let called = sandbox::call(&version.plugin, &Question { matter, payload, wall });
-    (convert::judgement(called.answer, &matter.subscription), called.cost)
+    let called = sandbox::call(version, &Question { matter, payload, wall });
+    (called.judgement, called.cost)
 }
 
 struct Chain<'a> {
@@ -127,7 +127,7 @@ impl Chain<'_> {
                 judgement => return judgement,
             }
         }
-        let called = sandbox::call(&version.plugin, &self.question());
+        let called = sandbox::call(version, &self.question());
         self.heard(called, plugin, version, arm, rollout)
     }
 
@@ -144,7 +144,7 @@ impl Chain<'_> {
         arm: Arm,
         rollout: Option<&Rollout>,
     ) -> Judgement {
-        let judgement = self.fitting(convert::judgement(called.answer, &self.matter.subscription), plugin);
+        let judgement = self.fitting(called.judgement, plugin);
         let in_vain = failed(&judgement).is_some();
         let faulted = matches!(&judgement, Judgement::Fault(_));
         let first_call = called.cost.earlier_calls == 0;

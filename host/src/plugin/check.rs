@@ -4,6 +4,8 @@
 //! and runs in the compile child, because it needs the component parsed. Never shows a linker's message alone.
 
 use super::bindings::PluginPre;
+use super::convert::cut;
+use super::guest::GuestState;
 use super::probe::Probe;
 use super::sandbox;
 use serde::{Deserialize, Serialize};
@@ -75,11 +77,33 @@ pub struct Report {
     pub probe: Option<Probe>,
 }
 
+/// Maximum length of a name or a text of a report, and how many there may be. An interface that is linked may have a version of
+/// any length.
+const REPORT_TEXT_BYTES_MAX: usize = 200;
+const REPORT_NAMES_MAX: usize = 200;
+
 impl Report {
     /// Whether the component may ask for what was accepted before.
     pub(super) fn reads_history(&self) -> bool {
         self.imports.iter().any(|name| name.starts_with(HISTORY))
     }
+
+    /// The report with no text longer than what is kept and shown: component's names are its author's to choose.
+    pub(super) fn bounded(mut self) -> Self {
+        for names in [&mut self.imports, &mut self.may_use] {
+            names.truncate(REPORT_NAMES_MAX);
+            names.iter_mut().for_each(|name| *name = printable(name, REPORT_TEXT_BYTES_MAX));
+        }
+        self.contract = printable(&self.contract, REPORT_TEXT_BYTES_MAX);
+        self
+    }
+}
+
+/// The beginning of a text that a guest may have chosen: at most this many bytes, without control characters.
+pub(super) fn printable(text: &str, bytes_max: usize) -> String {
+    let printable: String =
+        cut(text, bytes_max).chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    if text.len() > bytes_max { format!("{printable}…") } else { printable }
 }
 
 /// Why a file is no plugin for this host: what is wrong, and what to do.
@@ -94,10 +118,23 @@ pub struct Refusal {
     pub remedy: String,
 }
 
+/// Maximum length of what a refusal says, in bytes.
+const REFUSAL_TEXT_BYTES_MAX: usize = 2_000;
+
 impl Refusal {
     /// A refusal.
     pub fn new(code: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Refusal { code: code.to_owned(), what: what.into(), remedy: remedy.into() }
+    }
+
+    /// The refusal with no text longer than what is answered, logged and shown.
+    pub(super) fn bounded(&self) -> Self {
+        let Refusal { code, what, remedy } = self;
+        Refusal {
+            code: printable(code, 64),
+            what: printable(what, REFUSAL_TEXT_BYTES_MAX),
+            remedy: printable(remedy, REFUSAL_TEXT_BYTES_MAX),
+        }
     }
 }
 
@@ -116,7 +153,8 @@ pub(super) fn check_bytes(bytes: &[u8]) -> Result<(), Refusal> {
     if bytes.is_empty() {
         return Err(Refusal::new("empty", "the file is empty", BUILD_A_COMPONENT));
     }
-    if Engine::detect_precompiled(bytes).is_some() {
+    // wasmtime's compiled code is an ELF file. No more of it is looked at here.
+    if bytes.starts_with(b"\x7fELF") {
         let remedy = "upload the .wasm it was compiled from: compiled code cannot be checked, so no host may trust it";
         return Err(Refusal::new("precompiled", "this is compiled code (.cwasm), not a component", remedy));
     }
@@ -138,30 +176,32 @@ pub(super) fn check_bytes(bytes: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Looks at imports, exports and their types.
-pub(super) fn check_component(engine: &Engine, component: &Component) -> Result<Report, Refusal> {
+/// Looks at imports, exports and their types. Returns the component linked, too, for a first call.
+pub(super) fn check_component(
+    engine: &Engine,
+    component: &Component,
+) -> Result<(Report, PluginPre<GuestState>), Refusal> {
     let kind = component.component_type();
     let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
     check_exports(&exports)?;
     check_imports(&imports)?;
     let linked = sandbox::linker(engine).and_then(|linker| PluginPre::new(linker.instantiate_pre(component)?));
-    linked.map_err(|_| {
+    let plugin = linked.map_err(|_| {
         // The linker's own words are about types that no author has seen.
         let what = format!("a function of the plugin takes or returns something else than {CONTRACT} says");
         Refusal::new("shape", what, "rebuild it with the wit files that `hookloom plugin wit` prints")
     })?;
     let resources = component.resources_required();
-    Ok(Report {
+    let report = Report {
         contract: CONTRACT.to_owned(),
         may_use: may_use(&imports),
         imports,
         memories: resources.as_ref().map(|needs| needs.num_memories),
         memory_bytes: resources.and_then(|needs| needs.max_initial_memory_size).map(|pages| pages * 65_536),
-        compiled_bytes: 0,
-        compile_ms: 0,
-        probe: None,
-    })
+        ..Report::default()
+    };
+    Ok((report.bounded(), plugin))
 }
 
 fn check_exports(exports: &[String]) -> Result<(), Refusal> {

@@ -5,6 +5,7 @@
 //! the address guard's business, at sending.
 
 use super::bindings::hookloom::plugin::types;
+use super::secret_scan::SecretScanner;
 use super::{Judgement, Outgoing, PluginFault};
 use crate::delivery::Reason;
 use crate::event::Event;
@@ -13,7 +14,6 @@ pub(super) use crate::limits::{REASON_BYTES_MAX, cut};
 use crate::subscription::{Settings, Subscription};
 use bytes::Bytes;
 use http::HeaderValue;
-use memchr::memmem::Finder;
 use serde::de::IgnoredAny;
 use url::Url;
 
@@ -83,29 +83,23 @@ fn outgoing(list: Vec<types::Outgoing>, settings: &Settings) -> Result<Outgoing,
     Ok(Outgoing { body, is_text, content_type, headers: headers(one.headers, settings)?, url: url(one.url, settings)? })
 }
 
-/// Values shorter than this are found everywhere, and are no secret worth the name.
-const SECRET_BYTES_MIN: usize = 6;
-
 /// Refuses a request that holds the value of a secret. A plugin cannot read one, but its config or the event may hold a
 /// copy, which must not leave the house.
 fn no_secret_in(outgoing: Outgoing, subscription: &Subscription) -> Result<Outgoing, String> {
-    let named = subscription.secrets.iter().map(|(name, secret)| (name.clone(), secret.0.clone()));
-    let signing =
-        subscription.signing.iter().map(|key| ("signing_secret".to_owned(), key.secret.reveal().into_bytes()));
-    let url = outgoing.url.as_ref().map_or("", Url::as_str).as_bytes();
-    for (name, value) in named.chain(signing).filter(|(_, value)| value.len() >= SECRET_BYTES_MIN) {
-        // In a JSON text its quotes and backslashes have a backslash before them.
-        let escaped = serde_json::to_vec(&String::from_utf8_lossy(&value)).unwrap_or_default();
-        let escaped = escaped.get(1..escaped.len().saturating_sub(1)).unwrap_or_default();
-        let (value, escaped) = (Finder::new(&value), Finder::new(escaped));
-        let holds = |bytes: &[u8]| value.find(bytes).is_some();
-        let body = holds(&outgoing.body) || (is_json(&outgoing.content_type) && escaped.find(&outgoing.body).is_some());
-        let headers = || outgoing.headers.iter().any(|(_, header)| holds(header.as_bytes()));
-        if body || holds(url) || holds(outgoing.content_type.as_bytes()) || headers() {
-            return Err(format!("the request holds the value of the secret {name:?}, which is never sent"));
-        }
+    let scanner = SecretScanner::of(subscription);
+    match secret_in(&outgoing, &scanner) {
+        Some(name) => Err(format!("the request holds the value of the secret {name:?}, which is never sent")),
+        None => Ok(outgoing),
     }
-    Ok(outgoing)
+}
+
+/// The name of a secret whose value is in a part of a request.
+fn secret_in<'s>(outgoing: &Outgoing, scanner: &'s SecretScanner) -> Option<&'s str> {
+    let in_body = scanner.find(&outgoing.body, is_json(&outgoing.content_type));
+    let url = outgoing.url.as_ref().map(|url| url.as_str().as_bytes());
+    let headers = outgoing.headers.iter().map(|(_, value)| value.as_bytes());
+    let mut others = headers.chain(url).chain([outgoing.content_type.as_bytes()]);
+    in_body.or_else(|| others.find_map(|part| scanner.find(part, false)))
 }
 
 const CONTENT_TYPE_BYTES_MAX: usize = 200;

@@ -2,7 +2,8 @@
 //!
 //! # Why these settings
 //! Guests are untrusted and short: a fresh instance for each call from a pool, copy-on-write memory, no feature that a
-//! supported toolchain does not need. `concurrency_support(false)` leaves out the component model's async, which makes
+//! supported toolchain does not need. Backtraces have functions' names and nothing of debug information, which would be parsed
+//! in the host, at each trap, outside a call's limits. `concurrency_support(false)` leaves out the component model's async, which makes
 //! calls cheap and closes most of its recent advisories. Multi-memory stays on: without it a component with an adapter
 //! makes the compiler panic. Tail calls and reference types stay on for the toolchains that emit them.
 
@@ -30,8 +31,11 @@ pub(super) const TABLES_MAX: usize = 16;
 /// What an engine is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum EnginePurpose {
-    /// To compile only, in a process with little address space.
-    Compile,
+    /// To compile, and to try the result, in a process with little address space.
+    Compile {
+        /// The stack of a guest, in bytes.
+        stack_bytes: usize,
+    },
     /// To run guests: this many at once, at work or resting, each with memories up to this many bytes.
     Run {
         /// Instances at once.
@@ -57,7 +61,7 @@ pub(super) fn engine(purpose: EnginePurpose) -> wasmtime::Result<Engine> {
         .relaxed_simd_deterministic(true)
         .generate_address_map(true)
         .native_unwind_info(false)
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_backtrace_max_frames(NonZeroUsize::new(32))
         .wasm_threads(false)
         .shared_memory(false)
@@ -69,9 +73,10 @@ pub(super) fn engine(purpose: EnginePurpose) -> wasmtime::Result<Engine> {
         .wasm_stack_switching(false)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false);
-    if let EnginePurpose::Run { instances, memory_bytes_max, stack_bytes, warm_memories } = purpose {
-        // wasmtime compares the two, although nothing here is async.
-        config.max_wasm_stack(stack_bytes).async_stack_size(stack_bytes + (2 << 20));
+    let (EnginePurpose::Compile { stack_bytes } | EnginePurpose::Run { stack_bytes, .. }) = purpose;
+    // wasmtime compares the two, although nothing here is async.
+    config.max_wasm_stack(stack_bytes).async_stack_size(stack_bytes.saturating_add(2 << 20));
+    if let EnginePurpose::Run { instances, memory_bytes_max, warm_memories, .. } = purpose {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
             instances,
             memory_bytes_max,
@@ -141,10 +146,15 @@ impl Drop for Ticker {
     }
 }
 
+/// The number of the way in which components are prepared before they are compiled: what an earlier host kept with another number
+/// is not loaded. 2: stripped of custom sections.
+const COMPILED_FORMAT: u32 = 2;
+
 /// A text that changes whenever compiled code of one engine would not run in another.
 pub(super) fn compatibility(engine: &Engine) -> String {
     use std::hash::{DefaultHasher, Hash as _, Hasher as _};
     let mut hasher = DefaultHasher::new();
+    COMPILED_FORMAT.hash(&mut hasher);
     engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
@@ -155,7 +165,7 @@ mod tests {
 
     #[test]
     fn who_compiles_and_who_runs_agree() {
-        let compile = engine(EnginePurpose::Compile).expect("an engine");
+        let compile = engine(EnginePurpose::Compile { stack_bytes: 1 << 19 }).expect("an engine");
         let run = engine(EnginePurpose::Run {
             instances: 2,
             memory_bytes_max: 256 << 20,

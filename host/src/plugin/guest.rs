@@ -147,20 +147,15 @@ fn root_message(error: &wasmtime::Error) -> String {
     }
 }
 
-/// What is kept of a trap's message and of each function's name: both are the guest's to choose.
+/// Maximum length of a trap's message, in bytes: it may be the guest's to choose.
 const TRAP_MESSAGE_BYTES_MAX: usize = 500;
-const FUNCTION_NAME_BYTES_MAX: usize = 120;
 
 /// The names of the guest's functions, innermost first.
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
-    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        // The alternate form leaves out the hash, which says nothing to a reader.
-        Some(name) => {
-            let name = format!("{:#}", rustc_demangle::demangle(name));
-            convert::cut(&name, FUNCTION_NAME_BYTES_MAX).to_owned()
-        }
-        None => format!("function {}", frame.func_index()),
+    // The compile child made the names readable and short.
+    let name = |frame: &wasmtime::FrameInfo| {
+        frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
     };
     backtrace.frames().iter().take(16).map(name).collect()
 }
@@ -182,6 +177,7 @@ impl log::Host for GuestState {
             log::Level::Error => "error",
         };
         self.count_bytes(message.len())?;
+        super::test_hooks::on_log(&message);
         self.log.push(level, &message);
         Ok(())
     }

@@ -124,8 +124,10 @@ pub enum PluginFault {
     /// It answered, but not as it may.
     #[error("the plugin's answer cannot be sent: {0}")]
     BadOutput(String),
-    /// The plugin that the subscription names could not be loaded.
-    #[error("the plugin {0:?} could not be loaded; the operator finds the cause in the log")]
+    /// The plugin that the subscription names could not be loaded, or its version is quarantined.
+    #[error(
+        "the plugin {0:?} cannot be called: the list of plugins says whether its version is quarantined, the operator's log says why another could not be loaded"
+    )]
     Missing(String),
     /// The host had no room for a call.
     #[error("the host had no room for a call")]

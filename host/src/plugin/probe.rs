@@ -1,4 +1,4 @@
-//! The trial of a new version before anybody waits for it: what it costs, and what its answers depend on.
+//! The first calls of a new version, before it becomes active: what they cost, and what its answers depend on.
 //!
 //! # Theory of operation
 //! A version judges a sample contact (a deal, if it lets contacts go by) a few times, each time in a fresh instance. Then once more with another time on its
@@ -6,23 +6,48 @@
 //! depends on that. None of it is wrong: in the host the clock and the random numbers follow from the event, and instances
 //! are fresh. But an author who does not know it will wonder.
 //!
-//! A fault ends the trial and is reported; it refuses nothing, because without its config a plugin may well fail.
+//! A fault ends it and is reported; it refuses nothing, because without its config a plugin may well fail. Two things do
+//! refuse: a process that dies of a call, and a call that used far more CPU time than it was given, because then a part of what
+//! it costs the host is not bounded by its limits. So this runs in the compile child
+//! ([`compile_child`](super::compile_child)) and nowhere else.
 
 use super::chain::ask_alone;
-use super::convert;
+use super::convert::cut;
 use super::judgement::{Judgement, Matter};
 use super::rollout::Sample;
 use super::runtime::Version;
 use super::sandbox::{Called, Question, Surroundings, call, call_in};
+use crate::delivery::Cost;
 use crate::event::{Event, EventId, Module, SAMPLES, read_envelope};
-use crate::subscription::{CallSettings, Subscription, TenantId};
+use crate::subscription::{CallSettings, DEFAULT_TENANT, Subscription, TenantId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-/// What a trial of a version found, over a sample event and without config.
+/// What came of the first calls of a version.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Probed {
+    /// It was called, and this was found.
+    Done(Probe),
+    /// A call used this much CPU time, and should have been stopped at that limit.
+    Overrun {
+        /// Used, in milliseconds.
+        cpu_ms: u64,
+        /// The limit, in milliseconds.
+        limit_ms: u64,
+    },
+}
+
+/// CPU time over its limit that a call may use before it counts as one that cannot be stopped, in milliseconds: a tick, the
+/// making of a large instance, and what the host does with an answer.
+const OVERRUN_MS: u64 = 250;
+
+/// Maximum length of the reason that a probe keeps, in bytes.
+const REASON_BYTES_MAX: usize = 8 << 10;
+
+/// What the first calls of a version found, on a sample event and without config.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Probe {
     /// What it made of the sample: `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
@@ -56,16 +81,32 @@ fn sample(module: Module, text: &'static str) -> Option<Event> {
     })
 }
 
-/// Tries a version. Runs on a plugin thread.
-pub(super) fn probe(version: &Version, tenant: TenantId) -> Probe {
-    let subscription = Arc::new(Subscription::passing(tenant, CallSettings::default()));
-    let samples = SAMPLES.into_iter().filter_map(|(module, text)| sample(module, text));
-    let asked = samples.map(|event| {
+impl Probe {
+    /// The probe with no longer a reason than what is kept.
+    pub(super) fn bounded(mut self) -> Self {
+        self.reason = self.reason.map(|reason| cut(&reason, REASON_BYTES_MAX).to_owned());
+        self
+    }
+}
+
+/// The limit that a call overran, if it did by far.
+fn overrun(cost: &Cost, matter: &Matter) -> Option<Probed> {
+    let (cpu_ms, limit_ms) = (cost.cpu_us / 1_000, matter.subscription.settings.limits.cpu_ms);
+    (cpu_ms > limit_ms + OVERRUN_MS).then_some(Probed::Overrun { cpu_ms, limit_ms })
+}
+
+/// Calls a version for the first time. Runs on a thread like a plugin thread.
+pub(super) fn probe(version: &Version) -> Probed {
+    let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), CallSettings::default()));
+    let mut asked = Vec::new();
+    for event in SAMPLES.into_iter().filter_map(|(module, text)| sample(module, text)) {
         let matter = Matter { event: Arc::new(event), previous: None, subscription: subscription.clone() };
         let (judgement, cost) = ask_alone(version, &matter, matter.event.text());
-        (matter, judgement, cost)
-    });
-    let mut asked: Vec<_> = asked.collect();
+        if let Some(overrun) = overrun(&cost, &matter) {
+            return overrun;
+        }
+        asked.push((matter, judgement, cost));
+    }
     let first = asked.first().map(|(_, _, cost)| *cost).unwrap_or_default();
     // The one that tells more: a plugin for deals lets contacts go by.
     let telling = asked.iter().position(|(_, judgement, _)| matches!(judgement, Judgement::Replace(_))).unwrap_or(0);
@@ -79,26 +120,30 @@ pub(super) fn probe(version: &Version, tenant: TenantId) -> Probe {
         depends_on: None,
     };
     if matches!(judgement, Judgement::Fault(_)) {
-        return probe;
+        return Probed::Done(probe);
     }
     let mut times: Vec<u64> = (1..CALLS).map(|_| ask_alone(version, &matter, matter.event.text()).1.wall_us).collect();
     times.sort_unstable();
     probe.steady_call_us = times[times.len() / 2];
+    probe.depends_on = Some(depends_on(version, &matter, &judgement));
+    Probed::Done(probe)
+}
+
+/// What changes a version's answer beside the event.
+fn depends_on(version: &Version, matter: &Matter, judgement: &Judgement) -> Vec<String> {
     let wall = Duration::from_millis(matter.subscription.settings.limits.wall_ms);
-    let question = Question { matter: &matter, payload: matter.event.text(), wall };
+    let question = Question { matter, payload: matter.event.text(), wall };
     let world = Surroundings::of(&question);
     let another_time = Surroundings { now_ms: world.now_ms + 86_400_000 * 45 + 3_600_123, ..world };
     let another_seed = Surroundings { seed: ([7; 16], [9; 16]), ..world };
     let others = [
-        ("time", call_in(another_time, &version.plugin, &question)),
-        ("random", call_in(another_seed, &version.plugin, &question)),
-        ("earlier calls", again(again(call(&version.plugin, &question), &question), &question)),
+        ("time", call_in(another_time, version, &question)),
+        ("random", call_in(another_seed, version, &question)),
+        ("earlier calls", again(again(call(version, &question), &question), &question)),
     ];
-    let usual = Sample::of(&judgement);
-    let differs = |called: Called| Sample::of(&convert::judgement(called.answer, &matter.subscription)) != usual;
-    let found = others.into_iter().filter_map(|(what, called)| differs(called).then(|| what.to_owned()));
-    probe.depends_on = Some(found.collect());
-    probe
+    let usual = Sample::of(judgement);
+    let differs = |called: Called| Sample::of(&called.judgement) != usual;
+    others.into_iter().filter_map(|(what, called)| differs(called).then(|| what.to_owned())).collect()
 }
 
 /// The same question to the same instance.

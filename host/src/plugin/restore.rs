@@ -193,10 +193,13 @@ impl Plugins {
         Ok(version)
     }
 
-    /// How many active versions could not be loaded lately: their deliveries wait.
+    /// How many active versions could not be loaded lately or are quarantined: their deliveries wait.
     pub fn out_of_service(&self) -> usize {
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
-        active.values().filter(|version| self.failed_lately(&version.sha256)).count()
+        let is_out = |(tenant, _): &(TenantId, String), sha256: &str| {
+            self.failed_lately(sha256) || self.quarantine(tenant, sha256).is_some()
+        };
+        active.iter().filter(|(key, version)| is_out(key, &version.sha256)).count()
     }
 
     pub(super) fn failed_lately(&self, sha256: &str) -> bool {

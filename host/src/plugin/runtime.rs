@@ -5,11 +5,11 @@
 
 use super::bindings::PluginPre;
 use super::cache::{CompiledComponent, TrustedCode};
+use super::call_record::CallRecords;
 use super::check::{Refusal, Report};
 use super::compile::{self, CompileError, CompileLimits};
 use super::engine::{self, EnginePurpose, Ticker};
 use super::guest::GuestState;
-use super::probe::{self, Probe};
 use super::reuse::Rest;
 use super::sandbox;
 use super::threads::Threads;
@@ -53,6 +53,11 @@ impl VersionRef {
 }
 
 impl Version {
+    /// A version that was never stored: what a compile child tries.
+    pub(super) fn unnamed(plugin: PluginPre<GuestState>) -> Self {
+        Version { sha256: String::new(), plugin, report: Report::default(), bytes: 0 }
+    }
+
     pub(super) fn reference(&self) -> VersionRef {
         VersionRef { sha256: self.sha256.as_str().into(), reads_history: self.report.reads_history() }
     }
@@ -96,7 +101,7 @@ pub(super) struct Runtime {
 }
 
 impl Runtime {
-    pub(super) fn start(config: &PluginConfig) -> Result<Self, PluginError> {
+    pub(super) fn start(config: &PluginConfig, records: Option<CallRecords>) -> Result<Self, PluginError> {
         let instances = u32::try_from(config.threads + config.resting_instances_max).unwrap_or(u32::MAX);
         let memory_bytes_max = usize::try_from(config.limits_max.memory_bytes).unwrap_or(usize::MAX);
         let stack_bytes = usize::try_from(config.stack_bytes).unwrap_or(usize::MAX);
@@ -109,7 +114,7 @@ impl Runtime {
         });
         let engine = engine.map_err(PluginError::Runtime)?;
         Ok(Runtime {
-            threads: Threads::start(config.threads, config.calls_per_tenant, stack_bytes)?,
+            threads: Threads::start(config.threads, config.calls_per_tenant, stack_bytes, records)?,
             rest: Arc::new(Rest::new(config.resting_instances_max)),
             _ticker: Ticker::start(&engine)?,
             linker: Arc::new(CodeLinker {
@@ -124,7 +129,7 @@ impl Runtime {
         })
     }
 
-    /// Compiles a component in a child process with limits.
+    /// Compiles a component in a child process with limits, and tries it on a sample there.
     pub(super) async fn compile(&self, tenant: &TenantId, component: Bytes) -> Result<CompiledComponent, CompileError> {
         check::check_bytes(&component)?;
         let (begun, bytes) = (Instant::now(), component.len());
@@ -135,12 +140,6 @@ impl Runtime {
         tracing::info!(bytes, ms = begun.elapsed().as_millis(), fits = compiled.is_ok(), "compiled a component");
         compiled
             .map(|compiled| CompiledComponent { report: compiled.report, code: TrustedCode::from_child(compiled.code) })
-    }
-
-    /// Tries a version on a sample; none if the host has no room for it.
-    pub(super) async fn probe(&self, version: Arc<Version>, tenant: TenantId) -> Option<Probe> {
-        let owner = tenant.clone();
-        self.threads.run(&tenant, move || probe::probe(&version, owner)).await
     }
 }
 

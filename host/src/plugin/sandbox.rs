@@ -6,15 +6,16 @@
 //! 2. The limits are set before the guest's first instruction, instantiation included.
 //! 3. Every [`TICK`](super::engine::TICK) the guest stops for a moment and its CPU and wall time are compared. The
 //!    thread's CPU clock is what counts, so a guest that was preempted on a busy machine is not charged for it.
-//! 4. The answer is taken over. After a fault the store is dropped, because it must not be used again.
+//! 4. The answer is checked and taken over, within the same time. After a fault the store is dropped, because it must not be used again.
 //!
 //! Runs on a plugin thread, never on tokio's. Knows no database and no network.
 
-use super::bindings::hookloom::plugin::types;
-use super::bindings::{Plugin, PluginPre};
+use super::bindings::Plugin;
+use super::engine::TICK;
 use super::guest::GuestState;
-use super::judgement::Matter;
-use super::{PluginFault, convert, wasi};
+use super::judgement::{Judgement, Matter};
+use super::runtime::Version;
+use super::{PluginFault, call_record, convert, wasi};
 use crate::delivery::Cost;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -39,8 +40,8 @@ pub(super) struct Question<'a> {
 
 /// What a call came to.
 pub(super) struct Called {
-    /// The plugin's answer, in the contract's words, or the fault.
-    pub(super) answer: Result<Result<types::Verdict, types::Failure>, PluginFault>,
+    /// The plugin's answer, checked, or the fault.
+    pub(super) judgement: Judgement,
     /// What it wrote to its log.
     pub(super) log: Vec<String>,
     /// What it cost.
@@ -53,6 +54,8 @@ pub(super) struct Called {
 pub(super) struct Instance {
     store: Store<GuestState>,
     plugin: Plugin,
+    /// The version that it is of.
+    sha256: String,
     /// How often it was called.
     pub(super) calls: u32,
 }
@@ -66,8 +69,8 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
 }
 
 /// Asks a plugin in a fresh instance.
-pub(super) fn call(plugin: &PluginPre<GuestState>, question: &Question<'_>) -> Called {
-    call_in(Surroundings::of(question), plugin, question)
+pub(super) fn call(version: &Version, question: &Question<'_>) -> Called {
+    call_in(Surroundings::of(question), version, question)
 }
 
 /// What a guest can see of the world beside the event.
@@ -89,9 +92,10 @@ impl Surroundings {
 }
 
 /// Asks a plugin in a fresh instance and in other surroundings.
-pub(super) fn call_in(world: Surroundings, plugin: &PluginPre<GuestState>, question: &Question<'_>) -> Called {
+pub(super) fn call_in(world: Surroundings, version: &Version, question: &Question<'_>) -> Called {
+    let _noted = call_record::begin(&question.matter.subscription.tenant, &version.sha256, question.wall);
     let clocks = Clocks::start();
-    let mut store = Store::new(plugin.engine(), GuestState::new(question, world));
+    let mut store = Store::new(version.plugin.engine(), GuestState::new(question, world));
     store.limiter(GuestState::limiter);
     store.set_max_component_handles(HANDLES_MAX);
     store.call_hook(|mut context, hook| match hook {
@@ -99,12 +103,13 @@ pub(super) fn call_in(world: Surroundings, plugin: &PluginPre<GuestState>, quest
         _ => Ok(()),
     });
     limit(&mut store, clocks, question);
-    match plugin.instantiate(&mut store) {
-        Ok(plugin) => Instance { store, plugin, calls: 0 }.ask(clocks, question),
+    match version.plugin.instantiate(&mut store) {
+        Ok(plugin) => Instance { store, plugin, sha256: version.sha256.clone(), calls: 0 }.ask(clocks, question),
         Err(error) => {
             let mut state = store.into_data();
+            let judgement = Judgement::Fault(state.fault(&error));
             let cost = clocks.cost(&state, 0);
-            Called { answer: Err(state.fault(&error)), log: state.take_log(), cost, instance: None }
+            Called { judgement, log: state.take_log(), cost, instance: None }
         }
     }
 }
@@ -112,6 +117,7 @@ pub(super) fn call_in(world: Surroundings, plugin: &PluginPre<GuestState>, quest
 impl Instance {
     /// Asks it once more. Its memory is as the call before left it; its clock, random numbers and limits begin anew.
     pub(super) fn call_again(mut self, question: &Question<'_>) -> Called {
+        let _noted = call_record::begin(&question.matter.subscription.tenant, &self.sha256, question.wall);
         let clocks = Clocks::start();
         self.store.data_mut().begin_again(question, Surroundings::of(question));
         limit(&mut self.store, clocks, question);
@@ -125,12 +131,23 @@ impl Instance {
         let earlier_calls = self.calls;
         self.calls += 1;
         let state = self.store.data_mut();
+        let answer = answer.map_err(|error| state.fault(&error));
+        let usable = answer.is_ok();
+        // What checking an answer costs is the plugin's to answer for, who chooses its size: it is within the call's time.
+        let judgement = convert::judgement(answer, subscription);
         let (cost, log) = (clocks.cost(state, earlier_calls), state.take_log());
-        match answer {
-            Ok(answer) => Called { answer: Ok(answer), log, cost, instance: Some(self) },
-            Err(error) => Called { answer: Err(state.fault(&error)), log, cost, instance: None },
-        }
+        let judgement = in_time(judgement, &cost, subscription.settings.limits.cpu_ms);
+        Called { judgement, log, cost, instance: usable.then_some(self) }
     }
+}
+
+/// A judgement whose check took the call over its CPU time is a fault, as if the guest had used it.
+fn in_time(judgement: Judgement, cost: &Cost, limit_ms: u64) -> Judgement {
+    let over = Duration::from_micros(cost.cpu_us) > Duration::from_millis(limit_ms) + TICK;
+    if over && !matches!(judgement, Judgement::Fault(_)) {
+        return Judgement::Fault(PluginFault::Timeout { name: "cpu_ms", limit_ms });
+    }
+    judgement
 }
 
 fn micros(duration: Duration) -> u64 {

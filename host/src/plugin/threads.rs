@@ -8,11 +8,11 @@
 //! To the kernel they are batch threads (`SCHED_BATCH`, sched(7)): where all cores are busy, one that gets a job does not
 //! interrupt the thread that gave it, and so finds more jobs when its turn comes. An idle core takes it at once, as ever.
 
+use super::call_record::CallRecords;
 use crate::subscription::TenantId;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
     thread_schedule_policy,
@@ -105,17 +105,21 @@ impl Queue {
 }
 
 /// The host's share of a plugin thread's stack, above the guest's.
-const HOST_STACK_BYTES: usize = 2 << 20;
+pub(super) const HOST_STACK_BYTES: usize = 2 << 20;
 
-/// A fixed number of threads.
+/// A fixed number of threads. When this is dropped, each ends after the call that it is in, and nobody waits for that.
 pub(super) struct Threads {
     queue: Arc<Queue>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
     /// Starts them. Each can use tokio's clock types, as WASI's implementation wants, but runs no task.
-    pub(super) fn start(count: usize, per_tenant: usize, guest_stack_bytes: usize) -> std::io::Result<Self> {
+    pub(super) fn start(
+        count: usize,
+        per_tenant: usize,
+        guest_stack_bytes: usize,
+        records: Option<CallRecords>,
+    ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue { waiting: Mutex::new(Waiting::new(per_tenant)), news: Condvar::new() });
         let runtime = tokio::runtime::Handle::current();
         let start_one = |index: usize| {
@@ -123,6 +127,9 @@ impl Threads {
             let thread = std::thread::Builder::new().name(format!("plugin-{index}"));
             thread.stack_size(guest_stack_bytes + HOST_STACK_BYTES).spawn(move || {
                 work_in_batches();
+                if let Some(records) = records {
+                    records.attach(index);
+                }
                 let _context = runtime.enter();
                 let mut done = None;
                 while let Some((tenant, job)) = queue.next(done.take()) {
@@ -131,8 +138,9 @@ impl Threads {
                 }
             })
         };
-        let threads = (0..count).map(start_one).collect::<std::io::Result<_>>()?;
-        Ok(Threads { queue, threads })
+        // They are not waited for: one may be in a call that does not end.
+        (0..count).try_for_each(|index| start_one(index).map(drop))?;
+        Ok(Threads { queue })
     }
 
     /// Runs `work` on one of them, in its tenant's turn. None: the work panicked, or the threads have stopped.
@@ -176,9 +184,6 @@ impl Drop for Threads {
     fn drop(&mut self) {
         self.queue.lock().stopped = true;
         self.queue.news.notify_all();
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -189,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn its_threads_are_batch_threads_as_nice_as_the_process() {
         let niceness = || rustix::process::getpriority_process(None).expect("a niceness");
-        let threads = Threads::start(1, 1, 1 << 20).expect("a thread");
+        let threads = Threads::start(1, 1, 1 << 20, None).expect("a thread");
         let tenant = TenantId::parse("a").expect("a tenant");
         let found = threads.run(&tenant, move || (thread_schedule_policy(), niceness())).await;
         let (policy, its_niceness) = found.expect("it runs");

@@ -53,6 +53,10 @@ impl Plugins {
 
     pub(super) async fn restore_rollouts(&self) -> Result<(), PluginError> {
         for stored in self.store.rollouts().await?.into_iter().filter(|stored| stored.ended_reason.is_none()) {
+            if self.quarantine(&stored.tenant, &stored.sha256).is_some() {
+                self.end_rollout(stored.tenant, stored.name, "its version is quarantined".into()).await?;
+                continue;
+            }
             match self.version(&stored.tenant, &stored.name, &stored.sha256).await {
                 Ok(version) => self.put_rollout(stored, version),
                 Err(error) => {
@@ -76,6 +80,7 @@ impl Plugins {
             None => rollout,
         };
         let version = self.version(&rollout.tenant, &rollout.name, &rollout.sha256).await?;
+        self.check_quarantine(&rollout.tenant, &rollout.sha256)?;
         // What begins to judge can be called at once.
         self.compiled(&rollout.tenant, &rollout.sha256).await?;
         self.store.begin_rollout(rollout.clone()).await?;

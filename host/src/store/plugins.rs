@@ -74,21 +74,6 @@ impl Store {
         self.activate(tenant, name, by, add, swap).await
     }
 
-    /// Rewrites what the check found of a version.
-    pub async fn note_report(
-        &self,
-        tenant: TenantId,
-        name: String,
-        sha256: String,
-        report: String,
-    ) -> Result<(), StoreError> {
-        let sql = "UPDATE plugin_versions SET report = ?4 WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
-        self.write(&tenant.clone(), move |connection| {
-            Ok(connection.execute(sql, params![&*tenant.0, name, sha256, report]).map(drop)?)
-        })
-        .await
-    }
-
     /// Adds a version to a plugin that is there, which goes on with its active one.
     pub async fn add_version(
         &self,
@@ -280,7 +265,7 @@ fn insert_version(
     )?;
     connection.execute(
         "INSERT INTO plugin_versions (tenant, name, sha256, size, report, created_at_ms, created_by)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET report = excluded.report",
         params![&*tenant.0, name, sha256, size, report, created_at_ms, created_by],
     )?;
     Ok(())

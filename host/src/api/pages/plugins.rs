@@ -1,7 +1,7 @@
 //! Plugins: upload, versions and trials, and the dry run.
 
 use super::forms::pairs;
-use super::plugins_view::{Compared, DryResult, Pick, PluginPage, PluginRow};
+use super::plugins_view::{Compared, DryResult, Pick, PluginPage, PluginRow, quarantined};
 use super::user::{Posted, TenantUser};
 use super::webhooks::input;
 use super::{Frame, Moment, Page, Refused, go_to, render, short};
@@ -30,12 +30,14 @@ pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -
     let users = |name: &str| subscriptions.iter().filter(|one| one.settings.plugin.names(name)).count();
     let mut rows = Vec::new();
     for plugin in state.store.plugins().await?.into_iter().filter(|plugin| plugin.tenant == user.tenant) {
+        let quarantined = quarantined(&state, &user.tenant, &plugin.active_sha256);
+        let file_problem = state.plugins.file_problem(&user.tenant, &plugin.name);
         rows.push(PluginRow {
             version: short(&plugin.active_sha256),
             since: Some(Moment::at_ms(plugin.activated_at_ms)),
             by: plugin.activated_by,
             users: users(&plugin.name),
-            problem: state.plugins.file_problem(&user.tenant, &plugin.name).unwrap_or_default(),
+            problem: if quarantined.is_empty() { file_problem.unwrap_or_default() } else { quarantined },
             name: plugin.name,
         });
     }

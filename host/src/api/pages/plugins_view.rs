@@ -11,6 +11,7 @@ use crate::event::SAMPLES;
 use crate::plugin::check::Report;
 use crate::plugin::{ArmFigures, Comparison, Difference, RolloutFigures, Shown};
 use crate::store::{PluginVersion, RolloutKind, StoredRollout, now_ms};
+use crate::subscription::TenantId;
 use askama::Template;
 
 /// A plugin in the list.
@@ -81,7 +82,7 @@ impl PluginPage {
         let trial = state.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
         Ok(PluginPage {
             trial: trial.map(|(stored, figures)| TrialView::new(stored, figures)),
-            versions: versions.into_iter().map(VersionRow::new).collect(),
+            versions: versions.into_iter().map(|version| VersionRow::new(version, user, state)).collect(),
             compared: None,
             calls_chart: chart::bars("Attempts", &bars(&series), ["1 day ago", "now"]),
             time_chart: chart::lines("Plugin time", &times(&series, |figures| &figures.plugin), ["1 day ago", "now"]),
@@ -112,11 +113,13 @@ struct VersionRow {
     compiled: String,
     call: String,
     picked: bool,
+    /// Why it is not called; empty: it is.
+    quarantined: String,
     report: Vec<(&'static str, String)>,
 }
 
 impl VersionRow {
-    fn new(version: PluginVersion) -> Self {
+    fn new(version: PluginVersion, user: &TenantUser, state: &ApiState) -> Self {
         let report: Option<Report> = serde_json::from_str(&version.report).ok();
         let probe = report.as_ref().and_then(|report| report.probe.as_ref());
         VersionRow {
@@ -128,10 +131,17 @@ impl VersionRow {
             compiled: report.as_ref().map(|report| format!("{} ms", report.compile_ms)).unwrap_or_default(),
             call: probe.map(|probe| duration(probe.steady_call_us)).unwrap_or_default(),
             picked: false,
+            quarantined: quarantined(state, &user.tenant, &version.sha256),
             report: report.map(facts).unwrap_or_default(),
             sha256: version.sha256,
         }
     }
+}
+
+/// What pages say of a quarantined version; nothing of another.
+pub(super) fn quarantined(state: &ApiState, tenant: &TenantId, sha256: &str) -> String {
+    let quarantine = state.plugins.quarantine(tenant, sha256);
+    quarantine.map(|one| format!("Quarantined: {}. An admin can activate it again.", one.reason)).unwrap_or_default()
 }
 
 fn facts(report: Report) -> Vec<(&'static str, String)> {

@@ -1,0 +1,156 @@
+//! The compile child's whole life: strips a component, compiles and checks it, hands the code over, and then tries it on a
+//! sample event.
+//!
+//! # Guarantees
+//! - The child limits its own address space and CPU time before it reads the first byte. For the probe it raises them by what a
+//!   probe takes: guests reserve address space for their memories, so there it is writable memory that is bounded.
+//! - Guest code first runs when the compiled code was handed over: whatever it does to this process cannot change that.
+//! - Compiling is nice to everybody else; the probe is not, because it reports times. It ends after a second or so.
+
+use super::check::{self, Refusal, Report};
+use super::compile::{self, Answer, CODE_BYTES_MAX, CompileLimits, PROBE_CPU_S};
+use super::engine::{EnginePurpose, Ticker, engine};
+use super::probe::{self, Probed};
+use super::runtime::Version;
+use super::strip;
+use super::threads::HOST_STACK_BYTES;
+use rlimit::Resource;
+use serde::Serialize;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::time::Instant;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Address space for the probe, in bytes: the memories of a few instances, of which each reserves 4 GiB and guard pages.
+const PROBE_ADDRESS_BYTES: u64 = 64 << 30;
+
+/// Writable memory for the probe, in bytes, beside what compiling may use: the guest's own and the host's around it.
+const PROBE_MEMORY_BYTES: u64 = 2 << 30;
+
+/// Stack of the thread that compiles, in bytes: as much as a main thread has.
+const COMPILE_STACK_BYTES: usize = 8 << 20;
+
+/// The end of a child: the exit code that says that nothing was answered.
+const FAILED: i32 = 2;
+
+/// A version that can be called, with the engine that bounds its calls.
+struct Ready {
+    engine: Engine,
+    version: Version,
+}
+
+/// Runs the child. Returns its exit code.
+pub fn compile_child(limits: CompileLimits) -> i32 {
+    if limit_compiling(limits).is_err() {
+        return FAILED;
+    }
+    let mut component = Vec::new();
+    let compiled = std::io::stdin().lock().read_to_end(&mut component).and_then(|_| {
+        on_a_thread(COMPILE_STACK_BYTES, move || {
+            // Nice is this thread's alone (setpriority(2), under Linux). Where it fails, others only wait longer.
+            let _ = rustix::process::setpriority_process(None, 10);
+            compile_here(&component, limits)
+        })
+    });
+    let answered = match compiled {
+        Ok(Ok((report, code, ready))) => {
+            let told = tell(&Answer::Compiled(report, code.len() as u64)).and_then(|()| write(&code));
+            drop(code);
+            told.and_then(|()| limit_probing(limits)).and_then(|()| tell(&probe_here(limits, ready)?))
+        }
+        Ok(Err(refusal)) => tell(&Answer::Refused(refusal.bounded())),
+        // With little memory, reading or the thread's stack may already be too much.
+        Err(error) if matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::WouldBlock) => {
+            tell(&Answer::Refused(compile::too_little_memory(limits)))
+        }
+        Err(_) => return FAILED,
+    };
+    if answered.is_ok() { 0 } else { FAILED }
+}
+
+fn on_a_thread<T: Send + 'static>(stack_bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
+    let thread = std::thread::Builder::new().stack_size(stack_bytes).spawn(work)?;
+    thread.join().map_err(|_| std::io::Error::other("the host's own code panicked"))
+}
+
+fn tell(answer: &impl Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    write(&line)
+}
+
+fn write(bytes: &[u8]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+/// The hard limits have room for the probe, which raises the soft ones.
+fn limit_compiling(limits: CompileLimits) -> std::io::Result<()> {
+    Resource::AS.set(limits.memory_bytes, limits.memory_bytes.saturating_add(PROBE_ADDRESS_BYTES))?;
+    Resource::CPU.set(limits.cpu_s, limits.cpu_s.saturating_add(PROBE_CPU_S + 1))?;
+    Resource::CORE.set(0, 0)
+}
+
+fn limit_probing(limits: CompileLimits) -> std::io::Result<()> {
+    let (_, address_max) = Resource::AS.get()?;
+    Resource::AS.set(address_max, address_max)?;
+    let memory = limits.memory_bytes.saturating_add(PROBE_MEMORY_BYTES);
+    Resource::DATA.set(memory, memory)?;
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).tv_sec.unsigned_abs();
+    let (_, cpu_max) = Resource::CPU.get()?;
+    Resource::CPU.set((used + PROBE_CPU_S).min(cpu_max), cpu_max)
+}
+
+fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<u8>, Ready), Refusal> {
+    let started = Instant::now();
+    let ours = |error: wasmtime::Error| {
+        Refusal::new("host", format!("this host's compiler does not start: {error}"), "tell the operator")
+    };
+    let stack_bytes = usize::try_from(limits.stack_bytes).unwrap_or(usize::MAX);
+    let engine = engine(EnginePurpose::Compile { stack_bytes }).map_err(ours)?;
+    let stripped = strip::strip(component).map_err(|error| broken(&error.to_string()))?;
+    let component = Component::from_binary(&engine, &stripped).map_err(|error| explain(&error, limits))?;
+    let (report, plugin) = check::check_component(&engine, &component)?;
+    let code = component.serialize().map_err(ours)?;
+    let compiled_bytes = code.len() as u64;
+    if compiled_bytes > CODE_BYTES_MAX {
+        return Err(compile::too_much_code(compiled_bytes));
+    }
+    let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok((Report { compiled_bytes, compile_ms, ..report }, code, Ready { engine, version: Version::unnamed(plugin) }))
+}
+
+/// Tries the component on a thread like a plugin thread.
+fn probe_here(limits: CompileLimits, Ready { engine, version }: Ready) -> std::io::Result<Probed> {
+    let _ticker = Ticker::start(&engine)?;
+    // WASI's implementation wants tokio's clock types; nothing is spawned.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let handle = runtime.handle().clone();
+    let stack_bytes = usize::try_from(limits.stack_bytes).unwrap_or(usize::MAX).saturating_add(HOST_STACK_BYTES);
+    // In the host, too, a panic inside a call ends the call; but no call of this component would ever be answered.
+    on_a_thread(stack_bytes, move || {
+        let _context = handle.enter();
+        probe::probe(&version)
+    })
+}
+
+/// The compiler's words, preceded by ours, and with the way out where one is known.
+fn explain(error: &wasmtime::Error, limits: CompileLimits) -> Refusal {
+    /// What the system says when there is no room for a mapping (errno(3), ENOMEM).
+    const NO_MEMORY: &str = "(os error 12)";
+    let message = format!("{error:#}");
+    if message.contains(NO_MEMORY) {
+        return compile::too_little_memory(limits);
+    }
+    if message.contains("component model async") {
+        let what = "the component uses the component model's async functions, which this host leaves out";
+        return Refusal::new("async", what, "rebuild it with synchronous functions (componentize-qjs: --sync)");
+    }
+    broken(&message)
+}
+
+fn broken(message: &str) -> Refusal {
+    let what = format!("the component is broken or uses a feature that this host leaves out ({message})");
+    Refusal::new("invalid", what, "rebuild it; a file that was cut off in transfer looks like this too")
+}

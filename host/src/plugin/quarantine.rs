@@ -1,0 +1,64 @@
+//! Versions in whose call the host died: they are not called again until somebody with the right says so.
+//!
+//! # Rules
+//! - A version is quarantined for one tenant, at the start, when the process before this one was ended by a signal in a call of it,
+//!   or was stopped while such a call did not end ([`call_record`](super::call_record)).
+//! - Its deliveries wait, and cost no attempt, as for a plugin that cannot be loaded. Everything else runs.
+//! - Another version of the plugin judges at once. The same version comes back when an admin activates it.
+
+use super::call_record::{Cause, Suspect};
+use super::check::Refusal;
+use super::{PluginError, Plugins, write_lock};
+use crate::store::{Quarantine, Store, StoreError, now_ms};
+use crate::subscription::TenantId;
+use crate::telemetry;
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+/// The quarantined versions, by tenant and sha256.
+pub(super) type Quarantined = RwLock<HashMap<(TenantId, String), Quarantine>>;
+
+/// Quarantines suspects, durably, and returns these and those from before.
+pub(super) async fn quarantine(store: &Store, suspects: Vec<Suspect>) -> Result<Quarantined, StoreError> {
+    for Suspect { tenant, sha256, cause } in suspects {
+        let reason = match cause {
+            Cause::Signal(signal) => format!("the host died in a call of it (signal {signal})"),
+            Cause::Overdue => "the host was stopped while a call of it did not end".to_owned(),
+        };
+        tracing::error!(%tenant, %sha256, %reason, "a version of a plugin is quarantined: its deliveries wait for another one, or for an admin to activate it again");
+        store.quarantine(Quarantine { tenant, sha256, since_ms: now_ms(), reason }).await?;
+    }
+    let all = store.quarantined().await?.into_iter();
+    all.clone().for_each(|one| telemetry::quarantined(&one.tenant, &one.sha256, true));
+    Ok(RwLock::new(all.map(|one| ((one.tenant.clone(), one.sha256.clone()), one)).collect()))
+}
+
+impl Plugins {
+    /// Why a version of a tenant is not called, if it is quarantined.
+    pub fn quarantine(&self, tenant: &TenantId, sha256: &str) -> Option<Quarantine> {
+        let quarantined = self.quarantined.read().unwrap_or_else(PoisonError::into_inner);
+        if quarantined.is_empty() {
+            return None;
+        }
+        quarantined.get(&(tenant.clone(), sha256.to_owned())).cloned()
+    }
+
+    /// Refuses a version that is quarantined.
+    pub(super) fn check_quarantine(&self, tenant: &TenantId, sha256: &str) -> Result<(), PluginError> {
+        let Some(Quarantine { reason, .. }) = self.quarantine(tenant, sha256) else { return Ok(()) };
+        let what = format!("this version is quarantined: {reason}");
+        let remedy = "upload another version; an admin can activate this one again";
+        Err(PluginError::Compile(Refusal::new("quarantined", what, remedy).into()))
+    }
+
+    /// Lets a version be called again.
+    pub async fn release(&self, tenant: &TenantId, sha256: &str) -> Result<(), PluginError> {
+        if self.quarantine(tenant, sha256).is_some() {
+            self.store.release(tenant.clone(), sha256.to_owned()).await?;
+            write_lock(&self.quarantined).remove(&(tenant.clone(), sha256.to_owned()));
+            telemetry::quarantined(tenant, sha256, false);
+            tracing::warn!(%tenant, %sha256, "a version of a plugin is not quarantined any more");
+        }
+        Ok(())
+    }
+}
