@@ -210,7 +210,7 @@ fn document() -> &'static Value {
 /// The document as text, made once: anybody may ask for it.
 async fn openapi() -> impl IntoResponse {
     static TEXT: LazyLock<String> = LazyLock::new(|| document().to_string());
-    ([(http::header::CONTENT_TYPE, "application/json")], TEXT.as_str())
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str())
 }
 
 fn with_key(mut document: utoipa::openapi::OpenApi) -> Value {

@@ -205,7 +205,7 @@ pub(super) async fn component(
         return Err(Problem::not_found("version"));
     }
     exchange.reserve_answer(state.config.component_bytes_max).await?;
-    Ok(([(header::CONTENT_TYPE, "application/wasm")], state.store.component(sha256).await?))
+    Ok(([(header::CONTENT_TYPE, "application/wasm")], state.store.component(sha256.to_string()).await?))
 }
 
 /// Make a version that was uploaded earlier the active one. One that is quarantined, only with an admin key: it is then called

@@ -210,7 +210,7 @@ impl Store {
             let mut old = Vec::new();
             for row in rows {
                 let (tenant, bin) = whole(row)?;
-                let received_at_ms: Option<i64> = oldest.query_row([&bin.id], |row| row.get(0)).optional()?;
+                let received_at_ms: Option<i64> = oldest.query_row([&*bin.id], |row| row.get(0)).optional()?;
                 if received_at_ms.is_some_and(|at_ms| at_ms < oldest_ms(&bin.settings)) {
                     old.push((tenant, bin));
                 }

@@ -64,7 +64,7 @@ impl Store {
         let read = move |connection: &Connection| {
             Ok(connection.prepare_cached("SELECT 1 FROM sign_in_links WHERE hash = ?1")?.exists([hash])?)
         };
-        if !self.readers.read(read).await? {
+        if !self.readers.read(Owner::Host, read).await? {
             return Ok(None);
         }
         let write = move |batch: &Batch<'_>| {
