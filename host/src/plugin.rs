@@ -256,7 +256,7 @@ impl Plugins {
         component: Bytes,
         created_by: String,
     ) -> Result<(PluginVersion, Report), PluginError> {
-        let (version, stored, report) = self.prepare(&tenant, &name, &component, created_by).await?;
+        let (_, stored, report) = self.prepare(&tenant, &name, &component, created_by).await?;
         self.store.add_version(tenant.clone(), name.clone(), stored.clone(), component).await?;
         Ok((stored, report))
     }

@@ -1,5 +1,6 @@
 //! Quarantined versions of plugins, by tenant and sha256.
 
+use super::fair_queue::Owner;
 use super::{Store, StoreError};
 use crate::subscription::TenantId;
 use rusqlite::{Connection, params};
@@ -46,6 +47,6 @@ impl Store {
             })?;
             rows.map(|row| row.map_err(StoreError::from)).collect()
         };
-        self.readers.read(read).await
+        self.readers.read(Owner::Host, read).await
     }
 }
