@@ -13,7 +13,7 @@ mod tls;
 mod visitor;
 
 pub(crate) use browser::Browser;
-pub(crate) use host::{ADMIN_KEY, Host, HostBuilder, Reply};
+pub(crate) use host::{ADMIN_KEY, Host, HostBuilder, Reply, exchange};
 pub(crate) use names::NameServer;
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawReceiver;
@@ -53,14 +53,20 @@ pub(crate) fn until<T, F: Future<Output = Option<T>>>(
 }
 
 /// The folder that cargo builds into.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // <target>/<profile>/deps/e2e-…
     test.ancestors().nth(3).unwrap().to_owned()
 }
 
+/// Environment variable that names another program to test than the one that was built beside the tests.
+pub(crate) const PROGRAM_VARIABLE: &str = "TEST_PROGRAM";
+
 /// The program under test.
 pub(crate) fn program() -> PathBuf {
+    if let Some(other) = std::env::var_os(PROGRAM_VARIABLE) {
+        return built(other.into());
+    }
     let test = std::env::current_exe().unwrap();
     built(test.ancestors().nth(2).unwrap().join("hookloom"))
 }

@@ -10,14 +10,14 @@ use wasmparser::{Parser, Payload};
 /// What stands in each hostile section, and must not be found in compiled code.
 const MARK: &[u8] = b"a mark of the hostile sections";
 
-type Sections = Vec<Box<dyn Section>>;
+pub(crate) type Sections = Vec<Box<dyn Section>>;
 
 fn custom(name: &'static str, content: Vec<u8>) -> Box<dyn Section> {
     Box::new(CustomSection { name: Cow::Borrowed(name), data: Cow::Owned(content) })
 }
 
 /// The component with sections at the end of its first module, which has the plugin's code, and after that module.
-fn with_sections(component: &[u8], sections: &Sections) -> Vec<u8> {
+pub(crate) fn with_sections(component: &[u8], sections: &Sections) -> Vec<u8> {
     let mut hostile = component[..8].to_vec();
     let mut depth = 0;
     let mut in_module = Some(sections);
@@ -67,7 +67,7 @@ const FORM_ADDR: u8 = 0x01;
 const FORM_SEC_OFFSET: u8 = 0x17;
 
 /// 40,000 units share one list of 60,000 ranges: 2,400,000,000 ranges for whoever reads them all.
-fn ranges() -> Sections {
+pub(crate) fn ranges() -> Sections {
     let mut list = Vec::new();
     for range in 0..60_000_u32 {
         list.extend([(range * 2 + 1).to_le_bytes(), (range * 2 + 2).to_le_bytes()].concat());
@@ -80,7 +80,7 @@ fn ranges() -> Sections {
 }
 
 /// 20,000 units that each cover all code share one table of 1,000,000 lines.
-fn lines() -> Sections {
+pub(crate) fn lines() -> Sections {
     // Version 4: header length, instruction length 1, operations 1, statement, line base -1, range 4, opcode base 1, no names.
     let header = [&6_u32.to_le_bytes()[..], &[1, 1, 1, 0xff, 4, 1, 0, 0]].concat();
     let program = [&4_u16.to_le_bytes()[..], &header, &vec![6; 1_000_000], MARK].concat();
@@ -92,7 +92,7 @@ fn lines() -> Sections {
 }
 
 /// A name of 15 KB for each of 500 functions, and control characters in it.
-fn names() -> Sections {
+pub(crate) fn names() -> Sections {
     let mut names = NameMap::new();
     let long = format!("\u{1b}[31m{}", String::from_utf8_lossy(MARK).repeat(500));
     (0..500).for_each(|function| names.append(function, &long));

@@ -22,6 +22,7 @@ mod hands;
 mod harness;
 mod history;
 mod hostile_sections;
+mod interference;
 mod lanes;
 mod limits;
 mod moving;

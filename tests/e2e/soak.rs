@@ -208,7 +208,7 @@ async fn clocks_that_jump() {
 }
 
 /// A component that differs from the others of its kind by a custom section that says nothing.
-fn distinct(component: &[u8], number: usize) -> Vec<u8> {
+pub(crate) fn distinct(component: &[u8], number: usize) -> Vec<u8> {
     let name = format!("n{number:04}");
     [component, &[0, 6, 5], name.as_bytes()].concat()
 }

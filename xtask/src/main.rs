@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let done = match task {
         "test" => test::run(rest),
         "bench" => test::bench(rest),
-        "soak" => test::soak(),
+        "soak" => test::soak(rest),
         "fuzz" => fuzz::fuzz(rest),
         "guests" => guests::build(),
         "tidy" => tidy::run(),
@@ -46,6 +46,8 @@ fn main() -> ExitCode {
 const HELP: &str = "\
 cargo xtask test [FILTER]   build what the tests need, and run them
 cargo xtask soak            run the fault tests in their long form (minutes), and print a table
+cargo xtask soak interference [--row R]
+                           measure what an honest tenant notices of attacks by others, and print a table
 cargo xtask bench [--row R]  measure how fast it is, each figure beside its floor, and print a table;
                            --growth FILE measures how it grows, and draws it
 cargo xtask fuzz [SECONDS]   fuzz intake and the address guard, a minute each unless told otherwise

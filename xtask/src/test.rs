@@ -13,8 +13,37 @@ pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
     run_command(cargo().args(["test", "--workspace"]).args(filter))
 }
 
+/// Runs the fault tests in their long form, or measures interference.
+pub(crate) fn soak(arguments: &[String]) -> Result<(), Failure> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        [] => fault_tests(),
+        ["interference"] => interference(""),
+        ["interference", "--row", row] => interference(row),
+        _ => Err("soak takes nothing, or `interference` with `--row NAME`".into()),
+    }
+}
+
+/// Profile of the program under measurement: the one that is shipped takes a quarter of an hour to build.
+const SOAK_PROFILE: &str = "soak";
+
+/// Measures each kind of attack on a program that is optimised; a row alone, unless `row` is empty. Fails only if it could not
+/// measure, the host died or events were lost: goals that are missed are marked in the table.
+fn interference(row: &str) -> Result<(), Failure> {
+    ensure_c_compiler()?;
+    guests::build()?;
+    run_command(cargo().args(["build", "--profile", SOAK_PROFILE, "-p", "hookloom", "--bins"]))?;
+    let program = root().join("target").join(SOAK_PROFILE).join("hookloom");
+    say("this takes a quarter of an hour; each line of the table is printed when it is there");
+    say(&format!(
+        "program built with the profile `{SOAK_PROFILE}` (release without link-time optimisation); p50 / p99, alone → during"
+    ));
+    let table = ["test", "-p", "hookloom-tests", "--", "interference::table::", "--ignored", "--nocapture"];
+    run_command(cargo().args(table).env("TEST_PROGRAM", program).env("SOAK_ROW", row))
+}
+
 /// The fault tests in their long form, one after the other, so that their figures are their own.
-pub(crate) fn soak() -> Result<(), Failure> {
+fn fault_tests() -> Result<(), Failure> {
     ensure_c_compiler()?;
     guests::build()?;
     run_command(cargo().args(["build", "--workspace", "--bins"]))?;

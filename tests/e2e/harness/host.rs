@@ -48,6 +48,13 @@ impl HostBuilder {
         self
     }
 
+    /// With a limit for the memory that it may write to, so that a flaw ends the host and not the machine. It is far above every
+    /// documented bound.
+    pub(crate) fn within_memory(mut self) -> Self {
+        self.through_shell = Some("ulimit -d 8388608; exec \"$0\" \"$@\"");
+        self
+    }
+
     /// With the address guard complete.
     pub(crate) fn guarded(mut self) -> Self {
         self.loopback = false;
@@ -118,6 +125,15 @@ impl Reply {
     }
 }
 
+/// Sends a request and reads the answer to its end.
+pub(crate) async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, reqwest::Error> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().await?;
+    let json = serde_json::from_str(&text).unwrap_or_default();
+    Ok(Reply { status, headers, text, json })
+}
+
 /// Where most things of the tests are.
 const TENANT: &str = "/v1/tenants/default";
 
@@ -157,11 +173,7 @@ impl Host {
         if !key.is_empty() {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        let response = request.send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await?;
-        let json = serde_json::from_str(&text).unwrap_or_default();
-        Ok(Reply { status, headers, text, json })
+        exchange(request).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

@@ -1,0 +1,78 @@
+//! The table that `cargo xtask soak interference` prints: every scenario with its goals.
+
+use super::arena::Scale;
+use super::figures::{Goals, HEAD};
+use super::run::{Plan, Scenario, run};
+use super::{connections, guests, reads, receivers, writes};
+use futures_util::FutureExt as _;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+/// Largest peak of the host's resident memory with the settings that it ships with: `docs/sandbox.md` says of what it is made.
+pub(super) const MEMORY_MIB_MAX: u64 = 1_024;
+
+const GOALS: Goals = Goals {
+    post: Duration::from_millis(100),
+    health: Duration::from_millis(50),
+    read: Duration::from_secs(1),
+    delivery: Duration::from_secs(1),
+    memory_mib: MEMORY_MIB_MAX,
+};
+
+const PLAN: Plan = Plan {
+    scale: Scale::Full,
+    pace: Duration::from_millis(20),
+    alone: Duration::from_secs(4),
+    during: Duration::from_secs(10),
+    patience: Duration::from_secs(60),
+};
+
+/// File descriptors that a scenario needs, with the host's.
+const FILES_MAX: u64 = 8_192;
+
+/// Every scenario, in the order of the table.
+fn scenarios() -> impl Iterator<Item = &'static Scenario> {
+    static NOTHING: Scenario = Scenario::new("nothing", "no attack", |_| Box::pin(async { Vec::new() }));
+    let attacks = [guests::ALL, writes::ALL, reads::ALL, receivers::ALL, connections::ALL];
+    [&NOTHING].into_iter().chain(attacks.into_iter().flatten())
+}
+
+/// Environment variable with the name of the only scenario to run.
+const ROW_VARIABLE: &str = "SOAK_ROW";
+
+#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+fn print(line: &str) {
+    println!("{line}");
+}
+
+/// The scenario with a name.
+pub(super) fn scenario(name: &str) -> &'static Scenario {
+    let names: Vec<&str> = scenarios().map(|scenario| scenario.name).collect();
+    let found = scenarios().find(|scenario| scenario.name == name);
+    found.unwrap_or_else(|| panic!("there is no scenario {name:?}; there are {}", names.join(", ")))
+}
+
+#[tokio::test]
+#[ignore = "long; cargo xtask soak interference runs it"]
+async fn table() {
+    rlimit::increase_nofile_limit(FILES_MAX).unwrap();
+    let wanted = std::env::var(ROW_VARIABLE).ok().filter(|name| !name.is_empty());
+    let rows = wanted.map_or_else(|| scenarios().collect(), |name| vec![scenario(&name)]);
+    print(HEAD);
+    let (mut met, mut broken, mut unmeasured) = (0, Vec::new(), Vec::new());
+    for &scenario in &rows {
+        let what = format!("`{}`: {}", scenario.name, scenario.what);
+        // One that cannot be measured says so, and the others are.
+        let Ok(outcome) = AssertUnwindSafe(run(scenario, PLAN)).catch_unwind().await else {
+            print(&format!("| {what} | could not be measured |"));
+            unmeasured.push(scenario.name);
+            continue;
+        };
+        print(&outcome.line(&what, &GOALS));
+        met += usize::from(outcome.missed(&GOALS).is_empty());
+        broken.extend(outcome.is_broken().then_some(scenario.name));
+    }
+    print(&format!("\n{met} of {} scenarios met every goal", rows.len()));
+    assert!(unmeasured.is_empty(), "could not be measured: {}", unmeasured.join(", "));
+    assert!(broken.is_empty(), "the host died or lost events of the honest tenant: {}", broken.join(", "));
+}
