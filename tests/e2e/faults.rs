@@ -113,16 +113,26 @@ async fn misbehave(how: Hostile, mut socket: TcpStream) -> std::io::Result<()> {
             socket.write_all(b"220 mail.example ESMTP\r\n").await?;
             socket.shutdown().await
         }
-        Hostile::FloodsInterimResponses => flood(socket, "", "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n").await,
-        Hostile::FloodsHeaderLines => flood(socket, "HTTP/1.1 200 OK\r\n", "x: y\r\n").await,
-        Hostile::FloodsBlankLines => flood(socket, "", "\r\n").await,
-        Hostile::FloodsChunkExtensions => flood(socket, CHUNKED, &format!("1;{}\r\nx\r\n", "e".repeat(999))).await,
-        Hostile::FloodsChunks => flood(socket, CHUNKED, "1\r\nx\r\n").await,
-        Hostile::FloodsTrailers => flood(socket, &format!("{CHUNKED}2\r\nok\r\n0\r\n"), "x: y\r\n").await,
+        floods => send_without_end(floods, socket).await,
     }
 }
 
+/// Sends what has no end, as fast as the host takes it.
+async fn send_without_end(what: Hostile, socket: TcpStream) -> std::io::Result<()> {
+    let (first, again) = match what {
+        Hostile::FloodsInterimResponses => ("", "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".to_owned()),
+        Hostile::FloodsHeaderLines => ("HTTP/1.1 200 OK\r\n", "x: y\r\n".to_owned()),
+        Hostile::FloodsBlankLines => ("", "\r\n".to_owned()),
+        Hostile::FloodsChunkExtensions => (CHUNKED, format!("1;{}\r\nx\r\n", "e".repeat(999))),
+        Hostile::FloodsChunks => (CHUNKED, "1\r\nx\r\n".to_owned()),
+        Hostile::FloodsTrailers => (TRAILED, "x: y\r\n".to_owned()),
+        other => panic!("{other:?} has an end"),
+    };
+    flood(socket, first, again).await
+}
+
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+const TRAILED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n";
 
 /// Sends the same again and again, as fast as the host takes it.
 async fn flood(

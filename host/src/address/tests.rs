@@ -108,20 +108,26 @@ fn a_tenant_can_only_be_narrowed() {
     assert!(!allowed("192.168.1.1"), "what the host refuses is not opened");
 }
 
+/// A policy of a host that listens here.
+fn own(address: &str) -> AddressPolicy {
+    AddressPolicy { own: Some(address.parse().expect(address)), ..AddressPolicy::default() }
+}
+
+const ITSELF: &str = "the URL leads back to this host";
+
+/// Checks a URL against the beginning of its refusal, up to the semicolon.
+#[track_caller]
+fn check_own(url: &str, policy: &AddressPolicy, expected: Result<(), &str>) {
+    let told = check_url(url, policy).map(drop).map_err(|error| error.to_string());
+    assert_eq!(
+        told.as_ref().map_err(|told| told.split(';').next().unwrap_or_default()),
+        expected.as_ref().map_err(|told| *told),
+        "{url}"
+    );
+}
+
 #[test]
-fn the_host_does_not_call_itself_but_for_its_bins() {
-    let own = |address: &str| AddressPolicy { own: Some(address.parse().expect(address)), ..AddressPolicy::default() };
-    #[track_caller]
-    fn check(url: &str, policy: &AddressPolicy, expected: Result<(), &str>) {
-        let told = check_url(url, policy).map(drop).map_err(|error| error.to_string());
-        assert_eq!(
-            told.as_ref().map_err(|told| told.split(';').next().unwrap_or_default()),
-            expected.as_ref().map_err(|told| *told),
-            "{url}"
-        );
-    }
-    let (itself, loopback) =
-        ("the URL leads back to this host", |address| format!("the address {address} is refused: loopback"));
+fn the_host_does_not_call_itself() {
     // Where the host listens, and the addresses by which it is reached there.
     let reached = [
         ("127.0.0.1:8420", vec!["127.0.0.1", "0.0.0.0", "localhost", "[::ffff:127.0.0.1]"]),
@@ -136,14 +142,28 @@ fn the_host_does_not_call_itself_but_for_its_bins() {
             for path in
                 ["", "in/hlt_x", "bins", "bins/", "bins//x", "bins/../in/x", "bins/%2e%2e/in/x", "bins/.%2E/in/x"]
             {
-                check(&format!("http://{host}:8420/{path}"), &policy, Err(itself));
+                check_own(&format!("http://{host}:8420/{path}"), &policy, Err(ITSELF));
             }
             for path in ["/bins/x", "\\bins\\..\\in\\x", "bins/..%2fin", "bins/%2e%2e%2fin/x", "BINS/x"] {
-                check(&format!("http://{host}:8420/{path}"), &policy, Err(itself));
+                check_own(&format!("http://{host}:8420/{path}"), &policy, Err(ITSELF));
             }
-            check(&format!("http://{host}:8421/"), &AddressPolicy { allow: everywhere(), ..policy.clone() }, Ok(()));
+            check_own(
+                &format!("http://{host}:8421/"),
+                &AddressPolicy { allow: everywhere(), ..policy.clone() },
+                Ok(()),
+            );
         }
     }
+    // Another service on another address is a receiver like any other, where loopback is allowed.
+    let policy = AddressPolicy { allow_loopback: true, ..own("127.0.0.1:8420") };
+    check_own("http://127.0.0.2:8420/in/hlt_x", &policy, Ok(()));
+    check_own("http://[::1]:8420/in/hlt_x", &policy, Ok(()));
+    check_own("http://localhost:8420/bins/b", &policy, Ok(()));
+    check_own("http://8.8.8.8:80/", &own("8.8.8.8:80"), Err(ITSELF));
+}
+
+#[test]
+fn own_bins_are_called_at_the_very_address_where_the_host_listens() {
     // Its own bins may be called, also where loopback is not allowed: at the very address, and there alone.
     for (listens, host) in [
         ("127.0.0.1:8420", "127.0.0.1"),
@@ -153,12 +173,16 @@ fn the_host_does_not_call_itself_but_for_its_bins() {
         ("[::]:8420", "127.0.0.1"),
         ("[::]:8420", "[::1]"),
     ] {
-        check(&format!("http://{host}:8420/bins/b"), &own(listens), Ok(()));
-        check(&format!("http://{host}:8420/bins/b/below?x=%2e"), &own(listens), Ok(()));
+        check_own(&format!("http://{host}:8420/bins/b"), &own(listens), Ok(()));
+        check_own(&format!("http://{host}:8420/bins/b/below?x=%2e"), &own(listens), Ok(()));
         let elsewhere = check_url(&format!("http://{host}:8421/bins/b"), &own(listens));
         assert!(elsewhere.is_err(), "another port is another service");
         assert!(check_url(&format!("https://{host}:8420/bins/b"), &own(listens)).is_err(), "this host speaks no TLS");
     }
+}
+
+#[test]
+fn no_other_address_has_own_bins() {
     for (listens, host) in [
         ("127.0.0.1:8420", "127.0.0.2"),
         ("127.0.0.1:8420", "127.1.1.1"),
@@ -167,7 +191,11 @@ fn the_host_does_not_call_itself_but_for_its_bins() {
         ("[::1]:8420", "127.0.0.1"),
         ("[::]:8420", "127.0.0.2"),
     ] {
-        check(&format!("http://{host}:8420/bins/b"), &own(listens), Err(&loopback(host)));
+        check_own(
+            &format!("http://{host}:8420/bins/b"),
+            &own(listens),
+            Err(&format!("the address {host} is refused: loopback")),
+        );
     }
     for (listens, host) in [
         ("127.0.0.1:8420", "[::1]"),
@@ -179,12 +207,6 @@ fn the_host_does_not_call_itself_but_for_its_bins() {
     ] {
         assert!(check_url(&format!("http://{host}:8420/bins/b"), &own(listens)).is_err(), "{listens}: {host}");
     }
-    // Another service on another address is a receiver like any other, where loopback is allowed.
-    let policy = AddressPolicy { allow_loopback: true, ..own("127.0.0.1:8420") };
-    check("http://127.0.0.2:8420/in/hlt_x", &policy, Ok(()));
-    check("http://[::1]:8420/in/hlt_x", &policy, Ok(()));
-    check("http://localhost:8420/bins/b", &policy, Ok(()));
-    check("http://8.8.8.8:80/", &own("8.8.8.8:80"), Err(itself));
 }
 
 /// Ranges that open what is neither loopback nor denied.
