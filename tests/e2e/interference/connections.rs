@@ -36,7 +36,7 @@ pub(super) const ALL: &[Scenario] = &[
 ];
 
 /// As many connections as the host has.
-const ALL: usize = 1_024;
+const CONNECTIONS: usize = 1_024;
 
 /// Holds a connection for each of `count` numbers, and opens another when it ends.
 fn held<F: Future<Output = std::io::Result<()>> + Send + 'static>(
@@ -77,16 +77,16 @@ async fn closed(socket: &mut TcpStream) -> std::io::Result<()> {
 }
 
 async fn send_nothing(arena: Arena) -> Vec<Attack> {
-    held(&arena, ALL, eight_peers, |mut socket| async move { closed(&mut socket).await })
+    held(&arena, CONNECTIONS, eight_peers, |mut socket| async move { closed(&mut socket).await })
 }
 
 /// The same from as many addresses.
 async fn send_nothing_from_everywhere(arena: Arena) -> Vec<Attack> {
-    held(&arena, ALL, own_peers, |mut socket| async move { closed(&mut socket).await })
+    held(&arena, CONNECTIONS, own_peers, |mut socket| async move { closed(&mut socket).await })
 }
 
 async fn slow_heads(arena: Arena) -> Vec<Attack> {
-    held(&arena, ALL, eight_peers, |mut socket| async move {
+    held(&arena, CONNECTIONS, eight_peers, |mut socket| async move {
         socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ").await?;
         loop {
             socket.write_all(b"x").await?;
@@ -97,7 +97,7 @@ async fn slow_heads(arena: Arena) -> Vec<Attack> {
 
 /// Each asks for more than a socket's buffers hold and reads nothing of it.
 async fn read_nothing(arena: Arena) -> Vec<Attack> {
-    held(&arena, ALL, eight_peers, |mut socket| async move {
+    held(&arena, CONNECTIONS, eight_peers, |mut socket| async move {
         socket.write_all(&b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(40)).await?;
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -114,7 +114,7 @@ async fn streams(arena: Arena) -> Vec<Attack> {
     let cookie = arena.tenant("a").await.sign_in().await;
     let request: Arc<str> =
         format!("GET /t/a/live?topic=attempts HTTP/1.1\r\nhost: x\r\ncookie: {cookie}\r\n\r\n").into();
-    held(&arena, ALL, eight_peers, move |mut socket| {
+    held(&arena, CONNECTIONS, eight_peers, move |mut socket| {
         let request = request.clone();
         async move {
             socket.write_all(request.as_bytes()).await?;
@@ -129,7 +129,7 @@ async fn slow_bins(arena: Arena) -> Vec<Attack> {
     let bin = tenant.ask(Method::POST, "./bins", json!({"reply": {"delay_ms": 30_000}}).to_string()).await;
     let request: Arc<str> =
         format!("POST /bins/{}/ HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n", text(&bin, "id")).into();
-    held(&arena, ALL, eight_peers, move |mut socket| {
+    held(&arena, CONNECTIONS, eight_peers, move |mut socket| {
         let request = request.clone();
         async move {
             socket.write_all(request.as_bytes()).await?;

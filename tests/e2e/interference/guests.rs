@@ -61,15 +61,18 @@ async fn uploaded_and_called(arena: Arena, component: Vec<u8>) -> Vec<Attack> {
 }
 
 async fn debug_ranges(arena: Arena) -> Vec<Attack> {
-    uploaded_and_called(arena, with_sections(&guest("panics"), &hostile_sections::ranges())).await
+    let component = with_sections(&guest("panics"), &hostile_sections::ranges());
+    uploaded_and_called(arena, component).await
 }
 
 async fn debug_lines(arena: Arena) -> Vec<Attack> {
-    uploaded_and_called(arena, with_sections(&guest("panics"), &hostile_sections::lines())).await
+    let component = with_sections(&guest("panics"), &hostile_sections::lines());
+    uploaded_and_called(arena, component).await
 }
 
 async fn long_names(arena: Arena) -> Vec<Attack> {
-    uploaded_and_called(arena, with_sections(&guest("recurses"), &hostile_sections::names())).await
+    let component = with_sections(&guest("recurses"), &hostile_sections::names());
+    uploaded_and_called(arena, component).await
 }
 
 /// A tenant whose subscription has this plugin, with the largest limits and no schedule.
