@@ -88,18 +88,7 @@ async fn misbehave(how: Hostile, mut socket: TcpStream) -> std::io::Result<()> {
             socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nmuch more").await?;
             std::future::pending().await
         }
-        // A gigabyte of zeros, as it would be in a few kilobytes: nobody asked for it, and nobody unpacks it.
-        Hostile::SendsABomb => {
-            let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            let piece = vec![0; 1 << 20];
-            for _ in 0..64 {
-                std::io::Write::write_all(&mut bomb, &piece)?;
-            }
-            let bomb = bomb.finish()?;
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", bomb.len());
-            socket.write_all(head.as_bytes()).await?;
-            socket.write_all(&bomb).await
-        }
+        Hostile::SendsABomb => socket.write_all(&bomb()?).await,
         Hostile::SendsAHugeHeader => {
             socket.write_all(b"HTTP/1.1 200 OK\r\nx-huge: ").await?;
             socket.write_all(&vec![b'x'; 1 << 20]).await?;
@@ -115,6 +104,18 @@ async fn misbehave(how: Hostile, mut socket: TcpStream) -> std::io::Result<()> {
         }
         floods => send_without_end(floods, socket).await,
     }
+}
+
+/// A gigabyte of zeros, as it would be in a few kilobytes: nobody asked for it, and nobody unpacks it.
+fn bomb() -> std::io::Result<Vec<u8>> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let piece = vec![0; 1 << 20];
+    for _ in 0..64 {
+        std::io::Write::write_all(&mut packed, &piece)?;
+    }
+    let packed = packed.finish()?;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", packed.len());
+    Ok([head.into_bytes(), packed].concat())
 }
 
 /// Sends what has no end, as fast as the host takes it.
