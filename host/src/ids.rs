@@ -55,7 +55,7 @@ impl TryFrom<String> for TenantId {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $fits:expr, $rule:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String")]
         pub struct $name(Arc<str>);
 
@@ -80,6 +80,13 @@ macro_rules! name {
 
             fn deref(&self) -> &str {
                 &self.0
+            }
+        }
+
+        /// The quoted text: messages show names as their authors wrote them.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
             }
         }
 

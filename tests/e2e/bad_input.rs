@@ -70,7 +70,7 @@ async fn a_batch_is_all_or_nothing_and_names_the_place() {
         assert!((400..500).contains(&reply.status) && text(&reply.json, "detail").contains(place), "{}", reply.text);
     }
     let many = vec![good.as_str(); 10_001].join("\n");
-    problem(&host.ask(Method::POST, "./events", many).await, 413, "too-many-events", "10001 events");
+    problem(&host.ask(Method::POST, "./events", many).await, 413, "too-many-events", "more than 10000 events");
     assert_eq!(host.ledger().await["events"], 0);
 }
 

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 /// A kind of attack.
 pub(super) struct Scenario {
@@ -65,7 +66,7 @@ impl Crowd {
         Crowd(Some(builder.build().unwrap()))
     }
 
-    fn spawn<F: Future<Output: Send> + Send + 'static>(&self, future: F) -> tokio::task::JoinHandle<F::Output> {
+    fn spawn<F: Future<Output: Send> + Send + 'static>(&self, future: F) -> JoinHandle<F::Output> {
         self.0.as_ref().unwrap().spawn(future)
     }
 }
@@ -143,7 +144,7 @@ pub(super) async fn run(scenario: &Scenario, plan: Plan) -> Outcome {
     let attackers: Vec<_> = attacks.into_iter().map(|attack| crowd.spawn(attack)).collect();
     peak.watch(&host, plan.during).await;
     let during = during..Instant::now();
-    attackers.iter().for_each(|attacker| attacker.abort());
+    attackers.iter().for_each(JoinHandle::abort);
     probe.aim(None);
     tokio::select! {
         () = probe.settle(Instant::now() + plan.patience) => {}
