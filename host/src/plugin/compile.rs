@@ -1,7 +1,7 @@
 //! Compiles a component and tries it on a sample in a child process with limits: neither compiling hostile input nor what a
 //! guest does to the process that runs it first is bounded by the sandbox, so both happen where they can be killed.
 //!
-//! The child ([`compile_child`](super::compile_child)) is this same binary with a hidden subcommand. It reads the component
+//! The child ([`compile_child`](mod@super::compile_child)) is this same binary with a hidden subcommand. It reads the component
 //! from stdin and writes to stdout: a line of JSON (a report or a refusal), the compiled code, and a line of JSON with what the
 //! probe came to. The parent limits wall time and how much it reads, kills the child when it gives up, and trusts what a child
 //! of its own wrote and nothing else. A child that dies between the code and the last line was killed by the guest.

@@ -9,7 +9,7 @@
 //! A fault ends it and is reported; it refuses nothing, because without its config a plugin may well fail. Two things do
 //! refuse: a process that dies of a call, and a call that used far more CPU time than it was given, because then a part of what
 //! it costs the host is not bounded by its limits. So this runs in the compile child
-//! ([`compile_child`](super::compile_child)) and nowhere else.
+//! ([`compile_child`](mod@super::compile_child)) and nowhere else.
 
 use super::chain::ask_alone;
 use super::convert::cut;

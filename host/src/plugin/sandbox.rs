@@ -4,7 +4,7 @@
 //! 1. A fresh store and instance from the pool; nothing is left from any other call. Where a subscription asks for it,
 //!    an instance that judged its former events instead ([`reuse`](super::reuse)).
 //! 2. The limits are set before the guest's first instruction, instantiation included.
-//! 3. Every [`TICK`](super::engine::TICK) the guest stops for a moment and its CPU and wall time are compared. The
+//! 3. Every [`TICK`] the guest stops for a moment and its CPU and wall time are compared. The
 //!    thread's CPU clock is what counts, so a guest that was preempted on a busy machine is not charged for it.
 //! 4. The answer is checked and taken over, within the same time. After a fault the store is dropped, because it must not be used again.
 //!

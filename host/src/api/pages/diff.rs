@@ -1,7 +1,7 @@
 //! Comparisons of two bodies, as pages show them.
 //!
 //! A comparison is made when its page is rendered, and pages are rendered on the CPU pool: it costs too much for a network
-//! thread. Its cost is bounded by [`diff`](crate::diff).
+//! thread. Its cost is bounded by [`diff`].
 
 use crate::diff;
 use std::sync::{Arc, LazyLock};
