@@ -45,7 +45,7 @@ use crate::deliver::client::Clients;
 use crate::deliver::traces::Traces;
 use crate::intake::IntakeLimits;
 use crate::plugin::Plugins;
-use crate::store::{Caps, Store, now_ms};
+use crate::store::{Store, now_ms};
 use crate::telemetry::Telemetry;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -93,8 +93,7 @@ pub struct ApiState {
 impl ApiState {
     /// How much is taken in.
     fn intake_limits(&self) -> IntakeLimits {
-        let caps = Caps { events: self.config.tenant_events_max, bytes: self.config.tenant_bytes_max };
-        IntakeLimits { event_bytes_max: self.config.event_bytes_max, caps }
+        IntakeLimits { event_bytes_max: self.config.event_bytes_max, caps: (&self.config).into() }
     }
 }
 
@@ -117,14 +116,16 @@ fn cap(bytes: u64) -> Extension<BodyCap> {
 /// The routes that the document describes, with the caps of bodies.
 fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<ApiState>> {
     let events = OpenApiRouter::new().routes(routes!(events::post)).layer(cap(batch_bytes_max));
-    let uploads = OpenApiRouter::new().routes(routes!(plugins::put)).layer(cap(component_bytes_max));
+    let uploads = OpenApiRouter::new().routes(routes!(plugins::put, plugins::delete)).layer(cap(component_bytes_max));
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health))
         .routes(routes!(ready))
         .routes(routes!(metrics))
         .routes(routes!(tenants::list, tenants::create))
-        .routes(routes!(tenants::get, tenants::update))
+        .routes(routes!(tenants::get, tenants::update, tenants::delete))
         .routes(routes!(tenants::ledger))
+        .routes(routes!(tenants::usage))
+        .routes(routes!(tenants::deletion))
         .routes(routes!(access::list_admin_keys, access::create_admin_key))
         .routes(routes!(access::revoke_admin_key))
         .routes(routes!(access::list_keys, access::create_key))
@@ -141,6 +142,7 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(plugins::versions))
         .routes(routes!(plugins::activate))
         .routes(routes!(plugins::component))
+        .routes(routes!(plugins::delete_version))
         .routes(routes!(dry_run::dry_run))
         .routes(routes!(rollouts::begin, rollouts::get, rollouts::end))
         .routes(routes!(rollouts::compare))

@@ -61,7 +61,7 @@ pub struct App {
     plugins: Arc<Plugins>,
     watch: FolderWatch,
     dispatcher: Dispatcher,
-    /// Retention, clock changes, statistics and metrics.
+    /// Retention, deletions, clock changes, statistics and metrics.
     background: JoinSet<()>,
     server: JoinHandle<()>,
     stop_server: oneshot::Sender<()>,
@@ -163,6 +163,8 @@ fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) ->
     let mut tasks = JoinSet::new();
     let house = store.clone();
     tasks.spawn(async move { house.keep_house(retention).await });
+    let deletions = store.clone();
+    tasks.spawn(async move { deletions.run_deletions().await });
     let clock = store.clone();
     tasks.spawn(async move { clock.keep_time().await });
     let figures = store.clone();
@@ -175,6 +177,7 @@ fn store_limits(config: &Config) -> StoreLimits {
     StoreLimits {
         request_deliveries_max: config.request_deliveries_max,
         query_time_max: Duration::from_millis(config.query_ms_max),
+        share: config.into(),
     }
 }
 
@@ -213,7 +216,8 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
 /// The tenant and the admin key that exist from the first start.
 async fn first_things(store: &Store, admin_key: Option<String>) -> Result<Option<(String, String)>, StoreError> {
     let default = TenantId::default();
-    if store.catalog().tenant(&default).is_none() {
+    // At the very first start only: whoever deletes it later does not want it back.
+    if store.catalog().tenants().is_empty() && store.catalog().keys(None).is_empty() {
         store.create_tenant(default, TenantChange::default()).await?;
     }
     if let Some(key) = admin_key {

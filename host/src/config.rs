@@ -60,7 +60,7 @@ pub struct Config {
     pub retention_s: u64,
     /// How many events of a tenant are kept; more are refused with 507.
     pub tenant_events_max: u64,
-    /// How many bytes of payloads of a tenant are kept.
+    /// How many bytes are kept for a tenant, of all kinds: events, attempts, plugins, bins and so on; more are refused with 507.
     pub tenant_bytes_max: u64,
     /// Maximum number of deliveries that the events of one request make together; one event is always accepted.
     pub request_deliveries_max: u64,

@@ -106,8 +106,7 @@ pub struct IntakeLimits {
 impl IntakeLimits {
     /// Those of the door for Agile CRM, which sends nothing twice: a tenth more than others have.
     fn for_vendor(self) -> Self {
-        let more = |most: u64| most.saturating_add(most / 10);
-        IntakeLimits { caps: Caps { events: more(self.caps.events), bytes: more(self.caps.bytes) }, ..self }
+        IntakeLimits { caps: self.caps.with_a_tenth_more(), ..self }
     }
 }
 

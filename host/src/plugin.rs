@@ -30,6 +30,7 @@ mod code;
 mod compile;
 mod compile_child;
 mod convert;
+mod deletion;
 mod engine;
 mod folder;
 mod guest;

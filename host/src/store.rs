@@ -24,6 +24,7 @@ mod changes;
 mod checkpoint;
 mod clock;
 mod credentials;
+mod deletion;
 mod deliveries;
 mod due;
 mod endings;
@@ -44,6 +45,7 @@ mod schema;
 mod sessions;
 mod subscriptions;
 mod tenants;
+mod usage;
 pub mod vault;
 mod writer;
 
@@ -53,6 +55,7 @@ use batch::Batch;
 pub use bins::{BIN_BYTES_MAX, BINS_MAX, BinFilter, BinPage};
 use catalog::Catalog;
 pub use changes::Change;
+pub use deletion::TenantContents;
 pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};
 pub use due::{DuePage, Turn};
 pub use figures::{Backlog, SpanFigures};
@@ -66,6 +69,7 @@ pub use rollouts::{RolloutKind, StoredRollout};
 pub use sessions::SESSION_LASTS;
 pub use subscriptions::{NewSubscription, StateChange};
 pub use tenants::TenantChange;
+pub use usage::{KindUsage, Usage, UsageKind, grouped};
 
 use crate::delivery::DueDelivery;
 use crate::event::Event;
@@ -135,13 +139,11 @@ pub enum StoreError {
     #[error("the Idempotency-Key was used for another body before")]
     KeyReused,
     /// A tenant's share is used up.
-    #[error("the tenant's share is used up: at most {events} events of {bytes} bytes together are kept")]
-    TenantFull {
-        /// How many events are kept.
-        events: u64,
-        /// How many bytes of payloads.
-        bytes: u64,
-    },
+    #[error(
+        "the tenant's share would be exceeded: {} of {} bytes and {} of {} events are kept ({})",
+        grouped(.0.bytes), grouped(.0.bytes_max), grouped(.0.events), grouped(.0.events_max), .0.largest()
+    )]
+    TenantFull(Box<Usage>),
     /// More deliveries than one request may make.
     #[error("these {events} events would make {deliveries} deliveries; this host makes at most {most} for one request")]
     TooManyDeliveries {
@@ -164,6 +166,14 @@ pub enum StoreError {
     /// Somebody else's edit came first.
     #[error("it was edited by somebody else at the same time")]
     Edited,
+    /// Subscriptions use what is to be deleted.
+    #[error("{what} is used by {} subscriptions", by.len())]
+    InUse {
+        /// What is used.
+        what: String,
+        /// By which subscriptions.
+        by: Vec<SubscriptionId>,
+    },
     /// It is there already, or is not in the state for it.
     #[error("{0}")]
     Conflict(String),
@@ -206,11 +216,13 @@ pub struct StoreLimits {
     pub request_deliveries_max: u64,
     /// Maximum time that a query may take, once it has begun.
     pub query_time_max: Duration,
+    /// The share of a tenant: the maximum of what is kept for it.
+    pub share: Caps,
 }
 
 impl Default for StoreLimits {
     fn default() -> Self {
-        StoreLimits { request_deliveries_max: 10_000, query_time_max: Duration::from_secs(5) }
+        StoreLimits { request_deliveries_max: 10_000, query_time_max: Duration::from_secs(5), share: Caps::NONE }
     }
 }
 
@@ -223,6 +235,8 @@ pub struct Store {
     writer: Writer,
     catalog: Arc<Catalog>,
     vault: Vault,
+    /// Wakes what deletes the rest of tenants, plugins and versions.
+    deletions: tokio::sync::Notify,
     news: mpsc::UnboundedSender<News>,
     gathered: figures::Gathered,
     notices: notices::Notices,
@@ -255,6 +269,7 @@ impl Store {
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         tune(&connection)?;
         schema::migrate(&mut connection)?;
+        usage::install(&mut connection)?;
         checkpoint::keep_log_short(&mut connection, &path)?;
         clock::follow_newest(&connection)?;
         let catalog = Arc::new(Catalog::load(&connection, &vault)?);
@@ -268,6 +283,7 @@ impl Store {
             limits,
             catalog,
             vault,
+            deletions: tokio::sync::Notify::new(),
             news,
             gathered: figures::Gathered::default(),
             notices: notices::Notices::default(),

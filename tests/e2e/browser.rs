@@ -104,6 +104,7 @@ async fn retry_by_button(browser: &Browser, host: &Host) {
 /// Something on every page.
 async fn furnish(host: &Host) -> Vec<(&'static str, String)> {
     host.plugin("flatten", example("flatten")).await;
+    host.plugin("unused", guest("passes")).await;
     let bin = text(&host.post("./bins", &json!({"name": "Orders", "colour": 4})).await, "id").to_owned();
     let notify_url = format!("{}/bins/{bin}/", host.url);
     let webhook = host.subscription(&notify_url, json!({"plugin": "flatten", "description": "To the bin"})).await;
@@ -131,7 +132,9 @@ async fn furnish(host: &Host) -> Vec<(&'static str, String)> {
         ("bin", format!("/t/default/bins/{bin}")),
         ("request", format!("/t/default/bins/{bin}/{request}")),
         ("access", "/t/default/access".into()),
+        ("plugin-unused", "/t/default/plugins/unused".into()),
         ("tenants", "/tenants".into()),
+        ("tenant-deletion", "/tenants/default/delete".into()),
         ("api", "/docs".into()),
     ]
 }

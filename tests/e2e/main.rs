@@ -40,5 +40,6 @@ mod soak;
 mod traces;
 mod transport;
 mod trials;
+mod usage;
 mod volume;
 mod walk;

@@ -158,16 +158,3 @@ async fn a_full_tenant_is_told_and_others_go_on() {
     assert_eq!(host.ask_as("", Method::POST, &address, event("Contact is Created", 12)).await.status, 507);
     assert_eq!(host.ledger().await["events"], 11);
 }
-
-#[tokio::test]
-async fn bytes_have_a_cap_of_their_own() {
-    let host = Host::with().set("tenant_bytes_max=1000").start().await;
-    let event = event("Contact is Created", 1);
-    let mut sent = 0;
-    while host.ask(Method::POST, "./events", event.clone()).await.status == 202 {
-        sent += event.len();
-        assert!(sent <= 1_000, "{sent} bytes were taken in");
-    }
-    assert!(sent > 1_000 - event.len());
-    assert_eq!(host.ledger().await["bytes"], sent);
-}

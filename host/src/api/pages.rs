@@ -21,6 +21,8 @@ mod overview;
 mod plugins;
 mod plugins_view;
 mod sign_in;
+mod tenants;
+mod usage;
 mod user;
 mod webhooks;
 
@@ -47,7 +49,8 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/go", get(sign_in::go))
         .route("/sign-in", get(sign_in::form).post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
-        .route("/tenants", get(access::tenants).post(access::create_tenant))
+        .route("/tenants", get(tenants::list).post(tenants::create))
+        .route("/tenants/{t}/delete", get(tenants::deletion).post(tenants::delete))
         .route("/docs", get(docs::page))
         .route("/t/{t}", get(overview::page))
         .route("/t/{t}/live", get(live::watch))
@@ -179,7 +182,7 @@ impl Frame {
             None => state.store.catalog().tenants().iter().map(|tenant| tenant.id.clone()).collect(),
         };
         Frame {
-            tenant: user.home(),
+            tenant: user.home(state).unwrap_or_default(),
             tenants,
             csrf: user.session.csrf.clone(),
             flash: user.flash.clone(),
@@ -195,6 +198,11 @@ impl Frame {
         Frame { live: live.to_string(), ..self }
     }
 
+    /// Whether there is a tenant whose pages can be shown: an admin may have deleted them all.
+    fn has_tenant(&self) -> bool {
+        !self.is_admin || !self.tenants.is_empty()
+    }
+
     fn menu(&self) -> Vec<MenuItem> {
         let own = [
             ("webhooks", "Webhooks"),
@@ -205,8 +213,11 @@ impl Frame {
         ];
         let home = UrlPath::pages_of(&self.tenant);
         let item = |path: UrlPath, label| MenuItem { href: path.to_string(), label, here: label == self.here };
-        let mut items = vec![item(home.clone(), "Overview")];
-        items.extend(own.map(|(segment, label)| item(home.clone().then(segment), label)));
+        let mut items = Vec::new();
+        if self.has_tenant() {
+            items.push(item(home.clone(), "Overview"));
+            items.extend(own.map(|(segment, label)| item(home.clone().then(segment), label)));
+        }
         if self.is_admin {
             items.push(MenuItem { href: "/tenants".into(), label: "Tenants", here: self.here == "Tenants" });
         }

@@ -15,7 +15,7 @@ use crate::subscription::TenantId;
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::header;
+use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -232,6 +232,40 @@ pub(super) async fn activate(
     let after = Some(sha256.clone().into());
     state.changed(&access.key, Some(&access.tenant), "plugin.activate", &name, [None, after]).await;
     Ok(Json(ActivatedBody { sha256, comparison }))
+}
+
+/// Delete a plugin with all its versions. Refused while a subscription uses it.
+#[utoipa::path(delete, path = "/v1/tenants/{t}/plugins/{name}", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn delete(
+    access: Access<ToManage>,
+    Item(name): Item<PluginName>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<StatusCode, Problem> {
+    let name = name.to_string();
+    let versions = state.store.plugin_versions(access.tenant.clone(), name.clone()).await?;
+    let before: Vec<String> = versions.into_iter().map(|version| version.sha256).collect();
+    state.plugins.delete(access.tenant.clone(), name.clone()).await?;
+    let before = Some(serde_json::json!({"versions": before}));
+    state.changed(&access.key, Some(&access.tenant), "plugin.delete", &name, [before, None]).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Delete a version of a plugin. Refused while it is active, a subscription is pinned to it, or it is a canary or a shadow.
+#[utoipa::path(delete, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}", tag = "plugins",
+    params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn delete_version(
+    access: Access<ToManage>,
+    path: PathParams,
+    State(state): State<Arc<ApiState>>,
+) -> Result<StatusCode, Problem> {
+    let (name, version) = named_version(&path)?;
+    let (name, sha256) = (name.to_string(), version.to_string());
+    state.plugins.delete_version(access.tenant.clone(), name.clone(), sha256.clone()).await?;
+    let before = Some(sha256.into());
+    state.changed(&access.key, Some(&access.tenant), "plugin.delete-version", &name, [before, None]).await;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// What a version must pass first.

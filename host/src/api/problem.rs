@@ -8,6 +8,7 @@ use crate::event::EnvelopeError;
 use crate::intake::IntakeError;
 use crate::plugin::{CompileError, PLUGINS_MAX, PluginError};
 use crate::store::StoreError;
+use crate::subscription::SubscriptionId;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -154,9 +155,10 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::KeyReused => Problem::new(StatusCode::CONFLICT, "idempotency-key-reused", error.to_string())
                 .remedy("take a new key for a new request; the same key only repeats the same body"),
-            StoreError::TenantFull { .. } => {
+            StoreError::TenantFull(_) => {
                 Problem::new(StatusCode::INSUFFICIENT_STORAGE, "tenant-full", error.to_string()).remedy(
-                    "wait until old events are pruned, or let the operator raise tenant_events_max or tenant_bytes_max",
+                    "delete what is not needed (plugin versions, bins, subscriptions: GET /v1/tenants/{t}/usage shows all kinds), \
+                     wait until old events are pruned, or let the operator raise tenant_events_max or tenant_bytes_max",
                 )
             }
             StoreError::TooManyDeliveries { events, deliveries, most } => {
@@ -170,6 +172,7 @@ impl From<StoreError> for Problem {
                     .remedy("narrow the time span or the filter, or let the operator raise query_ms_max")
             }
             StoreError::NotFound(what) => Problem::not_found(what),
+            StoreError::InUse { what, by } => in_use(&what, &by),
             StoreError::Edited => Problem::new(StatusCode::CONFLICT, "edited", error.to_string())
                 .remedy("read it again, and send your edit of what is there now"),
             StoreError::Conflict(what) => Problem::new(StatusCode::CONFLICT, "conflict", what),
@@ -184,6 +187,23 @@ impl From<StoreError> for Problem {
             }
         }
     }
+}
+
+/// How many subscriptions a refusal names.
+const USERS_NAMED: usize = 20;
+
+fn in_use(what: &str, by: &[SubscriptionId]) -> Problem {
+    let named: Vec<String> = by.iter().take(USERS_NAMED).map(ToString::to_string).collect();
+    let more = by.len().saturating_sub(USERS_NAMED);
+    let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let detail = format!("{what} is used by {} subscriptions: {}{and_more}", by.len(), named.join(", "));
+    let users = by.iter().map(|id| FieldFault {
+        pointer: format!("/subscriptions/{id}"),
+        detail: "uses it; let it use another one, or delete it".into(),
+    });
+    let errors = users.take(USERS_NAMED).collect();
+    Problem { errors, ..Problem::new(StatusCode::CONFLICT, "in-use", detail) }
+        .remedy("let these subscriptions use another plugin or version, or delete them, and try again")
 }
 
 impl From<PluginError> for Problem {

@@ -1,14 +1,15 @@
 //! Routes of tenants.
+#![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
 use super::audit::told;
-use super::extract::{Access, Admin, Json as Input, Params, ToManage, ToRead};
+use super::extract::{Access, Admin, Json as Input, Params, PathParams, ToManage, ToRead};
 use super::paging::{Page, PageParams};
 use super::problem::{FieldFault, Problem};
 use crate::address::Egress;
 use crate::event::Module;
 use crate::limits::Limits;
-use crate::store::{Ledger, TenantChange};
+use crate::store::{Ledger, StoreError, TenantChange, TenantContents, Usage};
 use crate::subscription::{Tenant, TenantId};
 use axum::Json;
 use axum::extract::State;
@@ -16,7 +17,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// A tenant.
 #[derive(Serialize, ToSchema)]
@@ -165,6 +166,58 @@ fn checked_limits(limits: BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>
         Ok(_) => Ok(limits),
         Err(detail) => Err(Problem::fields(vec![FieldFault { pointer: "/limits_max".into(), detail }])),
     }
+}
+
+/// What is kept of the tenant by kind, and the share that bounds it.
+#[utoipa::path(get, path = "/v1/tenants/{t}/usage", tag = "tenants", params(("t" = String, Path)), responses((status = 200, body = Usage)))]
+pub(super) async fn usage(access: Access<ToRead>, State(state): State<Arc<ApiState>>) -> Result<Json<Usage>, Problem> {
+    Ok(Json(state.store.usage(access.tenant).await?))
+}
+
+/// The tenant that a path names, for an admin: also one that is being deleted.
+fn named(path: &PathParams) -> Result<TenantId, Problem> {
+    TenantId::parse(path.get("t")).map_err(|_| Problem::from(StoreError::NotFound("tenant")))
+}
+
+/// Count what would be deleted with a tenant, or what is left of one that is being deleted.
+#[utoipa::path(get, path = "/v1/tenants/{t}/deletion", tag = "tenants", params(("t" = String, Path)),
+    responses((status = 200, body = TenantContents), (status = 404, body = Problem)))]
+pub(super) async fn deletion(
+    _: Admin,
+    path: PathParams,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<TenantContents>, Problem> {
+    Ok(Json(state.store.tenant_contents(named(&path)?).await?))
+}
+
+/// What confirms a deletion.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Confirmation {
+    /// The tenant's id again. `GET /v1/tenants/{t}/deletion` counts what hangs on it.
+    pub(super) confirm: Option<String>,
+}
+
+/// Delete a tenant with everything that hangs on it. Its keys and intake addresses end at once; the rest goes in the
+/// background.
+#[utoipa::path(delete, path = "/v1/tenants/{t}", tag = "tenants", params(("t" = String, Path), Confirmation),
+    responses((status = 202, body = TenantContents), (status = 404, body = Problem), (status = 422, body = Problem)))]
+pub(super) async fn delete(
+    Admin(key): Admin,
+    path: PathParams,
+    Params(confirmation): Params<Confirmation>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<(StatusCode, Json<TenantContents>), Problem> {
+    let tenant = named(&path)?;
+    let contents = state.store.tenant_contents(tenant.clone()).await?;
+    if confirmation.confirm.as_deref() != Some(&*tenant.0) {
+        let detail = format!("type the tenant's name to delete it with {} events: confirm={tenant}", contents.events);
+        return Err(Problem::fields(vec![FieldFault { pointer: "/confirm".into(), detail }]));
+    }
+    state.store.delete_tenant(tenant.clone()).await?;
+    state.plugins.forget_tenant(&tenant);
+    state.changed(&key, None, "tenant.delete", &tenant, [told(&contents), None]).await;
+    Ok((StatusCode::ACCEPTED, Json(state.store.tenant_contents(tenant).await.unwrap_or(contents))))
 }
 
 /// How many deliveries were promised, and where they are.

@@ -17,6 +17,7 @@
 
 use super::folder::{self, FolderError, Found, Listing};
 use super::{CompileError, PluginError, Plugins, write_lock};
+use crate::store::StoreError;
 use crate::subscription::TenantId;
 use crate::telemetry;
 use notify::event::{AccessKind, AccessMode};
@@ -328,6 +329,10 @@ async fn install(
             return Err(Problem::OfTheFile(refusal.to_string()));
         }
         Err(PluginError::TooMany) => return Err(Problem::OfTheFile(PluginError::TooMany.to_string())),
+        // Compiling it again at every scan would not make it fit.
+        Err(PluginError::Store(error @ StoreError::TenantFull(_))) => {
+            return Err(Problem::OfTheFile(format!("{error}; write the file again when there is room")));
+        }
         Err(error) => return Err(Problem::ours(&error)),
     }
     tracing::info!(%tenant, plugin = %name, %sha256, "a plugin's file became the active version");

@@ -61,7 +61,7 @@ enum Door {
 pub struct Caps {
     /// Events.
     pub events: u64,
-    /// Bytes of their payloads.
+    /// Bytes of everything: see [`usage`](super::usage).
     pub bytes: u64,
 }
 
@@ -131,14 +131,19 @@ impl Store {
             if let Door::Rejected(id) = &door {
                 rejected::forget(batch, &tenant, *id)?;
             }
-            batch.keep(&tenant, events.len() as u64, volume.bytes as u64, caps)?;
             let mut accepted = Vec::with_capacity(events.len());
             let mut new = NewDeliveries::default();
             for event in events {
                 accepted.push(accept_one(batch, &catalog, &tenant, event, None, &mut new));
             }
-            if let Door::Once(request) = &door {
-                remember(batch, &tenant, request, &accepted)?;
+            let answer = match &door {
+                Door::Once(request) => Some((request, answer_to(batch, &tenant, request, &accepted)?)),
+                Door::Plain | Door::Rejected(_) => None,
+            };
+            // The last thing that may refuse: so far there are only rows in memory.
+            batch.check_share(&tenant, caps)?;
+            if let Some((request, answer)) = answer {
+                remember(batch, &tenant, request, &answer)?;
             }
             let count = accepted.len();
             Ok((accepted, new, count))
@@ -216,23 +221,24 @@ fn answered(
     Ok(Some(pairs.into_iter().map(|(event, deliveries)| Accepted { event, deliveries }).collect()))
 }
 
-fn remember(
-    connection: &Connection,
+/// The answer that a repetition gets, counted.
+fn answer_to(
+    batch: &Batch<'_>,
     tenant: &TenantId,
     request: &Repeatable,
     accepted: &[Accepted],
-) -> Result<(), StoreError> {
+) -> Result<String, StoreError> {
     let pairs: Vec<(EventId, usize)> = accepted.iter().map(|one| (one.event, one.deliveries)).collect();
     let answer = serde_json::to_string(&pairs)?;
+    batch.count_idempotency_key(tenant, &request.key, &answer);
+    Ok(answer)
+}
+
+fn remember(connection: &Connection, tenant: &TenantId, request: &Repeatable, answer: &str) -> Result<(), StoreError> {
     let sql =
         "INSERT INTO idempotency_keys (tenant, key, body_sha256, answer, received_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
     connection.prepare_cached(sql)?.execute(params![&*tenant.0, request.key, request.body_sha256, answer, now_ms()])?;
     Ok(())
-}
-
-/// Counts an event of the host's own to what is kept, whatever the caps.
-pub(super) fn keep(batch: &Batch<'_>, tenant: &TenantId, event: &NewEvent) -> Result<(), StoreError> {
-    batch.keep(tenant, 1, event.payload.len() as u64, Caps { events: u64::MAX, bytes: u64::MAX })
 }
 
 /// Adds one event with its deliveries, to all that it matches but one.

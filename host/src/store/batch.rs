@@ -2,18 +2,19 @@
 //!
 //! Events and their deliveries are written together before the commit ([`Rows`](super::rows)), and before any write
 //! that is not of the hot path: those of the hot path read neither. The statements of the hot path are fetched once a transaction
-//! instead of once a row. What is kept of a tenant is read once, counted here, and written before the commit. A write that
-//! is undone takes back its rows and what it counted. Nothing else may change `events_kept` and `bytes_kept` but by adding
-//! to them.
+//! instead of once a row. What is kept of a tenant is read once, counted here for the inserts of the hot path, and written
+//! before the commit; triggers count everything else ([`usage`](super::usage)). A write that is undone takes back its rows and
+//! what it counted. Nothing else may change the counters of `ledgers` but by adding to them.
 
 use super::StoreError;
 use super::accept::Caps;
 use super::rows::{DeliveryRow, EventRow, Insert, Row, Rows};
+use super::usage::{self, ATTEMPT_BYTES, BytesByKind, IDEMPOTENCY_KEY_BYTES, Usage, UsageKind};
+use crate::delivery::DueDelivery;
 use crate::subscription::TenantId;
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Params, params, params_from_iter};
+use rusqlite::{CachedStatement, Connection, Params, params, params_from_iter};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::Deref;
 
 /// The statements of every event and every attempt.
@@ -21,21 +22,26 @@ use std::ops::Deref;
 pub(super) enum HotStatement {
     /// So many rows of a table.
     Insert(Insert),
-    /// An attempt. One that does not count is overwritten by the next one, so that a plugin which always says `later`
-    /// cannot fill the disk.
+    /// An attempt, if there is none of its number.
     Attempt,
+    /// An attempt in the place of the one of its number, which did not count.
+    AttemptAgain,
     /// What an attempt makes of its delivery.
     Outcome,
+    /// The same of a delivery that neither has nor gets a reason: no trigger counts it.
+    OutcomeWithoutReason,
 }
 
 impl HotStatement {
-    const COUNT: usize = Insert::COUNT + 2;
+    const COUNT: usize = Insert::COUNT + 4;
 
     fn index(self) -> usize {
         match self {
             HotStatement::Insert(insert) => insert.index(),
             HotStatement::Attempt => Insert::COUNT,
-            HotStatement::Outcome => Insert::COUNT + 1,
+            HotStatement::AttemptAgain => Insert::COUNT + 1,
+            HotStatement::Outcome => Insert::COUNT + 2,
+            HotStatement::OutcomeWithoutReason => Insert::COUNT + 3,
         }
     }
 
@@ -43,10 +49,18 @@ impl HotStatement {
         match self {
             HotStatement::Insert(insert) => insert.sql(),
             HotStatement::Attempt => {
-                "INSERT OR REPLACE INTO attempts (tenant, delivery, number, detail) VALUES (?1, ?2, ?3, ?4)"
+                "INSERT INTO attempts (tenant, delivery, number, detail) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING"
+            }
+            HotStatement::AttemptAgain => {
+                "UPDATE OR ROLLBACK attempts SET detail = ?4 WHERE tenant = ?1 AND delivery = ?2 AND number = ?3"
+            }
+            HotStatement::OutcomeWithoutReason => {
+                "UPDATE deliveries SET state = ?3, due_at_ms = ?4, awaiting_plugin = ?5, attempts_made = attempts_made + ?6,
+                        budget_spent = budget_spent + ?6, updated_at_ms = ?7
+                 WHERE tenant = ?1 AND id = ?2 AND state = 0 AND reason IS NULL"
             }
             HotStatement::Outcome => {
-                "UPDATE deliveries SET state = ?3, due_at_ms = ?4, awaiting_plugin = ?5, attempts_made = attempts_made + ?6,
+                "UPDATE OR ROLLBACK deliveries SET state = ?3, due_at_ms = ?4, awaiting_plugin = ?5, attempts_made = attempts_made + ?6,
                         budget_spent = budget_spent + ?6, reason = ?7, updated_at_ms = ?8
                  WHERE tenant = ?1 AND id = ?2 AND state = 0"
             }
@@ -54,17 +68,30 @@ impl HotStatement {
     }
 }
 
-/// What is kept of a tenant, events and bytes: in the table at first, and what this transaction adds.
-struct Kept {
-    before: [u64; 2],
-    added: [u64; 2],
+/// What a write of the hot path adds to a tenant.
+struct Count {
+    tenant: TenantId,
+    kind: UsageKind,
+    bytes: u64,
+    /// Bytes of its payload, if it is an event.
+    payload: Option<u64>,
 }
 
-/// What is kept of every tenant that this transaction counted for, and each count, to take it back.
+/// What is kept for a tenant: events and bytes in the table, and what this transaction adds without a trigger.
+#[derive(Default)]
+struct Kept {
+    /// Unknown until it is asked for, and again after a write that triggers may have counted.
+    before: Option<[u64; 2]>,
+    events: u64,
+    payload: u64,
+    bytes: BytesByKind,
+}
+
+/// What is kept for every tenant that this transaction counted for, and each count, to take it back.
 #[derive(Default)]
 struct Tally {
     kept: HashMap<TenantId, Kept>,
-    counts: Vec<(TenantId, [u64; 2])>,
+    counts: Vec<Count>,
 }
 
 /// How much was counted at a moment of a transaction, and how many rows waited.
@@ -125,18 +152,69 @@ impl<'c> Batch<'c> {
         statement.execute(params)
     }
 
-    /// Takes an event in, to be written with others.
+    /// Takes an event in, to be written with others, and counts it.
     pub(super) fn add_event(&self, event: EventRow) {
+        let payload = Some(event.event.payload.len() as u64);
+        self.count(Count { tenant: event.tenant.clone(), kind: UsageKind::Events, bytes: event.bytes(), payload });
         self.rows.borrow_mut().events.push(event);
     }
 
-    /// Takes a delivery in, to be written with others.
+    /// Takes a delivery in, to be written with others, and counts it.
     pub(super) fn add_delivery(&self, delivery: DeliveryRow) {
+        let tenant = delivery.delivery.tenant.clone();
+        self.count(Count { tenant, kind: UsageKind::Deliveries, bytes: delivery.bytes(), payload: None });
         self.rows.borrow_mut().deliveries.push(delivery);
     }
 
-    /// Writes the rows that were added so far.
+    /// Writes an attempt and counts it. One that did not count is overwritten by the next one, so that a plugin which always
+    /// says `later` cannot fill the disk.
+    pub(super) fn write_attempt(
+        &self,
+        tenant: &TenantId,
+        delivery: uuid::Uuid,
+        number: u32,
+        detail: &str,
+    ) -> rusqlite::Result<()> {
+        let row = params![&*tenant.0, delivery, number, detail];
+        if self.execute_hot(HotStatement::Attempt, row)? == 0 {
+            self.forget_before();
+            return self.execute_hot(HotStatement::AttemptAgain, row).map(drop);
+        }
+        let bytes = ATTEMPT_BYTES + detail.len() as u64;
+        self.count(Count { tenant: tenant.clone(), kind: UsageKind::Attempts, bytes, payload: None });
+        Ok(())
+    }
+
+    /// Moves a pending delivery on and returns whether there was one. `columns` are the new state, when it is due, whether it
+    /// awaits a plugin, and by how much its attempts grow.
+    pub(super) fn write_outcome(
+        &self,
+        delivery: &DueDelivery,
+        (state, due_at_ms, awaiting, counts): (u8, i64, bool, u8),
+        reason: Option<&str>,
+        now_ms: i64,
+    ) -> rusqlite::Result<bool> {
+        let (tenant, id) = (&*delivery.tenant.0, delivery.id.0);
+        if reason.is_none() {
+            let outcome = params![tenant, id, state, due_at_ms, awaiting, counts, now_ms];
+            if self.execute_hot(HotStatement::OutcomeWithoutReason, outcome)? > 0 {
+                return Ok(true);
+            }
+        }
+        self.forget_before();
+        let outcome = params![tenant, id, state, due_at_ms, awaiting, counts, reason, now_ms];
+        Ok(self.execute_hot(HotStatement::Outcome, outcome)? > 0)
+    }
+
+    /// Counts an idempotency key that is about to be inserted.
+    pub(super) fn count_idempotency_key(&self, tenant: &TenantId, key: &str, answer: &str) {
+        let bytes = IDEMPOTENCY_KEY_BYTES + (key.len() + answer.len()) as u64;
+        self.count(Count { tenant: tenant.clone(), kind: UsageKind::IdempotencyKeys, bytes, payload: None });
+    }
+
+    /// Writes the rows that were added so far. Whoever is not of the hot path begins and ends with it.
     pub(super) fn write_rows(&self) -> rusqlite::Result<()> {
+        self.forget_before();
         let Rows { events, deliveries } = self.rows.take();
         self.insert(&events)?;
         self.insert(&deliveries)
@@ -152,29 +230,52 @@ impl<'c> Batch<'c> {
         Ok(())
     }
 
-    /// Counts events and bytes to what is kept of a tenant, or refuses them because they are over its caps.
-    pub(super) fn keep(&self, tenant: &TenantId, events: u64, bytes: u64, caps: Caps) -> Result<(), StoreError> {
+    /// What is kept is read again when it is asked for: triggers may count now.
+    fn forget_before(&self) {
+        self.tally.borrow_mut().kept.values_mut().for_each(|kept| kept.before = None);
+    }
+
+    fn count(&self, count: Count) {
         let tally = &mut *self.tally.borrow_mut();
-        let kept = match tally.kept.entry(tenant.clone()) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(Kept { before: self.kept_before(tenant)?, added: [0, 0] }),
+        let kept = match tally.kept.get_mut(&count.tenant) {
+            Some(known) => known,
+            None => tally.kept.entry(count.tenant.clone()).or_default(),
         };
-        let fits = |which: usize, more: u64, cap: u64| {
-            kept.before[which].saturating_add(kept.added[which]).saturating_add(more) <= cap
+        kept.bytes[count.kind as usize] += count.bytes;
+        kept.events += u64::from(count.payload.is_some());
+        kept.payload += count.payload.unwrap_or(0);
+        tally.counts.push(count);
+    }
+
+    /// Refuses what was added for a tenant if it is over its share.
+    pub(super) fn check_share(&self, tenant: &TenantId, share: Caps) -> Result<(), StoreError> {
+        let tally = &mut *self.tally.borrow_mut();
+        let kept = tally.kept.entry(tenant.clone()).or_default();
+        let [events, bytes] = match kept.before {
+            Some(before) => before,
+            None => *kept.before.insert(self.kept_before(tenant)?),
         };
-        if !fits(0, events, caps.events) || !fits(1, bytes, caps.bytes) {
-            return Err(StoreError::TenantFull { events: caps.events, bytes: caps.bytes });
+        let added: u64 = kept.bytes.iter().sum();
+        if events.saturating_add(kept.events) <= share.events && bytes.saturating_add(added) <= share.bytes {
+            return Ok(());
         }
-        kept.added = [kept.added[0] + events, kept.added[1] + bytes];
-        tally.counts.push((tenant.clone(), [events, bytes]));
-        Ok(())
+        let before = usage::kept(self.connection, tenant)?.ok_or(StoreError::NotFound("tenant"))?;
+        Err(StoreError::TenantFull(Box::new(share.of(before))))
     }
 
     fn kept_before(&self, tenant: &TenantId) -> Result<[u64; 2], StoreError> {
-        let sql = "SELECT MAX(events_kept, 0), MAX(bytes_kept, 0) FROM ledgers WHERE tenant = ?1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let found = statement.query_row([&*tenant.0], |row| Ok([row.get(0)?, row.get(1)?])).optional()?;
-        Ok(found.unwrap_or_default())
+        let (events, bytes) = usage::kept(self.connection, tenant)?.ok_or(StoreError::NotFound("tenant"))?;
+        Ok([events, bytes.iter().sum()])
+    }
+
+    /// What is kept for a tenant, with what this transaction added so far.
+    pub(super) fn usage(&self, tenant: &TenantId, share: Caps) -> Result<Usage, StoreError> {
+        let (mut events, mut bytes) = usage::kept(self.connection, tenant)?.ok_or(StoreError::NotFound("tenant"))?;
+        if let Some(added) = self.tally.borrow().kept.get(tenant) {
+            events += added.events;
+            bytes.iter_mut().zip(added.bytes).for_each(|(bytes, added)| *bytes += added);
+        }
+        Ok(share.of((events, bytes)))
     }
 
     /// What is counted so far and which rows wait, to come back to.
@@ -189,9 +290,11 @@ impl<'c> Batch<'c> {
         rows.events.truncate(mark.rows[0]);
         rows.deliveries.truncate(mark.rows[1]);
         let Tally { kept, counts } = &mut *self.tally.borrow_mut();
-        for (tenant, [events, bytes]) in counts.drain(mark.counts..) {
-            if let Some(kept) = kept.get_mut(&tenant) {
-                kept.added = [kept.added[0] - events, kept.added[1] - bytes];
+        for count in counts.drain(mark.counts..) {
+            if let Some(kept) = kept.get_mut(&count.tenant) {
+                kept.bytes[count.kind as usize] -= count.bytes;
+                kept.events -= u64::from(count.payload.is_some());
+                kept.payload -= count.payload.unwrap_or(0);
             }
         }
     }
@@ -206,12 +309,25 @@ impl<'c> Batch<'c> {
             return Ok(());
         }
         self.write_rows()?;
-        let sql = "INSERT INTO ledgers (tenant, events_kept, bytes_kept) VALUES (?1, ?2, ?3)
-                   ON CONFLICT DO UPDATE SET events_kept = events_kept + ?2, bytes_kept = bytes_kept + ?3";
-        for (tenant, Kept { added: [events, bytes], .. }) in &self.tally.borrow().kept {
-            if *events > 0 {
-                self.connection.prepare_cached(sql)?.execute(params![&*tenant.0, events, bytes])?;
+        let sql = "UPDATE ledgers SET events_kept = events_kept + ?2, bytes_kept = bytes_kept + ?3,
+                          bytes_of_events = bytes_of_events + ?4, bytes_of_deliveries = bytes_of_deliveries + ?5,
+                          bytes_of_attempts = bytes_of_attempts + ?6, bytes_of_idempotency_keys = bytes_of_idempotency_keys + ?7
+                   WHERE tenant = ?1";
+        for (tenant, kept) in &self.tally.borrow().kept {
+            let Kept { events, payload, bytes, .. } = kept;
+            if bytes.iter().all(|bytes| *bytes == 0) {
+                continue;
             }
+            let of = |kind: UsageKind| bytes[kind as usize];
+            self.connection.prepare_cached(sql)?.execute(params![
+                &*tenant.0,
+                events,
+                payload,
+                of(UsageKind::Events),
+                of(UsageKind::Deliveries),
+                of(UsageKind::Attempts),
+                of(UsageKind::IdempotencyKeys),
+            ])?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use super::batch::Batch;
 use super::fair_queue::Owner;
+use super::usage::within_share;
 use super::writer::{Terms, WriteMode, payload_rows};
 use super::{Store, StoreError, now_ms};
 use crate::access::new_credential;
@@ -58,7 +59,7 @@ impl Store {
         // Half of it is 128 bits.
         let id = serde_json::from_value(text[..22].into())?;
         let bin = Bin { id, settings, created_at_ms: now_ms(), received: 0 };
-        let owner = tenant.clone();
+        let (owner, share) = (tenant.clone(), self.limits.share);
         let write = move |batch: &Batch<'_>| {
             let count: usize =
                 batch.query_row("SELECT COUNT(*) FROM bins WHERE tenant = ?1", [&*tenant.0], |row| row.get(0))?;
@@ -67,7 +68,8 @@ impl Store {
             }
             let sql = "INSERT INTO bins (id, tenant, settings, created_at_ms) VALUES (?1, ?2, ?3, ?4)";
             let settings = serde_json::to_string(&bin.settings)?;
-            batch.execute(sql, params![&*bin.id, &*tenant.0, settings, bin.created_at_ms])?;
+            let row = params![&*bin.id, &*tenant.0, settings, bin.created_at_ms];
+            within_share(batch, &tenant, share, |batch| Ok(batch.execute(sql, row)?))?;
             Ok(bin)
         };
         self.write(&owner, write).await
@@ -75,14 +77,16 @@ impl Store {
 
     /// Rewrites a bin.
     pub async fn update_bin(&self, tenant: TenantId, id: BinId, settings: BinSettings) -> Result<Bin, StoreError> {
-        let owner = tenant.clone();
+        let (owner, share) = (tenant.clone(), self.limits.share);
         let write = move |batch: &Batch<'_>| {
             let text = serde_json::to_string(&settings)?;
             let sql = "UPDATE bins SET settings = ?3 WHERE tenant = ?1 AND id = ?2";
-            if batch.execute(sql, params![&*tenant.0, &*id, text])? == 0 {
-                return Err(StoreError::NotFound("bin"));
-            }
-            prune(batch, &id, &settings)?;
+            within_share(batch, &tenant, share, |batch| {
+                if batch.execute(sql, params![&*tenant.0, &*id, text])? == 0 {
+                    return Err(StoreError::NotFound("bin"));
+                }
+                prune(batch, &id, &settings)
+            })?;
             find(batch, &id, Some(&tenant))?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
         };
         self.write(&owner, write).await
@@ -92,10 +96,10 @@ impl Store {
     pub async fn delete_bin(&self, tenant: TenantId, id: BinId) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
-            if batch.execute("DELETE FROM bins WHERE tenant = ?1 AND id = ?2", params![&*tenant.0, &*id])? == 0 {
-                return Err(StoreError::NotFound("bin"));
-            }
-            Ok(batch.execute("DELETE FROM bin_requests WHERE bin = ?1", [&*id]).map(drop)?)
+            find(batch, &id, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
+            // Before the bin, which says whose they are.
+            batch.execute("DELETE FROM bin_requests WHERE bin = ?1", [&*id])?;
+            Ok(batch.execute("DELETE FROM bins WHERE id = ?1", [&*id]).map(drop)?)
         };
         self.write(&owner, write).await
     }
@@ -122,10 +126,13 @@ impl Store {
     /// A bin and its owner, by what its URL holds.
     pub async fn bin_by_url(&self, id: BinId) -> Result<(TenantId, Bin), StoreError> {
         let read = move |connection: &Connection| find(connection, &id, None);
-        self.readers.read(Owner::Host, read).await?.ok_or(StoreError::NotFound("bin"))
+        let found = self.readers.read(Owner::Host, read).await?;
+        // That of a tenant that is being deleted is only waiting for its turn.
+        let found = found.filter(|(owner, _)| self.catalog().tenant(owner).is_some());
+        found.ok_or(StoreError::NotFound("bin"))
     }
 
-    /// Keeps a request, and says the how many-th of the bin it is, from 0.
+    /// Keeps a request within the share of the bin's tenant, and says the how many-th of the bin it is, from 0.
     pub async fn receive_in_bin(
         &self,
         tenant: &TenantId,
@@ -134,15 +141,18 @@ impl Store {
         body: Bytes,
     ) -> Result<(Uuid, u64), StoreError> {
         let terms = Terms { owner: tenant.into(), mode: WriteMode::Shared, rows: 2 + payload_rows(body.len()) };
-        let (id, settings) = (bin.id.clone(), bin.settings.clone());
+        let (id, settings, tenant) = (bin.id.clone(), bin.settings.clone(), tenant.clone());
+        let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE bins SET received = received + 1 WHERE id = ?1 RETURNING received - 1";
             let nth = batch.query_row(sql, [&*id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
             let request = Uuid::now_v7();
             let sql = "INSERT INTO bin_requests (bin, id, received_at_ms, head, body) VALUES (?1, ?2, ?3, ?4, ?5)";
             let head = serde_json::to_string(&head)?;
-            batch.prepare_cached(sql)?.execute(params![&*id, request, now_ms(), head, &body[..]])?;
-            prune(batch, &id, &settings)?;
+            within_share(batch, &tenant, share, |batch| {
+                batch.prepare_cached(sql)?.execute(params![&*id, request, now_ms(), head, &body[..]])?;
+                prune(batch, &id, &settings)
+            })?;
             Ok((request, nth))
         };
         self.writer.write(terms, write, |_| {}).await

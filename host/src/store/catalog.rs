@@ -10,7 +10,7 @@ use crate::event::{Module, VENDOR_EVENT_NAMES};
 use crate::route;
 use crate::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
 use rusqlite::Connection;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use uuid::Uuid;
 
@@ -63,8 +63,10 @@ impl Catalog {
         credentials::load_keys(connection)?.into_iter().for_each(|(hash, key)| catalog.put_key(hash, key));
         credentials::load_tokens(connection)?.into_iter().for_each(|(hash, token)| catalog.put_token(hash, token));
         sessions::load(connection)?.into_iter().for_each(|(hash, session)| catalog.put_session(hash, session));
-        let subscriptions = subscriptions::load(connection, vault)?;
-        catalog.put_subscriptions(subscriptions.into_iter().map(Arc::new).collect());
+        let subscriptions = subscriptions::load(connection, vault)?.into_iter();
+        // Those of a tenant that is being deleted are only waiting for their turn.
+        let subscriptions = subscriptions.filter(|one| catalog.tenant(&one.tenant).is_some());
+        catalog.put_subscriptions(subscriptions.map(Arc::new).collect());
         Ok(catalog)
     }
 
@@ -111,7 +113,9 @@ impl Catalog {
     }
 
     pub(super) fn put_session(&self, hash: [u8; 32], session: Session) {
-        self.write().sessions.insert(hash, Arc::new(session));
+        let (mut shelves, now_ms) = (self.write(), now_ms());
+        shelves.sessions.retain(|_, other| other.expires_at_ms > now_ms);
+        shelves.sessions.insert(hash, Arc::new(session));
     }
 
     pub(super) fn remove_session(&self, hash: &[u8; 32]) {
@@ -176,12 +180,26 @@ impl Catalog {
         shelves.tenants.entry(tenant.id.clone()).or_insert_with(blank).tenant = tenant.clone();
     }
 
+    /// Forgets a tenant with its keys, their sessions, its tokens and its subscriptions.
+    pub(super) fn remove_tenant(&self, id: &TenantId) {
+        let mut shelves = self.write();
+        let Shelves { tenants, subscriptions, keys, tokens, sessions } = &mut *shelves;
+        tenants.remove(id);
+        subscriptions.retain(|_, one| one.tenant != *id);
+        tokens.retain(|_, token| token.tenant != *id);
+        keys.retain(|_, key| key.tenant.as_ref() != Some(id));
+        let left: HashSet<Uuid> = keys.values().map(|key| key.id).collect();
+        sessions.retain(|_, session| left.contains(&session.key));
+    }
+
     pub(super) fn put_key(&self, hash: [u8; 32], key: ApiKey) {
         self.write().keys.insert(hash, Arc::new(key));
     }
 
     pub(super) fn remove_key(&self, id: Uuid) {
-        self.write().keys.retain(|_, key| key.id != id);
+        let mut shelves = self.write();
+        shelves.keys.retain(|_, key| key.id != id);
+        shelves.sessions.retain(|_, session| session.key != id);
     }
 
     pub(super) fn put_token(&self, hash: [u8; 32], token: IntakeToken) {

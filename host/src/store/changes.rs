@@ -3,6 +3,7 @@
 
 use super::batch::Batch;
 use super::fair_queue::Owner;
+use super::usage::UsageKind;
 use super::{Store, StoreError, now_ms};
 use crate::limits::shortened;
 use crate::subscription::TenantId;
@@ -43,6 +44,11 @@ fn state_text(state: &Value) -> String {
     let text = state.to_string();
     if text.len() <= STATE_BYTES_MAX { text } else { json!({ "omitted_bytes": text.len() }).to_string() }
 }
+/// Counted size of a tenant's log above which its oldest entries go, in bytes.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// How many of the oldest entries go at once, once the log is larger.
+const OLDEST: usize = 256;
 
 fn owner(tenant: Option<&TenantId>) -> &str {
     tenant.map_or("", |tenant| &tenant.0)
@@ -51,9 +57,26 @@ fn owner(tenant: Option<&TenantId>) -> &str {
 impl Store {
     /// Writes a change down. Without a tenant it is the host's.
     pub async fn note_change(&self, tenant: Option<TenantId>, change: Change) -> Result<(), StoreError> {
-        let account = tenant.clone();
+        let (account, catalog, share) = (tenant.clone(), self.catalog.clone(), self.limits.share);
         let write = move |batch: &Batch<'_>| {
             let text = |value: &Option<Value>| value.as_ref().map(state_text);
+            let mut change = change;
+            if let Some(tenant) = &tenant {
+                if catalog.tenant(tenant).is_none() {
+                    // It was deleted meanwhile, and its log with it.
+                    return Ok(());
+                }
+                let usage = batch.usage(tenant, share)?;
+                if usage.bytes >= share.bytes {
+                    // Who did what is written down in any case; how it was before and after is what takes space.
+                    (change.before, change.after) = (None, None);
+                }
+                if usage.of(UsageKind::Changes) > BYTES_MAX {
+                    let sql = "DELETE FROM changes WHERE tenant = ?1 AND id IN
+                               (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id LIMIT ?2)";
+                    batch.execute(sql, params![&*tenant.0, OLDEST])?;
+                }
+            }
             let Change { id, at_ms, who, action, subject, before, after } = &change;
             let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
             let tenant = owner(tenant.as_ref());

@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use super::fair_queue::Owner;
+use super::usage::within_share;
 use super::{Catalog, Store, StoreError, now_ms};
 use crate::access::{ApiKey, IntakeToken, KEY_PREFIX, Scope, TOKEN_PREFIX, credential_hash, new_credential};
 use crate::subscription::TenantId;
@@ -47,12 +48,17 @@ impl Store {
 
     async fn put_key(&self, hash: [u8; 32], key: ApiKey) -> Result<ApiKey, StoreError> {
         let owner = Owner::from(key.tenant.as_ref());
+        let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
             let sql = "INSERT INTO keys (id, tenant, hash, hint, scopes, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                        ON CONFLICT (hash) DO UPDATE SET id = ?1, label = ?6, revoked_at_ms = NULL";
             let tenant = key.tenant.as_ref().map(|tenant| tenant.0.to_string());
             let scopes = serde_json::to_string(&key.scopes)?;
-            batch.execute(sql, params![key.id, tenant, hash, key.hint, scopes, key.label, key.created_at_ms])?;
+            let row = params![key.id, tenant, hash, key.hint, scopes, key.label, key.created_at_ms];
+            match &key.tenant {
+                Some(tenant) => within_share(batch, tenant, share, |batch| Ok(batch.execute(sql, row)?))?,
+                None => batch.execute(sql, row)?,
+            };
             Ok(key)
         };
         self.change(owner, write, move |catalog, key| catalog.put_key(hash, key.clone())).await
@@ -88,13 +94,15 @@ impl Store {
         self.write(Owner::Host, write).await
     }
 
-    /// Ends a key of a tenant (None: an admin key).
+    /// Deletes a key of a tenant (None: an admin key) with its sessions.
     pub async fn revoke_key(&self, tenant: Option<TenantId>, id: Uuid) -> Result<(), StoreError> {
         let owner = Owner::from(tenant.as_ref());
         let write = move |batch: &Batch<'_>| {
-            let sql = "UPDATE keys SET revoked_at_ms = ?3 WHERE id = ?1 AND tenant IS ?2 AND revoked_at_ms IS NULL";
             let tenant = tenant.as_ref().map(|tenant| tenant.0.to_string());
-            found(batch.execute(sql, params![id, tenant, now_ms()])?, "key")
+            if !batch.prepare("SELECT 1 FROM keys WHERE id = ?1 AND tenant IS ?2")?.exists(params![id, tenant])? {
+                return Err(StoreError::NotFound("key"));
+            }
+            delete_key(batch, id)
         };
         self.change(owner, write, move |catalog, ()| catalog.remove_key(id)).await
     }
@@ -109,13 +117,16 @@ impl Store {
         let (text, hash, hint) = new_credential(TOKEN_PREFIX);
         let owner = Owner::from(&tenant);
         let token = IntakeToken { id: Uuid::now_v7(), tenant, hint, label, created_at_ms: now_ms() };
+        let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
-            if let Some(id) = replaces {
-                end_token(batch, &token.tenant, id)?;
-            }
             let IntakeToken { id, tenant, hint, label, created_at_ms } = &token;
-            let sql = "INSERT INTO intake_tokens (tenant, id, hash, hint, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            batch.execute(sql, params![&*tenant.0, id, hash, hint, label, created_at_ms])?;
+            within_share(batch, tenant, share, |batch| {
+                if let Some(id) = replaces {
+                    end_token(batch, tenant, id)?;
+                }
+                let sql = "INSERT INTO intake_tokens (tenant, id, hash, hint, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+                Ok(batch.execute(sql, params![&*tenant.0, id, hash, hint, label, created_at_ms])?)
+            })?;
             Ok(token)
         };
         let show = move |catalog: &Catalog, token: &IntakeToken| {
@@ -125,7 +136,7 @@ impl Store {
         Ok((self.change(owner, write, show).await?, text))
     }
 
-    /// Ends an intake token.
+    /// Deletes an intake token.
     pub async fn revoke_token(&self, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
         let owner = Owner::from(&tenant);
         let write = move |batch: &Batch<'_>| end_token(batch, &tenant, id);
@@ -134,8 +145,20 @@ impl Store {
 }
 
 fn end_token(connection: &Connection, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
-    let sql = "UPDATE intake_tokens SET revoked_at_ms = ?3 WHERE tenant = ?1 AND id = ?2 AND revoked_at_ms IS NULL";
-    found(connection.execute(sql, params![&*tenant.0, id, now_ms()])?, "intake token")
+    let sql = "DELETE FROM intake_tokens WHERE tenant = ?1 AND id = ?2";
+    found(connection.execute(sql, params![&*tenant.0, id])?, "intake token")
+}
+
+/// Deletes a key with its sessions and links: they first, because the key says whose they are.
+pub(super) fn delete_key(connection: &Connection, id: Uuid) -> Result<(), StoreError> {
+    for sql in [
+        "DELETE FROM sessions WHERE key = ?1",
+        "DELETE FROM sign_in_links WHERE key = ?1",
+        "DELETE FROM keys WHERE id = ?1",
+    ] {
+        connection.execute(sql, [id])?;
+    }
+    Ok(())
 }
 
 /// Turns "no row was changed" into "no such thing".

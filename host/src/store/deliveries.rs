@@ -1,6 +1,6 @@
 //! Deliveries and attempts in the database: what is due, what came of it, and what is shown.
 
-use super::batch::{Batch, HotStatement};
+use super::batch::Batch;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode, payload_rows};
 use super::{StateChange, Store, StoreError, now_ms};
@@ -284,20 +284,18 @@ fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: &str) -> Result
         Next::AwaitPlugin { reason } => (DeliveryState::Pending, *age_end_ms, true, true, Some(reason)),
     };
     let reason = reason.map(Reason::to_bounded_json).transpose()?;
-    let row = params![&*delivery.tenant.0, delivery.id.0, attempt.number, detail];
-    batch.execute_hot(HotStatement::Attempt, row)?;
-    let outcome = params![
-        &*delivery.tenant.0,
-        delivery.id.0,
-        state as u8,
-        due_at_ms,
-        awaiting,
-        u8::from(counts),
-        reason,
-        now_ms(),
-    ];
-    batch.execute_hot(HotStatement::Outcome, outcome)?;
+    let columns = (state as u8, due_at_ms, awaiting, u8::from(counts));
+    let was_pending = batch.write_outcome(delivery, columns, reason.as_deref(), now_ms())?;
+    // One that ended meanwhile keeps the attempt; one that was deleted meanwhile leaves nothing behind.
+    if was_pending || exists(batch, delivery)? {
+        batch.write_attempt(&delivery.tenant, delivery.id.0, attempt.number, detail)?;
+    }
     Ok(())
+}
+
+fn exists(connection: &Connection, delivery: &DueDelivery) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM deliveries WHERE tenant = ?1 AND id = ?2";
+    Ok(connection.prepare_cached(sql)?.exists(params![&*delivery.tenant.0, delivery.id.0])?)
 }
 
 /// Whether an attempt was judged by what is still the active version, with what is still the config.

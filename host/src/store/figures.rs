@@ -4,7 +4,8 @@
 
 use super::batch::Batch;
 use super::fair_queue::Owner;
-use super::{Store, StoreError, now_ms};
+use super::usage::require_room;
+use super::{Caps, Catalog, Store, StoreError, now_ms};
 use crate::delivery::{Attempt, DeliveryId};
 use crate::figures::Figures;
 use crate::subscription::{SubscriptionId, TenantId};
@@ -102,11 +103,12 @@ impl Store {
         }
     }
 
-    async fn flush_figures(&self) -> Result<(), StoreError> {
+    pub(super) async fn flush_figures(&self) -> Result<(), StoreError> {
         let mut cells: Vec<(Cell, Figures)> = self.gathered.take().into_iter().collect();
         while !cells.is_empty() {
             let step = cells.split_off(cells.len().saturating_sub(STEP));
-            self.write(Owner::Host, move |batch| put_step(batch, &step)).await?;
+            let (catalog, share) = (self.catalog.clone(), self.limits.share);
+            self.write(Owner::Host, move |batch| put_step(batch, &catalog, share, &step)).await?;
         }
         Ok(())
     }
@@ -164,10 +166,15 @@ impl Store {
     }
 }
 
-fn put_step(batch: &Batch<'_>, cells: &[(Cell, Figures)]) -> Result<(), StoreError> {
-    let tenants: HashSet<&TenantId> = cells.iter().map(|(cell, _)| &cell.tenant).collect();
+/// Writes figures, but none of a tenant that was deleted meanwhile or whose share is used up.
+fn put_step(batch: &Batch<'_>, catalog: &Catalog, share: Caps, cells: &[(Cell, Figures)]) -> Result<(), StoreError> {
+    let mut tenants: HashSet<&TenantId> = cells.iter().map(|(cell, _)| &cell.tenant).collect();
+    tenants.retain(|tenant| catalog.tenant(tenant).is_some());
+    let with_room: HashSet<&TenantId> =
+        tenants.iter().copied().filter(|tenant| require_room(batch, tenant, share).is_ok()).collect();
     for (span_s, kept_s) in SPANS {
-        cells.iter().try_for_each(|(cell, figures)| put(batch, span_s, cell, figures))?;
+        let mut written = cells.iter().filter(|(cell, _)| with_room.contains(&cell.tenant));
+        written.try_for_each(|(cell, figures)| put(batch, span_s, cell, figures))?;
         let oldest_s = now_ms() / 1_000 - kept_s;
         for tenant in &tenants {
             let sql = "DELETE FROM figures WHERE tenant = ?1 AND span_s = ?2 AND at_s < ?3";
@@ -184,7 +191,9 @@ fn put(connection: &Connection, span_s: i64, cell: &Cell, figures: &Figures) -> 
     let there: Option<String> = connection.prepare_cached(sql)?.query_row(key, |row| row.get(0)).optional()?;
     let mut sum: Figures = there.map(|text| serde_json::from_str(&text)).transpose()?.unwrap_or_default();
     sum.merge(figures);
-    let sql = "INSERT OR REPLACE INTO figures (tenant, span_s, at_s, subscription, plugin, figures) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let sql =
+        "INSERT INTO figures (tenant, span_s, at_s, subscription, plugin, figures) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+               ON CONFLICT DO UPDATE SET figures = ?6";
     let text = serde_json::to_string(&sum)?;
     let row = params![&*cell.tenant.0, span_s, at_s, cell.subscription.0, cell.plugin, text];
     Ok(connection.prepare_cached(sql)?.execute(row).map(drop)?)

@@ -3,9 +3,10 @@
 //! Promises: whatever is made is counted in the ledger in the same transaction; a long work goes in steps, so that nobody
 //! waits for it; a step that was done stays done.
 
-use super::accept::{keep, write_delivery, write_event};
+use super::accept::{write_delivery, write_event};
 use super::batch::Batch;
 use super::fair_queue::Owner;
+use super::usage::{require_room, within_share};
 use super::{Catalog, NewEvent, Store, StoreError, now_ms};
 use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use crate::event::{EventId, Module};
@@ -42,7 +43,12 @@ impl Store {
         let catalog = self.catalog.clone();
         let owner = tenant.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
+        let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
+            let sql = "SELECT 1 FROM deliveries WHERE tenant = ?1 AND id = ?2 AND state != 0";
+            if batch.prepare_cached(sql)?.exists(params![&*tenant.0, id.0])? {
+                require_room(batch, &tenant, share)?;
+            }
             let own = catalog.subscription(&tenant, subscription);
             let own = own.ok_or_else(|| StoreError::Conflict("its subscription was deleted".into()))?;
             if own.state == SubscriptionState::Disabled {
@@ -114,6 +120,7 @@ impl Store {
         span: Span,
     ) -> Result<u64, StoreError> {
         let (mut redriven, (mut from, to)) = (0, span.ids());
+        let share = self.limits.share;
         loop {
             let (tenant, id) = (subscription.tenant.clone(), subscription.id);
             let sql = format!(
@@ -129,6 +136,7 @@ impl Store {
             let (tenant, catalog, condition) = (subscription.tenant.clone(), self.catalog.clone(), ended_as(&states));
             let write = move |batch: &Batch<'_>| {
                 accepts_deliveries(&catalog, &tenant, id)?;
+                require_room(batch, &tenant, share)?;
                 let sql = format!(
                     "UPDATE deliveries SET state = 0, due_at_ms = ?3, age_from_ms = ?3, updated_at_ms = ?3, budget_spent = 0
                      WHERE tenant = ?1 AND id = ?2 AND {condition}"
@@ -164,6 +172,7 @@ impl Store {
     /// Makes a new delivery of every event of a span for a subscription. Returns how many.
     pub async fn replay(&self, subscription: &Subscription, span: Span) -> Result<u64, StoreError> {
         let (mut replayed, (mut from, to)) = (0, span.ids());
+        let share = self.limits.share;
         loop {
             let (tenant, id) = (subscription.tenant.clone(), subscription.id);
             let sql = format!(
@@ -178,17 +187,19 @@ impl Store {
             let (tenant, catalog) = (subscription.tenant.clone(), self.catalog.clone());
             let write = move |batch: &Batch<'_>| {
                 accepts_deliveries(&catalog, &tenant, id)?;
-                let mut made = 0;
-                for event in step.ids {
-                    // It may have been pruned since it was found.
-                    let sql = "SELECT 1 FROM events WHERE tenant = ?1 AND id = ?2";
-                    if batch.prepare_cached(sql)?.exists(params![&*tenant.0, event])? {
-                        make(batch, &tenant, EventId(event), id, DeliveryKind::Replay);
-                        made += 1;
+                within_share(batch, &tenant, share, |batch| {
+                    let mut made = 0;
+                    for event in step.ids {
+                        // It may have been pruned since it was found.
+                        let sql = "SELECT 1 FROM events WHERE tenant = ?1 AND id = ?2";
+                        if batch.prepare_cached(sql)?.exists(params![&*tenant.0, event])? {
+                            make(batch, &tenant, EventId(event), id, DeliveryKind::Replay);
+                            made += 1;
+                        }
                     }
-                }
-                count_in_ledger(batch, &tenant, "replayed", made)?;
-                Ok(made as u64)
+                    count_in_ledger(batch, &tenant, "replayed", made)?;
+                    Ok(made as u64)
+                })
             };
             replayed += self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await?;
             match step.next {
@@ -201,11 +212,13 @@ impl Store {
     /// Makes an event that goes to one subscription only, to test it.
     pub async fn test(&self, subscription: &Subscription, new: NewEvent) -> Result<DeliveryId, StoreError> {
         let (tenant, id) = (subscription.tenant.clone(), subscription.id);
+        let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
-            keep(batch, &tenant, &new)?;
-            let event = write_event(batch, &tenant, new, 0);
-            count_in_ledger(batch, &tenant, "tests", 1)?;
-            Ok(make(batch, &tenant, event.id, id, DeliveryKind::Test))
+            within_share(batch, &tenant, share, |batch| {
+                let event = write_event(batch, &tenant, new, 0);
+                count_in_ledger(batch, &tenant, "tests", 1)?;
+                Ok(make(batch, &tenant, event.id, id, DeliveryKind::Test))
+            })
         };
         self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await
     }

@@ -2,8 +2,10 @@
 
 use super::batch::Batch;
 use super::fair_queue::Owner;
+use super::usage::within_share;
 use super::{Store, StoreError, now_ms, subscriptions};
-use crate::subscription::{SubscriptionId, TenantId};
+use crate::chain::Step;
+use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -66,9 +68,9 @@ impl Store {
         component: Bytes,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let by = version.created_by.clone();
-        let add = move |connection: &Connection, tenant: &TenantId, name: &str| {
-            insert_version(connection, tenant, name, &version, &component)?;
+        let (by, share) = (version.created_by.clone(), self.limits.share);
+        let add = move |batch: &Batch<'_>, tenant: &TenantId, name: &str| {
+            within_share(batch, tenant, share, |batch| insert_version(batch, tenant, name, &version, &component))?;
             Ok(version.sha256)
         };
         self.activate(tenant, name, by, add, swap).await
@@ -83,12 +85,13 @@ impl Store {
         component: Bytes,
     ) -> Result<(), StoreError> {
         let owner = tenant.clone();
+        let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
             let sql = "SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2";
             if !batch.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
                 return Err(StoreError::NotFound("plugin to add a version to: upload its first version to be active"));
             }
-            insert_version(batch, &tenant, &name, &version, &component)
+            within_share(batch, &tenant, share, |batch| insert_version(batch, &tenant, &name, &version, &component))
         };
         self.write(&owner, write).await
     }
@@ -120,7 +123,8 @@ impl Store {
     pub async fn active_versions(&self) -> Result<Vec<ActiveVersion>, StoreError> {
         let read = |connection: &Connection| {
             let sql = "SELECT p.tenant, p.name, v.sha256, v.report FROM plugins p
-                       JOIN plugin_versions v ON v.tenant = p.tenant AND v.name = p.name AND v.sha256 = p.active_sha256";
+                       JOIN plugin_versions v ON v.tenant = p.tenant AND v.name = p.name AND v.sha256 = p.active_sha256
+                       JOIN ledgers l ON l.tenant = p.tenant AND NOT l.deleting";
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([], |row| {
                 let tenant = TenantId(row.get::<_, String>(0)?.into());
@@ -140,8 +144,8 @@ impl Store {
         by: String,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let find = move |connection: &Connection, tenant: &TenantId, name: &str| {
-            let there = has_version(connection, tenant, name, &sha256)?;
+        let find = move |batch: &Batch<'_>, tenant: &TenantId, name: &str| {
+            let there = has_version(batch, tenant, name, &sha256)?;
             there.then_some(sha256).ok_or(StoreError::NotFound("version of the plugin"))
         };
         self.activate(tenant, name, by, find, swap).await
@@ -152,7 +156,7 @@ impl Store {
         tenant: TenantId,
         name: String,
         by: String,
-        version: impl FnOnce(&Connection, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
+        version: impl FnOnce(&Batch<'_>, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
         let owner = tenant.clone();
@@ -185,7 +189,8 @@ impl Store {
 
     /// Notes which component came from a plugin's file.
     pub async fn note_plugin_file(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), StoreError> {
-        let sql = "INSERT OR REPLACE INTO plugin_files (tenant, name, sha256) VALUES (?1, ?2, ?3)";
+        let sql =
+            "INSERT INTO plugin_files (tenant, name, sha256) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET sha256 = ?3";
         self.write(&tenant.clone(), move |connection| {
             Ok(connection.execute(sql, params![&*tenant.0, name, sha256]).map(drop)?)
         })
@@ -202,7 +207,7 @@ impl Store {
     pub async fn plugins(&self) -> Result<Vec<StoredPlugin>, StoreError> {
         let read = |connection: &Connection| {
             let mut statement =
-                connection.prepare("SELECT tenant, name, active_sha256, activated_at_ms, activated_by FROM plugins")?;
+                connection.prepare("SELECT tenant, name, active_sha256, activated_at_ms, activated_by FROM plugins JOIN ledgers USING (tenant) WHERE NOT deleting")?;
             let rows = statement.query_map([], |row| {
                 Ok(StoredPlugin {
                     tenant: TenantId(row.get::<_, String>(0)?.into()),
@@ -268,6 +273,23 @@ fn insert_version(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET report = excluded.report",
         params![&*tenant.0, name, sha256, size, report, created_at_ms, created_by],
     )?;
+    Ok(())
+}
+
+/// Refuses a subscription whose plugins or versions are not there: one may have been deleted since they were looked for.
+pub(super) fn require_versions(connection: &Connection, subscription: &Subscription) -> Result<(), StoreError> {
+    let tenant = &subscription.tenant;
+    for Step { plugin, pin } in &subscription.settings.plugin.0 {
+        let is_there = match pin {
+            Some(pin) => has_version(connection, tenant, plugin, pin)?,
+            None => connection
+                .prepare_cached("SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2")?
+                .exists(params![&*tenant.0, &**plugin])?,
+        };
+        if !is_there {
+            return Err(StoreError::Conflict(format!("the plugin {plugin} or its version was deleted meanwhile")));
+        }
+    }
     Ok(())
 }
 

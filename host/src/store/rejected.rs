@@ -3,6 +3,7 @@
 use super::batch::Batch;
 use super::credentials::found;
 use super::fair_queue::Owner;
+use super::usage::within_share;
 use super::writer::{Terms, WriteMode, payload_rows};
 use super::{Store, StoreError, now_ms};
 use crate::limits::{REASON_BYTES_MAX, shortened};
@@ -33,7 +34,7 @@ const KEPT_MS: i64 = 7 * 86_400_000;
 const KEPT_MAX: u32 = 1_000;
 
 impl Store {
-    /// Keeps a rejected request, and forgets those that are too old or too many.
+    /// Keeps a rejected request, within the share and a tenth more, and forgets those that are too old or too many.
     pub async fn reject(
         &self,
         tenant: TenantId,
@@ -43,17 +44,20 @@ impl Store {
     ) -> Result<Uuid, StoreError> {
         let id = Uuid::now_v7();
         let owner = Owner::from(&tenant);
+        let share = self.limits.share.with_a_tenth_more();
         let terms = Terms { owner, mode: WriteMode::Shared, rows: 2 + payload_rows(body.len()) };
         let write = move |batch: &Batch<'_>| {
             let sql = "INSERT INTO rejected_requests (tenant, id, received_at_ms, reason, truncated, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            batch.execute(
-                sql,
-                params![&*tenant.0, id, now_ms(), shortened(&reason, REASON_BYTES_MAX), truncated, &body[..]],
-            )?;
-            let sql = "DELETE FROM rejected_requests WHERE tenant = ?1 AND (received_at_ms < ?2 OR id NOT IN
-                       (SELECT id FROM rejected_requests WHERE tenant = ?1 ORDER BY id DESC LIMIT ?3))";
-            batch.execute(sql, params![&*tenant.0, now_ms() - KEPT_MS, KEPT_MAX])?;
-            Ok(id)
+            within_share(batch, &tenant, share, |batch| {
+                batch.execute(
+                    sql,
+                    params![&*tenant.0, id, now_ms(), shortened(&reason, REASON_BYTES_MAX), truncated, &body[..]],
+                )?;
+                let sql = "DELETE FROM rejected_requests WHERE tenant = ?1 AND (received_at_ms < ?2 OR id NOT IN
+                           (SELECT id FROM rejected_requests WHERE tenant = ?1 ORDER BY id DESC LIMIT ?3))";
+                batch.execute(sql, params![&*tenant.0, now_ms() - KEPT_MS, KEPT_MAX])?;
+                Ok(id)
+            })
         };
         self.writer.write(terms, write, |_| {}).await
     }

@@ -50,7 +50,7 @@ impl Store {
         }
     }
 
-    async fn prune(&self, retention: Duration) -> Result<(), StoreError> {
+    pub(super) async fn prune(&self, retention: Duration) -> Result<(), StoreError> {
         let now_ms = now_ms();
         self.write(Owner::Host, move |connection| {
             let sql = "DELETE FROM idempotency_keys WHERE received_at_ms < ?1";

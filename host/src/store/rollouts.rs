@@ -71,7 +71,8 @@ impl Store {
             if !has_version(batch, &tenant, &name, &sha256)? {
                 return Err(StoreError::NotFound("version of the plugin"));
             }
-            let sql = "INSERT OR REPLACE INTO rollouts (tenant, name, kind, sha256, percent, started_at_ms, earlier) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let sql = "INSERT INTO rollouts (tenant, name, kind, sha256, percent, started_at_ms, earlier) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                       ON CONFLICT DO UPDATE SET kind = ?3, sha256 = ?4, percent = ?5, started_at_ms = ?6, earlier = ?7, ended_reason = NULL";
             let earlier = serde_json::to_string(&earlier)?;
             batch.execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier])?;
             Ok(())
@@ -91,7 +92,7 @@ impl Store {
     /// Every trial, also those that ended.
     pub async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError> {
         let read = |connection: &Connection| {
-            let sql = "SELECT tenant, name, kind, sha256, percent, started_at_ms, ended_reason, earlier FROM rollouts";
+            let sql = "SELECT tenant, name, kind, sha256, percent, started_at_ms, ended_reason, earlier FROM rollouts JOIN ledgers USING (tenant) WHERE NOT deleting";
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([], |row| {
                 let earlier: String = row.get(7)?;

@@ -14,6 +14,12 @@ use crate::subscription::TenantId;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use std::sync::{Arc, LazyLock};
 
+/// Counted size of an event beside its texts, in bytes: the other columns and the entries of its indexes.
+pub(super) const EVENT_BYTES: u64 = 160;
+
+/// The same of a delivery.
+pub(super) const DELIVERY_BYTES: u64 = 320;
+
 /// How many rows the statements have.
 const SIZES: [usize; 3] = [16, 4, 1];
 
@@ -36,6 +42,21 @@ pub(super) struct DeliveryRow {
     pub(super) delivery: DueDelivery,
     pub(super) due_at_ms: i64,
     pub(super) order_key: Option<OrderKey>,
+}
+
+impl EventRow {
+    /// Counted size, as [`usage`](super::usage) has it.
+    pub(super) fn bytes(&self) -> u64 {
+        let Event { name, entity_id, payload, .. } = &*self.event;
+        EVENT_BYTES + (name.len() + entity_id.as_ref().map_or(0, String::len) + payload.len()) as u64
+    }
+}
+
+impl DeliveryRow {
+    /// Counted size, as [`usage`](super::usage) has it: it has no reason yet.
+    pub(super) fn bytes(&self) -> u64 {
+        DELIVERY_BYTES + self.order_key.map_or(0, |key| key.0.len()) as u64
+    }
 }
 
 /// A table that rows go to.

@@ -11,6 +11,9 @@ use uuid::Uuid;
 /// How long a session lasts.
 pub const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
 
+/// Maximum number of sessions of a key, and of its links. The oldest ones end.
+const OF_KEY_MAX: usize = 100;
+
 /// How long a link can be used.
 const LINK_LASTS: Duration = Duration::from_secs(24 * 3_600);
 
@@ -30,9 +33,19 @@ impl Store {
             let sql =
                 "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
             batch.execute(sql, params![hash, key, csrf, now_ms(), expires_at_ms])?;
-            Ok(session)
+            let sql = "DELETE FROM sessions WHERE hash IN
+                       (SELECT hash FROM sessions WHERE key = ?1 ORDER BY created_at_ms DESC, hash = ?2 DESC LIMIT -1 OFFSET ?3)
+                       RETURNING hash";
+            let mut statement = batch.prepare_cached(sql)?;
+            let ended = statement.query_map(params![key, hash, OF_KEY_MAX], |row| row.get(0))?;
+            let ended: Vec<[u8; 32]> = ended.collect::<Result<_, _>>()?;
+            Ok((session, ended))
         };
-        self.change(Owner::Host, write, move |catalog, session| catalog.put_session(hash, session.clone())).await?;
+        let show = move |catalog: &Catalog, (session, ended): &(Session, Vec<[u8; 32]>)| {
+            catalog.put_session(hash, session.clone());
+            ended.iter().for_each(|hash| catalog.remove_session(hash));
+        };
+        self.change(Owner::Host, write, show).await?;
         Ok(text)
     }
 
@@ -51,6 +64,9 @@ impl Store {
             batch.execute("DELETE FROM sign_in_links WHERE expires_at_ms < ?1", [now_ms()])?;
             let sql = "INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, ?2, ?3)";
             batch.execute(sql, params![hash, key, end_of(LINK_LASTS)])?;
+            let sql = "DELETE FROM sign_in_links WHERE hash IN
+                       (SELECT hash FROM sign_in_links WHERE key = ?1 ORDER BY expires_at_ms DESC, hash = ?2 DESC LIMIT -1 OFFSET ?3)";
+            batch.execute(sql, params![key, hash, OF_KEY_MAX])?;
             Ok(())
         };
         self.write(Owner::Host, write).await?;

@@ -4,8 +4,9 @@ use super::accept::tell_accepted;
 use super::batch::Batch;
 use super::credentials::found;
 use super::endings::{deleted, end_pending};
+use super::usage::within_share;
 use super::vault::{Vault, VaultError};
-use super::{Catalog, NewDeliveries, Store, StoreError, now_ms, operations};
+use super::{Catalog, NewDeliveries, Store, StoreError, now_ms, operations, plugins};
 use crate::delivery::{DeliveryState, Reason};
 use crate::limits::{REASON_BYTES_MAX, shortened};
 use crate::signature::{SigningKey, SigningSecret};
@@ -80,11 +81,14 @@ impl Store {
         });
         let sealed = seal(&self.vault, &subscription)?;
         let owner = subscription.tenant.clone();
+        let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
+            plugins::require_versions(batch, &subscription)?;
             let sql = "INSERT INTO subscriptions (tenant, id, settings, sealed, state, generation, created_at_ms) VALUES (?1, ?2, ?3, ?4, 0, 1, ?5)";
             let settings = serde_json::to_string(&subscription.settings)?;
             let created_at_ms = subscription.created_at_ms;
-            batch.execute(sql, params![&*subscription.tenant.0, subscription.id.0, settings, sealed, created_at_ms])?;
+            let row = params![&*subscription.tenant.0, subscription.id.0, settings, sealed, created_at_ms];
+            within_share(batch, &subscription.tenant, share, |batch| Ok(batch.execute(sql, row)?))?;
             Ok(subscription)
         };
         self.change(&owner, write, |catalog, subscription| catalog.put_subscriptions(vec![subscription.clone()])).await
@@ -103,7 +107,7 @@ impl Store {
         changed.signing = new.signing;
         changed.secrets = new.secrets;
         let sealed = seal(&self.vault, &changed)?;
-        let catalog = self.catalog.clone();
+        let (catalog, share) = (self.catalog.clone(), self.limits.share);
         let write = move |batch: &Batch<'_>| {
             let current = catalog.subscription(&changed.tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             if current.generation != generation {
@@ -113,10 +117,12 @@ impl Store {
             changed.state = current.state;
             changed.state_reason = current.state_reason.clone();
             changed.failing_since_ms = current.failing_since_ms;
+            plugins::require_versions(batch, &changed)?;
             let sql =
                 "UPDATE subscriptions SET settings = ?3, sealed = ?4, generation = ?5 WHERE tenant = ?1 AND id = ?2";
             let settings = serde_json::to_string(&changed.settings)?;
-            batch.execute(sql, params![&*changed.tenant.0, id.0, settings, sealed, changed.generation])?;
+            let row = params![&*changed.tenant.0, id.0, settings, sealed, changed.generation];
+            within_share(batch, &changed.tenant, share, |batch| Ok(batch.execute(sql, row)?))?;
             judge_again(batch, &changed.tenant, &[id])?;
             Ok(Arc::new(changed))
         };

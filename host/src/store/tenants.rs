@@ -44,8 +44,13 @@ impl Store {
         let write = move |batch: &Batch<'_>| {
             let sql = "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
             let [names, limits, egress] = texts(&tenant)?;
+            let sql_of_counters = "INSERT INTO ledgers (tenant) VALUES (?1) ON CONFLICT DO NOTHING";
+            batch.execute(sql_of_counters, [&*tenant.id.0])?;
             match batch.execute(sql, params![&*tenant.id.0, names, limits, egress, tenant.created_at_ms])? {
-                0 => Err(StoreError::Conflict(format!("the tenant {} exists already", tenant.id))),
+                0 => Err(StoreError::Conflict(format!(
+                    "the tenant {} exists already, or is still being deleted",
+                    tenant.id
+                ))),
                 _ => Ok(tenant),
             }
         };
@@ -77,7 +82,8 @@ fn texts(tenant: &Tenant) -> Result<[String; 3], StoreError> {
 }
 
 pub(super) fn load(connection: &Connection) -> Result<Vec<Tenant>, StoreError> {
-    let sql = "SELECT id, extra_event_names, limits_max, egress, created_at_ms FROM tenants";
+    let sql =
+        "SELECT id, extra_event_names, limits_max, egress, created_at_ms FROM tenants WHERE deleting_since_ms IS NULL";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut tenants = Vec::new();

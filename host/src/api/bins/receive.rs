@@ -12,7 +12,7 @@ use crate::api::problem::Problem;
 use crate::ids::BinId;
 use crate::inspector::{Bin, RequestHead, may_answer};
 use crate::limits::shortened;
-use crate::store::Notice;
+use crate::store::{Notice, StoreError};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -66,7 +66,12 @@ pub(in crate::api) async fn receive(
     }
     head.bytes = received.bytes;
     head.truncated = received.end != End::Whole || received.bytes > received.kept.len();
-    let (_, nth) = state.store.receive_in_bin(&tenant, &bin, head, received.kept).await?;
+    let kept = state.store.receive_in_bin(&tenant, &bin, head, received.kept).await;
+    let (_, nth) = kept.map_err(|error| match error {
+        // Strangers are not told how much the tenant keeps of what.
+        StoreError::TenantFull(_) => no_room(),
+        error => error.into(),
+    })?;
     state.store.notify(|| Notice::Bin(id));
     if received.end == End::TooLong {
         let detail = format!("a bin reads {BYTES_MAX} bytes of a body at the most; the beginning is kept");
@@ -78,6 +83,11 @@ pub(in crate::api) async fn receive(
 
 fn no_bin() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no-bin", "this bin does not exist or was deleted")
+}
+
+fn no_room() -> Problem {
+    Problem::new(StatusCode::INSUFFICIENT_STORAGE, "bin-full", "the share of the bin's tenant is used up")
+        .remedy("let the tenant delete something it no longer needs")
 }
 
 fn headers(all: &HeaderMap) -> Vec<(String, String)> {

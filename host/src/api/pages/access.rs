@@ -1,15 +1,14 @@
-//! Access: keys, addresses for the vendor, tenants, and what was changed by whom.
+//! Access: keys, addresses for the vendor, and what was changed by whom.
 
 use super::diff::Diff;
-use super::user::{Posted, PostedByAdmin, SignedIn, TenantUser};
+use super::user::{Posted, TenantUser};
 use super::webhooks::input;
 use super::{Frame, Moment, Page, Refused, go_to, render};
 use crate::access::Scope;
-use crate::api::extract::{Admin, Item, Params};
+use crate::api::extract::{Item, Params};
 use crate::api::problem::Problem;
-use crate::api::{ApiState, access, tenants};
+use crate::api::{ApiState, access};
 use crate::store::Change;
-use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
@@ -177,51 +176,4 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
 fn text_of(body: &impl serde::Serialize, field: &str) -> String {
     let value = serde_json::to_value(body).unwrap_or_default();
     value[field].as_str().unwrap_or_default().to_owned()
-}
-
-#[derive(Template)]
-#[template(path = "tenants.html")]
-struct TenantsPage {
-    frame: Frame,
-    problem: String,
-    rows: Vec<(String, usize, Moment)>,
-}
-
-/// Every tenant, for admins.
-pub(super) async fn tenants(user: SignedIn, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
-    tenants_with(&user, &state, String::new()).await
-}
-
-async fn tenants_with(user: &SignedIn, state: &ApiState, problem: String) -> Result<Page, Refused> {
-    if !user.key.is_admin() {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this needs an admin key").into());
-    }
-    let catalog = state.store.catalog();
-    let tenants = catalog.tenants();
-    let row = |tenant: &Arc<crate::subscription::Tenant>| {
-        (tenant.id.to_string(), catalog.subscriptions(&tenant.id).len(), Moment::at_ms(tenant.created_at_ms))
-    };
-    let page =
-        TenantsPage { rows: tenants.iter().map(row).collect(), frame: Frame::of(user, state, "Tenants"), problem };
-    render(state, None, page).await
-}
-
-/// Makes a tenant.
-pub(super) async fn create_tenant(
-    State(state): State<Arc<ApiState>>,
-    posted: PostedByAdmin,
-) -> Result<Response, Refused> {
-    let PostedByAdmin { user, form } = posted;
-    let made = async {
-        let id = TenantId::parse(form.get("id")).map_err(|detail| Problem::field("/id", detail))?;
-        let wanted = input(json!({"id": id}))?;
-        tenants::create(Admin(user.key.clone()), State(state.clone()), wanted).await.map(|_| id)
-    };
-    match made.await {
-        Ok(id) => Ok(go_to(&UrlPath::pages_of(&id), "The tenant was made.")),
-        Err(problem) => {
-            let page = tenants_with(&user, &state, problem.in_words()).await?;
-            Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
-        }
-    }
 }

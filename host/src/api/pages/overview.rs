@@ -1,6 +1,7 @@
 //! The overview: how it goes, in numbers and pictures.
 
 use super::chart::{self, Bar};
+use super::usage::UsageView;
 use super::user::TenantUser;
 use super::{Frame, Moment, Page, Refused, duration, render};
 use crate::api::ApiState;
@@ -30,6 +31,7 @@ struct Overview {
     backlog: Vec<BacklogRow>,
     failing: Vec<ReceiverRow>,
     plugins: Vec<PluginRow>,
+    usage: UsageView,
 }
 
 struct BacklogRow {
@@ -112,6 +114,7 @@ pub(super) async fn page(
         backlog,
         failing: failing(&figures, href, name),
         plugins: plugins(&figures),
+        usage: UsageView::new(&state.store.usage(user.tenant.clone()).await?),
         frame: Frame::new(&user, &state, "Overview").watching("attempts"),
     };
     render(&state, Some(&user.tenant), page).await

@@ -80,6 +80,16 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
             rollouts::end(user.access(&state)?, Item(name), State(state.clone())).await?;
             Ok(go_to(&here, "The active version judges everything."))
         }
+        "delete" => {
+            routes::delete(user.access(&state)?, Item(name.clone()), State(state.clone())).await?;
+            Ok(go_to(&UrlPath::pages_of(&user.tenant).then("plugins"), &format!("The plugin {name} was deleted.")))
+        }
+        "delete-version" => {
+            let sha256 = form.get("sha256").to_owned();
+            let path = PathParams(vec![("name".into(), name.to_string()), ("sha256".into(), sha256)]);
+            routes::delete_version(user.access(&state)?, path, State(state.clone())).await?;
+            Ok(go_to(&here, "The version was deleted."))
+        }
         "dry-run" => dry(&user, &state, &form, name).await,
         _ => Err(Problem::not_found("action").into()),
     }

@@ -40,6 +40,8 @@ pub(super) struct PluginPage {
     own: String,
     config: String,
     pub(super) result: Option<DryResult>,
+    /// Id and name of each webhook that uses it.
+    users: Vec<(String, String)>,
 }
 
 /// What was picked for a dry run.
@@ -90,6 +92,7 @@ impl PluginPage {
             own: String::new(),
             config,
             result: None,
+            users: users.iter().map(|one| (one.id.to_string(), super::webhooks::name(one))).collect(),
             frame: Frame::new(user, state, "Plugins").watching("attempts"),
             name,
         })

@@ -36,8 +36,11 @@ pub(super) struct SignInParams {
 }
 
 /// The first page of whoever is signed in.
-pub(super) async fn home(user: SignedIn) -> Redirect {
-    Redirect::to(UrlPath::pages_of(&user.home()).as_str())
+pub(super) async fn home(user: SignedIn, State(state): State<Arc<ApiState>>) -> Redirect {
+    match user.home(&state) {
+        Some(tenant) => Redirect::to(UrlPath::pages_of(&tenant).as_str()),
+        None => Redirect::to("/tenants"),
+    }
 }
 
 #[derive(Deserialize)]

@@ -27,9 +27,14 @@ pub(super) struct SignedIn {
 }
 
 impl SignedIn {
-    /// The tenant whose pages come first.
-    pub(super) fn home(&self) -> TenantId {
-        self.key.tenant.clone().unwrap_or_default()
+    /// The tenant whose pages come first. None: there is no tenant.
+    pub(super) fn home(&self, state: &ApiState) -> Option<TenantId> {
+        if self.key.tenant.is_some() {
+            return self.key.tenant.clone();
+        }
+        let tenants = state.store.catalog().tenants();
+        let default = tenants.iter().find(|tenant| tenant.id == TenantId::default());
+        default.or(tenants.first()).map(|tenant| tenant.id.clone())
     }
 }
 

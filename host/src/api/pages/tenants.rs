@@ -1,0 +1,146 @@
+//! Tenants, for admins: the list, and the deletion of one after a count.
+
+use super::user::{PostedByAdmin, SignedIn};
+use super::webhooks::input;
+use super::{Frame, Moment, Page, Refused, go_to, render};
+use crate::api::extract::{Admin, Params, PathParams};
+use crate::api::problem::Problem;
+use crate::api::{ApiState, tenants};
+use crate::store::{TenantContents, grouped};
+use crate::subscription::TenantId;
+use crate::url_path::UrlPath;
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use serde_json::json;
+use std::sync::Arc;
+
+#[derive(Template)]
+#[template(path = "tenants.html")]
+struct TenantsPage {
+    frame: Frame,
+    problem: String,
+    rows: Vec<TenantRow>,
+    /// Those that are being deleted.
+    leaving: Vec<String>,
+}
+
+struct TenantRow {
+    id: String,
+    webhooks: String,
+    events: String,
+    bytes: String,
+    made: Moment,
+}
+
+/// Every tenant.
+pub(super) async fn list(user: SignedIn, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
+    list_with(&user, &state, String::new()).await
+}
+
+fn admin(user: &SignedIn) -> Result<(), Problem> {
+    match user.key.is_admin() {
+        true => Ok(()),
+        false => Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this needs an admin key")),
+    }
+}
+
+async fn list_with(user: &SignedIn, state: &ApiState, problem: String) -> Result<Page, Refused> {
+    admin(user)?;
+    let mut rows = Vec::new();
+    for tenant in state.store.catalog().tenants() {
+        let usage = state.store.usage(tenant.id.clone()).await?;
+        rows.push(TenantRow {
+            id: tenant.id.to_string(),
+            webhooks: grouped(state.store.catalog().subscriptions(&tenant.id).len() as u64),
+            events: grouped(usage.events),
+            bytes: grouped(usage.bytes),
+            made: Moment::at_ms(tenant.created_at_ms),
+        });
+    }
+    let leaving = state.store.tenants_being_deleted().await?.iter().map(ToString::to_string).collect();
+    render(state, None, TenantsPage { rows, leaving, frame: Frame::of(user, state, "Tenants"), problem }).await
+}
+
+/// Makes a tenant.
+pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: PostedByAdmin) -> Result<Response, Refused> {
+    let PostedByAdmin { user, form } = posted;
+    let made = async {
+        let id = TenantId::parse(form.get("id")).map_err(|detail| Problem::field("/id", detail))?;
+        let wanted = input(json!({"id": id}))?;
+        tenants::create(Admin(user.key.clone()), State(state.clone()), wanted).await.map(|_| id)
+    };
+    match made.await {
+        Ok(id) => Ok(go_to(&UrlPath::pages_of(&id), "The tenant was made.")),
+        Err(problem) => {
+            let page = list_with(&user, &state, problem.in_words()).await?;
+            Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "tenant_deletion.html")]
+struct DeletionPage {
+    frame: Frame,
+    problem: String,
+    id: String,
+    since: Option<Moment>,
+    counts: Vec<(&'static str, String)>,
+}
+
+/// What would be deleted with a tenant, and the form that does it.
+pub(super) async fn deletion(
+    user: SignedIn,
+    path: PathParams,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Page, Refused> {
+    deletion_with(&user, &state, path.get("t"), String::new()).await
+}
+
+async fn deletion_with(user: &SignedIn, state: &ApiState, id: &str, problem: String) -> Result<Page, Refused> {
+    admin(user)?;
+    let tenant = TenantId::parse(id).map_err(|_| Problem::not_found("tenant"))?;
+    let contents = state.store.tenant_contents(tenant).await?;
+    let TenantContents {
+        events, deliveries, plugins, versions, subscriptions, bins, keys, intake_tokens, bytes, ..
+    } = contents;
+    let counts = [
+        ("Events", events),
+        ("Deliveries", deliveries),
+        ("Webhooks", subscriptions),
+        ("Plugins", plugins),
+        ("Plugin versions", versions),
+        ("Inspector bins", bins),
+        ("Keys", keys),
+        ("Addresses for Agile CRM", intake_tokens),
+        ("Bytes of everything", bytes),
+    ];
+    let page = DeletionPage {
+        frame: Frame::of(user, state, "Tenants"),
+        problem,
+        id: id.to_owned(),
+        since: contents.deleting_since_ms.map(Moment::at_ms),
+        counts: counts.map(|(name, count)| (name, grouped(count))).into(),
+    };
+    render(state, None, page).await
+}
+
+/// Deletes a tenant whose name was typed.
+pub(super) async fn delete(
+    State(state): State<Arc<ApiState>>,
+    path: PathParams,
+    posted: PostedByAdmin,
+) -> Result<Response, Refused> {
+    let PostedByAdmin { user, form } = posted;
+    let id = path.get("t").to_owned();
+    let confirmation = Params(input(json!({"confirm": form.get("confirm")}))?.0);
+    match tenants::delete(Admin(user.key.clone()), path, confirmation, State(state.clone())).await {
+        Ok(_) => Ok(go_to(&UrlPath::root().then("tenants"), &format!("The tenant {id} is being deleted."))),
+        Err(problem) => {
+            let page = deletion_with(&user, &state, &id, problem.in_words()).await?;
+            Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Deletion of plugins and versions: from the store first, then from memory, before anything else can be written.
+//!
+//! Calls under way end on the version they began with. Compiled code stays in the cache until it is the oldest there.
+
+use super::{Key, PluginError, Plugins, write_lock};
+use crate::subscription::TenantId;
+
+impl Plugins {
+    /// Deletes a plugin with all its versions, unless a subscription uses it.
+    pub async fn delete(&self, tenant: TenantId, name: String) -> Result<(), PluginError> {
+        let (active, rollouts, rest) = (self.active.clone(), self.rollouts.clone(), self.runtime.rest.clone());
+        let key = (tenant.clone(), name.clone());
+        let forgotten = key.clone();
+        let forget = move || {
+            write_lock(&active).remove(&forgotten);
+            write_lock(&rollouts).remove(&forgotten);
+            rest.forget_plugin(&forgotten.0, &forgotten.1);
+        };
+        self.store.delete_plugin(tenant, name, forget).await?;
+        self.forget_all(|other| *other == key);
+        Ok(())
+    }
+
+    /// Deletes a version of a plugin, unless it is active, pinned or on trial.
+    pub async fn delete_version(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), PluginError> {
+        let version = ((tenant.clone(), name.clone()), sha256.clone());
+        self.store.delete_version(tenant, name, sha256, || ()).await?;
+        self.known().pop(&version);
+        Ok(())
+    }
+
+    /// Forgets the plugins of a tenant that was deleted.
+    pub fn forget_tenant(&self, tenant: &TenantId) {
+        let names: Vec<String> = {
+            let mut active = write_lock(&self.active);
+            let own: Vec<Key> = active.keys().filter(|(owner, _)| owner == tenant).cloned().collect();
+            own.into_iter().filter_map(|key| active.remove(&key).map(|_| key.1)).collect()
+        };
+        names.iter().for_each(|name| self.runtime.rest.forget_plugin(tenant, name));
+        write_lock(&self.rollouts).retain(|(owner, _), _| owner != tenant);
+        write_lock(&self.file_problems).retain(|(owner, _), _| owner != tenant);
+        self.forget_all(|(owner, _)| owner == tenant);
+    }
+
+    /// Forgets the versions of some plugins that are not active.
+    fn forget_all(&self, of: impl Fn(&Key) -> bool) {
+        let mut known = self.known();
+        let own: Vec<(Key, String)> =
+            known.iter().map(|(version, _)| version).filter(|one| of(&one.0)).cloned().collect();
+        own.iter().for_each(|version| drop(known.pop(version)));
+    }
+}

@@ -1,0 +1,321 @@
+//! Deletion of tenants, plugins and versions.
+//!
+//! # Guarantees
+//! - What is deleted is out of reach as soon as the first write is durable: a tenant's keys and addresses answer nothing, and a
+//!   plugin is not listed, loaded or called.
+//! - The rest goes in steps of about [`STEP_MAX`], between which others write. A crash or a stop loses nothing of it: the next
+//!   start goes on.
+//! - Nothing is written for a tenant that is being deleted, and its name is free when its last row is gone.
+//! - A file in the plugins folder does not bring a deleted plugin back: the sha256 of the last component that came from it
+//!   stays noted. Another component in the same file is a new upload.
+//!
+//! One component is deleted in one piece, so a step takes as long as the largest component does.
+
+use super::batch::Batch;
+use super::credentials::{delete_key, found};
+use super::fair_queue::Owner;
+use super::writer::{Terms, WriteMode};
+use super::{Catalog, Store, StoreError, now_ms};
+use crate::ids::VersionId;
+use crate::subscription::{SubscriptionId, TenantId};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// How long a step holds the writer, if no row of it takes longer.
+const STEP_MAX: Duration = Duration::from_millis(10);
+
+/// About how many rows a step deletes.
+const STEP_ROWS: u64 = 512;
+
+/// How long the others may write between two steps, as a multiple of the step.
+const OTHERS: u32 = 4;
+
+/// After a failure the rest is deleted no sooner than this.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// What hangs on a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TenantContents {
+    /// The tenant.
+    pub tenant: String,
+    /// When its deletion began, in milliseconds since the epoch. Absent: it is not being deleted.
+    pub deleting_since_ms: Option<i64>,
+    /// Events that are kept.
+    pub events: u64,
+    /// Deliveries in all states.
+    pub deliveries: u64,
+    /// Plugins.
+    pub plugins: u64,
+    /// Versions of plugins.
+    pub versions: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Bins.
+    pub bins: u64,
+    /// Keys.
+    pub keys: u64,
+    /// Intake tokens, each with an address.
+    pub intake_tokens: u64,
+    /// Bytes of everything that is kept, as [`Usage`](super::Usage) counts them.
+    pub bytes: u64,
+}
+
+/// Statements that delete some rows of a tenant (?1) each. A row that says whose another one is comes after it.
+const STATEMENTS: [&str; 12] = [
+    "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE tenant = ?1 LIMIT 64)",
+    "DELETE FROM deliveries WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries WHERE tenant = ?1 LIMIT 64)",
+    "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE tenant = ?1 LIMIT 8)",
+    "DELETE FROM idempotency_keys WHERE tenant = ?1 AND key IN (SELECT key FROM idempotency_keys WHERE tenant = ?1 LIMIT 16)",
+    "DELETE FROM rejected_requests WHERE tenant = ?1 AND id IN (SELECT id FROM rejected_requests WHERE tenant = ?1 LIMIT 8)",
+    "DELETE FROM bin_requests WHERE (bin, id) IN (SELECT r.bin, r.id FROM bins b JOIN bin_requests r ON r.bin = b.id WHERE b.tenant = ?1 LIMIT 8)",
+    "DELETE FROM bins WHERE id IN (SELECT id FROM bins WHERE tenant = ?1 LIMIT 16)",
+    "DELETE FROM figures WHERE tenant = ?1 AND (span_s, at_s, subscription, plugin) IN
+     (SELECT span_s, at_s, subscription, plugin FROM figures WHERE tenant = ?1 LIMIT 64)",
+    "DELETE FROM changes WHERE tenant = ?1 AND id IN (SELECT id FROM changes WHERE tenant = ?1 LIMIT 16)",
+    "DELETE FROM subscriptions WHERE tenant = ?1 AND id IN (SELECT id FROM subscriptions WHERE tenant = ?1 LIMIT 16)",
+    "DELETE FROM quarantine WHERE tenant = ?1 AND sha256 IN (SELECT sha256 FROM quarantine WHERE tenant = ?1 LIMIT 64)",
+    "DELETE FROM rollouts WHERE tenant = ?1 AND name IN (SELECT name FROM rollouts WHERE tenant = ?1 LIMIT 64)",
+];
+
+/// What a step did.
+struct Step {
+    /// Whether nothing is left.
+    done: bool,
+    took: Duration,
+}
+
+impl Store {
+    /// Counts what hangs on a tenant, also on one that is being deleted.
+    pub async fn tenant_contents(&self, tenant: TenantId) -> Result<TenantContents, StoreError> {
+        let read = move |connection: &Connection| {
+            let sql = "SELECT deleting_since_ms FROM tenants WHERE id = ?1";
+            let since = connection.query_row(sql, [&*tenant.0], |row| row.get(0)).optional()?;
+            let deleting_since_ms = since.ok_or(StoreError::NotFound("tenant"))?;
+            let count = |table: &str| -> Result<u64, StoreError> {
+                let sql = format!("SELECT COUNT(*) FROM {table} WHERE tenant = ?1");
+                Ok(connection.query_row(&sql, [&*tenant.0], |row| row.get(0))?)
+            };
+            let sql = "SELECT MAX(events_kept, 0), MAX(bytes_of_events + bytes_of_deliveries + bytes_of_attempts + bytes_of_plugins
+                         + bytes_of_subscriptions + bytes_of_bins + bytes_of_rejected_requests + bytes_of_idempotency_keys
+                         + bytes_of_changes + bytes_of_access + bytes_of_statistics, 0) FROM ledgers WHERE tenant = ?1";
+            let (events, bytes) = connection.query_row(sql, [&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(TenantContents {
+                deleting_since_ms,
+                events,
+                deliveries: count("deliveries")?,
+                plugins: count("plugins")?,
+                versions: count("plugin_versions")?,
+                subscriptions: count("subscriptions")?,
+                bins: count("bins")?,
+                keys: count("keys")?,
+                intake_tokens: count("intake_tokens")?,
+                bytes,
+                tenant: tenant.to_string(),
+            })
+        };
+        // An exact count of millions takes longer than a query of a tenant may.
+        self.lane_readers.read(Owner::Host, read).await
+    }
+
+    /// Begins the deletion of a tenant: its keys, addresses and subscriptions end at once.
+    pub async fn delete_tenant(&self, tenant: TenantId) -> Result<(), StoreError> {
+        let subscriptions = self.catalog().subscriptions(&tenant).iter().map(|one| one.id).collect();
+        let owner = tenant.clone();
+        let write = move |batch: &Batch<'_>| {
+            let sql = "UPDATE tenants SET deleting_since_ms = ?2 WHERE id = ?1 AND deleting_since_ms IS NULL";
+            found(batch.execute(sql, params![&*owner.0, now_ms()])?, "tenant")?;
+            batch.execute("UPDATE ledgers SET deleting = 1 WHERE tenant = ?1", [&*owner.0])?;
+            let mut keys = batch.prepare("SELECT id FROM keys WHERE tenant = ?1")?;
+            let keys: Vec<Uuid> = keys.query_map([&*owner.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            keys.into_iter().try_for_each(|id| delete_key(batch, id))?;
+            batch.execute("DELETE FROM intake_tokens WHERE tenant = ?1", [&*owner.0])?;
+            Ok(())
+        };
+        let show = move |catalog: &Catalog, (): &()| catalog.remove_tenant(&tenant);
+        self.change_of(Owner::Host, subscriptions, write, show).await?;
+        self.deletions.notify_one();
+        Ok(())
+    }
+
+    /// Deletes a plugin with all its versions, unless a subscription uses it. `forget` runs once that is durable, before any
+    /// later write.
+    pub async fn delete_plugin(
+        &self,
+        tenant: TenantId,
+        name: String,
+        forget: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let (catalog, owner) = (self.catalog.clone(), tenant.clone());
+        let write = move |batch: &Batch<'_>| {
+            let sql = "DELETE FROM plugins WHERE tenant = ?1 AND name = ?2";
+            found(batch.execute(sql, params![&*tenant.0, name])?, "plugin")?;
+            let subscriptions = catalog.subscriptions(&tenant);
+            let users = subscriptions.iter().filter(|one| one.settings.plugin.names(&name)).map(|one| one.id);
+            refuse_if_used(format!("the plugin {name}"), users.collect())?;
+            batch.execute("DELETE FROM rollouts WHERE tenant = ?1 AND name = ?2", params![&*tenant.0, name])?;
+            discard(batch, &tenant, &name, None).map(drop)
+        };
+        self.change(&owner, write, |_, ()| forget()).await?;
+        self.deletions.notify_one();
+        Ok(())
+    }
+
+    /// Deletes a version of a plugin, unless it is active, pinned or on trial. `forget` as above.
+    pub async fn delete_version(
+        &self,
+        tenant: TenantId,
+        name: String,
+        sha256: String,
+        forget: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let (catalog, owner) = (self.catalog.clone(), tenant.clone());
+        let write = move |batch: &Batch<'_>| {
+            let version = params![&*tenant.0, name, sha256];
+            let exists = |sql: &str| Ok::<_, StoreError>(batch.prepare_cached(sql)?.exists(version)?);
+            if exists("SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2 AND active_sha256 = ?3")? {
+                let what = "it is the active version: activate another one first, or delete the plugin";
+                return Err(StoreError::Conflict(what.into()));
+            }
+            let on_trial =
+                "SELECT 1 FROM rollouts WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3 AND ended_reason IS NULL";
+            if exists(on_trial)? {
+                return Err(StoreError::Conflict("it is a canary or a shadow: end that first".into()));
+            }
+            let pins = |pin: &Option<VersionId>| pin.as_ref().is_some_and(|pin| pin.as_str() == sha256);
+            let subscriptions = catalog.subscriptions(&tenant);
+            let users = subscriptions
+                .iter()
+                .filter(|one| one.settings.plugin.0.iter().any(|step| step.plugin == *name && pins(&step.pin)))
+                .map(|one| one.id);
+            refuse_if_used(format!("the version {sha256} of the plugin {name}"), users.collect())?;
+            found(discard(batch, &tenant, &name, Some(&sha256))?, "version of the plugin")
+        };
+        self.change(&owner, write, |_, ()| forget()).await?;
+        self.deletions.notify_one();
+        Ok(())
+    }
+
+    /// Tenants of which something is left.
+    pub async fn tenants_being_deleted(&self) -> Result<Vec<TenantId>, StoreError> {
+        let read = |connection: &Connection| {
+            let mut statement = connection.prepare("SELECT id FROM tenants WHERE deleting_since_ms IS NOT NULL")?;
+            let ids = statement.query_map([], |row| Ok(TenantId(row.get::<_, String>(0)?.into())))?;
+            Ok(ids.collect::<Result<Vec<_>, _>>()?)
+        };
+        self.readers.read(Owner::Host, read).await
+    }
+
+    /// Deletes what was discarded, as long as there is a store.
+    pub async fn run_deletions(&self) {
+        loop {
+            match self.delete_discarded().await {
+                Ok(()) => self.deletions.notified().await,
+                Err(StoreError::Stopped) => return,
+                Err(error) => {
+                    tracing::error!(error = %crate::describe(&error), "the rest of a deletion failed; it is tried again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    pub(super) async fn delete_discarded(&self) -> Result<(), StoreError> {
+        self.in_steps(Owner::Host, delete_discarded_version).await?;
+        for tenant in self.tenants_being_deleted().await? {
+            let owner = tenant.clone();
+            self.in_steps(Owner::from(&tenant), move |batch| delete_some(batch, &owner)).await?;
+            tracing::info!(%tenant, "a tenant was deleted with all that hung on it");
+        }
+        Ok(())
+    }
+
+    /// Writes again and again until nothing is left, and lets others write between.
+    async fn in_steps(
+        &self,
+        owner: Owner,
+        step: impl Fn(&Batch<'_>) -> Result<bool, StoreError> + Clone + Send + 'static,
+    ) -> Result<(), StoreError> {
+        loop {
+            let step = step.clone();
+            let write = move |batch: &Batch<'_>| {
+                let begun = Instant::now();
+                Ok(Step { done: step(batch)?, took: begun.elapsed() })
+            };
+            let terms = Terms { owner: owner.clone(), mode: WriteMode::Shared, rows: STEP_ROWS };
+            let Step { done, took } = self.writer.write(terms, write, |_| {}).await?;
+            if done {
+                return Ok(());
+            }
+            tokio::time::sleep(took * OTHERS).await;
+        }
+    }
+}
+
+fn refuse_if_used(what: String, by: Vec<SubscriptionId>) -> Result<(), StoreError> {
+    if by.is_empty() { Ok(()) } else { Err(StoreError::InUse { what, by }) }
+}
+
+/// Takes versions out of a plugin: under a name that no plugin has, where only [`delete_discarded_version`] finds them.
+/// Returns how many.
+fn discard(connection: &Connection, tenant: &TenantId, name: &str, sha256: Option<&str>) -> Result<usize, StoreError> {
+    let discarded = format!(".{}", Uuid::now_v7());
+    let sql = "UPDATE plugin_versions SET name = ?4 WHERE tenant = ?1 AND name = ?2 AND (?3 IS NULL OR sha256 = ?3)";
+    Ok(connection.execute(sql, params![&*tenant.0, name, sha256, discarded])?)
+}
+
+/// Deletes one discarded version, and says whether there was none.
+fn delete_discarded_version(batch: &Batch<'_>) -> Result<bool, StoreError> {
+    let sql = "SELECT tenant, name, sha256 FROM plugin_versions WHERE name LIKE '.%' LIMIT 1";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?));
+    let Some((tenant, name, sha256)) = batch.prepare_cached(sql)?.query_row([], read).optional()? else {
+        return Ok(true);
+    };
+    delete_version_row(batch, &tenant, &name, sha256).map(|()| false)
+}
+
+/// Deletes a version, and its component unless another version has the same.
+fn delete_version_row(connection: &Connection, tenant: &str, name: &str, sha256: String) -> Result<(), StoreError> {
+    let sql = "DELETE FROM plugin_versions WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
+    connection.execute(sql, params![tenant, name, sha256])?;
+    let sql =
+        "DELETE FROM components WHERE sha256 = ?1 AND NOT EXISTS (SELECT 1 FROM plugin_versions WHERE sha256 = ?1)";
+    Ok(connection.execute(sql, [sha256]).map(drop)?)
+}
+
+/// Deletes rows of a tenant for a while, and the tenant with the last of them. Says whether that was so.
+fn delete_some(batch: &Batch<'_>, tenant: &TenantId) -> Result<bool, StoreError> {
+    let begun = Instant::now();
+    let mut deleted = 0;
+    for sql in STATEMENTS {
+        loop {
+            let rows = batch.prepare_cached(sql)?.execute([&*tenant.0])?;
+            deleted += rows;
+            if begun.elapsed() >= STEP_MAX {
+                return Ok(false);
+            }
+            if rows == 0 {
+                break;
+            }
+        }
+    }
+    batch.execute("DELETE FROM plugins WHERE tenant = ?1", [&*tenant.0])?;
+    let sql = "SELECT name, sha256 FROM plugin_versions WHERE tenant = ?1 LIMIT 1";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+    while let Some((name, sha256)) = batch.prepare_cached(sql)?.query_row([&*tenant.0], read).optional()? {
+        delete_version_row(batch, &tenant.0, &name, sha256)?;
+        deleted += 1;
+        if begun.elapsed() >= STEP_MAX {
+            return Ok(false);
+        }
+    }
+    // An outcome may have come for a delivery whose attempts were gone already: the last step finds nothing at all.
+    if deleted > 0 {
+        return Ok(false);
+    }
+    batch.execute("DELETE FROM ledgers WHERE tenant = ?1", [&*tenant.0])?;
+    batch.execute("DELETE FROM tenants WHERE id = ?1", [&*tenant.0])?;
+    Ok(true)
+}

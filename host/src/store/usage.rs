@@ -1,0 +1,396 @@
+//! Bytes kept for each tenant, by kind, and the share that bounds them.
+//!
+//! # Guarantees
+//! - The counters of a tenant's row in `ledgers` equal what [`recount`] finds in the tables, after every commit.
+//! - Every table is in [`COUNTED`] or, with a reason, in [`NOT_COUNTED`]; a test compares them with the schema.
+//!
+//! # Theory of operation
+//! A row counts as the lengths of its texts and blobs and a constant for what SQLite needs beside them: the other columns and
+//! the entries of its indexes. Triggers count rows that are changed or deleted, and most of those that are inserted. The
+//! inserts of the hot path have no trigger: [`Batch`] adds them up and writes one sum for each tenant and commit. The triggers
+//! are made from [`COUNTED`]; when their text is not the one in the database (after a migration or an upgrade), they are
+//! replaced and everything is counted once.
+//!
+//! What a row needs on the disk is known only to within its constant: pages are never quite full, and a column may be packed.
+
+use super::accept::Caps;
+use super::batch::Batch;
+use super::rows::{DELIVERY_BYTES, EVENT_BYTES};
+use super::{Store, StoreError};
+use crate::config::Config;
+use crate::subscription::TenantId;
+use rusqlite::{Connection, OptionalExtension as _};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use utoipa::ToSchema;
+
+/// Kind of data that is kept for a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageKind {
+    /// Accepted events with their payloads, also those of test deliveries.
+    Events,
+    /// Deliveries, also replays and tests.
+    Deliveries,
+    /// Attempts with their requests, answers and logs.
+    Attempts,
+    /// Versions of plugins with their components, and rollouts.
+    Plugins,
+    /// Settings, headers, config and sealed secrets of subscriptions.
+    Subscriptions,
+    /// Bins and the requests they received.
+    Bins,
+    /// Requests to `/in` that were no events.
+    RejectedRequests,
+    /// Idempotency keys with their answers.
+    IdempotencyKeys,
+    /// The log of changes.
+    Changes,
+    /// Keys, intake tokens, sessions, and the tenant's own settings.
+    Access,
+    /// The figures of the overview.
+    Statistics,
+}
+
+impl UsageKind {
+    /// Every kind, in the order in which they are shown.
+    pub const ALL: [UsageKind; 11] = [
+        UsageKind::Events,
+        UsageKind::Deliveries,
+        UsageKind::Attempts,
+        UsageKind::Plugins,
+        UsageKind::Subscriptions,
+        UsageKind::Bins,
+        UsageKind::RejectedRequests,
+        UsageKind::IdempotencyKeys,
+        UsageKind::Changes,
+        UsageKind::Access,
+        UsageKind::Statistics,
+    ];
+
+    /// Name in the API and, behind `bytes_of_`, in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UsageKind::Events => "events",
+            UsageKind::Deliveries => "deliveries",
+            UsageKind::Attempts => "attempts",
+            UsageKind::Plugins => "plugins",
+            UsageKind::Subscriptions => "subscriptions",
+            UsageKind::Bins => "bins",
+            UsageKind::RejectedRequests => "rejected_requests",
+            UsageKind::IdempotencyKeys => "idempotency_keys",
+            UsageKind::Changes => "changes",
+            UsageKind::Access => "access",
+            UsageKind::Statistics => "statistics",
+        }
+    }
+}
+
+/// Bytes by kind, in the order of [`UsageKind::ALL`].
+pub(super) type BytesByKind = [u64; UsageKind::ALL.len()];
+
+/// Bytes of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KindUsage {
+    /// The kind.
+    pub kind: UsageKind,
+    /// Bytes that are kept.
+    pub bytes: u64,
+}
+
+/// What is kept for a tenant, and the share that bounds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// Number of events that are kept.
+    pub events: u64,
+    /// Maximum number of events: `tenant_events_max`.
+    pub events_max: u64,
+    /// Bytes of all kinds together.
+    pub bytes: u64,
+    /// Maximum number of bytes of all kinds together: `tenant_bytes_max`.
+    pub bytes_max: u64,
+    /// Bytes of each kind.
+    pub by_kind: Vec<KindUsage>,
+}
+
+impl Usage {
+    /// Bytes of one kind.
+    pub fn of(&self, kind: UsageKind) -> u64 {
+        self.by_kind.iter().find(|one| one.kind == kind).map_or(0, |one| one.bytes)
+    }
+
+    /// The largest kinds, as a text such as `events 1,024, bins 512`.
+    pub fn largest(&self) -> String {
+        let mut kinds: Vec<&KindUsage> = self.by_kind.iter().filter(|one| one.bytes > 0).collect();
+        kinds.sort_by_key(|one| std::cmp::Reverse(one.bytes));
+        let text = |one: &&KindUsage| format!("{} {}", one.kind.as_str(), grouped(one.bytes));
+        kinds.iter().take(4).map(text).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A number with its thousands separated.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Counted size of an attempt beside its detail, in bytes.
+pub(super) const ATTEMPT_BYTES: u64 = 96;
+
+/// Counted size of an idempotency key beside the key and its answer, in bytes.
+pub(super) const IDEMPOTENCY_KEY_BYTES: u64 = 192;
+
+/// Which rows of a table have their inserts counted by a trigger.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inserts {
+    ByTrigger,
+    /// By [`Batch`], on the hot path.
+    ByBatch,
+}
+
+/// A table whose rows count toward the share of a tenant.
+struct Counted {
+    table: &'static str,
+    kind: UsageKind,
+    /// The owner of a row; `@` stands for the row.
+    tenant: &'static str,
+    /// Fixed size of a row, in bytes.
+    row_bytes: u64,
+    /// Further size: columns whose length counts.
+    lengths: &'static [&'static str],
+    /// A column that holds a size in bytes.
+    size: Option<&'static str>,
+    inserts: Inserts,
+}
+
+const fn counted(table: &'static str, kind: UsageKind, row_bytes: u64, lengths: &'static [&'static str]) -> Counted {
+    Counted { table, kind, tenant: "@.tenant", row_bytes, lengths, size: None, inserts: Inserts::ByTrigger }
+}
+
+const fn hot(counted: Counted) -> Counted {
+    Counted { inserts: Inserts::ByBatch, ..counted }
+}
+
+const fn owned_by(tenant: &'static str, counted: Counted) -> Counted {
+    Counted { tenant, ..counted }
+}
+
+const OF_KEY: &str = "(SELECT k.tenant FROM keys k WHERE k.id = @.key)";
+
+/// Every table that counts.
+const COUNTED: [Counted; 18] = [
+    hot(counted("events", UsageKind::Events, EVENT_BYTES, &["name", "entity_id", "payload"])),
+    hot(counted("deliveries", UsageKind::Deliveries, DELIVERY_BYTES, &["order_key", "reason"])),
+    hot(counted("attempts", UsageKind::Attempts, ATTEMPT_BYTES, &["detail"])),
+    Counted { size: Some("size"), ..counted("plugin_versions", UsageKind::Plugins, 256, &["report", "created_by"]) },
+    counted("plugins", UsageKind::Plugins, 192, &["activated_by"]),
+    counted("quarantine", UsageKind::Plugins, 160, &["reason"]),
+    counted("rollouts", UsageKind::Plugins, 192, &["earlier", "ended_reason"]),
+    counted("subscriptions", UsageKind::Subscriptions, 128, &["settings", "sealed", "state_reason"]),
+    counted("bins", UsageKind::Bins, 160, &["settings"]),
+    owned_by(
+        "(SELECT b.tenant FROM bins b WHERE b.id = @.bin)",
+        counted("bin_requests", UsageKind::Bins, 160, &["head", "body"]),
+    ),
+    counted("rejected_requests", UsageKind::RejectedRequests, 96, &["reason", "body"]),
+    hot(counted("idempotency_keys", UsageKind::IdempotencyKeys, IDEMPOTENCY_KEY_BYTES, &["key", "answer"])),
+    counted("changes", UsageKind::Changes, 128, &["who", "action", "subject", "before", "after"]),
+    counted("keys", UsageKind::Access, 256, &["hint", "scopes", "label"]),
+    counted("intake_tokens", UsageKind::Access, 256, &["hint", "label"]),
+    owned_by(OF_KEY, counted("sessions", UsageKind::Access, 256, &[])),
+    owned_by(OF_KEY, counted("sign_in_links", UsageKind::Access, 160, &[])),
+    counted("figures", UsageKind::Statistics, 96, &["plugin", "figures"]),
+];
+
+/// Tables that do not count, and the reason.
+#[cfg(test)]
+const NOT_COUNTED: [(&str, &str); 5] = [
+    ("readiness", "one row of the host"),
+    ("tenants", "bounded, and only admins write it"),
+    ("ledgers", "one row of fixed size for each tenant"),
+    ("plugin_files", "one short row for each file that the operator puts into the plugins folder"),
+    ("components", "counted by the versions that have them"),
+];
+
+impl Counted {
+    fn of_row(text: &str, row: &str) -> String {
+        text.replace('@', row)
+    }
+
+    fn bytes(&self, row: &str) -> String {
+        let mut text = self.row_bytes.to_string();
+        for column in self.lengths {
+            // Writing to a text cannot fail.
+            let _ = write!(text, " + ifnull(octet_length({row}.{column}), 0)");
+        }
+        if let Some(size) = self.size {
+            let _ = write!(text, " + {row}.{size}");
+        }
+        text
+    }
+
+    /// Name and text of each of its triggers.
+    fn triggers(&self) -> Vec<(String, String)> {
+        let (table, column) = (self.table, column(self.kind));
+        let [new, old] = ["new", "old"].map(|row| self.bytes(row));
+        let add = |what: &str, row: &str| {
+            format!(
+                "UPDATE ledgers SET {column} = {column} + {what} WHERE tenant = {};",
+                Self::of_row(self.tenant, row)
+            )
+        };
+        let trigger = |event: &str, of: &str, when: &str, what: &str, row: &str| {
+            let name = format!("usage_{table}_{}", event.to_ascii_lowercase());
+            let text = format!("CREATE TRIGGER {name} AFTER {event}{of} ON {table}{when} BEGIN {} END", add(what, row));
+            (name, text)
+        };
+        let mut triggers = vec![trigger("DELETE", "", "", &format!("-({old})"), "old")];
+        if self.inserts == Inserts::ByTrigger {
+            triggers.push(trigger("INSERT", "", "", &format!("({new})"), "new"));
+        }
+        let changing: Vec<&str> = self.lengths.iter().copied().chain(self.size).collect();
+        if !changing.is_empty() {
+            let (of, when) = (format!(" OF {}", changing.join(", ")), format!(" WHEN ({new}) <> ({old})"));
+            triggers.push(trigger("UPDATE", &of, &when, &format!("({new}) - ({old})"), "new"));
+        }
+        triggers
+    }
+}
+
+fn column(kind: UsageKind) -> String {
+    format!("bytes_of_{}", kind.as_str())
+}
+
+/// Brings the triggers of a database up to date. If they were not, counts everything anew.
+pub(super) fn install(connection: &mut Connection) -> Result<(), StoreError> {
+    let wanted: BTreeMap<String, String> = COUNTED.iter().flat_map(Counted::triggers).collect();
+    let sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'usage\\_%' ESCAPE '\\'";
+    let found: BTreeMap<String, String> =
+        connection.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    if found == wanted {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    for name in found.keys() {
+        transaction.execute_batch(&format!("DROP TRIGGER {name}"))?;
+    }
+    for text in wanted.values() {
+        transaction.execute_batch(text)?;
+    }
+    let columns = UsageKind::ALL.map(|kind| format!("{} = 0", column(kind)));
+    transaction.execute(&format!("UPDATE ledgers SET {}", columns.join(", ")), [])?;
+    for (tenant, bytes) in recount(&transaction)? {
+        for (kind, bytes) in UsageKind::ALL.into_iter().zip(bytes) {
+            let sql = format!("UPDATE ledgers SET {} = ?2 WHERE tenant = ?1", column(kind));
+            transaction.execute(&sql, rusqlite::params![&*tenant.0, bytes])?;
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+/// Adds up what the tables hold for each tenant. Reads every row.
+pub(super) fn recount(connection: &Connection) -> Result<HashMap<TenantId, BytesByKind>, StoreError> {
+    let mut found: HashMap<TenantId, BytesByKind> = HashMap::new();
+    for counted in &COUNTED {
+        let (table, bytes) = (counted.table, counted.bytes(counted.table));
+        let tenant = Counted::of_row(counted.tenant, table);
+        let sql = format!("SELECT {tenant} AS owner, SUM({bytes}) FROM {table} GROUP BY owner");
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            // Without an owner a row is the host's own.
+            let Some(tenant) = row.get::<_, Option<String>>(0)? else { continue };
+            found.entry(TenantId(tenant.into())).or_default()[counted.kind as usize] += row.get::<_, u64>(1)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Number of events and bytes by kind of a tenant, as they are in the table. None: there is no such tenant, or it is being
+/// deleted.
+pub(super) fn kept(connection: &Connection, tenant: &TenantId) -> Result<Option<(u64, BytesByKind)>, StoreError> {
+    const SQL: &str = "SELECT MAX(events_kept, 0), MAX(bytes_of_events, 0), MAX(bytes_of_deliveries, 0), MAX(bytes_of_attempts, 0),
+        MAX(bytes_of_plugins, 0), MAX(bytes_of_subscriptions, 0), MAX(bytes_of_bins, 0), MAX(bytes_of_rejected_requests, 0),
+        MAX(bytes_of_idempotency_keys, 0), MAX(bytes_of_changes, 0), MAX(bytes_of_access, 0), MAX(bytes_of_statistics, 0)
+        FROM ledgers WHERE tenant = ?1 AND NOT deleting";
+    let read = |row: &rusqlite::Row<'_>| {
+        let mut bytes = BytesByKind::default();
+        for (index, bytes) in bytes.iter_mut().enumerate() {
+            *bytes = row.get(index + 1)?;
+        }
+        Ok((row.get(0)?, bytes))
+    };
+    Ok(connection.prepare_cached(SQL)?.query_row([&*tenant.0], read).optional()?)
+}
+
+impl From<&Config> for Caps {
+    fn from(config: &Config) -> Self {
+        Caps { events: config.tenant_events_max, bytes: config.tenant_bytes_max }
+    }
+}
+
+impl Caps {
+    /// No bound, for what the host itself keeps for a tenant.
+    pub const NONE: Caps = Caps { events: u64::MAX, bytes: u64::MAX };
+
+    /// A tenth more: the share of requests that nobody sends twice.
+    pub fn with_a_tenth_more(self) -> Self {
+        let more = |most: u64| most.saturating_add(most / 10);
+        Caps { events: more(self.events), bytes: more(self.bytes) }
+    }
+
+    /// What is kept, beside this share.
+    pub(super) fn of(self, (events, bytes): (u64, BytesByKind)) -> Usage {
+        Usage {
+            events,
+            events_max: self.events,
+            bytes: bytes.iter().sum(),
+            bytes_max: self.bytes,
+            by_kind: UsageKind::ALL.into_iter().zip(bytes).map(|(kind, bytes)| KindUsage { kind, bytes }).collect(),
+        }
+    }
+}
+
+impl Store {
+    /// What is kept for a tenant, as of the last commit.
+    pub async fn usage(&self, tenant: TenantId) -> Result<Usage, StoreError> {
+        let (share, owner) = (self.limits.share, tenant.clone());
+        let read = move |connection: &Connection| kept(connection, &tenant);
+        Ok(share.of(self.readers.read(&owner, read).await?.ok_or(StoreError::NotFound("tenant"))?))
+    }
+}
+
+/// Refuses what makes work, and so attempts, for a tenant whose share is used up.
+pub(super) fn require_room(batch: &Batch<'_>, tenant: &TenantId, share: Caps) -> Result<(), StoreError> {
+    let usage = batch.usage(tenant, share)?;
+    if usage.bytes < share.bytes { Ok(()) } else { Err(StoreError::TenantFull(Box::new(usage))) }
+}
+
+/// Runs a write and refuses it if it leaves more than the share. A write that needs no more than was there is allowed, so
+/// that a tenant over its share can still make something smaller.
+pub(super) fn within_share<T>(
+    batch: &Batch<'_>,
+    tenant: &TenantId,
+    share: Caps,
+    write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let before = batch.usage(tenant, share)?;
+    let value = write(batch)?;
+    let after = batch.usage(tenant, share)?;
+    let is_over = |before: u64, after: u64, most: u64| after > before && after > most;
+    if is_over(before.bytes, after.bytes, share.bytes) || is_over(before.events, after.events, share.events) {
+        return Err(StoreError::TenantFull(Box::new(before)));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! What is counted is what is there, whatever happens and in whatever order.
+
+mod world;
+
+use super::*;
+use crate::delivery::DeliveryState;
+use crate::inspector::RequestHead;
+use crate::store::{PluginVersion, Span, StoreLimits, TenantChange};
+use bytes::Bytes;
+use proptest::prelude::*;
+use world::{Step, What, World, contact, step};
+
+/// A share that some of what happens is over.
+const SHARE: Caps = Caps { events: 24, bytes: 60_000 };
+
+#[test]
+fn every_table_counts_or_says_why_not() {
+    let mut connection = Connection::open_in_memory().expect("a database");
+    crate::store::schema::migrate(&mut connection).expect("the schema");
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+    let mut statement = connection.prepare(sql).expect("a query");
+    let tables = statement.query_map([], |row| row.get::<_, String>(0)).expect("tables");
+    let tables: std::collections::BTreeSet<String> = tables.map(|table| table.expect("a name")).collect();
+    let known = COUNTED.iter().map(|counted| counted.table).chain(NOT_COUNTED.iter().map(|(table, _)| *table));
+    assert_eq!(tables, known.map(str::to_owned).collect());
+}
+
+#[test]
+fn numbers_have_their_thousands_separated() {
+    assert_eq!(
+        [0, 999, 1_000, 1_234_567, u64::MAX].map(grouped),
+        ["0", "999", "1,000", "1,234,567", "18,446,744,073,709,551,615"]
+    );
+}
+
+#[test]
+fn what_an_older_host_kept_is_counted_at_the_first_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store =
+        |share| Store::open_with(folder.path(), StoreLimits { share, ..StoreLimits::default() }).expect("a store").0;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let tenant = TenantId("t".into());
+    let before = runtime.block_on(async {
+        let store = store(Caps::NONE);
+        store.create_tenant(tenant.clone(), TenantChange::default()).await.expect("a tenant");
+        store.accept(tenant.clone(), vec![contact(1, 100)], Caps::NONE).await.expect("accepted");
+        store.usage(tenant.clone()).await.expect("usage")
+    });
+    let connection = Connection::open(folder.path().join("hookloom.db")).expect("the database");
+    let forget = "DROP TRIGGER usage_events_delete; UPDATE ledgers SET bytes_of_events = 7, bytes_of_bins = 8";
+    connection.execute_batch(forget).expect("forgotten");
+    drop(connection);
+    runtime.block_on(async {
+        let store = store(Caps::NONE);
+        assert_eq!(store.usage(tenant).await.expect("usage"), before);
+        assert!(before.of(UsageKind::Events) > 100 && before.of(UsageKind::Bins) == 0);
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_counted_is_what_is_there(steps in proptest::collection::vec(step(), 1..120)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let world = World::new().await;
+            for step in steps {
+                world.take(step).await;
+            }
+            world.check().await;
+            world.store.delete_discarded().await.expect("the rest of plugins");
+            world.check().await;
+            // Of a tenant that is deleted nothing is left, and another one of its name begins with nothing.
+            let tenant = TenantId("t0".into());
+            world.store.delete_tenant(tenant.clone()).await.expect("deleted");
+            world.store.delete_discarded().await.expect("the rest of the tenant");
+            world.check().await;
+            assert!(matches!(world.store.usage(tenant.clone()).await, Err(StoreError::NotFound(_))));
+            world.store.create_tenant(tenant.clone(), TenantChange::default()).await.expect("its name is free");
+            world.check().await;
+            assert_eq!(world.store.usage(tenant).await.expect("usage").bytes, 0);
+        });
+    }
+}
+
+#[tokio::test]
+async fn every_kind_is_refused_over_the_share_but_outcomes_and_what_frees() {
+    let world = World::new().await;
+    let (store, tenant) = (&world.store, TenantId("t0".into()));
+    world.take(Step { tenant: 0, what: What::Subscribe, pick: 1, size: 0 }).await;
+    world.take(Step { tenant: 0, what: What::MakeBin, pick: 1, size: 0 }).await;
+    world.take(Step { tenant: 0, what: What::Upload, pick: 0, size: 0 }).await;
+    store.accept(tenant.clone(), vec![contact(1, 50_000)], SHARE).await.expect("there is room");
+    let subscription = world.subscription(&tenant, 0).expect("it");
+    let is_full = |refused: Option<StoreError>| match refused {
+        Some(StoreError::TenantFull(usage)) => {
+            assert!(usage.bytes <= SHARE.bytes && usage.bytes_max == SHARE.bytes);
+            assert!(usage.largest().starts_with("events 50,"), "{}", usage.largest());
+        }
+        other => panic!("not refused for lack of room: {other:?}"),
+    };
+    let event = || contact(2, 9_000);
+    is_full(store.accept(tenant.clone(), vec![event()], SHARE).await.err());
+    is_full(store.test(&subscription, event()).await.err());
+    let version = PluginVersion {
+        sha256: "f".repeat(64),
+        size: 9_000,
+        report: String::new(),
+        created_at_ms: 0,
+        created_by: String::new(),
+        active: false,
+    };
+    let upload = store.add_version(tenant.clone(), "p0".into(), version, Bytes::from(vec![0; 9_000]));
+    is_full(upload.await.err());
+    let bin = store.bins(tenant.clone()).await.expect("bins").remove(0);
+    let received = store.receive_in_bin(&tenant, &bin, RequestHead::default(), Bytes::from(vec![0; 9_000]));
+    is_full(received.await.err());
+    // Those who send nothing twice have a tenth more.
+    store.reject(tenant.clone(), "no event".into(), Bytes::from(vec![0; 9_000]), false).await.expect("kept");
+    store.accept(tenant.clone(), vec![contact(0, 10)], SHARE.with_a_tenth_more()).await.expect("a tenth more");
+    world.check().await;
+    // Outcomes are recorded and counted, however much is kept.
+    let before = store.usage(tenant.clone()).await.expect("usage");
+    world.record(&subscription, 4, 30_000).await;
+    let after = store.usage(tenant.clone()).await.expect("usage");
+    assert!(after.of(UsageKind::Attempts) >= before.of(UsageKind::Attempts) + 30_000, "{after:?}");
+    assert!(after.bytes > SHARE.bytes);
+    world.check().await;
+    // What makes more work is refused; what frees space is not, and gives it back.
+    let everything = Span { from_ms: 0, to_ms: i64::MAX };
+    let redriven = store.redrive(&subscription, vec![DeliveryState::Dead], everything).await;
+    assert!(matches!(redriven, Err(StoreError::TenantFull(usage)) if usage.bytes > SHARE.bytes));
+    store.delete_bin(tenant.clone(), bin.id).await.expect("deleted");
+    store.delete_plugin(tenant.clone(), "p0".into(), || ()).await.expect("deleted");
+    store.delete_discarded().await.expect("its component");
+    let freed = store.usage(tenant).await.expect("usage");
+    assert_eq!((freed.of(UsageKind::Bins), freed.of(UsageKind::Plugins)), (0, 0));
+    world.check().await;
+}
