@@ -3,7 +3,7 @@
 //! Events and their deliveries are written together before the commit ([`Rows`](super::rows)), and before any write
 //! that is not of the hot path: those of the hot path read neither. The statements of the hot path are fetched once a transaction
 //! instead of once a row. What is kept of a tenant is read once, counted here for the inserts of the hot path, and written
-//! before the commit; triggers count everything else ([`usage`](super::usage)). A write that is undone takes back its rows and
+//! before the commit; triggers count everything else ([`usage`](mod@super::usage)). A write that is undone takes back its rows and
 //! what it counted. Nothing else may change the counters of `ledgers` but by adding to them.
 
 use super::StoreError;

@@ -2,7 +2,7 @@
 //!
 //! # Guarantees
 //! - The counters of a tenant's row in `ledgers` equal what [`recount`] finds in the tables, after every commit.
-//! - Every table is in [`COUNTED`] or, with a reason, in [`NOT_COUNTED`]; a test compares them with the schema.
+//! - Every table is in [`COUNTED`] or, with a reason, in `NOT_COUNTED`; a test compares them with the schema.
 //!
 //! # Theory of operation
 //! A row counts as the lengths of its texts and blobs and a constant for what SQLite needs beside them: the other columns and
