@@ -88,12 +88,16 @@ impl FromRequestParts<Arc<ApiState>> for Admin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
-        let key = key(parts, state)?;
-        if !key.is_admin() {
-            return Err(forbidden("this needs an admin key"));
-        }
+        let admin = Admin::of(&key(parts, state)?)?;
         Exchange::of(parts)?.admit(Payer::Operator).await?;
-        Ok(Admin(key))
+        Ok(admin)
+    }
+}
+
+impl Admin {
+    /// The proof, if the key is an admin key.
+    pub(super) fn of(key: &Arc<ApiKey>) -> Result<Self, Problem> {
+        if key.is_admin() { Ok(Admin(key.clone())) } else { Err(forbidden("this needs an admin key")) }
     }
 }
 

@@ -70,9 +70,10 @@ fn start_log(config: &Config) -> Result<(), Failure> {
     let ansi = !json && std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().log_internal_errors(false);
     let log = log.with_env_filter(filter).with_writer(move || OneLine { to: std::io::stderr(), json, ansi });
-    match config.log_json {
-        true => log.json().init(),
-        false => log.with_ansi(ansi).init(),
+    if json {
+        log.json().init();
+    } else {
+        log.with_ansi(ansi).init();
     }
     Ok(())
 }

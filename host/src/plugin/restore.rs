@@ -55,9 +55,10 @@ impl Plugins {
                 // What is wrong with it is told when it is wanted.
                 let _ = self.load(&sha256).await;
             }
-            match self.code.is_compiled(&sha256) {
-                true => self.restored(),
-                false => missing.push((tenant, sha256)),
+            if self.code.is_compiled(&sha256) {
+                self.restored();
+            } else {
+                missing.push((tenant, sha256));
             }
         }
         let (ms, to_compile) = (begun.elapsed().as_millis(), missing.len());

@@ -227,11 +227,13 @@ fn headers(head: &RequestHead) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in &head.headers {
         let ours = ["webhook-id", "webhook-timestamp", "webhook-signature", "hookloom-event-id", "content-type"];
-        let parsed = match ours.contains(&name.as_str()) {
-            true => name.parse().ok().zip(value.parse().ok()),
+        let parsed = if ours.contains(&name.as_str()) {
+            name.parse().ok().zip(value.parse().ok())
+        } else if name.eq_ignore_ascii_case("cookie") {
             // Nobody's session goes anywhere.
-            false if name.eq_ignore_ascii_case("cookie") => None,
-            false => check_header(name, value, HeaderAuthor::Untrusted).ok(),
+            None
+        } else {
+            check_header(name, value, HeaderAuthor::Untrusted).ok()
         };
         if let Some((name, value)) = parsed {
             headers.append::<http::HeaderName>(name, value);

@@ -170,10 +170,11 @@ async fn own_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest)
             None => format!("no plugin at attempt {}", attempt.number),
         },
     };
-    let diff = match attempt.is_some_and(|attempt| attempt.body_sha256.as_deref() == Some(&sha256)) {
+    let diff = if attempt.is_some_and(|attempt| attempt.body_sha256.as_deref() == Some(&sha256)) {
         // What was received is what was sent: that is the truth, whatever the plugin is by now.
-        true => Diff::new(event.text(), String::from_utf8_lossy(&request.body)),
-        false => before_and_after(state, event, subscription).await,
+        Diff::new(event.text(), String::from_utf8_lossy(&request.body))
+    } else {
+        before_and_after(state, event, subscription).await
     };
     Some((signature, Some((view.id.to_string(), judge, diff))))
 }

@@ -39,15 +39,8 @@ pub(super) async fn list(user: SignedIn, State(state): State<Arc<ApiState>>) -> 
     list_with(&user, &state, String::new()).await
 }
 
-fn admin(user: &SignedIn) -> Result<(), Problem> {
-    match user.key.is_admin() {
-        true => Ok(()),
-        false => Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this needs an admin key")),
-    }
-}
-
 async fn list_with(user: &SignedIn, state: &ApiState, problem: String) -> Result<Page, Refused> {
-    admin(user)?;
+    Admin::of(&user.key)?;
     let mut rows = Vec::new();
     for tenant in state.store.catalog().tenants() {
         let usage = state.store.usage(tenant.id.clone()).await?;
@@ -65,11 +58,11 @@ async fn list_with(user: &SignedIn, state: &ApiState, problem: String) -> Result
 
 /// Makes a tenant.
 pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: PostedByAdmin) -> Result<Response, Refused> {
-    let PostedByAdmin { user, form } = posted;
+    let PostedByAdmin { admin, user, form } = posted;
     let made = async {
         let id = TenantId::parse(form.get("id")).map_err(|detail| Problem::field("/id", detail))?;
         let wanted = input(json!({"id": id}))?;
-        tenants::create(Admin(user.key.clone()), State(state.clone()), wanted).await.map(|_| id)
+        tenants::create(admin, State(state.clone()), wanted).await.map(|_| id)
     };
     match made.await {
         Ok(id) => Ok(go_to(&UrlPath::pages_of(&id), "The tenant was made.")),
@@ -100,7 +93,7 @@ pub(super) async fn deletion(
 }
 
 async fn deletion_with(user: &SignedIn, state: &ApiState, id: &str, problem: String) -> Result<Page, Refused> {
-    admin(user)?;
+    Admin::of(&user.key)?;
     let tenant = TenantId::parse(id).map_err(|_| Problem::not_found("tenant"))?;
     let contents = state.store.tenant_contents(tenant).await?;
     let TenantContents {
@@ -133,10 +126,10 @@ pub(super) async fn delete(
     path: PathParams,
     posted: PostedByAdmin,
 ) -> Result<Response, Refused> {
-    let PostedByAdmin { user, form } = posted;
+    let PostedByAdmin { admin, user, form } = posted;
     let id = path.get("t").to_owned();
     let confirmation = Params(input(json!({"confirm": form.get("confirm")}))?.0);
-    match tenants::delete(Admin(user.key.clone()), path, confirmation, State(state.clone())).await {
+    match tenants::delete(admin, path, confirmation, State(state.clone())).await {
         Ok(_) => Ok(go_to(&UrlPath::root().then("tenants"), &format!("The tenant {id} is being deleted."))),
         Err(problem) => {
             let page = deletion_with(&user, &state, &id, problem.in_words()).await?;

@@ -6,7 +6,7 @@ use super::forms::Form;
 use crate::access::{ApiKey, Session, credential_hash};
 use crate::api::ApiState;
 use crate::api::exchange::{Exchange, Payer};
-use crate::api::extract::{Access, PathParams, ToManage, ToRead, cookie};
+use crate::api::extract::{Access, Admin, PathParams, ToManage, ToRead, cookie};
 use crate::api::problem::Problem;
 use crate::subscription::TenantId;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -112,6 +112,7 @@ impl FromRequest<Arc<ApiState>> for Posted {
 
 /// The same of an admin, outside any tenant.
 pub(super) struct PostedByAdmin {
+    pub(super) admin: Admin,
     pub(super) user: SignedIn,
     pub(super) form: Form,
 }
@@ -123,10 +124,8 @@ impl FromRequest<Arc<ApiState>> for PostedByAdmin {
         let (mut parts, _) = request.into_parts();
         let user = SignedIn::from_request_parts(&mut parts, state).await?;
         let form = read(&parts, &user).await?;
-        if !user.key.is_admin() {
-            return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this needs an admin key").into());
-        }
-        Ok(PostedByAdmin { user, form })
+        let admin = Admin::of(&user.key)?;
+        Ok(PostedByAdmin { admin, user, form })
     }
 }
 
