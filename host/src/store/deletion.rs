@@ -15,7 +15,7 @@ use super::batch::Batch;
 use super::credentials::{delete_key, found};
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
-use super::{Catalog, Store, StoreError, now_ms};
+use super::{Catalog, Store, StoreError, UsageKind, now_ms, usage};
 use crate::ids::VersionId;
 use crate::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -98,10 +98,10 @@ impl Store {
                 let sql = format!("SELECT COUNT(*) FROM {table} WHERE tenant = ?1");
                 Ok(connection.query_row(&sql, [&*tenant.0], |row| row.get(0))?)
             };
-            let sql = "SELECT MAX(events_kept, 0), MAX(bytes_of_events + bytes_of_deliveries + bytes_of_attempts + bytes_of_plugins
-                         + bytes_of_subscriptions + bytes_of_bins + bytes_of_rejected_requests + bytes_of_idempotency_keys
-                         + bytes_of_changes + bytes_of_access + bytes_of_statistics, 0) FROM ledgers WHERE tenant = ?1";
-            let (events, bytes) = connection.query_row(sql, [&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            // Not `usage::kept`: that one knows nothing of a tenant that is being deleted.
+            let bytes = UsageKind::ALL.map(usage::column).join(" + ");
+            let sql = format!("SELECT MAX(events_kept, 0), MAX({bytes}, 0) FROM ledgers WHERE tenant = ?1");
+            let (events, bytes) = connection.query_row(&sql, [&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(TenantContents {
                 deleting_since_ms,
                 events,

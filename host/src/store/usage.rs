@@ -265,7 +265,7 @@ impl Counted {
     }
 }
 
-fn column(kind: UsageKind) -> String {
+pub(super) fn column(kind: UsageKind) -> String {
     format!("bytes_of_{}", kind.as_str())
 }
 
