@@ -195,7 +195,7 @@ pub fn check_parsed_url(url: &Url, policy: &AddressPolicy) -> Result<(), Address
 /// Path of this host's bins: receivers that it may call.
 const OWN_BINS: &str = "/bins/";
 
-/// Whether a URL names one of this host's bins at the very address where this host is known to listen. Such a URL may be
+/// Returns whether a URL names one of this host's bins at the very address where it is known to listen. Such a URL may be
 /// called whatever the policy says of loopback: there is no other service behind it.
 ///
 /// Names are never among them, `localhost` included: their addresses are vetted like any other.
@@ -218,7 +218,7 @@ fn own_addresses(listens: IpAddr) -> Vec<IpAddr> {
     }
 }
 
-/// Whether a URL's path is below the bins. `..`, also in other spellings, is gone when a URL is parsed; a percent sign or an
+/// Returns whether a URL's path is below the bins. `..`, also in other spellings, is gone when a URL is parsed; a percent sign or an
 /// empty segment after the prefix is no bin's, so no later decoder can make another path of it.
 fn is_bin_path(url: &Url) -> bool {
     url.path().strip_prefix(OWN_BINS).is_some_and(|rest| {
@@ -227,7 +227,7 @@ fn is_bin_path(url: &Url) -> bool {
     })
 }
 
-/// Whether a URL names this host: by a literal address that reaches it, or by a local name that may.
+/// Returns whether a URL names this host: by a literal address that reaches it, or by a local name that may.
 fn leads_back(url: &Url, policy: &AddressPolicy) -> bool {
     let Some(own) = policy.own.filter(|own| url.port_or_known_default() == Some(own.port())) else { return false };
     match url.host() {
@@ -239,7 +239,7 @@ fn leads_back(url: &Url, policy: &AddressPolicy) -> bool {
     }
 }
 
-/// Whether the addresses of a URL's name lead back to this host at a path that is no bin's.
+/// Returns whether the addresses of a URL's name lead back to this host at a path that is no bin's.
 pub fn name_leads_back(url: &Url, addresses: &[IpAddr], policy: &AddressPolicy) -> bool {
     let own = policy.own.filter(|own| url.port_or_known_default() == Some(own.port()));
     own.is_some_and(|own| !is_bin_path(url) && addresses.iter().any(|address| reaches(own, *address)))
@@ -253,7 +253,7 @@ fn literal_address(url: &Url) -> Option<IpAddr> {
     }
 }
 
-/// Whether a connection to this address reaches a socket that listens on `own`. A socket on one address is reached by that
+/// Returns whether a connection to this address reaches a socket that listens on `own`. A socket on one address is reached by that
 /// address alone: 127.0.0.2 and ::1 are other services when it listens on 127.0.0.1. A socket on an unspecified address is
 /// reached by every loopback address of its family, and one on `::` by those of IPv4 too. Connecting to an unspecified
 /// address means loopback.

@@ -78,7 +78,7 @@ pub struct ApiState {
     pub clients: Arc<Clients>,
     /// Where spans go.
     pub traces: Traces,
-    /// What requests share: their number, memory for their bodies.
+    /// Shares of requests: their number, memory for their bodies.
     pub shares: Arc<Shares>,
     /// Failed attempts to sign in.
     pub sign_ins: Throttle,

@@ -141,7 +141,7 @@ impl App {
         self.plugins.note_endless_calls();
     }
 
-    /// How long a stop may take.
+    /// Maximum time for a stop.
     pub fn grace(&self) -> Duration {
         self.grace
     }

@@ -114,7 +114,7 @@ pub struct FairPermit<K: Clone + Eq + Hash> {
 }
 
 impl<K: Clone + Eq + Hash> FairPermit<K> {
-    /// How many units this holds.
+    /// Returns the number of units held.
     pub fn units(&self) -> u64 {
         self.units
     }
@@ -147,7 +147,7 @@ struct Waiter<K: Clone + Eq + Hash> {
     grant: oneshot::Sender<FairPermit<K>>,
 }
 
-/// What one key holds and waits for. Exists only while there is something of either.
+/// One key's units and waiters. Exists only while there is something of either.
 #[derive(Debug)]
 struct Share<K: Clone + Eq + Hash> {
     held: u64,
@@ -173,7 +173,7 @@ impl<K: Clone + Eq + Hash> State<K> {
         wanted <= self.key_max && wanted <= self.free
     }
 
-    /// Whether a request that comes now is served at once: it fits, and overtakes nobody who holds as little.
+    /// Returns whether a request that comes now is served at once: it fits, and overtakes nobody who holds as little.
     fn admits_now(&self, key: &K, units: u64) -> bool {
         let share = self.keys.get(key);
         let held = share.map_or(0, |share| share.held);

@@ -24,14 +24,14 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a body may take to arrive.
+/// Maximum time for a body to arrive.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The size of the largest body that a route accepts, in bytes. Without it: [`BODY_BYTES_MAX`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyCap(pub(super) usize);
 
-/// What most routes accept: settings are small.
+/// Maximum size of a body on most routes, in bytes: settings are small.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// What a client that has proven nothing may send: the form with which it signs in.
@@ -40,11 +40,11 @@ const UNPROVEN_BODY_BYTES_MAX: usize = 64 << 10;
 /// The first buffer of a body.
 const FIRST_BYTES: usize = 16 << 10;
 
-/// What came of a body.
+/// Outcome of reading a body.
 pub(super) struct Received {
     /// The beginning of it.
     pub(super) kept: Bytes,
-    /// How many bytes came.
+    /// Number of bytes that came.
     pub(super) bytes: usize,
     /// How it ended.
     pub(super) end: End,

@@ -53,7 +53,7 @@ pub(super) enum Payer {
 /// A part of a shared resource that is held until this is dropped.
 pub(super) type Permit = FairPermit<Payer>;
 
-/// What requests share.
+/// Shares of requests by tenant.
 #[derive(Debug)]
 pub struct Shares {
     requests: FairSemaphore<Payer>,
@@ -61,7 +61,7 @@ pub struct Shares {
     delayed_replies: FairSemaphore<Payer>,
     pub(super) bodies: FairSemaphore<Payer>,
     of_sessions: Arc<Streams>,
-    /// How long a body may stall.
+    /// Maximum time for which a body may stall.
     pub(super) stall: Duration,
 }
 
@@ -82,10 +82,10 @@ impl Shares {
     }
 }
 
-/// How long a request waits for its turn when its tenant has too many under way.
+/// Time for which a request waits for its turn when its tenant has too many under way.
 const ADMISSION_WAIT: Duration = Duration::from_secs(1);
 
-/// How often a request looks for memory meanwhile.
+/// Interval at which a request looks for memory meanwhile.
 const MEMORY_LOOK: Duration = Duration::from_millis(10);
 
 /// An answer up to this size is not charged: connections bound how many there are.
@@ -101,7 +101,7 @@ struct Inner {
     held: Mutex<Held>,
 }
 
-/// What a request holds.
+/// Permits that a request holds.
 struct Held {
     payer: Payer,
     /// The share of requests under way, or of streams.

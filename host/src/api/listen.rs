@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// How often connections are looked at whose time may be over.
+/// Interval at which connections are looked at whose time may be over.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The largest head of a request, in bytes. Connections may all begin one at once.

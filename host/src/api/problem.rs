@@ -189,7 +189,7 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// How many subscriptions a refusal names.
+/// Number of subscriptions that a refusal names.
 const USERS_NAMED: usize = 20;
 
 fn in_use(what: &str, by: &[SubscriptionId]) -> Problem {

@@ -190,7 +190,7 @@ pub(super) async fn deletion(
     Ok(Json(state.store.tenant_contents(named(&path)?).await?))
 }
 
-/// What confirms a deletion.
+/// Confirmation of a deletion.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Confirmation {

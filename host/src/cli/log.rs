@@ -12,7 +12,7 @@ use std::io::{self, Write};
 pub(super) struct OneLine<W> {
     /// Where lines go.
     pub(super) to: W,
-    /// Whether events are JSON.
+    /// True for JSON events.
     pub(super) json: bool,
     /// Whether the formatter colours them.
     pub(super) ansi: bool,

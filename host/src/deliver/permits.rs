@@ -24,7 +24,7 @@ const PERMIT_BATCH: u64 = 8;
 /// find single ones.
 const BATCH_FRACTION: u64 = 8;
 
-/// How many attempts may be under way.
+/// Maximum numbers of attempts under way.
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptLimits {
     /// In each stage, in the whole host (`attempts_max`). Bounds sockets and memory.

@@ -90,7 +90,7 @@ pub(super) struct Door {
     look_in_store: AtomicBool,
     /// Whether the subscription changed: what the lane holds but has not begun may be stale.
     changed: AtomicBool,
-    /// How often it changed, for attempts that wait between two looks.
+    /// Number of changes, for attempts that wait between two looks.
     changes: AtomicU64,
     pub(super) news: Notify,
 }

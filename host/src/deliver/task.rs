@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// How long a delivery rests whose attempt panicked.
+/// Time for which a delivery rests whose attempt panicked, in milliseconds.
 pub(super) const PANIC_WAIT_MS: i64 = 5_000;
 
 /// A message from an attempt's task to its lane.

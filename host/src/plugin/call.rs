@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// again before its turn comes.
 const COMPILES_MAX: usize = 3;
 
-/// Why a call was not made.
+/// Reasons why a call was not made.
 pub(super) enum NotCalled {
     /// The host had no room for it.
     Shortage,
@@ -22,7 +22,7 @@ pub(super) enum NotCalled {
     NotLoaded(Arc<str>),
 }
 
-/// Why code is not at hand on a plugin thread.
+/// Reasons why code is not at hand on a plugin thread.
 enum NotAtHand {
     NotCompiled(Arc<str>),
     Unusable(Arc<str>, PluginError),

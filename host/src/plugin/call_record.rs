@@ -52,7 +52,7 @@ const OVERDUE_AFTER: Duration = Duration::from_secs(2);
 /// signal(7). A process dies of them unless somebody expects them; wasmtime does where guests trap.
 const SIGNALS: [i32; 3] = [6, 7, 11];
 
-/// What ended a process in a call, or with it.
+/// Cause of a process's end in a call, or with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// A signal to the thread that was in the call.

@@ -28,7 +28,7 @@ const ENTRIES_MAX: usize = 10_000;
 /// Maximum number of tries to open a path while its folders are being renamed (openat2(2), `EAGAIN`).
 const OPEN_TRIES: usize = 8;
 
-/// Why a file cannot be used.
+/// Reasons why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FolderError {
     /// A link leads out of the folder, or in a circle.
@@ -101,7 +101,7 @@ pub(super) struct TenantFolder {
     folder: OwnedFd,
 }
 
-/// What a tenant's folder holds.
+/// Contents of a tenant's folder.
 #[derive(Default)]
 pub(super) struct Listing {
     /// Plugins by name.

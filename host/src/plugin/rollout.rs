@@ -259,7 +259,7 @@ impl Rollout {
 }
 
 impl ShadowCounts {
-    /// Whether a difference found now is worked out and shown: the first ones are, and then one in each period.
+    /// Returns whether a difference found now is worked out and shown: the first ones are, and then one in each period.
     fn takes_difference(&mut self, now: Instant) -> bool {
         let is_due = self.last_difference.is_none_or(|last| now.duration_since(last) >= DIFFERENCE_PERIOD);
         let takes = self.differences_taken < DIFFERENCES_MAX || is_due;

@@ -134,7 +134,7 @@ type Key = (TenantId, String);
 /// A tenant whose files were taken, and those of them that need no second look.
 type Done = (TenantId, Vec<(Key, Found)>);
 
-/// What a scan found.
+/// Findings of a scan.
 #[derive(Default)]
 struct Scan {
     plugins: BTreeMap<Key, Found>,

@@ -36,7 +36,7 @@ const OTHERS: u32 = 4;
 /// After a failure the rest is deleted no sooner than this.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// What hangs on a tenant.
+/// Contents of a tenant, by number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TenantContents {
     /// The tenant.
@@ -80,7 +80,7 @@ const STATEMENTS: [&str; 12] = [
     "DELETE FROM rollouts WHERE tenant = ?1 AND name IN (SELECT name FROM rollouts WHERE tenant = ?1 LIMIT 64)",
 ];
 
-/// What a step did.
+/// Outcome of a step.
 struct Step {
     /// Whether nothing is left.
     done: bool,

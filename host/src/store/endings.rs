@@ -11,7 +11,7 @@ use crate::delivery::{DeliveryState, Reason};
 use crate::subscription::{SubscriptionId, SubscriptionState, TenantId};
 use rusqlite::{Connection, params};
 
-/// How many deliveries one transaction ends.
+/// Maximum number of deliveries that one transaction ends.
 const STEP: usize = 500;
 
 impl Store {

@@ -26,7 +26,7 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How long idempotency keys are kept.
 const KEYS_KEPT_MS: i64 = 7 * 86_400_000;
 
-/// What a step did.
+/// Outcome of a step.
 struct Step {
     pruned: u64,
     took: Duration,

@@ -48,7 +48,7 @@ const QUEUE_MAX: u64 = 8_192;
 /// Rows that the flush of a commit costs as much as: what a write is charged that has a commit of its own.
 const COMMIT_ROWS: u64 = 256;
 
-/// How long it takes until what an owner wrote counts half.
+/// Half-life of an owner's written rows.
 const HALF_LIFE: Duration = Duration::from_millis(100);
 
 type Finish = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;

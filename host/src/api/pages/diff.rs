@@ -51,7 +51,7 @@ impl Diff {
         Diff { label: label.into(), compared: Arc::new(LazyLock::new(Box::new(compare))) }
     }
 
-    /// Whether the two differ.
+    /// Returns whether the two differ.
     pub(super) fn changed(&self) -> bool {
         self.compared.changed
     }

@@ -24,7 +24,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Interval;
 
-/// How often a stream looks whether its session may still see the tenant.
+/// Interval at which a stream looks whether its session may still see the tenant.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// When a page asks again whose stream gave way to a newer one of its session.

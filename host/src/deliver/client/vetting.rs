@@ -43,7 +43,7 @@ impl Service<Name> for Vetting {
     }
 }
 
-/// Why a name may not be dialled.
+/// Reasons why a name may not be dialled.
 pub(super) enum Unfit {
     Refused(AddressError),
     Unknown(LookupError),

@@ -1,4 +1,4 @@
-//! Which jobs share a commit, and what a failure costs.
+//! Tests of the jobs that share a commit, and of the cost of a failure.
 
 use super::*;
 use crate::event::{Event, EventId, Module};
