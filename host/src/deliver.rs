@@ -41,6 +41,7 @@ use traces::Traces;
 /// What every lane shares.
 struct Shared {
     permits: AttemptPermits,
+    room: Room,
     store: Arc<Store>,
     attempter: Attempter,
     attempts: TaskTracker,
@@ -71,6 +72,7 @@ impl Dispatcher {
         let attempts = TaskTracker::new();
         let shared = Arc::new(Shared {
             permits: AttemptPermits::new(limits),
+            room: Room::default(),
             attempter: Attempter { plugins, clients, store: store.clone(), notify_urls: NotifyUrls::default() },
             store,
             attempts: attempts.clone(),
@@ -99,7 +101,6 @@ impl Dispatcher {
 
 async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
     let mut lanes = Lanes { shared: shared.clone(), doors: HashMap::new() };
-    let room = Room::default();
     for subscription in shared.store.catalog().all_subscriptions() {
         lanes.door(subscription.id).knock();
     }
@@ -112,7 +113,7 @@ async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
                 Some(News::Changed(id)) => lanes.door(id).knock(),
                 Some(News::Accepted(NewDeliveries { due, later })) => {
                     for one in detached(due) {
-                        lanes.hand_over(one, &room);
+                        lanes.hand_over(one);
                         // A request may make thousands, and others need this thread.
                         tokio::task::coop::consume_budget().await;
                     }
@@ -167,15 +168,14 @@ impl LaneBoard {
 impl Lanes {
     /// Hands a fresh delivery to its lane, if it can be of use there: one that rests for its owner keeps nothing in memory, and
     /// whose turn it is in an order only the store can tell.
-    fn hand_over(&mut self, due: Due, room: &Room) {
+    fn hand_over(&mut self, due: Due) {
         let id = due.delivery.subscription;
         let of_use = self.shared.store.catalog().subscription_by_id(id).is_some_and(|subscription| {
             subscription.state == SubscriptionState::Active && subscription.settings.ordering.is_none()
         });
-        match of_use {
-            true => self.door(id).offer(due, room),
-            false => self.door(id).point_to_store(),
-        }
+        let shared = self.shared.clone();
+        let door = self.door(id);
+        if of_use { door.offer(due, &shared.room) } else { door.point_to_store() }
     }
 
     /// The door of a lane; the lane begins when it is first asked for.

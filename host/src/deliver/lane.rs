@@ -7,11 +7,11 @@ use super::Shared;
 use super::pace::{Leave, Pace, Rest, Sign};
 use super::permits::{LanePermits, Stage};
 use super::plugin_gate::PluginGate;
-use super::stock::{Door, Stock};
+use super::stock::{Door, NextDelivery, Stock};
 use super::task::{self, Answered, AttemptEvent, AttemptStart, PANIC_WAIT_MS, Recorded, Returned};
-use crate::delivery::{DeliveryId, Reason};
+use crate::delivery::{DeliveryId, DueDelivery, Reason};
 use crate::retry;
-use crate::store::{Due, StateChange, StoreError, now_ms};
+use crate::store::{StateChange, StoreError, now_ms};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use serde::Serialize;
 use std::collections::HashSet;
@@ -124,8 +124,8 @@ impl Lane {
             let leave = self.leave(&subscription);
             if leave == Leave::Go {
                 match self.next(&subscription).await {
-                    Ok(Some(due)) => {
-                        self.launch(due, &subscription).await;
+                    Ok(Some(next)) => {
+                        self.launch(next, &subscription).await;
                         continue;
                     }
                     Ok(None) => {}
@@ -196,13 +196,14 @@ impl Lane {
     }
 
     /// The next delivery to attempt.
-    async fn next(&mut self, subscription: &Subscription) -> Result<Option<Due>, StoreError> {
+    async fn next(&mut self, subscription: &Subscription) -> Result<Option<NextDelivery>, StoreError> {
         let room_for_further = self.room_for_further(subscription);
-        self.stock.next(&self.shared.store, &self.door, subscription, room_for_further).await
+        let Shared { store, room, .. } = &*self.shared;
+        self.stock.next(store, &self.door, room, subscription, room_for_further).await
     }
 
     /// Starts an attempt in a task of its own, once there is a permit for it.
-    async fn launch(&mut self, due: Due, subscription: &Subscription) {
+    async fn launch(&mut self, next: NextDelivery, subscription: &Subscription) {
         let window = self.pace.window(subscription.settings.concurrency);
         let usable = match subscription.settings.rate_per_s {
             Some(_) => 1,
@@ -215,29 +216,29 @@ impl Lane {
         let current = self.shared.store.catalog().subscription_by_id(self.subscription);
         let stale = self.door.has_changed() || *self.shared.stop.borrow();
         let Some(subscription) = current.filter(|current| current.state == SubscriptionState::Active && !stale) else {
-            self.stock.forget(due.delivery.id, None);
+            self.stock.forget(next.delivery.id, None);
             return self.stock.look_again();
         };
-        if let Some(reason) = retry::too_old_by_now(&subscription.settings.retry, &due.delivery, now_ms()) {
-            return self.give_up(&due, reason).await;
+        if let Some(reason) = retry::too_old_by_now(&subscription.settings.retry, &next.delivery, now_ms()) {
+            return self.give_up(&next.delivery, reason).await;
         }
         self.in_flight += 1;
-        self.further_in_flight += u32::from(due.delivery.attempts_made > 0);
+        self.further_in_flight += u32::from(next.delivery.attempts_made > 0);
         self.pace.begin();
-        let start = AttemptStart { due, subscription, permit, door: self.door.clone(), changes };
+        let start = AttemptStart { next, subscription, permit, door: self.door.clone(), changes };
         let (shared, events) = (self.shared.clone(), self.events.0.clone());
         // In a box: a task is moved several times before it is where it stays.
         self.shared.attempts.spawn(Box::pin(task::run(shared, start, events)));
     }
 
     /// Ends a delivery that waited until it was too old: for an ill receiver, for its turn, or for an earlier one.
-    async fn give_up(&mut self, due: &Due, reason: Reason) {
-        let given_up = self.shared.store.give_up(&due.delivery, reason).await;
+    async fn give_up(&mut self, delivery: &DueDelivery, reason: Reason) {
+        let given_up = self.shared.store.give_up(delivery, reason).await;
         let again_at_ms = given_up.err().map(|error| {
-            tracing::error!(delivery = %due.delivery.id, error = %crate::describe(&error), "a delivery that is too old could not be ended");
+            tracing::error!(delivery = %delivery.id, error = %crate::describe(&error), "a delivery that is too old could not be ended");
             now_ms() + PANIC_WAIT_MS
         });
-        self.stock.forget(due.delivery.id, again_at_ms);
+        self.stock.forget(delivery.id, again_at_ms);
         self.stock.look_again();
     }
 
@@ -254,8 +255,10 @@ impl Lane {
     fn on_returned(&mut self, returned: &Returned) {
         self.in_flight -= 1;
         self.further_in_flight -= u32::from(returned.further);
-        self.stock.forget(returned.id, None);
-        self.stock.look_again();
+        self.stock.forget(returned.id, returned.again_at_ms);
+        if returned.again_at_ms.is_none() {
+            self.stock.look_again();
+        }
     }
 
     /// The receiver is done with one.

@@ -6,7 +6,8 @@
 //! room for so many bytes of them, shared fairly between tenants, and one lane for an eighth: an ill receiver's backlog
 //! leaves others room, and so do all lanes of one tenant. A lane that
 //! rests for its owner, or that keeps an order, takes none, and nor does one whose schedule waits at first.
-//! Whatever does not fit, every retry, and everything after a restart is read from the store in pages.
+//! Whatever does not fit, every retry, and everything after a restart is read from the store in pages. Events of a page for which
+//! there is no room are let go and read again when their attempt begins, so that thousands of lanes do not keep a page each.
 //!
 //! First attempts have a shelf of their own, so that no backlog of retries stands before them. Every eighth turn is a
 //! retry's if both wait, so that neither starves the other.
@@ -15,7 +16,8 @@
 //! heard of it, which is never in the middle of reading a page. A fresh delivery that is no newer than the newest one a
 //! page could have seen is left to the store, because a page may have brought it already.
 
-use crate::delivery::DeliveryId;
+use crate::delivery::{DeliveryId, DueDelivery};
+use crate::event::Event;
 use crate::fair_share::{FairPermit, FairSemaphore};
 use crate::store::{Due, Store, StoreError, Turn, now_ms};
 use crate::subscription::{Subscription, TenantId};
@@ -24,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// How many bytes of fresh deliveries all lanes together take into memory. More stay in the store.
+/// How many bytes of deliveries all lanes together keep in memory before their attempts begin. More stay in the store.
 const ROOM_BYTES: usize = 64 << 20;
 
 /// What a delivery takes beside its payload.
@@ -36,7 +38,7 @@ const PAGE: usize = 256;
 /// One in so many turns is a retry's, if both kinds wait.
 const FURTHER_TURN: u32 = 8;
 
-/// The room for fresh deliveries, which all lanes share, fairly between tenants.
+/// The room for events of deliveries at hand, which all lanes share, fairly between tenants.
 pub(super) struct Room {
     free: FairSemaphore<TenantId>,
     /// How many bytes one lane may take.
@@ -68,10 +70,28 @@ impl Drop for Taken {
     }
 }
 
-/// A delivery at hand. A fresh one has its room until it begins.
+/// A delivery whose attempt may begin.
+#[derive(Debug)]
+pub(super) struct NextDelivery {
+    pub(super) delivery: DueDelivery,
+    /// Its event. None: there was no room for it, and the attempt reads it.
+    pub(super) event: Option<Arc<Event>>,
+}
+
+/// A delivery at hand. Its event has its room until the attempt begins.
 struct AtHand {
-    due: Due,
+    next: NextDelivery,
     _room: Option<Taken>,
+}
+
+impl AtHand {
+    fn loaded(Due { delivery, event }: Due, room: Taken) -> Self {
+        AtHand { next: NextDelivery { delivery, event: Some(event) }, _room: Some(room) }
+    }
+
+    fn listed(delivery: DueDelivery) -> Self {
+        AtHand { next: NextDelivery { delivery, event: None }, _room: None }
+    }
 }
 
 #[derive(Default)]
@@ -98,19 +118,25 @@ pub(super) struct Door {
 impl Door {
     /// Hands over a fresh delivery, or leaves it to the store if there is no room.
     pub(super) fn offer(&self, due: Due, room: &Room) {
-        let bytes = due.event.payload.len() + DUE_BYTES;
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = !fresh.closed && self.taken.load(Ordering::Relaxed) < room.of_one;
-        match may.then(|| room.free.try_acquire(&due.delivery.tenant, bytes as u64)).flatten() {
-            Some(of_host) => {
-                self.taken.fetch_add(bytes, Ordering::Relaxed);
-                let taken = Taken { of_lane: self.taken.clone(), bytes, _of_host: of_host };
-                fresh.due.push_back(AtHand { due, _room: Some(taken) });
-            }
+        let taken = if fresh.closed { None } else { self.take_room(&due, room) };
+        match taken {
+            Some(taken) => fresh.due.push_back(AtHand::loaded(due, taken)),
             None => return self.point_to_store(),
         }
         drop(fresh);
         self.news.notify_one();
+    }
+
+    /// Takes the room of a delivery with its event, if there is any left for this lane.
+    fn take_room(&self, due: &Due, room: &Room) -> Option<Taken> {
+        if self.taken.load(Ordering::Relaxed) >= room.of_one {
+            return None;
+        }
+        let bytes = due.event.payload.len() + DUE_BYTES;
+        let of_host = room.free.try_acquire(&due.delivery.tenant, bytes as u64)?;
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+        Some(Taken { of_lane: self.taken.clone(), bytes, _of_host: of_host })
     }
 
     /// Says that the store has something for the lane that is not handed over.
@@ -172,33 +198,40 @@ impl Stock {
         &mut self,
         store: &Store,
         door: &Door,
+        room: &Room,
         subscription: &Subscription,
         room_for_further: bool,
-    ) -> Result<Option<Due>, StoreError> {
+    ) -> Result<Option<NextDelivery>, StoreError> {
         if self.first.ready.is_empty() && door.look_in_store.swap(false, Ordering::AcqRel) {
             self.first.look = true;
         }
-        self.fill(Turn::First, store, subscription).await?;
+        self.fill(Turn::First, store, (door, room), subscription).await?;
         if self.first.ready.is_empty() {
             self.take_fresh(door, subscription);
-            self.fill(Turn::First, store, subscription).await?;
+            self.fill(Turn::First, store, (door, room), subscription).await?;
         }
         if room_for_further {
-            self.fill(Turn::Further, store, subscription).await?;
+            self.fill(Turn::Further, store, (door, room), subscription).await?;
         }
         let further_waits = room_for_further && !self.further.ready.is_empty();
         if further_waits && (self.first.ready.is_empty() || self.turns % FURTHER_TURN == FURTHER_TURN - 1) {
             self.turns = self.turns.wrapping_add(1);
-            return Ok(self.further.ready.pop_front().map(|next| next.due));
+            return Ok(self.further.ready.pop_front().map(|one| one.next));
         }
-        let next = self.first.ready.pop_front().map(|next| next.due);
+        let next = self.first.ready.pop_front().map(|one| one.next);
         self.turns = self.turns.wrapping_add(u32::from(next.is_some()));
         Ok(next)
     }
 
     /// Reads a page if nothing of this kind is at hand and the store may have something. Nothing is taken in before what
     /// is at hand is gone: that bounds the lane's memory.
-    async fn fill(&mut self, turn: Turn, store: &Store, subscription: &Subscription) -> Result<(), StoreError> {
+    async fn fill(
+        &mut self,
+        turn: Turn,
+        store: &Store,
+        (door, room): (&Door, &Room),
+        subscription: &Subscription,
+    ) -> Result<(), StoreError> {
         let now_ms = now_ms();
         let held = &self.held;
         let shelf = match turn {
@@ -217,7 +250,10 @@ impl Stock {
         shelf.next_due_at_ms = page.next_due_at_ms;
         for due in page.due {
             if self.held.insert(due.delivery.id) {
-                shelf.ready.push_back(AtHand { due, _room: None });
+                shelf.ready.push_back(match door.take_room(&due, room) {
+                    Some(taken) => AtHand::loaded(due, taken),
+                    None => AtHand::listed(due.delivery),
+                });
             }
         }
         if turn == Turn::First {
@@ -229,7 +265,7 @@ impl Stock {
     fn take_fresh(&mut self, door: &Door, subscription: &Subscription) {
         let fresh = std::mem::take(&mut door.fresh.lock().unwrap_or_else(PoisonError::into_inner).due);
         for one in fresh {
-            let id = one.due.delivery.id;
+            let id = one.next.delivery.id;
             // Whose turn it is in an order only the store can tell.
             if subscription.settings.ordering.is_some() || self.paged_through >= Some(id) {
                 self.first.look = true;
@@ -243,7 +279,7 @@ impl Stock {
     pub(super) fn put_back(&mut self, door: &Door) {
         drop(std::mem::take(&mut door.fresh.lock().unwrap_or_else(PoisonError::into_inner).due));
         for at_hand in self.first.ready.drain(..).chain(self.further.ready.drain(..)) {
-            self.held.remove(&at_hand.due.delivery.id);
+            self.held.remove(&at_hand.next.delivery.id);
         }
         self.look_again();
     }

@@ -12,11 +12,11 @@ use super::attempt::Prepared;
 use super::conclusion::{Conclusion, conclude, record};
 use super::pace::Sign;
 use super::permits::{Permit, Stage};
-use super::stock::Door;
+use super::stock::{Door, NextDelivery};
 use crate::delivery::{DeliveryId, DeliveryState};
 use crate::retry;
 use crate::store::{Due, now_ms};
-use crate::subscription::{Subscription, SubscriptionState};
+use crate::subscription::{Subscription, SubscriptionState, TenantId};
 use futures_util::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -36,7 +36,8 @@ pub(super) enum AttemptEvent {
     Answered(Answered),
     /// The store knows of it.
     Recorded(Recorded),
-    /// It was not made: the subscription or the delivery changed, or the host stops. The store knows what follows.
+    /// It was not made: the subscription or the delivery changed, the host stops, or the event could not be read. The store knows
+    /// what follows.
     Returned(Returned),
 }
 
@@ -73,11 +74,13 @@ pub(super) struct Recorded {
 pub(super) struct Returned {
     pub(super) id: DeliveryId,
     pub(super) further: bool,
+    /// When it may be tried again, if not at once.
+    pub(super) again_at_ms: Option<i64>,
 }
 
 /// An attempt that a lane begins.
 pub(super) struct AttemptStart {
-    pub(super) due: Due,
+    pub(super) next: NextDelivery,
     pub(super) subscription: Arc<Subscription>,
     /// Of the stage in which attempts of the subscription begin.
     pub(super) permit: Permit,
@@ -88,14 +91,14 @@ pub(super) struct AttemptStart {
 
 /// Makes an attempt and tells its lane.
 pub(super) async fn run(shared: Arc<Shared>, start: AttemptStart, events: mpsc::UnboundedSender<AttemptEvent>) {
-    let (id, further, began) = (start.due.delivery.id, start.due.delivery.attempts_made > 0, Instant::now());
+    let (id, further, began) = (start.next.delivery.id, start.next.delivery.attempts_made > 0, Instant::now());
     let attempt = AssertUnwindSafe(attempt(&shared, start)).catch_unwind().await;
     let (conclusion, permit) = match attempt {
-        Ok(None) => {
-            let _ = events.send(AttemptEvent::Returned(Returned { id, further }));
+        Ok(Err(NotMade { again_at_ms })) => {
+            let _ = events.send(AttemptEvent::Returned(Returned { id, further, again_at_ms }));
             return;
         }
-        Ok(Some((conclusion, permit))) => (Some(conclusion), Some(permit)),
+        Ok(Ok((conclusion, permit))) => (Some(conclusion), Some(permit)),
         Err(_) => (None, None),
     };
     let (outcome, again_at_ms, answered) = match conclusion {
@@ -120,37 +123,65 @@ pub(super) async fn run(shared: Arc<Shared>, start: AttemptStart, events: mpsc::
     let _ = events.send(AttemptEvent::Recorded(Recorded { id, again_at_ms, sign, disables }));
 }
 
-/// Makes an attempt. None: it was not made after all.
-async fn attempt(shared: &Shared, start: AttemptStart) -> Option<(Conclusion, Permit)> {
-    let prepared = shared.attempter.prepare(&start.due, &start.subscription).await;
-    let permit_to_send = if prepared.is_request() && Stage::first(&start.subscription) == Stage::Judge {
-        Some(permit_to_send(shared, &start).await?)
-    } else {
-        None
-    };
-    let AttemptStart { due, subscription, permit, .. } = start;
-    let permit = permit_to_send.unwrap_or(permit);
-    let Prepared { attempt, request } = prepared;
-    let (attempt, outcome) = shared.attempter.complete(attempt, request, &due, &subscription).await;
-    Some((conclude(shared, due, &subscription, attempt, &outcome), permit))
+/// An attempt that was not made after all.
+struct NotMade {
+    again_at_ms: Option<i64>,
 }
 
-/// Waits for a permit to send. None: the attempt shall not be made any more.
-async fn permit_to_send(shared: &Shared, start: &AttemptStart) -> Option<Permit> {
+impl NotMade {
+    /// What follows is in the store.
+    const UNWANTED: NotMade = NotMade { again_at_ms: None };
+}
+
+/// Makes an attempt.
+async fn attempt(shared: &Shared, start: AttemptStart) -> Result<(Conclusion, Permit), NotMade> {
+    let AttemptStart { next, subscription, permit, door, changes } = start;
+    let due = load(shared, next).await?;
+    let prepared = shared.attempter.prepare(&due, &subscription).await;
+    let permit = if prepared.is_request() && Stage::first(&subscription) == Stage::Judge {
+        let to_send = permit_to_send(shared, &subscription.tenant).await.ok_or(NotMade::UNWANTED)?;
+        drop(permit);
+        if !is_wanted(shared, &due, &subscription, door.changes() != changes).await {
+            return Err(NotMade::UNWANTED);
+        }
+        to_send
+    } else {
+        permit
+    };
+    let Prepared { attempt, request } = prepared;
+    let (attempt, outcome) = shared.attempter.complete(attempt, request, &due, &subscription).await;
+    Ok((conclude(shared, due, &subscription, attempt, &outcome), permit))
+}
+
+/// Reads the event of a delivery, unless it is in memory. A store that cannot be read costs no attempt.
+async fn load(shared: &Shared, NextDelivery { delivery, event }: NextDelivery) -> Result<Due, NotMade> {
+    if let Some(event) = event {
+        return Ok(Due { delivery, event });
+    }
+    match shared.store.event_of(&delivery).await {
+        Ok(Some(event)) => Ok(Due { delivery, event }),
+        Ok(None) => Err(NotMade::UNWANTED),
+        Err(error) => {
+            tracing::error!(delivery = %delivery.id, error = %crate::describe(&error), "the event of a delivery could not be read");
+            Err(NotMade { again_at_ms: Some(now_ms() + PANIC_WAIT_MS) })
+        }
+    }
+}
+
+/// Waits for a permit to send. None: the host stops.
+async fn permit_to_send(shared: &Shared, tenant: &TenantId) -> Option<Permit> {
     let mut stop = shared.stop.clone();
-    let permit = tokio::select! {
+    tokio::select! {
         // What need not wait goes out, also while the host stops: it is under way already.
         biased;
-        permit = shared.permits.of(Stage::Send).acquire(&start.subscription.tenant, 1) => permit,
-        _ = stop.wait_for(|stopped| *stopped) => return None,
-    };
-    is_wanted(shared, start).await.then_some(permit)
+        permit = shared.permits.of(Stage::Send).acquire(tenant, 1) => Some(permit),
+        _ = stop.wait_for(|stopped| *stopped) => None,
+    }
 }
 
 /// Whether an attempt that was prepared is still to be made: its subscription is as it was and active, and its delivery is
-/// pending and not too old.
-async fn is_wanted(shared: &Shared, start: &AttemptStart) -> bool {
-    let AttemptStart { due, subscription, .. } = start;
+/// pending and not too old. `changed`: something changed that the subscription may not show.
+async fn is_wanted(shared: &Shared, due: &Due, subscription: &Subscription, changed: bool) -> bool {
     let current = shared.store.catalog().subscription_by_id(subscription.id);
     let unchanged = current.is_some_and(|current| {
         current.state == SubscriptionState::Active && current.generation == subscription.generation
@@ -158,10 +189,10 @@ async fn is_wanted(shared: &Shared, start: &AttemptStart) -> bool {
     if !unchanged || retry::too_old_by_now(&subscription.settings.retry, &due.delivery, now_ms()).is_some() {
         return false;
     }
-    if start.door.changes() == start.changes {
+    if !changed {
         return true;
     }
-    // Something changed that the subscription does not show: this delivery may have been cancelled, among others.
+    // This delivery may have been cancelled, among others.
     match shared.store.delivery(due.delivery.tenant.clone(), due.delivery.id).await {
         Ok((delivery, _)) => {
             delivery.state == DeliveryState::Pending && delivery.attempts_made == due.delivery.attempts_made

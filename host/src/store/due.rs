@@ -4,8 +4,9 @@ use super::deliveries::{event_row, kind};
 use super::fair_queue::Owner;
 use super::{Due, Store, StoreError, now_ms};
 use crate::delivery::{DeliveryId, DueDelivery};
+use crate::event::Event;
 use crate::subscription::{Ordering, Subscription, SubscriptionId, TenantId};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -53,6 +54,19 @@ impl Store {
         };
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| due_page(connection, &tenant, id, turn, blocks_below, limit, &skip);
+        self.lane_readers.read(owner, read).await
+    }
+
+    /// The event of a delivery. None: both are gone.
+    pub async fn event_of(&self, delivery: &DueDelivery) -> Result<Option<Arc<Event>>, StoreError> {
+        let (tenant, event) = (delivery.tenant.clone(), delivery.event);
+        let owner = Owner::from(&tenant);
+        let read = move |connection: &Connection| {
+            let sql =
+                "SELECT id, name, module, entity_id, received_at_ms, payload FROM events WHERE tenant = ?1 AND id = ?2";
+            let mut statement = connection.prepare_cached(sql)?;
+            Ok(statement.query_row(params![&*tenant.0, event.0], event_row).optional()?.map(Arc::new))
+        };
         self.lane_readers.read(owner, read).await
     }
 }

@@ -52,7 +52,7 @@ struct Lane {
     door: Door,
     room: Room,
     stock: Stock,
-    under_way: VecDeque<Due>,
+    under_way: VecDeque<NextDelivery>,
     accepted: usize,
     delivered: HashSet<DeliveryId>,
     _folder: tempfile::TempDir,
@@ -105,11 +105,11 @@ impl Lane {
             }
             Step::Hand => self.hand(),
             Step::Begin => {
-                if let Some(due) = self.next().await {
-                    let id = due.delivery.id;
+                if let Some(next) = self.next().await {
+                    let id = next.delivery.id;
                     assert!(!self.delivered.contains(&id), "it was delivered already");
                     assert!(self.under_way.iter().all(|other| other.delivery.id != id), "it is under way already");
-                    self.under_way.push_back(due);
+                    self.under_way.push_back(next);
                 }
             }
             Step::End { again } => self.end(again).await,
@@ -127,20 +127,20 @@ impl Lane {
         }
     }
 
-    async fn next(&mut self) -> Option<Due> {
-        self.stock.next(&self.store, &self.door, &self.subscription, true).await.expect("a page")
+    async fn next(&mut self) -> Option<NextDelivery> {
+        self.stock.next(&self.store, &self.door, &self.room, &self.subscription, true).await.expect("a page")
     }
 
     /// As a lane does: the outcome is recorded, and then the stock forgets.
     async fn end(&mut self, again: bool) {
-        let Some(due) = self.under_way.pop_front() else { return };
-        let id = due.delivery.id;
+        let Some(next) = self.under_way.pop_front() else { return };
+        let id = next.delivery.id;
         match again {
             // A try that the store does not hear of: the delivery is still due there.
             true => self.stock.forget(id, Some(now_ms())),
             false => {
                 let reason = crate::delivery::Reason::new("done", "by the test");
-                self.store.give_up(&due.delivery, reason).await.expect("recorded");
+                self.store.give_up(&next.delivery, reason).await.expect("recorded");
                 self.delivered.insert(id);
                 self.stock.forget(id, None);
             }
@@ -165,6 +165,24 @@ async fn a_lane_takes_its_share_of_the_room_and_gives_it_back() {
     assert_eq!(taken(&lane), 0, "nobody will come for it");
 }
 
+#[tokio::test]
+async fn a_page_keeps_the_events_that_there_is_room_for() {
+    let (mut lane, of_one) = (Lane::new().await, DUE_BYTES + 2);
+    lane.take(Step::Accept(9)).await;
+    lane.door.close();
+    lane.room = Room::of(16 * of_one);
+    lane.stock.look_again();
+    let mut loaded = Vec::new();
+    for _ in 0..9 {
+        let next = lane.next().await.expect("one of nine");
+        let event = lane.store.event_of(&next.delivery).await.expect("a read").expect("an event");
+        assert_eq!(event.id, next.delivery.event);
+        loaded.push(next.event.is_some_and(|kept| kept.payload == event.payload));
+    }
+    assert_eq!(loaded, [true, true, false, false, false, false, false, false, false], "an eighth of the room");
+    assert!(lane.next().await.is_none());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -184,7 +202,7 @@ proptest! {
                     lane.end(false).await;
                 }
                 match lane.next().await {
-                    Some(due) => lane.under_way.push_back(due),
+                    Some(next) => lane.under_way.push_back(next),
                     None => break,
                 }
             }
