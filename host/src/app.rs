@@ -193,8 +193,8 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
         },
         // One more than cores, so that two tenants that compile leave a third one a slot on two cores.
         upload_slots: cores() as u64 + 1,
-        // A core is left to everything else.
-        restore_slots: (cores() as u64 - 1).max(1),
+        // The same for deliveries that wait: a start takes one less than cores of them, and leaves two.
+        restore_slots: cores() as u64 + 1,
         stack_bytes: config.plugin_stack_bytes,
         resting_instances_max: config.resting_instances_max,
         warm_memories_max: config.warm_memories_max,

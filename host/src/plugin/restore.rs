@@ -24,6 +24,10 @@ use tokio::task::JoinSet;
 /// How long a version that could not be loaded is not tried again.
 const FAILURE_LASTS: Duration = Duration::from_secs(60);
 
+/// Compile slots that a start leaves to deliveries which wait for their plugin: two, so that those of one tenant leave another
+/// tenant a slot.
+const SLOTS_OF_DELIVERIES: u64 = 2;
+
 /// A version, and a tenant of it.
 type Wanted = (TenantId, Arc<str>);
 
@@ -64,7 +68,8 @@ impl Plugins {
         let (ms, to_compile) = (begun.elapsed().as_millis(), missing.len());
         tracing::info!(versions = all, to_compile, ms, "looked for the compiled code of plugins");
         let mut compiling = JoinSet::new();
-        let at_once = usize::try_from(self.runtime.restore_slots.free()).unwrap_or(1).max(1);
+        let slots = self.runtime.restore_slots.capacity().saturating_sub(SLOTS_OF_DELIVERIES);
+        let at_once = usize::try_from(slots).unwrap_or(1).max(1);
         for (done, (tenant, sha256)) in missing.into_iter().enumerate() {
             if compiling.len() >= at_once {
                 compiling.join_next().await;
