@@ -53,9 +53,7 @@ impl Store {
                     sql,
                     params![&*tenant.0, id, now_ms(), shortened(&reason, REASON_BYTES_MAX), truncated, &body[..]],
                 )?;
-                let sql = "DELETE FROM rejected_requests WHERE tenant = ?1 AND (received_at_ms < ?2 OR id NOT IN
-                           (SELECT id FROM rejected_requests WHERE tenant = ?1 ORDER BY id DESC LIMIT ?3))";
-                batch.execute(sql, params![&*tenant.0, now_ms() - KEPT_MS, KEPT_MAX])?;
+                forget_oldest(batch, &tenant)?;
                 Ok(id)
             })
         };
@@ -84,6 +82,17 @@ impl Store {
         };
         self.readers.read(owner, read).await
     }
+}
+
+/// Forgets what is too old or too many of a tenant. The oldest ones alone are looked at for their age: each request that comes
+/// forgets more than one.
+fn forget_oldest(connection: &Connection, tenant: &TenantId) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM rejected_requests WHERE tenant = ?1 AND received_at_ms < ?2 AND id IN
+               (SELECT id FROM rejected_requests WHERE tenant = ?1 ORDER BY id LIMIT 16)";
+    connection.prepare_cached(sql)?.execute(params![&*tenant.0, now_ms() - KEPT_MS])?;
+    let sql = "DELETE FROM rejected_requests WHERE tenant = ?1 AND id <=
+               (SELECT id FROM rejected_requests WHERE tenant = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
+    connection.prepare_cached(sql)?.execute(params![&*tenant.0, KEPT_MAX]).map(drop)
 }
 
 /// Forgets a rejected request.
