@@ -78,7 +78,7 @@ pub(super) struct ChangePage {
 pub(super) struct ChangeParams {
     /// The `cursor` of the page before.
     cursor: Option<Uuid>,
-    /// How many: 1 to 500, 50 if absent.
+    /// How many: 1 to 500, 50 if absent. A page with large states has fewer.
     limit: Option<usize>,
 }
 
@@ -106,8 +106,8 @@ pub(super) async fn list_of_host(
 
 async fn page(state: &ApiState, tenant: Option<TenantId>, params: ChangeParams) -> Result<Json<ChangePage>, Problem> {
     let limit = params.limit.unwrap_or(50).clamp(1, 500);
-    let changes = state.store.changes(tenant, params.cursor, limit).await?;
-    let cursor = (changes.len() == limit).then(|| changes.last().map(|change| change.id)).flatten();
+    let (changes, more) = state.store.changes(tenant, params.cursor, limit).await?;
+    let cursor = changes.last().filter(|_| more).map(|change| change.id);
     let body = |Change { id, at_ms, who, action, subject, before, after }| ChangeBody {
         id,
         at_ms,

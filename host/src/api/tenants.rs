@@ -9,7 +9,7 @@ use super::problem::{FieldFault, Problem};
 use crate::address::Egress;
 use crate::event::Module;
 use crate::limits::Limits;
-use crate::store::{Ledger, StoreError, TenantChange, TenantContents, Usage};
+use crate::store::{Change, Ledger, StoreError, TenantChange, TenantContents, Usage};
 use crate::subscription::{Tenant, TenantId};
 use axum::Json;
 use axum::extract::State;
@@ -214,9 +214,9 @@ pub(super) async fn delete(
         let detail = format!("type the tenant's name to delete it with {} events: confirm={tenant}", contents.events);
         return Err(Problem::fields(vec![FieldFault { pointer: "/confirm".into(), detail }]));
     }
-    state.store.delete_tenant(tenant.clone()).await?;
+    let change = Change::now(key.shown(), "tenant.delete", tenant.to_string(), told(&contents), None);
+    state.store.delete_tenant(tenant.clone(), change).await?;
     state.plugins.forget_tenant(&tenant);
-    state.changed(&key, None, "tenant.delete", &tenant, [told(&contents), None]).await;
     Ok((StatusCode::ACCEPTED, Json(state.store.tenant_contents(tenant).await.unwrap_or(contents))))
 }
 

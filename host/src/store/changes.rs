@@ -1,5 +1,5 @@
-//! The log of changes: who changed what, and how it was before and after. Written after the change, never altered; who
-//! writes an entry leaves secrets out.
+//! The log of changes: who changed what, and how it was before and after. Entries are never altered; who writes one leaves
+//! secrets out. They are written after the change, the deletion of a tenant with it.
 
 use super::batch::Batch;
 use super::fair_queue::Owner;
@@ -44,6 +44,11 @@ fn state_text(state: &Value) -> String {
     let text = state.to_string();
     if text.len() <= STATE_BYTES_MAX { text } else { json!({ "omitted_bytes": text.len() }).to_string() }
 }
+
+/// Size of the states on a page of changes above which it ends, in bytes: what a network thread writes as JSON in about a
+/// millisecond.
+const PAGE_BYTES_MAX: usize = 256 << 10;
+
 /// Counted size of a tenant's log above which its oldest entries go, in bytes.
 const BYTES_MAX: u64 = 64 << 20;
 
@@ -59,7 +64,6 @@ impl Store {
     pub async fn note_change(&self, tenant: Option<TenantId>, change: Change) -> Result<(), StoreError> {
         let (account, catalog, share) = (tenant.clone(), self.catalog.clone(), self.limits.share);
         let write = move |batch: &Batch<'_>| {
-            let text = |value: &Option<Value>| value.as_ref().map(state_text);
             let mut change = change;
             if let Some(tenant) = &tenant {
                 if catalog.tenant(tenant).is_none() {
@@ -77,40 +81,60 @@ impl Store {
                     batch.execute(sql, params![&*tenant.0, OLDEST])?;
                 }
             }
-            let Change { id, at_ms, who, action, subject, before, after } = &change;
-            let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-            let tenant = owner(tenant.as_ref());
-            let [who, subject] = [who, subject].map(|text| shortened(text, SUBJECT_BYTES_MAX));
-            batch.execute(sql, params![tenant, id, at_ms, who, action, subject, text(before), text(after)])?;
-            // Finding the oldest that stays reads all that is kept: one change in 256, by a byte that is random, does it.
-            if id.as_bytes()[15] != 0 {
-                return Ok(());
-            }
-            let sql = "DELETE FROM changes WHERE tenant = ?1 AND id <= (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
-            batch.execute(sql, params![tenant, KEPT_MAX])?;
-            Ok(())
+            insert_change(batch, tenant.as_ref(), &change)
         };
         self.write(Owner::from(account.as_ref()), write).await
     }
 
-    /// Changes, the newest first, older than `before`.
+    /// Returns changes, the newest first, older than `before`, and whether there are more: at most `limit`, and at least one,
+    /// however large.
     pub async fn changes(
         &self,
         tenant: Option<TenantId>,
         before: Option<Uuid>,
         limit: usize,
-    ) -> Result<Vec<Change>, StoreError> {
+    ) -> Result<(Vec<Change>, bool), StoreError> {
         let account = Owner::from(tenant.as_ref());
         let read = move |connection: &Connection| {
             let sql = "SELECT id, at_ms, who, action, subject, before, after FROM changes
-                       WHERE tenant = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
+                       WHERE tenant = ?1 AND id < ?2 ORDER BY id DESC";
             let mut statement = connection.prepare_cached(sql)?;
             let before = before.unwrap_or(Uuid::max());
-            let rows = statement.query_map(params![owner(tenant.as_ref()), before, limit], change_row)?;
-            rows.map(|row| row.map_err(StoreError::from)).collect()
+            let mut rows = statement.query(params![owner(tenant.as_ref()), before])?;
+            let (mut changes, mut bytes) = (Vec::new(), 0);
+            while let Some(row) = rows.next()? {
+                bytes += state_bytes(row, 5)? + state_bytes(row, 6)?;
+                if changes.len() == limit || (bytes > PAGE_BYTES_MAX && !changes.is_empty()) {
+                    return Ok((changes, true));
+                }
+                changes.push(change_row(row)?);
+            }
+            Ok((changes, false))
         };
         self.readers.read(account, read).await
     }
+}
+
+fn state_bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<usize> {
+    Ok(row.get_ref(column)?.as_str_or_null()?.map_or(0, str::len))
+}
+
+/// Adds an entry to a tenant's log, or to the host's. Part of a larger transaction where the change and its entry must not be
+/// without each other.
+pub(super) fn insert_change(batch: &Batch<'_>, tenant: Option<&TenantId>, change: &Change) -> Result<(), StoreError> {
+    let text = |value: &Option<Value>| value.as_ref().map(state_text);
+    let Change { id, at_ms, who, action, subject, before, after } = change;
+    let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let tenant = owner(tenant);
+    let [who, subject] = [who, subject].map(|text| shortened(text, SUBJECT_BYTES_MAX));
+    batch.execute(sql, params![tenant, id, at_ms, who, action, subject, text(before), text(after)])?;
+    // Finding the oldest that stays reads all that is kept: one change in 256, by a byte that is random, does it.
+    if id.as_bytes()[15] != 0 {
+        return Ok(());
+    }
+    let sql = "DELETE FROM changes WHERE tenant = ?1 AND id <= (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
+    batch.execute(sql, params![tenant, KEPT_MAX])?;
+    Ok(())
 }
 
 impl Change {

@@ -12,10 +12,11 @@
 //! One component is deleted in one piece, so a step takes as long as the largest component does.
 
 use super::batch::Batch;
+use super::changes::insert_change;
 use super::credentials::{delete_key, found};
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
-use super::{Catalog, Store, StoreError, UsageKind, now_ms, usage};
+use super::{Catalog, Change, Store, StoreError, UsageKind, now_ms, usage};
 use crate::ids::VersionId;
 use crate::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -120,8 +121,9 @@ impl Store {
         self.lane_readers.read(Owner::Host, read).await
     }
 
-    /// Begins the deletion of a tenant: its keys, addresses and subscriptions end at once.
-    pub async fn delete_tenant(&self, tenant: TenantId) -> Result<(), StoreError> {
+    /// Begins the deletion of a tenant: its keys, addresses and subscriptions end at once. `change` enters the host's log in the
+    /// same transaction: nothing of the tenant is left to tell of it later.
+    pub async fn delete_tenant(&self, tenant: TenantId, change: Change) -> Result<(), StoreError> {
         let subscriptions = self.catalog().subscriptions(&tenant).iter().map(|one| one.id).collect();
         let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
@@ -132,7 +134,7 @@ impl Store {
             let keys: Vec<Uuid> = keys.query_map([&*owner.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
             keys.into_iter().try_for_each(|id| delete_key(batch, id))?;
             batch.execute("DELETE FROM intake_tokens WHERE tenant = ?1", [&*owner.0])?;
-            Ok(())
+            insert_change(batch, None, &change)
         };
         let show = move |catalog: &Catalog, (): &()| catalog.remove_tenant(&tenant);
         self.change_of(Owner::Host, subscriptions, write, show).await?;

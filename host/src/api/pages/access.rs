@@ -83,9 +83,8 @@ async fn page_with(
     let keys = catalog.keys(Some(&user.tenant));
     let used = state.store.keys_used_at_ms(&keys).await?;
     let scopes = |scopes: &[Scope]| scopes.iter().map(|scope| word(*scope)).collect::<Vec<_>>().join(", ");
-    let changes = state.store.changes(Some(user.tenant.clone()), cursor, CHANGES).await?;
-    let next =
-        (changes.len() == CHANGES).then(|| changes.last()).flatten().map(|last| format!("?cursor={}#changes", last.id));
+    let (changes, more) = state.store.changes(Some(user.tenant.clone()), cursor, CHANGES).await?;
+    let next = changes.last().filter(|_| more).map(|last| format!("?cursor={}#changes", last.id));
     let page = AccessPage {
         keys: keys
             .iter()

@@ -5,7 +5,7 @@ mod world;
 use super::*;
 use crate::delivery::DeliveryState;
 use crate::inspector::RequestHead;
-use crate::store::{PluginVersion, Span, StoreLimits, TenantChange};
+use crate::store::{Change, PluginVersion, Span, StoreLimits, TenantChange};
 use bytes::Bytes;
 use proptest::prelude::*;
 use world::{Step, What, World, contact, step};
@@ -73,7 +73,10 @@ proptest! {
             world.check().await;
             // Of a tenant that is deleted nothing is left, and another one of its name begins with nothing.
             let tenant = TenantId("t0".into());
-            world.store.delete_tenant(tenant.clone()).await.expect("deleted");
+            let change = Change::now("admin".to_owned(), "tenant.delete", tenant.to_string(), None, None);
+            world.store.delete_tenant(tenant.clone(), change.clone()).await.expect("deleted");
+            let (log, _) = world.store.changes(None, None, 1).await.expect("the host's log");
+            assert_eq!((log[0].id, &*log[0].subject), (change.id, "t0"), "told in the transaction that deletes");
             world.store.delete_discarded().await.expect("the rest of the tenant");
             world.check().await;
             assert!(matches!(world.store.usage(tenant.clone()).await, Err(StoreError::NotFound(_))));
