@@ -201,3 +201,35 @@ fn limit(store: &mut Store<GuestState>, clocks: Clocks, question: &Question<'_>)
 
 pub(super) const STOPPED_BY_CPU: u8 = 1;
 pub(super) const STOPPED_BY_WALL: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Time that a call took, its limit, and whether its answer still counts.
+    #[track_caller]
+    fn check(cpu_us: u64, limit_ms: u64, counts: bool) {
+        let cost = Cost { cpu_us, ..Cost::default() };
+        let judgement = in_time(Judgement::Pass, &cost, limit_ms);
+        let expected = Judgement::Fault(PluginFault::Timeout { name: "cpu_ms", limit_ms });
+        let expected = if counts { Judgement::Pass } else { expected };
+        assert_eq!(format!("{judgement:?}"), format!("{expected:?}"), "{cpu_us} µs of {limit_ms} ms");
+    }
+
+    #[test]
+    fn an_answer_whose_check_took_too_long_is_a_fault() {
+        let tick_us = micros(TICK);
+        check(0, 50, true);
+        check(50_000, 50, true);
+        check(50_000 + tick_us, 50, true);
+        check(50_001 + tick_us, 50, false);
+        check(u64::from(u32::MAX), 50, false);
+    }
+
+    #[test]
+    fn a_fault_stays_the_one_that_it_was() {
+        let cost = Cost { cpu_us: 10_000_000, ..Cost::default() };
+        let fault = || Judgement::Fault(PluginFault::Limit { name: "memory_bytes", value: 1 });
+        assert_eq!(format!("{:?}", in_time(fault(), &cost, 50)), format!("{:?}", fault()));
+    }
+}
