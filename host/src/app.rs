@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::cpu_pool::CpuPool;
 use crate::deliver::client::{ClientError, Clients};
 use crate::deliver::traces::{Traces, TracesError};
-use crate::deliver::{AttemptLimits, Dispatcher, LaneBoard};
+use crate::deliver::{AttemptLimits, DeliveryLimits, Dispatcher, LaneBoard};
 use crate::plugin::watch::FolderWatch;
 use crate::plugin::{CompileLimits, PluginConfig, PluginError, Plugins};
 use crate::store::{Store, StoreError, StoreLimits, TenantChange};
@@ -88,7 +88,10 @@ impl App {
         let background = background(&store, &telemetry, Duration::from_secs(config.retention_s));
         let lanes = LaneBoard::default();
         let traces = Traces::start(&config.otlp_endpoint)?;
-        let limits = AttemptLimits { host: config.attempts_max, tenant: config.attempts_per_tenant_max };
+        let limits = DeliveryLimits {
+            attempts: AttemptLimits { host: config.attempts_max, tenant: config.attempts_per_tenant_max },
+            retry_after_max: Duration::from_secs(config.retry_after_max_s),
+        };
         let (plugins_too, lanes_too) = (plugins.clone(), lanes.clone());
         let dispatcher =
             Dispatcher::start(store.clone(), plugins_too, clients.clone(), news, lanes_too, traces.clone(), limits);

@@ -92,6 +92,8 @@ pub struct Config {
     pub attempts_max: u64,
     /// Maximum number of them that one tenant holds, also when nobody else needs any.
     pub attempts_per_tenant_max: u64,
+    /// Longest wait for which a receiver's `Retry-After` delays a delivery, in seconds.
+    pub retry_after_max_s: u64,
     /// How many plugin calls run at once. 0: one more than there are cores.
     pub plugin_threads: usize,
     /// How many of them may be one tenant's. 0: one fewer than all, so that no tenant alone holds up the others.
@@ -151,6 +153,7 @@ impl Default for Config {
             plugin_limits_max: BTreeMap::new(),
             attempts_max: 2_048,
             attempts_per_tenant_max: 1_024,
+            retry_after_max_s: 86_400,
             plugin_threads: 0,
             plugin_calls_per_tenant: 0,
             plugin_stack_bytes: STACK_BYTES,
@@ -321,80 +324,4 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settled(file: &str, environment: &[(&str, &str)], flags: &str) -> Result<Settled, String> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("hookloom.toml");
-        std::fs::write(&path, file).expect("written");
-        let environment: Vec<_> =
-            environment.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-        settle(Some(&path), &environment, flags.parse().expect("flags"))
-            .map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
-    }
-
-    #[test]
-    fn later_sources_win_and_say_who_they_are() {
-        let file = "log = \"warn\"\nevent_bytes_max = 1000\nstop_grace_s = 3";
-        let environment = [
-            ("HOOKLOOM_EVENT_BYTES_MAX", "2000"),
-            ("HOOKLOOM_EGRESS_ALLOW", "10.0.0.0/8, fd00::/8"),
-            ("HOOKLOOM_ADMIN_KEY", "k"),
-            ("HOOKLOOM_EGRESS_PORTS_ALLOW", "9200, 25"),
-            ("HOOKLOOM_PLUGIN_LIMITS_MAX", "{ headers = 2 }"),
-        ];
-        let settled = settled(file, &environment, "event_bytes_max = 3000").expect("fits");
-        assert_eq!((settled.config.event_bytes_max, settled.config.stop_grace_s), (3000, 3));
-        assert_eq!(settled.config.egress_allow.len(), 2);
-        assert_eq!(settled.config.egress_ports_allow, [9200, 25]);
-        assert_eq!(settled.config.plugin_limits_max.len(), 1);
-        let source = |wanted: &str| {
-            settled.origins.iter().find(|(name, _, _)| name == wanted).map(|(_, _, source)| source.as_str())
-        };
-        assert_eq!(source("event_bytes_max"), Some("flag"));
-        assert_eq!(source("egress_allow"), Some("HOOKLOOM_EGRESS_ALLOW"));
-        assert_eq!(source("listen"), Some("default"));
-    }
-
-    #[test]
-    fn every_fault_is_told_by_name() {
-        #[track_caller]
-        fn check(file: &str, environment: &[(&str, &str)], expected: &[&str]) {
-            let error = settled(file, environment, "").expect_err("a fault");
-            for part in expected {
-                assert!(error.contains(part), "{error}");
-            }
-        }
-        check(
-            "lisen = \"x\"\nlog = 3",
-            &[("HOOKLOOM_NONE", "1")],
-            &["\"lisen\" names no setting", "FILE: log: invalid type", "HOOKLOOM_NONE names no setting"],
-        );
-        check(
-            "",
-            &[("HOOKLOOM_STOP_GRACE_S", "soon")],
-            &["HOOKLOOM_STOP_GRACE_S: stop_grace_s: invalid type: string \"soon\""],
-        );
-        check("listen = \"0.0.0.0:80\"", &[], &["name its ranges in behind_proxy"]);
-        check("egress_allow = [\"0.0.0.0/0\"]", &[], &["switches the address guard off"]);
-        check("listen = ", &[], &["FILE is no TOML"]);
-    }
-
-    #[test]
-    fn the_example_file_holds_the_defaults() {
-        let example = include_str!("../hookloom.example.toml");
-        let uncommented: String = example
-            .lines()
-            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        let table: Table = uncommented.parse().expect("TOML");
-        assert_eq!(table.clone().try_into::<Config>().expect("settings"), Config::default());
-        assert_eq!(
-            table.len(),
-            Table::try_from(Config::default()).expect("plain").len(),
-            "a setting is missing in the example"
-        );
-    }
-}
+mod tests;

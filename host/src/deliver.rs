@@ -47,7 +47,18 @@ struct Shared {
     attempts: TaskTracker,
     board: LaneBoard,
     traces: Traces,
+    /// Longest delay that a receiver's `Retry-After` is granted.
+    retry_after_max: Duration,
     stop: watch::Receiver<bool>,
+}
+
+/// Limits of all deliveries, from the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryLimits {
+    /// Maximum numbers of attempts under way.
+    pub attempts: AttemptLimits,
+    /// Longest delay that a receiver's `Retry-After` is granted (`retry_after_max_s`).
+    pub retry_after_max: Duration,
 }
 
 /// The dispatcher: owns the lanes.
@@ -66,18 +77,19 @@ impl Dispatcher {
         news: mpsc::UnboundedReceiver<News>,
         board: LaneBoard,
         traces: Traces,
-        limits: AttemptLimits,
+        limits: DeliveryLimits,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let attempts = TaskTracker::new();
         let shared = Arc::new(Shared {
-            permits: AttemptPermits::new(limits),
+            permits: AttemptPermits::new(limits.attempts),
             room: Room::default(),
             attempter: Attempter { plugins, clients, store: store.clone(), notify_urls: NotifyUrls::default() },
             store,
             attempts: attempts.clone(),
             board,
             traces,
+            retry_after_max: limits.retry_after_max,
             stop: stopped,
         });
         let listening = tokio::spawn(listen(shared, news));

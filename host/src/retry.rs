@@ -1,7 +1,7 @@
 //! The rule for what follows an attempt: delivered, again at a time, dead, and whether the subscription goes on.
 //!
 //! Pure: time and jitter are passed in. Promises: a schedule of n entries gives at most n attempts; no attempt comes
-//! later than the age limit; `Retry-After` only ever makes the next attempt later.
+//! later than the age limit; `Retry-After` only ever makes the next attempt later, and never costs the schedule an attempt.
 //!
 //! Source: Standard Webhooks, "Deliverability and reliability": exponential over days with jitter, 2xx succeeds, 3xx
 //! fails, 410 disables the endpoint, 429, 502 and 504 throttle, `Retry-After` is honoured.
@@ -26,8 +26,12 @@ const STANDARD_SCHEDULE_S: [u64; 10] = [0, 5, 300, 1_800, 7_200, 18_000, 36_000,
 /// At most this share is added to each wait, so that receivers which failed together are not retried together.
 const JITTER: f64 = 0.1;
 
-/// How long a delivery waits when the host could not run its plugin.
-const HOST_FAULT_WAIT_MS: u64 = 5_000;
+/// `Retry-After` leaves at least this part of the age limit after the delayed attempt: the attempt may have to wait for its lane.
+const AGE_RESERVE_DIVISOR: u64 = 20;
+
+/// How long a delivery waits when the host could not run its plugin or send its request. Its lane rests as well, and longer
+/// each time.
+const HOST_FAULT_WAIT_MS: u64 = 1_000;
 
 /// The shortest wait that a plugin can ask for with `later`.
 const LATER_MS_MIN: u64 = 1_000;
@@ -101,6 +105,8 @@ pub struct Moment {
     pub now_ms: i64,
     /// A random number from 0 to 1.
     pub jitter: f64,
+    /// Longest delay that `Retry-After` is granted, in milliseconds.
+    pub retry_after_max_ms: u64,
 }
 
 /// Whether an outcome means that the receiver wants no more webhooks at all (410 Gone).
@@ -154,8 +160,8 @@ fn answered(status: u16) -> Reason {
     Reason::new("status", message)
 }
 
-/// The next entry of the schedule with its jitter, but not before the receiver's wish, and not after the age limit.
-fn again(policy: &RetryPolicy, moment: Moment, at_least_ms: u64, reason: Reason) -> Next {
+/// The next entry of the schedule with its jitter, or later if the receiver wants that and the schedule has room for it.
+fn again(policy: &RetryPolicy, moment: Moment, retry_after_ms: u64, reason: Reason) -> Next {
     let Some(wait_s) = policy.schedule_s.get(moment.attempts as usize) else {
         return dead(Reason::new(
             "attempts-exhausted",
@@ -164,11 +170,25 @@ fn again(policy: &RetryPolicy, moment: Moment, at_least_ms: u64, reason: Reason)
     };
     let wait_ms = wait_s.saturating_mul(1_000);
     let jitter_ms = (wait_ms as f64 * JITTER * moment.jitter.clamp(0.0, 1.0)) as u64;
-    let at_ms = after(moment.now_ms, (wait_ms + jitter_ms).max(at_least_ms));
-    match at_ms > age_end_ms(policy, moment) {
-        true => too_old(policy, &reason),
-        false => Next::Again { at_ms, counts: true, reason },
+    let delay_ms = retry_after_ms.min(moment.retry_after_max_ms).min(retry_after_room_ms(policy, moment));
+    let at_ms = after(moment.now_ms, (wait_ms + jitter_ms).max(delay_ms));
+    if at_ms > age_end_ms(policy, moment) {
+        return too_old(policy, &reason);
     }
+    Next::Again { at_ms, counts: true, reason }
+}
+
+/// Longest wait from now on after which every further entry of the schedule still fits into the age limit, in milliseconds.
+fn retry_after_room_ms(policy: &RetryPolicy, moment: Moment) -> u64 {
+    let left_ms = u64::try_from(age_end_ms(policy, moment).saturating_sub(moment.now_ms)).unwrap_or(0);
+    let reserve_ms = policy.age_max_s.saturating_mul(1_000) / AGE_RESERVE_DIVISOR;
+    let further_s = policy
+        .schedule_s
+        .iter()
+        .skip(moment.attempts as usize + 1)
+        .fold(0, |sum: u64, wait_s| sum.saturating_add(*wait_s));
+    let further_ms = (further_s as f64 * 1_000.0 * (1.0 + JITTER)) as u64;
+    left_ms.saturating_sub(reserve_ms).saturating_sub(further_ms)
 }
 
 /// A plugin's wish does not use up attempts; only the age limit bounds it, to which the last wait is shortened.
@@ -217,144 +237,4 @@ pub fn retry_after_ms(value: &str, now_ms: i64) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::delivery::NoAnswer;
-    use proptest::prelude::*;
-
-    const NOW_MS: i64 = 1_700_000_000_000;
-
-    fn moment(attempts: u32) -> Moment {
-        Moment { attempts, age_from_ms: NOW_MS, now_ms: NOW_MS, jitter: 0.0 }
-    }
-
-    fn status(status: u16) -> Outcome {
-        Outcome::Answered { status, retry_after_ms: None, elsewhere: false }
-    }
-
-    fn brief(next: &Next) -> String {
-        match next {
-            Next::End { state, reason } => {
-                format!("{} {}", state.as_str(), reason.as_ref().map_or("", |reason| &reason.code)).trim().to_owned()
-            }
-            Next::Again { at_ms, counts, .. } => format!("+{}{}", at_ms - NOW_MS, if *counts { "" } else { " free" }),
-            Next::AwaitPlugin { .. } => "await".into(),
-        }
-    }
-
-    #[test]
-    fn the_status_table() {
-        #[track_caller]
-        fn check(outcome: Outcome, attempts: u32, expected: &str) {
-            assert_eq!(brief(&next(&RetryPolicy::default(), &outcome, moment(attempts))), expected, "{outcome:?}");
-        }
-        check(status(200), 1, "delivered");
-        check(status(204), 10, "delivered");
-        check(status(299), 1, "delivered");
-        check(status(301), 1, "+5000");
-        check(status(400), 1, "+5000");
-        check(status(404), 2, "+300000");
-        check(status(410), 1, "dead gone");
-        check(Outcome::Answered { status: 410, retry_after_ms: None, elsewhere: true }, 1, "+5000");
-        check(status(500), 9, "+86400000");
-        check(status(500), 10, "dead attempts-exhausted");
-        check(Outcome::Answered { status: 429, retry_after_ms: Some(60_000), elsewhere: false }, 1, "+60000");
-        check(Outcome::Answered { status: 503, retry_after_ms: Some(1_000), elsewhere: false }, 2, "+300000");
-        check(Outcome::Answered { status: 503, retry_after_ms: Some(u64::MAX), elsewhere: false }, 1, "dead too-old");
-        check(Outcome::NoAnswer { kind: NoAnswer::Timeout, detail: "t".into() }, 1, "+5000");
-        let reason = || Reason::new("r", "m");
-        check(Outcome::Dropped(reason()), 1, "dropped r");
-        check(Outcome::InvalidEvent(reason()), 1, "dead r");
-        check(Outcome::Transient(reason()), 1, "+5000");
-        check(Outcome::BadConfig(reason()), 1, "+5000");
-        check(Outcome::PluginFault { recurs: true, reason: reason() }, 1, "await");
-        check(Outcome::PluginFault { recurs: false, reason: reason() }, 1, "+5000");
-        check(Outcome::HostFault(reason()), 10, "+5000 free");
-        check(Outcome::Later { delay_ms: 0, reason: reason() }, 1, "+1000 free");
-        check(Outcome::Later { delay_ms: 7_000, reason: reason() }, 99, "+7000 free");
-        check(Outcome::Later { delay_ms: u64::MAX, reason: reason() }, 1, "+432000000 free");
-    }
-
-    #[test]
-    fn what_waits_for_a_plugin_ends_at_the_age_limit() {
-        let fault = Outcome::PluginFault { recurs: true, reason: Reason::new("plugin-trap", "m") };
-        let policy = RetryPolicy::default();
-        let end_ms = age_end_ms(&policy, moment(1));
-        let at = |now_ms: i64| brief(&next(&policy, &fault, Moment { now_ms, ..moment(1) }));
-        assert_eq!((at(end_ms - 1).as_str(), at(end_ms).as_str()), ("await", "dead too-old"));
-    }
-
-    #[test]
-    fn the_default_schedule_lasts_at_least_75_hours() {
-        let policy = RetryPolicy::default();
-        let lasts_ms = |jitter| {
-            let (mut now_ms, mut attempts) = (NOW_MS, 1);
-            while let Next::Again { at_ms, .. } =
-                next(&policy, &status(500), Moment { attempts, age_from_ms: NOW_MS, now_ms, jitter })
-            {
-                now_ms = at_ms;
-                attempts += 1;
-            }
-            assert_eq!(attempts, 10);
-            now_ms - NOW_MS
-        };
-        let standard_ms = (75 * 3_600 + 35 * 60 + 5) * 1_000;
-        assert_eq!(lasts_ms(0.0), standard_ms);
-        // With the most jitter a tenth more, and no more than that.
-        assert!(lasts_ms(0.5) > standard_ms && lasts_ms(1.0) > lasts_ms(0.5));
-        assert!(lasts_ms(1.0) <= standard_ms * 11 / 10);
-    }
-
-    #[test]
-    fn what_waits_is_too_old_at_its_limit() {
-        let policy = RetryPolicy { age_max_s: 10, ..RetryPolicy::default() };
-        let delivery = |kind| DueDelivery {
-            id: crate::ids::DeliveryId::new(),
-            tenant: crate::ids::TenantId("t".into()),
-            event: crate::ids::EventId::new(),
-            subscription: crate::ids::SubscriptionId::new(),
-            kind,
-            attempts_made: 0,
-            attempts_in_budget: 0,
-            age_from_ms: NOW_MS,
-        };
-        let at = |kind, ms| too_old_by_now(&policy, &delivery(kind), NOW_MS + ms).map(|reason| reason.code);
-        assert_eq!(at(DeliveryKind::Usual, 10_000), None);
-        assert_eq!(at(DeliveryKind::Replay, 10_001), Some("too-old".to_owned()));
-        assert_eq!(at(DeliveryKind::Test, 99_999), None);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(retry_after_ms("120", NOW_MS), Some(120_000));
-        assert_eq!(retry_after_ms(" 0 ", NOW_MS), Some(0));
-        assert_eq!(retry_after_ms("Tue, 14 Nov 2023 22:13:30 GMT", NOW_MS), Some(10_000));
-        assert_eq!(retry_after_ms("Tue, 14 Nov 2000 22:13:30 GMT", NOW_MS), Some(0));
-        assert_eq!(retry_after_ms("soon", NOW_MS), None);
-        assert_eq!(retry_after_ms("-1", NOW_MS), None);
-    }
-
-    proptest! {
-        #[test]
-        fn never_earlier_than_now_never_later_than_the_age_limit(
-            schedule_s in proptest::collection::vec(0u64..1_000_000, 1..12),
-            age_max_s in 1u64..5_000_000,
-            attempts in 1u32..14,
-            wish in proptest::option::of(any::<u64>()),
-            jitter in 0.0f64..=1.0,
-        ) {
-            let policy = RetryPolicy { schedule_s, age_max_s };
-            let outcome = Outcome::Answered { status: 503, retry_after_ms: wish, elsewhere: false };
-            let moment = Moment { attempts, age_from_ms: NOW_MS, now_ms: NOW_MS, jitter };
-            match next(&policy, &outcome, moment) {
-                Next::Again { at_ms, .. } => {
-                    prop_assert!((attempts as usize) < policy.schedule_s.len());
-                    prop_assert!(at_ms >= NOW_MS + i64::try_from(wish.unwrap_or(0)).unwrap_or(i64::MAX - NOW_MS));
-                    prop_assert!(at_ms <= age_end_ms(&policy, moment));
-                }
-                Next::End { state, .. } => prop_assert_eq!(state, DeliveryState::Dead),
-                Next::AwaitPlugin { .. } => prop_assert!(false, "an answer never waits for a plugin"),
-            }
-        }
-    }
-}
+mod tests;

@@ -57,6 +57,7 @@ fn maxima(config: &Config) -> Vec<(&'static str, u64, u64)> {
         ("query_ms_max", config.query_ms_max, 600_000),
         ("attempts_max", config.attempts_max, 16_384),
         ("attempts_per_tenant_max", config.attempts_per_tenant_max, 16_384),
+        ("retry_after_max_s", config.retry_after_max_s, 30 * 86_400),
         ("compile_cpu_s", config.compile_cpu_s, 3_600),
         ("compile_wall_s", config.compile_wall_s, 3_600),
         ("loaded_code_bytes_max", config.loaded_code_bytes_max, 1 << 40),

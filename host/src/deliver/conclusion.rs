@@ -39,6 +39,7 @@ pub(super) fn conclude(
         age_from_ms: due.delivery.age_from_ms,
         now_ms: now_ms(),
         jitter: rand::random(),
+        retry_after_max_ms: u64::try_from(shared.retry_after_max.as_millis()).unwrap_or(u64::MAX),
     };
     let next = retry::next(policy, outcome, moment);
     let next = if due.delivery.kind == DeliveryKind::Test { retry::once(next) } else { next };
@@ -57,12 +58,18 @@ pub(super) fn conclude(
     shared.store.count(&due.delivery.tenant, due.delivery.subscription, &attempt);
     tracing::debug!(delivery = %id, attempt = attempt.number, outcome = %attempt.outcome, "attempted");
     let age_end_ms = retry::age_end_ms(policy, moment);
+    // The lane rests no longer than the delivery that was answered: what waits in it has an age limit as well.
+    let rest_ms_max = match &next {
+        Next::Again { at_ms, .. } => u64::try_from(at_ms - moment.now_ms).unwrap_or(0),
+        _ => policy.age_max_s.saturating_mul(1_000) / 2,
+    };
+    let wish = pace::wish(outcome).map(|wish| wish.min(Duration::from_millis(rest_ms_max)));
     let bad_config = match outcome {
         Outcome::BadConfig(reason) => Some((subscription.generation, reason.message.clone())),
         _ => None,
     };
     let record = AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms, disables };
-    Conclusion { record, sign: Sign::of(outcome), again_at_ms, wish: pace::wish(outcome), bad_config }
+    Conclusion { record, sign: Sign::of(outcome), again_at_ms, wish, bad_config }
 }
 
 /// Records an outcome, however long the store takes to be able to (a full disk, as a rule): until then the delivery is held,
