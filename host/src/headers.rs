@@ -120,8 +120,9 @@ const REFUSED_UNTRUSTED: Rules = &[
     "client-cert-chain",
 ];
 
-/// Headers that the host writes over those of the same name. Spelled otherwise, they would stand beside the host's.
-const OVERWRITTEN: Rules = &["accept", "user-agent", "traceparent"];
+/// Headers of which the host has a value unless an owner or a plugin sets one. Spelled otherwise, that would stand beside the
+/// host's.
+const DEFAULTED: Rules = &["accept", "user-agent", "traceparent"];
 
 /// The form in which names are compared: everything but letters and digits is a dash. The name is in lower case.
 fn folded(name: &HeaderName) -> String {
@@ -136,8 +137,10 @@ fn applies(rules: Rules, folded: &str) -> bool {
 pub fn check_header(name: &str, value: &str, author: HeaderAuthor) -> Result<(HeaderName, HeaderValue), String> {
     let parsed: HeaderName = name.parse().map_err(|_| format!("{name:?} is no header name"))?;
     let folded = folded(&parsed);
-    let misspelled = parsed.as_str() != folded && applies(OVERWRITTEN, &folded);
-    if applies(REFUSED, &folded) || misspelled {
+    if parsed.as_str() != folded && applies(DEFAULTED, &folded) {
+        return Err(format!("the header {:?} would stand beside the host's own; write {folded:?}", parsed.as_str()));
+    }
+    if applies(REFUSED, &folded) {
         return Err(format!("the header {:?} is the host's own and cannot be set", parsed.as_str()));
     }
     if author == HeaderAuthor::Untrusted && applies(REFUSED_UNTRUSTED, &folded) {
@@ -187,6 +190,13 @@ mod tests {
         check("Host", "evil", Err("the header \"host\" is the host's own and cannot be set"));
         check("Webhook-Signature", "v1,", Err("the header \"webhook-signature\" is the host's own and cannot be set"));
         check("Metadata-Flavor", "Google", Err("the header \"metadata-flavor\" is the host's own and cannot be set"));
+        check("Accept", "text/plain", Ok(()));
+        check("User-Agent", "crm/1", Ok(()));
+        check(
+            "User_Agent",
+            "crm/1",
+            Err("the header \"user_agent\" would stand beside the host's own; write \"user-agent\""),
+        );
         for own in [
             "content-length",
             "transfer-encoding",

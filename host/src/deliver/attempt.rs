@@ -232,7 +232,13 @@ fn replaced(outgoing: Outgoing, own: Url) -> PreparedRequest {
     PreparedRequest { url: url.unwrap_or(own), elsewhere, other_origin, content_type, body, headers }
 }
 
-/// Later lines win: the owner's headers, then the plugin's, then the host's own.
+/// Header values of the host that owners and plugins may replace.
+const ACCEPT: HeaderValue = HeaderValue::from_static("application/json");
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("hookloom/", env!("CARGO_PKG_VERSION")));
+
+/// The headers of a request. The owner's come first; the plugin's replace those of the same name, and a name that the plugin
+/// repeats is sent repeatedly. `Accept`, `User-Agent` and `traceparent` are the host's only if neither of them set one; all
+/// others of the host cannot be set by anybody else ([`check_header`]).
 fn headers(parcel: &PreparedRequest, due: &Due, subscription: &Subscription) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
     // The owner's headers may hold credentials, which only the Notify URL's origin may see.
@@ -243,27 +249,37 @@ fn headers(parcel: &PreparedRequest, due: &Due, subscription: &Subscription) -> 
             check_header(name, &fill_secrets(value, &subscription.secrets)?, HeaderAuthor::Owner)
         };
         for (name, value) in own.filter_map(|header| filled(header).ok()) {
-            headers.insert(name, value);
+            headers.insert(name, not_shown(value));
         }
     }
+    for (name, _) in &parcel.headers {
+        headers.remove(name);
+    }
     for (name, value) in &parcel.headers {
-        headers.insert(name, value.clone());
+        headers.append(name, not_shown(value.clone()));
     }
     let text = |value: String| HeaderValue::try_from(value).expect("ids, numbers and base64 are visible ASCII");
     let (id, now_ms) = (due.delivery.id.to_string(), now_ms());
     let signature = signature_header(&subscription.signing, &id, now_ms, &parcel.body);
     headers.insert(header::CONTENT_TYPE, parcel.content_type.clone());
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("hookloom/", env!("CARGO_PKG_VERSION"))));
+    headers.entry(header::ACCEPT).or_insert(ACCEPT);
+    headers.entry(header::USER_AGENT).or_insert(USER_AGENT);
     headers.insert(&WEBHOOK_ID, text(id));
     headers.insert(&WEBHOOK_TIMESTAMP, text((now_ms / 1_000).to_string()));
     headers.insert(&WEBHOOK_SIGNATURE, text(signature));
     headers.insert(&EVENT_ID, text(due.event.id.to_string()));
     if subscription.settings.traceparent {
         let attempt = due.delivery.attempts_made + 1;
-        headers.insert(&TRACEPARENT, text(traceparent(due.event.id, due.delivery.id, attempt)));
+        let own = || text(traceparent(due.event.id, due.delivery.id, attempt));
+        headers.entry(&TRACEPARENT).or_insert_with(own);
     }
     headers
+}
+
+/// Marks a value that is not the host's: it may hold a secret, so no page shows it.
+fn not_shown(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 fn answered(answer: &Answer, elsewhere: bool, attempt: &mut Attempt) -> Outcome {
@@ -289,9 +305,12 @@ const SHOWN: [&str; 8] = [
 
 fn request_lines(request: &Request) -> Vec<String> {
     let mut lines = vec![format!("{} {}", request.method, &request.url[..Position::AfterPath])];
-    lines.extend(request.headers.iter().map(|(name, value)| match SHOWN.contains(&name.as_str()) {
-        true => format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())),
-        false => format!("{name}: …"),
+    lines.extend(request.headers.iter().map(|(name, value)| {
+        if SHOWN.contains(&name.as_str()) && !value.is_sensitive() {
+            format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))
+        } else {
+            format!("{name}: …")
+        }
     }));
     lines
 }

@@ -12,7 +12,7 @@ use crate::transport;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use utoipa::ToSchema;
 
 /// What an owner writes.
@@ -224,7 +224,11 @@ fn header_faults(settings: &Settings, secrets: &BTreeMap<String, Secret>) -> Vec
         faults.push(fault("/headers", format!("at most {HEADER_BYTES_MAX} bytes, names and values together")));
         return faults;
     }
+    let mut names = HashSet::new();
     for (name, value) in &settings.headers {
+        if !names.insert(name.to_lowercase()) {
+            faults.push(fault(&format!("/headers/{name}"), "the name stands there twice, in upper and lower case"));
+        }
         let checked = fill_secrets(value, secrets).and_then(|filled| check_header(name, &filled, HeaderAuthor::Owner));
         if let Err(detail) = checked {
             faults.push(fault(&format!("/headers/{name}"), detail));
