@@ -75,7 +75,7 @@ impl HostClient {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         let url = self.base.join(path.as_str())?;
         let request = Request { method, url, headers, body, timeout: TIMEOUT, response_bytes_max: RESPONSE_BYTES_MAX };
-        let answer = self.client.send(request).await.0.map_err(|error| format!("{}: {}", self.base, error.detail))?;
+        let answer = self.client.send(request).await.0.map_err(|error| format!("{}: {error}", self.base))?;
         match answer.status {
             200..=299 => Ok(answer.body),
             status => Err(told(status, &serde_json::from_slice(&answer.body).unwrap_or(Value::Null)).into()),

@@ -133,7 +133,8 @@ impl Attempter {
         attempt.timings = Some(timings);
         match answer {
             Ok(answer) => answered(&answer, elsewhere, attempt),
-            Err(NotAnswered { kind, detail }) => Outcome::NoAnswer { kind, detail },
+            Err(NotAnswered::Receiver { kind, detail }) => Outcome::NoAnswer { kind, detail },
+            Err(NotAnswered::Host { detail }) => Outcome::HostFault(Reason::new("host-network", detail)),
         }
     }
 
@@ -286,6 +287,7 @@ fn answered(answer: &Answer, elsewhere: bool, attempt: &mut Attempt) -> Outcome 
     attempt.status = Some(answer.status);
     attempt.response_headers = Some(response_lines(&answer.headers));
     attempt.echoed = is_echo(&answer.body);
+    attempt.log.extend(answer.notes.iter().map(|note| format!("host: {note}")));
     attempt.response = (!answer.body.is_empty()).then(|| as_text(&answer.body));
     let retry_after_ms = answer.retry_after().and_then(|value| retry_after_ms(value, now_ms()));
     Outcome::Answered { status: answer.status, retry_after_ms, elsewhere }

@@ -8,8 +8,11 @@
 //! The URL is checked by the address guard before each request. A name is resolved by [`Vetting`], which refuses the
 //! whole name if one of its addresses is refused; the connection is made to those very addresses, so an answer that
 //! changes between check and dial (DNS rebinding) changes nothing. Afterwards the peer's address is checked once more.
-//! It follows no redirects, reads no environment, decompresses nothing, and repeats no request. Each address policy, and each
-//! transport of a subscription's own, has a client of its own, because a pooled connection does not ask who uses it.
+//! It follows no redirects, reads no environment and decompresses nothing. Each address policy, and each transport of a
+//! subscription's own, has a client of its own, because a pooled connection does not ask who uses it.
+//!
+//! A request is sent again within its deadline only if the receiver has not processed it ([`failure`]): such a request is no
+//! attempt. What is this host's own fault is told apart ([`NotAnswered::Host`]) and logged once in a while ([`fault_log`]).
 //!
 //! Behind a forward proxy it is the proxy that dials. Its own address is vetted like any other; the target's name is
 //! looked up and vetted here too, but what the proxy finds under that name a moment later is the proxy's affair: its
@@ -19,37 +22,41 @@
 //! that is never idle ends too, and soon.
 
 mod connect;
+mod dial;
+mod failure;
+mod fault_log;
 mod meter;
+mod observed;
+mod pool;
 mod resolver;
+mod salvage;
 mod timing;
+mod tls_failure;
 mod vetting;
 
 pub use connect::TlsError;
+pub use failure::NotAnswered;
+pub use pool::Clients;
 pub use resolver::ResolverError;
 
-use crate::address::{
-    AddressError, AddressPolicy, Egress, check_address, check_parsed_url, is_own_bin, name_leads_back,
-};
+use crate::address::{AddressError, AddressPolicy, check_address, check_parsed_url, is_own_bin, name_leads_back};
 use crate::delivery::{NoAnswer, Timings};
-use crate::ids::SubscriptionId;
-use crate::subscription::Subscription;
-use crate::transport::{self, ReadyTransport};
+use crate::transport::ReadyTransport;
 use bytes::{Bytes, BytesMut};
 use connect::Connector;
+use failure::Failure;
+use fault_log::FaultLog;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpInfo;
-use hyper_util::client::legacy::{Client as HyperClient, Error as SendError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use lru::LruCache;
 use meter::{HEAD_BYTES_MAX, STREAM_WINDOW_BYTES, Watch};
-use resolver::{LookupError, Resolver};
-use std::error::Error as StdError;
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use resolver::Resolver;
+use salvage::Salvaged;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use timing::Timed;
 use tokio::time::timeout_at;
@@ -61,6 +68,23 @@ pub const RESPONSE_BYTES_MAX: usize = 16 << 10;
 
 /// Idle connections are closed before receivers do it: Node's default is 5 s.
 const IDLE_MAX: Duration = Duration::from_secs(4);
+
+/// Maximum number of headers that are read of an answer of HTTP/1; more make its head unreadable, but not its status.
+const HEADERS_MAX: usize = 256;
+
+/// Repeats of an unprocessed request that follow at once, and all that are made.
+const REPEATS_AT_ONCE: u32 = 8;
+const REPEATS_MAX: u32 = 40;
+
+/// Pause before a request is repeated that the receiver has not processed. A receiver that closes its connection after a few
+/// requests may refuse one of many that are under way several times in a row. None: it was repeated often enough.
+fn repeat_pause(repeats: u32) -> Option<Duration> {
+    match repeats {
+        ..REPEATS_AT_ONCE => Some(Duration::ZERO),
+        REPEATS_AT_ONCE..REPEATS_MAX => Some(Duration::from_millis(u64::from(repeats) * 5)),
+        _ => None,
+    }
+}
 
 /// One request.
 #[derive(Debug)]
@@ -80,7 +104,7 @@ pub struct Request {
 }
 
 /// What a receiver answered.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Answer {
     /// The status.
     pub status: u16,
@@ -88,15 +112,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The first bytes of the body.
     pub body: Bytes,
-}
-
-/// Why there was no answer.
-#[derive(Debug)]
-pub struct NotAnswered {
-    /// Which kind.
-    pub kind: NoAnswer,
-    /// In words, without the URL's query.
-    pub detail: String,
+    /// What was unusual about the exchange, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// A client for one address policy and one transport.
@@ -104,28 +121,12 @@ pub struct Client {
     http: HyperClient<Timed<Connector>, Full<Bytes>>,
     policy: Arc<AddressPolicy>,
     resolver: Resolver,
+    fault_log: Arc<FaultLog>,
     /// Whether somebody else dials for us.
     behind_proxy: bool,
     /// What the proxy gets with a request that it forwards.
     proxy_authorization: Option<HeaderValue>,
 }
-
-/// Every client: the host's own, one for each way in which tenants are narrowed, one for each transport.
-pub struct Clients {
-    /// The host's own: what most subscriptions use.
-    own: Arc<Client>,
-    others: Mutex<LruCache<ClientKey, Arc<Client>>>,
-}
-
-/// What makes a client another one. A transport is known by who wrote it, and when: it holds secrets.
-#[derive(PartialEq, Eq, Hash)]
-struct ClientKey {
-    policy: AddressPolicy,
-    transport: Option<(SubscriptionId, u64)>,
-}
-
-/// How many are kept. What is over is made again, with connections of its own.
-const CLIENTS_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than 0");
 
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
@@ -141,75 +142,29 @@ pub enum ClientError {
     Transport(String),
 }
 
-impl Clients {
-    /// Clients under the host's policy.
-    pub fn new(policy: AddressPolicy, name_servers: &[SocketAddr]) -> Result<Self, ClientError> {
-        let own = Client::with(policy, Resolver::new(name_servers)?, &ReadyTransport::default())?;
-        Ok(Clients { own: Arc::new(own), others: Mutex::new(LruCache::new(CLIENTS_MAX)) })
-    }
-
-    /// How this host reaches itself, for its own bins.
-    pub fn own_address(&self) -> String {
-        match self.own.policy.own {
-            Some(own) if own.ip().is_unspecified() => format!("127.0.0.1:{}", own.port()),
-            Some(own) => own.to_string(),
-            None => "127.0.0.1".to_owned(),
-        }
-    }
-
-    /// The client of the open road for a tenant that is narrowed so.
-    pub fn narrowed(&self, by: &Egress) -> Result<Arc<Client>, ClientError> {
-        self.find(
-            ClientKey { policy: self.own.policy.narrowed(by), transport: None },
-            |_| Ok(ReadyTransport::default()),
-        )
-    }
-
-    /// The client of a subscription, whose tenant is narrowed so.
-    pub fn of(&self, subscription: &Subscription, narrowed: &Egress) -> Result<Arc<Client>, ClientError> {
-        let transport = &subscription.settings.transport;
-        let open_road = transport.is_default();
-        if open_road && *narrowed == Egress::default() {
-            return Ok(self.own.clone());
-        }
-        let policy = self.own.policy.narrowed(narrowed);
-        let own = (!open_road).then_some((subscription.id, subscription.generation));
-        let ready = |policy: &AddressPolicy| {
-            transport::ready(transport, &subscription.secrets, policy).map_err(|faults| {
-                let faults: Vec<String> = faults.iter().map(|(field, detail)| format!("{field}: {detail}")).collect();
-                ClientError::Transport(faults.join("; "))
-            })
-        };
-        self.find(ClientKey { policy, transport: own }, ready)
-    }
-
-    fn find(
-        &self,
-        key: ClientKey,
-        ready: impl FnOnce(&AddressPolicy) -> Result<ReadyTransport, ClientError>,
-    ) -> Result<Arc<Client>, ClientError> {
-        if let Some(client) = self.others.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(client.clone());
-        }
-        let client = Arc::new(Client::with(key.policy.clone(), self.own.resolver.clone(), &ready(&key.policy)?)?);
-        self.others.lock().unwrap_or_else(PoisonError::into_inner).put(key, client.clone());
-        Ok(client)
-    }
-}
-
 impl Client {
     /// A client of the open road.
     pub fn new(policy: AddressPolicy) -> Result<Self, ClientError> {
-        Client::with(policy, Resolver::new(&[])?, &ReadyTransport::default())
+        Client::with(policy, Resolver::new(&[])?, Arc::default(), &ReadyTransport::default())
     }
 
-    fn with(policy: AddressPolicy, resolver: Resolver, transport: &ReadyTransport) -> Result<Self, ClientError> {
+    fn with(
+        policy: AddressPolicy,
+        resolver: Resolver,
+        fault_log: Arc<FaultLog>,
+        transport: &ReadyTransport,
+    ) -> Result<Self, ClientError> {
         let policy = Arc::new(policy);
         let vetting = Vetting { policy: policy.clone(), resolver: resolver.clone() };
         let http = HyperClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_MAX)
             .http1_max_buf_size(HEAD_BYTES_MAX as usize)
+            // RFC 9112 section 5.2 wants folded lines understood. The other oddities must not hide a status that came.
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
+            .http1_max_headers(HEADERS_MAX)
             .http2_max_header_list_size(HEAD_BYTES_MAX)
             .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
             .build(Timed::new(connect::connector(vetting, transport)?));
@@ -217,44 +172,80 @@ impl Client {
             None => (false, None),
             Some((_, authorization)) => (true, authorization.clone()),
         };
-        Ok(Client { http, policy, resolver, behind_proxy, proxy_authorization })
+        Ok(Client { http, policy, resolver, fault_log, behind_proxy, proxy_authorization })
     }
 
-    /// Sends one request and reads the answer. Neither follows nor repeats anything.
+    /// Sends one request and reads the answer. Follows nothing, and repeats only what the receiver has not processed.
     pub async fn send(&self, request: Request) -> (Result<Answer, NotAnswered>, Timings) {
-        timing::timed(self.exchange(request)).await
+        let (answer, timings) = timing::timed(self.exchange(request)).await;
+        if let Err(NotAnswered::Host { detail }) = &answer {
+            self.fault_log.note(detail);
+        }
+        (answer, timings)
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, NotAnswered> {
-        check_parsed_url(&request.url, &self.policy).map_err(|error| refused(&error))?;
-        let timeout = request.timeout;
-        let own = is_own_bin(&request.url, &self.policy);
-        let (begun, deadline) = (Instant::now(), tokio::time::Instant::now() + timeout);
-        let late =
-            |_| NotAnswered { kind: NoAnswer::Timeout, detail: format!("no answer within {} ms", timeout.as_millis()) };
+        check_parsed_url(&request.url, &self.policy).map_err(|error| NotAnswered::from(&error))?;
+        let (begun, deadline) = (Instant::now(), tokio::time::Instant::now() + request.timeout);
+        let late = |_| late(&request);
         if self.behind_proxy || self.may_lead_back(&request.url) {
             timeout_at(deadline, self.vet_target(&request.url)).await.map_err(late)??;
         }
-        let bytes_max = request.response_bytes_max;
-        let mut request = self.message(request)?;
-        let mut watch = Watch::new(&mut request, bytes_max);
-        let response = timeout_at(deadline, self.response(request, &mut watch)).await.map_err(late)??;
-        timing::answered(begun);
-        if let Some(peer) = response.extensions().get::<HttpInfo>().filter(|_| !own) {
-            check_address(peer.remote_addr().ip(), &self.policy).map_err(|error| refused(&error))?;
+        let mut repeats = 0;
+        loop {
+            match self.try_once(&request, begun, deadline).await {
+                Ok(mut answer) => {
+                    if repeats > 0 {
+                        answer.notes.push(format!("sent {repeats} times more, because the receiver had not taken it"));
+                    }
+                    return Ok(answer);
+                }
+                Err(Failure::NotAnswered(error)) => return Err(error),
+                Err(Failure::Salvaged(Salvaged { status, headers })) => {
+                    timing::answered(begun);
+                    let notes =
+                        vec!["the head of the answer is not valid HTTP; its status counts all the same".to_owned()];
+                    return Ok(Answer { status, headers, notes, ..Answer::default() });
+                }
+                Err(Failure::NotProcessed(why)) => {
+                    let Some(pause) = repeat_pause(repeats) else {
+                        return Err(NotAnswered::of(NoAnswer::Broken, format!("{why}, {repeats} times in a row")));
+                    };
+                    tracing::debug!(repeats, why, "a request was not processed; it is sent again");
+                    repeats += 1;
+                    timeout_at(deadline, tokio::time::sleep(pause)).await.map_err(late)?;
+                }
+            }
         }
-        let answer = read(response, deadline, bytes_max).await;
+    }
+
+    /// Sends a request on one connection, and reads its answer up to the deadline.
+    async fn try_once(
+        &self,
+        request: &Request,
+        begun: Instant,
+        deadline: tokio::time::Instant,
+    ) -> Result<Answer, Failure> {
+        let mut message = self.message(request)?;
+        let mut watch = Watch::new(&mut message, request.response_bytes_max);
+        let response = timeout_at(deadline, self.response(message, &mut watch)).await.map_err(|_| late(request))??;
+        timing::answered(begun);
+        let own = is_own_bin(&request.url, &self.policy);
+        if let Some(peer) = response.extensions().get::<HttpInfo>().filter(|_| !own) {
+            check_address(peer.remote_addr().ip(), &self.policy).map_err(|error| NotAnswered::from(&error))?;
+        }
+        let answer = read(response, deadline, request.response_bytes_max).await;
         drop(watch);
         Ok(answer)
     }
 
     /// The request in HTTP's own form.
-    fn message(&self, request: Request) -> Result<http::Request<Full<Bytes>>, NotAnswered> {
-        let uri = request.url.as_str().parse().map_err(|_| refused(&AddressError::NotHttp))?;
-        let mut message = http::Request::new(Full::new(request.body));
-        *message.method_mut() = request.method;
+    fn message(&self, request: &Request) -> Result<http::Request<Full<Bytes>>, NotAnswered> {
+        let uri = request.url.as_str().parse().map_err(|_| NotAnswered::from(&AddressError::NotHttp))?;
+        let mut message = http::Request::new(Full::new(request.body.clone()));
+        *message.method_mut() = request.method.clone();
         *message.uri_mut() = uri;
-        *message.headers_mut() = request.headers;
+        *message.headers_mut() = request.headers.clone();
         if let Some(authorization) = self.proxy_authorization.clone().filter(|_| request.url.scheme() == "http") {
             message.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
         }
@@ -266,7 +257,7 @@ impl Client {
         &self,
         request: http::Request<Full<Bytes>>,
         watch: &mut Watch,
-    ) -> Result<http::Response<Incoming>, NotAnswered> {
+    ) -> Result<http::Response<Incoming>, Failure> {
         let mut sent = pin!(self.http.request(request));
         let response = std::future::poll_fn(|context| {
             let polled = sent.as_mut().poll(context);
@@ -274,8 +265,8 @@ impl Client {
             polled
         });
         response.await.map_err(|error| match watch.excess() {
-            Some(excess) => NotAnswered { kind: NoAnswer::Broken, detail: excess.to_string() },
-            None => explain(&error),
+            Some(excess) => NotAnswered::of(NoAnswer::Broken, excess.to_string()).into(),
+            None => failure::classify(&error),
         })
     }
 
@@ -290,12 +281,16 @@ impl Client {
     async fn vet_target(&self, url: &Url) -> Result<(), NotAnswered> {
         let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
         match vetted(name, &self.policy, &self.resolver).await {
-            Ok(addresses) if name_leads_back(url, &addresses, &self.policy) => Err(refused(&AddressError::Own)),
+            Ok(addresses) if name_leads_back(url, &addresses, &self.policy) => Err((&AddressError::Own).into()),
             Ok(_) => Ok(()),
-            Err(Unfit::Refused(error)) => Err(refused(&error)),
-            Err(Unfit::Unknown(error)) => Err(unknown(&error)),
+            Err(Unfit::Refused(error)) => Err((&error).into()),
+            Err(Unfit::Unknown(error)) => Err((&error).into()),
         }
     }
+}
+
+fn late(request: &Request) -> NotAnswered {
+    NotAnswered::of(NoAnswer::Timeout, format!("no answer within {} ms", request.timeout.as_millis()))
 }
 
 /// Reads the beginning of the body. A receiver that has sent its status has answered: a body that drips, breaks off or
@@ -314,7 +309,7 @@ async fn read(response: http::Response<Incoming>, deadline: tokio::time::Instant
         }
     }
     timing::read(begun);
-    Answer { status: head.status.as_u16(), headers: head.headers, body: body.freeze() }
+    Answer { status: head.status.as_u16(), headers: head.headers, body: body.freeze(), notes: Vec::new() }
 }
 
 impl Answer {
@@ -322,30 +317,4 @@ impl Answer {
     pub fn retry_after(&self) -> Option<&str> {
         self.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok())
     }
-}
-
-fn refused(error: &AddressError) -> NotAnswered {
-    NotAnswered { kind: NoAnswer::AddressRefused, detail: error.to_string() }
-}
-
-fn unknown(error: &LookupError) -> NotAnswered {
-    // Its cause names the name servers, which are the operator's affair.
-    tracing::debug!(error = %crate::describe(error), "a name did not resolve");
-    NotAnswered { kind: NoAnswer::Dns, detail: error.to_string() }
-}
-
-/// Sorts a client error by its causes. The URL is left out: people put keys into query strings.
-fn explain(error: &SendError) -> NotAnswered {
-    let causes: Vec<&(dyn StdError + 'static)> =
-        std::iter::successors(error.source(), |cause| (*cause).source()).collect();
-    if let Some(error) = causes.iter().find_map(|cause| cause.downcast_ref::<AddressError>()) {
-        return refused(error);
-    }
-    if let Some(error) = causes.iter().find_map(|cause| cause.downcast_ref::<LookupError>()) {
-        return unknown(error);
-    }
-    let kind = if error.is_connect() { NoAnswer::Connect } else { NoAnswer::Broken };
-    let innermost = causes.last().map_or_else(|| "the request failed".to_owned(), ToString::to_string);
-    let what = if error.is_connect() { "no connection" } else { "the connection broke" };
-    NotAnswered { kind, detail: format!("{what}: {innermost}") }
 }

@@ -222,7 +222,7 @@ impl HttpClient for Collector {
             timeout: TIMEOUT,
             response_bytes_max: ANSWER_BYTES_MAX,
         };
-        let answer = self.0.send(request).await.0.map_err(|error| error.detail)?;
+        let answer = self.0.send(request).await.0.map_err(|error| error.to_string())?;
         Ok(http::Response::builder().status(answer.status).body(answer.body)?)
     }
 }

@@ -1,7 +1,7 @@
 //! A name server that answers what the test wants (RFC 1035 §4.1: header, question, answers), and counts the questions.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 
@@ -11,16 +11,23 @@ pub(crate) struct NameServer {
     pub(crate) address: SocketAddr,
     answers: Arc<Mutex<Vec<Ipv4Addr>>>,
     questions: Arc<AtomicUsize>,
+    /// Whether it leaves questions for IPv6 addresses unanswered.
+    ipv4_only: Arc<AtomicBool>,
 }
 
 impl NameServer {
     /// One that gives every name these addresses. None: every question goes unanswered.
     pub(crate) async fn answering(addresses: &[&str]) -> NameServer {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let server =
-            NameServer { address: socket.local_addr().unwrap(), answers: Arc::default(), questions: Arc::default() };
+        let server = NameServer {
+            address: socket.local_addr().unwrap(),
+            answers: Arc::default(),
+            questions: Arc::default(),
+            ipv4_only: Arc::default(),
+        };
         server.answer(addresses);
-        let (answers, questions) = (server.answers.clone(), server.questions.clone());
+        let (answers, questions, ipv4_only) =
+            (server.answers.clone(), server.questions.clone(), server.ipv4_only.clone());
         tokio::spawn(async move {
             let mut packet = [0; 1_500];
             while let Ok((length, from)) = socket.recv_from(&mut packet).await {
@@ -28,12 +35,18 @@ impl NameServer {
                 if is_for_ipv4(&packet[..length]) {
                     questions.fetch_add(1, Ordering::SeqCst);
                 }
-                if !addresses.is_empty() {
+                let silent = ipv4_only.load(Ordering::SeqCst) && !is_for_ipv4(&packet[..length]);
+                if !addresses.is_empty() && !silent {
                     let _ = socket.send_to(&answer(&packet[..length], &addresses), from).await;
                 }
             }
         });
         server
+    }
+
+    /// From now on it is silent when it is asked for IPv6 addresses.
+    pub(crate) fn answer_ipv4_only(&self) {
+        self.ipv4_only.store(true, Ordering::SeqCst);
     }
 
     /// From now on it answers this.

@@ -42,8 +42,15 @@ impl Authority {
     }
 
     fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        self.issue_for(name, [2020, 2060])
+    }
+
+    /// A certificate that is valid from the beginning of one year to that of another.
+    fn issue_for(&self, name: &str, [from, to]: [i32; 2]) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
         (params.signed_by(&key, &self.0).unwrap(), key)
     }
 }
@@ -63,8 +70,16 @@ impl TlsReceiver {
 
     /// The same under another name.
     pub(crate) async fn named(name: &str, own: &Authority, clients: Option<&Authority>) -> TlsReceiver {
+        TlsReceiver::with(own.issue(name), clients).await
+    }
+
+    /// One for 127.0.0.1 whose certificate is valid from the beginning of one year to that of another.
+    pub(crate) async fn valid_in(years: [i32; 2], own: &Authority) -> TlsReceiver {
+        TlsReceiver::with(own.issue_for("127.0.0.1", years), None).await
+    }
+
+    async fn with((certificate, key): (rcgen::Certificate, KeyPair), clients: Option<&Authority>) -> TlsReceiver {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (certificate, key) = own.issue(name);
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let builder = match clients {
             None => ServerConfig::builder().with_no_client_auth(),

@@ -5,7 +5,7 @@ use crate::api::ApiState;
 use crate::api::exchange::Exchange;
 use crate::api::extract::{Access, Item, Json as Input, Params, PathParams, ToManage, ToRead};
 use crate::api::problem::{FieldFault, Problem};
-use crate::deliver::client::{NotAnswered, RESPONSE_BYTES_MAX, Request};
+use crate::deliver::client::{RESPONSE_BYTES_MAX, Request};
 use crate::headers::{HeaderAuthor, check_header};
 use crate::ids::BinId;
 use crate::inspector::{BinRequest, RequestHead};
@@ -217,7 +217,7 @@ pub(in crate::api) async fn replay(
             answer: String::from_utf8_lossy(&answer.body).into_owned(),
             total_us: timings.total_us,
         },
-        Err(NotAnswered { detail, .. }) => ReplayBody { status: None, answer: detail, total_us: timings.total_us },
+        Err(error) => ReplayBody { status: None, answer: error.to_string(), total_us: timings.total_us },
     }))
 }
 

@@ -1,25 +1,28 @@
 //! The way to a receiver: a socket to a vetted address, directly or through a forward proxy, with TLS for `https`.
 //!
-//! Every socket is [`Metered`], whatever is spoken on it. For `https` behind a proxy, the proxy opens a tunnel
+//! Every socket is [`Metered`], whatever is spoken on it, and every connection [`Observed`] above TLS. For `https` behind a proxy, the proxy opens a tunnel
 //! (`CONNECT`, RFC 9110 section 9.3.6); for `http`, it gets the request itself. A proxy is spoken to with TLS if its own URL
 //! is `https`.
 
 use super::Vetting;
+use super::dial::dial;
 use super::meter::Metered;
+use super::observed::Observed;
 use crate::transport::ReadyTransport;
 use http::uri::Scheme;
 use http::{HeaderValue, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls_platform_verifier::Verifier;
 use std::io::IoSlice;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
 use tower::Service;
@@ -32,7 +35,11 @@ type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 type Socket = TokioIo<Metered<TcpStream>>;
 
 /// The connector of a client.
-pub(super) type Connector = HttpsConnector<Route>;
+#[derive(Clone)]
+pub(super) struct Connector(HttpsConnector<Route>);
+
+/// A connection as the client gets it.
+pub(super) type HttpStream = TokioIo<Observed<TokioIo<MaybeHttpsStream<Stream>>>>;
 
 /// Problem with the certificates of a transport or of this machine.
 #[derive(Debug, thiserror::Error)]
@@ -51,10 +58,7 @@ pub enum TlsError {
 /// Makes the connector of a transport.
 pub(super) fn connector(vetting: Vetting, transport: &ReadyTransport) -> Result<Connector, TlsError> {
     let tls = tls_config(transport)?;
-    let mut http = HttpConnector::new_with_resolver(vetting);
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    let direct = Direct(http);
+    let direct = Direct(vetting);
     let route = match &transport.proxy {
         None => Route::Direct(direct),
         Some((url, authorization)) => Route::Proxy {
@@ -68,7 +72,23 @@ pub(super) fn connector(vetting: Vetting, transport: &ReadyTransport) -> Result<
                 .wrap_connector(direct),
         },
     };
-    Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(route))
+    let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    Ok(Connector(builder.enable_all_versions().wrap_connector(route)))
+}
+
+impl Service<Uri> for Connector {
+    type Response = HttpStream;
+    type Error = BoxError;
+    type Future = Connecting<HttpStream>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        Box::pin(async move { Ok(TokioIo::new(Observed::new(TokioIo::new(connecting.await?)))) })
+    }
 }
 
 fn tls_config(transport: &ReadyTransport) -> Result<ClientConfig, TlsError> {
@@ -76,7 +96,7 @@ fn tls_config(transport: &ReadyTransport) -> Result<ClientConfig, TlsError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = ClientConfig::builder();
     let builder = match &transport.authorities {
-        None => builder.with_platform_verifier()?,
+        None => builder.dangerous().with_custom_certificate_verifier(platform_verifier()?),
         Some(pem) => {
             let mut roots = RootCertStore::empty();
             for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
@@ -90,22 +110,35 @@ fn tls_config(transport: &ReadyTransport) -> Result<ClientConfig, TlsError> {
     Ok(builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pem)?)?)
 }
 
+/// The verifier with the system's certificates, which are read once: they take a megabyte and milliseconds.
+fn platform_verifier() -> Result<Arc<Verifier>, TlsError> {
+    static VERIFIER: OnceLock<Arc<Verifier>> = OnceLock::new();
+    if let Some(verifier) = VERIFIER.get() {
+        return Ok(verifier.clone());
+    }
+    let verifier = Verifier::new(Arc::new(rustls::crypto::ring::default_provider()))?;
+    Ok(VERIFIER.get_or_init(|| Arc::new(verifier)).clone())
+}
+
 /// Connects to vetted addresses.
 #[derive(Clone)]
-pub(super) struct Direct(HttpConnector<Vetting>);
+pub(super) struct Direct(Vetting);
 
 impl Service<Uri> for Direct {
     type Response = Socket;
     type Error = BoxError;
     type Future = Connecting<Socket>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(context).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
-        Box::pin(async move { Ok(TokioIo::new(Metered::new(connecting.await?.into_inner()))) })
+        let vetting = self.0.clone();
+        Box::pin(async move {
+            let addresses = vetting.addresses(&uri).await?;
+            Ok(TokioIo::new(Metered::new(dial(addresses).await?)))
+        })
     }
 }
 
@@ -150,9 +183,41 @@ impl Service<Uri> for Route {
     }
 }
 
-trait Io: Read + Write + Connection + Send {}
+/// A connection that ends in a socket of this host.
+pub(super) trait HasSocket {
+    fn socket(&self) -> &TcpStream;
+}
 
-impl<T: Read + Write + Connection + Send> Io for T {}
+impl HasSocket for Metered<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref()
+    }
+}
+
+impl<T: HasSocket> HasSocket for TokioIo<T> {
+    fn socket(&self) -> &TcpStream {
+        self.inner().socket()
+    }
+}
+
+impl HasSocket for Stream {
+    fn socket(&self) -> &TcpStream {
+        self.io.socket()
+    }
+}
+
+impl<T: HasSocket> HasSocket for MaybeHttpsStream<T> {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            MaybeHttpsStream::Http(stream) => stream.socket(),
+            MaybeHttpsStream::Https(stream) => stream.inner().get_ref().0.inner().socket(),
+        }
+    }
+}
+
+trait Io: Read + Write + Connection + HasSocket + Send {}
+
+impl<T: Read + Write + Connection + HasSocket + Send> Io for T {}
 
 /// A connection to a receiver or to a proxy.
 pub(super) struct Stream {

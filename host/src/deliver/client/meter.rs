@@ -168,6 +168,10 @@ impl<T> Metered<T> {
     pub(super) fn new(io: T) -> Self {
         Metered { io, meter: Meter::new() }
     }
+
+    pub(super) fn get_ref(&self) -> &T {
+        &self.io
+    }
 }
 
 impl<T: Connection> Connection for Metered<T> {

@@ -4,13 +4,17 @@
 //! an answer must see all of it. A name is always a whole one: no search domain of this machine is put behind it, so that
 //! a tenant's `db` is never the operator's `db.internal.example`. Answers are kept as long as they say. Vets nothing.
 
+use super::dial::is_local_fault;
+use futures_util::future::{Either, select};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::ProtoError;
 use hickory_resolver::proto::rr::Name;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
 /// A name that does not resolve in this time does not resolve.
@@ -18,6 +22,9 @@ const LOOKUP_MAX: Duration = Duration::from_secs(5);
 
 /// One question is asked again after this.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// Time that is left for the addresses of one family when those of the other are there.
+const OTHER_FAMILY_MAX: Duration = Duration::from_millis(500);
 
 /// Why there is no resolver.
 #[derive(Debug, thiserror::Error)]
@@ -41,31 +48,88 @@ pub(super) enum LookupError {
     Slow,
 }
 
+impl LookupError {
+    /// The system's error, if it is why the name servers could not even be asked, or if nothing listens where they should be:
+    /// that says nothing about the name.
+    pub(super) fn local_fault(&self) -> Option<&std::io::Error> {
+        let LookupError::Failed(error) = self else { return None };
+        match &**error {
+            NetError::Io(error) if is_local_fault(error) || error.kind() == ErrorKind::ConnectionRefused => {
+                Some(&**error)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Looks names up.
 #[derive(Clone)]
-pub(super) struct Resolver(TokioResolver);
+pub(super) struct Resolver {
+    /// One for each family, so that an answer for one does not wait for the other's.
+    ipv4: TokioResolver,
+    ipv6: TokioResolver,
+}
 
 impl Resolver {
     /// One that asks these name servers; the system's if there are none.
     pub(super) fn new(name_servers: &[SocketAddr]) -> Result<Self, ResolverError> {
-        let mut builder = if name_servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(Box::new).map_err(ResolverError)?
-        } else {
-            let servers = name_servers.iter().map(|address| server(*address)).collect();
-            let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        };
-        set(builder.options_mut());
-        Ok(Resolver(builder.build().map_err(Box::new).map_err(ResolverError)?))
+        let of = |family| resolver(name_servers, family).map_err(Box::new).map_err(ResolverError);
+        Ok(Resolver { ipv4: of(LookupIpStrategy::Ipv4Only)?, ipv6: of(LookupIpStrategy::Ipv6Only)? })
     }
 
-    /// Every address of a name.
+    /// Every address of a name that came in time, those of IPv4 first.
     pub(super) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
         let mut whole = Name::from_utf8(name).map_err(LookupError::NoName)?;
         whole.set_fqdn(true);
-        let found = tokio::time::timeout(LOOKUP_MAX, self.0.lookup_ip(whole)).await.map_err(|_| LookupError::Slow)?;
-        let addresses: Vec<IpAddr> = found.map_err(Box::new).map_err(LookupError::Failed)?.iter().collect();
+        let both = both(family(&self.ipv4, whole.clone()), family(&self.ipv6, whole));
+        let (ipv4, ipv6) = tokio::time::timeout(LOOKUP_MAX, both).await.map_err(|_| LookupError::Slow)?;
+        let addresses = match (ipv4, ipv6) {
+            (Err(error), Err(_)) => return Err(error),
+            (ipv4, ipv6) => [ipv4.unwrap_or_default(), ipv6.unwrap_or_default()].concat(),
+        };
         if addresses.is_empty() { Err(LookupError::Empty) } else { Ok(addresses) }
+    }
+}
+
+fn resolver(name_servers: &[SocketAddr], strategy: LookupIpStrategy) -> Result<TokioResolver, NetError> {
+    let mut builder = if name_servers.is_empty() {
+        TokioResolver::builder_tokio()?
+    } else {
+        let servers = name_servers.iter().map(|address| server(*address)).collect();
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    set(builder.options_mut(), strategy);
+    builder.build()
+}
+
+/// The addresses of one family, or why there are none.
+type Found = Result<Vec<IpAddr>, LookupError>;
+
+async fn family(resolver: &TokioResolver, name: Name) -> Found {
+    let found = resolver.lookup_ip(name).await;
+    found.map(|found| found.iter().collect()).map_err(Box::new).map_err(LookupError::Failed)
+}
+
+/// Waits for both families, but not for long when one has addresses: then the other's are none.
+async fn both(ipv4: impl Future<Output = Found>, ipv6: impl Future<Output = Found>) -> (Found, Found) {
+    match select(pin!(ipv4), pin!(ipv6)).await {
+        Either::Left((ipv4, rest)) => {
+            let ipv6 = other(&ipv4, rest).await;
+            (ipv4, ipv6)
+        }
+        Either::Right((ipv6, rest)) => {
+            let ipv4 = other(&ipv6, rest).await;
+            (ipv4, ipv6)
+        }
+    }
+}
+
+async fn other(first: &Found, rest: impl Future<Output = Found>) -> Found {
+    if first.as_ref().is_ok_and(|addresses| !addresses.is_empty()) {
+        tokio::time::timeout(OTHER_FAMILY_MAX, rest).await.unwrap_or(Err(LookupError::Slow))
+    } else {
+        rest.await
     }
 }
 
@@ -77,9 +141,49 @@ fn server(address: SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, vec![at_port(ConnectionConfig::udp()), at_port(ConnectionConfig::tcp())])
 }
 
-fn set(options: &mut ResolverOpts) {
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+fn set(options: &mut ResolverOpts, strategy: LookupIpStrategy) {
+    options.ip_strategy = strategy;
     options.timeout = ANSWER_MAX;
     options.attempts = 2;
     options.cache_size = 4_096;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+    fn brief((ipv4, ipv6): (Found, Found)) -> (Option<Vec<IpAddr>>, Option<Vec<IpAddr>>) {
+        (ipv4.ok(), ipv6.ok())
+    }
+
+    #[tokio::test]
+    async fn a_silent_family_is_not_waited_for_when_the_other_answered() {
+        let begun = std::time::Instant::now();
+        assert_eq!(brief(both(ready(Ok(vec![V4])), pending()).await), (Some(vec![V4]), None));
+        assert_eq!(brief(both(pending(), ready(Ok(vec![V6]))).await), (None, Some(vec![V6])));
+        assert!(begun.elapsed() >= 2 * OTHER_FAMILY_MAX);
+        let late = async {
+            tokio::time::sleep(2 * OTHER_FAMILY_MAX).await;
+            Ok(vec![V6])
+        };
+        assert_eq!(brief(both(ready(Ok(Vec::new())), late).await), (Some(Vec::new()), Some(vec![V6])));
+        assert_eq!(brief(both(ready(Ok(vec![V4])), ready(Ok(vec![V6]))).await), (Some(vec![V4]), Some(vec![V6])));
+        let silent = tokio::time::timeout(2 * OTHER_FAMILY_MAX, both(ready(Err(LookupError::Empty)), pending())).await;
+        assert!(silent.is_err(), "an error of one family is no answer");
+    }
+
+    #[test]
+    fn what_no_name_is_to_blame_for() {
+        let io = |kind: ErrorKind| LookupError::Failed(Box::new(std::io::Error::from(kind).into()));
+        assert!(io(ErrorKind::ConnectionRefused).local_fault().is_some());
+        assert!(io(ErrorKind::ConnectionReset).local_fault().is_none());
+        let full = std::io::Error::from(rustix::io::Errno::MFILE);
+        assert!(LookupError::Failed(Box::new(full.into())).local_fault().is_some());
+        assert!(LookupError::Slow.local_fault().is_none());
+    }
 }

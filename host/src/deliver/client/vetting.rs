@@ -1,45 +1,35 @@
-//! The resolver of the client: a name has addresses only if every one of them may be dialled.
+//! From a URL to the addresses that may be dialled: a name has addresses only if every one of them is allowed.
 
 use super::resolver::{LookupError, Resolver};
 use super::timing;
 use crate::address::{AddressError, AddressPolicy, check_address};
-use hyper_util::client::legacy::connect::dns::Name;
+use http::Uri;
+use http::uri::Scheme;
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
-use tower::Service;
 
-/// The resolver of the client: every address vetted.
+/// The address guard of a client, with its resolver.
 #[derive(Clone)]
 pub(super) struct Vetting {
     pub(super) policy: Arc<AddressPolicy>,
     pub(super) resolver: Resolver,
 }
 
-pub(super) type Addresses = std::vec::IntoIter<SocketAddr>;
-
-impl Service<Name> for Vetting {
-    type Response = Addresses;
-    type Error = Box<dyn StdError + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Result<Addresses, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let (policy, resolver) = (self.policy.clone(), self.resolver.clone());
-        Box::pin(async move {
-            let begun = Instant::now();
-            let found = vetted(name.as_str(), &policy, &resolver).await;
-            timing::looked_up(begun);
-            // The port is the URL's; a resolver answers with 0 in its place.
-            let addresses: Vec<SocketAddr> = found?.into_iter().map(|address| (address, 0).into()).collect();
-            Ok(addresses.into_iter())
-        })
+impl Vetting {
+    /// Every address of a URL's host, vetted, with the URL's port. A literal address was vetted with its URL.
+    pub(super) async fn addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, Box<dyn StdError + Send + Sync>> {
+        let host = uri.host().ok_or("the URL has no host")?;
+        let usual_port = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(usual_port);
+        if let Ok(literal) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            return Ok(vec![(literal, port).into()]);
+        }
+        let begun = Instant::now();
+        let found = vetted(host, &self.policy, &self.resolver).await;
+        timing::looked_up(begun);
+        Ok(found?.into_iter().map(|address| (address, port).into()).collect())
     }
 }
 

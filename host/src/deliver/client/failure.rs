@@ -1,0 +1,204 @@
+//! From an error of the client to whose fault it is, and to words that say what to do.
+//!
+//! # Theory of operation
+//! Errors are told apart by their types, never by their texts. Four kinds of them are no failed attempt of a delivery:
+//! - a fault of this host (no descriptor, no route, no name server): see [`dial::is_local_fault`];
+//! - a request that the receiver has not processed, by the protocol's own word or by the state of its socket: a stream that
+//!   HTTP/2 refused (RFC 9113 section 8.7) or that is beyond the last one of a GOAWAY (section 6.8), a request that was never written,
+//!   a connection that was closed before the request was read ([`super::observed`]);
+//! - an answer whose status came but whose head is not as HTTP wants it: it is an answer;
+//! - an address that the guard refuses, which has a kind of its own.
+
+use super::dial::is_local_fault;
+use super::observed::Exchanges;
+use super::resolver::LookupError;
+use super::salvage::Salvaged;
+use super::tls_failure;
+use crate::address::AddressError;
+use crate::delivery::NoAnswer;
+use h2::Reason;
+use hyper_util::client::legacy::Error as SendError;
+use std::error::Error as StdError;
+use std::io::{Error as IoError, ErrorKind};
+use std::sync::Arc;
+
+/// Why there was no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnswered {
+    /// The receiver, or the way to it, failed.
+    #[error("{detail}")]
+    Receiver {
+        /// Which kind.
+        kind: NoAnswer,
+        /// In words, without the URL's query.
+        detail: String,
+    },
+    /// This host could not send the request. It says nothing about the receiver.
+    #[error("{detail}")]
+    Host {
+        /// In words.
+        detail: String,
+    },
+}
+
+impl NotAnswered {
+    pub(super) fn of(kind: NoAnswer, detail: impl Into<String>) -> Self {
+        NotAnswered::Receiver { kind, detail: detail.into() }
+    }
+}
+
+impl From<&AddressError> for NotAnswered {
+    fn from(error: &AddressError) -> Self {
+        NotAnswered::of(NoAnswer::AddressRefused, error.to_string())
+    }
+}
+
+impl From<&LookupError> for NotAnswered {
+    fn from(error: &LookupError) -> Self {
+        // Its cause names the name servers, which are the operator's affair.
+        tracing::debug!(error = %crate::describe(error), "a name did not resolve");
+        match error.local_fault() {
+            Some(fault) => {
+                NotAnswered::Host { detail: format!("this host cannot ask its name servers: {}", words(fault)) }
+            }
+            None => NotAnswered::of(NoAnswer::Dns, error.to_string()),
+        }
+    }
+}
+
+/// What came of a request without an answer that hyper understands.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// There is no answer, and there will be none.
+    NotAnswered(NotAnswered),
+    /// The receiver has not processed the request, so it can be sent again at once.
+    NotProcessed(&'static str),
+    /// A status came.
+    Salvaged(Salvaged),
+}
+
+impl From<NotAnswered> for Failure {
+    fn from(error: NotAnswered) -> Self {
+        Failure::NotAnswered(error)
+    }
+}
+
+/// Sorts a client's error by its causes. The URL is left out: people put keys into query strings.
+pub(super) fn classify(error: &SendError) -> Failure {
+    let causes = causes(error);
+    if let Some(error) = find::<AddressError>(&causes) {
+        return NotAnswered::from(error).into();
+    }
+    if let Some(error) = find::<LookupError>(&causes) {
+        return NotAnswered::from(error).into();
+    }
+    let io =
+        causes.iter().find_map(|cause| cause.downcast_ref::<IoError>().filter(|error| error.raw_os_error().is_some()));
+    if let Some(fault) = io.filter(|error| is_local_fault(error)) {
+        return NotAnswered::Host { detail: format!("this host cannot connect: {}", words(fault)) }.into();
+    }
+    let exchanges = exchanges(error);
+    if let Some(why) = not_processed(&causes, exchanges.as_deref()) {
+        return Failure::NotProcessed(why);
+    }
+    let refused_head = find::<hyper::Error>(&causes).is_some_and(hyper::Error::is_parse);
+    if let Some(salvaged) = exchanges.filter(|_| refused_head).and_then(|exchanges| exchanges.salvage()) {
+        return Failure::Salvaged(salvaged);
+    }
+    if let Some(error) = find::<rustls::Error>(&causes) {
+        return NotAnswered::of(NoAnswer::Connect, format!("no TLS connection: {}", tls_failure::words(error))).into();
+    }
+    let kind = if error.is_connect() { NoAnswer::Connect } else { NoAnswer::Broken };
+    let what = if error.is_connect() { "no connection" } else { "the connection broke" };
+    let why = match (io, causes.last()) {
+        (Some(error), _) => words(error),
+        (None, Some(innermost)) => innermost.to_string(),
+        (None, None) => "the request failed".to_owned(),
+    };
+    NotAnswered::of(kind, format!("{what}: {why}")).into()
+}
+
+/// Why the receiver cannot have processed the request, if it cannot.
+fn not_processed(causes: &[&(dyn StdError + 'static)], exchanges: Option<&Exchanges>) -> Option<&'static str> {
+    if let Some(error) = find::<h2::Error>(causes).filter(|error| error.is_remote()) {
+        if error.is_go_away() {
+            return Some("the receiver closed the HTTP/2 connection before it took the request (GOAWAY)");
+        }
+        if error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM) {
+            return Some("the receiver refused the HTTP/2 stream before it took the request (REFUSED_STREAM)");
+        }
+    }
+    if find::<hyper::Error>(causes).is_some_and(hyper::Error::is_canceled) {
+        return Some("the receiver closed the connection before the request was sent");
+    }
+    exchanges
+        .filter(|exchanges| exchanges.is_unread())
+        .map(|_| "the receiver closed a connection that it had kept open, before it read the request")
+}
+
+fn exchanges(error: &SendError) -> Option<Arc<Exchanges>> {
+    let mut extensions = http::Extensions::new();
+    error.connect_info()?.get_extras(&mut extensions);
+    extensions.remove::<Arc<Exchanges>>()
+}
+
+fn find<'a, E: StdError + 'static>(causes: &[&'a (dyn StdError + 'static)]) -> Option<&'a E> {
+    causes.iter().find_map(|cause| cause.downcast_ref::<E>())
+}
+
+/// Every cause of an error. An I/O error that only wraps another one leaves it out of `source`.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
+    let below = |error: &'a (dyn StdError + 'static)| -> Option<&'a (dyn StdError + 'static)> {
+        match error.downcast_ref::<IoError>().and_then(IoError::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
+    };
+    std::iter::successors(below(error), |cause| below(*cause)).collect()
+}
+
+/// An I/O error in words that say what to look at.
+fn words(error: &IoError) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection refused; nothing listens at that address and port".to_owned(),
+        ErrorKind::ConnectionReset => "the other end reset the connection".to_owned(),
+        ErrorKind::BrokenPipe => "the other end closed the connection".to_owned(),
+        ErrorKind::TimedOut => "the other end did not answer in time".to_owned(),
+        ErrorKind::HostUnreachable => "no machine answers at that address (no route to host)".to_owned(),
+        ErrorKind::NetworkUnreachable => "no route to the network of that address".to_owned(),
+        ErrorKind::AddrNotAvailable => "no local address or port is free".to_owned(),
+        // The system's own words, without its number.
+        _ => match error.to_string().split_once(" (os error") {
+            Some((words, _)) => words.to_lowercase(),
+            None => error.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn the_causes_of_an_io_error_are_seen() {
+        let error = IoError::other(IoError::new(ErrorKind::InvalidData, rustls::Error::DecryptError));
+        let outer = std::io::Error::other(error);
+        assert_eq!(find::<rustls::Error>(&causes(&outer)), Some(&rustls::Error::DecryptError));
+        assert_eq!(causes(&IoError::from(Errno::MFILE)).len(), 0);
+    }
+
+    #[test]
+    fn io_errors_are_in_plain_words() {
+        #[track_caller]
+        fn check(errno: Errno, expected: &str) {
+            assert_eq!(words(&IoError::from(errno)), expected);
+        }
+        check(Errno::MFILE, "too many open files");
+        check(Errno::NFILE, "too many open files in system");
+        check(Errno::NOBUFS, "no buffer space available");
+        check(Errno::NETUNREACH, "no route to the network of that address");
+        check(Errno::ADDRNOTAVAIL, "no local address or port is free");
+        check(Errno::CONNREFUSED, "connection refused; nothing listens at that address and port");
+    }
+}

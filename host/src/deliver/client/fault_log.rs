@@ -1,0 +1,53 @@
+//! The log of what this host itself is to blame for: each kind once in a while, however many requests it holds up.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Time for which a fault is not logged again.
+const QUIET: Duration = Duration::from_secs(300);
+
+/// Maximum number of kinds that are remembered. There are fewer in the words of [`super::failure`].
+const KINDS_MAX: usize = 64;
+
+/// Remembers when each kind of fault was logged.
+#[derive(Debug, Default)]
+pub(super) struct FaultLog(Mutex<HashMap<String, Instant>>);
+
+impl FaultLog {
+    /// Logs a fault, unless it was logged lately.
+    pub(super) fn note(&self, detail: &str) {
+        if self.is_due(detail, Instant::now()) {
+            tracing::error!(
+                detail,
+                "this host cannot send requests; no attempt is used up, and deliveries are tried again until it can"
+            );
+        }
+    }
+
+    fn is_due(&self, detail: &str, now: Instant) -> bool {
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.get(detail).is_some_and(|at| now.duration_since(*at) < QUIET) {
+            return false;
+        }
+        if logged.len() >= KINDS_MAX {
+            logged.clear();
+        }
+        logged.insert(detail.to_owned(), now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_logged_once_in_a_while() {
+        let (log, now) = (FaultLog::default(), Instant::now());
+        assert!(log.is_due("too many open files", now));
+        assert!(!log.is_due("too many open files", now + QUIET / 2));
+        assert!(log.is_due("no route", now + QUIET / 2));
+        assert!(log.is_due("too many open files", now + QUIET));
+    }
+}

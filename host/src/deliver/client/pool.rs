@@ -1,0 +1,161 @@
+//! The clients of a host: its own, and one for each address policy and transport that is in use.
+//!
+//! There is no maximum: as many are kept as subscriptions with a transport of their own were attempted lately. One that
+//! was not used for [`UNUSED_MAX`] has no open connection left and is made anew when it is needed. The certificates of the
+//! system, the resolver and its answers are shared by all.
+
+use super::fault_log::FaultLog;
+use super::resolver::Resolver;
+use super::{Client, ClientError};
+use crate::address::{AddressPolicy, Egress};
+use crate::ids::SubscriptionId;
+use crate::subscription::Subscription;
+use crate::transport::{self, ReadyTransport};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Time without a request after which a client is dropped. Longer than any connection is idle.
+const UNUSED_MAX: Duration = Duration::from_secs(60);
+
+/// Every client of a host.
+pub struct Clients {
+    /// The host's own: what most subscriptions use.
+    own: Arc<Client>,
+    others: Mutex<Others>,
+}
+
+/// Clients in use, each with the time of its last use.
+struct Others {
+    clients: HashMap<ClientKey, (Arc<Client>, Instant)>,
+    swept_at: Instant,
+}
+
+/// What makes a client another one. A transport is known by who wrote it, and when: it holds secrets.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct ClientKey {
+    policy: AddressPolicy,
+    transport: Option<(SubscriptionId, u64)>,
+}
+
+impl Others {
+    fn get(&mut self, key: &ClientKey, now: Instant) -> Option<Arc<Client>> {
+        let (client, used_at) = self.clients.get_mut(key)?;
+        *used_at = now;
+        Some(client.clone())
+    }
+
+    fn put(&mut self, key: ClientKey, client: Arc<Client>, now: Instant) {
+        if now.duration_since(self.swept_at) >= UNUSED_MAX {
+            self.clients.retain(|_, (_, used_at)| now.duration_since(*used_at) < UNUSED_MAX);
+            self.swept_at = now;
+        }
+        self.clients.insert(key, (client, now));
+    }
+}
+
+impl Clients {
+    /// Clients under the host's policy.
+    pub fn new(policy: AddressPolicy, name_servers: &[SocketAddr]) -> Result<Self, ClientError> {
+        let resolver = Resolver::new(name_servers)?;
+        let own = Client::with(policy, resolver, Arc::<FaultLog>::default(), &ReadyTransport::default())?;
+        let others = Others { clients: HashMap::new(), swept_at: Instant::now() };
+        Ok(Clients { own: Arc::new(own), others: Mutex::new(others) })
+    }
+
+    /// How this host reaches itself, for its own bins.
+    pub fn own_address(&self) -> String {
+        match self.own.policy.own {
+            Some(own) if own.ip().is_unspecified() => format!("127.0.0.1:{}", own.port()),
+            Some(own) => own.to_string(),
+            None => "127.0.0.1".to_owned(),
+        }
+    }
+
+    /// The client without a transport of its own for a tenant that is narrowed so.
+    pub fn narrowed(&self, by: &Egress) -> Result<Arc<Client>, ClientError> {
+        self.find(
+            ClientKey { policy: self.own.policy.narrowed(by), transport: None },
+            |_| Ok(ReadyTransport::default()),
+        )
+    }
+
+    /// The client of a subscription, whose tenant is narrowed so.
+    pub fn of(&self, subscription: &Subscription, narrowed: &Egress) -> Result<Arc<Client>, ClientError> {
+        let transport = &subscription.settings.transport;
+        let direct = transport.is_default();
+        if direct && *narrowed == Egress::default() {
+            return Ok(self.own.clone());
+        }
+        let policy = self.own.policy.narrowed(narrowed);
+        let own = (!direct).then_some((subscription.id, subscription.generation));
+        let ready = |policy: &AddressPolicy| {
+            transport::ready(transport, &subscription.secrets, policy).map_err(|faults| {
+                let faults: Vec<String> = faults.iter().map(|(field, detail)| format!("{field}: {detail}")).collect();
+                ClientError::Transport(faults.join("; "))
+            })
+        };
+        self.find(ClientKey { policy, transport: own }, ready)
+    }
+
+    fn find(
+        &self,
+        key: ClientKey,
+        ready: impl FnOnce(&AddressPolicy) -> Result<ReadyTransport, ClientError>,
+    ) -> Result<Arc<Client>, ClientError> {
+        let others = || self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = others().get(&key, Instant::now()) {
+            return Ok(client);
+        }
+        let (resolver, fault_log) = (self.own.resolver.clone(), self.own.fault_log.clone());
+        let client = Arc::new(Client::with(key.policy.clone(), resolver, fault_log, &ready(&key.policy)?)?);
+        others().put(key, client.clone(), Instant::now());
+        Ok(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TenantId;
+    use crate::subscription::SubscriptionState;
+    use std::collections::BTreeMap;
+
+    fn with_transport(clients: usize) -> Vec<Subscription> {
+        let settings = serde_json::json!({
+            "notify_url": "https://hooks.example/", "modules": ["Contact"],
+            "transport": {"proxy": "http://proxy.example:3128"},
+        });
+        let one = |_| Subscription {
+            id: SubscriptionId::new(),
+            tenant: TenantId("t".into()),
+            settings: serde_json::from_value(settings.clone()).expect("settings"),
+            state: SubscriptionState::Active,
+            state_reason: None,
+            failing_since_ms: None,
+            generation: 1,
+            signing: Vec::new(),
+            secrets: BTreeMap::new(),
+            created_at_ms: 0,
+        };
+        (0..clients).map(one).collect()
+    }
+
+    #[test]
+    fn a_client_is_kept_while_it_is_used() {
+        let clients =
+            Clients::new(AddressPolicy::default(), &["127.0.0.1:53".parse().expect("an address")]).expect("clients");
+        let subscriptions = with_transport(600);
+        let of = |subscription: &Subscription| clients.of(subscription, &Egress::default()).expect("a client");
+        let first: Vec<_> = subscriptions.iter().map(of).collect();
+        for (subscription, client) in subscriptions.iter().zip(&first) {
+            assert!(Arc::ptr_eq(client, &of(subscription)), "made again although it is in use");
+        }
+        let mut others = clients.others.lock().expect("no panic");
+        let (key, (client, used_at)) =
+            others.clients.iter().next().map(|(key, kept)| (key.clone(), kept.clone())).expect("one");
+        others.put(key, client, used_at + 2 * UNUSED_MAX);
+        assert_eq!(others.clients.len(), 1, "what was not used lately is dropped");
+    }
+}
