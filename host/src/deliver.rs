@@ -14,6 +14,7 @@ mod permits;
 mod plugin_gate;
 mod stock;
 mod task;
+mod throttle;
 pub mod traces;
 
 pub use lane::LaneStatus;

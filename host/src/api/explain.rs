@@ -154,6 +154,15 @@ fn pending(view: &DeliveryView, subscription: &Subscription, known: &Known<'_>, 
                 lane.rests_ms.unwrap_or(0)
             )
         }
+        () if lane.rests_for == Some("host-fault") => {
+            format!(
+                "waits: this host cannot send or judge at the moment; its log says why, and no attempt is used up{last}"
+            )
+        }
+        () if lane.rests_for == Some("throttled") => {
+            format!("waits for its turn: the receiver throttles, and is asked as often as it seems to allow{last}")
+        }
+        () if lane.rests_for == Some("start") => format!("is due now{last}"),
         () if lane.rests_for == Some("plugin") => format!("waits: its plugin is being compiled{last}"),
         () if lane.rests_ms.is_some() => format!("waits for its turn: rate_per_s is reached{last}"),
         () if lane.in_flight >= lane.window => {

@@ -40,8 +40,9 @@ pub struct LaneStatus {
     pub breaker: &'static str,
     /// How long it rests, in milliseconds.
     pub rests_ms: Option<u64>,
-    /// What for: `breaker`, `retry-after` (the receiver said so), `rate` (the owner's `rate_per_s`) or `plugin` (its code is
-    /// being compiled).
+    /// What for: `breaker`, `retry-after` (the receiver said so), `rate` (the owner's `rate_per_s`), `throttled` (the rate that a
+    /// throttling receiver seems to allow), `host-fault` (this host cannot send or judge), `start` (the first requests begin
+    /// few at a time) or `plugin` (its code is being compiled).
     pub rests_for: Option<&'static str>,
 }
 
@@ -207,6 +208,7 @@ impl Lane {
         let window = self.pace.window(subscription.settings.concurrency);
         let usable = match subscription.settings.rate_per_s {
             Some(_) => 1,
+            None if self.pace.is_throttled() => 1,
             None => (self.stock.at_hand() + 1).min(window.saturating_sub(self.in_flight)),
         };
         let stage = Stage::first(subscription);
@@ -224,7 +226,7 @@ impl Lane {
         }
         self.in_flight += 1;
         self.further_in_flight += u32::from(next.delivery.attempts_made > 0);
-        self.pace.begin();
+        self.pace.begin(Instant::now());
         let start = AttemptStart { next, subscription, permit, door: self.door.clone(), changes };
         let (shared, events) = (self.shared.clone(), self.events.0.clone());
         // In a box: a task is moved several times before it is where it stays.
@@ -268,8 +270,8 @@ impl Lane {
         self.unrecorded += 1;
         self.disabling += u32::from(answered.disables);
         if let Some(subscription) = subscription {
-            self.pace.end(answered.sign, subscription.settings.concurrency, answered.began, Instant::now());
-            answered.wish.into_iter().for_each(|wish| self.pace.heed(wish, Instant::now()));
+            let concurrency = subscription.settings.concurrency;
+            self.pace.end(answered.sign, answered.wish, concurrency, (answered.began, Instant::now()));
         }
         match answered.bad_config {
             Some((generation, message)) => self.count_bad_config(answered.id, generation, &message).await,
@@ -295,7 +297,7 @@ impl Lane {
         let now_ms = now_ms();
         let noted = subscription.failing_since_ms;
         let since = match sign {
-            Sign::Nothing => return,
+            Sign::Nothing | Sign::HostFault => return,
             Sign::Well => None,
             _ => self.failing_since_ms.or(noted).or(Some(now_ms)),
         };

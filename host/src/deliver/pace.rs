@@ -2,7 +2,12 @@
 //!
 //! # Rules
 //! - The window, how many may be under way, begins at the subscription's `concurrency`. A receiver that throttles (429,
-//!   502, 504) or does not answer in time halves it, once for all that were under way together; every ten deliveries add one.
+//!   502, 503, 504) or does not answer in time halves it, once for all that were under way together; every ten deliveries add one.
+//! - A receiver that throttles is also asked at a rate that follows from its answers ([`Throttle`]).
+//! - The first requests to a receiver begin [`FIRST_AT_ONCE`] at once, and twice as many after each [`FIRST_STEP`], so that a
+//!   limit is met by a few of them and not by a whole window.
+//! - After a fault of this host the lane rests for [`HOST_REST_MIN`], twice as long each time, up to [`HOST_REST_MAX`]; then one
+//!   request tries.
 //! - After [`FAILURES_MAX`] failures in a row, in which the receiver did not answer, answered 5xx or throttled, the breaker
 //!   opens: the lane rests for [`REST_MIN`], twice as long each time, up to [`REST_MAX`]. Then one request tries: a success
 //!   closes the breaker, a failure opens it again. An answer such as 404 or 422 is about the request, and opens nothing.
@@ -11,6 +16,7 @@
 //!
 //! Pure: time is passed in.
 
+use super::throttle::Throttle;
 use crate::delivery::{NoAnswer, Outcome};
 use std::time::{Duration, Instant};
 
@@ -24,6 +30,14 @@ const REST_MAX: Duration = Duration::from_secs(300);
 /// The longest wish of a receiver that holds for its whole lane; the delivery that was answered waits as long as it says.
 const WISH_MAX: Duration = Duration::from_secs(3_600);
 
+/// How long a lane rests when this host could not send or judge, the first time and at the most.
+const HOST_REST_MIN: Duration = Duration::from_secs(1);
+const HOST_REST_MAX: Duration = Duration::from_secs(30);
+
+/// Requests that begin at once when nothing is known of a receiver, and the time after which twice as many may be under way.
+const FIRST_AT_ONCE: u32 = 4;
+const FIRST_STEP: Duration = Duration::from_millis(50);
+
 /// So many deliveries widen the window by one.
 const SUCCESSES_PER_STEP: u32 = 10;
 
@@ -32,12 +46,16 @@ const SUCCESSES_PER_STEP: u32 = 10;
 pub(super) enum Sign {
     /// It takes what it gets.
     Well,
-    /// It wants fewer requests, or cannot keep up.
+    /// It wants fewer requests.
     Throttled,
+    /// It cannot keep up: it did not answer in time.
+    Slow,
     /// It is ill.
     Ill,
     /// It refuses this request, which says little about the next one.
     Refused,
+    /// Nothing: this host could not do its part.
+    HostFault,
     /// Nothing: it was not asked.
     Nothing,
 }
@@ -48,13 +66,13 @@ impl Sign {
             // What a plugin sends elsewhere says nothing about the Notify URL.
             Outcome::Answered { elsewhere: true, .. } => Sign::Nothing,
             Outcome::Answered { status: 200..=299, .. } => Sign::Well,
-            Outcome::Answered { status: 429 | 502 | 504, .. } | Outcome::NoAnswer { kind: NoAnswer::Timeout, .. } => {
-                Sign::Throttled
-            }
+            Outcome::Answered { status: 429 | 502..=504, .. } => Sign::Throttled,
+            Outcome::NoAnswer { kind: NoAnswer::Timeout, .. } => Sign::Slow,
             Outcome::Answered { status: 500..=599, .. } => Sign::Ill,
             Outcome::Answered { .. } => Sign::Refused,
             Outcome::NoAnswer { kind: NoAnswer::AddressRefused, .. } => Sign::Nothing,
             Outcome::NoAnswer { .. } => Sign::Ill,
+            Outcome::HostFault(_) => Sign::HostFault,
             _ => Sign::Nothing,
         }
     }
@@ -80,6 +98,12 @@ pub(super) enum Rest {
     RetryAfter,
     /// The owner's `rate_per_s`.
     Rate,
+    /// The rate that a throttling receiver seems to allow.
+    Throttle,
+    /// This host cannot send or judge.
+    HostFault,
+    /// Nothing is known of the receiver yet.
+    Start,
 }
 
 impl Rest {
@@ -89,6 +113,9 @@ impl Rest {
             Rest::Breaker => "breaker",
             Rest::RetryAfter => "retry-after",
             Rest::Rate => "rate",
+            Rest::Throttle => "throttled",
+            Rest::HostFault => "host-fault",
+            Rest::Start => "start",
         }
     }
 }
@@ -119,6 +146,11 @@ pub(super) struct Pace {
     breaker: Breaker,
     /// Until when the receiver wants to be left alone.
     wished_until: Option<Instant>,
+    throttle: Option<Throttle>,
+    /// Since a fault of this host that no answer followed yet: until when the lane rests, and for how long.
+    host_rest: Option<(Instant, Duration)>,
+    /// When the first request to the receiver began.
+    started_at: Option<Instant>,
     tokens: f64,
     filled_at: Option<Instant>,
 }
@@ -132,6 +164,9 @@ impl Pace {
             narrowed_at: None,
             breaker,
             wished_until: None,
+            throttle: None,
+            host_rest: None,
+            started_at: None,
             tokens: 0.0,
             filled_at: None,
         }
@@ -145,9 +180,14 @@ impl Pace {
     /// How many attempts may be under way.
     pub(super) fn window(&self, concurrency: u32) -> u32 {
         match self.breaker {
-            Breaker::Closed { .. } => self.window.unwrap_or(concurrency).min(concurrency),
+            Breaker::Closed { .. } if self.host_rest.is_none() => self.window.unwrap_or(concurrency).min(concurrency),
             _ => 1,
         }
+    }
+
+    /// Whether requests begin one by one, at a rate that follows from the receiver's answers.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.throttle.is_some()
     }
 
     /// In words, for those who ask why nothing moves.
@@ -170,8 +210,17 @@ impl Pace {
         if let Some(until) = self.wished_until.filter(|until| now < *until) {
             return Leave::NotBefore(until, Rest::RetryAfter);
         }
+        if let Some((until, _)) = self.host_rest.filter(|(until, _)| now < *until) {
+            return Leave::NotBefore(until, Rest::HostFault);
+        }
         if in_flight >= self.window(concurrency) {
             return Leave::Full;
+        }
+        if let Some(at) = self.more_at(in_flight, now) {
+            return Leave::NotBefore(at, Rest::Start);
+        }
+        if let Some(at) = self.throttle.as_ref().map(Throttle::next_at).filter(|at| now < *at) {
+            return Leave::NotBefore(at, Rest::Throttle);
         }
         let Some(rate) = rate_per_s else { return Leave::Go };
         let rate = f64::from(rate);
@@ -184,30 +233,85 @@ impl Pace {
         }
     }
 
+    /// When more requests may be under way than now, if nothing is known of the receiver and so many are.
+    fn more_at(&self, in_flight: u32, now: Instant) -> Option<Instant> {
+        let started_at = self.started_at?;
+        let steps = now.duration_since(started_at).as_millis() / FIRST_STEP.as_millis();
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        let at_once = FIRST_AT_ONCE.checked_shl(steps).filter(|_| steps < 8)?;
+        (in_flight >= at_once).then(|| started_at + FIRST_STEP * (steps + 1))
+    }
+
     /// An attempt begins.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, now: Instant) {
         self.tokens = (self.tokens - 1.0).max(0.0);
+        self.started_at.get_or_insert(now);
+        if let Some(throttle) = &mut self.throttle {
+            throttle.begin(now);
+        }
     }
 
     /// The receiver wants to be left alone for so long. A later wish never shortens an earlier one.
-    pub(super) fn heed(&mut self, wish: Duration, now: Instant) {
+    fn heed(&mut self, wish: Duration, now: Instant) {
         self.wished_until = self.wished_until.max(Some(now + wish));
     }
 
-    /// An attempt ended that began at `began`.
-    pub(super) fn end(&mut self, sign: Sign, concurrency: u32, began: Instant, now: Instant) {
+    /// An attempt ended that began at `began`; the receiver wants to be left alone for `wish`.
+    pub(super) fn end(
+        &mut self,
+        sign: Sign,
+        wish: Option<Duration>,
+        concurrency: u32,
+        (began, now): (Instant, Instant),
+    ) {
+        // What began after the rest and came to something else shows that this host does its part again.
+        if sign != Sign::HostFault {
+            self.host_rest.take_if(|(until, _)| *until <= began);
+        }
         match sign {
             Sign::Nothing | Sign::Refused => {}
             Sign::Well => self.well(concurrency),
-            Sign::Throttled => {
+            Sign::Throttled => self.throttled(wish.unwrap_or_default(), concurrency, began, now),
+            Sign::Slow => {
                 self.narrow(concurrency, began, now);
                 self.failed(now);
             }
             Sign::Ill => self.failed(now),
+            Sign::HostFault => self.host_failed(began, now),
+        }
+        wish.into_iter().for_each(|wish| self.heed(wish, now));
+    }
+
+    fn throttled(&mut self, wish: Duration, concurrency: u32, began: Instant, now: Instant) {
+        self.narrow(concurrency, began, now);
+        let lowered = match &mut self.throttle {
+            Some(throttle) => throttle.refused(began, wish, now),
+            None => {
+                self.throttle = Some(Throttle::new(now));
+                true
+            }
+        };
+        // A receiver that refuses what was under way together is not ill for that: it counts once.
+        if lowered {
+            self.failed(now);
         }
     }
 
+    fn host_failed(&mut self, began: Instant, now: Instant) {
+        let rest = match self.host_rest {
+            None => HOST_REST_MIN,
+            // What began before the rest says nothing about the time since.
+            Some((until, rest)) if began < until => return self.host_rest = Some((until, rest)),
+            Some((_, rest)) => (rest * 2).min(HOST_REST_MAX),
+        };
+        self.host_rest = Some((now + rest, rest));
+    }
+
     fn well(&mut self, concurrency: u32) {
+        if let Some(throttle) = &mut self.throttle {
+            throttle.accepted();
+        }
+        self.throttle.take_if(|throttle| throttle.is_lifted());
         if !matches!(self.breaker, Breaker::Closed { .. }) {
             // It was ill a moment ago: begin gently.
             self.window = Some(1);
@@ -247,145 +351,4 @@ impl Pace {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn status(status: u16) -> Outcome {
-        Outcome::Answered { status, retry_after_ms: None, elsewhere: false }
-    }
-
-    #[test]
-    fn signs() {
-        #[track_caller]
-        fn check(outcome: Outcome, expected: Sign) {
-            assert_eq!(Sign::of(&outcome), expected, "{outcome:?}");
-        }
-        check(status(204), Sign::Well);
-        check(status(429), Sign::Throttled);
-        check(status(502), Sign::Throttled);
-        check(status(504), Sign::Throttled);
-        check(status(500), Sign::Ill);
-        check(status(404), Sign::Refused);
-        check(status(301), Sign::Refused);
-        check(Outcome::Answered { status: 500, retry_after_ms: None, elsewhere: true }, Sign::Nothing);
-        check(Outcome::NoAnswer { kind: NoAnswer::Timeout, detail: String::new() }, Sign::Throttled);
-        check(Outcome::NoAnswer { kind: NoAnswer::Connect, detail: String::new() }, Sign::Ill);
-        check(Outcome::NoAnswer { kind: NoAnswer::AddressRefused, detail: String::new() }, Sign::Nothing);
-    }
-
-    #[test]
-    fn the_window_halves_once_for_all_and_widens_by_ten() {
-        let (mut pace, began) = (Pace::new(), Instant::now());
-        assert_eq!(pace.window(32), 32);
-        for _ in 0..5 {
-            pace.end(Sign::Throttled, 32, began, began + SECOND);
-        }
-        assert_eq!(pace.window(32), 16, "five that were under way together halve it once");
-        pace.end(Sign::Throttled, 32, began + 2 * SECOND, began + 3 * SECOND);
-        assert_eq!(pace.window(32), 8);
-        assert_eq!(pace.window(4), 4, "an owner may want fewer");
-        for _ in 0..10 {
-            pace.end(Sign::Well, 32, began, began);
-        }
-        assert_eq!(pace.window(32), 9);
-        for _ in 0..1_000 {
-            pace.end(Sign::Well, 32, began, began);
-        }
-        assert_eq!((pace.window(32), pace.window(64)), (32, 64), "as wide as it was, and no memory of it");
-        for step in 4..20 {
-            pace.end(Sign::Throttled, 32, began + step * SECOND, began + step * SECOND);
-            pace.end(Sign::Well, 32, began, began);
-        }
-        assert_eq!(pace.window(32), 1);
-    }
-
-    #[test]
-    fn the_breaker_opens_tries_and_closes() {
-        let (mut pace, mut now) = (Pace::new(), Instant::now());
-        for _ in 0..FAILURES_MAX {
-            assert_eq!(pace.leave(4, None, 0, now), Leave::Go);
-            pace.end(Sign::Ill, 4, now, now);
-        }
-        for rest in [5, 10, 20, 40, 80, 160, 300, 300] {
-            let until = now + rest * SECOND;
-            assert_eq!(
-                (pace.leave(4, None, 0, now), pace.breaker_word()),
-                (Leave::NotBefore(until, Rest::Breaker), "open")
-            );
-            assert_eq!(pace.leave(4, None, 0, until), Leave::Go);
-            assert_eq!((pace.leave(4, None, 1, until), pace.breaker_word()), (Leave::Full, "half-open"));
-            now = until;
-            pace.end(Sign::Ill, 4, now, now);
-        }
-        now += 300 * SECOND;
-        assert_eq!(pace.leave(4, None, 0, now), Leave::Go);
-        pace.end(Sign::Well, 4, now, now);
-        assert_eq!((pace.window(4), pace.breaker_word()), (1, "closed"));
-        let mut mixed = Pace::new();
-        for _ in 0..100 {
-            (0..FAILURES_MAX - 1).for_each(|_| mixed.end(Sign::Ill, 4, now, now));
-            mixed.end(Sign::Nothing, 4, now, now);
-            mixed.end(Sign::Well, 4, now, now);
-        }
-        assert_eq!(mixed.breaker_word(), "closed", "never ten in a row");
-    }
-
-    #[test]
-    fn a_receivers_wish_holds_for_its_lane() {
-        let answer = |status, retry_after_ms| Outcome::Answered { status, retry_after_ms, elsewhere: false };
-        assert_eq!(wish(&answer(429, Some(2_000))), Some(2 * SECOND));
-        assert_eq!(wish(&answer(503, Some(u64::MAX))), Some(WISH_MAX));
-        assert_eq!((wish(&answer(500, Some(2_000))), wish(&answer(429, None))), (None, None));
-        let (mut pace, now) = (Pace::new(), Instant::now());
-        pace.heed(5 * SECOND, now);
-        pace.heed(SECOND, now);
-        assert_eq!(pace.leave(4, None, 0, now), Leave::NotBefore(now + 5 * SECOND, Rest::RetryAfter));
-        assert_eq!(pace.leave(4, None, 0, now + 5 * SECOND), Leave::Go);
-        pace.heed(60 * SECOND, now);
-        pace.forget_receiver();
-        assert_eq!(pace.leave(4, None, 0, now), Leave::Go, "another receiver said nothing");
-    }
-
-    #[test]
-    fn a_rate_holds_over_time() {
-        let (mut pace, start) = (Pace::new(), Instant::now());
-        let (mut now, mut sent) = (start, 0);
-        while now < start + 10 * SECOND {
-            match pace.leave(32, Some(5), 0, now) {
-                Leave::Go => {
-                    pace.begin();
-                    sent += 1;
-                }
-                Leave::NotBefore(at, _) => now = at.max(now + Duration::from_micros(1)),
-                Leave::Full => unreachable!("nothing is under way"),
-            }
-        }
-        assert!((54..=56).contains(&sent), "one second's worth at once, then five a second: {sent}");
-    }
-
-    proptest! {
-        #[test]
-        fn there_is_always_a_way_on(
-            signs in proptest::collection::vec((0..5, 0u64..400), 0..200),
-            concurrency in 1u32..64,
-            rate in proptest::option::of(1u32..100),
-        ) {
-            let (mut pace, mut now) = (Pace::new(), Instant::now());
-            for (sign, wait_s) in signs {
-                now += Duration::from_secs(wait_s);
-                let sign = [Sign::Well, Sign::Throttled, Sign::Ill, Sign::Nothing, Sign::Refused][sign as usize];
-                pace.end(sign, concurrency, now, now);
-                prop_assert!((1..=concurrency).contains(&pace.window(concurrency)));
-                match pace.leave(concurrency, rate, 0, now) {
-                    Leave::Go => pace.begin(),
-                    Leave::NotBefore(at, Rest::Rate) => prop_assert!(at <= now + SECOND),
-                    Leave::NotBefore(at, _) => prop_assert!(at <= now + REST_MAX),
-                    Leave::Full => prop_assert!(false, "nothing is under way"),
-                }
-            }
-        }
-    }
-}
+mod tests;

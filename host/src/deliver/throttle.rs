@@ -1,0 +1,283 @@
+//! The rate at which a throttling receiver is asked, learned from what it takes and what it refuses.
+//!
+//! # Guarantees
+//! - Requests begin one after the other, spaced by the rate, without bursts: strict limiters (nginx's `limit_req` without `burst`)
+//!   refuse whatever comes sooner after the request before.
+//! - In the long run few requests are refused ([`REFUSED_SHARE`]; fewer if each refusal asks for a pause), and most of what the
+//!   receiver allows is used. The tests state both for limiters of several kinds.
+//!
+//! # Rules
+//! - The rate begins at [`START_PER_S`], and grows by half whenever the receiver has taken a few requests, until it refuses one.
+//! - From then on each accepted request adds a little and each refusal takes a little, so that the two balance at the share of
+//!   refusals above. A long run without a refusal grows faster: the limit may have changed.
+//! - Refusals shortly after each other mean that the rate is far too high: it is halved. It returns towards the rate that
+//!   was refused last, because limiters that count in windows refuse everything up to the end of one.
+//! - Refusals of requests that began before the rate was last lowered say nothing about it.
+//!
+//! Pure: time is passed in.
+
+use std::time::{Duration, Instant};
+
+/// Rate of the first requests, per second.
+const START_PER_S: f64 = 10.0;
+
+/// Limits of the rate, per second. Above the upper one spacing means nothing to a limiter or a timer.
+const RATE_MIN: f64 = 0.2;
+const RATE_MAX: f64 = 5_000.0;
+
+/// Growth of the rate while the limit is searched.
+const SEARCH_GROWTH: f64 = 1.5;
+
+/// Share of requests that may be refused in the long run, and share of the time that may be spent in pauses that the
+/// receiver asks for.
+const REFUSED_SHARE: f64 = 0.02;
+const PAUSED_SHARE: f64 = 0.05;
+
+/// What one refusal takes from the rate; more where it costs a pause.
+const DECREASE: f64 = 0.05;
+const DECREASE_WITH_PAUSE: f64 = 0.1;
+
+/// Fewer accepted requests than this between two refusals mean that the rate is far too high.
+const FEW: u32 = 8;
+
+/// Part of the last refused rate up to which the rate returns quickly.
+const QUICK_UP_TO: f64 = 0.92;
+
+/// Accepted requests in which a quick return makes up for most of the difference.
+const QUICK_STEPS: f64 = 40.0;
+
+/// Shortest lateness of a request that the next one makes up for: timers are no more precise.
+const SLACK_MIN: Duration = Duration::from_millis(1);
+
+/// The learned rate of one receiver.
+#[derive(Clone, Debug)]
+pub(super) struct Throttle {
+    rate_per_s: f64,
+    /// The rate that was refused last, or a little less. None while the limit is searched.
+    refused_per_s: Option<f64>,
+    /// Whether the search has found a rate that the receiver takes.
+    grown: bool,
+    /// The share of refusals at which the rate stays.
+    share: f64,
+    /// Requests that were accepted since the rate was last lowered, or grew in the search.
+    accepted: u32,
+    lowered_at: Instant,
+    next_at: Instant,
+}
+
+impl Throttle {
+    /// Begins with a refusal.
+    pub(super) fn new(now: Instant) -> Self {
+        let mut throttle = Throttle {
+            rate_per_s: START_PER_S,
+            refused_per_s: None,
+            grown: false,
+            share: REFUSED_SHARE,
+            accepted: 0,
+            lowered_at: now,
+            next_at: now,
+        };
+        throttle.next_at = now + throttle.interval();
+        throttle
+    }
+
+    /// When the next request may begin.
+    pub(super) fn next_at(&self) -> Instant {
+        self.next_at
+    }
+
+    /// Whether the receiver takes so much that spacing requests means nothing.
+    pub(super) fn is_lifted(&self) -> bool {
+        self.rate_per_s >= RATE_MAX
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.rate_per_s)
+    }
+
+    /// A request begins.
+    pub(super) fn begin(&mut self, now: Instant) {
+        let interval = self.interval();
+        let slack = (interval / 50).max(SLACK_MIN).min(interval);
+        self.next_at = (self.next_at + interval).max(now + (interval - slack));
+    }
+
+    /// A request was accepted.
+    pub(super) fn accepted(&mut self) {
+        self.accepted = self.accepted.saturating_add(1);
+        match self.refused_per_s {
+            None => {
+                if f64::from(self.accepted) >= (self.rate_per_s / 10.0).max(4.0) {
+                    self.rate_per_s *= SEARCH_GROWTH;
+                    self.accepted = 0;
+                    self.grown = true;
+                }
+            }
+            Some(refused) if self.rate_per_s < QUICK_UP_TO * refused => {
+                let caution = (REFUSED_SHARE / self.share).sqrt();
+                self.rate_per_s += (refused - self.rate_per_s) / (QUICK_STEPS * (1.0 + caution) / 2.0);
+            }
+            Some(_) => {
+                let run = (f64::from(self.accepted) * self.share).powi(2).max(1.0);
+                self.rate_per_s *= 1.0 + DECREASE * self.share * run;
+            }
+        }
+        self.rate_per_s = self.rate_per_s.min(RATE_MAX);
+    }
+
+    /// A request that began then was refused; the receiver asks for a pause, or for none. Returns whether that lowered the rate.
+    pub(super) fn refused(&mut self, began: Instant, pause: Duration, now: Instant) -> bool {
+        if began < self.lowered_at {
+            return false;
+        }
+        let paused = !pause.is_zero();
+        let factor = match (self.refused_per_s, self.accepted) {
+            (None, _) if self.grown => 1.0 / SEARCH_GROWTH,
+            (None, _) | (_, 0) => 0.5,
+            (_, ..FEW) if paused => 0.5,
+            (_, ..FEW) => 0.7,
+            _ if paused => 1.0 - DECREASE_WITH_PAUSE,
+            _ => 1.0 - DECREASE,
+        };
+        self.refused_per_s = match self.refused_per_s {
+            None if self.grown => Some(self.rate_per_s),
+            None => None,
+            Some(_) if self.accepted >= FEW => Some(self.rate_per_s),
+            Some(former) => Some(self.rate_per_s.max(former * 0.7)),
+        };
+        self.share = if paused {
+            REFUSED_SHARE.min(PAUSED_SHARE / (self.rate_per_s * pause.as_secs_f64()))
+        } else {
+            REFUSED_SHARE
+        };
+        self.rate_per_s = (self.rate_per_s * factor).max(RATE_MIN);
+        self.accepted = 0;
+        self.lowered_at = now;
+        self.next_at = now + self.interval();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A limiter of a receiver, asked with the time in seconds.
+    trait Limiter {
+        fn takes(&mut self, at_s: f64) -> bool;
+    }
+
+    /// Takes a request if the one before that it took is long enough ago, as `limit_req` without `burst` does.
+    struct Spaced {
+        interval_s: f64,
+        last_s: f64,
+    }
+
+    impl Limiter for Spaced {
+        fn takes(&mut self, at_s: f64) -> bool {
+            let takes = at_s - self.last_s >= self.interval_s;
+            if takes {
+                self.last_s = at_s;
+            }
+            takes
+        }
+    }
+
+    struct TokenBucket {
+        rate_per_s: f64,
+        size: f64,
+        tokens: f64,
+        last_s: f64,
+    }
+
+    impl Limiter for TokenBucket {
+        fn takes(&mut self, at_s: f64) -> bool {
+            self.tokens = (self.tokens + (at_s - self.last_s) * self.rate_per_s).min(self.size);
+            self.last_s = at_s;
+            let takes = self.tokens >= 1.0;
+            if takes {
+                self.tokens -= 1.0;
+            }
+            takes
+        }
+    }
+
+    /// What came of a minute: accepted per allowed, and refused per sent.
+    fn minute(limiter: &mut impl Limiter, rate_per_s: f64, pause_s: f64) -> (f64, f64) {
+        const LATENCY: Duration = Duration::from_millis(2);
+        let start = Instant::now();
+        let since = |at: Instant| at.duration_since(start).as_secs_f64();
+        let (mut now, mut pause_until) = (start + LATENCY, start);
+        let (mut accepted, mut refused, mut jitter) = (0.0, 0.0, 1u64);
+        let mut throttle = Throttle::new(now);
+        while since(now) < 60.0 {
+            // A timer is up to a millisecond late.
+            jitter = jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let late = Duration::from_micros((jitter >> 33) % 1_000);
+            now = now.max(throttle.next_at()).max(pause_until) + late;
+            throttle.begin(now);
+            let began = now;
+            now += LATENCY;
+            if limiter.takes(since(began)) {
+                accepted += 1.0;
+                throttle.accepted();
+            } else {
+                refused += 1.0;
+                throttle.refused(began, Duration::from_secs_f64(pause_s), now);
+                pause_until = now + Duration::from_secs_f64(pause_s);
+            }
+        }
+        (accepted / (60.0 * rate_per_s), refused / (accepted + refused))
+    }
+
+    #[track_caller]
+    fn check((used, refused): (f64, f64)) {
+        assert!(used >= 0.8, "{:.1} % of what is allowed is used", used * 100.0);
+        assert!(refused <= 0.05, "{:.1} % are refused", refused * 100.0);
+    }
+
+    #[test]
+    fn a_limiter_that_wants_requests_spaced() {
+        for rate_per_s in [5.0, 10.0, 20.0, 50.0] {
+            for pause_s in [0.0, 1.0] {
+                check(minute(&mut Spaced { interval_s: 1.0 / rate_per_s, last_s: -1.0 }, rate_per_s, pause_s));
+            }
+        }
+    }
+
+    #[test]
+    fn a_bucket_of_tokens() {
+        for rate_per_s in [10.0, 20.0, 100.0] {
+            for pause_s in [0.0, 1.0] {
+                for size in [1.0, 5.0, rate_per_s] {
+                    let mut bucket = TokenBucket { rate_per_s, size, tokens: 0.0, last_s: 0.0 };
+                    check(minute(&mut bucket, rate_per_s, pause_s));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_lifted_is_noticed() {
+        let now = Instant::now();
+        let mut throttle = Throttle::new(now);
+        for _ in 0..100 {
+            throttle.accepted();
+            throttle.refused(now, Duration::ZERO, now);
+        }
+        assert!(throttle.rate_per_s < START_PER_S);
+        (0..10_000).for_each(|_| throttle.accepted());
+        assert!(throttle.is_lifted());
+    }
+
+    #[test]
+    fn requests_that_were_under_way_together_lower_the_rate_once() {
+        let now = Instant::now();
+        let mut throttle = Throttle::new(now);
+        let later = now + Duration::from_secs(1);
+        assert!(throttle.refused(now, Duration::ZERO, later));
+        assert!(!throttle.refused(now, Duration::ZERO, later));
+        assert_eq!(throttle.rate_per_s, START_PER_S / 2.0);
+        assert_eq!(throttle.next_at(), later + Duration::from_millis(200));
+    }
+}
