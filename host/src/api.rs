@@ -45,6 +45,7 @@ use crate::deliver::client::Clients;
 use crate::deliver::traces::Traces;
 use crate::intake::IntakeLimits;
 use crate::plugin::Plugins;
+use crate::plural::counted;
 use crate::store::{Store, now_ms};
 use crate::telemetry::Telemetry;
 use axum::extract::State;
@@ -315,12 +316,14 @@ async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> 
     let plugins = match (state.plugins.out_of_service(), state.plugins.restoring()) {
         (0, 0) => Part { part: "plugins", ready: true, detail: "every active version is compiled".into() },
         (0, some) => {
-            let detail = format!("{some} versions are still to be brought back or compiled; their deliveries wait");
+            let versions = counted(some as u64, "version is", "versions are");
+            let detail = format!("{versions} still to be brought back or compiled; the deliveries wait");
             Part { part: "plugins", ready: false, detail }
         }
         (some, _) => {
             let detail = format!(
-                "{some} active versions could not be loaded or are quarantined; their deliveries wait, and the log says why"
+                "{} could not be loaded or quarantined; the deliveries wait, and the log says why",
+                counted(some as u64, "active version", "active versions")
             );
             Part { part: "plugins", ready: false, detail }
         }

@@ -76,6 +76,7 @@ pub mod cpu_pool;
 pub mod diff;
 pub mod fair_share;
 pub mod ids;
+pub mod plural;
 
 /// An error with its causes, in one line.
 pub fn describe(error: &dyn std::error::Error) -> String {

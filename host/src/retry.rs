@@ -7,6 +7,7 @@
 //! fails, 410 disables the endpoint, 429, 502 and 504 throttle, `Retry-After` is honoured.
 
 use crate::delivery::{DeliveryKind, DeliveryState, DueDelivery, Outcome, Reason};
+use crate::plural::counted;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -165,7 +166,7 @@ fn again(policy: &RetryPolicy, moment: Moment, retry_after_ms: u64, reason: Reas
     let Some(wait_s) = policy.schedule_s.get(moment.attempts as usize) else {
         return dead(Reason::new(
             "attempts-exhausted",
-            format!("{} attempts failed; the last: {}", moment.attempts, reason.message),
+            format!("{} failed; the last: {}", counted(moment.attempts.into(), "attempt", "attempts"), reason.message),
         ));
     };
     let wait_ms = wait_s.saturating_mul(1_000);

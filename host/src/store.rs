@@ -73,6 +73,7 @@ pub use usage::{KindUsage, Usage, UsageKind, grouped};
 
 use crate::delivery::DueDelivery;
 use crate::event::Event;
+use crate::plural::counted;
 use crate::subscription::SubscriptionId;
 use fair_queue::Owner;
 use readers::Readers;
@@ -167,7 +168,7 @@ pub enum StoreError {
     #[error("it was edited by somebody else at the same time")]
     Edited,
     /// Subscriptions use what is to be deleted.
-    #[error("{what} is used by {} subscriptions", by.len())]
+    #[error("{what} is used by {}", counted(by.len() as u64, "subscription", "subscriptions"))]
     InUse {
         /// What is used.
         what: String,

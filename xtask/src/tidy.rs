@@ -5,7 +5,7 @@ use crate::{Failure, root, say};
 use std::path::{Path, PathBuf};
 
 /// The host's modules from the top down: a module uses those after it, never those before it.
-const ORDER: [&str; 28] = [
+const ORDER: [&str; 29] = [
     "cli",
     "app",
     "api",
@@ -34,6 +34,7 @@ const ORDER: [&str; 28] = [
     "diff",
     "fair_share",
     "ids",
+    "plural",
 ];
 
 /// Outside packages with one home in the host.

@@ -19,6 +19,7 @@ use super::streams::{OpenStream, Streams};
 use super::{ApiState, body};
 use crate::config::Config;
 use crate::fair_share::{FairPermit, FairSemaphore};
+use crate::plural::counted;
 use crate::subscription::TenantId;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
@@ -190,7 +191,8 @@ impl Exchange {
         };
         let turn = turn.ok_or_else(|| {
             let held = requests.held(&payer);
-            too_many(format!("{held} requests are under way already, which is your share at the moment"))
+            let held = counted(held, "request is", "requests are");
+            too_many(format!("{held} under way already, which is your share at the moment"))
         })?;
         let mut held = self.held();
         (held.payer, held.turn) = (payer, Some(turn));

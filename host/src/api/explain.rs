@@ -5,6 +5,7 @@
 use crate::deliver::LaneStatus;
 use crate::delivery::{Attempt, DeliveryId, DeliveryState, Reason};
 use crate::event::Event;
+use crate::plural::counted;
 use crate::store::DeliveryView;
 use crate::subscription::{Ordering, Subscription, SubscriptionState};
 use serde::Serialize;
@@ -139,7 +140,8 @@ fn pending(view: &DeliveryView, subscription: &Subscription, known: &Known<'_>, 
     };
     if let Some((earlier, attempts)) = known.behind.filter(|(_, attempts)| *attempts < waits_below) {
         return format!(
-            "waits for its turn: the delivery {earlier} of the same entity comes first, {attempts} attempts of it failed{last}"
+            "waits for its turn: the delivery {earlier} of the same entity comes first, {} of it failed{last}",
+            counted(attempts.into(), "attempt", "attempts")
         );
     }
     let in_s = view.due_at_ms.unwrap_or_default().saturating_sub(now_ms) / 1_000;
@@ -166,7 +168,8 @@ fn pending(view: &DeliveryView, subscription: &Subscription, known: &Known<'_>, 
         () if lane.rests_for == Some("plugin") => format!("waits: its plugin is being compiled{last}"),
         () if lane.rests_ms.is_some() => format!("waits for its turn: rate_per_s is reached{last}"),
         () if lane.in_flight >= lane.window => {
-            format!("waits for its turn: {} requests are under way, and no more may be{last}", lane.in_flight)
+            let requests = counted(lane.in_flight.into(), "request is", "requests are");
+            format!("waits for its turn: {requests} under way, and no more may be{last}")
         }
         () => format!("is due now{last}"),
     }

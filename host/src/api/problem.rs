@@ -7,6 +7,7 @@ use crate::cpu_pool::CpuPoolError;
 use crate::event::EnvelopeError;
 use crate::intake::IntakeError;
 use crate::plugin::{CompileError, PLUGINS_MAX, PluginError};
+use crate::plural::counted;
 use crate::store::StoreError;
 use crate::subscription::SubscriptionId;
 use axum::Json;
@@ -196,7 +197,8 @@ fn in_use(what: &str, by: &[SubscriptionId]) -> Problem {
     let named: Vec<String> = by.iter().take(USERS_NAMED).map(ToString::to_string).collect();
     let more = by.len().saturating_sub(USERS_NAMED);
     let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let detail = format!("{what} is used by {} subscriptions: {}{and_more}", by.len(), named.join(", "));
+    let users = counted(by.len() as u64, "subscription", "subscriptions");
+    let detail = format!("{what} is used by {users}: {}{and_more}", named.join(", "));
     let users = by.iter().map(|id| FieldFault {
         pointer: format!("/subscriptions/{id}"),
         detail: "uses it; let it use another one, or delete it".into(),

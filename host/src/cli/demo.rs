@@ -12,6 +12,7 @@ use super::Failure;
 use super::client::HostClient;
 use crate::app::App;
 use crate::config::Config;
+use crate::plural::counted;
 use crate::signature::SigningSecret;
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
@@ -84,7 +85,11 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
     app.stop().await;
     let faults = outcome?;
     show::ended(&faults);
-    if faults.is_empty() { Ok(()) } else { Err(format!("{} things were not as they should be", faults.len()).into()) }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} not as it should be", counted(faults.len() as u64, "thing was", "things were")).into())
+    }
 }
 
 /// The demo between start and stop. Returns what was not as it should be.

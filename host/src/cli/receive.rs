@@ -5,6 +5,7 @@
 
 use super::Failure;
 use super::terminal::{self, Quoted, outln};
+use crate::plural::counted;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -124,11 +125,11 @@ fn print(
     };
     // In one piece: requests that come at once do not mix.
     outln!(
-        "{} {}\nwebhook-id {}\n{} bytes, answered {}\n{}\n{}",
+        "{} {}\nwebhook-id {}\n{}, answered {}\n{}\n{}",
         method,
         uri.path(),
         id.as_deref().unwrap_or("is missing"),
-        body.len(),
+        counted(body.len() as u64, "byte", "bytes"),
         status.as_u16(),
         signature,
         Quoted(&String::from_utf8_lossy(body))

@@ -17,6 +17,7 @@ use super::runtime::Version;
 use super::sandbox;
 use super::sandbox::{Called, Question};
 use crate::delivery::{Arm, Cost, JudgedStep};
+use crate::plural::counted;
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
 use std::time::Duration;
@@ -197,7 +198,8 @@ impl Chain<'_> {
         let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         match () {
             () if headers.len() as u64 > limits.headers => {
-                unfit(format!("the chain adds {} headers, and limits.headers is {}", headers.len(), limits.headers))
+                let added = counted(headers.len() as u64, "header", "headers");
+                unfit(format!("the chain adds {added}, and limits.headers is {}", limits.headers))
             }
             () if bytes as u64 > limits.header_bytes => unfit(format!(
                 "the chain adds headers of {bytes} bytes, and limits.header_bytes is {}",

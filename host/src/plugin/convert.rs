@@ -11,6 +11,7 @@ use crate::delivery::Reason;
 use crate::event::Event;
 use crate::headers::{HeaderAuthor, check_header};
 pub(super) use crate::limits::{REASON_BYTES_MAX, cut};
+use crate::plural::counted;
 use crate::subscription::{Settings, Subscription};
 use bytes::Bytes;
 use http::HeaderValue;
@@ -128,7 +129,11 @@ fn check_json(body: &[u8]) -> Result<(), String> {
 fn headers(wanted: Vec<types::Header>, settings: &Settings) -> Result<Vec<(http::HeaderName, HeaderValue)>, String> {
     let limits = &settings.limits;
     if wanted.len() as u64 > limits.headers {
-        return Err(format!("{} headers, and limits.headers is {}", wanted.len(), limits.headers));
+        return Err(format!(
+            "{}, and limits.headers is {}",
+            counted(wanted.len() as u64, "header", "headers"),
+            limits.headers
+        ));
     }
     let bytes: usize = wanted.iter().map(|header| header.name.len() + header.value.len()).sum();
     if bytes as u64 > limits.header_bytes {

@@ -11,6 +11,7 @@ use super::wasi::{self, Tail};
 use super::{PluginFault, convert};
 use crate::delivery::Cost;
 use crate::limits::Limits;
+use crate::plural::counted;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::sync::Arc;
@@ -245,7 +246,8 @@ impl LogLines {
 
     fn into_lines(mut self) -> Vec<String> {
         if self.left_out > 0 {
-            self.lines.push(format!("… {} more lines were left out: limits.log_bytes is reached", self.left_out));
+            let left_out = counted(self.left_out as u64, "more line was", "more lines were");
+            self.lines.push(format!("… {left_out} left out: limits.log_bytes is reached"));
         }
         self.lines
     }

@@ -10,6 +10,7 @@ use crate::api::problem::{FieldFault, Problem};
 use crate::delivery::DeliveryId;
 use crate::ids::BinId;
 use crate::inspector::{Bin, BinRequest, BinSettings, RequestHead};
+use crate::plural::counted;
 use crate::signature::verifies;
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
@@ -195,7 +196,8 @@ fn hex_dump(body: &[u8]) -> String {
         let _ = writeln!(dump, "{:08x}  {:<47}  {text}", line * 16, hex.join(" "));
     }
     if body.len() > HEX_BYTES_MAX {
-        let _ = writeln!(dump, "… and {} bytes more", body.len() - HEX_BYTES_MAX);
+        let left = counted((body.len() - HEX_BYTES_MAX) as u64, "byte", "bytes");
+        let _ = writeln!(dump, "… and {left} more");
     }
     dump
 }

@@ -4,6 +4,7 @@
 //! thread. Its cost is bounded by [`diff`].
 
 use crate::diff;
+use crate::plural::counted;
 use std::sync::{Arc, LazyLock};
 
 /// Lines shown of one comparison.
@@ -32,7 +33,7 @@ impl Diff {
     pub(super) fn new(before: impl Into<String>, after: impl Into<String>) -> Diff {
         let before: String = before.into();
         let after: String = after.into();
-        let label = format!("{} bytes before (−), {} after (+)", before.len(), after.len());
+        let label = format!("{} before (−), {} after (+)", counted(before.len() as u64, "byte", "bytes"), after.len());
         Diff::lazy(label, move || Compared::new(&before, &after))
     }
 

@@ -262,12 +262,12 @@ impl DryResult {
             headers: kind.chain(headers).collect::<Vec<_>>().join("\n"),
             log: shown.log.join("\n"),
             cost: format!(
-                "Judged by {} in {} (CPU {}) with {} of memory and {} calls into the host.",
+                "Judged by {} in {} (CPU {}) with {} of memory and {} into the host.",
                 shown.plugin_sha256.as_deref().map(short).unwrap_or_default(),
                 duration(shown.cost.wall_us),
                 duration(shown.cost.cpu_us),
                 size(shown.cost.memory_bytes),
-                shown.cost.host_calls
+                counted(shown.cost.host_calls, "call", "calls")
             ),
         }
     }

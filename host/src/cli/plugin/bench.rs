@@ -7,6 +7,7 @@ use super::source::{Source, event_in, pair};
 use crate::delivery::Cost;
 use crate::plugin::workbench::Workbench;
 use crate::plugin::{Judgement, Matter};
+use crate::plural::counted;
 use crate::store::now_ms;
 use crate::subscription::{CallSettings, Reuse, Subscription, TenantId};
 use clap::Args;
@@ -72,8 +73,8 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
         return Ok(terminal::json_pretty(&whole)?);
     }
     outln!(
-        "{} calls of {}, the last verdict {}, up to {} KiB of memory",
-        args.calls,
+        "{} of {}, the last verdict {}, up to {} KiB of memory",
+        counted(args.calls.into(), "call", "calls"),
         source.name,
         verdict,
         memory.div_ceil(1 << 10)

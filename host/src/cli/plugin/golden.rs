@@ -10,6 +10,7 @@ use super::Failure;
 use super::source::{Source, event, event_in};
 use crate::plugin::workbench::{OnBench, Workbench};
 use crate::plugin::{Matter, Shown};
+use crate::plural::counted;
 use crate::subscription::{CallSettings, Secret, Subscription, TenantId};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -79,7 +80,11 @@ pub(super) async fn test(args: &TestArgs) -> Result<(), Failure> {
     };
     let how = if args.json { Report::Json } else { Report::Text };
     let failed = run(&source, &args.folder, args.bless, how).await?;
-    if failed.is_empty() { Ok(()) } else { Err(format!("{} cases failed", failed.len()).into()) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} failed", counted(failed.len() as u64, "case", "cases")).into())
+    }
 }
 
 /// How results are told.
@@ -122,7 +127,8 @@ pub(super) async fn run(source: &Source, folder: &Path, bless: bool, how: Report
         terminal::json_pretty(&whole)?;
     } else if how == Report::Text {
         let word = if bless { "blessed" } else { "right" };
-        outln!("{} cases, {} {}, {} failed", results.len(), results.len() - failed, word, failed);
+        let cases = counted(results.len() as u64, "case", "cases");
+        outln!("{}, {} {}, {} failed", cases, results.len() - failed, word, failed);
     }
     Ok(failing)
 }

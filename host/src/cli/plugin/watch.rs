@@ -7,6 +7,7 @@ use super::Failure;
 use super::golden::{self, Report};
 use super::push::{How, Target, told};
 use super::source::Source;
+use crate::plural::counted;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -67,7 +68,8 @@ async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failu
         let how = if args.json { Report::None } else { Report::Text };
         let failed = golden::run(source, &args.folder, false, how).await?;
         if !failed.is_empty() {
-            return Err(format!("{} cases failed: {}", failed.len(), failed.join("; ")).into());
+            let cases = counted(failed.len() as u64, "case", "cases");
+            return Err(format!("{cases} failed: {}", failed.join("; ")).into());
         }
     }
     if !args.target.is_named() {
