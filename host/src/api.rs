@@ -15,6 +15,7 @@ mod events;
 mod exchange;
 mod explain;
 mod extract;
+mod gate;
 mod hands;
 pub mod listen;
 mod pages;

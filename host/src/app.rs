@@ -137,6 +137,7 @@ impl App {
             drop(self.watch);
             self.background.abort_all();
             self.dispatcher.stop(self.grace).await;
+            self.plugins.store_rollout_counts().await;
         };
         if tokio::time::timeout(self.grace, stopping).await.is_err() {
             tracing::warn!("stop_grace_s is over; what was not finished is attempted again after the next start");

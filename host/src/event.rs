@@ -64,6 +64,22 @@ pub const SAMPLES: [(Module, &str); 2] = [
     (Module::Deal, include_str!("event/sample_deal.json")),
 ];
 
+/// Returns the samples as events that were accepted, always at the same moment.
+pub fn sample_events() -> Vec<Event> {
+    let sample = |(module, text): (Module, &'static str)| {
+        let envelope = read_envelope(&Bytes::from_static(text.trim_ascii().as_bytes())).ok()?;
+        Some(Event {
+            id: EventId(uuid::Uuid::from_u128(0x018f_0000_0000_7000_8000_0000_0000_0001)),
+            name: envelope.name,
+            module,
+            entity_id: envelope.entity_id,
+            received_at_ms: 1_709_287_745_000,
+            payload: envelope.payload,
+        })
+    };
+    SAMPLES.into_iter().filter_map(sample).collect()
+}
+
 /// One accepted event: what plugins judge and receivers get.
 #[derive(Clone, Debug)]
 pub struct Event {

@@ -11,7 +11,8 @@
 //! 4. [`Plugins::judge`] calls the active version of each plugin of the chain ([`judge`], [`chain`]): a fresh instance
 //!    for each event, on a plugin thread.
 //! 5. A file in the plugins folder takes the same way ([`watch`], [`folder`]).
-//! 6. A version may be tried on a part of the events, or in the shadow of the active one ([`rollout`], [`trials`]).
+//! 6. A version may be tried on a part of the events, or in the shadow of the active one ([`rollout`], [`trials`]),
+//!    and compared with it over events before ([`comparison`]).
 //! 7. After a start versions come back from the cache, or are compiled again, in the background ([`restore`]). Those in
 //!    whose call the host died are not called ([`quarantine`]).
 //!
@@ -24,9 +25,12 @@ mod bindings;
 mod cache;
 mod call;
 mod call_record;
+mod canary_test;
+mod candidate;
 mod chain;
 pub mod check;
 mod code;
+mod comparison;
 mod compile;
 mod compile_child;
 mod convert;
@@ -43,6 +47,7 @@ mod restore;
 mod reuse;
 mod rollout;
 mod runtime;
+mod sample;
 mod sandbox;
 mod secret_scan;
 mod strip;
@@ -53,12 +58,15 @@ mod wasi;
 pub mod watch;
 pub mod workbench;
 
+pub use canary_test::CanaryTestFigures;
+pub use candidate::Candidate;
+pub use comparison::{ComparedEvent, Comparison, EventSource, EventSources};
 pub use compile::{CHILD_COMMAND, CompileError, CompileLimits};
 pub use compile_child::compile_child;
 pub use judgement::{Judged, Judgement, Matter, Outgoing, PluginFault, Shown};
 pub use probe::Probe;
-pub use rollout::{ArmFigures, Difference, RolloutFigures, Sample};
-pub use trials::Comparison;
+pub use rollout::{ArmFigures, RolloutFigures};
+pub use sample::{Difference, Sample};
 
 use crate::chain::Step;
 use crate::limits::Limits;
@@ -217,6 +225,7 @@ impl Plugins {
         plugins.restoring.store(wanted.len(), std::sync::atomic::Ordering::Relaxed);
         tokio::spawn(plugins.clone().restore(wanted));
         tokio::spawn(sweep(Arc::downgrade(&plugins.runtime.rest)));
+        tokio::spawn(trials::store_counts(Arc::downgrade(&plugins)));
         Ok(plugins)
     }
 
@@ -239,14 +248,8 @@ impl Plugins {
         component: Bytes,
         created_by: String,
     ) -> Result<(PluginVersion, Report), PluginError> {
-        if !self.exists(&tenant, &name) && self.count(&tenant) >= PLUGINS_MAX {
-            return Err(PluginError::TooMany);
-        }
-        let (version, mut stored, report) = self.prepare(&tenant, &name, &component, created_by).await?;
-        stored.active = true;
-        let swap = self.swap(&tenant, &name, version.reference());
-        self.store.activate_plugin(tenant.clone(), name.clone(), stored.clone(), component, swap).await?;
-        Ok((stored, report))
+        let candidate = self.candidate(&tenant, &name, component, created_by).await?;
+        self.install_candidate(tenant, name, candidate).await
     }
 
     /// Checks and compiles a component and makes it durable as a version of a plugin, which goes on as it is.

@@ -37,6 +37,7 @@ mod operations;
 mod plugins;
 mod quarantine;
 mod readers;
+mod recent;
 mod rejected;
 mod retention;
 mod rollouts;

@@ -1,12 +1,11 @@
 //! Routes of plugins.
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
-use super::ApiState;
 use super::exchange::Exchange;
 use super::extract::{Access, Body, Item, Params, PathParams, ToManage, ToRead};
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
-use super::rollouts::gate;
+use super::{ApiState, gate};
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::Comparison;
 use crate::plugin::check::Report;
@@ -85,8 +84,9 @@ pub(super) struct PluginBody {
 pub(super) struct Activation {
     /// Whether it becomes active at all; `false` only adds it, to be tried or activated later. True if absent.
     activate: Option<bool>,
-    /// Let it first judge so many of the last real events (at most 500) beside the active version. If it fails on one that
-    /// the active version does not fail on, it is not activated.
+    /// Let it first judge so many of the last real events (1 to 500) beside the active version: those of the plugin's webhooks, then the
+    /// tenant's others of the same modules, then samples. If it fails on one that the active version does not fail on, or if
+    /// nothing could be judged, it is not activated.
     gate: Option<usize>,
 }
 
@@ -103,22 +103,27 @@ pub(super) async fn put(
 ) -> Result<Json<VersionBody>, Problem> {
     let name = PluginName::parse(&name).map_err(|detail| Problem::field("/name", detail))?;
     let (tenant, created_by) = (access.tenant, access.key.shown());
-    let exists = state.plugins.exists(&tenant, &name);
-    let at_once = activation.activate.unwrap_or(true) && (activation.gate.is_none() || !exists);
-    if at_once {
-        let (version, report) = state.plugins.install(tenant.clone(), name.to_string(), component, created_by).await?;
+    let gated_events = activation.gate.map(|events| gate::checked(events, "/gate")).transpose()?;
+    let is_first = !state.plugins.exists(&tenant, &name);
+    if activation.activate.unwrap_or(true) && (is_first || gated_events.is_none()) {
+        let candidate = state.plugins.candidate(&tenant, &name, component, created_by).await?;
+        let comparison = match gated_events {
+            Some(events) => Some(gate::first_gate(&state, &tenant, &name, &candidate, events).await?),
+            None => None,
+        };
+        let (version, report) = state.plugins.install_candidate(tenant.clone(), name.to_string(), candidate).await?;
         let after = Some(version.sha256.clone().into());
         state.changed(&access.key, Some(&tenant), "plugin.upload", &name, [None, after]).await;
-        return Ok(Json(VersionBody::new(version, report)));
+        return Ok(Json(VersionBody { comparison, ..VersionBody::new(version, report) }));
     }
     let (mut version, report) =
         state.plugins.add(tenant.clone(), name.to_string(), component, created_by.clone()).await?;
     let after = Some(version.sha256.clone().into());
     state.changed(&access.key, Some(&tenant), "plugin.add-version", &name, [None, after]).await;
-    let comparison = match activation.gate {
+    let comparison = match gated_events {
         Some(events) => {
             let added = VersionId::parse(&version.sha256).map_err(|detail| Problem::field("/sha256", detail))?;
-            Some(gate(&state, &tenant, &name, &added, events).await?)
+            Some(gate::gate(&state, &tenant, &name, &added, events).await?)
         }
         None => None,
     };
@@ -216,15 +221,18 @@ pub(super) async fn component(
 pub(super) async fn activate(
     access: Access<ToManage>,
     path: PathParams,
-    Params(gate): Params<Gate>,
+    Params(gated): Params<Gate>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<ActivatedBody>, Problem> {
     let (name, sha256) = named_version(&path)?;
     if access.key.is_admin() {
         state.plugins.release(&access.tenant, &sha256).await?;
     }
-    let comparison = match gate.gate {
-        Some(events) => Some(super::rollouts::gate(&state, &access.tenant, &name, &sha256, events).await?),
+    let comparison = match gated.gate {
+        Some(events) => {
+            let events = gate::checked(events, "/gate")?;
+            Some(gate::gate(&state, &access.tenant, &name, &sha256, events).await?)
+        }
         None => None,
     };
     let (plugin, sha256) = (name.to_string(), sha256.to_string());
@@ -272,8 +280,9 @@ pub(super) async fn delete_version(
 #[derive(Clone, Copy, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Gate {
-    /// Let it first judge so many of the last real events (at most 500) beside the active version. If it fails on one that
-    /// the active version does not fail on, it is not activated.
+    /// Let it first judge so many of the last real events (1 to 500) beside the active version: those of the plugin's webhooks, then the
+    /// tenant's others of the same modules, then samples. If it fails on one that the active version does not fail on, or if
+    /// nothing could be judged, it is not activated.
     gate: Option<usize>,
 }
 

@@ -1,18 +1,16 @@
 //! Routes of trials: canaries, shadows, and the comparison of two versions over real events.
 
-use super::ApiState;
 use super::extract::{Access, Item, Json as Input, PathParams, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
+use super::{ApiState, gate};
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::{Comparison, RolloutFigures};
 use crate::store::{RolloutKind, StoredRollout, now_ms};
 use crate::subscription::TenantId;
-use crate::url_path::UrlPath;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -46,7 +44,7 @@ pub(super) struct RolloutBody {
     started_at_ms: i64,
     /// Why it ended. Absent: it is under way.
     ended_reason: Option<String>,
-    /// How it goes, since this host started. Absent: it ended.
+    /// How it goes, or went until it ended. Absent: an older host did not keep it.
     figures: Option<RolloutFigures>,
 }
 
@@ -86,6 +84,7 @@ pub(super) async fn begin(
         started_at_ms: now_ms(),
         earlier: Vec::new(),
         ended_reason: None,
+        counts: String::new(),
     };
     let after = Some(serde_json::json!({"kind": wanted.kind, "sha256": stored.sha256, "percent": wanted.percent}));
     state.plugins.begin_rollout(stored).await?;
@@ -130,17 +129,15 @@ pub(super) async fn end(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CompareWrite {
-    /// At most 500; the last that were accepted for subscriptions of the plugin.
+    /// 1 to 500; the last that were accepted for subscriptions of the plugin, then the tenant's others of the same modules.
     events: usize,
 }
 
-/// How many events one comparison may judge.
-const EVENTS_MAX: usize = 500;
-
-/// Let a version and the active one judge the last real events, and see what differs. Nothing is sent.
+/// Let a version and the active one judge the last real events, or samples where there are none, and see what differs. Nothing is
+/// sent.
 #[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/compare", tag = "plugins",
     params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path)), request_body = CompareWrite,
-    responses((status = 200, body = Comparison), (status = 404, body = Problem)))]
+    responses((status = 200, body = Comparison), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn compare(
     access: Access<ToManage>,
     path: PathParams,
@@ -149,44 +146,6 @@ pub(super) async fn compare(
 ) -> Result<Json<Comparison>, Problem> {
     let name: PluginName = path.parse("name", "plugin")?;
     let sha256: VersionId = path.parse("sha256", "version")?;
-    Ok(Json(over_last_events(&state, &access.tenant, &name, &sha256, wanted.events).await?))
-}
-
-async fn over_last_events(
-    state: &ApiState,
-    tenant: &TenantId,
-    name: &str,
-    sha256: &str,
-    events: usize,
-) -> Result<Comparison, Problem> {
-    let all = state.store.catalog().subscriptions(tenant);
-    let users: HashMap<_, _> =
-        all.iter().filter(|one| one.settings.plugin.names(name)).map(|one| (one.id, one.clone())).collect();
-    let ids = users.keys().copied().collect();
-    let last = state.store.last_events_of(tenant.clone(), ids, events.min(EVENTS_MAX)).await?;
-    let asked = last.into_iter().filter_map(|(event, id)| Some((event, users.get(&id)?.clone()))).collect();
-    Ok(state.plugins.compare(tenant, name, sha256, asked).await?)
-}
-
-/// The promotion gate: a version that fails on a real event which the active one can judge is refused.
-pub(super) async fn gate(
-    state: &ApiState,
-    tenant: &TenantId,
-    name: &PluginName,
-    sha256: &VersionId,
-    events: usize,
-) -> Result<Comparison, Problem> {
-    let comparison = over_last_events(state, tenant, name, sha256, events).await?;
-    if comparison.failed == 0 {
-        return Ok(comparison);
-    }
-    let failed = |verdict: &str| verdict == "fault" || verdict == "failure";
-    let first = comparison.differences.iter().find(|one| failed(&one.other.verdict) && !failed(&one.active.verdict));
-    let why = first.and_then(|one| one.other.reason.clone()).unwrap_or_default();
-    let (failed, judged) = (comparison.failed, comparison.events);
-    let detail = format!(
-        "version {sha256} was kept but not activated: it fails on {failed} of the last {judged} real events, which the active version can judge; the first time: {why}"
-    );
-    let path = UrlPath::api_of(tenant).then("plugins").then(name).then("versions").then(sha256).then("compare");
-    Err(Problem::new(StatusCode::CONFLICT, "gate-failed", detail).remedy(format!("POST {path} shows the differences")))
+    let events = gate::checked(wanted.events, "/events")?;
+    Ok(Json(gate::compare(&state, &access.tenant, &name, &sha256, events).await?))
 }

@@ -9,6 +9,7 @@ mod golden;
 mod judge;
 mod new;
 mod push;
+mod rollout;
 mod source;
 mod watch;
 
@@ -37,6 +38,8 @@ pub(super) enum PluginCommand {
     Watch(watch::WatchArgs),
     /// Upload to a running host.
     Push(push::PushArgs),
+    /// Show, begin or end the rollout of a version in a running host.
+    Rollout(rollout::RolloutArgs),
     /// Fetch the event of a real delivery from a host, and judge it with the plugin here.
     Replay(judge::ReplayArgs),
     /// Print the contract between host and plugins (WIT).
@@ -53,6 +56,7 @@ pub(super) async fn run(command: PluginCommand) -> Result<(), Failure> {
         PluginCommand::Bench(args) => bench::bench(args).await,
         PluginCommand::Watch(args) => watch::watch(args).await,
         PluginCommand::Push(args) => push::push(&args).await,
+        PluginCommand::Rollout(args) => rollout::rollout(args).await,
         PluginCommand::Replay(args) => judge::replay(args).await,
         PluginCommand::Wit => {
             own_text(WIT);

@@ -12,8 +12,9 @@
 
 use super::judgement::{Judged, Judgement, Matter, Outgoing, PluginFault};
 use super::reuse::{Owner, Rest};
-use super::rollout::{Rollout, Sample};
+use super::rollout::{CountedCall, Rollout};
 use super::runtime::Version;
+use super::sample::Sample;
 use super::sandbox;
 use super::sandbox::{Called, Question};
 use crate::delivery::{Arm, Cost, JudgedStep};
@@ -92,11 +93,11 @@ impl Chain<'_> {
     /// One plugin's turn. Some: the chain ends with this.
     fn step(&mut self, turn: &Turn, last: bool) -> Option<Judgement> {
         self.last = last;
-        let mut judgement = self.ask(&turn.plugin, &turn.version, turn.arm, turn.rollout.as_deref());
-        if let (Some(why), Some(active)) = (failed(&judgement), &turn.otherwise) {
-            self.log.push(format!("host: the canary failed, and the active version judges ({why})"));
-            judgement = self.ask(&turn.plugin, active, Arm::Active, None);
-        }
+        let judgement = self.ask(&turn.plugin, &turn.version, turn.arm, turn.rollout.as_deref());
+        let judgement = match &turn.otherwise {
+            Some(active) => self.after_canary(turn, active, judgement),
+            None => judgement,
+        };
         if let Some(rollout) = turn.rollout.as_ref().filter(|rollout| rollout.is_shadow()) {
             let active = Sample::of(&judgement);
             self.shadows.push(ShadowWork { rollout: rollout.clone(), payload: self.payload().to_owned(), active });
@@ -109,6 +110,32 @@ impl Chain<'_> {
             }
             end => Some(end),
         }
+    }
+
+    /// What follows a canary's call: it is counted, and where it failed the active version judges in its place.
+    fn after_canary(&mut self, turn: &Turn, active: &Version, judgement: Judgement) -> Judgement {
+        let Some(why) = failed(&judgement) else {
+            self.note_canary(turn, self.counted(&judgement), None);
+            return judgement;
+        };
+        let call = self.counted(&judgement);
+        self.log.push(format!("host: the canary failed, and the active version judges ({why})"));
+        let judgement = self.ask(&turn.plugin, active, Arm::Active, None);
+        self.note_canary(turn, call, self.counted(&judgement));
+        judgement
+    }
+
+    fn note_canary(&self, turn: &Turn, call: Option<CountedCall>, in_its_place: Option<CountedCall>) {
+        if let (Some(rollout), Some(call)) = (&turn.rollout, call) {
+            rollout.note_canary(self.matter.event.id, call, in_its_place);
+        }
+    }
+
+    /// The last call as rollouts count it. None: the host could not call, which says nothing of the version.
+    fn counted(&self, judgement: &Judgement) -> Option<CountedCall> {
+        let is_ours = matches!(judgement, Judgement::Fault(fault) if fault.is_ours());
+        let cpu_us = self.steps.last()?.cost.cpu_us;
+        (!is_ours).then(|| CountedCall { cpu_us, failed: failed(judgement).is_some() })
     }
 
     /// Asks an instance that rested, if there is one; a fresh one otherwise, or if that one fails.
@@ -159,9 +186,6 @@ impl Chain<'_> {
             let (owner, calls) = (Owner::new(&self.matter.subscription, plugin, &version.sha256), instance.calls);
             self.rest.put(owner, instance, calls, rule);
         }
-        if let Some(rollout) = rollout.filter(|_| first_call || !faulted) {
-            rollout.note(arm, called.cost.cpu_us, in_vain);
-        }
         let prefix = if self.log_prefix { format!("{plugin}: ") } else { String::new() };
         self.log.extend(called.log.into_iter().map(|line| format!("{prefix}{line}")));
         self.steps.push(JudgedStep {
@@ -172,6 +196,13 @@ impl Chain<'_> {
             reason: judgement.reason(),
             cost: called.cost,
         });
+        // A fresh instance judges once more where a reused one faulted, and a canary's call is counted when its end is known.
+        let is_final = first_call || !faulted;
+        if let Some(rollout) = rollout.filter(|_| is_final && arm == Arm::Active)
+            && let Some(call) = self.counted(&judgement)
+        {
+            rollout.note_active(self.matter.event.id, call);
+        }
         judgement
     }
 

@@ -14,13 +14,12 @@
 use super::chain::ask_alone;
 use super::convert::cut;
 use super::judgement::{Judgement, Matter};
-use super::rollout::Sample;
 use super::runtime::Version;
+use super::sample::Sample;
 use super::sandbox::{Called, Question, Surroundings, call, call_in};
 use crate::delivery::Cost;
-use crate::event::{Event, EventId, Module, SAMPLES, read_envelope};
+use crate::event::sample_events;
 use crate::subscription::{CallSettings, DEFAULT_TENANT, Subscription, TenantId};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,19 +66,6 @@ pub struct Probe {
 }
 
 const CALLS: usize = 8;
-
-/// A sample of a module, as an event that was accepted.
-fn sample(module: Module, text: &'static str) -> Option<Event> {
-    let envelope = read_envelope(&Bytes::from_static(text.trim_ascii().as_bytes())).ok()?;
-    Some(Event {
-        id: EventId(uuid::Uuid::from_u128(0x018f_0000_0000_7000_8000_0000_0000_0001)),
-        name: envelope.name,
-        module,
-        entity_id: envelope.entity_id,
-        received_at_ms: 1_709_287_745_000,
-        payload: envelope.payload,
-    })
-}
 
 impl Probe {
     /// The probe with no longer a reason than what is kept.

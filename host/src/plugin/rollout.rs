@@ -3,36 +3,35 @@
 //! # Rules
 //! - Which events a canary judges follows from the event's id and from the percentage when it was accepted, so every
 //!   attempt of a delivery has the same arm; events that were accepted before the trial began stay with the active version.
-//! - After [`CALLS_MIN`] calls a canary ends by itself when its fault rate (faults and failures) is more than one point
-//!   above the active version's, or the 95th percentile of its CPU time is more than 1.5 times as large. CPU time, because on a busy
-//!   machine wall time says more about the neighbours.
-//! - Counts are of this process: after a restart they begin anew. The trial itself is in the store.
+//! - A canary ends by itself when it does worse than the active version: more faults and failures, or more CPU time. The test stands
+//!   in [`canary_test`](super::canary_test). CPU time, because on a busy machine wall time says more about the neighbours.
+//! - Counts survive a restart and a change of the percentage; the differences of a shadow do not.
 //!
 //! Pure.
 
-use super::convert::cut;
-use super::judgement::Judgement;
+use super::canary_test::{Breach, CanaryOutcome, CanaryTest, CanaryTestFigures, CpuBaseline};
 use super::runtime::VersionRef;
-use crate::delivery::Arm;
-use crate::event::Event;
+use super::sample::{Difference, Sample};
+use crate::event::{Event, EventId};
 use crate::store::{RolloutKind, StoredRollout};
-use bytes::Bytes;
-use serde::Serialize;
+use lru::LruCache;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
-/// A canary is not judged before it made this many calls.
-pub(super) const CALLS_MIN: u64 = 200;
-
-/// How many calls' times are kept of each arm.
+/// How many calls' times are kept of each arm, and how many of them survive a restart.
 const TIMES_MAX: usize = 2_000;
+const TIMES_STORED: usize = 200;
 
-/// How many differences of a shadow are kept, and how much of each body.
+/// How many events are remembered, so that each counts once for the test of a canary.
+const EVENTS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).expect("more than 0");
+
+/// How many differences of a shadow are kept.
 const DIFFERENCES_MAX: usize = 20;
-const BODY_BYTES_SHOWN: usize = 2 << 10;
 
 /// After the first differences, one is worked out in each period and the others are only counted: it costs milliseconds.
 const DIFFERENCE_PERIOD: Duration = Duration::from_secs(1);
@@ -41,113 +40,52 @@ const DIFFERENCE_PERIOD: Duration = Duration::from_secs(1);
 pub(super) struct Rollout {
     pub(super) stored: StoredRollout,
     pub(super) version: VersionRef,
-    counts: Mutex<Counts>,
+    /// Shared with the trial before of the same version, if its percentage was changed.
+    counts: Arc<Mutex<Counts>>,
 }
 
-#[derive(Default)]
 struct Counts {
-    canary: ArmCounts,
-    active: ArmCounts,
-    shadow: ShadowCounts,
-}
-
-#[derive(Default)]
-struct ArmCounts {
-    calls: u64,
-    faults: u64,
-    cpu_us: VecDeque<u64>,
-}
-
-#[derive(Default)]
-struct ShadowCounts {
-    same: u64,
-    different: u64,
-    skipped: u64,
+    tally: Tally,
+    /// Events that were counted for the test.
+    seen: LruCache<EventId, ()>,
+    /// The last differences of a shadow, the newest first.
     differences: VecDeque<Difference>,
     /// Differences worked out so far, and the time of the last one.
     differences_taken: usize,
     last_difference: Option<Instant>,
+    /// Whether something was counted since the tally was stored.
+    is_changed: bool,
 }
 
-/// What one version made of an event, as far as versions are compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Sample {
-    /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
-    pub verdict: String,
-    /// The reason's code or, of a fault, its words.
-    pub reason: Option<String>,
-    /// The body that would be sent, its first 2 KiB as text. Absent: nothing, or the event as it came.
-    pub body: Option<String>,
+/// What survives a restart, as JSON.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Tally {
+    canary: ArmCounts,
+    active: ArmCounts,
+    test: CanaryTest,
+    same: u64,
+    different: u64,
+    skipped: u64,
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct ArmCounts {
+    calls: u64,
+    faults: u64,
+    cpu_us: VecDeque<u64>,
+    /// The 95th percentile of the times, as it was after so many calls.
     #[serde(skip)]
-    whole: Option<[u8; 32]>,
-    /// The whole body, until what differs is known.
-    #[serde(skip)]
-    bytes: Bytes,
+    p95: (u64, u64),
 }
 
-impl Sample {
-    /// What is compared of a judgement.
-    pub(super) fn of(judgement: &Judgement) -> Self {
-        let (body, whole, bytes) = match judgement {
-            Judgement::Replace(outgoing) => {
-                let shown = &outgoing.body[..outgoing.body.len().min(BODY_BYTES_SHOWN)];
-                let mut hash = Sha256::new().chain_update(&outgoing.body);
-                hash.update(outgoing.content_type.as_bytes());
-                for (name, value) in &outgoing.headers {
-                    hash.update(name.as_str());
-                    hash.update(value.as_bytes());
-                }
-                hash.update(outgoing.url.as_ref().map_or("", url::Url::as_str));
-                let body = String::from_utf8_lossy(shown).into_owned();
-                (Some(body), Some(hash.finalize().into()), outgoing.body.clone())
-            }
-            _ => (None, None, Bytes::new()),
-        };
-        let reason = judgement.reason().map(|reason| match judgement {
-            Judgement::Fault(_) => reason.message,
-            _ => reason.code,
-        });
-        Sample { verdict: judgement.word().to_owned(), reason, body, whole, bytes }
-    }
-
-    /// Whether a delivery can go on with it.
-    pub(super) fn is_usable(&self) -> bool {
-        self.verdict != "fault" && self.verdict != "failure"
-    }
-
-    /// What would be sent.
-    fn sent<'a>(&'a self, event: &'a Event) -> std::borrow::Cow<'a, str> {
-        match self.verdict.as_str() {
-            "pass" => event.text().into(),
-            _ => String::from_utf8_lossy(&self.bytes),
-        }
-    }
-}
-
-/// One event that two versions judge differently.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Difference {
-    /// The event's id.
-    pub event: uuid::Uuid,
-    /// What the active version made of it.
-    pub active: Sample,
-    /// What the other one made of it.
-    pub other: Sample,
-    /// The lines in which the two bodies differ, JSON pretty-printed, each with `-` (active) or `+` (other) before it.
-    pub diff: Vec<String>,
-}
-
-/// How many lines of a difference are kept.
-const DIFF_LINES_MAX: usize = 40;
-
-impl Difference {
-    pub(super) fn new(event: &Event, mut active: Sample, mut other: Sample) -> Self {
-        let lines = crate::diff::lines(&active.sent(event), &other.sent(event));
-        let changed = lines.iter().filter(|line| line.is_changed());
-        let diff = changed.take(DIFF_LINES_MAX).map(|line| format!("{} {}", line.sign, cut(&line.text, 200))).collect();
-        (active.bytes, other.bytes) = (Bytes::new(), Bytes::new());
-        Difference { event: event.id.0, active, other, diff }
-    }
+/// Call of a version for the test of a canary.
+#[derive(Clone, Copy)]
+pub(super) struct CountedCall {
+    pub(super) cpu_us: u64,
+    /// Whether it ended in a fault or a failure that is the plugin's.
+    pub(super) failed: bool,
 }
 
 /// One arm's figures.
@@ -168,19 +106,45 @@ pub struct RolloutFigures {
     pub canary: ArmFigures,
     /// The active version, since the trial began.
     pub active: ArmFigures,
+    /// The test that ends a canary by itself. Absent for a shadow.
+    pub test: Option<CanaryTestFigures>,
     /// Events that a shadow judged the same way.
     pub same: u64,
     /// Events that it judged differently.
     pub different: u64,
     /// Events that it was not asked about, because the host had no time for it.
     pub skipped: u64,
-    /// The last of the differences, the newest first.
+    /// The last of the differences, the newest first, since the host started.
     pub differences: Vec<Difference>,
 }
 
+impl RolloutFigures {
+    /// The figures of a trial that ended. None: nothing of it was kept.
+    pub(super) fn of_ended(stored: &StoredRollout) -> Option<Self> {
+        let tally: Tally = serde_json::from_str(&stored.counts).ok()?;
+        Some(tally.figures(stored.kind, Vec::new()))
+    }
+}
+
 impl Rollout {
+    /// A trial as the store knows it, with what was counted so far.
     pub(super) fn new(stored: StoredRollout, version: VersionRef) -> Self {
-        Rollout { stored, version, counts: Mutex::default() }
+        // Counts of an older host, or none: they begin anew.
+        let tally = serde_json::from_str(&stored.counts).unwrap_or_default();
+        let counts = Counts {
+            tally,
+            seen: LruCache::new(EVENTS_REMEMBERED),
+            differences: VecDeque::new(),
+            differences_taken: 0,
+            last_difference: None,
+            is_changed: false,
+        };
+        Rollout { stored, version, counts: Arc::new(Mutex::new(counts)) }
+    }
+
+    /// The same trial with other settings: it goes on counting.
+    pub(super) fn continued(&self, stored: StoredRollout, version: VersionRef) -> Self {
+        Rollout { stored, version, counts: self.counts.clone() }
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -200,65 +164,112 @@ impl Rollout {
                 .is_some_and(|percent| share(&self.stored.name, event.id.0.as_bytes()) < percent)
     }
 
-    /// Counts a call.
-    pub(super) fn note(&self, arm: Arm, cpu_us: u64, faulted: bool) {
+    /// Counts a call of the active version, on an event that was its own to judge.
+    pub(super) fn note_active(&self, event: EventId, call: CountedCall) {
         let mut counts = self.counts();
-        let arm = if arm == Arm::Canary { &mut counts.canary } else { &mut counts.active };
-        arm.calls += 1;
-        arm.faults += u64::from(faulted);
-        if arm.cpu_us.len() == TIMES_MAX {
-            arm.cpu_us.pop_front();
+        let is_new = !self.is_shadow() && counts.is_new(event);
+        counts.tally.active.note(call);
+        if is_new {
+            counts.tally.test.observe_active(call.failed);
         }
-        arm.cpu_us.push_back(cpu_us);
+    }
+
+    /// Counts a call of the canary and, if it failed, that of the active version in its place. None: that was not needed, or
+    /// could not be called.
+    pub(super) fn note_canary(&self, event: EventId, call: CountedCall, in_its_place: Option<CountedCall>) {
+        let mut counts = self.counts();
+        let is_new = counts.is_new(event);
+        let Tally { canary, active, test, .. } = &mut counts.tally;
+        let baseline = active.cpu_baseline();
+        canary.note(call);
+        if is_new {
+            let outcome = match (call.failed, in_its_place) {
+                (false, _) => CanaryOutcome::Judged,
+                (true, Some(CountedCall { failed: false, .. })) => CanaryOutcome::Regression,
+                (true, _) => CanaryOutcome::BothFailed,
+            };
+            test.observe_canary(outcome, call.cpu_us, baseline);
+        }
+        if let Some(call) = in_its_place {
+            active.note(call);
+            if is_new {
+                test.observe_active(call.failed);
+            }
+        }
     }
 
     /// Why the canary must end, if it must.
     pub(super) fn breach(&self) -> Option<String> {
-        let counts = self.counts();
-        if counts.canary.calls < CALLS_MIN {
+        if self.is_shadow() {
             return None;
         }
-        breach(&counts.canary.figures(), &counts.active.figures())
+        let tally = &self.counts().tally;
+        let breach = tally.test.breach()?;
+        Some(describe_breach(breach, &tally.figures(self.stored.kind, Vec::new())))
     }
 
     /// Compares the shadow's judgement with the active version's. Runs on a plugin thread: comparing bodies costs
     /// milliseconds.
     pub(super) fn compare(&self, event: &Event, active: Sample, other: Sample) {
         let is_same = active == other;
-        let is_shown = !is_same && self.counts().shadow.takes_difference(Instant::now());
+        let is_shown = !is_same && self.counts().takes_difference(Instant::now());
         // Without the lock: every call of the plugin counts under it.
         let difference = is_shown.then(|| Difference::new(event, active, other));
         let mut counts = self.counts();
+        counts.is_changed = true;
         if is_same {
-            counts.shadow.same += 1;
+            counts.tally.same += 1;
             return;
         }
-        counts.shadow.different += 1;
+        counts.tally.different += 1;
         if let Some(difference) = difference {
-            counts.shadow.differences.push_front(difference);
+            counts.differences.push_front(difference);
         }
-        counts.shadow.differences.truncate(DIFFERENCES_MAX);
+        counts.differences.truncate(DIFFERENCES_MAX);
     }
 
     /// Counts an event that the shadow is not asked about.
     pub(super) fn skip(&self) {
-        self.counts().shadow.skipped += 1;
+        let mut counts = self.counts();
+        counts.is_changed = true;
+        counts.tally.skipped += 1;
     }
 
     pub(super) fn figures(&self) -> RolloutFigures {
         let counts = self.counts();
-        RolloutFigures {
-            canary: counts.canary.figures(),
-            active: counts.active.figures(),
-            same: counts.shadow.same,
-            different: counts.shadow.different,
-            skipped: counts.shadow.skipped,
-            differences: counts.shadow.differences.iter().cloned().collect(),
+        counts.tally.figures(self.stored.kind, counts.differences.iter().cloned().collect())
+    }
+
+    /// What is stored of the counts, as JSON.
+    pub(super) fn to_store(&self) -> String {
+        let mut tally = self.counts().tally.clone();
+        for arm in [&mut tally.canary, &mut tally.active] {
+            let over = arm.cpu_us.len().saturating_sub(TIMES_STORED);
+            arm.cpu_us.drain(..over);
         }
+        serde_json::to_string(&tally).unwrap_or_default()
+    }
+
+    /// What is to be stored of the counts, if something was counted since the last time.
+    pub(super) fn take_changed(&self) -> Option<String> {
+        // The lock is free again before the tally is written out.
+        let is_changed = std::mem::take(&mut self.counts().is_changed);
+        is_changed.then(|| self.to_store())
+    }
+
+    /// Lets the next round store the counts again: this one failed.
+    pub(super) fn mark_changed(&self) {
+        self.counts().is_changed = true;
     }
 }
 
-impl ShadowCounts {
+impl Counts {
+    /// Returns whether an event was not counted for the test yet.
+    fn is_new(&mut self, event: EventId) -> bool {
+        self.is_changed = true;
+        self.seen.put(event, ()).is_none()
+    }
+
     /// Returns whether a difference found now is worked out and shown: the first ones are, and then one in each period.
     fn takes_difference(&mut self, now: Instant) -> bool {
         let is_due = self.last_difference.is_none_or(|last| now.duration_since(last) >= DIFFERENCE_PERIOD);
@@ -271,7 +282,40 @@ impl ShadowCounts {
     }
 }
 
+impl Tally {
+    fn figures(&self, kind: RolloutKind, differences: Vec<Difference>) -> RolloutFigures {
+        RolloutFigures {
+            canary: self.canary.figures(),
+            active: self.active.figures(),
+            test: (kind == RolloutKind::Canary).then(|| self.test.figures()),
+            same: self.same,
+            different: self.different,
+            skipped: self.skipped,
+            differences,
+        }
+    }
+}
+
 impl ArmCounts {
+    fn note(&mut self, call: CountedCall) {
+        self.calls += 1;
+        self.faults += u64::from(call.failed);
+        if self.cpu_us.len() == TIMES_MAX {
+            self.cpu_us.pop_front();
+        }
+        self.cpu_us.push_back(call.cpu_us);
+    }
+
+    /// The 95th percentile for the test: worked out again when there are 2 % more calls, because sorting costs more than a call.
+    fn cpu_baseline(&mut self) -> CpuBaseline {
+        let (mut p95_us, at_calls) = self.p95;
+        if self.calls > at_calls + at_calls.min(TIMES_MAX as u64) / 50 {
+            p95_us = p95(self.cpu_us.iter().copied().collect());
+            self.p95 = (p95_us, self.calls);
+        }
+        CpuBaseline { p95_us, calls: self.cpu_us.len() }
+    }
+
     fn figures(&self) -> ArmFigures {
         ArmFigures { calls: self.calls, faults: self.faults, cpu_us_p95: p95(self.cpu_us.iter().copied().collect()) }
     }
@@ -291,63 +335,29 @@ fn share(plugin: &str, event_id: &[u8]) -> f64 {
     f64::from(u32::from_be_bytes(*head)) / (f64::from(u32::MAX) + 1.0) * 100.0
 }
 
-fn breach(canary: &ArmFigures, active: &ArmFigures) -> Option<String> {
+fn describe_breach(breach: Breach, figures: &RolloutFigures) -> String {
     let rate = |arm: &ArmFigures| 100.0 * arm.faults as f64 / arm.calls.max(1) as f64;
-    let (new, old) = (rate(canary), rate(active));
-    if new > old + 1.0 {
-        return Some(format!("its fault rate is {new:.1} %, the active version's {old:.1} %"));
+    let RolloutFigures { canary, active, test, .. } = figures;
+    let counted =
+        |count: fn(&CanaryTestFigures) -> u64| test.as_ref().map_or((0, 0), |test| (count(test), test.events));
+    match breach {
+        Breach::Faults => {
+            let (regressions, events) = counted(|test| test.regressions);
+            format!(
+                "its fault rate is {:.1} %, the active version's {:.1} %; it failed on {regressions} of {events} events, which the active version could judge",
+                rate(canary),
+                rate(active)
+            )
+        }
+        Breach::CpuTime => {
+            let (slow, events) = counted(|test| test.slow_calls);
+            format!(
+                "95 % of its calls take up to {} µs of CPU time, of the active version's {} µs; {slow} of {events} events took more than 1.5 times as long as that",
+                canary.cpu_us_p95, active.cpu_us_p95
+            )
+        }
     }
-    let (new, old) = (canary.cpu_us_p95, active.cpu_us_p95);
-    // Without calls of the active version there is nothing to compare with.
-    if active.calls >= CALLS_MIN / 4 && new as f64 > 1.5 * old as f64 {
-        return Some(format!("95 % of its calls take up to {new} µs, of the active version's {old} µs"));
-    }
-    None
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_is_stable_and_even() {
-        let ids: Vec<[u8; 16]> = (0..10_000_u128).map(u128::to_be_bytes).collect();
-        let below = ids.iter().filter(|id| share("flatten", *id) < 10.0).count();
-        assert!((900..1_100).contains(&below), "{below} of 10,000");
-        assert!(ids.iter().all(|id| (0.0..100.0).contains(&share("flatten", id))));
-        assert_eq!(share("flatten", &ids[7]).to_bits(), share("flatten", &ids[7]).to_bits());
-    }
-
-    #[test]
-    fn a_canary_ends_when_it_is_worse() {
-        #[track_caller]
-        fn check(canary: (u64, u64, u64), active: (u64, u64, u64), ends: bool) {
-            let arm = |(calls, faults, cpu_us_p95)| ArmFigures { calls, faults, cpu_us_p95 };
-            assert_eq!(breach(&arm(canary), &arm(active)).is_some(), ends, "{canary:?} {active:?}");
-        }
-        check((200, 0, 100), (1_800, 0, 100), false);
-        check((200, 2, 100), (1_800, 0, 100), false);
-        check((200, 3, 100), (1_800, 0, 100), true);
-        check((200, 22, 100), (1_800, 180, 100), false);
-        check((200, 0, 150), (1_800, 0, 100), false);
-        check((200, 0, 151), (1_800, 0, 100), true);
-        check((200, 0, 151), (0, 0, 0), false);
-    }
-
-    #[test]
-    fn the_first_differences_are_worked_out_and_then_one_in_each_period() {
-        let mut counts = ShadowCounts::default();
-        let start = Instant::now();
-        let taken = (0..100).filter(|_| counts.takes_difference(start)).count();
-        assert_eq!(taken, DIFFERENCES_MAX);
-        assert!(counts.takes_difference(start + DIFFERENCE_PERIOD));
-        assert!(!counts.takes_difference(start + DIFFERENCE_PERIOD));
-    }
-
-    #[test]
-    fn percentiles_are_by_nearest_rank() {
-        assert_eq!(p95(Vec::new()), 0);
-        assert_eq!(p95(vec![7]), 7);
-        assert_eq!(p95((1..=100).collect()), 95);
-    }
-}
+mod tests;

@@ -234,7 +234,7 @@ impl Store {
         self.lane_readers.read(owner, read).await
     }
 
-    /// The last events that were accepted for these subscriptions, the newest first, each with its subscription.
+    /// The last events that were accepted for these subscriptions, the newest first, each with its subscription; none of a test.
     pub async fn last_events_of(
         &self,
         tenant: TenantId,
@@ -246,11 +246,11 @@ impl Store {
             let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, d.id
                        FROM deliveries d INDEXED BY deliveries_of_subscription
                        JOIN events e ON e.tenant = d.tenant AND e.id = d.event
-                       WHERE d.tenant = ?1 AND d.subscription = ?2 ORDER BY d.id DESC LIMIT ?3";
+                       WHERE d.tenant = ?1 AND d.subscription = ?2 AND d.kind <> ?4 ORDER BY d.id DESC LIMIT ?3";
             let mut statement = connection.prepare_cached(sql)?;
             let mut found = Vec::new();
             for id in subscriptions {
-                let rows = statement.query_map(params![&*tenant.0, id.0, limit], |row| {
+                let rows = statement.query_map(params![&*tenant.0, id.0, limit, DeliveryKind::Test as u8], |row| {
                     Ok((row.get::<_, uuid::Uuid>(6)?, Arc::new(event_row(row)?), id))
                 })?;
                 for row in rows {

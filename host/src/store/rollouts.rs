@@ -36,6 +36,8 @@ pub struct StoredRollout {
     pub earlier: Vec<(i64, f64)>,
     /// Why it ended, if it did.
     pub ended_reason: Option<String>,
+    /// What was counted of it, as text of the plugin runtime. Empty: nothing.
+    pub counts: String,
 }
 
 /// How many changes of a canary's percentage are remembered.
@@ -50,9 +52,14 @@ impl StoredRollout {
         self.earlier.iter().rev().find(|(since_ms, _)| received_at_ms >= *since_ms).map(|(_, percent)| *percent)
     }
 
+    /// Whether this trial is the one under way with another percentage.
+    pub fn continues(&self, under_way: &StoredRollout) -> bool {
+        self.kind == RolloutKind::Canary && under_way.kind == self.kind && under_way.sha256 == self.sha256
+    }
+
     /// This trial, where another one is under way: of the same version, it goes on with another percentage.
     pub fn after(mut self, under_way: &StoredRollout) -> Self {
-        if self.kind == RolloutKind::Canary && under_way.kind == self.kind && under_way.sha256 == self.sha256 {
+        if self.continues(under_way) {
             self.earlier = under_way.earlier.clone();
             self.earlier.push((under_way.started_at_ms, under_way.percent));
             let over = self.earlier.len().saturating_sub(EARLIER_MAX);
@@ -67,24 +74,49 @@ impl Store {
     pub async fn begin_rollout(&self, rollout: StoredRollout) -> Result<(), StoreError> {
         let owner = rollout.tenant.clone();
         let write = move |batch: &Batch<'_>| {
-            let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, .. } = rollout;
+            let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, counts, .. } = rollout;
             if !has_version(batch, &tenant, &name, &sha256)? {
                 return Err(StoreError::NotFound("version of the plugin"));
             }
-            let sql = "INSERT INTO rollouts (tenant, name, kind, sha256, percent, started_at_ms, earlier) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                       ON CONFLICT DO UPDATE SET kind = ?3, sha256 = ?4, percent = ?5, started_at_ms = ?6, earlier = ?7, ended_reason = NULL";
+            let sql = "INSERT INTO rollouts (tenant, name, kind, sha256, percent, started_at_ms, earlier, counts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                       ON CONFLICT DO UPDATE SET kind = ?3, sha256 = ?4, percent = ?5, started_at_ms = ?6, earlier = ?7, counts = ?8, ended_reason = NULL";
             let earlier = serde_json::to_string(&earlier)?;
-            batch.execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier])?;
+            batch
+                .execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier, counts])?;
             Ok(())
         };
         self.write(&owner, write).await
     }
 
-    /// Ends a plugin's trial, if one is under way.
-    pub async fn end_rollout(&self, tenant: TenantId, name: String, reason: String) -> Result<(), StoreError> {
-        let sql = "UPDATE rollouts SET ended_reason = ?3 WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
+    /// Ends a plugin's trial, if one is under way, with what was counted at last. None: as it was stored.
+    pub async fn end_rollout(
+        &self,
+        tenant: TenantId,
+        name: String,
+        reason: String,
+        counts: Option<String>,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE rollouts SET ended_reason = ?3, counts = COALESCE(?4, counts)
+                   WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
         self.write(&tenant.clone(), move |connection| {
-            Ok(connection.execute(sql, params![&*tenant.0, name, shortened(&reason, REASON_BYTES_MAX)]).map(drop)?)
+            let reason = shortened(&reason, REASON_BYTES_MAX);
+            Ok(connection.execute(sql, params![&*tenant.0, name, reason, counts]).map(drop)?)
+        })
+        .await
+    }
+
+    /// Stores what was counted of a trial that is under way.
+    pub async fn note_rollout_counts(
+        &self,
+        tenant: TenantId,
+        name: String,
+        sha256: String,
+        counts: String,
+    ) -> Result<(), StoreError> {
+        let sql =
+            "UPDATE rollouts SET counts = ?4 WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3 AND ended_reason IS NULL";
+        self.write(&tenant.clone(), move |connection| {
+            Ok(connection.execute(sql, params![&*tenant.0, name, sha256, counts]).map(drop)?)
         })
         .await
     }
@@ -92,7 +124,7 @@ impl Store {
     /// Every trial, also those that ended.
     pub async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError> {
         let read = |connection: &Connection| {
-            let sql = "SELECT tenant, name, kind, sha256, percent, started_at_ms, ended_reason, earlier FROM rollouts JOIN ledgers USING (tenant) WHERE NOT deleting";
+            let sql = "SELECT tenant, name, kind, sha256, percent, started_at_ms, ended_reason, earlier, counts FROM rollouts JOIN ledgers USING (tenant) WHERE NOT deleting";
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([], |row| {
                 let earlier: String = row.get(7)?;
@@ -105,6 +137,7 @@ impl Store {
                     started_at_ms: row.get(5)?,
                     ended_reason: row.get(6)?,
                     earlier: Vec::new(),
+                    counts: row.get(8)?,
                 };
                 Ok((stored, earlier))
             })?;
@@ -133,6 +166,7 @@ mod tests {
             started_at_ms,
             earlier: Vec::new(),
             ended_reason: None,
+            counts: String::new(),
         };
         let third = stage(300, 5.0).after(&stage(200, 50.0).after(&stage(100, 10.0)));
         let at = [99, 100, 199, 200, 300, 1_000].map(|ms| third.percent_at(ms));

@@ -193,7 +193,7 @@ const COUNTED: [Counted; 18] = [
     Counted { size: Some("size"), ..counted("plugin_versions", UsageKind::Plugins, 256, &["report", "created_by"]) },
     counted("plugins", UsageKind::Plugins, 192, &["activated_by"]),
     counted("quarantine", UsageKind::Plugins, 160, &["reason"]),
-    counted("rollouts", UsageKind::Plugins, 192, &["earlier", "ended_reason"]),
+    counted("rollouts", UsageKind::Plugins, 192, &["counts", "earlier", "ended_reason"]),
     counted("subscriptions", UsageKind::Subscriptions, 128, &["settings", "sealed", "state_reason"]),
     counted("bins", UsageKind::Bins, 160, &["settings"]),
     owned_by(

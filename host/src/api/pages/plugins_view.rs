@@ -10,6 +10,7 @@ use crate::api::problem::Problem;
 use crate::event::SAMPLES;
 use crate::plugin::check::Report;
 use crate::plugin::{ArmFigures, Comparison, Difference, RolloutFigures, Shown};
+use crate::plural::counted;
 use crate::store::{PluginVersion, RolloutKind, StoredRollout, now_ms};
 use crate::subscription::TenantId;
 use askama::Template;
@@ -174,6 +175,8 @@ struct TrialView {
     version: String,
     summary: String,
     under_way: bool,
+    /// How far the test is that ends a canary; empty for a shadow.
+    test: String,
     arms: Vec<(&'static str, u64, u64, String)>,
     differences: Vec<(String, String, String, String)>,
 }
@@ -186,8 +189,10 @@ impl TrialView {
             (Some(reason), _) => format!("Begun {begun}; ended: {reason}."),
             (None, Some(_)) if is_canary => format!("Begun {begun}; it judges {} % of the events.", stored.percent),
             (None, Some(figures)) => format!(
-                "Begun {begun}; {} events judged the same, {} differently, {} skipped.",
-                figures.same, figures.different, figures.skipped
+                "Begun {begun}; {} judged the same, {} differently, {} skipped.",
+                counted(figures.same, "event", "events"),
+                figures.different,
+                figures.skipped
             ),
             (None, None) => format!("Begun {begun}."),
         };
@@ -196,6 +201,7 @@ impl TrialView {
             kind: if is_canary { "Canary" } else { "Shadow" },
             version: short(&stored.sha256),
             under_way: stored.ended_reason.is_none(),
+            test: figures.as_ref().and_then(|figures| figures.test).map(|test| test.to_string()).unwrap_or_default(),
             arms: match (&figures, is_canary) {
                 (Some(figures), true) => vec![arm("on trial", &figures.canary), arm("active", &figures.active)],
                 (Some(figures), false) => vec![arm("active", &figures.active)],
@@ -222,9 +228,9 @@ pub(super) struct Compared(pub(super) String, pub(super) Vec<(String, String)>);
 
 impl Compared {
     pub(super) fn new(comparison: &Comparison) -> Self {
-        let Comparison { events, same, changed, failed, skipped, active_us_p95, new_us_p95, .. } = comparison;
+        let Comparison { same, changed, failed, skipped, active_us_p95, new_us_p95, judged_on, .. } = comparison;
         let summary = format!(
-            "{events} events: {same} the same, {changed} changed, {failed} failed, {skipped} skipped; p95 {} before, {} now",
+            "Of {judged_on}: {same} the same, {changed} changed, {failed} failed, {skipped} skipped; p95 {} before, {} now",
             duration(*active_us_p95),
             duration(*new_us_p95)
         );

@@ -27,8 +27,9 @@ pub(in crate::cli) struct PushArgs {
     /// Upload without activating.
     #[arg(long)]
     inactive: bool,
-    /// Let it first judge so many of the last real events; if it fails on one, it is not activated.
-    #[arg(long, value_name = "EVENTS")]
+    /// Let it first judge so many of the last real events, or samples where there are none; if it fails on one, or if nothing could be
+    /// judged, it is not activated.
+    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..=500))]
     gate: Option<u32>,
     /// Print the host's answer as JSON.
     #[arg(long)]
@@ -108,17 +109,32 @@ pub(super) fn told(version: &Value) {
 /// What the gate found over real events.
 fn compared(comparison: &Value) {
     let count = |name: &str| comparison[name].as_u64();
-    let Some(events) = count("events") else { return };
+    if count("events").is_none() {
+        return;
+    }
     let of = |name: &str| count(name).unwrap_or_default();
-    outln!(
-        "of the last {} real events: {} the same, {} changed, {} failed; 95 % of the calls took up to {} µs before and {} µs now",
-        events,
-        of("same"),
-        of("changed"),
-        of("failed"),
-        of("active_us_p95"),
-        of("new_us_p95"),
-    );
+    let judged_on = comparison["judged_on"].as_str().unwrap_or_default();
+    if of("active_us_p95") == 0 {
+        // A first version has nothing to be compared with.
+        outln!(
+            "of {}: {} judged, {} failed, {} skipped; 95 % of the calls took up to {} µs",
+            judged_on,
+            of("same"),
+            of("failed"),
+            of("skipped"),
+            of("new_us_p95")
+        );
+    } else {
+        outln!(
+            "of {}: {} the same, {} changed, {} failed; 95 % of the calls took up to {} µs before and {} µs now",
+            judged_on,
+            of("same"),
+            of("changed"),
+            of("failed"),
+            of("active_us_p95"),
+            of("new_us_p95"),
+        );
+    }
     for difference in comparison["differences"].as_array().into_iter().flatten() {
         let word = |arm: &str| difference[arm]["verdict"].as_str().unwrap_or_default().to_owned();
         outln!(

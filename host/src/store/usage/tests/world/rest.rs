@@ -61,11 +61,14 @@ impl World {
                     percent: 5.0,
                     started_at_ms: 0,
                     earlier: vec![(1, 2.0); pick],
+                    counts: "c".repeat(size),
                     ended_reason: None,
                 };
                 allow(store.begin_rollout(rollout).await);
             }
-            What::EndRollout => store.end_rollout(tenant, name, "e".repeat(size)).await.expect("ended"),
+            What::EndRollout => {
+                store.end_rollout(tenant, name, "e".repeat(size), Some("c".repeat(size))).await.expect("ended");
+            }
             What::DeleteVersion => allow(store.delete_version(tenant, name, sha256, || ()).await),
             _ => allow(store.delete_plugin(tenant, name, || ()).await),
         }

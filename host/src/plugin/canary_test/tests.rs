@@ -1,0 +1,170 @@
+//! Error rates of the test, found by simulation over many seeds.
+
+use super::*;
+use rand::rngs::ChaCha12Rng;
+use rand::{Rng as _, SeedableRng as _};
+
+/// A world in which events are judged: what fails by chance, and what fails for what the event is.
+#[derive(Clone, Copy)]
+struct World {
+    /// Part of the events that the canary judges.
+    canary_part: f64,
+    /// Rate at which any call fails by chance.
+    chance: f64,
+    /// Rate of events on which both versions fail.
+    hopeless: f64,
+    /// Rate of events on which only the canary fails.
+    worse: f64,
+    /// CPU time of the canary's calls as a multiple of the active version's.
+    slower: f64,
+}
+
+const GOOD: World = World { canary_part: 0.5, chance: 0.0, hopeless: 0.0, worse: 0.0, slower: 1.0 };
+
+struct Dice(ChaCha12Rng);
+
+impl Dice {
+    /// Even between 0 and 1.
+    fn roll(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn falls(&mut self, rate: f64) -> bool {
+        self.roll() < rate
+    }
+
+    /// CPU time with the long tail that busy machines give it, in microseconds.
+    fn cpu_us(&mut self) -> f64 {
+        let tail = if self.falls(0.03) { 5.0 * self.roll() } else { 0.0 };
+        200.0 * (1.0 + 0.3 * self.roll() + tail)
+    }
+}
+
+/// Runs a canary. Returns the number of events that it had judged when it was ended, and what for.
+fn end(world: World, events_max: u64, seed: u64) -> Option<(u64, Breach)> {
+    let mut dice = Dice(ChaCha12Rng::seed_from_u64(seed));
+    let mut test = CanaryTest::default();
+    let (mut times, mut baseline) = (Vec::new(), CpuBaseline::default());
+    while test.events < events_max {
+        let hopeless = dice.falls(world.hopeless);
+        if !dice.falls(world.canary_part) {
+            test.observe_active(hopeless || dice.falls(world.chance));
+            times.push(dice.cpu_us() as u64);
+            if times.len() % 50 == 0 && times.len() <= 2_000 {
+                baseline = CpuBaseline { p95_us: super::super::rollout::p95(times.clone()), calls: times.len() };
+            }
+            continue;
+        }
+        let failed = hopeless || dice.falls(world.worse) || dice.falls(world.chance);
+        let outcome = if !failed {
+            CanaryOutcome::Judged
+        } else {
+            let active_failed = hopeless || dice.falls(world.chance);
+            test.observe_active(active_failed);
+            if active_failed { CanaryOutcome::BothFailed } else { CanaryOutcome::Regression }
+        };
+        test.observe_canary(outcome, (dice.cpu_us() * world.slower) as u64, baseline);
+        if let Some(breach) = test.breach() {
+            return Some((test.events, breach));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_good_canary_is_not_ended_by_chance() {
+    let mut runs = 0;
+    let mut ended = Vec::new();
+    for canary_part in [0.05, 0.5, 1.0] {
+        for (chance, hopeless) in
+            [(0.0, 0.0), (0.01, 0.0), (0.05, 0.0), (0.3, 0.0), (0.5, 0.0), (0.0, 0.5), (0.05, 0.2)]
+        {
+            let world = World { canary_part, chance, hopeless, ..GOOD };
+            for seed in 0..150 {
+                runs += 1;
+                ended.extend(end(world, 1_500, seed).map(|end| (canary_part, chance, hopeless, seed, end)));
+            }
+        }
+    }
+    // 0.2 % for faults and as much for CPU time are promised.
+    assert!(ended.len() * 1_000 <= runs * 4, "{} of {runs}: {ended:?}", ended.len());
+}
+
+#[test]
+fn a_bad_canary_is_ended_after_about_ten_events() {
+    #[track_caller]
+    fn check(world: World, at_most: u64, breach: Breach) {
+        let ends: Vec<_> = (0..200).map(|seed| end(world, 20_000, seed).expect("it is ended")).collect();
+        assert!(ends.iter().all(|(events, _)| *events >= EVENTS_MIN));
+        let late = ends.iter().filter(|(events, why)| *events > at_most || *why != breach).count();
+        assert!(late <= 4, "{late} of 200 later than {at_most} events or for something else");
+    }
+    for canary_part in [0.05, 0.5, 1.0] {
+        check(World { worse: 1.0, canary_part, ..GOOD }, 10, Breach::Faults);
+        check(World { worse: 97.0 / 98.0, canary_part, ..GOOD }, 13, Breach::Faults);
+        check(World { worse: 0.9, canary_part, ..GOOD }, 24, Breach::Faults);
+        check(World { worse: 0.97, chance: 0.05, canary_part, ..GOOD }, 20, Breach::Faults);
+    }
+    check(World { worse: 0.5, ..GOOD }, 90, Breach::Faults);
+    check(World { worse: 0.1, canary_part: 0.05, ..GOOD }, 350, Breach::Faults);
+    check(World { worse: 0.1, ..GOOD }, 950, Breach::Faults);
+    check(World { worse: 0.05, canary_part: 0.05, ..GOOD }, 700, Breach::Faults);
+    check(World { worse: 1.0, hopeless: 0.5, ..GOOD }, 200, Breach::Faults);
+    check(World { slower: 4.0, canary_part: 0.05, ..GOOD }, 25, Breach::CpuTime);
+    check(World { slower: 4.0, ..GOOD }, 250, Breach::CpuTime);
+}
+
+#[test]
+fn a_canary_that_becomes_bad_late_is_ended_nearly_as_soon() {
+    let mut test = CanaryTest::default();
+    for _ in 0..50_000 {
+        test.observe_active(false);
+        test.observe_canary(CanaryOutcome::Judged, 0, CpuBaseline::default());
+    }
+    assert_eq!(test.breach(), None);
+    let promised = test.figures().regressions_to_end;
+    let taken = (1..).find(|_| {
+        test.observe_canary(CanaryOutcome::Regression, 0, CpuBaseline::default());
+        test.breach().is_some()
+    });
+    assert_eq!(taken, Some(promised));
+    assert!(promised <= 12, "{promised}");
+}
+
+#[test]
+fn a_restart_changes_nothing() {
+    let mut test = CanaryTest::default();
+    for number in 0..7 {
+        test.observe_active(number == 3);
+        test.observe_canary(CanaryOutcome::Regression, 10, CpuBaseline { p95_us: 100, calls: 60 });
+    }
+    let text = serde_json::to_string(&test).expect("written");
+    let again: CanaryTest = serde_json::from_str(&text).expect("read");
+    assert_eq!(again.figures(), test.figures());
+    assert_eq!(serde_json::from_str::<CanaryTest>("{}").expect("read").figures(), CanaryTest::default().figures());
+}
+
+#[test]
+fn the_bound_of_a_rate_narrows() {
+    #[track_caller]
+    fn check(failures: u64, calls: u64, expected: std::ops::Range<f64>) {
+        let bound = upper_bound(failures, calls);
+        assert!(expected.contains(&bound), "{failures} of {calls}: {bound}");
+    }
+    check(0, 0, 1.0..1.001);
+    check(10, 10, 1.0..1.001);
+    check(0, 10, 0.58..0.63);
+    check(0, 1_000, 0.013..0.015);
+    check(500, 1_000, 0.55..0.58);
+    check(50, 1_000_000, 0.000_05..0.000_12);
+    assert!((ln_factorial(25) - (1..=25).map(|n| f64::from(n).ln()).sum::<f64>()).abs() < 1e-9);
+}
+
+#[test]
+fn no_state_overflows() {
+    let mut evidence = Evidence::default();
+    (0..100_000).for_each(|_| evidence.observe(true, 0.01));
+    assert!(evidence.value().is_finite());
+    (0..100_000).for_each(|_| evidence.observe(false, 0.01));
+    assert!(evidence.value() < 1.0);
+}

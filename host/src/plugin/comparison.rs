@@ -1,0 +1,317 @@
+//! Comparison of two versions over events, before one takes the other's place; nothing is sent.
+//!
+//! # Guarantees
+//! - Each version reads what its place in a subscription's chain would give it, with that subscription's config and secrets.
+//! - What was compared says where its events came from: a comparison over samples is never shown as one over real events.
+//! - A version that has no predecessor is judged alone: its faults count as failures, and what it refuses counts as skipped.
+
+use super::candidate::Candidate;
+use super::judgement::{Judgement, Outgoing};
+use super::rollout::p95;
+use super::runtime::{Version, VersionRef};
+use super::sample::{Difference, Sample};
+use super::{PluginError, Plugins, chain};
+use crate::event::Event;
+use crate::plural::counted;
+use crate::store::StoreError;
+use crate::subscription::{Subscription, TenantId};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// How many differences a comparison shows.
+const DIFFERENCES_SHOWN: usize = 10;
+
+/// Where an event of a comparison comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventSource {
+    /// It was accepted for a subscription that uses the plugin.
+    Subscription,
+    /// It was accepted for the tenant, and has a module that the plugin is used for.
+    Tenant,
+    /// It is a sample of the host.
+    Sample,
+}
+
+/// An event to compare two versions over.
+pub struct ComparedEvent {
+    /// The event.
+    pub event: Arc<Event>,
+    /// For whom it is judged.
+    pub subscription: Arc<Subscription>,
+    /// Where it comes from.
+    pub source: EventSource,
+}
+
+/// Number of events that were judged, by where they come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EventSources {
+    /// Events that were accepted for subscriptions of the plugin.
+    pub subscriptions: u64,
+    /// Other events of the tenant, of the modules that the plugin is used for.
+    pub tenant: u64,
+    /// Samples of the host.
+    pub samples: u64,
+}
+
+/// What two versions made of the same events.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct Comparison {
+    /// How many events both judged.
+    pub events: u64,
+    /// Where they come from.
+    pub sources: EventSources,
+    /// The same in words.
+    pub judged_on: String,
+    /// How many came out the same; without an active version, how many the new one judged.
+    pub same: u64,
+    /// How many came out differently, and could be used.
+    pub changed: u64,
+    /// How many ended in a fault or a failure of the new version and not of the active one.
+    pub failed: u64,
+    /// How many could not be put to the two: the host had no time, or an earlier plugin of the chain let nothing through. Without an
+    /// active version also those that the new one refused, which another config may put right.
+    pub skipped: u64,
+    /// The first of what changed or failed.
+    pub differences: Vec<Difference>,
+    /// The 95th percentile of the active version's wall time, in microseconds. 0: there was no call.
+    pub active_us_p95: u64,
+    /// The same of the new version.
+    pub new_us_p95: u64,
+    /// How many the new version judged without a fault or a failure.
+    #[serde(skip)]
+    usable: u64,
+    /// Why the new version first faulted or failed.
+    #[serde(skip)]
+    first_reason: Option<String>,
+}
+
+impl EventSources {
+    fn count(&mut self, source: EventSource) {
+        match source {
+            EventSource::Subscription => self.subscriptions += 1,
+            EventSource::Tenant => self.tenant += 1,
+            EventSource::Sample => self.samples += 1,
+        }
+    }
+}
+
+impl std::fmt::Display for EventSources {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let EventSources { subscriptions, tenant, samples } = *self;
+        let real = subscriptions + tenant;
+        if samples > 0 {
+            return write!(
+                out,
+                "{}, because there are no real events yet",
+                counted(samples, "sample event", "sample events")
+            );
+        }
+        match real {
+            0 => write!(out, "no event"),
+            1 => write!(out, "the last real event"),
+            _ => write!(out, "the last {real} real events"),
+        }?;
+        match (subscriptions, tenant) {
+            (_, 0) => Ok(()),
+            (0, _) => write!(out, " of the tenant, none of them of a webhook with this plugin"),
+            _ => write!(out, ", {tenant} of them not of a webhook with this plugin"),
+        }
+    }
+}
+
+impl Plugins {
+    /// Lets the active and another version judge the same events.
+    pub async fn compare(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        name: &str,
+        sha256: &str,
+        events: Vec<ComparedEvent>,
+    ) -> Result<Comparison, PluginError> {
+        let new = self.version(tenant, name, sha256).await?;
+        let active = self.current(tenant, name).ok_or(StoreError::NotFound("plugin"))?;
+        self.compiled(tenant, sha256).await?;
+        self.compare_versions(tenant, name, vec![active, new], events).await
+    }
+
+    /// Lets the first version of a plugin judge events before anything of it is stored.
+    pub async fn try_first_version(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        name: &str,
+        candidate: &Candidate,
+        events: Vec<ComparedEvent>,
+    ) -> Result<Comparison, PluginError> {
+        self.compare_versions(tenant, name, vec![candidate.version()], events).await
+    }
+
+    /// The last of the versions is the new one.
+    async fn compare_versions(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        name: &str,
+        versions: Vec<VersionRef>,
+        events: Vec<ComparedEvent>,
+    ) -> Result<Comparison, PluginError> {
+        let reads_history = versions.iter().any(|version| version.reads_history);
+        let (mut active_us, mut new_us) = (Vec::new(), Vec::new());
+        let mut comparison = Comparison::default();
+        for ComparedEvent { event, subscription, source } in events {
+            let Some(payload) = self.payload_for(name, &event, &subscription).await else {
+                comparison.skipped += 1;
+                continue;
+            };
+            let matter = self.matter(event.clone(), subscription, reads_history).await?;
+            let mut counted = comparison.clone();
+            let all = move |code: Vec<Arc<Version>>| {
+                let mut answers = code.iter().map(|version| chain::ask_alone(version, &matter, &payload)).rev();
+                let (new, new_cost) = answers.next()?;
+                let active = answers.next();
+                let active_us = active.as_ref().map(|(_, cost)| cost.wall_us);
+                match active {
+                    Some((active, _)) => counted.count(&event, Sample::of(&active), Sample::of(&new), source),
+                    None => counted.count_alone(Sample::of(&new), source),
+                }
+                Some((counted, active_us, new_cost.wall_us))
+            };
+            let Ok(Some((counted, active_us_of_one, new_us_of_one))) = self.call(tenant, versions.clone(), all).await
+            else {
+                comparison.skipped += 1;
+                continue;
+            };
+            comparison = counted;
+            active_us.extend(active_us_of_one);
+            new_us.push(new_us_of_one);
+        }
+        comparison.judged_on = comparison.sources.to_string();
+        comparison.active_us_p95 = p95(active_us);
+        comparison.new_us_p95 = p95(new_us);
+        Ok(comparison)
+    }
+
+    /// What a plugin of a subscription's chain gets to read of an event. None: an earlier one lets nothing through.
+    async fn payload_for(
+        self: &Arc<Self>,
+        name: &str,
+        event: &Arc<Event>,
+        subscription: &Subscription,
+    ) -> Option<String> {
+        let chain = &subscription.settings.plugin.0;
+        let place = chain.iter().position(|step| step.plugin == *name).unwrap_or(0);
+        if place == 0 {
+            return Some(event.text().to_owned());
+        }
+        let mut before = subscription.clone();
+        before.settings.plugin.0.truncate(place);
+        let matter = self.matter(event.clone(), Arc::new(before), true).await.ok()?;
+        match self.judge_with(matter).await.judgement {
+            Judgement::Pass => Some(event.text().to_owned()),
+            Judgement::Replace(Outgoing { body, .. }) => String::from_utf8(body.to_vec()).ok(),
+            _ => None,
+        }
+    }
+}
+
+impl Comparison {
+    fn count(&mut self, event: &Event, active: Sample, other: Sample, source: EventSource) {
+        self.events += 1;
+        self.sources.count(source);
+        self.note_use(&other);
+        if active == other {
+            self.same += 1;
+            return;
+        }
+        if other.is_usable() || !active.is_usable() {
+            self.changed += 1;
+        } else {
+            self.failed += 1;
+        }
+        if self.differences.len() < DIFFERENCES_SHOWN {
+            self.differences.push(Difference::new(event, active, other));
+        }
+    }
+
+    /// Counts an event that only the new version was asked about.
+    fn count_alone(&mut self, new: Sample, source: EventSource) {
+        self.note_use(&new);
+        if !new.is_usable() && !new.is_fault() {
+            self.skipped += 1;
+            return;
+        }
+        self.events += 1;
+        self.sources.count(source);
+        if new.is_fault() {
+            self.failed += 1;
+        } else {
+            self.same += 1;
+        }
+    }
+
+    fn note_use(&mut self, new: &Sample) {
+        if new.is_usable() {
+            self.usable += 1;
+        } else if self.first_reason.is_none() {
+            self.first_reason.clone_from(&new.reason);
+        }
+    }
+
+    /// Why the new version may not take the active one's place, if it may not.
+    pub fn objection(&self) -> Option<String> {
+        let reason = self.first_reason.as_ref().map(|reason| format!("; the first time: {reason}")).unwrap_or_default();
+        if self.failed > 0 {
+            let judged = &self.sources;
+            return Some(format!("it fails on {} of {judged}{reason}", self.failed));
+        }
+        let real = self.sources.subscriptions + self.sources.tenant;
+        if self.events == 0 || (real == 0 && self.usable == 0) {
+            let skipped = counted(self.skipped + self.sources.samples, "event", "events");
+            return Some(format!("nothing shows that it works: {skipped} could not be judged with it{reason}"));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_of_events_is_told() {
+        #[track_caller]
+        fn check(subscriptions: u64, tenant: u64, samples: u64, expected: &str) {
+            assert_eq!(EventSources { subscriptions, tenant, samples }.to_string(), expected);
+        }
+        check(15, 0, 0, "the last 15 real events");
+        check(1, 0, 0, "the last real event");
+        check(0, 3, 0, "the last 3 real events of the tenant, none of them of a webhook with this plugin");
+        check(2, 3, 0, "the last 5 real events, 3 of them not of a webhook with this plugin");
+        check(0, 0, 2, "2 sample events, because there are no real events yet");
+        check(0, 0, 0, "no event");
+    }
+
+    #[test]
+    fn no_evidence_is_no_pass() {
+        let sources = |subscriptions, samples| EventSources { subscriptions, tenant: 0, samples };
+        let none = Comparison { skipped: 1, ..Comparison::default() };
+        let why = none.objection().expect("nothing was judged");
+        assert_eq!(why, "nothing shows that it works: 1 event could not be judged with it");
+        let both_fail = Comparison { events: 2, same: 2, sources: sources(0, 2), ..Comparison::default() };
+        assert!(both_fail.objection().is_some(), "samples on which both fail show nothing");
+        let real = Comparison { events: 2, same: 2, sources: sources(2, 0), ..Comparison::default() };
+        assert_eq!(real.objection(), None, "what is as broken as the active version may replace it");
+        let sampled = Comparison { events: 2, same: 2, usable: 1, sources: sources(0, 2), ..Comparison::default() };
+        assert_eq!(sampled.objection(), None);
+        let failed = Comparison {
+            events: 3,
+            failed: 2,
+            sources: sources(3, 0),
+            first_reason: Some("trap".into()),
+            ..Comparison::default()
+        };
+        assert_eq!(
+            failed.objection().expect("it fails"),
+            "it fails on 2 of the last 3 real events; the first time: trap"
+        );
+    }
+}
