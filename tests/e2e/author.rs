@@ -91,7 +91,9 @@ fn a_failure_reaches_its_author(
     let code = std::fs::read_to_string(&file).unwrap();
     assert!(code.contains(find));
     std::fs::write(&file, code.replace(find, replace)).unwrap();
-    good(folder, &["build"]);
+    // It is built, and does not fit: it breaks on a sample event.
+    let built = bad(folder, &["build"]);
+    assert!(built.contains("does not fit") && built.contains(told), "{built}");
     let failure = bad(folder, &["run", "--event", "event.json"]);
     assert!(failure.contains(told) && failure.contains(place_told), "{failure}");
     // Its words reach the author in every command.
@@ -99,8 +101,10 @@ fn a_failure_reaches_its_author(
     let stdout = String::from_utf8_lossy(&tested.stdout).into_owned();
     assert!(tested.status.code() == Some(1) && stdout.contains(told), "{stdout}");
     assert!(bad(folder, &["bench", "--event", "event.json", "--calls", "2"]).contains(told));
-    let checked = good(folder, &["check"]);
-    assert!(checked.contains(told) && checked.contains("unknown: it failed"), "{checked}");
+    let checked = plugin(folder, &["check"]);
+    let report = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.code() == Some(1) && report.starts_with("does not fit"), "{report}");
+    assert!(report.contains(told) && report.contains("unknown: it failed"), "{report}");
     let pushed = plugin(folder, &[&["push"][..], target].concat());
     assert!(String::from_utf8_lossy(&pushed.stderr).contains(told), "{pushed:?}");
     let watched = plugin(folder, &[&["watch", "--rounds", "1", "--json"][..], target].concat());
@@ -211,6 +215,18 @@ fn the_check_says_what_a_version_depends_on_and_why_a_file_does_not_fit() {
     assert_eq!(depends("world.wasm"), json!(["time", "random", "earlier calls"]));
     file("remembers.wasm", &guest("remembers"));
     assert_eq!(depends("remembers.wasm"), json!(["earlier calls"]));
+    // What breaks on a sample does not fit; what refuses one in its own words does.
+    for (name, told) in [("panics", "it breaks on the sample event Contact"), ("loops", "limits.cpu_ms")] {
+        file("bad.wasm", &guest(name));
+        let why = bad(place.path(), &["check", "bad.wasm"]);
+        assert!(why.contains("bad does not fit") && why.contains(told), "{why}");
+        let output = plugin(place.path(), &["check", "bad.wasm", "--json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((output.status.code(), &report["fits"]), (Some(1), &json!(false)), "{report}");
+    }
+    file("refuses.wasm", &guest("bad_config"));
+    let refuses = good(place.path(), &["check", "refuses.wasm"]);
+    assert!(refuses.starts_with("fits") && refuses.contains("failure (no-key: "), "{refuses}");
     file("text.wasm", b"(component)");
     assert!(bad(place.path(), &["check", "text.wasm"]).contains("assemble it first"));
     file("core.wasm", b"\0asm\x01\0\0\0");

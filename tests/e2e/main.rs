@@ -49,3 +49,4 @@ mod trials;
 mod usage;
 mod volume;
 mod walk;
+mod warnings;

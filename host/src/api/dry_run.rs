@@ -7,7 +7,7 @@ use crate::chain::{Chain, Step};
 use crate::event::{Event, EventId, read_envelope};
 use crate::ids::{PluginName, VersionId};
 use crate::limits::Limits;
-use crate::plugin::{Matter, Shown};
+use crate::plugin::{ConfigReads, Matter, Shown};
 use crate::store::now_ms;
 use crate::subscription::{CallSettings, Subscription};
 use axum::Json;
@@ -71,9 +71,11 @@ pub(super) async fn dry_run(
     }
     let settings = CallSettings { plugin: Chain(vec![step]), config, limits, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(access.tenant.clone(), settings));
-    let matter = Matter { event: event.clone(), previous: previous.map(Arc::new), subscription };
-    let judged = state.plugins.judge_with(matter).await;
-    Ok(Json(Shown::new(judged, &event)))
+    let reads = Arc::new(ConfigReads::default());
+    let asked = Matter::new(event.clone(), subscription.clone());
+    let matter = Matter { previous: previous.map(Arc::new), config_reads: Some(reads.clone()), ..asked };
+    let shown = Shown::new(state.plugins.judge_with(matter).await, &event);
+    Ok(Json(Shown { unread_config: reads.unread(&subscription.settings.config), ..shown }))
 }
 
 fn dry_event(

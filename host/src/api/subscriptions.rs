@@ -1,5 +1,6 @@
 //! Routes of subscriptions. The rules for what an owner may write stand in [`mod@write`].
 
+mod warnings;
 mod write;
 
 use super::ApiState;
@@ -67,6 +68,10 @@ pub(super) struct SubscriptionBody {
     /// What the receiver verifies webhooks with: only in the answer to its making.
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_secret: Option<String>,
+    /// What will go wrong with its plugins or their config, found by letting them judge a few events: only in the answer to a
+    /// write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<String>,
 }
 
 impl SubscriptionBody {
@@ -84,7 +89,13 @@ impl SubscriptionBody {
             config_generation: subscription.generation,
             created_at_ms: subscription.created_at_ms,
             signing_secret,
+            warnings: Vec::new(),
         }
+    }
+
+    /// The same in the answer to a write.
+    async fn with_warnings(self, state: &ApiState, subscription: &Subscription) -> Self {
+        SubscriptionBody { warnings: warnings::warnings(state, subscription).await, ..self }
     }
 }
 
@@ -122,7 +133,7 @@ pub(super) async fn create(
     let subscription = state.store.create_subscription(access.tenant.clone(), new).await?;
     let body = SubscriptionBody::new(&subscription, shown);
     state.changed(&access.key, Some(&access.tenant), "subscription.create", subscription.id, [None, told(&body)]).await;
-    Ok((StatusCode::CREATED, Json(body)))
+    Ok((StatusCode::CREATED, Json(body.with_warnings(&state, &subscription).await)))
 }
 
 pub(super) fn find(state: &ApiState, tenant: &TenantId, id: Uuid) -> Result<Arc<Subscription>, Problem> {
@@ -160,10 +171,11 @@ pub(super) async fn update(
         match state.store.update_subscription(&old, new).await {
             Err(StoreError::Edited) => {}
             edited => {
-                let (before, body) = (SubscriptionBody::new(&old, None), SubscriptionBody::new(&*edited?, None));
+                let subscription = edited?;
+                let (before, body) = (SubscriptionBody::new(&old, None), SubscriptionBody::new(&subscription, None));
                 let both = [told(&before), told(&body)];
                 state.changed(&access.key, Some(&access.tenant), "subscription.update", id, both).await;
-                return Ok(Json(body));
+                return Ok(Json(body.with_warnings(&state, &subscription).await));
             }
         }
     }

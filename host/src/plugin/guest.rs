@@ -187,10 +187,16 @@ impl log::Host for GuestState {
 impl config::Host for GuestState {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
         self.count_bytes(key.len())?;
+        if let Some(reads) = &self.matter.config_reads {
+            reads.note(&key);
+        }
         Ok(self.matter.subscription.settings.config.get(&key).cloned())
     }
 
     fn entries(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        if let Some(reads) = &self.matter.config_reads {
+            reads.note_whole();
+        }
         Ok(self.matter.subscription.settings.config.clone().into_iter().collect())
     }
 }

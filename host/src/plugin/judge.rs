@@ -18,6 +18,13 @@ use crate::subscription::{Subscription, TenantId};
 use crate::telemetry;
 use std::sync::Arc;
 
+/// Whether calls are counted in the metrics: those of deliveries are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Metrics {
+    Count,
+    Leave,
+}
+
 impl Plugins {
     /// Judges an event for a subscription with the plugins that it names, and with what was accepted before it.
     pub async fn judge(self: &Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
@@ -27,7 +34,7 @@ impl Plugins {
         };
         let reads_history = steps.iter().any(PlannedStep::reads_history);
         match self.matter(event, subscription, reads_history).await {
-            Ok(matter) => self.ask(steps, matter).await,
+            Ok(matter) => self.ask(steps, matter, Metrics::Count).await,
             Err(error) => {
                 tracing::error!(error = %crate::describe(&error), "what was accepted before an event could not be read");
                 shortage(&steps)
@@ -35,13 +42,13 @@ impl Plugins {
         }
     }
 
-    /// The same with a past that is given, for nobody but who asks: no trial counts it.
+    /// The same with a past that is given, for nobody but who asks: no trial and no metric counts it.
     pub async fn judge_with(self: &Arc<Self>, matter: Matter) -> Judged {
         match self.plan(&matter.event, &matter.subscription).await {
             Ok(steps) => {
                 let steps = steps.into_iter().map(PlannedStep::without_rollout).collect();
                 let subscription = self.bounded(matter.subscription);
-                self.ask(steps, Matter { subscription, ..matter }).await
+                self.ask(steps, Matter { subscription, ..matter }, Metrics::Leave).await
             }
             Err(missing) => missing,
         }
@@ -56,7 +63,7 @@ impl Plugins {
         Ok(steps)
     }
 
-    async fn ask(self: &Arc<Self>, steps: Vec<PlannedStep>, matter: Matter) -> Judged {
+    async fn ask(self: &Arc<Self>, steps: Vec<PlannedStep>, matter: Matter, metrics: Metrics) -> Judged {
         let steps = Arc::new(steps);
         let versions = steps.iter().flat_map(PlannedStep::versions).cloned().collect();
         let (asked, planned, rest) = (matter.clone(), steps.clone(), self.runtime.rest.clone());
@@ -77,7 +84,7 @@ impl Plugins {
         let limit = matter.subscription.settings.limits.log_bytes_per_minute;
         self.log_budget.trim(matter.subscription.id, limit, now_ms(), &mut judged.log);
         self.after(trials, shadows, &matter);
-        for step in &judged.steps {
+        for step in judged.steps.iter().filter(|_| metrics == Metrics::Count) {
             telemetry::judged(&matter.subscription.tenant, &step.plugin, &step.verdict, step.cost.wall_us);
         }
         judged
@@ -94,7 +101,7 @@ impl Plugins {
             true => self.store.previous(subscription.tenant.clone(), &event).await?,
             false => None,
         };
-        Ok(Matter { event, previous, subscription: self.bounded(subscription) })
+        Ok(Matter { previous, ..Matter::new(event, self.bounded(subscription)) })
     }
 
     /// The most that a tenant may give its plugins: the host's maxima, or its own where they are lower.

@@ -2,6 +2,7 @@
 //!
 //! Pure data. A fault is data too: never an error of the host.
 
+use super::config_reads::ConfigReads;
 use crate::delivery::{Arm, Cost, JudgedStep, Reason};
 use crate::event::Event;
 use crate::subscription::Subscription;
@@ -22,6 +23,15 @@ pub struct Matter {
     pub previous: Option<Arc<Event>>,
     /// For whom it is judged.
     pub subscription: Arc<Subscription>,
+    /// Where config keys are noted that plugins ask for, if somebody wants to know.
+    pub config_reads: Option<Arc<ConfigReads>>,
+}
+
+impl Matter {
+    /// An event for a subscription, without anything before it.
+    pub fn new(event: Arc<Event>, subscription: Arc<Subscription>) -> Self {
+        Matter { event, previous: None, subscription, config_reads: None }
+    }
 }
 
 /// What the judge decided.
@@ -225,6 +235,8 @@ pub struct Shown {
     pub cost: Cost,
     /// The version that judged.
     pub plugin_sha256: Option<String>,
+    /// Keys of the config that the plugin did not read for this event: perhaps it does not know them.
+    pub unread_config: Vec<String>,
 }
 
 impl Shown {
@@ -239,6 +251,7 @@ impl Shown {
             url: None,
             cost: judged.cost(),
             plugin_sha256: judged.sha256(),
+            unread_config: Vec::new(),
             log: judged.log,
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -85,8 +85,8 @@ fn overrun(cost: &Cost, matter: &Matter) -> Option<Probed> {
 pub(super) fn probe(version: &Version) -> Probed {
     let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), CallSettings::default()));
     let mut asked = Vec::new();
-    for event in SAMPLES.into_iter().filter_map(|(module, text)| sample(module, text)) {
-        let matter = Matter { event: Arc::new(event), previous: None, subscription: subscription.clone() };
+    for event in sample_events() {
+        let matter = Matter::new(Arc::new(event), subscription.clone());
         let (judgement, cost) = ask_alone(version, &matter, matter.event.text());
         if let Some(overrun) = overrun(&cost, &matter) {
             return overrun;
@@ -94,8 +94,11 @@ pub(super) fn probe(version: &Version) -> Probed {
         asked.push((matter, judgement, cost));
     }
     let first = asked.first().map(|(_, _, cost)| *cost).unwrap_or_default();
-    // The one that tells more: a plugin for deals lets contacts go by.
-    let telling = asked.iter().position(|(_, judgement, _)| matches!(judgement, Judgement::Replace(_))).unwrap_or(0);
+    // The one that tells more: a fault before all, and a plugin for deals lets contacts go by.
+    let first_that = |wanted: fn(&Judgement) -> bool| asked.iter().position(|(_, judgement, _)| wanted(judgement));
+    let telling = first_that(|judgement| matches!(judgement, Judgement::Fault(_)))
+        .or_else(|| first_that(|judgement| matches!(judgement, Judgement::Replace(_))))
+        .unwrap_or(0);
     let (matter, judgement, _) = asked.swap_remove(telling);
     let mut probe = Probe {
         verdict: judgement.word().to_owned(),

@@ -177,7 +177,7 @@ pub(super) async fn before_and_after(
         return Diff::same("There is no plugin: the event is sent as it came.", event.text());
     }
     let previous = state.store.previous(subscription.tenant.clone(), &event).await.ok().flatten();
-    let judged = state.plugins.judge_with(Matter { event: event.clone(), previous, subscription }).await;
+    let judged = state.plugins.judge_with(Matter { previous, ..Matter::new(event.clone(), subscription) }).await;
     let shown = Shown::new(judged, &event);
     match (shown.verdict, shown.body) {
         ("replace", Some(body)) => Diff::new(event.text(), body),

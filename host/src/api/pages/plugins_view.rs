@@ -250,6 +250,8 @@ pub(super) struct DryResult {
     headers: String,
     log: String,
     cost: String,
+    /// Config keys that were not read; empty: none.
+    unread: String,
 }
 
 impl DryResult {
@@ -267,6 +269,7 @@ impl DryResult {
             diff,
             headers: kind.chain(headers).collect::<Vec<_>>().join("\n"),
             log: shown.log.join("\n"),
+            unread: shown.unread_config.join(", "),
             cost: format!(
                 "Judged by {} in {} (CPU {}) with {} of memory and {} into the host.",
                 shown.plugin_sha256.as_deref().map(short).unwrap_or_default(),
@@ -286,6 +289,7 @@ impl DryResult {
             headers: String::new(),
             log: String::new(),
             cost: String::new(),
+            unread: String::new(),
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let reuse = args.reuse.map(|calls| Reuse { calls, idle_s: 60 });
     let settings = CallSettings { config: args.config.into_iter().collect(), reuse, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
-    let matter = Matter { event, previous: None, subscription };
+    let matter = Matter::new(event, subscription);
     let mut costs: Vec<Cost> = Vec::new();
     let mut verdict = "";
     for _ in 0..args.calls {

@@ -1,14 +1,22 @@
-//! `hookloom plugin check` and `build`: the report that an upload would make.
+//! `hookloom plugin check` and `build`: the report that an upload would make, and how the plugin judges sample events.
+//!
+//! A component that breaks the rules or its limits on a sample does not fit: the command fails and says why. A plugin that needs config
+//! is given it by `--config`. What a plugin refuses in its own words is shown, and is no failure of the command.
 
-use super::super::terminal::{self, BOLD, GREEN, PLAIN, outln};
+use super::super::terminal::{self, BOLD, BOLD_RED, GREEN, PLAIN, outln};
 use super::Failure;
-use super::source::Source;
+use super::source::{Source, event_in, pair};
+use crate::event::{Event, sample_events};
 use crate::plugin::check::Report;
-use crate::plugin::workbench::Workbench;
+use crate::plugin::workbench::{OnBench, Workbench};
+use crate::plugin::{Matter, Shown};
+use crate::store::now_ms;
+use crate::subscription::{CallSettings, Secret, Subscription, TenantId};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt::Display;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What to check.
 #[derive(Args)]
@@ -16,9 +24,8 @@ pub(in crate::cli) struct CheckArgs {
     /// A component (.wasm), or a plugin's folder.
     #[arg(default_value = ".")]
     plugin: PathBuf,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    given: Given,
 }
 
 /// What to build.
@@ -27,48 +34,136 @@ pub(in crate::cli) struct BuildArgs {
     /// The plugin's folder.
     #[arg(default_value = ".")]
     folder: PathBuf,
+    #[command(flatten)]
+    given: Given,
+}
+
+/// What the plugin is given for the samples, and how the report is printed.
+#[derive(Args, Clone)]
+struct Given {
+    /// What the plugin reads through `config` when it judges the samples.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    config: Vec<(String, String)>,
+    /// What it may use through `secrets`.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    secret: Vec<(String, String)>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
 }
 
+/// The sample event in a plugin's folder, as `hookloom plugin new` writes it.
+const EVENT_FILE: &str = "event.json";
+
+/// A sample event, and what the plugin made of it.
+struct Judged {
+    sample: String,
+    shown: Shown,
+}
+
+impl Judged {
+    /// Why the component does not fit, if it does not.
+    fn fault(&self) -> Option<String> {
+        let reason = self.shown.reason.as_ref().filter(|_| self.shown.verdict == "fault")?;
+        Some(format!("it breaks on the sample event {}: {reason}", self.sample))
+    }
+
+    fn text(&self) -> String {
+        let reason = self.shown.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        format!("{}{reason}", self.shown.verdict)
+    }
+}
+
 pub(super) async fn build(args: &BuildArgs) -> Result<(), Failure> {
     Source::find(&args.folder)?.build()?;
-    check(&CheckArgs { plugin: args.folder.clone(), json: args.json }).await
+    check(&CheckArgs { plugin: args.folder.clone(), given: args.given.clone() }).await
 }
 
 pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
     let source = Source::find(&args.plugin)?;
     let size = source.read()?.len();
-    let (_, report) = source.load(&Workbench::start()?).await?;
-    if args.json {
-        let whole = json!({"name": source.name, "size": size, "report": report});
-        return Ok(terminal::json_pretty(&whole)?);
+    let workbench = Workbench::start()?;
+    let (plugin, report) = source.load(&workbench).await?;
+    let judged = judge_samples(&source, &workbench, &plugin, &args.given).await?;
+    let fault = judged.iter().find_map(Judged::fault);
+    if args.given.json {
+        let sample =
+            |one: &Judged| json!({"sample": one.sample, "verdict": one.shown.verdict, "reason": one.shown.reason});
+        let samples: Vec<Value> = judged.iter().map(sample).collect();
+        terminal::json_pretty(
+            &json!({"name": source.name, "size": size, "fits": fault.is_none(), "report": report, "samples": samples}),
+        )?;
+    } else {
+        print_report(&source, size, &report, &judged, fault.is_none());
     }
-    print_report(&source, size, &report);
-    Ok(())
+    match fault {
+        None => Ok(()),
+        Some(fault) if args.given.config.is_empty() => {
+            Err(format!("{} does not fit: {fault}; if it needs config, give it with --config KEY=VALUE", source.name)
+                .into())
+        }
+        Some(fault) => Err(format!("{} does not fit: {fault}", source.name).into()),
+    }
 }
 
-pub(super) fn print_report(source: &Source, size: usize, report: &Report) {
-    let kib = |bytes: u64| format!("{} KiB", bytes.div_ceil(1 << 10));
-    outln!("{}fits{}  {}{}{} ({})", GREEN, PLAIN, BOLD, source.name, PLAIN, source.component.display());
-    fn line(name: &str, value: impl Display) {
-        outln!("  {:<14}{}", name, value);
+/// Lets the plugin judge the host's samples, and the folder's own if there is one.
+async fn judge_samples(
+    source: &Source,
+    workbench: &Workbench,
+    plugin: &OnBench,
+    given: &Given,
+) -> Result<Vec<Judged>, Failure> {
+    let samples = sample_events().into_iter();
+    let mut events: Vec<(String, Arc<Event>)> =
+        samples.map(|event| (event.module.as_str().to_owned(), Arc::new(event))).collect();
+    if let Some(file) = source.folder.as_ref().map(|folder| folder.join(EVENT_FILE)).filter(|file| file.is_file()) {
+        events.push((EVENT_FILE.to_owned(), event_in(&file, now_ms())?));
     }
-    line("contract", report.contract.clone());
+    let secrets = given.secret.iter().map(|(name, value)| (name.clone(), Secret(value.clone().into_bytes()))).collect();
+    let config = given.config.iter().cloned().collect();
+    let settings = CallSettings { config, secrets, ..CallSettings::default() };
+    let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
+    let mut judged = Vec::new();
+    for (sample, event) in events {
+        let matter = Matter::new(event.clone(), subscription.clone());
+        judged.push(Judged { sample, shown: Shown::new(workbench.judge(plugin, matter).await, &event) });
+    }
+    Ok(judged)
+}
+
+fn line(name: &str, value: impl Display) {
+    outln!("  {:<14}{}", name, value);
+}
+
+fn kib(bytes: u64) -> String {
+    format!("{} KiB", bytes.div_ceil(1 << 10))
+}
+
+fn print_report(source: &Source, size: usize, report: &Report, judged: &[Judged], fits: bool) {
+    let (tone, word) = if fits { (GREEN, "fits") } else { (BOLD_RED, "does not fit") };
+    outln!("{}{}{}  {}{}{} ({})", tone, word, PLAIN, BOLD, source.name, PLAIN, source.component.display());
+    line("contract", &report.contract);
     line(
         "size",
         format!("{}, compiled to {} in {} ms", kib(size as u64), kib(report.compiled_bytes), report.compile_ms),
     );
     if let Some(bytes) = report.memory_bytes {
-        line("memory", format!("{} at the start, in {} memories", kib(bytes), report.memories.unwrap_or(1)));
+        let memories = crate::plural::counted(report.memories.unwrap_or(1).into(), "memory", "memories");
+        line("memory", format!("{} at the start, in {memories}", kib(bytes)));
     }
     let world = report.imports.iter().filter(|name| !name.starts_with("hookloom:")).count();
     line("may use", report.may_use.join(", "));
-    line("imports", format!("{world} interfaces of WASI, all of them empty in the host"));
+    let world = crate::plural::counted(world as u64, "interface", "interfaces");
+    line("imports", format!("{world} of WASI, empty in the host"));
+    for one in judged {
+        line(&format!("{} event", one.sample.trim_end_matches(".json")), one.text());
+    }
+    print_probe(report);
+}
+
+/// What the first calls found, which were made without config.
+fn print_probe(report: &Report) {
     let Some(probe) = &report.probe else { return };
-    let why = probe.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    line("a sample", format!("{}{why}", probe.verdict));
     line(
         "a call",
         format!(

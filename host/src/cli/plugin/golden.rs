@@ -163,7 +163,7 @@ async fn case(workbench: &Workbench, plugin: &OnBench, path: &Path, bless: bool)
     let secrets = case.secrets.iter().map(|(name, value)| (name.clone(), Secret(value.clone().into_bytes()))).collect();
     let settings = CallSettings { config: case.config.clone(), secrets, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
-    let matter = Matter { event: event.clone(), previous, subscription };
+    let matter = Matter { previous, ..Matter::new(event.clone(), subscription) };
     let found = found(Shown::new(workbench.judge(plugin, matter).await, &event));
     if bless {
         case.expected = found;

@@ -8,7 +8,7 @@ use super::source::{Source, event_in, event_with_id, pair};
 use crate::event::Event;
 use crate::limits::Limits;
 use crate::plugin::workbench::Workbench;
-use crate::plugin::{Matter, Shown};
+use crate::plugin::{ConfigReads, Matter, Shown};
 use crate::store::now_ms;
 use crate::subscription::{CallSettings, Secret, Subscription, SubscriptionId, TenantId};
 use crate::url_path::UrlPath;
@@ -158,8 +158,12 @@ async fn judge(
 ) -> Result<Shown, Failure> {
     let workbench = Workbench::start()?;
     let (plugin, _) = source.load(&workbench).await?;
-    let matter = Matter { event: event.clone(), previous, subscription: Arc::new(subscription) };
-    Ok(Shown::new(workbench.judge(&plugin, matter).await, &event))
+    let reads = Arc::new(ConfigReads::default());
+    let config = subscription.settings.config.clone();
+    let asked = Matter::new(event.clone(), Arc::new(subscription));
+    let matter = Matter { previous, config_reads: Some(reads.clone()), ..asked };
+    let shown = Shown::new(workbench.judge(&plugin, matter).await, &event);
+    Ok(Shown { unread_config: reads.unread(&config), ..shown })
 }
 
 /// Prints a judgement. A fault is a failure of the command, so that scripts notice.
@@ -196,6 +200,9 @@ fn print_shown(shown: &Shown, limits: &Limits, event: &Event) {
     if let (Some(body), "replace") = (&shown.body, shown.verdict) {
         let kind = shown.content_type.as_deref().unwrap_or_default();
         print_diff(&format!("{kind}, "), event.text(), body);
+    }
+    if !shown.unread_config.is_empty() {
+        outln!("  config keys that it did not read for this event: {}", shown.unread_config.join(", "));
     }
     for (name, used, limit) in shares(shown, limits) {
         let share = format!("{:.1}", 100.0 * used as f64 / (limit as f64).max(1.0));

@@ -1,0 +1,187 @@
+//! Warnings about a subscription's plugins, found by letting them judge events before the first one comes.
+//!
+//! # Guarantees
+//! - Nothing is sent, and nothing is counted: neither by metrics nor by a rollout.
+//! - A chain that fails on every event that was tried is told, with the plugin at fault, its reason, and whether another order would
+//!   do. So is a config key that no plugin reads.
+//! - A write takes at most [`TIME_MAX`] longer. What was not tried in that time, or for want of room in the host, is not warned of.
+//!
+//! A warning is no refusal: config or a plugin may come later, and the events that come may be others.
+
+use crate::api::ApiState;
+use crate::event::{Event, Module, sample_events};
+use crate::plugin::{ConfigReads, Judged, Judgement, Matter, PluginFault, meant};
+use crate::plural::counted;
+use crate::subscription::{Subscription, SubscriptionId};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How long the plugins are tried.
+const TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How many of the tenant's last events are tried for each module, beside the sample.
+const RECENT: usize = 2;
+
+/// The most that a call may use here, in milliseconds. One that needs more is not judged by it.
+const CPU_MS_MAX: u64 = 200;
+const WALL_MS_MAX: u64 = 1_000;
+
+/// An event that was tried, and why it could not be delivered, if so.
+struct Tried {
+    event: Arc<Event>,
+    failure: Option<Failure>,
+}
+
+struct Failure {
+    /// The place of the plugin in the chain.
+    step: usize,
+    reason: String,
+}
+
+/// Lets the plugins of a subscription judge a few events, and says what will go wrong.
+pub(super) async fn warnings(state: &ApiState, subscription: &Subscription) -> Vec<String> {
+    let settings = &subscription.settings;
+    if settings.plugin.0.is_empty() {
+        let unread =
+            (!settings.config.is_empty()).then(|| "config is set, and there is no plugin to read it".to_owned());
+        return unread.into_iter().collect();
+    }
+    let trial = Trial {
+        state,
+        subscription: tried(subscription),
+        reads: Arc::new(ConfigReads::default()),
+        until: Instant::now() + TIME_MAX,
+    };
+    let tried = trial.run().await;
+    let mut warnings = Vec::new();
+    for module in &settings.modules {
+        let of_module: Vec<&Tried> = tried.iter().filter(|one| one.event.module == *module).collect();
+        warnings.extend(trial.hopeless(*module, &of_module).await);
+    }
+    if !tried.is_empty() {
+        warnings.extend(trial.unread(tried.len()).await);
+    }
+    warnings
+}
+
+/// The subscription as it is tried: nobody's log budget is used, and no instance is kept.
+fn tried(subscription: &Subscription) -> Arc<Subscription> {
+    let mut tried = subscription.clone();
+    tried.id = SubscriptionId(uuid::Uuid::nil());
+    tried.settings.reuse = None;
+    let limits = &mut tried.settings.limits;
+    limits.cpu_ms = limits.cpu_ms.min(CPU_MS_MAX);
+    limits.wall_ms = limits.wall_ms.min(WALL_MS_MAX);
+    Arc::new(tried)
+}
+
+struct Trial<'a> {
+    state: &'a ApiState,
+    subscription: Arc<Subscription>,
+    reads: Arc<ConfigReads>,
+    until: Instant,
+}
+
+impl Trial<'_> {
+    /// Tries the samples and the last events, until one says nothing of the plugins.
+    async fn run(&self) -> Vec<Tried> {
+        let mut tried = Vec::new();
+        for event in self.events().await {
+            let Some(failure) = self.judge(&event, self.subscription.clone()).await else { break };
+            tried.push(Tried { event, failure });
+        }
+        tried
+    }
+
+    async fn events(&self) -> Vec<Arc<Event>> {
+        let modules = &self.subscription.settings.modules;
+        let mut events: Vec<Arc<Event>> =
+            sample_events().into_iter().filter(|sample| modules.contains(&sample.module)).map(Arc::new).collect();
+        for module in modules {
+            let recent = self.state.store.recent_events(self.subscription.tenant.clone(), vec![*module], RECENT).await;
+            events.extend(recent.unwrap_or_default());
+        }
+        events
+    }
+
+    /// None: nothing was found out, because time or room was short.
+    async fn judge(&self, event: &Arc<Event>, subscription: Arc<Subscription>) -> Option<Option<Failure>> {
+        let matter = Matter { config_reads: Some(self.reads.clone()), ..Matter::new(event.clone(), subscription) };
+        let judged = timeout_at(self.until, self.state.plugins.judge_with(matter)).await.ok()?;
+        failure(&judged)
+    }
+
+    /// Says why no event of a module can be delivered, if that is what was found.
+    async fn hopeless(&self, module: Module, tried: &[&Tried]) -> Option<String> {
+        let first = tried.first()?;
+        let failures: Vec<&Failure> = tried.iter().filter_map(|one| one.failure.as_ref()).collect();
+        let failure = failures.first().filter(|_| failures.len() == tried.len())?;
+        let chain = &self.subscription.settings.plugin.0;
+        let plugin = &chain.get(failure.step)?.plugin;
+        let events = counted(tried.len() as u64, "event that was tried", "events that were tried");
+        let mut text = format!(
+            "no {} event can be delivered: the plugin {plugin} fails on the {events} ({})",
+            module.as_str(),
+            failure.reason
+        );
+        if failure.step > 0 && self.judges_alone(failure.step, &first.event).await {
+            let before: Vec<&str> = chain[..failure.step].iter().map(|step| step.plugin.as_str()).collect();
+            text += &format!(
+                "; it gets what {} makes of the event and cannot read that, but it can judge the event itself: name {plugin} before {}",
+                before.join(" and "),
+                before[0]
+            );
+        }
+        Some(text)
+    }
+
+    async fn judges_alone(&self, step: usize, event: &Arc<Event>) -> bool {
+        let mut alone = Subscription::clone(&self.subscription);
+        alone.settings.plugin.0 = alone.settings.plugin.0.drain(..).skip(step).take(1).collect();
+        matches!(self.judge(event, Arc::new(alone)).await, Some(None))
+    }
+
+    /// Names the config keys that no plugin reads.
+    async fn unread(&self, events: usize) -> Vec<String> {
+        let settings = &self.subscription.settings;
+        let known = self.reads.missing(&settings.config);
+        let mut warnings = Vec::new();
+        let mut others = Vec::new();
+        for key in self.reads.unread(&settings.config) {
+            match meant(&key, &known) {
+                Some(meant) => {
+                    warnings.push(format!("no plugin reads the config key {key:?}: perhaps {meant:?} is meant"));
+                }
+                None => others.push(key),
+            }
+        }
+        let tenant = &self.subscription.tenant;
+        let others = self.state.plugins.not_mentioned(tenant, &settings.plugin, others).await.unwrap_or_default();
+        let known = match &known[..] {
+            [] => "they asked for no other key".to_owned(),
+            keys => format!("they asked for {} as well", keys.join(", ")),
+        };
+        let events = counted(events as u64, "event", "events");
+        warnings.extend(
+            others
+                .iter()
+                .map(|key| format!("no plugin read the config key {key:?} for the {events} that were tried; {known}")),
+        );
+        warnings
+    }
+}
+
+/// Why an event cannot be delivered, as far as its plugins are to blame. None: that was not found out.
+fn failure(judged: &Judged) -> Option<Option<Failure>> {
+    let reason = match &judged.judgement {
+        Judgement::Pass | Judgement::Replace(_) | Judgement::Drop(_) | Judgement::Later { .. } => return Some(None),
+        Judgement::Fault(fault) if fault.is_ours() || matches!(fault, PluginFault::Timeout { .. }) => return None,
+        Judgement::Fault(fault) => fault.to_string(),
+        Judgement::InvalidEvent(reason) | Judgement::Transient(reason) | Judgement::BadConfig(reason) => {
+            reason.to_string()
+        }
+    };
+    let step = judged.steps.len().checked_sub(1)?;
+    Some(Some(Failure { step, reason }))
+}
