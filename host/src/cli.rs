@@ -6,6 +6,7 @@ mod backup;
 mod client;
 mod demo;
 mod diff;
+mod health;
 mod log;
 mod plugin;
 mod progress;
@@ -45,6 +46,8 @@ enum Command {
     Send(send::SendArgs),
     /// Receive webhooks, verify their signatures, and print them: for trying things out.
     Receive(receive::ReceiveArgs),
+    /// Ask a running host whether it can accept events: for health checks.
+    Health(health::HealthArgs),
     /// Make a link that signs its first user in to the admin pages of a running host.
     SignInLink(sign_in::SignInLinkArgs),
     /// Copy the store of a host, which may be running, into a folder that is one to start from.
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => block_on(demo::demo(args)),
         Command::Send(args) => block_on(send::send(args)),
         Command::Receive(args) => block_on(receive::receive(args)),
+        Command::Health(args) => block_on(health::health(args)),
         Command::SignInLink(args) => block_on(sign_in::link(args)),
         Command::Backup(args) => backup::backup(args),
         Command::Export(args) => block_on(tenant::export(args)),

@@ -3,6 +3,8 @@
 //! Names and labels follow Prometheus' conventions (base units, `_total` for counters). Labels are tenants, plugins and
 //! closed sets of words: never an id, a URL or anything that a sender chooses. README.md, "Metrics", lists them all.
 
+mod process;
+
 use crate::ids::TenantId;
 use metrics::{
     Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -40,6 +42,7 @@ pub struct Telemetry(PrometheusHandle);
 impl Telemetry {
     /// Begins to count in this process, once; what is called before is not counted.
     pub fn start() -> Result<Self, BuildError> {
+        process::start();
         let buckets =
             PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?;
         let handle = buckets.install_recorder()?;
@@ -65,7 +68,7 @@ impl Telemetry {
 
     /// Everything in Prometheus' text format.
     pub fn text(&self) -> String {
-        self.0.render()
+        self.0.render() + &process::text()
     }
 
     /// Folds what was observed into the buckets, again and again: memory stays bounded when nobody collects.

@@ -35,6 +35,15 @@ pub(super) struct HostClient {
     key: String,
 }
 
+/// Refusal of a request by a host, with its words.
+#[derive(Debug, thiserror::Error)]
+#[error("{told}")]
+pub(super) struct Refused {
+    /// The status that the host answered with.
+    pub(super) status: u16,
+    told: String,
+}
+
 /// Compiling a large plugin takes its time.
 const TIMEOUT: Duration = Duration::from_secs(150);
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
@@ -78,7 +87,10 @@ impl HostClient {
         let answer = self.client.send(request).await.0.map_err(|error| format!("{}: {error}", self.base))?;
         match answer.status {
             200..=299 => Ok(answer.body),
-            status => Err(told(status, &serde_json::from_slice(&answer.body).unwrap_or(Value::Null)).into()),
+            status => {
+                let told = told(status, &serde_json::from_slice(&answer.body).unwrap_or(Value::Null));
+                Err(Refused { status, told }.into())
+            }
         }
     }
 }

@@ -1,14 +1,21 @@
 //! `hookloom send`: events from files or stdin to a running host.
+//!
+//! # Guarantees
+//! - A file that cannot be read, and an event that the host refuses, do not keep the others from being sent. Of NDJSON that is refused,
+//!   the lines are sent one by one, so that only the bad ones stay behind.
+//! - What would be refused for every event ends the command: the host does not answer, or the key may not send.
+//! - Whatever was not accepted is named on stderr, a summary ends the command, and then the exit code is not 0.
 
 use super::Failure;
-use super::client::HostClient;
-use super::terminal::{self, outln};
+use super::client::{HostClient, Refused};
+use super::terminal::{self, Message, errln, outln};
+use crate::plural::counted;
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
 use bytes::Bytes;
 use clap::Args;
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::Read as _;
 use std::path::PathBuf;
 
@@ -34,32 +41,92 @@ pub(super) struct SendArgs {
 /// NDJSON from stdin goes out in batches of about this size, so that an endless stream needs no endless memory.
 const BATCH_BYTES: usize = 4 << 20;
 
+/// Statuses that say that no other event would be accepted either: the key, its rights, or the tenant.
+const HOPELESS: [u16; 3] = [401, 403, 404];
+
 pub(super) async fn send(args: SendArgs) -> Result<(), Failure> {
     let host = HostClient::new(&args.url, &args.key)?;
-    let sender = Sender { host, args };
-    if sender.args.files.is_empty() {
-        return sender.send_stdin().await;
-    }
-    for file in &sender.args.files {
-        if file.as_os_str() == "-" {
-            sender.send_stdin().await?;
-            continue;
+    let mut sender = Sender { host, tenant: args.tenant, json: args.json, sum: Sum::default() };
+    let stdin = [PathBuf::from("-")];
+    let files: &[PathBuf] = if args.files.is_empty() { &stdin } else { &args.files };
+    for (index, file) in files.iter().enumerate() {
+        if let Err(hopeless) = sender.send_file(file).await {
+            sender.sum.files_left = (files.len() - index - 1) as u64;
+            sender.sum.is_broken_off = true;
+            sender.tell(&file.display().to_string(), &hopeless)?;
+            break;
         }
-        let body = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        sender.send_body(&file.display().to_string(), Bytes::from(body)).await?;
     }
-    Ok(())
+    sender.sum.files = files.len() as u64;
+    sender.finish()
+}
+
+/// What became of everything.
+#[derive(Default)]
+struct Sum {
+    files: u64,
+    events: u64,
+    deliveries: u64,
+    refused: u64,
+    /// Files that were not tried any more.
+    files_left: u64,
+    /// Whether the last file was not sent to its end.
+    is_broken_off: bool,
+}
+
+impl Sum {
+    fn is_whole(&self) -> bool {
+        self.refused == 0 && !self.is_broken_off
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!(
+            "{} accepted, {}",
+            counted(self.events, "event", "events"),
+            counted(self.deliveries, "delivery", "deliveries")
+        );
+        if self.refused > 0 {
+            text += &format!("; {} refused or not readable", self.refused);
+        }
+        if self.is_broken_off {
+            text += "; broken off";
+        }
+        if self.files_left > 0 {
+            text += &format!("; {} not sent", counted(self.files_left, "file", "files"));
+        }
+        text
+    }
 }
 
 struct Sender {
     host: HostClient,
-    args: SendArgs,
+    tenant: TenantId,
+    json: bool,
+    sum: Sum,
 }
 
 impl Sender {
-    async fn send_stdin(&self) -> Result<(), Failure> {
+    /// Sends a file, or stdin.
+    ///
+    /// # Errors
+    /// Only what would keep every other event from being accepted, too.
+    async fn send_file(&mut self, file: &PathBuf) -> Result<(), Failure> {
+        if file.as_os_str() == "-" {
+            return self.send_stdin().await;
+        }
+        let name = file.display().to_string();
+        match std::fs::read(file) {
+            Ok(body) => self.send_body(&name, 1, Bytes::from(body)).await,
+            Err(error) => {
+                self.sum.refused += 1;
+                self.tell(&name, &error.into())
+            }
+        }
+    }
+
+    async fn send_stdin(&mut self) -> Result<(), Failure> {
         let mut stdin = std::io::stdin().lock();
-        let (mut waiting, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+        let (mut waiting, mut piece, mut line) = (Vec::new(), vec![0; 64 << 10], 1);
         loop {
             let read = stdin.read(&mut piece)?;
             waiting.extend_from_slice(&piece[..read]);
@@ -73,32 +140,124 @@ impl Sender {
                 waiting.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
             };
             let rest = waiting.split_off(whole);
+            let lines = waiting.iter().filter(|byte| **byte == b'\n').count();
             if !waiting.trim_ascii().is_empty() {
-                self.send_body("stdin", Bytes::from(waiting)).await?;
+                self.send_body("stdin", line, Bytes::from(waiting)).await?;
             }
             if read == 0 {
                 return Ok(());
             }
+            line += lines;
             waiting = rest;
         }
     }
 
-    async fn send_body(&self, name: &str, body: Bytes) -> Result<(), Failure> {
-        let path = UrlPath::api_of(&self.args.tenant).then("events");
-        let answer = self.host.ask(Method::POST, &path, "application/json", body).await;
-        let answer = answer.map_err(|error| format!("{name}: {error}"))?;
-        if self.args.json {
-            return Ok(terminal::json(&answer)?);
+    /// Sends a body whose first line has this number in what it came from.
+    async fn send_body(&mut self, name: &str, first_line: usize, body: Bytes) -> Result<(), Failure> {
+        let refusal = match self.post(name, body.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(failure) => self.refusal(failure)?,
+        };
+        let lines = ndjson_lines(&body, first_line);
+        if lines.len() < 2 {
+            self.sum.refused += 1;
+            return self.tell(name, &refusal);
         }
+        for (number, line) in lines {
+            let name = format!("{name}, line {number}");
+            if let Err(failure) = self.post(&name, line).await {
+                let refusal = self.refusal(failure)?;
+                self.sum.refused += 1;
+                self.tell(&name, &refusal)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A failure that is about this event alone. Any other ends the command.
+    fn refusal(&self, failure: Failure) -> Result<Failure, Failure> {
+        let status = failure.downcast_ref::<Refused>().map(|refused| refused.status);
+        if status.is_some_and(|status| !HOPELESS.contains(&status)) { Ok(failure) } else { Err(failure) }
+    }
+
+    async fn post(&mut self, name: &str, body: Bytes) -> Result<(), Failure> {
+        let path = UrlPath::api_of(&self.tenant).then("events");
+        let answer = self.host.ask(Method::POST, &path, "application/json", body).await?;
         let events = answer["events"].as_array().map(Vec::as_slice).unwrap_or_default();
         let deliveries: u64 = events.iter().filter_map(|event| event["deliveries"].as_u64()).sum();
-        match events {
-            [one] => {
-                outln!("{}: accepted as {}, {} deliveries", name, one["id"].as_str().unwrap_or_default(), deliveries);
-            }
-            several => outln!("{}: {} events accepted, {} deliveries", name, several.len(), deliveries),
+        self.sum.events += events.len() as u64;
+        self.sum.deliveries += deliveries;
+        if self.json {
+            return Ok(terminal::json(&answer)?);
         }
-        debug_assert!(answer["events"] != Value::Null);
+        let deliveries = counted(deliveries, "delivery", "deliveries");
+        match events {
+            [one] => outln!("{}: accepted as {}, {}", name, one["id"].as_str().unwrap_or_default(), deliveries),
+            several => {
+                let events = counted(several.len() as u64, "event", "events");
+                outln!("{}: {} accepted, {}", name, events, deliveries);
+            }
+        }
         Ok(())
+    }
+
+    /// Says on stderr what was not accepted, and why.
+    fn tell(&self, name: &str, failure: &Failure) -> Result<(), Failure> {
+        let why = crate::describe(failure.as_ref());
+        if self.json {
+            terminal::json_failure(&json!({"source": name, "error": why}));
+        } else {
+            errln!("{}: {}", name, Message(&why));
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let sum = self.sum.text();
+        if !self.sum.is_whole() {
+            return Err(sum.into());
+        }
+        if self.sum.files > 1 && !self.json {
+            outln!("{}: {}", counted(self.sum.files, "file", "files"), sum);
+        }
+        Ok(())
+    }
+}
+
+/// The events of NDJSON with the numbers of their lines; nothing if the body is something else.
+fn ndjson_lines(body: &Bytes, first_line: usize) -> Vec<(usize, Bytes)> {
+    if body.trim_ascii_start().starts_with(b"[") || serde_json::from_slice::<Value>(body).is_ok() {
+        return Vec::new();
+    }
+    let lines = body.split(|byte| *byte == b'\n').enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+    lines.map(|(index, line)| (first_line + index, body.slice_ref(line))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_ndjson_keep_their_numbers() {
+        #[track_caller]
+        fn check(body: &'static str, expected: &[(usize, &str)]) {
+            let lines = ndjson_lines(&Bytes::from_static(body.as_bytes()), 5);
+            let lines: Vec<_> =
+                lines.iter().map(|(number, line)| (*number, std::str::from_utf8(line).expect("text"))).collect();
+            assert_eq!(lines, expected);
+        }
+        check("{\"a\":1}\n\n{\n{\"b\":2}", &[(5, "{\"a\":1}"), (7, "{"), (8, "{\"b\":2}")]);
+        check("{\n\"one\": 1\n}", &[]);
+        check(" [1,\n2", &[]);
+    }
+
+    #[test]
+    fn the_summary_counts_what_is_missing() {
+        let sum = Sum { files: 3, events: 1, deliveries: 2, refused: 1, ..Sum::default() };
+        assert_eq!(sum.text(), "1 event accepted, 2 deliveries; 1 refused or not readable");
+        assert!(!sum.is_whole());
+        let broken = Sum { files_left: 1, is_broken_off: true, ..Sum::default() };
+        assert_eq!(broken.text(), "0 events accepted, 0 deliveries; broken off; 1 file not sent");
     }
 }

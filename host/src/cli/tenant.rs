@@ -1,10 +1,11 @@
 //! `hookloom export` and `hookloom import`: a tenant from one host to another.
 //!
-//! What is written holds no secret: signing secrets are made anew (and printed once) unless the file is given them, and
-//! subscriptions that use secrets of their own say which ones the file must be given before it is imported. A file may come from
+//! What is written holds no secret: signing secrets are made anew (and printed once) unless they are given, and
+//! subscriptions that use secrets of their own say which ones must be given: in a file of their own, or on standard input. A file may come from
 //! anywhere: an import checks every name in it first, and one that does not fit changes nothing.
 
 mod imported;
+mod secrets;
 
 use super::Failure;
 use super::client::{AdminArgs, HostClient};
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use clap::Args;
 use http::Method;
 use imported::Imported;
+use secrets::ImportSecrets;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -44,6 +46,10 @@ pub(super) struct ImportArgs {
     tenant: TenantId,
     /// What `export` wrote.
     file: PathBuf,
+    /// The secrets of its webhooks, which no export holds: {"secrets": {"name": "…"}, "webhooks": [{"notify_url": "…", "secrets": {…},
+    /// "signing_secret": "…"}]}. `-` reads them from stdin, so that they are in no file.
+    #[arg(long, value_name = "FILE")]
+    secrets: Option<PathBuf>,
     /// Print what was made as JSON.
     #[arg(long)]
     json: bool,
@@ -145,7 +151,8 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     let shown = args.file.display();
     let text = std::fs::read(&args.file).map_err(|error| format!("{shown}: {error}"))?;
     // Everything is checked before anything is made.
-    let all = Imported::read(&text).map_err(|error| format!("{shown}: {error}; nothing was changed"))?;
+    let secrets = args.secrets.as_deref().map(ImportSecrets::read).transpose()?.unwrap_or_default();
+    let all = Imported::read(&text, &secrets).map_err(|error| format!("{shown}: {error}; nothing was changed"))?;
     let tenant = Tenant::new(&args.host, args.tenant)?;
     let mut own = all.tenant;
     own.insert("id".into(), json!(tenant.id));
@@ -163,6 +170,9 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     let subscriptions = tenant.path().then("subscriptions");
     for (write, state) in all.subscriptions {
         let body = tenant.post(&subscriptions, &write).await?;
+        for warning in body["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            errln!("the webhook to {}: {}", body["notify_url"].as_str().unwrap_or_default(), warning);
+        }
         let id: Uuid = body["id"].as_str().unwrap_or_default().parse()?;
         if state != "active" {
             let reason = json!({"reason": format!("was {state} when it was exported")});
@@ -177,7 +187,8 @@ fn show(made: &[Value], as_json: bool) -> Result<(), Failure> {
     if as_json {
         return Ok(terminal::json(&json!({"subscriptions": made}))?);
     }
-    outln!("{} webhooks were made; their signing secrets are shown this once:", made.len());
+    let webhooks = crate::plural::counted(made.len() as u64, "webhook", "webhooks");
+    outln!("{} made, each with its signing secret, which is shown this once:", webhooks);
     for one in made {
         let text = |name: &str| one[name].as_str().unwrap_or_default();
         outln!("  {}  {}  {}", text("id"), text("signing_secret"), text("notify_url"));

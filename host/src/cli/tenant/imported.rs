@@ -4,6 +4,7 @@
 //! check what only the receiving host knows: its limits, its address guard, and which tenants it has.
 
 use super::super::Failure;
+use super::secrets::ImportSecrets;
 use super::{FORMAT, without};
 use crate::ids::{PluginName, VersionId};
 use crate::inspector::BinSettings;
@@ -32,16 +33,16 @@ pub(super) struct ImportedPlugin {
 }
 
 impl Imported {
-    /// Reads a file.
+    /// Reads a file, with the secrets that its webhooks are given.
     ///
     /// # Errors
     /// Every fault with its place in the file.
-    pub(super) fn read(text: &[u8]) -> Result<Self, Failure> {
-        let all: Value = serde_json::from_slice(text)?;
+    pub(super) fn read(text: &[u8], secrets: &ImportSecrets) -> Result<Self, Failure> {
+        let mut all: Value = serde_json::from_slice(text)?;
         if all["hookloom_export"] != FORMAT {
             return Err("this is no export of a tenant that this program knows".into());
         }
-        let mut faults = Vec::new();
+        let mut faults = secrets.fill(&mut all).err().unwrap_or_default();
         let plugins = checked(&all, "plugins", &mut faults, plugin);
         let mut names: Vec<&str> = plugins.iter().map(|plugin| plugin.name.as_str()).collect();
         names.sort_unstable();
@@ -114,7 +115,7 @@ fn subscription(value: &Value, plugins: &[ImportedPlugin]) -> Result<(Value, Str
             let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
             let (url, names) = (text(value, "notify_url").unwrap_or_default(), names.join("\": \"…\", \""));
             return Err(format!(
-                "the webhook to {url} uses secrets that no export holds: write \"secrets\": {{\"{names}\": \"…\"}} in the file"
+                "the webhook to {url} uses secrets that no export holds: give them by --secrets FILE, or - for stdin: {{\"secrets\": {{\"{names}\": \"…\"}}}}"
             ));
         }
         Value::Object(secrets) => secrets.keys().try_for_each(|name| check_secret_name(name))?,
@@ -164,13 +165,14 @@ mod tests {
     fn check(pointer: &str, value: Value, expected: &str) {
         let mut file = file();
         *file.pointer_mut(pointer).expect(pointer) = value;
-        let error = Imported::read(file.to_string().as_bytes()).expect_err(pointer).to_string();
+        let error =
+            Imported::read(file.to_string().as_bytes(), &ImportSecrets::default()).expect_err(pointer).to_string();
         assert!(error.contains(expected), "{error}");
     }
 
     #[test]
     fn a_file_that_fits_is_read() {
-        let read = Imported::read(file().to_string().as_bytes()).expect("it fits");
+        let read = Imported::read(file().to_string().as_bytes(), &ImportSecrets::default()).expect("it fits");
         assert_eq!((read.plugins[0].name.as_str(), &read.plugins[0].component[..]), ("redact", &b"component"[..]));
         assert_eq!(read.subscriptions[0].1, "paused");
         assert!(read.subscriptions[0].0.get("state").is_none());
@@ -210,7 +212,8 @@ mod tests {
         let mut file = file();
         file["plugins"][0]["name"] = "a/b".into();
         file["bins"][0]["name"] = json!(1);
-        let error = Imported::read(file.to_string().as_bytes()).expect_err("two faults").to_string();
+        let error =
+            Imported::read(file.to_string().as_bytes(), &ImportSecrets::default()).expect_err("two faults").to_string();
         assert!(error.contains("plugins[0]: ") && error.contains("; bins[0]: "), "{error}");
     }
 }
