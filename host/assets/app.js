@@ -93,4 +93,10 @@ for (const form of document.querySelectorAll("form[data-upload]")) {
 }
 
 localTimes(document);
+// A note is shown once: its name in the address is of no use afterwards.
+const address = new URL(location.href);
+if (address.searchParams.has("note")) {
+  address.searchParams.delete("note");
+  history.replaceState(null, "", address);
+}
 if (document.body.dataset.live) watch(document.body.dataset.live);

@@ -36,6 +36,7 @@ mod throttle;
 mod vendor;
 
 pub use exchange::Shares;
+pub use pages::Notes;
 pub use session::sign_in_path;
 pub use throttle::Throttle;
 
@@ -88,6 +89,8 @@ pub struct ApiState {
     pub telemetry: Telemetry,
     /// Where work is done that would hold up a network thread.
     pub cpu: CpuPool,
+    /// What pages show once after a form.
+    pub notes: Notes,
     /// When the store last proved that it can commit.
     pub proven: Mutex<Option<Instant>>,
 }

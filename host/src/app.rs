@@ -109,6 +109,7 @@ impl App {
             shares,
             sign_ins: Throttle::default(),
             cpu: CpuPool::new(cores()),
+            notes: api::Notes::default(),
             proven: tokio::sync::Mutex::default(),
         }));
         let (stop_server, stopped) = oneshot::channel::<()>();

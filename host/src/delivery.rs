@@ -265,7 +265,7 @@ pub struct JudgedStep {
 pub struct Timings {
     /// Looking the name up.
     pub dns_us: Option<u64>,
-    /// Connecting, with TLS.
+    /// Connecting, with TLS where the URL is `https`.
     pub connect_us: Option<u64>,
     /// From the beginning until the answer's head was there.
     pub first_byte_us: Option<u64>,

@@ -20,7 +20,7 @@ pub(crate) use raw::RawReceiver;
 pub(crate) use receiver::Receiver;
 pub(crate) use shim::Shim;
 pub(crate) use tls::{Authority, TlsReceiver};
-pub(crate) use visitor::Visitor;
+pub(crate) use visitor::{Page, Visitor};
 
 use serde_json::Value;
 use std::path::PathBuf;

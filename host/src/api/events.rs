@@ -5,6 +5,7 @@ use super::deliveries::DeliveryBody;
 use super::explain::{Explanation, Known, explain};
 use super::extract::{Access, Body, Item, ToRead, ToSend};
 use super::problem::Problem;
+use crate::delivery::DeliveryKind;
 use crate::event::{EventId, Module};
 use crate::intake::{self, Noted};
 use crate::store::{EventView, now_ms};
@@ -150,6 +151,7 @@ pub(super) async fn explained(
     // Of several the newest counts, which stands first: a replay says more than what was before it.
     let deliveries: HashMap<_, _> = view.deliveries.iter().rev().map(|one| (one.subscription, one)).collect();
     let note = view.event.entity_note();
+    let is_test = view.deliveries.iter().any(|one| one.kind == DeliveryKind::Test);
     let one = |own: &Arc<Subscription>| {
         let delivery = deliveries.get(&own.id).copied();
         let known = Known {
@@ -158,6 +160,7 @@ pub(super) async fn explained(
             behind: delivery.and_then(|delivery| earlier.get(&delivery.id)).copied(),
             lane: state.lanes.status(own.id),
             note: note.as_deref(),
+            is_test,
         };
         explain(&view.event, own, &known, now_ms())
     };

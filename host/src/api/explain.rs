@@ -3,7 +3,7 @@
 //! Pure: what is known is passed in.
 
 use crate::deliver::LaneStatus;
-use crate::delivery::{Attempt, DeliveryId, DeliveryState, Reason};
+use crate::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState, Reason};
 use crate::event::Event;
 use crate::plural::counted;
 use crate::store::DeliveryView;
@@ -75,6 +75,8 @@ pub(super) struct Known<'a> {
     pub(super) lane: Option<LaneStatus>,
     /// Why the event belongs to no entity although it names one.
     pub(super) note: Option<&'a str>,
+    /// Whether the event was made for a test of one subscription: no other gets it.
+    pub(super) is_test: bool,
 }
 
 /// Explains how an event stands with a subscription.
@@ -103,9 +105,23 @@ pub(super) fn explain(event: &Event, subscription: &Subscription, known: &Known<
 
 fn why(event: &Event, subscription: &Subscription, known: &Known<'_>, now_ms: i64) -> String {
     match known.delivery {
+        None if known.is_test => {
+            "not matched: the event was made for a test delivery of another subscription".to_owned()
+        }
         None => not_matched(event, subscription),
-        Some(view) if view.state == DeliveryState::Pending => pending(view, subscription, known, now_ms),
-        Some(view) => ended(view, known.attempts.last()),
+        Some(view) if view.state == DeliveryState::Pending => {
+            format!("{}{}", cause(view.kind), pending(view, subscription, known, now_ms))
+        }
+        Some(view) => format!("{}{}", cause(view.kind), ended(view, known.attempts.last())),
+    }
+}
+
+/// Why there is a delivery at all, unless it was promised when its event was accepted.
+fn cause(kind: DeliveryKind) -> &'static str {
+    match kind {
+        DeliveryKind::Usual => "",
+        DeliveryKind::Replay => "delivered again by hand: ",
+        DeliveryKind::Test => "a test of this subscription, attempted once: ",
     }
 }
 

@@ -1,8 +1,8 @@
 //! The pages: what people look at in a browser.
 //!
 //! # Theory of operation
-//! Pages are made here, whole, and work without scripts: a form is a POST that ends in a redirect or in the page with what is
-//! wrong. What changes something goes through the very handlers of the REST routes, with the same rules, the same problems
+//! Pages are made here, whole, and work without scripts: a form is a POST that ends in a redirect, also where the next page shows
+//! something once ([`notes`]), or in the page with what is wrong. Only the latter is reached by a POST, and it watches nothing. What changes something goes through the very handlers of the REST routes, with the same rules, the same problems
 //! and the same log of changes. Who is signed in has a session: a cookie that stands for a key ([`SignedIn`]). Every form
 //! brings the session's token ([`user::Posted`]), and every displayed text is escaped by the templates. Nothing is loaded from
 //! elsewhere, and the policy sent with each page lets the browser refuse it: scripts and styles carry a nonce of that page, so that
@@ -17,6 +17,7 @@ mod diff;
 mod docs;
 mod forms;
 mod live;
+mod notes;
 mod overview;
 mod plugins;
 mod plugins_view;
@@ -40,6 +41,8 @@ use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use std::any::Any;
 use std::sync::Arc;
+
+pub use notes::Notes;
 use user::{SignedIn, TenantUser};
 
 /// Every page, and what pages are made of.
@@ -196,6 +199,11 @@ impl Frame {
     fn watching(self, topic: &str) -> Frame {
         let live = UrlPath::pages_of(&self.tenant).then("live").query("topic", topic);
         Frame { live: live.to_string(), ..self }
+    }
+
+    /// The same on a page that is the answer to a form: what its address names can be something else.
+    fn answering(self) -> Frame {
+        Frame { live: String::new(), ..self }
     }
 
     /// Whether there is a tenant whose pages can be shown: an admin may have deleted them all.

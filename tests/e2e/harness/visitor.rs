@@ -64,6 +64,13 @@ impl<'a> Visitor<'a> {
         self.exchange(request.header("content-type", "application/x-www-form-urlencoded")).await
     }
 
+    /// Sends a form that must be accepted, and returns the page that it leads to.
+    pub(crate) async fn follow(&mut self, path: &str, fields: &[(&str, &str)]) -> String {
+        let page = self.post(path, fields).await;
+        assert_eq!(page.status, 303, "{path}: {}", page.text);
+        self.see(&page.location).await
+    }
+
     /// The session's token, to be replaced by another one.
     pub(crate) fn csrf(&mut self) -> &mut String {
         &mut self.csrf

@@ -1,6 +1,8 @@
 //! Access: keys, addresses for the vendor, and what was changed by whom.
 
 use super::diff::Diff;
+use super::forms::Form;
+use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
 use super::webhooks::input;
 use super::{Frame, Moment, Page, Refused, go_to, render};
@@ -23,11 +25,11 @@ use uuid::Uuid;
 #[template(path = "access.html")]
 struct AccessPage {
     frame: Frame,
-    /// What is shown only now: what it is, and the text.
-    once: Option<(&'static str, String)>,
-    problem: String,
+    once: Option<Once>,
+    typed: Typed,
     keys: Vec<KeyRow>,
-    scopes: [&'static str; 3],
+    /// Each scope, and whether it is ticked.
+    scopes: Vec<(&'static str, bool)>,
     tokens: Vec<TokenRow>,
     changes: Vec<ChangeRow>,
     next: Option<String>,
@@ -65,16 +67,31 @@ const CHANGES: usize = 50;
 pub(super) async fn page(
     user: TenantUser,
     Params(params): Params<AccessParams>,
+    Params(note): Params<NoteParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Page, Refused> {
-    page_with(&user, &state, None, String::new(), params.cursor).await
+    let once = state.notes.take::<Once>(&user.user, &note);
+    page_with(&user, &state, once, Typed::default(), params.cursor).await
+}
+
+/// What is shown only once: what it is, and the text.
+struct Once(&'static str, String);
+
+/// A form that was refused: what is wrong, and what stands in it.
+#[derive(Default)]
+struct Typed {
+    problem: String,
+    /// Whether it is the form of addresses, and not that of keys.
+    is_token: bool,
+    label: String,
+    scopes: Vec<String>,
 }
 
 async fn page_with(
     user: &TenantUser,
     state: &ApiState,
-    once: Option<(&'static str, String)>,
-    problem: String,
+    once: Option<Once>,
+    typed: Typed,
     cursor: Option<Uuid>,
 ) -> Result<Page, Refused> {
     // What stands here is for those who may change it.
@@ -105,11 +122,13 @@ async fn page_with(
                 made: Moment::at_ms(token.created_at_ms),
             })
             .collect(),
-        scopes: [Scope::Send, Scope::Read, Scope::Manage].map(word),
+        scopes: [Scope::Send, Scope::Read, Scope::Manage]
+            .map(|scope| (word(scope), typed.scopes.iter().any(|ticked| ticked == word(scope))))
+            .to_vec(),
         changes: changes.into_iter().map(change_row).collect(),
         frame: Frame::new(user, state, "Access"),
         once,
-        problem,
+        typed,
         next,
     };
     render(state, Some(&user.tenant), page).await
@@ -140,16 +159,21 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
     let id = || form.get("id").parse().map(Item).map_err(|_| Problem::not_found("key"));
     let made = match user.path.get("action") {
         "keys" => {
-            let wanted = json!({"scopes": form.all("scopes"), "label": form.get("label")});
+            let scopes = form.all("scopes");
+            if scopes.is_empty() {
+                let problem = Problem::field("/scopes", "tick at least one: a key without a scope may do nothing");
+                return refused(&user, &state, &form, &problem).await;
+            }
+            let wanted = json!({"scopes": scopes, "label": form.get("label")});
             match access::create_key(user.access(&state)?, with_state(), input(wanted)?).await {
-                Ok((_, body)) => Ok(("The new key", text_of(&body.0, "key"))),
+                Ok((_, body)) => Ok(Once("The new key", text_of(&body.0, "key"))),
                 Err(problem) => Err(problem),
             }
         }
         "tokens" => {
             let wanted = json!({"label": form.get("label")});
             match access::create_token(user.access(&state)?, with_state(), input(wanted)?).await {
-                Ok((_, body)) => Ok(("The new address: enter it behind this host's own", text_of(&body.0, "path"))),
+                Ok((_, body)) => Ok(Once("The new address: enter it behind this host's own", text_of(&body.0, "path"))),
                 Err(problem) => Err(problem),
             }
         }
@@ -164,12 +188,26 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         _ => return Err(Problem::not_found("action").into()),
     };
     Ok(match made {
-        Ok(once) => page_with(&user, &state, Some(once), String::new(), None).await?.into_response(),
-        Err(problem) => {
-            let page = page_with(&user, &state, None, problem.in_words(), None).await?;
-            page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response()
-        }
+        Ok(once) => state.notes.go_to(&user.user, &here, "", once),
+        Err(problem) => refused(&user, &state, &form, &problem).await?,
     })
+}
+
+/// The page once more, with what is wrong with a form and what stands in it.
+async fn refused(
+    user: &TenantUser,
+    state: &Arc<ApiState>,
+    form: &Form,
+    problem: &Problem,
+) -> Result<Response, Refused> {
+    let typed = Typed {
+        problem: problem.in_words(),
+        is_token: user.path.get("action") == "tokens",
+        label: form.get("label").to_owned(),
+        scopes: form.all("scopes").into_iter().map(str::to_owned).collect(),
+    };
+    let page = page_with(user, state, None, typed, None).await?;
+    Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
 }
 
 fn text_of(body: &impl serde::Serialize, field: &str) -> String {

@@ -1,6 +1,7 @@
 //! The inspector: bins, what they received, and what people do with it.
 
 use super::bins_view::{self, RequestView};
+use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
 use super::webhooks::input;
 use super::{Frame, Moment, Page, Refused, go_to, render, size};
@@ -28,6 +29,9 @@ use uuid::Uuid;
 struct Bins {
     frame: Frame,
     rows: Vec<BinRow>,
+    problem: String,
+    /// The name that was typed.
+    typed: String,
 }
 
 struct BinRow {
@@ -44,24 +48,46 @@ pub(super) async fn list(
     headers: HeaderMap,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Page, Refused> {
+    list_with(&user, &state, &headers, String::new(), "").await
+}
+
+async fn list_with(
+    user: &TenantUser,
+    state: &ApiState,
+    headers: &HeaderMap,
+    problem: String,
+    typed: &str,
+) -> Result<Page, Refused> {
     let row = |bin: Bin| BinRow {
         name: bins_view::name(&bin),
         colour: bin.settings.colour,
-        url: bins_view::url(&bin.id, &headers, &state),
+        url: bins_view::url(&bin.id, headers, state),
         received: bin.received,
         made: Moment::at_ms(bin.created_at_ms),
         id: bin.id,
     };
     let rows = state.store.bins(user.tenant.clone()).await?.into_iter().map(row).collect();
-    let page = Bins { rows, frame: Frame::new(&user, &state, "Inspector") };
-    render(&state, Some(&user.tenant), page).await
+    let page = Bins { rows, problem, typed: typed.to_owned(), frame: Frame::new(user, state, "Inspector") };
+    render(state, Some(&user.tenant), page).await
 }
 
-pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+pub(super) async fn create(
+    headers: HeaderMap,
+    State(state): State<Arc<ApiState>>,
+    posted: Posted,
+) -> Result<Response, Refused> {
     let Posted { user, form } = posted;
-    let wanted = input(json!({"name": form.get("name")}))?;
-    let (_, made) = routes::create(user.access(&state)?, State(state.clone()), wanted).await?;
-    Ok(go_to(&page_of(&user, &made.0.id), "The bin is ready."))
+    let made = async {
+        let wanted = input(json!({"name": form.get("name")}))?;
+        routes::create(user.access(&state)?, State(state.clone()), wanted).await
+    };
+    match made.await {
+        Ok((_, made)) => Ok(go_to(&page_of(&user, &made.0.id), "The bin is ready.")),
+        Err(problem) => {
+            let page = list_with(&user, &state, &headers, problem.in_words(), form.get("name")).await?;
+            Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -134,6 +160,7 @@ async fn one_with(
         size: size(request.head.bytes as u64),
         remote: request.head.remote,
     };
+    let frame = Frame::new(user, state, "Inspector");
     let reply = &bin.settings.reply;
     let lines = reply.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
     let page = BinPage {
@@ -150,7 +177,7 @@ async fn one_with(
         reply_headers: lines,
         reply_body: reply.body.clone(),
         delay_ms: reply.delay_ms,
-        frame: Frame::new(user, state, "Inspector").watching(&bin.id),
+        frame: if problem.is_empty() { frame.watching(&bin.id) } else { frame.answering() },
         id: bin.id,
         search,
         problem,
@@ -219,23 +246,22 @@ fn path<const N: usize>(parts: [(&str, &str); N]) -> PathParams {
 }
 
 /// One request of a bin.
-pub(super) async fn request(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
-    let id = user.path.parse("action", "request")?;
-    request_with(&user, &state, id, None).await
-}
-
-async fn request_with(
-    user: &TenantUser,
-    state: &ApiState,
-    id: Uuid,
-    replayed: Option<String>,
+pub(super) async fn request(
+    user: TenantUser,
+    Params(note): Params<NoteParams>,
+    State(state): State<Arc<ApiState>>,
 ) -> Result<Page, Refused> {
+    let id: Uuid = user.path.parse("action", "request")?;
+    let replayed = state.notes.take::<Replayed>(&user.user, &note).map(|Replayed(told)| told);
     let bin = state.store.bin(user.tenant.clone(), user.path.parse("id", "bin")?).await?;
     let (request, previous) = state.store.bin_request(user.tenant.clone(), bin.id.clone(), id).await?;
-    let frame = Frame::new(user, state, "Inspector");
-    let view = RequestView::new(frame, state, &user.tenant, &bin, request, previous, replayed).await;
-    render(state, Some(&user.tenant), view).await
+    let frame = Frame::new(&user, &state, "Inspector");
+    let view = RequestView::new(frame, &state, &user.tenant, &bin, request, previous, replayed).await;
+    render(&state, Some(&user.tenant), view).await
 }
+
+/// What came of a request that was sent once more.
+struct Replayed(String);
 
 /// The buttons of a request.
 pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
@@ -255,7 +281,7 @@ pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: P
                 Ok(body) => replayed(&body.0),
                 Err(problem) => problem.in_words(),
             };
-            Ok(request_with(&user, &state, id, Some(told)).await?.into_response())
+            Ok(state.notes.go_to(&user.user, &page_of(&user, &bin).then(&id), "", Replayed(told)))
         }
         _ => Err(Problem::not_found("action").into()),
     }

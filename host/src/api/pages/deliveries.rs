@@ -14,8 +14,8 @@ use crate::api::problem::Problem;
 use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use crate::event::{Event, EventId};
 use crate::plugin::{Matter, Shown};
-use crate::store::{DeliveryFilter, DeliveryView};
-use crate::subscription::{Subscription, SubscriptionId};
+use crate::store::{DeliveryFilter, DeliveryView, now_ms};
+use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
@@ -111,6 +111,30 @@ fn kind(kind: DeliveryKind) -> &'static str {
     }
 }
 
+/// When a pending delivery is attempted next: words, and a time if there is one that is still to come.
+struct NextAttempt {
+    words: &'static str,
+    at: Option<Moment>,
+}
+
+impl NextAttempt {
+    fn of(view: &DeliveryView, subscription: Option<&Subscription>, now_ms: i64) -> Option<Self> {
+        if view.state != DeliveryState::Pending {
+            return None;
+        }
+        let at = view.due_at_ms.filter(|due_ms| *due_ms > now_ms).map(Moment::at_ms);
+        let is_paused = subscription.is_some_and(|one| one.state == SubscriptionState::Paused);
+        let words = match (is_paused, view.awaiting_plugin, &at) {
+            (true, _, _) => "when the webhook is resumed",
+            (_, true, Some(_)) => "when another version or config of its plugin comes, or at",
+            (_, true, None) => "when another version or config of its plugin comes",
+            (_, _, Some(_)) => "",
+            (_, _, None) => "now, as soon as it is its turn",
+        };
+        Some(NextAttempt { words, at: at.filter(|_| !is_paused) })
+    }
+}
+
 #[derive(Template)]
 #[template(path = "delivery.html")]
 struct Delivery {
@@ -122,7 +146,8 @@ struct Delivery {
     name: String,
     event: String,
     event_name: String,
-    due: Option<Moment>,
+    /// When it is attempted next, if it is pending.
+    due: Option<NextAttempt>,
     why: String,
     actions: Vec<(&'static str, &'static str)>,
     accepted: Moment,
@@ -145,6 +170,7 @@ pub(super) async fn one(
         DeliveryState::Pending => vec![("retry", "Attempt now"), ("cancel", "Cancel")],
         _ => vec![("retry", "Attempt again")],
     };
+    let due = NextAttempt::of(&view, subscription.as_deref(), now_ms());
     let page = Delivery {
         id: view.id.to_string(),
         state: view.state.as_str(),
@@ -153,7 +179,7 @@ pub(super) async fn one(
         name: subscription.as_deref().map_or_else(|| "deleted".to_owned(), name),
         event: view.event.to_string(),
         event_name: event.name.clone(),
-        due: view.due_at_ms.map(Moment::at_ms),
+        due,
         why: why.unwrap_or_default(),
         actions,
         accepted: Moment::at_ms(event.received_at_ms),

@@ -95,6 +95,22 @@ pub(super) fn as_lines(pairs: &BTreeMap<String, String>) -> String {
 }
 
 impl Problem {
+    /// What is wrong with the fields of a form, in their order: the name of each and a message.
+    pub(super) fn of_fields(&self, fields: &[&'static str]) -> Vec<(&'static str, String)> {
+        let of = |field: &&'static str| {
+            let own = |fault: &&FieldFault| fault.pointer.split('/').nth(1) == Some(field);
+            let details: Vec<&str> = self.errors.iter().filter(own).map(|fault| fault.detail.as_str()).collect();
+            (!details.is_empty()).then(|| (*field, details.join(" · ")))
+        };
+        fields.iter().filter_map(of).collect()
+    }
+
+    /// What is wrong, and what to do about it.
+    pub(super) fn in_words_with_remedy(&self) -> String {
+        let remedy = self.remedy.as_ref().map(|remedy| format!(" — {remedy}")).unwrap_or_default();
+        format!("{}{remedy}", self.in_words())
+    }
+
     /// What is wrong, as it stands over a form: of the vendor's own message nothing but that.
     pub(super) fn in_words(&self) -> String {
         let fault = |fault: &FieldFault| match fault.pointer.as_str() {
@@ -118,6 +134,14 @@ mod tests {
         let map = pairs("a = 1\n\n b: x=y \npatterns = one\\ntwo").expect("pairs");
         assert_eq!(as_lines(&map), "a = 1\nb = x=y\npatterns = one\\ntwo\n");
         assert_eq!(pairs("nonsense"), Err("\"nonsense\" is no pair; write key = value".into()));
+    }
+
+    #[test]
+    fn faults_are_found_by_their_fields() {
+        let fault = |pointer: &str, detail: &str| FieldFault { pointer: pointer.into(), detail: detail.into() };
+        let problem =
+            Problem::fields(vec![fault("/config/a", "long"), fault("/limits", "low"), fault("/config", "many")]);
+        assert_eq!(problem.of_fields(&["plugin", "config"]), [("config", "long · many".to_owned())]);
     }
 
     #[test]

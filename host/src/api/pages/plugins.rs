@@ -1,7 +1,8 @@
 //! Plugins: upload, versions and trials, and the dry run.
 
 use super::forms::pairs;
-use super::plugins_view::{Compared, DryResult, Pick, PluginPage, PluginRow, quarantined};
+use super::notes::NoteParams;
+use super::plugins_view::{Compared, DryResult, Picked, PluginPage, PluginRow, quarantined};
 use super::user::{Posted, TenantUser};
 use super::webhooks::input;
 use super::{Frame, Moment, Page, Refused, go_to, render, short};
@@ -23,14 +24,34 @@ use std::sync::Arc;
 struct PluginsPage {
     frame: Frame,
     rows: Vec<PluginRow>,
+    /// What is wrong with an upload; empty: nothing.
+    problem: String,
+    /// The name that was typed.
+    name: String,
+    is_bad_name: bool,
+}
+
+/// What a plugin's page shows once.
+enum PluginNote {
+    Compared(Compared),
+    Judged(Box<(Picked, DryResult)>),
 }
 
 pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
+    list_with(&user, &state, None, "").await
+}
+
+async fn list_with(
+    user: &TenantUser,
+    state: &ApiState,
+    problem: Option<&Problem>,
+    name: &str,
+) -> Result<Page, Refused> {
     let subscriptions = state.store.catalog().subscriptions(&user.tenant);
     let users = |name: &str| subscriptions.iter().filter(|one| one.settings.plugin.names(name)).count();
     let mut rows = Vec::new();
     for plugin in state.store.plugins().await?.into_iter().filter(|plugin| plugin.tenant == user.tenant) {
-        let quarantined = quarantined(&state, &user.tenant, &plugin.active_sha256);
+        let quarantined = quarantined(state, &user.tenant, &plugin.active_sha256);
         let file_problem = state.plugins.file_problem(&user.tenant, &plugin.name);
         rows.push(PluginRow {
             version: short(&plugin.active_sha256),
@@ -47,22 +68,54 @@ pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -
             rows.push(PluginRow { name, version: String::new(), since: None, by: String::new(), users, problem });
         }
     }
-    let page = PluginsPage { rows, frame: Frame::new(&user, &state, "Plugins") };
-    render(&state, Some(&user.tenant), page).await
+    let page = PluginsPage {
+        rows,
+        problem: problem.map(Problem::in_words_with_remedy).unwrap_or_default(),
+        is_bad_name: problem.is_some_and(|problem| !problem.of_fields(&["name"]).is_empty()),
+        name: name.to_owned(),
+        frame: Frame::new(user, state, "Plugins"),
+    };
+    render(state, Some(&user.tenant), page).await
 }
 
 /// An upload without scripts.
 pub(super) async fn upload(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
     let Posted { user, form } = posted;
-    let name = PluginName::parse(form.get("name")).map_err(|detail| Problem::field("/name", detail))?;
-    let activation = input(json!({"activate": form.get("how") != "add"}))?;
-    let (access, component) = (user.access(&state)?, Body(form.file.clone()));
-    let _ = routes::put(access, Item(name.to_string()), Params(activation.0), State(state.clone()), component).await?;
-    Ok(go_to(&UrlPath::pages_of(&user.tenant).then("plugins").then(&name), "The plugin was checked and compiled."))
+    let uploaded = async {
+        let name = PluginName::parse(form.get("name")).map_err(|detail| Problem::field("/name", detail))?;
+        let activation = Params(input(json!({"activate": form.get("how") != "add"}))?.0);
+        let component = Body(form.file.clone());
+        let access = user.access(&state)?;
+        routes::put(access, Item(name.to_string()), activation, State(state.clone()), component).await.map(|_| name)
+    };
+    match uploaded.await {
+        Ok(name) => {
+            let path = UrlPath::pages_of(&user.tenant).then("plugins").then(&name);
+            Ok(go_to(&path, "The plugin was checked and compiled."))
+        }
+        Err(problem) => {
+            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
+            let page = list_with(&user, &state, Some(&problem), form.get("name")).await?;
+            Ok(page.with(status).into_response())
+        }
+    }
 }
 
-pub(super) async fn one(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
-    let page = PluginPage::new(&user, &state).await?;
+pub(super) async fn one(
+    user: TenantUser,
+    Params(note): Params<NoteParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Page, Refused> {
+    let mut page = PluginPage::new(&user, &state).await?;
+    match state.notes.take(&user.user, &note) {
+        Some(PluginNote::Compared(compared)) => page.compared = Some(compared),
+        Some(PluginNote::Judged(judged)) => {
+            let (picked, result) = *judged;
+            page.picked(&picked);
+            page.result = Some(result);
+        }
+        None => {}
+    }
     render(&state, Some(&user.tenant), page).await
 }
 
@@ -133,9 +186,8 @@ impl Trial {
             "compare" => {
                 let events = input(json!({"events": 500}))?;
                 let comparison = rollouts::compare(user.access(state)?, path(), with_state(), events).await?;
-                let mut page = PluginPage::new(user, state).await?;
-                page.compared = Some(Compared::new(&comparison.0));
-                Ok(render(state, Some(&user.tenant), page).await?.into_response())
+                let compared = PluginNote::Compared(Compared::new(&comparison.0));
+                Ok(state.notes.go_to(&user.user, here, "", compared))
             }
             _ => Err(Problem::not_found("action").into()),
         }
@@ -148,13 +200,13 @@ async fn dry(
     form: &super::forms::Form,
     name: PluginName,
 ) -> Result<Response, Refused> {
-    let mut page = PluginPage::new(user, state).await?;
-    page.picked(Pick {
-        event: form.get("pick"),
-        own: form.get("own"),
-        version: form.get("version"),
-        config: form.get("config"),
-    });
+    let here = UrlPath::pages_of(&user.tenant).then("plugins").then(&name);
+    let picked = Picked {
+        event: form.get("pick").to_owned(),
+        own: form.get("own").to_owned(),
+        version: form.get("version").to_owned(),
+        config: form.get("config").to_owned(),
+    };
     let judged = async {
         let event = picked_event(user, state, form).await?;
         let fault =
@@ -166,17 +218,19 @@ async fn dry(
         let shown = dry_run::dry_run(user.access(state)?, Item(name), State(state.clone()), wanted).await?;
         Ok::<_, Problem>((event, shown.0))
     };
-    let status = match judged.await {
+    match judged.await {
         Ok((event, shown)) => {
-            page.result = Some(DryResult::new(&event, shown));
-            StatusCode::OK
+            let note = PluginNote::Judged(Box::new((picked, DryResult::new(&event, shown))));
+            Ok(state.notes.go_to(&user.user, &here, "", note))
         }
         Err(problem) => {
+            let mut page = PluginPage::new(user, state).await?.answering();
+            page.picked(&picked);
             page.result = Some(DryResult::refused(problem.in_words()));
-            StatusCode::UNPROCESSABLE_ENTITY
+            let page = render(state, Some(&user.tenant), page).await?;
+            Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
-    };
-    Ok(render(state, Some(&user.tenant), page).await?.with(status).into_response())
+    }
 }
 
 /// One of the user's own, a sample, or one that came.

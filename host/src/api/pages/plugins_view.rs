@@ -46,11 +46,11 @@ pub(super) struct PluginPage {
 }
 
 /// What was picked for a dry run.
-pub(super) struct Pick<'a> {
-    pub(super) event: &'a str,
-    pub(super) own: &'a str,
-    pub(super) version: &'a str,
-    pub(super) config: &'a str,
+pub(super) struct Picked {
+    pub(super) event: String,
+    pub(super) own: String,
+    pub(super) version: String,
+    pub(super) config: String,
 }
 
 /// How far back the charts go, and how long a bar is.
@@ -100,10 +100,16 @@ impl PluginPage {
     }
 
     /// Shows again what was picked.
-    pub(super) fn picked(&mut self, pick: Pick<'_>) {
+    pub(super) fn picked(&mut self, pick: &Picked) {
         self.picks.iter_mut().for_each(|one| one.2 = one.0 == pick.event);
         self.versions.iter_mut().for_each(|one| one.picked = one.sha256 == pick.version);
-        (self.own, self.config) = (pick.own.to_owned(), pick.config.to_owned());
+        self.own.clone_from(&pick.own);
+        self.config.clone_from(&pick.config);
+    }
+
+    /// The same as the answer to a form.
+    pub(super) fn answering(self) -> Self {
+        PluginPage { frame: self.frame.answering(), ..self }
     }
 }
 

@@ -21,6 +21,8 @@ use std::sync::Arc;
 struct TenantsPage {
     frame: Frame,
     problem: String,
+    /// The name that was typed.
+    typed: String,
     rows: Vec<TenantRow>,
     /// Those that are being deleted.
     leaving: Vec<String>,
@@ -36,10 +38,10 @@ struct TenantRow {
 
 /// Every tenant.
 pub(super) async fn list(user: SignedIn, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
-    list_with(&user, &state, String::new()).await
+    list_with(&user, &state, String::new(), "").await
 }
 
-async fn list_with(user: &SignedIn, state: &ApiState, problem: String) -> Result<Page, Refused> {
+async fn list_with(user: &SignedIn, state: &ApiState, problem: String, typed: &str) -> Result<Page, Refused> {
     Admin::of(&user.key)?;
     let mut rows = Vec::new();
     for tenant in state.store.catalog().tenants() {
@@ -53,7 +55,8 @@ async fn list_with(user: &SignedIn, state: &ApiState, problem: String) -> Result
         });
     }
     let leaving = state.store.tenants_being_deleted().await?.iter().map(ToString::to_string).collect();
-    render(state, None, TenantsPage { rows, leaving, frame: Frame::of(user, state, "Tenants"), problem }).await
+    let (frame, typed) = (Frame::of(user, state, "Tenants"), typed.to_owned());
+    render(state, None, TenantsPage { rows, leaving, frame, problem, typed }).await
 }
 
 /// Makes a tenant.
@@ -67,7 +70,7 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: PostedByA
     match made.await {
         Ok(id) => Ok(go_to(&UrlPath::pages_of(&id), "The tenant was made.")),
         Err(problem) => {
-            let page = list_with(&user, &state, problem.in_words()).await?;
+            let page = list_with(&user, &state, problem.in_words(), form.get("id")).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }

@@ -3,10 +3,11 @@
 mod form;
 
 use super::forms::Form;
+use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
 use super::{Frame, Moment, Page, Refused, go_to, render};
 use crate::api::ApiState;
-use crate::api::extract::{Body, Item, Json as Input};
+use crate::api::extract::{Body, Item, Json as Input, Params};
 use crate::api::problem::Problem;
 use crate::api::{hands, rotation, subscriptions};
 use crate::store::now_ms;
@@ -110,8 +111,8 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -
             let id = made["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
             let secret = made["signing_secret"].as_str().map(str::to_owned);
             let tested = test_if_wanted(&user, &state, id, &form).await?;
-            let user = flashed(user, SAVED);
-            Ok(one_with(&user, &state, id, Shown { secret, tested, ..Shown::default() }).await?.into_response())
+            let shown = Shown { secret, tested, warnings: warnings(&made), ..Shown::default() };
+            Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
         Err(problem) => {
             let again = WebhookForm::again(&state, &user.tenant, &form, &problem, None).await?;
@@ -120,9 +121,14 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -
     }
 }
 
-fn flashed(mut user: TenantUser, word: &str) -> TenantUser {
-    user.user.flash = Some(word.to_owned());
-    user
+fn page_of(user: &TenantUser, id: Uuid) -> UrlPath {
+    UrlPath::pages_of(&user.tenant).then("webhooks").then(&id)
+}
+
+/// What the answer to a write warns of.
+fn warnings(body: &Value) -> Vec<String> {
+    let all = body["warnings"].as_array().into_iter().flatten();
+    all.filter_map(|warning| warning.as_str().map(str::to_owned)).collect()
 }
 
 fn value(body: &impl serde::Serialize) -> Value {
@@ -135,6 +141,7 @@ struct Shown {
     secret: Option<String>,
     tested: Option<Tested>,
     counted: Option<String>,
+    warnings: Vec<String>,
     form: Option<WebhookForm>,
 }
 
@@ -161,6 +168,7 @@ struct Webhook {
     secret: Option<String>,
     tested: Option<Tested>,
     counted: Option<String>,
+    warnings: Vec<String>,
     actions: Vec<(&'static str, &'static str, &'static str)>,
     form: WebhookForm,
     from: String,
@@ -170,9 +178,11 @@ struct Webhook {
 pub(super) async fn one(
     user: TenantUser,
     Item(id): Item<Uuid>,
+    Params(note): Params<NoteParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Page, Refused> {
-    one_with(&user, &state, id, Shown::default()).await
+    let shown = state.notes.take(&user.user, &note).unwrap_or_default();
+    one_with(&user, &state, id, shown).await
 }
 
 async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: Shown) -> Result<Page, Refused> {
@@ -200,6 +210,7 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: Shown) -
         secret: shown.secret,
         tested: shown.tested,
         counted: shown.counted,
+        warnings: shown.warnings,
         actions: actions(subscription.state),
         form,
         from: box_text(now.saturating_sub(jiff::Span::new().hours(1))),
@@ -245,10 +256,10 @@ pub(super) async fn update(
         subscriptions::update(user.access(&state)?, Item(id), State(state.clone()), body).await
     };
     match edited.await {
-        Ok(_) => {
+        Ok(body) => {
             let tested = test_if_wanted(&user, &state, id, &form).await?;
-            let user = flashed(user, SAVED);
-            Ok(one_with(&user, &state, id, Shown { tested, ..Shown::default() }).await?.into_response())
+            let shown = Shown { tested, warnings: body.0.warnings.clone(), ..Shown::default() };
+            Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
         Err(problem) => {
             let again = WebhookForm::again(&state, &user.tenant, &form, &problem, Some(id)).await?;
@@ -298,7 +309,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
     let Posted { user, form } = posted;
     let id: Uuid = user.path.get("id").parse().map_err(|_| Problem::not_found("subscription"))?;
     let all = UrlPath::pages_of(&user.tenant).then("webhooks");
-    let here = all.clone().then(&id);
+    let here = page_of(&user, id);
     let with_state = || State(state.clone());
     let shown = match user.path.get("action") {
         "test" => Shown { tested: Some(test(&user, &state, id).await?), ..Shown::default() },
@@ -324,7 +335,10 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
             let wanted = json!({"preview": form.has("preview")});
             let counted = hands::redrive(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
             Shown {
-                counted: Some(counted_text(&value(&counted.0), "would be attempted again", "are attempted again")),
+                counted: Some(counted_text(
+                    &value(&counted.0),
+                    ["would be attempted again", "is attempted again", "are attempted again"],
+                )),
                 ..Shown::default()
             }
         }
@@ -333,18 +347,31 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
                 json!({"from_ms": ms(form.get("from"))?, "to_ms": ms(form.get("to"))?, "preview": form.has("preview")});
             let counted = hands::replay(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
             Shown {
-                counted: Some(counted_text(&value(&counted.0), "would be delivered again", "are delivered again")),
+                counted: Some(counted_text(
+                    &value(&counted.0),
+                    ["would be delivered again", "is delivered again", "are delivered again"],
+                )),
                 ..Shown::default()
             }
         }
         _ => return Err(Problem::not_found("action").into()),
     };
-    Ok(one_with(&user, &state, id, shown).await?.into_response())
+    Ok(state.notes.go_to(&user.user, &here, "", shown))
 }
 
-fn counted_text(counted: &Value, would: &str, are: &str) -> String {
+fn counted_text(counted: &Value, [would, is, are]: [&str; 3]) -> String {
     let count = counted["deliveries"].as_u64().unwrap_or_default();
-    format!("{count} deliveries {}", if counted["preview"] == true { would } else { are })
+    let deliveries = crate::plural::counted(count, "delivery", "deliveries");
+    format!(
+        "{deliveries} {}",
+        if counted["preview"] == true {
+            would
+        } else if count == 1 {
+            is
+        } else {
+            are
+        }
+    )
 }
 
 /// The body that a handler wants, out of JSON.

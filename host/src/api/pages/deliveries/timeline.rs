@@ -39,7 +39,7 @@ impl AttemptView {
             reason: attempt.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
             status: attempt.status,
             echoed: attempt.echoed,
-            timings: attempt.timings.map(|timings| parts(&timings)).unwrap_or_default(),
+            timings: attempt.timings.map(|timings| parts(&timings, is_tls(attempt))).unwrap_or_default(),
             generation: attempt.config_generation,
             body_sha256: attempt.body_sha256.as_deref().map(short).unwrap_or_default(),
             steps: attempt.steps.iter().map(step).collect(),
@@ -66,12 +66,18 @@ fn step(step: &JudgedStep) -> StepView {
     }
 }
 
+/// Whether the request went to an `https` URL, as far as is known: attempts of older hosts have no request.
+fn is_tls(attempt: &Attempt) -> bool {
+    let line = attempt.request.as_ref().and_then(|lines| lines.first());
+    line.is_some_and(|line| line.split(' ').any(|word| word.starts_with("https://")))
+}
+
 /// The parts of a POST, in their order.
-fn parts(timings: &Timings) -> String {
+fn parts(timings: &Timings, is_tls: bool) -> String {
     let part = |name: &str, us: Option<u64>| us.map(|us| format!("{name} {}", duration(us)));
     let connect = match timings.reused {
         true => Some("connection used again".to_owned()),
-        false => part("connect with TLS", timings.connect_us),
+        false => part(if is_tls { "connect with TLS" } else { "connect" }, timings.connect_us),
     };
     let all = [
         part("DNS", timings.dns_us),

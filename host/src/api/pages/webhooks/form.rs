@@ -14,6 +14,8 @@ use uuid::Uuid;
 pub(super) struct WebhookForm {
     pub(super) action: String,
     pub(super) problem: String,
+    /// Field and message of each that does not fit, in the order of the form.
+    pub(super) errors: Vec<(&'static str, String)>,
     pub(super) notify_url: String,
     /// Each module, and whether it is ticked.
     pub(super) modules: Vec<(&'static str, bool)>,
@@ -31,6 +33,7 @@ impl WebhookForm {
         Ok(WebhookForm {
             action: UrlPath::pages_of(tenant).then("webhooks").to_string(),
             problem: String::new(),
+            errors: Vec::new(),
             notify_url: String::new(),
             modules: MODULES.map(|module| (module.as_str(), false)).to_vec(),
             description: String::new(),
@@ -57,6 +60,11 @@ impl WebhookForm {
         })
     }
 
+    /// What is wrong with a field, if something is.
+    pub(super) fn error(&self, field: &str) -> Option<&str> {
+        self.errors.iter().find(|(name, _)| *name == field).map(|(_, detail)| detail.as_str())
+    }
+
     /// What was sent, with what is wrong with it.
     pub(super) async fn again(
         state: &ApiState,
@@ -70,6 +78,7 @@ impl WebhookForm {
         Ok(WebhookForm {
             action: id.map_or(blank.action, |id| UrlPath::pages_of(tenant).then("webhooks").then(&id).to_string()),
             problem: problem.in_words(),
+            errors: problem.of_fields(&["notify_url", "modules", "description", "plugin", "config"]),
             notify_url: form.get("notify_url").to_owned(),
             modules: MODULES.map(|module| (module.as_str(), ticked.contains(&module.as_str()))).to_vec(),
             description: form.get("description").to_owned(),
