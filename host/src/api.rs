@@ -10,21 +10,27 @@ mod bins;
 mod body;
 mod connections;
 mod deliveries;
+mod document;
 mod dry_run;
 mod events;
+mod examples;
 mod exchange;
 mod explain;
 mod extract;
 mod gate;
 mod hands;
 pub mod listen;
+mod merge_patch;
 mod pages;
 mod paging;
 mod peer;
 mod plugins;
 mod problem;
+mod rate_limit;
+mod read_back;
 mod refusals;
 mod refused_body;
+mod request_id;
 mod rollouts;
 mod rotation;
 mod session;
@@ -54,15 +60,14 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use body::BodyCap;
+use bytes::Bytes;
 use extract::Admin;
 use http::{HeaderValue, Method, StatusCode, Uri, header};
 use problem::Problem;
 use serde::Serialize;
-use serde_json::Value;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -120,7 +125,7 @@ fn cap(bytes: u64) -> Extension<BodyCap> {
 
 /// The routes that the document describes, with the caps of bodies.
 fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<ApiState>> {
-    let events = OpenApiRouter::new().routes(routes!(events::post)).layer(cap(batch_bytes_max));
+    let events = OpenApiRouter::new().routes(routes!(events::post, events::list)).layer(cap(batch_bytes_max));
     let uploads = OpenApiRouter::new().routes(routes!(plugins::put, plugins::delete)).layer(cap(component_bytes_max));
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health))
@@ -140,7 +145,7 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(access::rotate_token))
         .routes(routes!(events::get))
         .routes(routes!(subscriptions::list, subscriptions::create))
-        .routes(routes!(subscriptions::get, subscriptions::update, subscriptions::delete))
+        .routes(routes!(subscriptions::get, subscriptions::update, subscriptions::patch, subscriptions::delete))
         .routes(routes!(subscriptions::pause))
         .routes(routes!(subscriptions::resume))
         .routes(routes!(plugins::list))
@@ -180,6 +185,9 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
 pub fn router(state: Arc<ApiState>) -> Router {
     let (router, _) = surface(state.config.batch_bytes_max, state.config.component_bytes_max).split_for_parts();
     let component_bytes_max = state.config.component_bytes_max;
+    // Made once: anybody may ask for it.
+    let document = Bytes::from(document::text("/"));
+    let openapi = move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document));
     router
         .merge(pages::upload().layer(cap(component_bytes_max)))
         .merge(pages::routes().layer(cap(FORM_BYTES_MAX)))
@@ -191,6 +199,7 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(axum::middleware::from_fn_with_state(state.clone(), exchange::track))
         .layer(axum::middleware::map_response(protected))
+        .layer(axum::middleware::from_fn(request_id::mark))
         .with_state(state)
 }
 
@@ -206,24 +215,6 @@ async fn protected(mut response: Response) -> Response {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
-}
-
-/// What describes the routes, for programs (`/openapi.json`) and people (`/docs`).
-fn document() -> &'static Value {
-    static DOCUMENT: LazyLock<Value> = LazyLock::new(|| with_key(surface(0, 0).into_openapi()));
-    &DOCUMENT
-}
-
-/// The document as text, made once: anybody may ask for it.
-async fn openapi() -> impl IntoResponse {
-    static TEXT: LazyLock<String> = LazyLock::new(|| document().to_string());
-    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str())
-}
-
-fn with_key(mut document: utoipa::openapi::OpenApi) -> Value {
-    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key: `hlk_…`")).build();
-    document.components.get_or_insert_default().add_security_scheme("key", SecurityScheme::Http(scheme));
-    refusals::flat(&refusals::describe(document))
 }
 
 async fn no_route(uri: Uri) -> Problem {
@@ -250,7 +241,7 @@ struct Health {
 }
 
 /// The process runs.
-#[utoipa::path(get, path = "/healthz", tag = "health", security(()), responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/healthz", tag = "health", operation_id = "get_health", security(()), responses((status = 200, body = Health)))]
 async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
     Json(Health {
         status: "ok",
@@ -268,7 +259,7 @@ async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
 }
 
 /// Every metric in Prometheus' text format. With an admin key: labels name tenants and plugins.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "get_metrics", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl IntoResponse, Problem> {
     for tenant in state.store.catalog().tenants() {
         let backlog = state.store.backlog_for_host(tenant.id.clone()).await?;
@@ -302,7 +293,7 @@ struct Readiness {
 }
 
 /// The host can accept events. If not, the problem says which part is not ready.
-#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Readiness), (status = 503, body = Problem)))]
+#[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "get_readiness", security(()), responses((status = 200, body = Readiness), (status = 503, body = Problem)))]
 async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> {
     // The proof is a flush, and anybody may ask: one a second is enough for everybody.
     let mut proven = state.proven.lock().await;

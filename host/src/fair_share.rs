@@ -84,6 +84,21 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
         self.lock().keys.get(key).map_or(0, |share| share.held)
     }
 
+    /// Maximum number of units that one key can hold while no other holds any.
+    pub fn key_quota(&self) -> u64 {
+        let state = self.lock();
+        state.key_max.min(state.capacity.div_ceil(2))
+    }
+
+    /// Number of single units that a key could take now, one after the other, if no other key took any meanwhile.
+    pub fn remaining(&self, key: &K) -> u64 {
+        let state = self.lock();
+        let held = state.keys.get(key).map_or(0, |share| share.held);
+        // Each unit makes `held` larger and `free` smaller, and must leave `held` at most what was free before it.
+        let by_threshold = (state.free + 1).saturating_sub(held) / 2;
+        by_threshold.min(state.key_max.saturating_sub(held))
+    }
+
     fn permit(&self, key: &K, units: u64) -> FairPermit<K> {
         FairPermit { semaphore: self.clone(), key: key.clone(), units }
     }
@@ -252,7 +267,11 @@ mod tests {
 
     /// Units that a key can take before it has to wait.
     fn take_all(semaphore: &FairSemaphore<&'static str>, key: &'static str) -> Vec<FairPermit<&'static str>> {
-        std::iter::from_fn(|| semaphore.try_acquire(&key, 1)).collect()
+        let told = semaphore.remaining(&key);
+        let taken: Vec<_> = std::iter::from_fn(|| semaphore.try_acquire(&key, 1)).collect();
+        assert_eq!((taken.len() as u64, semaphore.remaining(&key)), (told, 0), "as many as were said to remain");
+        assert!(told <= semaphore.key_quota());
+        taken
     }
 
     #[test]

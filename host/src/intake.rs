@@ -7,7 +7,7 @@
 use crate::cpu_pool::{CpuPool, CpuPoolError};
 use crate::event::{Envelope, EnvelopeError, VENDOR_EVENT_NAMES, oversized_entity_id_note, read_batch, read_envelope};
 use crate::limits::shortened;
-use crate::store::{Accepted, Caps, NewEvent, RejectedRequest, Repeatable, Store, StoreError};
+use crate::store::{Accepted, AcceptedOnce, Caps, NewEvent, RejectedRequest, Repeatable, Store, StoreError};
 use crate::subscription::TenantId;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -91,6 +91,15 @@ pub struct Noted {
     pub note: Option<String>,
 }
 
+/// The events of a request, accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedEvents {
+    /// In the order they were sent.
+    pub events: Vec<Noted>,
+    /// Whether an earlier request with the same key had brought them.
+    pub is_repetition: bool,
+}
+
 /// How many events one request may hold: their transaction holds up every other write.
 const EVENTS_MAX: usize = 10_000;
 
@@ -118,7 +127,7 @@ pub async fn accept(
     body: &Bytes,
     key: Option<String>,
     limits: IntakeLimits,
-) -> Result<Vec<Noted>, IntakeError> {
+) -> Result<AcceptedEvents, IntakeError> {
     let is_keyed = key.is_some();
     let parsed = parse(cpu, tenant, body, move |body| {
         let sha256: Option<[u8; 32]> = is_keyed.then(|| Sha256::digest(body).into());
@@ -127,14 +136,18 @@ pub async fn accept(
     let (envelopes, sha256) = parsed.await??;
     let notes: Vec<Option<String>> = envelopes.iter().map(note).collect();
     let events = checked(store, tenant, envelopes, limits.event_bytes_max)?;
-    let accepted = match key.zip(sha256) {
-        None => store.accept(tenant.clone(), events, limits.caps).await?,
+    let AcceptedOnce { events, is_repetition } = match key.zip(sha256) {
+        None => {
+            let events = store.accept(tenant.clone(), events, limits.caps).await?;
+            AcceptedOnce { events, is_repetition: false }
+        }
         Some((key, body_sha256)) => {
             let request = Repeatable { key, body_sha256 };
             store.accept_once(request, tenant.clone(), events, limits.caps).await?
         }
     };
-    Ok(accepted.into_iter().zip(notes).map(|(accepted, note)| Noted { accepted, note }).collect())
+    let events = events.into_iter().zip(notes).map(|(accepted, note)| Noted { accepted, note }).collect();
+    Ok(AcceptedEvents { events, is_repetition })
 }
 
 fn note(envelope: &Envelope) -> Option<String> {

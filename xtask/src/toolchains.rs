@@ -38,31 +38,54 @@ pub(crate) fn ensure() -> Result<(), Failure> {
     into_target()
 }
 
-/// What checks the pages, and what checks the REST surface: each of one version.
-const AXE_CORE: &str = "axe-core@4.14.1";
-const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+/// Packages of npm or PyPI that the tests call, in a folder of their own.
+struct Tool {
+    folder: &'static str,
+    /// Packages, each of one version.
+    packages: &'static [&'static str],
+    /// A file that is there once they are installed.
+    proof: &'static str,
+}
 
-/// What comes from npm and PyPI, into the target folder.
+/// What checks the pages, and what makes TypeScript of the OpenAPI document.
+const FROM_NPM: [Tool; 2] = [
+    Tool { folder: "axe-core", packages: &["axe-core@4.14.1"], proof: "node_modules/axe-core/axe.min.js" },
+    Tool {
+        folder: "openapi-typescript",
+        packages: &["openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3"],
+        proof: "node_modules/openapi-fetch/package.json",
+    },
+];
+
+/// What checks the REST surface and its OpenAPI document, and what makes Python of that.
+const FROM_PYPI: [Tool; 2] = [
+    Tool { folder: "schemathesis", packages: &["schemathesis==4.32.5"], proof: "bin/schemathesis" },
+    Tool {
+        folder: "openapi",
+        packages: &["openapi-spec-validator==0.9.0", "openapi-python-client==0.29.1"],
+        proof: "bin/openapi-python-client",
+    },
+];
+
+/// Installs what comes from npm and PyPI into the target folder.
 fn into_target() -> Result<(), Failure> {
-    let tools = Path::new("target/tools");
-    let (axe, schemathesis) = (tools.join("axe-core"), tools.join("schemathesis"));
-    if !axe.join("node_modules/axe-core/axe.min.js").is_file() {
-        say(&format!("installing {AXE_CORE} from npm into {}", axe.display()));
-        std::fs::create_dir_all(&axe).map_err(|error| format!("{}: {error}", axe.display()))?;
+    let missing = |tool: &&Tool| !Path::new("target/tools").join(tool.folder).join(tool.proof).is_file();
+    for tool in FROM_NPM.iter().filter(missing) {
+        let folder = Path::new("target/tools").join(tool.folder);
+        say(&format!("installing {} from npm into {}", tool.packages.join(" "), folder.display()));
+        std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         run(Command::new("npm")
             .args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"])
-            .arg(&axe)
-            .arg(AXE_CORE))?;
+            .arg(&folder)
+            .args(tool.packages))?;
     }
-    if !schemathesis.join("bin/schemathesis").is_file() {
-        say(&format!("installing {SCHEMATHESIS} from PyPI into {}", schemathesis.display()));
-        run(Command::new("python3").args(["-m", "venv"]).arg(&schemathesis))?;
-        run(Command::new(schemathesis.join("bin/pip")).args([
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            SCHEMATHESIS,
-        ]))?;
+    for tool in FROM_PYPI.iter().filter(missing) {
+        let folder = Path::new("target/tools").join(tool.folder);
+        say(&format!("installing {} from PyPI into {}", tool.packages.join(" "), folder.display()));
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        run(Command::new(folder.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check"])
+            .args(tool.packages))?;
     }
     Ok(())
 }

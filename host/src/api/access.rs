@@ -76,7 +76,7 @@ fn distinct(scopes: Vec<Scope>) -> Vec<Scope> {
 }
 
 /// The tenant's keys.
-#[utoipa::path(get, path = "/v1/tenants/{t}/keys", tag = "access", params(("t" = String, Path), PageParams), responses((status = 200, body = [KeyBody])))]
+#[utoipa::path(get, path = "/v1/tenants/{t}/keys", tag = "access", operation_id = "list_keys", params(("t" = String, Path), PageParams), responses((status = 200, body = [KeyBody])))]
 pub(super) async fn list_keys(
     access: Access<ToManage>,
     Params(page): Params<PageParams>,
@@ -86,7 +86,7 @@ pub(super) async fn list_keys(
 }
 
 /// Make a key.
-#[utoipa::path(post, path = "/v1/tenants/{t}/keys", tag = "access", params(("t" = String, Path)), request_body = NewKey, responses((status = 201, body = KeyBody)))]
+#[utoipa::path(post, path = "/v1/tenants/{t}/keys", tag = "access", operation_id = "create_key", params(("t" = String, Path)), request_body = NewKey, responses((status = 201, body = KeyBody)))]
 pub(super) async fn create_key(
     access: Access<ToManage>,
     State(state): State<Arc<ApiState>>,
@@ -103,7 +103,7 @@ pub(super) async fn create_key(
 }
 
 /// End a key.
-#[utoipa::path(delete, path = "/v1/tenants/{t}/keys/{id}", tag = "access", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/v1/tenants/{t}/keys/{id}", tag = "access", operation_id = "revoke_key", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 204)))]
 pub(super) async fn revoke_key(
     access: Access<ToManage>,
     Item(id): Item<Uuid>,
@@ -125,7 +125,7 @@ pub(super) struct NewAdminKey {
 }
 
 /// The admin keys.
-#[utoipa::path(get, path = "/v1/keys", tag = "access", params(PageParams), responses((status = 200, body = [KeyBody])))]
+#[utoipa::path(get, path = "/v1/keys", tag = "access", operation_id = "list_admin_keys", params(PageParams), responses((status = 200, body = [KeyBody])))]
 pub(super) async fn list_admin_keys(
     _: Admin,
     Params(page): Params<PageParams>,
@@ -135,7 +135,7 @@ pub(super) async fn list_admin_keys(
 }
 
 /// Make an admin key.
-#[utoipa::path(post, path = "/v1/keys", tag = "access", request_body = NewAdminKey, responses((status = 201, body = KeyBody)))]
+#[utoipa::path(post, path = "/v1/keys", tag = "access", operation_id = "create_admin_key", request_body = NewAdminKey, responses((status = 201, body = KeyBody)))]
 pub(super) async fn create_admin_key(
     Admin(own): Admin,
     State(state): State<Arc<ApiState>>,
@@ -148,7 +148,7 @@ pub(super) async fn create_admin_key(
 }
 
 /// End an admin key, but not the last one.
-#[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", params(("id" = Uuid, Path)), responses((status = 204), (status = 409, body = Problem)))]
+#[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", operation_id = "revoke_admin_key", params(("id" = Uuid, Path)), responses((status = 204), (status = 409, body = Problem)))]
 pub(super) async fn revoke_admin_key(
     Admin(own): Admin,
     Item(id): Item<Uuid>,
@@ -195,7 +195,7 @@ pub(super) struct NewToken {
 }
 
 /// The tenant's intake tokens.
-#[utoipa::path(get, path = "/v1/tenants/{t}/intake-tokens", tag = "access", params(("t" = String, Path), PageParams), responses((status = 200, body = [TokenBody])))]
+#[utoipa::path(get, path = "/v1/tenants/{t}/intake-tokens", tag = "access", operation_id = "list_intake_tokens", params(("t" = String, Path), PageParams), responses((status = 200, body = [TokenBody])))]
 pub(super) async fn list_tokens(
     access: Access<ToManage>,
     Params(page): Params<PageParams>,
@@ -206,7 +206,7 @@ pub(super) async fn list_tokens(
 }
 
 /// Make an intake token.
-#[utoipa::path(post, path = "/v1/tenants/{t}/intake-tokens", tag = "access", params(("t" = String, Path)), request_body = NewToken, responses((status = 201, body = TokenBody)))]
+#[utoipa::path(post, path = "/v1/tenants/{t}/intake-tokens", tag = "access", operation_id = "create_intake_token", params(("t" = String, Path)), request_body = NewToken, responses((status = 201, body = TokenBody)))]
 pub(super) async fn create_token(
     access: Access<ToManage>,
     State(state): State<Arc<ApiState>>,
@@ -222,7 +222,7 @@ pub(super) async fn create_token(
 }
 
 /// End an intake token.
-#[utoipa::path(delete, path = "/v1/tenants/{t}/intake-tokens/{id}", tag = "access", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/v1/tenants/{t}/intake-tokens/{id}", tag = "access", operation_id = "revoke_intake_token", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 204)))]
 pub(super) async fn revoke_token(
     access: Access<ToManage>,
     Item(id): Item<Uuid>,
@@ -234,7 +234,7 @@ pub(super) async fn revoke_token(
 }
 
 /// Make a new token in place of an old one. The old one stops working at once.
-#[utoipa::path(post, path = "/v1/tenants/{t}/intake-tokens/{id}/rotate", tag = "access", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 201, body = TokenBody)))]
+#[utoipa::path(post, path = "/v1/tenants/{t}/intake-tokens/{id}/rotate", tag = "access", operation_id = "rotate_intake_token", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 201, body = TokenBody)))]
 pub(super) async fn rotate_token(
     access: Access<ToManage>,
     Item(id): Item<Uuid>,

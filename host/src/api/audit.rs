@@ -5,6 +5,7 @@
 
 use super::ApiState;
 use super::extract::{Access, Admin, Params, ToManage};
+use super::paging::{PageLimit, limit_of};
 use super::problem::Problem;
 use crate::access::ApiKey;
 use crate::store::Change;
@@ -74,16 +75,18 @@ pub(super) struct ChangePage {
 
 /// Which changes to list.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeParams {
     /// The `cursor` of the page before.
     cursor: Option<Uuid>,
-    /// How many: 1 to 500, 50 if absent. A page with large states has fewer.
-    limit: Option<usize>,
+    /// Number of items: 1 to 500, 50 if absent. A page with large states has fewer.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
+    limit: Option<PageLimit>,
 }
 
 /// What was changed in a tenant, by whom, the newest first.
-#[utoipa::path(get, path = "/v1/tenants/{t}/changes", tag = "access", params(("t" = String, Path), ChangeParams),
+#[utoipa::path(get, path = "/v1/tenants/{t}/changes", tag = "access", operation_id = "list_changes", params(("t" = String, Path), ChangeParams),
     responses((status = 200, body = ChangePage), (status = 400, body = Problem)))]
 pub(super) async fn list(
     access: Access<ToManage>,
@@ -94,7 +97,7 @@ pub(super) async fn list(
 }
 
 /// What was changed in the host itself: tenants and admin keys.
-#[utoipa::path(get, path = "/v1/changes", tag = "access", params(ChangeParams),
+#[utoipa::path(get, path = "/v1/changes", tag = "access", operation_id = "list_host_changes", params(ChangeParams),
     responses((status = 200, body = ChangePage), (status = 400, body = Problem)))]
 pub(super) async fn list_of_host(
     _: Admin,
@@ -105,7 +108,7 @@ pub(super) async fn list_of_host(
 }
 
 async fn page(state: &ApiState, tenant: Option<TenantId>, params: ChangeParams) -> Result<Json<ChangePage>, Problem> {
-    let limit = params.limit.unwrap_or(50).clamp(1, 500);
+    let limit = limit_of(params.limit);
     let (changes, more) = state.store.changes(tenant, params.cursor, limit).await?;
     let cursor = changes.last().filter(|_| more).map(|change| change.id);
     let body = |Change { id, at_ms, who, action, subject, before, after }| ChangeBody {

@@ -9,6 +9,7 @@ use super::ApiState;
 use super::audit::told;
 use super::extract::{Access, Item, Json as Input, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
+use super::read_back::{ReadBack, Rewrite};
 use crate::ids::BinId;
 use crate::inspector::{Bin, BinSettings};
 use crate::url_path::UrlPath;
@@ -41,6 +42,10 @@ impl From<Bin> for BinBody {
     }
 }
 
+impl ReadBack for BinSettings {
+    const READ_ONLY: &'static [&'static str] = &["id", "path", "created_at_ms", "received"];
+}
+
 fn checked(settings: BinSettings) -> Result<BinSettings, Problem> {
     let faults = settings.check();
     match faults.is_empty() {
@@ -53,7 +58,7 @@ fn checked(settings: BinSettings) -> Result<BinSettings, Problem> {
 }
 
 /// The tenant's bins, the newest first.
-#[utoipa::path(get, path = "/v1/tenants/{t}/bins", tag = "bins", params(("t" = String, Path)), responses((status = 200, body = [BinBody])))]
+#[utoipa::path(get, path = "/v1/tenants/{t}/bins", tag = "bins", operation_id = "list_bins", params(("t" = String, Path)), responses((status = 200, body = [BinBody])))]
 pub(super) async fn list(
     access: Access<ToRead>,
     State(state): State<Arc<ApiState>>,
@@ -62,7 +67,7 @@ pub(super) async fn list(
 }
 
 /// Make a bin. Whoever knows its URL can send to it; who sees what came needs a key of the tenant.
-#[utoipa::path(post, path = "/v1/tenants/{t}/bins", tag = "bins", params(("t" = String, Path)), request_body = BinSettings,
+#[utoipa::path(post, path = "/v1/tenants/{t}/bins", tag = "bins", operation_id = "create_bin", params(("t" = String, Path)), request_body = BinSettings,
     responses((status = 201, body = BinBody), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn create(
     access: Access<ToManage>,
@@ -75,7 +80,7 @@ pub(super) async fn create(
 }
 
 /// One bin.
-#[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", params(("t" = String, Path), ("id" = String, Path)),
+#[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", operation_id = "get_bin", params(("t" = String, Path), ("id" = String, Path)),
     responses((status = 200, body = BinBody), (status = 404, body = Problem)))]
 pub(super) async fn get(
     access: Access<ToRead>,
@@ -86,14 +91,15 @@ pub(super) async fn get(
 }
 
 /// Rewrite a bin. What is over its new bounds is forgotten.
-#[utoipa::path(put, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", params(("t" = String, Path), ("id" = String, Path)), request_body = BinSettings,
+#[utoipa::path(put, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", operation_id = "replace_bin", params(("t" = String, Path), ("id" = String, Path)), request_body = BinSettings,
     responses((status = 200, body = BinBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn update(
     access: Access<ToManage>,
     Item(id): Item<BinId>,
     State(state): State<Arc<ApiState>>,
-    Input(settings): Input<BinSettings>,
+    Rewrite { new: settings, read_only }: Rewrite<BinSettings>,
 ) -> Result<Json<BinBody>, Problem> {
+    read_only.check_id(&id)?;
     let before = state.store.bin(access.tenant.clone(), id.clone()).await?;
     let bin: BinBody = state.store.update_bin(access.tenant.clone(), id, checked(settings)?).await?.into();
     let both = [told(&before.settings), told(&bin.settings)];
@@ -102,7 +108,7 @@ pub(super) async fn update(
 }
 
 /// Delete a bin with everything in it.
-#[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", params(("t" = String, Path), ("id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", operation_id = "delete_bin", params(("t" = String, Path), ("id" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn delete(
     access: Access<ToManage>,

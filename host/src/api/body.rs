@@ -241,9 +241,12 @@ impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
 
     async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Problem> {
         let Body(body) = Body::from_request(request, state).await?;
-        serde_json::from_slice(&body).map(Json).map_err(|error| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", format!("the body does not fit: {error}"))
-                .remedy("GET /openapi.json shows the shape")
-        })
+        serde_json::from_slice(&body).map(Json).map_err(invalid_body)
     }
+}
+
+/// The answer to a JSON body that is not of the route's shape.
+pub(super) fn invalid_body(error: serde_json::Error) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", format!("the body does not fit: {error}"))
+        .remedy("GET /openapi.json shows the shape")
 }

@@ -3,6 +3,7 @@
 
 use super::ApiState;
 use super::extract::{Access, Item, Params, ToRead};
+use super::paging::{PageLimit, limit_of};
 use super::problem::Problem;
 use crate::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState, Reason};
 use crate::event::EventId;
@@ -73,6 +74,7 @@ pub(super) struct DeliveryPage {
 
 /// Which deliveries to list.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListParams {
     /// Only of this subscription.
@@ -83,19 +85,20 @@ pub(super) struct ListParams {
     event: Option<Uuid>,
     /// The `cursor` of the page before.
     cursor: Option<Uuid>,
-    /// How many: 1 to 500, 50 if absent.
-    limit: Option<usize>,
+    /// Number of items: 1 to 500, 50 if absent.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
+    limit: Option<PageLimit>,
 }
 
 /// List deliveries, the newest first.
-#[utoipa::path(get, path = "/v1/tenants/{t}/deliveries", tag = "deliveries", params(("t" = String, Path), ListParams),
+#[utoipa::path(get, path = "/v1/tenants/{t}/deliveries", tag = "deliveries", operation_id = "list_deliveries", params(("t" = String, Path), ListParams),
     responses((status = 200, body = DeliveryPage), (status = 400, body = Problem)))]
 pub(super) async fn list(
     access: Access<ToRead>,
     Params(params): Params<ListParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<DeliveryPage>, Problem> {
-    let limit = params.limit.unwrap_or(50).clamp(1, 500);
+    let limit = limit_of(params.limit);
     let filter = DeliveryFilter {
         subscription: params.subscription.map(SubscriptionId),
         state: params.state,
@@ -109,7 +112,7 @@ pub(super) async fn list(
 }
 
 /// One delivery, with its attempts.
-#[utoipa::path(get, path = "/v1/tenants/{t}/deliveries/{id}", tag = "deliveries", params(("t" = String, Path), ("id" = Uuid, Path)),
+#[utoipa::path(get, path = "/v1/tenants/{t}/deliveries/{id}", tag = "deliveries", operation_id = "get_delivery", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem)))]
 pub(super) async fn get(
     access: Access<ToRead>,

@@ -46,7 +46,7 @@ pub(super) struct DryRun {
 }
 
 /// Judge an event with a plugin's active version. Nothing is stored and nothing is sent.
-#[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/dry-run", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)), request_body = DryRun,
+#[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/dry-run", tag = "plugins", operation_id = "dry_run_plugin", params(("t" = String, Path), ("name" = String, Path)), request_body = DryRun,
     responses((status = 200, body = Shown), (status = 400, body = Problem), (status = 404, body = Problem)))]
 pub(super) async fn dry_run(
     access: Access<ToManage>,

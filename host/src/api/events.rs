@@ -1,25 +1,27 @@
 //! Routes of events.
+#![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
 use super::deliveries::DeliveryBody;
 use super::explain::{Explanation, Known, explain};
-use super::extract::{Access, Body, Item, ToRead, ToSend};
+use super::extract::{Access, Body, Item, Params, ToRead, ToSend};
+use super::paging::{PageLimit, limit_of};
 use super::problem::Problem;
 use crate::delivery::DeliveryKind;
 use crate::event::{EventId, Module};
-use crate::intake::{self, Noted};
-use crate::store::{EventView, now_ms};
+use crate::intake::{self, AcceptedEvents, Noted};
+use crate::store::{EventFilter, EventSummary, EventView, Span, now_ms};
 use crate::subscription::{Subscription, TenantId};
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
-use http::StatusCode;
 use http::request::Parts;
-use serde::Serialize;
+use http::{HeaderName, StatusCode};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 /// The answer to accepted events.
@@ -51,6 +53,29 @@ impl From<Vec<Noted>> for AcceptedBody {
     }
 }
 
+/// An event as a sender writes it.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the schema's shape; an event is checked as bytes, which are kept as they came")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct EventWrite {
+    /// One of the four names of Agile CRM (`Contact is Created`, …) or one of the tenant's own.
+    event_name: String,
+    /// Any object.
+    #[schema(value_type = Object)]
+    event_data: Box<RawValue>,
+}
+
+/// One event, or an array of events.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the schema's shape")]
+#[serde(untagged)]
+pub(super) enum EventsWrite {
+    /// One event.
+    One(EventWrite),
+    /// Several events.
+    Several(Vec<EventWrite>),
+}
+
 /// An event with what became of it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct EventBody {
@@ -77,22 +102,33 @@ pub(super) struct EventBody {
 
 /// Send events: one, a JSON array of them, or one a line. `202` means that all of them are durable.
 ///
-/// With an `Idempotency-Key` a request that is repeated within 7 days is accepted once and answered the same.
+/// With an `Idempotency-Key` a request that is repeated within 7 days is accepted once and answered the same, with the header
+/// `Idempotent-Replayed: true`.
 #[utoipa::path(post, path = "/v1/tenants/{t}/events", tag = "events",
+    operation_id = "send_events",
     params(("t" = String, Path), ("idempotency-key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
-    request_body(content = Object, description = "`{eventName, eventData}`, an array of these, or NDJSON"),
+    request_body(content((EventsWrite = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of events, or one event a line"),
     responses((status = 202, body = AcceptedBody), (status = 400, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem), (status = 507, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn post(
     access: Access<ToSend>,
     State(state): State<Arc<ApiState>>,
     IdempotencyKey(key): IdempotencyKey,
     Body(body): Body,
-) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
+) -> Result<(StatusCode, Option<RepetitionHeader>, Json<AcceptedBody>), Problem> {
     let begun = SystemTime::now();
     let accepted = intake::accept(&state.store, &state.cpu, &access.tenant, &body, key, state.intake_limits()).await?;
-    accepted.iter().for_each(|one| state.traces.accepted(&access.tenant, one.accepted.event, begun));
-    Ok((StatusCode::ACCEPTED, Json(accepted.into())))
+    let AcceptedEvents { events, is_repetition } = accepted;
+    if !is_repetition {
+        events.iter().for_each(|one| state.traces.accepted(&access.tenant, one.accepted.event, begun));
+    }
+    Ok((StatusCode::ACCEPTED, is_repetition.then_some([IDEMPOTENT_REPLAYED]), Json(events.into())))
 }
+
+/// A header of some answers.
+type RepetitionHeader = [(HeaderName, &'static str); 1];
+
+/// The header that marks an answer as the one to an earlier request with the same `Idempotency-Key`.
+const IDEMPOTENT_REPLAYED: (HeaderName, &str) = (HeaderName::from_static("idempotent-replayed"), "true");
 
 /// How long an `Idempotency-Key` may be.
 const KEY_BYTES_MAX: usize = 255;
@@ -114,8 +150,79 @@ impl FromRequestParts<Arc<ApiState>> for IdempotencyKey {
     }
 }
 
+/// An event in a list.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventListItem {
+    id: Uuid,
+    name: String,
+    module: Module,
+    /// `eventData.id` as text. Absent: there is none of at most 255 bytes.
+    entity_id: Option<String>,
+    received_at_ms: i64,
+    /// Number of deliveries that it was accepted with.
+    fan_out: usize,
+    /// Size of the event as it was sent, in bytes.
+    bytes: u64,
+}
+
+impl From<EventSummary> for EventListItem {
+    fn from(summary: EventSummary) -> Self {
+        let EventSummary { id, name, module, entity_id, received_at_ms, fan_out, bytes } = summary;
+        EventListItem { id: id.0, name, module, entity_id, received_at_ms, fan_out, bytes }
+    }
+}
+
+/// A page of events.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventPage {
+    /// The newest first, without their payloads.
+    events: Vec<EventListItem>,
+    /// The `cursor` of the next page. Absent on the last one.
+    cursor: Option<Uuid>,
+}
+
+/// Events to list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventParams {
+    /// Only of this module.
+    module: Option<Module>,
+    /// Only with this event name.
+    name: Option<String>,
+    /// Only of the contact or deal with this id, as text.
+    entity_id: Option<String>,
+    /// Only accepted at this time or later, in milliseconds since the epoch.
+    from_ms: Option<i64>,
+    /// Only accepted before this time, in milliseconds since the epoch.
+    to_ms: Option<i64>,
+    /// The `cursor` of the page before.
+    cursor: Option<Uuid>,
+    /// Number of items: 1 to 500, 50 if absent.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
+    limit: Option<PageLimit>,
+}
+
+/// List events, the newest first.
+#[utoipa::path(get, path = "/v1/tenants/{t}/events", tag = "events", operation_id = "list_events", params(("t" = String, Path), EventParams),
+    responses((status = 200, body = EventPage), (status = 400, body = Problem)))]
+pub(super) async fn list(
+    access: Access<ToRead>,
+    Params(params): Params<EventParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<EventPage>, Problem> {
+    let EventParams { module, name, entity_id, from_ms, to_ms, cursor, limit } = params;
+    let limit = limit_of(limit);
+    let span = (from_ms.is_some() || to_ms.is_some())
+        .then(|| Span { from_ms: from_ms.unwrap_or(0), to_ms: to_ms.unwrap_or(i64::MAX) });
+    let filter = EventFilter { module, name, entity_id, span, before: cursor.map(EventId), limit };
+    let events = state.store.events(access.tenant, filter).await?;
+    let cursor = (events.len() == limit).then(|| events.last().map(|event| event.id.0)).flatten();
+    Ok(Json(EventPage { events: events.into_iter().map(Into::into).collect(), cursor }))
+}
+
 /// One event, with each delivery of it.
-#[utoipa::path(get, path = "/v1/tenants/{t}/events/{id}", tag = "events", params(("t" = String, Path), ("id" = Uuid, Path)),
+#[utoipa::path(get, path = "/v1/tenants/{t}/events/{id}", tag = "events", operation_id = "get_event", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 200, body = EventBody), (status = 404, body = Problem)))]
 pub(super) async fn get(
     access: Access<ToRead>,

@@ -15,6 +15,7 @@
 use super::connections::{Activity, client_of};
 use super::peer::Peer;
 use super::problem::Problem;
+use super::rate_limit::RateLimit;
 use super::streams::{OpenStream, Streams};
 use super::{ApiState, body};
 use crate::config::Config;
@@ -110,6 +111,8 @@ struct Held {
     body: Option<Body>,
     /// What was reserved for the answer before it was made.
     answer: Option<Permit>,
+    /// The tenant or operator whose share of the requests under way this one takes, or could not take.
+    admitted_as: Option<Payer>,
 }
 
 /// Goes before every route: see the theory of operation.
@@ -120,7 +123,7 @@ pub(super) async fn track(State(state): State<Arc<ApiState>>, request: Request, 
     let activity = parts.extensions.get::<Arc<Activity>>().cloned();
     let activity = activity.unwrap_or_else(|| Arc::new(Activity::new(client, Instant::now())));
     activity.serves(client);
-    let held = Held { payer: Payer::Client(client), turn: None, body: Some(body), answer: None };
+    let held = Held { payer: Payer::Client(client), turn: None, body: Some(body), answer: None, admitted_as: None };
     let exchange = Exchange(Arc::new(Inner { shares: state.shares.clone(), activity, held: Mutex::new(held) }));
     parts.extensions.insert(exchange.clone());
     let response = next.run(Request::from_parts(parts, Body::empty())).await;
@@ -184,6 +187,10 @@ impl Exchange {
                 return Ok(());
             }
         }
+        // Strangers at a tenant's addresses and bins are not told how busy they are.
+        if matches!(payer, Payer::Tenant(_) | Payer::Operator) {
+            self.held().admitted_as = Some(payer.clone());
+        }
         let requests = &self.0.shares.requests;
         let turn = match requests.try_acquire(&payer, 1) {
             Some(turn) => Some(turn),
@@ -241,12 +248,21 @@ impl Exchange {
         // What was not read of the request is the accept loop's to discard.
         drop(self.take_body());
         let bytes = response.body().size_hint().exact().unwrap_or_default();
-        match self.charge_answer(bytes) {
-            Ok(charge) => response.map(|body| Body::new(Answer { body, charge, _end: End(self) })),
-            Err(problem) => {
-                problem.into_response().map(|body| Body::new(Answer { body, charge: None, _end: End(self) }))
-            }
+        let (mut response, charge) = match self.charge_answer(bytes) {
+            Ok(charge) => (response, charge),
+            Err(problem) => (problem.into_response(), None),
+        };
+        if let Some(limit) = self.rate_limit() {
+            limit.write(response.headers_mut());
         }
+        response.map(|body| Body::new(Answer { body, charge, _end: End(self) }))
+    }
+
+    /// The limit of requests under way, as it stands for the party that made this one. None: it was answered without a share.
+    fn rate_limit(&self) -> Option<RateLimit> {
+        let payer = self.held().admitted_as.clone()?;
+        let requests = &self.0.shares.requests;
+        Some(RateLimit::Requests { quota: requests.key_quota(), remaining: requests.remaining(&payer) })
     }
 
     fn charge_answer(&self, bytes: u64) -> Result<Option<Arc<Permit>>, Problem> {

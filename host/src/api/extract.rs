@@ -4,11 +4,13 @@
 
 use super::ApiState;
 pub(super) use super::body::{Body, Json};
+use super::document;
 use super::exchange::{Exchange, Payer};
 use super::problem::Problem;
 use crate::access::{ApiKey, Scope, credential_hash};
+use crate::limits::shortened;
 use crate::subscription::TenantId;
-use axum::extract::{FromRequestParts, Query, RawPathParams};
+use axum::extract::{FromRequestParts, MatchedPath, Query, RawPathParams};
 use http::request::Parts;
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -17,6 +19,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
+use url::form_urlencoded;
 
 /// A scope as a type.
 pub(super) trait Wanted: Send + Sync {
@@ -52,6 +55,7 @@ impl<W: Wanted> FromRequestParts<Arc<ApiState>> for Access<W> {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
         let key = key(parts, state)?;
+        check_query(parts)?;
         let path = PathParams::from_request_parts(parts, state).await?;
         let access = Access::of(key, path.get("t"), state)?;
         Exchange::of(parts)?.admit(Payer::Tenant(access.tenant.clone())).await?;
@@ -89,6 +93,7 @@ impl FromRequestParts<Arc<ApiState>> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
         let admin = Admin::of(&key(parts, state)?)?;
+        check_query(parts)?;
         Exchange::of(parts)?.admit(Payer::Operator).await?;
         Ok(admin)
     }
@@ -196,6 +201,27 @@ impl FromRequestParts<Arc<ApiState>> for PathParams {
 #[derive(Clone, Copy)]
 pub(super) struct Connection(pub(super) IpAddr);
 
+/// Refuses parameters of the query that the route does not have: who misspells one would take an answer to another question for
+/// the answer to this one. The document of the routes says which there are. A route that is not in it (a page) has its own rules.
+fn check_query(parts: &Parts) -> Result<(), Problem> {
+    let (Some(query), Some(route)) = (parts.uri.query(), parts.extensions.get::<MatchedPath>()) else { return Ok(()) };
+    let Some(known) = document::query_parameters(&parts.method, route.as_str()) else { return Ok(()) };
+    let unknown = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| !known.iter().any(|one| one == name));
+    let Some((name, _)) = unknown else { return Ok(()) };
+    let known = match known {
+        [] => "this route has no parameters".to_owned(),
+        known => format!("this route has {}", known.join(", ")),
+    };
+    Err(invalid_query(format!("the parameter {:?} is unknown: {known}", shortened(&name, NAME_BYTES_MAX))))
+}
+
+/// Maximum length of an unknown parameter's name in an error, in bytes.
+const NAME_BYTES_MAX: usize = 100;
+
+fn invalid_query(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid-query", detail).remedy("GET /openapi.json shows the parameters")
+}
+
 /// Parameters of the query.
 pub(super) struct Params<T>(pub(super) T);
 
@@ -205,8 +231,10 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<ApiState>> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
         let query = Query::<T>::from_request_parts(parts, state).await;
         query.map(|Query(params)| Params(params)).map_err(|rejection| {
-            Problem::new(StatusCode::BAD_REQUEST, "invalid-query", rejection.body_text())
-                .remedy("GET /openapi.json shows the parameters")
+            // The library's own words come first; what is wrong follows them.
+            let text = rejection.body_text();
+            let wrong = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+            invalid_query(format!("the query does not fit: {wrong}"))
         })
     }
 }

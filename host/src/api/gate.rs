@@ -7,6 +7,7 @@
 
 use super::ApiState;
 use super::problem::Problem;
+use super::rollouts::ComparedEvents;
 use crate::event::{Event, EventId, Module, sample_events};
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::{Candidate, ComparedEvent, Comparison, EventSource};
@@ -14,18 +15,7 @@ use crate::subscription::{CallSettings, Subscription, SubscriptionId, TenantId};
 use crate::url_path::UrlPath;
 use http::StatusCode;
 use std::collections::{HashMap, HashSet};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
-
-/// How many events one comparison may judge.
-pub(super) const EVENTS: RangeInclusive<usize> = 1..=500;
-
-/// A number of events that a comparison may judge.
-pub(super) fn checked(events: usize, pointer: &str) -> Result<usize, Problem> {
-    let (least, most) = (EVENTS.start(), EVENTS.end());
-    let detail = || format!("a comparison judges {least} to {most} events");
-    if EVENTS.contains(&events) { Ok(events) } else { Err(Problem::field(pointer, detail())) }
-}
 
 /// The modules of which a plugin without subscriptions is tried.
 const MODULES: [Module; 2] = [Module::Contact, Module::Deal];
@@ -86,9 +76,9 @@ pub(super) async fn compare(
     tenant: &TenantId,
     name: &str,
     sha256: &str,
-    limit: usize,
+    limit: ComparedEvents,
 ) -> Result<Comparison, Problem> {
-    let events = events_for(state, tenant, name, limit).await?;
+    let events = events_for(state, tenant, name, limit.get()).await?;
     Ok(state.plugins.compare(tenant, name, sha256, events).await?)
 }
 
@@ -98,7 +88,7 @@ pub(super) async fn gate(
     tenant: &TenantId,
     name: &PluginName,
     sha256: &VersionId,
-    limit: usize,
+    limit: ComparedEvents,
 ) -> Result<Comparison, Problem> {
     let comparison = compare(state, tenant, name, sha256, limit).await?;
     let Some(objection) = comparison.objection() else { return Ok(comparison) };
@@ -114,9 +104,9 @@ pub(super) async fn first_gate(
     tenant: &TenantId,
     name: &PluginName,
     candidate: &Candidate,
-    limit: usize,
+    limit: ComparedEvents,
 ) -> Result<Comparison, Problem> {
-    let events = events_for(state, tenant, name, limit).await?;
+    let events = events_for(state, tenant, name, limit.get()).await?;
     let comparison = state.plugins.try_first_version(tenant, name, candidate, events).await?;
     let Some(objection) = comparison.objection() else { return Ok(comparison) };
     let detail = format!("the plugin {name} was not made with version {}: {objection}", candidate.sha256());

@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Attempt a delivery now. One that ended begins anew: the attempts of its schedule and its age start over.
-#[utoipa::path(post, path = "/v1/tenants/{t}/deliveries/{id}/retry", tag = "deliveries", params(("t" = String, Path), ("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/v1/tenants/{t}/deliveries/{id}/retry", tag = "deliveries", operation_id = "retry_delivery", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn retry(
     access: Access<ToManage>,
@@ -33,7 +33,7 @@ pub(super) async fn retry(
 }
 
 /// Stop a pending delivery.
-#[utoipa::path(post, path = "/v1/tenants/{t}/deliveries/{id}/cancel", tag = "deliveries", params(("t" = String, Path), ("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/v1/tenants/{t}/deliveries/{id}/cancel", tag = "deliveries", operation_id = "cancel_delivery", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn cancel(
     access: Access<ToManage>,
@@ -106,7 +106,7 @@ fn enabled(subscription: &Subscription) -> Result<(), Problem> {
 }
 
 /// Make deliveries that ended pending again, in one call. `preview` counts them first.
-#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/redrive", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = RedriveWrite,
+#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/redrive", tag = "subscriptions", operation_id = "redrive_subscription", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = RedriveWrite,
     responses((status = 200, body = Counted), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn redrive(
     access: Access<ToManage>,
@@ -131,7 +131,7 @@ pub(super) async fn redrive(
 }
 
 /// Deliver the events of a span anew, to this subscription only. `preview` counts them first.
-#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/replay", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = ReplayWrite,
+#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/replay", tag = "subscriptions", operation_id = "replay_to_subscription", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = ReplayWrite,
     responses((status = 200, body = Counted), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn replay(
     access: Access<ToManage>,
@@ -163,7 +163,7 @@ const TEST_SLACK: Duration = Duration::from_secs(15);
 
 /// Send one event to this subscription only, through its plugin, and see what the receiver answers. The body is the event;
 /// an empty one takes a sample. Attempted once.
-#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/test", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/test", tag = "subscriptions", operation_id = "test_subscription", params(("t" = String, Path), ("id" = Uuid, Path)),
     request_body(content = Object, description = "`{eventName, eventData}`, or nothing"),
     responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn test(

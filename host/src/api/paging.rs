@@ -4,26 +4,62 @@
 //! - A list is in the order of its key. A `cursor` is the key of the last item that was seen, so what is made or removed
 //!   between two pages makes nobody see an item twice or miss one that stays.
 //! - `Link: <?cursor=…>; rel="next"` (RFC 8288) is there when there is more; the reference is relative to the request.
-//! - The lists that grow with the events (deliveries, changes) are paged by the database, with the same two parameters.
+//! - The lists that grow with the events (events, deliveries, changes, requests of bins) are paged by the database, with the same
+//!   two parameters.
+//! - A `limit` outside its range is refused ([`UpTo`]), as every other count that a client asks for: a client that got fewer items
+//!   than it asked for would take the page for the last one.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::IntoParams;
 
-/// Which page of a list.
+/// Page of a list.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageParams {
     /// The `cursor` of the `Link` header of the page before.
     cursor: Option<String>,
-    /// How many: 1 to 500, 500 if absent.
-    limit: Option<usize>,
+    /// Number of items: 1 to 500, 500 if absent.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
+    limit: Option<PageLimit>,
 }
 
-/// How many items a page has at the most.
-const LIMIT_MAX: usize = 500;
+/// Maximum number of items of a page.
+pub(super) const LIMIT_MAX: usize = 500;
+
+/// Number of items that a page of a list that grows with the events has if the client names none.
+const LIMIT: usize = 50;
+
+/// Number of items that a client asks for.
+pub(super) type PageLimit = UpTo<LIMIT_MAX>;
+
+/// A count from 1 to `MAX` that a client asks for. Another number does not parse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UpTo<const MAX: usize>(usize);
+
+impl<const MAX: usize> UpTo<MAX> {
+    /// The count.
+    pub(super) fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl<'de, const MAX: usize> Deserialize<'de> for UpTo<MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let count = u64::deserialize(deserializer)?;
+        let fitting = usize::try_from(count).ok().filter(|count| (1..=MAX).contains(count));
+        fitting.map(UpTo).ok_or_else(|| D::Error::custom(format!("{count} is outside the range 1 to {MAX}")))
+    }
+}
+
+/// The limit of a list that grows with the events.
+pub(super) fn limit_of(wanted: Option<PageLimit>) -> usize {
+    wanted.map_or(LIMIT, UpTo::get)
+}
 
 /// One page.
 pub(super) struct Page<T> {
@@ -36,7 +72,7 @@ pub(super) struct Page<T> {
 impl PageParams {
     /// The page of a list whose items have these keys.
     pub(super) fn of<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
-        let limit = self.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
+        let limit = self.limit.map_or(LIMIT_MAX, UpTo::get);
         items.sort_by_cached_key(&key);
         if let Some(cursor) = &self.cursor {
             items.drain(..items.partition_point(|item| key(item) <= *cursor));
@@ -79,7 +115,7 @@ mod tests {
 
     #[track_caller]
     fn check(cursor: Option<&str>, limit: usize, items: &[&str], next: Option<&str>) {
-        let params = PageParams { cursor: cursor.map(str::to_owned), limit: Some(limit) };
+        let params = PageParams { cursor: cursor.map(str::to_owned), limit: Some(UpTo(limit)) };
         let page = params.of(vec!["c", "a", "d", "b"], ToString::to_string);
         assert_eq!((page.items.as_slice(), page.cursor.as_deref()), (items, next));
     }
@@ -90,7 +126,17 @@ mod tests {
         check(Some("b"), 2, &["c", "d"], None);
         check(Some("bb"), 1, &["c"], Some("c"));
         check(Some("d"), 2, &[], None);
-        check(None, 0, &["a"], Some("a"));
-        check(None, usize::MAX, &["a", "b", "c", "d"], None);
+        check(None, LIMIT_MAX, &["a", "b", "c", "d"], None);
+    }
+
+    #[test]
+    fn a_count_outside_its_range_is_refused() {
+        let parse =
+            |text: &str| serde_json::from_str::<PageLimit>(text).map(UpTo::get).map_err(|error| error.to_string());
+        assert_eq!((parse("1"), parse("500")), (Ok(1), Ok(500)));
+        for wrong in ["0", "501", "18446744073709551615"] {
+            assert_eq!(parse(wrong), Err(format!("{wrong} is outside the range 1 to 500")));
+        }
+        assert!(parse("-1").is_err() && parse("1.5").is_err() && parse("\"1\"").is_err());
     }
 }

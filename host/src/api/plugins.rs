@@ -5,6 +5,7 @@ use super::exchange::Exchange;
 use super::extract::{Access, Body, Item, Params, PathParams, ToManage, ToRead};
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
+use super::rollouts::ComparedEvents;
 use super::{ApiState, gate};
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::Comparison;
@@ -80,6 +81,7 @@ pub(super) struct PluginBody {
 
 /// How a version becomes active.
 #[derive(Clone, Copy, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Activation {
     /// Whether it becomes active at all; `false` only adds it, to be tried or activated later. True if absent.
@@ -87,11 +89,12 @@ pub(super) struct Activation {
     /// Let it first judge so many of the last real events (1 to 500) beside the active version: those of the plugin's webhooks, then the
     /// tenant's others of the same modules, then samples. If it fails on one that the active version does not fail on, or if
     /// nothing could be judged, it is not activated.
-    gate: Option<usize>,
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
+    gate: Option<ComparedEvents>,
 }
 
 /// Upload a component and make it the plugin's active version.
-#[utoipa::path(put, path = "/v1/tenants/{t}/plugins/{name}", tag = "plugins", params(("t" = String, Path), ("name" = String, Path), Activation),
+#[utoipa::path(put, path = "/v1/tenants/{t}/plugins/{name}", tag = "plugins", operation_id = "upload_plugin", params(("t" = String, Path), ("name" = String, Path), Activation),
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component"),
     responses((status = 200, body = VersionBody), (status = 413, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn put(
@@ -103,7 +106,7 @@ pub(super) async fn put(
 ) -> Result<Json<VersionBody>, Problem> {
     let name = PluginName::parse(&name).map_err(|detail| Problem::field("/name", detail))?;
     let (tenant, created_by) = (access.tenant, access.key.shown());
-    let gated_events = activation.gate.map(|events| gate::checked(events, "/gate")).transpose()?;
+    let gated_events = activation.gate;
     let is_first = !state.plugins.exists(&tenant, &name);
     if activation.activate.unwrap_or(true) && (is_first || gated_events.is_none()) {
         let candidate = state.plugins.candidate(&tenant, &name, component, created_by).await?;
@@ -137,7 +140,7 @@ pub(super) async fn put(
 }
 
 /// The tenant's plugins, by name.
-#[utoipa::path(get, path = "/v1/tenants/{t}/plugins", tag = "plugins", params(("t" = String, Path), PageParams), responses((status = 200, body = [PluginBody])))]
+#[utoipa::path(get, path = "/v1/tenants/{t}/plugins", tag = "plugins", operation_id = "list_plugins", params(("t" = String, Path), PageParams), responses((status = 200, body = [PluginBody])))]
 pub(super) async fn list(
     access: Access<ToRead>,
     Params(page): Params<PageParams>,
@@ -172,7 +175,7 @@ pub(super) async fn list(
 }
 
 /// The versions of a plugin, the newest first.
-#[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/versions", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)),
+#[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/versions", tag = "plugins", operation_id = "list_plugin_versions", params(("t" = String, Path), ("name" = String, Path)),
     responses((status = 200, body = [VersionBody]), (status = 404, body = Problem)))]
 pub(super) async fn versions(
     access: Access<ToRead>,
@@ -196,7 +199,7 @@ fn named_version(path: &PathParams) -> Result<(PluginName, VersionId), Problem> 
 }
 
 /// The component of a version, as it was uploaded.
-#[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/component", tag = "plugins",
+#[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/component", tag = "plugins", operation_id = "get_component",
     params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path)),
     responses((status = 200, body = Vec<u8>, content_type = "application/wasm"), (status = 404, body = Problem)))]
 pub(super) async fn component(
@@ -215,7 +218,7 @@ pub(super) async fn component(
 
 /// Make a version that was uploaded earlier the active one. One that is quarantined, only with an admin key: it is then called
 /// again.
-#[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/activate", tag = "plugins",
+#[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/activate", tag = "plugins", operation_id = "activate_plugin_version",
     params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path), Gate),
     responses((status = 200, body = ActivatedBody), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn activate(
@@ -230,7 +233,6 @@ pub(super) async fn activate(
     }
     let comparison = match gated.gate {
         Some(events) => {
-            let events = gate::checked(events, "/gate")?;
             Some(gate::gate(&state, &access.tenant, &name, &sha256, events).await?)
         }
         None => None,
@@ -243,7 +245,7 @@ pub(super) async fn activate(
 }
 
 /// Delete a plugin with all its versions. Refused while a subscription uses it.
-#[utoipa::path(delete, path = "/v1/tenants/{t}/plugins/{name}", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)),
+#[utoipa::path(delete, path = "/v1/tenants/{t}/plugins/{name}", tag = "plugins", operation_id = "delete_plugin", params(("t" = String, Path), ("name" = String, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn delete(
     access: Access<ToManage>,
@@ -260,7 +262,7 @@ pub(super) async fn delete(
 }
 
 /// Delete a version of a plugin. Refused while it is active, a subscription is pinned to it, or it is a canary or a shadow.
-#[utoipa::path(delete, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}", tag = "plugins",
+#[utoipa::path(delete, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}", tag = "plugins", operation_id = "delete_plugin_version",
     params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn delete_version(
@@ -278,12 +280,14 @@ pub(super) async fn delete_version(
 
 /// What a version must pass first.
 #[derive(Clone, Copy, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Gate {
     /// Let it first judge so many of the last real events (1 to 500) beside the active version: those of the plugin's webhooks, then the
     /// tenant's others of the same modules, then samples. If it fails on one that the active version does not fail on, or if
     /// nothing could be judged, it is not activated.
-    gate: Option<usize>,
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
+    gate: Option<ComparedEvents>,
 }
 
 /// The version that judges now.

@@ -3,6 +3,7 @@
 //! Each says what is wrong (`detail`), where (`offset` or `errors`), and what to do (`remedy`). Never shows a secret, a
 //! payload, a file path or a database's words.
 
+use super::request_id;
 use crate::cpu_pool::CpuPoolError;
 use crate::event::EnvelopeError;
 use crate::intake::IntakeError;
@@ -145,7 +146,7 @@ impl From<IntakeError> for Problem {
 
 impl From<CpuPoolError> for Problem {
     fn from(error: CpuPoolError) -> Self {
-        tracing::error!(%error, "a computation failed a request");
+        tracing::error!(request = request_id::current(), %error, "a computation failed a request");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "computation-failed", format!("nothing was changed: {error}"))
             .remedy("try again; the operator finds the cause in the log")
     }
@@ -178,7 +179,8 @@ impl From<StoreError> for Problem {
                 .remedy("read it again, and send your edit of what is there now"),
             StoreError::Conflict(what) => Problem::new(StatusCode::CONFLICT, "conflict", what),
             other => {
-                tracing::error!(error = %crate::describe(&other), "the store failed a request");
+                let request = request_id::current();
+                tracing::error!(request, error = %crate::describe(&other), "the store failed a request");
                 Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "store-unavailable",
@@ -222,7 +224,8 @@ impl From<PluginError> for Problem {
                     .remedy(refusal.remedy)
             }
             other => {
-                tracing::error!(error = %crate::describe(&other), "a plugin could not be compiled");
+                let request = request_id::current();
+                tracing::error!(request, error = %crate::describe(&other), "a plugin could not be compiled");
                 Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "compiler-unavailable",

@@ -1,8 +1,10 @@
 //! Routes of trials: canaries, shadows, and the comparison of two versions over real events.
 
 use super::extract::{Access, Item, Json as Input, PathParams, ToManage, ToRead};
+use super::paging::UpTo;
 use super::problem::{FieldFault, Problem};
 use super::{ApiState, gate};
+use super::read_back::{ReadBack, Rewrite};
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::{Comparison, RolloutFigures};
 use crate::store::{RolloutKind, StoredRollout, now_ms};
@@ -35,6 +37,10 @@ pub(super) struct RolloutWrite {
     percent: Option<f64>,
 }
 
+impl ReadBack for RolloutWrite {
+    const READ_ONLY: &'static [&'static str] = &["started_at_ms", "ended_reason", "figures"];
+}
+
 /// A trial.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RolloutBody {
@@ -60,13 +66,13 @@ impl RolloutBody {
 }
 
 /// Try a version: as a canary on a part of the events, or in the shadow of the active one. The trial before it ends.
-#[utoipa::path(put, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)), request_body = RolloutWrite,
+#[utoipa::path(put, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", operation_id = "begin_rollout", params(("t" = String, Path), ("name" = String, Path)), request_body = RolloutWrite,
     responses((status = 200, body = RolloutBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn begin(
     access: Access<ToManage>,
     Item(name): Item<PluginName>,
     State(state): State<Arc<ApiState>>,
-    Input(wanted): Input<RolloutWrite>,
+    Rewrite { new: wanted, .. }: Rewrite<RolloutWrite>,
 ) -> Result<Json<RolloutBody>, Problem> {
     let fault = |detail: &str| Problem::fields(vec![FieldFault { pointer: "/percent".into(), detail: detail.into() }]);
     let (kind, percent) = match (wanted.kind, wanted.percent) {
@@ -93,7 +99,7 @@ pub(super) async fn begin(
 }
 
 /// The plugin's last trial, and how it goes.
-#[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)),
+#[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", operation_id = "get_rollout", params(("t" = String, Path), ("name" = String, Path)),
     responses((status = 200, body = RolloutBody), (status = 404, body = Problem)))]
 pub(super) async fn get(
     access: Access<ToRead>,
@@ -110,7 +116,7 @@ async fn shown(state: &ApiState, tenant: &TenantId, name: &str) -> Result<Json<R
 }
 
 /// End a trial: the active version judges everything.
-#[utoipa::path(delete, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", params(("t" = String, Path), ("name" = String, Path)),
+#[utoipa::path(delete, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", operation_id = "end_rollout", params(("t" = String, Path), ("name" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn end(
     access: Access<ToManage>,
@@ -130,12 +136,16 @@ pub(super) async fn end(
 #[serde(deny_unknown_fields)]
 pub(super) struct CompareWrite {
     /// 1 to 500; the last that were accepted for subscriptions of the plugin, then the tenant's others of the same modules.
-    events: usize,
+    #[schema(value_type = u64, minimum = 1, maximum = 500)]
+    events: ComparedEvents,
 }
+
+/// Number of events that one comparison judges.
+pub(super) type ComparedEvents = UpTo<500>;
 
 /// Let a version and the active one judge the last real events, or samples where there are none, and see what differs. Nothing is
 /// sent.
-#[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/compare", tag = "plugins",
+#[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/compare", tag = "plugins", operation_id = "compare_plugin_versions",
     params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path)), request_body = CompareWrite,
     responses((status = 200, body = Comparison), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn compare(
@@ -146,6 +156,5 @@ pub(super) async fn compare(
 ) -> Result<Json<Comparison>, Problem> {
     let name: PluginName = path.parse("name", "plugin")?;
     let sha256: VersionId = path.parse("sha256", "version")?;
-    let events = gate::checked(wanted.events, "/events")?;
-    Ok(Json(gate::compare(&state, &access.tenant, &name, &sha256, events).await?))
+    Ok(Json(gate::compare(&state, &access.tenant, &name, &sha256, wanted.events).await?))
 }

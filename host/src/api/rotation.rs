@@ -54,7 +54,7 @@ impl Rotation {
 
 /// Rotate the signing secret: webhooks are signed with the new and, for a while, with the former keys. The answer holds the
 /// new secret, which is not shown again.
-#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/rotate-secret", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = Rotation,
+#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/rotate-secret", tag = "subscriptions", operation_id = "rotate_signing_secret", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = Rotation,
     responses((status = 200, body = SubscriptionBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn rotate(
     access: Access<ToManage>,

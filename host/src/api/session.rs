@@ -19,7 +19,7 @@ pub(super) struct LinkBody {
 }
 
 /// Make a link that signs its first user in to the pages with the key that asks for it.
-#[utoipa::path(post, path = "/v1/sign-in-links", tag = "access", responses((status = 201, body = LinkBody)))]
+#[utoipa::path(post, path = "/v1/sign-in-links", tag = "access", operation_id = "create_sign_in_link", responses((status = 201, body = LinkBody)))]
 pub(super) async fn create_link(
     Admin(key): Admin,
     State(state): State<Arc<ApiState>>,

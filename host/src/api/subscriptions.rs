@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
-use write::{SubscriptionWrite, TEXT_BYTES_MAX, fault};
+#[cfg(test)]
+pub(super) use write::READ_ONLY;
+use write::{SubscriptionPatch, SubscriptionWrite, TEXT_BYTES_MAX, fault};
 
 /// How many subscriptions a tenant may have: each event is matched against all of them.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
@@ -106,7 +108,7 @@ pub(super) fn ascii_host(url: &str) -> Option<String> {
 }
 
 /// The tenant's subscriptions, the oldest first.
-#[utoipa::path(get, path = "/v1/tenants/{t}/subscriptions", tag = "subscriptions", params(("t" = String, Path), PageParams), responses((status = 200, body = [SubscriptionBody])))]
+#[utoipa::path(get, path = "/v1/tenants/{t}/subscriptions", tag = "subscriptions", operation_id = "list_subscriptions", params(("t" = String, Path), PageParams), responses((status = 200, body = [SubscriptionBody])))]
 pub(super) async fn list(
     access: Access<ToRead>,
     Params(page): Params<PageParams>,
@@ -118,7 +120,7 @@ pub(super) async fn list(
 }
 
 /// Make a subscription. The answer holds the signing secret, which is not shown again.
-#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions", tag = "subscriptions", params(("t" = String, Path)), request_body = SubscriptionWrite,
+#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions", tag = "subscriptions", operation_id = "create_subscription", params(("t" = String, Path)), request_body = SubscriptionWrite,
     responses((status = 201, body = SubscriptionBody), (status = 422, body = Problem)))]
 pub(super) async fn create(
     access: Access<ToManage>,
@@ -141,7 +143,7 @@ pub(super) fn find(state: &ApiState, tenant: &TenantId, id: Uuid) -> Result<Arc<
 }
 
 /// One subscription.
-#[utoipa::path(get, path = "/v1/tenants/{t}/subscriptions/{id}", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 200, body = SubscriptionBody)))]
+#[utoipa::path(get, path = "/v1/tenants/{t}/subscriptions/{id}", tag = "subscriptions", operation_id = "get_subscription", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 200, body = SubscriptionBody)))]
 pub(super) async fn get(
     access: Access<ToRead>,
     Item(id): Item<Uuid>,
@@ -155,8 +157,9 @@ pub(super) async fn get(
 /// How often an edit is made again because others came first.
 pub(super) const EDITS_MAX: usize = 16;
 
-/// Rewrite a subscription. It holds from the next attempt on, also of what is pending.
-#[utoipa::path(put, path = "/v1/tenants/{t}/subscriptions/{id}", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = SubscriptionWrite,
+/// Rewrite a subscription. It holds from the next attempt on, also of what is pending. Settings that are absent get their default
+/// values; secrets that are absent stay. The answer of `GET` can be sent back.
+#[utoipa::path(put, path = "/v1/tenants/{t}/subscriptions/{id}", tag = "subscriptions", operation_id = "replace_subscription", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = SubscriptionWrite,
     responses((status = 200, body = SubscriptionBody), (status = 422, body = Problem)))]
 pub(super) async fn update(
     access: Access<ToManage>,
@@ -164,10 +167,36 @@ pub(super) async fn update(
     State(state): State<Arc<ApiState>>,
     Body(body): Body,
 ) -> Result<Json<SubscriptionBody>, Problem> {
+    edit(&state, &access, id, |_| SubscriptionWrite::read_back(&body)).await
+}
+
+/// Change some settings of a subscription, by a JSON merge patch (RFC 7396): what is absent stays, null brings back the default, and
+/// objects are merged member by member. It holds from the next attempt on, also of what is pending.
+#[utoipa::path(patch, path = "/v1/tenants/{t}/subscriptions/{id}", tag = "subscriptions", operation_id = "update_subscription", params(("t" = String, Path), ("id" = Uuid, Path)),
+    request_body(content = SubscriptionPatch, content_type = "application/merge-patch+json"),
+    responses((status = 200, body = SubscriptionBody), (status = 422, body = Problem)))]
+pub(super) async fn patch(
+    access: Access<ToManage>,
+    Item(id): Item<Uuid>,
+    State(state): State<Arc<ApiState>>,
+    Body(body): Body,
+) -> Result<Json<SubscriptionBody>, Problem> {
+    edit(&state, &access, id, |old| SubscriptionWrite::patched(&body, &old.settings)).await
+}
+
+async fn edit(
+    state: &ApiState,
+    access: &Access<ToManage>,
+    id: Uuid,
+    read: impl Fn(&Subscription) -> Result<SubscriptionWrite, Problem>,
+) -> Result<Json<SubscriptionBody>, Problem> {
     // What is not named stays, so an edit depends on what it found: when another one comes first, it is made again.
     for _ in 0..EDITS_MAX {
-        let old = find(&state, &access.tenant, id)?;
-        let new = SubscriptionWrite::read(&body)?.check(&state, &access.tenant, Some(&old)).await?;
+        let old = find(state, &access.tenant, id)?;
+        let write = read(&old)?;
+        write.read_only.check_id(&id)?;
+        write.read_only.check_unchanged("state", &old.state, "POST …/pause and POST …/resume change it")?;
+        let new = write.check(state, &access.tenant, Some(&old)).await?;
         match state.store.update_subscription(&old, new).await {
             Err(StoreError::Edited) => {}
             edited => {
@@ -183,7 +212,7 @@ pub(super) async fn update(
 }
 
 /// Delete a subscription. What is pending for it is cancelled.
-#[utoipa::path(delete, path = "/v1/tenants/{t}/subscriptions/{id}", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 204)))]
+#[utoipa::path(delete, path = "/v1/tenants/{t}/subscriptions/{id}", tag = "subscriptions", operation_id = "delete_subscription", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 204)))]
 pub(super) async fn delete(
     access: Access<ToManage>,
     Item(id): Item<Uuid>,
@@ -205,7 +234,7 @@ pub(super) struct Pause {
 }
 
 /// Pause a subscription: events still match and wait.
-#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/pause", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = Pause, responses((status = 200, body = SubscriptionBody)))]
+#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/pause", tag = "subscriptions", operation_id = "pause_subscription", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = Pause, responses((status = 200, body = SubscriptionBody)))]
 pub(super) async fn pause(
     access: Access<ToManage>,
     Item(id): Item<Uuid>,
@@ -219,7 +248,7 @@ pub(super) async fn pause(
 }
 
 /// Resume a paused or disabled subscription.
-#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/resume", tag = "subscriptions", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 200, body = SubscriptionBody)))]
+#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/resume", tag = "subscriptions", operation_id = "resume_subscription", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 200, body = SubscriptionBody)))]
 pub(super) async fn resume(
     access: Access<ToManage>,
     Item(id): Item<Uuid>,

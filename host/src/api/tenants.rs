@@ -6,6 +6,7 @@ use super::audit::told;
 use super::extract::{Access, Admin, Json as Input, Params, PathParams, ToManage, ToRead};
 use super::paging::{Page, PageParams};
 use super::problem::{FieldFault, Problem};
+use super::read_back::{ReadBack, Rewrite};
 use crate::address::Egress;
 use crate::event::Module;
 use crate::limits::Limits;
@@ -76,8 +77,12 @@ pub(super) struct TenantWrite {
     egress: Option<Egress>,
 }
 
+impl ReadBack for TenantWrite {
+    const READ_ONLY: &'static [&'static str] = &["id", "created_at_ms"];
+}
+
 /// Every tenant, by name.
-#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", params(PageParams), responses((status = 200, body = [TenantBody])))]
+#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", operation_id = "list_tenants", params(PageParams), responses((status = 200, body = [TenantBody])))]
 pub(super) async fn list(
     _: Admin,
     Params(page): Params<PageParams>,
@@ -87,7 +92,7 @@ pub(super) async fn list(
 }
 
 /// Make a tenant.
-#[utoipa::path(post, path = "/v1/tenants", tag = "tenants", request_body = NewTenant, responses((status = 201, body = TenantBody), (status = 409, body = Problem)))]
+#[utoipa::path(post, path = "/v1/tenants", tag = "tenants", operation_id = "create_tenant", request_body = NewTenant, responses((status = 201, body = TenantBody), (status = 409, body = Problem)))]
 pub(super) async fn create(
     Admin(key): Admin,
     State(state): State<Arc<ApiState>>,
@@ -106,7 +111,7 @@ pub(super) async fn create(
 }
 
 /// One tenant.
-#[utoipa::path(get, path = "/v1/tenants/{t}", tag = "tenants", params(("t" = String, Path)), responses((status = 200, body = TenantBody)))]
+#[utoipa::path(get, path = "/v1/tenants/{t}", tag = "tenants", operation_id = "get_tenant", params(("t" = String, Path)), responses((status = 200, body = TenantBody)))]
 pub(super) async fn get(
     access: Access<ToRead>,
     State(state): State<Arc<ApiState>>,
@@ -116,13 +121,14 @@ pub(super) async fn get(
 }
 
 /// Change which event names a tenant accepts, and the most that its plugins may use.
-#[utoipa::path(patch, path = "/v1/tenants/{t}", tag = "tenants", params(("t" = String, Path)), request_body = TenantWrite, responses((status = 200, body = TenantBody)))]
+#[utoipa::path(patch, path = "/v1/tenants/{t}", tag = "tenants", operation_id = "update_tenant", params(("t" = String, Path)), request_body = TenantWrite, responses((status = 200, body = TenantBody)))]
 pub(super) async fn update(
     access: Access<ToManage>,
     Admin(key): Admin,
     State(state): State<Arc<ApiState>>,
-    Input(change): Input<TenantWrite>,
+    Rewrite { new: change, read_only }: Rewrite<TenantWrite>,
 ) -> Result<Json<TenantBody>, Problem> {
+    read_only.check_id(&access.tenant)?;
     let change = TenantChange {
         extra_event_names: change.extra_event_names.map(checked_names).transpose()?,
         limits_max: change.limits_max.map(checked_limits).transpose()?,
@@ -169,7 +175,7 @@ fn checked_limits(limits: BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>
 }
 
 /// What is kept of the tenant by kind, and the share that bounds it.
-#[utoipa::path(get, path = "/v1/tenants/{t}/usage", tag = "tenants", params(("t" = String, Path)), responses((status = 200, body = Usage)))]
+#[utoipa::path(get, path = "/v1/tenants/{t}/usage", tag = "tenants", operation_id = "get_usage", params(("t" = String, Path)), responses((status = 200, body = Usage)))]
 pub(super) async fn usage(access: Access<ToRead>, State(state): State<Arc<ApiState>>) -> Result<Json<Usage>, Problem> {
     Ok(Json(state.store.usage(access.tenant).await?))
 }
@@ -180,7 +186,7 @@ fn named(path: &PathParams) -> Result<TenantId, Problem> {
 }
 
 /// Count what would be deleted with a tenant, or what is left of one that is being deleted.
-#[utoipa::path(get, path = "/v1/tenants/{t}/deletion", tag = "tenants", params(("t" = String, Path)),
+#[utoipa::path(get, path = "/v1/tenants/{t}/deletion", tag = "tenants", operation_id = "get_tenant_deletion", params(("t" = String, Path)),
     responses((status = 200, body = TenantContents), (status = 404, body = Problem)))]
 pub(super) async fn deletion(
     _: Admin,
@@ -192,6 +198,7 @@ pub(super) async fn deletion(
 
 /// Confirmation of a deletion.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Confirmation {
     /// The tenant's id again. `GET /v1/tenants/{t}/deletion` counts what hangs on it.
@@ -200,7 +207,7 @@ pub(super) struct Confirmation {
 
 /// Delete a tenant with everything that hangs on it. Its keys and intake addresses end at once; the rest goes in the
 /// background.
-#[utoipa::path(delete, path = "/v1/tenants/{t}", tag = "tenants", params(("t" = String, Path), Confirmation),
+#[utoipa::path(delete, path = "/v1/tenants/{t}", tag = "tenants", operation_id = "delete_tenant", params(("t" = String, Path), Confirmation),
     responses((status = 202, body = TenantContents), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn delete(
     Admin(key): Admin,
@@ -221,7 +228,7 @@ pub(super) async fn delete(
 }
 
 /// How many deliveries were promised, and where they are.
-#[utoipa::path(get, path = "/v1/tenants/{t}/ledger", tag = "tenants", params(("t" = String, Path)), responses((status = 200, body = Ledger)))]
+#[utoipa::path(get, path = "/v1/tenants/{t}/ledger", tag = "tenants", operation_id = "get_ledger", params(("t" = String, Path)), responses((status = 200, body = Ledger)))]
 pub(super) async fn ledger(
     access: Access<ToRead>,
     State(state): State<Arc<ApiState>>,

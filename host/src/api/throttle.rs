@@ -11,6 +11,7 @@
 //! none: their refusal costs one hash and one look-up in memory, less than a count would. The crate `governor` would count as well, but
 //! its keyed states grow with the number of keys.
 
+use super::rate_limit::RateLimit;
 use lru::LruCache;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
@@ -54,6 +55,15 @@ pub(super) enum Failure {
     OverLimit,
 }
 
+/// A failed attempt, counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CountedFailure {
+    /// Answer to it.
+    pub(super) failure: Failure,
+    /// The limit, and what is left of it.
+    pub(super) limit: RateLimit,
+}
+
 impl Default for Throttle {
     fn default() -> Self {
         let (networks, prefixes) = (LruCache::new(SOURCES_MAX), LruCache::new(SOURCES_MAX));
@@ -63,22 +73,33 @@ impl Default for Throttle {
 
 impl Throttle {
     /// Counts an attempt with a wrong credential.
-    pub(super) fn note_failure(&self, address: IpAddr, credential: &str, now: Instant) -> Failure {
+    pub(super) fn note_failure(&self, address: IpAddr, credential: &str, now: Instant) -> CountedFailure {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let prefix = credential.chars().take(PREFIX_CHARS).collect();
-        let most = count(&mut counts.networks, network(address), now).max(count(&mut counts.prefixes, prefix, now));
-        if most > FAILURES_MAX { Failure::OverLimit } else { Failure::WithinLimit }
+        let of_network = count(&mut counts.networks, network(address), now);
+        let of_prefix = count(&mut counts.prefixes, prefix, now);
+        let most = if of_prefix.failures > of_network.failures { of_prefix } else { of_network };
+        let reset = WINDOW.saturating_sub(now.duration_since(most.since));
+        CountedFailure {
+            failure: if most.failures > FAILURES_MAX { Failure::OverLimit } else { Failure::WithinLimit },
+            limit: RateLimit::SignIn {
+                quota: FAILURES_MAX.into(),
+                window_s: WINDOW.as_secs(),
+                remaining: FAILURES_MAX.saturating_sub(most.failures).into(),
+                reset_s: reset.as_secs().max(1),
+            },
+        }
     }
 }
 
-/// Adds a failure and returns how many there are in the window.
-fn count<K: Hash + Eq>(counts: &mut LruCache<K, Count>, key: K, now: Instant) -> u32 {
+/// Adds a failure and returns the count of the window.
+fn count<K: Hash + Eq>(counts: &mut LruCache<K, Count>, key: K, now: Instant) -> Count {
     let count = counts.get_or_insert_mut(key, || Count { failures: 0, since: now });
     if now.duration_since(count.since) > WINDOW {
         *count = Count { failures: 0, since: now };
     }
     count.failures = count.failures.saturating_add(1);
-    count.failures
+    *count
 }
 
 /// The network of one client: an IPv4 address, or the /64 of an IPv6 address.
@@ -96,7 +117,23 @@ mod tests {
     /// Fails so often from this address with this credential, and returns the answer to the last attempt.
     fn fail(throttle: &Throttle, times: u32, address: &str, credential: &str, now: Instant) -> Failure {
         let address = address.parse().expect(address);
-        (0..times).map(|_| throttle.note_failure(address, credential, now)).last().expect("an attempt")
+        let counted = (0..times).map(|_| throttle.note_failure(address, credential, now));
+        counted.last().expect("an attempt").failure
+    }
+
+    #[test]
+    fn what_is_left_is_told() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let limit = |after_s: u64| {
+            let later = now + Duration::from_secs(after_s);
+            throttle.note_failure("192.0.2.1".parse().expect("an address"), "hlk_aaaa", later).limit
+        };
+        let told = |remaining, reset_s| RateLimit::SignIn { quota: 10, window_s: 300, remaining, reset_s };
+        assert_eq!(limit(0), told(9, 300));
+        for left in (0..9).rev() {
+            assert_eq!(limit(100), told(left, 200));
+        }
+        assert_eq!((limit(299), limit(301)), (told(0, 1), told(9, 300)));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 /// Receive an event from Agile CRM. The answer is the event itself, as step 4 of the vendor's guide describes; Agile
 /// CRM reads no answer. What is no event is kept and can be submitted again.
-#[utoipa::path(post, path = "/in/{token}", tag = "events", security(()), params(("token" = String, Path)), request_body(content = Object),
+#[utoipa::path(post, path = "/in/{token}", tag = "events", operation_id = "receive_event", security(()), params(("token" = String, Path)), request_body(content = Object),
     responses((status = 202, description = "durable; the body is the event", body = Object), (status = 400, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn receive(
     Item(token): Item<String>,
@@ -81,7 +81,7 @@ impl RejectedBody {
 }
 
 /// Requests to `/in` that could not be accepted: the newest 200 of the last 7 days.
-#[utoipa::path(get, path = "/v1/tenants/{t}/rejected-requests", tag = "events", params(("t" = String, Path)), responses((status = 200, body = [RejectedBody])))]
+#[utoipa::path(get, path = "/v1/tenants/{t}/rejected-requests", tag = "events", operation_id = "list_rejected_requests", params(("t" = String, Path)), responses((status = 200, body = [RejectedBody])))]
 pub(super) async fn list(
     access: Access<ToRead>,
     State(state): State<Arc<ApiState>>,
@@ -91,7 +91,7 @@ pub(super) async fn list(
 }
 
 /// One rejected request, with what was kept of it.
-#[utoipa::path(get, path = "/v1/tenants/{t}/rejected-requests/{id}", tag = "events", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 200, body = RejectedBody)))]
+#[utoipa::path(get, path = "/v1/tenants/{t}/rejected-requests/{id}", tag = "events", operation_id = "get_rejected_request", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 200, body = RejectedBody)))]
 pub(super) async fn get(
     access: Access<ToRead>,
     Item(id): Item<Uuid>,
@@ -102,7 +102,7 @@ pub(super) async fn get(
 }
 
 /// Submit a rejected request again, once its cause is gone (an event name that is allowed now, as a rule).
-#[utoipa::path(post, path = "/v1/tenants/{t}/rejected-requests/{id}/resubmit", tag = "events", params(("t" = String, Path), ("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/v1/tenants/{t}/rejected-requests/{id}/resubmit", tag = "events", operation_id = "resubmit_rejected_request", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 202, body = AcceptedBody), (status = 400, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn resubmit(
     access: Access<ToManage>,

@@ -46,6 +46,15 @@ pub struct Repeatable {
     pub body_sha256: [u8; 32],
 }
 
+/// Outcome of a request that its sender may repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedOnce {
+    /// The events in their order, as they were accepted the first time.
+    pub events: Vec<Accepted>,
+    /// Whether they had been accepted before, by a request with the same key and body.
+    pub is_repetition: bool,
+}
+
 /// How events come in.
 enum Door {
     /// As they are.
@@ -75,7 +84,7 @@ impl Store {
         events: Vec<NewEvent>,
         caps: Caps,
     ) -> Result<Vec<Accepted>, StoreError> {
-        self.accept_by(Door::Plain, tenant, events, caps).await
+        Ok(self.accept_by(Door::Plain, tenant, events, caps).await?.events)
     }
 
     /// The same once for each key: a repetition gets the answer of the first time.
@@ -85,7 +94,7 @@ impl Store {
         tenant: TenantId,
         events: Vec<NewEvent>,
         caps: Caps,
-    ) -> Result<Vec<Accepted>, StoreError> {
+    ) -> Result<AcceptedOnce, StoreError> {
         self.accept_by(Door::Once(request), tenant, events, caps).await
     }
 
@@ -97,7 +106,7 @@ impl Store {
         event: NewEvent,
         caps: Caps,
     ) -> Result<Accepted, StoreError> {
-        Ok(self.accept_by(Door::Rejected(id), tenant, vec![event], caps).await?[0])
+        Ok(self.accept_by(Door::Rejected(id), tenant, vec![event], caps).await?.events[0])
     }
 
     async fn accept_by(
@@ -106,7 +115,7 @@ impl Store {
         tenant: TenantId,
         events: Vec<NewEvent>,
         caps: Caps,
-    ) -> Result<Vec<Accepted>, StoreError> {
+    ) -> Result<AcceptedOnce, StoreError> {
         let (catalog, owner) = (self.catalog.clone(), tenant.clone());
         let news = self.news.clone();
         let most = self.limits.request_deliveries_max;
@@ -116,7 +125,8 @@ impl Store {
             // A repetition gets the answer of the first time also when more subscriptions match by now.
             let Door::Once(request) = door else { return Err(error) };
             let read = move |connection: &Connection| answered(connection, &tenant, &request);
-            return self.readers.read(&owner, read).await?.ok_or(error);
+            let events = self.readers.read(&owner, read).await?.ok_or(error)?;
+            return Ok(AcceptedOnce { events, is_repetition: true });
         }
         let mode = if matches!(door, Door::Rejected(_)) { WriteMode::Shared } else { WriteMode::Intake };
         let terms = Terms { owner: (&owner).into(), mode, rows: volume.rows(deliveries) };
@@ -124,7 +134,7 @@ impl Store {
             if let Door::Once(request) = &door
                 && let Some(answer) = answered(batch, &tenant, request)?
             {
-                return Ok((answer, NewDeliveries::default(), 0));
+                return Ok((AcceptedOnce { events: answer, is_repetition: true }, NewDeliveries::default(), 0));
             }
             // Subscriptions may have been made since it was queued.
             volume.check(volume.deliveries(&catalog, &tenant), most)?;
@@ -146,9 +156,9 @@ impl Store {
                 remember(batch, &tenant, request, &answer)?;
             }
             let count = accepted.len();
-            Ok((accepted, new, count))
+            Ok((AcceptedOnce { events: accepted, is_repetition: false }, new, count))
         };
-        let then = move |(_, new, count): &mut (Vec<Accepted>, NewDeliveries, usize)| {
+        let then = move |(_, new, count): &mut (AcceptedOnce, NewDeliveries, usize)| {
             telemetry::accepted(&owner, *count);
             tell_accepted(&news, std::mem::take(new));
         };

@@ -28,7 +28,7 @@ pub struct Span {
 
 impl Span {
     /// The smallest id that was made in it, and the smallest that was made after it: ids begin with their time.
-    fn ids(self) -> (Uuid, Uuid) {
+    pub(super) fn ids(self) -> (Uuid, Uuid) {
         let first = |ms: i64| {
             let ms = u128::try_from(ms.clamp(0, (1 << 48) - 1)).unwrap_or(0);
             Uuid::from_u128(ms << 80)

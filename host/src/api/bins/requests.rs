@@ -4,6 +4,7 @@
 use crate::api::ApiState;
 use crate::api::exchange::Exchange;
 use crate::api::extract::{Access, Item, Json as Input, Params, PathParams, ToManage, ToRead};
+use crate::api::paging::{PageLimit, limit_of};
 use crate::api::problem::{FieldFault, Problem};
 use crate::deliver::client::{RESPONSE_BYTES_MAX, Request};
 use crate::headers::{HeaderAuthor, check_header};
@@ -73,18 +74,20 @@ pub(in crate::api) fn checked_search(text: Option<String>) -> Result<Option<Stri
 
 /// Which requests to list.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct BinParams {
     /// Only with this text in the head or the first 64 KiB of the body, whatever the case of ASCII letters: at most 256 bytes.
     search: Option<String>,
     /// The `cursor` of the page before.
     cursor: Option<Uuid>,
-    /// How many: 1 to 500, 50 if absent.
-    limit: Option<usize>,
+    /// Number of items: 1 to 500, 50 if absent.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
+    limit: Option<PageLimit>,
 }
 
 /// What a bin received, the newest first.
-#[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/requests", tag = "bins", params(("t" = String, Path), ("id" = String, Path), BinParams),
+#[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/requests", tag = "bins", operation_id = "list_bin_requests", params(("t" = String, Path), ("id" = String, Path), BinParams),
     responses((status = 200, body = BinRequestPage), (status = 400, body = Problem), (status = 404, body = Problem)))]
 pub(in crate::api) async fn list_requests(
     access: Access<ToRead>,
@@ -94,14 +97,14 @@ pub(in crate::api) async fn list_requests(
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<BinRequestPage>, Problem> {
     exchange.reserve_answer(ANSWER_BYTES).await?;
-    let limit = params.limit.unwrap_or(50).clamp(1, 500);
+    let limit = limit_of(params.limit);
     let filter = BinFilter { before: params.cursor, search: checked_search(params.search)?, limit };
     let page = state.store.bin_requests(access.tenant, path.parse("id", "bin")?, filter).await?;
     Ok(Json(BinRequestPage { requests: page.requests.into_iter().map(Into::into).collect(), cursor: page.further }))
 }
 
 /// Everything in a bin as a JSON file.
-#[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/export", tag = "bins", params(("t" = String, Path), ("id" = String, Path)),
+#[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/export", tag = "bins", operation_id = "export_bin", params(("t" = String, Path), ("id" = String, Path)),
     responses((status = 200, body = [BinRequestBody]), (status = 404, body = Problem)))]
 pub(in crate::api) async fn export(
     access: Access<ToRead>,
@@ -119,7 +122,7 @@ pub(in crate::api) async fn export(
 }
 
 /// Forget everything that a bin received.
-#[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}/requests", tag = "bins", params(("t" = String, Path), ("id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}/requests", tag = "bins", operation_id = "clear_bin", params(("t" = String, Path), ("id" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(in crate::api) async fn clear(
     access: Access<ToManage>,
@@ -134,7 +137,7 @@ pub(in crate::api) async fn clear(
 }
 
 /// One request.
-#[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/requests/{request}", tag = "bins", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)),
+#[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/requests/{request}", tag = "bins", operation_id = "get_bin_request", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)),
     responses((status = 200, body = BinRequestBody), (status = 404, body = Problem)))]
 pub(in crate::api) async fn get_request(
     access: Access<ToRead>,
@@ -146,7 +149,7 @@ pub(in crate::api) async fn get_request(
 }
 
 /// Forget one request.
-#[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}/requests/{request}", tag = "bins", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)),
+#[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}/requests/{request}", tag = "bins", operation_id = "delete_bin_request", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(in crate::api) async fn delete_request(
     access: Access<ToManage>,
@@ -183,7 +186,7 @@ pub(in crate::api) struct ReplayBody {
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Send a request once more, with its method, body and headers, to another URL.
-#[utoipa::path(post, path = "/v1/tenants/{t}/bins/{id}/requests/{request}/replay", tag = "bins", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)), request_body = ReplayTo,
+#[utoipa::path(post, path = "/v1/tenants/{t}/bins/{id}/requests/{request}/replay", tag = "bins", operation_id = "replay_bin_request", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)), request_body = ReplayTo,
     responses((status = 200, body = ReplayBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(in crate::api) async fn replay(
     access: Access<ToManage>,

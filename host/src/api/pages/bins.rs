@@ -196,7 +196,7 @@ pub(super) async fn update(
     let bin = state.store.bin(user.tenant.clone(), id.clone()).await?;
     let edited = async {
         let wanted = input(bins_view::settings(&form, &bin.settings)?)?;
-        routes::update(user.access(&state)?, Item(id.clone()), State(state.clone()), wanted).await
+        routes::update(user.access(&state)?, Item(id.clone()), State(state.clone()), wanted.into()).await
     };
     match edited.await {
         Ok(_) => Ok(go_to(&page_of(&user, &id), "The bin was changed.")),

@@ -1,7 +1,8 @@
 //! The REST surface as a page, made from the same document that `/openapi.json` serves.
 
 use super::{Page, Refused, render};
-use crate::api::{ApiState, document};
+use crate::api::ApiState;
+use crate::api::document::document;
 use askama::Template;
 use axum::extract::State;
 use serde_json::Value;

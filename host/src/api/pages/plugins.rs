@@ -167,7 +167,7 @@ impl Trial {
         let path = || PathParams(vec![("name".into(), name.to_string()), ("sha256".into(), self.sha256.clone())]);
         let begin = async |wanted: Value| {
             let wanted = input(wanted)?;
-            rollouts::begin(user.access(state)?, Item(name.clone()), with_state(), wanted).await
+            rollouts::begin(user.access(state)?, Item(name.clone()), with_state(), wanted.into()).await
         };
         match how {
             "activate" => {

@@ -102,7 +102,8 @@ pub(super) async fn sign_in(
 fn refused(state: &ApiState, address: IpAddr, form: &Form) -> Result<Response, Refused> {
     let is_link = form.has("token");
     let credential = form.get(if is_link { "token" } else { "key" });
-    let (message, status) = match state.sign_ins.note_failure(address, credential, Instant::now()) {
+    let counted = state.sign_ins.note_failure(address, credential, Instant::now());
+    let (message, status) = match counted.failure {
         Failure::OverLimit => {
             ("That is no key either. After too many failed attempts, wait five minutes.", StatusCode::TOO_MANY_REQUESTS)
         }
@@ -113,6 +114,7 @@ fn refused(state: &ApiState, address: IpAddr, form: &Form) -> Result<Response, R
     };
     let page = SignInPage { message: Some(message.to_owned()), token: None, next: form.get("next").to_owned() };
     let mut response = Page::of(&page)?.with(status).into_response();
+    counted.limit.write(response.headers_mut());
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(header::RETRY_AFTER, WINDOW.as_secs().into());
     }

@@ -1,8 +1,10 @@
 //! What an owner may write into a subscription: the rules, each fault with its place.
 
 use crate::address::check_url;
-use crate::api::ApiState;
+use crate::api::body::invalid_body;
 use crate::api::problem::{FieldFault, Problem};
+use crate::api::read_back::ReadOnly;
+use crate::api::{ApiState, merge_patch};
 use crate::chain::Step;
 use crate::headers::{HeaderAuthor, check_header, fill_secrets};
 use crate::signature::{SigningKey, SigningSecret};
@@ -10,46 +12,102 @@ use crate::store::NewSubscription;
 use crate::subscription::{Ordering, Secret, Settings, Subscription, TenantId, check_secret_name};
 use crate::transport;
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::Value;
-use std::collections::{BTreeMap, HashSet};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use utoipa::ToSchema;
 
 /// What an owner writes.
 #[derive(ToSchema)]
 pub(in crate::api) struct SubscriptionWrite {
     #[schema(inline)]
-    #[allow(dead_code, reason = "the schema's shape; reading splits the object by hand")]
     #[serde(flatten)]
     settings: Settings,
     /// Secrets to set (text) or to delete (null). Those not named stay.
-    secrets: BTreeMap<String, Option<String>>,
+    #[schema(required = false)]
+    secrets: SecretsWrite,
     /// A signing secret of the owner's own (`whsec_…` or `whsk_…`). Absent: one is made, or the old one stays.
     signing_secret: Option<String>,
+    #[schema(ignore)]
+    pub(super) read_only: ReadOnly,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct SecretFields {
-    secrets: BTreeMap<String, Option<String>>,
-    signing_secret: Option<String>,
+/// Changes of a subscription: a JSON merge patch (RFC 7396).
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the schema's shape; a patch is applied to the settings that are there")]
+pub(in crate::api) struct SubscriptionPatch {
+    #[serde(flatten)]
+    write: SubscriptionWrite,
 }
+
+/// Secrets of a subscription, as they are written.
+#[derive(Clone, Debug, ToSchema)]
+#[serde(untagged)]
+pub(in crate::api) enum SecretsWrite {
+    /// Secrets to set (text) or to delete (null).
+    Values(BTreeMap<String, Option<String>>),
+    /// The names of all secrets that are there, as `GET` shows them: nothing changes.
+    Names(Vec<String>),
+}
+
+/// Fields of a subscription that only the host changes.
+pub(in crate::api) const READ_ONLY: &[&str] = &[
+    "id",
+    "ascii_host",
+    "signing_keys",
+    "state",
+    "state_reason",
+    "failing_since_ms",
+    "lane",
+    "config_generation",
+    "created_at_ms",
+];
 
 impl SubscriptionWrite {
-    /// Splits the object, because settings refuse unknown fields and cannot be flattened.
+    /// Reads a subscription to be made.
     pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
-        let unfit = |error: serde_json::Error| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", format!("the body does not fit: {error}"))
-                .remedy("GET /openapi.json shows the shape")
-        };
-        let mut object: serde_json::Map<String, Value> = serde_json::from_slice(body).map_err(unfit)?;
-        let mut fields = serde_json::Map::new();
-        for name in ["secrets", "signing_secret"] {
-            fields.extend(object.remove_entry(name));
+        let object = serde_json::from_slice(body).map_err(invalid_body)?;
+        SubscriptionWrite::split(object, ReadOnly::default())
+    }
+
+    /// Reads a subscription that may have been read before: with the fields that only the host changes.
+    pub(super) fn read_back(body: &[u8]) -> Result<Self, Problem> {
+        let mut object = serde_json::from_slice(body).map_err(invalid_body)?;
+        let read_only = ReadOnly::split_off(&mut object, READ_ONLY);
+        SubscriptionWrite::split(object, read_only)
+    }
+
+    /// Reads a merge patch and applies it to the settings that are there.
+    pub(super) fn patched(patch: &[u8], settings: &Settings) -> Result<Self, Problem> {
+        let mut patch: Map<String, Value> = serde_json::from_slice(patch).map_err(invalid_body)?;
+        let read_only = ReadOnly::split_off(&mut patch, READ_ONLY);
+        if patch.get("signing_secret").is_some_and(Value::is_null) {
+            let detail = "cannot be removed: POST …/rotate-secret makes a new one";
+            return Err(Problem::field("/signing_secret", detail));
         }
-        let SecretFields { secrets, signing_secret } = serde_json::from_value(Value::Object(fields)).map_err(unfit)?;
-        let settings = serde_json::from_value(Value::Object(object)).map_err(unfit)?;
-        Ok(SubscriptionWrite { settings, secrets, signing_secret })
+        let beside = SECRET_FIELDS.map(|name| patch.remove_entry(name));
+        let mut whole = serde_json::to_value(settings).map_err(invalid_body)?;
+        merge_patch::apply(&mut whole, Value::Object(patch));
+        let mut whole = whole.as_object().cloned().unwrap_or_default();
+        whole.extend(beside.into_iter().flatten());
+        SubscriptionWrite::split(whole, read_only)
+    }
+
+    /// Splits the object, because settings refuse unknown fields and cannot be flattened.
+    fn split(mut object: Map<String, Value>, read_only: ReadOnly) -> Result<Self, Problem> {
+        let [secrets, signing_secret] = SECRET_FIELDS.map(|name| object.remove(name));
+        let secrets = match secrets {
+            None => SecretsWrite::Values(BTreeMap::new()),
+            Some(names @ Value::Array(_)) => {
+                SecretsWrite::Names(serde_json::from_value(names).map_err(|error| invalid_field("secrets", &error))?)
+            }
+            Some(values) => {
+                SecretsWrite::Values(serde_json::from_value(values).map_err(|error| invalid_field("secrets", &error))?)
+            }
+        };
+        let signing_secret = serde_json::from_value(signing_secret.unwrap_or_default());
+        let signing_secret = signing_secret.map_err(|error| invalid_field("signing_secret", &error))?;
+        let settings = serde_json::from_value(Value::Object(object)).map_err(invalid_body)?;
+        Ok(SubscriptionWrite { settings, secrets, signing_secret, read_only })
     }
 
     /// Checks everything and puts it together with what was there before.
@@ -63,10 +121,17 @@ impl SubscriptionWrite {
         settings.modules.sort_unstable();
         settings.modules.dedup();
         let mut secrets = old.map(|old| old.secrets.clone()).unwrap_or_default();
+        let new_secrets = match self.secrets {
+            SecretsWrite::Values(values) => values,
+            SecretsWrite::Names(names) => {
+                check_names(names, &secrets)?;
+                BTreeMap::new()
+            }
+        };
         // Those that are there already may have names from before the rule.
-        let new_names = self.secrets.iter().filter(|(name, value)| value.is_some() && !secrets.contains_key(*name));
+        let new_names = new_secrets.iter().filter(|(name, value)| value.is_some() && !secrets.contains_key(*name));
         let bad_names: Vec<_> = new_names.filter_map(|(name, _)| check_secret_name(name).err()).collect();
-        for (name, value) in self.secrets {
+        for (name, value) in new_secrets {
             match value {
                 Some(value) => secrets.insert(name, Secret(value.into_bytes())),
                 None => secrets.remove(&name),
@@ -92,6 +157,23 @@ impl SubscriptionWrite {
             Err(Problem::fields(faults))
         }
     }
+}
+
+/// The fields of a body that are no settings.
+const SECRET_FIELDS: [&str; 2] = ["secrets", "signing_secret"];
+
+fn invalid_field(name: &str, error: &serde_json::Error) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", format!("the body does not fit: {name}: {error}"))
+        .remedy("GET /openapi.json shows the shape")
+}
+
+/// Refuses a list of names that is not the one that is there: a list can neither set nor delete a secret.
+fn check_names(names: Vec<String>, secrets: &BTreeMap<String, Secret>) -> Result<(), Problem> {
+    if names.into_iter().collect::<BTreeSet<_>>().iter().eq(secrets.keys()) {
+        return Ok(());
+    }
+    let detail = "a list of names can only repeat the names that are there; write {\"NAME\": \"value\"} to set a secret and {\"NAME\": null} to delete one";
+    Err(Problem::field("/secrets", detail))
 }
 
 pub(super) fn fault(pointer: &str, detail: impl Into<String>) -> FieldFault {
