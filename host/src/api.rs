@@ -26,6 +26,7 @@ mod paging;
 mod peer;
 mod plugins;
 mod problem;
+mod public_path;
 mod rate_limit;
 mod read_back;
 mod refusals;
@@ -56,13 +57,14 @@ use crate::plugin::Plugins;
 use crate::plural::counted;
 use crate::store::{Store, now_ms};
 use crate::telemetry::Telemetry;
+use crate::url_path::UrlPath;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use body::BodyCap;
 use bytes::Bytes;
 use extract::Admin;
-use http::{HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use problem::Problem;
 use serde::Serialize;
 use std::sync::Arc;
@@ -101,6 +103,20 @@ pub struct ApiState {
 }
 
 impl ApiState {
+    /// The URL of a path of this host at its public address, if that is known.
+    fn public_link(&self, path: &UrlPath) -> Option<String> {
+        self.config.public_url.as_ref().map(|url| url.link(path))
+    }
+
+    /// The same as whoever sends these headers reaches the host.
+    fn link_for(&self, headers: &HeaderMap, path: &UrlPath) -> String {
+        self.public_link(path).unwrap_or_else(|| {
+            let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+            let scheme = if self.config.is_behind_tls() { "https" } else { "http" };
+            format!("{scheme}://{host}{path}")
+        })
+    }
+
     /// How much is taken in.
     fn intake_limits(&self) -> IntakeLimits {
         IntakeLimits { event_bytes_max: self.config.event_bytes_max, caps: (&self.config).into() }
@@ -186,7 +202,8 @@ pub fn router(state: Arc<ApiState>) -> Router {
     let (router, _) = surface(state.config.batch_bytes_max, state.config.component_bytes_max).split_for_parts();
     let component_bytes_max = state.config.component_bytes_max;
     // Made once: anybody may ask for it.
-    let document = Bytes::from(document::text("/"));
+    let server = state.config.public_url.as_ref().map_or("/".to_owned(), ToString::to_string);
+    let document = Bytes::from(document::text(&server));
     let openapi = move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document));
     router
         .merge(pages::upload().layer(cap(component_bytes_max)))
@@ -197,6 +214,7 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/openapi.json", axum::routing::get(openapi))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), public_path::rebase))
         .layer(axum::middleware::from_fn_with_state(state.clone(), exchange::track))
         .layer(axum::middleware::map_response(protected))
         .layer(axum::middleware::from_fn(request_id::mark))

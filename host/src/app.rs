@@ -12,6 +12,7 @@ use crate::plugin::{CompileLimits, PluginConfig, PluginError, Plugins};
 use crate::store::{Store, StoreError, StoreLimits, TenantChange};
 use crate::subscription::TenantId;
 use crate::telemetry::Telemetry;
+use crate::url_path::{PublicUrl, UrlPath};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +58,9 @@ pub struct App {
     /// The admin key, if it was made at this start: shown once.
     pub new_admin_key: Option<String>,
     /// The path of a link that signs in to the pages once with it.
-    pub new_sign_in_path: Option<String>,
+    pub new_sign_in_path: Option<UrlPath>,
+    /// The address under which such a link is opened.
+    pub link_base: PublicUrl,
     plugins: Arc<Plugins>,
     watch: FolderWatch,
     dispatcher: Dispatcher,
@@ -98,6 +101,7 @@ impl App {
         let grace = Duration::from_secs(config.stop_grace_s);
         let shares = Arc::new(Shares::new(&config));
         let settings = config.clone();
+        let link_base = config.link_base();
         let router = api::router(Arc::new(ApiState {
             store,
             plugins: plugins.clone(),
@@ -118,6 +122,7 @@ impl App {
             address,
             new_admin_key,
             new_sign_in_path,
+            link_base,
             plugins,
             watch,
             dispatcher,
@@ -219,7 +224,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
 }
 
 /// The tenant and the admin key that exist from the first start.
-async fn first_things(store: &Store, admin_key: Option<String>) -> Result<Option<(String, String)>, StoreError> {
+async fn first_things(store: &Store, admin_key: Option<String>) -> Result<Option<(String, UrlPath)>, StoreError> {
     let default = TenantId::default();
     // At the very first start only: whoever deletes it later does not want it back.
     if store.catalog().tenants().is_empty() && store.catalog().keys(None).is_empty() {

@@ -8,6 +8,7 @@ mod check;
 
 use crate::address::AddressPolicy;
 use crate::limits::{COMPONENT_BYTES_MAX, Limits, STACK_BYTES};
+use crate::url_path::{PublicUrl, or_empty};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The ranges of the reverse proxies in front of this host. Needed to listen anywhere but on loopback.
     pub behind_proxy: Vec<IpNet>,
+    /// The address under which clients reach this host, such as `https://hooks.example.com/hookloom`. Empty: not known.
+    #[serde(with = "or_empty")]
+    pub public_url: Option<PublicUrl>,
     /// Whether Notify URLs may name this machine's loopback addresses: for demos and tests.
     pub allow_loopback: bool,
     /// Ranges that may be dialled although the address guard refuses them.
@@ -120,6 +124,7 @@ impl Default for Config {
             data_dir: PathBuf::from("hookloom-data"),
             listen: SocketAddr::from(([127, 0, 0, 1], 8420)),
             behind_proxy: Vec::new(),
+            public_url: None,
             allow_loopback: false,
             egress_allow: Vec::new(),
             egress_deny: Vec::new(),
@@ -308,6 +313,17 @@ impl Config {
             https_only: self.https_only,
             own: Some(self.listen),
         }
+    }
+
+    /// Returns whether browsers reach the host by TLS.
+    pub fn is_behind_tls(&self) -> bool {
+        // What a proxy ends is TLS.
+        self.public_url.as_ref().map_or(!self.behind_proxy.is_empty(), PublicUrl::is_https)
+    }
+
+    /// The address under which a link to this host is opened.
+    pub fn link_base(&self) -> PublicUrl {
+        self.public_url.clone().unwrap_or_else(|| PublicUrl::of_listener(self.listen))
     }
 
     /// What a subscription may ask for at the most.

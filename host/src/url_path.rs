@@ -5,6 +5,10 @@
 //! compile. `.` and `..`, which no encoding disarms (WHATWG URL, "double-dot URL path segment"), are no value of these types.
 //! A whole path that came from elsewhere goes through [`UrlPath::local`]. Pure; does not know which routes exist.
 
+mod public_url;
+
+pub use public_url::{PublicUrl, or_empty};
+
 use crate::ids::{BinId, DeliveryId, EventId, PluginName, SubscriptionId, TenantId, VersionId};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::fmt;

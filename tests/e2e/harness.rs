@@ -3,6 +3,7 @@
 //! Nothing here knows the host's code; it speaks to it as everybody does.
 
 mod browser;
+mod front;
 mod host;
 mod names;
 mod proxy;
@@ -13,6 +14,7 @@ mod tls;
 mod visitor;
 
 pub(crate) use browser::Browser;
+pub(crate) use front::{Front, ProxyProgram, block_of};
 pub(crate) use host::{ADMIN_KEY, Host, HostBuilder, Reply, exchange};
 pub(crate) use names::NameServer;
 pub(crate) use proxy::Proxy;

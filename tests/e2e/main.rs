@@ -33,6 +33,7 @@ mod own_faults;
 mod operations;
 mod openapi;
 mod pages;
+mod proxies;
 mod quarantine;
 mod races;
 mod receivers;

@@ -7,13 +7,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A program that must answer, and the packages that have it.
-const NEEDED: [(&[&str], &[&str]); 7] = [
+const NEEDED: [(&[&str], &[&str]); 9] = [
     (&["make", "--version"], &["make"]),
     (&["node", "--version"], &["nodejs", "npm"]),
     (&["npm", "--version"], &["npm"]),
     (&["python3", "-c", "import venv, ensurepip"], &["python3", "python3-venv"]),
     (&["chromium", "--version"], &["chromium"]),
     (&["chromedriver", "--version"], &["chromium-driver"]),
+    (&["nginx", "-v"], &["nginx"]),
+    (&["caddy", "version"], &["caddy"]),
     (&["clang-19", "--version"], &["clang-19", "lld-19", "wasi-libc", "libclang-rt-19-dev-wasm32"]),
 ];
 

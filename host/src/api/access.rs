@@ -176,13 +176,29 @@ pub(super) struct TokenBody {
     /// The path to enter as Notify URL in Agile CRM, behind this host's public address: only in the answer to its making.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
+    /// The whole address. Absent: the setting `public_url` is empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
 }
 
 impl TokenBody {
-    fn new(token: &IntakeToken, text: Option<&str>) -> Self {
+    /// A token without its text, which nobody knows any more.
+    fn known(token: &IntakeToken) -> Self {
         let IntakeToken { id, hint, label, created_at_ms, .. } = token.clone();
-        TokenBody { id, hint, label, created_at_ms, path: text.map(|text| UrlPath::of_intake(text).to_string()) }
+        TokenBody { id, hint, label, created_at_ms, path: None, url: None }
     }
+
+    /// A token that was made now, with its address.
+    fn made(token: &IntakeToken, text: &str, state: &ApiState) -> Self {
+        let path = UrlPath::of_intake(text);
+        TokenBody { url: state.public_link(&path), path: Some(path.to_string()), ..TokenBody::known(token) }
+    }
+}
+
+/// An intake token's address on the pages, as far as it is still known.
+pub(super) fn shown_address(token: &IntakeToken, state: &ApiState) -> String {
+    let base = state.config.public_url.as_ref().map(ToString::to_string).unwrap_or_default();
+    format!("{base}/in/{}… {}", token.hint, token.label)
 }
 
 /// An intake token to be made.
@@ -202,7 +218,7 @@ pub(super) async fn list_tokens(
     State(state): State<Arc<ApiState>>,
 ) -> Page<TokenBody> {
     let tokens = state.store.catalog().tokens(&access.tenant);
-    page.of(tokens, |token| token.id.to_string()).shown(|token| TokenBody::new(&token, None))
+    page.of(tokens, |token| token.id.to_string()).shown(|token| TokenBody::known(&token))
 }
 
 /// Make an intake token.
@@ -216,7 +232,7 @@ pub(super) async fn create_token(
         return Err(Problem::too_many("intake tokens", CREDENTIALS_MAX));
     }
     let (token, text) = state.store.create_token(access.tenant.clone(), checked_label(new.label)?, None).await?;
-    let body = TokenBody::new(&token, Some(&text));
+    let body = TokenBody::made(&token, &text, &state);
     state.changed(&access.key, Some(&access.tenant), "intake-token.create", token.id, [None, told(&body)]).await;
     Ok((StatusCode::CREATED, Json(body)))
 }
@@ -243,7 +259,7 @@ pub(super) async fn rotate_token(
     let old = state.store.catalog().tokens(&access.tenant).into_iter().find(|token| token.id == id);
     let old = old.ok_or_else(|| Problem::not_found("intake token"))?;
     let (token, text) = state.store.create_token(access.tenant.clone(), old.label.clone(), Some(id)).await?;
-    let (before, body) = (TokenBody::new(&old, None), TokenBody::new(&token, Some(&text)));
+    let (before, body) = (TokenBody::known(&old), TokenBody::made(&token, &text, &state));
     let both = [told(&before), told(&body)];
     state.changed(&access.key, Some(&access.tenant), "intake-token.rotate", id, both).await;
     Ok((StatusCode::CREATED, Json(body)))

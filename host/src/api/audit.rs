@@ -40,7 +40,7 @@ impl ApiState {
 pub(super) fn told(body: &impl Serialize) -> Option<Value> {
     let mut value = serde_json::to_value(body).ok()?;
     if let Some(object) = value.as_object_mut() {
-        for secret in ["signing_secret", "key", "path", "lane", "report", "comparison"] {
+        for secret in ["signing_secret", "key", "path", "url", "lane", "report", "comparison"] {
             object.remove(secret);
         }
     }

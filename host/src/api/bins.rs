@@ -28,6 +28,9 @@ pub(super) struct BinBody {
     pub(super) id: BinId,
     /// Where it receives: any method, any path below.
     path: String,
+    /// The whole URL. Absent: the setting `public_url` is empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
     #[serde(flatten)]
     settings: BinSettings,
     created_at_ms: i64,
@@ -35,15 +38,16 @@ pub(super) struct BinBody {
     received: u64,
 }
 
-impl From<Bin> for BinBody {
-    fn from(bin: Bin) -> Self {
+impl BinBody {
+    fn new(bin: Bin, state: &ApiState) -> Self {
         let Bin { id, settings, created_at_ms, received } = bin;
-        BinBody { path: UrlPath::of_bin(&id).to_string(), id, settings, created_at_ms, received }
+        let path = UrlPath::of_bin(&id);
+        BinBody { url: state.public_link(&path), path: path.to_string(), id, settings, created_at_ms, received }
     }
 }
 
 impl ReadBack for BinSettings {
-    const READ_ONLY: &'static [&'static str] = &["id", "path", "created_at_ms", "received"];
+    const READ_ONLY: &'static [&'static str] = &["id", "path", "url", "created_at_ms", "received"];
 }
 
 fn checked(settings: BinSettings) -> Result<BinSettings, Problem> {
@@ -63,7 +67,8 @@ pub(super) async fn list(
     access: Access<ToRead>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<Vec<BinBody>>, Problem> {
-    Ok(Json(state.store.bins(access.tenant).await?.into_iter().map(Into::into).collect()))
+    let bins = state.store.bins(access.tenant).await?;
+    Ok(Json(bins.into_iter().map(|bin| BinBody::new(bin, &state)).collect()))
 }
 
 /// Make a bin. Whoever knows its URL can send to it; who sees what came needs a key of the tenant.
@@ -74,7 +79,8 @@ pub(super) async fn create(
     State(state): State<Arc<ApiState>>,
     Input(settings): Input<BinSettings>,
 ) -> Result<(StatusCode, Json<BinBody>), Problem> {
-    let bin: BinBody = state.store.create_bin(access.tenant.clone(), checked(settings)?).await?.into();
+    let bin = state.store.create_bin(access.tenant.clone(), checked(settings)?).await?;
+    let bin = BinBody::new(bin, &state);
     state.changed(&access.key, Some(&access.tenant), "bin.create", &bin.id, [None, told(&bin.settings)]).await;
     Ok((StatusCode::CREATED, Json(bin)))
 }
@@ -87,7 +93,7 @@ pub(super) async fn get(
     Item(id): Item<BinId>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<BinBody>, Problem> {
-    Ok(Json(state.store.bin(access.tenant, id).await?.into()))
+    Ok(Json(BinBody::new(state.store.bin(access.tenant, id).await?, &state)))
 }
 
 /// Rewrite a bin. What is over its new bounds is forgotten.
@@ -101,7 +107,8 @@ pub(super) async fn update(
 ) -> Result<Json<BinBody>, Problem> {
     read_only.check_id(&id)?;
     let before = state.store.bin(access.tenant.clone(), id.clone()).await?;
-    let bin: BinBody = state.store.update_bin(access.tenant.clone(), id, checked(settings)?).await?.into();
+    let bin = state.store.update_bin(access.tenant.clone(), id, checked(settings)?).await?;
+    let bin = BinBody::new(bin, &state);
     let both = [told(&before.settings), told(&bin.settings)];
     state.changed(&access.key, Some(&access.tenant), "bin.update", &bin.id, both).await;
     Ok(Json(bin))

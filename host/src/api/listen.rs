@@ -6,9 +6,10 @@
 
 use super::connections::{Connections, OpenConnection, Patience};
 use super::extract::Connection;
-use super::refused_body;
 use super::socket::Socket;
+use super::{public_path, refused_body};
 use crate::config::Config;
+use crate::url_path::PublicUrl;
 use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
@@ -18,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -49,6 +51,8 @@ pub async fn listen(listener: TcpListener, router: Router, config: Config, mut s
         stall: Duration::from_secs(config.stall_timeout_s),
     };
     let connections = Connections::new(config.connections_max, patience);
+    let prefix: Arc<str> = config.public_url.as_ref().map_or("", PublicUrl::prefix).into();
+    let front = Front { router, prefix };
     let graceful = GracefulShutdown::new();
     let mut looks = tokio::time::interval(LOOK);
     loop {
@@ -62,7 +66,7 @@ pub async fn listen(listener: TcpListener, router: Router, config: Config, mut s
         };
         match accepted {
             Ok((stream, peer)) if may_come(peer.ip(), &config.behind_proxy) => match connections.admit(peer.ip()) {
-                Some(connection) => serve((stream, peer.ip()), router.clone(), &graceful, connection),
+                Some(connection) => serve((stream, peer.ip()), front.clone(), &graceful, connection),
                 None => tracing::warn!(%peer, "turned away: every connection is in use (connections_max)"),
             },
             Ok((_, peer)) => tracing::warn!(%peer, "turned away: not from the ranges in behind_proxy"),
@@ -82,7 +86,15 @@ fn may_come(peer: IpAddr, behind_proxy: &[IpNet]) -> bool {
     behind_proxy.is_empty() || peer.is_loopback() || behind_proxy.iter().any(|range| range.contains(&peer))
 }
 
-fn serve((stream, peer): (TcpStream, IpAddr), router: Router, graceful: &GracefulShutdown, connection: OpenConnection) {
+/// What requests of a connection are handed to.
+#[derive(Clone)]
+struct Front {
+    router: Router,
+    /// The path prefix of the public address.
+    prefix: Arc<str>,
+}
+
+fn serve((stream, peer): (TcpStream, IpAddr), front: Front, graceful: &GracefulShutdown, connection: OpenConnection) {
     // An answer is one small packet; there is nothing to wait for.
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
@@ -93,7 +105,8 @@ fn serve((stream, peer): (TcpStream, IpAddr), router: Router, graceful: &Gracefu
         activity.handling();
         request.extensions_mut().insert(Connection(peer));
         request.extensions_mut().insert(activity.clone());
-        refused_body::answer(router.clone(), request)
+        public_path::strip(&mut request, &front.prefix);
+        refused_body::answer(front.router.clone(), request)
     });
     // Heads and idle connections have their deadlines in `connections.rs`.
     let served = http1::Builder::new()

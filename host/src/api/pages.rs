@@ -29,6 +29,7 @@ mod webhooks;
 
 use super::ApiState;
 use super::problem::{Problem, add_retry_after};
+use super::public_path::OwnPage;
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
 use askama::Template;
@@ -123,6 +124,7 @@ impl Page {
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
         let mut response = (self.0, Html(self.1)).into_response();
+        response.extensions_mut().insert(OwnPage);
         let headers = response.headers_mut();
         let policy = HeaderValue::try_from(policy(&self.2)).expect("base64 is visible ASCII");
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);

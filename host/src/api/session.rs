@@ -16,6 +16,9 @@ use utoipa::ToSchema;
 pub(super) struct LinkBody {
     /// Behind this host's public address.
     path: String,
+    /// The whole link. Absent: the setting `public_url` is empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
 }
 
 /// Make a link that signs its first user in to the pages with the key that asks for it.
@@ -26,10 +29,11 @@ pub(super) async fn create_link(
 ) -> Result<(StatusCode, Json<LinkBody>), Problem> {
     let token = state.store.create_sign_in_link(key.id).await?;
     state.changed(&key, None, "sign-in-link.create", key.shown(), [None, None]).await;
-    Ok((StatusCode::CREATED, Json(LinkBody { path: sign_in_path(&token) })))
+    let path = sign_in_path(&token);
+    Ok((StatusCode::CREATED, Json(LinkBody { url: state.public_link(&path), path: path.to_string() })))
 }
 
 /// The path of a link with this token.
-pub fn sign_in_path(token: &str) -> String {
-    UrlPath::root().then("sign-in").query("token", token).to_string()
+pub fn sign_in_path(token: &str) -> UrlPath {
+    UrlPath::root().then("sign-in").query("token", token)
 }

@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::address::AddressPolicy;
 use crate::deliver::client::{Client, Request};
-use crate::url_path::UrlPath;
+use crate::url_path::{PublicUrl, UrlPath};
 use bytes::Bytes;
 use clap::Args;
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -31,7 +31,7 @@ impl AdminArgs {
 /// A host and the key to speak to it with.
 pub(super) struct HostClient {
     client: Client,
-    base: Url,
+    base: PublicUrl,
     key: String,
 }
 
@@ -51,8 +51,13 @@ const RESPONSE_BYTES_MAX: usize = 64 << 20;
 impl HostClient {
     /// A client. The address guard is for tenants' URLs; here it is the operator who names the host.
     pub(super) fn new(base: &str, key: &str) -> Result<Self, Failure> {
-        let base = Url::parse(base).map_err(|error| format!("{base:?} is no URL of a host: {error}"))?;
+        let base = PublicUrl::parse(base)?;
         Ok(HostClient { client: Client::new(AddressPolicy::everywhere())?, base, key: key.to_owned() })
+    }
+
+    /// The URL of a path of the host.
+    pub(super) fn link(&self, path: &UrlPath) -> String {
+        self.base.link(path)
     }
 
     /// Asks, and returns the answer's JSON. A problem document becomes an error with its words.
@@ -82,7 +87,7 @@ impl HostClient {
             headers.insert(header::AUTHORIZATION, bearer);
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        let url = self.base.join(path.as_str())?;
+        let url = Url::parse(&self.link(path))?;
         let request = Request { method, url, headers, body, timeout: TIMEOUT, response_bytes_max: RESPONSE_BYTES_MAX };
         let answer = self.client.send(request).await.0.map_err(|error| format!("{}: {error}", self.base))?;
         match answer.status {

@@ -35,7 +35,7 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
         outln!("admin key (shown this once): {}", key);
     }
     if let Some(path) = &app.new_sign_in_path {
-        outln!("sign in once, within a day: http://{}{}", app.address, path);
+        outln!("sign in once, within a day: {}", app.link_base.link(path));
     }
     outln!("listening on http://{} with data in {}", app.address, data_dir);
     tokio::select! {

@@ -24,7 +24,8 @@ pub(super) async fn link(args: SignInLinkArgs) -> Result<(), Failure> {
     let route = UrlPath::root().then("v1").then("sign-in-links");
     let made = host.ask(Method::POST, &route, "application/json", Bytes::new()).await?;
     let path = made["path"].as_str().and_then(UrlPath::local).ok_or("the host answered without a link")?;
-    let link = format!("{}{path}", args.host.url.trim_end_matches('/'));
+    // The host knows its public address better than who reaches it from beside it.
+    let link = made["url"].as_str().map_or_else(|| host.link(&path), str::to_owned);
     if args.json {
         return Ok(terminal::json(&json!({"url": link}))?);
     }

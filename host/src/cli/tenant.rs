@@ -121,7 +121,7 @@ pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
     bins.as_array_mut()
         .into_iter()
         .flatten()
-        .for_each(|one| without(one, &["id", "path", "created_at_ms", "received"]));
+        .for_each(|one| without(one, &["id", "path", "url", "created_at_ms", "received"]));
     let mut plugins = Vec::new();
     for plugin in tenant.list(tenant.path().then("plugins"), "name").await? {
         let (Some(name), Some(sha256)) = (plugin["name"].as_str(), plugin["active_sha256"].as_str()) else { continue };

@@ -3,6 +3,33 @@
 use super::{Config, ConfigError};
 use crate::limits::Limits;
 
+/// First segments of the host's own paths. A path prefix that begins with one could not be told from such a path.
+const OWN_SEGMENTS: [&str; 14] = [
+    "v1",
+    "in",
+    "bins",
+    "t",
+    "assets",
+    "tenants",
+    "docs",
+    "go",
+    "sign-in",
+    "sign-out",
+    "healthz",
+    "readyz",
+    "metrics",
+    "openapi.json",
+];
+
+fn public_url_fault(config: &Config) -> Option<String> {
+    let url = config.public_url.as_ref()?;
+    if url.is_wildcard() {
+        return Some(format!("public_url is {url}, which no client can open; write the host's name"));
+    }
+    let first = url.first_segment().filter(|first| OWN_SEGMENTS.contains(first))?;
+    Some(format!("public_url is {url}, and /{first} is a path of the host itself; choose another path prefix"))
+}
+
 /// The rules between settings.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let mut faults = Vec::new();
@@ -12,6 +39,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             config.listen
         ));
     }
+    faults.extend(public_url_fault(config));
     if let Err(fault) = Limits::HOST_MAX.lowered(&config.plugin_limits_max) {
         faults.push(format!("plugin_limits_max: {fault}"));
     }

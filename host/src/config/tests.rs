@@ -55,6 +55,9 @@ fn every_fault_is_told_by_name() {
     check("listen = \"0.0.0.0:80\"", &[], &["name its ranges in behind_proxy"]);
     check("egress_allow = [\"0.0.0.0/0\"]", &[], &["switches the address guard off"]);
     check("listen = ", &[], &["FILE is no TOML"]);
+    check("public_url = \"hooks.example.com\"", &[], &["FILE: public_url: \"hooks.example.com\" is no URL of a host"]);
+    check("public_url = \"http://0.0.0.0:80\"", &[], &["no client can open"]);
+    check("public_url = \"https://example.com/t/x\"", &[], &["/t is a path of the host itself"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -118,7 +118,7 @@ async fn page_with(
             .iter()
             .map(|token| TokenRow {
                 id: token.id.to_string(),
-                name: format!("/in/{}… {}", token.hint, token.label),
+                name: access::shown_address(token, state),
                 made: Moment::at_ms(token.created_at_ms),
             })
             .collect(),
@@ -152,7 +152,11 @@ fn change_row(change: Change) -> ChangeRow {
 }
 
 /// Makes and ends keys and addresses.
-pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+pub(super) async fn act(
+    State(state): State<Arc<ApiState>>,
+    headers: HeaderMap,
+    posted: Posted,
+) -> Result<Response, Refused> {
     let Posted { user, form } = posted;
     let here = UrlPath::pages_of(&user.tenant).then("access");
     let with_state = || State(state.clone());
@@ -173,7 +177,11 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         "tokens" => {
             let wanted = json!({"label": form.get("label")});
             match access::create_token(user.access(&state)?, with_state(), input(wanted)?).await {
-                Ok((_, body)) => Ok(Once("The new address: enter it behind this host's own", text_of(&body.0, "path"))),
+                Ok((_, body)) => {
+                    let path = UrlPath::local(&text_of(&body.0, "path")).unwrap_or_else(UrlPath::root);
+                    let address = state.link_for(&headers, &path);
+                    Ok(Once("The new address: enter it as Notify URL in Agile CRM", address))
+                }
                 Err(problem) => Err(problem),
             }
         }

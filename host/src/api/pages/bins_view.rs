@@ -15,7 +15,7 @@ use crate::signature::verifies;
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
 use askama::Template;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -29,10 +29,7 @@ pub(super) fn name(bin: &Bin) -> String {
 
 /// Where a bin receives, as who looks at the page reaches this host.
 pub(super) fn url(id: &BinId, headers: &HeaderMap, state: &ApiState) -> String {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    // In front of a host behind a proxy stands TLS.
-    let scheme = if state.config.behind_proxy.is_empty() { "http" } else { "https" };
-    format!("{scheme}://{host}{}", UrlPath::of_bin(id))
+    state.link_for(headers, &UrlPath::of_bin(id))
 }
 
 /// The same as this host reaches itself.

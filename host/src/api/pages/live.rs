@@ -42,7 +42,7 @@ pub(super) async fn watch(
     exchange: Exchange,
     Params(Watched { topic }): Params<Watched>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refused> {
+) -> Result<(NotBuffered, Sse<impl Stream<Item = Result<Event, Infallible>>>), Refused> {
     let wanted = match topic.as_str() {
         "attempts" => Notice::Attempt(user.tenant.clone()),
         bin => {
@@ -61,8 +61,12 @@ pub(super) async fn watch(
         state,
     };
     let stream = futures_util::stream::unfold(Some(watcher), |watcher| async move { watcher?.next().await });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+    let stream = Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)));
+    Ok(([("x-accel-buffering", "no")], stream))
 }
+
+/// The header by which nginx passes a stream on at once, instead of collecting a buffer of it.
+type NotBuffered = [(&'static str, &'static str); 1];
 
 /// The host's end of a stream.
 struct Watcher {

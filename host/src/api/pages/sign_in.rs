@@ -9,9 +9,10 @@ use crate::api::extract::{Body, COOKIE, Params};
 use crate::api::peer::Peer;
 use crate::api::problem::Problem;
 use crate::api::throttle::{Failure, WINDOW};
+use crate::limits::shortened;
 use crate::store::SESSION_LASTS;
 use crate::subscription::TenantId;
-use crate::url_path::UrlPath;
+use crate::url_path::{PublicUrl, UrlPath};
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
+use url::{Host, Url};
 
 #[derive(Template)]
 #[template(path = "sign_in.html")]
@@ -67,11 +69,8 @@ pub(super) async fn sign_in(
     Body(body): Body,
 ) -> Result<Response, Refused> {
     let form = Form::urlencoded(&body);
-    if is_from_elsewhere(&headers) {
-        let detail = "this form came from another site";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "foreign-form", detail)
-            .remedy("sign in on the page itself")
-            .into());
+    if is_from_elsewhere(&headers, state.config.public_url.as_ref()) {
+        return Err(foreign_form(&headers, &state).into());
     }
     // The credential is looked up first: whatever others tried before, a right one signs in.
     let key = if form.has("token") {
@@ -88,8 +87,7 @@ pub(super) async fn sign_in(
     // A way back leads to a page of this host, never elsewhere.
     let next = UrlPath::local(form.get("next")).unwrap_or_else(UrlPath::root);
     let mut response = go_to(&next, "");
-    // What a proxy ends is TLS, so the cookie must not travel without it.
-    let secure = if state.config.behind_proxy.is_empty() { "" } else { "; Secure" };
+    let secure = if state.config.is_behind_tls() { "; Secure" } else { "" };
     let lasts = SESSION_LASTS.as_secs();
     let cookie = format!("{COOKIE}={text}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Lax{secure}");
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
@@ -121,12 +119,55 @@ fn refused(state: &ApiState, address: IpAddr, form: &Form) -> Result<Response, R
     Ok(response)
 }
 
-/// Whether a form came from a page of another site: nobody shall be signed in as somebody else without knowing.
-fn is_from_elsewhere(headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let (site, origin, host) = (text("sec-fetch-site"), text("origin"), text("host").unwrap_or_default());
-    site.is_some_and(|site| site != "same-origin" && site != "none")
-        || origin.is_some_and(|origin| origin.split_once("://").is_none_or(|(_, own)| own != host))
+/// Returns whether a form came from a page of another site: nobody may be signed in as somebody else without knowing.
+///
+/// `Sec-Fetch-Site` is the browser's own word for it, which no proxy changes; it is there where the pages are reached by TLS or on this
+/// machine. `Origin` is compared with the public address. Where none is set, `Origin` decides only if there is no
+/// `Sec-Fetch-Site`, and is compared with `Host`, which a proxy may have replaced.
+fn is_from_elsewhere(headers: &HeaderMap, public_url: Option<&PublicUrl>) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let site = text("sec-fetch-site");
+    if site.is_some_and(|site| site != "same-origin" && site != "none") {
+        return true;
+    }
+    let Some(origin) = text("origin") else { return false };
+    let is_host = || origin.split_once("://").is_some_and(|(_, own)| Some(own) == text("host"));
+    match public_url {
+        // The operator may come past the proxy, by a tunnel to this machine; no other site has such an origin.
+        Some(own) => !(own.is_origin(origin) || is_host() && is_loopback(origin)),
+        None => site.is_none() && !is_host(),
+    }
+}
+
+/// Returns whether an origin is on the browser's own machine.
+fn is_loopback(origin: &str) -> bool {
+    let host = Url::parse(origin).ok().and_then(|url| url.host().map(|host| host.to_owned()));
+    match host {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+fn foreign_form(headers: &HeaderMap, state: &ApiState) -> Problem {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("(none)");
+    let (detail, remedy) = match &state.config.public_url {
+        Some(own) => {
+            let detail = format!("this form came from {}, and this host is {own}", shortened(text("origin"), 200));
+            (detail, format!("sign in at {}", own.link(&UrlPath::root().then("sign-in"))))
+        }
+        None => {
+            let (origin, host) = (shortened(text("origin"), 200), shortened(text("host"), 200));
+            let detail = format!("this form came from {origin}, and the request's Host header is {host}");
+            (
+                detail,
+                "open the sign-in page of this host; behind a proxy that changes the Host header, set public_url"
+                    .to_owned(),
+            )
+        }
+    };
+    Problem::new(StatusCode::FORBIDDEN, "foreign-form", detail).remedy(remedy)
 }
 
 /// The pages are for those who change things; a key that only sends or reads has the REST routes.
@@ -151,18 +192,42 @@ pub(super) async fn sign_out(
 mod tests {
     use super::*;
 
+    /// Checks whether a request with these headers comes from another site than a host with this public address.
+    #[track_caller]
+    fn check(public_url: &str, pairs: &[(&str, &str)], is_foreign: bool) {
+        let pair = |(name, value): &(&str, &str)| {
+            (name.parse::<http::HeaderName>().expect("a name"), value.parse().expect("a value"))
+        };
+        let public_url = PublicUrl::parse(public_url).ok();
+        let headers = pairs.iter().map(pair).collect();
+        assert_eq!(is_from_elsewhere(&headers, public_url.as_ref()), is_foreign, "{pairs:?}");
+    }
+
     #[test]
     fn a_form_of_another_site_is_known() {
-        let from = |pairs: &[(&str, &str)]| {
-            let pair = |(name, value): &(&str, &str)| {
-                (name.parse::<http::HeaderName>().expect("a name"), value.parse().expect("a value"))
-            };
-            is_from_elsewhere(&pairs.iter().map(pair).collect())
-        };
-        assert!(!from(&[("host", "h:1")]));
-        assert!(!from(&[("host", "h:1"), ("origin", "http://h:1"), ("sec-fetch-site", "same-origin")]));
-        assert!(from(&[("host", "h:1"), ("origin", "https://evil.example")]));
-        assert!(from(&[("host", "h:1"), ("sec-fetch-site", "cross-site")]));
-        assert!(from(&[("host", "h:1"), ("origin", "null")]));
+        check("", &[("host", "h:1")], false);
+        check("", &[("host", "h:1"), ("origin", "http://h:1"), ("sec-fetch-site", "same-origin")], false);
+        check("", &[("host", "h:1"), ("origin", "http://h:1")], false);
+        check("", &[("host", "h:1"), ("origin", "https://evil.example")], true);
+        check("", &[("host", "h:1"), ("sec-fetch-site", "cross-site")], true);
+        check("", &[("host", "h:1"), ("origin", "http://h:1"), ("sec-fetch-site", "same-site")], true);
+        check("", &[("host", "h:1"), ("origin", "null")], true);
+        // A proxy that replaces the Host header: the browser knows it better.
+        check("", &[("host", "upstream:1"), ("origin", "https://h"), ("sec-fetch-site", "same-origin")], false);
+        check("", &[("host", "upstream:1"), ("origin", "https://h")], true);
+    }
+
+    #[test]
+    fn the_public_address_decides_where_it_is_set() {
+        let own = "https://hooks.example.com/hookloom";
+        check(own, &[("host", "127.0.0.1:8420"), ("origin", "https://hooks.example.com")], false);
+        check(own, &[("host", "127.0.0.1:8420")], false);
+        check(own, &[("host", "evil.example"), ("origin", "https://evil.example")], true);
+        check(own, &[("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")], true);
+        check(own, &[("origin", "https://hooks.example.com"), ("sec-fetch-site", "cross-site")], true);
+        check(own, &[("host", "127.0.0.1:8420"), ("origin", "null")], true);
+        check(own, &[("host", "127.0.0.1:8420"), ("origin", "http://127.0.0.1:8420")], false);
+        check(own, &[("host", "localhost:8420"), ("origin", "http://localhost:8420")], false);
+        check(own, &[("host", "127.0.0.1:8420"), ("origin", "http://127.0.0.1:3000")], true);
     }
 }

@@ -9,7 +9,7 @@ use super::{Frame, Moment, Page, Refused, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::{Body, Item, Json as Input, Params};
 use crate::api::problem::Problem;
-use crate::api::{hands, rotation, subscriptions};
+use crate::api::{access, hands, rotation, subscriptions};
 use crate::store::now_ms;
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
@@ -88,7 +88,7 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
         state: state_word(one.state),
         pending: pending(one.id),
     };
-    let token = |token: &Arc<crate::access::IntakeToken>| format!("/in/{}… {}", token.hint, token.label);
+    let token = |token: &Arc<crate::access::IntakeToken>| access::shown_address(token, state);
     let page = Webhooks {
         frame: Frame::new(user, state, "Webhooks"),
         rows: state.store.catalog().subscriptions(&user.tenant).iter().map(row).collect(),

@@ -1,0 +1,130 @@
+//! The path prefix under which a proxy serves this host: taken from the paths of requests, and put into answers.
+//!
+//! Routes, redirects and pages are written as if the host were at the root. A proxy may take the prefix away (nginx's
+//! `proxy_pass` with a path, Caddy's `handle_path`) or hand it on; both arrive at the same route. In answers the prefix is put
+//! before the local paths of `Location`, of cookies, and of a page's links and forms.
+//!
+//! # Guarantees
+//! - Only what the pages of this host write is changed. Displayed text holds no bare quote, because templates escape it, so it cannot
+//!   look like an attribute; answers of bins are left as they are.
+//! - Without a prefix nothing is read or copied.
+
+use super::ApiState;
+use crate::url_path::PublicUrl;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Uri, header};
+use std::sync::Arc;
+
+/// Marks an answer as a page of this host.
+#[derive(Clone, Copy)]
+pub(super) struct OwnPage;
+
+/// Takes the prefix from the path of a request, if it is there.
+pub(super) fn strip<B>(request: &mut http::Request<B>, prefix: &str) {
+    let Some(rest) = request.uri().path_and_query().and_then(|path| path.as_str().strip_prefix(prefix)) else { return };
+    let rest = match rest.bytes().next() {
+        _ if prefix.is_empty() => return,
+        Some(b'/') => rest.to_owned(),
+        None | Some(b'?') => format!("/{rest}"),
+        // A longer segment that begins like the prefix.
+        Some(_) => return,
+    };
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = PathAndQuery::try_from(rest).ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+}
+
+/// Puts the prefix into an answer.
+pub(super) async fn rebase(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let Some(prefix) = state.config.public_url.as_ref().map(PublicUrl::prefix).filter(|prefix| !prefix.is_empty())
+    else {
+        return response;
+    };
+    rebase_headers(response.headers_mut(), prefix);
+    if response.extensions().get::<OwnPage>().is_none() {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    // It is in memory already: pages are rendered whole.
+    let Ok(page) = to_bytes(body, usize::MAX).await else {
+        return http::StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let page = rebased(&String::from_utf8_lossy(&page), prefix);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(page))
+}
+
+fn rebase_headers(headers: &mut HeaderMap, prefix: &str) {
+    let location = headers.get(header::LOCATION).and_then(|location| location.to_str().ok());
+    let location = location.filter(|path| path.starts_with('/') && !path.starts_with("//"));
+    if let Some(value) = location.and_then(|path| HeaderValue::try_from(format!("{prefix}{path}")).ok()) {
+        headers.insert(header::LOCATION, value);
+    }
+    let cookies: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
+    headers.remove(header::SET_COOKIE);
+    for cookie in cookies {
+        let below = cookie.to_str().ok().map(|text| text.replace("; Path=/;", &format!("; Path={prefix}/;")));
+        headers.append(header::SET_COOKIE, below.and_then(|text| HeaderValue::try_from(text).ok()).unwrap_or(cookie));
+    }
+}
+
+/// Attributes of pages that hold local paths.
+const ATTRIBUTES: [&str; 6] = ["href", "src", "action", "formaction", "data-live", "data-upload"];
+
+fn rebased(page: &str, prefix: &str) -> String {
+    ATTRIBUTES
+        .iter()
+        .fold(page.to_owned(), |page, name| page.replace(&format!(" {name}=\"/"), &format!(" {name}=\"{prefix}/")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &str, prefix: &str, expected: &str) {
+        let mut request = http::Request::builder().uri(path).body(()).expect(path);
+        strip(&mut request, prefix);
+        assert_eq!(request.uri().to_string(), expected, "{path} below {prefix:?}");
+    }
+
+    #[test]
+    fn a_prefix_is_taken_away_once_and_whole() {
+        check("/hookloom/t/default?span=day", "/hookloom", "/t/default?span=day");
+        check("/hookloom", "/hookloom", "/");
+        check("/hookloom?x=1", "/hookloom", "/?x=1");
+        check("/hookloom/", "/hookloom", "/");
+        check("/hookloom/hookloom/x", "/hookloom", "/hookloom/x");
+        check("/hooklooms/x", "/hookloom", "/hooklooms/x");
+        check("/t/default", "/hookloom", "/t/default");
+        check("/t/default", "", "/t/default");
+    }
+
+    #[test]
+    fn links_and_redirects_get_the_prefix() {
+        let page =
+            r#"<a href="/t/x"> <a href="?span=day"> <a href="//elsewhere"> &#34; href=&#34;/no <form action="/go">"#;
+        assert_eq!(
+            rebased(page, "/p"),
+            r#"<a href="/p/t/x"> <a href="?span=day"> <a href="/p//elsewhere"> &#34; href=&#34;/no <form action="/p/go">"#
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LOCATION, HeaderValue::from_static("/t/default"));
+        headers.append(header::SET_COOKIE, HeaderValue::from_static("a=b; Path=/; HttpOnly"));
+        headers.append(header::SET_COOKIE, HeaderValue::from_static("c=d; Path=/; Max-Age=0"));
+        rebase_headers(&mut headers, "/p");
+        assert_eq!(headers[header::LOCATION], "/p/t/default");
+        let cookies: Vec<_> = headers.get_all(header::SET_COOKIE).iter().collect();
+        assert_eq!(cookies, ["a=b; Path=/p/; HttpOnly", "c=d; Path=/p/; Max-Age=0"]);
+        headers.insert(header::LOCATION, HeaderValue::from_static("https://example.com/"));
+        rebase_headers(&mut headers, "/p");
+        assert_eq!(headers[header::LOCATION], "https://example.com/");
+    }
+}
