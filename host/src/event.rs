@@ -1,24 +1,26 @@
 //! The words for what comes in: an event, its module, its exact bytes, and the rules of the envelope.
 //!
-//! Owns the only parser of `{eventName, eventData}`. It checks the envelope and nothing inside `eventData`, and keeps
-//! the bytes as they came: key order, numbers, blanks and nulls are the sender's. Does not know tenants' storage,
+//! Owns the only parser of `{eventName, eventData}`. It checks the envelope, and of what is inside `eventData` only that
+//! plugins can read it, and keeps the bytes as they came: key order, numbers, blanks and nulls are the sender's. Does not know tenants' storage,
 //! HTTP or plugins.
 //!
 //! The shape is the vendor's: exactly two top-level keys, a string and an object; four event names; "Opportunity" in
 //! a name means the module Deal.
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, de};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
 
 pub use crate::ids::EventId;
 
 mod batch;
+mod entity;
 mod envelope;
-mod scan;
+mod json;
 
 pub use batch::read_batch;
+pub use entity::{ENTITY_ID_BYTES_MAX, oversized_entity_id_note};
 pub use envelope::{Envelope, EnvelopeError, read_envelope};
+pub use json::{HANDED_ON_DEPTH_MAX, Unreadable, check_readable, is_readable};
 
 /// What kind of entity an event is about: the boxes of the vendor's form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
@@ -89,11 +91,11 @@ pub struct Event {
     pub name: String,
     /// The module that the name stands for.
     pub module: Module,
-    /// `eventData.id` as text, if there is one of at most [`ENTITY_ID_BYTES_MAX`].
+    /// `eventData.id` as text, if there is one of at most [`ENTITY_ID_BYTES_MAX`]. A number is in plain digits.
     pub entity_id: Option<String>,
     /// When it was accepted, in milliseconds since the epoch.
     pub received_at_ms: i64,
-    /// The exact bytes: valid UTF-8, valid JSON.
+    /// The exact bytes: valid UTF-8, valid JSON, and readable by plugins unless an older host accepted it.
     pub payload: Bytes,
 }
 
@@ -103,58 +105,16 @@ impl Event {
         std::str::from_utf8(&self.payload).expect("an event is accepted only if its bytes are UTF-8")
     }
 
+    /// Returns whether plugins can read it. An older host accepted some that they cannot.
+    pub fn is_readable(&self) -> bool {
+        is_readable(&self.payload)
+    }
+
     /// Returns what its reader should know about its entity, if `eventData.id` is too long to be one.
     pub fn entity_note(&self) -> Option<String> {
         if self.entity_id.is_some() {
             return None;
         }
         read_envelope(&self.payload).ok()?.oversized_entity_id.map(oversized_entity_id_note)
-    }
-}
-
-/// Maximum length of an entity id, in bytes. Ids of contacts and deals have 16 digits; what is longer names nothing, and
-/// would be stored again in every row and index that the id is part of.
-pub const ENTITY_ID_BYTES_MAX: usize = 255;
-
-/// What `eventData.id` says.
-#[derive(Debug, Default, PartialEq)]
-struct EntityId {
-    id: Option<String>,
-    /// Its length in bytes if it is too long, and so is no entity id.
-    oversized: Option<usize>,
-}
-
-impl From<String> for EntityId {
-    fn from(id: String) -> Self {
-        if id.len() > ENTITY_ID_BYTES_MAX {
-            EntityId { id: None, oversized: Some(id.len()) }
-        } else {
-            EntityId { id: Some(id), oversized: None }
-        }
-    }
-}
-
-/// Says what follows from an `eventData.id` of so many bytes, which are too many.
-pub fn oversized_entity_id_note(bytes: usize) -> String {
-    format!(
-        "eventData.id has {bytes} bytes, and an entity id has at most {ENTITY_ID_BYTES_MAX}: the event belongs to no entity, so it keeps no order and has no history"
-    )
-}
-
-/// `eventData.id` as text, whether it was sent as a number or as a string.
-fn entity_id(event_data: &RawValue) -> Option<EntityId> {
-    #[derive(Deserialize)]
-    struct Probe<'a> {
-        #[serde(borrow, default, deserialize_with = "raw")]
-        id: Option<&'a RawValue>,
-    }
-    fn raw<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
-        <&RawValue>::deserialize(deserializer).map(Some).map_err(de::Error::custom)
-    }
-    let id = serde_json::from_str::<Probe<'_>>(event_data.get()).ok()?.id?.get();
-    match id.as_bytes().first()? {
-        b'"' => serde_json::from_str::<String>(id).ok().map(EntityId::from),
-        b'0'..=b'9' | b'-' => Some(EntityId::from(id.to_owned())),
-        _ => None,
     }
 }

@@ -7,7 +7,8 @@
 //! 1. [`app::App::start`] has opened the store, loaded the plugins and bound the socket.
 //! 2. A request comes to [`api`]: `POST /v1/tenants/{t}/events` with a key, or Agile CRM's own `POST /in/{token}`. Who
 //!    asks is proven by the handler's arguments.
-//! 3. [`intake::accept`] turns the bytes into events: [`event::read_batch`] checks the envelope and nothing in it.
+//! 3. [`intake::accept`] turns the bytes into events: [`event::read_batch`] checks the envelope, and that plugins
+//!    can read what is in it.
 //! 4. [`store::Store::accept`] asks the catalog who gets each event ([`route::matches`]), and writes the events with one pending
 //!    delivery for each of those subscriptions in one transaction. Then, and only then, the sender reads `202`. From
 //!    here on the deliveries happen, whatever becomes of this process.

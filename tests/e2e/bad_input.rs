@@ -38,7 +38,7 @@ async fn what_is_no_event() {
             "unexpected key \"x\"",
         ),
         (b"{\"eventName\":\"a\",\"eventName\":\"b\",\"eventData\":{}}".to_vec(), 400, "not-an-event", "occurs twice"),
-        (deep.into_bytes(), 400, "not-an-event", "deeper than 128 levels at byte"),
+        (deep.into_bytes(), 400, "not-an-event", "deeper than 127 levels at byte"),
         (large.into_bytes(), 413, "event-too-large", "accepts at most 262144"),
         (
             event("Contact is Deleted", 1).into_bytes(),

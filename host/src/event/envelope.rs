@@ -1,17 +1,15 @@
 //! Reads one envelope: a JSON object with an event's name and data.
 //!
-//! Promises: what is accepted is UTF-8, is JSON, has exactly the two keys, and is returned as a slice of the very bytes
-//! that came. What is refused says why and at which byte. Does not look inside `eventData`.
+//! Promises: what is accepted is UTF-8, is JSON that plugins can read (`json.rs`), has exactly the two keys, and is returned
+//! as a slice of the very bytes that came. What is refused says why and at which byte. Of `eventData` it reads the id alone.
 
-use super::{EntityId, entity_id, scan};
+use super::entity::{EntityId, entity_id};
+use super::json::{DEPTH_MAX, Unreadable, check_readable, offset_of};
 use crate::limits::shortened;
 use bytes::Bytes;
 use serde::de::{self, Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
-
-/// How deep an event may nest, the envelope itself included.
-const DEPTH_MAX: usize = 128;
 
 /// Maximum length of what an error says, in bytes: it may quote the body, and is kept with a rejected request.
 const WHAT_BYTES_MAX: usize = 300;
@@ -49,12 +47,9 @@ pub enum EnvelopeError {
         /// Where.
         offset: usize,
     },
-    /// Nested deeper than 128.
-    #[error("the body nests deeper than {DEPTH_MAX} levels at byte {offset}")]
-    TooDeep {
-        /// Where.
-        offset: usize,
-    },
+    /// JSON that plugins cannot read.
+    #[error(transparent)]
+    Unreadable(Unreadable),
     /// More events than a batch may hold. The rest was not read.
     #[error("the batch has more than {events_max} events, and this host accepts no more at once")]
     TooMany {
@@ -86,8 +81,8 @@ impl EnvelopeError {
             EnvelopeError::Empty | EnvelopeError::TooMany { .. } => 0,
             EnvelopeError::ByteOrderMark { offset }
             | EnvelopeError::NotUtf8 { offset }
-            | EnvelopeError::TooDeep { offset }
             | EnvelopeError::Invalid { offset, .. } => *offset,
+            EnvelopeError::Unreadable(fault) => fault.offset(),
             EnvelopeError::In { fault, .. } => fault.offset(),
         }
     }
@@ -97,8 +92,8 @@ impl EnvelopeError {
             EnvelopeError::Empty | EnvelopeError::TooMany { .. } => {}
             EnvelopeError::ByteOrderMark { offset }
             | EnvelopeError::NotUtf8 { offset }
-            | EnvelopeError::TooDeep { offset }
             | EnvelopeError::Invalid { offset, .. } => *offset += start,
+            EnvelopeError::Unreadable(fault) => *fault.offset_mut() += start,
             EnvelopeError::In { fault, .. } => **fault = fault.clone().moved_by(start),
         }
         self
@@ -135,9 +130,7 @@ pub(super) fn envelope_at(body: &Bytes, part: &str) -> Result<Envelope, Envelope
     let start = part.as_ptr() as usize - body.as_ptr() as usize;
     let moved = |error: EnvelopeError| error.moved_by(start);
     // An array may nest one level deeper than its items.
-    if let Some(offset) = scan::too_deep_at(part.as_bytes(), DEPTH_MAX) {
-        return Err(moved(EnvelopeError::TooDeep { offset }));
-    }
+    check_readable(part.as_bytes(), DEPTH_MAX).map_err(|fault| moved(EnvelopeError::Unreadable(fault)))?;
     let mut deserializer = serde_json::Deserializer::from_str(part);
     let keys = deserializer
         .deserialize_map(EnvelopeVisitor)
@@ -155,7 +148,7 @@ pub(super) fn envelope_at(body: &Bytes, part: &str) -> Result<Envelope, Envelope
 
 /// serde_json's words, with a byte offset instead of line and column.
 pub(super) fn json_error(text: &str, error: &serde_json::Error) -> EnvelopeError {
-    let offset = scan::offset_of(text.as_bytes(), error.line(), error.column());
+    let offset = offset_of(text.as_bytes(), error.line(), error.column());
     let message = error.to_string();
     let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
     // It may quote a name or a value of the body, which may be as long as the body.
@@ -246,8 +239,9 @@ mod tests {
             let inner = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
             format!("{{\"eventName\":\"x\",\"eventData\":{{\"a\":{inner}}}}}")
         };
-        assert!(read_envelope(&Bytes::from(deep(126))).is_ok());
-        assert_eq!(read_envelope(&Bytes::from(deep(127))), Err(EnvelopeError::TooDeep { offset: 34 + 126 }));
+        assert!(read_envelope(&Bytes::from(deep(125))).is_ok());
+        let too_deep = Unreadable::TooDeep { depth_max: 127, offset: 34 + 125 };
+        assert_eq!(read_envelope(&Bytes::from(deep(126))), Err(EnvelopeError::Unreadable(too_deep)));
         let broken = Bytes::from_static(b"{\"eventName\":\"\xff\"}");
         assert_eq!(read_envelope(&broken), Err(EnvelopeError::NotUtf8 { offset: 14 }));
     }
@@ -262,7 +256,8 @@ mod tests {
         assert_eq!(id(r#"{"id":"57"}"#).as_deref(), Some("57"));
         assert_eq!(id(r#"{"id":null}"#), None);
         assert_eq!(id(r#"{"id":{"a":1}}"#), None);
-        assert_eq!(id(r#"{"id":1,"id":2}"#), None, "inside eventData nothing is judged");
+        assert_eq!(id(r#"{"id":1,"id":2}"#).as_deref(), Some("2"));
+        assert_eq!(id(r#"{"id":5.701666712059904E15}"#).as_deref(), Some("5701666712059904"));
     }
 
     #[test]

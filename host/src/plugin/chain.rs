@@ -2,7 +2,8 @@
 //!
 //! # Rules
 //! - An answer other than pass or replace ends the chain.
-//! - Only the last may return a binary body: the others' bodies are what the next one reads.
+//! - Only the last may return a binary body: the others' bodies are what the next one reads. What of them is JSON is checked
+//!   by the same rules as what intake accepts, so that a fault is that of the plugin that made it.
 //! - Headers add up, and the later plugin's win; so do content type and URL.
 //! - Limits hold for each plugin; the wall time is one budget for all of them.
 //! - A canary's fault or failure is noted, and the active version judges in its place: a canary costs no delivery.
@@ -10,6 +11,7 @@
 //!
 //! Runs on a plugin thread.
 
+use super::convert;
 use super::judgement::{Judged, Judgement, Matter, Outgoing, PluginFault};
 use super::reuse::{Owner, Rest};
 use super::rollout::{CountedCall, Rollout};
@@ -221,6 +223,11 @@ impl Chain<'_> {
         let unfit = |what: String| Judgement::Fault(PluginFault::BadOutput(what));
         if !self.last && !new.is_text {
             return unfit(format!("{plugin} returned a binary body, and only the last plugin of a chain may"));
+        }
+        if !self.last
+            && let Err(fault) = convert::check_handed_on(new)
+        {
+            return unfit(format!("{plugin} returned JSON that the next plugin could not read: {fault}"));
         }
         if self.outgoing.is_none() {
             return judgement;

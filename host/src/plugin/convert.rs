@@ -8,7 +8,7 @@ use super::bindings::hookloom::plugin::types;
 use super::secret_scan::SecretScanner;
 use super::{Judgement, Outgoing, PluginFault};
 use crate::delivery::Reason;
-use crate::event::Event;
+use crate::event::{Event, HANDED_ON_DEPTH_MAX, check_readable};
 use crate::headers::{HeaderAuthor, check_header};
 pub(super) use crate::limits::{REASON_BYTES_MAX, cut};
 use crate::plural::counted;
@@ -120,6 +120,14 @@ fn content_type(wanted: Option<String>, is_text: bool) -> Result<HeaderValue, St
 fn is_json(content_type: &HeaderValue) -> bool {
     let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_lowercase();
     essence == "application/json" || essence.ends_with("+json")
+}
+
+/// Checks that the next plugin of a chain can read a request's body, if it is JSON.
+pub(super) fn check_handed_on(outgoing: &Outgoing) -> Result<(), String> {
+    if !is_json(&outgoing.content_type) {
+        return Ok(());
+    }
+    check_readable(&outgoing.body, HANDED_ON_DEPTH_MAX).map_err(|fault| fault.to_string())
 }
 
 fn check_json(body: &[u8]) -> Result<(), String> {

@@ -101,6 +101,8 @@ impl Plugins {
             true => self.store.previous(subscription.tenant.clone(), &event).await?,
             false => None,
         };
+        // An older host accepted what no plugin can read. Its plugins failed at it; a later event must not fail for it too.
+        let previous = previous.filter(|previous| previous.is_readable());
         Ok(Matter { previous, ..Matter::new(event, self.bounded(subscription)) })
     }
 

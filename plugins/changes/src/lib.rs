@@ -7,14 +7,17 @@
 //! `derived_events`, the names of what people would call it: `tag.added`, `deal.won`, `deal.milestone_changed`, …
 
 use hookloom_sdk::json::{Map, Value, json};
-use hookloom_sdk::{Event, Failure, Outgoing, Plugin, Verdict, config, export, history, text_of};
+use hookloom_sdk::{
+    Event, Failure, Outgoing, Plugin, Verdict, config, export, history, id_of, number_of, same, text_of,
+};
 use std::collections::BTreeMap;
 
 struct Changes;
 
 impl Plugin for Changes {
     fn transform(event: &Event) -> Result<Verdict, Failure> {
-        let Some(before) = history::previous() else {
+        // What an older host accepted and nobody can read is nothing to compare with.
+        let Some(before) = history::previous().and_then(|before| before.data().ok()) else {
             return match config::get("without_previous").as_deref() {
                 None | Some("pass") => Ok(Verdict::Pass),
                 Some("drop") => Ok(Verdict::drop("no-previous", "nothing was accepted before of it")),
@@ -24,7 +27,7 @@ impl Plugin for Changes {
                 )),
             };
         };
-        let (old, new) = (fields(&before.data()?), fields(&event.data()?));
+        let (old, new) = (fields(&before), fields(&event.data()?));
         let changed: Vec<&str> = changed(&old, &new).into_iter().filter(|name| counts(name)).collect();
         if changed.is_empty() {
             return Ok(Verdict::drop("unchanged", "no field that counts has changed"));
@@ -90,7 +93,7 @@ fn fields(data: &Map<String, Value>) -> BTreeMap<String, Value> {
             }
             ("owner", Value::Object(owner)) => {
                 let who = owner.get("email").or_else(|| owner.get("id"));
-                fields.insert(name.clone(), who.and_then(text_of).map_or(Value::Null, |who| json!(who)));
+                fields.insert(name.clone(), who.and_then(id_of).map_or(Value::Null, |who| json!(who)));
             }
             _ => drop(fields.insert(name.clone(), value.clone())),
         }
@@ -110,19 +113,18 @@ fn named(list: &[Value], custom: bool) -> BTreeMap<String, Vec<Value>> {
     named
 }
 
-/// Names of fields that differ; absent and null are the same.
+/// Names of fields that differ; absent and null are the same, and so are two spellings of a number.
 fn changed<'a>(old: &'a BTreeMap<String, Value>, new: &'a BTreeMap<String, Value>) -> Vec<&'a str> {
     let mut names: Vec<&str> = old.keys().chain(new.keys()).map(String::as_str).collect();
     names.sort_unstable();
     names.dedup();
     let value = |fields: &'a BTreeMap<String, Value>, name: &str| fields.get(name).unwrap_or(&Value::Null);
-    names.retain(|name| value(old, name) != value(new, name));
+    names.retain(|name| !same(value(old, name), value(new, name)));
     names
 }
 
 /// What people would call these changes, by the names of the vendor's campaign triggers in lower case.
 fn derived(changed: &[&str], old: &BTreeMap<String, Value>, new: &BTreeMap<String, Value>) -> Vec<&'static str> {
-    let text = |name: &str| new.get(name).and_then(text_of).unwrap_or_default();
     let list =
         |fields: &BTreeMap<String, Value>| fields.get("tags").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut names = Vec::new();
@@ -135,8 +137,8 @@ fn derived(changed: &[&str], old: &BTreeMap<String, Value>, new: &BTreeMap<Strin
             }
             "milestone" => names.push("deal.milestone_changed"),
             // The vendor sets it when a deal enters the track's own milestone for won ones, whatever that is called.
-            "won_date" if !matches!(&*text("won_date"), "" | "0") => names.push("deal.won"),
-            "probability" if text("probability") == "0" => names.push("deal.lost"),
+            "won_date" if new.get("won_date").is_some_and(is_set) => names.push("deal.won"),
+            "probability" if new.get("probability").and_then(number_of) == Some(0.0) => names.push("deal.lost"),
             "lead_score" => names.push("score.changed"),
             "owner" => names.push("owner.changed"),
             "email" => names.push("email.changed"),
@@ -144,6 +146,11 @@ fn derived(changed: &[&str], old: &BTreeMap<String, Value>, new: &BTreeMap<Strin
         }
     }
     names
+}
+
+/// Whether a time is there and not zero, which means never.
+fn is_set(time: &Value) -> bool {
+    text_of(time).is_some() && number_of(time) != Some(0.0)
 }
 
 #[cfg(test)]
@@ -183,6 +190,9 @@ mod tests {
         check((r#"["b","a"]"#, r#"["a","b"]"#), &[], "unchanged");
         check((r#""updated_time":0"#, r#""updated_time":9"#), &[], "unchanged");
         check((r#""id":7,"#, r#""id":7,"pic":"x","#), &[], "unchanged");
+        check((r#""id":1"#, r#""id":1.0"#), &[], "unchanged");
+        check((":25", ":2.5e1"), &[], "unchanged");
+        check((":25", ":25.5"), &[], r#"["lead_score"] {"lead_score":25}"#);
     }
 
     #[test]
@@ -225,5 +235,7 @@ mod tests {
         testing::set_previous(None);
         assert_eq!(testing::run::<Changes>(BEFORE, &[]), Ok(Verdict::Pass));
         assert!(matches!(testing::run::<Changes>(BEFORE, &[("without_previous", "drop")]), Ok(Verdict::Drop(_))));
+        testing::set_previous(Some(r#"{"eventName":"Contact is Created","eventData":{"id":1,"a":"\ud83d"}}"#));
+        assert_eq!(testing::run::<Changes>(BEFORE, &[]), Ok(Verdict::Pass), "what cannot be read is no previous event");
     }
 }

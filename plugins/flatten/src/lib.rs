@@ -5,7 +5,7 @@
 //! config. What is not there is left out, but for `updated_at`, which is null until the first update.
 
 use hookloom_sdk::json::{Map, Value, json};
-use hookloom_sdk::{Contact, Deal, Event, Failure, Owner, Plugin, Property, Verdict, export, number_of, text_of, time};
+use hookloom_sdk::{Contact, Deal, Event, Failure, Owner, Plugin, Property, Verdict, export, id_of, number_of, time};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 struct Flatten;
@@ -72,7 +72,7 @@ impl<M: SerializeMap> Keys<M> {
         self.put("full_name", contact.full_name().filter(|_| !is_company))?;
         self.put("title", text("title"))?;
         self.put("company", text("company"))?;
-        self.put("company_id", field("contact_company_id").and_then(text_of))?;
+        self.put("company_id", field("contact_company_id").and_then(id_of))?;
         self.put("url", text("url"))?;
         self.put("email", contact.email())?;
         self.put_list("emails", &labelled(contact, "email"))?;

@@ -1,6 +1,6 @@
 //! A view of a contact: a person or a company.
 
-use crate::value::{number_of, text_of, under};
+use crate::value::{id_of, number_of, text_of, under};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -59,9 +59,9 @@ impl<'a> Owner<'a> {
         under(data, "owner")?.as_object().map(|data| Owner { data })
     }
 
-    /// The user's id as text.
+    /// The user's id as text: see [`id_of`].
     pub fn id(self) -> Option<Cow<'a, str>> {
-        under(self.data, "id").and_then(text_of)
+        under(self.data, "id").and_then(id_of)
     }
 
     /// The user's name.
@@ -85,9 +85,9 @@ impl Contact {
         under(&self.data, name)
     }
 
-    /// Its id as text.
+    /// Its id as text: see [`id_of`].
     pub fn id(&self) -> Option<Cow<'_, str>> {
-        self.field("id").and_then(text_of)
+        self.field("id").and_then(id_of)
     }
 
     /// Whether it is a company; a person otherwise.

@@ -1,7 +1,8 @@
 //! A view of a deal (the vendor's event names say "Opportunity").
 
+use crate::Decimal;
 use crate::contact::{Owner, tags};
-use crate::value::{number_of, text_of, under};
+use crate::value::{id_of, number_of, text_of, under};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -31,14 +32,19 @@ impl Deal {
         self.field(name).and_then(number_of)
     }
 
+    /// A field as a number with all its digits, also if it was sent as text: for amounts of money.
+    pub fn decimal(&self, name: &str) -> Option<Decimal> {
+        self.field(name).and_then(Decimal::of)
+    }
+
     /// A time, in seconds since 1970. Zero means never.
     pub fn time_s(&self, name: &str) -> Option<i64> {
         self.number(name).map(|seconds| seconds as i64).filter(|seconds| *seconds > 0)
     }
 
-    /// Its id as text.
+    /// Its id as text: see [`id_of`].
     pub fn id(&self) -> Option<Cow<'_, str>> {
-        self.text("id")
+        self.field("id").and_then(id_of)
     }
 
     /// Its name.
@@ -63,13 +69,13 @@ impl Deal {
 
     /// The track it is on, as text.
     pub fn pipeline_id(&self) -> Option<Cow<'_, str>> {
-        self.text("pipeline_id")
+        self.field("pipeline_id").and_then(id_of)
     }
 
     /// The ids of its contacts, as text.
     pub fn contact_ids(&self) -> Vec<Cow<'_, str>> {
         let ids = self.field("contact_ids").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        ids.iter().filter_map(text_of).collect()
+        ids.iter().filter_map(id_of).collect()
     }
 
     /// The account's own fields: name and value as text. Names may repeat.
@@ -91,7 +97,7 @@ impl Deal {
 
     /// The id of who owns it.
     pub fn owner_id(&self) -> Option<Cow<'_, str>> {
-        self.owner().and_then(Owner::id).or_else(|| self.text("owner_id"))
+        self.owner().and_then(Owner::id).or_else(|| self.field("owner_id").and_then(id_of))
     }
 }
 
@@ -125,5 +131,17 @@ mod tests {
         assert_eq!(deal.owner_id().as_deref(), Some("62"));
         assert_eq!(deal.milestone(), None);
         assert_eq!(deal.custom().count(), 0);
+    }
+
+    #[test]
+    fn ids_are_the_same_however_they_are_spelled() {
+        let event = testing::event(
+            r#"{"eventName":"Opportunity is Updated","eventData":{"id":1,"\u0069d":5.7E1,"pipeline_id":55.0,"contact_ids":[5701666712059904.0,"8"],"owner":{"id":6.2e1}}}"#,
+        );
+        let deal = event.deal().expect("a deal");
+        assert_eq!((event.entity_id.as_deref(), deal.id().as_deref()), (Some("57"), Some("57")));
+        assert_eq!(deal.pipeline_id().as_deref(), Some("55"));
+        assert_eq!(deal.contact_ids(), ["5701666712059904", "8"]);
+        assert_eq!(deal.owner_id().as_deref(), Some("62"));
     }
 }

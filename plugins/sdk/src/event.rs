@@ -16,7 +16,7 @@ pub struct Event {
     pub name: String,
     /// `Contact` or `Deal`, if the host knows.
     pub module: Option<String>,
-    /// `eventData.id` as text, if there is one.
+    /// `eventData.id` as text, if there is one; a number in plain digits.
     pub entity_id: Option<String>,
     /// When the host accepted it, in milliseconds since 1970.
     pub received_at_ms: u64,
@@ -30,9 +30,10 @@ impl Event {
     /// The whole payload as JSON: every field, in order, with the digits of its numbers.
     ///
     /// # Errors
-    /// [`Failure::InvalidEvent`] if the payload is no JSON, which no host would have accepted.
+    /// [`Failure::InvalidEvent`] if the payload is no JSON, which no host would have accepted: what a host accepts is read here
+    /// without loss. Of a key that repeats in one object, the last value counts.
     pub fn json(&self) -> Result<Value, Failure> {
-        serde_json::from_str(&self.payload).map_err(|error| Failure::invalid_event("not-json", error.to_string()))
+        crate::value::parse(&self.payload).map_err(|error| Failure::invalid_event("not-json", error.to_string()))
     }
 
     /// `eventData`.

@@ -44,6 +44,7 @@
 pub mod bindings;
 mod contact;
 mod deal;
+mod decimal;
 mod event;
 mod host;
 #[cfg(not(target_family = "wasm"))]
@@ -54,10 +55,11 @@ mod verdict;
 
 pub use contact::{Contact, Owner, Property};
 pub use deal::Deal;
+pub use decimal::Decimal;
 pub use event::Event;
 pub use host::{config, history, log, secrets};
 pub use serde_json as json;
-pub use value::{at, number_of, text_of};
+pub use value::{at, id_of, number_of, same, text_of};
 pub use verdict::{Body, Failure, Outgoing, Reason, Verdict};
 
 /// A plugin: one function from an event to what shall become of it.

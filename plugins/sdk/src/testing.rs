@@ -64,7 +64,7 @@ pub fn log() -> Vec<String> {
 
 /// An event with this payload, and the rest as a host would fill it in.
 pub fn event(payload: &str) -> Event {
-    let json: Value = serde_json::from_str(payload).unwrap_or_default();
+    let json: Value = crate::value::parse(payload).unwrap_or_default();
     let name = json["eventName"].as_str().unwrap_or_default().to_owned();
     let module = match name.split(' ').next() {
         Some("Contact") => Some("Contact"),
@@ -76,7 +76,7 @@ pub fn event(payload: &str) -> Event {
         tenant: "default".to_owned(),
         subscription: "0192f0c4-0000-7000-8000-000000000001".to_owned(),
         module: module.map(str::to_owned),
-        entity_id: crate::text_of(&json["eventData"]["id"]).map(std::borrow::Cow::into_owned),
+        entity_id: crate::id_of(&json["eventData"]["id"]).map(std::borrow::Cow::into_owned),
         received_at_ms: 1_709_254_800_000,
         payload: payload.to_owned(),
         attributes: Vec::new(),

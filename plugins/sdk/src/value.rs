@@ -1,7 +1,17 @@
 //! Agile CRM's loose values: numbers as texts, texts as numbers, blanks around them, nulls for nothing.
 
+use crate::Decimal;
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+
+/// Reads JSON of any depth: the host bounds how deep an event nests, and a plugin earlier in the chain may have wrapped it.
+pub(crate) fn parse(json: &str) -> serde_json::Result<Value> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    deserializer.disable_recursion_limit();
+    let value = Value::deserialize(&mut deserializer)?;
+    deserializer.end().map(|()| value)
+}
 
 /// A value as text: a string trimmed, a number as it was written, a boolean in words. Null, blank and nested values are
 /// none.
@@ -11,6 +21,31 @@ pub fn text_of(value: &Value) -> Option<Cow<'_, str>> {
         Value::Number(number) => Some(Cow::Owned(number.to_string())),
         Value::Bool(truth) => Some(Cow::Borrowed(if *truth { "true" } else { "false" })),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// An id as text, as the host compares ids: a string trimmed, a number in plain digits, so that `57`, `57.0` and `5.7E1` are
+/// the same id.
+pub fn id_of(value: &Value) -> Option<Cow<'_, str>> {
+    let text = text_of(value)?;
+    if !value.is_number() || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Some(text);
+    }
+    Some(Decimal::parse(&text).and_then(|number| number.plain()).map_or(text, Cow::Owned))
+}
+
+/// Whether two values say the same: numbers are compared by value, exactly, and objects without their order.
+pub fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(left), Value::Number(right)) => left == right || Decimal::of(one) == Decimal::of(other),
+        (Value::Array(left), Value::Array(right)) => {
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(left, right))
+        }
+        (Value::Object(left), Value::Object(right)) => {
+            let is_same = |(key, left): (&String, &Value)| right.get(key).is_some_and(|right| same(left, right));
+            left.len() == right.len() && left.iter().all(is_same)
+        }
+        _ => one == other,
     }
 }
 
@@ -51,5 +86,42 @@ mod tests {
         check(&json!(null), None, None);
         check(&json!(true), Some("true"), None);
         check(&json!([1]), None, None);
+    }
+
+    #[test]
+    fn ids_are_spelled_in_one_way() {
+        #[track_caller]
+        fn check(json: &str, expected: Option<&str>) {
+            assert_eq!(id_of(&parse(json).expect("JSON")).as_deref(), expected, "{json}");
+        }
+        for same in ["5701666712059904", "5.701666712059904E15", "5701666712059904.0", "\"5701666712059904\""] {
+            check(same, Some("5701666712059904"));
+        }
+        check("\" 57.0 \"", Some("57.0"));
+        check("-0", Some("0"));
+        check("1e400", Some("1e+400"));
+        check("null", None);
+    }
+
+    #[test]
+    fn values_are_compared_by_value() {
+        #[track_caller]
+        fn check(one: &str, other: &str, expected: bool) {
+            assert_eq!(same(&parse(one).expect("JSON"), &parse(other).expect("JSON")), expected, "{one} {other}");
+        }
+        check("[1, {\"a\": 50000.0, \"b\": null}]", "[1.0, {\"b\": null, \"a\": 5e4}]", true);
+        check("9007199254740993", "9007199254740992", false);
+        check("{\"a\": 1}", "{\"b\": 1}", false);
+        check("{\"a\": 1}", "{\"a\": 1, \"b\": null}", false);
+        check("[1, 2]", "[2, 1]", false);
+        check("75", "\"75\"", false);
+        check("true", "true", true);
+    }
+
+    #[test]
+    fn json_is_read_at_any_depth() {
+        let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(parse(&deep(256)).expect("JSON").to_string(), deep(256));
+        assert!(parse("[1] 2").is_err() && parse("").is_err());
     }
 }

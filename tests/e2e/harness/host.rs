@@ -2,6 +2,7 @@
 
 use super::{PATIENCE, SECRET, program, text, until};
 use reqwest::Method;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -130,8 +131,15 @@ pub(crate) async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, 
     let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let text = response.text().await?;
-    let json = serde_json::from_str(&text).unwrap_or_default();
+    let json = json_of(&text);
     Ok(Reply { status, headers, text, json })
+}
+
+/// An answer as JSON, however deep the event in it nests. Null: it is none.
+fn json_of(text: &str) -> Value {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.disable_recursion_limit();
+    Value::deserialize(&mut deserializer).ok().filter(|_| deserializer.end().is_ok()).unwrap_or_default()
 }
 
 /// Where most things of the tests are.

@@ -46,10 +46,11 @@ macro_rules! sdk {
     };
 }
 
-const SDK: [(&str, &str); 10] = sdk![
+const SDK: [(&str, &str); 11] = sdk![
     "bindings.rs",
     "contact.rs",
     "deal.rs",
+    "decimal.rs",
     "event.rs",
     "host.rs",
     "lib.rs",
