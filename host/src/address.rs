@@ -14,7 +14,10 @@
 //! Sources: the IANA special-purpose registries (RFC 6890 and its updates) for IPv4 and IPv6, and the metadata
 //! addresses that large clouds put into public ranges. Pure: resolves nothing and dials nothing.
 
+mod names;
 mod ranges;
+
+pub use names::{NameFault, check_host, is_host};
 
 use ipnet::IpNet;
 use ranges::{PORTS_REFUSED, built_in_rule, nat64};
@@ -100,6 +103,14 @@ pub enum AddressError {
     /// A name longer than DNS allows.
     #[error("the host name has more than 253 characters")]
     NameLength,
+    /// A name that cannot be looked up.
+    #[error("the host name {name:?} {fault}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        fault: NameFault,
+    },
     /// A port of a service that expects no webhooks.
     #[error(
         "port {0} belongs to an internal service and gets no webhooks; the operator may allow it in `egress_ports_allow`"
@@ -276,13 +287,11 @@ fn is_local_name(name: &str) -> bool {
 }
 
 fn check_name(name: &str, policy: &AddressPolicy) -> Result<(), AddressError> {
-    let bare = name.trim_end_matches('.');
-    match bare {
-        "" => Err(AddressError::NoHost),
-        _ if bare.len() > 253 => Err(AddressError::NameLength),
-        _ if !policy.allow_loopback && is_local_name(name) => Err(AddressError::LocalName(name.to_owned())),
-        _ => Ok(()),
+    names::check(name)?;
+    if !policy.allow_loopback && is_local_name(name) {
+        return Err(AddressError::LocalName(name.to_owned()));
     }
+    Ok(())
 }
 
 /// Checks the address that is about to be dialled.

@@ -27,6 +27,7 @@ mod harness;
 mod history;
 mod host_names;
 mod hostile_sections;
+mod intake;
 mod interference;
 mod json;
 mod lanes;

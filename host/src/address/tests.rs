@@ -70,7 +70,15 @@ fn urls() {
         ),
     );
     check(&format!("http://h/{}", "a".repeat(8_000)), Err("the URL has more than 8000 bytes"));
-    check("http://a\"b{}`c/", Err("the URL holds a character that HTTP cannot carry"));
+    check(
+        "http://a\"b{}`c/",
+        Err("the host name \"a\\\"b{}`c\" holds '\"'; letters, digits, hyphens, underscores and dots are allowed"),
+    );
+    check("http://my_service.test/", Ok("http://my_service.test/"));
+    check(
+        "https://-foo.example/",
+        Err("the host name \"-foo.example\" has a part that begins or ends with a hyphen: \"-foo\""),
+    );
     check("hooks.example.com", Err("the URL cannot be read: relative URL without a base"));
     check("http://[127.0.0.1]/", Err("the URL cannot be read: invalid IPv6 address"));
     check("http://[::1%lo]/", Err("the URL cannot be read: invalid IPv6 address"));

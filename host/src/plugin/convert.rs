@@ -7,6 +7,7 @@
 use super::bindings::hookloom::plugin::types;
 use super::secret_scan::SecretScanner;
 use super::{Judgement, Outgoing, PluginFault};
+use crate::address::is_host;
 use crate::delivery::Reason;
 use crate::event::{Event, HANDED_ON_DEPTH_MAX, check_readable};
 use crate::headers::{HeaderAuthor, check_header};
@@ -156,7 +157,7 @@ fn url(wanted: Option<String>, settings: &Settings) -> Result<Option<Url>, Strin
     let notify_url =
         Url::parse(&settings.notify_url).map_err(|error| format!("the Notify URL cannot be read: {error}"))?;
     let host = url.host_str().unwrap_or_default().to_owned();
-    if url.host_str() != notify_url.host_str() && !settings.url_hosts.contains(&host) {
+    if url.host_str() != notify_url.host_str() && !settings.url_hosts.iter().any(|allowed| is_host(allowed, &host)) {
         return Err(format!("the URL's host {host:?} is not in the subscription's url_hosts"));
     }
     // Whoever listens between here and the receiver would read what the owner meant for TLS.
@@ -211,7 +212,7 @@ mod tests {
         #[track_caller]
         fn check(notify_url: &str, allow_http: bool, wanted: &str, refusal: Option<&str>) {
             let json = serde_json::json!({
-                "notify_url": notify_url, "modules": [], "url_hosts": ["b.example"], "url_allow_http": allow_http,
+                "notify_url": notify_url, "modules": [], "url_hosts": ["B.example"], "url_allow_http": allow_http,
             });
             let settings: Settings = serde_json::from_value(json).expect("settings");
             let told = url(Some(wanted.to_owned()), &settings);

@@ -1,6 +1,7 @@
 //! Routes of what bins received.
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
+use crate::address::check_host;
 use crate::api::ApiState;
 use crate::api::exchange::Exchange;
 use crate::api::extract::{Access, Item, Json as Input, Params, PathParams, ToManage, ToRead};
@@ -196,6 +197,7 @@ pub(in crate::api) async fn replay(
 ) -> Result<Json<ReplayBody>, Problem> {
     let fault = |detail: String| Problem::fields(vec![FieldFault { pointer: "/url".into(), detail }]);
     let url = Url::parse(&to.url).map_err(|error| fault(error.to_string()))?;
+    check_host(url.host_str().unwrap_or_default()).map_err(|error| fault(error.to_string()))?;
     let id = path.parse("request", "request")?;
     let (request, _) = state.store.bin_request(access.tenant.clone(), path.parse("id", "bin")?, id).await?;
     let egress = state.store.catalog().tenant(&access.tenant).map(|tenant| tenant.egress.clone()).unwrap_or_default();

@@ -1,12 +1,13 @@
 //! What an owner may write into a subscription: the rules, each fault with its place.
 
-use crate::address::check_url;
+use crate::address::{AddressError, check_host, check_url};
 use crate::api::body::invalid_body;
 use crate::api::problem::{FieldFault, Problem};
 use crate::api::read_back::ReadOnly;
 use crate::api::{ApiState, merge_patch};
 use crate::chain::Step;
 use crate::headers::{HeaderAuthor, check_header, fill_secrets};
+use crate::limits::shortened;
 use crate::signature::{SigningKey, SigningSecret};
 use crate::store::NewSubscription;
 use crate::subscription::{Ordering, Secret, Settings, Subscription, TenantId, check_secret_name};
@@ -218,10 +219,7 @@ fn settings_faults(
         faults.push(fault("/timeout_ms", "a deadline is 1000 to 30000 ms"));
     }
     faults.extend(pace_faults(settings));
-    let long_host = settings.url_hosts.iter().any(|host| host.len() > 253);
-    if settings.url_hosts.len() > 32 || long_host {
-        faults.push(fault("/url_hosts", "at most 32 host names of 253 characters"));
-    }
+    faults.extend(url_host_faults(settings));
     if settings.description.len() > TEXT_BYTES_MAX {
         faults.push(fault("/description", format!("at most {TEXT_BYTES_MAX} bytes")));
     }
@@ -242,6 +240,28 @@ fn settings_faults(
     faults.extend(header_faults(settings, secrets));
     faults.extend(transport_size_faults(settings));
     faults
+}
+
+/// Maximum number of hosts that a plugin may send to.
+const URL_HOSTS_MAX: usize = 32;
+
+fn url_host_faults(settings: &Settings) -> Vec<FieldFault> {
+    if settings.url_hosts.len() > URL_HOSTS_MAX {
+        return vec![fault("/url_hosts", format!("at most {URL_HOSTS_MAX} host names"))];
+    }
+    let check = |(index, host): (usize, &String)| {
+        let error = check_host(host).err()?;
+        let reason = match error {
+            AddressError::Unreadable(reason) => reason.to_string(),
+            other => other.to_string(),
+        };
+        let shown = shortened(host, 253);
+        let detail =
+            format!("{shown:?} is no host name ({reason}): write it without scheme and port, as in hooks.example.com");
+        Some(fault(&format!("/url_hosts/{index}"), detail))
+    };
+    // An empty entry is the host of no URL that may be called, and forms send one.
+    settings.url_hosts.iter().enumerate().filter(|(_, host)| !host.is_empty()).filter_map(check).collect()
 }
 
 /// Headers of a subscription, names and values together.

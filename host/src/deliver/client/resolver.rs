@@ -79,7 +79,9 @@ impl Resolver {
 
     /// Every address of a name that came in time, those of IPv4 first.
     pub(super) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
-        let mut whole = Name::from_utf8(name).map_err(LookupError::NoName)?;
+        // A URL's name is in ASCII already, and what it may hold was checked by the address guard: `from_utf8` would refuse
+        // underscores.
+        let mut whole = Name::from_ascii(name).map_err(LookupError::NoName)?;
         whole.set_fqdn(true);
         let both = both(family(&self.ipv4, whole.clone()), family(&self.ipv6, whole));
         let (ipv4, ipv6) = tokio::time::timeout(LOOKUP_MAX, both).await.map_err(|_| LookupError::Slow)?;
