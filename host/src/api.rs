@@ -12,6 +12,7 @@ mod connections;
 mod deliveries;
 mod document;
 mod dry_run;
+mod encoding;
 mod events;
 mod examples;
 mod exchange;
@@ -31,6 +32,7 @@ mod rate_limit;
 mod read_back;
 mod refusals;
 mod refused_body;
+mod rejected;
 mod request_id;
 mod rollouts;
 mod rotation;
@@ -141,7 +143,8 @@ fn cap(bytes: u64) -> Extension<BodyCap> {
 
 /// The routes that the document describes, with the caps of bodies.
 fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<ApiState>> {
-    let events = OpenApiRouter::new().routes(routes!(events::post, events::list)).layer(cap(batch_bytes_max));
+    let events = OpenApiRouter::new().routes(routes!(events::post, events::list)).routes(routes!(rejected::resubmit));
+    let events = events.layer(cap(batch_bytes_max));
     let uploads = OpenApiRouter::new().routes(routes!(plugins::put, plugins::delete)).layer(cap(component_bytes_max));
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health))
@@ -180,9 +183,9 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(hands::redrive))
         .routes(routes!(hands::replay))
         .routes(routes!(hands::test))
-        .routes(routes!(vendor::list))
-        .routes(routes!(vendor::get))
-        .routes(routes!(vendor::resubmit))
+        .routes(routes!(rejected::list))
+        .routes(routes!(rejected::get, rejected::delete))
+        .routes(routes!(rejected::download))
         .routes(routes!(audit::list))
         .routes(routes!(audit::list_of_host))
         .routes(routes!(session::create_link))
@@ -208,6 +211,10 @@ pub fn router(state: Arc<ApiState>) -> Router {
     router
         .merge(pages::upload().layer(cap(component_bytes_max)))
         .merge(pages::routes().layer(cap(FORM_BYTES_MAX)))
+        // The address as people paste it, with a slash at either end of the token.
+        .route("/in/{token}/", axum::routing::post(vendor::receive))
+        .route("/in/{token}/{*rest}", axum::routing::post(vendor::receive))
+        .route("/in//{token}", axum::routing::post(vendor::receive))
         .route("/bins/{id}", axum::routing::any(bins::receive_at_root))
         .route("/bins/{id}/", axum::routing::any(bins::receive_at_root))
         .route("/bins/{id}/{*path}", axum::routing::any(bins::receive))

@@ -7,7 +7,7 @@
 use crate::cpu_pool::{CpuPool, CpuPoolError};
 use crate::event::{Envelope, EnvelopeError, VENDOR_EVENT_NAMES, oversized_entity_id_note, read_batch, read_envelope};
 use crate::limits::shortened;
-use crate::store::{Accepted, AcceptedOnce, Caps, NewEvent, RejectedRequest, Repeatable, Store, StoreError};
+use crate::store::{Accepted, AcceptedOnce, Caps, NewEvent, Repeatable, Store, StoreError};
 use crate::subscription::TenantId;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -163,23 +163,46 @@ pub enum VendorIntake {
     Kept(Uuid, IntakeError),
 }
 
-/// Accepts what Agile CRM sent, or keeps it.
+/// A request to `/in` as it came, to be kept if it is no event.
+#[derive(Clone, Debug)]
+pub struct ReceivedRequest {
+    /// The bytes that came, at most one more than the largest event has.
+    pub bytes: Bytes,
+    /// Whether they are the whole body.
+    pub is_whole: bool,
+}
+
+/// Accepts what Agile CRM sent, or keeps it. `body` is the event in it, without its content encoding.
 pub async fn accept_from_vendor(
     store: &Store,
     cpu: &CpuPool,
     tenant: &TenantId,
-    body: Bytes,
+    received: ReceivedRequest,
+    body: &Bytes,
     limits: IntakeLimits,
 ) -> Result<VendorIntake, IntakeError> {
-    let error = match accept_one(store, cpu, tenant, &body, limits.for_vendor()).await {
-        Ok(accepted) => return Ok(VendorIntake::Accepted(accepted)),
-        Err(error @ (IntakeError::Store(_) | IntakeError::CpuPool(_))) => return Err(error),
-        Err(error) => error,
-    };
+    match accept_one(store, cpu, tenant, body, limits.for_vendor()).await {
+        Ok(accepted) => Ok(VendorIntake::Accepted(accepted)),
+        Err(error @ (IntakeError::Store(_) | IntakeError::CpuPool(_))) => Err(error),
+        Err(error) => {
+            let id = keep(store, tenant, received, error.to_string(), limits).await?;
+            Ok(VendorIntake::Kept(id, error))
+        }
+    }
+}
+
+/// Keeps a request that is no event, up to the size of the largest one.
+pub async fn keep(
+    store: &Store,
+    tenant: &TenantId,
+    received: ReceivedRequest,
+    reason: String,
+    limits: IntakeLimits,
+) -> Result<Uuid, StoreError> {
+    let ReceivedRequest { bytes, is_whole } = received;
     let most = usize::try_from(limits.event_bytes_max).unwrap_or(usize::MAX);
-    let kept = body.slice(..body.len().min(most));
-    let id = store.reject(tenant.clone(), error.to_string(), kept, body.len() > most).await?;
-    Ok(VendorIntake::Kept(id, error))
+    let kept = bytes.slice(..bytes.len().min(most));
+    store.reject(tenant.clone(), reason, kept, !is_whole || bytes.len() > most).await
 }
 
 /// Accepts exactly one event.
@@ -195,18 +218,19 @@ async fn accept_one(
     Ok(store.accept(tenant.clone(), events, limits.caps).await?[0])
 }
 
-/// Accepts a request that was rejected earlier, now that its cause is gone.
+/// Accepts a request that was rejected earlier: as it was, now that the cause is gone, or edited.
 pub async fn accept_again(
     store: &Store,
     cpu: &CpuPool,
     tenant: &TenantId,
-    rejected: RejectedRequest,
+    rejected: Uuid,
+    body: &Bytes,
     limits: IntakeLimits,
 ) -> Result<Noted, IntakeError> {
-    let envelope = parse(cpu, tenant, &rejected.body, read_envelope).await??;
+    let envelope = parse(cpu, tenant, body, read_envelope).await??;
     let note = note(&envelope);
     let event = checked(store, tenant, vec![envelope], limits.event_bytes_max)?.remove(0);
-    let accepted = store.accept_rejected(tenant.clone(), rejected.id, event, limits.caps).await?;
+    let accepted = store.accept_rejected(tenant.clone(), rejected, event, limits.caps).await?;
     Ok(Noted { accepted, note })
 }
 

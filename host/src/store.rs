@@ -67,7 +67,7 @@ pub use ledger::Ledger;
 pub use notices::Notice;
 pub use plugins::{ActiveVersion, PluginVersion, StoredPlugin};
 pub use quarantine::Quarantine;
-pub use rejected::RejectedRequest;
+pub use rejected::{RejectedEntry, RejectedRequest};
 pub use rollouts::{RolloutKind, StoredRollout};
 pub use sessions::SESSION_LASTS;
 pub use subscriptions::{NewSubscription, StateChange};

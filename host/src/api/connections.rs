@@ -7,6 +7,8 @@
 //!   the time that it may keep the host waiting. A connection whose request is being answered comes last.
 //! - A connection that does not complete a head, that is idle, or that takes its answer more slowly than
 //!   [`SLOWEST_BYTES_PER_S`], is closed when its time is over.
+//! - An idle connection ends in two steps (RFC 9112 §9.6): the host says that it sends no more, and reads on for
+//!   [`LINGER`]. A request that was sent before its client could know is still handled: an event in it is accepted.
 //!
 //! # Limits
 //! Behind a proxy the client is the one that the proxy named in the connection's last request. The deadline of a request's
@@ -21,6 +23,10 @@ use tokio::sync::Notify;
 
 /// A body that moves more slowly than this, either way, counts as stalled. A bad mobile connection is five times as fast.
 pub(super) const SLOWEST_BYTES_PER_S: u64 = 1_024;
+
+/// Time for which an idle connection is read on after the host has said that it sends no more: longer than a request and the
+/// news of the end take to cross, on any network.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// The address by which a client is counted: an IPv6 client has a network of 2^64 addresses to itself.
 pub(super) fn client_of(address: IpAddr) -> IpAddr {
@@ -88,6 +94,8 @@ enum Phase {
     Answered,
     /// The next request may come.
     Idle,
+    /// The host sends no more, and reads what may have been sent before the client knew.
+    Ending,
 }
 
 /// The record of one connection, kept by its socket and by its requests.
@@ -95,6 +103,7 @@ enum Phase {
 pub(super) struct Activity {
     state: Mutex<State>,
     closing: Notify,
+    ending: Notify,
 }
 
 #[derive(Debug)]
@@ -105,13 +114,22 @@ struct State {
     /// What was written since the peer did not take something at once. None: it has taken everything.
     blocked: Option<Progress>,
     is_secured: bool,
+    /// Whether nothing more is sent, not even an answer.
+    is_ending: bool,
     client: IpAddr,
 }
 
 impl Activity {
     pub(super) fn new(peer: IpAddr, now: Instant) -> Self {
-        let state = State { phase: Phase::Head, since: now, blocked: None, is_secured: false, client: client_of(peer) };
-        Activity { state: Mutex::new(state), closing: Notify::new() }
+        let state = State {
+            phase: Phase::Head,
+            since: now,
+            blocked: None,
+            is_secured: false,
+            is_ending: false,
+            client: client_of(peer),
+        };
+        Activity { state: Mutex::new(state), closing: Notify::new(), ending: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -122,7 +140,7 @@ impl Activity {
     pub(super) fn received(&self, bytes: usize) {
         let mut state = self.lock();
         match state.phase {
-            Phase::Idle if bytes > 0 => state.enter(Phase::Head),
+            Phase::Idle | Phase::Ending if bytes > 0 => state.enter(Phase::Head),
             Phase::Body if bytes > 0 => state.since = Instant::now(),
             _ => {}
         }
@@ -145,7 +163,8 @@ impl Activity {
         let mut state = self.lock();
         state.blocked = None;
         if state.phase == Phase::Answered {
-            state.enter(Phase::Idle);
+            let next = if state.is_ending { Phase::Ending } else { Phase::Idle };
+            state.enter(next);
         }
     }
 
@@ -176,6 +195,22 @@ impl Activity {
         self.lock().client = client;
     }
 
+    /// Waits until the idle connection's time is over.
+    pub(super) async fn idle_time_over(&self) {
+        self.ending.notified().await;
+    }
+
+    /// Begins the end of the connection, if it is idle still. Returns whether it does, and nothing more is sent from now on.
+    pub(super) fn begin_end(&self) -> bool {
+        let mut state = self.lock();
+        let is_idle = state.phase == Phase::Idle;
+        if is_idle {
+            state.is_ending = true;
+            state.enter(Phase::Ending);
+        }
+        is_idle
+    }
+
     /// Waits until the connection is to be closed.
     pub(super) async fn closed(&self) {
         self.closing.notified().await;
@@ -202,9 +237,14 @@ impl State {
             (None, Phase::Head) => (self.since, patience.head),
             (None, Phase::Body) => (self.since, patience.stall),
             (None, Phase::Idle) => (self.since, patience.idle),
+            (None, Phase::Ending) => (self.since, LINGER),
             (None, Phase::Handling | Phase::Answered) => return Some(0.0),
         };
         Some(now.saturating_duration_since(since).as_secs_f64() / allowed.as_secs_f64())
+    }
+
+    fn is_idle_too_long(&self, now: Instant, patience: Patience) -> bool {
+        self.phase == Phase::Idle && self.blocked.is_none() && now >= self.since + patience.idle
     }
 
     fn is_overdue(&mut self, now: Instant, patience: Patience) -> bool {
@@ -213,8 +253,8 @@ impl State {
         }
         match self.phase {
             Phase::Head => now >= self.since + patience.head,
-            Phase::Idle => now >= self.since + patience.idle,
-            Phase::Body | Phase::Handling | Phase::Answered => false,
+            Phase::Ending => now >= self.since + LINGER,
+            Phase::Idle | Phase::Body | Phase::Handling | Phase::Answered => false,
         }
     }
 }
@@ -266,9 +306,12 @@ impl Connections {
         closed.inspect(|activity| activity.close()).is_some()
     }
 
-    /// Closes those whose time is over.
+    /// Closes those whose time is over, and begins the end of those that were idle for too long.
     pub(super) fn close_overdue(&self, now: Instant) {
         self.lock().retain(|_, activity| {
+            if activity.lock().is_idle_too_long(now, self.patience) {
+                activity.ending.notify_one();
+            }
             let is_overdue = activity.lock().is_overdue(now, self.patience);
             if is_overdue {
                 activity.close();
@@ -293,104 +336,4 @@ impl Drop for OpenConnection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt as _;
-
-    const PATIENCE: Patience =
-        Patience { head: Duration::from_secs(10), idle: Duration::from_secs(75), stall: Duration::from_secs(20) };
-
-    fn open(connections: &Arc<Connections>, last: u8) -> OpenConnection {
-        connections.admit(IpAddr::from([127, 0, 0, last])).expect("room")
-    }
-
-    fn is_closed(connection: &OpenConnection) -> bool {
-        connection.activity.closed().now_or_never().is_some()
-    }
-
-    /// Lets a connection be in its phase for so long already.
-    fn age(connection: &OpenConnection, seconds: u64) {
-        connection.activity.lock().since -= Duration::from_secs(seconds);
-    }
-
-    fn finish_a_request(connection: &OpenConnection) {
-        connection.activity.handling();
-        connection.activity.answered();
-        connection.activity.sent_all();
-    }
-
-    #[test]
-    fn the_one_that_used_up_most_of_its_time_gives_way() {
-        let connections = Connections::new(4, PATIENCE);
-        let [idle, silent, fresh, busy] = [1; 4].map(|last| open(&connections, last));
-        finish_a_request(&idle);
-        age(&idle, 30);
-        age(&silent, 9);
-        busy.activity.handling();
-        age(&busy, 1_000);
-        let new = open(&connections, 1);
-        assert!(is_closed(&silent) && !is_closed(&idle), "9 of 10 s are more than 30 of 75 s");
-        let newer = open(&connections, 1);
-        assert!(is_closed(&idle) && ![&fresh, &busy, &new, &newer].into_iter().any(is_closed));
-    }
-
-    #[test]
-    fn one_that_holds_a_share_never_gives_way() {
-        let connections = Connections::new(2, PATIENCE);
-        let [first, second] = [1; 2].map(|last| open(&connections, last));
-        for connection in [&first, &second] {
-            connection.activity.handling();
-            connection.activity.secure();
-            age(connection, 1_000);
-        }
-        assert!(connections.admit(IpAddr::from([127, 0, 0, 2])).is_none());
-        first.activity.answered();
-        let new = open(&connections, 2);
-        assert!(is_closed(&first) && !is_closed(&second) && !is_closed(&new));
-    }
-
-    #[test]
-    fn the_client_with_the_most_connections_loses_one_first() {
-        let connections = Connections::new(5, PATIENCE);
-        let honest = [1; 2].map(|last| open(&connections, last));
-        honest.iter().for_each(|connection| age(connection, 9));
-        let greedy = [2; 3].map(|last| open(&connections, last));
-        let new = open(&connections, 3);
-        assert!(is_closed(&greedy[0]) && !honest.iter().chain([&new]).any(is_closed));
-    }
-
-    #[test]
-    fn each_phase_has_its_own_time() {
-        let connections = Connections::new(8, PATIENCE);
-        let [silent, idle, reads_nothing, slow, honest, busy] = [1; 6].map(|last| open(&connections, last));
-        finish_a_request(&idle);
-        for connection in [&reads_nothing, &slow, &honest] {
-            finish_a_request(connection);
-            connection.activity.cannot_send();
-        }
-        slow.activity.sent(20 * 1_024 - 1);
-        honest.activity.sent(20 * 1_024);
-        busy.activity.handling();
-        let begun = Instant::now();
-        connections.close_overdue(begun + Duration::from_secs(9));
-        assert!(![&silent, &idle, &reads_nothing, &slow, &honest, &busy].into_iter().any(is_closed));
-        connections.close_overdue(begun + Duration::from_secs(11));
-        assert!(is_closed(&silent) && !is_closed(&reads_nothing));
-        connections.close_overdue(begun + Duration::from_secs(21));
-        assert!(is_closed(&reads_nothing) && is_closed(&slow) && !is_closed(&honest) && !is_closed(&idle));
-        connections.close_overdue(begun + Duration::from_secs(42));
-        assert!(is_closed(&honest), "what it took in the span before does not count again");
-        connections.close_overdue(begun + Duration::from_secs(76));
-        assert!(is_closed(&idle) && !is_closed(&busy));
-        assert_eq!(connections.lock().len(), 1);
-    }
-
-    #[test]
-    fn an_ipv6_client_is_its_network() {
-        let client = |text: &str| client_of(text.parse().expect(text));
-        assert_eq!(client("2001:db8:1:2:3:4:5:6"), client("2001:db8:1:2::1"));
-        assert_ne!(client("2001:db8:1:2::1"), client("2001:db8:1:3::1"));
-        assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));
-        assert_ne!(client("192.0.2.1"), client("192.0.2.2"));
-    }
-}
+mod tests;

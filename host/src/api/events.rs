@@ -3,6 +3,8 @@
 
 use super::ApiState;
 use super::deliveries::DeliveryBody;
+use super::encoding;
+use super::exchange::Exchange;
 use super::explain::{Explanation, Known, explain};
 use super::extract::{Access, Body, Item, Params, ToRead, ToSend};
 use super::paging::{PageLimit, limit_of};
@@ -15,7 +17,7 @@ use crate::subscription::{Subscription, TenantId};
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use http::request::Parts;
-use http::{HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
@@ -40,6 +42,13 @@ pub(super) struct AcceptedEvent {
     /// Why the event is not treated as you may expect: `eventData.id` is longer than 255 bytes, so it keeps no order.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
+}
+
+impl AcceptedBody {
+    /// The id of the first event. There is always one.
+    pub(super) fn first_id(&self) -> Uuid {
+        self.events.first().map(|event| event.id).unwrap_or_default()
+    }
 }
 
 impl From<Vec<Noted>> for AcceptedBody {
@@ -107,15 +116,19 @@ pub(super) struct EventBody {
 #[utoipa::path(post, path = "/v1/tenants/{t}/events", tag = "events",
     operation_id = "send_events",
     params(("t" = String, Path), ("idempotency-key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
-    request_body(content((EventsWrite = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of events, or one event a line"),
-    responses((status = 202, body = AcceptedBody), (status = 400, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem), (status = 507, body = Problem), (status = 503, body = Problem)))]
+    request_body(content((EventsWrite = "application/json"), (String = "application/x-ndjson")), description = "One event, an array of events, or one event a line; as it is, or compressed with gzip"),
+    responses((status = 202, body = AcceptedBody), (status = 400, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 507, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn post(
     access: Access<ToSend>,
     State(state): State<Arc<ApiState>>,
     IdempotencyKey(key): IdempotencyKey,
+    headers: HeaderMap,
+    exchange: Exchange,
     Body(body): Body,
 ) -> Result<(StatusCode, Option<RepetitionHeader>, Json<AcceptedBody>), Problem> {
     let begun = SystemTime::now();
+    let most = usize::try_from(state.config.batch_bytes_max).unwrap_or(usize::MAX);
+    let body = encoding::decode(&exchange, &state.cpu, &access.tenant, body, &headers, most).await?;
     let accepted = intake::accept(&state.store, &state.cpu, &access.tenant, &body, key, state.intake_limits()).await?;
     let AcceptedEvents { events, is_repetition } = accepted;
     if !is_repetition {

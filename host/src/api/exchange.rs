@@ -27,8 +27,8 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
+use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::{Body as _, Frame, SizeHint};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
@@ -65,6 +65,8 @@ pub struct Shares {
     of_sessions: Arc<Streams>,
     /// Maximum time for which a body may stall.
     pub(super) stall: Duration,
+    /// How long a connection is kept between two requests, for clients that use it again (`Keep-Alive`, RFC 2068 §19.7.1.1).
+    keep_alive: HeaderValue,
 }
 
 impl Shares {
@@ -80,6 +82,7 @@ impl Shares {
             bodies: FairSemaphore::new(config.bodies_bytes_max, config.bodies_bytes_max),
             of_sessions: Streams::new(config.streams_per_session_max),
             stall: Duration::from_secs(config.stall_timeout_s),
+            keep_alive: HeaderValue::try_from(format!("timeout={}", config.idle_timeout_s)).expect("visible ASCII"),
         }
     }
 }
@@ -92,6 +95,8 @@ const MEMORY_LOOK: Duration = Duration::from_millis(10);
 
 /// An answer up to this size is not charged: connections bound how many there are.
 const SMALL_ANSWER_BYTES: u64 = 64 << 10;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// A request under way.
 #[derive(Clone)]
@@ -126,7 +131,12 @@ pub(super) async fn track(State(state): State<Arc<ApiState>>, request: Request, 
     let held = Held { payer: Payer::Client(client), turn: None, body: Some(body), answer: None, admitted_as: None };
     let exchange = Exchange(Arc::new(Inner { shares: state.shares.clone(), activity, held: Mutex::new(held) }));
     parts.extensions.insert(exchange.clone());
-    let response = next.run(Request::from_parts(parts, Body::empty())).await;
+    // The headers of a bin's answer are its owner's.
+    let is_of_bin = parts.uri.path().starts_with("/bins/");
+    let mut response = next.run(Request::from_parts(parts, Body::empty())).await;
+    if !is_of_bin {
+        response.headers_mut().insert(KEEP_ALIVE, state.shares.keep_alive.clone());
+    }
     exchange.answer(response)
 }
 
@@ -221,6 +231,11 @@ impl Exchange {
             let detail = "too many replies of this tenant's bins wait for their delay_ms; nothing was kept";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-delayed-replies", detail).remedy("try again later")
         })
+    }
+
+    /// Charges memory to the budget for bodies, for the payer. None: there is not so much.
+    pub(super) fn charge(&self, bytes: u64) -> Option<Permit> {
+        self.shares().bodies.try_acquire(&self.payer(), bytes)
     }
 
     /// Reserves memory for an answer that is about to be made. Waits a little for it, but not in a queue: what is large would

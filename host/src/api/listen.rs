@@ -7,19 +7,24 @@
 use super::connections::{Connections, OpenConnection, Patience};
 use super::extract::Connection;
 use super::socket::Socket;
+use super::vendor::VENDOR_PATH;
 use super::{public_path, refused_body};
 use crate::config::Config;
 use crate::url_path::PublicUrl;
 use axum::Router;
-use http::Request;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::future::Either;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use ipnet::IpNet;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -37,6 +42,10 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// How long the kernel tries to send to a peer that is gone or takes nothing (tcp(7), `TCP_USER_TIMEOUT`), in milliseconds.
 const GONE_AFTER_MS: u32 = 120_000;
 
+/// How much longer than it says (`Keep-Alive: timeout=…`) the host waits for the next request, so that one of a client that
+/// keeps to it arrives in time.
+const IDLE_GRACE: Duration = Duration::from_secs(2);
+
 /// After `accept` failed (no file descriptors left, as a rule), how long to let go.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -47,7 +56,7 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub async fn listen(listener: TcpListener, router: Router, config: Config, mut stop: oneshot::Receiver<()>) {
     let patience = Patience {
         head: Duration::from_secs(config.head_timeout_s),
-        idle: Duration::from_secs(config.idle_timeout_s),
+        idle: Duration::from_secs(config.idle_timeout_s) + IDLE_GRACE,
         stall: Duration::from_secs(config.stall_timeout_s),
     };
     let connections = Connections::new(config.connections_max, patience);
@@ -101,12 +110,15 @@ fn serve((stream, peer): (TcpStream, IpAddr), front: Front, graceful: &GracefulS
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, GONE_AFTER_MS);
     let activity = connection.activity.clone();
     let socket = Socket::new(stream, activity.clone());
+    let end = socket.end();
     let service = service_fn(move |mut request: Request<Incoming>| {
         activity.handling();
         request.extensions_mut().insert(Connection(peer));
         request.extensions_mut().insert(activity.clone());
         public_path::strip(&mut request, &front.prefix);
-        refused_body::answer(front.router.clone(), request)
+        let is_sent_once = request.uri().path().starts_with(VENDOR_PATH);
+        let answered = refused_body::answer(front.router.clone(), request);
+        if is_sent_once { Either::Left(outliving(answered)) } else { Either::Right(answered) }
     });
     // Heads and idle connections have their deadlines in `connections.rs`.
     let served = http1::Builder::new()
@@ -116,15 +128,38 @@ fn serve((stream, peer): (TcpStream, IpAddr), front: Front, graceful: &GracefulS
         .serve_connection(TokioIo::new(socket), service);
     let served = graceful.watch(served);
     tokio::spawn(async move {
-        tokio::select! {
-            ended = served => if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
-            },
-            () = connection.activity.closed() => {
-                tracing::debug!(%peer, "a connection was closed: its time was over, or another one needed its place");
+        let mut served = std::pin::pin!(served);
+        loop {
+            tokio::select! {
+                ended = &mut served => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended early");
+                    }
+                    break;
+                }
+                // Polling the connection again lets its socket find out whether it is idle still.
+                () = connection.activity.idle_time_over() => end.store(true, Ordering::Relaxed),
+                () = connection.activity.closed() => {
+                    tracing::debug!(%peer, "a connection was closed: its time was over, or another one needed its place");
+                    break;
+                }
             }
         }
     });
+}
+
+/// Answers a request also when its connection ends meanwhile. hyper drops the handler as soon as it sees the end, even one that
+/// has not begun: a client that sends its event and hangs up at once would lose it.
+fn outliving(
+    answered: impl Future<Output = Result<Response, Infallible>> + Send + 'static,
+) -> impl Future<Output = Result<Response, Infallible>> {
+    let task = tokio::spawn(answered);
+    async {
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request to an address for Agile CRM could not be handled");
+            Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response())
+        })
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod notes;
 mod overview;
 mod plugins;
 mod plugins_view;
+mod rejected;
 mod sign_in;
 mod tenants;
 mod usage;
@@ -72,6 +73,9 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/t/{t}/bins/{id}", get(bins::one).post(bins::update))
         .route("/t/{t}/bins/{id}/{action}", get(bins::request).post(bins::act))
         .route("/t/{t}/bins/{id}/{request}/{action}", post(bins::act_on_request))
+        .route("/t/{t}/rejected", get(rejected::list))
+        .route("/t/{t}/rejected/{id}", get(rejected::one))
+        .route("/t/{t}/rejected/{id}/{action}", post(rejected::act))
         .route("/t/{t}/access", get(access::page))
         .route("/t/{t}/access/{action}", post(access::act))
         .route("/assets/{name}", get(asset))

@@ -85,6 +85,14 @@ impl PageParams {
 }
 
 impl<T> Page<T> {
+    /// A page of a list that the database has cut: its items in their order, and one more if there is a further page.
+    pub(super) fn cut(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> String) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let cursor = items.last().filter(|_| more).map(key);
+        Page { items, cursor, limit }
+    }
+
     /// The same page as it is shown: what is on no page is never made.
     pub(super) fn shown<S>(self, show: impl Fn(T) -> S) -> Page<S> {
         let Page { items, cursor, limit } = self;
@@ -118,6 +126,17 @@ mod tests {
         let params = PageParams { cursor: cursor.map(str::to_owned), limit: Some(UpTo(limit)) };
         let page = params.of(vec!["c", "a", "d", "b"], ToString::to_string);
         assert_eq!((page.items.as_slice(), page.cursor.as_deref()), (items, next));
+    }
+
+    #[test]
+    fn a_page_of_the_database_has_one_item_more_if_there_is_another_page() {
+        let page = |items: &[&'static str]| {
+            let page = Page::cut(items.to_vec(), 2, ToString::to_string);
+            (page.items, page.cursor)
+        };
+        assert_eq!(page(&["c", "b", "a"]), (vec!["c", "b"], Some("b".to_owned())));
+        assert_eq!(page(&["c", "b"]), (vec!["c", "b"], None));
+        assert_eq!(page(&[]), (vec![], None));
     }
 
     #[test]

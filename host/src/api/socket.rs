@@ -1,9 +1,13 @@
 //! A connection's socket, which tells the connection's [`Activity`] what comes and what the peer takes.
+//!
+//! When the connection's idle time is over ([`Socket::end`] was told), the next read that finds nothing ends the sending
+//! direction. Reading goes on for a while: a request that crossed the end is handled, and its answer is thrown away.
 
 use super::connections::Activity;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -12,11 +16,27 @@ use tokio::net::TcpStream;
 pub(super) struct Socket {
     stream: TcpStream,
     activity: Arc<Activity>,
+    end: Arc<AtomicBool>,
+    /// Whether nothing more is sent.
+    has_ended: bool,
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Socket { stream, activity }
+        Socket { stream, activity, end: Arc::default(), has_ended: false }
+    }
+
+    /// Set from outside once the idle time is over; looked at by the next read.
+    pub(super) fn end(&self) -> Arc<AtomicBool> {
+        self.end.clone()
+    }
+
+    /// Ends the sending direction, if its time has come and nothing was received meanwhile.
+    fn end_if_idle(&mut self) {
+        if self.end.swap(false, Ordering::Relaxed) && self.activity.begin_end() {
+            let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
+            self.has_ended = true;
+        }
     }
 
     fn note(&self, written: &Poll<io::Result<usize>>) {
@@ -34,6 +54,9 @@ impl AsyncRead for Socket {
         let read = Pin::new(&mut self.stream).poll_read(context, buf);
         if read.is_ready() {
             self.activity.received(buf.filled().len() - before);
+            self.end.store(false, Ordering::Relaxed);
+        } else {
+            self.end_if_idle();
         }
         read
     }
@@ -41,6 +64,9 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.has_ended {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.note(&written);
         written
@@ -51,6 +77,9 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.has_ended {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.note(&written);
         written

@@ -1,124 +1,133 @@
-//! `/in/{token}`, the address that is entered as Notify URL in Agile CRM, and the requests it could not accept.
+//! `/in/{token}`, the address that is entered as Notify URL in Agile CRM.
+//!
+//! # Guarantees
+//! Agile CRM sends once and reads no answer. So what comes to a known address is accepted, or kept to the byte as a rejected
+//! request (`rejected.rs`), also when it breaks off, is compressed in a way that is not supported, or is no event at all; and
+//! a slash or a blank behind the token does no harm. Only what finds no memory, no disk or no share of the requests is refused
+//! without a trace of its bytes, with 503, 507 or 429.
 
 use super::ApiState;
 use super::body::End;
-use super::events::AcceptedBody;
+use super::encoding;
 use super::exchange::{Exchange, Payer};
-use super::extract::{Access, Item, ToManage, ToRead};
 use super::problem::Problem;
 use crate::access::credential_hash;
-use crate::intake::{self, VendorIntake};
-use crate::store::RejectedRequest;
-use axum::Json;
+use crate::event::EventId;
+use crate::intake::{self, IntakeError, ReceivedRequest, VendorIntake};
+use crate::subscription::TenantId;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 use std::time::SystemTime;
-use utoipa::ToSchema;
-use uuid::Uuid;
+
+/// The beginning of the paths of addresses for Agile CRM.
+pub(super) const VENDOR_PATH: &str = "/in/";
 
 /// Receive an event from Agile CRM. The answer is the event itself, as step 4 of the vendor's guide describes; Agile
-/// CRM reads no answer. What is no event is kept and can be submitted again.
+/// CRM reads no answer. What is no event is kept and can be submitted again. A body may be compressed with gzip.
 #[utoipa::path(post, path = "/in/{token}", tag = "events", operation_id = "receive_event", security(()), params(("token" = String, Path)), request_body(content = Object),
-    responses((status = 202, description = "durable; the body is the event", body = Object), (status = 400, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 202, description = "durable; the body is the event", body = Object), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 415, body = Problem), (status = 507, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn receive(
-    Item(token): Item<String>,
+    uri: Uri,
+    headers: HeaderMap,
     exchange: Exchange,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Response, Problem> {
-    let known = state.store.catalog().token(&credential_hash(&token));
+    let known = state.store.catalog().token(&credential_hash(&token_in(uri.path())));
     let known = known.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "no-token", "this intake address does not exist or was revoked")
     })?;
-    let most = usize::try_from(state.config.event_bytes_max).unwrap_or(usize::MAX);
-    exchange.admit(Payer::Intake(known.tenant.clone())).await?;
+    let tenant = &known.tenant;
+    let most = usize::try_from(state.config.event_bytes_max).unwrap_or(usize::MAX - 1);
+    exchange.admit(Payer::Intake(tenant.clone())).await?;
+    let announced = exchange.announced_bytes();
     // A byte over the cap is enough to know, and all that is kept.
     let received = exchange.read(most + 1, most + 1).await;
-    if let Some(problem) = received.end.problem().filter(|_| received.end != End::TooLong) {
-        return Err(problem);
-    }
-    let body = received.kept;
     let begun = SystemTime::now();
-    match intake::accept_from_vendor(&state.store, &state.cpu, &known.tenant, body.clone(), state.intake_limits())
-        .await?
-    {
+    let raw = ReceivedRequest { bytes: received.kept.clone(), is_whole: received.end == End::Whole };
+    match received.end {
+        End::Whole => {}
+        End::TooLong => {
+            let bytes = announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(received.bytes);
+            let error = IntakeError::TooLarge { place: String::new(), bytes, most: state.config.event_bytes_max };
+            return Err(kept(&state, tenant, raw, error.into()).await);
+        }
+        End::CutOff | End::TooSlow => {
+            let problem = received.end.problem().unwrap_or_else(|| Problem::not_found("body"));
+            return Err(kept(&state, tenant, raw, with_lengths(problem, received.bytes, announced)).await);
+        }
+        End::OverBudget => return Err(received.end.problem().unwrap_or_else(|| Problem::not_found("body"))),
+    }
+    let body = match encoding::decode(&exchange, &state.cpu, tenant, received.kept, &headers, most).await {
+        Ok(body) => body,
+        Err(error) if error.is_ours() => return Err(error.into()),
+        Err(error) => return Err(kept(&state, tenant, raw, error.into()).await),
+    };
+    let limits = state.intake_limits();
+    match intake::accept_from_vendor(&state.store, &state.cpu, tenant, raw, &body, limits).await? {
         VendorIntake::Accepted(accepted) => {
-            state.traces.accepted(&known.tenant, accepted.event, begun);
-            let mut response = (StatusCode::ACCEPTED, body).into_response();
-            let id = HeaderValue::try_from(accepted.event.to_string()).expect("a uuid is visible ASCII");
-            response.headers_mut().insert("hookloom-event-id", id);
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            Ok(response)
+            state.traces.accepted(tenant, accepted.event, begun);
+            Ok(accepted_as(accepted.event, body))
         }
         VendorIntake::Kept(id, error) => Err(Problem { rejected_request: Some(id), ..Problem::from(error) }),
     }
 }
 
-/// A request that could not be accepted.
-#[derive(Serialize, ToSchema)]
-pub(super) struct RejectedBody {
-    id: Uuid,
-    received_at_ms: i64,
-    /// Why it was no event.
-    reason: String,
-    /// How many bytes were kept.
-    bytes: usize,
-    /// Whether it was longer than that.
-    truncated: bool,
-    /// What was kept, as text: only when one is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<String>,
+/// The answer to an accepted event: the event.
+fn accepted_as(event: EventId, body: Bytes) -> Response {
+    let mut response = (StatusCode::ACCEPTED, body).into_response();
+    let id = HeaderValue::try_from(event.to_string()).expect("a uuid is visible ASCII");
+    response.headers_mut().insert("hookloom-event-id", id);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
-impl RejectedBody {
-    fn new(rejected: RejectedRequest, with_body: bool) -> Self {
-        let RejectedRequest { id, received_at_ms, reason, truncated, body } = rejected;
-        let text = with_body.then(|| String::from_utf8_lossy(&body).into_owned());
-        RejectedBody { id, received_at_ms, reason, bytes: body.len(), truncated, body: text }
+/// Keeps a request for somebody to look at. Returns what its sender is told.
+async fn kept(state: &ApiState, tenant: &TenantId, received: ReceivedRequest, problem: Problem) -> Problem {
+    match intake::keep(&state.store, tenant, received, problem.detail.clone(), state.intake_limits()).await {
+        Ok(id) => Problem { rejected_request: Some(id), ..problem },
+        Err(error) => error.into(),
     }
 }
 
-/// Requests to `/in` that could not be accepted: the newest 200 of the last 7 days.
-#[utoipa::path(get, path = "/v1/tenants/{t}/rejected-requests", tag = "events", operation_id = "list_rejected_requests", params(("t" = String, Path)), responses((status = 200, body = [RejectedBody])))]
-pub(super) async fn list(
-    access: Access<ToRead>,
-    State(state): State<Arc<ApiState>>,
-) -> Result<Json<Vec<RejectedBody>>, Problem> {
-    let rejected = state.store.rejected_requests(access.tenant).await?;
-    Ok(Json(rejected.into_iter().map(|one| RejectedBody::new(one, false)).collect()))
+fn with_lengths(problem: Problem, came: usize, announced: Option<u64>) -> Problem {
+    let of = announced.map(|bytes| format!(" of {bytes}")).unwrap_or_default();
+    Problem { detail: format!("{}: {came}{of} bytes came", problem.detail), ..problem }
 }
 
-/// One rejected request, with what was kept of it.
-#[utoipa::path(get, path = "/v1/tenants/{t}/rejected-requests/{id}", tag = "events", operation_id = "get_rejected_request", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 200, body = RejectedBody)))]
-pub(super) async fn get(
-    access: Access<ToRead>,
-    Item(id): Item<Uuid>,
-    State(state): State<Arc<ApiState>>,
-) -> Result<Json<RejectedBody>, Problem> {
-    let rejected = state.store.rejected_request(access.tenant, id).await?;
-    Ok(Json(RejectedBody::new(rejected, true)))
+/// The token in a path. What people paste around it (a slash, a blank, a quotation mark) belongs to no token.
+fn token_in(path: &str) -> String {
+    let is_of_token = |character: &char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
+    let after = path.strip_prefix(VENDOR_PATH).unwrap_or_default();
+    let decoded = percent_decode_str(after).decode_utf8_lossy().into_owned();
+    decoded.chars().skip_while(|character| !is_of_token(character)).take_while(is_of_token).collect()
 }
 
-/// Submit a rejected request again, once its cause is gone (an event name that is allowed now, as a rule).
-#[utoipa::path(post, path = "/v1/tenants/{t}/rejected-requests/{id}/resubmit", tag = "events", operation_id = "resubmit_rejected_request", params(("t" = String, Path), ("id" = Uuid, Path)),
-    responses((status = 202, body = AcceptedBody), (status = 400, body = Problem), (status = 422, body = Problem)))]
-pub(super) async fn resubmit(
-    access: Access<ToManage>,
-    Item(id): Item<Uuid>,
-    State(state): State<Arc<ApiState>>,
-) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
-    let rejected = state.store.rejected_request(access.tenant.clone(), id).await?;
-    if rejected.truncated {
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            "truncated",
-            "only the beginning of this request was kept, so it cannot be submitted",
-        ));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_around_a_token_is_none_of_it() {
+        for path in [
+            "/in/hlt_a-B_9",
+            "/in/hlt_a-B_9/",
+            "/in/hlt_a-B_9//",
+            "/in/hlt_a-B_9%20",
+            "/in/%20hlt_a-B_9%0d%0a",
+            "/in//hlt_a-B_9",
+            "/in/hlt_a-B_9%A0",
+            "/in/%E2%80%8Bhlt_a-B_9%E2%80%9D",
+            "/in/hlt_a-B_9/x",
+            "/in/hlt_a-B_9.",
+        ] {
+            assert_eq!(token_in(path), "hlt_a-B_9", "{path}");
+        }
+        assert_eq!(token_in("/in/"), "");
+        assert_eq!(token_in("/in/%20"), "");
     }
-    state.changed(&access.key, Some(&access.tenant), "rejected-request.resubmit", id, [None, None]).await;
-    let accepted =
-        intake::accept_again(&state.store, &state.cpu, &access.tenant, rejected, state.intake_limits()).await?;
-    Ok((StatusCode::ACCEPTED, Json(vec![accepted].into())))
 }

@@ -21,10 +21,25 @@ pub struct RejectedRequest {
     pub received_at_ms: i64,
     /// Why it was no event.
     pub reason: String,
-    /// Whether the body was longer than what is kept.
+    /// Whether the body was longer than what is kept, or broke off.
     pub truncated: bool,
-    /// The body, up to the cap.
+    /// The body as it came, up to the cap.
     pub body: Bytes,
+}
+
+/// One rejected request in a list, without its body.
+#[derive(Debug, Clone)]
+pub struct RejectedEntry {
+    /// Its id.
+    pub id: Uuid,
+    /// When it came, in milliseconds since the epoch.
+    pub received_at_ms: i64,
+    /// Why it was no event.
+    pub reason: String,
+    /// Whether the body was longer than what is kept, or broke off.
+    pub truncated: bool,
+    /// Number of bytes that are kept.
+    pub bytes: usize,
 }
 
 /// How long rejected requests are kept.
@@ -60,16 +75,37 @@ impl Store {
         self.writer.write(terms, write, |_| {}).await
     }
 
-    /// A tenant's rejected requests, the newest first.
-    pub async fn rejected_requests(&self, tenant: TenantId) -> Result<Vec<RejectedRequest>, StoreError> {
+    /// A tenant's rejected requests, the newest first: those before one of them, or the newest of all.
+    pub async fn rejected_requests(
+        &self,
+        tenant: TenantId,
+        before: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<RejectedEntry>, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
-            let sql = "SELECT id, received_at_ms, reason, truncated, body FROM rejected_requests WHERE tenant = ?1 ORDER BY id DESC LIMIT 200";
+            let sql = "SELECT id, received_at_ms, reason, truncated, LENGTH(body) FROM rejected_requests
+                       WHERE tenant = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
             let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([&*tenant.0], rejected_row)?;
+            let parameters = params![&*tenant.0, before.unwrap_or(Uuid::max()), limit];
+            let rows = statement.query_map(parameters, |row| {
+                Ok(RejectedEntry {
+                    id: row.get(0)?,
+                    received_at_ms: row.get(1)?,
+                    reason: row.get(2)?,
+                    truncated: row.get(3)?,
+                    bytes: row.get(4)?,
+                })
+            })?;
             rows.map(|row| row.map_err(StoreError::from)).collect()
         };
         self.readers.read(owner, read).await
+    }
+
+    /// Forgets a rejected request that nobody needs.
+    pub async fn forget_rejected_request(&self, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
+        let terms = Terms { owner: Owner::from(&tenant), mode: WriteMode::Shared, rows: 1 };
+        self.writer.write(terms, move |batch: &Batch<'_>| forget(batch, &tenant, id), |()| {}).await
     }
 
     /// One rejected request.

@@ -21,7 +21,7 @@ impl World {
                 allow(store.reject(tenant, "no event".into(), Bytes::from(vec![0; size]), false).await);
             }
             (What::Resubmit, _) => {
-                let rejected = store.rejected_requests(tenant.clone()).await.expect("rejected");
+                let rejected = store.rejected_requests(tenant.clone(), None, 200).await.expect("rejected");
                 if let Some(one) = rejected.first() {
                     allow(store.accept_rejected(tenant, one.id, contact(1, size), SHARE).await);
                 }
