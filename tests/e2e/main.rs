@@ -41,6 +41,7 @@ mod proxies;
 mod quarantine;
 mod races;
 mod receivers;
+mod receive;
 mod reload;
 mod repeats;
 mod rest;

@@ -5,8 +5,10 @@
 //! `lookups`, one a line, `milestone: Won = closed` (a field of `eventData`, `tag`, or `country`; then a value and a text),
 //! adds `milestone_lookup`; config `constants`, `region = EMEA`. Config `under` names the key; `enriched` if absent.
 
-use hookloom_sdk::json::{Map, Value, json};
-use hookloom_sdk::{Contact, Deal, Event, Failure, Outgoing, Plugin, Verdict, at, config, export, number_of, text_of};
+use hookloom_sdk::json::{Map, Value, from_str, json};
+use hookloom_sdk::{
+    Contact, Deal, Decimal, Event, Failure, Outgoing, Plugin, Verdict, at, config, export, log, number_of, text_of,
+};
 
 struct Enrich;
 
@@ -126,10 +128,23 @@ fn deal(deal: &Deal) -> Map<String, Value> {
     if let Some(owner) = deal.owner().and_then(|owner| owner.name().or_else(|| owner.email())) {
         facts.insert("owner".to_owned(), json!(owner));
     }
-    if let (Some(value), Some(percent)) = (deal.expected_value(), deal.probability()) {
-        facts.insert("weighted_value".to_owned(), json!((value * percent).round() / 100.0));
+    if let (Some(value), Some(percent)) = (deal.decimal("expected_value"), deal.decimal("probability")) {
+        match weighted(&value, &percent) {
+            Some(weighted) => drop(facts.insert("weighted_value".to_owned(), weighted)),
+            None => log::warn("the weighted value has more than 38 digits, so it is left out"),
+        }
     }
     facts
+}
+
+/// A value by its probability in per cent, to the cent.
+fn weighted(value: &Decimal, percent: &Decimal) -> Option<Value> {
+    // A hundredth of the product in units is the product in cents.
+    let cents = value.times(percent)?.scaled(0)?;
+    let (whole, rest) = (cents.unsigned_abs() / 100, cents.unsigned_abs() % 100);
+    let sign = if cents < 0 { "-" } else { "" };
+    let fraction = if rest.is_multiple_of(10) { format!("{}", rest / 10) } else { format!("{rest:02}") };
+    from_str(&format!("{sign}{whole}.{fraction}")).ok()
 }
 
 #[cfg(test)]
@@ -145,7 +160,7 @@ mod tests {
         let found = match testing::run::<Enrich>(payload, config) {
             Ok(Verdict::Replace(outgoing)) => {
                 let Body::Text(text) = outgoing.body else { panic!("text") };
-                let whole: Value = hookloom_sdk::json::from_str(&text).expect("JSON");
+                let whole: Value = from_str(&text).expect("JSON");
                 whole["enriched"].to_string()
             }
             Err(Failure::BadConfig(reason)) => reason.message,
@@ -175,6 +190,21 @@ mod tests {
             &[("lookups", "milestone: Won = closed\npipeline_id: 55 = Sales")],
             r#"{"owner":"Maria","weighted_value":150.0,"milestone_lookup":"closed","pipeline_id_lookup":"Sales"}"#,
         );
+    }
+
+    #[test]
+    fn a_weighted_value_is_exact() {
+        #[track_caller]
+        fn check(value: &str, percent: &str, expected: Option<&str>) {
+            let number = |text: &str| Decimal::parse(text).expect("a number");
+            assert_eq!(weighted(&number(value), &number(percent)).map(|value| value.to_string()).as_deref(), expected);
+        }
+        check("200", "75", Some("150.0"));
+        check("199.99", "50", Some("100.0"));
+        check("0.5", "5", Some("0.03"));
+        check("-199.5", "50", Some("-99.75"));
+        check("92233720368547758.08", "50", Some("46116860184273879.04"));
+        check("1e400", "50", None);
     }
 
     #[test]

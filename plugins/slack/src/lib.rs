@@ -7,7 +7,7 @@
 //! most 150 characters, a text at most 3,000.
 
 use hookloom_sdk::json::{Value, json};
-use hookloom_sdk::{Deal, Event, Failure, Plugin, Verdict, config, export, time};
+use hookloom_sdk::{Deal, Decimal, Event, Failure, Plugin, Verdict, config, export, time};
 
 struct Slack;
 
@@ -41,7 +41,7 @@ fn message(deal: &Deal, milestone: &str) -> Value {
     let default_title = if milestone == "Won" { "Deal won".to_owned() } else { format!("Deal: {milestone}") };
     let title = config::get("title").unwrap_or(default_title);
     let name = escaped(deal.name().as_deref().unwrap_or("Deal without a name"));
-    let value = deal.expected_value().map(money);
+    let value = deal.decimal("expected_value").map(|value| money(&value));
     let summary = [Some(escaped(&title)), Some(name.clone()), value.clone()];
     let text = if title == "Deal won" { joined(&summary, ": ", " - ") } else { joined(&summary, " - ", " - ") };
 
@@ -76,16 +76,18 @@ fn joined(parts: &[Option<String>; 3], first: &str, second: &str) -> String {
     format!("{title}{first}{name}{tail}")
 }
 
-/// A value with thousands set apart, and cents only where there are some.
-fn money(value: f64) -> String {
-    let cents = (value.abs() * 100.0).round() as u64;
-    let digits = (cents / 100).to_string();
+/// A value with thousands set apart, and cents only where there are some. What has more than 38 digits is no readable amount,
+/// and is written as it was sent.
+fn money(value: &Decimal) -> String {
+    let currency = escaped(&config::get("currency").unwrap_or_else(|| "$".to_owned()));
+    let Some(cents) = value.scaled(2) else { return format!("{currency}{value}") };
+    let digits = (cents.unsigned_abs() / 100).to_string();
     let grouped: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    let fraction = if cents.is_multiple_of(100) { String::new() } else { format!(".{:02}", cents % 100) };
-    let sign = if value < 0.0 { "-" } else { "" };
-    let currency = config::get("currency").unwrap_or_else(|| "$".to_owned());
-    format!("{sign}{}{}{fraction}", escaped(&currency), grouped.join(","))
+    let rest = cents.unsigned_abs() % 100;
+    let fraction = if rest == 0 { String::new() } else { format!(".{rest:02}") };
+    let sign = if cents < 0 { "-" } else { "" };
+    format!("{sign}{currency}{}{fraction}", grouped.join(","))
 }
 
 fn escaped(text: &str) -> String {
@@ -153,8 +155,18 @@ mod tests {
 
     #[test]
     fn money_is_grouped() {
-        for (value, expected) in [(0.0, "$0"), (999.0, "$999"), (1_234_567.5, "$1,234,567.50"), (-1_000.0, "-$1,000")] {
-            assert_eq!(money(value), expected);
+        for (value, expected) in [
+            ("0", "$0"),
+            ("999.0", "$999"),
+            ("1234567.5", "$1,234,567.50"),
+            ("-1000", "-$1,000"),
+            ("-0.001", "$0"),
+            ("92233720368547758.08", "$92,233,720,368,547,758.08"),
+            ("184467440737095516.16", "$184,467,440,737,095,516.16"),
+            ("1e21", "$1,000,000,000,000,000,000,000"),
+            ("1.5e400", "$1.5e+400"),
+        ] {
+            assert_eq!(money(&Decimal::parse(value).expect("a number")), expected);
         }
     }
 }

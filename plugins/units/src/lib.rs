@@ -6,7 +6,7 @@
 //! minor units, weighted by probability too, and as a text.
 
 use hookloom_sdk::json::{Map, Value, json};
-use hookloom_sdk::{Event, Failure, Plugin, Verdict, config, export, number_of, text_of};
+use hookloom_sdk::{Decimal, Event, Failure, Plugin, Verdict, config, export, log, number_of, text_of};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -106,7 +106,7 @@ fn is_currency(code: &str) -> bool {
 }
 
 fn money(data: &Map<String, Value>, account_currency: Option<&str>) -> Map<String, Value> {
-    let number = |name: &str| data.get(name).and_then(number_of);
+    let number = |name: &str| data.get(name).and_then(Decimal::of);
     // `EUR-\u{20ac}`: the code and the sign.
     let own = data.get("currency_type").and_then(text_of).and_then(|text| text.get(..3).map(str::to_owned));
     let own = own.filter(|code| is_currency(code));
@@ -114,21 +114,32 @@ fn money(data: &Map<String, Value>, account_currency: Option<&str>) -> Map<Strin
         ("expected", number("expected_value"), account_currency.map(str::to_owned)),
         ("converted", number("currency_conversion_value").filter(|_| own.is_some()), own.clone()),
     ];
-    let one = |(name, amount, currency): (&str, Option<f64>, Option<String>)| {
-        Some((name.to_owned(), amount_in(amount?, currency.as_deref(), number("probability"))))
+    let one = |(name, amount, currency): (&str, Option<Decimal>, Option<String>)| {
+        let amount = amount_in(&amount?, currency.as_deref(), number("probability"));
+        if amount["minor"].is_null() {
+            log::warn(format!("the amount of money.{name} has more than 38 digits, so it has no minor units"));
+        }
+        Some((name.to_owned(), amount))
     };
     amounts.into_iter().filter_map(one).collect()
 }
 
-fn amount_in(amount: f64, currency: Option<&str>, probability: Option<f64>) -> Value {
+/// An amount in minor units, weighted, and as a text; exact to 38 digits, and without minor units beyond.
+fn amount_in(amount: &Decimal, currency: Option<&str>, probability: Option<Decimal>) -> Value {
     let digits = currency.map_or(2, minor_digits);
-    let minor = |amount: f64| (amount * 10_f64.powi(digits)).round() as i64;
-    let weighted = probability.map(|percent| minor(amount * percent.clamp(0.0, 100.0) / 100.0));
-    json!({"currency": currency, "minor": minor(amount), "weighted_minor": weighted, "text": text(minor(amount), digits, currency)})
+    let minor = amount.scaled(digits);
+    let weighted = probability.and_then(|percent| amount.times(&share_of(percent))?.scaled(digits));
+    let text = minor.map(|minor| text(minor, digits, currency));
+    json!({"currency": currency, "minor": minor, "weighted_minor": weighted, "text": text})
+}
+
+/// A percentage as a share between 0 and 1.
+fn share_of(percent: Decimal) -> Decimal {
+    percent.clamp(Decimal::from(0), Decimal::from(100)).shifted(-2)
 }
 
 /// ISO 4217: how many digits the minor unit has.
-fn minor_digits(currency: &str) -> i32 {
+fn minor_digits(currency: &str) -> u32 {
     match currency {
         "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "VND" | "VUV"
         | "XAF" | "XOF" | "XPF" => 0,
@@ -138,8 +149,8 @@ fn minor_digits(currency: &str) -> i32 {
 }
 
 /// `50,000.00 USD`.
-fn text(minor: i64, digits: i32, currency: Option<&str>) -> String {
-    let unit = 10_u64.pow(digits.unsigned_abs());
+fn text(minor: i128, digits: u32, currency: Option<&str>) -> String {
+    let unit = 10_u128.pow(digits);
     let (whole, rest) = (minor.unsigned_abs() / unit, minor.unsigned_abs() % unit);
     let whole = whole.to_string();
     let mut grouped = String::new();
@@ -150,8 +161,7 @@ fn text(minor: i64, digits: i32, currency: Option<&str>) -> String {
         grouped.push(digit);
     }
     let sign = if minor < 0 { "-" } else { "" };
-    let fraction =
-        if digits == 0 { String::new() } else { format!(".{rest:0width$}", width = digits.unsigned_abs() as usize) };
+    let fraction = if digits == 0 { String::new() } else { format!(".{rest:0width$}", width = digits as usize) };
     let currency = currency.map(|code| format!(" {code}")).unwrap_or_default();
     format!("{sign}{grouped}{fraction}{currency}")
 }
@@ -163,8 +173,8 @@ mod tests {
     #[test]
     fn amounts() {
         #[track_caller]
-        fn check(amount: f64, currency: Option<&str>, expected: &str) {
-            let found = amount_in(amount, currency, Some(50.0));
+        fn check(amount: &str, currency: Option<&str>, expected: &str) {
+            let found = amount_in(&Decimal::parse(amount).expect("a number"), currency, Some(Decimal::from(50)));
             assert_eq!(
                 format!(
                     "{} {} {}",
@@ -175,11 +185,40 @@ mod tests {
                 expected
             );
         }
-        check(50_000.0, Some("USD"), "5000000 2500000 50,000.00 USD");
-        check(0.1 + 0.2, None, "30 15 0.30");
-        check(1_234_567.0, Some("JPY"), "1234567 617284 1,234,567 JPY");
-        check(1.5, Some("KWD"), "1500 750 1.500 KWD");
-        check(-999.99, Some("EUR"), "-99999 -50000 -999.99 EUR");
+        check("50000.0", Some("USD"), "5000000 2500000 50,000.00 USD");
+        check("0.30000000000000004", None, "30 15 0.30");
+        check("1234567", Some("JPY"), "1234567 617284 1,234,567 JPY");
+        check("1.5", Some("KWD"), "1500 750 1.500 KWD");
+        check("-999.99", Some("EUR"), "-99999 -50000 -999.99 EUR");
+        // Beyond 64 bits.
+        check(
+            "92233720368547758.08",
+            Some("USD"),
+            "9223372036854775808 4611686018427387904 92,233,720,368,547,758.08 USD",
+        );
+        check(
+            "1.2345678901234567e30",
+            Some("JPY"),
+            "1234567890123456700000000000000 617283945061728350000000000000 1,234,567,890,123,456,700,000,000,000,000 JPY",
+        );
+        check("-90071992547409930.01", None, "-9007199254740993001 -4503599627370496501 -90,071,992,547,409,930.01");
+        check("1e37", Some("USD"), "null null ");
+        check("1e400", Some("USD"), "null null ");
+    }
+
+    #[test]
+    fn a_probability_is_a_share() {
+        #[track_caller]
+        fn check(percent: &str, expected: &str) {
+            assert_eq!(
+                share_of(Decimal::parse(percent).expect("a number")),
+                Decimal::parse(expected).expect("a number")
+            );
+        }
+        check("60.5", "0.605");
+        check("-1", "0");
+        check("1e400", "1");
+        check("100.000", "1");
     }
 
     #[test]
