@@ -1,18 +1,22 @@
 //! `hookloom receive`: a receiver for trying things out, also the one that the demo and the tests start beside a host.
 //!
 //! Verifies with the published `standardwebhooks` library, not with our own code: what it accepts, every receiver that
-//! follows Standard Webhooks accepts.
+//! follows Standard Webhooks accepts. That library reads text only, while the specification signs bytes; so of a body that is
+//! no UTF-8 it checks everything but the signature, which is made again from the bytes.
 
 use super::Failure;
 use super::terminal::{self, Quoted, outln};
 use crate::plural::counted;
+use crate::signature::{SigningKey, SigningSecret, verifies};
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json};
-use standardwebhooks::Webhook;
+use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook, WebhookError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
@@ -35,18 +39,16 @@ pub(super) struct ReceiveArgs {
 }
 
 struct Receiver {
-    verifiers: Vec<Webhook>,
+    verifiers: Vec<Verifier>,
     statuses: Vec<StatusCode>,
     received: AtomicUsize,
     json: bool,
 }
 
 pub(super) async fn receive(args: ReceiveArgs) -> Result<(), Failure> {
-    let verifier =
-        |secret: &String| Webhook::new(secret).map_err(|error| format!("a signing secret cannot be used: {error}"));
     let status = |status: &u16| StatusCode::from_u16(*status).map_err(|_| format!("{status} is no HTTP status"));
     let receiver = Receiver {
-        verifiers: args.secret.iter().map(verifier).collect::<Result<_, _>>()?,
+        verifiers: args.secret.iter().map(|secret| Verifier::new(secret)).collect::<Result<_, _>>()?,
         statuses: args.respond.iter().map(status).collect::<Result<_, _>>()?,
         received: AtomicUsize::new(0),
         json: args.json,
@@ -58,7 +60,9 @@ pub(super) async fn receive(args: ReceiveArgs) -> Result<(), Failure> {
     } else {
         outln!("listening on http://{}/", address);
     }
-    axum::serve(listener, Router::new().fallback(take).with_state(Arc::new(receiver))).await?;
+    // What a host may send has no other bound than the host's settings.
+    let routes = Router::new().fallback(take).layer(DefaultBodyLimit::disable()).with_state(Arc::new(receiver));
+    axum::serve(listener, routes).await?;
     Ok(())
 }
 
@@ -82,7 +86,43 @@ async fn take(
     (status, "")
 }
 
-fn verify(verifiers: &[Webhook], body: &[u8], headers: &HeaderMap) -> Result<bool, String> {
+/// One signing secret, as the published library reads it.
+struct Verifier {
+    library: Webhook,
+    key: SigningKey,
+}
+
+impl Verifier {
+    fn new(secret: &str) -> Result<Self, String> {
+        let unusable = |error: &dyn std::error::Error| format!("a signing secret cannot be used: {error}");
+        let library = Webhook::new(secret).map_err(|error| unusable(&error))?;
+        // As the library reads it: of any length, and with or without its prefix.
+        let key = BASE64.decode(secret.strip_prefix("whsec_").unwrap_or(secret)).map_err(|error| unusable(&error))?;
+        Ok(Verifier { library, key: SigningKey::current(SigningSecret::Hmac(key)) })
+    }
+
+    fn verify(&self, body: &[u8], headers: &HeaderMap) -> Result<(), WebhookError> {
+        match self.library.verify(body, headers) {
+            // The library has checked the headers and the time by then.
+            Err(WebhookError::InvalidPayload) => self.verify_bytes(body, headers),
+            verified => verified,
+        }
+    }
+
+    /// Checks the signature of a body that is no text.
+    fn verify_bytes(&self, body: &[u8], headers: &HeaderMap) -> Result<(), WebhookError> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let timestamp_s = text(HEADER_WEBHOOK_TIMESTAMP).parse().map_err(|_| WebhookError::InvalidTimestamp)?;
+        let (id, signatures) = (text(HEADER_WEBHOOK_ID), text(HEADER_WEBHOOK_SIGNATURE));
+        if verifies(std::slice::from_ref(&self.key), id, timestamp_s, body, signatures) {
+            Ok(())
+        } else {
+            Err(WebhookError::InvalidSignature)
+        }
+    }
+}
+
+fn verify(verifiers: &[Verifier], body: &[u8], headers: &HeaderMap) -> Result<bool, String> {
     let mut outcome = Ok(false);
     for verifier in verifiers {
         match verifier.verify(body, headers) {
@@ -101,6 +141,7 @@ fn as_json(uri: &Uri, headers: &HeaderMap, body: &[u8], verified: &Result<bool, 
         "path": uri.path(),
         "headers": headers,
         "body": text(body),
+        "body_base64": std::str::from_utf8(body).is_err().then(|| BASE64.encode(body)),
         "verified": verified.as_ref().is_ok_and(|verified| *verified),
         "verify_error": verified.as_ref().err(),
         "status": status.as_u16(),
@@ -134,4 +175,46 @@ fn print(
         signature,
         Quoted(&String::from_utf8_lossy(body))
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::signature_header;
+
+    const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+    /// The headers of a body that is signed with a secret at a time.
+    fn signed(secret: &str, body: &[u8], at_ms: i64) -> HeaderMap {
+        let key = SigningKey::current(SigningSecret::parse(secret).expect("a secret"));
+        let signature = signature_header(&[key], "msg_1", at_ms, body);
+        let values = [
+            (HEADER_WEBHOOK_ID, "msg_1".to_owned()),
+            (HEADER_WEBHOOK_TIMESTAMP, (at_ms / 1_000).to_string()),
+            (HEADER_WEBHOOK_SIGNATURE, signature),
+        ];
+        values.into_iter().map(|(name, value)| (name.parse().expect(name), value.parse().expect("ASCII"))).collect()
+    }
+
+    #[track_caller]
+    fn check(secret: &str, body: &[u8], headers: &HeaderMap, expected: Result<bool, &str>) {
+        let verifiers = [Verifier::new(secret).expect("a secret")];
+        assert_eq!(verify(&verifiers, body, headers), expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn bodies_of_every_kind_are_verified() {
+        let now_ms = crate::store::now_ms();
+        for body in [&b"{}"[..], b"", b"\xff\x00\xfe", "é".as_bytes(), &[0x80; 100_000]] {
+            let headers = signed(SECRET, body, now_ms);
+            check(SECRET, body, &headers, Ok(true));
+            check("C2FVsBQIhrscChlQIMV+b5sSYspob7oD", body, &headers, Ok(true));
+            check(SECRET, &[body, b"x"].concat(), &headers, Err("signature invalid"));
+            check("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", body, &headers, Err("signature invalid"));
+            check(SECRET, body, &signed(SECRET, body, now_ms - 3_600_000), Err("signature timestamp too old"));
+            let mut unsigned = headers.clone();
+            unsigned.remove(HEADER_WEBHOOK_SIGNATURE);
+            check(SECRET, body, &unsigned, Err("missing header signature"));
+        }
+    }
 }
