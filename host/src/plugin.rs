@@ -320,6 +320,8 @@ impl Plugins {
         self.check_quarantine(&tenant, &sha256)?;
         // What becomes active can be called at once.
         self.compiled(&tenant, &sha256).await?;
+        // A rollout of the plugin ends with it, and keeps what was counted.
+        self.store_rollout_counts().await;
         let swap = self.swap(&tenant, &name, version);
         self.store.activate_version(tenant, name, sha256, activated_by, swap).await?;
         Ok(())

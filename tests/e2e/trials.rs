@@ -249,6 +249,7 @@ async fn a_slow_canary_is_taken_back_and_a_good_one_can_be_promoted() {
     host.post(&format!("./plugins/p/versions/{better}/activate"), &json!({})).await;
     let ended = host.get("./plugins/p/rollout").await;
     assert!(text(&ended, "ended_reason").contains("another version was activated"), "{ended}");
+    assert_eq!(ended["figures"]["canary"]["calls"], 10, "what was counted is kept: {ended}");
     let wrong = host
         .ask(Method::PUT, "./plugins/p/rollout", json!({"kind": "canary", "sha256": better, "percent": 0}).to_string())
         .await;

@@ -57,6 +57,8 @@ impl Plugins {
     ) -> Result<(PluginVersion, Report), PluginError> {
         let Candidate { version, mut stored, report, component } = candidate;
         stored.active = true;
+        // A rollout of the plugin ends with it, and keeps what was counted.
+        self.store_rollout_counts().await;
         let swap = self.swap(&tenant, &name, version);
         self.store.activate_plugin(tenant, name, stored.clone(), component, swap).await?;
         Ok((stored, report))
