@@ -1,5 +1,8 @@
-//! The whole host: the only place that knows everybody. Starts in the order open, bind, serve; stops in reverse. Plugins
+//! The whole host: the only place that knows everybody. Starts in the order bind, open, serve; stops in reverse. Plugins
 //! are loaded and compiled, and their folder is watched, beside that: events are accepted meanwhile.
+//!
+//! What can fail for a reason outside the data folder comes before anything in it is made, and the first admin key comes last, when
+//! everything else runs.
 
 use crate::api::{self, ApiState, Shares, Throttle};
 use crate::config::Config;
@@ -16,7 +19,7 @@ use crate::url_path::{PublicUrl, UrlPath};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -49,18 +52,31 @@ pub enum AppError {
     /// This program's own path, which the compile child needs.
     #[error("the path of this program is unknown")]
     Program(#[source] std::io::Error),
+    /// The first admin key was not seen by anybody, and was taken back.
+    #[error(
+        "the first admin key could not be shown, so none was kept; start again with an output that takes it, or give a key by HOOKLOOM_ADMIN_KEY"
+    )]
+    KeyNotShown(#[source] std::io::Error),
 }
+
+/// The admin key of a host whose keys nobody has used: shown once.
+pub struct FirstKey {
+    /// The key.
+    pub key: String,
+    /// The path of a link that signs in to the pages once with it.
+    pub sign_in_path: UrlPath,
+}
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 1_024;
 
 /// A running host.
 pub struct App {
     /// The address it listens on.
     pub address: SocketAddr,
-    /// The admin key, if it was made at this start: shown once.
-    pub new_admin_key: Option<String>,
-    /// The path of a link that signs in to the pages once with it.
-    pub new_sign_in_path: Option<UrlPath>,
-    /// The address under which such a link is opened.
+    /// The address under which links to the host are opened.
     pub link_base: PublicUrl,
+    store: Arc<Store>,
     plugins: Arc<Plugins>,
     watch: FolderWatch,
     dispatcher: Dispatcher,
@@ -75,22 +91,25 @@ impl App {
     /// Starts a host. When it returns, requests are answered and deliveries go on where they were.
     pub async fn start(mut config: Config, admin_key: Option<String>) -> Result<App, AppError> {
         let telemetry = Telemetry::start()?;
-        let (store, news) = Store::open_with(&config.data_dir, store_limits(&config))?;
-        let made = first_things(&store, admin_key).await?;
-        let (new_admin_key, new_sign_in_path) = made.unzip();
         let wanted = config.listen;
         let listen = |source| AppError::Listen { address: wanted, source };
-        let listener = TcpListener::bind(wanted).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let socket = bind(wanted).map_err(listen)?;
+        let address = socket.local_addr().map_err(listen)?;
         // The guard knows where this host really listens, also when it was told to take a free port.
         config.listen = address;
-        let plugins = Plugins::start(plugin_config(&config)?, store.clone()).await?;
-        let watch = watch_folder(&config, &plugins)?;
         let clients = Arc::new(Clients::new(config.address_policy(), &config.name_servers)?);
+        let traces = Traces::start(&config.otlp_endpoint)?;
+        let (store, news) = Store::open_with(&config.data_dir, store_limits(&config))?;
+        create_default_tenant(&store).await?;
+        if let Some(key) = admin_key {
+            store.give_admin_key(&key).await?;
+        }
+        let plugins = Plugins::start(plugin_config(&config)?, store.clone()).await?;
+        let listener = socket.listen(BACKLOG).map_err(listen)?;
+        let watch = watch_folder(&config, &plugins)?;
 
         let background = background(&store, &telemetry, Duration::from_secs(config.retention_s));
         let lanes = LaneBoard::default();
-        let traces = Traces::start(&config.otlp_endpoint)?;
         let limits = DeliveryLimits {
             attempts: AttemptLimits { host: config.attempts_max, tenant: config.attempts_per_tenant_max },
             retry_after_max: Duration::from_secs(config.retry_after_max_s),
@@ -103,7 +122,7 @@ impl App {
         let settings = config.clone();
         let link_base = config.link_base();
         let router = api::router(Arc::new(ApiState {
-            store,
+            store: store.clone(),
             plugins: plugins.clone(),
             config,
             telemetry,
@@ -120,9 +139,8 @@ impl App {
         let server = tokio::spawn(api::listen::listen(listener, router, settings, stopped));
         Ok(App {
             address,
-            new_admin_key,
-            new_sign_in_path,
             link_base,
+            store,
             plugins,
             watch,
             dispatcher,
@@ -131,6 +149,21 @@ impl App {
             stop_server,
             grace,
         })
+    }
+
+    /// Makes the first admin key, if nobody has used or chosen one, and shows it. A key that cannot be shown is taken back.
+    pub async fn show_first_key(
+        &self,
+        show: impl FnOnce(&FirstKey) -> std::io::Result<()>,
+    ) -> Result<(), AppError> {
+        let Some((key, text)) = self.store.create_first_key().await? else { return Ok(()) };
+        let token = self.store.create_sign_in_link(key.id).await?;
+        let first = FirstKey { key: text, sign_in_path: api::sign_in_path(&token) };
+        if let Err(source) = show(&first) {
+            self.store.revoke_key(None, key.id).await?;
+            return Err(AppError::KeyNotShown(source));
+        }
+        Ok(())
     }
 
     /// Stops: accepts nothing more, answers what was asked, finishes the attempts under way; all of it within the grace period.
@@ -175,6 +208,8 @@ fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) ->
     tasks.spawn(async move { house.keep_house(retention).await });
     let deletions = store.clone();
     tasks.spawn(async move { deletions.run_deletions().await });
+    let first_use = store.clone();
+    tasks.spawn(async move { first_use.watch_first_use().await });
     let clock = store.clone();
     tasks.spawn(async move { clock.keep_time().await });
     let figures = store.clone();
@@ -223,21 +258,19 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
     })
 }
 
-/// The tenant and the admin key that exist from the first start.
-async fn first_things(store: &Store, admin_key: Option<String>) -> Result<Option<(String, UrlPath)>, StoreError> {
-    let default = TenantId::default();
-    // At the very first start only: whoever deletes it later does not want it back.
+/// Makes the tenant that exists from the first start. Not a second time: whoever deletes it later does not want it back.
+async fn create_default_tenant(store: &Store) -> Result<(), StoreError> {
     if store.catalog().tenants().is_empty() && store.catalog().keys(None).is_empty() {
-        store.create_tenant(default, TenantChange::default()).await?;
+        store.create_tenant(TenantId::default(), TenantChange::default()).await?;
     }
-    if let Some(key) = admin_key {
-        store.give_admin_key(&key).await?;
-        return Ok(None);
-    }
-    if !store.catalog().keys(None).is_empty() {
-        return Ok(None);
-    }
-    let (key, text) = store.create_key(None, Vec::new(), "made at the first start".into()).await?;
-    let token = store.create_sign_in_link(key.id).await?;
-    Ok(Some((text, api::sign_in_path(&token))))
+    Ok(())
+}
+
+/// Takes the address without accepting connections yet.
+fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for connections of the host before it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }

@@ -31,6 +31,7 @@ mod endings;
 mod events;
 mod fair_queue;
 mod figures;
+mod first_key;
 mod hands;
 mod ledger;
 mod notices;

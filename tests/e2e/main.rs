@@ -17,6 +17,7 @@ mod crash;
 mod durability;
 mod entities;
 mod faults;
+mod first_start;
 mod folder;
 mod forms;
 mod gate;

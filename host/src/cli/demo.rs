@@ -81,7 +81,13 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
     };
     let app = App::start(config, None).await?;
     show::started(&app.address);
-    let outcome = run(&app, &components).await;
+    let mut key = String::new();
+    app.show_first_key(|first| {
+        key.clone_from(&first.key);
+        Ok(())
+    })
+    .await?;
+    let outcome = run(&app, &key, &components).await;
     app.stop().await;
     let faults = outcome?;
     show::ended(&faults);
@@ -93,11 +99,10 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
 }
 
 /// The demo between start and stop. Returns what was not as it should be.
-async fn run(app: &App, components: &Components) -> Result<Vec<String>, Failure> {
+async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String>, Failure> {
     let secret = SigningSecret::generate().reveal();
     let mut receiver = Receiver::start(&secret).await?;
-    let key = app.new_admin_key.clone().unwrap_or_default();
-    let host = Demo { host: HostClient::new(&format!("http://{}", app.address), &key)? };
+    let host = Demo { host: HostClient::new(&format!("http://{}", app.address), key)? };
     host.set_up(components, &receiver, &secret).await?;
     let token = host.post(&own("intake-tokens"), &json!({"label": "Agile CRM"})).await?;
     let intake = token["path"].as_str().and_then(UrlPath::local).ok_or("the host made no intake address")?;

@@ -1,10 +1,11 @@
 //! `hookloom serve`: the host, until a signal ends it.
 
 use super::log::OneLine;
-use super::terminal::outln;
+use super::terminal::{self, outln};
 use super::{Failure, Settings};
-use crate::app::App;
+use crate::app::{App, FirstKey};
 use crate::config::Config;
+use crate::url_path::PublicUrl;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,13 +32,14 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     }
     let data_dir = config.data_dir.display().to_string();
     let app = App::start(config, admin_key).await?;
-    if let Some(key) = &app.new_admin_key {
-        outln!("admin key (shown this once): {}", key);
-    }
-    if let Some(path) = &app.new_sign_in_path {
-        outln!("sign in once, within a day: {}", app.link_base.link(path));
+    if let Err(error) = app.show_first_key(|first| show(first, &app.link_base)).await {
+        app.stop().await;
+        return Err(error.into());
     }
     outln!("listening on http://{} with data in {}", app.address, data_dir);
+    if terminal::take_failed() {
+        tracing::warn!(address = %app.address, "standard output cannot be written; the host goes on without it");
+    }
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -46,6 +48,13 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     end_after(app.grace() + DESTRUCTORS)?;
     app.stop().await;
     Ok(())
+}
+
+/// Shows the first key where its reader is sure to look.
+fn show(first: &FirstKey, link_base: &PublicUrl) -> std::io::Result<()> {
+    outln!("admin key (shown this once): {}", first.key);
+    outln!("sign in once, within a day: {}", link_base.link(&first.sign_in_path));
+    if terminal::take_failed() { Err(std::io::Error::other("standard output cannot be written")) } else { Ok(()) }
 }
 
 /// How long the end of the process may take after a stop: closing files and dropping what is in memory.

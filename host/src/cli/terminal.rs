@@ -271,6 +271,11 @@ pub(super) fn failed() -> bool {
     FAILED.load(Ordering::Relaxed)
 }
 
+/// Returns whether something could not be written to stdout since the last call, and forgets it.
+pub(super) fn take_failed() -> bool {
+    FAILED.swap(false, Ordering::Relaxed)
+}
+
 fn write(stream: Stream, text: &str) {
     match stream {
         Stream::Out => {

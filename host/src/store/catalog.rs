@@ -12,6 +12,7 @@ use crate::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// Tenants, keys, intake tokens and subscriptions.
@@ -20,6 +21,8 @@ pub struct Catalog {
     shelves: RwLock<Shelves>,
     /// When keys were last used, since this was last written down.
     used: Mutex<HashMap<Uuid, i64>>,
+    /// Notified when a key is used.
+    key_used: Notify,
 }
 
 #[derive(Default)]
@@ -100,6 +103,12 @@ impl Catalog {
     /// Notes that a key is used.
     pub fn note_used(&self, key: Uuid) {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key, now_ms());
+        self.key_used.notify_one();
+    }
+
+    /// Waits until a key is used.
+    pub(super) async fn key_use(&self) {
+        self.key_used.notified().await;
     }
 
     /// When keys were used since this was last asked.

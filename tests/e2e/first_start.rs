@@ -1,0 +1,161 @@
+//! First starts, with and without success: the first admin key is kept only if somebody saw it, and a way in is always shown
+//! until somebody has used one.
+
+use crate::harness::{PATIENCE, program, until};
+use std::path::Path;
+use std::process::{Output, Stdio};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// A host that was started as a newcomer does: without a key of one's own.
+struct Newcomer {
+    process: Child,
+    /// The key that it showed.
+    key: Option<String>,
+    url: String,
+}
+
+impl Newcomer {
+    async fn start(data: &Path) -> Newcomer {
+        let mut process = serve(data, "127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut key = None;
+        loop {
+            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+            let line = line.expect("the host ended");
+            if let Some(shown) = line.strip_prefix("admin key (shown this once): ") {
+                key = Some(shown.to_owned());
+            }
+            if let Some(rest) = line.strip_prefix("listening on ") {
+                let url = rest.split(' ').next().unwrap().to_owned();
+                return Newcomer { process, key, url };
+            }
+        }
+    }
+
+    /// The status that a key gets for a list that only admins read.
+    async fn status_for(&self, key: &str) -> u16 {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let asked = http.get(format!("{}/v1/tenants", self.url)).header("authorization", format!("Bearer {key}"));
+        asked.send().await.unwrap().status().as_u16()
+    }
+
+    async fn kill(mut self) {
+        self.process.kill().await.unwrap();
+    }
+}
+
+fn serve(data: &Path, listen: &str) -> Command {
+    let mut command = Command::new(program());
+    command.args(["serve", "--listen", listen, "--data-dir"]).arg(data);
+    command.env_remove("HOOKLOOM_ADMIN_KEY").current_dir(data.parent().unwrap()).kill_on_drop(true);
+    command
+}
+
+/// What a start says that must fail.
+async fn failed(mut start: Command) -> String {
+    let ended = tokio::time::timeout(PATIENCE, start.output()).await.expect("it did not end");
+    let Output { status, stderr, .. } = ended.unwrap();
+    let said = String::from_utf8_lossy(&stderr).into_owned();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+/// The next start shows a key, and it works.
+async fn a_start_shows_a_key(data: &Path) {
+    let host = Newcomer::start(data).await;
+    let key = host.key.clone().expect("no key was shown");
+    assert_eq!(host.status_for(&key).await, 200);
+    host.kill().await;
+}
+
+#[tokio::test]
+async fn a_first_start_that_fails_costs_no_admin_key() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let said = failed(serve(&data, &taken.local_addr().unwrap().to_string())).await;
+    assert!(said.contains("cannot listen on 127.0.0.1:"), "{said}");
+    assert!(!data.exists(), "nothing is made before the address is this host's");
+
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -v 4000000; exec \"$0\" \"$@\""]).arg(program());
+    limited.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data).env_remove("HOOKLOOM_ADMIN_KEY");
+    let said = failed(limited).await;
+    assert!(said.contains("plugin runtime"), "{said}");
+
+    let mut unheard = serve(&data, "127.0.0.1:0");
+    unheard.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap()).stderr(Stdio::piped());
+    let ended = tokio::time::timeout(PATIENCE, unheard.spawn().unwrap().wait_with_output()).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("the first admin key could not be shown") && said.contains("HOOKLOOM_ADMIN_KEY"), "{said}");
+
+    a_start_shows_a_key(&data).await;
+}
+
+#[tokio::test]
+async fn a_key_is_shown_at_every_start_until_one_was_used() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let host = Newcomer::start(&data).await;
+    let first = host.key.clone().unwrap();
+    host.kill().await;
+    let host = Newcomer::start(&data).await;
+    let second = host.key.clone().expect("nobody has used the first key");
+    assert_ne!(first, second);
+    // Who noted the first one is not locked out.
+    assert_eq!((host.status_for(&first).await, host.status_for("hlk_wrong").await), (200, 401));
+    // Durable moments after its use: a store that is read by another process says so.
+    let used = || {
+        let database = rusqlite::Connection::open_with_flags(
+            data.join("hookloom.db"),
+            rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+        )
+        .unwrap();
+        database.query_row("SELECT COUNT(used_at_ms) FROM keys", [], |row| row.get::<_, i64>(0)).unwrap() == 1
+    };
+    until("the use to be written down", async || used().then_some(())).await;
+    host.kill().await;
+    let host = Newcomer::start(&data).await;
+    assert_eq!(host.key, None, "a key was used");
+    assert_eq!((host.status_for(&first).await, host.status_for(&second).await), (200, 401));
+}
+
+/// A host whose lines nobody hears, and where it listens.
+async fn started_unheard(data: &Path) -> (Child, std::net::SocketAddr) {
+    let give_up = std::time::Instant::now() + PATIENCE;
+    // A port is free for a moment: another one is tried if somebody takes it.
+    while std::time::Instant::now() < give_up {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut start = serve(data, &address.to_string());
+        start.env("HOOKLOOM_ADMIN_KEY", crate::harness::ADMIN_KEY);
+        let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut host = start.stdout(full()).stderr(full()).spawn().unwrap();
+        while host.try_wait().unwrap().is_none() && std::time::Instant::now() < give_up {
+            if tokio::net::TcpStream::connect(address).await.is_ok() {
+                return (host, address);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+    panic!("no host came up");
+}
+
+#[tokio::test]
+async fn a_host_whose_output_cannot_be_written_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let (mut host, address) = started_unheard(&data).await;
+    let url = format!("http://{address}/healthz");
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    assert_eq!(http.get(url).send().await.unwrap().status(), 200);
+    let pid = host.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    let ended = tokio::time::timeout(PATIENCE, host.wait()).await.expect("it did not stop").unwrap();
+    assert_eq!(ended.code(), Some(0));
+}
