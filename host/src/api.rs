@@ -301,9 +301,10 @@ const PROOF_LASTS: Duration = Duration::from_secs(1);
 /// A part of the host, and how it is.
 #[derive(Serialize, ToSchema)]
 struct Part {
-    /// `store` or `plugins`
+    /// `store`, `plugins` or `files`
     part: &'static str,
-    /// Whether it does its work. Without the store the host is not ready; without a plugin only its deliveries wait.
+    /// Whether it does its work. Without the store the host is not ready; without a plugin only its deliveries wait; without one of
+    /// the other files of the data folder the next start fails.
     ready: bool,
     /// What is wrong, or how it was found to be well.
     detail: String,
@@ -348,6 +349,14 @@ async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> 
             Part { part: "plugins", ready: false, detail }
         }
     };
+    let files = files(&state.store);
     let Json(health) = health(state).await;
-    Ok(Json(Readiness { health, parts: vec![store, plugins] }))
+    Ok(Json(Readiness { health, parts: vec![store, plugins, files] }))
+}
+
+/// The files of the data folder beside the database.
+fn files(store: &Store) -> Part {
+    let faults = store.folder_faults();
+    let detail = if faults.is_empty() { "master.key and lock are in their place".into() } else { faults.join("; ") };
+    Part { part: "files", ready: faults.is_empty(), detail }
 }

@@ -5,7 +5,8 @@
 //! - An event, its fan-out and its deliveries are accepted in one transaction, or not at all.
 //! - Conservation: per tenant, Σ `fan_out` of its events + replayed + tests = its deliveries, over all states
 //!   ([`Ledger`]).
-//! - One host per data folder: a second one is told the first's process id.
+//! - One host per data folder: a second one is told the first's process id ([`data_folder`]).
+//! - Nothing is accepted into a file that is gone, and files that do not belong together are refused at the start.
 //! - Secrets and keys are sealed or hashed before they arrive here ([`vault`]).
 //!
 //! # What it does not do
@@ -24,6 +25,7 @@ mod changes;
 mod checkpoint;
 mod clock;
 mod credentials;
+mod data_folder;
 mod deletion;
 mod deliveries;
 mod due;
@@ -39,6 +41,7 @@ mod operations;
 mod plugins;
 mod quarantine;
 mod readers;
+mod readiness;
 mod recent;
 mod rejected;
 mod retention;
@@ -53,11 +56,13 @@ pub mod vault;
 mod writer;
 
 pub use accept::{Accepted, AcceptedOnce, Caps, NewEvent, Repeatable};
-pub use backup::back_up;
+pub use backup::{BackedUp, back_up};
 use batch::Batch;
 pub use bins::{BIN_BYTES_MAX, BINS_MAX, BinFilter, BinPage};
 use catalog::Catalog;
 pub use changes::Change;
+use data_folder::DataFolder;
+pub use data_folder::FolderFault;
 pub use deletion::TenantContents;
 pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};
 pub use due::{DuePage, Turn};
@@ -68,6 +73,7 @@ pub use ledger::Ledger;
 pub use notices::Notice;
 pub use plugins::{ActiveVersion, PluginVersion, StoredPlugin};
 pub use quarantine::Quarantine;
+pub use readiness::MachineFault;
 pub use rejected::{RejectedEntry, RejectedRequest};
 pub use rollouts::{RolloutKind, StoredRollout};
 pub use sessions::SESSION_LASTS;
@@ -83,8 +89,6 @@ use fair_queue::Owner;
 use readers::Readers;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,6 +130,9 @@ pub enum StoreError {
         /// Whose.
         pid: String,
     },
+    /// Files of the data folder do not belong together.
+    #[error(transparent)]
+    Files(#[from] FolderFault),
     /// A file of the data folder.
     #[error("the data folder {folder} cannot be used")]
     Folder {
@@ -246,7 +253,8 @@ pub struct Store {
     gathered: figures::Gathered,
     notices: notices::Notices,
     limits: StoreLimits,
-    _lock: std::fs::File,
+    /// The last one: what it notes is that everything is closed.
+    folder: DataFolder,
 }
 
 impl Store {
@@ -261,12 +269,12 @@ impl Store {
         limits: StoreLimits,
     ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<News>), StoreError> {
         let in_folder = |source| StoreError::Folder { folder: folder.display().to_string(), source };
-        // Payloads are in it: nobody else on this machine may read them.
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(in_folder)?;
-        let lock = lock(folder)?;
-        let vault = Vault::open(&folder.join("master.key"))?;
-        let path = folder.join("hookloom.db");
-        let mut connection = Connection::open(&path)?;
+        let path = folder;
+        let folder = DataFolder::lock(path)?;
+        data_folder::inspect(path)?;
+        folder.require_key()?;
+        let path = folder.file(data_folder::DATABASE);
+        let mut connection = folder.open_database()?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // FULL flushes the log at every commit: the promise behind `202`.
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -275,16 +283,18 @@ impl Store {
         tune(&connection)?;
         schema::migrate(&mut connection)?;
         usage::install(&mut connection)?;
-        checkpoint::keep_log_short(&mut connection, &path)?;
+        let vault = folder.open_vault(&connection)?;
         clock::follow_newest(&connection)?;
         let catalog = Arc::new(Catalog::load(&connection, &vault)?);
-        let writer = Writer::start(connection).map_err(in_folder)?;
+        let files = folder.begin_run(&connection, &vault)?;
+        checkpoint::keep_log_short(&mut connection, &path)?;
+        let writer = Writer::start(connection, files.clone()).map_err(in_folder)?;
         let (news, listener) = mpsc::unbounded_channel();
         let store = Store {
             writer,
-            readers: Readers::new(path.clone(), limits.query_time_max),
+            readers: Readers::new(path.clone(), files.clone(), limits.query_time_max),
             // A lane has nothing to narrow; what it reads is bounded by its page.
-            lane_readers: Readers::new(path, limits.query_time_max.max(LANE_TIME_MAX)),
+            lane_readers: Readers::new(path, files, limits.query_time_max.max(LANE_TIME_MAX)),
             limits,
             catalog,
             vault,
@@ -292,7 +302,7 @@ impl Store {
             news,
             gathered: figures::Gathered::default(),
             notices: notices::Notices::default(),
-            _lock: lock,
+            folder,
         };
         Ok((Arc::new(store), listener))
     }
@@ -305,15 +315,6 @@ impl Store {
     /// The key that authenticates compiled plugins on disk.
     pub fn compiled_cache_key(&self) -> [u8; 32] {
         self.vault.cache_key()
-    }
-
-    /// Whether the store can commit and read: a small write that is flushed, and a query.
-    pub async fn check(&self) -> Result<(), StoreError> {
-        let sql = "INSERT OR REPLACE INTO readiness (only_row, checked_at_ms) VALUES (1, ?1)";
-        self.write(Owner::Host, move |connection| Ok(connection.execute(sql, [now_ms()])?)).await?;
-        let read =
-            |connection: &Connection| Ok(connection.query_row("SELECT COUNT(*) FROM tenants", [], |_| Ok(()))?);
-        self.readers.read(Owner::Host, read).await
     }
 
     /// A write of few rows that shares its commit with others.
@@ -365,23 +366,6 @@ fn tune(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "cache_size", -16_000)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
-}
-
-/// Locks the folder for this process. The lock ends with the process, however it ends.
-fn lock(folder: &Path) -> Result<std::fs::File, StoreError> {
-    let in_folder = |source| StoreError::Folder { folder: folder.display().to_string(), source };
-    let path = folder.join("lock");
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(in_folder)?;
-    if file.try_lock().is_err() {
-        let mut pid = String::new();
-        file.read_to_string(&mut pid).map_err(in_folder)?;
-        return Err(StoreError::Locked { folder: folder.display().to_string(), pid: pid.trim().to_owned() });
-    }
-    file.set_len(0).map_err(in_folder)?;
-    file.rewind().map_err(in_folder)?;
-    write!(file, "{}", std::process::id()).map_err(in_folder)?;
-    Ok(file)
 }
 
 /// Now, in milliseconds since the epoch.

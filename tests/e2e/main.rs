@@ -14,6 +14,7 @@ mod compiled;
 mod connections;
 mod contract;
 mod crash;
+mod data_folder;
 mod durability;
 mod entities;
 mod faults;

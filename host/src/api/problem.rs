@@ -9,7 +9,7 @@ use crate::event::EnvelopeError;
 use crate::intake::IntakeError;
 use crate::plugin::{CompileError, PLUGINS_MAX, PluginError};
 use crate::plural::counted;
-use crate::store::StoreError;
+use crate::store::{MachineFault, StoreError};
 use crate::subscription::SubscriptionId;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -181,12 +181,16 @@ impl From<StoreError> for Problem {
             other => {
                 let request = request_id::current();
                 tracing::error!(request, error = %crate::describe(&other), "the store failed a request");
+                let MachineFault { what, remedy } = other.machine_fault().unwrap_or(MachineFault {
+                    what: "the store cannot write or read now",
+                    remedy: "try again; the operator finds the cause in the log",
+                });
                 Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "store-unavailable",
-                    "nothing was changed: the store cannot write or read now",
+                    format!("nothing was changed: {what}"),
                 )
-                .remedy("try again; the operator finds the cause in the log (a full disk, as a rule)")
+                .remedy(remedy)
             }
         }
     }

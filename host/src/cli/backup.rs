@@ -2,7 +2,7 @@
 
 use super::terminal::{self, errln, outln};
 use super::{Failure, Settings};
-use crate::store::back_up;
+use crate::store::{BackedUp, back_up};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub(super) struct BackupArgs {
 pub(super) fn backup(args: BackupArgs) -> Result<(), Failure> {
     let from = args.settings.settle()?.config.data_dir;
     let mut last = 0;
-    let bytes = back_up(&from, &args.folder, !args.without_key, |done, all| {
+    let BackedUp { bytes } = back_up(&from, &args.folder, !args.without_key, |done, all| {
         let percent = done * 100 / all.max(1);
         if percent / 10 > last / 10 {
             errln!("{} % copied", percent);

@@ -1,12 +1,23 @@
 //! A copy of a store that may be in use, by SQLite's online backup (<https://www.sqlite.org/backup.html>).
 //!
-//! Promises: the copy is one moment's whole store, checked, with the master key that opens its secrets unless it is left out; what was acknowledged
-//! before the copy began is in it. The folder is readable by its owner only: whoever has it has the secrets.
+//! # Guarantees
+//! - The copy is one moment's whole store, checked, with the master key that opens its secrets unless it is left out; what was
+//!   acknowledged before the copy began is in it.
+//! - It is made under a name of its own beside its place, and gets its name when it is whole. A backup that fails leaves nothing
+//!   under that name, so the next one can take it.
+//! - The folder is readable by its owner only: whoever has it has the secrets.
+//!
+//! # Limits
+//! A backup that is killed leaves the folder with the other name (`.hookloom-backup-…`), which nothing reads.
 
+use super::data_folder::{DATABASE, FolderFault, MASTER_KEY, inspect, known_key, number_copy};
+use super::vault::Vault;
 use super::StoreError;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{File, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,18 +25,72 @@ use std::time::Duration;
 const PAGES_PER_STEP: i32 = 4_096;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Copies the store in `from` to the new folder `to`, with the master key or without. `progress` hears of pages: done, and all. Returns the copy's size in bytes.
-pub fn back_up(from: &Path, to: &Path, with_key: bool, mut progress: impl FnMut(u64, u64)) -> Result<u64, StoreError> {
+/// A finished backup.
+#[derive(Debug)]
+pub struct BackedUp {
+    /// Size of the copied database, in bytes.
+    pub bytes: u64,
+}
+
+/// Copies the store in `from` to the new folder `to`, with the master key or without. `progress` hears of pages: done, and all.
+pub fn back_up(
+    from: &Path,
+    to: &Path,
+    with_key: bool,
+    progress: impl FnMut(u64, u64),
+) -> Result<BackedUp, StoreError> {
     let in_folder = |folder: &Path| {
         let folder = folder.display().to_string();
         move |source| StoreError::Folder { folder, source }
     };
-    let source = Connection::open_with_flags(from.join("hookloom.db"), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    require_free(to).map_err(in_folder(to))?;
+    inspect(from)?;
+    std::fs::metadata(from.join(DATABASE)).map_err(in_folder(from))?;
+    let beside = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut making = tempfile::Builder::new();
+    let making = making.prefix(".hookloom-backup-").permissions(Permissions::from_mode(0o700));
+    let making = making.tempdir_in(beside).map_err(in_folder(beside))?;
+    let path = making.path().join(DATABASE);
+    copy_database(&from.join(DATABASE), &path, progress)?;
+    let copy = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let known_key = known_key(&copy)?;
+    number_copy(&copy)?;
+    copy.close().map_err(|(_, error)| error)?;
+    if with_key {
+        let vault = Vault::read(&from.join(MASTER_KEY))?;
+        let vault = vault.ok_or_else(|| FolderFault::NoMasterKey { folder: from.display().to_string() })?;
+        if known_key.is_some_and(|known| known != vault.fingerprint()) {
+            return Err(FolderFault::OtherMasterKey { folder: from.display().to_string() }.into());
+        }
+        std::fs::copy(from.join(MASTER_KEY), making.path().join(MASTER_KEY)).map_err(in_folder(to))?;
+    }
+    let bytes = std::fs::metadata(&path).map_err(in_folder(to))?.len();
+    flush(making.path()).map_err(in_folder(to))?;
+    std::fs::rename(making.path(), to).map_err(in_folder(to))?;
+    // It has another name now.
+    drop(making.keep());
+    File::open(beside).and_then(|folder| folder.sync_all()).map_err(in_folder(beside))?;
+    Ok(BackedUp { bytes })
+}
+
+/// Refuses a folder that holds something.
+fn require_free(to: &Path) -> std::io::Result<()> {
+    match std::fs::read_dir(to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(std::io::Error::new(ErrorKind::AlreadyExists, "it holds files: name a new folder")),
+        },
+    }
+}
+
+/// Copies a database and checks the copy.
+fn copy_database(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+    let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     // One snapshot for all steps: otherwise each commit of the host would begin the copy anew.
     source.execute_batch("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")?;
-    std::fs::DirBuilder::new().mode(0o700).create(to).map_err(in_folder(to))?;
-    let path = to.join("hookloom.db");
-    let mut copy = Connection::open(&path)?;
+    let mut copy = Connection::open(to)?;
     {
         let backup = Backup::new(&source, &mut copy)?;
         while backup.step(PAGES_PER_STEP)? != StepResult::Done {
@@ -39,13 +104,13 @@ pub fn back_up(from: &Path, to: &Path, with_key: bool, mut progress: impl FnMut(
     if found != "ok" {
         return Err(StoreError::Conflict(format!("the copy is not whole: {found}")));
     }
-    drop(copy);
-    let key = to.join("master.key");
-    if with_key {
-        std::fs::copy(from.join("master.key"), &key).map_err(in_folder(from))?;
+    Ok(())
+}
+
+/// Flushes every file of a folder, and the folder.
+fn flush(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        File::open(entry?.path())?.sync_all()?;
     }
-    for file in [Some(&path), with_key.then_some(&key)].into_iter().flatten() {
-        std::fs::File::open(file).and_then(|file| file.sync_all()).map_err(in_folder(to))?;
-    }
-    Ok(std::fs::metadata(&path).map_err(in_folder(to))?.len())
+    File::open(folder)?.sync_all()
 }

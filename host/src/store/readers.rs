@@ -12,6 +12,7 @@
 //! threads, never on its workers. Migrations, backups and exports have connections of their own and no time limit.
 
 use super::StoreError;
+use super::data_folder::OpenFiles;
 use super::fair_queue::Owner;
 use crate::fair_share::FairSemaphore;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -33,6 +34,7 @@ const NEVER: u64 = u64::MAX;
 #[derive(Clone)]
 pub(super) struct Readers {
     path: PathBuf,
+    files: OpenFiles,
     idle: Arc<Mutex<Vec<Reader>>>,
     permits: FairSemaphore<Owner>,
     time_max: Duration,
@@ -45,8 +47,8 @@ struct Reader {
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf, time_max: Duration) -> Self {
-        Readers { path, idle: Arc::default(), permits: FairSemaphore::new(OPEN_MAX, OPEN_MAX), time_max }
+    pub(super) fn new(path: PathBuf, files: OpenFiles, time_max: Duration) -> Self {
+        Readers { path, files, idle: Arc::default(), permits: FairSemaphore::new(OPEN_MAX, OPEN_MAX), time_max }
     }
 
     /// Reads on an owner's account, in its turn.
@@ -72,6 +74,8 @@ impl Readers {
         if let Some(reader) = idle {
             return Ok(reader);
         }
+        // What stands under the name now may be another database.
+        self.files.check()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
         super::tune(&connection)?;
@@ -123,7 +127,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.db");
         Connection::open(&path).expect("a database").execute_batch("CREATE TABLE t (x)").expect("a table");
-        (folder, Readers::new(path, time_max))
+        (folder, Readers::new(path, OpenFiles::none(), time_max))
     }
 
     fn count(connection: &Connection) -> Result<u64, StoreError> {

@@ -3,14 +3,13 @@
 //! XChaCha20-Poly1305 with a random nonce before each text, and the owner's identity as associated data, so that a
 //! sealed secret copied into another row does not open. The master key is a file of 32 bytes outside the database, made
 //! with mode 0600 when absent; it is in no backup of the database. From it come two more keys, for sealing and for the
-//! cache of compiled plugins (HMAC-SHA256 with a label), so that no key has two uses.
+//! cache of compiled plugins (HMAC-SHA256 with a label), so that no key has two uses; and a value by which the database knows it.
 
 use chacha20poly1305::aead::{Aead, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// What can go wrong with the master key and what it sealed.
@@ -43,25 +42,45 @@ const NONCE_BYTES: usize = 24;
 pub struct Vault {
     sealer: XChaCha20Poly1305,
     cache_key: [u8; 32],
+    fingerprint: [u8; 16],
 }
 
 impl Vault {
     /// Reads the master key, or makes one.
     pub fn open(path: &Path) -> Result<Self, VaultError> {
-        let named = |source| VaultError::File { path: path.display().to_string(), source };
+        if let Some(vault) = Vault::read(path)? {
+            return Ok(vault);
+        }
+        let key = make_key(path).map_err(|source| VaultError::File { path: path.display().to_string(), source })?;
+        Ok(Vault::of(&key))
+    }
+
+    /// Reads the master key. None: there is no such file.
+    pub fn read(path: &Path) -> Result<Option<Self>, VaultError> {
+        let path_shown = || path.display().to_string();
         let key = match std::fs::read(path) {
             Ok(key) => key,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_key(path).map_err(named)?,
-            Err(error) => return Err(named(error)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(VaultError::File { path: path_shown(), source }),
         };
         let found = key.len();
-        let key: [u8; 32] =
-            key.try_into().map_err(|_| VaultError::Length { path: path.display().to_string(), found })?;
-        let sealing_key = derive(&key, "hookloom sealing 1");
-        Ok(Vault {
-            sealer: XChaCha20Poly1305::new(&Key::from(sealing_key)),
-            cache_key: derive(&key, "hookloom compiled 1"),
-        })
+        let key: [u8; 32] = key.try_into().map_err(|_| VaultError::Length { path: path_shown(), found })?;
+        Ok(Some(Vault::of(&key)))
+    }
+
+    fn of(key: &[u8; 32]) -> Self {
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&derive(key, "hookloom identity 1")[..16]);
+        Vault {
+            sealer: XChaCha20Poly1305::new(&Key::from(derive(key, "hookloom sealing 1"))),
+            cache_key: derive(key, "hookloom compiled 1"),
+            fingerprint,
+        }
+    }
+
+    /// A value by which the database knows the key; it tells nothing about it.
+    pub(super) fn fingerprint(&self) -> [u8; 16] {
+        self.fingerprint
     }
 
     /// The key that authenticates compiled plugins on disk.
@@ -86,12 +105,17 @@ impl Vault {
     }
 }
 
-fn make_key(path: &Path) -> std::io::Result<Vec<u8>> {
+/// Makes a key whose file is whole or not there, whenever the machine stops.
+fn make_key(path: &Path) -> std::io::Result<[u8; 32]> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let key: [u8; 32] = rand::random();
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    // Readable by its owner only.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(&key)?;
-    file.sync_all()?;
-    Ok(key.to_vec())
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
+    std::fs::File::open(folder)?.sync_all()?;
+    Ok(key)
 }
 
 fn derive(key: &[u8; 32], label: &str) -> [u8; 32] {

@@ -24,6 +24,7 @@
 
 use super::StoreError;
 use super::batch::Batch;
+use super::data_folder::OpenFiles;
 use super::fair_queue::{FairQueue, Owner};
 use crate::fair_share::{FairPermit, FairSemaphore};
 use rusqlite::{Connection, ffi};
@@ -116,9 +117,9 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Takes the connection over into a thread of its own.
-    pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
+    pub(super) fn start(connection: Connection, files: OpenFiles) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || run(connection, jobs))?;
+        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || run(&connection, &files, jobs))?;
         Ok(Writer { queue: Some(queue), room: FairSemaphore::new(QUEUE_MAX, QUEUE_MAX), thread: Some(thread) })
     }
 
@@ -147,6 +148,8 @@ impl Writer {
                         then(&mut value);
                         Ok(value)
                     }
+                    // It could not begin: the cause says more.
+                    (Err(StoreError::BatchFailed), Err(cause)) => Err(StoreError::Commit(cause)),
                     (Err(error), _) => Err(error),
                     (Ok(_), Err(error)) => Err(StoreError::Commit(error)),
                 };
@@ -170,10 +173,10 @@ impl Drop for Writer {
     }
 }
 
-fn run(connection: Connection, jobs: mpsc::UnboundedReceiver<Job>) {
+fn run(connection: &Connection, files: &OpenFiles, jobs: mpsc::UnboundedReceiver<Job>) {
     let mut waiting = Waiting::new(jobs);
     while let Some(batch) = waiting.next_batch() {
-        commit(&connection, batch);
+        commit(connection, files, batch);
     }
 }
 
@@ -262,16 +265,18 @@ impl Waiting {
     }
 }
 
-fn commit(connection: &Connection, jobs: Vec<Job>) {
+fn commit(connection: &Connection, files: &OpenFiles, jobs: Vec<Job>) {
     let mut finishes = Vec::with_capacity(jobs.len());
-    let begun = execute(connection, "BEGIN IMMEDIATE");
+    let begun = files.check().and_then(|()| execute(connection, "BEGIN IMMEDIATE"));
     let batch = Batch::on(connection);
     for job in jobs {
         finishes.push((job.write)(&batch));
     }
     let settled = begun.and_then(|()| batch.settle());
     drop(batch);
-    let committed = settled.and_then(|()| execute(connection, "COMMIT")).map_err(Arc::new);
+    let committed = settled.and_then(|()| execute(connection, "COMMIT"));
+    // Durable is only what is in a file that the next start finds.
+    let committed = committed.and_then(|()| files.check()).map_err(Arc::new);
     if let Err(error) = &committed {
         tracing::error!(%error, "the store could not commit; nothing of this batch was accepted");
         if !connection.is_autocommit() {

@@ -1,0 +1,42 @@
+//! The header of a database file, read without SQLite, which would take the log into account and may change both.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+/// The beginning of a database file, without what is in its log (<https://www.sqlite.org/fileformat2.html#the_database_header>).
+pub(super) struct Header {
+    /// `application_id`.
+    pub(super) database: u32,
+    /// `user_version`: 0 before the first migration.
+    pub(super) schema: u32,
+}
+
+/// What stands under a database's name.
+pub(super) enum Found {
+    Missing,
+    /// No whole header.
+    Empty,
+    Header(Header),
+}
+
+impl Header {
+    pub(super) fn read(path: &Path) -> std::io::Result<Found> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Missing),
+            Err(error) => return Err(error),
+        };
+        let number = |at: u64| -> std::io::Result<u32> {
+            let mut bytes = [0; 4];
+            file.read_exact_at(&mut bytes, at)?;
+            Ok(u32::from_be_bytes(bytes))
+        };
+        match (number(60), number(68)) {
+            (Ok(schema), Ok(database)) => Ok(Found::Header(Header { database, schema })),
+            (Err(error), _) | (_, Err(error)) if error.kind() != ErrorKind::UnexpectedEof => Err(error),
+            _ => Ok(Found::Empty),
+        }
+    }
+}
