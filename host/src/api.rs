@@ -100,8 +100,8 @@ pub struct ApiState {
     pub cpu: CpuPool,
     /// What pages show once after a form.
     pub notes: Notes,
-    /// When the store last proved that it can commit.
-    pub proven: Mutex<Option<Instant>>,
+    /// The last proof that the store can accept an event.
+    pub proven: Mutex<Option<Proof>>,
 }
 
 impl ApiState {
@@ -295,8 +295,16 @@ async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl In
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text()))
 }
 
-/// How long a proof that the store can commit holds.
+/// How long a proof that the store can accept an event holds, if no commit fails meanwhile.
 const PROOF_LASTS: Duration = Duration::from_secs(1);
+
+/// A proof that the store can accept an event.
+#[derive(Clone, Copy)]
+pub struct Proof {
+    at: Instant,
+    /// Number of commits that had failed then.
+    failed_commits: u64,
+}
 
 /// A part of the host, and how it is.
 #[derive(Serialize, ToSchema)]
@@ -323,17 +331,19 @@ struct Readiness {
 async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> {
     // The proof is a flush, and anybody may ask: one a second is enough for everybody.
     let mut proven = state.proven.lock().await;
-    if proven.is_none_or(|proven| proven.elapsed() > PROOF_LASTS) {
+    let failed_commits = state.store.failed_commits();
+    let holds = |proof: Proof| proof.at.elapsed() <= PROOF_LASTS && proof.failed_commits == failed_commits;
+    if !proven.is_some_and(holds) {
         *proven = None;
         state.store.check().await.map_err(|error| {
             let problem = Problem::from(error);
             let detail = format!("not ready: store: {}", problem.detail);
             Problem { detail, ..problem }
         })?;
-        *proven = Some(Instant::now());
+        *proven = Some(Proof { at: Instant::now(), failed_commits });
     }
     drop(proven);
-    let store = Part { part: "store", ready: true, detail: "a write was flushed, and read".into() };
+    let store = Part { part: "store", ready: true, detail: "the largest event has room, and a write was flushed and read".into() };
     let plugins = match (state.plugins.out_of_service(), state.plugins.restoring()) {
         (0, 0) => Part { part: "plugins", ready: true, detail: "every active version is compiled".into() },
         (0, some) => {

@@ -210,6 +210,8 @@ fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) ->
     tasks.spawn(async move { deletions.run_deletions().await });
     let first_use = store.clone();
     tasks.spawn(async move { first_use.watch_first_use().await });
+    let disk = store.clone();
+    tasks.spawn(async move { disk.watch_disk().await });
     let clock = store.clone();
     tasks.spawn(async move { clock.keep_time().await });
     let figures = store.clone();
@@ -223,6 +225,8 @@ fn store_limits(config: &Config) -> StoreLimits {
         request_deliveries_max: config.request_deliveries_max,
         query_time_max: Duration::from_millis(config.query_ms_max),
         share: config.into(),
+        event_bytes_max: config.event_bytes_max,
+        disk_reserve_bytes: config.disk_reserve_bytes,
     }
 }
 

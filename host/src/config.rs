@@ -66,6 +66,8 @@ pub struct Config {
     pub tenant_events_max: u64,
     /// How many bytes are kept for a tenant, of all kinds: events, attempts, plugins, bins and so on; more are refused with 507.
     pub tenant_bytes_max: u64,
+    /// Bytes of the disk that are kept free, so that deleting is possible when it is full. 0: none.
+    pub disk_reserve_bytes: u64,
     /// Maximum number of deliveries that the events of one request make together; one event is always accepted.
     pub request_deliveries_max: u64,
     /// Maximum time that a query of the API or the pages may take, in milliseconds.
@@ -143,6 +145,7 @@ impl Default for Config {
             retention_s: 30 * 86_400,
             tenant_events_max: 10_000_000,
             tenant_bytes_max: 20 << 30,
+            disk_reserve_bytes: 32 << 20,
             request_deliveries_max: 2_000,
             query_ms_max: 5_000,
             component_bytes_max: COMPONENT_BYTES_MAX,

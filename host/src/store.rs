@@ -28,6 +28,7 @@ mod credentials;
 mod data_folder;
 mod deletion;
 mod deliveries;
+mod disk_room;
 mod due;
 mod endings;
 mod events;
@@ -85,6 +86,7 @@ use crate::delivery::DueDelivery;
 use crate::event::Event;
 use crate::plural::counted;
 use crate::subscription::SubscriptionId;
+use disk_room::DiskRoom;
 use fair_queue::Owner;
 use readers::Readers;
 use rusqlite::Connection;
@@ -108,6 +110,9 @@ pub enum StoreError {
     /// An earlier write of the same batch ended the transaction (a full disk, as a rule).
     #[error("the database gave up the transaction that this write was part of")]
     BatchFailed,
+    /// The disk is full, and the write would make the store larger.
+    #[error("the disk of the data folder is full")]
+    DiskFull,
     /// The host's own code panicked; the write was undone.
     #[error("a write panicked and was undone")]
     Panicked,
@@ -230,11 +235,21 @@ pub struct StoreLimits {
     pub query_time_max: Duration,
     /// The share of a tenant: the maximum of what is kept for it.
     pub share: Caps,
+    /// The largest event, in bytes: the room that a store must have to be ready.
+    pub event_bytes_max: u64,
+    /// Bytes of the disk that are kept free for deletions. 0: none.
+    pub disk_reserve_bytes: u64,
 }
 
 impl Default for StoreLimits {
     fn default() -> Self {
-        StoreLimits { request_deliveries_max: 10_000, query_time_max: Duration::from_secs(5), share: Caps::NONE }
+        StoreLimits {
+            request_deliveries_max: 10_000,
+            query_time_max: Duration::from_secs(5),
+            share: Caps::NONE,
+            event_bytes_max: 256 << 10,
+            disk_reserve_bytes: 0,
+        }
     }
 }
 
@@ -253,6 +268,7 @@ pub struct Store {
     gathered: figures::Gathered,
     notices: notices::Notices,
     limits: StoreLimits,
+    room: Arc<DiskRoom>,
     /// The last one: what it notes is that everything is closed.
     folder: DataFolder,
 }
@@ -287,8 +303,10 @@ impl Store {
         clock::follow_newest(&connection)?;
         let catalog = Arc::new(Catalog::load(&connection, &vault)?);
         let files = folder.begin_run(&connection, &vault)?;
-        checkpoint::keep_log_short(&mut connection, &path)?;
-        let writer = Writer::start(connection, files.clone()).map_err(in_folder)?;
+        let room = DiskRoom::reserve(path.parent().unwrap_or(&path), limits.disk_reserve_bytes, limits.event_bytes_max);
+        let room = Arc::new(room.map_err(in_folder)?);
+        checkpoint::keep_log_short(&mut connection, &path, room.log_pages_max())?;
+        let writer = Writer::start(connection, files.clone(), room.clone()).map_err(in_folder)?;
         let (news, listener) = mpsc::unbounded_channel();
         let store = Store {
             writer,
@@ -296,6 +314,7 @@ impl Store {
             // A lane has nothing to narrow; what it reads is bounded by its page.
             lane_readers: Readers::new(path, files, limits.query_time_max.max(LANE_TIME_MAX)),
             limits,
+            room,
             catalog,
             vault,
             deletions: tokio::sync::Notify::new(),

@@ -22,6 +22,7 @@ mod first_start;
 mod folder;
 mod forms;
 mod gate;
+mod full_disk;
 mod guard;
 mod guests;
 mod hands;

@@ -62,6 +62,9 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     if config.resting_instances_max > 1_000 {
         faults.push(format!("resting_instances_max is {}; it is at most 1000", config.resting_instances_max));
     }
+    if config.disk_reserve_bytes > 1 << 40 {
+        faults.push(format!("disk_reserve_bytes is {}; it is at most {}", config.disk_reserve_bytes, 1_u64 << 40));
+    }
     for (name, value, most) in maxima(config).into_iter().filter(|(_, value, most)| value > most || *value == 0) {
         faults.push(format!("{name} is {value}; it is between 1 and {most}"));
     }

@@ -136,6 +136,7 @@ impl Store {
             {
                 return Ok((AcceptedOnce { events: answer, is_repetition: true }, NewDeliveries::default(), 0));
             }
+            batch.require_disk()?;
             // Subscriptions may have been made since it was queued.
             volume.check(volume.deliveries(&catalog, &tenant), most)?;
             if let Door::Rejected(id) = &door {

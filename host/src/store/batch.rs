@@ -8,6 +8,7 @@
 
 use super::StoreError;
 use super::accept::Caps;
+use super::disk_room::DiskRoom;
 use super::rows::{DeliveryRow, EventRow, Insert, Row, Rows};
 use super::usage::{self, ATTEMPT_BYTES, BytesByKind, IDEMPOTENCY_KEY_BYTES, Usage, UsageKind};
 use crate::delivery::DueDelivery;
@@ -104,6 +105,7 @@ pub(super) struct Mark {
 /// A transaction.
 pub(super) struct Batch<'c> {
     connection: &'c Connection,
+    room: &'c DiskRoom,
     hot: RefCell<[Option<CachedStatement<'c>>; HotStatement::COUNT]>,
     rows: RefCell<Rows>,
     /// Why it cannot be committed, if something that belongs to it could not be written.
@@ -121,9 +123,10 @@ impl Deref for Batch<'_> {
 
 impl<'c> Batch<'c> {
     /// The one that has begun, or could not.
-    pub(super) fn on(connection: &'c Connection) -> Self {
+    pub(super) fn on(connection: &'c Connection, room: &'c DiskRoom) -> Self {
         Batch {
             connection,
+            room,
             hot: RefCell::default(),
             rows: RefCell::default(),
             given_up: RefCell::default(),
@@ -140,6 +143,19 @@ impl<'c> Batch<'c> {
     /// a full disk.
     pub(super) fn is_over(&self) -> bool {
         self.given_up.borrow().is_some() || self.is_autocommit()
+    }
+
+    /// Refuses a write that makes the store larger, if the disk is full.
+    pub(super) fn require_disk(&self) -> Result<(), StoreError> {
+        self.room.require(self.connection)
+    }
+
+    /// Proves that the largest event has room in the log.
+    pub(super) fn try_event(&self) -> Result<(), StoreError> {
+        self.require_disk()?;
+        self.connection.execute_batch("SAVEPOINT event")?;
+        self.room.try_event(self.connection)?;
+        Ok(self.connection.execute_batch("ROLLBACK TO event; RELEASE event")?)
     }
 
     /// Runs a statement of the hot path.

@@ -38,9 +38,9 @@ struct AfterCommit {
     copied: Arc<AtomicI32>,
 }
 
-/// Has the log of the writer's connection copied from now on.
-pub(super) fn keep_log_short(writer: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    keep_shorter(writer, path, PAGES)
+/// Has the log of the writer's connection copied from now on, before it has more pages than [`PAGES`] and than `pages_max`.
+pub(super) fn keep_log_short(writer: &mut Connection, path: &Path, pages_max: i32) -> Result<(), StoreError> {
+    keep_shorter(writer, path, PAGES.min(pages_max))
 }
 
 fn keep_shorter(writer: &mut Connection, path: &Path, pages_max: i32) -> Result<(), StoreError> {

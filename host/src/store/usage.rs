@@ -386,6 +386,9 @@ pub(super) fn within_share<T>(
     let before = batch.usage(tenant, share)?;
     let value = write(batch)?;
     let after = batch.usage(tenant, share)?;
+    if after.bytes > before.bytes {
+        batch.require_disk()?;
+    }
     let is_over = |before: u64, after: u64, most: u64| after > before && after > most;
     if is_over(before.bytes, after.bytes, share.bytes) || is_over(before.events, after.events, share.events) {
         return Err(StoreError::TenantFull(Box::new(before)));

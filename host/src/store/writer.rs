@@ -25,6 +25,7 @@
 use super::StoreError;
 use super::batch::Batch;
 use super::data_folder::OpenFiles;
+use super::disk_room::DiskRoom;
 use super::fair_queue::{FairQueue, Owner};
 use crate::fair_share::{FairPermit, FairSemaphore};
 use rusqlite::{Connection, ffi};
@@ -117,9 +118,9 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Takes the connection over into a thread of its own.
-    pub(super) fn start(connection: Connection, files: OpenFiles) -> std::io::Result<Self> {
+    pub(super) fn start(connection: Connection, files: OpenFiles, room: Arc<DiskRoom>) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || run(&connection, &files, jobs))?;
+        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || run(&connection, &files, &room, jobs))?;
         Ok(Writer { queue: Some(queue), room: FairSemaphore::new(QUEUE_MAX, QUEUE_MAX), thread: Some(thread) })
     }
 
@@ -173,10 +174,11 @@ impl Drop for Writer {
     }
 }
 
-fn run(connection: &Connection, files: &OpenFiles, jobs: mpsc::UnboundedReceiver<Job>) {
+fn run(connection: &Connection, files: &OpenFiles, room: &DiskRoom, jobs: mpsc::UnboundedReceiver<Job>) {
     let mut waiting = Waiting::new(jobs);
     while let Some(batch) = waiting.next_batch() {
-        commit(connection, files, batch);
+        room.look_again(connection);
+        commit(connection, files, room, batch);
     }
 }
 
@@ -265,10 +267,10 @@ impl Waiting {
     }
 }
 
-fn commit(connection: &Connection, files: &OpenFiles, jobs: Vec<Job>) {
+fn commit(connection: &Connection, files: &OpenFiles, room: &DiskRoom, jobs: Vec<Job>) {
     let mut finishes = Vec::with_capacity(jobs.len());
     let begun = files.check().and_then(|()| execute(connection, "BEGIN IMMEDIATE"));
-    let batch = Batch::on(connection);
+    let batch = Batch::on(connection, room);
     for job in jobs {
         finishes.push((job.write)(&batch));
     }
@@ -282,6 +284,7 @@ fn commit(connection: &Connection, files: &OpenFiles, jobs: Vec<Job>) {
         if !connection.is_autocommit() {
             let _ = connection.execute_batch("ROLLBACK");
         }
+        room.after_failed_commit(connection);
     }
     for finish in finishes {
         finish(committed.clone());

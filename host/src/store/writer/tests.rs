@@ -70,7 +70,7 @@ fn a_tenant_with_little_does_not_wait_behind_what_another_has_queued() {
 async fn who_left_rows_that_cannot_be_written_is_told_so() {
     let connection = Connection::open_in_memory().expect("a database");
     connection.execute_batch("CREATE TABLE marks (mark)").expect("a table, and none of events");
-    let writer = Writer::start(connection, OpenFiles::none()).expect("a thread");
+    let writer = Writer::start(connection, OpenFiles::none(), Arc::new(DiskRoom::unbounded())).expect("a thread");
     let (go, gone) = std::sync::mpsc::channel::<()>();
     let event = Arc::new(Event {
         id: EventId::new(),
