@@ -13,15 +13,15 @@ mod progress;
 mod receive;
 mod send;
 mod serve;
+mod settings;
 mod sign_in;
 mod tenant;
 mod terminal;
 
-use crate::config::{Settled, settle};
 use crate::plugin::CompileLimits;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+use settings::Settings;
 use std::error::Error;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use terminal::{BOLD_RED, Message, PLAIN, errln, outln};
 
@@ -38,7 +38,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the host until it is told to stop (Ctrl-C, SIGTERM).
+    /// Run the host until it is told to stop (Ctrl-C, SIGTERM, SIGHUP).
+    #[command(after_long_help = settings::all())]
     Serve(Settings),
     /// See it work: start a host, send the vendor's four example events through four plugins, verify what arrives.
     Demo(demo::DemoArgs),
@@ -60,6 +61,7 @@ enum Command {
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
     /// Print the settings in force and where each comes from.
+    #[command(after_long_help = settings::all())]
     Config {
         #[command(flatten)]
         settings: Settings,
@@ -79,43 +81,6 @@ enum Command {
         /// The stack of a guest that is tried, in bytes.
         stack_bytes: u64,
     },
-}
-
-/// Where settings come from.
-#[derive(Args)]
-struct Settings {
-    /// The settings file. Without it: hookloom.toml, if it is there.
-    #[arg(long, value_name = "FILE", env = "HOOKLOOM_CONFIG")]
-    config: Option<PathBuf>,
-    /// Where the database, the keys and compiled plugins are.
-    #[arg(long, value_name = "FOLDER")]
-    data_dir: Option<String>,
-    /// The address to listen on.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<String>,
-    /// Let Notify URLs name this machine (127.0.0.1, localhost): for demos and tests.
-    #[arg(long)]
-    allow_loopback: bool,
-    /// Another setting, as in the file: --set stop_grace_s=5.
-    #[arg(long, value_name = "NAME=VALUE")]
-    set: Vec<String>,
-}
-
-impl Settings {
-    fn settle(&self) -> Result<Settled, Failure> {
-        let mut flags = toml::Table::new();
-        for pair in &self.set {
-            let (name, value) = pair.split_once('=').ok_or_else(|| format!("--set {pair}: write NAME=VALUE"))?;
-            let value = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("v"));
-            flags.insert(name.trim().to_owned(), value.unwrap_or_else(|| pair[name.len() + 1..].into()));
-        }
-        for (name, value) in [("data_dir", &self.data_dir), ("listen", &self.listen)] {
-            flags.extend(value.clone().map(|value| (name.to_owned(), value.into())));
-        }
-        flags.extend(self.allow_loopback.then(|| ("allow_loopback".to_owned(), true.into())));
-        let environment: Vec<_> = std::env::vars().collect();
-        Ok(settle(self.config.as_deref(), &environment, flags)?)
-    }
 }
 
 /// The program.

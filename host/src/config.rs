@@ -1,10 +1,13 @@
-//! The settings: from `hookloom.toml`, the environment and flags to one checked [`Config`].
+//! The settings: every one of them with its default, in one checked [`Config`].
 //!
-//! Later sources win: defaults, then the file, then `HOOKLOOM_…`, then flags. Every layer is a flat table of the same
-//! names, so that `hookloom config` can say where each value comes from. An unknown name is an error. Reads the file
-//! and the environment; nobody below does.
+//! They come from `hookloom.toml`, the environment and flags ([`sources`]). Nobody below reads any of these.
 
 mod check;
+mod listen;
+mod sources;
+mod spelling;
+
+pub use sources::{ConfigError, Settled, Source, settle};
 
 use crate::address::AddressPolicy;
 use crate::limits::{COMPONENT_BYTES_MAX, Limits, STACK_BYTES};
@@ -13,8 +16,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use toml::{Table, Value};
+use std::path::PathBuf;
 
 /// Every setting, with its default. The names are those of the file; in the environment they are upper-case with
 /// `HOOKLOOM_` before them; as flags they have `-` for `_`.
@@ -23,7 +25,8 @@ use toml::{Table, Value};
 pub struct Config {
     /// Where the database, the keys and compiled plugins are.
     pub data_dir: PathBuf,
-    /// The address to listen on.
+    /// The address to listen on. A host name stands for its first address.
+    #[serde(deserialize_with = "listen::deserialize")]
     pub listen: SocketAddr,
     /// The ranges of the reverse proxies in front of this host. Needed to listen anywhere but on loopback.
     pub behind_proxy: Vec<IpNet>,
@@ -175,135 +178,6 @@ impl Default for Config {
     }
 }
 
-/// What is wrong with the settings: every fault at once, one a line.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("the settings file {path} cannot be read")]
-    Unreadable {
-        /// Which.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is no TOML.
-    #[error("the settings file {path} is no TOML")]
-    NotToml {
-        /// Which.
-        path: String,
-        /// Where.
-        source: Box<toml::de::Error>,
-    },
-    /// Values that do not fit.
-    #[error("the settings do not fit: {}", .0.join("; "))]
-    Faults(Vec<String>),
-}
-
-/// Where a value came from.
-pub type Source = String;
-
-/// The settings in force and where each came from.
-#[derive(Debug)]
-pub struct Settled {
-    /// They.
-    pub config: Config,
-    /// Name, value as TOML, source; in the order of the fields.
-    pub origins: Vec<(String, String, Source)>,
-}
-
-/// The file that is read when none is named, if it is there.
-const DEFAULT_FILE: &str = "hookloom.toml";
-const PREFIX: &str = "HOOKLOOM_";
-
-/// Variables with our prefix that are no settings of the host: secrets, and what commands other than `serve` read.
-const OTHER_VARIABLES: [&str; 5] =
-    ["HOOKLOOM_ADMIN_KEY", "HOOKLOOM_CONFIG", "HOOKLOOM_KEY", "HOOKLOOM_URL", "HOOKLOOM_SIGNING_SECRET"];
-
-/// Reads all sources. `flags` has the names of the fields.
-pub fn settle(file: Option<&Path>, environment: &[(String, String)], flags: Table) -> Result<Settled, ConfigError> {
-    let defaults = Table::try_from(Config::default()).expect("the defaults are plain values");
-    let mut faults = Vec::new();
-    let mut layers = vec![("default".to_owned(), defaults.clone())];
-    if let Some((path, table)) = read_file(file)? {
-        layers.push((path, table));
-    }
-    for (variable, text) in environment {
-        let Some(name) = variable.strip_prefix(PREFIX).filter(|_| !OTHER_VARIABLES.contains(&variable.as_str())) else {
-            continue;
-        };
-        let name = name.to_lowercase();
-        match defaults.get(&name) {
-            Some(kind) => layers.push((variable.clone(), Table::from_iter([(name, parse_like(kind, text))]))),
-            None => faults.push(format!("{variable} names no setting")),
-        }
-    }
-    layers.push(("flag".to_owned(), flags));
-    merge(&defaults, layers, faults)
-}
-
-fn read_file(named: Option<&Path>) -> Result<Option<(String, Table)>, ConfigError> {
-    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(ConfigError::Unreadable { path: path.display().to_string(), source }),
-    };
-    let shown = path.display().to_string();
-    match text.parse::<Table>() {
-        Ok(table) => Ok(Some((shown, table))),
-        Err(source) => Err(ConfigError::NotToml { path: shown, source: Box::new(source) }),
-    }
-}
-
-/// A text of the environment as the kind of value that the setting has.
-fn parse_like(kind: &Value, text: &str) -> Value {
-    match kind {
-        Value::Boolean(_) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Boolean),
-        Value::Integer(_) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
-        Value::Array(_) => {
-            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-            let item = |item: &str| item.parse().map_or_else(|_| Value::String(item.to_owned()), Value::Integer);
-            Value::Array(items.map(item).collect())
-        }
-        Value::Table(_) => {
-            let table = format!("v = {text}").parse::<Table>().ok();
-            table.and_then(|mut table| table.remove("v")).unwrap_or_else(|| Value::String(text.to_owned()))
-        }
-        _ => Value::String(text.to_owned()),
-    }
-}
-
-fn merge(defaults: &Table, layers: Vec<(Source, Table)>, mut faults: Vec<String>) -> Result<Settled, ConfigError> {
-    let mut merged = Table::new();
-    let mut sources = std::collections::HashMap::new();
-    for (source, table) in layers {
-        for (name, value) in table {
-            if !defaults.contains_key(&name) {
-                faults.push(format!("{source}: {name:?} names no setting"));
-                continue;
-            }
-            // Each value is tried alone, so that every fault is told and told by its name.
-            let mut alone = defaults.clone();
-            alone.insert(name.clone(), value.clone());
-            if let Err(error) = alone.try_into::<Config>() {
-                faults.push(format!("{source}: {name}: {}", error.message()));
-            }
-            merged.insert(name.clone(), value);
-            sources.insert(name, source.clone());
-        }
-    }
-    if !faults.is_empty() {
-        return Err(ConfigError::Faults(faults));
-    }
-    let config: Config = merged
-        .clone()
-        .try_into()
-        .map_err(|error: toml::de::Error| ConfigError::Faults(vec![error.message().to_owned()]))?;
-    check::check(&config)?;
-    let origin = |(name, value): (&String, &Value)| (name.clone(), value.to_string(), sources[name].clone());
-    Ok(Settled { config, origins: merged.iter().map(origin).collect() })
-}
-
 impl Config {
     /// The address guard's settings.
     pub fn address_policy(&self) -> AddressPolicy {
@@ -341,6 +215,3 @@ impl Config {
         most.lowered(&self.plugin_limits_max).unwrap_or(most)
     }
 }
-
-#[cfg(test)]
-mod tests;

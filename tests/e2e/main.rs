@@ -56,6 +56,7 @@ mod schema;
 mod send;
 mod soak;
 mod tls_failures;
+mod starting;
 mod traces;
 mod transport;
 mod trials;

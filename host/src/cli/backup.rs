@@ -1,7 +1,8 @@
 //! `hookloom backup`: a copy of the store, taken while the host goes on.
 
 use super::terminal::{self, errln, outln};
-use super::{Failure, Settings};
+use super::Failure;
+use super::settings::Settings;
 use crate::store::{BackedUp, back_up};
 use clap::Args;
 use serde_json::json;

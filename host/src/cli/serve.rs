@@ -1,24 +1,30 @@
 //! `hookloom serve`: the host, until a signal ends it.
 
+use super::Failure;
 use super::log::OneLine;
+use super::settings::Settings;
 use super::terminal::{self, outln};
-use super::{Failure, Settings};
 use crate::app::{App, FirstKey};
 use crate::config::Config;
 use crate::url_path::PublicUrl;
 use std::io::IsTerminal as _;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Keys are kept as a plain hash, which is as good as a slow one only for keys that cannot be guessed.
 const ADMIN_KEY_BYTES_MIN: usize = 24;
 
+/// signal(7): a file would become larger than the process may make it.
+const SIGXFSZ: i32 = 25;
+
 pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     let config = settings.settle()?.config;
     start_log(&config)?;
     // Before anything else, so that an early signal is not lost.
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut signals = EndSignals::listen()?;
+    // A write beyond the limit for the size of files (ulimit -f) is an error then, as on a full disk, and not the end of the process.
+    let _too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
     if config.allow_loopback {
         tracing::warn!("the address guard lets Notify URLs name this machine (allow_loopback)");
     }
@@ -40,14 +46,53 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     if terminal::take_failed() {
         tracing::warn!(address = %app.address, "standard output cannot be written; the host goes on without it");
     }
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    signals.any().await;
     tracing::info!("stopping: attempts under way are finished first");
     end_after(app.grace() + DESTRUCTORS)?;
     app.stop().await;
     Ok(())
+}
+
+/// The signals that ask the host to stop.
+struct EndSignals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// Of a terminal that closes. None: whoever started the host wants it to go on then (nohup(1)).
+    hangup: Option<Signal>,
+}
+
+impl EndSignals {
+    fn listen() -> std::io::Result<Self> {
+        let hangup = SignalKind::hangup();
+        Ok(EndSignals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: if is_ignored(hangup) { None } else { Some(signal(hangup)?) },
+        })
+    }
+
+    /// Waits for one of them.
+    async fn any(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
+/// Whether the process was started with a signal ignored (proc(5), `SigIgn`).
+fn is_ignored(signal: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    ignored >> (signal.as_raw_value() - 1) & 1 == 1
 }
 
 /// Shows the first key where its reader is sure to look.

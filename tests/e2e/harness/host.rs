@@ -22,6 +22,8 @@ pub(crate) struct HostBuilder {
     loopback: bool,
     /// A script of the shell that becomes the host.
     through_shell: Option<&'static str>,
+    /// Another file with the program, or one that becomes it.
+    program: Option<PathBuf>,
 }
 
 impl HostBuilder {
@@ -49,6 +51,12 @@ impl HostBuilder {
         self
     }
 
+    /// As nohup(1) starts it.
+    pub(crate) fn ignoring_hangups(mut self) -> Self {
+        self.through_shell = Some("trap '' HUP; exec \"$0\" \"$@\"");
+        self
+    }
+
     /// With a limit for the memory that it may write to, so that a flaw ends the host and not the machine. It is far above every
     /// documented bound.
     pub(crate) fn within_memory(mut self) -> Self {
@@ -66,6 +74,12 @@ impl HostBuilder {
         self
     }
 
+    /// From another file than the one that was built.
+    pub(crate) fn program(mut self, path: &Path) -> Self {
+        self.program = Some(path.to_owned());
+        self
+    }
+
     /// With the address guard complete.
     pub(crate) fn guarded(mut self) -> Self {
         self.loopback = false;
@@ -77,7 +91,7 @@ impl HostBuilder {
         let folder = self.folder.unwrap_or_else(|| Arc::new(TempDir::new().unwrap()));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log")).unwrap();
         let mut command = match self.through_shell {
-            None => Command::new(program()),
+            None => Command::new(self.program.unwrap_or_else(program)),
             Some(script) => {
                 let mut shell = Command::new("sh");
                 shell.arg("-c").arg(script).arg(program());
@@ -158,7 +172,14 @@ const TENANT: &str = "/v1/tenants/default";
 impl Host {
     /// How to start one.
     pub(crate) fn with() -> HostBuilder {
-        HostBuilder { settings: Vec::new(), environment: Vec::new(), folder: None, loopback: true, through_shell: None }
+        HostBuilder {
+            settings: Vec::new(),
+            environment: Vec::new(),
+            folder: None,
+            loopback: true,
+            through_shell: None,
+            program: None,
+        }
     }
 
     /// A host with nothing special.
