@@ -343,8 +343,30 @@ async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> 
         *proven = Some(Proof { at: Instant::now(), failed_commits });
     }
     drop(proven);
-    let store = Part { part: "store", ready: true, detail: "the largest event has room, and a write was flushed and read".into() };
-    let plugins = match (state.plugins.out_of_service(), state.plugins.restoring()) {
+    let store = Part {
+        part: "store",
+        ready: true,
+        detail: "the largest event has room, and a write was flushed and read".into(),
+    };
+    let plugins = plugins_part(&state.plugins);
+    let files = files(&state.store);
+    let Json(health) = health(state).await;
+    Ok(Json(Readiness { health, parts: vec![store, plugins, files] }))
+}
+
+/// The files of the data folder beside the database.
+fn files(store: &Store) -> Part {
+    let faults = store.folder_faults();
+    let detail = if faults.is_empty() { "master.key and lock are in their place".into() } else { faults.join("; ") };
+    Part { part: "files", ready: faults.is_empty(), detail }
+}
+
+/// The plugins that judge.
+fn plugins_part(plugins: &Plugins) -> Part {
+    if let Some(fault) = crate::plugin::no_executable_memory() {
+        return Part { part: "plugins", ready: false, detail: fault.into() };
+    }
+    match (plugins.out_of_service(), plugins.restoring()) {
         (0, 0) => Part { part: "plugins", ready: true, detail: "every active version is compiled".into() },
         (0, some) => {
             let versions = counted(some as u64, "version is", "versions are");
@@ -358,15 +380,5 @@ async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> 
             );
             Part { part: "plugins", ready: false, detail }
         }
-    };
-    let files = files(&state.store);
-    let Json(health) = health(state).await;
-    Ok(Json(Readiness { health, parts: vec![store, plugins, files] }))
-}
-
-/// The files of the data folder beside the database.
-fn files(store: &Store) -> Part {
-    let faults = store.folder_faults();
-    let detail = if faults.is_empty() { "master.key and lock are in their place".into() } else { faults.join("; ") };
-    Part { part: "files", ready: faults.is_empty(), detail }
+    }
 }

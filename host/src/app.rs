@@ -11,7 +11,7 @@ use crate::deliver::client::{ClientError, Clients};
 use crate::deliver::traces::{Traces, TracesError};
 use crate::deliver::{AttemptLimits, DeliveryLimits, Dispatcher, LaneBoard};
 use crate::plugin::watch::FolderWatch;
-use crate::plugin::{CompileLimits, PluginConfig, PluginError, Plugins};
+use crate::plugin::{self, CompileLimits, PluginConfig, PluginError, Plugins};
 use crate::store::{Store, StoreError, StoreLimits, TenantChange};
 use crate::subscription::TenantId;
 use crate::telemetry::Telemetry;
@@ -50,7 +50,7 @@ pub enum AppError {
         source: std::io::Error,
     },
     /// This program's own path, which the compile child needs.
-    #[error("the path of this program is unknown")]
+    #[error("the program that this process runs cannot be found in /proc")]
     Program(#[source] std::io::Error),
     /// The first admin key was not seen by anybody, and was taken back.
     #[error(
@@ -90,6 +90,11 @@ pub struct App {
 impl App {
     /// Starts a host. When it returns, requests are answered and deliveries go on where they were.
     pub async fn start(mut config: Config, admin_key: Option<String>) -> Result<App, AppError> {
+        let plugin_config = plugin_config(&config)?;
+        plugin::require_address_space(&plugin_config).map_err(PluginError::from)?;
+        if let Some(fault) = plugin::no_executable_memory() {
+            tracing::error!("{fault}");
+        }
         let telemetry = Telemetry::start()?;
         let wanted = config.listen;
         let listen = |source| AppError::Listen { address: wanted, source };
@@ -104,7 +109,7 @@ impl App {
         if let Some(key) = admin_key {
             store.give_admin_key(&key).await?;
         }
-        let plugins = Plugins::start(plugin_config(&config)?, store.clone()).await?;
+        let plugins = Plugins::start(plugin_config, store.clone()).await?;
         let listener = socket.listen(BACKLOG).map_err(listen)?;
         let watch = watch_folder(&config, &plugins)?;
 
@@ -152,10 +157,7 @@ impl App {
     }
 
     /// Makes the first admin key, if nobody has used or chosen one, and shows it. A key that cannot be shown is taken back.
-    pub async fn show_first_key(
-        &self,
-        show: impl FnOnce(&FirstKey) -> std::io::Result<()>,
-    ) -> Result<(), AppError> {
+    pub async fn show_first_key(&self, show: impl FnOnce(&FirstKey) -> std::io::Result<()>) -> Result<(), AppError> {
         let Some((key, text)) = self.store.create_first_key().await? else { return Ok(()) };
         let token = self.store.create_sign_in_link(key.id).await?;
         let first = FirstKey { key: text, sign_in_path: api::sign_in_path(&token) };
@@ -248,7 +250,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
         resting_instances_max: config.resting_instances_max,
         warm_memories_max: config.warm_memories_max,
         limits_max: config.limits_max(),
-        compiler: std::env::current_exe().map_err(AppError::Program)?,
+        compiler: plugin::own_program().map_err(AppError::Program)?,
         compile_limits: CompileLimits {
             cpu_s: config.compile_cpu_s,
             wall_s: config.compile_wall_s,

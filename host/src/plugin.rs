@@ -42,6 +42,7 @@ mod guest;
 mod judge;
 mod judgement;
 mod log_budget;
+mod machine;
 mod probe;
 mod quarantine;
 mod restore;
@@ -66,6 +67,7 @@ pub use compile::{CHILD_COMMAND, CompileError, CompileLimits};
 pub use compile_child::compile_child;
 pub use config_reads::{ConfigReads, meant};
 pub use judgement::{Judged, Judgement, Matter, Outgoing, PluginFault, Shown};
+pub use machine::{MachineError, no_executable_memory, own_program, require_address_space};
 pub use probe::Probe;
 pub use rollout::{ArmFigures, RolloutFigures};
 pub use sample::{Difference, Sample};
@@ -99,6 +101,9 @@ pub enum PluginError {
     /// The file is no plugin for this host, or the compiler could not be run.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// The machine does not give what plugins need.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
     /// wasmtime refused its settings or code of its own.
     #[error("the plugin runtime failed")]
     Runtime(#[source] wasmtime::Error),

@@ -176,10 +176,10 @@ pub fn compiling() {
     gauge!(PLUGIN_COMPILES_UNDER_WAY).increment(1.0);
 }
 
-/// A component was compiled, or refused.
-pub fn compiled(fits: bool, took: Duration) {
+/// A component was compiled (`fits`), was `refused`, or the compiler `failed` for a reason of the host's own.
+pub fn compiled(result: &'static str, took: Duration) {
     gauge!(PLUGIN_COMPILES_UNDER_WAY).decrement(1.0);
-    counter!(PLUGIN_COMPILES, "result" => if fits { "fits" } else { "refused" }).increment(1);
+    counter!(PLUGIN_COMPILES, "result" => result).increment(1);
     histogram!(PLUGIN_COMPILE_SECONDS).record(took);
 }
 

@@ -85,7 +85,8 @@ async fn a_first_start_that_fails_costs_no_admin_key() {
     limited.args(["-c", "ulimit -v 4000000; exec \"$0\" \"$@\""]).arg(program());
     limited.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data).env_remove("HOOKLOOM_ADMIN_KEY");
     let said = failed(limited).await;
-    assert!(said.contains("plugin runtime"), "{said}");
+    assert!(said.contains("limited to 4096000000 bytes (ulimit -v"), "{said}");
+    assert!(!data.exists(), "and nothing before plugins can run");
 
     let mut unheard = serve(&data, "127.0.0.1:0");
     unheard.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap()).stderr(Stdio::piped());
@@ -111,11 +112,9 @@ async fn a_key_is_shown_at_every_start_until_one_was_used() {
     assert_eq!((host.status_for(&first).await, host.status_for("hlk_wrong").await), (200, 401));
     // Durable moments after its use: a store that is read by another process says so.
     let used = || {
-        let database = rusqlite::Connection::open_with_flags(
-            data.join("hookloom.db"),
-            rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
-        )
-        .unwrap();
+        let database =
+            rusqlite::Connection::open_with_flags(data.join("hookloom.db"), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
+                .unwrap();
         database.query_row("SELECT COUNT(used_at_ms) FROM keys", [], |row| row.get::<_, i64>(0)).unwrap() == 1
     };
     until("the use to be written down", async || used().then_some(())).await;

@@ -11,6 +11,7 @@ mod browser;
 mod canary;
 mod cli;
 mod compiled;
+mod compiler;
 mod connections;
 mod contract;
 mod crash;

@@ -230,12 +230,12 @@ impl From<PluginError> for Problem {
             other => {
                 let request = request_id::current();
                 tracing::error!(request, error = %crate::describe(&other), "a plugin could not be compiled");
-                Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "compiler-unavailable",
-                    "nothing was changed: the compiler could not be run",
-                )
-                .remedy("try again; the operator finds the cause in the log")
+                let detail = match crate::plugin::no_executable_memory() {
+                    Some(fault) => format!("nothing was changed: {fault}"),
+                    None => "nothing was changed: the compiler could not be run to its end; this says nothing about the component".into(),
+                };
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "compiler-unavailable", detail)
+                    .remedy("try again; the operator finds the cause in the log")
             }
         }
     }

@@ -4,7 +4,12 @@
 //! The child ([`compile_child`](mod@super::compile_child)) is this same binary with a hidden subcommand. It reads the component
 //! from stdin and writes to stdout: a line of JSON (a report or a refusal), the compiled code, and a line of JSON with what the
 //! probe came to. The parent limits wall time and how much it reads, kills the child when it gives up, and trusts what a child
-//! of its own wrote and nothing else. A child that dies between the code and the last line was killed by the guest.
+//! of its own wrote and nothing else.
+//!
+//! # Whose fault it is
+//! A component is refused for what its child said: a refusal, the limit that ended it (its runtime's last words, SIGXCPU), or that the
+//! guest ended the process that tried it. A child that cannot be started, is killed from outside or ends without a word is the
+//! host's affair: it is tried again ([`TRIES_APART`]), and then it is an error that says nothing about the component.
 
 use super::check::{Refusal, Report};
 use super::probe::{Probe, Probed};
@@ -12,7 +17,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -73,6 +78,19 @@ pub enum CompileError {
     /// The machine is at fault.
     #[error("the compile process could not be started or spoken to")]
     Child(#[from] std::io::Error),
+    /// It was killed, or crashed.
+    #[error("the compile process ended without an answer ({0})")]
+    Ended(ExitStatus),
+    /// It said that it could not work.
+    #[error("the compile process could not work: {0}")]
+    Unable(String),
+}
+
+impl CompileError {
+    /// Whether the host is at fault, so that the same component may be compiled at another time.
+    pub fn is_of_the_host(&self) -> bool {
+        !matches!(self, CompileError::Refused(_))
+    }
 }
 
 /// The child's first line.
@@ -82,6 +100,8 @@ pub(super) enum Answer {
     Compiled(Report, u64),
     /// Nothing follows.
     Refused(Refusal),
+    /// The machine kept the child from its work, and nothing follows.
+    Unable(String),
 }
 
 /// What was read of a child's answer so far.
@@ -122,14 +142,25 @@ async fn beginning(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     kept
 }
 
-/// Compiles a component in a child process, and tries it there.
-pub(super) async fn compile(
-    program: &PathBuf,
-    limits: CompileLimits,
-    component: Bytes,
-) -> Result<Compiled, CompileError> {
+/// Compiles a component in a child process, and tries it there. A child that fails for a reason of the host's own is followed by
+/// another one.
+pub(super) async fn compile(program: &Path, limits: CompileLimits, component: Bytes) -> Result<Compiled, CompileError> {
+    for wait in TRIES_APART {
+        match compile_once(program, limits, component.clone()).await {
+            Err(error) if error.is_of_the_host() => {
+                tracing::warn!(error = %crate::describe(&error), "a component could not be compiled for a reason of the host's own; it is tried again");
+                tokio::time::sleep(wait).await;
+            }
+            settled => return settled,
+        }
+    }
+    compile_once(program, limits, component).await
+}
+
+async fn compile_once(program: &Path, limits: CompileLimits, component: Bytes) -> Result<Compiled, CompileError> {
     let mut command = tokio::process::Command::new(program);
-    command.arg(CHILD_COMMAND).args(limits.arguments()).env_clear();
+    // Its own file may have another name by now, or none.
+    command.arg0("hookloom").arg(CHILD_COMMAND).args(limits.arguments()).env_clear();
     command.envs(super::test_hooks::inherited());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
@@ -153,7 +184,7 @@ pub(super) async fn compile(
     match tokio::time::timeout(Duration::from_secs(limits.wall_s), work).await {
         Ok(ended) => {
             let (status, words) = ended?;
-            Ok(received.settle(limits, status, &words)?)
+            received.settle(limits, status, &words)
         }
         Err(_) => {
             let what =
@@ -165,33 +196,50 @@ pub(super) async fn compile(
 
 impl Received {
     /// What a child that has ended came to.
-    fn settle(self, limits: CompileLimits, status: ExitStatus, words: &[u8]) -> Result<Compiled, Refusal> {
-        match (self.answer, self.probed) {
-            (Some(Answer::Refused(refusal)), _) => Err(refusal.bounded()),
-            (Some(Answer::Compiled(_, bytes)), _) if bytes > CODE_BYTES_MAX => Err(too_much_code(bytes)),
+    fn settle(self, limits: CompileLimits, status: ExitStatus, words: &[u8]) -> Result<Compiled, CompileError> {
+        let has_said = |said: &[u8]| words.windows(said.len()).any(|words| words == said);
+        let refusal = match (self.answer, self.probed) {
+            (Some(Answer::Refused(refusal)), _) => refusal.bounded(),
+            (Some(Answer::Unable(what)), _) => {
+                log_crash(status, words, "the compile process could not work");
+                return Err(CompileError::Unable(what.chars().take(UNABLE_CHARS_MAX).collect()));
+            }
+            (Some(Answer::Compiled(_, bytes)), _) if bytes > CODE_BYTES_MAX => too_much_code(bytes),
             (Some(Answer::Compiled(report, bytes)), Some(Probed::Done(probe)))
                 if status.success() && self.code.len() as u64 == bytes =>
             {
                 let probe = Some(Probe::bounded(probe));
-                Ok(Compiled { report: Report { probe, ..report.bounded() }, code: self.code })
+                return Ok(Compiled { report: Report { probe, ..report.bounded() }, code: self.code });
             }
-            (Some(Answer::Compiled(..)), Some(Probed::Overrun { cpu_ms, limit_ms })) => Err(overran(cpu_ms, limit_ms)),
-            (Some(Answer::Compiled(_, bytes)), None) if self.code.len() as u64 == bytes => {
+            (Some(Answer::Compiled(..)), Some(Probed::Overrun { cpu_ms, limit_ms })) => overran(cpu_ms, limit_ms),
+            (Some(Answer::Compiled(_, bytes)), None)
+                if self.code.len() as u64 == bytes && (is_own_end(status) || has_said(OUT_OF_MEMORY)) =>
+            {
                 log_crash(status, words, "a component ended the process that tried it");
-                Err(killed_its_process(status))
+                killed_its_process(status)
             }
             _ if status.signal() == Some(SIGXCPU) => {
-                Err(too_hard(format!("compiling took more than {} s of CPU time (compile_cpu_s)", limits.cpu_s)))
+                too_hard(format!("compiling took more than {} s of CPU time (compile_cpu_s)", limits.cpu_s))
             }
-            _ if words.windows(OUT_OF_MEMORY.len()).any(|words| words == OUT_OF_MEMORY) => {
-                Err(too_little_memory(limits))
+            _ if has_said(OUT_OF_MEMORY) => too_little_memory(limits),
+            _ if has_said(OUT_OF_STACK) || status.code() == Some(PANICKED) => {
+                log_crash(status, words, "the compiler crashed");
+                too_hard(format!("the compiler crashed over it ({status})"))
             }
             _ => {
-                log_crash(status, words, "the compiler crashed");
-                Err(too_hard(format!("the compiler crashed over it ({status})")))
+                log_crash(status, words, "the compile process ended without an answer");
+                return Err(CompileError::Ended(status));
             }
-        }
+        };
+        Err(refusal.into())
     }
+}
+
+/// Whether a process ended by what ran in it, and not by somebody who killed it.
+fn is_own_end(status: ExitStatus) -> bool {
+    /// signal(7): SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU and SIGSYS.
+    const RAISED_WITHIN: [i32; 8] = [4, 5, 6, 7, 8, 11, SIGXCPU, 31];
+    status.code() == Some(PANICKED) || status.signal().is_some_and(|signal| RAISED_WITHIN.contains(&signal))
 }
 
 fn log_crash(status: ExitStatus, words: &[u8], what: &str) {
@@ -201,6 +249,18 @@ fn log_crash(status: ExitStatus, words: &[u8], what: &str) {
 
 /// What Rust's runtime says before it aborts: "memory allocation of N bytes failed".
 const OUT_OF_MEMORY: &[u8] = b"memory allocation of";
+
+/// The same of a stack: "thread '…' has overflowed its stack".
+const OUT_OF_STACK: &[u8] = b"has overflowed its stack";
+
+/// Exit code of a child in which the compiler, or a call of the component, panicked.
+pub(super) const PANICKED: i32 = 3;
+
+/// Pauses between the tries of a component whose child failed for a reason of the host's own.
+const TRIES_APART: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+
+/// Maximum length of what is kept of a child's reason, in characters.
+const UNABLE_CHARS_MAX: usize = 2_000;
 
 /// signal(7): CPU time limit exceeded.
 const SIGXCPU: i32 = 24;
@@ -236,69 +296,4 @@ fn overran(cpu_ms: u64, limit_ms: u64) -> Refusal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
-
-    /// What becomes of a compiler that does this.
-    async fn refused(script: &str) -> String {
-        refused_within(60, script).await
-    }
-
-    async fn refused_within(wall_s: u64, script: &str) -> String {
-        let folder = tempfile::tempdir().expect("a folder");
-        let program = folder.path().join("compiler");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("executable");
-        let limits = CompileLimits { cpu_s: 1, wall_s, memory_bytes: 1 << 30, ..CompileLimits::USUAL };
-        let compiled = compile(&program, limits, Bytes::from_static(b"component")).await;
-        compiled.expect_err("no compiler").to_string()
-    }
-
-    #[track_caller]
-    fn check(told: &str, expected: &str) {
-        assert!(told.starts_with(expected), "{told}");
-    }
-
-    #[tokio::test]
-    async fn a_compiler_that_does_not_answer_is_told_by_its_limit() {
-        check(&refused_within(1, "exec sleep 600").await, "compiling took longer than 1 s (compile_wall_s)");
-        check(&refused("kill -XCPU $$").await, "compiling took more than 1 s of CPU time (compile_cpu_s)");
-        let words = "echo 'memory allocation of 7 bytes failed' >&2; kill -ABRT $$";
-        check(&refused(words).await, "compiling needs more memory than compile_memory_bytes (1073741824)");
-        check(&refused("exit 3").await, "the compiler crashed over it (exit status: 3)");
-    }
-
-    /// A script that answers like a compiler whose code has so many bytes.
-    fn answering(code_bytes: u64, then: &str) -> String {
-        let report = Report { contract: "c".into(), ..Report::default() };
-        let line = serde_json::to_string(&Answer::Compiled(report, code_bytes)).expect("JSON");
-        format!("printf '%s\\n' '{line}'; {then}")
-    }
-
-    #[tokio::test]
-    async fn a_guest_that_kills_the_child_in_the_trial_is_refused() {
-        let told = refused(&answering(4, "printf code; kill -ABRT $$")).await;
-        check(&told, "the process that tried the component on a sample event died of it (signal: 6");
-        let told = refused_within(3, &answering(4, "printf code; exec sleep 600")).await;
-        check(&told, "compiling and trying it on a sample took longer than 3 s");
-        let told = refused(&answering(4, "printf co; kill -ABRT $$")).await;
-        check(&told, "the compiler crashed over it (signal: 6");
-        let overrun = serde_json::to_string(&Probed::Overrun { cpu_ms: 900, limit_ms: 50 }).expect("JSON");
-        let told = refused(&answering(4, &format!("printf 'code%s\\n' '{overrun}'"))).await;
-        check(&told, "a call on a sample event used 900 ms of CPU time although it was stopped at 50 ms");
-    }
-
-    #[tokio::test]
-    async fn no_more_is_read_than_an_answer_may_have() {
-        check(&refused("exec cat /dev/zero").await, "the compiler crashed over it");
-        let told = refused(&answering(CODE_BYTES_MAX + 1, "exec cat /dev/zero")).await;
-        check(&told, "the component's compiled code has 134217729 bytes, and a host takes 134217728");
-        let told = refused("cat /dev/zero | head -c 3000000 >&2; exit 3").await;
-        check(&told, "the compiler crashed over it (exit status: 3)");
-        let long =
-            serde_json::to_string(&Answer::Refused(Refusal::new("x", "\u{1b}".repeat(9_000), "y"))).expect("JSON");
-        let told = refused(&format!("printf '%s\\n' '{long}'")).await;
-        assert!(told.len() < 7_000 && !told.contains('\u{1b}'), "{} bytes", told.len());
-    }
-}
+mod tests;

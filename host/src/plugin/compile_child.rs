@@ -8,7 +8,7 @@
 //! - Compiling is nice to everybody else; the probe is not, because it reports times. It ends after a second or so.
 
 use super::check::{self, Refusal, Report};
-use super::compile::{self, Answer, CODE_BYTES_MAX, CompileLimits, PROBE_CPU_S};
+use super::compile::{self, Answer, CODE_BYTES_MAX, CompileLimits, PANICKED, PROBE_CPU_S};
 use super::engine::{EnginePurpose, Ticker, engine};
 use super::probe::{self, Probed};
 use super::runtime::Version;
@@ -30,8 +30,32 @@ const PROBE_MEMORY_BYTES: u64 = 2 << 30;
 /// Stack of the thread that compiles, in bytes: as much as a main thread has.
 const COMPILE_STACK_BYTES: usize = 8 << 20;
 
-/// The end of a child: the exit code that says that nothing was answered.
+/// Exit code of a child that could not answer.
 const FAILED: i32 = 2;
+
+/// What a child ends with.
+#[derive(Debug, thiserror::Error)]
+enum ChildError {
+    /// A pipe, a thread or a limit.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The compiler panicked, or a call of the component.
+    #[error("the host's own code panicked")]
+    Panicked,
+}
+
+/// Why a component is not compiled.
+enum NotCompiled {
+    Refused(Refusal),
+    /// The machine keeps every component from being compiled.
+    Unable(String),
+}
+
+impl From<Refusal> for NotCompiled {
+    fn from(refusal: Refusal) -> Self {
+        NotCompiled::Refused(refusal)
+    }
+}
 
 /// A version that can be called, with the engine that bounds its calls.
 struct Ready {
@@ -41,36 +65,50 @@ struct Ready {
 
 /// Runs the child. Returns its exit code.
 pub fn compile_child(limits: CompileLimits) -> i32 {
-    if limit_compiling(limits).is_err() {
-        return FAILED;
+    match compile_and_probe(limits) {
+        Ok(()) => 0,
+        Err(ChildError::Panicked) => PANICKED,
+        Err(ChildError::Io(_)) => FAILED,
+    }
+}
+
+fn compile_and_probe(limits: CompileLimits) -> Result<(), ChildError> {
+    if let Err(error) = limit_compiling(limits) {
+        return Ok(tell(&Answer::Unable(format!("the limits of the compile process cannot be set: {error}")))?);
     }
     let mut component = Vec::new();
-    let compiled = std::io::stdin().lock().read_to_end(&mut component).and_then(|_| {
+    let read = std::io::stdin().lock().read_to_end(&mut component).map_err(ChildError::from);
+    let compiled = read.and_then(|_| {
         on_a_thread(COMPILE_STACK_BYTES, move || {
             // Nice is this thread's alone (setpriority(2), under Linux). Where it fails, others only wait longer.
             let _ = rustix::process::setpriority_process(None, 10);
             compile_here(&component, limits)
         })
     });
-    let answered = match compiled {
+    match compiled {
         Ok(Ok((report, code, ready))) => {
-            let told = tell(&Answer::Compiled(report, code.len() as u64)).and_then(|()| write(&code));
+            tell(&Answer::Compiled(report, code.len() as u64))?;
+            write(&code)?;
             drop(code);
-            told.and_then(|()| limit_probing(limits)).and_then(|()| tell(&probe_here(limits, ready)?))
+            limit_probing(limits)?;
+            Ok(tell(&probe_here(limits, ready)?)?)
         }
-        Ok(Err(refusal)) => tell(&Answer::Refused(refusal.bounded())),
+        Ok(Err(NotCompiled::Refused(refusal))) => Ok(tell(&Answer::Refused(refusal.bounded()))?),
+        Ok(Err(NotCompiled::Unable(what))) => Ok(tell(&Answer::Unable(what))?),
         // With little memory, reading or the thread's stack may already be too much.
-        Err(error) if matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::WouldBlock) => {
-            tell(&Answer::Refused(compile::too_little_memory(limits)))
+        Err(ChildError::Io(error)) if matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::WouldBlock) => {
+            Ok(tell(&Answer::Refused(compile::too_little_memory(limits)))?)
         }
-        Err(_) => return FAILED,
-    };
-    if answered.is_ok() { 0 } else { FAILED }
+        Err(error) => Err(error),
+    }
 }
 
-fn on_a_thread<T: Send + 'static>(stack_bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
+fn on_a_thread<T: Send + 'static>(
+    stack_bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ChildError> {
     let thread = std::thread::Builder::new().stack_size(stack_bytes).spawn(work)?;
-    thread.join().map_err(|_| std::io::Error::other("the host's own code panicked"))
+    thread.join().map_err(|_| ChildError::Panicked)
 }
 
 fn tell(answer: &impl Serialize) -> std::io::Result<()> {
@@ -102,11 +140,12 @@ fn limit_probing(limits: CompileLimits) -> std::io::Result<()> {
     Resource::CPU.set((used + PROBE_CPU_S).min(cpu_max), cpu_max)
 }
 
-fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<u8>, Ready), Refusal> {
+fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<u8>, Ready), NotCompiled> {
     let started = Instant::now();
-    let ours = |error: wasmtime::Error| {
-        Refusal::new("host", format!("this host's compiler does not start: {error}"), "tell the operator")
-    };
+    let ours = |error: wasmtime::Error| NotCompiled::Unable(format!("this host's compiler does not work: {error:#}"));
+    if let Some(fault) = super::no_executable_memory() {
+        return Err(NotCompiled::Unable(fault.to_owned()));
+    }
     let stack_bytes = usize::try_from(limits.stack_bytes).unwrap_or(usize::MAX);
     let engine = engine(EnginePurpose::Compile { stack_bytes }).map_err(ours)?;
     let stripped = strip::strip(component).map_err(|error| broken(&error.to_string()))?;
@@ -115,14 +154,14 @@ fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<
     let code = component.serialize().map_err(ours)?;
     let compiled_bytes = code.len() as u64;
     if compiled_bytes > CODE_BYTES_MAX {
-        return Err(compile::too_much_code(compiled_bytes));
+        return Err(compile::too_much_code(compiled_bytes).into());
     }
     let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok((Report { compiled_bytes, compile_ms, ..report }, code, Ready { engine, version: Version::unnamed(plugin) }))
 }
 
 /// Tries the component on a thread like a plugin thread.
-fn probe_here(limits: CompileLimits, Ready { engine, version }: Ready) -> std::io::Result<Probed> {
+fn probe_here(limits: CompileLimits, Ready { engine, version }: Ready) -> Result<Probed, ChildError> {
     let _ticker = Ticker::start(&engine)?;
     // WASI's implementation wants tokio's clock types; nothing is spawned.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;

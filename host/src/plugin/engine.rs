@@ -7,6 +7,7 @@
 //! calls cheap and closes most of its recent advisories. Multi-memory stays on: without it a component with an adapter
 //! makes the compiler panic. Tail calls and reference types stay on for the toolchains that emit them.
 
+use super::PluginConfig;
 use crate::limits::Limits;
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -47,6 +48,19 @@ pub(super) enum EnginePurpose {
         /// How many memories stay mapped between calls.
         warm_memories: u32,
     },
+}
+
+/// Address space that a memory reserves, without its guard pages: wasmtime's default on 64-bit machines.
+const MEMORY_RESERVATION: u64 = 4 << 30;
+
+/// Instances that a host may have at once: one for each call, and those that rest.
+pub(super) fn instances(config: &PluginConfig) -> u32 {
+    u32::try_from(config.threads + config.resting_instances_max).unwrap_or(u32::MAX)
+}
+
+/// Address space that an engine for so many instances reserves at least, in bytes.
+pub(super) fn address_space(instances: u32) -> u64 {
+    (u64::from(instances) + 1) * MEMORIES_MAX as u64 * MEMORY_RESERVATION
 }
 
 /// Makes an engine. Engines of both purposes agree about compiled code; a test holds them to it.

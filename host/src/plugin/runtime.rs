@@ -102,7 +102,7 @@ pub(super) struct Runtime {
 
 impl Runtime {
     pub(super) fn start(config: &PluginConfig, records: Option<CallRecords>) -> Result<Self, PluginError> {
-        let instances = u32::try_from(config.threads + config.resting_instances_max).unwrap_or(u32::MAX);
+        let instances = engine::instances(config);
         let memory_bytes_max = usize::try_from(config.limits_max.memory_bytes).unwrap_or(usize::MAX);
         let stack_bytes = usize::try_from(config.stack_bytes).unwrap_or(usize::MAX);
         let with = |warm_memories| {
@@ -136,7 +136,12 @@ impl Runtime {
         tracing::info!(%tenant, bytes, "compiling a component");
         telemetry::compiling();
         let compiled = compile::compile(&self.compiler, self.compile_limits, component).await;
-        telemetry::compiled(compiled.is_ok(), begun.elapsed());
+        let result = match &compiled {
+            Ok(_) => "fits",
+            Err(error) if error.is_of_the_host() => "failed",
+            Err(_) => "refused",
+        };
+        telemetry::compiled(result, begun.elapsed());
         tracing::info!(bytes, ms = begun.elapsed().as_millis(), fits = compiled.is_ok(), "compiled a component");
         compiled
             .map(|compiled| CompiledComponent { report: compiled.report, code: TrustedCode::from_child(compiled.code) })

@@ -2,7 +2,7 @@
 //!
 //! # Theory of operation
 //! The system's notifications only say that it is worth looking; what counts is a scan, which also runs every
-//! `plugins_rescan_s`, because notifications get lost. A file is read when its size, time or identity changed and stayed the same
+//! `plugins_rescan_s`, because notifications get lost. A file is read when its size, times or identity changed and stayed the same
 //! for [`SETTLE`], so that most half-written files are never read; one that is read too early fails the check, changes
 //! nothing, and is read again when it changes again. Links within a tenant's folder are followed, so swapping one (as
 //! Kubernetes does in its mounts) or renaming over a file are changes like any other. Which files are read, and how they
@@ -26,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -131,8 +131,32 @@ impl Watches {
 /// A plugin by its owner and its name.
 type Key = (TenantId, String);
 
-/// A tenant whose files were taken, and those of them that need no second look.
-type Done = (TenantId, Vec<(Key, Found)>);
+/// A tenant whose files were taken.
+struct Done {
+    tenant: TenantId,
+    /// Those that need no second look.
+    settled: Vec<(Key, Found)>,
+    /// Those whose compiler failed for a reason of the host's own.
+    uncompiled: Vec<(Key, Found)>,
+}
+
+/// A file that is tried again.
+struct Later {
+    found: Found,
+    failures: u32,
+    at: Instant,
+}
+
+/// How long a file whose compiler failed waits after its first failure; twice as long after each other one, up to the second value.
+const AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
+
+impl Later {
+    fn after(failures: u32, found: Found) -> Self {
+        let [first, longest] = AGAIN_AFTER;
+        let wait = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
+        Later { found, failures, at: Instant::now() + wait }
+    }
+}
 
 /// Findings of a scan.
 #[derive(Default)]
@@ -150,6 +174,8 @@ struct Scanner {
     misnamed: HashSet<(TenantId, String)>,
     /// Tenants whose files are being taken: a component that compiles for a minute holds up no other tenant.
     busy: HashSet<TenantId>,
+    /// Files that could not be compiled for a reason of the host's own, and when they are tried again.
+    later: HashMap<Key, Later>,
     done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
 }
 
@@ -163,6 +189,7 @@ impl Scanner {
             seen: HashMap::new(),
             misnamed: HashSet::new(),
             busy: HashSet::new(),
+            later: HashMap::new(),
             done: mpsc::unbounded_channel(),
         }
     }
@@ -173,10 +200,7 @@ impl Scanner {
             self.scan().await;
             tokio::select! {
                 note = woken.recv(), if open => open = note.is_some(),
-                Some((tenant, taken)) = self.done.1.recv() => {
-                    self.busy.remove(&tenant);
-                    self.seen.extend(taken);
-                }
+                Some(done) = self.done.1.recv() => self.note(done),
                 () = tokio::time::sleep(rescan) => {}
             }
         }
@@ -191,7 +215,10 @@ impl Scanner {
         }
         self.misnamed = found.misnamed;
         let mut new: Vec<_> = found.plugins.into_iter().collect();
-        new.retain(|(key, found)| self.seen.get(key) != Some(found) && !self.busy.contains(&key.0));
+        new.retain(|(key, found)| {
+            let waits = self.later.get(key).is_some_and(|later| later.found == *found && Instant::now() < later.at);
+            self.seen.get(key) != Some(found) && !self.busy.contains(&key.0) && !waits
+        });
         if new.is_empty() {
             return;
         }
@@ -206,14 +233,26 @@ impl Scanner {
             let (plugins, done) = (self.plugins.clone(), self.done.0.clone());
             let (root, bytes_max) = (self.root.clone(), self.bytes_max);
             tokio::spawn(async move {
-                let taken = take(&plugins, root, bytes_max, files).await;
-                let _ = done.send((tenant, taken));
+                let _ = done.send(take(&plugins, root, bytes_max, tenant, files).await);
             });
+        }
+    }
+
+    fn note(&mut self, done: Done) {
+        self.busy.remove(&done.tenant);
+        for (key, _) in &done.settled {
+            self.later.remove(key);
+        }
+        self.seen.extend(done.settled);
+        for (key, found) in done.uncompiled {
+            let failures = self.later.get(&key).map_or(0, |later| later.failures);
+            self.later.insert(key, Later::after(failures + 1, found));
         }
     }
 
     fn forget_removed(&mut self, found: &BTreeMap<Key, Found>) {
         let plugins = &self.plugins;
+        self.later.retain(|key, _| found.contains_key(key));
         self.seen.retain(|key, _| {
             let there = found.contains_key(key);
             if !there {
@@ -254,32 +293,40 @@ fn settled(root: &Path, mut files: Vec<(Key, Found)>) -> Vec<(Key, Found)> {
     files
 }
 
-/// Takes a tenant's files, one after the other, and returns those that need no second look.
-async fn take(plugins: &Arc<Plugins>, root: PathBuf, bytes_max: u64, files: Vec<(Key, Found)>) -> Vec<(Key, Found)> {
-    let mut taken = Vec::new();
+/// Takes a tenant's files, one after the other.
+async fn take(
+    plugins: &Arc<Plugins>,
+    root: PathBuf,
+    bytes_max: u64,
+    tenant: TenantId,
+    files: Vec<(Key, Found)>,
+) -> Done {
+    let mut done = Done { tenant, settled: Vec::new(), uncompiled: Vec::new() };
     for (key, found) in files {
         let (tenant, name) = &key;
         let installed = match &found {
             Found::Unusable(why) => Err(Problem::OfTheFile(why.clone())),
             Found::File(_) => install(plugins, root.clone(), bytes_max, tenant, name).await,
         };
-        let problem = installed.as_ref().err().map(|(Problem::OfTheFile(text) | Problem::Ours(text))| text.clone());
+        let problem = installed.as_ref().err().map(|problem| problem.text().to_owned());
         let is_news = problem != plugins.file_problem(tenant, name);
         match &installed {
             Err(Problem::OfTheFile(problem)) if is_news => {
                 tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file cannot be used; the version before stays active");
             }
-            Err(Problem::Ours(problem)) if is_news => {
+            Err(Problem::Ours(problem) | Problem::Uncompiled(problem)) if is_news => {
                 tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file could not be taken; it is tried again");
             }
             _ => {}
         }
         plugins.note_file_problem(tenant, name, problem);
-        if !matches!(installed, Err(Problem::Ours(_))) {
-            taken.push((key, found));
+        match installed {
+            Ok(()) | Err(Problem::OfTheFile(_)) => done.settled.push((key, found)),
+            Err(Problem::Uncompiled(_)) => done.uncompiled.push((key, found)),
+            Err(Problem::Ours(_)) => {}
         }
     }
-    taken
+    done
 }
 
 /// Why a file is not the active version.
@@ -288,11 +335,18 @@ enum Problem {
     OfTheFile(String),
     /// It is not its fault: the store or the machine failed.
     Ours(String),
+    /// The same, of the compiler, which costs much each time.
+    Uncompiled(String),
 }
 
 impl Problem {
     fn ours(error: &dyn std::error::Error) -> Self {
         Problem::Ours(crate::describe(error))
+    }
+
+    fn text(&self) -> &str {
+        let (Problem::OfTheFile(text) | Problem::Ours(text) | Problem::Uncompiled(text)) = self;
+        text
     }
 }
 
@@ -328,6 +382,7 @@ async fn install(
         Err(PluginError::Compile(CompileError::Refused(refusal))) => {
             return Err(Problem::OfTheFile(refusal.to_string()));
         }
+        Err(PluginError::Compile(error)) => return Err(Problem::Uncompiled(crate::describe(&error))),
         Err(PluginError::TooMany) => return Err(Problem::OfTheFile(PluginError::TooMany.to_string())),
         // Compiling it again at every scan would not make it fit.
         Err(PluginError::Store(error @ StoreError::TenantFull(_))) => {

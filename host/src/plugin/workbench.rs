@@ -48,12 +48,13 @@ impl Workbench {
             resting_instances_max: 1,
             warm_memories_max: 16,
             limits_max: Limits::HOST_MAX,
-            compiler: std::env::current_exe()?,
+            compiler: super::own_program()?,
             compile_limits: CompileLimits::USUAL,
             calls_file: PathBuf::new(),
             cache_folder: std::env::temp_dir(),
             cache_bytes_max: 0,
         };
+        super::require_address_space(&config)?;
         let runtime = Runtime::start(&config, None)?;
         let cache = user_cache_folder().and_then(|folder| {
             // The key is this user's own, in a file that only this user reads.

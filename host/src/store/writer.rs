@@ -120,7 +120,9 @@ impl Writer {
     /// Takes the connection over into a thread of its own.
     pub(super) fn start(connection: Connection, files: OpenFiles, room: Arc<DiskRoom>) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || run(&connection, &files, &room, jobs))?;
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || run(&connection, &files, &room, jobs))?;
         Ok(Writer { queue: Some(queue), room: FairSemaphore::new(QUEUE_MAX, QUEUE_MAX), thread: Some(thread) })
     }
 

@@ -20,7 +20,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     pub(super) async fn start(secret: &str) -> Result<Self, Failure> {
-        let mut process = Command::new(std::env::current_exe()?)
+        let mut process = Command::new(crate::plugin::own_program()?)
             .args(["receive", "--json"])
             // Not as an argument: others can read those.
             .env("HOOKLOOM_SIGNING_SECRET", secret)
