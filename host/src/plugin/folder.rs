@@ -69,6 +69,9 @@ impl From<Errno> for FolderError {
 pub(super) struct Look {
     bytes: u64,
     modified: (i64, u64),
+    /// When content or attributes last changed: nobody can set this time, so it tells of a file that was written in place and
+    /// given its former time.
+    changed: (i64, u64),
     device: u64,
     inode: u64,
 }
@@ -78,6 +81,7 @@ impl Look {
         Look {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
             device: stat.st_dev,
             inode: stat.st_ino,
         }
@@ -327,6 +331,29 @@ mod tests {
         check_file(&folder, |file| drop(UnixListener::bind(file).expect("bound")), NOT_REGULAR);
         let fifo = |file: &Path| mkfifoat(CWD, file, Mode::from_raw_mode(0o600)).expect("made");
         check_file(&folder, fifo, NOT_REGULAR);
+    }
+
+    #[test]
+    fn a_file_with_its_former_size_and_time_looks_changed() {
+        let (root, folder) = root();
+        let path = folder.join("p.wasm");
+        std::fs::write(&path, b"one").expect("written");
+        let before = std::fs::metadata(&path).expect("there");
+        let look = || look(root.path(), &tenant(), "p").expect("there");
+        let looked = look();
+        assert_eq!(look(), looked);
+        // The kernel's clock for files ticks some times in a hundredth of a second.
+        while look() == looked {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            let mut file = File::options().write(true).open(&path).expect("opened");
+            std::io::Write::write_all(&mut file, b"two").expect("written in place");
+            file.set_modified(before.modified().expect("a time")).expect("set");
+            let after = file.metadata().expect("there");
+            assert_eq!(
+                (after.len(), after.modified().expect("a time")),
+                (before.len(), before.modified().expect("a time"))
+            );
+        }
     }
 
     #[test]

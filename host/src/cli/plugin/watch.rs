@@ -1,6 +1,7 @@
 //! `hookloom plugin watch`: rebuild, retest and push at every change.
 //!
-//! The files' times are compared a few times a second: a plugin's folder is small, and this works on every file system.
+//! The files' times are compared a few times a second: a plugin's folder is small, and this works on every file system. What counts is
+//! the time of the last change (`ctime`), which no tool sets back.
 
 use super::super::terminal::{self, Message, errln};
 use super::Failure;
@@ -10,8 +11,9 @@ use super::source::Source;
 use crate::plural::counted;
 use clap::Args;
 use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// What to watch.
 #[derive(Args)]
@@ -35,7 +37,7 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
     let mut rounds = 0;
     loop {
         let source = Source::find(&args.folder)?;
-        let seen = newest(&source.watch);
+        let seen = Look::at(&source.watch);
         // What goes wrong in a round is told, and the next change may put it right.
         let done = round(&source, &args).await;
         rounds += 1;
@@ -55,7 +57,7 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
             return Ok(());
         }
         errln!("waiting for a change in {} (Ctrl-C ends)", args.folder.display());
-        while newest(&source.watch) == seen {
+        while Look::at(&source.watch) == seen {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -78,18 +80,49 @@ async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failu
     Ok(Some(args.target.upload(source, How { activate: true, gate: None }).await?))
 }
 
-/// The time of the newest file and how many there are, in these places.
-fn newest(places: &[PathBuf]) -> (Option<SystemTime>, usize) {
-    fn look(path: &Path, found: &mut (Option<SystemTime>, usize)) {
+/// What files in some places look like.
+#[derive(Default, PartialEq, Eq)]
+struct Look {
+    /// The time of the last change, in seconds and nanoseconds.
+    newest: (i64, i64),
+    files: usize,
+}
+
+impl Look {
+    fn at(places: &[PathBuf]) -> Self {
+        let mut look = Look::default();
+        places.iter().for_each(|place| look.add(place));
+        look
+    }
+
+    fn add(&mut self, path: &Path) {
         for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-            look(&entry.path(), found);
+            self.add(&entry.path());
         }
-        if path.is_file() {
-            let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-            *found = (found.0.max(modified), found.1 + 1);
+        if let Some(metadata) = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file) {
+            self.newest = self.newest.max((metadata.ctime(), metadata.ctime_nsec()));
+            self.files += 1;
         }
     }
-    let mut found = (None, 0);
-    places.iter().for_each(|place| look(place, &mut found));
-    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_with_its_former_size_and_time_is_a_change() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, places) = (folder.path().join("src.rs"), [folder.path().to_owned()]);
+        std::fs::write(&path, b"one").expect("written");
+        let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a time");
+        let seen = Look::at(&places);
+        assert!(Look::at(&places) == seen);
+        // The kernel's clock for files ticks some times in a hundredth of a second.
+        while Look::at(&places) == seen {
+            std::thread::sleep(Duration::from_millis(1));
+            std::fs::write(&path, b"two").expect("written");
+            std::fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(modified)).expect("set");
+        }
+    }
 }
