@@ -152,6 +152,12 @@ pub enum StoreError {
     /// A stored JSON text does not read back.
     #[error("a stored text does not read back")]
     Corrupt(#[from] serde_json::Error),
+    /// The bytes of a component are not those that were uploaded.
+    #[error("the component {sha256} is damaged in the store")]
+    DamagedComponent {
+        /// The sha256 of what was uploaded.
+        sha256: String,
+    },
     /// A key that came with another body before.
     #[error("the Idempotency-Key was used for another body before")]
     KeyReused,

@@ -173,6 +173,11 @@ impl From<StoreError> for Problem {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "query-too-slow", error.to_string())
                     .remedy("narrow the time span or the filter, or let the operator raise query_ms_max")
             }
+            StoreError::DamagedComponent { .. } => {
+                tracing::error!(error = %crate::describe(&error), "a component cannot be used");
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "component-damaged", error.to_string())
+                    .remedy("upload the same file again, or another version")
+            }
             StoreError::NotFound(what) => Problem::not_found(what),
             StoreError::InUse { what, by } => in_use(&what, &by),
             StoreError::Edited => Problem::new(StatusCode::CONFLICT, "edited", error.to_string())

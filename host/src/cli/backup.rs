@@ -1,8 +1,8 @@
 //! `hookloom backup`: a copy of the store, taken while the host goes on.
 
-use super::terminal::{self, errln, outln};
 use super::Failure;
 use super::settings::Settings;
+use super::terminal::{self, errln, outln};
 use crate::store::{BackedUp, back_up};
 use clap::Args;
 use serde_json::json;
@@ -26,7 +26,7 @@ pub(super) struct BackupArgs {
 pub(super) fn backup(args: BackupArgs) -> Result<(), Failure> {
     let from = args.settings.settle()?.config.data_dir;
     let mut last = 0;
-    let BackedUp { bytes } = back_up(&from, &args.folder, !args.without_key, |done, all| {
+    let BackedUp { bytes, damaged_components } = back_up(&from, &args.folder, !args.without_key, |done, all| {
         let percent = done * 100 / all.max(1);
         if percent / 10 > last / 10 {
             errln!("{} % copied", percent);
@@ -35,8 +35,13 @@ pub(super) fn backup(args: BackupArgs) -> Result<(), Failure> {
     })?;
     let folder = args.folder.display().to_string();
     if args.json {
-        return Ok(terminal::json(&json!({"folder": folder, "bytes": bytes}))?);
+        terminal::json(&json!({"folder": folder, "bytes": bytes, "damaged_components": damaged_components}))?;
+    } else {
+        outln!("{} bytes copied and checked; start from it with: hookloom serve --data-dir {}", bytes, folder);
     }
-    outln!("{} bytes copied and checked; start from it with: hookloom serve --data-dir {}", bytes, folder);
-    Ok(())
+    if damaged_components.is_empty() {
+        return Ok(());
+    }
+    let damaged = damaged_components.join(", ");
+    Err(format!("the copy is there, but these components are damaged in the store: {damaged}; upload the same files again, and back up again").into())
 }

@@ -5,14 +5,16 @@
 //!   acknowledged before the copy began is in it.
 //! - It is made under a name of its own beside its place, and gets its name when it is whole. A backup that fails leaves nothing
 //!   under that name, so the next one can take it.
+//! - Components are compared with their sha256. One that is damaged is named, and the rest is copied all the same.
 //! - The folder is readable by its owner only: whoever has it has the secrets.
 //!
 //! # Limits
 //! A backup that is killed leaves the folder with the other name (`.hookloom-backup-…`), which nothing reads.
 
-use super::data_folder::{DATABASE, FolderFault, MASTER_KEY, inspect, known_key, number_copy};
-use super::vault::Vault;
 use super::StoreError;
+use super::data_folder::{DATABASE, FolderFault, MASTER_KEY, inspect, known_key, number_copy};
+use super::plugins::damaged_components;
+use super::vault::Vault;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{File, Permissions};
@@ -30,15 +32,12 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct BackedUp {
     /// Size of the copied database, in bytes.
     pub bytes: u64,
+    /// The sha256 of each component that is damaged in the store, and so in the copy.
+    pub damaged_components: Vec<String>,
 }
 
 /// Copies the store in `from` to the new folder `to`, with the master key or without. `progress` hears of pages: done, and all.
-pub fn back_up(
-    from: &Path,
-    to: &Path,
-    with_key: bool,
-    progress: impl FnMut(u64, u64),
-) -> Result<BackedUp, StoreError> {
+pub fn back_up(from: &Path, to: &Path, with_key: bool, progress: impl FnMut(u64, u64)) -> Result<BackedUp, StoreError> {
     let in_folder = |folder: &Path| {
         let folder = folder.display().to_string();
         move |source| StoreError::Folder { folder, source }
@@ -54,6 +53,7 @@ pub fn back_up(
     copy_database(&from.join(DATABASE), &path, progress)?;
     let copy = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let known_key = known_key(&copy)?;
+    let damaged_components = damaged_components(&copy)?;
     number_copy(&copy)?;
     copy.close().map_err(|(_, error)| error)?;
     if with_key {
@@ -70,7 +70,7 @@ pub fn back_up(
     // It has another name now.
     drop(making.keep());
     File::open(beside).and_then(|folder| folder.sync_all()).map_err(in_folder(beside))?;
-    Ok(BackedUp { bytes })
+    Ok(BackedUp { bytes, damaged_components })
 }
 
 /// Refuses a folder that holds something.

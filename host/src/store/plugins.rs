@@ -7,7 +7,8 @@ use super::{Store, StoreError, now_ms, subscriptions};
 use crate::chain::Step;
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use sha2::{Digest as _, Sha256};
 
 /// One version of a plugin: a component that passed the check.
 #[derive(Clone, Debug)]
@@ -245,15 +246,48 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// The bytes of a component.
+    /// The bytes of a component, as they were uploaded.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedComponent`] if they are not those of the sha256.
     pub async fn component(&self, sha256: String) -> Result<Bytes, StoreError> {
         let read = move |connection: &Connection| {
-            let sql = "SELECT bytes FROM components WHERE sha256 = ?1";
-            let bytes: Option<Vec<u8>> = connection.query_row(sql, [sha256], |row| row.get(0)).optional()?;
-            bytes.map(Bytes::from).ok_or(StoreError::NotFound("component"))
+            let bytes = match stored_component(connection, &sha256) {
+                Ok(bytes) => bytes.ok_or(StoreError::NotFound("component"))?,
+                // Pages of its own that cannot be followed.
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+                    return Err(StoreError::DamagedComponent { sha256 });
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if is_whole(&sha256, &bytes) {
+                Ok(Bytes::from(bytes))
+            } else {
+                Err(StoreError::DamagedComponent { sha256 })
+            }
         };
         self.readers.read(Owner::Host, read).await
     }
+}
+
+fn stored_component(connection: &Connection, sha256: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    let mut statement = connection.prepare_cached("SELECT bytes FROM components WHERE sha256 = ?1")?;
+    statement.query_row([sha256], |row| row.get(0)).optional()
+}
+
+fn is_whole(sha256: &str, component: &[u8]) -> bool {
+    hex::encode(Sha256::digest(component)) == sha256
+}
+
+/// The sha256 of every component whose bytes are others.
+pub(super) fn damaged_components(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut names = connection.prepare("SELECT sha256 FROM components ORDER BY sha256")?;
+    let names: Vec<String> = names.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let is_damaged = |sha256: &String| match stored_component(connection, sha256) {
+        Ok(bytes) => bytes.is_some_and(|bytes| !is_whole(sha256, &bytes)),
+        Err(_) => true,
+    };
+    Ok(names.into_iter().filter(is_damaged).collect())
 }
 
 fn insert_version(
@@ -264,10 +298,12 @@ fn insert_version(
     component: &[u8],
 ) -> Result<(), StoreError> {
     let PluginVersion { sha256, size, report, created_at_ms, created_by, .. } = version;
-    connection.execute(
-        "INSERT INTO components (sha256, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-        params![sha256, component],
-    )?;
+    let stored = stored_component(connection, sha256);
+    if !stored.is_ok_and(|stored| stored.is_some_and(|stored| stored == component)) {
+        // The right bytes heal what is damaged, for everybody who has this version.
+        let sql = "INSERT INTO components (sha256, bytes) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET bytes = ?2";
+        connection.execute(sql, params![sha256, component])?;
+    }
     connection.execute(
         "INSERT INTO plugin_versions (tenant, name, sha256, size, report, created_at_ms, created_by)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET report = excluded.report",
