@@ -81,7 +81,7 @@ pub struct Settings {
     /// The plugin that judges each event, as `name` or, pinned to a version, `name@sha256`; or a list of up to 8, each
     /// judging what the one before made of it. Absent: everything passes.
     #[serde(default)]
-    #[schema(value_type = Option<ChainText>)]
+    #[schema(value_type = ChainText)]
     pub plugin: Chain,
     /// What the plugin reads through `config`.
     #[serde(default)]

@@ -181,6 +181,7 @@ async fn a_bin_does_not_speak_for_the_host() {
             "retry-after",
             "x-bin-test",
             "x-content-type-options",
+            "x-request-id",
         ];
         assert!(expected.contains(name), "{name} of {names:?}");
     }

@@ -26,7 +26,8 @@ tokio::task_local! {
 pub(super) async fn mark(request: Request, next: Next) -> Response {
     let id = request.headers().get(&X_REQUEST_ID).filter(|id| is_fitting(id)).cloned().unwrap_or_else(generate);
     let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
-    response.headers_mut().insert(X_REQUEST_ID, id);
+    // A bin may answer with one of its own.
+    response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
     response
 }
 
