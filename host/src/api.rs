@@ -248,7 +248,7 @@ async fn no_route(uri: Uri) -> Problem {
 }
 
 async fn no_method(method: Method, uri: Uri) -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no-method", format!("{} does not answer {method}", uri.path()))
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no-method", format!("{} does not support {method}", uri.path()))
         .remedy("GET /openapi.json lists every route")
 }
 
@@ -370,7 +370,7 @@ fn plugins_part(plugins: &Plugins) -> Part {
         (0, 0) => Part { part: "plugins", ready: true, detail: "every active version is compiled".into() },
         (0, some) => {
             let versions = counted(some as u64, "version is", "versions are");
-            let detail = format!("{versions} still to be brought back or compiled; the deliveries wait");
+            let detail = format!("{versions} still being loaded or compiled; the deliveries wait");
             Part { part: "plugins", ready: false, detail }
         }
         (some, _) => {

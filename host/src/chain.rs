@@ -102,8 +102,8 @@ mod tests {
         check("\"flatten\"", Ok(1));
         check(&format!("\"flatten@{sha256}\""), Ok(1));
         check(&format!("[\"redact\", \"flatten@{sha256}\"]"), Ok(2));
-        check("\"Flatten\"", Err("no plugin's name"));
-        check("\"flatten@12\"", Err("no sha256"));
+        check("\"Flatten\"", Err("not a plugin name"));
+        check("\"flatten@12\"", Err("not a sha256"));
         check("[\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\"]", Err("8 are the most"));
     }
 }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 use utoipa::ToSchema;
 
-/// Where a delivery stands. Everything but `Pending` is final until somebody retries it by hand.
+/// State of a delivery. Everything but `Pending` is final until somebody retries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {

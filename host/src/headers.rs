@@ -135,7 +135,7 @@ fn applies(rules: Rules, folded: &str) -> bool {
 
 /// Checks a header and turns it into what the client sends.
 pub fn check_header(name: &str, value: &str, author: HeaderAuthor) -> Result<(HeaderName, HeaderValue), String> {
-    let parsed: HeaderName = name.parse().map_err(|_| format!("{name:?} is no header name"))?;
+    let parsed: HeaderName = name.parse().map_err(|_| format!("{name:?} is not a header name"))?;
     let folded = folded(&parsed);
     if parsed.as_str() != folded && applies(DEFAULTED, &folded) {
         return Err(format!("the header {:?} would stand beside the host's own; write {folded:?}", parsed.as_str()));
@@ -210,8 +210,8 @@ mod tests {
         ] {
             check(own, "1", Err(&format!("the header {own:?} is the host's own and cannot be set")));
         }
-        check("X-A\r\nB", "1", Err("\"X-A\\r\\nB\" is no header name"));
-        check("", "1", Err("\"\" is no header name"));
+        check("X-A\r\nB", "1", Err("\"X-A\\r\\nB\" is not a header name"));
+        check("", "1", Err("\"\" is not a header name"));
         for smuggled in ["a\r\nHost: b", "a\0", "é", "a\nb", "\u{7f}"] {
             check("X-A", smuggled, Err("the value of the header \"X-A\" holds a byte that is not visible ASCII"));
         }

@@ -23,7 +23,7 @@ impl TenantId {
     /// Checks a name.
     pub fn parse(name: &str) -> Result<Self, String> {
         is_slug(name).then(|| TenantId(name.into())).ok_or_else(|| {
-            format!("{name:?} is no tenant id: use 1 to 64 of a-z, 0-9 and -, beginning with a letter or digit")
+            format!("{name:?} is not a tenant id: use 1 to 64 of a-z, 0-9 and -, beginning with a letter or digit")
         })
     }
 }
@@ -66,7 +66,7 @@ macro_rules! name {
             /// A sentence with the text and the rule that it breaks.
             pub fn parse(text: &str) -> Result<Self, String> {
                 let fits: fn(&str) -> bool = $fits;
-                fits(text).then(|| $name(text.into())).ok_or_else(|| format!(concat!("{:?} is no ", $rule), text))
+                fits(text).then(|| $name(text.into())).ok_or_else(|| format!(concat!("{:?} is not a ", $rule), text))
             }
 
             /// The text.
@@ -122,7 +122,7 @@ macro_rules! name {
 
 name! {
     /// A plugin's name in paths and files: 1 to 64 of `a-z`, `0-9` and `-`.
-    PluginName, is_slug, "plugin's name, which has 1 to 64 of a-z, 0-9 and -, beginning with a letter or digit"
+    PluginName, is_slug, "plugin name, which has 1 to 64 of a-z, 0-9 and -, beginning with a letter or digit"
 }
 
 name! {

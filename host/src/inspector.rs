@@ -43,7 +43,7 @@ impl Default for BinSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reply {
-    /// Statuses in turn; after the last it begins anew: `[500, 500, 200]` tries retries out. `[200]` if absent.
+    /// Statuses, used in turn and then from the first again: `[500, 500, 200]` is a way to try retries. `[200]` if absent.
     pub statuses: Vec<u16>,
     /// Headers that describe the answer: `content-type`, `retry-after`, …, and any whose name begins with `x-bin-`.
     pub headers: BTreeMap<String, String>,

@@ -148,7 +148,7 @@ impl Limits {
             let known = self.named().into_iter().find(|(own, _)| own == name);
             let (name, own) = known.ok_or_else(|| {
                 let names = self.named().map(|(name, _)| name).join(", ");
-                format!("{name:?} is no limit; limits are {names}")
+                format!("{name:?} is not a limit; the limits are {names}")
             })?;
             if *value == 0 && RUNS_NOTHING.contains(&name) {
                 return Err(format!("{name} is 0, so no plugin could run"));
@@ -200,7 +200,9 @@ mod tests {
         let less = lowered(&[("cpu_ms", 20), ("wall_ms", 99_999)]).expect("names of limits");
         assert_eq!(less, Limits { cpu_ms: 20, ..Limits::HOST_MAX });
         assert!(
-            lowered(&[("cpu", 20)]).expect_err("no limit").contains("\"cpu\" is no limit; limits are cpu_ms, wall_ms")
+            lowered(&[("cpu", 20)])
+                .expect_err("no limit")
+                .contains("\"cpu\" is not a limit; the limits are cpu_ms, wall_ms")
         );
         assert!(lowered(&[("cpu_ms", 0)]).is_err());
     }

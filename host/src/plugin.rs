@@ -98,7 +98,7 @@ use tokio_util::sync::CancellationToken;
 /// What can go wrong when plugins are started or installed. A guest's misbehaviour is never among it.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
-    /// The file is no plugin for this host, or the compiler could not be run.
+    /// The file is not a plugin for this host, or the compiler could not be run.
     #[error(transparent)]
     Compile(#[from] CompileError),
     /// The machine does not give what plugins need.
@@ -199,7 +199,7 @@ impl Plugins {
     pub async fn start(config: PluginConfig, store: Arc<Store>) -> Result<Arc<Self>, PluginError> {
         let quarantined = quarantine::quarantine(&store, call_record::suspects(&config.calls_file)).await?;
         let call_records = CallRecords::create(&config.calls_file, config.threads).inspect_err(|error| {
-            tracing::warn!(%error, "a version that ends the process will not be known at the next start");
+            tracing::warn!(%error, "plugin calls cannot be recorded: a version that ends the process will not be recognised at the next start");
         });
         let call_records = call_records.ok();
         let runtime = Runtime::start(&config, call_records)?;

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryPolicy {
-    /// Seconds to wait before each attempt; the first entry is before the first one, and is 0 as a rule.
+    /// Seconds to wait before each attempt; the first entry, usually 0, is the wait before the first attempt.
     pub schedule_s: Vec<u64>,
     /// A delivery older than this, in seconds, gets no further attempt.
     pub age_max_s: u64,
@@ -62,7 +62,7 @@ impl RetryPolicy {
                 Err("schedule_s has a wait over 30 days".into())
             }
             _ if self.age_max_s == 0 || self.age_max_s > 60 * 86_400 => {
-                Err("age_max_s is not within 1 and 60 days of seconds".into())
+                Err("age_max_s is 1 to 5184000 (60 days)".into())
             }
             _ => Ok(()),
         }
@@ -155,7 +155,7 @@ fn dead(reason: Reason) -> Next {
 fn answered(status: u16) -> Reason {
     let message = match status {
         300..=399 => format!("the receiver answered {status}: redirects are not followed, update the Notify URL"),
-        429 | 502 | 504 => format!("the receiver answered {status}: it wants fewer requests"),
+        429 | 502 | 504 => format!("the receiver answered {status}: it asks for fewer requests"),
         _ => format!("the receiver answered {status}"),
     };
     Reason::new("status", message)
@@ -166,7 +166,7 @@ fn again(policy: &RetryPolicy, moment: Moment, retry_after_ms: u64, reason: Reas
     let Some(wait_s) = policy.schedule_s.get(moment.attempts as usize) else {
         return dead(Reason::new(
             "attempts-exhausted",
-            format!("{} failed; the last: {}", counted(moment.attempts.into(), "attempt", "attempts"), reason.message),
+            format!("{} failed; the last one: {}", counted(moment.attempts.into(), "attempt", "attempts"), reason.message),
         ));
     };
     let wait_ms = wait_s.saturating_mul(1_000);
@@ -205,7 +205,7 @@ fn later(policy: &RetryPolicy, moment: Moment, delay_ms: u64, reason: &Reason) -
 fn too_old(policy: &RetryPolicy, reason: &Reason) -> Next {
     dead(Reason::new(
         "too-old",
-        format!("the age limit of {} s is reached; the last: {}", policy.age_max_s, reason.message),
+        format!("the age limit of {} s was reached; the last attempt: {}", policy.age_max_s, reason.message),
     ))
 }
 

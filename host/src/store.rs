@@ -150,7 +150,7 @@ pub enum StoreError {
     #[error("secrets cannot be sealed or opened")]
     Vault(#[from] VaultError),
     /// A stored JSON text does not read back.
-    #[error("a stored text does not read back")]
+    #[error("a stored text cannot be read")]
     Corrupt(#[from] serde_json::Error),
     /// The bytes of a component are not those that were uploaded.
     #[error("the component {sha256} is damaged in the store")]

@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 pub struct Tenant {
     /// Its id.
     pub id: TenantId,
-    /// Event names it accepts beside the vendor's four, and the module each stands for.
+    /// Event names that it accepts in addition to the vendor's four, and the module of each.
     pub extra_event_names: BTreeMap<String, Module>,
     /// Limits of plugin calls, by name, that are lower for it than the host's maxima.
     pub limits_max: BTreeMap<String, u64>,
@@ -62,7 +62,7 @@ impl Reuse {
     pub fn check(&self) -> Result<(), String> {
         match (2..=100_000).contains(&self.calls) && (1..=3_600).contains(&self.idle_s) {
             true => Ok(()),
-            false => Err("an instance makes 2 to 100000 calls, and rests for 1 to 3600 s".into()),
+            false => Err("calls is 2 to 100000, and idle_s is 1 to 3600".into()),
         }
     }
 }
@@ -83,40 +83,40 @@ pub struct Settings {
     #[serde(default)]
     #[schema(value_type = ChainText)]
     pub plugin: Chain,
-    /// What the plugin reads through `config`.
+    /// Configuration that the plugin reads through `config`.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
     /// Headers to add to every request.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// Hosts to which the plugin may redirect a request, beside the Notify URL's own.
+    /// Hosts to which the plugin may redirect a request, in addition to the Notify URL's own.
     #[serde(default)]
     pub url_hosts: Vec<String>,
     /// Allows the plugin to choose an `http` URL although the Notify URL is `https`. Without it, such a request is refused.
     #[serde(default)]
     pub url_allow_http: bool,
-    /// How a request reaches the receiver, if the open road does not lead there.
+    /// Forward proxy, certificate authorities and client certificate for requests to this receiver.
     #[serde(default)]
     pub transport: Transport,
     /// When a delivery is attempted again.
     #[serde(default)]
     pub retry: RetryPolicy,
-    /// How much a plugin call may use.
+    /// Limits of a plugin call.
     #[serde(default)]
     pub limits: Limits,
     /// How an instance of the plugin may serve several events. Absent: each call has a fresh one.
     #[serde(default)]
     pub reuse: Option<Reuse>,
-    /// What becomes of a delivery whose plugin misbehaves.
+    /// Treatment of a delivery whose plugin fails.
     #[serde(default)]
     pub on_plugin_fault: OnPluginFault,
     /// The deadline of one POST with its answer, in milliseconds: 1,000 to 30,000.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
-    /// How many requests may be under way at once: 1 to 256.
+    /// Maximum number of requests in progress at once: 1 to 256.
     #[serde(default = "default_concurrency")]
     pub concurrency: u32,
-    /// How many requests may begin in a second: 1 to 10,000. Absent: as many as come.
+    /// Maximum number of requests that begin in a second: 1 to 10,000. Absent: no limit.
     #[serde(default)]
     pub rate_per_s: Option<u32>,
     /// Whether events of one contact or deal are delivered one after the other, in the order they were accepted. Absent:
@@ -152,13 +152,13 @@ impl Transport {
     }
 }
 
-/// What becomes of the events behind one that fails, for one contact or deal.
+/// Treatment of the later events of a contact or deal when one fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "on_failure", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Ordering {
     /// They wait until it is delivered or given up.
     Block,
-    /// They wait for so many attempts of it, and then go on; it may come later than they.
+    /// They wait for this number of its attempts and are then sent; the failed one may arrive after them.
     SkipAfter {
         /// 1 to 100.
         attempts: u32,
@@ -206,7 +206,7 @@ pub fn check_secret_name(name: &str) -> Result<(), String> {
     if (1..=128).contains(&name.len()) && name.bytes().all(allowed) {
         return Ok(());
     }
-    Err(format!("{name:?} is no name of a secret, which has 1 to 128 of A-Z, a-z, 0-9, -, _ and ."))
+    Err(format!("{name:?} is not a name for a secret, which has 1 to 128 of A-Z, a-z, 0-9, -, _ and ."))
 }
 
 /// Bytes that are used and never shown.

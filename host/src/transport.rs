@@ -101,8 +101,9 @@ fn client_certificate(name: &str, secrets: &BTreeMap<String, Secret>) -> Result<
     }
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| unreadable("private key", &error))?;
     let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, key, &provider)
-        .map_err(|error| format!("certificate and private key in the secret {name:?} do not fit: {error}"))?;
+    CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
+        format!("the certificate and the private key in the secret {name:?} do not belong together: {error}")
+    })?;
     Ok(pem.clone())
 }
 

@@ -42,7 +42,7 @@ async fn whole_loop(language: &str, edit: (&str, &str, &str), told: [&str; 2]) {
     let made = good(place.path(), &["new", &name, "--lang", language]);
     assert!(made.contains("hookloom plugin build"));
     let folder = place.path().join(&name);
-    assert!(bad(place.path(), &["new", &name, "--lang", language]).contains("is there already"));
+    assert!(bad(place.path(), &["new", &name, "--lang", language]).contains("already exists"));
 
     let report: Value = serde_json::from_str(&good(&folder, &["build", "--json"])).unwrap();
     assert_eq!(text(&report["report"], "contract"), "hookloom:plugin@1.0.0");

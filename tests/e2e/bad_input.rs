@@ -252,7 +252,7 @@ fn unknown_import() -> Vec<u8> {
 async fn odd_requests() {
     let host = Host::start().await;
     problem(&host.ask(Method::GET, "/nowhere", "").await, 404, "no-route", "nothing at /nowhere");
-    problem(&host.ask(Method::DELETE, "/healthz", "").await, 405, "no-method", "does not answer DELETE");
+    problem(&host.ask(Method::DELETE, "/healthz", "").await, 405, "no-method", "does not support DELETE");
     problem(&host.ask(Method::GET, "./events/not-an-id", "").await, 404, "not-found", "no such");
     problem(&host.ask(Method::GET, "./deliveries?state=lost", "").await, 400, "invalid-query", "lost");
     problem(&host.ask(Method::GET, "./deliveries?colour=red", "").await, 400, "invalid-query", "colour");
@@ -261,7 +261,7 @@ async fn odd_requests() {
         &host.ask(Method::POST, "/v1/tenants", "{\"id\":\"Bad Id\"}").await,
         422,
         "invalid-fields",
-        "is no tenant id",
+        "is not a tenant id",
     );
     problem(&host.ask(Method::POST, "/v1/tenants", "{\"id\":\"default\"}").await, 409, "conflict", "exists already");
     let document: Value = host.ask_as("", Method::GET, "/openapi.json", "").await.ok();

@@ -73,7 +73,7 @@ async fn a_person_goes_the_whole_way() {
     for goes_back in [false, true] {
         browser.click("button[name=how][value=activate]").await;
         until("the version that was clicked", async || ((active().await == first) == goes_back).then_some(())).await;
-        browser.wait_for_text(".flash", "It judges from the next attempt on.").await;
+        browser.wait_for_text(".flash", "It is used from the next attempt on.").await;
     }
 
     let id = host.send(event("Contact is Created", 1)).await;

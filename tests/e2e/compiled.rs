@@ -157,7 +157,7 @@ async fn a_host_listens_before_its_plugins_are_compiled() {
     deliveries.iter().for_each(delivered_at_once);
     until("the plugins", async || (plugins_part(&host).await["ready"] == true).then_some(())).await;
     println!("the first 202 after {accepted:?}, the plugin compiled after {:?}", begun.elapsed());
-    until("the log", async || host.log().contains("that had to be compiled again are back").then_some(())).await;
+    until("the log", async || host.log().contains("that had to be compiled again are ready").then_some(())).await;
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn a_stop_waits_for_no_compiler() {
     let (status, folder) = host.stopped().await;
     assert!(status.success());
     let log = std::fs::read_to_string(log).unwrap();
-    let after_restart = log.rsplit_once("looked for the compiled code of plugins").unwrap().1;
+    let after_restart = log.rsplit_once("checked the cache of compiled plugins").unwrap().1;
     assert!(!after_restart.contains("fits=true"), "the stop did not wait for the compiler: {after_restart}");
 
     let host = Host::with().on(folder).start().await;

@@ -45,7 +45,7 @@ async fn only_regular_files_within_a_tenants_folder_are_plugins() {
     for name in ["fifo", "socket", "folder", "device", "kernel", "key", "stolen"] {
         let plugin = listed(&host, "default", name).await;
         let is_link = ["device", "kernel", "key", "stolen"].contains(&name);
-        let expected = if is_link { "leads out of the tenant's folder" } else { "no regular file" };
+        let expected = if is_link { "leads out of the tenant's folder" } else { "not a regular file" };
         assert!(text(&plugin, "file_problem").contains(expected), "{plugin}");
         assert!(plugin["active_sha256"].is_null(), "{plugin}");
     }

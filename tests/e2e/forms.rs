@@ -38,7 +38,7 @@ async fn every_form_that_is_accepted_ends_in_a_redirect() {
         (format!("{own}/replay"), &span, "would be delivered again"),
         (format!("{own}/redrive"), &[("preview", "yes")], "would be attempted again"),
         ("/t/default/plugins/p/try".into(), &compare, "2 changed"),
-        ("/t/default/plugins/p/dry-run".into(), &[("pick", "sample:Contact")], "It passes as it came."),
+        ("/t/default/plugins/p/dry-run".into(), &[("pick", "sample:Contact")], "It passes unchanged."),
         ("/t/default/access/keys".into(), &[("label", "k"), ("scopes", "read")], "hlk_"),
         (format!("/t/default/bins/{bin}/{request}/replay"), &[("url", receiver.url.as_str())], "It answered 200"),
     ];

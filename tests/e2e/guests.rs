@@ -29,7 +29,7 @@ const MISBEHAVIOURS: [(&str, &str, &str, &str); 32] = [
     ("leaks_secret", "fault", "plugin-bad-output", "holds the value of the secret \"token\""),
     ("deep_json", "replace", "", ""),
     ("long_reason", "drop", "xxxxxxxx", "Contact is CreatedContact"),
-    ("bad_type", "fault", "plugin-bad-output", "is no content type"),
+    ("bad_type", "fault", "plugin-bad-output", "is not a content type"),
     ("bad_url", "fault", "plugin-bad-output", "is not in the subscription's url_hosts"),
     ("exits", "fault", "plugin-trap", "exit"),
     ("remembers", "drop", "call-1", "Contact is Created"),

@@ -39,7 +39,7 @@ async fn a_pending_delivery_is_cancelled_and_stays_so() {
     let (_, cancelled) = act(&host, &format!("{path}/cancel"), json!({})).await;
     assert_eq!((text(&cancelled, "state"), text(&cancelled["reason"], "code")), ("cancelled", "cancelled"));
     let (status, problem) = act(&host, &format!("{path}/cancel"), json!({})).await;
-    assert!(status == 409 && text(&problem, "detail").contains("not pending"), "{problem}");
+    assert!(status == 409 && text(&problem, "detail").contains("no longer pending"), "{problem}");
     // One that waits is retried at once; one that was cancelled may be, too.
     act(&host, &format!("{path}/retry"), json!({})).await;
     until("the retry", async || (host.get(&path).await["state"] == "delivered").then_some(())).await;
@@ -123,7 +123,7 @@ async fn events_of_a_span_are_replayed_to_one_subscription() {
     assert!(listed["deliveries"].as_array().unwrap().iter().all(|one| one["kind"] == "replay"));
     assert_eq!(host.get(&format!("./deliveries?subscription={old}")).await["deliveries"][0]["kind"], "usual");
     let (status, problem) = act(&host, &path, json!({"from_ms": 5, "to_ms": 5})).await;
-    assert!(status == 422 && problem.to_string().contains("ends before it begins"), "{problem}");
+    assert!(status == 422 && problem.to_string().contains("to_ms must be later than from_ms"), "{problem}");
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ async fn an_ill_receiver_is_left_alone_and_tried_again() {
     let waiting = host.get("./deliveries?state=pending&limit=1").await["deliveries"][0].clone();
     let event = host.get(&format!("./events/{}", text(&waiting, "event"))).await;
     let why = text(&event["subscriptions"][0], "why");
-    assert!(why.starts_with("waits: the receiver is ill, so its breaker is open for"), "{why}");
+    assert!(why.starts_with("waits: the receiver is failing, so its circuit breaker is open for"), "{why}");
     status.store(200, Ordering::SeqCst);
     until("the twenty", async || (host.ledger().await["delivered"] == 20).then_some(())).await;
     assert_eq!(lane().await["breaker"], "closed");
@@ -294,7 +294,7 @@ async fn an_event_is_explained_for_every_subscription() {
         assert!(why.contains(expected), "{why}");
     }
     check(why("paused"), "waits: the subscription is paused (holiday)");
-    check(why("deals"), "not matched: its modules do not hold Contact");
+    check(why("deals"), "not matched: its modules do not include Contact");
     check(why("passes"), "delivered by attempt 1, answered 200");
     check(why("dies"), "dead: ");
     check(why("panics"), "waits for another version or config of its plugin; the last attempt: plugin-trap");

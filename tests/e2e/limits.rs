@@ -57,7 +57,7 @@ async fn a_tenant_has_maxima_of_its_own() {
         |limits: Value| host.ask(Method::PATCH, "/v1/tenants/default", json!({"limits_max": limits}).to_string());
     let unknown = change(json!({"memory": 1})).await;
     assert!(
-        unknown.status == 422 && unknown.text.contains("\\\"memory\\\" is no limit; limits are"),
+        unknown.status == 422 && unknown.text.contains("\\\"memory\\\" is not a limit; the limits are"),
         "{}",
         unknown.text
     );

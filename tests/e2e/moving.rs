@@ -112,15 +112,15 @@ async fn a_file_with_a_name_that_is_a_path_changes_nothing() {
     assert_eq!(host.get("/v1/tenants").await.as_array().unwrap().len(), 2, "no tenant was made");
     for tenant in ["../default", "a/b", "..", ""] {
         let (well, _, err) = hookloom(&["import", "--url", &host.url, "--tenant", tenant, path]).await;
-        assert!(!well && err.contains("is no tenant id"), "{err}");
+        assert!(!well && err.contains("is not a tenant id"), "{err}");
         let (well, _, err) = hookloom(&["export", "--url", &host.url, "--tenant", tenant]).await;
-        assert!(!well && err.contains("is no tenant id"), "{err}");
+        assert!(!well && err.contains("is not a tenant id"), "{err}");
     }
     let component = folder.path().join("p.wasm");
     std::fs::write(&component, example("flatten")).unwrap();
     let push =
         ["plugin", "push", component.to_str().unwrap(), "--url", &host.url, "--name", "../../victim/plugins/redact"];
     let (well, _, err) = hookloom(&push).await;
-    assert!(!well && err.contains("is no plugin's name"), "{err}");
+    assert!(!well && err.contains("is not a plugin name"), "{err}");
     assert_eq!(victim().await, before);
 }

@@ -174,7 +174,7 @@ async fn a_receiver_that_says_when_to_come_back_is_left_alone_until_then() {
             (explained["lane"]["rests_for"] == "retry-after").then_some(explained)
         })
         .await;
-        assert!(text(&explained, "why").starts_with("waits: the receiver wants to be left alone for"), "{explained}");
+        assert!(text(&explained, "why").starts_with("waits: the receiver asked for a pause of"), "{explained}");
         assert_eq!(receiver.requests(), 1, "the second event waits as well");
         host.ask(reqwest::Method::DELETE, &format!("./subscriptions/{id}"), "").await.ok();
     }

@@ -289,7 +289,7 @@ async fn a_shadow_is_compared_and_never_sent() {
     let figures = host.get("./plugins/p/rollout").await["figures"].clone();
     assert_eq!((&figures["same"], &figures["different"]), (&json!(0), &json!(1)), "counts survive: {figures}");
     assert_eq!(host.ask(Method::DELETE, "./plugins/p/rollout", "").await.status, 204);
-    assert_eq!(host.get("./plugins/p/rollout").await["ended_reason"], "ended by hand");
+    assert_eq!(host.get("./plugins/p/rollout").await["ended_reason"], "ended manually");
 }
 
 #[tokio::test]

@@ -123,6 +123,7 @@ fn shape(path: &Path, text: &str) -> Vec<String> {
     let Ok(inside) = path.strip_prefix("host/src") else { return faults };
     faults.extend(homes(path, text));
     faults.extend(bare_paths(inside, text));
+    faults.extend(odd_messages(inside, text));
     let first = inside.iter().next().and_then(|part| part.to_str()).unwrap_or_default().trim_end_matches(".rs");
     faults.extend(upward_uses(first, text));
     faults
@@ -148,6 +149,37 @@ fn bare_paths(inside: &Path, text: &str) -> Vec<String> {
     let bare = code.filter(|line| PATHS.iter().any(|path| line.contains(&format!("format!(\"{path}"))));
     let tests = inside.file_stem().is_some_and(|stem| stem == "tests");
     bare.filter(|_| !tests).map(|line| format!("puts a path together without UrlPath: {}", line.trim())).collect()
+}
+
+/// Turns of phrase that are not plain English; messages do without them.
+const ODD_PHRASES: [&str; 10] = [
+    " is no ",
+    " are no ",
+    "anew",
+    " vain",
+    " shall ",
+    "as a rule",
+    " of ours",
+    "whoever",
+    "at the most",
+    "brought back",
+];
+
+/// Plain turns that hold one of them.
+const PLAIN_PHRASES: [&str; 3] = ["there is no ", "There is no ", "is no longer"];
+
+/// Messages (texts in quotes, outside comments and tests) that are not in plain English.
+fn odd_messages(inside: &Path, text: &str) -> Vec<String> {
+    if inside.file_stem().is_some_and(|stem| stem == "tests") {
+        return Vec::new();
+    }
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let quoted = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
+    let plain = quoted.map(|text| PLAIN_PHRASES.iter().fold(text.to_owned(), |text, plain| text.replace(plain, "")));
+    let odd =
+        plain.filter_map(|text| ODD_PHRASES.iter().find(|odd| text.contains(**odd)).map(|odd| (text.clone(), *odd)));
+    odd.map(|(text, odd)| format!("says {odd:?} in a message: {text}")).collect()
 }
 
 /// Values in the paths of a template's links that are not encoded as one segment.
@@ -226,6 +258,14 @@ mod tests {
         assert_eq!(paths("#[utoipa::path(get, path = \"/v1/tenants/{t}\")]\nformat!(\"/headers/{name}\")"), 0);
         assert_eq!(bare_links("<a href=\"/t/{{ t|urlencode_strict }}/x/{{ id }}\"><a href=\"{{ next }}\">").len(), 1);
         assert_eq!(bare_links("<form action=\"/t/{{ t|urlencode_strict }}\">{{ text }}").len(), 0);
+    }
+
+    #[test]
+    fn messages_in_odd_english_are_found() {
+        let messages = |text: &str| odd_messages(Path::new("api/x.rs"), text).len();
+        assert_eq!(messages("let x = \"this is no event\";\nformat!(\"tried in vain\")"), 2);
+        assert_eq!(messages("// what is no event\n\"there is no event\"\n\"it is no longer pending\""), 0);
+        assert_eq!(messages("#[cfg(test)]\n\"this is no event\""), 0);
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(super) async fn list_keys(
     Ok(page.of(KeyBody::list(&state, Some(&access.tenant)).await?, |key: &KeyBody| key.id.to_string()))
 }
 
-/// Make a key.
+/// Create a key.
 #[utoipa::path(post, path = "/v1/tenants/{t}/keys", tag = "access", operation_id = "create_key", params(("t" = String, Path)), request_body = NewKey, responses((status = 201, body = KeyBody)))]
 pub(super) async fn create_key(
     access: Access<ToManage>,
@@ -102,7 +102,7 @@ pub(super) async fn create_key(
     Ok((StatusCode::CREATED, Json(body)))
 }
 
-/// End a key.
+/// Revoke a key.
 #[utoipa::path(delete, path = "/v1/tenants/{t}/keys/{id}", tag = "access", operation_id = "revoke_key", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 204)))]
 pub(super) async fn revoke_key(
     access: Access<ToManage>,
@@ -147,7 +147,7 @@ pub(super) async fn create_admin_key(
     Ok((StatusCode::CREATED, Json(body)))
 }
 
-/// End an admin key, but not the last one.
+/// Revoke an admin key, but not the last one.
 #[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", operation_id = "revoke_admin_key", params(("id" = Uuid, Path)), responses((status = 204), (status = 409, body = Problem)))]
 pub(super) async fn revoke_admin_key(
     Admin(own): Admin,
@@ -237,7 +237,7 @@ pub(super) async fn create_token(
     Ok((StatusCode::CREATED, Json(body)))
 }
 
-/// End an intake token.
+/// Revoke an intake token.
 #[utoipa::path(delete, path = "/v1/tenants/{t}/intake-tokens/{id}", tag = "access", operation_id = "revoke_intake_token", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 204)))]
 pub(super) async fn revoke_token(
     access: Access<ToManage>,

@@ -31,7 +31,7 @@ impl ApiState {
     ) {
         let change = Change::now(who.shown(), action, subject.to_string(), before, after);
         if let Err(error) = self.store.note_change(tenant.cloned(), change).await {
-            tracing::error!(action, error = %crate::describe(&error), "a change was made but could not be written down");
+            tracing::error!(action, error = %crate::describe(&error), "a change was made but could not be recorded in the log of changes");
         }
     }
 }
@@ -85,7 +85,7 @@ pub(super) struct ChangeParams {
     limit: Option<PageLimit>,
 }
 
-/// What was changed in a tenant, by whom, the newest first.
+/// Changes in a tenant and who made them, the newest first.
 #[utoipa::path(get, path = "/v1/tenants/{t}/changes", tag = "access", operation_id = "list_changes", params(("t" = String, Path), ChangeParams),
     responses((status = 200, body = ChangePage), (status = 400, body = Problem)))]
 pub(super) async fn list(
@@ -96,7 +96,7 @@ pub(super) async fn list(
     page(&state, Some(access.tenant), params).await
 }
 
-/// What was changed in the host itself: tenants and admin keys.
+/// Changes in the host itself (tenants and admin keys), the newest first.
 #[utoipa::path(get, path = "/v1/changes", tag = "access", operation_id = "list_host_changes", params(ChangeParams),
     responses((status = 200, body = ChangePage), (status = 400, body = Problem)))]
 pub(super) async fn list_of_host(

@@ -71,7 +71,7 @@ pub(super) async fn list(
     Ok(Json(bins.into_iter().map(|bin| BinBody::new(bin, &state)).collect()))
 }
 
-/// Make a bin. Whoever knows its URL can send to it; who sees what came needs a key of the tenant.
+/// Create a bin. Whoever knows its URL can send to it; who sees what came needs a key of the tenant.
 #[utoipa::path(post, path = "/v1/tenants/{t}/bins", tag = "bins", operation_id = "create_bin", params(("t" = String, Path)), request_body = BinSettings,
     responses((status = 201, body = BinBody), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn create(
@@ -96,7 +96,7 @@ pub(super) async fn get(
     Ok(Json(BinBody::new(state.store.bin(access.tenant, id).await?, &state)))
 }
 
-/// Rewrite a bin. What is over its new bounds is forgotten.
+/// Rewrite a bin. Requests above its new limits are deleted.
 #[utoipa::path(put, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", operation_id = "replace_bin", params(("t" = String, Path), ("id" = String, Path)), request_body = BinSettings,
     responses((status = 200, body = BinBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn update(

@@ -31,7 +31,7 @@ pub(super) struct DryRun {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     previous: Option<Box<RawValue>>,
-    /// What the plugin reads through `config`.
+    /// Configuration that the plugin reads through `config`.
     #[serde(default)]
     config: BTreeMap<String, String>,
     /// Another version than the active one, by its sha256.

@@ -209,7 +209,7 @@ impl Exchange {
         let turn = turn.ok_or_else(|| {
             let held = requests.held(&payer);
             let held = counted(held, "request is", "requests are");
-            too_many(format!("{held} under way already, which is your share at the moment"))
+            too_many(format!("{held} in progress, which is your share at the moment"))
         })?;
         let mut held = self.held();
         (held.payer, held.turn) = (payer, Some(turn));

@@ -128,7 +128,7 @@ fn cause(kind: DeliveryKind) -> &'static str {
 fn not_matched(event: &Event, subscription: &Subscription) -> String {
     let module = event.module.as_str();
     if !subscription.settings.modules.contains(&event.module) {
-        return format!("not matched: its modules do not hold {module}");
+        return format!("not matched: its modules do not include {module}");
     }
     if subscription.created_at_ms > event.received_at_ms {
         return "not matched: the subscription was made after the event; a replay delivers it".to_owned();
@@ -164,13 +164,13 @@ fn pending(view: &DeliveryView, subscription: &Subscription, known: &Known<'_>, 
     match () {
         () if in_s > 0 => format!("is attempted again in {in_s} s{last}"),
         () if lane.rests_for == Some("breaker") => {
-            format!("waits: the receiver is ill, so its breaker is open for {} ms{last}", lane.rests_ms.unwrap_or(0))
-        }
-        () if lane.rests_for == Some("retry-after") => {
             format!(
-                "waits: the receiver wants to be left alone for {} ms (Retry-After){last}",
+                "waits: the receiver is failing, so its circuit breaker is open for {} ms{last}",
                 lane.rests_ms.unwrap_or(0)
             )
+        }
+        () if lane.rests_for == Some("retry-after") => {
+            format!("waits: the receiver asked for a pause of {} ms (Retry-After){last}", lane.rests_ms.unwrap_or(0))
         }
         () if lane.rests_for == Some("host-fault") => {
             format!(

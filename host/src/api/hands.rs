@@ -18,7 +18,7 @@ use std::time::Duration;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Attempt a delivery now. One that ended begins anew: the attempts of its schedule and its age start over.
+/// Attempt a delivery now. A delivery that ended starts over: its schedule and its age begin again.
 #[utoipa::path(post, path = "/v1/tenants/{t}/deliveries/{id}/retry", tag = "deliveries", operation_id = "retry_delivery", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn retry(
@@ -46,7 +46,7 @@ pub(super) async fn cancel(
     detail(&state, access.tenant, id).await
 }
 
-/// Which deliveries to make pending again.
+/// Deliveries to make pending again.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RedriveWrite {
@@ -67,7 +67,7 @@ fn only_dead() -> Vec<DeliveryState> {
     vec![DeliveryState::Dead]
 }
 
-/// Which events to deliver anew.
+/// Events to deliver again.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayWrite {
@@ -80,7 +80,7 @@ pub(super) struct ReplayWrite {
     preview: bool,
 }
 
-/// How many there are, or were made.
+/// Number of deliveries that match or that were made pending.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Counted {
     deliveries: u64,
@@ -92,7 +92,7 @@ fn span(from_ms: i64, to_ms: i64) -> Result<Span, Problem> {
     match from_ms < to_ms {
         true => Ok(Span { from_ms, to_ms }),
         false => {
-            let detail = "the span ends before it begins".to_owned();
+            let detail = "to_ms must be later than from_ms".to_owned();
             Err(Problem::fields(vec![FieldFault { pointer: "/to_ms".into(), detail }]))
         }
     }
@@ -130,7 +130,7 @@ pub(super) async fn redrive(
     Ok(Json(Counted { deliveries, preview }))
 }
 
-/// Deliver the events of a span anew, to this subscription only. `preview` counts them first.
+/// Deliver the events of a time span again, to this subscription only. `preview` counts them first.
 #[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/replay", tag = "subscriptions", operation_id = "replay_to_subscription", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = ReplayWrite,
     responses((status = 200, body = Counted), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn replay(

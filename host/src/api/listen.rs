@@ -76,9 +76,9 @@ pub async fn listen(listener: TcpListener, router: Router, config: Config, mut s
         match accepted {
             Ok((stream, peer)) if may_come(peer.ip(), &config.behind_proxy) => match connections.admit(peer.ip()) {
                 Some(connection) => serve((stream, peer.ip()), front.clone(), &graceful, connection),
-                None => tracing::warn!(%peer, "turned away: every connection is in use (connections_max)"),
+                None => tracing::warn!(%peer, "connection refused: all connections are in use (connections_max)"),
             },
-            Ok((_, peer)) => tracing::warn!(%peer, "turned away: not from the ranges in behind_proxy"),
+            Ok((_, peer)) => tracing::warn!(%peer, "connection refused: the peer is not in the ranges of behind_proxy"),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 connections.make_room(Instant::now());

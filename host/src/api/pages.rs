@@ -114,8 +114,8 @@ impl Page {
     fn of(template: &impl Template) -> Result<Page, Problem> {
         let nonce = BASE64.encode(rand::random::<[u8; 16]>());
         let text = template.render_with_values(&("nonce", &nonce as &dyn Any)).map_err(|error| {
-            tracing::error!(%error, "a page could not be made");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no-page", "this page could not be made")
+            tracing::error!(%error, "a page could not be rendered");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no-page", "this page could not be rendered")
         })?;
         Ok(Page(StatusCode::OK, text, nonce))
     }

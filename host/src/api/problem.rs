@@ -146,9 +146,9 @@ impl From<IntakeError> for Problem {
 
 impl From<CpuPoolError> for Problem {
     fn from(error: CpuPoolError) -> Self {
-        tracing::error!(request = request_id::current(), %error, "a computation failed a request");
+        tracing::error!(request = request_id::current(), %error, "a request failed in a computation");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "computation-failed", format!("nothing was changed: {error}"))
-            .remedy("try again; the operator finds the cause in the log")
+            .remedy("try again; the host's log names the cause")
     }
 }
 
@@ -156,7 +156,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::KeyReused => Problem::new(StatusCode::CONFLICT, "idempotency-key-reused", error.to_string())
-                .remedy("take a new key for a new request; the same key only repeats the same body"),
+                .remedy("use a new key for a new request; the same key may only repeat the same body"),
             StoreError::TenantFull(_) => {
                 Problem::new(StatusCode::INSUFFICIENT_STORAGE, "tenant-full", error.to_string()).remedy(
                     "delete what is not needed (plugin versions, bins, subscriptions: GET /v1/tenants/{t}/usage shows all kinds), \
@@ -181,14 +181,14 @@ impl From<StoreError> for Problem {
             StoreError::NotFound(what) => Problem::not_found(what),
             StoreError::InUse { what, by } => in_use(&what, &by),
             StoreError::Edited => Problem::new(StatusCode::CONFLICT, "edited", error.to_string())
-                .remedy("read it again, and send your edit of what is there now"),
+                .remedy("read it again and apply your change to the current version"),
             StoreError::Conflict(what) => Problem::new(StatusCode::CONFLICT, "conflict", what),
             other => {
                 let request = request_id::current();
-                tracing::error!(request, error = %crate::describe(&other), "the store failed a request");
+                tracing::error!(request, error = %crate::describe(&other), "a request failed in the store");
                 let MachineFault { what, remedy } = other.machine_fault().unwrap_or(MachineFault {
                     what: "the store cannot write or read now",
-                    remedy: "try again; the operator finds the cause in the log",
+                    remedy: "try again; the host's log names the cause",
                 });
                 Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -212,11 +212,11 @@ fn in_use(what: &str, by: &[SubscriptionId]) -> Problem {
     let detail = format!("{what} is used by {users}: {}{and_more}", named.join(", "));
     let users = by.iter().map(|id| FieldFault {
         pointer: format!("/subscriptions/{id}"),
-        detail: "uses it; let it use another one, or delete it".into(),
+        detail: "uses it; change it to another one, or delete it".into(),
     });
     let errors = users.take(USERS_NAMED).collect();
     Problem { errors, ..Problem::new(StatusCode::CONFLICT, "in-use", detail) }
-        .remedy("let these subscriptions use another plugin or version, or delete them, and try again")
+        .remedy("change these subscriptions to another plugin or version, or delete them, and try again")
 }
 
 impl From<PluginError> for Problem {
@@ -226,7 +226,7 @@ impl From<PluginError> for Problem {
             PluginError::TooMany => Problem::too_many("plugins", PLUGINS_MAX),
             PluginError::Stopping => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "nothing was changed: the host is stopping")
-                    .remedy("try again once it is back")
+                    .remedy("try again when it has restarted")
             }
             PluginError::Compile(CompileError::Refused(refusal)) => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, &format!("plugin-{}", refusal.code), refusal.what)
@@ -240,7 +240,7 @@ impl From<PluginError> for Problem {
                     None => "nothing was changed: the compiler could not be run to its end; this says nothing about the component".into(),
                 };
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "compiler-unavailable", detail)
-                    .remedy("try again; the operator finds the cause in the log")
+                    .remedy("try again; the host's log names the cause")
             }
         }
     }

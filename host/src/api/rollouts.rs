@@ -20,13 +20,13 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
-    /// It judges a part of the events; its faults are judged again by the active version.
+    /// It is called for a part of the events; when it fails, the active version is called.
     Canary,
-    /// It judges all events beside the active version, and nothing of it is sent.
+    /// It is called for all events in addition to the active version, and its results are not sent.
     Shadow,
 }
 
-/// A trial to begin.
+/// A rollout to begin.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RolloutWrite {
@@ -41,7 +41,7 @@ impl ReadBack for RolloutWrite {
     const READ_ONLY: &'static [&'static str] = &["started_at_ms", "ended_reason", "figures"];
 }
 
-/// A trial.
+/// A rollout.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RolloutBody {
     kind: Kind,
@@ -65,7 +65,7 @@ impl RolloutBody {
     }
 }
 
-/// Try a version: as a canary on a part of the events, or in the shadow of the active one. The trial before it ends.
+/// Begin a rollout: a canary on a part of the events, or a shadow of the active version. The previous rollout ends.
 #[utoipa::path(put, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", operation_id = "begin_rollout", params(("t" = String, Path), ("name" = String, Path)), request_body = RolloutWrite,
     responses((status = 200, body = RolloutBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn begin(
@@ -98,7 +98,7 @@ pub(super) async fn begin(
     shown(&state, &access.tenant, &name).await
 }
 
-/// The plugin's last trial, and how it goes.
+/// The plugin's last rollout, with its figures.
 #[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", operation_id = "get_rollout", params(("t" = String, Path), ("name" = String, Path)),
     responses((status = 200, body = RolloutBody), (status = 404, body = Problem)))]
 pub(super) async fn get(
@@ -115,7 +115,7 @@ async fn shown(state: &ApiState, tenant: &TenantId, name: &str) -> Result<Json<R
     Ok(Json(RolloutBody::new(stored, figures)))
 }
 
-/// End a trial: the active version judges everything.
+/// End a rollout: the active version is used for all events.
 #[utoipa::path(delete, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", operation_id = "end_rollout", params(("t" = String, Path), ("name" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn end(
@@ -126,12 +126,12 @@ pub(super) async fn end(
     if state.plugins.rollout_figures(&access.tenant, &name).await?.is_none() {
         return Err(Problem::not_found("rollout"));
     }
-    state.plugins.end_rollout(access.tenant.clone(), name.to_string(), "ended by hand".into()).await?;
+    state.plugins.end_rollout(access.tenant.clone(), name.to_string(), "ended manually".into()).await?;
     state.changed(&access.key, Some(&access.tenant), "plugin.end-trial", &name, [None, None]).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// How many events to compare over.
+/// Number of events to compare on.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CompareWrite {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What shall sign from now on.
+/// Signing secret to use from now on.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Rotation {
@@ -22,7 +22,7 @@ pub(super) struct Rotation {
     signing_secret: Option<String>,
     /// What kind is made: `v1` (HMAC-SHA256) or `v1a` (ed25519). `v1` if absent.
     scheme: Option<String>,
-    /// For how long the former keys sign beside the new one, in seconds: up to 30 days, one day if absent.
+    /// How long the previous keys keep signing together with the new one, in seconds: up to 30 days, one day if absent.
     overlap_s: Option<u64>,
 }
 
@@ -42,7 +42,9 @@ impl Rotation {
             }
             (None, None | Some("v1")) => SigningSecret::generate(),
             (None, Some("v1a")) => SigningSecret::generate_pair(),
-            (Some(_), Some(_)) => return Err(fault("/scheme", "a secret of your own says itself what it is".into())),
+            (Some(_), Some(_)) => {
+                return Err(fault("/scheme", "leave scheme out: signing_secret says which scheme it has".into()));
+            }
             (None, Some(_)) => return Err(fault("/scheme", "v1 or v1a".into())),
         };
         match self.overlap_s.unwrap_or(OVERLAP_S) {
@@ -52,7 +54,7 @@ impl Rotation {
     }
 }
 
-/// Rotate the signing secret: webhooks are signed with the new and, for a while, with the former keys. The answer holds the
+/// Rotate the signing secret: webhooks are signed with the new and, for a while, with the previous keys. The answer holds the
 /// new secret, which is not shown again.
 #[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/rotate-secret", tag = "subscriptions", operation_id = "rotate_signing_secret", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = Rotation,
     responses((status = 200, body = SubscriptionBody), (status = 404, body = Problem), (status = 422, body = Problem)))]

@@ -25,7 +25,7 @@ use utoipa::{IntoParams, ToSchema};
 pub(super) struct TenantBody {
     /// Its id, which paths carry.
     id: String,
-    /// Event names it accepts beside the vendor's four, and the module each stands for.
+    /// Event names that it accepts in addition to the vendor's four, and the module of each.
     extra_event_names: BTreeMap<String, Module>,
     /// Limits of plugin calls that are lower for it than the host's maxima.
     limits_max: BTreeMap<String, u64>,
@@ -53,7 +53,7 @@ impl From<&Tenant> for TenantBody {
 pub(super) struct NewTenant {
     /// 1 to 64 of `a-z`, `0-9` and `-`.
     id: String,
-    /// Event names it accepts beside the vendor's four.
+    /// Event names that it accepts in addition to the vendor's four, and the module of each.
     #[serde(default)]
     extra_event_names: BTreeMap<String, Module>,
     /// Limits of plugin calls that are lower for it than the host's maxima, such as `{"cpu_ms": 20}`.
@@ -64,11 +64,11 @@ pub(super) struct NewTenant {
     egress: Egress,
 }
 
-/// What of a tenant can change. What is absent stays.
+/// Changes of a tenant. Fields that are absent stay as they are.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TenantWrite {
-    /// Event names it accepts beside the vendor's four.
+    /// Event names that it accepts in addition to the vendor's four, and the module of each.
     extra_event_names: Option<BTreeMap<String, Module>>,
     /// Limits of plugin calls that are lower for it than the host's maxima. They hold at once, also for subscriptions
     /// that were written with more.
@@ -174,7 +174,7 @@ fn checked_limits(limits: BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>
     }
 }
 
-/// What is kept of the tenant by kind, and the share that bounds it.
+/// Stored data of the tenant by kind, and its share.
 #[utoipa::path(get, path = "/v1/tenants/{t}/usage", tag = "tenants", operation_id = "get_usage", params(("t" = String, Path)), responses((status = 200, body = Usage)))]
 pub(super) async fn usage(access: Access<ToRead>, State(state): State<Arc<ApiState>>) -> Result<Json<Usage>, Problem> {
     Ok(Json(state.store.usage(access.tenant).await?))
@@ -201,11 +201,11 @@ pub(super) async fn deletion(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Confirmation {
-    /// The tenant's id again. `GET /v1/tenants/{t}/deletion` counts what hangs on it.
+    /// The tenant's id again. `GET /v1/tenants/{t}/deletion` counts what is deleted with it.
     pub(super) confirm: Option<String>,
 }
 
-/// Delete a tenant with everything that hangs on it. Its keys and intake addresses end at once; the rest goes in the
+/// Delete a tenant with everything that belongs to it. Its keys and intake addresses stop working at once; the rest is deleted in the
 /// background.
 #[utoipa::path(delete, path = "/v1/tenants/{t}", tag = "tenants", operation_id = "delete_tenant", params(("t" = String, Path), Confirmation),
     responses((status = 202, body = TenantContents), (status = 404, body = Problem), (status = 422, body = Problem)))]
@@ -227,7 +227,7 @@ pub(super) async fn delete(
     Ok((StatusCode::ACCEPTED, Json(state.store.tenant_contents(tenant).await.unwrap_or(contents))))
 }
 
-/// How many deliveries were promised, and where they are.
+/// Number of deliveries that were promised, and of those in each state.
 #[utoipa::path(get, path = "/v1/tenants/{t}/ledger", tag = "tenants", operation_id = "get_ledger", params(("t" = String, Path)), responses((status = 200, body = Ledger)))]
 pub(super) async fn ledger(
     access: Access<ToRead>,

@@ -83,7 +83,7 @@ impl HostClient {
         let mut headers = HeaderMap::new();
         if !self.key.is_empty() {
             let bearer = HeaderValue::try_from(format!("Bearer {}", self.key))
-                .map_err(|_| "the key holds a byte that no key has")?;
+                .map_err(|_| "the key contains a character that no key has")?;
             headers.insert(header::AUTHORIZATION, bearer);
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

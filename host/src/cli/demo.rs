@@ -94,7 +94,7 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
     if faults.is_empty() {
         Ok(())
     } else {
-        Err(format!("{} not as it should be", counted(faults.len() as u64, "thing was", "things were")).into())
+        Err(format!("{} failed", counted(faults.len() as u64, "check", "checks")).into())
     }
 }
 

@@ -46,7 +46,7 @@ struct Receiver {
 }
 
 pub(super) async fn receive(args: ReceiveArgs) -> Result<(), Failure> {
-    let status = |status: &u16| StatusCode::from_u16(*status).map_err(|_| format!("{status} is no HTTP status"));
+    let status = |status: &u16| StatusCode::from_u16(*status).map_err(|_| format!("{status} is not an HTTP status"));
     let receiver = Receiver {
         verifiers: args.secret.iter().map(|secret| Verifier::new(secret)).collect::<Result<_, _>>()?,
         statuses: args.respond.iter().map(status).collect::<Result<_, _>>()?,

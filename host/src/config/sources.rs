@@ -19,8 +19,8 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is no TOML.
-    #[error("the settings file {path} is no TOML")]
+    /// The file is not valid TOML.
+    #[error("the settings file {path} is not valid TOML")]
     NotToml {
         /// Which.
         path: String,
@@ -218,8 +218,8 @@ mod tests {
         );
         check("listen = \"0.0.0.0:80\"", &[], &["name its ranges in behind_proxy"]);
         check("egress_allow = [\"0.0.0.0/0\"]", &[], &["switches the address guard off"]);
-        check("listen = ", &[], &["FILE is no TOML"]);
-        check("public_url = \"hooks.example.com\"", &[], &["FILE: public_url: \"hooks.example.com\" is no URL of a host"]);
+        check("listen = ", &[], &["FILE is not valid TOML"]);
+        check("public_url = \"hooks.example.com\"", &[], &["FILE: public_url: \"hooks.example.com\" is not the URL of a host"]);
         check("public_url = \"http://0.0.0.0:80\"", &[], &["no client can open"]);
         check("public_url = \"https://example.com/t/x\"", &[], &["/t is a path of the host itself"]);
     }

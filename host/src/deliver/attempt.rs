@@ -335,7 +335,7 @@ fn as_text(body: &[u8]) -> String {
         Ok(text) => text.to_owned(),
         // The cap may have cut the last character.
         Err(error) if error.error_len().is_none() => String::from_utf8_lossy(&body[..error.valid_up_to()]).into_owned(),
-        Err(_) => format!("({} bytes that are no text)", body.len()),
+        Err(_) => format!("({} bytes that are not text)", body.len()),
     }
 }
 
@@ -379,7 +379,7 @@ mod tests {
     fn an_answer_is_kept_as_text_or_by_its_size() {
         assert_eq!(as_text("für".as_bytes()), "für");
         assert_eq!(as_text(&"für".as_bytes()[..2]), "f");
-        assert_eq!(as_text(b"\x1f\x8b\x08"), "(3 bytes that are no text)");
+        assert_eq!(as_text(b"\x1f\x8b\x08"), "(3 bytes that are not text)");
     }
 
     #[test]

@@ -312,7 +312,7 @@ impl Lane {
         if since != noted && (since.is_none() || lasts_ms >= FAILING_NOTED_MS) {
             let note = self.shared.store.note_failing(&subscription.tenant, self.subscription, since).await;
             if let Err(error) = note {
-                tracing::error!(subscription = %self.subscription, error = %crate::describe(&error), "since when a receiver fails could not be noted");
+                tracing::error!(subscription = %self.subscription, error = %crate::describe(&error), "the beginning of a receiver's failures could not be recorded");
             }
         }
     }

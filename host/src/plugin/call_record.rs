@@ -141,8 +141,8 @@ fn map(file: &std::fs::File) -> std::io::Result<&'static [AtomicU64]> {
     // it short; another start of the host replaces it by a new file and leaves this one as it is. All access is atomic.
     let map = unsafe { MmapMut::map_mut(file) }?;
     let map: &'static mut MmapMut = Box::leak(Box::new(map));
-    let words =
-        <[AtomicU64]>::mut_from_bytes(map).map_err(|_| std::io::Error::other("a mapping is no list of words"))?;
+    let words = <[AtomicU64]>::mut_from_bytes(map)
+        .map_err(|_| std::io::Error::other("a mapped file is not a list of words"))?;
     Ok(words)
 }
 

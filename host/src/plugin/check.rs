@@ -106,7 +106,7 @@ pub(super) fn printable(text: &str, bytes_max: usize) -> String {
     if text.len() > bytes_max { format!("{printable}…") } else { printable }
 }
 
-/// Why a file is no plugin for this host: what is wrong, and what to do.
+/// Why a file is not a plugin for this host: what is wrong, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{what}; {remedy}")]
 pub struct Refusal {

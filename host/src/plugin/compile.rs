@@ -76,7 +76,7 @@ pub enum CompileError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The machine is at fault.
-    #[error("the compile process could not be started or spoken to")]
+    #[error("the compile process could not be started or did not answer")]
     Child(#[from] std::io::Error),
     /// It was killed, or crashed.
     #[error("the compile process ended without an answer ({0})")]

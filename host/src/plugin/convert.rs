@@ -113,7 +113,7 @@ fn content_type(wanted: Option<String>, is_text: bool) -> Result<HeaderValue, St
         Some(wanted) => HeaderValue::from_str(&wanted)
             .ok()
             .filter(|value| value.to_str().is_ok() && wanted.contains('/') && wanted.len() <= CONTENT_TYPE_BYTES_MAX)
-            .ok_or_else(|| format!("{:?} is no content type", cut(&wanted, 100))),
+            .ok_or_else(|| format!("{:?} is not a content type", cut(&wanted, 100))),
     }
 }
 

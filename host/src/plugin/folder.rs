@@ -35,7 +35,7 @@ pub(super) enum FolderError {
     #[error("the file is a link that leads out of the tenant's folder; copy the file itself into the folder")]
     LeadsOut,
     /// A folder, pipe, socket or device.
-    #[error("this is no regular file")]
+    #[error("this is not a regular file")]
     NotRegular,
     /// The file has more bytes than a component may have.
     #[error("the file is too large: component_bytes_max is {bytes_max}")]
@@ -309,7 +309,7 @@ mod tests {
     fn only_regular_files_within_the_folder_are_read() {
         const OUT: Result<&str, &str> =
             Err("the file is a link that leads out of the tenant's folder; copy the file itself into the folder");
-        const NOT_REGULAR: Result<&str, &str> = Err("this is no regular file");
+        const NOT_REGULAR: Result<&str, &str> = Err("this is not a regular file");
         const TOO_LARGE: Result<&str, &str> = Err("the file is too large: component_bytes_max is 100");
         let (root, folder) = root();
         std::fs::write(root.path().join("secret"), b"secret").expect("written");

@@ -36,7 +36,7 @@ impl Plugins {
         match self.matter(event, subscription, reads_history).await {
             Ok(matter) => self.ask(steps, matter, Metrics::Count).await,
             Err(error) => {
-                tracing::error!(error = %crate::describe(&error), "what was accepted before an event could not be read");
+                tracing::error!(error = %crate::describe(&error), "the previous event of an entity could not be read");
                 shortage(&steps)
             }
         }

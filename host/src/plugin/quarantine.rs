@@ -57,7 +57,7 @@ impl Plugins {
             self.store.release(tenant.clone(), sha256.to_owned()).await?;
             write_lock(&self.quarantined).remove(&(tenant.clone(), sha256.to_owned()));
             telemetry::quarantined(tenant, sha256, false);
-            tracing::warn!(%tenant, %sha256, "a version of a plugin is not quarantined any more");
+            tracing::warn!(%tenant, %sha256, "a version of a plugin is no longer quarantined");
         }
         Ok(())
     }

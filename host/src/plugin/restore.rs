@@ -66,7 +66,7 @@ impl Plugins {
             }
         }
         let (ms, to_compile) = (begun.elapsed().as_millis(), missing.len());
-        tracing::info!(versions = all, to_compile, ms, "looked for the compiled code of plugins");
+        tracing::info!(versions = all, to_compile, ms, "checked the cache of compiled plugins");
         let mut compiling = JoinSet::new();
         let slots = self.runtime.restore_slots.capacity().saturating_sub(SLOTS_OF_DELIVERIES);
         let at_once = usize::try_from(slots).unwrap_or(1).max(1);
@@ -84,7 +84,11 @@ impl Plugins {
         }
         compiling.join_all().await;
         if to_compile > 0 && !self.stopping.is_cancelled() {
-            tracing::info!(to_compile, s = begun.elapsed().as_secs(), "plugins that had to be compiled again are back");
+            tracing::info!(
+                to_compile,
+                s = begun.elapsed().as_secs(),
+                "plugins that had to be compiled again are ready"
+            );
         }
     }
 

@@ -150,6 +150,6 @@ impl Runtime {
 
 fn too_large_for_a_call(error: &wasmtime::Error) -> CompileError {
     let what = "the component is made of more parts (core modules, memories, tables) than a call has room for";
-    tracing::info!(%error, "a component does not fit the place of a call");
+    tracing::info!(%error, "a component does not fit into an instance slot");
     Refusal::new("too-many-parts", what, "build it of fewer core modules, memories and tables").into()
 }

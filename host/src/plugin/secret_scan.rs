@@ -60,7 +60,9 @@ impl Search {
         // Its size grows with the values alone, which that of the fastest kind does not.
         let mut builder = AhoCorasick::builder();
         let built = builder.kind(Some(AhoCorasickKind::ContiguousNFA)).build(values.iter().map(|(_, value)| value));
-        let automaton = built.inspect_err(|error| tracing::error!(%error, "secrets cannot be searched for")).ok()?;
+        let automaton = built
+            .inspect_err(|error| tracing::error!(%error, "the search for secrets in requests could not be set up"))
+            .ok()?;
         Some(Search { automaton, names })
     }
 

@@ -139,7 +139,7 @@ fn work_in_batches() {
     let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
     let set = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(priority), batch);
     if let Err(error) = set {
-        tracing::debug!(?error, "a plugin thread is no batch thread");
+        tracing::debug!(?error, "a plugin thread could not become a batch thread");
     }
 }
 

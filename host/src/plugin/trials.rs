@@ -38,7 +38,7 @@ impl Plugins {
                 Ok(version) => self.put_rollout(Rollout::new(stored, version)),
                 Err(error) => {
                     let error = crate::describe(&error);
-                    tracing::error!(tenant = %stored.tenant, plugin = %stored.name, %error, "a version on trial could not be restored");
+                    tracing::error!(tenant = %stored.tenant, plugin = %stored.name, %error, "a rollout could not be restored");
                 }
             }
         }
@@ -126,7 +126,7 @@ impl Plugins {
             let (reason, counts) = (format!("taken back: {why}"), Some(rollout.to_store()));
             if let Err(error) = plugins.store.end_rollout(tenant, name, reason, counts).await {
                 let error = crate::describe(&error);
-                tracing::error!(%error, "the end of a canary could not be recorded; after a restart it goes on");
+                tracing::error!(%error, "the end of a canary could not be recorded; after a restart it runs again");
             }
         });
     }

@@ -51,7 +51,7 @@ impl FolderWatch {
             let _ = wake.try_send(());
         });
         let watcher = watcher.inspect_err(|error| {
-            tracing::warn!(%error, "no notifications of the plugins folder; it is scanned instead");
+            tracing::warn!(%error, "no change notifications for the plugins folder; it is scanned instead");
         });
         let watches = Watches { watcher: watcher.ok(), inodes: HashMap::new() };
         Ok(FolderWatch(tokio::spawn(Scanner::new(root, watches, plugins, bytes_max).run(woken, rescan))))
@@ -75,7 +75,7 @@ async fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
     let (answer, answered) = oneshot::channel();
     let thread = std::thread::Builder::new().name("plugins-folder".into());
     if let Err(error) = thread.spawn(move || drop(answer.send(work()))) {
-        tracing::warn!(%error, "no thread to read the plugins folder");
+        tracing::warn!(%error, "the thread that reads the plugins folder could not be started");
         return None;
     }
     answered.await.ok()
@@ -121,7 +121,7 @@ impl Watches {
                 continue;
             }
             if let Err(error) = watcher.watch(path, RecursiveMode::NonRecursive) {
-                tracing::warn!(folder = %path.display(), %error, "no notifications of a folder of plugins; it is scanned instead");
+                tracing::warn!(folder = %path.display(), %error, "no change notifications for a tenant's plugins folder; it is scanned instead");
             }
         }
         self.inodes = folders;
@@ -315,7 +315,7 @@ async fn take(
                 tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file cannot be used; the version before stays active");
             }
             Err(Problem::Ours(problem) | Problem::Uncompiled(problem)) if is_news => {
-                tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file could not be taken; it is tried again");
+                tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file could not be loaded; it is tried again");
             }
             _ => {}
         }

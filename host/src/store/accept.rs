@@ -28,7 +28,7 @@ pub struct NewEvent {
     pub payload: Bytes,
 }
 
-/// What became of an accepted event.
+/// Outcome of an accepted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// Its id.

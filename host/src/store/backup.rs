@@ -102,7 +102,7 @@ fn copy_database(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) -> 
     }
     let found: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if found != "ok" {
-        return Err(StoreError::Conflict(format!("the copy is not whole: {found}")));
+        return Err(StoreError::Conflict(format!("the copy is incomplete: {found}")));
     }
     Ok(())
 }

@@ -158,7 +158,7 @@ impl Store {
         self.writer.write(terms, write, |_| {}).await
     }
 
-    /// What a bin received, the newest first. A search looks at [`SEARCH_BYTES_MAX`] and then says where to go on.
+    /// Requests that a bin received, the newest first. A search looks at [`SEARCH_BYTES_MAX`] and then says where to go on.
     pub async fn bin_requests(&self, tenant: TenantId, bin: BinId, filter: BinFilter) -> Result<BinPage, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {

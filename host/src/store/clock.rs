@@ -51,13 +51,16 @@ impl Store {
             }
             let (seconds, back_ms) = (back_ms.abs() / 1_000, back_ms.max(0));
             match back_ms {
-                0 => tracing::warn!(seconds, "the clock was set forward; what is due by it is due now"),
-                _ => tracing::warn!(seconds, "the clock was set back; what is due moves with it"),
+                0 => tracing::warn!(
+                    seconds,
+                    "the clock was set forward; deliveries that are due by it are attempted now"
+                ),
+                _ => tracing::warn!(seconds, "the clock was set back; due times were moved with it"),
             }
             match self.move_due(now.wall_ms, back_ms).await {
                 Ok(()) | Err(StoreError::Stopped) => {}
                 Err(error) => {
-                    tracing::error!(error = %crate::describe(&error), "what is due could not be moved; it waits for the clock");
+                    tracing::error!(error = %crate::describe(&error), "due times could not be moved; deliveries wait until the clock reaches them");
                 }
             }
         }

@@ -217,7 +217,7 @@ impl Store {
                 Ok(()) => self.deletions.notified().await,
                 Err(StoreError::Stopped) => return,
                 Err(error) => {
-                    tracing::error!(error = %crate::describe(&error), "the rest of a deletion failed; it is tried again");
+                    tracing::error!(error = %crate::describe(&error), "a step of a deletion failed; it is tried again");
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -229,7 +229,7 @@ impl Store {
         for tenant in self.tenants_being_deleted().await? {
             let owner = tenant.clone();
             self.in_steps(Owner::from(&tenant), move |batch| delete_some(batch, &owner)).await?;
-            tracing::info!(%tenant, "a tenant was deleted with all that hung on it");
+            tracing::info!(%tenant, "a tenant was deleted with everything that belonged to it");
         }
         Ok(())
     }

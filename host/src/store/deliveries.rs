@@ -111,7 +111,7 @@ impl Store {
             }
             // The receiver of an earlier config wants no more; the one of today has not been asked.
             let AttemptRecord { delivery, attempt, age_end_ms, .. } = &*record;
-            let reason = Reason::new("config-changed", "the receiver of the former config answered 410 Gone");
+            let reason = Reason::new("config-changed", "the receiver of the previous configuration answered 410 Gone");
             let next = Next::Again { at_ms: now_ms(), counts: true, reason };
             let (delivery, attempt, age_end_ms) = (delivery.clone(), attempt.clone(), *age_end_ms);
             let instead = AttemptRecord { delivery, attempt, next, age_end_ms, disables: None };

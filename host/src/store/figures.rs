@@ -98,7 +98,7 @@ impl Store {
         loop {
             tokio::time::sleep(FLUSH_EVERY).await;
             if let Err(error) = self.flush_figures().await {
-                tracing::warn!(error = %crate::describe(&error), "figures of the overview could not be written, and are lost");
+                tracing::warn!(error = %crate::describe(&error), "statistics for the overview could not be written and are lost");
             }
         }
     }

@@ -74,7 +74,7 @@ impl Store {
                        WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let cancelled = DeliveryState::Cancelled as u8;
             match batch.execute(sql, params![&*tenant.0, id.0, cancelled, now_ms()])? {
-                0 => Err(StoreError::Conflict("it is not pending any more".into())),
+                0 => Err(StoreError::Conflict("it is no longer pending".into())),
                 _ => Ok(()),
             }
         };

@@ -24,7 +24,7 @@ impl PublicUrl {
     /// # Errors
     /// A sentence with the rule that it breaks.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let no_url = |why: &dyn std::fmt::Display| format!("{text:?} is no URL of a host: {why}");
+        let no_url = |why: &dyn std::fmt::Display| format!("{text:?} is not the URL of a host: {why}");
         let url = Url::parse(text).map_err(|error| no_url(&error))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(no_url(&"it begins with https:// or http://"));

@@ -74,7 +74,7 @@ pub(in crate::api) async fn receive(
     })?;
     state.store.notify(|| Notice::Bin(id));
     if received.end == End::TooLong {
-        let detail = format!("a bin reads {BYTES_MAX} bytes of a body at the most; the beginning is kept");
+        let detail = format!("a bin reads at most {BYTES_MAX} bytes of a body; the beginning is kept");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));
     }
     tokio::time::sleep(delay).await;

@@ -87,7 +87,7 @@ pub(in crate::api) struct BinParams {
     limit: Option<PageLimit>,
 }
 
-/// What a bin received, the newest first.
+/// Requests that a bin received, the newest first.
 #[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/requests", tag = "bins", operation_id = "list_bin_requests", params(("t" = String, Path), ("id" = String, Path), BinParams),
     responses((status = 200, body = BinRequestPage), (status = 400, body = Problem), (status = 404, body = Problem)))]
 pub(in crate::api) async fn list_requests(
@@ -122,7 +122,7 @@ pub(in crate::api) async fn export(
     Ok(([(header::CONTENT_DISPOSITION, name)], Json(body)))
 }
 
-/// Forget everything that a bin received.
+/// Delete everything that a bin received.
 #[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}/requests", tag = "bins", operation_id = "clear_bin", params(("t" = String, Path), ("id" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(in crate::api) async fn clear(
@@ -149,7 +149,7 @@ pub(in crate::api) async fn get_request(
     Ok(Json(state.store.bin_request(access.tenant, path.parse("id", "bin")?, request).await?.0.into()))
 }
 
-/// Forget one request.
+/// Delete one request.
 #[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}/requests/{request}", tag = "bins", operation_id = "delete_bin_request", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(in crate::api) async fn delete_request(
@@ -165,7 +165,7 @@ pub(in crate::api) async fn delete_request(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Where to send a request once more.
+/// Where to send a request again.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct ReplayTo {
@@ -173,7 +173,7 @@ pub(in crate::api) struct ReplayTo {
     pub(in crate::api) url: String,
 }
 
-/// What a replay came to.
+/// Result of a replay.
 #[derive(Serialize, ToSchema)]
 pub(in crate::api) struct ReplayBody {
     /// The receiver's status. Absent: it did not answer.
@@ -186,7 +186,7 @@ pub(in crate::api) struct ReplayBody {
 
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Send a request once more, with its method, body and headers, to another URL.
+/// Send a request again, with its method, body and headers, to another URL.
 #[utoipa::path(post, path = "/v1/tenants/{t}/bins/{id}/requests/{request}/replay", tag = "bins", operation_id = "replay_bin_request", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)), request_body = ReplayTo,
     responses((status = 200, body = ReplayBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(in crate::api) async fn replay(
@@ -202,8 +202,8 @@ pub(in crate::api) async fn replay(
     let (request, _) = state.store.bin_request(access.tenant.clone(), path.parse("id", "bin")?, id).await?;
     let egress = state.store.catalog().tenant(&access.tenant).map(|tenant| tenant.egress.clone()).unwrap_or_default();
     let client = state.clients.narrowed(&egress).map_err(|error| {
-        tracing::error!(error = %crate::describe(&error), "no client for a replay");
-        Problem::conflict("the request could not be sent; the operator finds the cause in the log")
+        tracing::error!(error = %crate::describe(&error), "the HTTP client to replay a request could not be built");
+        Problem::conflict("the request could not be sent; the host's log names the cause")
     })?;
     let request = Request {
         method: Method::from_bytes(request.head.method.as_bytes()).unwrap_or(Method::POST),

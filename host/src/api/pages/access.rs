@@ -187,11 +187,11 @@ pub(super) async fn act(
         }
         "revoke-key" => {
             access::revoke_key(user.access(&state)?, id()?, with_state()).await?;
-            return Ok(go_to(&here, "The key was ended."));
+            return Ok(go_to(&here, "The key was revoked."));
         }
         "revoke-token" => {
             access::revoke_token(user.access(&state)?, id()?, with_state()).await?;
-            return Ok(go_to(&here, "The address was ended."));
+            return Ok(go_to(&here, "The address was revoked."));
         }
         _ => return Err(Problem::not_found("action").into()),
     };

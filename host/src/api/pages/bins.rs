@@ -273,7 +273,7 @@ pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: P
     match user.path.get("action") {
         "delete" => {
             requests::delete_request(user.access(&state)?, Item(id), names(), State(state.clone())).await?;
-            Ok(go_to(&page_of(&user, &bin), "The request was forgotten."))
+            Ok(go_to(&page_of(&user, &bin), "The request was deleted."))
         }
         "replay" => {
             let to = input(json!({"url": form.get("url")}))?;

@@ -48,7 +48,7 @@ pub(super) fn settings(form: &Form, old: &BinSettings) -> Result<Value, Problem>
     let fault = |pointer: &str, detail: String| Problem::fields(vec![FieldFault { pointer: pointer.into(), detail }]);
     let number = |name: &str| {
         let text = form.get(name);
-        text.parse::<u64>().map_err(|_| fault(&format!("/{name}"), format!("{text:?} is no number")))
+        text.parse::<u64>().map_err(|_| fault(&format!("/{name}"), format!("{text:?} is not a number")))
     };
     let parts = form.get("statuses").split([',', ' ']).filter(|part| !part.is_empty());
     let statuses: Result<Vec<u16>, _> = parts.map(str::parse).collect();
@@ -177,7 +177,7 @@ async fn own_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest)
     Some((signature, Some((view.id.to_string(), judge, diff))))
 }
 
-const FOREIGN: &str = "signed by somebody else: it is no delivery of this tenant";
+const FOREIGN: &str = "signed with another key: it is not a delivery of this tenant";
 
 /// How much of a body is shown as bytes.
 const HEX_BYTES_MAX: usize = 4_096;

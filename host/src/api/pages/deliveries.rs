@@ -200,14 +200,14 @@ pub(super) async fn before_and_after(
         return Diff::same("The webhook was deleted; the event:", event.text());
     };
     if subscription.settings.plugin.0.is_empty() {
-        return Diff::same("There is no plugin: the event is sent as it came.", event.text());
+        return Diff::same("There is no plugin: the event is sent unchanged.", event.text());
     }
     let previous = state.store.previous(subscription.tenant.clone(), &event).await.ok().flatten();
     let judged = state.plugins.judge_with(Matter { previous, ..Matter::new(event.clone(), subscription) }).await;
     let shown = Shown::new(judged, &event);
     match (shown.verdict, shown.body) {
         ("replace", Some(body)) => Diff::new(event.text(), body),
-        ("pass", _) => Diff::same("The plugin lets it pass as it came.", event.text()),
+        ("pass", _) => Diff::same("The plugin passes it unchanged.", event.text()),
         (verdict, _) => {
             let reason = shown.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             Diff::words(format!("Nothing would be sent; the plugin says {verdict}{reason}"))

@@ -82,7 +82,7 @@ pub(super) fn pairs(text: &str) -> Result<BTreeMap<String, String>, String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let pair = |line: &str| {
         let (key, value) =
-            line.split_once(['=', ':']).ok_or_else(|| format!("{line:?} is no pair; write key = value"))?;
+            line.split_once(['=', ':']).ok_or_else(|| format!("{line:?} is not a pair: write key = value"))?;
         // A value of several lines is written with \n in it.
         Ok((key.trim().to_owned(), value.trim().replace("\\n", "\n")))
     };
@@ -133,7 +133,7 @@ mod tests {
     fn pairs_come_back_as_they_were_written() {
         let map = pairs("a = 1\n\n b: x=y \npatterns = one\\ntwo").expect("pairs");
         assert_eq!(as_lines(&map), "a = 1\nb = x=y\npatterns = one\\ntwo\n");
-        assert_eq!(pairs("nonsense"), Err("\"nonsense\" is no pair; write key = value".into()));
+        assert_eq!(pairs("nonsense"), Err("\"nonsense\" is not a pair: write key = value".into()));
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub(super) async fn page(
         latency: percentiles(&all.post),
         pending,
         attempts_chart: chart::bars("Attempts", &bars(&series), [begin, "now"]),
-        latency_chart: chart::lines("How long a POST takes", &times(&series, |figures| &figures.post), [begin, "now"]),
+        latency_chart: chart::lines("POST duration", &times(&series, |figures| &figures.post), [begin, "now"]),
         backlog,
         failing: failing(&figures, href, name),
         plugins: plugins(&figures),

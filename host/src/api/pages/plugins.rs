@@ -131,7 +131,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         }
         "end-trial" => {
             rollouts::end(user.access(&state)?, Item(name), State(state.clone())).await?;
-            Ok(go_to(&here, "The active version judges everything."))
+            Ok(go_to(&here, "The active version is used for all events."))
         }
         "delete" => {
             routes::delete(user.access(&state)?, Item(name.clone()), State(state.clone())).await?;
@@ -173,15 +173,15 @@ impl Trial {
             "activate" => {
                 let gate = input(json!({}))?;
                 let _ = routes::activate(user.access(state)?, path(), Params(gate.0), with_state()).await?;
-                Ok(go_to(here, "It judges from the next attempt on."))
+                Ok(go_to(here, "It is used from the next attempt on."))
             }
             "shadow" => {
                 let _ = begin(json!({"kind": "shadow", "sha256": self.sha256})).await?;
-                Ok(go_to(here, "It judges beside the active version; nothing of it is sent."))
+                Ok(go_to(here, "It is called in addition to the active version; its results are not sent."))
             }
             "canary" => {
                 let _ = begin(json!({"kind": "canary", "sha256": self.sha256, "percent": self.percent})).await?;
-                Ok(go_to(here, "It judges a part of the events."))
+                Ok(go_to(here, "It is called for a part of the events."))
             }
             "compare" => {
                 let events = input(json!({"events": 500}))?;

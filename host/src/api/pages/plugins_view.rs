@@ -171,7 +171,7 @@ fn facts(report: Report) -> Vec<(&'static str, String)> {
             ("Further calls", duration(probe.steady_call_us)),
             ("Memory", size(probe.memory_bytes)),
         ]);
-        facts.extend(probe.depends_on.map(|on| ("Depends, beside the event, on", list(&on))));
+        facts.extend(probe.depends_on.map(|on| ("Depends, besides the event, on", list(&on))));
     }
     facts
 }
@@ -192,10 +192,10 @@ impl TrialView {
         let is_canary = matches!(stored.kind, RolloutKind::Canary);
         let begun = Moment::at_ms(stored.started_at_ms).text;
         let summary = match (&stored.ended_reason, &figures) {
-            (Some(reason), _) => format!("Begun {begun}; ended: {reason}."),
-            (None, Some(_)) if is_canary => format!("Begun {begun}; it judges {} % of the events.", stored.percent),
+            (Some(reason), _) => format!("Started {begun}; ended: {reason}."),
+            (None, Some(_)) if is_canary => format!("Started {begun}; it judges {} % of the events.", stored.percent),
             (None, Some(figures)) => format!(
-                "Begun {begun}; {} judged the same, {} differently, {} skipped.",
+                "Started {begun}; {} judged the same, {} differently, {} skipped.",
                 counted(figures.same, "event", "events"),
                 figures.different,
                 figures.skipped
@@ -264,7 +264,7 @@ impl DryResult {
     pub(super) fn new(event: &str, shown: Shown) -> Self {
         let diff = match (shown.verdict, &shown.body) {
             ("replace", Some(body)) => Diff::new(event, body.as_str()),
-            ("pass", _) => Diff::same("It passes as it came.", event),
+            ("pass", _) => Diff::same("It passes unchanged.", event),
             _ => Diff::words("Nothing would be sent."),
         };
         let headers = shown.headers.iter().map(|(name, value)| format!("{name}: {value}"));

@@ -102,13 +102,14 @@ fn refused(state: &ApiState, address: IpAddr, form: &Form) -> Result<Response, R
     let credential = form.get(if is_link { "token" } else { "key" });
     let counted = state.sign_ins.note_failure(address, credential, Instant::now());
     let (message, status) = match counted.failure {
-        Failure::OverLimit => {
-            ("That is no key either. After too many failed attempts, wait five minutes.", StatusCode::TOO_MANY_REQUESTS)
-        }
+        Failure::OverLimit => (
+            "This key is wrong too. There were too many failed attempts: wait five minutes.",
+            StatusCode::TOO_MANY_REQUESTS,
+        ),
         Failure::WithinLimit if is_link => {
             ("This link was used already or is too old. Sign in with a key.", StatusCode::UNAUTHORIZED)
         }
-        Failure::WithinLimit => ("No key that may manage is this one.", StatusCode::UNAUTHORIZED),
+        Failure::WithinLimit => ("This key is wrong, or it does not have the scope manage.", StatusCode::UNAUTHORIZED),
     };
     let page = SignInPage { message: Some(message.to_owned()), token: None, next: form.get("next").to_owned() };
     let mut response = Page::of(&page)?.with(status).into_response();

@@ -136,9 +136,9 @@ async fn read(parts: &Parts, user: &SignedIn) -> Result<Form, Refused> {
         false => Err(Problem::new(
             StatusCode::FORBIDDEN,
             "no-csrf-token",
-            "this form did not come from a page of ours, or the session is another",
+            "this form did not come from a page of this host, or the session has changed",
         )
-        .remedy("go back, load the page anew, and try again")
+        .remedy("go back, reload the page, and try again")
         .into()),
     }
 }

@@ -221,13 +221,13 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: Shown) -
 }
 
 fn lane(state: &ApiState, id: SubscriptionId) -> String {
-    let Some(lane) = state.lanes.status(id) else { return "nothing was to be delivered since the start".to_owned() };
+    let Some(lane) = state.lanes.status(id) else { return "no deliveries since the host started".to_owned() };
     let rests = match (lane.rests_for, lane.rests_ms) {
-        (Some(what), Some(ms)) => format!("; rests for {} s ({what})", ms.div_ceil(1_000)),
+        (Some(what), Some(ms)) => format!("; paused for {} s ({what})", ms.div_ceil(1_000)),
         (Some("plugin"), None) => "; waits for its plugin, which is being compiled".to_owned(),
         _ => String::new(),
     };
-    format!("{} under way, {} at once at the most; breaker {}{rests}", lane.in_flight, lane.window, lane.breaker)
+    format!("{} in progress, at most {} at once; circuit breaker {}{rests}", lane.in_flight, lane.window, lane.breaker)
 }
 
 /// Path, label, and a question before it is done.
@@ -238,8 +238,8 @@ fn actions(state: SubscriptionState) -> Vec<(&'static str, &'static str, &'stati
         _ => ("resume", "Resume", ""),
     });
     actions.extend([
-        ("rotate", "New signing secret", "The former one signs beside it for a day. Go on?"),
-        ("delete", "Delete", "Delete this webhook? What is pending for it is cancelled."),
+        ("rotate", "New signing secret", "The old secret keeps signing for one more day. Continue?"),
+        ("delete", "Delete", "Delete this webhook? Its pending deliveries are cancelled."),
     ]);
     actions
 }
@@ -316,11 +316,11 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         "pause" => {
             let pause = Input(subscriptions::Pause { reason: "paused on the page".into() });
             let _ = subscriptions::pause(user.access(&state)?, Item(id), with_state(), pause).await?;
-            return Ok(go_to(&here, "It is paused: events still match, and wait."));
+            return Ok(go_to(&here, "It is paused: events still match and wait."));
         }
         "resume" => {
             let _ = subscriptions::resume(user.access(&state)?, Item(id), with_state()).await?;
-            return Ok(go_to(&here, "It goes on."));
+            return Ok(go_to(&here, "It is active again."));
         }
         "delete" => {
             subscriptions::delete(user.access(&state)?, Item(id), with_state()).await?;
@@ -383,7 +383,7 @@ pub(super) fn input<T: serde::de::DeserializeOwned>(value: Value) -> Result<Inpu
 
 /// What a box for a date and a time holds, in UTC.
 fn ms(text: &str) -> Result<i64, Problem> {
-    let unfit = |_| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-time", format!("{text:?} is no time"));
+    let unfit = |_| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-time", format!("{text:?} is not a time"));
     let at: DateTime = text.parse().map_err(unfit)?;
     Ok(at.to_zoned_datetime(TimeZone::UTC).map_err(unfit)?.timestamp().as_millisecond())
 }

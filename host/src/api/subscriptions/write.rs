@@ -293,7 +293,7 @@ fn pace_faults(settings: &Settings) -> Vec<FieldFault> {
         faults.push(fault("/ordering/attempts", "events wait for 1 to 100 attempts of one that fails"));
     }
     if settings.disable_after_s > 90 * 86_400 {
-        faults.push(fault("/disable_after_s", "at most 90 days of seconds; 0 is never"));
+        faults.push(fault("/disable_after_s", "at most 7776000 (90 days); 0 means never"));
     }
     if !(1..=256).contains(&settings.concurrency) {
         faults.push(fault("/concurrency", "1 to 256 requests may be under way at once"));

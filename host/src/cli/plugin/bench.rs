@@ -25,7 +25,7 @@ pub(in crate::cli) struct BenchArgs {
     /// A file with one event.
     #[arg(long, value_name = "FILE")]
     event: PathBuf,
-    /// What the plugin reads through `config`.
+    /// Configuration that the plugin reads through `config`.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
     /// How many calls.

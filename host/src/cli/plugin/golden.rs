@@ -136,7 +136,7 @@ pub(super) async fn run(source: &Source, folder: &Path, bless: bool, how: Report
 fn cases(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let golden = folder.join("golden");
     let entries = std::fs::read_dir(&golden)
-        .map_err(|error| format!("{}: {error}; cases stand there, one a file", golden.display()))?;
+        .map_err(|error| format!("{}: {error}; this folder holds the cases, one per file", golden.display()))?;
     let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     paths.retain(|path| path.extension().is_some_and(|kind| kind == "json"));
     paths.sort();

@@ -34,7 +34,7 @@ pub(in crate::cli) struct RunArgs {
     /// A file with the event that was accepted before of the same entity: what it reads through `history`.
     #[arg(long, value_name = "FILE")]
     previous: Option<PathBuf>,
-    /// What the plugin reads through `config`.
+    /// Configuration that the plugin reads through `config`.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
     /// What it may use through `secrets`.

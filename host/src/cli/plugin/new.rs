@@ -120,7 +120,7 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
     let name = &args.name;
     let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(name.as_str()));
     if folder.exists() {
-        return Err(format!("{} is there already", folder.display()).into());
+        return Err(format!("{} already exists", folder.display()).into());
     }
     let mut files = args.lang.files();
     files.extend([

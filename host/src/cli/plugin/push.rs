@@ -66,7 +66,9 @@ impl Target {
         let host = HostClient::new(&self.url, &self.key)?;
         let name = match &self.name {
             Some(name) => name.clone(),
-            None => PluginName::parse(&source.name).map_err(|error| format!("{error}; --name gives it another"))?,
+            None => {
+                PluginName::parse(&source.name).map_err(|error| format!("{error}; choose another one with --name"))?
+            }
         };
         let path = UrlPath::api_of(&self.tenant).then("plugins").then(&name).query("activate", how.activate);
         let path = match how.gate {

@@ -102,7 +102,7 @@ impl Source {
         let component = self.read()?;
         let what = format!("compiling {} ({} KiB)", self.name, component.len().div_ceil(1 << 10));
         during(&what, workbench.load(&self.name, component)).await.map_err(|error| {
-            format!("{} is no plugin for this host: {}", self.component.display(), crate::describe(&error)).into()
+            format!("{} is not a plugin for this host: {}", self.component.display(), crate::describe(&error)).into()
         })
     }
 }
@@ -115,7 +115,7 @@ pub(super) fn event(text: &str, received_at_ms: i64) -> Result<Arc<Event>, Failu
 /// The same with the id that a host gave it: a plugin's random numbers follow from it.
 pub(super) fn event_with_id(text: &str, received_at_ms: i64, id: uuid::Uuid) -> Result<Arc<Event>, Failure> {
     let envelope = read_envelope(&Bytes::copy_from_slice(text.trim().as_bytes()))
-        .map_err(|error| format!("this is no event: {error}"))?;
+        .map_err(|error| format!("this is not an event: {error}"))?;
     let vendors = VENDOR_EVENT_NAMES.iter().find(|(name, _)| *name == envelope.name).map(|(_, module)| *module);
     let guess = if envelope.name.starts_with("Opportunity") { Module::Deal } else { Module::Contact };
     Ok(Arc::new(Event {

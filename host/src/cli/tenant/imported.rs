@@ -40,7 +40,7 @@ impl Imported {
     pub(super) fn read(text: &[u8], secrets: &ImportSecrets) -> Result<Self, Failure> {
         let mut all: Value = serde_json::from_slice(text)?;
         if all["hookloom_export"] != FORMAT {
-            return Err("this is no export of a tenant that this program knows".into());
+            return Err("this is not an export of a tenant, or its format is unknown".into());
         }
         let mut faults = secrets.fill(&mut all).err().unwrap_or_default();
         let plugins = checked(&all, "plugins", &mut faults, plugin);
@@ -54,7 +54,7 @@ impl Imported {
             Value::Object(tenant) => tenant.clone(),
             Value::Null => Map::new(),
             _ => {
-                faults.push("tenant: is no object".to_owned());
+                faults.push("tenant: is not an object".to_owned());
                 Map::new()
             }
         };
@@ -76,7 +76,7 @@ fn checked<T>(
         Value::Array(items) => items.as_slice(),
         Value::Null => &[],
         _ => {
-            faults.push(format!("{list}: is no list"));
+            faults.push(format!("{list}: is not a list"));
             &[]
         }
     };
@@ -91,7 +91,7 @@ fn checked<T>(
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str, String> {
-    value[name].as_str().ok_or_else(|| format!("{name} is missing or no text"))
+    value[name].as_str().ok_or_else(|| format!("{name} is missing or is not text"))
 }
 
 fn plugin(value: &Value) -> Result<ImportedPlugin, String> {
@@ -107,7 +107,7 @@ fn subscription(value: &Value, plugins: &[ImportedPlugin]) -> Result<(Value, Str
     let mut write = value.clone();
     let state = value["state"].as_str().unwrap_or("active").to_owned();
     if !["active", "paused", "disabled"].contains(&state.as_str()) {
-        return Err(format!("{state:?} is no state"));
+        return Err(format!("{state:?} is not a state"));
     }
     without(&mut write, &["state"]);
     match &write["secrets"] {
@@ -183,28 +183,28 @@ mod tests {
         for name in
             ["../../victim/plugins/redact", "..", ".", "", "a/b", "a%2fb", "a\\b", "a\0b", "Redact", "a?activate=false"]
         {
-            check("/plugins/0/name", name.into(), &format!("plugins[0]: {name:?} is no plugin's name"));
-            check("/subscriptions/0/plugin", name.into(), "is no plugin's name");
+            check("/plugins/0/name", name.into(), &format!("plugins[0]: {name:?} is not a plugin name"));
+            check("/subscriptions/0/plugin", name.into(), "is not a plugin name");
         }
-        check("/plugins/0/name", json!(7), "plugins[0]: name is missing or no text");
-        check("/plugins/0/sha256", "../x".into(), "plugins[0]: \"../x\" is no sha256");
+        check("/plugins/0/name", json!(7), "plugins[0]: name is missing or is not text");
+        check("/plugins/0/sha256", "../x".into(), "plugins[0]: \"../x\" is not a sha256");
         check("/plugins/0/sha256", "0".repeat(64).into(), "another sha256");
         check("/plugins/0/component", "%".into(), "component: ");
         check("/plugins", json!([file()["plugins"][0], file()["plugins"][0]]), "\"redact\" is there twice");
-        check("/plugins", json!({}), "plugins: is no list");
+        check("/plugins", json!({}), "plugins: is not a list");
         check("/subscriptions/0/plugin", "other".into(), "does not hold the plugin other");
         check(
             "/subscriptions/0/plugin",
             format!("redact@{}", "0".repeat(64)).into(),
             "does not hold the plugin redact",
         );
-        check("/subscriptions/0/secrets", json!({"a}}b": "x"}), "is no name of a secret");
+        check("/subscriptions/0/secrets", json!({"a}}b": "x"}), "is not a name for a secret");
         check("/subscriptions/0/secrets", json!(["token"]), "\"secrets\": {\"token\": \"…\"}");
-        check("/subscriptions/0/state", "gone".into(), "is no state");
+        check("/subscriptions/0/state", "gone".into(), "is not a state");
         check("/subscriptions/0/modules", json!(["Nothing"]), "subscriptions[0]: ");
         check("/bins/0/name", json!(1), "bins[0]: ");
         check("/bins/0", json!({"reply": {"headers": {"set-cookie": "a=b"}}}), "bins[0]: /reply/headers");
-        check("/tenant", json!([]), "tenant: is no object");
+        check("/tenant", json!([]), "tenant: is not an object");
     }
 
     #[test]

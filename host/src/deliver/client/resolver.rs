@@ -35,7 +35,7 @@ pub struct ResolverError(#[source] Box<NetError>);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LookupError {
     /// It cannot be one.
-    #[error("the name is no host name")]
+    #[error("the name is not a host name")]
     NoName(#[source] ProtoError),
     /// Nobody knows it, or nobody answers.
     #[error("the name does not resolve")]
