@@ -11,11 +11,11 @@
 mod job_queue;
 
 use super::call_record::CallRecords;
+use super::sandbox::thread_cpu_time;
 use crate::subscription::TenantId;
 use job_queue::{Begun, Done, JobQueue};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
     thread_schedule_policy,
@@ -95,9 +95,9 @@ impl Threads {
                 let _context = runtime.enter();
                 let mut done = None;
                 while let Some(Begun { tenant, job, long }) = queue.next(done.take()) {
-                    let begun = Instant::now();
+                    let begun = thread_cpu_time();
                     let _ = catch_unwind(AssertUnwindSafe(job));
-                    done = Some(Done { tenant, long, took: begun.elapsed() });
+                    done = Some(Done { tenant, long, took: thread_cpu_time().saturating_sub(begun) });
                 }
             })
         };

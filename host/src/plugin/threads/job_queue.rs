@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Work of a plugin thread.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
-/// Expected duration of a call from which on it counts as long.
+/// Expected CPU time of a call from which on it counts as long.
 const LONG: Duration = Duration::from_millis(20);
 
 /// A tenant's expected duration falls by this fraction of itself with each call that is shorter.
@@ -31,9 +31,9 @@ type Turn = (Duration, u64);
 struct TenantQueue {
     waiting: VecDeque<Job>,
     running: usize,
-    /// Thread time that the tenant's jobs took, on a scale that all tenants share (see [`JobQueue::floor`]).
+    /// CPU time that the tenant's jobs took, on a scale that all tenants share (see [`JobQueue::floor`]).
     spent: Duration,
-    /// Expected duration of its next job: the longest of late. Nothing of a tenant that is new.
+    /// Expected CPU time of its next job: the longest of late. Nothing of a tenant that is new.
     expected: Duration,
     /// The tenant's place among those whose turn it may be, and whether it is in [`JobQueue::long`].
     turn: Option<(Turn, bool)>,
@@ -61,6 +61,7 @@ pub(super) struct Begun {
 pub(super) struct Done {
     pub(super) tenant: TenantId,
     pub(super) long: bool,
+    /// CPU time of its thread.
     pub(super) took: Duration,
 }
 
