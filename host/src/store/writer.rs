@@ -11,8 +11,8 @@
 //! - Writes of one owner, a tenant or the host, run in the order in which they were queued; outcomes are a queue of their
 //!   own, which goes first, because lanes wait for them.
 //! - Owners are served by the rows that they wrote lately, the least first ([`FairQueue`]), and a commit has at most
-//!   [`ROWS_MAX`]. A larger write has a commit of its own. So whatever the others send, a tenant that writes little waits
-//!   for the commit that is under way and then has the next one.
+//!   [`ROWS_MAX`], fewer where rows take long ([`RowBudget`]). A larger write has a commit of its own. So whatever the others
+//!   send, a tenant that writes little waits for the commit that is under way and then has the next one.
 //! - A write that changes the catalog ([`WriteMode::Exclusive`]) has a commit of its own, and the catalog shows it before
 //!   anything else runs, of whichever owner.
 //!
@@ -43,6 +43,12 @@ const BATCH_MAX: usize = 512;
 /// 4 KiB of payload: some milliseconds together.
 const ROWS_MAX: u64 = 1_024;
 
+/// The fewest rows that share one commit, however long they take: a slow flush must not make commits small.
+const ROWS_MIN: u64 = 256;
+
+/// Time that the outcomes of a commit should take, and the other writes.
+const COMMIT_TIME: Duration = Duration::from_millis(10);
+
 /// How many writes other than outcomes may wait. One owner may have half of them while nobody else waits. Past it, callers
 /// wait for room, which is the back-pressure that intake passes on.
 const QUEUE_MAX: u64 = 8_192;
@@ -68,6 +74,31 @@ pub(super) enum WriteMode {
     Outcome,
     /// Committed before anything else runs.
     Exclusive,
+}
+
+/// Number of rows that fit in [`COMMIT_TIME`], as far as the commits of late tell. A row of one subscription's deliveries after
+/// the other is appended to pages that are at hand; rows of a thousand subscriptions change some pages each.
+struct RowBudget {
+    /// Nanoseconds that a row takes.
+    row_ns: u64,
+}
+
+impl RowBudget {
+    const NONE_KNOWN: RowBudget = RowBudget { row_ns: 0 };
+
+    fn rows(&self) -> u64 {
+        let target = u64::try_from(COMMIT_TIME.as_nanos()).unwrap_or(u64::MAX);
+        target.checked_div(self.row_ns).unwrap_or(ROWS_MAX).clamp(ROWS_MIN, ROWS_MAX)
+    }
+
+    /// Takes a commit into account. Small ones tell of the flush only.
+    fn observe(&mut self, rows: u64, took: Duration) {
+        if rows < ROWS_MIN {
+            return;
+        }
+        let row_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / rows;
+        self.row_ns = if self.row_ns == 0 { row_ns } else { (3 * self.row_ns + row_ns) / 4 };
+    }
 }
 
 /// On whose account a write runs, how, and what it costs.
@@ -178,9 +209,13 @@ impl Drop for Writer {
 
 fn run(connection: &Connection, files: &OpenFiles, room: &DiskRoom, jobs: mpsc::UnboundedReceiver<Job>) {
     let mut waiting = Waiting::new(jobs);
-    while let Some(batch) = waiting.next_batch() {
+    let mut budget = RowBudget::NONE_KNOWN;
+    while let Some(batch) = waiting.next_batch(budget.rows()) {
         room.look_again(connection);
+        let rows = batch.iter().map(|job| job.terms.rows).sum();
+        let begun = Instant::now();
         commit(connection, files, room, batch);
+        budget.observe(rows, begun.elapsed());
     }
 }
 
@@ -205,8 +240,8 @@ impl Waiting {
         }
     }
 
-    /// Returns the jobs of the next commit; none when there will be no more.
-    fn next_batch(&mut self) -> Option<Vec<Job>> {
+    /// Returns the jobs of the next commit, about `rows_max` rows of outcomes and of others; none when there will be no more.
+    fn next_batch(&mut self, rows_max: u64) -> Option<Vec<Job>> {
         if self.outcomes.is_empty() && self.others.is_empty() {
             let job = self.jobs.blocking_recv()?;
             self.sort(job);
@@ -221,21 +256,21 @@ impl Waiting {
         let mut batch = Vec::new();
         let (mut outcomes, mut rows) = (0, 0);
         while outcomes < BATCH_MAX
-            && rows < ROWS_MAX
+            && rows < rows_max
             && let Some(job) = self.outcomes.pop()
         {
             outcomes += 1;
             rows += job.cost();
             batch.push(job);
         }
-        self.add_others(&mut batch);
+        self.add_others(&mut batch, rows_max);
         Some(batch)
     }
 
-    fn add_others(&mut self, batch: &mut Vec<Job>) {
+    fn add_others(&mut self, batch: &mut Vec<Job>, rows_max: u64) {
         let (mut others, mut rows) = (0, 0);
         while others < BATCH_MAX
-            && rows < ROWS_MAX
+            && rows < rows_max
             && let Some((cost, job)) = self.others.front()
         {
             let is_alone = job.is_alone();

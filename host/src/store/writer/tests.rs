@@ -39,7 +39,7 @@ fn batches(written: &str) -> String {
             _ => kind,
         }
     };
-    let all = std::iter::from_fn(|| waiting.next_batch());
+    let all = std::iter::from_fn(|| waiting.next_batch(ROWS_MAX));
     let all: Vec<String> = all.map(|batch| batch.iter().map(letter).collect()).collect();
     all.join(" ")
 }
@@ -102,4 +102,25 @@ async fn who_left_rows_that_cannot_be_written_is_told_so() {
         matches!(writer.write(terms(WriteMode::Shared), count, |_| {}).await, Ok(0)),
         "it goes on, and nothing was written"
     );
+}
+
+/// Commits of so many rows and milliseconds, and how many rows the next one has.
+#[track_caller]
+fn check_budget(commits: &[(u64, u64)], expected: u64) {
+    let mut budget = RowBudget::NONE_KNOWN;
+    for (rows, ms) in commits {
+        budget.observe(*rows, Duration::from_millis(*ms));
+    }
+    assert_eq!(budget.rows(), expected, "after {commits:?}");
+}
+
+#[test]
+fn commits_are_smaller_where_rows_take_long() {
+    check_budget(&[], ROWS_MAX);
+    check_budget(&[(1_024, 5)], ROWS_MAX);
+    check_budget(&[(1_000, 20)], 500);
+    check_budget(&[(1_000, 500)], ROWS_MIN);
+    check_budget(&[(2, 500)], ROWS_MAX);
+    check_budget(&[(1_000, 20), (1_000, 4)], 625);
+    check_budget(&[(1_000, 0)], ROWS_MAX);
 }
