@@ -232,9 +232,7 @@ pub(super) async fn activate(
         state.plugins.release(&access.tenant, &sha256).await?;
     }
     let comparison = match gated.gate {
-        Some(events) => {
-            Some(gate::gate(&state, &access.tenant, &name, &sha256, events).await?)
-        }
+        Some(events) => Some(gate::gate(&state, &access.tenant, &name, &sha256, events).await?),
         None => None,
     };
     let (plugin, sha256) = (name.to_string(), sha256.to_string());

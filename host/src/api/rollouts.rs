@@ -3,8 +3,8 @@
 use super::extract::{Access, Item, Json as Input, PathParams, ToManage, ToRead};
 use super::paging::UpTo;
 use super::problem::{FieldFault, Problem};
-use super::{ApiState, gate};
 use super::read_back::{ReadBack, Rewrite};
+use super::{ApiState, gate};
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::{Comparison, RolloutFigures};
 use crate::store::{RolloutKind, StoredRollout, now_ms};

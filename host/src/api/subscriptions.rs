@@ -204,7 +204,7 @@ async fn edit(
                 let (before, body) = (SubscriptionBody::new(&old, None), SubscriptionBody::new(&subscription, None));
                 let both = [told(&before), told(&body)];
                 state.changed(&access.key, Some(&access.tenant), "subscription.update", id, both).await;
-                return Ok(Json(body.with_warnings(&state, &subscription).await));
+                return Ok(Json(body.with_warnings(state, &subscription).await));
             }
         }
     }
