@@ -142,18 +142,7 @@ impl App {
         }));
         let (stop_server, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(api::listen::listen(listener, router, settings, stopped));
-        Ok(App {
-            address,
-            link_base,
-            store,
-            plugins,
-            watch,
-            dispatcher,
-            background,
-            server,
-            stop_server,
-            grace,
-        })
+        Ok(App { address, link_base, store, plugins, watch, dispatcher, background, server, stop_server, grace })
     }
 
     /// Makes the first admin key, if nobody has used or chosen one, and shows it. A key that cannot be shown is taken back.

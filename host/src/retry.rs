@@ -166,7 +166,11 @@ fn again(policy: &RetryPolicy, moment: Moment, retry_after_ms: u64, reason: Reas
     let Some(wait_s) = policy.schedule_s.get(moment.attempts as usize) else {
         return dead(Reason::new(
             "attempts-exhausted",
-            format!("{} failed; the last one: {}", counted(moment.attempts.into(), "attempt", "attempts"), reason.message),
+            format!(
+                "{} failed; the last one: {}",
+                counted(moment.attempts.into(), "attempt", "attempts"),
+                reason.message
+            ),
         ));
     };
     let wait_ms = wait_s.saturating_mul(1_000);

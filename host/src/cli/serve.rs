@@ -117,7 +117,8 @@ fn end_after(time: Duration) -> std::io::Result<()> {
 
 /// Logs to stderr.
 fn start_log(config: &Config) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| format!("the setting log is not a valid filter: {error}"))?;
+    let filter =
+        EnvFilter::try_new(&config.log).map_err(|error| format!("the setting log is not a valid filter: {error}"))?;
     // The verifier logs each certificate that it refuses as an error; the attempt's reason says it in plain words.
     let filter = filter.add_directive("rustls_platform_verifier=off".parse().map_err(|error| format!("{error}"))?);
     // A line that cannot be written (a full disk, a pipe that nobody reads) is lost; complaining about it on the same stderr would

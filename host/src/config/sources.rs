@@ -219,7 +219,11 @@ mod tests {
         check("listen = \"0.0.0.0:80\"", &[], &["name its ranges in behind_proxy"]);
         check("egress_allow = [\"0.0.0.0/0\"]", &[], &["switches the address guard off"]);
         check("listen = ", &[], &["FILE is not valid TOML"]);
-        check("public_url = \"hooks.example.com\"", &[], &["FILE: public_url: \"hooks.example.com\" is not the URL of a host"]);
+        check(
+            "public_url = \"hooks.example.com\"",
+            &[],
+            &["FILE: public_url: \"hooks.example.com\" is not the URL of a host"],
+        );
         check("public_url = \"http://0.0.0.0:80\"", &[], &["no client can open"]);
         check("public_url = \"https://example.com/t/x\"", &[], &["/t is a path of the host itself"]);
     }
