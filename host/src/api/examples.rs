@@ -46,7 +46,7 @@ pub(super) fn body(operation: &str) -> Option<Value> {
         "timeout_ms": 15_000,
     });
     Some(match operation {
-        "send_events" | "receive_event" | "test_subscription" => event,
+        "send_events" | "receive_event" | "resubmit_rejected_request" | "test_subscription" => event,
         "create_subscription" | "replace_subscription" => subscription,
         "update_subscription" => {
             json!({"description": "Data warehouse, EU", "headers": {"x-team": null}, "concurrency": 8})

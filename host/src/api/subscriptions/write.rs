@@ -61,6 +61,7 @@ pub(in crate::api) const READ_ONLY: &[&str] = &[
     "lane",
     "config_generation",
     "created_at_ms",
+    "warnings",
 ];
 
 impl SubscriptionWrite {
