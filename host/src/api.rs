@@ -370,12 +370,12 @@ fn plugins_part(plugins: &Plugins) -> Part {
         (0, 0) => Part { part: "plugins", ready: true, detail: "every active version is compiled".into() },
         (0, some) => {
             let versions = counted(some as u64, "version is", "versions are");
-            let detail = format!("{versions} still being loaded or compiled; the deliveries wait");
+            let detail = format!("{versions} still being loaded or compiled; their deliveries wait");
             Part { part: "plugins", ready: false, detail }
         }
         (some, _) => {
             let detail = format!(
-                "{} could not be loaded or quarantined; the deliveries wait, and the log says why",
+                "{} could not be loaded or are quarantined; their deliveries wait, and the log says why",
                 counted(some as u64, "active version", "active versions")
             );
             Part { part: "plugins", ready: false, detail }

@@ -149,7 +149,7 @@ impl Default for Config {
             tenant_events_max: 10_000_000,
             tenant_bytes_max: 20 << 30,
             disk_reserve_bytes: 32 << 20,
-            request_deliveries_max: 1_000,
+            request_deliveries_max: 4_000,
             query_ms_max: 5_000,
             component_bytes_max: COMPONENT_BYTES_MAX,
             compile_cpu_s: 60,

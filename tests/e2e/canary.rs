@@ -133,7 +133,7 @@ async fn the_threshold_is_shown_by_the_page_and_the_command_line() {
     assert!(page.contains("6 more in a row"), "{page}");
     let json: Value = serde_json::from_str(&command(&["--json"]).await).unwrap();
     assert_eq!(json["figures"]["test"]["regressions_to_end"], 6, "{json}");
-    assert!(command(&["--end"]).await.contains("ended by hand"));
+    assert!(command(&["--end"]).await.contains("ended manually"));
     let again = command(&["--shadow", "--version", &bad]).await;
     assert!(again.contains("shadow of version") && again.contains("0 events judged the same"), "{again}");
 }

@@ -159,7 +159,7 @@ async fn events_of_one_entity_keep_their_order_and_others_go_on() {
     host.send(marked_of("Opportunity is Updated", 7, "deal 7")).await;
     let waiting = host.send(marked(7, "7d")).await;
     let why = host.get(&format!("./events/{waiting}")).await["subscriptions"][0]["why"].clone();
-    assert!(why.as_str().unwrap().contains("of the same entity comes first, 1 attempts of it failed"), "{why}");
+    assert!(why.as_str().unwrap().contains("of the same entity comes first, 1 attempt of it failed"), "{why}");
     let order = marks(&receiver.expect(8).await);
     let at = |mark: &str| order.iter().rposition(|one| one == mark).unwrap();
     assert!(at("7a") < at("7b") && at("7b") < at("7c") && at("8a") < at("8b"), "{order:?}");
