@@ -16,7 +16,7 @@ async fn samples_are_judged_where_nothing_came_yet() {
     let good = host.ask(Method::PUT, "./plugins/p?gate=50", example("flatten")).await.ok();
     let comparison = &good["comparison"];
     assert_eq!(comparison["sources"], json!({"subscriptions": 0, "tenant": 0, "samples": 2}));
-    assert_eq!(comparison["judged_on"], "2 sample events, because there are no real events yet");
+    assert_eq!(comparison["judged_on"], "2 sample events, because no real events were accepted yet");
     assert!(comparison["new_us_p95"].as_u64() > Some(0) && good["active"] == true, "{good}");
     let bad = host.ask(Method::PUT, "./plugins/p?gate=50", guest("panics")).await;
     assert_eq!(bad.status, 409, "{}", bad.text);
@@ -109,7 +109,7 @@ async fn push_says_what_the_gate_judged() {
     };
     let (code, told) = push("passes", "50").await;
     assert!(
-        code == Some(0) && told.contains("of 2 sample events, because there are no real events yet: 2 judged"),
+        code == Some(0) && told.contains("of 2 sample events, because no real events were accepted yet: 2 judged"),
         "{told}"
     );
     assert!(!told.contains("up to 0 µs"), "{told}");

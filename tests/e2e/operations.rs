@@ -113,6 +113,6 @@ async fn an_import_takes_its_secrets_from_a_file_of_their_own_or_from_stdin() {
     let (well, told) = import(&host, "c", &file, "-", &own.to_string()).await;
     assert!(well, "{told}");
     let (well, told) = import(&host, "d", &file, "-", "{\"secrets\": {\"token\": 7}}").await;
-    assert!(!well && told.contains("no file of secrets"), "{told}");
+    assert!(!well && told.contains("not a file of secrets"), "{told}");
     assert_eq!(std::fs::read(&file).unwrap(), before, "the export itself holds no secret");
 }

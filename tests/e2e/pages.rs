@@ -301,7 +301,10 @@ async fn a_plugin_is_tried_on_its_page() {
     let sha256 = text(&second, "sha256");
     let act = |how| [("sha256", sha256), ("how", how), ("percent", "5")];
     let compared = visitor.follow("/t/default/plugins/p/try", &act("compare")).await;
-    assert!(compared.contains("Of 2 sample events, because there are no real events yet: 0 the same"), "{compared}");
+    assert!(
+        compared.contains("Of 2 sample events, because no real events were accepted yet: 0 the same"),
+        "{compared}"
+    );
     visitor.post("/t/default/plugins/p/try", &act("canary")).await;
     assert!(visitor.see("/t/default/plugins/p").await.contains("it judges 5 % of the events"));
     visitor.post("/t/default/plugins/p/end-trial", &[]).await;

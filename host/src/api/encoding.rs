@@ -35,7 +35,7 @@ pub(super) enum DecodeError {
     #[error("the content encoding {0:?} is not supported")]
     Unknown(String),
     /// Not what it claims to be, or not all of it.
-    #[error("the body is no whole gzip stream")]
+    #[error("the body is not a complete gzip stream")]
     Broken(#[source] std::io::Error),
     /// Larger than the route accepts, once it is decoded.
     #[error("the body has more than {0} bytes once it is decompressed, and this host accepts no more")]
@@ -152,9 +152,9 @@ mod tests {
         );
         let whole = gzip(b"{\"a\":1}");
         for cut in 3..whole.len() {
-            check(&whole[..cut], 100, Err("the body is no whole gzip stream"));
+            check(&whole[..cut], 100, Err("the body is not a complete gzip stream"));
         }
-        check(&[&whole[..], b"x"].concat(), 100, Err("the body is no whole gzip stream"));
+        check(&[&whole[..], b"x"].concat(), 100, Err("the body is not a complete gzip stream"));
     }
 
     #[test]

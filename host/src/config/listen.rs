@@ -25,7 +25,7 @@ fn parse(text: &str) -> Result<SocketAddr, String> {
         return Err(format!("{text:?} has no port: write {:?}", SocketAddr::new(address, PORT).to_string()));
     }
     let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("{text:?} has no port: write \"{text}:{PORT}\""))?;
-    let port: u16 = port.parse().map_err(|_| format!("{port:?} is no port: it is between 0 and 65535"))?;
+    let port: u16 = port.parse().map_err(|_| format!("{port:?} is not a port: a port is between 0 and 65535"))?;
     if host.is_empty() {
         return Err(format!("{text:?} names no address: write \"127.0.0.1:{port}\" for this machine only"));
     }
@@ -61,8 +61,8 @@ mod tests {
         check("::1", Err("write \"[::1]:8420\""));
         check("[::1]", Err("write \"[::1]:8420\""));
         check("localhost", Err("write \"localhost:8420\""));
-        check("localhost:http", Err("is no port"));
-        check("localhost:65536", Err("is no port"));
+        check("localhost:http", Err("is not a port"));
+        check("localhost:65536", Err("is not a port"));
         check("http://127.0.0.1:8420/", Err("write \"127.0.0.1:8420\", without http://"));
         check("no-such-host.invalid:80", Err("cannot be looked up"));
         check("", Err("has no port"));

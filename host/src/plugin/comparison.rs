@@ -103,7 +103,7 @@ impl std::fmt::Display for EventSources {
         if samples > 0 {
             return write!(
                 out,
-                "{}, because there are no real events yet",
+                "{}, because no real events were accepted yet",
                 counted(samples, "sample event", "sample events")
             );
         }
@@ -286,7 +286,7 @@ mod tests {
         check(1, 0, 0, "the last real event");
         check(0, 3, 0, "the last 3 real events of the tenant, none of them of a webhook with this plugin");
         check(2, 3, 0, "the last 5 real events, 3 of them not of a webhook with this plugin");
-        check(0, 0, 2, "2 sample events, because there are no real events yet");
+        check(0, 0, 2, "2 sample events, because no real events were accepted yet");
         check(0, 0, 0, "no event");
     }
 

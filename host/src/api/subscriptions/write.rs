@@ -257,8 +257,9 @@ fn url_host_faults(settings: &Settings) -> Vec<FieldFault> {
             other => other.to_string(),
         };
         let shown = shortened(host, 253);
-        let detail =
-            format!("{shown:?} is no host name ({reason}): write it without scheme and port, as in hooks.example.com");
+        let detail = format!(
+            "{shown:?} is not a host name ({reason}): write it without scheme and port, as in hooks.example.com"
+        );
         Some(fault(&format!("/url_hosts/{index}"), detail))
     };
     // An empty entry is the host of no URL that may be called, and forms send one.

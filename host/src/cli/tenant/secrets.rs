@@ -48,7 +48,7 @@ impl ImportSecrets {
         // serde's words quote what does not fit, which may be a secret: only the place is told.
         serde_json::from_slice(&text).map_err(|error| {
             format!(
-                "{name}: line {}, column {}: this is no file of secrets; write {{\"secrets\": {{\"name\": \"…\"}}, \"webhooks\": [{{\"notify_url\": \"…\", \"secrets\": {{}}}}]}}",
+                "{name}: line {}, column {}: this is not a file of secrets; write {{\"secrets\": {{\"name\": \"…\"}}, \"webhooks\": [{{\"notify_url\": \"…\", \"secrets\": {{}}}}]}}",
                 error.line(),
                 error.column()
             )

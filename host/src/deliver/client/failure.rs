@@ -2,7 +2,7 @@
 //!
 //! # Theory of operation
 //! Errors are told apart by their types, never by their texts. Four kinds of them are no failed attempt of a delivery:
-//! - a fault of this host (no descriptor, no route, no name server): see [`dial::is_local_fault`];
+//! - a fault of this host (no descriptor, no route, no name server): see [`is_local_fault`];
 //! - a request that the receiver has not processed, by the protocol's own word or by the state of its socket: a stream that
 //!   HTTP/2 refused (RFC 9113 section 8.7) or that is beyond the last one of a GOAWAY (section 6.8), a request that was never written,
 //!   a connection that was closed before the request was read ([`super::observed`]);
