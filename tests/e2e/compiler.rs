@@ -3,7 +3,6 @@
 use crate::bad_input::slow_to_compile;
 use crate::harness::{Host, example, guest, program, text, until};
 use crate::reload::{metrics, renumbered};
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
