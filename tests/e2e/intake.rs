@@ -141,7 +141,7 @@ async fn what_cannot_be_decoded_is_kept_to_the_byte() {
         (Some("deflate"), deflate.finish().unwrap(), 415, "\"deflate\""),
         (Some("zstd"), b"\x28\xb5\x2f\xfd\0".to_vec(), 415, "\"zstd\""),
         (Some("gzip, br"), b"\xff\xfe".to_vec(), 415, "\"br\""),
-        (Some("gzip"), whole[..whole.len() - 5].to_vec(), 400, "no whole gzip stream"),
+        (Some("gzip"), whole[..whole.len() - 5].to_vec(), 400, "not a complete gzip stream"),
         (Some("gzip"), bomb, 413, "once it is decompressed"),
         (Some("gzip"), gzip(b"no json"), 400, "expected"),
         (None, std::fs::read(fixtures().join("odd/latin1.json")).unwrap(), 400, "not UTF-8"),

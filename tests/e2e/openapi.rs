@@ -85,6 +85,12 @@ async fn a_typescript_client_works() {
     assert!(said.contains("ok"), "{said}");
 }
 
+/// The id of a request to an intake address that is no event.
+async fn rejected_request(host: &Host, address: &str) -> String {
+    assert_eq!(host.ask(Method::POST, address, "no event").await.status, 400);
+    text(&host.get("./rejected-requests").await[0], "id").to_owned()
+}
+
 #[tokio::test]
 async fn the_examples_of_bodies_are_accepted() {
     let host = Host::start().await;
@@ -111,7 +117,14 @@ async fn the_examples_of_bodies_are_accepted() {
                 continue;
             }
             let subscription = host.subscription("https://hooks.example.com/", json!({})).await;
-            let id = if path.contains("/bins/") { &bin } else { &subscription };
+            let rejected = rejected_request(&host, &token).await;
+            let id = if path.contains("/bins/") {
+                &bin
+            } else if path.contains("/rejected-requests/") {
+                &rejected
+            } else {
+                &subscription
+            };
             let concrete = path
                 .replace("{t}", "default")
                 .replace("{name}", "flatten")

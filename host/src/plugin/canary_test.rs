@@ -10,8 +10,8 @@
 //!
 //! # Theory of operation
 //! Two yes-or-no questions are asked of each event that the canary judges. *Is it a regression?* The canary failed on it, and the active
-//! version, which then judges the same event, did not. *Was the call slow?* It took more than 1.5 times the 95th percentile of the
-//! active version's CPU time.
+//! version, which then judges the same event, did not. *Was the call slow?* The canary judged the event, and took more than 1.5 times the
+//! 95th percentile of the active version's CPU time.
 //!
 //! Each question has a rate of yes that is tolerated. If the canary were the active version, an event on which that version
 //! fails with probability f would be a regression with probability f (1 − f). Over all events that is at most u (1 − u), where u
@@ -132,7 +132,8 @@ impl CanaryTest {
         self.regressions += u64::from(is_regression);
         self.bound.follow(self.active_failures, self.active_events);
         self.faults.observe(is_regression, tolerated_regressions(self.bound.rate));
-        if baseline.calls >= CPU_CALLS_MIN {
+        // A call that failed says nothing of the time that a whole one takes.
+        if outcome == CanaryOutcome::Judged && baseline.calls >= CPU_CALLS_MIN {
             let is_slow = cpu_us as f64 > SLOW_FACTOR * baseline.p95_us as f64;
             self.slow_calls += u64::from(is_slow);
             self.cpu.observe(is_slow, tolerated_slow_calls(baseline.calls));
