@@ -108,7 +108,7 @@ pub enum AddressError {
     Name {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The fault.
         fault: NameFault,
     },
     /// A port of a service that expects no webhooks.

@@ -98,7 +98,7 @@ pub struct ApiState {
     pub telemetry: Telemetry,
     /// Where work is done that would hold up a network thread.
     pub cpu: CpuPool,
-    /// What pages show once after a form.
+    /// Notes that pages show once after a form.
     pub notes: Notes,
     /// The last proof that the store can accept an event.
     pub proven: Mutex<Option<Proof>>,
@@ -295,7 +295,7 @@ async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl In
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text()))
 }
 
-/// How long a proof that the store can accept an event holds, if no commit fails meanwhile.
+/// Lifetime of a proof that the store can accept an event, if no commit fails meanwhile.
 const PROOF_LASTS: Duration = Duration::from_secs(1);
 
 /// A proof that the store can accept an event.
@@ -311,7 +311,7 @@ pub struct Proof {
 struct Part {
     /// `store`, `plugins` or `files`
     part: &'static str,
-    /// Whether it does its work. Without the store the host is not ready; without a plugin only its deliveries wait; without one of
+    /// True while it does its work. Without the store the host is not ready; without a plugin only its deliveries wait; without one of
     /// the other files of the data folder the next start fails.
     ready: bool,
     /// What is wrong, or how it was found to be well.

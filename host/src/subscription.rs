@@ -60,9 +60,10 @@ fn default_idle_s() -> u32 {
 impl Reuse {
     /// Says which number is out of range.
     pub fn check(&self) -> Result<(), String> {
-        match (2..=100_000).contains(&self.calls) && (1..=3_600).contains(&self.idle_s) {
-            true => Ok(()),
-            false => Err("calls is 2 to 100000, and idle_s is 1 to 3600".into()),
+        if (2..=100_000).contains(&self.calls) && (1..=3_600).contains(&self.idle_s) {
+            Ok(())
+        } else {
+            Err("calls is 2 to 100000, and idle_s is 1 to 3600".into())
         }
     }
 }

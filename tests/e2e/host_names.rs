@@ -19,8 +19,8 @@ const REFUSED: [(&str, &str); 6] = [
     ("a0123456789012345678901234567890123456789012345678901234567890123.example", "more than 63 characters"),
 ];
 
-#[tokio::test]
-async fn names_with_underscores_are_looked_up() {
+/// A host that asks a name server which knows every name, and a receiver with its port.
+async fn with_names() -> (NameServer, Host, RawReceiver, String) {
     let names = NameServer::answering(&["127.0.0.1"]).await;
     let host = Host::with().set(&format!("name_servers=[\"{}\"]", names.address)).start().await;
     let receiver = RawReceiver::start(|mut socket| async move {
@@ -28,13 +28,24 @@ async fn names_with_underscores_are_looked_up() {
     })
     .await;
     let port = receiver.url.trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
-    for name in UNDERSCORES {
-        host.subscription(&format!("http://{name}:{port}/"), json!({"retry": {"schedule_s": [0]}})).await;
-    }
+    (names, host, receiver, port)
+}
+
+/// Sends an event and checks that every subscription gets it.
+async fn an_event_is_delivered(host: &Host) {
     let id = host.send(event("Contact is Created", 1)).await;
     for delivery in host.deliveries_when(&id, |delivery| delivery["state"] != "pending").await {
         assert_eq!(delivery["state"], "delivered", "{delivery}");
     }
+}
+
+#[tokio::test]
+async fn names_with_underscores_are_looked_up() {
+    let (names, host, receiver, port) = with_names().await;
+    for name in UNDERSCORES {
+        host.subscription(&format!("http://{name}:{port}/"), json!({"retry": {"schedule_s": [0]}})).await;
+    }
+    an_event_is_delivered(&host).await;
     assert_eq!((receiver.requests(), names.questions()), (UNDERSCORES.len(), UNDERSCORES.len()));
 }
 
@@ -75,13 +86,7 @@ async fn names_that_cannot_be_looked_up_are_refused_wherever_they_are_written() 
 
 #[tokio::test]
 async fn a_plugins_host_is_compared_whatever_its_spelling() {
-    let names = NameServer::answering(&["127.0.0.1"]).await;
-    let host = Host::with().set(&format!("name_servers=[\"{}\"]", names.address)).start().await;
-    let receiver = RawReceiver::start(|mut socket| async move {
-        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
-    })
-    .await;
-    let port = receiver.url.trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
+    let (_names, host, receiver, port) = with_names().await;
     host.plugin("route", crate::harness::example("route")).await;
     let rule = |name: &str| json!({"rules": format!("event = * -> http://{name}:{port}/")});
     for (allowed, name) in [("My_Service.TEST", "my_service.test"), ("m\u{fc}nchen.test", "xn--mnchen-3ya.test")] {
@@ -89,9 +94,6 @@ async fn a_plugins_host_is_compared_whatever_its_spelling() {
             json!({"plugin": "route", "config": rule(name), "url_hosts": [allowed], "retry": {"schedule_s": [0]}});
         host.subscription("http://nobody.test:1/", also).await;
     }
-    let id = host.send(event("Contact is Created", 1)).await;
-    for delivery in host.deliveries_when(&id, |delivery| delivery["state"] != "pending").await {
-        assert_eq!(delivery["state"], "delivered", "{delivery}");
-    }
+    an_event_is_delivered(&host).await;
     assert_eq!(receiver.requests(), 2);
 }

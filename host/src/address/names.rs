@@ -17,7 +17,7 @@ const LABEL_BYTES_MAX: usize = 63;
 /// Maximum length of a name, in bytes.
 const NAME_BYTES_MAX: usize = 253;
 
-/// Why a name cannot be a host's.
+/// Faults of a host name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameFault {
     /// Nothing between two dots.

@@ -114,7 +114,7 @@ struct State {
     /// What was written since the peer did not take something at once. None: it has taken everything.
     blocked: Option<Progress>,
     is_secured: bool,
-    /// Whether nothing more is sent, not even an answer.
+    /// True once nothing more is sent, not even an answer.
     is_ending: bool,
     client: IpAddr,
 }

@@ -28,7 +28,7 @@ const DECODED_IN_PLACE_MAX: usize = 512 << 10;
 /// Maximum length of an encoding's name in a message, in bytes.
 const NAME_BYTES_MAX: usize = 100;
 
-/// Why a body could not be decoded.
+/// Faults of decoding a body.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DecodeError {
     /// Another encoding than gzip.
@@ -49,7 +49,7 @@ pub(super) enum DecodeError {
 }
 
 impl DecodeError {
-    /// Whether it says nothing about the body: the same one may be decoded another time.
+    /// Returns whether it says nothing about the body: the same one may be decoded another time.
     pub(super) fn is_ours(&self) -> bool {
         matches!(self, DecodeError::NoMemory | DecodeError::CpuPool(_))
     }

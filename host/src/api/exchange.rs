@@ -65,7 +65,7 @@ pub struct Shares {
     of_sessions: Arc<Streams>,
     /// Maximum time for which a body may stall.
     pub(super) stall: Duration,
-    /// How long a connection is kept between two requests, for clients that use it again (`Keep-Alive`, RFC 2068 §19.7.1.1).
+    /// Time for which a connection is kept between two requests, for clients that use it again (`Keep-Alive`, RFC 2068 §19.7.1.1).
     keep_alive: HeaderValue,
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Explanation {
     pub(super) why: String,
     /// The delivery, if there is one; the latest of several.
     pub(super) delivery: Option<Uuid>,
-    /// When it is attempted next, if it is pending.
+    /// Time of the next attempt, if it is pending.
     due_at_ms: Option<i64>,
     /// What the plugin said at the last attempt.
     verdict: Option<String>,
@@ -75,7 +75,7 @@ pub(super) struct Known<'a> {
     pub(super) lane: Option<LaneStatus>,
     /// Why the event belongs to no entity although it names one.
     pub(super) note: Option<&'a str>,
-    /// Whether the event was made for a test of one subscription: no other gets it.
+    /// Returns whether the event was made for a test of one subscription: no other gets it.
     pub(super) is_test: bool,
 }
 
@@ -116,7 +116,7 @@ fn why(event: &Event, subscription: &Subscription, known: &Known<'_>, now_ms: i6
     }
 }
 
-/// Why there is a delivery at all, unless it was promised when its event was accepted.
+/// The reason for a delivery, unless it was promised when its event was accepted.
 fn cause(kind: DeliveryKind) -> &'static str {
     match kind {
         DeliveryKind::Usual => "",

@@ -7,7 +7,7 @@
 
 use super::ApiState;
 use super::problem::Problem;
-use super::rollouts::ComparedEvents;
+use super::rollouts::ComparisonSize;
 use crate::event::{Event, EventId, Module, sample_events};
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::{Candidate, ComparedEvent, Comparison, EventSource};
@@ -76,7 +76,7 @@ pub(super) async fn compare(
     tenant: &TenantId,
     name: &str,
     sha256: &str,
-    limit: ComparedEvents,
+    limit: ComparisonSize,
 ) -> Result<Comparison, Problem> {
     let events = events_for(state, tenant, name, limit.get()).await?;
     Ok(state.plugins.compare(tenant, name, sha256, events).await?)
@@ -88,7 +88,7 @@ pub(super) async fn gate(
     tenant: &TenantId,
     name: &PluginName,
     sha256: &VersionId,
-    limit: ComparedEvents,
+    limit: ComparisonSize,
 ) -> Result<Comparison, Problem> {
     let comparison = compare(state, tenant, name, sha256, limit).await?;
     let Some(objection) = comparison.objection() else { return Ok(comparison) };
@@ -104,7 +104,7 @@ pub(super) async fn first_gate(
     tenant: &TenantId,
     name: &PluginName,
     candidate: &Candidate,
-    limit: ComparedEvents,
+    limit: ComparisonSize,
 ) -> Result<Comparison, Problem> {
     let events = events_for(state, tenant, name, limit.get()).await?;
     let comparison = state.plugins.try_first_version(tenant, name, candidate, events).await?;

@@ -42,7 +42,7 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// How long the kernel tries to send to a peer that is gone or takes nothing (tcp(7), `TCP_USER_TIMEOUT`), in milliseconds.
 const GONE_AFTER_MS: u32 = 120_000;
 
-/// How much longer than it says (`Keep-Alive: timeout=…`) the host waits for the next request, so that one of a client that
+/// Time beyond what it says (`Keep-Alive: timeout=…`) the host waits for the next request, so that one of a client that
 /// keeps to it arrives in time.
 const IDLE_GRACE: Duration = Duration::from_secs(2);
 
@@ -95,7 +95,7 @@ fn may_come(peer: IpAddr, behind_proxy: &[IpNet]) -> bool {
     behind_proxy.is_empty() || peer.is_loopback() || behind_proxy.iter().any(|range| range.contains(&peer))
 }
 
-/// What requests of a connection are handed to.
+/// The router, and what is done to requests before it.
 #[derive(Clone)]
 struct Front {
     router: Router,

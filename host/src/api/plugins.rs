@@ -5,7 +5,7 @@ use super::exchange::Exchange;
 use super::extract::{Access, Body, Item, Params, PathParams, ToManage, ToRead};
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
-use super::rollouts::ComparedEvents;
+use super::rollouts::ComparisonSize;
 use super::{ApiState, gate};
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::Comparison;
@@ -90,7 +90,7 @@ pub(super) struct Activation {
     /// tenant's others of the same modules, then samples. If it fails on one that the active version does not fail on, or if
     /// nothing could be judged, it is not activated.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
-    gate: Option<ComparedEvents>,
+    gate: Option<ComparisonSize>,
 }
 
 /// Upload a component and make it the plugin's active version.
@@ -285,7 +285,7 @@ pub(super) struct Gate {
     /// tenant's others of the same modules, then samples. If it fails on one that the active version does not fail on, or if
     /// nothing could be judged, it is not activated.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
-    gate: Option<ComparedEvents>,
+    gate: Option<ComparisonSize>,
 }
 
 /// The version that judges now.

@@ -28,16 +28,16 @@ use uuid::Uuid;
 pub(super) struct RejectedBody {
     id: Uuid,
     received_at_ms: i64,
-    /// Why it was no event.
+    /// The reason for which it was no event.
     reason: String,
-    /// How many bytes were kept.
+    /// Number of bytes that were kept.
     bytes: usize,
-    /// Whether it was longer than that, or broke off.
+    /// True if it was longer than that, or broke off.
     truncated: bool,
-    /// What was kept, if it is text: only when one is asked for.
+    /// The bytes as text, if they are text: only when one is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
-    /// What was kept in base64, if it is no text: only when one is asked for.
+    /// The bytes in base64, if they are no text: only when one is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
 }
@@ -61,7 +61,7 @@ impl From<RejectedRequest> for RejectedBody {
 /// Number of requests on a page.
 const LIMIT: usize = 200;
 
-/// Which requests to list.
+/// Page of rejected requests.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -96,7 +96,7 @@ pub(super) async fn get(
     Ok(Json(state.store.rejected_request(access.tenant, id).await?.into()))
 }
 
-/// What was kept of a rejected request, to the byte.
+/// The kept bytes of a rejected request.
 #[utoipa::path(get, path = "/v1/tenants/{t}/rejected-requests/{id}/body", tag = "events", operation_id = "download_rejected_request", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream")))]
 pub(super) async fn download(

@@ -50,7 +50,7 @@ pub(super) struct RolloutBody {
     started_at_ms: i64,
     /// Why it ended. Absent: it is under way.
     ended_reason: Option<String>,
-    /// How it goes, or went until it ended. Absent: an older host did not keep it.
+    /// Figures so far, or until it ended. Absent: an older host did not keep it.
     figures: Option<RolloutFigures>,
 }
 
@@ -137,11 +137,11 @@ pub(super) async fn end(
 pub(super) struct CompareWrite {
     /// 1 to 500; the last that were accepted for subscriptions of the plugin, then the tenant's others of the same modules.
     #[schema(value_type = u64, minimum = 1, maximum = 500)]
-    events: ComparedEvents,
+    events: ComparisonSize,
 }
 
 /// Number of events that one comparison judges.
-pub(super) type ComparedEvents = UpTo<500>;
+pub(super) type ComparisonSize = UpTo<500>;
 
 /// Let a version and the active one judge the last real events, or samples where there are none, and see what differs. Nothing is
 /// sent.

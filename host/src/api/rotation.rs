@@ -22,7 +22,7 @@ pub(super) struct Rotation {
     signing_secret: Option<String>,
     /// What kind is made: `v1` (HMAC-SHA256) or `v1a` (ed25519). `v1` if absent.
     scheme: Option<String>,
-    /// How long the previous keys keep signing together with the new one, in seconds: up to 30 days, one day if absent.
+    /// Time for which the previous keys keep signing together with the new one, in seconds: up to 30 days, one day if absent.
     overlap_s: Option<u64>,
 }
 

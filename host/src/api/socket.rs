@@ -17,7 +17,7 @@ pub(super) struct Socket {
     stream: TcpStream,
     activity: Arc<Activity>,
     end: Arc<AtomicBool>,
-    /// Whether nothing more is sent.
+    /// True once nothing more is sent.
     has_ended: bool,
 }
 

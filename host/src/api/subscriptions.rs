@@ -62,7 +62,7 @@ pub(super) struct SubscriptionBody {
     state_reason: Option<String>,
     /// Since when its receiver fails, if it has failed for a while.
     failing_since_ms: Option<i64>,
-    /// How its deliveries go now. Absent: no deliveries since the host started.
+    /// State of its deliveries now. Absent: no deliveries since the host started.
     lane: Option<LaneStatus>,
     /// Grows with every edit; each attempt names the one it was made with.
     config_generation: u64,

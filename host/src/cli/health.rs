@@ -10,7 +10,7 @@ use bytes::Bytes;
 use clap::Args;
 use http::Method;
 
-/// Which host to ask.
+/// The host to ask.
 #[derive(Args)]
 pub(super) struct HealthArgs {
     /// The host.

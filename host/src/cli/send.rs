@@ -61,7 +61,7 @@ pub(super) async fn send(args: SendArgs) -> Result<(), Failure> {
     sender.finish()
 }
 
-/// What became of everything.
+/// Summary of everything that was sent.
 #[derive(Default)]
 struct Sum {
     files: u64,
@@ -70,7 +70,7 @@ struct Sum {
     refused: u64,
     /// Files that were not tried any more.
     files_left: u64,
-    /// Whether the last file was not sent to its end.
+    /// True if the last file was not sent to its end.
     is_broken_off: bool,
 }
 

@@ -87,7 +87,7 @@ impl EndSignals {
     }
 }
 
-/// Whether the process was started with a signal ignored (proc(5), `SigIgn`).
+/// Returns whether the process was started with a signal ignored (proc(5), `SigIgn`).
 fn is_ignored(signal: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -69,7 +69,7 @@ pub enum EnvelopeError {
     In {
         /// `line 3` or `item 3`.
         place: String,
-        /// What is wrong with it.
+        /// The fault.
         fault: Box<EnvelopeError>,
     },
 }

@@ -44,7 +44,7 @@ pub struct DeliveryView {
     pub state: DeliveryState,
     /// Whether it waits for another plugin version or config.
     pub awaiting_plugin: bool,
-    /// When it is attempted next, if it is pending.
+    /// Time of the next attempt, if it is pending.
     pub due_at_ms: Option<i64>,
     /// How many attempts were made.
     pub attempts_made: u32,

@@ -19,7 +19,7 @@ pub struct RejectedRequest {
     pub id: Uuid,
     /// When it came, in milliseconds since the epoch.
     pub received_at_ms: i64,
-    /// Why it was no event.
+    /// The reason for which it was no event.
     pub reason: String,
     /// Whether the body was longer than what is kept, or broke off.
     pub truncated: bool,
@@ -34,7 +34,7 @@ pub struct RejectedEntry {
     pub id: Uuid,
     /// When it came, in milliseconds since the epoch.
     pub received_at_ms: i64,
-    /// Why it was no event.
+    /// The reason for which it was no event.
     pub reason: String,
     /// Whether the body was longer than what is kept, or broke off.
     pub truncated: bool,

@@ -73,7 +73,7 @@ pub(in crate::api) fn checked_search(text: Option<String>) -> Result<Option<Stri
     Ok(text)
 }
 
-/// Which requests to list.
+/// Page of rejected requests.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]

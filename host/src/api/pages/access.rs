@@ -74,14 +74,14 @@ pub(super) async fn page(
     page_with(&user, &state, once, Typed::default(), params.cursor).await
 }
 
-/// What is shown only once: what it is, and the text.
+/// A text that is shown only once, with its title.
 struct Once(&'static str, String);
 
 /// A form that was refused: what is wrong, and what stands in it.
 #[derive(Default)]
 struct Typed {
     problem: String,
-    /// Whether it is the form of addresses, and not that of keys.
+    /// True for the form of addresses, false for that of keys.
     is_token: bool,
     label: String,
     scopes: Vec<String>,

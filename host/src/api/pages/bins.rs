@@ -260,7 +260,7 @@ pub(super) async fn request(
     render(&state, Some(&user.tenant), view).await
 }
 
-/// What came of a request that was sent once more.
+/// Outcome of a request that was sent once more.
 struct Replayed(String);
 
 /// The buttons of a request.

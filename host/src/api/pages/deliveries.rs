@@ -111,7 +111,7 @@ fn kind(kind: DeliveryKind) -> &'static str {
     }
 }
 
-/// When a pending delivery is attempted next: words, and a time if there is one that is still to come.
+/// Time of the next attempt of a pending delivery: words, and a time if there is one that is still to come.
 struct NextAttempt {
     words: &'static str,
     at: Option<Moment>,
@@ -146,7 +146,7 @@ struct Delivery {
     name: String,
     event: String,
     event_name: String,
-    /// When it is attempted next, if it is pending.
+    /// Time of the next attempt, if it is pending.
     due: Option<NextAttempt>,
     why: String,
     actions: Vec<(&'static str, &'static str)>,

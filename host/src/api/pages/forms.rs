@@ -95,7 +95,7 @@ pub(super) fn as_lines(pairs: &BTreeMap<String, String>) -> String {
 }
 
 impl Problem {
-    /// What is wrong with the fields of a form, in their order: the name of each and a message.
+    /// Faults of the fields of a form, in their order: the name of each and a message.
     pub(super) fn of_fields(&self, fields: &[&'static str]) -> Vec<(&'static str, String)> {
         let of = |field: &&'static str| {
             let own = |fault: &&FieldFault| fault.pointer.split('/').nth(1) == Some(field);
@@ -105,7 +105,7 @@ impl Problem {
         fields.iter().filter_map(of).collect()
     }
 
-    /// What is wrong, and what to do about it.
+    /// The fault, and a remedy.
     pub(super) fn in_words_with_remedy(&self) -> String {
         let remedy = self.remedy.as_ref().map(|remedy| format!(" — {remedy}")).unwrap_or_default();
         format!("{}{remedy}", self.in_words())

@@ -1,4 +1,4 @@
-//! What a page shows once after a form: handed over a redirect, so that a reload sends nothing again.
+//! Notes that a page shows once after a form: handed over a redirect, so that a reload sends nothing again.
 //!
 //! # Guarantees
 //! - A note is for the session that sent the form, and is taken by the first page that asks for it.
@@ -18,10 +18,10 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a note waits for its page.
+/// Lifetime of a note that waits for its page.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// How many notes wait at the most; the oldest go first.
+/// Maximum number of notes that wait; the oldest go first.
 const NOTES_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than 0");
 
 /// Notes that wait for their pages.

@@ -24,14 +24,14 @@ use std::sync::Arc;
 struct PluginsPage {
     frame: Frame,
     rows: Vec<PluginRow>,
-    /// What is wrong with an upload; empty: nothing.
+    /// Fault of an upload; empty: none.
     problem: String,
     /// The name that was typed.
     name: String,
     is_bad_name: bool,
 }
 
-/// What a plugin's page shows once.
+/// Note that a plugin's page shows once.
 enum PluginNote {
     Compared(Compared),
     Judged(Box<(Picked, DryResult)>),

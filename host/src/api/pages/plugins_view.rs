@@ -181,7 +181,7 @@ struct TrialView {
     version: String,
     summary: String,
     under_way: bool,
-    /// How far the test is that ends a canary; empty for a shadow.
+    /// State of the test that ends a canary; empty for a shadow.
     test: String,
     arms: Vec<(&'static str, u64, u64, String)>,
     differences: Vec<(String, String, String, String)>,

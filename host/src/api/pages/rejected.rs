@@ -73,7 +73,7 @@ struct RejectedPage {
     reason: String,
     size: String,
     is_truncated: bool,
-    /// What is shown for editing, and how it was made of the bytes if they are no text. None: it is too large to edit here.
+    /// Text for editing, and how it was made of the bytes if they are no text. None: it is too large to edit here.
     text: Option<String>,
     shown_as: &'static str,
     problem: String,

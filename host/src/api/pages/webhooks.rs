@@ -125,7 +125,7 @@ fn page_of(user: &TenantUser, id: Uuid) -> UrlPath {
     UrlPath::pages_of(&user.tenant).then("webhooks").then(&id)
 }
 
-/// What the answer to a write warns of.
+/// Warnings in the answer to a write.
 fn warnings(body: &Value) -> Vec<String> {
     let all = body["warnings"].as_array().into_iter().flatten();
     all.filter_map(|warning| warning.as_str().map(str::to_owned)).collect()

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// How long the plugins are tried.
+/// Time for which the plugins are tried.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
-/// How many of the tenant's last events are tried for each module, beside the sample.
+/// Number of the tenant's last events that are tried for each module, beside the sample.
 const RECENT: usize = 2;
 
 /// The most that a call may use here, in milliseconds. One that needs more is not judged by it.
@@ -172,7 +172,7 @@ impl Trial<'_> {
     }
 }
 
-/// Why an event cannot be delivered, as far as its plugins are to blame. None: that was not found out.
+/// The reason for which an event cannot be delivered, as far as its plugins are to blame. None: that was not found out.
 fn failure(judged: &Judged) -> Option<Option<Failure>> {
     let reason = match &judged.judgement {
         Judgement::Pass | Judgement::Replace(_) | Judgement::Drop(_) | Judgement::Later { .. } => return Some(None),

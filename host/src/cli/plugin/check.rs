@@ -39,13 +39,13 @@ pub(in crate::cli) struct BuildArgs {
     given: Given,
 }
 
-/// What the plugin is given for the samples, and how the report is printed.
+/// Input of the plugin for the samples, and the form of the report.
 #[derive(Args, Clone)]
 struct Given {
-    /// What the plugin reads through `config` when it judges the samples.
+    /// Config that the plugin reads when it judges the samples.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
-    /// What it may use through `secrets`.
+    /// Secrets that it may use.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     secret: Vec<(String, String)>,
     /// Print the report as JSON.
@@ -63,7 +63,7 @@ struct Judged {
 }
 
 impl Judged {
-    /// Why the component does not fit, if it does not.
+    /// The reason for which the component does not fit, if it does not.
     fn fault(&self) -> Option<String> {
         let reason = self.shown.reason.as_ref().filter(|_| self.shown.verdict == "fault")?;
         Some(format!("it breaks on the sample event {}: {reason}", self.sample))
@@ -164,7 +164,7 @@ fn print_report(source: &Source, size: usize, report: &Report, judged: &[Judged]
     print_probe(report);
 }
 
-/// What the first calls found, which were made without config.
+/// Findings of the first calls, which were made without config.
 fn print_probe(report: &Report) {
     let Some(probe) = &report.probe else { return };
     line(

@@ -37,7 +37,7 @@ pub(in crate::cli) struct RunArgs {
     /// Configuration that the plugin reads through `config`.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
-    /// What it may use through `secrets`.
+    /// Secrets that it may use.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     secret: Vec<(String, String)>,
     /// When the event was accepted, in milliseconds since the epoch; the plugin's clock shows it. Without it: now.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 const JSON: &str = "application/json";
 
-/// Which rollout, and what to do with it. Without --canary, --shadow or --end it is shown.
+/// A rollout, and the action. Without --canary, --shadow or --end it is shown.
 #[derive(Args)]
 pub(in crate::cli) struct RolloutArgs {
     /// The plugin's name in the host.

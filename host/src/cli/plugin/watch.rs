@@ -80,7 +80,7 @@ async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failu
     Ok(Some(args.target.upload(source, How { activate: true, gate: None }).await?))
 }
 
-/// What files in some places look like.
+/// Shape of files in some places.
 #[derive(Default, PartialEq, Eq)]
 struct Look {
     /// The time of the last change, in seconds and nanoseconds.

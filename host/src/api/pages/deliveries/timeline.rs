@@ -66,7 +66,7 @@ fn step(step: &JudgedStep) -> StepView {
     }
 }
 
-/// Whether the request went to an `https` URL, as far as is known: attempts of older hosts have no request.
+/// Returns whether the request went to an `https` URL, as far as is known: attempts of older hosts have no request.
 fn is_tls(attempt: &Attempt) -> bool {
     let line = attempt.request.as_ref().and_then(|lines| lines.first());
     line.is_some_and(|line| line.split(' ').any(|word| word.starts_with("https://")))
@@ -75,9 +75,10 @@ fn is_tls(attempt: &Attempt) -> bool {
 /// The parts of a POST, in their order.
 fn parts(timings: &Timings, is_tls: bool) -> String {
     let part = |name: &str, us: Option<u64>| us.map(|us| format!("{name} {}", duration(us)));
-    let connect = match timings.reused {
-        true => Some("connection used again".to_owned()),
-        false => part(if is_tls { "connect with TLS" } else { "connect" }, timings.connect_us),
+    let connect = if timings.reused {
+        Some("connection used again".to_owned())
+    } else {
+        part(if is_tls { "connect with TLS" } else { "connect" }, timings.connect_us)
     };
     let all = [
         part("DNS", timings.dns_us),

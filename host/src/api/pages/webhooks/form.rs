@@ -60,7 +60,7 @@ impl WebhookForm {
         })
     }
 
-    /// What is wrong with a field, if something is.
+    /// Fault of a field, if there is one.
     pub(super) fn error(&self, field: &str) -> Option<&str> {
         self.errors.iter().find(|(name, _)| *name == field).map(|(_, detail)| detail.as_str())
     }
