@@ -4,11 +4,12 @@
 //! - The next job is of the tenant whose jobs will have taken the least thread time after it, as far as can be expected. So a
 //!   tenant with short jobs goes before all that spin, and in the long run all that want everything get as much.
 //! - A tenant that was idle begins where the others are: idleness earns nothing.
-//! - Tenants whose jobs take [`LONG`] leave one thread to the others.
+//! - Tenants whose jobs take [`LONG`], and those of which no job has ended yet, leave one thread to the tenants that are known for
+//!   short jobs.
 //!
 //! # Limits
-//! A running job is not interrupted. A tenant of which nothing is known is expected to have short jobs, so its first one may keep
-//! the thread that is left to those.
+//! A running job is not interrupted. So the first job of a new tenant may wait for the end of a long one, once; it goes before the
+//! long ones that wait.
 
 use crate::subscription::TenantId;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -33,15 +34,16 @@ struct TenantQueue {
     running: usize,
     /// CPU time that the tenant's jobs took, on a scale that all tenants share (see [`JobQueue::floor`]).
     spent: Duration,
-    /// Expected CPU time of its next job: the longest of late. Nothing of a tenant that is new.
-    expected: Duration,
+    /// Expected CPU time of its next job: the longest of late. None until its first job has ended.
+    expected: Option<Duration>,
     /// The tenant's place among those whose turn it may be, and whether it is in [`JobQueue::long`].
     turn: Option<(Turn, bool)>,
 }
 
 impl TenantQueue {
+    /// Whether its jobs must leave a thread to the short ones of others.
     fn is_long(&self) -> bool {
-        self.expected >= LONG
+        self.expected.is_none_or(|expected| expected >= LONG)
     }
 
     fn is_idle(&self) -> bool {
@@ -70,9 +72,9 @@ pub(super) struct Done {
 /// a job in the place of its length. A tenant with short calls that comes late goes before all that spin.
 pub(super) struct JobQueue {
     by_tenant: HashMap<TenantId, TenantQueue>,
-    /// Tenants that have jobs and may begin one, whose calls are short.
+    /// Tenants that have jobs and may begin one, and are known for short ones.
     short: BTreeMap<Turn, TenantId>,
-    /// The same whose calls are long.
+    /// Tenants that have jobs and may begin one, and are known for long ones or not known.
     long: BTreeMap<Turn, TenantId>,
     long_running: usize,
     /// How many long jobs may run at once: they leave one thread to the short ones.
@@ -80,13 +82,14 @@ pub(super) struct JobQueue {
     tickets: u64,
     /// Time spent of the tenant whose turn came last. A tenant that was idle begins here: idleness earns nothing.
     floor: Duration,
-    /// Number of tenants at which those without a claim are forgotten.
+    /// Number of tenants at which those are forgotten that are idle and have no more claim than a new one.
     forget_at: usize,
     /// How many jobs of one tenant may run at once.
     per_tenant: usize,
 }
 
-const FORGET_AT_LEAST: usize = 64;
+/// What is known of a tenant costs about 200 bytes, and forgetting it costs the tenant a wait among the long jobs.
+const FORGET_AT_LEAST: usize = 10_000;
 
 impl JobQueue {
     /// Makes the queue of so many threads, of which one tenant may have `per_tenant` at once.
@@ -139,12 +142,8 @@ impl JobQueue {
         let Some(queue) = self.by_tenant.get_mut(tenant) else { return };
         queue.running -= 1;
         queue.spent += *took;
-        queue.expected = (*took).max(queue.expected - queue.expected / EXPECTED_FALLS_BY);
-        // One that is known for long calls is remembered.
-        if queue.is_idle() && queue.spent <= floor && !queue.is_long() {
-            self.by_tenant.remove(tenant);
-            return;
-        }
+        let before = queue.expected.unwrap_or_default();
+        queue.expected = Some((*took).max(before - before / EXPECTED_FALLS_BY));
         self.place(tenant);
         if self.by_tenant.len() >= self.forget_at {
             self.by_tenant.retain(|_, queue| !queue.is_idle() || queue.spent > floor);
@@ -168,7 +167,7 @@ impl JobQueue {
         if wants {
             queue.spent = queue.spent.max(self.floor);
         }
-        let finish = queue.spent + queue.expected;
+        let finish = queue.spent + queue.expected.unwrap_or_default();
         let is_long = queue.is_long();
         if wants && queue.turn.is_some_and(|((at, _), was_long)| (at, was_long) == (finish, is_long)) {
             return;
@@ -216,7 +215,7 @@ mod tests {
             end(&mut waiting, (tenant, long), 0);
         }
         assert_eq!(*order.lock().expect("a lock"), [1, 4, 6, 2, 5, 3]);
-        assert!(waiting.by_tenant.is_empty() && waiting.short.is_empty() && waiting.long.is_empty());
+        assert!(waiting.short.is_empty() && waiting.long.is_empty() && waiting.long_running == 0);
     }
 
     #[test]
@@ -227,20 +226,23 @@ mod tests {
         }
         let mut begun = || begin(&mut waiting).map(|(tenant, _)| tenant.to_string());
         assert_eq!([begun(), begun(), begun(), begun()], [Some("a".into()), Some("b".into()), Some("a".into()), None]);
-        end(&mut waiting, (tenant("b"), false), 0);
+        end(&mut waiting, (tenant("b"), true), 0);
         assert!(waiting.pop().is_none(), "b had one only, and a has two");
-        end(&mut waiting, (tenant("a"), false), 0);
+        end(&mut waiting, (tenant("a"), true), 0);
         assert_eq!(begin(&mut waiting), Some((tenant("a"), false)));
+        end(&mut waiting, (tenant("a"), true), 0);
         end(&mut waiting, (tenant("a"), false), 0);
-        end(&mut waiting, (tenant("a"), false), 0);
-        assert!(waiting.by_tenant.is_empty() && waiting.short.is_empty() && waiting.long.is_empty());
+        assert!(waiting.short.is_empty() && waiting.long.is_empty() && waiting.long_running == 0);
     }
 
     const SPINNING: [&str; 6] = ["s1", "s2", "s3", "s4", "s5", "s6"];
 
-    /// Three threads and six tenants that are known for calls of a second.
+    /// Three threads, six tenants that are known for calls of a second, and one that is known for calls of a millisecond.
     fn spinning() -> JobQueue {
         let mut waiting = JobQueue::new(3, 2);
+        waiting.push(&tenant("short"), Box::new(|| {}));
+        let begun = begin(&mut waiting).expect("a job");
+        end(&mut waiting, begun, 1);
         for name in SPINNING.iter().cycle().take(600) {
             waiting.push(&tenant(name), Box::new(|| {}));
         }
@@ -271,6 +273,23 @@ mod tests {
     }
 
     #[test]
+    fn first_calls_leave_a_thread_to_short_ones_and_go_before_long_ones() {
+        let mut waiting = spinning();
+        for name in ["new", "new", "newer"] {
+            waiting.push(&tenant(name), Box::new(|| {}));
+        }
+        let running = [begin(&mut waiting), begin(&mut waiting)].map(|begun| begun.expect("a job"));
+        assert_eq!(running, [(tenant("new"), true), (tenant("newer"), true)]);
+        assert_eq!(begin(&mut waiting), None, "nothing is known of them");
+        waiting.push(&tenant("short"), Box::new(|| {}));
+        assert_eq!(begin(&mut waiting), Some((tenant("short"), false)));
+        for begun in running {
+            end(&mut waiting, begun, 1);
+        }
+        assert_eq!(begin(&mut waiting), Some((tenant("new"), false)), "now it is known");
+    }
+
+    #[test]
     fn a_late_tenant_with_short_calls_goes_before_all_that_spin() {
         let mut waiting = spinning();
         for round in 0..50 {
@@ -290,7 +309,7 @@ mod tests {
         let (mut waiting, spins) = (JobQueue::new(3, 3), tenant("spins"));
         waiting.push(&spins, Box::new(|| {}));
         let first = begin(&mut waiting).expect("a job");
-        assert!(!first.1, "nothing is known of it");
+        assert!(first.1, "nothing is known of it");
         end(&mut waiting, first, 1_000);
         let mut calls = 0;
         loop {
