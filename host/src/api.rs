@@ -30,6 +30,7 @@ mod problem;
 mod public_path;
 mod rate_limit;
 mod read_back;
+mod readiness;
 mod refusals;
 mod refused_body;
 mod rejected;
@@ -56,7 +57,6 @@ use crate::deliver::client::Clients;
 use crate::deliver::traces::Traces;
 use crate::intake::IntakeLimits;
 use crate::plugin::Plugins;
-use crate::plural::counted;
 use crate::store::{Store, now_ms};
 use crate::telemetry::Telemetry;
 use crate::url_path::UrlPath;
@@ -70,7 +70,6 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use problem::Problem;
 use serde::Serialize;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -101,7 +100,7 @@ pub struct ApiState {
     /// Notes that pages show once after a form.
     pub notes: Notes,
     /// The last proof that the store can accept an event.
-    pub proven: Mutex<Option<Proof>>,
+    pub proven: Mutex<Option<readiness::Proof>>,
 }
 
 impl ApiState {
@@ -148,7 +147,7 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
     let uploads = OpenApiRouter::new().routes(routes!(plugins::put, plugins::delete)).layer(cap(component_bytes_max));
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(health))
-        .routes(routes!(ready))
+        .routes(routes!(readiness::ready))
         .routes(routes!(metrics))
         .routes(routes!(tenants::list, tenants::create))
         .routes(routes!(tenants::get, tenants::update, tenants::delete))
@@ -287,98 +286,12 @@ async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "get_metrics", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl IntoResponse, Problem> {
     for tenant in state.store.catalog().tenants() {
-        let backlog = state.store.backlog_for_host(tenant.id.clone()).await?;
-        let oldest_ms = backlog.iter().map(|one| one.oldest_ms).min().map_or(0, |oldest_ms| now_ms() - oldest_ms);
-        let pending = backlog.iter().map(|one| one.pending).sum();
+        let pending = state.store.pending(&tenant.id).values().sum();
+        let oldest_ms = state.store.oldest_pending_for_host(tenant.id.clone()).await?;
+        let oldest_ms = oldest_ms.map_or(0, |oldest_ms| now_ms() - oldest_ms);
         crate::telemetry::pending(&tenant.id, pending, oldest_ms.max(0) as f64 / 1e3);
     }
+    let damage = state.store.damage(None);
+    crate::telemetry::damaged(damage.rows.len(), damage.objects.len());
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text()))
-}
-
-/// Lifetime of a proof that the store can accept an event, if no commit fails meanwhile.
-const PROOF_LASTS: Duration = Duration::from_secs(1);
-
-/// A proof that the store can accept an event.
-#[derive(Clone, Copy)]
-pub struct Proof {
-    at: Instant,
-    /// Number of commits that had failed then.
-    failed_commits: u64,
-}
-
-/// A part of the host, and how it is.
-#[derive(Serialize, ToSchema)]
-struct Part {
-    /// `store`, `plugins` or `files`
-    part: &'static str,
-    /// True while it does its work. Without the store the host is not ready; without a plugin only its deliveries wait; without one of
-    /// the other files of the data folder the next start fails.
-    ready: bool,
-    /// What is wrong, or how it was found to be well.
-    detail: String,
-}
-
-/// Whether the host can accept events.
-#[derive(Serialize, ToSchema)]
-struct Readiness {
-    #[serde(flatten)]
-    health: Health,
-    parts: Vec<Part>,
-}
-
-/// The host can accept events. If not, the problem says which part is not ready.
-#[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "get_readiness", security(()), responses((status = 200, body = Readiness), (status = 503, body = Problem)))]
-async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> {
-    // The proof is a flush, and anybody may ask: one a second is enough for everybody.
-    let mut proven = state.proven.lock().await;
-    let failed_commits = state.store.failed_commits();
-    let holds = |proof: Proof| proof.at.elapsed() <= PROOF_LASTS && proof.failed_commits == failed_commits;
-    if !proven.is_some_and(holds) {
-        *proven = None;
-        state.store.check().await.map_err(|error| {
-            let problem = Problem::from(error);
-            let detail = format!("not ready: store: {}", problem.detail);
-            Problem { detail, ..problem }
-        })?;
-        *proven = Some(Proof { at: Instant::now(), failed_commits });
-    }
-    drop(proven);
-    let store = Part {
-        part: "store",
-        ready: true,
-        detail: "the largest event has room, and a write was flushed and read".into(),
-    };
-    let plugins = plugins_part(&state.plugins);
-    let files = files(&state.store);
-    let Json(health) = health(state).await;
-    Ok(Json(Readiness { health, parts: vec![store, plugins, files] }))
-}
-
-/// The files of the data folder beside the database.
-fn files(store: &Store) -> Part {
-    let faults = store.folder_faults();
-    let detail = if faults.is_empty() { "master.key and lock are in their place".into() } else { faults.join("; ") };
-    Part { part: "files", ready: faults.is_empty(), detail }
-}
-
-/// The plugins that judge.
-fn plugins_part(plugins: &Plugins) -> Part {
-    if let Some(fault) = crate::plugin::no_executable_memory() {
-        return Part { part: "plugins", ready: false, detail: fault.into() };
-    }
-    match (plugins.out_of_service(), plugins.restoring()) {
-        (0, 0) => Part { part: "plugins", ready: true, detail: "every active version is compiled".into() },
-        (0, some) => {
-            let versions = counted(some as u64, "version is", "versions are");
-            let detail = format!("{versions} still being loaded or compiled; their deliveries wait");
-            Part { part: "plugins", ready: false, detail }
-        }
-        (some, _) => {
-            let detail = format!(
-                "{} could not be loaded or are quarantined; their deliveries wait, and the log says why",
-                counted(some as u64, "active version", "active versions")
-            );
-            Part { part: "plugins", ready: false, detail }
-        }
-    }
 }

@@ -203,6 +203,10 @@ fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) ->
     tasks.spawn(async move { first_use.watch_first_use().await });
     let disk = store.clone();
     tasks.spawn(async move { disk.watch_disk().await });
+    let sweeps = store.clone();
+    tasks.spawn(async move { sweeps.run_sweeps().await });
+    let repairs = store.clone();
+    tasks.spawn(async move { repairs.run_repairs().await });
     let clock = store.clone();
     tasks.spawn(async move { clock.keep_time().await });
     let figures = store.clone();

@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr, with `--json` both as JSON; colour only on a terminal. Each subcommand has a file of its own.
 
 mod backup;
+mod check;
 mod client;
 mod demo;
 mod diff;
@@ -11,6 +12,7 @@ mod log;
 mod plugin;
 mod progress;
 mod receive;
+mod rescue;
 mod send;
 mod serve;
 mod settings;
@@ -53,6 +55,10 @@ enum Command {
     SignInLink(sign_in::SignInLinkArgs),
     /// Copy the store of a host, which may be running, into a folder that is one to start from.
     Backup(backup::BackupArgs),
+    /// Look for damage in a data folder: every page, every row, and what belongs together. A host may be running on it.
+    Check(check::CheckArgs),
+    /// Write what is whole of a damaged data folder into a new one. No host may be running on it.
+    Rescue(rescue::RescueArgs),
     /// Write a tenant of a running host to a file: settings, webhooks, plugins and bins, without secrets and events.
     Export(tenant::ExportArgs),
     /// Make a tenant in a running host from what `export` wrote.
@@ -98,6 +104,8 @@ pub fn main() -> ExitCode {
         Command::Health(args) => block_on(health::health(args)),
         Command::SignInLink(args) => block_on(sign_in::link(args)),
         Command::Backup(args) => backup::backup(args),
+        Command::Check(args) => check::check(&args),
+        Command::Rescue(args) => rescue::rescue(&args),
         Command::Export(args) => block_on(tenant::export(args)),
         Command::Import(args) => block_on(tenant::import(args)),
         Command::Plugin(command) => block_on(plugin::run(command)),

@@ -63,6 +63,8 @@ pub mod signature;
 
 pub mod retry;
 
+pub mod pauses;
+
 pub mod delivery;
 pub mod event;
 

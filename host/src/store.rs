@@ -17,14 +17,18 @@
 //! no delivery is ever made for a subscription that was disabled before the event.
 
 mod accept;
+mod backlog;
 mod backup;
 mod batch;
 mod bins;
+mod careful;
 mod catalog;
 mod changes;
+mod check;
 mod checkpoint;
 mod clock;
 mod credentials;
+mod damage;
 mod data_folder;
 mod deletion;
 mod deliveries;
@@ -36,22 +40,32 @@ mod fair_queue;
 mod figures;
 mod first_key;
 mod hands;
+mod history;
 mod ledger;
+mod limits;
+mod log_check;
+mod news;
 mod notices;
 mod operations;
+mod outcomes_beside_damage;
 mod plugins;
 mod quarantine;
 mod readers;
 mod readiness;
 mod recent;
 mod rejected;
+mod repair;
+mod rescue;
 mod retention;
 mod rollouts;
 mod rows;
+mod salvage;
 mod schema;
 mod sessions;
 mod subscriptions;
+mod sweeps;
 mod tenants;
+mod tuning;
 mod usage;
 pub mod vault;
 mod writer;
@@ -62,41 +76,45 @@ use batch::Batch;
 pub use bins::{BIN_BYTES_MAX, BINS_MAX, BinFilter, BinPage};
 use catalog::Catalog;
 pub use changes::Change;
+pub use check::{CheckReport, DamagedKey, TableReport, check_store};
+pub use clock::now_ms;
+pub use damage::{DamageReport, DamagedObject, DamagedRow, RowKind};
 use data_folder::DataFolder;
 pub use data_folder::FolderFault;
 pub use deletion::TenantContents;
 pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};
 pub use due::{DuePage, Turn};
 pub use events::{EventFilter, EventSummary};
-pub use figures::{Backlog, SpanFigures};
+pub use figures::SpanFigures;
 pub use hands::Span;
 pub use ledger::Ledger;
+pub use limits::StoreLimits;
+pub use news::{Due, NewDeliveries, News};
 pub use notices::Notice;
 pub use plugins::{ActiveVersion, PluginVersion, StoredPlugin};
 pub use quarantine::Quarantine;
 pub use readiness::MachineFault;
 pub use rejected::{RejectedEntry, RejectedRequest};
+pub use repair::damaged_parts;
+pub use rescue::{RescueReport, rescue};
 pub use rollouts::{RolloutKind, StoredRollout};
 pub use sessions::SESSION_LASTS;
 pub use subscriptions::{NewSubscription, StateChange};
 pub use tenants::TenantChange;
 pub use usage::{KindUsage, Usage, UsageKind, grouped};
 
-use crate::delivery::DueDelivery;
-use crate::event::Event;
 use crate::plural::counted;
 use crate::subscription::SubscriptionId;
 use disk_room::DiskRoom;
 use fair_queue::Owner;
 use readers::Readers;
-use rusqlite::Connection;
-use rusqlite::config::DbConfig;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tuning::tune;
 use vault::{Vault, VaultError};
-use writer::{Terms, WriteMode, Writer};
+use writer::{Terms, WriteMode, Writer, WriterContext};
 
 /// What can go wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +176,16 @@ pub enum StoreError {
         /// The sha256 of what was uploaded.
         sha256: String,
     },
+    /// A part that every start needs is damaged.
+    #[error(
+        "the database in {folder} is damaged: `hookloom check` says where, and `hookloom rescue` writes what is whole into a new folder"
+    )]
+    Damaged {
+        /// Which folder.
+        folder: String,
+        /// What could not be read.
+        source: Box<StoreError>,
+    },
     /// A key that came with another body before.
     #[error("the Idempotency-Key was used for another body before")]
     KeyReused,
@@ -202,62 +230,8 @@ pub enum StoreError {
     Conflict(String),
 }
 
-/// What the store tells the scheduler after a commit.
-#[derive(Debug)]
-pub enum News {
-    /// New deliveries.
-    Accepted(NewDeliveries),
-    /// Look at this subscription again: it changed, or deliveries of it became due.
-    Changed(SubscriptionId),
-}
-
-/// New deliveries, by whether they wait at first.
-#[derive(Clone, Debug, Default)]
-pub struct NewDeliveries {
-    /// Those that are due at once.
-    pub due: Vec<Due>,
-    /// The subscriptions of the others, which are found in the store when their time comes.
-    pub later: Vec<SubscriptionId>,
-}
-
-/// A due delivery with its event.
-#[derive(Clone, Debug)]
-pub struct Due {
-    /// The delivery.
-    pub delivery: DueDelivery,
-    /// The event.
-    pub event: Arc<Event>,
-}
-
 /// Time that a read of a lane may take at least.
 const LANE_TIME_MAX: Duration = Duration::from_secs(60);
-
-/// Limits of what one request may do.
-#[derive(Clone, Copy, Debug)]
-pub struct StoreLimits {
-    /// Maximum number of deliveries that the events of one request make together; one event is always accepted.
-    pub request_deliveries_max: u64,
-    /// Maximum time that a query may take, once it has begun.
-    pub query_time_max: Duration,
-    /// The share of a tenant: the maximum of what is kept for it.
-    pub share: Caps,
-    /// The largest event, in bytes: the room that a store must have to be ready.
-    pub event_bytes_max: u64,
-    /// Bytes of the disk that are kept free for deletions. 0: none.
-    pub disk_reserve_bytes: u64,
-}
-
-impl Default for StoreLimits {
-    fn default() -> Self {
-        StoreLimits {
-            request_deliveries_max: 10_000,
-            query_time_max: Duration::from_secs(5),
-            share: Caps::NONE,
-            event_bytes_max: 256 << 10,
-            disk_reserve_bytes: 0,
-        }
-    }
-}
 
 /// The store.
 pub struct Store {
@@ -270,6 +244,11 @@ pub struct Store {
     vault: Vault,
     /// Wakes what deletes the rest of tenants, plugins and versions.
     deletions: tokio::sync::Notify,
+    /// Wakes what completes changes.
+    sweeps: tokio::sync::Notify,
+    pending: Arc<backlog::PendingCounts>,
+    damage: damage::Damage,
+    path: PathBuf,
     news: mpsc::UnboundedSender<News>,
     gathered: figures::Gathered,
     notices: notices::Notices,
@@ -287,6 +266,14 @@ impl Store {
 
     /// The same with limits.
     pub fn open_with(
+        folder: &Path,
+        limits: StoreLimits,
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<News>), StoreError> {
+        let opened = Store::open_whole(folder, limits);
+        opened.map_err(|error| if error.is_damage() { error.at_start(folder) } else { error })
+    }
+
+    fn open_whole(
         folder: &Path,
         limits: StoreLimits,
     ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<News>), StoreError> {
@@ -312,18 +299,30 @@ impl Store {
         let room = DiskRoom::reserve(path.parent().unwrap_or(&path), limits.disk_reserve_bytes, limits.event_bytes_max);
         let room = Arc::new(room.map_err(in_folder)?);
         checkpoint::keep_log_short(&mut connection, &path, room.log_pages_max())?;
-        let writer = Writer::start(connection, files.clone(), room.clone()).map_err(in_folder)?;
+        let damage = damage::Damage::load(&connection);
+        let pending = Arc::new(backlog::PendingCounts::load(&connection, &damage));
+        let context = WriterContext {
+            files: files.clone(),
+            room: room.clone(),
+            pending: pending.clone(),
+            damage: damage.clone(),
+        };
+        let writer = Writer::start(connection, context).map_err(in_folder)?;
         let (news, listener) = mpsc::unbounded_channel();
         let store = Store {
             writer,
-            readers: Readers::new(path.clone(), files.clone(), limits.query_time_max),
+            readers: Readers::new(path.clone(), files.clone(), limits.query_time_max, damage.clone()),
             // A lane has nothing to narrow; what it reads is bounded by its page.
-            lane_readers: Readers::new(path, files, limits.query_time_max.max(LANE_TIME_MAX)),
+            lane_readers: Readers::new(path.clone(), files, limits.query_time_max.max(LANE_TIME_MAX), damage.clone()),
             limits,
             room,
             catalog,
             vault,
             deletions: tokio::sync::Notify::new(),
+            sweeps: tokio::sync::Notify::new(),
+            pending,
+            damage,
+            path,
             news,
             gathered: figures::Gathered::default(),
             notices: notices::Notices::default(),
@@ -380,21 +379,4 @@ impl Store {
         };
         self.writer.write(Terms::small(owner.into(), WriteMode::Exclusive), write, then).await
     }
-}
-
-/// Settings of every connection.
-fn tune(connection: &Connection) -> Result<(), StoreError> {
-    // Plans must not depend on the values that are bound: with partial indexes, SQLite would compile a statement anew
-    // whenever one of them changes.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.pragma_update(None, "cache_size", -16_000)?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(())
-}
-
-/// Now, in milliseconds since the epoch.
-pub fn now_ms() -> i64 {
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -8,6 +8,7 @@ use crate::chain::{Chain, ChainText};
 use crate::event::Module;
 pub use crate::ids::{DEFAULT_TENANT, SubscriptionId, TenantId, is_slug};
 use crate::limits::Limits;
+use crate::pauses::Pauses;
 use crate::retry::RetryPolicy;
 use crate::signature::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -233,6 +234,7 @@ impl Subscription {
             state: SubscriptionState::Active,
             state_reason: None,
             failing_since_ms: None,
+            pauses: Pauses::default(),
             generation: 0,
             signing: Vec::new(),
             secrets,
@@ -271,6 +273,8 @@ pub struct Subscription {
     pub state_reason: Option<String>,
     /// Since when its receiver fails, in milliseconds since the epoch, if it has failed for a while.
     pub failing_since_ms: Option<i64>,
+    /// When it was paused before: that time is no age of its deliveries.
+    pub pauses: Pauses,
     /// Grows with every edit of settings or secrets.
     pub generation: u64,
     /// The keys that sign its webhooks, the current one first.

@@ -31,6 +31,9 @@ const PLUGIN_CODE_LOADS: &str = "hookloom_plugin_code_loads_total";
 const PLUGIN_CODE_BYTES: &str = "hookloom_plugin_code_bytes";
 
 const DELIVERIES_PENDING: &str = "hookloom_deliveries_pending";
+const DATABASE_ROWS_DAMAGED: &str = "hookloom_database_rows_damaged";
+const DATABASE_OBJECTS_DAMAGED: &str = "hookloom_database_objects_damaged";
+
 const OLDEST_PENDING_SECONDS: &str = "hookloom_oldest_pending_seconds";
 
 const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
@@ -63,6 +66,8 @@ impl Telemetry {
         describe_gauge!(PLUGIN_CODE_BYTES, Unit::Bytes, "Compiled code in memory.");
         describe_gauge!(DELIVERIES_PENDING, "Deliveries that wait for an attempt.");
         describe_gauge!(OLDEST_PENDING_SECONDS, Unit::Seconds, "How long the oldest of them has been pending.");
+        describe_gauge!(DATABASE_ROWS_DAMAGED, "Rows of the database that cannot be read and are set apart.");
+        describe_gauge!(DATABASE_OBJECTS_DAMAGED, "Tables and indexes of the database with damaged pages.");
         Ok(Telemetry(handle))
     }
 
@@ -131,6 +136,12 @@ pub fn accepted(tenant: &TenantId, events: usize) {
 pub fn pending(tenant: &TenantId, deliveries: u64, oldest_s: f64) {
     gauge!(DELIVERIES_PENDING, "tenant" => tenant.to_string()).set(deliveries as f64);
     gauge!(OLDEST_PENDING_SECONDS, "tenant" => tenant.to_string()).set(oldest_s);
+}
+
+/// So many rows of the database cannot be read, and so many tables and indexes have damaged pages.
+pub fn damaged(rows: usize, objects: usize) {
+    gauge!(DATABASE_ROWS_DAMAGED).set(rows as f64);
+    gauge!(DATABASE_OBJECTS_DAMAGED).set(objects as f64);
 }
 
 /// An attempt ended; its POST, if there was one, took so long.

@@ -15,6 +15,7 @@ mod compiler;
 mod connections;
 mod contract;
 mod crash;
+mod damage;
 mod damaged_components;
 mod data_folder;
 mod durability;

@@ -112,6 +112,37 @@ async fn a_million_pending() -> (Host, Vec<String>) {
     (host, subscriptions)
 }
 
+/// How long accepting takes while a version is activated, a webhook edited, and pages and metrics are read again and again, and how
+/// long these take.
+async fn beside_changes(host: &Host, webhook: &str) -> (Vec<f64>, Vec<f64>) {
+    let component = distinct(&crate::harness::guest("remembers"), 1);
+    let second = host.ask(Method::PUT, "./plugins/drops?activate=false", component).await.ok();
+    let first = text(&host.get("./plugins").await[0], "active_sha256").to_owned();
+    let shas = [first, text(&second, "sha256").to_owned()];
+    let took = std::sync::Mutex::new(Vec::new());
+    let timed = async |method: Method, path: &str, body: String| {
+        let begun = Instant::now();
+        host.ask(method, path, body).await.ok();
+        took.lock().unwrap().push(begun.elapsed().as_secs_f64() * 1e3);
+    };
+    let changes = async {
+        for round in 0_usize.. {
+            let sha256 = &shas[(round + 1) % 2];
+            timed(Method::POST, &format!("./plugins/drops/versions/{sha256}/activate"), String::new()).await;
+            let path = format!("./subscriptions/{webhook}");
+            let edited = json!({"notify_url": "http://127.0.0.1:9999/", "modules": ["Contact"], "plugin": "drops", "description": round.to_string()});
+            timed(Method::PUT, &path, edited.to_string()).await;
+            timed(Method::GET, "/metrics", String::new()).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let during = tokio::select! {
+        during = intake(host, Duration::from_secs(20)) => during,
+        () = changes => unreachable!("it does not end"),
+    };
+    (during, sorted(took.into_inner().unwrap()))
+}
+
 /// How much memory a process has, in MiB (proc(5): VmRSS).
 fn resident_mib(host: &Host) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.process.id().unwrap())).unwrap();
@@ -141,6 +172,12 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
         ),
     );
     assert!(resident_mib(&host) <= memory_empty + 256, "{} MiB", resident_mib(&host));
+    let (during, changes) = beside_changes(&host, &subscriptions[0]).await;
+    told(
+        "the same beside an activation, an edited webhook, /metrics and a page every second",
+        &format!("accepted in {}; these changes and reads took {}", row(&during), row(&changes)),
+    );
+    assert!(percentile(&during, 99) <= 20.0, "{}", row(&during));
     let begun = Instant::now();
     for id in &subscriptions {
         host.post(&format!("./subscriptions/{id}/resume"), &json!({})).await;

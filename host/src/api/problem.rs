@@ -183,6 +183,12 @@ impl From<StoreError> for Problem {
             StoreError::Edited => Problem::new(StatusCode::CONFLICT, "edited", error.to_string())
                 .remedy("read it again and apply your change to the current version"),
             StoreError::Conflict(what) => Problem::new(StatusCode::CONFLICT, "conflict", what),
+            damaged if damaged.is_damage() => {
+                tracing::error!(error = %crate::describe(&damaged), "a request needs a part of the database that is damaged");
+                let what = "nothing was changed: a part of the database that this needs is damaged";
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "database-damaged", what)
+                    .remedy("the operator finds what is damaged at /readyz and by `hookloom check`, and keeps the rest by `hookloom rescue`")
+            }
             other => {
                 let request = request_id::current();
                 tracing::error!(request, error = %crate::describe(&other), "a request failed in the store");

@@ -3,7 +3,7 @@
 use super::Failure;
 use super::settings::Settings;
 use super::terminal::{self, errln, outln};
-use crate::store::{BackedUp, back_up};
+use crate::store::{BackedUp, back_up, damaged_parts};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -34,8 +34,19 @@ pub(super) fn backup(args: BackupArgs) -> Result<(), Failure> {
         }
     })?;
     let folder = args.folder.display().to_string();
+    let damaged = damaged_parts(&args.folder)?;
+    if !damaged.is_empty() {
+        let names: Vec<&str> = damaged.iter().map(|object| object.name.as_str()).collect();
+        errln!(
+            "the store is damaged, and so is the copy ({}): see `hookloom check` and `hookloom rescue`",
+            names.join(", ")
+        );
+    }
     if args.json {
-        terminal::json(&json!({"folder": folder, "bytes": bytes, "damaged_components": damaged_components}))?;
+        let damaged: Vec<&str> = damaged.iter().map(|object| object.name.as_str()).collect();
+        let shown =
+            json!({"folder": folder, "bytes": bytes, "damaged": damaged, "damaged_components": damaged_components});
+        terminal::json(&shown)?;
     } else {
         outln!("{} bytes copied and checked; start from it with: hookloom serve --data-dir {}", bytes, folder);
     }

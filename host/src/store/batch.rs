@@ -8,11 +8,12 @@
 
 use super::StoreError;
 use super::accept::Caps;
+use super::backlog::PendingChange;
 use super::disk_room::DiskRoom;
 use super::rows::{DeliveryRow, EventRow, Insert, Row, Rows};
 use super::usage::{self, ATTEMPT_BYTES, BytesByKind, IDEMPOTENCY_KEY_BYTES, Usage, UsageKind};
-use crate::delivery::DueDelivery;
-use crate::subscription::TenantId;
+use crate::delivery::{DeliveryState, DueDelivery};
+use crate::subscription::{SubscriptionId, TenantId};
 use rusqlite::{CachedStatement, Connection, Params, params, params_from_iter};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -100,6 +101,7 @@ struct Tally {
 pub(super) struct Mark {
     counts: usize,
     rows: [usize; 2],
+    pending: usize,
 }
 
 /// A transaction.
@@ -111,6 +113,8 @@ pub(super) struct Batch<'c> {
     /// Why it cannot be committed, if something that belongs to it could not be written.
     given_up: RefCell<Option<rusqlite::Error>>,
     tally: RefCell<Tally>,
+    /// How the numbers of pending deliveries change with it.
+    pending: RefCell<Vec<PendingChange>>,
 }
 
 impl Deref for Batch<'_> {
@@ -131,6 +135,7 @@ impl<'c> Batch<'c> {
             rows: RefCell::default(),
             given_up: RefCell::default(),
             tally: RefCell::default(),
+            pending: RefCell::default(),
         }
     }
 
@@ -178,6 +183,7 @@ impl<'c> Batch<'c> {
     /// Takes a delivery in, to be written with others, and counts it.
     pub(super) fn add_delivery(&self, delivery: DeliveryRow) {
         let tenant = delivery.delivery.tenant.clone();
+        self.count_pending(&tenant, delivery.delivery.subscription, 1);
         self.count(Count { tenant, kind: UsageKind::Deliveries, bytes: delivery.bytes(), payload: None });
         self.rows.borrow_mut().deliveries.push(delivery);
     }
@@ -214,12 +220,35 @@ impl<'c> Batch<'c> {
         if reason.is_none() {
             let outcome = params![tenant, id, state, due_at_ms, awaiting, counts, now_ms];
             if self.execute_hot(HotStatement::OutcomeWithoutReason, outcome)? > 0 {
+                self.count_ended(delivery, state);
                 return Ok(true);
             }
         }
         self.forget_before();
         let outcome = params![tenant, id, state, due_at_ms, awaiting, counts, reason, now_ms];
-        Ok(self.execute_hot(HotStatement::Outcome, outcome)? > 0)
+        let was_pending = self.execute_hot(HotStatement::Outcome, outcome)? > 0;
+        if was_pending {
+            self.count_ended(delivery, state);
+        }
+        Ok(was_pending)
+    }
+
+    fn count_ended(&self, delivery: &DueDelivery, state: u8) {
+        if state != DeliveryState::Pending as u8 {
+            self.count_pending(&delivery.tenant, delivery.subscription, -1);
+        }
+    }
+
+    /// Counts deliveries that become pending, or are so no more. Whatever writes that says so here.
+    pub(super) fn count_pending(&self, tenant: &TenantId, subscription: SubscriptionId, by: i64) {
+        if by != 0 {
+            self.pending.borrow_mut().push(PendingChange { tenant: tenant.clone(), subscription, by });
+        }
+    }
+
+    /// How the numbers of pending deliveries change with this transaction.
+    pub(super) fn take_pending(&self) -> Vec<PendingChange> {
+        self.pending.take()
     }
 
     /// Counts an idempotency key that is about to be inserted.
@@ -297,7 +326,11 @@ impl<'c> Batch<'c> {
     /// What is counted so far and which rows wait, to come back to.
     pub(super) fn mark(&self) -> Mark {
         let rows = self.rows.borrow();
-        Mark { counts: self.tally.borrow().counts.len(), rows: [rows.events.len(), rows.deliveries.len()] }
+        Mark {
+            counts: self.tally.borrow().counts.len(),
+            rows: [rows.events.len(), rows.deliveries.len()],
+            pending: self.pending.borrow().len(),
+        }
     }
 
     /// Takes back what was counted and added since then.
@@ -305,6 +338,7 @@ impl<'c> Batch<'c> {
         let mut rows = self.rows.borrow_mut();
         rows.events.truncate(mark.rows[0]);
         rows.deliveries.truncate(mark.rows[1]);
+        self.pending.borrow_mut().truncate(mark.pending);
         let Tally { kept, counts } = &mut *self.tally.borrow_mut();
         for count in counts.drain(mark.counts..) {
             if let Some(kept) = kept.get_mut(&count.tenant) {

@@ -11,6 +11,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// How many keys one transaction notes the last use of.
+const USED_STEP: usize = 256;
+
 impl Store {
     /// Makes a key and returns its text, which nobody can see again.
     pub async fn create_key(
@@ -83,15 +86,16 @@ impl Store {
 
     /// Writes down when keys were used.
     pub(super) async fn flush_used_keys(&self) -> Result<(), StoreError> {
-        let used = self.catalog.take_used();
-        if used.is_empty() {
-            return Ok(());
+        let mut used: Vec<(Uuid, i64)> = self.catalog.take_used().into_iter().collect();
+        while !used.is_empty() {
+            let step = used.split_off(used.len().saturating_sub(USED_STEP));
+            let write = move |batch: &Batch<'_>| {
+                let mut statement = batch.prepare_cached("UPDATE keys SET used_at_ms = ?2 WHERE id = ?1")?;
+                step.into_iter().try_for_each(|(id, at_ms)| Ok(statement.execute(params![id, at_ms]).map(drop)?))
+            };
+            self.write(Owner::Host, write).await?;
         }
-        let write = move |batch: &Batch<'_>| {
-            let mut statement = batch.prepare_cached("UPDATE keys SET used_at_ms = ?2 WHERE id = ?1")?;
-            used.into_iter().try_for_each(|(id, at_ms)| Ok(statement.execute(params![id, at_ms]).map(drop)?))
-        };
-        self.write(Owner::Host, write).await
+        Ok(())
     }
 
     /// Deletes a key of a tenant (None: an admin key) with its sessions.

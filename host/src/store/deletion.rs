@@ -136,7 +136,11 @@ impl Store {
             batch.execute("DELETE FROM intake_tokens WHERE tenant = ?1", [&*owner.0])?;
             insert_change(batch, None, &change)
         };
-        let show = move |catalog: &Catalog, (): &()| catalog.remove_tenant(&tenant);
+        let pending = self.pending.clone();
+        let show = move |catalog: &Catalog, (): &()| {
+            catalog.remove_tenant(&tenant);
+            pending.forget(&tenant);
+        };
         self.change_of(Owner::Host, subscriptions, write, show).await?;
         self.deletions.notify_one();
         Ok(())
@@ -304,6 +308,8 @@ fn delete_some(batch: &Batch<'_>, tenant: &TenantId) -> Result<bool, StoreError>
         }
     }
     batch.execute("DELETE FROM plugins WHERE tenant = ?1", [&*tenant.0])?;
+    batch.execute("DELETE FROM sweeps WHERE tenant = ?1", [&*tenant.0])?;
+    batch.execute("DELETE FROM damage WHERE tenant = ?1", [&*tenant.0])?;
     let sql = "SELECT name, sha256 FROM plugin_versions WHERE tenant = ?1 LIMIT 1";
     let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
     while let Some((name, sha256)) = batch.prepare_cached(sql)?.query_row([&*tenant.0], read).optional()? {

@@ -1,6 +1,7 @@
 //! Deliveries and attempts in the database: what is due, what came of it, and what is shown.
 
 use super::batch::Batch;
+use super::careful::{self, Careful};
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode, payload_rows};
 use super::{StateChange, Store, StoreError, now_ms};
@@ -84,11 +85,11 @@ pub struct DeliveryFilter {
     pub limit: usize,
 }
 
-const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms, kind FROM deliveries";
+pub(super) const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms, kind FROM deliveries";
 
 /// The last event of an entity (?3, ?4) of a tenant (?1) before an event (?2). By rowid, which is the order of acceptance
 /// also when the clock was set back. None is missing between two that are kept: the oldest of an entity is pruned first.
-const BEFORE: &str = "WHERE tenant = ?1 AND entity_id = ?3 AND module = ?4
+pub(super) const BEFORE: &str = "WHERE tenant = ?1 AND entity_id = ?3 AND module = ?4
     AND rowid < (SELECT own.rowid FROM events own WHERE own.tenant = ?1 AND own.id = ?2) ORDER BY rowid DESC LIMIT 1";
 
 impl Store {
@@ -99,7 +100,13 @@ impl Store {
         let Some(reason) = record.disables.clone() else {
             let owner = Owner::from(&record.delivery.tenant);
             let terms = Terms { owner, mode: WriteMode::Outcome, rows: 2 + payload_rows(detail.len()) };
-            return self.writer.write(terms, move |batch| record_one(batch, &record, &detail), |_| {}).await;
+            let detail: Arc<str> = detail.into();
+            let (record_too, detail_too) = (record.clone(), detail.clone());
+            let write = move |batch: &Batch<'_>| record_one(batch, &record_too, Some(&detail_too));
+            return match self.writer.write(terms.clone(), write, |()| {}).await {
+                Err(error) if error.is_damage() => self.record_beside_damage(record, detail, terms).await,
+                recorded => recorded,
+            };
         };
         let (tenant, id) = (record.delivery.tenant.clone(), record.delivery.subscription);
         let catalog = self.catalog.clone();
@@ -107,7 +114,7 @@ impl Store {
         let write = move |batch: &Batch<'_>| {
             let current = catalog.subscription_by_id(record.delivery.subscription);
             if current.is_some_and(|current| current.generation == record.attempt.config_generation) {
-                return record_one(batch, &record, &detail);
+                return record_one(batch, &record, Some(&detail));
             }
             // The receiver of an earlier config wants no more; the one of today has not been asked.
             let AttemptRecord { delivery, attempt, age_end_ms, .. } = &*record;
@@ -115,19 +122,21 @@ impl Store {
             let next = Next::Again { at_ms: now_ms(), counts: true, reason };
             let (delivery, attempt, age_end_ms) = (delivery.clone(), attempt.clone(), *age_end_ms);
             let instead = AttemptRecord { delivery, attempt, next, age_end_ms, disables: None };
-            record_one(batch, &instead, &detail)
+            record_one(batch, &instead, Some(&detail))
         };
         self.set_state_after(write, &tenant, id, change).await
     }
 
     /// Ends a pending delivery without an attempt.
     pub async fn give_up(&self, delivery: &DueDelivery, reason: Reason) -> Result<(), StoreError> {
-        let (tenant, id) = (delivery.tenant.clone(), delivery.id);
+        let (tenant, id, subscription) = (delivery.tenant.clone(), delivery.id, delivery.subscription);
         let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, due_at_ms = 0, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let reason = reason.to_bounded_json()?;
             let ended = params![&*tenant.0, id.0, DeliveryState::Dead as u8, reason, now_ms()];
-            Ok(batch.prepare_cached(sql)?.execute(ended).map(drop)?)
+            let count = batch.prepare_cached(sql)?.execute(ended)?;
+            batch.count_pending(&tenant, subscription, -(count as i64));
+            Ok(())
         };
         self.write(&delivery.tenant, write).await
     }
@@ -139,11 +148,10 @@ impl Store {
             let sql = format!("{VIEW} WHERE tenant = ?1 AND id = ?2");
             let view = connection.prepare_cached(&sql)?.query_row(params![&*tenant.0, id.0], view_row).optional()?;
             let view = view.ok_or(StoreError::NotFound("delivery"))?;
-            let sql = "SELECT detail FROM attempts WHERE tenant = ?1 AND delivery = ?2 ORDER BY number";
-            let mut statement = connection.prepare_cached(sql)?;
-            let details = statement.query_map(params![&*tenant.0, id.0], |row| row.get::<_, String>(0))?;
-            let attempts =
-                details.map(|detail| Ok(serde_json::from_str(&detail?)?)).collect::<Result<_, StoreError>>()?;
+            let attempts = match attempts(connection, &tenant, id) {
+                Err(error) if error.is_damage() => careful::attempts(connection, &tenant, id.0, view.attempts_made),
+                attempts => attempts?,
+            };
             Ok((view, attempts))
         };
         self.readers.read(owner, read).await
@@ -197,7 +205,13 @@ impl Store {
     /// Deliveries, the newest first.
     pub async fn deliveries(&self, tenant: TenantId, filter: DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
         let owner = Owner::from(&tenant);
-        self.readers.read(owner, move |connection| list(connection, &tenant, &filter)).await
+        let read = move |connection: &Connection| match list(connection, &tenant, &filter) {
+            Err(error) if error.is_damage() => careful::list(connection, &tenant, &filter),
+            listed => listed.map(Careful::of),
+        };
+        let listed = self.readers.read(owner, read).await?;
+        self.set_apart(listed.damaged).await;
+        Ok(listed.value)
     }
 
     /// One event with its deliveries.
@@ -219,52 +233,6 @@ impl Store {
     }
 }
 
-impl Store {
-    /// The last event of the same entity that was accepted before another one. None: there was none, or it is kept no more.
-    pub async fn previous(&self, tenant: TenantId, event: &Event) -> Result<Option<Arc<Event>>, StoreError> {
-        let Some(entity_id) = event.entity_id.clone() else { return Ok(None) };
-        let (id, module) = (event.id, event.module);
-        let owner = Owner::from(&tenant);
-        let read = move |connection: &Connection| {
-            let sql = format!("SELECT id, name, module, entity_id, received_at_ms, payload FROM events {BEFORE}");
-            let entity = params![&*tenant.0, id.0, entity_id, module.as_str()];
-            let found = connection.prepare_cached(&sql)?.query_row(entity, event_row).optional()?;
-            Ok(found.map(Arc::new))
-        };
-        self.lane_readers.read(owner, read).await
-    }
-
-    /// The last events that were accepted for these subscriptions, the newest first, each with its subscription; none of a test.
-    pub async fn last_events_of(
-        &self,
-        tenant: TenantId,
-        subscriptions: Vec<SubscriptionId>,
-        limit: usize,
-    ) -> Result<Vec<(Arc<Event>, SubscriptionId)>, StoreError> {
-        let owner = Owner::from(&tenant);
-        let read = move |connection: &Connection| {
-            let sql = "SELECT e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload, d.id
-                       FROM deliveries d INDEXED BY deliveries_of_subscription
-                       JOIN events e ON e.tenant = d.tenant AND e.id = d.event
-                       WHERE d.tenant = ?1 AND d.subscription = ?2 AND d.kind <> ?4 ORDER BY d.id DESC LIMIT ?3";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut found = Vec::new();
-            for id in subscriptions {
-                let rows = statement.query_map(params![&*tenant.0, id.0, limit, DeliveryKind::Test as u8], |row| {
-                    Ok((row.get::<_, uuid::Uuid>(6)?, Arc::new(event_row(row)?), id))
-                })?;
-                for row in rows {
-                    found.push(row?);
-                }
-                found.sort_by_key(|(delivery, _, _)| std::cmp::Reverse(*delivery));
-                found.truncate(limit);
-            }
-            Ok(found.into_iter().map(|(_, event, subscription)| (event, subscription)).collect())
-        };
-        self.readers.read(owner, read).await
-    }
-}
-
 /// An attempt as it is kept. They are of a size, so that room is made once.
 fn detail(attempt: &Attempt) -> Result<String, StoreError> {
     let mut detail = Vec::with_capacity(2_048);
@@ -272,7 +240,8 @@ fn detail(attempt: &Attempt) -> Result<String, StoreError> {
     String::from_utf8(detail).map_err(|error| StoreError::Corrupt(serde::ser::Error::custom(error)))
 }
 
-fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: &str) -> Result<(), StoreError> {
+/// Moves a delivery on. `detail` is the attempt as it is kept; none where that cannot be written.
+pub(super) fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: Option<&str>) -> Result<(), StoreError> {
     let AttemptRecord { delivery, attempt, next, age_end_ms, .. } = record;
     let (state, due_at_ms, awaiting, counts, reason) = match next {
         // It shall wait for another version or config, which may have come while the attempt was under way.
@@ -287,7 +256,9 @@ fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: &str) -> Result
     let columns = (state as u8, due_at_ms, awaiting, u8::from(counts));
     let was_pending = batch.write_outcome(delivery, columns, reason.as_deref(), now_ms())?;
     // One that ended meanwhile keeps the attempt; one that was deleted meanwhile leaves nothing behind.
-    if was_pending || exists(batch, delivery)? {
+    if let Some(detail) = detail
+        && (was_pending || exists(batch, delivery)?)
+    {
         batch.write_attempt(&delivery.tenant, delivery.id.0, attempt.number, detail)?;
     }
     Ok(())
@@ -314,6 +285,13 @@ fn is_current(connection: &Connection, record: &AttemptRecord) -> Result<bool, S
         }
     }
     Ok(true)
+}
+
+fn attempts(connection: &Connection, tenant: &TenantId, id: DeliveryId) -> Result<Vec<Attempt>, StoreError> {
+    let sql = "SELECT detail FROM attempts WHERE tenant = ?1 AND delivery = ?2 ORDER BY number";
+    let mut statement = connection.prepare_cached(sql)?;
+    let details = statement.query_map(params![&*tenant.0, id.0], |row| row.get::<_, String>(0))?;
+    details.map(|detail| Ok(serde_json::from_str(&detail?)?)).collect()
 }
 
 /// So many pending deliveries are sorted in no time.
@@ -366,7 +344,7 @@ pub(super) fn kind(number: usize) -> DeliveryKind {
     DeliveryKind::ALL[number.min(DeliveryKind::ALL.len() - 1)]
 }
 
-fn view_row(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
+pub(super) fn view_row(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
     let state = DeliveryState::ALL[row.get::<_, usize>(3)?.min(DeliveryState::ALL.len() - 1)];
     let reason: Option<String> = row.get(7)?;
     Ok(DeliveryView {

@@ -54,10 +54,10 @@ impl Store {
 
     /// Ends what an interrupted change left pending for subscriptions of a tenant that are disabled or deleted.
     pub(super) async fn end_leftovers(&self, tenant: &TenantId) -> Result<(), StoreError> {
-        for backlog in self.backlog_for_host(tenant.clone()).await? {
-            let own = self.catalog.subscription(tenant, backlog.subscription);
+        for id in self.pending(tenant).into_keys() {
+            let own = self.catalog.subscription(tenant, id);
             if own.is_none_or(|own| own.state == SubscriptionState::Disabled) {
-                self.end_rest(tenant, backlog.subscription, None).await?;
+                self.end_rest(tenant, id, None).await?;
             }
         }
         Ok(())
@@ -71,7 +71,7 @@ pub(super) fn deleted() -> Reason {
 
 /// Ends pending deliveries, at most [`STEP`], and returns how many.
 pub(super) fn end_pending(
-    connection: &Connection,
+    batch: &Batch<'_>,
     tenant: &TenantId,
     id: SubscriptionId,
     state: DeliveryState,
@@ -81,5 +81,7 @@ pub(super) fn end_pending(
                WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries INDEXED BY deliveries_due
                                             WHERE tenant = ?1 AND subscription = ?2 AND state = 0 LIMIT ?6)";
     let ended = params![&*tenant.0, id.0, state as u8, reason.to_bounded_json()?, now_ms(), STEP];
-    Ok(connection.prepare_cached(sql)?.execute(ended)?)
+    let count = batch.prepare_cached(sql)?.execute(ended)?;
+    batch.count_pending(tenant, id, -(count as i64));
+    Ok(count)
 }

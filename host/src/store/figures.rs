@@ -6,7 +6,7 @@ use super::batch::Batch;
 use super::fair_queue::Owner;
 use super::usage::require_room;
 use super::{Caps, Catalog, Store, StoreError, now_ms};
-use crate::delivery::{Attempt, DeliveryId};
+use crate::delivery::Attempt;
 use crate::figures::Figures;
 use crate::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -48,17 +48,6 @@ pub struct SpanFigures {
     pub plugin: String,
     /// What happened.
     pub figures: Figures,
-}
-
-/// What waits for one subscription.
-#[derive(Clone, Copy, Debug)]
-pub struct Backlog {
-    /// Whose.
-    pub subscription: SubscriptionId,
-    /// How many deliveries are pending.
-    pub pending: u64,
-    /// When the oldest of them was made, in milliseconds since the epoch.
-    pub oldest_ms: i64,
 }
 
 impl Gathered {
@@ -137,33 +126,6 @@ impl Store {
         found.append(&mut gathered);
         Ok(found)
     }
-
-    /// What waits, by subscription.
-    pub async fn backlog(&self, tenant: TenantId) -> Result<Vec<Backlog>, StoreError> {
-        self.backlog_by(Owner::from(&tenant), tenant).await
-    }
-
-    /// The same on the host's account, for its metrics: no tenant's queries hold them up.
-    pub async fn backlog_for_host(&self, tenant: TenantId) -> Result<Vec<Backlog>, StoreError> {
-        self.backlog_by(Owner::Host, tenant).await
-    }
-
-    async fn backlog_by(&self, owner: Owner, tenant: TenantId) -> Result<Vec<Backlog>, StoreError> {
-        let read = move |connection: &Connection| {
-            // All of it stands in the index; the time of an id is when it was made.
-            let sql = "SELECT subscription, COUNT(*), MIN(id) FROM deliveries INDEXED BY deliveries_due WHERE tenant = ?1 AND state = 0 GROUP BY subscription";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([&*tenant.0], |row| {
-                Ok(Backlog {
-                    subscription: SubscriptionId(row.get(0)?),
-                    pending: row.get(1)?,
-                    oldest_ms: DeliveryId(row.get(2)?).made_at_ms(),
-                })
-            })?;
-            rows.map(|row| row.map_err(StoreError::from)).collect()
-        };
-        self.readers.read(owner, read).await
-    }
 }
 
 /// Writes figures, but none of a tenant that was deleted meanwhile or whose share is used up.
@@ -177,8 +139,10 @@ fn put_step(batch: &Batch<'_>, catalog: &Catalog, share: Caps, cells: &[(Cell, F
         written.try_for_each(|(cell, figures)| put(batch, span_s, cell, figures))?;
         let oldest_s = now_ms() / 1_000 - kept_s;
         for tenant in &tenants {
-            let sql = "DELETE FROM figures WHERE tenant = ?1 AND span_s = ?2 AND at_s < ?3";
-            batch.prepare_cached(sql)?.execute(params![&*tenant.0, span_s, oldest_s])?;
+            // At least as many as are written, and not all that a long stop has left at once.
+            let sql = "DELETE FROM figures WHERE tenant = ?1 AND span_s = ?2 AND (at_s, subscription, plugin) IN
+                       (SELECT at_s, subscription, plugin FROM figures WHERE tenant = ?1 AND span_s = ?2 AND at_s < ?3 LIMIT ?4)";
+            batch.prepare_cached(sql)?.execute(params![&*tenant.0, span_s, oldest_s, STEP])?;
         }
     }
     Ok(())

@@ -46,7 +46,8 @@ impl Store {
         let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
             let sql = "SELECT 1 FROM deliveries WHERE tenant = ?1 AND id = ?2 AND state != 0";
-            if batch.prepare_cached(sql)?.exists(params![&*tenant.0, id.0])? {
+            let had_ended = batch.prepare_cached(sql)?.exists(params![&*tenant.0, id.0])?;
+            if had_ended {
                 require_room(batch, &tenant, share)?;
             }
             let own = catalog.subscription(&tenant, subscription);
@@ -59,6 +60,7 @@ impl Store {
                               age_from_ms = CASE state WHEN 0 THEN age_from_ms ELSE ?3 END, state = 0
                        WHERE tenant = ?1 AND id = ?2";
             batch.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
+            batch.count_pending(&tenant, subscription, i64::from(had_ended));
             Ok(())
         };
         self.change_of(&owner, vec![subscription], write, |_, ()| {}).await
@@ -75,7 +77,10 @@ impl Store {
             let cancelled = DeliveryState::Cancelled as u8;
             match batch.execute(sql, params![&*tenant.0, id.0, cancelled, now_ms()])? {
                 0 => Err(StoreError::Conflict("it is no longer pending".into())),
-                _ => Ok(()),
+                _ => {
+                    batch.count_pending(&tenant, subscription, -1);
+                    Ok(())
+                }
             }
         };
         self.change_of(&owner, vec![subscription], write, |_, ()| {}).await
@@ -146,6 +151,7 @@ impl Store {
                 for delivery in step.ids {
                     again += statement.execute(params![&*tenant.0, delivery, now_ms()])?;
                 }
+                batch.count_pending(&tenant, id, again as i64);
                 Ok(again as u64)
             };
             redriven += self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await?;

@@ -1,10 +1,11 @@
 //! The ledger of a tenant: how many deliveries were promised, and where they all are.
 
+use super::careful;
 use super::fair_queue::Owner;
 use super::{Store, StoreError};
 use crate::delivery::DeliveryState;
 use crate::subscription::TenantId;
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -55,44 +56,66 @@ impl Store {
     /// Counts a tenant's events and deliveries at one moment.
     pub async fn ledger(&self, tenant: TenantId) -> Result<Ledger, StoreError> {
         let owner = Owner::from(&tenant);
-        self.readers
-            .read(owner, move |connection| {
-                let sql = "SELECT COUNT(*), COALESCE(SUM(fan_out), 0) FROM events WHERE tenant = ?1";
-                let (events, fan_out): (u64, u64) =
-                    connection.query_row(sql, params![&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                let ledger = Ledger { events, fan_out, ..Ledger::default() };
-                let sql = "SELECT replayed, tests, bytes_kept, fan_out_pruned, events_pruned, delivered_pruned,
-                                  dropped_pruned, dead_pruned, cancelled_pruned
-                           FROM ledgers WHERE tenant = ?1";
-                let own = |row: &Row<'_>| {
-                    let pruned = Pruned {
-                        events: row.get(4)?,
-                        delivered: row.get(5)?,
-                        dropped: row.get(6)?,
-                        dead: row.get(7)?,
-                        cancelled: row.get(8)?,
-                    };
-                    let fan_out = fan_out + row.get::<_, u64>(3)?;
-                    let (replayed, tests, bytes) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                    Ok(Ledger { replayed, tests, bytes, fan_out, pruned, ..ledger })
-                };
-                let found = connection.query_row(sql, params![&*tenant.0], own).optional()?;
-                let mut ledger = found.unwrap_or(ledger);
-                let sql = "SELECT state, COUNT(*) FROM deliveries WHERE tenant = ?1 GROUP BY state";
-                let mut statement = connection.prepare_cached(sql)?;
-                let mut rows = statement.query(params![&*tenant.0])?;
-                while let Some(row) = rows.next()? {
-                    let count = row.get(1)?;
-                    match DeliveryState::ALL[row.get::<_, usize>(0)?] {
-                        DeliveryState::Pending => ledger.pending = count,
-                        DeliveryState::Delivered => ledger.delivered = count,
-                        DeliveryState::Dropped => ledger.dropped = count,
-                        DeliveryState::Dead => ledger.dead = count,
-                        DeliveryState::Cancelled => ledger.cancelled = count,
-                    }
-                }
-                Ok(ledger)
-            })
-            .await
+        let read = move |connection: &Connection| {
+            let counts = match counts(connection, &tenant) {
+                Err(error) if error.is_damage() => careful::ledger_counts(connection, &tenant)?,
+                counts => counts?,
+            };
+            ledger(connection, &tenant, counts)
+        };
+        self.readers.read(owner, read).await
     }
+}
+
+/// What the tables of events and deliveries hold of a tenant.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LedgerCounts {
+    pub(super) events: u64,
+    pub(super) fan_out: u64,
+    /// Deliveries by state.
+    pub(super) deliveries: [u64; DeliveryState::ALL.len()],
+}
+
+fn counts(connection: &Connection, tenant: &TenantId) -> Result<LedgerCounts, StoreError> {
+    let sql = "SELECT COUNT(*), COALESCE(SUM(fan_out), 0) FROM events WHERE tenant = ?1";
+    let (events, fan_out) = connection.query_row(sql, params![&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut counts = LedgerCounts { events, fan_out, ..LedgerCounts::default() };
+    let sql = "SELECT state, COUNT(*) FROM deliveries WHERE tenant = ?1 GROUP BY state";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![&*tenant.0])?;
+    while let Some(row) = rows.next()? {
+        counts.deliveries[row.get::<_, usize>(0)?] = row.get(1)?;
+    }
+    Ok(counts)
+}
+
+/// Adds what a tenant's own row says.
+fn ledger(connection: &Connection, tenant: &TenantId, counts: LedgerCounts) -> Result<Ledger, StoreError> {
+    let of = |state: DeliveryState| counts.deliveries[state as usize];
+    let ledger = Ledger {
+        events: counts.events,
+        fan_out: counts.fan_out,
+        delivered: of(DeliveryState::Delivered),
+        dropped: of(DeliveryState::Dropped),
+        dead: of(DeliveryState::Dead),
+        cancelled: of(DeliveryState::Cancelled),
+        pending: of(DeliveryState::Pending),
+        ..Ledger::default()
+    };
+    let sql = "SELECT replayed, tests, bytes_kept, fan_out_pruned, events_pruned, delivered_pruned,
+                      dropped_pruned, dead_pruned, cancelled_pruned
+               FROM ledgers WHERE tenant = ?1";
+    let own = |row: &Row<'_>| {
+        let pruned = Pruned {
+            events: row.get(4)?,
+            delivered: row.get(5)?,
+            dropped: row.get(6)?,
+            dead: row.get(7)?,
+            cancelled: row.get(8)?,
+        };
+        let fan_out = ledger.fan_out + row.get::<_, u64>(3)?;
+        let (replayed, tests, bytes) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Ledger { replayed, tests, bytes, fan_out, pruned, ..ledger })
+    };
+    Ok(connection.query_row(sql, params![&*tenant.0], own).optional()?.unwrap_or(ledger))
 }

@@ -2,8 +2,9 @@
 
 use super::batch::Batch;
 use super::fair_queue::Owner;
+use super::sweeps::{self, Changed};
 use super::usage::within_share;
-use super::{Store, StoreError, now_ms, subscriptions};
+use super::{Store, StoreError, now_ms};
 use crate::chain::Step;
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use bytes::Bytes;
@@ -162,7 +163,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let users = self.users_of(&tenant, &name);
-        let due = users.clone();
+        let (due, damage) = (users.clone(), self.damage.clone());
         let write = move |batch: &Batch<'_>| {
             let sha256 = version(batch, &tenant, &name)?;
             batch.execute(
@@ -173,9 +174,11 @@ impl Store {
             // A trial was against the version before.
             let sql = "UPDATE rollouts SET ended_reason = 'another version was activated' WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
             batch.execute(sql, params![&*tenant.0, name])?;
-            subscriptions::judge_again(batch, &tenant, &due)
+            sweeps::judge_again(batch, &tenant, &Changed::Plugin(name), &due, &damage)
         };
-        self.change_of(&owner, users, write, |_, ()| swap()).await
+        self.change_of(&owner, users, write, |_, ()| swap()).await?;
+        self.sweeps.notify_one();
+        Ok(())
     }
 
     /// The sha256 of the last component that came from a plugin's file.
@@ -198,7 +201,7 @@ impl Store {
         .await
     }
 
-    fn users_of(&self, tenant: &TenantId, name: &str) -> Vec<SubscriptionId> {
+    pub(super) fn users_of(&self, tenant: &TenantId, name: &str) -> Vec<SubscriptionId> {
         let subscriptions = self.catalog().subscriptions(tenant);
         let uses = subscriptions.iter().filter(|one| one.settings.plugin.names(name));
         uses.map(|one| one.id).collect()

@@ -12,6 +12,7 @@
 //! threads, never on its workers. Migrations, backups and exports have connections of their own and no time limit.
 
 use super::StoreError;
+use super::damage::Damage;
 use super::data_folder::OpenFiles;
 use super::fair_queue::Owner;
 use crate::fair_share::FairSemaphore;
@@ -38,6 +39,7 @@ pub(super) struct Readers {
     idle: Arc<Mutex<Vec<Reader>>>,
     permits: FairSemaphore<Owner>,
     time_max: Duration,
+    damage: Damage,
 }
 
 /// A connection, and when the read that it serves must end, in milliseconds of [`clock_ms`].
@@ -47,8 +49,8 @@ struct Reader {
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf, files: OpenFiles, time_max: Duration) -> Self {
-        Readers { path, files, idle: Arc::default(), permits: FairSemaphore::new(OPEN_MAX, OPEN_MAX), time_max }
+    pub(super) fn new(path: PathBuf, files: OpenFiles, time_max: Duration, damage: Damage) -> Self {
+        Readers { path, files, idle: Arc::default(), permits: FairSemaphore::new(OPEN_MAX, OPEN_MAX), time_max, damage }
     }
 
     /// Reads on an owner's account, in its turn.
@@ -63,8 +65,13 @@ impl Readers {
             let _permit = permit;
             let reader = readers.take()?;
             let value = reader.read(read, readers.time_max);
-            readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-            value
+            // One whose transaction did not end would show an old state for ever.
+            if reader.connection.is_autocommit() {
+                readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+            }
+            value.inspect_err(|error| {
+                readers.damage.note(error);
+            })
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopped)?
     }
@@ -98,7 +105,8 @@ impl Reader {
         let value = read(&snapshot);
         // The end of the transaction must not be stopped: the next read begins one of its own.
         self.deadline_ms.store(NEVER, Ordering::Relaxed);
-        snapshot.commit()?;
+        // Nothing was written, and a commit after a damaged page was met fails.
+        snapshot.rollback()?;
         value.map_err(|error| match error {
             StoreError::Database(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
                 StoreError::QueryTooSlow { ms: limit_ms }
@@ -127,7 +135,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.db");
         Connection::open(&path).expect("a database").execute_batch("CREATE TABLE t (x)").expect("a table");
-        (folder, Readers::new(path, OpenFiles::none(), time_max))
+        (folder, Readers::new(path, OpenFiles::none(), time_max, Damage::default()))
     }
 
     fn count(connection: &Connection) -> Result<u64, StoreError> {

@@ -3,22 +3,31 @@
 //! # Rules
 //! - An event goes with its deliveries and attempts once it is older than the retention and none of its deliveries is
 //!   pending. Of a contact or a deal the oldest event goes first, so that a later one never looks back past a gap. The ledger remembers how they ended, so its law holds over what is gone.
-//! - A step holds the writer for [`STEP_MAX`] and then lets others write for four times as long.
+//! - A step holds the writer for [`STEP_MAX`] and then lets others write for four times as long. An event with more deliveries than
+//!   a step deletes goes in several: its own row is the last, and the ledger's law holds after each of them.
 //! - Space in the file is used again; the file does not shrink.
 
+use super::batch::Batch;
+use super::damage::{RowKind, damaged};
 use super::fair_queue::Owner;
 use super::{Store, StoreError, now_ms};
 use crate::delivery::DeliveryState;
-use crate::subscription::TenantId;
-use rusqlite::{Connection, params};
+use crate::subscription::{SubscriptionId, TenantId};
+use rusqlite::{Connection, Row, params};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// How long a step may hold the writer. It ends with the event that it is at.
+/// How long a step may hold the writer. It ends with the deliveries that it is at.
 const STEP_MAX: Duration = Duration::from_millis(10);
 
 /// How many events a step looks at, at the most.
 const LOOK: usize = 256;
+
+/// How many deliveries of an event are deleted between two looks at the clock.
+const DELIVERIES: usize = 32;
+
+/// How many expired idempotency keys one transaction deletes.
+const KEYS: usize = 256;
 
 /// How long to rest when there is nothing left to do, at the most.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -30,8 +39,8 @@ const KEYS_KEPT_MS: i64 = 7 * 86_400_000;
 struct Step {
     pruned: u64,
     took: Duration,
-    /// The last event that was looked at; none if there are no more.
-    last: Option<Uuid>,
+    /// The event after which the next step goes on; none if there are no more.
+    after: Option<Uuid>,
 }
 
 impl Store {
@@ -52,11 +61,7 @@ impl Store {
 
     pub(super) async fn prune(&self, retention: Duration) -> Result<(), StoreError> {
         let now_ms = now_ms();
-        self.write(Owner::Host, move |connection| {
-            let sql = "DELETE FROM idempotency_keys WHERE received_at_ms < ?1";
-            Ok(connection.execute(sql, [now_ms - KEYS_KEPT_MS]).map(drop)?)
-        })
-        .await?;
+        self.prune_idempotency_keys(now_ms - KEYS_KEPT_MS).await?;
         self.prune_bins().await?;
         for tenant in self.catalog().tenants() {
             self.end_leftovers(&tenant.id).await?;
@@ -70,11 +75,14 @@ impl Store {
             let (mut after, mut pruned) = (Uuid::nil(), 0);
             loop {
                 let owner = tenant.id.clone();
-                let step =
-                    self.write(&tenant.id, move |connection| prune_step(connection, &owner, after, before_ms)).await?;
+                let step = self.write(&tenant.id, move |batch| prune_step(batch, &owner, after, LOOK, before_ms));
+                let step = match step.await {
+                    Err(error) if error.is_damage() => self.prune_one_by_one(&tenant.id, after, before_ms).await?,
+                    step => step?,
+                };
                 pruned += step.pruned;
-                match step.last {
-                    Some(last) => after = last,
+                match step.after {
+                    Some(next) => after = next,
                     None => break,
                 }
                 tokio::time::sleep(step.took * 4).await;
@@ -85,9 +93,70 @@ impl Store {
         }
         Ok(())
     }
+
+    /// Prunes the next events each in a transaction of its own, so that one which is damaged stays and the others go.
+    async fn prune_one_by_one(&self, tenant: &TenantId, after: Uuid, before_ms: i64) -> Result<Step, StoreError> {
+        let owner = tenant.clone();
+        let next = move |connection: &Connection| {
+            // All of it stands in the index.
+            let sql = "SELECT id FROM events WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+            let mut statement = connection.prepare_cached(sql)?;
+            let ids = statement.query_map(params![&*owner.0, after, LOOK], |row| row.get(0))?;
+            Ok(ids.collect::<Result<Vec<Uuid>, _>>()?)
+        };
+        let ids = self.readers.read(Owner::Host, next).await?;
+        let mut all = Step { pruned: 0, took: Duration::ZERO, after: ids.last().copied() };
+        for id in ids {
+            if self.damage.has(tenant, RowKind::Event, id) {
+                continue;
+            }
+            let owner = tenant.clone();
+            let before = Uuid::from_u128(id.as_u128() - 1);
+            let step = self.write(tenant, move |batch| prune_step(batch, &owner, before, 1, before_ms)).await;
+            match step {
+                Ok(step) => {
+                    all.pruned += step.pruned;
+                    tokio::time::sleep(step.took * 4).await;
+                }
+                Err(error) if error.is_damage() => {
+                    // An index may be the cause, and is made anew then; the next round tries again.
+                    if self.damage.confirm(tenant, RowKind::Event, id) {
+                        let detail = format!("it could not be pruned: {}", crate::describe(&error));
+                        self.set_apart(vec![damaged(tenant, RowKind::Event, id, detail)]).await;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Deletes idempotency keys that came before a time, some at once.
+    async fn prune_idempotency_keys(&self, before_ms: i64) -> Result<(), StoreError> {
+        loop {
+            let step = move |batch: &Batch<'_>| {
+                let begun = Instant::now();
+                let sql = "DELETE FROM idempotency_keys WHERE (tenant, key) IN
+                           (SELECT tenant, key FROM idempotency_keys WHERE received_at_ms < ?1 LIMIT ?2)";
+                let deleted = batch.prepare_cached(sql)?.execute(params![before_ms, KEYS])?;
+                Ok((deleted, begun.elapsed()))
+            };
+            let (deleted, took) = self.write(Owner::Host, step).await?;
+            if deleted < KEYS {
+                return Ok(());
+            }
+            tokio::time::sleep(took * 4).await;
+        }
+    }
 }
 
-fn prune_step(connection: &Connection, tenant: &TenantId, after: Uuid, before_ms: i64) -> Result<Step, StoreError> {
+fn prune_step(
+    batch: &Batch<'_>,
+    tenant: &TenantId,
+    after: Uuid,
+    look: usize,
+    before_ms: i64,
+) -> Result<Step, StoreError> {
     let begun = Instant::now();
     // Ids begin with their time, so they are in the order of acceptance.
     // What the next event of the same entity looks back to is needed as long as that one is pending. And as long as one before
@@ -100,56 +169,100 @@ fn prune_step(connection: &Connection, tenant: &TenantId, after: Uuid, before_ms
                       OR EXISTS (SELECT 1 FROM events o INDEXED BY events_of_entity WHERE o.tenant = e.tenant AND o.entity_id = e.entity_id
                         AND o.module = e.module AND o.rowid < e.rowid)
                FROM events e WHERE e.tenant = ?1 AND e.id > ?2 AND e.received_at_ms < ?3 ORDER BY e.id LIMIT ?4";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![&*tenant.0, after, before_ms, LOOK])?;
-    let (mut pruned, mut last) = (0, None);
+    let mut statement = batch.prepare_cached(sql)?;
+    let mut rows = statement.query(params![&*tenant.0, after, before_ms, look])?;
+    let mut step = Step { pruned: 0, took: Duration::ZERO, after: None };
+    // The event before the one that is looked at, where the next step begins if this one does not get through with it.
+    let mut before = after;
     while let Some(row) = rows.next()? {
         let (id, fan_out, bytes): (Uuid, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        last = Some(id);
+        step.after = Some(id);
         if !row.get::<_, bool>(3)? {
-            prune_one(connection, tenant, id, fan_out, bytes)?;
-            pruned += 1;
+            if !prune_one(batch, tenant, id, [fan_out, bytes], begun)? {
+                step.after = Some(before);
+                break;
+            }
+            step.pruned += 1;
         }
+        before = id;
         if begun.elapsed() >= STEP_MAX {
             break;
         }
     }
-    Ok(Step { pruned, took: begun.elapsed(), last })
+    step.took = begun.elapsed();
+    Ok(step)
 }
 
+/// Deletes an event with its deliveries and attempts, as far as the time of the step allows. Says whether nothing is left of it.
 fn prune_one(
-    connection: &Connection,
+    batch: &Batch<'_>,
     tenant: &TenantId,
     event: Uuid,
-    fan_out: u64,
-    bytes: u64,
-) -> Result<(), StoreError> {
+    [fan_out, bytes]: [u64; 2],
+    begun: Instant,
+) -> Result<bool, StoreError> {
     let mut ended = [0_u64; DeliveryState::ALL.len()];
-    // The planner knows no statistics, and takes a tenant's whole primary key for as good as this index.
-    let sql = "DELETE FROM attempts WHERE tenant = ?1 AND delivery IN (SELECT id FROM deliveries INDEXED BY deliveries_of_event WHERE tenant = ?1 AND event = ?2)";
-    connection.prepare_cached(sql)?.execute(params![&*tenant.0, event])?;
-    let sql = "DELETE FROM deliveries INDEXED BY deliveries_of_event WHERE tenant = ?1 AND event = ?2 RETURNING state";
-    let mut statement = connection.prepare_cached(sql)?;
-    for state in statement.query_map(params![&*tenant.0, event], |row| row.get::<_, usize>(0))? {
-        ended[state?] += 1;
-    }
-    connection
-        .prepare_cached("DELETE FROM events WHERE tenant = ?1 AND id = ?2")?
-        .execute(params![&*tenant.0, event])?;
-    let sql = "UPDATE ledgers SET events_kept = events_kept - 1, bytes_kept = bytes_kept - ?3, events_pruned = events_pruned + 1,
+    let is_gone = prune_deliveries(batch, tenant, event, begun, &mut ended)?;
+    let event_rows = if is_gone {
+        batch
+            .prepare_cached("DELETE FROM events WHERE tenant = ?1 AND id = ?2")?
+            .execute(params![&*tenant.0, event])?;
+        1
+    } else {
+        0
+    };
+    let sql = "UPDATE ledgers SET events_kept = events_kept - ?8, bytes_kept = bytes_kept - ?3, events_pruned = events_pruned + ?8,
                       fan_out_pruned = fan_out_pruned + ?2, delivered_pruned = delivered_pruned + ?4,
                       dropped_pruned = dropped_pruned + ?5, dead_pruned = dead_pruned + ?6,
                       cancelled_pruned = cancelled_pruned + ?7
                WHERE tenant = ?1";
     let of = |state: DeliveryState| ended[state as usize];
-    connection.prepare_cached(sql)?.execute(params![
+    batch.prepare_cached(sql)?.execute(params![
         &*tenant.0,
-        fan_out,
-        bytes,
+        fan_out * event_rows,
+        bytes * event_rows,
         of(DeliveryState::Delivered),
         of(DeliveryState::Dropped),
         of(DeliveryState::Dead),
         of(DeliveryState::Cancelled),
+        event_rows,
     ])?;
-    Ok(())
+    Ok(is_gone)
+}
+
+/// Deletes deliveries of an event with their attempts, at least one and as far as the time of the step allows, and counts them by
+/// state. Says whether none is left.
+fn prune_deliveries(
+    batch: &Batch<'_>,
+    tenant: &TenantId,
+    event: Uuid,
+    begun: Instant,
+    ended: &mut [u64; DeliveryState::ALL.len()],
+) -> Result<bool, StoreError> {
+    // The planner knows no statistics, and takes a tenant's whole primary key for as good as this index.
+    let sql = "SELECT id FROM deliveries INDEXED BY deliveries_of_event WHERE tenant = ?1 AND event = ?2 LIMIT ?3";
+    let mut some = batch.prepare_cached(sql)?;
+    let mut attempts = batch.prepare_cached("DELETE FROM attempts WHERE tenant = ?1 AND delivery = ?2")?;
+    let sql = "DELETE FROM deliveries WHERE tenant = ?1 AND id = ?2 RETURNING state, subscription";
+    let mut delivery = batch.prepare_cached(sql)?;
+    loop {
+        let ids = some.query_map(params![&*tenant.0, event, DELIVERIES], |row| row.get(0))?;
+        let ids: Vec<Uuid> = ids.collect::<Result<_, _>>()?;
+        for id in &ids {
+            attempts.execute(params![&*tenant.0, id])?;
+            let row = |row: &Row<'_>| Ok((row.get::<_, usize>(0)?, SubscriptionId(row.get(1)?)));
+            let (state, subscription) = delivery.query_row(params![&*tenant.0, id], row)?;
+            ended[state] += 1;
+            if state == DeliveryState::Pending as usize {
+                batch.count_pending(tenant, subscription, -1);
+            }
+            if begun.elapsed() >= STEP_MAX {
+                // The next step finds out whether that was the last one.
+                return Ok(false);
+            }
+        }
+        if ids.len() < DELIVERIES {
+            return Ok(true);
+        }
+    }
 }

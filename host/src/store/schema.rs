@@ -7,7 +7,7 @@ use super::accept::OrderKey;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
-const MIGRATIONS: [&str; 19] = [
+const MIGRATIONS: [&str; 20] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -27,6 +27,7 @@ const MIGRATIONS: [&str; 19] = [
     include_str!("schema_17.sql"),
     include_str!("schema_18.sql"),
     include_str!("schema_19.sql"),
+    include_str!("schema_20.sql"),
 ];
 
 /// Brings a database to the newest schema.
@@ -50,6 +51,22 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// The number of the newest schema.
+#[cfg(test)]
+pub(super) fn newest() -> usize {
+    MIGRATIONS.len()
+}
+
+/// Makes the tables of a schema of this number in an empty database.
+pub(super) fn make(connection: &Connection, version: usize) -> Result<(), StoreError> {
+    let known = MIGRATIONS.get(..version).ok_or(StoreError::NewerSchema { found: version, known: MIGRATIONS.len() })?;
+    define_functions(connection)?;
+    for migration in known {
+        connection.execute_batch(migration)?;
+    }
+    Ok(connection.pragma_update(None, "user_version", version)?)
 }
 
 /// What migrations call that SQLite does not have.

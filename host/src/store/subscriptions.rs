@@ -4,11 +4,13 @@ use super::accept::tell_accepted;
 use super::batch::Batch;
 use super::credentials::found;
 use super::endings::{deleted, end_pending};
+use super::sweeps::{self, Changed};
 use super::usage::within_share;
 use super::vault::{Vault, VaultError};
 use super::{Catalog, NewDeliveries, Store, StoreError, now_ms, operations, plugins};
 use crate::delivery::{DeliveryState, Reason};
 use crate::limits::{REASON_BYTES_MAX, shortened};
+use crate::pauses::Pauses;
 use crate::signature::{SigningKey, SigningSecret};
 use crate::subscription::{Secret, Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
 use base64::Engine as _;
@@ -74,6 +76,7 @@ impl Store {
             state: SubscriptionState::Active,
             state_reason: None,
             failing_since_ms: None,
+            pauses: Pauses::default(),
             generation: 1,
             signing: new.signing,
             secrets: new.secrets,
@@ -107,7 +110,7 @@ impl Store {
         changed.signing = new.signing;
         changed.secrets = new.secrets;
         let sealed = seal(&self.vault, &changed)?;
-        let (catalog, share) = (self.catalog.clone(), self.limits.share);
+        let (catalog, share, damage) = (self.catalog.clone(), self.limits.share, self.damage.clone());
         let write = move |batch: &Batch<'_>| {
             let current = catalog.subscription(&changed.tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             if current.generation != generation {
@@ -117,19 +120,22 @@ impl Store {
             changed.state = current.state;
             changed.state_reason = current.state_reason.clone();
             changed.failing_since_ms = current.failing_since_ms;
+            changed.pauses = current.pauses.clone();
             plugins::require_versions(batch, &changed)?;
             let sql =
                 "UPDATE subscriptions SET settings = ?3, sealed = ?4, generation = ?5 WHERE tenant = ?1 AND id = ?2";
             let settings = serde_json::to_string(&changed.settings)?;
             let row = params![&*changed.tenant.0, id.0, settings, sealed, changed.generation];
             within_share(batch, &changed.tenant, share, |batch| Ok(batch.execute(sql, row)?))?;
-            judge_again(batch, &changed.tenant, &[id])?;
+            sweeps::judge_again(batch, &changed.tenant, &Changed::Subscription(id), &[id], &damage)?;
             Ok(Arc::new(changed))
         };
-        self.change_of(&old.tenant, vec![id], write, |catalog, changed| {
+        let changed = self.change_of(&old.tenant, vec![id], write, |catalog, changed| {
             catalog.put_subscriptions(vec![changed.clone()]);
-        })
-        .await
+        });
+        let changed = changed.await?;
+        self.sweeps.notify_one();
+        Ok(changed)
     }
 
     /// Pauses, resumes or disables a subscription.
@@ -214,7 +220,7 @@ impl Store {
 }
 
 fn set_state(
-    connection: &Connection,
+    batch: &Batch<'_>,
     catalog: &Catalog,
     tenant: &TenantId,
     id: SubscriptionId,
@@ -225,7 +231,9 @@ fn set_state(
     let now_ms = now_ms();
     let paused_at_ms = match change {
         StateChange::Resume => {
-            restart_age_clock(connection, tenant, id, now_ms)?;
+            if let Some(paused_at_ms) = paused_at_ms(batch, tenant, id)? {
+                changed.pauses.add(paused_at_ms, now_ms);
+            }
             (changed.state, changed.state_reason, changed.failing_since_ms) = (SubscriptionState::Active, None, None);
             None
         }
@@ -242,54 +250,30 @@ fn set_state(
             return Ok(current);
         }
         StateChange::Disable { reason, .. } => {
-            end_pending(connection, tenant, id, DeliveryState::Dead, reason)?;
+            end_pending(batch, tenant, id, DeliveryState::Dead, reason)?;
             (changed.state, changed.state_reason) =
                 (SubscriptionState::Disabled, Some(reason.bounded().message.clone()));
             None
         }
     };
     let sql = "UPDATE subscriptions SET state = ?3, state_reason = ?4,
-                      paused_at_ms = CASE WHEN ?3 = 1 THEN COALESCE(?5, paused_at_ms) END, failing_since_ms = ?6
+                      paused_at_ms = CASE WHEN ?3 = 1 THEN COALESCE(?5, paused_at_ms) END, failing_since_ms = ?6, pauses = ?7
                WHERE tenant = ?1 AND id = ?2";
-    let failing_since_ms = changed.failing_since_ms;
-    connection.execute(
-        sql,
-        params![&*tenant.0, id.0, changed.state as u8, changed.state_reason, paused_at_ms, failing_since_ms],
-    )?;
+    let Subscription { state_reason, failing_since_ms, pauses, .. } = &changed;
+    let pauses = serde_json::to_string(pauses)?;
+    let row = params![&*tenant.0, id.0, changed.state as u8, state_reason, paused_at_ms, failing_since_ms, pauses];
+    batch.execute(sql, row)?;
     Ok(Arc::new(changed))
 }
 
-/// The time that a delivery spent paused does not count as its age.
-fn restart_age_clock(
-    connection: &Connection,
-    tenant: &TenantId,
-    id: SubscriptionId,
-    now_ms: i64,
-) -> Result<(), StoreError> {
-    let sql = "UPDATE deliveries INDEXED BY deliveries_due SET age_from_ms = age_from_ms + (?3 - MAX(s.paused_at_ms, deliveries.age_from_ms))
-               FROM subscriptions s
-               WHERE s.tenant = ?1 AND s.id = ?2 AND s.paused_at_ms IS NOT NULL
-                 AND deliveries.tenant = ?1 AND deliveries.subscription = ?2 AND deliveries.state = 0";
-    connection.execute(sql, params![&*tenant.0, id.0, now_ms])?;
-    Ok(())
-}
-
-/// Makes what waits for another plugin version or config due now.
-pub(super) fn judge_again(
-    connection: &Connection,
-    tenant: &TenantId,
-    ids: &[SubscriptionId],
-) -> Result<(), StoreError> {
-    let sql = "UPDATE deliveries INDEXED BY deliveries_due SET due_at_ms = ?3, awaiting_plugin = 0
-               WHERE tenant = ?1 AND subscription = ?2 AND state = 0 AND awaiting_plugin = 1";
-    for id in ids {
-        connection.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
-    }
-    Ok(())
+/// When the pause began that is under way, if one is.
+fn paused_at_ms(connection: &Connection, tenant: &TenantId, id: SubscriptionId) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT paused_at_ms FROM subscriptions WHERE tenant = ?1 AND id = ?2";
+    Ok(connection.prepare_cached(sql)?.query_row(params![&*tenant.0, id.0], |row| row.get(0))?)
 }
 
 pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Vec<Subscription>, StoreError> {
-    let sql = "SELECT tenant, id, settings, sealed, state, state_reason, generation, created_at_ms, failing_since_ms FROM subscriptions";
+    let sql = "SELECT tenant, id, settings, sealed, state, state_reason, generation, created_at_ms, failing_since_ms, pauses FROM subscriptions";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut subscriptions = Vec::new();
@@ -303,6 +287,7 @@ pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Vec<Subscri
             generation: row.get(6)?,
             created_at_ms: row.get(7)?,
             failing_since_ms: row.get(8)?,
+            pauses: serde_json::from_str(&row.get::<_, String>(9)?)?,
             id,
             tenant,
             signing,

@@ -210,17 +210,6 @@ const COUNTED: [Counted; 18] = [
     counted("figures", UsageKind::Statistics, 96, &["plugin", "figures"]),
 ];
 
-/// Tables that do not count, and the reason.
-#[cfg(test)]
-const NOT_COUNTED: [(&str, &str); 6] = [
-    ("identity", "one row of the host"),
-    ("readiness", "one row of the host"),
-    ("tenants", "bounded, and only admins write it"),
-    ("ledgers", "one row of fixed size for each tenant"),
-    ("plugin_files", "one short row for each file that the operator puts into the plugins folder"),
-    ("components", "counted by the versions that have them"),
-];
-
 impl Counted {
     fn of_row(text: &str, row: &str) -> String {
         text.replace('@', row)

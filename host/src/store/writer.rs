@@ -16,18 +16,27 @@
 //! - A write that changes the catalog ([`WriteMode::Exclusive`]) has a commit of its own, and the catalog shows it before
 //!   anything else runs, of whichever owner.
 //!
+//! # Damage
+//! A write that needs a damaged page takes down the commit that it shares. For [`APART`] after that each write has a commit of its
+//! own, so that only those fail that must.
+//!
 //! # Limits
 //! Writes that wait are bounded, and each owner has a share of the room ([`FairSemaphore`]): a tenant that fills its own
 //! holds up nobody else. How large one write may be is its caller's business.
 //!
 //! Does not know what is written. Stops when the last handle is gone, after everything queued has been written.
 
+mod budget;
+
 use super::StoreError;
+use super::backlog::PendingCounts;
 use super::batch::Batch;
+use super::damage::{Damage, is_damage};
 use super::data_folder::OpenFiles;
 use super::disk_room::DiskRoom;
 use super::fair_queue::{FairQueue, Owner};
 use crate::fair_share::{FairPermit, FairSemaphore};
+use budget::RowBudget;
 use rusqlite::{Connection, ffi};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -41,13 +50,7 @@ const BATCH_MAX: usize = 512;
 
 /// About how many rows of outcomes share one commit, and of other writes. A row is one of an event or a delivery, or
 /// 4 KiB of payload: some milliseconds together.
-const ROWS_MAX: u64 = 1_024;
-
-/// The fewest rows that share one commit, however long they take: a slow flush must not make commits small.
-const ROWS_MIN: u64 = 256;
-
-/// Time that the outcomes of a commit should take, and the other writes.
-const COMMIT_TIME: Duration = Duration::from_millis(10);
+pub(super) const ROWS_MAX: u64 = 1_024;
 
 /// How many writes other than outcomes may wait. One owner may have half of them while nobody else waits. Past it, callers
 /// wait for room, which is the back-pressure that intake passes on.
@@ -58,6 +61,9 @@ const COMMIT_ROWS: u64 = 256;
 
 /// Half-life of an owner's written rows.
 const HALF_LIFE: Duration = Duration::from_millis(100);
+
+/// How long writes have commits of their own after a damaged page was met.
+const APART: Duration = Duration::from_secs(10);
 
 type Finish = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
 type Write = Box<dyn FnOnce(&Batch<'_>) -> Finish + Send>;
@@ -74,31 +80,6 @@ pub(super) enum WriteMode {
     Outcome,
     /// Committed before anything else runs.
     Exclusive,
-}
-
-/// Number of rows that fit in [`COMMIT_TIME`], as far as the commits of late tell. A row of one subscription's deliveries after
-/// the other is appended to pages that are at hand; rows of a thousand subscriptions change some pages each.
-struct RowBudget {
-    /// Nanoseconds that a row takes.
-    row_ns: u64,
-}
-
-impl RowBudget {
-    const NONE_KNOWN: RowBudget = RowBudget { row_ns: 0 };
-
-    fn rows(&self) -> u64 {
-        let target = u64::try_from(COMMIT_TIME.as_nanos()).unwrap_or(u64::MAX);
-        target.checked_div(self.row_ns).unwrap_or(ROWS_MAX).clamp(ROWS_MIN, ROWS_MAX)
-    }
-
-    /// Takes a commit into account. Small ones tell of the flush only.
-    fn observe(&mut self, rows: u64, took: Duration) {
-        if rows < ROWS_MIN {
-            return;
-        }
-        let row_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / rows;
-        self.row_ns = if self.row_ns == 0 { row_ns } else { (3 * self.row_ns + row_ns) / 4 };
-    }
 }
 
 /// On whose account a write runs, how, and what it costs.
@@ -140,21 +121,32 @@ impl Job {
     }
 }
 
+/// What the writer looks after besides its transactions.
+pub(super) struct WriterContext {
+    /// The files of the database, which must stay the ones that are opened.
+    pub(super) files: OpenFiles,
+    pub(super) room: Arc<DiskRoom>,
+    /// Pending deliveries by subscription, which each commit changes.
+    pub(super) pending: Arc<PendingCounts>,
+    pub(super) damage: Damage,
+}
+
 /// The handle by which everybody writes.
 pub(super) struct Writer {
     queue: Option<mpsc::UnboundedSender<Job>>,
     room: FairSemaphore<Owner>,
+    damage: Damage,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
     /// Takes the connection over into a thread of its own.
-    pub(super) fn start(connection: Connection, files: OpenFiles, room: Arc<DiskRoom>) -> std::io::Result<Self> {
+    pub(super) fn start(connection: Connection, context: WriterContext) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || run(&connection, &files, &room, jobs))?;
-        Ok(Writer { queue: Some(queue), room: FairSemaphore::new(QUEUE_MAX, QUEUE_MAX), thread: Some(thread) })
+        let damage = context.damage.clone();
+        let thread = std::thread::Builder::new().name("store-writer".into());
+        let thread = thread.spawn(move || run(&connection, &context, jobs))?;
+        Ok(Writer { queue: Some(queue), room: FairSemaphore::new(QUEUE_MAX, QUEUE_MAX), damage, thread: Some(thread) })
     }
 
     /// Runs `write` and returns what it returned, once it is durable. `then` runs on the writer's thread after the
@@ -194,7 +186,10 @@ impl Writer {
         let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
         let room = if mode == WriteMode::Outcome { None } else { Some(self.room.acquire(&terms.owner, 1).await) };
         queue.send(Job { write, terms, _room: room }).map_err(|_| StoreError::Stopped)?;
-        answered.await.map_err(|_| StoreError::Stopped)?
+        let answer = answered.await.map_err(|_| StoreError::Stopped)?;
+        answer.inspect_err(|error| {
+            self.damage.note(error);
+        })
     }
 }
 
@@ -207,15 +202,28 @@ impl Drop for Writer {
     }
 }
 
-fn run(connection: &Connection, files: &OpenFiles, room: &DiskRoom, jobs: mpsc::UnboundedReceiver<Job>) {
+fn run(connection: &Connection, context: &WriterContext, jobs: mpsc::UnboundedReceiver<Job>) {
     let mut waiting = Waiting::new(jobs);
     let mut budget = RowBudget::NONE_KNOWN;
+    // Until when each job has a commit of its own.
+    let mut apart: Option<Instant> = None;
     while let Some(batch) = waiting.next_batch(budget.rows()) {
-        room.look_again(connection);
+        context.room.look_again(connection);
         let rows = batch.iter().map(|job| job.terms.rows).sum();
         let begun = Instant::now();
-        commit(connection, files, room, batch);
+        match commit(connection, context, batch) {
+            Err(error) if is_damage(&error) => {
+                apart = Some(Instant::now() + APART);
+                context.damage.note_write(true);
+            }
+            Ok(()) if apart.is_some_and(|until| Instant::now() >= until) => {
+                apart = None;
+                context.damage.note_write(false);
+            }
+            _ => {}
+        }
         budget.observe(rows, begun.elapsed());
+        waiting.batch_max = if apart.is_some() { 1 } else { BATCH_MAX };
     }
 }
 
@@ -226,6 +234,8 @@ struct Waiting {
     others: FairQueue<Job>,
     /// Whether the next of the others wants to be alone and has waited for one commit.
     alone_is_next: bool,
+    /// Maximum number of outcomes in a commit, and of others.
+    batch_max: usize,
     aged: Instant,
 }
 
@@ -236,6 +246,7 @@ impl Waiting {
             outcomes: FairQueue::default(),
             others: FairQueue::default(),
             alone_is_next: false,
+            batch_max: BATCH_MAX,
             aged: Instant::now(),
         }
     }
@@ -255,7 +266,7 @@ impl Waiting {
         }
         let mut batch = Vec::new();
         let (mut outcomes, mut rows) = (0, 0);
-        while outcomes < BATCH_MAX
+        while outcomes < self.batch_max
             && rows < rows_max
             && let Some(job) = self.outcomes.pop()
         {
@@ -263,13 +274,15 @@ impl Waiting {
             rows += job.cost();
             batch.push(job);
         }
-        self.add_others(&mut batch, rows_max);
+        if self.batch_max > 1 || batch.is_empty() {
+            self.add_others(&mut batch, rows_max);
+        }
         Some(batch)
     }
 
     fn add_others(&mut self, batch: &mut Vec<Job>, rows_max: u64) {
         let (mut others, mut rows) = (0, 0);
-        while others < BATCH_MAX
+        while others < self.batch_max
             && rows < rows_max
             && let Some((cost, job)) = self.others.front()
         {
@@ -304,7 +317,9 @@ impl Waiting {
     }
 }
 
-fn commit(connection: &Connection, files: &OpenFiles, room: &DiskRoom, jobs: Vec<Job>) {
+/// Runs jobs in one transaction, and answers their callers.
+fn commit(connection: &Connection, context: &WriterContext, jobs: Vec<Job>) -> Result<(), Arc<rusqlite::Error>> {
+    let WriterContext { files, room, pending, .. } = context;
     let mut finishes = Vec::with_capacity(jobs.len());
     let begun = files.check().and_then(|()| execute(connection, "BEGIN IMMEDIATE"));
     let batch = Batch::on(connection, room);
@@ -312,31 +327,37 @@ fn commit(connection: &Connection, files: &OpenFiles, room: &DiskRoom, jobs: Vec
         finishes.push((job.write)(&batch));
     }
     let settled = begun.and_then(|()| batch.settle());
+    let changes = batch.take_pending();
     drop(batch);
     let committed = settled.and_then(|()| execute(connection, "COMMIT"));
     // Durable is only what is in a file that the next start finds.
     let committed = committed.and_then(|()| files.check()).map_err(Arc::new);
-    if let Err(error) = &committed {
-        tracing::error!(%error, "the store could not commit; nothing of this batch was accepted");
-        if !connection.is_autocommit() {
-            let _ = connection.execute_batch("ROLLBACK");
+    match &committed {
+        Ok(()) => pending.apply(changes),
+        Err(error) => {
+            tracing::error!(%error, "the store could not commit; nothing of this batch was accepted");
+            if !connection.is_autocommit() {
+                let _ = connection.execute_batch("ROLLBACK");
+            }
+            room.after_failed_commit(connection);
         }
-        room.after_failed_commit(connection);
     }
     for finish in finishes {
         finish(committed.clone());
     }
+    committed
 }
 
 /// Runs one write that undoes the whole batch if it fails after its first change.
 fn in_batch<T>(batch: &Batch<'_>, write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
     let (before, mark) = (batch.total_changes(), batch.mark());
     let written = write(batch);
-    if written.is_err() {
+    if let Err(error) = &written {
         batch.back_to(mark);
         if batch.total_changes() != before {
+            let code = if error.is_damage() { ffi::SQLITE_CORRUPT } else { ffi::SQLITE_ABORT };
             let what = "a write failed after its first change".to_owned();
-            batch.give_up(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT), Some(what)));
+            batch.give_up(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(what)));
         }
     }
     written

@@ -6,9 +6,11 @@ use super::user::TenantUser;
 use super::{Frame, Moment, Page, Refused, duration, render};
 use crate::api::ApiState;
 use crate::api::extract::Params;
+use crate::delivery::DeliveryId;
+use crate::event::EventId;
 use crate::figures::{Figures, Latencies};
-use crate::store::{SpanFigures, now_ms};
-use crate::subscription::SubscriptionId;
+use crate::store::{DamageReport, DamagedRow, RowKind, SpanFigures, now_ms};
+use crate::subscription::{SubscriptionId, TenantId};
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
@@ -32,6 +34,24 @@ struct Overview {
     failing: Vec<ReceiverRow>,
     plugins: Vec<PluginRow>,
     usage: UsageView,
+    damage: DamageView,
+}
+
+/// What of the tenant cannot be read.
+struct DamageView {
+    /// Number of rows.
+    count: usize,
+    rows: Vec<DamagedRowView>,
+    /// Tables and indexes of the host that have damaged pages, in one text.
+    objects: String,
+}
+
+struct DamagedRowView {
+    href: String,
+    kind: &'static str,
+    id: String,
+    found: Moment,
+    detail: String,
 }
 
 struct BacklogRow {
@@ -94,14 +114,18 @@ pub(super) async fn page(
         .collect();
     let href = |id: SubscriptionId| UrlPath::pages_of(&user.tenant).then("webhooks").then(&id).to_string();
     let name = |id: SubscriptionId| names.get(&id).cloned().unwrap_or_else(|| format!("deleted ({id})"));
-    let mut backlog: Vec<BacklogRow> = Vec::new();
-    for one in state.store.backlog(user.tenant.clone()).await? {
-        let (href, name) = (href(one.subscription), name(one.subscription));
-        backlog.push(BacklogRow { href, name, pending: one.pending, oldest: Moment::at_ms(one.oldest_ms) });
-    }
-    backlog.sort_by_key(|row| std::cmp::Reverse(row.pending));
-    let pending = backlog.iter().map(|row| row.pending).sum();
-    backlog.truncate(ROWS);
+    let mut largest: Vec<(SubscriptionId, u64)> = state.store.pending(&user.tenant).into_iter().collect();
+    let pending = largest.iter().map(|(_, pending)| pending).sum();
+    largest.sort_by_key(|(id, pending)| (std::cmp::Reverse(*pending), *id));
+    largest.truncate(ROWS);
+    let ids = largest.iter().map(|(id, _)| *id).collect();
+    let oldest = state.store.oldest_pending(user.tenant.clone(), ids).await?;
+    let row = |(id, pending): (SubscriptionId, u64)| {
+        // Without a time its last delivery has just ended.
+        let oldest = Moment::at_ms(*oldest.get(&id)?);
+        Some(BacklogRow { href: href(id), name: name(id), pending, oldest })
+    };
+    let backlog: Vec<BacklogRow> = largest.into_iter().filter_map(row).collect();
     let page = Overview {
         spans: SPANS.into_iter().map(|(name, _, _, label, _)| (name, name == span.0, label)).collect(),
         attempts: all.attempts(),
@@ -115,9 +139,36 @@ pub(super) async fn page(
         failing: failing(&figures, href, name),
         plugins: plugins(&figures),
         usage: UsageView::new(&state.store.usage(user.tenant.clone()).await?),
+        damage: damage(&user.tenant, &state.store.damage(Some(&user.tenant))),
         frame: Frame::new(&user, &state, "Overview").watching("attempts"),
     };
     render(&state, Some(&user.tenant), page).await
+}
+
+/// Number of damaged rows that are named.
+const DAMAGED_ROWS: usize = 100;
+
+fn damage(tenant: &TenantId, report: &DamageReport) -> DamageView {
+    let row = |row: &DamagedRow| DamagedRowView {
+        href: match row.kind {
+            RowKind::Event => UrlPath::pages_of(tenant).then("events").then(&EventId(row.id)),
+            RowKind::Delivery => UrlPath::pages_of(tenant).then("deliveries").then(&DeliveryId(row.id)),
+        }
+        .to_string(),
+        kind: match row.kind {
+            RowKind::Event => "Event",
+            RowKind::Delivery => "Delivery",
+        },
+        id: row.id.to_string(),
+        found: Moment::at_ms(row.found_at_ms),
+        detail: row.detail.clone(),
+    };
+    let objects: Vec<&str> = report.objects.iter().map(|object| object.name.as_str()).collect();
+    DamageView {
+        count: report.rows.len(),
+        rows: report.rows.iter().take(DAMAGED_ROWS).map(row).collect(),
+        objects: objects.join(", "),
+    }
 }
 
 fn sum<'a>(figures: impl Iterator<Item = &'a SpanFigures>) -> Figures {

@@ -77,8 +77,7 @@ pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -
 }
 
 async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Result<Page, Refused> {
-    let backlog = state.store.backlog(user.tenant.clone()).await?;
-    let pending = |id: SubscriptionId| backlog.iter().find(|one| one.subscription == id).map_or(0, |one| one.pending);
+    let pending = state.store.pending(&user.tenant);
     let row = |one: &Arc<Subscription>| Row {
         href: UrlPath::pages_of(&user.tenant).then("webhooks").then(&one.id).to_string(),
         name: name(one),
@@ -86,7 +85,7 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
         modules: one.settings.modules.iter().map(|module| module.as_str()).collect::<Vec<_>>().join(", "),
         plugin: one.settings.plugin.0.iter().map(|step| step.plugin.as_str()).collect::<Vec<_>>().join(" → "),
         state: state_word(one.state),
-        pending: pending(one.id),
+        pending: pending.get(&one.id).copied().unwrap_or(0),
     };
     let token = |token: &Arc<crate::access::IntakeToken>| access::shown_address(token, state);
     let page = Webhooks {

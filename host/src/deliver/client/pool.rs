@@ -134,6 +134,7 @@ mod tests {
             state: SubscriptionState::Active,
             state_reason: None,
             failing_since_ms: None,
+            pauses: crate::pauses::Pauses::default(),
             generation: 1,
             signing: Vec::new(),
             secrets: BTreeMap::new(),

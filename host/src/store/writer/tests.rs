@@ -70,7 +70,13 @@ fn a_tenant_with_little_does_not_wait_behind_what_another_has_queued() {
 async fn who_left_rows_that_cannot_be_written_is_told_so() {
     let connection = Connection::open_in_memory().expect("a database");
     connection.execute_batch("CREATE TABLE marks (mark)").expect("a table, and none of events");
-    let writer = Writer::start(connection, OpenFiles::none(), Arc::new(DiskRoom::unbounded())).expect("a thread");
+    let context = WriterContext {
+        files: OpenFiles::none(),
+        room: Arc::new(DiskRoom::unbounded()),
+        pending: Arc::default(),
+        damage: Damage::default(),
+    };
+    let writer = Writer::start(connection, context).expect("a thread");
     let (go, gone) = std::sync::mpsc::channel::<()>();
     let event = Arc::new(Event {
         id: EventId::new(),
@@ -102,25 +108,4 @@ async fn who_left_rows_that_cannot_be_written_is_told_so() {
         matches!(writer.write(terms(WriteMode::Shared), count, |_| {}).await, Ok(0)),
         "it goes on, and nothing was written"
     );
-}
-
-/// Commits of so many rows and milliseconds, and how many rows the next one has.
-#[track_caller]
-fn check_budget(commits: &[(u64, u64)], expected: u64) {
-    let mut budget = RowBudget::NONE_KNOWN;
-    for (rows, ms) in commits {
-        budget.observe(*rows, Duration::from_millis(*ms));
-    }
-    assert_eq!(budget.rows(), expected, "after {commits:?}");
-}
-
-#[test]
-fn commits_are_smaller_where_rows_take_long() {
-    check_budget(&[], ROWS_MAX);
-    check_budget(&[(1_024, 5)], ROWS_MAX);
-    check_budget(&[(1_000, 20)], 500);
-    check_budget(&[(1_000, 500)], ROWS_MIN);
-    check_budget(&[(2, 500)], ROWS_MAX);
-    check_budget(&[(1_000, 20), (1_000, 4)], 625);
-    check_budget(&[(1_000, 0)], ROWS_MAX);
 }

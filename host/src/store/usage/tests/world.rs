@@ -11,7 +11,7 @@ use crate::store::{
     AttemptRecord, DeliveryFilter, NewEvent, NewSubscription, Repeatable, Span, StateChange, Store, StoreError,
     StoreLimits, TenantChange, Turn,
 };
-use crate::subscription::{Subscription, TenantId};
+use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use bytes::Bytes;
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -187,6 +187,27 @@ impl World {
             Ok(())
         };
         self.store.readers.read(crate::store::fair_queue::Owner::Host, read).await.expect("counted");
+        self.check_pending().await;
+    }
+
+    /// The numbers of pending deliveries are those of the table.
+    async fn check_pending(&self) {
+        let read = |connection: &Connection| {
+            let sql =
+                "SELECT tenant, subscription, COUNT(*) FROM deliveries WHERE state = 0 GROUP BY tenant, subscription";
+            let mut statement = connection.prepare(sql)?;
+            let row = |row: &rusqlite::Row<'_>| {
+                let tenant = TenantId(row.get::<_, String>(0)?.into());
+                Ok(((tenant, SubscriptionId(row.get(1)?)), row.get::<_, u64>(2)?))
+            };
+            Ok(statement.query_map([], row)?.collect::<Result<HashMap<_, _>, _>>()?)
+        };
+        let found = self.store.readers.read(crate::store::fair_queue::Owner::Host, read).await.expect("counted");
+        let tenants = self.store.catalog().tenants();
+        let counted = tenants.iter().flat_map(|tenant| {
+            self.store.pending(&tenant.id).into_iter().map(|(id, count)| ((tenant.id.clone(), id), count))
+        });
+        assert_eq!(counted.collect::<HashMap<_, _>>(), found);
     }
 
     pub(super) async fn take(&self, step: Step) {

@@ -1,0 +1,131 @@
+//! `GET /readyz`: whether the host can accept events, and how each of its parts is.
+//!
+//! Only a store that cannot accept events makes the host unready (503). Parts that are not well beside that are named with status 200:
+//! what they hold up waits, and everything else goes on.
+
+use super::problem::Problem;
+use super::{ApiState, Health, health};
+use crate::plugin::Plugins;
+use crate::plural::counted;
+use crate::store::{DamageReport, DamagedRow, Store};
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use utoipa::ToSchema;
+
+/// Lifetime of a proof that the store can accept an event, if no commit fails meanwhile.
+const PROOF_LASTS: Duration = Duration::from_secs(1);
+
+/// A proof that the store can accept an event.
+#[derive(Clone, Copy)]
+pub struct Proof {
+    at: Instant,
+    /// Number of commits that had failed then.
+    failed_commits: u64,
+}
+
+/// A part of the host, and how it is.
+#[derive(Serialize, ToSchema)]
+struct Part {
+    /// `store`, `database`, `plugins` or `files`
+    part: &'static str,
+    /// True while it does its work. Without the store the host is not ready; without a plugin only its deliveries wait; of a damaged
+    /// database what can be read goes on; without one of the other files of the data folder the next start fails.
+    ready: bool,
+    /// What is wrong, or how it was found to be well.
+    detail: String,
+}
+
+/// Number of damaged rows that `/readyz` names.
+const DAMAGED_NAMED: usize = 5;
+
+/// Whether everything in the database can be read. Anybody may ask, so rows are named by their ids only.
+fn database_part(damage: &DamageReport) -> Part {
+    if damage.is_empty() {
+        return Part { part: "database", ready: true, detail: "no damage is known".into() };
+    }
+    let row = |row: &DamagedRow| format!("{} {}", row.kind, row.id);
+    let mut named: Vec<String> = damage.rows.iter().take(DAMAGED_NAMED).map(row).collect();
+    let more = damage.rows.len() - named.len();
+    named.extend((more > 0).then(|| format!("{more} more")));
+    let rows = format!("{} rows cannot be read and are set apart ({})", damage.rows.len(), named.join(", "));
+    let objects: Vec<&str> = damage.objects.iter().map(|object| object.name.as_str()).collect();
+    let objects = format!("damaged pages in {}", objects.join(", "));
+    let writes = "some writes fail, because what they need is damaged".to_owned();
+    let findings = [
+        (!damage.rows.is_empty()).then_some(rows),
+        (!damage.objects.is_empty()).then_some(objects),
+        damage.failing_writes.then_some(writes),
+    ];
+    let findings: Vec<String> = findings.into_iter().flatten().collect();
+    let detail = format!("{}; stop the host and run `hookloom check` and `hookloom rescue`", findings.join("; "));
+    Part { part: "database", ready: false, detail }
+}
+
+/// Whether the host can accept events.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Readiness {
+    #[serde(flatten)]
+    health: Health,
+    parts: Vec<Part>,
+}
+
+/// The host can accept events. If not, the problem says which part is not ready.
+#[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "get_readiness", security(()), responses((status = 200, body = Readiness), (status = 503, body = Problem)))]
+pub(super) async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> {
+    // The proof is a flush, and anybody may ask: one a second is enough for everybody.
+    let mut proven = state.proven.lock().await;
+    let failed_commits = state.store.failed_commits();
+    let holds = |proof: Proof| proof.at.elapsed() <= PROOF_LASTS && proof.failed_commits == failed_commits;
+    if !proven.is_some_and(holds) {
+        *proven = None;
+        state.store.check().await.map_err(|error| {
+            let problem = Problem::from(error);
+            let detail = format!("not ready: store: {}", problem.detail);
+            Problem { detail, ..problem }
+        })?;
+        *proven = Some(Proof { at: Instant::now(), failed_commits });
+    }
+    drop(proven);
+    let store = Part {
+        part: "store",
+        ready: true,
+        detail: "the largest event has room, and a write was flushed and read".into(),
+    };
+    let plugins = plugins_part(&state.plugins);
+    let files = files(&state.store);
+    let database = database_part(&state.store.damage(None));
+    let Json(health) = health(state).await;
+    Ok(Json(Readiness { health, parts: vec![store, database, plugins, files] }))
+}
+
+/// The files of the data folder beside the database.
+fn files(store: &Store) -> Part {
+    let faults = store.folder_faults();
+    let detail = if faults.is_empty() { "master.key and lock are in their place".into() } else { faults.join("; ") };
+    Part { part: "files", ready: faults.is_empty(), detail }
+}
+
+/// The plugins that judge.
+fn plugins_part(plugins: &Plugins) -> Part {
+    if let Some(fault) = crate::plugin::no_executable_memory() {
+        return Part { part: "plugins", ready: false, detail: fault.into() };
+    }
+    match (plugins.out_of_service(), plugins.restoring()) {
+        (0, 0) => Part { part: "plugins", ready: true, detail: "every active version is compiled".into() },
+        (0, some) => {
+            let versions = counted(some as u64, "version is", "versions are");
+            let detail = format!("{versions} still being loaded or compiled; their deliveries wait");
+            Part { part: "plugins", ready: false, detail }
+        }
+        (some, _) => {
+            let detail = format!(
+                "{} could not be loaded or are quarantined; their deliveries wait, and the log says why",
+                counted(some as u64, "active version", "active versions")
+            );
+            Part { part: "plugins", ready: false, detail }
+        }
+    }
+}

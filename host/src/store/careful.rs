@@ -1,0 +1,313 @@
+//! Reads that go on past damaged rows: slower, one row after the other, and only after the usual statement has failed.
+//!
+//! An index says which rows there are, each is read by itself, and what cannot be read is returned to be set apart. An index that
+//! cannot be read is rebuilt ([`repair`](super::repair)), and whoever needs it waits for that.
+
+use super::damage::{Damage, DamagedRow, RowKind, damaged};
+use super::deliveries::{VIEW, event_row, kind, view_row};
+use super::due::{COLUMNS, DuePage, LaneRead, PAGE_BYTES_MAX};
+use super::ledger::LedgerCounts;
+use super::{DeliveryFilter, DeliveryView, StoreError, Turn, now_ms};
+use crate::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState};
+use crate::event::Event;
+use crate::subscription::TenantId;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use std::collections::HashSet;
+use uuid::Uuid;
+
+/// Maximum number of entries that a list looks at.
+const LISTED_MAX: usize = 20_000;
+
+/// How long a lane waits for an index that is being rebuilt, in milliseconds.
+const WAIT_MS: i64 = 1_000;
+
+/// What was read, and which rows could not be.
+pub(super) struct Careful<T> {
+    pub(super) value: T,
+    pub(super) damaged: Vec<DamagedRow>,
+    /// Deliveries that can be read, and whose event cannot.
+    pub(super) without_event: Vec<Uuid>,
+}
+
+impl<T> Careful<T> {
+    /// What was read without a loss.
+    pub(super) fn of(value: T) -> Self {
+        Careful { value, damaged: Vec::new(), without_event: Vec::new() }
+    }
+}
+
+impl Careful<DuePage> {
+    /// Adds a delivery to what cannot be read, and says whether it did: at first it may be an index that hides it, which is checked
+    /// meanwhile.
+    fn set_apart(&mut self, unreadable: Unreadable, id: Uuid, known: &Damage) -> bool {
+        let (has_event, row) = match unreadable {
+            Unreadable::Delivery(row) => (true, row),
+            Unreadable::Event(row) => (false, row),
+        };
+        if !known.confirm(&row.tenant, row.kind, row.id) {
+            return false;
+        }
+        self.without_event.extend((!has_event).then_some(id));
+        self.damaged.push(row);
+        true
+    }
+}
+
+/// What of a delivery cannot be read.
+enum Unreadable {
+    Delivery(DamagedRow),
+    Event(DamagedRow),
+}
+
+/// A page of a lane, without the rows that cannot be read.
+pub(super) fn due_page(
+    connection: &Connection,
+    lane: &LaneRead,
+    limit: usize,
+    skip: &HashSet<DeliveryId>,
+    known: &Damage,
+) -> Careful<DuePage> {
+    let now_ms = now_ms();
+    // Newer than whatever the page could have seen: fresh deliveries are left to the store.
+    let newest = Some(DeliveryId::new());
+    let mut careful = Careful::of(DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest });
+    let pending = match pending(connection, lane) {
+        Ok(pending) => pending,
+        Err(error) => {
+            known.note(&error);
+            careful.value.next_due_at_ms = Some(now_ms + WAIT_MS);
+            return careful;
+        }
+    };
+    let (mut bytes, mut must_wait) = (0, false);
+    for (due_at_ms, id) in pending {
+        let page = &mut careful.value;
+        if due_at_ms > now_ms {
+            page.next_due_at_ms = Some(due_at_ms);
+            break;
+        }
+        if page.due.len() == limit || bytes > PAGE_BYTES_MAX {
+            page.more = true;
+            break;
+        }
+        if skip.contains(&DeliveryId(id)) || known.has(&lane.tenant, RowKind::Delivery, id) {
+            continue;
+        }
+        match one_due(connection, lane, id, known) {
+            Ok(Some(due)) => {
+                bytes += due.event.payload.len();
+                page.due.push(due);
+            }
+            Ok(None) => {}
+            Err(unreadable) => must_wait |= !careful.set_apart(unreadable, id, known),
+        }
+    }
+    if must_wait {
+        let next = careful.value.next_due_at_ms.unwrap_or(i64::MAX);
+        careful.value.next_due_at_ms = Some(next.min(now_ms + WAIT_MS));
+    }
+    careful
+}
+
+/// What is pending in a lane, in the order in which it is due, without a look at the table.
+fn pending(connection: &Connection, lane: &LaneRead) -> Result<Vec<(i64, Uuid)>, StoreError> {
+    // In the order of the index, which begins with first attempts. A condition on that column would read the table.
+    let sql = "SELECT due_at_ms, id FROM deliveries INDEXED BY deliveries_due
+               WHERE tenant = ?1 AND subscription = ?2 AND state = 0";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found =
+        statement.query_map(params![&*lane.tenant.0, lane.subscription.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut all: Vec<(i64, Uuid)> = found.collect::<Result<_, _>>()?;
+    let sql = "SELECT attempts_made FROM deliveries WHERE tenant = ?1 AND id = ?2";
+    let mut row = connection.prepare_cached(sql)?;
+    let mut attempts = |id: Uuid| row.query_row(params![&*lane.tenant.0, id], |row| row.get::<_, u32>(0)).ok();
+    // Of those that cannot be read, the next that can be says which they are.
+    let firsts = partition_point(all.len(), |at| all[at..].iter().find_map(|(_, id)| attempts(*id)) == Some(0));
+    Ok(match lane.turn {
+        Turn::First => {
+            all.truncate(firsts);
+            all
+        }
+        Turn::Further => all.split_off(firsts),
+    })
+}
+
+/// The first place that is not of the first kind, by halving.
+fn partition_point(len: usize, mut is_first_kind: impl FnMut(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_first_kind(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+/// One delivery with its event. None: an earlier one of its entity goes first.
+fn one_due(
+    connection: &Connection,
+    lane: &LaneRead,
+    id: Uuid,
+    known: &Damage,
+) -> Result<Option<super::Due>, Unreadable> {
+    let tenant = &lane.tenant;
+    let broken = |detail: String| Unreadable::Delivery(damaged(tenant, RowKind::Delivery, id, detail));
+    let of = params![&*tenant.0, id];
+    let sql = "SELECT event, order_key FROM deliveries WHERE tenant = ?1 AND id = ?2 AND state = 0";
+    let row = |row: &Row<'_>| Ok((row.get::<_, Uuid>(0)?, row.get::<_, Option<Vec<u8>>>(1)?));
+    let found = connection.prepare_cached(sql).and_then(|mut statement| statement.query_row(of, row).optional());
+    let found = found.map_err(|error| broken(crate::describe(&error)))?;
+    let (event, order_key) =
+        found.ok_or_else(|| broken("the index of what is due has it, and the table has not".into()))?;
+    if order_key.is_some_and(|order_key| is_blocked(connection, lane, &order_key, id, known)) {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.tenant = d.tenant AND e.id = d.event
+         WHERE d.tenant = ?1 AND d.id = ?2"
+    );
+    let found = connection
+        .prepare_cached(&sql)
+        .and_then(|mut statement| statement.query_row(of, |row| lane.due(row)).optional());
+    let lost = |detail: String| Unreadable::Event(damaged(tenant, RowKind::Event, event, detail));
+    match found {
+        Ok(Some(due)) => Ok(Some(due)),
+        Ok(None) => Err(lost("it is not in the table".into())),
+        Err(error) => Err(lost(crate::describe(&error))),
+    }
+}
+
+/// Whether an earlier delivery of the same entity holds one up. One that cannot be read holds nothing up.
+fn is_blocked(connection: &Connection, lane: &LaneRead, order_key: &[u8], id: Uuid, known: &Damage) -> bool {
+    let sql = "SELECT id FROM deliveries INDEXED BY deliveries_in_order
+               WHERE tenant = ?1 AND subscription = ?2 AND order_key = ?3 AND state = 0 AND id < ?4";
+    let earlier = || -> rusqlite::Result<Vec<Uuid>> {
+        let mut statement = connection.prepare_cached(sql)?;
+        statement.query_map(params![&*lane.tenant.0, lane.subscription.0, order_key, id], |row| row.get(0))?.collect()
+    };
+    // Without the index nobody can tell, and the order is kept.
+    let Ok(earlier) = earlier() else { return true };
+    let mut earlier = earlier.into_iter().filter(|earlier| !known.has(&lane.tenant, RowKind::Delivery, *earlier));
+    earlier.any(|earlier| {
+        let sql = "SELECT attempts_made FROM deliveries WHERE tenant = ?1 AND id = ?2 AND state = 0";
+        let attempts = connection.prepare_cached(sql).and_then(|mut statement| {
+            statement.query_row(params![&*lane.tenant.0, earlier], |row| row.get::<_, u32>(0)).optional()
+        });
+        matches!(attempts, Ok(Some(attempts)) if attempts < lane.blocks_below)
+    })
+}
+
+/// Deliveries, about the newest first, without those that cannot be read.
+pub(super) fn list(
+    connection: &Connection,
+    tenant: &TenantId,
+    filter: &DeliveryFilter,
+) -> Result<Careful<Vec<DeliveryView>>, StoreError> {
+    // Of these two indexes both hold every delivery. Ids of events and of deliveries are in the order of time.
+    let (condition, of) = match filter {
+        DeliveryFilter { subscription: Some(id), event: None, .. } => (
+            "INDEXED BY deliveries_of_subscription WHERE tenant = ?1 AND subscription = ?2 AND id < ?3 ORDER BY id DESC",
+            id.0,
+        ),
+        DeliveryFilter { event: Some(id), .. } => {
+            ("INDEXED BY deliveries_of_event WHERE tenant = ?1 AND event = ?2 AND id < ?3 ORDER BY id DESC", id.0)
+        }
+        _ => (
+            "INDEXED BY deliveries_of_event WHERE tenant = ?1 AND event > ?2 AND id < ?3 ORDER BY event DESC, id DESC",
+            Uuid::nil(),
+        ),
+    };
+    let sql = format!("SELECT id FROM deliveries {condition} LIMIT ?4");
+    let before = filter.before.map_or(Uuid::max(), |id| id.0);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let ids = statement.query_map(params![&*tenant.0, of, before, LISTED_MAX], |row| row.get::<_, Uuid>(0))?;
+    let mut listed = Careful::of(Vec::new());
+    let sql = format!("{VIEW} WHERE tenant = ?1 AND id = ?2");
+    for id in ids {
+        if listed.value.len() == filter.limit {
+            break;
+        }
+        let id = id?;
+        let read = connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| statement.query_row(params![&*tenant.0, id], view_row).optional());
+        match read {
+            Ok(Some(view)) => listed.value.extend(is_wanted(&view, filter).then_some(view)),
+            Ok(None) => {}
+            Err(error) => {
+                listed.damaged.push(damaged(tenant, RowKind::Delivery, id, crate::describe(&error)));
+            }
+        }
+    }
+    listed.value.sort_by_key(|view| std::cmp::Reverse(view.id));
+    Ok(listed)
+}
+
+fn is_wanted(view: &DeliveryView, filter: &DeliveryFilter) -> bool {
+    filter.state.is_none_or(|state| state == view.state)
+        && filter.subscription.is_none_or(|id| id == view.subscription)
+        && filter.event.is_none_or(|id| id == view.event)
+}
+
+/// The attempts of a delivery, without those that cannot be read.
+pub(super) fn attempts(connection: &Connection, tenant: &TenantId, delivery: Uuid, made: u32) -> Vec<Attempt> {
+    let sql = "SELECT detail FROM attempts WHERE tenant = ?1 AND delivery = ?2 AND number = ?3";
+    // One that did not count has the number of the next.
+    let numbers = 1..=made.saturating_add(1);
+    let read = |number: u32| -> Option<Attempt> {
+        let mut statement = connection.prepare_cached(sql).ok()?;
+        let detail: String = statement.query_row(params![&*tenant.0, delivery, number], |row| row.get(0)).ok()?;
+        serde_json::from_str(&detail).ok()
+    };
+    numbers.filter_map(read).collect()
+}
+
+/// Counts a tenant's events and deliveries row by row. Of an event that cannot be read, its deliveries say how many were promised; a
+/// delivery that cannot be read counts as pending: nobody knows how it ended.
+pub(super) fn ledger_counts(connection: &Connection, tenant: &TenantId) -> Result<LedgerCounts, StoreError> {
+    let mut counts = LedgerCounts::default();
+    let mut ids = connection.prepare("SELECT id FROM events WHERE tenant = ?1")?;
+    let mut event = connection.prepare("SELECT fan_out FROM events WHERE tenant = ?1 AND id = ?2")?;
+    let mut deliveries = connection
+        .prepare("SELECT id FROM deliveries INDEXED BY deliveries_of_event WHERE tenant = ?1 AND event = ?2")?;
+    let mut delivery = connection.prepare("SELECT state, kind FROM deliveries WHERE tenant = ?1 AND id = ?2")?;
+    let mut rows = ids.query([&*tenant.0])?;
+    while let Some(row) = rows.next()? {
+        let id: Uuid = row.get(0)?;
+        let mut promised = 0;
+        for delivery_id in deliveries.query_map(params![&*tenant.0, id], |row| row.get::<_, Uuid>(0))? {
+            let of = params![&*tenant.0, delivery_id?];
+            let found = delivery.query_row(of, |row| Ok((row.get::<_, usize>(0)?, kind(row.get(1)?))));
+            let (state, kind) = found.unwrap_or((DeliveryState::Pending as usize, DeliveryKind::Usual));
+            counts.deliveries[state.min(DeliveryState::ALL.len() - 1)] += 1;
+            promised += u64::from(kind == DeliveryKind::Usual);
+        }
+        counts.events += 1;
+        counts.fan_out += event.query_row(params![&*tenant.0, id], |row| row.get(0)).unwrap_or(promised);
+    }
+    Ok(counts)
+}
+
+/// Whether a row that was damaged can be read, or is gone. A pending delivery needs its event.
+pub(super) fn is_whole(connection: &Connection, row: &DamagedRow) -> bool {
+    is_readable(connection, row).is_ok()
+}
+
+/// Reads a row, and fails as reading it fails.
+pub(super) fn is_readable(connection: &Connection, row: &DamagedRow) -> rusqlite::Result<()> {
+    match row.kind {
+        RowKind::Event => read_event(connection, &row.tenant, row.id).map(drop),
+        RowKind::Delivery => {
+            let sql = format!("{VIEW} WHERE tenant = ?1 AND id = ?2");
+            connection.query_row(&sql, params![&*row.tenant.0, row.id], view_row).optional().map(drop)
+        }
+    }
+}
+
+fn read_event(connection: &Connection, tenant: &TenantId, id: Uuid) -> rusqlite::Result<Option<Event>> {
+    let sql = "SELECT id, name, module, entity_id, received_at_ms, payload FROM events WHERE tenant = ?1 AND id = ?2";
+    connection.query_row(sql, params![&*tenant.0, id], event_row).optional()
+}

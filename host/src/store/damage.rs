@@ -1,0 +1,337 @@
+//! Parts of the database that cannot be read: told from other failures, set apart one by one, and remembered.
+//!
+//! # Guarantees
+//! - What cannot be read is named once in the log, and from then on by [`Store::damage`], for pages, `/readyz` and metrics. The
+//!   table `damage` remembers it over a restart, as far as it can be written.
+//! - A row is set apart only because reading this very row failed, and failed again after the whole database was checked and damaged
+//!   indexes were made anew: what only an index hides is not lost. The row stays where it is: nothing is deleted or overwritten.
+//! - What can be read again after a restart (of a disk, or of the host) is no longer named.
+//!
+//! # Limits
+//! SQLite has no checksums: a byte that changed inside of a text or a blob is found only where the value is malformed by it.
+
+use super::batch::Batch;
+use super::fair_queue::Owner;
+use super::{Store, StoreError, now_ms};
+use crate::subscription::TenantId;
+use rusqlite::{Connection, ErrorCode, params};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Maximum number of damaged rows that are remembered. What is beyond is found again at each look.
+const KEPT_MAX: usize = 100_000;
+
+/// Maximum number of rows of one look that the log names.
+const LOGGED_MAX: usize = 100;
+
+/// Maximum number of rows that one transaction notes.
+const STEP: usize = 256;
+
+/// Kind of a row that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RowKind {
+    /// An event.
+    Event,
+    /// A delivery.
+    Delivery,
+}
+
+impl RowKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            RowKind::Event => "event",
+            RowKind::Delivery => "delivery",
+        }
+    }
+}
+
+impl fmt::Display for RowKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A row that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedRow {
+    /// Its owner.
+    pub tenant: TenantId,
+    /// Its kind.
+    pub kind: RowKind,
+    /// Its id.
+    pub id: Uuid,
+    /// When it was found, in milliseconds since the epoch.
+    pub found_at_ms: i64,
+    /// What happened when it was read.
+    pub detail: String,
+}
+
+/// A table or an index that has a page which cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedObject {
+    /// Its name in the schema.
+    pub name: String,
+    /// What was found.
+    pub detail: String,
+}
+
+/// What cannot be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DamageReport {
+    /// Rows, by tenant, kind and id.
+    pub rows: Vec<DamagedRow>,
+    /// Tables and indexes that are damaged as far as is known, by name.
+    pub objects: Vec<DamagedObject>,
+    /// Writes that failed because of damage since the last one that did not.
+    pub failing_writes: bool,
+}
+
+impl DamageReport {
+    /// Whether everything can be read, as far as is known.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.objects.is_empty() && !self.failing_writes
+    }
+}
+
+type Key = (TenantId, RowKind, Uuid);
+
+#[derive(Default)]
+struct Known {
+    rows: BTreeMap<Key, DamagedRow>,
+    objects: BTreeMap<String, DamagedObject>,
+    failing_writes: bool,
+    /// Rows that could not be read once, with the number of checks that had begun then.
+    suspects: BTreeMap<Key, u64>,
+    /// Checks of the whole database that began, and that ended.
+    checks: [u64; 2],
+}
+
+/// What is known of damage, shared by all who may meet it.
+#[derive(Clone, Default)]
+pub(super) struct Damage {
+    known: Arc<Mutex<Known>>,
+    /// Wakes what looks for damaged indexes.
+    pub(super) seen: Arc<Notify>,
+    /// The same, soon: a row waits for it.
+    pub(super) suspected: Arc<Notify>,
+}
+
+impl Damage {
+    /// Reads what was found before; a table that cannot be read itself is as good as an empty one.
+    pub(super) fn load(connection: &Connection) -> Self {
+        let damage = Damage::default();
+        match load_rows(connection) {
+            Ok(rows) => rows.into_iter().for_each(|row| {
+                damage.add(row);
+            }),
+            Err(error) => {
+                tracing::error!(error = %crate::describe(&error), "the list of damaged rows cannot be read");
+                damage.seen.notify_one();
+            }
+        }
+        damage
+    }
+
+    /// Adds a row, and says whether it is new.
+    fn add(&self, row: DamagedRow) -> bool {
+        let mut known = self.lock();
+        let key = (row.tenant.clone(), row.kind, row.id);
+        known.rows.len() < KEPT_MAX && known.rows.insert(key, row).is_none()
+    }
+
+    /// Whether a row is known not to be readable.
+    pub(super) fn has(&self, tenant: &TenantId, kind: RowKind, id: Uuid) -> bool {
+        self.lock().rows.contains_key(&(tenant.clone(), kind, id))
+    }
+
+    /// Whether a row that cannot be read now could not be read before the last check either. If not, a check is asked for.
+    pub(super) fn confirm(&self, tenant: &TenantId, kind: RowKind, id: Uuid) -> bool {
+        let mut known = self.lock();
+        let [begun, ended] = known.checks;
+        let key = (tenant.clone(), kind, id);
+        if known.rows.contains_key(&key) {
+            return true;
+        }
+        match known.suspects.get(&key) {
+            Some(seen_at) if ended > *seen_at => {
+                known.suspects.remove(&key);
+                return true;
+            }
+            Some(_) => {}
+            None if known.suspects.len() < KEPT_MAX => {
+                known.suspects.insert(key, begun);
+            }
+            None => {}
+        }
+        drop(known);
+        self.seen.notify_one();
+        self.suspected.notify_one();
+        false
+    }
+
+    /// Notes that a check begins, or has ended.
+    pub(super) fn note_check(&self, has_ended: bool) {
+        let checks = &mut self.lock().checks;
+        checks[usize::from(has_ended)] = if has_ended { checks[0] } else { checks[0] + 1 };
+    }
+
+    /// Whether anything is known to be damaged.
+    pub(super) fn is_known(&self) -> bool {
+        let known = self.lock();
+        !known.rows.is_empty() || !known.objects.is_empty()
+    }
+
+    /// Replaces what is known of tables and indexes.
+    pub(super) fn set_objects(&self, objects: Vec<DamagedObject>) {
+        self.lock().objects = objects.into_iter().map(|object| (object.name.clone(), object)).collect();
+    }
+
+    /// Notes whether a write failed because of damage.
+    pub(super) fn note_write(&self, failed: bool) {
+        self.lock().failing_writes = failed;
+        if failed {
+            self.seen.notify_one();
+        }
+    }
+
+    /// Wakes what looks for damaged indexes, if an error is damage. Returns whether it is.
+    pub(super) fn note(&self, error: &StoreError) -> bool {
+        let is_damage = error.is_damage();
+        if is_damage {
+            self.seen.notify_one();
+        }
+        is_damage
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load_rows(connection: &Connection) -> Result<Vec<DamagedRow>, StoreError> {
+    let mut statement = connection.prepare("SELECT tenant, kind, id, found_at_ms, detail FROM damage")?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let kind = match row.get::<_, String>(1)?.as_str() {
+            "event" => RowKind::Event,
+            _ => RowKind::Delivery,
+        };
+        let tenant = TenantId(row.get::<_, String>(0)?.into());
+        found.push(DamagedRow { tenant, kind, id: row.get(2)?, found_at_ms: row.get(3)?, detail: row.get(4)? });
+    }
+    Ok(found)
+}
+
+impl StoreError {
+    /// Whether what was to be read or written is damaged: a page that is no page of its tree, a value that is none of its
+    /// column, a file that is shorter than its header says. A full disk or a failing device is not.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Database(error) => is_damage(error),
+            StoreError::Commit(error) => is_damage(error),
+            StoreError::Corrupt(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Damage that keeps a host from starting, with the way out.
+    pub(super) fn at_start(self, folder: &Path) -> StoreError {
+        StoreError::Damaged { folder: folder.display().to_string(), source: Box::new(self) }
+    }
+}
+
+/// The same of SQLite's own errors.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => {
+            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+                || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ
+        }
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::Utf8Error(..) => true,
+        _ => false,
+    }
+}
+
+impl Store {
+    /// What cannot be read, of one tenant or of all.
+    pub fn damage(&self, tenant: Option<&TenantId>) -> DamageReport {
+        let known = self.damage.lock();
+        let rows = known.rows.values().filter(|row| tenant.is_none_or(|tenant| *tenant == row.tenant));
+        DamageReport {
+            rows: rows.cloned().collect(),
+            objects: known.objects.values().cloned().collect(),
+            failing_writes: known.failing_writes,
+        }
+    }
+
+    /// Sets rows apart that could not be read: names them in the log, and notes them.
+    pub(super) async fn set_apart(&self, found: Vec<DamagedRow>) {
+        let mut new: Vec<DamagedRow> = found.into_iter().filter(|row| self.damage.add(row.clone())).collect();
+        if new.is_empty() {
+            return;
+        }
+        self.damage.seen.notify_one();
+        for row in new.iter().take(LOGGED_MAX) {
+            tracing::error!(tenant = %row.tenant, kind = %row.kind, id = %row.id, error = row.detail, "a row of the database cannot be read; it is set apart, and the rest goes on");
+        }
+        while !new.is_empty() {
+            let step = new.split_off(new.len().saturating_sub(STEP));
+            let write = move |batch: &Batch<'_>| {
+                let sql = "INSERT INTO damage (tenant, kind, id, found_at_ms, detail) VALUES (?1, ?2, ?3, ?4, ?5)
+                           ON CONFLICT DO NOTHING";
+                let mut statement = batch.prepare_cached(sql)?;
+                for DamagedRow { tenant, kind, id, found_at_ms, detail } in step {
+                    statement.execute(params![&*tenant.0, kind.as_str(), id, found_at_ms, detail])?;
+                }
+                Ok(())
+            };
+            if let Err(error) = self.write(Owner::Host, write).await {
+                tracing::warn!(error = %crate::describe(&error), "damaged rows could not be noted; they are found again after the next start");
+                return;
+            }
+        }
+    }
+
+    /// Looks again at what was set apart by an earlier process, and forgets what can be read or is gone.
+    pub(super) async fn recheck_damage(&self) -> Result<(), StoreError> {
+        let rows = self.damage(None).rows;
+        let read = move |connection: &Connection| {
+            let whole = rows.into_iter().filter(|row| super::careful::is_whole(connection, row));
+            Ok(whole.collect::<Vec<_>>())
+        };
+        let whole = self.lane_readers.read(Owner::Host, read).await?;
+        if whole.is_empty() {
+            return Ok(());
+        }
+        let known = self.damage.clone();
+        let write = move |batch: &Batch<'_>| {
+            let mut statement =
+                batch.prepare_cached("DELETE FROM damage WHERE tenant = ?1 AND kind = ?2 AND id = ?3")?;
+            for row in &whole {
+                statement.execute(params![&*row.tenant.0, row.kind.as_str(), row.id])?;
+            }
+            Ok(whole)
+        };
+        for row in self.write(Owner::Host, write).await? {
+            tracing::info!(tenant = %row.tenant, kind = %row.kind, id = %row.id, "a row that was damaged can be read again");
+            known.lock().rows.remove(&(row.tenant, row.kind, row.id));
+        }
+        Ok(())
+    }
+}
+
+/// A row that was just found.
+pub(super) fn damaged(tenant: &TenantId, kind: RowKind, id: Uuid, detail: impl Into<String>) -> DamagedRow {
+    DamagedRow { tenant: tenant.clone(), kind, id, found_at_ms: now_ms(), detail: detail.into() }
+}
