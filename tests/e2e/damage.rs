@@ -142,8 +142,9 @@ async fn events_that_cannot_be_read_are_named_and_the_others_arrive() {
 #[tokio::test]
 async fn deliveries_that_cannot_be_read_are_named_and_the_others_arrive() {
     let (folder, receiver, id) = with_backlog().await;
-    let lost = damage(&folder, "deliveries", Leaf::Middle);
-    assert!(lost > 3);
+    // A row between two leaves is found through the leaf before it only.
+    let lost = damage(&folder, "deliveries", Leaf::Middle) + 1;
+    assert!(lost > 4);
     let host = Host::with().on(folder.clone()).start().await;
     resume(&host, &id).await;
     receiver.expect(EVENTS - lost).await;

@@ -121,8 +121,10 @@ fn pending(connection: &Connection, lane: &LaneRead) -> Result<Vec<(i64, Uuid)>,
     let sql = "SELECT attempts_made FROM deliveries WHERE tenant = ?1 AND id = ?2";
     let mut row = connection.prepare_cached(sql)?;
     let mut attempts = |id: Uuid| row.query_row(params![&*lane.tenant.0, id], |row| row.get::<_, u32>(0)).ok();
-    // Of those that cannot be read, the next that can be says which they are.
-    let firsts = partition_point(all.len(), |at| all[at..].iter().find_map(|(_, id)| attempts(*id)) == Some(0));
+    // Of those that cannot be read, the next that can be says which they are; without one they are taken for first attempts.
+    let firsts = partition_point(all.len(), |at| {
+        all[at..].iter().find_map(|(_, id)| attempts(*id)).is_none_or(|made| made == 0)
+    });
     Ok(match lane.turn {
         Turn::First => {
             all.truncate(firsts);
