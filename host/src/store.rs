@@ -49,6 +49,7 @@ mod notices;
 mod operations;
 mod outcomes_beside_damage;
 mod plugins;
+mod pruning_beside_damage;
 mod quarantine;
 mod readers;
 mod readiness;

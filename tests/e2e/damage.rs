@@ -151,7 +151,11 @@ async fn deliveries_that_cannot_be_read_are_named_and_the_others_arrive() {
     let ledger = ledger_when(&host, "delivered", EVENTS - lost).await;
     assert_eq!(ledger["pending"], lost);
     goes_on(&host, &receiver).await;
-    assert_eq!(metric(&host, "hookloom_database_rows_damaged").await, Some(lost));
+    // A row is set apart once a check of the whole database has found no index to blame.
+    until("every damaged row is counted", async || {
+        (metric(&host, "hookloom_database_rows_damaged").await == Some(lost)).then_some(())
+    })
+    .await;
     assert!(text(&database(&host).await, "detail").contains("delivery "));
     // Lists go on without them; one of them by its id says what is wrong.
     let listed = host.get("./deliveries?limit=100").await;
@@ -160,7 +164,8 @@ async fn deliveries_that_cannot_be_read_are_named_and_the_others_arrive() {
     let report: Value = serde_json::from_str(&out).unwrap();
     assert!(!well && report["whole"] == false, "{out}");
     let table = report["tables"].as_array().unwrap().iter().find(|table| table["table"] == "deliveries").unwrap();
-    assert_eq!(table["damaged"].as_array().unwrap().len(), lost);
+    // From the end of the table, the row between two leaves is found through the leaf after it: a rescue keeps it.
+    assert_eq!(table["damaged"].as_array().unwrap().len(), lost - 1);
     let damaged = text(&table["damaged"][0], "key").rsplit(' ').next().unwrap().to_owned();
     let shown = host.ask(Method::GET, &format!("./deliveries/{damaged}"), "").await;
     assert_eq!(
@@ -200,7 +205,7 @@ async fn a_damaged_index_is_made_anew_and_nothing_is_lost() {
         assert_eq!((&ledger["delivered"], &ledger["dead"]), (&json!(EVENTS + 1), &json!(0)), "{tree}");
         receiver.expect(EVENTS + 1).await;
         until("the database is whole", async || (database(&host).await["ready"] == true).then_some(())).await;
-        assert!(host.log().contains("a damaged index was made anew"), "{tree}: {}", host.log());
+        assert!(host.log().contains("a damaged index was rebuilt"), "{tree}: {}", host.log());
         goes_on(&host, &receiver).await;
         let (well, out, err) = hookloom(&["check", "--data-dir", &data(host.folder.path())]).await;
         assert!(well, "{tree}: {out} {err}");

@@ -33,6 +33,9 @@ pub(super) fn rescue(args: &RescueArgs) -> Result<(), Failure> {
     for component in &report.components_left_out {
         outln!("left out {}", Message(component));
     }
+    if let Some(fault) = &report.log_fault {
+        outln!("without the log: {}", Message(fault));
+    }
     if report.deliveries_without_event > 0 {
         outln!("{} deliveries are dead, because their events are lost", report.deliveries_without_event);
     }

@@ -23,6 +23,15 @@ use uuid::Uuid;
 /// How many deliveries that were not attempted yet are looked at for the oldest.
 const FIRST: usize = 64;
 
+/// The oldest of those that come first in the index of what is due. It begins with deliveries that were not attempted yet, in the order
+/// in which they are due. A condition on that column would read the table, which a damaged page of it would make fail.
+const OLDEST_OF_FIRST: &str = "SELECT MIN(id) FROM (SELECT id FROM deliveries INDEXED BY deliveries_due
+     WHERE tenant = ?1 AND subscription = ?2 AND state = 0 LIMIT ?3)";
+
+/// The oldest of those that were attempted before.
+const OLDEST_OF_RETRIED: &str = "SELECT MIN(id) FROM deliveries INDEXED BY deliveries_retried
+     WHERE tenant = ?1 AND subscription = ?2 AND state = 0 AND attempts_made > 0 AND awaiting_plugin = ?3";
+
 /// A change of the number of a subscription's pending deliveries.
 #[derive(Clone, Debug)]
 pub(super) struct PendingChange {
@@ -146,14 +155,10 @@ fn oldest(connection: &Connection, tenant: &TenantId, id: SubscriptionId) -> Res
     let of = |sql: &str, params: &[&dyn rusqlite::ToSql]| -> Result<Option<Uuid>, StoreError> {
         Ok(connection.prepare_cached(sql)?.query_row(params, |row| row.get(0))?)
     };
-    let first = "SELECT MIN(id) FROM (SELECT id FROM deliveries INDEXED BY deliveries_due
-                 WHERE tenant = ?1 AND subscription = ?2 AND state = 0 AND (attempts_made > 0) = 0 ORDER BY due_at_ms, id LIMIT ?3)";
-    let further = "SELECT MIN(id) FROM deliveries INDEXED BY deliveries_retried
-                   WHERE tenant = ?1 AND subscription = ?2 AND state = 0 AND attempts_made > 0 AND awaiting_plugin = ?3";
     let found = [
-        of(first, params![&*tenant.0, id.0, FIRST])?,
-        of(further, params![&*tenant.0, id.0, 0])?,
-        of(further, params![&*tenant.0, id.0, 1])?,
+        of(OLDEST_OF_FIRST, params![&*tenant.0, id.0, FIRST])?,
+        of(OLDEST_OF_RETRIED, params![&*tenant.0, id.0, 0])?,
+        of(OLDEST_OF_RETRIED, params![&*tenant.0, id.0, 1])?,
     ];
     Ok(found.into_iter().flatten().min())
 }
@@ -190,6 +195,18 @@ mod tests {
         check(&[(2, 0, false, 7, 0), (3, 2, false, 5, 0), (1, 1, true, 9_000, 0)], Some(1));
         // One that was put off without an attempt stands behind a newer one that is due before.
         check(&[(1, 0, false, 90, 0), (2, 0, false, 7, 0)], Some(1));
+    }
+
+    #[test]
+    fn the_oldest_is_found_without_a_look_at_the_table() {
+        let connection = Connection::open_in_memory().expect("a database");
+        schema::make(&connection, schema::newest()).expect("the schema");
+        for sql in [OLDEST_OF_FIRST, OLDEST_OF_RETRIED] {
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a plan");
+            let steps = plan.query_map(params!["t", Uuid::nil(), 0], |row| row.get::<_, String>(3)).expect("its steps");
+            let steps: Vec<String> = steps.map(|step| step.expect("a step")).collect();
+            assert!(steps.iter().any(|step| step.contains("USING COVERING INDEX")), "{steps:?}");
+        }
     }
 
     #[test]

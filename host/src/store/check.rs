@@ -11,7 +11,7 @@
 
 use super::log_check::{LogState, read_log};
 use super::salvage::{Salvaged, Table, salvage};
-use super::{StoreError, repair};
+use super::{FolderFault, StoreError, data_folder, repair};
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -79,11 +79,12 @@ impl TableReport {
 pub fn check_store(folder: &Path, mut progress: impl FnMut(&str)) -> Result<CheckReport, StoreError> {
     let path = folder.join("hookloom.db");
     let (mut files, notes) = check_files(&path)?;
+    files.extend(log_fault(folder));
     if !folder.join("master.key").exists() {
         files.push("master.key is missing: without it no secret can be opened".to_owned());
     }
     progress("every page");
-    let connection = match open_damaged(&path) {
+    let connection = match open_damaged(folder) {
         Ok(connection) => connection,
         Err(error) if error.is_damage() => {
             files.push(format!("the database cannot be opened: {}", crate::describe(&error)));
@@ -111,12 +112,26 @@ pub fn check_store(folder: &Path, mut progress: impl FnMut(&str)) -> Result<Chec
     Ok(CheckReport { whole, files, pages, tables, relations, notes })
 }
 
-/// Opens a database to be read, also one that is shorter than it should be, or whose log cannot be used.
-pub(super) fn open_damaged(path: &Path) -> Result<Connection, StoreError> {
+/// What is wrong with the log that lies beside the database: it is another database's, or it is missing. Such a log is not read.
+pub(super) fn log_fault(folder: &Path) -> Option<String> {
+    match data_folder::inspect(folder) {
+        Err(StoreError::Files(fault @ (FolderFault::ForeignLog { .. } | FolderFault::NoLog { .. }))) => {
+            Some(fault.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// Opens the database of a folder to be read, also one that is shorter than it should be, or whose log cannot be used or is another
+/// database's.
+pub(super) fn open_damaged(folder: &Path) -> Result<Connection, StoreError> {
+    let path = folder.join(data_folder::DATABASE);
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let with_log = Connection::open_with_flags(path, read_only)?;
-    if accept_short(&with_log).is_ok() {
-        return Ok(with_log);
+    if log_fault(folder).is_none() {
+        let with_log = Connection::open_with_flags(&path, read_only)?;
+        if accept_short(&with_log).is_ok() {
+            return Ok(with_log);
+        }
     }
     // Without its log. Escaped, because this form is a URI (RFC 3986, section 2.1).
     let path = path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23");

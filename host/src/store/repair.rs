@@ -203,13 +203,13 @@ impl Store {
         let terms = Terms { owner: Owner::Host, mode: WriteMode::Exclusive, rows: super::writer::ROWS_MAX };
         match self.writer.write(terms, write, |()| {}).await {
             Ok(()) => {
-                tracing::warn!(index = name, "a damaged index was made anew from its table");
+                tracing::warn!(index = name, "a damaged index was rebuilt from its table");
                 Ok(true)
             }
             Err(StoreError::NotFound(_)) => Ok(false),
             Err(StoreError::Stopped) => Err(StoreError::Stopped),
             Err(error) => {
-                tracing::error!(index = name, error = %crate::describe(&error), "a damaged index could not be made anew; stop the host and run `hookloom rescue`");
+                tracing::error!(index = name, error = %crate::describe(&error), "a damaged index could not be rebuilt; stop the host and run `hookloom rescue`");
                 Ok(false)
             }
         }

@@ -4,6 +4,8 @@
 //! - The damaged store is only read. No host may run on it meanwhile.
 //! - The new store is one to start from: rows that are whole are in it, rows that are not are named, and what belongs together is
 //!   together. The ledgers' law holds: deliveries that are lost count as dead ones that were pruned, promises of lost events as kept.
+//! - It has a number of its own, so no log of the damaged store is taken for its own. It keeps what it knows of its master key; if that
+//!   row is lost, the next start takes the key that lies beside it for the right one.
 //! - Events keep their order, so the history of each contact and deal is what it was without the lost ones.
 //!
 //! # Rules for what lost its other half
@@ -12,7 +14,9 @@
 //! - A component whose bytes are not those of its sha256 is left out; an upload of the right ones brings the version back.
 //! - A webhook whose row is lost is gone: its pending deliveries are cancelled at the next start, as after a deletion.
 
-use super::check::{TableReport, open_damaged, wrong_components};
+use super::check::{TableReport, log_fault, open_damaged, wrong_components};
+use super::data_folder::number_copy;
+use super::pruning_beside_damage::NO_TENANT;
 use super::salvage::{Table, salvage};
 use super::{StoreError, now_ms, schema};
 use crate::delivery::{DeliveryState, Reason};
@@ -34,6 +38,8 @@ pub struct RescueReport {
     pub deliveries_without_event: u64,
     /// Components that were left out.
     pub components_left_out: Vec<String>,
+    /// Why the log was not read, if there should be one: what was accepted last is lost with it.
+    pub log_fault: Option<String>,
     /// Whether the master key was copied.
     pub master_key: bool,
 }
@@ -42,6 +48,7 @@ impl RescueReport {
     /// Whether everything was kept.
     pub fn is_complete(&self) -> bool {
         self.deliveries_without_event == 0
+            && self.log_fault.is_none()
             && self.components_left_out.is_empty()
             && self.tables.iter().all(|table| table.damaged.is_empty() && !table.unreadable_pages)
     }
@@ -55,7 +62,8 @@ pub fn rescue(from: &Path, to: &Path, mut progress: impl FnMut(&str)) -> Result<
     };
     // While a host goes on, what it accepts would be left behind.
     let _lock = super::DataFolder::lock(from)?;
-    let source = open_damaged(&from.join("hookloom.db"))?;
+    let source = open_damaged(from)?;
+    let log_fault = log_fault(from);
     let version: usize = source.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     std::fs::DirBuilder::new().mode(0o700).create(to).map_err(in_folder(to))?;
     let path = to.join("hookloom.db");
@@ -76,6 +84,7 @@ pub fn rescue(from: &Path, to: &Path, mut progress: impl FnMut(&str)) -> Result<
         target.execute("DELETE FROM components WHERE sha256 = ?1", [sha256])?;
     }
     target.execute_batch("COMMIT")?;
+    number_copy(&target)?;
     drop(target);
     let (key, copied) = (from.join("master.key"), to.join("master.key"));
     let master_key = key.exists();
@@ -85,7 +94,7 @@ pub fn rescue(from: &Path, to: &Path, mut progress: impl FnMut(&str)) -> Result<
     for file in [Some(&path), master_key.then_some(&copied)].into_iter().flatten() {
         std::fs::File::open(file).and_then(|file| file.sync_all()).map_err(in_folder(to))?;
     }
-    Ok(RescueReport { tables, deliveries_without_event, components_left_out, master_key })
+    Ok(RescueReport { tables, deliveries_without_event, components_left_out, log_fault, master_key })
 }
 
 /// Copies the rows of a table that are whole.
@@ -111,6 +120,7 @@ fn copy(source: &Connection, target: &Connection, table: &Table) -> Result<Table
 
 /// Makes one store of what was kept, and returns how many deliveries are dead because their event is lost.
 fn join(target: &Connection) -> Result<u64, StoreError> {
+    target.execute("DELETE FROM events WHERE tenant = ?1", [NO_TENANT])?;
     for table in ["ledgers", "subscriptions", "events", "deliveries", "keys", "intake_tokens"] {
         let sql = format!(
             "INSERT OR IGNORE INTO tenants (id, extra_event_names, created_at_ms)

@@ -8,8 +8,9 @@
 //! - Space in the file is used again; the file does not shrink.
 
 use super::batch::Batch;
-use super::damage::{RowKind, damaged};
+use super::damage::RowKind;
 use super::fair_queue::Owner;
+use super::pruning_beside_damage::{Removal, empty};
 use super::{Store, StoreError, now_ms};
 use crate::delivery::DeliveryState;
 use crate::subscription::{SubscriptionId, TenantId};
@@ -36,11 +37,11 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 const KEYS_KEPT_MS: i64 = 7 * 86_400_000;
 
 /// Outcome of a step.
-struct Step {
-    pruned: u64,
-    took: Duration,
+pub(super) struct Step {
+    pub(super) pruned: u64,
+    pub(super) took: Duration,
     /// The event after which the next step goes on; none if there are no more.
-    after: Option<Uuid>,
+    pub(super) after: Option<Uuid>,
 }
 
 impl Store {
@@ -74,12 +75,7 @@ impl Store {
         for tenant in self.catalog().tenants() {
             let (mut after, mut pruned) = (Uuid::nil(), 0);
             loop {
-                let owner = tenant.id.clone();
-                let step = self.write(&tenant.id, move |batch| prune_step(batch, &owner, after, LOOK, before_ms));
-                let step = match step.await {
-                    Err(error) if error.is_damage() => self.prune_one_by_one(&tenant.id, after, before_ms).await?,
-                    step => step?,
-                };
+                let step = self.prune_some(&tenant.id, after, before_ms).await?;
                 pruned += step.pruned;
                 match step.after {
                     Some(next) => after = next,
@@ -94,41 +90,36 @@ impl Store {
         Ok(())
     }
 
-    /// Prunes the next events each in a transaction of its own, so that one which is damaged stays and the others go.
-    async fn prune_one_by_one(&self, tenant: &TenantId, after: Uuid, before_ms: i64) -> Result<Step, StoreError> {
+    /// Prunes the next events.
+    async fn prune_some(&self, tenant: &TenantId, after: Uuid, before_ms: i64) -> Result<Step, StoreError> {
+        // A commit that fails makes every write of the next seconds commit alone: none where damage is known.
+        if self.damage.is_known() {
+            let next = self.next_events(tenant, after).await?;
+            if next.iter().any(|id| self.damage.has(tenant, RowKind::Event, *id)) {
+                return self.prune_beside_damage(tenant, next, before_ms).await;
+            }
+        }
+        let owner = tenant.clone();
+        match self.write(tenant, move |batch| prune_step(batch, &owner, after, LOOK, before_ms, Removal::Delete)).await
+        {
+            Err(error) if error.is_damage() => {
+                let next = self.next_events(tenant, after).await?;
+                self.prune_beside_damage(tenant, next, before_ms).await
+            }
+            step => step,
+        }
+    }
+
+    async fn next_events(&self, tenant: &TenantId, after: Uuid) -> Result<Vec<Uuid>, StoreError> {
         let owner = tenant.clone();
         let next = move |connection: &Connection| {
-            // All of it stands in the index.
+            // The index alone answers.
             let sql = "SELECT id FROM events WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
             let mut statement = connection.prepare_cached(sql)?;
             let ids = statement.query_map(params![&*owner.0, after, LOOK], |row| row.get(0))?;
             Ok(ids.collect::<Result<Vec<Uuid>, _>>()?)
         };
-        let ids = self.readers.read(Owner::Host, next).await?;
-        let mut all = Step { pruned: 0, took: Duration::ZERO, after: ids.last().copied() };
-        for id in ids {
-            if self.damage.has(tenant, RowKind::Event, id) {
-                continue;
-            }
-            let owner = tenant.clone();
-            let before = Uuid::from_u128(id.as_u128() - 1);
-            let step = self.write(tenant, move |batch| prune_step(batch, &owner, before, 1, before_ms)).await;
-            match step {
-                Ok(step) => {
-                    all.pruned += step.pruned;
-                    tokio::time::sleep(step.took * 4).await;
-                }
-                Err(error) if error.is_damage() => {
-                    // An index may be the cause, and is made anew then; the next round tries again.
-                    if self.damage.confirm(tenant, RowKind::Event, id) {
-                        let detail = format!("it could not be pruned: {}", crate::describe(&error));
-                        self.set_apart(vec![damaged(tenant, RowKind::Event, id, detail)]).await;
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(all)
+        self.readers.read(Owner::Host, next).await
     }
 
     /// Deletes idempotency keys that came before a time, some at once.
@@ -150,12 +141,13 @@ impl Store {
     }
 }
 
-fn prune_step(
+pub(super) fn prune_step(
     batch: &Batch<'_>,
     tenant: &TenantId,
     after: Uuid,
     look: usize,
     before_ms: i64,
+    removal: Removal,
 ) -> Result<Step, StoreError> {
     let begun = Instant::now();
     // Ids begin with their time, so they are in the order of acceptance.
@@ -178,7 +170,7 @@ fn prune_step(
         let (id, fan_out, bytes): (Uuid, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
         step.after = Some(id);
         if !row.get::<_, bool>(3)? {
-            if !prune_one(batch, tenant, id, [fan_out, bytes], begun)? {
+            if !prune_one(batch, tenant, id, [fan_out, bytes], removal, begun)? {
                 step.after = Some(before);
                 break;
             }
@@ -199,18 +191,20 @@ fn prune_one(
     tenant: &TenantId,
     event: Uuid,
     [fan_out, bytes]: [u64; 2],
+    removal: Removal,
     begun: Instant,
 ) -> Result<bool, StoreError> {
     let mut ended = [0_u64; DeliveryState::ALL.len()];
     let is_gone = prune_deliveries(batch, tenant, event, begun, &mut ended)?;
-    let event_rows = if is_gone {
-        batch
-            .prepare_cached("DELETE FROM events WHERE tenant = ?1 AND id = ?2")?
-            .execute(params![&*tenant.0, event])?;
-        1
-    } else {
-        0
-    };
+    match removal {
+        Removal::Delete if is_gone => {
+            let sql = "DELETE FROM events WHERE tenant = ?1 AND id = ?2";
+            batch.prepare_cached(sql)?.execute(params![&*tenant.0, event])?;
+        }
+        Removal::Empty if is_gone => empty(batch, tenant, event)?,
+        Removal::Delete | Removal::Empty => {}
+    }
+    let event_rows = u64::from(is_gone);
     let sql = "UPDATE ledgers SET events_kept = events_kept - ?8, bytes_kept = bytes_kept - ?3, events_pruned = events_pruned + ?8,
                       fan_out_pruned = fan_out_pruned + ?2, delivered_pruned = delivered_pruned + ?4,
                       dropped_pruned = dropped_pruned + ?5, dead_pruned = dead_pruned + ?6,

@@ -151,7 +151,7 @@ impl Column {
             Value::Blob(bytes) if self.is_json => bytes,
             _ => return Ok(value),
         };
-        serde_json::from_slice::<IgnoredAny>(json).map_err(|error| format!("it is no JSON: {error}"))?;
+        serde_json::from_slice::<IgnoredAny>(json).map_err(|error| format!("it is not JSON: {error}"))?;
         Ok(value)
     }
 }

@@ -2,6 +2,8 @@
 
 use super::super::check::check_store;
 use super::*;
+use crate::store::{Store, TenantChange};
+use crate::subscription::TenantId;
 use rusqlite::OptionalExtension as _;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -187,7 +189,7 @@ fn a_value_that_is_malformed_is_found_and_left_out() {
         let table = found.tables.iter().find(|one| one.table == table).expect("it");
         table.damaged.iter().map(|row| row.reason.as_str()).collect()
     };
-    assert!(of("events")[0].starts_with("payload: it is no JSON"), "{:?}", of("events"));
+    assert!(of("events")[0].starts_with("payload: it is not JSON"), "{:?}", of("events"));
     assert_eq!(of("subscriptions"), ["settings: it is not UTF-8"]);
     assert_eq!(of("deliveries"), ["event: an id has 16 bytes, and this one has 2"]);
     assert!(
@@ -260,4 +262,68 @@ fn the_law_of_the_ledger_holds_for_what_is_kept() {
                FROM ledgers WHERE tenant = 't'";
     let holds: Option<bool> = connection.query_row(sql, [], |row| row.get(0)).optional().expect("a ledger");
     assert_eq!(holds, Some(true));
+}
+
+/// A store that was started, with a page of its database damaged: the table that knows the master key, or another one.
+async fn started(damaged: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, _news) = Store::open(folder.path()).expect("a store");
+    let tenant = TenantId("t".into());
+    store.create_tenant(tenant, TenantChange::default()).await.expect("a tenant");
+    drop(store);
+    let connection = Connection::open(folder.path().join("hookloom.db")).expect("a database");
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let page: u64 = connection.query_row(sql, [damaged], |row| row.get(0)).expect("a page");
+    drop(connection);
+    change(folder.path(), page, |page| page.fill(0xa5));
+    folder
+}
+
+#[tokio::test]
+async fn a_rescued_store_keeps_its_identity_or_gets_one() {
+    for damaged in ["changes", "identity"] {
+        let folder = started(damaged).await;
+        // The host was killed: its log is needed, and gone.
+        let run = folder.path().join("hookloom.db-run");
+        let text = std::fs::read_to_string(&run).expect("a run");
+        let number = |folder: &Path| -> u32 {
+            let connection = Connection::open(folder.join("hookloom.db")).expect("a database");
+            connection.query_row("PRAGMA application_id", [], |row| row.get::<_, i32>(0)).expect("it").cast_unsigned()
+        };
+        std::fs::write(&run, text.replace("closed", "open  ")).expect("a run");
+        let target = folder.path().join("rescued");
+        let report = rescue(folder.path(), &target, |_| ()).expect("rescued");
+        assert!(!report.is_complete() && report.log_fault.as_ref().is_some_and(|fault| fault.contains("is missing")));
+        assert!(check_store(folder.path(), |_| ()).expect("checked").files[0].contains("hookloom.db-wal is missing"));
+        assert!(number(&target) != 0 && number(&target) != number(folder.path()));
+        let key = std::fs::read(target.join("master.key")).expect("a key");
+        // Another key is noticed where the identity was kept.
+        std::fs::write(target.join("master.key"), [9; 32]).expect("another key");
+        let with_other = Store::open(&target).map(|_| ());
+        assert_eq!(with_other.is_err(), damaged != "identity", "{damaged}: {with_other:?}");
+        if damaged == "identity" {
+            continue;
+        }
+        std::fs::write(target.join("master.key"), key).expect("the key");
+        let (store, _news) = Store::open(&target).expect("a start");
+        assert!(store.catalog().tenant(&TenantId("t".into())).is_some());
+    }
+}
+
+#[tokio::test]
+async fn the_log_of_another_database_is_left_out() {
+    let folder = started("changes").await;
+    let other = tempfile::tempdir().expect("a folder");
+    let connection = Connection::open(other.path().join("other.db")).expect("a database");
+    connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)").expect("a log");
+    std::fs::copy(other.path().join("other.db-wal"), folder.path().join("hookloom.db-wal")).expect("a foreign log");
+    let run = folder.path().join("hookloom.db-run");
+    std::fs::write(&run, "00000007 00000007 closed\n").expect("a run of the other database");
+    let found = check_store(folder.path(), |_| ()).expect("checked");
+    assert!(found.files[0].contains("the log of another database"), "{:?}", found.files);
+    let target = folder.path().join("rescued");
+    let report = rescue(folder.path(), &target, |_| ()).expect("rescued");
+    assert!(report.log_fault.is_some());
+    let (store, _news) = Store::open(&target).expect("a start");
+    assert!(store.catalog().tenant(&TenantId("t".into())).is_some());
 }

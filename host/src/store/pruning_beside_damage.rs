@@ -1,0 +1,94 @@
+//! Pruning of events that lie beside damaged ones, each in a transaction of its own.
+//!
+//! # Guarantees
+//! - A damaged event stays and every other one goes, or is at least emptied: its payload, its name and its tenant's count of it are gone.
+//! - An event that cannot be pruned is named once and then passed over, so that housekeeping does not fail again and again.
+//!
+//! # Theory of operation
+//! SQLite merges a leaf that has become two thirds empty with its neighbours. Beside a damaged leaf that fails, and so does the
+//! deletion. An update in place merges nothing: the row is emptied and given to [`NO_TENANT`], where no query finds it. `hookloom
+//! rescue` leaves such rows out.
+
+use super::batch::Batch;
+use super::damage::{RowKind, damaged};
+use super::retention::{Step, prune_step};
+use super::rows::EVENT_BYTES;
+use super::{Store, StoreError};
+use crate::subscription::TenantId;
+use rusqlite::params;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Tenant of events that were emptied; no tenant has this id.
+pub(super) const NO_TENANT: &str = "";
+
+/// How an event is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// Its row is deleted.
+    Delete,
+    /// Its row is emptied and stays.
+    Empty,
+}
+
+impl Store {
+    /// Prunes these events. Those that are known to be damaged are passed over.
+    pub(super) async fn prune_beside_damage(
+        &self,
+        tenant: &TenantId,
+        ids: Vec<Uuid>,
+        before_ms: i64,
+    ) -> Result<Step, StoreError> {
+        let mut all = Step { pruned: 0, took: Duration::ZERO, after: ids.last().copied() };
+        for id in ids {
+            if self.damage.has(tenant, RowKind::Event, id) {
+                continue;
+            }
+            match self.prune_alone(tenant, id, before_ms).await {
+                Ok(pruned) => all.pruned += pruned,
+                Err(error) if error.is_damage() => {
+                    // An index may be the cause, and is made anew then; the next round tries again.
+                    if self.damage.confirm(tenant, RowKind::Event, id) {
+                        let detail = format!("it could not be pruned: {}", crate::describe(&error));
+                        self.set_apart(vec![damaged(tenant, RowKind::Event, id, detail)]).await;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    async fn prune_alone(&self, tenant: &TenantId, id: Uuid, before_ms: i64) -> Result<u64, StoreError> {
+        let before = Uuid::from_u128(id.as_u128() - 1);
+        let mut removal = Removal::Delete;
+        loop {
+            let owner = tenant.clone();
+            let write = move |batch: &Batch<'_>| prune_step(batch, &owner, before, 1, before_ms, removal);
+            match self.write(tenant, write).await {
+                Err(error) if error.is_damage() && removal == Removal::Delete => removal = Removal::Empty,
+                Err(error) => return Err(error),
+                Ok(step) => {
+                    tokio::time::sleep(step.took * 4).await;
+                    // One with more deliveries than a step deletes goes in several.
+                    if step.after != Some(before) {
+                        return Ok(step.pruned);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Empties an event that cannot be deleted, and takes it from its tenant.
+pub(super) fn empty(batch: &Batch<'_>, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
+    let event = params![&*tenant.0, id];
+    // The first statement counts the tenant's bytes down by its trigger, the second has no tenant to count for.
+    let sql = "UPDATE events SET name = '', entity_id = NULL, payload = x'' WHERE tenant = ?1 AND id = ?2";
+    batch.prepare_cached(sql)?.execute(event)?;
+    let sql = "UPDATE events SET tenant = ?3, fan_out = 0, payload = x'7b7d' WHERE tenant = ?1 AND id = ?2";
+    batch.prepare_cached(sql)?.execute(params![&*tenant.0, id, NO_TENANT])?;
+    let sql = "UPDATE ledgers SET bytes_of_events = bytes_of_events - ?2 WHERE tenant = ?1";
+    batch.prepare_cached(sql)?.execute(params![&*tenant.0, EVENT_BYTES])?;
+    Ok(())
+}
