@@ -154,7 +154,7 @@ fn end_token(connection: &Connection, tenant: &TenantId, id: Uuid) -> Result<(),
 }
 
 /// Deletes a key with its sessions and links: they first, because the key says whose they are.
-pub(super) fn delete_key(connection: &Connection, id: Uuid) -> Result<(), StoreError> {
+fn delete_key(connection: &Connection, id: Uuid) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM sessions WHERE key = ?1",
         "DELETE FROM sign_in_links WHERE key = ?1",
@@ -171,7 +171,8 @@ pub(super) fn found(rows: usize, what: &'static str) -> Result<(), StoreError> {
 }
 
 pub(super) fn load_keys(connection: &Connection) -> Result<Vec<([u8; 32], ApiKey)>, StoreError> {
-    let sql = "SELECT hash, id, tenant, scopes, hint, label, created_at_ms FROM keys WHERE revoked_at_ms IS NULL";
+    let sql = "SELECT hash, id, tenant, scopes, hint, label, created_at_ms FROM keys WHERE revoked_at_ms IS NULL
+               AND (tenant IS NULL OR tenant IN (SELECT id FROM tenants WHERE deleting_since_ms IS NULL))";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(3)?, key_row(row)?)))?;
     rows.map(|row| {
@@ -193,7 +194,8 @@ fn key_row(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
 }
 
 pub(super) fn load_tokens(connection: &Connection) -> Result<Vec<([u8; 32], IntakeToken)>, StoreError> {
-    let sql = "SELECT hash, id, tenant, hint, label, created_at_ms FROM intake_tokens WHERE revoked_at_ms IS NULL";
+    let sql = "SELECT hash, id, tenant, hint, label, created_at_ms FROM intake_tokens WHERE revoked_at_ms IS NULL
+               AND tenant IN (SELECT id FROM tenants WHERE deleting_since_ms IS NULL)";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |row| {
         let tenant = TenantId(row.get::<_, String>(2)?.into());

@@ -13,7 +13,7 @@
 
 use super::batch::Batch;
 use super::changes::insert_change;
-use super::credentials::{delete_key, found};
+use super::credentials::found;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
 use super::{Catalog, Change, Store, StoreError, UsageKind, now_ms, usage};
@@ -30,6 +30,9 @@ const STEP_MAX: Duration = Duration::from_millis(10);
 
 /// About how many rows a step deletes.
 const STEP_ROWS: u64 = 512;
+
+/// Maximum number of versions that the transaction of a deletion takes out of their plugin.
+const DISCARDED: usize = 64;
 
 /// How long the others may write between two steps, as a multiple of the step.
 const OTHERS: u32 = 4;
@@ -65,7 +68,7 @@ pub struct TenantContents {
 }
 
 /// Statements that delete some rows of a tenant (?1) each. A row that says whose another one is comes after it.
-const STATEMENTS: [&str; 12] = [
+const STATEMENTS: [&str; 19] = [
     "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM deliveries WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE tenant = ?1 LIMIT 8)",
@@ -79,6 +82,13 @@ const STATEMENTS: [&str; 12] = [
     "DELETE FROM subscriptions WHERE tenant = ?1 AND id IN (SELECT id FROM subscriptions WHERE tenant = ?1 LIMIT 16)",
     "DELETE FROM quarantine WHERE tenant = ?1 AND sha256 IN (SELECT sha256 FROM quarantine WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM rollouts WHERE tenant = ?1 AND name IN (SELECT name FROM rollouts WHERE tenant = ?1 LIMIT 64)",
+    "DELETE FROM sessions WHERE hash IN (SELECT s.hash FROM keys k JOIN sessions s ON s.key = k.id WHERE k.tenant = ?1 LIMIT 64)",
+    "DELETE FROM sign_in_links WHERE hash IN (SELECT l.hash FROM keys k JOIN sign_in_links l ON l.key = k.id WHERE k.tenant = ?1 LIMIT 64)",
+    "DELETE FROM keys WHERE id IN (SELECT id FROM keys WHERE tenant = ?1 LIMIT 64)",
+    "DELETE FROM intake_tokens WHERE tenant = ?1 AND id IN (SELECT id FROM intake_tokens WHERE tenant = ?1 LIMIT 64)",
+    "DELETE FROM plugins WHERE tenant = ?1 AND name IN (SELECT name FROM plugins WHERE tenant = ?1 LIMIT 64)",
+    "DELETE FROM sweeps WHERE tenant = ?1 AND (plugin, subscription) IN (SELECT plugin, subscription FROM sweeps WHERE tenant = ?1 LIMIT 64)",
+    "DELETE FROM damage WHERE tenant = ?1 AND (kind, id) IN (SELECT kind, id FROM damage WHERE tenant = ?1 LIMIT 64)",
 ];
 
 /// Outcome of a step.
@@ -130,10 +140,6 @@ impl Store {
             let sql = "UPDATE tenants SET deleting_since_ms = ?2 WHERE id = ?1 AND deleting_since_ms IS NULL";
             found(batch.execute(sql, params![&*owner.0, now_ms()])?, "tenant")?;
             batch.execute("UPDATE ledgers SET deleting = 1 WHERE tenant = ?1", [&*owner.0])?;
-            let mut keys = batch.prepare("SELECT id FROM keys WHERE tenant = ?1")?;
-            let keys: Vec<Uuid> = keys.query_map([&*owner.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            keys.into_iter().try_for_each(|id| delete_key(batch, id))?;
-            batch.execute("DELETE FROM intake_tokens WHERE tenant = ?1", [&*owner.0])?;
             insert_change(batch, None, &change)
         };
         let pending = self.pending.clone();
@@ -229,13 +235,33 @@ impl Store {
     }
 
     pub(super) async fn delete_discarded(&self) -> Result<(), StoreError> {
-        self.in_steps(Owner::Host, delete_discarded_version).await?;
+        self.delete_discarded_versions().await?;
         for tenant in self.tenants_being_deleted().await? {
             let owner = tenant.clone();
             self.in_steps(Owner::from(&tenant), move |batch| delete_some(batch, &owner)).await?;
             tracing::info!(%tenant, "a tenant was deleted with everything that belonged to it");
         }
         Ok(())
+    }
+
+    /// Deletes versions without a plugin, each in a transaction of its own. A reader finds them.
+    async fn delete_discarded_versions(&self) -> Result<(), StoreError> {
+        loop {
+            let found = self.readers.read(Owner::Host, discarded_versions).await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            for (tenant, name, sha256) in found {
+                let write = move |batch: &Batch<'_>| {
+                    let begun = Instant::now();
+                    delete_version_row(batch, &tenant, &name, sha256)?;
+                    Ok(begun.elapsed())
+                };
+                let terms = Terms { owner: Owner::Host, mode: WriteMode::Shared, rows: STEP_ROWS };
+                let took = self.writer.write(terms, write, |_| {}).await?;
+                tokio::time::sleep(took * OTHERS).await;
+            }
+        }
     }
 
     /// Writes again and again until nothing is left, and lets others write between.
@@ -264,22 +290,25 @@ fn refuse_if_used(what: String, by: Vec<SubscriptionId>) -> Result<(), StoreErro
     if by.is_empty() { Ok(()) } else { Err(StoreError::InUse { what, by }) }
 }
 
-/// Takes versions out of a plugin: under a name that no plugin has, where only [`delete_discarded_version`] finds them.
-/// Returns how many.
+/// Takes versions out of a plugin, at most [`DISCARDED`]: under a name that no plugin has, so that the plugin's own is free at once.
+/// Those that are left of a deleted plugin have no plugin, and its name is free when they are gone. Returns how many.
 fn discard(connection: &Connection, tenant: &TenantId, name: &str, sha256: Option<&str>) -> Result<usize, StoreError> {
     let discarded = format!(".{}", Uuid::now_v7());
-    let sql = "UPDATE plugin_versions SET name = ?4 WHERE tenant = ?1 AND name = ?2 AND (?3 IS NULL OR sha256 = ?3)";
-    Ok(connection.execute(sql, params![&*tenant.0, name, sha256, discarded])?)
+    let sql = "UPDATE plugin_versions SET name = ?4 WHERE tenant = ?1 AND name = ?2 AND sha256 IN
+               (SELECT sha256 FROM plugin_versions WHERE tenant = ?1 AND name = ?2 AND (?3 IS NULL OR sha256 = ?3) LIMIT ?5)";
+    Ok(connection.execute(sql, params![&*tenant.0, name, sha256, discarded, DISCARDED])?)
 }
 
-/// Deletes one discarded version, and says whether there was none.
-fn delete_discarded_version(batch: &Batch<'_>) -> Result<bool, StoreError> {
-    let sql = "SELECT tenant, name, sha256 FROM plugin_versions WHERE name LIKE '.%' LIMIT 1";
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?));
-    let Some((tenant, name, sha256)) = batch.prepare_cached(sql)?.query_row([], read).optional()? else {
-        return Ok(true);
-    };
-    delete_version_row(batch, &tenant, &name, sha256).map(|()| false)
+/// A version by its tenant, the name of its plugin and its sha256.
+type VersionKey = (String, String, String);
+
+/// Some versions that were discarded, or whose plugin was deleted.
+fn discarded_versions(connection: &Connection) -> Result<Vec<VersionKey>, StoreError> {
+    let sql = "SELECT tenant, name, sha256 FROM plugin_versions v
+               WHERE NOT EXISTS (SELECT 1 FROM plugins p WHERE p.tenant = v.tenant AND p.name = v.name) LIMIT ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map([DISCARDED], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(found.collect::<Result<_, _>>()?)
 }
 
 /// Deletes a version, and its component unless another version has the same.
@@ -307,9 +336,6 @@ fn delete_some(batch: &Batch<'_>, tenant: &TenantId) -> Result<bool, StoreError>
             }
         }
     }
-    batch.execute("DELETE FROM plugins WHERE tenant = ?1", [&*tenant.0])?;
-    batch.execute("DELETE FROM sweeps WHERE tenant = ?1", [&*tenant.0])?;
-    batch.execute("DELETE FROM damage WHERE tenant = ?1", [&*tenant.0])?;
     let sql = "SELECT name, sha256 FROM plugin_versions WHERE tenant = ?1 LIMIT 1";
     let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
     while let Some((name, sha256)) = batch.prepare_cached(sql)?.query_row([&*tenant.0], read).optional()? {
@@ -327,3 +353,6 @@ fn delete_some(batch: &Batch<'_>, tenant: &TenantId) -> Result<bool, StoreError>
     batch.execute("DELETE FROM tenants WHERE id = ?1", [&*tenant.0])?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

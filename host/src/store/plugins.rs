@@ -72,6 +72,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (by, share) = (version.created_by.clone(), self.limits.share);
         let add = move |batch: &Batch<'_>, tenant: &TenantId, name: &str| {
+            refuse_while_deleted(batch, tenant, name)?;
             within_share(batch, tenant, share, |batch| insert_version(batch, tenant, name, &version, &component))?;
             Ok(version.sha256)
         };
@@ -114,7 +115,7 @@ impl Store {
     ) -> Result<Option<String>, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
-            let sql = "SELECT report FROM plugin_versions WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
+            let sql = "SELECT report FROM plugin_versions JOIN plugins USING (tenant, name) WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
             let mut statement = connection.prepare_cached(sql)?;
             Ok(statement.query_row(params![&*tenant.0, name, sha256], |row| row.get(0)).optional()?)
         };
@@ -315,6 +316,17 @@ fn insert_version(
     Ok(())
 }
 
+/// Refuses a new plugin while versions of a deleted one with its name are left.
+fn refuse_while_deleted(connection: &Connection, tenant: &TenantId, name: &str) -> Result<(), StoreError> {
+    let sql = "SELECT 1 FROM plugin_versions v WHERE tenant = ?1 AND name = ?2
+               AND NOT EXISTS (SELECT 1 FROM plugins p WHERE p.tenant = v.tenant AND p.name = v.name) LIMIT 1";
+    if connection.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
+        let what = format!("the plugin {name} was deleted, and some of its versions are left: try again in a moment");
+        return Err(StoreError::Conflict(what));
+    }
+    Ok(())
+}
+
 /// Refuses a subscription whose plugins or versions are not there: one may have been deleted since they were looked for.
 pub(super) fn require_versions(connection: &Connection, subscription: &Subscription) -> Result<(), StoreError> {
     let tenant = &subscription.tenant;
@@ -338,6 +350,7 @@ pub(super) fn has_version(
     name: &str,
     sha256: &str,
 ) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM plugin_versions WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
+    // Versions of a deleted plugin stay for a while.
+    let sql = "SELECT 1 FROM plugin_versions JOIN plugins USING (tenant, name) WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
     Ok(connection.prepare_cached(sql)?.exists(params![&*tenant.0, name, sha256])?)
 }

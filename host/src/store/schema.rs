@@ -137,7 +137,7 @@ mod tests {
         // Texts of `figures`, `rollouts` and `tenants` are bounded: some hundred numbers, ten earlier versions, some names.
         let small =
             ["deliveries", "figures", "intake_tokens", "keys", "ledgers", "plugin_files", "plugins", "quarantine"];
-        assert_eq!(names, [&small[..], &["rollouts", "sessions", "sign_in_links", "tenants"]].concat());
+        assert_eq!(names, [&small[..], &["rollouts", "sessions", "sign_in_links", "sweeps", "tenants"]].concat());
     }
 
     #[test]

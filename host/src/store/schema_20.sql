@@ -24,4 +24,8 @@ CREATE TABLE damage (
   found_at_ms  INTEGER NOT NULL,
   detail       TEXT NOT NULL,
   PRIMARY KEY (tenant, kind, id)
-) WITHOUT ROWID;
+);
+
+-- What expired is found without a look at the rest.
+CREATE INDEX sessions_by_end ON sessions (expires_at_ms);
+CREATE INDEX sign_in_links_by_end ON sign_in_links (expires_at_ms);

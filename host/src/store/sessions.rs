@@ -17,6 +17,15 @@ const OF_KEY_MAX: usize = 100;
 /// How long a link can be used.
 const LINK_LASTS: Duration = Duration::from_secs(24 * 3_600);
 
+/// Maximum number of expired sessions that a sign-in deletes, and of expired links that a new link does: more than it makes.
+const EXPIRED: usize = 16;
+
+/// Statements that delete sessions and links which expired before a time (?1), some at once (?2).
+const DELETE_EXPIRED: [&str; 2] = [
+    "DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires_at_ms < ?1 LIMIT ?2)",
+    "DELETE FROM sign_in_links WHERE hash IN (SELECT hash FROM sign_in_links WHERE expires_at_ms < ?1 LIMIT ?2)",
+];
+
 fn end_of(lasts: Duration) -> i64 {
     now_ms().saturating_add(i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX))
 }
@@ -29,7 +38,7 @@ impl Store {
         let session = Session { key, csrf, expires_at_ms: end_of(SESSION_LASTS) };
         let write = move |batch: &Batch<'_>| {
             let Session { key, csrf, expires_at_ms } = &session;
-            batch.execute("DELETE FROM sessions WHERE expires_at_ms < ?1", [now_ms()])?;
+            batch.prepare_cached(DELETE_EXPIRED[0])?.execute(params![now_ms(), EXPIRED])?;
             let sql =
                 "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
             batch.execute(sql, params![hash, key, csrf, now_ms(), expires_at_ms])?;
@@ -61,7 +70,7 @@ impl Store {
     pub async fn create_sign_in_link(&self, key: Uuid) -> Result<String, StoreError> {
         let (text, hash, _) = new_credential(SIGN_IN_PREFIX);
         let write = move |batch: &Batch<'_>| {
-            batch.execute("DELETE FROM sign_in_links WHERE expires_at_ms < ?1", [now_ms()])?;
+            batch.prepare_cached(DELETE_EXPIRED[1])?.execute(params![now_ms(), EXPIRED])?;
             let sql = "INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, ?2, ?3)";
             batch.execute(sql, params![hash, key, end_of(LINK_LASTS)])?;
             let sql = "DELETE FROM sign_in_links WHERE hash IN
@@ -99,4 +108,44 @@ pub(super) fn load(connection: &Connection) -> Result<Vec<([u8; 32], Session)>, 
         Ok((row.get(0)?, Session { key: row.get(1)?, csrf: row.get(2)?, expires_at_ms: row.get(3)? }))
     };
     statement.query_map([now_ms()], row)?.map(|row| row.map_err(StoreError::from)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Scope;
+
+    #[tokio::test]
+    async fn a_sign_in_deletes_some_of_what_expired_and_looks_at_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, _news) = Store::open(folder.path()).expect("a store");
+        let (key, _) = store.create_key(None, vec![Scope::Read], "k".into()).await.expect("a key");
+        let expired = |batch: &Batch<'_>| {
+            for number in 0..100_u8 {
+                let sql =
+                    "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, x'', '', 0, 1)";
+                batch.execute(sql, [[number; 32]])?;
+                batch.execute(
+                    "INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, x'', 1)",
+                    [[number; 32]],
+                )?;
+            }
+            for sql in DELETE_EXPIRED {
+                let mut plan = batch.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                let steps = plan.query_map(params![1, 1], |row| row.get::<_, String>(3))?;
+                let steps: Vec<String> = steps.collect::<Result<_, _>>()?;
+                assert!(steps.iter().all(|step| !step.starts_with("SCAN ")), "{steps:?}");
+            }
+            Ok(())
+        };
+        store.write(Owner::Host, expired).await.expect("expired ones");
+        store.sign_in(key.id).await.expect("signed in");
+        store.create_sign_in_link(key.id).await.expect("a link");
+        let left = |connection: &Connection| {
+            let of = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, usize>(0));
+            Ok([of("SELECT COUNT(*) FROM sessions")?, of("SELECT COUNT(*) FROM sign_in_links")?])
+        };
+        let left = store.readers.read(Owner::Host, left).await.expect("counts");
+        assert_eq!(left, [101 - EXPIRED; 2]);
+    }
 }
