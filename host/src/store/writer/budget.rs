@@ -3,21 +3,35 @@
 use super::ROWS_MAX;
 use std::time::Duration;
 
-/// The fewest rows that share one commit, however long they take: a slow flush must not make commits small.
-const ROWS_MIN: u64 = 256;
+/// Minimum number of rows that share one commit, however long they take.
+const ROWS_MIN: u64 = 32;
 
-/// Time that the outcomes of a commit should take, and the other writes.
+/// Time that the outcomes of a commit should take, and the other writes, beside the flush.
 const COMMIT_TIME: Duration = Duration::from_millis(10);
 
-/// Number of rows that fit in [`COMMIT_TIME`], as far as the commits of late tell. A row of one subscription's deliveries after
-/// the other is appended to pages that are at hand; rows of a thousand subscriptions change some pages each.
+/// Commits of at most this many rows tell how long a flush takes.
+const FLUSH_ROWS: u64 = 8;
+
+/// Commits of at least this many rows tell how long a row takes.
+const MANY_ROWS: u64 = 32;
+
+/// Number of rows that fit in [`COMMIT_TIME`], estimated from recent commits. Rows of one subscription's deliveries are appended to
+/// pages that are in memory; each row of a thousand subscriptions changes several pages. The flush is subtracted: on a slow disk
+/// commits must not become small.
 pub(super) struct RowBudget {
     /// Nanoseconds that a row takes.
     row_ns: u64,
+    /// Nanoseconds that a commit of few rows takes.
+    flush_ns: u64,
+}
+
+/// Moves an average a quarter of the way to a new value.
+fn follow(average: &mut u64, value: u64) {
+    *average = if *average == 0 { value } else { (3 * *average + value) / 4 };
 }
 
 impl RowBudget {
-    pub(super) const NONE_KNOWN: RowBudget = RowBudget { row_ns: 0 };
+    pub(super) const NONE_KNOWN: RowBudget = RowBudget { row_ns: 0, flush_ns: 0 };
 
     /// Returns how many rows the next commit may have, of outcomes and of other writes each.
     pub(super) fn rows(&self) -> u64 {
@@ -25,13 +39,14 @@ impl RowBudget {
         target.checked_div(self.row_ns).unwrap_or(ROWS_MAX).clamp(ROWS_MIN, ROWS_MAX)
     }
 
-    /// Takes a commit into account. Small ones tell of the flush only.
+    /// Takes a commit into account.
     pub(super) fn observe(&mut self, rows: u64, took: Duration) {
-        if rows < ROWS_MIN {
-            return;
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        if rows <= FLUSH_ROWS {
+            follow(&mut self.flush_ns, took);
+        } else if rows >= MANY_ROWS {
+            follow(&mut self.row_ns, took.saturating_sub(self.flush_ns) / rows);
         }
-        let row_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / rows;
-        self.row_ns = if self.row_ns == 0 { row_ns } else { (3 * self.row_ns + row_ns) / 4 };
     }
 }
 
@@ -56,6 +71,9 @@ mod tests {
         check_budget(&[(1_000, 20)], 500);
         check_budget(&[(1_000, 500)], ROWS_MIN);
         check_budget(&[(2, 500)], ROWS_MAX);
+        // A row takes 40 µs beside a flush of 10 ms.
+        check_budget(&[(2, 10), (250, 20)], 250);
+        check_budget(&[(2, 10), (40, 10)], ROWS_MAX);
         check_budget(&[(1_000, 20), (1_000, 4)], 625);
         check_budget(&[(1_000, 0)], ROWS_MAX);
     }
