@@ -3,7 +3,6 @@
 //! # What it promises
 //! - A write that returned `Ok` is durable: it was committed with `synchronous=FULL` (see [`writer`]).
 //! - An event, its fan-out and its deliveries are accepted in one transaction, or not at all.
-//! - Conservation: per tenant, Σ `fan_out` of its events + replayed + tests = its deliveries, over all states
 //!   ([`Ledger`]).
 //! - One host per data folder: a second one is told the first's process id ([`data_folder`]).
 //! - Nothing is accepted into a file that is gone, and files that do not belong together are refused at the start.
@@ -35,6 +34,7 @@ mod deliveries;
 mod disk_room;
 mod due;
 mod endings;
+mod event_cache;
 mod events;
 mod fair_queue;
 mod figures;
@@ -247,6 +247,7 @@ pub struct Store {
     deletions: tokio::sync::Notify,
     /// Wakes what completes changes.
     sweeps: tokio::sync::Notify,
+    events: event_cache::EventCache,
     pending: Arc<backlog::PendingCounts>,
     damage: damage::Damage,
     path: PathBuf,
@@ -321,6 +322,7 @@ impl Store {
             vault,
             deletions: tokio::sync::Notify::new(),
             sweeps: tokio::sync::Notify::new(),
+            events: event_cache::EventCache::default(),
             pending,
             damage,
             path,

@@ -2,11 +2,14 @@
 
 use super::careful::{self, Careful};
 use super::deliveries::{event_row, kind};
+use super::event_cache::EventCache;
 use super::fair_queue::Owner;
 use super::{Due, Store, StoreError, now_ms};
 use crate::delivery::{DeliveryId, DueDelivery};
+use crate::event::EventId;
 use crate::pauses::Pauses;
 use crate::subscription::{Ordering, Subscription, SubscriptionId, TenantId};
+use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -60,7 +63,8 @@ impl Store {
         };
         let owner = Owner::from(&lane.tenant);
         let (known, tenant, id) = (self.damage.clone(), lane.tenant.clone(), lane.subscription);
-        let read = move |connection: &Connection| match due_page(connection, &lane, limit, &skip) {
+        let events = self.events.clone();
+        let read = move |connection: &Connection| match due_page(connection, &lane, limit, &skip, &events) {
             Err(error) if known.note(&error) => Ok(careful::due_page(connection, &lane, limit, &skip, &known)),
             page => page.map(Careful::of),
         };
@@ -81,23 +85,32 @@ pub(super) struct LaneRead {
 }
 
 /// Columns from which [`LaneRead::due`] makes a due delivery.
+/// The last ones are [`DELIVERY_COLUMNS`].
 pub(super) const COLUMNS: &str = "e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload,
     d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind";
+
+/// Columns from which [`LaneRead::delivery`] makes a delivery.
+const DELIVERY_COLUMNS: &str = "d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind";
 
 impl LaneRead {
     pub(super) fn due(&self, row: &Row<'_>) -> rusqlite::Result<Due> {
         let event = event_row(row)?;
-        let delivery = DueDelivery {
-            id: DeliveryId(row.get(6)?),
-            tenant: self.tenant.clone(),
-            event: event.id,
-            subscription: self.subscription,
-            kind: kind(row.get(11)?),
-            attempts_made: row.get(7)?,
-            attempts_in_budget: row.get(8)?,
-            age_from_ms: self.pauses.shift(row.get(9)?),
-        };
+        let delivery = self.delivery(row, 6, event.id)?;
         Ok(Due { delivery, event: Arc::new(event) })
+    }
+
+    /// The delivery of an event whose columns, as in [`DELIVERY_COLUMNS`], begin at `first`.
+    fn delivery(&self, row: &Row<'_>, first: usize, event: EventId) -> rusqlite::Result<DueDelivery> {
+        Ok(DueDelivery {
+            id: DeliveryId(row.get(first)?),
+            tenant: self.tenant.clone(),
+            event,
+            subscription: self.subscription,
+            kind: kind(row.get(first + 5)?),
+            attempts_made: row.get(first + 1)?,
+            attempts_in_budget: row.get(first + 2)?,
+            age_from_ms: self.pauses.shift(row.get(first + 3)?),
+        })
     }
 }
 
@@ -106,15 +119,15 @@ fn due_page(
     lane: &LaneRead,
     limit: usize,
     skip: &HashSet<DeliveryId>,
+    events: &EventCache,
 ) -> Result<DuePage, StoreError> {
     let now_ms = now_ms();
     let LaneRead { tenant, subscription, turn, blocks_below, .. } = lane;
     let sql = "SELECT MAX(id) FROM deliveries WHERE tenant = ?1";
     let newest: Option<uuid::Uuid> = connection.prepare_cached(sql)?.query_row([&*tenant.0], |row| row.get(0))?;
-    // LEFT: a delivery without its event must be noticed, and a row of nulls is one that cannot be read.
     let sql = format!(
-        "SELECT {COLUMNS}
-         FROM deliveries d INDEXED BY deliveries_due LEFT JOIN events e ON e.tenant = d.tenant AND e.id = d.event
+        "SELECT {DELIVERY_COLUMNS}, d.event
+         FROM deliveries d INDEXED BY deliveries_due
          WHERE d.tenant = ?1 AND d.subscription = ?2 AND d.state = 0 AND (d.attempts_made > 0) = ?4
            AND (d.order_key IS NULL OR NOT EXISTS (
              SELECT 1 FROM deliveries o INDEXED BY deliveries_in_order
@@ -128,21 +141,24 @@ fn due_page(
     let mut page = DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest: newest.map(DeliveryId) };
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
-        let due_at_ms = row.get(10)?;
+        let due_at_ms = row.get(4)?;
         if due_at_ms > now_ms {
             page.next_due_at_ms = Some(due_at_ms);
             break;
         }
-        if skip.contains(&DeliveryId(row.get(6)?)) {
+        if skip.contains(&DeliveryId(row.get(0)?)) {
             continue;
         }
         if page.due.len() == limit || bytes > PAGE_BYTES_MAX {
             page.more = true;
             break;
         }
-        let due = lane.due(row)?;
-        bytes += due.event.payload.len();
-        page.due.push(due);
+        let id = EventId(row.get(6)?);
+        // A delivery without its event must be noticed: it is a row that cannot be read.
+        let missing = || rusqlite::Error::InvalidColumnType(6, "event".into(), Type::Null);
+        let event = events.read(connection, tenant, id)?.ok_or_else(missing)?;
+        bytes += event.payload.len();
+        page.due.push(Due { delivery: lane.delivery(row, 0, id)?, event });
     }
     Ok(page)
 }

@@ -34,13 +34,9 @@ impl Store {
     /// The event of a delivery. None: both are gone.
     pub async fn event_of(&self, delivery: &DueDelivery) -> Result<Option<Arc<Event>>, StoreError> {
         let (tenant, event) = (delivery.tenant.clone(), delivery.event);
+        let events = self.events.clone();
         let owner = Owner::from(&tenant);
-        let read = move |connection: &Connection| {
-            let sql =
-                "SELECT id, name, module, entity_id, received_at_ms, payload FROM events WHERE tenant = ?1 AND id = ?2";
-            let mut statement = connection.prepare_cached(sql)?;
-            Ok(statement.query_row(params![&*tenant.0, event.0], event_row).optional()?.map(Arc::new))
-        };
+        let read = move |connection: &Connection| events.read(connection, &tenant, event);
         self.lane_readers.read(owner, read).await
     }
 
