@@ -205,6 +205,8 @@ fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) ->
     tasks.spawn(async move { disk.watch_disk().await });
     let sweeps = store.clone();
     tasks.spawn(async move { sweeps.run_sweeps().await });
+    let fan_outs = store.clone();
+    tasks.spawn(async move { fan_outs.run_fan_outs().await });
     let repairs = store.clone();
     tasks.spawn(async move { repairs.run_repairs().await });
     let clock = store.clone();

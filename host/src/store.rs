@@ -3,6 +3,7 @@
 //! # What it promises
 //! - A write that returned `Ok` is durable: it was committed with `synchronous=FULL` (see [`writer`]).
 //! - An event, its fan-out and its deliveries are accepted in one transaction, or not at all.
+//! - Conservation: per tenant, Σ `fan_out` of its events + replayed + tests = its deliveries, over all states
 //!   ([`Ledger`]).
 //! - One host per data folder: a second one is told the first's process id ([`data_folder`]).
 //! - Nothing is accepted into a file that is gone, and files that do not belong together are refused at the start.
@@ -37,6 +38,7 @@ mod endings;
 mod event_cache;
 mod events;
 mod fair_queue;
+mod fan_out;
 mod figures;
 mod first_key;
 mod hands;
@@ -47,6 +49,7 @@ mod log_check;
 mod news;
 mod notices;
 mod operations;
+mod order_key;
 mod outcomes_beside_damage;
 mod plugins;
 mod pruning_beside_damage;
@@ -247,6 +250,7 @@ pub struct Store {
     deletions: tokio::sync::Notify,
     /// Wakes what completes changes.
     sweeps: tokio::sync::Notify,
+    fan_outs: Arc<fan_out::FanOuts>,
     events: event_cache::EventCache,
     pending: Arc<backlog::PendingCounts>,
     damage: damage::Damage,
@@ -322,6 +326,7 @@ impl Store {
             vault,
             deletions: tokio::sync::Notify::new(),
             sweeps: tokio::sync::Notify::new(),
+            fan_outs: Arc::default(),
             events: event_cache::EventCache::default(),
             pending,
             damage,

@@ -1,16 +1,17 @@
 //! Accepting events: the transaction behind `202`.
 
 use super::batch::Batch;
+use super::order_key::OrderKey;
 use super::rows::{DeliveryRow, EventRow};
 use super::writer::{Terms, WriteMode, payload_rows};
-use super::{Catalog, Due, NewDeliveries, News, Store, StoreError, now_ms, rejected};
+use super::{Catalog, Due, NewDeliveries, News, Store, StoreError, fan_out, now_ms, rejected};
 use crate::delivery::{DeliveryId, DeliveryKind, DueDelivery};
 use crate::event::{Event, EventId, Module};
-use crate::subscription::{SubscriptionId, TenantId};
+use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use crate::telemetry;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use sha2::{Digest as _, Sha256};
+use std::cell::LazyCell;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -129,41 +130,81 @@ impl Store {
             return Ok(AcceptedOnce { events, is_repetition: true });
         }
         let mode = if matches!(door, Door::Rejected(_)) { WriteMode::Shared } else { WriteMode::Intake };
-        let terms = Terms { owner: (&owner).into(), mode, rows: volume.rows(deliveries) };
-        let write = move |batch: &Batch<'_>| {
-            if let Door::Once(request) = &door
-                && let Some(answer) = answered(batch, &tenant, request)?
-            {
-                return Ok((AcceptedOnce { events: answer, is_repetition: true }, NewDeliveries::default(), 0));
+        let subscriptions = volume.subscriptions(&catalog, &tenant);
+        let steps = fan_out::takes_steps(deliveries, subscriptions).then(|| self.fan_outs.begin());
+        let steps_id = steps.as_ref().map(fan_out::FanOutGuard::id);
+        let at_once = if steps.is_some() { 0 } else { deliveries };
+        let terms = Terms { owner: (&owner).into(), mode, rows: volume.rows(at_once) };
+        let requester = tenant.clone();
+        let request = Request { door, tenant, volume, events, caps, steps: steps_id };
+        let write = move |batch: &Batch<'_>| request.write(batch, &catalog, most);
+        let then = move |(accepted, new): &mut (AcceptedOnce, NewDeliveries)| {
+            if !accepted.is_repetition {
+                telemetry::accepted(&owner, accepted.events.len());
             }
-            batch.require_disk()?;
-            // Subscriptions may have been made since it was queued.
-            volume.check(volume.deliveries(&catalog, &tenant), most)?;
-            if let Door::Rejected(id) = &door {
-                rejected::forget(batch, &tenant, *id)?;
-            }
-            let mut accepted = Vec::with_capacity(events.len());
-            let mut new = NewDeliveries::default();
-            for event in events {
-                accepted.push(accept_one(batch, &catalog, &tenant, event, None, &mut new));
-            }
-            let answer = match &door {
-                Door::Once(request) => Some((request, answer_to(batch, &tenant, request, &accepted)?)),
-                Door::Plain | Door::Rejected(_) => None,
-            };
-            // The last thing that may refuse: so far there are only rows in memory.
-            batch.check_share(&tenant, caps)?;
-            if let Some((request, answer)) = answer {
-                remember(batch, &tenant, request, &answer)?;
-            }
-            let count = accepted.len();
-            Ok((AcceptedOnce { events: accepted, is_repetition: false }, new, count))
-        };
-        let then = move |(_, new, count): &mut (AcceptedOnce, NewDeliveries, usize)| {
-            telemetry::accepted(&owner, *count);
             tell_accepted(&news, std::mem::take(new));
         };
-        self.writer.write(terms, write, then).await.map(|(accepted, _, _)| accepted)
+        let (accepted, _) = self.writer.write(terms, write, then).await?;
+        if let Some(steps) = steps {
+            self.fan_out(&requester, steps).await;
+        }
+        Ok(accepted)
+    }
+}
+
+/// A request of intake, to be written.
+struct Request {
+    door: Door,
+    tenant: TenantId,
+    volume: Volume,
+    events: Vec<NewEvent>,
+    caps: Caps,
+    /// Id of its fan-out, if the deliveries follow in steps.
+    steps: Option<Uuid>,
+}
+
+impl Request {
+    /// Writes the events and their deliveries, or the answer of the first time. It refuses before its first change.
+    fn write(
+        self,
+        batch: &Batch<'_>,
+        catalog: &Catalog,
+        most: u64,
+    ) -> Result<(AcceptedOnce, NewDeliveries), StoreError> {
+        let Request { door, tenant, volume, events, caps, steps } = self;
+        let mut new = NewDeliveries::default();
+        if let Door::Once(request) = &door
+            && let Some(events) = answered(batch, &tenant, request)?
+        {
+            return Ok((AcceptedOnce { events, is_repetition: true }, new));
+        }
+        batch.require_disk()?;
+        // Subscriptions may have been made since it was queued.
+        volume.check(volume.deliveries(catalog, &tenant), most)?;
+        if let Door::Rejected(id) = &door {
+            rejected::forget(batch, &tenant, *id)?;
+        }
+        let mut accepted = Vec::with_capacity(events.len());
+        for event in events {
+            accepted.push(match steps {
+                None => accept_one(batch, catalog, &tenant, event, None, &mut new),
+                Some(_) => accept_without_deliveries(batch, catalog, &tenant, event),
+            });
+        }
+        let answer = match &door {
+            Door::Once(request) => Some((request, answer_to(batch, &tenant, request, &accepted)?)),
+            Door::Plain | Door::Rejected(_) => None,
+        };
+        // The last thing that may refuse: so far there are only rows in memory.
+        batch.check_share(&tenant, caps)?;
+        if let Some((request, answer)) = answer {
+            remember(batch, &tenant, request, &answer)?;
+        }
+        if let Some(id) = steps {
+            let lacks = accepted.iter().map(|one| one.deliveries).sum();
+            fan_out::note(batch, &tenant, id, accepted.iter().map(|one| one.event), lacks)?;
+        }
+        Ok((AcceptedOnce { events: accepted, is_repetition: false }, new))
     }
 }
 
@@ -187,9 +228,20 @@ impl Volume {
 
     /// Counts the deliveries that the events would make now.
     fn deliveries(self, catalog: &Catalog, tenant: &TenantId) -> u64 {
-        let present = Module::ALL.into_iter().map(|module| (module, self.events[module as usize]));
+        let matching = self.matching(catalog, tenant);
+        matching.map(|(events, subscriptions)| events as u64 * subscriptions as u64).sum()
+    }
+
+    /// Counts the subscriptions that get deliveries; one of two modules counts twice.
+    fn subscriptions(self, catalog: &Catalog, tenant: &TenantId) -> usize {
+        self.matching(catalog, tenant).map(|(_, subscriptions)| subscriptions).sum()
+    }
+
+    /// The number of events of each module that is present, and of its subscriptions.
+    fn matching(self, catalog: &Catalog, tenant: &TenantId) -> impl Iterator<Item = (usize, usize)> {
+        let present = Module::ALL.into_iter().map(move |module| (module, self.events[module as usize]));
         let present = present.filter(|(_, events)| *events > 0);
-        present.map(|(module, events)| events as u64 * catalog.matching(tenant, module).len() as u64).sum()
+        present.map(|(module, events)| (events, catalog.matching(tenant, module).len()))
     }
 
     /// Refuses several events that make more deliveries than one transaction may. One event is always accepted.
@@ -263,45 +315,36 @@ pub(super) fn accept_one(
 ) -> Accepted {
     let matching = catalog.matching(tenant, new.module);
     let matching = matching.iter().filter(|subscription| Some(subscription.id) != except);
-    let fan_out = matching.clone().count();
-    let event = write_event(batch, tenant, new, fan_out);
-    // The same for every subscription that keeps an order.
-    let mut order_key = None;
-    let entity_id = event.entity_id.as_deref();
+    let deliveries = matching.clone().count();
+    let event = write_event(batch, tenant, new, deliveries);
+    let order_key = LazyCell::new(|| OrderKey::of_event(&event));
     for subscription in matching {
-        let ordered = entity_id.filter(|_| subscription.settings.ordering.is_some());
-        let order_key =
-            ordered.map(|entity_id| *order_key.get_or_insert_with(|| OrderKey::of(event.module.as_str(), entity_id)));
-        let wait_ms = subscription.settings.retry.first_wait_ms();
-        let delivery =
-            write_delivery(batch, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key);
-        match wait_ms {
-            0 => told.due.push(Due { delivery, event: event.clone() }),
-            _ => told.later.push(subscription.id),
-        }
+        write_usual_delivery(batch, tenant, &event, subscription, &order_key, told);
     }
-    Accepted { event: event.id, deliveries: fan_out }
+    Accepted { event: event.id, deliveries }
 }
 
-/// The name of an entity in the rows of deliveries that keep its order: the beginning of a sha256, so that its size does
-/// not depend on the entity's id. Of a contact and a deal with the same id they differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OrderKey(pub(super) [u8; 16]);
+/// Adds one event whose deliveries follow in steps.
+fn accept_without_deliveries(batch: &Batch<'_>, catalog: &Catalog, tenant: &TenantId, new: NewEvent) -> Accepted {
+    let deliveries = catalog.matching(tenant, new.module).len();
+    Accepted { event: write_event(batch, tenant, new, deliveries).id, deliveries }
+}
 
-impl OrderKey {
-    fn of(module: &str, entity_id: &str) -> Self {
-        OrderKey::digest(Sha256::new().chain_update(module).chain_update("/").chain_update(entity_id))
-    }
-
-    /// The key of what earlier hosts wrote: `Contact/57`.
-    pub(super) fn of_text(text: &str) -> Self {
-        OrderKey::digest(Sha256::new().chain_update(text))
-    }
-
-    fn digest(sha256: Sha256) -> Self {
-        let mut key = [0; 16];
-        key.copy_from_slice(&sha256.finalize()[..16]);
-        OrderKey(key)
+/// Adds the delivery of an accepted event to a subscription. The key is the same for every subscription that keeps an order.
+pub(super) fn write_usual_delivery(
+    batch: &Batch<'_>,
+    tenant: &TenantId,
+    event: &Arc<Event>,
+    subscription: &Subscription,
+    order_key: &LazyCell<Option<OrderKey>, impl FnOnce() -> Option<OrderKey>>,
+    told: &mut NewDeliveries,
+) {
+    let order_key = subscription.settings.ordering.and_then(|_| **order_key);
+    let wait_ms = subscription.settings.retry.first_wait_ms();
+    let delivery = write_delivery(batch, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key);
+    match wait_ms {
+        0 => told.due.push(Due { delivery, event: event.clone() }),
+        _ => told.later.push(subscription.id),
     }
 }
 

@@ -68,7 +68,7 @@ pub struct TenantContents {
 }
 
 /// Statements that delete some rows of a tenant (?1) each. A row that says whose another one is comes after it.
-const STATEMENTS: [&str; 19] = [
+const STATEMENTS: [&str; 20] = [
     "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM deliveries WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE tenant = ?1 LIMIT 8)",
@@ -88,6 +88,7 @@ const STATEMENTS: [&str; 19] = [
     "DELETE FROM intake_tokens WHERE tenant = ?1 AND id IN (SELECT id FROM intake_tokens WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM plugins WHERE tenant = ?1 AND name IN (SELECT name FROM plugins WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM sweeps WHERE tenant = ?1 AND (plugin, subscription) IN (SELECT plugin, subscription FROM sweeps WHERE tenant = ?1 LIMIT 64)",
+    "DELETE FROM fan_outs WHERE rowid IN (SELECT rowid FROM fan_outs WHERE tenant = ?1 LIMIT 16)",
     "DELETE FROM damage WHERE tenant = ?1 AND (kind, id) IN (SELECT kind, id FROM damage WHERE tenant = ?1 LIMIT 64)",
 ];
 

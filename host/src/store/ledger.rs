@@ -2,6 +2,7 @@
 
 use super::careful;
 use super::fair_queue::Owner;
+use super::fan_out;
 use super::{Store, StoreError};
 use crate::delivery::DeliveryState;
 use crate::subscription::TenantId;
@@ -99,7 +100,8 @@ fn ledger(connection: &Connection, tenant: &TenantId, counts: LedgerCounts) -> R
         dropped: of(DeliveryState::Dropped),
         dead: of(DeliveryState::Dead),
         cancelled: of(DeliveryState::Cancelled),
-        pending: of(DeliveryState::Pending),
+        // Those that are not made yet are still to come.
+        pending: of(DeliveryState::Pending) + fan_out::lacking(connection, tenant)?,
         ..Ledger::default()
     };
     let sql = "SELECT replayed, tests, bytes_kept, fan_out_pruned, events_pruned, delivered_pruned,

@@ -7,7 +7,7 @@
 //! A row that is refused rolls the transaction back (`OR ROLLBACK`): to be able to undo the statement alone, SQLite would
 //! first copy every page that it touches.
 
-use super::accept::OrderKey;
+use super::order_key::OrderKey;
 use crate::delivery::DueDelivery;
 use crate::event::Event;
 use crate::subscription::TenantId;

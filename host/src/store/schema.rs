@@ -3,11 +3,11 @@
 //! Promises: a database of a newer host is refused, not guessed at. Tenant id leads every key of what a tenant owns.
 
 use super::StoreError;
-use super::accept::OrderKey;
+use super::order_key::OrderKey;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
-const MIGRATIONS: [&str; 20] = [
+const MIGRATIONS: [&str; 21] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -28,6 +28,7 @@ const MIGRATIONS: [&str; 20] = [
     include_str!("schema_18.sql"),
     include_str!("schema_19.sql"),
     include_str!("schema_20.sql"),
+    include_str!("schema_21.sql"),
 ];
 
 /// Brings a database to the newest schema.

@@ -1,0 +1,314 @@
+//! Requests that make more deliveries than one transaction should: the events become durable first, and their deliveries follow in
+//! steps.
+//!
+//! # Guarantees
+//! - A step makes at most [`SCATTERED_STEP`] deliveries, or [`STEP`] where they are for few subscriptions. Other owners write between two steps, so nobody waits for a fan-out to thousands of
+//!   subscriptions.
+//! - Every delivery is made, once: the position of the fan-out is written in the transaction of its deliveries, and the next start
+//!   goes on from there.
+//! - The request is answered after the last step. So a later request of the same sender finds all deliveries made, and the order of
+//!   an entity's events is the order of their answers.
+//! - The conservation law holds in between: deliveries that are not made yet count as pending.
+//!
+//! # Limits
+//! A subscription that is deleted during the fan-out may get no delivery, and one that is made meanwhile may get one; the event's
+//! `fan_out` says how many there are in the end. A step may fail, on a full disk for instance: the request is accepted all the
+//! same, and the steps are repeated later.
+
+use super::accept::{tell_accepted, write_usual_delivery};
+use super::batch::Batch;
+use super::event_cache::EventCache;
+use super::fair_queue::Owner;
+use super::order_key::OrderKey;
+use super::writer::{Terms, WriteMode};
+use super::{Catalog, NewDeliveries, Store, StoreError};
+use crate::event::{Event, EventId};
+use crate::subscription::{Subscription, SubscriptionId, TenantId};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use std::cell::LazyCell;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Maximum number of deliveries that a step makes for few subscriptions.
+const STEP: usize = 512;
+
+/// Maximum number of deliveries that a step makes for [`SCATTERED_MIN`] subscriptions or more. A delivery changes pages of its
+/// subscription's indexes, and those of few subscriptions are changed once for many deliveries.
+const SCATTERED_STEP: usize = 64;
+
+/// Number of matching subscriptions from which on pages are rarely shared.
+const SCATTERED_MIN: usize = 64;
+
+/// Number of steps that are one transaction with the events.
+const STEPS_AT_ONCE: usize = 4;
+
+/// After a failure the rest of a fan-out is made no sooner than this.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Returns how many deliveries a step makes where so many subscriptions match.
+fn step_of(subscriptions: usize) -> usize {
+    if subscriptions >= SCATTERED_MIN { SCATTERED_STEP } else { STEP }
+}
+
+/// Whether so many deliveries to so many subscriptions are made in steps.
+pub(super) fn takes_steps(deliveries: u64, subscriptions: usize) -> bool {
+    deliveries > (STEPS_AT_ONCE * step_of(subscriptions)) as u64
+}
+
+/// Fan-outs whose requests make the steps themselves, and the wake-up of the task that makes those of all others.
+#[derive(Default)]
+pub(super) struct FanOuts {
+    under_way: Mutex<HashSet<Uuid>>,
+    abandoned: tokio::sync::Notify,
+}
+
+/// A fan-out whose request makes the steps. If the request ends before the last step, the background task makes the rest.
+pub(super) struct FanOutGuard {
+    fan_outs: Arc<FanOuts>,
+    id: Uuid,
+    completed: bool,
+}
+
+impl FanOuts {
+    /// Begins a fan-out of a new id.
+    pub(super) fn begin(self: &Arc<Self>) -> FanOutGuard {
+        let id = Uuid::now_v7();
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        FanOutGuard { fan_outs: self.clone(), id, completed: false }
+    }
+
+    fn is_under_way(&self, id: Uuid) -> bool {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+}
+
+impl FanOutGuard {
+    pub(super) fn id(&self) -> Uuid {
+        self.id
+    }
+}
+
+impl Drop for FanOutGuard {
+    fn drop(&mut self) {
+        self.fan_outs.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        if !self.completed {
+            self.fan_outs.abandoned.notify_one();
+        }
+    }
+}
+
+/// Notes that these events, which have no deliveries yet, lack so many.
+pub(super) fn note(
+    batch: &Batch<'_>,
+    tenant: &TenantId,
+    id: Uuid,
+    events: impl Iterator<Item = EventId>,
+    lacks: usize,
+) -> Result<(), StoreError> {
+    let events: Vec<u8> = events.flat_map(|event| event.0.into_bytes()).collect();
+    let sql = "INSERT INTO fan_outs (tenant, id, events, after, made, lacks) VALUES (?1, ?2, ?3, x'', 0, ?4)";
+    batch.prepare_cached(sql)?.execute(params![&*tenant.0, id, events, lacks])?;
+    Ok(())
+}
+
+/// Counts the deliveries of a tenant's events that are not made yet.
+pub(super) fn lacking(connection: &Connection, tenant: &TenantId) -> Result<u64, StoreError> {
+    let sql = "SELECT COALESCE(SUM(lacks), 0) FROM fan_outs WHERE tenant = ?1";
+    Ok(connection.prepare_cached(sql)?.query_row([&*tenant.0], |row| row.get(0))?)
+}
+
+impl Store {
+    /// Makes the deliveries of a request. A failure leaves the rest to [`Store::run_fan_outs`].
+    pub(super) async fn fan_out(&self, tenant: &TenantId, mut guard: FanOutGuard) {
+        match self.make_steps(tenant, guard.id).await {
+            Ok(()) => guard.completed = true,
+            Err(StoreError::Stopped) => {}
+            Err(error) => {
+                let error = crate::describe(&error);
+                tracing::error!(%tenant, %error, "deliveries of accepted events could not be made; trying again");
+            }
+        }
+    }
+
+    /// Makes the deliveries of events whose requests ended early, as long as there is a store.
+    pub async fn run_fan_outs(&self) {
+        loop {
+            match self.complete_fan_outs().await {
+                Ok(()) => self.fan_outs.abandoned.notified().await,
+                Err(StoreError::Stopped) => return,
+                Err(error) => {
+                    let error = crate::describe(&error);
+                    tracing::error!(%error, "deliveries of accepted events could not be made; trying again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn complete_fan_outs(&self) -> Result<(), StoreError> {
+        let mut failed = None;
+        for (tenant, id) in self.readers.read(Owner::Host, all).await? {
+            if self.fan_outs.is_under_way(id) {
+                continue;
+            }
+            // One that fails holds up no other.
+            if let Err(error) = self.make_steps(&tenant, id).await {
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn make_steps(&self, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
+        let mut last = false;
+        while !last {
+            let (catalog, owner) = (self.catalog.clone(), tenant.clone());
+            let events = self.events.clone();
+            let write = move |batch: &Batch<'_>| step(batch, &catalog, &events, &owner, id);
+            let news = self.news.clone();
+            let tell = move |done: &mut Step| tell_accepted(&news, std::mem::take(&mut done.new));
+            let terms = Terms { owner: tenant.into(), mode: WriteMode::Intake, rows: STEP as u64 };
+            last = self.writer.write(terms, write, tell).await?.last;
+        }
+        Ok(())
+    }
+}
+
+/// Every fan-out, by tenant and age.
+fn all(connection: &Connection) -> Result<Vec<(TenantId, Uuid)>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT tenant, id FROM fan_outs ORDER BY tenant, id")?;
+    let found = statement.query_map([], |row| Ok((TenantId(row.get::<_, String>(0)?.into()), row.get(1)?)))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// Outcome of a step.
+struct Step {
+    new: NewDeliveries,
+    /// Whether no delivery is lacking any more.
+    last: bool,
+}
+
+/// A fan-out as it is stored.
+struct FanOut {
+    events: Vec<EventId>,
+    after: Option<SubscriptionId>,
+    made: usize,
+    lacks: usize,
+}
+
+fn read(connection: &Connection, tenant: &TenantId, id: Uuid) -> Result<Option<FanOut>, StoreError> {
+    let sql = "SELECT events, after, made, lacks FROM fan_outs WHERE tenant = ?1 AND id = ?2";
+    let row = |row: &rusqlite::Row<'_>| {
+        let events: Vec<u8> = row.get(0)?;
+        let (events, _) = events.as_chunks::<16>();
+        let after: Vec<u8> = row.get(1)?;
+        Ok(FanOut {
+            events: events.iter().map(|id| EventId(Uuid::from_bytes(*id))).collect(),
+            after: Uuid::from_slice(&after).ok().map(SubscriptionId),
+            made: row.get(2)?,
+            lacks: row.get(3)?,
+        })
+    };
+    Ok(connection.prepare_cached(sql)?.query_row(params![&*tenant.0, id], row).optional()?)
+}
+
+/// Returns the number of deliveries that an event was accepted with; 0 if it is gone.
+fn promised(connection: &Connection, tenant: &TenantId, id: EventId) -> Result<usize, StoreError> {
+    let sql = "SELECT fan_out FROM events WHERE tenant = ?1 AND id = ?2";
+    let found = connection.prepare_cached(sql)?.query_row(params![&*tenant.0, id.0], |row| row.get(0)).optional()?;
+    Ok(found.unwrap_or_default())
+}
+
+/// Subscriptions that an event is for, after this one, in the order of their ids.
+fn matching_after(
+    catalog: &Catalog,
+    tenant: &TenantId,
+    event: &Event,
+    after: Option<SubscriptionId>,
+) -> Vec<Arc<Subscription>> {
+    let matching = catalog.matching(tenant, event.module);
+    let mut left: Vec<_> =
+        matching.iter().filter(|one| after.is_none_or(|after| one.id.0 > after.0)).cloned().collect();
+    left.sort_unstable_by_key(|one| one.id.0);
+    left
+}
+
+/// Makes the next deliveries. It reads everything before its first change, as a write of the hot path must.
+fn step(
+    batch: &Batch<'_>,
+    catalog: &Catalog,
+    cache: &EventCache,
+    tenant: &TenantId,
+    id: Uuid,
+) -> Result<Step, StoreError> {
+    let mut new = NewDeliveries::default();
+    let Some(mut fan_out) = read(batch, tenant, id)? else { return Ok(Step { new, last: true }) };
+    batch.require_disk()?;
+    let mut due: Vec<(Arc<Event>, Vec<Arc<Subscription>>)> = Vec::new();
+    let mut budget = STEP;
+    let mut ended = Vec::new();
+    let mut events = std::mem::take(&mut fan_out.events).into_iter().peekable();
+    while budget > 0
+        && let Some(id) = events.peek()
+    {
+        // Deleted with its tenant, or pruned.
+        let Some(event) = cache.read(batch, tenant, *id)? else {
+            events.next();
+            (fan_out.after, fan_out.made) = (None, 0);
+            continue;
+        };
+        let left = matching_after(catalog, tenant, &event, fan_out.after);
+        budget = budget.min(step_of(catalog.matching(tenant, event.module).len()));
+        let now = left.len().min(budget);
+        budget -= now;
+        fan_out.made += now;
+        fan_out.lacks = fan_out.lacks.saturating_sub(now);
+        let is_complete = now == left.len();
+        let subscriptions: Vec<_> = left.into_iter().take(now).collect();
+        if !is_complete {
+            fan_out.after = subscriptions.last().map(|subscription| subscription.id).or(fan_out.after);
+            due.push((event, subscriptions));
+            break;
+        }
+        let expected = promised(batch, tenant, event.id)?;
+        if fan_out.made != expected {
+            fan_out.lacks = (fan_out.lacks + fan_out.made).saturating_sub(expected);
+            ended.push((event.id, fan_out.made));
+        }
+        events.next();
+        (fan_out.after, fan_out.made) = (None, 0);
+        due.push((event, subscriptions));
+    }
+    fan_out.events = events.collect();
+    for (event, subscriptions) in due {
+        let order_key = LazyCell::new(|| OrderKey::of_event(&event));
+        for subscription in subscriptions {
+            write_usual_delivery(batch, tenant, &event, &subscription, &order_key, &mut new);
+        }
+    }
+    for (event, made) in ended {
+        let sql = "UPDATE events SET fan_out = ?3 WHERE tenant = ?1 AND id = ?2";
+        batch.prepare_cached(sql)?.execute(params![&*tenant.0, event.0, made])?;
+    }
+    let last = fan_out.events.is_empty();
+    write_position(batch, tenant, id, &fan_out)?;
+    Ok(Step { new, last })
+}
+
+fn write_position(batch: &Batch<'_>, tenant: &TenantId, id: Uuid, fan_out: &FanOut) -> Result<(), StoreError> {
+    if fan_out.events.is_empty() {
+        let sql = "DELETE FROM fan_outs WHERE tenant = ?1 AND id = ?2";
+        batch.prepare_cached(sql)?.execute(params![&*tenant.0, id])?;
+        return Ok(());
+    }
+    let events: Vec<u8> = fan_out.events.iter().flat_map(|event| event.0.into_bytes()).collect();
+    let after = fan_out.after.as_ref().map_or(&[][..], |after| after.0.as_bytes());
+    let sql = "UPDATE fan_outs SET events = ?3, after = ?4, made = ?5, lacks = ?6 WHERE tenant = ?1 AND id = ?2";
+    batch.prepare_cached(sql)?.execute(params![&*tenant.0, id, events, after, fan_out.made, fan_out.lacks])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
