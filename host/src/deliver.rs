@@ -1,6 +1,6 @@
 //! Delivery: from what is due to what is recorded.
 //!
-//! The dispatcher listens to the store's news and opens the door of the right [`lane`]; a lane decides when an attempt
+//! The dispatcher listens to the events of the store and wakes the [`lane`] of the subscription; a lane decides when an attempt
 //! begins; an [`attempt`] judges, signs and sends; a [`conclusion`] says what follows, and has the store record it. Intake does not
 //! know this module, nor this one intake: they meet in the store, so a restart and a normal event take the same path.
 
@@ -33,7 +33,7 @@ use permits::AttemptPermits;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use stock::{Door, Room};
+use stock::{LaneHandle, Room};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -113,9 +113,9 @@ impl Dispatcher {
 }
 
 async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
-    let mut lanes = Lanes { shared: shared.clone(), doors: HashMap::new() };
+    let mut lanes = Lanes { shared: shared.clone(), handles: HashMap::new() };
     for subscription in shared.store.catalog().all_subscriptions() {
-        lanes.door(subscription.id).knock();
+        lanes.handle(subscription.id).notify_changed();
     }
     let mut stop = shared.stop.clone();
     loop {
@@ -123,14 +123,14 @@ async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
             _ = stop.changed() => break,
             piece = news.recv() => match piece {
                 None => break,
-                Some(News::Changed(id)) => lanes.door(id).knock(),
+                Some(News::Changed(id)) => lanes.handle(id).notify_changed(),
                 Some(News::Accepted(NewDeliveries { due, later })) => {
                     for one in detached(due) {
                         lanes.hand_over(one);
                         // A request may make thousands, and others need this thread.
                         tokio::task::coop::consume_budget().await;
                     }
-                    later.into_iter().for_each(|id| lanes.door(id).point_to_store());
+                    later.into_iter().for_each(|id| lanes.handle(id).mark_store_dirty());
                 }
             },
         }
@@ -154,7 +154,7 @@ fn detached(due: Vec<Due>) -> impl Iterator<Item = Due> {
 
 struct Lanes {
     shared: Arc<Shared>,
-    doors: HashMap<SubscriptionId, (Arc<Door>, JoinHandle<()>)>,
+    handles: HashMap<SubscriptionId, (Arc<LaneHandle>, JoinHandle<()>)>,
 }
 
 /// How the lanes go, for those who ask.
@@ -187,22 +187,22 @@ impl Lanes {
             subscription.state == SubscriptionState::Active && subscription.settings.ordering.is_none()
         });
         let shared = self.shared.clone();
-        let door = self.door(id);
-        if of_use { door.offer(due, &shared.room) } else { door.point_to_store() }
+        let handle = self.handle(id);
+        if of_use { handle.try_push(due, &shared.room) } else { handle.mark_store_dirty() }
     }
 
-    /// The door of a lane; the lane begins when it is first asked for.
-    fn door(&mut self, id: SubscriptionId) -> &Door {
-        // The lane of a deleted subscription has ended; forget its door when there are many.
-        if self.doors.len() > 1_024 && self.doors.len().is_power_of_two() {
-            self.doors.retain(|_, (_, lane)| !lane.is_finished());
+    /// Returns the handle of a lane. The first call for a subscription starts its lane.
+    fn handle(&mut self, id: SubscriptionId) -> &LaneHandle {
+        // Lanes of deleted subscriptions have ended. Their handles are dropped in bulk, when the map is large.
+        if self.handles.len() > 1_024 && self.handles.len().is_power_of_two() {
+            self.handles.retain(|_, (_, lane)| !lane.is_finished());
         }
-        let (door, _) = self.doors.entry(id).or_insert_with(|| {
-            let door = Arc::new(Door::default());
-            let lane = Lane::new(self.shared.clone(), id, door.clone(), self.shared.board.begin(id));
-            (door, tokio::spawn(lane.run()))
+        let (handle, _) = self.handles.entry(id).or_insert_with(|| {
+            let handle = Arc::new(LaneHandle::default());
+            let lane = Lane::new(self.shared.clone(), id, handle.clone(), self.shared.board.begin(id));
+            (handle, tokio::spawn(lane.run()))
         });
-        door
+        handle
     }
 }
 

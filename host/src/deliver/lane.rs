@@ -7,7 +7,7 @@ use super::Shared;
 use super::pace::{Leave, Pace, Rest, Sign};
 use super::permits::{LanePermits, Stage};
 use super::plugin_gate::PluginGate;
-use super::stock::{Door, NextDelivery, Stock};
+use super::stock::{LaneHandle, NextDelivery, Stock};
 use super::task::{self, Answered, AttemptEvent, AttemptStart, PANIC_WAIT_MS, Recorded, Returned};
 use crate::delivery::{DeliveryId, DueDelivery, Reason};
 use crate::retry;
@@ -50,7 +50,7 @@ pub struct LaneStatus {
 pub(super) struct Lane {
     shared: Arc<Shared>,
     subscription: SubscriptionId,
-    door: Arc<Door>,
+    handle: Arc<LaneHandle>,
     status: Arc<Mutex<LaneStatus>>,
     stock: Stock,
     gate: PluginGate,
@@ -73,7 +73,7 @@ pub(super) struct Lane {
 impl Drop for Lane {
     /// However it ended.
     fn drop(&mut self) {
-        self.door.close();
+        self.handle.close();
     }
 }
 
@@ -81,13 +81,13 @@ impl Lane {
     pub(super) fn new(
         shared: Arc<Shared>,
         subscription: SubscriptionId,
-        door: Arc<Door>,
+        handle: Arc<LaneHandle>,
         status: Arc<Mutex<LaneStatus>>,
     ) -> Self {
         Lane {
             shared,
             subscription,
-            door,
+            handle,
             status,
             stock: Stock::default(),
             gate: PluginGate::default(),
@@ -111,8 +111,8 @@ impl Lane {
             while let Ok(event) = self.events.1.try_recv() {
                 self.on_event(event).await;
             }
-            if self.door.take_changed() {
-                self.stock.put_back(&self.door);
+            if self.handle.take_changed() {
+                self.stock.put_back(&self.handle);
                 self.permits.give_back();
                 // A subscription that was resumed begins anew; what is noted of it counts.
                 self.failing_since_ms = None;
@@ -140,7 +140,7 @@ impl Lane {
             let sleep = tokio::time::sleep(self.until_something(leave, &subscription));
             tokio::select! {
                 _ = stop.changed() => {}
-                () = self.door.news.notified() => {}
+                () = self.handle.wake.notified() => {}
                 Some(event) = self.events.1.recv() => self.on_event(event).await,
                 () = sleep => {}
             }
@@ -153,7 +153,7 @@ impl Lane {
         let (concurrency, rate) = (subscription.settings.concurrency, subscription.settings.rate_per_s);
         let is_active = subscription.state == SubscriptionState::Active;
         let waits_for_plugin =
-            is_active && !self.gate.is_open(&self.shared.attempter.plugins, subscription, &self.door);
+            is_active && !self.gate.is_open(&self.shared.attempter.plugins, subscription, &self.handle);
         let leave = match subscription.state {
             _ if waits_for_plugin => Leave::Full,
             SubscriptionState::Active if self.unrecorded >= concurrency || self.disabling > 0 => Leave::Full,
@@ -200,7 +200,7 @@ impl Lane {
     async fn next(&mut self, subscription: &Subscription) -> Result<Option<NextDelivery>, StoreError> {
         let room_for_further = self.room_for_further(subscription);
         let Shared { store, room, .. } = &*self.shared;
-        self.stock.next(store, &self.door, room, subscription, room_for_further).await
+        self.stock.next(store, &self.handle, room, subscription, room_for_further).await
     }
 
     /// Starts an attempt in a task of its own, once there is a permit for it.
@@ -214,9 +214,9 @@ impl Lane {
         let stage = Stage::first(subscription);
         let permit = self.permits.next(&self.shared.permits, stage, &subscription.tenant, usable).await;
         // Waiting for a permit may have taken long: look again at what changed meanwhile.
-        let changes = self.door.changes();
+        let changes = self.handle.changes();
         let current = self.shared.store.catalog().subscription_by_id(self.subscription);
-        let stale = self.door.has_changed() || *self.shared.stop.borrow();
+        let stale = self.handle.has_changed() || *self.shared.stop.borrow();
         let Some(subscription) = current.filter(|current| current.state == SubscriptionState::Active && !stale) else {
             self.stock.forget(next.delivery.id, None);
             return self.stock.look_again();
@@ -227,7 +227,7 @@ impl Lane {
         self.in_flight += 1;
         self.further_in_flight += u32::from(next.delivery.attempts_made > 0);
         self.pace.begin(Instant::now());
-        let start = AttemptStart { next, subscription, permit, door: self.door.clone(), changes };
+        let start = AttemptStart { next, subscription, permit, handle: self.handle.clone(), changes };
         let (shared, events) = (self.shared.clone(), self.events.0.clone());
         // In a box: a task is moved several times before it is where it stays.
         self.shared.attempts.spawn(Box::pin(task::run(shared, start, events)));

@@ -3,7 +3,7 @@
 //! A lane that waits here begins no attempt, so its deliveries use up none and hold no permit. Lanes without a plugin, and
 //! those whose plugins are compiled, never wait.
 
-use super::stock::Door;
+use super::stock::LaneHandle;
 use crate::plugin::Plugins;
 use crate::subscription::Subscription;
 use std::sync::Arc;
@@ -18,7 +18,12 @@ pub(super) struct PluginGate {
 
 impl PluginGate {
     /// Whether an attempt may begin. If not, the missing code is compiled, and the lane is told when that has ended.
-    pub(super) fn is_open(&mut self, plugins: &Arc<Plugins>, subscription: &Subscription, lane: &Arc<Door>) -> bool {
+    pub(super) fn is_open(
+        &mut self,
+        plugins: &Arc<Plugins>,
+        subscription: &Subscription,
+        handle: &Arc<LaneHandle>,
+    ) -> bool {
         let missing = plugins.missing_code(subscription);
         if missing.is_empty() {
             self.compiling = None;
@@ -27,11 +32,11 @@ impl PluginGate {
         let is_under_way =
             |(code, task): &(Vec<Arc<str>>, AbortOnDropHandle<()>)| *code == missing && !task.is_finished();
         if !self.compiling.as_ref().is_some_and(is_under_way) {
-            let (plugins, lane, tenant) = (plugins.clone(), lane.clone(), subscription.tenant.clone());
+            let (plugins, handle, tenant) = (plugins.clone(), handle.clone(), subscription.tenant.clone());
             let wanted = missing.clone();
             let task = tokio::spawn(async move {
                 plugins.compile_missing(&tenant, &wanted).await;
-                lane.news.notify_one();
+                handle.wake.notify_one();
             });
             self.compiling = Some((missing, AbortOnDropHandle::new(task)));
         }

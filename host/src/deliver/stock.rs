@@ -101,31 +101,31 @@ struct Fresh {
     closed: bool,
 }
 
-/// The door of a lane, for the dispatcher.
+/// Dispatcher-side handle of a lane: queues new deliveries and signals changes.
 #[derive(Default)]
-pub(super) struct Door {
+pub(super) struct LaneHandle {
     fresh: Mutex<Fresh>,
     /// How many bytes of room the lane has.
     taken: Arc<AtomicUsize>,
-    look_in_store: AtomicBool,
+    store_dirty: AtomicBool,
     /// Whether the subscription changed: what the lane holds but has not begun may be stale.
     changed: AtomicBool,
     /// Number of changes, for attempts that wait between two looks.
     changes: AtomicU64,
-    pub(super) news: Notify,
+    pub(super) wake: Notify,
 }
 
-impl Door {
+impl LaneHandle {
     /// Hands over a fresh delivery, or leaves it to the store if there is no room.
-    pub(super) fn offer(&self, due: Due, room: &Room) {
+    pub(super) fn try_push(&self, due: Due, room: &Room) {
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = if fresh.closed { None } else { self.take_room(&due, room) };
         match taken {
             Some(taken) => fresh.due.push_back(AtHand::loaded(due, taken)),
-            None => return self.point_to_store(),
+            None => return self.mark_store_dirty(),
         }
         drop(fresh);
-        self.news.notify_one();
+        self.wake.notify_one();
     }
 
     /// Takes the room of a delivery with its event, if there is any left for this lane.
@@ -140,23 +140,23 @@ impl Door {
     }
 
     /// Says that the store has something for the lane that is not handed over.
-    pub(super) fn point_to_store(&self) {
-        self.look_in_store.store(true, Ordering::Release);
-        self.news.notify_one();
+    pub(super) fn mark_store_dirty(&self) {
+        self.store_dirty.store(true, Ordering::Release);
+        self.wake.notify_one();
     }
 
-    /// The lane has ended: what waits at its door is given back to the store.
+    /// Closes the handle when the lane ends. Deliveries that still wait here stay due in the store.
     pub(super) fn close(&self) {
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         *fresh = Fresh { due: VecDeque::new(), closed: true };
     }
 
     /// Says that the subscription changed: deliveries of it may have ended, become due, or grown younger.
-    pub(super) fn knock(&self) {
+    pub(super) fn notify_changed(&self) {
         self.changed.store(true, Ordering::Release);
         // In this order: a lane that knows the new number finds the flag, too.
         self.changes.fetch_add(1, Ordering::Release);
-        self.news.notify_one();
+        self.wake.notify_one();
     }
 
     pub(super) fn has_changed(&self) -> bool {
@@ -197,21 +197,21 @@ impl Stock {
     pub(super) async fn next(
         &mut self,
         store: &Store,
-        door: &Door,
+        handle: &LaneHandle,
         room: &Room,
         subscription: &Subscription,
         room_for_further: bool,
     ) -> Result<Option<NextDelivery>, StoreError> {
-        if self.first.ready.is_empty() && door.look_in_store.swap(false, Ordering::AcqRel) {
+        if self.first.ready.is_empty() && handle.store_dirty.swap(false, Ordering::AcqRel) {
             self.first.look = true;
         }
-        self.fill(Turn::First, store, (door, room), subscription).await?;
+        self.fill(Turn::First, store, (handle, room), subscription).await?;
         if self.first.ready.is_empty() {
-            self.take_fresh(door, subscription);
-            self.fill(Turn::First, store, (door, room), subscription).await?;
+            self.take_fresh(handle, subscription);
+            self.fill(Turn::First, store, (handle, room), subscription).await?;
         }
         if room_for_further {
-            self.fill(Turn::Further, store, (door, room), subscription).await?;
+            self.fill(Turn::Further, store, (handle, room), subscription).await?;
         }
         let further_waits = room_for_further && !self.further.ready.is_empty();
         if further_waits && (self.first.ready.is_empty() || self.turns % FURTHER_TURN == FURTHER_TURN - 1) {
@@ -229,7 +229,7 @@ impl Stock {
         &mut self,
         turn: Turn,
         store: &Store,
-        (door, room): (&Door, &Room),
+        (handle, room): (&LaneHandle, &Room),
         subscription: &Subscription,
     ) -> Result<(), StoreError> {
         let now_ms = now_ms();
@@ -250,7 +250,7 @@ impl Stock {
         shelf.next_due_at_ms = page.next_due_at_ms;
         for due in page.due {
             if self.held.insert(due.delivery.id) {
-                shelf.ready.push_back(match door.take_room(&due, room) {
+                shelf.ready.push_back(match handle.take_room(&due, room) {
                     Some(taken) => AtHand::loaded(due, taken),
                     None => AtHand::listed(due.delivery),
                 });
@@ -262,8 +262,8 @@ impl Stock {
         Ok(())
     }
 
-    fn take_fresh(&mut self, door: &Door, subscription: &Subscription) {
-        let fresh = std::mem::take(&mut door.fresh.lock().unwrap_or_else(PoisonError::into_inner).due);
+    fn take_fresh(&mut self, handle: &LaneHandle, subscription: &Subscription) {
+        let fresh = std::mem::take(&mut handle.fresh.lock().unwrap_or_else(PoisonError::into_inner).due);
         for one in fresh {
             let id = one.next.delivery.id;
             // Whose turn it is in an order only the store can tell.
@@ -276,8 +276,8 @@ impl Stock {
     }
 
     /// Gives back to the store what was not begun, because it may be over or older or younger there by now.
-    pub(super) fn put_back(&mut self, door: &Door) {
-        drop(std::mem::take(&mut door.fresh.lock().unwrap_or_else(PoisonError::into_inner).due));
+    pub(super) fn put_back(&mut self, handle: &LaneHandle) {
+        drop(std::mem::take(&mut handle.fresh.lock().unwrap_or_else(PoisonError::into_inner).due));
         for at_hand in self.first.ready.drain(..).chain(self.further.ready.drain(..)) {
             self.held.remove(&at_hand.next.delivery.id);
         }

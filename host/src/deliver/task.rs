@@ -12,7 +12,7 @@ use super::attempt::Prepared;
 use super::conclusion::{Conclusion, conclude, record};
 use super::pace::Sign;
 use super::permits::{Permit, Stage};
-use super::stock::{Door, NextDelivery};
+use super::stock::{LaneHandle, NextDelivery};
 use crate::delivery::{DeliveryId, DeliveryState};
 use crate::retry;
 use crate::store::{Due, now_ms};
@@ -84,7 +84,7 @@ pub(super) struct AttemptStart {
     pub(super) subscription: Arc<Subscription>,
     /// Of the stage in which attempts of the subscription begin.
     pub(super) permit: Permit,
-    pub(super) door: Arc<Door>,
+    pub(super) handle: Arc<LaneHandle>,
     /// The number of changes that the lane knew of.
     pub(super) changes: u64,
 }
@@ -135,13 +135,13 @@ impl NotMade {
 
 /// Makes an attempt.
 async fn attempt(shared: &Shared, start: AttemptStart) -> Result<(Conclusion, Permit), NotMade> {
-    let AttemptStart { next, subscription, permit, door, changes } = start;
+    let AttemptStart { next, subscription, permit, handle, changes } = start;
     let due = load(shared, next).await?;
     let prepared = shared.attempter.prepare(&due, &subscription).await;
     let permit = if prepared.is_request() && Stage::first(&subscription) == Stage::Judge {
         let to_send = permit_to_send(shared, &subscription.tenant).await.ok_or(NotMade::UNWANTED)?;
         drop(permit);
-        if !is_wanted(shared, &due, &subscription, door.changes() != changes).await {
+        if !is_wanted(shared, &due, &subscription, handle.changes() != changes).await {
             return Err(NotMade::UNWANTED);
         }
         to_send

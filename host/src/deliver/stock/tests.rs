@@ -49,7 +49,7 @@ struct Lane {
     store: Arc<Store>,
     news: mpsc::UnboundedReceiver<News>,
     subscription: Arc<Subscription>,
-    door: Door,
+    handle: LaneHandle,
     room: Room,
     stock: Stock,
     under_way: VecDeque<NextDelivery>,
@@ -75,7 +75,7 @@ impl Lane {
             store,
             news,
             subscription,
-            door: Door::default(),
+            handle: LaneHandle::default(),
             // For a few hundred: more is accepted at once, and read in pages.
             room: Room::of(1 << 20),
             stock: Stock::default(),
@@ -114,7 +114,7 @@ impl Lane {
             }
             Step::End { again } => self.end(again).await,
             Step::Change => {
-                self.stock.put_back(&self.door);
+                self.stock.put_back(&self.handle);
             }
         }
     }
@@ -122,13 +122,13 @@ impl Lane {
     fn hand(&mut self) {
         while let Ok(news) = self.news.try_recv() {
             if let News::Accepted(new) = news {
-                new.due.into_iter().for_each(|one| self.door.offer(one, &self.room));
+                new.due.into_iter().for_each(|one| self.handle.try_push(one, &self.room));
             }
         }
     }
 
     async fn next(&mut self) -> Option<NextDelivery> {
-        self.stock.next(&self.store, &self.door, &self.room, &self.subscription, true).await.expect("a page")
+        self.stock.next(&self.store, &self.handle, &self.room, &self.subscription, true).await.expect("a page")
     }
 
     /// As a lane does: the outcome is recorded, and then the stock forgets.
@@ -160,7 +160,7 @@ async fn a_lane_takes_its_share_of_the_room_and_gives_it_back() {
     assert!((whole / 8..whole / 8 + of_one).contains(&taken(&lane)), "{}", taken(&lane));
     lane.take(Step::Change).await;
     assert_eq!(taken(&lane), 0, "all is left to the store");
-    lane.door.close();
+    lane.handle.close();
     lane.take(Step::Accept(2)).await;
     assert_eq!(taken(&lane), 0, "nobody will come for it");
 }
@@ -169,7 +169,7 @@ async fn a_lane_takes_its_share_of_the_room_and_gives_it_back() {
 async fn a_page_keeps_the_events_that_there_is_room_for() {
     let (mut lane, of_one) = (Lane::new().await, DUE_BYTES + 2);
     lane.take(Step::Accept(9)).await;
-    lane.door.close();
+    lane.handle.close();
     lane.room = Room::of(16 * of_one);
     lane.stock.look_again();
     let mut loaded = Vec::new();
