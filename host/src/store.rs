@@ -87,7 +87,7 @@ use data_folder::DataFolder;
 pub use data_folder::FolderFault;
 pub use deletion::TenantContents;
 pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};
-pub use due::{DuePage, Turn};
+pub use due::{AttemptClass, DuePage};
 pub use events::{EventFilter, EventSummary};
 pub use figures::SpanFigures;
 pub use hands::Span;

@@ -19,7 +19,7 @@
 use crate::delivery::{DeliveryId, DueDelivery};
 use crate::event::Event;
 use crate::fair_share::{FairPermit, FairSemaphore};
-use crate::store::{Due, Store, StoreError, Turn, now_ms};
+use crate::store::{AttemptClass, Due, Store, StoreError, now_ms};
 use crate::subscription::{Subscription, TenantId};
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -205,13 +205,13 @@ impl Stock {
         if self.first.ready.is_empty() && handle.store_dirty.swap(false, Ordering::AcqRel) {
             self.first.look = true;
         }
-        self.fill(Turn::First, store, (handle, room), subscription).await?;
+        self.fill(AttemptClass::First, store, (handle, room), subscription).await?;
         if self.first.ready.is_empty() {
             self.take_fresh(handle, subscription);
-            self.fill(Turn::First, store, (handle, room), subscription).await?;
+            self.fill(AttemptClass::First, store, (handle, room), subscription).await?;
         }
         if room_for_further {
-            self.fill(Turn::Further, store, (handle, room), subscription).await?;
+            self.fill(AttemptClass::Retry, store, (handle, room), subscription).await?;
         }
         let further_waits = room_for_further && !self.further.ready.is_empty();
         if further_waits && (self.first.ready.is_empty() || self.turns % FURTHER_TURN == FURTHER_TURN - 1) {
@@ -227,16 +227,16 @@ impl Stock {
     /// is at hand is gone: that bounds the lane's memory.
     async fn fill(
         &mut self,
-        turn: Turn,
+        class: AttemptClass,
         store: &Store,
         (handle, room): (&LaneHandle, &Room),
         subscription: &Subscription,
     ) -> Result<(), StoreError> {
         let now_ms = now_ms();
         let held = &self.held;
-        let shelf = match turn {
-            Turn::First => &mut self.first,
-            Turn::Further => &mut self.further,
+        let shelf = match class {
+            AttemptClass::First => &mut self.first,
+            AttemptClass::Retry => &mut self.further,
         };
         if shelf.next_due_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             shelf.next_due_at_ms = None;
@@ -245,7 +245,7 @@ impl Stock {
         if !shelf.ready.is_empty() || !shelf.look {
             return Ok(());
         }
-        let page = store.due(subscription, turn, PAGE, held.clone()).await?;
+        let page = store.due(subscription, class, PAGE, held.clone()).await?;
         shelf.look = page.more;
         shelf.next_due_at_ms = page.next_due_at_ms;
         for due in page.due {
@@ -256,7 +256,7 @@ impl Stock {
                 });
             }
         }
-        if turn == Turn::First {
+        if class == AttemptClass::First {
             self.paged_through = self.paged_through.max(page.newest);
         }
         Ok(())

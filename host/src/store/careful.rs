@@ -7,7 +7,7 @@ use super::damage::{Damage, DamagedRow, RowKind, damaged};
 use super::deliveries::{VIEW, event_row, kind, view_row};
 use super::due::{COLUMNS, DuePage, LaneRead, PAGE_BYTES_MAX};
 use super::ledger::LedgerCounts;
-use super::{DeliveryFilter, DeliveryView, StoreError, Turn, now_ms};
+use super::{DeliveryFilter, DeliveryView, StoreError, AttemptClass, now_ms};
 use crate::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState};
 use crate::event::Event;
 use crate::subscription::TenantId;
@@ -125,12 +125,12 @@ fn pending(connection: &Connection, lane: &LaneRead) -> Result<Vec<(i64, Uuid)>,
     let firsts = partition_point(all.len(), |at| {
         all[at..].iter().find_map(|(_, id)| attempts(*id)).is_none_or(|made| made == 0)
     });
-    Ok(match lane.turn {
-        Turn::First => {
+    Ok(match lane.class {
+        AttemptClass::First => {
             all.truncate(firsts);
             all
         }
-        Turn::Further => all.split_off(firsts),
+        AttemptClass::Retry => all.split_off(firsts),
     })
 }
 

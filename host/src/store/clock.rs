@@ -11,7 +11,7 @@
 use super::batch::Batch;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
-use super::{News, Store, StoreError, Turn};
+use super::{News, Store, StoreError, AttemptClass};
 use crate::ids;
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
@@ -90,20 +90,20 @@ impl Store {
     async fn move_due(&self, step: ClockStep) -> Result<(), StoreError> {
         for subscription in self.catalog().all_subscriptions() {
             if step.back_ms > 0 {
-                self.move_due_of(&subscription, Turn::First, step).await?;
-                self.move_due_of(&subscription, Turn::Further, step).await?;
+                self.move_due_of(&subscription, AttemptClass::First, step).await?;
+                self.move_due_of(&subscription, AttemptClass::Retry, step).await?;
             }
             let _ = self.news.send(News::Changed(subscription.id));
         }
         Ok(())
     }
 
-    async fn move_due_of(&self, of: &Subscription, turn: Turn, step: ClockStep) -> Result<(), StoreError> {
+    async fn move_due_of(&self, of: &Subscription, class: AttemptClass, step: ClockStep) -> Result<(), StoreError> {
         // What is moved comes to stand before it, and so is not moved twice.
         let mut after = (step.now_ms, Uuid::max());
         loop {
             let (tenant, id) = (of.tenant.clone(), of.id);
-            let read = move |connection: &Connection| later_than(connection, &tenant, id, turn, after);
+            let read = move |connection: &Connection| later_than(connection, &tenant, id, class, after);
             let found = self.readers.read(Owner::Host, read).await?;
             let Some(last) = found.last().copied() else { return Ok(()) };
             after = last;
@@ -131,7 +131,7 @@ fn later_than(
     connection: &Connection,
     tenant: &TenantId,
     subscription: SubscriptionId,
-    turn: Turn,
+    class: AttemptClass,
     (due_at_ms, id): (i64, Uuid),
 ) -> Result<Vec<(i64, Uuid)>, StoreError> {
     let sql = "SELECT due_at_ms, id FROM deliveries INDEXED BY deliveries_due
@@ -139,7 +139,7 @@ fn later_than(
                  AND due_at_ms >= ?4 AND (due_at_ms > ?4 OR id > ?5)
                ORDER BY due_at_ms, id LIMIT ?6";
     let mut statement = connection.prepare_cached(sql)?;
-    let of = params![&*tenant.0, subscription.0, turn as u8, due_at_ms, id, STEP];
+    let of = params![&*tenant.0, subscription.0, class as u8, due_at_ms, id, STEP];
     let found = statement.query_map(of, |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(found.collect::<Result<_, _>>()?)
 }

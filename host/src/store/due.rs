@@ -28,13 +28,13 @@ pub struct DuePage {
     pub newest: Option<DeliveryId>,
 }
 
-/// Which deliveries of a lane.
+/// Class of due deliveries, which a lane reads apart so that a backlog of one does not delay the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Those that were not attempted yet.
+pub enum AttemptClass {
+    /// Deliveries without an attempt.
     First = 0,
-    /// The others.
-    Further = 1,
+    /// Deliveries with at least one attempt.
+    Retry = 1,
 }
 
 /// A page ends when its payloads have this many bytes together, so that a lane's memory is bounded.
@@ -45,14 +45,14 @@ impl Store {
     pub async fn due(
         &self,
         subscription: &Subscription,
-        turn: Turn,
+        class: AttemptClass,
         limit: usize,
         skip: HashSet<DeliveryId>,
     ) -> Result<DuePage, StoreError> {
         let lane = LaneRead {
             tenant: subscription.tenant.clone(),
             subscription: subscription.id,
-            turn,
+            class,
             // An earlier delivery of the same entity holds a later one up as long as it had fewer attempts than this.
             blocks_below: match subscription.settings.ordering {
                 None => 0,
@@ -79,7 +79,7 @@ impl Store {
 pub(super) struct LaneRead {
     pub(super) tenant: TenantId,
     pub(super) subscription: SubscriptionId,
-    pub(super) turn: Turn,
+    pub(super) class: AttemptClass,
     pub(super) blocks_below: u32,
     pauses: Pauses,
 }
@@ -122,7 +122,7 @@ fn due_page(
     events: &EventCache,
 ) -> Result<DuePage, StoreError> {
     let now_ms = now_ms();
-    let LaneRead { tenant, subscription, turn, blocks_below, .. } = lane;
+    let LaneRead { tenant, subscription, class, blocks_below, .. } = lane;
     let sql = "SELECT MAX(id) FROM deliveries WHERE tenant = ?1";
     let newest: Option<uuid::Uuid> = connection.prepare_cached(sql)?.query_row([&*tenant.0], |row| row.get(0))?;
     let sql = format!(
@@ -137,7 +137,7 @@ fn due_page(
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let rows_max = limit + skip.len() + 1;
-    let mut rows = statement.query(params![&*tenant.0, subscription.0, rows_max, *turn as u8, blocks_below])?;
+    let mut rows = statement.query(params![&*tenant.0, subscription.0, rows_max, *class as u8, blocks_below])?;
     let mut page = DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest: newest.map(DeliveryId) };
     let mut bytes = 0;
     while let Some(row) = rows.next()? {

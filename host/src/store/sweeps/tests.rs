@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::Module;
-use crate::store::{Caps, NewEvent, NewSubscription, PluginVersion, StateChange, TenantChange, Turn};
+use crate::store::{Caps, NewEvent, NewSubscription, PluginVersion, StateChange, TenantChange, AttemptClass};
 use crate::subscription::Subscription;
 use bytes::Bytes;
 use serde_json::json;
@@ -140,7 +140,7 @@ async fn resuming_touches_no_delivery_and_its_age_begins_where_it_was() {
     assert_eq!((before, count(&store, "age_from_ms = created_at_ms").await), (3, 3));
     let check = |store: Arc<Store>| async move {
         let subscription = store.catalog().subscription(&tenant(), id).expect("it");
-        let page = store.due(&subscription, Turn::Further, 10, HashSet::new()).await.expect("a page");
+        let page = store.due(&subscription, AttemptClass::Retry, 10, HashSet::new()).await.expect("a page");
         assert_eq!(page.due.len(), 3);
         for due in page.due {
             let younger_ms = due.delivery.age_from_ms - due.event.received_at_ms;

@@ -8,8 +8,8 @@ use crate::delivery::{Attempt, DeliveryState, Reason};
 use crate::event::Module;
 use crate::retry::Next;
 use crate::store::{
-    AttemptRecord, DeliveryFilter, NewEvent, NewSubscription, Repeatable, Span, StateChange, Store, StoreError,
-    StoreLimits, TenantChange, Turn,
+    AttemptClass, AttemptRecord, DeliveryFilter, NewEvent, NewSubscription, Repeatable, Span, StateChange, Store,
+    StoreError, StoreLimits, TenantChange,
 };
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use bytes::Bytes;
@@ -271,7 +271,7 @@ impl World {
         match what {
             What::Record => self.record(&subscription, pick, size).await,
             What::GiveUp => {
-                let due = store.due(&subscription, Turn::First, 1, HashSet::new()).await.expect("due").due;
+                let due = store.due(&subscription, AttemptClass::First, 1, HashSet::new()).await.expect("due").due;
                 if let Some(due) = due.first() {
                     store.give_up(&due.delivery, Reason::new("test", "x".repeat(size))).await.expect("given up");
                 }
@@ -288,8 +288,8 @@ impl World {
     }
 
     pub(super) async fn record(&self, subscription: &Subscription, pick: usize, size: usize) {
-        let turn = if pick < 4 { Turn::Further } else { Turn::First };
-        let due = self.store.due(subscription, turn, 3, HashSet::new()).await.expect("due").due;
+        let class = if pick < 4 { AttemptClass::Retry } else { AttemptClass::First };
+        let due = self.store.due(subscription, class, 3, HashSet::new()).await.expect("due").due;
         let records = due.into_iter().enumerate().map(|(index, due)| {
             let reason = Reason::new("test", "r".repeat(size / 2));
             let next = match (pick + index) % 6 {
