@@ -7,7 +7,7 @@ use super::Shared;
 use super::pace::{Leave, Pace, Rest, Sign};
 use super::permits::{LanePermits, Stage};
 use super::plugin_gate::PluginGate;
-use super::stock::{LaneHandle, NextDelivery, Stock};
+use super::queue::{LaneHandle, NextDelivery, Stock};
 use super::task::{self, Answered, AttemptEvent, AttemptStart, PANIC_WAIT_MS, Recorded, Returned};
 use crate::delivery::{DeliveryId, DueDelivery, Reason};
 use crate::retry;

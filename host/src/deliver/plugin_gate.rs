@@ -3,7 +3,7 @@
 //! A lane that waits here begins no attempt, so its deliveries use up none and hold no permit. Lanes without a plugin, and
 //! those whose plugins are compiled, never wait.
 
-use super::stock::LaneHandle;
+use super::queue::LaneHandle;
 use crate::plugin::Plugins;
 use crate::subscription::Subscription;
 use std::sync::Arc;

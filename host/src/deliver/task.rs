@@ -12,7 +12,7 @@ use super::attempt::Prepared;
 use super::conclusion::{Conclusion, conclude, record};
 use super::pace::Sign;
 use super::permits::{Permit, Stage};
-use super::stock::{LaneHandle, NextDelivery};
+use super::queue::{LaneHandle, NextDelivery};
 use crate::delivery::{DeliveryId, DeliveryState};
 use crate::retry;
 use crate::store::{Due, now_ms};
