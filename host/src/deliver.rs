@@ -30,7 +30,7 @@ use client::Clients;
 use lane::Lane;
 use notify_urls::NotifyUrls;
 use permits::AttemptPermits;
-use queue::{LaneHandle, Room};
+use queue::{LaneHandle, MemoryBudget};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,7 +42,7 @@ use traces::Traces;
 /// What every lane shares.
 struct Shared {
     permits: AttemptPermits,
-    room: Room,
+    budget: MemoryBudget,
     store: Arc<Store>,
     attempter: Attempter,
     attempts: TaskTracker,
@@ -84,7 +84,7 @@ impl Dispatcher {
         let attempts = TaskTracker::new();
         let shared = Arc::new(Shared {
             permits: AttemptPermits::new(limits.attempts),
-            room: Room::default(),
+            budget: MemoryBudget::default(),
             attempter: Attempter { plugins, clients, store: store.clone(), notify_urls: NotifyUrls::default() },
             store,
             attempts: attempts.clone(),
@@ -188,7 +188,7 @@ impl Lanes {
         });
         let shared = self.shared.clone();
         let handle = self.handle(id);
-        if of_use { handle.try_push(due, &shared.room) } else { handle.mark_store_dirty() }
+        if of_use { handle.try_push(due, &shared.budget) } else { handle.mark_store_dirty() }
     }
 
     /// Returns the handle of a lane. The first call for a subscription starts its lane.

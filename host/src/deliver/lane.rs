@@ -1,13 +1,13 @@
 //! A lane: the deliveries of one subscription on their way, so that a slow receiver fills its own lane only.
 //!
 //! A lane sleeps until news comes, an attempt ends, the next delivery is due, or its [`Pace`] lets it go on. What is at
-//! hand and what is read from the store is [`Stock`]'s business.
+//! hand and what is read from the store is [`LaneQueue`]'s business.
 
 use super::Shared;
 use super::pace::{Leave, Pace, Rest, Sign};
 use super::permits::{LanePermits, Stage};
 use super::plugin_gate::PluginGate;
-use super::queue::{LaneHandle, NextDelivery, Stock};
+use super::queue::{LaneHandle, LaneQueue, NextDelivery};
 use super::task::{self, Answered, AttemptEvent, AttemptStart, PANIC_WAIT_MS, Recorded, Returned};
 use crate::delivery::{DeliveryId, DueDelivery, Reason};
 use crate::retry;
@@ -52,12 +52,12 @@ pub(super) struct Lane {
     subscription: SubscriptionId,
     handle: Arc<LaneHandle>,
     status: Arc<Mutex<LaneStatus>>,
-    stock: Stock,
+    queue: LaneQueue,
     gate: PluginGate,
     permits: LanePermits,
     pace: Pace,
     in_flight: u32,
-    further_in_flight: u32,
+    retries_in_flight: u32,
     /// Outcomes that the store does not know yet.
     unrecorded: u32,
     /// Those among them that disable the subscription.
@@ -89,12 +89,12 @@ impl Lane {
             subscription,
             handle,
             status,
-            stock: Stock::default(),
+            queue: LaneQueue::default(),
             gate: PluginGate::default(),
             permits: LanePermits::default(),
             pace: Pace::new(),
             in_flight: 0,
-            further_in_flight: 0,
+            retries_in_flight: 0,
             unrecorded: 0,
             disabling: 0,
             failing_since_ms: None,
@@ -112,7 +112,7 @@ impl Lane {
                 self.on_event(event).await;
             }
             if self.handle.take_changed() {
-                self.stock.put_back(&self.handle);
+                self.queue.return_to_store(&self.handle);
                 self.permits.give_back();
                 // A subscription that was resumed begins anew; what is noted of it counts.
                 self.failing_since_ms = None;
@@ -132,7 +132,7 @@ impl Lane {
                     Ok(None) => {}
                     Err(error) => {
                         tracing::error!(subscription = %self.subscription, error = %crate::describe(&error), "due deliveries could not be read");
-                        self.stock.look_at(now_ms() + 1_000);
+                        self.queue.recheck_store_at(now_ms() + 1_000);
                     }
                 }
             }
@@ -183,7 +183,7 @@ impl Lane {
             // A full or resting lane is woken by what ends or changes, not by the clock.
             Leave::Full => SLEEP_MAX,
             Leave::NotBefore(at, _) => at.saturating_duration_since(Instant::now()),
-            Leave::Go => match self.stock.next_due_at_ms(self.room_for_further(subscription)) {
+            Leave::Go => match self.queue.next_due_at_ms(self.may_retry(subscription)) {
                 Some(at_ms) => Duration::from_millis(u64::try_from(at_ms - now_ms()).unwrap_or(0)),
                 None => SLEEP_MAX,
             },
@@ -192,15 +192,15 @@ impl Lane {
     }
 
     /// Retries have half of the window at the most, so that a first attempt finds room.
-    fn room_for_further(&self, subscription: &Subscription) -> bool {
-        self.further_in_flight < (self.pace.window(subscription.settings.concurrency) / 2).max(1)
+    fn may_retry(&self, subscription: &Subscription) -> bool {
+        self.retries_in_flight < (self.pace.window(subscription.settings.concurrency) / 2).max(1)
     }
 
     /// The next delivery to attempt.
     async fn next(&mut self, subscription: &Subscription) -> Result<Option<NextDelivery>, StoreError> {
-        let room_for_further = self.room_for_further(subscription);
-        let Shared { store, room, .. } = &*self.shared;
-        self.stock.next(store, &self.handle, room, subscription, room_for_further).await
+        let may_retry = self.may_retry(subscription);
+        let Shared { store, budget, .. } = &*self.shared;
+        self.queue.next(store, &self.handle, budget, subscription, may_retry).await
     }
 
     /// Starts an attempt in a task of its own, once there is a permit for it.
@@ -209,7 +209,7 @@ impl Lane {
         let usable = match subscription.settings.rate_per_s {
             Some(_) => 1,
             None if self.pace.is_throttled() => 1,
-            None => (self.stock.at_hand() + 1).min(window.saturating_sub(self.in_flight)),
+            None => (self.queue.queued() + 1).min(window.saturating_sub(self.in_flight)),
         };
         let stage = Stage::first(subscription);
         let permit = self.permits.next(&self.shared.permits, stage, &subscription.tenant, usable).await;
@@ -218,14 +218,14 @@ impl Lane {
         let current = self.shared.store.catalog().subscription_by_id(self.subscription);
         let stale = self.handle.has_changed() || *self.shared.stop.borrow();
         let Some(subscription) = current.filter(|current| current.state == SubscriptionState::Active && !stale) else {
-            self.stock.forget(next.delivery.id, None);
-            return self.stock.look_again();
+            self.queue.release(next.delivery.id, None);
+            return self.queue.recheck_store();
         };
         if let Some(reason) = retry::too_old_by_now(&subscription.settings.retry, &next.delivery, now_ms()) {
             return self.give_up(&next.delivery, reason).await;
         }
         self.in_flight += 1;
-        self.further_in_flight += u32::from(next.delivery.attempts_made > 0);
+        self.retries_in_flight += u32::from(next.delivery.attempts_made > 0);
         self.pace.begin(Instant::now());
         let start = AttemptStart { next, subscription, permit, handle: self.handle.clone(), changes };
         let (shared, events) = (self.shared.clone(), self.events.0.clone());
@@ -240,8 +240,8 @@ impl Lane {
             tracing::error!(delivery = %delivery.id, error = %crate::describe(&error), "a delivery that is too old could not be ended");
             now_ms() + PANIC_WAIT_MS
         });
-        self.stock.forget(delivery.id, again_at_ms);
-        self.stock.look_again();
+        self.queue.release(delivery.id, again_at_ms);
+        self.queue.recheck_store();
     }
 
     async fn on_event(&mut self, event: AttemptEvent) {
@@ -256,17 +256,17 @@ impl Lane {
     /// One was not made: it is in the store as it was.
     fn on_returned(&mut self, returned: &Returned) {
         self.in_flight -= 1;
-        self.further_in_flight -= u32::from(returned.further);
-        self.stock.forget(returned.id, returned.again_at_ms);
+        self.retries_in_flight -= u32::from(returned.is_retry);
+        self.queue.release(returned.id, returned.again_at_ms);
         if returned.again_at_ms.is_none() {
-            self.stock.look_again();
+            self.queue.recheck_store();
         }
     }
 
     /// The receiver is done with one.
     async fn on_answered(&mut self, answered: Answered, subscription: Option<&Subscription>) {
         self.in_flight -= 1;
-        self.further_in_flight -= u32::from(answered.further);
+        self.retries_in_flight -= u32::from(answered.is_retry);
         self.unrecorded += 1;
         self.disabling += u32::from(answered.disables);
         if let Some(subscription) = subscription {
@@ -283,11 +283,11 @@ impl Lane {
     async fn on_recorded(&mut self, recorded: &Recorded, subscription: Option<&Subscription>) {
         self.unrecorded -= 1;
         self.disabling -= u32::from(recorded.disables);
-        self.stock.forget(recorded.id, recorded.again_at_ms);
+        self.queue.release(recorded.id, recorded.again_at_ms);
         let Some(subscription) = subscription else { return };
         if subscription.settings.ordering.is_some() {
             // What waited for this one may be due now.
-            self.stock.look_again();
+            self.queue.recheck_store();
         }
         self.note_health(recorded.sign, subscription).await;
     }

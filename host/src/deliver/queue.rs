@@ -1,20 +1,25 @@
-//! What a lane has at hand: due deliveries, first attempts and further ones apart.
+//! In-memory queue of a lane: due deliveries, first attempts apart from retries.
+//!
+//! # Guarantees
+//! - A delivery is never attempted twice at once. Its id stays in `held` until the outcome is committed *and* the lane has
+//!   processed that commit, which never happens while a page is being read.
+//! - New deliveries do not wait behind a backlog of retries: the two classes have separate queues. When both wait, every
+//!   eighth attempt is a retry.
+//! - Memory is bounded. All lanes together hold [`BUDGET_BYTES`] of deliveries, shared fairly between tenants; one lane holds at
+//!   most an eighth of it, so that the backlog of a slow receiver leaves memory to others.
 //!
 //! # Theory of operation
-//! What must not be lost is in the store; a lane only remembers a bounded part of it. Fresh deliveries are handed over
-//! by the dispatcher right after their commit, so that the usual event never waits for a read. All lanes together have
-//! room for so many bytes of them, shared fairly between tenants, and one lane for an eighth: an ill receiver's backlog
-//! leaves others room, and so do all lanes of one tenant. A lane that
-//! rests for its owner, or that keeps an order, takes none, and nor does one whose schedule waits at first.
-//! Whatever does not fit, every retry, and everything after a restart is read from the store in pages. Events of a page for which
-//! there is no room are let go and read again when their attempt begins, so that thousands of lanes do not keep a page each.
+//! The store is the source of truth; the queue caches a bounded part of it. The dispatcher pushes a new delivery right after its
+//! commit, so the usual event is never read back. Paused lanes, ordered lanes and lanes with an initial delay accept no pushed
+//! deliveries; these lanes always read from the store. So does every lane for deliveries that exceed the memory budget, for
+//! retries, and for everything after a restart.
 //!
-//! First attempts have a shelf of their own, so that no backlog of retries stands before them. Every eighth turn is a
-//! retry's if both wait, so that neither starves the other.
+//! The store is read in pages. An event of a page that exceeds the budget is dropped and read again when its attempt begins, so
+//! that thousands of lanes do not keep a page each. A pushed delivery whose id is not newer than the newest id of a page is left to
+//! the store, because that page may already contain it.
 //!
-//! No delivery is attempted twice at once: ids are in `held` until the outcome is committed *and* the lane itself has
-//! heard of it, which is never in the middle of reading a page. A fresh delivery that is no newer than the newest one a
-//! page could have seen is left to the store, because a page may have brought it already.
+//! # Limits
+//! The queue does not decide when an attempt begins; that is the task of the [`lane`](super::lane).
 
 use crate::delivery::{DeliveryId, DueDelivery};
 use crate::event::Event;
@@ -23,50 +28,50 @@ use crate::store::{AttemptClass, Due, Store, StoreError, now_ms};
 use crate::subscription::{Subscription, TenantId};
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// How many bytes of deliveries all lanes together keep in memory before their attempts begin. More stay in the store.
-const ROOM_BYTES: usize = 64 << 20;
+/// Memory for queued deliveries of all lanes together, in bytes. The store keeps the rest.
+const BUDGET_BYTES: usize = 64 << 20;
 
-/// What a delivery takes beside its payload.
-const DUE_BYTES: usize = 1 << 9;
+/// Memory of a queued delivery in addition to its payload, in bytes.
+const ENTRY_OVERHEAD_BYTES: usize = 1 << 9;
 
-/// How many deliveries a lane reads from the store at once.
-const PAGE: usize = 256;
+/// Maximum number of deliveries that a lane reads from the store at once.
+const PAGE_ROWS: usize = 256;
 
-/// One in so many turns is a retry's, if both kinds wait.
-const FURTHER_TURN: u32 = 8;
+/// One of this many attempts is a retry when both classes wait.
+const RETRY_EVERY: u32 = 8;
 
-/// The room for events of deliveries at hand, which all lanes share, fairly between tenants.
-pub(super) struct Room {
+/// Memory budget for queued deliveries, shared by all lanes and divided fairly between tenants.
+pub(super) struct MemoryBudget {
     free: FairSemaphore<TenantId>,
-    /// How many bytes one lane may take.
-    of_one: usize,
+    /// Maximum for one lane, in bytes.
+    lane_max: usize,
 }
 
-impl Default for Room {
+impl Default for MemoryBudget {
     fn default() -> Self {
-        Room::of(ROOM_BYTES)
+        MemoryBudget::of(BUDGET_BYTES)
     }
 }
 
-impl Room {
+impl MemoryBudget {
     fn of(bytes: usize) -> Self {
-        Room { free: FairSemaphore::new(bytes as u64, bytes as u64), of_one: bytes / 8 }
+        MemoryBudget { free: FairSemaphore::new(bytes as u64, bytes as u64), lane_max: bytes / 8 }
     }
 }
 
-/// The room of a delivery: the host's and its lane's, until this is dropped.
-struct Taken {
-    of_lane: Arc<AtomicUsize>,
+/// Memory reserved for one delivery, from the host's budget and from its lane's part. Released on drop.
+struct Reservation {
+    lane_bytes: Arc<AtomicUsize>,
     bytes: usize,
-    _of_host: FairPermit<TenantId>,
+    _host_permit: FairPermit<TenantId>,
 }
 
-impl Drop for Taken {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.of_lane.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.lane_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -74,185 +79,196 @@ impl Drop for Taken {
 #[derive(Debug)]
 pub(super) struct NextDelivery {
     pub(super) delivery: DueDelivery,
-    /// Its event. None: there was no room for it, and the attempt reads it.
+    /// The event. None: it exceeded the memory budget, and the attempt reads it from the store.
     pub(super) event: Option<Arc<Event>>,
 }
 
-/// A delivery at hand. Its event has its room until the attempt begins.
-struct AtHand {
+/// A queued delivery. A loaded event keeps its memory reservation until the attempt begins.
+struct QueueEntry {
     next: NextDelivery,
-    _room: Option<Taken>,
+    _reservation: Option<Reservation>,
 }
 
-impl AtHand {
-    fn loaded(Due { delivery, event }: Due, room: Taken) -> Self {
-        AtHand { next: NextDelivery { delivery, event: Some(event) }, _room: Some(room) }
+impl QueueEntry {
+    fn loaded(Due { delivery, event }: Due, reservation: Reservation) -> Self {
+        QueueEntry { next: NextDelivery { delivery, event: Some(event) }, _reservation: Some(reservation) }
     }
 
-    fn listed(delivery: DueDelivery) -> Self {
-        AtHand { next: NextDelivery { delivery, event: None }, _room: None }
+    fn without_event(delivery: DueDelivery) -> Self {
+        QueueEntry { next: NextDelivery { delivery, event: None }, _reservation: None }
     }
 }
 
+/// Deliveries that the dispatcher pushed and the lane has not taken yet.
 #[derive(Default)]
-struct Fresh {
-    due: VecDeque<AtHand>,
-    /// Whether the lane has ended, and nothing shall wait for it.
+struct Inbox {
+    due: VecDeque<QueueEntry>,
+    /// Set when the lane has ended: nothing is accepted any more.
     closed: bool,
 }
 
-/// Dispatcher-side handle of a lane: queues new deliveries and signals changes.
+/// Dispatcher-side handle of a lane: pushes new deliveries and signals changes.
 #[derive(Default)]
 pub(super) struct LaneHandle {
-    fresh: Mutex<Fresh>,
-    /// How many bytes of room the lane has.
-    taken: Arc<AtomicUsize>,
+    inbox: Mutex<Inbox>,
+    /// Memory that deliveries of this lane have reserved, in bytes.
+    reserved_bytes: Arc<AtomicUsize>,
+    /// Set when the store has due deliveries that were not pushed.
     store_dirty: AtomicBool,
-    /// Whether the subscription changed: what the lane holds but has not begun may be stale.
+    /// Set when the subscription changed: deliveries that the lane holds and has not begun may be stale.
     changed: AtomicBool,
-    /// Number of changes, for attempts that wait between two looks.
+    /// Number of changes. An attempt compares it before and after it waited.
     changes: AtomicU64,
+    /// Wakes the lane.
     pub(super) wake: Notify,
 }
 
 impl LaneHandle {
-    /// Hands over a fresh delivery, or leaves it to the store if there is no room.
-    pub(super) fn try_push(&self, due: Due, room: &Room) {
-        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = if fresh.closed { None } else { self.take_room(&due, room) };
-        match taken {
-            Some(taken) => fresh.due.push_back(AtHand::loaded(due, taken)),
+    /// Pushes a new delivery, or leaves it to the store if the memory budget is exhausted or the lane has ended.
+    pub(super) fn try_push(&self, due: Due, budget: &MemoryBudget) {
+        let mut inbox = self.inbox();
+        let reservation = if inbox.closed { None } else { self.reserve(&due, budget) };
+        match reservation {
+            Some(reservation) => inbox.due.push_back(QueueEntry::loaded(due, reservation)),
             None => return self.mark_store_dirty(),
         }
-        drop(fresh);
+        drop(inbox);
         self.wake.notify_one();
     }
 
-    /// Takes the room of a delivery with its event, if there is any left for this lane.
-    fn take_room(&self, due: &Due, room: &Room) -> Option<Taken> {
-        if self.taken.load(Ordering::Relaxed) >= room.of_one {
+    /// Reserves memory for a delivery and its event. None: the host's budget or the lane's part of it is used up.
+    fn reserve(&self, due: &Due, budget: &MemoryBudget) -> Option<Reservation> {
+        if self.reserved_bytes.load(Ordering::Relaxed) >= budget.lane_max {
             return None;
         }
-        let bytes = due.event.payload.len() + DUE_BYTES;
-        let of_host = room.free.try_acquire(&due.delivery.tenant, bytes as u64)?;
-        self.taken.fetch_add(bytes, Ordering::Relaxed);
-        Some(Taken { of_lane: self.taken.clone(), bytes, _of_host: of_host })
+        let bytes = due.event.payload.len() + ENTRY_OVERHEAD_BYTES;
+        let host_permit = budget.free.try_acquire(&due.delivery.tenant, bytes as u64)?;
+        self.reserved_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Some(Reservation { lane_bytes: self.reserved_bytes.clone(), bytes, _host_permit: host_permit })
     }
 
-    /// Says that the store has something for the lane that is not handed over.
+    /// Signals that the store has due deliveries that were not pushed.
     pub(super) fn mark_store_dirty(&self) {
         self.store_dirty.store(true, Ordering::Release);
         self.wake.notify_one();
     }
 
-    /// Closes the handle when the lane ends. Deliveries that still wait here stay due in the store.
+    /// Closes the handle when the lane ends. Deliveries that still wait in the inbox stay due in the store.
     pub(super) fn close(&self) {
-        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        *fresh = Fresh { due: VecDeque::new(), closed: true };
+        *self.inbox() = Inbox { due: VecDeque::new(), closed: true };
     }
 
-    /// Says that the subscription changed: deliveries of it may have ended, become due, or grown younger.
+    /// Signals that the subscription changed: deliveries of it may have ended, become due, or changed their age.
     pub(super) fn notify_changed(&self) {
         self.changed.store(true, Ordering::Release);
-        // In this order: a lane that knows the new number finds the flag, too.
+        // The flag is set before the number: a lane that has read the new number also finds the flag.
         self.changes.fetch_add(1, Ordering::Release);
         self.wake.notify_one();
     }
 
+    /// Returns whether the subscription changed since the lane last took the flag.
     pub(super) fn has_changed(&self) -> bool {
         self.changed.load(Ordering::Acquire)
     }
 
-    /// The number of changes so far.
+    /// Number of changes so far.
     pub(super) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
+    /// Returns whether the subscription changed, and clears the flag.
     pub(super) fn take_changed(&self) -> bool {
         self.changed.swap(false, Ordering::AcqRel)
     }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// One kind's share of the stock.
+/// Queue of one attempt class.
 #[derive(Default)]
-struct Shelf {
-    ready: VecDeque<AtHand>,
-    /// Whether the store may have more that is due.
-    look: bool,
+struct ClassQueue {
+    ready: VecDeque<QueueEntry>,
+    /// Set when the store may have more due deliveries of this class.
+    store_dirty: bool,
     next_due_at_ms: Option<i64>,
 }
 
-/// The due deliveries of a lane.
+/// Due deliveries of a lane.
 #[derive(Default)]
-pub(super) struct Stock {
-    first: Shelf,
-    further: Shelf,
+pub(super) struct LaneQueue {
+    first: ClassQueue,
+    retry: ClassQueue,
+    /// Deliveries that are queued or under way.
     held: HashSet<DeliveryId>,
+    /// Newest delivery that a page of first attempts can have contained.
     paged_through: Option<DeliveryId>,
-    turns: u32,
+    /// Number of deliveries handed out, for the share of retries.
+    handed_out: u32,
 }
 
-impl Stock {
-    /// The next delivery to attempt. `room_for_further`: whether a retry may begin.
+impl LaneQueue {
+    /// Takes the next delivery to attempt. A retry is taken only if `may_retry` is set.
     pub(super) async fn next(
         &mut self,
         store: &Store,
         handle: &LaneHandle,
-        room: &Room,
+        budget: &MemoryBudget,
         subscription: &Subscription,
-        room_for_further: bool,
+        may_retry: bool,
     ) -> Result<Option<NextDelivery>, StoreError> {
         if self.first.ready.is_empty() && handle.store_dirty.swap(false, Ordering::AcqRel) {
-            self.first.look = true;
+            self.first.store_dirty = true;
         }
-        self.fill(AttemptClass::First, store, (handle, room), subscription).await?;
+        self.fill(AttemptClass::First, store, (handle, budget), subscription).await?;
         if self.first.ready.is_empty() {
-            self.take_fresh(handle, subscription);
-            self.fill(AttemptClass::First, store, (handle, room), subscription).await?;
+            self.drain_inbox(handle, subscription);
+            self.fill(AttemptClass::First, store, (handle, budget), subscription).await?;
         }
-        if room_for_further {
-            self.fill(AttemptClass::Retry, store, (handle, room), subscription).await?;
+        if may_retry {
+            self.fill(AttemptClass::Retry, store, (handle, budget), subscription).await?;
         }
-        let further_waits = room_for_further && !self.further.ready.is_empty();
-        if further_waits && (self.first.ready.is_empty() || self.turns % FURTHER_TURN == FURTHER_TURN - 1) {
-            self.turns = self.turns.wrapping_add(1);
-            return Ok(self.further.ready.pop_front().map(|one| one.next));
+        let retry_waits = may_retry && !self.retry.ready.is_empty();
+        if retry_waits && (self.first.ready.is_empty() || self.handed_out % RETRY_EVERY == RETRY_EVERY - 1) {
+            self.handed_out = self.handed_out.wrapping_add(1);
+            return Ok(self.retry.ready.pop_front().map(|entry| entry.next));
         }
-        let next = self.first.ready.pop_front().map(|one| one.next);
-        self.turns = self.turns.wrapping_add(u32::from(next.is_some()));
+        let next = self.first.ready.pop_front().map(|entry| entry.next);
+        self.handed_out = self.handed_out.wrapping_add(u32::from(next.is_some()));
         Ok(next)
     }
 
-    /// Reads a page if nothing of this kind is at hand and the store may have something. Nothing is taken in before what
-    /// is at hand is gone: that bounds the lane's memory.
+    /// Reads a page if the queue of this class is empty and the store may have due deliveries. Reading only into an empty queue
+    /// bounds the lane's memory.
     async fn fill(
         &mut self,
         class: AttemptClass,
         store: &Store,
-        (handle, room): (&LaneHandle, &Room),
+        (handle, budget): (&LaneHandle, &MemoryBudget),
         subscription: &Subscription,
     ) -> Result<(), StoreError> {
         let now_ms = now_ms();
         let held = &self.held;
-        let shelf = match class {
+        let queue = match class {
             AttemptClass::First => &mut self.first,
-            AttemptClass::Retry => &mut self.further,
+            AttemptClass::Retry => &mut self.retry,
         };
-        if shelf.next_due_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
-            shelf.next_due_at_ms = None;
-            shelf.look = true;
+        if queue.next_due_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            queue.next_due_at_ms = None;
+            queue.store_dirty = true;
         }
-        if !shelf.ready.is_empty() || !shelf.look {
+        if !queue.ready.is_empty() || !queue.store_dirty {
             return Ok(());
         }
-        let page = store.due(subscription, class, PAGE, held.clone()).await?;
-        shelf.look = page.more;
-        shelf.next_due_at_ms = page.next_due_at_ms;
+        let page = store.due(subscription, class, PAGE_ROWS, held.clone()).await?;
+        queue.store_dirty = page.more;
+        queue.next_due_at_ms = page.next_due_at_ms;
         for due in page.due {
             if self.held.insert(due.delivery.id) {
-                shelf.ready.push_back(match handle.take_room(&due, room) {
-                    Some(taken) => AtHand::loaded(due, taken),
-                    None => AtHand::listed(due.delivery),
+                queue.ready.push_back(match handle.reserve(&due, budget) {
+                    Some(reservation) => QueueEntry::loaded(due, reservation),
+                    None => QueueEntry::without_event(due.delivery),
                 });
             }
         }
@@ -262,60 +278,62 @@ impl Stock {
         Ok(())
     }
 
-    fn take_fresh(&mut self, handle: &LaneHandle, subscription: &Subscription) {
-        let fresh = std::mem::take(&mut handle.fresh.lock().unwrap_or_else(PoisonError::into_inner).due);
-        for one in fresh {
-            let id = one.next.delivery.id;
-            // Whose turn it is in an order only the store can tell.
+    fn drain_inbox(&mut self, handle: &LaneHandle, subscription: &Subscription) {
+        let pushed = std::mem::take(&mut handle.inbox().due);
+        for entry in pushed {
+            let id = entry.next.delivery.id;
+            // In an ordered lane, only the store knows which delivery is next.
             if subscription.settings.ordering.is_some() || self.paged_through >= Some(id) {
-                self.first.look = true;
+                self.first.store_dirty = true;
             } else if self.held.insert(id) {
-                self.first.ready.push_back(one);
+                self.first.ready.push_back(entry);
             }
         }
     }
 
-    /// Gives back to the store what was not begun, because it may be over or older or younger there by now.
-    pub(super) fn put_back(&mut self, handle: &LaneHandle) {
-        drop(std::mem::take(&mut handle.fresh.lock().unwrap_or_else(PoisonError::into_inner).due));
-        for at_hand in self.first.ready.drain(..).chain(self.further.ready.drain(..)) {
-            self.held.remove(&at_hand.next.delivery.id);
+    /// Drops every delivery that has not begun. The store may know by now that such a delivery has ended or that its age changed.
+    pub(super) fn return_to_store(&mut self, handle: &LaneHandle) {
+        drop(std::mem::take(&mut handle.inbox().due));
+        for entry in self.first.ready.drain(..).chain(self.retry.ready.drain(..)) {
+            self.held.remove(&entry.next.delivery.id);
         }
-        self.look_again();
+        self.recheck_store();
     }
 
-    /// How many deliveries could follow without a look into the store.
-    pub(super) fn at_hand(&self) -> u32 {
-        u32::try_from(self.first.ready.len() + self.further.ready.len()).unwrap_or(u32::MAX)
+    /// Number of deliveries that can begin without another read of the store.
+    pub(super) fn queued(&self) -> u32 {
+        u32::try_from(self.first.ready.len() + self.retry.ready.len()).unwrap_or(u32::MAX)
     }
 
-    /// An attempt ended, or did not begin.
-    pub(super) fn forget(&mut self, id: DeliveryId, again_at_ms: Option<i64>) {
+    /// Releases a delivery whose attempt has ended or did not begin. `again_at_ms`: when the delivery is due again.
+    pub(super) fn release(&mut self, id: DeliveryId, again_at_ms: Option<i64>) {
         self.held.remove(&id);
-        // A try that did not count is still a first attempt.
-        for shelf in [&mut self.first, &mut self.further] {
-            shelf.next_due_at_ms = match (shelf.next_due_at_ms, again_at_ms) {
+        // An attempt that does not count leaves the delivery in the class of first attempts.
+        for queue in [&mut self.first, &mut self.retry] {
+            queue.next_due_at_ms = match (queue.next_due_at_ms, again_at_ms) {
                 (Some(known), Some(new)) => Some(known.min(new)),
                 (known, new) => known.or(new),
             };
         }
     }
 
-    /// The store may have more that is due.
-    pub(super) fn look_again(&mut self) {
-        (self.first.look, self.further.look) = (true, true);
+    /// Reads the store again before the next delivery of either class.
+    pub(super) fn recheck_store(&mut self) {
+        self.first.store_dirty = true;
+        self.retry.store_dirty = true;
     }
 
-    /// Looks into the store again at this time.
-    pub(super) fn look_at(&mut self, at_ms: i64) {
-        (self.first.next_due_at_ms, self.further.next_due_at_ms) = (Some(at_ms), Some(at_ms));
+    /// Reads the store again at this time.
+    pub(super) fn recheck_store_at(&mut self, at_ms: i64) {
+        self.first.next_due_at_ms = Some(at_ms);
+        self.retry.next_due_at_ms = Some(at_ms);
     }
 
-    /// When the next delivery that is not at hand and may begin becomes due, if that is known. Retries without room wait
-    /// for an attempt to end, not for the clock.
-    pub(super) fn next_due_at_ms(&self, room_for_further: bool) -> Option<i64> {
-        let further = self.further.next_due_at_ms.filter(|_| room_for_further);
-        [self.first.next_due_at_ms, further].into_iter().flatten().min()
+    /// Time at which the next delivery becomes due that is not queued, if known. Without `may_retry`, retries are left out: a
+    /// retry that exceeds its share of the window waits for an attempt to end, not for the clock.
+    pub(super) fn next_due_at_ms(&self, may_retry: bool) -> Option<i64> {
+        let retry = self.retry.next_due_at_ms.filter(|_| may_retry);
+        [self.first.next_due_at_ms, retry].into_iter().flatten().min()
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) enum AttemptEvent {
 pub(super) struct Answered {
     pub(super) id: DeliveryId,
     /// Whether it was not the delivery's first attempt.
-    pub(super) further: bool,
+    pub(super) is_retry: bool,
     pub(super) began: Instant,
     pub(super) sign: Sign,
     pub(super) disables: bool,
@@ -57,8 +57,8 @@ pub(super) struct Answered {
 
 impl Answered {
     /// An attempt that came to nothing.
-    fn nothing(id: DeliveryId, further: bool, began: Instant) -> Self {
-        Answered { id, further, began, sign: Sign::Nothing, disables: false, wish: None, bad_config: None }
+    fn nothing(id: DeliveryId, is_retry: bool, began: Instant) -> Self {
+        Answered { id, is_retry, began, sign: Sign::Nothing, disables: false, wish: None, bad_config: None }
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Recorded {
 /// An attempt that was not made.
 pub(super) struct Returned {
     pub(super) id: DeliveryId,
-    pub(super) further: bool,
+    pub(super) is_retry: bool,
     /// When it may be tried again, if not at once.
     pub(super) again_at_ms: Option<i64>,
 }
@@ -91,11 +91,11 @@ pub(super) struct AttemptStart {
 
 /// Makes an attempt and tells its lane.
 pub(super) async fn run(shared: Arc<Shared>, start: AttemptStart, events: mpsc::UnboundedSender<AttemptEvent>) {
-    let (id, further, began) = (start.next.delivery.id, start.next.delivery.attempts_made > 0, Instant::now());
+    let (id, is_retry, began) = (start.next.delivery.id, start.next.delivery.attempts_made > 0, Instant::now());
     let attempt = AssertUnwindSafe(attempt(&shared, start)).catch_unwind().await;
     let (conclusion, permit) = match attempt {
         Ok(Err(NotMade { again_at_ms })) => {
-            let _ = events.send(AttemptEvent::Returned(Returned { id, further, again_at_ms }));
+            let _ = events.send(AttemptEvent::Returned(Returned { id, is_retry, again_at_ms }));
             return;
         }
         Ok(Ok((conclusion, permit))) => (Some(conclusion), Some(permit)),
@@ -104,9 +104,9 @@ pub(super) async fn run(shared: Arc<Shared>, start: AttemptStart, events: mpsc::
     let (outcome, again_at_ms, answered) = match conclusion {
         Some(Conclusion { record, again_at_ms, sign, wish, bad_config }) => {
             let disables = record.disables.is_some();
-            (Some(record), again_at_ms, Answered { id, further, began, sign, disables, wish, bad_config })
+            (Some(record), again_at_ms, Answered { id, is_retry, began, sign, disables, wish, bad_config })
         }
-        None => (None, None, Answered::nothing(id, further, began)),
+        None => (None, None, Answered::nothing(id, is_retry, began)),
     };
     let (sign, disables) = (answered.sign, answered.disables);
     let _ = events.send(AttemptEvent::Answered(answered));

@@ -1,4 +1,4 @@
-//! A lane's stock against a real store: whatever happens in whatever order, nothing is held twice and nothing is forgotten.
+//! Lane queue against a real store: in any order of events, no delivery is attempted twice at once and none is lost.
 
 use super::*;
 use crate::event::Module;
@@ -10,22 +10,22 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 #[test]
-fn a_retry_without_room_wakes_nobody() {
-    let mut stock = Stock::default();
-    stock.forget(DeliveryId::new(), Some(5));
-    stock.first.next_due_at_ms = None;
-    assert_eq!((stock.next_due_at_ms(true), stock.next_due_at_ms(false)), (Some(5), None));
-    stock.first.next_due_at_ms = Some(7);
-    assert_eq!((stock.next_due_at_ms(true), stock.next_due_at_ms(false)), (Some(5), Some(7)));
+fn a_retry_beyond_its_share_sets_no_timer() {
+    let mut queue = LaneQueue::default();
+    queue.release(DeliveryId::new(), Some(5));
+    queue.first.next_due_at_ms = None;
+    assert_eq!((queue.next_due_at_ms(true), queue.next_due_at_ms(false)), (Some(5), None));
+    queue.first.next_due_at_ms = Some(7);
+    assert_eq!((queue.next_due_at_ms(true), queue.next_due_at_ms(false)), (Some(5), Some(7)));
 }
 
-/// What can happen to a lane.
+/// Event in the life of a lane.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// So many events are accepted, and the dispatcher hands them over.
+    /// This many events are accepted. The dispatcher pushes an even number of them at once.
     Accept(usize),
-    /// The dispatcher is late: what was accepted is handed over now.
-    Hand,
+    /// The dispatcher pushes the accepted deliveries, late.
+    Push,
     /// An attempt begins.
     Begin,
     /// The oldest attempt ends: delivered, or to be made again at once.
@@ -37,29 +37,29 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (1usize..400).prop_map(Step::Accept),
-        2 => Just(Step::Hand),
+        2 => Just(Step::Push),
         6 => Just(Step::Begin),
         4 => any::<bool>().prop_map(|again| Step::End { again }),
         1 => Just(Step::Change),
     ]
 }
 
-/// A lane with its store, and what a test knows of it.
-struct Lane {
+/// A lane's queue with its store, and the expected state.
+struct TestLane {
     store: Arc<Store>,
     news: mpsc::UnboundedReceiver<News>,
     subscription: Arc<Subscription>,
     handle: LaneHandle,
-    room: Room,
-    stock: Stock,
+    budget: MemoryBudget,
+    queue: LaneQueue,
     under_way: VecDeque<NextDelivery>,
     accepted: usize,
     delivered: HashSet<DeliveryId>,
     _folder: tempfile::TempDir,
 }
 
-impl Lane {
-    async fn new() -> Lane {
+impl TestLane {
+    async fn new() -> TestLane {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, news) = Store::open(folder.path()).expect("a store");
         let tenant = TenantId("t".into());
@@ -71,14 +71,14 @@ impl Lane {
             secrets: std::collections::BTreeMap::new(),
         };
         let subscription = store.create_subscription(tenant, new).await.expect("a subscription");
-        Lane {
+        TestLane {
             store,
             news,
             subscription,
             handle: LaneHandle::default(),
-            // For a few hundred: more is accepted at once, and read in pages.
-            room: Room::of(1 << 20),
-            stock: Stock::default(),
+            // Fits a few hundred deliveries: the tests accept more at once, which are read in pages.
+            budget: MemoryBudget::of(1 << 20),
+            queue: LaneQueue::default(),
             under_way: VecDeque::new(),
             accepted: 0,
             delivered: HashSet::new(),
@@ -86,7 +86,7 @@ impl Lane {
         }
     }
 
-    async fn take(&mut self, step: Step) {
+    async fn apply(&mut self, step: Step) {
         match step {
             Step::Accept(count) => {
                 let event = NewEvent {
@@ -100,10 +100,10 @@ impl Lane {
                 self.store.accept(self.subscription.tenant.clone(), events, caps).await.expect("accepted");
                 self.accepted += count;
                 if count % 2 == 0 {
-                    self.hand();
+                    self.push_accepted();
                 }
             }
-            Step::Hand => self.hand(),
+            Step::Push => self.push_accepted(),
             Step::Begin => {
                 if let Some(next) = self.next().await {
                     let id = next.delivery.id;
@@ -114,64 +114,66 @@ impl Lane {
             }
             Step::End { again } => self.end(again).await,
             Step::Change => {
-                self.stock.put_back(&self.handle);
+                self.queue.return_to_store(&self.handle);
             }
         }
     }
 
-    fn hand(&mut self) {
+    fn push_accepted(&mut self) {
         while let Ok(news) = self.news.try_recv() {
             if let News::Accepted(new) = news {
-                new.due.into_iter().for_each(|one| self.handle.try_push(one, &self.room));
+                new.due.into_iter().for_each(|one| self.handle.try_push(one, &self.budget));
             }
         }
     }
 
     async fn next(&mut self) -> Option<NextDelivery> {
-        self.stock.next(&self.store, &self.handle, &self.room, &self.subscription, true).await.expect("a page")
+        self.queue.next(&self.store, &self.handle, &self.budget, &self.subscription, true).await.expect("a page")
     }
 
-    /// As a lane does: the outcome is recorded, and then the stock forgets.
+    /// Ends an attempt as a lane does: records the outcome, then releases the delivery.
     async fn end(&mut self, again: bool) {
         let Some(next) = self.under_way.pop_front() else { return };
         let id = next.delivery.id;
-        match again {
-            // A try that the store does not hear of: the delivery is still due there.
-            true => self.stock.forget(id, Some(now_ms())),
-            false => {
-                let reason = crate::delivery::Reason::new("done", "by the test");
-                self.store.give_up(&next.delivery, reason).await.expect("recorded");
-                self.delivered.insert(id);
-                self.stock.forget(id, None);
-            }
+        if again {
+            // The attempt is not recorded: the delivery is still due in the store.
+            self.queue.release(id, Some(now_ms()));
+            return;
         }
+        let reason = crate::delivery::Reason::new("done", "by the test");
+        self.store.give_up(&next.delivery, reason).await.expect("recorded");
+        self.delivered.insert(id);
+        self.queue.release(id, None);
     }
 }
 
 #[tokio::test]
-async fn a_lane_takes_its_share_of_the_room_and_gives_it_back() {
-    let (mut lane, whole, of_one) = (Lane::new().await, 1 << 20, DUE_BYTES + 2);
-    let taken = |lane: &Lane| whole - usize::try_from(lane.room.free.free()).expect("a few bytes");
-    lane.take(Step::Accept(100)).await;
-    assert_eq!(taken(&lane), 100 * of_one);
+async fn a_lane_reserves_at_most_its_part_of_the_budget_and_releases_it() {
+    let mut lane = TestLane::new().await;
+    let whole = 1 << 20;
+    let entry_bytes = ENTRY_OVERHEAD_BYTES + 2;
+    let reserved = |lane: &TestLane| whole - usize::try_from(lane.budget.free.free()).expect("a few bytes");
+    lane.apply(Step::Accept(100)).await;
+    assert_eq!(reserved(&lane), 100 * entry_bytes);
     assert!(lane.next().await.is_some());
-    assert_eq!(taken(&lane), 99 * of_one, "it has begun");
-    lane.take(Step::Accept(400)).await;
-    assert!((whole / 8..whole / 8 + of_one).contains(&taken(&lane)), "{}", taken(&lane));
-    lane.take(Step::Change).await;
-    assert_eq!(taken(&lane), 0, "all is left to the store");
+    assert_eq!(reserved(&lane), 99 * entry_bytes, "it has begun");
+    lane.apply(Step::Accept(400)).await;
+    assert!((whole / 8..whole / 8 + entry_bytes).contains(&reserved(&lane)), "{}", reserved(&lane));
+    lane.apply(Step::Change).await;
+    assert_eq!(reserved(&lane), 0, "all is left to the store");
     lane.handle.close();
-    lane.take(Step::Accept(2)).await;
-    assert_eq!(taken(&lane), 0, "nobody will come for it");
+    lane.apply(Step::Accept(2)).await;
+    assert_eq!(reserved(&lane), 0, "nobody will come for it");
 }
 
 #[tokio::test]
-async fn a_page_keeps_the_events_that_there_is_room_for() {
-    let (mut lane, of_one) = (Lane::new().await, DUE_BYTES + 2);
-    lane.take(Step::Accept(9)).await;
+async fn a_page_keeps_the_events_that_fit_the_budget() {
+    let mut lane = TestLane::new().await;
+    let entry_bytes = ENTRY_OVERHEAD_BYTES + 2;
+    lane.apply(Step::Accept(9)).await;
     lane.handle.close();
-    lane.room = Room::of(16 * of_one);
-    lane.stock.look_again();
+    lane.budget = MemoryBudget::of(16 * entry_bytes);
+    lane.queue.recheck_store();
     let mut loaded = Vec::new();
     for _ in 0..9 {
         let next = lane.next().await.expect("one of nine");
@@ -179,7 +181,7 @@ async fn a_page_keeps_the_events_that_there_is_room_for() {
         assert_eq!(event.id, next.delivery.event);
         loaded.push(next.event.is_some_and(|kept| kept.payload == event.payload));
     }
-    assert_eq!(loaded, [true, true, false, false, false, false, false, false, false], "an eighth of the room");
+    assert_eq!(loaded, [true, true, false, false, false, false, false, false, false], "an eighth of the budget");
     assert!(lane.next().await.is_none());
 }
 
@@ -187,16 +189,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_is_held_twice_and_nothing_is_forgotten(steps in proptest::collection::vec(step(), 1..60)) {
+    fn no_delivery_is_attempted_twice_at_once_and_none_is_lost(steps in proptest::collection::vec(step(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let mut lane = Lane::new().await;
+            let mut lane = TestLane::new().await;
             for step in steps {
-                lane.take(step).await;
+                lane.apply(step).await;
             }
-            // Whatever was left open comes to its end.
-            lane.hand();
-            lane.stock.look_again();
+            // Every open delivery is ended.
+            lane.push_accepted();
+            lane.queue.recheck_store();
             loop {
                 while !lane.under_way.is_empty() {
                     lane.end(false).await;
