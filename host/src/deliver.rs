@@ -7,9 +7,9 @@
 mod attempt;
 pub mod client;
 mod conclusion;
+mod flow_control;
 mod lane;
 mod notify_urls;
-mod pace;
 mod permits;
 mod plugin_gate;
 mod queue;

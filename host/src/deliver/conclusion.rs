@@ -4,7 +4,7 @@
 //! store could: an outcome is never forgotten while the host runs.
 
 use super::Shared;
-use super::pace::{self, Sign};
+use super::flow_control::{self, Sign};
 use crate::delivery::{Attempt, DeliveryKind, Outcome, Reason};
 use crate::retry::{self, Moment, Next};
 use crate::store::{AttemptRecord, Due, Notice, StoreError, now_ms};
@@ -63,7 +63,7 @@ pub(super) fn conclude(
         Next::Again { at_ms, .. } => u64::try_from(at_ms - moment.now_ms).unwrap_or(0),
         _ => policy.age_max_s.saturating_mul(1_000) / 2,
     };
-    let wish = pace::wish(outcome).map(|wish| wish.min(Duration::from_millis(rest_ms_max)));
+    let wish = flow_control::wish(outcome).map(|wish| wish.min(Duration::from_millis(rest_ms_max)));
     let bad_config = match outcome {
         Outcome::BadConfig(reason) => Some((subscription.generation, reason.message.clone())),
         _ => None,

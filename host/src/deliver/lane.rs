@@ -4,7 +4,7 @@
 //! hand and what is read from the store is [`LaneQueue`]'s business.
 
 use super::Shared;
-use super::pace::{Leave, Pace, Rest, Sign};
+use super::flow_control::{Leave, Pace, Rest, Sign};
 use super::permits::{LanePermits, Stage};
 use super::plugin_gate::PluginGate;
 use super::queue::{LaneHandle, LaneQueue, NextDelivery};

@@ -10,7 +10,7 @@
 use super::Shared;
 use super::attempt::Prepared;
 use super::conclusion::{Conclusion, conclude, record};
-use super::pace::Sign;
+use super::flow_control::Sign;
 use super::permits::{Permit, Stage};
 use super::queue::{LaneHandle, NextDelivery};
 use crate::delivery::{DeliveryId, DeliveryState};
