@@ -4,7 +4,7 @@
 //! store could: an outcome is never forgotten while the host runs.
 
 use super::Shared;
-use super::flow_control::{self, Sign};
+use super::flow_control::{self, ReceiverHealth};
 use crate::delivery::{Attempt, DeliveryKind, Outcome, Reason};
 use crate::retry::{self, Moment, Next};
 use crate::store::{AttemptRecord, Due, Notice, StoreError, now_ms};
@@ -16,11 +16,11 @@ use std::time::Duration;
 /// What an attempt means for its lane.
 pub(super) struct Conclusion {
     pub(super) record: AttemptRecord,
-    pub(super) sign: Sign,
+    pub(super) health: ReceiverHealth,
     /// When it is due again, if it is.
     pub(super) again_at_ms: Option<i64>,
     /// How long the receiver wants to be left alone.
-    pub(super) wish: Option<Duration>,
+    pub(super) retry_after: Option<Duration>,
     /// What the plugin said of its config, and which generation that was.
     pub(super) bad_config: Option<(u64, String)>,
 }
@@ -59,17 +59,17 @@ pub(super) fn conclude(
     tracing::debug!(delivery = %id, attempt = attempt.number, outcome = %attempt.outcome, "attempted");
     let age_end_ms = retry::age_end_ms(policy, moment);
     // The lane rests no longer than the delivery that was answered: what waits in it has an age limit as well.
-    let rest_ms_max = match &next {
+    let pause_ms_max = match &next {
         Next::Again { at_ms, .. } => u64::try_from(at_ms - moment.now_ms).unwrap_or(0),
         _ => policy.age_max_s.saturating_mul(1_000) / 2,
     };
-    let wish = flow_control::wish(outcome).map(|wish| wish.min(Duration::from_millis(rest_ms_max)));
+    let retry_after = flow_control::retry_after(outcome).map(|pause| pause.min(Duration::from_millis(pause_ms_max)));
     let bad_config = match outcome {
         Outcome::BadConfig(reason) => Some((subscription.generation, reason.message.clone())),
         _ => None,
     };
     let record = AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms, disables };
-    Conclusion { record, sign: Sign::of(outcome), again_at_ms, wish, bad_config }
+    Conclusion { record, health: ReceiverHealth::of(outcome), again_at_ms, retry_after, bad_config }
 }
 
 /// Records an outcome, however long the store takes to be able to (a full disk, as a rule): until then the delivery is held,

@@ -1,130 +1,132 @@
-//! How fast a lane may go: how many requests at once, how many a second, and whether it rests.
+//! Flow control of a lane: concurrency window, rate limits and circuit breaker.
 //!
-//! # Rules
-//! - The window, how many may be under way, begins at the subscription's `concurrency`. A receiver that throttles (429,
-//!   502, 503, 504) or does not answer in time halves it, once for all that were under way together; every ten deliveries add one.
-//! - A receiver that throttles is also asked at a rate that follows from its answers ([`Throttle`]).
-//! - The first requests to a receiver begin [`FIRST_AT_ONCE`] at once, and twice as many after each [`FIRST_STEP`], so that a
-//!   limit is met by a few of them and not by a whole window.
-//! - After a fault of this host the lane rests for [`HOST_REST_MIN`], twice as long each time, up to [`HOST_REST_MAX`]; then one
-//!   request tries.
-//! - After [`FAILURES_MAX`] failures in a row, in which the receiver did not answer, answered 5xx or throttled, the breaker
-//!   opens: the lane rests for [`REST_MIN`], twice as long each time, up to [`REST_MAX`]. Then one request tries: a success
-//!   closes the breaker, a failure opens it again. An answer such as 404 or 422 is about the request, and opens nothing.
-//! - A receiver that answers 429 or 503 with `Retry-After` is left alone for as long as it says, up to [`WISH_MAX`].
-//! - `rate_per_s` is a bucket that holds one second's worth.
+//! # Guarantees
+//! - The window is the maximum number of attempts under way. It starts at the subscription's `concurrency`. A receiver that
+//!   throttles (429, 502, 503, 504) or times out halves the window, once for all attempts that were under way together; every
+//!   [`SUCCESSES_PER_STEP`] deliveries widen it by one.
+//! - A throttling receiver also gets requests at a learned rate ([`Throttle`]).
+//! - Slow start: the first [`SLOW_START_REQUESTS`] requests to a receiver may be under way together, and twice as many after each
+//!   [`SLOW_START_STEP`], so that a few requests meet a limit and not a whole window.
+//! - After a fault of this host the lane pauses for [`HOST_PAUSE_MIN`], twice as long each time, up to [`HOST_PAUSE_MAX`]; then the
+//!   window is one request.
+//! - After [`FAILURES_MAX`] failures in a row (no answer, 5xx, throttling) the circuit breaker opens for [`OPEN_MIN`], twice as long
+//!   each time, up to [`OPEN_MAX`]. Then it is half-open: one request is sent. A success closes the breaker, a failure opens it
+//!   again. An answer such as 404 or 422 concerns the request and does not count.
+//! - `Retry-After` of a 429 or 503 pauses the whole lane, for at most [`RETRY_AFTER_MAX`].
+//! - `rate_per_s` is a token bucket that holds the tokens of one second.
 //!
-//! Pure: time is passed in.
+//! # Limits
+//! Does not look at the clock: callers pass the time. Knows neither deliveries nor the store.
 
 use super::throttle::Throttle;
 use crate::delivery::{NoAnswer, Outcome};
 use std::time::{Duration, Instant};
 
-/// So many failures in a row open the breaker.
+/// Number of failures in a row that opens the breaker.
 const FAILURES_MAX: u32 = 10;
 
-/// How long the breaker stays open the first time, and at the most.
-const REST_MIN: Duration = Duration::from_secs(5);
-const REST_MAX: Duration = Duration::from_secs(300);
+/// Shortest and longest time for which the breaker stays open.
+const OPEN_MIN: Duration = Duration::from_secs(5);
+const OPEN_MAX: Duration = Duration::from_secs(300);
 
-/// The longest wish of a receiver that holds for its whole lane; the delivery that was answered waits as long as it says.
-const WISH_MAX: Duration = Duration::from_secs(3_600);
+/// Longest `Retry-After` that pauses the whole lane. The delivery that got the answer waits for the full time.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
-/// How long a lane rests when this host could not send or judge, the first time and at the most.
-const HOST_REST_MIN: Duration = Duration::from_secs(1);
-const HOST_REST_MAX: Duration = Duration::from_secs(30);
+/// Shortest and longest pause of a lane after a fault of this host.
+const HOST_PAUSE_MIN: Duration = Duration::from_secs(1);
+const HOST_PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Requests that begin at once when nothing is known of a receiver, and the time after which twice as many may be under way.
-const FIRST_AT_ONCE: u32 = 4;
-const FIRST_STEP: Duration = Duration::from_millis(50);
+/// Number of requests under way at the beginning of slow start, and the time in which that number doubles.
+const SLOW_START_REQUESTS: u32 = 4;
+const SLOW_START_STEP: Duration = Duration::from_millis(50);
 
-/// So many deliveries widen the window by one.
+/// Number of deliveries that widen the window by one.
 const SUCCESSES_PER_STEP: u32 = 10;
 
-/// What an attempt says about its receiver.
+/// State of a receiver, as one attempt shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
-    /// It takes what it gets.
-    Well,
-    /// It wants fewer requests.
+pub(super) enum ReceiverHealth {
+    /// The receiver accepted the request.
+    Ok,
+    /// The receiver asks for fewer requests (429, 502, 503, 504).
     Throttled,
-    /// It cannot keep up: it did not answer in time.
+    /// The receiver did not answer in time.
     Slow,
-    /// It is ill.
-    Ill,
-    /// It refuses this request, which says little about the next one.
-    Refused,
-    /// Nothing: this host could not do its part.
+    /// The receiver cannot be reached, or answered another 5xx.
+    Failing,
+    /// The receiver rejected this request, which says little about the next one.
+    Rejected,
+    /// Not observed: this host could not send the request.
     HostFault,
-    /// Nothing: it was not asked.
-    Nothing,
+    /// Not observed: no request was sent to the Notify URL.
+    Unknown,
 }
 
-impl Sign {
+impl ReceiverHealth {
     pub(super) fn of(outcome: &Outcome) -> Self {
         match outcome {
-            // What a plugin sends elsewhere says nothing about the Notify URL.
-            Outcome::Answered { elsewhere: true, .. } => Sign::Nothing,
-            Outcome::Answered { status: 200..=299, .. } => Sign::Well,
-            Outcome::Answered { status: 429 | 502..=504, .. } => Sign::Throttled,
-            Outcome::NoAnswer { kind: NoAnswer::Timeout, .. } => Sign::Slow,
-            Outcome::Answered { status: 500..=599, .. } => Sign::Ill,
-            Outcome::Answered { .. } => Sign::Refused,
-            Outcome::NoAnswer { kind: NoAnswer::AddressRefused, .. } => Sign::Nothing,
-            Outcome::NoAnswer { .. } => Sign::Ill,
-            Outcome::HostFault(_) => Sign::HostFault,
-            _ => Sign::Nothing,
+            // A plugin chose another URL: the answer says nothing about the Notify URL.
+            Outcome::Answered { elsewhere: true, .. } => ReceiverHealth::Unknown,
+            Outcome::Answered { status: 200..=299, .. } => ReceiverHealth::Ok,
+            Outcome::Answered { status: 429 | 502..=504, .. } => ReceiverHealth::Throttled,
+            Outcome::NoAnswer { kind: NoAnswer::Timeout, .. } => ReceiverHealth::Slow,
+            Outcome::Answered { status: 500..=599, .. } => ReceiverHealth::Failing,
+            Outcome::Answered { .. } => ReceiverHealth::Rejected,
+            Outcome::NoAnswer { kind: NoAnswer::AddressRefused, .. } => ReceiverHealth::Unknown,
+            Outcome::NoAnswer { .. } => ReceiverHealth::Failing,
+            Outcome::HostFault(_) => ReceiverHealth::HostFault,
+            _ => ReceiverHealth::Unknown,
         }
     }
 }
 
-/// Whether the lane may begin an attempt.
+/// Decision about the next attempt of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Leave {
-    /// Yes.
-    Go,
-    /// Once another attempt has ended.
-    Full,
-    /// Not before this moment.
-    NotBefore(Instant, Rest),
+pub(super) enum Admission {
+    /// The attempt may begin.
+    Allow,
+    /// The attempt may begin after another one has ended.
+    AtCapacity,
+    /// The attempt may begin at this time.
+    NotBefore(Instant, PauseReason),
 }
 
-/// What a lane rests for.
+/// Reason why a lane pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
-    /// The receiver is ill.
+pub(super) enum PauseReason {
+    /// The circuit breaker is open.
     Breaker,
-    /// The receiver said when to come back.
+    /// The receiver answered with `Retry-After`.
     RetryAfter,
-    /// The owner's `rate_per_s`.
-    Rate,
-    /// The rate that a throttling receiver seems to allow.
-    Throttle,
-    /// This host cannot send or judge.
+    /// The subscription's `rate_per_s`.
+    RateLimit,
+    /// The learned rate of a throttling receiver.
+    Throttled,
+    /// This host could not send a request or run a plugin.
     HostFault,
-    /// Nothing is known of the receiver yet.
-    Start,
+    /// Slow start.
+    SlowStart,
 }
 
-impl Rest {
-    /// The word for it.
+impl PauseReason {
+    /// Name in [`LaneStatus::rests_for`](super::LaneStatus::rests_for).
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Rest::Breaker => "breaker",
-            Rest::RetryAfter => "retry-after",
-            Rest::Rate => "rate",
-            Rest::Throttle => "throttled",
-            Rest::HostFault => "host-fault",
-            Rest::Start => "start",
+            PauseReason::Breaker => "breaker",
+            PauseReason::RetryAfter => "retry-after",
+            PauseReason::RateLimit => "rate",
+            PauseReason::Throttled => "throttled",
+            PauseReason::HostFault => "host-fault",
+            PauseReason::SlowStart => "start",
         }
     }
 }
 
-/// How long a receiver wants to be left alone, if it says so.
-pub(super) fn wish(outcome: &Outcome) -> Option<Duration> {
+/// `Retry-After` of a 429 or 503 of the Notify URL, capped for the lane.
+pub(super) fn retry_after(outcome: &Outcome) -> Option<Duration> {
     match outcome {
         Outcome::Answered { status: 429 | 503, retry_after_ms: Some(ms), elsewhere: false } => {
-            Some(Duration::from_millis(*ms).min(WISH_MAX))
+            Some(Duration::from_millis(*ms).min(RETRY_AFTER_MAX))
         }
         _ => None,
     }
@@ -133,65 +135,65 @@ pub(super) fn wish(outcome: &Outcome) -> Option<Duration> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Breaker {
     Closed { failures: u32 },
-    Open { until: Instant, rest: Duration },
-    HalfOpen { rest: Duration },
+    Open { until: Instant, lasts: Duration },
+    HalfOpen { opened_for: Duration },
 }
 
-/// What a lane keeps of its receiver's behaviour. It outlives edits of the subscription.
-pub(super) struct Pace {
-    /// None: as wide as the subscription allows.
+/// State of flow control for one receiver. Edits of the subscription keep it; another Notify URL resets it.
+pub(super) struct FlowControl {
+    /// Reduced window. None: the window is the subscription's `concurrency`.
     window: Option<u32>,
+    /// Deliveries since the window last changed.
     successes: u32,
-    narrowed_at: Option<Instant>,
+    reduced_at: Option<Instant>,
     breaker: Breaker,
-    /// Until when the receiver wants to be left alone.
-    wished_until: Option<Instant>,
+    retry_after_until: Option<Instant>,
     throttle: Option<Throttle>,
-    /// Since a fault of this host that no answer followed yet: until when the lane rests, and for how long.
-    host_rest: Option<(Instant, Duration)>,
-    /// When the first request to the receiver began.
+    /// End and length of the pause after a fault of this host, until an attempt shows that the fault is over.
+    host_pause: Option<(Instant, Duration)>,
+    /// Time at which the first request to the receiver began.
     started_at: Option<Instant>,
+    /// Tokens of `rate_per_s`.
     tokens: f64,
     filled_at: Option<Instant>,
 }
 
-impl Pace {
+impl FlowControl {
     pub(super) fn new() -> Self {
-        let breaker = Breaker::Closed { failures: 0 };
-        Pace {
+        FlowControl {
             window: None,
             successes: 0,
-            narrowed_at: None,
-            breaker,
-            wished_until: None,
+            reduced_at: None,
+            breaker: Breaker::Closed { failures: 0 },
+            retry_after_until: None,
             throttle: None,
-            host_rest: None,
+            host_pause: None,
             started_at: None,
             tokens: 0.0,
             filled_at: None,
         }
     }
 
-    /// Another receiver: what is known of the former one says nothing of it. The owner's rate goes on.
-    pub(super) fn forget_receiver(&mut self) {
-        *self = Pace { tokens: self.tokens, filled_at: self.filled_at, ..Pace::new() };
+    /// Resets everything that was observed of the receiver, because the Notify URL changed. `rate_per_s` stays in force.
+    pub(super) fn reset_receiver(&mut self) {
+        *self = FlowControl { tokens: self.tokens, filled_at: self.filled_at, ..FlowControl::new() };
     }
 
-    /// How many attempts may be under way.
+    /// Maximum number of attempts under way.
     pub(super) fn window(&self, concurrency: u32) -> u32 {
         match self.breaker {
-            Breaker::Closed { .. } if self.host_rest.is_none() => self.window.unwrap_or(concurrency).min(concurrency),
+            Breaker::Closed { .. } if self.host_pause.is_none() => self.window.unwrap_or(concurrency).min(concurrency),
             _ => 1,
         }
     }
 
-    /// Whether requests begin one by one, at a rate that follows from the receiver's answers.
+    /// Returns whether requests are spaced at a learned rate.
     pub(super) fn is_throttled(&self) -> bool {
         self.throttle.is_some()
     }
 
-    /// In words, for those who ask why nothing moves.
-    pub(super) fn breaker_word(&self) -> &'static str {
+    /// Name of the breaker's state in [`LaneStatus::breaker`](super::LaneStatus::breaker).
+    pub(super) fn breaker_state(&self) -> &'static str {
         match self.breaker {
             Breaker::Closed { .. } => "closed",
             Breaker::Open { .. } => "open",
@@ -199,51 +201,65 @@ impl Pace {
         }
     }
 
-    /// Asks for leave to begin an attempt; [`Pace::begin`] takes it.
-    pub(super) fn leave(&mut self, concurrency: u32, rate_per_s: Option<u32>, in_flight: u32, now: Instant) -> Leave {
-        if let Breaker::Open { until, rest } = self.breaker {
+    /// Decides whether an attempt may begin. [`FlowControl::attempt_started`] charges it.
+    pub(super) fn admit(
+        &mut self,
+        concurrency: u32,
+        rate_per_s: Option<u32>,
+        in_flight: u32,
+        now: Instant,
+    ) -> Admission {
+        if let Breaker::Open { until, lasts } = self.breaker {
             if now < until {
-                return Leave::NotBefore(until, Rest::Breaker);
+                return Admission::NotBefore(until, PauseReason::Breaker);
             }
-            self.breaker = Breaker::HalfOpen { rest };
+            self.breaker = Breaker::HalfOpen { opened_for: lasts };
         }
-        if let Some(until) = self.wished_until.filter(|until| now < *until) {
-            return Leave::NotBefore(until, Rest::RetryAfter);
+        if let Some(until) = self.retry_after_until.filter(|until| now < *until) {
+            return Admission::NotBefore(until, PauseReason::RetryAfter);
         }
-        if let Some((until, _)) = self.host_rest.filter(|(until, _)| now < *until) {
-            return Leave::NotBefore(until, Rest::HostFault);
+        if let Some((until, _)) = self.host_pause.filter(|(until, _)| now < *until) {
+            return Admission::NotBefore(until, PauseReason::HostFault);
         }
         if in_flight >= self.window(concurrency) {
-            return Leave::Full;
+            return Admission::AtCapacity;
         }
-        if let Some(at) = self.more_at(in_flight, now) {
-            return Leave::NotBefore(at, Rest::Start);
+        if let Some(at) = self.slow_start_opens_at(in_flight, now) {
+            return Admission::NotBefore(at, PauseReason::SlowStart);
         }
         if let Some(at) = self.throttle.as_ref().map(Throttle::next_at).filter(|at| now < *at) {
-            return Leave::NotBefore(at, Rest::Throttle);
+            return Admission::NotBefore(at, PauseReason::Throttled);
         }
-        let Some(rate) = rate_per_s else { return Leave::Go };
-        let rate = f64::from(rate);
-        let since = self.filled_at.map_or(1.0, |filled_at| now.duration_since(filled_at).as_secs_f64());
-        self.tokens = (self.tokens + since * rate).min(rate);
+        match rate_per_s {
+            None => Admission::Allow,
+            Some(rate) => self.admit_by_rate(f64::from(rate), now),
+        }
+    }
+
+    /// Fills the token bucket of `rate_per_s`, and decides by it.
+    fn admit_by_rate(&mut self, rate_per_s: f64, now: Instant) -> Admission {
+        let since_s = self.filled_at.map_or(1.0, |filled_at| now.duration_since(filled_at).as_secs_f64());
+        self.tokens = (self.tokens + since_s * rate_per_s).min(rate_per_s);
         self.filled_at = Some(now);
-        match self.tokens >= 1.0 {
-            true => Leave::Go,
-            false => Leave::NotBefore(now + Duration::from_secs_f64((1.0 - self.tokens) / rate), Rest::Rate),
+        if self.tokens >= 1.0 {
+            Admission::Allow
+        } else {
+            let wait = Duration::from_secs_f64((1.0 - self.tokens) / rate_per_s);
+            Admission::NotBefore(now + wait, PauseReason::RateLimit)
         }
     }
 
-    /// When more requests may be under way than now, if nothing is known of the receiver and so many are.
-    fn more_at(&self, in_flight: u32, now: Instant) -> Option<Instant> {
+    /// Time of the next step of slow start, if `in_flight` has reached the present step.
+    fn slow_start_opens_at(&self, in_flight: u32, now: Instant) -> Option<Instant> {
         let started_at = self.started_at?;
-        let steps = now.duration_since(started_at).as_millis() / FIRST_STEP.as_millis();
+        let steps = now.duration_since(started_at).as_millis() / SLOW_START_STEP.as_millis();
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        let at_once = FIRST_AT_ONCE.checked_shl(steps).filter(|_| steps < 8)?;
-        (in_flight >= at_once).then(|| started_at + FIRST_STEP * (steps + 1))
+        let allowed = SLOW_START_REQUESTS.checked_shl(steps).filter(|_| steps < 8)?;
+        (in_flight >= allowed).then(|| started_at + SLOW_START_STEP * (steps + 1))
     }
 
-    /// An attempt begins.
-    pub(super) fn begin(&mut self, now: Instant) {
+    /// Charges an attempt that begins now.
+    pub(super) fn attempt_started(&mut self, now: Instant) {
         self.tokens = (self.tokens - 1.0).max(0.0);
         self.started_at.get_or_insert(now);
         if let Some(throttle) = &mut self.throttle {
@@ -251,69 +267,71 @@ impl Pace {
         }
     }
 
-    /// The receiver wants to be left alone for so long. A later wish never shortens an earlier one.
-    fn heed(&mut self, wish: Duration, now: Instant) {
-        self.wished_until = self.wished_until.max(Some(now + wish));
+    /// Pauses the lane for `retry_after`. A later answer never shortens the pause.
+    fn observe_retry_after(&mut self, retry_after: Duration, now: Instant) {
+        self.retry_after_until = self.retry_after_until.max(Some(now + retry_after));
     }
 
-    /// An attempt ended that began at `began`; the receiver wants to be left alone for `wish`.
-    pub(super) fn end(
+    /// Adapts window, rate and breaker to an attempt that began at `began` and ends now.
+    pub(super) fn attempt_ended(
         &mut self,
-        sign: Sign,
-        wish: Option<Duration>,
+        health: ReceiverHealth,
+        retry_after: Option<Duration>,
         concurrency: u32,
         (began, now): (Instant, Instant),
     ) {
-        // What began after the rest and came to something else shows that this host does its part again.
-        if sign != Sign::HostFault {
-            self.host_rest.take_if(|(until, _)| *until <= began);
+        // An attempt that began after the pause and reached the receiver shows that the fault of this host is over.
+        if health != ReceiverHealth::HostFault {
+            self.host_pause.take_if(|(until, _)| *until <= began);
         }
-        match sign {
-            Sign::Nothing | Sign::Refused => {}
-            Sign::Well => self.well(concurrency),
-            Sign::Throttled => self.throttled(wish.unwrap_or_default(), concurrency, began, now),
-            Sign::Slow => {
-                self.narrow(concurrency, began, now);
+        match health {
+            ReceiverHealth::Unknown | ReceiverHealth::Rejected => {}
+            ReceiverHealth::Ok => self.succeeded(concurrency),
+            ReceiverHealth::Throttled => self.throttled(retry_after.unwrap_or_default(), concurrency, began, now),
+            ReceiverHealth::Slow => {
+                self.reduce_window(concurrency, began, now);
                 self.failed(now);
             }
-            Sign::Ill => self.failed(now),
-            Sign::HostFault => self.host_failed(began, now),
+            ReceiverHealth::Failing => self.failed(now),
+            ReceiverHealth::HostFault => self.host_failed(began, now),
         }
-        wish.into_iter().for_each(|wish| self.heed(wish, now));
+        if let Some(retry_after) = retry_after {
+            self.observe_retry_after(retry_after, now);
+        }
     }
 
-    fn throttled(&mut self, wish: Duration, concurrency: u32, began: Instant, now: Instant) {
-        self.narrow(concurrency, began, now);
+    fn throttled(&mut self, retry_after: Duration, concurrency: u32, began: Instant, now: Instant) {
+        self.reduce_window(concurrency, began, now);
         let lowered = match &mut self.throttle {
-            Some(throttle) => throttle.refused(began, wish, now),
+            Some(throttle) => throttle.refused(began, retry_after, now),
             None => {
                 self.throttle = Some(Throttle::new(now));
                 true
             }
         };
-        // A receiver that refuses what was under way together is not ill for that: it counts once.
+        // Refusals of requests that were under way together count as one failure.
         if lowered {
             self.failed(now);
         }
     }
 
     fn host_failed(&mut self, began: Instant, now: Instant) {
-        let rest = match self.host_rest {
-            None => HOST_REST_MIN,
-            // What began before the rest says nothing about the time since.
-            Some((until, rest)) if began < until => return self.host_rest = Some((until, rest)),
-            Some((_, rest)) => (rest * 2).min(HOST_REST_MAX),
+        let pause = match self.host_pause {
+            None => HOST_PAUSE_MIN,
+            // An attempt that began before the pause says nothing about the time since.
+            Some((until, _)) if began < until => return,
+            Some((_, pause)) => (pause * 2).min(HOST_PAUSE_MAX),
         };
-        self.host_rest = Some((now + rest, rest));
+        self.host_pause = Some((now + pause, pause));
     }
 
-    fn well(&mut self, concurrency: u32) {
+    fn succeeded(&mut self, concurrency: u32) {
         if let Some(throttle) = &mut self.throttle {
             throttle.accepted();
         }
         self.throttle.take_if(|throttle| throttle.is_lifted());
         if !matches!(self.breaker, Breaker::Closed { .. }) {
-            // It was ill a moment ago: begin gently.
+            // The receiver has just recovered: start with one request at a time.
             self.window = Some(1);
             self.successes = 0;
         }
@@ -326,25 +344,25 @@ impl Pace {
         }
     }
 
-    fn narrow(&mut self, concurrency: u32, began: Instant, now: Instant) {
-        // What began before the last narrowing says nothing about the window since.
-        if self.narrowed_at.is_some_and(|narrowed_at| began < narrowed_at) {
+    fn reduce_window(&mut self, concurrency: u32, began: Instant, now: Instant) {
+        // An attempt that began before the last reduction says nothing about the present window.
+        if self.reduced_at.is_some_and(|reduced_at| began < reduced_at) {
             return;
         }
         self.window = Some((self.window.unwrap_or(concurrency).min(concurrency) / 2).max(1));
-        self.narrowed_at = Some(now);
+        self.reduced_at = Some(now);
         self.successes = 0;
     }
 
     fn failed(&mut self, now: Instant) {
         self.breaker = match self.breaker {
             Breaker::Closed { failures } if failures + 1 < FAILURES_MAX => Breaker::Closed { failures: failures + 1 },
-            Breaker::Closed { .. } => Breaker::Open { until: now + REST_MIN, rest: REST_MIN },
-            Breaker::HalfOpen { rest } => {
-                let rest = (rest * 2).min(REST_MAX);
-                Breaker::Open { until: now + rest, rest }
+            Breaker::Closed { .. } => Breaker::Open { until: now + OPEN_MIN, lasts: OPEN_MIN },
+            Breaker::HalfOpen { opened_for } => {
+                let lasts = (opened_for * 2).min(OPEN_MAX);
+                Breaker::Open { until: now + lasts, lasts }
             }
-            // The last of those that were under way when it opened.
+            // An attempt that was under way when the breaker opened.
             open @ Breaker::Open { .. } => open,
         };
     }

@@ -1,10 +1,20 @@
-//! A lane: the deliveries of one subscription on their way, so that a slow receiver fills its own lane only.
+//! A lane: the deliveries of one subscription, processed apart from those of all others.
 //!
-//! A lane sleeps until news comes, an attempt ends, the next delivery is due, or its [`Pace`] lets it go on. What is at
-//! hand and what is read from the store is [`LaneQueue`]'s business.
+//! # Guarantees
+//! - A slow or failing receiver delays only its own lane.
+//! - At most `concurrency` attempts are under way, and at most as many outcomes wait for their commit. While an outcome that
+//!   disables the subscription waits for its commit, no attempt begins.
+//! - At most half of the window are retries, so that new deliveries do not wait behind them.
+//! - A subscription that is not active begins no attempt. When the subscription changes, everything that has not begun returns to
+//!   the store.
+//!
+//! A lane sleeps until the subscription changes, an attempt ends, the next delivery is due, or [`FlowControl`] admits an attempt.
+//!
+//! # Limits
+//! The lane decides when an attempt begins. [`LaneQueue`] selects the delivery, and [`task`] carries the attempt out.
 
 use super::Shared;
-use super::flow_control::{Leave, Pace, Rest, Sign};
+use super::flow_control::{Admission, FlowControl, ReceiverHealth};
 use super::permits::{LanePermits, Stage};
 use super::plugin_gate::PluginGate;
 use super::queue::{LaneHandle, LaneQueue, NextDelivery};
@@ -20,33 +30,33 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
-/// A lane looks at the clock at least this often, so that a wall clock which jumps cannot make it oversleep.
+/// Longest sleep of a lane. It bounds the delay after a jump of the wall clock.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
-/// After so many events in a row that the plugin calls badly configured, the subscription is paused.
+/// Number of deliveries in a row, with a `bad-config` failure of the plugin, that pauses the subscription.
 const BAD_CONFIG_MAX: usize = 3;
 
-/// A receiver that fails for less than this is not noted: the note is a commit.
+/// Time that a receiver must have been failing before that is stored, in milliseconds. Storing it costs a commit.
 const FAILING_NOTED_MS: i64 = 60_000;
 
-/// How a lane goes, for those who ask.
+/// Present state of a lane.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct LaneStatus {
-    /// How many requests are under way.
+    /// Number of requests under way.
     pub in_flight: u32,
-    /// How many may be: fewer than `concurrency` while the receiver throttles.
+    /// Maximum number of requests under way: less than `concurrency` while the receiver throttles.
     pub window: u32,
-    /// `closed`, `open` (the lane rests, because the receiver is ill) or `half-open` (one request tries).
+    /// Circuit breaker: `closed`, `open` (the lane pauses, because the receiver fails) or `half-open` (one request is sent).
     pub breaker: &'static str,
-    /// How long it rests, in milliseconds.
+    /// Remaining pause, in milliseconds.
     pub rests_ms: Option<u64>,
-    /// What for: `breaker`, `retry-after` (the receiver said so), `rate` (the owner's `rate_per_s`), `throttled` (the rate that a
-    /// throttling receiver seems to allow), `host-fault` (this host cannot send or judge), `start` (the first requests begin
-    /// few at a time) or `plugin` (its code is being compiled).
+    /// Reason of the pause: `breaker`, `retry-after` (the receiver asked for it), `rate` (the subscription's `rate_per_s`),
+    /// `throttled` (the rate that a throttling receiver seems to allow), `host-fault` (this host cannot send requests or run
+    /// plugins), `start` (slow start of the first requests) or `plugin` (the plugin is being compiled).
     pub rests_for: Option<&'static str>,
 }
 
-/// A lane.
+/// Deliveries of one subscription, with everything that decides when they are attempted.
 pub(super) struct Lane {
     shared: Arc<Shared>,
     subscription: SubscriptionId,
@@ -55,23 +65,23 @@ pub(super) struct Lane {
     queue: LaneQueue,
     gate: PluginGate,
     permits: LanePermits,
-    pace: Pace,
+    flow: FlowControl,
     in_flight: u32,
     retries_in_flight: u32,
-    /// Outcomes that the store does not know yet.
+    /// Number of outcomes that wait for their commit.
     unrecorded: u32,
-    /// Those among them that disable the subscription.
+    /// Number of these outcomes that disable the subscription.
     disabling: u32,
     failing_since_ms: Option<i64>,
-    /// Where it sends: what the pace knows is about this receiver.
+    /// Notify URL of the receiver that `flow` observed.
     notify_url: String,
-    /// The deliveries in a row whose plugin calls its config wrong.
+    /// Latest deliveries in a row that ended in a `bad-config` failure.
     bad_configs: HashSet<DeliveryId>,
     events: (mpsc::UnboundedSender<AttemptEvent>, mpsc::UnboundedReceiver<AttemptEvent>),
 }
 
 impl Drop for Lane {
-    /// However it ended.
+    /// Closes the handle, also after a panic.
     fn drop(&mut self) {
         self.handle.close();
     }
@@ -92,7 +102,7 @@ impl Lane {
             queue: LaneQueue::default(),
             gate: PluginGate::default(),
             permits: LanePermits::default(),
-            pace: Pace::new(),
+            flow: FlowControl::new(),
             in_flight: 0,
             retries_in_flight: 0,
             unrecorded: 0,
@@ -104,7 +114,7 @@ impl Lane {
         }
     }
 
-    /// Works until the host stops or the subscription is gone.
+    /// Runs the lane until the host stops or the subscription is deleted.
     pub(super) async fn run(mut self) {
         let mut stop = self.shared.stop.clone();
         while !*stop.borrow() {
@@ -114,19 +124,19 @@ impl Lane {
             if self.handle.take_changed() {
                 self.queue.return_to_store(&self.handle);
                 self.permits.give_back();
-                // A subscription that was resumed begins anew; what is noted of it counts.
+                // The subscription may have been resumed, so only the stored time counts.
                 self.failing_since_ms = None;
             }
             let Some(subscription) = self.shared.store.catalog().subscription_by_id(self.subscription) else { break };
             if self.notify_url != subscription.settings.notify_url {
                 self.notify_url.clone_from(&subscription.settings.notify_url);
-                self.pace.forget_receiver();
+                self.flow.reset_receiver();
             }
-            let leave = self.leave(&subscription);
-            if leave == Leave::Go {
+            let admission = self.admission(&subscription);
+            if admission == Admission::Allow {
                 match self.next(&subscription).await {
                     Ok(Some(next)) => {
-                        self.launch(next, &subscription).await;
+                        self.start_attempt(next, &subscription).await;
                         continue;
                     }
                     Ok(None) => {}
@@ -137,7 +147,7 @@ impl Lane {
                 }
             }
             self.permits.give_back();
-            let sleep = tokio::time::sleep(self.until_something(leave, &subscription));
+            let sleep = tokio::time::sleep(self.sleep_time(admission, &subscription));
             tokio::select! {
                 _ = stop.changed() => {}
                 () = self.handle.wake.notified() => {}
@@ -148,42 +158,44 @@ impl Lane {
         self.shared.board.end(self.subscription);
     }
 
-    /// Whether an attempt may begin now; one of a resting subscription waits for news.
-    fn leave(&mut self, subscription: &Subscription) -> Leave {
-        let (concurrency, rate) = (subscription.settings.concurrency, subscription.settings.rate_per_s);
+    /// Decides whether an attempt may begin now, and publishes the lane's status. A paused lane is woken by a change of its
+    /// subscription.
+    fn admission(&mut self, subscription: &Subscription) -> Admission {
+        let concurrency = subscription.settings.concurrency;
         let is_active = subscription.state == SubscriptionState::Active;
         let waits_for_plugin =
             is_active && !self.gate.is_open(&self.shared.attempter.plugins, subscription, &self.handle);
-        let leave = match subscription.state {
-            _ if waits_for_plugin => Leave::Full,
-            SubscriptionState::Active if self.unrecorded >= concurrency || self.disabling > 0 => Leave::Full,
-            SubscriptionState::Active => self.pace.leave(concurrency, rate, self.in_flight, Instant::now()),
-            _ => Leave::Full,
+        let admission = if !is_active || waits_for_plugin || self.unrecorded >= concurrency || self.disabling > 0 {
+            Admission::AtCapacity
+        } else {
+            let rate = subscription.settings.rate_per_s;
+            self.flow.admit(concurrency, rate, self.in_flight, Instant::now())
         };
-        let rests = match leave {
-            Leave::NotBefore(at, _) => Some(at.saturating_duration_since(Instant::now())),
+        let rests = match admission {
+            Admission::NotBefore(at, _) => Some(at.saturating_duration_since(Instant::now())),
             _ => None,
         };
-        let rests_for = match leave {
-            Leave::NotBefore(_, rest) => Some(Rest::as_str(rest)),
+        let rests_for = match admission {
+            Admission::NotBefore(_, reason) => Some(reason.as_str()),
             _ => waits_for_plugin.then_some("plugin"),
         };
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = LaneStatus {
             in_flight: self.in_flight,
-            window: self.pace.window(concurrency),
-            breaker: self.pace.breaker_word(),
+            window: self.flow.window(concurrency),
+            breaker: self.flow.breaker_state(),
             rests_ms: rests.map(|rests| u64::try_from(rests.as_millis()).unwrap_or(u64::MAX)),
             rests_for,
         };
-        leave
+        admission
     }
 
-    fn until_something(&self, leave: Leave, subscription: &Subscription) -> Duration {
-        let wait = match leave {
-            // A full or resting lane is woken by what ends or changes, not by the clock.
-            Leave::Full => SLEEP_MAX,
-            Leave::NotBefore(at, _) => at.saturating_duration_since(Instant::now()),
-            Leave::Go => match self.queue.next_due_at_ms(self.may_retry(subscription)) {
+    /// Time until the lane must look again if nothing wakes it.
+    fn sleep_time(&self, admission: Admission, subscription: &Subscription) -> Duration {
+        let wait = match admission {
+            // The end of an attempt or a change of the subscription wakes the lane, not the clock.
+            Admission::AtCapacity => SLEEP_MAX,
+            Admission::NotBefore(at, _) => at.saturating_duration_since(Instant::now()),
+            Admission::Allow => match self.queue.next_due_at_ms(self.may_retry(subscription)) {
                 Some(at_ms) => Duration::from_millis(u64::try_from(at_ms - now_ms()).unwrap_or(0)),
                 None => SLEEP_MAX,
             },
@@ -191,29 +203,29 @@ impl Lane {
         wait.min(SLEEP_MAX)
     }
 
-    /// Retries have half of the window at the most, so that a first attempt finds room.
+    /// Returns whether a retry may begin: retries have at most half of the window.
     fn may_retry(&self, subscription: &Subscription) -> bool {
-        self.retries_in_flight < (self.pace.window(subscription.settings.concurrency) / 2).max(1)
+        self.retries_in_flight < (self.flow.window(subscription.settings.concurrency) / 2).max(1)
     }
 
-    /// The next delivery to attempt.
+    /// Takes the next delivery to attempt.
     async fn next(&mut self, subscription: &Subscription) -> Result<Option<NextDelivery>, StoreError> {
         let may_retry = self.may_retry(subscription);
         let Shared { store, budget, .. } = &*self.shared;
         self.queue.next(store, &self.handle, budget, subscription, may_retry).await
     }
 
-    /// Starts an attempt in a task of its own, once there is a permit for it.
-    async fn launch(&mut self, next: NextDelivery, subscription: &Subscription) {
-        let window = self.pace.window(subscription.settings.concurrency);
+    /// Waits for a permit, and starts the attempt in a new task.
+    async fn start_attempt(&mut self, next: NextDelivery, subscription: &Subscription) {
+        let window = self.flow.window(subscription.settings.concurrency);
         let usable = match subscription.settings.rate_per_s {
             Some(_) => 1,
-            None if self.pace.is_throttled() => 1,
+            None if self.flow.is_throttled() => 1,
             None => (self.queue.queued() + 1).min(window.saturating_sub(self.in_flight)),
         };
         let stage = Stage::first(subscription);
         let permit = self.permits.next(&self.shared.permits, stage, &subscription.tenant, usable).await;
-        // Waiting for a permit may have taken long: look again at what changed meanwhile.
+        // Waiting for a permit may have taken long: the subscription, the delivery or the host may have changed.
         let changes = self.handle.changes();
         let current = self.shared.store.catalog().subscription_by_id(self.subscription);
         let stale = self.handle.has_changed() || *self.shared.stop.borrow();
@@ -226,14 +238,15 @@ impl Lane {
         }
         self.in_flight += 1;
         self.retries_in_flight += u32::from(next.delivery.attempts_made > 0);
-        self.pace.begin(Instant::now());
+        self.flow.attempt_started(Instant::now());
         let start = AttemptStart { next, subscription, permit, handle: self.handle.clone(), changes };
-        let (shared, events) = (self.shared.clone(), self.events.0.clone());
-        // In a box: a task is moved several times before it is where it stays.
+        let shared = self.shared.clone();
+        let events = self.events.0.clone();
+        // Boxed, because spawning moves the future several times.
         self.shared.attempts.spawn(Box::pin(task::run(shared, start, events)));
     }
 
-    /// Ends a delivery that waited until it was too old: for an ill receiver, for its turn, or for an earlier one.
+    /// Ends a delivery that exceeded its maximum age while it waited for a failing receiver, a permit or an earlier delivery.
     async fn give_up(&mut self, delivery: &DueDelivery, reason: Reason) {
         let given_up = self.shared.store.give_up(delivery, reason).await;
         let again_at_ms = given_up.err().map(|error| {
@@ -253,7 +266,7 @@ impl Lane {
         }
     }
 
-    /// One was not made: it is in the store as it was.
+    /// Handles an attempt that was not made. The delivery is unchanged in the store.
     fn on_returned(&mut self, returned: &Returned) {
         self.in_flight -= 1;
         self.retries_in_flight -= u32::from(returned.is_retry);
@@ -263,7 +276,7 @@ impl Lane {
         }
     }
 
-    /// The receiver is done with one.
+    /// Handles the end of an attempt at its receiver.
     async fn on_answered(&mut self, answered: Answered, subscription: Option<&Subscription>) {
         self.in_flight -= 1;
         self.retries_in_flight -= u32::from(answered.is_retry);
@@ -271,7 +284,12 @@ impl Lane {
         self.disabling += u32::from(answered.disables);
         if let Some(subscription) = subscription {
             let concurrency = subscription.settings.concurrency;
-            self.pace.end(answered.sign, answered.wish, concurrency, (answered.began, Instant::now()));
+            self.flow.attempt_ended(
+                answered.health,
+                answered.retry_after,
+                concurrency,
+                (answered.began, Instant::now()),
+            );
         }
         match answered.bad_config {
             Some((generation, message)) => self.count_bad_config(answered.id, generation, &message).await,
@@ -279,26 +297,26 @@ impl Lane {
         }
     }
 
-    /// The store knows of one. What follows for the subscription comes after it, so that no outcome comes too late.
+    /// Handles the commit of an outcome. The subscription changes only after it, so that no outcome is lost.
     async fn on_recorded(&mut self, recorded: &Recorded, subscription: Option<&Subscription>) {
         self.unrecorded -= 1;
         self.disabling -= u32::from(recorded.disables);
         self.queue.release(recorded.id, recorded.again_at_ms);
         let Some(subscription) = subscription else { return };
         if subscription.settings.ordering.is_some() {
-            // What waited for this one may be due now.
+            // A later delivery of the same entity may be due now.
             self.queue.recheck_store();
         }
-        self.note_health(recorded.sign, subscription).await;
+        self.note_health(recorded.health, subscription).await;
     }
 
-    /// Remembers since when the receiver fails, and disables the subscription after days of it.
-    async fn note_health(&mut self, sign: Sign, subscription: &Subscription) {
+    /// Stores since when the receiver has been failing, and disables the subscription after `disable_after_s`.
+    async fn note_health(&mut self, health: ReceiverHealth, subscription: &Subscription) {
         let now_ms = now_ms();
         let noted = subscription.failing_since_ms;
-        let since = match sign {
-            Sign::Nothing | Sign::HostFault => return,
-            Sign::Well => None,
+        let since = match health {
+            ReceiverHealth::Unknown | ReceiverHealth::HostFault => return,
+            ReceiverHealth::Ok => None,
             _ => self.failing_since_ms.or(noted).or(Some(now_ms)),
         };
         self.failing_since_ms = since;
@@ -317,7 +335,8 @@ impl Lane {
         }
     }
 
-    /// Pauses the subscription after so many events in a row; what an earlier config came to does not count.
+    /// Counts a `bad-config` failure, and pauses the subscription after [`BAD_CONFIG_MAX`] in a row. Failures of an earlier
+    /// generation of the config do not count.
     async fn count_bad_config(&mut self, id: DeliveryId, generation: u64, message: &str) {
         let current = self.shared.store.catalog().subscription_by_id(self.subscription);
         if current.is_none_or(|current| current.generation != generation) {

@@ -10,7 +10,7 @@
 use super::Shared;
 use super::attempt::Prepared;
 use super::conclusion::{Conclusion, conclude, record};
-use super::flow_control::Sign;
+use super::flow_control::ReceiverHealth;
 use super::permits::{Permit, Stage};
 use super::queue::{LaneHandle, NextDelivery};
 use crate::delivery::{DeliveryId, DeliveryState};
@@ -47,10 +47,10 @@ pub(super) struct Answered {
     /// Whether it was not the delivery's first attempt.
     pub(super) is_retry: bool,
     pub(super) began: Instant,
-    pub(super) sign: Sign,
+    pub(super) health: ReceiverHealth,
     pub(super) disables: bool,
     /// How long the receiver wants to be left alone.
-    pub(super) wish: Option<Duration>,
+    pub(super) retry_after: Option<Duration>,
     /// The plugin's complaint about its config, and the generation of that config.
     pub(super) bad_config: Option<(u64, String)>,
 }
@@ -58,7 +58,15 @@ pub(super) struct Answered {
 impl Answered {
     /// An attempt that came to nothing.
     fn nothing(id: DeliveryId, is_retry: bool, began: Instant) -> Self {
-        Answered { id, is_retry, began, sign: Sign::Nothing, disables: false, wish: None, bad_config: None }
+        Answered {
+            id,
+            is_retry,
+            began,
+            health: ReceiverHealth::Unknown,
+            disables: false,
+            retry_after: None,
+            bad_config: None,
+        }
     }
 }
 
@@ -66,7 +74,7 @@ impl Answered {
 pub(super) struct Recorded {
     pub(super) id: DeliveryId,
     pub(super) again_at_ms: Option<i64>,
-    pub(super) sign: Sign,
+    pub(super) health: ReceiverHealth,
     pub(super) disables: bool,
 }
 
@@ -102,13 +110,13 @@ pub(super) async fn run(shared: Arc<Shared>, start: AttemptStart, events: mpsc::
         Err(_) => (None, None),
     };
     let (outcome, again_at_ms, answered) = match conclusion {
-        Some(Conclusion { record, again_at_ms, sign, wish, bad_config }) => {
+        Some(Conclusion { record, again_at_ms, health, retry_after, bad_config }) => {
             let disables = record.disables.is_some();
-            (Some(record), again_at_ms, Answered { id, is_retry, began, sign, disables, wish, bad_config })
+            (Some(record), again_at_ms, Answered { id, is_retry, began, health, disables, retry_after, bad_config })
         }
         None => (None, None, Answered::nothing(id, is_retry, began)),
     };
-    let (sign, disables) = (answered.sign, answered.disables);
+    let (health, disables) = (answered.health, answered.disables);
     let _ = events.send(AttemptEvent::Answered(answered));
     let recorded = match outcome {
         Some(outcome) => AssertUnwindSafe(record(&shared, outcome)).catch_unwind().await.is_ok(),
@@ -120,7 +128,7 @@ pub(super) async fn run(shared: Arc<Shared>, start: AttemptStart, events: mpsc::
         tracing::error!(delivery = %id, "an attempt panicked; it is made again");
     }
     drop(permit);
-    let _ = events.send(AttemptEvent::Recorded(Recorded { id, again_at_ms, sign, disables }));
+    let _ = events.send(AttemptEvent::Recorded(Recorded { id, again_at_ms, health, disables }));
 }
 
 /// An attempt that was not made after all.
