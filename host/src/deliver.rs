@@ -1,21 +1,29 @@
-//! Delivery: from what is due to what is recorded.
+//! Delivery of due events to their receivers, and the record of each attempt.
+//!
+//! # Guarantees
+//! - A delivery is attempted until it ends, over restarts as well: the store is the source of truth, and a lane only caches it.
+//! - No delivery has two attempts under way at once ([`queue`]).
+//! - A stop begins no attempt, and waits for those under way ([`Dispatcher::stop`]).
 //!
 //! The dispatcher listens to the events of the store and wakes the [`lane`] of the subscription; a lane decides when an attempt
-//! begins; an [`attempt`] judges, signs and sends; a [`conclusion`] says what follows, and has the store record it. Intake does not
-//! know this module, nor this one intake: they meet in the store, so a restart and a normal event take the same path.
+//! begins; an [`attempt`] calls the plugins, signs and sends; [`outcome`] decides what follows and records it.
+//!
+//! # Limits
+//! Knows neither intake nor the API: they share the store only.
 
 mod attempt;
 pub mod client;
-mod conclusion;
 mod flow_control;
 mod lane;
 mod notify_urls;
+mod outcome;
 mod permits;
 mod plugin_gate;
 mod queue;
 mod task;
 mod throttle;
 pub mod traces;
+mod transcript;
 
 pub use lane::LaneStatus;
 pub use permits::AttemptLimits;
@@ -24,7 +32,7 @@ use crate::event::Event;
 use crate::plugin::Plugins;
 use crate::store::{Due, NewDeliveries, News, Store};
 use crate::subscription::{SubscriptionId, SubscriptionState};
-use attempt::Attempter;
+use attempt::AttemptRunner;
 use bytes::Bytes;
 use client::Clients;
 use lane::Lane;
@@ -39,16 +47,16 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use traces::Traces;
 
-/// What every lane shares.
-struct Shared {
+/// State that all lanes share.
+struct LaneContext {
     permits: AttemptPermits,
     budget: MemoryBudget,
     store: Arc<Store>,
-    attempter: Attempter,
+    runner: AttemptRunner,
     attempts: TaskTracker,
     board: LaneBoard,
     traces: Traces,
-    /// Longest delay that a receiver's `Retry-After` is granted.
+    /// Longest delay that a receiver's `Retry-After` can cause.
     retry_after_max: Duration,
     stop: watch::Receiver<bool>,
 }
@@ -58,11 +66,11 @@ struct Shared {
 pub struct DeliveryLimits {
     /// Maximum numbers of attempts under way.
     pub attempts: AttemptLimits,
-    /// Longest delay that a receiver's `Retry-After` is granted (`retry_after_max_s`).
+    /// Longest delay that a receiver's `Retry-After` can cause (`retry_after_max_s`).
     pub retry_after_max: Duration,
 }
 
-/// The dispatcher: owns the lanes.
+/// Owner of the lanes, which starts them and passes on the events of the store.
 pub struct Dispatcher {
     stop: watch::Sender<bool>,
     attempts: TaskTracker,
@@ -70,7 +78,7 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Starts a lane for every subscription: each looks into the store first, and so goes on where it was.
+    /// Starts a lane for every subscription. Each reads the store first, so that it resumes after a restart.
     pub fn start(
         store: Arc<Store>,
         plugins: Arc<Plugins>,
@@ -82,10 +90,10 @@ impl Dispatcher {
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let attempts = TaskTracker::new();
-        let shared = Arc::new(Shared {
+        let context = Arc::new(LaneContext {
             permits: AttemptPermits::new(limits.attempts),
             budget: MemoryBudget::default(),
-            attempter: Attempter { plugins, clients, store: store.clone(), notify_urls: NotifyUrls::default() },
+            runner: AttemptRunner { plugins, clients, store: store.clone(), notify_urls: NotifyUrls::default() },
             store,
             attempts: attempts.clone(),
             board,
@@ -93,12 +101,12 @@ impl Dispatcher {
             retry_after_max: limits.retry_after_max,
             stop: stopped,
         });
-        let listening = tokio::spawn(listen(shared, news));
+        let listening = tokio::spawn(listen(context, news));
         Dispatcher { stop, attempts, listening }
     }
 
-    /// Begins no further attempt, and waits for those under way, at most for `grace`. What is cut off is attempted
-    /// again after the next start.
+    /// Begins no more attempts, and waits for those under way, at most for `grace`. An attempt that is cut off is repeated after the
+    /// next start.
     pub async fn stop(self, grace: Duration) {
         let _ = self.stop.send(true);
         let _ = self.listening.await;
@@ -112,12 +120,12 @@ impl Dispatcher {
     }
 }
 
-async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
-    let mut lanes = Lanes { shared: shared.clone(), handles: HashMap::new() };
-    for subscription in shared.store.catalog().all_subscriptions() {
+async fn listen(context: Arc<LaneContext>, mut news: mpsc::UnboundedReceiver<News>) {
+    let mut lanes = Lanes { context: context.clone(), handles: HashMap::new() };
+    for subscription in context.store.catalog().all_subscriptions() {
         lanes.handle(subscription.id).notify_changed();
     }
-    let mut stop = shared.stop.clone();
+    let mut stop = context.stop.clone();
     loop {
         tokio::select! {
             _ = stop.changed() => break,
@@ -126,8 +134,8 @@ async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
                 Some(News::Changed(id)) => lanes.handle(id).notify_changed(),
                 Some(News::Accepted(NewDeliveries { due, later })) => {
                     for one in detached(due) {
-                        lanes.hand_over(one);
-                        // A request may make thousands, and others need this thread.
+                        lanes.push(one);
+                        // One request may make thousands of deliveries, and other tasks need this thread.
                         tokio::task::coop::consume_budget().await;
                     }
                     later.into_iter().for_each(|id| lanes.handle(id).mark_store_dirty());
@@ -137,8 +145,8 @@ async fn listen(shared: Arc<Shared>, mut news: mpsc::UnboundedReceiver<News>) {
     }
 }
 
-/// Copies payloads out of the requests that brought them. A delivery waits in memory for as long as its receiver lets it, and
-/// must not keep the whole body of a batch alive, nor the memory that the body was charged.
+/// Copies payloads out of the bodies of their requests. A queued delivery would otherwise keep the whole body of a batch in memory,
+/// and the memory charged for that body.
 fn detached(due: Vec<Due>) -> impl Iterator<Item = Due> {
     let mut last: Option<(Arc<Event>, Arc<Event>)> = None;
     due.into_iter().map(move |one| {
@@ -153,42 +161,41 @@ fn detached(due: Vec<Due>) -> impl Iterator<Item = Due> {
 }
 
 struct Lanes {
-    shared: Arc<Shared>,
+    context: Arc<LaneContext>,
     handles: HashMap<SubscriptionId, (Arc<LaneHandle>, JoinHandle<()>)>,
 }
 
-/// How the lanes go, for those who ask.
+/// Present states of all lanes, by subscription.
 #[derive(Clone, Default)]
 pub struct LaneBoard(Arc<Mutex<HashMap<SubscriptionId, Arc<Mutex<LaneStatus>>>>>);
 
 impl LaneBoard {
-    /// How a subscription's lane goes. None: it has not begun.
+    /// Returns the state of a subscription's lane. None: the lane has not started.
     pub fn status(&self, id: SubscriptionId) -> Option<LaneStatus> {
         let lane = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()?;
         let status = *lane.lock().unwrap_or_else(PoisonError::into_inner);
         Some(status)
     }
 
-    fn begin(&self, id: SubscriptionId) -> Arc<Mutex<LaneStatus>> {
+    fn register(&self, id: SubscriptionId) -> Arc<Mutex<LaneStatus>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default().clone()
     }
 
-    fn end(&self, id: SubscriptionId) {
+    fn unregister(&self, id: SubscriptionId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 }
 
 impl Lanes {
-    /// Hands a fresh delivery to its lane, if it can be of use there: one that rests for its owner keeps nothing in memory, and
-    /// whose turn it is in an order only the store can tell.
-    fn hand_over(&mut self, due: Due) {
+    /// Pushes a new delivery to its lane. Paused and ordered lanes accept no pushed deliveries: they always read from the store.
+    fn push(&mut self, due: Due) {
         let id = due.delivery.subscription;
-        let of_use = self.shared.store.catalog().subscription_by_id(id).is_some_and(|subscription| {
+        let accepts_pushed = self.context.store.catalog().subscription_by_id(id).is_some_and(|subscription| {
             subscription.state == SubscriptionState::Active && subscription.settings.ordering.is_none()
         });
-        let shared = self.shared.clone();
+        let context = self.context.clone();
         let handle = self.handle(id);
-        if of_use { handle.try_push(due, &shared.budget) } else { handle.mark_store_dirty() }
+        if accepts_pushed { handle.try_push(due, &context.budget) } else { handle.mark_store_dirty() }
     }
 
     /// Returns the handle of a lane. The first call for a subscription starts its lane.
@@ -199,7 +206,7 @@ impl Lanes {
         }
         let (handle, _) = self.handles.entry(id).or_insert_with(|| {
             let handle = Arc::new(LaneHandle::default());
-            let lane = Lane::new(self.shared.clone(), id, handle.clone(), self.shared.board.begin(id));
+            let lane = Lane::new(self.context.clone(), id, handle.clone(), self.context.board.register(id));
             (handle, tokio::spawn(lane.run()))
         });
         handle
@@ -213,7 +220,7 @@ mod tests {
     use crate::event::{EventId, Module};
     use crate::subscription::TenantId;
 
-    /// A request's body with something that it holds.
+    /// Body of a request that keeps another value alive.
     struct Body(Vec<u8>, Arc<()>);
 
     impl AsRef<[u8]> for Body {

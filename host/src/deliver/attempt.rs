@@ -1,11 +1,17 @@
-//! One attempt: judge, sign, POST, and say what came of it.
+//! One attempt: calls the plugins, signs the request, sends it, and describes the outcome.
 //!
-//! Reads the event and the subscription as they are now; writes nothing. The same event, plugin, config and secrets
-//! give the same body at every attempt; only the timestamp and the signature are new.
+//! # Guarantees
+//! - The same event, plugin versions, config and secrets give the same body at every attempt. Only the timestamp and the signature
+//!   differ.
+//! - The signature covers exactly the bytes that are sent.
+//!
+//! # Limits
+//! Writes nothing to the store. What follows from an outcome is decided in [`outcome`](super::outcome).
 
 use super::client::{Answer, Client, ClientError, Clients, NotAnswered, RESPONSE_BYTES_MAX, Request};
 use super::notify_urls::NotifyUrls;
 use super::traces::traceparent;
+use super::transcript::{as_text, is_echo, request_lines, response_lines};
 use crate::address::Egress;
 use crate::delivery::{Attempt, NoAnswer, Outcome, Reason};
 use crate::event::Event;
@@ -17,74 +23,75 @@ use crate::store::{Due, Store, now_ms};
 use crate::subscription::{OnPluginFault, Subscription};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
-use url::{Position, Url};
+use url::Url;
 
-/// What an attempt needs.
-pub(super) struct Attempter {
+/// Services that attempts use.
+pub(super) struct AttemptRunner {
     pub(super) plugins: Arc<Plugins>,
     pub(super) clients: Arc<Clients>,
     pub(super) store: Arc<Store>,
     pub(super) notify_urls: NotifyUrls,
 }
 
-/// What Standard Webhooks calls the usual size of a payload: some receivers refuse more.
+/// Size of a payload from which a note is logged, in bytes: Standard Webhooks recommends less, because some receivers refuse more.
 const BODY_BYTES_USUAL: usize = 20_000;
 
-/// The headers of every webhook, read once: `http` knows the others.
+/// Names of webhook headers that `http` has no constants for.
 static WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 static WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 static WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 static EVENT_ID: HeaderName = HeaderName::from_static("hookloom-event-id");
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// For how many headers there is room at first: the host's own and as many of others.
+/// Initial capacity of the header map: the headers of this host, and as many of the subscription and its plugins.
 const HEADERS_USUAL: usize = 16;
 
-/// What to send, before it is signed.
+/// A request before it is signed.
 pub(super) struct PreparedRequest {
     url: Url,
-    /// Whether the Notify URL is another one, and whether another host's: a plugin chose this one.
+    /// Set when a plugin chose another URL than the Notify URL.
     elsewhere: bool,
+    /// Set when that URL has another origin.
     other_origin: bool,
     content_type: HeaderValue,
     body: Bytes,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// An attempt before its request, if there is one.
+/// An attempt whose plugins have judged, before its request is sent.
 pub(super) struct Prepared {
     pub(super) attempt: Attempt,
-    /// The request; or why it cannot be made; or the end of the attempt without one.
+    /// The request. The inner error describes an unreadable Notify URL; the outer one is the outcome of an attempt that sends
+    /// nothing.
     pub(super) request: Result<Result<PreparedRequest, String>, Outcome>,
 }
 
 impl Prepared {
-    /// Whether there is something to send.
+    /// Returns whether a request is to be sent.
     pub(super) fn is_request(&self) -> bool {
         matches!(self.request, Ok(Ok(_)))
     }
 }
 
-impl Attempter {
-    /// Lets the plugins judge, and makes the request of it.
+impl AttemptRunner {
+    /// Calls the plugins, and builds the request that they decided on.
     pub(super) async fn prepare(&self, due: &Due, subscription: &Arc<Subscription>) -> Prepared {
-        let mut attempt = blank(due, subscription);
-        let own = || self.notify_urls.of(subscription);
+        let mut attempt = new_attempt(due, subscription);
+        let notify_url = || self.notify_urls.of(subscription);
         let request = if subscription.settings.plugin.0.is_empty() {
-            Ok(own().map(|url| as_it_came(&due.event, url)))
+            Ok(notify_url().map(|url| unchanged_request(&due.event, url)))
         } else {
             let judged = self.plugins.judge(due.event.clone(), subscription.clone()).await;
-            let judgement = note(&mut attempt, judged);
-            decide(judgement, &due.event, subscription, own, &mut attempt)
+            let judgement = note_judgement(&mut attempt, judged);
+            decide(judgement, &due.event, subscription, notify_url, &mut attempt)
         };
         Prepared { attempt, request }
     }
 
-    /// Sends what was prepared, if anything.
+    /// Sends the prepared request, if there is one, and completes the attempt's record.
     pub(super) async fn complete(
         &self,
         mut attempt: Attempt,
@@ -97,28 +104,28 @@ impl Attempter {
             Ok(Err(unreadable)) => Outcome::NoAnswer { kind: NoAnswer::AddressRefused, detail: unreadable },
             Ok(Ok(request)) => self.send(request, due, subscription, &mut attempt).await,
         };
-        conclude(&mut attempt, &outcome);
+        describe_outcome(&mut attempt, &outcome);
         (attempt, outcome)
     }
 
     async fn send(
         &self,
-        parcel: PreparedRequest,
+        prepared: PreparedRequest,
         due: &Due,
         subscription: &Subscription,
         attempt: &mut Attempt,
     ) -> Outcome {
-        let elsewhere = parcel.elsewhere;
-        attempt.body_sha256 = Some(hex::encode(Sha256::digest(&parcel.body)));
-        if parcel.body.len() > BODY_BYTES_USUAL {
-            let bytes = parcel.body.len();
+        let elsewhere = prepared.elsewhere;
+        attempt.body_sha256 = Some(hex::encode(Sha256::digest(&prepared.body)));
+        if prepared.body.len() > BODY_BYTES_USUAL {
+            let bytes = prepared.body.len();
             attempt.log.push(format!("host: the body has {bytes} bytes; Standard Webhooks advises less than 20 kB"));
         }
         let request = Request {
             method: Method::POST,
-            headers: headers(&parcel, due, subscription),
-            url: parcel.url,
-            body: parcel.body,
+            headers: headers(&prepared, due, subscription),
+            url: prepared.url,
+            body: prepared.body,
             timeout: Duration::from_millis(subscription.settings.timeout_ms),
             response_bytes_max: RESPONSE_BYTES_MAX,
         };
@@ -146,7 +153,7 @@ impl Attempter {
     }
 }
 
-fn blank(due: &Due, subscription: &Subscription) -> Attempt {
+fn new_attempt(due: &Due, subscription: &Subscription) -> Attempt {
     Attempt {
         number: due.delivery.attempts_made + 1,
         started_at_ms: now_ms(),
@@ -169,7 +176,7 @@ fn blank(due: &Due, subscription: &Subscription) -> Attempt {
     }
 }
 
-fn note(attempt: &mut Attempt, judged: Judged) -> Judgement {
+fn note_judgement(attempt: &mut Attempt, judged: Judged) -> Judgement {
     attempt.plugin_us = Some(judged.cost().wall_us);
     attempt.plugin_sha256 = judged.sha256();
     attempt.verdict = Some(judged.judgement.word().to_owned());
@@ -178,8 +185,8 @@ fn note(attempt: &mut Attempt, judged: Judged) -> Judgement {
     judged.judgement
 }
 
-/// The payload to the Notify URL, byte for byte.
-fn as_it_came(event: &Event, url: Url) -> PreparedRequest {
+/// Builds a request with the unchanged payload to the Notify URL.
+fn unchanged_request(event: &Event, url: Url) -> PreparedRequest {
     PreparedRequest {
         url,
         elsewhere: false,
@@ -190,17 +197,17 @@ fn as_it_came(event: &Event, url: Url) -> PreparedRequest {
     }
 }
 
-/// From the judgement to what is sent, or to the end of the attempt. `own`: the Notify URL.
+/// Turns a judgement into a request, or into the outcome of an attempt that sends nothing.
 fn decide(
     judgement: Judgement,
     event: &Event,
     subscription: &Subscription,
-    own: impl FnOnce() -> Result<Url, String>,
+    notify_url: impl FnOnce() -> Result<Url, String>,
     attempt: &mut Attempt,
 ) -> Result<Result<PreparedRequest, String>, Outcome> {
     match judgement {
-        Judgement::Pass => Ok(own().map(|url| as_it_came(event, url))),
-        Judgement::Replace(outgoing) => Ok(own().map(|url| replaced(outgoing, url))),
+        Judgement::Pass => Ok(notify_url().map(|url| unchanged_request(event, url))),
+        Judgement::Replace(outgoing) => Ok(notify_url().map(|url| replaced_request(outgoing, url))),
         Judgement::Drop(reason) => Err(Outcome::Dropped(reason)),
         Judgement::Later { delay_ms, reason } => Err(Outcome::Later { delay_ms, reason }),
         Judgement::InvalidEvent(reason) => Err(Outcome::InvalidEvent(reason)),
@@ -213,7 +220,7 @@ fn decide(
             }
             if subscription.settings.on_plugin_fault == OnPluginFault::Pass {
                 attempt.log.push(format!("host: sent as it came, because on_plugin_fault is pass ({reason})"));
-                return Ok(own().map(|url| as_it_came(event, url)));
+                return Ok(notify_url().map(|url| unchanged_request(event, url)));
             }
             Err(Outcome::PluginFault { recurs: fault.recurs(), reason })
         }
@@ -224,45 +231,45 @@ fn fault_reason(fault: &PluginFault) -> Reason {
     Reason::new(fault.code(), fault.to_string())
 }
 
-fn replaced(outgoing: Outgoing, own: Url) -> PreparedRequest {
+/// Builds the request that a plugin returned.
+fn replaced_request(outgoing: Outgoing, notify_url: Url) -> PreparedRequest {
     let Outgoing { body, content_type, headers, url, is_text: _ } = outgoing;
     let (elsewhere, other_origin) = match &url {
-        Some(url) => (*url != own, url.origin() != own.origin()),
+        Some(url) => (*url != notify_url, url.origin() != notify_url.origin()),
         None => (false, false),
     };
-    PreparedRequest { url: url.unwrap_or(own), elsewhere, other_origin, content_type, body, headers }
+    PreparedRequest { url: url.unwrap_or(notify_url), elsewhere, other_origin, content_type, body, headers }
 }
 
-/// Header values of the host that owners and plugins may replace.
+/// Default header values, which the subscription and its plugins may replace.
 const ACCEPT: HeaderValue = HeaderValue::from_static("application/json");
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("hookloom/", env!("CARGO_PKG_VERSION")));
 
-/// The headers of a request. The owner's come first; the plugin's replace those of the same name, and a name that the plugin
-/// repeats is sent repeatedly. `Accept`, `User-Agent` and `traceparent` are the host's only if neither of them set one; all
-/// others of the host cannot be set by anybody else ([`check_header`]).
-fn headers(parcel: &PreparedRequest, due: &Due, subscription: &Subscription) -> HeaderMap {
+/// Headers of a request. Headers of a plugin replace those of the subscription with the same name; a name that the plugin repeats is
+/// sent repeatedly. `Accept`, `User-Agent` and `traceparent` are defaults. The remaining headers of this host cannot be set by
+/// subscriptions or plugins ([`check_header`]).
+fn headers(prepared: &PreparedRequest, due: &Due, subscription: &Subscription) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
-    // The owner's headers may hold credentials, which only the Notify URL's origin may see.
-    if !parcel.other_origin {
-        let own = subscription.settings.headers.iter();
-        // Checked when they were written; a secret that was deleted since leaves its header out.
+    // Headers of the subscription may hold credentials, which are sent to the origin of the Notify URL only.
+    if !prepared.other_origin {
+        // They were checked when they were stored; a secret that was deleted since leaves its header out.
         let filled = |(name, value): (&String, &String)| {
             check_header(name, &fill_secrets(value, &subscription.secrets)?, HeaderAuthor::Owner)
         };
-        for (name, value) in own.filter_map(|header| filled(header).ok()) {
-            headers.insert(name, not_shown(value));
+        for (name, value) in subscription.settings.headers.iter().filter_map(|header| filled(header).ok()) {
+            headers.insert(name, hidden(value));
         }
     }
-    for (name, _) in &parcel.headers {
+    for (name, _) in &prepared.headers {
         headers.remove(name);
     }
-    for (name, value) in &parcel.headers {
-        headers.append(name, not_shown(value.clone()));
+    for (name, value) in &prepared.headers {
+        headers.append(name, hidden(value.clone()));
     }
-    let text = |value: String| HeaderValue::try_from(value).expect("ids, numbers and base64 are visible ASCII");
-    let (id, now_ms) = (due.delivery.id.to_string(), now_ms());
-    let signature = signature_header(&subscription.signing, &id, now_ms, &parcel.body);
-    headers.insert(header::CONTENT_TYPE, parcel.content_type.clone());
+    let id = due.delivery.id.to_string();
+    let now_ms = now_ms();
+    let signature = signature_header(&subscription.signing, &id, now_ms, &prepared.body);
+    headers.insert(header::CONTENT_TYPE, prepared.content_type.clone());
     headers.entry(header::ACCEPT).or_insert(ACCEPT);
     headers.entry(header::USER_AGENT).or_insert(USER_AGENT);
     headers.insert(&WEBHOOK_ID, text(id));
@@ -271,14 +278,18 @@ fn headers(parcel: &PreparedRequest, due: &Due, subscription: &Subscription) -> 
     headers.insert(&EVENT_ID, text(due.event.id.to_string()));
     if subscription.settings.traceparent {
         let attempt = due.delivery.attempts_made + 1;
-        let own = || text(traceparent(due.event.id, due.delivery.id, attempt));
-        headers.entry(&TRACEPARENT).or_insert_with(own);
+        let default = || text(traceparent(due.event.id, due.delivery.id, attempt));
+        headers.entry(&TRACEPARENT).or_insert_with(default);
     }
     headers
 }
 
-/// Marks a value that is not the host's: it may hold a secret, so no page shows it.
-fn not_shown(mut value: HeaderValue) -> HeaderValue {
+fn text(value: String) -> HeaderValue {
+    HeaderValue::try_from(value).expect("ids, numbers and base64 are visible ASCII")
+}
+
+/// Marks a value of a subscription or plugin as hidden, because it may hold a secret.
+fn hidden(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
 }
@@ -293,67 +304,9 @@ fn answered(answer: &Answer, elsewhere: bool, attempt: &mut Attempt) -> Outcome 
     Outcome::Answered { status: answer.status, retry_after_ms, elsewhere }
 }
 
-/// Whose values people may see: those that the host itself writes, and the type.
-const SHOWN: [&str; 8] = [
-    "accept",
-    "content-type",
-    "hookloom-event-id",
-    "traceparent",
-    "user-agent",
-    "webhook-id",
-    "webhook-signature",
-    "webhook-timestamp",
-];
-
-fn request_lines(request: &Request) -> Vec<String> {
-    let mut lines = vec![format!("{} {}", request.method, &request.url[..Position::AfterPath])];
-    lines.extend(request.headers.iter().map(|(name, value)| {
-        if SHOWN.contains(&name.as_str()) && !value.is_sensitive() {
-            format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))
-        } else {
-            format!("{name}: …")
-        }
-    }));
-    lines
-}
-
-/// How much of an answer's headers is kept.
-const HEADER_LINES_MAX: usize = 32;
-const HEADER_VALUE_MAX: usize = 200;
-
-fn response_lines(headers: &HeaderMap) -> Vec<String> {
-    let line = |(name, value): (&HeaderName, &HeaderValue)| {
-        let value = if *name == header::SET_COOKIE { "…".into() } else { String::from_utf8_lossy(value.as_bytes()) };
-        format!("{name}: {}", value.chars().take(HEADER_VALUE_MAX).collect::<String>())
-    };
-    headers.iter().take(HEADER_LINES_MAX).map(line).collect()
-}
-
-/// A body as text; of one that is none, how long it is: whoever answers must not choose how much is kept.
-fn as_text(body: &[u8]) -> String {
-    match std::str::from_utf8(body) {
-        Ok(text) => text.to_owned(),
-        // The cap may have cut the last character.
-        Err(error) if error.error_len().is_none() => String::from_utf8_lossy(&body[..error.valid_up_to()]).into_owned(),
-        Err(_) => format!("({} bytes that are not text)", body.len()),
-    }
-}
-
-/// Whether an answer is what step 4 of the vendor's guide describes: JSON with the two keys.
-fn is_echo(body: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    #[expect(dead_code, reason = "only their presence matters")]
-    struct Echo<'a> {
-        #[serde(borrow, rename = "eventName")]
-        event_name: &'a RawValue,
-        #[serde(borrow, rename = "eventData")]
-        event_data: &'a RawValue,
-    }
-    serde_json::from_slice::<Echo<'_>>(body).is_ok()
-}
-
-fn conclude(attempt: &mut Attempt, outcome: &Outcome) {
-    let (word, reason) = match outcome {
+/// Writes the outcome's name and reason into the attempt's record.
+fn describe_outcome(attempt: &mut Attempt, outcome: &Outcome) {
+    let (name, reason) = match outcome {
         Outcome::Answered { status: 200..=299, .. } => ("delivered", None),
         Outcome::Answered { status, .. } => {
             ("failed", Some(Reason::new("status", format!("the receiver answered {status}"))))
@@ -367,27 +320,6 @@ fn conclude(attempt: &mut Attempt, outcome: &Outcome) {
         Outcome::PluginFault { reason, .. } => ("plugin-fault", Some(reason.clone())),
         Outcome::HostFault(reason) => ("host-fault", Some(reason.clone())),
     };
-    attempt.outcome = word.to_owned();
+    attempt.outcome = name.to_owned();
     attempt.reason = reason;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_kept_as_text_or_by_its_size() {
-        assert_eq!(as_text("für".as_bytes()), "für");
-        assert_eq!(as_text(&"für".as_bytes()[..2]), "f");
-        assert_eq!(as_text(b"\x1f\x8b\x08"), "(3 bytes that are not text)");
-    }
-
-    #[test]
-    fn an_echo_has_both_keys() {
-        assert!(is_echo(br#"{"eventName":"x","eventData":{}}"#));
-        assert!(is_echo(br#"{"eventData":null,"eventName":"x","more":1}"#));
-        assert!(!is_echo(br#"{"eventName":"x"}"#));
-        assert!(!is_echo(b"ok"));
-        assert!(!is_echo(b""));
-    }
 }

@@ -13,7 +13,7 @@
 //! # Limits
 //! The lane decides when an attempt begins. [`LaneQueue`] selects the delivery, and [`task`] carries the attempt out.
 
-use super::Shared;
+use super::LaneContext;
 use super::flow_control::{Admission, FlowControl, ReceiverHealth};
 use super::permits::{LanePermits, Stage};
 use super::plugin_gate::PluginGate;
@@ -58,7 +58,7 @@ pub struct LaneStatus {
 
 /// Deliveries of one subscription, with everything that decides when they are attempted.
 pub(super) struct Lane {
-    shared: Arc<Shared>,
+    context: Arc<LaneContext>,
     subscription: SubscriptionId,
     handle: Arc<LaneHandle>,
     status: Arc<Mutex<LaneStatus>>,
@@ -89,13 +89,13 @@ impl Drop for Lane {
 
 impl Lane {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        context: Arc<LaneContext>,
         subscription: SubscriptionId,
         handle: Arc<LaneHandle>,
         status: Arc<Mutex<LaneStatus>>,
     ) -> Self {
         Lane {
-            shared,
+            context,
             subscription,
             handle,
             status,
@@ -116,7 +116,7 @@ impl Lane {
 
     /// Runs the lane until the host stops or the subscription is deleted.
     pub(super) async fn run(mut self) {
-        let mut stop = self.shared.stop.clone();
+        let mut stop = self.context.stop.clone();
         while !*stop.borrow() {
             while let Ok(event) = self.events.1.try_recv() {
                 self.on_event(event).await;
@@ -127,7 +127,7 @@ impl Lane {
                 // The subscription may have been resumed, so only the stored time counts.
                 self.failing_since_ms = None;
             }
-            let Some(subscription) = self.shared.store.catalog().subscription_by_id(self.subscription) else { break };
+            let Some(subscription) = self.context.store.catalog().subscription_by_id(self.subscription) else { break };
             if self.notify_url != subscription.settings.notify_url {
                 self.notify_url.clone_from(&subscription.settings.notify_url);
                 self.flow.reset_receiver();
@@ -155,7 +155,7 @@ impl Lane {
                 () = sleep => {}
             }
         }
-        self.shared.board.end(self.subscription);
+        self.context.board.unregister(self.subscription);
     }
 
     /// Decides whether an attempt may begin now, and publishes the lane's status. A paused lane is woken by a change of its
@@ -164,7 +164,7 @@ impl Lane {
         let concurrency = subscription.settings.concurrency;
         let is_active = subscription.state == SubscriptionState::Active;
         let waits_for_plugin =
-            is_active && !self.gate.is_open(&self.shared.attempter.plugins, subscription, &self.handle);
+            is_active && !self.gate.is_open(&self.context.runner.plugins, subscription, &self.handle);
         let admission = if !is_active || waits_for_plugin || self.unrecorded >= concurrency || self.disabling > 0 {
             Admission::AtCapacity
         } else {
@@ -211,7 +211,7 @@ impl Lane {
     /// Takes the next delivery to attempt.
     async fn next(&mut self, subscription: &Subscription) -> Result<Option<NextDelivery>, StoreError> {
         let may_retry = self.may_retry(subscription);
-        let Shared { store, budget, .. } = &*self.shared;
+        let LaneContext { store, budget, .. } = &*self.context;
         self.queue.next(store, &self.handle, budget, subscription, may_retry).await
     }
 
@@ -224,11 +224,11 @@ impl Lane {
             None => (self.queue.queued() + 1).min(window.saturating_sub(self.in_flight)),
         };
         let stage = Stage::first(subscription);
-        let permit = self.permits.next(&self.shared.permits, stage, &subscription.tenant, usable).await;
+        let permit = self.permits.next(&self.context.permits, stage, &subscription.tenant, usable).await;
         // Waiting for a permit may have taken long: the subscription, the delivery or the host may have changed.
         let changes = self.handle.changes();
-        let current = self.shared.store.catalog().subscription_by_id(self.subscription);
-        let stale = self.handle.has_changed() || *self.shared.stop.borrow();
+        let current = self.context.store.catalog().subscription_by_id(self.subscription);
+        let stale = self.handle.has_changed() || *self.context.stop.borrow();
         let Some(subscription) = current.filter(|current| current.state == SubscriptionState::Active && !stale) else {
             self.queue.release(next.delivery.id, None);
             return self.queue.recheck_store();
@@ -240,15 +240,15 @@ impl Lane {
         self.retries_in_flight += u32::from(next.delivery.attempts_made > 0);
         self.flow.attempt_started(Instant::now());
         let start = AttemptStart { next, subscription, permit, handle: self.handle.clone(), changes };
-        let shared = self.shared.clone();
+        let context = self.context.clone();
         let events = self.events.0.clone();
         // Boxed, because spawning moves the future several times.
-        self.shared.attempts.spawn(Box::pin(task::run(shared, start, events)));
+        self.context.attempts.spawn(Box::pin(task::run_attempt(context, start, events)));
     }
 
     /// Ends a delivery that exceeded its maximum age while it waited for a failing receiver, a permit or an earlier delivery.
     async fn give_up(&mut self, delivery: &DueDelivery, reason: Reason) {
-        let given_up = self.shared.store.give_up(delivery, reason).await;
+        let given_up = self.context.store.give_up(delivery, reason).await;
         let again_at_ms = given_up.err().map(|error| {
             tracing::error!(delivery = %delivery.id, error = %crate::describe(&error), "a delivery that is too old could not be ended");
             now_ms() + PANIC_WAIT_MS
@@ -258,7 +258,7 @@ impl Lane {
     }
 
     async fn on_event(&mut self, event: AttemptEvent) {
-        let current = self.shared.store.catalog().subscription_by_id(self.subscription);
+        let current = self.context.store.catalog().subscription_by_id(self.subscription);
         match event {
             AttemptEvent::Answered(answered) => self.on_answered(answered, current.as_deref()).await,
             AttemptEvent::Recorded(recorded) => self.on_recorded(&recorded, current.as_deref()).await,
@@ -328,7 +328,7 @@ impl Lane {
             return self.change(StateChange::Disable { reason, generation: Some(subscription.generation) }).await;
         }
         if since != noted && (since.is_none() || lasts_ms >= FAILING_NOTED_MS) {
-            let note = self.shared.store.note_failing(&subscription.tenant, self.subscription, since).await;
+            let note = self.context.store.note_failing(&subscription.tenant, self.subscription, since).await;
             if let Err(error) = note {
                 tracing::error!(subscription = %self.subscription, error = %crate::describe(&error), "the beginning of a receiver's failures could not be recorded");
             }
@@ -338,7 +338,7 @@ impl Lane {
     /// Counts a `bad-config` failure, and pauses the subscription after [`BAD_CONFIG_MAX`] in a row. Failures of an earlier
     /// generation of the config do not count.
     async fn count_bad_config(&mut self, id: DeliveryId, generation: u64, message: &str) {
-        let current = self.shared.store.catalog().subscription_by_id(self.subscription);
+        let current = self.context.store.catalog().subscription_by_id(self.subscription);
         if current.is_none_or(|current| current.generation != generation) {
             return;
         }
@@ -351,9 +351,9 @@ impl Lane {
     }
 
     async fn change(&self, change: StateChange) {
-        let Some(subscription) = self.shared.store.catalog().subscription_by_id(self.subscription) else { return };
+        let Some(subscription) = self.context.store.catalog().subscription_by_id(self.subscription) else { return };
         if let Err(error) =
-            self.shared.store.set_subscription_state(&subscription.tenant, self.subscription, change).await
+            self.context.store.set_subscription_state(&subscription.tenant, self.subscription, change).await
         {
             tracing::error!(subscription = %self.subscription, error = %crate::describe(&error), "the subscription's state could not be changed");
         }

@@ -1,16 +1,16 @@
-//! The task of one attempt: judge, wait for a permit to send, send, record, and tell the lane.
+//! Task of one attempt: calls the plugins, waits for a permit to send, sends, records, and reports to the lane.
 //!
 //! # Guarantees
-//! - The lane hears of each attempt exactly once that its receiver is done with it, and once that the store knows of it; or
-//!   once that it was returned without having been made.
-//! - While plugins judge, no permit to send is held. What they prepared waits for one, and everything that may have changed
-//!   meanwhile is looked at again: after a pause was answered, a request of a webhook with a plugin no longer begins.
-//! - A panic ends an attempt like a fault of the host: the delivery is attempted again.
+//! - The lane gets for each attempt either one [`AttemptEvent::Answered`] and then one [`AttemptEvent::Recorded`], or one
+//!   [`AttemptEvent::Returned`].
+//! - No permit to send is held while plugins judge. The prepared request waits for a permit, and afterwards the subscription and the
+//!   delivery are checked again: once a pause was acknowledged, no request of a subscription with a plugin begins.
+//! - A panic counts as a fault of this host: the delivery is attempted again.
 
-use super::Shared;
+use super::LaneContext;
 use super::attempt::Prepared;
-use super::conclusion::{Conclusion, conclude, record};
 use super::flow_control::ReceiverHealth;
+use super::outcome::{AttemptResult, evaluate, record};
 use super::permits::{Permit, Stage};
 use super::queue::{LaneHandle, NextDelivery};
 use crate::delivery::{DeliveryId, DeliveryState};
@@ -23,41 +23,41 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Time for which a delivery rests whose attempt panicked, in milliseconds.
+/// Delay of a delivery whose attempt panicked, in milliseconds.
 pub(super) const PANIC_WAIT_MS: i64 = 5_000;
 
-/// A message from an attempt's task to its lane.
+/// Message from an attempt's task to its lane.
 ///
-/// The next attempt begins after [`AttemptEvent::Answered`]: a receiver does not wait for our disk. But none begins while as
-/// many outcomes as the subscription's `concurrency` wait for [`AttemptEvent::Recorded`], so that a store which cannot write
-/// stops its lanes; nor while one waits that disables the subscription.
+/// The next attempt may begin after [`AttemptEvent::Answered`], so that a receiver does not wait for this host's disk. No attempt
+/// begins while as many outcomes as the subscription's `concurrency` wait for [`AttemptEvent::Recorded`], so that a store that
+/// cannot write stops its lanes; nor while an outcome waits that disables the subscription.
 pub(super) enum AttemptEvent {
-    /// The receiver is done with it.
+    /// The receiver has answered, or no answer will come.
     Answered(Answered),
-    /// The store knows of it.
+    /// The outcome is committed.
     Recorded(Recorded),
-    /// It was not made: the subscription or the delivery changed, the host stops, or the event could not be read. The store knows
-    /// what follows.
+    /// The attempt was not made: the subscription or the delivery changed, the host stops, or the event could not be read. The
+    /// delivery is unchanged in the store.
     Returned(Returned),
 }
 
-/// An attempt that came to something.
+/// Attempt that has an outcome.
 pub(super) struct Answered {
     pub(super) id: DeliveryId,
-    /// Whether it was not the delivery's first attempt.
+    /// Set unless this was the delivery's first attempt.
     pub(super) is_retry: bool,
     pub(super) began: Instant,
     pub(super) health: ReceiverHealth,
     pub(super) disables: bool,
-    /// How long the receiver wants to be left alone.
+    /// Pause that the receiver asked for.
     pub(super) retry_after: Option<Duration>,
-    /// The plugin's complaint about its config, and the generation of that config.
+    /// Generation of the config that the plugin rejected, and the plugin's message.
     pub(super) bad_config: Option<(u64, String)>,
 }
 
 impl Answered {
-    /// An attempt that came to nothing.
-    fn nothing(id: DeliveryId, is_retry: bool, began: Instant) -> Self {
+    /// Attempt that panicked and has no outcome.
+    fn without_outcome(id: DeliveryId, is_retry: bool, began: Instant) -> Self {
         Answered {
             id,
             is_retry,
@@ -70,7 +70,7 @@ impl Answered {
     }
 }
 
-/// An attempt that is recorded.
+/// Attempt whose outcome is committed, or that panicked.
 pub(super) struct Recorded {
     pub(super) id: DeliveryId,
     pub(super) again_at_ms: Option<i64>,
@@ -78,51 +78,57 @@ pub(super) struct Recorded {
     pub(super) disables: bool,
 }
 
-/// An attempt that was not made.
+/// Attempt that was not made.
 pub(super) struct Returned {
     pub(super) id: DeliveryId,
     pub(super) is_retry: bool,
-    /// When it may be tried again, if not at once.
+    /// Earliest time of the next attempt. None: at once.
     pub(super) again_at_ms: Option<i64>,
 }
 
-/// An attempt that a lane begins.
+/// Arguments of an attempt that a lane begins.
 pub(super) struct AttemptStart {
     pub(super) next: NextDelivery,
     pub(super) subscription: Arc<Subscription>,
-    /// Of the stage in which attempts of the subscription begin.
+    /// Permit of the stage in which attempts of the subscription begin.
     pub(super) permit: Permit,
     pub(super) handle: Arc<LaneHandle>,
-    /// The number of changes that the lane knew of.
+    /// Number of changes of the subscription when the attempt began.
     pub(super) changes: u64,
 }
 
-/// Makes an attempt and tells its lane.
-pub(super) async fn run(shared: Arc<Shared>, start: AttemptStart, events: mpsc::UnboundedSender<AttemptEvent>) {
-    let (id, is_retry, began) = (start.next.delivery.id, start.next.delivery.attempts_made > 0, Instant::now());
-    let attempt = AssertUnwindSafe(attempt(&shared, start)).catch_unwind().await;
-    let (conclusion, permit) = match attempt {
+/// Runs an attempt and reports its events to the lane.
+pub(super) async fn run_attempt(
+    context: Arc<LaneContext>,
+    start: AttemptStart,
+    events: mpsc::UnboundedSender<AttemptEvent>,
+) {
+    let id = start.next.delivery.id;
+    let is_retry = start.next.delivery.attempts_made > 0;
+    let began = Instant::now();
+    let attempt = AssertUnwindSafe(attempt(&context, start)).catch_unwind().await;
+    let (result, permit) = match attempt {
         Ok(Err(NotMade { again_at_ms })) => {
             let _ = events.send(AttemptEvent::Returned(Returned { id, is_retry, again_at_ms }));
             return;
         }
-        Ok(Ok((conclusion, permit))) => (Some(conclusion), Some(permit)),
+        Ok(Ok((result, permit))) => (Some(result), Some(permit)),
         Err(_) => (None, None),
     };
-    let (outcome, again_at_ms, answered) = match conclusion {
-        Some(Conclusion { record, again_at_ms, health, retry_after, bad_config }) => {
+    let (outcome, again_at_ms, answered) = match result {
+        Some(AttemptResult { record, again_at_ms, health, retry_after, bad_config }) => {
             let disables = record.disables.is_some();
             (Some(record), again_at_ms, Answered { id, is_retry, began, health, disables, retry_after, bad_config })
         }
-        None => (None, None, Answered::nothing(id, is_retry, began)),
+        None => (None, None, Answered::without_outcome(id, is_retry, began)),
     };
     let (health, disables) = (answered.health, answered.disables);
     let _ = events.send(AttemptEvent::Answered(answered));
     let recorded = match outcome {
-        Some(outcome) => AssertUnwindSafe(record(&shared, outcome)).catch_unwind().await.is_ok(),
+        Some(outcome) => AssertUnwindSafe(record(&context, outcome)).catch_unwind().await.is_ok(),
         None => false,
     };
-    // A panic is a fault of ours; the delivery is still due, and must not be held for ever.
+    // After a panic the delivery is still due in the store, so the lane must not hold it.
     let again_at_ms = if recorded { again_at_ms } else { Some(now_ms() + PANIC_WAIT_MS) };
     if !recorded {
         tracing::error!(delivery = %id, "an attempt panicked; it is made again");
@@ -131,25 +137,25 @@ pub(super) async fn run(shared: Arc<Shared>, start: AttemptStart, events: mpsc::
     let _ = events.send(AttemptEvent::Recorded(Recorded { id, again_at_ms, health, disables }));
 }
 
-/// An attempt that was not made after all.
+/// Reason to return a delivery without an attempt.
 struct NotMade {
     again_at_ms: Option<i64>,
 }
 
 impl NotMade {
-    /// What follows is in the store.
+    /// The attempt is no longer wanted: the store has the current state of the delivery.
     const UNWANTED: NotMade = NotMade { again_at_ms: None };
 }
 
-/// Makes an attempt.
-async fn attempt(shared: &Shared, start: AttemptStart) -> Result<(Conclusion, Permit), NotMade> {
+/// Prepares and sends the request of an attempt, and evaluates the outcome.
+async fn attempt(context: &LaneContext, start: AttemptStart) -> Result<(AttemptResult, Permit), NotMade> {
     let AttemptStart { next, subscription, permit, handle, changes } = start;
-    let due = load(shared, next).await?;
-    let prepared = shared.attempter.prepare(&due, &subscription).await;
+    let due = load(context, next).await?;
+    let prepared = context.runner.prepare(&due, &subscription).await;
     let permit = if prepared.is_request() && Stage::first(&subscription) == Stage::Judge {
-        let to_send = permit_to_send(shared, &subscription.tenant).await.ok_or(NotMade::UNWANTED)?;
+        let to_send = permit_to_send(context, &subscription.tenant).await.ok_or(NotMade::UNWANTED)?;
         drop(permit);
-        if !is_wanted(shared, &due, &subscription, handle.changes() != changes).await {
+        if !is_wanted(context, &due, &subscription, handle.changes() != changes).await {
             return Err(NotMade::UNWANTED);
         }
         to_send
@@ -157,16 +163,16 @@ async fn attempt(shared: &Shared, start: AttemptStart) -> Result<(Conclusion, Pe
         permit
     };
     let Prepared { attempt, request } = prepared;
-    let (attempt, outcome) = shared.attempter.complete(attempt, request, &due, &subscription).await;
-    Ok((conclude(shared, due, &subscription, attempt, &outcome), permit))
+    let (attempt, outcome) = context.runner.complete(attempt, request, &due, &subscription).await;
+    Ok((evaluate(context, due, &subscription, attempt, &outcome), permit))
 }
 
-/// Reads the event of a delivery, unless it is in memory. A store that cannot be read costs no attempt.
-async fn load(shared: &Shared, NextDelivery { delivery, event }: NextDelivery) -> Result<Due, NotMade> {
+/// Reads the event of a delivery, unless it is in memory. A read error does not count as an attempt.
+async fn load(context: &LaneContext, NextDelivery { delivery, event }: NextDelivery) -> Result<Due, NotMade> {
     if let Some(event) = event {
         return Ok(Due { delivery, event });
     }
-    match shared.store.event_of(&delivery).await {
+    match context.store.event_of(&delivery).await {
         Ok(Some(event)) => Ok(Due { delivery, event }),
         Ok(None) => Err(NotMade::UNWANTED),
         Err(error) => {
@@ -177,20 +183,20 @@ async fn load(shared: &Shared, NextDelivery { delivery, event }: NextDelivery) -
 }
 
 /// Waits for a permit to send. None: the host stops.
-async fn permit_to_send(shared: &Shared, tenant: &TenantId) -> Option<Permit> {
-    let mut stop = shared.stop.clone();
+async fn permit_to_send(context: &LaneContext, tenant: &TenantId) -> Option<Permit> {
+    let mut stop = context.stop.clone();
     tokio::select! {
-        // What need not wait goes out, also while the host stops: it is under way already.
+        // A free permit is taken even while the host stops: the attempt is under way already.
         biased;
-        permit = shared.permits.of(Stage::Send).acquire(tenant, 1) => Some(permit),
+        permit = context.permits.of(Stage::Send).acquire(tenant, 1) => Some(permit),
         _ = stop.wait_for(|stopped| *stopped) => None,
     }
 }
 
-/// Whether an attempt that was prepared is still to be made: its subscription is as it was and active, and its delivery is
-/// pending and not too old. `changed`: something changed that the subscription may not show.
-async fn is_wanted(shared: &Shared, due: &Due, subscription: &Subscription, changed: bool) -> bool {
-    let current = shared.store.catalog().subscription_by_id(subscription.id);
+/// Returns whether a prepared request is still to be sent: the subscription is active and unchanged, and the delivery is pending
+/// and within its maximum age. `changed`: a change was signalled, which may concern the delivery and not the subscription.
+async fn is_wanted(context: &LaneContext, due: &Due, subscription: &Subscription, changed: bool) -> bool {
+    let current = context.store.catalog().subscription_by_id(subscription.id);
     let unchanged = current.is_some_and(|current| {
         current.state == SubscriptionState::Active && current.generation == subscription.generation
     });
@@ -200,8 +206,8 @@ async fn is_wanted(shared: &Shared, due: &Due, subscription: &Subscription, chan
     if !changed {
         return true;
     }
-    // This delivery may have been cancelled, among others.
-    match shared.store.delivery(due.delivery.tenant.clone(), due.delivery.id).await {
+    // The change may have cancelled this delivery.
+    match context.store.delivery(due.delivery.tenant.clone(), due.delivery.id).await {
         Ok((delivery, _)) => {
             delivery.state == DeliveryState::Pending && delivery.attempts_made == due.delivery.attempts_made
         }

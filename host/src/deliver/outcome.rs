@@ -1,9 +1,12 @@
-//! From an attempt to what follows from it, and into the store.
+//! Consequences of an attempt: the record for the store, and the result for the lane.
 //!
-//! A [`Conclusion`] is data: what the store shall record, and what the lane shall know. Recording does not end before the
-//! store could: an outcome is never forgotten while the host runs.
+//! # Guarantees
+//! - An outcome is not lost while the host runs: [`record`] tries again until the store has committed it.
+//!
+//! # Limits
+//! Sends nothing, and decides by the rules of [`retry`] only.
 
-use super::Shared;
+use super::LaneContext;
 use super::flow_control::{self, ReceiverHealth};
 use crate::delivery::{Attempt, DeliveryKind, Outcome, Reason};
 use crate::retry::{self, Moment, Next};
@@ -13,52 +16,52 @@ use crate::telemetry;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What an attempt means for its lane.
-pub(super) struct Conclusion {
+/// Result of an attempt: the record, and what the lane needs of it.
+pub(super) struct AttemptResult {
     pub(super) record: AttemptRecord,
     pub(super) health: ReceiverHealth,
-    /// When it is due again, if it is.
+    /// Time at which the delivery is due again, if it is, in milliseconds since the epoch.
     pub(super) again_at_ms: Option<i64>,
-    /// How long the receiver wants to be left alone.
+    /// Pause that the receiver asked for.
     pub(super) retry_after: Option<Duration>,
-    /// What the plugin said of its config, and which generation that was.
+    /// Generation of the config that the plugin rejected, and the plugin's message.
     pub(super) bad_config: Option<(u64, String)>,
 }
 
-/// Decides what follows from an attempt.
-pub(super) fn conclude(
-    shared: &Shared,
+/// Decides what follows from an attempt, and counts the attempt in metrics, traces and statistics.
+pub(super) fn evaluate(
+    context: &LaneContext,
     due: Due,
     subscription: &Subscription,
     attempt: Attempt,
     outcome: &Outcome,
-) -> Conclusion {
+) -> AttemptResult {
     let policy = &subscription.settings.retry;
     let moment = Moment {
         attempts: due.delivery.attempts_in_budget + 1,
         age_from_ms: due.delivery.age_from_ms,
         now_ms: now_ms(),
         jitter: rand::random(),
-        retry_after_max_ms: u64::try_from(shared.retry_after_max.as_millis()).unwrap_or(u64::MAX),
+        retry_after_max_ms: u64::try_from(context.retry_after_max.as_millis()).unwrap_or(u64::MAX),
     };
     let next = retry::next(policy, outcome, moment);
     let next = if due.delivery.kind == DeliveryKind::Test { retry::once(next) } else { next };
     let disables = retry::disables_subscription(outcome).then(|| Reason::new("gone", "the receiver answered 410 Gone"));
     let again_at_ms = match &next {
-        // If it was a former config's receiver that said so, the store makes it due again at once.
+        // If an earlier generation of the config is concerned, the store makes the delivery due again at once.
         _ if disables.is_some() => Some(moment.now_ms),
         Next::Again { at_ms, .. } => Some(*at_ms),
-        // The version or config that it waits for may be there already: the store knows.
+        // The version or config that the delivery waits for may be there already: the store decides.
         Next::AwaitPlugin { .. } => Some(moment.now_ms),
         Next::End { .. } => None,
     };
     let id = due.delivery.id;
     telemetry::attempted(&due.delivery.tenant, &attempt.outcome, attempt.post_us);
-    shared.traces.attempted(&due, &attempt);
-    shared.store.count(&due.delivery.tenant, due.delivery.subscription, &attempt);
+    context.traces.attempted(&due, &attempt);
+    context.store.count(&due.delivery.tenant, due.delivery.subscription, &attempt);
     tracing::debug!(delivery = %id, attempt = attempt.number, outcome = %attempt.outcome, "attempted");
     let age_end_ms = retry::age_end_ms(policy, moment);
-    // The lane rests no longer than the delivery that was answered: what waits in it has an age limit as well.
+    // The lane pauses no longer than the answered delivery does: the deliveries that wait in it have a maximum age as well.
     let pause_ms_max = match &next {
         Next::Again { at_ms, .. } => u64::try_from(at_ms - moment.now_ms).unwrap_or(0),
         _ => policy.age_max_s.saturating_mul(1_000) / 2,
@@ -69,17 +72,17 @@ pub(super) fn conclude(
         _ => None,
     };
     let record = AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms, disables };
-    Conclusion { record, health: ReceiverHealth::of(outcome), again_at_ms, retry_after, bad_config }
+    AttemptResult { record, health: ReceiverHealth::of(outcome), again_at_ms, retry_after, bad_config }
 }
 
-/// Records an outcome, however long the store takes to be able to (a full disk, as a rule): until then the delivery is held,
-/// and nothing of its lane is forgotten.
-pub(super) async fn record(shared: &Shared, record: AttemptRecord) {
+/// Records an outcome. Tries again every second until the store has committed it, for example while the disk is full; the lane holds
+/// the delivery until then. Returns early when the host stops.
+pub(super) async fn record(context: &LaneContext, record: AttemptRecord) {
     let record = Arc::new(record);
-    let mut stop = shared.stop.clone();
+    let mut stop = context.stop.clone();
     loop {
-        match shared.store.record(record.clone()).await {
-            Ok(()) => return shared.store.notify(|| Notice::Attempt(record.delivery.tenant.clone())),
+        match context.store.record(record.clone()).await {
+            Ok(()) => return context.store.notify(|| Notice::Attempt(record.delivery.tenant.clone())),
             Err(StoreError::Stopped) => return,
             Err(error) => {
                 tracing::error!(delivery = %record.delivery.id, error = %crate::describe(&error), "an outcome could not be recorded; trying again");
