@@ -11,6 +11,7 @@
 //! # Limits
 //! Knows neither intake nor the API: they share the store only.
 
+mod adaptive_rate;
 mod attempt;
 pub mod client;
 mod flow_control;
@@ -21,7 +22,6 @@ mod permits;
 mod plugin_gate;
 mod queue;
 mod task;
-mod throttle;
 pub mod traces;
 mod transcript;
 

@@ -4,7 +4,7 @@
 //! - The window is the maximum number of attempts under way. It starts at the subscription's `concurrency`. A receiver that
 //!   throttles (429, 502, 503, 504) or times out halves the window, once for all attempts that were under way together; every
 //!   [`SUCCESSES_PER_STEP`] deliveries widen it by one.
-//! - A throttling receiver also gets requests at a learned rate ([`Throttle`]).
+//! - A throttling receiver also gets requests at a learned rate ([`AdaptiveRate`]).
 //! - Slow start: the first [`SLOW_START_REQUESTS`] requests to a receiver may be under way together, and twice as many after each
 //!   [`SLOW_START_STEP`], so that a few requests meet a limit and not a whole window.
 //! - After a fault of this host the lane pauses for [`HOST_PAUSE_MIN`], twice as long each time, up to [`HOST_PAUSE_MAX`]; then the
@@ -18,7 +18,7 @@
 //! # Limits
 //! Does not look at the clock: callers pass the time. Knows neither deliveries nor the store.
 
-use super::throttle::Throttle;
+use super::adaptive_rate::AdaptiveRate;
 use crate::delivery::{NoAnswer, Outcome};
 use std::time::{Duration, Instant};
 
@@ -148,7 +148,7 @@ pub(super) struct FlowControl {
     reduced_at: Option<Instant>,
     breaker: Breaker,
     retry_after_until: Option<Instant>,
-    throttle: Option<Throttle>,
+    adaptive_rate: Option<AdaptiveRate>,
     /// End and length of the pause after a fault of this host, until an attempt shows that the fault is over.
     host_pause: Option<(Instant, Duration)>,
     /// Time at which the first request to the receiver began.
@@ -166,7 +166,7 @@ impl FlowControl {
             reduced_at: None,
             breaker: Breaker::Closed { failures: 0 },
             retry_after_until: None,
-            throttle: None,
+            adaptive_rate: None,
             host_pause: None,
             started_at: None,
             tokens: 0.0,
@@ -189,7 +189,7 @@ impl FlowControl {
 
     /// Returns whether requests are spaced at a learned rate.
     pub(super) fn is_throttled(&self) -> bool {
-        self.throttle.is_some()
+        self.adaptive_rate.is_some()
     }
 
     /// Name of the breaker's state in [`LaneStatus::breaker`](super::LaneStatus::breaker).
@@ -227,7 +227,7 @@ impl FlowControl {
         if let Some(at) = self.slow_start_opens_at(in_flight, now) {
             return Admission::NotBefore(at, PauseReason::SlowStart);
         }
-        if let Some(at) = self.throttle.as_ref().map(Throttle::next_at).filter(|at| now < *at) {
+        if let Some(at) = self.adaptive_rate.as_ref().map(AdaptiveRate::next_at).filter(|at| now < *at) {
             return Admission::NotBefore(at, PauseReason::Throttled);
         }
         match rate_per_s {
@@ -262,8 +262,8 @@ impl FlowControl {
     pub(super) fn attempt_started(&mut self, now: Instant) {
         self.tokens = (self.tokens - 1.0).max(0.0);
         self.started_at.get_or_insert(now);
-        if let Some(throttle) = &mut self.throttle {
-            throttle.begin(now);
+        if let Some(adaptive_rate) = &mut self.adaptive_rate {
+            adaptive_rate.begin(now);
         }
     }
 
@@ -302,10 +302,10 @@ impl FlowControl {
 
     fn throttled(&mut self, retry_after: Duration, concurrency: u32, began: Instant, now: Instant) {
         self.reduce_window(concurrency, began, now);
-        let lowered = match &mut self.throttle {
-            Some(throttle) => throttle.refused(began, retry_after, now),
+        let lowered = match &mut self.adaptive_rate {
+            Some(adaptive_rate) => adaptive_rate.refused(began, retry_after, now),
             None => {
-                self.throttle = Some(Throttle::new(now));
+                self.adaptive_rate = Some(AdaptiveRate::new(now));
                 true
             }
         };
@@ -326,10 +326,10 @@ impl FlowControl {
     }
 
     fn succeeded(&mut self, concurrency: u32) {
-        if let Some(throttle) = &mut self.throttle {
-            throttle.accepted();
+        if let Some(adaptive_rate) = &mut self.adaptive_rate {
+            adaptive_rate.accepted();
         }
-        self.throttle.take_if(|throttle| throttle.is_lifted());
+        self.adaptive_rate.take_if(|adaptive_rate| adaptive_rate.is_lifted());
         if !matches!(self.breaker, Breaker::Closed { .. }) {
             // The receiver has just recovered: start with one request at a time.
             self.window = Some(1);

@@ -123,7 +123,7 @@ impl Lane {
             }
             if self.handle.take_changed() {
                 self.queue.return_to_store(&self.handle);
-                self.permits.give_back();
+                self.permits.release();
                 // The subscription may have been resumed, so only the stored time counts.
                 self.failing_since_ms = None;
             }
@@ -146,7 +146,7 @@ impl Lane {
                     }
                 }
             }
-            self.permits.give_back();
+            self.permits.release();
             let sleep = tokio::time::sleep(self.sleep_time(admission, &subscription));
             tokio::select! {
                 _ = stop.changed() => {}

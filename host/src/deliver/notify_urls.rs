@@ -1,4 +1,4 @@
-//! The Notify URLs, read once for each generation of a subscription instead of once for each attempt.
+//! Cache of parsed Notify URLs: parsed once for each generation of a subscription, not once for each attempt.
 
 use crate::subscription::{Subscription, SubscriptionId};
 use lru::LruCache;
@@ -6,10 +6,10 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use url::Url;
 
-/// How many are kept; what is over is read again.
+/// Maximum number of cached URLs. An evicted URL is parsed again.
 const URLS_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("more than 0");
 
-/// Those that were read.
+/// Parsed Notify URLs by subscription and generation.
 pub(super) struct NotifyUrls(Mutex<LruCache<(SubscriptionId, u64), Url>>);
 
 impl Default for NotifyUrls {
@@ -19,7 +19,7 @@ impl Default for NotifyUrls {
 }
 
 impl NotifyUrls {
-    /// The Notify URL of a subscription. An error: it cannot be read, which creation rules out.
+    /// Returns the Notify URL of a subscription. An unreadable URL is an error; the API stores none.
     pub(super) fn of(&self, subscription: &Subscription) -> Result<Url, String> {
         let key = (subscription.id, subscription.generation);
         if let Some(url) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {

@@ -1,18 +1,18 @@
-//! Permits of attempts: how many the host works on at once, shared fairly between tenants.
+//! Permits of attempts, which bound the attempts under way and are shared fairly between tenants.
 //!
 //! # Guarantees
-//! - An attempt whose plugins judge, or that waits for its turn to send, holds a permit of [`Stage::Judge`]; one whose
-//!   request is under way holds a permit of [`Stage::Send`]. So no plugin thread is waited for with a permit to send, and
-//!   plugins that take long hold up no webhook without a plugin.
-//! - Each stage is a [`FairSemaphore`]: a tenant may use what nobody else needs, and one that comes late finds room however
-//!   many permits the others hold.
-//! - A lane takes up to [`PERMIT_BATCH`] permits in its turn. Events of one lane that came together are attempted together, and
-//!   a plugin is called again while its code is still in the processor's caches, also where a thousand lanes wait. A lane
-//!   that begins nothing gives back what it has not used.
+//! - An attempt holds a permit of [`Stage::Judge`] while its plugins judge or its request waits for a permit to send, and a permit of
+//!   [`Stage::Send`] while its request is under way. So no permit to send is held while an attempt waits for a plugin thread, and
+//!   slow plugins do not delay subscriptions without a plugin.
+//! - Each stage is a [`FairSemaphore`]: a tenant may use permits that no other tenant needs, and a tenant that comes late finds a
+//!   permit however many the others hold.
+//! - A lane takes up to [`PERMIT_BATCH`] permits at a time. So events of one lane that were accepted together are attempted together,
+//!   and a plugin is called again while its code is still in the processor's caches, even if a thousand lanes wait. A lane returns
+//!   unused permits before it sleeps.
 //!
 //! # Limits
-//! Nothing is revoked. A permit to send ends with its request, which has a deadline. While the first in turn waits for a batch,
-//! fewer permits than that may stay free.
+//! Permits are not revoked. A permit to send ends with its request, which has a deadline. While the first waiting lane waits for a
+//! batch, fewer permits than a batch may stay free.
 
 use crate::fair_share::{FairPermit, FairSemaphore};
 use crate::subscription::{Subscription, TenantId};
@@ -20,20 +20,19 @@ use crate::subscription::{Subscription, TenantId};
 /// Maximum number of permits that a lane takes at once.
 const PERMIT_BATCH: u64 = 8;
 
-/// A lane takes no more than this fraction of the free permits at once, so that many tenants at their thresholds still
-/// find single ones.
+/// Divisor of the free permits that bounds a batch, so that many tenants at their thresholds still find single permits.
 const BATCH_FRACTION: u64 = 8;
 
 /// Maximum numbers of attempts under way.
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptLimits {
-    /// In each stage, in the whole host (`attempts_max`). Bounds sockets and memory.
+    /// Maximum in each stage, for the whole host (`attempts_max`). Bounds sockets and memory.
     pub host: u64,
-    /// In each stage, of one tenant (`attempts_per_tenant_max`).
+    /// Maximum in each stage, for one tenant (`attempts_per_tenant_max`).
     pub tenant: u64,
 }
 
-/// A part of an attempt that has a capacity of its own.
+/// Part of an attempt that has a separate capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Plugins judge the event, or the prepared request waits for a permit to send.
@@ -49,10 +48,10 @@ impl Stage {
     }
 }
 
-/// One permit or several, free again when this is dropped.
+/// One or more permits, released on drop.
 pub(super) type Permit = FairPermit<TenantId>;
 
-/// The permits of all attempts.
+/// Permits of all attempts, by stage.
 pub(super) struct AttemptPermits {
     judge: FairSemaphore<TenantId>,
     send: FairSemaphore<TenantId>,
@@ -74,13 +73,13 @@ impl AttemptPermits {
     }
 }
 
-/// The permits that a lane took in its turn and has not used.
+/// Permits that a lane has acquired and not used.
 #[derive(Default)]
 pub(super) struct LanePermits(Option<(Stage, Permit)>);
 
 impl LanePermits {
-    /// Returns a permit: one that is left, or else one of up to `usable` that the lane waits for. Waiting with permits in
-    /// hand would hold up others, so what is left of another stage is given back first.
+    /// Returns a permit: an unused one, or else one of a new batch of up to `usable`. Unused permits of another stage are released
+    /// first, because waiting while holding permits would delay other lanes.
     pub(super) async fn next(
         &mut self,
         permits: &AttemptPermits,
@@ -93,7 +92,7 @@ impl LanePermits {
         {
             return permit;
         }
-        self.give_back();
+        self.release();
         let semaphore = permits.of(stage);
         let batch = (semaphore.free() / BATCH_FRACTION).clamp(1, PERMIT_BATCH).min(u64::from(usable).max(1));
         let mut taken = semaphore.acquire(tenant, batch).await;
@@ -106,8 +105,8 @@ impl LanePermits {
         }
     }
 
-    /// Gives back what was not used.
-    pub(super) fn give_back(&mut self) {
+    /// Releases the unused permits.
+    pub(super) fn release(&mut self) {
         self.0 = None;
     }
 }
@@ -135,14 +134,14 @@ mod tests {
             used.push(lane.next(&permits, Stage::Send, &a, usable).await);
             assert_eq!(held(), (0, 8), "a whole batch, for all three");
         }
-        lane.give_back();
+        lane.release();
         assert_eq!(held(), (0, 3));
         used.push(lane.next(&permits, Stage::Send, &a, 2).await);
         assert_eq!(held(), (0, 5), "no more than are usable");
         used.push(lane.next(&permits, Stage::Judge, &a, 4).await);
         assert_eq!(held(), (4, 4), "a plugin was added meanwhile: what is left of the other stage is given back");
         used.push(lane.next(&permits, Stage::Judge, &a, 0).await);
-        lane.give_back();
+        lane.release();
         used.push(lane.next(&permits, Stage::Judge, &a, 0).await);
         assert_eq!(held(), (3, 4), "at least one");
         drop((used, lane));

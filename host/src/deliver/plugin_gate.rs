@@ -1,7 +1,7 @@
-//! Holds a lane back while code of its plugins is compiled: after a start, or when compiled code is gone from the disk.
+//! Gate that holds back a lane while code of its plugins is compiled, after a start or after compiled code was lost from disk.
 //!
-//! A lane that waits here begins no attempt, so its deliveries use up none and hold no permit. Lanes without a plugin, and
-//! those whose plugins are compiled, never wait.
+//! A lane that waits at its gate begins no attempt, so its deliveries use up no attempts and hold no permits. Lanes without a
+//! plugin, and lanes whose plugins are compiled, never wait.
 
 use super::queue::LaneHandle;
 use crate::plugin::Plugins;
@@ -9,15 +9,15 @@ use crate::subscription::Subscription;
 use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The gate of one lane.
+/// Compilation state of one lane's plugins.
 #[derive(Default)]
 pub(super) struct PluginGate {
-    /// The code that is being compiled for the lane, and its task. It gives its turn up when the lane wants other code.
+    /// Code that is being compiled for the lane, and the task that waits for it. The task is aborted when the lane needs other code.
     compiling: Option<(Vec<Arc<str>>, AbortOnDropHandle<()>)>,
 }
 
 impl PluginGate {
-    /// Whether an attempt may begin. If not, the missing code is compiled, and the lane is told when that has ended.
+    /// Returns whether an attempt may begin. If not, compiles the missing code and wakes the lane when that has ended.
     pub(super) fn is_open(
         &mut self,
         plugins: &Arc<Plugins>,

@@ -1,10 +1,10 @@
-//! Traces by OTLP: an event's way as spans. The only home of OpenTelemetry.
+//! Traces by OTLP: intake, plugin calls and requests of an event as spans. The only module that uses OpenTelemetry.
 //!
 //! # Theory of operation
-//! Spans are made out of what is recorded anyway, when it is known: no context is carried through the host. The trace's id is
-//! the event's, so whoever has an event finds its trace; span ids follow from the event, the delivery and the attempt's number,
-//! so the `traceparent` that a receiver gets (W3C Trace Context) names the span of the very attempt. Spans wait in a bounded
-//! queue and go out in batches; when the collector is slow or gone they are dropped, and no delivery waits for one.
+//! Spans are made from the records of attempts, so no context is carried through the host. The trace id is the event's id, which
+//! leads from an event to its trace. Span ids follow from the event, the delivery and the attempt's number, so the `traceparent` of a
+//! request (W3C Trace Context) names the span of that attempt. Spans wait in a bounded queue and are sent in batches. When the
+//! collector is slow or unreachable, spans are dropped: no delivery waits for a span.
 
 use super::client::{Client, ClientError, Request};
 use crate::address::AddressPolicy;
@@ -23,28 +23,28 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
-/// Why no traces are sent.
+/// Reason why traces cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
-    /// The client.
+    /// The HTTP client could not be created.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The exporter does not take the endpoint.
+    /// The exporter rejects the endpoint.
     #[error("no traces can be sent to otlp_endpoint")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Where spans go; nowhere if nobody wants them.
+/// Queue of spans to the collector. Without an endpoint, spans are dropped.
 #[derive(Clone, Default)]
 pub struct Traces(Option<mpsc::Sender<SpanData>>);
 
-/// How many spans wait at the most, how many go out at once, and how long the first of them waits.
+/// Maximum number of waiting spans, maximum number of spans in a batch, and delay of a batch.
 const WAITING_MAX: usize = 8_192;
 const BATCH: usize = 512;
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Traces {
-    /// Sends to a collector's OTLP/HTTP endpoint, such as `http://127.0.0.1:4318`; to none if it is empty.
+    /// Starts sending to a collector's OTLP/HTTP endpoint, such as `http://127.0.0.1:4318`. An empty endpoint disables traces.
     pub fn start(endpoint: &str) -> Result<Self, TracesError> {
         if endpoint.is_empty() {
             return Ok(Traces(None));
@@ -75,7 +75,7 @@ impl Traces {
         Ok(Traces(Some(sender)))
     }
 
-    /// An event became durable.
+    /// Adds the span of an event's intake, once the event is durable.
     pub fn accepted(&self, tenant: &TenantId, event: EventId, begun: SystemTime) {
         let Some(sender) = &self.0 else { return };
         let attributes = vec![KeyValue::new("hookloom.tenant", tenant.to_string())];
@@ -83,7 +83,7 @@ impl Traces {
         let _ = sender.try_send(span.data("intake", begun, SystemTime::now(), attributes, Status::Unset));
     }
 
-    /// An attempt ended: its plugin calls, one after the other, and its POST.
+    /// Adds the spans of an attempt that has ended: its plugin calls, one after the other, and its POST.
     pub(super) fn attempted(&self, due: &Due, attempt: &Attempt) {
         let Some(sender) = &self.0 else { return };
         spans_of(due, attempt).into_iter().for_each(|span| {
@@ -92,7 +92,7 @@ impl Traces {
     }
 }
 
-/// What a receiver gets as `traceparent`: the attempt's span, sampled.
+/// `traceparent` header of an attempt's request: the span of the attempt, marked as sampled.
 pub(super) fn traceparent(event: EventId, delivery: DeliveryId, attempt: u32) -> String {
     format!("00-{}-{}-01", trace_of(event), span_of_attempt(delivery, attempt))
 }
@@ -101,7 +101,7 @@ fn trace_of(event: EventId) -> TraceId {
     TraceId::from_bytes(event.0.into_bytes())
 }
 
-/// The random half of an id.
+/// Random half of an id.
 fn low(id: uuid::Uuid) -> u64 {
     id.as_u64_pair().1
 }
@@ -151,14 +151,15 @@ impl Span {
 
 fn spans_of(due: &Due, attempt: &Attempt) -> Vec<SpanData> {
     let (event, delivery) = (due.event.id, due.delivery.id);
-    let own = span_of_attempt(delivery, attempt.number);
+    let parent = span_of_attempt(delivery, attempt.number);
     let begun = UNIX_EPOCH + Duration::from_millis(u64::try_from(attempt.started_at_ms).unwrap_or(0));
-    // The parts of an attempt: numbered from the attempt's own id on.
+    // Ids of the parts of an attempt follow the attempt's id.
     let part = |nth: u64, kind| {
-        let id = u64::from_be_bytes(own.to_bytes()).wrapping_add(nth);
-        Span { event, id: SpanId::from_bytes(id.to_be_bytes()), parent: own, kind }
+        let id = u64::from_be_bytes(parent.to_bytes()).wrapping_add(nth);
+        Span { event, id: SpanId::from_bytes(id.to_be_bytes()), parent, kind }
     };
-    let (mut spans, mut at) = (Vec::new(), begun);
+    let mut spans = Vec::new();
+    let mut at = begun;
     for (step, nth) in attempt.steps.iter().zip(1..) {
         let end = at + Duration::from_micros(step.cost.wall_us);
         let attributes = vec![
@@ -193,12 +194,12 @@ fn spans_of(due: &Due, attempt: &Attempt) -> Vec<SpanData> {
         KeyValue::new("hookloom.attempt", i64::from(attempt.number)),
         KeyValue::new("hookloom.outcome", attempt.outcome.clone()),
     ];
-    let whole = Span { event, id: own, parent: span_of(event), kind: SpanKind::Internal };
+    let whole = Span { event, id: parent, parent: span_of(event), kind: SpanKind::Internal };
     spans.push(whole.data("attempt", begun, at, attributes, status));
     spans
 }
 
-/// Carries batches to the collector.
+/// HTTP client that sends batches to the collector.
 struct Collector(Client);
 
 impl fmt::Debug for Collector {

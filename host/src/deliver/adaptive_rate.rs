@@ -1,63 +1,63 @@
-//! The rate at which a throttling receiver is asked, learned from what it takes and what it refuses.
+//! Request rate for a receiver that throttles, learned from accepted and refused requests.
 //!
 //! # Guarantees
-//! - Requests begin one after the other, spaced by the rate, without bursts: strict limiters (nginx's `limit_req` without `burst`)
-//!   refuse whatever comes sooner after the request before.
-//! - In the long run few requests are refused ([`REFUSED_SHARE`]; fewer if each refusal asks for a pause), and most of what the
-//!   receiver allows is used. The tests state both for limiters of several kinds.
+//! - Requests are spaced evenly, without bursts: strict limiters (nginx's `limit_req` without `burst`) refuse every request that
+//!   comes earlier than its interval.
+//! - In the long run few requests are refused ([`REFUSED_SHARE`]; fewer if each refusal asks for a pause), and most of the rate that
+//!   the receiver allows is used. The tests state both for several kinds of limiters.
 //!
 //! # Rules
 //! - The rate begins at [`START_PER_S`], and grows by half whenever the receiver has taken a few requests, until it refuses one.
-//! - From then on each accepted request adds a little and each refusal takes a little, so that the two balance at the share of
-//!   refusals above. A long run without a refusal grows faster: the limit may have changed.
-//! - Refusals shortly after each other mean that the rate is far too high: it is halved. It returns towards the rate that
-//!   was refused last, because limiters that count in windows refuse everything up to the end of one.
-//! - Refusals of requests that began before the rate was last lowered say nothing about it.
+//! - From then on each accepted request raises the rate a little and each refusal lowers it, so that the two balance at that share
+//!   of refusals. A long run without a refusal raises it faster, because the limit may have changed.
+//! - Refusals shortly after each other mean that the rate is far too high: it is halved. It then returns towards the rate that
+//!   was refused last, because limiters with fixed windows refuse everything until the window ends.
+//! - Refusals of requests that began before the rate was last lowered are ignored.
 //!
-//! Pure: time is passed in.
+//! Does not look at the clock: callers pass the time.
 
 use std::time::{Duration, Instant};
 
 /// Rate of the first requests, per second.
 const START_PER_S: f64 = 10.0;
 
-/// Limits of the rate, per second. Above the upper one spacing means nothing to a limiter or a timer.
+/// Limits of the rate, per second. Above the upper limit, spacing is finer than timers and limiters.
 const RATE_MIN: f64 = 0.2;
 const RATE_MAX: f64 = 5_000.0;
 
 /// Growth of the rate while the limit is searched.
 const SEARCH_GROWTH: f64 = 1.5;
 
-/// Share of requests that may be refused in the long run, and share of the time that may be spent in pauses that the
-/// receiver asks for.
+/// Share of requests that may be refused in the long run, and share of the time that may be spent in pauses that the receiver
+/// asks for.
 const REFUSED_SHARE: f64 = 0.02;
 const PAUSED_SHARE: f64 = 0.05;
 
-/// What one refusal takes from the rate; more where it costs a pause.
+/// Part of the rate by which one refusal lowers it, without and with a pause that the receiver asks for.
 const DECREASE: f64 = 0.05;
 const DECREASE_WITH_PAUSE: f64 = 0.1;
 
-/// Fewer accepted requests than this between two refusals mean that the rate is far too high.
+/// Number of accepted requests between two refusals below which the rate counts as far too high.
 const FEW: u32 = 8;
 
 /// Part of the last refused rate up to which the rate returns quickly.
 const QUICK_UP_TO: f64 = 0.92;
 
-/// Accepted requests in which a quick return makes up for most of the difference.
+/// Number of accepted requests in which a quick return covers most of the difference.
 const QUICK_STEPS: f64 = 40.0;
 
-/// Shortest lateness of a request that the next one makes up for: timers are no more precise.
+/// Shortest lateness of a request that the next request makes up for: the precision of timers.
 const SLACK_MIN: Duration = Duration::from_millis(1);
 
 /// The learned rate of one receiver.
 #[derive(Clone, Debug)]
-pub(super) struct Throttle {
+pub(super) struct AdaptiveRate {
     rate_per_s: f64,
     /// The rate that was refused last, or a little less. None while the limit is searched.
     refused_per_s: Option<f64>,
-    /// Whether the search has found a rate that the receiver takes.
+    /// Set when the search has found a rate that the receiver accepts.
     grown: bool,
-    /// The share of refusals at which the rate stays.
+    /// Share of refusals at which the rate stays constant.
     share: f64,
     /// Requests that were accepted since the rate was last lowered, or grew in the search.
     accepted: u32,
@@ -65,10 +65,10 @@ pub(super) struct Throttle {
     next_at: Instant,
 }
 
-impl Throttle {
-    /// Begins with a refusal.
+impl AdaptiveRate {
+    /// Starts after a first refusal.
     pub(super) fn new(now: Instant) -> Self {
-        let mut throttle = Throttle {
+        let mut adaptive_rate = AdaptiveRate {
             rate_per_s: START_PER_S,
             refused_per_s: None,
             grown: false,
@@ -77,16 +77,16 @@ impl Throttle {
             lowered_at: now,
             next_at: now,
         };
-        throttle.next_at = now + throttle.interval();
-        throttle
+        adaptive_rate.next_at = now + adaptive_rate.interval();
+        adaptive_rate
     }
 
-    /// When the next request may begin.
+    /// Earliest time of the next request.
     pub(super) fn next_at(&self) -> Instant {
         self.next_at
     }
 
-    /// Whether the receiver takes so much that spacing requests means nothing.
+    /// Returns whether the receiver accepts so many requests that spacing them is without effect.
     pub(super) fn is_lifted(&self) -> bool {
         self.rate_per_s >= RATE_MAX
     }
@@ -95,14 +95,14 @@ impl Throttle {
         Duration::from_secs_f64(1.0 / self.rate_per_s)
     }
 
-    /// A request begins.
+    /// Schedules the request after one that begins now.
     pub(super) fn begin(&mut self, now: Instant) {
         let interval = self.interval();
         let slack = (interval / 50).max(SLACK_MIN).min(interval);
         self.next_at = (self.next_at + interval).max(now + (interval - slack));
     }
 
-    /// A request was accepted.
+    /// Raises the rate after an accepted request.
     pub(super) fn accepted(&mut self) {
         self.accepted = self.accepted.saturating_add(1);
         match self.refused_per_s {
@@ -125,7 +125,8 @@ impl Throttle {
         self.rate_per_s = self.rate_per_s.min(RATE_MAX);
     }
 
-    /// A request that began then was refused; the receiver asks for a pause, or for none. Returns whether that lowered the rate.
+    /// Lowers the rate after the refusal of a request that began at `began`. `pause`: the receiver's `Retry-After`, or zero. Returns
+    /// whether the rate was lowered.
     pub(super) fn refused(&mut self, began: Instant, pause: Duration, now: Instant) -> bool {
         if began < self.lowered_at {
             return false;
@@ -143,7 +144,7 @@ impl Throttle {
             None if self.grown => Some(self.rate_per_s),
             None => None,
             Some(_) if self.accepted >= FEW => Some(self.rate_per_s),
-            Some(former) => Some(self.rate_per_s.max(former * 0.7)),
+            Some(refused) => Some(self.rate_per_s.max(refused * 0.7)),
         };
         self.share = if paused {
             REFUSED_SHARE.min(PAUSED_SHARE / (self.rate_per_s * pause.as_secs_f64()))
@@ -162,12 +163,12 @@ impl Throttle {
 mod tests {
     use super::*;
 
-    /// A limiter of a receiver, asked with the time in seconds.
+    /// Limiter of a receiver. Times are in seconds.
     trait Limiter {
         fn takes(&mut self, at_s: f64) -> bool;
     }
 
-    /// Takes a request if the one before that it took is long enough ago, as `limit_req` without `burst` does.
+    /// Accepts a request if the last accepted one is long enough ago, as `limit_req` without `burst` does.
     struct Spaced {
         interval_s: f64,
         last_s: f64,
@@ -202,28 +203,28 @@ mod tests {
         }
     }
 
-    /// What came of a minute: accepted per allowed, and refused per sent.
+    /// Simulates a minute. Returns accepted per allowed and refused per sent requests.
     fn minute(limiter: &mut impl Limiter, rate_per_s: f64, pause_s: f64) -> (f64, f64) {
         const LATENCY: Duration = Duration::from_millis(2);
         let start = Instant::now();
         let since = |at: Instant| at.duration_since(start).as_secs_f64();
         let (mut now, mut pause_until) = (start + LATENCY, start);
         let (mut accepted, mut refused, mut jitter) = (0.0, 0.0, 1u64);
-        let mut throttle = Throttle::new(now);
+        let mut adaptive_rate = AdaptiveRate::new(now);
         while since(now) < 60.0 {
             // A timer is up to a millisecond late.
             jitter = jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let late = Duration::from_micros((jitter >> 33) % 1_000);
-            now = now.max(throttle.next_at()).max(pause_until) + late;
-            throttle.begin(now);
+            now = now.max(adaptive_rate.next_at()).max(pause_until) + late;
+            adaptive_rate.begin(now);
             let began = now;
             now += LATENCY;
             if limiter.takes(since(began)) {
                 accepted += 1.0;
-                throttle.accepted();
+                adaptive_rate.accepted();
             } else {
                 refused += 1.0;
-                throttle.refused(began, Duration::from_secs_f64(pause_s), now);
+                adaptive_rate.refused(began, Duration::from_secs_f64(pause_s), now);
                 pause_until = now + Duration::from_secs_f64(pause_s);
             }
         }
@@ -260,24 +261,24 @@ mod tests {
     #[test]
     fn a_limit_that_is_lifted_is_noticed() {
         let now = Instant::now();
-        let mut throttle = Throttle::new(now);
+        let mut adaptive_rate = AdaptiveRate::new(now);
         for _ in 0..100 {
-            throttle.accepted();
-            throttle.refused(now, Duration::ZERO, now);
+            adaptive_rate.accepted();
+            adaptive_rate.refused(now, Duration::ZERO, now);
         }
-        assert!(throttle.rate_per_s < START_PER_S);
-        (0..10_000).for_each(|_| throttle.accepted());
-        assert!(throttle.is_lifted());
+        assert!(adaptive_rate.rate_per_s < START_PER_S);
+        (0..10_000).for_each(|_| adaptive_rate.accepted());
+        assert!(adaptive_rate.is_lifted());
     }
 
     #[test]
     fn requests_that_were_under_way_together_lower_the_rate_once() {
         let now = Instant::now();
-        let mut throttle = Throttle::new(now);
+        let mut adaptive_rate = AdaptiveRate::new(now);
         let later = now + Duration::from_secs(1);
-        assert!(throttle.refused(now, Duration::ZERO, later));
-        assert!(!throttle.refused(now, Duration::ZERO, later));
-        assert_eq!(throttle.rate_per_s, START_PER_S / 2.0);
-        assert_eq!(throttle.next_at(), later + Duration::from_millis(200));
+        assert!(adaptive_rate.refused(now, Duration::ZERO, later));
+        assert!(!adaptive_rate.refused(now, Duration::ZERO, later));
+        assert_eq!(adaptive_rate.rate_per_s, START_PER_S / 2.0);
+        assert_eq!(adaptive_rate.next_at(), later + Duration::from_millis(200));
     }
 }
