@@ -1,25 +1,24 @@
-//! The HTTP client: the only home of hyper's client.
+//! HTTP client for webhooks. The only module that uses hyper's client.
 //!
 //! # Motivation
-//! Notify URLs come from tenants and plugins, answers from strangers. So a request goes to a vetted address only, once,
-//! nowhere else than asked, and what comes back is read up to a cap and under a deadline.
+//! Notify URLs come from tenants and plugins, answers from strangers. So a request goes once, to a vetted address of its URL only,
+//! and the answer is read up to a size limit and a deadline.
 //!
 //! # Theory of operation
-//! The URL is checked by the address guard before each request. A name is resolved by [`Vetting`], which refuses the
-//! whole name if one of its addresses is refused; the connection is made to those very addresses, so an answer that
-//! changes between check and dial (DNS rebinding) changes nothing. Afterwards the peer's address is checked once more.
-//! It follows no redirects, reads no environment and decompresses nothing. Each address policy, and each transport of a
-//! subscription's own, has a client of its own, because a pooled connection does not ask who uses it.
+//! The address guard checks the URL before each request. [`Vetting`] resolves a name and refuses it if one of its addresses is
+//! refused; the connection is made to the vetted addresses, so DNS rebinding between check and dial has no effect. Afterwards the
+//! peer's address is checked again. The client follows no redirects, reads no environment variables and decompresses nothing. Each
+//! address policy and each custom transport has a separate client, because pooled connections are shared by all requests of a
+//! client.
 //!
-//! A request is sent again within its deadline only if the receiver has not processed it ([`failure`]): such a request is no
-//! attempt. What is this host's own fault is told apart ([`NotAnswered::Host`]) and logged once in a while ([`fault_log`]).
+//! A request is sent again within its deadline only if the receiver has not processed it ([`failure`]); this does not count as an
+//! attempt. Faults of this host are reported apart ([`NotAnswered::Host`]) and logged at intervals ([`fault_log`]).
 //!
-//! Behind a forward proxy it is the proxy that dials. Its own address is vetted like any other; the target's name is
-//! looked up and vetted here too, but what the proxy finds under that name a moment later is the proxy's affair: its
-//! operator must guard it as this host is guarded.
+//! With a forward proxy, the proxy connects to the receiver. The proxy's address is vetted like any other. The receiver's name is
+//! resolved and vetted here as well, but the proxy resolves it again: its operator must restrict its destinations.
 //!
-//! What a receiver can make this host read is bounded for each request ([`meter`]), whatever it sends, so that a connection
-//! that is never idle ends too, and soon.
+//! The number of bytes that a receiver can make this host read is bounded for each request ([`meter`]), so that a connection that is
+//! never idle ends as well.
 
 mod connect;
 mod dial;
@@ -52,7 +51,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpInfo;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use meter::{HEAD_BYTES_MAX, STREAM_WINDOW_BYTES, Watch};
+use meter::{HEAD_BYTES_MAX, RequestMeter, STREAM_WINDOW_BYTES};
 use resolver::Resolver;
 use salvage::Salvaged;
 use std::pin::pin;
@@ -61,23 +60,23 @@ use std::time::{Duration, Instant};
 use timing::Timed;
 use tokio::time::timeout_at;
 use url::{Host, Url};
-use vetting::{Unfit, Vetting, vetted};
+use vetting::{Vetting, VettingError, vetted};
 
-/// How much of a receiver's answer is read and kept.
+/// Maximum size of a receiver's answer that is read and stored, in bytes.
 pub const RESPONSE_BYTES_MAX: usize = 16 << 10;
 
-/// Idle connections are closed before receivers do it: Node's default is 5 s.
+/// Time after which an idle connection is closed. Shorter than the 5 s after which Node closes it by default.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
-/// Maximum number of headers that are read of an answer of HTTP/1; more make its head unreadable, but not its status.
+/// Maximum number of headers in an HTTP/1 answer. More make its head unreadable, but not its status.
 const HEADERS_MAX: usize = 256;
 
-/// Repeats of an unprocessed request that follow at once, and all that are made.
+/// Number of repeats of an unprocessed request without a pause, and maximum number of repeats.
 const REPEATS_AT_ONCE: u32 = 8;
 const REPEATS_MAX: u32 = 40;
 
-/// Pause before a request is repeated that the receiver has not processed. A receiver that closes its connection after a few
-/// requests may refuse one of many that are under way several times in a row. None: it was repeated often enough.
+/// Pause before an unprocessed request is repeated. None: the maximum is reached. A receiver that closes its connections after a few
+/// requests may refuse one of many concurrent requests several times in a row.
 fn repeat_pause(repeats: u32) -> Option<Duration> {
     match repeats {
         ..REPEATS_AT_ONCE => Some(Duration::ZERO),
@@ -86,64 +85,64 @@ fn repeat_pause(repeats: u32) -> Option<Duration> {
     }
 }
 
-/// One request.
+/// A request to a receiver.
 #[derive(Debug)]
 pub struct Request {
-    /// POST for every webhook; the command line asks a host in other ways too.
+    /// Method: POST for webhooks. The command line uses others.
     pub method: Method,
-    /// Where to.
+    /// Target URL.
     pub url: Url,
-    /// Every header but those that HTTP itself needs.
+    /// Headers, except those that HTTP adds.
     pub headers: HeaderMap,
-    /// The body.
+    /// Request body.
     pub body: Bytes,
-    /// The deadline of the whole, with the answer's body.
+    /// Time limit of the whole exchange, including the answer's body.
     pub timeout: Duration,
-    /// How much of the answer's body is read.
+    /// Maximum size of the answer's body that is read, in bytes.
     pub response_bytes_max: usize,
 }
 
-/// What a receiver answered.
+/// Answer of a receiver.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// The status.
+    /// HTTP status code.
     pub status: u16,
-    /// Its headers.
+    /// Response headers.
     pub headers: HeaderMap,
-    /// The first bytes of the body.
+    /// Beginning of the response body.
     pub body: Bytes,
-    /// What was unusual about the exchange, a sentence each.
+    /// Unusual events of the exchange, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// A client for one address policy and one transport.
+/// HTTP client with one address policy and one transport.
 pub struct Client {
     http: HyperClient<Timed<Connector>, Full<Bytes>>,
     policy: Arc<AddressPolicy>,
     resolver: Resolver,
     fault_log: Arc<FaultLog>,
-    /// Whether somebody else dials for us.
+    /// Set when a forward proxy connects to receivers.
     behind_proxy: bool,
-    /// What the proxy gets with a request that it forwards.
+    /// `Proxy-Authorization` of requests that the proxy forwards.
     proxy_authorization: Option<HeaderValue>,
 }
 
-/// Why no client could be made.
+/// Reason why a client could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// TLS cannot be set up, for example because the system's certificates cannot be read.
+    /// TLS cannot be configured, for example because the system's certificates cannot be read.
     #[error("the HTTP client could not be made")]
     Tls(#[from] TlsError),
-    /// No names can be looked up.
+    /// The resolver could not be created.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
-    /// The subscription's transport does not fit (any more).
+    /// The subscription's transport is not valid, or no longer.
     #[error("the subscription's transport does not fit: {0}")]
     Transport(String),
 }
 
 impl Client {
-    /// A client of the open road.
+    /// Creates a client that connects directly, with the system's certificates.
     pub fn new(policy: AddressPolicy) -> Result<Self, ClientError> {
         Client::with(policy, Resolver::new(&[])?, Arc::default(), &ReadyTransport::default())
     }
@@ -175,7 +174,7 @@ impl Client {
         Ok(Client { http, policy, resolver, fault_log, behind_proxy, proxy_authorization })
     }
 
-    /// Sends one request and reads the answer. Follows nothing, and repeats only what the receiver has not processed.
+    /// Sends a request and reads the answer. Follows no redirects, and repeats a request only if the receiver has not processed it.
     pub async fn send(&self, request: Request) -> (Result<Answer, NotAnswered>, Timings) {
         let (answer, timings) = timing::timed(self.exchange(request)).await;
         if let Err(NotAnswered::Host { detail }) = &answer {
@@ -227,19 +226,19 @@ impl Client {
         deadline: tokio::time::Instant,
     ) -> Result<Answer, Failure> {
         let mut message = self.message(request)?;
-        let mut watch = Watch::new(&mut message, request.response_bytes_max);
-        let response = timeout_at(deadline, self.response(message, &mut watch)).await.map_err(|_| late(request))??;
+        let mut meter = RequestMeter::new(&mut message, request.response_bytes_max);
+        let response = timeout_at(deadline, self.response(message, &mut meter)).await.map_err(|_| late(request))??;
         timing::answered(begun);
-        let own = is_own_bin(&request.url, &self.policy);
-        if let Some(peer) = response.extensions().get::<HttpInfo>().filter(|_| !own) {
+        let to_own_bin = is_own_bin(&request.url, &self.policy);
+        if let Some(peer) = response.extensions().get::<HttpInfo>().filter(|_| !to_own_bin) {
             check_address(peer.remote_addr().ip(), &self.policy).map_err(|error| NotAnswered::from(&error))?;
         }
         let answer = read(response, deadline, request.response_bytes_max).await;
-        drop(watch);
+        drop(meter);
         Ok(answer)
     }
 
-    /// The request in HTTP's own form.
+    /// Converts a request into the form of the `http` crate.
     fn message(&self, request: &Request) -> Result<http::Request<Full<Bytes>>, NotAnswered> {
         let uri = request.url.as_str().parse().map_err(|_| NotAnswered::from(&AddressError::NotHttp))?;
         let mut message = http::Request::new(Full::new(request.body.clone()));
@@ -252,39 +251,39 @@ impl Client {
         Ok(message)
     }
 
-    /// Sends a request, and lets its connection read no more than its answer may need.
+    /// Sends a request, and limits the bytes that its connection may read.
     async fn response(
         &self,
         request: http::Request<Full<Bytes>>,
-        watch: &mut Watch,
+        meter: &mut RequestMeter,
     ) -> Result<http::Response<Incoming>, Failure> {
         let mut sent = pin!(self.http.request(request));
         let response = std::future::poll_fn(|context| {
             let polled = sent.as_mut().poll(context);
-            watch.grant();
+            meter.grant();
             polled
         });
-        response.await.map_err(|error| match watch.excess() {
+        response.await.map_err(|error| match meter.excess() {
             Some(excess) => NotAnswered::of(NoAnswer::Broken, excess.to_string()).into(),
             None => failure::classify(&error),
         })
     }
 
-    /// Whether a name could be one of this host's own: it has the port.
+    /// Returns whether a URL has the port of this host, so that its name might lead back to it.
     fn may_lead_back(&self, url: &Url) -> bool {
         let port = self.policy.own.map(|own| own.port());
         port.is_some() && port == url.port_or_known_default()
     }
 
-    /// Looks a name up before it is asked for: what a proxy is asked to reach is vetted here too, and a name must not lead
+    /// Resolves and vets the name of a URL before the request: a proxy must not reach refused addresses, and a name must not lead
     /// back to this host. A literal address was vetted by [`check_parsed_url`].
     async fn vet_target(&self, url: &Url) -> Result<(), NotAnswered> {
         let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
         match vetted(name, &self.policy, &self.resolver).await {
             Ok(addresses) if name_leads_back(url, &addresses, &self.policy) => Err((&AddressError::Own).into()),
             Ok(_) => Ok(()),
-            Err(Unfit::Refused(error)) => Err((&error).into()),
-            Err(Unfit::Unknown(error)) => Err((&error).into()),
+            Err(VettingError::Refused(error)) => Err((&error).into()),
+            Err(VettingError::Lookup(error)) => Err((&error).into()),
         }
     }
 }
@@ -293,12 +292,12 @@ fn late(request: &Request) -> NotAnswered {
     NotAnswered::of(NoAnswer::Timeout, format!("no answer within {} ms", request.timeout.as_millis()))
 }
 
-/// Reads the beginning of the body. A receiver that has sent its status has answered: a body that drips, breaks off or
-/// never ends is cut, at the cap or at the deadline.
+/// Reads the beginning of the body. The status counts as an answer, so a body that is slow, incomplete or endless is cut at the size
+/// limit or the deadline.
 async fn read(response: http::Response<Incoming>, deadline: tokio::time::Instant, bytes_max: usize) -> Answer {
     let (head, mut incoming) = response.into_parts();
     let (begun, mut body) = (Instant::now(), BytesMut::new());
-    // A frame that is there already does not ask the clock.
+    // `timeout_at` does not look at the clock when a frame is ready.
     while body.len() < bytes_max && tokio::time::Instant::now() < deadline {
         match timeout_at(deadline, incoming.frame()).await {
             Ok(Some(Ok(frame))) => {
@@ -313,7 +312,7 @@ async fn read(response: http::Response<Incoming>, deadline: tokio::time::Instant
 }
 
 impl Answer {
-    /// `Retry-After`, as it was sent.
+    /// Value of `Retry-After`.
     pub fn retry_after(&self) -> Option<&str> {
         self.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok())
     }

@@ -1,8 +1,8 @@
-//! The way to a receiver: a socket to a vetted address, directly or through a forward proxy, with TLS for `https`.
+//! Connector: sockets to vetted addresses, directly or through a forward proxy, with TLS for `https`.
 //!
-//! Every socket is [`Metered`], whatever is spoken on it, and every connection [`Observed`] above TLS. For `https` behind a proxy, the proxy opens a tunnel
-//! (`CONNECT`, RFC 9110 section 9.3.6); for `http`, it gets the request itself. A proxy is spoken to with TLS if its own URL
-//! is `https`.
+//! Every socket is [`Metered`], and every connection is [`Observed`] above TLS. For an `https` URL the proxy opens a tunnel (`CONNECT`,
+//! RFC 9110 section 9.3.6); for an `http` URL the proxy gets the request. The connection to the proxy uses TLS if the proxy's URL is
+//! `https`.
 
 use super::Vetting;
 use super::dial::dial;
@@ -31,14 +31,14 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// A metered socket.
+/// Socket whose reads are counted.
 type Socket = TokioIo<Metered<TcpStream>>;
 
-/// The connector of a client.
+/// Connector of a client, which opens observed connections.
 #[derive(Clone)]
 pub(super) struct Connector(HttpsConnector<Route>);
 
-/// A connection as the client gets it.
+/// Connection as hyper's client gets it.
 pub(super) type HttpStream = TokioIo<Observed<TokioIo<MaybeHttpsStream<Stream>>>>;
 
 /// Problem with the certificates of a transport or of this machine.
@@ -55,7 +55,7 @@ pub enum TlsError {
     Proxy(#[from] http::uri::InvalidUri),
 }
 
-/// Makes the connector of a transport.
+/// Creates the connector of a transport.
 pub(super) fn connector(vetting: Vetting, transport: &ReadyTransport) -> Result<Connector, TlsError> {
     let tls = tls_config(transport)?;
     let direct = Direct(vetting);
@@ -92,7 +92,7 @@ impl Service<Uri> for Connector {
 }
 
 fn tls_config(transport: &ReadyTransport) -> Result<ClientConfig, TlsError> {
-    // Only the first call of a process installs it; the others find it there.
+    // Only the first call of a process has an effect.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = ClientConfig::builder();
     let builder = match &transport.authorities {
@@ -110,7 +110,7 @@ fn tls_config(transport: &ReadyTransport) -> Result<ClientConfig, TlsError> {
     Ok(builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pem)?)?)
 }
 
-/// The verifier with the system's certificates, which are read once: they take a megabyte and milliseconds.
+/// Returns the verifier with the system's certificates. They are read once, because that takes a megabyte and milliseconds.
 fn platform_verifier() -> Result<Arc<Verifier>, TlsError> {
     static VERIFIER: OnceLock<Arc<Verifier>> = OnceLock::new();
     if let Some(verifier) = VERIFIER.get() {
@@ -120,7 +120,7 @@ fn platform_verifier() -> Result<Arc<Verifier>, TlsError> {
     Ok(VERIFIER.get_or_init(|| Arc::new(verifier)).clone())
 }
 
-/// Connects to vetted addresses.
+/// Connector without a proxy, which dials vetted addresses.
 #[derive(Clone)]
 pub(super) struct Direct(Vetting);
 
@@ -142,7 +142,7 @@ impl Service<Uri> for Direct {
     }
 }
 
-/// Connects to a receiver, or to the proxy in front of it.
+/// Connector to a receiver, directly or through a forward proxy.
 #[derive(Clone)]
 pub(super) enum Route {
     Direct(Direct),
@@ -183,7 +183,7 @@ impl Service<Uri> for Route {
     }
 }
 
-/// A connection that ends in a socket of this host.
+/// Connection that is layered over a socket of this host.
 pub(super) trait HasSocket {
     fn socket(&self) -> &TcpStream;
 }
@@ -219,10 +219,10 @@ trait Io: Read + Write + Connection + HasSocket + Send {}
 
 impl<T: Read + Write + Connection + HasSocket + Send> Io for T {}
 
-/// A connection to a receiver or to a proxy.
+/// Connection to a receiver or to a proxy.
 pub(super) struct Stream {
     io: Pin<Box<dyn Io>>,
-    /// The other end is a proxy that gets the request itself, with the whole URL in it.
+    /// Set when the peer is a proxy that gets the request with an absolute URL.
     forwarded: bool,
 }
 

@@ -1,8 +1,8 @@
-//! Connecting to one of several vetted addresses, and telling this host's own faults from the receiver's.
+//! Connections to one of several vetted addresses, and the distinction between faults of this host and of the receiver.
 //!
-//! Addresses are tried in the order of the answer; the next one begins when the one before has failed or has taken
-//! [`STAGGER`] (RFC 8305 section 5). If none connects, the error of an address that could be asked is returned rather than
-//! that of one that this host cannot reach at all: a receiver that refuses over IPv4 is not excused by a missing IPv6 route.
+//! Addresses are tried in the order of the DNS answer; the next one is tried when the previous one has failed or has taken
+//! [`STAGGER`] (RFC 8305 section 5). If none connects, the error of a reachable address is returned rather than a fault of this
+//! host: a receiver that refuses connections over IPv4 is not excused by a missing IPv6 route.
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -13,11 +13,11 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Time after which the next address is tried beside those before it.
+/// Time after which the next address is tried in parallel.
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Errors of the system that say nothing about a receiver: this host has no descriptor, memory, buffer, local port,
-/// permission or route.
+/// System errors that say nothing about a receiver: this host has no file descriptor, memory, buffer, local port, permission or
+/// route.
 ///
 /// `EHOSTUNREACH` is not among them: on a local network it means that the receiver's machine does not answer.
 const LOCAL_FAULTS: [Errno; 12] = [
@@ -35,7 +35,7 @@ const LOCAL_FAULTS: [Errno; 12] = [
     Errno::ACCESS,
 ];
 
-/// Whether an error is this host's own.
+/// Returns whether an error is a fault of this host.
 pub(super) fn is_local_fault(error: &Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| LOCAL_FAULTS.contains(&errno))
 }
@@ -74,10 +74,10 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
     Ok(stream)
 }
 
-/// Returns the first error that is not this host's own, or else the first one.
-fn more_telling(former: Option<Error>, new: Error) -> Error {
-    match former {
-        Some(former) if !is_local_fault(&former) || is_local_fault(&new) => former,
+/// Returns the first error that is not a fault of this host, or else the first error.
+fn more_telling(first: Option<Error>, new: Error) -> Error {
+    match first {
+        Some(first) if !is_local_fault(&first) || is_local_fault(&new) => first,
         _ => new,
     }
 }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_receivers_fault() {
+    fn local_faults_are_not_the_receivers() {
         for errno in LOCAL_FAULTS {
             assert!(is_local_fault(&error(errno)), "{errno:?}");
         }
@@ -107,7 +107,7 @@ mod tests {
     fn a_receiver_that_refuses_is_not_excused_by_a_missing_route() {
         #[track_caller]
         fn check(errors: &[Errno], expected: Errno) {
-            let told = errors.iter().fold(None, |former, errno| Some(more_telling(former, error(*errno))));
+            let told = errors.iter().fold(None, |first, errno| Some(more_telling(first, error(*errno))));
             assert_eq!(told.as_ref().and_then(Errno::from_io_error), Some(expected));
         }
         check(&[Errno::CONNREFUSED, Errno::NETUNREACH], Errno::CONNREFUSED);

@@ -1,13 +1,13 @@
-//! From an error of the client to whose fault it is, and to words that say what to do.
+//! Classification of client errors by the side at fault, with messages that say what to do.
 //!
 //! # Theory of operation
-//! Errors are told apart by their types, never by their texts. Four kinds of them are no failed attempt of a delivery:
+//! Errors are distinguished by their types, never by their texts. Four kinds of errors are not failed attempts of a delivery:
 //! - a fault of this host (no descriptor, no route, no name server): see [`is_local_fault`];
-//! - a request that the receiver has not processed, by the protocol's own word or by the state of its socket: a stream that
+//! - a request that the receiver has not processed, as the protocol or the state of the socket shows: a stream that
 //!   HTTP/2 refused (RFC 9113 section 8.7) or that is beyond the last one of a GOAWAY (section 6.8), a request that was never written,
 //!   a connection that was closed before the request was read ([`super::observed`]);
-//! - an answer whose status came but whose head is not as HTTP wants it: it is an answer;
-//! - an address that the guard refuses, which has a kind of its own.
+//! - a response with a status and an otherwise malformed head: it counts as an answer;
+//! - an address that the address guard refuses, which is reported as such.
 
 use super::dial::is_local_fault;
 use super::observed::Exchanges;
@@ -22,21 +22,21 @@ use std::error::Error as StdError;
 use std::io::{Error as IoError, ErrorKind};
 use std::sync::Arc;
 
-/// Why there was no answer.
+/// Reason why there was no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnswered {
-    /// The receiver, or the way to it, failed.
+    /// The receiver or the network failed.
     #[error("{detail}")]
     Receiver {
-        /// Which kind.
+        /// Kind of failure.
         kind: NoAnswer,
-        /// In words, without the URL's query.
+        /// Message, without the URL's query.
         detail: String,
     },
-    /// This host could not send the request. It says nothing about the receiver.
+    /// This host could not send the request, which says nothing about the receiver.
     #[error("{detail}")]
     Host {
-        /// In words.
+        /// Message for the operator.
         detail: String,
     },
 }
@@ -55,7 +55,7 @@ impl From<&AddressError> for NotAnswered {
 
 impl From<&LookupError> for NotAnswered {
     fn from(error: &LookupError) -> Self {
-        // Its cause names the name servers, which are the operator's affair.
+        // The cause names the name servers, which only the operator may see.
         tracing::debug!(error = %crate::describe(error), "a name did not resolve");
         match error.local_fault() {
             Some(fault) => {
@@ -66,14 +66,14 @@ impl From<&LookupError> for NotAnswered {
     }
 }
 
-/// What came of a request without an answer that hyper understands.
+/// Result of a request without an answer that hyper accepts.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// There is no answer, and there will be none.
+    /// There is no answer.
     NotAnswered(NotAnswered),
-    /// The receiver has not processed the request, so it can be sent again at once.
+    /// The receiver has not processed the request, which can be sent again at once.
     NotProcessed(&'static str),
-    /// A status came.
+    /// A malformed answer has a readable status.
     Salvaged(Salvaged),
 }
 
@@ -83,7 +83,7 @@ impl From<NotAnswered> for Failure {
     }
 }
 
-/// Sorts a client's error by its causes. The URL is left out: people put keys into query strings.
+/// Classifies a client error by its causes. The message leaves out the URL, because query strings may hold keys.
 pub(super) fn classify(error: &SendError) -> Failure {
     let causes = causes(error);
     if let Some(error) = find::<AddressError>(&causes) {
@@ -118,7 +118,7 @@ pub(super) fn classify(error: &SendError) -> Failure {
     NotAnswered::of(kind, format!("{what}: {why}")).into()
 }
 
-/// Why the receiver cannot have processed the request, if it cannot.
+/// Returns the reason why the receiver cannot have processed the request, if there is one.
 fn not_processed(causes: &[&(dyn StdError + 'static)], exchanges: Option<&Exchanges>) -> Option<&'static str> {
     if let Some(error) = find::<h2::Error>(causes).filter(|error| error.is_remote()) {
         if error.is_go_away() {
@@ -146,18 +146,19 @@ fn find<'a, E: StdError + 'static>(causes: &[&'a (dyn StdError + 'static)]) -> O
     causes.iter().find_map(|cause| cause.downcast_ref::<E>())
 }
 
-/// Every cause of an error. An I/O error that only wraps another one leaves it out of `source`.
+/// Returns all causes of an error. `source` of an I/O error skips the error that it wraps.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
-    let below = |error: &'a (dyn StdError + 'static)| -> Option<&'a (dyn StdError + 'static)> {
-        match error.downcast_ref::<IoError>().and_then(IoError::get_ref) {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        }
-    };
-    std::iter::successors(below(error), |cause| below(*cause)).collect()
+    std::iter::successors(cause_of(error), |cause| cause_of(*cause)).collect()
 }
 
-/// An I/O error in words that say what to look at.
+fn cause_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<IoError>().and_then(IoError::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+/// Message for an I/O error that says what to check.
 fn words(error: &IoError) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "connection refused; nothing listens at that address and port".to_owned(),
@@ -167,7 +168,7 @@ fn words(error: &IoError) -> String {
         ErrorKind::HostUnreachable => "no machine answers at that address (no route to host)".to_owned(),
         ErrorKind::NetworkUnreachable => "no route to the network of that address".to_owned(),
         ErrorKind::AddrNotAvailable => "no local address or port is free".to_owned(),
-        // The system's own words, without its number.
+        // The system's message, without the error number.
         _ => match error.to_string().split_once(" (os error") {
             Some((words, _)) => words.to_lowercase(),
             None => error.to_string(),

@@ -1,21 +1,21 @@
-//! The log of what this host itself is to blame for: each kind once in a while, however many requests it holds up.
+//! Log of faults of this host: each kind is logged at intervals, however many requests fail by it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time for which a fault is not logged again.
+/// Minimum time between two log entries of one kind.
 const QUIET: Duration = Duration::from_secs(300);
 
-/// Maximum number of kinds that are remembered. There are fewer in the words of [`super::failure`].
+/// Maximum number of kinds that are remembered. [`super::failure`] has fewer.
 const KINDS_MAX: usize = 64;
 
-/// Remembers when each kind of fault was logged.
+/// Time of the last log entry of each kind of fault.
 #[derive(Debug, Default)]
 pub(super) struct FaultLog(Mutex<HashMap<String, Instant>>);
 
 impl FaultLog {
-    /// Logs a fault, unless it was logged lately.
+    /// Logs a fault, unless its kind was logged lately.
     pub(super) fn note(&self, detail: &str) {
         if self.is_due(detail, Instant::now()) {
             tracing::error!(

@@ -1,11 +1,11 @@
-//! A bound on what a receiver can make this host read.
+//! Limit on the bytes that a receiver can make this host read.
 //!
 //! # Guarantees
-//! - Each connection reads at most [`CONNECTION_BYTES`] and what the requests under way on it were granted. A request that
-//!   has ended leaves nothing of its grant behind. Over that, reading fails, and the connection ends.
-//! - So does a request with more than [`INTERIM_MAX`] interim (1xx) responses.
+//! - A connection reads at most [`CONNECTION_BYTES`] and the grants of its requests under way. The unused grant of a request ends with
+//!   the request. Beyond this limit reading fails, and the connection ends.
+//! - More than [`INTERIM_MAX`] interim (1xx) responses to a request also end the connection.
 //!
-//! Bytes are counted at the socket, below TLS. Thus every flood has the same bound, and needs no rule of its own: interim
+//! Bytes are counted at the socket, below TLS. So one limit covers all floods: interim
 //! responses, header lines, chunk extensions, trailers, chunks of one byte, TLS records without content, and the frames of
 //! HTTP/2 that carry no answer (PING, SETTINGS, WINDOW_UPDATE, CONTINUATION, empty DATA).
 //!
@@ -20,26 +20,26 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that a connection reads beside the grants of its requests: certificates, settings, what is on its way when a
-/// request ends.
+/// Bytes that a connection reads in addition to the grants of its requests: certificates, settings, and data in transit when a request
+/// ends.
 const CONNECTION_BYTES: i64 = 256 << 10;
 
 /// Maximum size of a response's head, in bytes.
 pub(super) const HEAD_BYTES_MAX: u32 = 64 << 10;
 
-/// Receive window of a stream of HTTP/2, in bytes: the most that is on its way when nobody wants more of it.
+/// Receive window of an HTTP/2 stream, in bytes: the maximum in transit when a request ends.
 pub(super) const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 
 /// Maximum number of interim responses to a request. RFC 9110 section 15.2 allows any number; servers send one or two.
 const INTERIM_MAX: u32 = 16;
 
-/// A limit that a receiver went over.
+/// Limit that a receiver exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Excess {
-    /// Too many bytes for one request.
+    /// More bytes than were granted.
     #[error("the receiver sent more bytes than any answer needs")]
     Bytes,
-    /// Too many interim responses.
+    /// More than [`INTERIM_MAX`] interim responses.
     #[error("the receiver sent more than {INTERIM_MAX} interim (1xx) responses")]
     Interim,
 }
@@ -48,12 +48,12 @@ pub(super) enum Excess {
 struct Allowance {
     /// Bytes that may still be read.
     left: i64,
-    /// The sum of the grants of the requests under way.
+    /// Sum of the grants of the requests under way.
     granted: i64,
     excess: Option<Excess>,
 }
 
-/// The allowance of one connection.
+/// Byte counter of one connection.
 #[derive(Debug)]
 pub(super) struct Meter(Mutex<Allowance>);
 
@@ -80,7 +80,7 @@ impl Meter {
     }
 }
 
-/// What one request may read on its connection, until this is dropped.
+/// Bytes that one request may read on its connection. Withdrawn on drop.
 struct Grant {
     meter: Arc<Meter>,
     bytes: i64,
@@ -104,28 +104,28 @@ impl Drop for Grant {
     }
 }
 
-/// Counts interim responses, on the task of the connection.
+/// Counter of interim responses, which runs on the task of the connection.
 #[derive(Default)]
-struct Interim {
+struct InterimCounter {
     count: AtomicU32,
     meter: OnceLock<Arc<Meter>>,
 }
 
-/// Watches one request: gives its connection a grant as soon as one is found for it, and counts its interim responses.
-pub(super) struct Watch {
+/// Meter of one request: grants bytes to its connection once that is known, and counts interim responses.
+pub(super) struct RequestMeter {
     bytes: i64,
     connection: CaptureConnection,
-    interim: Arc<Interim>,
+    interim: Arc<InterimCounter>,
     grant: Option<Grant>,
 }
 
-impl Watch {
-    /// Watches a request of which `body_bytes_max` bytes of the answer's body are read.
+impl RequestMeter {
+    /// Attaches a meter to a request. `body_bytes_max`: maximum size of the answer's body that is read.
     pub(super) fn new<B>(request: &mut http::Request<B>, body_bytes_max: usize) -> Self {
-        // Chunks of a few bytes each have four times their size.
+        // Chunks of a few bytes take up to four times the size of their data.
         let body = i64::try_from(body_bytes_max).unwrap_or(i64::MAX).saturating_mul(4);
         let bytes = body.saturating_add(i64::from(HEAD_BYTES_MAX) + i64::from(STREAM_WINDOW_BYTES));
-        let interim = Arc::new(Interim::default());
+        let interim = Arc::new(InterimCounter::default());
         let counted = interim.clone();
         hyper::ext::on_informational(request, move |_| {
             if counted.count.fetch_add(1, Ordering::Relaxed) >= INTERIM_MAX
@@ -135,11 +135,11 @@ impl Watch {
             }
         });
         let connection = hyper_util::client::legacy::connect::capture_connection(request);
-        Watch { bytes, connection, interim, grant: None }
+        RequestMeter { bytes, connection, interim, grant: None }
     }
 
-    /// Grants the request's connection what the request needs. Called after each poll, because a request that found its
-    /// connection closed is sent on another one.
+    /// Grants the request's bytes to its connection. Called after each poll, because a request is sent on another connection if the
+    /// first one was closed.
     pub(super) fn grant(&mut self) {
         let connected = self.connection.connection_metadata();
         let Some(connected) = &*connected else { return };
@@ -152,13 +152,13 @@ impl Watch {
         }
     }
 
-    /// The limit that the receiver went over, if it did.
+    /// Returns the limit that the receiver exceeded, if any.
     pub(super) fn excess(&self) -> Option<Excess> {
         self.grant.as_ref().and_then(|grant| grant.meter.lock().excess)
     }
 }
 
-/// A socket whose reads are counted.
+/// Socket whose reads are counted.
 pub(super) struct Metered<T> {
     io: T,
     meter: Arc<Meter>,

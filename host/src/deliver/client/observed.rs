@@ -1,21 +1,21 @@
-//! A connection of HTTP/1 that remembers what hyper does not tell: the head of the answer, and whether a request was read.
+//! Connection wrapper for HTTP/1 that records what hyper does not report: the head of the response, and whether a request was read.
 //!
 //! # Guarantees
-//! - The bytes of an answer's head are kept, up to [`HEAD_BYTES_MAX`], so that a status that came counts although hyper
-//!   refuses the rest of the head. Hyper gets a head once it is complete: it would refuse a line before the others came.
-//! - A write that fails because the receiver closed its end does not end the exchange. What the receiver answered before it
-//!   closed is read first (RFC 9112 section 9.5: a client should read what came while it was sending).
-//! - [`Exchanges::is_unread`] is true only if the connection had carried an answer before, no byte of an answer to the
-//!   last request came, and the receiver's end was reset. A system resets a connection when data arrives after it was closed,
-//!   or when it is closed before all data was read; a server that read the request and went away only ends the stream.
+//! - The bytes of a response head are kept, up to [`HEAD_BYTES_MAX`], so that its status counts even if hyper rejects the rest of the
+//!   head. Hyper gets a head when it is complete, because it would reject a malformed line before the next ones arrive.
+//! - A write that fails because the receiver closed its end does not end the exchange. The response that the receiver sent before is
+//!   read first (RFC 9112 section 9.5).
+//! - [`Exchanges::is_unread`] is true only if the connection had carried a response before, no byte of a response to the last request
+//!   arrived, and the receiver's end was reset. A system resets a connection when data arrives after a close, or when the connection
+//!   is closed before all data was read; a server that read the request and ended only closes the stream.
 //!
 //! # Theory of operation
 //! HTTP/1 has one request at a time on a connection, so the first write after a complete head begins the next request. At the
-//! end of the stream the reset may still be on its way: it follows the request's first segment, one round trip later. So the
-//! end is held back for [`RESET_WAITS`] in the one case in which it matters.
+//! end of the stream the reset may still be in transit: it follows the request's first segment, one round trip later. So the end of
+//! the stream is held back for [`RESET_WAITS`] in the one case in which it matters.
 //!
 //! # Limits
-//! Connections of HTTP/2 are passed through; its own frames say which requests were not processed.
+//! HTTP/2 connections are passed through: the frames of HTTP/2 say which requests were not processed.
 
 use super::connect::HasSocket;
 use super::meter::HEAD_BYTES_MAX;
@@ -30,110 +30,111 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// Pauses between looks at a socket whose stream ended before an answer.
+/// Pauses between checks of a socket whose stream ended before a response.
 const RESET_WAITS: [Duration; 4] =
     [Duration::from_millis(10), Duration::from_millis(40), Duration::from_millis(150), Duration::from_millis(300)];
 
-/// Size of a head for which a connection keeps room, in bytes.
+/// Capacity that a connection keeps for heads, in bytes.
 const HEAD_BYTES_USUAL: usize = 4 << 10;
 
+/// Progress of the last exchange on a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
-    /// Nothing was sent yet.
+enum ExchangePhase {
+    /// No request was sent yet.
     #[default]
     New,
-    /// A request is sent, and no byte of its answer came.
+    /// A request was sent, and no byte of its response arrived.
     Waiting,
-    /// The head of the answer comes.
+    /// A part of the head arrived.
     Head,
     /// The head is complete.
     Answered,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    phase: Phase,
-    /// Whether the connection had carried an answer before the last request.
+struct ExchangeState {
+    phase: ExchangePhase,
+    /// Set when the connection had carried a response before the last request.
     reused: bool,
     reset: bool,
-    /// What came of the head.
+    /// Bytes of the head that arrived.
     head: Vec<u8>,
 }
 
-/// What a connection of HTTP/1 carried last.
+/// State of the last exchange on an HTTP/1 connection.
 #[derive(Debug, Default)]
-pub(super) struct Exchanges(Mutex<State>);
+pub(super) struct Exchanges(Mutex<ExchangeState>);
 
 impl Exchanges {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ExchangeState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sent(&self) {
         let mut state = self.lock();
-        if matches!(state.phase, Phase::New | Phase::Answered) {
-            state.reused = state.phase == Phase::Answered;
-            state.phase = Phase::Waiting;
+        if matches!(state.phase, ExchangePhase::New | ExchangePhase::Answered) {
+            state.reused = state.phase == ExchangePhase::Answered;
+            state.phase = ExchangePhase::Waiting;
             state.head.clear();
-            // A large head is rare, and connections may be many.
+            // Large heads are rare, and there may be many connections.
             state.head.shrink_to(HEAD_BYTES_USUAL);
         }
     }
 
-    /// Whether the next bytes are those of a head.
+    /// Returns whether the next bytes belong to a head.
     fn expects_head(&self) -> bool {
-        matches!(self.lock().phase, Phase::Waiting | Phase::Head)
+        matches!(self.lock().phase, ExchangePhase::Waiting | ExchangePhase::Head)
     }
 
-    /// Notes bytes of a head. Returns whether hyper is to have them now: a message is complete, or the head is too large.
+    /// Records bytes of a head. Returns whether to pass them to hyper now: a message is complete, or the head is too large.
     fn received(&self, bytes: &[u8]) -> bool {
         let mut state = self.lock();
-        state.phase = Phase::Head;
+        state.phase = ExchangePhase::Head;
         let room = (HEAD_BYTES_MAX as usize).saturating_sub(state.head.len());
-        let former = state.head.len();
+        let looked_at = state.head.len();
         state.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        let came = state.head.len();
-        if salvage::is_complete(&mut state.head, former) {
-            state.phase = Phase::Answered;
+        let received = state.head.len();
+        if salvage::is_complete(&mut state.head, looked_at) {
+            state.phase = ExchangePhase::Answered;
         }
-        state.phase == Phase::Answered || state.head.len() < came || bytes.len() >= room
+        state.phase == ExchangePhase::Answered || state.head.len() < received || bytes.len() >= room
     }
 
-    /// Notes that the receiver's end was reset.
+    /// Records that the receiver's end was reset.
     fn reset(&self) {
         self.lock().reset = true;
     }
 
-    /// Whether an end of the stream leaves open if the receiver has read the request.
+    /// Returns whether it is unknown, at the end of the stream, if the receiver has read the request.
     fn may_be_unread(&self) -> bool {
         let state = self.lock();
-        state.phase == Phase::Waiting && state.reused
+        state.phase == ExchangePhase::Waiting && state.reused
     }
 
-    /// Whether the receiver cannot have read the last request.
+    /// Returns whether the receiver cannot have read the last request.
     pub(super) fn is_unread(&self) -> bool {
         self.may_be_unread() && self.lock().reset
     }
 
-    /// Returns the status and those headers that can be read of a complete head.
+    /// Returns the status and the readable headers of a complete head.
     pub(super) fn salvage(&self) -> Option<Salvaged> {
         let state = self.lock();
-        if state.phase == Phase::Answered { salvage::read(&state.head) } else { None }
+        if state.phase == ExchangePhase::Answered { salvage::read(&state.head) } else { None }
     }
 }
 
-/// A connection whose exchanges are observed.
+/// Connection whose exchanges are observed.
 pub(super) struct Observed<T> {
     io: T,
-    /// None: HTTP/2.
+    /// State of the exchanges. None: HTTP/2.
     exchanges: Option<Arc<Exchanges>>,
-    /// The receiver takes no more bytes.
+    /// Set when the receiver accepts no more bytes.
     write_failed: bool,
-    /// Bytes that hyper has not got yet.
+    /// Bytes that were not passed to hyper yet.
     held: BytesMut,
-    /// Whether hyper is to have them before more is read.
+    /// Set when hyper gets these bytes before more is read.
     released: bool,
-    /// The wait for a reset after the end of the stream: the pause under way, and how many there were.
+    /// Wait for a reset after the end of the stream: the current pause, and the number of pauses so far.
     held_back: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
@@ -149,7 +150,7 @@ fn is_reset(error: &Error) -> bool {
 }
 
 impl<T: HasSocket> Observed<T> {
-    /// Looks for a reset after the end of the stream, several times if need be.
+    /// Checks for a reset after the end of the stream, several times if necessary.
     fn poll_end(&mut self, exchanges: &Exchanges, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             if self.write_failed || self.io.socket().take_error().is_ok_and(|error| error.is_some()) {
@@ -160,11 +161,12 @@ impl<T: HasSocket> Observed<T> {
                 self.held_back.get_or_insert_with(|| (Box::pin(tokio::time::sleep(RESET_WAITS[0])), 1));
             ready!(pause.as_mut().poll(context));
             let Some(wait) = RESET_WAITS.get(*number) else { return Poll::Ready(Ok(())) };
-            (*pause, *number) = (Box::pin(tokio::time::sleep(*wait)), *number + 1);
+            *pause = Box::pin(tokio::time::sleep(*wait));
+            *number += 1;
         }
     }
 
-    /// Notes what was written. A failure is kept back: reading finds what the receiver said before, or the end.
+    /// Records the result of a write. Hides a reset: the next read returns the response that the receiver sent before, or the end.
     fn wrote(&mut self, result: Result<usize, Error>, all: usize) -> Result<usize, Error> {
         let Some(exchanges) = &self.exchanges else { return result };
         match result {
@@ -194,7 +196,7 @@ impl<T: Connection> Connection for Observed<T> {
 }
 
 impl<T: AsyncRead + HasSocket + Unpin> Observed<T> {
-    /// Reads until hyper is to have what came. An error or the end of the stream comes after what came before it.
+    /// Reads until the received bytes are to be passed to hyper. An error or the end of the stream follows the bytes before it.
     fn poll_head(&mut self, exchanges: &Exchanges, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut piece = [0; HEAD_BYTES_USUAL];
         loop {

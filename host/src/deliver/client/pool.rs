@@ -1,8 +1,8 @@
-//! The clients of a host: its own, and one for each address policy and transport that is in use.
+//! Clients of a host: the default client, and one for each other address policy and transport in use.
 //!
-//! There is no maximum: as many are kept as subscriptions with a transport of their own were attempted lately. One that
-//! was not used for [`UNUSED_MAX`] has no open connection left and is made anew when it is needed. The certificates of the
-//! system, the resolver and its answers are shared by all.
+//! Their number has no maximum: it is bounded by the subscriptions with a custom transport that were attempted lately. A client that
+//! was not used for [`UNUSED_MAX`] has no open connection left; it is dropped and created again when it is needed. All clients share
+//! the system's certificates, the resolver and its cache.
 
 use super::fault_log::FaultLog;
 use super::resolver::Resolver;
@@ -13,33 +13,33 @@ use crate::subscription::Subscription;
 use crate::transport::{self, ReadyTransport};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time without a request after which a client is dropped. Longer than any connection is idle.
+/// Time without a request after which a client is dropped. Longer than the idle timeout of connections.
 const UNUSED_MAX: Duration = Duration::from_secs(60);
 
-/// Every client of a host.
+/// All clients of a host.
 pub struct Clients {
-    /// The host's own: what most subscriptions use.
-    own: Arc<Client>,
-    others: Mutex<Others>,
+    /// Client of subscriptions with default settings.
+    default: Arc<Client>,
+    custom: Mutex<CustomClients>,
 }
 
-/// Clients in use, each with the time of its last use.
-struct Others {
+/// Clients with another policy or transport, each with the time of its last use.
+struct CustomClients {
     clients: HashMap<ClientKey, (Arc<Client>, Instant)>,
     swept_at: Instant,
 }
 
-/// What makes a client another one. A transport is known by who wrote it, and when: it holds secrets.
+/// Identity of a client. Subscription and generation stand for a transport, which holds secrets.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct ClientKey {
     policy: AddressPolicy,
     transport: Option<(SubscriptionId, u64)>,
 }
 
-impl Others {
+impl CustomClients {
     fn get(&mut self, key: &ClientKey, now: Instant) -> Option<Arc<Client>> {
         let (client, used_at) = self.clients.get_mut(key)?;
         *used_at = now;
@@ -56,47 +56,46 @@ impl Others {
 }
 
 impl Clients {
-    /// Clients under the host's policy.
+    /// Creates the clients with the host's address policy.
     pub fn new(policy: AddressPolicy, name_servers: &[SocketAddr]) -> Result<Self, ClientError> {
         let resolver = Resolver::new(name_servers)?;
-        let own = Client::with(policy, resolver, Arc::<FaultLog>::default(), &ReadyTransport::default())?;
-        let others = Others { clients: HashMap::new(), swept_at: Instant::now() };
-        Ok(Clients { own: Arc::new(own), others: Mutex::new(others) })
+        let default = Client::with(policy, resolver, Arc::<FaultLog>::default(), &ReadyTransport::default())?;
+        let custom = CustomClients { clients: HashMap::new(), swept_at: Instant::now() };
+        Ok(Clients { default: Arc::new(default), custom: Mutex::new(custom) })
     }
 
-    /// How this host reaches itself, for its own bins.
+    /// Returns the address under which this host reaches itself, for requests to its bins.
     pub fn own_address(&self) -> String {
-        match self.own.policy.own {
+        match self.default.policy.own {
             Some(own) if own.ip().is_unspecified() => format!("127.0.0.1:{}", own.port()),
             Some(own) => own.to_string(),
             None => "127.0.0.1".to_owned(),
         }
     }
 
-    /// The client without a transport of its own for a tenant that is narrowed so.
+    /// Returns the client of a tenant with a narrowed address policy and the default transport.
     pub fn narrowed(&self, by: &Egress) -> Result<Arc<Client>, ClientError> {
-        self.find(
-            ClientKey { policy: self.own.policy.narrowed(by), transport: None },
-            |_| Ok(ReadyTransport::default()),
-        )
+        self.find(ClientKey { policy: self.default.policy.narrowed(by), transport: None }, |_| {
+            Ok(ReadyTransport::default())
+        })
     }
 
-    /// The client of a subscription, whose tenant is narrowed so.
+    /// Returns the client of a subscription. `narrowed`: the tenant's egress rules.
     pub fn of(&self, subscription: &Subscription, narrowed: &Egress) -> Result<Arc<Client>, ClientError> {
         let transport = &subscription.settings.transport;
         let direct = transport.is_default();
         if direct && *narrowed == Egress::default() {
-            return Ok(self.own.clone());
+            return Ok(self.default.clone());
         }
-        let policy = self.own.policy.narrowed(narrowed);
-        let own = (!direct).then_some((subscription.id, subscription.generation));
+        let policy = self.default.policy.narrowed(narrowed);
+        let custom = (!direct).then_some((subscription.id, subscription.generation));
         let ready = |policy: &AddressPolicy| {
             transport::ready(transport, &subscription.secrets, policy).map_err(|faults| {
                 let faults: Vec<String> = faults.iter().map(|(field, detail)| format!("{field}: {detail}")).collect();
                 ClientError::Transport(faults.join("; "))
             })
         };
-        self.find(ClientKey { policy, transport: own }, ready)
+        self.find(ClientKey { policy, transport: custom }, ready)
     }
 
     fn find(
@@ -104,14 +103,17 @@ impl Clients {
         key: ClientKey,
         ready: impl FnOnce(&AddressPolicy) -> Result<ReadyTransport, ClientError>,
     ) -> Result<Arc<Client>, ClientError> {
-        let others = || self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = others().get(&key, Instant::now()) {
+        if let Some(client) = self.custom().get(&key, Instant::now()) {
             return Ok(client);
         }
-        let (resolver, fault_log) = (self.own.resolver.clone(), self.own.fault_log.clone());
+        let (resolver, fault_log) = (self.default.resolver.clone(), self.default.fault_log.clone());
         let client = Arc::new(Client::with(key.policy.clone(), resolver, fault_log, &ready(&key.policy)?)?);
-        others().put(key, client.clone(), Instant::now());
+        self.custom().put(key, client.clone(), Instant::now());
         Ok(client)
+    }
+
+    fn custom(&self) -> MutexGuard<'_, CustomClients> {
+        self.custom.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,10 +155,10 @@ mod tests {
         for (subscription, client) in subscriptions.iter().zip(&first) {
             assert!(Arc::ptr_eq(client, &of(subscription)), "made again although it is in use");
         }
-        let mut others = clients.others.lock().expect("no panic");
+        let mut custom = clients.custom.lock().expect("no panic");
         let (key, (client, used_at)) =
-            others.clients.iter().next().map(|(key, kept)| (key.clone(), kept.clone())).expect("one");
-        others.put(key, client, used_at + 2 * UNUSED_MAX);
-        assert_eq!(others.clients.len(), 1, "what was not used lately is dropped");
+            custom.clients.iter().next().map(|(key, kept)| (key.clone(), kept.clone())).expect("one");
+        custom.put(key, client, used_at + 2 * UNUSED_MAX);
+        assert_eq!(custom.clients.len(), 1, "what was not used lately is dropped");
     }
 }

@@ -1,8 +1,11 @@
-//! Names and their addresses: the only home of the DNS client.
+//! Name resolution. The only module that uses the DNS client.
 //!
-//! Asks the system's name servers, or those of the setting `name_servers`, for IPv4 and IPv6 addresses alike: who vets
-//! an answer must see all of it. A name is always a whole one: no search domain of this machine is put behind it, so that
-//! a tenant's `db` is never the operator's `db.internal.example`. Answers are kept as long as they say. Vets nothing.
+//! Queries the system's name servers, or those of the setting `name_servers`, for IPv4 and IPv6 addresses: the address guard must see
+//! every address of a name. Names are always absolute: no search domain is appended, so that a tenant's `db` never resolves to the
+//! operator's `db.internal.example`. Answers are cached for their TTL.
+//!
+//! # Limits
+//! Does not vet addresses; [`vetting`](super::vetting) does.
 
 use super::dial::is_local_fault;
 use futures_util::future::{Either, select};
@@ -17,40 +20,40 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
-/// A name that does not resolve in this time does not resolve.
+/// Time limit of a lookup.
 const LOOKUP_MAX: Duration = Duration::from_secs(5);
 
-/// One question is asked again after this.
+/// Time after which a query is repeated.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
-/// Time that is left for the addresses of one family when those of the other are there.
+/// Time limit for the addresses of one family after those of the other have arrived.
 const OTHER_FAMILY_MAX: Duration = Duration::from_millis(500);
 
-/// Why there is no resolver.
+/// Error when the name servers of this machine cannot be determined.
 #[derive(Debug, thiserror::Error)]
 #[error("the name servers of this machine are unknown; name some with the setting name_servers")]
 pub struct ResolverError(#[source] Box<NetError>);
 
-/// Why a name has no addresses.
+/// Reason why a name has no addresses.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LookupError {
-    /// It cannot be one.
+    /// The name is not a valid host name.
     #[error("the name is not a host name")]
     NoName(#[source] ProtoError),
-    /// Nobody knows it, or nobody answers.
+    /// The name does not exist, or the name servers failed.
     #[error("the name does not resolve")]
     Failed(#[source] Box<NetError>),
-    /// It exists, and has none.
+    /// The name exists and has no addresses.
     #[error("the name has no addresses")]
     Empty,
-    /// The name servers are silent.
+    /// The name servers did not answer in time.
     #[error("the name did not resolve within {} s", LOOKUP_MAX.as_secs())]
     Slow,
 }
 
 impl LookupError {
-    /// The system's error, if it is why the name servers could not even be asked, or if nothing listens where they should be:
-    /// that says nothing about the name.
+    /// Returns the system error that kept this host from reaching its name servers, if there is one. Such an error says nothing about
+    /// the name.
     pub(super) fn local_fault(&self) -> Option<&std::io::Error> {
         let LookupError::Failed(error) = self else { return None };
         match &**error {
@@ -62,25 +65,24 @@ impl LookupError {
     }
 }
 
-/// Looks names up.
+/// Resolver for both address families.
 #[derive(Clone)]
 pub(super) struct Resolver {
-    /// One for each family, so that an answer for one does not wait for the other's.
+    /// A separate resolver for each family, so that the answer for one does not wait for that for the other.
     ipv4: TokioResolver,
     ipv6: TokioResolver,
 }
 
 impl Resolver {
-    /// One that asks these name servers; the system's if there are none.
+    /// Creates a resolver that uses these name servers, or the system's if there are none.
     pub(super) fn new(name_servers: &[SocketAddr]) -> Result<Self, ResolverError> {
         let of = |family| resolver(name_servers, family).map_err(Box::new).map_err(ResolverError);
         Ok(Resolver { ipv4: of(LookupIpStrategy::Ipv4Only)?, ipv6: of(LookupIpStrategy::Ipv6Only)? })
     }
 
-    /// Every address of a name that came in time, those of IPv4 first.
+    /// Returns the addresses of a name that arrived in time, IPv4 first.
     pub(super) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
-        // A URL's name is in ASCII already, and what it may hold was checked by the address guard: `from_utf8` would refuse
-        // underscores.
+        // The address guard has checked the name, which is ASCII. `from_utf8` would refuse underscores.
         let mut whole = Name::from_ascii(name).map_err(LookupError::NoName)?;
         whole.set_fqdn(true);
         let both = both(family(&self.ipv4, whole.clone()), family(&self.ipv6, whole));
@@ -105,16 +107,19 @@ fn resolver(name_servers: &[SocketAddr], strategy: LookupIpStrategy) -> Result<T
     builder.build()
 }
 
-/// The addresses of one family, or why there are none.
-type Found = Result<Vec<IpAddr>, LookupError>;
+/// Addresses of one family, or the reason why there are none.
+type FamilyAddresses = Result<Vec<IpAddr>, LookupError>;
 
-async fn family(resolver: &TokioResolver, name: Name) -> Found {
+async fn family(resolver: &TokioResolver, name: Name) -> FamilyAddresses {
     let found = resolver.lookup_ip(name).await;
     found.map(|found| found.iter().collect()).map_err(Box::new).map_err(LookupError::Failed)
 }
 
-/// Waits for both families, but not for long when one has addresses: then the other's are none.
-async fn both(ipv4: impl Future<Output = Found>, ipv6: impl Future<Output = Found>) -> (Found, Found) {
+/// Waits for both families, for the second one only [`OTHER_FAMILY_MAX`] once the first one has addresses.
+async fn both(
+    ipv4: impl Future<Output = FamilyAddresses>,
+    ipv6: impl Future<Output = FamilyAddresses>,
+) -> (FamilyAddresses, FamilyAddresses) {
     match select(pin!(ipv4), pin!(ipv6)).await {
         Either::Left((ipv4, rest)) => {
             let ipv6 = other(&ipv4, rest).await;
@@ -127,7 +132,7 @@ async fn both(ipv4: impl Future<Output = Found>, ipv6: impl Future<Output = Foun
     }
 }
 
-async fn other(first: &Found, rest: impl Future<Output = Found>) -> Found {
+async fn other(first: &FamilyAddresses, rest: impl Future<Output = FamilyAddresses>) -> FamilyAddresses {
     if first.as_ref().is_ok_and(|addresses| !addresses.is_empty()) {
         tokio::time::timeout(OTHER_FAMILY_MAX, rest).await.unwrap_or(Err(LookupError::Slow))
     } else {
@@ -159,7 +164,7 @@ mod tests {
     const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-    fn brief((ipv4, ipv6): (Found, Found)) -> (Option<Vec<IpAddr>>, Option<Vec<IpAddr>>) {
+    fn brief((ipv4, ipv6): (FamilyAddresses, FamilyAddresses)) -> (Option<Vec<IpAddr>>, Option<Vec<IpAddr>>) {
         (ipv4.ok(), ipv6.ok())
     }
 
@@ -180,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_name_is_to_blame_for() {
+    fn faults_of_this_host_are_not_the_names() {
         let io = |kind: ErrorKind| LookupError::Failed(Box::new(std::io::Error::from(kind).into()));
         assert!(io(ErrorKind::ConnectionRefused).local_fault().is_some());
         assert!(io(ErrorKind::ConnectionReset).local_fault().is_none());

@@ -1,23 +1,20 @@
-//! What can be read of an answer's head that is not as HTTP/1 wants it.
+//! Lenient parser for HTTP/1 response heads that hyper rejects.
 //!
-//! RFC 9112 lets a client discard such an answer. A receiver that has answered 200 has taken the event all the same: sending
-//! it again at every step of the schedule would only repeat it. So the status counts, and of the headers those that can
-//! be read. How the body is framed is not guessed: none of it is read.
-//!
-//! Pure.
+//! RFC 9112 lets a client discard such a response. But a receiver that has answered 200 has processed the event, and every retry would
+//! repeat it. So the status counts, and the readable headers. The body is not read, because its framing is unknown.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memchr_iter;
 
-/// The readable part of a head.
+/// Readable part of a response head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Salvaged {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
 }
 
-/// Whether the head of a final answer is complete. Cuts off what came before it: interim responses (1xx), and blank lines
-/// (RFC 9112 section 2.2). `looked_at` bytes were looked at before.
+/// Returns whether the head of a final response is complete. Removes preceding interim responses (1xx) and blank lines (RFC 9112
+/// section 2.2). The first `looked_at` bytes were examined by an earlier call.
 pub(super) fn is_complete(head: &mut Vec<u8>, looked_at: usize) -> bool {
     let mut start = 0;
     let complete = loop {
@@ -32,7 +29,7 @@ pub(super) fn is_complete(head: &mut Vec<u8>, looked_at: usize) -> bool {
     complete
 }
 
-/// The place behind the first blank line.
+/// Returns the offset after the first blank line.
 fn end(head: &[u8], from: usize) -> Option<usize> {
     memchr_iter(b'\n', &head[from..]).find_map(|at| match &head[from + at + 1..] {
         [b'\n', ..] => Some(from + at + 2),
@@ -41,7 +38,7 @@ fn end(head: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-/// The status of a head that begins with a status line: `HTTP/`, a version, blanks, three digits.
+/// Returns the status code of a status line: `HTTP/`, a version, blanks, three digits.
 fn status_line(head: &[u8]) -> Option<u16> {
     let line = head.trim_ascii_start().split(|byte| *byte == b'\n').next()?;
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
@@ -54,14 +51,14 @@ fn status_line(head: &[u8]) -> Option<u16> {
     (100..=999).contains(&status).then_some(status)
 }
 
-/// Reads what can be read of a head.
+/// Parses the status line and the readable headers of a head.
 pub(super) fn read(head: &[u8]) -> Option<Salvaged> {
     let status = status_line(head)?;
     let mut headers = HeaderMap::new();
     let lines = head.trim_ascii_start().split(|byte| *byte == b'\n').skip(1);
     for line in lines.take_while(|line| !line.trim_ascii().is_empty()) {
         if let Some((name, value)) = header(line) {
-            // More than the map can hold would be more than anybody reads.
+            // Headers beyond the capacity of the map are dropped.
             let _ = headers.try_append(name, value);
         }
     }
@@ -132,9 +129,9 @@ mod tests {
             let at = at.min(answer.len());
             let mut pieces = answer[..at].to_vec();
             if !is_complete(&mut pieces, 0) {
-                let former = pieces.len();
+                let looked_at = pieces.len();
                 pieces.extend_from_slice(&answer[at..]);
-                prop_assert!(is_complete(&mut pieces, former));
+                prop_assert!(is_complete(&mut pieces, looked_at));
             }
             prop_assert_eq!(read(&pieces).map(|one| one.status), read(&whole).map(|one| one.status));
         }

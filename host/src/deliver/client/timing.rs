@@ -1,10 +1,9 @@
-//! How long the parts of a request take: DNS, connect with TLS, first byte, body.
+//! Durations of the parts of a request: DNS lookup, connect with TLS, first byte, body.
 //!
 //! # Theory of operation
-//! A request is one task. While it waits for a connection, that task itself polls the lookup and the connecting, so both
-//! can note their times in a task-local place. If a pooled connection wins the race meanwhile, the connecting goes on in a
-//! task of its own, finds no such place, and notes nothing: the request was carried by the pooled one, which is what its
-//! times say.
+//! A request is one task. While it waits for a connection, the same task polls the lookup and the connect, so both record their
+//! durations in a task-local variable. If a pooled connection becomes free first, the connect continues in another task, which has no
+//! such variable, and records nothing: the request was sent on the pooled connection.
 
 use crate::delivery::Timings;
 use std::cell::Cell;
@@ -17,7 +16,7 @@ tokio::task_local! {
     static PARTS: Cell<Timings>;
 }
 
-/// Runs a request and says how long its parts took. Whatever it did not come to is absent.
+/// Runs a request and returns the durations of its parts. Parts that did not happen are absent.
 pub(super) async fn timed<T>(request: impl Future<Output = T>) -> (T, Timings) {
     let whole = async {
         let begun = Instant::now();
@@ -28,12 +27,12 @@ pub(super) async fn timed<T>(request: impl Future<Output = T>) -> (T, Timings) {
     PARTS.scope(Cell::default(), Box::pin(whole)).await
 }
 
-/// The lookup of a name, which began then, has ended.
+/// Records the duration of a lookup that began at `begun`.
 pub(super) fn looked_up(begun: Instant) {
     note(|parts| parts.dns_us = Some(micros(begun)));
 }
 
-/// The head of the answer to a request that began then is there.
+/// Records the time to the head of the response, for a request that began at `begun`.
 pub(super) fn answered(begun: Instant) {
     note(|parts| {
         parts.reused = parts.connect_us.is_none();
@@ -41,13 +40,13 @@ pub(super) fn answered(begun: Instant) {
     });
 }
 
-/// What is read of the body, from then on, is there.
+/// Records the duration of reading the body, since `begun`.
 pub(super) fn read(begun: Instant) {
     note(|parts| parts.body_us = Some(micros(begun)));
 }
 
 fn connected(begun: Instant) {
-    // The lookup is a part of connecting; it is shown apart.
+    // Connecting includes the lookup, which is shown apart.
     note(|parts| parts.connect_us = Some(micros(begun).saturating_sub(parts.dns_us.unwrap_or(0))));
 }
 
@@ -63,7 +62,7 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A connector with a clock.
+/// Connector that records the duration of connecting.
 #[derive(Clone)]
 pub(super) struct Timed<S>(S);
 
@@ -87,7 +86,8 @@ where
     }
 
     fn call(&mut self, to: T) -> Self::Future {
-        let (begun, connecting) = (Instant::now(), self.0.call(to));
+        let begun = Instant::now();
+        let connecting = self.0.call(to);
         Box::pin(async move {
             let connection = connecting.await;
             connected(begun);

@@ -1,6 +1,4 @@
-//! TLS failures in words: what is wrong with the certificate or the protocol, and what to do about it.
-//!
-//! Pure.
+//! Messages for TLS failures, which say what is wrong with the certificate or protocol and what to do.
 
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
@@ -16,7 +14,7 @@ const WEAK_SIGNATURES: [(&[u8], &str); 3] = [
 /// Maximum number of a certificate's names that are shown.
 const NAMES_MAX: usize = 5;
 
-/// Says what is wrong, and what to do.
+/// Message for a TLS error.
 pub(super) fn words(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(error) => certificate(error),
@@ -73,7 +71,7 @@ fn certificate(error: &CertificateError) -> String {
 const CHECK_CLOCKS: &str = "check the clocks of this host and of the issuer";
 const CORRECT_NAME: &str = "correct the host of the Notify URL, or have a certificate issued for it";
 
-/// What the verifier says by name only.
+/// Message for a certificate error that the verifier reports by name only.
 fn other_certificate(name: &str) -> String {
     if name.contains("CaUsedAsEndEntity") {
         return "the certificate is an authority's own (self-signed). Issue one for the server with it, and put the authority's into `transport.authorities`".to_owned();
@@ -85,7 +83,7 @@ fn other_certificate(name: &str) -> String {
 }
 
 fn signature(algorithm: &[u8]) -> String {
-    // The identifier stands in a sequence, or alone.
+    // The identifier is part of a sequence, or alone.
     let weak = WEAK_SIGNATURES.iter().find(|(id, _)| algorithm.windows(id.len()).any(|window| window == *id));
     match weak {
         Some((_, name)) => {
@@ -127,17 +125,20 @@ fn day(time: &UnixTime) -> String {
     timestamp.map_or_else(|| "an unknown day".to_owned(), |timestamp| timestamp.strftime("%Y-%m-%d").to_string())
 }
 
-/// The names of a certificate: at most [`NAMES_MAX`], as they are not ours.
+/// Lists at most [`NAMES_MAX`] names of a certificate. The receiver chooses them, so each is cut as well.
 fn names(presented: &[String]) -> String {
-    // The verifier writes `DnsName("a.example")`.
-    let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).chars().take(100).collect::<String>();
-    let mut names: Vec<String> = presented.iter().take(NAMES_MAX).map(bare).collect();
+    let mut names: Vec<String> = presented.iter().take(NAMES_MAX).map(|name| bare_name(name)).collect();
     match presented.len() {
         0 => return "no name".to_owned(),
         all if all > NAMES_MAX => names.push(format!("{} others", all - NAMES_MAX)),
         _ => {}
     }
     names.join(", ")
+}
+
+/// Name without the verifier's wrapper, as in `DnsName("a.example")`.
+fn bare_name(name: &str) -> String {
+    name.split('"').nth(1).unwrap_or(name).chars().take(100).collect()
 }
 
 #[cfg(test)]

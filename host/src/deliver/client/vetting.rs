@@ -1,4 +1,4 @@
-//! From a URL to the addresses that may be dialled: a name has addresses only if every one of them is allowed.
+//! Resolution of a URL to addresses that may be dialled. A name with one refused address is refused as a whole.
 
 use super::resolver::{LookupError, Resolver};
 use super::timing;
@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The address guard of a client, with its resolver.
+/// Address policy of a client, with its resolver.
 #[derive(Clone)]
 pub(super) struct Vetting {
     pub(super) policy: Arc<AddressPolicy>,
@@ -18,7 +18,7 @@ pub(super) struct Vetting {
 }
 
 impl Vetting {
-    /// Every address of a URL's host, vetted, with the URL's port. A literal address was vetted with its URL.
+    /// Returns the vetted addresses of a URL's host, with the URL's port. A literal address was vetted with its URL.
     pub(super) async fn addresses(&self, uri: &Uri) -> Result<Vec<SocketAddr>, Box<dyn StdError + Send + Sync>> {
         let host = uri.host().ok_or("the URL has no host")?;
         let usual_port = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
@@ -33,26 +33,30 @@ impl Vetting {
     }
 }
 
-/// Reasons why a name may not be dialled.
-pub(super) enum Unfit {
+/// Reason why a name may not be dialled.
+pub(super) enum VettingError {
     Refused(AddressError),
-    Unknown(LookupError),
+    Lookup(LookupError),
 }
 
-impl From<Unfit> for Box<dyn StdError + Send + Sync> {
-    fn from(unfit: Unfit) -> Self {
-        match unfit {
-            Unfit::Refused(error) => error.into(),
-            Unfit::Unknown(error) => error.into(),
+impl From<VettingError> for Box<dyn StdError + Send + Sync> {
+    fn from(error: VettingError) -> Self {
+        match error {
+            VettingError::Refused(error) => error.into(),
+            VettingError::Lookup(error) => error.into(),
         }
     }
 }
 
-/// The addresses of a name, if every one of them may be dialled.
-pub(super) async fn vetted(name: &str, policy: &AddressPolicy, resolver: &Resolver) -> Result<Vec<IpAddr>, Unfit> {
-    let addresses = resolver.look_up(name).await.map_err(Unfit::Unknown)?;
+/// Returns the addresses of a name, if all of them may be dialled.
+pub(super) async fn vetted(
+    name: &str,
+    policy: &AddressPolicy,
+    resolver: &Resolver,
+) -> Result<Vec<IpAddr>, VettingError> {
+    let addresses = resolver.look_up(name).await.map_err(VettingError::Lookup)?;
     for address in &addresses {
-        check_address(*address, policy).map_err(|error| Unfit::Refused(error.of_a_name()))?;
+        check_address(*address, policy).map_err(|error| VettingError::Refused(error.of_a_name()))?;
     }
     Ok(addresses)
 }
