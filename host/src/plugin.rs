@@ -66,7 +66,7 @@ pub use comparison::{ComparedEvent, Comparison, EventSource, EventSources};
 pub use compile::{CHILD_COMMAND, CompileError, CompileLimits};
 pub use compile_child::compile_child;
 pub use config_reads::{ConfigReads, meant};
-pub use judgement::{Judged, Judgement, Matter, Outgoing, PluginFault, Shown};
+pub use judgement::{Judged, Judgement, Outgoing, PluginFault, PluginInput, Shown};
 pub use machine::{MachineError, no_executable_memory, own_program, require_address_space};
 pub use probe::Probe;
 pub use rollout::{ArmFigures, RolloutFigures};

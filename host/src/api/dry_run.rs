@@ -7,7 +7,7 @@ use crate::chain::{Chain, Step};
 use crate::event::{Event, EventId, read_envelope};
 use crate::ids::{PluginName, VersionId};
 use crate::limits::Limits;
-use crate::plugin::{ConfigReads, Matter, Shown};
+use crate::plugin::{ConfigReads, PluginInput, Shown};
 use crate::store::now_ms;
 use crate::subscription::{CallSettings, Subscription};
 use axum::Json;
@@ -72,9 +72,9 @@ pub(super) async fn dry_run(
     let settings = CallSettings { plugin: Chain(vec![step]), config, limits, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(access.tenant.clone(), settings));
     let reads = Arc::new(ConfigReads::default());
-    let asked = Matter::new(event.clone(), subscription.clone());
-    let matter = Matter { previous: previous.map(Arc::new), config_reads: Some(reads.clone()), ..asked };
-    let shown = Shown::new(state.plugins.judge_with(matter).await, &event);
+    let asked = PluginInput::new(event.clone(), subscription.clone());
+    let input = PluginInput { previous: previous.map(Arc::new), config_reads: Some(reads.clone()), ..asked };
+    let shown = Shown::new(state.plugins.judge_with(input).await, &event);
     Ok(Json(Shown { unread_config: reads.unread(&subscription.settings.config), ..shown }))
 }
 

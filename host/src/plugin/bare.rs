@@ -6,23 +6,23 @@
 use super::chain::{self, Turn};
 use super::convert;
 use super::guest::GuestState;
-use super::judgement::{Judgement, Matter};
+use super::judgement::{Judgement, PluginInput};
 use super::reuse::Rest;
 use super::runtime::Version;
-use super::sandbox::{HANDLES_MAX, Question, Surroundings};
+use super::sandbox::{CallEnvironment, CallInput, HANDLES_MAX};
 use std::time::{Duration, Instant};
 use wasmtime::Store;
 
 /// Measures so many calls of each kind, taking turns, so that a busy neighbour hits both: bare ones, and whole ones as the
 /// host makes them.
-pub(super) fn compare(turn: &Turn, matter: &Matter, calls: u32) -> [Vec<Duration>; 2] {
+pub(super) fn compare(turn: &Turn, input: &PluginInput, calls: u32) -> [Vec<Duration>; 2] {
     let (mut bare, mut whole) = (Vec::new(), Vec::new());
     // Nothing rests: each call is in a fresh instance.
     let rest = Rest::new(0);
     for _ in 0..calls {
-        bare.extend(call(&turn.version, matter));
+        bare.extend(call(&turn.version, input));
         let begun = Instant::now();
-        let (judged, _) = chain::judge(std::slice::from_ref(turn), matter, &rest);
+        let (judged, _) = chain::judge(std::slice::from_ref(turn), input, &rest);
         if !matches!(judged.judgement, Judgement::Fault(_)) {
             whole.push(begun.elapsed());
         }
@@ -31,11 +31,11 @@ pub(super) fn compare(turn: &Turn, matter: &Matter, calls: u32) -> [Vec<Duration
 }
 
 /// One bare call. None: the guest failed.
-fn call(version: &Version, matter: &Matter) -> Option<Duration> {
-    let wall = Duration::from_millis(matter.subscription.settings.limits.wall_ms);
-    let question = Question { matter, payload: matter.event.text(), wall };
-    let state = GuestState::new(&question, Surroundings::of(&question));
-    let event = convert::event(&matter.event, question.payload, &matter.subscription);
+fn call(version: &Version, input: &PluginInput) -> Option<Duration> {
+    let wall = Duration::from_millis(input.subscription.settings.limits.wall_ms);
+    let call_input = CallInput { input, payload: input.event.text(), wall };
+    let state = GuestState::new(&call_input, CallEnvironment::of(&call_input));
+    let event = convert::event(&input.event, call_input.payload, &input.subscription);
     let begun = Instant::now();
     let mut store = Store::new(version.plugin.engine(), state);
     store.set_max_component_handles(HANDLES_MAX);

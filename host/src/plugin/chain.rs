@@ -12,13 +12,13 @@
 //! Runs on a plugin thread.
 
 use super::convert;
-use super::judgement::{Judged, Judgement, Matter, Outgoing, PluginFault};
+use super::judgement::{Judged, Judgement, Outgoing, PluginFault, PluginInput};
 use super::reuse::{Owner, Rest};
 use super::rollout::{CountedCall, Rollout};
 use super::runtime::Version;
 use super::sample::Sample;
 use super::sandbox;
-use super::sandbox::{Called, Question};
+use super::sandbox::{CallInput, CallResult};
 use crate::delivery::{Arm, Cost, JudgedStep};
 use crate::plural::counted;
 use http::{HeaderName, HeaderValue};
@@ -43,11 +43,11 @@ pub(super) struct ShadowWork {
 }
 
 /// Lets every plugin judge in turn.
-pub(super) fn judge(turns: &[Turn], matter: &Matter, rest: &Rest) -> (Judged, Vec<ShadowWork>) {
+pub(super) fn judge(turns: &[Turn], input: &PluginInput, rest: &Rest) -> (Judged, Vec<ShadowWork>) {
     let mut chain = Chain {
-        matter,
+        input,
         rest,
-        wall_left: Duration::from_millis(matter.subscription.settings.limits.wall_ms),
+        wall_left: Duration::from_millis(input.subscription.settings.limits.wall_ms),
         outgoing: None,
         steps: Vec::new(),
         log: Vec::new(),
@@ -61,14 +61,14 @@ pub(super) fn judge(turns: &[Turn], matter: &Matter, rest: &Rest) -> (Judged, Ve
 }
 
 /// Asks one version about a payload, outside any chain, in a fresh instance.
-pub(super) fn ask_alone(version: &Version, matter: &Matter, payload: &str) -> (Judgement, Cost) {
-    let wall = Duration::from_millis(matter.subscription.settings.limits.wall_ms);
-    let called = sandbox::call(version, &Question { matter, payload, wall });
-    (called.judgement, called.cost)
+pub(super) fn call_alone(version: &Version, input: &PluginInput, payload: &str) -> (Judgement, Cost) {
+    let wall = Duration::from_millis(input.subscription.settings.limits.wall_ms);
+    let result = sandbox::call(version, &CallInput { input, payload, wall });
+    (result.judgement, result.cost)
 }
 
 struct Chain<'a> {
-    matter: &'a Matter,
+    input: &'a PluginInput,
     rest: &'a Rest,
     wall_left: Duration,
     outgoing: Option<Outgoing>,
@@ -129,7 +129,7 @@ impl Chain<'_> {
 
     fn note_canary(&self, turn: &Turn, call: Option<CountedCall>, in_its_place: Option<CountedCall>) {
         if let (Some(rollout), Some(call)) = (&turn.rollout, call) {
-            rollout.note_canary(self.matter.event.id, call, in_its_place);
+            rollout.note_canary(self.input.event.id, call, in_its_place);
         }
     }
 
@@ -143,67 +143,67 @@ impl Chain<'_> {
     /// Asks an instance that rested, if there is one; a fresh one otherwise, or if that one fails.
     fn ask(&mut self, plugin: &str, version: &Version, arm: Arm, rollout: Option<&Rollout>) -> Judgement {
         let owner = self
-            .matter
+            .input
             .subscription
             .settings
             .reuse
-            .map(|_| Owner::new(&self.matter.subscription, plugin, &version.sha256));
+            .map(|_| Owner::new(&self.input.subscription, plugin, &version.sha256));
         if let Some(rested) = owner.and_then(|owner| self.rest.take(&owner)) {
-            let (calls, called) = (rested.calls, rested.call_again(&self.question()));
-            match self.heard(called, plugin, version, arm, rollout) {
+            let (calls, result) = (rested.calls, rested.call_again(&self.call_input()));
+            match self.heard(result, plugin, version, arm, rollout) {
                 Judgement::Fault(fault) => self.log.push(format!(
                     "host: the instance had judged {calls} events before and failed, and a fresh one judges ({fault})"
                 )),
                 judgement => return judgement,
             }
         }
-        let called = sandbox::call(version, &self.question());
-        self.heard(called, plugin, version, arm, rollout)
+        let result = sandbox::call(version, &self.call_input());
+        self.heard(result, plugin, version, arm, rollout)
     }
 
-    fn question(&self) -> Question<'_> {
-        Question { matter: self.matter, payload: self.payload(), wall: self.wall_left }
+    fn call_input(&self) -> CallInput<'_> {
+        CallInput { input: self.input, payload: self.payload(), wall: self.wall_left }
     }
 
     /// Takes an answer over: judgement, time, log and step.
     fn heard(
         &mut self,
-        called: Called,
+        result: CallResult,
         plugin: &str,
         version: &Version,
         arm: Arm,
         rollout: Option<&Rollout>,
     ) -> Judgement {
-        let judgement = self.fitting(called.judgement, plugin);
+        let judgement = self.fitting(result.judgement, plugin);
         let in_vain = failed(&judgement).is_some();
         let faulted = matches!(&judgement, Judgement::Fault(_));
-        let first_call = called.cost.earlier_calls == 0;
+        let first_call = result.cost.earlier_calls == 0;
         // Who judges in the place of one that failed has the whole time.
         let replaced = if arm == Arm::Canary { in_vain } else { faulted && !first_call };
         if !replaced {
-            self.wall_left = self.wall_left.saturating_sub(Duration::from_micros(called.cost.wall_us));
+            self.wall_left = self.wall_left.saturating_sub(Duration::from_micros(result.cost.wall_us));
         }
-        if let (Some(rule), Some(instance), false) = (self.matter.subscription.settings.reuse, called.instance, faulted)
+        if let (Some(rule), Some(instance), false) = (self.input.subscription.settings.reuse, result.instance, faulted)
         {
-            let (owner, calls) = (Owner::new(&self.matter.subscription, plugin, &version.sha256), instance.calls);
+            let (owner, calls) = (Owner::new(&self.input.subscription, plugin, &version.sha256), instance.calls);
             self.rest.put(owner, instance, calls, rule);
         }
         let prefix = if self.log_prefix { format!("{plugin}: ") } else { String::new() };
-        self.log.extend(called.log.into_iter().map(|line| format!("{prefix}{line}")));
+        self.log.extend(result.log.into_iter().map(|line| format!("{prefix}{line}")));
         self.steps.push(JudgedStep {
             plugin: plugin.to_owned(),
             sha256: Some(version.sha256.clone()),
             arm,
             verdict: judgement.word().to_owned(),
             reason: judgement.reason(),
-            cost: called.cost,
+            cost: result.cost,
         });
         // A fresh instance judges once more where a reused one faulted, and a canary's call is counted when its end is known.
         let is_final = first_call || !faulted;
         if let Some(rollout) = rollout.filter(|_| is_final && arm == Arm::Active)
             && let Some(call) = self.counted(&judgement)
         {
-            rollout.note_active(self.matter.event.id, call);
+            rollout.note_active(self.input.event.id, call);
         }
         judgement
     }
@@ -213,7 +213,7 @@ impl Chain<'_> {
         match &self.outgoing {
             // Bodies of all but the last plugin are text.
             Some(outgoing) => std::str::from_utf8(&outgoing.body).unwrap_or_default(),
-            None => self.matter.event.text(),
+            None => self.input.event.text(),
         }
     }
 
@@ -232,7 +232,7 @@ impl Chain<'_> {
         if self.outgoing.is_none() {
             return judgement;
         }
-        let (headers, limits) = (self.headers_with(new), &self.matter.subscription.settings.limits);
+        let (headers, limits) = (self.headers_with(new), &self.input.subscription.settings.limits);
         let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         match () {
             () if headers.len() as u64 > limits.headers => {

@@ -162,10 +162,10 @@ impl Plugins {
                 comparison.skipped += 1;
                 continue;
             };
-            let matter = self.matter(event.clone(), subscription, reads_history).await?;
+            let input = self.plugin_input(event.clone(), subscription, reads_history).await?;
             let mut counted = comparison.clone();
             let all = move |code: Vec<Arc<Version>>| {
-                let mut answers = code.iter().map(|version| chain::ask_alone(version, &matter, &payload)).rev();
+                let mut answers = code.iter().map(|version| chain::call_alone(version, &input, &payload)).rev();
                 let (new, new_cost) = answers.next()?;
                 let active = answers.next();
                 let active_us = active.as_ref().map(|(_, cost)| cost.wall_us);
@@ -204,8 +204,8 @@ impl Plugins {
         }
         let mut before = subscription.clone();
         before.settings.plugin.0.truncate(place);
-        let matter = self.matter(event.clone(), Arc::new(before), true).await.ok()?;
-        match self.judge_with(matter).await.judgement {
+        let input = self.plugin_input(event.clone(), Arc::new(before), true).await.ok()?;
+        match self.judge_with(input).await.judgement {
             Judgement::Pass => Some(event.text().to_owned()),
             Judgement::Replace(Outgoing { body, .. }) => String::from_utf8(body.to_vec()).ok(),
             _ => None,

@@ -5,8 +5,8 @@
 
 use super::bindings::hookloom::plugin::{config, history, log, secrets, types};
 use super::engine::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
-use super::judgement::Matter;
-use super::sandbox::{HANDLES_MAX, Question, STOPPED_BY_CPU, STOPPED_BY_WALL, Surroundings};
+use super::judgement::PluginInput;
+use super::sandbox::{CallEnvironment, CallInput, HANDLES_MAX, STOPPED_BY_CPU, STOPPED_BY_WALL};
 use super::wasi::{self, Tail};
 use super::{PluginFault, convert};
 use crate::delivery::Cost;
@@ -22,7 +22,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 /// The host's side of one guest.
 pub(super) struct GuestState {
-    matter: Matter,
+    input: PluginInput,
     limits: Limits,
     limiter: Limiter,
     log: LogLines,
@@ -32,33 +32,33 @@ pub(super) struct GuestState {
     /// Which clock ended the call, if one did.
     pub(super) stopped_by: Arc<AtomicU8>,
     output: Tail,
-    world: WasiCtx,
+    wasi: WasiCtx,
     resources: ResourceTable,
 }
 
 impl GuestState {
     /// A fresh guest's.
-    pub(super) fn new(question: &Question<'_>, world: Surroundings) -> Self {
+    pub(super) fn new(call_input: &CallInput<'_>, environment: CallEnvironment) -> Self {
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(HANDLES_MAX);
-        GuestState::with(question, world, Tail::default(), resources)
+        GuestState::with(call_input, environment, Tail::default(), resources)
     }
 
     /// The next call of the same guest: its memory and open handles stay, everything else is as for a fresh one.
-    pub(super) fn begin_again(&mut self, question: &Question<'_>, world: Surroundings) {
+    pub(super) fn begin_again(&mut self, call_input: &CallInput<'_>, environment: CallEnvironment) {
         let (output, resources) = (self.output.clone(), std::mem::take(&mut self.resources));
-        let next = GuestState::with(question, world, output, resources);
+        let next = GuestState::with(call_input, environment, output, resources);
         let before = std::mem::replace(self, next);
         self.limiter.memory = before.limiter.memory;
         self.limiter.memory_peak = before.limiter.memory;
         self.limiter.elements = before.limiter.elements;
     }
 
-    fn with(question: &Question<'_>, world: Surroundings, output: Tail, resources: ResourceTable) -> Self {
-        let limits = question.matter.subscription.settings.limits;
+    fn with(call_input: &CallInput<'_>, environment: CallEnvironment, output: Tail, resources: ResourceTable) -> Self {
+        let limits = call_input.input.subscription.settings.limits;
         output.begin(limits.host_call_bytes);
         GuestState {
-            matter: question.matter.clone(),
+            input: call_input.input.clone(),
             limits,
             limiter: Limiter {
                 memory_max: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
@@ -70,7 +70,7 @@ impl GuestState {
             hashed_bytes: 0,
             over_budget: None,
             stopped_by: Arc::default(),
-            world: wasi::world(&world.seed.0, &world.seed.1, world.now_ms, &output),
+            wasi: wasi::context(&environment.seed.0, &environment.seed.1, environment.now_ms, &output),
             output,
             resources,
         }
@@ -163,7 +163,7 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
 
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.world, table: &mut self.resources }
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
     }
 }
 
@@ -187,17 +187,17 @@ impl log::Host for GuestState {
 impl config::Host for GuestState {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
         self.count_bytes(key.len())?;
-        if let Some(reads) = &self.matter.config_reads {
+        if let Some(reads) = &self.input.config_reads {
             reads.note(&key);
         }
-        Ok(self.matter.subscription.settings.config.get(&key).cloned())
+        Ok(self.input.subscription.settings.config.get(&key).cloned())
     }
 
     fn entries(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-        if let Some(reads) = &self.matter.config_reads {
+        if let Some(reads) = &self.input.config_reads {
             reads.note_whole();
         }
-        Ok(self.matter.subscription.settings.config.clone().into_iter().collect())
+        Ok(self.input.subscription.settings.config.clone().into_iter().collect())
     }
 }
 
@@ -208,7 +208,7 @@ impl secrets::Host for GuestState {
         if self.hashed_bytes > self.limits.hashed_bytes {
             return self.over("hashed_bytes");
         }
-        let Some(secret) = self.matter.subscription.secrets.get(&name) else {
+        let Some(secret) = self.input.subscription.secrets.get(&name) else {
             return Ok(Err(secrets::SecretError::UnknownName));
         };
         let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).expect("HMAC takes keys of every length");
@@ -219,7 +219,7 @@ impl secrets::Host for GuestState {
 
 impl history::Host for GuestState {
     fn previous(&mut self) -> wasmtime::Result<Option<types::Event>> {
-        let Matter { previous, subscription, .. } = &self.matter;
+        let PluginInput { previous, subscription, .. } = &self.input;
         Ok(previous.as_ref().map(|previous| convert::event(previous, previous.text(), subscription)))
     }
 }

@@ -6,7 +6,7 @@
 use super::Plugins;
 use super::call::NotCalled;
 use super::chain::{self, ShadowWork, Turn};
-use super::judgement::{Judged, Matter, PluginFault};
+use super::judgement::{Judged, PluginFault, PluginInput};
 use super::rollout::Rollout;
 use super::runtime::{Version, VersionRef};
 use crate::chain::Step;
@@ -33,8 +33,8 @@ impl Plugins {
             Err(missing) => return missing,
         };
         let reads_history = steps.iter().any(PlannedStep::reads_history);
-        match self.matter(event, subscription, reads_history).await {
-            Ok(matter) => self.ask(steps, matter, Metrics::Count).await,
+        match self.plugin_input(event, subscription, reads_history).await {
+            Ok(input) => self.ask(steps, input, Metrics::Count).await,
             Err(error) => {
                 tracing::error!(error = %crate::describe(&error), "the previous event of an entity could not be read");
                 shortage(&steps)
@@ -43,12 +43,12 @@ impl Plugins {
     }
 
     /// The same with a past that is given, for nobody but who asks: no trial and no metric counts it.
-    pub async fn judge_with(self: &Arc<Self>, matter: Matter) -> Judged {
-        match self.plan(&matter.event, &matter.subscription).await {
+    pub async fn judge_with(self: &Arc<Self>, input: PluginInput) -> Judged {
+        match self.plan(&input.event, &input.subscription).await {
             Ok(steps) => {
                 let steps = steps.into_iter().map(PlannedStep::without_rollout).collect();
-                let subscription = self.bounded(matter.subscription);
-                self.ask(steps, Matter { subscription, ..matter }, Metrics::Leave).await
+                let subscription = self.bounded(input.subscription);
+                self.ask(steps, PluginInput { subscription, ..input }, Metrics::Leave).await
             }
             Err(missing) => missing,
         }
@@ -63,17 +63,17 @@ impl Plugins {
         Ok(steps)
     }
 
-    async fn ask(self: &Arc<Self>, steps: Vec<PlannedStep>, matter: Matter, metrics: Metrics) -> Judged {
+    async fn ask(self: &Arc<Self>, steps: Vec<PlannedStep>, input: PluginInput, metrics: Metrics) -> Judged {
         let steps = Arc::new(steps);
         let versions = steps.iter().flat_map(PlannedStep::versions).cloned().collect();
-        let (asked, planned, rest) = (matter.clone(), steps.clone(), self.runtime.rest.clone());
+        let (asked, planned, rest) = (input.clone(), steps.clone(), self.runtime.rest.clone());
         let trials: Vec<Arc<Rollout>> = steps.iter().filter_map(|step| step.rollout.clone()).collect();
         let judge = move |code: Vec<Arc<Version>>| {
             let mut code = code.into_iter();
             let turns: Option<Vec<Turn>> = planned.iter().map(|step| step.turn(&mut code)).collect();
             Some(chain::judge(&turns?, &asked, &rest))
         };
-        let (mut judged, shadows) = match self.call(&matter.subscription.tenant, versions, judge).await {
+        let (mut judged, shadows) = match self.call(&input.subscription.tenant, versions, judge).await {
             Ok(Some(judged)) => judged,
             Ok(None) | Err(NotCalled::Shortage) => return shortage(&steps),
             Err(NotCalled::NotLoaded(sha256)) => {
@@ -81,29 +81,29 @@ impl Plugins {
                 return missing(step.map_or("", |step| &step.plugin), Some(sha256.to_string()));
             }
         };
-        let limit = matter.subscription.settings.limits.log_bytes_per_minute;
-        self.log_budget.trim(matter.subscription.id, limit, now_ms(), &mut judged.log);
-        self.after(trials, shadows, &matter);
+        let limit = input.subscription.settings.limits.log_bytes_per_minute;
+        self.log_budget.trim(input.subscription.id, limit, now_ms(), &mut judged.log);
+        self.after(trials, shadows, &input);
         for step in judged.steps.iter().filter(|_| metrics == Metrics::Count) {
-            telemetry::judged(&matter.subscription.tenant, &step.plugin, &step.verdict, step.cost.wall_us);
+            telemetry::judged(&input.subscription.tenant, &step.plugin, &step.verdict, step.cost.wall_us);
         }
         judged
     }
 
     /// An event with what was accepted before it, for a subscription whose limits the host allows.
-    pub(super) async fn matter(
+    pub(super) async fn plugin_input(
         &self,
         event: Arc<Event>,
         subscription: Arc<Subscription>,
         reads_history: bool,
-    ) -> Result<Matter, StoreError> {
+    ) -> Result<PluginInput, StoreError> {
         let previous = match reads_history {
             true => self.store.previous(subscription.tenant.clone(), &event).await?,
             false => None,
         };
         // An older host accepted what no plugin can read. Its plugins failed at it; a later event must not fail for it too.
         let previous = previous.filter(|previous| previous.is_readable());
-        Ok(Matter { previous, ..Matter::new(event, self.bounded(subscription)) })
+        Ok(PluginInput { previous, ..PluginInput::new(event, self.bounded(subscription)) })
     }
 
     /// The most that a tenant may give its plugins: the host's maxima, or its own where they are lower.
@@ -154,12 +154,12 @@ impl Plugins {
     }
 
     /// What follows a judgement and must not hold it up.
-    fn after(self: &Arc<Self>, trials: Vec<Arc<Rollout>>, shadows: Vec<ShadowWork>, matter: &Matter) {
+    fn after(self: &Arc<Self>, trials: Vec<Arc<Rollout>>, shadows: Vec<ShadowWork>, input: &PluginInput) {
         for trial in trials {
             self.end_if_worse(trial);
         }
         for work in shadows {
-            self.judge_in_the_shadow(work, matter.clone());
+            self.judge_in_the_shadow(work, input.clone());
         }
     }
 }

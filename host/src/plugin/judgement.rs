@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 /// What plugins are asked about.
 #[derive(Clone, Debug)]
-pub struct Matter {
+pub struct PluginInput {
     /// The event.
     pub event: Arc<Event>,
     /// What was accepted before it of the same entity, as far as a plugin asks for it.
@@ -27,10 +27,10 @@ pub struct Matter {
     pub config_reads: Option<Arc<ConfigReads>>,
 }
 
-impl Matter {
+impl PluginInput {
     /// An event for a subscription, without anything before it.
     pub fn new(event: Arc<Event>, subscription: Arc<Subscription>) -> Self {
-        Matter { event, previous: None, subscription, config_reads: None }
+        PluginInput { event, previous: None, subscription, config_reads: None }
     }
 }
 

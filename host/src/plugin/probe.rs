@@ -11,12 +11,12 @@
 //! it costs the host is not bounded by its limits. So this runs in the compile child
 //! ([`compile_child`](mod@super::compile_child)) and nowhere else.
 
-use super::chain::ask_alone;
+use super::chain::call_alone;
 use super::convert::cut;
-use super::judgement::{Judgement, Matter};
+use super::judgement::{Judgement, PluginInput};
 use super::runtime::Version;
 use super::sample::Sample;
-use super::sandbox::{Called, Question, Surroundings, call, call_in};
+use super::sandbox::{CallEnvironment, CallInput, CallResult, call, call_in};
 use crate::delivery::Cost;
 use crate::event::sample_events;
 use crate::subscription::{CallSettings, DEFAULT_TENANT, Subscription, TenantId};
@@ -76,8 +76,8 @@ impl Probe {
 }
 
 /// The limit that a call overran, if it did by far.
-fn overrun(cost: &Cost, matter: &Matter) -> Option<Probed> {
-    let (cpu_ms, limit_ms) = (cost.cpu_us / 1_000, matter.subscription.settings.limits.cpu_ms);
+fn overrun(cost: &Cost, input: &PluginInput) -> Option<Probed> {
+    let (cpu_ms, limit_ms) = (cost.cpu_us / 1_000, input.subscription.settings.limits.cpu_ms);
     (cpu_ms > limit_ms + OVERRUN_MS).then_some(Probed::Overrun { cpu_ms, limit_ms })
 }
 
@@ -86,12 +86,12 @@ pub(super) fn probe(version: &Version) -> Probed {
     let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), CallSettings::default()));
     let mut asked = Vec::new();
     for event in sample_events() {
-        let matter = Matter::new(Arc::new(event), subscription.clone());
-        let (judgement, cost) = ask_alone(version, &matter, matter.event.text());
-        if let Some(overrun) = overrun(&cost, &matter) {
+        let input = PluginInput::new(Arc::new(event), subscription.clone());
+        let (judgement, cost) = call_alone(version, &input, input.event.text());
+        if let Some(overrun) = overrun(&cost, &input) {
             return overrun;
         }
-        asked.push((matter, judgement, cost));
+        asked.push((input, judgement, cost));
     }
     let first = asked.first().map(|(_, _, cost)| *cost).unwrap_or_default();
     // The one that tells more: a fault before all, and a plugin for deals lets contacts go by.
@@ -99,7 +99,7 @@ pub(super) fn probe(version: &Version) -> Probed {
     let telling = first_that(|judgement| matches!(judgement, Judgement::Fault(_)))
         .or_else(|| first_that(|judgement| matches!(judgement, Judgement::Replace(_))))
         .unwrap_or(0);
-    let (matter, judgement, _) = asked.swap_remove(telling);
+    let (input, judgement, _) = asked.swap_remove(telling);
     let mut probe = Probe {
         verdict: judgement.word().to_owned(),
         reason: judgement.reason().map(|reason| reason.to_string()),
@@ -111,34 +111,34 @@ pub(super) fn probe(version: &Version) -> Probed {
     if matches!(judgement, Judgement::Fault(_)) {
         return Probed::Done(probe);
     }
-    let mut times: Vec<u64> = (1..CALLS).map(|_| ask_alone(version, &matter, matter.event.text()).1.wall_us).collect();
+    let mut times: Vec<u64> = (1..CALLS).map(|_| call_alone(version, &input, input.event.text()).1.wall_us).collect();
     times.sort_unstable();
     probe.steady_call_us = times[times.len() / 2];
-    probe.depends_on = Some(depends_on(version, &matter, &judgement));
+    probe.depends_on = Some(depends_on(version, &input, &judgement));
     Probed::Done(probe)
 }
 
 /// What changes a version's answer beside the event.
-fn depends_on(version: &Version, matter: &Matter, judgement: &Judgement) -> Vec<String> {
-    let wall = Duration::from_millis(matter.subscription.settings.limits.wall_ms);
-    let question = Question { matter, payload: matter.event.text(), wall };
-    let world = Surroundings::of(&question);
-    let another_time = Surroundings { now_ms: world.now_ms + 86_400_000 * 45 + 3_600_123, ..world };
-    let another_seed = Surroundings { seed: ([7; 16], [9; 16]), ..world };
+fn depends_on(version: &Version, input: &PluginInput, judgement: &Judgement) -> Vec<String> {
+    let wall = Duration::from_millis(input.subscription.settings.limits.wall_ms);
+    let call_input = CallInput { input, payload: input.event.text(), wall };
+    let environment = CallEnvironment::of(&call_input);
+    let another_time = CallEnvironment { now_ms: environment.now_ms + 86_400_000 * 45 + 3_600_123, ..environment };
+    let another_seed = CallEnvironment { seed: ([7; 16], [9; 16]), ..environment };
     let others = [
-        ("time", call_in(another_time, version, &question)),
-        ("random", call_in(another_seed, version, &question)),
-        ("earlier calls", again(again(call(version, &question), &question), &question)),
+        ("time", call_in(another_time, version, &call_input)),
+        ("random", call_in(another_seed, version, &call_input)),
+        ("earlier calls", again(again(call(version, &call_input), &call_input), &call_input)),
     ];
     let usual = Sample::of(judgement);
-    let differs = |called: Called| Sample::of(&called.judgement) != usual;
-    others.into_iter().filter_map(|(what, called)| differs(called).then(|| what.to_owned())).collect()
+    let differs = |result: CallResult| Sample::of(&result.judgement) != usual;
+    others.into_iter().filter_map(|(what, result)| differs(result).then(|| what.to_owned())).collect()
 }
 
 /// The same question to the same instance.
-fn again(mut called: Called, question: &Question<'_>) -> Called {
-    match called.instance.take() {
-        Some(instance) => instance.call_again(question),
-        None => called,
+fn again(mut result: CallResult, call_input: &CallInput<'_>) -> CallResult {
+    match result.instance.take() {
+        Some(instance) => instance.call_again(call_input),
+        None => result,
     }
 }

@@ -13,7 +13,7 @@
 use super::bindings::Plugin;
 use super::engine::TICK;
 use super::guest::GuestState;
-use super::judgement::{Judgement, Matter};
+use super::judgement::{Judgement, PluginInput};
 use super::runtime::Version;
 use super::{PluginFault, call_record, convert, wasi};
 use crate::delivery::Cost;
@@ -30,8 +30,8 @@ pub(super) const HANDLES_MAX: usize = 1_000;
 const HOSTCALL_SLACK_BYTES: u64 = 2 << 20;
 
 /// What a plugin is asked.
-pub(super) struct Question<'a> {
-    pub(super) matter: &'a Matter,
+pub(super) struct CallInput<'a> {
+    pub(super) input: &'a PluginInput,
     /// What the plugin before made of the event, or the event's own bytes.
     pub(super) payload: &'a str,
     /// What is left of the wall time.
@@ -39,7 +39,7 @@ pub(super) struct Question<'a> {
 }
 
 /// What a call came to.
-pub(super) struct Called {
+pub(super) struct CallResult {
     /// The plugin's answer, checked, or the fault.
     pub(super) judgement: Judgement,
     /// What it wrote to its log.
@@ -69,64 +69,64 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
 }
 
 /// Asks a plugin in a fresh instance.
-pub(super) fn call(version: &Version, question: &Question<'_>) -> Called {
-    call_in(Surroundings::of(question), version, question)
+pub(super) fn call(version: &Version, call_input: &CallInput<'_>) -> CallResult {
+    call_in(CallEnvironment::of(call_input), version, call_input)
 }
 
 /// What a guest can see of the world beside the event.
 #[derive(Clone, Copy)]
-pub(super) struct Surroundings {
+pub(super) struct CallEnvironment {
     /// What its random numbers are seeded with.
     pub(super) seed: ([u8; 16], [u8; 16]),
     /// What its clock shows.
     pub(super) now_ms: i64,
 }
 
-impl Surroundings {
+impl CallEnvironment {
     /// Those that follow from the event, so that every attempt has the same.
-    pub(super) fn of(question: &Question<'_>) -> Self {
-        let Matter { event, subscription, .. } = question.matter;
+    pub(super) fn of(call_input: &CallInput<'_>) -> Self {
+        let PluginInput { event, subscription, .. } = call_input.input;
         let seed = (*event.id.0.as_bytes(), *subscription.id.0.as_bytes());
-        Surroundings { seed, now_ms: event.received_at_ms }
+        CallEnvironment { seed, now_ms: event.received_at_ms }
     }
 }
 
 /// Asks a plugin in a fresh instance and in other surroundings.
-pub(super) fn call_in(world: Surroundings, version: &Version, question: &Question<'_>) -> Called {
-    let _noted = call_record::begin(&question.matter.subscription.tenant, &version.sha256, question.wall);
+pub(super) fn call_in(environment: CallEnvironment, version: &Version, call_input: &CallInput<'_>) -> CallResult {
+    let _noted = call_record::begin(&call_input.input.subscription.tenant, &version.sha256, call_input.wall);
     let clocks = Clocks::start();
-    let mut store = Store::new(version.plugin.engine(), GuestState::new(question, world));
+    let mut store = Store::new(version.plugin.engine(), GuestState::new(call_input, environment));
     store.limiter(GuestState::limiter);
     store.set_max_component_handles(HANDLES_MAX);
     store.call_hook(|mut context, hook| match hook {
         CallHook::CallingHost => context.data_mut().count_host_call(),
         _ => Ok(()),
     });
-    limit(&mut store, clocks, question);
+    limit(&mut store, clocks, call_input);
     match version.plugin.instantiate(&mut store) {
-        Ok(plugin) => Instance { store, plugin, sha256: version.sha256.clone(), calls: 0 }.ask(clocks, question),
+        Ok(plugin) => Instance { store, plugin, sha256: version.sha256.clone(), calls: 0 }.ask(clocks, call_input),
         Err(error) => {
             let mut state = store.into_data();
             let judgement = Judgement::Fault(state.fault(&error));
             let cost = clocks.cost(&state, 0);
-            Called { judgement, log: state.take_log(), cost, instance: None }
+            CallResult { judgement, log: state.take_log(), cost, instance: None }
         }
     }
 }
 
 impl Instance {
     /// Asks it once more. Its memory is as the call before left it; its clock, random numbers and limits begin anew.
-    pub(super) fn call_again(mut self, question: &Question<'_>) -> Called {
-        let _noted = call_record::begin(&question.matter.subscription.tenant, &self.sha256, question.wall);
+    pub(super) fn call_again(mut self, call_input: &CallInput<'_>) -> CallResult {
+        let _noted = call_record::begin(&call_input.input.subscription.tenant, &self.sha256, call_input.wall);
         let clocks = Clocks::start();
-        self.store.data_mut().begin_again(question, Surroundings::of(question));
-        limit(&mut self.store, clocks, question);
-        self.ask(clocks, question)
+        self.store.data_mut().begin_again(call_input, CallEnvironment::of(call_input));
+        limit(&mut self.store, clocks, call_input);
+        self.ask(clocks, call_input)
     }
 
-    fn ask(mut self, clocks: Clocks, question: &Question<'_>) -> Called {
-        let Matter { event, subscription, .. } = question.matter;
-        let event = convert::event(event, question.payload, subscription);
+    fn ask(mut self, clocks: Clocks, call_input: &CallInput<'_>) -> CallResult {
+        let PluginInput { event, subscription, .. } = call_input.input;
+        let event = convert::event(event, call_input.payload, subscription);
         let answer = self.plugin.hookloom_plugin_transform().call_transform(&mut self.store, &event);
         let earlier_calls = self.calls;
         self.calls += 1;
@@ -137,7 +137,7 @@ impl Instance {
         let judgement = convert::judgement(answer, subscription);
         let (cost, log) = (clocks.cost(state, earlier_calls), state.take_log());
         let judgement = in_time(judgement, &cost, subscription.settings.limits.cpu_ms);
-        Called { judgement, log, cost, instance: usable.then_some(self) }
+        CallResult { judgement, log, cost, instance: usable.then_some(self) }
     }
 }
 
@@ -182,10 +182,10 @@ impl Clocks {
 }
 
 /// Sets the limits of one call.
-fn limit(store: &mut Store<GuestState>, clocks: Clocks, question: &Question<'_>) {
-    let limits = &question.matter.subscription.settings.limits;
+fn limit(store: &mut Store<GuestState>, clocks: Clocks, call_input: &CallInput<'_>) {
+    let limits = &call_input.input.subscription.settings.limits;
     store.set_hostcall_fuel(usize::try_from(limits.output_bytes * 2 + HOSTCALL_SLACK_BYTES).unwrap_or(usize::MAX));
-    let (cpu, wall) = (Duration::from_millis(limits.cpu_ms), question.wall);
+    let (cpu, wall) = (Duration::from_millis(limits.cpu_ms), call_input.wall);
     let stopped_by: Arc<AtomicU8> = store.data().stopped_by.clone();
     store.set_epoch_deadline(1);
     // The callback never touches the store; it leaves word in an atomic of its own.

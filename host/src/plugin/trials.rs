@@ -4,7 +4,7 @@
 //! a second.
 
 use super::chain::ShadowWork;
-use super::judgement::Matter;
+use super::judgement::PluginInput;
 use super::rollout::{Rollout, RolloutFigures};
 use super::runtime::Version;
 use super::sample::Sample;
@@ -132,17 +132,17 @@ impl Plugins {
     }
 
     /// Asks a version in the shadow what it would have said.
-    pub(super) fn judge_in_the_shadow(self: &Arc<Self>, work: ShadowWork, matter: Matter) {
+    pub(super) fn judge_in_the_shadow(self: &Arc<Self>, work: ShadowWork, input: PluginInput) {
         let Ok(room) = self.shadows.clone().try_acquire_owned() else { return work.rollout.skip() };
         let plugins = self.clone();
         tokio::spawn(async move {
             let ShadowWork { rollout, payload, active } = work;
-            let event = matter.event.clone();
-            let tenant = matter.subscription.tenant.clone();
+            let event = input.event.clone();
+            let tenant = input.subscription.tenant.clone();
             let compared = rollout.clone();
             let ask = move |code: Vec<Arc<Version>>| {
                 let version = code.first()?;
-                let (judgement, _) = chain::ask_alone(version, &matter, &payload);
+                let (judgement, _) = chain::call_alone(version, &input, &payload);
                 compared.compare(&event, active, Sample::of(&judgement));
                 Some(())
             };

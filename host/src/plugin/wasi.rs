@@ -31,7 +31,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
 }
 
 /// The world of one call.
-pub(super) fn world(event_id: &[u8; 16], subscription_id: &[u8; 16], received_at_ms: i64, output: &Tail) -> WasiCtx {
+pub(super) fn context(event_id: &[u8; 16], subscription_id: &[u8; 16], received_at_ms: i64, output: &Tail) -> WasiCtx {
     let seed = |label: &str| -> [u8; 32] {
         Sha256::new().chain_update(label).chain_update(event_id).chain_update(subscription_id).finalize().into()
     };

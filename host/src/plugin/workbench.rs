@@ -6,7 +6,7 @@ use super::bare;
 use super::cache::{Cache, CompiledComponent};
 use super::chain::{self, Turn};
 use super::check::{Refusal, Report};
-use super::judgement::{Judged, Matter, PluginFault};
+use super::judgement::{Judged, PluginFault, PluginInput};
 use super::runtime::{Runtime, Version};
 use super::{CompileError, CompileLimits, PluginConfig, PluginError};
 use crate::delivery::Arm;
@@ -94,20 +94,20 @@ impl Workbench {
     }
 
     /// Judges an event.
-    pub async fn judge(&self, plugin: &OnBench, matter: Matter) -> Judged {
+    pub async fn judge(&self, plugin: &OnBench, input: PluginInput) -> Judged {
         let turn = plugin.turn();
-        let tenant = matter.subscription.tenant.clone();
+        let tenant = input.subscription.tenant.clone();
         let rest = self.runtime.rest.clone();
-        let judge = move || chain::judge(&[turn], &matter, &rest).0;
+        let judge = move || chain::judge(&[turn], &input, &rest).0;
         let judged = self.runtime.threads.run(&tenant, judge).await;
         judged.unwrap_or_else(|| Judged::fault(&plugin.name, None, PluginFault::Shortage))
     }
 
     /// How long calls in fresh instances take, without and with what the host adds: bounds, the guest's world, checks of
     /// the answer. Calls that fail are left out.
-    pub async fn compare_with_bare(&self, plugin: &OnBench, matter: Matter, calls: u32) -> [Vec<Duration>; 2] {
-        let (turn, tenant) = (plugin.turn(), matter.subscription.tenant.clone());
-        let compare = move || bare::compare(&turn, &matter, calls);
+    pub async fn compare_with_bare(&self, plugin: &OnBench, input: PluginInput, calls: u32) -> [Vec<Duration>; 2] {
+        let (turn, tenant) = (plugin.turn(), input.subscription.tenant.clone());
+        let compare = move || bare::compare(&turn, &input, calls);
         self.runtime.threads.run(&tenant, compare).await.unwrap_or_default()
     }
 }

@@ -13,7 +13,7 @@ use crate::api::hands;
 use crate::api::problem::Problem;
 use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use crate::event::{Event, EventId};
-use crate::plugin::{Matter, Shown};
+use crate::plugin::{PluginInput, Shown};
 use crate::store::{DeliveryFilter, DeliveryView, now_ms};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
@@ -203,7 +203,8 @@ pub(super) async fn before_and_after(
         return Diff::same("There is no plugin: the event is sent unchanged.", event.text());
     }
     let previous = state.store.previous(subscription.tenant.clone(), &event).await.ok().flatten();
-    let judged = state.plugins.judge_with(Matter { previous, ..Matter::new(event.clone(), subscription) }).await;
+    let judged =
+        state.plugins.judge_with(PluginInput { previous, ..PluginInput::new(event.clone(), subscription) }).await;
     let shown = Shown::new(judged, &event);
     match (shown.verdict, shown.body) {
         ("replace", Some(body)) => Diff::new(event.text(), body),

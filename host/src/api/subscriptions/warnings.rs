@@ -10,7 +10,7 @@
 
 use crate::api::ApiState;
 use crate::event::{Event, Module, sample_events};
-use crate::plugin::{ConfigReads, Judged, Judgement, Matter, PluginFault, meant};
+use crate::plugin::{ConfigReads, Judged, Judgement, PluginFault, PluginInput, meant};
 use crate::plural::counted;
 use crate::subscription::{Subscription, SubscriptionId};
 use std::sync::Arc;
@@ -107,8 +107,9 @@ impl Trial<'_> {
 
     /// None: nothing was found out, because time or room was short.
     async fn judge(&self, event: &Arc<Event>, subscription: Arc<Subscription>) -> Option<Option<Failure>> {
-        let matter = Matter { config_reads: Some(self.reads.clone()), ..Matter::new(event.clone(), subscription) };
-        let judged = timeout_at(self.until, self.state.plugins.judge_with(matter)).await.ok()?;
+        let input =
+            PluginInput { config_reads: Some(self.reads.clone()), ..PluginInput::new(event.clone(), subscription) };
+        let judged = timeout_at(self.until, self.state.plugins.judge_with(input)).await.ok()?;
         failure(&judged)
     }
 

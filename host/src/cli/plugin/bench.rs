@@ -6,7 +6,7 @@ use super::Failure;
 use super::source::{Source, event_in, pair};
 use crate::delivery::Cost;
 use crate::plugin::workbench::Workbench;
-use crate::plugin::{Judgement, Matter};
+use crate::plugin::{Judgement, PluginInput};
 use crate::plural::counted;
 use crate::store::now_ms;
 use crate::subscription::{CallSettings, Reuse, Subscription, TenantId};
@@ -46,11 +46,11 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let reuse = args.reuse.map(|calls| Reuse { calls, idle_s: 60 });
     let settings = CallSettings { config: args.config.into_iter().collect(), reuse, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
-    let matter = Matter::new(event, subscription);
+    let input = PluginInput::new(event, subscription);
     let mut costs: Vec<Cost> = Vec::new();
     let mut verdict = "";
     for _ in 0..args.calls {
-        let judged = workbench.judge(&plugin, matter.clone()).await;
+        let judged = workbench.judge(&plugin, input.clone()).await;
         if let Judgement::Fault(fault) = &judged.judgement {
             return Err(format!("call {} failed: {fault}", costs.len() + 1).into());
         }
@@ -60,7 +60,7 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let compared = match args.reuse {
         // There is no bare way to reuse an instance.
         Some(_) => <[Vec<Duration>; 2]>::default(),
-        None => workbench.compare_with_bare(&plugin, matter, args.calls.min(COMPARED_MAX)).await,
+        None => workbench.compare_with_bare(&plugin, input, args.calls.min(COMPARED_MAX)).await,
     };
     let [bare, whole] = compared.map(|times| sorted(times.iter().map(|time| nanos(*time))));
     let wall = sorted(costs.iter().map(|cost| cost.wall_us));

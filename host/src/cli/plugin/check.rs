@@ -10,7 +10,7 @@ use crate::event::{Event, sample_events};
 use crate::limits::Limits;
 use crate::plugin::check::Report;
 use crate::plugin::workbench::{OnBench, Workbench};
-use crate::plugin::{Matter, Shown};
+use crate::plugin::{PluginInput, Shown};
 use crate::store::now_ms;
 use crate::subscription::{CallSettings, Secret, Subscription, TenantId};
 use clap::Args;
@@ -128,8 +128,8 @@ async fn judge_samples(
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
     let mut judged = Vec::new();
     for (sample, event) in events {
-        let matter = Matter::new(event.clone(), subscription.clone());
-        judged.push(Judged { sample, shown: Shown::new(workbench.judge(plugin, matter).await, &event) });
+        let input = PluginInput::new(event.clone(), subscription.clone());
+        judged.push(Judged { sample, shown: Shown::new(workbench.judge(plugin, input).await, &event) });
     }
     Ok(judged)
 }

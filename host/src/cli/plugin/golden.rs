@@ -9,7 +9,7 @@ use super::super::terminal::{self, GREEN, PLAIN, RED, outln};
 use super::Failure;
 use super::source::{Source, event, event_in};
 use crate::plugin::workbench::{OnBench, Workbench};
-use crate::plugin::{Matter, Shown};
+use crate::plugin::{PluginInput, Shown};
 use crate::plural::counted;
 use crate::subscription::{CallSettings, Secret, Subscription, TenantId};
 use clap::Args;
@@ -163,8 +163,8 @@ async fn case(workbench: &Workbench, plugin: &OnBench, path: &Path, bless: bool)
     let secrets = case.secrets.iter().map(|(name, value)| (name.clone(), Secret(value.clone().into_bytes()))).collect();
     let settings = CallSettings { config: case.config.clone(), secrets, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
-    let matter = Matter { previous, ..Matter::new(event.clone(), subscription) };
-    let found = found(Shown::new(workbench.judge(plugin, matter).await, &event));
+    let input = PluginInput { previous, ..PluginInput::new(event.clone(), subscription) };
+    let found = found(Shown::new(workbench.judge(plugin, input).await, &event));
     if bless {
         case.expected = found;
         std::fs::write(path, serde_json::to_string_pretty(&case)? + "\n")?;

@@ -8,7 +8,7 @@ use super::source::{Source, event_in, event_with_id, pair};
 use crate::event::Event;
 use crate::limits::Limits;
 use crate::plugin::workbench::Workbench;
-use crate::plugin::{ConfigReads, Matter, Shown};
+use crate::plugin::{ConfigReads, PluginInput, Shown};
 use crate::store::now_ms;
 use crate::subscription::{CallSettings, Secret, Subscription, SubscriptionId, TenantId};
 use crate::url_path::UrlPath;
@@ -160,9 +160,9 @@ async fn judge(
     let (plugin, _) = source.load(&workbench).await?;
     let reads = Arc::new(ConfigReads::default());
     let config = subscription.settings.config.clone();
-    let asked = Matter::new(event.clone(), Arc::new(subscription));
-    let matter = Matter { previous, config_reads: Some(reads.clone()), ..asked };
-    let shown = Shown::new(workbench.judge(&plugin, matter).await, &event);
+    let asked = PluginInput::new(event.clone(), Arc::new(subscription));
+    let input = PluginInput { previous, config_reads: Some(reads.clone()), ..asked };
+    let shown = Shown::new(workbench.judge(&plugin, input).await, &event);
     Ok(Shown { unread_config: reads.unread(&config), ..shown })
 }
 
