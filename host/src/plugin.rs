@@ -11,7 +11,7 @@
 //! 4. [`Plugins::judge`] calls the active version of each plugin of the chain ([`judge`], [`chain`]): a fresh instance
 //!    for each event, on a plugin thread.
 //! 5. A file in the plugins folder takes the same way ([`watch`], [`folder`]).
-//! 6. A version may be tried on a part of the events, or in the shadow of the active one ([`rollout`], [`trials`]),
+//! 6. A version may be tried on a part of the events, or in the shadow of the active one ([`rollout`], [`rollouts`]),
 //!    and compared with it over events before ([`comparison`]).
 //! 7. After a start versions come back from the cache, or are compiled again, in the background ([`restore`]). Those in
 //!    whose call the host died are not called ([`quarantine`]).
@@ -20,7 +20,7 @@
 //! A guest can end its own call and nothing else: every fault of it is a [`PluginFault`], which is data. Nothing it
 //! does blocks a plugin thread for longer than its wall limit and one tick.
 
-mod bare;
+mod bench_baseline;
 mod bindings;
 mod cache;
 mod call;
@@ -39,6 +39,7 @@ mod deletion;
 mod engine;
 mod folder;
 mod guest;
+mod instance_pool;
 mod judge;
 mod judgement;
 mod log_budget;
@@ -46,8 +47,8 @@ mod machine;
 mod probe;
 mod quarantine;
 mod restore;
-mod reuse;
 mod rollout;
+mod rollouts;
 mod runtime;
 mod sample;
 mod sandbox;
@@ -55,7 +56,6 @@ mod secret_scan;
 mod strip;
 mod test_hooks;
 mod threads;
-mod trials;
 mod wasi;
 pub mod watch;
 pub mod workbench;
@@ -81,10 +81,10 @@ use cache::Cache;
 use call_record::CallRecords;
 use check::Report;
 use code::{CodeLibrary, KeyedLocks};
+use instance_pool::Rest;
 use log_budget::LogBudget;
 use lru::LruCache;
 use quarantine::Quarantined;
-use reuse::Rest;
 use rollout::Rollout;
 use runtime::{Runtime, Version, VersionRef};
 use std::collections::HashMap;
@@ -222,7 +222,7 @@ impl Plugins {
             compiling_once: KeyedLocks::default(),
             restoring: AtomicUsize::new(0),
             stopping: CancellationToken::new(),
-            shadows: Arc::new(tokio::sync::Semaphore::new(trials::SHADOWS_WAITING_MAX)),
+            shadows: Arc::new(tokio::sync::Semaphore::new(rollouts::SHADOWS_WAITING_MAX)),
             store,
             limits_max: config.limits_max,
             log_budget: LogBudget::default(),
@@ -232,7 +232,7 @@ impl Plugins {
         plugins.restoring.store(wanted.len(), std::sync::atomic::Ordering::Relaxed);
         tokio::spawn(plugins.clone().restore(wanted));
         tokio::spawn(sweep(Arc::downgrade(&plugins.runtime.rest)));
-        tokio::spawn(trials::store_counts(Arc::downgrade(&plugins)));
+        tokio::spawn(rollouts::store_counts(Arc::downgrade(&plugins)));
         Ok(plugins)
     }
 

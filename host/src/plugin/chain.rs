@@ -12,8 +12,8 @@
 //! Runs on a plugin thread.
 
 use super::convert;
+use super::instance_pool::{Owner, Rest};
 use super::judgement::{Judged, Judgement, Outgoing, PluginFault, PluginInput};
-use super::reuse::{Owner, Rest};
 use super::rollout::{CountedCall, Rollout};
 use super::runtime::Version;
 use super::sample::Sample;

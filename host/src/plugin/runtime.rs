@@ -10,7 +10,7 @@ use super::check::{Refusal, Report};
 use super::compile::{self, CompileError, CompileLimits};
 use super::engine::{self, EnginePurpose, Ticker};
 use super::guest::GuestState;
-use super::reuse::Rest;
+use super::instance_pool::Rest;
 use super::sandbox;
 use super::threads::Threads;
 use super::{PluginConfig, PluginError, check};

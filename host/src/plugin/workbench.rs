@@ -2,7 +2,7 @@
 //!
 //! What `hookloom plugin check | run | test | bench | replay` find here is what the host would find.
 
-use super::bare;
+use super::bench_baseline;
 use super::cache::{Cache, CompiledComponent};
 use super::chain::{self, Turn};
 use super::check::{Refusal, Report};
@@ -107,7 +107,7 @@ impl Workbench {
     /// the answer. Calls that fail are left out.
     pub async fn compare_with_bare(&self, plugin: &OnBench, input: PluginInput, calls: u32) -> [Vec<Duration>; 2] {
         let (turn, tenant) = (plugin.turn(), input.subscription.tenant.clone());
-        let compare = move || bare::compare(&turn, &input, calls);
+        let compare = move || bench_baseline::compare(&turn, &input, calls);
         self.runtime.threads.run(&tenant, compare).await.unwrap_or_default()
     }
 }

@@ -6,8 +6,8 @@
 use super::chain::{self, Turn};
 use super::convert;
 use super::guest::GuestState;
+use super::instance_pool::Rest;
 use super::judgement::{Judgement, PluginInput};
-use super::reuse::Rest;
 use super::runtime::Version;
 use super::sandbox::{CallEnvironment, CallInput, HANDLES_MAX};
 use std::time::{Duration, Instant};
