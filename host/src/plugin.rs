@@ -81,7 +81,7 @@ use cache::Cache;
 use call_record::CallRecords;
 use check::Report;
 use code::{CodeLibrary, KeyedLocks};
-use instance_pool::Rest;
+use instance_pool::InstancePool;
 use log_budget::LogBudget;
 use lru::LruCache;
 use quarantine::Quarantined;
@@ -231,7 +231,7 @@ impl Plugins {
         let wanted = plugins.wanted_versions();
         plugins.restoring.store(wanted.len(), std::sync::atomic::Ordering::Relaxed);
         tokio::spawn(plugins.clone().restore(wanted));
-        tokio::spawn(sweep(Arc::downgrade(&plugins.runtime.rest)));
+        tokio::spawn(sweep(Arc::downgrade(&plugins.runtime.pool)));
         tokio::spawn(rollouts::store_counts(Arc::downgrade(&plugins)));
         Ok(plugins)
     }
@@ -335,9 +335,9 @@ impl Plugins {
     /// What puts a version in the place of the one before, in one step. A trial was against that one, and is over.
     fn swap(&self, tenant: &TenantId, name: &str, version: VersionRef) -> impl FnOnce() + Send + 'static {
         let (all, key, rollouts) = (self.active.clone(), (tenant.clone(), name.to_owned()), self.rollouts.clone());
-        let rest = self.runtime.rest.clone();
+        let pool = self.runtime.pool.clone();
         move || {
-            rest.forget_plugin(&key.0, &key.1);
+            pool.evict_plugin(&key.0, &key.1);
             write_lock(&rollouts).remove(&key);
             write_lock(&all).insert(key, version);
         }
@@ -380,10 +380,10 @@ impl<F: FnMut()> Drop for Finally<F> {
 }
 
 /// Ends instances that rested for too long, as long as there is a host.
-async fn sweep(rest: Weak<Rest>) {
-    while let Some(rest) = rest.upgrade() {
-        rest.sweep(Instant::now());
-        drop(rest);
+async fn sweep(pool: Weak<InstancePool>) {
+    while let Some(pool) = pool.upgrade() {
+        pool.evict_expired(Instant::now());
+        drop(pool);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -3,10 +3,10 @@
 //! It is the floor that `hookloom plugin bench` shows beside the whole. The guest's world is made before the clock starts;
 //! nothing bounds the call but the epoch's deadline, which compiled code asks for in any case. Runs on a plugin thread.
 
-use super::chain::{self, Turn};
+use super::chain::{self, ChainStep};
 use super::convert;
 use super::guest::GuestState;
-use super::instance_pool::Rest;
+use super::instance_pool::InstancePool;
 use super::judgement::{Judgement, PluginInput};
 use super::runtime::Version;
 use super::sandbox::{CallEnvironment, CallInput, HANDLES_MAX};
@@ -15,14 +15,14 @@ use wasmtime::Store;
 
 /// Measures so many calls of each kind, taking turns, so that a busy neighbour hits both: bare ones, and whole ones as the
 /// host makes them.
-pub(super) fn compare(turn: &Turn, input: &PluginInput, calls: u32) -> [Vec<Duration>; 2] {
+pub(super) fn compare(step: &ChainStep, input: &PluginInput, calls: u32) -> [Vec<Duration>; 2] {
     let (mut bare, mut whole) = (Vec::new(), Vec::new());
     // Nothing rests: each call is in a fresh instance.
-    let rest = Rest::new(0);
+    let pool = InstancePool::new(0);
     for _ in 0..calls {
-        bare.extend(call(&turn.version, input));
+        bare.extend(call(&step.version, input));
         let begun = Instant::now();
-        let (judged, _) = chain::judge(std::slice::from_ref(turn), input, &rest);
+        let (judged, _) = chain::judge(std::slice::from_ref(step), input, &pool);
         if !matches!(judged.judgement, Judgement::Fault(_)) {
             whole.push(begun.elapsed());
         }

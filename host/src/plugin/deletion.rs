@@ -8,13 +8,13 @@ use crate::subscription::TenantId;
 impl Plugins {
     /// Deletes a plugin with all its versions, unless a subscription uses it.
     pub async fn delete(&self, tenant: TenantId, name: String) -> Result<(), PluginError> {
-        let (active, rollouts, rest) = (self.active.clone(), self.rollouts.clone(), self.runtime.rest.clone());
+        let (active, rollouts, pool) = (self.active.clone(), self.rollouts.clone(), self.runtime.pool.clone());
         let key = (tenant.clone(), name.clone());
         let forgotten = key.clone();
         let forget = move || {
             write_lock(&active).remove(&forgotten);
             write_lock(&rollouts).remove(&forgotten);
-            rest.forget_plugin(&forgotten.0, &forgotten.1);
+            pool.evict_plugin(&forgotten.0, &forgotten.1);
         };
         self.store.delete_plugin(tenant, name, forget).await?;
         self.forget_all(|other| *other == key);
@@ -36,7 +36,7 @@ impl Plugins {
             let own: Vec<Key> = active.keys().filter(|(owner, _)| owner == tenant).cloned().collect();
             own.into_iter().filter_map(|key| active.remove(&key).map(|_| key.1)).collect()
         };
-        names.iter().for_each(|name| self.runtime.rest.forget_plugin(tenant, name));
+        names.iter().for_each(|name| self.runtime.pool.evict_plugin(tenant, name));
         write_lock(&self.rollouts).retain(|(owner, _), _| owner != tenant);
         write_lock(&self.file_problems).retain(|(owner, _), _| owner != tenant);
         self.forget_all(|(owner, _)| owner == tenant);

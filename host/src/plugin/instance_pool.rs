@@ -1,14 +1,13 @@
-//! Instances that rest between two events, for subscriptions that ask for it.
+//! Pool of idle plugin instances, for subscriptions with the setting `reuse`.
 //!
-//! # Rules
-//! - An instance serves one subscription, one generation of its config and one version of one plugin; never another.
-//! - It ends after so many calls, after so long without one, after a fault, when its plugin's active version changes, and
-//!   when instances of others need the room: the one that rested longest goes.
-//! - A fault in an instance that had judged before costs the delivery nothing: a fresh one judges (see
-//!   [`chain`](super::chain)).
+//! # Guarantees
+//! - An instance serves one subscription, one generation of its config and one version of one plugin, and no other.
+//! - An instance ends after `reuse.calls` calls, after `reuse.idle_s` without a call, after a fault, when the active version of
+//!   its plugin changes, and when the pool is full: the instance that has been idle for longest is evicted.
+//! - A fault of a reused instance costs no attempt: a fresh instance judges instead ([`chain`](super::chain)).
 //!
-//! What a guest keeps in memory is the only thing that crosses from one event to the next. Pure but for the instances it
-//! holds.
+//! # Limits
+//! The guest's memory is kept from one event to the next, so a plugin can let one event affect later ones.
 
 use super::sandbox::Instance;
 use crate::subscription::{Reuse, Subscription, SubscriptionId, TenantId};
@@ -16,9 +15,9 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Whose an instance is.
+/// Identity of an instance: the only calls that it may serve.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(super) struct InstanceKey {
     tenant: TenantId,
     subscription: SubscriptionId,
     generation: u64,
@@ -26,10 +25,10 @@ pub(super) struct Owner {
     sha256: String,
 }
 
-impl Owner {
-    /// The owner of an instance of a plugin's version that judges for a subscription.
+impl InstanceKey {
+    /// Returns the key of an instance of a plugin's version that judges for a subscription.
     pub(super) fn new(subscription: &Subscription, plugin: &str, sha256: &str) -> Self {
-        Owner {
+        InstanceKey {
             tenant: subscription.tenant.clone(),
             subscription: subscription.id,
             generation: subscription.generation,
@@ -39,65 +38,65 @@ impl Owner {
     }
 }
 
-struct Resting<T> {
-    owner: Owner,
+struct IdleInstance<T> {
+    key: InstanceKey,
     until: Instant,
     instance: T,
 }
 
-/// Where instances rest, the one that began to rest first in front.
-pub(super) struct Rest<T = Instance> {
-    resting: Mutex<VecDeque<Resting<T>>>,
-    most: usize,
+/// Idle instances, the longest idle first.
+pub(super) struct InstancePool<T = Instance> {
+    idle: Mutex<VecDeque<IdleInstance<T>>>,
+    instances_max: usize,
 }
 
-impl<T> Rest<T> {
-    /// Room for this many instances.
-    pub(super) fn new(most: usize) -> Self {
-        Rest { resting: Mutex::default(), most }
+impl<T> InstancePool<T> {
+    /// Creates a pool of at most this many instances.
+    pub(super) fn new(instances_max: usize) -> Self {
+        InstancePool { idle: Mutex::default(), instances_max }
     }
 
-    /// The owner's instance that was used last, if one rests.
-    pub(super) fn take(&self, owner: &Owner) -> Option<T> {
-        let mut resting = self.lock();
-        let at = resting.iter().rposition(|one| one.owner == *owner && one.until > Instant::now())?;
-        resting.remove(at).map(|one| one.instance)
+    /// Takes the most recently used idle instance with this key.
+    pub(super) fn take(&self, key: &InstanceKey) -> Option<T> {
+        let mut idle = self.lock();
+        let at = idle.iter().rposition(|one| one.key == *key && one.until > Instant::now())?;
+        idle.remove(at).map(|one| one.instance)
     }
 
-    /// Lays an instance to rest that was called so often, if the subscription's rule lets it be called again.
-    pub(super) fn put(&self, owner: Owner, instance: T, calls: u32, rule: Reuse) {
-        if calls >= rule.calls || self.most == 0 {
+    /// Returns an instance to the pool after `calls` calls, if the subscription's rule allows another one.
+    pub(super) fn put(&self, key: InstanceKey, instance: T, calls: u32, rule: Reuse) {
+        if calls >= rule.calls || self.instances_max == 0 {
             return;
         }
         let until = Instant::now() + Duration::from_secs(rule.idle_s.into());
-        let mut resting = self.lock();
-        let over = if resting.len() == self.most { resting.pop_front() } else { None };
-        resting.push_back(Resting { owner, until, instance });
-        drop(resting);
-        // Taking an instance down takes a moment, which nobody else shall wait for.
-        drop(over);
+        let mut idle = self.lock();
+        let evicted = if idle.len() == self.instances_max { idle.pop_front() } else { None };
+        idle.push_back(IdleInstance { key, until, instance });
+        drop(idle);
+        // Dropping an instance takes time: the lock is released first.
+        drop(evicted);
     }
 
-    /// Ends the instances of a plugin: its active version changed.
-    pub(super) fn forget_plugin(&self, tenant: &TenantId, plugin: &str) {
-        self.end(|one| one.owner.tenant == *tenant && one.owner.plugin == plugin);
+    /// Drops the instances of a plugin, because its active version changed.
+    pub(super) fn evict_plugin(&self, tenant: &TenantId, plugin: &str) {
+        self.evict(|one| one.key.tenant == *tenant && one.key.plugin == plugin);
     }
 
-    /// Ends the instances that rested for too long.
-    pub(super) fn sweep(&self, now: Instant) {
-        self.end(|one| one.until <= now);
+    /// Drops the instances whose idle time is over.
+    pub(super) fn evict_expired(&self, now: Instant) {
+        self.evict(|one| one.until <= now);
     }
 
-    fn end(&self, over: impl Fn(&Resting<T>) -> bool) {
-        let mut resting = self.lock();
-        let (ended, kept) = std::mem::take(&mut *resting).into_iter().partition::<VecDeque<_>, _>(over);
-        *resting = kept;
-        drop(resting);
+    fn evict(&self, is_over: impl Fn(&IdleInstance<T>) -> bool) {
+        let mut idle = self.lock();
+        let (ended, kept) = std::mem::take(&mut *idle).into_iter().partition::<VecDeque<_>, _>(is_over);
+        *idle = kept;
+        drop(idle);
         drop(ended);
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Resting<T>>> {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, VecDeque<IdleInstance<T>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,41 +106,42 @@ mod tests {
 
     const RULE: Reuse = Reuse { calls: 3, idle_s: 60 };
 
-    fn owner(plugin: &str, generation: u64) -> Owner {
-        let (tenant, subscription) = (TenantId("t".into()), SubscriptionId(uuid::Uuid::nil()));
-        Owner { tenant, subscription, generation, plugin: plugin.to_owned(), sha256: "00".to_owned() }
+    fn key(plugin: &str, generation: u64) -> InstanceKey {
+        let tenant = TenantId("t".into());
+        let subscription = SubscriptionId(uuid::Uuid::nil());
+        InstanceKey { tenant, subscription, generation, plugin: plugin.to_owned(), sha256: "00".to_owned() }
     }
 
     #[test]
-    fn an_instance_serves_its_owner_only() {
-        let rest = Rest::new(4);
-        rest.put(owner("a", 1), "instance", 1, RULE);
-        assert_eq!(rest.take(&owner("a", 2)), None, "another config");
-        assert_eq!(rest.take(&owner("b", 1)), None, "another plugin");
-        assert_eq!(rest.take(&owner("a", 1)), Some("instance"));
-        assert_eq!(rest.take(&owner("a", 1)), None, "it is at work");
+    fn an_instance_serves_its_key_only() {
+        let pool = InstancePool::new(4);
+        pool.put(key("a", 1), "instance", 1, RULE);
+        assert_eq!(pool.take(&key("a", 2)), None, "another config");
+        assert_eq!(pool.take(&key("b", 1)), None, "another plugin");
+        assert_eq!(pool.take(&key("a", 1)), Some("instance"));
+        assert_eq!(pool.take(&key("a", 1)), None, "it is at work");
     }
 
     #[test]
     fn an_instance_ends() {
-        let rest = Rest::new(2);
-        rest.put(owner("a", 1), "called three times", 3, RULE);
-        assert_eq!(rest.take(&owner("a", 1)), None);
+        let pool = InstancePool::new(2);
+        pool.put(key("a", 1), "called three times", 3, RULE);
+        assert_eq!(pool.take(&key("a", 1)), None);
 
         for name in ["first", "second", "third"] {
-            rest.put(owner(name, 1), name, 1, RULE);
+            pool.put(key(name, 1), name, 1, RULE);
         }
-        assert_eq!(rest.take(&owner("first", 1)), None, "there is room for two");
-        rest.forget_plugin(&TenantId("t".into()), "second");
-        assert_eq!(rest.take(&owner("second", 1)), None);
-        rest.sweep(Instant::now() + Duration::from_secs(61));
-        assert_eq!(rest.take(&owner("third", 1)), None);
+        assert_eq!(pool.take(&key("first", 1)), None, "there is room for two");
+        pool.evict_plugin(&TenantId("t".into()), "second");
+        assert_eq!(pool.take(&key("second", 1)), None);
+        pool.evict_expired(Instant::now() + Duration::from_secs(61));
+        assert_eq!(pool.take(&key("third", 1)), None);
     }
 
     #[test]
-    fn without_room_nothing_rests() {
-        let rest = Rest::new(0);
-        rest.put(owner("a", 1), "instance", 1, RULE);
-        assert_eq!(rest.take(&owner("a", 1)), None);
+    fn a_pool_of_no_instances_keeps_none() {
+        let pool = InstancePool::new(0);
+        pool.put(key("a", 1), "instance", 1, RULE);
+        assert_eq!(pool.take(&key("a", 1)), None);
     }
 }

@@ -5,7 +5,7 @@
 
 use super::Plugins;
 use super::call::NotCalled;
-use super::chain::{self, ShadowWork, Turn};
+use super::chain::{self, ChainStep, ShadowWork};
 use super::judgement::{Judged, PluginFault, PluginInput};
 use super::rollout::Rollout;
 use super::runtime::{Version, VersionRef};
@@ -66,12 +66,12 @@ impl Plugins {
     async fn ask(self: &Arc<Self>, steps: Vec<PlannedStep>, input: PluginInput, metrics: Metrics) -> Judged {
         let steps = Arc::new(steps);
         let versions = steps.iter().flat_map(PlannedStep::versions).cloned().collect();
-        let (asked, planned, rest) = (input.clone(), steps.clone(), self.runtime.rest.clone());
+        let (asked, planned, pool) = (input.clone(), steps.clone(), self.runtime.pool.clone());
         let trials: Vec<Arc<Rollout>> = steps.iter().filter_map(|step| step.rollout.clone()).collect();
         let judge = move |code: Vec<Arc<Version>>| {
             let mut code = code.into_iter();
-            let turns: Option<Vec<Turn>> = planned.iter().map(|step| step.turn(&mut code)).collect();
-            Some(chain::judge(&turns?, &asked, &rest))
+            let chain_steps: Option<Vec<ChainStep>> = planned.iter().map(|step| step.with_code(&mut code)).collect();
+            Some(chain::judge(&chain_steps?, &asked, &pool))
         };
         let (mut judged, shadows) = match self.call(&input.subscription.tenant, versions, judge).await {
             Ok(Some(judged)) => judged,
@@ -138,7 +138,7 @@ impl Plugins {
                 plugin,
                 version: version.ok()?,
                 arm: Arm::Pinned,
-                otherwise: None,
+                fallback: None,
                 rollout: None,
             });
         }
@@ -147,9 +147,9 @@ impl Plugins {
         Some(match rollout.as_ref().filter(|rollout| rollout.takes(event)) {
             Some(canary) => {
                 let version = canary.version.clone();
-                PlannedStep { plugin, version, arm: Arm::Canary, otherwise: Some(active), rollout }
+                PlannedStep { plugin, version, arm: Arm::Canary, fallback: Some(active), rollout }
             }
-            None => PlannedStep { plugin, version: active, arm: Arm::Active, otherwise: None, rollout },
+            None => PlannedStep { plugin, version: active, arm: Arm::Active, fallback: None, rollout },
         })
     }
 
@@ -170,22 +170,22 @@ struct PlannedStep {
     version: VersionRef,
     arm: Arm,
     /// For a canary: the active version, which judges when the canary fails.
-    otherwise: Option<VersionRef>,
+    fallback: Option<VersionRef>,
     rollout: Option<Arc<Rollout>>,
 }
 
 impl PlannedStep {
     /// The versions whose code the step needs.
     fn versions(&self) -> impl Iterator<Item = &VersionRef> {
-        std::iter::once(&self.version).chain(&self.otherwise)
+        std::iter::once(&self.version).chain(&self.fallback)
     }
 
     /// The step with the code of its versions, in their order.
-    fn turn(&self, code: &mut impl Iterator<Item = Arc<Version>>) -> Option<Turn> {
+    fn with_code(&self, code: &mut impl Iterator<Item = Arc<Version>>) -> Option<ChainStep> {
         let version = code.next()?;
-        let otherwise = if self.otherwise.is_some() { Some(code.next()?) } else { None };
+        let fallback = if self.fallback.is_some() { Some(code.next()?) } else { None };
         let (plugin, rollout) = (self.plugin.clone(), self.rollout.clone());
-        Some(Turn { plugin, version, arm: self.arm, otherwise, rollout })
+        Some(ChainStep { plugin, version, arm: self.arm, fallback, rollout })
     }
 
     /// Whether any version that may judge here asks for what was accepted before.
@@ -196,8 +196,8 @@ impl PlannedStep {
 
     /// The same as if no version were on trial.
     fn without_rollout(self) -> Self {
-        match self.otherwise {
-            Some(active) => PlannedStep { version: active, arm: Arm::Active, otherwise: None, rollout: None, ..self },
+        match self.fallback {
+            Some(active) => PlannedStep { version: active, arm: Arm::Active, fallback: None, rollout: None, ..self },
             None => PlannedStep { rollout: None, ..self },
         }
     }

@@ -10,7 +10,7 @@ use super::check::{Refusal, Report};
 use super::compile::{self, CompileError, CompileLimits};
 use super::engine::{self, EnginePurpose, Ticker};
 use super::guest::GuestState;
-use super::instance_pool::Rest;
+use super::instance_pool::InstancePool;
 use super::sandbox;
 use super::threads::Threads;
 use super::{PluginConfig, PluginError, check};
@@ -87,7 +87,7 @@ impl CodeLinker {
 pub(super) struct Runtime {
     pub(super) threads: Threads,
     /// Instances between two calls. They go before the engine does.
-    pub(super) rest: Arc<Rest>,
+    pub(super) pool: Arc<InstancePool>,
     pub(super) engine: Engine,
     pub(super) linker: Arc<CodeLinker>,
     _ticker: Ticker,
@@ -115,7 +115,7 @@ impl Runtime {
         let engine = engine.map_err(PluginError::Runtime)?;
         Ok(Runtime {
             threads: Threads::start(config.threads, config.calls_per_tenant, stack_bytes, records)?,
-            rest: Arc::new(Rest::new(config.resting_instances_max)),
+            pool: Arc::new(InstancePool::new(config.resting_instances_max)),
             _ticker: Ticker::start(&engine)?,
             linker: Arc::new(CodeLinker {
                 linker: sandbox::linker(&engine).map_err(PluginError::Runtime)?,

@@ -4,7 +4,7 @@
 
 use super::bench_baseline;
 use super::cache::{Cache, CompiledComponent};
-use super::chain::{self, Turn};
+use super::chain::{self, ChainStep};
 use super::check::{Refusal, Report};
 use super::judgement::{Judged, PluginFault, PluginInput};
 use super::runtime::{Runtime, Version};
@@ -95,10 +95,10 @@ impl Workbench {
 
     /// Judges an event.
     pub async fn judge(&self, plugin: &OnBench, input: PluginInput) -> Judged {
-        let turn = plugin.turn();
+        let step = plugin.step();
         let tenant = input.subscription.tenant.clone();
-        let rest = self.runtime.rest.clone();
-        let judge = move || chain::judge(&[turn], &input, &rest).0;
+        let pool = self.runtime.pool.clone();
+        let judge = move || chain::judge(&[step], &input, &pool).0;
         let judged = self.runtime.threads.run(&tenant, judge).await;
         judged.unwrap_or_else(|| Judged::fault(&plugin.name, None, PluginFault::Shortage))
     }
@@ -106,16 +106,16 @@ impl Workbench {
     /// How long calls in fresh instances take, without and with what the host adds: bounds, the guest's world, checks of
     /// the answer. Calls that fail are left out.
     pub async fn compare_with_bare(&self, plugin: &OnBench, input: PluginInput, calls: u32) -> [Vec<Duration>; 2] {
-        let (turn, tenant) = (plugin.turn(), input.subscription.tenant.clone());
-        let compare = move || bench_baseline::compare(&turn, &input, calls);
+        let (step, tenant) = (plugin.step(), input.subscription.tenant.clone());
+        let compare = move || bench_baseline::compare(&step, &input, calls);
         self.runtime.threads.run(&tenant, compare).await.unwrap_or_default()
     }
 }
 
 impl OnBench {
-    fn turn(&self) -> Turn {
+    fn step(&self) -> ChainStep {
         let (plugin, version) = (self.name.clone(), self.version.clone());
-        Turn { plugin, version, arm: Arm::Active, otherwise: None, rollout: None }
+        ChainStep { plugin, version, arm: Arm::Active, fallback: None, rollout: None }
     }
 }
 
