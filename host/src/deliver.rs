@@ -221,9 +221,9 @@ mod tests {
     use crate::subscription::TenantId;
 
     /// Body of a request that keeps another value alive.
-    struct Body(Vec<u8>, Arc<()>);
+    struct HeldBody(Vec<u8>, Arc<()>);
 
-    impl AsRef<[u8]> for Body {
+    impl AsRef<[u8]> for HeldBody {
         fn as_ref(&self) -> &[u8] {
             assert_eq!(*self.1, ());
             &self.0
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn deliveries_of_an_event_share_one_copy_and_let_the_request_go() {
         let held = Arc::new(());
-        let body = Bytes::from_owner(Body(vec![b'x'; 1_000], held.clone()));
+        let body = Bytes::from_owner(HeldBody(vec![b'x'; 1_000], held.clone()));
         let event = Arc::new(Event {
             id: EventId::new(),
             name: "Contact is Created".into(),

@@ -157,7 +157,7 @@ pub struct PluginConfig {
     pub loaded_code_bytes_max: u64,
 }
 
-type Key = (TenantId, String);
+type PluginKey = (TenantId, String);
 
 /// How many versions that are not active are remembered as their tenant's: those that subscriptions are pinned to, and
 /// those on trial.
@@ -167,21 +167,21 @@ const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("more than 0");
 pub struct Plugins {
     runtime: Runtime,
     code: Arc<CodeLibrary>,
-    active: Arc<RwLock<HashMap<Key, VersionRef>>>,
+    active: Arc<RwLock<HashMap<PluginKey, VersionRef>>>,
     /// Versions that are not active and were wanted lately.
-    known: Mutex<LruCache<(Key, String), VersionRef>>,
+    known: Mutex<LruCache<(PluginKey, String), VersionRef>>,
     /// Versions in whose call the host died.
     quarantined: Quarantined,
     /// What each plugin thread is calling. None: the file could not be made.
     call_records: Option<CallRecords>,
     /// Trials under way.
-    rollouts: Arc<RwLock<HashMap<Key, Arc<Rollout>>>>,
+    rollouts: Arc<RwLock<HashMap<PluginKey, Arc<Rollout>>>>,
     /// Versions that could not be loaded, by sha256, and when.
     failed: RwLock<HashMap<String, Instant>>,
     /// What is wrong with files of the plugins folder.
-    file_problems: RwLock<HashMap<Key, String>>,
+    file_problems: RwLock<HashMap<PluginKey, String>>,
     /// Since when new versions are compiled and tried, in milliseconds since the epoch.
-    compiling: Mutex<HashMap<Key, i64>>,
+    compiling: Mutex<HashMap<PluginKey, i64>>,
     /// Held while the component of a sha256 is compiled.
     compiling_once: KeyedLocks<String, tokio::sync::Mutex<()>>,
     /// Versions that the start has not brought back yet.
@@ -228,9 +228,9 @@ impl Plugins {
             log_budget: LogBudget::default(),
         });
         plugins.restore_rollouts().await?;
-        let wanted = plugins.wanted_versions();
-        plugins.restoring.store(wanted.len(), std::sync::atomic::Ordering::Relaxed);
-        tokio::spawn(plugins.clone().restore(wanted));
+        let needed = plugins.needed_versions();
+        plugins.restoring.store(needed.len(), std::sync::atomic::Ordering::Relaxed);
+        tokio::spawn(plugins.clone().restore(needed));
         tokio::spawn(sweep(Arc::downgrade(&plugins.runtime.pool)));
         tokio::spawn(rollouts::store_counts(Arc::downgrade(&plugins)));
         Ok(plugins)
@@ -300,7 +300,7 @@ impl Plugins {
         let key = (tenant.clone(), name.to_owned());
         let compiling = || self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
         compiling().insert(key.clone(), now_ms());
-        Finally(move || {
+        OnDrop(move || {
             compiling().remove(&key);
         })
     }
@@ -309,7 +309,7 @@ impl Plugins {
         self.active.read().unwrap_or_else(PoisonError::into_inner).get(&(tenant.clone(), name.to_owned())).cloned()
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, LruCache<(Key, String), VersionRef>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, LruCache<(PluginKey, String), VersionRef>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -371,9 +371,9 @@ impl Plugins {
 }
 
 /// Does something when it is dropped.
-struct Finally<F: FnMut()>(F);
+struct OnDrop<F: FnMut()>(F);
 
-impl<F: FnMut()> Drop for Finally<F> {
+impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
     }

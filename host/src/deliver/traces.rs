@@ -79,7 +79,7 @@ impl Traces {
     pub fn accepted(&self, tenant: &TenantId, event: EventId, begun: SystemTime) {
         let Some(sender) = &self.0 else { return };
         let attributes = vec![KeyValue::new("hookloom.tenant", tenant.to_string())];
-        let span = Span { event, id: span_of(event), parent: SpanId::INVALID, kind: SpanKind::Server };
+        let span = SpanSpec { event, id: span_of(event), parent: SpanId::INVALID, kind: SpanKind::Server };
         let _ = sender.try_send(span.data("intake", begun, SystemTime::now(), attributes, Status::Unset));
     }
 
@@ -114,14 +114,14 @@ fn span_of_attempt(delivery: DeliveryId, attempt: u32) -> SpanId {
     SpanId::from_bytes(low(delivery.0).wrapping_add(u64::from(attempt) << 8).to_be_bytes())
 }
 
-struct Span {
+struct SpanSpec {
     event: EventId,
     id: SpanId,
     parent: SpanId,
     kind: SpanKind,
 }
 
-impl Span {
+impl SpanSpec {
     fn data(
         self,
         name: impl Into<std::borrow::Cow<'static, str>>,
@@ -156,7 +156,7 @@ fn spans_of(due: &Due, attempt: &Attempt) -> Vec<SpanData> {
     // Ids of the parts of an attempt follow the attempt's id.
     let part = |nth: u64, kind| {
         let id = u64::from_be_bytes(parent.to_bytes()).wrapping_add(nth);
-        Span { event, id: SpanId::from_bytes(id.to_be_bytes()), parent, kind }
+        SpanSpec { event, id: SpanId::from_bytes(id.to_be_bytes()), parent, kind }
     };
     let mut spans = Vec::new();
     let mut at = begun;
@@ -194,7 +194,7 @@ fn spans_of(due: &Due, attempt: &Attempt) -> Vec<SpanData> {
         KeyValue::new("hookloom.attempt", i64::from(attempt.number)),
         KeyValue::new("hookloom.outcome", attempt.outcome.clone()),
     ];
-    let whole = Span { event, id: parent, parent: span_of(event), kind: SpanKind::Internal };
+    let whole = SpanSpec { event, id: parent, parent: span_of(event), kind: SpanKind::Internal };
     spans.push(whole.data("attempt", begun, at, attributes, status));
     spans
 }

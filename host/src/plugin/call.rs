@@ -23,7 +23,7 @@ pub(super) enum NotCalled {
 }
 
 /// Reasons why code is not at hand on a plugin thread.
-enum NotAtHand {
+enum LoadError {
     NotCompiled(Arc<str>),
     Unusable(Arc<str>, PluginError),
 }
@@ -52,13 +52,13 @@ impl Plugins {
             match self.runtime.threads.run(tenant, job).await {
                 None => return Err(NotCalled::Shortage),
                 Some(Ok(answer)) => return Ok(answer),
-                Some(Err((NotAtHand::NotCompiled(sha256), not_begun))) => {
+                Some(Err((LoadError::NotCompiled(sha256), not_begun))) => {
                     if self.compiled(tenant, &sha256).await.is_err() {
                         return Err(NotCalled::NotLoaded(sha256));
                     }
                     work = not_begun;
                 }
-                Some(Err((NotAtHand::Unusable(sha256, error), _))) => {
+                Some(Err((LoadError::Unusable(sha256, error), _))) => {
                     self.note_failure(tenant, &sha256, &error);
                     return Err(NotCalled::NotLoaded(sha256));
                 }
@@ -68,11 +68,11 @@ impl Plugins {
     }
 }
 
-fn load_all(code: &CodeLibrary, versions: &[VersionRef]) -> Result<Vec<Arc<Version>>, NotAtHand> {
+fn load_all(code: &CodeLibrary, versions: &[VersionRef]) -> Result<Vec<Arc<Version>>, LoadError> {
     let load = |version: &VersionRef| match code.load(&version.sha256) {
         Ok(Some(loaded)) => Ok(loaded),
-        Ok(None) => Err(NotAtHand::NotCompiled(version.sha256.clone())),
-        Err(error) => Err(NotAtHand::Unusable(version.sha256.clone(), error)),
+        Ok(None) => Err(LoadError::NotCompiled(version.sha256.clone())),
+        Err(error) => Err(LoadError::Unusable(version.sha256.clone(), error)),
     };
     versions.iter().map(load).collect()
 }

@@ -12,7 +12,7 @@
 //! host's affair: it is tried again ([`TRIES_APART`]), and then it is an error that says nothing about the component.
 
 use super::check::{Refusal, Report};
-use super::probe::{Probe, Probed};
+use super::probe::{Probe, ProbeOutcome};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -95,8 +95,8 @@ impl CompileError {
 
 /// The child's first line.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Answer {
-    /// The report; this many bytes of code follow, and then the line of [`Probed`].
+pub(super) enum ChildReply {
+    /// The report; this many bytes of code follow, and then the line of [`ProbeOutcome`].
     Compiled(Report, u64),
     /// Nothing follows.
     Refused(Refusal),
@@ -106,17 +106,17 @@ pub(super) enum Answer {
 
 /// What was read of a child's answer so far.
 #[derive(Default)]
-struct Received {
-    answer: Option<Answer>,
+struct ChildOutput {
+    answer: Option<ChildReply>,
     code: Vec<u8>,
-    probed: Option<Probed>,
+    probed: Option<ProbeOutcome>,
 }
 
-impl Received {
+impl ChildOutput {
     /// Reads until the answer is complete or the child says nothing more. Reads no more than an answer may have.
     async fn read(&mut self, mut stdout: impl AsyncBufRead + Unpin) -> std::io::Result<()> {
         self.answer = line(&mut stdout).await?;
-        if let Some(Answer::Compiled(_, bytes)) = self.answer
+        if let Some(ChildReply::Compiled(_, bytes)) = self.answer
             && bytes <= CODE_BYTES_MAX
         {
             (&mut stdout).take(bytes).read_to_end(&mut self.code).await?;
@@ -167,7 +167,7 @@ async fn compile_once(program: &Path, limits: CompileLimits, component: Bytes) -
     let missing = || std::io::Error::other("a stream of the child is missing");
     let mut stdin = child.stdin.take().ok_or_else(missing)?;
     let (stdout, stderr) = child.stdout.take().zip(child.stderr.take()).ok_or_else(missing)?;
-    let mut received = Received::default();
+    let mut received = ChildOutput::default();
     let work = async {
         let feed = async move {
             // A child that was killed while it read is reported by its exit status.
@@ -194,25 +194,27 @@ async fn compile_once(program: &Path, limits: CompileLimits, component: Bytes) -
     }
 }
 
-impl Received {
+impl ChildOutput {
     /// What a child that has ended came to.
     fn settle(self, limits: CompileLimits, status: ExitStatus, words: &[u8]) -> Result<Compiled, CompileError> {
         let has_said = |said: &[u8]| words.windows(said.len()).any(|words| words == said);
         let refusal = match (self.answer, self.probed) {
-            (Some(Answer::Refused(refusal)), _) => refusal.bounded(),
-            (Some(Answer::Unable(what)), _) => {
+            (Some(ChildReply::Refused(refusal)), _) => refusal.bounded(),
+            (Some(ChildReply::Unable(what)), _) => {
                 log_crash(status, words, "the compile process could not work");
                 return Err(CompileError::Unable(what.chars().take(UNABLE_CHARS_MAX).collect()));
             }
-            (Some(Answer::Compiled(_, bytes)), _) if bytes > CODE_BYTES_MAX => too_much_code(bytes),
-            (Some(Answer::Compiled(report, bytes)), Some(Probed::Done(probe)))
+            (Some(ChildReply::Compiled(_, bytes)), _) if bytes > CODE_BYTES_MAX => too_much_code(bytes),
+            (Some(ChildReply::Compiled(report, bytes)), Some(ProbeOutcome::Done(probe)))
                 if status.success() && self.code.len() as u64 == bytes =>
             {
                 let probe = Some(Probe::bounded(probe));
                 return Ok(Compiled { report: Report { probe, ..report.bounded() }, code: self.code });
             }
-            (Some(Answer::Compiled(..)), Some(Probed::Overrun { cpu_ms, limit_ms })) => overran(cpu_ms, limit_ms),
-            (Some(Answer::Compiled(_, bytes)), None)
+            (Some(ChildReply::Compiled(..)), Some(ProbeOutcome::Overrun { cpu_ms, limit_ms })) => {
+                overran(cpu_ms, limit_ms)
+            }
+            (Some(ChildReply::Compiled(_, bytes)), None)
                 if self.code.len() as u64 == bytes && (is_own_end(status) || has_said(OUT_OF_MEMORY)) =>
             {
                 log_crash(status, words, "a component ended the process that tried it");

@@ -8,9 +8,9 @@
 //! - Compiling is nice to everybody else; the probe is not, because it reports times. It ends after a second or so.
 
 use super::check::{self, Refusal, Report};
-use super::compile::{self, Answer, CODE_BYTES_MAX, CompileLimits, PANICKED, PROBE_CPU_S};
+use super::compile::{self, CODE_BYTES_MAX, ChildReply, CompileLimits, PANICKED, PROBE_CPU_S};
 use super::engine::{EnginePurpose, Ticker, engine};
-use super::probe::{self, Probed};
+use super::probe::{self, ProbeOutcome};
 use super::runtime::Version;
 use super::strip;
 use super::threads::HOST_STACK_BYTES;
@@ -58,7 +58,7 @@ impl From<Refusal> for NotCompiled {
 }
 
 /// A version that can be called, with the engine that bounds its calls.
-struct Ready {
+struct ProbeTarget {
     engine: Engine,
     version: Version,
 }
@@ -74,7 +74,7 @@ pub fn compile_child(limits: CompileLimits) -> i32 {
 
 fn compile_and_probe(limits: CompileLimits) -> Result<(), ChildError> {
     if let Err(error) = limit_compiling(limits) {
-        return Ok(tell(&Answer::Unable(format!("the limits of the compile process cannot be set: {error}")))?);
+        return Ok(tell(&ChildReply::Unable(format!("the limits of the compile process cannot be set: {error}")))?);
     }
     let mut component = Vec::new();
     let read = std::io::stdin().lock().read_to_end(&mut component).map_err(ChildError::from);
@@ -87,17 +87,17 @@ fn compile_and_probe(limits: CompileLimits) -> Result<(), ChildError> {
     });
     match compiled {
         Ok(Ok((report, code, ready))) => {
-            tell(&Answer::Compiled(report, code.len() as u64))?;
+            tell(&ChildReply::Compiled(report, code.len() as u64))?;
             write(&code)?;
             drop(code);
             limit_probing(limits)?;
             Ok(tell(&probe_here(limits, ready)?)?)
         }
-        Ok(Err(NotCompiled::Refused(refusal))) => Ok(tell(&Answer::Refused(refusal.bounded()))?),
-        Ok(Err(NotCompiled::Unable(what))) => Ok(tell(&Answer::Unable(what))?),
+        Ok(Err(NotCompiled::Refused(refusal))) => Ok(tell(&ChildReply::Refused(refusal.bounded()))?),
+        Ok(Err(NotCompiled::Unable(what))) => Ok(tell(&ChildReply::Unable(what))?),
         // With little memory, reading or the thread's stack may already be too much.
         Err(ChildError::Io(error)) if matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::WouldBlock) => {
-            Ok(tell(&Answer::Refused(compile::too_little_memory(limits)))?)
+            Ok(tell(&ChildReply::Refused(compile::too_little_memory(limits)))?)
         }
         Err(error) => Err(error),
     }
@@ -140,7 +140,7 @@ fn limit_probing(limits: CompileLimits) -> std::io::Result<()> {
     Resource::CPU.set((used + PROBE_CPU_S).min(cpu_max), cpu_max)
 }
 
-fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<u8>, Ready), NotCompiled> {
+fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<u8>, ProbeTarget), NotCompiled> {
     let started = Instant::now();
     let ours = |error: wasmtime::Error| NotCompiled::Unable(format!("this host's compiler does not work: {error:#}"));
     if let Some(fault) = super::no_executable_memory() {
@@ -157,11 +157,15 @@ fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<
         return Err(compile::too_much_code(compiled_bytes).into());
     }
     let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok((Report { compiled_bytes, compile_ms, ..report }, code, Ready { engine, version: Version::unnamed(plugin) }))
+    Ok((
+        Report { compiled_bytes, compile_ms, ..report },
+        code,
+        ProbeTarget { engine, version: Version::unnamed(plugin) },
+    ))
 }
 
 /// Tries the component on a thread like a plugin thread.
-fn probe_here(limits: CompileLimits, Ready { engine, version }: Ready) -> Result<Probed, ChildError> {
+fn probe_here(limits: CompileLimits, ProbeTarget { engine, version }: ProbeTarget) -> Result<ProbeOutcome, ChildError> {
     let _ticker = Ticker::start(&engine)?;
     // WASI's implementation wants tokio's clock types; nothing is spawned.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;

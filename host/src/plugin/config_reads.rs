@@ -14,17 +14,17 @@ const KEY_BYTES_MAX: usize = 256;
 
 /// Keys that plugins asked for, over some calls.
 #[derive(Debug, Default)]
-pub struct ConfigReads(Mutex<Noted>);
+pub struct ConfigReads(Mutex<ReadKeys>);
 
 #[derive(Debug, Default)]
-struct Noted {
+struct ReadKeys {
     keys: BTreeSet<String>,
     /// Whether a plugin took the whole config: then it read every key.
     whole: bool,
 }
 
 impl ConfigReads {
-    fn noted(&self) -> MutexGuard<'_, Noted> {
+    fn noted(&self) -> MutexGuard<'_, ReadKeys> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

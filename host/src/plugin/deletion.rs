@@ -2,7 +2,7 @@
 //!
 //! Calls under way end on the version they began with. Compiled code stays in the cache until it is the oldest there.
 
-use super::{Key, PluginError, Plugins, write_lock};
+use super::{PluginError, PluginKey, Plugins, write_lock};
 use crate::subscription::TenantId;
 
 impl Plugins {
@@ -33,7 +33,7 @@ impl Plugins {
     pub fn forget_tenant(&self, tenant: &TenantId) {
         let names: Vec<String> = {
             let mut active = write_lock(&self.active);
-            let own: Vec<Key> = active.keys().filter(|(owner, _)| owner == tenant).cloned().collect();
+            let own: Vec<PluginKey> = active.keys().filter(|(owner, _)| owner == tenant).cloned().collect();
             own.into_iter().filter_map(|key| active.remove(&key).map(|_| key.1)).collect()
         };
         names.iter().for_each(|name| self.runtime.pool.evict_plugin(tenant, name));
@@ -43,9 +43,9 @@ impl Plugins {
     }
 
     /// Forgets the versions of some plugins that are not active.
-    fn forget_all(&self, of: impl Fn(&Key) -> bool) {
+    fn forget_all(&self, of: impl Fn(&PluginKey) -> bool) {
         let mut known = self.known();
-        let own: Vec<(Key, String)> =
+        let own: Vec<(PluginKey, String)> =
             known.iter().map(|(version, _)| version).filter(|one| of(&one.0)).cloned().collect();
         own.iter().for_each(|version| drop(known.pop(version)));
     }

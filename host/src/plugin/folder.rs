@@ -66,7 +66,7 @@ impl From<Errno> for FolderError {
 
 /// The state of a file, as far as it shows without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct FileStamp {
     bytes: u64,
     modified: (i64, u64),
     /// When content or attributes last changed: nobody can set this time, so it tells of a file that was written in place and
@@ -76,9 +76,9 @@ pub(super) struct Look {
     inode: u64,
 }
 
-impl Look {
+impl FileStamp {
     fn of(stat: &Stat) -> Self {
-        Look {
+        FileStamp {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             modified: (stat.st_mtime, stat.st_mtime_nsec),
             changed: (stat.st_ctime, stat.st_ctime_nsec),
@@ -90,9 +90,9 @@ impl Look {
 
 /// What stands under a plugin's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum FolderEntry {
     /// A regular file.
-    File(Look),
+    File(FileStamp),
     /// Something that cannot be used, and why.
     Unusable(String),
 }
@@ -109,7 +109,7 @@ pub(super) struct TenantFolder {
 #[derive(Default)]
 pub(super) struct Listing {
     /// Plugins by name.
-    pub(super) plugins: Vec<(String, Found)>,
+    pub(super) plugins: Vec<(String, FolderEntry)>,
     /// Files that look like plugins and have a name that no plugin can have, escaped for a log.
     pub(super) misnamed: Vec<String>,
 }
@@ -147,16 +147,16 @@ impl TenantFolder {
 }
 
 /// What stands under a file's name. None: nothing, or a link to nothing.
-fn found(folder: &OwnedFd, file: &str) -> Option<Found> {
+fn found(folder: &OwnedFd, file: &str) -> Option<FolderEntry> {
     match stat_regular(folder, file) {
-        Ok(look) => Some(Found::File(look)),
+        Ok(look) => Some(FolderEntry::File(look)),
         Err(FolderError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => Some(Found::Unusable(error.to_string())),
+        Err(error) => Some(FolderEntry::Unusable(error.to_string())),
     }
 }
 
 /// What stands under a plugin's name now.
-pub(super) fn look(root: &Path, tenant: &TenantId, name: &str) -> Option<Found> {
+pub(super) fn look(root: &Path, tenant: &TenantId, name: &str) -> Option<FolderEntry> {
     found(&open_tenant(root, tenant).ok()?, &file_name(name))
 }
 
@@ -202,13 +202,13 @@ fn open_tenant(root: &Path, tenant: &TenantId) -> Result<OwnedFd, FolderError> {
     open_beneath(&open_root(root)?, &tenant.0, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
-fn stat_regular(folder: &OwnedFd, name: &str) -> Result<Look, FolderError> {
+fn stat_regular(folder: &OwnedFd, name: &str) -> Result<FileStamp, FolderError> {
     regular(&fstat(open_beneath(folder, name, OFlags::PATH)?)?)
 }
 
-fn regular(stat: &Stat) -> Result<Look, FolderError> {
+fn regular(stat: &Stat) -> Result<FileStamp, FolderError> {
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok(Look::of(stat)),
+        FileType::RegularFile => Ok(FileStamp::of(stat)),
         // Where links are not followed, the link itself is found.
         FileType::Symlink => Err(FolderError::LeadsOut),
         _ => Err(FolderError::NotRegular),
@@ -296,8 +296,8 @@ mod tests {
         let listed = own.list().expect("a listing").plugins;
         let found = listed.into_iter().find(|(name, _)| name == "p").expect("the plugin").1;
         let unusable = match found {
-            Found::Unusable(why) => Some(why),
-            Found::File(_) => None,
+            FolderEntry::Unusable(why) => Some(why),
+            FolderEntry::File(_) => None,
         };
         // A size is a matter of reading.
         let expected = expected.err().filter(|why| !why.starts_with("the file is too large"));
@@ -377,7 +377,7 @@ mod tests {
     fn reading_is_bounded_whatever_the_size_says() {
         // A file of proc(5) says that it has no bytes.
         let opened = File::open("/proc/self/status").expect("there");
-        assert_eq!(Look::of(&fstat(&opened).expect("a look")).bytes, 0);
+        assert_eq!(FileStamp::of(&fstat(&opened).expect("a look")).bytes, 0);
         let read = read_regular(opened.into(), BYTES_MAX);
         assert!(matches!(read, Err(FolderError::TooLarge { bytes_max: BYTES_MAX })), "{read:?}");
     }

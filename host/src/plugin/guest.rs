@@ -24,7 +24,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 pub(super) struct GuestState {
     input: PluginInput,
     limits: Limits,
-    limiter: Limiter,
+    limiter: MemoryLimiter,
     log: LogLines,
     host_calls: u64,
     hashed_bytes: u64,
@@ -60,7 +60,7 @@ impl GuestState {
         GuestState {
             input: call_input.input.clone(),
             limits,
-            limiter: Limiter {
+            limiter: MemoryLimiter {
                 memory_max: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
                 elements_max: usize::try_from(limits.table_elements).unwrap_or(usize::MAX),
                 ..Default::default()
@@ -261,7 +261,7 @@ impl LogLines {
 
 /// Bounds what a guest allocates, all its memories and all its tables together, and remembers the most memory it had.
 #[derive(Default)]
-struct Limiter {
+struct MemoryLimiter {
     memory_max: usize,
     memory: usize,
     memory_peak: usize,
@@ -271,7 +271,7 @@ struct Limiter {
     refused: Option<&'static str>,
 }
 
-impl ResourceLimiter for Limiter {
+impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         self.memory += desired.saturating_sub(current);
         if self.memory > self.memory_max {

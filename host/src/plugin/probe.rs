@@ -27,7 +27,7 @@ use utoipa::ToSchema;
 
 /// What came of the first calls of a version.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Probed {
+pub(super) enum ProbeOutcome {
     /// It was called, and this was found.
     Done(Probe),
     /// A call used this much CPU time, and should have been stopped at that limit.
@@ -76,13 +76,13 @@ impl Probe {
 }
 
 /// The limit that a call overran, if it did by far.
-fn overrun(cost: &Cost, input: &PluginInput) -> Option<Probed> {
+fn overrun(cost: &Cost, input: &PluginInput) -> Option<ProbeOutcome> {
     let (cpu_ms, limit_ms) = (cost.cpu_us / 1_000, input.subscription.settings.limits.cpu_ms);
-    (cpu_ms > limit_ms + OVERRUN_MS).then_some(Probed::Overrun { cpu_ms, limit_ms })
+    (cpu_ms > limit_ms + OVERRUN_MS).then_some(ProbeOutcome::Overrun { cpu_ms, limit_ms })
 }
 
 /// Calls a version for the first time. Runs on a thread like a plugin thread.
-pub(super) fn probe(version: &Version) -> Probed {
+pub(super) fn probe(version: &Version) -> ProbeOutcome {
     let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), CallSettings::default()));
     let mut asked = Vec::new();
     for event in sample_events() {
@@ -109,13 +109,13 @@ pub(super) fn probe(version: &Version) -> Probed {
         depends_on: None,
     };
     if matches!(judgement, Judgement::Fault(_)) {
-        return Probed::Done(probe);
+        return ProbeOutcome::Done(probe);
     }
     let mut times: Vec<u64> = (1..CALLS).map(|_| call_alone(version, &input, input.event.text()).1.wall_us).collect();
     times.sort_unstable();
     probe.steady_call_us = times[times.len() / 2];
     probe.depends_on = Some(depends_on(version, &input, &judgement));
-    Probed::Done(probe)
+    ProbeOutcome::Done(probe)
 }
 
 /// What changes a version's answer beside the event.

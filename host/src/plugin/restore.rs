@@ -29,29 +29,29 @@ const FAILURE_LASTS: Duration = Duration::from_secs(60);
 const SLOTS_OF_DELIVERIES: u64 = 2;
 
 /// A version, and a tenant of it.
-type Wanted = (TenantId, Arc<str>);
+type NeededVersion = (TenantId, Arc<str>);
 
 impl Plugins {
     /// The versions whose code deliveries may need: active, on trial, or pinned. Each once.
-    pub(super) fn wanted_versions(&self) -> Vec<Wanted> {
+    pub(super) fn needed_versions(&self) -> Vec<NeededVersion> {
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
         let rollouts = self.rollouts.read().unwrap_or_else(PoisonError::into_inner);
         let of_active = active.iter().map(|((tenant, _), version)| (version.sha256.clone(), tenant.clone()));
         let of_rollouts =
             rollouts.iter().map(|((tenant, _), rollout)| (rollout.version.sha256.clone(), tenant.clone()));
-        let mut wanted: BTreeMap<Arc<str>, TenantId> = of_rollouts.chain(of_active).collect();
+        let mut needed: BTreeMap<Arc<str>, TenantId> = of_rollouts.chain(of_active).collect();
         for subscription in self.store.catalog().all_subscriptions() {
             let pins = subscription.settings.plugin.0.iter().filter_map(|step| step.pin.as_deref());
-            wanted.extend(pins.map(|pin| (pin.into(), subscription.tenant.clone())));
+            needed.extend(pins.map(|pin| (pin.into(), subscription.tenant.clone())));
         }
-        wanted.into_iter().map(|(sha256, tenant)| (tenant, sha256)).collect()
+        needed.into_iter().map(|(sha256, tenant)| (tenant, sha256)).collect()
     }
 
     /// Brings code back after a start: into memory from disk while there is room, and by compiling it where there is none.
-    pub(super) async fn restore(self: Arc<Self>, wanted: Vec<Wanted>) {
-        let (begun, all) = (Instant::now(), wanted.len());
+    pub(super) async fn restore(self: Arc<Self>, needed: Vec<NeededVersion>) {
+        let (begun, all) = (Instant::now(), needed.len());
         let mut missing = Vec::new();
-        for (tenant, sha256) in wanted {
+        for (tenant, sha256) in needed {
             if self.stopping.is_cancelled() {
                 return;
             }

@@ -5,7 +5,7 @@
 //!   attempt of a delivery has the same arm; events that were accepted before the trial began stay with the active version.
 //! - A canary ends by itself when it does worse than the active version: more faults and failures, or more CPU time. The test stands
 //!   in [`canary_test`](super::canary_test). CPU time, because on a busy machine wall time says more about the neighbours.
-//! - Counts survive a restart and a change of the percentage; the differences of a shadow do not.
+//! - Counters survive a restart and a change of the percentage; the differences of a shadow do not.
 //!
 //! Pure.
 
@@ -41,11 +41,11 @@ pub(super) struct Rollout {
     pub(super) stored: StoredRollout,
     pub(super) version: VersionRef,
     /// Shared with the trial before of the same version, if its percentage was changed.
-    counts: Arc<Mutex<Counts>>,
+    counts: Arc<Mutex<Counters>>,
 }
 
-struct Counts {
-    tally: Tally,
+struct Counters {
+    tally: StoredCounters,
     /// Events that were counted for the test.
     seen: LruCache<EventId, ()>,
     /// The last differences of a shadow, the newest first.
@@ -60,7 +60,7 @@ struct Counts {
 /// What survives a restart, as JSON.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Tally {
+struct StoredCounters {
     canary: ArmCounts,
     active: ArmCounts,
     test: CanaryTest,
@@ -121,7 +121,7 @@ pub struct RolloutFigures {
 impl RolloutFigures {
     /// The figures of a trial that ended. None: nothing of it was kept.
     pub(super) fn of_ended(stored: &StoredRollout) -> Option<Self> {
-        let tally: Tally = serde_json::from_str(&stored.counts).ok()?;
+        let tally: StoredCounters = serde_json::from_str(&stored.counts).ok()?;
         Some(tally.figures(stored.kind, Vec::new()))
     }
 }
@@ -131,7 +131,7 @@ impl Rollout {
     pub(super) fn new(stored: StoredRollout, version: VersionRef) -> Self {
         // Counts of an older host, or none: they begin anew.
         let tally = serde_json::from_str(&stored.counts).unwrap_or_default();
-        let counts = Counts {
+        let counts = Counters {
             tally,
             seen: LruCache::new(EVENTS_REMEMBERED),
             differences: VecDeque::new(),
@@ -147,7 +147,7 @@ impl Rollout {
         Rollout { stored, version, counts: self.counts.clone() }
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
+    fn counts(&self) -> MutexGuard<'_, Counters> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -179,7 +179,7 @@ impl Rollout {
     pub(super) fn note_canary(&self, event: EventId, call: CountedCall, in_its_place: Option<CountedCall>) {
         let mut counts = self.counts();
         let is_new = counts.is_new(event);
-        let Tally { canary, active, test, .. } = &mut counts.tally;
+        let StoredCounters { canary, active, test, .. } = &mut counts.tally;
         let baseline = active.cpu_baseline();
         canary.note(call);
         if is_new {
@@ -263,7 +263,7 @@ impl Rollout {
     }
 }
 
-impl Counts {
+impl Counters {
     /// Returns whether an event was not counted for the test yet.
     fn is_new(&mut self, event: EventId) -> bool {
         self.is_changed = true;
@@ -282,7 +282,7 @@ impl Counts {
     }
 }
 
-impl Tally {
+impl StoredCounters {
     fn figures(&self, kind: RolloutKind, differences: Vec<Difference>) -> RolloutFigures {
         RolloutFigures {
             canary: self.canary.figures(),

@@ -94,7 +94,7 @@ impl CallEnvironment {
 /// Asks a plugin in a fresh instance and in other surroundings.
 pub(super) fn call_in(environment: CallEnvironment, version: &Version, call_input: &CallInput<'_>) -> CallResult {
     let _noted = call_record::begin(&call_input.input.subscription.tenant, &version.sha256, call_input.wall);
-    let clocks = Clocks::start();
+    let timer = CallTimer::start();
     let mut store = Store::new(version.plugin.engine(), GuestState::new(call_input, environment));
     store.limiter(GuestState::limiter);
     store.set_max_component_handles(HANDLES_MAX);
@@ -102,13 +102,13 @@ pub(super) fn call_in(environment: CallEnvironment, version: &Version, call_inpu
         CallHook::CallingHost => context.data_mut().count_host_call(),
         _ => Ok(()),
     });
-    limit(&mut store, clocks, call_input);
+    limit(&mut store, timer, call_input);
     match version.plugin.instantiate(&mut store) {
-        Ok(plugin) => Instance { store, plugin, sha256: version.sha256.clone(), calls: 0 }.ask(clocks, call_input),
+        Ok(plugin) => Instance { store, plugin, sha256: version.sha256.clone(), calls: 0 }.ask(timer, call_input),
         Err(error) => {
             let mut state = store.into_data();
             let judgement = Judgement::Fault(state.fault(&error));
-            let cost = clocks.cost(&state, 0);
+            let cost = timer.cost(&state, 0);
             CallResult { judgement, log: state.take_log(), cost, instance: None }
         }
     }
@@ -118,13 +118,13 @@ impl Instance {
     /// Asks it once more. Its memory is as the call before left it; its clock, random numbers and limits begin anew.
     pub(super) fn call_again(mut self, call_input: &CallInput<'_>) -> CallResult {
         let _noted = call_record::begin(&call_input.input.subscription.tenant, &self.sha256, call_input.wall);
-        let clocks = Clocks::start();
+        let timer = CallTimer::start();
         self.store.data_mut().begin_again(call_input, CallEnvironment::of(call_input));
-        limit(&mut self.store, clocks, call_input);
-        self.ask(clocks, call_input)
+        limit(&mut self.store, timer, call_input);
+        self.ask(timer, call_input)
     }
 
-    fn ask(mut self, clocks: Clocks, call_input: &CallInput<'_>) -> CallResult {
+    fn ask(mut self, timer: CallTimer, call_input: &CallInput<'_>) -> CallResult {
         let PluginInput { event, subscription, .. } = call_input.input;
         let event = convert::event(event, call_input.payload, subscription);
         let answer = self.plugin.hookloom_plugin_transform().call_transform(&mut self.store, &event);
@@ -135,7 +135,7 @@ impl Instance {
         let usable = answer.is_ok();
         // What checking an answer costs is the plugin's to answer for, who chooses its size: it is within the call's time.
         let judgement = convert::judgement(answer, subscription);
-        let (cost, log) = (clocks.cost(state, earlier_calls), state.take_log());
+        let (cost, log) = (timer.cost(state, earlier_calls), state.take_log());
         let judgement = in_time(judgement, &cost, subscription.settings.limits.cpu_ms);
         CallResult { judgement, log, cost, instance: usable.then_some(self) }
     }
@@ -162,14 +162,14 @@ pub(super) fn thread_cpu_time() -> Duration {
 
 /// Since when a call runs.
 #[derive(Clone, Copy)]
-struct Clocks {
+struct CallTimer {
     started: Instant,
     cpu_started: Duration,
 }
 
-impl Clocks {
+impl CallTimer {
     fn start() -> Self {
-        Clocks { started: Instant::now(), cpu_started: thread_cpu_time() }
+        CallTimer { started: Instant::now(), cpu_started: thread_cpu_time() }
     }
 
     fn cpu(&self) -> Duration {
@@ -182,7 +182,7 @@ impl Clocks {
 }
 
 /// Sets the limits of one call.
-fn limit(store: &mut Store<GuestState>, clocks: Clocks, call_input: &CallInput<'_>) {
+fn limit(store: &mut Store<GuestState>, timer: CallTimer, call_input: &CallInput<'_>) {
     let limits = &call_input.input.subscription.settings.limits;
     store.set_hostcall_fuel(usize::try_from(limits.output_bytes * 2 + HOSTCALL_SLACK_BYTES).unwrap_or(usize::MAX));
     let (cpu, wall) = (Duration::from_millis(limits.cpu_ms), call_input.wall);
@@ -191,8 +191,8 @@ fn limit(store: &mut Store<GuestState>, clocks: Clocks, call_input: &CallInput<'
     // The callback never touches the store; it leaves word in an atomic of its own.
     store.epoch_deadline_callback(move |_| {
         let over = match () {
-            () if clocks.cpu() > cpu => STOPPED_BY_CPU,
-            () if clocks.started.elapsed() > wall => STOPPED_BY_WALL,
+            () if timer.cpu() > cpu => STOPPED_BY_CPU,
+            () if timer.started.elapsed() > wall => STOPPED_BY_WALL,
             () => return Ok(UpdateDeadline::Continue(1)),
         };
         stopped_by.store(over, Ordering::Relaxed);

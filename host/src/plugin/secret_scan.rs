@@ -24,15 +24,15 @@ const SCANNERS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("more than 0");
 
 /// The values of a subscription: its named secrets and its signing keys.
 #[derive(Clone, PartialEq, Eq)]
-struct Values {
+struct SecretValues {
     named: BTreeMap<String, Secret>,
     signing: Vec<String>,
 }
 
-impl Values {
+impl SecretValues {
     fn of(subscription: &Subscription) -> Self {
         let signing = subscription.signing.iter().map(|key| key.secret.reveal()).collect();
-        Values { named: subscription.secrets.clone(), signing }
+        SecretValues { named: subscription.secrets.clone(), signing }
     }
 
     /// Name and bytes of each value that is long enough to be searched for.
@@ -81,7 +81,7 @@ pub(super) struct SecretScanner {
 }
 
 impl SecretScanner {
-    fn new(values: &Values) -> Self {
+    fn new(values: &SecretValues) -> Self {
         let escaped = values.searched().filter_map(|(name, value)| {
             // In a JSON text its quotes and backslashes have a backslash before them.
             let escaped = serde_json::to_vec(&String::from_utf8_lossy(value)).ok()?;
@@ -97,9 +97,9 @@ impl SecretScanner {
     /// The search for a subscription's secrets, made anew unless this thread has it still.
     pub(super) fn of(subscription: &Subscription) -> Rc<Self> {
         thread_local! {
-            static KEPT: RefCell<LruCache<u64, (Values, Rc<SecretScanner>)>> = RefCell::new(LruCache::new(SCANNERS_MAX));
+            static KEPT: RefCell<LruCache<u64, (SecretValues, Rc<SecretScanner>)>> = RefCell::new(LruCache::new(SCANNERS_MAX));
         }
-        let values = Values::of(subscription);
+        let values = SecretValues::of(subscription);
         let key = values.key();
         KEPT.with_borrow_mut(|kept| {
             if let Some((same, scanner)) = kept.get(&key)
@@ -120,7 +120,7 @@ impl SecretScanner {
     }
 }
 
-impl Values {
+impl SecretValues {
     /// A number by which equal values are found. Different ones may share it.
     fn key(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash as _, Hasher as _};

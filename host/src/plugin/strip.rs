@@ -42,15 +42,15 @@ pub(super) enum StripError {
 }
 
 /// A module or component while it is copied.
-struct Part {
+struct BinaryPart {
     copy: Vec<u8>,
     /// The section of the enclosing component in which it stands.
     section: ComponentSectionId,
 }
 
-impl Part {
+impl BinaryPart {
     fn new(section: ComponentSectionId) -> Self {
-        Part { copy: Vec::new(), section }
+        BinaryPart { copy: Vec::new(), section }
     }
 
     fn push(&mut self, section: u8, content: &[u8]) {
@@ -61,9 +61,9 @@ impl Part {
 
 /// Returns a copy of a component without custom sections but for bounded function names.
 pub(super) fn strip(component: &[u8]) -> Result<Vec<u8>, StripError> {
-    let mut names = Names { room: NAMES_BYTES_MAX };
-    let mut enclosing: Vec<Part> = Vec::new();
-    let mut part = Part::new(ComponentSectionId::Component);
+    let mut names = NameBudget { room: NAMES_BYTES_MAX };
+    let mut enclosing: Vec<BinaryPart> = Vec::new();
+    let mut part = BinaryPart::new(ComponentSectionId::Component);
     for payload in Parser::new(0).parse_all(component) {
         let nested = match payload? {
             Payload::Version { range, .. } => {
@@ -96,17 +96,17 @@ pub(super) fn strip(component: &[u8]) -> Result<Vec<u8>, StripError> {
         if enclosing.len() == DEPTH_MAX {
             return Err(StripError::Depth);
         }
-        enclosing.push(std::mem::replace(&mut part, Part::new(nested)));
+        enclosing.push(std::mem::replace(&mut part, BinaryPart::new(nested)));
     }
     Ok(part.copy)
 }
 
 /// What is left of the room for names.
-struct Names {
+struct NameBudget {
     room: usize,
 }
 
-impl Names {
+impl NameBudget {
     /// The function names of a section as far as there is room. Of a section that is broken: those before the fault.
     fn bounded(&mut self, section: NameSectionReader<'_>) -> Option<NameSection> {
         let mut kept = NameMap::new();
@@ -132,16 +132,16 @@ impl Names {
 
 /// A function's name as people read it, cut to [`NAME_BYTES_MAX`]. The alternate form leaves out the hash.
 fn readable(name: &str) -> String {
-    let mut short = Short(String::new());
+    let mut short = BoundedName(String::new());
     // An error says that it is long enough: a short mangled name may stand for megabytes.
     let _ = write!(short, "{:#}", rustc_demangle::demangle(name));
     short.0
 }
 
 /// A text that takes [`NAME_BYTES_MAX`] bytes and then refuses.
-struct Short(String);
+struct BoundedName(String);
 
-impl std::fmt::Write for Short {
+impl std::fmt::Write for BoundedName {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         let room = NAME_BYTES_MAX - self.0.len();
         let fits = cut(text, room);
@@ -243,7 +243,7 @@ mod tests {
         (0..whole.len()).step_by(37).for_each(|end| drop(strip(&whole[..end])));
         let mut nested = Component::new().finish();
         for _ in 0..=DEPTH_MAX {
-            let mut outer = Part::new(ComponentSectionId::Component);
+            let mut outer = BinaryPart::new(ComponentSectionId::Component);
             outer.copy.extend_from_slice(&nested[..8]);
             outer.push(ComponentSectionId::Component.into(), &nested);
             nested = outer.copy;

@@ -15,7 +15,7 @@
 //! Everything that touches the file system runs on threads of its own ([`on_own_thread`]). A file system that hangs stops
 //! the folder and nothing else: neither other work of the host nor its end waits for these threads.
 
-use super::folder::{self, FolderError, Found, Listing};
+use super::folder::{self, FolderEntry, FolderError, Listing};
 use super::{CompileError, PluginError, Plugins, write_lock};
 use crate::store::StoreError;
 use crate::subscription::TenantId;
@@ -129,20 +129,20 @@ impl Watches {
 }
 
 /// A plugin by its owner and its name.
-type Key = (TenantId, String);
+type PluginKey = (TenantId, String);
 
 /// A tenant whose files were taken.
-struct Done {
+struct TenantDone {
     tenant: TenantId,
     /// Those that need no second look.
-    settled: Vec<(Key, Found)>,
+    settled: Vec<(PluginKey, FolderEntry)>,
     /// Those whose compiler failed for a reason of the host's own.
-    uncompiled: Vec<(Key, Found)>,
+    uncompiled: Vec<(PluginKey, FolderEntry)>,
 }
 
 /// A file that is tried again.
-struct Later {
-    found: Found,
+struct PendingRetry {
+    found: FolderEntry,
     failures: u32,
     at: Instant,
 }
@@ -150,18 +150,18 @@ struct Later {
 /// How long a file whose compiler failed waits after its first failure; twice as long after each other one, up to the second value.
 const AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
 
-impl Later {
-    fn after(failures: u32, found: Found) -> Self {
+impl PendingRetry {
+    fn after(failures: u32, found: FolderEntry) -> Self {
         let [first, longest] = AGAIN_AFTER;
         let wait = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
-        Later { found, failures, at: Instant::now() + wait }
+        PendingRetry { found, failures, at: Instant::now() + wait }
     }
 }
 
 /// Findings of a scan.
 #[derive(Default)]
 struct Scan {
-    plugins: BTreeMap<Key, Found>,
+    plugins: BTreeMap<PluginKey, FolderEntry>,
     misnamed: HashSet<(TenantId, String)>,
 }
 
@@ -170,13 +170,13 @@ struct Scanner {
     watches: Arc<Mutex<Watches>>,
     plugins: Arc<Plugins>,
     bytes_max: u64,
-    seen: HashMap<Key, Found>,
+    seen: HashMap<PluginKey, FolderEntry>,
     misnamed: HashSet<(TenantId, String)>,
     /// Tenants whose files are being taken: a component that compiles for a minute holds up no other tenant.
     busy: HashSet<TenantId>,
     /// Files that could not be compiled for a reason of the host's own, and when they are tried again.
-    later: HashMap<Key, Later>,
-    done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
+    later: HashMap<PluginKey, PendingRetry>,
+    done: (mpsc::UnboundedSender<TenantDone>, mpsc::UnboundedReceiver<TenantDone>),
 }
 
 impl Scanner {
@@ -224,7 +224,7 @@ impl Scanner {
         }
         let root = self.root.clone();
         let Some(settled) = on_own_thread(move || settled(&root, new)).await else { return };
-        let mut of_tenants: HashMap<TenantId, Vec<(Key, Found)>> = HashMap::new();
+        let mut of_tenants: HashMap<TenantId, Vec<(PluginKey, FolderEntry)>> = HashMap::new();
         for (key, found) in settled {
             of_tenants.entry(key.0.clone()).or_default().push((key, found));
         }
@@ -238,7 +238,7 @@ impl Scanner {
         }
     }
 
-    fn note(&mut self, done: Done) {
+    fn note(&mut self, done: TenantDone) {
         self.busy.remove(&done.tenant);
         for (key, _) in &done.settled {
             self.later.remove(key);
@@ -246,11 +246,11 @@ impl Scanner {
         self.seen.extend(done.settled);
         for (key, found) in done.uncompiled {
             let failures = self.later.get(&key).map_or(0, |later| later.failures);
-            self.later.insert(key, Later::after(failures + 1, found));
+            self.later.insert(key, PendingRetry::after(failures + 1, found));
         }
     }
 
-    fn forget_removed(&mut self, found: &BTreeMap<Key, Found>) {
+    fn forget_removed(&mut self, found: &BTreeMap<PluginKey, FolderEntry>) {
         let plugins = &self.plugins;
         self.later.retain(|key, _| found.contains_key(key));
         self.seen.retain(|key, _| {
@@ -287,7 +287,7 @@ fn scan(root: &Path, watches: &Mutex<Watches>) -> Scan {
 }
 
 /// Those files that look the same a moment later.
-fn settled(root: &Path, mut files: Vec<(Key, Found)>) -> Vec<(Key, Found)> {
+fn settled(root: &Path, mut files: Vec<(PluginKey, FolderEntry)>) -> Vec<(PluginKey, FolderEntry)> {
     std::thread::sleep(SETTLE);
     files.retain(|((tenant, name), found)| folder::look(root, tenant, name).as_ref() == Some(found));
     files
@@ -299,38 +299,38 @@ async fn take(
     root: PathBuf,
     bytes_max: u64,
     tenant: TenantId,
-    files: Vec<(Key, Found)>,
-) -> Done {
-    let mut done = Done { tenant, settled: Vec::new(), uncompiled: Vec::new() };
+    files: Vec<(PluginKey, FolderEntry)>,
+) -> TenantDone {
+    let mut done = TenantDone { tenant, settled: Vec::new(), uncompiled: Vec::new() };
     for (key, found) in files {
         let (tenant, name) = &key;
         let installed = match &found {
-            Found::Unusable(why) => Err(Problem::OfTheFile(why.clone())),
-            Found::File(_) => install(plugins, root.clone(), bytes_max, tenant, name).await,
+            FolderEntry::Unusable(why) => Err(FileProblem::OfTheFile(why.clone())),
+            FolderEntry::File(_) => install(plugins, root.clone(), bytes_max, tenant, name).await,
         };
         let problem = installed.as_ref().err().map(|problem| problem.text().to_owned());
         let is_news = problem != plugins.file_problem(tenant, name);
         match &installed {
-            Err(Problem::OfTheFile(problem)) if is_news => {
+            Err(FileProblem::OfTheFile(problem)) if is_news => {
                 tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file cannot be used; the version before stays active");
             }
-            Err(Problem::Ours(problem) | Problem::Uncompiled(problem)) if is_news => {
+            Err(FileProblem::Ours(problem) | FileProblem::Uncompiled(problem)) if is_news => {
                 tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file could not be loaded; it is tried again");
             }
             _ => {}
         }
         plugins.note_file_problem(tenant, name, problem);
         match installed {
-            Ok(()) | Err(Problem::OfTheFile(_)) => done.settled.push((key, found)),
-            Err(Problem::Uncompiled(_)) => done.uncompiled.push((key, found)),
-            Err(Problem::Ours(_)) => {}
+            Ok(()) | Err(FileProblem::OfTheFile(_)) => done.settled.push((key, found)),
+            Err(FileProblem::Uncompiled(_)) => done.uncompiled.push((key, found)),
+            Err(FileProblem::Ours(_)) => {}
         }
     }
     done
 }
 
 /// Why a file is not the active version.
-enum Problem {
+enum FileProblem {
     /// It will not become better by itself.
     OfTheFile(String),
     /// It is not its fault: the store or the machine failed.
@@ -339,20 +339,20 @@ enum Problem {
     Uncompiled(String),
 }
 
-impl Problem {
+impl FileProblem {
     fn ours(error: &dyn std::error::Error) -> Self {
-        Problem::Ours(crate::describe(error))
+        FileProblem::Ours(crate::describe(error))
     }
 
     fn text(&self) -> &str {
-        let (Problem::OfTheFile(text) | Problem::Ours(text) | Problem::Uncompiled(text)) = self;
+        let (FileProblem::OfTheFile(text) | FileProblem::Ours(text) | FileProblem::Uncompiled(text)) = self;
         text
     }
 }
 
-impl From<FolderError> for Problem {
+impl From<FolderError> for FileProblem {
     fn from(error: FolderError) -> Self {
-        if error.is_of_the_file() { Problem::OfTheFile(error.to_string()) } else { Problem::ours(&error) }
+        if error.is_of_the_file() { FileProblem::OfTheFile(error.to_string()) } else { FileProblem::ours(&error) }
     }
 }
 
@@ -362,9 +362,9 @@ async fn install(
     bytes_max: u64,
     tenant: &TenantId,
     name: &str,
-) -> Result<(), Problem> {
+) -> Result<(), FileProblem> {
     if plugins.store.catalog().tenant(tenant).is_none() {
-        return Err(Problem::Ours(format!("there is no tenant {tenant}")));
+        return Err(FileProblem::Ours(format!("there is no tenant {tenant}")));
     }
     let key = (tenant.clone(), name.to_owned());
     let read = on_own_thread(move || {
@@ -372,25 +372,25 @@ async fn install(
         let sha256 = hex::encode(Sha256::digest(&component));
         Ok::<_, FolderError>((component, sha256))
     });
-    let (component, sha256) = read.await.ok_or_else(|| Problem::Ours("it could not be read".into()))??;
+    let (component, sha256) = read.await.ok_or_else(|| FileProblem::Ours("it could not be read".into()))??;
     let last = plugins.store.plugin_file(tenant.clone(), name.to_owned()).await;
-    if last.map_err(|error| Problem::ours(&error))?.as_ref() == Some(&sha256) {
+    if last.map_err(|error| FileProblem::ours(&error))?.as_ref() == Some(&sha256) {
         return Ok(());
     }
     match plugins.install(tenant.clone(), name.to_owned(), component.into(), "plugins folder".into()).await {
         Ok(_) => {}
         Err(PluginError::Compile(CompileError::Refused(refusal))) => {
-            return Err(Problem::OfTheFile(refusal.to_string()));
+            return Err(FileProblem::OfTheFile(refusal.to_string()));
         }
-        Err(PluginError::Compile(error)) => return Err(Problem::Uncompiled(crate::describe(&error))),
-        Err(PluginError::TooMany) => return Err(Problem::OfTheFile(PluginError::TooMany.to_string())),
+        Err(PluginError::Compile(error)) => return Err(FileProblem::Uncompiled(crate::describe(&error))),
+        Err(PluginError::TooMany) => return Err(FileProblem::OfTheFile(PluginError::TooMany.to_string())),
         // Compiling it again at every scan would not make it fit.
         Err(PluginError::Store(error @ StoreError::TenantFull(_))) => {
-            return Err(Problem::OfTheFile(format!("{error}; write the file again when there is room")));
+            return Err(FileProblem::OfTheFile(format!("{error}; write the file again when there is room")));
         }
-        Err(error) => return Err(Problem::ours(&error)),
+        Err(error) => return Err(FileProblem::ours(&error)),
     }
     tracing::info!(%tenant, plugin = %name, %sha256, "a plugin's file became the active version");
     let noted = plugins.store.note_plugin_file(tenant.clone(), name.to_owned(), sha256).await;
-    noted.map_err(|error| Problem::ours(&error))
+    noted.map_err(|error| FileProblem::ours(&error))
 }

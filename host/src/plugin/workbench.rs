@@ -30,7 +30,7 @@ pub struct Workbench {
 const CACHE_BYTES_MAX: u64 = 1 << 30;
 
 /// A plugin on the workbench.
-pub struct OnBench {
+pub struct BenchPlugin {
     name: String,
     version: Arc<Version>,
 }
@@ -66,7 +66,7 @@ impl Workbench {
     }
 
     /// Checks, compiles and tries a component, as an upload does.
-    pub async fn load(&self, name: &str, component: Bytes) -> Result<(OnBench, Report), PluginError> {
+    pub async fn load(&self, name: &str, component: Bytes) -> Result<(BenchPlugin, Report), PluginError> {
         if component.len() as u64 > COMPONENT_BYTES_MAX {
             let what = format!(
                 "the component has {} bytes, and a host takes {COMPONENT_BYTES_MAX} by default",
@@ -81,7 +81,7 @@ impl Workbench {
             None => self.compile(&sha256, component).await?,
         };
         let version = Arc::new(self.runtime.linker.link(&sha256, &compiled)?);
-        Ok((OnBench { name: name.to_owned(), version }, compiled.report))
+        Ok((BenchPlugin { name: name.to_owned(), version }, compiled.report))
     }
 
     async fn compile(&self, sha256: &str, component: Bytes) -> Result<CompiledComponent, PluginError> {
@@ -94,7 +94,7 @@ impl Workbench {
     }
 
     /// Judges an event.
-    pub async fn judge(&self, plugin: &OnBench, input: PluginInput) -> Judged {
+    pub async fn judge(&self, plugin: &BenchPlugin, input: PluginInput) -> Judged {
         let step = plugin.step();
         let tenant = input.subscription.tenant.clone();
         let pool = self.runtime.pool.clone();
@@ -105,14 +105,14 @@ impl Workbench {
 
     /// How long calls in fresh instances take, without and with what the host adds: bounds, the guest's world, checks of
     /// the answer. Calls that fail are left out.
-    pub async fn compare_with_bare(&self, plugin: &OnBench, input: PluginInput, calls: u32) -> [Vec<Duration>; 2] {
+    pub async fn compare_with_bare(&self, plugin: &BenchPlugin, input: PluginInput, calls: u32) -> [Vec<Duration>; 2] {
         let (step, tenant) = (plugin.step(), input.subscription.tenant.clone());
         let compare = move || bench_baseline::compare(&step, &input, calls);
         self.runtime.threads.run(&tenant, compare).await.unwrap_or_default()
     }
 }
 
-impl OnBench {
+impl BenchPlugin {
     fn step(&self) -> ChainStep {
         let (plugin, version) = (self.name.clone(), self.version.clone());
         ChainStep { plugin, version, arm: Arm::Active, fallback: None, rollout: None }

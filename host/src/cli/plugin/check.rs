@@ -9,7 +9,7 @@ use super::source::{Source, event_in, pair};
 use crate::event::{Event, sample_events};
 use crate::limits::Limits;
 use crate::plugin::check::Report;
-use crate::plugin::workbench::{OnBench, Workbench};
+use crate::plugin::workbench::{BenchPlugin, Workbench};
 use crate::plugin::{PluginInput, Shown};
 use crate::store::now_ms;
 use crate::subscription::{CallSettings, Secret, Subscription, TenantId};
@@ -111,7 +111,7 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
 async fn judge_samples(
     source: &Source,
     workbench: &Workbench,
-    plugin: &OnBench,
+    plugin: &BenchPlugin,
     given: &Given,
 ) -> Result<Vec<Judged>, Failure> {
     let samples = sample_events().into_iter();

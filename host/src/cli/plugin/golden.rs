@@ -8,7 +8,7 @@ use super::super::diff::print_diff;
 use super::super::terminal::{self, GREEN, PLAIN, RED, outln};
 use super::Failure;
 use super::source::{Source, event, event_in};
-use crate::plugin::workbench::{OnBench, Workbench};
+use crate::plugin::workbench::{BenchPlugin, Workbench};
 use crate::plugin::{PluginInput, Shown};
 use crate::plural::counted;
 use crate::subscription::{CallSettings, Secret, Subscription, TenantId};
@@ -152,7 +152,7 @@ struct Fault {
     found: String,
 }
 
-async fn case(workbench: &Workbench, plugin: &OnBench, path: &Path, bless: bool) -> Result<Vec<Fault>, Failure> {
+async fn case(workbench: &Workbench, plugin: &BenchPlugin, path: &Path, bless: bool) -> Result<Vec<Fault>, Failure> {
     let mut case: Case = serde_json::from_str(&std::fs::read_to_string(path)?)?;
     let received_at_ms = case.received_at_ms.unwrap_or(RECEIVED_AT_MS);
     let given = |value: &Value| match value {

@@ -5,7 +5,7 @@ use super::super::terminal::{Message, errln};
 use super::Failure;
 use crate::event::{Event, EventId, Module, VENDOR_EVENT_NAMES, read_envelope};
 use crate::plugin::check::Report;
-use crate::plugin::workbench::{OnBench, Workbench};
+use crate::plugin::workbench::{BenchPlugin, Workbench};
 use bytes::Bytes;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -98,7 +98,7 @@ impl Source {
     }
 
     /// Puts it on the workbench.
-    pub(super) async fn load(&self, workbench: &Workbench) -> Result<(OnBench, Report), Failure> {
+    pub(super) async fn load(&self, workbench: &Workbench) -> Result<(BenchPlugin, Report), Failure> {
         let component = self.read()?;
         let what = format!("compiling {} ({} KiB)", self.name, component.len().div_ceil(1 << 10));
         during(&what, workbench.load(&self.name, component)).await.map_err(|error| {

@@ -32,14 +32,14 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 /// Socket whose reads are counted.
-type Socket = TokioIo<Metered<TcpStream>>;
+type MeteredSocket = TokioIo<Metered<TcpStream>>;
 
 /// Connector of a client, which opens observed connections.
 #[derive(Clone)]
 pub(super) struct Connector(HttpsConnector<Route>);
 
 /// Connection as hyper's client gets it.
-pub(super) type HttpStream = TokioIo<Observed<TokioIo<MaybeHttpsStream<Stream>>>>;
+pub(super) type HttpStream = TokioIo<Observed<TokioIo<MaybeHttpsStream<ReceiverStream>>>>;
 
 /// Problem with the certificates of a transport or of this machine.
 #[derive(Debug, thiserror::Error)]
@@ -125,9 +125,9 @@ fn platform_verifier() -> Result<Arc<Verifier>, TlsError> {
 pub(super) struct Direct(Vetting);
 
 impl Service<Uri> for Direct {
-    type Response = Socket;
+    type Response = MeteredSocket;
     type Error = BoxError;
-    type Future = Connecting<Socket>;
+    type Future = Connecting<MeteredSocket>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
@@ -150,9 +150,9 @@ pub(super) enum Route {
 }
 
 impl Service<Uri> for Route {
-    type Response = Stream;
+    type Response = ReceiverStream;
     type Error = BoxError;
-    type Future = Connecting<Stream>;
+    type Future = Connecting<ReceiverStream>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match self {
@@ -165,7 +165,7 @@ impl Service<Uri> for Route {
         match self {
             Route::Direct(direct) => {
                 let connecting = direct.call(to);
-                Box::pin(async move { Ok(Stream::new(connecting.await?, false)) })
+                Box::pin(async move { Ok(ReceiverStream::new(connecting.await?, false)) })
             }
             Route::Proxy { uri, authorization, connector } if to.scheme() == Some(&Scheme::HTTPS) => {
                 let mut tunnel = Tunnel::new(uri.clone(), connector.clone());
@@ -173,11 +173,11 @@ impl Service<Uri> for Route {
                     tunnel = tunnel.with_auth(authorization.clone());
                 }
                 let connecting = tunnel.call(to);
-                Box::pin(async move { Ok(Stream::new(connecting.await?, false)) })
+                Box::pin(async move { Ok(ReceiverStream::new(connecting.await?, false)) })
             }
             Route::Proxy { uri, connector, .. } => {
                 let connecting = connector.call(uri.clone());
-                Box::pin(async move { Ok(Stream::new(connecting.await?, true)) })
+                Box::pin(async move { Ok(ReceiverStream::new(connecting.await?, true)) })
             }
         }
     }
@@ -200,7 +200,7 @@ impl<T: HasSocket> HasSocket for TokioIo<T> {
     }
 }
 
-impl HasSocket for Stream {
+impl HasSocket for ReceiverStream {
     fn socket(&self) -> &TcpStream {
         self.io.socket()
     }
@@ -220,25 +220,25 @@ trait Io: Read + Write + Connection + HasSocket + Send {}
 impl<T: Read + Write + Connection + HasSocket + Send> Io for T {}
 
 /// Connection to a receiver or to a proxy.
-pub(super) struct Stream {
+pub(super) struct ReceiverStream {
     io: Pin<Box<dyn Io>>,
     /// Set when the peer is a proxy that gets the request with an absolute URL.
     forwarded: bool,
 }
 
-impl Stream {
+impl ReceiverStream {
     fn new(io: impl Io + 'static, forwarded: bool) -> Self {
-        Stream { io: Box::pin(io), forwarded }
+        ReceiverStream { io: Box::pin(io), forwarded }
     }
 }
 
-impl Connection for Stream {
+impl Connection for ReceiverStream {
     fn connected(&self) -> Connected {
         self.io.connected().proxy(self.forwarded)
     }
 }
 
-impl Read for Stream {
+impl Read for ReceiverStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -248,7 +248,7 @@ impl Read for Stream {
     }
 }
 
-impl Write for Stream {
+impl Write for ReceiverStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         self.io.as_mut().poll_write(context, bytes)
     }

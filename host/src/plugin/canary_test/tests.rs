@@ -4,9 +4,9 @@ use super::*;
 use rand::rngs::ChaCha12Rng;
 use rand::{Rng as _, SeedableRng as _};
 
-/// A world in which events are judged: what fails by chance, and what fails for what the event is.
+/// A scenario in which events are judged: what fails by chance, and what fails for what the event is.
 #[derive(Clone, Copy)]
-struct World {
+struct Scenario {
     /// Part of the events that the canary judges.
     canary_part: f64,
     /// Rate at which any call fails by chance.
@@ -19,7 +19,7 @@ struct World {
     slower: f64,
 }
 
-const GOOD: World = World { canary_part: 0.5, chance: 0.0, hopeless: 0.0, worse: 0.0, slower: 1.0 };
+const GOOD: Scenario = Scenario { canary_part: 0.5, chance: 0.0, hopeless: 0.0, worse: 0.0, slower: 1.0 };
 
 struct Dice(ChaCha12Rng);
 
@@ -41,29 +41,29 @@ impl Dice {
 }
 
 /// Runs a canary. Returns the number of events that it had judged when it was ended, and what for.
-fn end(world: World, events_max: u64, seed: u64) -> Option<(u64, Breach)> {
+fn end(scenario: Scenario, events_max: u64, seed: u64) -> Option<(u64, Breach)> {
     let mut dice = Dice(ChaCha12Rng::seed_from_u64(seed));
     let mut test = CanaryTest::default();
     let (mut times, mut baseline) = (Vec::new(), CpuBaseline::default());
     while test.events < events_max {
-        let hopeless = dice.falls(world.hopeless);
-        if !dice.falls(world.canary_part) {
-            test.observe_active(hopeless || dice.falls(world.chance));
+        let hopeless = dice.falls(scenario.hopeless);
+        if !dice.falls(scenario.canary_part) {
+            test.observe_active(hopeless || dice.falls(scenario.chance));
             times.push(dice.cpu_us() as u64);
             if times.len() % 50 == 0 && times.len() <= 2_000 {
                 baseline = CpuBaseline { p95_us: super::super::rollout::p95(times.clone()), calls: times.len() };
             }
             continue;
         }
-        let failed = hopeless || dice.falls(world.worse) || dice.falls(world.chance);
+        let failed = hopeless || dice.falls(scenario.worse) || dice.falls(scenario.chance);
         let outcome = if !failed {
             CanaryOutcome::Judged
         } else {
-            let active_failed = hopeless || dice.falls(world.chance);
+            let active_failed = hopeless || dice.falls(scenario.chance);
             test.observe_active(active_failed);
             if active_failed { CanaryOutcome::BothFailed } else { CanaryOutcome::Regression }
         };
-        test.observe_canary(outcome, (dice.cpu_us() * world.slower) as u64, baseline);
+        test.observe_canary(outcome, (dice.cpu_us() * scenario.slower) as u64, baseline);
         if let Some(breach) = test.breach() {
             return Some((test.events, breach));
         }
@@ -79,10 +79,10 @@ fn a_good_canary_is_not_ended_by_chance() {
         for (chance, hopeless) in
             [(0.0, 0.0), (0.01, 0.0), (0.05, 0.0), (0.3, 0.0), (0.5, 0.0), (0.0, 0.5), (0.05, 0.2)]
         {
-            let world = World { canary_part, chance, hopeless, ..GOOD };
+            let scenario = Scenario { canary_part, chance, hopeless, ..GOOD };
             for seed in 0..150 {
                 runs += 1;
-                ended.extend(end(world, 1_500, seed).map(|end| (canary_part, chance, hopeless, seed, end)));
+                ended.extend(end(scenario, 1_500, seed).map(|end| (canary_part, chance, hopeless, seed, end)));
             }
         }
     }
@@ -93,25 +93,25 @@ fn a_good_canary_is_not_ended_by_chance() {
 #[test]
 fn a_bad_canary_is_ended_after_about_ten_events() {
     #[track_caller]
-    fn check(world: World, at_most: u64, breach: Breach) {
-        let ends: Vec<_> = (0..200).map(|seed| end(world, 20_000, seed).expect("it is ended")).collect();
+    fn check(scenario: Scenario, at_most: u64, breach: Breach) {
+        let ends: Vec<_> = (0..200).map(|seed| end(scenario, 20_000, seed).expect("it is ended")).collect();
         assert!(ends.iter().all(|(events, _)| *events >= EVENTS_MIN));
         let late = ends.iter().filter(|(events, why)| *events > at_most || *why != breach).count();
         assert!(late <= 4, "{late} of 200 later than {at_most} events or for something else");
     }
     for canary_part in [0.05, 0.5, 1.0] {
-        check(World { worse: 1.0, canary_part, ..GOOD }, 10, Breach::Faults);
-        check(World { worse: 97.0 / 98.0, canary_part, ..GOOD }, 13, Breach::Faults);
-        check(World { worse: 0.9, canary_part, ..GOOD }, 24, Breach::Faults);
-        check(World { worse: 0.97, chance: 0.05, canary_part, ..GOOD }, 20, Breach::Faults);
+        check(Scenario { worse: 1.0, canary_part, ..GOOD }, 10, Breach::Faults);
+        check(Scenario { worse: 97.0 / 98.0, canary_part, ..GOOD }, 13, Breach::Faults);
+        check(Scenario { worse: 0.9, canary_part, ..GOOD }, 24, Breach::Faults);
+        check(Scenario { worse: 0.97, chance: 0.05, canary_part, ..GOOD }, 20, Breach::Faults);
     }
-    check(World { worse: 0.5, ..GOOD }, 90, Breach::Faults);
-    check(World { worse: 0.1, canary_part: 0.05, ..GOOD }, 350, Breach::Faults);
-    check(World { worse: 0.1, ..GOOD }, 950, Breach::Faults);
-    check(World { worse: 0.05, canary_part: 0.05, ..GOOD }, 700, Breach::Faults);
-    check(World { worse: 1.0, hopeless: 0.5, ..GOOD }, 200, Breach::Faults);
-    check(World { slower: 4.0, canary_part: 0.05, ..GOOD }, 25, Breach::CpuTime);
-    check(World { slower: 4.0, ..GOOD }, 250, Breach::CpuTime);
+    check(Scenario { worse: 0.5, ..GOOD }, 90, Breach::Faults);
+    check(Scenario { worse: 0.1, canary_part: 0.05, ..GOOD }, 350, Breach::Faults);
+    check(Scenario { worse: 0.1, ..GOOD }, 950, Breach::Faults);
+    check(Scenario { worse: 0.05, canary_part: 0.05, ..GOOD }, 700, Breach::Faults);
+    check(Scenario { worse: 1.0, hopeless: 0.5, ..GOOD }, 200, Breach::Faults);
+    check(Scenario { slower: 4.0, canary_part: 0.05, ..GOOD }, 25, Breach::CpuTime);
+    check(Scenario { slower: 4.0, ..GOOD }, 250, Breach::CpuTime);
 }
 
 #[test]

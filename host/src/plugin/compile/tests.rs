@@ -47,7 +47,7 @@ async fn a_child_that_is_killed_or_missing_is_the_hosts_affair() {
         let told = refused(&answering(4, &format!("printf code; kill -{signal} $$"))).await;
         check(&told, "the compile process ended without an answer (signal: ");
     }
-    let unable = serde_json::to_string(&Answer::Unable("no room".into())).expect("JSON");
+    let unable = serde_json::to_string(&ChildReply::Unable("no room".into())).expect("JSON");
     check(&refused(&format!("echo '{unable}'")).await, "the compile process could not work: no room");
     let missing = compile(Path::new("/no/such/program"), CompileLimits::USUAL, Bytes::new()).await;
     assert!(matches!(missing, Err(CompileError::Child(_))), "{missing:?}");
@@ -72,7 +72,7 @@ async fn another_child_takes_the_place_of_one_that_was_killed() {
 /// A script that answers like a compiler whose code has so many bytes.
 fn answering(code_bytes: u64, then: &str) -> String {
     let report = Report { contract: "c".into(), ..Report::default() };
-    let line = serde_json::to_string(&Answer::Compiled(report, code_bytes)).expect("JSON");
+    let line = serde_json::to_string(&ChildReply::Compiled(report, code_bytes)).expect("JSON");
     format!("printf '%s\\n' '{line}'; {then}")
 }
 
@@ -84,7 +84,7 @@ async fn a_guest_that_kills_the_child_in_the_trial_is_refused() {
     check(&told, "compiling and trying it on a sample took longer than 3 s");
     let told = refused(&answering(4, "printf co; kill -ABRT $$")).await;
     check(&told, "the compile process ended without an answer (signal: 6");
-    let overrun = serde_json::to_string(&Probed::Overrun { cpu_ms: 900, limit_ms: 50 }).expect("JSON");
+    let overrun = serde_json::to_string(&ProbeOutcome::Overrun { cpu_ms: 900, limit_ms: 50 }).expect("JSON");
     let told = refused(&answering(4, &format!("printf 'code%s\\n' '{overrun}'"))).await;
     check(&told, "a call on a sample event used 900 ms of CPU time although it was stopped at 50 ms");
 }
@@ -96,7 +96,8 @@ async fn no_more_is_read_than_an_answer_may_have() {
     check(&told, "the component's compiled code has 134217729 bytes, and a host takes 134217728");
     let told = refused("cat /dev/zero | head -c 3000000 >&2; exit 3").await;
     check(&told, "the compiler crashed over it (exit status: 3)");
-    let long = serde_json::to_string(&Answer::Refused(Refusal::new("x", "\u{1b}".repeat(9_000), "y"))).expect("JSON");
+    let long =
+        serde_json::to_string(&ChildReply::Refused(Refusal::new("x", "\u{1b}".repeat(9_000), "y"))).expect("JSON");
     let told = refused(&format!("printf '%s\\n' '{long}'")).await;
     assert!(told.len() < 7_000 && !told.contains('\u{1b}'), "{} bytes", told.len());
 }
