@@ -1,7 +1,11 @@
-//! The way of one event through the plugins of a subscription: which versions judge, what they may know and use, and
-//! what follows their judgement.
+//! Judgement of an event by the plugins of a subscription: selection of versions, input and limits, metrics and shadows.
 //!
-//! What happens on the plugin thread stands in [`chain`]; here is what surrounds it.
+//! # Guarantees
+//! - Limits of a call never exceed the maxima of the host, the tenant and the subscription.
+//! - A shortage of this host is reported as [`PluginFault::Shortage`], which is not a fault of a plugin.
+//!
+//! # Limits
+//! The calls run on a plugin thread and are made by [`chain`].
 
 use super::Plugins;
 use super::call::NotCalled;
@@ -18,15 +22,15 @@ use crate::subscription::{Subscription, TenantId};
 use crate::telemetry;
 use std::sync::Arc;
 
-/// Whether calls are counted in the metrics: those of deliveries are.
+/// Effect of calls on the metrics. Calls of deliveries are counted, dry runs are not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Metrics {
     Count,
-    Leave,
+    Ignore,
 }
 
 impl Plugins {
-    /// Judges an event for a subscription with the plugins that it names, and with what was accepted before it.
+    /// Judges an event of a delivery with the subscription's plugins. Looks up the previous event if a plugin imports it.
     pub async fn judge(self: &Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
         let steps = match self.plan(&event, &subscription).await {
             Ok(steps) => steps,
@@ -34,7 +38,7 @@ impl Plugins {
         };
         let reads_history = steps.iter().any(PlannedStep::reads_history);
         match self.plugin_input(event, subscription, reads_history).await {
-            Ok(input) => self.ask(steps, input, Metrics::Count).await,
+            Ok(input) => self.call_chain(steps, input, Metrics::Count).await,
             Err(error) => {
                 tracing::error!(error = %crate::describe(&error), "the previous event of an entity could not be read");
                 shortage(&steps)
@@ -42,19 +46,19 @@ impl Plugins {
         }
     }
 
-    /// The same with a past that is given, for nobody but who asks: no trial and no metric counts it.
+    /// Judges a given input, for a dry run: counts for no rollout and no metric.
     pub async fn judge_with(self: &Arc<Self>, input: PluginInput) -> Judged {
         match self.plan(&input.event, &input.subscription).await {
             Ok(steps) => {
                 let steps = steps.into_iter().map(PlannedStep::without_rollout).collect();
                 let subscription = self.bounded(input.subscription);
-                self.ask(steps, PluginInput { subscription, ..input }, Metrics::Leave).await
+                self.call_chain(steps, PluginInput { subscription, ..input }, Metrics::Ignore).await
             }
             Err(missing) => missing,
         }
     }
 
-    /// The versions that judge, in order; a fault if one is not there.
+    /// Selects the versions that judge, in the order of the chain. Fails if a plugin or version does not exist.
     async fn plan(&self, event: &Event, subscription: &Subscription) -> Result<Vec<PlannedStep>, Judged> {
         let mut steps = Vec::new();
         for step in &subscription.settings.plugin.0 {
@@ -63,11 +67,11 @@ impl Plugins {
         Ok(steps)
     }
 
-    async fn ask(self: &Arc<Self>, steps: Vec<PlannedStep>, input: PluginInput, metrics: Metrics) -> Judged {
+    async fn call_chain(self: &Arc<Self>, steps: Vec<PlannedStep>, input: PluginInput, metrics: Metrics) -> Judged {
         let steps = Arc::new(steps);
         let versions = steps.iter().flat_map(PlannedStep::versions).cloned().collect();
         let (asked, planned, pool) = (input.clone(), steps.clone(), self.runtime.pool.clone());
-        let trials: Vec<Arc<Rollout>> = steps.iter().filter_map(|step| step.rollout.clone()).collect();
+        let rollouts: Vec<Arc<Rollout>> = steps.iter().filter_map(|step| step.rollout.clone()).collect();
         let judge = move |code: Vec<Arc<Version>>| {
             let mut code = code.into_iter();
             let chain_steps: Option<Vec<ChainStep>> = planned.iter().map(|step| step.with_code(&mut code)).collect();
@@ -83,39 +87,36 @@ impl Plugins {
         };
         let limit = input.subscription.settings.limits.log_bytes_per_minute;
         self.log_budget.trim(input.subscription.id, limit, now_ms(), &mut judged.log);
-        self.after(trials, shadows, &input);
+        self.after(rollouts, shadows, &input);
         for step in judged.steps.iter().filter(|_| metrics == Metrics::Count) {
             telemetry::judged(&input.subscription.tenant, &step.plugin, &step.verdict, step.cost.wall_us);
         }
         judged
     }
 
-    /// An event with what was accepted before it, for a subscription whose limits the host allows.
+    /// Builds the input of an event: its previous event, if a plugin reads it, and the subscription with limits within the maxima.
     pub(super) async fn plugin_input(
         &self,
         event: Arc<Event>,
         subscription: Arc<Subscription>,
         reads_history: bool,
     ) -> Result<PluginInput, StoreError> {
-        let previous = match reads_history {
-            true => self.store.previous(subscription.tenant.clone(), &event).await?,
-            false => None,
-        };
-        // An older host accepted what no plugin can read. Its plugins failed at it; a later event must not fail for it too.
+        let previous =
+            if reads_history { self.store.previous(subscription.tenant.clone(), &event).await? } else { None };
+        // Earlier versions of this host accepted events that plugins cannot read. A later event must not fail because of one.
         let previous = previous.filter(|previous| previous.is_readable());
         Ok(PluginInput { previous, ..PluginInput::new(event, self.bounded(subscription)) })
     }
 
-    /// The most that a tenant may give its plugins: the host's maxima, or its own where they are lower.
+    /// Returns the maximum limits of a tenant's plugins: the host's maxima, lowered by those of the tenant.
     pub fn limits_max(&self, tenant: &TenantId) -> Limits {
-        let own = self.store.catalog().tenant(tenant);
-        let own = own.filter(|tenant| !tenant.limits_max.is_empty());
-        // They were checked when they were written.
-        let lowered = own.and_then(|tenant| self.limits_max.lowered(&tenant.limits_max).ok());
+        let lowering = self.store.catalog().tenant(tenant).filter(|tenant| !tenant.limits_max.is_empty());
+        // They were checked when they were stored.
+        let lowered = lowering.and_then(|tenant| self.limits_max.lowered(&tenant.limits_max).ok());
         lowered.unwrap_or(self.limits_max)
     }
 
-    /// The subscription with no limit above the maxima, which may have been lowered since it was written.
+    /// Returns the subscription with limits within the maxima, which may have been lowered since the subscription was stored.
     fn bounded(&self, subscription: Arc<Subscription>) -> Arc<Subscription> {
         let limits = subscription.settings.limits.within(&self.limits_max(&subscription.tenant));
         if limits == subscription.settings.limits {
@@ -144,7 +145,7 @@ impl Plugins {
         }
         let active = self.current(tenant, &plugin)?;
         let rollout = self.rollout(tenant, &plugin);
-        Some(match rollout.as_ref().filter(|rollout| rollout.takes(event)) {
+        Some(match rollout.as_ref().filter(|rollout| rollout.selects(event)) {
             Some(canary) => {
                 let version = canary.version.clone();
                 PlannedStep { plugin, version, arm: Arm::Canary, fallback: Some(active), rollout }
@@ -153,34 +154,34 @@ impl Plugins {
         })
     }
 
-    /// What follows a judgement and must not hold it up.
-    fn after(self: &Arc<Self>, trials: Vec<Arc<Rollout>>, shadows: Vec<ShadowWork>, input: &PluginInput) {
-        for trial in trials {
-            self.end_if_worse(trial);
+    /// Starts the work after a judgement that must not delay it: the end of canaries and the calls of shadows.
+    fn after(self: &Arc<Self>, rollouts: Vec<Arc<Rollout>>, shadows: Vec<ShadowWork>, input: &PluginInput) {
+        for rollout in rollouts {
+            self.end_if_worse(rollout);
         }
         for work in shadows {
-            self.judge_in_the_shadow(work, input.clone());
+            self.call_shadow(work, input.clone());
         }
     }
 }
 
-/// A plugin whose turn it will be, by the versions that may judge.
+/// Step of a chain before its code is loaded: a plugin with references to the versions that may judge.
 struct PlannedStep {
     plugin: String,
     version: VersionRef,
     arm: Arm,
-    /// For a canary: the active version, which judges when the canary fails.
+    /// Active version that judges when a canary fails. None: the step has no canary.
     fallback: Option<VersionRef>,
     rollout: Option<Arc<Rollout>>,
 }
 
 impl PlannedStep {
-    /// The versions whose code the step needs.
+    /// Returns the versions whose code the step needs.
     fn versions(&self) -> impl Iterator<Item = &VersionRef> {
         std::iter::once(&self.version).chain(&self.fallback)
     }
 
-    /// The step with the code of its versions, in their order.
+    /// Combines the step with the code of its versions, in the order of [`PlannedStep::versions`].
     fn with_code(&self, code: &mut impl Iterator<Item = Arc<Version>>) -> Option<ChainStep> {
         let version = code.next()?;
         let fallback = if self.fallback.is_some() { Some(code.next()?) } else { None };
@@ -188,13 +189,13 @@ impl PlannedStep {
         Some(ChainStep { plugin, version, arm: self.arm, fallback, rollout })
     }
 
-    /// Whether any version that may judge here asks for what was accepted before.
+    /// Returns whether a version of the step, or its shadow, reads the previous event of an entity.
     fn reads_history(&self) -> bool {
-        let in_the_shadow = self.rollout.as_ref().is_some_and(|rollout| rollout.version.reads_history);
-        self.versions().any(|version| version.reads_history) || in_the_shadow
+        let shadow_reads = self.rollout.as_ref().is_some_and(|rollout| rollout.version.reads_history);
+        self.versions().any(|version| version.reads_history) || shadow_reads
     }
 
-    /// The same as if no version were on trial.
+    /// Returns the step without its rollout: the active version judges.
     fn without_rollout(self) -> Self {
         match self.fallback {
             Some(active) => PlannedStep { version: active, arm: Arm::Active, fallback: None, rollout: None, ..self },
@@ -207,7 +208,7 @@ fn missing(plugin: &str, sha256: Option<String>) -> Judged {
     Judged::fault(plugin, sha256, PluginFault::Missing(plugin.to_owned()))
 }
 
-/// The host could not ask: no fault of the plugins.
+/// Result of an event whose plugins could not be called for a reason of this host.
 fn shortage(steps: &[PlannedStep]) -> Judged {
     let first = steps.first().map(|step| (step.plugin.clone(), step.version.sha256.to_string()));
     let (plugin, sha256) = first.unzip();

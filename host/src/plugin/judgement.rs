@@ -1,6 +1,10 @@
-//! The words for what a plugin decides, what it does instead of deciding, and what a call costs.
+//! Input and judgement of a plugin: verdicts, faults and cost.
 //!
-//! Pure data. A fault is data too: never an error of the host.
+//! # Guarantees
+//! - A fault of a plugin is a value ([`PluginFault`]), never an error of the host.
+//!
+//! # Limits
+//! Plain data. Verdicts of the contract are converted in [`convert`](super::convert).
 
 use super::config_reads::ConfigReads;
 use crate::delivery::{Arm, Cost, JudgedStep, Reason};
@@ -14,54 +18,54 @@ use std::sync::Arc;
 use url::Url;
 use utoipa::ToSchema;
 
-/// What plugins are asked about.
+/// Event that plugins judge, with everything that they can read in addition to its payload.
 #[derive(Clone, Debug)]
 pub struct PluginInput {
-    /// The event.
+    /// Event to judge.
     pub event: Arc<Event>,
-    /// What was accepted before it of the same entity, as far as a plugin asks for it.
+    /// Previous event of the same entity. None unless a plugin of the chain reads it.
     pub previous: Option<Arc<Event>>,
-    /// For whom it is judged.
+    /// Subscription with the config, secrets and limits of the call.
     pub subscription: Arc<Subscription>,
-    /// Where config keys are noted that plugins ask for, if somebody wants to know.
+    /// Collector of the config keys that plugins read. None: they are not collected.
     pub config_reads: Option<Arc<ConfigReads>>,
 }
 
 impl PluginInput {
-    /// An event for a subscription, without anything before it.
+    /// Creates an input without a previous event.
     pub fn new(event: Arc<Event>, subscription: Arc<Subscription>) -> Self {
         PluginInput { event, previous: None, subscription, config_reads: None }
     }
 }
 
-/// What the judge decided.
+/// Decision of a plugin or of a chain of plugins.
 #[derive(Debug)]
 pub enum Judgement {
-    /// Send the payload as it came.
+    /// The payload is sent unchanged.
     Pass,
-    /// Send this instead.
+    /// Another request is sent.
     Replace(Outgoing),
-    /// Send nothing.
+    /// Nothing is sent, and the delivery ends.
     Drop(Reason),
-    /// Ask again.
+    /// The plugin judges again later.
     Later {
-        /// After so long.
+        /// Delay, in milliseconds.
         delay_ms: u64,
-        /// Why.
+        /// Reason of the plugin.
         reason: Reason,
     },
-    /// The event can never work.
+    /// Failure: the event will always be invalid for the plugin.
     InvalidEvent(Reason),
-    /// It may work another time.
+    /// Failure: the event may be judged at another time.
     Transient(Reason),
-    /// The config is wrong.
+    /// Failure: the config of the plugin is invalid.
     BadConfig(Reason),
-    /// The plugin did not answer as it must.
+    /// The plugin trapped, exceeded a limit or returned an invalid answer.
     Fault(PluginFault),
 }
 
 impl Judgement {
-    /// The word for it, in records and on screens.
+    /// Name of the verdict in records, metrics and pages.
     pub fn word(&self) -> &'static str {
         match self {
             Judgement::Pass => "pass",
@@ -73,7 +77,7 @@ impl Judgement {
         }
     }
 
-    /// Why, unless it is pass or replace.
+    /// Reason of the verdict. None for pass and replace.
     pub fn reason(&self) -> Option<Reason> {
         match self {
             Judgement::Pass | Judgement::Replace(_) => None,
@@ -87,51 +91,51 @@ impl Judgement {
     }
 }
 
-/// A request as a plugin wants it, checked.
+/// Request that a plugin returned, validated.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// The body.
+    /// Request body.
     pub body: Bytes,
-    /// Whether the plugin gave it as text.
+    /// Set when the plugin returned the body as text.
     pub is_text: bool,
-    /// The `content-type` header.
+    /// Value of the `content-type` header.
     pub content_type: HeaderValue,
-    /// Headers to add.
+    /// Additional headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Another address, on a host that the subscription allows.
+    /// Another URL than the Notify URL, on a host that the subscription allows.
     pub url: Option<Url>,
 }
 
-/// What a plugin did instead of answering. Its own type: never an error of the host.
+/// Fault of a call: the plugin returned no valid answer, or could not be called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PluginFault {
-    /// It trapped.
+    /// The plugin trapped.
     #[error("the plugin trapped: {message}{}{}", shown("; its last output: ", output), shown("; in ", &backtrace.join(" < ")))]
     Trap {
-        /// wasmtime's word for it.
+        /// Message of wasmtime.
         message: String,
-        /// Its functions, innermost first.
+        /// Functions of the plugin, innermost first.
         backtrace: Vec<String>,
-        /// The tail of its stdout and stderr.
+        /// End of the plugin's stdout and stderr.
         output: String,
     },
-    /// It ran for too long.
+    /// The plugin exceeded a time limit.
     #[error("the plugin was stopped: limits.{name} is {limit_ms} ms")]
     Timeout {
-        /// Which clock.
+        /// Name of the limit.
         name: &'static str,
-        /// The limit.
+        /// Value of the limit, in milliseconds.
         limit_ms: u64,
     },
-    /// It went over a limit.
+    /// The plugin exceeded another limit.
     #[error("the plugin was stopped: limits.{name} is {value}")]
     Limit {
-        /// Which.
+        /// Name of the limit.
         name: &'static str,
-        /// The limit.
+        /// Value of the limit.
         value: u64,
     },
-    /// It answered, but not as it may.
+    /// The plugin returned an answer that the host cannot send.
     #[error("the plugin's answer cannot be sent: {0}")]
     BadOutput(String),
     /// The plugin that the subscription names could not be loaded, or its version is quarantined.
@@ -139,7 +143,7 @@ pub enum PluginFault {
         "the plugin {0:?} cannot be called: the list of plugins says whether its version is quarantined, the operator's log says why another could not be loaded"
     )]
     Missing(String),
-    /// The host had no room for a call.
+    /// The host had no capacity for a call.
     #[error("the host had no room for a call")]
     Shortage,
 }
@@ -149,17 +153,17 @@ fn shown(before: &str, text: &str) -> String {
 }
 
 impl PluginFault {
-    /// Whether the same event, version and config would only bring it again.
+    /// Returns whether the same event, version and config will cause the same fault again.
     pub fn recurs(&self) -> bool {
         !self.is_ours() && !matches!(self, PluginFault::Timeout { .. })
     }
 
-    /// Whether it is the host's fault and not the plugin's.
+    /// Returns whether the fault is one of the host and not of the plugin.
     pub fn is_ours(&self) -> bool {
         matches!(self, PluginFault::Missing(_) | PluginFault::Shortage)
     }
 
-    /// A short, stable word.
+    /// Stable code of the fault.
     pub fn code(&self) -> &'static str {
         match self {
             PluginFault::Trap { .. } => "plugin-trap",
@@ -172,28 +176,33 @@ impl PluginFault {
     }
 }
 
-/// A judgement with everything that is recorded about it.
+/// Judgement with the record of the calls that led to it.
 #[derive(Debug)]
 pub struct Judged {
-    /// What was decided.
+    /// Decision of the chain.
     pub judgement: Judgement,
-    /// Each plugin call that led there.
+    /// Plugin calls, in order.
     pub steps: Vec<JudgedStep>,
-    /// What the plugins wrote to their logs.
+    /// Log lines of the plugins.
     pub log: Vec<String>,
 }
 
 impl Judged {
-    /// A fault before any plugin was called.
+    /// Creates the judgement of a fault that occurred before any plugin was called.
     pub(super) fn fault(plugin: &str, sha256: Option<String>, fault: PluginFault) -> Self {
         let judgement = Judgement::Fault(fault);
-        let (verdict, reason) = (judgement.word().to_owned(), judgement.reason());
-        let step =
-            JudgedStep { plugin: plugin.to_owned(), sha256, arm: Arm::Active, verdict, reason, cost: Cost::default() };
+        let step = JudgedStep {
+            plugin: plugin.to_owned(),
+            sha256,
+            arm: Arm::Active,
+            verdict: judgement.word().to_owned(),
+            reason: judgement.reason(),
+            cost: Cost::default(),
+        };
         Judged { judgement, steps: vec![step], log: Vec::new() }
     }
 
-    /// What all calls cost together; of memory, the most that one had.
+    /// Returns the total cost of all calls; for memory and tables, the maximum of one call.
     pub fn cost(&self) -> Cost {
         self.steps.iter().fold(Cost::default(), |sum, step| Cost {
             wall_us: sum.wall_us + step.cost.wall_us,
@@ -208,39 +217,39 @@ impl Judged {
         })
     }
 
-    /// The version that judged last.
+    /// sha256 of the version that judged last.
     pub fn sha256(&self) -> Option<String> {
         self.steps.last().and_then(|step| step.sha256.clone())
     }
 }
 
-/// A judgement as people and programs read it, before anything is sent.
+/// Judgement in the form of API answers and pages. Nothing was sent.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Shown {
     /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
     pub verdict: &'static str,
-    /// Why, unless it passed or replaced.
+    /// Reason of the verdict. Absent for `pass` and `replace`.
     pub reason: Option<Reason>,
-    /// What would be sent, as text. Absent: nothing.
+    /// Body that would be sent, as text. Absent: nothing would be sent.
     pub body: Option<String>,
-    /// Its content type.
+    /// Content type of the body.
     pub content_type: Option<String>,
-    /// Headers that the plugin adds.
+    /// Headers that the plugins add.
     pub headers: BTreeMap<String, String>,
-    /// Another address that the plugin names.
+    /// Another URL that a plugin chose.
     pub url: Option<String>,
-    /// What the plugin wrote to its log.
+    /// Log lines of the plugins.
     pub log: Vec<String>,
-    /// What the call cost.
+    /// Cost of the calls.
     pub cost: Cost,
-    /// The version that judged.
+    /// sha256 of the version that judged last.
     pub plugin_sha256: Option<String>,
-    /// Keys of the config that the plugin did not read for this event: perhaps it does not know them.
+    /// Keys of the config that the plugins did not read for this event: they may be misspelt.
     pub unread_config: Vec<String>,
 }
 
 impl Shown {
-    /// What is shown of a judgement of an event.
+    /// Creates the readable form of a judgement.
     pub fn new(judged: Judged, event: &Event) -> Self {
         let mut shown = Shown {
             verdict: judged.judgement.word(),

@@ -1,13 +1,14 @@
-//! A version on trial: a canary judges a part of the events, a shadow judges all of them and nothing of it is sent.
+//! Rollout of a version: a canary judges a part of the events; a shadow judges all of them, and its output is never sent.
 //!
-//! # Rules
-//! - Which events a canary judges follows from the event's id and from the percentage when it was accepted, so every
-//!   attempt of a delivery has the same arm; events that were accepted before the trial began stay with the active version.
-//! - A canary ends by itself when it does worse than the active version: more faults and failures, or more CPU time. The test stands
-//!   in [`canary_test`](super::canary_test). CPU time, because on a busy machine wall time says more about the neighbours.
-//! - Counters survive a restart and a change of the percentage; the differences of a shadow do not.
+//! # Guarantees
+//! - The arm of an event follows from the event's id and from the percentage when the event was accepted, so every attempt of a
+//!   delivery has the same arm. Events that were accepted before the rollout began stay with the active version.
+//! - A canary is ended when it does worse than the active version: more faults and failures, or more CPU time
+//!   ([`canary_test`](super::canary_test)). CPU time is compared because wall time depends on the load of the machine.
+//! - Counters survive a restart and a change of the percentage. The differences of a shadow do not.
 //!
-//! Pure.
+//! # Limits
+//! Reads no store and calls no plugin; [`rollouts`](super::rollouts) does.
 
 use super::canary_test::{Breach, CanaryOutcome, CanaryTest, CanaryTestFigures, CpuBaseline};
 use super::runtime::VersionRef;
@@ -23,41 +24,43 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
-/// How many calls' times are kept of each arm, and how many of them survive a restart.
+/// Number of CPU times that are kept of each arm, and number of these that are stored.
 const TIMES_MAX: usize = 2_000;
 const TIMES_STORED: usize = 200;
 
-/// How many events are remembered, so that each counts once for the test of a canary.
+/// Number of events that are remembered, so that each counts once for the test of a canary.
 const EVENTS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).expect("more than 0");
 
-/// How many differences of a shadow are kept.
+/// Number of differences of a shadow that are kept.
 const DIFFERENCES_MAX: usize = 20;
 
-/// After the first differences, one is worked out in each period and the others are only counted: it costs milliseconds.
+/// Interval of computed differences after the first [`DIFFERENCES_MAX`]. The others are only counted, because computing one costs
+/// milliseconds.
 const DIFFERENCE_PERIOD: Duration = Duration::from_secs(1);
 
-/// A trial under way.
+/// Rollout under way.
 pub(super) struct Rollout {
     pub(super) stored: StoredRollout,
     pub(super) version: VersionRef,
-    /// Shared with the trial before of the same version, if its percentage was changed.
+    /// Shared with the previous rollout of the same version if only the percentage was changed.
     counts: Arc<Mutex<Counters>>,
 }
 
 struct Counters {
     tally: StoredCounters,
-    /// Events that were counted for the test.
+    /// Events that have counted for the test.
     seen: LruCache<EventId, ()>,
-    /// The last differences of a shadow, the newest first.
+    /// Latest differences of a shadow, the newest first.
     differences: VecDeque<Difference>,
-    /// Differences worked out so far, and the time of the last one.
+    /// Number of differences computed so far.
     differences_taken: usize,
+    /// Time of the latest computed difference.
     last_difference: Option<Instant>,
-    /// Whether something was counted since the tally was stored.
+    /// Set when something was counted since the counters were stored.
     is_changed: bool,
 }
 
-/// What survives a restart, as JSON.
+/// Counters that are stored as JSON and survive a restart.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct StoredCounters {
@@ -75,51 +78,51 @@ struct ArmCounts {
     calls: u64,
     faults: u64,
     cpu_us: VecDeque<u64>,
-    /// The 95th percentile of the times, as it was after so many calls.
+    /// 95th percentile of the CPU times, and number of calls when it was computed.
     #[serde(skip)]
     p95: (u64, u64),
 }
 
-/// Call of a version for the test of a canary.
+/// Call of a version, as the test of a canary counts it.
 #[derive(Clone, Copy)]
 pub(super) struct CountedCall {
     pub(super) cpu_us: u64,
-    /// Whether it ended in a fault or a failure that is the plugin's.
+    /// Set when the call ended in a fault or failure of the plugin.
     pub(super) failed: bool,
 }
 
-/// One arm's figures.
+/// Figures of one arm of a rollout.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct ArmFigures {
-    /// Calls.
+    /// Number of calls.
     pub calls: u64,
-    /// Calls that ended in a fault.
+    /// Number of calls that ended in a fault or failure of the plugin.
     pub faults: u64,
-    /// The 95th percentile of the CPU time of its last 2,000 calls, in microseconds.
+    /// 95th percentile of the CPU time of the last 2,000 calls, in microseconds.
     pub cpu_us_p95: u64,
 }
 
-/// How a trial goes.
+/// Figures of a rollout.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct RolloutFigures {
-    /// The version on trial, as a canary.
+    /// Figures of the canary.
     pub canary: ArmFigures,
-    /// The active version, since the trial began.
+    /// Figures of the active version since the rollout began.
     pub active: ArmFigures,
-    /// The test that ends a canary by itself. Absent for a shadow.
+    /// Test that ends a canary automatically. Absent for a shadow.
     pub test: Option<CanaryTestFigures>,
-    /// Events that a shadow judged the same way.
+    /// Number of events that a shadow judged like the active version.
     pub same: u64,
-    /// Events that it judged differently.
+    /// Number of events that a shadow judged differently.
     pub different: u64,
-    /// Events that it was not asked about, because the host had no time for it.
+    /// Number of events that a shadow did not judge, because the host had no capacity.
     pub skipped: u64,
-    /// The last of the differences, the newest first, since the host started.
+    /// Latest differences since the host started, the newest first.
     pub differences: Vec<Difference>,
 }
 
 impl RolloutFigures {
-    /// The figures of a trial that ended. None: nothing of it was kept.
+    /// Returns the figures of a rollout that has ended. None: its counters were not stored.
     pub(super) fn of_ended(stored: &StoredRollout) -> Option<Self> {
         let tally: StoredCounters = serde_json::from_str(&stored.counts).ok()?;
         Some(tally.figures(stored.kind, Vec::new()))
@@ -127,9 +130,9 @@ impl RolloutFigures {
 }
 
 impl Rollout {
-    /// A trial as the store knows it, with what was counted so far.
+    /// Restores a rollout from its stored state.
     pub(super) fn new(stored: StoredRollout, version: VersionRef) -> Self {
-        // Counts of an older host, or none: they begin anew.
+        // Unreadable counters of an earlier version of the host start from zero.
         let tally = serde_json::from_str(&stored.counts).unwrap_or_default();
         let counts = Counters {
             tally,
@@ -142,7 +145,7 @@ impl Rollout {
         Rollout { stored, version, counts: Arc::new(Mutex::new(counts)) }
     }
 
-    /// The same trial with other settings: it goes on counting.
+    /// Returns the rollout with another percentage and the same counters.
     pub(super) fn continued(&self, stored: StoredRollout, version: VersionRef) -> Self {
         Rollout { stored, version, counts: self.counts.clone() }
     }
@@ -155,8 +158,8 @@ impl Rollout {
         self.stored.kind == RolloutKind::Shadow
     }
 
-    /// Whether the canary judges this event.
-    pub(super) fn takes(&self, event: &Event) -> bool {
+    /// Returns whether the canary judges this event.
+    pub(super) fn selects(&self, event: &Event) -> bool {
         self.stored.kind == RolloutKind::Canary
             && self
                 .stored
@@ -164,7 +167,7 @@ impl Rollout {
                 .is_some_and(|percent| share(&self.stored.name, event.id.0.as_bytes()) < percent)
     }
 
-    /// Counts a call of the active version, on an event that was its own to judge.
+    /// Counts a call of the active version, on an event of its arm.
     pub(super) fn note_active(&self, event: EventId, call: CountedCall) {
         let mut counts = self.counts();
         let is_new = !self.is_shadow() && counts.is_new(event);
@@ -174,23 +177,23 @@ impl Rollout {
         }
     }
 
-    /// Counts a call of the canary and, if it failed, that of the active version in its place. None: that was not needed, or
-    /// could not be called.
-    pub(super) fn note_canary(&self, event: EventId, call: CountedCall, in_its_place: Option<CountedCall>) {
+    /// Counts a call of the canary and, if it failed, the call of the active version that replaced it. None: that call was not
+    /// needed, or could not be made.
+    pub(super) fn note_canary(&self, event: EventId, call: CountedCall, fallback: Option<CountedCall>) {
         let mut counts = self.counts();
         let is_new = counts.is_new(event);
         let StoredCounters { canary, active, test, .. } = &mut counts.tally;
         let baseline = active.cpu_baseline();
         canary.note(call);
         if is_new {
-            let outcome = match (call.failed, in_its_place) {
+            let outcome = match (call.failed, fallback) {
                 (false, _) => CanaryOutcome::Judged,
                 (true, Some(CountedCall { failed: false, .. })) => CanaryOutcome::Regression,
                 (true, _) => CanaryOutcome::BothFailed,
             };
             test.observe_canary(outcome, call.cpu_us, baseline);
         }
-        if let Some(call) = in_its_place {
+        if let Some(call) = fallback {
             active.count(call);
             if is_new {
                 test.observe_active(call.failed);
@@ -198,7 +201,7 @@ impl Rollout {
         }
     }
 
-    /// Why the canary must end, if it must.
+    /// Returns the reason to end the canary, if there is one.
     pub(super) fn breach(&self) -> Option<String> {
         if self.is_shadow() {
             return None;
@@ -208,12 +211,12 @@ impl Rollout {
         Some(describe_breach(breach, &tally.figures(self.stored.kind, Vec::new())))
     }
 
-    /// Compares the shadow's judgement with the active version's. Runs on a plugin thread: comparing bodies costs
-    /// milliseconds.
+    /// Compares a shadow's judgement with the active version's, and counts the result. Runs on a plugin thread, because comparing
+    /// bodies costs milliseconds.
     pub(super) fn compare(&self, event: &Event, active: Sample, other: Sample) {
         let is_same = active == other;
         let is_shown = !is_same && self.counts().takes_difference(Instant::now());
-        // Without the lock: every call of the plugin counts under it.
+        // Computed without the lock, which every call of the plugin takes.
         let difference = is_shown.then(|| Difference::new(event, active, other));
         let mut counts = self.counts();
         counts.is_changed = true;
@@ -228,7 +231,7 @@ impl Rollout {
         counts.differences.truncate(DIFFERENCES_MAX);
     }
 
-    /// Counts an event that the shadow is not asked about.
+    /// Counts an event that the shadow does not judge.
     pub(super) fn skip(&self) {
         let mut counts = self.counts();
         counts.is_changed = true;
@@ -240,7 +243,7 @@ impl Rollout {
         counts.tally.figures(self.stored.kind, counts.differences.iter().cloned().collect())
     }
 
-    /// What is stored of the counts, as JSON.
+    /// Returns the counters to store, as JSON.
     pub(super) fn to_store(&self) -> String {
         let mut tally = self.counts().tally.clone();
         for arm in [&mut tally.canary, &mut tally.active] {
@@ -250,27 +253,27 @@ impl Rollout {
         serde_json::to_string(&tally).unwrap_or_default()
     }
 
-    /// What is to be stored of the counts, if something was counted since the last time.
+    /// Returns the counters to store if they changed since the last call, and marks them as stored.
     pub(super) fn take_changed(&self) -> Option<String> {
-        // The lock is free again before the tally is written out.
+        // `to_store` takes the lock again.
         let is_changed = std::mem::take(&mut self.counts().is_changed);
         is_changed.then(|| self.to_store())
     }
 
-    /// Lets the next round store the counts again: this one failed.
+    /// Marks the counters as changed, after storing them has failed.
     pub(super) fn mark_changed(&self) {
         self.counts().is_changed = true;
     }
 }
 
 impl Counters {
-    /// Returns whether an event was not counted for the test yet.
+    /// Returns whether an event has not counted for the test yet, and remembers it.
     fn is_new(&mut self, event: EventId) -> bool {
         self.is_changed = true;
         self.seen.put(event, ()).is_none()
     }
 
-    /// Returns whether a difference found now is worked out and shown: the first ones are, and then one in each period.
+    /// Returns whether to compute a difference that is found now: the first ones, and then one in each period.
     fn takes_difference(&mut self, now: Instant) -> bool {
         let is_due = self.last_difference.is_none_or(|last| now.duration_since(last) >= DIFFERENCE_PERIOD);
         let takes = self.differences_taken < DIFFERENCES_MAX || is_due;
@@ -297,8 +300,8 @@ impl StoredCounters {
 }
 
 impl ArmCounts {
-    /// Counts a call, but not its CPU time: right after another version's call of the same event the processor's caches are warm, and
-    /// it takes half as long as one by itself.
+    /// Counts a call without its CPU time. A call right after another version's call of the same event takes half as long, because the
+    /// processor's caches are warm.
     fn count(&mut self, call: CountedCall) {
         self.calls += 1;
         self.faults += u64::from(call.failed);
@@ -312,7 +315,7 @@ impl ArmCounts {
         self.cpu_us.push_back(call.cpu_us);
     }
 
-    /// The 95th percentile for the test: worked out again when there are 2 % more calls, because sorting costs more than a call.
+    /// Returns the 95th percentile for the test. Computed again after 2 % more calls, because sorting costs more than a call.
     fn cpu_baseline(&mut self) -> CpuBaseline {
         let (mut p95_us, at_calls) = self.p95;
         if self.calls > at_calls + at_calls.min(TIMES_MAX as u64) / 50 {
@@ -327,14 +330,14 @@ impl ArmCounts {
     }
 }
 
-/// The 95th percentile, by nearest rank; 0 of nothing.
+/// Returns the 95th percentile by nearest rank; 0 without values.
 pub(super) fn p95(mut values: Vec<u64>) -> u64 {
     values.sort_unstable();
     let rank = (values.len() * 95).div_ceil(100);
     values.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
 
-/// Where an event stands between 0 and 100, for one plugin: stable, and evenly spread.
+/// Maps an event to a number from 0 to 100, for one plugin. Stable, and uniformly distributed.
 fn share(plugin: &str, event_id: &[u8]) -> f64 {
     let hash: [u8; 32] = Sha256::new().chain_update(plugin).chain_update(event_id).finalize().into();
     let (head, _) = hash.split_first_chunk::<4>().expect("a hash has 32 bytes");

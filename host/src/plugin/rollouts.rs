@@ -1,7 +1,12 @@
-//! Trials of versions, on the host's side: begin, end, judge in the shadow, and store what is counted.
+//! Rollouts of all plugins: start, end, calls of shadows, and stored counters.
 //!
-//! A trial is durable before it begins to count. What a shadow says is never waited for and never sent. A crash costs the counts of
-//! a second.
+//! # Guarantees
+//! - A rollout is durable before it counts a call.
+//! - No delivery waits for a shadow, and a shadow's output is never sent.
+//! - A crash loses the counters of [`STORE_PERIOD`] at most.
+//!
+//! # Limits
+//! The arm of an event and the end of a canary are decided in [`rollout`](super::rollout).
 
 use super::chain::ShadowWork;
 use super::judgement::PluginInput;
@@ -14,11 +19,11 @@ use crate::subscription::TenantId;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-/// How many shadow calls may wait: what comes on top is counted and left out.
+/// Maximum number of waiting calls of shadows. Events beyond it are counted as skipped.
 pub(super) const SHADOWS_WAITING_MAX: usize = 256;
 
 impl Plugins {
-    /// The trial of a plugin, if one is under way.
+    /// Returns the rollout of a plugin, if one is under way.
     pub(super) fn rollout(&self, tenant: &TenantId, name: &str) -> Option<Arc<Rollout>> {
         let rollouts = self.rollouts.read().unwrap_or_else(PoisonError::into_inner);
         if rollouts.is_empty() {
@@ -50,7 +55,7 @@ impl Plugins {
         write_lock(&self.rollouts).insert(key, Arc::new(rollout));
     }
 
-    /// Begins a trial of a version, in the place of the one before.
+    /// Begins a rollout of a version. It replaces the plugin's previous rollout.
     pub async fn begin_rollout(&self, rollout: StoredRollout) -> Result<(), PluginError> {
         let under_way = self.rollout(&rollout.tenant, &rollout.name);
         let continued = under_way.filter(|under_way| rollout.continues(&under_way.stored));
@@ -60,7 +65,7 @@ impl Plugins {
         };
         let version = self.version(&rollout.tenant, &rollout.name, &rollout.sha256).await?;
         self.check_quarantine(&rollout.tenant, &rollout.sha256)?;
-        // What begins to judge can be called at once.
+        // Compiled first, so that the version can be called at once.
         self.compiled(&rollout.tenant, &rollout.sha256).await?;
         self.store.begin_rollout(rollout.clone()).await?;
         self.put_rollout(match continued {
@@ -70,13 +75,13 @@ impl Plugins {
         Ok(())
     }
 
-    /// Ends a plugin's trial: the active version judges everything.
+    /// Ends the rollout of a plugin. The active version judges all events again.
     pub async fn end_rollout(&self, tenant: TenantId, name: String, reason: String) -> Result<(), PluginError> {
         let ended = write_lock(&self.rollouts).remove(&(tenant.clone(), name.clone()));
         Ok(self.store.end_rollout(tenant, name, reason, ended.map(|rollout| rollout.to_store())).await?)
     }
 
-    /// Stores what rollouts counted since the last time.
+    /// Stores the counters that changed since the last call.
     pub async fn store_rollout_counts(&self) {
         let all: Vec<Arc<Rollout>> =
             self.rollouts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
@@ -91,7 +96,7 @@ impl Plugins {
         }
     }
 
-    /// A plugin's last trial, and how it goes or went.
+    /// Returns the latest rollout of a plugin, with its figures.
     pub async fn rollout_figures(
         &self,
         tenant: &TenantId,
@@ -108,13 +113,14 @@ impl Plugins {
         }))
     }
 
-    /// Takes a canary back that does worse than the active version.
+    /// Ends a canary that does worse than the active version.
     pub(super) fn end_if_worse(self: &Arc<Self>, rollout: Arc<Rollout>) {
         let Some(why) = rollout.breach() else { return };
         let StoredRollout { tenant, name, sha256, .. } = rollout.stored.clone();
-        // Only who takes it out ends it.
+        // Several calls may find the breach: the one that removes the rollout ends it.
         let taken = {
-            let (mut rollouts, key) = (write_lock(&self.rollouts), (tenant.clone(), name.clone()));
+            let mut rollouts = write_lock(&self.rollouts);
+            let key = (tenant.clone(), name.clone());
             rollouts.get(&key).is_some_and(|current| Arc::ptr_eq(current, &rollout)) && rollouts.remove(&key).is_some()
         };
         if !taken {
@@ -123,41 +129,41 @@ impl Plugins {
         tracing::warn!(%tenant, plugin = %name, %sha256, %why, "a canary was taken back");
         let plugins = self.clone();
         tokio::spawn(async move {
-            let (reason, counts) = (format!("taken back: {why}"), Some(rollout.to_store()));
-            if let Err(error) = plugins.store.end_rollout(tenant, name, reason, counts).await {
+            let reason = format!("taken back: {why}");
+            if let Err(error) = plugins.store.end_rollout(tenant, name, reason, Some(rollout.to_store())).await {
                 let error = crate::describe(&error);
                 tracing::error!(%error, "the end of a canary could not be recorded; after a restart it runs again");
             }
         });
     }
 
-    /// Asks a version in the shadow what it would have said.
-    pub(super) fn judge_in_the_shadow(self: &Arc<Self>, work: ShadowWork, input: PluginInput) {
-        let Ok(room) = self.shadows.clone().try_acquire_owned() else { return work.rollout.skip() };
+    /// Starts the call of a shadow, if there is capacity.
+    pub(super) fn call_shadow(self: &Arc<Self>, work: ShadowWork, input: PluginInput) {
+        let Ok(slot) = self.shadows.clone().try_acquire_owned() else { return work.rollout.skip() };
         let plugins = self.clone();
         tokio::spawn(async move {
             let ShadowWork { rollout, payload, active } = work;
             let event = input.event.clone();
             let tenant = input.subscription.tenant.clone();
             let compared = rollout.clone();
-            let ask = move |code: Vec<Arc<Version>>| {
+            let compare = move |code: Vec<Arc<Version>>| {
                 let version = code.first()?;
                 let (judgement, _) = chain::call_alone(version, &input, &payload);
                 compared.compare(&event, active, Sample::of(&judgement));
                 Some(())
             };
-            if !matches!(plugins.call(&tenant, vec![rollout.version.clone()], ask).await, Ok(Some(()))) {
+            if !matches!(plugins.call(&tenant, vec![rollout.version.clone()], compare).await, Ok(Some(()))) {
                 rollout.skip();
             }
-            drop(room);
+            drop(slot);
         });
     }
 }
 
-/// How often counts are stored: a crash costs no more of them.
+/// Interval in which counters are stored.
 const STORE_PERIOD: Duration = Duration::from_secs(1);
 
-/// Stores what rollouts count, again and again, as long as there is a host.
+/// Stores the counters of rollouts periodically, until the host ends.
 pub(super) async fn store_counts(plugins: Weak<Plugins>) {
     loop {
         tokio::time::sleep(STORE_PERIOD).await;
