@@ -1,7 +1,8 @@
-//! What a call costs without anything that the host adds: instantiate, call, drop.
+//! Baseline of `hookloom plugin bench`: the cost of a call without the host's additions (instantiate, call, drop).
 //!
-//! It is the floor that `hookloom plugin bench` shows beside the whole. The guest's world is made before the clock starts;
-//! nothing bounds the call but the epoch's deadline, which compiled code asks for in any case. Runs on a plugin thread.
+//! # Limits
+//! The guest's WASI context is created before the measurement. Only an epoch deadline bounds the call, which compiled code checks in
+//! any case. Runs on a plugin thread.
 
 use super::chain::{self, ChainStep};
 use super::convert;
@@ -13,11 +14,11 @@ use super::sandbox::{CallEnvironment, CallInput, HANDLES_MAX};
 use std::time::{Duration, Instant};
 use wasmtime::Store;
 
-/// Measures so many calls of each kind, taking turns, so that a busy neighbour hits both: bare ones, and whole ones as the
-/// host makes them.
+/// Measures this many pairs of calls: one without and one with the host's additions. They alternate, so that other load affects both.
+/// Calls that fail are left out.
 pub(super) fn compare(step: &ChainStep, input: &PluginInput, calls: u32) -> [Vec<Duration>; 2] {
     let (mut bare, mut whole) = (Vec::new(), Vec::new());
-    // Nothing rests: each call is in a fresh instance.
+    // An empty pool: each call gets a fresh instance.
     let pool = InstancePool::new(0);
     for _ in 0..calls {
         bare.extend(call(&step.version, input));
@@ -30,7 +31,7 @@ pub(super) fn compare(step: &ChainStep, input: &PluginInput, calls: u32) -> [Vec
     [bare, whole]
 }
 
-/// One bare call. None: the guest failed.
+/// Measures one call without the host's additions. None: the call failed.
 fn call(version: &Version, input: &PluginInput) -> Option<Duration> {
     let wall = Duration::from_millis(input.subscription.settings.limits.wall_ms);
     let call_input = CallInput { input, payload: input.event.text(), wall };

@@ -1,15 +1,13 @@
-//! Compiled components: from the compile child into the process, and on disk across restarts.
+//! Compiled components on disk, authenticated across restarts.
 //!
 //! # Motivation
-//! Loading compiled code is running it, so only code that a compile child of this host wrote may ever be loaded. On
-//! disk it stands, behind the report of its check, with a MAC (HMAC-SHA256 under a key of the vault) over its name and
-//! bytes; what does not verify is deleted and compiled again, never loaded. A name holds the component's sha256 and the
-//! engine's compatibility, so another version of the host finds nothing of an older one, and identical components have one
-//! file whatever they are called and whoever uploaded them.
+//! Loading compiled code means running it, so only code that a compile child of this host wrote is loaded. A file holds the report of
+//! the check and the code, with a MAC (HMAC-SHA256 with a key of the vault) over name and content. A file that does not verify is
+//! deleted and compiled again, never loaded. The file name holds the component's sha256 and the engine's compatibility, so another
+//! version of the host does not find files of this one, and identical components share one file.
 //!
-//! The folder is the host's own: nobody else writes to it.
-//!
-//! This file holds the project's only unsafe code.
+//! # Limits
+//! Only the host writes to the folder. One of the two modules with unsafe code.
 
 use super::check::Report;
 use super::engine::compatibility;
@@ -23,16 +21,16 @@ use wasmtime::component::Component;
 
 const MAC_BYTES: usize = 32;
 
-/// Compiled code whose origin is proven.
+/// Compiled code of proven origin.
 pub(super) struct TrustedCode(Vec<u8>);
 
 impl TrustedCode {
-    /// Code that a compile child of this process just wrote.
+    /// Wraps code that a compile child of this process has just written.
     pub(super) fn from_child(code: Vec<u8>) -> Self {
         TrustedCode(code)
     }
 
-    /// Loads it.
+    /// Loads the code into an engine.
     #[expect(unsafe_code, reason = "loading compiled code is unsafe by nature; see the module's motivation")]
     pub(super) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
         // SAFETY: the bytes were written by `Component::serialize` in a compile child of this host: either just now,
@@ -41,21 +39,21 @@ impl TrustedCode {
     }
 }
 
-/// A component as the compiler left it: the report of its check, and its code.
+/// Compiled component: the report of the check, and the code.
 pub(super) struct CompiledComponent {
     pub(super) report: Report,
     pub(super) code: TrustedCode,
 }
 
 impl CompiledComponent {
-    /// The report, preceded by its length and followed by the code.
+    /// Serializes the component: length of the report, report, code.
     fn to_bytes(&self) -> std::io::Result<Vec<u8>> {
         let report = serde_json::to_vec(&self.report)?;
         let length = u32::try_from(report.len()).map_err(std::io::Error::other)?;
         Ok([&length.to_le_bytes()[..], &report, &self.code.0].concat())
     }
 
-    /// None: the bytes are of another version of the host, which kept other facts.
+    /// Parses a serialized component. None: another version of the host with another form of report wrote it.
     fn from_bytes(mut bytes: Vec<u8>) -> Option<Self> {
         let (length, rest) = bytes.split_first_chunk()?;
         let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
@@ -65,7 +63,7 @@ impl CompiledComponent {
     }
 }
 
-/// The folder of compiled components.
+/// Folder of compiled components.
 pub(super) struct Cache {
     folder: PathBuf,
     bytes_max: u64,
@@ -79,17 +77,17 @@ impl Cache {
         Ok(Cache { folder: folder.to_owned(), bytes_max, key, compatibility: compatibility(engine) })
     }
 
-    /// Whether there is compiled code of a component. It may still turn out not to verify.
+    /// Returns whether there is a file for a component. The file may still fail to verify.
     pub(super) fn contains(&self, sha256: &str) -> bool {
         self.path(sha256).exists()
     }
 
-    /// The size of a component's compiled code on disk, in bytes; 0 if there is none.
+    /// Returns the size of a component's file, in bytes; 0 if there is none.
     pub(super) fn size(&self, sha256: &str) -> u64 {
         std::fs::metadata(self.path(sha256)).map_or(0, |metadata| metadata.len())
     }
 
-    /// Reads a compiled component, if it is there and its MAC is right. One that does not verify is deleted.
+    /// Reads a compiled component, if its file exists and verifies. A file that does not verify is deleted.
     pub(super) fn get(&self, sha256: &str) -> Option<CompiledComponent> {
         let name = self.name(sha256);
         let path = self.folder.join(&name);
@@ -102,15 +100,16 @@ impl Cache {
             self.remove(sha256);
             return None;
         }
-        // A file's time is that of its last use: who was not used for longest goes first.
+        // The modification time is that of the last use, for eviction.
         let used = std::fs::File::options().write(true).open(path);
         let _ = used.and_then(|file| file.set_modified(SystemTime::now()));
         compiled
     }
 
-    /// Keeps a compiled component for the next start: written aside, flushed, and moved into place.
+    /// Writes a compiled component atomically: to a temporary file, which is flushed and renamed.
     pub(super) fn put(&self, sha256: &str, compiled: &CompiledComponent) -> std::io::Result<()> {
-        let (name, bytes) = (self.name(sha256), compiled.to_bytes()?);
+        let name = self.name(sha256);
+        let bytes = compiled.to_bytes()?;
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
         file.write_all(&self.mac(&name, &bytes).finalize().into_bytes())?;
         file.write_all(&bytes)?;
@@ -119,14 +118,14 @@ impl Cache {
         self.make_room(&name)
     }
 
-    /// Deletes compiled code that cannot be used.
+    /// Deletes the file of a component.
     pub(super) fn remove(&self, sha256: &str) {
         if let Err(error) = std::fs::remove_file(self.path(sha256)) {
             tracing::warn!(%error, "compiled code could not be deleted");
         }
     }
 
-    /// Deletes what was not used for longest until the rest fits, but never what was just written.
+    /// Deletes the least recently used files until the rest fits, but never the one that was just written.
     fn make_room(&self, just_written: &str) -> std::io::Result<()> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
@@ -141,7 +140,7 @@ impl Cache {
                 break;
             }
             match std::fs::remove_file(self.folder.join(name)) {
-                // Somebody else made room, too.
+                // Another thread may delete the same file.
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => bytes -= size,
             }
@@ -149,7 +148,7 @@ impl Cache {
         Ok(())
     }
 
-    /// The file's name. What stands in it besides the code has a number, which changes with the order of its parts.
+    /// Returns the file name of a component. The number changes with the layout of the file.
     fn name(&self, sha256: &str) -> String {
         format!("{sha256}-{}-2.cwasm", self.compatibility)
     }

@@ -1,8 +1,10 @@
-//! Calls of versions: their code is brought into memory on the plugin thread that calls them.
+//! Execution of work with the code of versions on a plugin thread.
 //!
-//! So a call that waits for its turn holds no code, and what all tenants' calls hold together is bounded by the number of
-//! plugin threads. Reading code from disk takes a millisecond for each megabyte, in the tenant's own turn. Code that is not
-//! on disk either is compiled before the call waits for its turn again.
+//! # Guarantees
+//! - Code is loaded on the plugin thread that calls it, so a waiting call holds no code. The number of plugin threads bounds the code
+//!   that all calls hold.
+//! - Loading code from disk, about a millisecond for each megabyte, counts as time of the tenant's job.
+//! - Code that is not on disk is compiled before the call waits for a plugin thread again.
 
 use super::code::CodeLibrary;
 use super::runtime::{Version, VersionRef};
@@ -10,26 +12,26 @@ use super::{PluginError, Plugins};
 use crate::subscription::TenantId;
 use std::sync::Arc;
 
-/// How often a call waits for a compiler, before it is given up: code that is compiled may be gone from memory and disk
-/// again before its turn comes.
+/// Number of times that a call waits for a compiler before it fails. Compiled code may be evicted from memory and disk before the call
+/// gets a plugin thread.
 const COMPILES_MAX: usize = 3;
 
-/// Reasons why a call was not made.
+/// Reason why a call was not made.
 pub(super) enum NotCalled {
-    /// The host had no room for it.
+    /// The host had no capacity.
     Shortage,
-    /// The code of this version could not be loaded, which is logged, or it is quarantined.
+    /// The version is quarantined, or its code could not be loaded, which is logged.
     NotLoaded(Arc<str>),
 }
 
-/// Reasons why code is not at hand on a plugin thread.
+/// Reason why code could not be loaded on a plugin thread.
 enum LoadError {
     NotCompiled(Arc<str>),
     Unusable(Arc<str>, PluginError),
 }
 
 impl Plugins {
-    /// Runs `work` with the code of these versions on a plugin thread, in the tenant's turn.
+    /// Runs `work` with the code of these versions on a plugin thread, when the tenant's job is scheduled.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         tenant: &TenantId,
@@ -44,8 +46,9 @@ impl Plugins {
         }
         let versions: Arc<[VersionRef]> = versions.into();
         for _ in 0..COMPILES_MAX {
-            let (code, wanted) = (self.code.clone(), versions.clone());
-            let job = move || match load_all(&code, &wanted) {
+            let code = self.code.clone();
+            let needed = versions.clone();
+            let job = move || match load_all(&code, &needed) {
                 Ok(loaded) => Ok(work(loaded)),
                 Err(missing) => Err((missing, work)),
             };
@@ -69,10 +72,13 @@ impl Plugins {
 }
 
 fn load_all(code: &CodeLibrary, versions: &[VersionRef]) -> Result<Vec<Arc<Version>>, LoadError> {
-    let load = |version: &VersionRef| match code.load(&version.sha256) {
+    versions.iter().map(|version| load(code, version)).collect()
+}
+
+fn load(code: &CodeLibrary, version: &VersionRef) -> Result<Arc<Version>, LoadError> {
+    match code.load(&version.sha256) {
         Ok(Some(loaded)) => Ok(loaded),
         Ok(None) => Err(LoadError::NotCompiled(version.sha256.clone())),
         Err(error) => Err(LoadError::Unusable(version.sha256.clone(), error)),
-    };
-    versions.iter().map(load).collect()
+    }
 }

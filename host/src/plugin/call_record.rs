@@ -1,19 +1,16 @@
-//! The version that each plugin thread is calling, in a file mapped into memory, so that it can be read when the process died
-//! in the call.
+//! Record of the version that each plugin thread is calling, in a memory-mapped file that is read after a crash.
 //!
 //! # Theory of operation
-//! Each plugin thread has a record of fixed size. A call writes tenant and version into it and clears its state afterwards: some
-//! stores to memory, no system call. The pages belong to the file, so they outlive the process, however it ends.
+//! Each plugin thread has a record of fixed size. A call writes tenant and version into the record and resets its state afterwards: a
+//! few stores to memory, no system call. The pages belong to the file, so they outlive the process.
 //!
-//! How it ended decides. A signal handler marks the record of the very thread that got SIGABRT, SIGSEGV or SIGBUS: an abort for
-//! lack of memory, an overflown stack and a fault in code outside the sandbox are among them. At a stop, calls that are far
-//! beyond their wall time are marked too. Only marked records count. A record that merely says "in a call" proves nothing: a
-//! `kill -9` by an operator and the system's out-of-memory killer look the same, and the calls of other tenants that were under
-//! way are innocent in any case.
+//! Only marked records count after a crash. A signal handler marks the record of the thread that got SIGABRT, SIGSEGV or SIGBUS, for
+//! example after an abort for lack of memory, a stack overflow or a fault in code outside the sandbox. At a stop, calls that are far
+//! beyond their wall time are marked too. A record that is in a call and not marked proves nothing: a `kill -9` and the out-of-memory
+//! killer leave the same records, and other calls under way did not cause the crash.
 //!
 //! # Limits
-//! One process has one file; the lock of the data folder sees to it. This file holds one of the project's two places with
-//! unsafe code.
+//! One process uses the file: the lock of the data folder ensures that. One of the two modules with unsafe code.
 
 use crate::subscription::TenantId;
 use memmap2::MmapMut;
@@ -24,11 +21,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use zerocopy::FromBytes as _;
 
-/// Size of a record in words: some cache lines of its own.
+/// Size of a record in 8-byte words: whole cache lines, so that threads do not share one.
 const WORDS: usize = 32;
 
-/// Places in a record: its state, the thread, when the call should be over (in milliseconds since the epoch), the length of the
-/// tenant's id, the id, and the version's sha256 in hex.
+/// Offsets in a record, in words: state, thread, deadline of the call (milliseconds since the epoch), length of the tenant's id, the id,
+/// and the version's sha256 in hex.
 const STATE: usize = 0;
 const THREAD: usize = 1;
 const DUE_MS: usize = 2;
@@ -36,32 +33,32 @@ const TENANT_BYTES: usize = 3;
 const TENANT: usize = 4;
 const SHA256: usize = 12;
 
-/// A text of at most 64 bytes: tenants' ids are no longer, and a sha256 has as many digits.
+/// Size of a text: the maximum length of a tenant's id, and the length of a sha256 in hex.
 const TEXT_WORDS: usize = 8;
 const TEXT_BYTES: usize = TEXT_WORDS * 8;
 
-/// States of a record. [`SIGNALLED`] has the signal's number added.
+/// States of a record. The signal's number is added to [`SIGNALLED`].
 const IDLE: u64 = 0;
 const IN_CALL: u64 = 1;
 const OVERDUE: u64 = 2;
 const SIGNALLED: u64 = 1 << 8;
 
-/// How far beyond its wall time a call is when it counts as one that does not end.
+/// Time beyond its wall time after which a call counts as endless.
 const OVERDUE_AFTER: Duration = Duration::from_secs(2);
 
-/// signal(7). A process dies of them unless somebody expects them; wasmtime does where guests trap.
+/// SIGABRT, SIGBUS and SIGSEGV (signal(7)). They end the process, except for traps of guests, which wasmtime handles.
 const SIGNALS: [i32; 3] = [6, 7, 11];
 
-/// Cause of a process's end in a call, or with it.
+/// Cause of the end of a process during a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// A signal to the thread that was in the call.
     Signal(u64),
-    /// The process was stopped, and the call did not end.
+    /// The process was stopped while the call did not end.
     Overdue,
 }
 
-/// A version in whose call the process before this one died.
+/// Version in whose call the previous process died.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Suspect {
     pub(super) tenant: TenantId,
@@ -69,7 +66,7 @@ pub(super) struct Suspect {
     pub(super) cause: Cause,
 }
 
-/// The records of all plugin threads.
+/// Records of all plugin threads.
 #[derive(Clone, Copy)]
 pub(super) struct CallRecords(&'static [AtomicU64]);
 
@@ -78,11 +75,11 @@ thread_local! {
 }
 
 impl CallRecords {
-    /// Replaces the file by one with a record for each thread, and watches for the signals that end the process.
+    /// Replaces the file with one that has a record for each thread, and installs the signal handlers.
     pub(super) fn create(path: &Path, threads: usize) -> std::io::Result<Self> {
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        // Written, not only made long: on a full disk a page without a place would be a signal when it is touched.
+        // Written, not only extended: on a full disk, a store to an unallocated page would raise SIGBUS.
         file.write_all(&vec![0; threads * WORDS * 8])?;
         let file = file.persist(path)?;
         let records = CallRecords(map(&file)?);
@@ -90,7 +87,7 @@ impl CallRecords {
         Ok(records)
     }
 
-    /// Gives the calling thread the record with this number.
+    /// Assigns the record with this index to the calling thread.
     pub(super) fn attach(self, index: usize) {
         let record = self.0.chunks_exact(WORDS).nth(index);
         if let Some(record) = record {
@@ -99,7 +96,7 @@ impl CallRecords {
         RECORD.set(record);
     }
 
-    /// Marks the calls that should have been over long ago.
+    /// Marks calls that are more than [`OVERDUE_AFTER`] beyond their wall time.
     pub(super) fn mark_overdue(self) {
         let now_ms = millis(SystemTime::now());
         for record in self.0.chunks_exact(WORDS) {
@@ -109,7 +106,7 @@ impl CallRecords {
         }
     }
 
-    /// Marks the call of the calling thread. Safe in a signal handler: it stores to memory and asks for the thread's number.
+    /// Marks the call of the calling thread. Async-signal-safe: only stores to memory and calls gettid.
     fn mark_signal(self, signal: i32) {
         let (thread, marked) = (this_thread(), SIGNALLED + u64::from(signal.unsigned_abs()));
         for record in self.0.chunks_exact(WORDS) {
@@ -119,7 +116,8 @@ impl CallRecords {
         }
     }
 
-    /// Must come before the first engine is made: wasmtime asks the handlers before its own about what is no trap of a guest.
+    /// Installs the signal handlers. Must run before the first engine is created: wasmtime calls earlier handlers for signals that are
+    /// not traps of guests.
     #[expect(unsafe_code, reason = "signal handlers are unsafe to install; see the safety comment")]
     fn watch_signals(self) -> std::io::Result<()> {
         for signal in SIGNALS {
@@ -134,7 +132,7 @@ impl CallRecords {
     }
 }
 
-/// Maps a file for as long as the process lives.
+/// Maps a file for the lifetime of the process.
 #[expect(unsafe_code, reason = "mapping a file is unsafe by nature; see the safety comment")]
 fn map(file: &std::fs::File) -> std::io::Result<&'static [AtomicU64]> {
     // SAFETY: the file was just made in the data folder, which this process holds the lock of. Nobody else writes to it or cuts
@@ -155,10 +153,10 @@ fn millis(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A call under way: it is over when this is dropped.
+/// Guard of a call under way. The call is over when the guard is dropped.
 pub(super) struct InCall(Option<&'static [AtomicU64]>);
 
-/// Notes that the calling thread calls a version, if the thread has a record.
+/// Records that the calling thread calls a version, if the thread has a record.
 pub(super) fn begin(tenant: &TenantId, sha256: &str, wall: Duration) -> InCall {
     let record = RECORD.get();
     if let Some(record) = record {
@@ -188,7 +186,7 @@ fn put(words: &[AtomicU64], text: &str) {
     }
 }
 
-/// Reads which calls the process before this one died in. A file that is missing or of no use tells of none.
+/// Returns the versions in whose calls the previous process died. A missing or invalid file gives none.
 pub(super) fn suspects(path: &Path) -> Vec<Suspect> {
     const FILE_BYTES_MAX: u64 = 1 << 20;
     let mut bytes = Vec::new();
@@ -232,7 +230,7 @@ mod tests {
         TenantId::parse(name).expect("a tenant's id")
     }
 
-    /// A call in which the thread ends.
+    /// Begins a call during which the thread ends.
     fn begin(name: &str, digit: &str, wall: Duration) -> ManuallyDrop<InCall> {
         ManuallyDrop::new(super::begin(&tenant(name), &digit.repeat(64), wall))
     }

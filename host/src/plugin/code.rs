@@ -1,13 +1,14 @@
-//! Compiled code in memory, by the sha256 of its component.
+//! Compiled code in memory, by sha256 of the component: a single-flight loader with an LRU cache.
 //!
 //! # Guarantees
 //! - There is one copy of a component's code, however many plugins and tenants use it.
-//! - The copies have at most `loaded_code_bytes_max` bytes together. The least recently called goes first, and is loaded
-//!   again from disk when it is called.
+//! - The total size is at most `loaded_code_bytes_max`. The least recently called code is evicted, and loaded from disk again when it is
+//!   called.
+//! - Concurrent loads of one component run once. Loads of different components do not block each other.
 //!
 //! # Limits
-//! A call keeps the code that it began with. So the host may hold, beyond that maximum, the code of as many calls as there
-//! are plugin threads, and that of instances between two calls.
+//! A call keeps the code that it began with. So the host may hold, in addition, the code of one call for each plugin thread and that of
+//! idle instances.
 
 use super::PluginError;
 use super::cache::{Cache, CompiledComponent};
@@ -18,7 +19,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// The code of all versions, in memory and on disk. Its methods block while they read and write files.
+/// Code of all versions, in memory and on disk. Methods block while they read and write files.
 pub(super) struct CodeLibrary {
     linker: Arc<CodeLinker>,
     cache: Cache,
@@ -32,19 +33,19 @@ impl CodeLibrary {
         CodeLibrary { linker, cache, loaded, loading: KeyedLocks::default() }
     }
 
-    /// Whether a component is compiled. Its file may still turn out to be damaged.
+    /// Returns whether a component is compiled. Its file may still be damaged.
     pub(super) fn is_compiled(&self, sha256: &str) -> bool {
         self.loaded().entries.contains(sha256) || self.cache.contains(sha256)
     }
 
-    /// Whether a component's code is on disk and fits beside what is in memory.
+    /// Returns whether a component's code is on disk and fits into memory without evicting other code.
     pub(super) fn has_room_for(&self, sha256: &str) -> bool {
         let size = self.cache.size(sha256);
         let loaded = self.loaded();
         size > 0 && loaded.bytes + size <= loaded.bytes_max
     }
 
-    /// The code of a component, from memory or else from disk. None: it must be compiled.
+    /// Loads the code of a component from memory or disk. None: the component must be compiled.
     pub(super) fn load(&self, sha256: &str) -> Result<Option<Arc<Version>>, PluginError> {
         if let Some(version) = self.loaded().get(sha256) {
             return Ok(Some(version));
@@ -66,7 +67,7 @@ impl CodeLibrary {
         }
     }
 
-    /// Keeps a component that was just compiled, in memory and on disk.
+    /// Stores a newly compiled component in memory and on disk.
     pub(super) fn keep(&self, sha256: &str, compiled: &CompiledComponent) -> Result<Arc<Version>, PluginError> {
         let version = self.link(sha256, compiled)?;
         if let Err(error) = self.cache.put(sha256, compiled) {
@@ -82,7 +83,7 @@ impl CodeLibrary {
             (loaded.insert(sha256, version.clone(), version.bytes), loaded.bytes)
         };
         telemetry::code_loaded(bytes);
-        // Taking code down takes a moment, which nobody else shall wait for.
+        // Dropping code takes time: the lock is released first.
         drop(evicted);
         Ok(version)
     }
@@ -92,7 +93,7 @@ impl CodeLibrary {
     }
 }
 
-/// A map that holds at most so many bytes of values, the most recently used ones.
+/// LRU cache bounded by the total size of its values.
 struct LruByBytes<V> {
     entries: LruCache<String, (V, u64)>,
     bytes: u64,
@@ -108,12 +109,12 @@ impl<V: Clone> LruByBytes<V> {
         self.entries.get(key).map(|(value, _)| value.clone())
     }
 
-    /// Adds a value, and returns those that went to make room. The new one stays, also if it is too large by itself.
+    /// Adds a value, and returns the evicted ones. The new value stays even if it exceeds the maximum alone.
     fn insert(&mut self, key: &str, value: V, bytes: u64) -> Vec<V> {
         let mut gone = Vec::new();
-        if let Some((former, size)) = self.entries.put(key.to_owned(), (value, bytes)) {
+        if let Some((replaced, size)) = self.entries.put(key.to_owned(), (value, bytes)) {
             self.bytes -= size;
-            gone.push(former);
+            gone.push(replaced);
         }
         self.bytes += bytes;
         while self.bytes > self.bytes_max && self.entries.len() > 1 {
@@ -125,7 +126,7 @@ impl<V: Clone> LruByBytes<V> {
     }
 }
 
-/// One lock per key, which exists as long as somebody uses it.
+/// One lock per key, dropped when it is no longer used.
 pub(super) struct KeyedLocks<K, L>(Mutex<HashMap<K, Weak<L>>>);
 
 impl<K, L> Default for KeyedLocks<K, L> {
@@ -135,7 +136,7 @@ impl<K, L> Default for KeyedLocks<K, L> {
 }
 
 impl<K: Clone + Eq + Hash, L: Default> KeyedLocks<K, L> {
-    /// The lock of a key.
+    /// Returns the lock of a key.
     pub(super) fn of(&self, key: &K) -> Arc<L> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = all.get(key).and_then(Weak::upgrade) {
@@ -158,7 +159,7 @@ mod tests {
         fn check(steps: &[(&str, u64)], expected: &[&str]) {
             let mut lru = LruByBytes::new(10);
             for (key, bytes) in steps {
-                // No bytes: it is used.
+                // A size of 0 stands for a use of the entry.
                 if *bytes == 0 {
                     assert_eq!(lru.get(key), Some((*key).to_owned()));
                 } else {

@@ -1,8 +1,11 @@
-//! Between the contract's words and our own: the only file that sees both, and where a plugin's answer is checked.
+//! Conversion between the types of the contract and those of the host, and validation of a plugin's answer.
 //!
-//! Promises: an [`Outgoing`] that leaves this file can be sent as it is. What is wrong with an answer is a
-//! [`PluginFault::BadOutput`] that names the limit or the rule. URLs are only read here; whether one may be called is
-//! the address guard's business, at sending.
+//! # Guarantees
+//! - An [`Outgoing`] of this module can be sent unchanged.
+//! - An invalid answer is a [`PluginFault::BadOutput`] that names the limit or rule.
+//!
+//! # Limits
+//! URLs are only parsed here. The address guard decides at sending whether a URL may be called.
 
 use super::bindings::hookloom::plugin::types;
 use super::secret_scan::SecretScanner;
@@ -21,7 +24,7 @@ use url::Url;
 
 pub(super) const REASON_CODE_BYTES_MAX: usize = 64;
 
-/// An event as the plugin of a subscription sees it.
+/// Converts an event for the plugin of a subscription.
 pub(super) fn event(event: &Event, payload: &str, subscription: &Subscription) -> types::Event {
     types::Event {
         id: event.id.to_string(),
@@ -36,7 +39,7 @@ pub(super) fn event(event: &Event, payload: &str, subscription: &Subscription) -
     }
 }
 
-/// The plugin's answer in our words.
+/// Validates and converts the answer of a plugin.
 pub(super) fn judgement(
     answer: Result<Result<types::Verdict, types::Failure>, PluginFault>,
     subscription: &Subscription,
@@ -48,8 +51,8 @@ pub(super) fn judgement(
         Ok(Err(types::Failure::BadConfig(why))) => Judgement::BadConfig(reason(why)),
         Ok(Ok(types::Verdict::Pass)) => Judgement::Pass,
         Ok(Ok(types::Verdict::Drop(why))) => Judgement::Drop(reason(why)),
-        Ok(Ok(types::Verdict::Later(wish))) => {
-            Judgement::Later { delay_ms: wish.delay_ms, reason: reason(wish.reason) }
+        Ok(Ok(types::Verdict::Later(later))) => {
+            Judgement::Later { delay_ms: later.delay_ms, reason: reason(later.reason) }
         }
         Ok(Ok(types::Verdict::Replace(list))) => {
             match outgoing(list, &subscription.settings).and_then(|outgoing| no_secret_in(outgoing, subscription)) {
@@ -75,8 +78,11 @@ fn outgoing(list: Vec<types::Outgoing>, settings: &Settings) -> Result<Outgoing,
         types::Body::Binary(bytes) => (Bytes::from(bytes), false),
     };
     if body.len() as u64 > settings.limits.output_bytes {
-        let (bytes, most) = (body.len(), settings.limits.output_bytes);
-        return Err(format!("the body has {bytes} bytes, and limits.output_bytes is {most}"));
+        return Err(format!(
+            "the body has {} bytes, and limits.output_bytes is {}",
+            body.len(),
+            settings.limits.output_bytes
+        ));
     }
     let content_type = content_type(one.content_type, is_text)?;
     if is_json(&content_type) {
@@ -85,8 +91,8 @@ fn outgoing(list: Vec<types::Outgoing>, settings: &Settings) -> Result<Outgoing,
     Ok(Outgoing { body, is_text, content_type, headers: headers(one.headers, settings)?, url: url(one.url, settings)? })
 }
 
-/// Refuses a request that holds the value of a secret. A plugin cannot read one, but its config or the event may hold a
-/// copy, which must not leave the house.
+/// Refuses a request that contains the value of a secret. A plugin cannot read secrets, but its config or the event may contain a
+/// copy, which must not be sent.
 fn no_secret_in(outgoing: Outgoing, subscription: &Subscription) -> Result<Outgoing, String> {
     let scanner = SecretScanner::of(subscription);
     match secret_in(&outgoing, &scanner) {
@@ -95,7 +101,7 @@ fn no_secret_in(outgoing: Outgoing, subscription: &Subscription) -> Result<Outgo
     }
 }
 
-/// The name of a secret whose value is in a part of a request.
+/// Returns the name of a secret whose value is in a part of a request.
 fn secret_in<'s>(outgoing: &Outgoing, scanner: &'s SecretScanner) -> Option<&'s str> {
     let in_body = scanner.find(&outgoing.body, is_json(&outgoing.content_type));
     let url = outgoing.url.as_ref().map(|url| url.as_str().as_bytes());
@@ -117,7 +123,7 @@ fn content_type(wanted: Option<String>, is_text: bool) -> Result<HeaderValue, St
     }
 }
 
-/// `application/json` and the `+json` family (RFC 6839), whatever parameters follow.
+/// Returns whether a content type is `application/json` or ends in `+json` (RFC 6839), with any parameters.
 fn is_json(content_type: &HeaderValue) -> bool {
     let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_lowercase();
     essence == "application/json" || essence.ends_with("+json")
@@ -160,21 +166,21 @@ fn url(wanted: Option<String>, settings: &Settings) -> Result<Option<Url>, Strin
     if url.host_str() != notify_url.host_str() && !settings.url_hosts.iter().any(|allowed| is_host(allowed, &host)) {
         return Err(format!("the URL's host {host:?} is not in the subscription's url_hosts"));
     }
-    // Whoever listens between here and the receiver would read what the owner meant for TLS.
+    // Otherwise a plugin could send data over the network in the clear that the subscription sends with TLS.
     if notify_url.scheme() == "https" && url.scheme() != "https" && !settings.url_allow_http {
         return Err(format!(
             "the URL's scheme is {:?}, the Notify URL's is \"https\", and url_allow_http of the subscription is false",
             url.scheme()
         ));
     }
-    // The client would turn them into an `Authorization` that no rule for headers has seen.
+    // The client would turn them into an `Authorization` header that `check_header` has not seen.
     if !url.username().is_empty() || url.password().is_some() {
         return Err("the URL holds credentials; put them into a header".to_owned());
     }
     Ok(Some(url))
 }
 
-/// A reason in our words.
+/// Converts a reason, cut to the maximum lengths.
 fn reason(reason: types::Reason) -> Reason {
     Reason {
         code: cut(&reason.code, REASON_CODE_BYTES_MAX).to_owned(),
@@ -189,7 +195,7 @@ mod tests {
 
     const SECRET: &str = "s3\"cr\\et";
 
-    /// Whether a request with these parts is sent although there is a secret with quotes and backslashes.
+    /// Checks whether a request with these parts is sent, for a subscription with a secret that has quotes and backslashes.
     #[track_caller]
     fn check(body: &str, content_type: &str, header: &str, url: &str, sent: bool) {
         let secrets = [("token".to_owned(), Secret(SECRET.as_bytes().to_vec()))].into();

@@ -1,7 +1,7 @@
-//! The host's side of one guest: what it may use, what is counted of it, and what its fault is called.
+//! Host side of one guest: the imported functions of the contract, counters with limits, and the description of faults.
 //!
-//! The contract's imports are answered here, and every limit that needs counting is counted here; time is
-//! [`sandbox`](super::sandbox)'s. Runs on a plugin thread. Knows no database and no network.
+//! # Limits
+//! Time limits are enforced in [`sandbox`](super::sandbox). Runs on a plugin thread, and uses neither store nor network.
 
 use super::bindings::hookloom::plugin::{config, history, log, secrets, types};
 use super::engine::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
@@ -20,7 +20,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Trap, WasmBacktrace};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-/// The host's side of one guest.
+/// State of the host for one guest.
 pub(super) struct GuestState {
     input: PluginInput,
     limits: Limits,
@@ -29,7 +29,7 @@ pub(super) struct GuestState {
     host_calls: u64,
     hashed_bytes: u64,
     over_budget: Option<&'static str>,
-    /// Which clock ended the call, if one did.
+    /// Time limit that ended the call, if one did.
     pub(super) stopped_by: Arc<AtomicU8>,
     output: Tail,
     wasi: WasiCtx,
@@ -37,16 +37,17 @@ pub(super) struct GuestState {
 }
 
 impl GuestState {
-    /// A fresh guest's.
+    /// Creates the state of a fresh instance.
     pub(super) fn new(call_input: &CallInput<'_>, environment: CallEnvironment) -> Self {
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(HANDLES_MAX);
         GuestState::with(call_input, environment, Tail::default(), resources)
     }
 
-    /// The next call of the same guest: its memory and open handles stay, everything else is as for a fresh one.
+    /// Resets the state for the next call of the same instance. Memory and open handles are kept.
     pub(super) fn begin_again(&mut self, call_input: &CallInput<'_>, environment: CallEnvironment) {
-        let (output, resources) = (self.output.clone(), std::mem::take(&mut self.resources));
+        let output = self.output.clone();
+        let resources = std::mem::take(&mut self.resources);
         let next = GuestState::with(call_input, environment, output, resources);
         let before = std::mem::replace(self, next);
         self.limiter.memory = before.limiter.memory;
@@ -84,7 +85,7 @@ impl GuestState {
         &mut self.limiter
     }
 
-    /// What it used in this call, but for time.
+    /// Returns the cost of the present call, except for time.
     pub(super) fn used(&self) -> Cost {
         Cost {
             memory_bytes: self.limiter.memory_peak as u64,
@@ -106,7 +107,7 @@ impl GuestState {
         if self.host_calls > self.limits.host_calls { self.over("host_calls") } else { Ok(()) }
     }
 
-    /// Counts what a guest hands to the host.
+    /// Counts bytes that the guest passes to the host.
     fn count_bytes(&mut self, bytes: usize) -> wasmtime::Result<()> {
         if self.output.count(bytes) { Ok(()) } else { self.over("host_call_bytes") }
     }
@@ -116,9 +117,8 @@ impl GuestState {
         Err(wasmtime::Error::msg("over budget"))
     }
 
-    /// Says what went wrong: our own limits first, then what wasmtime saw.
+    /// Returns the fault for an error of wasmtime. Limits of the host come first.
     pub(super) fn fault(&self, error: &wasmtime::Error) -> PluginFault {
-        let limit = |name, value| PluginFault::Limit { name, value };
         match self.stopped_by.load(Ordering::Relaxed) {
             STOPPED_BY_CPU => return PluginFault::Timeout { name: "cpu_ms", limit_ms: self.limits.cpu_ms },
             STOPPED_BY_WALL => return PluginFault::Timeout { name: "wall_ms", limit_ms: self.limits.wall_ms },
@@ -126,12 +126,12 @@ impl GuestState {
         }
         if let Some(name) = self.limiter.refused.or(self.over_budget).or(self.output.over()) {
             let value = self.limits.named().into_iter().find(|(other, _)| *other == name).map_or(0, |(_, value)| value);
-            return limit(name, value);
+            return PluginFault::Limit { name, value };
         }
         let message = root_message(error);
         if error.downcast_ref::<Trap>().is_none() && message.contains("fuel allocated for hostcalls has been exhausted")
         {
-            return limit("output_bytes", self.limits.output_bytes);
+            return PluginFault::Limit { name: "output_bytes", value: self.limits.output_bytes };
         }
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return PluginFault::Shortage;
@@ -148,17 +148,18 @@ fn root_message(error: &wasmtime::Error) -> String {
     }
 }
 
-/// Maximum length of a trap's message, in bytes: it may be the guest's to choose.
+/// Maximum length of a trap's message, in bytes. The guest may choose the message.
 const TRAP_MESSAGE_BYTES_MAX: usize = 500;
 
-/// The names of the guest's functions, innermost first.
+/// Returns the names of the guest's functions, innermost first.
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
-    // The compile child made the names readable and short.
-    let name = |frame: &wasmtime::FrameInfo| {
-        frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
-    };
-    backtrace.frames().iter().take(16).map(name).collect()
+    // The compile child has demangled and shortened the names.
+    backtrace.frames().iter().take(16).map(function_name).collect()
+}
+
+fn function_name(frame: &wasmtime::FrameInfo) -> String {
+    frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
 }
 
 impl WasiView for GuestState {
@@ -224,7 +225,7 @@ impl history::Host for GuestState {
     }
 }
 
-/// A call's log: a bounded number of bytes, in lines of at most 1 KiB, and how much was left out.
+/// Log of a call: a bounded number of bytes in lines of at most 1 KiB, and the number of lines that were left out.
 #[derive(Default)]
 struct LogLines {
     room: usize,
@@ -259,7 +260,7 @@ impl LogLines {
     }
 }
 
-/// Bounds what a guest allocates, all its memories and all its tables together, and remembers the most memory it had.
+/// Limit on the memories and tables of a guest, each kind counted together, with the peak of memory.
 #[derive(Default)]
 struct MemoryLimiter {
     memory_max: usize,
@@ -267,7 +268,7 @@ struct MemoryLimiter {
     memory_peak: usize,
     elements_max: usize,
     elements: usize,
-    /// The limit that was reached.
+    /// Limit that was exceeded.
     refused: Option<&'static str>,
 }
 
@@ -276,7 +277,7 @@ impl ResourceLimiter for MemoryLimiter {
         self.memory += desired.saturating_sub(current);
         if self.memory > self.memory_max {
             self.refused = Some("memory_bytes");
-            // An error ends the call. A mere "no" would let a guest go on and fail somewhere else, in other words.
+            // An error ends the call. `Ok(false)` would let the guest continue, and fail elsewhere with another message.
             return Err(wasmtime::Error::msg("over the memory limit"));
         }
         self.memory_peak = self.memory_peak.max(self.memory);

@@ -1,7 +1,11 @@
-//! The runtime: one engine, its threads and its compiler. Makes versions out of components and calls them.
+//! Plugin runtime: engine, plugin threads, instance pool and compiler.
 //!
-//! Knows no store and no tenant's plugins: the host's [`Plugins`](super::Plugins) and the author's
-//! [`Workbench`](super::workbench::Workbench) both stand on it, so what an author sees is what the host does.
+//! # Guarantees
+//! - The host's [`Plugins`](super::Plugins) and the author's [`Workbench`](super::workbench::Workbench) use the same runtime, so that
+//!   a plugin behaves the same in both.
+//!
+//! # Limits
+//! Uses no store, and does not know the plugins of tenants.
 
 use super::bindings::PluginPre;
 use super::cache::{CompiledComponent, TrustedCode};
@@ -28,32 +32,32 @@ use wasmtime::component::Linker;
 pub(super) struct Version {
     pub(super) sha256: String,
     pub(super) plugin: PluginPre<GuestState>,
-    /// The report of its check.
+    /// Report of the check.
     pub(super) report: Report,
-    /// The size of its code in memory.
+    /// Size of the code in memory, in bytes.
     pub(super) bytes: u64,
 }
 
-/// A version whose code may be in memory, on disk, or yet to be compiled.
+/// Reference to a version, whose code may be in memory, on disk, or not compiled yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct VersionRef {
     pub(super) sha256: Arc<str>,
-    /// Whether it may ask for what was accepted before.
+    /// Set when the version may read the previous event of an entity.
     pub(super) reads_history: bool,
 }
 
 impl VersionRef {
-    /// A version by its sha256 and the stored report of its check.
+    /// Creates a reference from a version's sha256 and the stored report of its check.
     pub(super) fn new(sha256: &str, report: &str) -> Self {
         let report = serde_json::from_str(report).ok();
-        // Of one that is not understood: looking back for nothing costs a read.
+        // With an unreadable report, a needless lookup only costs a read.
         let reads_history = report.as_ref().is_none_or(Report::reads_history);
         VersionRef { sha256: sha256.into(), reads_history }
     }
 }
 
 impl Version {
-    /// A version that was never stored: what a compile child tries.
+    /// Creates a version that is not stored, for the probe of a compile child.
     pub(super) fn unnamed(plugin: PluginPre<GuestState>) -> Self {
         Version { sha256: String::new(), plugin, report: Report::default(), bytes: 0 }
     }
@@ -63,7 +67,7 @@ impl Version {
     }
 }
 
-/// Links compiled code with the functions of the host.
+/// Linker of compiled code with the functions of the host.
 pub(super) struct CodeLinker {
     engine: Engine,
     linker: Linker<GuestState>,
@@ -75,7 +79,7 @@ impl CodeLinker {
         let component = compiled.code.load(&self.engine).map_err(PluginError::Runtime)?;
         let image = component.image_range();
         let bytes = image.end.addr() - image.start.addr();
-        // The compiler checked everything but whether the component fits the place of a call.
+        // The compiler has checked everything except whether the component fits an instance slot.
         let pre = self.linker.instantiate_pre(&component).map_err(|error| too_large_for_a_call(&error))?;
         let plugin = PluginPre::new(pre).map_err(PluginError::Runtime)?;
         let (sha256, report) = (sha256.to_owned(), compiled.report.clone());
@@ -83,20 +87,19 @@ impl CodeLinker {
     }
 }
 
-/// One engine with everything around it.
+/// Engine with plugin threads, instance pool and compiler.
 pub(super) struct Runtime {
     pub(super) threads: Threads,
-    /// Instances between two calls. They go before the engine does.
+    /// Idle instances. Dropped before the engine.
     pub(super) pool: Arc<InstancePool>,
     pub(super) engine: Engine,
     pub(super) linker: Arc<CodeLinker>,
     _ticker: Ticker,
     compiler: PathBuf,
     compile_limits: CompileLimits,
-    /// Compile processes for uploads and files. A tenant has one at a time, so that its next upload takes its turn behind
-    /// those of others.
+    /// Slots of compile processes for uploads and files. A tenant has one, so that its uploads alternate with those of other tenants.
     pub(super) upload_slots: FairSemaphore<TenantId>,
-    /// Compile processes for versions that are stored and have no compiled code. They take no slot from an upload.
+    /// Slots of compile processes for stored versions without compiled code. Separate from those of uploads.
     pub(super) restore_slots: FairSemaphore<TenantId>,
 }
 
@@ -129,7 +132,7 @@ impl Runtime {
         })
     }
 
-    /// Compiles a component in a child process with limits, and tries it on a sample there.
+    /// Compiles a component in a child process with limits, which also probes it on a sample event.
     pub(super) async fn compile(&self, tenant: &TenantId, component: Bytes) -> Result<CompiledComponent, CompileError> {
         check::check_bytes(&component)?;
         let (begun, bytes) = (Instant::now(), component.len());

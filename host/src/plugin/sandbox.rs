@@ -1,14 +1,15 @@
-//! One call of a plugin: what it gets, and how it is stopped.
+//! One call of a plugin in a bounded sandbox: instance, limits and cost.
 //!
 //! # Life of a call
-//! 1. A fresh store and instance from the pool; nothing is left from any other call. Where a subscription asks for it,
-//!    an instance that judged its former events instead ([`reuse`](super::reuse)).
-//! 2. The limits are set before the guest's first instruction, instantiation included.
-//! 3. Every [`TICK`] the guest stops for a moment and its CPU and wall time are compared. The
-//!    thread's CPU clock is what counts, so a guest that was preempted on a busy machine is not charged for it.
-//! 4. The answer is checked and taken over, within the same time. After a fault the store is dropped, because it must not be used again.
+//! 1. A fresh store and instance, which share nothing with any other call. A subscription with `reuse` may get an instance that has
+//!    judged earlier events of the subscription ([`instance_pool`](super::instance_pool)).
+//! 2. Limits apply from the guest's first instruction on, including instantiation.
+//! 3. Every [`TICK`] the guest is interrupted, and its CPU and wall time are compared with the limits. CPU time is that of the
+//!    thread, so a guest is not charged for preemption on a busy machine.
+//! 4. The answer is validated within the same limits. After a fault the store is dropped: it must not be used again.
 //!
-//! Runs on a plugin thread, never on tokio's. Knows no database and no network.
+//! # Limits
+//! Runs on a plugin thread, never on tokio's threads. Uses neither store nor network.
 
 use super::bindings::Plugin;
 use super::engine::TICK;
@@ -23,30 +24,30 @@ use std::time::{Duration, Instant};
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
 
-/// Open handles of a guest: a plugin needs a few for its standard streams.
+/// Maximum number of open handles of a guest. A plugin needs a few for its standard streams.
 pub(super) const HANDLES_MAX: usize = 1_000;
 
-/// What crosses into the host beside the body: log lines, headers and what the ABI adds.
+/// Bytes that a guest may pass to the host in addition to the body: log lines, headers and overhead of the ABI.
 const HOSTCALL_SLACK_BYTES: u64 = 2 << 20;
 
-/// What a plugin is asked.
+/// Input of one call.
 pub(super) struct CallInput<'a> {
     pub(super) input: &'a PluginInput,
-    /// What the plugin before made of the event, or the event's own bytes.
+    /// Output of the previous plugin of the chain, or the event's payload.
     pub(super) payload: &'a str,
-    /// What is left of the wall time.
+    /// Remaining wall time.
     pub(super) wall: Duration,
 }
 
-/// What a call came to.
+/// Result of one call.
 pub(super) struct CallResult {
-    /// The plugin's answer, checked, or the fault.
+    /// Validated answer of the plugin, or the fault.
     pub(super) judgement: Judgement,
-    /// What it wrote to its log.
+    /// Log lines of the plugin.
     pub(super) log: Vec<String>,
-    /// What it cost.
+    /// Cost of the call.
     pub(super) cost: Cost,
-    /// The instance, fit for another call unless it failed.
+    /// Instance for another call. None: the call failed.
     pub(super) instance: Option<Instance>,
 }
 
@@ -54,13 +55,13 @@ pub(super) struct CallResult {
 pub(super) struct Instance {
     store: Store<GuestState>,
     plugin: Plugin,
-    /// The version that it is of.
+    /// sha256 of the instance's version.
     sha256: String,
-    /// How often it was called.
+    /// Number of calls so far.
     pub(super) calls: u32,
 }
 
-/// Everything a linker needs to run plugins: the contract and WASI.
+/// Creates a linker with the functions of the contract and WASI.
 pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
     let mut linker = Linker::new(engine);
     wasi::add_to_linker(&mut linker)?;
@@ -68,22 +69,22 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
     Ok(linker)
 }
 
-/// Asks a plugin in a fresh instance.
+/// Calls a plugin in a fresh instance.
 pub(super) fn call(version: &Version, call_input: &CallInput<'_>) -> CallResult {
     call_in(CallEnvironment::of(call_input), version, call_input)
 }
 
-/// What a guest can see of the world beside the event.
+/// Nondeterministic inputs of a guest: clock and random numbers.
 #[derive(Clone, Copy)]
 pub(super) struct CallEnvironment {
-    /// What its random numbers are seeded with.
+    /// Seed of the random numbers.
     pub(super) seed: ([u8; 16], [u8; 16]),
-    /// What its clock shows.
+    /// Time of the wall clock, in milliseconds since the epoch.
     pub(super) now_ms: i64,
 }
 
 impl CallEnvironment {
-    /// Those that follow from the event, so that every attempt has the same.
+    /// Derives the environment from event and subscription, so that every attempt gets the same one.
     pub(super) fn of(call_input: &CallInput<'_>) -> Self {
         let PluginInput { event, subscription, .. } = call_input.input;
         let seed = (*event.id.0.as_bytes(), *subscription.id.0.as_bytes());
@@ -91,7 +92,7 @@ impl CallEnvironment {
     }
 }
 
-/// Asks a plugin in a fresh instance and in other surroundings.
+/// Calls a plugin in a fresh instance with another environment.
 pub(super) fn call_in(environment: CallEnvironment, version: &Version, call_input: &CallInput<'_>) -> CallResult {
     let _noted = call_record::begin(&call_input.input.subscription.tenant, &version.sha256, call_input.wall);
     let timer = CallTimer::start();
@@ -104,7 +105,7 @@ pub(super) fn call_in(environment: CallEnvironment, version: &Version, call_inpu
     });
     limit(&mut store, timer, call_input);
     match version.plugin.instantiate(&mut store) {
-        Ok(plugin) => Instance { store, plugin, sha256: version.sha256.clone(), calls: 0 }.ask(timer, call_input),
+        Ok(plugin) => Instance { store, plugin, sha256: version.sha256.clone(), calls: 0 }.transform(timer, call_input),
         Err(error) => {
             let mut state = store.into_data();
             let judgement = Judgement::Fault(state.fault(&error));
@@ -115,16 +116,16 @@ pub(super) fn call_in(environment: CallEnvironment, version: &Version, call_inpu
 }
 
 impl Instance {
-    /// Asks it once more. Its memory is as the call before left it; its clock, random numbers and limits begin anew.
+    /// Calls the instance again. Its memory is kept from the previous call; clock, random numbers and limits are reset.
     pub(super) fn call_again(mut self, call_input: &CallInput<'_>) -> CallResult {
         let _noted = call_record::begin(&call_input.input.subscription.tenant, &self.sha256, call_input.wall);
         let timer = CallTimer::start();
         self.store.data_mut().begin_again(call_input, CallEnvironment::of(call_input));
         limit(&mut self.store, timer, call_input);
-        self.ask(timer, call_input)
+        self.transform(timer, call_input)
     }
 
-    fn ask(mut self, timer: CallTimer, call_input: &CallInput<'_>) -> CallResult {
+    fn transform(mut self, timer: CallTimer, call_input: &CallInput<'_>) -> CallResult {
         let PluginInput { event, subscription, .. } = call_input.input;
         let event = convert::event(event, call_input.payload, subscription);
         let answer = self.plugin.hookloom_plugin_transform().call_transform(&mut self.store, &event);
@@ -133,15 +134,16 @@ impl Instance {
         let state = self.store.data_mut();
         let answer = answer.map_err(|error| state.fault(&error));
         let usable = answer.is_ok();
-        // What checking an answer costs is the plugin's to answer for, who chooses its size: it is within the call's time.
+        // Validating the answer counts as time of the call, because the plugin chooses the answer's size.
         let judgement = convert::judgement(answer, subscription);
-        let (cost, log) = (timer.cost(state, earlier_calls), state.take_log());
+        let cost = timer.cost(state, earlier_calls);
+        let log = state.take_log();
         let judgement = in_time(judgement, &cost, subscription.settings.limits.cpu_ms);
         CallResult { judgement, log, cost, instance: usable.then_some(self) }
     }
 }
 
-/// A judgement whose check took the call over its CPU time is a fault, as if the guest had used it.
+/// Turns a judgement into a timeout if validating the answer exceeded the CPU time of the call.
 fn in_time(judgement: Judgement, cost: &Cost, limit_ms: u64) -> Judgement {
     let over = Duration::from_micros(cost.cpu_us) > Duration::from_millis(limit_ms) + TICK;
     if over && !matches!(judgement, Judgement::Fault(_)) {
@@ -154,13 +156,13 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// CPU time of the calling thread. A thread that was preempted on a busy machine is not charged for it.
+/// Returns the CPU time of the calling thread, which excludes preemption.
 pub(super) fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Since when a call runs.
+/// Start of a call, by wall clock and CPU clock.
 #[derive(Clone, Copy)]
 struct CallTimer {
     started: Instant,
@@ -185,15 +187,18 @@ impl CallTimer {
 fn limit(store: &mut Store<GuestState>, timer: CallTimer, call_input: &CallInput<'_>) {
     let limits = &call_input.input.subscription.settings.limits;
     store.set_hostcall_fuel(usize::try_from(limits.output_bytes * 2 + HOSTCALL_SLACK_BYTES).unwrap_or(usize::MAX));
-    let (cpu, wall) = (Duration::from_millis(limits.cpu_ms), call_input.wall);
+    let cpu = Duration::from_millis(limits.cpu_ms);
+    let wall = call_input.wall;
     let stopped_by: Arc<AtomicU8> = store.data().stopped_by.clone();
     store.set_epoch_deadline(1);
-    // The callback never touches the store; it leaves word in an atomic of its own.
+    // The callback must not use the store, so it reports through an atomic.
     store.epoch_deadline_callback(move |_| {
-        let over = match () {
-            () if timer.cpu() > cpu => STOPPED_BY_CPU,
-            () if timer.started.elapsed() > wall => STOPPED_BY_WALL,
-            () => return Ok(UpdateDeadline::Continue(1)),
+        let over = if timer.cpu() > cpu {
+            STOPPED_BY_CPU
+        } else if timer.started.elapsed() > wall {
+            STOPPED_BY_WALL
+        } else {
+            return Ok(UpdateDeadline::Continue(1));
         };
         stopped_by.store(over, Ordering::Relaxed);
         Ok(UpdateDeadline::Interrupt)

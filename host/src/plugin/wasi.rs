@@ -1,9 +1,10 @@
-//! What a guest sees of WASI: an empty world in which nothing moves and nothing waits.
+//! WASI for guests: linked in full, and empty.
 //!
-//! Rust's standard library (and every other language's) imports WASI, so it is linked; but there are no files, no
-//! environment, no arguments and no network, the clocks stand at the event's time, random bytes come from the event,
-//! and output goes to a short tail that is shown when the guest traps. A call that would wait for the clock is refused:
-//! otherwise a guest could hold a plugin thread without using any CPU time.
+//! # Guarantees
+//! - Standard libraries import WASI, so all of WASI 0.2 is linked. There are no files, environment variables, arguments or network.
+//! - Clocks are stopped at the event's time, and random bytes are derived from the event, so every attempt gets the same.
+//! - No guest can wait: a call that would wait is refused, because a waiting guest would hold a plugin thread without using CPU time.
+//! - Output goes to a short tail, which is shown when the guest traps.
 
 use super::guest::GuestState;
 use futures_util::FutureExt as _;
@@ -21,7 +22,7 @@ use wasmtime_wasi_io::bindings::wasi::io::poll::{Host as WaitingPoll, HostPollab
 use wasmtime_wasi_io::poll::{DynPollable, Pollable};
 use wasmtime_wasi_io::streams::{OutputStream, StreamError, StreamResult};
 
-/// Adds WASI 0.2 to a linker, with our own way to wait: not at all.
+/// Adds WASI 0.2 to a linker, with a `wasi:io/poll` that never waits.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
@@ -30,7 +31,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     Ok(())
 }
 
-/// The world of one call.
+/// Creates the WASI context of one call.
 pub(super) fn context(event_id: &[u8; 16], subscription_id: &[u8; 16], received_at_ms: i64, output: &Tail) -> WasiCtx {
     let seed = |label: &str| -> [u8; 32] {
         Sha256::new().chain_update(label).chain_update(event_id).chain_update(subscription_id).finalize().into()
@@ -53,7 +54,7 @@ pub(super) fn context(event_id: &[u8; 16], subscription_id: &[u8; 16], received_
         .build()
 }
 
-/// A clock that always shows the same time.
+/// Clock that always shows the same time.
 struct StoppedClock(Duration);
 
 impl HostWallClock for StoppedClock {
@@ -85,7 +86,7 @@ impl HasData for NoWaiting {
     type Data<'a> = Unwaiting<'a>;
 }
 
-/// What a guest that waits is told, and what the delivery shows.
+/// Message of the trap of a guest that waits.
 pub(super) const WAITS: &str = "the plugin waits for a clock or a stream, but a plugin may not sleep";
 
 impl poll::Host for Unwaiting<'_> {
@@ -108,45 +109,45 @@ impl poll::HostPollable for Unwaiting<'_> {
     }
 }
 
-/// The last bytes that a guest wrote to stdout and stderr: a Rust panic's message is among them. Also counts what a guest
-/// hands to the host in any other way, because both are one budget.
+/// Last bytes that a guest wrote to stdout and stderr, such as the message of a Rust panic. Also counts all other bytes that the guest
+/// passes to the host, because both share one budget.
 #[derive(Clone, Default)]
 pub(super) struct Tail(Arc<Mutex<Output>>);
 
 #[derive(Default)]
 struct Output {
     kept: VecDeque<u8>,
-    /// What is left of the budget, in bytes. None: it is spent.
+    /// Remaining budget, in bytes. None: the budget was exceeded.
     room: Option<u64>,
 }
 
-/// How much of a guest's output is kept.
+/// Number of bytes of a guest's output that are kept.
 const TAIL_BYTES: usize = 2 << 10;
 
 impl Tail {
-    /// What is kept, as text.
+    /// Returns the kept output as text.
     pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.lock().kept.iter().copied().collect::<Vec<u8>>()).trim().to_owned()
     }
 
-    /// Begins a call with nothing kept and a whole budget.
+    /// Resets output and budget for a call.
     pub(super) fn begin(&self, budget_bytes: u64) {
         *self.lock() = Output { kept: VecDeque::new(), room: Some(budget_bytes) };
     }
 
-    /// Takes bytes off the budget. False: it is spent.
+    /// Charges bytes to the budget. Returns false if the budget is exceeded.
     pub(super) fn count(&self, bytes: usize) -> bool {
         let mut output = self.lock();
         output.room = output.room.and_then(|room| room.checked_sub(bytes as u64));
         output.room.is_some()
     }
 
-    /// What is left of the budget, in bytes.
+    /// Returns the remaining budget, in bytes.
     pub(super) fn room(&self) -> u64 {
         self.lock().room.unwrap_or(0)
     }
 
-    /// The limit that was reached, if it was.
+    /// Returns the name of the limit, if the budget was exceeded.
     pub(super) fn over(&self) -> Option<&'static str> {
         if self.lock().room.is_none() { Some("host_call_bytes") } else { None }
     }
@@ -175,7 +176,7 @@ impl StdoutStream for Tail {
     }
 
     fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
-        // Only WASI 0.3 asks for it, which is not linked.
+        // Only used by WASI 0.3, which is not linked.
         Box::new(tokio::io::sink())
     }
 }
@@ -188,10 +189,7 @@ impl Pollable for Tail {
 impl OutputStream for Tail {
     fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
         self.push(&bytes);
-        match self.count(bytes.len()) {
-            true => Ok(()),
-            false => Err(StreamError::Trap(wasmtime::Error::msg("over budget"))),
-        }
+        if self.count(bytes.len()) { Ok(()) } else { Err(StreamError::Trap(wasmtime::Error::msg("over budget"))) }
     }
 
     fn flush(&mut self) -> StreamResult<()> {
