@@ -1,7 +1,7 @@
-//! A component that passed every check and is not a version of its plugin yet.
+//! Candidate: a component that has passed the check and can be called, and is not stored as a version yet.
 //!
-//! It was compiled, so that it can be called; nothing of it is stored. Whoever drops it leaves a file in the cache of compiled code,
-//! and nothing else.
+//! # Guarantees
+//! - A dropped candidate leaves a file in the cache of compiled code, and nothing else.
 
 use super::check::Report;
 use super::runtime::VersionRef;
@@ -10,7 +10,7 @@ use crate::store::PluginVersion;
 use crate::subscription::TenantId;
 use bytes::Bytes;
 
-/// A component that could become the active version of a plugin.
+/// Component that can become the active version of a plugin.
 pub struct Candidate {
     version: VersionRef,
     stored: PluginVersion,
@@ -23,17 +23,17 @@ impl Candidate {
         self.version.clone()
     }
 
-    /// The sha256 of the component, in hex.
+    /// Returns the sha256 of the component, in hex.
     pub fn sha256(&self) -> &str {
         &self.stored.sha256
     }
 }
 
 impl Plugins {
-    /// Checks, compiles and tries a component.
+    /// Checks, compiles and probes a component.
     ///
     /// # Errors
-    /// [`PluginError::TooMany`] if it would be one plugin more than a tenant may have.
+    /// [`PluginError::TooMany`] if the tenant has [`PLUGINS_MAX`] other plugins. [`PluginError::Compile`] if the component is refused.
     pub async fn candidate(
         &self,
         tenant: &TenantId,
@@ -48,7 +48,7 @@ impl Plugins {
         Ok(Candidate { version: version.reference(), stored, report, component })
     }
 
-    /// Makes a candidate durable as the active version of a plugin, and swaps it in.
+    /// Stores a candidate as the active version of a plugin, and activates it.
     pub async fn install_candidate(
         &self,
         tenant: TenantId,
@@ -57,7 +57,7 @@ impl Plugins {
     ) -> Result<(PluginVersion, Report), PluginError> {
         let Candidate { version, mut stored, report, component } = candidate;
         stored.active = true;
-        // A rollout of the plugin ends with it, and keeps what was counted.
+        // The activation ends a rollout of the plugin, whose counters are kept.
         self.store_rollout_counts().await;
         let swap = self.swap(&tenant, &name, version);
         self.store.activate_plugin(tenant, name, stored.clone(), component, swap).await?;

@@ -1,7 +1,10 @@
-//! The check of a component, in words that its author understands.
+//! Check of a component, with messages for its author.
 //!
-//! Two steps. The first looks at the first bytes only and runs in the host. The second looks at imports and exports
-//! and runs in the compile child, because it needs the component parsed. Never shows a linker's message alone.
+//! The first step examines the first bytes and runs in the host. The second step examines imports and exports and runs in the compile
+//! child, because it needs the component parsed.
+//!
+//! # Guarantees
+//! - A refusal says what is wrong and what to do, in terms of the contract and not of the linker.
 
 use super::bindings::PluginPre;
 use super::convert::cut;
@@ -13,17 +16,17 @@ use utoipa::ToSchema;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// What this host speaks. A plugin exports `transform` of this package version.
+/// Contract of this host. A plugin exports `transform` of this package version.
 pub const CONTRACT: &str = "hookloom:plugin@1.0.0";
 const TRANSFORM: &str = "hookloom:plugin/transform@1.0.0";
 
-/// The interfaces a plugin may import, beside WASI's.
+/// Interfaces of the contract that a plugin may import.
 const IMPORTS: [&str; 5] = ["types", "log", "config", "secrets", "history"];
 
-/// What a component imports that asks for what was accepted before.
+/// Prefix of the import with which a component reads the previous event of an entity.
 const HISTORY: &str = "hookloom:plugin/history@";
 
-/// The WASI 0.2 interfaces that are linked, all of them empty worlds.
+/// Interfaces of WASI 0.2 that are linked. All of them are empty.
 const WASI: [&str; 27] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -54,41 +57,41 @@ const WASI: [&str; 27] = [
     "wasi:sockets/ip-name-lookup",
 ];
 
-/// What the check found out about a component that passed.
+/// Result of the check of a component that passed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
-    /// The contract it was built for.
+    /// Contract for which the component was built.
     pub contract: String,
-    /// What it imports.
+    /// Imported interfaces.
     pub imports: Vec<String>,
-    /// What of it does something in this host: `log`, `config`, `secrets`, `history`. All the rest is linked and empty.
+    /// Imported functions of this host: `log`, `config`, `secrets`, `history`. All other imports are linked and empty.
     #[serde(default)]
     pub may_use: Vec<String>,
-    /// How many linear memories it has; absent if it depends on what it imports.
+    /// Number of linear memories. Absent if that depends on imports.
     pub memories: Option<u32>,
-    /// Its memory at the start, in bytes.
+    /// Initial size of its memory, in bytes.
     pub memory_bytes: Option<u64>,
-    /// The size of the compiled code, in bytes.
+    /// Size of the compiled code, in bytes.
     pub compiled_bytes: u64,
-    /// How long compiling took, in milliseconds.
+    /// Duration of the compilation, in milliseconds.
     pub compile_ms: u64,
-    /// What a trial found. Absent: there was none.
+    /// Result of the probe. Absent: there was no probe.
     #[serde(default)]
     pub probe: Option<Probe>,
 }
 
-/// Maximum length of a name or a text of a report, and how many there may be. An interface that is linked may have a version of
-/// any length.
+/// Maximum length of a name or text of a report, in bytes, and maximum number of names. A linked interface may have a version of any
+/// length.
 const REPORT_TEXT_BYTES_MAX: usize = 200;
 const REPORT_NAMES_MAX: usize = 200;
 
 impl Report {
-    /// Whether the component may ask for what was accepted before.
+    /// Returns whether the component may read the previous event of an entity.
     pub(super) fn reads_history(&self) -> bool {
         self.imports.iter().any(|name| name.starts_with(HISTORY))
     }
 
-    /// The report with no text longer than what is kept and shown: component's names are its author's to choose.
+    /// Cuts names and texts to their maximum lengths, because the component's author chooses them.
     pub(super) fn bounded(mut self) -> Self {
         for names in [&mut self.imports, &mut self.may_use] {
             names.truncate(REPORT_NAMES_MAX);
@@ -99,35 +102,35 @@ impl Report {
     }
 }
 
-/// The beginning of a text that a guest may have chosen: at most this many bytes, without control characters.
+/// Returns the beginning of an untrusted text: at most this many bytes, without control characters.
 pub(super) fn printable(text: &str, bytes_max: usize) -> String {
     let printable: String =
         cut(text, bytes_max).chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
     if text.len() > bytes_max { format!("{printable}…") } else { printable }
 }
 
-/// Why a file is not a plugin for this host: what is wrong, and what to do.
+/// Refusal of a component: the problem and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{what}; {remedy}")]
 pub struct Refusal {
-    /// A short, stable word.
+    /// Stable code of the problem.
     pub code: String,
-    /// What is wrong.
+    /// Problem.
     pub what: String,
-    /// What to do about it.
+    /// Remedy.
     pub remedy: String,
 }
 
-/// Maximum length of what a refusal says, in bytes.
+/// Maximum length of a text of a refusal, in bytes.
 const REFUSAL_TEXT_BYTES_MAX: usize = 2_000;
 
 impl Refusal {
-    /// A refusal.
+    /// Creates a refusal.
     pub fn new(code: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Refusal { code: code.to_owned(), what: what.into(), remedy: remedy.into() }
     }
 
-    /// The refusal with no text longer than what is answered, logged and shown.
+    /// Cuts texts to their maximum lengths.
     pub(super) fn bounded(&self) -> Self {
         let Refusal { code, what, remedy } = self;
         Refusal {
@@ -138,22 +141,25 @@ impl Refusal {
     }
 }
 
-/// The functions of this host among what a component imports. JavaScript and Python runtimes import a whole world beside
-/// them, whether a plugin needs it or not: it is linked, empty, and never a reason to refuse.
+/// Returns the imported functions of this host. Runtimes of JavaScript and Python import all of WASI as well, needed or not; that is
+/// never a reason to refuse.
 fn may_use(imports: &[String]) -> Vec<String> {
     let ours = imports.iter().filter_map(|name| name.strip_prefix("hookloom:plugin/"));
-    let name = |name: &str| name.split('@').next().unwrap_or(name).to_owned();
-    ours.map(name).filter(|name| name != "types").collect()
+    ours.map(without_version).filter(|name| *name != "types").map(str::to_owned).collect()
+}
+
+fn without_version(interface: &str) -> &str {
+    interface.split('@').next().unwrap_or(interface)
 }
 
 const BUILD_A_COMPONENT: &str = "build a component, for instance with `cargo build --target wasm32-wasip2`";
 
-/// Looks at the first bytes: is it a component at all?
+/// Checks by the first bytes whether a file is a component.
 pub(super) fn check_bytes(bytes: &[u8]) -> Result<(), Refusal> {
     if bytes.is_empty() {
         return Err(Refusal::new("empty", "the file is empty", BUILD_A_COMPONENT));
     }
-    // wasmtime's compiled code is an ELF file. No more of it is looked at here.
+    // Compiled code of wasmtime is an ELF file.
     if bytes.starts_with(b"\x7fELF") {
         let remedy = "upload the .wasm it was compiled from: compiled code cannot be checked, so no host may trust it";
         return Err(Refusal::new("precompiled", "this is compiled code (.cwasm), not a component", remedy));
@@ -176,7 +182,7 @@ pub(super) fn check_bytes(bytes: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Looks at imports, exports and their types. Returns the component linked, too, for a first call.
+/// Checks imports, exports and their types. Returns the report, and the linked component for the probe.
 pub(super) fn check_component(
     engine: &Engine,
     component: &Component,
@@ -188,7 +194,7 @@ pub(super) fn check_component(
     check_imports(&imports)?;
     let linked = sandbox::linker(engine).and_then(|linker| PluginPre::new(linker.instantiate_pre(component)?));
     let plugin = linked.map_err(|_| {
-        // The linker's own words are about types that no author has seen.
+        // The linker's message is about generated types, which authors do not know.
         let what = format!("a function of the plugin takes or returns something else than {CONTRACT} says");
         Refusal::new("shape", what, "rebuild it with the wit files that `hookloom plugin wit` prints")
     })?;
@@ -232,22 +238,21 @@ fn check_exports(exports: &[String]) -> Result<(), Refusal> {
 }
 
 fn check_imports(imports: &[String]) -> Result<(), Refusal> {
-    let known = |name: &str| {
-        let ours = |interface: &&str| name == format!("hookloom:plugin/{interface}@1.0.0");
-        IMPORTS.iter().any(ours) || is_linked_wasi(name)
-    };
-    let unknown: Vec<&str> = imports.iter().map(String::as_str).filter(|name| !known(name)).collect();
+    let unknown: Vec<&str> = imports.iter().map(String::as_str).filter(|name| !is_offered(name)).collect();
     if unknown.is_empty() {
         return Ok(());
     }
     let what = format!("the component imports what this host does not offer: {}", unknown.join(", "));
-    let remedy = match unknown.iter().any(|name| name.starts_with("wasi:http") || name.contains("socket")) {
-        true => "a plugin has no network: return `replace` with an outgoing request and the host sends it",
-        false => {
-            "a plugin may import log, config, secrets and history of hookloom:plugin@1.0.0, and WASI 0.2 without http"
-        }
+    let remedy = if unknown.iter().any(|name| name.starts_with("wasi:http") || name.contains("socket")) {
+        "a plugin has no network: return `replace` with an outgoing request and the host sends it"
+    } else {
+        "a plugin may import log, config, secrets and history of hookloom:plugin@1.0.0, and WASI 0.2 without http"
     };
     Err(Refusal::new("unknown-import", what, remedy))
+}
+
+fn is_offered(name: &str) -> bool {
+    IMPORTS.iter().any(|interface| name == format!("hookloom:plugin/{interface}@1.0.0")) || is_linked_wasi(name)
 }
 
 fn is_linked_wasi(name: &str) -> bool {

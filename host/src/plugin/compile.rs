@@ -1,15 +1,15 @@
-//! Compiles a component and tries it on a sample in a child process with limits: neither compiling hostile input nor what a
-//! guest does to the process that runs it first is bounded by the sandbox, so both happen where they can be killed.
+//! Compilation and probe of a component in a child process with limits. The sandbox bounds neither the compilation of hostile input nor
+//! the first effects of a guest on its process, so both happen in a process that can be killed.
 //!
 //! The child ([`compile_child`](mod@super::compile_child)) is this same binary with a hidden subcommand. It reads the component
-//! from stdin and writes to stdout: a line of JSON (a report or a refusal), the compiled code, and a line of JSON with what the
-//! probe came to. The parent limits wall time and how much it reads, kills the child when it gives up, and trusts what a child
-//! of its own wrote and nothing else.
+//! from stdin and writes to stdout: a line of JSON (report or refusal), the compiled code, and a line of JSON with the result of the
+//! probe. The parent limits the wall time and the size of the output, and kills the child on a timeout.
 //!
-//! # Whose fault it is
-//! A component is refused for what its child said: a refusal, the limit that ended it (its runtime's last words, SIGXCPU), or that the
-//! guest ended the process that tried it. A child that cannot be started, is killed from outside or ends without a word is the
-//! host's affair: it is tried again ([`TRIES_APART`]), and then it is an error that says nothing about the component.
+//! # Guarantees
+//! - A component is refused only for what its child reported: a refusal, the limit that ended the child (last words of the runtime,
+//!   SIGXCPU), or the end of the process that probed it.
+//! - A child that cannot be started, is killed from outside or ends without an answer is a fault of this host: it is repeated
+//!   ([`TRIES_APART`]), and then reported as an error that says nothing about the component.
 
 use super::check::{Refusal, Report};
 use super::probe::{Probe, ProbeOutcome};
@@ -22,72 +22,72 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
-/// The hidden subcommand.
+/// Hidden subcommand of this binary that runs the compile child.
 pub const CHILD_COMMAND: &str = "compile-plugin";
 
-/// What the child may use.
+/// Limits of a compile child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileLimits {
     /// CPU time, in seconds.
     pub cpu_s: u64,
-    /// Wall time, in seconds: on a machine that has other things to do, more than the CPU time.
+    /// Wall time, in seconds. On a busy machine it exceeds the CPU time.
     pub wall_s: u64,
     /// Address space, in bytes.
     pub memory_bytes: u64,
-    /// The stack of a guest that is tried, in bytes.
+    /// Stack of the guest in the probe, in bytes.
     pub stack_bytes: u64,
 }
 
 impl CompileLimits {
-    /// The largest known toolchain output, a Python runtime of 18 MB, takes a quarter of the time and of the space.
+    /// Default limits. The largest known toolchain output, a Python runtime of 18 MB, takes a quarter of the time and memory.
     pub const USUAL: CompileLimits =
         CompileLimits { cpu_s: 60, wall_s: 120, memory_bytes: 4 << 30, stack_bytes: crate::limits::STACK_BYTES };
 
-    /// The limits as the child's arguments, in the order of the subcommand's.
+    /// Returns the limits as arguments of the subcommand, in its order.
     fn arguments(&self) -> [String; 4] {
         [self.cpu_s, self.wall_s, self.memory_bytes, self.stack_bytes].map(|limit| limit.to_string())
     }
 }
 
-/// CPU time that a child may use for the probe, in seconds. A probe makes some ten calls, each with its own limit.
+/// CPU time that a child may use for the probe, in seconds. A probe makes about ten calls, each with a limit.
 pub(super) const PROBE_CPU_S: u64 = 10;
 
-/// Maximum size of the compiled code of one component, in bytes. Code is read into this process's memory; some bytes of a
-/// component can stand for megabytes of it (the image of a memory with one byte far out).
+/// Maximum size of the compiled code of one component, in bytes. The code is read into memory, and a few bytes of a component can stand
+/// for megabytes of code (the image of a memory with one byte at a high address).
 pub(super) const CODE_BYTES_MAX: u64 = 128 << 20;
 
-/// Maximum length of a line that the child answers, in bytes.
+/// Maximum length of a line of the child's output, in bytes.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
-/// Maximum size of what is kept of the child's stderr, in bytes.
+/// Maximum size of the child's stderr that is kept, in bytes.
 const WORDS_BYTES_MAX: u64 = 64 << 10;
 
-/// A component as it came out of the compiler.
+/// Output of the compiler for one component.
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) report: Report,
     pub(super) code: Vec<u8>,
 }
 
-/// Why there is no compiled code.
+/// Reason why there is no compiled code.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
-    /// The file is at fault.
+    /// The component is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The machine is at fault.
+    /// The child could not be started, or communication with it failed.
     #[error("the compile process could not be started or did not answer")]
     Child(#[from] std::io::Error),
-    /// It was killed, or crashed.
+    /// The child was killed, or crashed.
     #[error("the compile process ended without an answer ({0})")]
     Ended(ExitStatus),
-    /// It said that it could not work.
+    /// The child reported that it could not compile anything.
     #[error("the compile process could not work: {0}")]
     Unable(String),
 }
 
 impl CompileError {
-    /// Whether the host is at fault, so that the same component may be compiled at another time.
+    /// Returns whether the host is at fault, so that the same component may compile at another time.
     pub fn is_of_the_host(&self) -> bool {
         !matches!(self, CompileError::Refused(_))
     }
@@ -96,15 +96,15 @@ impl CompileError {
 /// The child's first line.
 #[derive(Serialize, Deserialize)]
 pub(super) enum ChildReply {
-    /// The report; this many bytes of code follow, and then the line of [`ProbeOutcome`].
+    /// Compiled: the report. This many bytes of code follow, and then the line of [`ProbeOutcome`].
     Compiled(Report, u64),
-    /// Nothing follows.
+    /// The component is refused. Nothing follows.
     Refused(Refusal),
-    /// The machine kept the child from its work, and nothing follows.
+    /// The machine prevents any compilation. Nothing follows.
     Unable(String),
 }
 
-/// What was read of a child's answer so far.
+/// Output of a child that was read so far.
 #[derive(Default)]
 struct ChildOutput {
     answer: Option<ChildReply>,
@@ -113,7 +113,7 @@ struct ChildOutput {
 }
 
 impl ChildOutput {
-    /// Reads until the answer is complete or the child says nothing more. Reads no more than an answer may have.
+    /// Reads until the answer is complete, the child closes stdout, or the maximum size of an answer is reached.
     async fn read(&mut self, mut stdout: impl AsyncBufRead + Unpin) -> std::io::Result<()> {
         self.answer = line(&mut stdout).await?;
         if let Some(ChildReply::Compiled(_, bytes)) = self.answer
@@ -126,7 +126,7 @@ impl ChildOutput {
     }
 }
 
-/// The next line as JSON. None: it is missing, too long or something else.
+/// Reads the next line as JSON. None: the line is missing, too long or invalid.
 async fn line<T: DeserializeOwned>(stdout: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<T>> {
     let mut line = Vec::new();
     stdout.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await?;
@@ -175,7 +175,7 @@ async fn compile_once(program: &Path, limits: CompileLimits, component: Bytes) -
             drop(stdin);
         };
         let read = async {
-            // Afterwards stdout is closed: a child that goes on writing ends.
+            // Stdout is closed afterwards, which ends a child that continues to write.
             let _ = received.read(BufReader::new(stdout)).await;
         };
         let ((), (), words) = tokio::join!(feed, read, beginning(stderr));
@@ -195,7 +195,7 @@ async fn compile_once(program: &Path, limits: CompileLimits, component: Bytes) -
 }
 
 impl ChildOutput {
-    /// What a child that has ended came to.
+    /// Evaluates the output and exit status of a child that has ended.
     fn settle(self, limits: CompileLimits, status: ExitStatus, words: &[u8]) -> Result<Compiled, CompileError> {
         let has_said = |said: &[u8]| words.windows(said.len()).any(|words| words == said);
         let refusal = match (self.answer, self.probed) {
@@ -237,7 +237,7 @@ impl ChildOutput {
     }
 }
 
-/// Whether a process ended by what ran in it, and not by somebody who killed it.
+/// Returns whether a process was ended by its own code, and not killed from outside.
 fn is_own_end(status: ExitStatus) -> bool {
     /// signal(7): SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU and SIGSYS.
     const RAISED_WITHIN: [i32; 8] = [4, 5, 6, 7, 8, 11, SIGXCPU, 31];
@@ -249,19 +249,19 @@ fn log_crash(status: ExitStatus, words: &[u8], what: &str) {
     tracing::error!(%status, words = %words.chars().take(2_000).collect::<String>(), "{what}");
 }
 
-/// What Rust's runtime says before it aborts: "memory allocation of N bytes failed".
+/// Message of Rust's runtime before an abort for lack of memory: "memory allocation of N bytes failed".
 const OUT_OF_MEMORY: &[u8] = b"memory allocation of";
 
-/// The same of a stack: "thread '…' has overflowed its stack".
+/// Message of Rust's runtime after a stack overflow: "thread '…' has overflowed its stack".
 const OUT_OF_STACK: &[u8] = b"has overflowed its stack";
 
-/// Exit code of a child in which the compiler, or a call of the component, panicked.
+/// Exit code of a child in which the compiler or a call of the component panicked.
 pub(super) const PANICKED: i32 = 3;
 
-/// Pauses between the tries of a component whose child failed for a reason of the host's own.
+/// Pauses before a compilation is repeated after a fault of this host.
 const TRIES_APART: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
-/// Maximum length of what is kept of a child's reason, in characters.
+/// Maximum length of a child's reason that is kept, in characters.
 const UNABLE_CHARS_MAX: usize = 2_000;
 
 /// signal(7): CPU time limit exceeded.

@@ -1,11 +1,10 @@
-//! The compile child's whole life: strips a component, compiles and checks it, hands the code over, and then tries it on a
-//! sample event.
+//! Compile child: strips a component, compiles and checks it, writes the code to the parent, and then probes it on a sample event.
 //!
 //! # Guarantees
-//! - The child limits its own address space and CPU time before it reads the first byte. For the probe it raises them by what a
-//!   probe takes: guests reserve address space for their memories, so there it is writable memory that is bounded.
-//! - Guest code first runs when the compiled code was handed over: whatever it does to this process cannot change that.
-//! - Compiling is nice to everybody else; the probe is not, because it reports times. It ends after a second or so.
+//! - The child limits its address space and CPU time before it reads the first byte. For the probe it raises these limits: guests
+//!   reserve address space for their memories, so the probe bounds writable memory instead.
+//! - Guest code runs only after the compiled code was written to the parent, so a guest cannot change it.
+//! - Compilation runs with niceness 10. The probe does not, because it reports times; it takes about a second.
 
 use super::check::{self, Refusal, Report};
 use super::compile::{self, CODE_BYTES_MAX, ChildReply, CompileLimits, PANICKED, PROBE_CPU_S};
@@ -21,33 +20,33 @@ use std::time::Instant;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// Address space for the probe, in bytes: the memories of a few instances, of which each reserves 4 GiB and guard pages.
+/// Address space for the probe, in bytes: the memories of a few instances, each of which reserves 4 GiB and guard pages.
 const PROBE_ADDRESS_BYTES: u64 = 64 << 30;
 
-/// Writable memory for the probe, in bytes, beside what compiling may use: the guest's own and the host's around it.
+/// Writable memory for the probe, in bytes, in addition to that of compilation: the guest's memory and the host's around it.
 const PROBE_MEMORY_BYTES: u64 = 2 << 30;
 
-/// Stack of the thread that compiles, in bytes: as much as a main thread has.
+/// Stack of the thread that compiles, in bytes: the usual size of a main thread's stack.
 const COMPILE_STACK_BYTES: usize = 8 << 20;
 
 /// Exit code of a child that could not answer.
 const FAILED: i32 = 2;
 
-/// What a child ends with.
+/// Error that ends a child.
 #[derive(Debug, thiserror::Error)]
 enum ChildError {
-    /// A pipe, a thread or a limit.
+    /// A pipe, thread or resource limit failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// The compiler panicked, or a call of the component.
+    /// The compiler or a call of the component panicked.
     #[error("the host's own code panicked")]
     Panicked,
 }
 
-/// Why a component is not compiled.
+/// Reason why a component is not compiled.
 enum NotCompiled {
     Refused(Refusal),
-    /// The machine keeps every component from being compiled.
+    /// The machine prevents the compilation of any component.
     Unable(String),
 }
 
@@ -57,13 +56,13 @@ impl From<Refusal> for NotCompiled {
     }
 }
 
-/// A version that can be called, with the engine that bounds its calls.
+/// Version to probe, with the engine that bounds its calls.
 struct ProbeTarget {
     engine: Engine,
     version: Version,
 }
 
-/// Runs the child. Returns its exit code.
+/// Runs the compile child. Returns the exit code.
 pub fn compile_child(limits: CompileLimits) -> i32 {
     match compile_and_probe(limits) {
         Ok(()) => 0,
@@ -80,7 +79,7 @@ fn compile_and_probe(limits: CompileLimits) -> Result<(), ChildError> {
     let read = std::io::stdin().lock().read_to_end(&mut component).map_err(ChildError::from);
     let compiled = read.and_then(|_| {
         on_a_thread(COMPILE_STACK_BYTES, move || {
-            // Nice is this thread's alone (setpriority(2), under Linux). Where it fails, others only wait longer.
+            // Under Linux, niceness is per thread (setpriority(2)). A failure only makes other threads wait longer.
             let _ = rustix::process::setpriority_process(None, 10);
             compile_here(&component, limits)
         })
@@ -123,7 +122,7 @@ fn write(bytes: &[u8]) -> std::io::Result<()> {
     stdout.flush()
 }
 
-/// The hard limits have room for the probe, which raises the soft ones.
+/// Sets the soft limits for compilation, and hard limits to which the probe can raise them.
 fn limit_compiling(limits: CompileLimits) -> std::io::Result<()> {
     Resource::AS.set(limits.memory_bytes, limits.memory_bytes.saturating_add(PROBE_ADDRESS_BYTES))?;
     Resource::CPU.set(limits.cpu_s, limits.cpu_s.saturating_add(PROBE_CPU_S + 1))?;
@@ -164,23 +163,23 @@ fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<
     ))
 }
 
-/// Tries the component on a thread like a plugin thread.
+/// Probes the component on a thread with the stack of a plugin thread.
 fn probe_here(limits: CompileLimits, ProbeTarget { engine, version }: ProbeTarget) -> Result<ProbeOutcome, ChildError> {
     let _ticker = Ticker::start(&engine)?;
-    // WASI's implementation wants tokio's clock types; nothing is spawned.
+    // The implementation of WASI uses clock types of tokio. No task is spawned.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let handle = runtime.handle().clone();
     let stack_bytes = usize::try_from(limits.stack_bytes).unwrap_or(usize::MAX).saturating_add(HOST_STACK_BYTES);
-    // In the host, too, a panic inside a call ends the call; but no call of this component would ever be answered.
+    // In the host a panic only ends the call. But every call of this component could panic.
     on_a_thread(stack_bytes, move || {
         let _context = handle.enter();
         probe::probe(&version)
     })
 }
 
-/// The compiler's words, preceded by ours, and with the way out where one is known.
+/// Builds a refusal from a compiler error, with a remedy where one is known.
 fn explain(error: &wasmtime::Error, limits: CompileLimits) -> Refusal {
-    /// What the system says when there is no room for a mapping (errno(3), ENOMEM).
+    /// Text of ENOMEM (errno(3)) in an I/O error.
     const NO_MEMORY: &str = "(os error 12)";
     let message = format!("{error:#}");
     if message.contains(NO_MEMORY) {

@@ -1,9 +1,9 @@
-//! The settings of wasmtime's engine, in one function for both who compile and who run, and the epoch's clock.
+//! Engine settings of wasmtime, shared by compile child and host, and the thread that advances the epoch.
 //!
-//! # Why these settings
-//! Guests are untrusted and short: a fresh instance for each call from a pool, copy-on-write memory, no feature that a
-//! supported toolchain does not need. Backtraces have functions' names and nothing of debug information, which would be parsed
-//! in the host, at each trap, outside a call's limits. `concurrency_support(false)` leaves out the component model's async, which makes
+//! # Reasons for the settings
+//! Guests are untrusted and short-lived: fresh instances from a pool, copy-on-write memory, and no WebAssembly feature that supported
+//! toolchains do not need. Backtraces have function names only: debug information would be parsed in the host at each trap, outside
+//! the limits of the call. `concurrency_support(false)` leaves out the component model's async, which makes
 //! calls cheap and closes most of its recent advisories. Multi-memory stays on: without it a component with an adapter
 //! makes the compiler panic. Tail calls and reference types stay on for the toolchains that emit them.
 
@@ -17,53 +17,53 @@ use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
-/// How often a running guest looks at its limits.
+/// Interval in which a running guest checks its limits.
 pub(super) const TICK: Duration = Duration::from_millis(5);
 
-/// Elements of one table.
+/// Maximum number of elements of one table.
 const TABLE_ELEMENTS_MAX: usize = Limits::HOST_MAX.table_elements as usize;
 
-/// Core instances, memories and tables of one component. wit-component emits at least three core modules, a Python
-/// runtime comes to 38 instances.
+/// Maximum numbers of core instances, memories and tables of one component. wit-component emits at least three core modules; a Python
+/// runtime has 38 instances.
 pub(super) const INSTANCES_MAX: usize = 64;
 pub(super) const MEMORIES_MAX: usize = 4;
 pub(super) const TABLES_MAX: usize = 16;
 
-/// What an engine is for.
+/// Purpose of an engine.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum EnginePurpose {
-    /// To compile, and to try the result, in a process with little address space.
+    /// Compilation and probe, in a process with little address space.
     Compile {
-        /// The stack of a guest, in bytes.
+        /// Stack of a guest, in bytes.
         stack_bytes: usize,
     },
-    /// To run guests: this many at once, at work or resting, each with memories up to this many bytes.
+    /// Calls of guests in the host.
     Run {
-        /// Instances at once.
+        /// Maximum number of instances, active and idle.
         instances: u32,
-        /// The host's maximum for a guest's memory.
+        /// Maximum size of a guest's memory, in bytes.
         memory_bytes_max: usize,
-        /// The stack of a guest, in bytes.
+        /// Stack of a guest, in bytes.
         stack_bytes: usize,
-        /// How many memories stay mapped between calls.
+        /// Number of memories that stay mapped between calls.
         warm_memories: u32,
     },
 }
 
-/// Address space that a memory reserves, without its guard pages: wasmtime's default on 64-bit machines.
+/// Address space that a memory reserves, without guard pages: wasmtime's default on 64-bit machines.
 const MEMORY_RESERVATION: u64 = 4 << 30;
 
-/// Instances that a host may have at once: one for each call, and those that rest.
+/// Returns the maximum number of instances of a host: one for each plugin thread, and the idle ones.
 pub(super) fn instances(config: &PluginConfig) -> u32 {
     u32::try_from(config.threads + config.resting_instances_max).unwrap_or(u32::MAX)
 }
 
-/// Address space that an engine for so many instances reserves at least, in bytes.
+/// Returns the minimum address space that an engine for this many instances reserves, in bytes.
 pub(super) fn address_space(instances: u32) -> u64 {
     (u64::from(instances) + 1) * MEMORIES_MAX as u64 * MEMORY_RESERVATION
 }
 
-/// Makes an engine. Engines of both purposes agree about compiled code; a test holds them to it.
+/// Creates an engine. Engines of both purposes accept the same compiled code, which a test checks.
 pub(super) fn engine(purpose: EnginePurpose) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
@@ -88,7 +88,7 @@ pub(super) fn engine(purpose: EnginePurpose) -> wasmtime::Result<Engine> {
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false);
     let (EnginePurpose::Compile { stack_bytes } | EnginePurpose::Run { stack_bytes, .. }) = purpose;
-    // wasmtime compares the two, although nothing here is async.
+    // wasmtime requires the async stack to be larger, although nothing is async here.
     config.max_wasm_stack(stack_bytes).async_stack_size(stack_bytes.saturating_add(2 << 20));
     if let EnginePurpose::Run { instances, memory_bytes_max, warm_memories, .. } = purpose {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
@@ -101,15 +101,15 @@ pub(super) fn engine(purpose: EnginePurpose) -> wasmtime::Result<Engine> {
 }
 
 fn pool(instances: u32, memory_bytes_max: usize, warm_memories: u32) -> PoolingAllocationConfig {
-    // One more than are used at once: an instance is given back a moment after its place is.
+    // One more than are used at once: a thread is free a moment before its instance is returned.
     let instances = instances + 1;
-    // Every call may be of a component that uses all it is allowed to: no tenant's may take the room of another's.
+    // Every call may use the maximum of each resource, so the pool is large enough for all.
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances * INSTANCES_MAX as u32)
         .total_memories((instances * MEMORIES_MAX as u32).max(warm_memories))
-        // A call of a plugin whose memory is still mapped maps no pages and faults none in. wasmtime gives each core its
-        // share of the places, so a plugin that is called on all of them wants one of each.
+        // A call of a plugin with a mapped memory needs no system call and causes no page faults. wasmtime divides the slots between
+        // cores, so a plugin that is called on all cores uses one slot on each.
         .max_unused_warm_slots(warm_memories)
         .total_tables(instances * TABLES_MAX as u32)
         .max_core_instances_per_component(INSTANCES_MAX as u32)
@@ -127,14 +127,14 @@ fn pool(instances: u32, memory_bytes_max: usize, warm_memories: u32) -> PoolingA
     pool
 }
 
-/// The thread that advances the engine's epoch. It ends when this is dropped.
+/// Thread that advances the engine's epoch. Ends on drop.
 pub(super) struct Ticker {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
-    /// Starts ticking. An OS thread, not a task: a busy runtime must not stop the clock that bounds guests.
+    /// Starts the thread. Not a task, because a busy tokio runtime must not delay the clock that bounds guests.
     pub(super) fn start(engine: &Engine) -> std::io::Result<Self> {
         let engine = engine.weak();
         let (stop, stopped) = channel::<()>();
@@ -160,11 +160,10 @@ impl Drop for Ticker {
     }
 }
 
-/// The number of the way in which components are prepared before they are compiled: what an earlier host kept with another number
-/// is not loaded. 2: stripped of custom sections.
+/// Version of the preparation of components before compilation. Code with another version is not loaded. 2: custom sections stripped.
 const COMPILED_FORMAT: u32 = 2;
 
-/// A text that changes whenever compiled code of one engine would not run in another.
+/// Returns a text that differs between engines that do not accept each other's compiled code.
 pub(super) fn compatibility(engine: &Engine) -> String {
     use std::hash::{DefaultHasher, Hash as _, Hasher as _};
     let mut hasher = DefaultHasher::new();

@@ -1,15 +1,18 @@
-//! The first calls of a new version, before it becomes active: what they cost, and what its answers depend on.
+//! Probe of a new version: its first calls, before it becomes active, with their cost and what its answers depend on.
 //!
 //! # Theory of operation
-//! A version judges a sample contact (a deal, if it lets contacts go by) a few times, each time in a fresh instance. Then once more with another time on its
-//! clock, once with other random numbers, and once in an instance that was called before; where the answer differs, it
-//! depends on that. None of it is wrong: in the host the clock and the random numbers follow from the event, and instances
-//! are fresh. But an author who does not know it will wonder.
+//! The version judges a sample contact and a sample deal, each in a fresh instance. One of the two is judged again several times for the
+//! cost, and then with another time, with other random numbers, and in an instance that was called before. Where the answer differs,
+//! it depends on that input. None of this is an error: in the host, clock and random numbers follow from the event, and instances are
+//! fresh. The result is information for the author.
 //!
-//! A fault ends it and is reported; it refuses nothing, because without its config a plugin may well fail. Two things do
-//! refuse: a process that dies of a call, and a call that used far more CPU time than it was given, because then a part of what
-//! it costs the host is not bounded by its limits. So this runs in the compile child
-//! ([`compile_child`](mod@super::compile_child)) and nowhere else.
+//! # Guarantees
+//! - A fault ends the probe and is reported. It is not a refusal, because a plugin may fail without its config.
+//! - Two things are refusals: the end of the process during a call, and a call that uses far more CPU time than its limit, because then
+//!   the limits do not bound the cost of a call.
+//!
+//! # Limits
+//! Runs in the compile child ([`compile_child`](mod@super::compile_child)) only.
 
 use super::chain::call_alone;
 use super::convert::cut;
@@ -25,81 +28,83 @@ use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-/// What came of the first calls of a version.
+/// Result of the probe of a version.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ProbeOutcome {
-    /// It was called, and this was found.
+    /// The probe is complete.
     Done(Probe),
-    /// A call used this much CPU time, and should have been stopped at that limit.
+    /// A call was not stopped at its limit of CPU time.
     Overrun {
-        /// Used, in milliseconds.
+        /// Used CPU time, in milliseconds.
         cpu_ms: u64,
         /// The limit, in milliseconds.
         limit_ms: u64,
     },
 }
 
-/// CPU time over its limit that a call may use before it counts as one that cannot be stopped, in milliseconds: a tick, the
-/// making of a large instance, and what the host does with an answer.
+/// CPU time beyond its limit after which a call counts as not stoppable, in milliseconds. Covers a tick, the creation of a large instance,
+/// and the validation of an answer.
 const OVERRUN_MS: u64 = 250;
 
-/// Maximum length of the reason that a probe keeps, in bytes.
+/// Maximum length of the reason in a probe, in bytes.
 const REASON_BYTES_MAX: usize = 8 << 10;
 
-/// What the first calls of a version found, on a sample event and without config.
+/// Findings of the first calls of a version, on a sample event and without config.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Probe {
-    /// What it made of the sample: `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
+    /// Verdict on the sample: `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
     pub verdict: String,
-    /// Why, unless it passed or replaced.
+    /// Reason of the verdict. Absent for `pass` and `replace`.
     pub reason: Option<String>,
-    /// Wall time of the first call, in microseconds: with the instance, and with pages that nobody touched before.
+    /// Wall time of the first call, in microseconds, including the instance and untouched memory pages.
     pub first_call_us: u64,
-    /// The median of the calls after it, in microseconds, each in a fresh instance too.
+    /// Median wall time of later calls, in microseconds, each in a fresh instance.
     pub steady_call_us: u64,
-    /// The most linear memory it had, in bytes.
+    /// Maximum size of its linear memory, in bytes.
     pub memory_bytes: u64,
-    /// What changes its answer beside the event: `time`, `random`, `earlier calls`. Empty: nothing does. Absent: that was
-    /// not found out, because it failed on the sample.
+    /// Inputs other than the event that change the answer: `time`, `random`, `earlier calls`. Absent: unknown, because the plugin failed
+    /// on the sample.
     #[serde(default)]
     pub depends_on: Option<Vec<String>>,
 }
 
+/// Number of calls that are measured.
 const CALLS: usize = 8;
 
 impl Probe {
-    /// The probe with no longer a reason than what is kept.
+    /// Cuts the reason to its maximum length.
     pub(super) fn bounded(mut self) -> Self {
         self.reason = self.reason.map(|reason| cut(&reason, REASON_BYTES_MAX).to_owned());
         self
     }
 }
 
-/// The limit that a call overran, if it did by far.
+/// Returns the overrun of a call that used far more CPU time than its limit.
 fn overrun(cost: &Cost, input: &PluginInput) -> Option<ProbeOutcome> {
-    let (cpu_ms, limit_ms) = (cost.cpu_us / 1_000, input.subscription.settings.limits.cpu_ms);
+    let cpu_ms = cost.cpu_us / 1_000;
+    let limit_ms = input.subscription.settings.limits.cpu_ms;
     (cpu_ms > limit_ms + OVERRUN_MS).then_some(ProbeOutcome::Overrun { cpu_ms, limit_ms })
 }
 
-/// Calls a version for the first time. Runs on a thread like a plugin thread.
+/// Probes a version. Runs on a thread with the stack of a plugin thread.
 pub(super) fn probe(version: &Version) -> ProbeOutcome {
     let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), CallSettings::default()));
-    let mut asked = Vec::new();
+    let mut samples = Vec::new();
     for event in sample_events() {
         let input = PluginInput::new(Arc::new(event), subscription.clone());
         let (judgement, cost) = call_alone(version, &input, input.event.text());
         if let Some(overrun) = overrun(&cost, &input) {
             return overrun;
         }
-        asked.push((input, judgement, cost));
+        samples.push((input, judgement, cost));
     }
-    let first = asked.first().map(|(_, _, cost)| *cost).unwrap_or_default();
-    // The one that tells more: a fault before all, and a plugin for deals lets contacts go by.
-    let first_that = |wanted: fn(&Judgement) -> bool| asked.iter().position(|(_, judgement, _)| wanted(judgement));
+    let first = samples.first().map(|(_, _, cost)| *cost).unwrap_or_default();
+    // The more informative sample: a fault first, then a replacement, because a plugin for deals passes contacts.
+    let first_that = |wanted: fn(&Judgement) -> bool| samples.iter().position(|(_, judgement, _)| wanted(judgement));
     let telling = first_that(|judgement| matches!(judgement, Judgement::Fault(_)))
         .or_else(|| first_that(|judgement| matches!(judgement, Judgement::Replace(_))))
         .unwrap_or(0);
-    let (input, judgement, _) = asked.swap_remove(telling);
+    let (input, judgement, _) = samples.swap_remove(telling);
     let mut probe = Probe {
         verdict: judgement.word().to_owned(),
         reason: judgement.reason().map(|reason| reason.to_string()),
@@ -118,7 +123,7 @@ pub(super) fn probe(version: &Version) -> ProbeOutcome {
     ProbeOutcome::Done(probe)
 }
 
-/// What changes a version's answer beside the event.
+/// Returns the inputs other than the event that change a version's answer.
 fn depends_on(version: &Version, input: &PluginInput, judgement: &Judgement) -> Vec<String> {
     let wall = Duration::from_millis(input.subscription.settings.limits.wall_ms);
     let call_input = CallInput { input, payload: input.event.text(), wall };
@@ -135,7 +140,7 @@ fn depends_on(version: &Version, input: &PluginInput, judgement: &Judgement) -> 
     others.into_iter().filter_map(|(what, result)| differs(result).then(|| what.to_owned())).collect()
 }
 
-/// The same question to the same instance.
+/// Repeats a call in the same instance.
 fn again(mut result: CallResult, call_input: &CallInput<'_>) -> CallResult {
     match result.instance.take() {
         Some(instance) => instance.call_again(call_input),

@@ -1,6 +1,7 @@
-//! What versions made of an event, as far as they are compared, and how two of them differ.
+//! Summary of a judgement for comparisons, and the difference of two summaries.
 //!
-//! Pure. What is kept and shown of bodies is bounded.
+//! # Guarantees
+//! - The size of a summary and of a difference is bounded, whatever the plugin returns.
 
 use super::convert::cut;
 use super::judgement::Judgement;
@@ -10,30 +11,31 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
-/// How much of a body is shown.
+/// Maximum size of a body that is shown, in bytes.
 const BODY_BYTES_SHOWN: usize = 2 << 10;
 
-/// How many lines of a difference are kept.
+/// Maximum number of lines of a difference.
 const DIFF_LINES_MAX: usize = 40;
 
-/// What one version made of an event, as far as versions are compared.
+/// Judgement of one version on an event, as far as versions are compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Sample {
     /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
     pub verdict: String,
-    /// The reason's code or, of a fault, its words.
+    /// Code of the reason; for a fault, its message.
     pub reason: Option<String>,
-    /// The body that would be sent, its first 2 KiB as text. Absent: nothing, or the event as it came.
+    /// First 2 KiB of the body that would be sent, as text. Absent: nothing would be sent, or the unchanged event.
     pub body: Option<String>,
+    /// Hash of the whole request.
     #[serde(skip)]
     whole: Option<[u8; 32]>,
-    /// The whole body, until what differs is known.
+    /// Whole body, until the difference is computed.
     #[serde(skip)]
     bytes: Bytes,
 }
 
 impl Sample {
-    /// What is compared of a judgement.
+    /// Summarizes a judgement.
     pub(super) fn of(judgement: &Judgement) -> Self {
         let (body, whole, bytes) = match judgement {
             Judgement::Replace(outgoing) => {
@@ -57,17 +59,17 @@ impl Sample {
         Sample { verdict: judgement.word().to_owned(), reason, body, whole, bytes }
     }
 
-    /// Whether a delivery can go on with it.
+    /// Returns whether a delivery can continue with this judgement.
     pub(super) fn is_usable(&self) -> bool {
         self.verdict != "fault" && self.verdict != "failure"
     }
 
-    /// Whether the plugin broke the rules or its limits.
+    /// Returns whether the judgement is a fault.
     pub(super) fn is_fault(&self) -> bool {
         self.verdict == "fault"
     }
 
-    /// What would be sent.
+    /// Returns the body that would be sent.
     fn sent<'a>(&'a self, event: &'a Event) -> std::borrow::Cow<'a, str> {
         match self.verdict.as_str() {
             "pass" => event.text().into(),
@@ -76,16 +78,16 @@ impl Sample {
     }
 }
 
-/// One event that two versions judge differently.
+/// Event that two versions judge differently.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Difference {
-    /// The event's id.
+    /// Id of the event.
     pub event: uuid::Uuid,
-    /// What the active version made of it.
+    /// Judgement of the active version.
     pub active: Sample,
-    /// What the other one made of it.
+    /// Judgement of the other version.
     pub other: Sample,
-    /// The lines in which the two bodies differ, JSON pretty-printed, each with `-` (active) or `+` (other) before it.
+    /// Lines in which the two bodies differ, JSON pretty-printed, with the prefix `-` (active) or `+` (other).
     pub diff: Vec<String>,
 }
 
@@ -94,7 +96,8 @@ impl Difference {
         let lines = crate::diff::lines(&active.sent(event), &other.sent(event));
         let changed = lines.iter().filter(|line| line.is_changed());
         let diff = changed.take(DIFF_LINES_MAX).map(|line| format!("{} {}", line.sign, cut(&line.text, 200))).collect();
-        (active.bytes, other.bytes) = (Bytes::new(), Bytes::new());
+        active.bytes = Bytes::new();
+        other.bytes = Bytes::new();
         Difference { event: event.id.0, active, other, diff }
     }
 }

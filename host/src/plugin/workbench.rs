@@ -1,6 +1,7 @@
-//! A plugin author's workbench: the host's own runtime, without a store.
+//! Workbench for plugin authors: the host's runtime without a store.
 //!
-//! What `hookloom plugin check | run | test | bench | replay` find here is what the host would find.
+//! # Guarantees
+//! - `hookloom plugin check | run | test | bench | replay` find what the host would find.
 
 use super::bench_baseline;
 use super::cache::{Cache, CompiledComponent};
@@ -19,24 +20,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The runtime, for one plugin after another.
+/// Runtime for the commands of plugin authors.
 pub struct Workbench {
     runtime: Runtime,
-    /// Compiled code of earlier commands. None: there is no folder for it.
+    /// Compiled code of earlier commands. None: the user has no cache folder.
     cache: Option<Cache>,
 }
 
-/// How much of it is kept.
+/// Maximum size of the cache of compiled code, in bytes.
 const CACHE_BYTES_MAX: u64 = 1 << 30;
 
-/// A plugin on the workbench.
+/// Plugin that is loaded into the workbench.
 pub struct BenchPlugin {
     name: String,
     version: Arc<Version>,
 }
 
 impl Workbench {
-    /// Sets it up: one plugin thread, the host's maxima, this binary as the compiler.
+    /// Starts the runtime with one plugin thread, the host's maximum limits, and this binary as the compiler.
     pub fn start() -> Result<Self, PluginError> {
         let config = PluginConfig {
             threads: 1,
@@ -65,7 +66,7 @@ impl Workbench {
         Ok(Workbench { runtime, cache })
     }
 
-    /// Checks, compiles and tries a component, as an upload does.
+    /// Checks, compiles and probes a component, as an upload does.
     pub async fn load(&self, name: &str, component: Bytes) -> Result<(BenchPlugin, Report), PluginError> {
         if component.len() as u64 > COMPONENT_BYTES_MAX {
             let what = format!(
@@ -87,13 +88,13 @@ impl Workbench {
     async fn compile(&self, sha256: &str, component: Bytes) -> Result<CompiledComponent, PluginError> {
         let compiled = self.runtime.compile(&TenantId::default(), component).await?;
         if let Some(cache) = &self.cache {
-            // What cannot be kept is compiled again by the next command.
+            // Without a cached file, the next command compiles the component again.
             let _ = cache.put(sha256, &compiled);
         }
         Ok(compiled)
     }
 
-    /// Judges an event.
+    /// Judges an event with a loaded plugin.
     pub async fn judge(&self, plugin: &BenchPlugin, input: PluginInput) -> Judged {
         let step = plugin.step();
         let tenant = input.subscription.tenant.clone();
@@ -103,10 +104,16 @@ impl Workbench {
         judged.unwrap_or_else(|| Judged::fault(&plugin.name, None, PluginFault::Shortage))
     }
 
-    /// How long calls in fresh instances take, without and with what the host adds: bounds, the guest's world, checks of
-    /// the answer. Calls that fail are left out.
-    pub async fn compare_with_bare(&self, plugin: &BenchPlugin, input: PluginInput, calls: u32) -> [Vec<Duration>; 2] {
-        let (step, tenant) = (plugin.step(), input.subscription.tenant.clone());
+    /// Measures calls in fresh instances, without and with the host's additions: limits, WASI context, validation of the answer. Calls
+    /// that fail are left out.
+    pub async fn compare_with_baseline(
+        &self,
+        plugin: &BenchPlugin,
+        input: PluginInput,
+        calls: u32,
+    ) -> [Vec<Duration>; 2] {
+        let step = plugin.step();
+        let tenant = input.subscription.tenant.clone();
         let compare = move || bench_baseline::compare(&step, &input, calls);
         self.runtime.threads.run(&tenant, compare).await.unwrap_or_default()
     }
@@ -119,7 +126,7 @@ impl BenchPlugin {
     }
 }
 
-/// Where the XDG base directory specification puts what may be lost.
+/// Returns the cache folder by the XDG base directory specification.
 fn user_cache_folder() -> Option<PathBuf> {
     let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));

@@ -60,7 +60,7 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let compared = match args.reuse {
         // There is no bare way to reuse an instance.
         Some(_) => <[Vec<Duration>; 2]>::default(),
-        None => workbench.compare_with_bare(&plugin, input, args.calls.min(COMPARED_MAX)).await,
+        None => workbench.compare_with_baseline(&plugin, input, args.calls.min(COMPARED_MAX)).await,
     };
     let [bare, whole] = compared.map(|times| sorted(times.iter().map(|time| nanos(*time))));
     let wall = sorted(costs.iter().map(|cost| cost.wall_us));
