@@ -1,4 +1,4 @@
-//! The Rust side of `wit/`, generated; nothing else. See `convert` for the way to our own words.
+//! Generated Rust bindings of `wit/`. Converted to types of the host in `convert`.
 #![allow(missing_docs, reason = "generated; the documentation stands in wit/plugin.wit")]
 #![allow(unreachable_pub, reason = "generated")]
 

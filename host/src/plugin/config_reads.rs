@@ -1,6 +1,10 @@
-//! Config keys that a plugin asks for, noted where somebody wants to know: a key that nobody reads is often a misspelt one.
+//! Config keys that plugins read, collected during dry runs: an unread key is often misspelt.
 //!
-//! Deliveries note nothing. What a guest can make the host keep is bounded.
+//! # Guarantees
+//! - The number and size of collected keys is bounded, whatever a guest reads.
+//!
+//! # Limits
+//! Deliveries collect nothing.
 
 use super::{PluginError, Plugins};
 use crate::chain::Chain;
@@ -8,18 +12,18 @@ use crate::subscription::TenantId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How many keys are noted, and how long one may be.
+/// Maximum number of collected keys, and maximum length of a key in bytes.
 const KEYS_MAX: usize = 512;
 const KEY_BYTES_MAX: usize = 256;
 
-/// Keys that plugins asked for, over some calls.
+/// Keys that plugins read during some calls.
 #[derive(Debug, Default)]
 pub struct ConfigReads(Mutex<ReadKeys>);
 
 #[derive(Debug, Default)]
 struct ReadKeys {
     keys: BTreeSet<String>,
-    /// Whether a plugin took the whole config: then it read every key.
+    /// Set when a plugin read the whole config, and so every key.
     whole: bool,
 }
 
@@ -39,7 +43,7 @@ impl ConfigReads {
         self.noted().whole = true;
     }
 
-    /// The keys of a config that no plugin read, in order.
+    /// Returns the keys of a config that no plugin read, in order.
     pub fn unread(&self, config: &BTreeMap<String, String>) -> Vec<String> {
         let noted = self.noted();
         if noted.whole {
@@ -48,15 +52,15 @@ impl ConfigReads {
         config.keys().filter(|key| !noted.keys.contains(*key)).cloned().collect()
     }
 
-    /// The keys that plugins asked for and a config does not have.
+    /// Returns the keys that plugins read and a config does not have.
     pub fn missing(&self, config: &BTreeMap<String, String>) -> Vec<String> {
         self.noted().keys.iter().filter(|key| !config.contains_key(*key)).cloned().collect()
     }
 }
 
 impl Plugins {
-    /// Leaves of some words those that stand in no component of a chain. A plugin that reads a key only for some events has it among
-    /// its constants.
+    /// Returns the words that no component of a chain contains. A plugin that reads a key only for some events contains the key as a
+    /// constant.
     pub async fn not_mentioned(
         &self,
         tenant: &TenantId,
@@ -77,15 +81,18 @@ impl Plugins {
     }
 }
 
-/// Returns the one of some keys that was probably meant by a misspelt one.
+/// Returns the known key that a misspelt key probably stands for.
 pub fn meant<'a>(key: &str, known: &'a [String]) -> Option<&'a str> {
-    /// How alike two keys must be: `leest` and `least` are 0.8, `key` and `keep` are 0.57.
+    /// Minimum similarity of two keys: `leest` and `least` have 0.8, `key` and `keep` have 0.57.
     const ALIKE: f32 = 0.7;
-    let plain = |key: &str| key.to_lowercase().replace(['-', ' ', '.'], "_");
     let wanted = plain(key);
     let alike = |other: &String| similar::TextDiff::from_chars(wanted.as_str(), plain(other).as_str()).ratio();
     let best = known.iter().map(|other| (alike(other), other)).max_by(|one, other| one.0.total_cmp(&other.0))?;
     (best.0 >= ALIKE).then_some(best.1)
+}
+
+fn plain(key: &str) -> String {
+    key.to_lowercase().replace(['-', ' ', '.'], "_")
 }
 
 #[cfg(test)]

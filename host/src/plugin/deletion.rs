@@ -1,6 +1,11 @@
-//! Deletion of plugins and versions: from the store first, then from memory, before anything else can be written.
+//! Deletion of plugins and versions, from the store and then from memory.
 //!
-//! Calls under way end on the version they began with. Compiled code stays in the cache until it is the oldest there.
+//! # Guarantees
+//! - Memory is updated before the store accepts another write.
+//! - Calls under way end on the version that they began with.
+//!
+//! # Limits
+//! Compiled code stays in the cache until it is evicted.
 
 use super::{PluginError, PluginKey, Plugins, write_lock};
 use crate::subscription::TenantId;
@@ -21,7 +26,7 @@ impl Plugins {
         Ok(())
     }
 
-    /// Deletes a version of a plugin, unless it is active, pinned or on trial.
+    /// Deletes a version of a plugin, unless the version is active, pinned or in a rollout.
     pub async fn delete_version(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), PluginError> {
         let version = ((tenant.clone(), name.clone()), sha256.clone());
         self.store.delete_version(tenant, name, sha256, || ()).await?;
@@ -33,8 +38,8 @@ impl Plugins {
     pub fn forget_tenant(&self, tenant: &TenantId) {
         let names: Vec<String> = {
             let mut active = write_lock(&self.active);
-            let own: Vec<PluginKey> = active.keys().filter(|(owner, _)| owner == tenant).cloned().collect();
-            own.into_iter().filter_map(|key| active.remove(&key).map(|_| key.1)).collect()
+            let keys: Vec<PluginKey> = active.keys().filter(|(owner, _)| owner == tenant).cloned().collect();
+            keys.into_iter().filter_map(|key| active.remove(&key).map(|_| key.1)).collect()
         };
         names.iter().for_each(|name| self.runtime.pool.evict_plugin(tenant, name));
         write_lock(&self.rollouts).retain(|(owner, _), _| owner != tenant);
@@ -42,7 +47,7 @@ impl Plugins {
         self.forget_all(|(owner, _)| owner == tenant);
     }
 
-    /// Forgets the versions of some plugins that are not active.
+    /// Forgets the inactive versions of some plugins.
     fn forget_all(&self, of: impl Fn(&PluginKey) -> bool) {
         let mut known = self.known();
         let own: Vec<(PluginKey, String)> =

@@ -1,18 +1,17 @@
-//! Files of the plugins folder: which of them are plugins, and how they are opened and read.
+//! Files of the plugins folder: listing, and safe opening and reading.
 //!
 //! # Guarantees
-//! Whoever may write to a tenant's folder chooses names, links and kinds of files, and nothing else:
+//! A writer of a tenant's folder controls names, links and types of files, and nothing else:
 //! - Links are followed only within the tenant's folder (openat2(2), `RESOLVE_BENEATH`), so that a mounted `ConfigMap`
 //!   works and `/proc/kmsg`, `master.key` or another tenant's file is never opened. A tenant's folder may be a link within
 //!   the plugins folder. A system without openat2 follows no links at all.
-//! - Only regular files are read. Nothing is opened that waits for another end (`O_NONBLOCK`), and nothing else than
-//!   regular files is opened at all.
+//! - Only regular files are opened and read, and opening never blocks (`O_NONBLOCK`).
 //! - At most `bytes_max` bytes are read, whatever the file's size says, and at most [`ENTRIES_MAX`] entries of a folder.
-//! - A plugin's name follows the rule of every plugin name. Names that begin with a dot are no plugins.
+//! - File names follow the rule of plugin names. Names that begin with a dot are ignored.
 //!
 //! # Limits
-//! A file system that hangs (a network mount) makes these functions hang. They run on threads that nothing waits for at
-//! a stop; see [`watch`](super::watch).
+//! A file system that hangs (a network mount) makes these functions hang. They run on threads that a stop does not wait for; see
+//! [`watch`](super::watch).
 
 use crate::subscription::{TenantId, is_slug};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
@@ -22,25 +21,25 @@ use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Maximum number of entries of one folder that are looked at.
+/// Maximum number of entries of one folder that are read.
 const ENTRIES_MAX: usize = 10_000;
 
-/// Maximum number of tries to open a path while its folders are being renamed (openat2(2), `EAGAIN`).
+/// Maximum number of attempts to open a path while its folders are being renamed (openat2(2), `EAGAIN`).
 const OPEN_TRIES: usize = 8;
 
-/// Reasons why a file cannot be used.
+/// Reason why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FolderError {
-    /// A link leads out of the folder, or in a circle.
+    /// The file is a link out of the tenant's folder, or a circular one.
     #[error("the file is a link that leads out of the tenant's folder; copy the file itself into the folder")]
     LeadsOut,
-    /// A folder, pipe, socket or device.
+    /// The file is a folder, pipe, socket or device.
     #[error("this is not a regular file")]
     NotRegular,
-    /// The file has more bytes than a component may have.
+    /// The file exceeds the maximum size of a component.
     #[error("the file is too large: component_bytes_max is {bytes_max}")]
     TooLarge {
-        /// The setting.
+        /// Value of `component_bytes_max`.
         bytes_max: u64,
     },
     /// The file system failed, or the file is gone.
@@ -49,7 +48,7 @@ pub(super) enum FolderError {
 }
 
 impl FolderError {
-    /// Whether the file itself is at fault, so that only a change of it helps.
+    /// Returns whether the file is at fault, so that only a change of the file helps.
     pub(super) fn is_of_the_file(&self) -> bool {
         !matches!(self, FolderError::Io(_))
     }
@@ -64,13 +63,13 @@ impl From<Errno> for FolderError {
     }
 }
 
-/// The state of a file, as far as it shows without reading it.
+/// Metadata by which a change of a file is found without reading the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileStamp {
     bytes: u64,
     modified: (i64, u64),
-    /// When content or attributes last changed: nobody can set this time, so it tells of a file that was written in place and
-    /// given its former time.
+    /// Time of the last change of content or attributes. It cannot be set, so it shows a file that was written in place and got its
+    /// earlier modification time back.
     changed: (i64, u64),
     device: u64,
     inode: u64,
@@ -88,16 +87,16 @@ impl FileStamp {
     }
 }
 
-/// What stands under a plugin's name.
+/// Entry under a plugin's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FolderEntry {
-    /// A regular file.
+    /// Regular file.
     File(FileStamp),
-    /// Something that cannot be used, and why.
+    /// Unusable entry, with the reason.
     Unusable(String),
 }
 
-/// A tenant's folder.
+/// Open folder of a tenant.
 pub(super) struct TenantFolder {
     pub(super) tenant: TenantId,
     pub(super) path: PathBuf,
@@ -105,22 +104,22 @@ pub(super) struct TenantFolder {
     folder: OwnedFd,
 }
 
-/// Contents of a tenant's folder.
+/// Content of a tenant's folder.
 #[derive(Default)]
 pub(super) struct Listing {
-    /// Plugins by name.
+    /// Entries by plugin name.
     pub(super) plugins: Vec<(String, FolderEntry)>,
-    /// Files that look like plugins and have a name that no plugin can have, escaped for a log.
+    /// Names of `.wasm` files that are not valid plugin names, escaped for the log.
     pub(super) misnamed: Vec<String>,
 }
 
-/// The folders in the plugins folder whose names are those of tenants.
+/// Opens the folders in the plugins folder whose names are valid tenant ids.
 pub(super) fn tenant_folders(root: &Path) -> Result<Vec<TenantFolder>, FolderError> {
     let opened = open_root(root)?;
     let mut folders = Vec::new();
     for name in entries(&opened)? {
         let Ok(tenant) = TenantId::parse(&name) else { continue };
-        // A file, or a link that leads out: no tenant's folder.
+        // A file or a link out of the plugins folder is not a tenant's folder.
         let Ok(folder) = open_beneath(&opened, &name, OFlags::RDONLY | OFlags::DIRECTORY) else { continue };
         let inode = fstat(&folder)?.st_ino;
         folders.push(TenantFolder { tenant, path: root.join(&name), inode, folder });
@@ -137,7 +136,7 @@ impl TenantFolder {
                 None => {}
                 Some(Err(misnamed)) => listing.misnamed.push(misnamed),
                 Some(Ok(name)) => {
-                    listing.plugins.extend(found(&self.folder, &entry).map(|found| (name.to_owned(), found)));
+                    listing.plugins.extend(entry_at(&self.folder, &entry).map(|found| (name.to_owned(), found)));
                 }
             }
         }
@@ -146,8 +145,8 @@ impl TenantFolder {
     }
 }
 
-/// What stands under a file's name. None: nothing, or a link to nothing.
-fn found(folder: &OwnedFd, file: &str) -> Option<FolderEntry> {
+/// Returns the entry under a file name. None: the entry does not exist, or is a dangling link.
+fn entry_at(folder: &OwnedFd, file: &str) -> Option<FolderEntry> {
     match stat_regular(folder, file) {
         Ok(look) => Some(FolderEntry::File(look)),
         Err(FolderError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -155,16 +154,16 @@ fn found(folder: &OwnedFd, file: &str) -> Option<FolderEntry> {
     }
 }
 
-/// What stands under a plugin's name now.
-pub(super) fn look(root: &Path, tenant: &TenantId, name: &str) -> Option<FolderEntry> {
-    found(&open_tenant(root, tenant).ok()?, &file_name(name))
+/// Returns the current entry under a plugin's name.
+pub(super) fn entry(root: &Path, tenant: &TenantId, name: &str) -> Option<FolderEntry> {
+    entry_at(&open_tenant(root, tenant).ok()?, &file_name(name))
 }
 
 /// Reads a plugin's file, at most `bytes_max` of it.
 pub(super) fn read(root: &Path, tenant: &TenantId, name: &str, bytes_max: u64) -> Result<Vec<u8>, FolderError> {
     let folder = open_tenant(root, tenant)?;
     let name = file_name(name);
-    // Opening a device can do something: what it is is known before.
+    // Opening a device can have effects, so the type is checked first.
     stat_regular(&folder, &name)?;
     let opened = open_beneath(&folder, &name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
     read_regular(opened, bytes_max)
@@ -183,7 +182,7 @@ fn read_regular(opened: OwnedFd, bytes_max: u64) -> Result<Vec<u8>, FolderError>
     Ok(component)
 }
 
-/// The plugin that a file's name names: an error if no plugin can have the name, nothing if it is no plugin's file.
+/// Returns the plugin's name in a file name. An error: the name is not valid. None: the file is not a `.wasm` file, or hidden.
 fn plugin_name(file: &str) -> Option<Result<&str, String>> {
     let name = file.strip_suffix(".wasm").filter(|_| !file.starts_with('.'))?;
     Some(if is_slug(name) { Ok(name) } else { Err(format!("{file:?}")) })
@@ -193,7 +192,7 @@ fn file_name(plugin: &str) -> String {
     format!("{plugin}.wasm")
 }
 
-/// Opens the plugins folder itself, which the operator chose.
+/// Opens the plugins folder, whose path the operator chose.
 fn open_root(root: &Path) -> Result<OwnedFd, FolderError> {
     Ok(openat(CWD, root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
@@ -209,20 +208,20 @@ fn stat_regular(folder: &OwnedFd, name: &str) -> Result<FileStamp, FolderError> 
 fn regular(stat: &Stat) -> Result<FileStamp, FolderError> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(FileStamp::of(stat)),
-        // Where links are not followed, the link itself is found.
+        // Without openat2, a link is not followed and is found as a link.
         FileType::Symlink => Err(FolderError::LeadsOut),
         _ => Err(FolderError::NotRegular),
     }
 }
 
-/// Opens an entry of a folder, or what it links to within the folder.
+/// Opens an entry of a folder, following links within the folder.
 fn open_beneath(folder: &OwnedFd, name: &str, flags: OFlags) -> Result<OwnedFd, FolderError> {
     let flags = flags | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..OPEN_TRIES {
         match openat2(folder, name, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN) => {}
-            // An old kernel, or a filter of system calls that does not know it.
+            // An old kernel, or a system call filter that blocks openat2.
             Err(Errno::NOSYS | Errno::PERM) => {
                 return Ok(openat(folder, name, flags | OFlags::NOFOLLOW, Mode::empty())?);
             }
@@ -232,7 +231,7 @@ fn open_beneath(folder: &OwnedFd, name: &str, flags: OFlags) -> Result<OwnedFd, 
     Err(Errno::AGAIN.into())
 }
 
-/// The names in a folder, as far as they are text.
+/// Returns the names of a folder's entries that are UTF-8.
 fn entries(folder: impl AsFd) -> Result<Vec<String>, FolderError> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)?.take(ENTRIES_MAX) {
@@ -254,7 +253,7 @@ mod tests {
         TenantId::parse("t").expect("a tenant")
     }
 
-    /// A plugins folder with the folder of a tenant `t`.
+    /// Creates a plugins folder with a folder of the tenant `t`.
     fn root() -> (tempfile::TempDir, PathBuf) {
         let root = tempfile::tempdir().expect("a folder");
         let folder = root.path().join("t");
@@ -283,7 +282,7 @@ mod tests {
         check("a.b.wasm", Some(Err("\"a.b.wasm\"")));
     }
 
-    /// What a file of the plugin `p` gives that `make` makes, when it is read and when the folder is listed.
+    /// Checks the result of reading and of listing a file of the plugin `p` that `make` creates.
     #[track_caller]
     fn check_file(folder: &Path, make: impl FnOnce(&Path), expected: Result<&str, &str>) {
         let (root, file) = (folder.parent().expect("a root"), folder.join("p.wasm"));
@@ -339,11 +338,11 @@ mod tests {
         let path = folder.join("p.wasm");
         std::fs::write(&path, b"one").expect("written");
         let before = std::fs::metadata(&path).expect("there");
-        let look = || look(root.path(), &tenant(), "p").expect("there");
-        let looked = look();
-        assert_eq!(look(), looked);
+        let stamp = || entry(root.path(), &tenant(), "p").expect("there");
+        let before_write = stamp();
+        assert_eq!(stamp(), before_write);
         // The kernel's clock for files ticks some times in a hundredth of a second.
-        while look() == looked {
+        while stamp() == before_write {
             std::thread::sleep(std::time::Duration::from_millis(1));
             let mut file = File::options().write(true).open(&path).expect("opened");
             std::io::Write::write_all(&mut file, b"two").expect("written in place");

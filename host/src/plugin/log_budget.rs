@@ -1,20 +1,20 @@
-//! How much of its plugins' logs a subscription may keep in a minute.
+//! Limit on the log lines of plugins that are stored for a subscription in a minute.
 //!
-//! Attempts with their logs are on disk until they are pruned, so a plugin that writes at every event must not be able to
-//! fill it. What is over is left out and counted in the log itself; the plugin does not notice.
+//! Attempts are stored with their logs until they are pruned, so a plugin that logs at every event must not fill the disk. Lines beyond
+//! the limit are left out, and their number is added to the log. The plugin does not notice.
 
 use crate::subscription::SubscriptionId;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The minute under way, and what each subscription kept in it.
+/// Current minute, with the bytes that each subscription has stored in it.
 #[derive(Default)]
 pub(super) struct LogBudget {
     minute: Mutex<(i64, HashMap<SubscriptionId, u64>)>,
 }
 
 impl LogBudget {
-    /// Leaves out the lines that are over the budget.
+    /// Removes the lines that exceed the budget.
     pub(super) fn trim(&self, id: SubscriptionId, limit: u64, now_ms: i64, log: &mut Vec<String>) {
         if log.is_empty() {
             return;

@@ -1,7 +1,7 @@
-//! What plugins need of the machine that not every machine gives: address space, and memory that becomes executable.
+//! Requirements of plugins that some machines do not meet: address space and executable memory.
 //!
-//! Both are looked at when the host starts, so that the cause has a name. A start is refused without address space, because the
-//! runtime cannot exist then. Without executable memory no plugin can run, but everything else can.
+//! Both are checked at the start of the host, for a clear message. Without address space the host refuses to start, because the runtime
+//! cannot be created. Without executable memory the host starts, and no plugin can run.
 
 use super::PluginConfig;
 use super::engine;
@@ -10,32 +10,32 @@ use rlimit::Resource;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// Faults of a machine on which plugins cannot run.
+/// Requirement of plugins that this machine does not meet.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
-    /// A limit for this process.
+    /// The address space of this process is limited.
     #[error(
         "the address space of this process is limited to {limit} bytes (ulimit -v, RLIMIT_AS, LimitAS=), and plugins reserve {needed} bytes of it, of which they use little: lift this limit, and bound the memory itself instead (MemoryMax= of systemd, --memory of Docker)"
     )]
     AddressSpace {
-        /// What is allowed.
+        /// Allowed address space, in bytes.
         limit: u64,
-        /// What is reserved at least.
+        /// Minimum address space that plugins reserve, in bytes.
         needed: u64,
     },
 }
 
-/// Refuses a process whose address space is limited to less than plugins reserve.
+/// Checks that the address space of this process is large enough for the memory that plugins reserve.
 pub fn require_address_space(config: &PluginConfig) -> Result<(), MachineError> {
     let needed = engine::address_space(engine::instances(config));
     match Resource::AS.get() {
         Ok((limit, _)) if limit < needed => Err(MachineError::AddressSpace { limit, needed }),
-        // A limit that is not known is found when memory is reserved.
+        // If the limit cannot be read, reserving memory will show it.
         _ => Ok(()),
     }
 }
 
-/// Returns what keeps this process from running compiled code, if something does. Looks once.
+/// Returns the reason why this process cannot run compiled code, if there is one. Checks once.
 pub fn no_executable_memory() -> Option<&'static str> {
     static FOUND: LazyLock<Option<String>> = LazyLock::new(|| {
         let page = MmapMut::map_anon(1).and_then(MmapMut::make_exec);
@@ -48,9 +48,9 @@ pub fn no_executable_memory() -> Option<&'static str> {
     FOUND.as_deref()
 }
 
-/// The program that this process runs, also when its file was replaced or deleted since the start (proc(5), `/proc/pid/exe`).
+/// Returns the program of this process, even if its file was replaced or deleted since the start (proc(5), `/proc/pid/exe`).
 pub fn own_program() -> std::io::Result<PathBuf> {
-    // A child that is about to run another program is still this one.
+    // In a child, the link refers to the child, which still runs this program before it executes another one.
     let program = Path::new("/proc/self/exe");
     std::fs::read_link(program)?;
     Ok(program.to_owned())

@@ -1,10 +1,10 @@
-//! Versions in whose call the host died: they are not called again until somebody with the right says so.
+//! Quarantine of versions in whose call the host died.
 //!
-//! # Rules
-//! - A version is quarantined for one tenant, at the start, when the process before this one was ended by a signal in a call of it,
-//!   or was stopped while such a call did not end ([`call_record`](super::call_record)).
-//! - Its deliveries wait, and cost no attempt, as for a plugin that cannot be loaded. Everything else runs.
-//! - Another version of the plugin judges at once. The same version comes back when an admin activates it.
+//! # Guarantees
+//! - A version is quarantined for one tenant, at the start, if the previous process was ended by a signal during a call of the version, or
+//!   was stopped while such a call did not end ([`call_record`](super::call_record)).
+//! - Deliveries of a quarantined version wait and use up no attempt. Everything else runs.
+//! - Another version of the plugin judges at once. An admin ends the quarantine by activating the version again.
 
 use super::call_record::{Cause, Suspect};
 use super::check::Refusal;
@@ -15,10 +15,10 @@ use crate::telemetry;
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
-/// The quarantined versions, by tenant and sha256.
+/// Quarantined versions, by tenant and sha256.
 pub(super) type Quarantined = RwLock<HashMap<(TenantId, String), Quarantine>>;
 
-/// Quarantines suspects, durably, and returns these and those from before.
+/// Stores suspects as quarantined. Returns all quarantined versions.
 pub(super) async fn quarantine(store: &Store, suspects: Vec<Suspect>) -> Result<Quarantined, StoreError> {
     for Suspect { tenant, sha256, cause } in suspects {
         let reason = match cause {
@@ -34,7 +34,7 @@ pub(super) async fn quarantine(store: &Store, suspects: Vec<Suspect>) -> Result<
 }
 
 impl Plugins {
-    /// Why a version of a tenant is not called, if it is quarantined.
+    /// Returns the quarantine of a tenant's version, if there is one.
     pub fn quarantine(&self, tenant: &TenantId, sha256: &str) -> Option<Quarantine> {
         let quarantined = self.quarantined.read().unwrap_or_else(PoisonError::into_inner);
         if quarantined.is_empty() {
@@ -43,7 +43,7 @@ impl Plugins {
         quarantined.get(&(tenant.clone(), sha256.to_owned())).cloned()
     }
 
-    /// Refuses a version that is quarantined.
+    /// Fails for a quarantined version.
     pub(super) fn check_quarantine(&self, tenant: &TenantId, sha256: &str) -> Result<(), PluginError> {
         let Some(Quarantine { reason, .. }) = self.quarantine(tenant, sha256) else { return Ok(()) };
         let what = format!("this version is quarantined: {reason}");
@@ -51,7 +51,7 @@ impl Plugins {
         Err(PluginError::Compile(Refusal::new("quarantined", what, remedy).into()))
     }
 
-    /// Lets a version be called again.
+    /// Ends the quarantine of a version.
     pub async fn release(&self, tenant: &TenantId, sha256: &str) -> Result<(), PluginError> {
         if self.quarantine(tenant, sha256).is_some() {
             self.store.release(tenant.clone(), sha256.to_owned()).await?;

@@ -1,11 +1,11 @@
-//! Code for those who want it: in memory, from disk, or compiled; and in the background after a start.
+//! Compilation on demand, and restoration of compiled code in the background after a start.
 //!
 //! # Guarantees
-//! - A component is compiled once, whoever wants it and however many want it at the same time.
-//! - A start waits for no compiler. Deliveries whose plugin must be compiled first wait in their lane
-//!   ([`Plugins::missing_code`]), hold nothing, and use up no attempt; all others go on.
-//! - What is compiled again after a start takes no slot from an upload.
-//! - A stop waits for no compiler either: whoever waits gets [`PluginError::Stopping`], and the child is killed.
+//! - A component is compiled once, however many callers need it at the same time.
+//! - A start does not wait for the compiler. Deliveries whose plugin must be compiled wait in their lane ([`Plugins::missing_code`]),
+//!   hold no resources and use up no attempt; all others continue.
+//! - Compilation after a start uses no slot of uploads.
+//! - A stop does not wait for the compiler either: waiting callers get [`PluginError::Stopping`], and the child is killed.
 
 use super::cache::CompiledComponent;
 use super::runtime::{Version, VersionRef};
@@ -21,18 +21,17 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// How long a version that could not be loaded is not tried again.
+/// Time for which a version that could not be loaded is not loaded again.
 const FAILURE_LASTS: Duration = Duration::from_secs(60);
 
-/// Compile slots that a start leaves to deliveries which wait for their plugin: two, so that those of one tenant leave another
-/// tenant a slot.
+/// Compile slots that the restoration leaves to deliveries that wait for their plugin: two, so that one tenant leaves a slot to another.
 const SLOTS_OF_DELIVERIES: u64 = 2;
 
-/// A version, and a tenant of it.
+/// sha256 of a version, with one of its tenants.
 type NeededVersion = (TenantId, Arc<str>);
 
 impl Plugins {
-    /// The versions whose code deliveries may need: active, on trial, or pinned. Each once.
+    /// Returns the versions whose code deliveries may need: active, in a rollout, or pinned. Each once.
     pub(super) fn needed_versions(&self) -> Vec<NeededVersion> {
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
         let rollouts = self.rollouts.read().unwrap_or_else(PoisonError::into_inner);
@@ -47,7 +46,7 @@ impl Plugins {
         needed.into_iter().map(|(sha256, tenant)| (tenant, sha256)).collect()
     }
 
-    /// Brings code back after a start: into memory from disk while there is room, and by compiling it where there is none.
+    /// Restores code after a start: loads it from disk while memory is free, and compiles code that is not on disk.
     pub(super) async fn restore(self: Arc<Self>, needed: Vec<NeededVersion>) {
         let (begun, all) = (Instant::now(), needed.len());
         let mut missing = Vec::new();
@@ -56,7 +55,7 @@ impl Plugins {
                 return;
             }
             if self.code.has_room_for(&sha256) {
-                // What is wrong with it is told when it is wanted.
+                // An error is reported when the code is needed.
                 let _ = self.load(&sha256).await;
             }
             if self.code.is_compiled(&sha256) {
@@ -96,13 +95,13 @@ impl Plugins {
         self.restoring.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Number of versions whose code is still to be looked for or compiled since the start.
+    /// Returns the number of versions whose code is not restored yet since the start.
     pub fn restoring(&self) -> usize {
         self.restoring.load(Ordering::Relaxed)
     }
 
-    /// The code that must be compiled before the next delivery of a subscription can be attempted. Empty: an attempt may
-    /// begin; if a version failed lately, it will say so.
+    /// Returns the code that must be compiled before a delivery of a subscription can be attempted. Empty: an attempt may begin; it
+    /// reports a version that failed lately.
     pub fn missing_code(&self, subscription: &Subscription) -> Vec<Arc<str>> {
         let steps = subscription.settings.plugin.0.iter();
         let named = steps.flat_map(|step| match &step.pin {
@@ -116,14 +115,14 @@ impl Plugins {
         named.flatten().filter(|sha256| !self.code.is_compiled(sha256) && !self.failed_lately(sha256)).collect()
     }
 
-    /// Compiles what is missing, each once, in the tenant's turn. Failures are logged and remembered for a while.
+    /// Compiles missing code, each component once. Failures are logged, and remembered for [`FAILURE_LASTS`].
     pub async fn compile_missing(&self, tenant: &TenantId, missing: &[Arc<str>]) {
         for sha256 in missing {
             let _ = self.compiled(tenant, sha256).await;
         }
     }
 
-    /// The code of a stored version, compiled if need be.
+    /// Returns the code of a stored version, and compiles it if necessary.
     pub(super) async fn compiled(&self, tenant: &TenantId, sha256: &str) -> Result<Arc<Version>, PluginError> {
         let component = async { Ok(self.store.component(sha256.to_owned()).await?) };
         let compiled = match self.load(sha256).await {
@@ -138,7 +137,7 @@ impl Plugins {
         compiled
     }
 
-    /// The version that a component is: as it was compiled before, whatever its name was then, or compiled now.
+    /// Returns the version of a component, and compiles it unless an identical component is compiled already.
     pub(super) async fn version_of(&self, tenant: &TenantId, component: Bytes) -> Result<Arc<Version>, PluginError> {
         let hashed = component.clone();
         let sha256 = blocking(move || hex::encode(Sha256::digest(&hashed))).await?;
@@ -161,7 +160,7 @@ impl Plugins {
         component: impl Future<Output = Result<Bytes, PluginError>>,
     ) -> Result<Arc<Version>, PluginError> {
         let compile = async {
-            // The slot first: whoever waits for another's compilation waits for one that is under way.
+            // The slot comes first, so that the compilation that others wait for is never waiting for a slot.
             let _slot = slots.acquire(tenant, 1).await;
             let lock = self.compiling_once.of(&sha256.to_owned());
             let _one_at_a_time = lock.lock().await;
@@ -187,7 +186,7 @@ impl Plugins {
         blocking(move || code.keep(&sha256, &compiled)).await?
     }
 
-    /// A version of a plugin, which must be one of the tenant's.
+    /// Returns a version of a tenant's plugin.
     pub(super) async fn version(&self, tenant: &TenantId, name: &str, sha256: &str) -> Result<VersionRef, PluginError> {
         if let Some(active) = self.current(tenant, name).filter(|active| *active.sha256 == *sha256) {
             return Ok(active);
@@ -203,7 +202,7 @@ impl Plugins {
         Ok(version)
     }
 
-    /// How many active versions could not be loaded lately or are quarantined: their deliveries wait.
+    /// Returns the number of active versions that could not be loaded lately or are quarantined. Their deliveries wait.
     pub fn out_of_service(&self) -> usize {
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
         let is_out = |(tenant, _): &(TenantId, String), sha256: &str| {
@@ -224,7 +223,7 @@ impl Plugins {
         }
     }
 
-    /// Remembers and logs that a version could not be loaded. That the host stops is no failure.
+    /// Remembers and logs that a version could not be loaded. A stop of the host is not a failure.
     pub(super) fn note_failure(&self, tenant: &TenantId, sha256: &str, error: &PluginError) {
         if matches!(error, PluginError::Stopping) {
             return;
@@ -237,7 +236,7 @@ impl Plugins {
     }
 }
 
-/// Runs work that keeps a core or a disk busy for milliseconds, apart from network threads.
+/// Runs work that keeps a core or disk busy for milliseconds on a blocking thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PluginError> {
     Ok(tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?)
 }

@@ -1,12 +1,12 @@
-//! The search for values of a subscription's secrets in what its plugin wants to send.
+//! Search for values of a subscription's secrets in requests of its plugins.
 //!
 //! # Guarantees
 //! - One pass over each text, however many secrets there are: at most twice for a JSON body, whose escaped form is searched too.
 //!   The time depends on the bytes of the request, not on bytes times secrets.
 //! - It is part of the call's CPU time ([`sandbox`](super::sandbox)).
 //!
-//! Making the search ready takes longer than most searches, so each plugin thread keeps the last few. They are found by the
-//! secrets themselves, so a changed secret is never searched for in its old form.
+//! Building a search takes longer than most searches, so each plugin thread caches the latest ones. The secrets are the cache key, so a
+//! changed secret takes effect at once.
 
 use crate::subscription::{Secret, Subscription};
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
@@ -16,13 +16,13 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-/// Values shorter than this are found everywhere, and are no secret worth the name.
+/// Minimum length of a value that is searched for, in bytes. Shorter values would be found by chance.
 const SECRET_BYTES_MIN: usize = 6;
 
-/// Number of searches that a thread keeps. Each takes some 20 bytes for each byte of its secrets, which are at most 64 KiB.
+/// Number of searches that a thread caches. Each takes about 20 bytes for each byte of its secrets, which have at most 64 KiB.
 const SCANNERS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("more than 0");
 
-/// The values of a subscription: its named secrets and its signing keys.
+/// Secret values of a subscription: named secrets and signing keys.
 #[derive(Clone, PartialEq, Eq)]
 struct SecretValues {
     named: BTreeMap<String, Secret>,
@@ -35,7 +35,7 @@ impl SecretValues {
         SecretValues { named: subscription.secrets.clone(), signing }
     }
 
-    /// Name and bytes of each value that is long enough to be searched for.
+    /// Returns name and bytes of each value that is searched for.
     fn searched(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let named = self.named.iter().map(|(name, secret)| (name.as_str(), secret.0.as_slice()));
         let signing = self.signing.iter().map(|value| ("signing_secret", value.as_bytes()));
@@ -43,21 +43,21 @@ impl SecretValues {
     }
 }
 
-/// Many values, searched for at once.
+/// Search for many values in one pass.
 struct Search {
     automaton: AhoCorasick,
-    /// The secret's name, by number of the value.
+    /// Names of the secrets, by pattern number.
     names: Vec<String>,
 }
 
 impl Search {
-    /// None: there is nothing to search for, or so much that no search can be made, which 64 KiB are far from.
+    /// Builds a search. None: there are no values, or they exceed the size of an automaton, which 64 KiB of secrets do not.
     fn new(values: Vec<(&str, Vec<u8>)>) -> Option<Self> {
         if values.is_empty() {
             return None;
         }
         let names = values.iter().map(|(name, _)| (*name).to_owned()).collect();
-        // Its size grows with the values alone, which that of the fastest kind does not.
+        // The size of this kind is proportional to the values. That of the fastest kind is not.
         let mut builder = AhoCorasick::builder();
         let built = builder.kind(Some(AhoCorasickKind::ContiguousNFA)).build(values.iter().map(|(_, value)| value));
         let automaton = built
@@ -66,24 +66,24 @@ impl Search {
         Some(Search { automaton, names })
     }
 
-    /// The name of a secret whose value is in a text.
+    /// Returns the name of a secret whose value is in a text.
     fn find(&self, text: &[u8]) -> Option<&str> {
         let found = self.automaton.find(text)?;
         self.names.get(found.pattern().as_usize()).map(String::as_str)
     }
 }
 
-/// The search for the values of one subscription.
+/// Searches for the secret values of one subscription.
 pub(super) struct SecretScanner {
     plain: Option<Search>,
-    /// Values that look different in a JSON text.
+    /// Search for values whose JSON form differs.
     in_json: Option<Search>,
 }
 
 impl SecretScanner {
     fn new(values: &SecretValues) -> Self {
         let escaped = values.searched().filter_map(|(name, value)| {
-            // In a JSON text its quotes and backslashes have a backslash before them.
+            // The JSON form of the value, without the enclosing quotes.
             let escaped = serde_json::to_vec(&String::from_utf8_lossy(value)).ok()?;
             let escaped = escaped.get(1..escaped.len().checked_sub(1)?)?;
             (escaped != value).then(|| (name, escaped.to_vec()))
@@ -94,7 +94,7 @@ impl SecretScanner {
         }
     }
 
-    /// The search for a subscription's secrets, made anew unless this thread has it still.
+    /// Returns the scanner of a subscription, from the cache of this thread or newly built.
     pub(super) fn of(subscription: &Subscription) -> Rc<Self> {
         thread_local! {
             static KEPT: RefCell<LruCache<u64, (SecretValues, Rc<SecretScanner>)>> = RefCell::new(LruCache::new(SCANNERS_MAX));
@@ -102,8 +102,8 @@ impl SecretScanner {
         let values = SecretValues::of(subscription);
         let key = values.key();
         KEPT.with_borrow_mut(|kept| {
-            if let Some((same, scanner)) = kept.get(&key)
-                && *same == values
+            if let Some((cached, scanner)) = kept.get(&key)
+                && *cached == values
             {
                 return scanner.clone();
             }
@@ -113,7 +113,7 @@ impl SecretScanner {
         })
     }
 
-    /// The name of a secret whose value is in a text.
+    /// Returns the name of a secret whose value is in a text. A JSON text is searched for the escaped form as well.
     pub(super) fn find(&self, text: &[u8], is_json: bool) -> Option<&str> {
         let in_json = self.in_json.as_ref().filter(|_| is_json);
         [self.plain.as_ref(), in_json].into_iter().flatten().find_map(|search| search.find(text))
@@ -121,7 +121,7 @@ impl SecretScanner {
 }
 
 impl SecretValues {
-    /// A number by which equal values are found. Different ones may share it.
+    /// Returns a hash of the values, as the cache key. Different values may share it.
     fn key(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash as _, Hasher as _};
         let mut hasher = DefaultHasher::new();
@@ -164,7 +164,7 @@ mod tests {
             assert_eq!(scanner.find(&text, true), None);
             begun.elapsed()
         };
-        // The least of several: somebody else may have the core.
+        // The minimum of several, because of other load.
         let least = |subscription| (0..5).map(|_| cost(subscription)).min().expect("five");
         let (few, many) = (least(&few), least(&many));
         assert!(many < few * 8, "{many:?} for 256 secrets, {few:?} for 8");

@@ -1,14 +1,15 @@
-//! Removes from a component everything that says something about it and does nothing in it: custom sections, at every
-//! depth of its nested modules and components. Runs in the compile child, before wasmtime reads the component.
+//! Removal of custom sections from a component, at every depth of nested modules and components. Runs in the compile child, before
+//! wasmtime reads the component.
 //!
 //! # Guarantees
-//! - No custom section but a rewritten `name` section of core modules is left: no DWARF, no source maps, no producers, nothing
-//!   unknown. What later reads a component or its compiled code cannot be made to work by them.
+//! - Only a rewritten `name` section of core modules is left: no DWARF, source maps, producers or unknown sections. So later readers of
+//!   the component or its compiled code never parse them.
 //! - That section holds function names only, already demangled, without control characters, each of at most
 //!   [`NAME_BYTES_MAX`] bytes, all of them together in at most [`NAMES_BYTES_MAX`].
-//! - All other sections are copied byte for byte. Nothing is validated: wasmtime does that with the result.
+//! - All other sections are copied byte for byte.
 //!
-//! Offsets in the compiled code count from the stripped component. Nobody is shown one.
+//! # Limits
+//! Validates nothing: wasmtime validates the result. Offsets in compiled code refer to the stripped component; they are not shown.
 
 use super::convert::cut;
 use std::fmt::Write as _;
@@ -21,30 +22,30 @@ const NAME_BYTES_MAX: usize = 120;
 /// Maximum size of all names of a component, in bytes. A Python runtime has 1.1 MB of them before they are cut.
 const NAMES_BYTES_MAX: usize = 2 << 20;
 
-/// What a name takes beside its own bytes, in the compiled code and in memory.
+/// Memory of a name in addition to its bytes.
 const NAME_OVERHEAD_BYTES: usize = 16;
 
-/// Maximum depth of components and modules in components. Toolchains come to 3.
+/// Maximum depth of nested components and modules. Toolchains reach 3.
 const DEPTH_MAX: usize = 32;
 
-/// The reason why a component cannot be read.
+/// Reason why a component cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StripError {
-    /// It is no sequence of sections.
+    /// The file is not a sequence of sections.
     #[error(transparent)]
     Binary(#[from] BinaryReaderError),
-    /// It ends before its last section does.
+    /// The file ends in the middle of a section.
     #[error("unexpected end in the middle of a section")]
     Cut,
-    /// It is nested too deeply.
+    /// Components are nested too deeply.
     #[error("components are nested more than {DEPTH_MAX} deep")]
     Depth,
 }
 
-/// A module or component while it is copied.
+/// Module or component that is being copied.
 struct BinaryPart {
     copy: Vec<u8>,
-    /// The section of the enclosing component in which it stands.
+    /// Section of the enclosing component that contains this part.
     section: ComponentSectionId,
 }
 
@@ -59,7 +60,7 @@ impl BinaryPart {
     }
 }
 
-/// Returns a copy of a component without custom sections but for bounded function names.
+/// Returns a copy of a component without custom sections, except for bounded function names.
 pub(super) fn strip(component: &[u8]) -> Result<Vec<u8>, StripError> {
     let mut names = NameBudget { room: NAMES_BYTES_MAX };
     let mut enclosing: Vec<BinaryPart> = Vec::new();
@@ -101,13 +102,13 @@ pub(super) fn strip(component: &[u8]) -> Result<Vec<u8>, StripError> {
     Ok(part.copy)
 }
 
-/// What is left of the room for names.
+/// Remaining size for function names.
 struct NameBudget {
     room: usize,
 }
 
 impl NameBudget {
-    /// The function names of a section as far as there is room. Of a section that is broken: those before the fault.
+    /// Returns the function names of a section that fit the remaining size. Of a broken section, the names before the fault.
     fn bounded(&mut self, section: NameSectionReader<'_>) -> Option<NameSection> {
         let mut kept = NameMap::new();
         let subsections = section.into_iter().map_while(Result::ok);
@@ -130,15 +131,15 @@ impl NameBudget {
     }
 }
 
-/// A function's name as people read it, cut to [`NAME_BYTES_MAX`]. The alternate form leaves out the hash.
+/// Returns the demangled name of a function, cut to [`NAME_BYTES_MAX`]. The alternate form omits the hash.
 fn readable(name: &str) -> String {
     let mut short = BoundedName(String::new());
-    // An error says that it is long enough: a short mangled name may stand for megabytes.
+    // The error ends demangling at the maximum length, because a short mangled name may stand for megabytes.
     let _ = write!(short, "{:#}", rustc_demangle::demangle(name));
     short.0
 }
 
-/// A text that takes [`NAME_BYTES_MAX`] bytes and then refuses.
+/// Text buffer that fails when it has [`NAME_BYTES_MAX`] bytes.
 struct BoundedName(String);
 
 impl std::fmt::Write for BoundedName {

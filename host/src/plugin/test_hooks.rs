@@ -1,23 +1,22 @@
-//! Faults that tests put into a build with debug assertions: calls that end the process, and calls that never end.
+//! Faults for tests, in builds with debug assertions: calls that end the process, and calls that never end.
 //!
-//! They stand for what the defence around guests is there for and a guest can no longer do. A build without debug assertions,
-//! such as a release, has none of this: the functions are empty.
+//! They simulate faults that a guest can no longer cause. In builds without debug assertions, such as releases, the functions are empty.
 
-/// A line that, written to a guest's log, aborts the process, in the host and in the child that tries a component.
+/// Environment variable with a log line that aborts the process, in the host and in the compile child.
 #[cfg(debug_assertions)]
 const ABORT_AT: &str = "TEST_HOOKLOOM_ABORT_AT";
 
-/// A line that holds the thread for good.
+/// Environment variable with a log line that blocks the thread for ever.
 #[cfg(debug_assertions)]
 const HANG_AT: &str = "TEST_HOOKLOOM_HANG_AT";
 
-/// The variables that a compile child must have too.
+/// Returns the variables that a compile child inherits.
 #[cfg(debug_assertions)]
 pub(super) fn inherited() -> Vec<(&'static str, String)> {
     [ABORT_AT, HANG_AT].into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?))).collect()
 }
 
-/// Does what the environment asks for when a guest writes a line to its log.
+/// Injects the fault for a line that a guest writes to its log.
 #[cfg(debug_assertions)]
 pub(super) fn on_log(line: &str) {
     if std::env::var(ABORT_AT).is_ok_and(|at| at == line) {
@@ -28,12 +27,12 @@ pub(super) fn on_log(line: &str) {
     }
 }
 
-/// Nothing: this build has no hooks.
+/// Returns nothing: this build has no hooks.
 #[cfg(not(debug_assertions))]
 pub(super) fn inherited() -> [(&'static str, String); 0] {
     []
 }
 
-/// Nothing: this build has no hooks.
+/// Does nothing: this build has no hooks.
 #[cfg(not(debug_assertions))]
 pub(super) fn on_log(_line: &str) {}

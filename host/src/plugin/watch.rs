@@ -1,19 +1,19 @@
-//! The plugins folder: `<data>/plugins/<tenant>/<name>.wasm`. The only home of notify.
+//! Watcher of the plugins folder, `<data>/plugins/<tenant>/<name>.wasm`. The only module that uses notify.
 //!
 //! # Theory of operation
-//! The system's notifications only say that it is worth looking; what counts is a scan, which also runs every
-//! `plugins_rescan_s`, because notifications get lost. A file is read when its size, times or identity changed and stayed the same
+//! Notifications of the system only trigger a scan, which also runs every `plugins_rescan_s`, because notifications get lost. A file is read when its size, times or identity changed and stayed the same
 //! for [`SETTLE`], so that most half-written files are never read; one that is read too early fails the check, changes
 //! nothing, and is read again when it changes again. Links within a tenant's folder are followed, so swapping one (as
 //! Kubernetes does in its mounts) or renaming over a file are changes like any other. Which files are read, and how they
 //! are opened, is the concern of [`folder`].
 //!
-//! A file becomes the active version only if its sha256 is another than the last one that came from it. So a restart
-//! never undoes an activation by API. A file that is removed changes nothing but the log. What is wrong with a file is
-//! logged and shown with the plugin.
+//! A file becomes the active version only if its sha256 differs from the last one that was installed from it. So a restart never
+//! reverts an activation by API. Removing a file only adds a log entry. Problems of a file are logged, and shown with the plugin.
 //!
-//! Everything that touches the file system runs on threads of its own ([`on_own_thread`]). A file system that hangs stops
-//! the folder and nothing else: neither other work of the host nor its end waits for these threads.
+//! # Guarantees
+//! - All file operations run on separate threads ([`on_own_thread`]). A file system that hangs stops this watcher and nothing else:
+//!   neither other work nor the stop of the host waits for these threads.
+//! - A component that compiles for a minute delays no other tenant.
 
 use super::folder::{self, FolderEntry, FolderError, Listing};
 use super::{CompileError, PluginError, Plugins, write_lock};
@@ -30,24 +30,24 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// How long a file must stay as it is before it is read.
+/// Time without a change after which a file is read.
 const SETTLE: Duration = Duration::from_millis(25);
 
-/// Watches the folder until it is dropped.
+/// Running watcher of the plugins folder. Ends on drop.
 pub struct FolderWatch(JoinHandle<()>);
 
 impl FolderWatch {
-    /// Makes the folder if it is not there, and starts watching it. `bytes_max` is the largest component; every `rescan`
-    /// the folder is scanned without a notification, because some file systems send none.
+    /// Creates the folder if it is missing, and starts watching it. `bytes_max`: maximum size of a component. `rescan`: interval of
+    /// scans without a notification, because some file systems send none.
     pub fn start(root: PathBuf, plugins: Arc<Plugins>, bytes_max: u64, rescan: Duration) -> std::io::Result<Self> {
         std::fs::create_dir_all(&root)?;
         let (wake, woken) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // A scan opens folders, which is an event too: to scan again for it would never end.
-            if event.is_ok_and(|event| is_a_look(event.kind)) {
+            // A scan opens folders, which causes events as well. Scanning for these would never end.
+            if event.is_ok_and(|event| is_read_only(event.kind)) {
                 return;
             }
-            // One note is enough to make a scan.
+            // A full channel means that a scan is due already.
             let _ = wake.try_send(());
         });
         let watcher = watcher.inspect_err(|error| {
@@ -58,8 +58,8 @@ impl FolderWatch {
     }
 }
 
-/// Whether somebody only looked: nothing was written.
-fn is_a_look(kind: EventKind) -> bool {
+/// Returns whether an event is an access without a write.
+fn is_read_only(kind: EventKind) -> bool {
     matches!(kind, EventKind::Access(how) if how != AccessKind::Close(AccessMode::Write))
 }
 
@@ -69,8 +69,7 @@ impl Drop for FolderWatch {
     }
 }
 
-/// Runs file operations on a thread of its own, which nothing waits for when the host stops. None: there is no thread for
-/// it, or it panicked.
+/// Runs file operations on a new thread, which a stop does not wait for. None: the thread could not be started, or panicked.
 async fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (answer, answered) = oneshot::channel();
     let thread = std::thread::Builder::new().name("plugins-folder".into());
@@ -82,22 +81,23 @@ async fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
 }
 
 impl Plugins {
-    /// What is wrong with the file of a plugin in the plugins folder, if something is.
+    /// Returns the problem of a plugin's file in the plugins folder, if there is one.
     pub fn file_problem(&self, tenant: &TenantId, name: &str) -> Option<String> {
         let problems = self.file_problems.read().unwrap_or_else(PoisonError::into_inner);
         problems.get(&(tenant.clone(), name.to_owned())).cloned()
     }
 
-    /// A tenant's plugins whose files cannot be used, and what is wrong with them.
+    /// Returns the plugins of a tenant whose files cannot be used, each with the problem.
     pub fn broken_files(&self, tenant: &TenantId) -> Vec<(String, String)> {
         let problems = self.file_problems.read().unwrap_or_else(PoisonError::into_inner);
-        let own = problems.iter().filter(|((owner, _), _)| owner == tenant);
-        own.map(|((_, name), problem)| (name.clone(), problem.clone())).collect()
+        let of_tenant = problems.iter().filter(|((owner, _), _)| owner == tenant);
+        of_tenant.map(|((_, name), problem)| (name.clone(), problem.clone())).collect()
     }
 
     fn note_file_problem(&self, tenant: &TenantId, name: &str, problem: Option<String>) {
         telemetry::file_broken(tenant, name, problem.is_some());
-        let (mut problems, key) = (write_lock(&self.file_problems), (tenant.clone(), name.to_owned()));
+        let mut problems = write_lock(&self.file_problems);
+        let key = (tenant.clone(), name.to_owned());
         match problem {
             Some(problem) => problems.insert(key, problem),
             None => problems.remove(&key),
@@ -105,15 +105,15 @@ impl Plugins {
     }
 }
 
-/// The watches of the folder and of the folders in it, by inode. Never recursive and never through a link: whoever may
-/// write to a tenant's folder must not choose how much is watched.
+/// Watches of the plugins folder and of its tenants' folders, by inode. Never recursive and never through a link, so that a writer of a
+/// tenant's folder cannot choose how much is watched.
 struct Watches {
     watcher: Option<RecommendedWatcher>,
     inodes: HashMap<PathBuf, u64>,
 }
 
 impl Watches {
-    /// Watches these folders and no others.
+    /// Watches these folders: adds missing watches, and forgets folders that are gone.
     fn keep(&mut self, folders: HashMap<PathBuf, u64>) {
         let Some(watcher) = &mut self.watcher else { return };
         for (path, inode) in &folders {
@@ -128,26 +128,26 @@ impl Watches {
     }
 }
 
-/// A plugin by its owner and its name.
+/// Tenant and name of a plugin.
 type PluginKey = (TenantId, String);
 
-/// A tenant whose files were taken.
+/// Result of processing the files of a tenant.
 struct TenantDone {
     tenant: TenantId,
-    /// Those that need no second look.
+    /// Files that are done until they change.
     settled: Vec<(PluginKey, FolderEntry)>,
-    /// Those whose compiler failed for a reason of the host's own.
+    /// Files whose compilation failed for a reason of this host.
     uncompiled: Vec<(PluginKey, FolderEntry)>,
 }
 
-/// A file that is tried again.
+/// File whose installation is repeated later.
 struct PendingRetry {
     found: FolderEntry,
     failures: u32,
     at: Instant,
 }
 
-/// How long a file whose compiler failed waits after its first failure; twice as long after each other one, up to the second value.
+/// Shortest and longest pause of a file whose compilation failed. The pause doubles with each failure.
 const AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
 
 impl PendingRetry {
@@ -158,7 +158,7 @@ impl PendingRetry {
     }
 }
 
-/// Findings of a scan.
+/// Result of a scan.
 #[derive(Default)]
 struct Scan {
     plugins: BTreeMap<PluginKey, FolderEntry>,
@@ -172,9 +172,9 @@ struct Scanner {
     bytes_max: u64,
     seen: HashMap<PluginKey, FolderEntry>,
     misnamed: HashSet<(TenantId, String)>,
-    /// Tenants whose files are being taken: a component that compiles for a minute holds up no other tenant.
+    /// Tenants whose files are being processed.
     busy: HashSet<TenantId>,
-    /// Files that could not be compiled for a reason of the host's own, and when they are tried again.
+    /// Files whose compilation is repeated later.
     later: HashMap<PluginKey, PendingRetry>,
     done: (mpsc::UnboundedSender<TenantDone>, mpsc::UnboundedReceiver<TenantDone>),
 }
@@ -233,7 +233,7 @@ impl Scanner {
             let (plugins, done) = (self.plugins.clone(), self.done.0.clone());
             let (root, bytes_max) = (self.root.clone(), self.bytes_max);
             tokio::spawn(async move {
-                let _ = done.send(take(&plugins, root, bytes_max, tenant, files).await);
+                let _ = done.send(install_all(&plugins, root, bytes_max, tenant, files).await);
             });
         }
     }
@@ -265,7 +265,7 @@ impl Scanner {
     }
 }
 
-/// Looks through the folder, and watches every folder before it is listed.
+/// Lists the folders of all tenants. Each folder is watched before it is listed, so that no change is missed.
 fn scan(root: &Path, watches: &Mutex<Watches>) -> Scan {
     let folders = folder::tenant_folders(root).unwrap_or_else(|error| {
         tracing::warn!(error = %crate::describe(&error), "the plugins folder cannot be listed");
@@ -286,15 +286,15 @@ fn scan(root: &Path, watches: &Mutex<Watches>) -> Scan {
     scan
 }
 
-/// Those files that look the same a moment later.
+/// Returns the files that have not changed after [`SETTLE`].
 fn settled(root: &Path, mut files: Vec<(PluginKey, FolderEntry)>) -> Vec<(PluginKey, FolderEntry)> {
     std::thread::sleep(SETTLE);
-    files.retain(|((tenant, name), found)| folder::look(root, tenant, name).as_ref() == Some(found));
+    files.retain(|((tenant, name), found)| folder::entry(root, tenant, name).as_ref() == Some(found));
     files
 }
 
-/// Takes a tenant's files, one after the other.
-async fn take(
+/// Installs the files of a tenant, one after the other.
+async fn install_all(
     plugins: &Arc<Plugins>,
     root: PathBuf,
     bytes_max: u64,
@@ -329,13 +329,13 @@ async fn take(
     done
 }
 
-/// Why a file is not the active version.
+/// Reason why a file did not become the active version.
 enum FileProblem {
-    /// It will not become better by itself.
+    /// The file is at fault: only a change of the file helps.
     OfTheFile(String),
-    /// It is not its fault: the store or the machine failed.
+    /// The store or the machine failed. The file is processed again at the next scan.
     Ours(String),
-    /// The same, of the compiler, which costs much each time.
+    /// The compile process failed. The file is processed again after a pause, because compiling is expensive.
     Uncompiled(String),
 }
 
@@ -384,7 +384,7 @@ async fn install(
         }
         Err(PluginError::Compile(error)) => return Err(FileProblem::Uncompiled(crate::describe(&error))),
         Err(PluginError::TooMany) => return Err(FileProblem::OfTheFile(PluginError::TooMany.to_string())),
-        // Compiling it again at every scan would not make it fit.
+        // Not repeated at every scan, because compiling is expensive and the tenant stays full.
         Err(PluginError::Store(error @ StoreError::TenantFull(_))) => {
             return Err(FileProblem::OfTheFile(format!("{error}; write the file again when there is room")));
         }
