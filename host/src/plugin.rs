@@ -1,24 +1,26 @@
-//! Plugins: the only home of wasmtime.
+//! Plugins of all tenants. The only module that uses wasmtime.
 //!
 //! # Life of a plugin
-//! 1. Bytes arrive by upload. Their first bytes are looked at, and a limited child process strips, compiles, checks and tries
-//!    them ([`compile`], [`strip`], [`check`], [`probe`]). A file that fails changes nothing.
-//!    Identical bytes are compiled once, whoever uploads them.
-//! 2. The compiled code is loaded and linked once ([`cache`], [`code`], [`sandbox::linker`]); what is not called for long
-//!    makes room in memory, and comes back from disk when it is called ([`call`]).
-//! 3. The version is made durable and active in one transaction, then swapped in here in one step. Calls in flight end
-//!    on the version they began with.
+//! 1. A component arrives by upload. Its first bytes are checked, and a child process with limits strips, compiles, checks and probes it
+//!    ([`compile`], [`strip`], [`check`], [`probe`]). A component that fails changes nothing. Identical components are compiled once.
+//! 2. The compiled code is loaded and linked once ([`cache`], [`code`], [`sandbox::linker`]). Code that was not called for long is
+//!    evicted from memory, and loaded from disk when it is called ([`call`]).
+//! 3. The version is stored and activated in one transaction, then swapped in here in one step. Calls in flight end on the version that
+//!    they began with.
 //! 4. [`Plugins::judge`] calls the active version of each plugin of the chain ([`judge`], [`chain`]): a fresh instance
 //!    for each event, on a plugin thread.
-//! 5. A file in the plugins folder takes the same way ([`watch`], [`folder`]).
-//! 6. A version may be tried on a part of the events, or in the shadow of the active one ([`rollout`], [`rollouts`]),
-//!    and compared with it over events before ([`comparison`]).
-//! 7. After a start versions come back from the cache, or are compiled again, in the background ([`restore`]). Those in
-//!    whose call the host died are not called ([`quarantine`]).
+//! 5. A file in the plugins folder is installed in the same way ([`watch`], [`folder`]).
+//! 6. A version may judge a part of the events as a canary, or all events as a shadow ([`rollout`], [`rollouts`]), and may be compared
+//!    with the active version over earlier events ([`comparison`]).
+//! 7. After a start, code is loaded from the cache or compiled again in the background ([`restore`]). Versions in whose call the host
+//!    died are not called ([`quarantine`]).
 //!
-//! # What it promises
-//! A guest can end its own call and nothing else: every fault of it is a [`PluginFault`], which is data. Nothing it
-//! does blocks a plugin thread for longer than its wall limit and one tick.
+//! # Guarantees
+//! - A guest can end its call and nothing else: every fault of a guest is a [`PluginFault`], which is a value and no error.
+//! - A guest blocks a plugin thread no longer than its wall limit and one tick.
+//!
+//! # Limits
+//! Sends nothing, and does not decide what follows from a judgement.
 
 mod bench_baseline;
 mod bindings;
@@ -95,72 +97,71 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// What can go wrong when plugins are started or installed. A guest's misbehaviour is never among it.
+/// Error when plugins are started or installed. A guest's misbehaviour is never an error of this type.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
     /// The file is not a plugin for this host, or the compiler could not be run.
     #[error(transparent)]
     Compile(#[from] CompileError),
-    /// The machine does not give what plugins need.
+    /// The machine does not meet the requirements of plugins.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// wasmtime refused its settings or code of its own.
+    /// wasmtime refused its settings, or code that it compiled.
     #[error("the plugin runtime failed")]
     Runtime(#[source] wasmtime::Error),
-    /// A file or a thread.
+    /// A file or thread of the runtime failed.
     #[error("the plugin runtime's files or threads failed")]
     Io(#[from] std::io::Error),
-    /// The store.
+    /// The store failed, or refused the change.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The tenant has as many plugins as it may have.
+    /// The tenant has the maximum number of plugins.
     #[error("a tenant has at most {PLUGINS_MAX} plugins")]
     TooMany,
-    /// The host stops, and does not wait for a compiler.
+    /// The host is stopping, and does not wait for the compiler.
     #[error("the host is stopping")]
     Stopping,
 }
 
-/// How many plugins a tenant may have.
+/// Maximum number of plugins of a tenant.
 pub const PLUGINS_MAX: usize = 1_000;
 
-/// How plugins are run.
+/// Configuration of the plugin runtime.
 #[derive(Clone, Debug)]
 pub struct PluginConfig {
-    /// How many calls run at once.
+    /// Maximum number of calls at once: the number of plugin threads.
     pub threads: usize,
-    /// How many of them may be one tenant's.
+    /// Maximum number of calls at once for one tenant.
     pub calls_per_tenant: usize,
-    /// How many compile processes uploads and files may have at once; one tenant has one.
+    /// Maximum number of compile processes for uploads and files. One tenant has one.
     pub upload_slots: u64,
-    /// How many compile processes there may be beside those, for stored versions that have no compiled code.
+    /// Maximum number of additional compile processes, for stored versions without compiled code.
     pub restore_slots: u64,
-    /// A guest's stack, in bytes.
+    /// Stack of a guest, in bytes.
     pub stack_bytes: u64,
-    /// How many instances may rest between two calls, for subscriptions that reuse them.
+    /// Maximum number of idle instances, for subscriptions with `reuse`.
     pub resting_instances_max: usize,
-    /// How many memories of guests stay mapped between calls.
+    /// Number of guest memories that stay mapped between calls.
     pub warm_memories_max: u32,
-    /// The most that a subscription may give its plugin.
+    /// Maximum limits that a subscription can set for its plugins.
     pub limits_max: Limits,
-    /// The program that compiles: this binary.
+    /// Program of the compile child: this binary.
     pub compiler: PathBuf,
-    /// What compiling one component may use.
+    /// Limits of a compile child.
     pub compile_limits: CompileLimits,
-    /// The file that says which version each plugin thread is calling.
+    /// File with the version that each plugin thread is calling.
     pub calls_file: PathBuf,
-    /// Where compiled code is kept.
+    /// Folder of compiled code.
     pub cache_folder: PathBuf,
-    /// How much compiled code is kept, in bytes.
+    /// Maximum size of compiled code on disk, in bytes.
     pub cache_bytes_max: u64,
-    /// How much compiled code is kept in memory, in bytes.
+    /// Maximum size of compiled code in memory, in bytes.
     pub loaded_code_bytes_max: u64,
 }
 
 type PluginKey = (TenantId, String);
 
-/// How many versions that are not active are remembered as their tenant's: those that subscriptions are pinned to, and
-/// those on trial.
+/// Number of inactive versions that are cached as belonging to their tenant: pinned ones, and those of rollouts.
 const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("more than 0");
 
 /// The plugins of all tenants.
@@ -168,26 +169,26 @@ pub struct Plugins {
     runtime: Runtime,
     code: Arc<CodeLibrary>,
     active: Arc<RwLock<HashMap<PluginKey, VersionRef>>>,
-    /// Versions that are not active and were wanted lately.
+    /// Inactive versions that were used lately.
     known: Mutex<LruCache<(PluginKey, String), VersionRef>>,
     /// Versions in whose call the host died.
     quarantined: Quarantined,
-    /// What each plugin thread is calling. None: the file could not be made.
+    /// Record of the calls of plugin threads. None: the file could not be created.
     call_records: Option<CallRecords>,
-    /// Trials under way.
+    /// Rollouts under way.
     rollouts: Arc<RwLock<HashMap<PluginKey, Arc<Rollout>>>>,
-    /// Versions that could not be loaded, by sha256, and when.
+    /// Times at which versions could not be loaded, by sha256.
     failed: RwLock<HashMap<String, Instant>>,
-    /// What is wrong with files of the plugins folder.
+    /// Problems of files in the plugins folder.
     file_problems: RwLock<HashMap<PluginKey, String>>,
-    /// Since when new versions are compiled and tried, in milliseconds since the epoch.
+    /// Times at which compilations under way began, in milliseconds since the epoch.
     compiling: Mutex<HashMap<PluginKey, i64>>,
-    /// Held while the component of a sha256 is compiled.
+    /// Locks by sha256, held during the compilation of a component.
     compiling_once: KeyedLocks<String, tokio::sync::Mutex<()>>,
-    /// Versions that the start has not brought back yet.
+    /// Number of versions whose code is not restored since the start.
     restoring: AtomicUsize,
     stopping: CancellationToken,
-    /// How many shadow calls may wait.
+    /// Slots of waiting calls of shadows.
     shadows: Arc<tokio::sync::Semaphore>,
     store: Arc<Store>,
     limits_max: Limits,
@@ -195,7 +196,7 @@ pub struct Plugins {
 }
 
 impl Plugins {
-    /// Starts the runtime. The code of stored versions comes back in the background: nobody waits for a compiler here.
+    /// Starts the runtime. The code of stored versions is restored in the background, without waiting for the compiler.
     pub async fn start(config: PluginConfig, store: Arc<Store>) -> Result<Arc<Self>, PluginError> {
         let quarantined = quarantine::quarantine(&store, call_record::suspects(&config.calls_file)).await?;
         let call_records = CallRecords::create(&config.calls_file, config.threads).inspect_err(|error| {
@@ -231,23 +232,23 @@ impl Plugins {
         let needed = plugins.needed_versions();
         plugins.restoring.store(needed.len(), std::sync::atomic::Ordering::Relaxed);
         tokio::spawn(plugins.clone().restore(needed));
-        tokio::spawn(sweep(Arc::downgrade(&plugins.runtime.pool)));
+        tokio::spawn(evict_expired_instances(Arc::downgrade(&plugins.runtime.pool)));
         tokio::spawn(rollouts::store_counts(Arc::downgrade(&plugins)));
         Ok(plugins)
     }
 
-    /// Ends what waits for a compiler. Calls go on.
+    /// Ends all waits for the compiler. Calls continue.
     pub fn stop(&self) {
         self.stopping.cancel();
     }
 
-    /// Since when a new version of a plugin is compiled, if one is: milliseconds since the epoch.
+    /// Returns the time at which the compilation of a new version began, if one is under way, in milliseconds since the epoch.
     pub fn compiling_since_ms(&self, tenant: &TenantId, name: &str) -> Option<i64> {
         let compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
         compiling.get(&(tenant.clone(), name.to_owned())).copied()
     }
 
-    /// Checks, compiles and tries a component, makes it durable as the active version of a plugin, and swaps it in.
+    /// Checks, compiles and probes a component, stores it as the active version of a plugin, and activates it.
     pub async fn install(
         &self,
         tenant: TenantId,
@@ -259,7 +260,7 @@ impl Plugins {
         self.install_candidate(tenant, name, candidate).await
     }
 
-    /// Checks and compiles a component and makes it durable as a version of a plugin, which goes on as it is.
+    /// Checks, compiles and probes a component, and stores it as an inactive version of a plugin.
     pub async fn add(
         &self,
         tenant: TenantId,
@@ -295,7 +296,7 @@ impl Plugins {
         Ok((version, stored, report))
     }
 
-    /// Shows that a version of a plugin is being compiled, until the answer is dropped.
+    /// Marks a version of a plugin as being compiled until the returned guard is dropped.
     fn show_compiling(&self, tenant: &TenantId, name: &str) -> impl Drop {
         let key = (tenant.clone(), name.to_owned());
         let compiling = || self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
@@ -313,7 +314,7 @@ impl Plugins {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a version that was uploaded earlier the active one. A trial of the plugin ends.
+    /// Activates a stored version. A rollout of the plugin ends.
     pub async fn activate(
         &self,
         tenant: TenantId,
@@ -323,16 +324,17 @@ impl Plugins {
     ) -> Result<(), PluginError> {
         let version = self.version(&tenant, &name, &sha256).await?;
         self.check_quarantine(&tenant, &sha256)?;
-        // What becomes active can be called at once.
+        // Compiled first, so that the version can be called at once.
         self.compiled(&tenant, &sha256).await?;
-        // A rollout of the plugin ends with it, and keeps what was counted.
+        // The activation ends a rollout of the plugin, whose counters are kept.
         self.store_rollout_counts().await;
         let swap = self.swap(&tenant, &name, version);
         self.store.activate_version(tenant, name, sha256, activated_by, swap).await?;
         Ok(())
     }
 
-    /// What puts a version in the place of the one before, in one step. A trial was against that one, and is over.
+    /// Returns the closure that replaces the active version in one step. It ends the plugin's rollout, which compared with the replaced
+    /// version.
     fn swap(&self, tenant: &TenantId, name: &str, version: VersionRef) -> impl FnOnce() + Send + 'static {
         let (all, key, rollouts) = (self.active.clone(), (tenant.clone(), name.to_owned()), self.rollouts.clone());
         let pool = self.runtime.pool.clone();
@@ -343,25 +345,25 @@ impl Plugins {
         }
     }
 
-    /// Notes for the next start which calls do not end, at a stop.
+    /// Records the calls that do not end, at a stop, for the next start.
     pub fn note_endless_calls(&self) {
         if let Some(records) = self.call_records {
             records.mark_overdue();
         }
     }
 
-    /// How many plugins a tenant has.
+    /// Returns the number of plugins of a tenant.
     pub fn count(&self, tenant: &TenantId) -> usize {
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
         active.keys().filter(|(owner, _)| owner == tenant).count()
     }
 
-    /// Whether a tenant has a plugin of this name.
+    /// Returns whether a tenant has a plugin of this name.
     pub fn exists(&self, tenant: &TenantId, name: &str) -> bool {
         self.current(tenant, name).is_some()
     }
 
-    /// Whether the version that a step is pinned to is there; without a pin, whether the plugin is.
+    /// Returns whether the plugin of a step exists, and its version if the step is pinned.
     pub async fn can_judge(&self, tenant: &TenantId, step: &Step) -> bool {
         match &step.pin {
             Some(pin) => self.version(tenant, &step.plugin, pin).await.is_ok(),
@@ -370,7 +372,7 @@ impl Plugins {
     }
 }
 
-/// Does something when it is dropped.
+/// Guard that runs a closure on drop.
 struct OnDrop<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for OnDrop<F> {
@@ -379,8 +381,8 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
-/// Ends instances that rested for too long, as long as there is a host.
-async fn sweep(pool: Weak<InstancePool>) {
+/// Evicts expired idle instances periodically, until the runtime ends.
+async fn evict_expired_instances(pool: Weak<InstancePool>) {
     while let Some(pool) = pool.upgrade() {
         pool.evict_expired(Instant::now());
         drop(pool);

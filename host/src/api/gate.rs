@@ -107,7 +107,7 @@ pub(super) async fn first_gate(
     limit: ComparisonSize,
 ) -> Result<Comparison, Problem> {
     let events = events_for(state, tenant, name, limit.get()).await?;
-    let comparison = state.plugins.try_first_version(tenant, name, candidate, events).await?;
+    let comparison = state.plugins.evaluate_first_version(tenant, name, candidate, events).await?;
     let Some(objection) = comparison.objection() else { return Ok(comparison) };
     let detail = format!("the plugin {name} was not made with version {}: {objection}", candidate.sha256());
     Err(failed(detail)

@@ -1,4 +1,4 @@
-//! Sequential test that takes a canary back when it does worse than the active version.
+//! Sequential test that ends a canary when it does worse than the active version.
 //!
 //! # Guarantees
 //! - A canary that is no worse than the active version is ended for its faults with a probability of at most 0.2 % over its whole
@@ -26,7 +26,8 @@
 //! [`EVIDENCE_MAX`] with a probability of at most 1 / `EVIDENCE_MAX` (Ville's inequality). No lower boundary ends the test: a good
 //! canary goes on until somebody activates it.
 //!
-//! Pure.
+//! # Limits
+//! Computes only; [`rollout`](super::rollout) decides which calls count.
 
 use crate::plural::counted;
 use serde::{Deserialize, Serialize};
@@ -54,12 +55,12 @@ const CPU_CALLS_MIN: usize = 50;
 /// A call is slow when it takes more than this multiple of the active version's 95th percentile.
 const SLOW_FACTOR: f64 = 1.5;
 
-/// Call of a canary, with what became of the event.
+/// Result of a canary's call, with that of the active version where the canary failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CanaryOutcome {
-    /// The canary judged it.
+    /// The canary judged the event.
     Judged,
-    /// The canary failed, and the active version judged it in its place.
+    /// The canary failed, and the active version judged the event.
     Regression,
     /// Both failed, or the active version could not be called.
     BothFailed,
@@ -70,16 +71,16 @@ pub(super) enum CanaryOutcome {
 pub(super) struct CpuBaseline {
     /// The 95th percentile, in microseconds.
     pub(super) p95_us: u64,
-    /// Number of calls that it was taken from.
+    /// Number of calls of which it is the percentile.
     pub(super) calls: usize,
 }
 
-/// What a canary is ended for.
+/// Reason to end a canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Breach {
-    /// Regressions.
+    /// Too many regressions.
     Faults,
-    /// Slow calls.
+    /// Too many slow calls.
     CpuTime,
 }
 
@@ -97,24 +98,24 @@ pub(super) struct CanaryTest {
     cpu: Evidence,
 }
 
-/// State of the test that ends a canary by itself.
+/// State of the test that ends a canary automatically.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct CanaryTestFigures {
-    /// Different events that the canary judged. It is not ended before it judged 10.
+    /// Number of different events that the canary judged. A canary is not ended before 10.
     pub events: u64,
-    /// Events on which the canary failed and the active version did not.
+    /// Number of events on which the canary failed and the active version did not.
     pub regressions: u64,
-    /// Percentage of regressions that is tolerated: what chance explains, and one point more.
+    /// Tolerated percentage of regressions: what chance explains, and one percentage point more.
     pub tolerated_percent: f64,
-    /// Evidence that there are more than that, a likelihood ratio.
+    /// Evidence that the regressions exceed the tolerated percentage, as a likelihood ratio.
     pub evidence: f64,
-    /// Events for which the canary took more than 1.5 times the 95th percentile of the active version's CPU time.
+    /// Number of events for which the canary used more than 1.5 times the 95th percentile of the active version's CPU time.
     pub slow_calls: u64,
-    /// Evidence that more calls are slow than should be.
+    /// Evidence that more calls are slow than expected, as a likelihood ratio.
     pub cpu_evidence: f64,
-    /// The canary is ended when one of the two reaches this.
+    /// Evidence at which the canary is ended.
     pub evidence_max: f64,
-    /// Number of further regressions, if nothing else comes between them, that ends the canary.
+    /// Number of further regressions in a row that ends the canary.
     pub regressions_to_end: u64,
 }
 
@@ -132,7 +133,7 @@ impl CanaryTest {
         self.regressions += u64::from(is_regression);
         self.bound.follow(self.active_failures, self.active_events);
         self.faults.observe(is_regression, tolerated_regressions(self.bound.rate));
-        // A call that failed says nothing of the time that a whole one takes.
+        // A failed call may be shorter than a complete one, so its time does not count.
         if outcome == CanaryOutcome::Judged && baseline.calls >= CPU_CALLS_MIN {
             let is_slow = cpu_us as f64 > SLOW_FACTOR * baseline.p95_us as f64;
             self.slow_calls += u64::from(is_slow);
@@ -140,7 +141,7 @@ impl CanaryTest {
         }
     }
 
-    /// Returns what the canary must be ended for, if it must.
+    /// Returns the reason to end the canary, if there is one.
     pub(super) fn breach(&self) -> Option<Breach> {
         if self.events < EVENTS_MIN {
             return None;
@@ -165,7 +166,8 @@ impl CanaryTest {
     }
 
     fn regressions_to_end(&self) -> u64 {
-        let (mut next, mut count) = (self.clone(), 0);
+        let mut next = self.clone();
+        let mut count = 0;
         while next.breach() != Some(Breach::Faults) && count < 1_000 {
             next.observe_canary(CanaryOutcome::Regression, 0, CpuBaseline::default());
             count += 1;
@@ -174,7 +176,7 @@ impl CanaryTest {
     }
 }
 
-/// What people read of the test.
+/// Summary of the test for pages and the command line.
 impl fmt::Display for CanaryTestFigures {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CanaryTestFigures { events, regressions, tolerated_percent, evidence, slow_calls, cpu_evidence, .. } = self;
@@ -206,7 +208,7 @@ impl Evidence {
         for (ratio, share) in self.ratios.iter_mut().zip(ALTERNATIVES) {
             let alternative = tolerated + (1.0 - tolerated) * share;
             let factor = if is_hit { alternative / tolerated } else { (1.0 - alternative) / (1.0 - tolerated) };
-            // What is far beyond the maximum need not be told apart, and stays finite.
+            // Capped far beyond the maximum, to stay finite.
             *ratio = ((*ratio + weight) * factor).min(1e12);
         }
     }
@@ -224,7 +226,7 @@ impl Evidence {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Bound {
     rate: f64,
-    /// Number of calls that it was computed from.
+    /// Number of calls from which it was computed.
     calls: u64,
 }
 
@@ -235,7 +237,7 @@ impl Default for Bound {
 }
 
 impl Bound {
-    /// Computes the bound again when there are 2 % more calls; until then the former one holds too.
+    /// Computes the bound again after 2 % more calls. Until then the previous bound stays valid.
     fn follow(&mut self, failures: u64, calls: u64) {
         if calls > self.calls + self.calls / 50 {
             *self = Bound { rate: upper_bound(failures, calls), calls };
@@ -283,7 +285,7 @@ fn upper_bound(failures: u64, calls: u64) -> f64 {
     high
 }
 
-/// ln n!, by Stirling's series where it is exact to ten digits.
+/// Returns ln n!, by Stirling's series where it is exact to ten digits.
 fn ln_factorial(n: u64) -> f64 {
     if n < 20 {
         return (1..=n).map(|factor| (factor as f64).ln()).sum();

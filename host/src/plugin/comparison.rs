@@ -1,9 +1,9 @@
-//! Comparison of two versions over events, before one takes the other's place; nothing is sent.
+//! Comparison of two versions over the same events, before one replaces the other. Nothing is sent.
 //!
 //! # Guarantees
-//! - Each version reads what its place in a subscription's chain would give it, with that subscription's config and secrets.
-//! - What was compared says where its events came from: a comparison over samples is never shown as one over real events.
-//! - A version that has no predecessor is judged alone: its faults count as failures, and what it refuses counts as skipped.
+//! - Each version gets the payload, config and secrets of its position in a subscription's chain.
+//! - A comparison states the sources of its events, so that one over samples is never shown as one over real events.
+//! - The first version of a plugin is called alone: its faults count as failures, and events that it rejects count as skipped.
 
 use super::candidate::Candidate;
 use super::judgement::{Judgement, Outgoing};
@@ -19,31 +19,31 @@ use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// How many differences a comparison shows.
+/// Maximum number of differences of a comparison.
 const DIFFERENCES_SHOWN: usize = 10;
 
-/// Where an event of a comparison comes from.
+/// Source of an event of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventSource {
-    /// It was accepted for a subscription that uses the plugin.
+    /// Accepted for a subscription that uses the plugin.
     Subscription,
-    /// It was accepted for the tenant, and has a module that the plugin is used for.
+    /// Another accepted event of the tenant, of a module that the plugin is used for.
     Tenant,
-    /// It is a sample of the host.
+    /// Sample event of the host.
     Sample,
 }
 
-/// An event to compare two versions over.
+/// Event over which versions are compared.
 pub struct ComparedEvent {
-    /// The event.
+    /// Event to judge.
     pub event: Arc<Event>,
-    /// For whom it is judged.
+    /// Subscription with the chain, config and secrets.
     pub subscription: Arc<Subscription>,
-    /// Where it comes from.
+    /// Source of the event.
     pub source: EventSource,
 }
 
-/// Number of events that were judged, by where they come from.
+/// Number of judged events by source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EventSources {
     /// Events that were accepted for subscriptions of the plugin.
@@ -54,34 +54,34 @@ pub struct EventSources {
     pub samples: u64,
 }
 
-/// What two versions made of the same events.
+/// Result of a comparison of two versions.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Comparison {
-    /// How many events both judged.
+    /// Number of events that both versions judged.
     pub events: u64,
-    /// Where they come from.
+    /// Number of these events by source.
     pub sources: EventSources,
-    /// The same in words.
+    /// Sources as text.
     pub judged_on: String,
-    /// How many came out the same; without an active version, how many the new one judged.
+    /// Number of events with the same result. Without an active version: number of events that the new version judged.
     pub same: u64,
-    /// How many came out differently, and could be used.
+    /// Number of events with another result that can be used.
     pub changed: u64,
-    /// How many ended in a fault or a failure of the new version and not of the active one.
+    /// Number of events on which only the new version faulted or failed.
     pub failed: u64,
-    /// How many could not be put to the two: the host had no time, or an earlier plugin of the chain let nothing through. Without an
-    /// active version also those that the new one refused, which another config may put right.
+    /// Number of events that could not be compared: the host had no capacity, or an earlier plugin of the chain passed nothing on. Without
+    /// an active version also events that the new version rejected, because another config may change that.
     pub skipped: u64,
-    /// The first of what changed or failed.
+    /// First events with another result.
     pub differences: Vec<Difference>,
-    /// The 95th percentile of the active version's wall time, in microseconds. 0: there was no call.
+    /// 95th percentile of the active version's wall time, in microseconds. 0 without a call.
     pub active_us_p95: u64,
-    /// The same of the new version.
+    /// 95th percentile of the new version's wall time, in microseconds. 0 without a call.
     pub new_us_p95: u64,
-    /// How many the new version judged without a fault or a failure.
+    /// Number of events that the new version judged without a fault or failure.
     #[serde(skip)]
     usable: u64,
-    /// Why the new version first faulted or failed.
+    /// Reason of the new version's first fault or failure.
     #[serde(skip)]
     first_reason: Option<String>,
 }
@@ -121,7 +121,7 @@ impl std::fmt::Display for EventSources {
 }
 
 impl Plugins {
-    /// Lets the active and another version judge the same events.
+    /// Compares another version with the active one over events.
     pub async fn compare(
         self: &Arc<Self>,
         tenant: &TenantId,
@@ -135,8 +135,8 @@ impl Plugins {
         self.compare_versions(tenant, name, vec![active, new], events).await
     }
 
-    /// Lets the first version of a plugin judge events before anything of it is stored.
-    pub async fn try_first_version(
+    /// Calls the first version of a plugin with events, before it is stored.
+    pub async fn evaluate_first_version(
         self: &Arc<Self>,
         tenant: &TenantId,
         name: &str,
@@ -146,7 +146,7 @@ impl Plugins {
         self.compare_versions(tenant, name, vec![candidate.version()], events).await
     }
 
-    /// The last of the versions is the new one.
+    /// Compares versions, of which the last is the new one.
     async fn compare_versions(
         self: &Arc<Self>,
         tenant: &TenantId,
@@ -155,7 +155,8 @@ impl Plugins {
         events: Vec<ComparedEvent>,
     ) -> Result<Comparison, PluginError> {
         let reads_history = versions.iter().any(|version| version.reads_history);
-        let (mut active_us, mut new_us) = (Vec::new(), Vec::new());
+        let mut active_us = Vec::new();
+        let mut new_us = Vec::new();
         let mut comparison = Comparison::default();
         for ComparedEvent { event, subscription, source } in events {
             let Some(payload) = self.payload_for(name, &event, &subscription).await else {
@@ -190,7 +191,7 @@ impl Plugins {
         Ok(comparison)
     }
 
-    /// What a plugin of a subscription's chain gets to read of an event. None: an earlier one lets nothing through.
+    /// Returns the payload that a plugin of a subscription's chain reads. None: an earlier plugin passes nothing on.
     async fn payload_for(
         self: &Arc<Self>,
         name: &str,
@@ -232,7 +233,7 @@ impl Comparison {
         }
     }
 
-    /// Counts an event that only the new version was asked about.
+    /// Counts an event that only the new version judged.
     fn count_alone(&mut self, new: Sample, source: EventSource) {
         self.note_use(&new);
         if !new.is_usable() && !new.is_fault() {
@@ -256,7 +257,7 @@ impl Comparison {
         }
     }
 
-    /// Why the new version may not take the active one's place, if it may not.
+    /// Returns the reason why the new version must not replace the active one, if there is one.
     pub fn objection(&self) -> Option<String> {
         let reason = self.first_reason.as_ref().map(|reason| format!("; the first time: {reason}")).unwrap_or_default();
         if self.failed > 0 {

@@ -4,7 +4,7 @@ use super::*;
 use rand::rngs::ChaCha12Rng;
 use rand::{Rng as _, SeedableRng as _};
 
-/// A scenario in which events are judged: what fails by chance, and what fails for what the event is.
+/// Simulated rollout: rates of failures by chance and by event.
 #[derive(Clone, Copy)]
 struct Scenario {
     /// Part of the events that the canary judges.
@@ -24,7 +24,7 @@ const GOOD: Scenario = Scenario { canary_part: 0.5, chance: 0.0, hopeless: 0.0, 
 struct Dice(ChaCha12Rng);
 
 impl Dice {
-    /// Even between 0 and 1.
+    /// Uniformly distributed number between 0 and 1.
     fn roll(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
@@ -40,7 +40,7 @@ impl Dice {
     }
 }
 
-/// Runs a canary. Returns the number of events that it had judged when it was ended, and what for.
+/// Runs a canary. Returns the number of events that it had judged when it was ended, and the reason.
 fn end(scenario: Scenario, events_max: u64, seed: u64) -> Option<(u64, Breach)> {
     let mut dice = Dice(ChaCha12Rng::seed_from_u64(seed));
     let mut test = CanaryTest::default();

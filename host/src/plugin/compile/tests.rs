@@ -1,9 +1,9 @@
-//! Whose fault it is that there is no compiled code: scripts stand for the child.
+//! Assignment of failures to component or host, with scripts in the place of the compile child.
 
 use super::*;
 use std::os::unix::fs::PermissionsExt as _;
 
-/// What becomes of a compiler that does this.
+/// Returns the error of a compilation whose child runs this script.
 async fn refused(script: &str) -> String {
     refused_within(60, script).await
 }
@@ -17,7 +17,7 @@ async fn refused_within(wall_s: u64, script: &str) -> String {
     let compiled = compile(&program, limits, Bytes::from_static(b"component")).await;
     let error = compiled.expect_err("no compiler");
     let tries = std::fs::read_to_string(folder.path().join("tries")).unwrap_or_default().lines().count();
-    // What is the component's fault is not tried twice, and what is the host's is.
+    // Only faults of the host are repeated.
     assert_eq!(tries, if error.is_of_the_host() { 1 + TRIES_APART.len() } else { 1 }, "{error}");
     error.to_string()
 }
@@ -69,7 +69,7 @@ async fn another_child_takes_the_place_of_one_that_was_killed() {
     assert_eq!(compiled.code, b"code");
 }
 
-/// A script that answers like a compiler whose code has so many bytes.
+/// Returns a script that answers like a compiler with this many bytes of code.
 fn answering(code_bytes: u64, then: &str) -> String {
     let report = Report { contract: "c".into(), ..Report::default() };
     let line = serde_json::to_string(&ChildReply::Compiled(report, code_bytes)).expect("JSON");
@@ -77,7 +77,7 @@ fn answering(code_bytes: u64, then: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_guest_that_kills_the_child_in_the_trial_is_refused() {
+async fn a_guest_that_kills_the_child_in_the_probe_is_refused() {
     let told = refused(&answering(4, "printf code; kill -ABRT $$")).await;
     check(&told, "the process that tried the component on a sample event died of it (signal: 6");
     let told = refused_within(3, &answering(4, "printf code; exec sleep 600")).await;

@@ -1,4 +1,4 @@
-//! Arms of events, counts and their end.
+//! Arms of events, counters, and the end of canaries.
 
 use super::*;
 
