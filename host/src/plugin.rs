@@ -159,6 +159,7 @@ pub struct PluginConfig {
     pub loaded_code_bytes_max: u64,
 }
 
+/// Tenant and name of a plugin.
 type PluginKey = (TenantId, String);
 
 /// Number of inactive versions that are cached as belonging to their tenant: pinned ones, and those of rollouts.
@@ -336,7 +337,9 @@ impl Plugins {
     /// Returns the closure that replaces the active version in one step. It ends the plugin's rollout, which compared with the replaced
     /// version.
     fn swap(&self, tenant: &TenantId, name: &str, version: VersionRef) -> impl FnOnce() + Send + 'static {
-        let (all, key, rollouts) = (self.active.clone(), (tenant.clone(), name.to_owned()), self.rollouts.clone());
+        let all = self.active.clone();
+        let key = (tenant.clone(), name.to_owned());
+        let rollouts = self.rollouts.clone();
         let pool = self.runtime.pool.clone();
         move || {
             pool.evict_plugin(&key.0, &key.1);

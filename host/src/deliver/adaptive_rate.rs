@@ -208,8 +208,11 @@ mod tests {
         const LATENCY: Duration = Duration::from_millis(2);
         let start = Instant::now();
         let since = |at: Instant| at.duration_since(start).as_secs_f64();
-        let (mut now, mut pause_until) = (start + LATENCY, start);
-        let (mut accepted, mut refused, mut jitter) = (0.0, 0.0, 1u64);
+        let mut now = start + LATENCY;
+        let mut pause_until = start;
+        let mut accepted = 0.0;
+        let mut refused = 0.0;
+        let mut jitter = 1u64;
         let mut adaptive_rate = AdaptiveRate::new(now);
         while since(now) < 60.0 {
             // A timer is up to a millisecond late.

@@ -43,7 +43,7 @@ use crate::delivery::{NoAnswer, Timings};
 use crate::transport::ReadyTransport;
 use bytes::{Bytes, BytesMut};
 use connect::Connector;
-use failure::Failure;
+use failure::SendFailure;
 use fault_log::FaultLog;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, Full};
@@ -185,7 +185,8 @@ impl Client {
 
     async fn exchange(&self, request: Request) -> Result<Answer, NotAnswered> {
         check_parsed_url(&request.url, &self.policy).map_err(|error| NotAnswered::from(&error))?;
-        let (begun, deadline) = (Instant::now(), tokio::time::Instant::now() + request.timeout);
+        let begun = Instant::now();
+        let deadline = tokio::time::Instant::now() + request.timeout;
         let late = |_| late(&request);
         if self.behind_proxy || self.may_lead_back(&request.url) {
             timeout_at(deadline, self.vet_target(&request.url)).await.map_err(late)??;
@@ -199,14 +200,14 @@ impl Client {
                     }
                     return Ok(answer);
                 }
-                Err(Failure::NotAnswered(error)) => return Err(error),
-                Err(Failure::Salvaged(Salvaged { status, headers })) => {
+                Err(SendFailure::NotAnswered(error)) => return Err(error),
+                Err(SendFailure::Salvaged(Salvaged { status, headers })) => {
                     timing::answered(begun);
                     let notes =
                         vec!["the head of the answer is not valid HTTP; its status counts all the same".to_owned()];
                     return Ok(Answer { status, headers, notes, ..Answer::default() });
                 }
-                Err(Failure::NotProcessed(why)) => {
+                Err(SendFailure::NotProcessed(why)) => {
                     let Some(pause) = repeat_pause(repeats) else {
                         return Err(NotAnswered::of(NoAnswer::Broken, format!("{why}, {repeats} times in a row")));
                     };
@@ -224,7 +225,7 @@ impl Client {
         request: &Request,
         begun: Instant,
         deadline: tokio::time::Instant,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, SendFailure> {
         let mut message = self.message(request)?;
         let mut meter = RequestMeter::new(&mut message, request.response_bytes_max);
         let response = timeout_at(deadline, self.response(message, &mut meter)).await.map_err(|_| late(request))??;
@@ -256,7 +257,7 @@ impl Client {
         &self,
         request: http::Request<Full<Bytes>>,
         meter: &mut RequestMeter,
-    ) -> Result<http::Response<Incoming>, Failure> {
+    ) -> Result<http::Response<Incoming>, SendFailure> {
         let mut sent = pin!(self.http.request(request));
         let response = std::future::poll_fn(|context| {
             let polled = sent.as_mut().poll(context);
@@ -296,7 +297,8 @@ fn late(request: &Request) -> NotAnswered {
 /// limit or the deadline.
 async fn read(response: http::Response<Incoming>, deadline: tokio::time::Instant, bytes_max: usize) -> Answer {
     let (head, mut incoming) = response.into_parts();
-    let (begun, mut body) = (Instant::now(), BytesMut::new());
+    let begun = Instant::now();
+    let mut body = BytesMut::new();
     // `timeout_at` does not look at the clock when a frame is ready.
     while body.len() < bytes_max && tokio::time::Instant::now() < deadline {
         match timeout_at(deadline, incoming.frame()).await {

@@ -126,7 +126,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_lane_takes_several_in_its_turn_and_gives_back_what_it_does_not_use() {
-        let (permits, a) = (permits(2_048, 512), tenant("a"));
+        let permits = permits(2_048, 512);
+        let a = tenant("a");
         let held = || (permits.of(Stage::Judge).held(&a), permits.of(Stage::Send).held(&a));
         let mut lane = LanePermits::default();
         let mut used = Vec::new();
@@ -150,9 +151,11 @@ mod tests {
 
     #[tokio::test]
     async fn lanes_of_a_tenant_that_wait_take_turns() {
-        let (permits, a) = (permits(2_048, 512), tenant("a"));
+        let permits = permits(2_048, 512);
+        let a = tenant("a");
         let mut full = permits.of(Stage::Send).acquire(&a, 512).await;
-        let (mut first, mut second) = (LanePermits::default(), LanePermits::default());
+        let mut first = LanePermits::default();
+        let mut second = LanePermits::default();
         let mut one = Box::pin(first.next(&permits, Stage::Send, &a, 100));
         let mut other = Box::pin(second.next(&permits, Stage::Send, &a, 100));
         assert!(poll!(&mut one).is_pending() && poll!(&mut other).is_pending());
@@ -172,7 +175,8 @@ mod tests {
         let permits = permits(2_048, 1_024);
         let mut held = Vec::new();
         for number in 0..8 {
-            let (greedy, mut lane) = (tenant(&format!("greedy-{number}")), LanePermits::default());
+            let greedy = tenant(&format!("greedy-{number}"));
+            let mut lane = LanePermits::default();
             loop {
                 let mut next = Box::pin(lane.next(&permits, Stage::Send, &greedy, 32));
                 match poll!(&mut next) {
@@ -182,14 +186,16 @@ mod tests {
             }
         }
         assert!(held.len() > 2_000, "{} of 2,048 are used", held.len());
-        let (mut lane, late) = (LanePermits::default(), tenant("late"));
+        let mut lane = LanePermits::default();
+        let late = tenant("late");
         let mut next = Box::pin(lane.next(&permits, Stage::Send, &late, 32));
         assert!(poll!(&mut next).is_ready());
     }
 
     #[tokio::test]
     async fn judging_takes_no_permit_to_send() {
-        let (permits, a) = (permits(16, 16), tenant("a"));
+        let permits = permits(16, 16);
+        let a = tenant("a");
         let judging: Vec<_> = std::iter::from_fn(|| permits.of(Stage::Judge).try_acquire(&a, 1)).collect();
         assert_eq!((judging.len(), permits.of(Stage::Send).free()), (8, 16));
     }

@@ -32,7 +32,9 @@ impl PluginGate {
         let is_under_way =
             |(code, task): &(Vec<Arc<str>>, AbortOnDropHandle<()>)| *code == missing && !task.is_finished();
         if !self.compiling.as_ref().is_some_and(is_under_way) {
-            let (plugins, handle, tenant) = (plugins.clone(), handle.clone(), subscription.tenant.clone());
+            let plugins = plugins.clone();
+            let handle = handle.clone();
+            let tenant = subscription.tenant.clone();
             let wanted = missing.clone();
             let task = tokio::spawn(async move {
                 plugins.compile_missing(&tenant, &wanted).await;

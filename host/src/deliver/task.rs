@@ -122,7 +122,8 @@ pub(super) async fn run_attempt(
         }
         None => (None, None, Answered::without_outcome(id, is_retry, began)),
     };
-    let (health, disables) = (answered.health, answered.disables);
+    let health = answered.health;
+    let disables = answered.disables;
     let _ = events.send(AttemptEvent::Answered(answered));
     let recorded = match outcome {
         Some(outcome) => AssertUnwindSafe(record(&context, outcome)).catch_unwind().await.is_ok(),

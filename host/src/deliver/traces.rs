@@ -150,7 +150,8 @@ impl SpanSpec {
 }
 
 fn spans_of(due: &Due, attempt: &Attempt) -> Vec<SpanData> {
-    let (event, delivery) = (due.event.id, due.delivery.id);
+    let event = due.event.id;
+    let delivery = due.delivery.id;
     let parent = span_of_attempt(delivery, attempt.number);
     let begun = UNIX_EPOCH + Duration::from_millis(u64::try_from(attempt.started_at_ms).unwrap_or(0));
     // Ids of the parts of an attempt follow the attempt's id.
@@ -234,7 +235,8 @@ mod tests {
 
     #[test]
     fn a_traceparent_has_the_form_of_the_specification() {
-        let (event, delivery) = (EventId::new(), DeliveryId::new());
+        let event = EventId::new();
+        let delivery = DeliveryId::new();
         let text = traceparent(event, delivery, 1);
         let parts: Vec<&str> = text.split('-').collect();
         assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [2, 32, 16, 2], "{text}");

@@ -17,7 +17,8 @@ use wasmtime::Store;
 /// Measures this many pairs of calls: one without and one with the host's additions. They alternate, so that other load affects both.
 /// Calls that fail are left out.
 pub(super) fn compare(step: &ChainStep, input: &PluginInput, calls: u32) -> [Vec<Duration>; 2] {
-    let (mut bare, mut whole) = (Vec::new(), Vec::new());
+    let mut bare = Vec::new();
+    let mut whole = Vec::new();
     // An empty pool: each call gets a fresh instance.
     let pool = InstancePool::new(0);
     for _ in 0..calls {

@@ -108,7 +108,8 @@ impl CallRecords {
 
     /// Marks the call of the calling thread. Async-signal-safe: only stores to memory and calls gettid.
     fn mark_signal(self, signal: i32) {
-        let (thread, marked) = (this_thread(), SIGNALLED + u64::from(signal.unsigned_abs()));
+        let thread = this_thread();
+        let marked = SIGNALLED + u64::from(signal.unsigned_abs());
         for record in self.0.chunks_exact(WORDS) {
             if record[THREAD].load(Ordering::Relaxed) == thread {
                 let _ = record[STATE].compare_exchange(IN_CALL, marked, Ordering::Relaxed, Ordering::Relaxed);

@@ -266,14 +266,16 @@ fn upper_bound(failures: u64, calls: u64) -> f64 {
     if successes == 0 {
         return 1.0;
     }
-    let (f, s) = (failures as f64, successes as f64);
+    let f = failures as f64;
+    let s = successes as f64;
     let mixture = ln_factorial(failures) + ln_factorial(successes) - ln_factorial(calls + 1);
     let is_within = |p: f64| {
         let failures = if failures == 0 { 0.0 } else { f * p.ln() };
         mixture - failures - s * (1.0 - p).ln() < -BOUND_ERROR.ln()
     };
     // From the observed rate on, the ratio only grows.
-    let (mut low, mut high) = (f / (f + s), 1.0);
+    let mut low = f / (f + s);
+    let mut high = 1.0;
     for _ in 0..40 {
         let middle = f64::midpoint(low, high);
         if is_within(middle) {

@@ -151,7 +151,8 @@ impl ChainRun<'_> {
             .reuse
             .map(|_| InstanceKey::new(&self.input.subscription, plugin, &version.sha256));
         if let Some(rested) = key.and_then(|key| self.pool.take(&key)) {
-            let (calls, result) = (rested.calls, rested.call_again(&self.call_input()));
+            let calls = rested.calls;
+            let result = rested.call_again(&self.call_input());
             match self.record_call(result, plugin, version, arm, rollout) {
                 Judgement::Fault(fault) => self.log.push(format!(
                     "host: the instance had judged {calls} events before and failed, and a fresh one judges ({fault})"
@@ -187,7 +188,8 @@ impl ChainRun<'_> {
         }
         if let (Some(rule), Some(instance), false) = (self.input.subscription.settings.reuse, result.instance, faulted)
         {
-            let (key, calls) = (InstanceKey::new(&self.input.subscription, plugin, &version.sha256), instance.calls);
+            let key = InstanceKey::new(&self.input.subscription, plugin, &version.sha256);
+            let calls = instance.calls;
             self.pool.put(key, instance, calls, rule);
         }
         let prefix = if self.log_prefix { format!("{plugin}: ") } else { String::new() };

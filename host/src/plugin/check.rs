@@ -115,9 +115,9 @@ pub(super) fn printable(text: &str, bytes_max: usize) -> String {
 pub struct Refusal {
     /// Stable code of the problem.
     pub code: String,
-    /// Problem.
+    /// Problem of the component, for its author.
     pub what: String,
-    /// Remedy.
+    /// Remedy for the problem, for its author.
     pub remedy: String,
 }
 

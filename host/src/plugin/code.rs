@@ -183,7 +183,9 @@ mod tests {
     #[test]
     fn a_key_has_one_lock_while_it_is_used() {
         let locks = KeyedLocks::<_, Mutex<()>>::default();
-        let (one, same, other) = (locks.of(&"a"), locks.of(&"a"), locks.of(&"b"));
+        let one = locks.of(&"a");
+        let same = locks.of(&"a");
+        let other = locks.of(&"b");
         assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
         drop((one, same, other));
         drop(locks.of(&"c"));

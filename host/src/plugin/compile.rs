@@ -164,9 +164,8 @@ async fn compile_once(program: &Path, limits: CompileLimits, component: Bytes) -
     command.envs(super::test_hooks::inherited());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
-    let missing = || std::io::Error::other("a stream of the child is missing");
-    let mut stdin = child.stdin.take().ok_or_else(missing)?;
-    let (stdout, stderr) = child.stdout.take().zip(child.stderr.take()).ok_or_else(missing)?;
+    let mut stdin = child.stdin.take().ok_or_else(missing_stream)?;
+    let (stdout, stderr) = child.stdout.take().zip(child.stderr.take()).ok_or_else(missing_stream)?;
     let mut received = ChildOutput::default();
     let work = async {
         let feed = async move {
@@ -192,6 +191,10 @@ async fn compile_once(program: &Path, limits: CompileLimits, component: Bytes) -
             Err(too_hard(format!("{what} longer than {} s (compile_wall_s)", limits.wall_s)).into())
         }
     }
+}
+
+fn missing_stream() -> std::io::Error {
+    std::io::Error::other("a stream of the child is missing")
 }
 
 impl ChildOutput {

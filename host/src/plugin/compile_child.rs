@@ -141,16 +141,15 @@ fn limit_probing(limits: CompileLimits) -> std::io::Result<()> {
 
 fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<u8>, ProbeTarget), NotCompiled> {
     let started = Instant::now();
-    let ours = |error: wasmtime::Error| NotCompiled::Unable(format!("this host's compiler does not work: {error:#}"));
     if let Some(fault) = super::no_executable_memory() {
         return Err(NotCompiled::Unable(fault.to_owned()));
     }
     let stack_bytes = usize::try_from(limits.stack_bytes).unwrap_or(usize::MAX);
-    let engine = engine(EnginePurpose::Compile { stack_bytes }).map_err(ours)?;
+    let engine = engine(EnginePurpose::Compile { stack_bytes }).map_err(compiler_fault)?;
     let stripped = strip::strip(component).map_err(|error| broken(&error.to_string()))?;
     let component = Component::from_binary(&engine, &stripped).map_err(|error| explain(&error, limits))?;
     let (report, plugin) = check::check_component(&engine, &component)?;
-    let code = component.serialize().map_err(ours)?;
+    let code = component.serialize().map_err(compiler_fault)?;
     let compiled_bytes = code.len() as u64;
     if compiled_bytes > CODE_BYTES_MAX {
         return Err(compile::too_much_code(compiled_bytes).into());
@@ -161,6 +160,10 @@ fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<
         code,
         ProbeTarget { engine, version: Version::unnamed(plugin) },
     ))
+}
+
+fn compiler_fault(error: wasmtime::Error) -> NotCompiled {
+    NotCompiled::Unable(format!("this host's compiler does not work: {error:#}"))
 }
 
 /// Probes the component on a thread with the stack of a plugin thread.

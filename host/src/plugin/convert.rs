@@ -246,7 +246,8 @@ mod tests {
 
     #[test]
     fn a_secret_leaves_by_no_part_of_a_request() {
-        let (json, url) = ("application/json", "https://a.example/");
+        let json = "application/json";
+        let url = "https://a.example/";
         check("{}", json, "1", url, true);
         check(SECRET, "text/plain", "1", url, false);
         check(r#"{"a":"s3\"cr\\et"}"#, json, "1", url, false);

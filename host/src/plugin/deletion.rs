@@ -13,7 +13,9 @@ use crate::subscription::TenantId;
 impl Plugins {
     /// Deletes a plugin with all its versions, unless a subscription uses it.
     pub async fn delete(&self, tenant: TenantId, name: String) -> Result<(), PluginError> {
-        let (active, rollouts, pool) = (self.active.clone(), self.rollouts.clone(), self.runtime.pool.clone());
+        let active = self.active.clone();
+        let rollouts = self.rollouts.clone();
+        let pool = self.runtime.pool.clone();
         let key = (tenant.clone(), name.clone());
         let forgotten = key.clone();
         let forget = move || {

@@ -285,7 +285,8 @@ mod tests {
     /// Checks the result of reading and of listing a file of the plugin `p` that `make` creates.
     #[track_caller]
     fn check_file(folder: &Path, make: impl FnOnce(&Path), expected: Result<&str, &str>) {
-        let (root, file) = (folder.parent().expect("a root"), folder.join("p.wasm"));
+        let root = folder.parent().expect("a root");
+        let file = folder.join("p.wasm");
         make(&file);
         let read = read(root, &tenant(), "p", BYTES_MAX).map_err(|error| error.to_string());
         let read = read.map(|bytes| String::from_utf8(bytes).expect("text"));

@@ -70,7 +70,9 @@ impl Plugins {
     async fn call_chain(self: &Arc<Self>, steps: Vec<PlannedStep>, input: PluginInput, metrics: Metrics) -> Judged {
         let steps = Arc::new(steps);
         let versions = steps.iter().flat_map(PlannedStep::versions).cloned().collect();
-        let (asked, planned, pool) = (input.clone(), steps.clone(), self.runtime.pool.clone());
+        let asked = input.clone();
+        let planned = steps.clone();
+        let pool = self.runtime.pool.clone();
         let rollouts: Vec<Arc<Rollout>> = steps.iter().filter_map(|step| step.rollout.clone()).collect();
         let judge = move |code: Vec<Arc<Version>>| {
             let mut code = code.into_iter();
@@ -128,7 +130,8 @@ impl Plugins {
     }
 
     async fn planned(&self, step: &Step, event: &Event, subscription: &Subscription) -> Option<PlannedStep> {
-        let (tenant, plugin) = (&subscription.tenant, step.plugin.to_string());
+        let tenant = &subscription.tenant;
+        let plugin = step.plugin.to_string();
         if let Some(pin) = &step.pin {
             let version = self.version(tenant, &plugin, pin).await;
             let version = version.inspect_err(|error| {
@@ -185,7 +188,8 @@ impl PlannedStep {
     fn with_code(&self, code: &mut impl Iterator<Item = Arc<Version>>) -> Option<ChainStep> {
         let version = code.next()?;
         let fallback = if self.fallback.is_some() { Some(code.next()?) } else { None };
-        let (plugin, rollout) = (self.plugin.clone(), self.rollout.clone());
+        let plugin = self.plugin.clone();
+        let rollout = self.rollout.clone();
         Some(ChainStep { plugin, version, arm: self.arm, fallback, rollout })
     }
 

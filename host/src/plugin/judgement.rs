@@ -263,7 +263,6 @@ impl Shown {
             unread_config: Vec::new(),
             log: judged.log,
         };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match judged.judgement {
             Judgement::Pass => {
                 shown.body = Some(event.text().to_owned());
@@ -280,4 +279,8 @@ impl Shown {
         }
         shown
     }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

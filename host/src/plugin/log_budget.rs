@@ -47,7 +47,9 @@ mod tests {
 
     #[test]
     fn a_minute_has_a_budget_for_each_subscription() {
-        let (budget, one, other) = (LogBudget::default(), SubscriptionId::new(), SubscriptionId::new());
+        let budget = LogBudget::default();
+        let one = SubscriptionId::new();
+        let other = SubscriptionId::new();
         let check = |id, now_ms, expected: &[&str]| {
             let mut log = vec!["0123456789".to_owned(), "abcde".to_owned()];
             budget.trim(id, 28, now_ms, &mut log);

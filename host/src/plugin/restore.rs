@@ -48,7 +48,8 @@ impl Plugins {
 
     /// Restores code after a start: loads it from disk while memory is free, and compiles code that is not on disk.
     pub(super) async fn restore(self: Arc<Self>, needed: Vec<NeededVersion>) {
-        let (begun, all) = (Instant::now(), needed.len());
+        let begun = Instant::now();
+        let all = needed.len();
         let mut missing = Vec::new();
         for (tenant, sha256) in needed {
             if self.stopping.is_cancelled() {
@@ -64,7 +65,8 @@ impl Plugins {
                 missing.push((tenant, sha256));
             }
         }
-        let (ms, to_compile) = (begun.elapsed().as_millis(), missing.len());
+        let ms = begun.elapsed().as_millis();
+        let to_compile = missing.len();
         tracing::info!(versions = all, to_compile, ms, "checked the cache of compiled plugins");
         let mut compiling = JoinSet::new();
         let slots = self.runtime.restore_slots.capacity().saturating_sub(SLOTS_OF_DELIVERIES);
@@ -177,12 +179,14 @@ impl Plugins {
     }
 
     async fn load(&self, sha256: &str) -> Result<Option<Arc<Version>>, PluginError> {
-        let (code, sha256) = (self.code.clone(), sha256.to_owned());
+        let code = self.code.clone();
+        let sha256 = sha256.to_owned();
         blocking(move || code.load(&sha256)).await?
     }
 
     async fn keep(&self, sha256: &str, compiled: CompiledComponent) -> Result<Arc<Version>, PluginError> {
-        let (code, sha256) = (self.code.clone(), sha256.to_owned());
+        let code = self.code.clone();
+        let sha256 = sha256.to_owned();
         blocking(move || code.keep(&sha256, &compiled)).await?
     }
 

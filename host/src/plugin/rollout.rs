@@ -344,8 +344,11 @@ fn share(plugin: &str, event_id: &[u8]) -> f64 {
     f64::from(u32::from_be_bytes(*head)) / (f64::from(u32::MAX) + 1.0) * 100.0
 }
 
+fn fault_percent(arm: &ArmFigures) -> f64 {
+    100.0 * arm.faults as f64 / arm.calls.max(1) as f64
+}
+
 fn describe_breach(breach: Breach, figures: &RolloutFigures) -> String {
-    let rate = |arm: &ArmFigures| 100.0 * arm.faults as f64 / arm.calls.max(1) as f64;
     let RolloutFigures { canary, active, test, .. } = figures;
     let counted =
         |count: fn(&CanaryTestFigures) -> u64| test.as_ref().map_or((0, 0), |test| (count(test), test.events));
@@ -354,8 +357,8 @@ fn describe_breach(breach: Breach, figures: &RolloutFigures) -> String {
             let (regressions, events) = counted(|test| test.regressions);
             format!(
                 "its fault rate is {:.1} %, the active version's {:.1} %; it failed on {regressions} of {events} events, which the active version could judge",
-                rate(canary),
-                rate(active)
+                fault_percent(canary),
+                fault_percent(active)
             )
         }
         Breach::CpuTime => {

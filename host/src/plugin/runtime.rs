@@ -82,7 +82,8 @@ impl CodeLinker {
         // The compiler has checked everything except whether the component fits an instance slot.
         let pre = self.linker.instantiate_pre(&component).map_err(|error| too_large_for_a_call(&error))?;
         let plugin = PluginPre::new(pre).map_err(PluginError::Runtime)?;
-        let (sha256, report) = (sha256.to_owned(), compiled.report.clone());
+        let sha256 = sha256.to_owned();
+        let report = compiled.report.clone();
         Ok(Version { sha256, plugin, report, bytes: bytes as u64 })
     }
 }
@@ -135,7 +136,8 @@ impl Runtime {
     /// Compiles a component in a child process with limits, which also probes it on a sample event.
     pub(super) async fn compile(&self, tenant: &TenantId, component: Bytes) -> Result<CompiledComponent, CompileError> {
         check::check_bytes(&component)?;
-        let (begun, bytes) = (Instant::now(), component.len());
+        let begun = Instant::now();
+        let bytes = component.len();
         tracing::info!(%tenant, bytes, "compiling a component");
         telemetry::compiling();
         let compiled = compile::compile(&self.compiler, self.compile_limits, component).await;

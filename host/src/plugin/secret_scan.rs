@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn the_time_does_not_depend_on_the_number_of_secrets() {
         let secret = |number: usize| (format!("s{number}"), format!("{}{number:04}", "a".repeat(246)).into_bytes());
-        let (few, many) = (subscription((0..8).map(secret)), subscription((0..256).map(secret)));
+        let few = subscription((0..8).map(secret));
+        let many = subscription((0..256).map(secret));
         let text = "a".repeat(4 << 20).into_bytes();
         let cost = |subscription: &Subscription| {
             let scanner = SecretScanner::of(subscription);
@@ -166,7 +167,8 @@ mod tests {
         };
         // The minimum of several, because of other load.
         let least = |subscription| (0..5).map(|_| cost(subscription)).min().expect("five");
-        let (few, many) = (least(&few), least(&many));
+        let few = least(&few);
+        let many = least(&many);
         assert!(many < few * 8, "{many:?} for 256 secrets, {few:?} for 8");
     }
 }

@@ -167,7 +167,9 @@ mod tests {
 
     /// A component in a component, with a module of one function, custom sections at every place, and these names.
     fn component(names: Option<&NameMap>, custom_sections: bool) -> Vec<u8> {
-        let (mut types, mut functions, mut code) = (TypeSection::new(), FunctionSection::new(), CodeSection::new());
+        let mut types = TypeSection::new();
+        let mut functions = FunctionSection::new();
+        let mut code = CodeSection::new();
         types.ty().function([], []);
         functions.function(0);
         let mut body = Function::new([]);

@@ -16,7 +16,7 @@
 //! - A component that compiles for a minute delays no other tenant.
 
 use super::folder::{self, FolderEntry, FolderError, Listing};
-use super::{CompileError, PluginError, Plugins, write_lock};
+use super::{CompileError, PluginError, PluginKey, Plugins, write_lock};
 use crate::store::StoreError;
 use crate::subscription::TenantId;
 use crate::telemetry;
@@ -128,9 +128,6 @@ impl Watches {
     }
 }
 
-/// Tenant and name of a plugin.
-type PluginKey = (TenantId, String);
-
 /// Result of processing the files of a tenant.
 struct TenantDone {
     tenant: TenantId,
@@ -207,7 +204,8 @@ impl Scanner {
     }
 
     async fn scan(&mut self) {
-        let (root, watches) = (self.root.clone(), self.watches.clone());
+        let root = self.root.clone();
+        let watches = self.watches.clone();
         let Some(found) = on_own_thread(move || scan(&root, &watches)).await else { return };
         self.forget_removed(&found.plugins);
         for (tenant, file) in found.misnamed.difference(&self.misnamed) {
@@ -230,8 +228,10 @@ impl Scanner {
         }
         for (tenant, files) in of_tenants {
             self.busy.insert(tenant.clone());
-            let (plugins, done) = (self.plugins.clone(), self.done.0.clone());
-            let (root, bytes_max) = (self.root.clone(), self.bytes_max);
+            let plugins = self.plugins.clone();
+            let done = self.done.0.clone();
+            let root = self.root.clone();
+            let bytes_max = self.bytes_max;
             tokio::spawn(async move {
                 let _ = done.send(install_all(&plugins, root, bytes_max, tenant, files).await);
             });

@@ -121,7 +121,8 @@ impl Workbench {
 
 impl BenchPlugin {
     fn step(&self) -> ChainStep {
-        let (plugin, version) = (self.name.clone(), self.version.clone());
+        let plugin = self.name.clone();
+        let version = self.version.clone();
         ChainStep { plugin, version, arm: Arm::Active, fallback: None, rollout: None }
     }
 }
@@ -129,6 +130,9 @@ impl BenchPlugin {
 /// Returns the cache folder by the XDG base directory specification.
 fn user_cache_folder() -> Option<PathBuf> {
     let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-    Some(named.or_else(home)?.join("hookloom"))
+    Some(named.or_else(home_cache_folder)?.join("hookloom"))
+}
+
+fn home_cache_folder() -> Option<PathBuf> {
+    Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"))
 }

@@ -68,7 +68,7 @@ impl From<&LookupError> for NotAnswered {
 
 /// Result of a request without an answer that hyper accepts.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum SendFailure {
     /// There is no answer.
     NotAnswered(NotAnswered),
     /// The receiver has not processed the request, which can be sent again at once.
@@ -77,14 +77,14 @@ pub(super) enum Failure {
     Salvaged(Salvaged),
 }
 
-impl From<NotAnswered> for Failure {
+impl From<NotAnswered> for SendFailure {
     fn from(error: NotAnswered) -> Self {
-        Failure::NotAnswered(error)
+        SendFailure::NotAnswered(error)
     }
 }
 
 /// Classifies a client error by its causes. The message leaves out the URL, because query strings may hold keys.
-pub(super) fn classify(error: &SendError) -> Failure {
+pub(super) fn classify(error: &SendError) -> SendFailure {
     let causes = causes(error);
     if let Some(error) = find::<AddressError>(&causes) {
         return NotAnswered::from(error).into();
@@ -99,11 +99,11 @@ pub(super) fn classify(error: &SendError) -> Failure {
     }
     let exchanges = exchanges(error);
     if let Some(why) = not_processed(&causes, exchanges.as_deref()) {
-        return Failure::NotProcessed(why);
+        return SendFailure::NotProcessed(why);
     }
     let refused_head = find::<hyper::Error>(&causes).is_some_and(hyper::Error::is_parse);
     if let Some(salvaged) = exchanges.filter(|_| refused_head).and_then(|exchanges| exchanges.salvage()) {
-        return Failure::Salvaged(salvaged);
+        return SendFailure::Salvaged(salvaged);
     }
     if let Some(error) = find::<rustls::Error>(&causes) {
         return NotAnswered::of(NoAnswer::Connect, format!("no TLS connection: {}", tls_failure::words(error))).into();

@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn a_fault_is_logged_once_in_a_while() {
-        let (log, now) = (FaultLog::default(), Instant::now());
+        let log = FaultLog::default();
+        let now = Instant::now();
         assert!(log.is_due("too many open files", now));
         assert!(!log.is_due("too many open files", now + QUIET / 2));
         assert!(log.is_due("no route", now + QUIET / 2));

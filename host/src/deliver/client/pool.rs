@@ -106,7 +106,8 @@ impl Clients {
         if let Some(client) = self.custom().get(&key, Instant::now()) {
             return Ok(client);
         }
-        let (resolver, fault_log) = (self.default.resolver.clone(), self.default.fault_log.clone());
+        let resolver = self.default.resolver.clone();
+        let fault_log = self.default.fault_log.clone();
         let client = Arc::new(Client::with(key.policy.clone(), resolver, fault_log, &ready(&key.policy)?)?);
         self.custom().put(key, client.clone(), Instant::now());
         Ok(client)

@@ -21,7 +21,7 @@ fn a_retry_beyond_its_share_sets_no_timer() {
 
 /// Event in the life of a lane.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum LaneStep {
     /// This many events are accepted. The dispatcher pushes an even number of them at once.
     Accept(usize),
     /// The dispatcher pushes the accepted deliveries, late.
@@ -34,13 +34,13 @@ enum Step {
     Change,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = LaneStep> {
     prop_oneof![
-        3 => (1usize..400).prop_map(Step::Accept),
-        2 => Just(Step::Push),
-        6 => Just(Step::Begin),
-        4 => any::<bool>().prop_map(|again| Step::End { again }),
-        1 => Just(Step::Change),
+        3 => (1usize..400).prop_map(LaneStep::Accept),
+        2 => Just(LaneStep::Push),
+        6 => Just(LaneStep::Begin),
+        4 => any::<bool>().prop_map(|again| LaneStep::End { again }),
+        1 => Just(LaneStep::Change),
     ]
 }
 
@@ -86,9 +86,9 @@ impl TestLane {
         }
     }
 
-    async fn apply(&mut self, step: Step) {
+    async fn apply(&mut self, step: LaneStep) {
         match step {
-            Step::Accept(count) => {
+            LaneStep::Accept(count) => {
                 let event = NewEvent {
                     name: "Contact is Created".into(),
                     module: Module::Contact,
@@ -103,8 +103,8 @@ impl TestLane {
                     self.push_accepted();
                 }
             }
-            Step::Push => self.push_accepted(),
-            Step::Begin => {
+            LaneStep::Push => self.push_accepted(),
+            LaneStep::Begin => {
                 if let Some(next) = self.next().await {
                     let id = next.delivery.id;
                     assert!(!self.delivered.contains(&id), "it was delivered already");
@@ -112,8 +112,8 @@ impl TestLane {
                     self.under_way.push_back(next);
                 }
             }
-            Step::End { again } => self.end(again).await,
-            Step::Change => {
+            LaneStep::End { again } => self.end(again).await,
+            LaneStep::Change => {
                 self.queue.return_to_store(&self.handle);
             }
         }
@@ -153,16 +153,16 @@ async fn a_lane_reserves_at_most_its_part_of_the_budget_and_releases_it() {
     let whole = 1 << 20;
     let entry_bytes = ENTRY_OVERHEAD_BYTES + 2;
     let reserved = |lane: &TestLane| whole - usize::try_from(lane.budget.free.free()).expect("a few bytes");
-    lane.apply(Step::Accept(100)).await;
+    lane.apply(LaneStep::Accept(100)).await;
     assert_eq!(reserved(&lane), 100 * entry_bytes);
     assert!(lane.next().await.is_some());
     assert_eq!(reserved(&lane), 99 * entry_bytes, "it has begun");
-    lane.apply(Step::Accept(400)).await;
+    lane.apply(LaneStep::Accept(400)).await;
     assert!((whole / 8..whole / 8 + entry_bytes).contains(&reserved(&lane)), "{}", reserved(&lane));
-    lane.apply(Step::Change).await;
+    lane.apply(LaneStep::Change).await;
     assert_eq!(reserved(&lane), 0, "all is left to the store");
     lane.handle.close();
-    lane.apply(Step::Accept(2)).await;
+    lane.apply(LaneStep::Accept(2)).await;
     assert_eq!(reserved(&lane), 0, "nobody will come for it");
 }
 
@@ -170,7 +170,7 @@ async fn a_lane_reserves_at_most_its_part_of_the_budget_and_releases_it() {
 async fn a_page_keeps_the_events_that_fit_the_budget() {
     let mut lane = TestLane::new().await;
     let entry_bytes = ENTRY_OVERHEAD_BYTES + 2;
-    lane.apply(Step::Accept(9)).await;
+    lane.apply(LaneStep::Accept(9)).await;
     lane.handle.close();
     lane.budget = MemoryBudget::of(16 * entry_bytes);
     lane.queue.recheck_store();

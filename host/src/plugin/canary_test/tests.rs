@@ -44,7 +44,8 @@ impl Dice {
 fn end(scenario: Scenario, events_max: u64, seed: u64) -> Option<(u64, Breach)> {
     let mut dice = Dice(ChaCha12Rng::seed_from_u64(seed));
     let mut test = CanaryTest::default();
-    let (mut times, mut baseline) = (Vec::new(), CpuBaseline::default());
+    let mut times = Vec::new();
+    let mut baseline = CpuBaseline::default();
     while test.events < events_max {
         let hopeless = dice.falls(scenario.hopeless);
         if !dice.falls(scenario.canary_part) {
