@@ -252,7 +252,7 @@ fn headers(prepared: &PreparedRequest, due: &Due, subscription: &Subscription) -
     let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
     // Headers of the subscription may hold credentials, which are sent to the origin of the Notify URL only.
     if !prepared.other_origin {
-        // They were checked when they were stored; a secret that was deleted since leaves its header out.
+        // Headers were checked when they were stored. A header whose secret was deleted since is left out.
         let filled = |(name, value): (&String, &String)| {
             check_header(name, &fill_secrets(value, &subscription.secrets)?, HeaderAuthor::Owner)
         };

@@ -1,7 +1,7 @@
 //! A lane: the deliveries of one subscription, processed apart from those of all others.
 //!
 //! # Guarantees
-//! - A slow or failing receiver delays only its own lane.
+//! - A slow or failing receiver delays only its lane.
 //! - At most `concurrency` attempts are under way, and at most as many outcomes wait for their commit. While an outcome that
 //!   disables the subscription waits for its commit, no attempt begins.
 //! - At most half of the window are retries, so that new deliveries do not wait behind them.

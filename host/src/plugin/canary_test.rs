@@ -16,7 +16,7 @@
 //! Each question has a rate of yes that is tolerated. If the canary were the active version, an event on which that version
 //! fails with probability f would be a regression with probability f (1 − f). Over all events that is at most u (1 − u), where u
 //! bounds the active version's fault rate (Jensen's inequality), and never more than 1/4. So [`tolerated_regressions`] is that and one
-//! point more. The bound u is a confidence sequence from the active version's own calls: it holds at all times at once, but for a
+//! point more. The bound u is a confidence sequence from the active version's calls: it holds at all times at once, except with a
 //! probability of 0.1 %. Without any such call it is 1, so that 1/4 is tolerated: seven regressions in a row are still enough.
 //!
 //! [`Evidence`] is a sequential probability ratio test (Wald, 1945) of the tolerated rate against higher ones, several at once

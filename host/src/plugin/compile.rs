@@ -133,17 +133,16 @@ async fn line<T: DeserializeOwned>(stdout: &mut (impl AsyncBufRead + Unpin)) -> 
     Ok(serde_json::from_slice(&line).ok())
 }
 
-/// The beginning of a stream, which is read to its end: who writes it must not wait for a reader.
+/// Returns the beginning of a stream. Reads the stream to its end, so that the writer never blocks.
 async fn beginning(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut kept = Vec::new();
-    // What cannot be read is only missing in the log.
+    // An error only shortens the log.
     let _ = (&mut stream).take(WORDS_BYTES_MAX).read_to_end(&mut kept).await;
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     kept
 }
 
-/// Compiles a component in a child process, and tries it there. A child that fails for a reason of the host's own is followed by
-/// another one.
+/// Compiles a component in a child process, which also probes it. After a fault of this host, another child repeats the work.
 pub(super) async fn compile(program: &Path, limits: CompileLimits, component: Bytes) -> Result<Compiled, CompileError> {
     for wait in TRIES_APART {
         match compile_once(program, limits, component.clone()).await {
@@ -159,7 +158,7 @@ pub(super) async fn compile(program: &Path, limits: CompileLimits, component: By
 
 async fn compile_once(program: &Path, limits: CompileLimits, component: Bytes) -> Result<Compiled, CompileError> {
     let mut command = tokio::process::Command::new(program);
-    // Its own file may have another name by now, or none.
+    // The program's file may have been renamed or deleted since the start.
     command.arg0("hookloom").arg(CHILD_COMMAND).args(limits.arguments()).env_clear();
     command.envs(super::test_hooks::inherited());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -240,7 +239,7 @@ impl ChildOutput {
     }
 }
 
-/// Returns whether a process was ended by its own code, and not killed from outside.
+/// Returns whether a process was ended by code that ran in it, and not killed from outside.
 fn is_own_end(status: ExitStatus) -> bool {
     /// signal(7): SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU and SIGSYS.
     const RAISED_WITHIN: [i32; 8] = [4, 5, 6, 7, 8, 11, SIGXCPU, 31];

@@ -113,7 +113,7 @@ impl Plugins {
     /// Returns the maximum limits of a tenant's plugins: the host's maxima, lowered by those of the tenant.
     pub fn limits_max(&self, tenant: &TenantId) -> Limits {
         let lowering = self.store.catalog().tenant(tenant).filter(|tenant| !tenant.limits_max.is_empty());
-        // They were checked when they were stored.
+        // The limits were checked when they were stored.
         let lowered = lowering.and_then(|tenant| self.limits_max.lowered(&tenant.limits_max).ok());
         lowered.unwrap_or(self.limits_max)
     }

@@ -58,7 +58,7 @@ impl Workbench {
         super::require_address_space(&config)?;
         let runtime = Runtime::start(&config, None)?;
         let cache = user_cache_folder().and_then(|folder| {
-            // The key is this user's own, in a file that only this user reads.
+            // The key belongs to this user, in a file that only this user can read.
             std::fs::create_dir_all(&folder).ok()?;
             let key = Vault::open(&folder.join("cache.key")).ok()?.cache_key();
             Cache::open(&folder.join("compiled"), CACHE_BYTES_MAX, key, &runtime.engine).ok()
