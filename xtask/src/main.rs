@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         "soak" => test::soak(rest),
         "fuzz" => fuzz::fuzz(rest),
         "guests" => guests::build(),
-        "tidy" => tidy::run(),
+        "tidy" => tidy::run(rest),
         "audit" => audit::run_all(),
         "help" | "--help" | "-h" => {
             print(HELP);
@@ -52,7 +52,8 @@ cargo xtask bench [--row R]  measure how fast it is, each figure beside its floo
                            --growth FILE measures how it grows, and draws it
 cargo xtask fuzz [SECONDS]   fuzz intake and the address guard, a minute each unless told otherwise
 cargo xtask guests          build the example plugins and the tests' guests as components
-cargo xtask tidy            check the rules of the house
+cargo xtask tidy [--list COUNT]
+                           check the rules of the house, and count idioms against their limits; list the places of one count
 cargo xtask audit           check licences, sources, versions and advisories of the dependencies";
 
 #[expect(clippy::print_stdout, reason = "help is what was asked for")]
@@ -66,9 +67,11 @@ fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// The root of the workspace.
+/// Root of the workspace around the current folder, or else of the one that this program was built in.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+    let current = std::env::current_dir().unwrap_or_default();
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(""));
+    current.ancestors().find(|folder| folder.join("xtask/Cargo.toml").is_file()).unwrap_or(built).to_owned()
 }
 
 /// cargo, in the workspace.

@@ -1,5 +1,10 @@
 //! Checks the rules of the house that no compiler knows: who may use whom, where outside packages live, how long files
-//! and functions are, that every file says what it owns, and that links in documents lead somewhere.
+//! and functions are, that every file says what it owns, and that links in documents lead somewhere. Counts idioms and summaries of
+//! doc comments against limits ([`counts`]).
+
+mod counts;
+mod idioms;
+mod summaries;
 
 use crate::{Failure, root, say};
 use std::path::{Path, PathBuf};
@@ -60,13 +65,20 @@ const EMPTY_NAMES: [&str; 5] = ["util", "utils", "common", "helpers", "manager"]
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 60;
 
-pub(crate) fn run() -> Result<(), Failure> {
+/// Checks every rule and prints the counts; `--list NAME` prints the places of one count too.
+pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
+    let list = match arguments {
+        [] => None,
+        [option, name] if option == "--list" => Some(name.as_str()),
+        _ => return Err("expected nothing or --list NAME".to_owned()),
+    };
     let mut faults = Vec::new();
     let mut longest = (0, String::new());
-    let (mut files, mut lines) = (0, 0);
+    let mut lines = 0;
+    let mut sources = Vec::new();
     for path in tracked("rs")? {
         let text = read(&path)?;
-        (files, lines) = (files + 1, lines + text.lines().count());
+        lines += text.lines().count();
         faults.extend(shape(&path, &text).into_iter().map(|fault| format!("{}: {fault}", path.display())));
         for (length, name) in functions(&text) {
             if length > FUNCTION_LINES_MAX {
@@ -77,6 +89,7 @@ pub(crate) fn run() -> Result<(), Failure> {
                 longest = (length, format!("{} in {}", name, path.display()));
             }
         }
+        sources.push((path, text));
     }
     for path in tracked("html")? {
         let found = bare_links(&read(&path)?);
@@ -87,9 +100,12 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     faults.iter().for_each(|fault| say(fault));
     say(&format!(
-        "tidy: {files} Rust files, {lines} lines; the longest function has {} lines: {}",
-        longest.0, longest.1
+        "tidy: {} Rust files, {lines} lines; the longest function has {} lines: {}",
+        sources.len(),
+        longest.0,
+        longest.1
     ));
+    counts::check(&sources, list)?;
     if faults.is_empty() { Ok(()) } else { Err(format!("{} faults", faults.len())) }
 }
 
