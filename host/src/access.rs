@@ -125,7 +125,8 @@ mod tests {
             label: String::new(),
             created_at_ms: 0,
         };
-        let (a, b) = (tenant("a"), tenant("b"));
+        let a = tenant("a");
+        let b = tenant("b");
         assert!(key(None, &[]).allows(&b, Scope::Manage));
         assert!(key(Some("a"), &[Scope::Send]).allows(&a, Scope::Send));
         assert!(!key(Some("a"), &[Scope::Send]).allows(&a, Scope::Read));

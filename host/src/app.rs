@@ -119,7 +119,8 @@ impl App {
             attempts: AttemptLimits { host: config.attempts_max, tenant: config.attempts_per_tenant_max },
             retry_after_max: Duration::from_secs(config.retry_after_max_s),
         };
-        let (plugins_too, lanes_too) = (plugins.clone(), lanes.clone());
+        let plugins_too = plugins.clone();
+        let lanes_too = lanes.clone();
         let dispatcher =
             Dispatcher::start(store.clone(), plugins_too, clients.clone(), news, lanes_too, traces.clone(), limits);
         let grace = Duration::from_secs(config.stop_grace_s);
@@ -187,7 +188,8 @@ fn cores() -> usize {
 }
 
 fn watch_folder(config: &Config, plugins: &Arc<Plugins>) -> Result<FolderWatch, AppError> {
-    let (folder, rescan) = (config.data_dir.join("plugins"), Duration::from_secs(config.plugins_rescan_s));
+    let folder = config.data_dir.join("plugins");
+    let rescan = Duration::from_secs(config.plugins_rescan_s);
     let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max, rescan);
     Ok(watch.map_err(PluginError::Io)?)
 }

@@ -63,13 +63,17 @@ mod tests {
     #[tokio::test]
     async fn a_tenant_that_asks_for_a_lot_leaves_room_to_another() {
         let pool = CpuPool::new(2);
-        let (greedy, honest) = (TenantId::parse("greedy"), TenantId::parse("honest"));
-        let (greedy, honest) = (greedy.expect("a name"), honest.expect("a name"));
+        let greedy = TenantId::parse("greedy");
+        let honest = TenantId::parse("honest");
+        let greedy = greedy.expect("a name");
+        let honest = honest.expect("a name");
         let (release, released) = mpsc::channel::<()>();
         let released = std::sync::Arc::new(std::sync::Mutex::new(released));
         let blocked: Vec<_> = (0..5)
             .map(|_| {
-                let (pool, greedy, released) = (pool.clone(), greedy.clone(), released.clone());
+                let pool = pool.clone();
+                let greedy = greedy.clone();
+                let released = released.clone();
                 tokio::spawn(async move {
                     pool.run(Some(&greedy), move || released.lock().expect("a lock").recv().is_ok()).await
                 })

@@ -184,7 +184,8 @@ impl Reason {
         if self.code.len() <= CODE_BYTES_MAX && self.message.len() <= REASON_BYTES_MAX {
             return Cow::Borrowed(self);
         }
-        let (code, message) = (cut(&self.code, CODE_BYTES_MAX).to_owned(), shortened(&self.message, REASON_BYTES_MAX));
+        let code = cut(&self.code, CODE_BYTES_MAX).to_owned();
+        let message = shortened(&self.message, REASON_BYTES_MAX);
         Cow::Owned(Reason { code, message })
     }
 

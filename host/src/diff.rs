@@ -33,7 +33,8 @@ const TIME_MAX: Duration = Duration::from_millis(20);
 
 /// Puts two bodies together, line by line.
 pub fn lines(before: &str, after: &str) -> Vec<Line> {
-    let (before, after) = (pretty(before), pretty(after));
+    let before = pretty(before);
+    let after = pretty(after);
     let diff = TextDiff::configure().timeout(TIME_MAX).diff_lines(&before, &after);
     let line = |change: similar::Change<&str>| {
         let sign = match change.tag() {

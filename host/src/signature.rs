@@ -177,7 +177,9 @@ mod tests {
             r#"{"email":"test@example.com","username":"test_user"}"#,
             "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
         );
-        let (id, timestamp_s, body) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
+        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+        let timestamp_s = 1_614_265_330;
+        let body = r#"{"test": 2432232314}"#;
         check(
             "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
             id,

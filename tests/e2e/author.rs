@@ -60,7 +60,8 @@ async fn whole_loop(language: &str, edit: (&str, &str, &str), told: [&str; 2]) {
     // The template in C logs nothing.
     assert_eq!(used("log_bytes") > 0, language != "c", "{shares}");
 
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let target = ["--url", &host.url, "--key", ADMIN_KEY];
     assert!(good(&folder, &[&["push"][..], &target].concat()).contains("active: version"));
     host.subscription(&receiver.url, json!({"plugin": name})).await;
@@ -186,7 +187,8 @@ fn every_example_passes_its_golden_cases() {
 #[test]
 fn a_case_that_comes_out_otherwise_is_shown_and_can_be_blessed() {
     let place = TempDir::new().unwrap();
-    let (golden, component) = (place.path().join("golden"), place.path().join("p.wasm"));
+    let golden = place.path().join("golden");
+    let component = place.path().join("p.wasm");
     std::fs::create_dir(&golden).unwrap();
     std::fs::write(&component, guest("passes")).unwrap();
     let case = json!({"event": {"eventName": "x", "eventData": {}}, "expected": {"verdict": "drop"}});

@@ -225,7 +225,8 @@ async fn a_component_with_unknown_imports_is_told_which() {
     let host = Host::start().await;
     // The same component as a good one, but for one import's name, which no host offers.
     let mut component = guest("passes");
-    let (from, to) = (b"wasi:cli/environment@", b"wasi:cli/environmenx@");
+    let from = b"wasi:cli/environment@";
+    let to = b"wasi:cli/environmenx@";
     let places: Vec<usize> =
         (0..component.len() - from.len()).filter(|at| &component[*at..at + from.len()] == from).collect();
     assert!(!places.is_empty());
@@ -290,13 +291,15 @@ fn long_functions(count: u32) -> Vec<u8> {
     };
     let mut types = TypeSection::new();
     types.ty().function([ValType::I32], [ValType::I32]);
-    let (mut functions, mut code) = (FunctionSection::new(), CodeSection::new());
+    let mut functions = FunctionSection::new();
+    let mut code = CodeSection::new();
     for seed in 0..count {
         functions.function(0);
         let mut body = Function::new([(200, ValType::I32)]);
         let mut instructions = body.instructions();
         for step in 0..20_000_u32 {
-            let (from, to) = ((step * 7 + seed) % 200, (step * 13 + seed) % 200);
+            let from = (step * 7 + seed) % 200;
+            let to = (step * 13 + seed) % 200;
             instructions.local_get(from).local_get(to).i32_mul().i32_const(step as i32).i32_xor().local_set(to);
         }
         instructions.local_get(3).end();
@@ -347,7 +350,8 @@ async fn a_file_of_forty_mebibytes_is_refused_at_every_door() {
 async fn a_component_of_another_contract_is_told_which_sdk_to_use() {
     let host = Host::start().await;
     let mut component = guest("passes");
-    let (from, to) = (b"hookloom:plugin/transform@1.0.0", b"hookloom:plugin/transform@2.0.0");
+    let from = b"hookloom:plugin/transform@1.0.0";
+    let to = b"hookloom:plugin/transform@2.0.0";
     let places: Vec<usize> =
         (0..component.len() - from.len()).filter(|at| &component[*at..at + from.len()] == from).collect();
     assert!(!places.is_empty());

@@ -28,7 +28,8 @@ async fn send_in_turn(host: &Host, numbers: std::ops::Range<usize>) {
 
 #[tokio::test]
 async fn a_bad_canary_ends_at_its_tenth_event_and_a_restart_forgets_nothing() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("passes")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let bad = candidate(&host, guest("panics")).await;
@@ -62,7 +63,8 @@ async fn a_bad_canary_ends_at_its_tenth_event_and_a_restart_forgets_nothing() {
 
 #[tokio::test]
 async fn counts_survive_a_kill_but_for_the_last_second() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("passes")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let shadow = candidate(&host, guest("appends")).await;
@@ -83,7 +85,8 @@ async fn counts_survive_a_kill_but_for_the_last_second() {
 
 #[tokio::test]
 async fn one_event_is_one_piece_of_evidence_and_what_both_fail_on_is_none() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("passes")).await;
     for _ in 0..12 {
         host.subscription(&receiver.url, json!({"plugin": "p"})).await;
@@ -112,7 +115,8 @@ async fn one_event_is_one_piece_of_evidence_and_what_both_fail_on_is_none() {
 
 #[tokio::test]
 async fn the_threshold_is_shown_by_the_page_and_the_command_line() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("passes")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let bad = candidate(&host, guest("panics")).await;

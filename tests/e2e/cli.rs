@@ -58,7 +58,8 @@ async fn the_demo_without_its_plugins_fails_and_says_why() {
 
 #[tokio::test]
 async fn send_takes_files_and_ndjson() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({})).await;
     let key = [("HOOKLOOM_KEY", ADMIN_KEY), ("HOOKLOOM_URL", host.url.as_str())];
     let file = |name: &str| fixtures().join(name).to_str().unwrap().to_owned();

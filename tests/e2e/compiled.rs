@@ -94,7 +94,8 @@ async fn code_that_was_not_called_for_long_makes_room_and_comes_back_when_it_is_
     let host = Host::with().set(&format!("loaded_code_bytes_max={}", 2 * one + one / 2)).start().await;
     let mut receivers = Vec::new();
     for number in 0..PLUGINS {
-        let (name, receiver) = (format!("p{number}"), Receiver::start().await);
+        let name = format!("p{number}");
+        let receiver = Receiver::start().await;
         host.plugin(&name, renumbered(&guest("passes"), number)).await;
         host.subscription(&receiver.url, json!({"plugin": name})).await;
         receivers.push(receiver);
@@ -134,7 +135,8 @@ async fn started_without_code(receivers: [&Receiver; 2], functions: u32) -> (Hos
 
 #[tokio::test]
 async fn a_host_listens_before_its_plugins_are_compiled() {
-    let (plain, judged) = (Receiver::start().await, Receiver::start().await);
+    let plain = Receiver::start().await;
+    let judged = Receiver::start().await;
     let (host, begun) = started_without_code([&plain, &judged], 20).await;
     let part = plugins_part(&host).await;
     assert!(part["ready"] == false && text(&part, "detail").contains("their deliveries wait"), "{part}");
@@ -162,7 +164,8 @@ async fn a_host_listens_before_its_plugins_are_compiled() {
 
 #[tokio::test]
 async fn a_stop_waits_for_no_compiler() {
-    let (plain, judged) = (Receiver::start().await, Receiver::start().await);
+    let plain = Receiver::start().await;
+    let judged = Receiver::start().await;
     let (host, _) = started_without_code([&plain, &judged], 16).await;
     let id = host.send(event("Contact is Created", 1)).await;
     plain.expect(1).await;

@@ -114,7 +114,8 @@ int main(int count, char **arguments) {
     return 99;
 }
 "#;
-    let (source, built) = (folder.join("hardened.c"), folder.join("hardened"));
+    let source = folder.join("hardened.c");
+    let built = folder.join("hardened");
     std::fs::write(&source, SOURCE).unwrap();
     assert!(std::process::Command::new("cc").arg("-o").arg(&built).arg(&source).status().unwrap().success());
     built

@@ -27,7 +27,8 @@ async fn having_sent(host: &Host, bytes: &[u8]) -> TcpStream {
 /// The next answer on a connection, head and a body of the announced length, as text. None: the host has hung up.
 async fn answer(socket: &mut TcpStream) -> Option<String> {
     let read = async {
-        let (mut answer, mut piece) = (Vec::new(), [0; 4_096]);
+        let mut answer = Vec::new();
+        let mut piece = [0; 4_096];
         loop {
             let whole = String::from_utf8_lossy(&answer).into_owned();
             if let Some((head, body)) = whole.split_once("\r\n\r\n") {
@@ -241,7 +242,8 @@ async fn every_route_that_reads_a_body_is_within_the_budget() {
     visitor.see("/t/default/plugins").await;
     let path = text(&host.post("./intake-tokens", &json!({})).await, "path").to_owned();
     let bin = text(&host.post("./bins", &json!({"body_bytes_max": 4 << 20})).await, "id").to_owned();
-    let (key, cookie) = (format!("authorization: Bearer {ADMIN_KEY}"), format!("cookie: {}", visitor.cookie_line()));
+    let key = format!("authorization: Bearer {ADMIN_KEY}");
+    let cookie = format!("cookie: {}", visitor.cookie_line());
     let form = format!("content-type: multipart/form-data; boundary=x\r\n{cookie}");
     for (request, head, bytes) in [
         ("POST /v1/tenants/default/events", &key, 7 << 19),

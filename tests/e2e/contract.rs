@@ -18,7 +18,8 @@ pub(crate) fn frozen(name: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_plugin_of_1_0_0_still_runs_in_every_language() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     for language in LANGUAGES {
         let report = host.plugin(language, frozen(language)).await;
         assert_eq!(report["report"]["contract"], "hookloom:plugin@1.0.0", "{language}");
@@ -36,7 +37,8 @@ async fn a_plugin_of_1_0_0_still_runs_in_every_language() {
 
 #[tokio::test]
 async fn everything_in_1_0_0_still_works() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("whole", frozen("whole")).await;
     let also = json!({"plugin": "whole", "secrets": {"key": "a secret of some length"}, "config": {"url": format!("{}elsewhere", receiver.url)}});
     let subscription = host.subscription(&receiver.url, also).await;

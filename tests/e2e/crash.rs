@@ -69,7 +69,8 @@ pub(crate) async fn kill_again_and_again(kills: usize) -> Tally {
 
 /// Sends from several senders at once, notes what was accepted, and kills the host at a random moment.
 async fn send_until_killed(host: Host, accepted: &Arc<Mutex<BTreeSet<String>>>) -> Arc<tempfile::TempDir> {
-    let (stop, number) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let stop = AtomicBool::new(false);
+    let number = AtomicUsize::new(0);
     let sender = async || {
         while !stop.load(Ordering::Relaxed) {
             let body = event("Contact is Updated", number.fetch_add(1, Ordering::Relaxed));
@@ -97,7 +98,8 @@ async fn send_until_killed(host: Host, accepted: &Arc<Mutex<BTreeSet<String>>>) 
 
 /// The ids of every delivery in the store.
 async fn stored(host: &Host) -> BTreeSet<String> {
-    let (mut ids, mut cursor) = (BTreeSet::new(), String::new());
+    let mut ids = BTreeSet::new();
+    let mut cursor = String::new();
     loop {
         let page = host.get(&format!("./deliveries?limit=500{cursor}")).await;
         ids.extend(page["deliveries"].as_array().unwrap().iter().map(|one| text(one, "id").to_owned()));

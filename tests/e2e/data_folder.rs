@@ -157,7 +157,8 @@ async fn nothing_is_accepted_into_a_file_that_is_gone() {
     let host = Host::start().await;
     host.send(event("Contact is Created", 1)).await;
     for (file, is_replaced) in [(DATABASE, false), (DATABASE, true), (LOG, false), (LOG, true), (LOG_INDEX, false)] {
-        let (path, aside) = (host.data().join(file), host.data().join("aside"));
+        let path = host.data().join(file);
+        let aside = host.data().join("aside");
         std::fs::rename(&path, &aside).unwrap();
         if is_replaced {
             std::fs::copy(&aside, &path).unwrap();

@@ -66,7 +66,8 @@ async fn a_failing_disk_is_503_and_what_was_accepted_stays() {
 
 #[tokio::test]
 async fn a_full_disk_is_503_and_ends_without_a_restart() {
-    let (shim, receiver) = (Shim::new(), Receiver::start().await);
+    let shim = Shim::new();
+    let receiver = Receiver::start().await;
     let host = shim.host().await;
     host.subscription(&receiver.url, json!({})).await;
     let mut accepted = BTreeSet::new();
@@ -105,7 +106,8 @@ async fn a_clock_that_jumps_loses_nothing_and_holds_nothing_up() {
 
 /// Sets the clock to each of these shifts under load; how often that was.
 pub(crate) async fn clock_jumps(shifts: &[i64]) -> usize {
-    let (shim, receiver) = (Shim::new(), Receiver::answering("500,200").await);
+    let shim = Shim::new();
+    let receiver = Receiver::answering("500,200").await;
     let host = shim.host().await;
     let retry = json!({"schedule_s": [0, 5, 5, 5, 5], "age_max_s": 5_000_000});
     let ordering = json!({"on_failure": "block"});

@@ -60,7 +60,8 @@ async fn ids_that_differ_have_histories_of_their_own() {
 
 #[tokio::test]
 async fn order_and_history_hold_for_one_deal_in_two_spellings() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("404,200").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("404,200").await;
     host.plugin("changes", example("changes")).await;
     let ordering = json!({"ordering": {"on_failure": "block"}, "concurrency": 8, "retry": {"schedule_s": [0, 1]}});
     host.subscription(&receiver.url, ordering).await;

@@ -156,7 +156,8 @@ async fn hostile_receivers_cost_their_own_lanes_a_deadline_and_nothing_else() {
 
 /// Each kind once, beside a healthy one; how many kinds there are.
 pub(crate) async fn hostile_receivers() -> usize {
-    let (host, good) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let good = Receiver::start().await;
     let mut subscriptions = Vec::new();
     for (how, expected) in HOSTILE {
         let receiver = RawReceiver::start(move |socket| async move {
@@ -201,15 +202,19 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 
 /// A receiver that speaks HTTP/2 and floods the host with the same frame, after a first one.
 async fn flooding_http2(authority: &Authority, first: Vec<u8>, again: Vec<u8>) -> String {
-    let (acceptor, listener) = (authority.acceptor("127.0.0.1", "h2"), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let acceptor = authority.acceptor("127.0.0.1", "h2");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let (acceptor, first, again) = (acceptor.clone(), first.clone(), again.clone());
+            let acceptor = acceptor.clone();
+            let first = first.clone();
+            let again = again.clone();
             tokio::spawn(async move {
                 let Ok(mut stream) = acceptor.accept(socket).await else { return };
                 // The request is there when more than a preface and settings are.
-                let (mut read, mut piece) = (0, [0; 4_096]);
+                let mut read = 0;
+                let mut piece = [0; 4_096];
                 while read < 200 {
                     read += stream.read(&mut piece).await.ok().filter(|read| *read > 0).unwrap_or(200);
                 }
@@ -223,7 +228,8 @@ async fn flooding_http2(authority: &Authority, first: Vec<u8>, again: Vec<u8>) -
 /// Frames without an answer, or behind it, end a connection long before its deadline, whatever their kind.
 #[tokio::test]
 async fn floods_of_http2_are_bounded() {
-    let (host, authority) = (Host::start().await, Authority::new());
+    let host = Host::start().await;
+    let authority = Authority::new();
     let ok = frame(1, 4, 1, &[0x88]);
     let interim = frame(1, 4, 1, b"\x08\x03103");
     let floods = [
@@ -275,7 +281,8 @@ pub(crate) async fn disk_fills_up(rounds: usize) -> (usize, usize) {
     std::fs::write(folder.path().join("log"), " ".repeat(8_192)).unwrap();
     let host = Host::with().on(folder).ignoring_file_limits().start().await;
     host.subscription(&receiver.url, json!({})).await;
-    let (mut accepted, mut refused) = (BTreeSet::new(), 0);
+    let mut accepted = BTreeSet::new();
+    let mut refused = 0;
     let mut send = async |number: usize| {
         let reply =
             host.try_ask(ADMIN_KEY, Method::POST, "./events", event("Contact is Created", number)).await.unwrap();

@@ -16,7 +16,8 @@ fn redirected(page: &crate::harness::Page) -> String {
 
 #[tokio::test]
 async fn every_form_that_is_accepted_ends_in_a_redirect() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("passes")).await;
     let second =
         text(&host.ask(Method::PUT, "./plugins/p?activate=false", guest("appends")).await.ok(), "sha256").to_owned();
@@ -57,7 +58,8 @@ async fn every_form_that_is_accepted_ends_in_a_redirect() {
 #[tokio::test]
 async fn what_is_shown_once_is_for_the_session_that_sent_the_form() {
     let host = Host::start().await;
-    let (mut one, mut other) = (Visitor::admin(&host).await, Visitor::admin(&host).await);
+    let mut one = Visitor::admin(&host).await;
+    let mut other = Visitor::admin(&host).await;
     one.see("/t/default/access").await;
     let made = one.post("/t/default/access/keys", &[("label", "k"), ("scopes", "read")]).await;
     let location = redirected(&made);
@@ -116,7 +118,8 @@ async fn what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost() {
 
 #[tokio::test]
 async fn a_test_delivery_and_the_next_attempt_are_told_as_they_are() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let tested = host.subscription(&receiver.url, json!({"description": "tested"})).await;
     host.subscription(&receiver.url, json!({"description": "the other"})).await;
     let test = host.ask(Method::POST, &format!("./subscriptions/{tested}/test"), "").await.ok();

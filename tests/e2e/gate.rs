@@ -28,7 +28,8 @@ async fn samples_are_judged_where_nothing_came_yet() {
 
 #[tokio::test]
 async fn the_tenants_events_come_before_the_samples() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     for number in 0..3 {
         host.send(event("Contact is Created", number)).await;
     }

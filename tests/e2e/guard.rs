@@ -15,7 +15,8 @@ async fn refused(host: &Host) -> String {
 
 #[tokio::test]
 async fn a_tenant_is_narrowed_and_never_widened() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({"retry": {"schedule_s": [0]}})).await;
     host.ended(&host.send(event("Contact is Created", 1)).await).await;
     receiver.expect(1).await;
@@ -122,7 +123,8 @@ async fn named_receiver() -> (RawReceiver, String) {
 #[tokio::test]
 async fn a_name_is_dialled_where_it_was_vetted() {
     let names = NameServer::answering(&["127.0.0.2"]).await;
-    let (host, (receiver, url)) = (host_with(&names).await, named_receiver().await);
+    let host = host_with(&names).await;
+    let (receiver, url) = named_receiver().await;
     host.subscription(&url, json!({"retry": {"schedule_s": [0]}})).await;
     let delivered = host.attempted(&host.send(event("Contact is Created", 1)).await).await;
     assert_eq!(delivered["attempts"][0]["status"], 200, "{delivered}");
@@ -143,7 +145,8 @@ async fn a_name_is_dialled_where_it_was_vetted() {
 #[tokio::test]
 async fn a_mixed_answer_is_refused_as_a_whole() {
     let names = NameServer::answering(&["127.0.0.2", "127.0.0.1"]).await;
-    let (host, (receiver, url)) = (host_with(&names).await, named_receiver().await);
+    let host = host_with(&names).await;
+    let (receiver, url) = named_receiver().await;
     host.subscription(&url, json!({"retry": {"schedule_s": [0]}})).await;
     for answer in [["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "10.0.0.1"]] {
         names.answer(&answer);
@@ -182,7 +185,8 @@ async fn a_name_is_a_whole_name() {
 /// Row 38: an open connection does not outlive the policy that let it be made, by name as by address.
 #[tokio::test]
 async fn an_open_connection_does_not_outlive_its_policy() {
-    let (names, receiver) = (NameServer::answering(&["127.0.0.1"]).await, Receiver::start().await);
+    let names = NameServer::answering(&["127.0.0.1"]).await;
+    let receiver = Receiver::start().await;
     let host = Host::with().set(&format!("name_servers=[\"{}\"]", names.address)).start().await;
     let port = receiver.url.trim_end_matches('/').rsplit(':').next().unwrap();
     host.subscription(&format!("http://hooks.example.com:{port}/"), json!({"retry": {"schedule_s": [0]}})).await;
@@ -200,7 +204,8 @@ async fn an_open_connection_does_not_outlive_its_policy() {
 /// Rows 41 and 48: a URL of the plugin's is vetted like any other, and nothing of what is behind it is told.
 #[tokio::test]
 async fn a_plugins_url_is_vetted_too() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("whole", crate::contract::frozen("whole")).await;
     for (number, target) in
         ["http://169.254.169.254/latest", "http://10.0.0.1/", "file:///etc/passwd"].iter().enumerate()
@@ -261,7 +266,8 @@ async fn a_service_beside_the_host_is_no_bin() {
 /// A plugin takes the protection of TLS away from no webhook whose owner does not allow it.
 #[tokio::test]
 async fn a_plugin_makes_no_http_of_https() {
-    let (host, plain) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let plain = Receiver::start().await;
     host.plugin("whole", crate::contract::frozen("whole")).await;
     for (allowed, came_to) in [(false, json!("plugin-bad-output")), (true, json!(null))] {
         let also = json!({
@@ -294,7 +300,8 @@ async fn a_silent_handshake_has_a_deadline() {
 /// Row 51: TLS is about the name in the URL, although an address is dialled.
 #[tokio::test]
 async fn tls_is_about_the_name() {
-    let (names, authority) = (NameServer::answering(&["127.0.0.1"]).await, Authority::new());
+    let names = NameServer::answering(&["127.0.0.1"]).await;
+    let authority = Authority::new();
     let host = Host::with().set(&format!("name_servers=[\"{}\"]", names.address)).start().await;
     let receiver = TlsReceiver::named("hooks.example.com", &authority, None).await;
     let port = receiver.url.trim_end_matches('/').rsplit(':').next().unwrap();

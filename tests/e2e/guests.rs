@@ -73,7 +73,8 @@ async fn judged_by_all(host: &Host, receiver: &Receiver, also: &Value) -> Vec<(&
 
 #[tokio::test]
 async fn every_misbehaviour_is_a_recorded_verdict_and_the_host_lives() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     for (name, delivery) in judged_by_all(&host, &receiver, &json!({})).await {
         let (_, verdict, code, message) = MISBEHAVIOURS.into_iter().find(|one| one.0 == name).unwrap();
         let attempt = &delivery["attempts"][0];
@@ -109,7 +110,8 @@ async fn every_misbehaviour_is_a_recorded_verdict_and_the_host_lives() {
 
 #[tokio::test]
 async fn a_log_is_kept_up_to_its_limit() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("floods_log")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
@@ -122,10 +124,12 @@ async fn a_log_is_kept_up_to_its_limit() {
 
 #[tokio::test]
 async fn a_minute_of_logs_is_kept_up_to_its_limit() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("floods_log")).await;
     host.subscription(&receiver.url, json!({"plugin": "p", "limits": {"log_bytes_per_minute": 20_000}})).await;
-    let (mut kept, mut told) = (0, false);
+    let mut kept = 0;
+    let mut told = false;
     for number in 0..3 {
         let delivery = host.ended(&host.send(event("Contact is Created", number)).await).await;
         let lines = delivery["attempts"][0]["log"].as_array().unwrap().clone();
@@ -138,7 +142,8 @@ async fn a_minute_of_logs_is_kept_up_to_its_limit() {
 
 #[tokio::test]
 async fn an_owner_may_choose_to_send_what_a_plugin_fails_on() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     for name in ["panics", "loops"] {
         host.plugin(name, guest(name)).await;
         host.subscription(&receiver.url, json!({"plugin": name, "on_plugin_fault": "pass"})).await;
@@ -152,7 +157,8 @@ async fn an_owner_may_choose_to_send_what_a_plugin_fails_on() {
 
 #[tokio::test]
 async fn a_fixed_version_judges_what_waited() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("panics")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let id = host.send(event("Contact is Created", 1)).await;
@@ -166,7 +172,8 @@ async fn a_fixed_version_judges_what_waited() {
 
 #[tokio::test]
 async fn the_three_failures_end_retry_and_pause() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     for name in ["invalid_event", "transient", "bad_config"] {
         host.plugin(&name.replace('_', "-"), guest(name)).await;
     }
@@ -204,7 +211,8 @@ async fn the_three_failures_end_retry_and_pause() {
 
 #[tokio::test]
 async fn the_world_of_a_plugin_is_empty_and_stands_still() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("500,500,200").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("500,500,200").await;
     host.plugin("world", guest("world")).await;
     let also = json!({"plugin": "world", "config": {"b": "2", "a": "1"}, "secrets": {"key": "k"}, "retry": {"schedule_s": [0, 0, 0]}});
     host.subscription(&receiver.url, also).await;
@@ -229,7 +237,8 @@ async fn the_world_of_a_plugin_is_empty_and_stands_still() {
 
 #[tokio::test]
 async fn hostile_plugins_do_not_hold_up_the_others() {
-    let (host, receiver) = (Host::with().set("plugin_threads=2").start().await, Receiver::start().await);
+    let host = Host::with().set("plugin_threads=2").start().await;
+    let receiver = Receiver::start().await;
     host.plugin("loops", guest("loops")).await;
     host.plugin("good", guest("passes")).await;
     let also =

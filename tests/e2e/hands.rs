@@ -11,7 +11,8 @@ async fn act(host: &Host, path: &str, body: Value) -> (u16, Value) {
 
 #[tokio::test]
 async fn a_dead_delivery_is_retried_with_a_new_budget() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("500,500,200").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("500,500,200").await;
     host.subscription(&receiver.url, json!({"retry": {"schedule_s": [0, 0]}})).await;
     let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
     assert_eq!(text(&delivery, "state"), "dead");
@@ -32,7 +33,8 @@ async fn a_dead_delivery_is_retried_with_a_new_budget() {
 
 #[tokio::test]
 async fn a_pending_delivery_is_cancelled_and_stays_so() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("500,200").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("500,200").await;
     host.subscription(&receiver.url, json!({"retry": {"schedule_s": [0, 3600]}})).await;
     let delivery = host.attempted(&host.send(event("Contact is Created", 1)).await).await;
     let path = format!("./deliveries/{}", text(&delivery, "id"));
@@ -52,7 +54,8 @@ async fn a_delivery_that_is_cancelled_during_its_attempt_stays_cancelled() {
     let release = std::sync::Arc::new(tokio::sync::Notify::new());
     let held = release.clone();
     let receiver = RawReceiver::start(move |mut socket| {
-        let (begun, held) = (begun.clone(), held.clone());
+        let begun = begun.clone();
+        let held = held.clone();
         async move {
             use tokio::io::AsyncWriteExt as _;
             let _ = begun.send(());
@@ -77,7 +80,8 @@ async fn a_delivery_that_is_cancelled_during_its_attempt_stays_cancelled() {
 
 #[tokio::test]
 async fn dead_deliveries_are_counted_and_redriven_in_one_call() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("dies", guest("invalid_event")).await;
     let id = host.subscription(&receiver.url, json!({"plugin": "dies"})).await;
     let many = 1_203;
@@ -97,7 +101,8 @@ async fn dead_deliveries_are_counted_and_redriven_in_one_call() {
 
 #[tokio::test]
 async fn events_of_a_span_are_replayed_to_one_subscription() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let old = host.subscription(&format!("{}old", receiver.url), json!({})).await;
     let mut ids = Vec::new();
     for number in 0..4 {
@@ -128,7 +133,8 @@ async fn events_of_a_span_are_replayed_to_one_subscription() {
 
 #[tokio::test]
 async fn a_test_shows_what_the_receiver_answers_and_is_attempted_once() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("200,500").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("200,500").await;
     host.plugin("flatten", example("flatten")).await;
     let id = host.subscription(&receiver.url, json!({"plugin": "flatten"})).await;
     host.subscription(&format!("{}other", receiver.url), json!({})).await;

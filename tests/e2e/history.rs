@@ -16,7 +16,8 @@ async fn seen(host: &Host, id: &str) -> String {
 
 #[tokio::test]
 async fn the_event_before_is_that_of_the_same_entity() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("looks_back")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let nothing = "nothing was accepted before";
@@ -52,7 +53,8 @@ async fn the_event_before_is_that_of_the_same_entity() {
 
 #[tokio::test]
 async fn every_attempt_sees_the_same_past() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("panics")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let first = host.send(event("Contact is Created", 1)).await;
@@ -75,7 +77,8 @@ async fn a_dry_run_has_the_past_it_is_given() {
     let host = Host::start().await;
     host.plugin("p", guest("looks_back")).await;
     let json = |text: String| serde_json::from_str::<Value>(&text).unwrap();
-    let (now, before) = (json(event("Contact is Updated", 1)), json(event("Contact is Created", 1)));
+    let now = json(event("Contact is Updated", 1));
+    let before = json(event("Contact is Created", 1));
     let judged = host.post("./plugins/p/dry-run", &json!({"event": now, "previous": before})).await;
     assert!(text(&judged["reason"], "message").starts_with("Contact is Created"), "{judged}");
     let judged = host.post("./plugins/p/dry-run", &json!({"event": now})).await;
@@ -84,7 +87,8 @@ async fn a_dry_run_has_the_past_it_is_given() {
 
 #[tokio::test]
 async fn what_a_pending_event_looks_back_to_is_not_pruned() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("passes")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let first = host.send(event("Contact is Created", 1)).await;
@@ -112,7 +116,8 @@ async fn seen_at_the_end(host: &Host, id: &str) -> String {
 
 #[tokio::test]
 async fn nobody_looks_back_past_a_pruned_event() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("panics")).await;
     let id = host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let first = host.send(event("Contact is Created", 1)).await;

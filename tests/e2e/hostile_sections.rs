@@ -142,7 +142,8 @@ fn compiled_code_has(host: &Host, bytes: &[u8]) -> bool {
 
 #[tokio::test]
 async fn sections_that_are_hostile_cost_nothing_and_names_stay() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let panics = guest("panics");
     let usual = trap(&host, &receiver, "usual", panics.clone()).await;
     assert!(message(&usual).contains("transform"), "no functions' names in {usual}");

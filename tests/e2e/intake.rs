@@ -272,7 +272,8 @@ async fn the_rejected_are_listed_in_pages_and_forgotten_on_request() {
         let kept = host.ask_as("", Method::POST, &path, format!("no event {number}")).await;
         ids.insert(0, text(&kept.json, "rejected_request").to_owned());
     }
-    let (mut found, mut query) = (Vec::new(), "?limit=2".to_owned());
+    let mut found = Vec::new();
+    let mut query = "?limit=2".to_owned();
     loop {
         let page = host.ask(Method::GET, &format!("./rejected-requests{query}"), "").await;
         found.extend(page.json.as_array().unwrap().iter().map(|one| text(one, "id").to_owned()));

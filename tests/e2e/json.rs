@@ -79,7 +79,8 @@ fn refused() -> Vec<(Vec<u8>, &'static str)> {
 
 #[tokio::test]
 async fn what_is_accepted_goes_through_every_example_plugin() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     for plugin in PLUGINS {
         host.plugin(plugin, example(plugin)).await;
         let also = json!({"plugin": plugin, "description": plugin, "limits": {"cpu_ms": 500}});
@@ -133,7 +134,8 @@ async fn what_no_plugin_can_read_is_refused_and_kept() {
 
 #[tokio::test]
 async fn an_event_of_an_older_host_that_nobody_can_read_does_not_take_the_next_one_along() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let first = host.send(contact(r#"{"id":7,"a":1}"#)).await;
     let (_, folder) = host.stop().await;
     let database = rusqlite::Connection::open(folder.path().join("data/hookloom.db")).unwrap();

@@ -29,7 +29,8 @@ async fn switchable(status: Arc<AtomicU16>) -> RawReceiver {
 #[tokio::test]
 async fn a_receiver_that_throttles_is_asked_less_and_then_more_again() {
     let status = Arc::new(AtomicU16::new(429));
-    let (host, receiver) = (Host::start().await, switchable(status.clone()).await);
+    let host = Host::start().await;
+    let receiver = switchable(status.clone()).await;
     // More attempts than a busy machine can use up before it is seen that the window is halved.
     let retry = json!({"schedule_s": vec![1; 30]});
     let id = host.subscription(&receiver.url, json!({"concurrency": 8, "retry": retry})).await;
@@ -46,7 +47,8 @@ async fn a_receiver_that_throttles_is_asked_less_and_then_more_again() {
 #[tokio::test]
 async fn an_ill_receiver_is_left_alone_and_tried_again() {
     let status = Arc::new(AtomicU16::new(500));
-    let (host, receiver) = (Host::start().await, switchable(status.clone()).await);
+    let host = Host::start().await;
+    let receiver = switchable(status.clone()).await;
     let also = json!({"concurrency": 1, "retry": {"schedule_s": [0, 600]}});
     let id = host.subscription(&receiver.url, also).await;
     send(&host, 30).await;
@@ -65,7 +67,8 @@ async fn an_ill_receiver_is_left_alone_and_tried_again() {
 
 #[tokio::test]
 async fn requests_begin_at_the_rate_that_the_owner_allows() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({"rate_per_s": 20})).await;
     let begun = Instant::now();
     send(&host, 70).await;
@@ -76,7 +79,8 @@ async fn requests_begin_at_the_rate_that_the_owner_allows() {
 
 #[tokio::test]
 async fn a_rate_outlives_edits_and_reloads() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("passes")).await;
     let settings = |description: usize| {
         json!({"notify_url": receiver.url, "modules": ["Contact"], "plugin": "p",
@@ -121,7 +125,8 @@ async fn a_new_event_does_not_wait_behind_retries() {
 
 #[tokio::test]
 async fn a_receiver_that_refuses_everything_is_disabled_too() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("404").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("404").await;
     let also = json!({"disable_after_s": 1, "retry": {"schedule_s": [0, 1, 1, 1, 1, 1]}});
     let id = host.subscription(&receiver.url, also).await;
     host.send(event("Contact is Created", 1)).await;
@@ -147,7 +152,8 @@ fn marked_of(name: &str, entity: usize, mark: &str) -> String {
 
 #[tokio::test]
 async fn events_of_one_entity_keep_their_order_and_others_go_on() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("404,200").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("404,200").await;
     let also = json!({"ordering": {"on_failure": "block"}, "concurrency": 8, "retry": {"schedule_s": [0, 1]}});
     host.subscription(&receiver.url, also).await;
     host.send(marked(7, "7a")).await;
@@ -169,7 +175,8 @@ async fn events_of_one_entity_keep_their_order_and_others_go_on() {
 
 #[tokio::test]
 async fn events_may_go_on_after_so_many_attempts_of_the_one_before() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("404,404,200").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("404,404,200").await;
     let ordering = json!({"on_failure": "skip-after", "attempts": 2});
     host.subscription(&receiver.url, json!({"ordering": ordering, "retry": {"schedule_s": [0, 0, 3600]}})).await;
     for mark in ["a", "b", "c"] {
@@ -180,7 +187,8 @@ async fn events_may_go_on_after_so_many_attempts_of_the_one_before() {
 
 #[tokio::test]
 async fn order_survives_a_restart_and_a_burst() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let id = host.subscription(&receiver.url, json!({"ordering": {"on_failure": "block"}, "concurrency": 16})).await;
     host.post(&format!("./subscriptions/{id}/pause"), &json!({"reason": "r"})).await;
     let batch: Vec<String> = (0..300).map(|number| marked(number % 3, &format!("{number:03}"))).collect();
@@ -197,7 +205,8 @@ async fn order_survives_a_restart_and_a_burst() {
 
 #[tokio::test]
 async fn a_subscription_that_the_host_disables_is_told_to_others() {
-    let (host, watcher) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let watcher = Receiver::start().await;
     let gone = Receiver::answering("410").await;
     let modules = json!(["Subscription"]);
     host.subscription(&watcher.url, json!({"modules": modules, "description": "watcher"})).await;
@@ -220,7 +229,8 @@ async fn a_subscription_that_the_host_disables_is_told_to_others() {
 
 #[tokio::test]
 async fn a_schedule_that_waits_at_first_does_so_for_every_event() {
-    let (host, watcher) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let watcher = Receiver::start().await;
     let gone = Receiver::answering("410").await;
     let also = json!({"modules": ["Contact", "Subscription"], "retry": {"schedule_s": [2]}});
     let waits = host.subscription(&watcher.url, also).await;
@@ -242,7 +252,9 @@ async fn a_schedule_that_waits_at_first_does_so_for_every_event() {
 
 #[tokio::test]
 async fn a_receiver_that_fails_for_too_long_is_disabled() {
-    let (host, receiver, watcher) = (Host::start().await, Receiver::answering("500").await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("500").await;
+    let watcher = Receiver::start().await;
     let also = json!({"disable_after_s": 2, "retry": {"schedule_s": [0, 1, 1, 1, 1, 1, 1, 1]}});
     let id = host.subscription(&receiver.url, also).await;
     host.subscription(&watcher.url, json!({"modules": ["Subscription"]})).await;
@@ -263,7 +275,8 @@ async fn a_receiver_that_fails_for_too_long_is_disabled() {
 
 #[tokio::test]
 async fn an_event_is_explained_for_every_subscription() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("200").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("200").await;
     for plugin in ["passes", "invalid_event", "panics"] {
         host.plugin(&plugin.replace('_', "-"), guest(plugin)).await;
     }
@@ -306,7 +319,8 @@ async fn an_event_is_explained_for_every_subscription() {
 #[tokio::test]
 async fn tenants_with_many_slow_receivers_leave_room_for_others() {
     let host = Host::with().set("attempts_max=64").start().await;
-    let (good, hanging) = (Receiver::start().await, RawReceiver::hanging().await);
+    let good = Receiver::start().await;
+    let hanging = RawReceiver::hanging().await;
     let subscribe = async |tenant: &str, url: &str| {
         let body = json!({
             "notify_url": url, "modules": ["Contact"], "signing_secret": crate::harness::SECRET, "timeout_ms": 30_000,
@@ -342,7 +356,8 @@ async fn tenants_with_many_slow_receivers_leave_room_for_others() {
 #[tokio::test]
 async fn what_waits_to_be_sent_is_given_back_when_its_webhook_is_paused() {
     let host = Host::with().set("attempts_max=1").start().await;
-    let (good, hanging) = (Receiver::start().await, RawReceiver::hanging().await);
+    let good = Receiver::start().await;
+    let hanging = RawReceiver::hanging().await;
     host.plugin("passes", guest("passes")).await;
     let judged = host.subscription(&good.url, json!({"plugin": "passes", "modules": ["Deal"]})).await;
     // The only permit to send is held for as long as the receiver hangs.

@@ -49,7 +49,8 @@ async fn the_operator_sets_the_stack() {
 
 #[tokio::test]
 async fn a_tenant_has_maxima_of_its_own() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("allocates", guest("allocates")).await;
     let wish = |limits: Value| json!({"notify_url": receiver.url, "modules": ["Contact"], "plugin": "allocates", "limits": limits});
     host.post("./subscriptions", &wish(json!({"memory_bytes": 100_000_000}))).await;
@@ -81,7 +82,8 @@ async fn a_tenant_has_maxima_of_its_own() {
 
 #[tokio::test]
 async fn a_hostile_tenant_does_not_slow_another() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     for (tenant, plugin) in [("hostile", guest("loops")), ("quiet", example("flatten"))] {
         host.post("/v1/tenants", &json!({"id": tenant})).await;
         host.ask(Method::PUT, &format!("/v1/tenants/{tenant}/plugins/p"), plugin).await.ok();
@@ -109,7 +111,8 @@ async fn a_hostile_tenant_does_not_slow_another() {
 /// Plugins that spin, of as many tenants as would use all permits, hold up no webhook without a plugin.
 #[tokio::test]
 async fn plugins_that_spin_do_not_delay_a_webhook_without_one() {
-    let (host, receiver) = (Host::with().set("attempts_max=256").start().await, Receiver::start().await);
+    let host = Host::with().set("attempts_max=256").start().await;
+    let receiver = Receiver::start().await;
     let spinning = ["s1", "s2", "s3", "s4", "s5", "s6"];
     for tenant in spinning {
         host.post("/v1/tenants", &json!({"id": tenant})).await;

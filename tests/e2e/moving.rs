@@ -21,8 +21,10 @@ async fn a_backup_of_a_running_host_starts_and_delivers() {
     let id = host.send(event("Contact is Created", 1)).await;
     host.ended(&id).await;
     let folder = Arc::new(TempDir::new().unwrap());
-    let (from, to) = (host.data(), folder.path().join("data"));
-    let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+    let from = host.data();
+    let to = folder.path().join("data");
+    let from = from.to_str().unwrap();
+    let to = to.to_str().unwrap();
     let (well, out, err) = hookloom(&["backup", "--data-dir", from, to, "--json"]).await;
     assert!(well, "{out}{err}");
     let (well, _, err) = hookloom(&["backup", "--data-dir", from, to]).await;
@@ -37,7 +39,8 @@ async fn a_backup_of_a_running_host_starts_and_delivers() {
 
 #[tokio::test]
 async fn a_tenant_moves_to_another_host() {
-    let (one, other) = (Host::start().await, Host::start().await);
+    let one = Host::start().await;
+    let other = Host::start().await;
     let receiver = Receiver::start().await;
     one.plugin("flatten", example("flatten")).await;
     one.subscription(&receiver.url, json!({"plugin": "flatten", "config": {"separator": "_"}})).await;

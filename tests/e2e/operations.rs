@@ -87,7 +87,8 @@ async fn an_import_takes_its_secrets_from_a_file_of_their_own_or_from_stdin() {
     host.subscription("http://127.0.0.1:9999/b", also).await;
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let (file, secrets) = (path("tenant.json"), path("secrets.json"));
+    let file = path("tenant.json");
+    let secrets = path("secrets.json");
     let export = ["export", "--url", &host.url, "--key", ADMIN_KEY, "--out", &file];
     assert!(Command::new(program()).args(export).status().await.unwrap().success());
     let before = std::fs::read(&file).unwrap();

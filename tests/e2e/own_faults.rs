@@ -31,7 +31,8 @@ async fn tried_in_vain(host: &Host, id: &str, words: &str) {
 
 #[tokio::test]
 async fn no_file_descriptor_is_no_attempt() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let subscription = host.subscription(&receiver.url, once()).await;
     let pid = host.process.id().unwrap();
     let raw = Pid::from_raw(i32::try_from(pid).unwrap());
@@ -197,13 +198,15 @@ async fn serve(how: Http2, mut io: impl AsyncRead + AsyncWrite + Unpin, taken: &
 
 /// Starts an HTTP/2 receiver: its URL, and how many requests it took.
 async fn http2(how: Http2, authority: &Authority) -> (String, Arc<AtomicUsize>) {
-    let (listener, taken) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Arc::new(AtomicUsize::new(0)));
-    let (url, acceptor) =
-        (format!("https://{}/", listener.local_addr().unwrap()), authority.acceptor("127.0.0.1", "h2"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let acceptor = authority.acceptor("127.0.0.1", "h2");
     let counted = taken.clone();
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let (acceptor, counted) = (acceptor.clone(), counted.clone());
+            let acceptor = acceptor.clone();
+            let counted = counted.clone();
             tokio::spawn(async move {
                 if let Ok(stream) = acceptor.accept(socket).await {
                     let _ = serve(how, stream, &counted).await;
@@ -235,7 +238,8 @@ async fn what_http2_says_was_not_processed_is_no_attempt() {
 
 #[tokio::test]
 async fn a_receiver_that_refuses_every_stream_ends_the_attempt() {
-    let (host, authority) = (Host::start().await, Authority::new());
+    let host = Host::start().await;
+    let authority = Authority::new();
     let (url, taken) = http2(Http2::RefusesAll, &authority).await;
     let also =
         json!({"transport": {"authorities": authority.pem()}, "retry": {"schedule_s": [0]}, "timeout_ms": 30_000});

@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[tokio::test]
 async fn a_version_that_comes_during_the_attempt_judges_too() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("panics")).await;
     host.subscription(&receiver.url, json!({"plugin": "p", "concurrency": 256})).await;
     let batch: Vec<String> = (0..200).map(|number| event("Contact is Created", number)).collect();
@@ -28,7 +29,8 @@ async fn a_version_that_comes_during_the_attempt_judges_too() {
 
 #[tokio::test]
 async fn a_config_that_comes_during_the_attempt_judges_too() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("bad", guest("panics")).await;
     host.plugin("good", guest("passes")).await;
     let id = host.subscription(&receiver.url, json!({"plugin": "bad"})).await;
@@ -121,7 +123,8 @@ async fn a_rejected_request_is_accepted_once_and_a_token_replaced_once() {
 
 #[tokio::test]
 async fn uploads_at_the_same_time_leave_what_is_stored_running() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("passes")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     join_all(["later", "transient", "passes", "world"].map(|name| host.plugin("p", guest(name)))).await;

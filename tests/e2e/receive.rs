@@ -5,7 +5,8 @@ use serde_json::json;
 
 #[tokio::test]
 async fn a_binary_body_is_verified() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("binary", guest("binary")).await;
     host.subscription(&receiver.url, json!({"plugin": "binary"})).await;
     let delivered = host.ended(&host.send(event("Contact is Created", 1)).await).await;

@@ -143,7 +143,8 @@ async fn the_longest_delay_is_a_setting() {
 /// A receiver with a bucket of tokens, and how many requests it took and refused.
 async fn limited(rate_per_s: f64, size: f64, refusal: &'static str) -> (RawReceiver, Arc<[AtomicUsize; 2]>) {
     let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
-    let (bucket, counted) = (Arc::new(Mutex::new((size, Instant::now()))), counts.clone());
+    let bucket = Arc::new(Mutex::new((size, Instant::now())));
+    let counted = counts.clone();
     let receiver = RawReceiver::start(move |mut socket| {
         let takes = {
             let mut bucket = bucket.lock().unwrap();
@@ -186,7 +187,8 @@ async fn a_receiver_that_throttles_gets_most_of_what_it_allows() {
 
 #[tokio::test]
 async fn what_an_owner_may_set_is_sent() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let headers = json!({"User-Agent": "crm/{{secret:build}}", "accept": "text/plain", "Accept-Language": "de", "traceparent": "own"});
     let also = json!({"headers": headers, "secrets": {"build": "s3cret"}, "traceparent": true});
     let id = host.subscription(&receiver.url, also).await;

@@ -16,7 +16,8 @@ pub(crate) async fn send_once(host: &Host, key: &str, body: &str) -> (u16, Value
 
 #[tokio::test]
 async fn a_request_with_a_key_is_accepted_once() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({})).await;
     let body = [event("Contact is Created", 1), event("Contact is Created", 2)].join("\n");
     let first = send_once(&host, "import-1", &body).await;
@@ -106,7 +107,8 @@ fn verifies(public: &str, signature: &str, received: &Value) -> bool {
 
 #[tokio::test]
 async fn a_former_key_ceases_to_sign() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let id = host.subscription(&receiver.url, json!({})).await;
     host.post(&format!("./subscriptions/{id}/rotate-secret"), &json!({"overlap_s": 1})).await;
     until("one key", async || {
@@ -121,7 +123,8 @@ async fn a_former_key_ceases_to_sign() {
 
 #[tokio::test]
 async fn what_ended_is_pruned_and_the_ledger_remembers_it() {
-    let (host, receiver) = (Host::with().set("retention_s=2").start().await, Receiver::start().await);
+    let host = Host::with().set("retention_s=2").start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({"modules": ["Contact"]})).await;
     host.subscription("http://127.0.0.1:1/", json!({"modules": ["Deal"], "retry": {"schedule_s": [0, 3600]}})).await;
     let pending = host.send(event("Opportunity is Created", 1)).await;

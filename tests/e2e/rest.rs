@@ -151,7 +151,8 @@ async fn what_is_not_understood_in_a_query_is_refused_on_every_route() {
             refused(&ask("limt=5").await, 400, "the parameter \"limt\" is unknown");
             let parameters = operation["parameters"].as_array().into_iter().flatten();
             for parameter in parameters.filter(|one| one["in"] == "query") {
-                let (name, schema) = (text(parameter, "name"), &parameter["schema"]);
+                let name = text(parameter, "name");
+                let schema = &parameter["schema"];
                 for (edge, change) in [("minimum", -1), ("maximum", 1)] {
                     let Some(edge) = schema[edge].as_i64() else { continue };
                     let reply = ask(&format!("{name}={}", edge + change)).await;
@@ -198,7 +199,8 @@ async fn events_are_listed() {
     assert_eq!((&first["module"], &first["entity_id"], &first["fan_out"]), (&json!("Contact"), &json!("4"), &json!(0)));
     assert_eq!(first["bytes"], json!(event("Contact is Created", 4).len()));
     assert_eq!(all["events"][1]["fan_out"], json!(1));
-    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    let mut seen = Vec::new();
+    let mut cursor = String::new();
     loop {
         let page = host.get(&format!("./events?limit=2{cursor}")).await;
         seen.extend(ids(&page));

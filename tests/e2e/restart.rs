@@ -20,8 +20,8 @@ async fn a_stop_finishes_the_attempts_under_way() {
     })
     .await;
     host.subscription(&receiver.url, json!({"concurrency": 1})).await;
-    let (first, second) =
-        (host.send(event("Contact is Created", 1)).await, host.send(event("Contact is Created", 2)).await);
+    let first = host.send(event("Contact is Created", 1)).await;
+    let second = host.send(event("Contact is Created", 2)).await;
     until("the first attempt", async || (receiver.requests() == 1).then_some(())).await;
     let log = host.folder.path().join("log");
     let stopping = host.stop();
@@ -45,7 +45,8 @@ async fn a_stop_finishes_the_attempts_under_way() {
 
 #[tokio::test]
 async fn a_restart_goes_on_with_plugins_subscriptions_and_secrets() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let version = host.plugin("flatten", example("flatten")).await;
     let id = host.subscription(&receiver.url, json!({"plugin": "flatten"})).await;
     let token = text(&host.post("./intake-tokens", &json!({})).await, "path").to_owned();
@@ -65,7 +66,8 @@ async fn a_restart_goes_on_with_plugins_subscriptions_and_secrets() {
 
 #[tokio::test]
 async fn compiled_code_that_was_changed_on_disk_is_compiled_again() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("flatten", example("flatten")).await;
     host.subscription(&receiver.url, json!({"plugin": "flatten"})).await;
     let compiled = host.data().join("compiled");

@@ -11,7 +11,8 @@ fn quick() -> Value {
 
 #[tokio::test]
 async fn a_failed_attempt_is_made_again_with_the_same_id_and_body() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("500,503,200").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("500,503,200").await;
     host.subscription(&receiver.url, quick()).await;
     let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
     assert_eq!(text(&delivery, "state"), "delivered");
@@ -26,7 +27,8 @@ async fn a_failed_attempt_is_made_again_with_the_same_id_and_body() {
 
 #[tokio::test]
 async fn attempts_end_as_dead() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("500").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("500").await;
     host.subscription(&receiver.url, quick()).await;
     let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
     assert_eq!((text(&delivery, "state"), &delivery["reason"]["code"]), ("dead", &json!("attempts-exhausted")));
@@ -145,7 +147,8 @@ async fn nobody_there() {
 
 #[tokio::test]
 async fn a_slow_receiver_holds_up_its_own_lane_only() {
-    let (host, good) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let good = Receiver::start().await;
     let slow = RawReceiver::hanging().await;
     host.subscription(&slow.url, json!({"concurrency": 2, "timeout_ms": 30000})).await;
     host.subscription(&good.url, json!({})).await;
@@ -182,7 +185,8 @@ async fn a_receiver_that_says_when_to_come_back_is_left_alone_until_then() {
 
 #[tokio::test]
 async fn what_waits_too_long_for_its_turn_is_dead() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("500").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("500").await;
     // Ten failures in a row open the breaker for five seconds; the age limit is two.
     let retry = json!({"schedule_s": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "age_max_s": 2});
     host.subscription(&receiver.url, json!({"concurrency": 1, "retry": retry})).await;
@@ -201,7 +205,9 @@ async fn what_waits_too_long_for_its_turn_is_dead() {
 
 #[tokio::test]
 async fn an_edit_holds_from_the_next_attempt_on() {
-    let (host, former, new) = (Host::start().await, Receiver::answering("500").await, Receiver::start().await);
+    let host = Host::start().await;
+    let former = Receiver::answering("500").await;
+    let new = Receiver::start().await;
     let settings = |url: &str, header: &str| {
         json!({
             "notify_url": url, "modules": ["Contact"], "signing_secret": crate::harness::SECRET,
@@ -223,7 +229,8 @@ async fn an_edit_holds_from_the_next_attempt_on() {
 
 #[tokio::test]
 async fn a_connection_is_used_again_and_the_parts_of_a_post_are_told() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({})).await;
     let mut reused = Vec::new();
     for number in 0..3 {

@@ -15,7 +15,8 @@ fn code(step: &Value) -> &str {
 
 #[tokio::test]
 async fn an_instance_is_used_again_only_if_its_subscription_says_so() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("remembers")).await;
     let id = host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     for _ in 0..3 {
@@ -55,7 +56,8 @@ async fn an_instance_is_used_again_only_if_its_subscription_says_so() {
 
 #[tokio::test]
 async fn the_fault_of_an_instance_that_judged_before_costs_no_delivery() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("ages")).await;
     host.subscription(&receiver.url, json!({"plugin": "p", "reuse": {"calls": 100}})).await;
     assert_eq!(judged(&host).await.len(), 1);

@@ -54,7 +54,8 @@ async fn with_examples(host: Host) -> Host {
 
 #[tokio::test]
 async fn every_sample_goes_through_every_plugin() {
-    let (host, receiver) = (host_with_examples().await, Receiver::start().await);
+    let host = host_with_examples().await;
+    let receiver = Receiver::start().await;
     for plugin in PLUGINS {
         host.subscription(&format!("{}{plugin}", receiver.url), json!({"plugin": plugin, "description": plugin})).await;
     }
@@ -136,7 +137,8 @@ async fn the_expected_outputs_come_out() {
 
 #[tokio::test]
 async fn plugins_that_look_back_say_what_changed_and_drop_what_did_not() {
-    let (host, receiver) = (host_with_examples().await, Receiver::start().await);
+    let host = host_with_examples().await;
+    let receiver = Receiver::start().await;
     for plugin in HISTORIANS {
         host.subscription(&format!("{}{plugin}", receiver.url), json!({"plugin": plugin})).await;
     }
@@ -177,7 +179,8 @@ async fn the_vendors_flat_zapier_bodies_are_no_events() {
 
 #[tokio::test]
 async fn large_payloads_go_through() {
-    let (host, receiver) = (host_with_examples().await, Receiver::start().await);
+    let host = host_with_examples().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({"plugin": "redact"})).await;
     let note = "call a@b.example ".repeat(11_000);
     let large =
@@ -221,7 +224,8 @@ async fn reused_instances_give_the_same_bytes_as_fresh_ones() {
                 let own = |one: &&Value| one["subscription"] == subscription["id"];
                 &deliveries.iter().find(own).unwrap()["attempts"][0]
             };
-            let (fresh, reused) = (attempt_of(&pair[0]), attempt_of(&pair[1]));
+            let fresh = attempt_of(&pair[0]);
+            let reused = attempt_of(&pair[1]);
             assert_eq!(judged(fresh), judged(reused), "{}: {name}", text(&pair[0], "description"));
             assert_eq!(fresh["steps"][0]["cost"]["earlier_calls"], 0);
             used_again += usize::from(reused["steps"][0]["cost"]["earlier_calls"] != 0);

@@ -25,7 +25,8 @@ fn file(name: &str) -> String {
 
 #[tokio::test]
 async fn a_file_that_is_refused_or_missing_does_not_keep_the_others() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, serde_json::json!({})).await;
     let files = [
         file("guide/contact_created.json"),
@@ -65,7 +66,8 @@ async fn of_lines_only_the_bad_ones_stay_behind() {
 #[tokio::test]
 async fn what_no_event_could_pass_ends_the_command() {
     let host = Host::start().await;
-    let (one, other) = (file("guide/contact_created.json"), file("guide/contact_updated.json"));
+    let one = file("guide/contact_created.json");
+    let other = file("guide/contact_updated.json");
     let (code, _, err) = send(&host, &[&one, &other, "--key", "wrong"], "").await;
     assert!(code == Some(1) && err.contains("unknown or revoked"), "{err}");
     assert!(err.contains("0 events accepted, 0 deliveries; broken off; 1 file not sent"), "{err}");

@@ -43,7 +43,8 @@ const ROUNDS: usize = 150;
 
 /// Sends events to all subscriptions at a steady pace; how long each healthy delivery took, in milliseconds.
 async fn latencies(dead: bool) -> Vec<f64> {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     for number in 0..HEALTHY {
         host.subscription(&format!("{}{number}", receiver.url), json!({})).await;
     }
@@ -67,7 +68,8 @@ async fn latencies(dead: bool) -> Vec<f64> {
 #[tokio::test]
 #[ignore = "long; cargo xtask soak runs it"]
 async fn one_dead_receiver_among_a_hundred() {
-    let (without, with) = (latencies(false).await, latencies(true).await);
+    let without = latencies(false).await;
+    let with = latencies(true).await;
     let p99 = |values: &[f64]| percentile(values, 99);
     let ratio = p99(&with) / p99(&without);
     told(
@@ -80,7 +82,8 @@ async fn one_dead_receiver_among_a_hundred() {
 
 /// How long single events take to be accepted, for so long, in milliseconds.
 async fn intake(host: &Host, lasts: Duration) -> Vec<f64> {
-    let (end, mut took) = (Instant::now() + lasts, Vec::new());
+    let end = Instant::now() + lasts;
+    let mut took = Vec::new();
     while Instant::now() < end {
         let begun = Instant::now();
         let event = json!({"eventName": "Opportunity is Created", "eventData": {"id": took.len()}});
@@ -256,7 +259,8 @@ async fn a_thousand_plugins_come_back() {
     let host = Host::start().await;
     let component = crate::harness::guest("passes");
     let uploads = (0..1_000).map(|number| {
-        let (host, component) = (&host, distinct(&component, number));
+        let host = &host;
+        let component = distinct(&component, number);
         async move { host.plugin(&format!("p{number}"), component).await }
     });
     let mut uploads = futures_util::StreamExt::buffer_unordered(futures_util::stream::iter(uploads), 4);

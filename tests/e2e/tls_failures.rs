@@ -32,7 +32,9 @@ async fn plain() -> String {
 
 #[tokio::test]
 async fn each_failure_says_what_to_do() {
-    let (host, authority, clients) = (Host::start().await, Authority::new(), Authority::new());
+    let host = Host::start().await;
+    let authority = Authority::new();
+    let clients = Authority::new();
     let trusted = || json!({"authorities": authority.pem()});
     let expired = TlsReceiver::valid_in([2020, 2021], &authority).await;
     let future = TlsReceiver::valid_in([2050, 2051], &authority).await;

@@ -13,7 +13,8 @@ fn spans(received: &[Value]) -> Vec<Value> {
 
 #[tokio::test]
 async fn an_events_way_is_a_trace_that_its_receiver_can_go_on_with() {
-    let (collector, receiver) = (Receiver::start().await, Receiver::start().await);
+    let collector = Receiver::start().await;
+    let receiver = Receiver::start().await;
     let endpoint = collector.url.trim_end_matches('/');
     let host = Host::with().set(&format!("otlp_endpoint=\"{endpoint}\"")).start().await;
     host.plugin("flatten", example("flatten")).await;
@@ -27,7 +28,9 @@ async fn an_events_way_is_a_trace_that_its_receiver_can_go_on_with() {
     .await;
     let named =
         |name: &str| found.iter().find(|span| span["name"] == name).unwrap_or_else(|| panic!("{name}: {found:?}"));
-    let (intake, attempt, post) = (named("intake"), named("attempt"), named("POST"));
+    let intake = named("intake");
+    let attempt = named("attempt");
+    let post = named("POST");
     assert!(found.iter().all(|span| span["traceId"] == id.replace('-', "")), "the trace is the event: {found:?}");
     assert_eq!(attempt["parentSpanId"], intake["spanId"]);
     assert_eq!(

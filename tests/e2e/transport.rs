@@ -12,7 +12,8 @@ async fn attempt(host: &Host) -> Value {
 
 #[tokio::test]
 async fn an_authority_of_the_owners_own_is_trusted_by_its_subscription_only() {
-    let (host, authority) = (Host::start().await, Authority::new());
+    let host = Host::start().await;
+    let authority = Authority::new();
     let receiver = TlsReceiver::start(&authority, None).await;
     let once = json!({"schedule_s": [0]});
     let id = host.subscription(&receiver.url, json!({"retry": once})).await;
@@ -34,7 +35,9 @@ async fn an_authority_of_the_owners_own_is_trusted_by_its_subscription_only() {
 
 #[tokio::test]
 async fn a_client_certificate_is_shown_to_who_asks_for_it() {
-    let (host, own, clients) = (Host::start().await, Authority::new(), Authority::new());
+    let host = Host::start().await;
+    let own = Authority::new();
+    let clients = Authority::new();
     let receiver = TlsReceiver::start(&own, Some(&clients)).await;
     let transport = |certificate: Value| {
         json!({
@@ -81,8 +84,11 @@ async fn what_does_not_fit_a_transport_is_told_and_never_shown() {
 
 #[tokio::test]
 async fn a_proxy_carries_http_and_https_and_gets_what_it_asks_for() {
-    let (host, proxy, authority) = (Host::start().await, Proxy::start().await, Authority::new());
-    let (plain, secure) = (Receiver::start().await, TlsReceiver::start(&authority, None).await);
+    let host = Host::start().await;
+    let proxy = Proxy::start().await;
+    let authority = Authority::new();
+    let plain = Receiver::start().await;
+    let secure = TlsReceiver::start(&authority, None).await;
     let through = |also: Value| {
         let mut transport = json!({"proxy": proxy.url, "proxy_authorization": "Basic {{secret:proxy}}"});
         transport.as_object_mut().unwrap().extend(also.as_object().cloned().unwrap());

@@ -24,7 +24,8 @@ async fn send_many(host: &Host, count: usize) {
 
 #[tokio::test]
 async fn a_chain_judges_in_order_and_each_sees_what_came_before() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     for (name, program) in [("a", "appends"), ("pass", "passes"), ("binary", "binary"), ("drop", "remembers")] {
         host.plugin(name, guest(program)).await;
     }
@@ -61,7 +62,8 @@ async fn a_chain_judges_in_order_and_each_sees_what_came_before() {
 
 #[tokio::test]
 async fn the_wall_time_of_a_chain_is_one_budget() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("burns", guest("burns")).await;
     // Four times what one call takes here and now: eight need more. A busy machine may hold up the first call for the whole
     // of it, so what has to be seen is seen in one attempt of several.
@@ -96,7 +98,8 @@ async fn the_wall_time_of_a_chain_is_one_budget() {
 
 #[tokio::test]
 async fn every_plugin_of_a_chain_knows_the_event_that_came_in() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("appends", guest("appends")).await;
     host.plugin("whole", guest("whole_contract")).await;
     let id =
@@ -118,7 +121,8 @@ async fn every_plugin_of_a_chain_knows_the_event_that_came_in() {
 
 #[tokio::test]
 async fn a_pinned_subscription_keeps_its_version() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let first = text(&host.plugin("p", guest("passes")).await, "sha256").to_owned();
     host.plugin("p", guest("panics")).await;
     host.subscription(&receiver.url, json!({"plugin": format!("p@{first}")})).await;
@@ -136,7 +140,8 @@ async fn a_pinned_subscription_keeps_its_version() {
 
 #[tokio::test]
 async fn a_bad_canary_costs_no_delivery_and_is_taken_back() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let good = text(&host.plugin("p", guest("passes")).await, "sha256").to_owned();
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let bad = candidate(&host, guest("panics")).await;
@@ -173,7 +178,8 @@ async fn a_bad_canary_costs_no_delivery_and_is_taken_back() {
 
 #[tokio::test]
 async fn a_canary_that_refuses_events_costs_no_delivery_either() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("passes")).await;
     let id = host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     for program in ["invalid_event", "bad_config", "transient"] {
@@ -204,7 +210,8 @@ async fn a_canary_that_refuses_events_costs_no_delivery_either() {
 
 #[tokio::test]
 async fn a_delivery_keeps_its_arm_when_the_percentage_changes() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("500,500,500,500,500,500,500,500,200").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("500,500,500,500,500,500,500,500,200").await;
     host.plugin("p", guest("passes")).await;
     host.subscription(&receiver.url, json!({"plugin": "p", "retry": {"schedule_s": [0, 1, 1]}, "concurrency": 8}))
         .await;
@@ -233,7 +240,8 @@ async fn a_delivery_keeps_its_arm_when_the_percentage_changes() {
 
 #[tokio::test]
 async fn a_slow_canary_is_taken_back_and_a_good_one_can_be_promoted() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("passes")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let slow = candidate(&host, guest("burns")).await;
@@ -260,7 +268,8 @@ async fn a_slow_canary_is_taken_back_and_a_good_one_can_be_promoted() {
 
 #[tokio::test]
 async fn a_shadow_is_compared_and_never_sent() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("p", guest("passes")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     let other = candidate(&host, example("flatten")).await;
@@ -294,7 +303,8 @@ async fn a_shadow_is_compared_and_never_sent() {
 
 #[tokio::test]
 async fn a_version_is_compared_over_real_events_before_it_is_promoted() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let first = text(&host.plugin("p", guest("passes")).await, "sha256").to_owned();
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     send_many(&host, 20).await;
@@ -328,7 +338,8 @@ async fn a_version_is_compared_over_real_events_before_it_is_promoted() {
 
 #[tokio::test]
 async fn a_later_plugin_of_a_chain_is_compared_over_what_it_would_read() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("first", guest("appends")).await;
     host.plugin("p", guest("appends")).await;
     host.subscription(&receiver.url, json!({"plugin": ["first", "p"]})).await;

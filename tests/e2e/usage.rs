@@ -16,7 +16,8 @@ fn of(usage: &Value, kind: &str) -> u64 {
 
 #[tokio::test]
 async fn every_byte_counts_by_kind() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let fresh = usage(&host).await;
     let component = example("flatten");
     host.plugin("p", component.clone()).await;
@@ -51,7 +52,8 @@ async fn every_byte_counts_by_kind() {
 
 #[tokio::test]
 async fn over_the_share_everything_is_refused_but_outcomes() {
-    let (host, receiver) = (Host::with().set("tenant_bytes_max=60000").start().await, Receiver::start().await);
+    let host = Host::with().set("tenant_bytes_max=60000").start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({})).await;
     let upload = host.ask(Method::PUT, "./plugins/p", example("flatten")).await;
     assert_eq!(upload.status, 507, "{}", upload.text);
@@ -90,7 +92,8 @@ async fn a_plugin_goes_when_nobody_uses_it_and_no_file_brings_it_back() {
     let second = text(&host.plugin("p", example("flatten")).await, "sha256").to_owned();
     let pinned = host.subscription("http://127.0.0.1:9999/", json!({"plugin": format!("p@{first}")})).await;
     let delete = async |path: &str| host.ask(Method::DELETE, path, "").await;
-    let (old, active) = (format!("./plugins/p/versions/{first}"), format!("./plugins/p/versions/{second}"));
+    let old = format!("./plugins/p/versions/{first}");
+    let active = format!("./plugins/p/versions/{second}");
 
     for (path, told) in
         [(&active, "active version"), (&old, pinned.as_str()), (&"./plugins/p".to_owned(), pinned.as_str())]

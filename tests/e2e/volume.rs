@@ -11,7 +11,8 @@ fn events(count: usize) -> String {
 
 #[tokio::test]
 async fn a_request_makes_no_more_deliveries_than_it_may_and_one_event_reaches_all() {
-    let (host, receiver) = (Host::with().set("request_deliveries_max=5").start().await, Receiver::start().await);
+    let host = Host::with().set("request_deliveries_max=5").start().await;
+    let receiver = Receiver::start().await;
     for _ in 0..3 {
         host.subscription(&receiver.url, json!({})).await;
     }
@@ -45,7 +46,8 @@ async fn a_request_makes_no_more_deliveries_than_it_may_and_one_event_reaches_al
 
 #[tokio::test]
 async fn a_repetition_is_answered_though_more_webhooks_match_by_now() {
-    let (host, receiver) = (Host::with().set("request_deliveries_max=2").start().await, Receiver::start().await);
+    let host = Host::with().set("request_deliveries_max=2").start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({})).await;
     let first = send_once(&host, "once", &events(2)).await;
     assert_eq!(first.0, 202, "{}", first.1);
@@ -60,7 +62,8 @@ async fn a_repetition_is_answered_though_more_webhooks_match_by_now() {
 
 #[tokio::test]
 async fn an_entity_id_that_is_too_long_is_none_and_the_sender_is_told() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({"ordering": {"on_failure": "block"}})).await;
     let named = |id: String| json!({"eventName": "Contact is Updated", "eventData": {"id": id}}).to_string();
     let body = format!("{}\n{}", named("9".repeat(200_000)), named("9".repeat(255)));
@@ -120,7 +123,8 @@ const BACKLOG: usize = 1_201;
 
 #[tokio::test]
 async fn a_large_backlog_ends_with_its_webhook() {
-    let (host, receiver) = (Host::start().await, Receiver::answering("410").await);
+    let host = Host::start().await;
+    let receiver = Receiver::answering("410").await;
     let deleted = host.subscription(&receiver.url, json!({})).await;
     host.post(&format!("./subscriptions/{deleted}/pause"), &json!({"reason": "a test"})).await;
     host.ask(Method::POST, "./events", events(BACKLOG)).await.ok();
@@ -139,7 +143,8 @@ async fn a_large_backlog_ends_with_its_webhook() {
 async fn a_search_looks_at_so_much_and_goes_on_with_its_cursor() {
     let host = Host::start().await;
     let bin = host.post("./bins", &json!({"requests_max": 200})).await;
-    let (id, url) = (text(&bin, "id"), text(&bin, "path"));
+    let id = text(&bin, "id");
+    let url = text(&bin, "path");
     host.ask_as("", Method::POST, url, "The Needle").await;
     for _ in 0..70 {
         host.ask_as("", Method::POST, url, "x".repeat(64 << 10)).await;

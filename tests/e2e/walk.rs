@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 #[tokio::test]
 async fn bytes_in_are_bytes_signed_are_bytes_out() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({})).await;
     let odd = " {\"eventData\" : {\"z\":1.0, \"a\":null,\"n\":12345678901234567890, \"e\":1E3,\n\"t\":\"\\u00e9\u{e9}\"},\t\"eventName\":\"Contact is Created\"}\r\n";
     let id = host.send(odd).await;
@@ -25,8 +26,10 @@ async fn bytes_in_are_bytes_signed_are_bytes_out() {
 
 #[tokio::test]
 async fn each_subscription_gets_its_modules_once() {
-    let (host, contacts, deals, both) =
-        (Host::start().await, Receiver::start().await, Receiver::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let contacts = Receiver::start().await;
+    let deals = Receiver::start().await;
+    let both = Receiver::start().await;
     host.subscription(&contacts.url, json!({"modules": ["Contact"]})).await;
     host.subscription(&deals.url, json!({"modules": ["Deal", "Deal"]})).await;
     host.subscription(&both.url, json!({})).await;
@@ -60,7 +63,8 @@ async fn nobody_listening_is_accepted_all_the_same() {
 
 #[tokio::test]
 async fn the_vendors_address_answers_with_the_event() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({})).await;
     let token = host.post("./intake-tokens", &json!({"label": "Agile CRM"})).await;
     let path = text(&token, "path");
@@ -83,12 +87,11 @@ async fn the_vendors_address_answers_with_the_event() {
 
 #[tokio::test]
 async fn batches_keep_each_events_slice() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({"concurrency": 1})).await;
-    let (a, b) = (
-        "{\"eventName\":\"Contact is Created\", \"eventData\":{\"n\":1.0}}",
-        "{\"eventData\":{ },\"eventName\":\"Contact is Updated\"}",
-    );
+    let a = "{\"eventName\":\"Contact is Created\", \"eventData\":{\"n\":1.0}}";
+    let b = "{\"eventData\":{ },\"eventName\":\"Contact is Updated\"}";
     for body in [format!("[{a} , {b}]"), format!("{a}\n\n{b}\r\n")] {
         let accepted = host.ask(Method::POST, "./events", body).await.ok();
         assert_eq!(accepted["events"].as_array().unwrap().len(), 2);
@@ -100,7 +103,8 @@ async fn batches_keep_each_events_slice() {
 
 #[tokio::test]
 async fn headers_and_secrets_of_the_owner_are_sent_and_never_shown() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let also = json!({"headers": {"Authorization": "Bearer {{secret:token}}", "X-Plain": "1"}, "secrets": {"token": "s3cr3t-t0k3n"}});
     let id = host.subscription(&format!("{}?key=query-key", receiver.url), also).await;
     host.send(event("Contact is Created", 1)).await;
@@ -122,7 +126,9 @@ async fn headers_and_secrets_of_the_owner_are_sent_and_never_shown() {
 
 #[tokio::test]
 async fn edits_hold_from_the_next_event_on_and_deletion_cancels() {
-    let (host, first, second) = (Host::start().await, Receiver::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let first = Receiver::start().await;
+    let second = Receiver::start().await;
     let id = host.subscription(&first.url, json!({})).await;
     let event_1 = host.send(event("Contact is Created", 1)).await;
     assert_eq!(host.ended(&event_1).await["attempts"][0]["config_generation"], 1);
@@ -147,7 +153,8 @@ async fn edits_hold_from_the_next_event_on_and_deletion_cancels() {
 
 #[tokio::test]
 async fn a_paused_subscription_goes_on_where_it_was() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let id = host.subscription(&receiver.url, json!({})).await;
     host.post(&format!("./subscriptions/{id}/pause"), &json!({"reason": "holiday"})).await;
     for number in 0..5 {
@@ -161,7 +168,8 @@ async fn a_paused_subscription_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn a_plugin_replaces_drops_and_passes() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.plugin("deal-filter", example("deal-filter")).await;
     let version = host.plugin("flatten", example("flatten")).await;
     host.subscription(&format!("{}flat", receiver.url), json!({"plugin": "flatten", "modules": ["Contact"]})).await;
@@ -189,7 +197,8 @@ async fn a_plugin_replaces_drops_and_passes() {
 
 #[tokio::test]
 async fn a_new_version_serves_at_once_and_both_are_listed() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let first = host.plugin("p", example("flatten")).await;
     host.subscription(&receiver.url, json!({"plugin": "p"})).await;
     host.ended(&host.send(fixture("guide/contact_created.json")).await).await;
@@ -205,12 +214,14 @@ async fn a_new_version_serves_at_once_and_both_are_listed() {
 
 #[tokio::test]
 async fn a_list_comes_in_pages() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let mut made = Vec::new();
     for _ in 0..5 {
         made.push(host.subscription(&receiver.url, json!({})).await);
     }
-    let (mut seen, mut query) = (Vec::new(), "?limit=2".to_owned());
+    let mut seen = Vec::new();
+    let mut query = "?limit=2".to_owned();
     let pages = loop {
         let page = host.ask(Method::GET, &format!("./subscriptions{query}"), "").await;
         seen.extend(page.json.as_array().unwrap().iter().map(|one| text(one, "id").to_owned()));

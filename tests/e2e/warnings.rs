@@ -93,7 +93,8 @@ async fn a_config_key_that_no_plugin_reads_is_told() {
 
 #[tokio::test]
 async fn the_page_shows_what_will_go_wrong() {
-    let (host, receiver) = (host_with(&["flatten", "redact"]).await, Receiver::start().await);
+    let host = host_with(&["flatten", "redact"]).await;
+    let receiver = Receiver::start().await;
     let mut visitor = Visitor::admin(&host).await;
     visitor.see("/t/default/webhooks").await;
     let fields = [("notify_url", receiver.url.as_str()), ("modules", "Contact"), ("plugin", "flatten, redact")];

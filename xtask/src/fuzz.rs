@@ -19,7 +19,8 @@ pub(crate) fn fuzz(arguments: &[String]) -> Result<(), Failure> {
         None => 60,
         Some(text) => text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?,
     };
-    let (target, corpus) = (root().join("target/fuzz"), root().join("target/fuzz/corpus"));
+    let corpus = root().join("target/fuzz/corpus");
+    let target = root().join("target/fuzz");
     say("building the fuzz targets; the first time this takes some minutes");
     let mut build = cargo();
     build.current_dir(root().join("fuzz")).args(["build", "--release", "--target", PLATFORM, "--target-dir"]);

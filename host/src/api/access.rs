@@ -95,7 +95,8 @@ pub(super) async fn create_key(
     if state.store.catalog().keys(Some(&access.tenant)).len() >= CREDENTIALS_MAX {
         return Err(Problem::too_many("keys", CREDENTIALS_MAX));
     }
-    let (label, owner) = (checked_label(new.label)?, Some(access.tenant.clone()));
+    let label = checked_label(new.label)?;
+    let owner = Some(access.tenant.clone());
     let (key, text) = state.store.create_key(owner, distinct(new.scopes), label).await?;
     let body = KeyBody::new(&key, None, Some(text));
     state.changed(&access.key, Some(&access.tenant), "key.create", key.shown(), [None, told(&body)]).await;
@@ -259,7 +260,8 @@ pub(super) async fn rotate_token(
     let old = state.store.catalog().tokens(&access.tenant).into_iter().find(|token| token.id == id);
     let old = old.ok_or_else(|| Problem::not_found("intake token"))?;
     let (token, text) = state.store.create_token(access.tenant.clone(), old.label.clone(), Some(id)).await?;
-    let (before, body) = (TokenBody::known(&old), TokenBody::made(&token, &text, &state));
+    let before = TokenBody::known(&old);
+    let body = TokenBody::made(&token, &text, &state);
     let both = [told(&before), told(&body)];
     state.changed(&access.key, Some(&access.tenant), "intake-token.rotate", id, both).await;
     Ok((StatusCode::CREATED, Json(body)))

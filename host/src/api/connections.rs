@@ -284,7 +284,8 @@ impl Connections {
         if is_full && !self.make_room(now) {
             return None;
         }
-        let (id, activity) = (self.ids.fetch_add(1, Ordering::Relaxed), Arc::new(Activity::new(peer, now)));
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let activity = Arc::new(Activity::new(peer, now));
         self.lock().insert(id, activity.clone());
         Some(OpenConnection { connections: self.clone(), id, activity })
     }

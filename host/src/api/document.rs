@@ -178,7 +178,8 @@ fn members<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = (&'a
 }
 
 fn complete_parameter(parameter: &mut Value) {
-    let (name, place) = (parameter["name"].clone(), parameter["in"].clone());
+    let name = parameter["name"].clone();
+    let place = parameter["in"].clone();
     if place != "path" {
         // It may be left out, but it is never null.
         let schema = &mut parameter["schema"];

@@ -105,7 +105,8 @@ pub(super) async fn put(
     Body(component): Body,
 ) -> Result<Json<VersionBody>, Problem> {
     let name = PluginName::parse(&name).map_err(|detail| Problem::field("/name", detail))?;
-    let (tenant, created_by) = (access.tenant, access.key.shown());
+    let tenant = access.tenant;
+    let created_by = access.key.shown();
     let gated_events = activation.gate;
     let is_first = !state.plugins.exists(&tenant, &name);
     if activation.activate.unwrap_or(true) && (is_first || gated_events.is_none()) {
@@ -235,7 +236,8 @@ pub(super) async fn activate(
         Some(events) => Some(gate::gate(&state, &access.tenant, &name, &sha256, events).await?),
         None => None,
     };
-    let (plugin, sha256) = (name.to_string(), sha256.to_string());
+    let plugin = name.to_string();
+    let sha256 = sha256.to_string();
     state.plugins.activate(access.tenant.clone(), plugin, sha256.clone(), access.key.shown()).await?;
     let after = Some(sha256.clone().into());
     state.changed(&access.key, Some(&access.tenant), "plugin.activate", &name, [None, after]).await;
@@ -269,7 +271,8 @@ pub(super) async fn delete_version(
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
     let (name, version) = named_version(&path)?;
-    let (name, sha256) = (name.to_string(), version.to_string());
+    let name = name.to_string();
+    let sha256 = version.to_string();
     state.plugins.delete_version(access.tenant.clone(), name.clone(), sha256.clone()).await?;
     let before = Some(sha256.into());
     state.changed(&access.key, Some(&access.tenant), "plugin.delete-version", &name, [before, None]).await;

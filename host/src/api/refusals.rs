@@ -89,7 +89,8 @@ pub(super) fn flat(document: &OpenApi) -> Value {
 fn merged(schema: &Value, schemas: &Value) -> Value {
     let mut whole = Map::from_iter([("type".to_owned(), Value::from("object"))]);
     whole.extend(schema.get("description").map(|text| ("description".to_owned(), text.clone())));
-    let (mut properties, mut required) = (Map::new(), Vec::new());
+    let mut properties = Map::new();
+    let mut required = Vec::new();
     for part in schema["allOf"].as_array().into_iter().flatten() {
         let name = part["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
         let part = match name.map(|name| &schemas[name]) {

@@ -72,7 +72,9 @@ mod tests {
     #[test]
     fn the_oldest_stream_of_a_session_gives_way() {
         let streams = Streams::new(2);
-        let (of_another, first, second) = (streams.open([2; 32]), streams.open([1; 32]), streams.open([1; 32]));
+        let of_another = streams.open([2; 32]);
+        let first = streams.open([1; 32]);
+        let second = streams.open([1; 32]);
         let is_displaced = |stream: &OpenStream| stream.displaced().now_or_never().is_some();
         assert!(![&of_another, &first, &second].into_iter().any(is_displaced));
         drop(first);

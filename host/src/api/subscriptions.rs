@@ -201,7 +201,8 @@ async fn edit(
             Err(StoreError::Edited) => {}
             edited => {
                 let subscription = edited?;
-                let (before, body) = (SubscriptionBody::new(&old, None), SubscriptionBody::new(&subscription, None));
+                let before = SubscriptionBody::new(&old, None);
+                let body = SubscriptionBody::new(&subscription, None);
                 let both = [told(&before), told(&body)];
                 state.changed(&access.key, Some(&access.tenant), "subscription.update", id, both).await;
                 return Ok(Json(body.with_warnings(state, &subscription).await));

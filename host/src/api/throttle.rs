@@ -66,7 +66,8 @@ pub(super) struct CountedFailure {
 
 impl Default for Throttle {
     fn default() -> Self {
-        let (networks, prefixes) = (LruCache::new(SOURCES_MAX), LruCache::new(SOURCES_MAX));
+        let networks = LruCache::new(SOURCES_MAX);
+        let prefixes = LruCache::new(SOURCES_MAX);
         Throttle(Mutex::new(Counts { networks, prefixes }))
     }
 }
@@ -123,7 +124,8 @@ mod tests {
 
     #[test]
     fn what_is_left_is_told() {
-        let (throttle, now) = (Throttle::default(), Instant::now());
+        let throttle = Throttle::default();
+        let now = Instant::now();
         let limit = |after_s: u64| {
             let later = now + Duration::from_secs(after_s);
             throttle.note_failure("192.0.2.1".parse().expect("an address"), "hlk_aaaa", later).limit
@@ -138,7 +140,8 @@ mod tests {
 
     #[test]
     fn an_address_is_counted_for_itself_and_again_after_a_while() {
-        let (throttle, now) = (Throttle::default(), Instant::now());
+        let throttle = Throttle::default();
+        let now = Instant::now();
         assert_eq!(fail(&throttle, 10, "192.0.2.1", "hlk_aaaa1", now), Failure::WithinLimit);
         assert_eq!(fail(&throttle, 1, "192.0.2.1", "hlk_bbbb1", now), Failure::OverLimit, "whatever is guessed");
         assert_eq!(
@@ -154,7 +157,8 @@ mod tests {
 
     #[test]
     fn an_ipv6_client_is_its_network() {
-        let (throttle, now) = (Throttle::default(), Instant::now());
+        let throttle = Throttle::default();
+        let now = Instant::now();
         for host in 1..=10 {
             fail(&throttle, 1, &format!("2001:db8:0:1::{host}"), &format!("hlk_{host:04}"), now);
         }
@@ -164,7 +168,8 @@ mod tests {
 
     #[test]
     fn guesses_at_one_key_from_many_networks_are_counted_together() {
-        let (throttle, now) = (Throttle::default(), Instant::now());
+        let throttle = Throttle::default();
+        let now = Instant::now();
         let from = |last: u32, guess: &str| fail(&throttle, 1, &format!("198.51.100.{last}"), guess, now);
         assert!((0..10).all(|last| from(last, &format!("hlk_abcd-guess-{last}")) == Failure::WithinLimit));
         assert_eq!(from(10, "hlk_abcd-another"), Failure::OverLimit);
@@ -173,7 +178,8 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let (throttle, now) = (Throttle::default(), Instant::now());
+        let throttle = Throttle::default();
+        let now = Instant::now();
         for number in 0..u128::try_from(SOURCES_MAX.get()).expect("small") + 5_000 {
             let address = Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) | (number << 64));
             throttle.note_failure(address.into(), &format!("{number:08}"), now);

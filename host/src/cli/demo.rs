@@ -108,7 +108,8 @@ async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String
     let intake = token["path"].as_str().and_then(UrlPath::local).ok_or("the host made no intake address")?;
 
     let started = Instant::now();
-    let (mut faults, mut deliveries) = (Vec::new(), Vec::new());
+    let mut faults = Vec::new();
+    let mut deliveries = Vec::new();
     for (index, (file, payload)) in PAYLOADS.iter().enumerate() {
         show::event(index + 1, file, payload);
         let echo =

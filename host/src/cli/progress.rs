@@ -12,7 +12,8 @@ pub(super) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
     if !std::io::stderr().is_terminal() {
         return work.await;
     }
-    let (begun, mut shown) = (Instant::now(), false);
+    let begun = Instant::now();
+    let mut shown = false;
     tokio::pin!(work);
     let done = loop {
         match tokio::time::timeout(PATIENCE, &mut work).await {

@@ -113,7 +113,8 @@ impl Verifier {
     fn verify_bytes(&self, body: &[u8], headers: &HeaderMap) -> Result<(), WebhookError> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let timestamp_s = text(HEADER_WEBHOOK_TIMESTAMP).parse().map_err(|_| WebhookError::InvalidTimestamp)?;
-        let (id, signatures) = (text(HEADER_WEBHOOK_ID), text(HEADER_WEBHOOK_SIGNATURE));
+        let id = text(HEADER_WEBHOOK_ID);
+        let signatures = text(HEADER_WEBHOOK_SIGNATURE);
         if verifies(std::slice::from_ref(&self.key), id, timestamp_s, body, signatures) {
             Ok(())
         } else {

@@ -126,7 +126,9 @@ impl Sender {
 
     async fn send_stdin(&mut self) -> Result<(), Failure> {
         let mut stdin = std::io::stdin().lock();
-        let (mut waiting, mut piece, mut line) = (Vec::new(), vec![0; 64 << 10], 1);
+        let mut waiting = Vec::new();
+        let mut piece = vec![0; 64 << 10];
+        let mut line = 1;
         loop {
             let read = stdin.read(&mut piece)?;
             waiting.extend_from_slice(&piece[..read]);

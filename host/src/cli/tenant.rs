@@ -94,7 +94,8 @@ impl Tenant {
     async fn list(&self, path: UrlPath, key: &str) -> Result<Vec<Value>, Failure> {
         const LIMIT: usize = 500;
         let first = path.query("limit", LIMIT);
-        let (mut all, mut next) = (Vec::new(), first.clone());
+        let mut all = Vec::new();
+        let mut next = first.clone();
         loop {
             let Value::Array(page) = self.get(&next).await? else { return Ok(all) };
             let count = page.len();
@@ -126,7 +127,8 @@ pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
     for plugin in tenant.list(tenant.path().then("plugins"), "name").await? {
         let (Some(name), Some(sha256)) = (plugin["name"].as_str(), plugin["active_sha256"].as_str()) else { continue };
         // The host is only believed as far as a file may be written for another one.
-        let (name, sha256) = (PluginName::parse(name)?, VersionId::parse(sha256)?);
+        let name = PluginName::parse(name)?;
+        let sha256 = VersionId::parse(sha256)?;
         let path = tenant.path().then("plugins").then(&name).then("versions").then(&sha256).then("component");
         let component = tenant.host.ask_bytes(Method::GET, &path, JSON, Bytes::new()).await?;
         plugins.push(json!({"name": name, "sha256": sha256, "component": BASE64.encode(component)}));

@@ -62,7 +62,8 @@ pub(super) use {errln, line, outln};
 /// Returns whether a format takes all values from its arguments: no `{name}`, and no `{:name$}`.
 pub(super) const fn is_positional(format: &str) -> bool {
     let bytes = format.as_bytes();
-    let (mut at, mut inside) = (0, false);
+    let mut at = 0;
+    let mut inside = false;
     while at < bytes.len() {
         match bytes[at] {
             b'{' if !inside && at + 1 < bytes.len() && bytes[at + 1] == b'{' => at += 1,
@@ -242,7 +243,8 @@ fn columns(stream: &(impl IsTerminal + rustix::fd::AsFd)) -> Option<usize> {
 /// A text whose lines fit a terminal: where one is too long, it goes on in a row behind the gutter.
 fn folded(text: &str, columns: usize) -> String {
     let mut folded = String::with_capacity(text.len());
-    let (mut column, mut in_style) = (0, false);
+    let mut column = 0;
+    let mut in_style = false;
     for letter in text.chars() {
         // What is left of escape sequences is a tone.
         in_style |= letter == '\x1b';

@@ -115,7 +115,8 @@ mod tests {
                 batch.iter().map(|one| String::from_utf8_lossy(&one.payload).into_owned()).collect::<Vec<_>>(),
             )
         };
-        let (a, b) = (r#"{"eventName":"a", "eventData":{"n":1.0}}"#, r#"{"eventData":{},"eventName":"b"}"#);
+        let a = r#"{"eventName":"a", "eventData":{"n":1.0}}"#;
+        let b = r#"{"eventData":{},"eventName":"b"}"#;
         assert_eq!(payloads(a), Ok(vec![a.to_owned()]));
         assert_eq!(payloads(&format!("[ {a} ,{b}]")), Ok(vec![a.to_owned(), b.to_owned()]));
         assert_eq!(payloads(&format!("{a}\r\n\n{b}\n")), Ok(vec![a.to_owned(), b.to_owned()]));

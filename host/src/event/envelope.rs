@@ -170,7 +170,8 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut name, mut data) = (None::<String>, None::<&RawValue>);
+        let mut name = None::<String>;
+        let mut data = None::<&RawValue>;
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "eventName" if name.is_none() => name = Some(map.next_value()?),

@@ -72,7 +72,8 @@ impl Unreadable {
 
 /// Checks that plugins can read a text that nests at most `depth_max` levels, if it is JSON.
 pub fn check_readable(json: &[u8], depth_max: usize) -> Result<(), Unreadable> {
-    let (mut at, mut depth) = (0_usize, 0_usize);
+    let mut at = 0_usize;
+    let mut depth = 0_usize;
     while let Some(byte) = json.get(at) {
         match byte {
             b'"' => {
@@ -100,7 +101,8 @@ pub fn is_readable(payload: &[u8]) -> bool {
 
 /// Checks the string that begins here, and returns the offset behind its closing quote.
 fn check_string(json: &[u8], start: usize) -> Result<usize, Unreadable> {
-    let (mut at, mut has_escapes) = (start + 1, false);
+    let mut at = start + 1;
+    let mut has_escapes = false;
     loop {
         let Some(found) = memchr2(b'"', b'\\', &json[at..]) else { return Ok(json.len()) };
         at += found;
@@ -110,7 +112,8 @@ fn check_string(json: &[u8], start: usize) -> Result<usize, Unreadable> {
         has_escapes = true;
         at = check_escape(json, at)?;
     }
-    let (content, end) = (&json[start + 1..at], at + 1);
+    let content = &json[start + 1..at];
+    let end = at + 1;
     let may_be_reserved = has_escapes || content.first() == Some(&b'$');
     if may_be_reserved && is_key(json, end) {
         let reserved = RESERVED_KEYS.into_iter().find(|key| is_spelled(content, key));

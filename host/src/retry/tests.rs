@@ -73,7 +73,8 @@ fn what_waits_for_a_plugin_ends_at_the_age_limit() {
 fn the_default_schedule_lasts_at_least_75_hours() {
     let policy = RetryPolicy::default();
     let lasts_ms = |jitter| {
-        let (mut now_ms, mut attempts) = (NOW_MS, 1);
+        let mut now_ms = NOW_MS;
+        let mut attempts = 1;
         while let Next::Again { at_ms, .. } = next(&policy, &status(500), Moment { now_ms, jitter, ..moment(attempts) })
         {
             now_ms = at_ms;
@@ -95,7 +96,8 @@ fn retry_after_costs_no_attempt() {
     #[track_caller]
     fn check(policy: &RetryPolicy, outcome: &Outcome, expected_attempts: u32) {
         for jitter in [0.0, 1.0] {
-            let (mut now_ms, mut attempts) = (NOW_MS, 1);
+            let mut now_ms = NOW_MS;
+            let mut attempts = 1;
             while let Next::Again { at_ms, .. } = next(policy, outcome, Moment { now_ms, jitter, ..moment(attempts) }) {
                 assert!(at_ms <= age_end_ms(policy, moment(1)));
                 now_ms = at_ms;

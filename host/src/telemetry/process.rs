@@ -28,7 +28,8 @@ pub(super) fn text() -> String {
         }
     };
     let memory = memory();
-    let (open, most) = (open_files(), rlimit::Resource::NOFILE.get_soft().ok());
+    let open = open_files();
+    let most = rlimit::Resource::NOFILE.get_soft().ok();
     put(
         "process_cpu_seconds_total",
         "counter",

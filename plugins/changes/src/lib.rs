@@ -27,7 +27,8 @@ impl Plugin for Changes {
                 )),
             };
         };
-        let (old, new) = (fields(&before), fields(&event.data()?));
+        let old = fields(&before);
+        let new = fields(&event.data()?);
         let changed: Vec<&str> = changed(&old, &new).into_iter().filter(|name| counts(name)).collect();
         if changed.is_empty() {
             return Ok(Verdict::drop("unchanged", "no field that counts has changed"));
@@ -68,7 +69,8 @@ const BOOKKEEPING: [&str; 14] = [
 ];
 
 fn counts(name: &str) -> bool {
-    let (watch, ignore) = (config::list("watch"), config::list("ignore"));
+    let watch = config::list("watch");
+    let ignore = config::list("ignore");
     let is = |list: &[String]| list.iter().any(|one| one == name);
     match watch.is_empty() {
         true => !BOOKKEEPING.contains(&name) && !is(&ignore),
@@ -131,7 +133,8 @@ fn derived(changed: &[&str], old: &BTreeMap<String, Value>, new: &BTreeMap<Strin
     for field in changed {
         match *field {
             "tags" => {
-                let (before, after) = (list(old), list(new));
+                let before = list(old);
+                let after = list(new);
                 names.extend(after.iter().any(|tag| !before.contains(tag)).then_some("tag.added"));
                 names.extend(before.iter().any(|tag| !after.contains(tag)).then_some("tag.removed"));
             }

@@ -141,7 +141,8 @@ fn deal(deal: &Deal) -> Map<String, Value> {
 fn weighted(value: &Decimal, percent: &Decimal) -> Option<Value> {
     // A hundredth of the product in units is the product in cents.
     let cents = value.times(percent)?.scaled(0)?;
-    let (whole, rest) = (cents.unsigned_abs() / 100, cents.unsigned_abs() % 100);
+    let whole = cents.unsigned_abs() / 100;
+    let rest = cents.unsigned_abs() % 100;
     let sign = if cents < 0 { "-" } else { "" };
     let fraction = if rest.is_multiple_of(10) { format!("{}", rest / 10) } else { format!("{rest:02}") };
     from_str(&format!("{sign}{whole}.{fraction}")).ok()

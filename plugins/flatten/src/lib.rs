@@ -62,7 +62,8 @@ impl<M: SerializeMap> Keys<M> {
     }
 
     fn put_contact(&mut self, contact: &Contact) -> Result<(), M::Error> {
-        let (text, field) = (|name: &str| contact.text(name), |name: &str| contact.field(name));
+        let text = |name: &str| contact.text(name);
+        let field = |name: &str| contact.field(name);
         let is_company = contact.is_company();
         self.put("id", contact.id())?;
         self.put("type", Some(if is_company { "company" } else { "person" }))?;

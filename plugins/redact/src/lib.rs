@@ -72,7 +72,8 @@ impl Rules {
 
     fn redact_properties(&self, list: &mut Vec<Value>) -> Result<(), Failure> {
         let how = |property: &Value| {
-            let (kind, name) = (property["type"].as_str(), property["name"].as_str()?);
+            let kind = property["type"].as_str();
+            let name = property["name"].as_str()?;
             let ours = |(listed, _): &&(String, How)| listed == name && kind != Some("CUSTOM");
             self.properties.iter().find(ours).map(|(_, how)| *how)
         };
@@ -126,7 +127,9 @@ impl Rules {
 /// or more behind it. By hand, because a regular expression takes hundred times as long over a long note.
 fn without_emails(text: &str) -> String {
     let is_local = |byte: &u8| byte.is_ascii_alphanumeric() || b"._%+'-".contains(byte);
-    let (bytes, mut masked, mut done) = (text.as_bytes(), String::with_capacity(text.len()), 0);
+    let bytes = text.as_bytes();
+    let mut masked = String::with_capacity(text.len());
+    let mut done = 0;
     for (at, _) in text.match_indices('@') {
         let start = at - bytes[done..at].iter().rev().take_while(|byte| is_local(byte)).count();
         let Some(end) = end_of_domain(bytes, at + 1).filter(|_| start < at && start >= done) else { continue };
@@ -253,7 +256,9 @@ mod tests {
         let config = [("properties", "email:hmac")];
         assert!(matches!(testing::run::<Redact>(&payload("a@b.example"), &config), Err(Failure::BadConfig(_))));
         testing::set_secret("pseudonym", b"a key of the owner");
-        let (one, same, other) = ("Kim@x.example ", "kim@x.example", "lee@x.example");
+        let one = "Kim@x.example ";
+        let same = "kim@x.example";
+        let other = "lee@x.example";
         let [one, same, other] = [one, same, other].map(|email| redacted(&payload(email), &config));
         assert_eq!(one, same);
         assert!(one != other && !one.contains("@x.example"), "{one}");

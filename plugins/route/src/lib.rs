@@ -37,7 +37,9 @@ impl<'a> Rule<'a> {
         let ((what, value), to) = parts.ok_or_else(|| {
             Failure::bad_config("no-rule", format!("{line:?} is no rule; write `tag = vip -> https://…`"))
         })?;
-        let (what, value, to) = (what.trim(), value.trim(), to.trim());
+        let what = what.trim();
+        let value = value.trim();
+        let to = to.trim();
         let known =
             ["tag", "owner", "type", "pipeline", "milestone", "event"].contains(&what) || what.starts_with("field.");
         let leads = ["pass", "drop"].contains(&to) || to.starts_with("https://") || to.starts_with("http://");

@@ -110,7 +110,8 @@ impl Contact {
     /// not blank.
     pub fn preferred(&self, name: &str, subtype: &str) -> Option<Cow<'_, str>> {
         let wanted = self.properties().filter(|property| !property.is_custom() && property.name() == name);
-        let (mut first, mut best) = (None, None);
+        let mut first = None;
+        let mut best = None;
         for property in wanted {
             let text = property.text();
             if property.subtype() == Some(subtype) && best.is_none() {

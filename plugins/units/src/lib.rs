@@ -151,11 +151,12 @@ fn minor_digits(currency: &str) -> u32 {
 /// `50,000.00 USD`.
 fn text(minor: i128, digits: u32, currency: Option<&str>) -> String {
     let unit = 10_u128.pow(digits);
-    let (whole, rest) = (minor.unsigned_abs() / unit, minor.unsigned_abs() % unit);
+    let whole = minor.unsigned_abs() / unit;
+    let rest = minor.unsigned_abs() % unit;
     let whole = whole.to_string();
     let mut grouped = String::new();
     for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index) % 3 == 0 {
+        if index > 0 && (whole.len() - index).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
@@ -224,8 +225,8 @@ mod tests {
     #[test]
     fn times() {
         #[track_caller]
-        fn check(zone: &str, value: Value, unit_ms: i64, expected: Value) {
-            let (zone, mut value) = (Zone(TimeZone::get(zone).expect("a zone")), value);
+        fn check(zone: &str, mut value: Value, unit_ms: i64, expected: Value) {
+            let zone = Zone(TimeZone::get(zone).expect("a zone"));
             zone.write(&mut value, unit_ms);
             assert_eq!(value, expected);
         }

@@ -61,7 +61,8 @@ impl Line {
 
     /// How much an event's CPU time grows when this grows ten times, from end to end.
     fn per_decade(&self) -> Option<f64> {
-        let (first, last) = (self.points.first()?, self.points.last()?);
+        let first = self.points.first()?;
+        let last = self.points.last()?;
         let decades = (last.at / first.at).log10();
         (decades > 0.0).then(|| (last.cpu_us / first.cpu_us).powf(1.0 / decades))
     }
@@ -100,14 +101,20 @@ async fn measured(
     bytes: usize,
 ) -> Result<[f64; 3], Failure> {
     let built = host.request(Method::POST, "/events", "").build()?;
-    let (url, key) = (built.url().clone(), built.headers()["authorization"].clone());
+    let url = built.url().clone();
+    let key = built.headers()["authorization"].clone();
     let per_request = (events / 4).clamp(1, 100.min((4 << 20) / bytes as u64));
-    let (mut wall, mut cpu) = (Vec::new(), Vec::new());
+    let mut wall = Vec::new();
+    let mut cpu = Vec::new();
     // The first round warms up.
     for round in 0..=args.rounds {
-        let (http, url, key) = (host.http.clone(), url.clone(), key.clone());
-        let (from, before) = (receiver.count().await?, cpu_s(host.process.id()));
-        let (begun_ms, begun) = (now_us() / 1_000, Instant::now());
+        let http = host.http.clone();
+        let url = url.clone();
+        let key = key.clone();
+        let from = receiver.count().await?;
+        let before = cpu_s(host.process.id());
+        let begun_ms = now_us() / 1_000;
+        let begun = Instant::now();
         rate(events / per_request, move |number| {
             let mut body = String::new();
             for one in 0..per_request {
@@ -132,7 +139,8 @@ const BYTES: usize = 337;
 const USUAL: [u64; 2] = [4_000, 1];
 
 async fn fresh(args: &Args, plugin: &str) -> Result<(Host, Receiver), Failure> {
-    let (host, receiver) = (Host::start(args).await?, Receiver::start().await?);
+    let host = Host::start(args).await?;
+    let receiver = Receiver::start().await?;
     host.plugin(args, plugin).await?;
     host.subscription(&receiver.url, json!({"plugin": plugin})).await?;
     Ok((host, receiver))
@@ -164,7 +172,8 @@ async fn plugins(args: &Args) -> Result<Line, Failure> {
     let mut line = Line::new("distinct plugins", "", 1.2);
     let component = std::fs::read(args.plugins.join("examples/passes.wasm"))?;
     for count in [1, 1_000] {
-        let (host, receiver) = (Host::start(args).await?, Receiver::start().await?);
+        let host = Host::start(args).await?;
+        let receiver = Receiver::start().await?;
         make_plugins(&host, &component, count).await?;
         for number in 0..count {
             host.subscription(&receiver.url, json!({"plugin": format!("p{number}")})).await?;
@@ -192,7 +201,8 @@ async fn payload(args: &Args) -> Result<Line, Failure> {
 async fn languages(args: &Args) -> Result<Line, Failure> {
     let mut line = Line::new("language", "the same plugin in each", f64::INFINITY);
     for (at, language) in ["rust", "c", "js", "ts", "python"].into_iter().enumerate() {
-        let (host, receiver) = (Host::start(args).await?, Receiver::start().await?);
+        let host = Host::start(args).await?;
+        let receiver = Receiver::start().await?;
         let file = format!("tests/fixtures/contract/1.0.0/{language}.wasm.gz");
         let mut component = Vec::new();
         std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(std::fs::File::open(file)?), &mut component)?;

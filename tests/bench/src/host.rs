@@ -67,7 +67,8 @@ impl Host {
         body: impl Into<reqwest::Body>,
     ) -> Result<Value, Failure> {
         let response = self.request(method, path, body).send().await?;
-        let (status, text) = (response.status(), response.text().await?);
+        let status = response.status();
+        let text = response.text().await?;
         match status.is_success() {
             true => Ok(serde_json::from_str(&text).unwrap_or_default()),
             false => Err(format!("{path}: {status} {text}").into()),

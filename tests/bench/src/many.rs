@@ -23,7 +23,8 @@ async fn in_turns(
     (little, much): (&Host, &Host),
     receivers: (&Receiver, &Receiver),
 ) -> Result<[Vec<f64>; 2], Failure> {
-    let (mut floors, mut figures) = (Vec::new(), Vec::new());
+    let mut floors = Vec::new();
+    let mut figures = Vec::new();
     for _ in 0..args.rounds.max(ROUNDS_MIN) {
         floors.push(end_to_end(little, receivers.0, COUNT, 100).await?);
         figures.push(end_to_end(much, receivers.1, COUNT, 100).await?);
@@ -100,7 +101,9 @@ pub(crate) async fn make_subscriptions(host: &Host, receiver: &Receiver, count: 
     let begun = Instant::now();
     let body = json!({"notify_url": receiver.url, "modules": ["Deal"], "plugin": "flatten"}).to_string();
     let built = host.request(Method::POST, "/subscriptions", "").build()?;
-    let (http, url, key) = (reqwest::Client::new(), built.url().clone(), built.headers()["authorization"].clone());
+    let http = reqwest::Client::new();
+    let url = built.url().clone();
+    let key = built.headers()["authorization"].clone();
     rate(count, move |_| http.post(url.clone()).header("authorization", key.clone()).body(body.clone())).await?;
     Ok(begun.elapsed())
 }
@@ -110,17 +113,22 @@ const PLUGINS: usize = 1_000;
 /// One event for a thousand subscriptions, each with a plugin of its own.
 pub(crate) async fn plugins(name: &'static str, args: &Args) -> Result<Row, Failure> {
     let component = std::fs::read(args.plugins.join("examples/passes.wasm"))?;
-    let (little, host, receiver) = (Host::start(args).await?, Host::start(args).await?, Receiver::start().await?);
+    let little = Host::start(args).await?;
+    let host = Host::start(args).await?;
+    let receiver = Receiver::start().await?;
     little.ask(Method::PUT, "/plugins/passes", component.clone()).await?;
     little.subscription(&receiver.url, json!({"plugin": "passes"})).await?;
     let took = make_plugins(&host, &component, PLUGINS).await?;
     for number in 0..PLUGINS {
         host.subscription(&receiver.url, json!({"plugin": format!("p{number}")})).await?;
     }
-    let (mut floors, mut figures) = (Vec::new(), Vec::new());
+    let mut floors = Vec::new();
+    let mut figures = Vec::new();
     for round in 0..args.rounds.max(ROUNDS_MIN) as u64 + 1 {
         floors.push(end_to_end(&little, &receiver, COUNT, 100).await?);
-        let (from, begun_ms, begun) = (receiver.count().await?, now_us() / 1_000, Instant::now());
+        let from = receiver.count().await?;
+        let begun_ms = now_us() / 1_000;
+        let begun = Instant::now();
         let events = COUNT / PLUGINS as u64;
         host.ask(Method::POST, "/events", batch(round * events, events)).await?;
         receiver.until(from, COUNT).await?;
@@ -143,7 +151,8 @@ pub(crate) async fn plugins(name: &'static str, args: &Args) -> Result<Row, Fail
 /// Uploads so many versions of one component under different names.
 pub(crate) async fn make_plugins(host: &Host, component: &[u8], count: usize) -> Result<Duration, Failure> {
     let begun = Instant::now();
-    let (mut uploads, mut next) = (tokio::task::JoinSet::new(), 0);
+    let mut uploads = tokio::task::JoinSet::new();
+    let mut next = 0;
     while next < count || !uploads.is_empty() {
         if next < count && uploads.len() < 4 {
             let upload = host.request(Method::PUT, &format!("/plugins/p{next}"), distinct(component, next));
@@ -165,7 +174,8 @@ pub(crate) async fn dead(name: &'static str, args: &Args) -> Result<Row, Failure
     }
     // Its connections are accepted by the system, and nobody ever reads from them.
     let dead = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let (mut floors, mut figures) = (Vec::new(), Vec::new());
+    let mut floors = Vec::new();
+    let mut figures = Vec::new();
     let settings = json!({"plugin": "flatten", "timeout_ms": 5_000});
     let ill = host.subscription(&format!("http://{}/", dead.local_addr()?), settings).await?;
     let path = format!("/subscriptions/{ill}");

@@ -17,10 +17,13 @@ pub(crate) async fn rate(
     count: u64,
     request: impl Fn(u64) -> reqwest::RequestBuilder + Send + Sync + 'static,
 ) -> Result<f64, Failure> {
-    let (next, request, begun) = (Arc::new(AtomicU64::new(0)), Arc::new(request), Instant::now());
+    let next = Arc::new(AtomicU64::new(0));
+    let request = Arc::new(request);
+    let begun = Instant::now();
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..SENDERS {
-        let (next, request) = (next.clone(), request.clone());
+        let next = next.clone();
+        let request = request.clone();
         senders.spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
@@ -40,15 +43,20 @@ pub(crate) async fn rate(
 
 /// Bare POSTs to the receiver: the floor of everything that ends there.
 pub(crate) async fn bare(receiver: &Receiver, count: u64) -> Result<f64, Failure> {
-    let (http, url) = (reqwest::Client::new(), receiver.url.clone());
+    let http = reqwest::Client::new();
+    let url = receiver.url.clone();
     rate(count, move |number| http.post(&url).body(event(number))).await
 }
 
 /// Deliveries a second, from the first request until all are received and recorded.
 pub(crate) async fn end_to_end(host: &Host, receiver: &Receiver, count: u64, per_request: u64) -> Result<f64, Failure> {
-    let (from, begun_ms, begun) = (receiver.count().await?, now_us() / 1_000, Instant::now());
-    let (http, url) = (host.http.clone(), host.request(Method::POST, "/events", "").build()?);
-    let (url, key) = (url.url().clone(), url.headers()["authorization"].clone());
+    let from = receiver.count().await?;
+    let begun_ms = now_us() / 1_000;
+    let begun = Instant::now();
+    let http = host.http.clone();
+    let url = host.request(Method::POST, "/events", "").build()?;
+    let key = url.headers()["authorization"].clone();
+    let url = url.url().clone();
     rate(count / per_request, move |number| {
         let body = if per_request == 1 { event(number).into() } else { batch(number * per_request, per_request) };
         http.post(url.clone()).header("authorization", key.clone()).body(body)
@@ -70,9 +78,11 @@ pub(crate) async fn latency(
     request: impl Fn(u64) -> reqwest::RequestBuilder,
 ) -> Result<[f64; 2], Failure> {
     receiver.arrivals().await?;
-    let (count, pause) = (per_s * span.as_secs(), Duration::from_micros(1_000_000 / per_s));
+    let count = per_s * span.as_secs();
+    let pause = Duration::from_micros(1_000_000 / per_s);
     let mut ticks = tokio::time::interval(pause);
-    let (mut sent, mut senders) = (HashMap::new(), tokio::task::JoinSet::new());
+    let mut sent = HashMap::new();
+    let mut senders = tokio::task::JoinSet::new();
     let from = receiver.count().await?;
     for number in 0..count {
         ticks.tick().await;

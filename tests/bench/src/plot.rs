@@ -40,9 +40,10 @@ impl Plot {
     fn draw(&self, svg: &mut String) {
         let all = || self.points.iter().flat_map(|(_, _, heights)| heights.iter().copied());
         // From a decade below what is lowest, so that a flat line looks flat.
-        let (low, high) = (all().fold(f64::MAX, f64::min) / 3.0, all().fold(f64::MIN, f64::max) * 1.5);
-        let (first, last) =
-            (self.points.first().map_or(1.0, |point| point.1), self.points.last().map_or(1.0, |point| point.1));
+        let low = all().fold(f64::MAX, f64::min) / 3.0;
+        let high = all().fold(f64::MIN, f64::max) * 1.5;
+        let first = self.points.first().map_or(1.0, |point| point.1);
+        let last = self.points.last().map_or(1.0, |point| point.1);
         let span = (last / first).log10().max(1e-9);
         let x = |at: f64| LEFT + 12.0 + (RIGHT - LEFT - 24.0) * (at / first).log10() / span;
         let y = |height: f64| BOTTOM - (BOTTOM - TOP) * (height / low).log10() / (high / low).log10();
@@ -57,7 +58,8 @@ impl Plot {
             let _ = writeln!(svg, "<polyline class=\"{kind}\" points=\"{}\"/>", points.join(" "));
         }
         for (name, at, [_, cpu]) in &self.points {
-            let (x, y) = (x(*at), y(*cpu));
+            let x = x(*at);
+            let y = y(*cpu);
             let _ = writeln!(svg, "<circle class=\"on\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
             let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{cpu:.0}</text>", y - 7.0);
             let _ = writeln!(

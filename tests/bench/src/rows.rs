@@ -50,7 +50,8 @@ pub(crate) async fn measure(name: &'static str, args: &Args) -> Result<Row, Fail
 pub(crate) const COUNT: u64 = 10_000;
 
 pub(crate) async fn with_plugin(args: &Args, plugin: Option<&str>) -> Result<(Host, Receiver), Failure> {
-    let (host, receiver) = (Host::start(args).await?, Receiver::start().await?);
+    let host = Host::start(args).await?;
+    let receiver = Receiver::start().await?;
     if let Some(plugin) = plugin {
         host.plugin(args, plugin).await?;
     }
@@ -68,7 +69,8 @@ async fn whole_way(
     goal: f64,
 ) -> Result<Row, Failure> {
     let (host, receiver) = with_plugin(args, plugin).await?;
-    let (mut floors, mut figures) = (Vec::new(), Vec::new());
+    let mut floors = Vec::new();
+    let mut figures = Vec::new();
     let spent = || [host.process.id(), None, receiver.process.id()].map(cpu_s);
     let mut cpu_us = [0.0; 3];
     for _ in 0..args.rounds {
@@ -97,7 +99,8 @@ async fn call(name: &'static str, args: &Args) -> Result<Row, Failure> {
     let folder = tempfile::TempDir::new_in("target")?;
     let file = folder.path().join("event.json");
     std::fs::write(&file, event(1))?;
-    let (mut floors, mut figures) = (Vec::new(), Vec::new());
+    let mut floors = Vec::new();
+    let mut figures = Vec::new();
     for _ in 0..args.rounds {
         let mut bench = tokio::process::Command::new(&args.program);
         bench.args(["plugin", "bench", "--json", "--calls", "5000", "--event"]).arg(&file);
@@ -112,7 +115,8 @@ async fn call(name: &'static str, args: &Args) -> Result<Row, Failure> {
 }
 
 async fn at_the_store(name: &'static str, args: &Args) -> Result<Row, Failure> {
-    let (mut floors, mut figures) = (Vec::new(), Vec::new());
+    let mut floors = Vec::new();
+    let mut figures = Vec::new();
     let settings = json!({"notify_url": "http://127.0.0.1:8000/", "modules": ["Contact"]});
     for _ in 0..args.rounds {
         floors.push(store::bare_inserts(COUNT * 4).await?);
@@ -128,13 +132,18 @@ async fn at_the_store(name: &'static str, args: &Args) -> Result<Row, Failure> {
 }
 
 async fn at_the_door(name: &'static str, args: &Args) -> Result<Row, Failure> {
-    let (host, receiver) = (Host::start(args).await?, Receiver::start().await?);
-    let (mut floors, mut figures) = (Vec::new(), Vec::new());
+    let host = Host::start(args).await?;
+    let receiver = Receiver::start().await?;
+    let mut floors = Vec::new();
+    let mut figures = Vec::new();
     for _ in 0..args.rounds {
-        let (http, url) = (reqwest::Client::new(), format!("{}door", receiver.url));
+        let http = reqwest::Client::new();
+        let url = format!("{}door", receiver.url);
         floors.push(rate(COUNT, move |number| http.post(&url).body(event(number))).await?);
         let built = host.request(Method::POST, "/events", "").build()?;
-        let (http, url, key) = (reqwest::Client::new(), built.url().clone(), built.headers()["authorization"].clone());
+        let http = reqwest::Client::new();
+        let url = built.url().clone();
+        let key = built.headers()["authorization"].clone();
         let post = move |number| http.post(url.clone()).header("authorization", key.clone()).body(event(number));
         figures.push(rate(COUNT, post).await?);
     }
@@ -144,8 +153,10 @@ async fn at_the_door(name: &'static str, args: &Args) -> Result<Row, Failure> {
 
 async fn light(name: &'static str, args: &Args, part: usize, goal: f64) -> Result<Row, Failure> {
     let (host, receiver) = with_plugin(args, Some("flatten")).await?;
-    let (mut floors, mut figures) = (Vec::new(), Vec::new());
-    let (http, span) = (reqwest::Client::new(), Duration::from_secs(5));
+    let mut floors = Vec::new();
+    let mut figures = Vec::new();
+    let http = reqwest::Client::new();
+    let span = Duration::from_secs(5);
     for _ in 0..args.rounds {
         let bare = latency(&receiver, 100, span, 1, |number| http.post(&receiver.url).body(event(number))).await?;
         floors.push(bare[part]);
@@ -163,14 +174,16 @@ async fn reload(name: &'static str, args: &Args) -> Result<Row, Failure> {
     let component = std::fs::read(args.plugins.join("flatten.wasm"))?;
     let folder = host.folder.path().join("data/plugins/default");
     std::fs::create_dir_all(&folder)?;
-    let (mut floors, mut figures) = (Vec::new(), Vec::new());
+    let mut floors = Vec::new();
+    let mut figures = Vec::new();
     for round in 0..args.rounds.max(5) {
         std::fs::write(folder.join(".next"), many::distinct(&component, round))?;
         let active = async || {
             let all = host.ask(Method::GET, "/plugins", "").await?;
             Ok::<_, Failure>(all[0]["active_sha256"].clone())
         };
-        let (before, begun) = (active().await?, Instant::now());
+        let before = active().await?;
+        let begun = Instant::now();
         std::fs::rename(folder.join(".next"), folder.join("flatten.wasm"))?;
         while active().await? == before {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -24,9 +24,12 @@ pub(crate) async fn accepts(count: u64, subscription: NewSubscription) -> Result
     store.create_tenant(tenant.clone(), TenantChange::default()).await?;
     store.create_subscription(tenant.clone(), subscription).await?;
     let next = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let (begun, mut waiting) = (Instant::now(), tokio::task::JoinSet::new());
+    let begun = Instant::now();
+    let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..WAITING {
-        let (store, tenant, next) = (store.clone(), tenant.clone(), next.clone());
+        let store = store.clone();
+        let tenant = tenant.clone();
+        let next = next.clone();
         waiting.spawn(async move {
             loop {
                 let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -69,7 +72,8 @@ pub(crate) async fn bare_inserts(count: u64) -> Result<f64, Failure> {
                 "INSERT INTO deliveries (tenant, id, event, subscription, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms) VALUES ('bench', ?1, ?2, ?3, 0, 0, 0, 0, 0)",
             )?;
             for _ in 0..WAITING.min(count - number) {
-                let (id, payload) = (uuid::Uuid::now_v7(), event(number));
+                let id = uuid::Uuid::now_v7();
+                let payload = event(number);
                 into_events.execute(params![id, number.to_string(), 1_700_000_000_000_i64, payload.as_bytes()])?;
                 into_deliveries.execute(params![uuid::Uuid::now_v7(), id, subscription])?;
                 number += 1;

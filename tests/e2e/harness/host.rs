@@ -153,7 +153,8 @@ impl Reply {
 /// Sends a request and reads the answer to its end.
 pub(crate) async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, reqwest::Error> {
     let response = request.send().await?;
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let status = response.status().as_u16();
+    let headers = response.headers().clone();
     let text = response.text().await?;
     let json = json_of(&text);
     Ok(Reply { status, headers, text, json })

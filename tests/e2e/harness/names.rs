@@ -26,8 +26,9 @@ impl NameServer {
             ipv4_only: Arc::default(),
         };
         server.answer(addresses);
-        let (answers, questions, ipv4_only) =
-            (server.answers.clone(), server.questions.clone(), server.ipv4_only.clone());
+        let answers = server.answers.clone();
+        let questions = server.questions.clone();
+        let ipv4_only = server.ipv4_only.clone();
         tokio::spawn(async move {
             let mut packet = [0; 1_500];
             while let Ok((length, from)) = socket.recv_from(&mut packet).await {

@@ -41,7 +41,8 @@ impl Proxy {
 }
 
 async fn forward(mut client: TcpStream, heads: &Mutex<Vec<String>>) -> std::io::Result<()> {
-    let (mut request, mut piece) = (Vec::new(), [0; 4_096]);
+    let mut request = Vec::new();
+    let mut piece = [0; 4_096];
     let end = loop {
         if let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") {
             break end + 4;

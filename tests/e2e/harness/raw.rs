@@ -28,10 +28,12 @@ impl RawReceiver {
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let requests = Arc::new(AtomicUsize::new(0));
-        let (count, answer) = (requests.clone(), Arc::new(answer));
+        let count = requests.clone();
+        let answer = Arc::new(answer);
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
-                let (count, answer) = (count.clone(), answer.clone());
+                let count = count.clone();
+                let answer = answer.clone();
                 tokio::spawn(async move {
                     read_request(&mut socket).await;
                     count.fetch_add(1, Ordering::SeqCst);

@@ -105,7 +105,8 @@ pub(crate) struct Shim {
 impl Shim {
     pub(crate) fn new() -> Shim {
         let folder = TempDir::new().unwrap();
-        let (source, library) = (folder.path().join("shim.c"), folder.path().join("shim.so"));
+        let source = folder.path().join("shim.c");
+        let library = folder.path().join("shim.so");
         std::fs::write(&source, SOURCE).unwrap();
         let mut compiler = Command::new("cc");
         let built = compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status().unwrap();

@@ -98,10 +98,12 @@ impl TlsReceiver {
         let list = heads.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (acceptor, list) = (acceptor.clone(), list.clone());
+                let acceptor = acceptor.clone();
+                let list = list.clone();
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(socket).await else { return };
-                    let (mut request, mut piece) = (Vec::new(), [0; 4_096]);
+                    let mut request = Vec::new();
+                    let mut piece = [0; 4_096];
                     while !request.windows(4).any(|four| four == b"\r\n\r\n") {
                         match stream.read(&mut piece).await {
                             Ok(read) if read > 0 => request.extend_from_slice(&piece[..read]),

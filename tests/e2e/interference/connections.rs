@@ -46,9 +46,11 @@ fn held<F: Future<Output = std::io::Result<()>> + Send + 'static>(
     hold: impl Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
 ) -> Vec<Attack> {
     beside(count, |number| {
-        let (arena, hold) = (arena.clone(), hold.clone());
+        let arena = arena.clone();
+        let hold = hold.clone();
         again(move |_| {
-            let (arena, hold) = (arena.clone(), hold.clone());
+            let arena = arena.clone();
+            let hold = hold.clone();
             async move {
                 if let Ok(socket) = arena.connect_from(peer(number)).await {
                     let _ = hold(socket).await;
@@ -150,7 +152,8 @@ async fn stalled_bodies(arena: Arena) -> Vec<Attack> {
     .into();
     let piece: Arc<[u8]> = vec![b' '; 1 << 20].into();
     held(&arena, arena.pick(150, 100), eight_peers, move |mut socket| {
-        let (head, piece) = (head.clone(), piece.clone());
+        let head = head.clone();
+        let piece = piece.clone();
         async move {
             socket.write_all(head.as_bytes()).await?;
             for _ in 1..BYTES / piece.len() {
@@ -198,9 +201,11 @@ async fn bin_flood(arena: Arena) -> Vec<Attack> {
     let bin = tenant.ask(Method::POST, "./bins", settings).await;
     let path = format!("/bins/{}/", text(&bin, "id"));
     beside(16, move |_| {
-        let (tenant, path) = (tenant.clone(), path.clone());
+        let tenant = tenant.clone();
+        let path = path.clone();
         again(move |_| {
-            let (tenant, path) = (tenant.clone(), path.clone());
+            let tenant = tenant.clone();
+            let path = path.clone();
             async move {
                 tenant.try_ask(Method::POST, &path, vec![b'x'; 4 << 20]).await;
             }

@@ -107,7 +107,8 @@ impl Outcome {
 
     /// Line of the table.
     pub(super) fn line(&self, what: &str, goals: &Goals) -> String {
-        let (alone, during) = (&self.alone, &self.during);
+        let alone = &self.alone;
+        let during = &self.during;
         let missed = self.missed(goals);
         let verdict = if missed.is_empty() { "met".to_owned() } else { format!("missed: {}", missed.join(", ")) };
         let notes: String = self.notes.iter().map(|note| format!("; {note}")).collect();

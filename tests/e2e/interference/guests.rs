@@ -113,9 +113,11 @@ async fn dry_runs(arena: Arena) -> Vec<Attack> {
     let event: Value = serde_json::from_str(&batch(0, 1)).unwrap();
     let body = json!({"event": event, "limits": {"cpu_ms": 1_000, "wall_ms": 5_000}}).to_string();
     beside(64, move |_| {
-        let (tenant, body) = (tenant.clone(), body.clone());
+        let tenant = tenant.clone();
+        let body = body.clone();
         again(move |_| {
-            let (tenant, body) = (tenant.clone(), body.clone());
+            let tenant = tenant.clone();
+            let body = body.clone();
             async move {
                 tenant.try_ask(Method::POST, "./plugins/p/dry-run", body).await;
             }
@@ -189,9 +191,13 @@ async fn diff_pages(arena: Arena) -> Vec<Attack> {
     let compare = format!("./plugins/p/versions/{}/compare", uploaded["sha256"].as_str().unwrap());
     let cookie = tenant.sign_in().await;
     beside(8, move |number| {
-        let (tenant, page, compare, cookie) = (tenant.clone(), page.clone(), compare.clone(), cookie.clone());
+        let tenant = tenant.clone();
+        let page = page.clone();
+        let compare = compare.clone();
+        let cookie = cookie.clone();
         again(move |_| {
-            let (tenant, compare) = (tenant.clone(), compare.clone());
+            let tenant = tenant.clone();
+            let compare = compare.clone();
             let page = tenant.request(Method::GET, &page).header("cookie", &cookie);
             async move {
                 if number < 6 {
@@ -215,11 +221,14 @@ async fn compiles(arena: Arena) -> Vec<Attack> {
     let bomb = hard_to_compile();
     let mut attacks = Vec::new();
     for number in 0..2 {
-        let (tenant, bomb) = (arena.tenant(&format!("a{number}")).await, bomb.clone());
+        let tenant = arena.tenant(&format!("a{number}")).await;
+        let bomb = bomb.clone();
         attacks.extend(beside(4, |lane| {
-            let (tenant, bomb) = (tenant.clone(), bomb.clone());
+            let tenant = tenant.clone();
+            let bomb = bomb.clone();
             again(move |round| {
-                let (tenant, bomb) = (tenant.clone(), distinct(&bomb, number * 5_000 + lane * 1_000 + round % 1_000));
+                let tenant = tenant.clone();
+                let bomb = distinct(&bomb, number * 5_000 + lane * 1_000 + round % 1_000);
                 async move {
                     tenant.try_ask(Method::PUT, &format!("./plugins/p{lane}"), bomb).await;
                 }
@@ -229,7 +238,9 @@ async fn compiles(arena: Arena) -> Vec<Attack> {
     let third = arena.tenant("third").await;
     let passes = guest("passes");
     attacks.push(again(move |round| {
-        let (arena, third, component) = (arena.clone(), third.clone(), distinct(&passes, round % 10_000));
+        let arena = arena.clone();
+        let third = third.clone();
+        let component = distinct(&passes, round % 10_000);
         async move {
             let begun = std::time::Instant::now();
             let uploading = third.try_ask(Method::PUT, "./plugins/small", component);
@@ -259,9 +270,11 @@ async fn versions(arena: Arena) -> Vec<Attack> {
     let tenant = arena.tenant("a").await;
     let flatten = example("flatten");
     beside(4, move |lane| {
-        let (tenant, flatten) = (tenant.clone(), flatten.clone());
+        let tenant = tenant.clone();
+        let flatten = flatten.clone();
         again(move |round| {
-            let (tenant, component) = (tenant.clone(), distinct(&flatten, lane * 2_000 + round % 2_000));
+            let tenant = tenant.clone();
+            let component = distinct(&flatten, lane * 2_000 + round % 2_000);
             async move {
                 tenant.try_ask(Method::PUT, &format!("./plugins/p{lane}"), component).await;
             }

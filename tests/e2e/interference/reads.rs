@@ -22,7 +22,9 @@ pub(super) const ALL: &[Scenario] = &[
 fn readers(tenant: &Tenant, cookie: &str, count: usize, paths: Vec<String>) -> Vec<Attack> {
     let paths: Arc<[String]> = paths.into();
     beside(count, |number| {
-        let (tenant, paths, cookie) = (tenant.clone(), paths.clone(), cookie.to_owned());
+        let tenant = tenant.clone();
+        let paths = paths.clone();
+        let cookie = cookie.to_owned();
         again(move |round| {
             let path = &paths[(number + round) % paths.len()];
             let request = tenant.request(Method::GET, path).header("cookie", &cookie);

@@ -59,7 +59,9 @@ async fn table() {
     let wanted = std::env::var(ROW_VARIABLE).ok().filter(|name| !name.is_empty());
     let rows = wanted.map_or_else(|| scenarios().collect(), |name| vec![scenario(&name)]);
     print(HEAD);
-    let (mut met, mut broken, mut unmeasured) = (0, Vec::new(), Vec::new());
+    let mut met = 0;
+    let mut broken = Vec::new();
+    let mut unmeasured = Vec::new();
     for &scenario in &rows {
         let what = format!("`{}`: {}", scenario.name, scenario.what);
         // One that cannot be measured says so, and the others are.

@@ -60,7 +60,8 @@ async fn with_webhooks(arena: &Arena, count: usize, also: &Value) -> Tenant {
 fn largest_batches(tenant: Tenant, events: usize) -> Attack {
     let size = Arc::new(AtomicUsize::new(events));
     again(move |_| {
-        let (tenant, size) = (tenant.clone(), size.clone());
+        let tenant = tenant.clone();
+        let size = size.clone();
         async move {
             let events = size.load(Ordering::SeqCst);
             if (400..500).contains(&tenant.send(batch(0, events)).await) {
@@ -105,9 +106,11 @@ async fn oversized_batches(arena: Arena) -> Vec<Attack> {
     let lines: bytes::Bytes = vec![line; count].join("\n").into();
     let array: bytes::Bytes = format!("[{}]", vec![line; count].join(",")).into();
     beside(4, move |number| {
-        let (tenant, body) = (tenant.clone(), if number % 2 == 0 { lines.clone() } else { array.clone() });
+        let tenant = tenant.clone();
+        let body = if number % 2 == 0 { lines.clone() } else { array.clone() };
         again(move |_| {
-            let (tenant, body) = (tenant.clone(), body.clone());
+            let tenant = tenant.clone();
+            let body = body.clone();
             async move {
                 tenant.send(body).await;
             }
@@ -176,16 +179,19 @@ async fn changes(arena: Arena) -> Vec<Attack> {
         tenant.ask(Method::PUT, &path, subscription("http://127.0.0.1:9999/", &settings(round))).await;
     }
     let cookie = tenant.sign_in().await;
-    let (writer, reader) = (tenant.clone(), tenant);
+    let writer = tenant.clone();
+    let reader = tenant;
     let writes = again(move |round| {
-        let (tenant, path) = (writer.clone(), path.clone());
+        let tenant = writer.clone();
+        let path = path.clone();
         let wanted = subscription("http://127.0.0.1:9999/", &settings(round));
         async move {
             tenant.try_ask(Method::PUT, &path, wanted).await;
         }
     });
     let reads = beside(8, move |number| {
-        let (tenant, cookie) = (reader.clone(), cookie.clone());
+        let tenant = reader.clone();
+        let cookie = cookie.clone();
         again(move |_| {
             let path = if number < 4 { "./changes?limit=500" } else { "/t/a/access" };
             let request = tenant.request(Method::GET, path).header("cookie", &cookie);
@@ -201,9 +207,11 @@ async fn rejected_requests(arena: Arena) -> Vec<Attack> {
     let token = tenant.ask(Method::POST, "./intake-tokens", r#"{"label":"x"}"#).await;
     let path = text(&token, "path").to_owned();
     beside(16, move |_| {
-        let (tenant, path) = (tenant.clone(), path.clone());
+        let tenant = tenant.clone();
+        let path = path.clone();
         again(move |_| {
-            let (tenant, path) = (tenant.clone(), path.clone());
+            let tenant = tenant.clone();
+            let path = path.clone();
             async move {
                 tenant.try_ask(Method::POST, &path, vec![b'{'; 260_000]).await;
             }
@@ -223,9 +231,11 @@ async fn replays(arena: Arena) -> Vec<Attack> {
     }
     let id = tenant.ask(Method::GET, "./subscriptions", "").await[0]["id"].as_str().unwrap().to_owned();
     beside(2, move |number| {
-        let (tenant, id) = (tenant.clone(), id.clone());
+        let tenant = tenant.clone();
+        let id = id.clone();
         again(move |_| {
-            let (tenant, id) = (tenant.clone(), id.clone());
+            let tenant = tenant.clone();
+            let id = id.clone();
             async move {
                 let (action, body) = if number == 0 {
                     ("replay", json!({"from_ms": 0, "to_ms": i64::MAX}))
@@ -244,9 +254,11 @@ async fn tests(arena: Arena) -> Vec<Attack> {
     let id = tenant.ask(Method::GET, "./subscriptions", "").await[0]["id"].as_str().unwrap().to_owned();
     let path = format!("./subscriptions/{id}/test");
     beside(32, move |_| {
-        let (tenant, path) = (tenant.clone(), path.clone());
+        let tenant = tenant.clone();
+        let path = path.clone();
         again(move |round| {
-            let (tenant, path) = (tenant.clone(), path.clone());
+            let tenant = tenant.clone();
+            let path = path.clone();
             async move {
                 tenant.try_ask(Method::POST, &path, large_event(round, 200_000)).await;
             }

@@ -109,6 +109,7 @@ impl<'ast> Visit<'ast> for Visitor<'_> {
 
     fn visit_local(&mut self, local: &'ast syn::Local) {
         if let (syn::Pat::Tuple(names), Some(init)) = (untyped(&local.pat), &local.init)
+            && init.diverge.is_none()
             && matches!(*init.expr, syn::Expr::Tuple(_))
         {
             let place = self.place(local.let_token.span, format!("let of {} values", names.elems.len()));
@@ -251,6 +252,7 @@ mod tests {
         check("let (mut a, b): (u8, u8) = (1, 2);", 1);
         check("let (a, b) = pair();", 0);
         check("let pair = (1, 2);", 0);
+        check("let (Some(a), Some(b)) = (a(), b()) else { return };", 0);
         check("let a = || { let (a, b) = (1, 2); };", 1);
     }
 

@@ -15,7 +15,8 @@ pub(super) type Bar = [u64; 3];
 const WORDS: [&str; 3] = ["delivered", "failed", "dropped"];
 
 fn frame(title: &str, description: &str, top: &str, ends: [&str; 2], inside: &str) -> String {
-    let (right, bottom) = (WIDTH, HEIGHT - BELOW);
+    let right = WIDTH;
+    let bottom = HEIGHT - BELOW;
     format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}: {description}\">\
          <title>{title}</title><desc>{description}</desc>\
@@ -32,14 +33,16 @@ fn frame(title: &str, description: &str, top: &str, ends: [&str; 2], inside: &st
 /// Bars, the oldest first. `ends`: what stands under the first and the last. The texts are our own.
 pub(super) fn bars(title: &str, bars: &[Bar], ends: [&str; 2]) -> String {
     let most = bars.iter().map(|bar| bar.iter().sum::<u64>()).max().unwrap_or(0).max(1);
-    let (step, room) = ((WIDTH - LEFT) / bars.len().max(1) as f64, HEIGHT - BELOW - 10.0);
+    let step = (WIDTH - LEFT) / bars.len().max(1) as f64;
+    let room = HEIGHT - BELOW - 10.0;
     let mut inside = String::new();
     for (index, bar) in bars.iter().enumerate() {
         let mut y = HEIGHT - BELOW;
         for (count, word) in bar.iter().zip(WORDS).filter(|(count, _)| **count > 0) {
             let height = room * *count as f64 / most as f64;
             y -= height;
-            let (x, width) = (LEFT + step * index as f64, (step - 1.0).max(0.5));
+            let x = LEFT + step * index as f64;
+            let width = (step - 1.0).max(0.5);
             let _ = write!(
                 inside,
                 "<rect class=\"{word}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"><title>{count} {word}</title></rect>"
@@ -54,7 +57,8 @@ pub(super) fn bars(title: &str, bars: &[Bar], ends: [&str; 2]) -> String {
 /// Lines of p50 and p95, in microseconds; nothing is drawn where there was nothing.
 pub(super) fn lines(title: &str, points: &[Option<[u64; 2]>], ends: [&str; 2]) -> String {
     let most = points.iter().flatten().map(|[_, p95]| *p95).max().unwrap_or(0).max(1);
-    let (step, room) = ((WIDTH - LEFT) / points.len().max(1) as f64, HEIGHT - BELOW - 10.0);
+    let step = (WIDTH - LEFT) / points.len().max(1) as f64;
+    let room = HEIGHT - BELOW - 10.0;
     let mut inside = String::new();
     for (part, class) in [(0, "p50"), (1, "p95 dash")] {
         let mut path = String::new();

@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn every_route_and_shape_is_on_the_page() {
         let document = document();
-        let (groups, shapes) = (groups(document), shapes(document));
+        let groups = groups(document);
+        let shapes = shapes(document);
         let routes: usize = groups.iter().map(|(_, routes)| routes.len()).sum();
         let all = entries(&document["paths"])
             .flat_map(|(_, methods)| entries(methods))

@@ -41,7 +41,8 @@ impl Form {
         let copy = copy.ok_or_else(over_budget)?;
         let whole = futures_util::stream::iter([Ok::<_, Infallible>(body)]);
         let mut multipart = Multipart::new(whole, boundary);
-        let (mut form, mut file) = (Form::default(), Bytes::new());
+        let mut form = Form::default();
+        let mut file = Bytes::new();
         while let Some(mut field) = multipart.next_field().await.map_err(|error| broken(&error))? {
             let name = field.name().unwrap_or_default().to_owned();
             if field.file_name().is_none() {

@@ -159,7 +159,8 @@ fn foreign_form(headers: &HeaderMap, state: &ApiState) -> Problem {
             (detail, format!("sign in at {}", own.link(&UrlPath::root().then("sign-in"))))
         }
         None => {
-            let (origin, host) = (shortened(text("origin"), 200), shortened(text("host"), 200));
+            let origin = shortened(text("origin"), 200);
+            let host = shortened(text("host"), 200);
             let detail = format!("this form came from {origin}, and the request's Host header is {host}");
             (
                 detail,

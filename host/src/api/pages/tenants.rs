@@ -55,7 +55,8 @@ async fn list_with(user: &SignedIn, state: &ApiState, problem: String, typed: &s
         });
     }
     let leaving = state.store.tenants_being_deleted().await?.iter().map(ToString::to_string).collect();
-    let (frame, typed) = (Frame::of(user, state, "Tenants"), typed.to_owned());
+    let frame = Frame::of(user, state, "Tenants");
+    let typed = typed.to_owned();
     render(state, None, TenantsPage { rows, leaving, frame, problem, typed }).await
 }
 

@@ -286,7 +286,8 @@ async fn test(user: &TenantUser, state: &Arc<ApiState>, id: Uuid) -> Result<Test
     let detail = value(&detail.0);
     let attempt = &detail["attempts"][0];
     let delivered = detail["state"] == "delivered";
-    let (reason, answer) = (attempt["reason"]["message"].as_str().unwrap_or_default(), attempt["response"].as_str());
+    let reason = attempt["reason"]["message"].as_str().unwrap_or_default();
+    let answer = attempt["response"].as_str();
     let summary = match (attempt["status"].as_u64(), delivered) {
         (Some(status), true) => format!("Your endpoint is configured properly: it answered {status}."),
         (Some(status), false) => {

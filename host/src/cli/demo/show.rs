@@ -12,7 +12,8 @@ pub(super) fn started(address: &SocketAddr) {
 }
 
 pub(super) fn plugin(name: &str, version: &Value) {
-    let (sha256, size) = (version["sha256"].as_str().unwrap_or_default(), version["size"].as_u64().unwrap_or_default());
+    let sha256 = version["sha256"].as_str().unwrap_or_default();
+    let size = version["size"].as_u64().unwrap_or_default();
     let report = &version["report"];
     let ms = report["compile_ms"].as_u64().unwrap_or_default();
     outln!(
@@ -55,7 +56,8 @@ pub(super) fn delivery(plugin: &str, payload: &str, delivery: &Value, received: 
         _ => print_diff("POSTed    ", payload, body),
     }
     let (mark, word) = if received["verified"] == true { (GREEN, "verified") } else { (RED, "REFUSED") };
-    let (status, ms) = (&received["status"], attempt["post_us"].as_u64().unwrap_or_default() / 1_000);
+    let status = &received["status"];
+    let ms = attempt["post_us"].as_u64().unwrap_or_default() / 1_000;
     outln!("    answered  {} after {} ms, signature {}{}{} by the receiver", status, ms, mark, word, PLAIN);
 }
 
@@ -78,7 +80,8 @@ pub(super) fn summary(deliveries: &[(&str, Value, Option<Value>)], ledger: &Valu
             Some(received) if received["verified"] == true => "verified",
             Some(_) => "REFUSED",
         };
-        let (verdict, state) = (text(&attempt["verdict"]), text(&delivery["state"]));
+        let verdict = text(&attempt["verdict"]);
+        let state = text(&delivery["state"]);
         outln!("{:<13}{:<10}{:<11}{:<9}{:<9}{}", plugin, verdict, state, status, us, signature);
     }
     let count = |name: &str| ledger[name].as_u64().unwrap_or_default();

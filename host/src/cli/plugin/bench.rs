@@ -41,7 +41,8 @@ pub(in crate::cli) struct BenchArgs {
 
 pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let event = event_in(&args.event, now_ms())?;
-    let (workbench, source) = (Workbench::start()?, Source::find(&args.plugin)?);
+    let workbench = Workbench::start()?;
+    let source = Source::find(&args.plugin)?;
     let (plugin, _) = source.load(&workbench).await?;
     let reuse = args.reuse.map(|calls| Reuse { calls, idle_s: 60 });
     let settings = CallSettings { config: args.config.into_iter().collect(), reuse, ..CallSettings::default() };
@@ -66,7 +67,8 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let wall = sorted(costs.iter().map(|cost| cost.wall_us));
     let cpu = sorted(costs.iter().map(|cost| cost.cpu_us));
     let memory = costs.iter().map(|cost| cost.memory_bytes).max().unwrap_or_default();
-    let (wall_row, cpu_row) = (row(&wall), row(&cpu));
+    let wall_row = row(&wall);
+    let cpu_row = row(&cpu);
     if args.json {
         let figures = |[p50, p95, p99]: [u64; 3]| json!({"p50": p50, "p95": p95, "p99": p99});
         let whole = json!({"calls": args.calls, "verdict": verdict, "wall_us": figures(wall_row), "cpu_us": figures(cpu_row), "memory_bytes": memory, "bare_ns": bare.first().map(|_| figures(row(&bare))), "whole_ns": whole.first().map(|_| figures(row(&whole)))});

@@ -159,7 +159,8 @@ async fn case(workbench: &Workbench, plugin: &BenchPlugin, path: &Path, bless: b
         Value::String(file) => event_in(&path.parent().unwrap_or(Path::new(".")).join(file), received_at_ms),
         object => event(&object.to_string(), received_at_ms),
     };
-    let (event, previous) = (given(&case.event)?, case.previous.as_ref().map(given).transpose()?);
+    let event = given(&case.event)?;
+    let previous = case.previous.as_ref().map(given).transpose()?;
     let secrets = case.secrets.iter().map(|(name, value)| (name.clone(), Secret(value.clone().into_bytes()))).collect();
     let settings = CallSettings { config: case.config.clone(), secrets, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));

@@ -99,7 +99,8 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
     };
     let subscription_id = id_in(&delivery, "subscription")?;
     let subscription = get(tenant.then("subscriptions").then(&subscription_id)).await?;
-    let (event, previous) = (past(&accepted)?, before.as_ref().map(past).transpose()?);
+    let event = past(&accepted)?;
+    let previous = before.as_ref().map(past).transpose()?;
     let config: BTreeMap<String, String> = serde_json::from_value(subscription["config"].clone()).unwrap_or_default();
     let limits: Limits = serde_json::from_value(subscription["limits"].clone()).unwrap_or_default();
     let source = Source::find(&args.plugin)?;

@@ -80,7 +80,8 @@ fn print(rollout: &Value) {
     }
     let count = |value: &Value| value.as_u64().unwrap_or_default();
     for arm in ["canary", "active"] {
-        let (calls, faults) = (count(&figures[arm]["calls"]), count(&figures[arm]["faults"]));
+        let calls = count(&figures[arm]["calls"]);
+        let faults = count(&figures[arm]["faults"]);
         let calls = counted(calls, "call", "calls");
         let faults = counted(faults, "fault", "faults");
         outln!("  {:<8}{}, {}, CPU p95 {} µs", arm, calls, faults, count(&figures[arm]["cpu_us_p95"]));

@@ -113,7 +113,8 @@ mod tests {
     #[test]
     fn a_file_with_its_former_size_and_time_is_a_change() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (path, places) = (folder.path().join("src.rs"), [folder.path().to_owned()]);
+        let path = folder.path().join("src.rs");
+        let places = [folder.path().to_owned()];
         std::fs::write(&path, b"one").expect("written");
         let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a time");
         let seen = Look::at(&places);

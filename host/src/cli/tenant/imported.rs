@@ -95,7 +95,8 @@ fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str, String> {
 }
 
 fn plugin(value: &Value) -> Result<ImportedPlugin, String> {
-    let (name, version) = (PluginName::parse(text(value, "name")?)?, VersionId::parse(text(value, "sha256")?)?);
+    let name = PluginName::parse(text(value, "name")?)?;
+    let version = VersionId::parse(text(value, "sha256")?)?;
     let component = BASE64.decode(text(value, "component")?).map_err(|error| format!("component: {error}"))?;
     if hex::encode(Sha256::digest(&component)) != *version.as_str() {
         return Err(format!("the component of {name} has another sha256 than the file says"));
@@ -113,7 +114,8 @@ fn subscription(value: &Value, plugins: &[ImportedPlugin]) -> Result<(Value, Str
     match &write["secrets"] {
         Value::Array(names) if !names.is_empty() => {
             let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
-            let (url, names) = (text(value, "notify_url").unwrap_or_default(), names.join("\": \"…\", \""));
+            let url = text(value, "notify_url").unwrap_or_default();
+            let names = names.join("\": \"…\", \"");
             return Err(format!(
                 "the webhook to {url} uses secrets that no export holds: give them by --secrets FILE, or - for stdin: {{\"secrets\": {{\"{names}\": \"…\"}}}}"
             ));

@@ -61,7 +61,8 @@ impl ImportSecrets {
     /// # Errors
     /// Every secret and every Notify URL that the export does not use.
     pub(super) fn fill(&self, export: &mut Value) -> Result<(), Vec<String>> {
-        let (mut used, mut urls) = (BTreeSet::new(), BTreeSet::new());
+        let mut used = BTreeSet::new();
+        let mut urls = BTreeSet::new();
         let webhooks = export["subscriptions"].as_array_mut().map(Vec::as_mut_slice).unwrap_or_default();
         for webhook in webhooks {
             let url = webhook["notify_url"].as_str().unwrap_or_default().to_owned();
