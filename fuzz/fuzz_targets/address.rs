@@ -1,5 +1,5 @@
-//! Whatever URL is written: no panic, and one that is let through is http or https, without credentials, to no address that
-//! the guard refuses, and the client reads the same in it.
+//! Address guard for any URL: it never panics, and a URL that it accepts is http or https, without credentials, leads to no
+//! refused address, and is read by the client in the same way.
 #![no_main]
 
 use hookloom::address::{AddressPolicy, check_address, check_url};

@@ -1,4 +1,4 @@
-//! Whatever bytes come in: no panic, and what is accepted is a slice of what came, with the two keys, readable again.
+//! Intake of any bytes: it never panics, and an accepted event is a slice of the input, has both keys, and can be read again.
 #![no_main]
 
 use bytes::Bytes;

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What a key may do with its tenant.
+/// Permission of a key within its tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
@@ -30,18 +30,18 @@ pub struct ApiKey {
     pub id: Uuid,
     /// The tenant it belongs to. None: an admin key, which may do everything.
     pub tenant: Option<TenantId>,
-    /// What it may do.
+    /// Permissions of the key.
     pub scopes: Vec<Scope>,
     /// The first characters, to tell keys apart.
     pub hint: String,
     /// A name for people.
     pub label: String,
-    /// When it was made, in milliseconds since the epoch.
+    /// Time of creation, in milliseconds since the epoch.
     pub created_at_ms: i64,
 }
 
 impl ApiKey {
-    /// Whether the key opens this door.
+    /// Returns true if the key has this permission for this tenant.
     pub fn allows(&self, tenant: &TenantId, wanted: Scope) -> bool {
         match &self.tenant {
             None => true,
@@ -49,7 +49,7 @@ impl ApiKey {
         }
     }
 
-    /// What people know it by.
+    /// Returns the name by which people recognise the key: its label and first characters.
     pub fn shown(&self) -> String {
         match self.label.as_str() {
             "" => format!("{}…", self.hint),
@@ -57,7 +57,7 @@ impl ApiKey {
         }
     }
 
-    /// Whether it is an admin key.
+    /// Returns true for an admin key.
     pub fn is_admin(&self) -> bool {
         self.tenant.is_none()
     }
@@ -74,7 +74,7 @@ pub struct IntakeToken {
     pub hint: String,
     /// A name for people.
     pub label: String,
-    /// When it was made, in milliseconds since the epoch.
+    /// Time of creation, in milliseconds since the epoch.
     pub created_at_ms: i64,
 }
 
@@ -83,19 +83,20 @@ pub struct IntakeToken {
 pub struct Session {
     /// The key's id. A session ends with its key.
     pub key: Uuid,
-    /// What every form and every changing request of the pages must bring, so that no other site can make a browser send it.
+    /// CSRF token that every form and every changing request of the pages must bring, so that no other site can make a browser
+    /// send it.
     pub csrf: String,
-    /// When it ends, in milliseconds since the epoch.
+    /// Time of expiry, in milliseconds since the epoch.
     pub expires_at_ms: i64,
 }
 
-/// What begins an API key.
+/// Prefix of API keys.
 pub const KEY_PREFIX: &str = "hlk_";
-/// What begins an intake token.
+/// Prefix of intake tokens.
 pub const TOKEN_PREFIX: &str = "hlt_";
-/// What begins the cookie of a session.
+/// Prefix of the cookie of a session.
 pub const SESSION_PREFIX: &str = "hls_";
-/// What begins the token of a link that signs in.
+/// Prefix of the token of a sign-in link.
 pub const SIGN_IN_PREFIX: &str = "hlo_";
 
 /// A new key or token: the text to show once, its hash to keep, its hint to list.
@@ -105,7 +106,7 @@ pub fn new_credential(prefix: &str) -> (String, [u8; 32], String) {
     (text.clone(), credential_hash(&text), hint)
 }
 
-/// What is kept of a key, and looked up.
+/// Returns the hash of a key or token, under which it is stored and looked up.
 pub fn credential_hash(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }

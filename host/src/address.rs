@@ -26,7 +26,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use url::{Host, Url};
 use utoipa::ToSchema;
 
-/// What the operator allows and denies beyond the built-in rules.
+/// Rules of the operator that add to the built-in ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AddressPolicy {
     /// Ranges that may be dialled although a built-in rule refuses them.
@@ -35,17 +35,17 @@ pub struct AddressPolicy {
     pub deny: Vec<IpNet>,
     /// If it holds any: nothing else may be dialled.
     pub only: Vec<IpNet>,
-    /// Whether 127.0.0.0/8 and ::1, and the name `localhost`, may be dialled.
+    /// Allows 127.0.0.0/8, ::1 and the name `localhost`.
     pub allow_loopback: bool,
     /// Ports that may be called although they belong to internal services.
     pub ports_allow: Vec<u16>,
-    /// Whether URLs must be https.
+    /// Refuses URLs that are not https.
     pub https_only: bool,
-    /// Where this host listens: it does not call itself, but for its bins.
+    /// Address at which this host listens: it does not call itself, except for its bins.
     pub own: Option<SocketAddr>,
 }
 
-/// How a tenant's requests are narrowed beyond what the host allows: it can only be less.
+/// Network ranges of a tenant: they can only narrow the ranges that the host allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Egress {
@@ -73,7 +73,7 @@ impl AddressPolicy {
     }
 }
 
-/// Why a URL or an address is refused, and what to do.
+/// Reason why a URL or an address is refused, with a remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Not a URL at all.
@@ -124,7 +124,7 @@ pub enum AddressError {
     Resolved {
         /// The range's name.
         rule: &'static str,
-        /// How an operator may allow it.
+        /// Setting by which an operator can allow it.
         remedy: &'static str,
     },
     /// An address in a refused range.
@@ -134,7 +134,7 @@ pub enum AddressError {
         address: IpAddr,
         /// The range's name.
         rule: &'static str,
-        /// How an operator may allow it.
+        /// Setting by which an operator can allow it.
         remedy: &'static str,
     },
 }

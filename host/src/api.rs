@@ -75,7 +75,7 @@ use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// What handlers work with.
+/// Shared state of all handlers.
 pub struct ApiState {
     /// The store.
     pub store: Arc<Store>,
@@ -83,11 +83,11 @@ pub struct ApiState {
     pub plugins: Arc<Plugins>,
     /// The settings.
     pub config: Config,
-    /// How the lanes go.
+    /// Current state of every lane.
     pub lanes: LaneBoard,
-    /// What sends, for replays out of bins.
+    /// HTTP clients, for replays out of bins.
     pub clients: Arc<Clients>,
-    /// Where spans go.
+    /// Destination of trace spans.
     pub traces: Traces,
     /// Shares of requests: their number, memory for their bodies.
     pub shares: Arc<Shares>,
@@ -95,7 +95,7 @@ pub struct ApiState {
     pub sign_ins: Throttle,
     /// The metrics.
     pub telemetry: Telemetry,
-    /// Where work is done that would hold up a network thread.
+    /// Thread pool for work that would block a network thread.
     pub cpu: CpuPool,
     /// Notes that pages show once after a form.
     pub notes: Notes,
@@ -118,7 +118,7 @@ impl ApiState {
         })
     }
 
-    /// How much is taken in.
+    /// Returns the size limits of events and batches.
     fn intake_limits(&self) -> IntakeLimits {
         IntakeLimits { event_bytes_max: self.config.event_bytes_max, caps: (&self.config).into() }
     }
@@ -132,7 +132,7 @@ impl ApiState {
 )]
 struct Document;
 
-/// What the forms of pages may hold: among others an event, with escapes.
+/// Maximum size of a form that a page submits, in bytes. A form can hold an event, percent-encoded.
 const FORM_BYTES_MAX: u64 = 2 << 20;
 
 /// The size of the largest body that routes accept.
@@ -251,10 +251,10 @@ async fn no_method(method: Method, uri: Uri) -> Problem {
         .remedy("GET /openapi.json lists every route")
 }
 
-/// Whether the host is well.
+/// Health of the host's process.
 #[derive(Serialize, ToSchema)]
 struct Health {
-    /// `ok`
+    /// Always `ok`.
     status: &'static str,
     /// The host's version.
     version: &'static str,

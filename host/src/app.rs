@@ -23,7 +23,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// Why the host does not start.
+/// Reason why the host does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// Metrics were started before in this process.
@@ -44,9 +44,9 @@ pub enum AppError {
     /// The listening socket.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Where.
+        /// Address that could not be bound.
         address: SocketAddr,
-        /// Why.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// This program's own path, which the compile child needs.

@@ -24,20 +24,20 @@ pub struct Step {
 #[serde(try_from = "ChainText", into = "ChainText")]
 pub struct Chain(pub Vec<Step>);
 
-/// How a chain is written: nothing, `"name"`, `"name@sha256"`, or a list of such texts.
+/// Written form of a chain: nothing, `"name"`, `"name@sha256"`, or a list of such texts.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum ChainText {
     /// No plugin.
     None,
-    /// One.
+    /// A single plugin.
     One(String),
-    /// Several.
+    /// Several plugins, in the order in which they judge.
     Many(Vec<String>),
 }
 
 impl Chain {
-    /// Whether a plugin is among them.
+    /// Returns true if the chain has this plugin.
     pub fn names(&self, plugin: &str) -> bool {
         self.0.iter().any(|step| step.plugin == *plugin)
     }

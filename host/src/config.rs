@@ -23,7 +23,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where the database, the keys and compiled plugins are.
+    /// Folder of the database, the keys and the compiled plugins.
     pub data_dir: PathBuf,
     /// The address to listen on. A host name stands for its first address.
     #[serde(deserialize_with = "listen::deserialize")]
@@ -33,7 +33,7 @@ pub struct Config {
     /// The address under which clients reach this host, such as `https://hooks.example.com/hookloom`. Empty: not known.
     #[serde(with = "or_empty")]
     pub public_url: Option<PublicUrl>,
-    /// Whether Notify URLs may name this machine's loopback addresses: for demos and tests.
+    /// Allows Notify URLs with this machine's loopback addresses: for demos and tests.
     pub allow_loopback: bool,
     /// Ranges that may be dialled although the address guard refuses them.
     pub egress_allow: Vec<IpNet>,
@@ -41,33 +41,33 @@ pub struct Config {
     pub egress_deny: Vec<IpNet>,
     /// Ports that may be called although they belong to internal services.
     pub egress_ports_allow: Vec<u16>,
-    /// Whether Notify URLs must be https.
+    /// Refuses Notify URLs that are not https.
     pub https_only: bool,
     /// The name servers to ask, as `address:port`. None: the system's.
     pub name_servers: Vec<SocketAddr>,
     /// The OTLP/HTTP endpoint of a collector of traces, such as `http://127.0.0.1:4318`. Empty: no traces.
     pub otlp_endpoint: String,
-    /// How many connections are open at once.
+    /// Maximum number of open connections.
     pub connections_max: usize,
-    /// How long the head of a request may take, in seconds.
+    /// Maximum time for the head of a request, in seconds.
     pub head_timeout_s: u64,
-    /// How long a connection may be idle between two requests, in seconds.
+    /// Maximum idle time of a connection between two requests, in seconds.
     pub idle_timeout_s: u64,
-    /// How long a body, or an answer that is read, may move more slowly than 1 KiB/s, in seconds.
+    /// Maximum time that a body, or an answer being read, may move more slowly than 1 KiB/s, in seconds.
     pub stall_timeout_s: u64,
-    /// How many event streams of pages one session may have.
+    /// Maximum number of event streams of pages for one session.
     pub streams_per_session_max: usize,
-    /// How many bytes of requests' bodies and of large answers are in memory at once.
+    /// Maximum size of request bodies and large answers in memory, in bytes.
     pub bodies_bytes_max: u64,
     /// The largest event, in bytes.
     pub event_bytes_max: u64,
     /// The largest batch of events, in bytes.
     pub batch_bytes_max: u64,
-    /// How long events, deliveries and attempts are kept, in seconds; what is pending stays. 0: for ever.
+    /// Retention of events, deliveries and attempts, in seconds; pending deliveries stay. 0: for ever.
     pub retention_s: u64,
-    /// How many events of a tenant are kept; more are refused with 507.
+    /// Maximum number of events stored for a tenant; more are refused with 507.
     pub tenant_events_max: u64,
-    /// How many bytes are kept for a tenant, of all kinds: events, attempts, plugins, bins and so on; more are refused with 507.
+    /// Maximum size of everything stored for a tenant (events, attempts, plugins, bins, …), in bytes; more is refused with 507.
     pub tenant_bytes_max: u64,
     /// Bytes of the disk that are kept free, so that deleting is possible when it is full. 0: none.
     pub disk_reserve_bytes: u64,
@@ -83,9 +83,9 @@ pub struct Config {
     pub compile_wall_s: u64,
     /// Memory for compiling one component, in bytes of address space.
     pub compile_memory_bytes: u64,
-    /// How much compiled code is kept on disk, in bytes; what was not used for longest goes first.
+    /// Maximum size of compiled code on disk, in bytes; the least recently used goes first.
     pub compiled_bytes_max: u64,
-    /// How much compiled code is kept in memory, in bytes; what was not called for longest goes first.
+    /// Maximum size of compiled code in memory, in bytes; the least recently called goes first.
     pub loaded_code_bytes_max: u64,
     /// The most CPU time that a subscription may give a plugin call, in milliseconds.
     pub plugin_cpu_ms_max: u64,
@@ -103,23 +103,24 @@ pub struct Config {
     pub attempts_per_tenant_max: u64,
     /// Longest wait for which a receiver's `Retry-After` delays a delivery, in seconds.
     pub retry_after_max_s: u64,
-    /// How many plugin calls run at once. 0: one more than there are cores.
+    /// Number of threads that call plugins. 0: one more than there are cores.
     pub plugin_threads: usize,
-    /// How many of them may be one tenant's. 0: one fewer than all, so that no tenant alone holds up the others.
+    /// Maximum number of concurrent plugin calls of one tenant. 0: one fewer than there are threads, so that no tenant alone
+    /// delays the others.
     pub plugin_calls_per_tenant: usize,
     /// A plugin's stack, in bytes.
     pub plugin_stack_bytes: u64,
-    /// How often the plugins folder is scanned without a notification of its change, in seconds.
+    /// Interval at which the plugins folder is scanned without a notification of a change, in seconds.
     pub plugins_rescan_s: u64,
-    /// How many instances may rest between two calls, for subscriptions that reuse them. Each holds the memory it has.
+    /// Maximum number of idle instances, for subscriptions that reuse them. Each keeps its memory.
     pub resting_instances_max: usize,
-    /// How many memories of plugins stay mapped between calls, 64 KiB of each at the most: calls of these are faster.
+    /// Maximum number of plugin memories that stay mapped between calls, at most 64 KiB of each: calls that find one are faster.
     pub warm_memories_max: u32,
-    /// How long a stop may take, in seconds. Attempts that are under way longer are made again after the next start.
+    /// Maximum duration of a stop, in seconds. Attempts that are still under way then are repeated after the next start.
     pub stop_grace_s: u64,
-    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter of tracing's.
+    /// Level or filter of the log: `error`, `warn`, `info`, `debug`, `trace`, or a `tracing` filter.
     pub log: String,
-    /// Whether log lines are JSON.
+    /// Writes log lines as JSON.
     pub log_json: bool,
 }
 
@@ -203,7 +204,7 @@ impl Config {
         self.public_url.clone().unwrap_or_else(|| PublicUrl::of_listener(self.listen))
     }
 
-    /// What a subscription may ask for at the most.
+    /// Returns the maxima that a subscription may set.
     pub fn limits_max(&self) -> Limits {
         let most = Limits {
             cpu_ms: self.plugin_cpu_ms_max,

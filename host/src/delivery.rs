@@ -48,7 +48,7 @@ impl DeliveryState {
     }
 }
 
-/// Why a delivery exists.
+/// Origin of a delivery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryKind {
@@ -77,17 +77,17 @@ pub struct DueDelivery {
     pub event: EventId,
     /// The subscription it belongs to.
     pub subscription: SubscriptionId,
-    /// Why it exists.
+    /// Origin of the delivery.
     pub kind: DeliveryKind,
-    /// How many attempts were made, ever: the next one's number is one more.
+    /// Number of attempts made so far; the next attempt has this number plus one.
     pub attempts_made: u32,
-    /// How many attempts were made since the delivery was last made pending by hand.
+    /// Number of attempts since the delivery was last made pending by an operator.
     pub attempts_in_budget: u32,
-    /// When its age began to count, in milliseconds since the epoch.
+    /// Start of its age, in milliseconds since the epoch.
     pub age_from_ms: i64,
 }
 
-/// What came of one attempt. Data, never an error of ours.
+/// Outcome of one attempt. Data: failures of the host itself are errors instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The receiver answered with this status.
@@ -96,12 +96,12 @@ pub enum Outcome {
         status: u16,
         /// `Retry-After`, in milliseconds from the answer, if there was one.
         retry_after_ms: Option<u64>,
-        /// Whether the plugin sent it to another address than the Notify URL, for which the answer says nothing.
+        /// True if the plugin sent the request to another address than the Notify URL, about which the answer says nothing.
         elsewhere: bool,
     },
     /// No answer: connection refused or reset, TLS failure, time-out.
     NoAnswer {
-        /// Which kind.
+        /// Kind of failure.
         kind: NoAnswer,
         /// In words.
         detail: String,
@@ -110,9 +110,9 @@ pub enum Outcome {
     Dropped(Reason),
     /// The plugin wants to be asked again.
     Later {
-        /// How long to wait.
+        /// Delay that the plugin asks for, in milliseconds.
         delay_ms: u64,
-        /// Why.
+        /// The plugin's reason.
         reason: Reason,
     },
     /// The plugin says that the event can never work.
@@ -162,7 +162,7 @@ impl NoAnswer {
     }
 }
 
-/// Why something was decided: a word for programs, a sentence for people.
+/// Reason for a decision: a code for programs, a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reason {
     /// A short, stable word.
@@ -204,7 +204,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What a plugin call cost.
+/// Cost of a plugin call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cost {
     /// Wall time, in microseconds.
@@ -227,12 +227,12 @@ pub struct Cost {
     /// Elements of its tables.
     #[serde(default)]
     pub table_elements: u64,
-    /// How many events its instance had judged before: 0 unless the subscription reuses instances.
+    /// Number of events that the instance had judged before: 0 unless the subscription reuses instances.
     #[serde(default)]
     pub earlier_calls: u32,
 }
 
-/// Why a plugin's version was the one to judge.
+/// Reason why a plugin's version judged the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Arm {
@@ -244,24 +244,24 @@ pub enum Arm {
     Canary,
 }
 
-/// What one plugin of a chain made of an event.
+/// Result of one plugin of a chain for an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JudgedStep {
     /// The plugin.
     pub plugin: String,
     /// The sha256 of the version that judged. Absent if none could be loaded.
     pub sha256: Option<String>,
-    /// Why this version.
+    /// Reason for the choice of the version.
     pub arm: Arm,
     /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
     pub verdict: String,
-    /// Why, unless it passed or replaced.
+    /// The plugin's reason for its verdict, unless it passed or replaced the event.
     pub reason: Option<Reason>,
-    /// What the call cost.
+    /// Cost of the call.
     pub cost: Cost,
 }
 
-/// How long the parts of a POST took, in microseconds. Absent: the request did not come to it, or needed none.
+/// Durations of the parts of a POST, in microseconds. Absent: the request did not reach that part, or needed none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Timings {
     /// Looking the name up.
@@ -274,7 +274,7 @@ pub struct Timings {
     pub body_us: Option<u64>,
     /// The whole.
     pub total_us: u64,
-    /// Whether an open connection was used again.
+    /// True if an open connection was reused.
     pub reused: bool,
 }
 
@@ -283,20 +283,20 @@ pub struct Timings {
 pub struct Attempt {
     /// 1 for the first; numbers go on when a delivery is retried by hand.
     pub number: u32,
-    /// When it began, in milliseconds since the epoch.
+    /// Time of its start, in milliseconds since the epoch.
     pub started_at_ms: i64,
-    /// How long the plugins took together, in microseconds. Absent without a plugin.
+    /// Duration of all plugin calls together, in microseconds. Absent without a plugin.
     pub plugin_us: Option<u64>,
-    /// How long the POST took, in microseconds, up to the end of the answer that is read. Absent if none was made.
+    /// Duration of the POST, up to the end of the answer that is read, in microseconds. Absent if none was made.
     pub post_us: Option<u64>,
     /// Its parts.
     #[serde(default)]
     pub timings: Option<Timings>,
-    /// Which plugin version judged it last (sha256 of the component). Absent without a plugin.
+    /// Version of the last plugin that judged it (sha256 of the component). Absent without a plugin.
     pub plugin_sha256: Option<String>,
     /// The generation of the subscription's config, which grows with every edit.
     pub config_generation: u64,
-    /// What came of all of them: `pass`, `replace`, `drop`, `later`, `failure` or `fault`. Absent without a plugin.
+    /// Combined verdict of the plugins: `pass`, `replace`, `drop`, `later`, `failure` or `fault`. Absent without a plugin.
     pub verdict: Option<String>,
     /// The sha256 of the body that was sent. Absent if none was.
     pub body_sha256: Option<String>,
@@ -304,10 +304,10 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// `delivered`, `failed`, `dropped`, `later`, `plugin-failure`, `plugin-fault` or `host-fault`.
     pub outcome: String,
-    /// Why, in words.
+    /// Reason for the outcome, in words.
     pub reason: Option<Reason>,
-    /// What was sent, a line each, as far as people may see it: method and URL without its query, and the headers, with the
-    /// values of the host's own only.
+    /// The request that was sent, one line each, as far as people may see it: method and URL without its query, and the headers,
+    /// with values only for those that the host sets.
     #[serde(default)]
     pub request: Option<Vec<String>>,
     /// The headers of the answer, a line each, without cookies.
@@ -318,8 +318,8 @@ pub struct Attempt {
     /// Each plugin call: more than one in a chain, or when a canary's fault made the active version judge.
     #[serde(default)]
     pub steps: Vec<JudgedStep>,
-    /// Whether the answer was JSON with the keys `eventName` and `eventData` (the vendor guide's step 4).
+    /// True if the answer was JSON with the keys `eventName` and `eventData` (the vendor guide's step 4).
     pub echoed: bool,
-    /// What the plugins wrote to their logs; in a chain, each line begins with the plugin's name.
+    /// Log lines of the plugins; in a chain, each line begins with the plugin's name.
     pub log: Vec<String>,
 }

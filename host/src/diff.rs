@@ -1,4 +1,4 @@
-//! What differs between two bodies: JSON is compared pretty-printed, everything else as it is, line by line.
+//! Line diff of two bodies: JSON is compared pretty-printed, everything else as it is.
 //!
 //! Pure. Prints nothing and colours nothing; the command line, the pages and the comparisons of versions do.
 
@@ -16,7 +16,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Whether it is in one of them only.
+    /// Returns true if the line is in one of the bodies only.
     pub fn is_changed(&self) -> bool {
         self.sign != ' '
     }

@@ -22,7 +22,7 @@ pub use entity::{ENTITY_ID_BYTES_MAX, oversized_entity_id_note};
 pub use envelope::{Envelope, EnvelopeError, read_envelope};
 pub use json::{HANDED_ON_DEPTH_MAX, Unreadable, check_readable, is_readable};
 
-/// What kind of entity an event is about: the boxes of the vendor's form.
+/// Kind of entity that an event is about: a box of the vendor's form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum Module {
     /// A person or a company.
@@ -87,13 +87,13 @@ pub fn sample_events() -> Vec<Event> {
 pub struct Event {
     /// Its id.
     pub id: EventId,
-    /// `eventName`.
+    /// Value of `eventName`.
     pub name: String,
     /// The module that the name stands for.
     pub module: Module,
     /// `eventData.id` as text, if there is one of at most [`ENTITY_ID_BYTES_MAX`]. A number is in plain digits.
     pub entity_id: Option<String>,
-    /// When it was accepted, in milliseconds since the epoch.
+    /// Time of acceptance, in milliseconds since the epoch.
     pub received_at_ms: i64,
     /// The exact bytes: valid UTF-8, valid JSON, and readable by plugins unless an older host accepted it.
     pub payload: Bytes,

@@ -356,7 +356,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is asked for and dropped in whatever order: no unit is lost or made, and nobody waits for nothing.
+        /// Property: however units are requested and returned, none is lost or added, and no request waits while units are free.
         #[test]
         fn units_are_conserved(steps in prop::collection::vec((0_u8..5, 1_u64..4, any::<bool>()), 1..200)) {
             let semaphore = FairSemaphore::new(16, 9);

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How many latencies fell into each bucket.
+/// Histogram of latencies: the number in each bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Latencies(BTreeMap<u8, u64>);
@@ -26,7 +26,7 @@ impl Latencies {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of latencies.
     pub fn count(&self) -> u64 {
         self.0.values().sum()
     }
@@ -49,7 +49,7 @@ impl Latencies {
     }
 }
 
-/// What happened.
+/// Counters of attempts, with latencies of POSTs and plugin calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Figures {
@@ -59,9 +59,9 @@ pub struct Figures {
     pub failed: u64,
     /// Attempts that the plugin dropped.
     pub dropped: u64,
-    /// How long POSTs took.
+    /// Durations of POSTs.
     pub post: Latencies,
-    /// How long plugins took.
+    /// Durations of plugin calls.
     pub plugin: Latencies,
 }
 
@@ -87,12 +87,12 @@ impl Figures {
         self.plugin.merge(&other.plugin);
     }
 
-    /// How many attempts there were.
+    /// Returns the number of attempts.
     pub fn attempts(&self) -> u64 {
         self.delivered + self.failed + self.dropped
     }
 
-    /// How much of what was sent arrived, in percent. None: nothing was sent.
+    /// Returns the success rate of what was sent, in percent. None: nothing was sent.
     pub fn success(&self) -> Option<f64> {
         let sent = self.delivered + self.failed;
         (sent > 0).then(|| 100.0 * self.delivered as f64 / sent as f64)

@@ -145,7 +145,7 @@ fn is_sha256(text: &str) -> bool {
 }
 
 impl DeliveryId {
-    /// When it was made, in milliseconds since the epoch: it begins with that.
+    /// Returns the time of creation, in milliseconds since the epoch: the id begins with it.
     pub fn made_at_ms(self) -> i64 {
         let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
         i64::try_from(seconds * 1_000 + u64::from(nanos) / 1_000_000).unwrap_or(i64::MAX)
@@ -158,7 +158,7 @@ impl fmt::Display for TenantId {
     }
 }
 
-/// Whether a text is fit for a name in a path: 1 to 64 of `a-z`, `0-9` and `-`, not beginning with `-`.
+/// Returns true if a text can be a name in a path: 1 to 64 of `a-z`, `0-9` and `-`, not beginning with `-`.
 pub fn is_slug(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-')
@@ -181,7 +181,7 @@ fn new_id() -> Uuid {
     Uuid::new_v7(Timestamp::from_unix(&GROWING, at_ms / 1_000, nanos))
 }
 
-/// What makes ids of the same millisecond grow, and ids after a step back of the clock.
+/// Counter that makes ids of the same millisecond grow, and ids after a step back of the clock.
 static GROWING: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 
 /// Declares an id: a new one for now, and its text.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What the owner of a bin writes.
+/// Settings of a bin, as its owner writes them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BinSettings {
@@ -16,13 +16,13 @@ pub struct BinSettings {
     pub name: String,
     /// A colour to tell bins apart, 0 to 7.
     pub colour: u8,
-    /// How long requests are kept, in seconds: 60 to 2,592,000 (30 days); 172,800 (48 h) if absent.
+    /// Retention of requests, in seconds: 60 to 2,592,000 (30 days); 172,800 (48 h) if absent.
     pub ttl_s: u64,
-    /// How many requests are kept: 1 to 1,000; 100 if absent. The oldest go first.
+    /// Maximum number of stored requests: 1 to 1,000; 100 if absent. The oldest go first.
     pub requests_max: usize,
-    /// How much of each body is kept, in bytes: up to 4 MiB; 1 MiB if absent.
+    /// Maximum size of the stored part of each body, in bytes: up to 4 MiB; 1 MiB if absent.
     pub body_bytes_max: usize,
-    /// What requests are answered.
+    /// Answer to requests.
     pub reply: Reply,
 }
 
@@ -39,7 +39,7 @@ impl Default for BinSettings {
     }
 }
 
-/// What a bin answers.
+/// Answer of a bin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reply {
@@ -49,7 +49,7 @@ pub struct Reply {
     pub headers: BTreeMap<String, String>,
     /// The body: up to 64 KiB. `ok` if absent.
     pub body: String,
-    /// How long to wait before the answer, in milliseconds: up to 30,000.
+    /// Delay before the answer, in milliseconds: up to 30,000.
     pub delay_ms: u64,
 }
 
@@ -116,11 +116,11 @@ pub fn may_answer(name: &str) -> bool {
 /// Maximum length of a reply's headers, names and values together, in bytes.
 const REPLY_HEADER_BYTES_MAX: usize = 8 << 10;
 
-/// How many colours there are.
+/// Number of colours.
 pub const COLOURS: u8 = 8;
 
 impl BinSettings {
-    /// What is wrong, by JSON pointer.
+    /// Returns the faults of the settings, each with its JSON pointer.
     pub fn check(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
         let mut unless = |fits: bool, pointer: &'static str, detail: &str| {
@@ -160,13 +160,13 @@ impl BinSettings {
 /// A bin.
 #[derive(Clone, Debug)]
 pub struct Bin {
-    /// What its URL holds: 128 random bits, so that nobody guesses it.
+    /// Id in the bin's URL: 128 random bits, so that nobody can guess it.
     pub id: BinId,
-    /// What its owner wrote.
+    /// Settings as the owner wrote them.
     pub settings: BinSettings,
-    /// When it was made, in milliseconds since the epoch.
+    /// Time of creation, in milliseconds since the epoch.
     pub created_at_ms: i64,
-    /// How many requests came, ever.
+    /// Number of requests received so far.
     pub received: u64,
 }
 
@@ -181,11 +181,11 @@ pub struct RequestHead {
     pub query: String,
     /// Names and values in the order they came.
     pub headers: Vec<(String, String)>,
-    /// Who sent it.
+    /// Address of the sender.
     pub remote: String,
-    /// How many bytes the body had.
+    /// Size of the body that arrived, in bytes.
     pub bytes: usize,
-    /// Whether less of it is kept.
+    /// True if only the beginning of the body is stored.
     pub truncated: bool,
 }
 
@@ -201,11 +201,11 @@ impl RequestHead {
 pub struct BinRequest {
     /// Its id.
     pub id: Uuid,
-    /// When it came, in milliseconds since the epoch.
+    /// Time of arrival, in milliseconds since the epoch.
     pub received_at_ms: i64,
     /// Its head.
     pub head: RequestHead,
-    /// What is kept of its body.
+    /// Stored part of the body.
     pub body: bytes::Bytes,
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-/// Why a request is no event, or could not be made durable.
+/// Reason why a request is not accepted: it holds no event, or it could not be made durable.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// The bytes.
@@ -22,7 +22,7 @@ pub enum IntakeError {
     /// An event name that the tenant does not accept.
     #[error("{place}the event name {:?} is not accepted; accepted are {accepted}", shortened(name, NAME_BYTES_MAX))]
     UnknownName {
-        /// Which event of a batch, or nothing.
+        /// Position of the event in a batch; empty for a single event.
         place: String,
         /// The name.
         name: String,
@@ -38,7 +38,7 @@ pub enum IntakeError {
     /// An event above the cap.
     #[error("{place}the event has {bytes} bytes; this host accepts at most {most}")]
     TooLarge {
-        /// Which event of a batch, or nothing.
+        /// Position of the event in a batch; empty for a single event.
         place: String,
         /// Its size.
         bytes: usize,
@@ -85,9 +85,9 @@ const NAME_BYTES_MAX: usize = 200;
 /// An accepted event, and what its sender should know about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Noted {
-    /// What became of it.
+    /// The accepted event.
     pub accepted: Accepted,
-    /// Why it is not treated as its sender may expect. None: it is.
+    /// Note on an event that is treated unusually. None: it is treated as usual.
     pub note: Option<String>,
 }
 
@@ -96,19 +96,19 @@ pub struct Noted {
 pub struct AcceptedEvents {
     /// In the order they were sent.
     pub events: Vec<Noted>,
-    /// Whether an earlier request with the same key had brought them.
+    /// True if an earlier request with the same key had already submitted them.
     pub is_repetition: bool,
 }
 
-/// How many events one request may hold: their transaction holds up every other write.
+/// Maximum number of events in one request: their transaction delays every other write.
 const EVENTS_MAX: usize = 10_000;
 
-/// How much is taken in.
+/// Limits of what one request and one tenant may store.
 #[derive(Clone, Copy, Debug)]
 pub struct IntakeLimits {
     /// The largest event, in bytes.
     pub event_bytes_max: u64,
-    /// How much of a tenant is kept.
+    /// Storage limits of the tenant.
     pub caps: Caps,
 }
 
@@ -154,7 +154,7 @@ fn note(envelope: &Envelope) -> Option<String> {
     envelope.oversized_entity_id.map(oversized_entity_id_note)
 }
 
-/// What became of a request to `/in`.
+/// Outcome of a request to `/in`.
 #[derive(Debug)]
 pub enum VendorIntake {
     /// An event, durable.
@@ -168,7 +168,7 @@ pub enum VendorIntake {
 pub struct ReceivedRequest {
     /// The bytes that came, at most one more than the largest event has.
     pub bytes: Bytes,
-    /// Whether they are the whole body.
+    /// True if the stored bytes are the whole body.
     pub is_whole: bool,
 }
 

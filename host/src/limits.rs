@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// How much one plugin call may use.
+/// Resource limits of one plugin call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -21,13 +21,13 @@ pub struct Limits {
     pub table_elements: u64,
     /// The outgoing body, in bytes.
     pub output_bytes: u64,
-    /// How many headers a plugin may add.
+    /// Maximum number of headers that a plugin adds.
     pub headers: u64,
     /// Their names and values together, in bytes.
     pub header_bytes: u64,
-    /// What is kept of a call's log, in bytes; a line keeps at most 1 KiB.
+    /// Maximum stored size of a call's log, in bytes; of a line at most 1 KiB is stored.
     pub log_bytes: u64,
-    /// What is kept of the logs of all calls of a subscription in a minute, in bytes.
+    /// Maximum stored size of the logs of all calls of a subscription in a minute, in bytes.
     pub log_bytes_per_minute: u64,
     /// Calls into the host, of every kind.
     pub host_calls: u64,

@@ -11,7 +11,7 @@ use crate::plural::counted;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// When a delivery is attempted again, and when it is given up.
+/// Retry schedule of a delivery, with its age limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryPolicy {
@@ -30,7 +30,7 @@ const JITTER: f64 = 0.1;
 /// `Retry-After` leaves at least this part of the age limit after the delayed attempt: the attempt may have to wait for its lane.
 const AGE_RESERVE_DIVISOR: u64 = 20;
 
-/// How long a delivery waits when the host could not run its plugin or send its request. Its lane rests as well, and longer
+/// Delay of a delivery whose plugin the host could not run, or whose request it could not send. Its lane waits as well, longer
 /// each time.
 const HOST_FAULT_WAIT_MS: u64 = 1_000;
 
@@ -45,13 +45,13 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How long a delivery waits before its first attempt, in milliseconds: not at all, as a rule.
+    /// Returns the delay before the first attempt, in milliseconds; usually 0.
     pub fn first_wait_ms(&self) -> i64 {
         let wait_s = self.schedule_s.first().copied().unwrap_or(0);
         i64::try_from(wait_s).unwrap_or(i64::MAX).saturating_mul(1_000)
     }
 
-    /// What is wrong with the policy, if anything.
+    /// Validates the policy, and returns its first fault.
     pub fn check(&self) -> Result<(), String> {
         match self {
             _ if self.schedule_s.is_empty() => {
@@ -69,28 +69,28 @@ impl RetryPolicy {
     }
 }
 
-/// What follows an attempt.
+/// Decision after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The delivery is at its end.
     End {
-        /// How it ended.
+        /// Final state.
         state: DeliveryState,
-        /// Why, unless it was delivered.
+        /// Reason, unless the delivery succeeded.
         reason: Option<Reason>,
     },
     /// It is attempted again, not before `at_ms`.
     Again {
         /// Milliseconds since the epoch.
         at_ms: i64,
-        /// Whether the try that just ended counts as an attempt of the schedule.
+        /// True if the attempt that just ended counts against the schedule.
         counts: bool,
-        /// Why.
+        /// Reason of the delay.
         reason: Reason,
     },
     /// It waits for another plugin version or config, until its age limit.
     AwaitPlugin {
-        /// What the plugin did.
+        /// Failure of the plugin.
         reason: Reason,
     },
 }
@@ -100,7 +100,7 @@ pub enum Next {
 pub struct Moment {
     /// Attempts made in this budget, this one included.
     pub attempts: u32,
-    /// When the delivery's age began, in milliseconds since the epoch.
+    /// Start of the delivery's age, in milliseconds since the epoch.
     pub age_from_ms: i64,
     /// Now, in milliseconds since the epoch.
     pub now_ms: i64,
@@ -110,7 +110,7 @@ pub struct Moment {
     pub retry_after_max_ms: u64,
 }
 
-/// Whether an outcome means that the receiver wants no more webhooks at all (410 Gone).
+/// Returns true if an outcome means that the receiver wants no more webhooks at all (410 Gone).
 pub fn disables_subscription(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Answered { status: 410, elsewhere: false, .. })
 }
@@ -140,7 +140,7 @@ pub fn next(policy: &RetryPolicy, outcome: &Outcome, moment: Moment) -> Next {
     }
 }
 
-/// What follows an attempt that is the only one: a test's.
+/// Returns the decision for a delivery with a single attempt: a test's.
 pub fn once(next: Next) -> Next {
     match next {
         Next::Again { reason, .. } | Next::AwaitPlugin { reason } => dead(reason),
@@ -213,7 +213,7 @@ fn too_old(policy: &RetryPolicy, reason: &Reason) -> Next {
     ))
 }
 
-/// Why a delivery that waits for its turn gets none any more: it is past its age limit. A test has no age.
+/// Returns the reason to end a waiting delivery that is past its age limit. A test has no age limit.
 pub fn too_old_by_now(policy: &RetryPolicy, delivery: &DueDelivery, now_ms: i64) -> Option<Reason> {
     let end_ms = after(delivery.age_from_ms, policy.age_max_s.saturating_mul(1_000));
     let waited =

@@ -3,8 +3,8 @@
 use crate::event::Module;
 use crate::subscription::{Subscription, SubscriptionState};
 
-/// Whether an event of this module is for a subscription: it is not disabled and has the module's box ticked. A paused
-/// one matches: its deliveries wait.
+/// Returns true if a subscription gets events of this module: it is not disabled and has the module's box ticked. A paused one
+/// matches: its deliveries wait.
 pub fn matches(subscription: &Subscription, module: Module) -> bool {
     subscription.state != SubscriptionState::Disabled && subscription.settings.modules.contains(&module)
 }

@@ -24,7 +24,7 @@ pub enum SigningSecret {
     Ed25519(Box<ed25519_dalek::SigningKey>),
 }
 
-/// Why a text is no signing secret. Never quotes the text.
+/// Reason why a text is not a signing secret. Never quotes the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// Neither `whsec_` nor `whsk_`.
@@ -41,7 +41,7 @@ pub enum SecretError {
     KeyPair,
 }
 
-/// How many random bytes a new secret has: in the middle of the 24 to 64 that the specification wants.
+/// Number of random bytes of a new secret: in the middle of the 24 to 64 that the specification requires.
 const NEW_SECRET_BYTES: usize = 32;
 
 impl SigningSecret {
@@ -55,7 +55,7 @@ impl SigningSecret {
         SigningSecret::Ed25519(Box::new(ed25519_dalek::SigningKey::from_bytes(&rand::random())))
     }
 
-    /// What signatures of it begin with: `v1` or `v1a`.
+    /// Returns the version prefix of its signatures: `v1` or `v1a`.
     pub fn scheme(&self) -> &'static str {
         match self {
             SigningSecret::Hmac(_) => "v1",
@@ -123,7 +123,7 @@ impl fmt::Debug for SigningSecret {
 pub struct SigningKey {
     /// The secret.
     pub secret: SigningSecret,
-    /// When it ceases to sign, in milliseconds since the epoch.
+    /// Time at which the key ceases to sign, in milliseconds since the epoch.
     pub until_ms: Option<i64>,
 }
 
@@ -133,7 +133,7 @@ impl SigningKey {
         SigningKey { secret, until_ms: None }
     }
 
-    /// Whether it still signs.
+    /// Returns true if the key still signs at this time.
     pub fn signs_at(&self, now_ms: i64) -> bool {
         self.until_ms.is_none_or(|until_ms| now_ms < until_ms)
     }
@@ -148,7 +148,7 @@ pub fn signature_header(keys: &[SigningKey], id: &str, now_ms: i64, body: &[u8])
     signatures.join(" ")
 }
 
-/// Whether one of the signatures in a header is one of these keys', made at `timestamp_s`.
+/// Returns true if a header has a signature by one of these keys, made at `timestamp_s`.
 pub fn verifies(keys: &[SigningKey], id: &str, timestamp_s: i64, body: &[u8], header: &str) -> bool {
     let signing = keys.iter().filter(|key| key.signs_at(timestamp_s.saturating_mul(1_000)));
     let mut made = signing.map(|key| key.secret.sign(id, timestamp_s, body));

@@ -25,13 +25,13 @@ pub struct Tenant {
     pub extra_event_names: BTreeMap<String, Module>,
     /// Limits of plugin calls, by name, that are lower for it than the host's maxima.
     pub limits_max: BTreeMap<String, u64>,
-    /// Which addresses of those that the host allows it may call.
+    /// Network ranges that the tenant may call, of those that the host allows.
     pub egress: Egress,
-    /// When it was made, in milliseconds since the epoch.
+    /// Time of creation, in milliseconds since the epoch.
     pub created_at_ms: i64,
 }
 
-/// What becomes of a delivery whose plugin traps, runs out of memory or returns nonsense.
+/// Policy for a delivery whose plugin traps, runs out of memory or returns invalid output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnPluginFault {
@@ -42,8 +42,8 @@ pub enum OnPluginFault {
     Pass,
 }
 
-/// How an instance of a plugin may serve several events of one subscription: faster, and what the plugin keeps in memory
-/// is there at the next event. An instance that fails is replaced by a fresh one within the same attempt.
+/// Reuse of a plugin instance for several events of one subscription: calls are faster, and the plugin's memory carries over to
+/// the next event. An instance that fails is replaced by a fresh one within the same attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reuse {
@@ -69,13 +69,13 @@ impl Reuse {
     }
 }
 
-/// What the owner of a subscription writes.
+/// Settings of a subscription, as its owner writes them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where to POST: http or https, without credentials in it.
+    /// Notify URL: http or https, without credentials in it.
     pub notify_url: String,
-    /// Which modules' events: at least one.
+    /// Modules whose events are delivered: at least one.
     pub modules: Vec<Module>,
     /// A name for people.
     #[serde(default)]
@@ -100,13 +100,13 @@ pub struct Settings {
     /// Forward proxy, certificate authorities and client certificate for requests to this receiver.
     #[serde(default)]
     pub transport: Transport,
-    /// When a delivery is attempted again.
+    /// Retry schedule.
     #[serde(default)]
     pub retry: RetryPolicy,
     /// Limits of a plugin call.
     #[serde(default)]
     pub limits: Limits,
-    /// How an instance of the plugin may serve several events. Absent: each call has a fresh one.
+    /// Reuse of plugin instances. Absent: each call has a fresh one.
     #[serde(default)]
     pub reuse: Option<Reuse>,
     /// Treatment of a delivery whose plugin fails.
@@ -121,25 +121,25 @@ pub struct Settings {
     /// Maximum number of requests that begin in a second: 1 to 10,000. Absent: no limit.
     #[serde(default)]
     pub rate_per_s: Option<u32>,
-    /// Whether events of one contact or deal are delivered one after the other, in the order they were accepted. Absent:
-    /// they may overtake each other. Holds for events that are accepted from then on.
+    /// Order of the events of one contact or deal: they are delivered one after the other, as they were accepted. Absent: they
+    /// may overtake each other. Holds for events that are accepted from then on.
     #[serde(default)]
     pub ordering: Option<Ordering>,
     /// After how many seconds of nothing but failures the subscription is disabled: up to 90 days; 0 is never.
     #[serde(default = "default_disable_after_s")]
     pub disable_after_s: u64,
-    /// Whether requests carry `traceparent` (W3C Trace Context): the trace is the event's id, the span the attempt.
+    /// Sends `traceparent` (W3C Trace Context) with requests: the trace is the event's id, the span the attempt.
     #[serde(default)]
     pub traceparent: bool,
 }
 
-/// How a request reaches a receiver that wants more than a connection.
+/// Transport to the receiver: forward proxy, certificate authorities, client certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Transport {
     /// A forward proxy, as `http://proxy.example:3128`. Its address is vetted like a Notify URL's.
     pub proxy: Option<String>,
-    /// What the proxy gets as `Proxy-Authorization`; `{{secret:NAME}}` stands for a secret.
+    /// Value of `Proxy-Authorization` for the proxy; `{{secret:NAME}}` stands for a secret.
     pub proxy_authorization: Option<String>,
     /// The certificate authorities to trust instead of the system's, as PEM.
     pub authorities: Option<String>,
@@ -148,7 +148,7 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// Whether there is nothing special about it.
+    /// Returns true if every setting is the default.
     pub fn is_default(&self) -> bool {
         *self == Transport::default()
     }
@@ -181,7 +181,7 @@ fn default_concurrency() -> u32 {
     32
 }
 
-/// Whether a subscription gets events, and whether they are sent.
+/// State of a subscription: active, paused (events wait) or disabled (it gets none).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SubscriptionState {
@@ -243,18 +243,18 @@ impl Subscription {
     }
 }
 
-/// What of a subscription a plugin call depends on.
+/// Settings of a subscription that a plugin call depends on.
 #[derive(Clone, Debug, Default)]
 pub struct CallSettings {
-    /// Which plugins judge.
+    /// Plugins that judge, in order.
     pub plugin: Chain,
-    /// What they read through `config`.
+    /// Values that they read through `config`.
     pub config: BTreeMap<String, String>,
-    /// What they may use by name.
+    /// Secrets that they may use by name.
     pub secrets: BTreeMap<String, Secret>,
-    /// How much a call may use.
+    /// Resource limits of a call.
     pub limits: Limits,
-    /// Whether instances are reused.
+    /// Reuse of instances. Absent: each call has a fresh one.
     pub reuse: Option<Reuse>,
 }
 
@@ -265,11 +265,11 @@ pub struct Subscription {
     pub id: SubscriptionId,
     /// Its owner.
     pub tenant: TenantId,
-    /// What the owner wrote.
+    /// Settings as the owner wrote them.
     pub settings: Settings,
-    /// Whether it runs.
+    /// Current state.
     pub state: SubscriptionState,
-    /// Why it does not, if it does not.
+    /// Reason for a state other than active.
     pub state_reason: Option<String>,
     /// Since when its receiver fails, in milliseconds since the epoch, if it has failed for a while.
     pub failing_since_ms: Option<i64>,
@@ -279,8 +279,8 @@ pub struct Subscription {
     pub generation: u64,
     /// The keys that sign its webhooks, the current one first.
     pub signing: Vec<SigningKey>,
-    /// What its plugin may use by name.
+    /// Secrets that its plugins may use by name.
     pub secrets: BTreeMap<String, Secret>,
-    /// When it was made, in milliseconds since the epoch.
+    /// Time of creation, in milliseconds since the epoch.
     pub created_at_ms: i64,
 }

@@ -1,4 +1,4 @@
-//! What the host tells its operator in numbers: every metric, by name, in one place. The only home of the exporter.
+//! Metrics: every one by name, in one place. The only home of the exporter.
 //!
 //! Names and labels follow Prometheus' conventions (base units, `_total` for counters). Labels are tenants, plugins and
 //! closed sets of words: never an id, a URL or anything that a sender chooses. README.md, "Metrics", lists them all.
@@ -115,7 +115,7 @@ fn of_tenant(tenant: &TenantId, count: impl FnOnce(&mut OfTenant)) {
     FOUND.with_borrow_mut(|found| count(once(found, tenant, look_up)));
 }
 
-/// What stands under a key; looked up and kept if it is not there yet.
+/// Returns the value of a key, after inserting it if the key is new.
 fn once<'m, Q: Hash + Eq + ToOwned<Owned = K> + ?Sized, K: Hash + Eq + Borrow<Q>, V>(
     found: &'m mut HashMap<K, V>,
     key: &Q,

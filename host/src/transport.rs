@@ -1,8 +1,7 @@
-//! How a request reaches a receiver to which the open road does not lead: through a forward proxy, trusting
-//! authorities of the owner's own, with a client certificate (mutual TLS).
+//! Per-subscription transport: forward proxy, custom certificate authorities, client certificate (mutual TLS).
 //!
-//! An owner's settings name secrets; [`ready`] puts them in and says in the owner's words what does not fit. Pure: reads
-//! no file and dials nothing. What is ready holds keys, so it is never printed.
+//! An owner's settings name secrets; [`ready`] puts them in, and reports in the owner's words what is wrong. Pure: reads no file
+//! and dials nothing. The result holds keys, so it is never printed.
 
 use crate::address::{AddressPolicy, check_url};
 use crate::headers::{HeaderAuthor, check_header, fill_secrets};

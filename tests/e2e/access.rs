@@ -1,4 +1,4 @@
-//! Who may do what: every route is walked with foreign keys.
+//! Authorization: every route is walked with foreign keys.
 
 use crate::harness::{Host, event, text};
 use reqwest::Method;

@@ -123,7 +123,7 @@ async fn usage_faults_and_refused_starts() {
     assert!(err(&short).contains("fewer than 24 characters") && !err(&short).contains("short\""), "{}", err(&short));
 }
 
-/// What a terminal would obey: control characters, but the line's own end.
+/// Returns the characters that a terminal would obey: control characters, except the line's end.
 fn obeyed(text: &str) -> Vec<char> {
     let hidden =
         |letter: &char| matches!(letter, '\u{200e}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}');

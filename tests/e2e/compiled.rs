@@ -19,13 +19,13 @@ const UNDER_WAY: &str = "hookloom_plugin_compiles_under_way";
 const LOADS: &str = "hookloom_plugin_code_loads_total";
 const BYTES: &str = "hookloom_plugin_code_bytes";
 
-/// How the part `plugins` of the host is.
+/// Returns the part `plugins` of the host's readiness.
 async fn plugins_part(host: &Host) -> Value {
     let ready = host.ask_as("", Method::GET, "/readyz", "").await.ok();
     ready["parts"].as_array().unwrap().iter().find(|part| part["part"] == "plugins").unwrap().clone()
 }
 
-/// Whether a delivery was made by the first attempt that was made of it.
+/// Asserts that the first attempt of a delivery delivered it.
 #[track_caller]
 fn delivered_at_once(delivery: &Value) {
     assert_eq!(

@@ -65,14 +65,14 @@ async fn with_another_tenant(host: &Host) {
     host.post("/v1/tenants", &json!({"id": "other"})).await;
 }
 
-/// How many sockets the host has.
+/// Returns the number of the host's sockets.
 fn sockets(host: &Host) -> usize {
     let folder = format!("/proc/{}/fd", host.process.id().unwrap());
     let links = std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
     links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
-/// How much memory the host holds (proc(5), VmRSS), in MiB.
+/// Returns the resident memory of the host (proc(5), VmRSS), in MiB.
 fn resident_mib(host: &Host) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.process.id().unwrap())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

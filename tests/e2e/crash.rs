@@ -13,7 +13,7 @@ const KILLS: usize = 20;
 const SENDERS: usize = 8;
 const CONCURRENCY: usize = 16;
 
-/// What a series of kills came to.
+/// Result of a series of kills.
 #[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) accepted: usize,

@@ -12,7 +12,7 @@ const DATABASE: &str = "hookloom.db";
 const LOG: &str = "hookloom.db-wal";
 const LOG_INDEX: &str = "hookloom.db-shm";
 
-/// What a start says that is refused.
+/// Returns the output of a start that is refused.
 async fn refused(data: &Path) -> String {
     let mut start = Command::new(program());
     start.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).env("HOOKLOOM_ADMIN_KEY", ADMIN_KEY);
@@ -49,7 +49,7 @@ async fn has_event(folder: Arc<TempDir>, id: &str) {
     assert_eq!(host.ask_as("", Method::GET, "/readyz", "").await.status, 200);
 }
 
-/// What somebody may do to a file.
+/// Damage to a file by another program.
 #[derive(Clone, Copy, Debug)]
 enum Harm {
     Remove,

@@ -8,7 +8,7 @@ fn deal(data: &str) -> String {
     format!(r#"{{"eventName":"Opportunity is Updated","eventData":{data}}}"#)
 }
 
-/// What the event looks back to.
+/// Returns the previous event of the same entity, as the API shows it.
 async fn previous(host: &Host, id: &str) -> Value {
     host.get(&format!("./events/{id}")).await["previous"].clone()
 }

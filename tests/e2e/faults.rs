@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What a hostile receiver does with a request.
+/// Reaction of a hostile receiver to a request.
 #[derive(Clone, Copy, Debug)]
 enum Hostile {
     Hangs,

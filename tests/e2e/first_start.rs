@@ -54,7 +54,7 @@ fn serve(data: &Path, listen: &str) -> Command {
     command
 }
 
-/// What a start says that must fail.
+/// Returns the output of a start that must fail.
 async fn failed(mut start: Command) -> String {
     let ended = tokio::time::timeout(PATIENCE, start.output()).await.expect("it did not end");
     let Output { status, stderr, .. } = ended.unwrap();

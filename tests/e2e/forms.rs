@@ -7,7 +7,7 @@ use serde_json::json;
 /// Fields of a form, by name.
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
-/// Where a redirect leads, of a form that must have been accepted.
+/// Returns the target of the redirect after a form that must have been accepted.
 #[track_caller]
 fn redirected(page: &crate::harness::Page) -> String {
     assert_eq!(page.status, 303, "{}", page.text);

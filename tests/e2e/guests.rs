@@ -3,7 +3,7 @@
 use crate::harness::{Host, Receiver, event, example, fixture, guest, text};
 use serde_json::{Value, json};
 
-/// What a guest shall come to: verdict, reason code, and a part of the message.
+/// Guests with the expected result: verdict, reason code, and a part of the message.
 const MISBEHAVIOURS: [(&str, &str, &str, &str); 32] = [
     ("panics", "fault", "plugin-trap", "the panic of Contact is Created"),
     ("loops", "fault", "plugin-timeout", "limits.cpu_ms is 50 ms"),

@@ -1,4 +1,4 @@
-//! What people do by hand: retry, cancel, redrive, replay, test.
+//! Actions of operators on deliveries: retry, cancel, redrive, replay, test.
 
 use crate::harness::{Host, RawReceiver, Receiver, event, example, guest, text, until};
 use reqwest::Method;

@@ -1,4 +1,4 @@
-//! What the tests are written with: a host, a receiver, a guest, and waiting for a condition.
+//! Fixtures of the tests: a host, a receiver, a guest, and waiting for a condition.
 //!
 //! Nothing here knows the host's code; it speaks to it as everybody does.
 

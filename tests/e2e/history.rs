@@ -1,4 +1,4 @@
-//! What a plugin sees of the past: the event before, of the same contact or deal, the same at every attempt.
+//! History: a plugin sees the event before, of the same contact or deal, and sees the same one at every attempt.
 
 use crate::harness::{Host, Receiver, event, guest, text, until};
 use reqwest::Method;
@@ -8,7 +8,7 @@ fn event_of(name: &str, entity: &Value, mark: &str) -> String {
     json!({"eventName": name, "eventData": {"id": entity, "mark": mark}}).to_string()
 }
 
-/// What the plugin said of an event at its last attempt.
+/// Returns the plugin's reason for its verdict on an event at the last attempt.
 async fn seen(host: &Host, id: &str) -> String {
     let delivery = host.attempted(id).await;
     text(&delivery["attempts"].as_array().unwrap().last().unwrap()["reason"], "message").to_owned()

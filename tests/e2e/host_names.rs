@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 /// Names that people have in private networks.
 const UNDERSCORES: [&str; 4] = ["my_service.test", "a_b_c", "_x.hooks.example", "x_.example"];
 
-/// What cannot be looked up, and a part of the reason.
+/// Host names that cannot be looked up, each with a part of the reason.
 const REFUSED: [(&str, &str); 6] = [
     ("-foo.example", "begins or ends with a hyphen"),
     ("foo-.example", "begins or ends with a hyphen"),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use wasm_encoder::{ComponentSectionId, CustomSection, Encode as _, NameMap, NameSection, RawSection, Section};
 use wasmparser::{Parser, Payload};
 
-/// What stands in each hostile section, and must not be found in compiled code.
+/// Contents of each hostile section, which must not be found in compiled code.
 const MARK: &[u8] = b"a mark of the hostile sections";
 
 pub(crate) type Sections = Vec<Box<dyn Section>>;
@@ -131,7 +131,7 @@ fn cpu_us(attempt: &Value) -> u64 {
     attempt["steps"][0]["cost"]["cpu_us"].as_u64().unwrap_or_else(|| panic!("no cost in {attempt}"))
 }
 
-/// Whether some file of compiled code holds these bytes.
+/// Returns true if some file of compiled code holds these bytes.
 fn compiled_code_has(host: &Host, bytes: &[u8]) -> bool {
     let files: Vec<_> = std::fs::read_dir(host.data().join("compiled")).unwrap().collect();
     assert!(!files.is_empty());

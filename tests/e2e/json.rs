@@ -55,7 +55,7 @@ fn accepted() -> Vec<String> {
     ]
 }
 
-/// What no plugin could read, and a part of what is said of it.
+/// Bodies that no plugin could read, each with a part of the error.
 fn refused() -> Vec<(Vec<u8>, &'static str)> {
     let bytes = |text: String| text.into_bytes();
     vec![

@@ -1,4 +1,4 @@
-//! How fast deliveries go: the window, the breaker, the rate, first attempts before retries, and order.
+//! Pace of deliveries: the window, the circuit breaker, the rate, first attempts before retries, and order.
 
 use crate::harness::{Host, RawReceiver, Receiver, event, guest, text, until};
 use reqwest::Method;

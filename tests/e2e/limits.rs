@@ -1,11 +1,11 @@
-//! Who sets how much a plugin call may use: the host's operator for all, the operator for a tenant, the owner for a
-//! subscription; and that one tenant's plugins do not slow another's.
+//! Precedence of plugin limits: the operator's for all, the operator's for a tenant, the owner's for a subscription. One tenant's
+//! plugins do not slow another's.
 
 use crate::harness::{Host, Receiver, SECRET, event, example, guest, text, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// What one plugin comes to in a host with these settings, config and limits: verdict and reason.
+/// Returns a plugin's verdict and reason in a host with these settings, config and limits.
 async fn judged(host: &Host, plugin: &str, also: Value) -> (String, String) {
     host.plugin("p", if plugin == "flatten" { example(plugin) } else { guest(plugin) }).await;
     let mut run = json!({"event": serde_json::from_str::<Value>(&event("Contact is Created", 1)).unwrap()});

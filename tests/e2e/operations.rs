@@ -1,4 +1,4 @@
-//! What operators use beside the API: figures of the process, health checks, and secrets for an import.
+//! Interfaces for operators besides the API: figures of the process, health checks, and secrets for an import.
 
 use crate::harness::{ADMIN_KEY, Host, event, program, root, text};
 use reqwest::Method;

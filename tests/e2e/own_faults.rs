@@ -1,4 +1,4 @@
-//! What costs no attempt: faults of the host itself, and requests that the receiver has not taken.
+//! Faults that cost no attempt: those of the host, and requests that the receiver has not taken.
 //!
 //! Each webhook here has a schedule of one attempt, so that a fault which counted would end its delivery.
 
@@ -15,7 +15,7 @@ fn once() -> Value {
     json!({"retry": {"schedule_s": [0]}})
 }
 
-/// How often the host has logged a fault of its own.
+/// Returns the number of faults that the host has logged as its own.
 fn logged(host: &Host) -> usize {
     host.log().lines().filter(|line| line.contains("this host cannot send requests")).count()
 }
@@ -121,7 +121,7 @@ async fn a_kept_connection_that_was_closed_after_the_request_was_read_is_an_atte
     assert_eq!(receiver.requests(), 1);
 }
 
-/// What an HTTP/2 receiver does with the requests of a connection, counted from 1.
+/// Reaction of an HTTP/2 receiver to the requests of a connection, counted from 1.
 #[derive(Clone, Copy)]
 enum Http2 {
     /// Sends GOAWAY after so many, and ignores the streams that are opened after it was sent.

@@ -30,7 +30,7 @@ async fn active_after(host: &Host, before: &str) -> String {
     until("another version", async || Some(active(host).await).filter(|now| now != before)).await
 }
 
-/// How often the folder is scanned whether the system tells of a change or not; what comes much sooner was told.
+/// Interval of the folder's scans, in seconds. A change that is seen much sooner was seen by a notification of the system.
 const RESCAN_S: u64 = 100;
 const SOONER: Duration = Duration::from_secs(RESCAN_S / 3);
 

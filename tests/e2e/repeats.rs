@@ -94,7 +94,7 @@ async fn former_keys_sign_beside_the_new_one_for_a_while() {
     }
 }
 
-/// Whether an ed25519 signature is that of a request (Standard Webhooks, "Asymmetric").
+/// Returns true if an ed25519 signature is that of a request (Standard Webhooks, "Asymmetric").
 fn verifies(public: &str, signature: &str, received: &Value) -> bool {
     use base64::Engine as _;
     let decode = |text: &str| base64::engine::general_purpose::STANDARD.decode(text).unwrap();

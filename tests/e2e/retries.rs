@@ -1,4 +1,4 @@
-//! What follows an attempt: receivers that fail, hang, break off and go away.
+//! Retries: receivers that fail, hang, break off and go away.
 
 use crate::harness::{Host, RawReceiver, Receiver, event, text, until};
 use serde_json::{Value, json};

@@ -98,7 +98,7 @@ fn expected_verdict(plugin: &str, payload: &str) -> &'static str {
     }
 }
 
-/// Whether an address or a number is spelled otherwise than `normalise` does.
+/// Returns true if an address or a number is spelled otherwise than `normalise` does.
 fn is_unlike_itself(data: &Value) -> bool {
     let unlike = |property: &Value| match (property["name"].as_str(), property["value"].as_str()) {
         (Some("email"), Some(email)) => email != email.trim().to_lowercase(),
@@ -190,7 +190,7 @@ async fn large_payloads_go_through() {
     assert!(!text(&received, "body").contains("a@b.example") || text(&received, "body").contains("a***@b.example"));
 }
 
-/// What of an attempt must not depend on the instance that judged.
+/// Returns the parts of an attempt that must not depend on the instance that judged.
 fn judged(attempt: &Value) -> [&Value; 3] {
     [&attempt["verdict"], &attempt["reason"], &attempt["body_sha256"]]
 }

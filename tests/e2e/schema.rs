@@ -5,7 +5,7 @@ use crate::harness::{ADMIN_KEY, Host, example, root};
 use std::process::Stdio;
 use tokio::process::Command;
 
-/// Where `cargo xtask test` puts it.
+/// Path to which `cargo xtask test` installs schemathesis.
 const PROGRAM: &str = "target/tools/schemathesis/bin/schemathesis";
 
 #[tokio::test]

@@ -80,7 +80,7 @@ async fn one_dead_receiver_among_a_hundred() {
     assert!(p99(&with) <= 1.2 * p99(&without) + 2.0, "{ratio}");
 }
 
-/// How long single events take to be accepted, for so long, in milliseconds.
+/// Measures the acceptance of single events for a span, in milliseconds each.
 async fn intake(host: &Host, lasts: Duration) -> Vec<f64> {
     let end = Instant::now() + lasts;
     let mut took = Vec::new();

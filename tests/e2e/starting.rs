@@ -1,4 +1,4 @@
-//! What an operator types and sees around `hookloom serve`: help, names of settings, addresses, and signals.
+//! Start of `hookloom serve`: help, names of settings, addresses, and signals.
 
 use crate::harness::{Host, PATIENCE, RawReceiver, event, program, until};
 use serde_json::json;

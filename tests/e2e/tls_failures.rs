@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
-/// Why the only attempt at a URL failed.
+/// Returns the reason why the only attempt at a URL failed.
 async fn reason(host: &Host, url: &str, transport: Value) -> String {
     let id = host.subscription(url, json!({"transport": transport, "retry": {"schedule_s": [0]}})).await;
     let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;

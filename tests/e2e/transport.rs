@@ -1,5 +1,5 @@
-//! How requests reach receivers that want more than a connection: forward proxies, authorities of the owner's own, client
-//! certificates; and how long each part took.
+//! Per-subscription transport: forward proxies, custom certificate authorities, client certificates; and the durations of each
+//! part.
 
 use crate::harness::{Authority, Host, NameServer, Proxy, Receiver, TlsReceiver, event, text};
 use reqwest::Method;

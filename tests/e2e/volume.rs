@@ -1,4 +1,4 @@
-//! How much one request may write, and how long one may read: caps with the numbers that are over them.
+//! Limits on the writes of one request and on the duration of a read, tried with values above them.
 
 use crate::harness::{Host, Receiver, event, text, until};
 use crate::repeats::send_once;

@@ -1,4 +1,4 @@
-//! What a subscription's plugins will do wrong is told when it is written.
+//! Warnings in the answer to a subscription's write, about failures that its plugins will have.
 
 use crate::harness::{Host, Receiver, Visitor, event, example, guest, text};
 use reqwest::Method;

@@ -14,7 +14,7 @@ mod toolchains;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// What went wrong, in words.
+/// Error with a description.
 type Failure = String;
 
 fn main() -> ExitCode {

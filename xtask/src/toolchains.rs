@@ -1,4 +1,4 @@
-//! What the tests of plugins in other languages need, and installs what is missing by Debian's packages.
+//! Toolchains for the tests of plugins in other languages; installs missing ones by Debian's packages.
 //!
 //! Their compilers proper (componentize-qjs, componentize-py) come from npm and PyPI, by each plugin's own build.
 
@@ -19,7 +19,7 @@ const NEEDED: [(&[&str], &[&str]); 9] = [
     (&["clang-19", "--version"], &["clang-19", "lld-19", "wasi-libc", "libclang-rt-19-dev-wasm32"]),
 ];
 
-/// Where Debian puts the C library for WebAssembly.
+/// Path of Debian's C library for WebAssembly.
 const WASI_LIBC: &str = "/usr/lib/wasm32-wasi/libc.a";
 
 pub(crate) fn ensure() -> Result<(), Failure> {
@@ -49,7 +49,7 @@ struct Tool {
     proof: &'static str,
 }
 
-/// What checks the pages, and what makes TypeScript of the OpenAPI document.
+/// Tools that check the pages, and that make TypeScript of the OpenAPI document.
 const FROM_NPM: [Tool; 2] = [
     Tool { folder: "axe-core", packages: &["axe-core@4.14.1"], proof: "node_modules/axe-core/axe.min.js" },
     Tool {
@@ -59,7 +59,7 @@ const FROM_NPM: [Tool; 2] = [
     },
 ];
 
-/// What checks the REST surface and its OpenAPI document, and what makes Python of that.
+/// Tools that check the REST surface and its OpenAPI document, and that make Python of it.
 const FROM_PYPI: [Tool; 2] = [
     Tool { folder: "schemathesis", packages: &["schemathesis==4.32.5"], proof: "bin/schemathesis" },
     Tool {

@@ -254,7 +254,7 @@ fn a_name_does_not_tell_what_it_resolves_to() {
     assert!(!refused.of_a_name().to_string().contains("10.1.2.3"));
 }
 
-/// Whether an address is one of the internet's, by its octets: written from the registries once more, without the tables.
+/// Returns true for a global address, by its octets: an independent reading of the registries, without the tables.
 fn is_global(address: Ipv4Addr) -> bool {
     let [a, b, c, d] = address.octets();
     !match a {

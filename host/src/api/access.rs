@@ -25,7 +25,7 @@ pub(super) struct KeyBody {
     scopes: Vec<Scope>,
     label: String,
     created_at_ms: i64,
-    /// When it was last used, to the minute. Absent: not yet.
+    /// Time of the last use, to the minute. Absent: never used.
     used_at_ms: Option<i64>,
     /// The key itself: only in the answer to its making.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,14 +49,14 @@ impl KeyBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewKey {
-    /// What it may do; `manage` includes the others.
+    /// Permissions of the key; `manage` includes the others.
     scopes: Vec<Scope>,
     /// A name for people.
     #[serde(default)]
     label: String,
 }
 
-/// How many keys, and how many intake tokens, a tenant may have.
+/// Maximum number of keys, and of intake tokens, of a tenant.
 const CREDENTIALS_MAX: usize = 100;
 
 fn checked_label(label: String) -> Result<String, Problem> {

@@ -36,7 +36,8 @@ impl ApiState {
     }
 }
 
-/// What is written down of something that is shown: what a route answers, without what is shown only once.
+/// Serializes the state of something for the log of changes: the body that a route returns, without values that are shown only
+/// once.
 pub(super) fn told(body: &impl Serialize) -> Option<Value> {
     let mut value = serde_json::to_value(body).ok()?;
     if let Some(object) = value.as_object_mut() {
@@ -52,15 +53,15 @@ pub(super) fn told(body: &impl Serialize) -> Option<Value> {
 pub(super) struct ChangeBody {
     id: Uuid,
     at_ms: i64,
-    /// Whose key: its label and first characters.
+    /// Key of the author: its label and first characters.
     who: String,
-    /// What was done, such as `subscription.update`.
+    /// Kind of change, such as `subscription.update`.
     action: String,
-    /// What it was done to.
+    /// Name or id of the changed thing.
     subject: String,
-    /// How it was, without secrets.
+    /// State before the change, without secrets.
     before: Option<Value>,
-    /// How it is.
+    /// State after the change, without secrets.
     after: Option<Value>,
 }
 
@@ -69,11 +70,11 @@ pub(super) struct ChangeBody {
 pub(super) struct ChangePage {
     /// The newest first.
     changes: Vec<ChangeBody>,
-    /// What to ask with for the next page. Absent on the last one.
+    /// Value of `cursor` in the request for the next page. Absent on the last one.
     cursor: Option<Uuid>,
 }
 
-/// Which changes to list.
+/// Filter and paging of the log of changes.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]

@@ -26,7 +26,7 @@ pub(super) struct BinBody {
     /// Also what its URL holds: 22 characters that nobody guesses.
     #[schema(value_type = String)]
     pub(super) id: BinId,
-    /// Where it receives: any method, any path below.
+    /// Path at which the bin receives: any method, any path below.
     path: String,
     /// The whole URL. Absent: the setting `public_url` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,7 +34,7 @@ pub(super) struct BinBody {
     #[serde(flatten)]
     settings: BinSettings,
     created_at_ms: i64,
-    /// How many requests came, ever.
+    /// Number of requests received since the bin was made.
     received: u64,
 }
 

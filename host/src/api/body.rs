@@ -34,7 +34,7 @@ pub(super) struct BodyCap(pub(super) usize);
 /// Maximum size of a body on most routes, in bytes: settings are small.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// What a client that has proven nothing may send: the form with which it signs in.
+/// Maximum body size for a client without a key, in bytes: the form with which it signs in.
 const UNPROVEN_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// The first buffer of a body.
@@ -46,7 +46,7 @@ pub(super) struct Received {
     pub(super) kept: Bytes,
     /// Number of bytes that came.
     pub(super) bytes: usize,
-    /// How it ended.
+    /// Reason why reading stopped.
     pub(super) end: End,
 }
 
@@ -147,7 +147,7 @@ impl<'a> Buffer<'a> {
         Buffer { budget: &exchange.shares().bodies, payer: exchange.payer(), bytes: Vec::new(), charge: None, most }
     }
 
-    /// Whether all of it would fit now, if that is known to be its size.
+    /// Returns true if the body fits into the budget now, provided that the size is announced.
     fn may_fit(&self, is_announced: bool) -> bool {
         let wanted = self.budget.held(&self.payer).saturating_add(self.most as u64);
         !is_announced || self.most <= FIRST_BYTES || wanted <= self.budget.free()

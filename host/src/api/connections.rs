@@ -59,7 +59,7 @@ impl Progress {
         self.since + span
     }
 
-    /// Whether a span has ended in which less moved than [`SLOWEST_BYTES_PER_S`].
+    /// Returns true if a span has ended in which less moved than [`SLOWEST_BYTES_PER_S`].
     pub(super) fn is_stalled(&mut self, now: Instant, span: Duration) -> bool {
         if now < self.end(span) {
             return false;
@@ -70,7 +70,7 @@ impl Progress {
     }
 }
 
-/// How long a connection may keep the host waiting.
+/// Timeouts after which a connection that keeps the host waiting may be closed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     /// From the first byte of a request's head (for the first request: from the connection's begin) to its end.
@@ -111,7 +111,7 @@ struct State {
     phase: Phase,
     /// The begin of the phase; in [`Phase::Body`] the time of the last byte.
     since: Instant,
-    /// What was written since the peer did not take something at once. None: it has taken everything.
+    /// Bytes written since the peer last failed to take everything at once. None: the peer has taken everything.
     blocked: Option<Progress>,
     is_secured: bool,
     /// True once nothing more is sent, not even an answer.

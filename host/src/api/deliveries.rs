@@ -23,15 +23,15 @@ pub(super) struct DeliveryBody {
     id: Uuid,
     event: Uuid,
     subscription: Uuid,
-    /// Why it exists: `usual`, `replay` or `test`.
+    /// Origin of the delivery: `usual`, `replay` or `test`.
     kind: DeliveryKind,
     state: DeliveryState,
-    /// Whether it waits for another plugin version or config.
+    /// True while the delivery waits for another plugin version or config.
     awaiting_plugin: bool,
-    /// When it is attempted next, if it is pending, in milliseconds since the epoch.
+    /// Time of the next attempt of a pending delivery, in milliseconds since the epoch.
     due_at_ms: Option<i64>,
     attempts_made: u32,
-    /// Why it is where it is.
+    /// Reason for the delivery's current state.
     reason: Option<Reason>,
     created_at_ms: i64,
     updated_at_ms: i64,
@@ -68,11 +68,11 @@ pub(super) struct DeliveryDetail {
 pub(super) struct DeliveryPage {
     /// The newest first.
     deliveries: Vec<DeliveryBody>,
-    /// What to ask with for the next page. Absent on the last one.
+    /// Value of `cursor` in the request for the next page. Absent on the last one.
     cursor: Option<Uuid>,
 }
 
-/// Which deliveries to list.
+/// Filter and paging of a list of deliveries.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -132,7 +132,7 @@ pub(super) async fn detail(
 }
 
 impl DeliveryDetail {
-    /// Whether it is at an end.
+    /// Returns true if the delivery is in a final state.
     pub(super) fn has_ended(&self) -> bool {
         self.delivery.state != DeliveryState::Pending
     }

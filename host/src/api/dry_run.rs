@@ -20,14 +20,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// What to judge without sending.
+/// Event, plugin and settings of a call that sends nothing.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DryRun {
     /// The event: `{eventName, eventData}`.
     #[schema(value_type = Object)]
     event: Box<RawValue>,
-    /// What was accepted before it of the same contact or deal: what the plugin reads through `history`.
+    /// The event before it of the same contact or deal, which the plugin reads through `history`.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     previous: Option<Box<RawValue>>,
@@ -37,10 +37,10 @@ pub(super) struct DryRun {
     /// Another version than the active one, by its sha256.
     #[serde(default)]
     version: Option<String>,
-    /// How much the call may use.
+    /// Resource limits of the call.
     #[serde(default)]
     limits: Limits,
-    /// When the event was accepted, as the plugin's clock shows it. Absent: now.
+    /// Time at which the event was accepted, as the plugin's clock shows it. Absent: now.
     #[serde(default)]
     received_at_ms: Option<i64>,
 }

@@ -37,9 +37,9 @@ pub(super) struct AcceptedBody {
 #[derive(Serialize, ToSchema)]
 pub(super) struct AcceptedEvent {
     id: Uuid,
-    /// How many subscriptions it matched. 0 is fine: the event is kept all the same.
+    /// Number of subscriptions that the event matched. With 0 the event is kept as well.
     deliveries: usize,
-    /// Why the event is not treated as you may expect: `eventData.id` is longer than 255 bytes, so it keeps no order.
+    /// Note on an event that is treated unusually: `eventData.id` is longer than 255 bytes, so it keeps no order.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
@@ -93,13 +93,13 @@ pub(super) struct EventBody {
     module: Module,
     /// `eventData.id` as text. Absent: there is none of at most 255 bytes.
     entity_id: Option<String>,
-    /// Why the event has no entity although `eventData.id` is there.
+    /// Reason why the event has no entity although `eventData.id` is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
     received_at_ms: i64,
     /// The event of the same contact or deal that was accepted before it.
     previous: Option<Uuid>,
-    /// How many deliveries it was accepted with.
+    /// Number of deliveries that were made when the event was accepted.
     fan_out: usize,
     /// The event as it was sent.
     #[schema(value_type = Object)]
@@ -143,7 +143,7 @@ type RepetitionHeader = [(HeaderName, &'static str); 1];
 /// The header that marks an answer as the one to an earlier request with the same `Idempotency-Key`.
 const IDEMPOTENT_REPLAYED: (HeaderName, &str) = (HeaderName::from_static("idempotent-replayed"), "true");
 
-/// How long an `Idempotency-Key` may be.
+/// Maximum length of an `Idempotency-Key`, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
 /// The `Idempotency-Key` of a request, if it has one.
@@ -260,7 +260,7 @@ pub(super) async fn get(
     }))
 }
 
-/// How an event stands with each subscription of its tenant.
+/// Explains the state of an event for each subscription of its tenant.
 pub(super) async fn explained(
     state: &ApiState,
     tenant: &TenantId,

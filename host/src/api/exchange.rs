@@ -114,7 +114,7 @@ struct Held {
     /// The share of requests under way, or of streams.
     turn: Option<Permit>,
     body: Option<Body>,
-    /// What was reserved for the answer before it was made.
+    /// Memory that was reserved for the answer before it was built.
     answer: Option<Permit>,
     /// The tenant or operator whose share of the requests under way this one takes, or could not take.
     admitted_as: Option<Payer>,
@@ -184,7 +184,7 @@ impl Exchange {
         body::read(self, keep, most).await
     }
 
-    /// How long the body is, if the sender has announced it.
+    /// Returns the length of the body that the sender has announced, in bytes.
     pub(super) fn announced_bytes(&self) -> Option<u64> {
         self.held().body.as_ref().and_then(|body| body.size_hint().exact())
     }

@@ -1,6 +1,6 @@
-//! Why an event was delivered to a subscription or was not: a sentence for each.
+//! Explanations, one sentence each, why an event was delivered to a subscription or was not.
 //!
-//! Pure: what is known is passed in.
+//! Pure: reads no store and no clock; callers pass in what they know.
 
 use crate::deliver::LaneStatus;
 use crate::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState, Reason};
@@ -12,31 +12,31 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// How an event stands with one subscription.
+/// State of an event for one subscription, with the reason.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Explanation {
     pub(super) subscription: Uuid,
     description: String,
-    /// Whether the event is for it.
+    /// True if the subscription matches the event.
     matched: bool,
-    /// Why, or how far it is, in a sentence.
+    /// Reason for the state, or the progress of the delivery, in a sentence.
     pub(super) why: String,
     /// The delivery, if there is one; the latest of several.
     pub(super) delivery: Option<Uuid>,
     /// Time of the next attempt, if it is pending.
     due_at_ms: Option<i64>,
-    /// What the plugin said at the last attempt.
+    /// The plugin's verdict at the last attempt.
     verdict: Option<String>,
     /// The version that said it.
     plugin_sha256: Option<String>,
-    /// Why it said so, unless it passed or replaced.
+    /// The plugin's reason for its verdict, unless it passed or replaced the event.
     verdict_reason: Option<Reason>,
-    /// What was tried.
+    /// Attempts so far, oldest first.
     attempts: Vec<AttemptSummary>,
-    /// How many requests may be under way at once, and begin in a second, by the owner's settings.
+    /// Maximum number of concurrent requests, and of requests that begin in a second, by the subscription's settings.
     concurrency: u32,
     rate_per_s: Option<u32>,
-    /// How the subscription's deliveries go now.
+    /// Current state of the subscription's lane.
     lane: Option<LaneStatus>,
 }
 
@@ -66,14 +66,14 @@ impl From<&Attempt> for AttemptSummary {
     }
 }
 
-/// What is known of an event and a subscription.
+/// Facts about an event and a subscription from which the explanation is made.
 pub(super) struct Known<'a> {
     pub(super) delivery: Option<&'a DeliveryView>,
     pub(super) attempts: &'a [Attempt],
     /// An earlier delivery of the same entity, with its attempts, behind which it waits.
     pub(super) behind: Option<(DeliveryId, u32)>,
     pub(super) lane: Option<LaneStatus>,
-    /// Why the event belongs to no entity although it names one.
+    /// Reason why the event has no entity although it names one.
     pub(super) note: Option<&'a str>,
     /// Returns whether the event was made for a test of one subscription: no other gets it.
     pub(super) is_test: bool,

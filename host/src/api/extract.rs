@@ -1,4 +1,4 @@
-//! What handlers take out of a request: who asks, for which tenant, and JSON; each failing with a problem document.
+//! Extractors: proof of access with its tenant, paths, query parameters and JSON; each fails with a problem document.
 //!
 //! A handler that names [`Access`] cannot be reached without a key for that tenant and scope: the guard is the type.
 
@@ -197,7 +197,7 @@ impl FromRequestParts<Arc<ApiState>> for PathParams {
     }
 }
 
-/// What the accept loop knows of a connection.
+/// Facts about a connection that the accept loop passes to handlers.
 #[derive(Clone, Copy)]
 pub(super) struct Connection(pub(super) IpAddr);
 

@@ -50,7 +50,7 @@ pub(super) async fn cancel(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RedriveWrite {
-    /// How they ended: `dead`, `cancelled`, `dropped` or `delivered`. Only `dead` if absent.
+    /// Final states to match: `dead`, `cancelled`, `dropped` or `delivered`. Only `dead` if absent.
     #[serde(default = "only_dead")]
     states: Vec<DeliveryState>,
     /// Made at this time or later, in milliseconds since the epoch. From the beginning if absent.
@@ -84,7 +84,7 @@ pub(super) struct ReplayWrite {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Counted {
     deliveries: u64,
-    /// Whether they were only counted.
+    /// True if the deliveries were only counted.
     preview: bool,
 }
 
@@ -155,10 +155,10 @@ pub(super) async fn replay(
     Ok(Json(Counted { deliveries, preview }))
 }
 
-/// How often a test looks whether it has ended.
+/// Interval at which a test checks whether its delivery has ended.
 const TEST_LOOK: Duration = Duration::from_millis(20);
 
-/// What a test takes beside the POST: the plugin, and its turn in the lane.
+/// Time that a test allows beyond the POST: for the plugin and for waiting in the lane.
 const TEST_SLACK: Duration = Duration::from_secs(15);
 
 /// Send one event to this subscription only, through its plugin, and see what the receiver answers. The body is the event;

@@ -35,11 +35,11 @@ const LOOK: Duration = Duration::from_millis(250);
 /// The largest head of a request, in bytes. Connections may all begin one at once.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// How much of an answer the kernel takes in advance, in bytes. It takes more only after a third of it was sent, and with a
-/// buffer as large as it likes (4 MiB) that would look like a stall for minutes at a slow peer.
+/// Size of the kernel's send buffer of a connection, in bytes. The kernel takes more only after a third of the buffer was sent;
+/// with the largest buffer (4 MiB) that would look like a stall of minutes at a slow peer.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
 
-/// How long the kernel tries to send to a peer that is gone or takes nothing (tcp(7), `TCP_USER_TIMEOUT`), in milliseconds.
+/// Time after which the kernel gives up a peer that is gone or reads nothing (tcp(7), `TCP_USER_TIMEOUT`), in milliseconds.
 const GONE_AFTER_MS: u32 = 120_000;
 
 /// Time beyond what it says (`Keep-Alive: timeout=…`) the host waits for the next request, so that one of a client that
@@ -49,7 +49,7 @@ const IDLE_GRACE: Duration = Duration::from_secs(2);
 /// After `accept` failed (no file descriptors left, as a rule), how long to let go.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// How long requests under way have at a stop. Attempts have their own, longer period.
+/// Time that requests under way have to finish at a stop. Attempts have a separate, longer period.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Serves until `stop` is told or dropped; then answers what was asked, for a while.

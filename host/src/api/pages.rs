@@ -86,7 +86,7 @@ pub(super) fn upload() -> Router<Arc<ApiState>> {
     Router::new().route("/t/{t}/plugins", post(plugins::upload))
 }
 
-/// What pages are made of, as it was built in.
+/// Returns a built-in asset of the pages (style sheet, script, icon).
 async fn asset(path: super::extract::PathParams) -> Response {
     let (kind, text) = match path.get("name") {
         "app.css" => ("text/css; charset=utf-8", include_str!("../../assets/app.css")),
@@ -162,7 +162,7 @@ fn go_to(path: &UrlPath, flash: &str) -> Response {
     response
 }
 
-/// What stands around every page.
+/// Layout around every page: navigation, tenant, session.
 struct Frame {
     tenant: TenantId,
     tenants: Vec<TenantId>,
@@ -212,7 +212,7 @@ impl Frame {
         Frame { live: String::new(), ..self }
     }
 
-    /// Whether there is a tenant whose pages can be shown: an admin may have deleted them all.
+    /// Returns true if there is a tenant whose pages can be shown: an admin may have deleted them all.
     fn has_tenant(&self) -> bool {
         !self.is_admin || !self.tenants.is_empty()
     }
@@ -288,9 +288,9 @@ struct ProblemPage {
     back: String,
 }
 
-/// What keeps a page from being shown.
+/// Reason why a page is not shown.
 enum Refused {
-    /// Who asks is not signed in, and comes back here afterwards.
+    /// No session: the browser goes to the sign-in page, which leads back to this path.
     SignIn(String),
     /// Something else, on a page of its own.
     Problem(Box<Problem>, Option<Box<Frame>>),

@@ -27,15 +27,15 @@ pub(super) struct VersionBody {
     sha256: String,
     /// Its size in bytes.
     size: u64,
-    /// Whether it judges.
+    /// True for the version that judges events.
     active: bool,
     created_at_ms: i64,
-    /// Who uploaded it: a key's label and first characters, or `plugins folder`.
+    /// Author of the upload: a key's label and first characters, or `plugins folder`.
     created_by: String,
     report: Report,
-    /// Why it is not called, if the host died in a call of it. An admin can activate it again.
+    /// Quarantine of the version, if the host died in a call of it. An admin can activate it again.
     quarantined: Option<QuarantineBody>,
-    /// How it compares with the version that was active, if that was asked for.
+    /// Comparison with the version that was active, if the request asked for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     comparison: Option<Comparison>,
 }
@@ -47,7 +47,7 @@ impl VersionBody {
     }
 }
 
-/// Why a version is not called: its deliveries wait for another one, or for an admin to activate it again.
+/// Quarantine of a version: its deliveries wait for another version, or for an admin to activate it again.
 #[derive(Serialize, ToSchema)]
 pub(super) struct QuarantineBody {
     reason: String,
@@ -69,22 +69,22 @@ pub(super) struct PluginBody {
     active_sha256: Option<String>,
     /// Since when, in milliseconds since the epoch.
     activated_at_ms: Option<i64>,
-    /// Who made it the active one.
+    /// Author of the activation.
     activated_by: Option<String>,
     /// Since when a new version is compiled, if one is.
     compiling_since_ms: Option<i64>,
-    /// Why its active version is not called, if the host died in a call of it.
+    /// Quarantine of the active version, if the host died in a call of it.
     quarantined: Option<QuarantineBody>,
-    /// What is wrong with its file in the plugins folder, if something is.
+    /// Problem with its file in the plugins folder, if there is one.
     file_problem: Option<String>,
 }
 
-/// How a version becomes active.
+/// Options of a version's activation.
 #[derive(Clone, Copy, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Activation {
-    /// Whether it becomes active at all; `false` only adds it, to be tried or activated later. True if absent.
+    /// `false` adds the version without activating it, to be tried or activated later. True if absent.
     activate: Option<bool>,
     /// Let it first judge so many of the last real events (1 to 500) beside the active version: those of the plugin's webhooks, then the
     /// tenant's others of the same modules, then samples. If it fails on one that the active version does not fail on, or if
@@ -279,7 +279,7 @@ pub(super) async fn delete_version(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What a version must pass first.
+/// Checks that a version must pass before it is activated.
 #[derive(Clone, Copy, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -295,6 +295,6 @@ pub(super) struct Gate {
 #[derive(Serialize, ToSchema)]
 pub(super) struct ActivatedBody {
     sha256: String,
-    /// How it compares with the one before, if that was asked for.
+    /// Comparison with the version before, if the request asked for one.
     comparison: Option<Comparison>,
 }

@@ -20,9 +20,9 @@ use utoipa::ToSchema;
 /// One fault of a field.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct FieldFault {
-    /// Where: a JSON Pointer (RFC 6901).
+    /// Place of the fault in the body: a JSON Pointer (RFC 6901).
     pub pointer: String,
-    /// What is wrong there.
+    /// Description of the fault.
     pub detail: String,
 }
 
@@ -36,15 +36,15 @@ pub(super) struct Problem {
     pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// What is wrong here.
+    /// Description of this occurrence of the problem.
     pub detail: String,
-    /// What to do about it.
+    /// Suggested remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// Where in the body, in bytes.
+    /// Offset of the fault in the body, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<usize>,
-    /// Which fields.
+    /// Faults of single fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldFault>,
     /// Under which id a rejected request was kept.

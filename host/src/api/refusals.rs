@@ -1,11 +1,11 @@
-//! What every route may refuse, described where it belongs in the OpenAPI document: handlers describe only what is their own.
-//! And shapes that are made of several are told as the one that they are.
+//! Refusals that every route can answer, added to the OpenAPI document in one place; handlers describe only those particular to
+//! them. Schemas that are composed of several are merged into one.
 
 use serde_json::{Map, Value};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 
-/// How problems are marked (RFC 9457 §3).
+/// Media type of problem documents (RFC 9457 §3).
 const PROBLEM: &str = "application/problem+json";
 
 /// Adds what the guards in front of the handlers answer, and marks every problem as one.

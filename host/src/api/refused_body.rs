@@ -1,11 +1,10 @@
-//! What is left of a body whose request was refused: it is read and thrown away, so that its sender reads the refusal.
+//! Reads and discards the rest of a body whose request was refused, so that its sender reads the refusal.
 //!
-//! A server that answers before it has read a body, and closes, makes the sender's kernel fail the write or throw the
-//! answer away (RFC 9112 §9.6 tells of the reset). So a sender of 40 MiB would see a broken pipe where `413` says what to
-//! do. What is read so is bounded in bytes and time; past that the connection breaks after all. The refusal itself waits for
-//! none of it.
+//! A server that answers before it has read a body, and closes, makes the sender's kernel fail the write or discard the answer
+//! (RFC 9112 §9.6 describes the reset): a sender of 40 MiB would see a broken pipe where `413` says what to do. The discarded
+//! part is bounded in bytes and time; beyond that the connection breaks. The refusal itself does not wait for any of it.
 //!
-//! Who asks first (`Expect: 100-continue`) and is refused sends no body, and is not asked for one.
+//! A sender that asks first (`Expect: 100-continue`) and is refused sends no body, and is not asked for one.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -19,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tower::Service as _;
 
-/// How much of a refused body is read, and for how long.
+/// Bounds of the part of a refused body that is read: bytes, and time.
 const BYTES_MAX: usize = 128 << 20;
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -42,7 +41,7 @@ pub(super) async fn answer(mut router: Router, request: Request<Incoming>) -> Re
 
 struct Shared {
     body: Incoming,
-    /// Whether its sender sends it: at once, or because it was told to go on.
+    /// True once the sender sends the body: at once, or after `100 Continue`.
     begun: bool,
 }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// How a version is tried.
+/// Kind of a rollout.
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
@@ -33,7 +33,7 @@ pub(super) struct RolloutWrite {
     kind: Kind,
     /// The version to try.
     sha256: String,
-    /// How much of the events a canary judges: above 0, at most 100. Only for a canary.
+    /// Share of the events that a canary judges, in percent: above 0, at most 100. Only for a canary.
     percent: Option<f64>,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct RolloutBody {
     sha256: String,
     percent: Option<f64>,
     started_at_ms: i64,
-    /// Why it ended. Absent: it is under way.
+    /// Reason why the rollout ended. Absent: it is under way.
     ended_reason: Option<String>,
     /// Figures so far, or until it ended. Absent: an older host did not keep it.
     figures: Option<RolloutFigures>,

@@ -20,7 +20,7 @@ use uuid::Uuid;
 pub(super) struct Rotation {
     /// A secret of the owner's own (`whsec_…` or `whsk_…`). Absent: one is made.
     signing_secret: Option<String>,
-    /// What kind is made: `v1` (HMAC-SHA256) or `v1a` (ed25519). `v1` if absent.
+    /// Scheme of the new secret: `v1` (HMAC-SHA256) or `v1a` (ed25519). `v1` if absent.
     scheme: Option<String>,
     /// Time for which the previous keys keep signing together with the new one, in seconds: up to 30 days, one day if absent.
     overlap_s: Option<u64>,

@@ -23,7 +23,7 @@ use uuid::Uuid;
 pub(super) use write::READ_ONLY;
 use write::{SubscriptionPatch, SubscriptionWrite, TEXT_BYTES_MAX, fault};
 
-/// How many subscriptions a tenant may have: each event is matched against all of them.
+/// Maximum number of subscriptions of a tenant: each event is matched against all of them.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
 
 /// A key that signs.
@@ -31,9 +31,9 @@ const SUBSCRIPTIONS_MAX: usize = 10_000;
 pub(super) struct SigningKeyBody {
     /// `v1` (HMAC-SHA256) or `v1a` (ed25519).
     scheme: &'static str,
-    /// What receivers verify `v1a` with.
+    /// Public key with which receivers verify `v1a` signatures.
     public_key: Option<String>,
-    /// When it ceases to sign, if it was rotated.
+    /// Time at which the key ceases to sign, if it was rotated.
     until_ms: Option<i64>,
 }
 
@@ -55,10 +55,10 @@ pub(super) struct SubscriptionBody {
     ascii_host: Option<String>,
     /// The names of its secrets; their values are never shown.
     secrets: Vec<String>,
-    /// What signs its webhooks, the current key first; the secrets themselves are never shown again.
+    /// Keys that sign the webhooks, the current one first; the secrets themselves are never shown again.
     signing_keys: Vec<SigningKeyBody>,
     state: SubscriptionState,
-    /// Why it is not active.
+    /// Reason why the subscription is not active.
     state_reason: Option<String>,
     /// Since when its receiver fails, if it has failed for a while.
     failing_since_ms: Option<i64>,
@@ -67,11 +67,10 @@ pub(super) struct SubscriptionBody {
     /// Grows with every edit; each attempt names the one it was made with.
     config_generation: u64,
     created_at_ms: i64,
-    /// What the receiver verifies webhooks with: only in the answer to its making.
+    /// Secret with which the receiver verifies webhooks: only in the answer to the subscription's creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_secret: Option<String>,
-    /// What will go wrong with its plugins or their config, found by letting them judge a few events: only in the answer to a
-    /// write.
+    /// Predicted failures of its plugins or their config, found by judging a few events: only in the answer to a write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<String>,
 }
@@ -154,7 +153,7 @@ pub(super) async fn get(
     Ok(Json(SubscriptionBody { lane, ..SubscriptionBody::new(&subscription, None) }))
 }
 
-/// How often an edit is made again because others came first.
+/// Maximum number of times that an edit is repeated because a concurrent edit was committed first.
 pub(super) const EDITS_MAX: usize = 16;
 
 /// Rewrite a subscription. It holds from the next attempt on, also of what is pending. Settings that are absent get their default
@@ -226,7 +225,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Why a subscription is paused.
+/// Reason for a pause.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pause {

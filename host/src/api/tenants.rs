@@ -29,9 +29,9 @@ pub(super) struct TenantBody {
     extra_event_names: BTreeMap<String, Module>,
     /// Limits of plugin calls that are lower for it than the host's maxima.
     limits_max: BTreeMap<String, u64>,
-    /// Which addresses of those that the host allows it may call.
+    /// Network ranges that the tenant may call, of those that the host allows.
     egress: Egress,
-    /// When it was made, in milliseconds since the epoch.
+    /// Time of the tenant's creation, in milliseconds since the epoch.
     created_at_ms: i64,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct NewTenant {
     /// Limits of plugin calls that are lower for it than the host's maxima, such as `{"cpu_ms": 20}`.
     #[serde(default)]
     limits_max: BTreeMap<String, u64>,
-    /// Which addresses of those that the host allows it may call.
+    /// Network ranges that the tenant may call, of those that the host allows.
     #[serde(default)]
     egress: Egress,
 }
@@ -73,7 +73,7 @@ pub(super) struct TenantWrite {
     /// Limits of plugin calls that are lower for it than the host's maxima. They hold at once, also for subscriptions
     /// that were written with more.
     limits_max: Option<BTreeMap<String, u64>>,
-    /// Which addresses of those that the host allows it may call. Holds from the next attempt on.
+    /// Network ranges that the tenant may call, of those that the host allows. Holds from the next attempt on.
     egress: Option<Egress>,
 }
 

@@ -26,10 +26,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// How to show it.
+/// Options of `demo`.
 #[derive(Args)]
 pub(super) struct DemoArgs {
-    /// Where the built example plugins are. Without it they are built, if need be, from the source tree around here.
+    /// Folder of the built example plugins. Without it they are built, if necessary, from the source tree around the current
+    /// folder.
     #[arg(long, value_name = "FOLDER")]
     plugins: Option<PathBuf>,
 }
@@ -134,7 +135,7 @@ async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String
     Ok(faults)
 }
 
-/// What the receiver and the host's records must say of one delivery.
+/// Compares the receiver's and the host's records of one delivery with the expected ones, and returns the differences.
 fn check(example: &Example, index: usize, payload: &str, delivery: &Value, received: Option<&Value>) -> Vec<String> {
     let attempt = &delivery["attempts"][0];
     let wanted = example.verdicts[index];

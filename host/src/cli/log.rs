@@ -10,11 +10,11 @@ use std::io::{self, Write};
 
 /// A writer that is given one event at a time.
 pub(super) struct OneLine<W> {
-    /// Where lines go.
+    /// Destination of the lines.
     pub(super) to: W,
     /// True for JSON events.
     pub(super) json: bool,
-    /// Whether the formatter colours them.
+    /// True if the formatter colours the lines.
     pub(super) ansi: bool,
 }
 

@@ -4,7 +4,7 @@ use super::terminal;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-/// What takes less is not worth a line.
+/// Duration below which a step prints no line.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Waits for `work`, and says meanwhile what is waited for and since when.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 
-/// How to receive.
+/// Options of `receive`.
 #[derive(Args)]
 pub(super) struct ReceiveArgs {
     /// The address to listen on; port 0 takes a free one.

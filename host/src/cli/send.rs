@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::io::Read as _;
 use std::path::PathBuf;
 
-/// What to send, and where to.
+/// Options of `send`.
 #[derive(Args)]
 pub(super) struct SendArgs {
     /// Files with one event, a JSON array of events, or one event a line. None, or `-`: NDJSON on stdin.

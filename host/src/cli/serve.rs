@@ -102,7 +102,7 @@ fn show(first: &FirstKey, link_base: &PublicUrl) -> std::io::Result<()> {
     if terminal::take_failed() { Err(std::io::Error::other("standard output cannot be written")) } else { Ok(()) }
 }
 
-/// How long the end of the process may take after a stop: closing files and dropping what is in memory.
+/// Maximum time between a stop and the end of the process: closing files and freeing memory.
 const DESTRUCTORS: Duration = Duration::from_millis(500);
 
 /// Ends the process after a time, whatever its other threads do: a call that does not end must not hold up a stop. Nothing is lost

@@ -7,13 +7,13 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use toml::Table;
 
-/// Where settings come from.
+/// Sources of settings: a file, and flags.
 #[derive(Args)]
 pub(super) struct Settings {
     /// The settings file. Without it: hookloom.toml, if it is there.
     #[arg(long, value_name = "FILE", env = "HOOKLOOM_CONFIG")]
     config: Option<PathBuf>,
-    #[arg(long, value_name = "FOLDER", help = described("Where the database, the keys and compiled plugins are", "data_dir"))]
+    #[arg(long, value_name = "FOLDER", help = described("Folder of the database, the keys and the compiled plugins", "data_dir"))]
     data_dir: Option<String>,
     #[arg(long, value_name = "ADDRESS:PORT", help = described("The address to listen on; a host name such as localhost will do", "listen"))]
     listen: Option<String>,

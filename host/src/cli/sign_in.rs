@@ -9,7 +9,7 @@ use clap::Args;
 use http::Method;
 use serde_json::json;
 
-/// Where to, and who asks.
+/// Options of `sign-in-link`.
 #[derive(Args)]
 pub(super) struct SignInLinkArgs {
     #[command(flatten)]

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use uuid::Uuid;
 
-/// What to write.
+/// Options of `export`.
 #[derive(Args)]
 pub(super) struct ExportArgs {
     #[command(flatten)]
@@ -31,12 +31,12 @@ pub(super) struct ExportArgs {
     /// The tenant.
     #[arg(long, default_value_t)]
     tenant: TenantId,
-    /// Where to. Without it: to stdout.
+    /// Output file. Without it: stdout.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
-/// What to read.
+/// Options of `import`.
 #[derive(Args)]
 pub(super) struct ImportArgs {
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub(super) struct ImportArgs {
     /// The tenant to make: one that is not there yet.
     #[arg(long)]
     tenant: TenantId,
-    /// What `export` wrote.
+    /// File that `export` wrote.
     file: PathBuf,
     /// The secrets of its webhooks, which no export holds: {"secrets": {"name": "…"}, "webhooks": [{"notify_url": "…", "secrets": {…},
     /// "signing_secret": "…"}]}. `-` reads them from stdin, so that they are in no file.
@@ -58,7 +58,7 @@ pub(super) struct ImportArgs {
 /// The version of the file's shape.
 const FORMAT: u64 = 1;
 
-/// What a subscription's body holds beside its settings.
+/// Fields of a subscription's body that are not settings.
 const NOT_SETTINGS: [&str; 8] = [
     "ascii_host",
     "signing_keys",

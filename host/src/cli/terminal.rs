@@ -23,7 +23,7 @@ use std::fmt::{self, Display, Write as _};
 use std::io::{IsTerminal, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Where a line goes.
+/// Destination of a line: stdout or stderr.
 #[derive(Clone, Copy)]
 pub(super) enum Stream {
     Out,
@@ -106,7 +106,7 @@ pub(super) trait Part {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
-/// Whatever has a text: on one line, escaped, padded as the format says. A precision cuts the text, also that of a number.
+/// Any value with a text: on one line, escaped, padded as the format says. A precision cuts the text, also that of a number.
 impl<T: Display + ?Sized> Part for T {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&escape(&self.to_string()))

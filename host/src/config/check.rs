@@ -1,4 +1,4 @@
-//! What settings must be that each fit alone: ranges, and the rules between them. Every fault is told, not the first one.
+//! Validates value ranges and rules that span several settings. Reports every problem, not just the first.
 
 use super::{Config, ConfigError};
 use crate::limits::Limits;

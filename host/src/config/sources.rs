@@ -1,4 +1,4 @@
-//! Where settings come from: defaults, then the file, then `HOOKLOOM_…`, then flags; later sources win.
+//! Sources of settings: defaults, then the file, then `HOOKLOOM_…`, then flags; later sources win.
 //!
 //! Every layer is a flat table of the same names, so that `hookloom config` can say where each value comes from. An unknown name is
 //! an error that names the nearest setting. Reports every fault, not the first one.
@@ -8,23 +8,23 @@ use super::spelling::nearest;
 use std::path::Path;
 use toml::{Table, Value};
 
-/// What is wrong with the settings: every fault at once, one a line.
+/// Errors in the settings: all of them, one a line.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("the settings file {path} cannot be read")]
     Unreadable {
-        /// Which.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// The file is not valid TOML.
     #[error("the settings file {path} is not valid TOML")]
     NotToml {
-        /// Which.
+        /// Path of the file.
         path: String,
-        /// Where.
+        /// Place and reason of the syntax error.
         source: Box<toml::de::Error>,
     },
     /// Values that do not fit.
@@ -32,13 +32,13 @@ pub enum ConfigError {
     Faults(Vec<String>),
 }
 
-/// Where a value came from.
+/// Name of the source of a value.
 pub type Source = String;
 
 /// The settings in force and where each came from.
 #[derive(Debug)]
 pub struct Settled {
-    /// They.
+    /// Effective settings.
     pub config: Config,
     /// Name, value as TOML, source; in the order of the fields.
     pub origins: Vec<(String, String, Source)>,

@@ -26,8 +26,8 @@ pub fn read_batch(body: &Bytes, events_max: usize) -> Result<Vec<Envelope>, Enve
     }
 }
 
-/// Whether the body is meant as NDJSON: a line of it is a JSON value with the first key of an envelope, or its first line is
-/// a JSON value at all. A pretty-printed object has no such line.
+/// Returns true if the body is meant as NDJSON: one of its lines is a JSON value with the first key of an envelope, or its first
+/// line is a JSON value. A pretty-printed object has no such line.
 fn is_meant_as_lines(text: &str) -> bool {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let is_whole = |line: &str| serde_json::from_str::<&RawValue>(line).is_ok();

@@ -17,7 +17,7 @@ use std::fmt;
 /// would be stored again in every row and index that the id is part of.
 pub const ENTITY_ID_BYTES_MAX: usize = 255;
 
-/// What `eventData.id` says.
+/// Parsed value of `eventData.id`.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct EntityId {
     pub(super) id: Option<String>,

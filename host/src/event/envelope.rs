@@ -17,7 +17,7 @@ const WHAT_BYTES_MAX: usize = 300;
 /// One checked envelope.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Envelope {
-    /// `eventName`.
+    /// Value of `eventName`.
     pub name: String,
     /// `eventData.id` as text, if it has at most [`ENTITY_ID_BYTES_MAX`](super::ENTITY_ID_BYTES_MAX).
     pub entity_id: Option<String>,
@@ -25,11 +25,11 @@ pub struct Envelope {
     pub oversized_entity_id: Option<usize>,
     /// The envelope's exact bytes: the whole body, or its slice of an array or a line.
     pub payload: Bytes,
-    /// Which of several it is: `line 3` or `item 3`. Empty for the only one.
+    /// Position in a batch: `line 3` or `item 3`. Empty for a single event.
     pub place: String,
 }
 
-/// Why bytes are no envelope. Offsets count bytes from the start of the request body.
+/// Reason why bytes are not an envelope. Offsets count bytes from the start of the request body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
     /// Nothing but blanks.
@@ -38,13 +38,13 @@ pub enum EnvelopeError {
     /// A byte order mark.
     #[error("the body starts with a byte order mark (at byte {offset}); send plain UTF-8 without one")]
     ByteOrderMark {
-        /// Where.
+        /// Offset of the fault.
         offset: usize,
     },
     /// Not UTF-8.
     #[error("the body is not UTF-8: the byte at offset {offset} begins no character")]
     NotUtf8 {
-        /// Where.
+        /// Offset of the fault.
         offset: usize,
     },
     /// JSON that plugins cannot read.
@@ -59,9 +59,9 @@ pub enum EnvelopeError {
     /// Not JSON, or not the envelope.
     #[error("{what} at byte {offset}")]
     Invalid {
-        /// What is wrong there.
+        /// Description of the fault.
         what: String,
-        /// Where.
+        /// Offset of the fault.
         offset: usize,
     },
     /// One of several.
@@ -75,7 +75,7 @@ pub enum EnvelopeError {
 }
 
 impl EnvelopeError {
-    /// Where the fault is, in bytes from the start of the body.
+    /// Returns the offset of the fault, in bytes from the start of the body.
     pub fn offset(&self) -> usize {
         match self {
             EnvelopeError::Empty | EnvelopeError::TooMany { .. } => 0,

@@ -20,7 +20,7 @@ pub const HANDED_ON_DEPTH_MAX: usize = 256;
 /// Keys by which serde_json names numbers and raw values to itself: an object with one of them is read as something else.
 const RESERVED_KEYS: [&str; 2] = ["$serde_json::private::Number", "$serde_json::private::RawValue"];
 
-/// Why a plugin could not read a JSON text. Offsets are in bytes.
+/// Reason why a plugin could not read a JSON text. Offsets are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// Too many levels of arrays and objects.
@@ -52,7 +52,7 @@ pub enum Unreadable {
 }
 
 impl Unreadable {
-    /// Where the fault is.
+    /// Returns the offset of the fault.
     pub(super) fn offset(&self) -> usize {
         match self {
             Unreadable::TooDeep { offset, .. }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// When this process began to count, in seconds since the epoch: a moment after its start.
+/// Start of this process, in seconds since the epoch: the time of the first read, a moment after the start.
 static STARTED_S: LazyLock<f64> = LazyLock::new(|| {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since_epoch.as_secs_f64()

@@ -50,7 +50,7 @@ impl Plugin for Changes {
 
 export!(Changes);
 
-/// What the vendor changes by itself, when somebody looks at a contact or writes to it.
+/// Properties that the vendor changes when somebody looks at a contact or writes to it.
 const BOOKKEEPING: [&str; 14] = [
     "updated_time",
     "viewed",
@@ -125,7 +125,7 @@ fn changed<'a>(old: &'a BTreeMap<String, Value>, new: &'a BTreeMap<String, Value
     names
 }
 
-/// What people would call these changes, by the names of the vendor's campaign triggers in lower case.
+/// Returns names for these changes: those of the vendor's campaign triggers, in lower case.
 fn derived(changed: &[&str], old: &BTreeMap<String, Value>, new: &BTreeMap<String, Value>) -> Vec<&'static str> {
     let list =
         |fields: &BTreeMap<String, Value>| fields.get("tags").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -151,7 +151,7 @@ fn derived(changed: &[&str], old: &BTreeMap<String, Value>, new: &BTreeMap<Strin
     names
 }
 
-/// Whether a time is there and not zero, which means never.
+/// Returns true if a time is present and not zero, which means never.
 fn is_set(time: &Value) -> bool {
     text_of(time).is_some() && number_of(time) != Some(0.0)
 }

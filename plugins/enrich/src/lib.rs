@@ -60,7 +60,7 @@ fn lookup(line: &str) -> Result<(&str, &str, &str), Failure> {
     Ok((field.trim(), value.trim(), text))
 }
 
-/// What a lookup compares: tags, a fact that was found, or a field.
+/// Returns the values that a lookup compares: tags, a fact that was found, or a field.
 fn values(data: &Value, facts: &Map<String, Value>, field: &str) -> Vec<String> {
     let text = |value: &Value| text_of(value).map(String::from);
     match field {

@@ -42,7 +42,7 @@ fn dropped(key: &str) -> Result<bool, Failure> {
     }
 }
 
-/// When it was last updated; of an entity that never was, when it was created.
+/// Returns the time of the last update, or of the creation of an entity that was never updated.
 fn updated(data: &Map<String, Value>) -> Option<i64> {
     let time = |name: &str| data.get(name).and_then(number_of).map(|time| time as i64).filter(|time| *time > 0);
     time("updated_time").or_else(|| time("created_time"))

@@ -140,7 +140,7 @@ fn without_emails(text: &str) -> String {
     masked + &text[done..]
 }
 
-/// Where the domain that begins here ends: behind the letters after its last dot. None: this is no domain.
+/// Returns the end of the domain that begins here: behind the letters after its last dot. None: this is not a domain.
 fn end_of_domain(bytes: &[u8], begin: usize) -> Option<usize> {
     let is_domain = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let run = &bytes[begin..begin + bytes[begin..].iter().take_while(is_domain).count()];

@@ -69,7 +69,7 @@ fn take(object: &mut Map<String, Value>, path: &str) -> Option<Value> {
     }
 }
 
-/// Whether nothing is said by a value, after what says nothing in it was taken out.
+/// Removes empty parts of a value, and returns true if nothing is left.
 fn is_nothing(value: &mut Value) -> bool {
     match value {
         Value::Null => true,

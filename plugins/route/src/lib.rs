@@ -77,7 +77,7 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// What an owner is called in a rule.
+/// Returns the names of an owner in rules.
 fn names(owner: Option<Owner<'_>>) -> Vec<String> {
     owner.map(|owner| owner.email().into_iter().chain(owner.id()).map(String::from).collect()).unwrap_or_default()
 }

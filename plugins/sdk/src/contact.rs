@@ -22,7 +22,7 @@ impl<'a> Property<'a> {
         under(self.data, "name").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Whether the account's owner added it (`CUSTOM`). Anything else, also no type at all, is the vendor's own.
+    /// Returns true if the account's owner added it (`CUSTOM`). Any other type, and no type at all, is the vendor's.
     pub fn is_custom(self) -> bool {
         under(self.data, "type").and_then(Value::as_str) == Some("CUSTOM")
     }
@@ -90,7 +90,7 @@ impl Contact {
         self.field("id").and_then(id_of)
     }
 
-    /// Whether it is a company; a person otherwise.
+    /// Returns true for a company; otherwise the contact is a person.
     pub fn is_company(&self) -> bool {
         self.field("type").and_then(Value::as_str) == Some("COMPANY")
     }
@@ -163,7 +163,7 @@ impl Contact {
         tags(&self.data)
     }
 
-    /// Who owns it.
+    /// Returns the owner.
     pub fn owner(&self) -> Option<Owner<'_>> {
         Owner::of(&self.data)
     }

@@ -90,7 +90,7 @@ impl Deal {
         tags(&self.data)
     }
 
-    /// Who owns it, if the whole user was sent.
+    /// Returns the owner, if the whole user was sent.
     pub fn owner(&self) -> Option<Owner<'_>> {
         Owner::of(&self.data)
     }

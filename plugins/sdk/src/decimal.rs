@@ -60,7 +60,7 @@ impl Decimal {
         }
     }
 
-    /// Whether it is zero.
+    /// Returns true for zero.
     pub fn is_zero(&self) -> bool {
         self.digits.is_empty()
     }

@@ -18,11 +18,11 @@ pub struct Event {
     pub module: Option<String>,
     /// `eventData.id` as text, if there is one; a number in plain digits.
     pub entity_id: Option<String>,
-    /// When the host accepted it, in milliseconds since 1970.
+    /// Time at which the host accepted it, in milliseconds since 1970.
     pub received_at_ms: u64,
     /// The exact body: JSON with `eventName` and `eventData`.
     pub payload: String,
-    /// What later hosts may tell. Ignore names you do not know.
+    /// Attributes that later hosts may add. Ignore names you do not know.
     pub attributes: Vec<(String, String)>,
 }
 
@@ -36,7 +36,7 @@ impl Event {
         crate::value::parse(&self.payload).map_err(|error| Failure::invalid_event("not-json", error.to_string()))
     }
 
-    /// `eventData`.
+    /// Value of `eventData`.
     ///
     /// # Errors
     /// [`Failure::InvalidEvent`] if there is none, which no host would have accepted.
@@ -50,12 +50,12 @@ impl Event {
         }
     }
 
-    /// Whether it is about a person or a company.
+    /// Returns true for an event about a person or a company.
     pub fn is_contact(&self) -> bool {
         self.module.as_deref() == Some("Contact")
     }
 
-    /// Whether it is about a deal.
+    /// Returns true for an event about a deal.
     pub fn is_deal(&self) -> bool {
         self.module.as_deref() == Some("Deal")
     }

@@ -1,4 +1,4 @@
-//! What a plugin may ask the host: log, config, secrets, history. Outside a component the sdk plays the host (see
+//! Functions of the host: log, config, secrets, history. Outside a component the sdk plays the host (see
 //! [`testing`](crate::testing)).
 
 /// Write to the log of the delivery's attempt. A line is cut at 1 KiB, and a call keeps 16 KiB.
@@ -8,17 +8,17 @@ pub mod log {
         super::write("debug", message.as_ref());
     }
 
-    /// Worth knowing.
+    /// Writes information to the log.
     pub fn info(message: impl AsRef<str>) {
         super::write("info", message.as_ref());
     }
 
-    /// Odd, but the event was judged.
+    /// Writes a warning to the log.
     pub fn warn(message: impl AsRef<str>) {
         super::write("warn", message.as_ref());
     }
 
-    /// Wrong.
+    /// Writes an error to the log.
     pub fn error(message: impl AsRef<str>) {
         super::write("error", message.as_ref());
     }

@@ -57,7 +57,7 @@ pub fn set_previous(payload: Option<&str>) {
     HOST.with_borrow_mut(|host| host.previous = payload.map(event));
 }
 
-/// What the last call on this thread logged: `level: message`.
+/// Returns the log of the last call on this thread: `level: message`.
 pub fn log() -> Vec<String> {
     HOST.with_borrow(|host| host.log.clone())
 }

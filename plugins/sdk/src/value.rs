@@ -34,7 +34,7 @@ pub fn id_of(value: &Value) -> Option<Cow<'_, str>> {
     Some(Decimal::parse(&text).and_then(|number| number.plain()).map_or(text, Cow::Owned))
 }
 
-/// Whether two values say the same: numbers are compared by value, exactly, and objects without their order.
+/// Returns true if two values mean the same: numbers are compared by value, exactly, and objects without their order.
 pub fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(left), Value::Number(right)) => left == right || Decimal::of(one) == Decimal::of(other),

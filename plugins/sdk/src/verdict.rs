@@ -1,8 +1,8 @@
-//! What a plugin answers: verdicts, failures, and the request to send instead.
+//! Answers of a plugin: verdicts, failures, and the request to send instead.
 
 use serde::Serialize;
 
-/// Why something was decided.
+/// Reason for a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
     /// A short, stable word for programs. The host keeps 64 bytes.
@@ -18,7 +18,7 @@ impl Reason {
     }
 }
 
-/// What shall become of an event.
+/// Decision about an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// Send the payload exactly as it came.
@@ -29,9 +29,9 @@ pub enum Verdict {
     Drop(Reason),
     /// Decide later, at the latest when the delivery's age limit is reached.
     Later {
-        /// How long to wait, in milliseconds; the host waits for at least one second.
+        /// Delay in milliseconds; the host waits for at least one second.
         delay_ms: u64,
-        /// Why.
+        /// Reason for the delay.
         reason: Reason,
     },
 }
@@ -51,7 +51,7 @@ impl Verdict {
     }
 }
 
-/// Why a plugin could not decide.
+/// Reason why a plugin could not decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The event can never work: the delivery ends as dead.

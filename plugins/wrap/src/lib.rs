@@ -55,7 +55,7 @@ fn type_of(event: &Event) -> String {
     event.name.to_lowercase().replace("opportunity", "deal").replace(" is ", ".").replace(' ', "_")
 }
 
-/// When it was accepted: a plugin's clock stands there, so every attempt says the same.
+/// Returns the time at which the event was accepted: a plugin's clock stands there, so every attempt returns the same.
 fn timestamp(event: &Event) -> String {
     time::rfc3339(i64::try_from(event.received_at_ms / 1_000).unwrap_or_default()).unwrap_or_default()
 }

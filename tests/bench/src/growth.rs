@@ -1,7 +1,7 @@
-//! How time and memory grow: against the backlog, subscriptions, plugins, the payload and the plugin's language.
+//! Growth of time and memory: against the backlog, subscriptions, plugins, the payload and the plugin's language.
 //!
-//! One line for each, with the rest as it is in the row `batch`. What is looked for is a line that rises with what it
-//! should not depend on, or faster than what it should.
+//! One line for each, with all else as in the row `batch`. A line that rises with something it should not depend on, or faster
+//! than it should, is a defect.
 
 use crate::host::{Host, cpu_s, event_of, resident_mib};
 use crate::many::{make_backlog, make_plugins, make_subscriptions};
@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Instant;
 
-/// What grows.
+/// One measured quantity over a growing size.
 struct Line {
     what: &'static str,
     unit: &'static str,
-    /// How an event's time may grow when this grows ten times: 1 is not at all, 10 is in proportion.
+    /// Maximum factor by which an event's time may grow when the size grows ten times: 1 is not at all, 10 is in proportion.
     allowed: f64,
     points: Vec<Point>,
 }
 
 struct Point {
-    /// How much of it, or which.
+    /// Size, or index, of the point.
     at: f64,
     name: String,
     /// Of one delivery.
@@ -59,7 +59,7 @@ impl Line {
         self.points.push(Point { at, name, wall_us, cpu_us, resident_mib });
     }
 
-    /// How much an event's CPU time grows when this grows ten times, from end to end.
+    /// Returns the factor by which an event's CPU time grows when the size grows ten times, from end to end.
     fn per_decade(&self) -> Option<f64> {
         let first = self.points.first()?;
         let last = self.points.last()?;

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What went wrong, in words.
+/// Error with a description.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Measures how fast Hookloom is, each figure beside its floor.
@@ -30,10 +30,10 @@ struct Args {
     /// One row only, by its name.
     #[arg(long)]
     row: Option<String>,
-    /// How many times each row is measured; those that compare two hosts, and `reload`, at least five times.
+    /// Number of measurements of each row; those that compare two hosts, and `reload`, have at least five.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// How many deliveries are pending in the row `backlog`.
+    /// Number of pending deliveries in the row `backlog`.
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
     /// Measure how time and memory grow instead, and draw it into this file.
@@ -42,10 +42,10 @@ struct Args {
     /// The built program.
     #[arg(long, default_value = "target/release/hookloom")]
     program: PathBuf,
-    /// Where the built example plugins are.
+    /// Folder of the built example plugins.
     #[arg(long, default_value = "target/wasm32-wasip2/guest")]
     plugins: PathBuf,
-    /// Where the figures go as JSON.
+    /// File for the figures as JSON.
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
     /// Be the receiver: the bench starts itself so.
@@ -65,7 +65,7 @@ struct Row {
     also: String,
 }
 
-/// What is wanted.
+/// Goal of a row.
 enum Goal {
     /// Figure / floor.
     AtLeast(f64),
@@ -117,7 +117,7 @@ fn median(figures: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// How far the rounds are from one another, in percent of the median.
+/// Returns the distance between the rounds, in percent of the median.
 fn spread(figures: &[f64]) -> f64 {
     let (most, least) =
         figures.iter().fold((f64::MIN, f64::MAX), |(most, least), one| (most.max(*one), least.min(*one)));

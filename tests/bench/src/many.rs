@@ -66,7 +66,7 @@ pub(crate) async fn make_backlog(host: &Host, receiver: &Receiver, wanted: usize
     Ok(())
 }
 
-/// How long a page of deliveries takes among all that there are: the newest, those of a state, and further ones.
+/// Measures pages of deliveries among all that there are: the newest, those of a state, and further ones.
 async fn lists(host: &Host) -> Result<String, Failure> {
     let mut told = Vec::new();
     let first = host.ask(Method::GET, "/deliveries", "").await?;

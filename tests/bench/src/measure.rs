@@ -1,4 +1,4 @@
-//! How things are measured: many senders at once, and the times between sending and receiving.
+//! Measurements: many senders at once, and the times between sending and receiving.
 
 use crate::host::{Host, batch, event};
 use crate::receiver::{Receiver, now_us};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How many requests are under way at once.
+/// Number of concurrent requests.
 pub(crate) const SENDERS: usize = 64;
 
 /// Sends `count` requests, 64 at a time. Returns how many a second.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 pub(crate) struct Plot {
     pub(crate) title: String,
     pub(crate) told: String,
-    /// Whether there is anything between two points.
+    /// Draws a line between the points.
     pub(crate) connected: bool,
     pub(crate) points: Vec<(String, f64, [f64; 2])>,
 }

@@ -87,7 +87,7 @@ impl Receiver {
         Ok(self.text("count").await?.parse()?)
     }
 
-    /// What came since the last question: numbers and times.
+    /// Returns the numbers and times of the requests that arrived since the last call.
     pub(crate) async fn arrivals(&self) -> Result<Vec<(u64, u64)>, Failure> {
         let text = self.text("arrivals").await?;
         let pair =

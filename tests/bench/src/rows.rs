@@ -46,7 +46,7 @@ pub(crate) async fn measure(name: &'static str, args: &Args) -> Result<Row, Fail
     }
 }
 
-/// How many deliveries a round has.
+/// Number of deliveries in a round.
 pub(crate) const COUNT: u64 = 10_000;
 
 pub(crate) async fn with_plugin(args: &Args, plugin: Option<&str>) -> Result<(Host, Receiver), Failure> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tempfile::TempDir;
 
-/// How many accepts wait at once, and how many rows a transaction of the floor has.
+/// Number of accepts that wait at once, and of rows in a transaction of the floor.
 const WAITING: u64 = 512;
 
 /// Accepts a second through `Store::accept`, one event each, for one subscription.

@@ -65,7 +65,7 @@ impl Browser {
         self.client.goto(&format!("{}{path}", self.url)).await.unwrap();
     }
 
-    /// Where it is, without the host.
+    /// Returns the path of the current page, without the host.
     pub(crate) async fn path(&self) -> String {
         self.client.current_url().await.unwrap().path().to_owned()
     }
@@ -152,7 +152,7 @@ impl Browser {
     }
 }
 
-/// Where `cargo xtask test` puts it.
+/// Returns the path to which `cargo xtask test` installs axe.
 fn axe() -> PathBuf {
     root().join("target/tools/axe-core/node_modules/axe-core/axe.min.js")
 }

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 /// The admin key of every host in these tests.
 pub(crate) const ADMIN_KEY: &str = "admin-key-of-the-tests-only-0123456789";
 
-/// How to start a host.
+/// Options of a host's start.
 pub(crate) struct HostBuilder {
     settings: Vec<String>,
     environment: Vec<(String, String)>,
@@ -124,7 +124,7 @@ impl HostBuilder {
 
 /// A running host.
 pub(crate) struct Host {
-    /// Where it listens, without a slash at the end.
+    /// URL of the host, without a slash at the end.
     pub(crate) url: String,
     pub(crate) process: Child,
     pub(crate) folder: Arc<TempDir>,
@@ -167,11 +167,11 @@ fn json_of(text: &str) -> Value {
     Value::deserialize(&mut deserializer).ok().filter(|_| deserializer.end().is_ok()).unwrap_or_default()
 }
 
-/// Where most things of the tests are.
+/// Path of the tenant that most tests use.
 const TENANT: &str = "/v1/tenants/default";
 
 impl Host {
-    /// How to start one.
+    /// Returns the default options of a start.
     pub(crate) fn with() -> HostBuilder {
         HostBuilder {
             settings: Vec::new(),
@@ -279,7 +279,7 @@ impl Host {
         ledger
     }
 
-    /// How much CPU time it uses meanwhile, in clock ticks of 10 ms (proc(5): utime and stime).
+    /// Returns the CPU time that the host uses in a span, in clock ticks of 10 ms (proc(5): utime and stime).
     pub(crate) async fn cpu_ticks_in(&self, span: std::time::Duration) -> u64 {
         let path = format!("/proc/{}/stat", self.process.id().unwrap());
         let ticks = || {
@@ -292,12 +292,12 @@ impl Host {
         ticks() - before
     }
 
-    /// What the host logged.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// Where its data is.
+    /// Returns the path of the data folder.
     pub(crate) fn data(&self) -> PathBuf {
         Path::new(self.folder.path()).join("data")
     }

@@ -7,11 +7,11 @@ use tokio::net::UdpSocket;
 
 /// A running name server.
 pub(crate) struct NameServer {
-    /// Where it listens.
+    /// Address at which the name server listens.
     pub(crate) address: SocketAddr,
     answers: Arc<Mutex<Vec<Ipv4Addr>>>,
     questions: Arc<AtomicUsize>,
-    /// Whether it leaves questions for IPv6 addresses unanswered.
+    /// True while questions for IPv6 addresses are left unanswered.
     ipv4_only: Arc<AtomicBool>,
 }
 
@@ -55,7 +55,7 @@ impl NameServer {
         *self.answers.lock().unwrap() = addresses.iter().map(|address| address.parse().unwrap()).collect();
     }
 
-    /// How often it was asked for IPv4 addresses.
+    /// Returns the number of questions for IPv4 addresses.
     pub(crate) fn questions(&self) -> usize {
         self.questions.load(Ordering::SeqCst)
     }

@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// A running proxy.
 pub(crate) struct Proxy {
-    /// Where it listens.
+    /// URL of the proxy.
     pub(crate) url: String,
     heads: Arc<Mutex<Vec<String>>>,
 }

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// A receiver made of bare sockets.
 pub(crate) struct RawReceiver {
-    /// Where it listens.
+    /// URL of the receiver.
     pub(crate) url: String,
     requests: Arc<AtomicUsize>,
 }
@@ -65,7 +65,7 @@ impl RawReceiver {
         .await
     }
 
-    /// How many requests came.
+    /// Returns the number of requests that arrived.
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }

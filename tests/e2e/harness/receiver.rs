@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 
 /// A running receiver.
 pub(crate) struct Receiver {
-    /// Where it listens, with a slash at the end.
+    /// URL of the receiver, with a slash at the end.
     pub(crate) url: String,
     received: Arc<Mutex<Vec<Value>>>,
     _process: Child,
@@ -44,7 +44,7 @@ impl Receiver {
         Receiver { url: first["listening"].as_str().unwrap().to_owned(), received, _process: process }
     }
 
-    /// What came so far.
+    /// Returns the requests so far.
     pub(crate) fn received(&self) -> Vec<Value> {
         self.received.lock().unwrap().clone()
     }

@@ -57,7 +57,7 @@ impl Authority {
 
 /// A receiver that answers 200 to everything.
 pub(crate) struct TlsReceiver {
-    /// Where it listens.
+    /// URL of the receiver.
     pub(crate) url: String,
     heads: Arc<Mutex<Vec<String>>>,
 }
@@ -120,7 +120,7 @@ impl TlsReceiver {
         TlsReceiver { url, heads }
     }
 
-    /// How many requests came.
+    /// Returns the number of requests that arrived.
     pub(crate) fn requests(&self) -> usize {
         self.heads.lock().unwrap().len()
     }

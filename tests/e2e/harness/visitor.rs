@@ -17,7 +17,7 @@ pub(crate) struct Page {
     pub(crate) status: u16,
     pub(crate) headers: http::HeaderMap,
     pub(crate) text: String,
-    /// Where a redirect leads; empty without one.
+    /// Target of a redirect; empty without one.
     pub(crate) location: String,
 }
 

@@ -100,7 +100,7 @@ impl Outcome {
         checks.into_iter().filter(|(_, missed)| *missed).map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// Whether the host ended or lost events: no slowness, but a broken promise.
+    /// Returns true if the host ended or lost events: a broken guarantee, not slowness.
     pub(super) fn is_broken(&self) -> bool {
         !self.host_alive || self.lost > 0
     }

@@ -42,7 +42,7 @@ impl Kind {
     }
 }
 
-/// Where B sends, and how.
+/// Destination and credentials of tenant B's requests.
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) url: String,
@@ -83,7 +83,7 @@ fn locked(log: &SharedLog) -> std::sync::MutexGuard<'_, Log> {
 
 /// Handle to B's thread, which ends with it.
 pub(super) struct Probe {
-    /// Where B receives, without a slash at the end.
+    /// URL of B's receiver, without a slash at the end.
     pub(super) receiver_url: String,
     log: SharedLog,
     target: watch::Sender<Option<Target>>,

@@ -189,7 +189,7 @@ async fn first_accepted(probe: &Probe, begun: Instant, plan: Plan) -> Duration {
     }
 }
 
-/// Whether the process runs and answers.
+/// Returns true if the process runs and answers.
 async fn is_alive(host: &mut Host) -> bool {
     if host.process.try_wait().unwrap().is_some() {
         return false;

@@ -47,7 +47,7 @@ impl From<BinRequest> for BinRequestBody {
     }
 }
 
-/// What an answer with everything in a bin takes while it is made: the requests, and their JSON.
+/// Memory for an answer with everything in a bin while it is built, in bytes: the requests, and their JSON.
 pub(in crate::api) const ANSWER_BYTES: u64 = 2 * BIN_BYTES_MAX;
 
 /// A page of requests.
@@ -55,8 +55,8 @@ pub(in crate::api) const ANSWER_BYTES: u64 = 2 * BIN_BYTES_MAX;
 pub(in crate::api) struct BinRequestPage {
     /// The newest first.
     requests: Vec<BinRequestBody>,
-    /// What to ask with for the next page. Absent on the last one. A search looks at 4 MiB at once: a page can be empty and
-    /// have a cursor, with which the search goes on.
+    /// Value of `cursor` in the request for the next page. Absent on the last one. A search looks at 4 MiB at once: a page can be
+    /// empty and have a cursor, with which the search goes on.
     cursor: Option<Uuid>,
 }
 
@@ -165,7 +165,7 @@ pub(in crate::api) async fn delete_request(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Where to send a request again.
+/// Destination of a request that is sent again.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct ReplayTo {
@@ -180,7 +180,7 @@ pub(in crate::api) struct ReplayBody {
     pub(in crate::api) status: Option<u16>,
     /// Its answer, or why there was none.
     pub(in crate::api) answer: String,
-    /// How long it took, in microseconds.
+    /// Duration of the request with its answer, in microseconds.
     pub(in crate::api) total_us: u64,
 }
 
@@ -226,8 +226,8 @@ pub(in crate::api) async fn replay(
     }))
 }
 
-/// What of a request's headers can be sent again: the sender's own, but nothing that speaks for a connection or a host.
-/// The signature goes with it, because body and id are the same.
+/// Returns the headers of a request that are sent again: the sender's, without those that describe a connection or a host. The
+/// signature stays, because body and id are the same.
 fn headers(head: &RequestHead) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in &head.headers {

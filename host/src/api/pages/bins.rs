@@ -108,7 +108,7 @@ struct BinPage {
     url: String,
     search: String,
     rows: Vec<RequestRow>,
-    /// What the search goes on before, if it has not looked at everything.
+    /// Cursor with which the search goes on. Empty: everything was searched.
     further: String,
     problem: String,
     colours: Vec<(u8, &'static str, bool)>,

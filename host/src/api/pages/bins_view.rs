@@ -1,5 +1,4 @@
-//! How bins and what they received are shown: as text, as a form, as bytes, as a command; with its signature checked, and
-//! with what its plugin made of it.
+//! Views of bins and of received requests: as text, form, bytes or command, with the signature checked and the plugin's result.
 
 use super::deliveries::before_and_after;
 use super::diff::Diff;
@@ -27,7 +26,7 @@ pub(super) fn name(bin: &Bin) -> String {
     }
 }
 
-/// Where a bin receives, as who looks at the page reaches this host.
+/// Returns the URL of a bin, under the address by which the viewer reaches this host.
 pub(super) fn url(id: &BinId, headers: &HeaderMap, state: &ApiState) -> String {
     state.link_for(headers, &UrlPath::of_bin(id))
 }
@@ -137,8 +136,8 @@ impl RequestView {
 
 type Own = (String, Option<(String, String, Diff)>);
 
-/// What is known of a request that is a delivery of this host's own: whether its signature verifies, and what its plugin
-/// made of the event.
+/// Returns what the host knows of a request that is one of its own deliveries: the check of its signature, and the plugin's
+/// result for the event.
 async fn own_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest) -> Option<Own> {
     let id = request.head.header("webhook-id")?;
     let Ok(delivery) = id.parse().map(DeliveryId) else { return Some((FOREIGN.into(), None)) };
@@ -179,7 +178,7 @@ async fn own_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest)
 
 const FOREIGN: &str = "signed with another key: it is not a delivery of this tenant";
 
-/// How much of a body is shown as bytes.
+/// Maximum number of bytes of a body in the hex view.
 const HEX_BYTES_MAX: usize = 4_096;
 
 fn hex_dump(body: &[u8]) -> String {

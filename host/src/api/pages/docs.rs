@@ -73,7 +73,7 @@ fn groups(document: &Value) -> Vec<(String, Vec<RouteView>)> {
     groups
 }
 
-/// What a body or an answer holds, in a word.
+/// Describes a body or an answer: the names of its schemas, and its description.
 fn content(part: &Value) -> String {
     let shapes: Vec<String> = entries(&part["content"])
         .map(|(kind, content)| match shape(&content["schema"]).as_str() {

@@ -1,4 +1,4 @@
-//! What browsers send: fields by name, and at most one file.
+//! Forms that browsers submit: fields by name, and at most one file.
 
 use crate::api::body::{Body, charged};
 use crate::api::exchange::{Exchange, over_budget};
@@ -112,7 +112,7 @@ impl Problem {
         format!("{}{remedy}", self.in_words())
     }
 
-    /// What is wrong, as it stands over a form: of the vendor's own message nothing but that.
+    /// Returns the problem as text for the top of a form. For the vendor's message, only that message.
     pub(super) fn in_words(&self) -> String {
         let fault = |fault: &FieldFault| match fault.pointer.as_str() {
             "/modules" => fault.detail.clone(),

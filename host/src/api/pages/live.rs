@@ -27,10 +27,10 @@ use tokio::time::Interval;
 /// Interval at which a stream looks whether its session may still see the tenant.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// When a page asks again whose stream gave way to a newer one of its session.
+/// Delay before a page reconnects whose stream gave way to a newer one of the same session.
 const DISPLACED_RETRY: Duration = Duration::from_secs(60);
 
-/// What a page watches: `attempts`, or a bin by its id.
+/// Subject that a page watches: `attempts`, or a bin by its id.
 #[derive(Deserialize)]
 pub(super) struct Watched {
     topic: String,

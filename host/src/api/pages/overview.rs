@@ -90,7 +90,7 @@ pub(super) struct OverviewParams {
     span: Option<String>,
 }
 
-/// How many rows a table shows.
+/// Maximum number of rows of a table.
 const ROWS: usize = 10;
 
 pub(super) async fn page(

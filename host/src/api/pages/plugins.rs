@@ -148,7 +148,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
     }
 }
 
-/// What shall be done with a version.
+/// Version and share of the events, as the rollout form gives them.
 struct Trial {
     sha256: String,
     percent: Option<f64>,

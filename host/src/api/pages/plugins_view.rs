@@ -1,4 +1,4 @@
-//! How a plugin is shown: versions with their reports, a trial under way, figures, and a dry run.
+//! Views of a plugin: versions with their reports, a rollout under way, figures, and a dry run.
 
 use super::chart;
 use super::diff::Diff;
@@ -45,7 +45,7 @@ pub(super) struct PluginPage {
     users: Vec<(String, String)>,
 }
 
-/// What was picked for a dry run.
+/// Choices of the dry-run form.
 pub(super) struct Picked {
     pub(super) event: String,
     pub(super) own: String,
@@ -53,11 +53,11 @@ pub(super) struct Picked {
     pub(super) config: String,
 }
 
-/// How far back the charts go, and how long a bar is.
+/// Period that the charts cover, and width of a bar, in seconds.
 const DAY_S: i64 = 86_400;
 const BAR_S: i64 = 1_800;
 
-/// How many real events can be picked.
+/// Maximum number of stored events in the dry-run form.
 const PICKS: usize = 20;
 
 impl PluginPage {
@@ -123,7 +123,7 @@ struct VersionRow {
     compiled: String,
     call: String,
     picked: bool,
-    /// Why it is not called; empty: it is.
+    /// Reason for the quarantine; empty: the version is called.
     quarantined: String,
     report: Vec<(&'static str, String)>,
 }
@@ -148,7 +148,7 @@ impl VersionRow {
     }
 }
 
-/// What pages say of a quarantined version; nothing of another.
+/// Returns the text about a version's quarantine; empty for a version that is not quarantined.
 pub(super) fn quarantined(state: &ApiState, tenant: &TenantId, sha256: &str) -> String {
     let quarantine = state.plugins.quarantine(tenant, sha256);
     quarantine.map(|one| format!("Quarantined: {}. An admin can activate it again.", one.reason)).unwrap_or_default()
@@ -248,7 +248,7 @@ impl Compared {
     }
 }
 
-/// What a dry run came to.
+/// Result of a dry run.
 pub(super) struct DryResult {
     verdict: String,
     reason: String,

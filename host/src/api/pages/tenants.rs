@@ -87,7 +87,7 @@ struct DeletionPage {
     counts: Vec<(&'static str, String)>,
 }
 
-/// What would be deleted with a tenant, and the form that does it.
+/// Page that counts what a tenant's deletion removes, with the form that confirms it.
 pub(super) async fn deletion(
     user: SignedIn,
     path: PathParams,

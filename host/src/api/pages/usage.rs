@@ -1,4 +1,4 @@
-//! What is kept for a tenant, by kind, as the overview shows it.
+//! Storage of a tenant, by kind, for the overview.
 
 use crate::store::{Usage, UsageKind, grouped};
 
@@ -7,7 +7,7 @@ pub(super) struct UsageView {
     pub(super) bytes: u64,
     pub(super) bytes_max: u64,
     pub(super) summary: String,
-    /// Whether nine tenths of the share are used.
+    /// True if nine tenths of the share are used.
     pub(super) is_nearly_full: bool,
     pub(super) rows: Vec<KindRow>,
 }

@@ -1,5 +1,5 @@
-//! Who looks at a page, proven by a handler's arguments as for the REST routes: signed in, in which tenant, and a form that
-//! came from our own page.
+//! Extractors for pages: a signed-in user with a tenant, and a form that came from one of this host's pages. As on the REST
+//! routes, a handler's arguments are the proof.
 
 use super::Refused;
 use super::forms::Form;

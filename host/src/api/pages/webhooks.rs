@@ -28,7 +28,7 @@ use uuid::Uuid;
 /// The vendor's own words.
 const SAVED: &str = "Preferences saved successfully";
 
-/// What a subscription is called on the pages.
+/// Returns the name of a subscription on the pages.
 pub(super) fn name(subscription: &Subscription) -> String {
     match subscription.settings.description.as_str() {
         "" => without_query(&subscription.settings.notify_url),
@@ -134,7 +134,7 @@ fn value(body: &impl serde::Serialize) -> Value {
     serde_json::to_value(body).unwrap_or_default()
 }
 
-/// What a page of one webhook shows beside the usual.
+/// Optional parts of a webhook's page: a new secret, the result of a test, warnings, the form.
 #[derive(Default)]
 struct Shown {
     secret: Option<String>,
@@ -144,7 +144,7 @@ struct Shown {
     form: Option<WebhookForm>,
 }
 
-/// What a test delivery came to.
+/// Result of a test delivery.
 struct Tested {
     delivered: bool,
     summary: String,
@@ -381,7 +381,7 @@ pub(super) fn input<T: serde::de::DeserializeOwned>(value: Value) -> Result<Inpu
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", error.to_string()))
 }
 
-/// What a box for a date and a time holds, in UTC.
+/// Parses the value of a date and time box, in UTC, to milliseconds since the epoch.
 fn ms(text: &str) -> Result<i64, Problem> {
     let unfit = |_| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no-time", format!("{text:?} is not a time"));
     let at: DateTime = text.parse().map_err(unfit)?;

@@ -1,4 +1,4 @@
-//! What an owner may write into a subscription: the rules, each fault with its place.
+//! Validation of the settings that an owner writes into a subscription; each fault with its place.
 
 use crate::address::{AddressError, check_host, check_url};
 use crate::api::body::invalid_body;
@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use utoipa::ToSchema;
 
-/// What an owner writes.
+/// Settings of a subscription as an owner writes them.
 #[derive(ToSchema)]
 pub(in crate::api) struct SubscriptionWrite {
     #[schema(inline)]
@@ -285,7 +285,7 @@ fn transport_size_faults(settings: &Settings) -> Vec<FieldFault> {
     too_long.map(|(field, _, most)| fault(&format!("/transport/{field}"), format!("at most {most} bytes"))).collect()
 }
 
-/// What of a lane's pace is out of range.
+/// Returns the settings of concurrency and rate that are out of range.
 fn pace_faults(settings: &Settings) -> Vec<FieldFault> {
     let mut faults = Vec::new();
     if settings.rate_per_s.is_some_and(|rate| !(1..=10_000).contains(&rate)) {

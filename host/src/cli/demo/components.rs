@@ -40,7 +40,7 @@ fn target_folder(tree: &Path) -> Result<PathBuf, Failure> {
     Ok(own.map_or_else(|| tree.join("target"), Path::to_owned))
 }
 
-/// What plugins are compiled for.
+/// Compilation target of plugins.
 const TARGET: &str = "wasm32-wasip2";
 
 /// rust-toolchain.toml names the target, but a toolchain that was there before may lack it.

@@ -36,7 +36,7 @@ impl Receiver {
         Ok(Receiver { url, lines, received: HashMap::new(), _process: process })
     }
 
-    /// What was received of a delivery. None if nothing was sent.
+    /// Returns the request that was received for a delivery. None if nothing was sent.
     pub(super) async fn of(&mut self, id: &str, delivery: &Value) -> Result<Option<Value>, Failure> {
         if delivery["attempts"][0]["status"].is_null() {
             return Ok(self.received.remove(id));

@@ -1,4 +1,4 @@
-//! What the demo prints.
+//! Output of the demo.
 
 use super::super::diff::print_diff;
 use super::super::terminal::{BOLD, DIM, GREEN, PLAIN, RED, outln};

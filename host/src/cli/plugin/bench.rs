@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What to measure.
+/// Options of `plugin bench`.
 #[derive(Args)]
 pub(in crate::cli) struct BenchArgs {
     /// A component (.wasm), or a plugin's folder.
@@ -28,7 +28,7 @@ pub(in crate::cli) struct BenchArgs {
     /// Configuration that the plugin reads through `config`.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
-    /// How many calls.
+    /// Number of calls.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     calls: u32,
     /// Reuse an instance for so many calls, as a subscription with `reuse` does.
@@ -98,7 +98,7 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many calls are compared with bare ones.
+/// Maximum number of calls that are compared with calls of an empty component.
 const COMPARED_MAX: u32 = 10_000;
 
 /// The median and what 95 and 99 of 100 stay below; zeros of nothing.

@@ -19,7 +19,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What to check.
+/// Options of `plugin check`.
 #[derive(Args)]
 pub(in crate::cli) struct CheckArgs {
     /// A component (.wasm), or a plugin's folder.
@@ -29,7 +29,7 @@ pub(in crate::cli) struct CheckArgs {
     given: Given,
 }
 
-/// What to build.
+/// Options of `plugin build`.
 #[derive(Args)]
 pub(in crate::cli) struct BuildArgs {
     /// The plugin's folder.

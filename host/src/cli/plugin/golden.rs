@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What to test.
+/// Options of `plugin test`.
 #[derive(Args)]
 pub(in crate::cli) struct TestArgs {
     /// The plugin's folder.
@@ -40,7 +40,7 @@ pub(in crate::cli) struct TestArgs {
 #[serde(deny_unknown_fields)]
 struct Case {
     event: Value,
-    /// What was accepted before of the same entity.
+    /// Event of the same entity that was accepted before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<Value>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -87,7 +87,7 @@ pub(super) async fn test(args: &TestArgs) -> Result<(), Failure> {
     }
 }
 
-/// How results are told.
+/// Output format of the results.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Report {
     Text,

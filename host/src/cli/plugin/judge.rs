@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// What to judge.
+/// Options of `plugin run`.
 #[derive(Args)]
 pub(in crate::cli) struct RunArgs {
     /// A component (.wasm), or a plugin's folder.
@@ -40,7 +40,7 @@ pub(in crate::cli) struct RunArgs {
     /// Secrets that it may use.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     secret: Vec<(String, String)>,
-    /// When the event was accepted, in milliseconds since the epoch; the plugin's clock shows it. Without it: now.
+    /// Time at which the event was accepted, in milliseconds since the epoch; the plugin's clock shows it. Without it: now.
     #[arg(long, value_name = "MS")]
     received_at_ms: Option<i64>,
     /// Print JSON.
@@ -48,7 +48,7 @@ pub(in crate::cli) struct RunArgs {
     json: bool,
 }
 
-/// What to judge again.
+/// Options of `plugin replay`.
 #[derive(Args)]
 pub(in crate::cli) struct ReplayArgs {
     /// The delivery's id.
@@ -141,7 +141,7 @@ fn id_in(answer: &Value, name: &str) -> Result<Uuid, Failure> {
     id.ok_or_else(|| format!("the host answered without the id {name:?}").into())
 }
 
-/// Whether it is the body that the host sent.
+/// Prints a note on whether the body is the one that the host sent.
 fn told_of_the_body(shown: &Shown, event: &Event, attempt: &Value) {
     let Some(sent) = attempt["body_sha256"].as_str() else { return };
     let body = if shown.verdict == "pass" { Some(event.text()) } else { shown.body.as_deref() };
@@ -211,7 +211,7 @@ fn print_shown(shown: &Shown, limits: &Limits, event: &Event) {
     }
 }
 
-/// What a call used of each of its limits; times in microseconds.
+/// Returns the usage of a call against each of its limits; times in microseconds.
 fn shares(shown: &Shown, limits: &Limits) -> [(&'static str, u64, u64); 11] {
     let cost = &shown.cost;
     let body = if shown.verdict == "replace" { shown.body.as_ref().map_or(0, String::len) } else { 0 };

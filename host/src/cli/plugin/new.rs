@@ -7,7 +7,7 @@ use crate::ids::PluginName;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
-/// What to begin.
+/// Options of `plugin new`.
 #[derive(Args)]
 pub(in crate::cli) struct NewArgs {
     /// The plugin's name: a-z, 0-9 and -.

@@ -13,10 +13,10 @@ use http::Method;
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// How much of each difference is printed; `--json` has the rest.
+/// Maximum number of lines of each difference that are printed; `--json` has the rest.
 const DIFF_LINES_MAX: usize = 12;
 
-/// What to upload, and where to.
+/// Options of `plugin push`.
 #[derive(Args)]
 pub(in crate::cli) struct PushArgs {
     /// A component (.wasm), or a plugin's folder.
@@ -36,7 +36,7 @@ pub(in crate::cli) struct PushArgs {
     json: bool,
 }
 
-/// How a version becomes active.
+/// Options of the activation.
 #[derive(Clone, Copy)]
 pub(super) struct How {
     pub(super) activate: bool,
@@ -80,7 +80,7 @@ impl Target {
         during(&what, host.ask(Method::PUT, &path, "application/wasm", component)).await
     }
 
-    /// Whether a host is named at all.
+    /// Returns true if a host is named.
     pub(super) fn is_named(&self) -> bool {
         !self.key.is_empty()
     }
@@ -108,7 +108,7 @@ pub(super) fn told(version: &Value) {
     compared(&version["comparison"]);
 }
 
-/// What the gate found over real events.
+/// Prints the gate's comparison over stored events.
 fn compared(comparison: &Value) {
     let count = |name: &str| comparison[name].as_u64();
     if count("events").is_none() {

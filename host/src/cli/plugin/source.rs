@@ -1,4 +1,4 @@
-//! Where a plugin comes from: a component's file, or a folder with a `hookloom-plugin.toml`.
+//! Sources of a plugin: a component file, or a folder with a `hookloom-plugin.toml`.
 
 use super::super::progress::during;
 use super::super::terminal::{Message, errln};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// The file that says how a folder's plugin is built.
 pub(super) const MANIFEST: &str = "hookloom-plugin.toml";
 
-/// What stands in it.
+/// Contents of `hookloom-plugin.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -25,7 +25,7 @@ struct Manifest {
     build: Vec<String>,
     /// The component that they build.
     component: PathBuf,
-    /// What is watched for changes, beside the manifest.
+    /// Paths that are watched for changes, besides the manifest.
     #[serde(default = "default_watch")]
     watch: Vec<PathBuf>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Source {
     pub(super) component: PathBuf,
     /// The folder it is built in; none for a mere file.
     pub(super) folder: Option<PathBuf>,
-    /// What to watch.
+    /// Paths that are watched for changes.
     pub(super) watch: Vec<PathBuf>,
     build: Vec<String>,
 }

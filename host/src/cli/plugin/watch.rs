@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What to watch.
+/// Options of `plugin watch`.
 #[derive(Args)]
 pub(in crate::cli) struct WatchArgs {
     /// The plugin's folder.

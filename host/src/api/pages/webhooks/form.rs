@@ -65,7 +65,7 @@ impl WebhookForm {
         self.errors.iter().find(|(name, _)| *name == field).map(|(_, detail)| detail.as_str())
     }
 
-    /// What was sent, with what is wrong with it.
+    /// Shows a submitted form again, with the problem that it had.
     pub(super) async fn again(
         state: &ApiState,
         tenant: &TenantId,
