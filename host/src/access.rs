@@ -117,7 +117,9 @@ mod tests {
 
     #[test]
     fn a_key_opens_its_own_tenant_and_scope_only() {
-        let tenant = |name: &str| TenantId::parse(name).expect(name);
+        fn tenant(name: &str) -> TenantId {
+            TenantId::parse(name).expect(name)
+        }
         let key = |own: Option<&str>, scopes: &[Scope]| ApiKey {
             id: Uuid::nil(),
             tenant: own.map(tenant),

@@ -66,10 +66,12 @@ fn step(text: &str) -> Result<Step, String> {
 
 impl From<Chain> for ChainText {
     fn from(chain: Chain) -> Self {
-        let text = |step: &Step| match &step.pin {
-            Some(pin) => format!("{}@{pin}", step.plugin),
-            None => step.plugin.to_string(),
-        };
+        fn text(step: &Step) -> String {
+            match &step.pin {
+                Some(pin) => format!("{}@{pin}", step.plugin),
+                None => step.plugin.to_string(),
+            }
+        }
         match &chain.0[..] {
             [] => ChainText::None,
             [one] => ChainText::One(text(one)),

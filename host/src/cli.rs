@@ -135,8 +135,11 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 fn print_config(settings: &Settings, json: bool) -> Result<(), Failure> {
     let settled = settings.settle()?;
     if json {
-        let entry = |(name, value, source): &(String, String, String)| serde_json::json!({"name": name, "value": value, "source": source});
-        let entries: Vec<_> = settled.origins.iter().map(entry).collect();
+        let entries: Vec<_> = settled
+            .origins
+            .iter()
+            .map(|(name, value, source)| serde_json::json!({"name": name, "value": value, "source": source}))
+            .collect();
         return Ok(terminal::json_pretty(&entries)?);
     }
     for (name, value, source) in &settled.origins {

@@ -36,14 +36,14 @@ pub fn lines(before: &str, after: &str) -> Vec<Line> {
     let before = pretty(before);
     let after = pretty(after);
     let diff = TextDiff::configure().timeout(TIME_MAX).diff_lines(&before, &after);
-    let line = |change: similar::Change<&str>| {
+    fn line(change: similar::Change<&str>) -> Line {
         let sign = match change.tag() {
             ChangeTag::Delete => '-',
             ChangeTag::Insert => '+',
             ChangeTag::Equal => ' ',
         };
         Line { sign, text: change.value().trim_end_matches('\n').to_owned() }
-    };
+    }
     diff.iter_all_changes().map(line).collect()
 }
 
@@ -81,7 +81,9 @@ mod tests {
     #[test]
     fn a_comparison_has_a_bounded_cost() {
         // Nothing in common, every line another one, and as many as fit.
-        let numbers = |from: usize| (from..from + 10_000).map(|number| format!("{number}\n")).collect::<String>();
+        fn numbers(from: usize) -> String {
+            (from..from + 10_000).map(|number| format!("{number}\n")).collect::<String>()
+        }
         let begun = std::time::Instant::now();
         assert_eq!(lines(&numbers(10_000), &numbers(50_000)).len(), 20_000);
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());

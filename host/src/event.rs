@@ -68,7 +68,7 @@ pub const SAMPLES: [(Module, &str); 2] = [
 
 /// Returns the samples as events that were accepted, always at the same moment.
 pub fn sample_events() -> Vec<Event> {
-    let sample = |(module, text): (Module, &'static str)| {
+    fn sample((module, text): (Module, &'static str)) -> Option<Event> {
         let envelope = read_envelope(&Bytes::from_static(text.trim_ascii().as_bytes())).ok()?;
         Some(Event {
             id: EventId(uuid::Uuid::from_u128(0x018f_0000_0000_7000_8000_0000_0000_0001)),
@@ -78,7 +78,7 @@ pub fn sample_events() -> Vec<Event> {
             received_at_ms: 1_709_287_745_000,
             payload: envelope.payload,
         })
-    };
+    }
     SAMPLES.into_iter().filter_map(sample).collect()
 }
 

@@ -198,8 +198,7 @@ impl<K: Clone + Eq + Hash> State<K> {
     }
 
     fn share(&mut self, key: &K) -> &mut Share<K> {
-        let new = || Share { held: 0, turn: None, waiters: VecDeque::new() };
-        self.keys.entry(key.clone()).or_insert_with(new)
+        self.keys.entry(key.clone()).or_insert_with(|| Share { held: 0, turn: None, waiters: VecDeque::new() })
     }
 
     fn take(&mut self, key: &K, units: u64) {

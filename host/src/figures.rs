@@ -44,7 +44,9 @@ impl Latencies {
 
     /// All of them together, in microseconds, by the middles of their buckets.
     pub fn sum_us(&self) -> u64 {
-        let middle = |bucket: u8| ((f64::from(bucket) + 0.5) / FINENESS).exp2();
+        fn middle(bucket: u8) -> f64 {
+            ((f64::from(bucket) + 0.5) / FINENESS).exp2()
+        }
         self.0.iter().map(|(bucket, count)| middle(*bucket) * *count as f64).sum::<f64>() as u64
     }
 }

@@ -136,8 +136,8 @@ name! {
 }
 
 fn is_base64url(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 fn is_sha256(text: &str) -> bool {
@@ -160,8 +160,9 @@ impl fmt::Display for TenantId {
 
 /// Returns true if a text can be a name in a path: 1 to 64 of `a-z`, `0-9` and `-`, not beginning with `-`.
 pub fn is_slug(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-')
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && !text.starts_with('-')
 }
 
 /// Ids made from now on come after this time, in milliseconds since the epoch, whatever the clock shows.

@@ -62,7 +62,7 @@ impl Default for Reply {
 impl Reply {
     /// The headers that a bin may not answer with, and why.
     fn header_faults(&self) -> Vec<String> {
-        let fault = |(name, value): (&String, &String)| {
+        fn fault((name, value): (&String, &String)) -> Option<String> {
             if !may_answer(name) || http::HeaderName::try_from(name).is_err() {
                 let allowed = ALLOWED.join(", ");
                 return Some(format!(
@@ -70,7 +70,7 @@ impl Reply {
                 ));
             }
             http::HeaderValue::try_from(value).err().map(|_| format!("the value of {name:?} holds a control character"))
-        };
+        }
         self.headers.iter().filter_map(fault).collect()
     }
 }

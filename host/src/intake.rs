@@ -241,10 +241,12 @@ fn checked(
     envelopes: Vec<Envelope>,
     event_bytes_max: u64,
 ) -> Result<Vec<NewEvent>, IntakeError> {
-    let place = |envelope: &Envelope| match envelope.place.as_str() {
-        "" => String::new(),
-        place => format!("{place}: "),
-    };
+    fn place(envelope: &Envelope) -> String {
+        match envelope.place.as_str() {
+            "" => String::new(),
+            place => format!("{place}: "),
+        }
+    }
     let one = |envelope: Envelope| {
         let bytes = envelope.payload.len();
         if bytes as u64 > event_bytes_max {

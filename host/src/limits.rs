@@ -192,10 +192,10 @@ mod tests {
 
     #[test]
     fn a_tenant_can_only_be_given_less() {
-        let lowered = |pairs: &[(&str, u64)]| {
+        fn lowered(pairs: &[(&str, u64)]) -> Result<Limits, String> {
             let names = pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
             Limits::HOST_MAX.lowered(&names)
-        };
+        }
         assert_eq!(lowered(&[]), Ok(Limits::HOST_MAX));
         let less = lowered(&[("cpu_ms", 20), ("wall_ms", 99_999)]).expect("names of limits");
         assert_eq!(less, Limits { cpu_ms: 20, ..Limits::HOST_MAX });

@@ -13,7 +13,9 @@ mod tests {
 
     #[test]
     fn one_is_no_plural() {
-        let count = |count| counted(count, "delivery", "deliveries");
-        assert_eq!([0, 1, 2, 21].map(count), ["0 deliveries", "1 delivery", "2 deliveries", "21 deliveries"]);
+        assert_eq!(
+            [0, 1, 2, 21].map(|count| counted(count, "delivery", "deliveries")),
+            ["0 deliveries", "1 delivery", "2 deliveries", "21 deliveries"]
+        );
     }
 }

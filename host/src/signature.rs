@@ -229,7 +229,9 @@ mod tests {
         let again = SigningSecret::parse(&secret.reveal()).expect("its own text form");
         assert_eq!(again.reveal(), secret.reveal());
         assert!(!format!("{secret:?}").contains(&secret.reveal()[6..]));
-        let refused = |text: &str| SigningSecret::parse(text).expect_err("no secret");
+        fn refused(text: &str) -> SecretError {
+            SigningSecret::parse(text).expect_err("no secret")
+        }
         assert_eq!(refused("secret"), SecretError::Prefix);
         assert_eq!(refused("whsec_%"), SecretError::Base64);
         assert_eq!(refused("whsec_AAAA"), SecretError::HmacLength);

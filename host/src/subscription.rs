@@ -204,8 +204,9 @@ impl SubscriptionState {
 /// # Errors
 /// A sentence with the name and the rule.
 pub fn check_secret_name(name: &str) -> Result<(), String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if (1..=128).contains(&name.len()) && name.bytes().all(allowed) {
+    if (1..=128).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    {
         return Ok(());
     }
     Err(format!("{name:?} is not a name for a secret, which has 1 to 128 of A-Z, a-z, 0-9, -, _ and ."))

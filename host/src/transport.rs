@@ -67,16 +67,18 @@ fn proxy(
     if url.path() != "/" || url.query().is_some() {
         return Err(("proxy", "a proxy is a scheme, a host and a port: http://proxy.example:3128".to_owned()));
     }
-    let unfit = |detail| ("proxy_authorization", detail);
+    fn unfit(detail: String) -> Fault {
+        ("proxy_authorization", detail)
+    }
     let filled = authorization.map(|value| fill_secrets(value, secrets)).transpose().map_err(unfit)?;
     // The rule for values is that of any other header; only the name is the proxy's own.
     let value =
         filled.map(|value| check_header("authorization", &value, HeaderAuthor::Owner)).transpose().map_err(unfit)?;
-    let sensitive = |(_, mut value): (_, HeaderValue)| {
+    let value = value.map(|(_, mut value)| {
         value.set_sensitive(true);
         value
-    };
-    Ok(Some((url, value.map(sensitive))))
+    });
+    Ok(Some((url, value)))
 }
 
 fn checked_authorities(pem: &str) -> Result<String, String> {
@@ -113,8 +115,8 @@ mod tests {
     /// Faults of a transport, as `field: detail`.
     fn faults(transport: serde_json::Value, secrets: &[(&str, &str)]) -> Vec<String> {
         let transport: Transport = serde_json::from_value(transport).expect("a transport");
-        let secret = |(name, text): &(&str, &str)| ((*name).to_owned(), Secret(text.as_bytes().to_vec()));
-        let secrets = secrets.iter().map(secret).collect();
+        let secrets =
+            secrets.iter().map(|(name, text)| ((*name).to_owned(), Secret(text.as_bytes().to_vec()))).collect();
         let ready = ready(&transport, &secrets, &AddressPolicy::default());
         ready.err().unwrap_or_default().into_iter().map(|(field, detail)| format!("{field}: {detail}")).collect()
     }

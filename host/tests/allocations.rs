@@ -41,7 +41,9 @@ fn the_hot_path_allocates_no_more_than_it_did() {
         let caps = Caps { events: 1_000_000, bytes: 1 << 40 };
         let limits = IntakeLimits { event_bytes_max: 1 << 20, caps };
         let cpu = CpuPool::new(2);
-        let batch = |from: usize| Bytes::from((from..from + EVENTS).map(event).collect::<String>());
+        fn batch(from: usize) -> Bytes {
+            Bytes::from((from..from + EVENTS).map(event).collect::<String>())
+        }
         // The first one fills caches of statements and pages.
         intake::accept(&store, &cpu, &tenant, &batch(0), None, limits).await.expect("accepted");
         let body = batch(EVENTS);

@@ -56,12 +56,12 @@ async fn no_route_of_a_tenant_opens_to_a_foreign_key() {
 #[tokio::test]
 async fn no_answer_is_stored_or_guessed_at() {
     let host = Host::start().await;
-    let check = |what: &str, answer: &crate::harness::Reply, stored: &str| {
+    fn check(what: &str, answer: &crate::harness::Reply, stored: &str) {
         let header = |name: &str| answer.headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
         assert_eq!(header("cache-control"), stored, "{what}: {}", answer.text);
         assert_eq!(header("x-content-type-options"), "nosniff", "{what}");
         assert!(header("content-security-policy").contains("default-src 'none'"), "{what}");
-    };
+    }
     for (method, template, path) in routes(&host).await {
         let bodies = ["{}", "", "{\"scopes\":[\"read\"],\"label\":\"\",\"id\":\"walked\"}"];
         for body in bodies {

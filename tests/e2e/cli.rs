@@ -62,7 +62,9 @@ async fn send_takes_files_and_ndjson() {
     let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({})).await;
     let key = [("HOOKLOOM_KEY", ADMIN_KEY), ("HOOKLOOM_URL", host.url.as_str())];
-    let file = |name: &str| fixtures().join(name).to_str().unwrap().to_owned();
+    fn file(name: &str) -> String {
+        fixtures().join(name).to_str().unwrap().to_owned()
+    }
     let sent = run(&["send", &file("guide/contact_created.json"), &file("burst_duplicate.json")], &key).await;
     assert!(sent.status.success(), "{}", err(&sent));
     assert!(
@@ -125,8 +127,9 @@ async fn usage_faults_and_refused_starts() {
 
 /// Returns the characters that a terminal would obey: control characters, except the line's end.
 fn obeyed(text: &str) -> Vec<char> {
-    let hidden =
-        |letter: &char| matches!(letter, '\u{200e}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}');
+    fn hidden(letter: &char) -> bool {
+        matches!(letter, '\u{200e}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}')
+    }
     text.chars().filter(|letter| (letter.is_control() && *letter != '\n') || hidden(letter)).collect()
 }
 

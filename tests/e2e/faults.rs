@@ -56,7 +56,9 @@ const HOSTILE: [(Hostile, &str); 18] = [
 
 /// Does it, until the host hangs up.
 async fn misbehave(how: Hostile, mut socket: TcpStream) -> std::io::Result<()> {
-    let pause = || tokio::time::sleep(Duration::from_millis(20));
+    fn pause() -> tokio::time::Sleep {
+        tokio::time::sleep(Duration::from_millis(20))
+    }
     match how {
         Hostile::Hangs => std::future::pending().await,
         Hostile::DripsItsHead => loop {

@@ -132,7 +132,9 @@ async fn started_unheard(data: &Path) -> (Child, std::net::SocketAddr) {
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut start = serve(data, &address.to_string());
         start.env("HOOKLOOM_ADMIN_KEY", crate::harness::ADMIN_KEY);
-        let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+        fn full() -> std::fs::File {
+            std::fs::File::options().write(true).open("/dev/full").unwrap()
+        }
         let mut host = start.stdout(full()).stderr(full()).spawn().unwrap();
         while host.try_wait().unwrap().is_none() && std::time::Instant::now() < give_up {
             if tokio::net::TcpStream::connect(address).await.is_ok() {

@@ -64,7 +64,9 @@ async fn a_redirect_into_the_house_is_a_failure() {
 #[tokio::test]
 async fn an_edit_is_guarded_like_a_new_subscription() {
     let host = Host::with().guarded().start().await;
-    let url = |url: &str| json!({"notify_url": url, "modules": ["Contact"]}).to_string();
+    fn url(url: &str) -> String {
+        json!({"notify_url": url, "modules": ["Contact"]}).to_string()
+    }
     let made = host.ask(Method::POST, "./subscriptions", url("https://hooks.example.com/")).await.ok();
     let path = format!("./subscriptions/{}", text(&made, "id"));
     for bad in [
@@ -171,7 +173,9 @@ async fn a_silent_name_server_has_a_deadline() {
 async fn a_name_is_a_whole_name() {
     let names = NameServer::answering(&["127.0.0.1"]).await;
     let host = host_with(&names).await;
-    let made = |name: &str| json!({"notify_url": format!("http://{name}/"), "modules": ["Contact"]}).to_string();
+    fn made(name: &str) -> String {
+        json!({"notify_url": format!("http://{name}/"), "modules": ["Contact"]}).to_string()
+    }
     for name in ["metadata.google.internal", "kubernetes.default.svc", "db"] {
         host.ask(Method::POST, "./subscriptions", made(name)).await.ok();
     }
@@ -340,7 +344,9 @@ async fn what_is_switched_off_is_told() {
 #[tokio::test]
 async fn credentials_in_a_url_are_refused_and_logged_nowhere() {
     let host = Host::with().set("log=trace").start().await;
-    let with = |url: &str| json!({"notify_url": url, "modules": ["Contact"]}).to_string();
+    fn with(url: &str) -> String {
+        json!({"notify_url": url, "modules": ["Contact"]}).to_string()
+    }
     let refused =
         host.ask(Method::POST, "./subscriptions", with("https://kim:s3cr3t-password@hooks.example.com/")).await;
     assert!(refused.status == 422 && refused.text.contains("holds credentials"), "{}", refused.text);

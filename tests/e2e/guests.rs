@@ -241,8 +241,9 @@ async fn hostile_plugins_do_not_hold_up_the_others() {
     let receiver = Receiver::start().await;
     host.plugin("loops", guest("loops")).await;
     host.plugin("good", guest("passes")).await;
-    let also =
-        |plugin: &str, module: &str| json!({"plugin": plugin, "modules": [module], "retry": {"schedule_s": [0]}});
+    fn also(plugin: &str, module: &str) -> Value {
+        json!({"plugin": plugin, "modules": [module], "retry": {"schedule_s": [0]}})
+    }
     host.subscription(&format!("{}loops", receiver.url), also("loops", "Contact")).await;
     host.subscription(&format!("{}good", receiver.url), also("good", "Deal")).await;
     for number in 0..20 {

@@ -76,7 +76,9 @@ async fn every_attempt_sees_the_same_past() {
 async fn a_dry_run_has_the_past_it_is_given() {
     let host = Host::start().await;
     host.plugin("p", guest("looks_back")).await;
-    let json = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+    fn json(text: String) -> Value {
+        serde_json::from_str::<Value>(&text).unwrap()
+    }
     let now = json(event("Contact is Updated", 1));
     let before = json(event("Contact is Created", 1));
     let judged = host.post("./plugins/p/dry-run", &json!({"event": now, "previous": before})).await;

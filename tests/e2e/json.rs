@@ -57,7 +57,9 @@ fn accepted() -> Vec<String> {
 
 /// Bodies that no plugin could read, each with a part of the error.
 fn refused() -> Vec<(Vec<u8>, &'static str)> {
-    let bytes = |text: String| text.into_bytes();
+    fn bytes(text: String) -> Vec<u8> {
+        text.into_bytes()
+    }
     vec![
         (bytes(fixture("odd/lone_surrogate_value.json")), "\\ud83d at byte 149 is half of a surrogate pair"),
         (bytes(fixture("odd/depth_128.json")), "deeper than 127 levels at byte"),

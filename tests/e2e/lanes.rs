@@ -136,9 +136,9 @@ async fn a_receiver_that_refuses_everything_is_disabled_too() {
 
 /// The bodies' marks in the order of their arrival.
 fn marks(received: &[Value]) -> Vec<String> {
-    let mark = |one: &Value| {
+    fn mark(one: &Value) -> String {
         serde_json::from_str::<Value>(text(one, "body")).unwrap()["eventData"]["mark"].as_str().unwrap().to_owned()
-    };
+    }
     received.iter().map(mark).collect()
 }
 

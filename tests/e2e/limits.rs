@@ -21,7 +21,9 @@ async fn tables_and_what_is_handed_over_are_bounded_by_name() {
     fn check((verdict, reason): (String, String), expected: (&str, &str)) {
         assert!(verdict == expected.0 && reason.contains(expected.1), "{verdict}: {reason}");
     }
-    let limits = |limits: Value| json!({"limits": limits});
+    fn limits(limits: Value) -> Value {
+        json!({"limits": limits})
+    }
     check(
         judged(&host, "flatten", limits(json!({"table_elements": 8}))).await,
         ("fault", "limits.table_elements is 8"),

@@ -9,7 +9,9 @@ use tokio::process::Command;
 
 async fn hookloom(arguments: &[&str]) -> (bool, String, String) {
     let output = Command::new(program()).args(arguments).env("HOOKLOOM_KEY", ADMIN_KEY).output().await.unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
     (output.status.success(), text(output.stdout), text(output.stderr))
 }
 

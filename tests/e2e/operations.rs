@@ -12,11 +12,11 @@ use tokio::process::Command;
 async fn figures_of_the_process_are_those_of_the_kernel() {
     let host = Host::start().await;
     let metrics = async || host.ask(Method::GET, "/metrics", "").await.text;
-    let value = |metrics: &str, name: &str| {
+    fn value(metrics: &str, name: &str) -> f64 {
         let line =
             metrics.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{name}"));
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
-    };
+    }
     let before = metrics().await;
     for (name, kind) in [
         ("process_cpu_seconds_total", "counter"),
@@ -49,10 +49,10 @@ async fn figures_of_the_process_are_those_of_the_kernel() {
 #[tokio::test]
 async fn the_health_check_of_containers_tells_ready_from_gone() {
     let host = Host::start().await;
-    let health = async |url: &str| {
+    async fn health(url: &str) -> (Option<i32>, String) {
         let output = Command::new(program()).arg("health").env("HOOKLOOM_URL", url).output().await.unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
+    }
     assert_eq!(health(&host.url).await.0, Some(0));
     let url = host.url.clone();
     drop(host);
@@ -75,7 +75,9 @@ async fn import(host: &Host, tenant: &str, file: &str, secrets: &str, stdin: &st
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(stdin.as_bytes()).await.unwrap();
     let output = child.wait_with_output().await.unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
     (output.status.success(), text(&output.stdout) + &text(&output.stderr))
 }
 

@@ -98,7 +98,9 @@ async fn sign_in(walker: &mut Walker<'_>) {
     let page = walker.see(&format!("{prefix}/sign-in")).await;
     assert!(local_links(&page).contains(&format!("{prefix}/sign-in")), "{page}");
     let path = format!("{prefix}/sign-in");
-    let form = || format!("key={ADMIN_KEY}&next=%2Ft%2Fdefault");
+    fn form() -> String {
+        format!("key={ADMIN_KEY}&next=%2Ft%2Fdefault")
+    }
     for (from, site) in [("https://evil.example", None), ("https://evil.example", Some("cross-site")), ("null", None)] {
         assert_eq!(walker.post(&path, from, site, form()).await.status(), 403, "{from}");
     }
@@ -226,11 +228,11 @@ async fn a_sign_in_link_can_be_opened() {
 async fn commands_reach_a_host_below_a_path() {
     let host = Host::with().set("public_url=\"https://hooks.example.com/hookloom\"").start().await;
     let below = format!("{}/hookloom", host.url);
-    let run = async |arguments: &[&str]| {
+    async fn run(arguments: &[&str]) -> String {
         let output = Command::new(program()).args(arguments).output().await.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
-    };
+    }
     let link = run(&["sign-in-link", "--url", &below, "--key", ADMIN_KEY]).await;
     assert!(link.starts_with("https://hooks.example.com/hookloom/sign-in?token="), "{link}");
     let folder = tempfile::TempDir::new().unwrap();

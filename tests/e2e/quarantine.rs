@@ -33,9 +33,11 @@ async fn plugin(host: &Host, name: &str) -> Value {
 
 /// Waits until a plugin thread is in a call: the first word of a record says so.
 async fn in_a_call(host: &Host) {
-    let in_call = |record: &[u8]| record.first() == Some(&1);
     let path = host.data().join("calls");
-    until("a call", async || std::fs::read(&path).unwrap().chunks(256).any(in_call).then_some(())).await;
+    until("a call", async || {
+        std::fs::read(&path).unwrap().chunks(256).any(|record| record.first() == Some(&1)).then_some(())
+    })
+    .await;
 }
 
 async fn delivered_to(receiver: &Receiver, path: &str) {
@@ -64,7 +66,9 @@ async fn a_version_that_ends_the_process_on_a_sample_never_comes_into_a_host() {
 #[tokio::test]
 async fn a_version_in_whose_call_the_host_died_is_quarantined_and_the_rest_runs() {
     let receiver = Receiver::start().await;
-    let killing = || Host::with().env(ABORT_AT, "entity 666");
+    fn killing() -> crate::harness::HostBuilder {
+        Host::with().env(ABORT_AT, "entity 666")
+    }
     let host = host_with_two(&receiver, killing().start().await).await;
     let sha256 = text(&plugin(&host, "tells").await, "active_sha256").to_owned();
     let killer = host.send(event("Contact is Created", 666)).await;

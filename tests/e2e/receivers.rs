@@ -108,10 +108,10 @@ async fn an_early_answer_to_a_large_body_counts() {
 #[tokio::test]
 async fn retry_after_delays_and_never_ends_a_delivery() {
     let host = Host::start().await;
-    let answer = |status: &str| {
+    fn answer(status: &str) -> Vec<u8> {
         let head = fixture("retry_after_is_a_clock_time.http");
         String::from_utf8(head).unwrap().replace("503 Busy", status).into_bytes()
-    };
+    }
     let wait_s = async |settings: Value, bytes: Vec<u8>| {
         let receiver = answering(bytes).await;
         let id = host.subscription(&receiver.url, settings).await;

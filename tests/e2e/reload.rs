@@ -108,7 +108,9 @@ async fn a_bad_file_changes_nothing_but_what_is_shown() {
     assert!(text(&plugin, "file_problem").contains("broken"), "{plugin}");
     assert_eq!(text(&plugin, "active_sha256"), good);
     assert!(host.log().contains("the version before stays active"));
-    let broken = |value: u8| format!("hookloom_plugin_files_broken{{tenant=\"default\",plugin=\"p\"}} {value}");
+    fn broken(value: u8) -> String {
+        format!("hookloom_plugin_files_broken{{tenant=\"default\",plugin=\"p\"}} {value}")
+    }
     assert!(metrics(&host).await.contains(&broken(1)));
     let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
     assert_eq!(delivery["attempts"][0]["plugin_sha256"], good);

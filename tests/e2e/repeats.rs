@@ -97,7 +97,9 @@ async fn former_keys_sign_beside_the_new_one_for_a_while() {
 /// Returns true if an ed25519 signature is that of a request (Standard Webhooks, "Asymmetric").
 fn verifies(public: &str, signature: &str, received: &Value) -> bool {
     use base64::Engine as _;
-    let decode = |text: &str| base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+    fn decode(text: &str) -> Vec<u8> {
+        base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+    }
     let key = ed25519_dalek::VerifyingKey::try_from(decode(public).as_slice()).unwrap();
     let headers = &received["headers"];
     let signed = [text(headers, "webhook-id"), text(headers, "webhook-timestamp"), text(received, "body")].join(".");

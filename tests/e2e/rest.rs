@@ -189,9 +189,9 @@ async fn events_are_listed() {
         sent.push(host.send(event(name, number)).await);
     }
     sent.reverse();
-    let ids = |page: &Value| -> Vec<String> {
+    fn ids(page: &Value) -> Vec<String> {
         page["events"].as_array().unwrap().iter().map(|event| text(event, "id").to_owned()).collect()
-    };
+    }
     let all = host.get("./events").await;
     assert_eq!((ids(&all), &all["cursor"]), (sent.clone(), &json!(null)));
     let first = &all["events"][0];
@@ -272,8 +272,9 @@ async fn a_repetition_is_marked() {
         let request = if let Some(key) = key { request.header("idempotency-key", key) } else { request };
         exchange(request).await.unwrap()
     };
-    let marked =
-        |reply: &Reply| reply.headers.get("idempotent-replayed").map(|value| value.to_str().unwrap().to_owned());
+    fn marked(reply: &Reply) -> Option<String> {
+        reply.headers.get("idempotent-replayed").map(|value| value.to_str().unwrap().to_owned())
+    }
     let first = send(Some("k")).await;
     assert_eq!((first.status, marked(&first)), (202, None));
     let second = send(Some("k")).await;

@@ -39,8 +39,9 @@ async fn attempts_end_as_dead() {
 #[tokio::test]
 async fn each_answer_has_its_meaning() {
     let host = Host::start().await;
-    let answer =
-        |status: &str, more: &str| format!("HTTP/1.1 {status}\r\nconnection: close\r\n{more}content-length: 0\r\n\r\n");
+    fn answer(status: &str, more: &str) -> String {
+        format!("HTTP/1.1 {status}\r\nconnection: close\r\n{more}content-length: 0\r\n\r\n")
+    }
     let cases = [
         (answer("204 No Content", ""), "delivered", "", 1),
         (answer("302 Found", "location: http://127.0.0.1:1/\r\n"), "dead", "attempts-exhausted", 3),
@@ -208,12 +209,12 @@ async fn an_edit_holds_from_the_next_attempt_on() {
     let host = Host::start().await;
     let former = Receiver::answering("500").await;
     let new = Receiver::start().await;
-    let settings = |url: &str, header: &str| {
+    fn settings(url: &str, header: &str) -> Value {
         json!({
             "notify_url": url, "modules": ["Contact"], "signing_secret": crate::harness::SECRET,
             "headers": {"x-edition": header}, "retry": {"schedule_s": [0, 3_600]},
         })
-    };
+    }
     let id = text(&host.post("./subscriptions", &settings(&former.url, "1")).await, "id").to_owned();
     let event = host.send(event("Contact is Created", 1)).await;
     let delivery = host.attempted(&event).await;

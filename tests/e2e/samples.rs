@@ -100,11 +100,13 @@ fn expected_verdict(plugin: &str, payload: &str) -> &'static str {
 
 /// Returns true if an address or a number is spelled otherwise than `normalise` does.
 fn is_unlike_itself(data: &Value) -> bool {
-    let unlike = |property: &Value| match (property["name"].as_str(), property["value"].as_str()) {
-        (Some("email"), Some(email)) => email != email.trim().to_lowercase(),
-        (Some("phone"), Some(phone)) => phone.contains([' ', '-']),
-        _ => false,
-    };
+    fn unlike(property: &Value) -> bool {
+        match (property["name"].as_str(), property["value"].as_str()) {
+            (Some("email"), Some(email)) => email != email.trim().to_lowercase(),
+            (Some("phone"), Some(phone)) => phone.contains([' ', '-']),
+            _ => false,
+        }
+    }
     data["properties"].as_array().is_some_and(|properties| properties.iter().any(unlike))
 }
 

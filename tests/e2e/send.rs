@@ -15,7 +15,9 @@ async fn send(host: &Host, arguments: &[&str], stdin: &str) -> Done {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(stdin.as_bytes()).await.unwrap();
     let output = child.wait_with_output().await.unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
@@ -52,7 +54,9 @@ async fn a_file_that_is_refused_or_missing_does_not_keep_the_others() {
 #[tokio::test]
 async fn of_lines_only_the_bad_ones_stay_behind() {
     let host = Host::start().await;
-    let good = |number| event("Contact is Created", number);
+    fn good(number: usize) -> String {
+        event("Contact is Created", number)
+    }
     let lines = format!("{}\n{{\"nonsense\": 1}}\n\n{}\nnot json\n{}\n", good(1), good(2), good(3));
     let (code, out, err) = send(&host, &[], &lines).await;
     assert_eq!(code, Some(1), "{out}{err}");

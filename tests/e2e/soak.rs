@@ -58,10 +58,10 @@ async fn latencies(dead: bool) -> Vec<f64> {
     }
     let received = receiver.expect(HEALTHY * ROUNDS).await;
     let healthy = received.iter().filter(|one| text(one, "path") != "/other");
-    let took = |one: &Value| {
+    fn took(one: &Value) -> f64 {
         let body: Value = serde_json::from_str(text(one, "body")).unwrap();
         (one["at_ms"].as_u64().unwrap() - body["eventData"]["sent_ms"].as_u64().unwrap()) as f64
-    };
+    }
     sorted(healthy.map(took).collect())
 }
 
@@ -70,7 +70,9 @@ async fn latencies(dead: bool) -> Vec<f64> {
 async fn one_dead_receiver_among_a_hundred() {
     let without = latencies(false).await;
     let with = latencies(true).await;
-    let p99 = |values: &[f64]| percentile(values, 99);
+    fn p99(values: &[f64]) -> f64 {
+        percentile(values, 99)
+    }
     let ratio = p99(&with) / p99(&without);
     told(
         "one dead receiver among 100, 1,000 deliveries/s: p99 of the others",

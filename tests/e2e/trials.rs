@@ -68,7 +68,9 @@ async fn the_wall_time_of_a_chain_is_one_budget() {
     // Four times what one call takes here and now: eight need more. A busy machine may hold up the first call for the whole
     // of it, so what has to be seen is seen in one attempt of several.
     let sample: Value = serde_json::from_str(&event("Contact is Created", 1)).unwrap();
-    let limits = |wall_ms: u64| json!({"cpu_ms": 1000, "wall_ms": wall_ms});
+    fn limits(wall_ms: u64) -> Value {
+        json!({"cpu_ms": 1000, "wall_ms": wall_ms})
+    }
     let wall_us = async || {
         let alone = host.post("./plugins/burns/dry-run", &json!({"event": sample, "limits": limits(5_000)})).await;
         alone["cost"]["wall_us"].as_u64().unwrap()
@@ -229,8 +231,12 @@ async fn a_delivery_keeps_its_arm_when_the_percentage_changes() {
     let mut arms = Vec::new();
     for id in sent {
         let delivery = host.ended(&id).await;
-        let of = |attempt: &Value| text(&attempt["steps"][0], "arm").to_owned();
-        let own: Vec<String> = delivery["attempts"].as_array().unwrap().iter().map(of).collect();
+        let own: Vec<String> = delivery["attempts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|attempt| text(&attempt["steps"][0], "arm").to_owned())
+            .collect();
         assert!(own.len() >= 2 && own.iter().all(|arm| *arm == own[0]), "{own:?}");
         arms.push(own[0].clone());
     }

@@ -132,7 +132,9 @@ async fn a_plugin_goes_when_nobody_uses_it_and_no_file_brings_it_back() {
 
 /// A tenant with something of everything. Returns its key and its address.
 async fn acme(host: &Host) -> (String, String) {
-    let made = |value: &Value, name: &str| text(value, name).to_owned();
+    fn made(value: &Value, name: &str) -> String {
+        text(value, name).to_owned()
+    }
     host.post("/v1/tenants", &json!({"id": "acme"})).await;
     let key = host.post("/v1/tenants/acme/keys", &json!({"scopes": ["send", "read", "manage"]})).await;
     let token = host.post("/v1/tenants/acme/intake-tokens", &json!({})).await;

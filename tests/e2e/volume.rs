@@ -65,7 +65,9 @@ async fn an_entity_id_that_is_too_long_is_none_and_the_sender_is_told() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({"ordering": {"on_failure": "block"}})).await;
-    let named = |id: String| json!({"eventName": "Contact is Updated", "eventData": {"id": id}}).to_string();
+    fn named(id: String) -> String {
+        json!({"eventName": "Contact is Updated", "eventData": {"id": id}}).to_string()
+    }
     let body = format!("{}\n{}", named("9".repeat(200_000)), named("9".repeat(255)));
     let accepted = host.ask(Method::POST, "./events", body).await.ok();
     let [long, short] = &accepted["events"].as_array().unwrap()[..] else { panic!("{accepted}") };
@@ -149,7 +151,9 @@ async fn a_search_looks_at_so_much_and_goes_on_with_its_cursor() {
     for _ in 0..70 {
         host.ask_as("", Method::POST, url, "x".repeat(64 << 10)).await;
     }
-    let found = |page: &Value| page["requests"].as_array().unwrap().len();
+    fn found(page: &Value) -> usize {
+        page["requests"].as_array().unwrap().len()
+    }
     let page = host.get(&format!("./bins/{id}/requests?search=needle")).await;
     assert_eq!(found(&page), 0, "4 MiB are 64 of them");
     let page = host.get(&format!("./bins/{id}/requests?search=needle&cursor={}", text(&page, "cursor"))).await;

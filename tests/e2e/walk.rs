@@ -37,14 +37,14 @@ async fn each_subscription_gets_its_modules_once() {
         let accepted = host.ask(Method::POST, "./events", event(name, 1)).await.ok();
         assert_eq!(accepted["events"][0]["deliveries"], 2);
     }
-    let names = |received: Vec<Value>| {
-        let name = |one: &Value| {
+    fn names(received: Vec<Value>) -> Vec<String> {
+        fn name(one: &Value) -> String {
             serde_json::from_str::<Value>(text(one, "body")).unwrap()["eventName"].as_str().unwrap().to_owned()
-        };
+        }
         let mut names: Vec<_> = received.iter().map(name).collect();
         names.sort();
         names
-    };
+    }
     assert_eq!(names(contacts.expect(2).await), ["Contact is Created", "Contact is Updated"]);
     assert_eq!(names(deals.expect(2).await), ["Opportunity is Created", "Opportunity is Updated"]);
     assert_eq!(both.expect(4).await.len(), 4);

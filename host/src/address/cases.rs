@@ -131,11 +131,15 @@ fn a_url_carries_no_line_break() {
 /// Rows 18 and 47: an operator's range speaks of what is reached.
 #[test]
 fn what_an_operator_allows_is_what_is_reached() {
-    let policy = |allow: &[&str]| AddressPolicy {
-        allow: allow.iter().map(|range| range.parse().expect(range)).collect(),
-        ..AddressPolicy::default()
-    };
-    let allowed = |allow: &[&str], url: &str| check_url(url, &policy(allow)).is_ok();
+    fn policy(allow: &[&str]) -> AddressPolicy {
+        AddressPolicy {
+            allow: allow.iter().map(|range| range.parse().expect(range)).collect(),
+            ..AddressPolicy::default()
+        }
+    }
+    fn allowed(allow: &[&str], url: &str) -> bool {
+        check_url(url, &policy(allow)).is_ok()
+    }
     assert!(allowed(&["64:ff9b::/96"], "http://[64:ff9b::808:808]/"), "NAT64 to a public address, by option");
     assert!(!allowed(&["64:ff9b::/96"], "http://[64:ff9b::7f00:1]/"), "NAT64 to loopback");
     assert!(!allowed(&["64:ff9b::/96"], "http://[64:ff9b::a9fe:a9fe]/"), "NAT64 to metadata");

@@ -53,7 +53,9 @@ fn check_label(label: &str) -> Result<(), NameFault> {
     if label.len() > LABEL_BYTES_MAX {
         return Err(NameFault::LongLabel);
     }
-    let is_allowed = |character: &char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
+    fn is_allowed(character: &char) -> bool {
+        character.is_ascii_alphanumeric() || matches!(character, '-' | '_')
+    }
     if let Some(other) = label.chars().find(|character| !is_allowed(character)) {
         return Err(NameFault::Character(other));
     }

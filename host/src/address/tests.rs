@@ -35,9 +35,9 @@ fn urls() {
         let verdict = check_url(url, &policy()).map(|url| url.to_string()).map_err(|error| error.to_string());
         assert_eq!(verdict, expected.map(str::to_owned).map_err(str::to_owned), "{url}");
     }
-    let loopback = |address: &str| {
+    fn loopback(address: &str) -> String {
         format!("the address {address} is refused: loopback; a host started with --allow-loopback would allow it")
-    };
+    }
     check("https://hooks.example.com/x?key=1", Ok("https://hooks.example.com/x?key=1"));
     check("https://[2606:4700:4700::1111]/", Ok("https://[2606:4700:4700::1111]/"));
     for same in ["127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "①②⑦.0.0.1", "127.0.0.1."] {
@@ -87,7 +87,9 @@ fn urls() {
 
 #[test]
 fn an_operator_may_allow_and_deny_ranges() {
-    let range = |text: &str| text.parse::<IpNet>().expect(text);
+    fn range(text: &str) -> IpNet {
+        text.parse::<IpNet>().expect(text)
+    }
     let policy = AddressPolicy {
         allow: vec![range("10.1.0.0/16")],
         deny: vec![range("10.1.2.0/24"), range("8.8.8.8/32")],
@@ -102,7 +104,9 @@ fn an_operator_may_allow_and_deny_ranges() {
 
 #[test]
 fn a_tenant_can_only_be_narrowed() {
-    let range = |text: &str| text.parse::<IpNet>().expect(text);
+    fn range(text: &str) -> IpNet {
+        text.parse::<IpNet>().expect(text)
+    }
     let host = AddressPolicy { allow: vec![range("10.0.0.0/8")], ..AddressPolicy::default() };
     let by = Egress {
         deny: vec![range("8.8.8.0/24")],

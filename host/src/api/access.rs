@@ -4,7 +4,7 @@ use super::ApiState;
 use super::audit::told;
 use super::extract::{Access, Admin, Item, Json as Input, Params, ToManage};
 use super::paging::{Page, PageParams};
-use super::problem::{FieldFault, Problem};
+use super::problem::Problem;
 use crate::access::{ApiKey, IntakeToken, Scope};
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
@@ -60,8 +60,7 @@ pub(super) struct NewKey {
 const CREDENTIALS_MAX: usize = 100;
 
 fn checked_label(label: String) -> Result<String, Problem> {
-    let fault = || FieldFault { pointer: "/label".into(), detail: "at most 200 bytes".into() };
-    if label.len() <= 200 { Ok(label) } else { Err(Problem::fields(vec![fault()])) }
+    if label.len() <= 200 { Ok(label) } else { Err(Problem::field("/label", "at most 200 bytes")) }
 }
 
 /// Each scope once, in the order in which they came.

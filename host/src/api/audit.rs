@@ -112,14 +112,8 @@ async fn page(state: &ApiState, tenant: Option<TenantId>, params: ChangeParams) 
     let limit = limit_of(params.limit);
     let (changes, more) = state.store.changes(tenant, params.cursor, limit).await?;
     let cursor = changes.last().filter(|_| more).map(|change| change.id);
-    let body = |Change { id, at_ms, who, action, subject, before, after }| ChangeBody {
-        id,
-        at_ms,
-        who,
-        action,
-        subject,
-        before,
-        after,
-    };
+    fn body(Change { id, at_ms, who, action, subject, before, after }: Change) -> ChangeBody {
+        ChangeBody { id, at_ms, who, action, subject, before, after }
+    }
     Ok(Json(ChangePage { changes: changes.into_iter().map(body).collect(), cursor }))
 }

@@ -52,12 +52,12 @@ impl ReadBack for BinSettings {
 
 fn checked(settings: BinSettings) -> Result<BinSettings, Problem> {
     let faults = settings.check();
-    match faults.is_empty() {
-        true => Ok(settings),
-        false => {
-            let fault = |(pointer, detail): (&str, String)| FieldFault { pointer: pointer.to_owned(), detail };
-            Err(Problem::fields(faults.into_iter().map(fault).collect()))
-        }
+    if faults.is_empty() {
+        Ok(settings)
+    } else {
+        Err(Problem::fields(
+            faults.into_iter().map(|(pointer, detail)| FieldFault { pointer: pointer.to_owned(), detail }).collect(),
+        ))
     }
 }
 

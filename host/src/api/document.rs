@@ -30,11 +30,11 @@ pub(super) fn text(server: &str) -> String {
 /// The parameters that a route's query may have. None: the document does not describe the route.
 pub(super) fn query_parameters(method: &Method, route: &str) -> Option<&'static [String]> {
     static KNOWN: LazyLock<HashMap<(String, String), Vec<String>>> = LazyLock::new(|| {
-        let of = |path: &String, method: &String, operation: &Value| {
+        fn of(path: &str, method: &str, operation: &Value) -> ((String, String), Vec<String>) {
             let parameters = operation["parameters"].as_array().into_iter().flatten();
             let query = parameters.filter(|one| one["in"] == "query").filter_map(|one| one["name"].as_str());
-            ((method.to_uppercase(), path.clone()), query.map(str::to_owned).collect())
-        };
+            ((method.to_uppercase(), path.to_owned()), query.map(str::to_owned).collect())
+        }
         let paths = document()["paths"].as_object().into_iter().flatten();
         let operations = paths.flat_map(|(path, methods)| {
             methods.as_object().into_iter().flatten().map(move |(method, operation)| of(path, method, operation))
@@ -115,7 +115,7 @@ fn complete_schemas(mut schemas: Map<String, Value>) -> Map<String, Value> {
 
 /// Makes the schema of a body the one of a merge patch (RFC 7396): nothing is required, and null removes.
 fn make_patch(schema: &mut Value) {
-    let nullable = |field: &mut Value| {
+    fn nullable(field: &mut Value) {
         let is_nullable = field["type"].as_array().is_some_and(|types| types.contains(&json!("null")))
             || field["oneOf"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind["type"] == "null"));
         if !is_nullable {
@@ -125,7 +125,7 @@ fn make_patch(schema: &mut Value) {
             }
             *field = whole;
         }
-    };
+    }
     schema.as_object_mut().into_iter().for_each(|schema| drop(schema.remove("required")));
     for (_, field) in members(schema, "/properties") {
         if field["additionalProperties"]["type"] == "string" {
@@ -232,7 +232,9 @@ fn description(status: &str, answer: &Value, schemas: &Map<String, Value>) -> St
 }
 
 fn headers() -> Value {
-    let text = |description: &str| json!({"description": description, "schema": {"type": "string"}});
+    fn text(description: &str) -> Value {
+        json!({"description": description, "schema": {"type": "string"}})
+    }
     json!({
         "X-Request-Id": text("The request's id: the client's own, if it sent one, or a new one"),
         "Retry-After": text("When to ask again, in seconds"),
@@ -282,7 +284,9 @@ mod tests {
 
     #[test]
     fn a_query_is_known_by_the_document() {
-        let known = |method: Method, route: &str| query_parameters(&method, route).map(<[String]>::to_vec);
+        fn known(method: Method, route: &str) -> Option<Vec<String>> {
+            query_parameters(&method, route).map(<[String]>::to_vec)
+        }
         let deliveries = ["subscription", "state", "event", "cursor", "limit"].map(str::to_owned).to_vec();
         assert_eq!(known(Method::GET, "/v1/tenants/{t}/deliveries"), Some(deliveries.clone()));
         assert_eq!(known(Method::HEAD, "/v1/tenants/{t}/deliveries"), Some(deliveries));

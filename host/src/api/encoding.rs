@@ -100,8 +100,9 @@ fn check_encodings(headers: &HeaderMap) -> Result<(), DecodeError> {
     let lines = headers.get_all(header::CONTENT_ENCODING).iter();
     for line in lines {
         let line = String::from_utf8_lossy(line.as_bytes());
-        let is_known =
-            |name: &str| ["", "identity", "gzip", "x-gzip"].iter().any(|known| name.eq_ignore_ascii_case(known));
+        fn is_known(name: &str) -> bool {
+            ["", "identity", "gzip", "x-gzip"].iter().any(|known| name.eq_ignore_ascii_case(known))
+        }
         if let Some(other) = line.split(',').map(str::trim).find(|name| !is_known(name)) {
             return Err(DecodeError::Unknown(shortened(other, NAME_BYTES_MAX)));
         }

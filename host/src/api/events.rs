@@ -53,11 +53,9 @@ impl AcceptedBody {
 
 impl From<Vec<Noted>> for AcceptedBody {
     fn from(accepted: Vec<Noted>) -> Self {
-        let one = |Noted { accepted, note }: Noted| AcceptedEvent {
-            id: accepted.event.0,
-            deliveries: accepted.deliveries,
-            note,
-        };
+        fn one(Noted { accepted, note }: Noted) -> AcceptedEvent {
+            AcceptedEvent { id: accepted.event.0, deliveries: accepted.deliveries, note }
+        }
         AcceptedBody { events: accepted.into_iter().map(one).collect() }
     }
 }

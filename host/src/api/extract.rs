@@ -140,10 +140,11 @@ fn cookie_key(parts: &Parts, state: &ApiState) -> Result<Option<Arc<ApiKey>>, Pr
     let session = cookie(parts).and_then(|cookie| state.store.catalog().session(&credential_hash(cookie)));
     let Some((session, key)) = session else { return Ok(None) };
     let brought = parts.headers.get(CSRF_HEADER).map(http::HeaderValue::as_bytes).unwrap_or_default();
-    match parts.method.is_safe() || bool::from(brought.ct_eq(session.csrf.as_bytes())) {
-        true => Ok(Some(key)),
-        false => Err(Problem::new(StatusCode::FORBIDDEN, "no-csrf-token", "the session's token is missing or wrong")
-            .remedy("send it in X-CSRF-Token, or use a key: `Authorization: Bearer hlk_…`")),
+    if parts.method.is_safe() || bool::from(brought.ct_eq(session.csrf.as_bytes())) {
+        Ok(Some(key))
+    } else {
+        Err(Problem::new(StatusCode::FORBIDDEN, "no-csrf-token", "the session's token is missing or wrong")
+            .remedy("send it in X-CSRF-Token, or use a key: `Authorization: Bearer hlk_…`"))
     }
 }
 

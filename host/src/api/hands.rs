@@ -3,7 +3,7 @@
 use super::ApiState;
 use super::deliveries::{DeliveryDetail, detail};
 use super::extract::{Access, Body, Item, Json as Input, ToManage};
-use super::problem::{FieldFault, Problem};
+use super::problem::Problem;
 use super::subscriptions::find;
 use crate::delivery::{DeliveryId, DeliveryState};
 use crate::event::{SAMPLES, VENDOR_EVENT_NAMES, read_envelope};
@@ -89,12 +89,10 @@ pub(super) struct Counted {
 }
 
 fn span(from_ms: i64, to_ms: i64) -> Result<Span, Problem> {
-    match from_ms < to_ms {
-        true => Ok(Span { from_ms, to_ms }),
-        false => {
-            let detail = "to_ms must be later than from_ms".to_owned();
-            Err(Problem::fields(vec![FieldFault { pointer: "/to_ms".into(), detail }]))
-        }
+    if from_ms < to_ms {
+        Ok(Span { from_ms, to_ms })
+    } else {
+        Err(Problem::field("/to_ms", "to_ms must be later than from_ms"))
     }
 }
 
@@ -117,15 +115,14 @@ pub(super) async fn redrive(
     let subscription = find(&state, &access.tenant, id)?;
     let RedriveWrite { states, from_ms, to_ms, preview } = wanted;
     let span = span(from_ms, to_ms.unwrap_or(i64::MAX))?;
-    let deliveries = match preview {
-        true => state.store.count_ended(&subscription, states, span).await?,
-        false => {
-            enabled(&subscription)?;
-            let deliveries = state.store.redrive(&subscription, states, span).await?;
-            let after = Some(deliveries.into());
-            state.changed(&access.key, Some(&access.tenant), "subscription.redrive", id, [None, after]).await;
-            deliveries
-        }
+    let deliveries = if preview {
+        state.store.count_ended(&subscription, states, span).await?
+    } else {
+        enabled(&subscription)?;
+        let deliveries = state.store.redrive(&subscription, states, span).await?;
+        let after = Some(deliveries.into());
+        state.changed(&access.key, Some(&access.tenant), "subscription.redrive", id, [None, after]).await;
+        deliveries
     };
     Ok(Json(Counted { deliveries, preview }))
 }
@@ -142,15 +139,14 @@ pub(super) async fn replay(
     let subscription = find(&state, &access.tenant, id)?;
     let ReplayWrite { from_ms, to_ms, preview } = wanted;
     let span = span(from_ms, to_ms)?;
-    let deliveries = match preview {
-        true => state.store.count_replayable(&subscription, span).await?,
-        false => {
-            enabled(&subscription)?;
-            let deliveries = state.store.replay(&subscription, span).await?;
-            let after = Some(deliveries.into());
-            state.changed(&access.key, Some(&access.tenant), "subscription.replay", id, [None, after]).await;
-            deliveries
-        }
+    let deliveries = if preview {
+        state.store.count_replayable(&subscription, span).await?
+    } else {
+        enabled(&subscription)?;
+        let deliveries = state.store.replay(&subscription, span).await?;
+        let after = Some(deliveries.into());
+        state.changed(&access.key, Some(&access.tenant), "subscription.replay", id, [None, after]).await;
+        deliveries
     };
     Ok(Json(Counted { deliveries, preview }))
 }
@@ -200,7 +196,7 @@ fn test_event(state: &ApiState, subscription: &Subscription, body: Bytes) -> Res
         let names: Vec<&str> = VENDOR_EVENT_NAMES.iter().map(|(name, _)| *name).collect();
         let detail =
             format!("the event name {:?} is not accepted; the vendor's are {}", envelope.name, names.join(", "));
-        Problem::fields(vec![FieldFault { pointer: "/eventName".into(), detail }])
+        Problem::field("/eventName", detail)
     })?;
     Ok(NewEvent { name: envelope.name, module, entity_id: envelope.entity_id, payload: envelope.payload })
 }

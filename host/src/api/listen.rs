@@ -169,7 +169,9 @@ mod tests {
     #[test]
     fn a_proxys_ranges_hold() {
         let ranges: Vec<IpNet> = vec!["10.0.0.0/8".parse().expect("a range")];
-        let comes = |peer: &str, ranges: &[IpNet]| may_come(peer.parse().expect(peer), ranges);
+        fn comes(peer: &str, ranges: &[IpNet]) -> bool {
+            may_come(peer.parse().expect(peer), ranges)
+        }
         assert!(comes("10.1.2.3", &ranges) && comes("::ffff:10.1.2.3", &ranges) && comes("127.0.0.1", &ranges));
         assert!(!comes("192.168.1.1", &ranges) && !comes("::1:1", &ranges));
         assert!(comes("192.168.1.1", &[]));

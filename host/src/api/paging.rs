@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn a_page_of_the_database_has_one_item_more_if_there_is_another_page() {
-        let page = |items: &[&'static str]| {
+        fn page(items: &[&'static str]) -> (Vec<&'static str>, Option<String>) {
             let page = Page::cut(items.to_vec(), 2, ToString::to_string);
             (page.items, page.cursor)
-        };
+        }
         assert_eq!(page(&["c", "b", "a"]), (vec!["c", "b"], Some("b".to_owned())));
         assert_eq!(page(&["c", "b"]), (vec!["c", "b"], None));
         assert_eq!(page(&[]), (vec![], None));
@@ -150,8 +150,9 @@ mod tests {
 
     #[test]
     fn a_count_outside_its_range_is_refused() {
-        let parse =
-            |text: &str| serde_json::from_str::<PageLimit>(text).map(UpTo::get).map_err(|error| error.to_string());
+        fn parse(text: &str) -> Result<usize, String> {
+            serde_json::from_str::<PageLimit>(text).map(UpTo::get).map_err(|error| error.to_string())
+        }
         assert_eq!((parse("1"), parse("500")), (Ok(1), Ok(500)));
         for wrong in ["0", "501", "18446744073709551615"] {
             assert_eq!(parse(wrong), Err(format!("{wrong} is outside the range 1 to 500")));

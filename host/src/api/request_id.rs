@@ -38,8 +38,8 @@ pub(super) fn current() -> String {
 
 /// Returns whether an id can stand in a log and in a shell as it is.
 fn is_fitting(id: &HeaderValue) -> bool {
-    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:~+/=@".contains(byte);
-    (1..=BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(fits)
+    (1..=BYTES_MAX).contains(&id.len())
+        && id.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:~+/=@".contains(byte))
 }
 
 fn generate() -> HeaderValue {
@@ -52,7 +52,9 @@ mod tests {
 
     #[test]
     fn ids_that_cannot_stand_in_a_log_are_replaced() {
-        let fits = |text: &[u8]| is_fitting(&HeaderValue::from_bytes(text).expect("a value"));
+        fn fits(text: &[u8]) -> bool {
+            is_fitting(&HeaderValue::from_bytes(text).expect("a value"))
+        }
         assert!(fits(b"7f3c-1") && fits(b"Root=1-67891233-abcdef012345678912345678") && fits(&[b'a'; 128]));
         assert!(!fits(b"") && !fits(b"a b") && !fits(b"a\"b") && !fits(b"\xff") && !fits(&[b'a'; 129]));
         assert!(is_fitting(&generate()));

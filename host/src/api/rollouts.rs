@@ -2,7 +2,7 @@
 
 use super::extract::{Access, Item, Json as Input, PathParams, ToManage, ToRead};
 use super::paging::UpTo;
-use super::problem::{FieldFault, Problem};
+use super::problem::Problem;
 use super::read_back::{ReadBack, Rewrite};
 use super::{ApiState, gate};
 use crate::ids::{PluginName, VersionId};
@@ -74,12 +74,18 @@ pub(super) async fn begin(
     State(state): State<Arc<ApiState>>,
     Rewrite { new: wanted, .. }: Rewrite<RolloutWrite>,
 ) -> Result<Json<RolloutBody>, Problem> {
-    let fault = |detail: &str| Problem::fields(vec![FieldFault { pointer: "/percent".into(), detail: detail.into() }]);
     let (kind, percent) = match (wanted.kind, wanted.percent) {
         (Kind::Canary, Some(percent)) if percent > 0.0 && percent <= 100.0 => (RolloutKind::Canary, percent),
-        (Kind::Canary, _) => return Err(fault("a canary judges more than 0 and at most 100 percent of the events")),
+        (Kind::Canary, _) => {
+            return Err(Problem::field(
+                "/percent",
+                "a canary judges more than 0 and at most 100 percent of the events",
+            ));
+        }
         (Kind::Shadow, None) => (RolloutKind::Shadow, 0.0),
-        (Kind::Shadow, Some(_)) => return Err(fault("a shadow judges every event; leave percent out")),
+        (Kind::Shadow, Some(_)) => {
+            return Err(Problem::field("/percent", "a shadow judges every event; leave percent out"));
+        }
     };
     let stored = StoredRollout {
         tenant: access.tenant.clone(),

@@ -2,7 +2,7 @@
 
 use super::ApiState;
 use super::extract::{Access, Item, Json as Input, ToManage};
-use super::problem::{FieldFault, Problem};
+use super::problem::Problem;
 use super::subscriptions::{EDITS_MAX, SubscriptionBody, find};
 use crate::signature::{SigningKey, SigningSecret};
 use crate::store::{NewSubscription, StoreError, now_ms};
@@ -34,22 +34,20 @@ const KEYS_MAX: usize = 5;
 
 impl Rotation {
     fn check(&self) -> Result<(SigningSecret, u64), Problem> {
-        let fault =
-            |pointer: &str, detail: String| Problem::fields(vec![FieldFault { pointer: pointer.into(), detail }]);
         let secret = match (&self.signing_secret, self.scheme.as_deref()) {
             (Some(text), None) => {
-                SigningSecret::parse(text).map_err(|error| fault("/signing_secret", error.to_string()))?
+                SigningSecret::parse(text).map_err(|error| Problem::field("/signing_secret", error.to_string()))?
             }
             (None, None | Some("v1")) => SigningSecret::generate(),
             (None, Some("v1a")) => SigningSecret::generate_pair(),
             (Some(_), Some(_)) => {
-                return Err(fault("/scheme", "leave scheme out: signing_secret says which scheme it has".into()));
+                return Err(Problem::field("/scheme", "leave scheme out: signing_secret says which scheme it has"));
             }
-            (None, Some(_)) => return Err(fault("/scheme", "v1 or v1a".into())),
+            (None, Some(_)) => return Err(Problem::field("/scheme", "v1 or v1a")),
         };
         match self.overlap_s.unwrap_or(OVERLAP_S) {
             overlap_s if overlap_s <= OVERLAP_S_MAX => Ok((secret, overlap_s)),
-            _ => Err(fault("/overlap_s", format!("at most {OVERLAP_S_MAX} s"))),
+            _ => Err(Problem::field("/overlap_s", format!("at most {OVERLAP_S_MAX} s"))),
         }
     }
 }

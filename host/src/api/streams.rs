@@ -75,7 +75,9 @@ mod tests {
         let of_another = streams.open([2; 32]);
         let first = streams.open([1; 32]);
         let second = streams.open([1; 32]);
-        let is_displaced = |stream: &OpenStream| stream.displaced().now_or_never().is_some();
+        fn is_displaced(stream: &OpenStream) -> bool {
+            stream.displaced().now_or_never().is_some()
+        }
         assert!(![&of_another, &first, &second].into_iter().any(is_displaced));
         drop(first);
         let third = streams.open([1; 32]);

@@ -5,7 +5,7 @@ use super::ApiState;
 use super::audit::told;
 use super::extract::{Access, Admin, Json as Input, Params, PathParams, ToManage, ToRead};
 use super::paging::{Page, PageParams};
-use super::problem::{FieldFault, Problem};
+use super::problem::Problem;
 use super::read_back::{ReadBack, Rewrite};
 use crate::address::Egress;
 use crate::event::Module;
@@ -98,8 +98,7 @@ pub(super) async fn create(
     State(state): State<Arc<ApiState>>,
     Input(new): Input<NewTenant>,
 ) -> Result<(StatusCode, Json<TenantBody>), Problem> {
-    let id = TenantId::parse(&new.id)
-        .map_err(|detail| Problem::fields(vec![FieldFault { pointer: "/id".into(), detail }]))?;
+    let id = TenantId::parse(&new.id).map_err(|detail| Problem::field("/id", detail))?;
     let change = TenantChange {
         extra_event_names: Some(checked_names(new.extra_event_names)?),
         limits_max: Some(checked_limits(new.limits_max)?),
@@ -142,17 +141,17 @@ pub(super) async fn update(
 }
 
 fn checked_names(names: BTreeMap<String, Module>) -> Result<BTreeMap<String, Module>, Problem> {
-    let fits = |name: &String| (1..=200).contains(&name.len()) && !name.chars().any(char::is_control);
+    fn fits(name: &str) -> bool {
+        (1..=200).contains(&name.len()) && !name.chars().any(char::is_control)
+    }
     if names.values().any(|module| *module == Module::Subscription) {
         let detail = "events of the module Subscription are the host's own".to_owned();
-        return Err(Problem::fields(vec![FieldFault { pointer: "/extra_event_names".into(), detail }]));
+        return Err(Problem::field("/extra_event_names", detail));
     }
-    match names.len() <= 100 && names.keys().all(fits) {
-        true => Ok(names),
-        false => Err(Problem::fields(vec![FieldFault {
-            pointer: "/extra_event_names".into(),
-            detail: "at most 100 names of 1 to 200 bytes, without control characters".into(),
-        }])),
+    if names.len() <= 100 && names.keys().all(|name| fits(name)) {
+        Ok(names)
+    } else {
+        Err(Problem::field("/extra_event_names", "at most 100 names of 1 to 200 bytes, without control characters"))
     }
 }
 
@@ -164,13 +163,13 @@ fn checked_egress(egress: Egress) -> Result<Egress, Problem> {
         return Ok(egress);
     }
     let detail = format!("at most {RANGES_MAX} ranges in each list");
-    Err(Problem::fields(vec![FieldFault { pointer: "/egress".into(), detail }]))
+    Err(Problem::field("/egress", detail))
 }
 
 fn checked_limits(limits: BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>, Problem> {
     match Limits::HOST_MAX.lowered(&limits) {
         Ok(_) => Ok(limits),
-        Err(detail) => Err(Problem::fields(vec![FieldFault { pointer: "/limits_max".into(), detail }])),
+        Err(detail) => Err(Problem::field("/limits_max", detail)),
     }
 }
 
@@ -219,7 +218,7 @@ pub(super) async fn delete(
     let contents = state.store.tenant_contents(tenant.clone()).await?;
     if confirmation.confirm.as_deref() != Some(&*tenant.0) {
         let detail = format!("type the tenant's name to delete it with {} events: confirm={tenant}", contents.events);
-        return Err(Problem::fields(vec![FieldFault { pointer: "/confirm".into(), detail }]));
+        return Err(Problem::field("/confirm", detail));
     }
     let change = Change::now(key.shown(), "tenant.delete", tenant.to_string(), told(&contents), None);
     state.store.delete_tenant(tenant.clone(), change).await?;

@@ -130,7 +130,9 @@ mod tests {
             let later = now + Duration::from_secs(after_s);
             throttle.note_failure("192.0.2.1".parse().expect("an address"), "hlk_aaaa", later).limit
         };
-        let told = |remaining, reset_s| RateLimit::SignIn { quota: 10, window_s: 300, remaining, reset_s };
+        fn told(remaining: u64, reset_s: u64) -> RateLimit {
+            RateLimit::SignIn { quota: 10, window_s: 300, remaining, reset_s }
+        }
         assert_eq!(limit(0), told(9, 300));
         for left in (0..9).rev() {
             assert_eq!(limit(100), told(left, 200));

@@ -101,10 +101,17 @@ fn with_lengths(problem: Problem, came: usize, announced: Option<u64>) -> Proble
 
 /// The token in a path. What people paste around it (a slash, a blank, a quotation mark) belongs to no token.
 fn token_in(path: &str) -> String {
-    let is_of_token = |character: &char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
     let after = path.strip_prefix(VENDOR_PATH).unwrap_or_default();
     let decoded = percent_decode_str(after).decode_utf8_lossy().into_owned();
-    decoded.chars().skip_while(|character| !is_of_token(character)).take_while(is_of_token).collect()
+    decoded
+        .chars()
+        .skip_while(|character| !is_of_token(*character))
+        .take_while(|character| is_of_token(*character))
+        .collect()
+}
+
+fn is_of_token(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '-' | '_')
 }
 
 #[cfg(test)]

@@ -83,9 +83,9 @@ mod tests {
         let writer = place.clone();
         let log =
             tracing_subscriber::fmt().with_ansi(ansi).with_writer(move || OneLine { to: writer.clone(), json, ansi });
-        let emit = || {
+        fn emit() {
             tracing::error!(display = %HOSTILE, debug = ?HOSTILE, plain = HOSTILE, "{HOSTILE}");
-        };
+        }
         if json {
             tracing::subscriber::with_default(log.json().finish(), emit);
         } else {

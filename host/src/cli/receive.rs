@@ -46,7 +46,9 @@ struct Receiver {
 }
 
 pub(super) async fn receive(args: ReceiveArgs) -> Result<(), Failure> {
-    let status = |status: &u16| StatusCode::from_u16(*status).map_err(|_| format!("{status} is not an HTTP status"));
+    fn status(status: &u16) -> Result<StatusCode, String> {
+        StatusCode::from_u16(*status).map_err(|_| format!("{status} is not an HTTP status"))
+    }
     let receiver = Receiver {
         verifiers: args.secret.iter().map(|secret| Verifier::new(secret)).collect::<Result<_, _>>()?,
         statuses: args.respond.iter().map(status).collect::<Result<_, _>>()?,
@@ -94,7 +96,9 @@ struct Verifier {
 
 impl Verifier {
     fn new(secret: &str) -> Result<Self, String> {
-        let unusable = |error: &dyn std::error::Error| format!("a signing secret cannot be used: {error}");
+        fn unusable(error: &dyn std::error::Error) -> String {
+            format!("a signing secret cannot be used: {error}")
+        }
         let library = Webhook::new(secret).map_err(|error| unusable(&error))?;
         // As the library reads it: of any length, and with or without its prefix.
         let key = BASE64.decode(secret.strip_prefix("whsec_").unwrap_or(secret)).map_err(|error| unusable(&error))?;
@@ -135,7 +139,9 @@ fn verify(verifiers: &[Verifier], body: &[u8], headers: &HeaderMap) -> Result<bo
 }
 
 fn as_json(uri: &Uri, headers: &HeaderMap, body: &[u8], verified: &Result<bool, String>, status: StatusCode) -> Value {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
     let headers: Map<String, Value> =
         headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()).into())).collect();
     json!({

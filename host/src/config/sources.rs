@@ -111,7 +111,9 @@ fn parse_like(kind: &Value, text: &str) -> Value {
         Value::Integer(_) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
         Value::Array(_) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-            let item = |item: &str| item.parse().map_or_else(|_| Value::String(item.to_owned()), Value::Integer);
+            fn item(item: &str) -> Value {
+                item.parse().map_or_else(|_| Value::String(item.to_owned()), Value::Integer)
+            }
             Value::Array(items.map(item).collect())
         }
         Value::Table(_) => {

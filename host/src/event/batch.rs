@@ -29,9 +29,13 @@ pub fn read_batch(body: &Bytes, events_max: usize) -> Result<Vec<Envelope>, Enve
 /// Returns true if the body is meant as NDJSON: one of its lines is a JSON value with the first key of an envelope, or its first
 /// line is a JSON value. A pretty-printed object has no such line.
 fn is_meant_as_lines(text: &str) -> bool {
+    fn is_whole(line: &str) -> bool {
+        serde_json::from_str::<&RawValue>(line).is_ok()
+    }
+    fn is_envelope(line: &str) -> bool {
+        line.contains("\"eventName\"") && is_whole(line)
+    }
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let is_whole = |line: &str| serde_json::from_str::<&RawValue>(line).is_ok();
-    let is_envelope = |line: &str| line.contains("\"eventName\"") && is_whole(line);
     lines.next().is_some_and(|first| is_whole(first) || is_envelope(first)) || lines.any(is_envelope)
 }
 
@@ -108,13 +112,13 @@ mod tests {
 
     #[test]
     fn a_batch_keeps_each_raw_slice() {
-        let payloads = |body: &str| {
+        fn payloads(body: &str) -> Result<Vec<String>, String> {
             let batch =
                 read_batch(&Bytes::copy_from_slice(body.as_bytes()), 1_000).map_err(|error| error.to_string())?;
             Ok::<_, String>(
                 batch.iter().map(|one| String::from_utf8_lossy(&one.payload).into_owned()).collect::<Vec<_>>(),
             )
-        };
+        }
         let a = r#"{"eventName":"a", "eventData":{"n":1.0}}"#;
         let b = r#"{"eventData":{},"eventName":"b"}"#;
         assert_eq!(payloads(a), Ok(vec![a.to_owned()]));
@@ -137,14 +141,14 @@ mod tests {
             assert_eq!(read.map(|batch| batch.len()), expected, "{body}");
         }
         let event = r#"{"eventName":"a","eventData":{}}"#;
-        let over = || Err(EnvelopeError::TooMany { events_max: 2 });
+        const OVER: Result<usize, EnvelopeError> = Err(EnvelopeError::TooMany { events_max: 2 });
         check(&format!("[{event},{event}]"), Ok(2));
         check(&format!("{event}\n{event}\n\n"), Ok(2));
-        check(&format!("[{event},{event},{event}]"), over());
-        check(&format!("{event}\n{event}\n{event}"), over());
+        check(&format!("[{event},{event},{event}]"), OVER);
+        check(&format!("{event}\n{event}\n{event}"), OVER);
         // What follows the cap is not read: it need not even be JSON.
-        check(&format!("[{event},{event},{event},oops"), over());
-        check(&format!("{event}\n{event}\noops"), over());
+        check(&format!("[{event},{event},{event},oops"), OVER);
+        check(&format!("{event}\n{event}\noops"), OVER);
         check(&format!("[{event},oops"), Err(EnvelopeError::Invalid { what: "expected value".into(), offset: 34 }));
     }
 }

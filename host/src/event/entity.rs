@@ -109,7 +109,9 @@ impl Visitor<'_> for IsId {
 /// A JSON number in plain digits, without an exponent and without zeros that say nothing: numbers of the same value have
 /// the same text. If it would be longer than an id may be: its length.
 fn plain_decimal(number: &str) -> Result<String, usize> {
-    let is_plain = |digits: &str| !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
+    fn is_plain(digits: &str) -> bool {
+        !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit())
+    }
     if number.len() <= ENTITY_ID_BYTES_MAX && is_plain(number) {
         return Ok(number.to_owned());
     }

@@ -192,10 +192,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
 }
 
 fn object<E: de::Error>(data: &RawValue) -> Result<&RawValue, E> {
-    match data.get().starts_with('{') {
-        true => Ok(data),
-        false => Err(E::custom("\"eventData\" is not an object")),
-    }
+    if data.get().starts_with('{') { Ok(data) } else { Err(E::custom("\"eventData\" is not an object")) }
 }
 
 #[cfg(test)]
@@ -236,10 +233,10 @@ mod tests {
 
     #[test]
     fn refuses_what_nests_too_deep_or_is_not_utf8() {
-        let deep = |levels: usize| {
+        fn deep(levels: usize) -> String {
             let inner = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
             format!("{{\"eventName\":\"x\",\"eventData\":{{\"a\":{inner}}}}}")
-        };
+        }
         assert!(read_envelope(&Bytes::from(deep(125))).is_ok());
         let too_deep = Unreadable::TooDeep { depth_max: 127, offset: 34 + 125 };
         assert_eq!(read_envelope(&Bytes::from(deep(126))), Err(EnvelopeError::Unreadable(too_deep)));
@@ -249,10 +246,10 @@ mod tests {
 
     #[test]
     fn the_entity_id_is_text_whatever_it_was() {
-        let id = |data: &str| {
+        fn id(data: &str) -> Option<String> {
             let body = format!("{{\"eventName\":\"x\",\"eventData\":{data}}}");
             read_envelope(&Bytes::from(body)).expect("an envelope").entity_id
-        };
+        }
         assert_eq!(id(r#"{"id":5701666712059904}"#).as_deref(), Some("5701666712059904"));
         assert_eq!(id(r#"{"id":"57"}"#).as_deref(), Some("57"));
         assert_eq!(id(r#"{"id":null}"#), None);
@@ -263,11 +260,11 @@ mod tests {
 
     #[test]
     fn an_entity_id_has_at_most_255_bytes() {
-        let read = |id: &str| {
+        fn read(id: &str) -> (Option<usize>, Option<usize>) {
             let body = format!("{{\"eventName\":\"x\",\"eventData\":{{\"id\":{id}}}}}");
             let envelope = read_envelope(&Bytes::from(body)).expect("an envelope");
             (envelope.entity_id.map(|id| id.len()), envelope.oversized_entity_id)
-        };
+        }
         assert_eq!(read(&format!("\"{}\"", "a".repeat(255))), (Some(255), None));
         assert_eq!(read(&format!("\"{}\"", "a".repeat(256))), (None, Some(256)));
         assert_eq!(read(&format!("\"{}\"", "é".repeat(128))), (None, Some(256)), "bytes count, not characters");

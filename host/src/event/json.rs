@@ -186,7 +186,9 @@ mod tests {
 
     #[test]
     fn depth_counts_brackets_outside_strings_only() {
-        let too_deep = |offset| Err(Unreadable::TooDeep { depth_max: 2, offset });
+        fn too_deep(offset: usize) -> Result<(), Unreadable> {
+            Err(Unreadable::TooDeep { depth_max: 2, offset })
+        }
         check("{}", Ok(()));
         check("[[[", too_deep(2));
         check("[[],[]]", Ok(()));
@@ -196,7 +198,9 @@ mod tests {
 
     #[test]
     fn half_a_surrogate_pair_is_found_in_keys_and_values() {
-        let lone = |escape, offset| Err(Unreadable::LoneSurrogate { escape, offset });
+        fn lone(escape: u16, offset: usize) -> Result<(), Unreadable> {
+            Err(Unreadable::LoneSurrogate { escape, offset })
+        }
         check(r#"["\ud83d"]"#, lone(0xd83d, 2));
         check(r#"["a\uD83D\n"]"#, lone(0xd83d, 3));
         check(r#"["\ude00\ud83d"]"#, lone(0xde00, 2));
@@ -209,7 +213,9 @@ mod tests {
 
     #[test]
     fn the_keys_of_serde_json_are_reserved_however_they_are_spelled() {
-        let reserved = |key, offset| Err(Unreadable::ReservedKey { key, offset });
+        fn reserved(key: &'static str, offset: usize) -> Result<(), Unreadable> {
+            Err(Unreadable::ReservedKey { key, offset })
+        }
         let [number, raw] = RESERVED_KEYS;
         check(&format!(r#"{{"{number}":"12"}}"#), reserved(number, 1));
         check(&format!(r#"{{"a":1,"{raw}" : "[1]"}}"#), reserved(raw, 7));

@@ -47,7 +47,9 @@ fn the_status_table() {
     check(Outcome::Answered { status: 503, retry_after_ms: Some(u64::MAX), elsewhere: false }, 1, "+86400000");
     check(Outcome::Answered { status: 404, retry_after_ms: Some(u64::MAX), elsewhere: false }, 1, "+86400000");
     check(Outcome::NoAnswer { kind: NoAnswer::Timeout, detail: "t".into() }, 1, "+5000");
-    let reason = || Reason::new("r", "m");
+    fn reason() -> Reason {
+        Reason::new("r", "m")
+    }
     check(Outcome::Dropped(reason()), 1, "dropped r");
     check(Outcome::InvalidEvent(reason()), 1, "dead r");
     check(Outcome::Transient(reason()), 1, "+5000");
@@ -118,16 +120,18 @@ fn retry_after_costs_no_attempt() {
 #[test]
 fn what_waits_is_too_old_at_its_limit() {
     let policy = RetryPolicy { age_max_s: 10, ..RetryPolicy::default() };
-    let delivery = |kind| DueDelivery {
-        id: crate::ids::DeliveryId::new(),
-        tenant: crate::ids::TenantId("t".into()),
-        event: crate::ids::EventId::new(),
-        subscription: crate::ids::SubscriptionId::new(),
-        kind,
-        attempts_made: 0,
-        attempts_in_budget: 0,
-        age_from_ms: NOW_MS,
-    };
+    fn delivery(kind: DeliveryKind) -> DueDelivery {
+        DueDelivery {
+            id: crate::ids::DeliveryId::new(),
+            tenant: crate::ids::TenantId("t".into()),
+            event: crate::ids::EventId::new(),
+            subscription: crate::ids::SubscriptionId::new(),
+            kind,
+            attempts_made: 0,
+            attempts_in_budget: 0,
+            age_from_ms: NOW_MS,
+        }
+    }
     let at = |kind, ms| too_old_by_now(&policy, &delivery(kind), NOW_MS + ms).map(|reason| reason.code);
     assert_eq!(at(DeliveryKind::Usual, 10_000), None);
     assert_eq!(at(DeliveryKind::Replay, 10_001), Some("too-old".to_owned()));

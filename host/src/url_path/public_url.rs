@@ -33,8 +33,8 @@ impl PublicUrl {
             return Err(no_url(&"it has no user name, password, query or fragment"));
         }
         let prefix = url.path().trim_end_matches('/');
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-        if prefix.contains("//") || !prefix.bytes().all(fits) {
+        if prefix.contains("//") || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte))
+        {
             return Err(no_url(&"its path is made of letters, digits, -, ., _ and ~ between single slashes"));
         }
         Ok(PublicUrl { origin: url.origin().ascii_serialization(), prefix: prefix.to_owned() })
@@ -166,7 +166,9 @@ mod tests {
 
     #[test]
     fn links_keep_the_prefix() {
-        let link = |base: &str| PublicUrl::parse(base).expect(base).link(&UrlPath::root().then("docs"));
+        fn link(base: &str) -> String {
+            PublicUrl::parse(base).expect(base).link(&UrlPath::root().then("docs"))
+        }
         assert_eq!(link("https://example.com/hookloom/"), "https://example.com/hookloom/docs");
         assert_eq!(link("https://example.com"), "https://example.com/docs");
     }
@@ -188,11 +190,15 @@ mod tests {
 
     #[test]
     fn a_wildcard_is_no_address_to_open() {
-        let listener = |text: &str| PublicUrl::of_listener(text.parse().expect(text)).to_string();
+        fn listener(text: &str) -> String {
+            PublicUrl::of_listener(text.parse().expect(text)).to_string()
+        }
         assert_eq!(listener("0.0.0.0:8420"), "http://127.0.0.1:8420");
         assert_eq!(listener("[::]:8420"), "http://[::1]:8420");
         assert_eq!(listener("192.0.2.1:80"), "http://192.0.2.1:80");
-        let is_wildcard = |text: &str| PublicUrl::parse(text).expect(text).is_wildcard();
+        fn is_wildcard(text: &str) -> bool {
+            PublicUrl::parse(text).expect(text).is_wildcard()
+        }
         assert!(is_wildcard("http://0.0.0.0:8420") && is_wildcard("http://[::]/"));
         assert!(!is_wildcard("http://127.0.0.1") && !is_wildcard("https://example.com"));
     }

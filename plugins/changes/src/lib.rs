@@ -72,10 +72,7 @@ fn counts(name: &str) -> bool {
     let watch = config::list("watch");
     let ignore = config::list("ignore");
     let is = |list: &[String]| list.iter().any(|one| one == name);
-    match watch.is_empty() {
-        true => !BOOKKEEPING.contains(&name) && !is(&ignore),
-        false => is(&watch) && !is(&ignore),
-    }
+    if watch.is_empty() { !BOOKKEEPING.contains(&name) && !is(&ignore) } else { is(&watch) && !is(&ignore) }
 }
 
 /// Everything that can change, by a name that people know it under.
@@ -120,15 +117,19 @@ fn changed<'a>(old: &'a BTreeMap<String, Value>, new: &'a BTreeMap<String, Value
     let mut names: Vec<&str> = old.keys().chain(new.keys()).map(String::as_str).collect();
     names.sort_unstable();
     names.dedup();
-    let value = |fields: &'a BTreeMap<String, Value>, name: &str| fields.get(name).unwrap_or(&Value::Null);
-    names.retain(|name| !same(value(old, name), value(new, name)));
+    names.retain(|name| {
+        let before = old.get(*name).unwrap_or(&Value::Null);
+        let after = new.get(*name).unwrap_or(&Value::Null);
+        !same(before, after)
+    });
     names
 }
 
 /// Returns names for these changes: those of the vendor's campaign triggers, in lower case.
 fn derived(changed: &[&str], old: &BTreeMap<String, Value>, new: &BTreeMap<String, Value>) -> Vec<&'static str> {
-    let list =
-        |fields: &BTreeMap<String, Value>| fields.get("tags").and_then(Value::as_array).cloned().unwrap_or_default();
+    fn list(fields: &BTreeMap<String, Value>) -> Vec<Value> {
+        fields.get("tags").and_then(Value::as_array).cloned().unwrap_or_default()
+    }
     let mut names = Vec::new();
     for field in changed {
         match *field {
@@ -202,7 +203,9 @@ mod tests {
     fn events_are_derived_from_what_changed() {
         #[track_caller]
         fn check(before: &str, after: &str, expected: &[&str]) {
-            let event = |data: &str| format!(r#"{{"eventName":"Opportunity is Updated","eventData":{data}}}"#);
+            fn event(data: &str) -> String {
+                format!(r#"{{"eventName":"Opportunity is Updated","eventData":{data}}}"#)
+            }
             testing::set_previous(Some(&event(before)));
             let judged = testing::run::<Changes>(&event(after), &[("derive", "true")]);
             let Ok(Verdict::Replace(Outgoing { body: Body::Text(text), .. })) = judged else { panic!("{judged:?}") };

@@ -99,7 +99,9 @@ mod tests {
 
     #[test]
     fn odd_deals_and_contacts() {
-        let deal = |data: &str| format!(r#"{{"eventName":"Opportunity is Updated","eventData":{data}}}"#);
+        fn deal(data: &str) -> String {
+            format!(r#"{{"eventName":"Opportunity is Updated","eventData":{data}}}"#)
+        }
         check(&deal(r#"{"probability":"75"}"#), &[("min_probability", "75")], Ok(None));
         check(&deal("{}"), &[("min_probability", "0")], Ok(Some("the deal has no probability, and 0 is wanted")));
         check(&deal("{}"), &[("milestones", "Won")], Ok(Some("milestone none is not one of Won")));

@@ -14,10 +14,7 @@ struct Enrich;
 
 impl Plugin for Enrich {
     fn transform(event: &Event) -> Result<Verdict, Failure> {
-        let mut facts = match event.is_deal() {
-            true => deal(&event.deal()?),
-            false => contact(&event.contact()?)?,
-        };
+        let mut facts = if event.is_deal() { deal(&event.deal()?) } else { contact(&event.contact()?)? };
         let data = Value::Object(event.data()?);
         for line in lines("lookups") {
             let (field, value, text) = lookup(&line)?;
@@ -62,7 +59,9 @@ fn lookup(line: &str) -> Result<(&str, &str, &str), Failure> {
 
 /// Returns the values that a lookup compares: tags, a fact that was found, or a field.
 fn values(data: &Value, facts: &Map<String, Value>, field: &str) -> Vec<String> {
-    let text = |value: &Value| text_of(value).map(String::from);
+    fn text(value: &Value) -> Option<String> {
+        text_of(value).map(String::from)
+    }
     match field {
         "tag" => data.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(text).collect(),
         _ => facts.get(field).or_else(|| at(data, field)).and_then(text).into_iter().collect(),
@@ -197,7 +196,9 @@ mod tests {
     fn a_weighted_value_is_exact() {
         #[track_caller]
         fn check(value: &str, percent: &str, expected: Option<&str>) {
-            let number = |text: &str| Decimal::parse(text).expect("a number");
+            fn number(text: &str) -> Decimal {
+                Decimal::parse(text).expect("a number")
+            }
             assert_eq!(weighted(&number(value), &number(percent)).map(|value| value.to_string()).as_deref(), expected);
         }
         check("200", "75", Some("150.0"));

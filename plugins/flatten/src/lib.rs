@@ -5,7 +5,7 @@
 //! config. What is not there is left out, but for `updated_at`, which is null until the first update.
 
 use hookloom_sdk::json::{Map, Value, json};
-use hookloom_sdk::{Contact, Deal, Event, Failure, Owner, Plugin, Property, Verdict, export, id_of, number_of, time};
+use hookloom_sdk::{Contact, Deal, Event, Failure, Owner, Plugin, Verdict, export, id_of, number_of, time};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 struct Flatten;
@@ -121,8 +121,10 @@ impl<M: SerializeMap> Keys<M> {
 
 /// Every value of a repeatable property with its subtype.
 fn labelled(contact: &Contact, name: &str) -> Vec<Value> {
-    let entry = |property: Property<'_>| Some(json!({"value": property.text()?, "label": property.subtype()}));
-    contact.system(name).filter_map(entry).collect()
+    contact
+        .system(name)
+        .filter_map(|property| Some(json!({"value": property.text()?, "label": property.subtype()})))
+        .collect()
 }
 
 /// Names and texts as one object. Where a name repeats, its values become a list.

@@ -36,13 +36,15 @@ impl Rules {
         if let Some(code) = calling_code.as_ref().filter(|code| !is_calling_code(code)) {
             return Err(Failure::bad_config("no-calling-code", format!("{code:?} is no calling code; write 44 or 1")));
         }
-        let chosen = |key: &str, value: &str| match config::get(key).as_deref() {
-            None => Ok(false),
-            Some(found) if found == value => Ok(true),
-            Some(found) => {
-                Err(Failure::bad_config("no-choice", format!("config {key:?} is {found:?}; it can be {value:?}")))
+        fn chosen(key: &str, value: &str) -> Result<bool, Failure> {
+            match config::get(key).as_deref() {
+                None => Ok(false),
+                Some(found) if found == value => Ok(true),
+                Some(found) => {
+                    Err(Failure::bad_config("no-choice", format!("config {key:?} is {found:?}; it can be {value:?}")))
+                }
             }
-        };
+        }
         Ok(Rules { calling_code, title_names: chosen("names", "title")?, lower_tags: chosen("tags", "lower")? })
     }
 
@@ -123,9 +125,10 @@ fn title(text: &str) -> String {
     let mut begins = true;
     let mut titled = String::with_capacity(text.len());
     for sign in text.trim().chars() {
-        match begins {
-            true => titled.extend(sign.to_uppercase()),
-            false => titled.push(sign),
+        if begins {
+            titled.extend(sign.to_uppercase());
+        } else {
+            titled.push(sign);
         }
         begins = !sign.is_alphanumeric() && sign != '\'';
     }

@@ -50,7 +50,9 @@ impl Rules {
     fn read() -> Result<Self, Failure> {
         let listed: Vec<_> =
             config::list("properties").iter().map(|item| property_rule(item)).collect::<Result<_, _>>()?;
-        let default = || DEFAULT_PROPERTIES.iter().map(|(name, how)| ((*name).to_owned(), *how)).collect();
+        fn default() -> Vec<(String, How)> {
+            DEFAULT_PROPERTIES.iter().map(|(name, how)| ((*name).to_owned(), *how)).collect()
+        }
         let keeps_emails = config::get("emails").as_deref() == Some("keep");
         let patterns = config::get("patterns").unwrap_or_default();
         let patterns = patterns.lines().map(str::trim).filter(|line| !line.is_empty()).map(pattern);
@@ -126,7 +128,9 @@ impl Rules {
 /// Masks what looks like an e-mail address: letters, digits and `._%+'-` before the `@`, a name with a dot and two letters
 /// or more behind it. By hand, because a regular expression takes hundred times as long over a long note.
 fn without_emails(text: &str) -> String {
-    let is_local = |byte: &u8| byte.is_ascii_alphanumeric() || b"._%+'-".contains(byte);
+    fn is_local(byte: &u8) -> bool {
+        byte.is_ascii_alphanumeric() || b"._%+'-".contains(byte)
+    }
     let bytes = text.as_bytes();
     let mut masked = String::with_capacity(text.len());
     let mut done = 0;
@@ -142,8 +146,12 @@ fn without_emails(text: &str) -> String {
 
 /// Returns the end of the domain that begins here: behind the letters after its last dot. None: this is not a domain.
 fn end_of_domain(bytes: &[u8], begin: usize) -> Option<usize> {
-    let is_domain = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    let run = &bytes[begin..begin + bytes[begin..].iter().take_while(is_domain).count()];
+    let run = &bytes[begin
+        ..begin
+            + bytes[begin..]
+                .iter()
+                .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+                .count()];
     let letters = |dot: usize| run[dot + 1..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
     let dot = (1..run.len()).rev().find(|dot| run[*dot] == b'.' && letters(*dot) >= 2)?;
     Some(begin + dot + 1 + letters(dot))
@@ -248,11 +256,11 @@ mod tests {
 
     #[test]
     fn a_pseudonym_is_the_same_everywhere_and_needs_its_key() {
-        let payload = |email: &str| {
+        fn payload(email: &str) -> String {
             format!(
                 r#"{{"eventName":"Contact is Created","eventData":{{"properties":[{{"name":"email","value":"{email}"}}]}}}}"#
             )
-        };
+        }
         let config = [("properties", "email:hmac")];
         assert!(matches!(testing::run::<Redact>(&payload("a@b.example"), &config), Err(Failure::BadConfig(_))));
         testing::set_secret("pseudonym", b"a key of the owner");

@@ -58,8 +58,12 @@ impl<'a> Rule<'a> {
     }
 
     fn found(&self, event: &Event) -> Result<Vec<String>, Failure> {
-        let list = |tags: Vec<&str>| tags.into_iter().map(str::to_owned).collect();
-        let one = |text: Option<std::borrow::Cow<'_, str>>| text.map(String::from).into_iter().collect();
+        fn list(tags: Vec<&str>) -> Vec<String> {
+            tags.into_iter().map(str::to_owned).collect()
+        }
+        fn one(text: Option<std::borrow::Cow<'_, str>>) -> Vec<String> {
+            text.map(String::from).into_iter().collect()
+        }
         Ok(match (self.what, event.is_deal()) {
             ("event", _) => vec![event.name.clone()],
             ("tag", true) => list(event.deal()?.tags()),
@@ -84,7 +88,9 @@ fn names(owner: Option<Owner<'_>>) -> Vec<String> {
 
 /// The texts that were found: one, or those of a list.
 fn texts(found: Option<&Value>) -> Vec<String> {
-    let text = |value: &Value| text_of(value).map(String::from);
+    fn text(value: &Value) -> Option<String> {
+        text_of(value).map(String::from)
+    }
     match found {
         Some(Value::Array(list)) => list.iter().filter_map(text).collect(),
         Some(value) => text(value).into_iter().collect(),

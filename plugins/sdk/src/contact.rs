@@ -140,10 +140,7 @@ impl Contact {
     /// A person's first and last name, or a company's name.
     pub fn full_name(&self) -> Option<String> {
         let parts: Vec<_> = ["first_name", "last_name"].iter().filter_map(|name| self.text(name)).collect();
-        match parts.is_empty() {
-            true => self.text("name").map(Cow::into_owned),
-            false => Some(parts.join(" ")),
-        }
+        if parts.is_empty() { self.text("name").map(Cow::into_owned) } else { Some(parts.join(" ")) }
     }
 
     /// The first address that is what the vendor documents: a JSON object inside a text.

@@ -36,7 +36,9 @@ impl Decimal {
         };
         let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+        fn is_number(digits: &str) -> bool {
+            digits.bytes().all(|byte| byte.is_ascii_digit())
+        }
         if mantissa.len() <= usize::from(mantissa.contains('.')) || !is_number(whole) || !is_number(fraction) {
             return None;
         }
@@ -83,9 +85,9 @@ impl Decimal {
 
     /// Compares without the sign: by the place of the first digit, then digit by digit.
     fn cmp_size(&self, other: &Decimal) -> Ordering {
-        let place = |one: &Decimal| {
+        fn place(one: &Decimal) -> Option<i128> {
             (!one.is_zero()).then(|| i128::from(one.exponent) + i128::try_from(one.digits.len()).unwrap_or(i128::MAX))
-        };
+        }
         place(self).cmp(&place(other)).then_with(|| self.digits.cmp(&other.digits))
     }
 
@@ -99,7 +101,9 @@ impl Decimal {
 
     /// The product. None if it has more than 38 digits.
     pub fn times(&self, other: &Decimal) -> Option<Decimal> {
-        let mantissa = |one: &Decimal| if one.is_zero() { Some(0) } else { one.digits.parse::<u128>().ok() };
+        fn mantissa(one: &Decimal) -> Option<u128> {
+            if one.is_zero() { Some(0) } else { one.digits.parse::<u128>().ok() }
+        }
         let product = mantissa(self)?.checked_mul(mantissa(other)?)?;
         let exponent = self.exponent.saturating_add(other.exponent);
         Some(Decimal::new(self.is_negative != other.is_negative, &product.to_string(), exponent))
@@ -236,7 +240,9 @@ mod tests {
 
     #[test]
     fn products_are_exact() {
-        let product = |one: &str, other: &str| decimal(one).times(&decimal(other));
+        fn product(one: &str, other: &str) -> Option<Decimal> {
+            decimal(one).times(&decimal(other))
+        }
         assert_eq!(product("-999.99", "0.5"), Some(decimal("-499.995")));
         assert_eq!(product("9007199254740993", "0.75"), Some(decimal("6755399441055744.75")));
         assert_eq!(product("0", "1e300"), Some(decimal("0")));

@@ -65,9 +65,10 @@ impl Event {
     /// # Errors
     /// [`Failure::InvalidEvent`] if the event is not about one.
     pub fn contact(&self) -> Result<Contact, Failure> {
-        match self.is_contact() {
-            true => self.data().map(Contact::new),
-            false => Err(Failure::invalid_event("not-a-contact", format!("{:?} is not about a contact", self.name))),
+        if self.is_contact() {
+            self.data().map(Contact::new)
+        } else {
+            Err(Failure::invalid_event("not-a-contact", format!("{:?} is not about a contact", self.name)))
         }
     }
 
@@ -76,9 +77,10 @@ impl Event {
     /// # Errors
     /// [`Failure::InvalidEvent`] if the event is not about one.
     pub fn deal(&self) -> Result<Deal, Failure> {
-        match self.is_deal() {
-            true => self.data().map(Deal::new),
-            false => Err(Failure::invalid_event("not-a-deal", format!("{:?} is not about a deal", self.name))),
+        if self.is_deal() {
+            self.data().map(Deal::new)
+        } else {
+            Err(Failure::invalid_event("not-a-deal", format!("{:?} is not about a deal", self.name)))
         }
     }
 

@@ -42,8 +42,8 @@ pub fn same(one: &Value, other: &Value) -> bool {
             left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(left, right))
         }
         (Value::Object(left), Value::Object(right)) => {
-            let is_same = |(key, left): (&String, &Value)| right.get(key).is_some_and(|right| same(left, right));
-            left.len() == right.len() && left.iter().all(is_same)
+            left.len() == right.len()
+                && left.iter().all(|(key, left)| right.get(key).is_some_and(|right| same(left, right)))
         }
         _ => one == other,
     }
@@ -120,7 +120,9 @@ mod tests {
 
     #[test]
     fn json_is_read_at_any_depth() {
-        let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        fn deep(depth: usize) -> String {
+            format!("{}{}", "[".repeat(depth), "]".repeat(depth))
+        }
         assert_eq!(parse(&deep(256)).expect("JSON").to_string(), deep(256));
         assert!(parse("[1] 2").is_err() && parse("").is_err());
     }

@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 /// `application/x-www-form-urlencoded` of some fields, or of every field that has a text.
 pub(crate) fn form(value: &Value, fields: &[String]) -> String {
     let mut pairs = Vec::new();
-    match fields.is_empty() {
-        true => leaves(value, "", &mut pairs),
-        false => pairs.extend(fields.iter().map(|path| (path.clone(), text_at(value, path)))),
+    if fields.is_empty() {
+        leaves(value, "", &mut pairs);
+    } else {
+        pairs.extend(fields.iter().map(|path| (path.clone(), text_at(value, path))));
     }
     let pairs: Vec<String> = pairs.iter().map(|(name, text)| format!("{}={}", percent(name), percent(text))).collect();
     pairs.join("&")
@@ -54,10 +55,7 @@ pub(crate) fn csv(value: &Value, fields: &[String]) -> String {
     let cell = |path: &String| {
         let text = text_at(value, path);
         let text = if text.starts_with(['=', '@', '\t', '\r']) { format!("'{text}") } else { text };
-        match text.contains([',', '"', '\n', '\r']) {
-            true => format!("\"{}\"", text.replace('"', "\"\"")),
-            false => text,
-        }
+        if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
     };
     let cells: Vec<String> = fields.iter().map(cell).collect();
     cells.join(",") + "\r\n"

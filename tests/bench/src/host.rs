@@ -69,9 +69,10 @@ impl Host {
         let response = self.request(method, path, body).send().await?;
         let status = response.status();
         let text = response.text().await?;
-        match status.is_success() {
-            true => Ok(serde_json::from_str(&text).unwrap_or_default()),
-            false => Err(format!("{path}: {status} {text}").into()),
+        if status.is_success() {
+            Ok(serde_json::from_str(&text).unwrap_or_default())
+        } else {
+            Err(format!("{path}: {status} {text}").into())
         }
     }
 

@@ -78,10 +78,7 @@ enum Goal {
 fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let done = match args.receive {
-        true => runtime.block_on(receiver::receive()),
-        false => runtime.block_on(bench(&args)),
-    };
+    let done = if args.receive { runtime.block_on(receiver::receive()) } else { runtime.block_on(bench(&args)) };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

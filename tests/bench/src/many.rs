@@ -41,7 +41,9 @@ pub(crate) async fn backlog(name: &'static str, args: &Args) -> Result<Row, Fail
     let (host, receiver) = with_plugin(args, Some("flatten")).await?;
     make_backlog(&host, &receiver, args.backlog).await?;
     let [floors, figures] = in_turns(args, (&little, &host), (&to_little, &receiver)).await?;
-    let resident = |host: &Host| resident_mib(host.process.id());
+    fn resident(host: &Host) -> f64 {
+        resident_mib(host.process.id())
+    }
     let lists = lists(&host).await?;
     let also = format!("resident {:.0} MiB beside none, {:.0} MiB; {lists}", resident(&little), resident(&host));
     let what = format!("the row batch beside {} pending deliveries; floor: beside none", args.backlog);

@@ -36,19 +36,23 @@ fn number(body: &[u8]) -> Option<u64> {
 /// Runs until it is killed. The first line of its output is its address.
 pub(crate) async fn receive() -> Result<(), Failure> {
     let seen = Arc::new(Seen::default());
-    let hook = async |State(seen): State<Arc<Seen>>, body: Bytes| {
+    async fn hook(State(seen): State<Arc<Seen>>, body: Bytes) {
         if let Some(number) = number(&body) {
             seen.arrivals.lock().expect("no holder panics").push((number, now_us()));
         }
         seen.count.fetch_add(1, Ordering::Relaxed);
-    };
-    let arrivals = async |State(seen): State<Arc<Seen>>| {
+    }
+    async fn arrivals(State(seen): State<Arc<Seen>>) -> String {
         let taken = std::mem::take(&mut *seen.arrivals.lock().expect("no holder panics"));
         taken.iter().map(|(number, at)| format!("{number} {at}\n")).collect::<String>()
-    };
-    let count = async |State(seen): State<Arc<Seen>>| seen.count.load(Ordering::Relaxed).to_string();
-    // What a door costs without a house behind it: the body is read, and 202 is the answer.
-    let door = async |_: Bytes| axum::http::StatusCode::ACCEPTED;
+    }
+    async fn count(State(seen): State<Arc<Seen>>) -> String {
+        seen.count.load(Ordering::Relaxed).to_string()
+    }
+    // The floor of an intake: the body is read, and 202 is the answer.
+    async fn door(_: Bytes) -> axum::http::StatusCode {
+        axum::http::StatusCode::ACCEPTED
+    }
     let router = Router::new()
         .route("/", post(hook))
         .route("/arrivals", get(arrivals))
@@ -90,8 +94,9 @@ impl Receiver {
     /// Returns the numbers and times of the requests that arrived since the last call.
     pub(crate) async fn arrivals(&self) -> Result<Vec<(u64, u64)>, Failure> {
         let text = self.text("arrivals").await?;
-        let pair =
-            |line: &str| line.split_once(' ').and_then(|(number, at)| Some((number.parse().ok()?, at.parse().ok()?)));
+        fn pair(line: &str) -> Option<(u64, u64)> {
+            line.split_once(' ').and_then(|(number, at)| Some((number.parse().ok()?, at.parse().ok()?)))
+        }
         Ok(text.lines().filter_map(pair).collect())
     }
 

@@ -142,8 +142,9 @@ impl Browser {
         let run = "const done = arguments[arguments.length - 1]; axe.run(document).then((found) => done(found.violations\
                    .map((one) => ({rule: one.id, impact: one.impact, help: one.help, at: one.nodes.map((node) => node.target.join(' ') + ' ' + (node.failureSummary ?? ''))}))))";
         let found = self.client.execute_async(&format!("{axe};{run}"), Vec::new()).await.unwrap();
-        let serious = |one: &&Value| one["impact"] == "serious" || one["impact"] == "critical";
-        let serious: Vec<&Value> = found.as_array().unwrap().iter().filter(serious).collect();
+        let violations = found.as_array().unwrap().iter();
+        let serious: Vec<&Value> =
+            violations.filter(|one| one["impact"] == "serious" || one["impact"] == "critical").collect();
         assert!(serious.is_empty(), "{name} on the {}: {serious:#?}", self.kind);
     }
 

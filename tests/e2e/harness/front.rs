@@ -79,8 +79,9 @@ impl Front {
 
 /// A port on which nothing listens, below those that the system gives to sockets by itself.
 fn free_port() -> u16 {
-    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    std::iter::repeat_with(|| rand::rng().random_range(20_000..32_000)).find(is_free).unwrap()
+    std::iter::repeat_with(|| rand::rng().random_range(20_000..32_000))
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 fn nginx(folder: &Path, site: &str, port: u16) -> Child {

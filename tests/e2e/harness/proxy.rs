@@ -58,10 +58,11 @@ async fn forward(mut client: TcpStream, heads: &Mutex<Vec<String>>) -> std::io::
     let connects = head.starts_with("CONNECT ");
     let authority = target.strip_prefix("http://").unwrap_or(target).split('/').next().unwrap();
     let mut server = TcpStream::connect(authority).await?;
-    match connects {
-        true => client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?,
+    if connects {
+        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+    } else {
         // Receivers take a target in absolute form as well (RFC 9112 §3.2.2).
-        false => server.write_all(&request).await?,
+        server.write_all(&request).await?;
     }
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }

@@ -116,7 +116,9 @@ impl Shim {
 
     /// Puts it under a host.
     pub(crate) fn under(&self, host: HostBuilder) -> HostBuilder {
-        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        fn text(path: &Path) -> String {
+            path.to_str().unwrap().to_owned()
+        }
         host.env("LD_PRELOAD", &text(&self.library)).env("SHIM_FOLDER", &text(self.folder.path()))
     }
 

@@ -122,12 +122,14 @@ impl<'a> Visitor<'a> {
 }
 
 fn form_of(fields: &[(&str, &str)]) -> String {
-    let escaped = |text: &str| {
-        let byte = |byte: u8| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        };
+    fn escaped(text: &str) -> String {
+        fn byte(byte: u8) -> String {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => char::from(byte).to_string(),
+                _ => format!("%{byte:02X}"),
+            }
+        }
         text.bytes().map(byte).collect::<String>()
-    };
+    }
     fields.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect::<Vec<_>>().join("&")
 }

@@ -35,7 +35,9 @@ impl fmt::Display for Latencies {
             return out.write_str("none");
         }
         let ms = |percent| self.percentile(percent).as_secs_f64() * 1e3;
-        let shown = |ms: f64| if ms < 9.95 { format!("{ms:.1}") } else { format!("{ms:.0}") };
+        fn shown(ms: f64) -> String {
+            if ms < 9.95 { format!("{ms:.1}") } else { format!("{ms:.0}") }
+        }
         write!(out, "{} / {}", shown(ms(50)), shown(ms(99)))
     }
 }

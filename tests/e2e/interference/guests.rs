@@ -139,9 +139,10 @@ async fn logs(arena: Arena) -> Vec<Attack> {
 
 /// A chain of eight, each of which returns 200 KB in which many secrets are looked for.
 async fn chains(arena: Arena) -> Vec<Attack> {
-    let secret = |number: usize| (format!("s{number:03}"), format!("{}{number:03}", "x".repeat(200)));
-    let secrets: serde_json::Map<String, Value> =
-        (0..250).map(secret).map(|(name, value)| (name, Value::String(value))).collect();
+    let secrets: serde_json::Map<String, Value> = (0..250)
+        .map(|number| (format!("s{number:03}"), format!("{}{number:03}", "x".repeat(200))))
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect();
     let limits = json!({"cpu_ms": 1_000, "wall_ms": 5_000});
     let also = json!({"plugin": vec!["p"; 8], "secrets": secrets, "limits": limits});
     let tenant = with_plugin(&arena, "a", guest("appends"), also).await;

@@ -169,10 +169,10 @@ async fn subscriptions(arena: Arena) -> Vec<Attack> {
 /// A subscription with this much configuration, which is changed again and again, and the log of changes that shows it.
 async fn changes(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 0, &json!({})).await;
-    let settings = |round: usize| {
+    fn settings(round: usize) -> Value {
         let entry = |number: usize| (format!("k{number}"), Value::String(format!("{round}-{}", "c".repeat(230))));
         json!({"plugin": "drops", "config": (0..250).map(entry).collect::<serde_json::Map<_, _>>()})
-    };
+    }
     let id = tenant.subscription("http://127.0.0.1:9999/", settings(0)).await;
     let path = format!("./subscriptions/{id}");
     for round in 0..arena.pick(200, 20) {

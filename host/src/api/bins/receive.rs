@@ -91,14 +91,14 @@ fn no_room() -> Problem {
 }
 
 fn headers(all: &HeaderMap) -> Vec<(String, String)> {
-    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+    fn text((name, value): (&HeaderName, &HeaderValue)) -> (String, String) {
         // A bin stands under the origin of the pages: a browser that opens it sends the session along, which is nobody's to see.
         if *name == header::COOKIE {
             return (name.to_string(), "…".to_owned());
         }
         let value = String::from_utf8_lossy(value.as_bytes());
         (name.to_string(), shortened(&value, HEADER_BYTES_MAX))
-    };
+    }
     all.iter().take(HEADERS_MAX).map(text).collect()
 }
 

@@ -6,7 +6,7 @@ use crate::api::ApiState;
 use crate::api::exchange::Exchange;
 use crate::api::extract::{Access, Item, Json as Input, Params, PathParams, ToManage, ToRead};
 use crate::api::paging::{PageLimit, limit_of};
-use crate::api::problem::{FieldFault, Problem};
+use crate::api::problem::Problem;
 use crate::deliver::client::{RESPONSE_BYTES_MAX, Request};
 use crate::headers::{HeaderAuthor, check_header};
 use crate::ids::BinId;
@@ -195,9 +195,8 @@ pub(in crate::api) async fn replay(
     State(state): State<Arc<ApiState>>,
     Input(to): Input<ReplayTo>,
 ) -> Result<Json<ReplayBody>, Problem> {
-    let fault = |detail: String| Problem::fields(vec![FieldFault { pointer: "/url".into(), detail }]);
-    let url = Url::parse(&to.url).map_err(|error| fault(error.to_string()))?;
-    check_host(url.host_str().unwrap_or_default()).map_err(|error| fault(error.to_string()))?;
+    let url = Url::parse(&to.url).map_err(|error| Problem::field("/url", error.to_string()))?;
+    check_host(url.host_str().unwrap_or_default()).map_err(|error| Problem::field("/url", error.to_string()))?;
     let id = path.parse("request", "request")?;
     let (request, _) = state.store.bin_request(access.tenant.clone(), path.parse("id", "bin")?, id).await?;
     let egress = state.store.catalog().tenant(&access.tenant).map(|tenant| tenant.egress.clone()).unwrap_or_default();

@@ -124,7 +124,9 @@ fn an_idle_connection_ends_in_two_steps() {
 
 #[test]
 fn an_ipv6_client_is_its_network() {
-    let client = |text: &str| client_of(text.parse().expect(text));
+    fn client(text: &str) -> IpAddr {
+        client_of(text.parse().expect(text))
+    }
     assert_eq!(client("2001:db8:1:2:3:4:5:6"), client("2001:db8:1:2::1"));
     assert_ne!(client("2001:db8:1:2::1"), client("2001:db8:1:3::1"));
     assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));

@@ -99,7 +99,9 @@ async fn page_with(
     let catalog = state.store.catalog();
     let keys = catalog.keys(Some(&user.tenant));
     let used = state.store.keys_used_at_ms(&keys).await?;
-    let scopes = |scopes: &[Scope]| scopes.iter().map(|scope| word(*scope)).collect::<Vec<_>>().join(", ");
+    fn scopes(scopes: &[Scope]) -> String {
+        scopes.iter().map(|scope| word(*scope)).collect::<Vec<_>>().join(", ")
+    }
     let (changes, more) = state.store.changes(Some(user.tenant.clone()), cursor, CHANGES).await?;
     let next = changes.last().filter(|_| more).map(|last| format!("?cursor={}#changes", last.id));
     let page = AccessPage {
@@ -143,7 +145,9 @@ fn word(scope: Scope) -> &'static str {
 }
 
 fn change_row(change: Change) -> ChangeRow {
-    let text = |value: &Option<Value>| value.as_ref().map(|value| format!("{value:#}")).unwrap_or_default();
+    fn text(value: &Option<Value>) -> String {
+        value.as_ref().map(|value| format!("{value:#}")).unwrap_or_default()
+    }
     let diff = match (&change.before, &change.after) {
         (None, None) => Diff::words(""),
         (before, after) => Diff::new(text(before), text(after)),

@@ -152,14 +152,16 @@ async fn one_with(
     let BinParams { search, before } = params;
     let filter = BinFilter { search: checked_search(Some(search.clone()))?, limit: 100, before };
     let found = state.store.bin_requests(user.tenant.clone(), bin.id.clone(), filter).await?;
-    let row = |request: BinRequest| RequestRow {
-        id: request.id.to_string(),
-        at: Moment::at_ms(request.received_at_ms),
-        path: request.head.path,
-        method: request.head.method,
-        size: size(request.head.bytes as u64),
-        remote: request.head.remote,
-    };
+    fn row(request: BinRequest) -> RequestRow {
+        RequestRow {
+            id: request.id.to_string(),
+            at: Moment::at_ms(request.received_at_ms),
+            path: request.head.path,
+            method: request.head.method,
+            size: size(request.head.bytes as u64),
+            remote: request.head.remote,
+        }
+    }
     let frame = Frame::new(user, state, "Inspector");
     let reply = &bin.settings.reply;
     let lines = reply.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();

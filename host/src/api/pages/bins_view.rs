@@ -5,7 +5,7 @@ use super::diff::Diff;
 use super::forms::{Form, pairs};
 use super::{Frame, Moment, short, size};
 use crate::api::ApiState;
-use crate::api::problem::{FieldFault, Problem};
+use crate::api::problem::Problem;
 use crate::delivery::DeliveryId;
 use crate::ids::BinId;
 use crate::inspector::{Bin, BinRequest, BinSettings, RequestHead};
@@ -44,15 +44,14 @@ pub(super) fn colours(own: u8) -> Vec<(u8, &'static str, bool)> {
 
 /// The body that the REST route takes. What the form does not show stays as it was.
 pub(super) fn settings(form: &Form, old: &BinSettings) -> Result<Value, Problem> {
-    let fault = |pointer: &str, detail: String| Problem::fields(vec![FieldFault { pointer: pointer.into(), detail }]);
     let number = |name: &str| {
         let text = form.get(name);
-        text.parse::<u64>().map_err(|_| fault(&format!("/{name}"), format!("{text:?} is not a number")))
+        text.parse::<u64>().map_err(|_| Problem::field(&format!("/{name}"), format!("{text:?} is not a number")))
     };
     let parts = form.get("statuses").split([',', ' ']).filter(|part| !part.is_empty());
     let statuses: Result<Vec<u16>, _> = parts.map(str::parse).collect();
-    let statuses = statuses.map_err(|_| fault("/reply/statuses", "numbers with commas between them".into()))?;
-    let headers = pairs(form.get("reply_headers")).map_err(|detail| fault("/reply/headers", detail))?;
+    let statuses = statuses.map_err(|_| Problem::field("/reply/statuses", "numbers with commas between them"))?;
+    let headers = pairs(form.get("reply_headers")).map_err(|detail| Problem::field("/reply/headers", detail))?;
     Ok(json!({
         "name": form.get("name"),
         "colour": number("colour")?,
@@ -151,9 +150,10 @@ async fn own_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest)
         Some(subscription) => {
             let timestamp = request.head.header("webhook-timestamp").and_then(|text| text.parse().ok());
             let header = request.head.header("webhook-signature").unwrap_or_default();
-            match timestamp.is_some_and(|at| verifies(&subscription.signing, id, at, &request.body, header)) {
-                true => "verifies with the webhook's signing secret".to_owned(),
-                false => "does NOT verify with the webhook's signing secret".to_owned(),
+            if timestamp.is_some_and(|at| verifies(&subscription.signing, id, at, &request.body, header)) {
+                "verifies with the webhook's signing secret".to_owned()
+            } else {
+                "does NOT verify with the webhook's signing secret".to_owned()
             }
         }
     };

@@ -81,12 +81,12 @@ fn broken(error: &dyn std::fmt::Display) -> Problem {
 /// Lines of `key = value` (or `key: value`), as people write configuration into a box.
 pub(super) fn pairs(text: &str) -> Result<BTreeMap<String, String>, String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let pair = |line: &str| {
+    fn pair(line: &str) -> Result<(String, String), String> {
         let (key, value) =
             line.split_once(['=', ':']).ok_or_else(|| format!("{line:?} is not a pair: write key = value"))?;
         // A value of several lines is written with \n in it.
         Ok((key.trim().to_owned(), value.trim().replace("\\n", "\n")))
-    };
+    }
     lines.map(pair).collect()
 }
 
@@ -114,14 +114,17 @@ impl Problem {
 
     /// Returns the problem as text for the top of a form. For the vendor's message, only that message.
     pub(super) fn in_words(&self) -> String {
-        let fault = |fault: &FieldFault| match fault.pointer.as_str() {
-            "/modules" => fault.detail.clone(),
-            "/notify_url" => format!("Notify URL: {}", fault.detail),
-            pointer => format!("{}: {}", pointer.trim_start_matches('/'), fault.detail),
-        };
-        match self.errors.is_empty() {
-            true => self.detail.clone(),
-            false => self.errors.iter().map(fault).collect::<Vec<_>>().join(" · "),
+        fn fault(fault: &FieldFault) -> String {
+            match fault.pointer.as_str() {
+                "/modules" => fault.detail.clone(),
+                "/notify_url" => format!("Notify URL: {}", fault.detail),
+                pointer => format!("{}: {}", pointer.trim_start_matches('/'), fault.detail),
+            }
+        }
+        if self.errors.is_empty() {
+            self.detail.clone()
+        } else {
+            self.errors.iter().map(fault).collect::<Vec<_>>().join(" · ")
         }
     }
 }
@@ -139,7 +142,9 @@ mod tests {
 
     #[test]
     fn faults_are_found_by_their_fields() {
-        let fault = |pointer: &str, detail: &str| FieldFault { pointer: pointer.into(), detail: detail.into() };
+        fn fault(pointer: &str, detail: &str) -> FieldFault {
+            FieldFault { pointer: pointer.into(), detail: detail.into() }
+        }
         let problem =
             Problem::fields(vec![fault("/config/a", "long"), fault("/limits", "low"), fault("/config", "many")]);
         assert_eq!(problem.of_fields(&["plugin", "config"]), [("config", "long · many".to_owned())]);

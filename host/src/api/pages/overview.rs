@@ -237,7 +237,9 @@ fn plugins(figures: &[SpanFigures]) -> Vec<PluginRow> {
         sum.merge(&one.figures);
         of.insert(&one.plugin, sum.plugin);
     }
-    let time = |us: Option<u64>| us.map_or_else(|| "–".to_owned(), duration);
+    fn time(us: Option<u64>) -> String {
+        us.map_or_else(|| "–".to_owned(), duration)
+    }
     let mut rows: Vec<(u64, PluginRow)> = of
         .into_iter()
         .map(|(name, latencies)| {
@@ -261,12 +263,14 @@ mod tests {
 
     #[test]
     fn figures_fall_into_their_bars() {
-        let at = |at_s, delivered| SpanFigures {
-            at_s,
-            subscription: SubscriptionId(uuid::Uuid::nil()),
-            plugin: String::new(),
-            figures: Figures { delivered, ..Figures::default() },
-        };
+        fn at(at_s: i64, delivered: u64) -> SpanFigures {
+            SpanFigures {
+                at_s,
+                subscription: SubscriptionId(uuid::Uuid::nil()),
+                plugin: String::new(),
+                figures: Figures { delivered, ..Figures::default() },
+            }
+        }
         let series = series(&[at(60, 1), at(119, 2), at(120, 4), at(10_000, 9)], 185, 180, 60);
         assert_eq!(series.iter().map(|bar| bar.delivered).collect::<Vec<_>>(), [3, 4, 0]);
     }

@@ -7,7 +7,7 @@ use super::user::{Posted, TenantUser};
 use super::webhooks::input;
 use super::{Frame, Moment, Page, Refused, go_to, render, short};
 use crate::api::extract::{Body, Item, Params, PathParams};
-use crate::api::problem::{FieldFault, Problem};
+use crate::api::problem::Problem;
 use crate::api::{ApiState, dry_run, plugins as routes, rollouts};
 use crate::event::{EventId, SAMPLES};
 use crate::ids::PluginName;
@@ -209,10 +209,9 @@ async fn dry(
     };
     let judged = async {
         let event = picked_event(user, state, form).await?;
-        let fault =
-            |pointer: &str, detail: String| Problem::fields(vec![FieldFault { pointer: pointer.into(), detail }]);
-        let parsed: Value = serde_json::from_str(&event).map_err(|error| fault("/event", error.to_string()))?;
-        let config = pairs(form.get("config")).map_err(|detail| fault("/config", detail))?;
+        let parsed: Value =
+            serde_json::from_str(&event).map_err(|error| Problem::field("/event", error.to_string()))?;
+        let config = pairs(form.get("config")).map_err(|detail| Problem::field("/config", detail))?;
         let version = Some(form.get("version")).filter(|version| !version.is_empty());
         let wanted = input(json!({"event": parsed, "config": config, "version": version}))?;
         let shown = dry_run::dry_run(user.access(state)?, Item(name), State(state.clone()), wanted).await?;

@@ -74,9 +74,9 @@ impl PluginPage {
         let pick = |event: &crate::event::Event| {
             (event.id.to_string(), format!("{} {}", Moment::at_ms(event.received_at_ms).text, event.name), false)
         };
-        let sample = |(module, _): &(crate::event::Module, &str)| {
+        fn sample((module, _): &(crate::event::Module, &str)) -> (String, String, bool) {
             (format!("sample:{}", module.as_str()), format!("Sample: {}", module.as_str()), false)
-        };
+        }
         let now_s = now_ms() / 1_000;
         let mut figures = state.store.figures(user.tenant.clone(), now_s - DAY_S).await?;
         figures.retain(|one| one.plugin.split('+').any(|own| own == name));
@@ -155,7 +155,9 @@ pub(super) fn quarantined(state: &ApiState, tenant: &TenantId, sha256: &str) -> 
 }
 
 fn facts(report: Report) -> Vec<(&'static str, String)> {
-    let list = |items: &[String]| if items.is_empty() { "nothing".to_owned() } else { items.join(", ") };
+    fn list(items: &[String]) -> String {
+        if items.is_empty() { "nothing".to_owned() } else { items.join(", ") }
+    }
     let mut facts = vec![
         ("Contract", report.contract),
         ("May use", list(&report.may_use)),
@@ -202,7 +204,9 @@ impl TrialView {
             ),
             (None, None) => format!("Begun {begun}."),
         };
-        let arm = |name, arm: &ArmFigures| (name, arm.calls, arm.faults, duration(arm.cpu_us_p95));
+        fn arm(name: &'static str, arm: &ArmFigures) -> (&'static str, u64, u64, String) {
+            (name, arm.calls, arm.faults, duration(arm.cpu_us_p95))
+        }
         TrialView {
             kind: if is_canary { "Canary" } else { "Shadow" },
             version: short(&stored.sha256),
@@ -222,10 +226,12 @@ impl TrialView {
 }
 
 fn difference(one: &Difference) -> (String, String, String, String) {
-    let told = |sample: &crate::plugin::Sample| match &sample.reason {
-        Some(reason) => format!("{} ({reason})", sample.verdict),
-        None => sample.verdict.clone(),
-    };
+    fn told(sample: &crate::plugin::Sample) -> String {
+        match &sample.reason {
+            Some(reason) => format!("{} ({reason})", sample.verdict),
+            None => sample.verdict.clone(),
+        }
+    }
     (one.event.to_string(), told(&one.active), told(&one.other), one.diff.join("\n"))
 }
 
@@ -240,10 +246,10 @@ impl Compared {
             duration(*active_us_p95),
             duration(*new_us_p95)
         );
-        let line = |one: &Difference| {
+        fn line(one: &Difference) -> (String, String) {
             let (event, before, now, diff) = difference(one);
             (format!("Event {event}: {before} before, {now} now"), diff)
-        };
+        }
         Compared(summary, comparison.differences.iter().map(line).collect())
     }
 }

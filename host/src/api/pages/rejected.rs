@@ -52,13 +52,15 @@ pub(super) async fn list(
     let has_more = entries.len() > ROWS;
     entries.truncate(ROWS);
     let next = entries.last().filter(|_| has_more).map(|last| format!("?cursor={}", last.id));
-    let row = |entry: RejectedEntry| RejectedRow {
-        id: entry.id.to_string(),
-        at: Moment::at_ms(entry.received_at_ms),
-        reason: entry.reason,
-        size: size(entry.bytes as u64),
-        is_truncated: entry.truncated,
-    };
+    fn row(entry: RejectedEntry) -> RejectedRow {
+        RejectedRow {
+            id: entry.id.to_string(),
+            at: Moment::at_ms(entry.received_at_ms),
+            reason: entry.reason,
+            size: size(entry.bytes as u64),
+            is_truncated: entry.truncated,
+        }
+    }
     let page =
         RejectedList { rows: entries.into_iter().map(row).collect(), next, frame: Frame::new(&user, &state, "Access") };
     render(&state, Some(&user.tenant), page).await

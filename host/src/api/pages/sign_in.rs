@@ -197,9 +197,9 @@ mod tests {
     /// Checks whether a request with these headers comes from another site than a host with this public address.
     #[track_caller]
     fn check(public_url: &str, pairs: &[(&str, &str)], is_foreign: bool) {
-        let pair = |(name, value): &(&str, &str)| {
-            (name.parse::<http::HeaderName>().expect("a name"), value.parse().expect("a value"))
-        };
+        fn pair((name, value): &(&str, &str)) -> (http::HeaderName, HeaderValue) {
+            (name.parse().expect("a name"), value.parse().expect("a value"))
+        }
         let public_url = PublicUrl::parse(public_url).ok();
         let headers = pairs.iter().map(pair).collect();
         assert_eq!(is_from_elsewhere(&headers, public_url.as_ref()), is_foreign, "{pairs:?}");

@@ -131,14 +131,15 @@ impl FromRequest<Arc<ApiState>> for PostedByAdmin {
 
 async fn read(parts: &Parts, user: &SignedIn) -> Result<Form, Refused> {
     let form = Form::read(parts).await?;
-    match bool::from(form.get("csrf").as_bytes().ct_eq(user.session.csrf.as_bytes())) {
-        true => Ok(form),
-        false => Err(Problem::new(
+    if bool::from(form.get("csrf").as_bytes().ct_eq(user.session.csrf.as_bytes())) {
+        Ok(form)
+    } else {
+        Err(Problem::new(
             StatusCode::FORBIDDEN,
             "no-csrf-token",
             "this form did not come from a page of this host, or the session has changed",
         )
         .remedy("go back, reload the page, and try again")
-        .into()),
+        .into())
     }
 }

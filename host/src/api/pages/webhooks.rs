@@ -191,7 +191,9 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: Shown) -
         None => WebhookForm::of(state, &subscription).await?,
     };
     let now = Timestamp::from_millisecond(now_ms()).unwrap_or_default().to_zoned_datetime(TimeZone::UTC).datetime();
-    let box_text = |at: DateTime| at.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+    fn box_text(at: DateTime) -> String {
+        at.strftime("%Y-%m-%dT%H:%M:%S").to_string()
+    }
     let signing = subscription.signing.iter().filter(|key| key.signs_at(now_ms()));
     let signing = signing.map(|key| match key.until_ms {
         None => key.secret.scheme().to_owned(),
@@ -274,10 +276,7 @@ async fn test_if_wanted(
     id: Uuid,
     form: &Form,
 ) -> Result<Option<Tested>, Refused> {
-    match form.has("test") {
-        true => Ok(Some(test(user, state, id).await?)),
-        false => Ok(None),
-    }
+    if form.has("test") { Ok(Some(test(user, state, id).await?)) } else { Ok(None) }
 }
 
 async fn test(user: &TenantUser, state: &Arc<ApiState>, id: Uuid) -> Result<Tested, Problem> {

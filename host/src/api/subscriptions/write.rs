@@ -250,7 +250,7 @@ fn url_host_faults(settings: &Settings) -> Vec<FieldFault> {
     if settings.url_hosts.len() > URL_HOSTS_MAX {
         return vec![fault("/url_hosts", format!("at most {URL_HOSTS_MAX} host names"))];
     }
-    let check = |(index, host): (usize, &String)| {
+    fn check((index, host): (usize, &String)) -> Option<FieldFault> {
         let error = check_host(host).err()?;
         let reason = match error {
             AddressError::Unreadable(reason) => reason.to_string(),
@@ -261,7 +261,7 @@ fn url_host_faults(settings: &Settings) -> Vec<FieldFault> {
             "{shown:?} is not a host name ({reason}): write it without scheme and port, as in hooks.example.com"
         );
         Some(fault(&format!("/url_hosts/{index}"), detail))
-    };
+    }
     // An empty entry is the host of no URL that may be called, and forms send one.
     settings.url_hosts.iter().enumerate().filter(|(_, host)| !host.is_empty()).filter_map(check).collect()
 }

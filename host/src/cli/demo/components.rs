@@ -51,11 +51,10 @@ async fn ensure_target(tree: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let added = Command::new("rustup").current_dir(tree).args(["target", "add", TARGET]).status().await;
-    match added.is_ok_and(|status| status.success()) {
-        true => Ok(()),
-        false => {
-            Err(format!("the target {TARGET} is missing and could not be added: rustup target add {TARGET}").into())
-        }
+    if added.is_ok_and(|status| status.success()) {
+        Ok(())
+    } else {
+        Err(format!("the target {TARGET} is missing and could not be added: rustup target add {TARGET}").into())
     }
 }
 

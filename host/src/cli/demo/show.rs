@@ -72,7 +72,9 @@ pub(super) fn summary(deliveries: &[(&str, Value, Option<Value>)], ledger: &Valu
     outln!("\n{}{}{}", BOLD, columns, PLAIN);
     for (plugin, delivery, received) in deliveries {
         let attempt = &delivery["attempts"][0];
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        fn text(value: &Value) -> String {
+            value.as_str().unwrap_or_default().to_owned()
+        }
         let status = attempt["status"].as_u64().map_or_else(|| "-".to_owned(), |status| status.to_string());
         let us = format!("{} µs", attempt["plugin_us"].as_u64().unwrap_or_default());
         let signature = match received {

@@ -70,7 +70,9 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let wall_row = row(&wall);
     let cpu_row = row(&cpu);
     if args.json {
-        let figures = |[p50, p95, p99]: [u64; 3]| json!({"p50": p50, "p95": p95, "p99": p99});
+        fn figures([p50, p95, p99]: [u64; 3]) -> serde_json::Value {
+            json!({"p50": p50, "p95": p95, "p99": p99})
+        }
         let whole = json!({"calls": args.calls, "verdict": verdict, "wall_us": figures(wall_row), "cpu_us": figures(cpu_row), "memory_bytes": memory, "bare_ns": bare.first().map(|_| figures(row(&bare))), "whole_ns": whole.first().map(|_| figures(row(&whole)))});
         return Ok(terminal::json_pretty(&whole)?);
     }

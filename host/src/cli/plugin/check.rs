@@ -88,8 +88,9 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
     let judged = judge_samples(&source, &workbench, &plugin, &args.given).await?;
     let fault = judged.iter().find_map(Judged::fault);
     if args.given.json {
-        let sample =
-            |one: &Judged| json!({"sample": one.sample, "verdict": one.shown.verdict, "reason": one.shown.reason});
+        fn sample(one: &Judged) -> Value {
+            json!({"sample": one.sample, "verdict": one.shown.verdict, "reason": one.shown.reason})
+        }
         let samples: Vec<Value> = judged.iter().map(sample).collect();
         terminal::json_pretty(
             &json!({"name": source.name, "size": size, "fits": fault.is_none(), "report": report, "samples": samples}),

@@ -116,13 +116,13 @@ pub(super) async fn run(source: &Source, folder: &Path, bless: bool, how: Report
     let failing: Vec<String> = failing.collect();
     let failed = failing.len();
     if how == Report::Json {
-        let one = |(name, faults): &(String, Vec<Fault>)| {
+        fn one((name, faults): &(String, Vec<Fault>)) -> Value {
             let what: Vec<_> = faults
                 .iter()
                 .map(|fault| json!({"what": fault.what, "expected": fault.expected, "found": fault.found}))
                 .collect();
             json!({"case": name, "ok": faults.is_empty(), "faults": what})
-        };
+        }
         let whole = json!({"cases": results.iter().map(one).collect::<Vec<_>>(), "failed": failed});
         terminal::json_pretty(&whole)?;
     } else if how == Report::Text {
@@ -191,9 +191,15 @@ fn found(shown: Shown) -> Expected {
 }
 
 fn compare(expected: &Expected, found: &Expected) -> Vec<Fault> {
-    let text = |value: &Option<String>| value.clone();
-    let json = |value: &Option<Value>| value.as_ref().map(Value::to_string);
-    let headers = |value: &Option<BTreeMap<String, String>>| value.as_ref().map(|value| json!(value).to_string());
+    fn text(value: &Option<String>) -> Option<String> {
+        value.clone()
+    }
+    fn json(value: &Option<Value>) -> Option<String> {
+        value.as_ref().map(Value::to_string)
+    }
+    fn headers(value: &Option<BTreeMap<String, String>>) -> Option<String> {
+        value.as_ref().map(|value| json!(value).to_string())
+    }
     let pairs = [
         ("verdict", text(&expected.verdict), text(&found.verdict)),
         ("reason", text(&expected.reason), text(&found.reason)),
@@ -202,11 +208,11 @@ fn compare(expected: &Expected, found: &Expected) -> Vec<Fault> {
         ("url", text(&expected.url), text(&found.url)),
         ("body", json(&expected.body), json(&found.body)),
     ];
-    let differs = |(what, expected, found): (&'static str, Option<String>, Option<String>)| {
+    fn differs((what, expected, found): (&'static str, Option<String>, Option<String>)) -> Option<Fault> {
         let expected = expected?;
         let found = found.unwrap_or_default();
         (expected != found).then_some(Fault { what, expected, found })
-    };
+    }
     let mut faults: Vec<Fault> = pairs.into_iter().filter_map(differs).collect();
     // Why a plugin failed is what its author wants to know, whatever the case expects.
     if !faults.is_empty() && expected.reason.is_none() && found.reason.is_some() {

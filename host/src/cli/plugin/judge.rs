@@ -93,10 +93,10 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
         Value::Null => None,
         _ => Some(get(events.then(&id_in(&accepted, "previous")?)).await?),
     };
-    let past = |body: &Value| {
+    fn past(body: &Value) -> Result<Arc<Event>, Failure> {
         let id = id_in(body, "id")?;
         event_with_id(&body["payload"].to_string(), body["received_at_ms"].as_i64().unwrap_or_default(), id)
-    };
+    }
     let subscription_id = id_in(&delivery, "subscription")?;
     let subscription = get(tenant.then("subscriptions").then(&subscription_id)).await?;
     let event = past(&accepted)?;
@@ -171,8 +171,10 @@ async fn judge(
 fn print(shown: &Shown, limits: &Limits, event: &Event, json: bool) -> Result<(), Failure> {
     if json {
         let mut whole = serde_json::to_value(shown)?;
-        let share = |(name, used, limit): &(&str, u64, u64)| json!({"limit": name, "used": used, "of": limit});
-        whole["shares"] = shares(shown, limits).iter().map(share).collect();
+        whole["shares"] = shares(shown, limits)
+            .iter()
+            .map(|(name, used, limit)| json!({"limit": name, "used": used, "of": limit}))
+            .collect();
         terminal::json_pretty(&whole)?;
     } else {
         print_shown(shown, limits, event);

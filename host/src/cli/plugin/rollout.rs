@@ -78,7 +78,9 @@ fn print(rollout: &Value) {
     if figures.is_null() {
         return;
     }
-    let count = |value: &Value| value.as_u64().unwrap_or_default();
+    fn count(value: &Value) -> u64 {
+        value.as_u64().unwrap_or_default()
+    }
     for arm in ["canary", "active"] {
         let calls = count(&figures[arm]["calls"]);
         let faults = count(&figures[arm]["faults"]);

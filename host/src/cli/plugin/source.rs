@@ -80,13 +80,14 @@ impl Source {
                 return Err(format!("`{command}` failed ({status})").into());
             }
         }
-        match self.component.is_file() {
-            true => Ok(()),
-            false => Err(format!(
+        if self.component.is_file() {
+            Ok(())
+        } else {
+            Err(format!(
                 "the build went well but left no {}; look at `component` in {MANIFEST}",
                 self.component.display()
             )
-            .into()),
+            .into())
         }
     }
 

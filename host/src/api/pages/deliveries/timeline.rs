@@ -74,7 +74,9 @@ fn is_tls(attempt: &Attempt) -> bool {
 
 /// The parts of a POST, in their order.
 fn parts(timings: &Timings, is_tls: bool) -> String {
-    let part = |name: &str, us: Option<u64>| us.map(|us| format!("{name} {}", duration(us)));
+    fn part(name: &str, us: Option<u64>) -> Option<String> {
+        us.map(|us| format!("{name} {}", duration(us)))
+    }
     let connect = if timings.reused {
         Some("connection used again".to_owned())
     } else {

@@ -3,7 +3,7 @@
 use crate::api::ApiState;
 use crate::api::pages::Refused;
 use crate::api::pages::forms::{Form, as_lines, pairs};
-use crate::api::problem::{FieldFault, Problem};
+use crate::api::problem::Problem;
 use crate::event::Module;
 use crate::subscription::{Subscription, TenantId};
 use crate::url_path::UrlPath;
@@ -45,10 +45,12 @@ impl WebhookForm {
 
     pub(super) async fn of(state: &ApiState, subscription: &Subscription) -> Result<Self, Refused> {
         let settings = &subscription.settings;
-        let step = |step: &crate::chain::Step| match &step.pin {
-            Some(pin) => format!("{}@{pin}", step.plugin),
-            None => step.plugin.to_string(),
-        };
+        fn step(step: &crate::chain::Step) -> String {
+            match &step.pin {
+                Some(pin) => format!("{}@{pin}", step.plugin),
+                None => step.plugin.to_string(),
+            }
+        }
         Ok(WebhookForm {
             action: UrlPath::pages_of(&subscription.tenant).then("webhooks").then(&subscription.id).to_string(),
             notify_url: settings.notify_url.clone(),
@@ -96,8 +98,7 @@ async fn plugins(state: &ApiState, tenant: &TenantId) -> Result<Vec<String>, Ref
 
 /// The body that the REST route takes. What the form does not show stays as it was.
 pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<Value, Problem> {
-    let fault = |detail| Problem::fields(vec![FieldFault { pointer: "/config".into(), detail }]);
-    let config = pairs(form.get("config")).map_err(fault)?;
+    let config = pairs(form.get("config")).map_err(|detail| Problem::field("/config", detail))?;
     let plugins: Vec<&str> = form.get("plugin").split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     let mut body = match old {
         Some(old) => serde_json::to_value(&old.settings).unwrap_or_default(),
