@@ -48,7 +48,7 @@ mod vendor;
 pub use exchange::Shares;
 pub use pages::Notes;
 pub use session::sign_in_path;
-pub use throttle::Throttle;
+pub use throttle::SignInThrottle;
 
 use crate::config::Config;
 use crate::cpu_pool::CpuPool;
@@ -92,7 +92,7 @@ pub struct ApiState {
     /// Shares of requests: their number, memory for their bodies.
     pub shares: Arc<Shares>,
     /// Failed attempts to sign in.
-    pub sign_ins: Throttle,
+    pub sign_ins: SignInThrottle,
     /// The metrics.
     pub telemetry: Telemetry,
     /// Thread pool for work that would block a network thread.

@@ -4,7 +4,7 @@
 //! What can fail for a reason outside the data folder comes before anything in it is made, and the first admin key comes last, when
 //! everything else runs.
 
-use crate::api::{self, ApiState, Shares, Throttle};
+use crate::api::{self, ApiState, Shares, SignInThrottle};
 use crate::config::Config;
 use crate::cpu_pool::CpuPool;
 use crate::deliver::client::{ClientError, Clients};
@@ -136,7 +136,7 @@ impl App {
             clients,
             traces,
             shares,
-            sign_ins: Throttle::default(),
+            sign_ins: SignInThrottle::default(),
             cpu: CpuPool::new(cores()),
             notes: api::Notes::default(),
             proven: tokio::sync::Mutex::default(),

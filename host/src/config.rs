@@ -7,7 +7,7 @@ mod listen;
 mod sources;
 mod spelling;
 
-pub use sources::{ConfigError, Settled, Source, settle};
+pub use sources::{ConfigError, Settled, ValueSource, settle};
 
 use crate::address::AddressPolicy;
 use crate::limits::{COMPONENT_BYTES_MAX, Limits, STACK_BYTES};

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 /// A fixed capacity, in units of the caller's choice (calls, connections, bytes), shared between keys.
 #[derive(Debug)]
-pub struct FairSemaphore<K: Clone + Eq + Hash>(Arc<Mutex<State<K>>>);
+pub struct FairSemaphore<K: Clone + Eq + Hash>(Arc<Mutex<SemaphoreState<K>>>);
 
 impl<K: Clone + Eq + Hash> Clone for FairSemaphore<K> {
     fn clone(&self) -> Self {
@@ -31,7 +31,7 @@ impl<K: Clone + Eq + Hash> Clone for FairSemaphore<K> {
 impl<K: Clone + Eq + Hash> FairSemaphore<K> {
     /// Makes a semaphore of `capacity` units, of which one key may hold up to `key_max`.
     pub fn new(capacity: u64, key_max: u64) -> Self {
-        FairSemaphore(Arc::new(Mutex::new(State {
+        FairSemaphore(Arc::new(Mutex::new(SemaphoreState {
             capacity,
             key_max: key_max.min(capacity),
             free: capacity,
@@ -103,7 +103,7 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
         FairPermit { semaphore: self.clone(), key: key.clone(), units }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<K>> {
+    fn lock(&self) -> MutexGuard<'_, SemaphoreState<K>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -172,7 +172,7 @@ struct Share<K: Clone + Eq + Hash> {
 }
 
 #[derive(Debug)]
-struct State<K: Clone + Eq + Hash> {
+struct SemaphoreState<K: Clone + Eq + Hash> {
     capacity: u64,
     key_max: u64,
     free: u64,
@@ -182,7 +182,7 @@ struct State<K: Clone + Eq + Hash> {
     tickets: u64,
 }
 
-impl<K: Clone + Eq + Hash> State<K> {
+impl<K: Clone + Eq + Hash> SemaphoreState<K> {
     fn fits(&self, held: u64, units: u64) -> bool {
         let wanted = held.saturating_add(units);
         wanted <= self.key_max && wanted <= self.free

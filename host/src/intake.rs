@@ -84,7 +84,7 @@ const NAME_BYTES_MAX: usize = 200;
 
 /// An accepted event, and what its sender should know about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Noted {
+pub struct AcceptedEntry {
     /// The accepted event.
     pub accepted: Accepted,
     /// Note on an event that is treated unusually. None: it is treated as usual.
@@ -95,7 +95,7 @@ pub struct Noted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedEvents {
     /// In the order they were sent.
-    pub events: Vec<Noted>,
+    pub events: Vec<AcceptedEntry>,
     /// True if an earlier request with the same key had already submitted them.
     pub is_repetition: bool,
 }
@@ -146,7 +146,7 @@ pub async fn accept(
             store.accept_once(request, tenant.clone(), events, limits.caps).await?
         }
     };
-    let events = events.into_iter().zip(notes).map(|(accepted, note)| Noted { accepted, note }).collect();
+    let events = events.into_iter().zip(notes).map(|(accepted, note)| AcceptedEntry { accepted, note }).collect();
     Ok(AcceptedEvents { events, is_repetition })
 }
 
@@ -226,12 +226,12 @@ pub async fn accept_again(
     rejected: Uuid,
     body: &Bytes,
     limits: IntakeLimits,
-) -> Result<Noted, IntakeError> {
+) -> Result<AcceptedEntry, IntakeError> {
     let envelope = parse(cpu, tenant, body, read_envelope).await??;
     let note = note(&envelope);
     let event = checked(store, tenant, vec![envelope], limits.event_bytes_max)?.remove(0);
     let accepted = store.accept_rejected(tenant.clone(), rejected, event, limits.caps).await?;
-    Ok(Noted { accepted, note })
+    Ok(AcceptedEntry { accepted, note })
 }
 
 /// The rules that hold for each event beyond its shape.

@@ -12,7 +12,7 @@
 
 use super::ApiState;
 use super::connections::Progress;
-use super::exchange::{Exchange, Payer, Permit, over_budget};
+use super::exchange::{Exchange, Payer, SharePermit, over_budget};
 use super::problem::Problem;
 use crate::fair_share::FairSemaphore;
 use axum::extract::{FromRequest, Request};
@@ -137,7 +137,7 @@ struct Buffer<'a> {
     budget: &'a FairSemaphore<Payer>,
     payer: Payer,
     bytes: Vec<u8>,
-    charge: Option<Permit>,
+    charge: Option<SharePermit>,
     /// The largest size that it can come to.
     most: usize,
 }
@@ -159,7 +159,7 @@ impl<'a> Buffer<'a> {
         if length > self.bytes.capacity() {
             // Twice as large each time, so that a body is copied twice at the most, but never larger than it can come to.
             let wanted = length.max(FIRST_BYTES).max(2 * self.bytes.capacity()).min(self.most.max(length));
-            let charged = self.charge.as_ref().map_or(0, Permit::units);
+            let charged = self.charge.as_ref().map_or(0, SharePermit::units);
             let more = (wanted as u64).saturating_sub(charged);
             let has_room = match &mut self.charge {
                 Some(charge) => charge.try_grow(more),

@@ -83,7 +83,7 @@ pub(super) struct Patience {
 
 /// The state of a connection between two requests and within one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ConnectionPhase {
     /// The head of a request is awaited: the first one, or one that has begun.
     Head,
     /// The rest of a request's body is awaited.
@@ -101,15 +101,15 @@ enum Phase {
 /// The record of one connection, kept by its socket and by its requests.
 #[derive(Debug)]
 pub(super) struct Activity {
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
     closing: Notify,
     ending: Notify,
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
-    /// The begin of the phase; in [`Phase::Body`] the time of the last byte.
+struct ConnectionState {
+    phase: ConnectionPhase,
+    /// The begin of the phase; in [`ConnectionPhase::Body`] the time of the last byte.
     since: Instant,
     /// Bytes written since the peer last failed to take everything at once. None: the peer has taken everything.
     blocked: Option<Progress>,
@@ -121,8 +121,8 @@ struct State {
 
 impl Activity {
     pub(super) fn new(peer: IpAddr, now: Instant) -> Self {
-        let state = State {
-            phase: Phase::Head,
+        let state = ConnectionState {
+            phase: ConnectionPhase::Head,
             since: now,
             blocked: None,
             is_secured: false,
@@ -132,7 +132,7 @@ impl Activity {
         Activity { state: Mutex::new(state), closing: Notify::new(), ending: Notify::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ConnectionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -140,8 +140,8 @@ impl Activity {
     pub(super) fn received(&self, bytes: usize) {
         let mut state = self.lock();
         match state.phase {
-            Phase::Idle | Phase::Ending if bytes > 0 => state.enter(Phase::Head),
-            Phase::Body if bytes > 0 => state.since = Instant::now(),
+            ConnectionPhase::Idle | ConnectionPhase::Ending if bytes > 0 => state.enter(ConnectionPhase::Head),
+            ConnectionPhase::Body if bytes > 0 => state.since = Instant::now(),
             _ => {}
         }
     }
@@ -162,27 +162,27 @@ impl Activity {
     pub(super) fn sent_all(&self) {
         let mut state = self.lock();
         state.blocked = None;
-        if state.phase == Phase::Answered {
-            let next = if state.is_ending { Phase::Ending } else { Phase::Idle };
+        if state.phase == ConnectionPhase::Answered {
+            let next = if state.is_ending { ConnectionPhase::Ending } else { ConnectionPhase::Idle };
             state.enter(next);
         }
     }
 
     /// Notes that a handler goes on: with a new request, or with a body that it has read.
     pub(super) fn handling(&self) {
-        self.lock().enter(Phase::Handling);
+        self.lock().enter(ConnectionPhase::Handling);
     }
 
     /// Notes that a handler waits for the body.
     pub(super) fn awaits_body(&self) {
-        self.lock().enter(Phase::Body);
+        self.lock().enter(ConnectionPhase::Body);
     }
 
     /// Notes that the answer has ended. Its request holds no share any more.
     pub(super) fn answered(&self) {
         let mut state = self.lock();
         state.is_secured = false;
-        state.enter(Phase::Answered);
+        state.enter(ConnectionPhase::Answered);
     }
 
     /// Protects the connection from being closed to make room, until its answer has ended: its request holds a share.
@@ -203,10 +203,10 @@ impl Activity {
     /// Begins the end of the connection, if it is idle still. Returns whether it does, and nothing more is sent from now on.
     pub(super) fn begin_end(&self) -> bool {
         let mut state = self.lock();
-        let is_idle = state.phase == Phase::Idle;
+        let is_idle = state.phase == ConnectionPhase::Idle;
         if is_idle {
             state.is_ending = true;
-            state.enter(Phase::Ending);
+            state.enter(ConnectionPhase::Ending);
         }
         is_idle
     }
@@ -221,8 +221,8 @@ impl Activity {
     }
 }
 
-impl State {
-    fn enter(&mut self, phase: Phase) {
+impl ConnectionState {
+    fn enter(&mut self, phase: ConnectionPhase) {
         self.phase = phase;
         self.since = Instant::now();
     }
@@ -234,17 +234,17 @@ impl State {
         }
         let (since, allowed) = match (&self.blocked, self.phase) {
             (Some(blocked), _) => (blocked.last, patience.stall),
-            (None, Phase::Head) => (self.since, patience.head),
-            (None, Phase::Body) => (self.since, patience.stall),
-            (None, Phase::Idle) => (self.since, patience.idle),
-            (None, Phase::Ending) => (self.since, LINGER),
-            (None, Phase::Handling | Phase::Answered) => return Some(0.0),
+            (None, ConnectionPhase::Head) => (self.since, patience.head),
+            (None, ConnectionPhase::Body) => (self.since, patience.stall),
+            (None, ConnectionPhase::Idle) => (self.since, patience.idle),
+            (None, ConnectionPhase::Ending) => (self.since, LINGER),
+            (None, ConnectionPhase::Handling | ConnectionPhase::Answered) => return Some(0.0),
         };
         Some(now.saturating_duration_since(since).as_secs_f64() / allowed.as_secs_f64())
     }
 
     fn is_idle_too_long(&self, now: Instant, patience: Patience) -> bool {
-        self.phase == Phase::Idle && self.blocked.is_none() && now >= self.since + patience.idle
+        self.phase == ConnectionPhase::Idle && self.blocked.is_none() && now >= self.since + patience.idle
     }
 
     fn is_overdue(&mut self, now: Instant, patience: Patience) -> bool {
@@ -252,9 +252,11 @@ impl State {
             return blocked.is_stalled(now, patience.stall);
         }
         match self.phase {
-            Phase::Head => now >= self.since + patience.head,
-            Phase::Ending => now >= self.since + LINGER,
-            Phase::Idle | Phase::Body | Phase::Handling | Phase::Answered => false,
+            ConnectionPhase::Head => now >= self.since + patience.head,
+            ConnectionPhase::Ending => now >= self.since + LINGER,
+            ConnectionPhase::Idle | ConnectionPhase::Body | ConnectionPhase::Handling | ConnectionPhase::Answered => {
+                false
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::paging::{PageLimit, limit_of};
 use super::problem::Problem;
 use crate::delivery::DeliveryKind;
 use crate::event::{EventId, Module};
-use crate::intake::{self, AcceptedEvents, Noted};
+use crate::intake::{self, AcceptedEntry, AcceptedEvents};
 use crate::store::{EventFilter, EventSummary, EventView, Span, now_ms};
 use crate::subscription::{Subscription, TenantId};
 use axum::Json;
@@ -51,9 +51,9 @@ impl AcceptedBody {
     }
 }
 
-impl From<Vec<Noted>> for AcceptedBody {
-    fn from(accepted: Vec<Noted>) -> Self {
-        fn one(Noted { accepted, note }: Noted) -> AcceptedEvent {
+impl From<Vec<AcceptedEntry>> for AcceptedBody {
+    fn from(accepted: Vec<AcceptedEntry>) -> Self {
+        fn one(AcceptedEntry { accepted, note }: AcceptedEntry) -> AcceptedEvent {
             AcceptedEvent { id: accepted.event.0, deliveries: accepted.deliveries, note }
         }
         AcceptedBody { events: accepted.into_iter().map(one).collect() }

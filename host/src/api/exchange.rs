@@ -53,7 +53,7 @@ pub(super) enum Payer {
 }
 
 /// A part of a shared resource that is held until this is dropped.
-pub(super) type Permit = FairPermit<Payer>;
+pub(super) type SharePermit = FairPermit<Payer>;
 
 /// Shares of requests by tenant.
 #[derive(Debug)]
@@ -112,10 +112,10 @@ struct Inner {
 struct Held {
     payer: Payer,
     /// The share of requests under way, or of streams.
-    turn: Option<Permit>,
+    turn: Option<SharePermit>,
     body: Option<Body>,
     /// Memory that was reserved for the answer before it was built.
-    answer: Option<Permit>,
+    answer: Option<SharePermit>,
     /// The tenant or operator whose share of the requests under way this one takes, or could not take.
     admitted_as: Option<Payer>,
 }
@@ -226,7 +226,7 @@ impl Exchange {
     }
 
     /// Takes a share of the replies that wait before they are sent.
-    pub(super) fn delay_reply(&self) -> Result<Permit, Problem> {
+    pub(super) fn delay_reply(&self) -> Result<SharePermit, Problem> {
         self.0.shares.delayed_replies.try_acquire(&self.payer(), 1).ok_or_else(|| {
             let detail = "too many replies of this tenant's bins wait for their delay_ms; nothing was kept";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-delayed-replies", detail).remedy("try again later")
@@ -234,7 +234,7 @@ impl Exchange {
     }
 
     /// Charges memory to the budget for bodies, for the payer. None: there is not so much.
-    pub(super) fn charge(&self, bytes: u64) -> Option<Permit> {
+    pub(super) fn charge(&self, bytes: u64) -> Option<SharePermit> {
         self.shares().bodies.try_acquire(&self.payer(), bytes)
     }
 
@@ -270,7 +270,7 @@ impl Exchange {
         if let Some(limit) = self.rate_limit() {
             limit.write(response.headers_mut());
         }
-        response.map(|body| Body::new(Answer { body, charge, _end: End(self) }))
+        response.map(|body| Body::new(ChargedBody { body, charge, _end: ExchangeEnd(self) }))
     }
 
     /// The limit of requests under way, as it stands for the party that made this one. None: it was answered without a share.
@@ -280,7 +280,7 @@ impl Exchange {
         Some(RateLimit::Requests { quota: requests.key_quota(), remaining: requests.remaining(&payer) })
     }
 
-    fn charge_answer(&self, bytes: u64) -> Result<Option<Arc<Permit>>, Problem> {
+    fn charge_answer(&self, bytes: u64) -> Result<Option<Arc<SharePermit>>, Problem> {
         let mut held = self.held();
         let reserved = held.answer.take();
         if bytes <= SMALL_ANSWER_BYTES {
@@ -310,9 +310,9 @@ pub(super) fn over_budget() -> Problem {
 }
 
 /// Ends an exchange: gives its share back.
-struct End(Exchange);
+struct ExchangeEnd(Exchange);
 
-impl Drop for End {
+impl Drop for ExchangeEnd {
     fn drop(&mut self) {
         self.0.held().turn = None;
         self.0.activity().answered();
@@ -320,13 +320,13 @@ impl Drop for End {
 }
 
 /// The body of an answer. Its bytes own what was charged for them, and are dropped when they are sent.
-struct Answer {
+struct ChargedBody {
     body: Body,
-    charge: Option<Arc<Permit>>,
-    _end: End,
+    charge: Option<Arc<SharePermit>>,
+    _end: ExchangeEnd,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for ChargedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

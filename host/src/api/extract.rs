@@ -22,7 +22,7 @@ use subtle::ConstantTimeEq as _;
 use url::form_urlencoded;
 
 /// A scope as a type.
-pub(super) trait Wanted: Send + Sync {
+pub(super) trait RequiredScope: Send + Sync {
     /// The scope.
     const SCOPE: Scope;
 }
@@ -31,15 +31,15 @@ pub(super) struct ToSend;
 pub(super) struct ToRead;
 pub(super) struct ToManage;
 
-impl Wanted for ToSend {
+impl RequiredScope for ToSend {
     const SCOPE: Scope = Scope::Send;
 }
 
-impl Wanted for ToRead {
+impl RequiredScope for ToRead {
     const SCOPE: Scope = Scope::Read;
 }
 
-impl Wanted for ToManage {
+impl RequiredScope for ToManage {
     const SCOPE: Scope = Scope::Manage;
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Access<W> {
     wanted: PhantomData<W>,
 }
 
-impl<W: Wanted> FromRequestParts<Arc<ApiState>> for Access<W> {
+impl<W: RequiredScope> FromRequestParts<Arc<ApiState>> for Access<W> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
@@ -63,7 +63,7 @@ impl<W: Wanted> FromRequestParts<Arc<ApiState>> for Access<W> {
     }
 }
 
-impl<W: Wanted> Access<W> {
+impl<W: RequiredScope> Access<W> {
     /// The proof, if the key may do it.
     pub(super) fn of(key: Arc<ApiKey>, name: &str, state: &ApiState) -> Result<Self, Problem> {
         // A name that is none and a tenant that is another's get the same answer: tenants cannot be probed for.

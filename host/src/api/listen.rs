@@ -6,7 +6,7 @@
 
 use super::connections::{Connections, OpenConnection, Patience};
 use super::extract::Connection;
-use super::socket::Socket;
+use super::socket::ClientSocket;
 use super::vendor::VENDOR_PATH;
 use super::{public_path, refused_body};
 use crate::config::Config;
@@ -109,7 +109,7 @@ fn serve((stream, peer): (TcpStream, IpAddr), front: Front, graceful: &GracefulS
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, GONE_AFTER_MS);
     let activity = connection.activity.clone();
-    let socket = Socket::new(stream, activity.clone());
+    let socket = ClientSocket::new(stream, activity.clone());
     let end = socket.end();
     let service = service_fn(move |mut request: Request<Incoming>| {
         activity.handling();

@@ -108,24 +108,24 @@ fn policy(nonce: &str) -> String {
 }
 
 /// A page: its status, its text, and the nonce of its scripts and styles.
-struct Page(StatusCode, String, String);
+struct HtmlPage(StatusCode, String, String);
 
-impl Page {
-    fn of(template: &impl Template) -> Result<Page, Problem> {
+impl HtmlPage {
+    fn of(template: &impl Template) -> Result<HtmlPage, Problem> {
         let nonce = BASE64.encode(rand::random::<[u8; 16]>());
         let text = template.render_with_values(&("nonce", &nonce as &dyn Any)).map_err(|error| {
             tracing::error!(%error, "a page could not be rendered");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no-page", "this page could not be rendered")
         })?;
-        Ok(Page(StatusCode::OK, text, nonce))
+        Ok(HtmlPage(StatusCode::OK, text, nonce))
     }
 
-    fn with(self, status: StatusCode) -> Page {
-        Page(status, self.1, self.2)
+    fn with(self, status: StatusCode) -> HtmlPage {
+        HtmlPage(status, self.1, self.2)
     }
 }
 
-impl IntoResponse for Page {
+impl IntoResponse for HtmlPage {
     fn into_response(self) -> Response {
         let mut response = (self.0, Html(self.1)).into_response();
         response.extensions_mut().insert(OwnPage);
@@ -146,8 +146,8 @@ async fn render(
     state: &ApiState,
     tenant: Option<&TenantId>,
     template: impl Template + Send + 'static,
-) -> Result<Page, Refused> {
-    let rendered = state.cpu.run(tenant, move || Page::of(&template)).await;
+) -> Result<HtmlPage, PageError> {
+    let rendered = state.cpu.run(tenant, move || HtmlPage::of(&template)).await;
     Ok(rendered.map_err(Problem::from)??)
 }
 
@@ -242,15 +242,15 @@ impl Frame {
 
 /// A moment, for programs and for people.
 #[derive(Clone)]
-struct Moment {
+struct DisplayTime {
     iso: String,
     text: String,
 }
 
-impl Moment {
-    fn at_ms(ms: i64) -> Moment {
+impl DisplayTime {
+    fn at_ms(ms: i64) -> DisplayTime {
         let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MIN);
-        Moment { iso: at.to_string(), text: at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string() }
+        DisplayTime { iso: at.to_string(), text: at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string() }
     }
 }
 
@@ -289,38 +289,38 @@ struct ProblemPage {
 }
 
 /// Reason why a page is not shown.
-enum Refused {
+enum PageError {
     /// No session: the browser goes to the sign-in page, which leads back to this path.
     SignIn(String),
     /// Something else, on a page of its own.
     Problem(Box<Problem>, Option<Box<Frame>>),
 }
 
-impl From<Problem> for Refused {
+impl From<Problem> for PageError {
     fn from(problem: Problem) -> Self {
-        Refused::Problem(Box::new(problem), None)
+        PageError::Problem(Box::new(problem), None)
     }
 }
 
-impl From<crate::store::StoreError> for Refused {
+impl From<crate::store::StoreError> for PageError {
     fn from(error: crate::store::StoreError) -> Self {
         Problem::from(error).into()
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         match self {
-            Refused::SignIn(back) => {
+            PageError::SignIn(back) => {
                 let path = UrlPath::root().then("sign-in").query("next", back);
                 axum::response::Redirect::to(path.as_str()).into_response()
             }
-            Refused::Problem(problem, frame) => {
+            PageError::Problem(problem, frame) => {
                 let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let frame = frame.map_or_else(Frame::nobodys, |frame| *frame);
                 let back = UrlPath::pages_of(&frame.tenant).to_string();
                 let Problem { title, detail, remedy, .. } = *problem;
-                match Page::of(&ProblemPage { frame, title, detail, remedy, back }) {
+                match HtmlPage::of(&ProblemPage { frame, title, detail, remedy, back }) {
                     Ok(page) => {
                         let mut response = page.with(status).into_response();
                         add_retry_after(status, response.headers_mut());
@@ -358,6 +358,6 @@ mod tests {
             ["0 µs", "999 µs", "1.5 ms", "2000.0 ms", "12.0 s"]
         );
         assert_eq!([5, 2_048, 3 << 20].map(size), ["5 B", "2.0 KiB", "3.0 MiB"]);
-        assert_eq!(Moment::at_ms(1_709_287_745_000).text, "2024-03-01 10:09:05 UTC");
+        assert_eq!(DisplayTime::at_ms(1_709_287_745_000).text, "2024-03-01 10:09:05 UTC");
     }
 }

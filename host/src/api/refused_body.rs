@@ -30,7 +30,7 @@ pub(super) async fn answer(mut router: Router, request: Request<Incoming>) -> Re
     let expects = request.headers().get(header::EXPECT);
     let asks_first = expects.is_some_and(|expects| expects.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let (parts, body) = request.into_parts();
-    let lent = Lent(Arc::new(Mutex::new(Shared { body, begun: !asks_first })));
+    let lent = Lent(Arc::new(Mutex::new(SharedBody { body, begun: !asks_first })));
     let response = router.call(Request::from_parts(parts, lent.clone())).await?;
     let left = !lent.is_end_stream() && lent.lock().begun;
     if left && !response.status().is_success() {
@@ -39,7 +39,7 @@ pub(super) async fn answer(mut router: Router, request: Request<Incoming>) -> Re
     Ok(response)
 }
 
-struct Shared {
+struct SharedBody {
     body: Incoming,
     /// True once the sender sends the body: at once, or after `100 Continue`.
     begun: bool,
@@ -47,10 +47,10 @@ struct Shared {
 
 /// A body that the handler reads as if it were its own.
 #[derive(Clone)]
-struct Lent(Arc<Mutex<Shared>>);
+struct Lent(Arc<Mutex<SharedBody>>);
 
 impl Lent {
-    fn lock(&self) -> MutexGuard<'_, Shared> {
+    fn lock(&self) -> MutexGuard<'_, SharedBody> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,6 +1,6 @@
 //! A connection's socket, which tells the connection's [`Activity`] what comes and what the peer takes.
 //!
-//! When the connection's idle time is over ([`Socket::end`] was told), the next read that finds nothing ends the sending
+//! When the connection's idle time is over ([`ClientSocket::end`] was told), the next read that finds nothing ends the sending
 //! direction. Reading goes on for a while: a request that crossed the end is handled, and its answer is thrown away.
 
 use super::connections::Activity;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A socket whose progress is noted.
-pub(super) struct Socket {
+pub(super) struct ClientSocket {
     stream: TcpStream,
     activity: Arc<Activity>,
     end: Arc<AtomicBool>,
@@ -21,9 +21,9 @@ pub(super) struct Socket {
     has_ended: bool,
 }
 
-impl Socket {
+impl ClientSocket {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Socket { stream, activity, end: Arc::default(), has_ended: false }
+        ClientSocket { stream, activity, end: Arc::default(), has_ended: false }
     }
 
     /// Set from outside once the idle time is over; looked at by the next read.
@@ -48,7 +48,7 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for ClientSocket {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buf);
@@ -62,7 +62,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for ClientSocket {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.has_ended {
             return Poll::Ready(Ok(bytes.len()));

@@ -32,23 +32,23 @@ const SOURCES_MAX: NonZero<usize> = NonZero::new(10_000).expect("not zero");
 const PREFIX_CHARS: usize = 8;
 
 /// Failed attempts to sign in.
-pub struct Throttle(Mutex<Counts>);
+pub struct SignInThrottle(Mutex<FailureCounts>);
 
-struct Counts {
-    networks: LruCache<IpAddr, Count>,
-    prefixes: LruCache<String, Count>,
+struct FailureCounts {
+    networks: LruCache<IpAddr, FailureCount>,
+    prefixes: LruCache<String, FailureCount>,
 }
 
 /// Failures since a moment.
 #[derive(Clone, Copy)]
-struct Count {
+struct FailureCount {
     failures: u32,
     since: Instant,
 }
 
 /// Answer to a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum FailedAttempt {
     /// Refuse the credential.
     WithinLimit,
     /// Refuse it as one of too many.
@@ -59,20 +59,20 @@ pub(super) enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CountedFailure {
     /// Answer to it.
-    pub(super) failure: Failure,
+    pub(super) failure: FailedAttempt,
     /// The limit, and what is left of it.
     pub(super) limit: RateLimit,
 }
 
-impl Default for Throttle {
+impl Default for SignInThrottle {
     fn default() -> Self {
         let networks = LruCache::new(SOURCES_MAX);
         let prefixes = LruCache::new(SOURCES_MAX);
-        Throttle(Mutex::new(Counts { networks, prefixes }))
+        SignInThrottle(Mutex::new(FailureCounts { networks, prefixes }))
     }
 }
 
-impl Throttle {
+impl SignInThrottle {
     /// Counts an attempt with a wrong credential.
     pub(super) fn note_failure(&self, address: IpAddr, credential: &str, now: Instant) -> CountedFailure {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +82,7 @@ impl Throttle {
         let most = if of_prefix.failures > of_network.failures { of_prefix } else { of_network };
         let reset = WINDOW.saturating_sub(now.duration_since(most.since));
         CountedFailure {
-            failure: if most.failures > FAILURES_MAX { Failure::OverLimit } else { Failure::WithinLimit },
+            failure: if most.failures > FAILURES_MAX { FailedAttempt::OverLimit } else { FailedAttempt::WithinLimit },
             limit: RateLimit::SignIn {
                 quota: FAILURES_MAX.into(),
                 window_s: WINDOW.as_secs(),
@@ -94,10 +94,10 @@ impl Throttle {
 }
 
 /// Adds a failure and returns the count of the window.
-fn count<K: Hash + Eq>(counts: &mut LruCache<K, Count>, key: K, now: Instant) -> Count {
-    let count = counts.get_or_insert_mut(key, || Count { failures: 0, since: now });
+fn count<K: Hash + Eq>(counts: &mut LruCache<K, FailureCount>, key: K, now: Instant) -> FailureCount {
+    let count = counts.get_or_insert_mut(key, || FailureCount { failures: 0, since: now });
     if now.duration_since(count.since) > WINDOW {
-        *count = Count { failures: 0, since: now };
+        *count = FailureCount { failures: 0, since: now };
     }
     count.failures = count.failures.saturating_add(1);
     *count
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     /// Fails so often from this address with this credential, and returns the answer to the last attempt.
-    fn fail(throttle: &Throttle, times: u32, address: &str, credential: &str, now: Instant) -> Failure {
+    fn fail(throttle: &SignInThrottle, times: u32, address: &str, credential: &str, now: Instant) -> FailedAttempt {
         let address = address.parse().expect(address);
         let counted = (0..times).map(|_| throttle.note_failure(address, credential, now));
         counted.last().expect("an attempt").failure
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_is_left_is_told() {
-        let throttle = Throttle::default();
+        let throttle = SignInThrottle::default();
         let now = Instant::now();
         let limit = |after_s: u64| {
             let later = now + Duration::from_secs(after_s);
@@ -142,45 +142,45 @@ mod tests {
 
     #[test]
     fn an_address_is_counted_for_itself_and_again_after_a_while() {
-        let throttle = Throttle::default();
+        let throttle = SignInThrottle::default();
         let now = Instant::now();
-        assert_eq!(fail(&throttle, 10, "192.0.2.1", "hlk_aaaa1", now), Failure::WithinLimit);
-        assert_eq!(fail(&throttle, 1, "192.0.2.1", "hlk_bbbb1", now), Failure::OverLimit, "whatever is guessed");
+        assert_eq!(fail(&throttle, 10, "192.0.2.1", "hlk_aaaa1", now), FailedAttempt::WithinLimit);
+        assert_eq!(fail(&throttle, 1, "192.0.2.1", "hlk_bbbb1", now), FailedAttempt::OverLimit, "whatever is guessed");
         assert_eq!(
             fail(&throttle, 1, "::ffff:192.0.2.1", "hlk_cccc1", now),
-            Failure::OverLimit,
+            FailedAttempt::OverLimit,
             "however it is written"
         );
-        assert_eq!(fail(&throttle, 1, "192.0.2.2", "hlk_dddd1", now), Failure::WithinLimit, "a neighbour");
+        assert_eq!(fail(&throttle, 1, "192.0.2.2", "hlk_dddd1", now), FailedAttempt::WithinLimit, "a neighbour");
         let later = now + WINDOW + Duration::from_secs(1);
-        assert_eq!(fail(&throttle, 10, "192.0.2.1", "hlk_eeee1", later), Failure::WithinLimit);
-        assert_eq!(fail(&throttle, 1, "192.0.2.1", "hlk_ffff1", later), Failure::OverLimit);
+        assert_eq!(fail(&throttle, 10, "192.0.2.1", "hlk_eeee1", later), FailedAttempt::WithinLimit);
+        assert_eq!(fail(&throttle, 1, "192.0.2.1", "hlk_ffff1", later), FailedAttempt::OverLimit);
     }
 
     #[test]
     fn an_ipv6_client_is_its_network() {
-        let throttle = Throttle::default();
+        let throttle = SignInThrottle::default();
         let now = Instant::now();
         for host in 1..=10 {
             fail(&throttle, 1, &format!("2001:db8:0:1::{host}"), &format!("hlk_{host:04}"), now);
         }
-        assert_eq!(fail(&throttle, 1, "2001:db8:0:1:ffff::1", "hlk_zzzz", now), Failure::OverLimit);
-        assert_eq!(fail(&throttle, 1, "2001:db8:0:2::1", "hlk_yyyy", now), Failure::WithinLimit);
+        assert_eq!(fail(&throttle, 1, "2001:db8:0:1:ffff::1", "hlk_zzzz", now), FailedAttempt::OverLimit);
+        assert_eq!(fail(&throttle, 1, "2001:db8:0:2::1", "hlk_yyyy", now), FailedAttempt::WithinLimit);
     }
 
     #[test]
     fn guesses_at_one_key_from_many_networks_are_counted_together() {
-        let throttle = Throttle::default();
+        let throttle = SignInThrottle::default();
         let now = Instant::now();
         let from = |last: u32, guess: &str| fail(&throttle, 1, &format!("198.51.100.{last}"), guess, now);
-        assert!((0..10).all(|last| from(last, &format!("hlk_abcd-guess-{last}")) == Failure::WithinLimit));
-        assert_eq!(from(10, "hlk_abcd-another"), Failure::OverLimit);
-        assert_eq!(from(11, "hlk_abce"), Failure::WithinLimit);
+        assert!((0..10).all(|last| from(last, &format!("hlk_abcd-guess-{last}")) == FailedAttempt::WithinLimit));
+        assert_eq!(from(10, "hlk_abcd-another"), FailedAttempt::OverLimit);
+        assert_eq!(from(11, "hlk_abce"), FailedAttempt::WithinLimit);
     }
 
     #[test]
     fn memory_is_bounded() {
-        let throttle = Throttle::default();
+        let throttle = SignInThrottle::default();
         let now = Instant::now();
         for number in 0..u128::try_from(SOURCES_MAX.get()).expect("small") + 5_000 {
             let address = Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) | (number << 64));

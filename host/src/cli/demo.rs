@@ -20,7 +20,7 @@ use bytes::Bytes;
 use clap::Args;
 use components::Components;
 use http::Method;
-use receiver::Receiver;
+use receiver::DemoReceiver;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -102,7 +102,7 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
 /// The demo between start and stop. Returns what was not as it should be.
 async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String>, Failure> {
     let secret = SigningSecret::generate().reveal();
-    let mut receiver = Receiver::start(&secret).await?;
+    let mut receiver = DemoReceiver::start(&secret).await?;
     let host = Demo { host: HostClient::new(&format!("http://{}", app.address), key)? };
     host.set_up(components, &receiver, &secret).await?;
     let token = host.post(&own("intake-tokens"), &json!({"label": "Agile CRM"})).await?;
@@ -183,7 +183,7 @@ impl Demo {
     }
 
     /// Uploads the plugins and makes a subscription for each.
-    async fn set_up(&self, components: &Components, receiver: &Receiver, secret: &str) -> Result<(), Failure> {
+    async fn set_up(&self, components: &Components, receiver: &DemoReceiver, secret: &str) -> Result<(), Failure> {
         for example in &EXAMPLES {
             let component = Bytes::from(components.read(example.plugin)?);
             let path = own("plugins").then(example.plugin);

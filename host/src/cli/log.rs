@@ -64,9 +64,9 @@ mod tests {
 
     /// A place that both the subscriber and the test look at.
     #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
+    struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Shared {
+    impl Write for SharedBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -79,7 +79,7 @@ mod tests {
     const HOSTILE: &str = "a\n2026-01-01T00:00:00Z ERROR forged\r\x1b[2K\x1b[8m\u{9b}1A\u{202e}\u{2028}b";
 
     fn logged(ansi: bool, json: bool) -> String {
-        let place = Shared::default();
+        let place = SharedBuffer::default();
         let writer = place.clone();
         let log =
             tracing_subscriber::fmt().with_ansi(ansi).with_writer(move || OneLine { to: writer.clone(), json, ansi });

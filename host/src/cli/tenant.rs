@@ -72,14 +72,14 @@ const NOT_SETTINGS: [&str; 8] = [
 
 const JSON: &str = "application/json";
 
-struct Tenant {
+struct TenantClient {
     host: HostClient,
     id: TenantId,
 }
 
-impl Tenant {
+impl TenantClient {
     fn new(host: &AdminArgs, id: TenantId) -> Result<Self, Failure> {
-        Ok(Tenant { host: host.client()?, id })
+        Ok(TenantClient { host: host.client()?, id })
     }
 
     fn path(&self) -> UrlPath {
@@ -113,7 +113,7 @@ impl Tenant {
 }
 
 pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
-    let tenant = Tenant::new(&args.host, args.tenant)?;
+    let tenant = TenantClient::new(&args.host, args.tenant)?;
     let mut own = tenant.get(&tenant.path()).await?;
     without(&mut own, &["id", "created_at_ms"]);
     let mut subscriptions = tenant.list(tenant.path().then("subscriptions"), "id").await?;
@@ -155,7 +155,7 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     // Everything is checked before anything is made.
     let secrets = args.secrets.as_deref().map(ImportSecrets::read).transpose()?.unwrap_or_default();
     let all = Imported::read(&text, &secrets).map_err(|error| format!("{shown}: {error}; nothing was changed"))?;
-    let tenant = Tenant::new(&args.host, args.tenant)?;
+    let tenant = TenantClient::new(&args.host, args.tenant)?;
     let mut own = all.tenant;
     own.insert("id".into(), json!(tenant.id));
     let tenants = UrlPath::root().then("v1").then("tenants");

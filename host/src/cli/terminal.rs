@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Destination of a line: stdout or stderr.
 #[derive(Clone, Copy)]
-pub(super) enum Stream {
+pub(super) enum OutputStream {
     Out,
     Err,
 }
@@ -33,14 +33,14 @@ pub(super) enum Stream {
 /// Prints a line on stdout. Takes a literal format with positional arguments, each of which is escaped.
 macro_rules! outln {
     ($format:literal $(, $argument:expr)* $(,)?) => {
-        $crate::cli::terminal::line!($crate::cli::terminal::Stream::Out, $format $(, $argument)*)
+        $crate::cli::terminal::line!($crate::cli::terminal::OutputStream::Out, $format $(, $argument)*)
     };
 }
 
 /// Prints a line on stderr, as [`outln!`] does.
 macro_rules! errln {
     ($format:literal $(, $argument:expr)* $(,)?) => {
-        $crate::cli::terminal::line!($crate::cli::terminal::Stream::Err, $format $(, $argument)*)
+        $crate::cli::terminal::line!($crate::cli::terminal::OutputStream::Err, $format $(, $argument)*)
     };
 }
 
@@ -102,18 +102,18 @@ pub(super) struct Message<'a>(pub(super) &'a str);
 const GUTTER: &str = "| ";
 
 /// A value that can stand in a line.
-pub(super) trait Part {
+pub(super) trait LinePart {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
 /// Any value with a text: on one line, escaped, padded as the format says. A precision cuts the text, also that of a number.
-impl<T: Display + ?Sized> Part for T {
+impl<T: Display + ?Sized> LinePart for T {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&escape(&self.to_string()))
     }
 }
 
-impl Part for Tone {
+impl LinePart for Tone {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(style) => write!(f, "{style}"),
@@ -122,14 +122,14 @@ impl Part for Tone {
     }
 }
 
-impl Part for Quoted<'_> {
+impl LinePart for Quoted<'_> {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(GUTTER)?;
         Message(self.0).write(f)
     }
 }
 
-impl Part for Message<'_> {
+impl LinePart for Message<'_> {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, line) in self.0.split('\n').enumerate() {
             if number > 0 {
@@ -142,9 +142,9 @@ impl Part for Message<'_> {
 }
 
 /// An argument of a format.
-pub(super) struct Escaped<'a, T: Part + ?Sized>(pub(super) &'a T);
+pub(super) struct Escaped<'a, T: LinePart + ?Sized>(pub(super) &'a T);
 
-impl<T: Part + ?Sized> Display for Escaped<'_, T> {
+impl<T: LinePart + ?Sized> Display for Escaped<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.write(f)
     }
@@ -189,11 +189,11 @@ pub(super) fn json_pretty(value: &impl Serialize) -> Result<(), serde_json::Erro
 
 /// Prints why a command failed as JSON on stderr.
 pub(super) fn json_failure(value: &serde_json::Value) {
-    write(Stream::Err, &format!("{}\n", escape_json(&value.to_string())));
+    write(OutputStream::Err, &format!("{}\n", escape_json(&value.to_string())));
 }
 
 fn json_text(text: &str) {
-    write(Stream::Out, &format!("{}\n", escape_json(text)));
+    write(OutputStream::Out, &format!("{}\n", escape_json(text)));
 }
 
 /// JSON with every unsafe character as a `\u` escape. They stand in strings only, so it means the same.
@@ -213,20 +213,20 @@ pub(super) fn escape_json(text: &str) -> String {
 
 /// Prints a text of the program itself on stdout, as it is.
 pub(super) fn own_text(text: &'static str) {
-    write(Stream::Out, text);
+    write(OutputStream::Out, text);
 }
 
 /// Shows progress on stderr, in place of what was shown there before. Empty: removes it.
 pub(super) fn progress(text: &str) {
     let line = if text.is_empty() { "\r\x1b[2K".to_owned() } else { format!("\r{}", escape(text)) };
-    write(Stream::Err, &line);
+    write(OutputStream::Err, &line);
 }
 
 /// Prints what the macros made.
-pub(super) fn print(stream: Stream, text: &str) {
+pub(super) fn print(stream: OutputStream, text: &str) {
     let columns = match stream {
-        Stream::Out => columns(&std::io::stdout()),
-        Stream::Err => columns(&std::io::stderr()),
+        OutputStream::Out => columns(&std::io::stdout()),
+        OutputStream::Err => columns(&std::io::stderr()),
     };
     match columns {
         Some(columns) => write(stream, &folded(text, columns)),
@@ -278,15 +278,15 @@ pub(super) fn take_failed() -> bool {
     FAILED.swap(false, Ordering::Relaxed)
 }
 
-fn write(stream: Stream, text: &str) {
+fn write(stream: OutputStream, text: &str) {
     match stream {
-        Stream::Out => {
+        OutputStream::Out => {
             if write_to(anstream::stdout().lock(), text).is_err() {
                 FAILED.store(true, Ordering::Relaxed);
             }
         }
         // There is nowhere to say so.
-        Stream::Err => drop(write_to(anstream::stderr().lock(), text)),
+        OutputStream::Err => drop(write_to(anstream::stderr().lock(), text)),
     }
 }
 

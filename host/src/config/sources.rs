@@ -33,7 +33,7 @@ pub enum ConfigError {
 }
 
 /// Name of the source of a value.
-pub type Source = String;
+pub type ValueSource = String;
 
 /// The settings in force and where each came from.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Settled {
     /// Effective settings.
     pub config: Config,
     /// Name, value as TOML, source; in the order of the fields.
-    pub origins: Vec<(String, String, Source)>,
+    pub origins: Vec<(String, String, ValueSource)>,
 }
 
 /// The file that is read when none is named, if it is there.
@@ -124,7 +124,7 @@ fn parse_like(kind: &Value, text: &str) -> Value {
     }
 }
 
-fn merge(defaults: &Table, layers: Vec<(Source, Table)>, mut faults: Vec<String>) -> Result<Settled, ConfigError> {
+fn merge(defaults: &Table, layers: Vec<(ValueSource, Table)>, mut faults: Vec<String>) -> Result<Settled, ConfigError> {
     let mut merged = Table::new();
     let mut sources = std::collections::HashMap::new();
     for (source, table) in layers {

@@ -5,7 +5,7 @@ use super::forms::Form;
 use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
 use super::webhooks::input;
-use super::{Frame, Moment, Page, Refused, go_to, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::access::Scope;
 use crate::api::extract::{Item, Params};
 use crate::api::problem::Problem;
@@ -39,18 +39,18 @@ struct KeyRow {
     id: String,
     name: String,
     scopes: String,
-    made: Moment,
-    used: Option<Moment>,
+    made: DisplayTime,
+    used: Option<DisplayTime>,
 }
 
 struct TokenRow {
     id: String,
     name: String,
-    made: Moment,
+    made: DisplayTime,
 }
 
 struct ChangeRow {
-    at: Moment,
+    at: DisplayTime,
     who: String,
     action: String,
     subject: String,
@@ -69,7 +69,7 @@ pub(super) async fn page(
     Params(params): Params<AccessParams>,
     Params(note): Params<NoteParams>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     let once = state.notes.take::<Once>(&user.user, &note);
     page_with(&user, &state, once, Typed::default(), params.cursor).await
 }
@@ -93,7 +93,7 @@ async fn page_with(
     once: Option<Once>,
     typed: Typed,
     cursor: Option<Uuid>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     // What stands here is for those who may change it.
     user.access::<crate::api::extract::ToManage>(state)?;
     let catalog = state.store.catalog();
@@ -111,8 +111,8 @@ async fn page_with(
                 id: key.id.to_string(),
                 name: key.shown(),
                 scopes: scopes(&key.scopes),
-                made: Moment::at_ms(key.created_at_ms),
-                used: used.get(&key.id).map(|ms| Moment::at_ms(*ms)),
+                made: DisplayTime::at_ms(key.created_at_ms),
+                used: used.get(&key.id).map(|ms| DisplayTime::at_ms(*ms)),
             })
             .collect(),
         tokens: catalog
@@ -121,7 +121,7 @@ async fn page_with(
             .map(|token| TokenRow {
                 id: token.id.to_string(),
                 name: access::shown_address(token, state),
-                made: Moment::at_ms(token.created_at_ms),
+                made: DisplayTime::at_ms(token.created_at_ms),
             })
             .collect(),
         scopes: [Scope::Send, Scope::Read, Scope::Manage]
@@ -152,7 +152,13 @@ fn change_row(change: Change) -> ChangeRow {
         (None, None) => Diff::words(""),
         (before, after) => Diff::new(text(before), text(after)),
     };
-    ChangeRow { at: Moment::at_ms(change.at_ms), who: change.who, action: change.action, subject: change.subject, diff }
+    ChangeRow {
+        at: DisplayTime::at_ms(change.at_ms),
+        who: change.who,
+        action: change.action,
+        subject: change.subject,
+        diff,
+    }
 }
 
 /// Makes and ends keys and addresses.
@@ -160,7 +166,7 @@ pub(super) async fn act(
     State(state): State<Arc<ApiState>>,
     headers: HeaderMap,
     posted: Posted,
-) -> Result<Response, Refused> {
+) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let here = UrlPath::pages_of(&user.tenant).then("access");
     let with_state = || State(state.clone());
@@ -211,7 +217,7 @@ async fn refused(
     state: &Arc<ApiState>,
     form: &Form,
     problem: &Problem,
-) -> Result<Response, Refused> {
+) -> Result<Response, PageError> {
     let typed = Typed {
         problem: problem.in_words(),
         is_token: user.path.get("action") == "tokens",

@@ -4,7 +4,7 @@ use super::bins_view::{self, RequestView};
 use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
 use super::webhooks::input;
-use super::{Frame, Moment, Page, Refused, go_to, render, size};
+use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, size};
 use crate::api::bins as routes;
 use crate::api::bins::requests::{self, ReplayBody, checked_search};
 use crate::api::exchange::Exchange;
@@ -28,26 +28,26 @@ use uuid::Uuid;
 #[template(path = "bins.html")]
 struct Bins {
     frame: Frame,
-    rows: Vec<BinRow>,
+    rows: Vec<BinListRow>,
     problem: String,
     /// The name that was typed.
     typed: String,
 }
 
-struct BinRow {
+struct BinListRow {
     id: BinId,
     name: String,
     colour: u8,
     url: String,
     received: u64,
-    made: Moment,
+    made: DisplayTime,
 }
 
 pub(super) async fn list(
     user: TenantUser,
     headers: HeaderMap,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     list_with(&user, &state, &headers, String::new(), "").await
 }
 
@@ -57,13 +57,13 @@ async fn list_with(
     headers: &HeaderMap,
     problem: String,
     typed: &str,
-) -> Result<Page, Refused> {
-    let row = |bin: Bin| BinRow {
+) -> Result<HtmlPage, PageError> {
+    let row = |bin: Bin| BinListRow {
         name: bins_view::name(&bin),
         colour: bin.settings.colour,
         url: bins_view::url(&bin.id, headers, state),
         received: bin.received,
-        made: Moment::at_ms(bin.created_at_ms),
+        made: DisplayTime::at_ms(bin.created_at_ms),
         id: bin.id,
     };
     let rows = state.store.bins(user.tenant.clone()).await?.into_iter().map(row).collect();
@@ -75,7 +75,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     State(state): State<Arc<ApiState>>,
     posted: Posted,
-) -> Result<Response, Refused> {
+) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let made = async {
         let wanted = input(json!({"name": form.get("name")}))?;
@@ -92,14 +92,14 @@ pub(super) async fn create(
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct BinParams {
+pub(super) struct BinPageParams {
     search: String,
     before: Option<Uuid>,
 }
 
 #[derive(Template)]
 #[template(path = "bin.html")]
-struct BinPage {
+struct BinView {
     frame: Frame,
     id: BinId,
     name: String,
@@ -107,7 +107,7 @@ struct BinPage {
     colour: u8,
     url: String,
     search: String,
-    rows: Vec<RequestRow>,
+    rows: Vec<BinRequestRow>,
     /// Cursor with which the search goes on. Empty: everything was searched.
     further: String,
     problem: String,
@@ -120,9 +120,9 @@ struct BinPage {
     delay_ms: u64,
 }
 
-struct RequestRow {
+struct BinRequestRow {
     id: String,
-    at: Moment,
+    at: DisplayTime,
     method: String,
     path: String,
     size: String,
@@ -131,11 +131,11 @@ struct RequestRow {
 
 pub(super) async fn one(
     user: TenantUser,
-    Params(params): Params<BinParams>,
+    Params(params): Params<BinPageParams>,
     headers: HeaderMap,
     exchange: Exchange,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     exchange.reserve_answer(requests::ANSWER_BYTES).await?;
     let bin = state.store.bin(user.tenant.clone(), user.path.parse("id", "bin")?).await?;
     one_with(&user, &state, &headers, bin, params, String::new()).await
@@ -146,16 +146,16 @@ async fn one_with(
     state: &ApiState,
     headers: &HeaderMap,
     bin: Bin,
-    params: BinParams,
+    params: BinPageParams,
     problem: String,
-) -> Result<Page, Refused> {
-    let BinParams { search, before } = params;
+) -> Result<HtmlPage, PageError> {
+    let BinPageParams { search, before } = params;
     let filter = BinFilter { search: checked_search(Some(search.clone()))?, limit: 100, before };
     let found = state.store.bin_requests(user.tenant.clone(), bin.id.clone(), filter).await?;
-    fn row(request: BinRequest) -> RequestRow {
-        RequestRow {
+    fn row(request: BinRequest) -> BinRequestRow {
+        BinRequestRow {
             id: request.id.to_string(),
-            at: Moment::at_ms(request.received_at_ms),
+            at: DisplayTime::at_ms(request.received_at_ms),
             path: request.head.path,
             method: request.head.method,
             size: size(request.head.bytes as u64),
@@ -165,7 +165,7 @@ async fn one_with(
     let frame = Frame::new(user, state, "Inspector");
     let reply = &bin.settings.reply;
     let lines = reply.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
-    let page = BinPage {
+    let page = BinView {
         name: bins_view::name(&bin),
         plain_name: bin.settings.name.clone(),
         colour: bin.settings.colour,
@@ -192,7 +192,7 @@ pub(super) async fn update(
     headers: HeaderMap,
     State(state): State<Arc<ApiState>>,
     posted: Posted,
-) -> Result<Response, Refused> {
+) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let id: BinId = user.path.parse("id", "bin")?;
     let bin = state.store.bin(user.tenant.clone(), id.clone()).await?;
@@ -203,14 +203,14 @@ pub(super) async fn update(
     match edited.await {
         Ok(_) => Ok(go_to(&page_of(&user, &id), "The bin was changed.")),
         Err(problem) => {
-            let page = one_with(&user, &state, &headers, bin, BinParams::default(), problem.in_words()).await?;
+            let page = one_with(&user, &state, &headers, bin, BinPageParams::default(), problem.in_words()).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }
 }
 
 /// The buttons of a bin.
-pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, .. } = posted;
     let id: BinId = user.path.parse("id", "bin")?;
     let with_state = || State(state.clone());
@@ -252,7 +252,7 @@ pub(super) async fn request(
     user: TenantUser,
     Params(note): Params<NoteParams>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     let id: Uuid = user.path.parse("action", "request")?;
     let replayed = state.notes.take::<Replayed>(&user.user, &note).map(|Replayed(told)| told);
     let bin = state.store.bin(user.tenant.clone(), user.path.parse("id", "bin")?).await?;
@@ -266,7 +266,7 @@ pub(super) async fn request(
 struct Replayed(String);
 
 /// The buttons of a request.
-pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let bin: BinId = user.path.parse("id", "bin")?;
     let request = user.path.get("request").to_owned();

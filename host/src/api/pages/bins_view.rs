@@ -3,7 +3,7 @@
 use super::deliveries::before_and_after;
 use super::diff::Diff;
 use super::forms::{Form, pairs};
-use super::{Frame, Moment, short, size};
+use super::{DisplayTime, Frame, short, size};
 use crate::api::ApiState;
 use crate::api::problem::Problem;
 use crate::delivery::DeliveryId;
@@ -73,7 +73,7 @@ pub(super) struct RequestView {
     method: String,
     path: String,
     query: String,
-    at: Moment,
+    at: DisplayTime,
     remote: String,
     size: String,
     signature: String,
@@ -113,7 +113,7 @@ impl RequestView {
             bin: bin.id.clone(),
             bin_name: name(bin),
             id: id.to_string(),
-            at: Moment::at_ms(received_at_ms),
+            at: DisplayTime::at_ms(received_at_ms),
             size: format!("{}{truncated}", size(head.bytes as u64)),
             pretty: if is_json { crate::diff::pretty(&raw) } else { String::new() },
             hex: hex_dump(&body),

@@ -5,7 +5,7 @@ mod timeline;
 use super::diff::Diff;
 use super::user::{Posted, TenantUser};
 use super::webhooks::name;
-use super::{Frame, Moment, Page, Refused, go_to, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::ApiState;
 use crate::api::events;
 use crate::api::extract::{Item, Params};
@@ -33,13 +33,13 @@ struct Deliveries {
     states: Vec<(&'static str, bool)>,
     subscriptions: Vec<(String, String, bool)>,
     event: String,
-    rows: Vec<Row>,
+    rows: Vec<DeliveryRow>,
     next: Option<String>,
 }
 
-struct Row {
+struct DeliveryRow {
     id: String,
-    made: Moment,
+    made: DisplayTime,
     name: String,
     state: &'static str,
     kind: &'static str,
@@ -49,7 +49,7 @@ struct Row {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct ListParams {
+pub(super) struct DeliveryListParams {
     state: String,
     subscription: String,
     event: String,
@@ -60,9 +60,9 @@ const PAGE: usize = 50;
 
 pub(super) async fn list(
     user: TenantUser,
-    Params(params): Params<ListParams>,
+    Params(params): Params<DeliveryListParams>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     let wanted = DeliveryState::ALL.into_iter().find(|state| state.as_str() == params.state);
     let filter = DeliveryFilter {
         subscription: params.subscription.parse().ok().map(SubscriptionId),
@@ -80,9 +80,9 @@ pub(super) async fn list(
         let query: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         format!("?{query}&cursor={}", last.id)
     });
-    let row = |view: DeliveryView| Row {
+    let row = |view: DeliveryView| DeliveryRow {
         id: view.id.to_string(),
-        made: Moment::at_ms(view.created_at_ms),
+        made: DisplayTime::at_ms(view.created_at_ms),
         name: names.get(&view.subscription).cloned().unwrap_or_else(|| "deleted".to_owned()),
         state: view.state.as_str(),
         kind: kind(view.kind),
@@ -114,7 +114,7 @@ fn kind(kind: DeliveryKind) -> &'static str {
 /// Time of the next attempt of a pending delivery: words, and a time if there is one that is still to come.
 struct NextAttempt {
     words: &'static str,
-    at: Option<Moment>,
+    at: Option<DisplayTime>,
 }
 
 impl NextAttempt {
@@ -122,7 +122,7 @@ impl NextAttempt {
         if view.state != DeliveryState::Pending {
             return None;
         }
-        let at = view.due_at_ms.filter(|due_ms| *due_ms > now_ms).map(Moment::at_ms);
+        let at = view.due_at_ms.filter(|due_ms| *due_ms > now_ms).map(DisplayTime::at_ms);
         let is_paused = subscription.is_some_and(|one| one.state == SubscriptionState::Paused);
         let words = match (is_paused, view.awaiting_plugin, &at) {
             (true, _, _) => "when the webhook is resumed",
@@ -150,7 +150,7 @@ struct Delivery {
     due: Option<NextAttempt>,
     why: String,
     actions: Vec<(&'static str, &'static str)>,
-    accepted: Moment,
+    accepted: DisplayTime,
     attempts: Vec<AttemptView>,
     diff: Diff,
 }
@@ -159,7 +159,7 @@ pub(super) async fn one(
     user: TenantUser,
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     let (view, attempts) = state.store.delivery(user.tenant.clone(), DeliveryId(id)).await?;
     let whole = state.store.event(user.tenant.clone(), view.event).await?;
     let explained = events::explained(&state, &user.tenant, &whole).await?;
@@ -182,7 +182,7 @@ pub(super) async fn one(
         due,
         why: why.unwrap_or_default(),
         actions,
-        accepted: Moment::at_ms(event.received_at_ms),
+        accepted: DisplayTime::at_ms(event.received_at_ms),
         attempts: attempts.iter().map(AttemptView::new).collect(),
         diff: before_and_after(&state, event, subscription).await,
         frame: Frame::new(&user, &state, "Deliveries").watching("attempts"),
@@ -216,7 +216,7 @@ pub(super) async fn before_and_after(
     }
 }
 
-pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, .. } = posted;
     let id: Uuid = user.path.get("id").parse().map_err(|_| Problem::not_found("delivery"))?;
     let flash = match user.path.get("action") {
@@ -235,11 +235,11 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
 
 #[derive(Template)]
 #[template(path = "event.html")]
-struct EventPage {
+struct EventView {
     frame: Frame,
     id: String,
     name: String,
-    at: Moment,
+    at: DisplayTime,
     module: &'static str,
     entity: Option<String>,
     previous: Option<String>,
@@ -251,16 +251,16 @@ pub(super) async fn event(
     user: TenantUser,
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     let whole = state.store.event(user.tenant.clone(), EventId(id)).await?;
     let explained = events::explained(&state, &user.tenant, &whole).await?;
     let event = whole.event;
     let names: HashMap<Uuid, String> =
         state.store.catalog().subscriptions(&user.tenant).iter().map(|one| (one.id.0, name(one))).collect();
-    let page = EventPage {
+    let page = EventView {
         id: event.id.to_string(),
         name: event.name.clone(),
-        at: Moment::at_ms(event.received_at_ms),
+        at: DisplayTime::at_ms(event.received_at_ms),
         module: event.module.as_str(),
         entity: event.entity_id.clone(),
         previous: whole.previous.map(|previous| previous.to_string()),

@@ -10,17 +10,17 @@ use std::sync::{Arc, LazyLock};
 /// Lines shown of one comparison.
 const LINES_MAX: usize = 400;
 
-type Compare = Box<dyn FnOnce() -> Compared + Send>;
+type Compare = Box<dyn FnOnce() -> DiffLines + Send>;
 
 /// A comparison of two bodies, or one body, or words in the place of one.
 #[derive(Clone)]
 pub(super) struct Diff {
     pub(super) label: String,
-    compared: Arc<LazyLock<Compared, Compare>>,
+    compared: Arc<LazyLock<DiffLines, Compare>>,
 }
 
 #[derive(Default)]
-struct Compared {
+struct DiffLines {
     changed: bool,
     /// Class, sign and text of each line.
     lines: Vec<(&'static str, char, String)>,
@@ -34,21 +34,21 @@ impl Diff {
         let before: String = before.into();
         let after: String = after.into();
         let label = format!("{} before (−), {} after (+)", counted(before.len() as u64, "byte", "bytes"), after.len());
-        Diff::lazy(label, move || Compared::new(&before, &after))
+        Diff::lazy(label, move || DiffLines::new(&before, &after))
     }
 
     /// Words instead of a body.
     pub(super) fn words(label: impl Into<String>) -> Diff {
-        Diff::lazy(label, Compared::default)
+        Diff::lazy(label, DiffLines::default)
     }
 
     /// One body, as it is.
     pub(super) fn same(label: impl Into<String>, text: impl Into<String>) -> Diff {
         let text: String = text.into();
-        Diff::lazy(label, move || Compared { text: diff::pretty(&text), ..Compared::default() })
+        Diff::lazy(label, move || DiffLines { text: diff::pretty(&text), ..DiffLines::default() })
     }
 
-    fn lazy(label: impl Into<String>, compare: impl FnOnce() -> Compared + Send + 'static) -> Diff {
+    fn lazy(label: impl Into<String>, compare: impl FnOnce() -> DiffLines + Send + 'static) -> Diff {
         Diff { label: label.into(), compared: Arc::new(LazyLock::new(Box::new(compare))) }
     }
 
@@ -68,12 +68,12 @@ impl Diff {
     }
 }
 
-impl Compared {
-    fn new(before: &str, after: &str) -> Compared {
+impl DiffLines {
+    fn new(before: &str, after: &str) -> DiffLines {
         let lines = diff::lines(before, after);
         let changed = lines.iter().any(diff::Line::is_changed);
         let lines = lines.into_iter().take(LINES_MAX).map(|line| (class(line.sign), line.sign, line.text)).collect();
-        Compared { changed, lines, text: if changed { String::new() } else { diff::pretty(after) } }
+        DiffLines { changed, lines, text: if changed { String::new() } else { diff::pretty(after) } }
     }
 }
 

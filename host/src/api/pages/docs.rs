@@ -1,6 +1,6 @@
 //! The REST surface as a page, made from the same document that `/openapi.json` serves.
 
-use super::{Page, Refused, render};
+use super::{HtmlPage, PageError, render};
 use crate::api::ApiState;
 use crate::api::document::document;
 use askama::Template;
@@ -28,7 +28,7 @@ struct RouteView {
     answers: String,
 }
 
-pub(super) async fn page(State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
+pub(super) async fn page(State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
     let document = document();
     render(&state, None, Docs { groups: groups(document), shapes: shapes(document) }).await
 }

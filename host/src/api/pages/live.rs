@@ -3,7 +3,7 @@
 //! A stream holds a connection, so a session has a few of them and a tenant its share (`exchange.rs`); and it ends within
 //! [`LOOK`] when its session ends, when its key is revoked, or when the tenant is gone.
 
-use super::Refused;
+use super::PageError;
 use super::user::TenantUser;
 use crate::access::credential_hash;
 use crate::api::ApiState;
@@ -42,7 +42,7 @@ pub(super) async fn watch(
     exchange: Exchange,
     Params(Watched { topic }): Params<Watched>,
     State(state): State<Arc<ApiState>>,
-) -> Result<(NotBuffered, Sse<impl Stream<Item = Result<Event, Infallible>>>), Refused> {
+) -> Result<(NotBuffered, Sse<impl Stream<Item = Result<Event, Infallible>>>), PageError> {
     let wanted = match topic.as_str() {
         "attempts" => Notice::Attempt(user.tenant.clone()),
         bin => {

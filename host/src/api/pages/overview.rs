@@ -3,7 +3,7 @@
 use super::chart::{self, Bar};
 use super::usage::UsageView;
 use super::user::TenantUser;
-use super::{Frame, Moment, Page, Refused, duration, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, duration, render};
 use crate::api::ApiState;
 use crate::api::extract::Params;
 use crate::delivery::DeliveryId;
@@ -32,7 +32,7 @@ struct Overview {
     latency_chart: String,
     backlog: Vec<BacklogRow>,
     failing: Vec<ReceiverRow>,
-    plugins: Vec<PluginRow>,
+    plugins: Vec<PluginCostRow>,
     usage: UsageView,
     damage: DamageView,
 }
@@ -50,7 +50,7 @@ struct DamagedRowView {
     href: String,
     kind: &'static str,
     id: String,
-    found: Moment,
+    found: DisplayTime,
     detail: String,
 }
 
@@ -58,7 +58,7 @@ struct BacklogRow {
     href: String,
     name: String,
     pending: u64,
-    oldest: Moment,
+    oldest: DisplayTime,
 }
 
 struct ReceiverRow {
@@ -70,7 +70,7 @@ struct ReceiverRow {
     p95: String,
 }
 
-struct PluginRow {
+struct PluginCostRow {
     name: String,
     calls: u64,
     total: String,
@@ -97,7 +97,7 @@ pub(super) async fn page(
     user: TenantUser,
     Params(params): Params<OverviewParams>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     let wanted = params.span.as_deref().unwrap_or("hour");
     let span = SPANS.into_iter().find(|(name, ..)| *name == wanted).unwrap_or(SPANS[0]);
     let (_, lasts_s, bar_s, _, begin) = span;
@@ -122,7 +122,7 @@ pub(super) async fn page(
     let oldest = state.store.oldest_pending(user.tenant.clone(), ids).await?;
     let row = |(id, pending): (SubscriptionId, u64)| {
         // Without a time its last delivery has just ended.
-        let oldest = Moment::at_ms(*oldest.get(&id)?);
+        let oldest = DisplayTime::at_ms(*oldest.get(&id)?);
         Some(BacklogRow { href: href(id), name: name(id), pending, oldest })
     };
     let backlog: Vec<BacklogRow> = largest.into_iter().filter_map(row).collect();
@@ -160,7 +160,7 @@ fn damage(tenant: &TenantId, report: &DamageReport) -> DamageView {
             RowKind::Delivery => "Delivery",
         },
         id: row.id.to_string(),
-        found: Moment::at_ms(row.found_at_ms),
+        found: DisplayTime::at_ms(row.found_at_ms),
         detail: row.detail.clone(),
     };
     let objects: Vec<&str> = report.objects.iter().map(|object| object.name.as_str()).collect();
@@ -230,7 +230,7 @@ fn failing(
     failing.into_iter().map(row).collect()
 }
 
-fn plugins(figures: &[SpanFigures]) -> Vec<PluginRow> {
+fn plugins(figures: &[SpanFigures]) -> Vec<PluginCostRow> {
     let mut of: BTreeMap<&str, Latencies> = BTreeMap::new();
     for one in figures.iter().filter(|one| !one.plugin.is_empty()) {
         let mut sum = Figures { plugin: of.remove(one.plugin.as_str()).unwrap_or_default(), ..Figures::default() };
@@ -240,10 +240,10 @@ fn plugins(figures: &[SpanFigures]) -> Vec<PluginRow> {
     fn time(us: Option<u64>) -> String {
         us.map_or_else(|| "–".to_owned(), duration)
     }
-    let mut rows: Vec<(u64, PluginRow)> = of
+    let mut rows: Vec<(u64, PluginCostRow)> = of
         .into_iter()
         .map(|(name, latencies)| {
-            let row = PluginRow {
+            let row = PluginCostRow {
                 name: name.replace('+', " → "),
                 calls: latencies.count(),
                 total: duration(latencies.sum_us()),

@@ -5,7 +5,7 @@ use super::notes::NoteParams;
 use super::plugins_view::{Compared, DryResult, Picked, PluginPage, PluginRow, quarantined};
 use super::user::{Posted, TenantUser};
 use super::webhooks::input;
-use super::{Frame, Moment, Page, Refused, go_to, render, short};
+use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, short};
 use crate::api::extract::{Body, Item, Params, PathParams};
 use crate::api::problem::Problem;
 use crate::api::{ApiState, dry_run, plugins as routes, rollouts};
@@ -37,7 +37,7 @@ enum PluginNote {
     Judged(Box<(Picked, DryResult)>),
 }
 
-pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
+pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
     list_with(&user, &state, None, "").await
 }
 
@@ -46,7 +46,7 @@ async fn list_with(
     state: &ApiState,
     problem: Option<&Problem>,
     name: &str,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     let subscriptions = state.store.catalog().subscriptions(&user.tenant);
     let users = |name: &str| subscriptions.iter().filter(|one| one.settings.plugin.names(name)).count();
     let mut rows = Vec::new();
@@ -55,7 +55,7 @@ async fn list_with(
         let file_problem = state.plugins.file_problem(&user.tenant, &plugin.name);
         rows.push(PluginRow {
             version: short(&plugin.active_sha256),
-            since: Some(Moment::at_ms(plugin.activated_at_ms)),
+            since: Some(DisplayTime::at_ms(plugin.activated_at_ms)),
             by: plugin.activated_by,
             users: users(&plugin.name),
             problem: if quarantined.is_empty() { file_problem.unwrap_or_default() } else { quarantined },
@@ -79,7 +79,7 @@ async fn list_with(
 }
 
 /// An upload without scripts.
-pub(super) async fn upload(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+pub(super) async fn upload(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let uploaded = async {
         let name = PluginName::parse(form.get("name")).map_err(|detail| Problem::field("/name", detail))?;
@@ -105,7 +105,7 @@ pub(super) async fn one(
     user: TenantUser,
     Params(note): Params<NoteParams>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     let mut page = PluginPage::new(&user, &state).await?;
     match state.notes.take(&user.user, &note) {
         Some(PluginNote::Compared(compared)) => page.compared = Some(compared),
@@ -120,13 +120,14 @@ pub(super) async fn one(
 }
 
 /// The buttons of a plugin's page.
-pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let name: PluginName = user.path.parse("name", "plugin")?;
     let here = UrlPath::pages_of(&user.tenant).then("plugins").then(&name);
     match user.path.get("action") {
         "try" => {
-            let wanted = Trial { sha256: form.get("sha256").to_owned(), percent: form.get("percent").parse().ok() };
+            let wanted =
+                RolloutForm { sha256: form.get("sha256").to_owned(), percent: form.get("percent").parse().ok() };
             wanted.begin(form.get("how"), &name, &here, &user, &state).await
         }
         "end-trial" => {
@@ -149,12 +150,12 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
 }
 
 /// Version and share of the events, as the rollout form gives them.
-struct Trial {
+struct RolloutForm {
     sha256: String,
     percent: Option<f64>,
 }
 
-impl Trial {
+impl RolloutForm {
     async fn begin(
         self,
         how: &str,
@@ -162,7 +163,7 @@ impl Trial {
         here: &UrlPath,
         user: &TenantUser,
         state: &Arc<ApiState>,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Response, PageError> {
         let with_state = || State(state.clone());
         let path = || PathParams(vec![("name".into(), name.to_string()), ("sha256".into(), self.sha256.clone())]);
         let begin = async |wanted: Value| {
@@ -199,7 +200,7 @@ async fn dry(
     state: &Arc<ApiState>,
     form: &super::forms::Form,
     name: PluginName,
-) -> Result<Response, Refused> {
+) -> Result<Response, PageError> {
     let here = UrlPath::pages_of(&user.tenant).then("plugins").then(&name);
     let picked = Picked {
         event: form.get("pick").to_owned(),

@@ -4,7 +4,7 @@ use super::chart;
 use super::diff::Diff;
 use super::overview::{bars, series, times};
 use super::user::TenantUser;
-use super::{Frame, Moment, Refused, duration, short, size};
+use super::{DisplayTime, Frame, PageError, duration, short, size};
 use crate::api::ApiState;
 use crate::api::problem::Problem;
 use crate::event::SAMPLES;
@@ -19,7 +19,7 @@ use askama::Template;
 pub(super) struct PluginRow {
     pub(super) name: String,
     pub(super) version: String,
-    pub(super) since: Option<Moment>,
+    pub(super) since: Option<DisplayTime>,
     pub(super) by: String,
     pub(super) users: usize,
     pub(super) problem: String,
@@ -61,7 +61,7 @@ const BAR_S: i64 = 1_800;
 const PICKS: usize = 20;
 
 impl PluginPage {
-    pub(super) async fn new(user: &TenantUser, state: &ApiState) -> Result<Self, Refused> {
+    pub(super) async fn new(user: &TenantUser, state: &ApiState) -> Result<Self, PageError> {
         let name = user.path.get("name").to_owned();
         let versions = state.store.plugin_versions(user.tenant.clone(), name.clone()).await?;
         if versions.is_empty() {
@@ -72,7 +72,7 @@ impl PluginPage {
         let ids = users.iter().map(|one| one.id).collect();
         let recent = state.store.last_events_of(user.tenant.clone(), ids, PICKS).await?;
         let pick = |event: &crate::event::Event| {
-            (event.id.to_string(), format!("{} {}", Moment::at_ms(event.received_at_ms).text, event.name), false)
+            (event.id.to_string(), format!("{} {}", DisplayTime::at_ms(event.received_at_ms).text, event.name), false)
         };
         fn sample((module, _): &(crate::event::Module, &str)) -> (String, String, bool) {
             (format!("sample:{}", module.as_str()), format!("Sample: {}", module.as_str()), false)
@@ -117,7 +117,7 @@ struct VersionRow {
     sha256: String,
     short: String,
     active: bool,
-    at: Moment,
+    at: DisplayTime,
     by: String,
     size: String,
     compiled: String,
@@ -135,7 +135,7 @@ impl VersionRow {
         VersionRow {
             short: short(&version.sha256),
             active: version.active,
-            at: Moment::at_ms(version.created_at_ms),
+            at: DisplayTime::at_ms(version.created_at_ms),
             by: version.created_by,
             size: size(version.size),
             compiled: report.as_ref().map(|report| format!("{} ms", report.compile_ms)).unwrap_or_default(),
@@ -192,7 +192,7 @@ struct TrialView {
 impl TrialView {
     fn new(stored: StoredRollout, figures: Option<RolloutFigures>) -> Self {
         let is_canary = matches!(stored.kind, RolloutKind::Canary);
-        let begun = Moment::at_ms(stored.started_at_ms).text;
+        let begun = DisplayTime::at_ms(stored.started_at_ms).text;
         let summary = match (&stored.ended_reason, &figures) {
             (Some(reason), _) => format!("Started {begun}; ended: {reason}."),
             (None, Some(_)) if is_canary => format!("Started {begun}; it judges {} % of the events.", stored.percent),

@@ -1,7 +1,7 @@
 //! Requests to `/in` that were no events: what came, why it was refused, and a form in which it is edited and submitted.
 
 use super::user::{Posted, TenantUser};
-use super::{Frame, Moment, Page, Refused, go_to, render, size};
+use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, size};
 use crate::api::ApiState;
 use crate::api::encoding;
 use crate::api::exchange::Exchange;
@@ -29,7 +29,7 @@ struct RejectedList {
 
 struct RejectedRow {
     id: String,
-    at: Moment,
+    at: DisplayTime,
     reason: String,
     size: String,
     is_truncated: bool,
@@ -39,15 +39,15 @@ struct RejectedRow {
 const ROWS: usize = 100;
 
 #[derive(Default, Deserialize)]
-pub(super) struct RejectedParams {
+pub(super) struct RejectedPageParams {
     cursor: Option<Uuid>,
 }
 
 pub(super) async fn list(
     user: TenantUser,
-    Params(params): Params<RejectedParams>,
+    Params(params): Params<RejectedPageParams>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     let mut entries = state.store.rejected_requests(user.tenant.clone(), params.cursor, ROWS + 1).await?;
     let has_more = entries.len() > ROWS;
     entries.truncate(ROWS);
@@ -55,7 +55,7 @@ pub(super) async fn list(
     fn row(entry: RejectedEntry) -> RejectedRow {
         RejectedRow {
             id: entry.id.to_string(),
-            at: Moment::at_ms(entry.received_at_ms),
+            at: DisplayTime::at_ms(entry.received_at_ms),
             reason: entry.reason,
             size: size(entry.bytes as u64),
             is_truncated: entry.truncated,
@@ -71,7 +71,7 @@ pub(super) async fn list(
 struct RejectedPage {
     frame: Frame,
     id: String,
-    at: Moment,
+    at: DisplayTime,
     reason: String,
     size: String,
     is_truncated: bool,
@@ -88,7 +88,7 @@ pub(super) async fn one(
     user: TenantUser,
     exchange: Exchange,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     let rejected =
         state.store.rejected_request(user.tenant.clone(), user.path.parse("id", "rejected request")?).await?;
     let (text, shown_as) = shown(&user, &state, &exchange, rejected.body.clone()).await;
@@ -102,10 +102,10 @@ async fn page_of(
     text: String,
     shown_as: &'static str,
     problem: String,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     let page = RejectedPage {
         id: rejected.id.to_string(),
-        at: Moment::at_ms(rejected.received_at_ms),
+        at: DisplayTime::at_ms(rejected.received_at_ms),
         reason: rejected.reason,
         size: size(rejected.body.len() as u64),
         is_truncated: rejected.truncated,
@@ -141,7 +141,7 @@ pub(super) async fn act(
     exchange: Exchange,
     State(state): State<Arc<ApiState>>,
     posted: Posted,
-) -> Result<Response, Refused> {
+) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let id: Uuid = user.path.parse("id", "rejected request")?;
     let here = UrlPath::pages_of(&user.tenant).then("rejected");

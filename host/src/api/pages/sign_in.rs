@@ -2,13 +2,13 @@
 
 use super::forms::Form;
 use super::user::SignedIn;
-use super::{Page, Refused, go_to};
+use super::{HtmlPage, PageError, go_to};
 use crate::access::{ApiKey, Scope, credential_hash};
 use crate::api::ApiState;
 use crate::api::extract::{Body, COOKIE, Params};
 use crate::api::peer::Peer;
 use crate::api::problem::Problem;
-use crate::api::throttle::{Failure, WINDOW};
+use crate::api::throttle::{FailedAttempt, WINDOW};
 use crate::limits::shortened;
 use crate::store::SESSION_LASTS;
 use crate::subscription::TenantId;
@@ -56,9 +56,9 @@ pub(super) async fn go(_: SignedIn, Params(GoParams { t }): Params<GoParams>) ->
 }
 
 /// The form. A link's token is used up by the button, not by looking: mail programs look at links.
-pub(super) async fn form(Params(params): Params<SignInParams>) -> Result<Page, Refused> {
+pub(super) async fn form(Params(params): Params<SignInParams>) -> Result<HtmlPage, PageError> {
     let page = SignInPage { message: None, token: params.token, next: params.next.unwrap_or_default() };
-    Ok(Page::of(&page)?)
+    Ok(HtmlPage::of(&page)?)
 }
 
 /// Signs in with a key or with a link's token.
@@ -67,7 +67,7 @@ pub(super) async fn sign_in(
     State(state): State<Arc<ApiState>>,
     headers: HeaderMap,
     Body(body): Body,
-) -> Result<Response, Refused> {
+) -> Result<Response, PageError> {
     let form = Form::urlencoded(&body);
     if is_from_elsewhere(&headers, state.config.public_url.as_ref()) {
         return Err(foreign_form(&headers, &state).into());
@@ -97,22 +97,24 @@ pub(super) async fn sign_in(
 }
 
 /// The form once more, after a credential that is wrong.
-fn refused(state: &ApiState, address: IpAddr, form: &Form) -> Result<Response, Refused> {
+fn refused(state: &ApiState, address: IpAddr, form: &Form) -> Result<Response, PageError> {
     let is_link = form.has("token");
     let credential = form.get(if is_link { "token" } else { "key" });
     let counted = state.sign_ins.note_failure(address, credential, Instant::now());
     let (message, status) = match counted.failure {
-        Failure::OverLimit => (
+        FailedAttempt::OverLimit => (
             "This key is wrong too. There were too many failed attempts: wait five minutes.",
             StatusCode::TOO_MANY_REQUESTS,
         ),
-        Failure::WithinLimit if is_link => {
+        FailedAttempt::WithinLimit if is_link => {
             ("This link was used already or is too old. Sign in with a key.", StatusCode::UNAUTHORIZED)
         }
-        Failure::WithinLimit => ("This key is wrong, or it does not have the scope manage.", StatusCode::UNAUTHORIZED),
+        FailedAttempt::WithinLimit => {
+            ("This key is wrong, or it does not have the scope manage.", StatusCode::UNAUTHORIZED)
+        }
     };
     let page = SignInPage { message: Some(message.to_owned()), token: None, next: form.get("next").to_owned() };
-    let mut response = Page::of(&page)?.with(status).into_response();
+    let mut response = HtmlPage::of(&page)?.with(status).into_response();
     counted.limit.write(response.headers_mut());
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(header::RETRY_AFTER, WINDOW.as_secs().into());
@@ -182,7 +184,7 @@ pub(super) async fn sign_out(
     user: SignedIn,
     State(state): State<Arc<ApiState>>,
     Body(body): Body,
-) -> Result<Response, Refused> {
+) -> Result<Response, PageError> {
     // Without the session's token it is another site that wants it: harmless, and still not its business.
     if Form::urlencoded(&body).get("csrf") == user.session.csrf {
         state.store.sign_out(&user.cookie).await?;

@@ -2,7 +2,7 @@
 
 use super::user::{PostedByAdmin, SignedIn};
 use super::webhooks::input;
-use super::{Frame, Moment, Page, Refused, go_to, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::extract::{Admin, Params, PathParams};
 use crate::api::problem::Problem;
 use crate::api::{ApiState, tenants};
@@ -33,15 +33,15 @@ struct TenantRow {
     webhooks: String,
     events: String,
     bytes: String,
-    made: Moment,
+    made: DisplayTime,
 }
 
 /// Every tenant.
-pub(super) async fn list(user: SignedIn, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
+pub(super) async fn list(user: SignedIn, State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
     list_with(&user, &state, String::new(), "").await
 }
 
-async fn list_with(user: &SignedIn, state: &ApiState, problem: String, typed: &str) -> Result<Page, Refused> {
+async fn list_with(user: &SignedIn, state: &ApiState, problem: String, typed: &str) -> Result<HtmlPage, PageError> {
     Admin::of(&user.key)?;
     let mut rows = Vec::new();
     for tenant in state.store.catalog().tenants() {
@@ -51,7 +51,7 @@ async fn list_with(user: &SignedIn, state: &ApiState, problem: String, typed: &s
             webhooks: grouped(state.store.catalog().subscriptions(&tenant.id).len() as u64),
             events: grouped(usage.events),
             bytes: grouped(usage.bytes),
-            made: Moment::at_ms(tenant.created_at_ms),
+            made: DisplayTime::at_ms(tenant.created_at_ms),
         });
     }
     let leaving = state.store.tenants_being_deleted().await?.iter().map(ToString::to_string).collect();
@@ -61,7 +61,7 @@ async fn list_with(user: &SignedIn, state: &ApiState, problem: String, typed: &s
 }
 
 /// Makes a tenant.
-pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: PostedByAdmin) -> Result<Response, Refused> {
+pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: PostedByAdmin) -> Result<Response, PageError> {
     let PostedByAdmin { admin, user, form } = posted;
     let made = async {
         let id = TenantId::parse(form.get("id")).map_err(|detail| Problem::field("/id", detail))?;
@@ -83,7 +83,7 @@ struct DeletionPage {
     frame: Frame,
     problem: String,
     id: String,
-    since: Option<Moment>,
+    since: Option<DisplayTime>,
     counts: Vec<(&'static str, String)>,
 }
 
@@ -92,11 +92,11 @@ pub(super) async fn deletion(
     user: SignedIn,
     path: PathParams,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     deletion_with(&user, &state, path.get("t"), String::new()).await
 }
 
-async fn deletion_with(user: &SignedIn, state: &ApiState, id: &str, problem: String) -> Result<Page, Refused> {
+async fn deletion_with(user: &SignedIn, state: &ApiState, id: &str, problem: String) -> Result<HtmlPage, PageError> {
     Admin::of(&user.key)?;
     let tenant = TenantId::parse(id).map_err(|_| Problem::not_found("tenant"))?;
     let contents = state.store.tenant_contents(tenant).await?;
@@ -118,7 +118,7 @@ async fn deletion_with(user: &SignedIn, state: &ApiState, id: &str, problem: Str
         frame: Frame::of(user, state, "Tenants"),
         problem,
         id: id.to_owned(),
-        since: contents.deleting_since_ms.map(Moment::at_ms),
+        since: contents.deleting_since_ms.map(DisplayTime::at_ms),
         counts: counts.map(|(name, count)| (name, grouped(count))).into(),
     };
     render(state, None, page).await
@@ -129,7 +129,7 @@ pub(super) async fn delete(
     State(state): State<Arc<ApiState>>,
     path: PathParams,
     posted: PostedByAdmin,
-) -> Result<Response, Refused> {
+) -> Result<Response, PageError> {
     let PostedByAdmin { admin, user, form } = posted;
     let id = path.get("t").to_owned();
     let confirmation = Params(input(json!({"confirm": form.get("confirm")}))?.0);

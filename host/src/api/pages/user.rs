@@ -1,7 +1,7 @@
 //! Extractors for pages: a signed-in user with a tenant, and a form that came from one of this host's pages. As on the REST
 //! routes, a handler's arguments are the proof.
 
-use super::Refused;
+use super::PageError;
 use super::forms::Form;
 use crate::access::{ApiKey, Session, credential_hash};
 use crate::api::ApiState;
@@ -39,9 +39,9 @@ impl SignedIn {
 }
 
 impl FromRequestParts<Arc<ApiState>> for SignedIn {
-    type Rejection = Refused;
+    type Rejection = PageError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, PageError> {
         let user = signed_in(parts, state)?;
         let payer = user.key.tenant.clone().map_or(Payer::Operator, Payer::Tenant);
         Exchange::of(parts)?.admit(payer).await?;
@@ -49,11 +49,11 @@ impl FromRequestParts<Arc<ApiState>> for SignedIn {
     }
 }
 
-fn signed_in(parts: &Parts, state: &ApiState) -> Result<SignedIn, Refused> {
+fn signed_in(parts: &Parts, state: &ApiState) -> Result<SignedIn, PageError> {
     let back = || parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-    let cookie = cookie(parts).ok_or_else(|| Refused::SignIn(back()))?.to_owned();
+    let cookie = cookie(parts).ok_or_else(|| PageError::SignIn(back()))?.to_owned();
     let found = state.store.catalog().session(&credential_hash(&cookie));
-    let (session, key) = found.ok_or_else(|| Refused::SignIn(back()))?;
+    let (session, key) = found.ok_or_else(|| PageError::SignIn(back()))?;
     state.store.catalog().note_used(key.id);
     Ok(SignedIn { session, key, cookie, flash: flash(parts) })
 }
@@ -75,15 +75,15 @@ pub(super) struct TenantUser {
 
 impl TenantUser {
     /// The proof that the REST handlers ask for.
-    pub(super) fn access<W: crate::api::extract::Wanted>(&self, state: &ApiState) -> Result<Access<W>, Problem> {
+    pub(super) fn access<W: crate::api::extract::RequiredScope>(&self, state: &ApiState) -> Result<Access<W>, Problem> {
         Access::of(self.user.key.clone(), &self.tenant.0, state)
     }
 }
 
 impl FromRequestParts<Arc<ApiState>> for TenantUser {
-    type Rejection = Refused;
+    type Rejection = PageError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, PageError> {
         let user = signed_in(parts, state)?;
         let path = PathParams::from_request_parts(parts, state).await?;
         let access = Access::<ToRead>::of(user.key.clone(), path.get("t"), state)?;
@@ -99,9 +99,9 @@ pub(super) struct Posted {
 }
 
 impl FromRequest<Arc<ApiState>> for Posted {
-    type Rejection = Refused;
+    type Rejection = PageError;
 
-    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Refused> {
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, PageError> {
         let (mut parts, _) = request.into_parts();
         let user = TenantUser::from_request_parts(&mut parts, state).await?;
         user.access::<ToManage>(state)?;
@@ -118,9 +118,9 @@ pub(super) struct PostedByAdmin {
 }
 
 impl FromRequest<Arc<ApiState>> for PostedByAdmin {
-    type Rejection = Refused;
+    type Rejection = PageError;
 
-    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Refused> {
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, PageError> {
         let (mut parts, _) = request.into_parts();
         let user = SignedIn::from_request_parts(&mut parts, state).await?;
         let form = read(&parts, &user).await?;
@@ -129,7 +129,7 @@ impl FromRequest<Arc<ApiState>> for PostedByAdmin {
     }
 }
 
-async fn read(parts: &Parts, user: &SignedIn) -> Result<Form, Refused> {
+async fn read(parts: &Parts, user: &SignedIn) -> Result<Form, PageError> {
     let form = Form::read(parts).await?;
     if bool::from(form.get("csrf").as_bytes().ct_eq(user.session.csrf.as_bytes())) {
         Ok(form)

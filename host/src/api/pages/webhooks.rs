@@ -5,7 +5,7 @@ mod form;
 use super::forms::Form;
 use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
-use super::{Frame, Moment, Page, Refused, go_to, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::{Body, Item, Json as Input, Params};
 use crate::api::problem::Problem;
@@ -56,12 +56,12 @@ fn state_word(state: SubscriptionState) -> &'static str {
 #[template(path = "webhooks.html")]
 struct Webhooks {
     frame: Frame,
-    rows: Vec<Row>,
+    rows: Vec<WebhookRow>,
     form: WebhookForm,
     tokens: Vec<String>,
 }
 
-struct Row {
+struct WebhookRow {
     href: String,
     name: String,
     url: String,
@@ -71,14 +71,14 @@ struct Row {
     pending: u64,
 }
 
-pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<Page, Refused> {
+pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
     let form = WebhookForm::blank(&state, &user.tenant).await?;
     list_with(&user, &state, form).await
 }
 
-async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Result<Page, Refused> {
+async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Result<HtmlPage, PageError> {
     let pending = state.store.pending(&user.tenant);
-    let row = |one: &Arc<Subscription>| Row {
+    let row = |one: &Arc<Subscription>| WebhookRow {
         href: UrlPath::pages_of(&user.tenant).then("webhooks").then(&one.id).to_string(),
         name: name(one),
         url: without_query(&one.settings.notify_url),
@@ -98,7 +98,7 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
 }
 
 /// Saves a new one. Its secret is shown here and not again.
-pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let made = async {
         let body = Body(form::settings(&form, None)?.to_string().into());
@@ -110,7 +110,7 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -
             let id = made["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
             let secret = made["signing_secret"].as_str().map(str::to_owned);
             let tested = test_if_wanted(&user, &state, id, &form).await?;
-            let shown = Shown { secret, tested, warnings: warnings(&made), ..Shown::default() };
+            let shown = WebhookExtras { secret, tested, warnings: warnings(&made), ..WebhookExtras::default() };
             Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
         Err(problem) => {
@@ -136,7 +136,7 @@ fn value(body: &impl serde::Serialize) -> Value {
 
 /// Optional parts of a webhook's page: a new secret, the result of a test, warnings, the form.
 #[derive(Default)]
-struct Shown {
+struct WebhookExtras {
     secret: Option<String>,
     tested: Option<Tested>,
     counted: Option<String>,
@@ -179,12 +179,12 @@ pub(super) async fn one(
     Item(id): Item<Uuid>,
     Params(note): Params<NoteParams>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Page, Refused> {
+) -> Result<HtmlPage, PageError> {
     let shown = state.notes.take(&user.user, &note).unwrap_or_default();
     one_with(&user, &state, id, shown).await
 }
 
-async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: Shown) -> Result<Page, Refused> {
+async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookExtras) -> Result<HtmlPage, PageError> {
     let subscription = subscriptions::find(state, &user.tenant, id)?;
     let form = match shown.form {
         Some(form) => form,
@@ -197,7 +197,7 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: Shown) -
     let signing = subscription.signing.iter().filter(|key| key.signs_at(now_ms()));
     let signing = signing.map(|key| match key.until_ms {
         None => key.secret.scheme().to_owned(),
-        Some(until_ms) => format!("{} (until {})", key.secret.scheme(), Moment::at_ms(until_ms).text),
+        Some(until_ms) => format!("{} (until {})", key.secret.scheme(), DisplayTime::at_ms(until_ms).text),
     });
     let page = Webhook {
         id: subscription.id.to_string(),
@@ -249,7 +249,7 @@ pub(super) async fn update(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
     posted: Posted,
-) -> Result<Response, Refused> {
+) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let old = subscriptions::find(&state, &user.tenant, id)?;
     let edited = async {
@@ -259,12 +259,13 @@ pub(super) async fn update(
     match edited.await {
         Ok(body) => {
             let tested = test_if_wanted(&user, &state, id, &form).await?;
-            let shown = Shown { tested, warnings: body.0.warnings.clone(), ..Shown::default() };
+            let shown = WebhookExtras { tested, warnings: body.0.warnings.clone(), ..WebhookExtras::default() };
             Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
         Err(problem) => {
             let again = WebhookForm::again(&state, &user.tenant, &form, &problem, Some(id)).await?;
-            let page = one_with(&user, &state, id, Shown { form: Some(again), ..Shown::default() }).await?;
+            let page =
+                one_with(&user, &state, id, WebhookExtras { form: Some(again), ..WebhookExtras::default() }).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }
@@ -275,7 +276,7 @@ async fn test_if_wanted(
     state: &Arc<ApiState>,
     id: Uuid,
     form: &Form,
-) -> Result<Option<Tested>, Refused> {
+) -> Result<Option<Tested>, PageError> {
     if form.has("test") { Ok(Some(test(user, state, id).await?)) } else { Ok(None) }
 }
 
@@ -304,14 +305,14 @@ async fn test(user: &TenantUser, state: &Arc<ApiState>, id: Uuid) -> Result<Test
 }
 
 /// The buttons of a webhook's page.
-pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, Refused> {
+pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let id: Uuid = user.path.get("id").parse().map_err(|_| Problem::not_found("subscription"))?;
     let all = UrlPath::pages_of(&user.tenant).then("webhooks");
     let here = page_of(&user, id);
     let with_state = || State(state.clone());
     let shown = match user.path.get("action") {
-        "test" => Shown { tested: Some(test(&user, &state, id).await?), ..Shown::default() },
+        "test" => WebhookExtras { tested: Some(test(&user, &state, id).await?), ..WebhookExtras::default() },
         "pause" => {
             let pause = Input(subscriptions::Pause { reason: "paused on the page".into() });
             let _ = subscriptions::pause(user.access(&state)?, Item(id), with_state(), pause).await?;
@@ -328,29 +329,32 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         "rotate" => {
             let rotated =
                 rotation::rotate(user.access(&state)?, Item(id), with_state(), Input(Default::default())).await?;
-            Shown { secret: value(&rotated.0)["signing_secret"].as_str().map(str::to_owned), ..Shown::default() }
+            WebhookExtras {
+                secret: value(&rotated.0)["signing_secret"].as_str().map(str::to_owned),
+                ..WebhookExtras::default()
+            }
         }
         "redrive" => {
             let wanted = json!({"preview": form.has("preview")});
             let counted = hands::redrive(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
-            Shown {
+            WebhookExtras {
                 counted: Some(counted_text(
                     &value(&counted.0),
                     ["would be attempted again", "is attempted again", "are attempted again"],
                 )),
-                ..Shown::default()
+                ..WebhookExtras::default()
             }
         }
         "replay" => {
             let wanted =
                 json!({"from_ms": ms(form.get("from"))?, "to_ms": ms(form.get("to"))?, "preview": form.has("preview")});
             let counted = hands::replay(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
-            Shown {
+            WebhookExtras {
                 counted: Some(counted_text(
                     &value(&counted.0),
                     ["would be delivered again", "is delivered again", "are delivered again"],
                 )),
-                ..Shown::default()
+                ..WebhookExtras::default()
             }
         }
         _ => return Err(Problem::not_found("action").into()),

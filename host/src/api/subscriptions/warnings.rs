@@ -30,10 +30,10 @@ const WALL_MS_MAX: u64 = 1_000;
 /// An event that was tried, and why it could not be delivered, if so.
 struct Tried {
     event: Arc<Event>,
-    failure: Option<Failure>,
+    failure: Option<PredictedFailure>,
 }
 
-struct Failure {
+struct PredictedFailure {
     /// The place of the plugin in the chain.
     step: usize,
     reason: String,
@@ -47,7 +47,7 @@ pub(super) async fn warnings(state: &ApiState, subscription: &Subscription) -> V
             (!settings.config.is_empty()).then(|| "config is set, and there is no plugin to read it".to_owned());
         return unread.into_iter().collect();
     }
-    let trial = Trial {
+    let trial = SampleRun {
         state,
         subscription: tried(subscription),
         reads: Arc::new(ConfigReads::default()),
@@ -76,14 +76,14 @@ fn tried(subscription: &Subscription) -> Arc<Subscription> {
     Arc::new(tried)
 }
 
-struct Trial<'a> {
+struct SampleRun<'a> {
     state: &'a ApiState,
     subscription: Arc<Subscription>,
     reads: Arc<ConfigReads>,
     until: Instant,
 }
 
-impl Trial<'_> {
+impl SampleRun<'_> {
     /// Tries the samples and the last events, until one says nothing of the plugins.
     async fn run(&self) -> Vec<Tried> {
         let mut tried = Vec::new();
@@ -106,7 +106,7 @@ impl Trial<'_> {
     }
 
     /// None: nothing was found out, because time or room was short.
-    async fn judge(&self, event: &Arc<Event>, subscription: Arc<Subscription>) -> Option<Option<Failure>> {
+    async fn judge(&self, event: &Arc<Event>, subscription: Arc<Subscription>) -> Option<Option<PredictedFailure>> {
         let input =
             PluginInput { config_reads: Some(self.reads.clone()), ..PluginInput::new(event.clone(), subscription) };
         let judged = timeout_at(self.until, self.state.plugins.judge_with(input)).await.ok()?;
@@ -116,7 +116,7 @@ impl Trial<'_> {
     /// Says why no event of a module can be delivered, if that is what was found.
     async fn hopeless(&self, module: Module, tried: &[&Tried]) -> Option<String> {
         let first = tried.first()?;
-        let failures: Vec<&Failure> = tried.iter().filter_map(|one| one.failure.as_ref()).collect();
+        let failures: Vec<&PredictedFailure> = tried.iter().filter_map(|one| one.failure.as_ref()).collect();
         let failure = failures.first().filter(|_| failures.len() == tried.len())?;
         let chain = &self.subscription.settings.plugin.0;
         let plugin = &chain.get(failure.step)?.plugin;
@@ -174,7 +174,7 @@ impl Trial<'_> {
 }
 
 /// The reason for which an event cannot be delivered, as far as its plugins are to blame. None: that was not found out.
-fn failure(judged: &Judged) -> Option<Option<Failure>> {
+fn failure(judged: &Judged) -> Option<Option<PredictedFailure>> {
     let reason = match &judged.judgement {
         Judgement::Pass | Judgement::Replace(_) | Judgement::Drop(_) | Judgement::Later { .. } => return Some(None),
         Judgement::Fault(fault) if fault.is_ours() || matches!(fault, PluginFault::Timeout { .. }) => return None,
@@ -184,5 +184,5 @@ fn failure(judged: &Judged) -> Option<Option<Failure>> {
         }
     };
     let step = judged.steps.len().checked_sub(1)?;
-    Some(Some(Failure { step, reason }))
+    Some(Some(PredictedFailure { step, reason }))
 }

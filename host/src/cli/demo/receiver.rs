@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 /// A running receiver.
-pub(super) struct Receiver {
+pub(super) struct DemoReceiver {
     /// Its address, with a slash at the end.
     pub(super) url: String,
     lines: Lines<BufReader<ChildStdout>>,
@@ -18,7 +18,7 @@ pub(super) struct Receiver {
     _process: Child,
 }
 
-impl Receiver {
+impl DemoReceiver {
     pub(super) async fn start(secret: &str) -> Result<Self, Failure> {
         let mut process = Command::new(crate::plugin::own_program()?)
             .args(["receive", "--json"])
@@ -33,7 +33,7 @@ impl Receiver {
         let first = tokio::time::timeout(PATIENCE, lines.next_line()).await??.unwrap_or_default();
         let first: Value = serde_json::from_str(&first)?;
         let url = first["listening"].as_str().ok_or("the receiver does not say where it listens")?.to_owned();
-        Ok(Receiver { url, lines, received: HashMap::new(), _process: process })
+        Ok(DemoReceiver { url, lines, received: HashMap::new(), _process: process })
     }
 
     /// Returns the request that was received for a delivery. None if nothing was sent.

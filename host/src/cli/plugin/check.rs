@@ -57,12 +57,12 @@ struct Given {
 const EVENT_FILE: &str = "event.json";
 
 /// A sample event, and what the plugin made of it.
-struct Judged {
+struct SampleResult {
     sample: String,
     shown: Shown,
 }
 
-impl Judged {
+impl SampleResult {
     /// The reason for which the component does not fit, if it does not.
     fn fault(&self) -> Option<String> {
         let reason = self.shown.reason.as_ref().filter(|_| self.shown.verdict == "fault")?;
@@ -86,9 +86,9 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
     let workbench = Workbench::start()?;
     let (plugin, report) = source.load(&workbench).await?;
     let judged = judge_samples(&source, &workbench, &plugin, &args.given).await?;
-    let fault = judged.iter().find_map(Judged::fault);
+    let fault = judged.iter().find_map(SampleResult::fault);
     if args.given.json {
-        fn sample(one: &Judged) -> Value {
+        fn sample(one: &SampleResult) -> Value {
             json!({"sample": one.sample, "verdict": one.shown.verdict, "reason": one.shown.reason})
         }
         let samples: Vec<Value> = judged.iter().map(sample).collect();
@@ -114,7 +114,7 @@ async fn judge_samples(
     workbench: &Workbench,
     plugin: &BenchPlugin,
     given: &Given,
-) -> Result<Vec<Judged>, Failure> {
+) -> Result<Vec<SampleResult>, Failure> {
     let samples = sample_events().into_iter();
     let mut events: Vec<(String, Arc<Event>)> =
         samples.map(|event| (event.module.as_str().to_owned(), Arc::new(event))).collect();
@@ -130,7 +130,7 @@ async fn judge_samples(
     let mut judged = Vec::new();
     for (sample, event) in events {
         let input = PluginInput::new(event.clone(), subscription.clone());
-        judged.push(Judged { sample, shown: Shown::new(workbench.judge(plugin, input).await, &event) });
+        judged.push(SampleResult { sample, shown: Shown::new(workbench.judge(plugin, input).await, &event) });
     }
     Ok(judged)
 }
@@ -143,7 +143,7 @@ fn kib(bytes: u64) -> String {
     format!("{} KiB", bytes.div_ceil(1 << 10))
 }
 
-fn print_report(source: &Source, size: usize, report: &Report, judged: &[Judged], fits: bool) {
+fn print_report(source: &Source, size: usize, report: &Report, judged: &[SampleResult], fits: bool) {
     let (tone, word) = if fits { (GREEN, "fits") } else { (BOLD_RED, "does not fit") };
     outln!("{}{}{}  {}{}{} ({})", tone, word, PLAIN, BOLD, source.name, PLAIN, source.component.display());
     line("contract", &report.contract);

@@ -78,7 +78,7 @@ pub(super) async fn test(args: &TestArgs) -> Result<(), Failure> {
         Some(component) => Source::find(component)?,
         None => Source::find(&args.folder)?,
     };
-    let how = if args.json { Report::Json } else { Report::Text };
+    let how = if args.json { ReportFormat::Json } else { ReportFormat::Text };
     let failed = run(&source, &args.folder, args.bless, how).await?;
     if failed.is_empty() {
         Ok(())
@@ -89,14 +89,19 @@ pub(super) async fn test(args: &TestArgs) -> Result<(), Failure> {
 
 /// Output format of the results.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Report {
+pub(super) enum ReportFormat {
     Text,
     Json,
     None,
 }
 
 /// Judges every case; what failed, and why, in a line each.
-pub(super) async fn run(source: &Source, folder: &Path, bless: bool, how: Report) -> Result<Vec<String>, Failure> {
+pub(super) async fn run(
+    source: &Source,
+    folder: &Path,
+    bless: bool,
+    how: ReportFormat,
+) -> Result<Vec<String>, Failure> {
     let workbench = Workbench::start()?;
     let (plugin, _) = source.load(&workbench).await?;
     let mut results = Vec::new();
@@ -104,7 +109,7 @@ pub(super) async fn run(source: &Source, folder: &Path, bless: bool, how: Report
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let faults =
             case(&workbench, &plugin, &path, bless).await.map_err(|error| format!("{}: {error}", path.display()))?;
-        if how == Report::Text {
+        if how == ReportFormat::Text {
             told(&name, &faults);
         }
         results.push((name, faults));
@@ -115,8 +120,8 @@ pub(super) async fn run(source: &Source, folder: &Path, bless: bool, how: Report
     });
     let failing: Vec<String> = failing.collect();
     let failed = failing.len();
-    if how == Report::Json {
-        fn one((name, faults): &(String, Vec<Fault>)) -> Value {
+    if how == ReportFormat::Json {
+        fn one((name, faults): &(String, Vec<Mismatch>)) -> Value {
             let what: Vec<_> = faults
                 .iter()
                 .map(|fault| json!({"what": fault.what, "expected": fault.expected, "found": fault.found}))
@@ -125,7 +130,7 @@ pub(super) async fn run(source: &Source, folder: &Path, bless: bool, how: Report
         }
         let whole = json!({"cases": results.iter().map(one).collect::<Vec<_>>(), "failed": failed});
         terminal::json_pretty(&whole)?;
-    } else if how == Report::Text {
+    } else if how == ReportFormat::Text {
         let word = if bless { "blessed" } else { "right" };
         let cases = counted(results.len() as u64, "case", "cases");
         outln!("{}, {} {}, {} failed", cases, results.len() - failed, word, failed);
@@ -146,13 +151,13 @@ fn cases(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(paths)
 }
 
-struct Fault {
+struct Mismatch {
     what: &'static str,
     expected: String,
     found: String,
 }
 
-async fn case(workbench: &Workbench, plugin: &BenchPlugin, path: &Path, bless: bool) -> Result<Vec<Fault>, Failure> {
+async fn case(workbench: &Workbench, plugin: &BenchPlugin, path: &Path, bless: bool) -> Result<Vec<Mismatch>, Failure> {
     let mut case: Case = serde_json::from_str(&std::fs::read_to_string(path)?)?;
     let received_at_ms = case.received_at_ms.unwrap_or(RECEIVED_AT_MS);
     let given = |value: &Value| match value {
@@ -190,7 +195,7 @@ fn found(shown: Shown) -> Expected {
     }
 }
 
-fn compare(expected: &Expected, found: &Expected) -> Vec<Fault> {
+fn compare(expected: &Expected, found: &Expected) -> Vec<Mismatch> {
     fn text(value: &Option<String>) -> Option<String> {
         value.clone()
     }
@@ -208,27 +213,31 @@ fn compare(expected: &Expected, found: &Expected) -> Vec<Fault> {
         ("url", text(&expected.url), text(&found.url)),
         ("body", json(&expected.body), json(&found.body)),
     ];
-    fn differs((what, expected, found): (&'static str, Option<String>, Option<String>)) -> Option<Fault> {
+    fn differs((what, expected, found): (&'static str, Option<String>, Option<String>)) -> Option<Mismatch> {
         let expected = expected?;
         let found = found.unwrap_or_default();
-        (expected != found).then_some(Fault { what, expected, found })
+        (expected != found).then_some(Mismatch { what, expected, found })
     }
-    let mut faults: Vec<Fault> = pairs.into_iter().filter_map(differs).collect();
+    let mut faults: Vec<Mismatch> = pairs.into_iter().filter_map(differs).collect();
     // Why a plugin failed is what its author wants to know, whatever the case expects.
     if !faults.is_empty() && expected.reason.is_none() && found.reason.is_some() {
-        faults.push(Fault { what: "reason", expected: String::new(), found: found.reason.clone().unwrap_or_default() });
+        faults.push(Mismatch {
+            what: "reason",
+            expected: String::new(),
+            found: found.reason.clone().unwrap_or_default(),
+        });
     }
     faults
 }
 
-fn told(name: &str, faults: &[Fault]) {
+fn told(name: &str, faults: &[Mismatch]) {
     if faults.is_empty() {
         outln!("{}ok{}      {}", GREEN, PLAIN, name);
         return;
     }
     outln!("{}FAILED{}  {}", RED, PLAIN, name);
     for fault in faults {
-        let Fault { what, expected, found } = fault;
+        let Mismatch { what, expected, found } = fault;
         if expected.is_empty() || expected.len() + found.len() < 200 {
             outln!("  {}", what);
             if !expected.is_empty() {

@@ -5,7 +5,7 @@
 
 use super::super::terminal::{self, Message, errln};
 use super::Failure;
-use super::golden::{self, Report};
+use super::golden::{self, ReportFormat};
 use super::push::{How, Target, told};
 use super::source::Source;
 use crate::plural::counted;
@@ -37,7 +37,7 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
     let mut rounds = 0;
     loop {
         let source = Source::find(&args.folder)?;
-        let seen = Look::at(&source.watch);
+        let seen = FolderState::at(&source.watch);
         // What goes wrong in a round is told, and the next change may put it right.
         let done = round(&source, &args).await;
         rounds += 1;
@@ -57,7 +57,7 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
             return Ok(());
         }
         errln!("waiting for a change in {} (Ctrl-C ends)", args.folder.display());
-        while Look::at(&source.watch) == seen {
+        while FolderState::at(&source.watch) == seen {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -67,7 +67,7 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
 async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failure> {
     source.build()?;
     if args.folder.join("golden").is_dir() {
-        let how = if args.json { Report::None } else { Report::Text };
+        let how = if args.json { ReportFormat::None } else { ReportFormat::Text };
         let failed = golden::run(source, &args.folder, false, how).await?;
         if !failed.is_empty() {
             let cases = counted(failed.len() as u64, "case", "cases");
@@ -82,15 +82,15 @@ async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failu
 
 /// Shape of files in some places.
 #[derive(Default, PartialEq, Eq)]
-struct Look {
+struct FolderState {
     /// The time of the last change, in seconds and nanoseconds.
     newest: (i64, i64),
     files: usize,
 }
 
-impl Look {
+impl FolderState {
     fn at(places: &[PathBuf]) -> Self {
-        let mut look = Look::default();
+        let mut look = FolderState::default();
         places.iter().for_each(|place| look.add(place));
         look
     }
@@ -117,10 +117,10 @@ mod tests {
         let places = [folder.path().to_owned()];
         std::fs::write(&path, b"one").expect("written");
         let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a time");
-        let seen = Look::at(&places);
-        assert!(Look::at(&places) == seen);
+        let seen = FolderState::at(&places);
+        assert!(FolderState::at(&places) == seen);
         // The kernel's clock for files ticks some times in a hundredth of a second.
-        while Look::at(&places) == seen {
+        while FolderState::at(&places) == seen {
             std::thread::sleep(Duration::from_millis(1));
             std::fs::write(&path, b"two").expect("written");
             std::fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(modified)).expect("set");

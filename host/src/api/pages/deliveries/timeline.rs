@@ -1,12 +1,12 @@
 //! One attempt on the timeline of a delivery.
 
-use crate::api::pages::{Moment, duration, short, size};
+use crate::api::pages::{DisplayTime, duration, short, size};
 use crate::delivery::{Arm, Attempt, JudgedStep, Timings};
 
 /// An attempt as it is shown.
 pub(super) struct AttemptView {
     pub(super) number: u32,
-    pub(super) at: Moment,
+    pub(super) at: DisplayTime,
     pub(super) outcome: String,
     pub(super) reason: String,
     pub(super) status: Option<u16>,
@@ -34,7 +34,7 @@ impl AttemptView {
     pub(super) fn new(attempt: &Attempt) -> Self {
         AttemptView {
             number: attempt.number,
-            at: Moment::at_ms(attempt.started_at_ms),
+            at: DisplayTime::at_ms(attempt.started_at_ms),
             outcome: attempt.outcome.clone(),
             reason: attempt.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
             status: attempt.status,

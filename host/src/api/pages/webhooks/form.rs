@@ -1,7 +1,7 @@
 //! The form of a webhook: the vendor's two fields, and plugin, configuration and name.
 
 use crate::api::ApiState;
-use crate::api::pages::Refused;
+use crate::api::pages::PageError;
 use crate::api::pages::forms::{Form, as_lines, pairs};
 use crate::api::problem::Problem;
 use crate::event::Module;
@@ -29,7 +29,7 @@ pub(super) struct WebhookForm {
 const MODULES: [Module; 3] = [Module::Contact, Module::Deal, Module::Subscription];
 
 impl WebhookForm {
-    pub(super) async fn blank(state: &ApiState, tenant: &TenantId) -> Result<Self, Refused> {
+    pub(super) async fn blank(state: &ApiState, tenant: &TenantId) -> Result<Self, PageError> {
         Ok(WebhookForm {
             action: UrlPath::pages_of(tenant).then("webhooks").to_string(),
             problem: String::new(),
@@ -43,7 +43,7 @@ impl WebhookForm {
         })
     }
 
-    pub(super) async fn of(state: &ApiState, subscription: &Subscription) -> Result<Self, Refused> {
+    pub(super) async fn of(state: &ApiState, subscription: &Subscription) -> Result<Self, PageError> {
         let settings = &subscription.settings;
         fn step(step: &crate::chain::Step) -> String {
             match &step.pin {
@@ -74,7 +74,7 @@ impl WebhookForm {
         form: &Form,
         problem: &Problem,
         id: Option<Uuid>,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, PageError> {
         let blank = WebhookForm::blank(state, tenant).await?;
         let ticked = form.all("modules");
         Ok(WebhookForm {
@@ -91,7 +91,7 @@ impl WebhookForm {
     }
 }
 
-async fn plugins(state: &ApiState, tenant: &TenantId) -> Result<Vec<String>, Refused> {
+async fn plugins(state: &ApiState, tenant: &TenantId) -> Result<Vec<String>, PageError> {
     let all = state.store.plugins().await?;
     Ok(all.into_iter().filter(|plugin| plugin.tenant == *tenant).map(|plugin| plugin.name).collect())
 }
