@@ -2,7 +2,7 @@
 //!
 //! # Theory of operation
 //! What is signed is `{webhook-id}.{webhook-timestamp}.{body}` over the very bytes that are sent, after the plugin and
-//! anew at each attempt, because the timestamp is the attempt's. The id holds no dot, or two messages could share one
+//! again at each attempt, because the timestamp is the attempt's. The id holds no dot, or two messages could share one
 //! signed text. With several secrets (rotation) the one header carries one signature each, divided by blanks.
 //!
 //! Pure. Never prints a key.

@@ -48,7 +48,7 @@ pub(crate) fn until<T, F: Future<Output = Option<T>>>(
             if let Some(found) = look().await {
                 return found;
             }
-            assert!(Instant::now() < give_up, "{place}: waited in vain for {what}");
+            assert!(Instant::now() < give_up, "{place}: gave up waiting for {what}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -20,7 +20,7 @@ fn logged(host: &Host) -> usize {
     host.log().lines().filter(|line| line.contains("this host cannot send requests")).count()
 }
 
-/// Waits until the host has tried in vain, and checks that the delivery is not blamed for it.
+/// Waits until the host has tried without success, and checks that the delivery is not blamed for it.
 async fn tried_in_vain(host: &Host, id: &str, words: &str) {
     let delivery = host.attempted(id).await;
     let attempt = &delivery["attempts"][0];

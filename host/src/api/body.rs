@@ -41,7 +41,7 @@ const UNPROVEN_BODY_BYTES_MAX: usize = 64 << 10;
 const FIRST_BYTES: usize = 16 << 10;
 
 /// Outcome of reading a body.
-pub(super) struct Received {
+pub(super) struct ReadBody {
     /// The beginning of it.
     pub(super) kept: Bytes,
     /// Number of bytes that came.
@@ -93,11 +93,11 @@ fn too_large() -> Problem {
 }
 
 /// Reads the body of a request: keeps its first `keep` bytes, and stops when more than `most` came.
-pub(super) async fn read(exchange: &Exchange, keep: usize, most: usize) -> Received {
+pub(super) async fn read(exchange: &Exchange, keep: usize, most: usize) -> ReadBody {
     let announced = exchange.announced_bytes().and_then(|bytes| usize::try_from(bytes).ok());
     let mut buffer = Buffer::new(exchange, announced.map_or(keep, |bytes| bytes.min(keep)));
     if !buffer.may_fit(announced.is_some()) {
-        return Received { kept: Bytes::new(), bytes: 0, end: End::OverBudget };
+        return ReadBody { kept: Bytes::new(), bytes: 0, end: End::OverBudget };
     }
     let mut stream = exchange.take_body().unwrap_or_default().into_data_stream();
     exchange.activity().awaits_body();
@@ -129,7 +129,7 @@ pub(super) async fn read(exchange: &Exchange, keep: usize, most: usize) -> Recei
         }
     };
     exchange.activity().handling();
-    Received { kept: buffer.finish(), bytes, end }
+    ReadBody { kept: buffer.finish(), bytes, end }
 }
 
 /// The part of a body that is kept, and what is charged for it.

@@ -36,7 +36,7 @@ pub(super) fn client_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Number of bytes moved in a span of time, which begins anew when it has ended.
+/// Number of bytes moved in a span of time; a new span begins when it has ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
     since: Instant,

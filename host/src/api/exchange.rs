@@ -180,7 +180,7 @@ impl Exchange {
     }
 
     /// Reads the body: keeps its first `keep` bytes, and reads no more than `most`.
-    pub(super) async fn read(&self, keep: usize, most: usize) -> body::Received {
+    pub(super) async fn read(&self, keep: usize, most: usize) -> body::ReadBody {
         body::read(self, keep, most).await
     }
 

@@ -46,7 +46,7 @@ const GONE_AFTER_MS: u32 = 120_000;
 /// keeps to it arrives in time.
 const IDLE_GRACE: Duration = Duration::from_secs(2);
 
-/// After `accept` failed (no file descriptors left, as a rule), how long to let go.
+/// Pause after a failed `accept`, usually for want of file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// Time that requests under way have to finish at a stop. Attempts have a separate, longer period.

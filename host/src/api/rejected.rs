@@ -113,7 +113,7 @@ pub(super) async fn download(
 }
 
 /// Submit a rejected request again: without a body as it was kept, once its cause is gone (an event name that is allowed
-/// now, as a rule); with a body that instead, which is the request after an edit. It is forgotten with the acceptance.
+/// now, usually); with a body that instead, which is the request after an edit. It is forgotten with the acceptance.
 #[utoipa::path(post, path = "/v1/tenants/{t}/rejected-requests/{id}/resubmit", tag = "events", operation_id = "resubmit_rejected_request", params(("t" = String, Path), ("id" = Uuid, Path)),
     request_body(content = Option<serde_json::Value>, description = "The event to accept instead of what was kept"),
     responses((status = 202, body = AcceptedBody), (status = 400, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 507, body = Problem)))]

@@ -80,11 +80,11 @@ pub(super) async fn rotate(
 fn rotated(old: &Subscription, secret: &SigningSecret, overlap_s: u64) -> NewSubscription {
     let now_ms = now_ms();
     let end_ms = now_ms.saturating_add(i64::try_from(overlap_s.saturating_mul(1_000)).unwrap_or(i64::MAX));
-    let former = old.signing.iter().filter(|key| overlap_s > 0 && key.signs_at(now_ms));
-    let former = former.map(|key| SigningKey {
+    let replaced = old.signing.iter().filter(|key| overlap_s > 0 && key.signs_at(now_ms));
+    let replaced = replaced.map(|key| SigningKey {
         secret: key.secret.clone(),
         until_ms: Some(key.until_ms.map_or(end_ms, |until_ms| until_ms.min(end_ms))),
     });
-    let signing = std::iter::once(SigningKey::current(secret.clone())).chain(former).take(KEYS_MAX).collect();
+    let signing = std::iter::once(SigningKey::current(secret.clone())).chain(replaced).take(KEYS_MAX).collect();
     NewSubscription { settings: old.settings.clone(), signing, secrets: old.secrets.clone() }
 }

@@ -43,7 +43,7 @@ const PAYLOADS: [(&str, &str); 4] = [
     ("opportunity_updated.json", include_str!("../../../tests/fixtures/guide/opportunity_updated.json")),
 ];
 
-/// One subscription for each example plugin: its name, the modules, its config, and what it shall say of the four.
+/// One subscription for each example plugin: its name, the modules, its config, and the expected verdicts for the four events.
 struct Example {
     plugin: &'static str,
     modules: &'static [&'static str],

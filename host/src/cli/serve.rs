@@ -57,7 +57,7 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
 struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
-    /// Of a terminal that closes. None: whoever started the host wants it to go on then (nohup(1)).
+    /// Of a terminal that closes. None: the host was started to survive it (nohup(1)).
     hangup: Option<Signal>,
 }
 

@@ -62,7 +62,7 @@ pub use serde_json as json;
 pub use value::{at, id_of, number_of, same, text_of};
 pub use verdict::{Body, Failure, Outgoing, Reason, Verdict};
 
-/// A plugin: one function from an event to what shall become of it.
+/// A plugin: one function from an event to a verdict.
 pub trait Plugin {
     /// Judges one event.
     ///

@@ -21,7 +21,7 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) async fn start(args: &Args) -> Result<Self, Failure> {
-        // On a disk, not in a folder that is memory: a flush shall cost what it costs.
+        // On a disk, not in a folder that is memory: a flush must have its real cost.
         Host::start_in(TempDir::new_in("target")?, args).await
     }
 

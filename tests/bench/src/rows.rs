@@ -1,4 +1,4 @@
-//! The rows: what is measured, beside what, and what the ratio shall be.
+//! Rows of the table: the measurement, its floor, and the goal for their ratio.
 
 use crate::host::{Host, cpu_s, event};
 use crate::measure::{bare, end_to_end, latency, rate};

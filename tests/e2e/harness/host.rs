@@ -45,7 +45,7 @@ impl HostBuilder {
         self
     }
 
-    /// A write beyond the limit for files shall be an error, as it is on a full disk, and not the end of the process.
+    /// A write beyond the limit for files must be an error, as it is on a full disk, and not the end of the process.
     pub(crate) fn ignoring_file_limits(mut self) -> Self {
         self.through_shell = Some("trap '' XFSZ; exec \"$0\" \"$@\"");
         self

@@ -1,4 +1,4 @@
-//! A receiver that speaks TLS with a certificate of its own authority, and asks for a client's certificate if it shall.
+//! A receiver that speaks TLS with a certificate of its own authority, and asks for a client's certificate if it is told to.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};

@@ -1,6 +1,6 @@
 //! Runs one scenario: a fresh host, B alone, B beside the attack, and then the time until everything of B has arrived.
 //!
-//! The attackers run on threads of lower priority. They would be on other machines; here they shall take the processor's idle
+//! The attackers run on threads of lower priority. They would be on other machines; here they should take the processor's idle
 //! time and not the host's, or the table would show what the attackers' own work costs.
 
 use super::arena::{Arena, Attack, HONEST, Scale};
@@ -112,7 +112,7 @@ impl Peak {
 pub(super) async fn run(scenario: &Scenario, plan: Plan) -> Outcome {
     let crowd = Crowd::new();
     let probe = Probe::start().await;
-    // On a disk, not in a folder that is memory: a flush shall cost what it costs.
+    // On a disk, not in a folder that is memory: a flush must have its real cost.
     let folder = Arc::new(tempfile::TempDir::new_in(target()).unwrap());
     let mut host = Host::with().within_memory().on(folder).start().await;
     let arena = Arena::new(&host, plan.scale);

@@ -33,11 +33,11 @@ struct Deliveries {
     states: Vec<(&'static str, bool)>,
     subscriptions: Vec<(String, String, bool)>,
     event: String,
-    rows: Vec<DeliveryRow>,
+    rows: Vec<DeliveryListRow>,
     next: Option<String>,
 }
 
-struct DeliveryRow {
+struct DeliveryListRow {
     id: String,
     made: DisplayTime,
     name: String,
@@ -80,7 +80,7 @@ pub(super) async fn list(
         let query: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         format!("?{query}&cursor={}", last.id)
     });
-    let row = |view: DeliveryView| DeliveryRow {
+    let row = |view: DeliveryView| DeliveryListRow {
         id: view.id.to_string(),
         made: DisplayTime::at_ms(view.created_at_ms),
         name: names.get(&view.subscription).cloned().unwrap_or_else(|| "deleted".to_owned()),
@@ -235,7 +235,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
 
 #[derive(Template)]
 #[template(path = "event.html")]
-struct EventView {
+struct EventTemplate {
     frame: Frame,
     id: String,
     name: String,
@@ -257,7 +257,7 @@ pub(super) async fn event(
     let event = whole.event;
     let names: HashMap<Uuid, String> =
         state.store.catalog().subscriptions(&user.tenant).iter().map(|one| (one.id.0, name(one))).collect();
-    let page = EventView {
+    let page = EventTemplate {
         id: event.id.to_string(),
         name: event.name.clone(),
         at: DisplayTime::at_ms(event.received_at_ms),

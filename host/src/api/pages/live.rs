@@ -1,4 +1,4 @@
-//! Word for open pages that something happened (server-sent events, WHATWG HTML §9.2): a page then takes its regions anew.
+//! Live updates for open pages (server-sent events, WHATWG HTML §9.2): after an update, a page loads its regions again.
 //!
 //! A stream holds a connection, so a session has a few of them and a tenant its share (`exchange.rs`); and it ends within
 //! [`LOOK`] when its session ends, when its key is revoked, or when the tenant is gone.

@@ -37,7 +37,7 @@ pub(super) struct SignInParams {
     next: Option<String>,
 }
 
-/// The first page of whoever is signed in.
+/// Path of the first page after a sign-in.
 pub(super) async fn home(user: SignedIn, State(state): State<Arc<ApiState>>) -> Redirect {
     match user.home(&state) {
         Some(tenant) => Redirect::to(UrlPath::pages_of(&tenant).as_str()),

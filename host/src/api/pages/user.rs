@@ -92,7 +92,7 @@ impl FromRequestParts<Arc<ApiState>> for TenantUser {
     }
 }
 
-/// A form that came from a page of ours, of somebody who may change this tenant.
+/// Form submitted from one of this host's pages by a user who may change this tenant.
 pub(super) struct Posted {
     pub(super) user: TenantUser,
     pub(super) form: Form,
