@@ -7,7 +7,7 @@ use super::damage::{Damage, DamagedRow, RowKind, damaged};
 use super::deliveries::{VIEW, event_row, kind, view_row};
 use super::due::{COLUMNS, DuePage, LaneRead, PAGE_BYTES_MAX};
 use super::ledger::LedgerCounts;
-use super::{DeliveryFilter, DeliveryView, StoreError, AttemptClass, now_ms};
+use super::{AttemptClass, DeliveryFilter, DeliveryView, StoreError, now_ms};
 use crate::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState};
 use crate::event::Event;
 use crate::subscription::TenantId;

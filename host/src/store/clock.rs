@@ -11,7 +11,7 @@
 use super::batch::Batch;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
-use super::{News, Store, StoreError, AttemptClass};
+use super::{AttemptClass, News, Store, StoreError};
 use crate::ids;
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use rusqlite::{Connection, params};

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::Module;
-use crate::store::{Caps, NewEvent, NewSubscription, PluginVersion, StateChange, TenantChange, AttemptClass};
+use crate::store::{AttemptClass, Caps, NewEvent, NewSubscription, PluginVersion, StateChange, TenantChange};
 use crate::subscription::Subscription;
 use bytes::Bytes;
 use serde_json::json;
