@@ -8,12 +8,11 @@
 //!
 //! Where the clock is set back, an attempt after the change can look like one before it; that delivery is attempted once more.
 
-use super::accept::tell_accepted;
 use super::batch::Batch;
 use super::damage::Damage;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
-use super::{NewDeliveries, Store, StoreError, now_ms};
+use super::{News, Store, StoreError, now_ms};
 use crate::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
 use std::time::{Duration, Instant};
@@ -141,7 +140,7 @@ impl Store {
                 one => took += one?,
             }
         }
-        tell_accepted(&self.news, NewDeliveries { due: Vec::new(), later: vec![id] });
+        let _ = self.news.send(News::Changed(id));
         Ok(took)
     }
 
@@ -156,9 +155,8 @@ impl Store {
             let (owner, found_too) = (sweep.tenant.clone(), found.clone());
             let write = move |batch: &Batch<'_>| make_due(batch, &owner, &found_too, at_ms);
             let news = self.news.clone();
-            let tell = move |_: &mut Duration| {
-                tell_accepted(&news, NewDeliveries { due: Vec::new(), later: vec![id] });
-            };
+            // These were attempted before: a lane looks for new deliveries among the others only.
+            let tell = move |_: &mut Duration| drop(news.send(News::Changed(id)));
             let terms = Terms { owner: (&sweep.tenant).into(), mode: WriteMode::Shared, rows: STEP as u64 };
             let took = match self.writer.write(terms, write, tell).await {
                 Err(error) if error.is_damage() => self.sweep_one_by_one(sweep, id, found).await?,
