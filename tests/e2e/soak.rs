@@ -2,7 +2,7 @@
 //! not.
 
 use crate::crash::kill_again_and_again;
-use crate::harness::{Host, RawReceiver, Receiver, text};
+use crate::harness::{Host, RawReceiver, Receiver, Visitor, text};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -117,8 +117,8 @@ async fn a_million_pending() -> (Host, Vec<String>) {
     (host, subscriptions)
 }
 
-/// How long accepting takes while a version is activated, a webhook edited, and pages and metrics are read again and again, and how
-/// long these take.
+/// Measures the acceptance of single events while a version is activated, a webhook edited, and metrics and pages are read every
+/// second, and how long these take.
 async fn beside_changes(host: &Host, webhook: &str) -> (Vec<f64>, Vec<f64>) {
     let component = distinct(&crate::harness::guest("remembers"), 1);
     let second = host.ask(Method::PUT, "./plugins/drops?activate=false", component).await.ok();
@@ -130,6 +130,7 @@ async fn beside_changes(host: &Host, webhook: &str) -> (Vec<f64>, Vec<f64>) {
         host.ask(method, path, body).await.ok();
         took.lock().unwrap().push(begun.elapsed().as_secs_f64() * 1e3);
     };
+    let mut visitor = Visitor::admin(host).await;
     let changes = async {
         for round in 0_usize.. {
             let sha256 = &shas[(round + 1) % 2];
@@ -138,6 +139,11 @@ async fn beside_changes(host: &Host, webhook: &str) -> (Vec<f64>, Vec<f64>) {
             let edited = json!({"notify_url": "http://127.0.0.1:9999/", "modules": ["Contact"], "plugin": "drops", "description": round.to_string()});
             timed(Method::PUT, &path, edited.to_string()).await;
             timed(Method::GET, "/metrics", String::new()).await;
+            for page in ["", "/webhooks"] {
+                let begun = Instant::now();
+                visitor.see(&format!("/t/default{page}")).await;
+                took.lock().unwrap().push(begun.elapsed().as_secs_f64() * 1e3);
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
@@ -179,7 +185,7 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
     assert!(resident_mib(&host) <= memory_empty + 256, "{} MiB", resident_mib(&host));
     let (during, changes) = beside_changes(&host, &subscriptions[0]).await;
     told(
-        "the same beside an activation, an edited webhook, /metrics and a page every second",
+        "the same beside an activation, an edited webhook, /metrics, Overview and Webhooks every second",
         &format!("accepted in {}; these changes and reads took {}", row(&during), row(&changes)),
     );
     assert!(percentile(&during, 99) <= 20.0, "{}", row(&during));

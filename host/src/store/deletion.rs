@@ -38,7 +38,7 @@ const DISCARDED: usize = 64;
 const OTHERS: u32 = 4;
 
 /// After a failure the rest is deleted no sooner than this.
-const AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Contents of a tenant, by number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -45,7 +45,7 @@ const SCATTERED_MIN: usize = 64;
 const STEPS_AT_ONCE: usize = 4;
 
 /// After a failure the rest of a fan-out is made no sooner than this.
-const AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Returns how many deliveries a step makes where so many subscriptions match.
 fn step_of(subscriptions: usize) -> usize {

@@ -28,7 +28,7 @@ const SUBSCRIPTIONS: usize = 64;
 const OTHERS: u32 = 4;
 
 /// After a failure the sweeps are tried again no sooner than this.
-const AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Subject of a change that deliveries wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
