@@ -120,7 +120,7 @@ use tuning::tune;
 use vault::{Vault, VaultError};
 use writer::{Terms, WriteMode, Writer, WriterContext};
 
-/// What can go wrong in the store.
+/// Error of a store operation.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// SQLite refused a statement.
@@ -144,17 +144,17 @@ pub enum StoreError {
     /// The database was written by a newer host.
     #[error("the database has schema {found}, and this host knows up to {known}: use the newer host")]
     NewerSchema {
-        /// What was found.
+        /// Schema version of the database.
         found: usize,
-        /// What is known.
+        /// Newest schema version that this host supports.
         known: usize,
     },
     /// Another host uses the folder.
     #[error("the data folder {folder} is in use by the process {pid}; stop it, or name another folder with --data-dir")]
     Locked {
-        /// Which folder.
+        /// Path of the data folder.
         folder: String,
-        /// Whose.
+        /// Process id of the host that holds the lock.
         pid: String,
     },
     /// Files of the data folder do not belong together.
@@ -163,9 +163,9 @@ pub enum StoreError {
     /// A file of the data folder.
     #[error("the data folder {folder} cannot be used")]
     Folder {
-        /// Which folder.
+        /// Path of the data folder.
         folder: String,
-        /// Why.
+        /// Failure of the file system.
         source: std::io::Error,
     },
     /// The master key or what it sealed.
@@ -185,9 +185,9 @@ pub enum StoreError {
         "the database in {folder} is damaged: `hookloom check` says where, and `hookloom rescue` writes what is whole into a new folder"
     )]
     Damaged {
-        /// Which folder.
+        /// Path of the data folder.
         folder: String,
-        /// What could not be read.
+        /// First error that was met while reading.
         source: Box<StoreError>,
     },
     /// A key that came with another body before.
@@ -224,7 +224,7 @@ pub enum StoreError {
     /// Subscriptions use what is to be deleted.
     #[error("{what} is used by {}", counted(by.len() as u64, "subscription", "subscriptions"))]
     InUse {
-        /// What is used.
+        /// Name of the thing in use, as the message shows it.
         what: String,
         /// By which subscriptions.
         by: Vec<SubscriptionId>,

@@ -34,14 +34,14 @@ struct Part {
     /// True while it does its work. Without the store the host is not ready; without a plugin only its deliveries wait; of a damaged
     /// database what can be read goes on; without one of the other files of the data folder the next start fails.
     ready: bool,
-    /// What is wrong, or how it was found to be well.
+    /// Description of the fault, or of the evidence that the part works.
     detail: String,
 }
 
 /// Number of damaged rows that `/readyz` names.
 const DAMAGED_NAMED: usize = 5;
 
-/// Whether everything in the database can be read. Anybody may ask, so rows are named by their ids only.
+/// Returns the state of the database. Anybody may ask, so damaged rows are named by their ids only.
 fn database_part(damage: &DamageReport) -> Part {
     if damage.is_empty() {
         return Part { part: "database", ready: true, detail: "no damage is known".into() };
@@ -64,7 +64,7 @@ fn database_part(damage: &DamageReport) -> Part {
     Part { part: "database", ready: false, detail }
 }
 
-/// Whether the host can accept events.
+/// Ability of the host to accept events.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Readiness {
     #[serde(flatten)]

@@ -19,7 +19,7 @@ use uuid::Uuid;
 /// A checked event that is not durable yet.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
-    /// `eventName`.
+    /// The `eventName` of the webhook.
     pub name: String,
     /// The module that the name stands for.
     pub module: Module,
@@ -34,16 +34,16 @@ pub struct NewEvent {
 pub struct Accepted {
     /// Its id.
     pub event: EventId,
-    /// How many deliveries were made: its fan-out.
+    /// Number of deliveries that were made for it (its fan-out).
     pub deliveries: usize,
 }
 
 /// A request that its sender may repeat.
 #[derive(Clone, Debug)]
 pub struct Repeatable {
-    /// What the sender calls it.
+    /// Idempotency key that the sender chose.
     pub key: String,
-    /// What it said, so that another body under the same key is noticed.
+    /// SHA-256 of the request body: another body under the same key is refused.
     pub body_sha256: [u8; 32],
 }
 
@@ -52,11 +52,11 @@ pub struct Repeatable {
 pub struct AcceptedOnce {
     /// The events in their order, as they were accepted the first time.
     pub events: Vec<Accepted>,
-    /// Whether they had been accepted before, by a request with the same key and body.
+    /// True if they had been accepted before, by a request with the same key and body.
     pub is_repetition: bool,
 }
 
-/// How events come in.
+/// Entrance through which events come in.
 enum Door {
     /// As they are.
     Plain,
@@ -66,10 +66,10 @@ enum Door {
     Rejected(Uuid),
 }
 
-/// How much of a tenant is kept at the most; what is over is refused.
+/// Most that is kept for a tenant; what is over is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Caps {
-    /// Events.
+    /// Number of events.
     pub events: u64,
     /// Bytes of everything: see [`usage`](super::usage).
     pub bytes: u64,
@@ -265,7 +265,11 @@ pub(super) fn tell_accepted(news: &mpsc::UnboundedSender<News>, new: NewDeliveri
     }
 }
 
-/// What was answered to a request before, if it is the same.
+/// Returns the answer to an earlier request with the same key, if there was one.
+///
+/// # Errors
+///
+/// [`StoreError::KeyReused`]: the earlier request had another body.
 fn answered(
     connection: &Connection,
     tenant: &TenantId,

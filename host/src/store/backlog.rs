@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
-/// How many deliveries that were not attempted yet are looked at for the oldest.
+/// Number of deliveries without an attempt among which the oldest is looked for.
 const FIRST: usize = 64;
 
 /// The oldest of those that come first in the index of what is due. It begins with deliveries that were not attempted yet, in the order
@@ -113,8 +113,8 @@ impl Store {
         self.pending.of(tenant)
     }
 
-    /// When the oldest pending delivery of each of these subscriptions was made, in milliseconds since the epoch. Those without
-    /// any are left out.
+    /// Returns the time at which the oldest pending delivery of each of these subscriptions was made, in milliseconds since the
+    /// epoch. Subscriptions without a pending delivery are left out.
     pub async fn oldest_pending(
         &self,
         tenant: TenantId,

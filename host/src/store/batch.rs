@@ -28,7 +28,7 @@ pub(super) enum HotStatement {
     Attempt,
     /// An attempt in the place of the one of its number, which did not count.
     AttemptAgain,
-    /// What an attempt makes of its delivery.
+    /// Update of a delivery after an attempt.
     Outcome,
     /// The same of a delivery that neither has nor gets a reason: no trigger counts it.
     OutcomeWithoutReason,
@@ -70,7 +70,7 @@ impl HotStatement {
     }
 }
 
-/// What a write of the hot path adds to a tenant.
+/// Addition of one hot-path write to a tenant's usage.
 struct Count {
     tenant: TenantId,
     kind: UsageKind,
@@ -79,7 +79,7 @@ struct Count {
     payload: Option<u64>,
 }
 
-/// What is kept for a tenant: events and bytes in the table, and what this transaction adds without a trigger.
+/// Usage of one tenant: events and bytes in the table, and those that this transaction adds without a trigger.
 #[derive(Default)]
 struct Kept {
     /// Unknown until it is asked for, and again after a write that triggers may have counted.
@@ -89,14 +89,14 @@ struct Kept {
     bytes: BytesByKind,
 }
 
-/// What is kept for every tenant that this transaction counted for, and each count, to take it back.
+/// Usage of every tenant that this transaction counted for, and each single count, so that counts can be taken back.
 #[derive(Default)]
 struct Tally {
     kept: HashMap<TenantId, Kept>,
     counts: Vec<Count>,
 }
 
-/// How much was counted at a moment of a transaction, and how many rows waited.
+/// Position in a transaction: number of counts, and of rows that wait to be inserted.
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
     counts: usize,
@@ -110,10 +110,10 @@ pub(super) struct Batch<'c> {
     room: &'c DiskRoom,
     hot: RefCell<[Option<CachedStatement<'c>>; HotStatement::COUNT]>,
     rows: RefCell<Rows>,
-    /// Why it cannot be committed, if something that belongs to it could not be written.
+    /// Error that prevents the commit: something that belongs to the transaction could not be written.
     given_up: RefCell<Option<rusqlite::Error>>,
     tally: RefCell<Tally>,
-    /// How the numbers of pending deliveries change with it.
+    /// Changes of the numbers of pending deliveries.
     pending: RefCell<Vec<PendingChange>>,
 }
 
@@ -144,7 +144,7 @@ impl<'c> Batch<'c> {
         self.given_up.borrow_mut().get_or_insert(cause);
     }
 
-    /// Whether nothing can follow in it: it was given up, or SQLite itself has rolled the transaction back, as it does on
+    /// Returns true if nothing can follow in the transaction: it was given up, or SQLite itself has rolled it back, as it does on
     /// a full disk.
     pub(super) fn is_over(&self) -> bool {
         self.given_up.borrow().is_some() || self.is_autocommit()
@@ -246,7 +246,7 @@ impl<'c> Batch<'c> {
         }
     }
 
-    /// How the numbers of pending deliveries change with this transaction.
+    /// Takes the changes of the numbers of pending deliveries that this transaction makes.
     pub(super) fn take_pending(&self) -> Vec<PendingChange> {
         self.pending.take()
     }
@@ -275,7 +275,7 @@ impl<'c> Batch<'c> {
         Ok(())
     }
 
-    /// What is kept is read again when it is asked for: triggers may count now.
+    /// Discards the usage that was read before, so that the next request reads it again: triggers may have counted since.
     fn forget_before(&self) {
         self.tally.borrow_mut().kept.values_mut().for_each(|kept| kept.before = None);
     }
@@ -313,7 +313,7 @@ impl<'c> Batch<'c> {
         Ok([events, bytes.iter().sum()])
     }
 
-    /// What is kept for a tenant, with what this transaction added so far.
+    /// Returns the usage of a tenant, with the additions of this transaction so far.
     pub(super) fn usage(&self, tenant: &TenantId, share: Caps) -> Result<Usage, StoreError> {
         let (mut events, mut bytes) = usage::kept(self.connection, tenant)?.ok_or(StoreError::NotFound("tenant"))?;
         if let Some(added) = self.tally.borrow().kept.get(tenant) {
@@ -323,7 +323,7 @@ impl<'c> Batch<'c> {
         Ok(share.of((events, bytes)))
     }
 
-    /// What is counted so far and which rows wait, to come back to.
+    /// Returns the current position, to which the transaction can come back.
     pub(super) fn mark(&self) -> Mark {
         let rows = self.rows.borrow();
         Mark {

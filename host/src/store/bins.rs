@@ -17,17 +17,17 @@ use memchr::memmem::Finder;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
-/// How many bins a tenant may have.
+/// Maximum number of bins of a tenant.
 pub const BINS_MAX: usize = 100;
 
-/// How much a bin holds, in bytes: of all its requests together, with their heads. So whoever lists, searches or exports one
+/// Maximum size of a bin in bytes: all its requests together, with their heads. So whoever lists, searches or exports one
 /// needs no more memory than that, and strangers cannot fill the disk.
 pub const BIN_BYTES_MAX: u64 = 16 << 20;
 
-/// How much of each body is searched.
+/// Number of bytes of each body that are searched.
 const SEARCHED_BYTES: usize = 64 << 10;
 
-/// How much one search looks at, in bytes: some milliseconds. The page that it returns says where to go on.
+/// Maximum number of bytes that one search reads, which takes some milliseconds. The returned page says where to go on.
 const SEARCH_BYTES_MAX: usize = 4 << 20;
 
 /// A page of what a bin received.
@@ -35,11 +35,11 @@ const SEARCH_BYTES_MAX: usize = 4 << 20;
 pub struct BinPage {
     /// The newest first.
     pub requests: Vec<BinRequest>,
-    /// What to continue before, if there may be more: the page is full, or the search has looked at enough.
+    /// Request before which the next page begins. Set if there may be more: the page is full, or the search has read enough.
     pub further: Option<Uuid>,
 }
 
-/// Which requests of a bin to list.
+/// Filter of a listing of a bin's requests.
 #[derive(Clone, Debug, Default)]
 pub struct BinFilter {
     /// Only older than this one.

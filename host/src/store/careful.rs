@@ -18,10 +18,10 @@ use uuid::Uuid;
 /// Maximum number of entries that a list looks at.
 const LISTED_MAX: usize = 20_000;
 
-/// How long a lane waits for an index that is being rebuilt, in milliseconds.
+/// Delay of a lane while an index is being rebuilt, in milliseconds.
 const WAIT_MS: i64 = 1_000;
 
-/// What was read, and which rows could not be.
+/// Result of a read that goes around damage: the readable part, and the rows that could not be read.
 pub(super) struct Careful<T> {
     pub(super) value: T,
     pub(super) damaged: Vec<DamagedRow>,
@@ -30,7 +30,7 @@ pub(super) struct Careful<T> {
 }
 
 impl<T> Careful<T> {
-    /// What was read without a loss.
+    /// Wraps the result of a read that met no damage.
     pub(super) fn of(value: T) -> Self {
         Careful { value, damaged: Vec::new(), without_event: Vec::new() }
     }
@@ -53,7 +53,7 @@ impl Careful<DuePage> {
     }
 }
 
-/// What of a delivery cannot be read.
+/// Unreadable part of a delivery.
 enum Unreadable {
     Delivery(DamagedRow),
     Event(DamagedRow),
@@ -109,7 +109,7 @@ pub(super) fn due_page(
     careful
 }
 
-/// What is pending in a lane, in the order in which it is due, without a look at the table.
+/// Returns the pending deliveries of a lane in the order in which they are due, read from the index without the table.
 fn pending(connection: &Connection, lane: &LaneRead) -> Result<Vec<(i64, Uuid)>, StoreError> {
     // In the order of the index, which begins with first attempts. A condition on that column would read the table.
     let sql = "SELECT due_at_ms, id FROM deliveries INDEXED BY deliveries_due
@@ -182,7 +182,7 @@ fn one_due(
     }
 }
 
-/// Whether an earlier delivery of the same entity holds one up. One that cannot be read holds nothing up.
+/// Returns true if an earlier delivery of the same entity blocks one. A delivery that cannot be read blocks nothing.
 fn is_blocked(connection: &Connection, lane: &LaneRead, order_key: &[u8], id: Uuid, known: &Damage) -> bool {
     let sql = "SELECT id FROM deliveries INDEXED BY deliveries_in_order
                WHERE tenant = ?1 AND subscription = ?2 AND order_key = ?3 AND state = 0 AND id < ?4";
@@ -293,7 +293,7 @@ pub(super) fn ledger_counts(connection: &Connection, tenant: &TenantId) -> Resul
     Ok(counts)
 }
 
-/// Whether a row that was damaged can be read, or is gone. A pending delivery needs its event.
+/// Returns true if a row that was damaged can be read, or is gone. A pending delivery needs its event.
 pub(super) fn is_whole(connection: &Connection, row: &DamagedRow) -> bool {
     is_readable(connection, row).is_ok()
 }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 #[derive(Default)]
 pub struct Catalog {
     shelves: RwLock<Shelves>,
-    /// When keys were last used, since this was last written down.
+    /// Times of last use by key, in milliseconds since the epoch, since they were last written to the database.
     used: Mutex<HashMap<Uuid, i64>>,
     /// Notified when a key is used.
     key_used: Notify,
@@ -93,7 +93,7 @@ impl Catalog {
         self.read().keys.values().find(|key| key.id == id).cloned()
     }
 
-    /// Who signed in with this cookie, and with which key, if the session has not ended.
+    /// Returns the session of a cookie and the key that opened it, unless the session has ended.
     pub fn session(&self, hash: &[u8; 32]) -> Option<(Arc<Session>, Arc<ApiKey>)> {
         let session = self.read().sessions.get(hash).cloned().filter(|session| session.expires_at_ms > now_ms())?;
         let key = self.key_by_id(session.key)?;
@@ -111,12 +111,12 @@ impl Catalog {
         self.key_used.notified().await;
     }
 
-    /// When keys were used since this was last asked.
+    /// Takes the times of last use, by key, that were gathered since the previous call.
     pub(super) fn take_used(&self) -> HashMap<Uuid, i64> {
         std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// When a key was used, if that is not written down yet.
+    /// Returns the time of last use of a key, if it is not in the database yet.
     pub(super) fn used_at_ms(&self, key: Uuid) -> Option<i64> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
     }

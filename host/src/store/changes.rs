@@ -16,21 +16,21 @@ use uuid::Uuid;
 pub struct Change {
     /// Its id, which grows.
     pub id: Uuid,
-    /// When, in milliseconds since the epoch.
+    /// Time of the change, in milliseconds since the epoch.
     pub at_ms: i64,
-    /// Whose key.
+    /// Label and hint of the key that made the change.
     pub who: String,
-    /// What was done, such as `subscription.update`.
+    /// Kind of the change, such as `subscription.update`.
     pub action: String,
-    /// What it was done to.
+    /// Thing that was changed.
     pub subject: String,
-    /// How it was. None: there was nothing, or nothing worth telling.
+    /// State before the change. None: there was nothing, or nothing worth telling.
     pub before: Option<Value>,
-    /// How it is.
+    /// State after the change.
     pub after: Option<Value>,
 }
 
-/// How many are kept of each tenant, and some hundred more until they are looked for.
+/// Number of entries that are kept of each tenant. Some hundred more can be there until they are pruned.
 const KEPT_MAX: usize = 10_000;
 
 /// Maximum length of who changed what, in bytes each.
@@ -52,7 +52,7 @@ const PAGE_BYTES_MAX: usize = 256 << 10;
 /// Counted size of a tenant's log above which its oldest entries go, in bytes.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// How many of the oldest entries go at once, once the log is larger.
+/// Number of the oldest entries that are deleted at once when the log is too large.
 const OLDEST: usize = 256;
 
 fn owner(tenant: Option<&TenantId>) -> &str {

@@ -27,7 +27,7 @@ const HEADER_BYTES: usize = 100;
 /// Findings in a data folder.
 #[derive(Debug, Serialize)]
 pub struct CheckReport {
-    /// Whether nothing is damaged.
+    /// True if nothing is damaged.
     pub whole: bool,
     /// Findings about the files.
     pub files: Vec<String>,
@@ -37,7 +37,7 @@ pub struct CheckReport {
     pub tables: Vec<TableReport>,
     /// Rows that do not fit together.
     pub relations: Vec<String>,
-    /// What is unusual and no damage.
+    /// Observations that are unusual, but no damage.
     pub notes: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ pub struct TableReport {
     pub rows: u64,
     /// Rows that are not, with the reason.
     pub damaged: Vec<DamagedKey>,
-    /// Whether pages cannot be read, so that there can be more damaged rows than are named.
+    /// True if pages cannot be read, so that there can be more damaged rows than are named.
     pub unreadable_pages: bool,
 }
 
@@ -59,7 +59,7 @@ pub struct TableReport {
 pub struct DamagedKey {
     /// The values of its key.
     pub key: String,
-    /// What is wrong with it.
+    /// Description of the damage.
     pub reason: String,
 }
 
@@ -112,7 +112,7 @@ pub fn check_store(folder: &Path, mut progress: impl FnMut(&str)) -> Result<Chec
     Ok(CheckReport { whole, files, pages, tables, relations, notes })
 }
 
-/// What is wrong with the log that lies beside the database: it is another database's, or it is missing. Such a log is not read.
+/// Returns the fault of the log beside the database: it is another database's, or it is missing. Such a log is not read.
 pub(super) fn log_fault(folder: &Path) -> Option<String> {
     match data_folder::inspect(folder) {
         Err(StoreError::Files(fault @ (FolderFault::ForeignLog { .. } | FolderFault::NoLog { .. }))) => {
@@ -148,7 +148,7 @@ fn accept_short(connection: &Connection) -> Result<(), StoreError> {
     Ok(connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |_| Ok(()))?)
 }
 
-/// What the files say of themselves: damage, and what is only unusual.
+/// Returns the findings of the file checks: damage, then notes about the merely unusual.
 fn check_files(path: &Path) -> Result<(Vec<String>, Vec<String>), StoreError> {
     let in_folder = |source| StoreError::Folder { folder: path.display().to_string(), source };
     let mut file = std::fs::File::open(path).map_err(in_folder)?;

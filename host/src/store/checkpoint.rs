@@ -15,26 +15,27 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// How many pages the log has before it is copied: 16 MiB, so that pages which many commits write are copied once.
+/// Number of pages (16 MiB) from which on the log is copied: a page that many commits write is copied once.
 const PAGES: i32 = 4_000;
 
-/// How often the thread copies what was added meanwhile, as long as that is as much again, before commits do.
+/// Maximum number of rounds in which the thread copies pages that were added meanwhile, before commits copy them themselves.
 const ROUNDS: u32 = 4;
 
 /// Says instead of a number of pages that the thread is at work.
 const COPYING: i32 = -1;
 
-/// What the writer's connection does after every commit.
+/// State of the hook that runs after every commit of the writer's connection.
 struct AfterCommit {
     requests: Option<SyncSender<()>>,
     copier: Option<JoinHandle<()>>,
-    /// How many pages the log may have.
+    /// Number of pages from which on the log is copied.
     pages_max: i32,
-    /// Whether the copier was asked since the log has more; how far it had come then, and how often it has come further.
+    /// True if the copier was asked since the log has passed `pages_max`. Then `reached` is the number of pages that it had
+    /// copied when last seen, and `rounds` the number of times that this number has grown.
     asked: bool,
     reached: i32,
     rounds: u32,
-    /// How many pages of the log it has copied.
+    /// Number of pages of the log that the copier has copied, or [`COPYING`].
     copied: Arc<AtomicI32>,
 }
 
@@ -136,7 +137,8 @@ mod tests {
         connection.execute("INSERT INTO rows VALUES (zeroblob(3000))", []).expect("a commit");
     }
 
-    /// How often the log has begun anew: a number in its header (<https://www.sqlite.org/fileformat2.html#walformat>).
+    /// Returns the number of times that the log has begun anew, from its header
+    /// (<https://www.sqlite.org/fileformat2.html#walformat>).
     fn times_begun(log: &Path) -> u32 {
         let header = std::fs::read(log).expect("a log");
         u32::from_be_bytes(header[12..16].try_into().expect("four bytes"))

@@ -18,7 +18,7 @@ use rusqlite::{Connection, params};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// How often the clock is looked at.
+/// Interval at which the wall clock is compared with the monotonic one.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Smaller steps are a clock that is kept right.
@@ -27,7 +27,7 @@ const STEP_MIN: Duration = Duration::from_secs(5);
 /// Maximum number of deliveries that one transaction moves.
 const STEP: usize = 256;
 
-/// How long the others may write between two steps, as a multiple of the step.
+/// Pause between two steps, as a multiple of the duration of the step; other writes run in it.
 const OTHERS: u32 = 4;
 
 /// A step of the clock: what it showed after it, and how far it was set back.
@@ -37,7 +37,7 @@ struct ClockStep {
     back_ms: i64,
 }
 
-/// What the clock showed, and when by a clock that nobody sets.
+/// Simultaneous readings of the wall clock and of the monotonic clock.
 #[derive(Clone, Copy)]
 struct Look {
     wall_ms: i64,
@@ -49,7 +49,7 @@ impl Look {
         Look { wall_ms: now_ms(), steady: Instant::now() }
     }
 
-    /// How far the clock was set back since then, in milliseconds.
+    /// Returns the number of milliseconds by which the wall clock was set back since this reading; negative: it was set forward.
     fn set_back_ms(self, now: Look) -> i64 {
         let passed_ms = i64::try_from((now.steady - self.steady).as_millis()).unwrap_or(i64::MAX);
         self.wall_ms.saturating_add(passed_ms).saturating_sub(now.wall_ms)

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// How many keys one transaction notes the last use of.
+/// Maximum number of keys whose last use one transaction writes.
 const USED_STEP: usize = 256;
 
 impl Store {
@@ -67,7 +67,7 @@ impl Store {
         self.change(owner, write, move |catalog, key| catalog.put_key(hash, key.clone())).await
     }
 
-    /// When each of these keys was last used, in milliseconds since the epoch; to the minute.
+    /// Returns the time of last use of each of these keys, in milliseconds since the epoch, to the minute.
     pub async fn keys_used_at_ms(&self, keys: &[Arc<ApiKey>]) -> Result<HashMap<Uuid, i64>, StoreError> {
         let owner = Owner::from(keys.first().and_then(|key| key.tenant.as_ref()));
         let ids: Vec<Uuid> = keys.iter().map(|key| key.id).collect();

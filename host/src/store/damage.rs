@@ -67,9 +67,9 @@ pub struct DamagedRow {
     pub kind: RowKind,
     /// Its id.
     pub id: Uuid,
-    /// When it was found, in milliseconds since the epoch.
+    /// Time of the discovery, in milliseconds since the epoch.
     pub found_at_ms: i64,
-    /// What happened when it was read.
+    /// Error that reading it returned.
     pub detail: String,
 }
 
@@ -78,11 +78,11 @@ pub struct DamagedRow {
 pub struct DamagedObject {
     /// Its name in the schema.
     pub name: String,
-    /// What was found.
+    /// Description of the damage.
     pub detail: String,
 }
 
-/// What cannot be read.
+/// Rows, tables and indexes that cannot be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DamageReport {
     /// Rows, by tenant, kind and id.
@@ -94,7 +94,7 @@ pub struct DamageReport {
 }
 
 impl DamageReport {
-    /// Whether everything can be read, as far as is known.
+    /// Returns true if no damage is known.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.objects.is_empty() && !self.failing_writes
     }
@@ -113,7 +113,7 @@ struct Known {
     checks: [u64; 2],
 }
 
-/// What is known of damage, shared by all who may meet it.
+/// Registry of known damage, shared by every reader and the writer.
 #[derive(Clone, Default)]
 pub(super) struct Damage {
     known: Arc<Mutex<Known>>,
@@ -146,12 +146,12 @@ impl Damage {
         known.rows.len() < KEPT_MAX && known.rows.insert(key, row).is_none()
     }
 
-    /// Whether a row is known not to be readable.
+    /// Returns true if a row is known to be unreadable.
     pub(super) fn has(&self, tenant: &TenantId, kind: RowKind, id: Uuid) -> bool {
         self.lock().rows.contains_key(&(tenant.clone(), kind, id))
     }
 
-    /// Whether a row that cannot be read now could not be read before the last check either. If not, a check is asked for.
+    /// Returns true if a row that cannot be read now could not be read before the last check either. If not, requests a check.
     pub(super) fn confirm(&self, tenant: &TenantId, kind: RowKind, id: Uuid) -> bool {
         let mut known = self.lock();
         let [begun, ended] = known.checks;
@@ -182,7 +182,7 @@ impl Damage {
         checks[usize::from(has_ended)] = if has_ended { checks[0] } else { checks[0] + 1 };
     }
 
-    /// Whether anything is known to be damaged.
+    /// Returns true if any damage is known.
     pub(super) fn is_known(&self) -> bool {
         let known = self.lock();
         !known.rows.is_empty() || !known.objects.is_empty()
@@ -231,8 +231,8 @@ fn load_rows(connection: &Connection) -> Result<Vec<DamagedRow>, StoreError> {
 }
 
 impl StoreError {
-    /// Whether what was to be read or written is damaged: a page that is no page of its tree, a value that is none of its
-    /// column, a file that is shorter than its header says. A full disk or a failing device is not.
+    /// Returns true if stored data is damaged: a page that is no page of its tree, a value that is none of its column, a file
+    /// that is shorter than its header says. A full disk or a failing device is not damage.
     pub fn is_damage(&self) -> bool {
         match self {
             StoreError::Database(error) => is_damage(error),
@@ -264,7 +264,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 impl Store {
-    /// What cannot be read, of one tenant or of all.
+    /// Returns the known damage of one tenant, or of all.
     pub fn damage(&self, tenant: Option<&TenantId>) -> DamageReport {
         let known = self.damage.lock();
         let rows = known.rows.values().filter(|row| tenant.is_none_or(|tenant| *tenant == row.tenant));

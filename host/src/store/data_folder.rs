@@ -49,7 +49,7 @@ pub enum FolderFault {
         "the data folder {folder} has a master.key, but its hookloom.db is {what}: put the database back, with hookloom.db-wal if there was one, or both files of a backup. To begin with an empty store instead, move master.key (and hookloom.db, hookloom.db-wal) out of the folder"
     )]
     NoDatabase {
-        /// Which folder.
+        /// Path of the data folder.
         folder: String,
         /// `missing` or `empty`.
         what: &'static str,
@@ -59,7 +59,7 @@ pub enum FolderFault {
         "the data folder {folder} has a hookloom.db, but its master.key is missing: put the key back (a backup has it unless it was made with --without-key). Without it nothing opens the secrets in the database; to begin with an empty store instead, move hookloom.db out of the folder"
     )]
     NoMasterKey {
-        /// Which folder.
+        /// Path of the data folder.
         folder: String,
     },
     /// The key is another one.
@@ -67,7 +67,7 @@ pub enum FolderFault {
         "the master.key in {folder} is not the one of its hookloom.db; was the key file replaced? Put back the key or the database that belong together"
     )]
     OtherMasterKey {
-        /// Which folder.
+        /// Path of the data folder.
         folder: String,
     },
     /// The log was written for another database.
@@ -75,7 +75,7 @@ pub enum FolderFault {
         "hookloom.db-wal in {folder} is the log of another database than its hookloom.db: was a backup put beside the log of an earlier host? If hookloom.db is the one to go on with, move hookloom.db-wal and hookloom.db-shm out of the folder; if not, put back the database of this log"
     )]
     ForeignLog {
-        /// Which folder.
+        /// Path of the data folder.
         folder: String,
     },
     /// The log is gone.
@@ -83,7 +83,7 @@ pub enum FolderFault {
         "the last host on {folder} was ended before it could close hookloom.db, and the log hookloom.db-wal is {what}: what was accepted last is in it. Put it back. To go on without it (or if another program, such as sqlite3, has copied it into the database since), delete hookloom.db-run"
     )]
     NoLog {
-        /// Which folder.
+        /// Path of the data folder.
         folder: String,
         /// `missing` or `empty`.
         what: &'static str,
@@ -103,7 +103,7 @@ pub(super) struct DataFolder {
     lock: File,
     /// The folder, locked as well where its file system can.
     _folder: File,
-    /// Whether SQLite was let at the files. A start that is refused before leaves everything as it was.
+    /// True once SQLite may open the files. A start that is refused earlier leaves everything as it was.
     is_opened: AtomicBool,
 }
 
@@ -297,7 +297,7 @@ pub(super) fn number_copy(copy: &Connection) -> rusqlite::Result<()> {
     copy.pragma_update(None, "application_id", new_number(before).cast_signed())
 }
 
-/// What the database knows of its master key. None: it was last used by a version that noted nothing.
+/// Returns the fingerprint of the master key that the database notes. None: it was last used by a version that noted none.
 pub(super) fn known_key(connection: &Connection) -> rusqlite::Result<Option<[u8; 16]>> {
     let exists = connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'identity'")?.exists([])?;
     if !exists {
@@ -332,7 +332,7 @@ impl OpenFiles {
     }
 }
 
-/// Whether a file is there and has bytes.
+/// Presence of a file, and of bytes in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Presence {
     Missing,

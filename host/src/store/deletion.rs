@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// How long a step holds the writer, if no row of it takes longer.
+/// Maximum duration of a step, for which it holds the writer; a single row may take longer.
 const STEP_MAX: Duration = Duration::from_millis(10);
 
 /// About how many rows a step deletes.
@@ -34,7 +34,7 @@ const STEP_ROWS: u64 = 512;
 /// Maximum number of versions that the transaction of a deletion takes out of their plugin.
 const DISCARDED: usize = 64;
 
-/// How long the others may write between two steps, as a multiple of the step.
+/// Pause between two steps, as a multiple of the duration of the step; other writes run in it.
 const OTHERS: u32 = 4;
 
 /// After a failure the rest is deleted no sooner than this.
@@ -45,21 +45,21 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub struct TenantContents {
     /// The tenant.
     pub tenant: String,
-    /// When its deletion began, in milliseconds since the epoch. Absent: it is not being deleted.
+    /// Time at which its deletion began, in milliseconds since the epoch. Absent: it is not being deleted.
     pub deleting_since_ms: Option<i64>,
     /// Events that are kept.
     pub events: u64,
     /// Deliveries in all states.
     pub deliveries: u64,
-    /// Plugins.
+    /// Number of plugins.
     pub plugins: u64,
     /// Versions of plugins.
     pub versions: u64,
-    /// Subscriptions.
+    /// Number of subscriptions.
     pub subscriptions: u64,
-    /// Bins.
+    /// Number of bins.
     pub bins: u64,
-    /// Keys.
+    /// Number of API keys.
     pub keys: u64,
     /// Intake tokens, each with an address.
     pub intake_tokens: u64,
@@ -94,7 +94,7 @@ const STATEMENTS: [&str; 20] = [
 
 /// Outcome of a step.
 struct Step {
-    /// Whether nothing is left.
+    /// True if nothing is left to delete.
     done: bool,
     took: Duration,
 }

@@ -22,11 +22,11 @@ pub struct AttemptRecord {
     pub delivery: DueDelivery,
     /// The attempt.
     pub attempt: Attempt,
-    /// What follows.
+    /// Consequence for the delivery.
     pub next: Next,
-    /// When the delivery's life ends at the latest, in milliseconds since the epoch.
+    /// Latest end of the delivery's life, in milliseconds since the epoch.
     pub age_end_ms: i64,
-    /// Why the subscription is disabled by it, if it is.
+    /// Reason to disable the subscription, if the attempt does so.
     pub disables: Option<Reason>,
 }
 
@@ -39,21 +39,21 @@ pub struct DeliveryView {
     pub event: EventId,
     /// The subscription it belongs to.
     pub subscription: SubscriptionId,
-    /// Why it exists.
+    /// Origin of the delivery.
     pub kind: DeliveryKind,
-    /// Where it stands.
+    /// Current state.
     pub state: DeliveryState,
-    /// Whether it waits for another plugin version or config.
+    /// True if it waits for another plugin version or config.
     pub awaiting_plugin: bool,
     /// Time of the next attempt, if it is pending.
     pub due_at_ms: Option<i64>,
-    /// How many attempts were made.
+    /// Number of attempts that were made.
     pub attempts_made: u32,
-    /// Why it is where it is.
+    /// Reason of the current state.
     pub reason: Option<Reason>,
-    /// When it was made.
+    /// Time of creation, in milliseconds since the epoch.
     pub created_at_ms: i64,
-    /// When it last changed.
+    /// Time of the last change, in milliseconds since the epoch.
     pub updated_at_ms: i64,
 }
 
@@ -64,13 +64,13 @@ pub struct EventView {
     pub event: Arc<Event>,
     /// The last event of the same entity that was accepted before it.
     pub previous: Option<EventId>,
-    /// How many deliveries it was accepted with.
+    /// Number of deliveries that it was accepted with.
     pub fan_out: usize,
-    /// They.
+    /// Its deliveries.
     pub deliveries: Vec<DeliveryView>,
 }
 
-/// Which deliveries to list.
+/// Filter of a listing of deliveries.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
     /// Only of this subscription.
@@ -269,7 +269,7 @@ fn exists(connection: &Connection, delivery: &DueDelivery) -> Result<bool, Store
     Ok(connection.prepare_cached(sql)?.exists(params![&*delivery.tenant.0, delivery.id.0])?)
 }
 
-/// Whether an attempt was judged by what is still the active version, with what is still the config.
+/// Returns true if the plugin version and config that judged an attempt are still the active ones.
 fn is_current(connection: &Connection, record: &AttemptRecord) -> Result<bool, StoreError> {
     let AttemptRecord { delivery, attempt, .. } = record;
     let tenant = &*delivery.tenant.0;

@@ -52,7 +52,7 @@ pub(super) struct DiskRoom {
     /// [`AMPLE`]: the reserve is whole. [`THIN`]: free pages stand for a part of it. [`FULL`]: the store does not grow.
     state: AtomicU8,
     failed_commits: AtomicU64,
-    /// When a full disk is looked at again.
+    /// Time of the next check of a full disk.
     again: Mutex<Instant>,
 }
 
@@ -91,7 +91,7 @@ impl DiskRoom {
         }
     }
 
-    /// Whether the store does not grow.
+    /// Returns true if the store does not grow.
     pub(super) fn is_full(&self) -> bool {
         self.state.load(Ordering::Relaxed) == FULL
     }
@@ -181,7 +181,7 @@ fn copy_log(connection: &Connection) {
     }
 }
 
-/// Whether an error is for want of room: a full disk, a quota, or a limit for the size of files.
+/// Returns true if an error comes from a lack of space: a full disk, a quota, or a limit on the size of files.
 pub(super) fn is_full_disk(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
     matches!(code, Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE))
@@ -213,7 +213,7 @@ impl Reserve {
         std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
-    /// Whether file and free pages are enough to let the store grow.
+    /// Returns true if the reserve file and free pages are enough to let the store grow.
     fn suffices(&self, held: u64, connection: &Connection) -> rusqlite::Result<bool> {
         let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, u64>(0));
         let free = number("PRAGMA freelist_count")?.saturating_mul(number("PRAGMA page_size")?);

@@ -1,4 +1,4 @@
-//! What is due in a lane, page by page.
+//! Due deliveries of a lane, page by page.
 
 use super::careful::{self, Careful};
 use super::deliveries::{event_row, kind};
@@ -19,9 +19,9 @@ use std::sync::Arc;
 pub struct DuePage {
     /// Due deliveries, the longest due first.
     pub due: Vec<Due>,
-    /// Whether more is due than fits the page.
+    /// True if more is due than fits the page.
     pub more: bool,
-    /// When the next delivery after these becomes due, if there is one.
+    /// Time at which the next delivery after these becomes due, in milliseconds since the epoch, if there is one.
     pub next_due_at_ms: Option<i64>,
     /// The tenant's newest delivery when the page was read: whatever is no newer was seen by the page, or is no longer
     /// pending, or is still in the store.
@@ -41,7 +41,7 @@ pub enum AttemptClass {
 pub(super) const PAGE_BYTES_MAX: usize = 1 << 20;
 
 impl Store {
-    /// What is due in a lane now, but for what is under way already: at most `limit` deliveries, the longest due first.
+    /// Returns the due deliveries of a lane without those under way: at most `limit`, the longest due first.
     pub async fn due(
         &self,
         subscription: &Subscription,
@@ -75,7 +75,7 @@ impl Store {
     }
 }
 
-/// What a lane wants to know.
+/// Selection of a lane's deliveries: subscription, attempt class, and limits.
 pub(super) struct LaneRead {
     pub(super) tenant: TenantId,
     pub(super) subscription: SubscriptionId,

@@ -33,13 +33,13 @@ pub struct EventFilter {
 pub struct EventSummary {
     /// Its id.
     pub id: EventId,
-    /// `eventName`.
+    /// The `eventName` of the webhook.
     pub name: String,
     /// The module that the name stands for.
     pub module: Module,
     /// `eventData.id` as text.
     pub entity_id: Option<String>,
-    /// When it was accepted, in milliseconds since the epoch.
+    /// Time of acceptance, in milliseconds since the epoch.
     pub received_at_ms: i64,
     /// Number of deliveries that it was accepted with.
     pub fan_out: usize,

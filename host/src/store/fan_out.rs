@@ -52,7 +52,7 @@ fn step_of(subscriptions: usize) -> usize {
     if subscriptions >= SCATTERED_MIN { SCATTERED_STEP } else { STEP }
 }
 
-/// Whether so many deliveries to so many subscriptions are made in steps.
+/// Returns true if so many deliveries to so many subscriptions are made in steps.
 pub(super) fn takes_steps(deliveries: u64, subscriptions: usize) -> bool {
     deliveries > (STEPS_AT_ONCE * step_of(subscriptions)) as u64
 }
@@ -186,7 +186,7 @@ fn all(connection: &Connection) -> Result<Vec<(TenantId, Uuid)>, StoreError> {
 /// Outcome of a step.
 struct Step {
     new: NewDeliveries,
-    /// Whether no delivery is lacking any more.
+    /// True if every delivery has been made.
     last: bool,
 }
 

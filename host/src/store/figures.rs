@@ -15,16 +15,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How often they are written.
+/// Interval at which gathered figures are written.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
 
-/// How many cells one write adds to: some milliseconds.
+/// Maximum number of cells that one write adds to, which takes some milliseconds.
 const STEP: usize = 128;
 
 /// The spans, and how long each is kept, in seconds.
 const SPANS: [(i64, i64); 2] = [(60, 25 * 3_600), (3_600, 8 * 86_400)];
 
-/// Whose figures, and in which minute.
+/// Key of gathered figures: tenant, subscription, plugins and minute.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Cell {
     tenant: TenantId,
@@ -33,20 +33,20 @@ struct Cell {
     plugin: String,
 }
 
-/// What was not written yet.
+/// Figures that are not in the database yet.
 #[derive(Default)]
 pub(super) struct Gathered(Mutex<HashMap<Cell, Figures>>);
 
 /// The figures of one span, one subscription and one plugin.
 #[derive(Clone, Debug)]
 pub struct SpanFigures {
-    /// When the span begins, in seconds since the epoch.
+    /// Beginning of the span, in seconds since the epoch.
     pub at_s: i64,
-    /// Whose.
+    /// Subscription that the figures belong to.
     pub subscription: SubscriptionId,
-    /// Which plugins judged, with `+` between them; empty without one.
+    /// Plugins that judged, with `+` between them; empty without one.
     pub plugin: String,
-    /// What happened.
+    /// Numbers of the span.
     pub figures: Figures,
 }
 

@@ -49,7 +49,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the log of changes names a key. Stores of earlier versions did not note when keys were used.
+    /// Returns true if the log of changes has an entry, which names a key. Earlier versions did not note when keys were used.
     async fn was_changed_by_a_key(&self) -> Result<bool, StoreError> {
         let read = |connection: &Connection| {
             Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM changes)", [], |row| row.get(0))?)

@@ -1,4 +1,4 @@
-//! What people do to deliveries by hand: retry, cancel, redrive, replay, test.
+//! Operator actions on deliveries: retry, cancel, redrive, replay, test.
 //!
 //! Promises: whatever is made is counted in the ledger in the same transaction; a long work goes in steps, so that nobody
 //! waits for it; a step that was done stays done.
@@ -14,7 +14,7 @@ use crate::subscription::{Subscription, SubscriptionId, SubscriptionState, Tenan
 use rusqlite::{Connection, OptionalExtension as _, Rows, params};
 use uuid::Uuid;
 
-/// How many deliveries one transaction makes or moves.
+/// Maximum number of deliveries that one transaction makes or moves.
 const STEP: usize = 500;
 
 /// A span of time, in milliseconds since the epoch; the end does not belong to it.
@@ -96,7 +96,7 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// How many deliveries of a subscription ended like this, and were made in this span.
+    /// Returns the number of a subscription's deliveries that were made in a span and ended in one of these states.
     pub async fn count_ended(
         &self,
         subscription: &Subscription,
@@ -162,7 +162,7 @@ impl Store {
         }
     }
 
-    /// How many events of a span a replay would deliver to a subscription.
+    /// Returns the number of events of a span that a replay would deliver to a subscription.
     pub async fn count_replayable(&self, subscription: &Subscription, span: Span) -> Result<u64, StoreError> {
         let tenant = subscription.tenant.clone();
         let condition = of_modules(subscription);
@@ -233,10 +233,10 @@ impl Store {
 /// Rows of which one step looks at so many, and takes at most [`STEP`].
 const LOOK: usize = 5_000;
 
-/// What one step of a long work takes on: found by a reader, so that the writer looks at no row that it does not change.
+/// Work list of one step: a reader finds the rows, so that the writer looks at no row that it does not change.
 struct Step {
     ids: Vec<Uuid>,
-    /// Where the next step begins; none if there is nothing left.
+    /// First id of the next step; none if there is nothing left.
     next: Option<Uuid>,
 }
 

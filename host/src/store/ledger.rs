@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// How the deliveries ended that were pruned since.
+/// Numbers of pruned deliveries, by the state in which they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pruned {
     /// Their events.
@@ -49,7 +49,7 @@ pub struct Ledger {
     pub cancelled: u64,
     /// Not at an end.
     pub pending: u64,
-    /// What was pruned.
+    /// Numbers of the pruned deliveries.
     pub pruned: Pruned,
 }
 
@@ -68,7 +68,7 @@ impl Store {
     }
 }
 
-/// What the tables of events and deliveries hold of a tenant.
+/// Counts of a tenant's rows in the tables of events and deliveries.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LedgerCounts {
     pub(super) events: u64,

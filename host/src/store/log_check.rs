@@ -10,14 +10,14 @@ use std::path::Path;
 /// Bytes of the header of a log, and of that of a frame.
 const HEADERS: [usize; 2] = [32, 24];
 
-/// What was found in a log.
+/// Summary of the content of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LogState {
     /// Pages of complete transactions.
     pub(super) pages: u64,
     /// Pages behind them that belong to a transaction without an end.
     pub(super) pages_unfinished: u64,
-    /// Whether the file ends within a page, or with one that is not what was written.
+    /// True if the file ends within a page, or with one whose checksum does not match.
     pub(super) is_cut: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the store tells the scheduler after a commit.
+//! Messages of the store to the scheduler, sent after a commit.
 //!
 //! Data only. The scheduler is gone only while the host stops; what is due is found again at the next start.
 
@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::subscription::SubscriptionId;
 use std::sync::Arc;
 
-/// What the store tells the scheduler after a commit.
+/// Message of the store to the scheduler, sent after a commit.
 #[derive(Debug)]
 pub enum News {
     /// New deliveries.

@@ -5,7 +5,7 @@ use crate::ids::BinId;
 use crate::subscription::TenantId;
 use tokio::sync::broadcast;
 
-/// What happened.
+/// Notice of something that happened, for live updates of the pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// An attempt of the tenant ended.
@@ -14,10 +14,10 @@ pub enum Notice {
     Bin(BinId),
 }
 
-/// How many a slow watcher may be behind.
+/// Maximum number of notices that a slow watcher may be behind.
 const BEHIND_MAX: usize = 64;
 
-/// Who watches.
+/// Broadcast channel to the watchers.
 pub(super) struct Notices(broadcast::Sender<Notice>);
 
 impl Default for Notices {

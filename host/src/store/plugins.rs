@@ -18,13 +18,13 @@ pub struct PluginVersion {
     pub sha256: String,
     /// Its size in bytes.
     pub size: u64,
-    /// What the check found, as JSON.
+    /// Report of the check at upload, as JSON.
     pub report: String,
-    /// When it was uploaded, in milliseconds since the epoch.
+    /// Time of upload, in milliseconds since the epoch.
     pub created_at_ms: i64,
     /// By whom: a key's label and hint, or where it came from.
     pub created_by: String,
-    /// Whether it judges.
+    /// True if it is the active version.
     pub active: bool,
 }
 
@@ -52,7 +52,7 @@ pub struct ActiveVersion {
     pub name: String,
     /// The version.
     pub sha256: String,
-    /// What the check found, as JSON.
+    /// Report of the check at upload, as JSON.
     pub report: String,
 }
 
@@ -99,14 +99,14 @@ impl Store {
         self.write(&owner, write).await
     }
 
-    /// Whether a plugin has a version.
+    /// Returns true if a plugin has a version.
     pub async fn has_version(&self, tenant: TenantId, name: String, sha256: String) -> Result<bool, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| has_version(connection, &tenant, &name, &sha256);
         self.readers.read(owner, read).await
     }
 
-    /// What the check found of a version of a plugin, as JSON. None: the plugin has no such version.
+    /// Returns the check report of a version of a plugin, as JSON. None: the plugin has no such version.
     pub async fn version_report(
         &self,
         tenant: TenantId,

@@ -22,7 +22,7 @@ use uuid::Uuid;
 /// Tenant of events that were emptied; no tenant has this id.
 pub(super) const NO_TENANT: &str = "";
 
-/// How an event is removed.
+/// Method of removing an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
     /// Its row is deleted.

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 /// More readers than this only compete for two things that are shared anyway, the page cache and the disk.
 const OPEN_MAX: u64 = 8;
 
-/// How many instructions of the virtual machine run between two looks at the clock: some microseconds, or a few
+/// Number of instructions of SQLite's virtual machine between two looks at the clock: some microseconds, or a few
 /// milliseconds where each row is a large text that is searched.
 const INSTRUCTIONS: i32 = 500;
 

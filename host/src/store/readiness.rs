@@ -1,4 +1,4 @@
-//! Whether the store does its work, and what of the machine under it is wrong.
+//! Readiness of the store, and faults of the machine under it.
 
 use super::batch::Batch;
 use super::disk_room::is_full_disk;
@@ -14,8 +14,8 @@ impl Store {
         self.folder.faults(&self.vault)
     }
 
-    /// Whether the store can accept the largest event and read: as much is written and taken back, a small write is flushed, and a
-    /// query is answered.
+    /// Verifies that the store can accept the largest event and read: as much is written and taken back, a small write is
+    /// flushed, and a query is answered.
     pub async fn check(&self) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO readiness (only_row, checked_at_ms) VALUES (1, ?1)";
         let write = move |batch: &Batch<'_>| {
@@ -56,9 +56,9 @@ const FULL_DISK: MachineFault = MachineFault {
 
 /// A fault of the machine under the store, in words for whoever asked.
 pub struct MachineFault {
-    /// What is wrong.
+    /// Description of the fault.
     pub what: &'static str,
-    /// What to do.
+    /// Advice to the operator.
     pub remedy: &'static str,
 }
 

@@ -9,7 +9,7 @@ use crate::subscription::TenantId;
 use rusqlite::{Connection, params};
 use std::sync::Arc;
 
-/// How many of the newest events are looked through: one module may be rare.
+/// Number of the newest events that are looked through: one module may be rare.
 const LOOKED_THROUGH: u32 = 5_000;
 
 impl Store {

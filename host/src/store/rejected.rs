@@ -1,4 +1,4 @@
-//! What `/in` received and could not accept: kept, because Agile CRM sends nothing twice.
+//! Requests that `/in` received and could not accept. They are kept, because Agile CRM sends nothing twice.
 
 use super::batch::Batch;
 use super::credentials::found;
@@ -17,11 +17,11 @@ use uuid::Uuid;
 pub struct RejectedRequest {
     /// Its id.
     pub id: Uuid,
-    /// When it came, in milliseconds since the epoch.
+    /// Time of receipt, in milliseconds since the epoch.
     pub received_at_ms: i64,
     /// The reason for which it was no event.
     pub reason: String,
-    /// Whether the body was longer than what is kept, or broke off.
+    /// True if the body was longer than what is kept, or broke off.
     pub truncated: bool,
     /// The body as it came, up to the cap.
     pub body: Bytes,
@@ -32,17 +32,17 @@ pub struct RejectedRequest {
 pub struct RejectedEntry {
     /// Its id.
     pub id: Uuid,
-    /// When it came, in milliseconds since the epoch.
+    /// Time of receipt, in milliseconds since the epoch.
     pub received_at_ms: i64,
     /// The reason for which it was no event.
     pub reason: String,
-    /// Whether the body was longer than what is kept, or broke off.
+    /// True if the body was longer than what is kept, or broke off.
     pub truncated: bool,
     /// Number of bytes that are kept.
     pub bytes: usize,
 }
 
-/// How long rejected requests are kept.
+/// Retention of rejected requests, in milliseconds.
 const KEPT_MS: i64 = 7 * 86_400_000;
 
 /// At most this many are kept for a tenant, so that garbage cannot fill the disk; the oldest go first.

@@ -26,10 +26,10 @@ use serde::Serialize;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-/// How many rows are written in one transaction.
+/// Number of rows that one transaction writes.
 const STEP: u64 = 10_000;
 
-/// What became of a store.
+/// Result of the rescue of a store.
 #[derive(Debug, Serialize)]
 pub struct RescueReport {
     /// Tables, each with the rows that were kept and those that were not.
@@ -38,14 +38,14 @@ pub struct RescueReport {
     pub deliveries_without_event: u64,
     /// Components that were left out.
     pub components_left_out: Vec<String>,
-    /// Why the log was not read, if there should be one: what was accepted last is lost with it.
+    /// Reason for which the log was not read, if there should be one: what was accepted last is lost with it.
     pub log_fault: Option<String>,
-    /// Whether the master key was copied.
+    /// True if the master key was copied.
     pub master_key: bool,
 }
 
 impl RescueReport {
-    /// Whether everything was kept.
+    /// Returns true if everything was kept.
     pub fn is_complete(&self) -> bool {
         self.deliveries_without_event == 0
             && self.log_fault.is_none()

@@ -18,22 +18,22 @@ use rusqlite::{Connection, Row, params};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// How long a step may hold the writer. It ends with the deliveries that it is at.
+/// Duration after which a step ends, for it holds the writer. It still finishes the deliveries that it is at.
 const STEP_MAX: Duration = Duration::from_millis(10);
 
-/// How many events a step looks at, at the most.
+/// Maximum number of events that a step looks at.
 const LOOK: usize = 256;
 
-/// How many deliveries of an event are deleted between two looks at the clock.
+/// Number of deliveries of an event that are deleted between two looks at the clock.
 const DELIVERIES: usize = 32;
 
-/// How many expired idempotency keys one transaction deletes.
+/// Maximum number of expired idempotency keys that one transaction deletes.
 const KEYS: usize = 256;
 
-/// How long to rest when there is nothing left to do, at the most.
+/// Maximum pause when there is nothing left to do.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// How long idempotency keys are kept.
+/// Retention of idempotency keys, in milliseconds.
 const KEYS_KEPT_MS: i64 = 7 * 86_400_000;
 
 /// Outcome of a step.

@@ -8,7 +8,7 @@ use crate::limits::{REASON_BYTES_MAX, shortened};
 use crate::subscription::TenantId;
 use rusqlite::{Connection, params};
 
-/// How a version is tried.
+/// Kind of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RolloutKind {
     /// It judges a part of the events.
@@ -24,27 +24,27 @@ pub struct StoredRollout {
     pub tenant: TenantId,
     /// The plugin.
     pub name: String,
-    /// How it is tried.
+    /// Kind of the rollout.
     pub kind: RolloutKind,
     /// The version on trial.
     pub sha256: String,
-    /// How much of the events a canary judges, in percent.
+    /// Part of the events that a canary judges, in percent.
     pub percent: f64,
     /// Since when it judges that much, in milliseconds since the epoch.
     pub started_at_ms: i64,
     /// Since when it judged how much before: which arm an event has never changes.
     pub earlier: Vec<(i64, f64)>,
-    /// Why it ended, if it did.
+    /// Reason of its end. None: it is under way.
     pub ended_reason: Option<String>,
-    /// What was counted of it, as text of the plugin runtime. Empty: nothing.
+    /// Counts of the rollout, as text of the plugin runtime. Empty: nothing was counted.
     pub counts: String,
 }
 
-/// How many changes of a canary's percentage are remembered.
+/// Maximum number of earlier percentages of a canary that are remembered.
 const EARLIER_MAX: usize = 100;
 
 impl StoredRollout {
-    /// How much of the events that came in then it judges. None: the trial had not begun.
+    /// Returns the percentage that applies to events received at this time. None: the rollout had not begun.
     pub fn percent_at(&self, received_at_ms: i64) -> Option<f64> {
         if received_at_ms >= self.started_at_ms {
             return Some(self.percent);
@@ -52,7 +52,7 @@ impl StoredRollout {
         self.earlier.iter().rev().find(|(since_ms, _)| received_at_ms >= *since_ms).map(|(_, percent)| *percent)
     }
 
-    /// Whether this trial is the one under way with another percentage.
+    /// Returns true if this canary is the one under way with another percentage.
     pub fn continues(&self, under_way: &StoredRollout) -> bool {
         self.kind == RolloutKind::Canary && under_way.kind == self.kind && under_way.sha256 == self.sha256
     }

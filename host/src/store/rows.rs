@@ -20,7 +20,7 @@ pub(super) const EVENT_BYTES: u64 = 160;
 /// The same of a delivery.
 pub(super) const DELIVERY_BYTES: u64 = 320;
 
-/// How many rows the statements have.
+/// Numbers of rows for which there are statements, the largest first.
 const SIZES: [usize; 3] = [16, 4, 1];
 
 /// The rows that wait, each kind in its order.
@@ -70,13 +70,13 @@ pub(super) enum Table {
 #[derive(Clone, Copy)]
 pub(super) struct Insert {
     table: Table,
-    /// Which of [`SIZES`].
+    /// Index in [`SIZES`].
     size: usize,
 }
 
 /// A row of a table.
 pub(super) trait Row {
-    /// Where it goes.
+    /// Table that the row belongs to.
     const TABLE: Table;
 
     /// Its values, in the order of the table's statement.
@@ -109,7 +109,7 @@ impl Table {
 }
 
 impl Insert {
-    /// How many there are.
+    /// Number of insert statements.
     pub(super) const COUNT: usize = Table::ALL.len() * SIZES.len();
 
     /// The largest one for so many rows, at least one.
@@ -118,12 +118,12 @@ impl Insert {
         Insert { table: R::TABLE, size }
     }
 
-    /// How many rows it takes.
+    /// Returns the number of rows that the statement inserts.
     pub(super) fn rows(self) -> usize {
         SIZES[self.size]
     }
 
-    /// Which of them all it is.
+    /// Returns the statement's index, below [`Insert::COUNT`].
     pub(super) fn index(self) -> usize {
         self.table as usize * SIZES.len() + self.size
     }

@@ -50,14 +50,14 @@ struct Column {
     is_json: bool,
 }
 
-/// What became of a table's rows.
+/// Result of reading all rows of a table.
 #[derive(Debug, Default)]
 pub(super) struct Salvaged {
     /// Number of rows that are whole.
     pub(super) whole: u64,
     /// Keys of rows that are not, as texts, with the reason.
     pub(super) lost: Vec<(String, String)>,
-    /// Whether rows may be lost of which nothing is known.
+    /// True if rows may be lost without a trace.
     pub(super) has_gap: bool,
     /// The first failure of a scan.
     pub(super) failure: Option<String>,
@@ -119,7 +119,7 @@ impl Table {
         self.key.iter().map(|index| values[*index].clone()).collect()
     }
 
-    /// What tells a row from the others, for people: of a table with a rowid that is its primary key where that can be read.
+    /// Returns a row's key for people. A table with a rowid that is its primary key names the rowid.
     fn label(&self, key: &[Value]) -> String {
         let texts: Vec<String> = key.iter().map(text).collect();
         if self.has_rowid { format!("rowid {}", texts.join(", ")) } else { texts.join(", ") }

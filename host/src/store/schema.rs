@@ -70,7 +70,7 @@ pub(super) fn make(connection: &Connection, version: usize) -> Result<(), StoreE
     Ok(connection.pragma_update(None, "user_version", version)?)
 }
 
-/// What migrations call that SQLite does not have.
+/// Defines the SQL functions that migrations call and SQLite lacks.
 fn define_functions(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("order_key_of", 1, flags, |call| {

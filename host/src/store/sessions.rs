@@ -1,4 +1,4 @@
-//! Who is signed in to the pages: sessions, and links that sign in once. Hashes only, as of keys.
+//! Sessions of the pages, and links that sign in once. Both are stored as hashes only, as keys are.
 
 use super::batch::Batch;
 use super::fair_queue::Owner;
@@ -8,13 +8,13 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How long a session lasts.
+/// Lifetime of a session.
 pub const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
 
 /// Maximum number of sessions of a key, and of its links. The oldest ones end.
 const OF_KEY_MAX: usize = 100;
 
-/// How long a link can be used.
+/// Lifetime of a sign-in link.
 const LINK_LASTS: Duration = Duration::from_secs(24 * 3_600);
 
 /// Maximum number of expired sessions that a sign-in deletes, and of expired links that a new link does: more than it makes.

@@ -23,11 +23,11 @@ use std::sync::Arc;
 /// A subscription to be made or rewritten.
 #[derive(Debug)]
 pub struct NewSubscription {
-    /// What its owner wrote.
+    /// Settings that its owner wrote.
     pub settings: Settings,
-    /// What signs its webhooks.
+    /// Keys that sign its webhooks.
     pub signing: Vec<SigningKey>,
-    /// What its plugin may use.
+    /// Secrets that its plugin may use.
     pub secrets: BTreeMap<String, Secret>,
 }
 
@@ -38,25 +38,25 @@ pub enum StateChange {
     Resume,
     /// Let deliveries wait.
     Pause {
-        /// Why.
+        /// Reason of the pause.
         reason: String,
-        /// Whether the host decided it, which its owner should hear of.
+        /// True if the host decided it, which the subscription's owner should hear of.
         by_host: bool,
     },
     /// Match no more events, and give up what is pending, for this reason.
     Disable {
-        /// Why.
+        /// Reason that the subscription and its deliveries get.
         reason: Reason,
         /// Only if the config is still of this generation.
         generation: Option<u64>,
     },
 }
 
-/// What is sealed: text forms, so that the database says nothing about their kinds.
+/// Content of a sealed secret: text forms, so that the database says nothing about the kinds of keys.
 #[derive(Serialize, Deserialize)]
 struct SealedSecrets {
     signing: Vec<String>,
-    /// When each of them ceases to sign.
+    /// Time at which each signing key expires, in milliseconds since the epoch.
     #[serde(default)]
     until_ms: Vec<Option<i64>>,
     secrets: BTreeMap<String, String>,
@@ -266,7 +266,7 @@ fn set_state(
     Ok(Arc::new(changed))
 }
 
-/// When the pause began that is under way, if one is.
+/// Returns the time at which the current pause began, if there is one.
 fn paused_at_ms(connection: &Connection, tenant: &TenantId, id: SubscriptionId) -> Result<Option<i64>, StoreError> {
     let sql = "SELECT paused_at_ms FROM subscriptions WHERE tenant = ?1 AND id = ?2";
     Ok(connection.prepare_cached(sql)?.query_row(params![&*tenant.0, id.0], |row| row.get(0))?)

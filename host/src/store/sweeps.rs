@@ -1,4 +1,4 @@
-//! What waits for another plugin version or config becomes due when one comes, however much that is.
+//! Sweeps: deliveries that wait for another plugin version or config become due when one comes, however many they are.
 //!
 //! # Guarantees
 //! - The transaction of a change makes at most [`STEP`] deliveries due. If there may be more, it notes a sweep, which makes the
@@ -24,7 +24,7 @@ const STEP: usize = 256;
 /// Maximum number of subscriptions that the transaction of a change looks at.
 const SUBSCRIPTIONS: usize = 64;
 
-/// How long the others may write between two steps, as a multiple of the step.
+/// Pause between two steps, as a multiple of the duration of the step; other writes run in it.
 const OTHERS: u32 = 4;
 
 /// After a failure the sweeps are tried again no sooner than this.

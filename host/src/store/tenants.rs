@@ -9,14 +9,14 @@ use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What of a tenant an admin sets. What is absent stays, or is empty in a new one.
+/// Settings of a tenant that an admin changes. An absent one stays, or is empty in a new tenant.
 #[derive(Debug, Default)]
 pub struct TenantChange {
     /// Event names it accepts beside the vendor's.
     pub extra_event_names: Option<BTreeMap<String, Module>>,
     /// Limits of plugin calls that are lower than the host's.
     pub limits_max: Option<BTreeMap<String, u64>>,
-    /// Which addresses it may call.
+    /// Addresses that it may call.
     pub egress: Option<Egress>,
 }
 

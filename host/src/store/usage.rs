@@ -99,7 +99,7 @@ pub struct KindUsage {
     pub bytes: u64,
 }
 
-/// What is kept for a tenant, and the share that bounds it.
+/// Storage that a tenant uses, and the share that bounds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     /// Number of events that are kept.
@@ -148,7 +148,7 @@ pub(super) const ATTEMPT_BYTES: u64 = 96;
 /// Counted size of an idempotency key beside the key and its answer, in bytes.
 pub(super) const IDEMPOTENCY_KEY_BYTES: u64 = 192;
 
-/// Which rows of a table have their inserts counted by a trigger.
+/// Counter of a table's inserts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inserts {
     ByTrigger,
@@ -337,7 +337,7 @@ impl Caps {
         Caps { events: more(self.events), bytes: more(self.bytes) }
     }
 
-    /// What is kept, beside this share.
+    /// Returns the usage of these amounts, with this share as its bound.
     pub(super) fn of(self, (events, bytes): (u64, BytesByKind)) -> Usage {
         Usage {
             events,
@@ -350,7 +350,11 @@ impl Caps {
 }
 
 impl Store {
-    /// What is kept for a tenant, as of the last commit.
+    /// Returns the storage that a tenant uses, as of the last commit.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`]: there is no such tenant.
     pub async fn usage(&self, tenant: TenantId) -> Result<Usage, StoreError> {
         let (share, owner) = (self.limits.share, tenant.clone());
         let read = move |connection: &Connection| kept(connection, &tenant);

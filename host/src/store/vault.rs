@@ -12,23 +12,23 @@ use sha2::Sha256;
 use std::io::Write as _;
 use std::path::Path;
 
-/// What can go wrong with the master key and what it sealed.
+/// Error of the master key, or of a secret that it sealed.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// The key file could not be read or made.
     #[error("the master key file {path} cannot be read or made")]
     File {
-        /// Which file.
+        /// Path of the key file.
         path: String,
-        /// Why.
+        /// Failure of the file system.
         source: std::io::Error,
     },
     /// The key file has another size.
     #[error("the master key file {path} has {found} bytes instead of 32")]
     Length {
-        /// Which file.
+        /// Path of the key file.
         path: String,
-        /// How many.
+        /// Size of the file in bytes.
         found: usize,
     },
     /// A sealed secret does not open.

@@ -52,8 +52,8 @@ const BATCH_MAX: usize = 512;
 /// 4 KiB of payload: some milliseconds together.
 pub(super) const ROWS_MAX: u64 = 1_024;
 
-/// How many writes other than outcomes may wait. One owner may have half of them while nobody else waits. Past it, callers
-/// wait for room, which is the back-pressure that intake passes on.
+/// Maximum number of writes, outcomes aside, that wait. One owner may have half of them while nobody else waits. Past it,
+/// callers wait for room, which is the back-pressure that intake passes on.
 const QUEUE_MAX: u64 = 8_192;
 
 /// Rows that the flush of a commit costs as much as: what a write is charged that has a commit of its own.
@@ -62,13 +62,13 @@ const COMMIT_ROWS: u64 = 256;
 /// Half-life of an owner's written rows.
 const HALF_LIFE: Duration = Duration::from_millis(100);
 
-/// How long writes have commits of their own after a damaged page was met.
+/// Time after a damaged page was met in which every write has a commit of its own.
 const APART: Duration = Duration::from_secs(10);
 
 type Finish = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
 type Write = Box<dyn FnOnce(&Batch<'_>) -> Finish + Send>;
 
-/// How a write shares a commit with others.
+/// Way in which a write shares a commit with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteMode {
     /// In one commit with others. If it fails, it alone is undone.
@@ -111,7 +111,7 @@ struct Job {
 }
 
 impl Job {
-    /// Whether nothing shares its commit: it asks for that, or it is so large that the others would wait for it.
+    /// Returns true if nothing shares its commit: it asks for that, or it is so large that the others would wait for it.
     fn is_alone(&self) -> bool {
         self.terms.mode == WriteMode::Exclusive || self.terms.rows > ROWS_MAX
     }
@@ -121,7 +121,7 @@ impl Job {
     }
 }
 
-/// What the writer looks after besides its transactions.
+/// Parts of the store that the writer maintains besides its transactions.
 pub(super) struct WriterContext {
     /// The files of the database, which must stay the ones that are opened.
     pub(super) files: OpenFiles,
@@ -232,7 +232,7 @@ struct Waiting {
     jobs: mpsc::UnboundedReceiver<Job>,
     outcomes: FairQueue<Job>,
     others: FairQueue<Job>,
-    /// Whether the next of the others wants to be alone and has waited for one commit.
+    /// True if the next of the others wants a commit of its own and has waited for one commit.
     alone_is_next: bool,
     /// Maximum number of outcomes in a commit, and of others.
     batch_max: usize,

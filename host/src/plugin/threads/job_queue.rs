@@ -41,7 +41,7 @@ struct TenantQueue {
 }
 
 impl TenantQueue {
-    /// Whether its jobs must leave a thread to the short ones of others.
+    /// Returns true if the tenant's jobs count as long, and must leave a thread to the short ones of other tenants.
     fn is_long(&self) -> bool {
         self.expected.is_none_or(|expected| expected >= LONG)
     }
@@ -55,7 +55,7 @@ impl TenantQueue {
 pub(super) struct Begun {
     pub(super) tenant: TenantId,
     pub(super) job: Job,
-    /// Whether it was begun as a long one.
+    /// True if the job counted as long when it began.
     pub(super) long: bool,
 }
 
@@ -77,18 +77,18 @@ pub(super) struct JobQueue {
     /// Tenants that have jobs and may begin one, and are known for long ones or not known.
     long: BTreeMap<Turn, TenantId>,
     long_running: usize,
-    /// How many long jobs may run at once: they leave one thread to the short ones.
+    /// Maximum number of long jobs that run at once: one thread fewer than there are, which is left to the short ones.
     long_max: usize,
     tickets: u64,
     /// Time spent of the tenant whose turn came last. A tenant that was idle begins here: idleness earns nothing.
     floor: Duration,
     /// Number of tenants at which those are forgotten that are idle and have no more claim than a new one.
     forget_at: usize,
-    /// How many jobs of one tenant may run at once.
+    /// Maximum number of jobs of one tenant that run at once.
     per_tenant: usize,
 }
 
-/// What is known of a tenant costs about 200 bytes, and forgetting it costs the tenant a wait among the long jobs.
+/// Lower bound of [`JobQueue::forget_at`]. An entry costs about 200 bytes; a forgotten tenant waits among the long jobs.
 const FORGET_AT_LEAST: usize = 10_000;
 
 impl JobQueue {
@@ -151,7 +151,7 @@ impl JobQueue {
         }
     }
 
-    /// Whether a job may begin now.
+    /// Returns true if a job may begin now.
     pub(super) fn may_begin(&self) -> bool {
         !self.short.is_empty() || (!self.long.is_empty() && self.may_begin_long())
     }

@@ -7,13 +7,13 @@ use std::path::Path;
 
 /// The beginning of a database file, without what is in its log (<https://www.sqlite.org/fileformat2.html#the_database_header>).
 pub(super) struct Header {
-    /// `application_id`.
+    /// The `application_id`: the number that identifies the database.
     pub(super) database: u32,
     /// `user_version`: 0 before the first migration.
     pub(super) schema: u32,
 }
 
-/// What stands under a database's name.
+/// Finding at the path of a database.
 pub(super) enum Found {
     Missing,
     /// No whole header.

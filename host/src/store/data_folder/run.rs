@@ -10,7 +10,7 @@ use std::path::Path;
 pub(super) struct Run {
     /// Numbers of the database that the log belongs to: two while it gets a new one.
     pub(super) databases: [u32; 2],
-    /// Whether the log holds something that the database does not.
+    /// True if the log holds something that the database does not.
     pub(super) needs_log: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What is counted is what is there, whatever happens and in whatever order.
+//! Tests that the counters equal the stored rows, whatever happens and in whatever order.
 
 mod world;
 

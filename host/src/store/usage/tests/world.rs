@@ -131,7 +131,7 @@ pub(super) struct World {
     _folder: tempfile::TempDir,
 }
 
-/// What is refused is as good as what is done: both must leave the counters right.
+/// Accepts a success or a refusal: both must leave the counters right. Panics on any other error.
 fn allow<T>(done: Result<T, StoreError>) {
     match done {
         Ok(_)

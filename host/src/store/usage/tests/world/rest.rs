@@ -1,4 +1,4 @@
-//! What happens to bins, plugins, keys and everything else that is no delivery.
+//! Steps with bins, plugins, keys and everything else but deliveries.
 
 use super::{What, World, allow, contact};
 use crate::delivery::Attempt;
