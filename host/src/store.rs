@@ -377,7 +377,8 @@ impl Store {
         write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (catalog, news) = (self.catalog.clone(), self.news.clone());
+        let catalog = self.catalog.clone();
+        let news = self.news.clone();
         let then = move |value: &mut T| {
             show(&catalog, value);
             for id in subscriptions {

@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::{ApiState, Health, health};
 use crate::plugin::Plugins;
 use crate::plural::counted;
-use crate::store::{DamageReport, DamagedRow, Store};
+use crate::store::{DamageReport, Store};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -46,8 +46,8 @@ fn database_part(damage: &DamageReport) -> Part {
     if damage.is_empty() {
         return Part { part: "database", ready: true, detail: "no damage is known".into() };
     }
-    let row = |row: &DamagedRow| format!("{} {}", row.kind, row.id);
-    let mut named: Vec<String> = damage.rows.iter().take(DAMAGED_NAMED).map(row).collect();
+    let mut named: Vec<String> =
+        damage.rows.iter().take(DAMAGED_NAMED).map(|row| format!("{} {}", row.kind, row.id)).collect();
     let more = damage.rows.len() - named.len();
     named.extend((more > 0).then(|| format!("{more} more")));
     let rows = format!("{} rows cannot be read and are set apart ({})", damage.rows.len(), named.join(", "));

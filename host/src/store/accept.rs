@@ -117,7 +117,8 @@ impl Store {
         events: Vec<NewEvent>,
         caps: Caps,
     ) -> Result<AcceptedOnce, StoreError> {
-        let (catalog, owner) = (self.catalog.clone(), tenant.clone());
+        let catalog = self.catalog.clone();
+        let owner = tenant.clone();
         let news = self.news.clone();
         let most = self.limits.request_deliveries_max;
         let volume = Volume::of(&events);
@@ -277,8 +278,9 @@ fn answered(
 ) -> Result<Option<Vec<Accepted>>, StoreError> {
     let sql = "SELECT body_sha256, answer FROM idempotency_keys WHERE tenant = ?1 AND key = ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?));
-    let Some((body_sha256, answer)) = statement.query_row(params![&*tenant.0, request.key], row).optional()? else {
+    let found = statement
+        .query_row(params![&*tenant.0, request.key], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?)));
+    let Some((body_sha256, answer)) = found.optional()? else {
         return Ok(None);
     };
     if body_sha256 != request.body_sha256 {

@@ -172,7 +172,8 @@ mod tests {
     fn check(rows: &[(u128, u32, bool, i64, u8)], expected: Option<u128>) {
         let connection = Connection::open_in_memory().expect("a database");
         schema::make(&connection, schema::newest()).expect("the schema");
-        let (tenant, subscription) = (TenantId("t".into()), SubscriptionId(Uuid::nil()));
+        let tenant = TenantId("t".into());
+        let subscription = SubscriptionId(Uuid::nil());
         for (id, attempts, awaits, due_at_ms, state) in rows {
             let sql = "INSERT INTO deliveries (tenant, id, event, subscription, state, due_at_ms, awaiting_plugin, attempts_made, age_from_ms, created_at_ms, updated_at_ms)
                        VALUES ('t', ?1, ?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0)";
@@ -211,7 +212,8 @@ mod tests {
 
     #[test]
     fn a_commit_moves_the_numbers_and_what_was_never_counted_stays_at_none() {
-        let (counts, tenant) = (PendingCounts::default(), TenantId("t".into()));
+        let counts = PendingCounts::default();
+        let tenant = TenantId("t".into());
         let [one, other] = [1, 2].map(|id| SubscriptionId(Uuid::from_u128(id)));
         let change = |subscription, by| PendingChange { tenant: tenant.clone(), subscription, by };
         counts.apply(vec![change(one, 2), change(other, 1), change(one, -1), change(other, -1)]);

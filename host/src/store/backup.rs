@@ -12,7 +12,7 @@
 //! A backup that is killed leaves the folder with the other name (`.hookloom-backup-…`), which nothing reads.
 
 use super::StoreError;
-use super::data_folder::{DATABASE, FolderFault, MASTER_KEY, inspect, known_key, number_copy};
+use super::data_folder::{DATABASE, FolderFault, MASTER_KEY, folder_error, inspect, known_key, number_copy};
 use super::plugins::damaged_components;
 use super::vault::Vault;
 use rusqlite::backup::{Backup, StepResult};
@@ -38,17 +38,13 @@ pub struct BackedUp {
 
 /// Copies the store in `from` to the new folder `to`, with the master key or without. `progress` hears of pages: done, and all.
 pub fn back_up(from: &Path, to: &Path, with_key: bool, progress: impl FnMut(u64, u64)) -> Result<BackedUp, StoreError> {
-    let in_folder = |folder: &Path| {
-        let folder = folder.display().to_string();
-        move |source| StoreError::Folder { folder, source }
-    };
-    require_free(to).map_err(in_folder(to))?;
+    require_free(to).map_err(folder_error(to))?;
     inspect(from)?;
-    std::fs::metadata(from.join(DATABASE)).map_err(in_folder(from))?;
+    std::fs::metadata(from.join(DATABASE)).map_err(folder_error(from))?;
     let beside = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut making = tempfile::Builder::new();
     let making = making.prefix(".hookloom-backup-").permissions(Permissions::from_mode(0o700));
-    let making = making.tempdir_in(beside).map_err(in_folder(beside))?;
+    let making = making.tempdir_in(beside).map_err(folder_error(beside))?;
     let path = making.path().join(DATABASE);
     copy_database(&from.join(DATABASE), &path, progress)?;
     let copy = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -62,14 +58,14 @@ pub fn back_up(from: &Path, to: &Path, with_key: bool, progress: impl FnMut(u64,
         if known_key.is_some_and(|known| known != vault.fingerprint()) {
             return Err(FolderFault::OtherMasterKey { folder: from.display().to_string() }.into());
         }
-        std::fs::copy(from.join(MASTER_KEY), making.path().join(MASTER_KEY)).map_err(in_folder(to))?;
+        std::fs::copy(from.join(MASTER_KEY), making.path().join(MASTER_KEY)).map_err(folder_error(to))?;
     }
-    let bytes = std::fs::metadata(&path).map_err(in_folder(to))?.len();
-    flush(making.path()).map_err(in_folder(to))?;
-    std::fs::rename(making.path(), to).map_err(in_folder(to))?;
+    let bytes = std::fs::metadata(&path).map_err(folder_error(to))?.len();
+    flush(making.path()).map_err(folder_error(to))?;
+    std::fs::rename(making.path(), to).map_err(folder_error(to))?;
     // It has another name now.
     drop(making.keep());
-    File::open(beside).and_then(|folder| folder.sync_all()).map_err(in_folder(beside))?;
+    File::open(beside).and_then(|folder| folder.sync_all()).map_err(folder_error(beside))?;
     Ok(BackedUp { bytes, damaged_components })
 }
 

@@ -216,7 +216,8 @@ impl<'c> Batch<'c> {
         reason: Option<&str>,
         now_ms: i64,
     ) -> rusqlite::Result<bool> {
-        let (tenant, id) = (&*delivery.tenant.0, delivery.id.0);
+        let tenant = &*delivery.tenant.0;
+        let id = delivery.id.0;
         if reason.is_none() {
             let outcome = params![tenant, id, state, due_at_ms, awaiting, counts, now_ms];
             if self.execute_hot(HotStatement::OutcomeWithoutReason, outcome)? > 0 {

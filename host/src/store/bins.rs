@@ -59,7 +59,8 @@ impl Store {
         // Half of it is 128 bits.
         let id = serde_json::from_value(text[..22].into())?;
         let bin = Bin { id, settings, created_at_ms: now_ms(), received: 0 };
-        let (owner, share) = (tenant.clone(), self.limits.share);
+        let owner = tenant.clone();
+        let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
             let count: usize =
                 batch.query_row("SELECT COUNT(*) FROM bins WHERE tenant = ?1", [&*tenant.0], |row| row.get(0))?;
@@ -77,7 +78,8 @@ impl Store {
 
     /// Rewrites a bin.
     pub async fn update_bin(&self, tenant: TenantId, id: BinId, settings: BinSettings) -> Result<Bin, StoreError> {
-        let (owner, share) = (tenant.clone(), self.limits.share);
+        let owner = tenant.clone();
+        let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
             let text = serde_json::to_string(&settings)?;
             let sql = "UPDATE bins SET settings = ?3 WHERE tenant = ?1 AND id = ?2";
@@ -141,7 +143,9 @@ impl Store {
         body: Bytes,
     ) -> Result<(Uuid, u64), StoreError> {
         let terms = Terms { owner: tenant.into(), mode: WriteMode::Shared, rows: 2 + payload_rows(body.len()) };
-        let (id, settings, tenant) = (bin.id.clone(), bin.settings.clone(), tenant.clone());
+        let id = bin.id.clone();
+        let settings = bin.settings.clone();
+        let tenant = tenant.clone();
         let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE bins SET received = received + 1 WHERE id = ?1 RETURNING received - 1";
@@ -211,27 +215,29 @@ impl Store {
 impl Store {
     /// Forgets what is older than its bin keeps it, bin by bin.
     pub(super) async fn prune_bins(&self) -> Result<(), StoreError> {
-        let read = |connection: &Connection| {
-            let sql = "SELECT tenant, id, settings, created_at_ms, received FROM bins";
-            let rows = connection.prepare_cached(sql)?.query_map([], bin_row)?.collect::<Result<Vec<_>, _>>()?;
-            // Only those that have something to forget: each is a write of its own.
-            let sql = "SELECT received_at_ms FROM bin_requests WHERE bin = ?1 ORDER BY id LIMIT 1";
-            let mut oldest = connection.prepare_cached(sql)?;
-            let mut old = Vec::new();
-            for row in rows {
-                let (tenant, bin) = whole(row)?;
-                let received_at_ms: Option<i64> = oldest.query_row([&*bin.id], |row| row.get(0)).optional()?;
-                if received_at_ms.is_some_and(|at_ms| at_ms < oldest_ms(&bin.settings)) {
-                    old.push((tenant, bin));
-                }
-            }
-            Ok(old)
-        };
-        for (tenant, bin) in self.readers.read(Owner::Host, read).await? {
+        for (tenant, bin) in self.readers.read(Owner::Host, bins_to_prune).await? {
             self.write(&tenant, move |batch| prune(batch, &bin.id, &bin.settings)).await?;
         }
         Ok(())
     }
+}
+
+/// Bins with a request that is older than their retention.
+fn bins_to_prune(connection: &Connection) -> Result<Vec<(TenantId, Bin)>, StoreError> {
+    let sql = "SELECT tenant, id, settings, created_at_ms, received FROM bins";
+    let rows = connection.prepare_cached(sql)?.query_map([], bin_row)?.collect::<Result<Vec<_>, _>>()?;
+    // Only those that have something to forget: each is a write of its own.
+    let sql = "SELECT received_at_ms FROM bin_requests WHERE bin = ?1 ORDER BY id LIMIT 1";
+    let mut oldest = connection.prepare_cached(sql)?;
+    let mut old = Vec::new();
+    for row in rows {
+        let (tenant, bin) = whole(row)?;
+        let received_at_ms: Option<i64> = oldest.query_row([&*bin.id], |row| row.get(0)).optional()?;
+        if received_at_ms.is_some_and(|at_ms| at_ms < oldest_ms(&bin.settings)) {
+            old.push((tenant, bin));
+        }
+    }
+    Ok(old)
 }
 
 fn page(connection: &Connection, bin: &str, oldest_ms: i64, filter: &BinFilter) -> Result<BinPage, StoreError> {
@@ -240,7 +246,8 @@ fn page(connection: &Connection, bin: &str, oldest_ms: i64, filter: &BinFilter) 
     let mut rows = statement.query(params![bin, filter.before.unwrap_or(Uuid::max()), oldest_ms])?;
     let search = filter.search.as_ref().map(|text| text.to_ascii_lowercase());
     let finder = search.as_ref().map(|text| Finder::new(text.as_bytes()));
-    let (mut page, mut looked_at) = (BinPage::default(), 0);
+    let mut page = BinPage::default();
+    let mut looked_at = 0;
     while let Some(row) = rows.next()? {
         if page.requests.len() == filter.limit || looked_at >= SEARCH_BYTES_MAX {
             return Ok(page);

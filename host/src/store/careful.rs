@@ -11,7 +11,7 @@ use super::{AttemptClass, DeliveryFilter, DeliveryView, StoreError, now_ms};
 use crate::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState};
 use crate::event::Event;
 use crate::subscription::TenantId;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::HashSet;
 use uuid::Uuid;
 
@@ -79,7 +79,8 @@ pub(super) fn due_page(
             return careful;
         }
     };
-    let (mut bytes, mut must_wait) = (0, false);
+    let mut bytes = 0;
+    let mut must_wait = false;
     for (due_at_ms, id) in pending {
         let page = &mut careful.value;
         if due_at_ms > now_ms {
@@ -136,7 +137,8 @@ fn pending(connection: &Connection, lane: &LaneRead) -> Result<Vec<(i64, Uuid)>,
 
 /// The first place that is not of the first kind, by halving.
 fn partition_point(len: usize, mut is_first_kind: impl FnMut(usize) -> bool) -> usize {
-    let (mut low, mut high) = (0, len);
+    let mut low = 0;
+    let mut high = len;
     while low < high {
         let middle = low + (high - low) / 2;
         if is_first_kind(middle) {
@@ -159,8 +161,10 @@ fn one_due(
     let broken = |detail: String| Unreadable::Delivery(damaged(tenant, RowKind::Delivery, id, detail));
     let of = params![&*tenant.0, id];
     let sql = "SELECT event, order_key FROM deliveries WHERE tenant = ?1 AND id = ?2 AND state = 0";
-    let row = |row: &Row<'_>| Ok((row.get::<_, Uuid>(0)?, row.get::<_, Option<Vec<u8>>>(1)?));
-    let found = connection.prepare_cached(sql).and_then(|mut statement| statement.query_row(of, row).optional());
+    let found = connection.prepare_cached(sql).and_then(|mut statement| {
+        let ids = statement.query_row(of, |row| Ok((row.get::<_, Uuid>(0)?, row.get::<_, Option<Vec<u8>>>(1)?)));
+        ids.optional()
+    });
     let found = found.map_err(|error| broken(crate::describe(&error)))?;
     let (event, order_key) =
         found.ok_or_else(|| broken("the index of what is due has it, and the table has not".into()))?;

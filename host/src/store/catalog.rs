@@ -122,7 +122,8 @@ impl Catalog {
     }
 
     pub(super) fn put_session(&self, hash: [u8; 32], session: Session) {
-        let (mut shelves, now_ms) = (self.write(), now_ms());
+        let mut shelves = self.write();
+        let now_ms = now_ms();
         shelves.sessions.retain(|_, other| other.expires_at_ms > now_ms);
         shelves.sessions.insert(hash, Arc::new(session));
     }
@@ -227,9 +228,10 @@ impl Catalog {
             let Some(shelf) = shelves.tenants.get_mut(&subscription.tenant) else { continue };
             for module in Module::ALL {
                 let list = &mut shelf.matching[module as usize];
-                match route::matches(&subscription, module) {
-                    true => put(list, subscription.clone()),
-                    false => take_out(list, subscription.id),
+                if route::matches(&subscription, module) {
+                    put(list, subscription.clone());
+                } else {
+                    take_out(list, subscription.id);
                 }
             }
             put(&mut shelf.subscriptions, subscription);

@@ -62,7 +62,9 @@ fn owner(tenant: Option<&TenantId>) -> &str {
 impl Store {
     /// Writes a change down. Without a tenant it is the host's.
     pub async fn note_change(&self, tenant: Option<TenantId>, change: Change) -> Result<(), StoreError> {
-        let (account, catalog, share) = (tenant.clone(), self.catalog.clone(), self.limits.share);
+        let account = tenant.clone();
+        let catalog = self.catalog.clone();
+        let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
             let mut change = change;
             if let Some(tenant) = &tenant {
@@ -101,7 +103,8 @@ impl Store {
             let mut statement = connection.prepare_cached(sql)?;
             let before = before.unwrap_or(Uuid::max());
             let mut rows = statement.query(params![owner(tenant.as_ref()), before])?;
-            let (mut changes, mut bytes) = (Vec::new(), 0);
+            let mut changes = Vec::new();
+            let mut bytes = 0;
             while let Some(row) = rows.next()? {
                 bytes += state_bytes(row, 5)? + state_bytes(row, 6)?;
                 if changes.len() == limit || (bytes > PAGE_BYTES_MAX && !changes.is_empty()) {
@@ -122,12 +125,13 @@ fn state_bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<usize> {
 /// Adds an entry to a tenant's log, or to the host's. Part of a larger transaction where the change and its entry must not be
 /// without each other.
 pub(super) fn insert_change(batch: &Batch<'_>, tenant: Option<&TenantId>, change: &Change) -> Result<(), StoreError> {
-    let text = |value: &Option<Value>| value.as_ref().map(state_text);
     let Change { id, at_ms, who, action, subject, before, after } = change;
     let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let tenant = owner(tenant);
     let [who, subject] = [who, subject].map(|text| shortened(text, SUBJECT_BYTES_MAX));
-    batch.execute(sql, params![tenant, id, at_ms, who, action, subject, text(before), text(after)])?;
+    let before = before.as_ref().map(state_text);
+    let after = after.as_ref().map(state_text);
+    batch.execute(sql, params![tenant, id, at_ms, who, action, subject, before, after])?;
     // Finding the oldest that stays reads all that is kept: one change in 256, by a byte that is random, does it.
     if id.as_bytes()[15] != 0 {
         return Ok(());
@@ -145,14 +149,17 @@ impl Change {
 }
 
 fn change_row(row: &Row<'_>) -> rusqlite::Result<Change> {
-    let json = |text: Option<String>| text.and_then(|text| serde_json::from_str(&text).ok());
     Ok(Change {
         id: row.get(0)?,
         at_ms: row.get(1)?,
         who: row.get(2)?,
         action: row.get(3)?,
         subject: row.get(4)?,
-        before: json(row.get(5)?),
-        after: json(row.get(6)?),
+        before: parsed(row.get(5)?),
+        after: parsed(row.get(6)?),
     })
+}
+
+fn parsed(text: Option<String>) -> Option<Value> {
+    text.and_then(|text| serde_json::from_str(&text).ok())
 }

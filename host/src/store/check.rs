@@ -88,7 +88,9 @@ pub fn check_store(folder: &Path, mut progress: impl FnMut(&str)) -> Result<Chec
         Ok(connection) => connection,
         Err(error) if error.is_damage() => {
             files.push(format!("the database cannot be opened: {}", crate::describe(&error)));
-            let (pages, tables, relations) = (Vec::new(), Vec::new(), Vec::new());
+            let pages = Vec::new();
+            let tables = Vec::new();
+            let relations = Vec::new();
             return Ok(CheckReport { whole: false, files, pages, tables, relations, notes });
         }
         Err(error) => return Err(error),
@@ -202,7 +204,9 @@ fn without_events(connection: &Connection) -> Result<Vec<String>, StoreError> {
                WHERE d.state = 0 AND e.id IS NULL LIMIT ?1";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([NAMED_MAX], |row| {
-        let (tenant, id, event): (String, uuid::Uuid, uuid::Uuid) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let tenant: String = row.get(0)?;
+        let id: uuid::Uuid = row.get(1)?;
+        let event: uuid::Uuid = row.get(2)?;
         Ok(format!("delivery {id} of {tenant}: its event {event} is not there"))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

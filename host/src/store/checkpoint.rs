@@ -147,7 +147,8 @@ mod tests {
     #[test]
     fn the_log_begins_anew_unless_a_reader_needs_it() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (path, log) = (folder.path().join("a.db"), folder.path().join("a.db-wal"));
+        let path = folder.path().join("a.db");
+        let log = folder.path().join("a.db-wal");
         let mut writer = Connection::open(&path).expect("a database");
         writer.pragma_update(None, "journal_mode", "WAL").expect("a log");
         writer.pragma_update(None, "synchronous", "OFF").expect("no flushes");
@@ -158,7 +159,8 @@ mod tests {
         (0..500).for_each(|_| commit(&writer));
         assert_eq!(times_begun(&log), 0);
         reader.execute_batch("COMMIT").expect("the reader's end");
-        let (mut rows, begun) = (500, Instant::now());
+        let mut rows = 500;
+        let begun = Instant::now();
         while times_begun(&log) < 3 {
             assert!(begun.elapsed() < Duration::from_secs(60), "the log has begun anew {} times", times_begun(&log));
             (0..20).for_each(|_| commit(&writer));

@@ -69,7 +69,8 @@ impl Store {
             if back_ms.abs() < step_min_ms {
                 continue;
             }
-            let (seconds, back_ms) = (back_ms.abs() / 1_000, back_ms.max(0));
+            let seconds = back_ms.abs() / 1_000;
+            let back_ms = back_ms.max(0);
             match back_ms {
                 0 => tracing::warn!(
                     seconds,
@@ -102,7 +103,8 @@ impl Store {
         // What is moved comes to stand before it, and so is not moved twice.
         let mut after = (step.now_ms, Uuid::max());
         loop {
-            let (tenant, id) = (of.tenant.clone(), of.id);
+            let tenant = of.tenant.clone();
+            let id = of.id;
             let read = move |connection: &Connection| later_than(connection, &tenant, id, class, after);
             let found = self.readers.read(Owner::Host, read).await?;
             let Some(last) = found.last().copied() else { return Ok(()) };

@@ -116,10 +116,9 @@ impl DataFolder {
         let options = || File::options().read(true).write(true).create(true).truncate(false).open(path.join(LOCK));
         let mut lock = options().map_err(in_folder)?;
         let folder = File::open(path).map_err(in_folder)?;
-        let is_free = |locked: Result<(), TryLockError>| !matches!(locked, Err(TryLockError::WouldBlock));
         // The folder first: its lock cannot be removed, and whoever has it writes the other one.
-        let locked = folder.try_lock();
-        if !is_free(locked) || lock.try_lock().is_err() {
+        let is_locked = matches!(folder.try_lock(), Err(TryLockError::WouldBlock));
+        if is_locked || lock.try_lock().is_err() {
             let mut pid = String::new();
             lock.read_to_string(&mut pid).map_err(in_folder)?;
             let pid = Some(pid.trim().to_owned()).filter(|pid| !pid.is_empty());
@@ -304,6 +303,12 @@ pub(super) fn known_key(connection: &Connection) -> rusqlite::Result<Option<[u8;
         return Ok(None);
     }
     connection.query_row("SELECT master_key FROM identity", [], |row| row.get(0)).optional()
+}
+
+/// Wraps an I/O error with the folder in which it happened.
+pub(super) fn folder_error(folder: &Path) -> impl FnOnce(std::io::Error) -> StoreError + use<> {
+    let folder = folder.display().to_string();
+    move |source| StoreError::Folder { folder, source }
 }
 
 /// Files that SQLite has open, by name and by what they are.

@@ -161,7 +161,8 @@ impl Store {
         name: String,
         forget: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let (catalog, owner) = (self.catalog.clone(), tenant.clone());
+        let catalog = self.catalog.clone();
+        let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
             let sql = "DELETE FROM plugins WHERE tenant = ?1 AND name = ?2";
             found(batch.execute(sql, params![&*tenant.0, name])?, "plugin")?;
@@ -184,7 +185,8 @@ impl Store {
         sha256: String,
         forget: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let (catalog, owner) = (self.catalog.clone(), tenant.clone());
+        let catalog = self.catalog.clone();
+        let owner = tenant.clone();
         let write = move |batch: &Batch<'_>| {
             let version = params![&*tenant.0, name, sha256];
             let exists = |sql: &str| Ok::<_, StoreError>(batch.prepare_cached(sql)?.exists(version)?);
@@ -213,12 +215,7 @@ impl Store {
 
     /// Tenants of which something is left.
     pub async fn tenants_being_deleted(&self) -> Result<Vec<TenantId>, StoreError> {
-        let read = |connection: &Connection| {
-            let mut statement = connection.prepare("SELECT id FROM tenants WHERE deleting_since_ms IS NOT NULL")?;
-            let ids = statement.query_map([], |row| Ok(TenantId(row.get::<_, String>(0)?.into())))?;
-            Ok(ids.collect::<Result<Vec<_>, _>>()?)
-        };
-        self.readers.read(Owner::Host, read).await
+        self.readers.read(Owner::Host, read_tenants_being_deleted).await
     }
 
     /// Deletes what was discarded, as long as there is a store.
@@ -287,6 +284,12 @@ impl Store {
     }
 }
 
+fn read_tenants_being_deleted(connection: &Connection) -> Result<Vec<TenantId>, StoreError> {
+    let mut statement = connection.prepare("SELECT id FROM tenants WHERE deleting_since_ms IS NOT NULL")?;
+    let ids = statement.query_map([], |row| Ok(TenantId(row.get::<_, String>(0)?.into())))?;
+    Ok(ids.collect::<Result<Vec<_>, _>>()?)
+}
+
 fn refuse_if_used(what: String, by: Vec<SubscriptionId>) -> Result<(), StoreError> {
     if by.is_empty() { Ok(()) } else { Err(StoreError::InUse { what, by }) }
 }
@@ -338,8 +341,11 @@ fn delete_some(batch: &Batch<'_>, tenant: &TenantId) -> Result<bool, StoreError>
         }
     }
     let sql = "SELECT name, sha256 FROM plugin_versions WHERE tenant = ?1 LIMIT 1";
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
-    while let Some((name, sha256)) = batch.prepare_cached(sql)?.query_row([&*tenant.0], read).optional()? {
+    while let Some((name, sha256)) = batch
+        .prepare_cached(sql)?
+        .query_row([&*tenant.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+        .optional()?
+    {
         delete_version_row(batch, &tenant.0, &name, sha256)?;
         deleted += 1;
         if begun.elapsed() >= STEP_MAX {

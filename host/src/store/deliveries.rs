@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use super::careful::{self, Careful};
+use super::events::id_value;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode, payload_rows};
 use super::{StateChange, Store, StoreError, now_ms};
@@ -101,14 +102,16 @@ impl Store {
             let owner = Owner::from(&record.delivery.tenant);
             let terms = Terms { owner, mode: WriteMode::Outcome, rows: 2 + payload_rows(detail.len()) };
             let detail: Arc<str> = detail.into();
-            let (record_too, detail_too) = (record.clone(), detail.clone());
+            let record_too = record.clone();
+            let detail_too = detail.clone();
             let write = move |batch: &Batch<'_>| record_one(batch, &record_too, Some(&detail_too));
             return match self.writer.write(terms.clone(), write, |()| {}).await {
                 Err(error) if error.is_damage() => self.record_beside_damage(record, detail, terms).await,
                 recorded => recorded,
             };
         };
-        let (tenant, id) = (record.delivery.tenant.clone(), record.delivery.subscription);
+        let tenant = record.delivery.tenant.clone();
+        let id = record.delivery.subscription;
         let catalog = self.catalog.clone();
         let change = StateChange::Disable { reason, generation: Some(record.attempt.config_generation) };
         let write = move |batch: &Batch<'_>| {
@@ -120,7 +123,9 @@ impl Store {
             let AttemptRecord { delivery, attempt, age_end_ms, .. } = &*record;
             let reason = Reason::new("config-changed", "the receiver of the previous configuration answered 410 Gone");
             let next = Next::Again { at_ms: now_ms(), counts: true, reason };
-            let (delivery, attempt, age_end_ms) = (delivery.clone(), attempt.clone(), *age_end_ms);
+            let delivery = delivery.clone();
+            let attempt = attempt.clone();
+            let age_end_ms = *age_end_ms;
             let instead = AttemptRecord { delivery, attempt, next, age_end_ms, disables: None };
             record_one(batch, &instead, Some(&detail))
         };
@@ -129,7 +134,9 @@ impl Store {
 
     /// Ends a pending delivery without an attempt.
     pub async fn give_up(&self, delivery: &DueDelivery, reason: Reason) -> Result<(), StoreError> {
-        let (tenant, id, subscription) = (delivery.tenant.clone(), delivery.id, delivery.subscription);
+        let tenant = delivery.tenant.clone();
+        let id = delivery.id;
+        let subscription = delivery.subscription;
         let write = move |batch: &Batch<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, due_at_ms = 0, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let reason = reason.to_bounded_json()?;
@@ -195,8 +202,9 @@ impl Store {
                        WHERE d.tenant = ?1 AND d.event = ?2 AND d.state = 0 AND d.order_key IS NOT NULL ORDER BY o.id DESC";
             let mut statement = connection.prepare_cached(sql)?;
             // The first of them is the last row, and stays.
-            let pair = |row: &Row<'_>| Ok((DeliveryId(row.get(0)?), (DeliveryId(row.get(1)?), row.get(2)?)));
-            let rows = statement.query_map(params![&*tenant.0, event.0], pair)?;
+            let rows = statement.query_map(params![&*tenant.0, event.0], |row| {
+                Ok((DeliveryId(row.get(0)?), (DeliveryId(row.get(1)?), row.get(2)?)))
+            })?;
             rows.map(|row| row.map_err(StoreError::from)).collect()
         };
         self.readers.read(owner, read).await
@@ -328,11 +336,10 @@ fn list(connection: &Connection, tenant: &TenantId, filter: &DeliveryFilter) -> 
             values.push(value);
         }
     };
-    let blob = |id: uuid::Uuid| Value::from(id.as_bytes().to_vec());
-    also("subscription = ?", filter.subscription.map(|id| blob(id.0)));
+    also("subscription = ?", filter.subscription.map(|id| id_value(id.0)));
     also("state = ?", filter.state.map(|state| Value::from(state as i64)));
-    also("event = ?", filter.event.map(|id| blob(id.0)));
-    also("id < ?", filter.before.map(|id| blob(id.0)));
+    also("event = ?", filter.event.map(|id| id_value(id.0)));
+    also("id < ?", filter.before.map(|id| id_value(id.0)));
     sql.push_str(" ORDER BY id DESC LIMIT ?");
     values.push(Value::from(i64::try_from(filter.limit).unwrap_or(i64::MAX)));
     let mut statement = connection.prepare_cached(&sql)?;

@@ -62,7 +62,9 @@ impl Store {
             pauses: subscription.pauses.clone(),
         };
         let owner = Owner::from(&lane.tenant);
-        let (known, tenant, id) = (self.damage.clone(), lane.tenant.clone(), lane.subscription);
+        let known = self.damage.clone();
+        let tenant = lane.tenant.clone();
+        let id = lane.subscription;
         let events = self.events.clone();
         let read = move |connection: &Connection| match due_page(connection, &lane, limit, &skip, &events) {
             Err(error) if known.note(&error) => Ok(careful::due_page(connection, &lane, limit, &skip, &known)),
@@ -155,8 +157,8 @@ fn due_page(
         }
         let id = EventId(row.get(6)?);
         // A delivery without its event must be noticed: it is a row that cannot be read.
-        let missing = || rusqlite::Error::InvalidColumnType(6, "event".into(), Type::Null);
-        let event = events.read(connection, tenant, id)?.ok_or_else(missing)?;
+        let event = events.read(connection, tenant, id)?;
+        let event = event.ok_or_else(|| rusqlite::Error::InvalidColumnType(6, "event".into(), Type::Null))?;
         bytes += event.payload.len();
         page.due.push(Due { delivery: lane.delivery(row, 0, id)?, event });
     }

@@ -32,7 +32,9 @@ impl Store {
             if !self.readers.read(tenant, any).await? {
                 return Ok(());
             }
-            let (owner, catalog, end) = (tenant.clone(), self.catalog.clone(), end.clone());
+            let owner = tenant.clone();
+            let catalog = self.catalog.clone();
+            let end = end.clone();
             let write = move |batch: &Batch<'_>| {
                 let default = match catalog.subscription(&owner, id) {
                     None => (DeliveryState::Cancelled, deleted()),

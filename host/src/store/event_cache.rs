@@ -34,10 +34,13 @@ pub(super) struct EventCache(Cache<EventId, Arc<Event>>);
 
 impl Default for EventCache {
     fn default() -> Self {
-        let bytes =
-            |_: &EventId, event: &Arc<Event>| (event.payload.len() + EVENT_BYTES).try_into().unwrap_or(u32::MAX);
-        EventCache(Cache::builder().max_capacity(BYTES_MAX).weigher(bytes).time_to_live(KEPT).build())
+        EventCache(Cache::builder().max_capacity(BYTES_MAX).weigher(weight).time_to_live(KEPT).build())
     }
+}
+
+/// Approximate size of a cached event in bytes.
+fn weight(_: &EventId, event: &Arc<Event>) -> u32 {
+    (event.payload.len() + EVENT_BYTES).try_into().unwrap_or(u32::MAX)
 }
 
 impl EventCache {

@@ -64,16 +64,15 @@ impl Store {
 /// The statement of a filter. Conditions that are absent are left out, so that SQLite can use the index that fits the others.
 fn query(tenant: &TenantId, filter: &EventFilter) -> (String, Vec<Value>) {
     let EventFilter { module, name, entity_id, span, before, limit } = filter;
-    let blob = |id: Uuid| Value::from(id.as_bytes().to_vec());
     let (from, to) = span.map(Span::ids).unzip();
     let conditions = [
         ("tenant =", Some(Value::from(tenant.to_string()))),
         ("module =", module.map(|module| module.as_str().to_owned().into())),
         ("name =", name.clone().map(Value::from)),
         ("entity_id =", entity_id.clone().map(Value::from)),
-        ("id >=", from.map(blob)),
-        ("id <", to.map(blob)),
-        ("id <", before.map(|id| blob(id.0))),
+        ("id >=", from.map(id_value)),
+        ("id <", to.map(id_value)),
+        ("id <", before.map(|id| id_value(id.0))),
     ];
     let (texts, mut values): (Vec<&str>, Vec<Value>) =
         conditions.into_iter().filter_map(|(text, value)| Some((text, value?))).unzip();
@@ -89,6 +88,11 @@ fn query(tenant: &TenantId, filter: &EventFilter) -> (String, Vec<Value>) {
          WHERE {conditions} ORDER BY id DESC LIMIT ?"
     );
     (sql, values)
+}
+
+/// An id as it is stored.
+pub(super) fn id_value(id: Uuid) -> Value {
+    Value::from(id.as_bytes().to_vec())
 }
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<EventSummary> {

@@ -164,7 +164,8 @@ impl Store {
     async fn make_steps(&self, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
         let mut last = false;
         while !last {
-            let (catalog, owner) = (self.catalog.clone(), tenant.clone());
+            let catalog = self.catalog.clone();
+            let owner = tenant.clone();
             let events = self.events.clone();
             let write = move |batch: &Batch<'_>| step(batch, &catalog, &events, &owner, id);
             let news = self.news.clone();
@@ -200,18 +201,19 @@ struct FanOut {
 
 fn read(connection: &Connection, tenant: &TenantId, id: Uuid) -> Result<Option<FanOut>, StoreError> {
     let sql = "SELECT events, after, made, lacks FROM fan_outs WHERE tenant = ?1 AND id = ?2";
-    let row = |row: &rusqlite::Row<'_>| {
-        let events: Vec<u8> = row.get(0)?;
-        let (events, _) = events.as_chunks::<16>();
-        let after: Vec<u8> = row.get(1)?;
-        Ok(FanOut {
-            events: events.iter().map(|id| EventId(Uuid::from_bytes(*id))).collect(),
-            after: Uuid::from_slice(&after).ok().map(SubscriptionId),
-            made: row.get(2)?,
-            lacks: row.get(3)?,
-        })
-    };
-    Ok(connection.prepare_cached(sql)?.query_row(params![&*tenant.0, id], row).optional()?)
+    Ok(connection.prepare_cached(sql)?.query_row(params![&*tenant.0, id], fan_out_row).optional()?)
+}
+
+fn fan_out_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FanOut> {
+    let events: Vec<u8> = row.get(0)?;
+    let (events, _) = events.as_chunks::<16>();
+    let after: Vec<u8> = row.get(1)?;
+    Ok(FanOut {
+        events: events.iter().map(|id| EventId(Uuid::from_bytes(*id))).collect(),
+        after: Uuid::from_slice(&after).ok().map(SubscriptionId),
+        made: row.get(2)?,
+        lacks: row.get(3)?,
+    })
 }
 
 /// Returns the number of deliveries that an event was accepted with; 0 if it is gone.

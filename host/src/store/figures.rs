@@ -96,7 +96,8 @@ impl Store {
         let mut cells: Vec<(Cell, Figures)> = self.gathered.take().into_iter().collect();
         while !cells.is_empty() {
             let step = cells.split_off(cells.len().saturating_sub(STEP));
-            let (catalog, share) = (self.catalog.clone(), self.limits.share);
+            let catalog = self.catalog.clone();
+            let share = self.limits.share;
             self.write(Owner::Host, move |batch| put_step(batch, &catalog, share, &step)).await?;
         }
         Ok(())

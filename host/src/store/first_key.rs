@@ -51,10 +51,7 @@ impl Store {
 
     /// Returns true if the log of changes has an entry, which names a key. Earlier versions did not note when keys were used.
     async fn was_changed_by_a_key(&self) -> Result<bool, StoreError> {
-        let read = |connection: &Connection| {
-            Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM changes)", [], |row| row.get(0))?)
-        };
-        self.readers.read(Owner::Host, read).await
+        self.readers.read(Owner::Host, has_changes).await
     }
 
     /// Writes down that a key is used as soon as one is, so that a host that is killed after it makes no other first key.
@@ -69,6 +66,10 @@ impl Store {
             }
         }
     }
+}
+
+fn has_changes(connection: &Connection) -> Result<bool, StoreError> {
+    Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM changes)", [], |row| row.get(0))?)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::fair_queue::Owner;
 use super::usage::{require_room, within_share};
 use super::{Catalog, NewEvent, Store, StoreError, now_ms};
 use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState};
-use crate::event::{EventId, Module};
+use crate::event::EventId;
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, Rows, params};
 use uuid::Uuid;
@@ -29,12 +29,14 @@ pub struct Span {
 impl Span {
     /// The smallest id that was made in it, and the smallest that was made after it: ids begin with their time.
     pub(super) fn ids(self) -> (Uuid, Uuid) {
-        let first = |ms: i64| {
-            let ms = u128::try_from(ms.clamp(0, (1 << 48) - 1)).unwrap_or(0);
-            Uuid::from_u128(ms << 80)
-        };
-        (first(self.from_ms), first(self.to_ms))
+        (first_id(self.from_ms), first_id(self.to_ms))
     }
+}
+
+/// Smallest id of a millisecond: ids begin with their time.
+fn first_id(ms: i64) -> Uuid {
+    let ms = u128::try_from(ms.clamp(0, (1 << 48) - 1)).unwrap_or(0);
+    Uuid::from_u128(ms << 80)
 }
 
 impl Store {
@@ -103,7 +105,8 @@ impl Store {
         states: Vec<DeliveryState>,
         span: Span,
     ) -> Result<u64, StoreError> {
-        let (tenant, id) = (subscription.tenant.clone(), subscription.id);
+        let tenant = subscription.tenant.clone();
+        let id = subscription.id;
         let sql = format!(
             "SELECT COUNT(*) FROM deliveries INDEXED BY deliveries_of_subscription
              WHERE tenant = ?1 AND subscription = ?2 AND id >= ?3 AND id < ?4 AND {}",
@@ -124,10 +127,12 @@ impl Store {
         states: Vec<DeliveryState>,
         span: Span,
     ) -> Result<u64, StoreError> {
-        let (mut redriven, (mut from, to)) = (0, span.ids());
+        let mut redriven = 0;
+        let (mut from, to) = span.ids();
         let share = self.limits.share;
         loop {
-            let (tenant, id) = (subscription.tenant.clone(), subscription.id);
+            let tenant = subscription.tenant.clone();
+            let id = subscription.id;
             let sql = format!(
                 "SELECT id, {} FROM deliveries INDEXED BY deliveries_of_subscription
                  WHERE tenant = ?1 AND subscription = ?5 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT ?4",
@@ -138,7 +143,9 @@ impl Store {
                 step_of(statement.query(params![&*tenant.0, from, to, LOOK, id.0])?)
             };
             let step = self.readers.read(&subscription.tenant, look).await?;
-            let (tenant, catalog, condition) = (subscription.tenant.clone(), self.catalog.clone(), ended_as(&states));
+            let tenant = subscription.tenant.clone();
+            let catalog = self.catalog.clone();
+            let condition = ended_as(&states);
             let write = move |batch: &Batch<'_>| {
                 accepts_deliveries(&catalog, &tenant, id)?;
                 require_room(batch, &tenant, share)?;
@@ -177,10 +184,12 @@ impl Store {
 
     /// Makes a new delivery of every event of a span for a subscription. Returns how many.
     pub async fn replay(&self, subscription: &Subscription, span: Span) -> Result<u64, StoreError> {
-        let (mut replayed, (mut from, to)) = (0, span.ids());
+        let mut replayed = 0;
+        let (mut from, to) = span.ids();
         let share = self.limits.share;
         loop {
-            let (tenant, id) = (subscription.tenant.clone(), subscription.id);
+            let tenant = subscription.tenant.clone();
+            let id = subscription.id;
             let sql = format!(
                 "SELECT id, {} FROM events WHERE tenant = ?1 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT ?4",
                 of_modules(subscription)
@@ -190,7 +199,8 @@ impl Store {
                 step_of(statement.query(params![&*tenant.0, from, to, LOOK])?)
             };
             let step = self.readers.read(&subscription.tenant, look).await?;
-            let (tenant, catalog) = (subscription.tenant.clone(), self.catalog.clone());
+            let tenant = subscription.tenant.clone();
+            let catalog = self.catalog.clone();
             let write = move |batch: &Batch<'_>| {
                 accepts_deliveries(&catalog, &tenant, id)?;
                 within_share(batch, &tenant, share, |batch| {
@@ -217,7 +227,8 @@ impl Store {
 
     /// Makes an event that goes to one subscription only, to test it.
     pub async fn test(&self, subscription: &Subscription, new: NewEvent) -> Result<DeliveryId, StoreError> {
-        let (tenant, id) = (subscription.tenant.clone(), subscription.id);
+        let tenant = subscription.tenant.clone();
+        let id = subscription.id;
         let share = self.limits.share;
         let write = move |batch: &Batch<'_>| {
             within_share(batch, &tenant, share, |batch| {
@@ -277,8 +288,8 @@ fn ended_as(states: &[DeliveryState]) -> String {
 
 /// The condition of events that a subscription is for.
 fn of_modules(subscription: &Subscription) -> String {
-    let quoted = |module: &Module| format!("'{}'", module.as_str());
-    let modules: Vec<String> = subscription.settings.modules.iter().map(quoted).collect();
+    let modules = subscription.settings.modules.iter();
+    let modules: Vec<String> = modules.map(|module| format!("'{}'", module.as_str())).collect();
     format!("(module IN ({}))", modules.join(", "))
 }
 

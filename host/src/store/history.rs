@@ -13,7 +13,8 @@ impl Store {
     /// The last event of the same entity that was accepted before another one. None: there was none, or it is kept no more.
     pub async fn previous(&self, tenant: TenantId, event: &Event) -> Result<Option<Arc<Event>>, StoreError> {
         let Some(entity_id) = event.entity_id.clone() else { return Ok(None) };
-        let (id, module) = (event.id, event.module);
+        let id = event.id;
+        let module = event.module;
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let sql = format!("SELECT id, name, module, entity_id, received_at_ms, payload FROM events {BEFORE}");
@@ -33,7 +34,8 @@ impl Store {
 
     /// The event of a delivery. None: both are gone.
     pub async fn event_of(&self, delivery: &DueDelivery) -> Result<Option<Arc<Event>>, StoreError> {
-        let (tenant, event) = (delivery.tenant.clone(), delivery.event);
+        let tenant = delivery.tenant.clone();
+        let event = delivery.event;
         let events = self.events.clone();
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| events.read(connection, &tenant, event);

@@ -116,7 +116,9 @@ fn ledger(connection: &Connection, tenant: &TenantId, counts: LedgerCounts) -> R
             cancelled: row.get(8)?,
         };
         let fan_out = ledger.fan_out + row.get::<_, u64>(3)?;
-        let (replayed, tests, bytes) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let replayed = row.get(0)?;
+        let tests = row.get(1)?;
+        let bytes = row.get(2)?;
         Ok(Ledger { replayed, tests, bytes, fan_out, pruned, ..ledger })
     };
     Ok(connection.query_row(sql, params![&*tenant.0], own).optional()?.unwrap_or(ledger))

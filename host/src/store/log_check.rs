@@ -36,7 +36,8 @@ pub(super) fn read_log(path: &Path) -> io::Result<Option<LogState>> {
     }
     let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let is_big_endian = word(0) & 1 == 1;
-    let (page_bytes, salts) = (word(8) as usize, &header[16..24]);
+    let page_bytes = word(8) as usize;
+    let salts = &header[16..24];
     let mut sums = checksum(is_big_endian, [0, 0], &header[..24]);
     if word(0) & !1 != 0x377f_0682 || sums != [word(24), word(28)] || !(512..=65_536).contains(&page_bytes) {
         return Ok(Some(LogState { is_cut: true, ..LogState::default() }));
@@ -97,7 +98,8 @@ mod tests {
     #[test]
     fn a_log_is_read_up_to_its_last_transaction() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (path, log) = (folder.path().join("a.db"), folder.path().join("a.db-wal"));
+        let path = folder.path().join("a.db");
+        let log = folder.path().join("a.db-wal");
         assert_eq!(read_log(&log).expect("no log"), None);
         let writer = Connection::open(path).expect("a database");
         writer.pragma_update(None, "journal_mode", "WAL").expect("a log");

@@ -51,7 +51,8 @@ impl Store {
         detail: Arc<str>,
         terms: Terms,
     ) -> Result<(), StoreError> {
-        let (tenant, id) = (record.delivery.tenant.clone(), record.delivery.id.0);
+        let tenant = record.delivery.tenant.clone();
+        let id = record.delivery.id.0;
         let owner = tenant.clone();
         let read = move |connection: &Connection| {
             let row = damaged(&owner, RowKind::Delivery, id, "");

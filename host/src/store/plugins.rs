@@ -70,7 +70,8 @@ impl Store {
         component: Bytes,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let (by, share) = (version.created_by.clone(), self.limits.share);
+        let by = version.created_by.clone();
+        let share = self.limits.share;
         let add = move |batch: &Batch<'_>, tenant: &TenantId, name: &str| {
             refuse_while_deleted(batch, tenant, name)?;
             within_share(batch, tenant, share, |batch| insert_version(batch, tenant, name, &version, &component))?;
@@ -124,18 +125,7 @@ impl Store {
 
     /// Every tenant's active versions, for the start.
     pub async fn active_versions(&self) -> Result<Vec<ActiveVersion>, StoreError> {
-        let read = |connection: &Connection| {
-            let sql = "SELECT p.tenant, p.name, v.sha256, v.report FROM plugins p
-                       JOIN plugin_versions v ON v.tenant = p.tenant AND v.name = p.name AND v.sha256 = p.active_sha256
-                       JOIN ledgers l ON l.tenant = p.tenant AND NOT l.deleting";
-            let mut statement = connection.prepare(sql)?;
-            let rows = statement.query_map([], |row| {
-                let tenant = TenantId(row.get::<_, String>(0)?.into());
-                Ok(ActiveVersion { tenant, name: row.get(1)?, sha256: row.get(2)?, report: row.get(3)? })
-            })?;
-            rows.map(|row| row.map_err(StoreError::from)).collect()
-        };
-        self.readers.read(Owner::Host, read).await
+        self.readers.read(Owner::Host, read_active_versions).await
     }
 
     /// Makes a version that is there the active one; `swap` as above.
@@ -164,7 +154,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let users = self.users_of(&tenant, &name);
-        let (due, damage) = (users.clone(), self.damage.clone());
+        let due = users.clone();
+        let damage = self.damage.clone();
         let write = move |batch: &Batch<'_>| {
             let sha256 = version(batch, &tenant, &name)?;
             batch.execute(
@@ -210,21 +201,7 @@ impl Store {
 
     /// Every tenant's plugins.
     pub async fn plugins(&self) -> Result<Vec<StoredPlugin>, StoreError> {
-        let read = |connection: &Connection| {
-            let mut statement =
-                connection.prepare("SELECT tenant, name, active_sha256, activated_at_ms, activated_by FROM plugins JOIN ledgers USING (tenant) WHERE NOT deleting")?;
-            let rows = statement.query_map([], |row| {
-                Ok(StoredPlugin {
-                    tenant: TenantId(row.get::<_, String>(0)?.into()),
-                    name: row.get(1)?,
-                    active_sha256: row.get(2)?,
-                    activated_at_ms: row.get(3)?,
-                    activated_by: row.get(4)?,
-                })
-            })?;
-            rows.map(|row| row.map_err(StoreError::from)).collect()
-        };
-        self.readers.read(Owner::Host, read).await
+        self.readers.read(Owner::Host, read_plugins).await
     }
 
     /// The versions of a plugin, the newest first. Empty: there is no such plugin.
@@ -272,6 +249,33 @@ impl Store {
         };
         self.readers.read(Owner::Host, read).await
     }
+}
+
+fn read_plugins(connection: &Connection) -> Result<Vec<StoredPlugin>, StoreError> {
+    let mut statement =
+        connection.prepare("SELECT tenant, name, active_sha256, activated_at_ms, activated_by FROM plugins JOIN ledgers USING (tenant) WHERE NOT deleting")?;
+    let rows = statement.query_map([], |row| {
+        Ok(StoredPlugin {
+            tenant: TenantId(row.get::<_, String>(0)?.into()),
+            name: row.get(1)?,
+            active_sha256: row.get(2)?,
+            activated_at_ms: row.get(3)?,
+            activated_by: row.get(4)?,
+        })
+    })?;
+    rows.map(|row| row.map_err(StoreError::from)).collect()
+}
+
+fn read_active_versions(connection: &Connection) -> Result<Vec<ActiveVersion>, StoreError> {
+    let sql = "SELECT p.tenant, p.name, v.sha256, v.report FROM plugins p
+               JOIN plugin_versions v ON v.tenant = p.tenant AND v.name = p.name AND v.sha256 = p.active_sha256
+               JOIN ledgers l ON l.tenant = p.tenant AND NOT l.deleting";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        let tenant = TenantId(row.get::<_, String>(0)?.into());
+        Ok(ActiveVersion { tenant, name: row.get(1)?, sha256: row.get(2)?, report: row.get(3)? })
+    })?;
+    rows.map(|row| row.map_err(StoreError::from)).collect()
 }
 
 fn stored_component(connection: &Connection, sha256: &str) -> rusqlite::Result<Option<Vec<u8>>> {

@@ -39,14 +39,15 @@ impl Store {
 
     /// Every quarantined version.
     pub async fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError> {
-        let read = |connection: &Connection| {
-            let mut statement = connection.prepare("SELECT tenant, sha256, since_ms, reason FROM quarantine")?;
-            let rows = statement.query_map([], |row| {
-                let tenant = TenantId(row.get::<_, String>(0)?.into());
-                Ok(Quarantine { tenant, sha256: row.get(1)?, since_ms: row.get(2)?, reason: row.get(3)? })
-            })?;
-            rows.map(|row| row.map_err(StoreError::from)).collect()
-        };
-        self.readers.read(Owner::Host, read).await
+        self.readers.read(Owner::Host, read_quarantined).await
     }
+}
+
+fn read_quarantined(connection: &Connection) -> Result<Vec<Quarantine>, StoreError> {
+    let mut statement = connection.prepare("SELECT tenant, sha256, since_ms, reason FROM quarantine")?;
+    let rows = statement.query_map([], |row| {
+        let tenant = TenantId(row.get::<_, String>(0)?.into());
+        Ok(Quarantine { tenant, sha256: row.get(1)?, since_ms: row.get(2)?, reason: row.get(3)? })
+    })?;
+    rows.map(|row| row.map_err(StoreError::from)).collect()
 }

@@ -165,7 +165,9 @@ mod tests {
         let greedy = Owner::Tenant(TenantId("greedy".into()));
         let mut busy = tokio::task::JoinSet::new();
         for _ in 0..OPEN_MAX {
-            let (readers, greedy, stopped) = (readers.clone(), greedy.clone(), stopped.clone());
+            let readers = readers.clone();
+            let greedy = greedy.clone();
+            let stopped = stopped.clone();
             let wait = move |_: &Connection| Ok(stopped.lock().expect("no panic").recv().is_err());
             busy.spawn(async move { readers.read(greedy, wait).await });
         }

@@ -24,9 +24,7 @@ impl Store {
         };
         // What it writes and takes back must be nobody else's.
         self.writer.write(Terms::small(Owner::Host, WriteMode::Exclusive), write, |_| {}).await?;
-        let read =
-            |connection: &Connection| Ok(connection.query_row("SELECT COUNT(*) FROM tenants", [], |_| Ok(()))?);
-        self.readers.read(Owner::Host, read).await
+        self.readers.read(Owner::Host, query_tenants).await
     }
 
     /// Number of commits that failed since the start: what was proven before the last of them holds no longer.
@@ -44,6 +42,10 @@ impl Store {
             }
         }
     }
+}
+
+fn query_tenants(connection: &Connection) -> Result<(), StoreError> {
+    Ok(connection.query_row("SELECT COUNT(*) FROM tenants", [], |_| Ok(()))?)
 }
 
 /// Time between two looks at a full disk.

@@ -42,10 +42,11 @@ pub(super) struct Object {
 pub(super) fn objects(connection: &Connection) -> Result<BTreeMap<u64, Object>, StoreError> {
     let sql = "SELECT rootpage, name, type = 'index', tbl_name FROM sqlite_schema WHERE type IN ('table', 'index') AND rootpage > 0";
     let mut statement = connection.prepare(sql)?;
-    let row = |row: &rusqlite::Row<'_>| {
-        Ok((row.get(0)?, Object { name: row.get(1)?, is_index: row.get(2)?, table: row.get(3)? }))
-    };
-    Ok(statement.query_map([], row)?.collect::<Result<_, _>>()?)
+    Ok(statement.query_map([], object_row)?.collect::<Result<_, _>>()?)
+}
+
+fn object_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(u64, Object)> {
+    Ok((row.get(0)?, Object { name: row.get(1)?, is_index: row.get(2)?, table: row.get(3)? }))
 }
 
 /// Tables and indexes with pages that are damaged, as SQLite's own check of every page finds them, each with its first finding.
@@ -193,7 +194,9 @@ impl Store {
 
     /// Makes an index anew, and says whether it did: a table is none, and one whose table is damaged cannot be made.
     async fn rebuild_index(&self, name: &str) -> Result<bool, StoreError> {
-        let (index, pending, damage) = (name.to_owned(), self.pending.clone(), self.damage.clone());
+        let index = name.to_owned();
+        let pending = self.pending.clone();
+        let damage = self.damage.clone();
         let write = move |batch: &Batch<'_>| {
             rebuild(batch, &index)?;
             // They may have been counted from the damaged one.

@@ -15,7 +15,7 @@
 //! - A webhook whose row is lost is gone: its pending deliveries are cancelled at the next start, as after a deletion.
 
 use super::check::{TableReport, log_fault, open_damaged, wrong_components};
-use super::data_folder::number_copy;
+use super::data_folder::{folder_error, number_copy};
 use super::pruning_beside_damage::NO_TENANT;
 use super::salvage::{Table, salvage};
 use super::{StoreError, now_ms, schema};
@@ -56,16 +56,12 @@ impl RescueReport {
 
 /// Writes what is whole of the store in `from` into the new folder `to`. `progress` hears of each table.
 pub fn rescue(from: &Path, to: &Path, mut progress: impl FnMut(&str)) -> Result<RescueReport, StoreError> {
-    let in_folder = |folder: &Path| {
-        let folder = folder.display().to_string();
-        move |source| StoreError::Folder { folder, source }
-    };
     // While a host goes on, what it accepts would be left behind.
     let _lock = super::DataFolder::lock(from)?;
     let source = open_damaged(from)?;
     let log_fault = log_fault(from);
     let version: usize = source.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    std::fs::DirBuilder::new().mode(0o700).create(to).map_err(in_folder(to))?;
+    std::fs::DirBuilder::new().mode(0o700).create(to).map_err(folder_error(to))?;
     let path = to.join("hookloom.db");
     let target = Connection::open(&path)?;
     target.pragma_update(None, "synchronous", "FULL")?;
@@ -86,13 +82,14 @@ pub fn rescue(from: &Path, to: &Path, mut progress: impl FnMut(&str)) -> Result<
     target.execute_batch("COMMIT")?;
     number_copy(&target)?;
     drop(target);
-    let (key, copied) = (from.join("master.key"), to.join("master.key"));
+    let key = from.join("master.key");
+    let copied = to.join("master.key");
     let master_key = key.exists();
     if master_key {
-        std::fs::copy(&key, &copied).map_err(in_folder(from))?;
+        std::fs::copy(&key, &copied).map_err(folder_error(from))?;
     }
     for file in [Some(&path), master_key.then_some(&copied)].into_iter().flatten() {
-        std::fs::File::open(file).and_then(|file| file.sync_all()).map_err(in_folder(to))?;
+        std::fs::File::open(file).and_then(|file| file.sync_all()).map_err(folder_error(to))?;
     }
     Ok(RescueReport { tables, deliveries_without_event, components_left_out, log_fault, master_key })
 }

@@ -14,7 +14,7 @@ use super::pruning_beside_damage::{Removal, empty};
 use super::{Store, StoreError, now_ms};
 use crate::delivery::DeliveryState;
 use crate::subscription::{SubscriptionId, TenantId};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -73,7 +73,8 @@ impl Store {
         }
         let before_ms = now_ms.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
         for tenant in self.catalog().tenants() {
-            let (mut after, mut pruned) = (Uuid::nil(), 0);
+            let mut after = Uuid::nil();
+            let mut pruned = 0;
             loop {
                 let step = self.prune_some(&tenant.id, after, before_ms).await?;
                 pruned += step.pruned;
@@ -167,7 +168,9 @@ pub(super) fn prune_step(
     // The event before the one that is looked at, where the next step begins if this one does not get through with it.
     let mut before = after;
     while let Some(row) = rows.next()? {
-        let (id, fan_out, bytes): (Uuid, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let id: Uuid = row.get(0)?;
+        let fan_out: u64 = row.get(1)?;
+        let bytes: u64 = row.get(2)?;
         step.after = Some(id);
         if !row.get::<_, bool>(3)? {
             if !prune_one(batch, tenant, id, [fan_out, bytes], removal, begun)? {
@@ -244,8 +247,8 @@ fn prune_deliveries(
         let ids: Vec<Uuid> = ids.collect::<Result<_, _>>()?;
         for id in &ids {
             attempts.execute(params![&*tenant.0, id])?;
-            let row = |row: &Row<'_>| Ok((row.get::<_, usize>(0)?, SubscriptionId(row.get(1)?)));
-            let (state, subscription) = delivery.query_row(params![&*tenant.0, id], row)?;
+            let (state, subscription) = delivery
+                .query_row(params![&*tenant.0, id], |row| Ok((row.get::<_, usize>(0)?, SubscriptionId(row.get(1)?))))?;
             ended[state] += 1;
             if state == DeliveryState::Pending as usize {
                 batch.count_pending(tenant, subscription, -1);

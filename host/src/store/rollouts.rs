@@ -123,32 +123,33 @@ impl Store {
 
     /// Every trial, also those that ended.
     pub async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError> {
-        let read = |connection: &Connection| {
-            let sql = "SELECT tenant, name, kind, sha256, percent, started_at_ms, ended_reason, earlier, counts FROM rollouts JOIN ledgers USING (tenant) WHERE NOT deleting";
-            let mut statement = connection.prepare(sql)?;
-            let rows = statement.query_map([], |row| {
-                let earlier: String = row.get(7)?;
-                let stored = StoredRollout {
-                    tenant: TenantId(row.get::<_, String>(0)?.into()),
-                    name: row.get(1)?,
-                    kind: if row.get::<_, u8>(2)? == 0 { RolloutKind::Canary } else { RolloutKind::Shadow },
-                    sha256: row.get(3)?,
-                    percent: row.get(4)?,
-                    started_at_ms: row.get(5)?,
-                    ended_reason: row.get(6)?,
-                    earlier: Vec::new(),
-                    counts: row.get(8)?,
-                };
-                Ok((stored, earlier))
-            })?;
-            rows.map(|row| {
-                let (stored, earlier) = row?;
-                Ok(StoredRollout { earlier: serde_json::from_str(&earlier)?, ..stored })
-            })
-            .collect()
-        };
-        self.readers.read(Owner::Host, read).await
+        self.readers.read(Owner::Host, read_rollouts).await
     }
+}
+
+fn read_rollouts(connection: &Connection) -> Result<Vec<StoredRollout>, StoreError> {
+    let sql = "SELECT tenant, name, kind, sha256, percent, started_at_ms, ended_reason, earlier, counts FROM rollouts JOIN ledgers USING (tenant) WHERE NOT deleting";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        let earlier: String = row.get(7)?;
+        let stored = StoredRollout {
+            tenant: TenantId(row.get::<_, String>(0)?.into()),
+            name: row.get(1)?,
+            kind: if row.get::<_, u8>(2)? == 0 { RolloutKind::Canary } else { RolloutKind::Shadow },
+            sha256: row.get(3)?,
+            percent: row.get(4)?,
+            started_at_ms: row.get(5)?,
+            ended_reason: row.get(6)?,
+            earlier: Vec::new(),
+            counts: row.get(8)?,
+        };
+        Ok((stored, earlier))
+    })?;
+    rows.map(|row| {
+        let (stored, earlier) = row?;
+        Ok(StoredRollout { earlier: serde_json::from_str(&earlier)?, ..stored })
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -157,7 +158,15 @@ mod tests {
 
     #[test]
     fn the_arm_of_an_event_outlives_a_change_of_the_percentage() {
-        let stage = |started_at_ms, percent| StoredRollout {
+        let third = stage(300, 5.0).after(&stage(200, 50.0).after(&stage(100, 10.0)));
+        let at = [99, 100, 199, 200, 300, 1_000].map(|ms| third.percent_at(ms));
+        assert_eq!(at, [None, Some(10.0), Some(10.0), Some(50.0), Some(5.0), Some(5.0)]);
+        let other = StoredRollout { sha256: "b".into(), ..stage(400, 20.0) };
+        assert_eq!(other.after(&third).percent_at(350), None, "another version's trial begins anew");
+    }
+
+    fn stage(started_at_ms: i64, percent: f64) -> StoredRollout {
+        StoredRollout {
             tenant: TenantId("t".into()),
             name: "p".into(),
             kind: RolloutKind::Canary,
@@ -167,11 +176,6 @@ mod tests {
             earlier: Vec::new(),
             ended_reason: None,
             counts: String::new(),
-        };
-        let third = stage(300, 5.0).after(&stage(200, 50.0).after(&stage(100, 10.0)));
-        let at = [99, 100, 199, 200, 300, 1_000].map(|ms| third.percent_at(ms));
-        assert_eq!(at, [None, Some(10.0), Some(10.0), Some(50.0), Some(5.0), Some(5.0)]);
-        let other = StoredRollout { sha256: "b".into(), ..stage(400, 20.0) };
-        assert_eq!(other.after(&third).percent_at(350), None, "another version's trial begins anew");
+        }
     }
 }

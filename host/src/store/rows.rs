@@ -129,17 +129,17 @@ impl Insert {
     }
 
     pub(super) fn sql(self) -> &'static str {
-        static ALL: LazyLock<Vec<String>> = LazyLock::new(|| {
-            let of_table = |table: Table| {
-                SIZES.map(|rows| {
-                    let values: Vec<String> = (0..rows).map(|row| table.values_from(row * 8 + 1)).collect();
-                    format!("INSERT OR ROLLBACK INTO {} VALUES {}", table.columns(), values.join(", "))
-                })
-            };
-            Table::ALL.into_iter().flat_map(of_table).collect()
-        });
+        static ALL: LazyLock<Vec<String>> = LazyLock::new(|| Table::ALL.into_iter().flat_map(inserts_into).collect());
         &ALL[self.index()]
     }
+}
+
+/// Statements that insert into a table, one for each of [`SIZES`].
+fn inserts_into(table: Table) -> [String; SIZES.len()] {
+    SIZES.map(|rows| {
+        let values: Vec<String> = (0..rows).map(|row| table.values_from(row * 8 + 1)).collect();
+        format!("INSERT OR ROLLBACK INTO {} VALUES {}", table.columns(), values.join(", "))
+    })
 }
 
 impl Row for EventRow {

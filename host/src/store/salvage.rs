@@ -225,7 +225,8 @@ fn scan(
 ) -> Result<Scan, StoreError> {
     let all: Vec<usize> = (0..table.columns.len()).collect();
     let order = if from == From::Beginning { "" } else { " DESC" };
-    let (columns, key) = (table.list(&all, ""), table.list(&table.key, order));
+    let columns = table.list(&all, "");
+    let key = table.list(&table.key, order);
     let sql = format!("SELECT {columns} FROM {} NOT INDEXED ORDER BY {key}", table.name);
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query([])?;
@@ -262,9 +263,10 @@ fn scan(
 fn keys_of_indexes(connection: &Connection, table: &Table) -> Result<Vec<Vec<Value>>, StoreError> {
     let sql = "SELECT i.name, s.sql FROM pragma_index_list(?1) i LEFT JOIN sqlite_schema s ON s.name = i.name WHERE i.origin != 'pk' OR ?2";
     let mut statement = connection.prepare(sql)?;
-    let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?));
-    let indexes: Vec<(String, Option<String>)> =
-        statement.query_map(rusqlite::params![table.name, table.has_rowid], row)?.collect::<Result<_, _>>()?;
+    let indexes = statement.query_map(rusqlite::params![table.name, table.has_rowid], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
+    })?;
+    let indexes: Vec<(String, Option<String>)> = indexes.collect::<Result<_, _>>()?;
     let mut keys = Vec::new();
     for (index, sql) in indexes {
         let condition = sql.as_deref().and_then(|sql| sql.split_once(" WHERE ")).map(|(_, condition)| condition);
@@ -318,12 +320,16 @@ fn read_one(connection: &Connection, table: &Table, key: &[Value]) -> Result<Opt
 
 /// The order of keys in a tree: integers, then texts and blobs by their bytes.
 fn compare(one: &[Value], other: &[Value]) -> std::cmp::Ordering {
-    let rank = |value: &Value| match value {
+    one.iter().map(sort_key).cmp(other.iter().map(sort_key))
+}
+
+/// Kind, number and bytes of a value, in the order in which SQLite compares them.
+fn sort_key(value: &Value) -> (u8, i64, Vec<u8>) {
+    match value {
         Value::Null => (0, 0, Vec::new()),
         Value::Integer(number) => (1, *number, Vec::new()),
         Value::Real(number) => (1, *number as i64, Vec::new()),
         Value::Text(text) => (2, 0, text.as_bytes().to_vec()),
         Value::Blob(bytes) => (3, 0, bytes.clone()),
-    };
-    one.iter().map(rank).cmp(other.iter().map(rank))
+    }
 }

@@ -104,9 +104,12 @@ mod tests {
         let mut statement = connection.prepare(sql).expect("a query");
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
         let rows: Vec<(Vec<u8>, Option<String>)> = rows.collect::<Result<_, _>>().expect("rows");
-        let key = |text: &str| OrderKey::of_text(text).0.to_vec();
-        let known = (key("Contact/57"), Some("57".to_owned()));
-        assert_eq!(rows, [known.clone(), known, (key(&format!("Contact/{long}")), None)]);
+        let known = (order_key("Contact/57"), Some("57".to_owned()));
+        assert_eq!(rows, [known.clone(), known, (order_key(&format!("Contact/{long}")), None)]);
+    }
+
+    fn order_key(text: &str) -> Vec<u8> {
+        OrderKey::of_text(text).0.to_vec()
     }
 
     #[test]

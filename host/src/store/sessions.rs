@@ -52,7 +52,7 @@ impl Store {
         };
         let show = move |catalog: &Catalog, (session, ended): &(Session, Vec<[u8; 32]>)| {
             catalog.put_session(hash, session.clone());
-            ended.iter().for_each(|hash| catalog.remove_session(hash));
+            ended.iter().for_each(|old| catalog.remove_session(old));
         };
         self.change(Owner::Host, write, show).await?;
         Ok(text)
@@ -104,10 +104,11 @@ impl Store {
 pub(super) fn load(connection: &Connection) -> Result<Vec<([u8; 32], Session)>, StoreError> {
     let mut statement =
         connection.prepare("SELECT hash, key, csrf, expires_at_ms FROM sessions WHERE expires_at_ms > ?1")?;
-    let row = |row: &rusqlite::Row<'_>| {
-        Ok((row.get(0)?, Session { key: row.get(1)?, csrf: row.get(2)?, expires_at_ms: row.get(3)? }))
-    };
-    statement.query_map([now_ms()], row)?.map(|row| row.map_err(StoreError::from)).collect()
+    statement.query_map([now_ms()], session_row)?.map(|row| row.map_err(StoreError::from)).collect()
+}
+
+fn session_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<([u8; 32], Session)> {
+    Ok((row.get(0)?, Session { key: row.get(1)?, csrf: row.get(2)?, expires_at_ms: row.get(3)? }))
 }
 
 #[cfg(test)]
@@ -120,32 +121,31 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, _news) = Store::open(folder.path()).expect("a store");
         let (key, _) = store.create_key(None, vec![Scope::Read], "k".into()).await.expect("a key");
-        let expired = |batch: &Batch<'_>| {
-            for number in 0..100_u8 {
-                let sql =
-                    "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, x'', '', 0, 1)";
-                batch.execute(sql, [[number; 32]])?;
-                batch.execute(
-                    "INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, x'', 1)",
-                    [[number; 32]],
-                )?;
-            }
-            for sql in DELETE_EXPIRED {
-                let mut plan = batch.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
-                let steps = plan.query_map(params![1, 1], |row| row.get::<_, String>(3))?;
-                let steps: Vec<String> = steps.collect::<Result<_, _>>()?;
-                assert!(steps.iter().all(|step| !step.starts_with("SCAN ")), "{steps:?}");
-            }
-            Ok(())
-        };
-        store.write(Owner::Host, expired).await.expect("expired ones");
+        store.write(Owner::Host, insert_expired).await.expect("expired ones");
         store.sign_in(key.id).await.expect("signed in");
         store.create_sign_in_link(key.id).await.expect("a link");
-        let left = |connection: &Connection| {
-            let of = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, usize>(0));
-            Ok([of("SELECT COUNT(*) FROM sessions")?, of("SELECT COUNT(*) FROM sign_in_links")?])
-        };
-        let left = store.readers.read(Owner::Host, left).await.expect("counts");
+        let left = store.readers.read(Owner::Host, count_left).await.expect("counts");
         assert_eq!(left, [101 - EXPIRED; 2]);
+    }
+
+    fn count_left(connection: &Connection) -> Result<[usize; 2], StoreError> {
+        let of = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, usize>(0));
+        Ok([of("SELECT COUNT(*) FROM sessions")?, of("SELECT COUNT(*) FROM sign_in_links")?])
+    }
+
+    fn insert_expired(batch: &Batch<'_>) -> Result<(), StoreError> {
+        for number in 0..100_u8 {
+            let sql = "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, x'', '', 0, 1)";
+            batch.execute(sql, [[number; 32]])?;
+            batch
+                .execute("INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, x'', 1)", [[number; 32]])?;
+        }
+        for sql in DELETE_EXPIRED {
+            let mut plan = batch.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            let steps = plan.query_map(params![1, 1], |row| row.get::<_, String>(3))?;
+            let steps: Vec<String> = steps.collect::<Result<_, _>>()?;
+            assert!(steps.iter().all(|step| !step.starts_with("SCAN ")), "{steps:?}");
+        }
+        Ok(())
     }
 }

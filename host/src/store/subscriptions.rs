@@ -104,13 +104,16 @@ impl Store {
         old: &Subscription,
         new: NewSubscription,
     ) -> Result<Arc<Subscription>, StoreError> {
-        let (id, generation) = (old.id, old.generation);
+        let id = old.id;
+        let generation = old.generation;
         let mut changed = old.clone();
         changed.settings = new.settings;
         changed.signing = new.signing;
         changed.secrets = new.secrets;
         let sealed = seal(&self.vault, &changed)?;
-        let (catalog, share, damage) = (self.catalog.clone(), self.limits.share, self.damage.clone());
+        let catalog = self.catalog.clone();
+        let share = self.limits.share;
+        let damage = self.damage.clone();
         let write = move |batch: &Batch<'_>| {
             let current = catalog.subscription(&changed.tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             if current.generation != generation {
@@ -162,8 +165,10 @@ impl Store {
             StateChange::Disable { reason, .. } => Some((DeliveryState::Dead, reason.clone())),
             StateChange::Pause { .. } | StateChange::Resume => None,
         };
-        let (owner, tenant) = (tenant, tenant.clone());
-        let (catalog, news) = (self.catalog.clone(), self.news.clone());
+        let owner = tenant;
+        let tenant = tenant.clone();
+        let catalog = self.catalog.clone();
+        let news = self.news.clone();
         let write = move |batch: &Batch<'_>| {
             first(batch)?;
             let before = catalog.subscription(&tenant, id).map(|current| current.state);
@@ -172,9 +177,10 @@ impl Store {
                 changed => changed?,
             };
             let by_host = matches!(change, StateChange::Disable { .. } | StateChange::Pause { by_host: true, .. });
-            let told = match by_host && before != Some(changed.state) {
-                true => operations::tell(batch, &catalog, &changed)?,
-                false => NewDeliveries::default(),
+            let told = if by_host && before != Some(changed.state) {
+                operations::tell(batch, &catalog, &changed)?
+            } else {
+                NewDeliveries::default()
             };
             Ok((Some(changed), told))
         };
@@ -196,7 +202,9 @@ impl Store {
         id: SubscriptionId,
         since_ms: Option<i64>,
     ) -> Result<(), StoreError> {
-        let (owner, catalog, tenant) = (tenant, self.catalog.clone(), tenant.clone());
+        let owner = tenant;
+        let catalog = self.catalog.clone();
+        let tenant = tenant.clone();
         let write = move |batch: &Batch<'_>| {
             let current = catalog.subscription(&tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             let sql = "UPDATE subscriptions SET failing_since_ms = ?3 WHERE tenant = ?1 AND id = ?2";
@@ -208,7 +216,8 @@ impl Store {
 
     /// Deletes a subscription and cancels what is pending for it.
     pub async fn delete_subscription(&self, tenant: &TenantId, id: SubscriptionId) -> Result<(), StoreError> {
-        let (owner, shown) = (tenant.clone(), tenant.clone());
+        let owner = tenant.clone();
+        let shown = tenant.clone();
         let write = move |batch: &Batch<'_>| {
             let sql = "DELETE FROM subscriptions WHERE tenant = ?1 AND id = ?2";
             found(batch.execute(sql, params![&*owner.0, id.0])?, "subscription")?;
@@ -278,7 +287,8 @@ pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Vec<Subscri
     let mut rows = statement.query([])?;
     let mut subscriptions = Vec::new();
     while let Some(row) = rows.next()? {
-        let (tenant, id) = (TenantId(row.get::<_, String>(0)?.into()), SubscriptionId(row.get(1)?));
+        let tenant = TenantId(row.get::<_, String>(0)?.into());
+        let id = SubscriptionId(row.get(1)?);
         let (signing, secrets) = unseal(vault, &tenant, id, &row.get::<_, Vec<u8>>(3)?)?;
         subscriptions.push(Subscription {
             settings: serde_json::from_str(&row.get::<_, String>(2)?)?,
@@ -302,11 +312,11 @@ fn owner(tenant: &TenantId, id: SubscriptionId) -> String {
 }
 
 fn seal(vault: &Vault, subscription: &Subscription) -> Result<Vec<u8>, StoreError> {
-    let named = |(name, secret): (&String, &Secret)| (name.clone(), BASE64.encode(&secret.0));
+    let secrets = subscription.secrets.iter();
     let plain = SealedSecrets {
         signing: subscription.signing.iter().map(|key| key.secret.reveal()).collect(),
         until_ms: subscription.signing.iter().map(|key| key.until_ms).collect(),
-        secrets: subscription.secrets.iter().map(named).collect(),
+        secrets: secrets.map(|(name, secret)| (name.clone(), BASE64.encode(&secret.0))).collect(),
     };
     Ok(vault.seal(&owner(&subscription.tenant, subscription.id), &serde_json::to_vec(&plain)?))
 }
@@ -315,7 +325,6 @@ type OpenedSecrets = (Vec<SigningKey>, BTreeMap<String, Secret>);
 
 fn unseal(vault: &Vault, tenant: &TenantId, id: SubscriptionId, sealed: &[u8]) -> Result<OpenedSecrets, StoreError> {
     let plain: SealedSecrets = serde_json::from_slice(&vault.open_sealed(&owner(tenant, id), sealed)?)?;
-    let does_not_open = || StoreError::Vault(VaultError::DoesNotOpen);
     let ends = plain.until_ms.into_iter().chain(std::iter::repeat(None));
     let signing = plain.signing.iter().zip(ends).map(|(text, until_ms)| {
         let secret = SigningSecret::parse(text).map_err(|_| does_not_open())?;
@@ -326,4 +335,8 @@ fn unseal(vault: &Vault, tenant: &TenantId, id: SubscriptionId, sealed: &[u8]) -
         Ok((name, Secret(bytes)))
     });
     Ok((signing.collect::<Result<_, StoreError>>()?, secrets.collect::<Result<_, StoreError>>()?))
+}
+
+fn does_not_open() -> StoreError {
+    StoreError::Vault(VaultError::DoesNotOpen)
 }

@@ -69,7 +69,8 @@ pub(super) fn judge_again(
                WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries INDEXED BY deliveries_retried
                  WHERE tenant = ?1 AND subscription = ?2 AND state = 0 AND attempts_made > 0 AND awaiting_plugin = 1 LIMIT ?4)";
     // Beside damage every delivery needs a transaction of its own, and the change must not fail.
-    let (mut left, at_ms) = (if damage.is_known() { 0 } else { STEP }, now_ms());
+    let mut left = if damage.is_known() { 0 } else { STEP };
+    let at_ms = now_ms();
     for id in users.iter().take(if left > 0 { SUBSCRIPTIONS } else { 0 }) {
         left -= connection.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, at_ms, left])?.min(left);
         if left == 0 {
@@ -132,7 +133,8 @@ impl Store {
     ) -> Result<Duration, StoreError> {
         let mut took = Duration::ZERO;
         for delivery in found {
-            let (owner, at_ms) = (sweep.tenant.clone(), sweep.at_ms);
+            let owner = sweep.tenant.clone();
+            let at_ms = sweep.at_ms;
             let write = move |batch: &Batch<'_>| make_due(batch, &owner, &[delivery], at_ms);
             match self.write(&sweep.tenant, write).await {
                 // Its lane finds it, too, and sets it apart.
@@ -147,12 +149,14 @@ impl Store {
     async fn sweep_one(&self, sweep: &Sweep, id: SubscriptionId) -> Result<(), StoreError> {
         let mut after = Uuid::nil();
         loop {
-            let (tenant, at_ms) = (sweep.tenant.clone(), sweep.at_ms);
+            let tenant = sweep.tenant.clone();
+            let at_ms = sweep.at_ms;
             let find = move |connection: &Connection| waiting(connection, &tenant, id, after);
             let found = self.readers.read(Owner::Host, find).await?;
             let Some(last) = found.last().copied() else { return Ok(()) };
             after = last;
-            let (owner, found_too) = (sweep.tenant.clone(), found.clone());
+            let owner = sweep.tenant.clone();
+            let found_too = found.clone();
             let write = move |batch: &Batch<'_>| make_due(batch, &owner, &found_too, at_ms);
             let news = self.news.clone();
             // These were attempted before: a lane looks for new deliveries among the others only.

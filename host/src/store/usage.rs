@@ -124,8 +124,8 @@ impl Usage {
     pub fn largest(&self) -> String {
         let mut kinds: Vec<&KindUsage> = self.by_kind.iter().filter(|one| one.bytes > 0).collect();
         kinds.sort_by_key(|one| std::cmp::Reverse(one.bytes));
-        let text = |one: &&KindUsage| format!("{} {}", one.kind.as_str(), grouped(one.bytes));
-        kinds.iter().take(4).map(text).collect::<Vec<_>>().join(", ")
+        let kinds = kinds.iter().take(4).map(|one| format!("{} {}", one.kind.as_str(), grouped(one.bytes)));
+        kinds.collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -229,7 +229,8 @@ impl Counted {
 
     /// Name and text of each of its triggers.
     fn triggers(&self) -> Vec<(String, String)> {
-        let (table, column) = (self.table, column(self.kind));
+        let table = self.table;
+        let column = column(self.kind);
         let [new, old] = ["new", "old"].map(|row| self.bytes(row));
         let add = |what: &str, row: &str| {
             format!(
@@ -248,7 +249,8 @@ impl Counted {
         }
         let changing: Vec<&str> = self.lengths.iter().copied().chain(self.size).collect();
         if !changing.is_empty() {
-            let (of, when) = (format!(" OF {}", changing.join(", ")), format!(" WHEN ({new}) <> ({old})"));
+            let of = format!(" OF {}", changing.join(", "));
+            let when = format!(" WHEN ({new}) <> ({old})");
             triggers.push(trigger("UPDATE", &of, &when, &format!("({new}) - ({old})"), "new"));
         }
         triggers
@@ -290,7 +292,8 @@ pub(super) fn install(connection: &mut Connection) -> Result<(), StoreError> {
 pub(super) fn recount(connection: &Connection) -> Result<HashMap<TenantId, BytesByKind>, StoreError> {
     let mut found: HashMap<TenantId, BytesByKind> = HashMap::new();
     for counted in &COUNTED {
-        let (table, bytes) = (counted.table, counted.bytes(counted.table));
+        let table = counted.table;
+        let bytes = counted.bytes(counted.table);
         let tenant = Counted::of_row(counted.tenant, table);
         let sql = format!("SELECT {tenant} AS owner, SUM({bytes}) FROM {table} GROUP BY owner");
         let mut statement = connection.prepare(&sql)?;
@@ -311,14 +314,15 @@ pub(super) fn kept(connection: &Connection, tenant: &TenantId) -> Result<Option<
         MAX(bytes_of_plugins, 0), MAX(bytes_of_subscriptions, 0), MAX(bytes_of_bins, 0), MAX(bytes_of_rejected_requests, 0),
         MAX(bytes_of_idempotency_keys, 0), MAX(bytes_of_changes, 0), MAX(bytes_of_access, 0), MAX(bytes_of_statistics, 0)
         FROM ledgers WHERE tenant = ?1 AND NOT deleting";
-    let read = |row: &rusqlite::Row<'_>| {
-        let mut bytes = BytesByKind::default();
-        for (index, bytes) in bytes.iter_mut().enumerate() {
-            *bytes = row.get(index + 1)?;
-        }
-        Ok((row.get(0)?, bytes))
-    };
-    Ok(connection.prepare_cached(SQL)?.query_row([&*tenant.0], read).optional()?)
+    Ok(connection.prepare_cached(SQL)?.query_row([&*tenant.0], kept_row).optional()?)
+}
+
+fn kept_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(u64, BytesByKind)> {
+    let mut bytes = BytesByKind::default();
+    for (index, bytes) in bytes.iter_mut().enumerate() {
+        *bytes = row.get(index + 1)?;
+    }
+    Ok((row.get(0)?, bytes))
 }
 
 impl From<&Config> for Caps {
@@ -333,8 +337,7 @@ impl Caps {
 
     /// A tenth more: the share of requests that nobody sends twice.
     pub fn with_a_tenth_more(self) -> Self {
-        let more = |most: u64| most.saturating_add(most / 10);
-        Caps { events: more(self.events), bytes: more(self.bytes) }
+        Caps { events: self.events.saturating_add(self.events / 10), bytes: self.bytes.saturating_add(self.bytes / 10) }
     }
 
     /// Returns the usage of these amounts, with this share as its bound.
@@ -356,7 +359,8 @@ impl Store {
     ///
     /// [`StoreError::NotFound`]: there is no such tenant.
     pub async fn usage(&self, tenant: TenantId) -> Result<Usage, StoreError> {
-        let (share, owner) = (self.limits.share, tenant.clone());
+        let share = self.limits.share;
+        let owner = tenant.clone();
         let read = move |connection: &Connection| kept(connection, &tenant);
         Ok(share.of(self.readers.read(&owner, read).await?.ok_or(StoreError::NotFound("tenant"))?))
     }
@@ -382,11 +386,14 @@ pub(super) fn within_share<T>(
     if after.bytes > before.bytes {
         batch.require_disk()?;
     }
-    let is_over = |before: u64, after: u64, most: u64| after > before && after > most;
-    if is_over(before.bytes, after.bytes, share.bytes) || is_over(before.events, after.events, share.events) {
+    if grows_over(before.bytes, after.bytes, share.bytes) || grows_over(before.events, after.events, share.events) {
         return Err(StoreError::TenantFull(Box::new(before)));
     }
     Ok(value)
+}
+
+fn grows_over(before: u64, after: u64, most: u64) -> bool {
+    after > before && after > most
 }
 
 #[cfg(test)]

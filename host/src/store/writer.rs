@@ -265,12 +265,11 @@ impl Waiting {
             return self.others.pop().map(|job| vec![job]);
         }
         let mut batch = Vec::new();
-        let (mut outcomes, mut rows) = (0, 0);
-        while outcomes < self.batch_max
+        let mut rows = 0;
+        while batch.len() < self.batch_max
             && rows < rows_max
             && let Some(job) = self.outcomes.pop()
         {
-            outcomes += 1;
             rows += job.cost();
             batch.push(job);
         }
@@ -281,7 +280,8 @@ impl Waiting {
     }
 
     fn add_others(&mut self, batch: &mut Vec<Job>, rows_max: u64) {
-        let (mut others, mut rows) = (0, 0);
+        let mut others = 0;
+        let mut rows = 0;
         while others < self.batch_max
             && rows < rows_max
             && let Some((cost, job)) = self.others.front()
@@ -350,7 +350,8 @@ fn commit(connection: &Connection, context: &WriterContext, jobs: Vec<Job>) -> R
 
 /// Runs one write that undoes the whole batch if it fails after its first change.
 fn in_batch<T>(batch: &Batch<'_>, write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let (before, mark) = (batch.total_changes(), batch.mark());
+    let before = batch.total_changes();
+    let mark = batch.mark();
     let written = write(batch);
     if let Err(error) = &written {
         batch.back_to(mark);

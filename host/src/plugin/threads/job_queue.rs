@@ -306,7 +306,8 @@ mod tests {
 
     #[test]
     fn whoever_spins_counts_as_long_until_many_of_its_calls_were_short() {
-        let (mut waiting, spins) = (JobQueue::new(3, 3), tenant("spins"));
+        let mut waiting = JobQueue::new(3, 3);
+        let spins = tenant("spins");
         waiting.push(&spins, Box::new(|| {}));
         let first = begin(&mut waiting).expect("a job");
         assert!(first.1, "nothing is known of it");

@@ -36,7 +36,9 @@ async fn keys_of_a_deleted_tenant_answer_nothing_before_and_after_a_restart() {
         store.create_token(tenant(), "t".into(), None).await.expect("a token");
         texts.push(text);
     }
-    let (who, action, subject) = ("w".to_owned(), "a".to_owned(), "s".to_owned());
+    let who = "w".to_owned();
+    let action = "a".to_owned();
+    let subject = "s".to_owned();
     let change = Change { id: Uuid::now_v7(), at_ms: 0, who, action, subject, before: None, after: None };
     store.delete_tenant(tenant(), change).await.expect("deleted");
     // The first write left them all, and nobody finds them.
@@ -56,14 +58,6 @@ async fn keys_of_a_deleted_tenant_answer_nothing_before_and_after_a_restart() {
 async fn versions_of_a_deleted_plugin_are_out_of_reach_and_go_one_by_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = with_tenant(folder.path()).await;
-    let version = |number: usize| PluginVersion {
-        sha256: format!("{number:064}"),
-        size: 1,
-        report: String::new(),
-        created_at_ms: 0,
-        created_by: String::new(),
-        active: false,
-    };
     let activate = async |number: usize| {
         store.activate_plugin(tenant(), "p".into(), version(number), Bytes::from_static(b"x"), || ()).await
     };
@@ -84,4 +78,15 @@ async fn versions_of_a_deleted_plugin_are_out_of_reach_and_go_one_by_one() {
     assert_eq!(count(&store, "SELECT COUNT(*) FROM plugin_versions").await, 0);
     assert_eq!(count(&store, "SELECT COUNT(*) FROM components").await, 0);
     activate(0).await.expect("the name is free");
+}
+
+fn version(number: usize) -> PluginVersion {
+    PluginVersion {
+        sha256: format!("{number:064}"),
+        size: 1,
+        report: String::new(),
+        created_at_ms: 0,
+        created_by: String::new(),
+        active: false,
+    }
 }

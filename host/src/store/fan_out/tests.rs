@@ -79,9 +79,10 @@ async fn check_ledger(store: &Store, promised: u64) {
 
 /// Number of rows in the table of deliveries.
 async fn made(store: &Store) -> usize {
-    let count =
-        |connection: &Connection| Ok(connection.query_row("SELECT COUNT(*) FROM deliveries", [], |row| row.get(0))?);
-    store.readers.read(Owner::Host, count).await.expect("a number")
+    let count = store.readers.read(Owner::Host, |connection| {
+        Ok(connection.query_row("SELECT COUNT(*) FROM deliveries", [], |row| row.get(0))?)
+    });
+    count.await.expect("a number")
 }
 
 /// Accepts events whose requester goes away after so many steps.
@@ -129,17 +130,19 @@ async fn check_batch(count: usize, subscriptions: usize) {
     assert!(!first.is_repetition && again.is_repetition && first.events == again.events);
     assert_eq!(made(&store).await, count * subscriptions);
     assert_eq!(told(&mut news).len(), count * subscriptions);
-    let order = |connection: &Connection| {
-        let mut statement = connection.prepare("SELECT subscription, event FROM deliveries ORDER BY id")?;
-        let rows = statement.query_map([], |row| Ok((row.get::<_, Uuid>(0)?, row.get::<_, Uuid>(1)?)))?;
-        Ok(rows.collect::<Result<Vec<_>, _>>()?)
-    };
     let mut by_subscription: HashMap<Uuid, Vec<Uuid>> = HashMap::new();
-    for (subscription, event) in store.readers.read(Owner::Host, order).await.expect("deliveries") {
+    for (subscription, event) in store.readers.read(Owner::Host, subscriptions_and_events).await.expect("deliveries") {
         by_subscription.entry(subscription).or_default().push(event);
     }
     let expected: Vec<Uuid> = first.events.iter().map(|Accepted { event, .. }| event.0).collect();
     assert!(by_subscription.values().all(|events| *events == expected));
+}
+
+/// Subscription and event of every delivery, in the order in which they were made.
+fn subscriptions_and_events(connection: &Connection) -> Result<Vec<(Uuid, Uuid)>, StoreError> {
+    let mut statement = connection.prepare("SELECT subscription, event FROM deliveries ORDER BY id")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, Uuid>(0)?, row.get::<_, Uuid>(1)?)))?;
+    Ok(rows.collect::<Result<Vec<_>, _>>()?)
 }
 
 #[tokio::test]

@@ -22,11 +22,11 @@ fn fill(folder: &Path) {
     for table in Table::all(&connection).expect("tables") {
         let sql = "SELECT name, type, pk, (SELECT COUNT(*) FROM pragma_table_info(?1) WHERE pk > 0) FROM pragma_table_info(?1)";
         let mut statement = connection.prepare(sql).expect("columns");
-        let column = |row: &rusqlite::Row<'_>| {
+        let columns = statement.query_map([&table.name], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get::<_, u32>(2)? > 0 && row.get::<_, u32>(3)? == 1))
-        };
+        });
         let columns: Vec<(String, String, bool)> =
-            statement.query_map([&table.name], column).expect("columns").collect::<Result<_, _>>().expect("columns");
+            columns.expect("columns").collect::<Result<_, _>>().expect("columns");
         let names: Vec<&str> = columns.iter().map(|(name, ..)| name.as_str()).collect();
         let places = vec!["?"; names.len()].join(", ");
         let sql = format!("INSERT INTO {} ({}) VALUES ({places})", table.name, names.join(", "));
@@ -44,7 +44,6 @@ fn fill(folder: &Path) {
 
 /// A value of a column: JSON wherever it is a text, so that it fits all of them.
 fn value(table: &str, name: &str, declared: &str, is_key: bool, number: u32) -> Value {
-    let id = |number: u32| Value::Blob(Uuid::from_u128(u128::from(number) << 64 | 1).as_bytes().to_vec());
     let text = format!("\"{name} {number:05} {}\"", "x".repeat(20));
     let payload = || format!("\"{number} {}\"", "y".repeat(120)).into_bytes();
     match (table, name, declared) {
@@ -52,13 +51,17 @@ fn value(table: &str, name: &str, declared: &str, is_key: bool, number: u32) -> 
         (_, "tenant", _) if !is_key => Value::Text("t".into()),
         ("deliveries", "state", _) => Value::Integer(i64::from(if number.is_multiple_of(2) { 0 } else { number % 5 })),
         ("deliveries", "attempts_made", _) => Value::Integer(i64::from(number % 3)),
-        ("deliveries" | "subscriptions", "subscription", _) => id(number % 7),
+        ("deliveries" | "subscriptions", "subscription", _) => id_value(number % 7),
         (_, _, "INTEGER") => Value::Integer(i64::from(number)),
         (_, _, "REAL") => Value::Real(f64::from(number) + 0.5),
-        (_, "id" | "event" | "subscription" | "delivery", "BLOB") => id(number),
+        (_, "id" | "event" | "subscription" | "delivery", "BLOB") => id_value(number),
         (_, _, "BLOB") => Value::Blob(payload()),
         _ => Value::Text(text),
     }
+}
+
+fn id_value(number: u32) -> Value {
+    Value::Blob(Uuid::from_u128(u128::from(number) << 64 | 1).as_bytes().to_vec())
 }
 
 /// A tree of a database, with a page of it that holds rows, and how many these are.
@@ -75,19 +78,21 @@ fn trees(folder: &Path) -> Vec<Tree> {
     let sql = "SELECT d.name, d.pageno, d.ncell, s.type = 'index' FROM dbstat d JOIN sqlite_schema s ON s.name = d.name
                WHERE d.pagetype = 'leaf' ORDER BY d.name, d.path";
     let mut statement = connection.prepare(sql).expect("pages");
-    let row = |row: &rusqlite::Row<'_>| {
-        Ok(Tree { name: row.get(0)?, page: row.get(1)?, cells: row.get(2)?, is_index: row.get(3)? })
-    };
     let mut leaves: BTreeMap<String, Vec<Tree>> = BTreeMap::new();
-    for tree in statement.query_map([], row).expect("pages") {
+    for tree in statement.query_map([], tree_row).expect("pages") {
         let tree = tree.expect("a page");
         leaves.entry(tree.name.clone()).or_default().push(tree);
     }
-    let middle = |mut leaves: Vec<Tree>| {
-        let middle = leaves.len() / 2;
-        leaves.swap_remove(middle)
-    };
-    leaves.into_values().map(middle).collect()
+    leaves.into_values().map(middle_leaf).collect()
+}
+
+fn middle_leaf(mut leaves: Vec<Tree>) -> Tree {
+    let middle = leaves.len() / 2;
+    leaves.swap_remove(middle)
+}
+
+fn tree_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Tree> {
+    Ok(Tree { name: row.get(0)?, page: row.get(1)?, cells: row.get(2)?, is_index: row.get(3)? })
 }
 
 fn change(folder: &Path, page: u64, change: impl FnOnce(&mut [u8])) {
@@ -286,16 +291,12 @@ async fn a_rescued_store_keeps_its_identity_or_gets_one() {
         // The host was killed: its log is needed, and gone.
         let run = folder.path().join("hookloom.db-run");
         let text = std::fs::read_to_string(&run).expect("a run");
-        let number = |folder: &Path| -> u32 {
-            let connection = Connection::open(folder.join("hookloom.db")).expect("a database");
-            connection.query_row("PRAGMA application_id", [], |row| row.get::<_, i32>(0)).expect("it").cast_unsigned()
-        };
         std::fs::write(&run, text.replace("closed", "open  ")).expect("a run");
         let target = folder.path().join("rescued");
         let report = rescue(folder.path(), &target, |_| ()).expect("rescued");
         assert!(!report.is_complete() && report.log_fault.as_ref().is_some_and(|fault| fault.contains("is missing")));
         assert!(check_store(folder.path(), |_| ()).expect("checked").files[0].contains("hookloom.db-wal is missing"));
-        assert!(number(&target) != 0 && number(&target) != number(folder.path()));
+        assert!(database_number(&target) != 0 && database_number(&target) != database_number(folder.path()));
         let key = std::fs::read(target.join("master.key")).expect("a key");
         // Another key is noticed where the identity was kept.
         std::fs::write(target.join("master.key"), [9; 32]).expect("another key");
@@ -308,6 +309,12 @@ async fn a_rescued_store_keeps_its_identity_or_gets_one() {
         let (store, _news) = Store::open(&target).expect("a start");
         assert!(store.catalog().tenant(&TenantId("t".into())).is_some());
     }
+}
+
+/// Number that identifies the database of a folder.
+fn database_number(folder: &Path) -> u32 {
+    let connection = Connection::open(folder.join("hookloom.db")).expect("a database");
+    connection.query_row("PRAGMA application_id", [], |row| row.get::<_, i32>(0)).expect("it").cast_unsigned()
 }
 
 #[tokio::test]

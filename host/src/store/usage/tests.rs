@@ -5,7 +5,7 @@ mod world;
 use super::*;
 use crate::delivery::DeliveryState;
 use crate::inspector::RequestHead;
-use crate::store::{Change, PluginVersion, Span, StoreLimits, TenantChange};
+use crate::store::{Change, NewEvent, PluginVersion, Span, StoreLimits, TenantChange};
 use bytes::Bytes;
 use proptest::prelude::*;
 use world::{Step, What, World, contact, step};
@@ -103,22 +103,15 @@ proptest! {
 #[tokio::test]
 async fn every_kind_is_refused_over_the_share_but_outcomes_and_what_frees() {
     let world = World::new().await;
-    let (store, tenant) = (&world.store, TenantId("t0".into()));
+    let store = &world.store;
+    let tenant = TenantId("t0".into());
     world.take(Step { tenant: 0, what: What::Subscribe, pick: 1, size: 0 }).await;
     world.take(Step { tenant: 0, what: What::MakeBin, pick: 1, size: 0 }).await;
     world.take(Step { tenant: 0, what: What::Upload, pick: 0, size: 0 }).await;
     store.accept(tenant.clone(), vec![contact(1, 50_000)], SHARE).await.expect("there is room");
     let subscription = world.subscription(&tenant, 0).expect("it");
-    let is_full = |refused: Option<StoreError>| match refused {
-        Some(StoreError::TenantFull(usage)) => {
-            assert!(usage.bytes <= SHARE.bytes && usage.bytes_max == SHARE.bytes);
-            assert!(usage.largest().starts_with("events 50,"), "{}", usage.largest());
-        }
-        other => panic!("not refused for lack of room: {other:?}"),
-    };
-    let event = || contact(2, 9_000);
-    is_full(store.accept(tenant.clone(), vec![event()], SHARE).await.err());
-    is_full(store.test(&subscription, event()).await.err());
+    check_is_full(store.accept(tenant.clone(), vec![large_event()], SHARE).await.err());
+    check_is_full(store.test(&subscription, large_event()).await.err());
     let version = PluginVersion {
         sha256: "f".repeat(64),
         size: 9_000,
@@ -128,10 +121,10 @@ async fn every_kind_is_refused_over_the_share_but_outcomes_and_what_frees() {
         active: false,
     };
     let upload = store.add_version(tenant.clone(), "p0".into(), version, Bytes::from(vec![0; 9_000]));
-    is_full(upload.await.err());
+    check_is_full(upload.await.err());
     let bin = store.bins(tenant.clone()).await.expect("bins").remove(0);
     let received = store.receive_in_bin(&tenant, &bin, RequestHead::default(), Bytes::from(vec![0; 9_000]));
-    is_full(received.await.err());
+    check_is_full(received.await.err());
     // Those who send nothing twice have a tenth more.
     store.reject(tenant.clone(), "no event".into(), Bytes::from(vec![0; 9_000]), false).await.expect("kept");
     store.accept(tenant.clone(), vec![contact(0, 10)], SHARE.with_a_tenth_more()).await.expect("a tenth more");
@@ -153,4 +146,18 @@ async fn every_kind_is_refused_over_the_share_but_outcomes_and_what_frees() {
     let freed = store.usage(tenant).await.expect("usage");
     assert_eq!((freed.of(UsageKind::Bins), freed.of(UsageKind::Plugins)), (0, 0));
     world.check().await;
+}
+
+fn large_event() -> NewEvent {
+    contact(2, 9_000)
+}
+
+fn check_is_full(refused: Option<StoreError>) {
+    match refused {
+        Some(StoreError::TenantFull(usage)) => {
+            assert!(usage.bytes <= SHARE.bytes && usage.bytes_max == SHARE.bytes);
+            assert!(usage.largest().starts_with("events 50,"), "{}", usage.largest());
+        }
+        other => panic!("not refused for lack of room: {other:?}"),
+    }
 }

@@ -27,21 +27,23 @@ fn batches(written: &str) -> String {
     }
     drop(queue);
     let mut waiting = Waiting::new(jobs);
-    let letter = |job: &Job| {
-        let kind = match job.terms.mode {
-            WriteMode::Outcome => "f".to_owned(),
-            WriteMode::Shared => "o".to_owned(),
-            WriteMode::Exclusive => "e".to_owned(),
-            WriteMode::Intake => std::char::from_digit((job.terms.rows / 100) as u32, 36).into_iter().collect(),
-        };
-        match &job.terms.owner {
-            Owner::Tenant(tenant) if &*tenant.0 != "A" => format!("{tenant}{kind}"),
-            _ => kind,
-        }
-    };
     let all = std::iter::from_fn(|| waiting.next_batch(ROWS_MAX));
     let all: Vec<String> = all.map(|batch| batch.iter().map(letter).collect()).collect();
     all.join(" ")
+}
+
+/// Letter of a job as [`batches`] takes it.
+fn letter(job: &Job) -> String {
+    let kind = match job.terms.mode {
+        WriteMode::Outcome => "f".to_owned(),
+        WriteMode::Shared => "o".to_owned(),
+        WriteMode::Exclusive => "e".to_owned(),
+        WriteMode::Intake => std::char::from_digit((job.terms.rows / 100) as u32, 36).into_iter().collect(),
+    };
+    match &job.terms.owner {
+        Owner::Tenant(tenant) if &*tenant.0 != "A" => format!("{tenant}{kind}"),
+        _ => kind,
+    }
 }
 
 #[test]
@@ -91,21 +93,30 @@ async fn who_left_rows_that_cannot_be_written_is_told_so() {
         batch.add_event(row);
         Ok(())
     };
-    let mark = |batch: &Batch<'_>| Ok(batch.execute("INSERT INTO marks VALUES (1)", [])?);
-    let terms = |mode| Terms::small(Owner::Host, mode);
     // While the first waits, the others gather in one batch.
     let (first, hot, shared, _) = tokio::join!(
         writer.write(terms(WriteMode::Exclusive), move |_| Ok(gone.recv().is_ok()), |_| {}),
         writer.write(terms(WriteMode::Intake), add, |_| {}),
-        writer.write(terms(WriteMode::Shared), mark, |_| {}),
+        writer.write(terms(WriteMode::Shared), insert_mark, |_| {}),
         async { go.send(()) },
     );
     assert!(first.is_ok_and(|waited| waited));
     assert!(matches!(&hot, Err(StoreError::Commit(cause)) if cause.to_string().contains("events")), "{hot:?}");
     assert!(matches!(&shared, Err(StoreError::Commit(cause)) if cause.to_string().contains("events")), "{shared:?}");
-    let count = |batch: &Batch<'_>| Ok(batch.query_row("SELECT COUNT(*) FROM marks", [], |row| row.get::<_, i64>(0))?);
     assert!(
-        matches!(writer.write(terms(WriteMode::Shared), count, |_| {}).await, Ok(0)),
+        matches!(writer.write(terms(WriteMode::Shared), count_marks, |_| {}).await, Ok(0)),
         "it goes on, and nothing was written"
     );
+}
+
+fn count_marks(batch: &Batch<'_>) -> Result<i64, StoreError> {
+    Ok(batch.query_row("SELECT COUNT(*) FROM marks", [], |row| row.get::<_, i64>(0))?)
+}
+
+fn terms(mode: WriteMode) -> Terms {
+    Terms::small(Owner::Host, mode)
+}
+
+fn insert_mark(batch: &Batch<'_>) -> Result<usize, StoreError> {
+    Ok(batch.execute("INSERT INTO marks VALUES (1)", [])?)
 }

@@ -164,45 +164,14 @@ impl World {
     }
 
     pub(super) async fn check(&self) {
-        let read = |connection: &Connection| {
-            let mut counted = HashMap::new();
-            for tenant in ["t0", "t1"].map(|name| TenantId(name.into())) {
-                if let Some((events, bytes)) = kept(connection, &tenant)? {
-                    let sql = "SELECT COUNT(*), ifnull(SUM(LENGTH(payload)), 0) FROM events WHERE tenant = ?1";
-                    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?));
-                    let (rows, payload) = connection.query_row(sql, [&*tenant.0], row)?;
-                    let sql = "SELECT bytes_kept FROM ledgers WHERE tenant = ?1";
-                    let bytes_kept: u64 = connection.query_row(sql, [&*tenant.0], |row| row.get(0))?;
-                    assert_eq!((events, bytes_kept), (rows, payload));
-                    counted.insert(tenant, bytes);
-                }
-            }
-            let mut found = recount(connection)?;
-            // The host's own log of changes is nobody's.
-            found.remove(&TenantId("".into()));
-            counted.keys().for_each(|tenant| {
-                found.entry(tenant.clone()).or_default();
-            });
-            assert_eq!(counted, found);
-            Ok(())
-        };
-        self.store.readers.read(crate::store::fair_queue::Owner::Host, read).await.expect("counted");
+        self.store.readers.read(crate::store::fair_queue::Owner::Host, check_usage).await.expect("counted");
         self.check_pending().await;
     }
 
     /// The numbers of pending deliveries are those of the table.
     async fn check_pending(&self) {
-        let read = |connection: &Connection| {
-            let sql =
-                "SELECT tenant, subscription, COUNT(*) FROM deliveries WHERE state = 0 GROUP BY tenant, subscription";
-            let mut statement = connection.prepare(sql)?;
-            let row = |row: &rusqlite::Row<'_>| {
-                let tenant = TenantId(row.get::<_, String>(0)?.into());
-                Ok(((tenant, SubscriptionId(row.get(1)?)), row.get::<_, u64>(2)?))
-            };
-            Ok(statement.query_map([], row)?.collect::<Result<HashMap<_, _>, _>>()?)
-        };
-        let found = self.store.readers.read(crate::store::fair_queue::Owner::Host, read).await.expect("counted");
+        let found =
+            self.store.readers.read(crate::store::fair_queue::Owner::Host, pending_counts).await.expect("counted");
         let tenants = self.store.catalog().tenants();
         let counted = tenants.iter().flat_map(|tenant| {
             self.store.pending(&tenant.id).into_iter().map(|(id, count)| ((tenant.id.clone(), id), count))
@@ -212,7 +181,8 @@ impl World {
 
     pub(super) async fn take(&self, step: Step) {
         let Step { tenant, what, pick, size } = step;
-        let (store, tenant) = (&self.store, TenantId(format!("t{tenant}").into()));
+        let store = &self.store;
+        let tenant = TenantId(format!("t{tenant}").into());
         let events = || vec![contact(u8::try_from(pick).unwrap_or(0), size); pick % 3 + 1];
         match what {
             What::Accept => allow(store.accept(tenant, events(), SHARE).await),
@@ -344,4 +314,38 @@ impl World {
     async fn set_state(&self, of: &Subscription, change: StateChange) {
         allow(self.store.set_subscription_state(&of.tenant, of.id, change).await);
     }
+}
+
+fn pending_counts(connection: &Connection) -> Result<HashMap<(TenantId, SubscriptionId), u64>, StoreError> {
+    let sql = "SELECT tenant, subscription, COUNT(*) FROM deliveries WHERE state = 0 GROUP BY tenant, subscription";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        let tenant = TenantId(row.get::<_, String>(0)?.into());
+        Ok(((tenant, SubscriptionId(row.get(1)?)), row.get::<_, u64>(2)?))
+    })?;
+    Ok(rows.collect::<Result<HashMap<_, _>, _>>()?)
+}
+
+/// Panics unless the counters equal the stored rows.
+fn check_usage(connection: &Connection) -> Result<(), StoreError> {
+    let mut counted = HashMap::new();
+    for tenant in ["t0", "t1"].map(|name| TenantId(name.into())) {
+        if let Some((events, bytes)) = kept(connection, &tenant)? {
+            let sql = "SELECT COUNT(*), ifnull(SUM(LENGTH(payload)), 0) FROM events WHERE tenant = ?1";
+            let (rows, payload) =
+                connection.query_row(sql, [&*tenant.0], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?)))?;
+            let sql = "SELECT bytes_kept FROM ledgers WHERE tenant = ?1";
+            let bytes_kept: u64 = connection.query_row(sql, [&*tenant.0], |row| row.get(0))?;
+            assert_eq!((events, bytes_kept), (rows, payload));
+            counted.insert(tenant, bytes);
+        }
+    }
+    let mut found = recount(connection)?;
+    // The host's own log of changes is nobody's.
+    found.remove(&TenantId("".into()));
+    counted.keys().for_each(|tenant| {
+        found.entry(tenant.clone()).or_default();
+    });
+    assert_eq!(counted, found);
+    Ok(())
 }

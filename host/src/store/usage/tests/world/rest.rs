@@ -38,7 +38,8 @@ impl World {
     }
 
     pub(super) async fn change_plugin(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
-        let (store, name) = (&self.store, format!("p{}", pick % 2));
+        let store = &self.store;
+        let name = format!("p{}", pick % 2);
         let sha256 = format!("{:064}", pick % 4);
         let version = PluginVersion {
             sha256: sha256.clone(),
