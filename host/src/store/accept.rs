@@ -57,7 +57,7 @@ pub struct AcceptedOnce {
 }
 
 /// Entrance through which events come in.
-enum Door {
+enum IntakeKind {
     /// As they are.
     Plain,
     /// Once for each key.
@@ -85,7 +85,7 @@ impl Store {
         events: Vec<NewEvent>,
         caps: Caps,
     ) -> Result<Vec<Accepted>, StoreError> {
-        Ok(self.accept_by(Door::Plain, tenant, events, caps).await?.events)
+        Ok(self.accept_by(IntakeKind::Plain, tenant, events, caps).await?.events)
     }
 
     /// The same once for each key: a repetition gets the answer of the first time.
@@ -96,7 +96,7 @@ impl Store {
         events: Vec<NewEvent>,
         caps: Caps,
     ) -> Result<AcceptedOnce, StoreError> {
-        self.accept_by(Door::Once(request), tenant, events, caps).await
+        self.accept_by(IntakeKind::Once(request), tenant, events, caps).await
     }
 
     /// Accepts a rejected request and forgets that it was rejected, both or neither: it is accepted once.
@@ -107,12 +107,12 @@ impl Store {
         event: NewEvent,
         caps: Caps,
     ) -> Result<Accepted, StoreError> {
-        Ok(self.accept_by(Door::Rejected(id), tenant, vec![event], caps).await?.events[0])
+        Ok(self.accept_by(IntakeKind::Rejected(id), tenant, vec![event], caps).await?.events[0])
     }
 
     async fn accept_by(
         &self,
-        door: Door,
+        door: IntakeKind,
         tenant: TenantId,
         events: Vec<NewEvent>,
         caps: Caps,
@@ -125,19 +125,19 @@ impl Store {
         let deliveries = volume.deliveries(&catalog, &tenant);
         if let Err(error) = volume.check(deliveries, most) {
             // A repetition gets the answer of the first time also when more subscriptions match by now.
-            let Door::Once(request) = door else { return Err(error) };
+            let IntakeKind::Once(request) = door else { return Err(error) };
             let read = move |connection: &Connection| answered(connection, &tenant, &request);
             let events = self.readers.read(&owner, read).await?.ok_or(error)?;
             return Ok(AcceptedOnce { events, is_repetition: true });
         }
-        let mode = if matches!(door, Door::Rejected(_)) { WriteMode::Shared } else { WriteMode::Intake };
+        let mode = if matches!(door, IntakeKind::Rejected(_)) { WriteMode::Shared } else { WriteMode::Intake };
         let subscriptions = volume.subscriptions(&catalog, &tenant);
         let steps = fan_out::takes_steps(deliveries, subscriptions).then(|| self.fan_outs.begin());
         let steps_id = steps.as_ref().map(fan_out::FanOutGuard::id);
         let at_once = if steps.is_some() { 0 } else { deliveries };
         let terms = Terms { owner: (&owner).into(), mode, rows: volume.rows(at_once) };
         let requester = tenant.clone();
-        let request = Request { door, tenant, volume, events, caps, steps: steps_id };
+        let request = IntakeRequest { door, tenant, volume, events, caps, steps: steps_id };
         let write = move |batch: &Batch<'_>| request.write(batch, &catalog, most);
         let then = move |(accepted, new): &mut (AcceptedOnce, NewDeliveries)| {
             if !accepted.is_repetition {
@@ -154,8 +154,8 @@ impl Store {
 }
 
 /// A request of intake, to be written.
-struct Request {
-    door: Door,
+struct IntakeRequest {
+    door: IntakeKind,
     tenant: TenantId,
     volume: Volume,
     events: Vec<NewEvent>,
@@ -164,7 +164,7 @@ struct Request {
     steps: Option<Uuid>,
 }
 
-impl Request {
+impl IntakeRequest {
     /// Writes the events and their deliveries, or the answer of the first time. It refuses before its first change.
     fn write(
         self,
@@ -172,9 +172,9 @@ impl Request {
         catalog: &Catalog,
         most: u64,
     ) -> Result<(AcceptedOnce, NewDeliveries), StoreError> {
-        let Request { door, tenant, volume, events, caps, steps } = self;
+        let IntakeRequest { door, tenant, volume, events, caps, steps } = self;
         let mut new = NewDeliveries::default();
-        if let Door::Once(request) = &door
+        if let IntakeKind::Once(request) = &door
             && let Some(events) = answered(batch, &tenant, request)?
         {
             return Ok((AcceptedOnce { events, is_repetition: true }, new));
@@ -182,7 +182,7 @@ impl Request {
         batch.require_disk()?;
         // Subscriptions may have been made since it was queued.
         volume.check(volume.deliveries(catalog, &tenant), most)?;
-        if let Door::Rejected(id) = &door {
+        if let IntakeKind::Rejected(id) = &door {
             rejected::forget(batch, &tenant, *id)?;
         }
         let mut accepted = Vec::with_capacity(events.len());
@@ -193,8 +193,8 @@ impl Request {
             });
         }
         let answer = match &door {
-            Door::Once(request) => Some((request, answer_to(batch, &tenant, request, &accepted)?)),
-            Door::Plain | Door::Rejected(_) => None,
+            IntakeKind::Once(request) => Some((request, answer_to(batch, &tenant, request, &accepted)?)),
+            IntakeKind::Plain | IntakeKind::Rejected(_) => None,
         };
         // The last thing that may refuse: so far there are only rows in memory.
         batch.check_share(&tenant, caps)?;

@@ -39,10 +39,10 @@ impl<T> Careful<T> {
 impl Careful<DuePage> {
     /// Adds a delivery to what cannot be read, and says whether it did: at first it may be an index that hides it, which is checked
     /// meanwhile.
-    fn set_apart(&mut self, unreadable: Unreadable, id: Uuid, known: &Damage) -> bool {
+    fn set_apart(&mut self, unreadable: UnreadablePart, id: Uuid, known: &Damage) -> bool {
         let (has_event, row) = match unreadable {
-            Unreadable::Delivery(row) => (true, row),
-            Unreadable::Event(row) => (false, row),
+            UnreadablePart::Delivery(row) => (true, row),
+            UnreadablePart::Event(row) => (false, row),
         };
         if !known.confirm(&row.tenant, row.kind, row.id) {
             return false;
@@ -54,7 +54,7 @@ impl Careful<DuePage> {
 }
 
 /// Unreadable part of a delivery.
-enum Unreadable {
+enum UnreadablePart {
     Delivery(DamagedRow),
     Event(DamagedRow),
 }
@@ -156,9 +156,9 @@ fn one_due(
     lane: &LaneRead,
     id: Uuid,
     known: &Damage,
-) -> Result<Option<super::Due>, Unreadable> {
+) -> Result<Option<super::Due>, UnreadablePart> {
     let tenant = &lane.tenant;
-    let broken = |detail: String| Unreadable::Delivery(damaged(tenant, RowKind::Delivery, id, detail));
+    let broken = |detail: String| UnreadablePart::Delivery(damaged(tenant, RowKind::Delivery, id, detail));
     let of = params![&*tenant.0, id];
     let sql = "SELECT event, order_key FROM deliveries WHERE tenant = ?1 AND id = ?2 AND state = 0";
     let found = connection.prepare_cached(sql).and_then(|mut statement| {
@@ -178,7 +178,7 @@ fn one_due(
     let found = connection
         .prepare_cached(&sql)
         .and_then(|mut statement| statement.query_row(of, |row| lane.due(row)).optional());
-    let lost = |detail: String| Unreadable::Event(damaged(tenant, RowKind::Event, event, detail));
+    let lost = |detail: String| UnreadablePart::Event(damaged(tenant, RowKind::Event, event, detail));
     match found {
         Ok(Some(due)) => Ok(Some(due)),
         Ok(None) => Err(lost("it is not in the table".into())),

@@ -10,7 +10,7 @@
 //! checksum.
 
 use super::log_check::{LogState, read_log};
-use super::salvage::{Salvaged, Table, salvage};
+use super::salvage::{Table, TableSalvage, salvage};
 use super::{FolderFault, StoreError, data_folder, repair};
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
@@ -64,7 +64,7 @@ pub struct DamagedKey {
 }
 
 impl TableReport {
-    pub(super) fn of(table: &str, salvaged: Salvaged) -> Self {
+    pub(super) fn of(table: &str, salvaged: TableSalvage) -> Self {
         let damaged = salvaged.lost.into_iter().take(NAMED_MAX).map(|(key, reason)| DamagedKey { key, reason });
         TableReport {
             table: table.to_owned(),

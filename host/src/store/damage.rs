@@ -103,7 +103,7 @@ impl DamageReport {
 type Key = (TenantId, RowKind, Uuid);
 
 #[derive(Default)]
-struct Known {
+struct KnownDamage {
     rows: BTreeMap<Key, DamagedRow>,
     objects: BTreeMap<String, DamagedObject>,
     failing_writes: bool,
@@ -116,7 +116,7 @@ struct Known {
 /// Registry of known damage, shared by every reader and the writer.
 #[derive(Clone, Default)]
 pub(super) struct Damage {
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<KnownDamage>>,
     /// Wakes what looks for damaged indexes.
     pub(super) seen: Arc<Notify>,
     /// The same, soon: a row waits for it.
@@ -210,7 +210,7 @@ impl Damage {
         is_damage
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, KnownDamage> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

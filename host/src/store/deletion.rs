@@ -93,7 +93,7 @@ const STATEMENTS: [&str; 20] = [
 ];
 
 /// Outcome of a step.
-struct Step {
+struct DeletionStep {
     /// True if nothing is left to delete.
     done: bool,
     took: Duration,
@@ -272,10 +272,10 @@ impl Store {
             let step = step.clone();
             let write = move |batch: &Batch<'_>| {
                 let begun = Instant::now();
-                Ok(Step { done: step(batch)?, took: begun.elapsed() })
+                Ok(DeletionStep { done: step(batch)?, took: begun.elapsed() })
             };
             let terms = Terms { owner: owner.clone(), mode: WriteMode::Shared, rows: STEP_ROWS };
-            let Step { done, took } = self.writer.write(terms, write, |_| {}).await?;
+            let DeletionStep { done, took } = self.writer.write(terms, write, |_| {}).await?;
             if done {
                 return Ok(());
             }

@@ -38,7 +38,7 @@ impl From<Option<&TenantId>> for Owner {
 pub(super) const TURN_ROWS: u64 = 64;
 
 #[derive(Debug)]
-struct Share<T> {
+struct OwnerQueue<T> {
     /// Items with their costs.
     items: VecDeque<(u64, T)>,
     used: u64,
@@ -46,9 +46,9 @@ struct Share<T> {
 
 /// The owner that is being served.
 #[derive(Debug)]
-struct Turn<T> {
+struct ServedOwner<T> {
     owner: Owner,
-    share: Share<T>,
+    share: OwnerQueue<T>,
     left: u64,
 }
 
@@ -56,10 +56,10 @@ struct Turn<T> {
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
     /// Owners that wait or were served lately, but for the one that is being served.
-    shares: HashMap<Owner, Share<T>>,
+    shares: HashMap<Owner, OwnerQueue<T>>,
     /// The owners that wait, by recent use.
     waiting: BTreeSet<(u64, Owner)>,
-    turn: Option<Turn<T>>,
+    turn: Option<ServedOwner<T>>,
     len: usize,
 }
 
@@ -93,7 +93,7 @@ impl<T> FairQueue<T> {
             }
             None => {
                 self.waiting.insert((0, owner.clone()));
-                self.shares.insert(owner, Share { items: VecDeque::from([(cost, item)]), used: 0 });
+                self.shares.insert(owner, OwnerQueue { items: VecDeque::from([(cost, item)]), used: 0 });
             }
         }
     }
@@ -104,7 +104,7 @@ impl<T> FairQueue<T> {
             self.end_turn();
             let (_, owner) = self.waiting.pop_first()?;
             let share = self.shares.remove(&owner)?;
-            self.turn = Some(Turn { owner, share, left: TURN_ROWS });
+            self.turn = Some(ServedOwner { owner, share, left: TURN_ROWS });
         }
         let (cost, item) = self.turn.as_ref()?.share.items.front()?;
         Some((*cost, item))
@@ -138,7 +138,7 @@ impl<T> FairQueue<T> {
     }
 
     fn end_turn(&mut self) {
-        let Some(Turn { owner, share, .. }) = self.turn.take() else { return };
+        let Some(ServedOwner { owner, share, .. }) = self.turn.take() else { return };
         if !share.items.is_empty() {
             self.waiting.insert((share.used, owner.clone()));
         } else if share.used == 0 {

@@ -169,7 +169,7 @@ impl Store {
             let events = self.events.clone();
             let write = move |batch: &Batch<'_>| step(batch, &catalog, &events, &owner, id);
             let news = self.news.clone();
-            let tell = move |done: &mut Step| tell_accepted(&news, std::mem::take(&mut done.new));
+            let tell = move |done: &mut FanOutStep| tell_accepted(&news, std::mem::take(&mut done.new));
             let terms = Terms { owner: tenant.into(), mode: WriteMode::Intake, rows: STEP as u64 };
             last = self.writer.write(terms, write, tell).await?.last;
         }
@@ -185,7 +185,7 @@ fn all(connection: &Connection) -> Result<Vec<(TenantId, Uuid)>, StoreError> {
 }
 
 /// Outcome of a step.
-struct Step {
+struct FanOutStep {
     new: NewDeliveries,
     /// True if every delivery has been made.
     last: bool,
@@ -244,9 +244,9 @@ fn step(
     cache: &EventCache,
     tenant: &TenantId,
     id: Uuid,
-) -> Result<Step, StoreError> {
+) -> Result<FanOutStep, StoreError> {
     let mut new = NewDeliveries::default();
-    let Some(mut fan_out) = read(batch, tenant, id)? else { return Ok(Step { new, last: true }) };
+    let Some(mut fan_out) = read(batch, tenant, id)? else { return Ok(FanOutStep { new, last: true }) };
     batch.require_disk()?;
     let mut due: Vec<(Arc<Event>, Vec<Arc<Subscription>>)> = Vec::new();
     let mut budget = STEP;
@@ -296,7 +296,7 @@ fn step(
     }
     let last = fan_out.events.is_empty();
     write_position(batch, tenant, id, &fan_out)?;
-    Ok(Step { new, last })
+    Ok(FanOutStep { new, last })
 }
 
 fn write_position(batch: &Batch<'_>, tenant: &TenantId, id: Uuid, fan_out: &FanOut) -> Result<(), StoreError> {

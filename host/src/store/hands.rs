@@ -245,15 +245,15 @@ impl Store {
 const LOOK: usize = 5_000;
 
 /// Work list of one step: a reader finds the rows, so that the writer looks at no row that it does not change.
-struct Step {
+struct ActionStep {
     ids: Vec<Uuid>,
     /// First id of the next step; none if there is nothing left.
     next: Option<Uuid>,
 }
 
 /// Takes the ids of rows whose second column is true.
-fn step_of(mut rows: Rows<'_>) -> Result<Step, StoreError> {
-    let mut step = Step { ids: Vec::new(), next: None };
+fn step_of(mut rows: Rows<'_>) -> Result<ActionStep, StoreError> {
+    let mut step = ActionStep { ids: Vec::new(), next: None };
     let mut looked_at = 0;
     while let Some(row) = rows.next()? {
         let id: Uuid = row.get(0)?;

@@ -11,7 +11,7 @@
 
 use super::batch::Batch;
 use super::damage::{RowKind, damaged};
-use super::retention::{Step, prune_step};
+use super::retention::{PruneStep, prune_step};
 use super::rows::EVENT_BYTES;
 use super::{Store, StoreError};
 use crate::subscription::TenantId;
@@ -38,8 +38,8 @@ impl Store {
         tenant: &TenantId,
         ids: Vec<Uuid>,
         before_ms: i64,
-    ) -> Result<Step, StoreError> {
-        let mut all = Step { pruned: 0, took: Duration::ZERO, after: ids.last().copied() };
+    ) -> Result<PruneStep, StoreError> {
+        let mut all = PruneStep { pruned: 0, took: Duration::ZERO, after: ids.last().copied() };
         for id in ids {
             if self.damage.has(tenant, RowKind::Event, id) {
                 continue;

@@ -37,7 +37,7 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 const KEYS_KEPT_MS: i64 = 7 * 86_400_000;
 
 /// Outcome of a step.
-pub(super) struct Step {
+pub(super) struct PruneStep {
     pub(super) pruned: u64,
     pub(super) took: Duration,
     /// The event after which the next step goes on; none if there are no more.
@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// Prunes the next events.
-    async fn prune_some(&self, tenant: &TenantId, after: Uuid, before_ms: i64) -> Result<Step, StoreError> {
+    async fn prune_some(&self, tenant: &TenantId, after: Uuid, before_ms: i64) -> Result<PruneStep, StoreError> {
         // A commit that fails makes every write of the next seconds commit alone: none where damage is known.
         if self.damage.is_known() {
             let next = self.next_events(tenant, after).await?;
@@ -149,7 +149,7 @@ pub(super) fn prune_step(
     look: usize,
     before_ms: i64,
     removal: Removal,
-) -> Result<Step, StoreError> {
+) -> Result<PruneStep, StoreError> {
     let begun = Instant::now();
     // Ids begin with their time, so they are in the order of acceptance.
     // What the next event of the same entity looks back to is needed as long as that one is pending. And as long as one before
@@ -164,7 +164,7 @@ pub(super) fn prune_step(
                FROM events e WHERE e.tenant = ?1 AND e.id > ?2 AND e.received_at_ms < ?3 ORDER BY e.id LIMIT ?4";
     let mut statement = batch.prepare_cached(sql)?;
     let mut rows = statement.query(params![&*tenant.0, after, before_ms, look])?;
-    let mut step = Step { pruned: 0, took: Duration::ZERO, after: None };
+    let mut step = PruneStep { pruned: 0, took: Duration::ZERO, after: None };
     // The event before the one that is looked at, where the next step begins if this one does not get through with it.
     let mut before = after;
     while let Some(row) = rows.next()? {

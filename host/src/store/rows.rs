@@ -61,7 +61,7 @@ impl DeliveryRow {
 
 /// A table that rows go to.
 #[derive(Clone, Copy)]
-pub(super) enum Table {
+pub(super) enum HotTable {
     Events,
     Deliveries,
 }
@@ -69,7 +69,7 @@ pub(super) enum Table {
 /// A statement that inserts so many rows.
 #[derive(Clone, Copy)]
 pub(super) struct Insert {
-    table: Table,
+    table: HotTable,
     /// Index in [`SIZES`].
     size: usize,
 }
@@ -77,19 +77,19 @@ pub(super) struct Insert {
 /// A row of a table.
 pub(super) trait Row {
     /// Table that the row belongs to.
-    const TABLE: Table;
+    const TABLE: HotTable;
 
     /// Its values, in the order of the table's statement.
     fn values(&self) -> [ToSqlOutput<'_>; 8];
 }
 
-impl Table {
-    const ALL: [Table; 2] = [Table::Events, Table::Deliveries];
+impl HotTable {
+    const ALL: [HotTable; 2] = [HotTable::Events, HotTable::Deliveries];
 
     fn columns(self) -> &'static str {
         match self {
-            Table::Events => "events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload)",
-            Table::Deliveries => {
+            HotTable::Events => "events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload)",
+            HotTable::Deliveries => {
                 "deliveries (tenant, id, event, subscription, kind, order_key, due_at_ms, state, age_from_ms, created_at_ms, updated_at_ms)"
             }
         }
@@ -99,8 +99,8 @@ impl Table {
     fn values_from(self, first: usize) -> String {
         let numbers: Vec<String> = (first..first + 8).map(|number| format!("?{number}")).collect();
         match self {
-            Table::Events => format!("({})", numbers.join(", ")),
-            Table::Deliveries => {
+            HotTable::Events => format!("({})", numbers.join(", ")),
+            HotTable::Deliveries => {
                 let now = &numbers[7];
                 format!("({}, 0, {now}, {now}, {now})", numbers[..7].join(", "))
             }
@@ -110,7 +110,7 @@ impl Table {
 
 impl Insert {
     /// Number of insert statements.
-    pub(super) const COUNT: usize = Table::ALL.len() * SIZES.len();
+    pub(super) const COUNT: usize = HotTable::ALL.len() * SIZES.len();
 
     /// The largest one for so many rows, at least one.
     pub(super) fn of<R: Row>(rows: usize) -> Self {
@@ -129,13 +129,14 @@ impl Insert {
     }
 
     pub(super) fn sql(self) -> &'static str {
-        static ALL: LazyLock<Vec<String>> = LazyLock::new(|| Table::ALL.into_iter().flat_map(inserts_into).collect());
+        static ALL: LazyLock<Vec<String>> =
+            LazyLock::new(|| HotTable::ALL.into_iter().flat_map(inserts_into).collect());
         &ALL[self.index()]
     }
 }
 
 /// Statements that insert into a table, one for each of [`SIZES`].
-fn inserts_into(table: Table) -> [String; SIZES.len()] {
+fn inserts_into(table: HotTable) -> [String; SIZES.len()] {
     SIZES.map(|rows| {
         let values: Vec<String> = (0..rows).map(|row| table.values_from(row * 8 + 1)).collect();
         format!("INSERT OR ROLLBACK INTO {} VALUES {}", table.columns(), values.join(", "))
@@ -143,7 +144,7 @@ fn inserts_into(table: Table) -> [String; SIZES.len()] {
 }
 
 impl Row for EventRow {
-    const TABLE: Table = Table::Events;
+    const TABLE: HotTable = HotTable::Events;
 
     fn values(&self) -> [ToSqlOutput<'_>; 8] {
         let EventRow { tenant, event, fan_out } = self;
@@ -161,7 +162,7 @@ impl Row for EventRow {
 }
 
 impl Row for DeliveryRow {
-    const TABLE: Table = Table::Deliveries;
+    const TABLE: HotTable = HotTable::Deliveries;
 
     fn values(&self) -> [ToSqlOutput<'_>; 8] {
         let DeliveryRow { delivery, due_at_ms, order_key } = self;

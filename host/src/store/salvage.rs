@@ -6,7 +6,7 @@
 //! is read is checked: types of columns, UTF-8, sizes of ids, and JSON where a column holds it.
 //!
 //! # Limits
-//! A row that neither a scan nor an index leads to is lost without a name; there are some then where [`Salvaged::has_gap`] says so. SQLite
+//! A row that neither a scan nor an index leads to is lost without a name; there are some then where [`TableSalvage::has_gap`] says so. SQLite
 //! has no checksums: a changed byte in a text that is still well-formed is not found.
 
 use super::StoreError;
@@ -52,7 +52,7 @@ struct Column {
 
 /// Result of reading all rows of a table.
 #[derive(Debug, Default)]
-pub(super) struct Salvaged {
+pub(super) struct TableSalvage {
     /// Number of rows that are whole.
     pub(super) whole: u64,
     /// Keys of rows that are not, as texts, with the reason.
@@ -181,10 +181,10 @@ pub(super) fn salvage(
     connection: &Connection,
     table: &Table,
     mut each: impl FnMut(Vec<Value>) -> Result<(), StoreError>,
-) -> Result<Salvaged, StoreError> {
-    let mut salvaged = Salvaged::default();
+) -> Result<TableSalvage, StoreError> {
+    let mut salvaged = TableSalvage::default();
     let forward = scan(connection, table, From::Beginning, &mut salvaged, &mut each, None)?;
-    let Scan { last: first_end, failure: Some(failure) } = forward else { return Ok(salvaged) };
+    let ScanEnd { last: first_end, failure: Some(failure) } = forward else { return Ok(salvaged) };
     salvaged.failure = Some(failure);
     let backward = scan(connection, table, From::End, &mut salvaged, &mut each, first_end.as_deref())?;
     salvaged.has_gap = true;
@@ -208,7 +208,7 @@ pub(super) fn salvage(
     Ok(salvaged)
 }
 
-struct Scan {
+struct ScanEnd {
     /// Key of the last row that was read.
     last: Option<Vec<Value>>,
     failure: Option<String>,
@@ -219,10 +219,10 @@ fn scan(
     connection: &Connection,
     table: &Table,
     from: From,
-    salvaged: &mut Salvaged,
+    salvaged: &mut TableSalvage,
     each: &mut impl FnMut(Vec<Value>) -> Result<(), StoreError>,
     until: Option<&[Value]>,
-) -> Result<Scan, StoreError> {
+) -> Result<ScanEnd, StoreError> {
     let all: Vec<usize> = (0..table.columns.len()).collect();
     let order = if from == From::Beginning { "" } else { " DESC" };
     let columns = table.list(&all, "");
@@ -230,7 +230,7 @@ fn scan(
     let sql = format!("SELECT {columns} FROM {} NOT INDEXED ORDER BY {key}", table.name);
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query([])?;
-    let mut scan = Scan { last: None, failure: None };
+    let mut scan = ScanEnd { last: None, failure: None };
     loop {
         let row = match rows.next() {
             Ok(Some(row)) => row,

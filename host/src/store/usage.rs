@@ -157,7 +157,7 @@ enum Inserts {
 }
 
 /// A table whose rows count toward the share of a tenant.
-struct Counted {
+struct UsageTable {
     table: &'static str,
     kind: UsageKind,
     /// The owner of a row; `@` stands for the row.
@@ -171,26 +171,26 @@ struct Counted {
     inserts: Inserts,
 }
 
-const fn counted(table: &'static str, kind: UsageKind, row_bytes: u64, lengths: &'static [&'static str]) -> Counted {
-    Counted { table, kind, tenant: "@.tenant", row_bytes, lengths, size: None, inserts: Inserts::ByTrigger }
+const fn counted(table: &'static str, kind: UsageKind, row_bytes: u64, lengths: &'static [&'static str]) -> UsageTable {
+    UsageTable { table, kind, tenant: "@.tenant", row_bytes, lengths, size: None, inserts: Inserts::ByTrigger }
 }
 
-const fn hot(counted: Counted) -> Counted {
-    Counted { inserts: Inserts::ByBatch, ..counted }
+const fn hot(counted: UsageTable) -> UsageTable {
+    UsageTable { inserts: Inserts::ByBatch, ..counted }
 }
 
-const fn owned_by(tenant: &'static str, counted: Counted) -> Counted {
-    Counted { tenant, ..counted }
+const fn owned_by(tenant: &'static str, counted: UsageTable) -> UsageTable {
+    UsageTable { tenant, ..counted }
 }
 
 const OF_KEY: &str = "(SELECT k.tenant FROM keys k WHERE k.id = @.key)";
 
 /// Every table that counts.
-const COUNTED: [Counted; 18] = [
+const COUNTED: [UsageTable; 18] = [
     hot(counted("events", UsageKind::Events, EVENT_BYTES, &["name", "entity_id", "payload"])),
     hot(counted("deliveries", UsageKind::Deliveries, DELIVERY_BYTES, &["order_key", "reason"])),
     hot(counted("attempts", UsageKind::Attempts, ATTEMPT_BYTES, &["detail"])),
-    Counted { size: Some("size"), ..counted("plugin_versions", UsageKind::Plugins, 256, &["report", "created_by"]) },
+    UsageTable { size: Some("size"), ..counted("plugin_versions", UsageKind::Plugins, 256, &["report", "created_by"]) },
     counted("plugins", UsageKind::Plugins, 192, &["activated_by"]),
     counted("quarantine", UsageKind::Plugins, 160, &["reason"]),
     counted("rollouts", UsageKind::Plugins, 192, &["counts", "earlier", "ended_reason"]),
@@ -210,7 +210,7 @@ const COUNTED: [Counted; 18] = [
     counted("figures", UsageKind::Statistics, 96, &["plugin", "figures"]),
 ];
 
-impl Counted {
+impl UsageTable {
     fn of_row(text: &str, row: &str) -> String {
         text.replace('@', row)
     }
@@ -263,7 +263,7 @@ pub(super) fn column(kind: UsageKind) -> String {
 
 /// Brings the triggers of a database up to date. If they were not, counts everything anew.
 pub(super) fn install(connection: &mut Connection) -> Result<(), StoreError> {
-    let wanted: BTreeMap<String, String> = COUNTED.iter().flat_map(Counted::triggers).collect();
+    let wanted: BTreeMap<String, String> = COUNTED.iter().flat_map(UsageTable::triggers).collect();
     let sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'usage\\_%' ESCAPE '\\'";
     let found: BTreeMap<String, String> =
         connection.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
@@ -294,7 +294,7 @@ pub(super) fn recount(connection: &Connection) -> Result<HashMap<TenantId, Bytes
     for counted in &COUNTED {
         let table = counted.table;
         let bytes = counted.bytes(counted.table);
-        let tenant = Counted::of_row(counted.tenant, table);
+        let tenant = UsageTable::of_row(counted.tenant, table);
         let sql = format!("SELECT {tenant} AS owner, SUM({bytes}) FROM {table} GROUP BY owner");
         let mut statement = connection.prepare(&sql)?;
         let mut rows = statement.query([])?;

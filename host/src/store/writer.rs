@@ -103,14 +103,14 @@ pub(super) fn payload_rows(bytes: usize) -> u64 {
     (bytes / 4_096) as u64
 }
 
-struct Job {
+struct WriteJob {
     write: Write,
     terms: Terms,
     /// The room that it takes while it waits; outcomes are bounded by the attempts under way and take none.
     _room: Option<FairPermit<Owner>>,
 }
 
-impl Job {
+impl WriteJob {
     /// Returns true if nothing shares its commit: it asks for that, or it is so large that the others would wait for it.
     fn is_alone(&self) -> bool {
         self.terms.mode == WriteMode::Exclusive || self.terms.rows > ROWS_MAX
@@ -133,7 +133,7 @@ pub(super) struct WriterContext {
 
 /// The handle by which everybody writes.
 pub(super) struct Writer {
-    queue: Option<mpsc::UnboundedSender<Job>>,
+    queue: Option<mpsc::UnboundedSender<WriteJob>>,
     room: FairSemaphore<Owner>,
     damage: Damage,
     thread: Option<JoinHandle<()>>,
@@ -185,7 +185,7 @@ impl Writer {
         });
         let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
         let room = if mode == WriteMode::Outcome { None } else { Some(self.room.acquire(&terms.owner, 1).await) };
-        queue.send(Job { write, terms, _room: room }).map_err(|_| StoreError::Stopped)?;
+        queue.send(WriteJob { write, terms, _room: room }).map_err(|_| StoreError::Stopped)?;
         let answer = answered.await.map_err(|_| StoreError::Stopped)?;
         answer.inspect_err(|error| {
             self.damage.note(error);
@@ -202,8 +202,8 @@ impl Drop for Writer {
     }
 }
 
-fn run(connection: &Connection, context: &WriterContext, jobs: mpsc::UnboundedReceiver<Job>) {
-    let mut waiting = Waiting::new(jobs);
+fn run(connection: &Connection, context: &WriterContext, jobs: mpsc::UnboundedReceiver<WriteJob>) {
+    let mut waiting = WriteQueue::new(jobs);
     let mut budget = RowBudget::NONE_KNOWN;
     // Until when each job has a commit of its own.
     let mut apart: Option<Instant> = None;
@@ -228,10 +228,10 @@ fn run(connection: &Connection, context: &WriterContext, jobs: mpsc::UnboundedRe
 }
 
 /// The jobs that wait, outcomes apart.
-struct Waiting {
-    jobs: mpsc::UnboundedReceiver<Job>,
-    outcomes: FairQueue<Job>,
-    others: FairQueue<Job>,
+struct WriteQueue {
+    jobs: mpsc::UnboundedReceiver<WriteJob>,
+    outcomes: FairQueue<WriteJob>,
+    others: FairQueue<WriteJob>,
     /// True if the next of the others wants a commit of its own and has waited for one commit.
     alone_is_next: bool,
     /// Maximum number of outcomes in a commit, and of others.
@@ -239,9 +239,9 @@ struct Waiting {
     aged: Instant,
 }
 
-impl Waiting {
-    fn new(jobs: mpsc::UnboundedReceiver<Job>) -> Self {
-        Waiting {
+impl WriteQueue {
+    fn new(jobs: mpsc::UnboundedReceiver<WriteJob>) -> Self {
+        WriteQueue {
             jobs,
             outcomes: FairQueue::default(),
             others: FairQueue::default(),
@@ -252,7 +252,7 @@ impl Waiting {
     }
 
     /// Returns the jobs of the next commit, about `rows_max` rows of outcomes and of others; none when there will be no more.
-    fn next_batch(&mut self, rows_max: u64) -> Option<Vec<Job>> {
+    fn next_batch(&mut self, rows_max: u64) -> Option<Vec<WriteJob>> {
         if self.outcomes.is_empty() && self.others.is_empty() {
             let job = self.jobs.blocking_recv()?;
             self.sort(job);
@@ -279,7 +279,7 @@ impl Waiting {
         Some(batch)
     }
 
-    fn add_others(&mut self, batch: &mut Vec<Job>, rows_max: u64) {
+    fn add_others(&mut self, batch: &mut Vec<WriteJob>, rows_max: u64) {
         let mut others = 0;
         let mut rows = 0;
         while others < self.batch_max
@@ -300,7 +300,7 @@ impl Waiting {
         }
     }
 
-    fn sort(&mut self, job: Job) {
+    fn sort(&mut self, job: WriteJob) {
         let queue = if job.terms.mode == WriteMode::Outcome { &mut self.outcomes } else { &mut self.others };
         queue.push(job.terms.owner.clone(), job.cost(), job);
     }
@@ -318,7 +318,7 @@ impl Waiting {
 }
 
 /// Runs jobs in one transaction, and answers their callers.
-fn commit(connection: &Connection, context: &WriterContext, jobs: Vec<Job>) -> Result<(), Arc<rusqlite::Error>> {
+fn commit(connection: &Connection, context: &WriterContext, jobs: Vec<WriteJob>) -> Result<(), Arc<rusqlite::Error>> {
     let WriterContext { files, room, pending, .. } = context;
     let mut finishes = Vec::with_capacity(jobs.len());
     let begun = files.check().and_then(|()| execute(connection, "BEGIN IMMEDIATE"));

@@ -8,7 +8,7 @@ use crate::inspector::RequestHead;
 use crate::store::{Change, NewEvent, PluginVersion, Span, StoreLimits, TenantChange};
 use bytes::Bytes;
 use proptest::prelude::*;
-use world::{Step, What, World, contact, step};
+use world::{What, World, WorldStep, contact, step};
 
 /// A share that some of what happens is over.
 const SHARE: Caps = Caps { events: 24, bytes: 60_000 };
@@ -105,9 +105,9 @@ async fn every_kind_is_refused_over_the_share_but_outcomes_and_what_frees() {
     let world = World::new().await;
     let store = &world.store;
     let tenant = TenantId("t0".into());
-    world.take(Step { tenant: 0, what: What::Subscribe, pick: 1, size: 0 }).await;
-    world.take(Step { tenant: 0, what: What::MakeBin, pick: 1, size: 0 }).await;
-    world.take(Step { tenant: 0, what: What::Upload, pick: 0, size: 0 }).await;
+    world.take(WorldStep { tenant: 0, what: What::Subscribe, pick: 1, size: 0 }).await;
+    world.take(WorldStep { tenant: 0, what: What::MakeBin, pick: 1, size: 0 }).await;
+    world.take(WorldStep { tenant: 0, what: What::Upload, pick: 0, size: 0 }).await;
     store.accept(tenant.clone(), vec![contact(1, 50_000)], SHARE).await.expect("there is room");
     let subscription = world.subscription(&tenant, 0).expect("it");
     check_is_full(store.accept(tenant.clone(), vec![large_event()], SHARE).await.err());

@@ -23,17 +23,17 @@ fn batches(written: &str) -> String {
         };
         let write: Write = Box::new(|_| Box::new(|_| ()));
         let terms = Terms { owner: owner.clone(), mode, rows };
-        assert!(queue.send(Job { write, terms, _room: None }).is_ok());
+        assert!(queue.send(WriteJob { write, terms, _room: None }).is_ok());
     }
     drop(queue);
-    let mut waiting = Waiting::new(jobs);
+    let mut waiting = WriteQueue::new(jobs);
     let all = std::iter::from_fn(|| waiting.next_batch(ROWS_MAX));
     let all: Vec<String> = all.map(|batch| batch.iter().map(letter).collect()).collect();
     all.join(" ")
 }
 
 /// Letter of a job as [`batches`] takes it.
-fn letter(job: &Job) -> String {
+fn letter(job: &WriteJob) -> String {
     let kind = match job.terms.mode {
         WriteMode::Outcome => "f".to_owned(),
         WriteMode::Shared => "o".to_owned(),

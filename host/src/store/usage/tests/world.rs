@@ -30,7 +30,7 @@ pub(super) fn contact(entity: u8, bytes: usize) -> NewEvent {
 
 /// One thing that happens to one of two tenants.
 #[derive(Clone, Debug)]
-pub(super) struct Step {
+pub(super) struct WorldStep {
     pub(super) tenant: u8,
     pub(super) what: What,
     /// A number that picks a thing, and one that is a size.
@@ -115,14 +115,19 @@ const ALL: [What; 35] = [
     What::Prune,
 ];
 
-pub(super) fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = WorldStep> {
     let what = prop_oneof![
         // What most of the time is spent with comes more often.
         1 => prop_oneof![Just(What::Accept), Just(What::AcceptOnce), Just(What::Subscribe)],
         1 => Just(What::Record),
         2 => proptest::sample::select(ALL.to_vec()),
     ];
-    (0..2_u8, what, 0..8_usize, 0..3_000_usize).prop_map(|(tenant, what, pick, size)| Step { tenant, what, pick, size })
+    (0..2_u8, what, 0..8_usize, 0..3_000_usize).prop_map(|(tenant, what, pick, size)| WorldStep {
+        tenant,
+        what,
+        pick,
+        size,
+    })
 }
 
 pub(super) struct World {
@@ -179,8 +184,8 @@ impl World {
         assert_eq!(counted.collect::<HashMap<_, _>>(), found);
     }
 
-    pub(super) async fn take(&self, step: Step) {
-        let Step { tenant, what, pick, size } = step;
+    pub(super) async fn take(&self, step: WorldStep) {
+        let WorldStep { tenant, what, pick, size } = step;
         let store = &self.store;
         let tenant = TenantId(format!("t{tenant}").into());
         let events = || vec![contact(u8::try_from(pick).unwrap_or(0), size); pick % 3 + 1];
