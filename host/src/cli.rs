@@ -22,7 +22,7 @@ mod terminal;
 
 use crate::plugin::CompileLimits;
 use clap::{Parser, Subcommand};
-use settings::Settings;
+use settings::SettingsArgs;
 use std::error::Error;
 use std::process::ExitCode;
 use terminal::{BOLD_RED, Message, PLAIN, errln, outln};
@@ -42,7 +42,7 @@ struct Cli {
 enum Command {
     /// Run the host until it is told to stop (Ctrl-C, SIGTERM, SIGHUP).
     #[command(after_long_help = settings::all())]
-    Serve(Settings),
+    Serve(SettingsArgs),
     /// See it work: start a host, send the vendor's four example events through four plugins, verify what arrives.
     Demo(demo::DemoArgs),
     /// Send events to a running host, from files or as NDJSON on stdin.
@@ -56,7 +56,7 @@ enum Command {
     /// Copy the store of a host, which may be running, into a folder that is one to start from.
     Backup(backup::BackupArgs),
     /// Look for damage in a data folder: every page, every row, and what belongs together. A host may be running on it.
-    Check(check::CheckArgs),
+    Check(check::StoreCheckArgs),
     /// Write what is whole of a damaged data folder into a new one. No host may be running on it.
     Rescue(rescue::RescueArgs),
     /// Write a tenant of a running host to a file: settings, webhooks, plugins and bins, without secrets and events.
@@ -70,7 +70,7 @@ enum Command {
     #[command(after_long_help = settings::all())]
     Config {
         #[command(flatten)]
-        settings: Settings,
+        settings: SettingsArgs,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -132,7 +132,7 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
-fn print_config(settings: &Settings, json: bool) -> Result<(), Failure> {
+fn print_config(settings: &SettingsArgs, json: bool) -> Result<(), Failure> {
     let settled = settings.settle()?;
     if json {
         let entries: Vec<_> = settled

@@ -1,7 +1,7 @@
 //! `hookloom backup`: a copy of the store, taken while the host goes on.
 
 use super::Failure;
-use super::settings::Settings;
+use super::settings::SettingsArgs;
 use super::terminal::{self, errln, outln};
 use crate::store::{BackedUp, back_up, damaged_parts};
 use clap::Args;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 #[derive(Args)]
 pub(super) struct BackupArgs {
     #[command(flatten)]
-    settings: Settings,
+    settings: SettingsArgs,
     /// A folder that is not there yet. `hookloom serve --data-dir` starts from it.
     folder: PathBuf,
     /// Leave the master key out, which opens sealed secrets: it must come from elsewhere before the copy can start.

@@ -1,7 +1,7 @@
 //! `hookloom check`: whether a data folder is whole, and what of it is damaged.
 
 use super::terminal::{self, Message, errln, outln};
-use super::{Failure, Settings};
+use super::{Failure, SettingsArgs};
 use crate::store::{CheckReport, TableReport, check_store};
 use clap::Args;
 
@@ -10,15 +10,15 @@ const PRINTED_MAX: usize = 20;
 
 /// What to check.
 #[derive(Args)]
-pub(super) struct CheckArgs {
+pub(super) struct StoreCheckArgs {
     #[command(flatten)]
-    settings: Settings,
+    settings: SettingsArgs,
     /// Print JSON, with every finding.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
+pub(super) fn check(args: &StoreCheckArgs) -> Result<(), Failure> {
     let folder = args.settings.settle()?.config.data_dir;
     let report = check_store(&folder, |step| errln!("checking {}", step))?;
     if args.json {

@@ -2,7 +2,7 @@
 
 use super::check::print_tables;
 use super::terminal::{self, Message, errln, outln};
-use super::{Failure, Settings};
+use super::{Failure, SettingsArgs};
 use crate::store;
 use clap::Args;
 use serde_json::json;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 #[derive(Args)]
 pub(super) struct RescueArgs {
     #[command(flatten)]
-    settings: Settings,
+    settings: SettingsArgs,
     /// A folder that is not there yet. `hookloom serve --data-dir` starts from it.
     folder: PathBuf,
     /// Print JSON, with every row that is lost.

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::log::OneLine;
-use super::settings::Settings;
+use super::settings::SettingsArgs;
 use super::terminal::{self, outln};
 use crate::app::{App, FirstKey};
 use crate::config::Config;
@@ -18,7 +18,7 @@ const ADMIN_KEY_BYTES_MIN: usize = 24;
 /// signal(7): a file would become larger than the process may make it.
 const SIGXFSZ: i32 = 25;
 
-pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
+pub(super) async fn serve(settings: SettingsArgs) -> Result<(), Failure> {
     let config = settings.settle()?.config;
     start_log(&config)?;
     // Before anything else, so that an early signal is not lost.

@@ -9,7 +9,7 @@ use toml::Table;
 
 /// Sources of settings: a file, and flags.
 #[derive(Args)]
-pub(super) struct Settings {
+pub(super) struct SettingsArgs {
     /// The settings file. Without it: hookloom.toml, if it is there.
     #[arg(long, value_name = "FILE", env = "HOOKLOOM_CONFIG")]
     config: Option<PathBuf>,
@@ -24,7 +24,7 @@ pub(super) struct Settings {
     set: Vec<String>,
 }
 
-impl Settings {
+impl SettingsArgs {
     pub(super) fn settle(&self) -> Result<Settled, Failure> {
         let mut flags = Table::new();
         for pair in &self.set {
