@@ -79,7 +79,7 @@ async fn a_hangup_ends_with_grace() {
         }
     })
     .await;
-    let host = Host::start().await;
+    let host = Host::with().with_default_hangups().start().await;
     host.subscription(&receiver.url, json!({})).await;
     let id = host.send(event("Contact is Created", 1)).await;
     until("the attempt", async || (receiver.requests() == 1).then_some(())).await;

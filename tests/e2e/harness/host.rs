@@ -51,6 +51,12 @@ impl HostBuilder {
         self
     }
 
+    /// With the default action for SIGHUP, also where the tests themselves run under nohup(1).
+    pub(crate) fn with_default_hangups(mut self) -> Self {
+        self.through_shell = Some("exec env --default-signal=HUP \"$0\" \"$@\"");
+        self
+    }
+
     /// As nohup(1) starts it.
     pub(crate) fn ignoring_hangups(mut self) -> Self {
         self.through_shell = Some("trap '' HUP; exec \"$0\" \"$@\"");
