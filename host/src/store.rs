@@ -17,6 +17,7 @@
 //! no delivery is ever made for a subscription that was disabled before the event.
 
 mod accept;
+mod background;
 mod backlog;
 mod backup;
 mod batch;

@@ -11,6 +11,7 @@
 //!
 //! One component is deleted in one piece, so a step takes as long as the largest component does.
 
+use super::background::run_when_woken;
 use super::batch::Batch;
 use super::changes::insert_change;
 use super::credentials::found;
@@ -36,9 +37,6 @@ const DISCARDED: usize = 64;
 
 /// Pause between two steps, as a multiple of the duration of the step; other writes run in it.
 const OTHERS: u32 = 4;
-
-/// After a failure the rest is deleted no sooner than this.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// Contents of a tenant, by number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -220,16 +218,7 @@ impl Store {
 
     /// Deletes what was discarded, as long as there is a store.
     pub async fn run_deletions(&self) {
-        loop {
-            match self.delete_discarded().await {
-                Ok(()) => self.deletions.notified().await,
-                Err(StoreError::Stopped) => return,
-                Err(error) => {
-                    tracing::error!(error = %crate::describe(&error), "a step of a deletion failed; it is tried again");
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-        }
+        run_when_woken(&self.deletions, "a step of a deletion failed", || self.delete_discarded()).await;
     }
 
     pub(super) async fn delete_discarded(&self) -> Result<(), StoreError> {

@@ -16,6 +16,7 @@
 //! same, and the steps are repeated later.
 
 use super::accept::{tell_accepted, write_usual_delivery};
+use super::background::run_when_woken;
 use super::batch::Batch;
 use super::event_cache::EventCache;
 use super::fair_queue::Owner;
@@ -28,7 +29,6 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use uuid::Uuid;
 
 /// Maximum number of deliveries that a step makes for few subscriptions.
@@ -43,9 +43,6 @@ const SCATTERED_MIN: usize = 64;
 
 /// Number of steps that are one transaction with the events.
 const STEPS_AT_ONCE: usize = 4;
-
-/// After a failure the rest of a fan-out is made no sooner than this.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// Returns how many deliveries a step makes where so many subscriptions match.
 fn step_of(subscriptions: usize) -> usize {
@@ -134,17 +131,10 @@ impl Store {
 
     /// Makes the deliveries of events whose requests ended early, as long as there is a store.
     pub async fn run_fan_outs(&self) {
-        loop {
-            match self.complete_fan_outs().await {
-                Ok(()) => self.fan_outs.abandoned.notified().await,
-                Err(StoreError::Stopped) => return,
-                Err(error) => {
-                    let error = crate::describe(&error);
-                    tracing::error!(%error, "deliveries of accepted events could not be made; trying again");
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-        }
+        run_when_woken(&self.fan_outs.abandoned, "deliveries of accepted events could not be made", || {
+            self.complete_fan_outs()
+        })
+        .await;
     }
 
     async fn complete_fan_outs(&self) -> Result<(), StoreError> {
@@ -223,18 +213,64 @@ fn promised(connection: &Connection, tenant: &TenantId, id: EventId) -> Result<u
     Ok(found.unwrap_or_default())
 }
 
-/// Subscriptions that an event is for, after this one, in the order of their ids.
-fn matching_after(
-    catalog: &Catalog,
-    tenant: &TenantId,
-    event: &Event,
-    after: Option<SubscriptionId>,
-) -> Vec<Arc<Subscription>> {
-    let matching = catalog.matching(tenant, event.module);
+/// Those of an event's subscriptions that come after this one, in the order of their ids.
+fn left_after(matching: &[Arc<Subscription>], after: Option<SubscriptionId>) -> Vec<Arc<Subscription>> {
     let mut left: Vec<_> =
         matching.iter().filter(|one| after.is_none_or(|after| one.id.0 > after.0)).cloned().collect();
     left.sort_unstable_by_key(|one| one.id.0);
     left
+}
+
+/// The deliveries of a step, before anything is written.
+#[derive(Default)]
+struct Planned {
+    due: Vec<(Arc<Event>, Vec<Arc<Subscription>>)>,
+    /// Events that have all their deliveries after the step, but not as many as they were accepted with: how many they have.
+    corrected: Vec<(EventId, usize)>,
+}
+
+/// Plans the next deliveries, and moves the fan-out past them.
+fn plan(
+    batch: &Batch<'_>,
+    catalog: &Catalog,
+    cache: &EventCache,
+    tenant: &TenantId,
+    fan_out: &mut FanOut,
+) -> Result<Planned, StoreError> {
+    let mut planned = Planned::default();
+    let mut budget = STEP;
+    let mut events = std::mem::take(&mut fan_out.events).into_iter().peekable();
+    while budget > 0
+        && let Some(id) = events.peek()
+    {
+        // None: deleted with its tenant, or pruned.
+        if let Some(event) = cache.read(batch, tenant, *id)? {
+            let matching = catalog.matching(tenant, event.module);
+            budget = budget.min(step_of(matching.len()));
+            let mut subscriptions = left_after(&matching, fan_out.after);
+            let is_complete = subscriptions.len() <= budget;
+            subscriptions.truncate(budget);
+            budget -= subscriptions.len();
+            fan_out.made += subscriptions.len();
+            fan_out.lacks = fan_out.lacks.saturating_sub(subscriptions.len());
+            let last = subscriptions.last().map(|subscription| subscription.id);
+            planned.due.push((event, subscriptions));
+            if !is_complete {
+                fan_out.after = last.or(fan_out.after);
+                break;
+            }
+            let expected = promised(batch, tenant, *id)?;
+            if fan_out.made != expected {
+                fan_out.lacks = (fan_out.lacks + fan_out.made).saturating_sub(expected);
+                planned.corrected.push((*id, fan_out.made));
+            }
+        }
+        events.next();
+        fan_out.after = None;
+        fan_out.made = 0;
+    }
+    fan_out.events = events.collect();
+    Ok(planned)
 }
 
 /// Makes the next deliveries. It reads everything before its first change, as a write of the hot path must.
@@ -248,49 +284,14 @@ fn step(
     let mut new = NewDeliveries::default();
     let Some(mut fan_out) = read(batch, tenant, id)? else { return Ok(FanOutStep { new, last: true }) };
     batch.require_disk()?;
-    let mut due: Vec<(Arc<Event>, Vec<Arc<Subscription>>)> = Vec::new();
-    let mut budget = STEP;
-    let mut ended = Vec::new();
-    let mut events = std::mem::take(&mut fan_out.events).into_iter().peekable();
-    while budget > 0
-        && let Some(id) = events.peek()
-    {
-        // Deleted with its tenant, or pruned.
-        let Some(event) = cache.read(batch, tenant, *id)? else {
-            events.next();
-            (fan_out.after, fan_out.made) = (None, 0);
-            continue;
-        };
-        let left = matching_after(catalog, tenant, &event, fan_out.after);
-        budget = budget.min(step_of(catalog.matching(tenant, event.module).len()));
-        let now = left.len().min(budget);
-        budget -= now;
-        fan_out.made += now;
-        fan_out.lacks = fan_out.lacks.saturating_sub(now);
-        let is_complete = now == left.len();
-        let subscriptions: Vec<_> = left.into_iter().take(now).collect();
-        if !is_complete {
-            fan_out.after = subscriptions.last().map(|subscription| subscription.id).or(fan_out.after);
-            due.push((event, subscriptions));
-            break;
-        }
-        let expected = promised(batch, tenant, event.id)?;
-        if fan_out.made != expected {
-            fan_out.lacks = (fan_out.lacks + fan_out.made).saturating_sub(expected);
-            ended.push((event.id, fan_out.made));
-        }
-        events.next();
-        (fan_out.after, fan_out.made) = (None, 0);
-        due.push((event, subscriptions));
-    }
-    fan_out.events = events.collect();
-    for (event, subscriptions) in due {
+    let planned = plan(batch, catalog, cache, tenant, &mut fan_out)?;
+    for (event, subscriptions) in planned.due {
         let order_key = LazyCell::new(|| OrderKey::of_event(&event));
         for subscription in subscriptions {
             write_usual_delivery(batch, tenant, &event, &subscription, &order_key, &mut new);
         }
     }
-    for (event, made) in ended {
+    for (event, made) in planned.corrected {
         let sql = "UPDATE events SET fan_out = ?3 WHERE tenant = ?1 AND id = ?2";
         batch.prepare_cached(sql)?.execute(params![&*tenant.0, event.0, made])?;
     }

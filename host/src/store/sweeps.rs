@@ -8,6 +8,7 @@
 //!
 //! Where the clock is set back, an attempt after the change can look like one before it; that delivery is attempted once more.
 
+use super::background::run_when_woken;
 use super::batch::Batch;
 use super::damage::Damage;
 use super::fair_queue::Owner;
@@ -26,9 +27,6 @@ const SUBSCRIPTIONS: usize = 64;
 
 /// Pause between two steps, as a multiple of the duration of the step; other writes run in it.
 const OTHERS: u32 = 4;
-
-/// After a failure the sweeps are tried again no sooner than this.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// Subject of a change that deliveries wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,16 +88,7 @@ pub(super) fn judge_again(
 impl Store {
     /// Completes changes whose deliveries were too many for one transaction, as long as there is a store.
     pub async fn run_sweeps(&self) {
-        loop {
-            match self.sweep().await {
-                Ok(()) => self.sweeps.notified().await,
-                Err(StoreError::Stopped) => return,
-                Err(error) => {
-                    tracing::error!(error = %crate::describe(&error), "deliveries that wait for a plugin could not be made due; trying again");
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-        }
+        run_when_woken(&self.sweeps, "deliveries that wait for a plugin could not be made due", || self.sweep()).await;
     }
 
     /// Completes the changes that are noted.
