@@ -122,7 +122,7 @@ impl Store {
         let news = self.news.clone();
         let most = self.limits.request_deliveries_max;
         let volume = Volume::of(&events);
-        let deliveries = volume.deliveries(&catalog, &tenant);
+        let Matching { deliveries, subscriptions } = volume.matching(&catalog, &tenant);
         if let Err(error) = volume.check(deliveries, most) {
             // A repetition gets the answer of the first time also when more subscriptions match by now.
             let IntakeKind::Once(request) = door else { return Err(error) };
@@ -131,7 +131,6 @@ impl Store {
             return Ok(AcceptedOnce { events, is_repetition: true });
         }
         let mode = if matches!(door, IntakeKind::Rejected(_)) { WriteMode::Shared } else { WriteMode::Intake };
-        let subscriptions = volume.subscriptions(&catalog, &tenant);
         let steps = fan_out::takes_steps(deliveries, subscriptions).then(|| self.fan_outs.begin());
         let steps_id = steps.as_ref().map(fan_out::FanOutGuard::id);
         let at_once = if steps.is_some() { 0 } else { deliveries };
@@ -181,7 +180,7 @@ impl IntakeRequest {
         }
         batch.require_disk()?;
         // Subscriptions may have been made since it was queued.
-        volume.check(volume.deliveries(catalog, &tenant), most)?;
+        volume.check(volume.matching(catalog, &tenant).deliveries, most)?;
         if let IntakeKind::Rejected(id) = &door {
             rejected::forget(batch, &tenant, *id)?;
         }
@@ -217,6 +216,13 @@ struct Volume {
     events: [usize; Module::ALL.len()],
 }
 
+/// The size of a request's fan-out.
+struct Matching {
+    deliveries: u64,
+    /// Number of subscriptions that get deliveries; one of two modules counts twice.
+    subscriptions: usize,
+}
+
 impl Volume {
     fn of(events: &[NewEvent]) -> Self {
         let mut volume = Volume { bytes: 0, events: [0; Module::ALL.len()] };
@@ -227,22 +233,18 @@ impl Volume {
         volume
     }
 
-    /// Counts the deliveries that the events would make now.
-    fn deliveries(self, catalog: &Catalog, tenant: &TenantId) -> u64 {
-        let matching = self.matching(catalog, tenant);
-        matching.map(|(events, subscriptions)| events as u64 * subscriptions as u64).sum()
-    }
-
-    /// Counts the subscriptions that get deliveries; one of two modules counts twice.
-    fn subscriptions(self, catalog: &Catalog, tenant: &TenantId) -> usize {
-        self.matching(catalog, tenant).map(|(_, subscriptions)| subscriptions).sum()
-    }
-
-    /// The number of events of each module that is present, and of its subscriptions.
-    fn matching(self, catalog: &Catalog, tenant: &TenantId) -> impl Iterator<Item = (usize, usize)> {
-        let present = Module::ALL.into_iter().map(move |module| (module, self.events[module as usize]));
-        let present = present.filter(|(_, events)| *events > 0);
-        present.map(|(module, events)| (events, catalog.matching(tenant, module).len()))
+    /// Counts the deliveries that the events would make now, and the subscriptions that get them.
+    fn matching(self, catalog: &Catalog, tenant: &TenantId) -> Matching {
+        let mut matching = Matching { deliveries: 0, subscriptions: 0 };
+        for module in Module::ALL {
+            let events = self.events[module as usize];
+            if events > 0 {
+                let subscriptions = catalog.matching(tenant, module).len();
+                matching.deliveries += events as u64 * subscriptions as u64;
+                matching.subscriptions += subscriptions;
+            }
+        }
+        matching
     }
 
     /// Refuses several events that make more deliveries than one transaction may. One event is always accepted.
