@@ -28,6 +28,21 @@ pub struct PluginVersion {
     pub active: bool,
 }
 
+#[cfg(test)]
+impl PluginVersion {
+    /// Version for tests, with an empty report.
+    pub(super) fn example(sha256: String, size: u64) -> Self {
+        PluginVersion {
+            sha256,
+            size,
+            report: String::new(),
+            created_at_ms: 0,
+            created_by: String::new(),
+            active: false,
+        }
+    }
+}
+
 /// A tenant's plugin and the version that judges.
 #[derive(Clone, Debug)]
 pub struct StoredPlugin {

@@ -81,12 +81,5 @@ async fn versions_of_a_deleted_plugin_are_out_of_reach_and_go_one_by_one() {
 }
 
 fn version(number: usize) -> PluginVersion {
-    PluginVersion {
-        sha256: format!("{number:064}"),
-        size: 1,
-        report: String::new(),
-        created_at_ms: 0,
-        created_by: String::new(),
-        active: false,
-    }
+    PluginVersion::example(format!("{number:064}"), 1)
 }

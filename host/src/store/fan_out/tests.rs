@@ -37,14 +37,7 @@ async fn subscribe(store: &Store, count: usize) -> Vec<SubscriptionId> {
 async fn with_subscriptions(folder: &Path, count: usize) -> (Arc<Store>, NewsReceiver) {
     let (store, news) = open(folder);
     store.create_tenant(tenant(), TenantChange::default()).await.expect("a tenant");
-    let version = PluginVersion {
-        sha256: "a".repeat(64),
-        size: 1,
-        report: String::new(),
-        created_at_ms: 0,
-        created_by: String::new(),
-        active: false,
-    };
+    let version = PluginVersion::example("a".repeat(64), 1);
     store.activate_plugin(tenant(), "p".into(), version, Bytes::from_static(b"x"), || ()).await.expect("active");
     subscribe(&store, count).await;
     (store, news)

@@ -29,14 +29,7 @@ fn new(description: &str) -> NewSubscription {
 }
 
 async fn activate(store: &Store, sha256: char) {
-    let version = PluginVersion {
-        sha256: sha256.to_string().repeat(64),
-        size: 1,
-        report: String::new(),
-        created_at_ms: 0,
-        created_by: String::new(),
-        active: false,
-    };
+    let version = PluginVersion::example(sha256.to_string().repeat(64), 1);
     store.activate_plugin(tenant(), "p".into(), version, Bytes::from_static(b"x"), || ()).await.expect("active");
 }
 

@@ -112,14 +112,7 @@ async fn every_kind_is_refused_over_the_share_but_outcomes_and_what_frees() {
     let subscription = world.subscription(&tenant, 0).expect("it");
     check_is_full(store.accept(tenant.clone(), vec![large_event()], SHARE).await.err());
     check_is_full(store.test(&subscription, large_event()).await.err());
-    let version = PluginVersion {
-        sha256: "f".repeat(64),
-        size: 9_000,
-        report: String::new(),
-        created_at_ms: 0,
-        created_by: String::new(),
-        active: false,
-    };
+    let version = PluginVersion::example("f".repeat(64), 9_000);
     let upload = store.add_version(tenant.clone(), "p0".into(), version, Bytes::from(vec![0; 9_000]));
     check_is_full(upload.await.err());
     let bin = store.bins(tenant.clone()).await.expect("bins").remove(0);
