@@ -274,7 +274,7 @@ pub struct Subscription {
     pub state_reason: Option<String>,
     /// Since when its receiver fails, in milliseconds since the epoch, if it has failed for a while.
     pub failing_since_ms: Option<i64>,
-    /// When it was paused before: that time is no age of its deliveries.
+    /// Earlier pauses, which do not count as the age of its deliveries.
     pub pauses: Pauses,
     /// Grows with every edit of settings or secrets.
     pub generation: u64,

@@ -15,7 +15,7 @@ const EVENTS: usize = 600;
 
 const PAGE: u64 = 4_096;
 
-/// Which leaf of a tree.
+/// Position of a leaf in its tree.
 #[derive(Clone, Copy)]
 enum Leaf {
     Middle,
@@ -47,7 +47,8 @@ fn events(count: usize) -> String {
 
 /// A stopped host with deliveries that wait for a paused webhook, and their receiver.
 async fn with_backlog() -> (Arc<TempDir>, Receiver, String) {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     let id = host.subscription(&receiver.url, json!({})).await;
     host.post(&format!("./subscriptions/{id}/pause"), &json!({"reason": "until a page is damaged"})).await;
     host.ask(Method::POST, "./events", events(EVENTS)).await.ok();
@@ -214,7 +215,8 @@ async fn a_damaged_index_is_made_anew_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn outcomes_are_recorded_where_attempts_cannot_be_written() {
-    let (host, receiver) = (Host::start().await, Receiver::start().await);
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({})).await;
     host.ask(Method::POST, "./events", events(50)).await.ok();
     ledger_when(&host, "delivered", 50).await;
@@ -233,7 +235,8 @@ async fn what_is_whole_starts_again_after_a_rescue() {
     let (folder, receiver, id) = with_backlog().await;
     let lost = damage(&folder, "events", Leaf::Middle);
     damage(&folder, "deliveries_due", Leaf::Middle);
-    let (damaged, rescued) = (data(folder.path()), Arc::new(TempDir::new().unwrap()));
+    let damaged = data(folder.path());
+    let rescued = Arc::new(TempDir::new().unwrap());
     let (well, out, err) = hookloom(&["check", "--data-dir", &damaged]).await;
     assert!(!well && out.contains("damaged  table events: some of its pages cannot be read"), "{out} {err}");
     assert!(err.contains("hookloom rescue FOLDER"), "{err}");

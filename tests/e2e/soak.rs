@@ -155,7 +155,7 @@ async fn beside_changes(host: &Host, webhook: &str) -> (Vec<f64>, Vec<f64>) {
     (during, sorted(took.into_inner().unwrap()))
 }
 
-/// How much memory a process has, in MiB (proc(5): VmRSS).
+/// Resident memory of a host's process, in MiB (proc(5): VmRSS).
 fn resident_mib(host: &Host) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.process.id().unwrap())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -8,7 +8,7 @@ use clap::Args;
 /// Number of damaged rows of a table that are printed.
 const PRINTED_MAX: usize = 20;
 
-/// What to check.
+/// Arguments of `hookloom check`.
 #[derive(Args)]
 pub(super) struct StoreCheckArgs {
     #[command(flatten)]

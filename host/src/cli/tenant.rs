@@ -1,6 +1,6 @@
 //! `hookloom export` and `hookloom import`: a tenant from one host to another.
 //!
-//! What is written holds no secret: new signing secrets are made (and printed once) unless they are given, and
+//! The file holds no secret: new signing secrets are made (and printed once) unless they are given, and
 //! subscriptions that use secrets of their own say which ones must be given: in a file of their own, or on standard input. A file may come from
 //! anywhere: an import checks every name in it first, and one that does not fit changes nothing.
 

@@ -1,6 +1,6 @@
 //! Faults for tests, in builds with debug assertions: calls that end the process, and calls that never end.
 //!
-//! They simulate faults that a guest can no longer cause. In builds without debug assertions, such as releases, the functions are empty.
+//! The hooks simulate faults that a guest can no longer cause. In builds without debug assertions, such as releases, the functions are empty.
 
 /// Environment variable with a log line that aborts the process, in the host and in the compile child.
 #[cfg(debug_assertions)]

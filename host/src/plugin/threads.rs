@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 struct Waiting {
     jobs: JobQueue,
-    /// How many threads wait for a job: nobody is woken in vain, which would be a system call for each job.
+    /// Number of threads that wait for a job. Without one, no thread is woken, which would be a system call for each job.
     idle: usize,
     stopped: bool,
 }
@@ -85,7 +85,8 @@ impl Threads {
         });
         let runtime = tokio::runtime::Handle::current();
         let start_one = |index: usize| {
-            let (queue, runtime) = (queue.clone(), runtime.clone());
+            let queue = queue.clone();
+            let runtime = runtime.clone();
             let thread = std::thread::Builder::new().name(format!("plugin-{index}"));
             thread.stack_size(guest_stack_bytes + HOST_STACK_BYTES).spawn(move || {
                 work_in_batches();

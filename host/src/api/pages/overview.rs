@@ -37,7 +37,7 @@ struct Overview {
     damage: DamageView,
 }
 
-/// What of the tenant cannot be read.
+/// Rows and objects of the tenant that cannot be read.
 struct DamageView {
     /// Number of rows.
     count: usize,
