@@ -2,7 +2,8 @@
 //!
 //! # What it promises
 //! - A write that returned `Ok` is durable: it was committed with `synchronous=FULL` (see [`writer`]).
-//! - An event, its fan-out and its deliveries are accepted in one transaction, or not at all.
+//! - An event and its deliveries are accepted in one transaction, or not at all. The deliveries of a large fan-out follow in further
+//!   transactions, before the answer; a crash in between loses none of them ([`fan_out`]).
 //! - Conservation: per tenant, Σ `fan_out` of its events + replayed + tests = its deliveries, over all states
 //!   ([`Ledger`]).
 //! - One host per data folder: a second one is told the first's process id ([`data_folder`]).
