@@ -8,6 +8,7 @@
 //! Limits: a delivery whose last attempt was recorded by the clock as it was before, but at a time that the clock shows again while
 //! this goes on, cannot be told from one that is recorded now, and is not moved.
 
+use super::background::let_others_write;
 use super::batch::Batch;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
@@ -26,9 +27,6 @@ const STEP_MIN: Duration = Duration::from_secs(5);
 
 /// Maximum number of deliveries that one transaction moves.
 const STEP: usize = 256;
-
-/// Pause between two steps, as a multiple of the duration of the step; other writes run in it.
-const OTHERS: u32 = 4;
 
 /// A step of the clock: what it showed after it, and how far it was set back.
 #[derive(Clone, Copy)]
@@ -123,7 +121,7 @@ impl Store {
             };
             let terms = Terms { owner: (&of.tenant).into(), mode: WriteMode::Shared, rows: STEP as u64 };
             let took = self.writer.write(terms, write, |_| {}).await?;
-            tokio::time::sleep(took * OTHERS).await;
+            let_others_write(took).await;
         }
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! One component is deleted in one piece, so a step takes as long as the largest component does.
 
-use super::background::run_when_woken;
+use super::background::{let_others_write, run_when_woken};
 use super::batch::Batch;
 use super::changes::insert_change;
 use super::credentials::found;
@@ -34,9 +34,6 @@ const STEP_ROWS: u64 = 512;
 
 /// Maximum number of versions that the transaction of a deletion takes out of their plugin.
 const DISCARDED: usize = 64;
-
-/// Pause between two steps, as a multiple of the duration of the step; other writes run in it.
-const OTHERS: u32 = 4;
 
 /// Contents of a tenant, by number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -246,7 +243,7 @@ impl Store {
                 };
                 let terms = Terms { owner: Owner::Host, mode: WriteMode::Shared, rows: STEP_ROWS };
                 let took = self.writer.write(terms, write, |_| {}).await?;
-                tokio::time::sleep(took * OTHERS).await;
+                let_others_write(took).await;
             }
         }
     }
@@ -268,7 +265,7 @@ impl Store {
             if done {
                 return Ok(());
             }
-            tokio::time::sleep(took * OTHERS).await;
+            let_others_write(took).await;
         }
     }
 }

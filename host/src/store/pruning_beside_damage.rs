@@ -9,6 +9,7 @@
 //! deletion. An update in place merges nothing: the row is emptied and given to [`NO_TENANT`], where no query finds it. `hookloom
 //! rescue` leaves such rows out.
 
+use super::background::let_others_write;
 use super::batch::Batch;
 use super::damage::{RowKind, damaged};
 use super::retention::{PruneStep, prune_step};
@@ -69,7 +70,7 @@ impl Store {
                 Err(error) if error.is_damage() && removal == Removal::Delete => removal = Removal::Empty,
                 Err(error) => return Err(error),
                 Ok(step) => {
-                    tokio::time::sleep(step.took * 4).await;
+                    let_others_write(step.took).await;
                     // One with more deliveries than a step deletes goes in several.
                     if step.after != Some(before) {
                         return Ok(step.pruned);

@@ -7,6 +7,7 @@
 //!   a step deletes goes in several: its own row is the last, and the ledger's law holds after each of them.
 //! - Space in the file is used again; the file does not shrink.
 
+use super::background::let_others_write;
 use super::batch::Batch;
 use super::damage::RowKind;
 use super::fair_queue::Owner;
@@ -82,7 +83,7 @@ impl Store {
                     Some(next) => after = next,
                     None => break,
                 }
-                tokio::time::sleep(step.took * 4).await;
+                let_others_write(step.took).await;
             }
             if pruned > 0 {
                 tracing::info!(tenant = %tenant.id, events = pruned, "old events were pruned");
@@ -137,7 +138,7 @@ impl Store {
             if deleted < KEYS {
                 return Ok(());
             }
-            tokio::time::sleep(took * 4).await;
+            let_others_write(took).await;
         }
     }
 }

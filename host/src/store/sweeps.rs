@@ -8,7 +8,7 @@
 //!
 //! Where the clock is set back, an attempt after the change can look like one before it; that delivery is attempted once more.
 
-use super::background::run_when_woken;
+use super::background::{let_others_write, run_when_woken};
 use super::batch::Batch;
 use super::damage::Damage;
 use super::fair_queue::Owner;
@@ -24,9 +24,6 @@ const STEP: usize = 256;
 
 /// Maximum number of subscriptions that the transaction of a change looks at.
 const SUBSCRIPTIONS: usize = 64;
-
-/// Pause between two steps, as a multiple of the duration of the step; other writes run in it.
-const OTHERS: u32 = 4;
 
 /// Subject of a change that deliveries wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,7 +152,7 @@ impl Store {
                 Err(error) if error.is_damage() => self.sweep_one_by_one(sweep, id, found).await?,
                 took => took?,
             };
-            tokio::time::sleep(took * OTHERS).await;
+            let_others_write(took).await;
         }
     }
 }
