@@ -102,6 +102,33 @@ async fn silent_and_slow_and_idle_connections_give_way() {
     assert!(sockets(&host) < 16 + 10, "{} sockets", sockets(&host));
 }
 
+/// A connection from this address of loopback.
+async fn connect_from(host: &Host, peer: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((peer, 0).into()).unwrap();
+    socket.connect(address(host).parse().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_sends_a_few_requests_at_once_keeps_its_connections() {
+    let host = Host::with().set("connections_max=256").set("head_timeout_s=3600").start().await;
+    let mut strangers = Vec::new();
+    for number in 0..=255 {
+        strangers.push(connect_from(&host, [127, 3, 0, number]).await);
+    }
+    let (begin, end) = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n".split_at(20);
+    let mut at_once = Vec::new();
+    for _ in 0..4 {
+        let mut socket = connect_from(&host, [127, 0, 0, 9]).await;
+        socket.write_all(begin).await.unwrap();
+        at_once.push(socket);
+    }
+    for mut socket in at_once {
+        socket.write_all(end).await.unwrap();
+        assert!(answer(&mut socket).await.expect("an answer").starts_with("HTTP/1.1 200"));
+    }
+}
+
 #[tokio::test]
 async fn a_peer_that_reads_nothing_is_hung_up_on_and_one_that_reads_slowly_is_not() {
     let host = Host::with().set("stall_timeout_s=2").start().await;

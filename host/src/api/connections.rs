@@ -4,7 +4,9 @@
 //! - There are at most `connections_max` connections, and a new one is let in as long as one of the others can be closed.
 //!   That is always so: connections that nobody may close ([`Activity::secure`]) are bounded by shares below the maximum.
 //! - When there is no room, the client with the most connections loses one: the one that has used up the largest part of
-//!   the time that it may keep the host waiting. A connection whose request is being answered comes last.
+//!   the time that it may keep the host waiting. A connection whose request is being answered comes last. Clients with no
+//!   more than a [`FEW`]th of the connections count alike: if each of a thousand strangers holds one, a client that sends
+//!   two requests at once is not the one that has too many.
 //! - A connection that does not complete a head, that is idle, or that takes its answer more slowly than
 //!   [`SLOWEST_BYTES_PER_S`], is closed when its time is over.
 //! - An idle connection ends in two steps (RFC 9112 §9.6): the host says that it sends no more, and reads on for
@@ -27,6 +29,9 @@ pub(super) const SLOWEST_BYTES_PER_S: u64 = 1_024;
 /// Time for which an idle connection is read on after the host has said that it sends no more: longer than a request and the
 /// news of the end take to cross, on any network.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
+
+/// Part of all connections, as a divisor, up to which a client does not have more than others.
+const FEW: usize = 64;
 
 /// The address by which a client is counted: an IPv6 client has a network of 2^64 addresses to itself.
 pub(super) fn client_of(address: IpAddr) -> IpAddr {
@@ -302,8 +307,9 @@ impl Connections {
         let candidates: Vec<(IpAddr, f64, u64)> = open.iter().filter_map(candidate).collect();
         let mut of_client: HashMap<IpAddr, usize> = HashMap::new();
         candidates.iter().for_each(|(client, ..)| *of_client.entry(*client).or_default() += 1);
+        let few = self.max / FEW;
         let most = of_client.values().max().copied().unwrap_or_default();
-        let of_the_largest = candidates.iter().filter(|(client, ..)| of_client[client] == most);
+        let of_the_largest = candidates.iter().filter(|(client, ..)| most <= few || of_client[client] == most);
         let chosen = of_the_largest.max_by(|one, other| one.1.total_cmp(&other.1).then(other.2.cmp(&one.2)));
         let closed = chosen.and_then(|(_, _, id)| open.remove(id));
         closed.inspect(|activity| activity.close()).is_some()

@@ -66,6 +66,19 @@ fn the_client_with_the_most_connections_loses_one_first() {
 }
 
 #[test]
+fn clients_with_a_few_connections_count_alike() {
+    let max = 3 * FEW;
+    let connections = Connections::new(max, PATIENCE);
+    let strangers: Vec<OpenConnection> = (1..=max).map(|number| open(&connections, number as u8)).collect();
+    strangers.iter().for_each(|connection| age(connection, 1));
+    let honest = [0; 4].map(|last| open(&connections, last));
+    assert_eq!(strangers.iter().filter(|connection| is_closed(connection)).count(), 4);
+    assert!(!honest.iter().any(is_closed), "three of {max}, and one more, are not too many");
+    open(&connections, 0);
+    assert_eq!(honest.iter().filter(|connection| is_closed(connection)).count(), 1, "four are more than a few");
+}
+
+#[test]
 fn each_phase_has_its_own_time() {
     let connections = Connections::new(8, PATIENCE);
     let [silent, idle, reads_nothing, slow, honest, busy] = [1; 6].map(|last| open(&connections, last));
