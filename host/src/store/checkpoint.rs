@@ -2,13 +2,17 @@
 //!
 //! SQLite would copy the log into the database in the commit that makes it too long, and everybody would wait for some
 //! thousand pages. Here a thread of its own copies them while commits go on, and a later commit copies only what was added
-//! meanwhile and flushes the database, after which the log begins anew (<https://www.sqlite.org/wal.html#ckpt>). Copying
+//! meanwhile and flushes the database, after which the log begins anew (<https://www.sqlite.org/wal.html#ckpt>). SQLite
+//! flushes only once everything is copied, so the thread flushes what it has copied: otherwise that commit would wait for the
+//! disk to write all of it (up to 77 ms for 16 MiB, measured beside other writes). Copying
 //! takes nothing away: whatever is interrupted or fails, a full disk too, is done again by a later commit. Where the thread
 //! cannot keep up with what is written, commits copy the rest and so wait for the disk, as they would have from the beginning.
 
 use super::StoreError;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
+use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -39,6 +43,23 @@ struct AfterCommit {
     copied: Arc<AtomicI32>,
 }
 
+/// The database file, to be flushed. Never closed: to close any descriptor of a file takes away the locks that the process holds
+/// on it (fcntl(2)), SQLite's among them.
+struct FlushedFile(ManuallyDrop<File>);
+
+impl FlushedFile {
+    fn open(path: &Path) -> std::io::Result<Self> {
+        Ok(FlushedFile(ManuallyDrop::new(File::options().write(true).open(path)?)))
+    }
+
+    /// Waits until what is written is on the disk. A failure means nothing: the commit that ends the copying flushes again.
+    fn flush(&self) {
+        if let Err(error) = self.0.sync_data() {
+            tracing::debug!(%error, "copied pages could not be flushed");
+        }
+    }
+}
+
 /// Has the log of the writer's connection copied from now on, before it has more pages than [`PAGES`] and than `pages_max`.
 pub(super) fn keep_log_short(writer: &mut Connection, path: &Path, pages_max: i32) -> Result<(), StoreError> {
     keep_shorter(writer, path, PAGES.min(pages_max))
@@ -48,12 +69,14 @@ fn keep_shorter(writer: &mut Connection, path: &Path, pages_max: i32) -> Result<
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     super::tune(&connection)?;
+    let file = FlushedFile::open(path);
+    let file = file.map_err(|source| StoreError::Folder { folder: path.display().to_string(), source })?;
     let (requests, requested) = sync_channel(1);
     let copied = Arc::new(AtomicI32::new(0));
     let copier = std::thread::Builder::new().name("store-log".into());
     let copier = copier.spawn({
         let copied = copied.clone();
-        move || copy_when_asked(&connection, &requested, &copied)
+        move || copy_when_asked(&connection, &file, &requested, &copied)
     });
     let copier = copier.map_err(|source| StoreError::Folder { folder: path.display().to_string(), source })?;
     let mut after = AfterCommit {
@@ -72,11 +95,12 @@ fn keep_shorter(writer: &mut Connection, path: &Path, pages_max: i32) -> Result<
     Ok(())
 }
 
-fn copy_when_asked(connection: &Connection, requested: &Receiver<()>, copied: &AtomicI32) {
+fn copy_when_asked(connection: &Connection, file: &FlushedFile, requested: &Receiver<()>, copied: &AtomicI32) {
     for () in requested {
         let pages = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get("checkpointed"));
         // A full disk, as a rule: nothing is copied, and what the commits that follow do says so to everybody.
         let pages = pages.inspect_err(|error| tracing::debug!(%error, "the log could not be copied"));
+        file.flush();
         copied.store(pages.unwrap_or(0).max(0), Ordering::Release);
     }
 }

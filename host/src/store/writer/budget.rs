@@ -4,10 +4,12 @@ use super::ROWS_MAX;
 use std::time::Duration;
 
 /// Minimum number of rows that share one commit, however long they take.
-const ROWS_MIN: u64 = 32;
+const ROWS_MIN: u64 = 16;
 
-/// Time that the outcomes of a commit should take, and the other writes, beside the flush.
-const COMMIT_TIME: Duration = Duration::from_millis(10);
+/// Time that the outcomes of a commit should take, and the other writes, beside the flush. Where all cores are busy a commit takes
+/// three times as long, and a write waits for the commit under way and its own. With 10 ms instead of 4 an honest tenant waited
+/// 25 ms instead of 17 beside another one that fills the writer; the throughput of one tenant was the same.
+const COMMIT_TIME: Duration = Duration::from_millis(4);
 
 /// Commits of at most this many rows tell how long a flush takes.
 const FLUSH_ROWS: u64 = 8;
@@ -67,14 +69,14 @@ mod tests {
     #[test]
     fn commits_are_smaller_where_rows_take_long() {
         check_budget(&[], ROWS_MAX);
-        check_budget(&[(1_024, 5)], ROWS_MAX);
-        check_budget(&[(1_000, 20)], 500);
+        check_budget(&[(1_024, 3)], ROWS_MAX);
+        check_budget(&[(1_000, 20)], 200);
         check_budget(&[(1_000, 500)], ROWS_MIN);
         check_budget(&[(2, 500)], ROWS_MAX);
         // A row takes 40 µs beside a flush of 10 ms.
-        check_budget(&[(2, 10), (250, 20)], 250);
+        check_budget(&[(2, 10), (250, 20)], 100);
         check_budget(&[(2, 10), (40, 10)], ROWS_MAX);
-        check_budget(&[(1_000, 20), (1_000, 4)], 625);
+        check_budget(&[(1_000, 20), (1_000, 4)], 250);
         check_budget(&[(1_000, 0)], ROWS_MAX);
     }
 }
