@@ -2,7 +2,7 @@
 //!
 //! Each webhook here has a schedule of one attempt, so that a fault which counted would end its delivery.
 
-use crate::harness::{Authority, Host, NameServer, RawReceiver, Receiver, event, text, until};
+use crate::harness::{Authority, Host, NameServer, NginxReceiver, RawReceiver, Receiver, event, text, until};
 use reqwest::Method;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
@@ -234,6 +234,28 @@ async fn what_http2_says_was_not_processed_is_no_attempt() {
         assert_eq!(ledger["delivered"], EVENTS, "{ledger}");
         assert_eq!(taken.load(Ordering::SeqCst), EVENTS, "each was taken once");
     }
+}
+
+#[tokio::test]
+async fn nginx_that_ends_its_connections_costs_no_attempt() {
+    const EVENTS: usize = 1_000;
+    let authority = Authority::new();
+    let host = Host::start().await;
+    // The default is 1,000 requests of a connection; then nginx sends a GOAWAY, and so 100 times here.
+    let nginx = NginxReceiver::start(&authority, "keepalive_requests 10;").await;
+    let also =
+        json!({"transport": {"authorities": authority.pem()}, "retry": {"schedule_s": [0]}, "timeout_ms": 30_000});
+    host.subscription(&nginx.url, also).await;
+    for tens in 0..EVENTS / 10 {
+        let batch: Vec<String> = (0..10).map(|number| event("Contact is Created", 10 * tens + number)).collect();
+        host.ask(Method::POST, "./events", batch.join("\n")).await.ok();
+    }
+    until("all to be ended", async || (host.ledger().await["pending"] == 0).then_some(())).await;
+    let ledger = host.ledger().await;
+    assert_eq!(ledger["delivered"], EVENTS, "{ledger}");
+    // nginx writes its log after the answer.
+    until("nginx to log them", async || (nginx.processed(200) >= EVENTS).then_some(())).await;
+    assert_eq!(nginx.processed(200), EVENTS, "each was processed once");
 }
 
 #[tokio::test]

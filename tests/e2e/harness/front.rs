@@ -78,16 +78,17 @@ impl Front {
 }
 
 /// A port on which nothing listens, below those that the system gives to sockets by itself.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     std::iter::repeat_with(|| rand::rng().random_range(20_000..32_000))
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .unwrap()
 }
 
-fn nginx(folder: &Path, site: &str, port: u16) -> Child {
+/// Starts nginx with a server of `docs/`, on this port and with the certificate in the folder.
+pub(super) fn nginx(folder: &Path, site: &str, port: u16) -> Child {
     let identity = folder.join("identity.pem").display().to_string();
     let site = site
-        .replace("listen 443 ssl;", &format!("listen 127.0.0.1:{port} ssl;"))
+        .replace("listen 443 ssl", &format!("listen 127.0.0.1:{port} ssl"))
         .replace("/etc/letsencrypt/live/hooks.example.com/fullchain.pem", &identity)
         .replace("/etc/letsencrypt/live/hooks.example.com/privkey.pem", &identity);
     let folder = folder.display();
