@@ -39,6 +39,9 @@ impl TrustedCode {
     }
 }
 
+/// Content of a file whose MAC is verified: a compile child of this host wrote it.
+struct VerifiedFile(Vec<u8>);
+
 /// Compiled component: the report of the check, and the code.
 pub(super) struct CompiledComponent {
     pub(super) report: Report,
@@ -54,7 +57,7 @@ impl CompiledComponent {
     }
 
     /// Parses a serialized component. None: another version of the host with another form of report wrote it.
-    fn from_bytes(mut bytes: Vec<u8>) -> Option<Self> {
+    fn from_file(VerifiedFile(mut bytes): VerifiedFile) -> Option<Self> {
         let (length, rest) = bytes.split_first_chunk()?;
         let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
         let report = serde_json::from_slice(rest.get(..length)?).ok()?;
@@ -91,10 +94,7 @@ impl Cache {
     pub(super) fn get(&self, sha256: &str) -> Option<CompiledComponent> {
         let name = self.name(sha256);
         let path = self.folder.join(&name);
-        let mut mac = std::fs::read(&path).ok()?;
-        let bytes = mac.split_off(mac.len().min(MAC_BYTES));
-        let verified = self.mac(&name, &bytes).verify_slice(&mac).is_ok();
-        let compiled = verified.then(|| CompiledComponent::from_bytes(bytes)).flatten();
+        let compiled = self.verify(&name, std::fs::read(&path).ok()?).and_then(CompiledComponent::from_file);
         if compiled.is_none() {
             tracing::warn!(file = %name, "a compiled plugin on disk does not verify; it is compiled again");
             self.remove(sha256);
@@ -104,6 +104,13 @@ impl Cache {
         let used = std::fs::File::options().write(true).open(path);
         let _ = used.and_then(|file| file.set_modified(SystemTime::now()));
         compiled
+    }
+
+    /// Returns the content of a file, if its MAC is that of this name and content.
+    fn verify(&self, name: &str, mut mac: Vec<u8>) -> Option<VerifiedFile> {
+        let bytes = mac.split_off(mac.len().min(MAC_BYTES));
+        self.mac(name, &bytes).verify_slice(&mac).ok()?;
+        Some(VerifiedFile(bytes))
     }
 
     /// Writes a compiled component atomically: to a temporary file, which is flushed and renamed.
