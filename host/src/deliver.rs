@@ -16,7 +16,6 @@ mod attempt;
 pub mod client;
 mod flow_control;
 mod lane;
-mod notify_urls;
 mod outcome;
 mod permits;
 mod plugin_gate;
@@ -36,7 +35,6 @@ use attempt::AttemptRunner;
 use bytes::Bytes;
 use client::Clients;
 use lane::Lane;
-use notify_urls::NotifyUrls;
 use permits::AttemptPermits;
 use queue::{LaneHandle, MemoryBudget};
 use std::collections::HashMap;
@@ -93,7 +91,7 @@ impl Dispatcher {
         let context = Arc::new(LaneContext {
             permits: AttemptPermits::new(limits.attempts),
             budget: MemoryBudget::default(),
-            runner: AttemptRunner { plugins, clients, store: store.clone(), notify_urls: NotifyUrls::default() },
+            runner: AttemptRunner { plugins, clients, store: store.clone() },
             store,
             attempts: attempts.clone(),
             board,

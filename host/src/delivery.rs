@@ -2,9 +2,12 @@
 //!
 //! Pure data and the transitions between states. Does not know how a delivery is stored, scheduled or sent.
 
+mod attempt;
+
 pub use crate::ids::DeliveryId;
 use crate::ids::{EventId, SubscriptionId, TenantId};
 use crate::limits::{REASON_BYTES_MAX, cut, shortened};
+pub use attempt::{Arm, Attempt, AttemptOutcome, Cost, JudgedStep, Timings, Verdict};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -133,6 +136,37 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The outcome without its details.
+    pub fn recorded(&self) -> AttemptOutcome {
+        match self {
+            Outcome::Answered { status: 200..=299, .. } => AttemptOutcome::Delivered,
+            Outcome::Answered { .. } | Outcome::NoAnswer { .. } => AttemptOutcome::Failed,
+            Outcome::Dropped(_) => AttemptOutcome::Dropped,
+            Outcome::Later { .. } => AttemptOutcome::Later,
+            Outcome::InvalidEvent(_) | Outcome::Transient(_) | Outcome::BadConfig(_) => AttemptOutcome::PluginFailure,
+            Outcome::PluginFault { .. } => AttemptOutcome::PluginFault,
+            Outcome::HostFault(_) => AttemptOutcome::HostFault,
+        }
+    }
+
+    /// Reason of the outcome. None: the receiver took the request.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Outcome::Answered { status: 200..=299, .. } => None,
+            Outcome::Answered { status, .. } => Some(Reason::new("status", format!("the receiver answered {status}"))),
+            Outcome::NoAnswer { kind, detail } => Some(Reason::new(kind.as_str(), detail.clone())),
+            Outcome::Dropped(reason)
+            | Outcome::Later { reason, .. }
+            | Outcome::InvalidEvent(reason)
+            | Outcome::Transient(reason)
+            | Outcome::BadConfig(reason)
+            | Outcome::PluginFault { reason, .. }
+            | Outcome::HostFault(reason) => Some(reason.clone()),
+        }
+    }
+}
+
 /// Kinds of attempts that got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -202,124 +236,4 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)
     }
-}
-
-/// Cost of a plugin call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Cost {
-    /// Wall time, in microseconds.
-    pub wall_us: u64,
-    /// CPU time, in microseconds.
-    pub cpu_us: u64,
-    /// The most linear memory it had, in bytes.
-    pub memory_bytes: u64,
-    /// Calls into the host.
-    pub host_calls: u64,
-    /// Bytes handed to the host by them.
-    #[serde(default)]
-    pub host_call_bytes: u64,
-    /// Bytes hashed with secrets.
-    #[serde(default)]
-    pub hashed_bytes: u64,
-    /// Bytes of log lines that were kept.
-    #[serde(default)]
-    pub log_bytes: u64,
-    /// Elements of its tables.
-    #[serde(default)]
-    pub table_elements: u64,
-    /// Number of events that the instance had judged before: 0 unless the subscription reuses instances.
-    #[serde(default)]
-    pub earlier_calls: u32,
-}
-
-/// Reason why a plugin's version judged the event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Arm {
-    /// It is the active one.
-    Active,
-    /// The subscription is pinned to it.
-    Pinned,
-    /// It is tried on a part of the deliveries.
-    Canary,
-}
-
-/// Result of one plugin of a chain for an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct JudgedStep {
-    /// The plugin.
-    pub plugin: String,
-    /// The sha256 of the version that judged. Absent if none could be loaded.
-    pub sha256: Option<String>,
-    /// Reason for the choice of the version.
-    pub arm: Arm,
-    /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
-    pub verdict: String,
-    /// The plugin's reason for its verdict, unless it passed or replaced the event.
-    pub reason: Option<Reason>,
-    /// Cost of the call.
-    pub cost: Cost,
-}
-
-/// Durations of the parts of a POST, in microseconds. Absent: the request did not reach that part, or needed none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Timings {
-    /// Looking the name up.
-    pub dns_us: Option<u64>,
-    /// Connecting, with TLS where the URL is `https`.
-    pub connect_us: Option<u64>,
-    /// From the beginning until the answer's head was there.
-    pub first_byte_us: Option<u64>,
-    /// Reading what is kept of the body.
-    pub body_us: Option<u64>,
-    /// The whole.
-    pub total_us: u64,
-    /// True if an open connection was reused.
-    pub reused: bool,
-}
-
-/// One attempt, as it is recorded and shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Attempt {
-    /// 1 for the first; numbers go on when a delivery is retried by hand.
-    pub number: u32,
-    /// Time of its start, in milliseconds since the epoch.
-    pub started_at_ms: i64,
-    /// Duration of all plugin calls together, in microseconds. Absent without a plugin.
-    pub plugin_us: Option<u64>,
-    /// Duration of the POST, up to the end of the answer that is read, in microseconds. Absent if none was made.
-    pub post_us: Option<u64>,
-    /// Its parts.
-    #[serde(default)]
-    pub timings: Option<Timings>,
-    /// Version of the last plugin that judged it (sha256 of the component). Absent without a plugin.
-    pub plugin_sha256: Option<String>,
-    /// The generation of the subscription's config, which grows with every edit.
-    pub config_generation: u64,
-    /// Combined verdict of the plugins: `pass`, `replace`, `drop`, `later`, `failure` or `fault`. Absent without a plugin.
-    pub verdict: Option<String>,
-    /// The sha256 of the body that was sent. Absent if none was.
-    pub body_sha256: Option<String>,
-    /// The receiver's status.
-    pub status: Option<u16>,
-    /// `delivered`, `failed`, `dropped`, `later`, `plugin-failure`, `plugin-fault` or `host-fault`.
-    pub outcome: String,
-    /// Reason for the outcome, in words.
-    pub reason: Option<Reason>,
-    /// The request that was sent, one line each, as far as people may see it: method and URL without its query, and the headers,
-    /// with values only for those that the host sets.
-    #[serde(default)]
-    pub request: Option<Vec<String>>,
-    /// The headers of the answer, a line each, without cookies.
-    #[serde(default)]
-    pub response_headers: Option<Vec<String>>,
-    /// The first 16 KiB of the answer's body, as text. Only here: never in a log.
-    pub response: Option<String>,
-    /// Each plugin call: more than one in a chain, or when a canary's fault made the active version judge.
-    #[serde(default)]
-    pub steps: Vec<JudgedStep>,
-    /// True if the answer was JSON with the keys `eventName` and `eventData` (the vendor guide's step 4).
-    pub echoed: bool,
-    /// Log lines of the plugins; in a chain, each line begins with the plugin's name.
-    pub log: Vec<String>,
 }

@@ -2,6 +2,7 @@
 //!
 //! A latency is counted in a bucket: four of them to an octave, so a percentile is right to a tenth. Pure.
 
+use crate::delivery::AttemptOutcome;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -68,13 +69,16 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Counts an attempt by the word for its outcome.
-    pub fn add(&mut self, outcome: &str, post_us: Option<u64>, plugin_us: Option<u64>) {
+    /// Counts an attempt.
+    pub fn add(&mut self, outcome: AttemptOutcome, post_us: Option<u64>, plugin_us: Option<u64>) {
         match outcome {
-            "delivered" => self.delivered += 1,
-            "dropped" => self.dropped += 1,
-            "later" => {}
-            _ => self.failed += 1,
+            AttemptOutcome::Delivered => self.delivered += 1,
+            AttemptOutcome::Dropped => self.dropped += 1,
+            AttemptOutcome::Later => {}
+            AttemptOutcome::Failed
+            | AttemptOutcome::PluginFailure
+            | AttemptOutcome::PluginFault
+            | AttemptOutcome::HostFault => self.failed += 1,
         }
         post_us.into_iter().for_each(|us| self.post.add(us));
         plugin_us.into_iter().for_each(|us| self.plugin.add(us));
@@ -130,7 +134,7 @@ mod tests {
         fn what_is_put_together_is_the_sum(one in proptest::collection::vec(1u64..1_000_000, 0..50), other in proptest::collection::vec(1u64..1_000_000, 0..50)) {
             let figures = |all: &[u64]| {
                 let mut figures = Figures::default();
-                all.iter().for_each(|us| figures.add(if us % 3 == 0 { "failed" } else { "delivered" }, Some(*us), None));
+                all.iter().for_each(|us| figures.add(if us % 3 == 0 { AttemptOutcome::Failed } else { AttemptOutcome::Delivered }, Some(*us), None));
                 figures
             };
             let mut merged = figures(&one);

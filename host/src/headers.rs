@@ -11,7 +11,7 @@
 //!
 //! Pure.
 
-use crate::subscription::Secret;
+use crate::secret::Secret;
 use http::{HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 

@@ -9,8 +9,8 @@
 //!    asks is proven by the handler's arguments.
 //! 3. [`intake::accept`] turns the bytes into events: [`event::read_batch`] checks the envelope, and that plugins
 //!    can read what is in it.
-//! 4. [`store::Store::accept`] asks the catalog who gets each event ([`route::matches`]), and writes the events with one pending
-//!    delivery for each of those subscriptions in one transaction. Then, and only then, the sender reads `202`. From
+//! 4. [`store::Store::accept`] asks the catalog who gets each event ([`subscription::Subscription::matches`]), and writes
+//!    the events with one pending delivery for each of those subscriptions in one transaction. Then, and only then, the sender reads `202`. From
 //!    here on the deliveries happen, whatever becomes of this process.
 //! 5. The store's news reaches the [`deliver::Dispatcher`], which wakes the lane of the subscription. A lane
 //!    decides when an attempt begins; after a restart it finds the same delivery in the store.
@@ -48,13 +48,13 @@ pub mod store;
 pub mod config;
 
 // Pure rules, and the words they are about.
-pub mod route;
-
 pub mod transport;
+
+pub mod subscription;
 
 pub mod headers;
 
-pub mod subscription;
+pub mod secret;
 
 pub mod chain;
 

@@ -110,7 +110,7 @@ pub use tenants::TenantChange;
 pub use usage::{KindUsage, Usage, UsageKind, grouped};
 
 use crate::plural::counted;
-use crate::subscription::SubscriptionId;
+use crate::subscription::{SubscriptionId, UnreadableUrl};
 use disk_room::DiskRoom;
 use fair_queue::Owner;
 use readers::Readers;
@@ -176,6 +176,9 @@ pub enum StoreError {
     /// A stored JSON text does not read back.
     #[error("a stored text cannot be read")]
     Corrupt(#[from] serde_json::Error),
+    /// Stored settings of a subscription cannot be used.
+    #[error("the stored settings of a subscription cannot be used")]
+    UnreadableUrl(#[from] UnreadableUrl),
     /// The bytes of a component are not those that were uploaded.
     #[error("the component {sha256} is damaged in the store")]
     DamagedComponent {

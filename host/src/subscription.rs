@@ -6,14 +6,18 @@
 use crate::address::Egress;
 use crate::chain::{Chain, ChainText};
 use crate::event::Module;
+use crate::headers::{HeaderAuthor, check_header, fill_secrets};
 pub use crate::ids::{DEFAULT_TENANT, SubscriptionId, TenantId, is_slug};
 use crate::limits::Limits;
 use crate::pauses::Pauses;
 use crate::retry::RetryPolicy;
+pub use crate::secret::{Secret, check_secret_name};
 use crate::signature::SigningKey;
+use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
+use std::ops::Deref;
+use url::Url;
 use utoipa::ToSchema;
 
 /// A tenant: an account that owns everything below it.
@@ -199,30 +203,13 @@ impl SubscriptionState {
         [SubscriptionState::Active, SubscriptionState::Paused, SubscriptionState::Disabled];
 }
 
-/// Checks the name of a secret, which headers hold as `{{secret:NAME}}` and lists show.
-///
-/// # Errors
-/// A sentence with the name and the rule.
-pub fn check_secret_name(name: &str) -> Result<(), String> {
-    if (1..=128).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-    {
-        return Ok(());
-    }
-    Err(format!("{name:?} is not a name for a secret, which has 1 to 128 of A-Z, a-z, 0-9, -, _ and ."))
-}
-
-/// Bytes that are used and never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Vec<u8>);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
 impl Subscription {
+    /// Returns true if the subscription gets events of this module: it is not disabled and has the module's box ticked. A paused
+    /// one matches: its deliveries wait.
+    pub fn matches(&self, module: Module) -> bool {
+        self.state != SubscriptionState::Disabled && self.settings.modules.contains(&module)
+    }
+
     /// One that exists for single calls of plugins and is never stored: for dry runs and an author's commands.
     pub fn passing(tenant: TenantId, settings: CallSettings) -> Self {
         let CallSettings { plugin, config, secrets, limits, reuse } = settings;
@@ -231,14 +218,14 @@ impl Subscription {
         Subscription {
             id: SubscriptionId(uuid::Uuid::nil()),
             tenant,
-            settings: Settings { plugin, config, limits, reuse, ..blank },
+            settings: LoadedSettings::new(Settings { plugin, config, limits, reuse, ..blank }, secrets)
+                .expect("the URL above can be read"),
             state: SubscriptionState::Active,
             state_reason: None,
             failing_since_ms: None,
             pauses: Pauses::default(),
             generation: 0,
             signing: Vec::new(),
-            secrets,
             created_at_ms: 0,
         }
     }
@@ -259,6 +246,62 @@ pub struct CallSettings {
     pub reuse: Option<Reuse>,
 }
 
+/// Settings and secrets of a subscription, with what its attempts need of them: parsed once, when they are written or loaded.
+#[derive(Clone, Debug)]
+pub struct LoadedSettings {
+    settings: Settings,
+    secrets: BTreeMap<String, Secret>,
+    url: Url,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A Notify URL cannot be parsed.
+#[derive(Debug, thiserror::Error)]
+#[error("the Notify URL cannot be read: {0}")]
+pub struct UnreadableUrl(#[from] url::ParseError);
+
+impl LoadedSettings {
+    /// Parses settings. Headers were checked when they were written; a header whose secret was deleted since is left out.
+    pub fn new(settings: Settings, secrets: BTreeMap<String, Secret>) -> Result<Self, UnreadableUrl> {
+        let url = Url::parse(&settings.notify_url)?;
+        let filled = |(name, value): (&String, &String)| {
+            check_header(name, &fill_secrets(value, &secrets).ok()?, HeaderAuthor::Owner).ok()
+        };
+        let mut headers: Vec<_> = settings.headers.iter().filter_map(filled).collect();
+        // Any of them may hold a credential.
+        headers.iter_mut().for_each(|(_, value)| value.set_sensitive(true));
+        Ok(LoadedSettings { settings, secrets, url, headers })
+    }
+
+    /// Changes the plugins, the limits or the reuse of instances. Nothing that was parsed depends on them.
+    pub fn change_calls(&mut self, change: impl FnOnce(&mut Chain, &mut Limits, &mut Option<Reuse>)) {
+        change(&mut self.settings.plugin, &mut self.settings.limits, &mut self.settings.reuse);
+    }
+
+    /// Notify URL.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Headers that the owner adds to every request, with the values of secrets in their places.
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
+    /// Secrets by name, for plugins and headers.
+    pub fn secrets(&self) -> &BTreeMap<String, Secret> {
+        &self.secrets
+    }
+}
+
+impl Deref for LoadedSettings {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
+}
+
 /// A subscription as the host works with it.
 #[derive(Clone, Debug)]
 pub struct Subscription {
@@ -266,8 +309,8 @@ pub struct Subscription {
     pub id: SubscriptionId,
     /// Its owner.
     pub tenant: TenantId,
-    /// Settings as the owner wrote them.
-    pub settings: Settings,
+    /// Settings as the owner wrote them, and secrets.
+    pub settings: LoadedSettings,
     /// Current state.
     pub state: SubscriptionState,
     /// Reason for a state other than active.
@@ -280,8 +323,6 @@ pub struct Subscription {
     pub generation: u64,
     /// The keys that sign its webhooks, the current one first.
     pub signing: Vec<SigningKey>,
-    /// Secrets that its plugins may use by name.
-    pub secrets: BTreeMap<String, Secret>,
     /// Time of creation, in milliseconds since the epoch.
     pub created_at_ms: i64,
 }

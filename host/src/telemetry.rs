@@ -145,9 +145,9 @@ pub fn damaged(rows: usize, objects: usize) {
 }
 
 /// An attempt ended; its POST, if there was one, took so long.
-pub fn attempted(tenant: &TenantId, outcome: &str, post_us: Option<u64>) {
+pub fn attempted(tenant: &TenantId, outcome: &'static str, post_us: Option<u64>) {
     of_tenant(tenant, |of_tenant| {
-        let look_up = || counter!(ATTEMPTS, "tenant" => tenant.to_string(), "outcome" => outcome.to_owned());
+        let look_up = || counter!(ATTEMPTS, "tenant" => tenant.to_string(), "outcome" => outcome);
         once(&mut of_tenant.attempts, outcome, look_up).increment(1);
         if let Some(post_us) = post_us {
             of_tenant.post_seconds.record(Duration::from_micros(post_us));
@@ -156,7 +156,7 @@ pub fn attempted(tenant: &TenantId, outcome: &str, post_us: Option<u64>) {
 }
 
 /// A plugin was called.
-pub fn judged(tenant: &TenantId, plugin: &str, verdict: &str, wall_us: u64) {
+pub fn judged(tenant: &TenantId, plugin: &str, verdict: &'static str, wall_us: u64) {
     let owner = || [("tenant", tenant.to_string()), ("plugin", plugin.to_owned())];
     of_tenant(tenant, |of_tenant| {
         let look_up = || OfPlugin { seconds: histogram!(PLUGIN_CALL_SECONDS, &owner()), calls: HashMap::new() };

@@ -8,7 +8,7 @@ use hookloom::cpu_pool::CpuPool;
 use hookloom::intake::{self, IntakeLimits};
 use hookloom::signature::{SigningKey, SigningSecret, signature_header};
 use hookloom::store::{Caps, NewSubscription, Store, TenantChange};
-use hookloom::subscription::TenantId;
+use hookloom::subscription::{LoadedSettings, TenantId};
 use std::collections::BTreeMap;
 
 #[global_allocator]
@@ -36,7 +36,8 @@ fn the_hot_path_allocates_no_more_than_it_did() {
         store.create_tenant(tenant.clone(), TenantChange::default()).await.expect("a tenant");
         let settings = serde_json::json!({"notify_url": "http://127.0.0.1:8000/", "modules": ["Contact"]});
         let settings = serde_json::from_value(settings).expect("settings");
-        let subscription = NewSubscription { settings, signing: Vec::new(), secrets: BTreeMap::new() };
+        let settings = LoadedSettings::new(settings, BTreeMap::new()).expect("a URL");
+        let subscription = NewSubscription { settings, signing: Vec::new() };
         store.create_subscription(tenant.clone(), subscription).await.expect("a subscription");
         let caps = Caps { events: 1_000_000, bytes: 1 << 40 };
         let limits = IntakeLimits { event_bytes_max: 1 << 20, caps };

@@ -3,7 +3,7 @@
 //! Pure: reads no store and no clock; callers pass in what they know.
 
 use crate::deliver::LaneStatus;
-use crate::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState, Reason};
+use crate::delivery::{Attempt, AttemptOutcome, DeliveryId, DeliveryKind, DeliveryState, Reason, Verdict};
 use crate::event::Event;
 use crate::plural::counted;
 use crate::store::DeliveryView;
@@ -26,7 +26,7 @@ pub(super) struct Explanation {
     /// Time of the next attempt, if it is pending.
     due_at_ms: Option<i64>,
     /// The plugin's verdict at the last attempt.
-    verdict: Option<String>,
+    verdict: Option<Verdict>,
     /// The version that said it.
     plugin_sha256: Option<String>,
     /// The plugin's reason for its verdict, unless it passed or replaced the event.
@@ -45,7 +45,7 @@ pub(super) struct Explanation {
 pub(super) struct AttemptSummary {
     number: u32,
     started_at_ms: i64,
-    outcome: String,
+    outcome: AttemptOutcome,
     status: Option<u16>,
     reason: Option<Reason>,
     plugin_sha256: Option<String>,
@@ -57,7 +57,7 @@ impl From<&Attempt> for AttemptSummary {
         AttemptSummary {
             number: attempt.number,
             started_at_ms: attempt.started_at_ms,
-            outcome: attempt.outcome.clone(),
+            outcome: attempt.outcome,
             status: attempt.status,
             reason: attempt.reason.clone(),
             plugin_sha256: attempt.plugin_sha256.clone(),
@@ -93,7 +93,7 @@ pub(super) fn explain(event: &Event, subscription: &Subscription, known: &Known<
         },
         delivery: delivery.map(|view| view.id.0),
         due_at_ms: delivery.and_then(|view| view.due_at_ms),
-        verdict: last.and_then(|attempt| attempt.verdict.clone()),
+        verdict: last.and_then(|attempt| attempt.verdict),
         plugin_sha256: last.and_then(|attempt| attempt.plugin_sha256.clone()),
         verdict_reason: last.and_then(|attempt| attempt.steps.last()?.reason.clone()),
         attempts: attempts.iter().map(Into::into).collect(),

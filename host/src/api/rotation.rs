@@ -86,5 +86,5 @@ fn rotated(old: &Subscription, secret: &SigningSecret, overlap_s: u64) -> NewSub
         until_ms: Some(key.until_ms.map_or(end_ms, |until_ms| until_ms.min(end_ms))),
     });
     let signing = std::iter::once(SigningKey::current(secret.clone())).chain(replaced).take(KEYS_MAX).collect();
-    NewSubscription { settings: old.settings.clone(), signing, secrets: old.secrets.clone() }
+    NewSubscription { settings: old.settings.clone(), signing }
 }

@@ -80,8 +80,8 @@ impl SubscriptionBody {
         SubscriptionBody {
             id: subscription.id.0,
             ascii_host: ascii_host(&subscription.settings.notify_url),
-            settings: subscription.settings.clone(),
-            secrets: subscription.secrets.keys().cloned().collect(),
+            settings: Settings::clone(&subscription.settings),
+            secrets: subscription.settings.secrets().keys().cloned().collect(),
             signing_keys: subscription.signing.iter().filter(|key| key.signs_at(now_ms())).map(Into::into).collect(),
             state: subscription.state,
             state_reason: subscription.state_reason.clone(),

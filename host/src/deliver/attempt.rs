@@ -9,13 +9,12 @@
 //! Writes nothing to the store. What follows from an outcome is decided in [`outcome`](super::outcome).
 
 use super::client::{Answer, Client, ClientError, Clients, NotAnswered, RESPONSE_BYTES_MAX, Request};
-use super::notify_urls::NotifyUrls;
 use super::traces::traceparent;
 use super::transcript::{as_text, is_echo, request_lines, response_lines};
 use crate::address::Egress;
-use crate::delivery::{Attempt, NoAnswer, Outcome, Reason};
+use crate::delivery::{Attempt, AttemptOutcome, NoAnswer, Outcome, Reason};
 use crate::event::Event;
-use crate::headers::{HeaderAuthor, check_header, fill_secrets};
+
 use crate::plugin::{Judged, Judgement, Outgoing, PluginFault, Plugins};
 use crate::retry::retry_after_ms;
 use crate::signature::signature_header;
@@ -33,7 +32,6 @@ pub(super) struct AttemptRunner {
     pub(super) plugins: Arc<Plugins>,
     pub(super) clients: Arc<Clients>,
     pub(super) store: Arc<Store>,
-    pub(super) notify_urls: NotifyUrls,
 }
 
 /// Size of a payload from which a note is logged, in bytes: Standard Webhooks recommends less, because some receivers refuse more.
@@ -64,15 +62,14 @@ pub(super) struct PreparedRequest {
 /// An attempt whose plugins have judged, before its request is sent.
 pub(super) struct Prepared {
     pub(super) attempt: Attempt,
-    /// The request. The inner error describes an unreadable Notify URL; the outer one is the outcome of an attempt that sends
-    /// nothing.
-    pub(super) request: Result<Result<PreparedRequest, String>, Outcome>,
+    /// The request, or the outcome of an attempt that sends nothing.
+    pub(super) request: Result<PreparedRequest, Outcome>,
 }
 
 impl Prepared {
     /// Returns whether a request is to be sent.
     pub(super) fn is_request(&self) -> bool {
-        matches!(self.request, Ok(Ok(_)))
+        self.request.is_ok()
     }
 }
 
@@ -80,13 +77,12 @@ impl AttemptRunner {
     /// Calls the plugins, and builds the request that they decided on.
     pub(super) async fn prepare(&self, due: &Due, subscription: &Arc<Subscription>) -> Prepared {
         let mut attempt = new_attempt(due, subscription);
-        let notify_url = || self.notify_urls.of(subscription);
         let request = if subscription.settings.plugin.0.is_empty() {
-            Ok(notify_url().map(|url| unchanged_request(&due.event, url)))
+            Ok(unchanged_request(&due.event, subscription))
         } else {
             let judged = self.plugins.judge(due.event.clone(), subscription.clone()).await;
             let judgement = note_judgement(&mut attempt, judged);
-            decide(judgement, &due.event, subscription, notify_url, &mut attempt)
+            decide(judgement, &due.event, subscription, &mut attempt)
         };
         Prepared { attempt, request }
     }
@@ -95,16 +91,16 @@ impl AttemptRunner {
     pub(super) async fn complete(
         &self,
         mut attempt: Attempt,
-        request: Result<Result<PreparedRequest, String>, Outcome>,
+        request: Result<PreparedRequest, Outcome>,
         due: &Due,
         subscription: &Subscription,
     ) -> (Attempt, Outcome) {
         let outcome = match request {
             Err(outcome) => outcome,
-            Ok(Err(unreadable)) => Outcome::NoAnswer { kind: NoAnswer::AddressRefused, detail: unreadable },
-            Ok(Ok(request)) => self.send(request, due, subscription, &mut attempt).await,
+            Ok(request) => self.send(request, due, subscription, &mut attempt).await,
         };
-        describe_outcome(&mut attempt, &outcome);
+        attempt.outcome = outcome.recorded();
+        attempt.reason = outcome.reason();
         (attempt, outcome)
     }
 
@@ -153,6 +149,7 @@ impl AttemptRunner {
     }
 }
 
+/// Creates the record of an attempt. Until it is completed it is a host fault, which costs the delivery nothing.
 fn new_attempt(due: &Due, subscription: &Subscription) -> Attempt {
     Attempt {
         number: due.delivery.attempts_made + 1,
@@ -165,7 +162,7 @@ fn new_attempt(due: &Due, subscription: &Subscription) -> Attempt {
         verdict: None,
         body_sha256: None,
         status: None,
-        outcome: String::new(),
+        outcome: AttemptOutcome::HostFault,
         reason: None,
         request: None,
         response_headers: None,
@@ -179,16 +176,16 @@ fn new_attempt(due: &Due, subscription: &Subscription) -> Attempt {
 fn note_judgement(attempt: &mut Attempt, judged: Judged) -> Judgement {
     attempt.plugin_us = Some(judged.cost().wall_us);
     attempt.plugin_sha256 = judged.sha256();
-    attempt.verdict = Some(judged.judgement.word().to_owned());
+    attempt.verdict = Some(judged.judgement.verdict());
     attempt.steps = judged.steps;
     attempt.log = judged.log;
     judged.judgement
 }
 
 /// Builds a request with the unchanged payload to the Notify URL.
-fn unchanged_request(event: &Event, url: Url) -> PreparedRequest {
+fn unchanged_request(event: &Event, subscription: &Subscription) -> PreparedRequest {
     PreparedRequest {
-        url,
+        url: subscription.settings.url().clone(),
         elsewhere: false,
         other_origin: false,
         content_type: HeaderValue::from_static("application/json"),
@@ -202,12 +199,11 @@ fn decide(
     judgement: Judgement,
     event: &Event,
     subscription: &Subscription,
-    notify_url: impl FnOnce() -> Result<Url, String>,
     attempt: &mut Attempt,
-) -> Result<Result<PreparedRequest, String>, Outcome> {
+) -> Result<PreparedRequest, Outcome> {
     match judgement {
-        Judgement::Pass => Ok(notify_url().map(|url| unchanged_request(event, url))),
-        Judgement::Replace(outgoing) => Ok(notify_url().map(|url| replaced_request(outgoing, url))),
+        Judgement::Pass => Ok(unchanged_request(event, subscription)),
+        Judgement::Replace(outgoing) => Ok(replaced_request(outgoing, subscription.settings.url())),
         Judgement::Drop(reason) => Err(Outcome::Dropped(reason)),
         Judgement::Later { delay_ms, reason } => Err(Outcome::Later { delay_ms, reason }),
         Judgement::InvalidEvent(reason) => Err(Outcome::InvalidEvent(reason)),
@@ -220,7 +216,7 @@ fn decide(
             }
             if subscription.settings.on_plugin_fault == OnPluginFault::Pass {
                 attempt.log.push(format!("host: sent as it came, because on_plugin_fault is pass ({reason})"));
-                return Ok(notify_url().map(|url| unchanged_request(event, url)));
+                return Ok(unchanged_request(event, subscription));
             }
             Err(Outcome::PluginFault { recurs: fault.recurs(), reason })
         }
@@ -232,13 +228,14 @@ fn fault_reason(fault: &PluginFault) -> Reason {
 }
 
 /// Builds the request that a plugin returned.
-fn replaced_request(outgoing: Outgoing, notify_url: Url) -> PreparedRequest {
+fn replaced_request(outgoing: Outgoing, notify_url: &Url) -> PreparedRequest {
     let Outgoing { body, content_type, headers, url, is_text: _ } = outgoing;
     let (elsewhere, other_origin) = match &url {
-        Some(url) => (*url != notify_url, url.origin() != notify_url.origin()),
+        Some(url) => (url != notify_url, url.origin() != notify_url.origin()),
         None => (false, false),
     };
-    PreparedRequest { url: url.unwrap_or(notify_url), elsewhere, other_origin, content_type, body, headers }
+    let url = url.unwrap_or_else(|| notify_url.clone());
+    PreparedRequest { url, elsewhere, other_origin, content_type, body, headers }
 }
 
 /// Default header values, which the subscription and its plugins may replace.
@@ -247,17 +244,13 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("hookloom/", en
 
 /// Headers of a request. Headers of a plugin replace those of the subscription with the same name; a name that the plugin repeats is
 /// sent repeatedly. `Accept`, `User-Agent` and `traceparent` are defaults. The remaining headers of this host cannot be set by
-/// subscriptions or plugins ([`check_header`]).
+/// subscriptions or plugins ([`check_header`](crate::headers::check_header)).
 fn headers(prepared: &PreparedRequest, due: &Due, subscription: &Subscription) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
     // Headers of the subscription may hold credentials, which are sent to the origin of the Notify URL only.
     if !prepared.other_origin {
-        // Headers were checked when they were stored. A header whose secret was deleted since is left out.
-        let filled = |(name, value): (&String, &String)| {
-            check_header(name, &fill_secrets(value, &subscription.secrets)?, HeaderAuthor::Owner)
-        };
-        for (name, value) in subscription.settings.headers.iter().filter_map(|header| filled(header).ok()) {
-            headers.insert(name, hidden(value));
+        for (name, value) in subscription.settings.headers() {
+            headers.insert(name, value.clone());
         }
     }
     for (name, _) in &prepared.headers {
@@ -302,24 +295,4 @@ fn answered(answer: &Answer, elsewhere: bool, attempt: &mut Attempt) -> Outcome 
     attempt.response = (!answer.body.is_empty()).then(|| as_text(&answer.body));
     let retry_after_ms = answer.retry_after().and_then(|value| retry_after_ms(value, now_ms()));
     Outcome::Answered { status: answer.status, retry_after_ms, elsewhere }
-}
-
-/// Writes the outcome's name and reason into the attempt's record.
-fn describe_outcome(attempt: &mut Attempt, outcome: &Outcome) {
-    let (name, reason) = match outcome {
-        Outcome::Answered { status: 200..=299, .. } => ("delivered", None),
-        Outcome::Answered { status, .. } => {
-            ("failed", Some(Reason::new("status", format!("the receiver answered {status}"))))
-        }
-        Outcome::NoAnswer { kind, detail } => ("failed", Some(Reason::new(kind.as_str(), detail.clone()))),
-        Outcome::Dropped(reason) => ("dropped", Some(reason.clone())),
-        Outcome::Later { reason, .. } => ("later", Some(reason.clone())),
-        Outcome::InvalidEvent(reason) | Outcome::Transient(reason) | Outcome::BadConfig(reason) => {
-            ("plugin-failure", Some(reason.clone()))
-        }
-        Outcome::PluginFault { reason, .. } => ("plugin-fault", Some(reason.clone())),
-        Outcome::HostFault(reason) => ("host-fault", Some(reason.clone())),
-    };
-    attempt.outcome = name.to_owned();
-    attempt.reason = reason;
 }

@@ -56,7 +56,7 @@ pub(super) fn evaluate(
         Next::End { .. } => None,
     };
     let id = due.delivery.id;
-    telemetry::attempted(&due.delivery.tenant, &attempt.outcome, attempt.post_us);
+    telemetry::attempted(&due.delivery.tenant, attempt.outcome.as_str(), attempt.post_us);
     context.traces.attempted(&due, &attempt);
     context.store.count(&due.delivery.tenant, due.delivery.subscription, &attempt);
     tracing::debug!(delivery = %id, attempt = attempt.number, outcome = %attempt.outcome, "attempted");

@@ -8,7 +8,7 @@
 
 use super::client::{Client, ClientError, Request};
 use crate::address::AddressPolicy;
-use crate::delivery::{Attempt, DeliveryId};
+use crate::delivery::{Attempt, AttemptOutcome, DeliveryId};
 use crate::event::EventId;
 use crate::store::Due;
 use crate::subscription::TenantId;
@@ -165,7 +165,7 @@ fn spans_of(due: &Due, attempt: &Attempt) -> Vec<SpanData> {
         let end = at + Duration::from_micros(step.cost.wall_us);
         let attributes = vec![
             KeyValue::new("hookloom.plugin.sha256", step.sha256.clone().unwrap_or_default()),
-            KeyValue::new("hookloom.verdict", step.verdict.clone()),
+            KeyValue::new("hookloom.verdict", step.verdict.as_str()),
         ];
         spans.push(part(nth, SpanKind::Internal).data(
             format!("plugin {}", step.plugin),
@@ -183,17 +183,17 @@ fn spans_of(due: &Due, attempt: &Attempt) -> Vec<SpanData> {
         spans.push(part(0xff, SpanKind::Client).data("POST", at, end, attributes, Status::Unset));
         at = end;
     }
-    let status = match (attempt.outcome.as_str(), &attempt.reason) {
-        ("delivered" | "dropped" | "later", _) => Status::Unset,
+    let status = match (attempt.outcome, &attempt.reason) {
+        (AttemptOutcome::Delivered | AttemptOutcome::Dropped | AttemptOutcome::Later, _) => Status::Unset,
         (_, Some(reason)) => Status::error(reason.code.clone()),
-        (_, None) => Status::error(attempt.outcome.clone()),
+        (outcome, None) => Status::error(outcome.as_str()),
     };
     let attributes = vec![
         KeyValue::new("hookloom.tenant", due.delivery.tenant.to_string()),
         KeyValue::new("hookloom.subscription", due.delivery.subscription.to_string()),
         KeyValue::new("hookloom.delivery", delivery.to_string()),
         KeyValue::new("hookloom.attempt", i64::from(attempt.number)),
-        KeyValue::new("hookloom.outcome", attempt.outcome.clone()),
+        KeyValue::new("hookloom.outcome", attempt.outcome.as_str()),
     ];
     let whole = SpanSpec { event, id: parent, parent: span_of(event), kind: SpanKind::Internal };
     spans.push(whole.data("attempt", begun, at, attributes, status));

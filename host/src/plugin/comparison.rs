@@ -204,7 +204,7 @@ impl Plugins {
             return Some(event.text().to_owned());
         }
         let mut before = subscription.clone();
-        before.settings.plugin.0.truncate(place);
+        before.settings.change_calls(|chain, _, _| chain.0.truncate(place));
         let input = self.plugin_input(event.clone(), Arc::new(before), true).await.ok()?;
         match self.judge_with(input).await.judgement {
             Judgement::Pass => Some(event.text().to_owned()),

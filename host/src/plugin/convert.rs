@@ -16,7 +16,7 @@ use crate::event::{Event, HANDED_ON_DEPTH_MAX, check_readable};
 use crate::headers::{HeaderAuthor, check_header};
 pub(super) use crate::limits::{REASON_BYTES_MAX, cut};
 use crate::plural::counted;
-use crate::subscription::{Settings, Subscription};
+use crate::subscription::{LoadedSettings, Subscription};
 use bytes::Bytes;
 use http::HeaderValue;
 use serde::de::IgnoredAny;
@@ -63,7 +63,7 @@ pub(super) fn judgement(
     }
 }
 
-fn outgoing(list: Vec<types::Outgoing>, settings: &Settings) -> Result<Outgoing, String> {
+fn outgoing(list: Vec<types::Outgoing>, settings: &LoadedSettings) -> Result<Outgoing, String> {
     let count = list.len();
     let [one] = <[types::Outgoing; 1]>::try_from(list)
         .map_err(|_| format!("`replace` holds {count} requests, and this host sends exactly one"))?;
@@ -141,7 +141,10 @@ fn check_json(body: &[u8]) -> Result<(), String> {
     serde_json::from_slice::<IgnoredAny>(body).map(drop).map_err(|error| format!("the body is not JSON: {error}"))
 }
 
-fn headers(wanted: Vec<types::Header>, settings: &Settings) -> Result<Vec<(http::HeaderName, HeaderValue)>, String> {
+fn headers(
+    wanted: Vec<types::Header>,
+    settings: &LoadedSettings,
+) -> Result<Vec<(http::HeaderName, HeaderValue)>, String> {
     let limits = &settings.limits;
     if wanted.len() as u64 > limits.headers {
         return Err(format!(
@@ -157,11 +160,10 @@ fn headers(wanted: Vec<types::Header>, settings: &Settings) -> Result<Vec<(http:
     wanted.iter().map(|header| check_header(&header.name, &header.value, HeaderAuthor::Untrusted)).collect()
 }
 
-fn url(wanted: Option<String>, settings: &Settings) -> Result<Option<Url>, String> {
+fn url(wanted: Option<String>, settings: &LoadedSettings) -> Result<Option<Url>, String> {
     let Some(wanted) = wanted else { return Ok(None) };
     let url = Url::parse(&wanted).map_err(|error| format!("the URL cannot be read: {error}"))?;
-    let notify_url =
-        Url::parse(&settings.notify_url).map_err(|error| format!("the Notify URL cannot be read: {error}"))?;
+    let notify_url = settings.url();
     let host = url.host_str().unwrap_or_default().to_owned();
     if url.host_str() != notify_url.host_str() && !settings.url_hosts.iter().any(|allowed| is_host(allowed, &host)) {
         return Err(format!("the URL's host {host:?} is not in the subscription's url_hosts"));
@@ -192,6 +194,7 @@ fn reason(reason: types::Reason) -> Reason {
 mod tests {
     use super::*;
     use crate::subscription::{CallSettings, Secret, TenantId};
+    use std::collections::BTreeMap;
 
     const SECRET: &str = "s3\"cr\\et";
 
@@ -220,7 +223,8 @@ mod tests {
             let json = serde_json::json!({
                 "notify_url": notify_url, "modules": [], "url_hosts": ["B.example"], "url_allow_http": allow_http,
             });
-            let settings: Settings = serde_json::from_value(json).expect("settings");
+            let settings = serde_json::from_value(json).expect("settings");
+            let settings = LoadedSettings::new(settings, BTreeMap::new()).expect("a URL");
             let told = url(Some(wanted.to_owned()), &settings);
             let fits = match refusal {
                 None => told.as_ref().is_ok_and(Option::is_some),

@@ -209,7 +209,7 @@ impl secrets::Host for GuestState {
         if self.hashed_bytes > self.limits.hashed_bytes {
             return self.over("hashed_bytes");
         }
-        let Some(secret) = self.input.subscription.secrets.get(&name) else {
+        let Some(secret) = self.input.subscription.settings.secrets().get(&name) else {
             return Ok(Err(secrets::SecretError::UnknownName));
         };
         let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).expect("HMAC takes keys of every length");

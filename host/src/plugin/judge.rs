@@ -91,7 +91,7 @@ impl Plugins {
         self.log_budget.trim(input.subscription.id, limit, now_ms(), &mut judged.log);
         self.after(rollouts, shadows, &input);
         for step in judged.steps.iter().filter(|_| metrics == Metrics::Count) {
-            telemetry::judged(&input.subscription.tenant, &step.plugin, &step.verdict, step.cost.wall_us);
+            telemetry::judged(&input.subscription.tenant, &step.plugin, step.verdict.as_str(), step.cost.wall_us);
         }
         judged
     }
@@ -125,7 +125,7 @@ impl Plugins {
             return subscription;
         }
         let mut bounded = Subscription::clone(&subscription);
-        bounded.settings.limits = limits;
+        bounded.settings.change_calls(|_, wanted, _| *wanted = limits);
         Arc::new(bounded)
     }
 

@@ -7,7 +7,7 @@
 //! Plain data. Verdicts of the contract are converted in [`convert`](super::convert).
 
 use super::config_reads::ConfigReads;
-use crate::delivery::{Arm, Cost, JudgedStep, Reason};
+use crate::delivery::{Arm, Cost, JudgedStep, Reason, Verdict};
 use crate::event::Event;
 use crate::subscription::Subscription;
 use bytes::Bytes;
@@ -65,15 +65,15 @@ pub enum Judgement {
 }
 
 impl Judgement {
-    /// Name of the verdict in records, metrics and pages.
-    pub fn word(&self) -> &'static str {
+    /// The verdict alone.
+    pub fn verdict(&self) -> Verdict {
         match self {
-            Judgement::Pass => "pass",
-            Judgement::Replace(_) => "replace",
-            Judgement::Drop(_) => "drop",
-            Judgement::Later { .. } => "later",
-            Judgement::InvalidEvent(_) | Judgement::Transient(_) | Judgement::BadConfig(_) => "failure",
-            Judgement::Fault(_) => "fault",
+            Judgement::Pass => Verdict::Pass,
+            Judgement::Replace(_) => Verdict::Replace,
+            Judgement::Drop(_) => Verdict::Drop,
+            Judgement::Later { .. } => Verdict::Later,
+            Judgement::InvalidEvent(_) | Judgement::Transient(_) | Judgement::BadConfig(_) => Verdict::Failure,
+            Judgement::Fault(_) => Verdict::Fault,
         }
     }
 
@@ -195,7 +195,7 @@ impl Judged {
             plugin: plugin.to_owned(),
             sha256,
             arm: Arm::Active,
-            verdict: judgement.word().to_owned(),
+            verdict: judgement.verdict(),
             reason: judgement.reason(),
             cost: Cost::default(),
         };
@@ -226,8 +226,8 @@ impl Judged {
 /// Judgement in the form of API answers and pages. Nothing was sent.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Shown {
-    /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
-    pub verdict: &'static str,
+    /// Verdict of the chain.
+    pub verdict: Verdict,
     /// Reason of the verdict. Absent for `pass` and `replace`.
     pub reason: Option<Reason>,
     /// Body that would be sent, as text. Absent: nothing would be sent.
@@ -252,7 +252,7 @@ impl Shown {
     /// Creates the readable form of a judgement.
     pub fn new(judged: Judged, event: &Event) -> Self {
         let mut shown = Shown {
-            verdict: judged.judgement.word(),
+            verdict: judged.judgement.verdict(),
             reason: judged.judgement.reason(),
             body: None,
             content_type: None,

@@ -20,7 +20,7 @@ use super::judgement::{Judgement, PluginInput};
 use super::runtime::Version;
 use super::sample::Sample;
 use super::sandbox::{CallEnvironment, CallInput, CallResult, call, call_in};
-use crate::delivery::Cost;
+use crate::delivery::{Cost, Verdict};
 use crate::event::sample_events;
 use crate::subscription::{CallSettings, DEFAULT_TENANT, Subscription, TenantId};
 use serde::{Deserialize, Serialize};
@@ -52,8 +52,8 @@ const REASON_BYTES_MAX: usize = 8 << 10;
 /// Findings of the first calls of a version, on a sample event and without config.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Probe {
-    /// Verdict on the sample: `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
-    pub verdict: String,
+    /// Verdict on the sample.
+    pub verdict: Verdict,
     /// Reason of the verdict. Absent for `pass` and `replace`.
     pub reason: Option<String>,
     /// Wall time of the first call, in microseconds, including the instance and untouched memory pages.
@@ -106,7 +106,7 @@ pub(super) fn probe(version: &Version) -> ProbeOutcome {
         .unwrap_or(0);
     let (input, judgement, _) = samples.swap_remove(telling);
     let mut probe = Probe {
-        verdict: judgement.word().to_owned(),
+        verdict: judgement.verdict(),
         reason: judgement.reason().map(|reason| reason.to_string()),
         first_call_us: first.wall_us,
         steady_call_us: first.wall_us,

@@ -5,6 +5,7 @@
 
 use super::convert::cut;
 use super::judgement::Judgement;
+use crate::delivery::Verdict;
 use crate::event::Event;
 use bytes::Bytes;
 use serde::Serialize;
@@ -20,8 +21,8 @@ const DIFF_LINES_MAX: usize = 40;
 /// Judgement of one version on an event, as far as versions are compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Sample {
-    /// `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
-    pub verdict: String,
+    /// Verdict of the version.
+    pub verdict: Verdict,
     /// Code of the reason; for a fault, its message.
     pub reason: Option<String>,
     /// First 2 KiB of the body that would be sent, as text. Absent: nothing would be sent, or the unchanged event.
@@ -56,25 +57,22 @@ impl Sample {
             Judgement::Fault(_) => reason.message,
             _ => reason.code,
         });
-        Sample { verdict: judgement.word().to_owned(), reason, body, whole, bytes }
+        Sample { verdict: judgement.verdict(), reason, body, whole, bytes }
     }
 
     /// Returns whether a delivery can continue with this judgement.
     pub(super) fn is_usable(&self) -> bool {
-        self.verdict != "fault" && self.verdict != "failure"
+        !matches!(self.verdict, Verdict::Fault | Verdict::Failure)
     }
 
     /// Returns whether the judgement is a fault.
     pub(super) fn is_fault(&self) -> bool {
-        self.verdict == "fault"
+        self.verdict == Verdict::Fault
     }
 
     /// Returns the body that would be sent.
     fn sent<'a>(&'a self, event: &'a Event) -> std::borrow::Cow<'a, str> {
-        match self.verdict.as_str() {
-            "pass" => event.text().into(),
-            _ => String::from_utf8_lossy(&self.bytes),
-        }
+        if self.verdict == Verdict::Pass { event.text().into() } else { String::from_utf8_lossy(&self.bytes) }
     }
 }
 

@@ -32,7 +32,7 @@ struct SecretValues {
 impl SecretValues {
     fn of(subscription: &Subscription) -> Self {
         let signing = subscription.signing.iter().map(|key| key.secret.reveal()).collect();
-        SecretValues { named: subscription.secrets.clone(), signing }
+        SecretValues { named: subscription.settings.secrets().clone(), signing }
     }
 
     /// Returns name and bytes of each value that is searched for.

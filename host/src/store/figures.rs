@@ -56,7 +56,7 @@ impl Gathered {
         let cell =
             Cell { tenant: tenant.clone(), minute_s: now_ms() / 60_000 * 60, subscription, plugin: plugins.join("+") };
         let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cells.entry(cell).or_default().add(&attempt.outcome, attempt.post_us, attempt.plugin_us);
+        cells.entry(cell).or_default().add(attempt.outcome, attempt.post_us, attempt.plugin_us);
     }
 
     fn take(&self) -> HashMap<Cell, Figures> {

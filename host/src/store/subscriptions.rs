@@ -12,7 +12,7 @@ use crate::delivery::{DeliveryState, Reason};
 use crate::limits::{REASON_BYTES_MAX, shortened};
 use crate::pauses::Pauses;
 use crate::signature::{SigningKey, SigningSecret};
-use crate::subscription::{Secret, Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
+use crate::subscription::{LoadedSettings, Secret, Subscription, SubscriptionId, SubscriptionState, TenantId};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rusqlite::{Connection, params};
@@ -23,12 +23,10 @@ use std::sync::Arc;
 /// A subscription to be made or rewritten.
 #[derive(Debug)]
 pub struct NewSubscription {
-    /// Settings that its owner wrote.
-    pub settings: Settings,
+    /// Settings that its owner wrote, and secrets that its plugins may use.
+    pub settings: LoadedSettings,
     /// Keys that sign its webhooks.
     pub signing: Vec<SigningKey>,
-    /// Secrets that its plugin may use.
-    pub secrets: BTreeMap<String, Secret>,
 }
 
 /// A change of whether a subscription runs.
@@ -79,7 +77,6 @@ impl Store {
             pauses: Pauses::default(),
             generation: 1,
             signing: new.signing,
-            secrets: new.secrets,
             created_at_ms: now_ms(),
         });
         let sealed = seal(&self.vault, &subscription)?;
@@ -88,7 +85,7 @@ impl Store {
         let write = move |batch: &Batch<'_>| {
             plugins::require_versions(batch, &subscription)?;
             let sql = "INSERT INTO subscriptions (tenant, id, settings, sealed, state, generation, created_at_ms) VALUES (?1, ?2, ?3, ?4, 0, 1, ?5)";
-            let settings = serde_json::to_string(&subscription.settings)?;
+            let settings = serde_json::to_string(&*subscription.settings)?;
             let created_at_ms = subscription.created_at_ms;
             let row = params![&*subscription.tenant.0, subscription.id.0, settings, sealed, created_at_ms];
             within_share(batch, &subscription.tenant, share, |batch| Ok(batch.execute(sql, row)?))?;
@@ -109,7 +106,6 @@ impl Store {
         let mut changed = old.clone();
         changed.settings = new.settings;
         changed.signing = new.signing;
-        changed.secrets = new.secrets;
         let sealed = seal(&self.vault, &changed)?;
         let catalog = self.catalog.clone();
         let share = self.limits.share;
@@ -127,7 +123,7 @@ impl Store {
             plugins::require_versions(batch, &changed)?;
             let sql =
                 "UPDATE subscriptions SET settings = ?3, sealed = ?4, generation = ?5 WHERE tenant = ?1 AND id = ?2";
-            let settings = serde_json::to_string(&changed.settings)?;
+            let settings = serde_json::to_string(&*changed.settings)?;
             let row = params![&*changed.tenant.0, id.0, settings, sealed, changed.generation];
             within_share(batch, &changed.tenant, share, |batch| Ok(batch.execute(sql, row)?))?;
             sweeps::judge_again(batch, &changed.tenant, &Changed::Subscription(id), &[id], &damage)?;
@@ -291,7 +287,7 @@ pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Vec<Subscri
         let id = SubscriptionId(row.get(1)?);
         let (signing, secrets) = unseal(vault, &tenant, id, &row.get::<_, Vec<u8>>(3)?)?;
         subscriptions.push(Subscription {
-            settings: serde_json::from_str(&row.get::<_, String>(2)?)?,
+            settings: LoadedSettings::new(serde_json::from_str(&row.get::<_, String>(2)?)?, secrets)?,
             state: SubscriptionState::ALL[row.get::<_, usize>(4)?.min(2)],
             state_reason: row.get(5)?,
             generation: row.get(6)?,
@@ -301,7 +297,6 @@ pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Vec<Subscri
             id,
             tenant,
             signing,
-            secrets,
         });
     }
     Ok(subscriptions)
@@ -312,7 +307,7 @@ fn owner(tenant: &TenantId, id: SubscriptionId) -> String {
 }
 
 fn seal(vault: &Vault, subscription: &Subscription) -> Result<Vec<u8>, StoreError> {
-    let secrets = subscription.secrets.iter();
+    let secrets = subscription.settings.secrets().iter();
     let plain = SealedSecrets {
         signing: subscription.signing.iter().map(|key| key.secret.reveal()).collect(),
         until_ms: subscription.signing.iter().map(|key| key.until_ms).collect(),

@@ -5,6 +5,7 @@ use crate::measure::{bare, end_to_end, latency, rate};
 use crate::receiver::Receiver;
 use crate::{Args, Failure, Goal, Row, many, store};
 use hookloom::store::NewSubscription;
+use hookloom::subscription::LoadedSettings;
 use reqwest::Method;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -121,9 +122,8 @@ async fn at_the_store(name: &'static str, args: &Args) -> Result<Row, Failure> {
     for _ in 0..args.rounds {
         floors.push(store::bare_inserts(COUNT * 4).await?);
         let subscription = NewSubscription {
-            settings: serde_json::from_value(settings.clone())?,
+            settings: LoadedSettings::new(serde_json::from_value(settings.clone())?, BTreeMap::new())?,
             signing: Vec::new(),
-            secrets: BTreeMap::new(),
         };
         figures.push(store::accepts(COUNT * 4, subscription).await?);
     }

@@ -11,7 +11,7 @@ use crate::api::events;
 use crate::api::extract::{Item, Params};
 use crate::api::hands;
 use crate::api::problem::Problem;
-use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState};
+use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState, Verdict};
 use crate::event::{Event, EventId};
 use crate::plugin::{PluginInput, Shown};
 use crate::store::{DeliveryFilter, DeliveryView, now_ms};
@@ -207,8 +207,8 @@ pub(super) async fn before_and_after(
         state.plugins.judge_with(PluginInput { previous, ..PluginInput::new(event.clone(), subscription) }).await;
     let shown = Shown::new(judged, &event);
     match (shown.verdict, shown.body) {
-        ("replace", Some(body)) => Diff::new(event.text(), body),
-        ("pass", _) => Diff::same("The plugin passes it unchanged.", event.text()),
+        (Verdict::Replace, Some(body)) => Diff::new(event.text(), body),
+        (Verdict::Pass, _) => Diff::same("The plugin passes it unchanged.", event.text()),
         (verdict, _) => {
             let reason = shown.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             Diff::words(format!("Nothing would be sent; the plugin says {verdict}{reason}"))

@@ -7,6 +7,7 @@ use super::user::TenantUser;
 use super::{DisplayTime, Frame, PageError, duration, short, size};
 use crate::api::ApiState;
 use crate::api::problem::Problem;
+use crate::delivery::Verdict;
 use crate::event::SAMPLES;
 use crate::plugin::check::Report;
 use crate::plugin::{ArmFigures, Comparison, Difference, RolloutFigures, Shown};
@@ -229,7 +230,7 @@ fn difference(one: &Difference) -> (String, String, String, String) {
     fn told(sample: &crate::plugin::Sample) -> String {
         match &sample.reason {
             Some(reason) => format!("{} ({reason})", sample.verdict),
-            None => sample.verdict.clone(),
+            None => sample.verdict.to_string(),
         }
     }
     (one.event.to_string(), told(&one.active), told(&one.other), one.diff.join("\n"))
@@ -269,14 +270,14 @@ pub(super) struct DryResult {
 impl DryResult {
     pub(super) fn new(event: &str, shown: Shown) -> Self {
         let diff = match (shown.verdict, &shown.body) {
-            ("replace", Some(body)) => Diff::new(event, body.as_str()),
-            ("pass", _) => Diff::same("It passes unchanged.", event),
+            (Verdict::Replace, Some(body)) => Diff::new(event, body.as_str()),
+            (Verdict::Pass, _) => Diff::same("It passes unchanged.", event),
             _ => Diff::words("Nothing would be sent."),
         };
         let headers = shown.headers.iter().map(|(name, value)| format!("{name}: {value}"));
         let kind = shown.content_type.iter().map(|kind| format!("content-type: {kind}"));
         DryResult {
-            verdict: shown.verdict.to_owned(),
+            verdict: shown.verdict.to_string(),
             reason: shown.reason.map(|reason| reason.to_string()).unwrap_or_default(),
             diff,
             headers: kind.chain(headers).collect::<Vec<_>>().join("\n"),

@@ -207,7 +207,7 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
         ascii_host: subscriptions::ascii_host(&subscription.settings.notify_url),
         lane: lane(state, subscription.id),
         signing: signing.collect::<Vec<_>>().join(", "),
-        secrets: subscription.secrets.keys().cloned().collect::<Vec<_>>().join(", "),
+        secrets: subscription.settings.secrets().keys().cloned().collect::<Vec<_>>().join(", "),
         secret: shown.secret,
         tested: shown.tested,
         counted: shown.counted,

@@ -69,10 +69,11 @@ pub(super) async fn warnings(state: &ApiState, subscription: &Subscription) -> V
 fn tried(subscription: &Subscription) -> Arc<Subscription> {
     let mut tried = subscription.clone();
     tried.id = SubscriptionId(uuid::Uuid::nil());
-    tried.settings.reuse = None;
-    let limits = &mut tried.settings.limits;
-    limits.cpu_ms = limits.cpu_ms.min(CPU_MS_MAX);
-    limits.wall_ms = limits.wall_ms.min(WALL_MS_MAX);
+    tried.settings.change_calls(|_, limits, reuse| {
+        *reuse = None;
+        limits.cpu_ms = limits.cpu_ms.min(CPU_MS_MAX);
+        limits.wall_ms = limits.wall_ms.min(WALL_MS_MAX);
+    });
     Arc::new(tried)
 }
 
@@ -139,7 +140,7 @@ impl SampleRun<'_> {
 
     async fn judges_alone(&self, step: usize, event: &Arc<Event>) -> bool {
         let mut alone = Subscription::clone(&self.subscription);
-        alone.settings.plugin.0 = alone.settings.plugin.0.drain(..).skip(step).take(1).collect();
+        alone.settings.change_calls(|chain, _, _| chain.0 = chain.0.drain(..).skip(step).take(1).collect());
         matches!(self.judge(event, Arc::new(alone)).await, Some(None))
     }
 

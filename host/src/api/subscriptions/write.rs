@@ -10,7 +10,7 @@ use crate::headers::{HeaderAuthor, check_header, fill_secrets};
 use crate::limits::shortened;
 use crate::signature::{SigningKey, SigningSecret};
 use crate::store::NewSubscription;
-use crate::subscription::{Ordering, Secret, Settings, Subscription, TenantId, check_secret_name};
+use crate::subscription::{LoadedSettings, Ordering, Secret, Settings, Subscription, TenantId, check_secret_name};
 use crate::transport;
 use http::StatusCode;
 use serde_json::{Map, Value};
@@ -122,7 +122,7 @@ impl SubscriptionWrite {
         let mut settings = self.settings;
         settings.modules.sort_unstable();
         settings.modules.dedup();
-        let mut secrets = old.map(|old| old.secrets.clone()).unwrap_or_default();
+        let mut secrets = old.map(|old| old.settings.secrets().clone()).unwrap_or_default();
         let new_secrets = match self.secrets {
             SecretsWrite::Values(values) => values,
             SecretsWrite::Names(names) => {
@@ -153,11 +153,12 @@ impl SubscriptionWrite {
             (None, Some(old)) => old.signing.clone(),
             (None, None) => vec![SigningKey::current(SigningSecret::generate())],
         };
-        if faults.is_empty() {
-            Ok(NewSubscription { settings, signing, secrets })
-        } else {
-            Err(Problem::fields(faults))
+        if !faults.is_empty() {
+            return Err(Problem::fields(faults));
         }
+        let settings = LoadedSettings::new(settings, secrets);
+        let settings = settings.map_err(|error| Problem::field("/notify_url", error.to_string()))?;
+        Ok(NewSubscription { settings, signing })
     }
 }
 

@@ -4,7 +4,7 @@
 use super::super::terminal::{self, outln};
 use super::Failure;
 use super::source::{Source, event_in, pair};
-use crate::delivery::Cost;
+use crate::delivery::{Cost, Verdict};
 use crate::plugin::workbench::Workbench;
 use crate::plugin::{Judgement, PluginInput};
 use crate::plural::counted;
@@ -49,13 +49,13 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
     let input = PluginInput::new(event, subscription);
     let mut costs: Vec<Cost> = Vec::new();
-    let mut verdict = "";
+    let mut verdict = Verdict::Pass;
     for _ in 0..args.calls {
         let judged = workbench.judge(&plugin, input.clone()).await;
         if let Judgement::Fault(fault) = &judged.judgement {
             return Err(format!("call {} failed: {fault}", costs.len() + 1).into());
         }
-        verdict = judged.judgement.word();
+        verdict = judged.judgement.verdict();
         costs.push(judged.cost());
     }
     let compared = match args.reuse {

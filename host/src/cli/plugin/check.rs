@@ -6,6 +6,7 @@
 use super::super::terminal::{self, BOLD, BOLD_RED, GREEN, PLAIN, outln};
 use super::Failure;
 use super::source::{Source, event_in, pair};
+use crate::delivery::Verdict;
 use crate::event::{Event, sample_events};
 use crate::limits::Limits;
 use crate::plugin::check::Report;
@@ -65,7 +66,7 @@ struct SampleResult {
 impl SampleResult {
     /// The reason for which the component does not fit, if it does not.
     fn fault(&self) -> Option<String> {
-        let reason = self.shown.reason.as_ref().filter(|_| self.shown.verdict == "fault")?;
+        let reason = self.shown.reason.as_ref().filter(|_| self.shown.verdict == Verdict::Fault)?;
         Some(format!("it breaks on the sample event {}: {reason}", self.sample))
     }
 

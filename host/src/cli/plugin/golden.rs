@@ -8,6 +8,7 @@ use super::super::diff::print_diff;
 use super::super::terminal::{self, GREEN, PLAIN, RED, outln};
 use super::Failure;
 use super::source::{Source, event, event_in};
+use crate::delivery::Verdict;
 use crate::plugin::workbench::{BenchPlugin, Workbench};
 use crate::plugin::{PluginInput, Shown};
 use crate::plural::counted;
@@ -57,7 +58,7 @@ struct Case {
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expected {
-    verdict: Option<String>,
+    verdict: Option<Verdict>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,10 +184,10 @@ async fn case(workbench: &Workbench, plugin: &BenchPlugin, path: &Path, bless: b
 }
 
 fn found(shown: Shown) -> Expected {
-    let replaced = shown.verdict == "replace";
+    let replaced = shown.verdict == Verdict::Replace;
     let body = shown.body.filter(|_| replaced).map(|body| serde_json::from_str(&body).unwrap_or(Value::String(body)));
     Expected {
-        verdict: Some(shown.verdict.to_owned()),
+        verdict: Some(shown.verdict),
         reason: shown.reason.map(|reason| reason.to_string()),
         content_type: shown.content_type.filter(|_| replaced),
         headers: Some(shown.headers).filter(|headers| !headers.is_empty()),
@@ -199,6 +200,9 @@ fn compare(expected: &Expected, found: &Expected) -> Vec<Mismatch> {
     fn text(value: &Option<String>) -> Option<String> {
         value.clone()
     }
+    fn word(verdict: Verdict) -> String {
+        verdict.to_string()
+    }
     fn json(value: &Option<Value>) -> Option<String> {
         value.as_ref().map(Value::to_string)
     }
@@ -206,7 +210,7 @@ fn compare(expected: &Expected, found: &Expected) -> Vec<Mismatch> {
         value.as_ref().map(|value| json!(value).to_string())
     }
     let pairs = [
-        ("verdict", text(&expected.verdict), text(&found.verdict)),
+        ("verdict", expected.verdict.map(word), found.verdict.map(word)),
         ("reason", text(&expected.reason), text(&found.reason)),
         ("content_type", text(&expected.content_type), text(&found.content_type)),
         ("headers", headers(&expected.headers), headers(&found.headers)),

@@ -5,6 +5,7 @@ use super::super::diff::print_diff;
 use super::super::terminal::{self, BOLD, BOLD_RED, PLAIN, errln, outln};
 use super::Failure;
 use super::source::{Source, event_in, event_with_id, pair};
+use crate::delivery::Verdict;
 use crate::event::Event;
 use crate::limits::Limits;
 use crate::plugin::workbench::Workbench;
@@ -144,7 +145,7 @@ fn id_in(answer: &Value, name: &str) -> Result<Uuid, Failure> {
 /// Prints a note on whether the body is the one that the host sent.
 fn told_of_the_body(shown: &Shown, event: &Event, attempt: &Value) {
     let Some(sent) = attempt["body_sha256"].as_str() else { return };
-    let body = if shown.verdict == "pass" { Some(event.text()) } else { shown.body.as_deref() };
+    let body = if shown.verdict == Verdict::Pass { Some(event.text()) } else { shown.body.as_deref() };
     match body.map(|body| hex::encode(Sha256::digest(body)) == sent) {
         Some(true) => outln!("the host sent this very body"),
         _ => outln!("the host sent another body"),
@@ -180,15 +181,15 @@ fn print(shown: &Shown, limits: &Limits, event: &Event, json: bool) -> Result<()
         print_shown(shown, limits, event);
     }
     match (shown.verdict, &shown.reason) {
-        ("fault", Some(reason)) => Err(reason.to_string().into()),
+        (Verdict::Fault, Some(reason)) => Err(reason.to_string().into()),
         _ => Ok(()),
     }
 }
 
 fn print_shown(shown: &Shown, limits: &Limits, event: &Event) {
-    let tone = if shown.verdict == "fault" { BOLD_RED } else { BOLD };
+    let tone = if shown.verdict == Verdict::Fault { BOLD_RED } else { BOLD };
     // A fault's words are long, and come at the end, as the command's failure.
-    let reason = shown.reason.as_ref().filter(|_| shown.verdict != "fault");
+    let reason = shown.reason.as_ref().filter(|_| shown.verdict != Verdict::Fault);
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     outln!("{}{}{}{}", tone, shown.verdict, PLAIN, reason);
     for line in &shown.log {
@@ -200,7 +201,7 @@ fn print_shown(shown: &Shown, limits: &Limits, event: &Event) {
     if let Some(url) = &shown.url {
         outln!("  to  {}", url);
     }
-    if let (Some(body), "replace") = (&shown.body, shown.verdict) {
+    if let (Some(body), Verdict::Replace) = (&shown.body, shown.verdict) {
         let kind = shown.content_type.as_deref().unwrap_or_default();
         print_diff(&format!("{kind}, "), event.text(), body);
     }
@@ -216,7 +217,7 @@ fn print_shown(shown: &Shown, limits: &Limits, event: &Event) {
 /// Returns the usage of a call against each of its limits; times in microseconds.
 fn shares(shown: &Shown, limits: &Limits) -> [(&'static str, u64, u64); 11] {
     let cost = &shown.cost;
-    let body = if shown.verdict == "replace" { shown.body.as_ref().map_or(0, String::len) } else { 0 };
+    let body = if shown.verdict == Verdict::Replace { shown.body.as_ref().map_or(0, String::len) } else { 0 };
     let header_bytes: usize = shown.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     [
         ("cpu, µs", cost.cpu_us, limits.cpu_ms * 1_000),

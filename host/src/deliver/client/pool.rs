@@ -90,7 +90,7 @@ impl Clients {
         let policy = self.default.policy.narrowed(narrowed);
         let custom = (!direct).then_some((subscription.id, subscription.generation));
         let ready = |policy: &AddressPolicy| {
-            transport::ready(transport, &subscription.secrets, policy).map_err(|faults| {
+            transport::ready(transport, subscription.settings.secrets(), policy).map_err(|faults| {
                 let faults: Vec<String> = faults.iter().map(|(field, detail)| format!("{field}: {detail}")).collect();
                 ClientError::Transport(faults.join("; "))
             })
@@ -122,7 +122,7 @@ impl Clients {
 mod tests {
     use super::*;
     use crate::ids::TenantId;
-    use crate::subscription::SubscriptionState;
+    use crate::subscription::{LoadedSettings, SubscriptionState};
     use std::collections::BTreeMap;
 
     fn with_transport(clients: usize) -> Vec<Subscription> {
@@ -133,14 +133,14 @@ mod tests {
         let one = |_| Subscription {
             id: SubscriptionId::new(),
             tenant: TenantId("t".into()),
-            settings: serde_json::from_value(settings.clone()).expect("settings"),
+            settings: LoadedSettings::new(serde_json::from_value(settings.clone()).expect("settings"), BTreeMap::new())
+                .expect("a URL"),
             state: SubscriptionState::Active,
             state_reason: None,
             failing_since_ms: None,
             pauses: crate::pauses::Pauses::default(),
             generation: 1,
             signing: Vec::new(),
-            secrets: BTreeMap::new(),
             created_at_ms: 0,
         };
         (0..clients).map(one).collect()

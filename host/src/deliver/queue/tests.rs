@@ -3,9 +3,10 @@
 use super::*;
 use crate::event::Module;
 use crate::store::{Caps, NewEvent, News, TenantChange};
-use crate::subscription::TenantId;
+use crate::subscription::{LoadedSettings, TenantId};
 use proptest::prelude::*;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -66,9 +67,8 @@ impl TestLane {
         store.create_tenant(tenant.clone(), TenantChange::default()).await.expect("a tenant");
         let settings = serde_json::from_value(json!({"notify_url": "http://a.example/", "modules": ["Contact"]}));
         let new = crate::store::NewSubscription {
-            settings: settings.expect("settings"),
+            settings: LoadedSettings::new(settings.expect("settings"), BTreeMap::new()).expect("a URL"),
             signing: Vec::new(),
-            secrets: std::collections::BTreeMap::new(),
         };
         let subscription = store.create_subscription(tenant, new).await.expect("a subscription");
         TestLane {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::Module;
 use crate::store::{Accepted, Caps, Change, NewEvent, NewSubscription, News, PluginVersion, Repeatable, TenantChange};
+use crate::subscription::LoadedSettings;
 use bytes::Bytes;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
@@ -28,7 +29,8 @@ async fn subscribe(store: &Store, count: usize) -> Vec<SubscriptionId> {
     let mut made = Vec::new();
     for _ in 0..count {
         let settings = serde_json::from_value(settings.clone()).expect("settings");
-        let new = NewSubscription { settings, signing: Vec::new(), secrets: BTreeMap::new() };
+        let settings = LoadedSettings::new(settings, BTreeMap::new()).expect("a URL");
+        let new = NewSubscription { settings, signing: Vec::new() };
         made.push(store.create_subscription(tenant(), new).await.expect("a subscription").id);
     }
     made

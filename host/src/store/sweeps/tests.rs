@@ -3,7 +3,7 @@
 use super::*;
 use crate::event::Module;
 use crate::store::{AttemptClass, Caps, NewEvent, NewSubscription, PluginVersion, StateChange, TenantChange};
-use crate::subscription::Subscription;
+use crate::subscription::{LoadedSettings, Subscription};
 use bytes::Bytes;
 use serde_json::json;
 use std::collections::{BTreeMap, HashSet};
@@ -25,7 +25,8 @@ fn new(description: &str) -> NewSubscription {
     let settings =
         json!({"notify_url": "http://a.example/", "modules": ["Contact"], "plugin": "p", "description": description});
     let settings = serde_json::from_value(settings).expect("settings");
-    NewSubscription { settings, signing: Vec::new(), secrets: BTreeMap::new() }
+    let settings = LoadedSettings::new(settings, BTreeMap::new()).expect("a URL");
+    NewSubscription { settings, signing: Vec::new() }
 }
 
 async fn activate(store: &Store, sha256: char) {

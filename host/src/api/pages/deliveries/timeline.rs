@@ -1,13 +1,13 @@
 //! One attempt on the timeline of a delivery.
 
 use crate::api::pages::{DisplayTime, duration, short, size};
-use crate::delivery::{Arm, Attempt, JudgedStep, Timings};
+use crate::delivery::{Arm, Attempt, AttemptOutcome, JudgedStep, Timings};
 
 /// An attempt as it is shown.
 pub(super) struct AttemptView {
     pub(super) number: u32,
     pub(super) at: DisplayTime,
-    pub(super) outcome: String,
+    pub(super) outcome: AttemptOutcome,
     pub(super) reason: String,
     pub(super) status: Option<u16>,
     pub(super) echoed: bool,
@@ -35,7 +35,7 @@ impl AttemptView {
         AttemptView {
             number: attempt.number,
             at: DisplayTime::at_ms(attempt.started_at_ms),
-            outcome: attempt.outcome.clone(),
+            outcome: attempt.outcome,
             reason: attempt.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
             status: attempt.status,
             echoed: attempt.echoed,

@@ -101,7 +101,7 @@ pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<Value,
     let config = pairs(form.get("config")).map_err(|detail| Problem::field("/config", detail))?;
     let plugins: Vec<&str> = form.get("plugin").split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     let mut body = match old {
-        Some(old) => serde_json::to_value(&old.settings).unwrap_or_default(),
+        Some(old) => serde_json::to_value(&*old.settings).unwrap_or_default(),
         None => json!({}),
     };
     body["notify_url"] = form.get("notify_url").into();

@@ -11,7 +11,7 @@ use crate::store::{
     AttemptClass, AttemptRecord, DeliveryFilter, NewEvent, NewSubscription, Repeatable, Span, StateChange, Store,
     StoreError, StoreLimits, TenantChange,
 };
-use crate::subscription::{Subscription, SubscriptionId, TenantId};
+use crate::subscription::{LoadedSettings, Subscription, SubscriptionId, TenantId};
 use bytes::Bytes;
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -275,7 +275,7 @@ impl World {
                 other => Next::Again { at_ms: 0, counts: other == 4, reason },
             };
             let attempt = json!({"number": due.delivery.attempts_made + 1, "started_at_ms": 0, "config_generation": 1,
-                "outcome": "test", "echoed": false, "log": ["l".repeat(size)]});
+                "outcome": "delivered", "echoed": false, "log": ["l".repeat(size)]});
             let attempt: Attempt = serde_json::from_value(attempt).expect("an attempt");
             let disables = (pick == 7).then(|| Reason::new("gone", "wants no more"));
             AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms: i64::MAX, disables }
@@ -293,9 +293,9 @@ impl World {
         let settings = json!({"notify_url": "http://a.example/", "modules": ["Contact", "Subscription"], "plugin": plugin,
             "ordering": ordering, "description": "d".repeat(size)});
         let new = NewSubscription {
-            settings: serde_json::from_value(settings).expect("settings"),
+            settings: LoadedSettings::new(serde_json::from_value(settings).expect("settings"), BTreeMap::new())
+                .expect("a URL"),
             signing: Vec::new(),
-            secrets: BTreeMap::new(),
         };
         if let What::Subscribe = what {
             allow(self.store.create_subscription(tenant, new).await);
