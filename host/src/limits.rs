@@ -1,7 +1,7 @@
 //! The words for how much one plugin call may use, and how a subscription's wishes meet the host's maxima.
 //!
 //! Pure. Every limit has one name, which is also the name that an error shows. The numbers' source is the table of
-//! defaults in README.md, "Limits".
+//! defaults in docs/reference/limits.md.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

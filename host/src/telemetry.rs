@@ -1,7 +1,7 @@
 //! Metrics: every one by name, in one place. The only home of the exporter.
 //!
 //! Names and labels follow Prometheus' conventions (base units, `_total` for counters). Labels are tenants, plugins and
-//! closed sets of words: never an id, a URL or anything that a sender chooses. README.md, "Metrics", lists them all.
+//! closed sets of words: never an id, a URL or anything that a sender chooses. docs/reference/metrics.md lists them all.
 
 mod process;
 

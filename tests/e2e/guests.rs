@@ -39,10 +39,10 @@ const MISBEHAVIOURS: [(&str, &str, &str, &str); 32] = [
     ("hands_over", "fault", "plugin-limit", "limits.host_call_bytes is 16777216"),
 ];
 
-/// The table of docs/sandbox.md is this one.
+/// The table of docs/explanation/sandbox.md is this one.
 #[test]
 fn the_documents_list_every_misbehaviour() {
-    let document = std::fs::read_to_string(crate::harness::root().join("docs/sandbox.md")).unwrap();
+    let document = std::fs::read_to_string(crate::harness::root().join("docs/explanation/sandbox.md")).unwrap();
     for (name, verdict, code, _) in MISBEHAVIOURS {
         let row = format!("| `{name}` |");
         let line = document.lines().find(|line| line.starts_with(&row)).unwrap_or_else(|| panic!("{row} is missing"));

@@ -1,5 +1,5 @@
-//! The host behind the real nginx and Caddy, with the configurations of `docs/nginx.md` and `docs/caddy.md`: people sign in, every
-//! link leads somewhere, and what is shown to be entered elsewhere is the public address.
+//! The host behind the real nginx and Caddy, with the configurations of `docs/how-to/nginx.md` and `docs/how-to/caddy.md`: people sign
+//! in, every link leads somewhere, and what is shown to be entered elsewhere is the public address.
 
 use crate::harness::{ADMIN_KEY, Front, Host, PATIENCE, ProxyProgram, block_of, event, program, text};
 use reqwest::Method;
@@ -11,12 +11,12 @@ use tokio::process::Command;
 
 #[tokio::test]
 async fn behind_nginx() {
-    walk(Front::start(ProxyProgram::Nginx, &block_of("nginx.md", "nginx", 0), "").await).await;
+    walk(Front::start(ProxyProgram::Nginx, &block_of("how-to/nginx.md", "nginx", 0), "").await).await;
 }
 
 #[tokio::test]
 async fn behind_nginx_that_passes_nothing_but_the_request() {
-    let page = block_of("nginx.md", "nginx", 0);
+    let page = block_of("how-to/nginx.md", "nginx", 0);
     let plain: String =
         page.lines().filter(|line| !line.contains("proxy_set_header")).map(|line| format!("{line}\n")).collect();
     walk(Front::start(ProxyProgram::Nginx, &plain, "").await).await;
@@ -24,26 +24,26 @@ async fn behind_nginx_that_passes_nothing_but_the_request() {
 
 #[tokio::test]
 async fn behind_nginx_below_a_path() {
-    let page = block_of("nginx.md", "nginx", 1);
+    let page = block_of("how-to/nginx.md", "nginx", 1);
     assert!(page.contains("proxy_pass http://127.0.0.1:8420/;"), "it takes the prefix away");
     walk(Front::start(ProxyProgram::Nginx, &page, "/hookloom").await).await;
 }
 
 #[tokio::test]
 async fn behind_nginx_that_passes_the_path_on() {
-    let page = block_of("nginx.md", "nginx", 1)
+    let page = block_of("how-to/nginx.md", "nginx", 1)
         .replace("proxy_pass http://127.0.0.1:8420/;", "proxy_pass http://127.0.0.1:8420;");
     walk(Front::start(ProxyProgram::Nginx, &page, "/hookloom").await).await;
 }
 
 #[tokio::test]
 async fn behind_caddy() {
-    walk(Front::start(ProxyProgram::Caddy, &block_of("caddy.md", "caddyfile", 0), "").await).await;
+    walk(Front::start(ProxyProgram::Caddy, &block_of("how-to/caddy.md", "caddyfile", 0), "").await).await;
 }
 
 #[tokio::test]
 async fn behind_caddy_below_a_path() {
-    walk(Front::start(ProxyProgram::Caddy, &block_of("caddy.md", "caddyfile", 1), "/hookloom").await).await;
+    walk(Front::start(ProxyProgram::Caddy, &block_of("how-to/caddy.md", "caddyfile", 1), "/hookloom").await).await;
 }
 
 /// Somebody with a browser in front of a proxy.

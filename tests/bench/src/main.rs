@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the rows of the table in docs/speed.md, each with a floor that is measured in the same run.
+//! `cargo xtask bench`: the rows of the table in docs/explanation/speed.md, each with a floor that is measured in the same run.
 //!
 //! The host is the real program in a process of its own; so is the receiver; this process sends. Each row is the median of
 //! several rounds, in which floor and figure take turns, so that a neighbour's load hits both.

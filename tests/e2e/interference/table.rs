@@ -8,7 +8,8 @@ use futures_util::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-/// Largest peak of the host's resident memory with the settings that it ships with: `docs/sandbox.md` says of what it is made.
+/// Largest peak of the host's resident memory with the settings that it ships with. `docs/explanation/resource-limits.md` says what
+/// it is made of.
 pub(super) const MEMORY_MIB_MAX: u64 = 1_024;
 
 const GOALS: Goals = Goals {
