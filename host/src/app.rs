@@ -104,7 +104,7 @@ impl App {
         config.listen = address;
         let clients = Arc::new(Clients::new(config.address_policy(), &config.name_servers)?);
         let traces = Traces::start(&config.otlp_endpoint)?;
-        let (store, news) = Store::open_with(&config.data_dir, store_limits(&config))?;
+        let (store, events) = Store::open_with(&config.data_dir, store_limits(&config))?;
         create_default_tenant(&store).await?;
         if let Some(key) = admin_key {
             store.give_admin_key(&key).await?;
@@ -122,7 +122,7 @@ impl App {
         let plugins_too = plugins.clone();
         let lanes_too = lanes.clone();
         let dispatcher =
-            Dispatcher::start(store.clone(), plugins_too, clients.clone(), news, lanes_too, traces.clone(), limits);
+            Dispatcher::start(store.clone(), plugins_too, clients.clone(), events, lanes_too, traces.clone(), limits);
         let grace = Duration::from_secs(config.stop_grace_s);
         let shares = Arc::new(Shares::new(&config));
         let settings = config.clone();

@@ -12,7 +12,7 @@
 //! 4. [`store::Store::accept`] asks the catalog who gets each event ([`route::matches`]), and writes the events with one pending
 //!    delivery for each of those subscriptions in one transaction. Then, and only then, the sender reads `202`. From
 //!    here on the deliveries happen, whatever becomes of this process.
-//! 5. The store's news reaches the [`deliver::Dispatcher`], which wakes the lane of the subscription. A lane
+//! 5. The store publishes the new deliveries to the [`deliver::Dispatcher`], which wakes the lane of the subscription. A lane
 //!    decides when an attempt begins; after a restart it finds the same delivery in the store.
 //! 6. The attempt asks [`plugin::Plugins::judge`]: the subscription's plugin sees the original event in a fresh
 //!    instance, and answers pass, replace, drop or later.

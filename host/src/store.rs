@@ -95,7 +95,7 @@ pub use figures::SpanFigures;
 pub use hands::Span;
 pub use ledger::Ledger;
 pub use limits::StoreLimits;
-pub use news::{Due, NewDeliveries, News};
+pub use news::{Due, NewDeliveries, StoreEvent};
 pub use notices::Notice;
 pub use plugins::{ActiveVersion, PluginVersion, StoredPlugin};
 pub use quarantine::Quarantine;
@@ -257,7 +257,7 @@ pub struct Store {
     pending: Arc<backlog::PendingCounts>,
     damage: damage::Damage,
     path: PathBuf,
-    news: mpsc::UnboundedSender<News>,
+    store_events: mpsc::UnboundedSender<StoreEvent>,
     gathered: figures::Gathered,
     notices: notices::Notices,
     limits: StoreLimits,
@@ -267,8 +267,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in a folder, makes it if there is none, and returns the channel of its news. With default limits.
-    pub fn open(folder: &Path) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<News>), StoreError> {
+    /// Opens the store in a folder, creating it if there is none, with default limits. Returns the channel of its events as well.
+    pub fn open(folder: &Path) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<StoreEvent>), StoreError> {
         Store::open_with(folder, StoreLimits::default())
     }
 
@@ -276,7 +276,7 @@ impl Store {
     pub fn open_with(
         folder: &Path,
         limits: StoreLimits,
-    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<News>), StoreError> {
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<StoreEvent>), StoreError> {
         let opened = Store::open_whole(folder, limits);
         opened.map_err(|error| if error.is_damage() { error.at_start(folder) } else { error })
     }
@@ -284,7 +284,7 @@ impl Store {
     fn open_whole(
         folder: &Path,
         limits: StoreLimits,
-    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<News>), StoreError> {
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<StoreEvent>), StoreError> {
         let in_folder = |source| StoreError::Folder { folder: folder.display().to_string(), source };
         let path = folder;
         let folder = DataFolder::lock(path)?;
@@ -316,7 +316,7 @@ impl Store {
             damage: damage.clone(),
         };
         let writer = Writer::start(connection, context).map_err(in_folder)?;
-        let (news, listener) = mpsc::unbounded_channel();
+        let (store_events, listener) = mpsc::unbounded_channel();
         let store = Store {
             writer,
             readers: Readers::new(path.clone(), files.clone(), limits.query_time_max, damage.clone()),
@@ -333,7 +333,7 @@ impl Store {
             pending,
             damage,
             path,
-            news,
+            store_events,
             gathered: figures::Gathered::default(),
             notices: notices::Notices::default(),
             folder,
@@ -370,8 +370,8 @@ impl Store {
         self.change_of(owner, Vec::new(), write, show).await
     }
 
-    /// The same, and the scheduler looks at these subscriptions again. It is told on the writer's thread: whoever asked
-    /// for the change may have hung up by then.
+    /// The same, and publishes that these subscriptions changed. The event is sent on the writer's thread, because the client that
+    /// asked for the change may have disconnected by then.
     async fn change_of<T: Send + 'static>(
         &self,
         owner: impl Into<Owner>,
@@ -380,12 +380,12 @@ impl Store {
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let catalog = self.catalog.clone();
-        let news = self.news.clone();
+        let store_events = self.store_events.clone();
         let then = move |value: &mut T| {
             show(&catalog, value);
             for id in subscriptions {
                 // The scheduler is gone only while the host stops; what is due is found again at the next start.
-                let _ = news.send(News::Changed(id));
+                let _ = store_events.send(StoreEvent::Changed(id));
             }
         };
         self.writer.write(Terms::small(owner.into(), WriteMode::Exclusive), write, then).await

@@ -4,7 +4,7 @@ use super::batch::Batch;
 use super::order_key::OrderKey;
 use super::rows::{DeliveryRow, EventRow};
 use super::writer::{Terms, WriteMode, payload_rows};
-use super::{Catalog, Due, NewDeliveries, News, Store, StoreError, fan_out, now_ms, rejected};
+use super::{Catalog, Due, NewDeliveries, Store, StoreError, StoreEvent, fan_out, now_ms, rejected};
 use crate::delivery::{DeliveryId, DeliveryKind, DueDelivery};
 use crate::event::{Event, EventId, Module};
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
@@ -119,7 +119,7 @@ impl Store {
     ) -> Result<AcceptedOnce, StoreError> {
         let catalog = self.catalog.clone();
         let owner = tenant.clone();
-        let news = self.news.clone();
+        let store_events = self.store_events.clone();
         let most = self.limits.request_deliveries_max;
         let volume = Volume::of(&events);
         let Matching { deliveries, subscriptions } = volume.matching(&catalog, &tenant);
@@ -138,11 +138,11 @@ impl Store {
         let requester = tenant.clone();
         let request = IntakeRequest { door, tenant, volume, events, caps, steps: steps_id };
         let write = move |batch: &Batch<'_>| request.write(batch, &catalog, most);
-        let then = move |(accepted, new): &mut (AcceptedOnce, NewDeliveries)| {
+        let then = move |(accepted, new_deliveries): &mut (AcceptedOnce, NewDeliveries)| {
             if !accepted.is_repetition {
                 telemetry::accepted(&owner, accepted.events.len());
             }
-            tell_accepted(&news, std::mem::take(new));
+            publish(&store_events, std::mem::take(new_deliveries));
         };
         let (accepted, _) = self.writer.write(terms, write, then).await?;
         if let Some(steps) = steps {
@@ -172,11 +172,11 @@ impl IntakeRequest {
         most: u64,
     ) -> Result<(AcceptedOnce, NewDeliveries), StoreError> {
         let IntakeRequest { door, tenant, volume, events, caps, steps } = self;
-        let mut new = NewDeliveries::default();
+        let mut new_deliveries = NewDeliveries::default();
         if let IntakeKind::Once(request) = &door
             && let Some(events) = answered(batch, &tenant, request)?
         {
-            return Ok((AcceptedOnce { events, is_repetition: true }, new));
+            return Ok((AcceptedOnce { events, is_repetition: true }, new_deliveries));
         }
         batch.require_disk()?;
         // Subscriptions may have been made since it was queued.
@@ -187,7 +187,7 @@ impl IntakeRequest {
         let mut accepted = Vec::with_capacity(events.len());
         for event in events {
             accepted.push(match steps {
-                None => accept_one(batch, catalog, &tenant, event, None, &mut new),
+                None => accept_one(batch, catalog, &tenant, event, None, &mut new_deliveries),
                 Some(_) => accept_without_deliveries(batch, catalog, &tenant, event),
             });
         }
@@ -204,7 +204,7 @@ impl IntakeRequest {
             let lacks = accepted.iter().map(|one| one.deliveries).sum();
             fan_out::note(batch, &tenant, id, accepted.iter().map(|one| one.event), lacks)?;
         }
-        Ok((AcceptedOnce { events: accepted, is_repetition: false }, new))
+        Ok((AcceptedOnce { events: accepted, is_repetition: false }, new_deliveries))
     }
 }
 
@@ -261,10 +261,10 @@ impl Volume {
     }
 }
 
-/// Tells the scheduler of new deliveries; it is gone only while the host stops, and finds them at the next start.
-pub(super) fn tell_accepted(news: &mpsc::UnboundedSender<News>, new: NewDeliveries) {
-    if !new.due.is_empty() || !new.later.is_empty() {
-        let _ = news.send(News::Accepted(new));
+/// Publishes new deliveries. The dispatcher is gone only while the host stops, and reads them from the store at the next start.
+pub(super) fn publish(store_events: &mpsc::UnboundedSender<StoreEvent>, new_deliveries: NewDeliveries) {
+    if !new_deliveries.due.is_empty() || !new_deliveries.later.is_empty() {
+        let _ = store_events.send(StoreEvent::Accepted(new_deliveries));
     }
 }
 
@@ -319,7 +319,7 @@ pub(super) fn accept_one(
     tenant: &TenantId,
     new: NewEvent,
     except: Option<SubscriptionId>,
-    told: &mut NewDeliveries,
+    new_deliveries: &mut NewDeliveries,
 ) -> Accepted {
     let matching = catalog.matching(tenant, new.module);
     let matching = matching.iter().filter(|subscription| Some(subscription.id) != except);
@@ -327,7 +327,7 @@ pub(super) fn accept_one(
     let event = write_event(batch, tenant, new, deliveries);
     let order_key = LazyCell::new(|| OrderKey::of_event(&event));
     for subscription in matching {
-        write_usual_delivery(batch, tenant, &event, subscription, &order_key, told);
+        write_usual_delivery(batch, tenant, &event, subscription, &order_key, new_deliveries);
     }
     Accepted { event: event.id, deliveries }
 }
@@ -345,14 +345,14 @@ pub(super) fn write_usual_delivery(
     event: &Arc<Event>,
     subscription: &Subscription,
     order_key: &LazyCell<Option<OrderKey>, impl FnOnce() -> Option<OrderKey>>,
-    told: &mut NewDeliveries,
+    new_deliveries: &mut NewDeliveries,
 ) {
     let order_key = subscription.settings.ordering.and_then(|_| **order_key);
     let wait_ms = subscription.settings.retry.first_wait_ms();
     let delivery = write_delivery(batch, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key);
     match wait_ms {
-        0 => told.due.push(Due { delivery, event: event.clone() }),
-        _ => told.later.push(subscription.id),
+        0 => new_deliveries.due.push(Due { delivery, event: event.clone() }),
+        _ => new_deliveries.later.push(subscription.id),
     }
 }
 

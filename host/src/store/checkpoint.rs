@@ -181,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_is_closed_leaves_no_log_behind() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (store, _news) = crate::store::Store::open(folder.path()).expect("a store");
+        let (store, _store_events) = crate::store::Store::open(folder.path()).expect("a store");
         // It has a connection that reads, and keeps it.
         store.check().await.expect("a write and a read");
         assert!(folder.path().join("hookloom.db-wal").exists());

@@ -12,7 +12,7 @@ use super::background::let_others_write;
 use super::batch::Batch;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
-use super::{AttemptClass, News, Store, StoreError};
+use super::{AttemptClass, Store, StoreError, StoreEvent};
 use crate::ids;
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
@@ -92,7 +92,7 @@ impl Store {
                 self.move_due_of(&subscription, AttemptClass::First, step).await?;
                 self.move_due_of(&subscription, AttemptClass::Retry, step).await?;
             }
-            let _ = self.news.send(News::Changed(subscription.id));
+            let _ = self.store_events.send(StoreEvent::Changed(subscription.id));
         }
         Ok(())
     }

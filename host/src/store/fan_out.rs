@@ -15,7 +15,7 @@
 //! `fan_out` says how many there are in the end. A step may fail, on a full disk for instance: the request is accepted all the
 //! same, and the steps are repeated later.
 
-use super::accept::{tell_accepted, write_usual_delivery};
+use super::accept::{publish, write_usual_delivery};
 use super::background::run_when_woken;
 use super::batch::Batch;
 use super::event_cache::EventCache;
@@ -158,10 +158,10 @@ impl Store {
             let owner = tenant.clone();
             let events = self.events.clone();
             let write = move |batch: &Batch<'_>| step(batch, &catalog, &events, &owner, id);
-            let news = self.news.clone();
-            let tell = move |done: &mut FanOutStep| tell_accepted(&news, std::mem::take(&mut done.new));
+            let store_events = self.store_events.clone();
+            let publish = move |step: &mut FanOutStep| publish(&store_events, std::mem::take(&mut step.new_deliveries));
             let terms = Terms { owner: tenant.into(), mode: WriteMode::Intake, rows: STEP as u64 };
-            last = self.writer.write(terms, write, tell).await?.last;
+            last = self.writer.write(terms, write, publish).await?.last;
         }
         Ok(())
     }
@@ -176,7 +176,7 @@ fn all(connection: &Connection) -> Result<Vec<(TenantId, Uuid)>, StoreError> {
 
 /// Outcome of a step.
 struct FanOutStep {
-    new: NewDeliveries,
+    new_deliveries: NewDeliveries,
     /// True if every delivery has been made.
     last: bool,
 }
@@ -281,14 +281,14 @@ fn step(
     tenant: &TenantId,
     id: Uuid,
 ) -> Result<FanOutStep, StoreError> {
-    let mut new = NewDeliveries::default();
-    let Some(mut fan_out) = read(batch, tenant, id)? else { return Ok(FanOutStep { new, last: true }) };
+    let mut new_deliveries = NewDeliveries::default();
+    let Some(mut fan_out) = read(batch, tenant, id)? else { return Ok(FanOutStep { new_deliveries, last: true }) };
     batch.require_disk()?;
     let planned = plan(batch, catalog, cache, tenant, &mut fan_out)?;
     for (event, subscriptions) in planned.due {
         let order_key = LazyCell::new(|| OrderKey::of_event(&event));
         for subscription in subscriptions {
-            write_usual_delivery(batch, tenant, &event, &subscription, &order_key, &mut new);
+            write_usual_delivery(batch, tenant, &event, &subscription, &order_key, &mut new_deliveries);
         }
     }
     for (event, made) in planned.corrected {
@@ -297,7 +297,7 @@ fn step(
     }
     let last = fan_out.events.is_empty();
     write_position(batch, tenant, id, &fan_out)?;
-    Ok(FanOutStep { new, last })
+    Ok(FanOutStep { new_deliveries, last })
 }
 
 fn write_position(batch: &Batch<'_>, tenant: &TenantId, id: Uuid, fan_out: &FanOut) -> Result<(), StoreError> {

@@ -41,7 +41,7 @@ pub(super) fn tell(
         payload: Bytes::from(payload.to_string()),
     };
     // The host's own events are few, and are kept also of a tenant whose share is used up: nothing checks it here.
-    let mut new = NewDeliveries::default();
-    accept_one(batch, catalog, &subscription.tenant, event, Some(subscription.id), &mut new);
-    Ok(new)
+    let mut new_deliveries = NewDeliveries::default();
+    accept_one(batch, catalog, &subscription.tenant, event, Some(subscription.id), &mut new_deliveries);
+    Ok(new_deliveries)
 }

@@ -179,7 +179,7 @@ impl Store {
         if rebuilt {
             // Whoever waited for an index looks again.
             for subscription in self.catalog().all_subscriptions() {
-                let _ = self.news.send(super::News::Changed(subscription.id));
+                let _ = self.store_events.send(super::StoreEvent::Changed(subscription.id));
             }
         }
         Ok(())

@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn a_sign_in_deletes_some_of_what_expired_and_looks_at_nothing_else() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (store, _news) = Store::open(folder.path()).expect("a store");
+        let (store, _store_events) = Store::open(folder.path()).expect("a store");
         let (key, _) = store.create_key(None, vec![Scope::Read], "k".into()).await.expect("a key");
         store.write(Owner::Host, insert_expired).await.expect("expired ones");
         store.sign_in(key.id).await.expect("signed in");

@@ -1,6 +1,6 @@
 //! Subscriptions in the database: settings in the clear, secrets sealed.
 
-use super::accept::tell_accepted;
+use super::accept::publish;
 use super::batch::Batch;
 use super::credentials::found;
 use super::endings::{deleted, end_pending};
@@ -168,7 +168,7 @@ impl Store {
         let owner = tenant;
         let tenant = tenant.clone();
         let catalog = self.catalog.clone();
-        let news = self.news.clone();
+        let store_events = self.store_events.clone();
         let write = move |batch: &Batch<'_>| {
             first(batch)?;
             let before = catalog.subscription(&tenant, id).map(|current| current.state);
@@ -177,16 +177,16 @@ impl Store {
                 changed => changed?,
             };
             let by_host = matches!(change, StateChange::Disable { .. } | StateChange::Pause { by_host: true, .. });
-            let told = if by_host && before != Some(changed.state) {
+            let new_deliveries = if by_host && before != Some(changed.state) {
                 operations::tell(batch, &catalog, &changed)?
             } else {
                 NewDeliveries::default()
             };
-            Ok((Some(changed), told))
+            Ok((Some(changed), new_deliveries))
         };
-        let show = move |catalog: &Catalog, (changed, told): &(Option<Arc<Subscription>>, NewDeliveries)| {
+        let show = move |catalog: &Catalog, (changed, new_deliveries): &(Option<Arc<Subscription>>, NewDeliveries)| {
             catalog.put_subscriptions(changed.iter().cloned().collect());
-            tell_accepted(&news, told.clone());
+            publish(&store_events, new_deliveries.clone());
         };
         self.change_of(owner, vec![id], write, show).await?;
         if rest.is_some() {

@@ -13,7 +13,7 @@ use super::batch::Batch;
 use super::damage::Damage;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
-use super::{News, Store, StoreError, now_ms};
+use super::{Store, StoreError, StoreEvent, now_ms};
 use crate::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
 use std::time::{Duration, Instant};
@@ -128,7 +128,7 @@ impl Store {
                 one => took += one?,
             }
         }
-        let _ = self.news.send(News::Changed(id));
+        let _ = self.store_events.send(StoreEvent::Changed(id));
         Ok(took)
     }
 
@@ -144,11 +144,11 @@ impl Store {
             let owner = sweep.tenant.clone();
             let found_too = found.clone();
             let write = move |batch: &Batch<'_>| make_due(batch, &owner, &found_too, at_ms);
-            let news = self.news.clone();
+            let store_events = self.store_events.clone();
             // These were attempted before: a lane looks for new deliveries among the others only.
-            let tell = move |_: &mut Duration| drop(news.send(News::Changed(id)));
+            let publish = move |_: &mut Duration| drop(store_events.send(StoreEvent::Changed(id)));
             let terms = Terms { owner: (&sweep.tenant).into(), mode: WriteMode::Shared, rows: STEP as u64 };
-            let took = match self.writer.write(terms, write, tell).await {
+            let took = match self.writer.write(terms, write, publish).await {
                 Err(error) if error.is_damage() => self.sweep_one_by_one(sweep, id, found).await?,
                 took => took?,
             };

@@ -17,9 +17,9 @@ const WAITING: u64 = 512;
 /// Accepts a second through `Store::accept`, one event each, for one subscription.
 pub(crate) async fn accepts(count: u64, subscription: NewSubscription) -> Result<f64, Failure> {
     let folder = TempDir::new_in("target")?;
-    let (store, mut news) = Store::open(folder.path())?;
+    let (store, mut store_events) = Store::open(folder.path())?;
     // Somebody must take what is due, or it would pile up.
-    tokio::spawn(async move { while news.recv().await.is_some() {} });
+    tokio::spawn(async move { while store_events.recv().await.is_some() {} });
     let tenant = TenantId::parse("bench")?;
     store.create_tenant(tenant.clone(), TenantChange::default()).await?;
     store.create_subscription(tenant.clone(), subscription).await?;

@@ -15,7 +15,7 @@ fn tenant() -> TenantId {
 }
 
 async fn with_tenant(folder: &Path) -> Arc<Store> {
-    let (store, _news) = Store::open(folder).expect("a store");
+    let (store, _store_events) = Store::open(folder).expect("a store");
     store.create_tenant(tenant(), TenantChange::default()).await.expect("a tenant");
     store
 }
@@ -46,7 +46,7 @@ async fn keys_of_a_deleted_tenant_answer_nothing_before_and_after_a_restart() {
     let is_known = |store: &Store| texts.iter().any(|text| store.catalog().key(&credential_hash(text)).is_some());
     assert!(!is_known(&store));
     drop(store);
-    let (store, _news) = Store::open(folder.path()).expect("a restart");
+    let (store, _store_events) = Store::open(folder.path()).expect("a restart");
     assert!(!is_known(&store) && store.catalog().keys(Some(&tenant())).is_empty());
     store.delete_discarded().await.expect("the rest is deleted");
     let left = "SELECT (SELECT COUNT(*) FROM keys WHERE tenant = 't') + (SELECT COUNT(*) FROM sessions)

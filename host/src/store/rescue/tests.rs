@@ -272,7 +272,7 @@ fn the_law_of_the_ledger_holds_for_what_is_kept() {
 /// A store that was started, with a page of its database damaged: the table that knows the master key, or another one.
 async fn started(damaged: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let (store, _news) = Store::open(folder.path()).expect("a store");
+    let (store, _store_events) = Store::open(folder.path()).expect("a store");
     let tenant = TenantId("t".into());
     store.create_tenant(tenant, TenantChange::default()).await.expect("a tenant");
     drop(store);
@@ -306,7 +306,7 @@ async fn a_rescued_store_keeps_its_identity_or_gets_one() {
             continue;
         }
         std::fs::write(target.join("master.key"), key).expect("the key");
-        let (store, _news) = Store::open(&target).expect("a start");
+        let (store, _store_events) = Store::open(&target).expect("a start");
         assert!(store.catalog().tenant(&TenantId("t".into())).is_some());
     }
 }
@@ -331,6 +331,6 @@ async fn the_log_of_another_database_is_left_out() {
     let target = folder.path().join("rescued");
     let report = rescue(folder.path(), &target, |_| ()).expect("rescued");
     assert!(report.log_fault.is_some());
-    let (store, _news) = Store::open(&target).expect("a start");
+    let (store, _store_events) = Store::open(&target).expect("a start");
     assert!(store.catalog().tenant(&TenantId("t".into())).is_some());
 }

@@ -77,14 +77,14 @@ async fn what_waits_for_a_version_becomes_due_in_steps_also_after_a_restart() {
     activate(&store, 'b').await;
     assert_eq!(count(&store, DUE).await, STEP, "the transaction of the change has a bound");
     drop(store);
-    let (store, mut news) = Store::open(folder.path()).expect("a restart");
+    let (store, mut store_events) = Store::open(folder.path()).expect("a restart");
     store.sweep().await.expect("swept");
     assert_eq!(count(&store, DUE).await, MANY);
     // Their lane hears of a change after each step: of new deliveries it would look for first attempts only.
     let id = store.catalog().subscriptions(&tenant())[0].id;
     for _ in 0..2 {
-        let heard = news.try_recv().expect("news");
-        assert!(matches!(heard, News::Changed(changed) if changed == id), "{heard:?}");
+        let event = store_events.try_recv().expect("an event");
+        assert!(matches!(event, StoreEvent::Changed(changed) if changed == id), "{event:?}");
     }
     let left = store.readers.read(Owner::Host, next_sweep).await.expect("a look");
     assert!(left.is_none(), "{left:?}");

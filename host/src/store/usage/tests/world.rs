@@ -132,7 +132,7 @@ pub(super) fn step() -> impl Strategy<Value = WorldStep> {
 
 pub(super) struct World {
     pub(super) store: Arc<Store>,
-    _news: tokio::sync::mpsc::UnboundedReceiver<crate::store::News>,
+    _store_events: tokio::sync::mpsc::UnboundedReceiver<crate::store::StoreEvent>,
     _folder: tempfile::TempDir,
 }
 
@@ -156,11 +156,11 @@ impl World {
     pub(super) async fn new() -> World {
         let folder = tempfile::tempdir().expect("a folder");
         let limits = StoreLimits { share: SHARE, ..StoreLimits::default() };
-        let (store, news) = Store::open_with(folder.path(), limits).expect("a store");
+        let (store, store_events) = Store::open_with(folder.path(), limits).expect("a store");
         for name in ["t0", "t1"] {
             store.create_tenant(TenantId(name.into()), TenantChange::default()).await.expect("a tenant");
         }
-        World { store, _news: news, _folder: folder }
+        World { store, _store_events: store_events, _folder: folder }
     }
 
     pub(super) fn subscription(&self, tenant: &TenantId, pick: usize) -> Option<Arc<Subscription>> {
