@@ -47,9 +47,9 @@ mod hands;
 mod history;
 mod ledger;
 mod limits;
+mod live_updates;
 mod log_check;
 mod news;
-mod notices;
 mod operations;
 mod order_key;
 mod outcomes_beside_damage;
@@ -95,8 +95,8 @@ pub use figures::SpanFigures;
 pub use hands::Span;
 pub use ledger::Ledger;
 pub use limits::StoreLimits;
+pub use live_updates::LiveUpdate;
 pub use news::{Due, NewDeliveries, StoreEvent};
-pub use notices::Notice;
 pub use plugins::{ActiveVersion, PluginVersion, StoredPlugin};
 pub use quarantine::Quarantine;
 pub use readiness::MachineFault;
@@ -259,7 +259,7 @@ pub struct Store {
     path: PathBuf,
     store_events: mpsc::UnboundedSender<StoreEvent>,
     gathered: figures::Gathered,
-    notices: notices::Notices,
+    live_updates: live_updates::LiveUpdates,
     limits: StoreLimits,
     room: Arc<DiskRoom>,
     /// The last one: what it notes is that everything is closed.
@@ -335,7 +335,7 @@ impl Store {
             path,
             store_events,
             gathered: figures::Gathered::default(),
-            notices: notices::Notices::default(),
+            live_updates: live_updates::LiveUpdates::default(),
             folder,
         };
         Ok((Arc::new(store), listener))

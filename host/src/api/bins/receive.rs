@@ -12,7 +12,7 @@ use crate::api::problem::Problem;
 use crate::ids::BinId;
 use crate::inspector::{Bin, RequestHead, may_answer};
 use crate::limits::shortened;
-use crate::store::{Notice, StoreError};
+use crate::store::{LiveUpdate, StoreError};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -72,7 +72,7 @@ pub(in crate::api) async fn receive(
         StoreError::TenantFull(_) => no_room(),
         error => error.into(),
     })?;
-    state.store.notify(|| Notice::Bin(id));
+    state.store.publish_live_update(|| LiveUpdate::Bin(id));
     if received.end == End::TooLong {
         let detail = format!("a bin reads at most {BYTES_MAX} bytes of a body; the beginning is kept");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));

@@ -11,7 +11,7 @@ use crate::deliver::client::{RESPONSE_BYTES_MAX, Request};
 use crate::headers::{HeaderAuthor, check_header};
 use crate::ids::BinId;
 use crate::inspector::{BinRequest, RequestHead};
-use crate::store::{BIN_BYTES_MAX, BinFilter, Notice};
+use crate::store::{BIN_BYTES_MAX, BinFilter, LiveUpdate};
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -133,7 +133,7 @@ pub(in crate::api) async fn clear(
     let id: BinId = path.parse("id", "bin")?;
     state.store.forget_bin_requests(access.tenant.clone(), id.clone(), None).await?;
     state.changed(&access.key, Some(&access.tenant), "bin.clear", &id, [None, None]).await;
-    state.store.notify(|| Notice::Bin(id));
+    state.store.publish_live_update(|| LiveUpdate::Bin(id));
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -161,7 +161,7 @@ pub(in crate::api) async fn delete_request(
     let id: BinId = path.parse("id", "bin")?;
     state.store.forget_bin_requests(access.tenant.clone(), id.clone(), Some(request)).await?;
     state.changed(&access.key, Some(&access.tenant), "bin.forget", format!("{id}/{request}"), [None, None]).await;
-    state.store.notify(|| Notice::Bin(id));
+    state.store.publish_live_update(|| LiveUpdate::Bin(id));
     Ok(StatusCode::NO_CONTENT)
 }
 
