@@ -19,9 +19,9 @@ mod exchange;
 mod explain;
 mod extract;
 mod gate;
-mod hands;
 pub mod listen;
 mod merge_patch;
+mod operator_actions;
 mod pages;
 mod paging;
 mod peer;
@@ -177,11 +177,11 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
         .routes(routes!(rotation::rotate))
-        .routes(routes!(hands::retry))
-        .routes(routes!(hands::cancel))
-        .routes(routes!(hands::redrive))
-        .routes(routes!(hands::replay))
-        .routes(routes!(hands::test))
+        .routes(routes!(operator_actions::retry))
+        .routes(routes!(operator_actions::cancel))
+        .routes(routes!(operator_actions::redrive))
+        .routes(routes!(operator_actions::replay))
+        .routes(routes!(operator_actions::test))
         .routes(routes!(rejected::list))
         .routes(routes!(rejected::get, rejected::delete))
         .routes(routes!(rejected::download))

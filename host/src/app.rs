@@ -197,8 +197,8 @@ fn watch_folder(config: &Config, plugins: &Arc<Plugins>) -> Result<FolderWatch, 
 /// Starts the tasks that go on beside everything else until the host stops.
 fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let house = store.clone();
-    tasks.spawn(async move { house.keep_house(retention).await });
+    let pruning = store.clone();
+    tasks.spawn(async move { pruning.run_retention(retention).await });
     let deletions = store.clone();
     tasks.spawn(async move { deletions.run_deletions().await });
     let first_use = store.clone();
@@ -212,9 +212,9 @@ fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) ->
     let repairs = store.clone();
     tasks.spawn(async move { repairs.run_repairs().await });
     let clock = store.clone();
-    tasks.spawn(async move { clock.keep_time().await });
-    let figures = store.clone();
-    tasks.spawn(async move { figures.keep_figures().await });
+    tasks.spawn(async move { clock.watch_clock().await });
+    let statistics = store.clone();
+    tasks.spawn(async move { statistics.flush_statistics().await });
     tasks.spawn(telemetry.clone().keep_up());
     tasks
 }

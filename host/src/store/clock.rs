@@ -55,8 +55,8 @@ impl Look {
 }
 
 impl Store {
-    /// Watches the clock for ever.
-    pub async fn keep_time(&self) {
+    /// Compares the wall clock with the monotonic clock, and moves due times after a step. Never returns.
+    pub async fn watch_clock(&self) {
         let mut before = Look::now();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;

@@ -82,8 +82,8 @@ impl Store {
         self.gathered.add(tenant, subscription, attempt);
     }
 
-    /// Writes what was gathered, again and again.
-    pub async fn keep_figures(&self) {
+    /// Writes the gathered figures every [`FLUSH_EVERY`]. Never returns.
+    pub async fn flush_statistics(&self) {
         loop {
             tokio::time::sleep(FLUSH_EVERY).await;
             if let Err(error) = self.flush_figures().await {

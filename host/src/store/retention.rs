@@ -46,9 +46,9 @@ pub(super) struct PruneStep {
 }
 
 impl Store {
-    /// Prunes for ever: what is older than the retention, tenant by tenant; with a retention of zero nothing but idempotency
-    /// keys, which are kept for 7 days in any case.
-    pub async fn keep_house(&self, retention: Duration) {
+    /// Prunes events that are older than the retention, tenant by tenant, until the store stops. A retention of zero keeps all events.
+    /// Idempotency keys are pruned after 7 days in any case.
+    pub async fn run_retention(&self, retention: Duration) {
         loop {
             if let Err(error) = self.prune(retention).await {
                 if matches!(error, StoreError::Stopped) {

@@ -7,7 +7,7 @@ use super::endings::{deleted, end_pending};
 use super::sweeps::{self, Changed};
 use super::usage::within_share;
 use super::vault::{Vault, VaultError};
-use super::{Catalog, NewDeliveries, Store, StoreError, now_ms, operations, plugins};
+use super::{Catalog, NewDeliveries, Store, StoreError, host_events, now_ms, plugins};
 use crate::delivery::{DeliveryState, Reason};
 use crate::limits::{REASON_BYTES_MAX, shortened};
 use crate::pauses::Pauses;
@@ -178,7 +178,7 @@ impl Store {
             };
             let by_host = matches!(change, StateChange::Disable { .. } | StateChange::Pause { by_host: true, .. });
             let new_deliveries = if by_host && before != Some(changed.state) {
-                operations::tell(batch, &catalog, &changed)?
+                host_events::accept_state_change(batch, &catalog, &changed)?
             } else {
                 NewDeliveries::default()
             };

@@ -9,7 +9,7 @@ use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::ApiState;
 use crate::api::events;
 use crate::api::extract::{Item, Params};
-use crate::api::hands;
+use crate::api::operator_actions;
 use crate::api::problem::Problem;
 use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use crate::event::{Event, EventId};
@@ -221,11 +221,11 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
     let id: Uuid = user.path.get("id").parse().map_err(|_| Problem::not_found("delivery"))?;
     let flash = match user.path.get("action") {
         "retry" => {
-            let _ = hands::retry(user.access(&state)?, Item(id), State(state.clone())).await?;
+            let _ = operator_actions::retry(user.access(&state)?, Item(id), State(state.clone())).await?;
             "It is attempted now."
         }
         "cancel" => {
-            let _ = hands::cancel(user.access(&state)?, Item(id), State(state.clone())).await?;
+            let _ = operator_actions::cancel(user.access(&state)?, Item(id), State(state.clone())).await?;
             "It was cancelled."
         }
         _ => return Err(Problem::not_found("action").into()),

@@ -9,7 +9,7 @@ use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::{Body, Item, Json as Input, Params};
 use crate::api::problem::Problem;
-use crate::api::{access, hands, rotation, subscriptions};
+use crate::api::{access, operator_actions, rotation, subscriptions};
 use crate::store::now_ms;
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
@@ -282,7 +282,7 @@ async fn test_if_wanted(
 
 async fn test(user: &TenantUser, state: &Arc<ApiState>, id: Uuid) -> Result<Tested, Problem> {
     let access = user.access(state)?;
-    let detail = hands::test(access, Item(id), State(state.clone()), Body(Default::default())).await?;
+    let detail = operator_actions::test(access, Item(id), State(state.clone()), Body(Default::default())).await?;
     let detail = value(&detail.0);
     let attempt = &detail["attempts"][0];
     let delivered = detail["state"] == "delivered";
@@ -336,7 +336,8 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         }
         "redrive" => {
             let wanted = json!({"preview": form.has("preview")});
-            let counted = hands::redrive(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
+            let counted =
+                operator_actions::redrive(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
             WebhookExtras {
                 counted: Some(counted_text(
                     &value(&counted.0),
@@ -348,7 +349,8 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         "replay" => {
             let wanted =
                 json!({"from_ms": ms(form.get("from"))?, "to_ms": ms(form.get("to"))?, "preview": form.has("preview")});
-            let counted = hands::replay(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
+            let counted =
+                operator_actions::replay(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
             WebhookExtras {
                 counted: Some(counted_text(
                     &value(&counted.0),

@@ -231,7 +231,7 @@ impl World {
             | What::Note
             | What::Figures
             | What::Prune => {
-                self.keep_house(tenant, what, pick, size).await;
+                self.change_records(tenant, what, pick, size).await;
             }
         }
     }

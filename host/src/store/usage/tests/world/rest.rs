@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    pub(super) async fn keep_house(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
+    pub(super) async fn change_records(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
         let store = &self.store;
         let keys = store.catalog().keys(Some(&tenant));
         let key = (!keys.is_empty()).then(|| keys[pick % keys.len()].id);

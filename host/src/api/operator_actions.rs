@@ -1,4 +1,4 @@
-//! Routes for what people do to deliveries by hand.
+//! Routes of operator actions on deliveries: retry, cancel, redrive, replay, test.
 
 use super::ApiState;
 use super::deliveries::{DeliveryDetail, detail};
