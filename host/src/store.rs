@@ -78,7 +78,7 @@ mod writer;
 
 pub use accept::{Accepted, AcceptedOnce, Caps, NewEvent, Repeatable};
 pub use backup::{BackedUp, back_up};
-use batch::Batch;
+use batch::Transaction;
 pub use bins::{BIN_BYTES_MAX, BINS_MAX, BinFilter, BinPage};
 use catalog::Catalog;
 pub use changes::Change;
@@ -128,12 +128,12 @@ pub enum StoreError {
     /// SQLite refused a statement.
     #[error("the database refused a statement")]
     Database(#[from] rusqlite::Error),
-    /// The commit failed: nothing of the batch is durable.
+    /// The commit failed: nothing of the transaction is durable.
     #[error("the database could not commit")]
     Commit(#[source] Arc<rusqlite::Error>),
-    /// An earlier write of the same batch ended the transaction (a full disk, as a rule).
-    #[error("the database gave up the transaction that this write was part of")]
-    BatchFailed,
+    /// An earlier write of the same transaction ended it, usually because the disk is full.
+    #[error("the database ended the transaction that this write was part of")]
+    TransactionEnded,
     /// The disk is full, and the write would make the store larger.
     #[error("the disk of the data folder is full")]
     DiskFull,
@@ -355,7 +355,7 @@ impl Store {
     async fn write<T: Send + 'static>(
         &self,
         owner: impl Into<Owner>,
-        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.writer.write(Terms::small(owner.into(), WriteMode::Shared), write, |_| {}).await
     }
@@ -364,7 +364,7 @@ impl Store {
     async fn change<T: Send + 'static>(
         &self,
         owner: impl Into<Owner>,
-        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
     ) -> Result<T, StoreError> {
         self.change_of(owner, Vec::new(), write, show).await
@@ -376,7 +376,7 @@ impl Store {
         &self,
         owner: impl Into<Owner>,
         subscriptions: Vec<SubscriptionId>,
-        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let catalog = self.catalog.clone();

@@ -1,6 +1,6 @@
 //! Accepting events: the transaction behind `202`.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::order_key::OrderKey;
 use super::rows::{DeliveryRow, EventRow};
 use super::writer::{Terms, WriteMode, payload_rows};
@@ -137,7 +137,7 @@ impl Store {
         let terms = Terms { owner: (&owner).into(), mode, rows: volume.rows(at_once) };
         let requester = tenant.clone();
         let request = IntakeRequest { door, tenant, volume, events, caps, steps: steps_id };
-        let write = move |batch: &Batch<'_>| request.write(batch, &catalog, most);
+        let write = move |tx: &Transaction<'_>| request.write(tx, &catalog, most);
         let then = move |(accepted, new_deliveries): &mut (AcceptedOnce, NewDeliveries)| {
             if !accepted.is_repetition {
                 telemetry::accepted(&owner, accepted.events.len());
@@ -167,42 +167,42 @@ impl IntakeRequest {
     /// Writes the events and their deliveries, or the answer of the first time. It refuses before its first change.
     fn write(
         self,
-        batch: &Batch<'_>,
+        tx: &Transaction<'_>,
         catalog: &Catalog,
         most: u64,
     ) -> Result<(AcceptedOnce, NewDeliveries), StoreError> {
         let IntakeRequest { door, tenant, volume, events, caps, steps } = self;
         let mut new_deliveries = NewDeliveries::default();
         if let IntakeKind::Once(request) = &door
-            && let Some(events) = answered(batch, &tenant, request)?
+            && let Some(events) = answered(tx, &tenant, request)?
         {
             return Ok((AcceptedOnce { events, is_repetition: true }, new_deliveries));
         }
-        batch.require_disk()?;
+        tx.require_disk()?;
         // Subscriptions may have been made since it was queued.
         volume.check(volume.matching(catalog, &tenant).deliveries, most)?;
         if let IntakeKind::Rejected(id) = &door {
-            rejected::forget(batch, &tenant, *id)?;
+            rejected::forget(tx, &tenant, *id)?;
         }
         let mut accepted = Vec::with_capacity(events.len());
         for event in events {
             accepted.push(match steps {
-                None => accept_one(batch, catalog, &tenant, event, None, &mut new_deliveries),
-                Some(_) => accept_without_deliveries(batch, catalog, &tenant, event),
+                None => accept_one(tx, catalog, &tenant, event, None, &mut new_deliveries),
+                Some(_) => accept_without_deliveries(tx, catalog, &tenant, event),
             });
         }
         let answer = match &door {
-            IntakeKind::Once(request) => Some((request, answer_to(batch, &tenant, request, &accepted)?)),
+            IntakeKind::Once(request) => Some((request, answer_to(tx, &tenant, request, &accepted)?)),
             IntakeKind::Plain | IntakeKind::Rejected(_) => None,
         };
         // The last thing that may refuse: so far there are only rows in memory.
-        batch.check_share(&tenant, caps)?;
+        tx.check_share(&tenant, caps)?;
         if let Some((request, answer)) = answer {
-            remember(batch, &tenant, request, &answer)?;
+            remember(tx, &tenant, request, &answer)?;
         }
         if let Some(id) = steps {
             let lacks = accepted.iter().map(|one| one.deliveries).sum();
-            fan_out::note(batch, &tenant, id, accepted.iter().map(|one| one.event), lacks)?;
+            fan_out::note(tx, &tenant, id, accepted.iter().map(|one| one.event), lacks)?;
         }
         Ok((AcceptedOnce { events: accepted, is_repetition: false }, new_deliveries))
     }
@@ -294,14 +294,14 @@ fn answered(
 
 /// The answer that a repetition gets, counted.
 fn answer_to(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     request: &Repeatable,
     accepted: &[Accepted],
 ) -> Result<String, StoreError> {
     let pairs: Vec<(EventId, usize)> = accepted.iter().map(|one| (one.event, one.deliveries)).collect();
     let answer = serde_json::to_string(&pairs)?;
-    batch.count_idempotency_key(tenant, &request.key, &answer);
+    tx.count_idempotency_key(tenant, &request.key, &answer);
     Ok(answer)
 }
 
@@ -314,7 +314,7 @@ fn remember(connection: &Connection, tenant: &TenantId, request: &Repeatable, an
 
 /// Adds one event with its deliveries, to all that it matches but one.
 pub(super) fn accept_one(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     catalog: &Catalog,
     tenant: &TenantId,
     new: NewEvent,
@@ -324,23 +324,23 @@ pub(super) fn accept_one(
     let matching = catalog.matching(tenant, new.module);
     let matching = matching.iter().filter(|subscription| Some(subscription.id) != except);
     let deliveries = matching.clone().count();
-    let event = write_event(batch, tenant, new, deliveries);
+    let event = write_event(tx, tenant, new, deliveries);
     let order_key = LazyCell::new(|| OrderKey::of_event(&event));
     for subscription in matching {
-        write_usual_delivery(batch, tenant, &event, subscription, &order_key, new_deliveries);
+        write_usual_delivery(tx, tenant, &event, subscription, &order_key, new_deliveries);
     }
     Accepted { event: event.id, deliveries }
 }
 
 /// Adds one event whose deliveries follow in steps.
-fn accept_without_deliveries(batch: &Batch<'_>, catalog: &Catalog, tenant: &TenantId, new: NewEvent) -> Accepted {
+fn accept_without_deliveries(tx: &Transaction<'_>, catalog: &Catalog, tenant: &TenantId, new: NewEvent) -> Accepted {
     let deliveries = catalog.matching(tenant, new.module).len();
-    Accepted { event: write_event(batch, tenant, new, deliveries).id, deliveries }
+    Accepted { event: write_event(tx, tenant, new, deliveries).id, deliveries }
 }
 
 /// Adds the delivery of an accepted event to a subscription. The key is the same for every subscription that keeps an order.
 pub(super) fn write_usual_delivery(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     event: &Arc<Event>,
     subscription: &Subscription,
@@ -349,7 +349,7 @@ pub(super) fn write_usual_delivery(
 ) {
     let order_key = subscription.settings.ordering.and_then(|_| **order_key);
     let wait_ms = subscription.settings.retry.first_wait_ms();
-    let delivery = write_delivery(batch, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key);
+    let delivery = write_delivery(tx, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key);
     match wait_ms {
         0 => new_deliveries.due.push(Due { delivery, event: event.clone() }),
         _ => new_deliveries.later.push(subscription.id),
@@ -357,7 +357,7 @@ pub(super) fn write_usual_delivery(
 }
 
 /// Adds an event that is accepted now.
-pub(super) fn write_event(batch: &Batch<'_>, tenant: &TenantId, new: NewEvent, fan_out: usize) -> Arc<Event> {
+pub(super) fn write_event(tx: &Transaction<'_>, tenant: &TenantId, new: NewEvent, fan_out: usize) -> Arc<Event> {
     let event = Arc::new(Event {
         id: EventId::new(),
         name: new.name,
@@ -366,13 +366,13 @@ pub(super) fn write_event(batch: &Batch<'_>, tenant: &TenantId, new: NewEvent, f
         received_at_ms: now_ms(),
         payload: new.payload,
     });
-    batch.add_event(EventRow { tenant: tenant.clone(), event: event.clone(), fan_out });
+    tx.add_event(EventRow { tenant: tenant.clone(), event: event.clone(), fan_out });
     event
 }
 
 /// Adds a pending delivery.
 pub(super) fn write_delivery(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     event: EventId,
     subscription: SubscriptionId,
@@ -392,6 +392,6 @@ pub(super) fn write_delivery(
         age_from_ms: now_ms,
     };
     let due_at_ms = now_ms.saturating_add(wait_ms);
-    batch.add_delivery(DeliveryRow { delivery: delivery.clone(), due_at_ms, order_key });
+    tx.add_delivery(DeliveryRow { delivery: delivery.clone(), due_at_ms, order_key });
     delivery
 }

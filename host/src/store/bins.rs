@@ -3,7 +3,7 @@
 //! Promises: a bin keeps no more and no longer than its settings say; the id of a bin is its key to receive, and says
 //! nothing of its tenant.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::within_share;
 use super::writer::{Terms, WriteMode, payload_rows};
@@ -61,16 +61,16 @@ impl Store {
         let bin = Bin { id, settings, created_at_ms: now_ms(), received: 0 };
         let owner = tenant.clone();
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let count: usize =
-                batch.query_row("SELECT COUNT(*) FROM bins WHERE tenant = ?1", [&*tenant.0], |row| row.get(0))?;
+                tx.query_row("SELECT COUNT(*) FROM bins WHERE tenant = ?1", [&*tenant.0], |row| row.get(0))?;
             if count >= BINS_MAX {
                 return Err(StoreError::Conflict(format!("a tenant has at most {BINS_MAX} bins")));
             }
             let sql = "INSERT INTO bins (id, tenant, settings, created_at_ms) VALUES (?1, ?2, ?3, ?4)";
             let settings = serde_json::to_string(&bin.settings)?;
             let row = params![&*bin.id, &*tenant.0, settings, bin.created_at_ms];
-            within_share(batch, &tenant, share, |batch| Ok(batch.execute(sql, row)?))?;
+            within_share(tx, &tenant, share, |tx| Ok(tx.execute(sql, row)?))?;
             Ok(bin)
         };
         self.write(&owner, write).await
@@ -80,16 +80,16 @@ impl Store {
     pub async fn update_bin(&self, tenant: TenantId, id: BinId, settings: BinSettings) -> Result<Bin, StoreError> {
         let owner = tenant.clone();
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let text = serde_json::to_string(&settings)?;
             let sql = "UPDATE bins SET settings = ?3 WHERE tenant = ?1 AND id = ?2";
-            within_share(batch, &tenant, share, |batch| {
-                if batch.execute(sql, params![&*tenant.0, &*id, text])? == 0 {
+            within_share(tx, &tenant, share, |tx| {
+                if tx.execute(sql, params![&*tenant.0, &*id, text])? == 0 {
                     return Err(StoreError::NotFound("bin"));
                 }
-                prune(batch, &id, &settings)
+                prune(tx, &id, &settings)
             })?;
-            find(batch, &id, Some(&tenant))?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
+            find(tx, &id, Some(&tenant))?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
         };
         self.write(&owner, write).await
     }
@@ -97,11 +97,11 @@ impl Store {
     /// Deletes a bin with everything in it.
     pub async fn delete_bin(&self, tenant: TenantId, id: BinId) -> Result<(), StoreError> {
         let owner = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
-            find(batch, &id, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
+        let write = move |tx: &Transaction<'_>| {
+            find(tx, &id, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             // Before the bin, which says whose they are.
-            batch.execute("DELETE FROM bin_requests WHERE bin = ?1", [&*id])?;
-            Ok(batch.execute("DELETE FROM bins WHERE id = ?1", [&*id]).map(drop)?)
+            tx.execute("DELETE FROM bin_requests WHERE bin = ?1", [&*id])?;
+            Ok(tx.execute("DELETE FROM bins WHERE id = ?1", [&*id]).map(drop)?)
         };
         self.write(&owner, write).await
     }
@@ -147,15 +147,15 @@ impl Store {
         let settings = bin.settings.clone();
         let tenant = tenant.clone();
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "UPDATE bins SET received = received + 1 WHERE id = ?1 RETURNING received - 1";
-            let nth = batch.query_row(sql, [&*id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
+            let nth = tx.query_row(sql, [&*id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
             let request = Uuid::now_v7();
             let sql = "INSERT INTO bin_requests (bin, id, received_at_ms, head, body) VALUES (?1, ?2, ?3, ?4, ?5)";
             let head = serde_json::to_string(&head)?;
-            within_share(batch, &tenant, share, |batch| {
-                batch.prepare_cached(sql)?.execute(params![&*id, request, now_ms(), head, &body[..]])?;
-                prune(batch, &id, &settings)
+            within_share(tx, &tenant, share, |tx| {
+                tx.prepare_cached(sql)?.execute(params![&*id, request, now_ms(), head, &body[..]])?;
+                prune(tx, &id, &settings)
             })?;
             Ok((request, nth))
         };
@@ -200,10 +200,10 @@ impl Store {
     /// Forgets one request of a bin, or all of them.
     pub async fn forget_bin_requests(&self, tenant: TenantId, bin: BinId, id: Option<Uuid>) -> Result<(), StoreError> {
         let owner = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
-            find(batch, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
+        let write = move |tx: &Transaction<'_>| {
+            find(tx, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let sql = "DELETE FROM bin_requests WHERE bin = ?1 AND (?2 IS NULL OR id = ?2)";
-            match batch.execute(sql, params![&*bin, id])? {
+            match tx.execute(sql, params![&*bin, id])? {
                 0 if id.is_some() => Err(StoreError::NotFound("request")),
                 _ => Ok(()),
             }
@@ -216,7 +216,7 @@ impl Store {
     /// Forgets what is older than its bin keeps it, bin by bin.
     pub(super) async fn prune_bins(&self) -> Result<(), StoreError> {
         for (tenant, bin) in self.readers.read(Owner::Host, bins_to_prune).await? {
-            self.write(&tenant, move |batch| prune(batch, &bin.id, &bin.settings)).await?;
+            self.write(&tenant, move |tx| prune(tx, &bin.id, &bin.settings)).await?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The log of changes: who changed what, and how it was before and after. Entries are never altered; who writes one leaves
 //! secrets out. They are written after the change, the deletion of a tenant with it.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::UsageKind;
 use super::{Store, StoreError, now_ms};
@@ -65,14 +65,14 @@ impl Store {
         let account = tenant.clone();
         let catalog = self.catalog.clone();
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let mut change = change;
             if let Some(tenant) = &tenant {
                 if catalog.tenant(tenant).is_none() {
                     // It was deleted meanwhile, and its log with it.
                     return Ok(());
                 }
-                let usage = batch.usage(tenant, share)?;
+                let usage = tx.usage(tenant, share)?;
                 if usage.bytes >= share.bytes {
                     // Who did what is written down in any case; how it was before and after is what takes space.
                     (change.before, change.after) = (None, None);
@@ -80,10 +80,10 @@ impl Store {
                 if usage.of(UsageKind::Changes) > BYTES_MAX {
                     let sql = "DELETE FROM changes WHERE tenant = ?1 AND id IN
                                (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id LIMIT ?2)";
-                    batch.execute(sql, params![&*tenant.0, OLDEST])?;
+                    tx.execute(sql, params![&*tenant.0, OLDEST])?;
                 }
             }
-            insert_change(batch, tenant.as_ref(), &change)
+            insert_change(tx, tenant.as_ref(), &change)
         };
         self.write(Owner::from(account.as_ref()), write).await
     }
@@ -124,20 +124,24 @@ fn state_bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<usize> {
 
 /// Adds an entry to a tenant's log, or to the host's. Part of a larger transaction where the change and its entry must not be
 /// without each other.
-pub(super) fn insert_change(batch: &Batch<'_>, tenant: Option<&TenantId>, change: &Change) -> Result<(), StoreError> {
+pub(super) fn insert_change(
+    tx: &Transaction<'_>,
+    tenant: Option<&TenantId>,
+    change: &Change,
+) -> Result<(), StoreError> {
     let Change { id, at_ms, who, action, subject, before, after } = change;
     let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let tenant = owner(tenant);
     let [who, subject] = [who, subject].map(|text| shortened(text, SUBJECT_BYTES_MAX));
     let before = before.as_ref().map(state_text);
     let after = after.as_ref().map(state_text);
-    batch.execute(sql, params![tenant, id, at_ms, who, action, subject, before, after])?;
+    tx.execute(sql, params![tenant, id, at_ms, who, action, subject, before, after])?;
     // Finding the oldest that stays reads all that is kept: one change in 256, by a byte that is random, does it.
     if id.as_bytes()[15] != 0 {
         return Ok(());
     }
     let sql = "DELETE FROM changes WHERE tenant = ?1 AND id <= (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
-    batch.execute(sql, params![tenant, KEPT_MAX])?;
+    tx.execute(sql, params![tenant, KEPT_MAX])?;
     Ok(())
 }
 

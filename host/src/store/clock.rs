@@ -9,7 +9,7 @@
 //! this goes on, cannot be told from one that is recorded now, and is not moved.
 
 use super::background::let_others_write;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
 use super::{AttemptClass, Store, StoreError, StoreEvent};
@@ -108,12 +108,12 @@ impl Store {
             let Some(last) = found.last().copied() else { return Ok(()) };
             after = last;
             let tenant = of.tenant.clone();
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 let begun = Instant::now();
                 // What was written since then was written by the clock as it is now.
                 let sql = "UPDATE deliveries SET due_at_ms = MAX(?3, due_at_ms - ?4), age_from_ms = MIN(age_from_ms, ?3)
                            WHERE tenant = ?1 AND id = ?2 AND state = 0 AND due_at_ms > ?3 AND NOT updated_at_ms BETWEEN ?3 AND ?5";
-                let mut statement = batch.prepare_cached(sql)?;
+                let mut statement = tx.prepare_cached(sql)?;
                 for (_, delivery) in found {
                     statement.execute(params![&*tenant.0, delivery, step.now_ms, step.back_ms, now_ms()])?;
                 }

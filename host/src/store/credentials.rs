@@ -1,6 +1,6 @@
 //! API keys and intake tokens in the database: their hashes, never themselves.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::within_share;
 use super::{Catalog, Store, StoreError, now_ms};
@@ -52,15 +52,15 @@ impl Store {
     async fn put_key(&self, hash: [u8; 32], key: ApiKey) -> Result<ApiKey, StoreError> {
         let owner = Owner::from(key.tenant.as_ref());
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "INSERT INTO keys (id, tenant, hash, hint, scopes, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                        ON CONFLICT (hash) DO UPDATE SET id = ?1, label = ?6, revoked_at_ms = NULL";
             let tenant = key.tenant.as_ref().map(|tenant| tenant.0.to_string());
             let scopes = serde_json::to_string(&key.scopes)?;
             let row = params![key.id, tenant, hash, key.hint, scopes, key.label, key.created_at_ms];
             match &key.tenant {
-                Some(tenant) => within_share(batch, tenant, share, |batch| Ok(batch.execute(sql, row)?))?,
-                None => batch.execute(sql, row)?,
+                Some(tenant) => within_share(tx, tenant, share, |tx| Ok(tx.execute(sql, row)?))?,
+                None => tx.execute(sql, row)?,
             };
             Ok(key)
         };
@@ -89,8 +89,8 @@ impl Store {
         let mut used: Vec<(Uuid, i64)> = self.catalog.take_used().into_iter().collect();
         while !used.is_empty() {
             let step = used.split_off(used.len().saturating_sub(USED_STEP));
-            let write = move |batch: &Batch<'_>| {
-                let mut statement = batch.prepare_cached("UPDATE keys SET used_at_ms = ?2 WHERE id = ?1")?;
+            let write = move |tx: &Transaction<'_>| {
+                let mut statement = tx.prepare_cached("UPDATE keys SET used_at_ms = ?2 WHERE id = ?1")?;
                 step.into_iter().try_for_each(|(id, at_ms)| Ok(statement.execute(params![id, at_ms]).map(drop)?))
             };
             self.write(Owner::Host, write).await?;
@@ -101,12 +101,12 @@ impl Store {
     /// Deletes a key of a tenant (None: an admin key) with its sessions.
     pub async fn revoke_key(&self, tenant: Option<TenantId>, id: Uuid) -> Result<(), StoreError> {
         let owner = Owner::from(tenant.as_ref());
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let tenant = tenant.as_ref().map(|tenant| tenant.0.to_string());
-            if !batch.prepare("SELECT 1 FROM keys WHERE id = ?1 AND tenant IS ?2")?.exists(params![id, tenant])? {
+            if !tx.prepare("SELECT 1 FROM keys WHERE id = ?1 AND tenant IS ?2")?.exists(params![id, tenant])? {
                 return Err(StoreError::NotFound("key"));
             }
-            delete_key(batch, id)
+            delete_key(tx, id)
         };
         self.change(owner, write, move |catalog, ()| catalog.remove_key(id)).await
     }
@@ -122,14 +122,14 @@ impl Store {
         let owner = Owner::from(&tenant);
         let token = IntakeToken { id: Uuid::now_v7(), tenant, hint, label, created_at_ms: now_ms() };
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let IntakeToken { id, tenant, hint, label, created_at_ms } = &token;
-            within_share(batch, tenant, share, |batch| {
+            within_share(tx, tenant, share, |tx| {
                 if let Some(id) = replaces {
-                    end_token(batch, tenant, id)?;
+                    end_token(tx, tenant, id)?;
                 }
                 let sql = "INSERT INTO intake_tokens (tenant, id, hash, hint, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-                Ok(batch.execute(sql, params![&*tenant.0, id, hash, hint, label, created_at_ms])?)
+                Ok(tx.execute(sql, params![&*tenant.0, id, hash, hint, label, created_at_ms])?)
             })?;
             Ok(token)
         };
@@ -143,7 +143,7 @@ impl Store {
     /// Deletes an intake token.
     pub async fn revoke_token(&self, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
         let owner = Owner::from(&tenant);
-        let write = move |batch: &Batch<'_>| end_token(batch, &tenant, id);
+        let write = move |tx: &Transaction<'_>| end_token(tx, &tenant, id);
         self.change(owner, write, move |catalog, ()| catalog.remove_token(id)).await
     }
 }

@@ -10,7 +10,7 @@
 //! # Limits
 //! SQLite has no checksums: a byte that changed inside of a text or a blob is found only where the value is malformed by it.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::{Store, StoreError, now_ms};
 use crate::subscription::TenantId;
@@ -287,10 +287,10 @@ impl Store {
         }
         while !new.is_empty() {
             let step = new.split_off(new.len().saturating_sub(STEP));
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 let sql = "INSERT INTO damage (tenant, kind, id, found_at_ms, detail) VALUES (?1, ?2, ?3, ?4, ?5)
                            ON CONFLICT DO NOTHING";
-                let mut statement = batch.prepare_cached(sql)?;
+                let mut statement = tx.prepare_cached(sql)?;
                 for DamagedRow { tenant, kind, id, found_at_ms, detail } in step {
                     statement.execute(params![&*tenant.0, kind.as_str(), id, found_at_ms, detail])?;
                 }
@@ -315,9 +315,8 @@ impl Store {
             return Ok(());
         }
         let known = self.damage.clone();
-        let write = move |batch: &Batch<'_>| {
-            let mut statement =
-                batch.prepare_cached("DELETE FROM damage WHERE tenant = ?1 AND kind = ?2 AND id = ?3")?;
+        let write = move |tx: &Transaction<'_>| {
+            let mut statement = tx.prepare_cached("DELETE FROM damage WHERE tenant = ?1 AND kind = ?2 AND id = ?3")?;
             for row in &whole {
                 statement.execute(params![&*row.tenant.0, row.kind.as_str(), row.id])?;
             }

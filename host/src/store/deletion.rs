@@ -12,7 +12,7 @@
 //! One component is deleted in one piece, so a step takes as long as the largest component does.
 
 use super::background::{let_others_write, run_when_woken};
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::changes::insert_change;
 use super::credentials::found;
 use super::fair_queue::Owner;
@@ -132,11 +132,11 @@ impl Store {
     pub async fn delete_tenant(&self, tenant: TenantId, change: Change) -> Result<(), StoreError> {
         let subscriptions = self.catalog().subscriptions(&tenant).iter().map(|one| one.id).collect();
         let owner = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "UPDATE tenants SET deleting_since_ms = ?2 WHERE id = ?1 AND deleting_since_ms IS NULL";
-            found(batch.execute(sql, params![&*owner.0, now_ms()])?, "tenant")?;
-            batch.execute("UPDATE ledgers SET deleting = 1 WHERE tenant = ?1", [&*owner.0])?;
-            insert_change(batch, None, &change)
+            found(tx.execute(sql, params![&*owner.0, now_ms()])?, "tenant")?;
+            tx.execute("UPDATE ledgers SET deleting = 1 WHERE tenant = ?1", [&*owner.0])?;
+            insert_change(tx, None, &change)
         };
         let pending = self.pending.clone();
         let show = move |catalog: &Catalog, (): &()| {
@@ -158,14 +158,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let catalog = self.catalog.clone();
         let owner = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "DELETE FROM plugins WHERE tenant = ?1 AND name = ?2";
-            found(batch.execute(sql, params![&*tenant.0, name])?, "plugin")?;
+            found(tx.execute(sql, params![&*tenant.0, name])?, "plugin")?;
             let subscriptions = catalog.subscriptions(&tenant);
             let users = subscriptions.iter().filter(|one| one.settings.plugin.names(&name)).map(|one| one.id);
             refuse_if_used(format!("the plugin {name}"), users.collect())?;
-            batch.execute("DELETE FROM rollouts WHERE tenant = ?1 AND name = ?2", params![&*tenant.0, name])?;
-            discard(batch, &tenant, &name, None).map(drop)
+            tx.execute("DELETE FROM rollouts WHERE tenant = ?1 AND name = ?2", params![&*tenant.0, name])?;
+            discard(tx, &tenant, &name, None).map(drop)
         };
         self.change(&owner, write, |_, ()| forget()).await?;
         self.deletions.notify_one();
@@ -182,9 +182,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         let catalog = self.catalog.clone();
         let owner = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let version = params![&*tenant.0, name, sha256];
-            let exists = |sql: &str| Ok::<_, StoreError>(batch.prepare_cached(sql)?.exists(version)?);
+            let exists = |sql: &str| Ok::<_, StoreError>(tx.prepare_cached(sql)?.exists(version)?);
             if exists("SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2 AND active_sha256 = ?3")? {
                 let what = "it is the active version: activate another one first, or delete the plugin";
                 return Err(StoreError::Conflict(what.into()));
@@ -201,7 +201,7 @@ impl Store {
                 .filter(|one| one.settings.plugin.0.iter().any(|step| step.plugin == *name && pins(&step.pin)))
                 .map(|one| one.id);
             refuse_if_used(format!("the version {sha256} of the plugin {name}"), users.collect())?;
-            found(discard(batch, &tenant, &name, Some(&sha256))?, "version of the plugin")
+            found(discard(tx, &tenant, &name, Some(&sha256))?, "version of the plugin")
         };
         self.change(&owner, write, |_, ()| forget()).await?;
         self.deletions.notify_one();
@@ -222,7 +222,7 @@ impl Store {
         self.delete_discarded_versions().await?;
         for tenant in self.tenants_being_deleted().await? {
             let owner = tenant.clone();
-            self.in_steps(Owner::from(&tenant), move |batch| delete_some(batch, &owner)).await?;
+            self.in_steps(Owner::from(&tenant), move |tx| delete_some(tx, &owner)).await?;
             tracing::info!(%tenant, "a tenant was deleted with everything that belonged to it");
         }
         Ok(())
@@ -236,9 +236,9 @@ impl Store {
                 return Ok(());
             }
             for (tenant, name, sha256) in found {
-                let write = move |batch: &Batch<'_>| {
+                let write = move |tx: &Transaction<'_>| {
                     let begun = Instant::now();
-                    delete_version_row(batch, &tenant, &name, sha256)?;
+                    delete_version_row(tx, &tenant, &name, sha256)?;
                     Ok(begun.elapsed())
                 };
                 let terms = Terms { owner: Owner::Host, mode: WriteMode::Shared, rows: STEP_ROWS };
@@ -252,13 +252,13 @@ impl Store {
     async fn in_steps(
         &self,
         owner: Owner,
-        step: impl Fn(&Batch<'_>) -> Result<bool, StoreError> + Clone + Send + 'static,
+        step: impl Fn(&Transaction<'_>) -> Result<bool, StoreError> + Clone + Send + 'static,
     ) -> Result<(), StoreError> {
         loop {
             let step = step.clone();
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 let begun = Instant::now();
-                Ok(DeletionStep { done: step(batch)?, took: begun.elapsed() })
+                Ok(DeletionStep { done: step(tx)?, took: begun.elapsed() })
             };
             let terms = Terms { owner: owner.clone(), mode: WriteMode::Shared, rows: STEP_ROWS };
             let DeletionStep { done, took } = self.writer.write(terms, write, |_| {}).await?;
@@ -311,12 +311,12 @@ fn delete_version_row(connection: &Connection, tenant: &str, name: &str, sha256:
 }
 
 /// Deletes rows of a tenant for a while, and the tenant with the last of them. Says whether that was so.
-fn delete_some(batch: &Batch<'_>, tenant: &TenantId) -> Result<bool, StoreError> {
+fn delete_some(tx: &Transaction<'_>, tenant: &TenantId) -> Result<bool, StoreError> {
     let begun = Instant::now();
     let mut deleted = 0;
     for sql in STATEMENTS {
         loop {
-            let rows = batch.prepare_cached(sql)?.execute([&*tenant.0])?;
+            let rows = tx.prepare_cached(sql)?.execute([&*tenant.0])?;
             deleted += rows;
             if begun.elapsed() >= STEP_MAX {
                 return Ok(false);
@@ -327,12 +327,12 @@ fn delete_some(batch: &Batch<'_>, tenant: &TenantId) -> Result<bool, StoreError>
         }
     }
     let sql = "SELECT name, sha256 FROM plugin_versions WHERE tenant = ?1 LIMIT 1";
-    while let Some((name, sha256)) = batch
+    while let Some((name, sha256)) = tx
         .prepare_cached(sql)?
         .query_row([&*tenant.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
         .optional()?
     {
-        delete_version_row(batch, &tenant.0, &name, sha256)?;
+        delete_version_row(tx, &tenant.0, &name, sha256)?;
         deleted += 1;
         if begun.elapsed() >= STEP_MAX {
             return Ok(false);
@@ -342,8 +342,8 @@ fn delete_some(batch: &Batch<'_>, tenant: &TenantId) -> Result<bool, StoreError>
     if deleted > 0 {
         return Ok(false);
     }
-    batch.execute("DELETE FROM ledgers WHERE tenant = ?1", [&*tenant.0])?;
-    batch.execute("DELETE FROM tenants WHERE id = ?1", [&*tenant.0])?;
+    tx.execute("DELETE FROM ledgers WHERE tenant = ?1", [&*tenant.0])?;
+    tx.execute("DELETE FROM tenants WHERE id = ?1", [&*tenant.0])?;
     Ok(true)
 }
 

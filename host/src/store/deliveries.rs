@@ -1,6 +1,6 @@
 //! Deliveries and attempts in the database: what is due, what came of it, and what is shown.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::careful::{self, Careful};
 use super::events::id_value;
 use super::fair_queue::Owner;
@@ -104,7 +104,7 @@ impl Store {
             let detail: Arc<str> = detail.into();
             let record_too = record.clone();
             let detail_too = detail.clone();
-            let write = move |batch: &Batch<'_>| record_one(batch, &record_too, Some(&detail_too));
+            let write = move |tx: &Transaction<'_>| record_one(tx, &record_too, Some(&detail_too));
             return match self.writer.write(terms.clone(), write, |()| {}).await {
                 Err(error) if error.is_damage() => self.record_beside_damage(record, detail, terms).await,
                 recorded => recorded,
@@ -114,10 +114,10 @@ impl Store {
         let id = record.delivery.subscription;
         let catalog = self.catalog.clone();
         let change = StateChange::Disable { reason, generation: Some(record.attempt.config_generation) };
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let current = catalog.subscription_by_id(record.delivery.subscription);
             if current.is_some_and(|current| current.generation == record.attempt.config_generation) {
-                return record_one(batch, &record, Some(&detail));
+                return record_one(tx, &record, Some(&detail));
             }
             // The receiver of an earlier config wants no more; the one of today has not been asked.
             let AttemptRecord { delivery, attempt, age_end_ms, .. } = &*record;
@@ -127,7 +127,7 @@ impl Store {
             let attempt = attempt.clone();
             let age_end_ms = *age_end_ms;
             let instead = AttemptRecord { delivery, attempt, next, age_end_ms, disables: None };
-            record_one(batch, &instead, Some(&detail))
+            record_one(tx, &instead, Some(&detail))
         };
         self.set_state_after(write, &tenant, id, change).await
     }
@@ -137,12 +137,12 @@ impl Store {
         let tenant = delivery.tenant.clone();
         let id = delivery.id;
         let subscription = delivery.subscription;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, due_at_ms = 0, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let reason = reason.to_bounded_json()?;
             let ended = params![&*tenant.0, id.0, DeliveryState::Dead as u8, reason, now_ms()];
-            let count = batch.prepare_cached(sql)?.execute(ended)?;
-            batch.count_pending(&tenant, subscription, -(count as i64));
+            let count = tx.prepare_cached(sql)?.execute(ended)?;
+            tx.count_pending(&tenant, subscription, -(count as i64));
             Ok(())
         };
         self.write(&delivery.tenant, write).await
@@ -249,11 +249,11 @@ fn detail(attempt: &Attempt) -> Result<String, StoreError> {
 }
 
 /// Moves a delivery on. `detail` is the attempt as it is kept; none where that cannot be written.
-pub(super) fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: Option<&str>) -> Result<(), StoreError> {
+pub(super) fn record_one(tx: &Transaction<'_>, record: &AttemptRecord, detail: Option<&str>) -> Result<(), StoreError> {
     let AttemptRecord { delivery, attempt, next, age_end_ms, .. } = record;
     let (state, due_at_ms, awaiting, counts, reason) = match next {
         // It shall wait for another version or config, which may have come while the attempt was under way.
-        Next::AwaitPlugin { reason } if !is_current(batch, record)? => {
+        Next::AwaitPlugin { reason } if !is_current(tx, record)? => {
             (DeliveryState::Pending, now_ms(), false, true, Some(reason))
         }
         Next::End { state, reason } => (*state, 0, false, true, reason.as_ref()),
@@ -262,12 +262,12 @@ pub(super) fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: Opti
     };
     let reason = reason.map(Reason::to_bounded_json).transpose()?;
     let columns = (state as u8, due_at_ms, awaiting, u8::from(counts));
-    let was_pending = batch.write_outcome(delivery, columns, reason.as_deref(), now_ms())?;
+    let was_pending = tx.write_outcome(delivery, columns, reason.as_deref(), now_ms())?;
     // One that ended meanwhile keeps the attempt; one that was deleted meanwhile leaves nothing behind.
     if let Some(detail) = detail
-        && (was_pending || exists(batch, delivery)?)
+        && (was_pending || exists(tx, delivery)?)
     {
-        batch.write_attempt(&delivery.tenant, delivery.id.0, attempt.number, detail)?;
+        tx.write_attempt(&delivery.tenant, delivery.id.0, attempt.number, detail)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! others write in between. The subscription matches nothing and attempts nothing meanwhile. What an interrupted change
 //! left is known by its subscription, and housekeeping ends it.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::writer::{Terms, WriteMode};
 use super::{Store, StoreError, now_ms};
 use crate::delivery::{DeliveryState, Reason};
@@ -35,7 +35,7 @@ impl Store {
             let owner = tenant.clone();
             let catalog = self.catalog.clone();
             let end = end.clone();
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 let default = match catalog.subscription(&owner, id) {
                     None => (DeliveryState::Cancelled, deleted()),
                     Some(own) if own.state == SubscriptionState::Disabled => {
@@ -45,7 +45,7 @@ impl Store {
                     Some(_) => return Ok(0),
                 };
                 let (state, reason) = end.unwrap_or(default);
-                end_pending(batch, &owner, id, state, &reason)
+                end_pending(tx, &owner, id, state, &reason)
             };
             let terms = Terms { owner: tenant.into(), mode: WriteMode::Shared, rows: STEP as u64 };
             if self.writer.write(terms, write, |_| {}).await? == 0 {
@@ -73,7 +73,7 @@ pub(super) fn deleted() -> Reason {
 
 /// Ends pending deliveries, at most [`STEP`], and returns how many.
 pub(super) fn end_pending(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     id: SubscriptionId,
     state: DeliveryState,
@@ -83,7 +83,7 @@ pub(super) fn end_pending(
                WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries INDEXED BY deliveries_due
                                             WHERE tenant = ?1 AND subscription = ?2 AND state = 0 LIMIT ?6)";
     let ended = params![&*tenant.0, id.0, state as u8, reason.to_bounded_json()?, now_ms(), STEP];
-    let count = batch.prepare_cached(sql)?.execute(ended)?;
-    batch.count_pending(tenant, id, -(count as i64));
+    let count = tx.prepare_cached(sql)?.execute(ended)?;
+    tx.count_pending(tenant, id, -(count as i64));
     Ok(count)
 }

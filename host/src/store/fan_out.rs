@@ -17,7 +17,7 @@
 
 use super::accept::{publish, write_usual_delivery};
 use super::background::run_when_woken;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::event_cache::EventCache;
 use super::fair_queue::Owner;
 use super::order_key::OrderKey;
@@ -98,7 +98,7 @@ impl Drop for FanOutGuard {
 
 /// Notes that these events, which have no deliveries yet, lack so many.
 pub(super) fn note(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     id: Uuid,
     events: impl Iterator<Item = EventId>,
@@ -106,7 +106,7 @@ pub(super) fn note(
 ) -> Result<(), StoreError> {
     let events: Vec<u8> = events.flat_map(|event| event.0.into_bytes()).collect();
     let sql = "INSERT INTO fan_outs (tenant, id, events, after, made, lacks) VALUES (?1, ?2, ?3, x'', 0, ?4)";
-    batch.prepare_cached(sql)?.execute(params![&*tenant.0, id, events, lacks])?;
+    tx.prepare_cached(sql)?.execute(params![&*tenant.0, id, events, lacks])?;
     Ok(())
 }
 
@@ -157,7 +157,7 @@ impl Store {
             let catalog = self.catalog.clone();
             let owner = tenant.clone();
             let events = self.events.clone();
-            let write = move |batch: &Batch<'_>| step(batch, &catalog, &events, &owner, id);
+            let write = move |tx: &Transaction<'_>| step(tx, &catalog, &events, &owner, id);
             let store_events = self.store_events.clone();
             let publish = move |step: &mut FanOutStep| publish(&store_events, std::mem::take(&mut step.new_deliveries));
             let terms = Terms { owner: tenant.into(), mode: WriteMode::Intake, rows: STEP as u64 };
@@ -231,7 +231,7 @@ struct Planned {
 
 /// Plans the next deliveries, and moves the fan-out past them.
 fn plan(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     catalog: &Catalog,
     cache: &EventCache,
     tenant: &TenantId,
@@ -244,7 +244,7 @@ fn plan(
         && let Some(id) = events.peek()
     {
         // None: deleted with its tenant, or pruned.
-        if let Some(event) = cache.read(batch, tenant, *id)? {
+        if let Some(event) = cache.read(tx, tenant, *id)? {
             let matching = catalog.matching(tenant, event.module);
             budget = budget.min(step_of(matching.len()));
             let mut subscriptions = left_after(&matching, fan_out.after);
@@ -259,7 +259,7 @@ fn plan(
                 fan_out.after = last.or(fan_out.after);
                 break;
             }
-            let expected = promised(batch, tenant, *id)?;
+            let expected = promised(tx, tenant, *id)?;
             if fan_out.made != expected {
                 fan_out.lacks = (fan_out.lacks + fan_out.made).saturating_sub(expected);
                 planned.corrected.push((*id, fan_out.made));
@@ -275,41 +275,41 @@ fn plan(
 
 /// Makes the next deliveries. It reads everything before its first change, as a write of the hot path must.
 fn step(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     catalog: &Catalog,
     cache: &EventCache,
     tenant: &TenantId,
     id: Uuid,
 ) -> Result<FanOutStep, StoreError> {
     let mut new_deliveries = NewDeliveries::default();
-    let Some(mut fan_out) = read(batch, tenant, id)? else { return Ok(FanOutStep { new_deliveries, last: true }) };
-    batch.require_disk()?;
-    let planned = plan(batch, catalog, cache, tenant, &mut fan_out)?;
+    let Some(mut fan_out) = read(tx, tenant, id)? else { return Ok(FanOutStep { new_deliveries, last: true }) };
+    tx.require_disk()?;
+    let planned = plan(tx, catalog, cache, tenant, &mut fan_out)?;
     for (event, subscriptions) in planned.due {
         let order_key = LazyCell::new(|| OrderKey::of_event(&event));
         for subscription in subscriptions {
-            write_usual_delivery(batch, tenant, &event, &subscription, &order_key, &mut new_deliveries);
+            write_usual_delivery(tx, tenant, &event, &subscription, &order_key, &mut new_deliveries);
         }
     }
     for (event, made) in planned.corrected {
         let sql = "UPDATE events SET fan_out = ?3 WHERE tenant = ?1 AND id = ?2";
-        batch.prepare_cached(sql)?.execute(params![&*tenant.0, event.0, made])?;
+        tx.prepare_cached(sql)?.execute(params![&*tenant.0, event.0, made])?;
     }
     let last = fan_out.events.is_empty();
-    write_position(batch, tenant, id, &fan_out)?;
+    write_position(tx, tenant, id, &fan_out)?;
     Ok(FanOutStep { new_deliveries, last })
 }
 
-fn write_position(batch: &Batch<'_>, tenant: &TenantId, id: Uuid, fan_out: &FanOut) -> Result<(), StoreError> {
+fn write_position(tx: &Transaction<'_>, tenant: &TenantId, id: Uuid, fan_out: &FanOut) -> Result<(), StoreError> {
     if fan_out.events.is_empty() {
         let sql = "DELETE FROM fan_outs WHERE tenant = ?1 AND id = ?2";
-        batch.prepare_cached(sql)?.execute(params![&*tenant.0, id])?;
+        tx.prepare_cached(sql)?.execute(params![&*tenant.0, id])?;
         return Ok(());
     }
     let events: Vec<u8> = fan_out.events.iter().flat_map(|event| event.0.into_bytes()).collect();
     let after = fan_out.after.as_ref().map_or(&[][..], |after| after.0.as_bytes());
     let sql = "UPDATE fan_outs SET events = ?3, after = ?4, made = ?5, lacks = ?6 WHERE tenant = ?1 AND id = ?2";
-    batch.prepare_cached(sql)?.execute(params![&*tenant.0, id, events, after, fan_out.made, fan_out.lacks])?;
+    tx.prepare_cached(sql)?.execute(params![&*tenant.0, id, events, after, fan_out.made, fan_out.lacks])?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //!
 //! They are no ledger: a crash loses the last [`FLUSH_EVERY`] of them, and nothing depends on them.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::require_room;
 use super::{Caps, Catalog, Store, StoreError, now_ms};
@@ -98,7 +98,7 @@ impl Store {
             let step = cells.split_off(cells.len().saturating_sub(STEP));
             let catalog = self.catalog.clone();
             let share = self.limits.share;
-            self.write(Owner::Host, move |batch| put_step(batch, &catalog, share, &step)).await?;
+            self.write(Owner::Host, move |tx| put_step(tx, &catalog, share, &step)).await?;
         }
         Ok(())
     }
@@ -130,20 +130,20 @@ impl Store {
 }
 
 /// Writes figures, but none of a tenant that was deleted meanwhile or whose share is used up.
-fn put_step(batch: &Batch<'_>, catalog: &Catalog, share: Caps, cells: &[(Cell, Figures)]) -> Result<(), StoreError> {
+fn put_step(tx: &Transaction<'_>, catalog: &Catalog, share: Caps, cells: &[(Cell, Figures)]) -> Result<(), StoreError> {
     let mut tenants: HashSet<&TenantId> = cells.iter().map(|(cell, _)| &cell.tenant).collect();
     tenants.retain(|tenant| catalog.tenant(tenant).is_some());
     let with_room: HashSet<&TenantId> =
-        tenants.iter().copied().filter(|tenant| require_room(batch, tenant, share).is_ok()).collect();
+        tenants.iter().copied().filter(|tenant| require_room(tx, tenant, share).is_ok()).collect();
     for (span_s, kept_s) in SPANS {
         let mut written = cells.iter().filter(|(cell, _)| with_room.contains(&cell.tenant));
-        written.try_for_each(|(cell, figures)| put(batch, span_s, cell, figures))?;
+        written.try_for_each(|(cell, figures)| put(tx, span_s, cell, figures))?;
         let oldest_s = now_ms() / 1_000 - kept_s;
         for tenant in &tenants {
             // At least as many as are written, and not all that a long stop has left at once.
             let sql = "DELETE FROM figures WHERE tenant = ?1 AND span_s = ?2 AND (at_s, subscription, plugin) IN
                        (SELECT at_s, subscription, plugin FROM figures WHERE tenant = ?1 AND span_s = ?2 AND at_s < ?3 LIMIT ?4)";
-            batch.prepare_cached(sql)?.execute(params![&*tenant.0, span_s, oldest_s, STEP])?;
+            tx.prepare_cached(sql)?.execute(params![&*tenant.0, span_s, oldest_s, STEP])?;
         }
     }
     Ok(())

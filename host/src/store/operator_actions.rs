@@ -6,7 +6,7 @@
 //!   stays, even if a later one fails.
 
 use super::accept::{write_delivery, write_event};
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::{require_room, within_share};
 use super::{Catalog, NewEvent, Store, StoreError, now_ms};
@@ -48,11 +48,11 @@ impl Store {
         let owner = tenant.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "SELECT 1 FROM deliveries WHERE tenant = ?1 AND id = ?2 AND state != 0";
-            let had_ended = batch.prepare_cached(sql)?.exists(params![&*tenant.0, id.0])?;
+            let had_ended = tx.prepare_cached(sql)?.exists(params![&*tenant.0, id.0])?;
             if had_ended {
-                require_room(batch, &tenant, share)?;
+                require_room(tx, &tenant, share)?;
             }
             let current = catalog.subscription(&tenant, subscription);
             let current = current.ok_or_else(|| StoreError::Conflict("its subscription was deleted".into()))?;
@@ -63,8 +63,8 @@ impl Store {
                               budget_spent = CASE state WHEN 0 THEN budget_spent ELSE 0 END,
                               age_from_ms = CASE state WHEN 0 THEN age_from_ms ELSE ?3 END, state = 0
                        WHERE tenant = ?1 AND id = ?2";
-            batch.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
-            batch.count_pending(&tenant, subscription, i64::from(had_ended));
+            tx.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
+            tx.count_pending(&tenant, subscription, i64::from(had_ended));
             Ok(())
         };
         self.change_of(&owner, vec![subscription], write, |_, ()| {}).await
@@ -74,15 +74,15 @@ impl Store {
     pub async fn cancel(&self, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, awaiting_plugin = 0, updated_at_ms = ?4,
                               reason = '{\"code\":\"cancelled\",\"message\":\"cancelled by hand\"}'
                        WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let cancelled = DeliveryState::Cancelled as u8;
-            match batch.execute(sql, params![&*tenant.0, id.0, cancelled, now_ms()])? {
+            match tx.execute(sql, params![&*tenant.0, id.0, cancelled, now_ms()])? {
                 0 => Err(StoreError::Conflict("it is no longer pending".into())),
                 _ => {
-                    batch.count_pending(&tenant, subscription, -1);
+                    tx.count_pending(&tenant, subscription, -1);
                     Ok(())
                 }
             }
@@ -148,19 +148,19 @@ impl Store {
             let tenant = subscription.tenant.clone();
             let catalog = self.catalog.clone();
             let condition = ended_as(&states);
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 accepts_deliveries(&catalog, &tenant, id)?;
-                require_room(batch, &tenant, share)?;
+                require_room(tx, &tenant, share)?;
                 let sql = format!(
                     "UPDATE deliveries SET state = 0, due_at_ms = ?3, age_from_ms = ?3, updated_at_ms = ?3, budget_spent = 0
                      WHERE tenant = ?1 AND id = ?2 AND {condition}"
                 );
-                let mut statement = batch.prepare_cached(&sql)?;
+                let mut statement = tx.prepare_cached(&sql)?;
                 let mut again = 0;
                 for delivery in step.ids {
                     again += statement.execute(params![&*tenant.0, delivery, now_ms()])?;
                 }
-                batch.count_pending(&tenant, id, again as i64);
+                tx.count_pending(&tenant, id, again as i64);
                 Ok(again as u64)
             };
             redriven += self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await?;
@@ -203,19 +203,19 @@ impl Store {
             let step = self.readers.read(&subscription.tenant, read).await?;
             let tenant = subscription.tenant.clone();
             let catalog = self.catalog.clone();
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 accepts_deliveries(&catalog, &tenant, id)?;
-                within_share(batch, &tenant, share, |batch| {
+                within_share(tx, &tenant, share, |tx| {
                     let mut made = 0;
                     for event in step.ids {
                         // The event may have been pruned since the reader found it.
                         let sql = "SELECT 1 FROM events WHERE tenant = ?1 AND id = ?2";
-                        if batch.prepare_cached(sql)?.exists(params![&*tenant.0, event])? {
-                            make(batch, &tenant, EventId(event), id, DeliveryKind::Replay);
+                        if tx.prepare_cached(sql)?.exists(params![&*tenant.0, event])? {
+                            make(tx, &tenant, EventId(event), id, DeliveryKind::Replay);
                             made += 1;
                         }
                     }
-                    count_in_ledger(batch, &tenant, "replayed", made)?;
+                    count_in_ledger(tx, &tenant, "replayed", made)?;
                     Ok(made as u64)
                 })
             };
@@ -232,11 +232,11 @@ impl Store {
         let tenant = subscription.tenant.clone();
         let id = subscription.id;
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
-            within_share(batch, &tenant, share, |batch| {
-                let event = write_event(batch, &tenant, new, 0);
-                count_in_ledger(batch, &tenant, "tests", 1)?;
-                Ok(make(batch, &tenant, event.id, id, DeliveryKind::Test))
+        let write = move |tx: &Transaction<'_>| {
+            within_share(tx, &tenant, share, |tx| {
+                let event = write_event(tx, &tenant, new, 0);
+                count_in_ledger(tx, &tenant, "tests", 1)?;
+                Ok(make(tx, &tenant, event.id, id, DeliveryKind::Test))
             })
         };
         self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await
@@ -300,14 +300,14 @@ fn next_id(id: Uuid) -> Uuid {
 }
 
 fn make(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     event: EventId,
     subscription: SubscriptionId,
     kind: DeliveryKind,
 ) -> DeliveryId {
     // Replayed events are a selection and not a sequence: they have no order key.
-    write_delivery(batch, tenant, event, subscription, kind, 0, None).id
+    write_delivery(tx, tenant, event, subscription, kind, 0, None).id
 }
 
 /// Adds to a column of the tenant's ledger.

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: a lane never waits for an outcome that can never be recorded, and a delivery that can move on does.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::damage::{RowKind, damaged};
 use super::deliveries::{AttemptRecord, record_one};
 use super::writer::Terms;
@@ -25,17 +25,17 @@ impl Store {
             return Ok(());
         }
         let owner = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let message = "its event cannot be read from the database, which is damaged: hookloom check says where";
             let reason = Reason::new("damaged", message).to_bounded_json()?;
             let sql =
                 "UPDATE deliveries SET state = ?3, due_at_ms = 0, awaiting_plugin = 0, reason = ?4, updated_at_ms = ?5
                        WHERE tenant = ?1 AND id = ?2 AND state = 0";
-            let mut statement = batch.prepare_cached(sql)?;
+            let mut statement = tx.prepare_cached(sql)?;
             for id in ids {
                 let ended = params![&*owner.0, id, DeliveryState::Dead as u8, reason, now_ms()];
                 let count = statement.execute(ended)?;
-                batch.count_pending(&owner, subscription, -(count as i64));
+                tx.count_pending(&owner, subscription, -(count as i64));
             }
             Ok(())
         };
@@ -65,7 +65,7 @@ impl Store {
         for detail in [Some(detail), None] {
             let record = record.clone();
             let is_whole = detail.is_some();
-            let write = move |batch: &Batch<'_>| record_one(batch, &record, detail.as_deref());
+            let write = move |tx: &Transaction<'_>| record_one(tx, &record, detail.as_deref());
             match self.writer.write(terms.clone(), write, |()| {}).await {
                 Err(error) if error.is_damage() && is_whole => {}
                 Ok(()) if !is_whole => {

@@ -1,6 +1,6 @@
 //! Plugins in the database: components by content, versions by tenant and name, and which one is active.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::sweeps::{self, Changed};
 use super::usage::within_share;
@@ -87,9 +87,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         let by = version.created_by.clone();
         let share = self.limits.share;
-        let add = move |batch: &Batch<'_>, tenant: &TenantId, name: &str| {
-            refuse_while_deleted(batch, tenant, name)?;
-            within_share(batch, tenant, share, |batch| insert_version(batch, tenant, name, &version, &component))?;
+        let add = move |tx: &Transaction<'_>, tenant: &TenantId, name: &str| {
+            refuse_while_deleted(tx, tenant, name)?;
+            within_share(tx, tenant, share, |tx| insert_version(tx, tenant, name, &version, &component))?;
             Ok(version.sha256)
         };
         self.activate(tenant, name, by, add, swap).await
@@ -105,12 +105,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2";
-            if !batch.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
+            if !tx.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
                 return Err(StoreError::NotFound("plugin to add a version to: upload its first version to be active"));
             }
-            within_share(batch, &tenant, share, |batch| insert_version(batch, &tenant, &name, &version, &component))
+            within_share(tx, &tenant, share, |tx| insert_version(tx, &tenant, &name, &version, &component))
         };
         self.write(&owner, write).await
     }
@@ -152,8 +152,8 @@ impl Store {
         by: String,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let find = move |batch: &Batch<'_>, tenant: &TenantId, name: &str| {
-            let there = has_version(batch, tenant, name, &sha256)?;
+        let find = move |tx: &Transaction<'_>, tenant: &TenantId, name: &str| {
+            let there = has_version(tx, tenant, name, &sha256)?;
             there.then_some(sha256).ok_or(StoreError::NotFound("version of the plugin"))
         };
         self.activate(tenant, name, by, find, swap).await
@@ -164,24 +164,24 @@ impl Store {
         tenant: TenantId,
         name: String,
         by: String,
-        version: impl FnOnce(&Batch<'_>, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
+        version: impl FnOnce(&Transaction<'_>, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let users = self.users_of(&tenant, &name);
         let due = users.clone();
         let damage = self.damage.clone();
-        let write = move |batch: &Batch<'_>| {
-            let sha256 = version(batch, &tenant, &name)?;
-            batch.execute(
+        let write = move |tx: &Transaction<'_>| {
+            let sha256 = version(tx, &tenant, &name)?;
+            tx.execute(
                 "INSERT INTO plugins (tenant, name, active_sha256, activated_at_ms, activated_by) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT DO UPDATE SET active_sha256 = ?3, activated_at_ms = ?4, activated_by = ?5",
                 params![&*tenant.0, name, sha256, now_ms(), by],
             )?;
             // A trial was against the version before.
             let sql = "UPDATE rollouts SET ended_reason = 'another version was activated' WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
-            batch.execute(sql, params![&*tenant.0, name])?;
-            sweeps::judge_again(batch, &tenant, &Changed::Plugin(name), &due, &damage)
+            tx.execute(sql, params![&*tenant.0, name])?;
+            sweeps::judge_again(tx, &tenant, &Changed::Plugin(name), &due, &damage)
         };
         self.change_of(&owner, users, write, |_, ()| swap()).await?;
         self.sweeps.notify_one();

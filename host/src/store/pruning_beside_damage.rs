@@ -10,7 +10,7 @@
 //! rescue` leaves such rows out.
 
 use super::background::let_others_write;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::damage::{RowKind, damaged};
 use super::retention::{PruneStep, prune_step};
 use super::rows::EVENT_BYTES;
@@ -65,7 +65,7 @@ impl Store {
         let mut removal = Removal::Delete;
         loop {
             let owner = tenant.clone();
-            let write = move |batch: &Batch<'_>| prune_step(batch, &owner, before, 1, before_ms, removal);
+            let write = move |tx: &Transaction<'_>| prune_step(tx, &owner, before, 1, before_ms, removal);
             match self.write(tenant, write).await {
                 Err(error) if error.is_damage() && removal == Removal::Delete => removal = Removal::Empty,
                 Err(error) => return Err(error),
@@ -82,14 +82,14 @@ impl Store {
 }
 
 /// Empties an event that cannot be deleted, and takes it from its tenant.
-pub(super) fn empty(batch: &Batch<'_>, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
+pub(super) fn empty(tx: &Transaction<'_>, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
     let event = params![&*tenant.0, id];
     // The first statement counts the tenant's bytes down by its trigger, the second has no tenant to count for.
     let sql = "UPDATE events SET name = '', entity_id = NULL, payload = x'' WHERE tenant = ?1 AND id = ?2";
-    batch.prepare_cached(sql)?.execute(event)?;
+    tx.prepare_cached(sql)?.execute(event)?;
     let sql = "UPDATE events SET tenant = ?3, fan_out = 0, payload = x'7b7d' WHERE tenant = ?1 AND id = ?2";
-    batch.prepare_cached(sql)?.execute(params![&*tenant.0, id, NO_TENANT])?;
+    tx.prepare_cached(sql)?.execute(params![&*tenant.0, id, NO_TENANT])?;
     let sql = "UPDATE ledgers SET bytes_of_events = bytes_of_events - ?2 WHERE tenant = ?1";
-    batch.prepare_cached(sql)?.execute(params![&*tenant.0, EVENT_BYTES])?;
+    tx.prepare_cached(sql)?.execute(params![&*tenant.0, EVENT_BYTES])?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Readiness of the store, and faults of the machine under it.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::disk_room::is_full_disk;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
@@ -18,9 +18,9 @@ impl Store {
     /// flushed, and a query is answered.
     pub async fn check(&self) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO readiness (only_row, checked_at_ms) VALUES (1, ?1)";
-        let write = move |batch: &Batch<'_>| {
-            batch.try_event()?;
-            Ok(batch.execute(sql, [now_ms()])?)
+        let write = move |tx: &Transaction<'_>| {
+            tx.try_event()?;
+            Ok(tx.execute(sql, [now_ms()])?)
         };
         // What it writes and takes back must be nobody else's.
         self.writer.write(Terms::small(Owner::Host, WriteMode::Exclusive), write, |_| {}).await?;

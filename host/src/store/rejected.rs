@@ -1,6 +1,6 @@
 //! Requests that `/in` received and could not accept. They are kept, because Agile CRM sends nothing twice.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::credentials::found;
 use super::fair_queue::Owner;
 use super::usage::within_share;
@@ -61,14 +61,14 @@ impl Store {
         let owner = Owner::from(&tenant);
         let share = self.limits.share.with_a_tenth_more();
         let terms = Terms { owner, mode: WriteMode::Shared, rows: 2 + payload_rows(body.len()) };
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "INSERT INTO rejected_requests (tenant, id, received_at_ms, reason, truncated, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            within_share(batch, &tenant, share, |batch| {
-                batch.execute(
+            within_share(tx, &tenant, share, |tx| {
+                tx.execute(
                     sql,
                     params![&*tenant.0, id, now_ms(), shortened(&reason, REASON_BYTES_MAX), truncated, &body[..]],
                 )?;
-                forget_oldest(batch, &tenant)?;
+                forget_oldest(tx, &tenant)?;
                 Ok(id)
             })
         };
@@ -105,7 +105,7 @@ impl Store {
     /// Forgets a rejected request that nobody needs.
     pub async fn forget_rejected_request(&self, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
         let terms = Terms { owner: Owner::from(&tenant), mode: WriteMode::Shared, rows: 1 };
-        self.writer.write(terms, move |batch: &Batch<'_>| forget(batch, &tenant, id), |()| {}).await
+        self.writer.write(terms, move |tx: &Transaction<'_>| forget(tx, &tenant, id), |()| {}).await
     }
 
     /// One rejected request.

@@ -10,7 +10,7 @@
 //! fails, and what needs the index waits for `hookloom rescue`.
 
 use super::backlog::PendingCounts;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::damage::DamagedObject;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
@@ -197,10 +197,10 @@ impl Store {
         let index = name.to_owned();
         let pending = self.pending.clone();
         let damage = self.damage.clone();
-        let write = move |batch: &Batch<'_>| {
-            rebuild(batch, &index)?;
+        let write = move |tx: &Transaction<'_>| {
+            rebuild(tx, &index)?;
             // They may have been counted from the damaged one.
-            pending.replace(PendingCounts::load(batch, &damage));
+            pending.replace(PendingCounts::load(tx, &damage));
             Ok(())
         };
         let terms = Terms { owner: Owner::Host, mode: WriteMode::Exclusive, rows: super::writer::ROWS_MAX };

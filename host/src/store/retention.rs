@@ -8,7 +8,7 @@
 //! - Space in the file is used again; the file does not shrink.
 
 use super::background::let_others_write;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::damage::RowKind;
 use super::fair_queue::Owner;
 use super::pruning_beside_damage::{Removal, empty};
@@ -102,8 +102,7 @@ impl Store {
             }
         }
         let owner = tenant.clone();
-        match self.write(tenant, move |batch| prune_step(batch, &owner, after, LOOK, before_ms, Removal::Delete)).await
-        {
+        match self.write(tenant, move |tx| prune_step(tx, &owner, after, LOOK, before_ms, Removal::Delete)).await {
             Err(error) if error.is_damage() => {
                 let next = self.next_events(tenant, after).await?;
                 self.prune_beside_damage(tenant, next, before_ms).await
@@ -127,11 +126,11 @@ impl Store {
     /// Deletes idempotency keys that came before a time, some at once.
     async fn prune_idempotency_keys(&self, before_ms: i64) -> Result<(), StoreError> {
         loop {
-            let step = move |batch: &Batch<'_>| {
+            let step = move |tx: &Transaction<'_>| {
                 let begun = Instant::now();
                 let sql = "DELETE FROM idempotency_keys WHERE (tenant, key) IN
                            (SELECT tenant, key FROM idempotency_keys WHERE received_at_ms < ?1 LIMIT ?2)";
-                let deleted = batch.prepare_cached(sql)?.execute(params![before_ms, KEYS])?;
+                let deleted = tx.prepare_cached(sql)?.execute(params![before_ms, KEYS])?;
                 Ok((deleted, begun.elapsed()))
             };
             let (deleted, took) = self.write(Owner::Host, step).await?;
@@ -144,7 +143,7 @@ impl Store {
 }
 
 pub(super) fn prune_step(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     after: Uuid,
     look: usize,
@@ -163,7 +162,7 @@ pub(super) fn prune_step(
                       OR EXISTS (SELECT 1 FROM events o INDEXED BY events_of_entity WHERE o.tenant = e.tenant AND o.entity_id = e.entity_id
                         AND o.module = e.module AND o.rowid < e.rowid)
                FROM events e WHERE e.tenant = ?1 AND e.id > ?2 AND e.received_at_ms < ?3 ORDER BY e.id LIMIT ?4";
-    let mut statement = batch.prepare_cached(sql)?;
+    let mut statement = tx.prepare_cached(sql)?;
     let mut rows = statement.query(params![&*tenant.0, after, before_ms, look])?;
     let mut step = PruneStep { pruned: 0, took: Duration::ZERO, after: None };
     // The event before the one that is looked at, where the next step begins if this one does not get through with it.
@@ -174,7 +173,7 @@ pub(super) fn prune_step(
         let bytes: u64 = row.get(2)?;
         step.after = Some(id);
         if !row.get::<_, bool>(3)? {
-            if !prune_one(batch, tenant, id, [fan_out, bytes], removal, begun)? {
+            if !prune_one(tx, tenant, id, [fan_out, bytes], removal, begun)? {
                 step.after = Some(before);
                 break;
             }
@@ -191,7 +190,7 @@ pub(super) fn prune_step(
 
 /// Deletes an event with its deliveries and attempts, as far as the time of the step allows. Says whether nothing is left of it.
 fn prune_one(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     event: Uuid,
     [fan_out, bytes]: [u64; 2],
@@ -199,13 +198,13 @@ fn prune_one(
     begun: Instant,
 ) -> Result<bool, StoreError> {
     let mut ended = [0_u64; DeliveryState::ALL.len()];
-    let is_gone = prune_deliveries(batch, tenant, event, begun, &mut ended)?;
+    let is_gone = prune_deliveries(tx, tenant, event, begun, &mut ended)?;
     match removal {
         Removal::Delete if is_gone => {
             let sql = "DELETE FROM events WHERE tenant = ?1 AND id = ?2";
-            batch.prepare_cached(sql)?.execute(params![&*tenant.0, event])?;
+            tx.prepare_cached(sql)?.execute(params![&*tenant.0, event])?;
         }
-        Removal::Empty if is_gone => empty(batch, tenant, event)?,
+        Removal::Empty if is_gone => empty(tx, tenant, event)?,
         Removal::Delete | Removal::Empty => {}
     }
     let event_rows = u64::from(is_gone);
@@ -215,7 +214,7 @@ fn prune_one(
                       cancelled_pruned = cancelled_pruned + ?7
                WHERE tenant = ?1";
     let of = |state: DeliveryState| ended[state as usize];
-    batch.prepare_cached(sql)?.execute(params![
+    tx.prepare_cached(sql)?.execute(params![
         &*tenant.0,
         fan_out * event_rows,
         bytes * event_rows,
@@ -231,7 +230,7 @@ fn prune_one(
 /// Deletes deliveries of an event with their attempts, at least one and as far as the time of the step allows, and counts them by
 /// state. Says whether none is left.
 fn prune_deliveries(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     event: Uuid,
     begun: Instant,
@@ -239,10 +238,10 @@ fn prune_deliveries(
 ) -> Result<bool, StoreError> {
     // The planner knows no statistics, and takes a tenant's whole primary key for as good as this index.
     let sql = "SELECT id FROM deliveries INDEXED BY deliveries_of_event WHERE tenant = ?1 AND event = ?2 LIMIT ?3";
-    let mut some = batch.prepare_cached(sql)?;
-    let mut attempts = batch.prepare_cached("DELETE FROM attempts WHERE tenant = ?1 AND delivery = ?2")?;
+    let mut some = tx.prepare_cached(sql)?;
+    let mut attempts = tx.prepare_cached("DELETE FROM attempts WHERE tenant = ?1 AND delivery = ?2")?;
     let sql = "DELETE FROM deliveries WHERE tenant = ?1 AND id = ?2 RETURNING state, subscription";
-    let mut delivery = batch.prepare_cached(sql)?;
+    let mut delivery = tx.prepare_cached(sql)?;
     loop {
         let ids = some.query_map(params![&*tenant.0, event, DELIVERIES], |row| row.get(0))?;
         let ids: Vec<Uuid> = ids.collect::<Result<_, _>>()?;
@@ -252,7 +251,7 @@ fn prune_deliveries(
                 .query_row(params![&*tenant.0, id], |row| Ok((row.get::<_, usize>(0)?, SubscriptionId(row.get(1)?))))?;
             ended[state] += 1;
             if state == DeliveryState::Pending as usize {
-                batch.count_pending(tenant, subscription, -1);
+                tx.count_pending(tenant, subscription, -1);
             }
             if begun.elapsed() >= STEP_MAX {
                 // The next step finds out whether that was the last one.

@@ -1,6 +1,6 @@
 //! Trials of versions in the database.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::plugins::has_version;
 use super::{Store, StoreError};
@@ -73,16 +73,15 @@ impl Store {
     /// Begins a trial, in the place of the plugin's one before.
     pub async fn begin_rollout(&self, rollout: StoredRollout) -> Result<(), StoreError> {
         let owner = rollout.tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, counts, .. } = rollout;
-            if !has_version(batch, &tenant, &name, &sha256)? {
+            if !has_version(tx, &tenant, &name, &sha256)? {
                 return Err(StoreError::NotFound("version of the plugin"));
             }
             let sql = "INSERT INTO rollouts (tenant, name, kind, sha256, percent, started_at_ms, earlier, counts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                        ON CONFLICT DO UPDATE SET kind = ?3, sha256 = ?4, percent = ?5, started_at_ms = ?6, earlier = ?7, counts = ?8, ended_reason = NULL";
             let earlier = serde_json::to_string(&earlier)?;
-            batch
-                .execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier, counts])?;
+            tx.execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier, counts])?;
             Ok(())
         };
         self.write(&owner, write).await

@@ -1,7 +1,7 @@
 //! Subscriptions in the database: settings in the clear, secrets sealed.
 
 use super::accept::publish;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::credentials::found;
 use super::endings::{deleted, end_pending};
 use super::sweeps::{self, Changed};
@@ -85,13 +85,13 @@ impl Store {
         let sealed = seal(&self.vault, &subscription)?;
         let owner = subscription.tenant.clone();
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
-            plugins::require_versions(batch, &subscription)?;
+        let write = move |tx: &Transaction<'_>| {
+            plugins::require_versions(tx, &subscription)?;
             let sql = "INSERT INTO subscriptions (tenant, id, settings, sealed, state, generation, created_at_ms) VALUES (?1, ?2, ?3, ?4, 0, 1, ?5)";
             let settings = serde_json::to_string(&subscription.settings)?;
             let created_at_ms = subscription.created_at_ms;
             let row = params![&*subscription.tenant.0, subscription.id.0, settings, sealed, created_at_ms];
-            within_share(batch, &subscription.tenant, share, |batch| Ok(batch.execute(sql, row)?))?;
+            within_share(tx, &subscription.tenant, share, |tx| Ok(tx.execute(sql, row)?))?;
             Ok(subscription)
         };
         self.change(&owner, write, |catalog, subscription| catalog.put_subscriptions(vec![subscription.clone()])).await
@@ -114,7 +114,7 @@ impl Store {
         let catalog = self.catalog.clone();
         let share = self.limits.share;
         let damage = self.damage.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let current = catalog.subscription(&changed.tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             if current.generation != generation {
                 return Err(StoreError::Edited);
@@ -124,13 +124,13 @@ impl Store {
             changed.state_reason = current.state_reason.clone();
             changed.failing_since_ms = current.failing_since_ms;
             changed.pauses = current.pauses.clone();
-            plugins::require_versions(batch, &changed)?;
+            plugins::require_versions(tx, &changed)?;
             let sql =
                 "UPDATE subscriptions SET settings = ?3, sealed = ?4, generation = ?5 WHERE tenant = ?1 AND id = ?2";
             let settings = serde_json::to_string(&changed.settings)?;
             let row = params![&*changed.tenant.0, id.0, settings, sealed, changed.generation];
-            within_share(batch, &changed.tenant, share, |batch| Ok(batch.execute(sql, row)?))?;
-            sweeps::judge_again(batch, &changed.tenant, &Changed::Subscription(id), &[id], &damage)?;
+            within_share(tx, &changed.tenant, share, |tx| Ok(tx.execute(sql, row)?))?;
+            sweeps::judge_again(tx, &changed.tenant, &Changed::Subscription(id), &[id], &damage)?;
             Ok(Arc::new(changed))
         };
         let changed = self.change_of(&old.tenant, vec![id], write, |catalog, changed| {
@@ -156,7 +156,7 @@ impl Store {
     /// reason to undo the former.
     pub(super) async fn set_state_after(
         &self,
-        first: impl FnOnce(&Batch<'_>) -> Result<(), StoreError> + Send + 'static,
+        first: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError> + Send + 'static,
         tenant: &TenantId,
         id: SubscriptionId,
         change: StateChange,
@@ -169,16 +169,16 @@ impl Store {
         let tenant = tenant.clone();
         let catalog = self.catalog.clone();
         let store_events = self.store_events.clone();
-        let write = move |batch: &Batch<'_>| {
-            first(batch)?;
+        let write = move |tx: &Transaction<'_>| {
+            first(tx)?;
             let before = catalog.subscription(&tenant, id).map(|current| current.state);
-            let changed = match set_state(batch, &catalog, &tenant, id, &change) {
+            let changed = match set_state(tx, &catalog, &tenant, id, &change) {
                 Err(StoreError::NotFound(_)) => return Ok((None, NewDeliveries::default())),
                 changed => changed?,
             };
             let by_host = matches!(change, StateChange::Disable { .. } | StateChange::Pause { by_host: true, .. });
             let new_deliveries = if by_host && before != Some(changed.state) {
-                host_events::accept_state_change(batch, &catalog, &changed)?
+                host_events::accept_state_change(tx, &catalog, &changed)?
             } else {
                 NewDeliveries::default()
             };
@@ -205,10 +205,10 @@ impl Store {
         let owner = tenant;
         let catalog = self.catalog.clone();
         let tenant = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let current = catalog.subscription(&tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             let sql = "UPDATE subscriptions SET failing_since_ms = ?3 WHERE tenant = ?1 AND id = ?2";
-            batch.execute(sql, params![&*tenant.0, id.0, since_ms])?;
+            tx.execute(sql, params![&*tenant.0, id.0, since_ms])?;
             Ok(Arc::new(Subscription { failing_since_ms: since_ms, ..Subscription::clone(&current) }))
         };
         self.change(owner, write, |catalog, changed| catalog.put_subscriptions(vec![changed.clone()])).await.map(drop)
@@ -218,10 +218,10 @@ impl Store {
     pub async fn delete_subscription(&self, tenant: &TenantId, id: SubscriptionId) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let shown = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "DELETE FROM subscriptions WHERE tenant = ?1 AND id = ?2";
-            found(batch.execute(sql, params![&*owner.0, id.0])?, "subscription")?;
-            end_pending(batch, &owner, id, DeliveryState::Cancelled, &deleted()).map(drop)
+            found(tx.execute(sql, params![&*owner.0, id.0])?, "subscription")?;
+            end_pending(tx, &owner, id, DeliveryState::Cancelled, &deleted()).map(drop)
         };
         self.change_of(tenant, vec![id], write, move |catalog, ()| catalog.remove_subscription(&shown, id)).await?;
         self.end_rest(tenant, id, Some((DeliveryState::Cancelled, deleted()))).await
@@ -229,7 +229,7 @@ impl Store {
 }
 
 fn set_state(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     catalog: &Catalog,
     tenant: &TenantId,
     id: SubscriptionId,
@@ -240,7 +240,7 @@ fn set_state(
     let now_ms = now_ms();
     let paused_at_ms = match change {
         StateChange::Resume => {
-            if let Some(paused_at_ms) = paused_at_ms(batch, tenant, id)? {
+            if let Some(paused_at_ms) = paused_at_ms(tx, tenant, id)? {
                 changed.pauses.add(paused_at_ms, now_ms);
             }
             (changed.state, changed.state_reason, changed.failing_since_ms) = (SubscriptionState::Active, None, None);
@@ -259,7 +259,7 @@ fn set_state(
             return Ok(current);
         }
         StateChange::Disable { reason, .. } => {
-            end_pending(batch, tenant, id, DeliveryState::Dead, reason)?;
+            end_pending(tx, tenant, id, DeliveryState::Dead, reason)?;
             (changed.state, changed.state_reason) =
                 (SubscriptionState::Disabled, Some(reason.bounded().message.clone()));
             None
@@ -271,7 +271,7 @@ fn set_state(
     let Subscription { state_reason, failing_since_ms, pauses, .. } = &changed;
     let pauses = serde_json::to_string(pauses)?;
     let row = params![&*tenant.0, id.0, changed.state as u8, state_reason, paused_at_ms, failing_since_ms, pauses];
-    batch.execute(sql, row)?;
+    tx.execute(sql, row)?;
     Ok(Arc::new(changed))
 }
 

@@ -9,7 +9,7 @@
 //! Where the clock is set back, an attempt after the change can look like one before it; that delivery is attempted once more.
 
 use super::background::{let_others_write, run_when_woken};
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::damage::Damage;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
@@ -98,11 +98,11 @@ impl Store {
             for id in users {
                 self.sweep_one(&sweep, id).await?;
             }
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 let (plugin, subscription) = sweep.changed.columns();
                 // Not one that came meanwhile.
                 let sql = "DELETE FROM sweeps WHERE tenant = ?1 AND plugin = ?2 AND subscription = ?3 AND at_ms = ?4";
-                batch.execute(sql, params![&*sweep.tenant.0, plugin, subscription, sweep.at_ms])?;
+                tx.execute(sql, params![&*sweep.tenant.0, plugin, subscription, sweep.at_ms])?;
                 Ok(())
             };
             self.write(Owner::Host, write).await?;
@@ -121,7 +121,7 @@ impl Store {
         for delivery in found {
             let owner = sweep.tenant.clone();
             let at_ms = sweep.at_ms;
-            let write = move |batch: &Batch<'_>| make_due(batch, &owner, &[delivery], at_ms);
+            let write = move |tx: &Transaction<'_>| make_due(tx, &owner, &[delivery], at_ms);
             match self.write(&sweep.tenant, write).await {
                 // Its lane finds it, too, and sets it apart.
                 Err(error) if error.is_damage() => {}
@@ -143,7 +143,7 @@ impl Store {
             after = last;
             let owner = sweep.tenant.clone();
             let found_too = found.clone();
-            let write = move |batch: &Batch<'_>| make_due(batch, &owner, &found_too, at_ms);
+            let write = move |tx: &Transaction<'_>| make_due(tx, &owner, &found_too, at_ms);
             let store_events = self.store_events.clone();
             // These were attempted before: a lane looks for new deliveries among the others only.
             let publish = move |_: &mut Duration| drop(store_events.send(StoreEvent::Changed(id)));
@@ -158,12 +158,12 @@ impl Store {
 }
 
 /// Makes deliveries due that wait for a change that came at this time.
-fn make_due(batch: &Batch<'_>, tenant: &TenantId, ids: &[Uuid], at_ms: i64) -> Result<Duration, StoreError> {
+fn make_due(tx: &Transaction<'_>, tenant: &TenantId, ids: &[Uuid], at_ms: i64) -> Result<Duration, StoreError> {
     let begun = Instant::now();
     let sql = "UPDATE deliveries SET due_at_ms = ?3, awaiting_plugin = 0
                WHERE tenant = ?1 AND id = ?2 AND state = 0 AND awaiting_plugin = 1
                  AND (updated_at_ms <= ?4 OR updated_at_ms > ?3)";
-    let mut statement = batch.prepare_cached(sql)?;
+    let mut statement = tx.prepare_cached(sql)?;
     for id in ids {
         statement.execute(params![&*tenant.0, id, now_ms(), at_ms])?;
     }

@@ -7,14 +7,14 @@
 //! # Theory of operation
 //! A row counts as the lengths of its texts and blobs and a constant for what SQLite needs beside them: the other columns and
 //! the entries of its indexes. Triggers count rows that are changed or deleted, and most of those that are inserted. The
-//! inserts of the hot path have no trigger: [`Batch`] adds them up and writes one sum for each tenant and commit. The triggers
+//! inserts of the hot path have no trigger: [`Transaction`] adds them up and writes one sum for each tenant and commit. The triggers
 //! are made from [`COUNTED`]; when their text is not the one in the database (after a migration or an upgrade), they are
 //! replaced and everything is counted once.
 //!
 //! What a row needs on the disk is known only to within its constant: pages are never quite full, and a column may be packed.
 
 use super::accept::Caps;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::rows::{DELIVERY_BYTES, EVENT_BYTES};
 use super::{Store, StoreError};
 use crate::config::Config;
@@ -152,7 +152,7 @@ pub(super) const IDEMPOTENCY_KEY_BYTES: u64 = 192;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inserts {
     ByTrigger,
-    /// By [`Batch`], on the hot path.
+    /// By [`Transaction`], on the hot path.
     ByBatch,
 }
 
@@ -367,24 +367,24 @@ impl Store {
 }
 
 /// Refuses what makes work, and so attempts, for a tenant whose share is used up.
-pub(super) fn require_room(batch: &Batch<'_>, tenant: &TenantId, share: Caps) -> Result<(), StoreError> {
-    let usage = batch.usage(tenant, share)?;
+pub(super) fn require_room(tx: &Transaction<'_>, tenant: &TenantId, share: Caps) -> Result<(), StoreError> {
+    let usage = tx.usage(tenant, share)?;
     if usage.bytes < share.bytes { Ok(()) } else { Err(StoreError::TenantFull(Box::new(usage))) }
 }
 
 /// Runs a write and refuses it if it leaves more than the share. A write that needs no more than was there is allowed, so
 /// that a tenant over its share can still make something smaller.
 pub(super) fn within_share<T>(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     share: Caps,
-    write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError>,
+    write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    let before = batch.usage(tenant, share)?;
-    let value = write(batch)?;
-    let after = batch.usage(tenant, share)?;
+    let before = tx.usage(tenant, share)?;
+    let value = write(tx)?;
+    let after = tx.usage(tenant, share)?;
     if after.bytes > before.bytes {
-        batch.require_disk()?;
+        tx.require_disk()?;
     }
     if grows_over(before.bytes, after.bytes, share.bytes) || grows_over(before.events, after.events, share.events) {
         return Err(StoreError::TenantFull(Box::new(before)));

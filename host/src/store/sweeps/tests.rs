@@ -97,10 +97,10 @@ async fn what_was_attempted_after_the_change_waits_for_the_next_one() {
     store.update_subscription(&subscriptions[0], new("edited")).await.expect("edited");
     // The last one is judged by the new config before the sweep comes to it, and waits again.
     let late = now_ms() + 1;
-    let write = move |batch: &Batch<'_>| {
+    let write = move |tx: &Transaction<'_>| {
         let sql = "UPDATE deliveries SET attempts_made = 2, updated_at_ms = ?1
                    WHERE id = (SELECT MAX(id) FROM deliveries WHERE awaiting_plugin = 1)";
-        Ok(batch.execute(sql, [late])?)
+        Ok(tx.execute(sql, [late])?)
     };
     assert_eq!(store.write(Owner::Host, write).await.expect("one"), 1);
     while now_ms() <= late {

@@ -23,7 +23,7 @@ fn batches(written: &str) -> String {
         };
         let write: Write = Box::new(|_| Box::new(|_| ()));
         let terms = Terms { owner: owner.clone(), mode, rows };
-        assert!(queue.send(WriteJob { write, terms, _room: None }).is_ok());
+        assert!(queue.send(WriteJob { write, terms, _queue_permit: None }).is_ok());
     }
     drop(queue);
     let mut waiting = WriteQueue::new(jobs);
@@ -89,8 +89,8 @@ async fn who_left_rows_that_cannot_be_written_is_told_so() {
         payload: bytes::Bytes::new(),
     });
     let row = EventRow { tenant: TenantId::parse("t").expect("a name"), event, fan_out: 0 };
-    let add = move |batch: &Batch<'_>| {
-        batch.add_event(row);
+    let add = move |tx: &Transaction<'_>| {
+        tx.add_event(row);
         Ok(())
     };
     // While the first waits, the others gather in one batch.
@@ -109,14 +109,14 @@ async fn who_left_rows_that_cannot_be_written_is_told_so() {
     );
 }
 
-fn count_marks(batch: &Batch<'_>) -> Result<i64, StoreError> {
-    Ok(batch.query_row("SELECT COUNT(*) FROM marks", [], |row| row.get::<_, i64>(0))?)
+fn count_marks(tx: &Transaction<'_>) -> Result<i64, StoreError> {
+    Ok(tx.query_row("SELECT COUNT(*) FROM marks", [], |row| row.get::<_, i64>(0))?)
 }
 
 fn terms(mode: WriteMode) -> Terms {
     Terms::small(Owner::Host, mode)
 }
 
-fn insert_mark(batch: &Batch<'_>) -> Result<usize, StoreError> {
-    Ok(batch.execute("INSERT INTO marks VALUES (1)", [])?)
+fn insert_mark(tx: &Transaction<'_>) -> Result<usize, StoreError> {
+    Ok(tx.execute("INSERT INTO marks VALUES (1)", [])?)
 }
