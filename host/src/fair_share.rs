@@ -266,10 +266,10 @@ mod tests {
 
     /// Units that a key can take before it has to wait.
     fn take_all(semaphore: &FairSemaphore<&'static str>, key: &'static str) -> Vec<FairPermit<&'static str>> {
-        let told = semaphore.remaining(&key);
+        let remaining = semaphore.remaining(&key);
         let taken: Vec<_> = std::iter::from_fn(|| semaphore.try_acquire(&key, 1)).collect();
-        assert_eq!((taken.len() as u64, semaphore.remaining(&key)), (told, 0), "as many as were said to remain");
-        assert!(told <= semaphore.key_quota());
+        assert_eq!((taken.len() as u64, semaphore.remaining(&key)), (remaining, 0), "as many as were said to remain");
+        assert!(remaining <= semaphore.key_quota());
         taken
     }
 

@@ -181,8 +181,8 @@ mod tests {
         #[track_caller]
         fn check(name: &str, value: &str, expected: Result<(), &str>) {
             for author in [HeaderAuthor::Owner, HeaderAuthor::Untrusted] {
-                let told = check_header(name, value, author).map(drop);
-                assert_eq!(told, expected.map_err(str::to_owned), "{author:?} {name}: {value}");
+                let result = check_header(name, value, author).map(drop);
+                assert_eq!(result, expected.map_err(str::to_owned), "{author:?} {name}: {value}");
             }
         }
         check("Authorization", "Bearer x", Ok(()));

@@ -33,7 +33,7 @@ fn bad(folder: &Path, arguments: &[&str]) -> String {
 
 /// A new plugin goes the whole way: built, checked, tested, run, pushed, judging in a host, replayed. Then its code is
 /// edited to fail, and the author is told where.
-async fn whole_loop(language: &str, edit: (&str, &str, &str), told: [&str; 2]) {
+async fn whole_loop(language: &str, edit: (&str, &str, &str), message: [&str; 2]) {
     // Compilers take every core: one language after the other leaves the other tests their time.
     static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _turn = ONE_AT_A_TIME.lock().await;
@@ -77,14 +77,14 @@ async fn whole_loop(language: &str, edit: (&str, &str, &str), told: [&str; 2]) {
     assert!(replayed.contains("the host's plugin said replace (delivered)"), "{replayed}");
     assert!(replayed.contains("the host sent this very body"), "{replayed}");
 
-    a_failure_reaches_its_author(&folder, edit, told, &target, text(&delivery, "id"));
+    a_failure_reaches_its_author(&folder, edit, message, &target, text(&delivery, "id"));
 }
 
 /// Edits a plugin to fail; in every command its author reads why, and where.
 fn a_failure_reaches_its_author(
     folder: &Path,
     (file, find, replace): (&str, &str, &str),
-    [told, place_told]: [&str; 2],
+    [message, place]: [&str; 2],
     target: &[&str],
     delivery: &str,
 ) {
@@ -94,25 +94,25 @@ fn a_failure_reaches_its_author(
     std::fs::write(&file, code.replace(find, replace)).unwrap();
     // It is built, and does not fit: it breaks on a sample event.
     let built = bad(folder, &["build"]);
-    assert!(built.contains("does not fit") && built.contains(told), "{built}");
+    assert!(built.contains("does not fit") && built.contains(message), "{built}");
     let failure = bad(folder, &["run", "--event", "event.json"]);
-    assert!(failure.contains(told) && failure.contains(place_told), "{failure}");
+    assert!(failure.contains(message) && failure.contains(place), "{failure}");
     // Its words reach the author in every command.
     let tested = plugin(folder, &["test"]);
     let stdout = String::from_utf8_lossy(&tested.stdout).into_owned();
-    assert!(tested.status.code() == Some(1) && stdout.contains(told), "{stdout}");
-    assert!(bad(folder, &["bench", "--event", "event.json", "--calls", "2"]).contains(told));
+    assert!(tested.status.code() == Some(1) && stdout.contains(message), "{stdout}");
+    assert!(bad(folder, &["bench", "--event", "event.json", "--calls", "2"]).contains(message));
     let checked = plugin(folder, &["check"]);
     let report = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(checked.status.code() == Some(1) && report.starts_with("does not fit"), "{report}");
-    assert!(report.contains(told) && report.contains("unknown: it failed"), "{report}");
+    assert!(report.contains(message) && report.contains("unknown: it failed"), "{report}");
     let pushed = plugin(folder, &[&["push"][..], target].concat());
-    assert!(String::from_utf8_lossy(&pushed.stderr).contains(told), "{pushed:?}");
+    assert!(String::from_utf8_lossy(&pushed.stderr).contains(message), "{pushed:?}");
     let watched = plugin(folder, &[&["watch", "--rounds", "1", "--json"][..], target].concat());
     let round: Value = serde_json::from_slice(&watched.stdout).unwrap();
-    assert!(round["ok"] == false && text(&round, "error").contains(told), "{round}");
+    assert!(round["ok"] == false && text(&round, "error").contains(message), "{round}");
     let replayed = bad(folder, &[&["replay", delivery, "--json"][..], target].concat());
-    assert!(replayed.starts_with("{\"error\":") && replayed.contains(told), "{replayed}");
+    assert!(replayed.starts_with("{\"error\":") && replayed.contains(message), "{replayed}");
 }
 
 #[tokio::test]
@@ -218,10 +218,10 @@ fn the_check_says_what_a_version_depends_on_and_why_a_file_does_not_fit() {
     file("remembers.wasm", &guest("remembers"));
     assert_eq!(depends("remembers.wasm"), json!(["earlier calls"]));
     // What breaks on a sample does not fit; what refuses one in its own words does.
-    for (name, told) in [("panics", "it breaks on the sample event Contact"), ("loops", "limits.cpu_ms")] {
+    for (name, message) in [("panics", "it breaks on the sample event Contact"), ("loops", "limits.cpu_ms")] {
         file("bad.wasm", &guest(name));
         let why = bad(place.path(), &["check", "bad.wasm"]);
-        assert!(why.contains("bad does not fit") && why.contains(told), "{why}");
+        assert!(why.contains("bad does not fit") && why.contains(message), "{why}");
         let output = plugin(place.path(), &["check", "bad.wasm", "--json"]);
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!((output.status.code(), &report["fits"]), (Some(1), &json!(false)), "{report}");

@@ -342,8 +342,8 @@ async fn a_file_of_forty_mebibytes_is_refused_at_every_door() {
     let file = folder.join("p.wasm");
     let checked = tokio::process::Command::new(crate::harness::program()).args(["plugin", "check"]).arg(&file).output();
     let checked = checked.await.unwrap();
-    let told = String::from_utf8(checked.stderr).unwrap();
-    assert!(checked.status.code() == Some(1) && told.contains("a host takes 20971520 by default"), "{told}");
+    let message = String::from_utf8(checked.stderr).unwrap();
+    assert!(checked.status.code() == Some(1) && message.contains("a host takes 20971520 by default"), "{message}");
 }
 
 #[tokio::test]
@@ -359,8 +359,8 @@ async fn a_component_of_another_contract_is_told_which_sdk_to_use() {
         component[at..at + from.len()].copy_from_slice(to);
     }
     let refused = host.ask(Method::PUT, "./plugins/p", component).await;
-    let told = "this plugin was built for hookloom:plugin@2.0.0; this host speaks 1.0.0";
-    problem(&refused, 422, "plugin-contract-version", told);
+    let message = "this plugin was built for hookloom:plugin@2.0.0; this host speaks 1.0.0";
+    problem(&refused, 422, "plugin-contract-version", message);
     assert!(text(&refused.json, "remedy").starts_with("rebuild with sdk 1.x"), "{}", refused.text);
 }
 
@@ -379,15 +379,15 @@ async fn a_batch_has_a_size_and_a_wrong_line_is_named() {
     let unknown = event("Contact is Eaten", 1);
     let huge =
         event("Contact is Created", 1).replace("\"properties\":[]", &format!("\"note\":\"{}\"", "x".repeat(300_000)));
-    for (bad, told) in [("{broken", "line 4"), (&deep, "line 4"), (&unknown, "line 4"), (&huge, "line 4")] {
+    for (bad, message) in [("{broken", "line 4"), (&deep, "line 4"), (&unknown, "line 4"), (&huge, "line 4")] {
         // A blank line counts as a line, as it does in an editor.
         let batch = [&line, "", &line, bad, &line].join("\n");
         let refused = host.ask(Method::POST, "./events", batch).await;
-        assert!(refused.status >= 400 && text(&refused.json, "detail").contains(told), "{}", refused.text);
+        assert!(refused.status >= 400 && text(&refused.json, "detail").contains(message), "{}", refused.text);
         let array = format!("[{line},{line},{line},{bad},{line}]");
         let refused = host.ask(Method::POST, "./events", array).await;
-        let told = if bad == "{broken" { "at byte" } else { "item 4" };
-        assert!(refused.status >= 400 && text(&refused.json, "detail").contains(told), "{}", refused.text);
+        let message = if bad == "{broken" { "at byte" } else { "item 4" };
+        assert!(refused.status >= 400 && text(&refused.json, "detail").contains(message), "{}", refused.text);
     }
     let first = host.ask(Method::POST, "./events", format!("{{broken\n{line}")).await;
     assert!(text(&first.json, "detail").starts_with("line 1: "), "{}", first.text);

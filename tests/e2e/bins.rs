@@ -24,11 +24,11 @@ async fn a_bin_keeps_what_it_was_sent_within_its_bounds() {
         assert_eq!((reply.status, reply.text.as_str()), (200, "ok"));
     }
     let kept = requests(&host, &id).await;
-    let told: Vec<_> = kept
+    let seen: Vec<_> = kept
         .iter()
         .map(|one| (text(one, "method"), text(one, "path"), text(one, "query"), text(one, "body")))
         .collect();
-    assert_eq!(told, [("DELETE", "/", "", ""), ("PUT", "/a/b", "c=d&c=e", "cut ")]);
+    assert_eq!(seen, [("DELETE", "/", "", ""), ("PUT", "/a/b", "c=d&c=e", "cut ")]);
     assert_eq!(
         (&kept[1]["bytes"], &kept[1]["truncated"], &kept[1]["remote"]),
         (&json!(7), &json!(true), &json!("127.0.0.1"))

@@ -177,7 +177,7 @@ async fn a_stop_waits_for_no_compiler() {
             refused = &mut upload => panic!("{refused:?}"),
             () = until("both to be compiled", async || (figure(&host, UNDER_WAY).await == 2).then_some(())) => {}
         }
-        host.tell_to_stop().await;
+        host.signal_stop().await;
         upload.await
     };
     assert!(refused.status == 503 && refused.text.contains("the host is stopping"), "{}", refused.text);

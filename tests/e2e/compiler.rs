@@ -80,14 +80,14 @@ async fn a_compiler_that_is_killed_every_time_is_no_fault_of_the_component() {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("p.wasm"), &component).unwrap();
     let problem = {
-        let told = until("what is wrong", async || {
+        let problem = until("what is wrong", async || {
             let plugins = host.get("./plugins").await;
             plugins[0]["file_problem"].as_str().map(str::to_owned)
         });
-        tokio::pin!(told);
+        tokio::pin!(problem);
         loop {
             tokio::select! {
-                problem = &mut told => break problem,
+                problem = &mut problem => break problem,
                 () = kill_child(&host) => {}
             }
         }

@@ -108,15 +108,15 @@ async fn push_says_what_the_gate_judged() {
         let output = command.env("HOOKLOOM_URL", &host.url).env("HOOKLOOM_KEY", ADMIN_KEY).output().await.unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
     };
-    let (code, told) = push("passes", "50").await;
+    let (code, message) = push("passes", "50").await;
     assert!(
-        code == Some(0) && told.contains("of 2 sample events, because no real events were accepted yet: 2 judged"),
-        "{told}"
+        code == Some(0) && message.contains("of 2 sample events, because no real events were accepted yet: 2 judged"),
+        "{message}"
     );
-    assert!(!told.contains("up to 0 µs"), "{told}");
-    let (code, told) = push("appends", "50").await;
-    assert!(code == Some(0) && told.contains("0 the same, 2 changed, 0 failed"), "{told}");
-    let (code, told) = push("panics", "50").await;
-    assert!(code == Some(1) && told.contains("not activated"), "{told}");
+    assert!(!message.contains("up to 0 µs"), "{message}");
+    let (code, message) = push("appends", "50").await;
+    assert!(code == Some(0) && message.contains("0 the same, 2 changed, 0 failed"), "{message}");
+    let (code, message) = push("panics", "50").await;
+    assert!(code == Some(1) && message.contains("not activated"), "{message}");
     assert_eq!(push("passes", "0").await.0, Some(2));
 }

@@ -25,14 +25,15 @@ async fn a_tenant_is_narrowed_and_never_widened() {
     assert_eq!(unfit.status, 422, "{}", unfit.text);
     // It holds at once, also for connections that are open.
     narrow(json!({"deny": ["127.0.0.0/8"]})).await.ok();
-    let told = refused(&host).await;
+    let message = refused(&host).await;
     assert!(
-        told.starts_with("address-refused the address 127.0.0.1 is refused: denied by the operator; its range is in"),
-        "{told}"
+        message
+            .starts_with("address-refused the address 127.0.0.1 is refused: denied by the operator; its range is in"),
+        "{message}"
     );
     narrow(json!({"only": ["203.0.113.0/24"]})).await.ok();
-    let told = refused(&host).await;
-    assert!(told.contains("outside of the tenant's ranges; an admin names"), "{told}");
+    let message = refused(&host).await;
+    assert!(message.contains("outside of the tenant's ranges; an admin names"), "{message}");
     let body = json!({"notify_url": receiver.url, "modules": ["Contact"]}).to_string();
     let made = host.ask(Method::POST, "./subscriptions", body).await;
     assert!(made.status == 422 && made.text.contains("outside of the tenant's ranges"), "{}", made.text);
@@ -136,9 +137,12 @@ async fn a_name_is_dialled_where_it_was_vetted() {
     let port = receiver.url.trim_end_matches('/').rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let inside = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     names.answer(&["127.0.0.1"]);
-    let told = refused(&host).await;
-    assert!(told.starts_with("address-refused the name resolves to an address that is refused: loopback"), "{told}");
-    assert!(!told.contains("127.0.0.1"), "what an internal name resolves to is not told: {told}");
+    let message = refused(&host).await;
+    assert!(
+        message.starts_with("address-refused the name resolves to an address that is refused: loopback"),
+        "{message}"
+    );
+    assert!(!message.contains("127.0.0.1"), "what an internal name resolves to is not told: {message}");
     let nobody = tokio::time::timeout(std::time::Duration::from_millis(200), inside.accept()).await;
     assert!(nobody.is_err() && receiver.requests() == 1);
 }
@@ -152,8 +156,8 @@ async fn a_mixed_answer_is_refused_as_a_whole() {
     host.subscription(&url, json!({"retry": {"schedule_s": [0]}})).await;
     for answer in [["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "10.0.0.1"]] {
         names.answer(&answer);
-        let told = refused(&host).await;
-        assert!(told.starts_with("address-refused"), "{answer:?}: {told}");
+        let message = refused(&host).await;
+        assert!(message.starts_with("address-refused"), "{answer:?}: {message}");
     }
     assert_eq!(receiver.requests(), 0);
 }
@@ -164,8 +168,8 @@ async fn a_silent_name_server_has_a_deadline() {
     let names = NameServer::answering(&[]).await;
     let host = host_with(&names).await;
     host.subscription("http://hooks.example.com/", json!({"retry": {"schedule_s": [0]}, "timeout_ms": 1_000})).await;
-    let told = refused(&host).await;
-    assert!(told.starts_with("timeout no answer within 1000 ms"), "{told}");
+    let message = refused(&host).await;
+    assert!(message.starts_with("timeout no answer within 1000 ms"), "{message}");
 }
 
 /// Row 33: no search domain of the host's machine is put behind a name.
@@ -239,8 +243,8 @@ async fn the_host_does_not_call_itself() {
     assert!(made.status == 422 && made.text.contains("leads back to this host"), "{}", made.text);
     let port = host.url.rsplit(':').next().unwrap();
     host.subscription(&format!("http://hooks.example.com:{port}{path}"), json!({"retry": {"schedule_s": [0]}})).await;
-    let told = refused(&host).await;
-    assert!(told.starts_with("address-refused the URL leads back to this host"), "{told}");
+    let message = refused(&host).await;
+    assert!(message.starts_with("address-refused the URL leads back to this host"), "{message}");
     assert_eq!(host.ledger().await["events"], 1, "the event did not come in again");
 }
 

@@ -129,15 +129,15 @@ async fn a_minute_of_logs_is_kept_up_to_its_limit() {
     host.plugin("p", guest("floods_log")).await;
     host.subscription(&receiver.url, json!({"plugin": "p", "limits": {"log_bytes_per_minute": 20_000}})).await;
     let mut kept = 0;
-    let mut told = false;
+    let mut is_noted = false;
     for number in 0..3 {
         let delivery = host.ended(&host.send(event("Contact is Created", number)).await).await;
         let lines = delivery["attempts"][0]["log"].as_array().unwrap().clone();
         kept += lines.iter().map(|line| line.as_str().unwrap().len()).sum::<usize>();
-        told |= lines.last().unwrap().as_str().unwrap().contains("log_bytes_per_minute");
+        is_noted |= lines.last().unwrap().as_str().unwrap().contains("log_bytes_per_minute");
     }
     // A new minute may begin in between; without the limit it would be three times 16 KiB.
-    assert!(told && kept < 41_000, "{kept}");
+    assert!(is_noted && kept < 41_000, "{kept}");
 }
 
 #[tokio::test]

@@ -154,8 +154,11 @@ async fn sections_that_are_hostile_cost_nothing_and_names_stay() {
     }
     assert!(!compiled_code_has(&host, MARK));
     let attempt = trap(&host, &receiver, "names", with_sections(&panics, &names())).await;
-    let told = message(&attempt);
-    assert!(told.contains("a mark of the hostile") && told.len() < 6_000 && !told.contains('\u{1b}'), "{attempt}");
+    let message = message(&attempt);
+    assert!(
+        message.contains("a mark of the hostile") && message.len() < 6_000 && !message.contains('\u{1b}'),
+        "{attempt}"
+    );
     assert!(cpu_us(&attempt) < cpu_us(&usual) + 40_000, "{attempt}");
     assert!(!compiled_code_has(&host, &MARK.repeat(5)), "names of any length");
 

@@ -248,18 +248,18 @@ async fn a_request_that_crosses_the_end_of_an_idle_connection_is_accepted() {
         socket.write_all(request(&path, &event(NAME, number)).as_bytes()).await.unwrap();
         sockets.push(socket);
     }
-    let mut told = 0;
+    let mut announced = 0;
     for (number, socket) in sockets.iter_mut().enumerate() {
         let mut answer = Vec::new();
         // The answer, and then the end: the host sends no more on this connection.
         tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer)).await.expect("an end").unwrap();
         let answer = String::from_utf8(answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
-        told += usize::from(answer.to_lowercase().contains("keep-alive: timeout=1\r\n"));
+        announced += usize::from(answer.to_lowercase().contains("keep-alive: timeout=1\r\n"));
         // A client that has not noticed yet sends its next event now.
         socket.write_all(request(&path, &event(NAME, 100 + number)).as_bytes()).await.unwrap();
     }
-    assert_eq!(told, sockets.len());
+    assert_eq!(announced, sockets.len());
     until("the events that crossed the end", async || (host.ledger().await["events"] == 20).then_some(())).await;
 }
 

@@ -212,14 +212,14 @@ async fn a_subscription_that_the_host_disables_is_told_to_others() {
     host.subscription(&watcher.url, json!({"modules": modules, "description": "watcher"})).await;
     let id = host.subscription(&gone.url, json!({"modules": ["Contact"], "description": "crm to erp"})).await;
     host.send(event("Contact is Created", 1)).await;
-    let told: Value = serde_json::from_str(text(&watcher.expect(1).await[0], "body")).unwrap();
-    assert_eq!(text(&told, "eventName"), "Subscription is Disabled");
-    let data = &told["eventData"];
+    let received: Value = serde_json::from_str(text(&watcher.expect(1).await[0], "body")).unwrap();
+    assert_eq!(text(&received, "eventName"), "Subscription is Disabled");
+    let data = &received["eventData"];
     assert_eq!((text(data, "id"), text(data, "description")), (id.as_str(), "crm to erp"));
-    assert!(text(data, "reason").contains("410"), "{told}");
+    assert!(text(data, "reason").contains("410"), "{received}");
 
     // Nobody else may send such an event, or call one's own so.
-    let forged = host.ask(Method::POST, "./events", told.to_string()).await;
+    let forged = host.ask(Method::POST, "./events", received.to_string()).await;
     assert_eq!(forged.status, 422, "{}", forged.text);
     let names = json!({"extra_event_names": {"Subscription is Disabled": "Subscription"}});
     let refused = host.ask(Method::PATCH, "/v1/tenants/default", names.to_string()).await;
@@ -265,8 +265,11 @@ async fn a_receiver_that_fails_for_too_long_is_disabled() {
     })
     .await;
     assert!(text(&disabled, "state_reason").contains("has failed for"), "{disabled}");
-    let told = watcher.expect(1).await.remove(0);
-    assert!(text(&told, "body").contains("Subscription is Disabled") && text(&told, "body").contains(&id), "{told}");
+    let received = watcher.expect(1).await.remove(0);
+    assert!(
+        text(&received, "body").contains("Subscription is Disabled") && text(&received, "body").contains(&id),
+        "{received}"
+    );
     // Resumed, it begins anew: one failure does not disable it again.
     host.post(&format!("{path}/resume"), &json!({})).await;
     host.attempted(&host.send(event("Contact is Created", 2)).await).await;

@@ -176,13 +176,13 @@ async fn pages_are_live(walker: &Walker<'_>) {
     let receiver = crate::harness::Receiver::start().await;
     walker.front.host.subscription(&receiver.url, json!({})).await;
     walker.front.host.send(event("Contact is Created", 3)).await;
-    let told = async {
-        let mut told = String::new();
-        while !told.contains("data: look") {
-            told += &String::from_utf8_lossy(&stream.chunk().await.unwrap().expect("a stream that goes on"));
+    let first_update = async {
+        let mut text = String::new();
+        while !text.contains("data: look") {
+            text += &String::from_utf8_lossy(&stream.chunk().await.unwrap().expect("a stream that goes on"));
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.expect("the proxy passes the stream on at once");
+    tokio::time::timeout(PATIENCE, first_update).await.expect("the proxy passes the stream on at once");
 }
 
 /// The lines that a host prints until it listens, when it is started for the first time without a key.

@@ -26,10 +26,10 @@ async fn a_stop_finishes_the_attempts_under_way() {
     let log = host.folder.path().join("log");
     let stopping = host.stop();
     tokio::pin!(stopping);
-    let told = until("the stop", async || std::fs::read_to_string(&log).unwrap().contains("stopping").then_some(()));
+    let logged = until("the stop", async || std::fs::read_to_string(&log).unwrap().contains("stopping").then_some(()));
     tokio::select! {
         _ = &mut stopping => panic!("it did not wait for the attempt under way"),
-        () = told => {}
+        () = logged => {}
     }
     go.notify_one();
     let (status, folder) = stopping.await;

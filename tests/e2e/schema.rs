@@ -37,6 +37,6 @@ async fn every_answer_is_as_the_document_says() {
         .output()
         .await
         .expect("schemathesis; `cargo xtask test` installs it");
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    let message = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{message}{}", String::from_utf8_lossy(&output.stderr));
 }

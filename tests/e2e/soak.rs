@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
-fn told(what: &str, figures: &str) {
+fn report(what: &str, figures: &str) {
     println!("| {what} | {figures} |");
 }
 
@@ -29,7 +29,7 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 #[ignore = "long; cargo xtask soak runs it"]
 async fn kills() {
     let tally = kill_again_and_again(100).await;
-    told(
+    report(
         "kill -9 at random moments under load, 100 times",
         &format!(
             "{} accepted, {} received, {} lost, {} sent twice",
@@ -74,7 +74,7 @@ async fn one_dead_receiver_among_a_hundred() {
         percentile(values, 99)
     }
     let ratio = p99(&with) / p99(&without);
-    told(
+    report(
         "one dead receiver among 100, 1,000 deliveries/s: p99 of the others",
         &format!("{:.0} ms with it, {:.0} ms without, ratio {ratio:.2} (goal: at most 1.2)", p99(&with), p99(&without)),
     );
@@ -175,7 +175,7 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
     drop(empty);
     let (host, subscriptions) = a_million_pending().await;
     let before = intake(&host, Duration::from_secs(10)).await;
-    told(
+    report(
         "1,000,000 pending deliveries",
         &format!(
             "{} MiB resident (empty: {memory_empty} MiB); one event after the other accepted in {}",
@@ -185,7 +185,7 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
     );
     assert!(resident_mib(&host) <= memory_empty + 256, "{} MiB", resident_mib(&host));
     let (during, changes) = beside_changes(&host, &subscriptions[0]).await;
-    told(
+    report(
         "the same beside an activation, an edited webhook, /metrics, Overview and Webhooks every second",
         &format!("accepted in {}; these changes and reads took {}", row(&during), row(&changes)),
     );
@@ -201,7 +201,7 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
     while all().await.is_none() {
         assert!(begun.elapsed() < Duration::from_secs(1_200), "the deliveries do not end");
     }
-    told(
+    report(
         "the same, judged by a plugin and recorded",
         &format!("{:.0} deliveries/s, {} MiB resident", 1e6 / begun.elapsed().as_secs_f64(), resident_mib(&host)),
     );
@@ -212,7 +212,7 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
     let during = intake(&host, Duration::from_secs(20)).await;
     let ledger = host.ledger().await;
     let pruned = ledger["pruned"]["dropped"].as_u64().unwrap();
-    told(
+    report(
         "one event after the other beside 1,000,000 ended deliveries with their attempts",
         &format!(
             "accepted in {}; in {} while {pruned} were pruned in {:.0} s",
@@ -230,7 +230,7 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
 #[ignore = "long; cargo xtask soak runs it"]
 async fn disks_that_fill_up() {
     let (accepted, refused) = crate::faults::disk_fills_up(20).await;
-    told(
+    report(
         "a disk that fills up under load, 20 times",
         &format!("{accepted} accepted, {refused} refused with 503, 0 lost"),
     );
@@ -243,7 +243,7 @@ async fn hostile_receivers() {
     for _ in 0..10 {
         kinds = crate::faults::hostile_receivers().await;
     }
-    told(
+    report(
         &format!("{kinds} kinds of hostile receivers beside a healthy one, 10 times"),
         "each cost its own deadline; the healthy one got everything",
     );
@@ -253,7 +253,10 @@ async fn hostile_receivers() {
 #[ignore = "long; cargo xtask soak runs it"]
 async fn clocks_that_jump() {
     let jumps = crate::durability::clock_jumps(&[86_400, -86_400, 0, 30 * 86_400, 0, -3_600, 3_600, 0]).await;
-    told(&format!("the clock set by hours and days, {jumps} times, under load"), "0 lost, order kept, nothing held up");
+    report(
+        &format!("the clock set by hours and days, {jumps} times, under load"),
+        "0 lost, order kept, nothing held up",
+    );
 }
 
 /// A component that differs from the others of its kind by a custom section that says nothing.
@@ -282,6 +285,9 @@ async fn a_thousand_plugins_come_back() {
     let first = host.get("./plugins").await.as_array().unwrap().clone();
     let rest = host.get(&format!("./plugins?cursor={}", text(first.last().unwrap(), "name"))).await;
     assert_eq!(first.len() + rest.as_array().unwrap().len(), 1_000);
-    told("start with 1,000 distinct plugins from the cache", &format!("{:.1} s (goal: under 5 s)", took.as_secs_f64()));
+    report(
+        "start with 1,000 distinct plugins from the cache",
+        &format!("{:.1} s (goal: under 5 s)", took.as_secs_f64()),
+    );
     assert!(took < Duration::from_secs(5), "{took:?}");
 }

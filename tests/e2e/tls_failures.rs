@@ -57,9 +57,9 @@ async fn each_failure_says_what_to_do() {
         (&format!("https://{closed}/"), trusted(), "no connection: connection refused; nothing listens"),
     ];
     for (url, transport, expected) in cases {
-        let told = reason(&host, url, transport).await;
-        assert!(told.starts_with(expected), "{told}");
-        assert!(!told.contains("os error") && !told.contains("UnixTime") && !told.contains('{'), "{told}");
+        let message = reason(&host, url, transport).await;
+        assert!(message.starts_with(expected), "{message}");
+        assert!(!message.contains("os error") && !message.contains("UnixTime") && !message.contains('{'), "{message}");
     }
     let log = host.log();
     assert!(!log.contains("ERROR"), "{log}");

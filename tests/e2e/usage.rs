@@ -95,11 +95,11 @@ async fn a_plugin_goes_when_nobody_uses_it_and_no_file_brings_it_back() {
     let old = format!("./plugins/p/versions/{first}");
     let active = format!("./plugins/p/versions/{second}");
 
-    for (path, told) in
+    for (path, message) in
         [(&active, "active version"), (&old, pinned.as_str()), (&"./plugins/p".to_owned(), pinned.as_str())]
     {
         let refused = delete(path).await;
-        assert!(refused.status == 409 && refused.text.contains(told), "{path}: {}", refused.text);
+        assert!(refused.status == 409 && refused.text.contains(message), "{path}: {}", refused.text);
     }
     delete(&format!("./subscriptions/{pinned}")).await;
     let shadow = json!({"kind": "shadow", "sha256": first}).to_string();

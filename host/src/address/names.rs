@@ -87,8 +87,8 @@ mod tests {
 
     #[track_caller]
     fn refused(text: &str, expected: &str) {
-        let told = check_host(text).expect_err(text).to_string();
-        assert!(told.contains(expected), "{text}: {told}");
+        let result = check_host(text).expect_err(text).to_string();
+        assert!(result.contains(expected), "{text}: {result}");
     }
 
     #[test]

@@ -130,10 +130,10 @@ const ITSELF: &str = "the URL leads back to this host";
 /// Checks a URL against the beginning of its refusal, up to the semicolon.
 #[track_caller]
 fn check_own(url: &str, policy: &AddressPolicy, expected: Result<(), &str>) {
-    let told = check_url(url, policy).map(drop).map_err(|error| error.to_string());
+    let result = check_url(url, policy).map(drop).map_err(|error| error.to_string());
     assert_eq!(
-        told.as_ref().map_err(|told| told.split(';').next().unwrap_or_default()),
-        expected.as_ref().map_err(|told| *told),
+        result.as_ref().map_err(|result| result.split(';').next().unwrap_or_default()),
+        expected.as_ref().map_err(|result| *result),
         "{url}"
     );
 }
@@ -246,8 +246,8 @@ fn a_name_leads_back_by_its_addresses() {
 fn an_operator_may_want_tls_and_other_ports() {
     let strict = AddressPolicy { https_only: true, ports_allow: vec![9200], ..AddressPolicy::default() };
     assert!(check_url("https://hooks.example.com:9200/", &strict).is_ok());
-    let told = check_url("http://hooks.example.com/", &strict).expect_err("no TLS").to_string();
-    assert_eq!(told, "the URL is not https, and this host sends by TLS only (https_only)");
+    let result = check_url("http://hooks.example.com/", &strict).expect_err("no TLS").to_string();
+    assert_eq!(result, "the URL is not https, and this host sends by TLS only (https_only)");
     assert!(check_url("https://hooks.example.com:6379/", &strict).is_err());
 }
 

@@ -1,7 +1,7 @@
 //! Routes of admin keys, and of a tenant's keys and intake tokens. Each text is shown once, in the answer to its making.
 
 use super::ApiState;
-use super::audit::told;
+use super::audit::recorded;
 use super::extract::{Access, Admin, Item, Json as Input, Params, ToManage};
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
@@ -98,7 +98,7 @@ pub(super) async fn create_key(
     let owner = Some(access.tenant.clone());
     let (key, text) = state.store.create_key(owner, distinct(new.scopes), label).await?;
     let body = KeyBody::new(&key, None, Some(text));
-    state.changed(&access.key, Some(&access.tenant), "key.create", key.shown(), [None, told(&body)]).await;
+    state.changed(&access.key, Some(&access.tenant), "key.create", key.shown(), [None, recorded(&body)]).await;
     Ok((StatusCode::CREATED, Json(body)))
 }
 
@@ -143,7 +143,7 @@ pub(super) async fn create_admin_key(
 ) -> Result<(StatusCode, Json<KeyBody>), Problem> {
     let (key, text) = state.store.create_key(None, Vec::new(), checked_label(new.label)?).await?;
     let body = KeyBody::new(&key, None, Some(text));
-    state.changed(&own, None, "admin-key.create", key.shown(), [None, told(&body)]).await;
+    state.changed(&own, None, "admin-key.create", key.shown(), [None, recorded(&body)]).await;
     Ok((StatusCode::CREATED, Json(body)))
 }
 
@@ -233,7 +233,7 @@ pub(super) async fn create_token(
     }
     let (token, text) = state.store.create_token(access.tenant.clone(), checked_label(new.label)?, None).await?;
     let body = TokenBody::made(&token, &text, &state);
-    state.changed(&access.key, Some(&access.tenant), "intake-token.create", token.id, [None, told(&body)]).await;
+    state.changed(&access.key, Some(&access.tenant), "intake-token.create", token.id, [None, recorded(&body)]).await;
     Ok((StatusCode::CREATED, Json(body)))
 }
 
@@ -261,7 +261,7 @@ pub(super) async fn rotate_token(
     let (token, text) = state.store.create_token(access.tenant.clone(), old.label.clone(), Some(id)).await?;
     let before = TokenBody::known(&old);
     let body = TokenBody::made(&token, &text, &state);
-    let both = [told(&before), told(&body)];
+    let both = [recorded(&before), recorded(&body)];
     state.changed(&access.key, Some(&access.tenant), "intake-token.rotate", id, both).await;
     Ok((StatusCode::CREATED, Json(body)))
 }

@@ -38,7 +38,7 @@ impl ApiState {
 
 /// Serializes the state of something for the log of changes: the body that a route returns, without values that are shown only
 /// once.
-pub(super) fn told(body: &impl Serialize) -> Option<Value> {
+pub(super) fn recorded(body: &impl Serialize) -> Option<Value> {
     let mut value = serde_json::to_value(body).ok()?;
     if let Some(object) = value.as_object_mut() {
         for secret in ["signing_secret", "key", "path", "url", "lane", "report", "comparison"] {

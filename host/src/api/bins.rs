@@ -6,7 +6,7 @@ pub(super) mod requests;
 pub(super) use receive::{receive, receive_at_root};
 
 use super::ApiState;
-use super::audit::told;
+use super::audit::recorded;
 use super::extract::{Access, Item, Json as Input, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
 use super::read_back::{ReadBack, Rewrite};
@@ -81,7 +81,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<BinBody>), Problem> {
     let bin = state.store.create_bin(access.tenant.clone(), checked(settings)?).await?;
     let bin = BinBody::new(bin, &state);
-    state.changed(&access.key, Some(&access.tenant), "bin.create", &bin.id, [None, told(&bin.settings)]).await;
+    state.changed(&access.key, Some(&access.tenant), "bin.create", &bin.id, [None, recorded(&bin.settings)]).await;
     Ok((StatusCode::CREATED, Json(bin)))
 }
 
@@ -109,7 +109,7 @@ pub(super) async fn update(
     let before = state.store.bin(access.tenant.clone(), id.clone()).await?;
     let bin = state.store.update_bin(access.tenant.clone(), id, checked(settings)?).await?;
     let bin = BinBody::new(bin, &state);
-    let both = [told(&before.settings), told(&bin.settings)];
+    let both = [recorded(&before.settings), recorded(&bin.settings)];
     state.changed(&access.key, Some(&access.tenant), "bin.update", &bin.id, both).await;
     Ok(Json(bin))
 }

@@ -134,8 +134,8 @@ mod tests {
     fn gzip_is_undone_up_to_a_size() {
         #[track_caller]
         fn check(body: &[u8], most: usize, expected: Result<&[u8], &str>) {
-            let told = gunzip(body, most).map_err(|error| error.to_string());
-            assert_eq!(told.as_deref().map_err(String::as_str), expected);
+            let result = gunzip(body, most).map_err(|error| error.to_string());
+            assert_eq!(result.as_deref().map_err(String::as_str), expected);
         }
         check(&gzip(b"{}"), 2, Ok(b"{}"));
         check(

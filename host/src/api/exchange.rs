@@ -112,7 +112,7 @@ struct Inner {
 struct Held {
     payer: Payer,
     /// The share of requests under way, or of streams.
-    turn: Option<SharePermit>,
+    permit: Option<SharePermit>,
     body: Option<Body>,
     /// Memory that was reserved for the answer before it was built.
     answer: Option<SharePermit>,
@@ -128,7 +128,7 @@ pub(super) async fn track(State(state): State<Arc<ApiState>>, request: Request, 
     let activity = parts.extensions.get::<Arc<Activity>>().cloned();
     let activity = activity.unwrap_or_else(|| Arc::new(Activity::new(client, Instant::now())));
     activity.serves(client);
-    let held = Held { payer: Payer::Client(client), turn: None, body: Some(body), answer: None, admitted_as: None };
+    let held = Held { payer: Payer::Client(client), permit: None, body: Some(body), answer: None, admitted_as: None };
     let exchange = Exchange(Arc::new(Inner { shares: state.shares.clone(), activity, held: Mutex::new(held) }));
     parts.extensions.insert(exchange.clone());
     // The headers of a bin's answer are its owner's.
@@ -193,7 +193,7 @@ impl Exchange {
     pub(super) async fn admit(&self, payer: Payer) -> Result<(), Problem> {
         {
             let held = self.held();
-            if held.payer == payer && held.turn.is_some() {
+            if held.payer == payer && held.permit.is_some() {
                 return Ok(());
             }
         }
@@ -202,17 +202,17 @@ impl Exchange {
             self.held().admitted_as = Some(payer.clone());
         }
         let requests = &self.0.shares.requests;
-        let turn = match requests.try_acquire(&payer, 1) {
-            Some(turn) => Some(turn),
+        let permit = match requests.try_acquire(&payer, 1) {
+            Some(permit) => Some(permit),
             None => tokio::time::timeout(ADMISSION_WAIT, requests.acquire(&payer, 1)).await.ok(),
         };
-        let turn = turn.ok_or_else(|| {
+        let permit = permit.ok_or_else(|| {
             let held = requests.held(&payer);
             let held = counted(held, "request is", "requests are");
             too_many(format!("{held} in progress, which is your share at the moment"))
         })?;
         let mut held = self.held();
-        (held.payer, held.turn) = (payer, Some(turn));
+        (held.payer, held.permit) = (payer, Some(permit));
         self.0.activity.secure();
         Ok(())
     }
@@ -220,8 +220,8 @@ impl Exchange {
     /// Makes the request a stream, which holds a share of the streams and none of the requests.
     pub(super) fn become_stream(&self, session: [u8; 32]) -> Result<OpenStream, Problem> {
         let mut held = self.held();
-        let turn = self.0.shares.streams.try_acquire(&held.payer, 1);
-        held.turn = Some(turn.ok_or_else(|| too_many("too many event streams are open".to_owned()))?);
+        let permit = self.0.shares.streams.try_acquire(&held.payer, 1);
+        held.permit = Some(permit.ok_or_else(|| too_many("too many event streams are open".to_owned()))?);
         Ok(self.0.shares.of_sessions.open(session))
     }
 
@@ -314,7 +314,7 @@ struct ExchangeEnd(Exchange);
 
 impl Drop for ExchangeEnd {
     fn drop(&mut self) {
-        self.0.held().turn = None;
+        self.0.held().permit = None;
         self.0.activity().answered();
     }
 }

@@ -68,8 +68,9 @@ impl<W: RequiredScope> Access<W> {
     pub(super) fn of(key: Arc<ApiKey>, name: &str, state: &ApiState) -> Result<Self, Problem> {
         // A name that is none and a tenant that is another's get the same answer: tenants cannot be probed for.
         let tenant = TenantId::parse(name).ok().filter(|tenant| key.allows(tenant, W::SCOPE));
-        let tenant = tenant
-            .ok_or_else(|| forbidden(&format!("the key {}… may not {} in this tenant", key.hint, word(W::SCOPE))))?;
+        let tenant = tenant.ok_or_else(|| {
+            forbidden(&format!("the key {}… may not {} in this tenant", key.hint, scope_action(W::SCOPE)))
+        })?;
         if state.store.catalog().tenant(&tenant).is_none() {
             return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", format!("there is no tenant {tenant}")));
         }
@@ -77,7 +78,7 @@ impl<W: RequiredScope> Access<W> {
     }
 }
 
-fn word(scope: Scope) -> &'static str {
+fn scope_action(scope: Scope) -> &'static str {
     match scope {
         Scope::Send => "send events",
         Scope::Read => "read",

@@ -52,13 +52,14 @@ fn describe_operation(operation: &mut Operation, has_params: bool) {
     }
     for (status, response) in responses.iter_mut().filter(|(status, _)| status.starts_with(['4', '5'])) {
         if let RefOr::T(response) = response {
-            let description = if response.description.is_empty() { told(status) } else { &response.description };
+            let description =
+                if response.description.is_empty() { usual_description(status) } else { &response.description };
             *response = problem(description);
         }
     }
 }
 
-fn told(status: &str) -> &str {
+fn usual_description(status: &str) -> &str {
     match status {
         "404" => "There is no such thing",
         "409" => "It cannot be done as things are now",

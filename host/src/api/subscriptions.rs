@@ -4,7 +4,7 @@ mod warnings;
 mod write;
 
 use super::ApiState;
-use super::audit::told;
+use super::audit::recorded;
 use super::extract::{Access, Body, Item, Json as Input, Params, ToManage, ToRead};
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
@@ -133,7 +133,9 @@ pub(super) async fn create(
     let shown = new.signing.first().map(|key| key.secret.reveal());
     let subscription = state.store.create_subscription(access.tenant.clone(), new).await?;
     let body = SubscriptionBody::new(&subscription, shown);
-    state.changed(&access.key, Some(&access.tenant), "subscription.create", subscription.id, [None, told(&body)]).await;
+    state
+        .changed(&access.key, Some(&access.tenant), "subscription.create", subscription.id, [None, recorded(&body)])
+        .await;
     Ok((StatusCode::CREATED, Json(body.with_warnings(&state, &subscription).await)))
 }
 
@@ -202,7 +204,7 @@ async fn edit(
                 let subscription = edited?;
                 let before = SubscriptionBody::new(&old, None);
                 let body = SubscriptionBody::new(&subscription, None);
-                let both = [told(&before), told(&body)];
+                let both = [recorded(&before), recorded(&body)];
                 state.changed(&access.key, Some(&access.tenant), "subscription.update", id, both).await;
                 return Ok(Json(body.with_warnings(state, &subscription).await));
             }
@@ -220,7 +222,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let before = find(&state, &access.tenant, id).map(|old| SubscriptionBody::new(&old, None)).ok();
     state.store.delete_subscription(&access.tenant, SubscriptionId(id)).await?;
-    let both = [before.as_ref().and_then(told), None];
+    let both = [before.as_ref().and_then(recorded), None];
     state.changed(&access.key, Some(&access.tenant), "subscription.delete", id, both).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -265,7 +267,7 @@ async fn set_state(
 ) -> Result<Json<SubscriptionBody>, Problem> {
     let before = find(state, &access.tenant, id)?.state;
     let subscription = state.store.set_subscription_state(&access.tenant, SubscriptionId(id), change).await?;
-    let both = [told(&before), told(&subscription.state)];
+    let both = [recorded(&before), recorded(&subscription.state)];
     state.changed(&access.key, Some(&access.tenant), "subscription.state", id, both).await;
     Ok(Json(SubscriptionBody::new(&subscription, None)))
 }

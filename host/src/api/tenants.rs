@@ -2,7 +2,7 @@
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
-use super::audit::told;
+use super::audit::recorded;
 use super::extract::{Access, Admin, Json as Input, Params, PathParams, ToManage, ToRead};
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
@@ -105,7 +105,7 @@ pub(super) async fn create(
         egress: Some(checked_egress(new.egress)?),
     };
     let tenant: TenantBody = (&state.store.create_tenant(id, change).await?).into();
-    state.changed(&key, None, "tenant.create", &tenant.id, [None, told(&tenant)]).await;
+    state.changed(&key, None, "tenant.create", &tenant.id, [None, recorded(&tenant)]).await;
     Ok((StatusCode::CREATED, Json(tenant)))
 }
 
@@ -135,7 +135,7 @@ pub(super) async fn update(
     };
     let before = state.store.catalog().tenant(&access.tenant).map(|tenant| TenantBody::from(&*tenant));
     let tenant: TenantBody = (&*state.store.update_tenant(access.tenant, change).await?).into();
-    let both = [before.as_ref().and_then(told), told(&tenant)];
+    let both = [before.as_ref().and_then(recorded), recorded(&tenant)];
     state.changed(&key, None, "tenant.update", &tenant.id, both).await;
     Ok(Json(tenant))
 }
@@ -220,7 +220,7 @@ pub(super) async fn delete(
         let detail = format!("type the tenant's name to delete it with {} events: confirm={tenant}", contents.events);
         return Err(Problem::field("/confirm", detail));
     }
-    let change = Change::now(key.shown(), "tenant.delete", tenant.to_string(), told(&contents), None);
+    let change = Change::now(key.shown(), "tenant.delete", tenant.to_string(), recorded(&contents), None);
     state.store.delete_tenant(tenant.clone(), change).await?;
     state.plugins.forget_tenant(&tenant);
     Ok((StatusCode::ACCEPTED, Json(state.store.tenant_contents(tenant).await.unwrap_or(contents))))

@@ -130,14 +130,14 @@ mod tests {
             let later = now + Duration::from_secs(after_s);
             throttle.note_failure("192.0.2.1".parse().expect("an address"), "hlk_aaaa", later).limit
         };
-        fn told(remaining: u64, reset_s: u64) -> RateLimit {
+        fn rate_limit(remaining: u64, reset_s: u64) -> RateLimit {
             RateLimit::SignIn { quota: 10, window_s: 300, remaining, reset_s }
         }
-        assert_eq!(limit(0), told(9, 300));
+        assert_eq!(limit(0), rate_limit(9, 300));
         for left in (0..9).rev() {
-            assert_eq!(limit(100), told(left, 200));
+            assert_eq!(limit(100), rate_limit(left, 200));
         }
-        assert_eq!((limit(299), limit(301)), (told(0, 1), told(9, 300)));
+        assert_eq!((limit(299), limit(301)), (rate_limit(0, 1), rate_limit(9, 300)));
     }
 
     #[test]

@@ -37,11 +37,11 @@ pub(super) struct HostClient {
 
 /// Refusal of a request by a host, with its words.
 #[derive(Debug, thiserror::Error)]
-#[error("{told}")]
+#[error("{message}")]
 pub(super) struct Refused {
     /// The status that the host answered with.
     pub(super) status: u16,
-    told: String,
+    message: String,
 }
 
 /// Compiling a large plugin takes its time.
@@ -93,14 +93,14 @@ impl HostClient {
         match answer.status {
             200..=299 => Ok(answer.body),
             status => {
-                let told = told(status, &serde_json::from_slice(&answer.body).unwrap_or(Value::Null));
-                Err(Refused { status, told }.into())
+                let message = problem_text(status, &serde_json::from_slice(&answer.body).unwrap_or(Value::Null));
+                Err(Refused { status, message }.into())
             }
         }
     }
 }
 
-fn told(status: u16, problem: &Value) -> String {
+fn problem_text(status: u16, problem: &Value) -> String {
     let text = |name: &str| problem.get(name).and_then(Value::as_str);
     match (text("detail"), text("remedy")) {
         (Some(detail), Some(remedy)) => format!("{detail} ({remedy})"),

@@ -53,7 +53,7 @@ pub(super) async fn send(args: SendArgs) -> Result<(), Failure> {
         if let Err(hopeless) = sender.send_file(file).await {
             sender.sum.files_left = (files.len() - index - 1) as u64;
             sender.sum.is_broken_off = true;
-            sender.tell(&file.display().to_string(), &hopeless)?;
+            sender.print_failure(&file.display().to_string(), &hopeless)?;
             break;
         }
     }
@@ -119,7 +119,7 @@ impl Sender {
             Ok(body) => self.send_body(&name, 1, Bytes::from(body)).await,
             Err(error) => {
                 self.sum.refused += 1;
-                self.tell(&name, &error.into())
+                self.print_failure(&name, &error.into())
             }
         }
     }
@@ -163,14 +163,14 @@ impl Sender {
         let lines = ndjson_lines(&body, first_line);
         if lines.len() < 2 {
             self.sum.refused += 1;
-            return self.tell(name, &refusal);
+            return self.print_failure(name, &refusal);
         }
         for (number, line) in lines {
             let name = format!("{name}, line {number}");
             if let Err(failure) = self.post(&name, line).await {
                 let refusal = self.refusal(failure)?;
                 self.sum.refused += 1;
-                self.tell(&name, &refusal)?;
+                self.print_failure(&name, &refusal)?;
             }
         }
         Ok(())
@@ -204,7 +204,7 @@ impl Sender {
     }
 
     /// Says on stderr what was not accepted, and why.
-    fn tell(&self, name: &str, failure: &Failure) -> Result<(), Failure> {
+    fn print_failure(&self, name: &str, failure: &Failure) -> Result<(), Failure> {
         let why = crate::describe(failure.as_ref());
         if self.json {
             terminal::json_failure(&json!({"source": name, "error": why}));

@@ -179,7 +179,7 @@ fn new_attempt(due: &Due, subscription: &Subscription) -> Attempt {
 fn note_judgement(attempt: &mut Attempt, judged: Judged) -> Judgement {
     attempt.plugin_us = Some(judged.cost().wall_us);
     attempt.plugin_sha256 = judged.sha256();
-    attempt.verdict = Some(judged.judgement.word().to_owned());
+    attempt.verdict = Some(judged.judgement.verdict_name().to_owned());
     attempt.steps = judged.steps;
     attempt.log = judged.log;
     judged.judgement

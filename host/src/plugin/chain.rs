@@ -198,7 +198,7 @@ impl ChainRun<'_> {
             plugin: plugin.to_owned(),
             sha256: Some(version.sha256.clone()),
             arm,
-            verdict: judgement.word().to_owned(),
+            verdict: judgement.verdict_name().to_owned(),
             reason: judgement.reason(),
             cost: result.cost,
         });

@@ -66,7 +66,7 @@ pub enum Judgement {
 
 impl Judgement {
     /// Name of the verdict in records, metrics and pages.
-    pub fn word(&self) -> &'static str {
+    pub fn verdict_name(&self) -> &'static str {
         match self {
             Judgement::Pass => "pass",
             Judgement::Replace(_) => "replace",
@@ -195,7 +195,7 @@ impl Judged {
             plugin: plugin.to_owned(),
             sha256,
             arm: Arm::Active,
-            verdict: judgement.word().to_owned(),
+            verdict: judgement.verdict_name().to_owned(),
             reason: judgement.reason(),
             cost: Cost::default(),
         };
@@ -252,7 +252,7 @@ impl Shown {
     /// Creates the readable form of a judgement.
     pub fn new(judged: Judged, event: &Event) -> Self {
         let mut shown = Shown {
-            verdict: judged.judgement.word(),
+            verdict: judged.judgement.verdict_name(),
             reason: judged.judgement.reason(),
             body: None,
             content_type: None,

@@ -106,7 +106,7 @@ pub(super) fn probe(version: &Version) -> ProbeOutcome {
         .unwrap_or(0);
     let (input, judgement, _) = samples.swap_remove(telling);
     let mut probe = Probe {
-        verdict: judgement.word().to_owned(),
+        verdict: judgement.verdict_name().to_owned(),
         reason: judgement.reason().map(|reason| reason.to_string()),
         first_call_us: first.wall_us,
         steady_call_us: first.wall_us,

@@ -56,7 +56,7 @@ impl Sample {
             Judgement::Fault(_) => reason.message,
             _ => reason.code,
         });
-        Sample { verdict: judgement.word().to_owned(), reason, body, whole, bytes }
+        Sample { verdict: judgement.verdict_name().to_owned(), reason, body, whole, bytes }
     }
 
     /// Returns whether a delivery can continue with this judgement.

@@ -31,7 +31,7 @@ struct Waiting {
 
 struct Queue {
     waiting: Mutex<Waiting>,
-    news: Condvar,
+    changed: Condvar,
 }
 
 impl Queue {
@@ -52,12 +52,12 @@ impl Queue {
             if let Some(begun) = waiting.jobs.pop() {
                 // What ended may have kept an idle thread from a job of its tenant, or from a long one.
                 if waiting.idle > 0 && waiting.jobs.may_begin() {
-                    self.news.notify_one();
+                    self.changed.notify_one();
                 }
                 return Some(begun);
             }
             waiting.idle += 1;
-            waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
             waiting.idle -= 1;
         }
     }
@@ -81,7 +81,7 @@ impl Threads {
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue {
             waiting: Mutex::new(Waiting { jobs: JobQueue::new(count, per_tenant), idle: 0, stopped: false }),
-            news: Condvar::new(),
+            changed: Condvar::new(),
         });
         let runtime = tokio::runtime::Handle::current();
         let start_one = |index: usize| {
@@ -121,7 +121,7 @@ impl Threads {
             waiting.idle > 0
         };
         if somebody_waits {
-            self.queue.news.notify_one();
+            self.queue.changed.notify_one();
         }
         answered.await.ok()
     }
@@ -147,7 +147,7 @@ fn work_in_batches() {
 impl Drop for Threads {
     fn drop(&mut self) {
         self.queue.lock().stopped = true;
-        self.queue.news.notify_all();
+        self.queue.changed.notify_all();
     }
 }
 

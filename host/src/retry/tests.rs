@@ -154,17 +154,17 @@ proptest! {
         schedule_s in proptest::collection::vec(0u64..1_000_000, 1..12),
         age_max_s in 1u64..5_000_000,
         attempts in 1u32..14,
-        wish in any::<u64>(),
+        retry_after in any::<u64>(),
         jitter in 0.0f64..=1.0,
     ) {
         let policy = RetryPolicy { schedule_s, age_max_s };
         let answered = |retry_after_ms| Outcome::Answered { status: 503, retry_after_ms, elsewhere: false };
         let moment = Moment { jitter, ..moment(attempts) };
-        match (next(&policy, &answered(None), moment), next(&policy, &answered(Some(wish)), moment)) {
+        match (next(&policy, &answered(None), moment), next(&policy, &answered(Some(retry_after)), moment)) {
             (Next::Again { at_ms: usual_ms, .. }, Next::Again { at_ms, .. }) => {
                 prop_assert!((attempts as usize) < policy.schedule_s.len());
                 prop_assert!(at_ms >= usual_ms && at_ms <= age_end_ms(&policy, moment));
-                prop_assert!(at_ms <= usual_ms.max(NOW_MS + i64::try_from(wish.min(DAY_MS)).unwrap_or(i64::MAX)));
+                prop_assert!(at_ms <= usual_ms.max(NOW_MS + i64::try_from(retry_after.min(DAY_MS)).unwrap_or(i64::MAX)));
             }
             (Next::End { state, reason }, delayed) => {
                 prop_assert_eq!(state, DeliveryState::Dead);

@@ -112,7 +112,7 @@ impl Store {
 
     async fn accept_by(
         &self,
-        door: IntakeKind,
+        kind: IntakeKind,
         tenant: TenantId,
         events: Vec<NewEvent>,
         caps: Caps,
@@ -125,18 +125,18 @@ impl Store {
         let Matching { deliveries, subscriptions } = volume.matching(&catalog, &tenant);
         if let Err(error) = volume.check(deliveries, most) {
             // A repetition gets the answer of the first time also when more subscriptions match by now.
-            let IntakeKind::Once(request) = door else { return Err(error) };
+            let IntakeKind::Once(request) = kind else { return Err(error) };
             let read = move |connection: &Connection| answered(connection, &tenant, &request);
             let events = self.readers.read(&owner, read).await?.ok_or(error)?;
             return Ok(AcceptedOnce { events, is_repetition: true });
         }
-        let mode = if matches!(door, IntakeKind::Rejected(_)) { WriteMode::Shared } else { WriteMode::Intake };
+        let mode = if matches!(kind, IntakeKind::Rejected(_)) { WriteMode::Shared } else { WriteMode::Intake };
         let steps = fan_out::takes_steps(deliveries, subscriptions).then(|| self.fan_outs.begin());
         let steps_id = steps.as_ref().map(fan_out::FanOutGuard::id);
         let at_once = if steps.is_some() { 0 } else { deliveries };
         let terms = Terms { owner: (&owner).into(), mode, rows: volume.rows(at_once) };
         let requester = tenant.clone();
-        let request = IntakeRequest { door, tenant, volume, events, caps, steps: steps_id };
+        let request = IntakeRequest { kind, tenant, volume, events, caps, steps: steps_id };
         let write = move |tx: &Transaction<'_>| request.write(tx, &catalog, most);
         let then = move |(accepted, new_deliveries): &mut (AcceptedOnce, NewDeliveries)| {
             if !accepted.is_repetition {
@@ -154,7 +154,7 @@ impl Store {
 
 /// A request of intake, to be written.
 struct IntakeRequest {
-    door: IntakeKind,
+    kind: IntakeKind,
     tenant: TenantId,
     volume: Volume,
     events: Vec<NewEvent>,
@@ -171,9 +171,9 @@ impl IntakeRequest {
         catalog: &Catalog,
         most: u64,
     ) -> Result<(AcceptedOnce, NewDeliveries), StoreError> {
-        let IntakeRequest { door, tenant, volume, events, caps, steps } = self;
+        let IntakeRequest { kind, tenant, volume, events, caps, steps } = self;
         let mut new_deliveries = NewDeliveries::default();
-        if let IntakeKind::Once(request) = &door
+        if let IntakeKind::Once(request) = &kind
             && let Some(events) = answered(tx, &tenant, request)?
         {
             return Ok((AcceptedOnce { events, is_repetition: true }, new_deliveries));
@@ -181,7 +181,7 @@ impl IntakeRequest {
         tx.require_disk()?;
         // Subscriptions may have been made since it was queued.
         volume.check(volume.matching(catalog, &tenant).deliveries, most)?;
-        if let IntakeKind::Rejected(id) = &door {
+        if let IntakeKind::Rejected(id) = &kind {
             rejected::forget(tx, &tenant, *id)?;
         }
         let mut accepted = Vec::with_capacity(events.len());
@@ -191,7 +191,7 @@ impl IntakeRequest {
                 Some(_) => accept_without_deliveries(tx, catalog, &tenant, event),
             });
         }
-        let answer = match &door {
+        let answer = match &kind {
             IntakeKind::Once(request) => Some((request, answer_to(tx, &tenant, request, &accepted)?)),
             IntakeKind::Plain | IntakeKind::Rejected(_) => None,
         };

@@ -90,9 +90,9 @@ fn copy_database(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) -> 
     {
         let backup = Backup::new(&source, &mut copy)?;
         while backup.step(PAGES_PER_STEP)? != StepResult::Done {
-            let told = backup.progress();
-            let all = u64::try_from(told.pagecount).unwrap_or(0);
-            progress(all - u64::try_from(told.remaining).unwrap_or(0), all);
+            let progress_so_far = backup.progress();
+            let all = u64::try_from(progress_so_far.pagecount).unwrap_or(0);
+            progress(all - u64::try_from(progress_so_far.remaining).unwrap_or(0), all);
             std::thread::sleep(PAUSE);
         }
     }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// Tenants, keys, intake tokens and subscriptions.
 #[derive(Default)]
 pub struct Catalog {
-    shelves: RwLock<Shelves>,
+    tables: RwLock<Tables>,
     /// Times of last use by key, in milliseconds since the epoch, since they were last written to the database.
     used: Mutex<HashMap<Uuid, i64>>,
     /// Notified when a key is used.
@@ -26,7 +26,7 @@ pub struct Catalog {
 }
 
 #[derive(Default)]
-struct Shelves {
+struct Tables {
     tenants: BTreeMap<TenantId, TenantShelf>,
     subscriptions: HashMap<SubscriptionId, Arc<Subscription>>,
     keys: HashMap<[u8; 32], Arc<ApiKey>>,
@@ -75,12 +75,12 @@ impl Catalog {
 
     /// A tenant.
     pub fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
-        self.read().tenants.get(id).map(|shelf| shelf.tenant.clone())
+        self.read().tenants.get(id).map(|records| records.tenant.clone())
     }
 
     /// Every tenant, by id.
     pub fn tenants(&self) -> Vec<Arc<Tenant>> {
-        self.read().tenants.values().map(|shelf| shelf.tenant.clone()).collect()
+        self.read().tenants.values().map(|records| records.tenant.clone()).collect()
     }
 
     /// The key with this hash.
@@ -122,10 +122,10 @@ impl Catalog {
     }
 
     pub(super) fn put_session(&self, hash: [u8; 32], session: Session) {
-        let mut shelves = self.write();
+        let mut tables = self.write();
         let now_ms = now_ms();
-        shelves.sessions.retain(|_, other| other.expires_at_ms > now_ms);
-        shelves.sessions.insert(hash, Arc::new(session));
+        tables.sessions.retain(|_, other| other.expires_at_ms > now_ms);
+        tables.sessions.insert(hash, Arc::new(session));
     }
 
     pub(super) fn remove_session(&self, hash: &[u8; 32]) {
@@ -163,12 +163,12 @@ impl Catalog {
 
     /// A tenant's subscriptions, the oldest first.
     pub fn subscriptions(&self, tenant: &TenantId) -> List {
-        self.read().tenants.get(tenant).map(|shelf| shelf.subscriptions.clone()).unwrap_or_default()
+        self.read().tenants.get(tenant).map(|records| records.subscriptions.clone()).unwrap_or_default()
     }
 
     /// Those that an event of this module is for.
     pub fn matching(&self, tenant: &TenantId, module: Module) -> List {
-        self.read().tenants.get(tenant).map(|shelf| shelf.matching[module as usize].clone()).unwrap_or_default()
+        self.read().tenants.get(tenant).map(|records| records.matching[module as usize].clone()).unwrap_or_default()
     }
 
     /// Every subscription.
@@ -183,17 +183,17 @@ impl Catalog {
     }
 
     pub(super) fn put_tenant(&self, tenant: Tenant) {
-        let mut shelves = self.write();
+        let mut tables = self.write();
         let tenant = Arc::new(tenant);
         let blank =
             || TenantShelf { tenant: tenant.clone(), subscriptions: List::default(), matching: Default::default() };
-        shelves.tenants.entry(tenant.id.clone()).or_insert_with(blank).tenant = tenant.clone();
+        tables.tenants.entry(tenant.id.clone()).or_insert_with(blank).tenant = tenant.clone();
     }
 
     /// Forgets a tenant with its keys, their sessions, its tokens and its subscriptions.
     pub(super) fn remove_tenant(&self, id: &TenantId) {
-        let mut shelves = self.write();
-        let Shelves { tenants, subscriptions, keys, tokens, sessions } = &mut *shelves;
+        let mut tables = self.write();
+        let Tables { tenants, subscriptions, keys, tokens, sessions } = &mut *tables;
         tenants.remove(id);
         subscriptions.retain(|_, one| one.tenant != *id);
         tokens.retain(|_, token| token.tenant != *id);
@@ -207,9 +207,9 @@ impl Catalog {
     }
 
     pub(super) fn remove_key(&self, id: Uuid) {
-        let mut shelves = self.write();
-        shelves.keys.retain(|_, key| key.id != id);
-        shelves.sessions.retain(|_, session| session.key != id);
+        let mut tables = self.write();
+        tables.keys.retain(|_, key| key.id != id);
+        tables.sessions.retain(|_, session| session.key != id);
     }
 
     pub(super) fn put_token(&self, hash: [u8; 32], token: IntakeToken) {
@@ -222,36 +222,36 @@ impl Catalog {
 
     /// Adds subscriptions, or replaces those with the same id.
     pub(super) fn put_subscriptions(&self, changed: Vec<Arc<Subscription>>) {
-        let mut shelves = self.write();
+        let mut tables = self.write();
         for subscription in changed {
-            shelves.subscriptions.insert(subscription.id, subscription.clone());
-            let Some(shelf) = shelves.tenants.get_mut(&subscription.tenant) else { continue };
+            tables.subscriptions.insert(subscription.id, subscription.clone());
+            let Some(records) = tables.tenants.get_mut(&subscription.tenant) else { continue };
             for module in Module::ALL {
-                let list = &mut shelf.matching[module as usize];
+                let list = &mut records.matching[module as usize];
                 if route::matches(&subscription, module) {
                     put(list, subscription.clone());
                 } else {
                     take_out(list, subscription.id);
                 }
             }
-            put(&mut shelf.subscriptions, subscription);
+            put(&mut records.subscriptions, subscription);
         }
     }
 
     pub(super) fn remove_subscription(&self, tenant: &TenantId, id: SubscriptionId) {
-        let mut shelves = self.write();
-        shelves.subscriptions.remove(&id);
-        if let Some(shelf) = shelves.tenants.get_mut(tenant) {
-            take_out(&mut shelf.subscriptions, id);
-            shelf.matching.iter_mut().for_each(|list| take_out(list, id));
+        let mut tables = self.write();
+        tables.subscriptions.remove(&id);
+        if let Some(records) = tables.tenants.get_mut(tenant) {
+            take_out(&mut records.subscriptions, id);
+            records.matching.iter_mut().for_each(|list| take_out(list, id));
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Shelves> {
-        self.shelves.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Shelves> {
-        self.shelves.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -75,13 +75,13 @@ impl Line {
     }
 
     fn as_plot(&self) -> crate::plot::Plot {
-        let told = match self.per_decade() {
+        let subtitle = match self.per_decade() {
             Some(times) if self.allowed.is_finite() => format!("ten times as many: × {times:.2}"),
             _ => self.unit.to_owned(),
         };
         crate::plot::Plot {
             title: self.what.to_owned(),
-            told,
+            subtitle,
             connected: self.allowed.is_finite(),
             points: self
                 .points

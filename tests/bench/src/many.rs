@@ -70,7 +70,7 @@ pub(crate) async fn make_backlog(host: &Host, receiver: &Receiver, wanted: usize
 
 /// Measures pages of deliveries among all that there are: the newest, those of a state, and further ones.
 async fn lists(host: &Host) -> Result<String, Failure> {
-    let mut told = Vec::new();
+    let mut medians = Vec::new();
     let first = host.ask(Method::GET, "/deliveries", "").await?;
     let cursor = first["cursor"].as_str().unwrap_or_default();
     for query in ["".to_owned(), format!("?cursor={cursor}"), "?state=pending".to_owned(), "?state=dead".to_owned()] {
@@ -82,9 +82,9 @@ async fn lists(host: &Host) -> Result<String, Failure> {
         }
         let kind = query.split(['?', '=']).nth(1).unwrap_or("newest");
         let kind = if kind == "state" { query.rsplit('=').next().unwrap_or_default() } else { kind };
-        told.push(format!("{kind} {:.1}", crate::median(&times)));
+        medians.push(format!("{kind} {:.1}", crate::median(&times)));
     }
-    Ok(format!("a page of deliveries, ms: {}", told.join(", ")))
+    Ok(format!("a page of deliveries, ms: {}", medians.join(", ")))
 }
 
 /// Subscriptions that an event does not match cost it nothing.

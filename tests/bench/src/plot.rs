@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// One chart: points with a name, a place and two heights.
 pub(crate) struct Plot {
     pub(crate) title: String,
-    pub(crate) told: String,
+    pub(crate) subtitle: String,
     /// Draws a line between the points.
     pub(crate) connected: bool,
     pub(crate) points: Vec<(String, f64, [f64; 2])>,
@@ -48,7 +48,7 @@ impl Plot {
         let x = |at: f64| LEFT + 12.0 + (RIGHT - LEFT - 24.0) * (at / first).log10() / span;
         let y = |height: f64| BOTTOM - (BOTTOM - TOP) * (height / low).log10() / (high / low).log10();
         let _ = writeln!(svg, "<text class=\"title\" x=\"{LEFT}\" y=\"18\">{}</text>", self.title);
-        let _ = writeln!(svg, "<text class=\"dim\" x=\"{LEFT}\" y=\"34\">{}</text>", self.told);
+        let _ = writeln!(svg, "<text class=\"dim\" x=\"{LEFT}\" y=\"34\">{}</text>", self.subtitle);
         let legend = if self.connected { "µs a delivery: — CPU, - - wall" } else { "CPU µs a delivery" };
         let _ = writeln!(svg, "<text class=\"dim\" x=\"{LEFT}\" y=\"48\">{legend}</text>");
         let _ = writeln!(svg, "<line x1=\"{LEFT}\" y1=\"{BOTTOM}\" x2=\"{RIGHT}\" y2=\"{BOTTOM}\"/>");

@@ -105,8 +105,8 @@ async fn call(name: &'static str, args: &Args) -> Result<Row, Failure> {
         let mut bench = tokio::process::Command::new(&args.program);
         bench.args(["plugin", "bench", "--json", "--calls", "5000", "--event"]).arg(&file);
         let output = bench.arg(args.plugins.join("flatten.wasm")).output().await?;
-        let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-        let p50 = |kind: &str| told[kind]["p50"].as_f64().unwrap_or(f64::NAN) / 1e3;
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let p50 = |kind: &str| report[kind]["p50"].as_f64().unwrap_or(f64::NAN) / 1e3;
         floors.push(p50("bare_ns"));
         figures.push(p50("whole_ns"));
     }

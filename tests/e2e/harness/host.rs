@@ -316,12 +316,12 @@ impl Host {
 
     /// Asks it to stop and waits until it has.
     pub(crate) async fn stop(self) -> (ExitStatus, Arc<TempDir>) {
-        self.tell_to_stop().await;
+        self.signal_stop().await;
         self.stopped().await
     }
 
     /// Asks it to stop.
-    pub(crate) async fn tell_to_stop(&self) {
+    pub(crate) async fn signal_stop(&self) {
         let pid = self.process.id().unwrap().to_string();
         assert!(Command::new("kill").arg(pid).status().await.unwrap().success());
     }

@@ -100,7 +100,7 @@ async fn page_with(
     let keys = catalog.keys(Some(&user.tenant));
     let used = state.store.keys_used_at_ms(&keys).await?;
     fn scopes(scopes: &[Scope]) -> String {
-        scopes.iter().map(|scope| word(*scope)).collect::<Vec<_>>().join(", ")
+        scopes.iter().map(|scope| scope_name(*scope)).collect::<Vec<_>>().join(", ")
     }
     let (changes, more) = state.store.changes(Some(user.tenant.clone()), cursor, CHANGES).await?;
     let next = changes.last().filter(|_| more).map(|last| format!("?cursor={}#changes", last.id));
@@ -125,7 +125,7 @@ async fn page_with(
             })
             .collect(),
         scopes: [Scope::Send, Scope::Read, Scope::Manage]
-            .map(|scope| (word(scope), typed.scopes.iter().any(|ticked| ticked == word(scope))))
+            .map(|scope| (scope_name(scope), typed.scopes.iter().any(|ticked| ticked == scope_name(scope))))
             .to_vec(),
         changes: changes.into_iter().map(change_row).collect(),
         frame: Frame::new(user, state, "Access"),
@@ -136,7 +136,7 @@ async fn page_with(
     render(state, Some(&user.tenant), page).await
 }
 
-fn word(scope: Scope) -> &'static str {
+fn scope_name(scope: Scope) -> &'static str {
     match scope {
         Scope::Send => "send",
         Scope::Read => "read",

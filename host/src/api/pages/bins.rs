@@ -254,7 +254,7 @@ pub(super) async fn request(
     State(state): State<Arc<ApiState>>,
 ) -> Result<HtmlPage, PageError> {
     let id: Uuid = user.path.parse("action", "request")?;
-    let replayed = state.notes.take::<Replayed>(&user.user, &note).map(|Replayed(told)| told);
+    let replayed = state.notes.take::<Replayed>(&user.user, &note).map(|Replayed(recorded)| recorded);
     let bin = state.store.bin(user.tenant.clone(), user.path.parse("id", "bin")?).await?;
     let (request, previous) = state.store.bin_request(user.tenant.clone(), bin.id.clone(), id).await?;
     let frame = Frame::new(&user, &state, "Inspector");
@@ -279,11 +279,11 @@ pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: P
         }
         "replay" => {
             let to = input(json!({"url": form.get("url")}))?;
-            let told = match requests::replay(user.access(&state)?, names(), State(state.clone()), to).await {
+            let recorded = match requests::replay(user.access(&state)?, names(), State(state.clone()), to).await {
                 Ok(body) => replayed(&body.0),
                 Err(problem) => problem.in_words(),
             };
-            Ok(state.notes.go_to(&user.user, &page_of(&user, &bin).then(&id), "", Replayed(told)))
+            Ok(state.notes.go_to(&user.user, &page_of(&user, &bin).then(&id), "", Replayed(recorded)))
         }
         _ => Err(Problem::not_found("action").into()),
     }

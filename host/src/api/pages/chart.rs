@@ -12,7 +12,7 @@ const BELOW: f64 = 20.0;
 /// A bar: delivered, failed, dropped.
 pub(super) type Bar = [u64; 3];
 
-const WORDS: [&str; 3] = ["delivered", "failed", "dropped"];
+const LABELS: [&str; 3] = ["delivered", "failed", "dropped"];
 
 fn frame(title: &str, description: &str, top: &str, ends: [&str; 2], inside: &str) -> String {
     let right = WIDTH;
@@ -38,14 +38,14 @@ pub(super) fn bars(title: &str, bars: &[Bar], ends: [&str; 2]) -> String {
     let mut inside = String::new();
     for (index, bar) in bars.iter().enumerate() {
         let mut y = HEIGHT - BELOW;
-        for (count, word) in bar.iter().zip(WORDS).filter(|(count, _)| **count > 0) {
+        for (count, label) in bar.iter().zip(LABELS).filter(|(count, _)| **count > 0) {
             let height = room * *count as f64 / most as f64;
             y -= height;
             let x = LEFT + step * index as f64;
             let width = (step - 1.0).max(0.5);
             let _ = write!(
                 inside,
-                "<rect class=\"{word}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"><title>{count} {word}</title></rect>"
+                "<rect class=\"{label}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"><title>{count} {label}</title></rect>"
             );
         }
     }

@@ -226,13 +226,13 @@ impl TrialView {
 }
 
 fn difference(one: &Difference) -> (String, String, String, String) {
-    fn told(sample: &crate::plugin::Sample) -> String {
+    fn verdict_text(sample: &crate::plugin::Sample) -> String {
         match &sample.reason {
             Some(reason) => format!("{} ({reason})", sample.verdict),
             None => sample.verdict.clone(),
         }
     }
-    (one.event.to_string(), told(&one.active), told(&one.other), one.diff.join("\n"))
+    (one.event.to_string(), verdict_text(&one.active), verdict_text(&one.other), one.diff.join("\n"))
 }
 
 /// Two versions over real events.

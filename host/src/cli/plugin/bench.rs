@@ -55,7 +55,7 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
         if let Judgement::Fault(fault) = &judged.judgement {
             return Err(format!("call {} failed: {fault}", costs.len() + 1).into());
         }
-        verdict = judged.judgement.word();
+        verdict = judged.judgement.verdict_name();
         costs.push(judged.cost());
     }
     let compared = match args.reuse {

@@ -144,8 +144,8 @@ fn kib(bytes: u64) -> String {
 }
 
 fn print_report(source: &Source, size: usize, report: &Report, judged: &[SampleResult], fits: bool) {
-    let (tone, word) = if fits { (GREEN, "fits") } else { (BOLD_RED, "does not fit") };
-    outln!("{}{}{}  {}{}{} ({})", tone, word, PLAIN, BOLD, source.name, PLAIN, source.component.display());
+    let (tone, result) = if fits { (GREEN, "fits") } else { (BOLD_RED, "does not fit") };
+    outln!("{}{}{}  {}{}{} ({})", tone, result, PLAIN, BOLD, source.name, PLAIN, source.component.display());
     line("contract", &report.contract);
     line(
         "size",

@@ -110,7 +110,7 @@ pub(super) async fn run(
         let faults =
             case(&workbench, &plugin, &path, bless).await.map_err(|error| format!("{}: {error}", path.display()))?;
         if how == ReportFormat::Text {
-            told(&name, &faults);
+            print_mismatches(&name, &faults);
         }
         results.push((name, faults));
     }
@@ -131,9 +131,9 @@ pub(super) async fn run(
         let whole = json!({"cases": results.iter().map(one).collect::<Vec<_>>(), "failed": failed});
         terminal::json_pretty(&whole)?;
     } else if how == ReportFormat::Text {
-        let word = if bless { "blessed" } else { "right" };
+        let passed = if bless { "blessed" } else { "right" };
         let cases = counted(results.len() as u64, "case", "cases");
-        outln!("{}, {} {}, {} failed", cases, results.len() - failed, word, failed);
+        outln!("{}, {} {}, {} failed", cases, results.len() - failed, passed, failed);
     }
     Ok(failing)
 }
@@ -230,7 +230,7 @@ fn compare(expected: &Expected, found: &Expected) -> Vec<Mismatch> {
     faults
 }
 
-fn told(name: &str, faults: &[Mismatch]) {
+fn print_mismatches(name: &str, faults: &[Mismatch]) {
     if faults.is_empty() {
         outln!("{}ok{}      {}", GREEN, PLAIN, name);
         return;

@@ -106,15 +106,15 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
     let source = Source::find(&args.plugin)?;
     let attempt = delivery["attempts"].as_array().and_then(|attempts| attempts.last()).unwrap_or(&Value::Null);
     if !args.json {
-        let word = |name: &str| attempt[name].as_str().unwrap_or("-").to_owned();
+        let field = |name: &str| attempt[name].as_str().unwrap_or("-").to_owned();
         outln!(
             "event {}{}{}, accepted as {}; the host's plugin said {} ({})",
             BOLD,
             event.name,
             PLAIN,
             event.id,
-            word("verdict"),
-            word("outcome"),
+            field("verdict"),
+            field("outcome"),
         );
         if subscription["secrets"].as_array().is_some_and(|secrets| !secrets.is_empty()) {
             errln!("its secrets stay in the host; the plugin here has none");

@@ -161,7 +161,7 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let told = |error: std::io::Error| format!("{}: {error}", path.display());
-    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(told)?;
-    Ok(std::fs::write(path, bytes).map_err(told)?)
+    let with_path = |error: std::io::Error| format!("{}: {error}", path.display());
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(with_path)?;
+    Ok(std::fs::write(path, bytes).map_err(with_path)?)
 }

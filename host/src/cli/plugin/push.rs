@@ -92,11 +92,11 @@ pub(super) async fn push(args: &PushArgs) -> Result<(), Failure> {
     if args.json {
         return Ok(terminal::json_pretty(&version)?);
     }
-    told(&version);
+    print_version(&version);
     Ok(())
 }
 
-pub(super) fn told(version: &Value) {
+pub(super) fn print_version(version: &Value) {
     let sha256 = version["sha256"].as_str().unwrap_or_default();
     let state = if version["active"] == true { "active" } else { "uploaded, not active" };
     outln!("{}: version {}", state, sha256);
@@ -138,12 +138,12 @@ fn compared(comparison: &Value) {
         );
     }
     for difference in comparison["differences"].as_array().into_iter().flatten() {
-        let word = |arm: &str| difference[arm]["verdict"].as_str().unwrap_or_default().to_owned();
+        let verdict = |arm: &str| difference[arm]["verdict"].as_str().unwrap_or_default().to_owned();
         outln!(
             "  event {}: {} before, {} now",
             difference["event"].as_str().unwrap_or_default(),
-            word("active"),
-            word("other")
+            verdict("active"),
+            verdict("other")
         );
         for line in difference["diff"].as_array().into_iter().flatten().filter_map(Value::as_str).take(DIFF_LINES_MAX) {
             let tone = if line.starts_with('-') { RED } else { GREEN };

@@ -6,7 +6,7 @@
 use super::super::terminal::{self, Message, errln};
 use super::Failure;
 use super::golden::{self, ReportFormat};
-use super::push::{How, Target, told};
+use super::push::{How, Target, print_version};
 use super::source::Source;
 use crate::plural::counted;
 use clap::Args;
@@ -47,7 +47,7 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
                 let error = crate::describe(failure.as_ref());
                 terminal::json(&json!({"round": rounds, "ok": false, "error": error}))?;
             }
-            (Ok(Some(pushed)), false) => told(pushed),
+            (Ok(Some(pushed)), false) => print_version(pushed),
             (Ok(None), false) => {}
             (Err(failure), false) => {
                 errln!("not pushed: {}", Message(&crate::describe(failure.as_ref())));
