@@ -60,7 +60,7 @@ pub const VENDOR_EVENT_NAMES: [(&str, Module); 4] = [
     ("Opportunity is Updated", Module::Deal),
 ];
 
-/// An event of each module that people know, as the vendor's guide shows them: for trials and tests.
+/// An event of each module that people know, as the vendor's guide shows them: for dry runs and tests.
 pub const SAMPLES: [(Module, &str); 2] = [
     (Module::Contact, include_str!("event/sample_contact.json")),
     (Module::Deal, include_str!("event/sample_deal.json")),

@@ -1,4 +1,4 @@
-//! Routes of trials: canaries, shadows, and the comparison of two versions over real events.
+//! Routes of rollouts: canaries, shadows, and the comparison of two versions over real events.
 
 use super::extract::{Access, Item, Json as Input, PathParams, ToManage, ToRead};
 use super::paging::UpTo;
@@ -20,9 +20,9 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
-    /// It is called for a part of the events; when it fails, the active version is called.
+    /// The version is called for a part of the events. If it fails, the active version is called.
     Canary,
-    /// It is called for all events in addition to the active version, and its results are not sent.
+    /// The version is called for all events in addition to the active version, and its results are not sent.
     Shadow,
 }
 
@@ -31,7 +31,7 @@ enum Kind {
 #[serde(deny_unknown_fields)]
 pub(super) struct RolloutWrite {
     kind: Kind,
-    /// The version to try.
+    /// Version of the rollout.
     sha256: String,
     /// Share of the events that a canary judges, in percent: above 0, at most 100. Only for a canary.
     percent: Option<f64>,
@@ -48,9 +48,9 @@ pub(super) struct RolloutBody {
     sha256: String,
     percent: Option<f64>,
     started_at_ms: i64,
-    /// Reason why the rollout ended. Absent: it is under way.
+    /// Reason for the end of the rollout. Absent while it is under way.
     ended_reason: Option<String>,
-    /// Figures so far, or until it ended. Absent: an older host did not keep it.
+    /// Figures so far, or until the end. Absent if an older host did not keep them.
     figures: Option<RolloutFigures>,
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn begin(
     };
     let after = Some(serde_json::json!({"kind": wanted.kind, "sha256": stored.sha256, "percent": wanted.percent}));
     state.plugins.begin_rollout(stored).await?;
-    state.changed(&access.key, Some(&access.tenant), "plugin.trial", &name, [None, after]).await;
+    state.changed(&access.key, Some(&access.tenant), "plugin.begin-rollout", &name, [None, after]).await;
     shown(&state, &access.tenant, &name).await
 }
 
@@ -133,7 +133,7 @@ pub(super) async fn end(
         return Err(Problem::not_found("rollout"));
     }
     state.plugins.end_rollout(access.tenant.clone(), name.to_string(), "ended manually".into()).await?;
-    state.changed(&access.key, Some(&access.tenant), "plugin.end-trial", &name, [None, None]).await;
+    state.changed(&access.key, Some(&access.tenant), "plugin.end-rollout", &name, [None, None]).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -172,7 +172,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes a version of a plugin, unless it is active, pinned or on trial. `forget` as above.
+    /// Deletes a version of a plugin, unless it is active, pinned or in a rollout. `forget` runs as in [`Store::delete_plugin`].
     pub async fn delete_version(
         &self,
         tenant: TenantId,
@@ -189,9 +189,9 @@ impl Store {
                 let what = "it is the active version: activate another one first, or delete the plugin";
                 return Err(StoreError::Conflict(what.into()));
             }
-            let on_trial =
+            let in_rollout =
                 "SELECT 1 FROM rollouts WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3 AND ended_reason IS NULL";
-            if exists(on_trial)? {
+            if exists(in_rollout)? {
                 return Err(StoreError::Conflict("it is a canary or a shadow: end that first".into()));
             }
             let pins = |pin: &Option<VersionId>| pin.as_ref().is_some_and(|pin| pin.as_str() == sha256);

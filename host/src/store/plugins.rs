@@ -178,7 +178,7 @@ impl Store {
                  ON CONFLICT DO UPDATE SET active_sha256 = ?3, activated_at_ms = ?4, activated_by = ?5",
                 params![&*tenant.0, name, sha256, now_ms(), by],
             )?;
-            // A trial was against the version before.
+            // The rollout compared with the previous version.
             let sql = "UPDATE rollouts SET ended_reason = 'another version was activated' WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
             tx.execute(sql, params![&*tenant.0, name])?;
             sweeps::judge_again(tx, &tenant, &Changed::Plugin(name), &due, &damage)

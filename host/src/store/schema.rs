@@ -7,7 +7,7 @@ use super::order_key::OrderKey;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
-const MIGRATIONS: [&str; 21] = [
+const MIGRATIONS: [&str; 22] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -29,6 +29,7 @@ const MIGRATIONS: [&str; 21] = [
     include_str!("schema_19.sql"),
     include_str!("schema_20.sql"),
     include_str!("schema_21.sql"),
+    include_str!("schema_22.sql"),
 ];
 
 /// Brings a database to the newest schema.
@@ -106,6 +107,21 @@ mod tests {
         let rows: Vec<(Vec<u8>, Option<String>)> = rows.collect::<Result<_, _>>().expect("rows");
         let known = (order_key("Contact/57"), Some("57".to_owned()));
         assert_eq!(rows, [known.clone(), known, (order_key(&format!("Contact/{long}")), None)]);
+    }
+
+    #[test]
+    fn rollouts_in_an_older_log_of_changes_get_their_name() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        make(&connection, 21).expect("an older schema");
+        let rows = "INSERT INTO changes VALUES ('t', x'01', 5, 'admin', 'plugin.trial', 'p', NULL, '{}');
+            INSERT INTO changes VALUES ('t', x'02', 6, 'admin', 'plugin.end-trial', 'p', NULL, NULL);
+            INSERT INTO changes VALUES ('t', x'03', 7, 'admin', 'plugin.activate', 'p', NULL, NULL);";
+        connection.execute_batch(rows).expect("rows");
+        migrate(&mut connection).expect("migrated");
+        let mut statement = connection.prepare("SELECT action FROM changes ORDER BY id").expect("a query");
+        let actions = statement.query_map([], |row| row.get(0)).expect("rows");
+        let actions: Vec<String> = actions.collect::<Result<_, _>>().expect("actions");
+        assert_eq!(actions, ["plugin.begin-rollout", "plugin.end-rollout", "plugin.activate"]);
     }
 
     fn order_key(text: &str) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Plugins: upload, versions and trials, and the dry run.
+//! Pages of plugins: upload, versions, rollouts, and the dry run.
 
 use super::forms::pairs;
 use super::notes::NoteParams;
@@ -130,7 +130,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
                 RolloutForm { sha256: form.get("sha256").to_owned(), percent: form.get("percent").parse().ok() };
             wanted.begin(form.get("how"), &name, &here, &user, &state).await
         }
-        "end-trial" => {
+        "end-rollout" => {
             rollouts::end(user.access(&state)?, Item(name), State(state.clone())).await?;
             Ok(go_to(&here, "The active version is used for all events."))
         }

@@ -31,7 +31,7 @@ pub(super) struct PluginRow {
 pub(super) struct PluginPage {
     frame: Frame,
     name: String,
-    trial: Option<TrialView>,
+    rollout: Option<RolloutView>,
     versions: Vec<VersionRow>,
     pub(super) compared: Option<Compared>,
     calls_chart: String,
@@ -82,9 +82,9 @@ impl PluginPage {
         figures.retain(|one| one.plugin.split('+').any(|own| own == name));
         let series = series(&figures, now_s, DAY_S, BAR_S);
         let config = users.first().map(|one| super::forms::as_lines(&one.settings.config)).unwrap_or_default();
-        let trial = state.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
+        let rollout = state.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
         Ok(PluginPage {
-            trial: trial.map(|(stored, figures)| TrialView::new(stored, figures)),
+            rollout: rollout.map(|(stored, figures)| RolloutView::new(stored, figures)),
             versions: versions.into_iter().map(|version| VersionRow::new(version, user, state)).collect(),
             compared: None,
             calls_chart: chart::bars("Attempts", &bars(&series), ["1 day ago", "now"]),
@@ -178,7 +178,7 @@ fn facts(report: Report) -> Vec<(&'static str, String)> {
     facts
 }
 
-struct TrialView {
+struct RolloutView {
     kind: &'static str,
     version: String,
     summary: String,
@@ -189,7 +189,7 @@ struct TrialView {
     differences: Vec<(String, String, String, String)>,
 }
 
-impl TrialView {
+impl RolloutView {
     fn new(stored: StoredRollout, figures: Option<RolloutFigures>) -> Self {
         let is_canary = matches!(stored.kind, RolloutKind::Canary);
         let begun = DisplayTime::at_ms(stored.started_at_ms).text;
@@ -202,18 +202,18 @@ impl TrialView {
                 figures.different,
                 figures.skipped
             ),
-            (None, None) => format!("Begun {begun}."),
+            (None, None) => format!("Started {begun}."),
         };
         fn arm(name: &'static str, arm: &ArmFigures) -> (&'static str, u64, u64, String) {
             (name, arm.calls, arm.faults, duration(arm.cpu_us_p95))
         }
-        TrialView {
+        RolloutView {
             kind: if is_canary { "Canary" } else { "Shadow" },
             version: short(&stored.sha256),
             under_way: stored.ended_reason.is_none(),
             test: figures.as_ref().and_then(|figures| figures.test).map(|test| test.to_string()).unwrap_or_default(),
             arms: match (&figures, is_canary) {
-                (Some(figures), true) => vec![arm("on trial", &figures.canary), arm("active", &figures.active)],
+                (Some(figures), true) => vec![arm("canary", &figures.canary), arm("active", &figures.active)],
                 (Some(figures), false) => vec![arm("active", &figures.active)],
                 (None, _) => Vec::new(),
             },

@@ -47,20 +47,20 @@ pub(super) async fn warnings(state: &ApiState, subscription: &Subscription) -> V
             (!settings.config.is_empty()).then(|| "config is set, and there is no plugin to read it".to_owned());
         return unread.into_iter().collect();
     }
-    let trial = SampleRun {
+    let run = SampleRun {
         state,
         subscription: tried(subscription),
         reads: Arc::new(ConfigReads::default()),
         until: Instant::now() + TIME_MAX,
     };
-    let tried = trial.run().await;
+    let tried = run.run().await;
     let mut warnings = Vec::new();
     for module in &settings.modules {
         let of_module: Vec<&Tried> = tried.iter().filter(|one| one.event.module == *module).collect();
-        warnings.extend(trial.hopeless(*module, &of_module).await);
+        warnings.extend(run.hopeless(*module, &of_module).await);
     }
     if !tried.is_empty() {
-        warnings.extend(trial.unread(tried.len()).await);
+        warnings.extend(run.unread(tried.len()).await);
     }
     warnings
 }

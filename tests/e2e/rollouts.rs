@@ -1,4 +1,4 @@
-//! Versions on trial: pins, canaries, shadows, the promotion gate; and chains of plugins.
+//! Rollouts of plugin versions: pins, canaries, shadows, the promotion gate; and chains of plugins.
 
 use crate::harness::{Host, Receiver, event, example, fixture, guest, text, until};
 use reqwest::Method;
@@ -203,7 +203,7 @@ async fn a_canary_that_refuses_events_costs_no_delivery_either() {
     host.subscription(&receiver.url, json!({"plugin": ["p", "p"], "modules": ["Deal"]})).await;
     let delivery = host.ended(&host.send(event("Opportunity is Created", 1)).await).await;
     assert_eq!(text(&delivery, "state"), "delivered", "{delivery}");
-    // A dry run is nobody's trial.
+    // A dry run does not count in a rollout.
     let before = host.get("./plugins/p/rollout").await["figures"]["canary"]["calls"].clone();
     let sample: Value = serde_json::from_str(&event("Contact is Created", 1)).unwrap();
     assert_eq!(host.post("./plugins/p/dry-run", &json!({"event": sample})).await["verdict"], "pass");
