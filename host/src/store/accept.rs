@@ -16,69 +16,69 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// A checked event that is not durable yet.
+/// Checked event that has not been stored.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     /// The `eventName` of the webhook.
     pub name: String,
-    /// The module that the name stands for.
+    /// Module of the event name.
     pub module: Module,
     /// `eventData.id` as text.
     pub entity_id: Option<String>,
-    /// The exact bytes.
+    /// Exact bytes of the event.
     pub payload: Bytes,
 }
 
 /// Outcome of an accepted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// Its id.
+    /// Id of the event.
     pub event: EventId,
-    /// Number of deliveries that were made for it (its fan-out).
+    /// Number of deliveries that the event makes (its fan-out).
     pub deliveries: usize,
 }
 
-/// A request that its sender may repeat.
+/// Request with an idempotency key, which its sender may repeat.
 #[derive(Clone, Debug)]
 pub struct Repeatable {
     /// Idempotency key that the sender chose.
     pub key: String,
-    /// SHA-256 of the request body: another body under the same key is refused.
+    /// SHA-256 of the request body. Another body under the same key is refused.
     pub body_sha256: [u8; 32],
 }
 
 /// Outcome of a request that its sender may repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedOnce {
-    /// The events in their order, as they were accepted the first time.
+    /// Events in their order, as accepted the first time.
     pub events: Vec<Accepted>,
-    /// True if they had been accepted before, by a request with the same key and body.
+    /// True if an earlier request with the same key and body was accepted.
     pub is_repetition: bool,
 }
 
-/// Entrance through which events come in.
+/// Rule by which a request is accepted.
 enum IntakeKind {
-    /// As they are.
+    /// Accepts the events.
     Plain,
-    /// Once for each key.
+    /// Accepts the events once for each idempotency key.
     Once(Repeatable),
-    /// Out of the rejected requests: accepted and forgotten there, both or neither.
+    /// Accepts a rejected request and deletes its record, in one transaction.
     Rejected(Uuid),
 }
 
-/// Most that is kept for a tenant; what is over is refused.
+/// Share of a tenant. A request that would exceed the share is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Caps {
-    /// Number of events.
+    /// Maximum number of events.
     pub events: u64,
-    /// Bytes of everything: see [`usage`](super::usage).
+    /// Maximum size of all kinds together, in bytes: see [`usage`](super::usage).
     pub bytes: u64,
 }
 
 impl Store {
-    /// Makes events durable, all or none, with one pending delivery for each subscription they match.
+    /// Stores events, all or none, with one pending delivery for each matching subscription.
     ///
-    /// When this returns `Ok`, the deliveries will happen, whatever becomes of the process.
+    /// When this returns `Ok`, the deliveries are durable and will be attempted, even if the process ends.
     pub async fn accept(
         &self,
         tenant: TenantId,
@@ -88,7 +88,7 @@ impl Store {
         Ok(self.accept_by(IntakeKind::Plain, tenant, events, caps).await?.events)
     }
 
-    /// The same once for each key: a repetition gets the answer of the first time.
+    /// Accepts events as [`Store::accept`] does, once for each idempotency key. A repetition gets the answer of the first request.
     pub async fn accept_once(
         &self,
         request: Repeatable,
@@ -99,7 +99,7 @@ impl Store {
         self.accept_by(IntakeKind::Once(request), tenant, events, caps).await
     }
 
-    /// Accepts a rejected request and forgets that it was rejected, both or neither: it is accepted once.
+    /// Accepts a rejected request and deletes its record in one transaction, so that it can be accepted only once.
     pub async fn accept_rejected(
         &self,
         tenant: TenantId,
@@ -124,7 +124,7 @@ impl Store {
         let volume = Volume::of(&events);
         let Matching { deliveries, subscriptions } = volume.matching(&catalog, &tenant);
         if let Err(error) = volume.check(deliveries, most) {
-            // A repetition gets the answer of the first time also when more subscriptions match by now.
+            // A repetition gets the answer of the first request, even if more subscriptions match by now.
             let IntakeKind::Once(request) = kind else { return Err(error) };
             let read = move |connection: &Connection| answered(connection, &tenant, &request);
             let events = self.readers.read(&owner, read).await?.ok_or(error)?;
@@ -152,19 +152,20 @@ impl Store {
     }
 }
 
-/// A request of intake, to be written.
+/// Accepted request, before its transaction.
 struct IntakeRequest {
     kind: IntakeKind,
     tenant: TenantId,
     volume: Volume,
     events: Vec<NewEvent>,
     caps: Caps,
-    /// Id of its fan-out, if the deliveries follow in steps.
+    /// Id of the fan-out, if the deliveries follow in steps.
     steps: Option<Uuid>,
 }
 
 impl IntakeRequest {
-    /// Writes the events and their deliveries, or the answer of the first time. It refuses before its first change.
+    /// Writes the events and their deliveries, or returns the answer of the first request. Every error comes before the first
+    /// change.
     fn write(
         self,
         tx: &Transaction<'_>,
@@ -179,7 +180,7 @@ impl IntakeRequest {
             return Ok((AcceptedOnce { events, is_repetition: true }, new_deliveries));
         }
         tx.require_disk()?;
-        // Subscriptions may have been made since it was queued.
+        // Subscriptions may have been added since the request was queued.
         volume.check(volume.matching(catalog, &tenant).deliveries, most)?;
         if let IntakeKind::Rejected(id) = &kind {
             rejected::forget(tx, &tenant, *id)?;
@@ -195,7 +196,7 @@ impl IntakeRequest {
             IntakeKind::Once(request) => Some((request, answer_to(tx, &tenant, request, &accepted)?)),
             IntakeKind::Plain | IntakeKind::Rejected(_) => None,
         };
-        // The last thing that may refuse: so far there are only rows in memory.
+        // Last check. So far, the rows are only in memory.
         tx.check_share(&tenant, caps)?;
         if let Some((request, answer)) = answer {
             remember(tx, &tenant, request, &answer)?;
@@ -208,18 +209,18 @@ impl IntakeRequest {
     }
 }
 
-/// The size of a request, before anything of it is built.
+/// Size of a request, known before any row is built.
 #[derive(Clone, Copy)]
 struct Volume {
     bytes: usize,
-    /// Events by module.
+    /// Number of events by module.
     events: [usize; Module::ALL.len()],
 }
 
-/// The size of a request's fan-out.
+/// Size of a request's fan-out.
 struct Matching {
     deliveries: u64,
-    /// Number of subscriptions that get deliveries; one of two modules counts twice.
+    /// Number of matching subscriptions. A subscription of two modules counts twice.
     subscriptions: usize,
 }
 
@@ -233,7 +234,7 @@ impl Volume {
         volume
     }
 
-    /// Counts the deliveries that the events would make now, and the subscriptions that get them.
+    /// Counts the deliveries that the events would make now, and the matching subscriptions.
     fn matching(self, catalog: &Catalog, tenant: &TenantId) -> Matching {
         let mut matching = Matching { deliveries: 0, subscriptions: 0 };
         for module in Module::ALL {
@@ -247,7 +248,7 @@ impl Volume {
         matching
     }
 
-    /// Refuses several events that make more deliveries than one transaction may. One event is always accepted.
+    /// Refuses two or more events that make more deliveries than one transaction may. One event is always accepted.
     fn check(self, deliveries: u64, most: u64) -> Result<(), StoreError> {
         let events: usize = self.events.iter().sum();
         if events <= 1 || deliveries <= most {
@@ -292,7 +293,7 @@ fn answered(
     Ok(Some(pairs.into_iter().map(|(event, deliveries)| Accepted { event, deliveries }).collect()))
 }
 
-/// The answer that a repetition gets, counted.
+/// Returns the answer that a repetition gets, and counts its size.
 fn answer_to(
     tx: &Transaction<'_>,
     tenant: &TenantId,
@@ -312,7 +313,7 @@ fn remember(connection: &Connection, tenant: &TenantId, request: &Repeatable, an
     Ok(())
 }
 
-/// Adds one event with its deliveries, to all that it matches but one.
+/// Adds an event and its deliveries to all matching subscriptions except one.
 pub(super) fn accept_one(
     tx: &Transaction<'_>,
     catalog: &Catalog,
@@ -332,13 +333,13 @@ pub(super) fn accept_one(
     Accepted { event: event.id, deliveries }
 }
 
-/// Adds one event whose deliveries follow in steps.
+/// Adds an event whose deliveries follow in steps.
 fn accept_without_deliveries(tx: &Transaction<'_>, catalog: &Catalog, tenant: &TenantId, new: NewEvent) -> Accepted {
     let deliveries = catalog.matching(tenant, new.module).len();
     Accepted { event: write_event(tx, tenant, new, deliveries).id, deliveries }
 }
 
-/// Adds the delivery of an accepted event to a subscription. The key is the same for every subscription that keeps an order.
+/// Adds the delivery of an accepted event to a subscription. The order key is the same for every ordered subscription.
 pub(super) fn write_usual_delivery(
     tx: &Transaction<'_>,
     tenant: &TenantId,
@@ -356,7 +357,7 @@ pub(super) fn write_usual_delivery(
     }
 }
 
-/// Adds an event that is accepted now.
+/// Adds an event, accepted now.
 pub(super) fn write_event(tx: &Transaction<'_>, tenant: &TenantId, new: NewEvent, fan_out: usize) -> Arc<Event> {
     let event = Arc::new(Event {
         id: EventId::new(),

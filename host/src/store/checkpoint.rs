@@ -1,10 +1,10 @@
-//! Keeps the write-ahead log short without making writes wait.
+//! Checkpoints in the background: keep the write-ahead log short without delaying writes.
 //!
-//! SQLite would copy the log into the database in the commit that makes it too long, and everybody would wait for some
-//! thousand pages. Here a thread of its own copies them while commits go on, and a later commit copies only what was added
-//! meanwhile and flushes the database, after which the log begins anew (<https://www.sqlite.org/wal.html#ckpt>). Copying
-//! takes nothing away: whatever is interrupted or fails, a full disk too, is done again by a later commit. Where the thread
-//! cannot keep up with what is written, commits copy the rest and so wait for the disk, as they would have from the beginning.
+//! By default, SQLite copies the log into the database in the commit that makes the log too long, and every write waits for some
+//! thousand pages. Here, a separate thread copies the pages while commits go on. A later commit copies only the pages added since
+//! then and flushes the database, after which the log restarts (<https://www.sqlite.org/wal.html#ckpt>). A copy that is interrupted
+//! or fails, on a full disk for example, is repeated by a later commit. If the thread cannot keep up with the writes, commits copy
+//! the remaining pages themselves and wait for the disk.
 
 use super::StoreError;
 use rusqlite::hooks::Wal;
@@ -15,23 +15,23 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// Number of pages (16 MiB) from which on the log is copied: a page that many commits write is copied once.
+/// Number of pages in the log (16 MiB) at which the copy begins. A page that many commits write is copied once.
 const PAGES: i32 = 4_000;
 
-/// Maximum number of rounds in which the thread copies pages that were added meanwhile, before commits copy them themselves.
+/// Maximum number of rounds in which the thread copies pages added in the meantime, before commits copy them.
 const ROUNDS: u32 = 4;
 
-/// Says instead of a number of pages that the thread is at work.
+/// Value instead of a number of pages while the thread copies.
 const COPYING: i32 = -1;
 
 /// State of the hook that runs after every commit of the writer's connection.
 struct AfterCommit {
     requests: Option<SyncSender<()>>,
     copier: Option<JoinHandle<()>>,
-    /// Number of pages from which on the log is copied.
+    /// Number of pages in the log at which the copy begins.
     pages_max: i32,
-    /// True if the copier was asked since the log has passed `pages_max`. Then `reached` is the number of pages that it had
-    /// copied when last seen, and `rounds` the number of times that this number has grown.
+    /// True if the copier was asked since the log exceeded `pages_max`. Then `reached` is the last known number of copied pages,
+    /// and `rounds` counts how often it has grown.
     asked: bool,
     reached: i32,
     rounds: u32,
@@ -39,7 +39,7 @@ struct AfterCommit {
     copied: Arc<AtomicI32>,
 }
 
-/// Has the log of the writer's connection copied from now on, before it has more pages than [`PAGES`] and than `pages_max`.
+/// Starts copying the log of the writer's connection whenever the log has more pages than [`PAGES`], or than `pages_max`.
 pub(super) fn keep_log_short(writer: &mut Connection, path: &Path, pages_max: i32) -> Result<(), StoreError> {
     keep_shorter(writer, path, PAGES.min(pages_max))
 }
@@ -75,7 +75,7 @@ fn keep_shorter(writer: &mut Connection, path: &Path, pages_max: i32) -> Result<
 fn copy_when_asked(connection: &Connection, requested: &Receiver<()>, copied: &AtomicI32) {
     for () in requested {
         let pages = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get("checkpointed"));
-        // A full disk, as a rule: nothing is copied, and what the commits that follow do says so to everybody.
+        // Usually a full disk. Nothing is copied, and the next commits return the error.
         let pages = pages.inspect_err(|error| tracing::debug!(%error, "the log could not be copied"));
         copied.store(pages.unwrap_or(0).max(0), Ordering::Release);
     }
@@ -97,17 +97,17 @@ impl AfterCommit {
         if copied == COPYING {
             return;
         }
-        // A reader of an older state keeps it where it was: that is no round.
+        // A reader of an older state has prevented progress: that is no round.
         self.rounds += u32::from(copied > self.reached);
         self.reached = copied;
         let much_was_added = pages - copied >= self.pages_max;
         if !(much_was_added && self.rounds < ROUNDS && self.ask()) {
-            // If it does not suffice for the log to begin anew, the next commit tries again.
+            // If the copy is not sufficient for a restart of the log, the next commit tries again.
             let _ = log.checkpoint();
         }
     }
 
-    /// Asks for the log to be copied; false if nobody is there to do it.
+    /// Asks the thread to copy the log. Returns false if the thread has ended.
     fn ask(&self) -> bool {
         self.copied.store(COPYING, Ordering::Relaxed);
         let asked = self.requests.as_ref().is_some_and(|requests| requests.try_send(()).is_ok());
@@ -119,7 +119,7 @@ impl AfterCommit {
 }
 
 impl Drop for AfterCommit {
-    /// The writer's connection is closed after the copier's: the last one that can write leaves no log behind.
+    /// Closes the writer's connection after the copier's: the last connection that can write deletes the log.
     fn drop(&mut self) {
         drop(self.requests.take());
         if let Some(copier) = self.copier.take() {
@@ -137,7 +137,7 @@ mod tests {
         connection.execute("INSERT INTO rows VALUES (zeroblob(3000))", []).expect("a commit");
     }
 
-    /// Returns the number of times that the log has begun anew, from its header
+    /// Returns the number of times that the log has restarted, from its header
     /// (<https://www.sqlite.org/fileformat2.html#walformat>).
     fn times_begun(log: &Path) -> u32 {
         let header = std::fs::read(log).expect("a log");
@@ -165,7 +165,7 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(60), "the log has begun anew {} times", times_begun(&log));
             (0..20).for_each(|_| commit(&writer));
             rows += 20;
-            // The copier has a disk to wait for.
+            // The copier waits for the disk.
             std::thread::sleep(Duration::from_millis(5));
         }
         drop(reader);
@@ -182,7 +182,7 @@ mod tests {
     async fn a_store_that_is_closed_leaves_no_log_behind() {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, _store_events) = crate::store::Store::open(folder.path()).expect("a store");
-        // It has a connection that reads, and keeps it.
+        // Opens a connection that reads, and keeps it open.
         store.check().await.expect("a write and a read");
         assert!(folder.path().join("hookloom.db-wal").exists());
         drop(store);

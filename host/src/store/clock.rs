@@ -1,12 +1,16 @@
-//! A wall clock that is set back: what waits for a moment must not wait for the whole way back again.
+//! Steps of the wall clock: due times move with the clock.
 //!
-//! Times in the database are the wall clock's, because they outlive the process. Promises: a step back of more than
-//! [`STEP_MIN`] moves what is due later by as much; after a step forward what is due by then is due at once. Ids grow
-//! whatever the clock does ([`follow`](crate::ids::follow)). However much is pending, it is moved in transactions of [`STEP`]
-//! deliveries, between which others write.
+//! Times in the database are wall clock times, because they outlive the process.
 //!
-//! Limits: a delivery whose last attempt was recorded by the clock as it was before, but at a time that the clock shows again while
-//! this goes on, cannot be told from one that is recorded now, and is not moved.
+//! # Guarantees
+//! - A step back of more than [`STEP_MIN`] moves due times earlier by as much. After a step forward, deliveries that are due by the
+//!   new time are due at once.
+//! - Ids grow even if the clock is set back ([`follow`](crate::ids::follow)).
+//! - Deliveries are moved in transactions of [`STEP`], between which other writes run.
+//!
+//! # Limits
+//! A delivery whose last attempt was recorded before the step, but at a time that the clock shows again during the move, looks like
+//! one that is recorded now and is not moved.
 
 use super::background::let_others_write;
 use super::batch::Transaction;
@@ -22,13 +26,13 @@ use uuid::Uuid;
 /// Interval at which the wall clock is compared with the monotonic one.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Smaller steps are a clock that is kept right.
+/// Smaller steps are usual corrections of a clock.
 const STEP_MIN: Duration = Duration::from_secs(5);
 
 /// Maximum number of deliveries that one transaction moves.
 const STEP: usize = 256;
 
-/// A step of the clock: what it showed after it, and how far it was set back.
+/// Step of the clock: the time after the step, and by how much the clock was set back.
 #[derive(Clone, Copy)]
 struct ClockStep {
     now_ms: i64,
@@ -47,7 +51,7 @@ impl Look {
         Look { wall_ms: now_ms(), steady: Instant::now() }
     }
 
-    /// Returns the number of milliseconds by which the wall clock was set back since this reading; negative: it was set forward.
+    /// Returns the number of milliseconds by which the wall clock was set back since this reading. Negative if it was set forward.
     fn set_back_ms(self, now: Look) -> i64 {
         let passed_ms = i64::try_from((now.steady - self.steady).as_millis()).unwrap_or(i64::MAX);
         self.wall_ms.saturating_add(passed_ms).saturating_sub(now.wall_ms)
@@ -85,7 +89,7 @@ impl Store {
         }
     }
 
-    /// Moves what is due in steps, and lets every lane look again.
+    /// Moves due times in steps, and publishes all subscriptions as changed, so that their lanes read again.
     async fn move_due(&self, step: ClockStep) -> Result<(), StoreError> {
         for subscription in self.catalog().all_subscriptions() {
             if step.back_ms > 0 {
@@ -98,7 +102,7 @@ impl Store {
     }
 
     async fn move_due_of(&self, of: &Subscription, class: AttemptClass, step: ClockStep) -> Result<(), StoreError> {
-        // What is moved comes to stand before it, and so is not moved twice.
+        // Moved deliveries come before this position, so that none is moved twice.
         let mut after = (step.now_ms, Uuid::max());
         loop {
             let tenant = of.tenant.clone();
@@ -110,7 +114,7 @@ impl Store {
             let tenant = of.tenant.clone();
             let write = move |tx: &Transaction<'_>| {
                 let begun = Instant::now();
-                // What was written since then was written by the clock as it is now.
+                // Rows written since the step have times of the corrected clock.
                 let sql = "UPDATE deliveries SET due_at_ms = MAX(?3, due_at_ms - ?4), age_from_ms = MIN(age_from_ms, ?3)
                            WHERE tenant = ?1 AND id = ?2 AND state = 0 AND due_at_ms > ?3 AND NOT updated_at_ms BETWEEN ?3 AND ?5";
                 let mut statement = tx.prepare_cached(sql)?;
@@ -126,7 +130,7 @@ impl Store {
     }
 }
 
-/// The next deliveries of a lane by when they are due, each with that time.
+/// Returns the next deliveries of a lane by due time, each with its due time.
 fn later_than(
     connection: &Connection,
     tenant: &TenantId,
@@ -144,13 +148,13 @@ fn later_than(
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-/// Now, in milliseconds since the epoch.
+/// Returns the present time in milliseconds since the epoch.
 pub fn now_ms() -> i64 {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Lets ids follow the newest that an earlier process made. Where that cannot be read they follow the clock.
+/// Sets the minimum of new ids to the newest stored id. If it cannot be read, ids follow the clock.
 pub(super) fn follow_newest(connection: &Connection) -> Result<(), StoreError> {
     for table in ["events", "deliveries"] {
         match newest(connection, table) {

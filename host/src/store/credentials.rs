@@ -1,4 +1,4 @@
-//! API keys and intake tokens in the database: their hashes, never themselves.
+//! API keys and intake tokens in the database, which holds only their hashes.
 
 use super::batch::Transaction;
 use super::fair_queue::Owner;
@@ -11,11 +11,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Maximum number of keys whose last use one transaction writes.
+/// Maximum number of keys whose last use is written in one transaction.
 const USED_STEP: usize = 256;
 
 impl Store {
-    /// Makes a key and returns its text, which nobody can see again.
+    /// Creates a key and returns its text, which cannot be read again.
     pub async fn create_key(
         &self,
         tenant: Option<TenantId>,
@@ -28,7 +28,7 @@ impl Store {
         Ok((key, text))
     }
 
-    /// Makes the key that the operator gave the only admin key that was given: those of earlier starts stop working.
+    /// Makes `text` the only admin key that was given by the operator. Keys given at earlier starts stop working.
     pub async fn give_admin_key(&self, text: &str) -> Result<(), StoreError> {
         const LABEL: &str = "given by HOOKLOOM_ADMIN_KEY";
         let hash = credential_hash(text);
@@ -84,7 +84,7 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// Writes down when keys were used.
+    /// Writes the times of last use of keys.
     pub(super) async fn flush_used_keys(&self) -> Result<(), StoreError> {
         let mut used: Vec<(Uuid, i64)> = self.catalog.take_used().into_iter().collect();
         while !used.is_empty() {
@@ -111,7 +111,7 @@ impl Store {
         self.change(owner, write, move |catalog, ()| catalog.remove_key(id)).await
     }
 
-    /// Makes an intake token and returns its text, which nobody can see again. One that it replaces ends with it.
+    /// Creates an intake token and returns its text, which cannot be read again. Deletes the token that it replaces.
     pub async fn create_token(
         &self,
         tenant: TenantId,
@@ -153,7 +153,7 @@ fn end_token(connection: &Connection, tenant: &TenantId, id: Uuid) -> Result<(),
     found(connection.execute(sql, params![&*tenant.0, id])?, "intake token")
 }
 
-/// Deletes a key with its sessions and links: they first, because the key says whose they are.
+/// Deletes a key with its sessions and links. They are deleted first, because the row of the key has their tenant.
 fn delete_key(connection: &Connection, id: Uuid) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM sessions WHERE key = ?1",
@@ -165,7 +165,7 @@ fn delete_key(connection: &Connection, id: Uuid) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Turns "no row was changed" into "no such thing".
+/// Returns `NotFound` if no row was changed.
 pub(super) fn found(rows: usize, what: &'static str) -> Result<(), StoreError> {
     if rows == 0 { Err(StoreError::NotFound(what)) } else { Ok(()) }
 }

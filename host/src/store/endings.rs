@@ -1,8 +1,8 @@
-//! Ending what is pending of a subscription that is disabled or deleted, however much that is.
+//! End of the pending deliveries of a subscription that is disabled or deleted.
 //!
-//! The transaction of the change ends the first [`STEP`] deliveries; the rest follows in transactions of as many, so that
-//! others write in between. The subscription matches nothing and attempts nothing meanwhile. What an interrupted change
-//! left is known by its subscription, and housekeeping ends it.
+//! The transaction of the change ends the first [`STEP`] deliveries. The others follow in transactions of the same size, between
+//! which other writes run. Meanwhile the subscription matches no events and attempts nothing. After an interruption, the retention
+//! task ends the remaining deliveries, which it finds by their subscription.
 
 use super::batch::Transaction;
 use super::writer::{Terms, WriteMode};
@@ -15,8 +15,8 @@ use rusqlite::{Connection, params};
 const STEP: usize = 500;
 
 impl Store {
-    /// Ends what is still pending of a subscription that is disabled or deleted, step by step: with this end, or with one
-    /// that says so. Stops if the subscription was resumed meanwhile.
+    /// Ends the remaining pending deliveries of a subscription that is disabled or deleted, step by step, with the given state and
+    /// reason, or else those of a deleted subscription. Stops if the subscription was resumed meanwhile.
     pub(super) async fn end_rest(
         &self,
         tenant: &TenantId,
@@ -54,7 +54,7 @@ impl Store {
         }
     }
 
-    /// Ends what an interrupted change left pending for subscriptions of a tenant that are disabled or deleted.
+    /// Ends the pending deliveries that an interrupted change has left for disabled or deleted subscriptions of a tenant.
     pub(super) async fn end_leftovers(&self, tenant: &TenantId) -> Result<(), StoreError> {
         for id in self.pending(tenant).into_keys() {
             let own = self.catalog.subscription(tenant, id);
@@ -66,12 +66,12 @@ impl Store {
     }
 }
 
-/// The reason of deliveries whose subscription was deleted.
+/// Returns the reason of deliveries whose subscription was deleted.
 pub(super) fn deleted() -> Reason {
     Reason::new("subscription-deleted", "its subscription was deleted")
 }
 
-/// Ends pending deliveries, at most [`STEP`], and returns how many.
+/// Ends at most [`STEP`] pending deliveries, and returns their number.
 pub(super) fn end_pending(
     tx: &Transaction<'_>,
     tenant: &TenantId,

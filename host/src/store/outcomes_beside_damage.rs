@@ -1,6 +1,7 @@
-//! Outcomes of deliveries that a damaged part of the database is in the way of.
+//! Outcomes of deliveries that meet a damaged part of the database.
 //!
-//! Guarantees: a lane never waits for an outcome that can never be recorded, and a delivery that can move on does.
+//! # Guarantees
+//! A lane never waits for an outcome that cannot be recorded, and a delivery that can be updated is updated.
 
 use super::batch::Transaction;
 use super::damage::{RowKind, damaged};
@@ -14,7 +15,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 impl Store {
-    /// Ends deliveries whose event cannot be read: nothing can be sent for them. A retry by hand sends them if it can be again.
+    /// Ends deliveries whose event cannot be read, because nothing can be sent for them. If the event becomes readable, an operator
+    /// can retry them.
     pub(super) async fn end_without_event(
         &self,
         tenant: &TenantId,
@@ -42,9 +44,9 @@ impl Store {
         self.write(tenant, write).await
     }
 
-    /// Records an outcome that could not be recorded because something is damaged. By now each write has a commit of its own, so
-    /// what still fails needs the damaged part itself. A delivery that cannot be read is set apart; where only its attempts cannot be
-    /// written, the delivery moves on without this one.
+    /// Records an outcome whose first write failed because of damage. Each write is committed alone by now, so one that fails again
+    /// needs the damaged part itself. A delivery that cannot be read is set apart. If only its attempts cannot be written, the
+    /// delivery is updated without this attempt.
     pub(super) async fn record_beside_damage(
         &self,
         record: Arc<AttemptRecord>,

@@ -1,11 +1,14 @@
-//! Retention: what ended long ago goes, in steps so small that nobody notices.
+//! Retention: events are deleted after a time, in steps that do not delay other writes.
 //!
-//! # Rules
-//! - An event goes with its deliveries and attempts once it is older than the retention and none of its deliveries is
-//!   pending. Of a contact or a deal the oldest event goes first, so that a later one never looks back past a gap. The ledger remembers how they ended, so its law holds over what is gone.
-//! - A step holds the writer for [`STEP_MAX`] and then lets others write for four times as long. An event with more deliveries than
-//!   a step deletes goes in several: its own row is the last, and the ledger's law holds after each of them.
-//! - Space in the file is used again; the file does not shrink.
+//! # Guarantees
+//! - An event is deleted with its deliveries and attempts once it is older than the retention and none of its deliveries is
+//!   pending. Of a contact or a deal, the oldest event is deleted first, so that the history of a later event has no gap. The
+//!   ledger keeps the numbers of deleted deliveries by state, so its law holds.
+//! - A step occupies the writer for [`STEP_MAX`], and then lets other writes run for four times as long. An event with more
+//!   deliveries than a step deletes needs several steps: its row is deleted last, and the ledger's law holds after each step.
+//!
+//! # Limits
+//! Space in the file is reused, but the file does not shrink.
 
 use super::background::let_others_write;
 use super::batch::Transaction;
@@ -19,19 +22,19 @@ use rusqlite::{Connection, params};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// Duration after which a step ends, for it holds the writer. It still finishes the deliveries that it is at.
+/// Duration after which a step ends, because it occupies the writer. A step completes the deliveries that it has begun.
 const STEP_MAX: Duration = Duration::from_millis(10);
 
-/// Maximum number of events that a step looks at.
+/// Maximum number of events that a step reads.
 const LOOK: usize = 256;
 
-/// Number of deliveries of an event that are deleted between two looks at the clock.
+/// Number of deliveries of an event that are deleted between two checks of the time.
 const DELIVERIES: usize = 32;
 
 /// Maximum number of expired idempotency keys that one transaction deletes.
 const KEYS: usize = 256;
 
-/// Maximum pause when there is nothing left to do.
+/// Maximum pause if there is nothing to delete.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// Retention of idempotency keys, in milliseconds.
@@ -41,7 +44,7 @@ const KEYS_KEPT_MS: i64 = 7 * 86_400_000;
 pub(super) struct PruneStep {
     pub(super) pruned: u64,
     pub(super) took: Duration,
-    /// The event after which the next step goes on; none if there are no more.
+    /// Event after which the next step continues. None: there are no more events.
     pub(super) after: Option<Uuid>,
 }
 
@@ -94,7 +97,8 @@ impl Store {
 
     /// Prunes the next events.
     async fn prune_some(&self, tenant: &TenantId, after: Uuid, before_ms: i64) -> Result<PruneStep, StoreError> {
-        // A commit that fails makes every write of the next seconds commit alone: none where damage is known.
+        // A commit that fails because of damage makes every write of the next seconds commit alone, so it is avoided if damage is
+        // known.
         if self.damage.is_known() {
             let next = self.next_events(tenant, after).await?;
             if next.iter().any(|id| self.damage.has(tenant, RowKind::Event, *id)) {
@@ -114,7 +118,7 @@ impl Store {
     async fn next_events(&self, tenant: &TenantId, after: Uuid) -> Result<Vec<Uuid>, StoreError> {
         let owner = tenant.clone();
         let next = move |connection: &Connection| {
-            // The index alone answers.
+            // Reads only the index.
             let sql = "SELECT id FROM events WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
             let mut statement = connection.prepare_cached(sql)?;
             let ids = statement.query_map(params![&*owner.0, after, LOOK], |row| row.get(0))?;
@@ -123,7 +127,7 @@ impl Store {
         self.readers.read(Owner::Host, next).await
     }
 
-    /// Deletes idempotency keys that came before a time, some at once.
+    /// Deletes some idempotency keys that were received before a time.
     async fn prune_idempotency_keys(&self, before_ms: i64) -> Result<(), StoreError> {
         loop {
             let step = move |tx: &Transaction<'_>| {
@@ -151,9 +155,8 @@ pub(super) fn prune_step(
     removal: Removal,
 ) -> Result<PruneStep, StoreError> {
     let begun = Instant::now();
-    // Ids begin with their time, so they are in the order of acceptance.
-    // What the next event of the same entity looks back to is needed as long as that one is pending. And as long as one before
-    // is kept: else that one would be what the next event looks back to.
+    // Ids begin with their time, so they are in the order of acceptance. The history of the entity's next event needs this event
+    // while the next one is pending. It also needs it while an earlier one exists, which would become the predecessor.
     let sql = "SELECT e.id, e.fan_out, LENGTH(e.payload),
                       EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.event = e.id AND d.state = 0)
                       OR EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.state = 0 AND d.event = (
@@ -165,7 +168,7 @@ pub(super) fn prune_step(
     let mut statement = tx.prepare_cached(sql)?;
     let mut rows = statement.query(params![&*tenant.0, after, before_ms, look])?;
     let mut step = PruneStep { pruned: 0, took: Duration::ZERO, after: None };
-    // The event before the one that is looked at, where the next step begins if this one does not get through with it.
+    // Event before the current one, where the next step begins if this step does not complete it.
     let mut before = after;
     while let Some(row) = rows.next()? {
         let id: Uuid = row.get(0)?;
@@ -188,7 +191,7 @@ pub(super) fn prune_step(
     Ok(step)
 }
 
-/// Deletes an event with its deliveries and attempts, as far as the time of the step allows. Says whether nothing is left of it.
+/// Deletes an event with its deliveries and attempts, within the time of the step. Returns true if all of it is deleted.
 fn prune_one(
     tx: &Transaction<'_>,
     tenant: &TenantId,
@@ -227,8 +230,8 @@ fn prune_one(
     Ok(is_gone)
 }
 
-/// Deletes deliveries of an event with their attempts, at least one and as far as the time of the step allows, and counts them by
-/// state. Says whether none is left.
+/// Deletes deliveries of an event with their attempts, at least one, within the time of the step, and counts them by state. Returns
+/// true if none is left.
 fn prune_deliveries(
     tx: &Transaction<'_>,
     tenant: &TenantId,
@@ -236,7 +239,7 @@ fn prune_deliveries(
     begun: Instant,
     ended: &mut [u64; DeliveryState::ALL.len()],
 ) -> Result<bool, StoreError> {
-    // The planner knows no statistics, and takes a tenant's whole primary key for as good as this index.
+    // SQLite has no statistics, and would choose a tenant's whole primary key over this index.
     let sql = "SELECT id FROM deliveries INDEXED BY deliveries_of_event WHERE tenant = ?1 AND event = ?2 LIMIT ?3";
     let mut some = tx.prepare_cached(sql)?;
     let mut attempts = tx.prepare_cached("DELETE FROM attempts WHERE tenant = ?1 AND delivery = ?2")?;
@@ -254,7 +257,7 @@ fn prune_deliveries(
                 tx.count_pending(tenant, subscription, -1);
             }
             if begun.elapsed() >= STEP_MAX {
-                // The next step finds out whether that was the last one.
+                // The next step finds out whether these were the last ones.
                 return Ok(false);
             }
         }

@@ -1,6 +1,8 @@
-//! The tables, as numbered migrations. Each runs once, inside one transaction, and is never edited after a release.
+//! Schema of the database, as numbered migrations. Each runs once, in one transaction, and is never edited after a release.
 //!
-//! Promises: a database of a newer host is refused, not guessed at. Tenant id leads every key of what a tenant owns.
+//! # Guarantees
+//! - A database of a newer host is refused.
+//! - The tenant's id is the first column of the key of every table with data of tenants.
 
 use super::StoreError;
 use super::order_key::OrderKey;
@@ -32,7 +34,7 @@ const MIGRATIONS: [&str; 22] = [
     include_str!("schema_22.sql"),
 ];
 
-/// Brings a database to the newest schema.
+/// Migrates a database to the newest schema.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let found: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found > MIGRATIONS.len() {
@@ -55,13 +57,13 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The number of the newest schema.
+/// Returns the number of the newest schema.
 #[cfg(test)]
 pub(super) fn newest() -> usize {
     MIGRATIONS.len()
 }
 
-/// Makes the tables of a schema of this number in an empty database.
+/// Creates the tables of a schema in an empty database.
 pub(super) fn make(connection: &Connection, version: usize) -> Result<(), StoreError> {
     let known = MIGRATIONS.get(..version).ok_or(StoreError::NewerSchema { found: version, known: MIGRATIONS.len() })?;
     define_functions(connection)?;
@@ -71,7 +73,7 @@ pub(super) fn make(connection: &Connection, version: usize) -> Result<(), StoreE
     Ok(connection.pragma_update(None, "user_version", version)?)
 }
 
-/// Defines the SQL functions that migrations call and SQLite lacks.
+/// Defines SQL functions for migrations that SQLite does not have.
 fn define_functions(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("order_key_of", 1, flags, |call| {
@@ -144,8 +146,8 @@ mod tests {
         assert!(connection.execute(row, []).is_err(), "an attempt has one row");
     }
 
-    /// Finding a row of a table without rowid reads whole rows on the way (see `schema_17.sql`), so only tables whose rows stay
-    /// small are without.
+    /// A search in a table without rowid reads whole rows on the way (see `schema_17.sql`), so only tables with small rows have
+    /// none.
     #[test]
     fn tables_without_rowid_have_small_rows() {
         let mut connection = Connection::open_in_memory().expect("a database");

@@ -1,4 +1,4 @@
-//! Sessions of the pages, and links that sign in once. Both are stored as hashes only, as keys are.
+//! Sessions of the pages, and sign-in links that work once. Only their hashes are stored, as for keys.
 
 use super::batch::Transaction;
 use super::fair_queue::Owner;
@@ -11,16 +11,16 @@ use uuid::Uuid;
 /// Lifetime of a session.
 pub const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
 
-/// Maximum number of sessions of a key, and of its links. The oldest ones end.
+/// Maximum number of sessions of a key, and of its links. The oldest ones are deleted.
 const OF_KEY_MAX: usize = 100;
 
 /// Lifetime of a sign-in link.
 const LINK_LASTS: Duration = Duration::from_secs(24 * 3_600);
 
-/// Maximum number of expired sessions that a sign-in deletes, and of expired links that a new link does: more than it makes.
+/// Maximum number of expired sessions that a sign-in deletes, and of expired links that a new link deletes. More than it creates.
 const EXPIRED: usize = 16;
 
-/// Statements that delete sessions and links which expired before a time (?1), some at once (?2).
+/// Statements that delete up to ?2 sessions and links which expired before ?1.
 const DELETE_EXPIRED: [&str; 2] = [
     "DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires_at_ms < ?1 LIMIT ?2)",
     "DELETE FROM sign_in_links WHERE hash IN (SELECT hash FROM sign_in_links WHERE expires_at_ms < ?1 LIMIT ?2)",
@@ -31,7 +31,7 @@ fn end_of(lasts: Duration) -> i64 {
 }
 
 impl Store {
-    /// Signs in with a key; returns the text of the cookie, which nobody can see again.
+    /// Signs in with a key. Returns the text of the cookie, which cannot be read again.
     pub async fn sign_in(&self, key: Uuid) -> Result<String, StoreError> {
         let (text, hash, _) = new_credential(SESSION_PREFIX);
         let (csrf, _, _) = new_credential("");
@@ -66,7 +66,7 @@ impl Store {
         self.change(Owner::Host, write, move |catalog: &Catalog, ()| catalog.remove_session(&hash)).await
     }
 
-    /// Makes a link that signs in once with a key, and returns its token.
+    /// Creates a link that signs in once with a key, and returns its token.
     pub async fn create_sign_in_link(&self, key: Uuid) -> Result<String, StoreError> {
         let (text, hash, _) = new_credential(SIGN_IN_PREFIX);
         let write = move |tx: &Transaction<'_>| {
@@ -82,10 +82,10 @@ impl Store {
         Ok(text)
     }
 
-    /// Uses a link up; the key that it signs in with. None: it was used, is too old, or never was one.
+    /// Uses a link, and returns its key. None: the link was used, has expired, or does not exist.
     pub async fn use_sign_in_link(&self, token: &str) -> Result<Option<Uuid>, StoreError> {
         let hash = credential_hash(token);
-        // Anybody may try: what is no link costs a look-up, not a commit.
+        // Anybody may try, so an invalid link costs a read and no commit.
         let read = move |connection: &Connection| {
             Ok(connection.prepare_cached("SELECT 1 FROM sign_in_links WHERE hash = ?1")?.exists([hash])?)
         };

@@ -20,39 +20,39 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A subscription to be made or rewritten.
+/// New or changed subscription.
 #[derive(Debug)]
 pub struct NewSubscription {
-    /// Settings that its owner wrote.
+    /// Settings of the owner.
     pub settings: Settings,
-    /// Keys that sign its webhooks.
+    /// Keys that sign the webhooks.
     pub signing: Vec<SigningKey>,
-    /// Secrets that its plugin may use.
+    /// Secrets for the plugin.
     pub secrets: BTreeMap<String, Secret>,
 }
 
-/// A change of whether a subscription runs.
+/// Change of a subscription's state.
 #[derive(Debug, Clone)]
 pub enum StateChange {
-    /// Send again; the time spent paused does not count as age.
+    /// Sends again. The time of the pause does not count as age of deliveries.
     Resume,
-    /// Let deliveries wait.
+    /// Stops sending. Deliveries wait.
     Pause {
         /// Reason of the pause.
         reason: String,
-        /// True if the host decided it, which the subscription's owner should hear of.
+        /// True if the host has decided it; a host event is accepted then.
         by_host: bool,
     },
-    /// Match no more events, and give up what is pending, for this reason.
+    /// Matches no more events, and ends pending deliveries for this reason.
     Disable {
-        /// Reason that the subscription and its deliveries get.
+        /// Reason for the subscription and its deliveries.
         reason: Reason,
-        /// Only if the config is still of this generation.
+        /// Applies only if the config has this generation.
         generation: Option<u64>,
     },
 }
 
-/// Content of a sealed secret: text forms, so that the database says nothing about the kinds of keys.
+/// Plaintext of the sealed secrets. All keys are texts, so that the database does not show their kinds.
 #[derive(Serialize, Deserialize)]
 struct SealedSecrets {
     signing: Vec<String>,
@@ -63,7 +63,7 @@ struct SealedSecrets {
 }
 
 impl Store {
-    /// Makes a subscription.
+    /// Creates a subscription.
     pub async fn create_subscription(
         &self,
         tenant: TenantId,
@@ -97,8 +97,8 @@ impl Store {
         self.change(&owner, write, |catalog, subscription| catalog.put_subscriptions(vec![subscription.clone()])).await
     }
 
-    /// Rewrites a subscription, if it is still `old`; otherwise somebody else's edit would be lost, and the answer is
-    /// [`StoreError::Edited`]. What waited for another config becomes due.
+    /// Replaces a subscription, if it is unchanged since `old`; otherwise another edit would be lost, and the error is
+    /// [`StoreError::Edited`]. Deliveries that wait for another config become due.
     pub async fn update_subscription(
         &self,
         old: &Subscription,
@@ -152,8 +152,8 @@ impl Store {
         self.catalog().subscription(tenant, id).ok_or(StoreError::NotFound("subscription"))
     }
 
-    /// Does something and changes a subscription's state, both or neither. A subscription that is gone by then is no
-    /// reason to undo the former.
+    /// Runs `first` and changes a subscription's state in one transaction. If the subscription does not exist any more, `first` is
+    /// committed nevertheless.
     pub(super) async fn set_state_after(
         &self,
         first: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError> + Send + 'static,
@@ -195,7 +195,7 @@ impl Store {
         Ok(())
     }
 
-    /// Notes since when a subscription's receiver fails, or that it is well.
+    /// Records since when the receiver of a subscription fails, or that it no longer fails.
     pub async fn note_failing(
         &self,
         tenant: &TenantId,
@@ -214,7 +214,7 @@ impl Store {
         self.change(owner, write, |catalog, changed| catalog.put_subscriptions(vec![changed.clone()])).await.map(drop)
     }
 
-    /// Deletes a subscription and cancels what is pending for it.
+    /// Deletes a subscription and cancels its pending deliveries.
     pub async fn delete_subscription(&self, tenant: &TenantId, id: SubscriptionId) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let shown = tenant.clone();

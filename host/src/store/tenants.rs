@@ -9,14 +9,14 @@ use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Settings of a tenant that an admin changes. An absent one stays, or is empty in a new tenant.
+/// Change of a tenant's settings by an admin. An absent setting stays, or is empty in a new tenant.
 #[derive(Debug, Default)]
 pub struct TenantChange {
-    /// Event names it accepts beside the vendor's.
+    /// Accepted event names besides the vendor's.
     pub extra_event_names: Option<BTreeMap<String, Module>>,
-    /// Limits of plugin calls that are lower than the host's.
+    /// Limits of plugin calls, lower than the host's.
     pub limits_max: Option<BTreeMap<String, u64>>,
-    /// Addresses that it may call.
+    /// Allowed and denied addresses.
     pub egress: Option<Egress>,
 }
 
@@ -30,7 +30,7 @@ impl TenantChange {
 }
 
 impl Store {
-    /// Makes a tenant.
+    /// Creates a tenant.
     pub async fn create_tenant(&self, id: TenantId, change: TenantChange) -> Result<Tenant, StoreError> {
         let blank = Tenant {
             id,
