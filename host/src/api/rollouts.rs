@@ -26,7 +26,7 @@ enum Kind {
     Shadow,
 }
 
-/// A rollout to begin.
+/// Rollout to begin.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RolloutWrite {
@@ -41,7 +41,7 @@ impl ReadBack for RolloutWrite {
     const READ_ONLY: &'static [&'static str] = &["started_at_ms", "ended_reason", "figures"];
 }
 
-/// A rollout.
+/// Rollout of a version.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RolloutBody {
     kind: Kind,
@@ -104,7 +104,7 @@ pub(super) async fn begin(
     shown(&state, &access.tenant, &name).await
 }
 
-/// The plugin's last rollout, with its figures.
+/// Get the plugin's last rollout with its figures.
 #[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", operation_id = "get_rollout", params(("t" = String, Path), ("name" = String, Path)),
     responses((status = 200, body = RolloutBody), (status = 404, body = Problem)))]
 pub(super) async fn get(
@@ -141,7 +141,7 @@ pub(super) async fn end(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CompareWrite {
-    /// 1 to 500; the last that were accepted for subscriptions of the plugin, then the tenant's others of the same modules.
+    /// 1 to 500. The last events that were accepted for subscriptions of the plugin, then the tenant's others of the same modules.
     #[schema(value_type = u64, minimum = 1, maximum = 500)]
     events: ComparisonSize,
 }
@@ -149,8 +149,7 @@ pub(super) struct CompareWrite {
 /// Number of events that one comparison judges.
 pub(super) type ComparisonSize = UpTo<500>;
 
-/// Let a version and the active one judge the last real events, or samples where there are none, and see what differs. Nothing is
-/// sent.
+/// Compare a version with the active one on the last real events, or on samples if there are none. Nothing is sent.
 #[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/compare", tag = "plugins", operation_id = "compare_plugin_versions",
     params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path)), request_body = CompareWrite,
     responses((status = 200, body = Comparison), (status = 404, body = Problem), (status = 422, body = Problem)))]

@@ -1,4 +1,4 @@
-//! The phases of connections, and which one gives way.
+//! Tests of the phases of connections, and of the choice of the connection to close.
 
 use super::*;
 use futures_util::FutureExt as _;
@@ -14,7 +14,7 @@ fn is_closed(connection: &OpenConnection) -> bool {
     connection.activity.closed().now_or_never().is_some()
 }
 
-/// Lets a connection be in its phase for so long already.
+/// Moves the beginning of a connection's phase into the past.
 fn age(connection: &OpenConnection, seconds: u64) {
     connection.activity.lock().since -= Duration::from_secs(seconds);
 }
@@ -120,11 +120,11 @@ fn an_idle_connection_ends_in_two_steps() {
     assert!(![&silent, &crossed, &back].into_iter().any(is_ending));
     connections.close_overdue(begun + Duration::from_secs(76));
     assert!([&silent, &crossed, &back].into_iter().all(is_ending));
-    // A request that came just before is answered; the connection lives on.
+    // A request that came just before is answered, and the connection stays open.
     back.activity.received(10);
     assert!(!back.activity.begin_end());
     finish_a_request(&back);
-    // One that came just after is handled too, and then it is over.
+    // A request that came just after is handled as well, and the connection ends after it.
     assert!(silent.activity.begin_end() && crossed.activity.begin_end());
     crossed.activity.received(10);
     connections.close_overdue(begun + Duration::from_secs(7));

@@ -1,4 +1,4 @@
-//! The inspector: bins, what they received, and what people do with it.
+//! Pages of bins and their requests.
 
 use super::bins_view::{self, RequestView};
 use super::notes::NoteParams;
@@ -30,7 +30,7 @@ struct Bins {
     frame: Frame,
     rows: Vec<BinListRow>,
     problem: String,
-    /// The name that was typed.
+    /// Submitted name.
     typed: String,
 }
 
@@ -108,7 +108,7 @@ struct BinView {
     url: String,
     search: String,
     rows: Vec<BinRequestRow>,
-    /// Cursor with which the search goes on. Empty: everything was searched.
+    /// Cursor with which the search continues. Empty: everything was searched.
     further: String,
     problem: String,
     colours: Vec<(u8, &'static str, bool)>,
@@ -187,7 +187,7 @@ async fn one_with(
     render(state, Some(&user.tenant), page).await
 }
 
-/// Rewrites a bin.
+/// Replaces the settings of a bin.
 pub(super) async fn update(
     headers: HeaderMap,
     State(state): State<Arc<ApiState>>,
@@ -209,7 +209,7 @@ pub(super) async fn update(
     }
 }
 
-/// The buttons of a bin.
+/// Handles the buttons of a bin.
 pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, .. } = posted;
     let id: BinId = user.path.parse("id", "bin")?;
@@ -247,7 +247,7 @@ fn path<const N: usize>(parts: [(&str, &str); N]) -> PathParams {
     PathParams(parts.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec())
 }
 
-/// One request of a bin.
+/// Shows a request of a bin.
 pub(super) async fn request(
     user: TenantUser,
     Params(note): Params<NoteParams>,
@@ -262,10 +262,10 @@ pub(super) async fn request(
     render(&state, Some(&user.tenant), view).await
 }
 
-/// Outcome of a request that was sent once more.
+/// Result of a replay.
 struct Replayed(String);
 
-/// The buttons of a request.
+/// Handles the buttons of a request.
 pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let bin: BinId = user.path.parse("id", "bin")?;

@@ -1,4 +1,4 @@
-//! Views of a plugin: versions with their reports, a rollout under way, figures, and a dry run.
+//! Views of plugins: versions with their reports, a rollout, figures, and a dry run.
 
 use super::chart;
 use super::diff::Diff;
@@ -15,7 +15,7 @@ use crate::store::{PluginVersion, RolloutKind, StoredRollout, now_ms};
 use crate::subscription::TenantId;
 use askama::Template;
 
-/// A plugin in the list.
+/// Plugin in the list.
 pub(super) struct PluginRow {
     pub(super) name: String,
     pub(super) version: String,
@@ -25,7 +25,7 @@ pub(super) struct PluginRow {
     pub(super) problem: String,
 }
 
-/// A plugin's page.
+/// Page of a plugin.
 #[derive(Template)]
 #[template(path = "plugin.html")]
 pub(super) struct PluginPage {
@@ -36,12 +36,12 @@ pub(super) struct PluginPage {
     pub(super) compared: Option<Compared>,
     calls_chart: String,
     time_chart: String,
-    /// Value, label, and whether it is picked.
+    /// Value, label, and whether it is selected.
     picks: Vec<(String, String, bool)>,
     own: String,
     config: String,
     pub(super) result: Option<DryResult>,
-    /// Id and name of each webhook that uses it.
+    /// Id and name of each webhook that uses the plugin.
     users: Vec<(String, String)>,
 }
 
@@ -99,7 +99,7 @@ impl PluginPage {
         })
     }
 
-    /// Shows again what was picked.
+    /// Restores the submitted choices.
     pub(super) fn picked(&mut self, pick: &Picked) {
         self.picks.iter_mut().for_each(|one| one.2 = one.0 == pick.event);
         self.versions.iter_mut().for_each(|one| one.picked = one.sha256 == pick.version);
@@ -107,7 +107,7 @@ impl PluginPage {
         self.config.clone_from(&pick.config);
     }
 
-    /// The same as the answer to a form.
+    /// Marks the page as the answer to a form.
     pub(super) fn answering(self) -> Self {
         PluginPage { frame: self.frame.answering(), ..self }
     }
@@ -123,7 +123,7 @@ struct VersionRow {
     compiled: String,
     call: String,
     picked: bool,
-    /// Reason for the quarantine; empty: the version is called.
+    /// Reason for the quarantine. Empty: the version is not quarantined.
     quarantined: String,
     report: Vec<(&'static str, String)>,
 }
@@ -235,7 +235,7 @@ fn difference(one: &Difference) -> (String, String, String, String) {
     (one.event.to_string(), verdict_text(&one.active), verdict_text(&one.other), one.diff.join("\n"))
 }
 
-/// Two versions over real events.
+/// Comparison of two versions on real events.
 pub(super) struct Compared(pub(super) String, pub(super) Vec<(String, String)>);
 
 impl Compared {
@@ -262,7 +262,7 @@ pub(super) struct DryResult {
     headers: String,
     log: String,
     cost: String,
-    /// Config keys that were not read; empty: none.
+    /// Config keys that were not read, in one text.
     unread: String,
 }
 

@@ -1,4 +1,4 @@
-//! Settings › API & Analytics › Webhooks, as the vendor's guide describes the page, and what was missing there.
+//! Pages of webhooks: Settings › API & Analytics › Webhooks of the vendor's guide, with more functions.
 
 mod form;
 
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// The vendor's own words.
+/// Message of the vendor's page.
 const SAVED: &str = "Preferences saved successfully";
 
 /// Returns the name of a subscription on the pages.
@@ -36,7 +36,7 @@ pub(super) fn name(subscription: &Subscription) -> String {
     }
 }
 
-/// People put keys into queries; lists are seen over shoulders.
+/// Returns a URL without its query, which may contain keys, for lists that others may see.
 fn without_query(url: &str) -> String {
     match url.split_once('?') {
         Some((before, _)) => format!("{before}?…"),
@@ -97,7 +97,7 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
     render(state, Some(&user.tenant), page).await
 }
 
-/// Saves a new one. Its secret is shown here and not again.
+/// Creates a webhook. Its secret is shown on the answer and not again.
 pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let made = async {
@@ -231,7 +231,7 @@ fn lane(state: &ApiState, id: SubscriptionId) -> String {
     format!("{} in progress, at most {} at once; circuit breaker {}{rests}", lane.in_flight, lane.window, lane.breaker)
 }
 
-/// Path, label, and a question before it is done.
+/// Returns path, label, and a question for confirmation of each action.
 fn actions(state: SubscriptionState) -> Vec<(&'static str, &'static str, &'static str)> {
     let mut actions = vec![("test", "Send a test", "")];
     actions.push(match state {
@@ -304,7 +304,7 @@ async fn test(user: &TenantUser, state: &Arc<ApiState>, id: Uuid) -> Result<Test
     })
 }
 
-/// The buttons of a webhook's page.
+/// Handles the buttons of a webhook's page.
 pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let id: Uuid = user.path.get("id").parse().map_err(|_| Problem::not_found("subscription"))?;
@@ -379,7 +379,7 @@ fn counted_text(counted: &Value, [would, is, are]: [&str; 3]) -> String {
     )
 }
 
-/// The body that a handler wants, out of JSON.
+/// Parses JSON into the body that a handler takes.
 pub(super) fn input<T: serde::de::DeserializeOwned>(value: Value) -> Result<Input<T>, Problem> {
     serde_json::from_value(value)
         .map(Input)
