@@ -1,14 +1,14 @@
-//! `hookloom check`: whether a data folder is whole, and what of it is damaged.
+//! `hookloom check`: reports damage of a data folder.
 
 use super::terminal::{self, Message, errln, outln};
 use super::{Failure, SettingsArgs};
 use crate::store::{CheckReport, TableReport, check_store};
 use clap::Args;
 
-/// Number of damaged rows of a table that are printed.
+/// Maximum number of damaged rows of a table that are printed.
 const PRINTED_MAX: usize = 20;
 
-/// Arguments of `hookloom check`.
+/// Options of `check`.
 #[derive(Args)]
 pub(super) struct StoreCheckArgs {
     #[command(flatten)]
@@ -46,7 +46,7 @@ fn print(report: &CheckReport) {
     }
 }
 
-/// Prints what is damaged of tables.
+/// Prints the damage of tables.
 pub(super) fn print_tables(tables: &[TableReport]) {
     for table in tables {
         if table.unreadable_pages {

@@ -1,8 +1,9 @@
-//! `hookloom demo`: the whole way of four events, shown and checked.
+//! `hookloom demo`: four events from intake to receiver, shown and checked.
 //!
-//! Starts a real host on a store in a temporary folder and a real receiver in a process of its own, which verifies
-//! signatures with the published library. Sends the vendor guide's four payloads to `/in/{token}`, as Agile CRM would.
-//! Ends by itself; fails if anything was not as it should be. The demo lets Notify URLs name this machine, and says so.
+//! The demo starts a real host on a store in a temporary folder, and a real receiver in a separate process, which verifies
+//! signatures with the published library. It sends the payloads of the vendor's guide to `/in/{token}`, as Agile CRM does. It ends
+//! by itself, and fails if a result is not the expected one. The demo's host allows Notify URLs with loopback addresses, and says
+//! so.
 
 mod components;
 mod receiver;
@@ -29,13 +30,13 @@ use uuid::Uuid;
 /// Options of `demo`.
 #[derive(Args)]
 pub(super) struct DemoArgs {
-    /// Folder of the built example plugins. Without it they are built, if necessary, from the source tree around the current
-    /// folder.
+    /// Folder of the built example plugins. Without this option they are built, if necessary, from the source tree around the
+    /// current folder.
     #[arg(long, value_name = "FOLDER")]
     plugins: Option<PathBuf>,
 }
 
-/// The vendor guide's payloads, with the names of their files.
+/// Payloads of the vendor's guide, with the names of their files.
 const PAYLOADS: [(&str, &str); 4] = [
     ("contact_created.json", include_str!("../../../tests/fixtures/guide/contact_created.json")),
     ("contact_updated.json", include_str!("../../../tests/fixtures/guide/contact_updated.json")),
@@ -43,7 +44,7 @@ const PAYLOADS: [(&str, &str); 4] = [
     ("opportunity_updated.json", include_str!("../../../tests/fixtures/guide/opportunity_updated.json")),
 ];
 
-/// One subscription for each example plugin: its name, the modules, its config, and the expected verdicts for the four events.
+/// Subscription of an example plugin: its name, modules, config, and the expected verdicts for the four events.
 struct Example {
     plugin: &'static str,
     modules: &'static [&'static str],
@@ -68,7 +69,7 @@ const EXAMPLES: [Example; 4] = [
     },
 ];
 
-/// No step of the demo takes longer than this, unless something is wrong.
+/// Maximum duration of a step of the demo, after which it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
@@ -99,7 +100,7 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
     }
 }
 
-/// The demo between start and stop. Returns what was not as it should be.
+/// Runs the demo on a started host. Returns the differences from the expected results.
 async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String>, Failure> {
     let secret = SigningSecret::generate().reveal();
     let mut receiver = DemoReceiver::start(&secret).await?;
@@ -168,7 +169,7 @@ struct Demo {
     host: HostClient,
 }
 
-/// A collection of the tenant that exists from the first start.
+/// Returns the path of a collection of the default tenant.
 fn own(collection: &'static str) -> UrlPath {
     UrlPath::api_of(&TenantId::default()).then(collection)
 }
@@ -182,7 +183,7 @@ impl Demo {
         self.host.ask(Method::POST, path, "application/json", Bytes::from(serde_json::to_vec(body)?)).await
     }
 
-    /// Uploads the plugins and makes a subscription for each.
+    /// Uploads the plugins and creates a subscription for each.
     async fn set_up(&self, components: &Components, receiver: &DemoReceiver, secret: &str) -> Result<(), Failure> {
         for example in &EXAMPLES {
             let component = Bytes::from(components.read(example.plugin)?);
@@ -204,7 +205,7 @@ impl Demo {
         Ok(())
     }
 
-    /// The deliveries of the newest event with their attempts, once none is pending, in the order of the examples.
+    /// Returns the deliveries of the newest event with their attempts, once none is pending, in the order of the examples.
     async fn settled(&self, index: usize) -> Result<Vec<(&'static Example, Value)>, Failure> {
         let subscriptions = self.get(&own("subscriptions")).await?;
         let give_up = Instant::now() + PATIENCE;

@@ -1,10 +1,11 @@
-//! `hookloom send`: events from files or stdin to a running host.
+//! `hookloom send`: sends events from files or stdin to a running host.
 //!
 //! # Guarantees
-//! - A file that cannot be read, and an event that the host refuses, do not keep the others from being sent. Of NDJSON that is refused,
-//!   the lines are sent one by one, so that only the bad ones stay behind.
-//! - What would be refused for every event ends the command: the host does not answer, or the key may not send.
-//! - Whatever was not accepted is named on stderr, a summary ends the command, and then the exit code is not 0.
+//! - A file that cannot be read, or an event that the host refuses, does not prevent other events from being sent. If NDJSON is
+//!   refused, its lines are sent one by one, so that only invalid lines are left.
+//! - An error that would concern every event ends the command: the host does not answer, or the key may not send.
+//! - Everything that was not accepted is reported on stderr. The command ends with a summary, and an exit code other than 0 in that
+//!   case.
 
 use super::Failure;
 use super::client::{HostClient, Refused};
@@ -22,15 +23,15 @@ use std::path::PathBuf;
 /// Options of `send`.
 #[derive(Args)]
 pub(super) struct SendArgs {
-    /// Files with one event, a JSON array of events, or one event a line. None, or `-`: NDJSON on stdin.
+    /// Files with one event, a JSON array of events, or one event a line. Without files, or with `-`: NDJSON from stdin.
     files: Vec<PathBuf>,
-    /// The host.
+    /// URL of the host.
     #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
     url: String,
-    /// A key that may send.
+    /// Key with the scope send.
     #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
     key: String,
-    /// The tenant.
+    /// Id of the tenant.
     #[arg(long, default_value_t)]
     tenant: TenantId,
     /// Print the host's answers as JSON, one a line.
@@ -38,10 +39,10 @@ pub(super) struct SendArgs {
     json: bool,
 }
 
-/// NDJSON from stdin goes out in batches of about this size, so that an endless stream needs no endless memory.
+/// Approximate size of a batch of NDJSON from stdin, in bytes. Bounds the memory for an endless stream.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Statuses that say that no other event would be accepted either: the key, its rights, or the tenant.
+/// Statuses after which no other event would be accepted either, because of the key, its scopes, or the tenant.
 const HOPELESS: [u16; 3] = [401, 403, 404];
 
 pub(super) async fn send(args: SendArgs) -> Result<(), Failure> {
@@ -68,7 +69,7 @@ struct Sum {
     events: u64,
     deliveries: u64,
     refused: u64,
-    /// Files that were not tried any more.
+    /// Number of files that were not tried.
     files_left: u64,
     /// True if the last file was not sent to its end.
     is_broken_off: bool,
@@ -109,7 +110,7 @@ impl Sender {
     /// Sends a file, or stdin.
     ///
     /// # Errors
-    /// Only what would keep every other event from being accepted, too.
+    /// Only failures that would concern every other event as well.
     async fn send_file(&mut self, file: &PathBuf) -> Result<(), Failure> {
         if file.as_os_str() == "-" {
             return self.send_stdin().await;
@@ -135,7 +136,7 @@ impl Sender {
             if read > 0 && waiting.len() < BATCH_BYTES {
                 continue;
             }
-            // All but the last line, which may be half a line, goes out; at the end everything does.
+            // All but the last line, which may be incomplete. At the end of the input, everything.
             let whole = if read == 0 {
                 waiting.len()
             } else {
@@ -154,7 +155,7 @@ impl Sender {
         }
     }
 
-    /// Sends a body whose first line has this number in what it came from.
+    /// Sends a body whose first line has this number in its source.
     async fn send_body(&mut self, name: &str, first_line: usize, body: Bytes) -> Result<(), Failure> {
         let refusal = match self.post(name, body.clone()).await {
             Ok(()) => return Ok(()),
@@ -176,7 +177,7 @@ impl Sender {
         Ok(())
     }
 
-    /// A failure that is about this event alone. Any other ends the command.
+    /// Returns a failure that concerns only this event. Any other failure is an error, which ends the command.
     fn refusal(&self, failure: Failure) -> Result<Failure, Failure> {
         let status = failure.downcast_ref::<Refused>().map(|refused| refused.status);
         if status.is_some_and(|status| !HOPELESS.contains(&status)) { Ok(failure) } else { Err(failure) }
@@ -203,7 +204,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Says on stderr what was not accepted, and why.
+    /// Reports on stderr an event that was not accepted, with the reason.
     fn print_failure(&self, name: &str, failure: &Failure) -> Result<(), Failure> {
         let why = crate::describe(failure.as_ref());
         if self.json {
@@ -226,7 +227,7 @@ impl Sender {
     }
 }
 
-/// The events of NDJSON with the numbers of their lines; nothing if the body is something else.
+/// Returns the events of NDJSON with their line numbers. Empty if the body is not NDJSON.
 fn ndjson_lines(body: &Bytes, first_line: usize) -> Vec<(usize, Bytes)> {
     if body.trim_ascii_start().starts_with(b"[") || serde_json::from_slice::<Value>(body).is_ok() {
         return Vec::new();
