@@ -182,7 +182,7 @@ pub enum StoreError {
     },
     /// Data that every start needs is damaged.
     #[error(
-        "the database in {folder} is damaged: `hookloom check` says where, and `hookloom rescue` writes what is whole into a new folder"
+        "the database in {folder} is damaged: `hookloom check` says where, and `hookloom rescue` writes the undamaged data into a new folder"
     )]
     Damaged {
         /// Path of the data folder.
@@ -219,7 +219,7 @@ pub enum StoreError {
     #[error("no such {0}")]
     NotFound(&'static str),
     /// Another edit came first.
-    #[error("it was edited by somebody else at the same time")]
+    #[error("another edit was made at the same time")]
     Edited,
     /// Subscriptions use the thing that should be deleted.
     #[error("{what} is used by {}", counted(by.len() as u64, "subscription", "subscriptions"))]

@@ -54,7 +54,7 @@ async fn an_upload_survives_a_compiler_that_is_killed() {
         upload.await
     };
     assert_eq!(text(&host.get("./plugins").await[0], "active_sha256"), text(&uploaded, "sha256"));
-    assert!(host.log().contains("could not be compiled for a reason of the host's own"));
+    assert!(host.log().contains("could not be compiled because of a fault of the host"));
 }
 
 #[tokio::test]

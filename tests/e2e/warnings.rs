@@ -105,5 +105,5 @@ async fn the_page_shows_what_will_go_wrong() {
     let saved = visitor.post("/t/default/webhooks", &fields).await;
     assert_eq!(saved.status, 303, "{}", saved.text);
     let shown = visitor.see(&saved.location).await;
-    assert!(shown.contains("This will go wrong") && shown.contains("name redact before flatten"), "{shown}");
+    assert!(shown.contains("with these problems") && shown.contains("name redact before flatten"), "{shown}");
 }

@@ -120,7 +120,7 @@ fn why(event: &Event, subscription: &Subscription, known: &Known<'_>, now_ms: i6
 fn cause(kind: DeliveryKind) -> &'static str {
     match kind {
         DeliveryKind::Usual => "",
-        DeliveryKind::Replay => "delivered again by hand: ",
+        DeliveryKind::Replay => "replayed: ",
         DeliveryKind::Test => "a test of this subscription, attempted once: ",
     }
 }
@@ -178,7 +178,7 @@ fn pending(view: &DeliveryView, subscription: &Subscription, known: &Known<'_>, 
             )
         }
         () if lane.rests_for == Some("throttled") => {
-            format!("waits for its turn: the receiver throttles, and is asked as often as it seems to allow{last}")
+            format!("waits for its turn: the receiver throttles, and gets requests as often as it seems to allow{last}")
         }
         () if lane.rests_for == Some("start") => format!("is due now{last}"),
         () if lane.rests_for == Some("plugin") => format!("waits: its plugin is being compiled{last}"),

@@ -94,8 +94,7 @@ pub(super) async fn gate(
     let Some(objection) = comparison.objection() else { return Ok(comparison) };
     let path = UrlPath::api_of(tenant).then("plugins").then(name).then("versions").then(sha256).then("compare");
     let detail = format!("version {sha256} was kept but not activated: {objection}");
-    Err(failed(detail)
-        .remedy(format!("POST {path} shows the differences; without a gate it is activated all the same")))
+    Err(failed(detail).remedy(format!("POST {path} shows the differences; without a gate it is activated in any case")))
 }
 
 /// Runs the gate of a plugin's first version, which is stored only if it passes.

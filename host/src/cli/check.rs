@@ -29,7 +29,7 @@ pub(super) fn check(args: &StoreCheckArgs) -> Result<(), Failure> {
     if report.whole {
         return Ok(());
     }
-    Err("the data folder is damaged: stop the host, write what is whole into a new folder by `hookloom rescue FOLDER`, and start from that".into())
+    Err("the data folder is damaged: stop the host, write the undamaged data into a new folder by `hookloom rescue FOLDER`, and start from that".into())
 }
 
 fn print(report: &CheckReport) {
@@ -42,7 +42,7 @@ fn print(report: &CheckReport) {
     }
     if report.whole {
         let rows: u64 = report.tables.iter().map(|table| table.rows).sum();
-        outln!("whole    {} tables with {} rows", report.tables.len(), rows);
+        outln!("intact   {} tables with {} rows", report.tables.len(), rows);
     }
 }
 

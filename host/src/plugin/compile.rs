@@ -147,7 +147,7 @@ pub(super) async fn compile(program: &Path, limits: CompileLimits, component: By
     for wait in TRIES_APART {
         match compile_once(program, limits, component.clone()).await {
             Err(error) if error.is_of_the_host() => {
-                tracing::warn!(error = %crate::describe(&error), "a component could not be compiled for a reason of the host's own; it is tried again");
+                tracing::warn!(error = %crate::describe(&error), "a component could not be compiled because of a fault of the host; trying again");
                 tokio::time::sleep(wait).await;
             }
             settled => return settled,

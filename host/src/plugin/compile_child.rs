@@ -39,7 +39,7 @@ enum ChildError {
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The compiler or a call of the component panicked.
-    #[error("the host's own code panicked")]
+    #[error("the code of the host panicked")]
     Panicked,
 }
 

@@ -167,7 +167,7 @@ fn one_due(
     });
     let found = found.map_err(|error| broken(crate::describe(&error)))?;
     let (event, order_key) =
-        found.ok_or_else(|| broken("the index of what is due has it, and the table has not".into()))?;
+        found.ok_or_else(|| broken("it is in the index of due deliveries and not in the table".into()))?;
     if order_key.is_some_and(|order_key| is_blocked(connection, lane, &order_key, id, known)) {
         return Ok(None);
     }

@@ -284,7 +284,7 @@ impl Store {
         }
         self.damage.seen.notify_one();
         for row in new.iter().take(LOGGED_MAX) {
-            tracing::error!(tenant = %row.tenant, kind = %row.kind, id = %row.id, error = row.detail, "a row of the database cannot be read; it is set apart, and the rest goes on");
+            tracing::error!(tenant = %row.tenant, kind = %row.kind, id = %row.id, error = row.detail, "a row of the database cannot be read and is set apart; all other rows are used");
         }
         while !new.is_empty() {
             let step = new.split_off(new.len().saturating_sub(STEP));

@@ -76,7 +76,7 @@ impl Store {
         let subscription = self.subscription_of(tenant.clone(), id).await?;
         let write = move |tx: &Transaction<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, awaiting_plugin = 0, updated_at_ms = ?4,
-                              reason = '{\"code\":\"cancelled\",\"message\":\"cancelled by hand\"}'
+                              reason = '{\"code\":\"cancelled\",\"message\":\"cancelled by an operator\"}'
                        WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let cancelled = DeliveryState::Cancelled as u8;
             match tx.execute(sql, params![&*tenant.0, id.0, cancelled, now_ms()])? {

@@ -142,7 +142,7 @@ impl Store {
     /// Checks for damaged indexes after reads have failed, and rebuilds them. Runs until the store stops.
     pub async fn run_repairs(&self) {
         if let Err(error) = self.recheck_damage().await {
-            tracing::warn!(error = %crate::describe(&error), "what was damaged before could not be looked at again");
+            tracing::warn!(error = %crate::describe(&error), "earlier damage could not be checked again");
         }
         let mut wait = WAIT[0];
         loop {
