@@ -1,4 +1,4 @@
-//! The words for what goes out: a delivery, its states, an attempt and what came of it.
+//! Deliveries: states, attempts, and their outcomes.
 //!
 //! Pure data and the transitions between states. Does not know how a delivery is stored, scheduled or sent.
 
@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 use utoipa::ToSchema;
 
-/// State of a delivery. Everything but `Pending` is final until somebody retries it.
+/// State of a delivery. All states but `Pending` are final, until an operator retries the delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
@@ -20,14 +20,14 @@ pub enum DeliveryState {
     Delivered,
     /// The plugin decided to send nothing.
     Dropped,
-    /// Given up: attempts or age exhausted, invalid event, or the subscription was disabled.
+    /// Attempts or age exhausted, invalid event, or the subscription was disabled.
     Dead,
-    /// Stopped by hand, or its subscription was deleted.
+    /// Cancelled by an operator, or the subscription was deleted.
     Cancelled,
 }
 
 impl DeliveryState {
-    /// Every state, in the order of their stored numbers.
+    /// All states, in the order of their stored numbers.
     pub const ALL: [DeliveryState; 5] = [
         DeliveryState::Pending,
         DeliveryState::Delivered,
@@ -36,7 +36,7 @@ impl DeliveryState {
         DeliveryState::Cancelled,
     ];
 
-    /// The word for it.
+    /// Returns the name of the state.
     pub fn as_str(self) -> &'static str {
         match self {
             DeliveryState::Pending => "pending",
@@ -52,30 +52,30 @@ impl DeliveryState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryKind {
-    /// It was promised when its event was accepted.
+    /// The delivery was made when its event was accepted.
     #[default]
     Usual,
-    /// Somebody replayed its event.
+    /// The delivery was made by a replay.
     Replay,
-    /// Somebody tests the subscription: attempted once.
+    /// The delivery is a test of the subscription, which is attempted once.
     Test,
 }
 
 impl DeliveryKind {
-    /// Every kind, in the order of their stored numbers.
+    /// All kinds, in the order of their stored numbers.
     pub const ALL: [DeliveryKind; 3] = [DeliveryKind::Usual, DeliveryKind::Replay, DeliveryKind::Test];
 }
 
-/// A delivery that is due: what the lanes hold.
+/// Due delivery, as lanes hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueDelivery {
-    /// Its id.
+    /// Id of the delivery.
     pub id: DeliveryId,
-    /// Its owner.
+    /// Tenant of the delivery.
     pub tenant: TenantId,
-    /// The event it carries.
+    /// Event that the delivery carries.
     pub event: EventId,
-    /// The subscription it belongs to.
+    /// Subscription of the delivery.
     pub subscription: SubscriptionId,
     /// Origin of the delivery.
     pub kind: DeliveryKind,
@@ -83,11 +83,11 @@ pub struct DueDelivery {
     pub attempts_made: u32,
     /// Number of attempts since the delivery was last made pending by an operator.
     pub attempts_in_budget: u32,
-    /// Start of its age, in milliseconds since the epoch.
+    /// Beginning of the delivery's age, in milliseconds since the epoch.
     pub age_from_ms: i64,
 }
 
-/// Outcome of one attempt. Data: failures of the host itself are errors instead.
+/// Outcome of an attempt. Failures of the host itself are errors instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The receiver answered with this status.
@@ -96,61 +96,61 @@ pub enum Outcome {
         status: u16,
         /// `Retry-After`, in milliseconds from the answer, if there was one.
         retry_after_ms: Option<u64>,
-        /// True if the plugin sent the request to another address than the Notify URL, about which the answer says nothing.
+        /// True if the plugin chose another address than the Notify URL, about which the answer says nothing.
         elsewhere: bool,
     },
-    /// No answer: connection refused or reset, TLS failure, time-out.
+    /// There was no answer: connection refused or reset, TLS failure, timeout.
     NoAnswer {
         /// Kind of failure.
         kind: NoAnswer,
-        /// In words.
+        /// Description of the failure.
         detail: String,
     },
     /// The plugin decided to send nothing.
     Dropped(Reason),
-    /// The plugin wants to be asked again.
+    /// The plugin asks for another attempt after a delay.
     Later {
         /// Delay that the plugin asks for, in milliseconds.
         delay_ms: u64,
         /// The plugin's reason.
         reason: Reason,
     },
-    /// The plugin says that the event can never work.
+    /// The plugin reports that the event can never be processed.
     InvalidEvent(Reason),
-    /// The plugin says that it may work another time.
+    /// The plugin reports a temporary failure.
     Transient(Reason),
-    /// The plugin says that the subscription's config is wrong.
+    /// The plugin reports an invalid config of the subscription.
     BadConfig(Reason),
-    /// The host could not run the plugin: our fault, which costs the delivery nothing but time.
+    /// The host could not run the plugin. The delivery is delayed, and the attempt does not count.
     HostFault(Reason),
-    /// The plugin did not answer as it must.
+    /// The plugin trapped, exceeded a limit, or returned an invalid answer.
     PluginFault {
-        /// A fault that would only recur with the same inputs (a trap, memory, bad output), so that waiting for a new
-        /// version or config is right; a time-out is worth a retry.
+        /// True for a fault that would recur with the same inputs (a trap, memory, invalid output), so that the delivery waits for
+        /// a new version or config. A timeout is retried.
         recurs: bool,
-        /// The limit or rule, and the plugin's last words.
+        /// Limit or rule, and the plugin's last output.
         reason: Reason,
     },
 }
 
-/// Kinds of attempts that got no answer.
+/// Kind of an attempt without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoAnswer {
     /// The address guard refused the address.
     AddressRefused,
-    /// The name did not resolve.
+    /// The name could not be resolved.
     Dns,
-    /// No connection, or no TLS session.
+    /// The connection or the TLS session failed.
     Connect,
-    /// The total deadline passed.
+    /// The deadline of the attempt passed.
     Timeout,
-    /// The connection broke, or what came was not HTTP.
+    /// The connection broke, or the answer was not HTTP.
     Broken,
 }
 
 impl NoAnswer {
-    /// The word for it.
+    /// Returns the name of the kind.
     pub fn as_str(self) -> &'static str {
         match self {
             NoAnswer::AddressRefused => "address-refused",
@@ -162,24 +162,24 @@ impl NoAnswer {
     }
 }
 
-/// Reason for a decision: a code for programs, a sentence for people.
+/// Reason for a decision: a code for programs, and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reason {
-    /// A short, stable word.
+    /// Short, constant code.
     pub code: String,
-    /// A sentence.
+    /// Sentence for people.
     pub message: String,
 }
 
 impl Reason {
-    /// A reason of the host's own.
+    /// Creates a reason of the host.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Reason { code: code.to_owned(), message: message.into() }
     }
 }
 
 impl Reason {
-    /// The reason in at most [`REASON_BYTES_MAX`] bytes, as it is stored with each delivery.
+    /// Returns the reason in at most [`REASON_BYTES_MAX`] bytes, as it is stored with each delivery.
     pub fn bounded(&self) -> Cow<'_, Reason> {
         if self.code.len() <= CODE_BYTES_MAX && self.message.len() <= REASON_BYTES_MAX {
             return Cow::Borrowed(self);
@@ -211,20 +211,20 @@ pub struct Cost {
     pub wall_us: u64,
     /// CPU time, in microseconds.
     pub cpu_us: u64,
-    /// The most linear memory it had, in bytes.
+    /// Maximum linear memory during the call, in bytes.
     pub memory_bytes: u64,
-    /// Calls into the host.
+    /// Number of calls into the host.
     pub host_calls: u64,
-    /// Bytes handed to the host by them.
+    /// Bytes that these calls passed to the host.
     #[serde(default)]
     pub host_call_bytes: u64,
-    /// Bytes hashed with secrets.
+    /// Bytes that were hashed with secrets.
     #[serde(default)]
     pub hashed_bytes: u64,
-    /// Bytes of log lines that were kept.
+    /// Size of the stored log lines, in bytes.
     #[serde(default)]
     pub log_bytes: u64,
-    /// Elements of its tables.
+    /// Number of elements of the tables.
     #[serde(default)]
     pub table_elements: u64,
     /// Number of events that the instance had judged before: 0 unless the subscription reuses instances.
@@ -232,22 +232,22 @@ pub struct Cost {
     pub earlier_calls: u32,
 }
 
-/// Reason why a plugin's version judged the event.
+/// Reason why a version of a plugin judged the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Arm {
-    /// It is the active one.
+    /// The version is active.
     Active,
-    /// The subscription is pinned to it.
+    /// The subscription is pinned to the version.
     Pinned,
-    /// It is tried on a part of the deliveries.
+    /// The version is a canary, which judges a part of the events.
     Canary,
 }
 
 /// Result of one plugin of a chain for an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JudgedStep {
-    /// The plugin.
+    /// Name of the plugin.
     pub plugin: String,
     /// The sha256 of the version that judged. Absent if none could be loaded.
     pub sha256: Option<String>,
@@ -261,61 +261,61 @@ pub struct JudgedStep {
     pub cost: Cost,
 }
 
-/// Durations of the parts of a POST, in microseconds. Absent: the request did not reach that part, or needed none.
+/// Durations of the parts of a POST, in microseconds. Absent if the request did not reach that part or did not need it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Timings {
-    /// Looking the name up.
+    /// Resolution of the name.
     pub dns_us: Option<u64>,
-    /// Connecting, with TLS where the URL is `https`.
+    /// Connection, with TLS if the URL is `https`.
     pub connect_us: Option<u64>,
-    /// From the beginning until the answer's head was there.
+    /// Time from the beginning to the head of the answer.
     pub first_byte_us: Option<u64>,
-    /// Reading what is kept of the body.
+    /// Reading the stored part of the body.
     pub body_us: Option<u64>,
-    /// The whole.
+    /// Total duration.
     pub total_us: u64,
     /// True if an open connection was reused.
     pub reused: bool,
 }
 
-/// One attempt, as it is recorded and shown.
+/// Attempt, as it is recorded and shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Attempt {
-    /// 1 for the first; numbers go on when a delivery is retried by hand.
+    /// Number of the attempt, from 1. A retry by an operator continues the numbers.
     pub number: u32,
-    /// Time of its start, in milliseconds since the epoch.
+    /// Start of the attempt, in milliseconds since the epoch.
     pub started_at_ms: i64,
     /// Duration of all plugin calls together, in microseconds. Absent without a plugin.
     pub plugin_us: Option<u64>,
-    /// Duration of the POST, up to the end of the answer that is read, in microseconds. Absent if none was made.
+    /// Duration of the POST, up to the end of the read part of the answer, in microseconds. Absent if there was none.
     pub post_us: Option<u64>,
-    /// Its parts.
+    /// Parts of the POST.
     #[serde(default)]
     pub timings: Option<Timings>,
-    /// Version of the last plugin that judged it (sha256 of the component). Absent without a plugin.
+    /// Version of the last plugin that judged (sha256 of the component). Absent without a plugin.
     pub plugin_sha256: Option<String>,
-    /// The generation of the subscription's config, which grows with every edit.
+    /// Generation of the subscription's config, which grows with every edit.
     pub config_generation: u64,
     /// Combined verdict of the plugins: `pass`, `replace`, `drop`, `later`, `failure` or `fault`. Absent without a plugin.
     pub verdict: Option<String>,
     /// The sha256 of the body that was sent. Absent if none was.
     pub body_sha256: Option<String>,
-    /// The receiver's status.
+    /// Status of the receiver's answer.
     pub status: Option<u16>,
     /// `delivered`, `failed`, `dropped`, `later`, `plugin-failure`, `plugin-fault` or `host-fault`.
     pub outcome: String,
-    /// Reason for the outcome, in words.
+    /// Reason for the outcome.
     pub reason: Option<Reason>,
-    /// The request that was sent, one line each, as far as people may see it: method and URL without its query, and the headers,
-    /// with values only for those that the host sets.
+    /// Request as far as people may see it, one line each: method and URL without its query, and the headers, with values only for
+    /// those that the host sets.
     #[serde(default)]
     pub request: Option<Vec<String>>,
-    /// The headers of the answer, a line each, without cookies.
+    /// Headers of the answer, a line each, without cookies.
     #[serde(default)]
     pub response_headers: Option<Vec<String>>,
-    /// The first 16 KiB of the answer's body, as text. Only here: never in a log.
+    /// First 16 KiB of the answer's body, as text. Never logged.
     pub response: Option<String>,
-    /// Each plugin call: more than one in a chain, or when a canary's fault made the active version judge.
+    /// Plugin calls: more than one in a chain, or if a canary failed and the active version judged.
     #[serde(default)]
     pub steps: Vec<JudgedStep>,
     /// True if the answer was JSON with the keys `eventName` and `eventData` (the vendor guide's step 4).

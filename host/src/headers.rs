@@ -1,13 +1,13 @@
-//! The rules for headers that an owner or a plugin may add to a request.
+//! Rules for headers that an owner or a plugin may add to a request.
 //!
 //! # Guarantees
-//! - Nobody sets what frames a message (RFC 9110, RFC 9112), what the signature covers, what speaks for this host, or what
+//! - Nobody can set headers that frame a message (RFC 9110, RFC 9112), that the signature covers, that speak for this host, or that
 //!   metadata services of clouds take as a proof of intent.
-//! - A plugin, or a stranger whose request is sent again, also sets nothing that receivers believe only from their own
-//!   proxy: a client's address, another path or method, an identity. An owner may, for the owner's own endpoint.
-//! - Names are compared as CGI and its heirs (WSGI, Rack, PHP) see them, which turn every character that is neither a
-//!   letter nor a digit into one and the same (RFC 3875 section 4.1.18): `Webhook_Signature` is `Webhook-Signature`.
-//! - A value holds visible ASCII, blanks and tabs, so that no line can be smuggled in.
+//! - A plugin, and a request that is sent again, also cannot set headers that receivers believe only from their proxy: a client's
+//!   address, another path or method, an identity. An owner can, for the owner's endpoint.
+//! - Names are compared as CGI and its successors (WSGI, Rack, PHP) do, which map every character that is neither a letter nor a
+//!   digit to the same character (RFC 3875 section 4.1.18): `Webhook_Signature` is `Webhook-Signature`.
+//! - A value has only visible ASCII, blanks and tabs, so that it cannot contain another line.
 //!
 //! Pure.
 
@@ -15,19 +15,19 @@ use crate::subscription::Secret;
 use http::{HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 
-/// The author of a header, who decides how much it may say.
+/// Author of a header, on whom the allowed names depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderAuthor {
-    /// The owner of a subscription, who answers for its endpoint.
+    /// Owner of a subscription, who is responsible for its endpoint.
     Owner,
-    /// A plugin, or the sender of a recorded request that is sent again.
+    /// Plugin, or sender of a recorded request that is sent again.
     Untrusted,
 }
 
-/// Names, and beginnings of names that end in `-`. Both in the form that [`folded`] returns.
+/// Names, and prefixes of names, which end in `-`. Both in the form that [`folded`] returns.
 type Rules = &'static [&'static str];
 
-/// Headers that nobody sets.
+/// Headers that nobody can set.
 const REFUSED: Rules = &[
     // Framing and hop-by-hop headers.
     "host",
@@ -44,7 +44,7 @@ const REFUSED: Rules = &[
     "expect",
     "proxy",
     "proxy-",
-    // The way of the request.
+    // Headers about the path of the request through proxies.
     "via",
     "forwarded",
     "x-forwarded-for",
@@ -62,7 +62,7 @@ const REFUSED: Rules = &[
     "x-identity-header",
 ];
 
-/// Headers that only an owner sets: what a receiver should believe from its own proxy alone.
+/// Headers that only an owner can set, because a receiver should believe them only from its proxy.
 const REFUSED_UNTRUSTED: Rules = &[
     // The address, scheme and host of the client.
     "x-forwarded",
@@ -120,11 +120,10 @@ const REFUSED_UNTRUSTED: Rules = &[
     "client-cert-chain",
 ];
 
-/// Headers of which the host has a value unless an owner or a plugin sets one. Spelled otherwise, that would stand beside the
-/// host's.
+/// Headers with a value of the host, unless an owner or a plugin sets one. Under another spelling, both values would be sent.
 const DEFAULTED: Rules = &["accept", "user-agent", "traceparent"];
 
-/// The form in which names are compared: everything but letters and digits is a dash. The name is in lower case.
+/// Returns the form in which names are compared: every character but letters and digits is a dash. The name must be in lower case.
 fn folded(name: &HeaderName) -> String {
     name.as_str().chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '-' }).collect()
 }
@@ -133,7 +132,7 @@ fn applies(rules: Rules, folded: &str) -> bool {
     rules.iter().any(|rule| *rule == folded || (rule.ends_with('-') && folded.starts_with(rule)))
 }
 
-/// Checks a header and turns it into what the client sends.
+/// Checks a header, and converts it for the client.
 pub fn check_header(name: &str, value: &str, author: HeaderAuthor) -> Result<(HeaderName, HeaderValue), String> {
     let parsed: HeaderName = name.parse().map_err(|_| format!("{name:?} is not a header name"))?;
     let folded = folded(&parsed);
@@ -157,7 +156,7 @@ pub fn check_header(name: &str, value: &str, author: HeaderAuthor) -> Result<(He
     ))
 }
 
-/// Puts secrets in the place of `{{secret:NAME}}` in an owner's header value. The filled value is sent and never stored.
+/// Replaces `{{secret:NAME}}` in an owner's header value by secrets. The result is sent and never stored.
 pub fn fill_secrets(value: &str, secrets: &BTreeMap<String, Secret>) -> Result<String, String> {
     let mut filled = String::new();
     let mut rest = value;

@@ -1,4 +1,4 @@
-//! Tests of the rule for what follows an attempt.
+//! Tests of the decision after an attempt.
 
 use super::*;
 use crate::delivery::NoAnswer;
@@ -87,7 +87,7 @@ fn the_default_schedule_lasts_at_least_75_hours() {
     };
     let standard_ms = (75 * 3_600 + 35 * 60 + 5) * 1_000;
     assert_eq!(lasts_ms(0.0), standard_ms);
-    // With the most jitter a tenth more, and no more than that.
+    // With the maximum jitter, a tenth longer at most.
     assert!(lasts_ms(0.5) > standard_ms && lasts_ms(1.0) > lasts_ms(0.5));
     assert!(lasts_ms(1.0) <= standard_ms * 11 / 10);
 }
@@ -111,7 +111,7 @@ fn retry_after_costs_no_attempt() {
     check(&RetryPolicy::default(), &long, 10);
     check(&RetryPolicy { schedule_s: vec![0, 5, 5], age_max_s: 60 }, &long, 3);
     check(&RetryPolicy { schedule_s: vec![0, 0], age_max_s: 1 }, &long, 2);
-    // A schedule that does not fit by itself ends where it would without the header.
+    // A schedule that does not fit ends where it would without the header.
     check(&RetryPolicy { schedule_s: vec![0, 40, 40], age_max_s: 60 }, &long, 2);
     let short = RetryPolicy { schedule_s: vec![0, 5, 5], age_max_s: 60 };
     assert_eq!(brief(&next(&short, &long, moment(1))), "+51500", "60 s without a twentieth and the last entry");

@@ -1,7 +1,7 @@
-//! `hookloom plugin watch`: rebuild, retest and push at every change.
+//! `hookloom plugin watch`: rebuilds, tests and pushes a plugin at every change.
 //!
-//! The files' times are compared a few times a second: a plugin's folder is small, and this works on every file system. What counts is
-//! the time of the last change (`ctime`), which no tool sets back.
+//! The times of the files are compared a few times a second: a plugin's folder is small, and this works on every file system. The
+//! time of the last change (`ctime`) counts, which no tool sets back.
 
 use super::super::terminal::{self, Message, errln};
 use super::Failure;
@@ -18,12 +18,12 @@ use std::time::Duration;
 /// Options of `plugin watch`.
 #[derive(Args)]
 pub(in crate::cli) struct WatchArgs {
-    /// The plugin's folder.
+    /// Folder of the plugin.
     #[arg(default_value = ".")]
     folder: PathBuf,
     #[command(flatten)]
     target: Target,
-    /// End after so many rounds: for scripts.
+    /// Number of rounds after which the command ends, for scripts.
     #[arg(long, value_name = "ROUNDS")]
     rounds: Option<u32>,
     /// Print a line of JSON for each round.
@@ -38,7 +38,7 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
     loop {
         let source = Source::find(&args.folder)?;
         let seen = FolderState::at(&source.watch);
-        // What goes wrong in a round is told, and the next change may put it right.
+        // A failed round is reported, and the next change starts another one.
         let done = round(&source, &args).await;
         rounds += 1;
         match (&done, args.json) {
@@ -63,7 +63,7 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
     }
 }
 
-/// Builds, tests, and uploads if a host is named; its answer.
+/// Builds, tests, and uploads if a host was given. Returns the answer of the host.
 async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failure> {
     source.build()?;
     if args.folder.join("golden").is_dir() {
@@ -80,10 +80,10 @@ async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failu
     Ok(Some(args.target.upload(source, How { activate: true, gate: None }).await?))
 }
 
-/// Shape of files in some places.
+/// State of the watched files.
 #[derive(Default, PartialEq, Eq)]
 struct FolderState {
-    /// The time of the last change, in seconds and nanoseconds.
+    /// Time of the last change, in seconds and nanoseconds.
     newest: (i64, i64),
     files: usize,
 }
@@ -119,7 +119,7 @@ mod tests {
         let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a time");
         let seen = FolderState::at(&places);
         assert!(FolderState::at(&places) == seen);
-        // The kernel's clock for files ticks some times in a hundredth of a second.
+        // The kernel's clock for files advances some times in a hundredth of a second.
         while FolderState::at(&places) == seen {
             std::thread::sleep(Duration::from_millis(1));
             std::fs::write(&path, b"two").expect("written");

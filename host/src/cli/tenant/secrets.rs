@@ -1,4 +1,4 @@
-//! The secrets of an import: a file of its own, or standard input, because an export holds none.
+//! Secrets of an import, from a separate file or standard input, because an export has none.
 //!
 //! ```json
 //! {
@@ -7,8 +7,8 @@
 //! }
 //! ```
 //!
-//! What a webhook is given by its Notify URL comes before what every webhook is given. A secret that no webhook of the export uses is
-//! an error, because it is often a misspelt name. No value is printed.
+//! Secrets for a Notify URL override those for every webhook. A secret that no webhook of the export uses is an error, because it
+//! is often a misspelt name. No value is printed.
 
 use super::super::Failure;
 use serde::Deserialize;
@@ -35,7 +35,7 @@ struct WebhookSecrets {
 }
 
 impl ImportSecrets {
-    /// Reads a file; `-` is standard input.
+    /// Reads a file, or standard input for `-`.
     pub(super) fn read(file: &Path) -> Result<Self, Failure> {
         let name = file.display();
         let mut text = Vec::new();
@@ -45,7 +45,7 @@ impl ImportSecrets {
             std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut text))
         };
         read.map_err(|error| format!("{name}: {error}"))?;
-        // serde's words quote what does not fit, which may be a secret: only the place is told.
+        // An error of serde quotes the value, which may be a secret, so only the position is reported.
         serde_json::from_slice(&text).map_err(|error| {
             format!(
                 "{name}: line {}, column {}: this is not a file of secrets; write {{\"secrets\": {{\"name\": \"…\"}}, \"webhooks\": [{{\"notify_url\": \"…\", \"secrets\": {{}}}}]}}",
@@ -56,7 +56,7 @@ impl ImportSecrets {
         })
     }
 
-    /// Gives the webhooks of an export their secrets. Those that are missing stay names, which the import then reports.
+    /// Adds the secrets to the webhooks of an export. Missing ones stay names, which the import then reports.
     ///
     /// # Errors
     /// Every secret and every Notify URL that the export does not use.
