@@ -1,4 +1,4 @@
-//! The inspector: what a bin keeps, answers and shows, and who sees it.
+//! Bins: what they store, answer and show, and to whom.
 
 use crate::harness::{Host, Receiver, SECRET, Visitor, event, example, text, until};
 use reqwest::Method;
@@ -79,7 +79,7 @@ async fn a_bin_shows_nobodys_session_and_says_when_a_body_broke_off() {
     let mut visitor = Visitor::admin(&host).await;
     visitor.get(&format!("/bins/{id}/")).await;
     assert!(!requests(&host, &id).await[0].to_string().contains("hls_"), "the pages' cookie went into a bin");
-    // Half a body, and then nothing.
+    // Half of a body, and nothing more.
     let address = host.url.strip_prefix("http://").unwrap();
     let mut sender = tokio::net::TcpStream::connect(address).await.unwrap();
     let half = format!("POST /bins/{id}/ HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf");
@@ -134,7 +134,7 @@ async fn a_bin_is_private_and_shows_a_delivery_before_and_after_its_plugin() {
     ] {
         assert!(page.contains(part), "{part} is not in {page}");
     }
-    // The same with another body does not verify, and a stranger's is known as such.
+    // The same headers with another body do not verify, and another request is recognised as such.
     let headers = received[0]["headers"].as_array().unwrap();
     let header = |name: &str| headers.iter().find(|pair| pair[0] == name).unwrap()[1].as_str().unwrap().to_owned();
     let forged = reqwest::Client::new()
@@ -146,7 +146,7 @@ async fn a_bin_is_private_and_shows_a_delivery_before_and_after_its_plugin() {
     forged.send().await.unwrap();
     let newest = requests(&host, &id).await;
     assert!(visitor.see(&format!("/t/default/bins/{id}/{}", text(&newest[0], "id"))).await.contains("does NOT verify"));
-    // Sent once more, the signature still holds: body, id and time are the same.
+    // After a replay, the signature still verifies: body, id and time are the same.
     let receiver = Receiver::start().await;
     let again = visitor.follow(&format!("{path}/replay"), &[("url", &receiver.url)]).await;
     assert!(again.contains("It answered 200"), "{again}");

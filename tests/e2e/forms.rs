@@ -1,4 +1,4 @@
-//! Forms of the pages: a reload sends nothing again, and what is wrong is seen where it is.
+//! Forms of pages: a reload submits nothing again, and faults are shown at their fields.
 
 use crate::harness::{Browser, Host, Receiver, Visitor, event, example, guest, text};
 use reqwest::Method;
@@ -109,7 +109,7 @@ async fn what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost() {
     );
     let upload = visitor.post("/t/default/plugins", &[("name", "Not A Name")]).await;
     assert!(upload.status == 422 && upload.text.contains("value=\"Not A Name\" aria-invalid"), "{}", upload.text);
-    // A page that answers a form watches nothing: what its address names is another page.
+    // A page that answers a form has no live updates, because its address belongs to another page.
     let bin = text(&host.post("./bins", &json!({"name": "b"})).await, "id").to_owned();
     let page = visitor.post(&format!("/t/default/bins/{bin}"), &[("colour", "x")]).await;
     assert!(page.status == 422 && page.text.contains("data-live=\"\""), "{}", page.text);
@@ -134,7 +134,7 @@ async fn a_test_delivery_and_the_next_attempt_are_told_as_they_are() {
     assert!(delivery.contains("a test of this subscription") && !delivery.contains("Next attempt"), "{delivery}");
     assert!(delivery.contains("connect ") && !delivery.contains("with TLS"), "{delivery}");
 
-    // What is due, and cannot be attempted, is due at no time that has passed.
+    // A due delivery that cannot be attempted shows no time in the past.
     host.post(&format!("./subscriptions/{tested}/pause"), &json!({"reason": "lunch"})).await;
     let event = host.send(event("Contact is Created", 1)).await;
     let pending = host.get(&format!("./events/{event}")).await;
@@ -167,7 +167,7 @@ async fn a_browser_focuses_what_is_wrong_and_shows_signs_beside_their_lines() {
     browser.click("#new ~ form button.primary").await;
     browser.wait("#secret").await;
     assert_eq!(browser.script("return location.search").await, json!(""), "the note's name is gone");
-    // A reload makes no second one.
+    // A reload creates no second one.
     browser.script("location.reload()").await;
     browser.wait("#edit").await;
     assert_eq!(host.get("./subscriptions").await.as_array().unwrap().len(), 1);

@@ -1,4 +1,4 @@
-//! The promotion gate: what it judges where no event of the plugin's own is there, and that nothing is no evidence.
+//! Promotion gate: the events that it judges if the plugin has none, and that it fails if nothing was judged.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, event, example, guest, program, text};
 use reqwest::Method;
@@ -34,14 +34,14 @@ async fn the_tenants_events_come_before_the_samples() {
         host.send(event("Contact is Created", number)).await;
     }
     host.send(event("Opportunity is Created", 9)).await;
-    // What a test delivery was made of is no event of the tenant's.
+    // The event of a test delivery is not used.
     let deals = host.subscription(&receiver.url, json!({"modules": ["Deal"]})).await;
     host.ask(Method::POST, &format!("./subscriptions/{deals}/test"), "").await.ok();
     host.plugin("p", guest("passes")).await;
     let unused = host.ask(Method::PUT, "./plugins/p?gate=50", guest("appends")).await.ok();
     assert_eq!(unused["comparison"]["sources"], json!({"subscriptions": 0, "tenant": 4, "samples": 0}), "{unused}");
 
-    // Of a plugin that is used for contacts, only contacts.
+    // For a plugin that is used for contacts, only contacts are judged.
     host.subscription(&receiver.url, json!({"plugin": "p", "modules": ["Contact"]})).await;
     let none_of_its_own = host.ask(Method::PUT, "./plugins/p?gate=50", guest("passes")).await.ok();
     assert_eq!(none_of_its_own["comparison"]["sources"]["tenant"], 3, "{none_of_its_own}");
@@ -56,7 +56,7 @@ async fn the_tenants_events_come_before_the_samples() {
 #[tokio::test]
 async fn a_gate_that_judged_nothing_fails() {
     let host = Host::start().await;
-    // Both fail on every sample: that shows nothing.
+    // Both fail on every sample, which proves nothing.
     host.plugin("p", guest("bad_config")).await;
     let before = active(&host).await;
     let refused = host.ask(Method::PUT, "./plugins/p?gate=50", guest("invalid_event")).await;

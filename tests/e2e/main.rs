@@ -1,6 +1,6 @@
-//! End-to-end tests: each drives the real program over real sockets, with receivers in processes of their own.
+//! End-to-end tests: each runs the real program over real sockets, with receivers in separate processes.
 //!
-//! `cargo xtask test` builds what they need first: the program, the example plugins and the misbehaving guests.
+//! `cargo xtask test` first builds the program, the example plugins and the misbehaving guests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access;

@@ -1,4 +1,4 @@
-//! Interfaces for operators besides the API: figures of the process, health checks, and secrets for an import.
+//! Interfaces for operators besides the API: process metrics, health checks, and secrets for an import.
 
 use crate::harness::{ADMIN_KEY, Host, event, program, root, text};
 use reqwest::Method;
@@ -58,7 +58,7 @@ async fn the_health_check_of_containers_tells_ready_from_gone() {
     drop(host);
     let (code, message) = health(&url).await;
     assert!(code == Some(1) && message.contains("error"), "{message}");
-    // The files that call it call a command that is there, and nothing else that the image does not have.
+    // Files that call the command use an existing one, and nothing that the image does not have.
     for (file, wanted) in [
         ("deploy/Dockerfile", "CMD [\"hookloom\", \"health\"]"),
         ("deploy/compose.yaml", "test: [\"CMD\", \"hookloom\", \"health\"]"),

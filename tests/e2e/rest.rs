@@ -1,5 +1,4 @@
-//! Rules that hold for every route of the REST surface: what is read can be written back, parameters that are not understood are
-//! refused, and every answer can be traced.
+//! Rules for every REST route: answers can be written back, unknown parameters are refused, and every answer has a request id.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, Reply, Visitor, event, example, exchange, text};
 use reqwest::Method;
@@ -288,7 +287,7 @@ async fn a_repetition_is_marked() {
 async fn limits_are_told() {
     let host = Host::with().set("connections_max=64").start().await;
     let reply = host.ask(Method::GET, "./ledger", "").await;
-    // Six eighths of the connections, of which one tenant alone can have half.
+    // Six eighths of the connections, half of which one tenant can have.
     assert_eq!(reply.headers["ratelimit-policy"], "\"requests\";q=24;qu=\"concurrent-requests\"");
     assert_eq!(reply.headers["ratelimit"], "\"requests\";r=23");
     for path in ["/healthz", "/nowhere"] {

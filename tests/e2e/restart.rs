@@ -1,4 +1,4 @@
-//! Stop and start: attempts under way are finished, everything else goes on where it was.
+//! Stop and start: attempts under way are completed, and everything else continues.
 
 use crate::harness::{Host, RawReceiver, Receiver, event, example, fixture, program, text, until};
 use serde_json::json;

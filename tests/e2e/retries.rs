@@ -1,10 +1,10 @@
-//! Retries: receivers that fail, hang, break off and go away.
+//! Retries: receivers that fail, hang, break the connection, or are gone.
 
 use crate::harness::{Host, RawReceiver, Receiver, event, text, until};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-/// A quick schedule of three attempts.
+/// Returns a short schedule of three attempts.
 fn quick() -> Value {
     json!({"retry": {"schedule_s": [0, 0, 0]}, "timeout_ms": 1000})
 }

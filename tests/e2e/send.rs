@@ -1,4 +1,4 @@
-//! `hookloom send` over several files and bad lines.
+//! Command `hookloom send` with several files and invalid lines.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, event, fixtures, program};
 use serde_json::Value;

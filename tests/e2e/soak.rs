@@ -1,5 +1,4 @@
-//! The long form of the fault tests: minutes, a line of a table each. `cargo xtask soak` runs them; `cargo xtask test` does
-//! not.
+//! Long form of the fault tests, which takes minutes and prints a table. `cargo xtask soak` runs them; `cargo xtask test` does not.
 
 use crate::crash::kill_again_and_again;
 use crate::harness::{Host, RawReceiver, Receiver, Visitor, text};
@@ -41,7 +40,7 @@ async fn kills() {
 const HEALTHY: usize = 99;
 const ROUNDS: usize = 150;
 
-/// Sends events to all subscriptions at a steady pace; how long each healthy delivery took, in milliseconds.
+/// Sends events to all subscriptions at a steady rate. Returns the duration of each healthy delivery, in milliseconds.
 async fn latencies(dead: bool) -> Vec<f64> {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
@@ -78,7 +77,7 @@ async fn one_dead_receiver_among_a_hundred() {
         "one dead receiver among 100, 1,000 deliveries/s: p99 of the others",
         &format!("{:.0} ms with it, {:.0} ms without, ratio {ratio:.2} (goal: at most 1.2)", p99(&with), p99(&without)),
     );
-    // Two milliseconds are the clock's grain here.
+    // Two milliseconds are the resolution of the clock here.
     assert!(p99(&with) <= 1.2 * p99(&without) + 2.0, "{ratio}");
 }
 
@@ -98,7 +97,7 @@ async fn intake(host: &Host, lasts: Duration) -> Vec<f64> {
 const SUBSCRIPTIONS: usize = 100;
 const EVENTS: usize = 10_000;
 
-/// A host with a million deliveries that nobody attempts yet.
+/// Starts a host with a million pending deliveries that are not attempted yet.
 async fn a_million_pending() -> (Host, Vec<String>) {
     let host = Host::start().await;
     host.plugin("drops", crate::harness::guest("remembers")).await;
@@ -119,7 +118,7 @@ async fn a_million_pending() -> (Host, Vec<String>) {
 }
 
 /// Measures the acceptance of single events while a version is activated, a webhook edited, and metrics and pages are read every
-/// second, and how long these take.
+/// second. Returns the durations of both.
 async fn beside_changes(host: &Host, webhook: &str) -> (Vec<f64>, Vec<f64>) {
     let component = distinct(&crate::harness::guest("remembers"), 1);
     let second = host.ask(Method::PUT, "./plugins/drops?activate=false", component).await.ok();
@@ -155,7 +154,7 @@ async fn beside_changes(host: &Host, webhook: &str) -> (Vec<f64>, Vec<f64>) {
     (during, sorted(took.into_inner().unwrap()))
 }
 
-/// Resident memory of a host's process, in MiB (proc(5): VmRSS).
+/// Returns the resident memory of a host's process, in MiB (proc(5): VmRSS).
 fn resident_mib(host: &Host) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.process.id().unwrap())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -222,7 +221,7 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
         ),
     );
     assert!(pruned > 10_000);
-    // Nobody waits for it: a step of pruning is ten milliseconds.
+    // A step of pruning takes ten milliseconds, so nothing waits longer.
     assert!(percentile(&during, 99) <= 2.0 * percentile(&before, 99) + 15.0);
 }
 
@@ -259,7 +258,7 @@ async fn clocks_that_jump() {
     );
 }
 
-/// A component that differs from the others of its kind by a custom section that says nothing.
+/// Returns a component that differs from others of its kind by a custom section without meaning.
 pub(crate) fn distinct(component: &[u8], number: usize) -> Vec<u8> {
     let name = format!("n{number:04}");
     [component, &[0, 6, 5], name.as_bytes()].concat()
