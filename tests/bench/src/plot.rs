@@ -1,12 +1,12 @@
-//! Small line charts side by side, as SVG: readable in light and dark, by their labels alone.
+//! Small line charts in a row, as SVG: readable in light and dark, by their labels alone.
 
 use std::fmt::Write as _;
 
-/// One chart: points with a name, a place and two heights.
+/// Chart: points with a name, a position and two heights.
 pub(crate) struct Plot {
     pub(crate) title: String,
     pub(crate) subtitle: String,
-    /// Draws a line between the points.
+    /// True to draw a line between the points.
     pub(crate) connected: bool,
     pub(crate) points: Vec<(String, f64, [f64; 2])>,
 }
@@ -39,7 +39,7 @@ pub(crate) fn svg(plots: &[Plot]) -> String {
 impl Plot {
     fn draw(&self, svg: &mut String) {
         let all = || self.points.iter().flat_map(|(_, _, heights)| heights.iter().copied());
-        // From a decade below what is lowest, so that a flat line looks flat.
+        // The axis begins below the lowest value, so that a flat line looks flat.
         let low = all().fold(f64::MAX, f64::min) / 3.0;
         let high = all().fold(f64::MIN, f64::max) * 1.5;
         let first = self.points.first().map_or(1.0, |point| point.1);
