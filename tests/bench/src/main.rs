@@ -1,7 +1,7 @@
-//! Benchmark `cargo xtask bench`: the rows of the table in docs/speed.md, each with a baseline that is measured in the same run.
+//! Benchmark `cargo xtask bench`: the rows of the table in docs/speed.md, each with a floor that is measured in the same run.
 //!
 //! The host is the real program in a separate process, and so is the receiver; this process sends. Each row is the median of
-//! several rounds, in which baseline and figure alternate, so that other load affects both.
+//! several rounds, in which floor and figure alternate, so that other load affects both.
 
 mod growth;
 mod host;
@@ -24,7 +24,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Error with a description.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Measure how fast Hookloom is, each figure with its baseline.
+/// Measure how fast Hookloom is, each figure with its floor.
 #[derive(Parser)]
 struct Args {
     /// Name of the only row.
@@ -53,7 +53,7 @@ struct Args {
     receive: bool,
 }
 
-/// Figure with its baseline.
+/// Figure with its floor.
 struct Row {
     name: &'static str,
     what: String,
@@ -67,11 +67,11 @@ struct Row {
 
 /// Goal of a row.
 enum Goal {
-    /// Minimum of figure / baseline.
+    /// Minimum of figure / floor.
     AtLeast(f64),
-    /// Maximum of figure / baseline.
+    /// Maximum of figure / floor.
     AtMost(f64),
-    /// Maximum of the difference between figure and baseline, in their unit.
+    /// Maximum of the difference between figure and floor, in their unit.
     Above(f64),
 }
 

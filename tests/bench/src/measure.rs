@@ -41,7 +41,7 @@ pub(crate) async fn rate(
     Ok(count as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Measures POSTs to the receiver without a host, the baseline of deliveries.
+/// Measures POSTs to the receiver without a host, the floor of deliveries.
 pub(crate) async fn bare(receiver: &Receiver, count: u64) -> Result<f64, Failure> {
     let http = reqwest::Client::new();
     let url = receiver.url.clone();

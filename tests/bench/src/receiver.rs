@@ -49,7 +49,7 @@ pub(crate) async fn receive() -> Result<(), Failure> {
     async fn count(State(seen): State<Arc<Seen>>) -> String {
         seen.count.load(Ordering::Relaxed).to_string()
     }
-    // Baseline of the intake: the body is read, and 202 is the answer.
+    // Floor of the intake: the body is read, and 202 is the answer.
     async fn door(_: Bytes) -> axum::http::StatusCode {
         axum::http::StatusCode::ACCEPTED
     }

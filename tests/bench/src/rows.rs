@@ -1,4 +1,4 @@
-//! Rows of the table: measurement, baseline, and the goal for their ratio.
+//! Rows of the table: measurement, floor, and the goal for their ratio.
 
 use crate::host::{Host, cpu_s, event};
 use crate::measure::{bare, end_to_end, latency, rate};
@@ -168,7 +168,7 @@ async fn light(name: &'static str, args: &Args, part: usize, goal: f64) -> Resul
     Ok(Row { name, what, unit: "ms", floors, figures, goal: Goal::Above(goal), also: String::new() })
 }
 
-/// Measures the time from writing a file to the activation of its version. The baseline is the compile time.
+/// Measures the time from writing a file to the activation of its version. The floor is the compile time.
 async fn reload(name: &'static str, args: &Args) -> Result<Row, Failure> {
     let (host, _receiver) = with_plugin(args, Some("flatten")).await?;
     let component = std::fs::read(args.plugins.join("flatten.wasm"))?;

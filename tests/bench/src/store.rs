@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tempfile::TempDir;
 
-/// Number of concurrent accepts, and of rows in a transaction of the baseline.
+/// Number of concurrent accepts, and of rows in a transaction of the floor.
 const WAITING: u64 = 512;
 
 /// Measures accepts per second through `Store::accept`, one event each, for one subscription.
