@@ -45,7 +45,7 @@ impl ApiKey {
     pub fn allows(&self, tenant: &TenantId, wanted: Scope) -> bool {
         match &self.tenant {
             None => true,
-            Some(own) => own == tenant && (self.scopes.contains(&wanted) || self.scopes.contains(&Scope::Manage)),
+            Some(of_key) => of_key == tenant && (self.scopes.contains(&wanted) || self.scopes.contains(&Scope::Manage)),
         }
     }
 
@@ -119,9 +119,9 @@ mod tests {
         fn tenant(name: &str) -> TenantId {
             TenantId::parse(name).expect(name)
         }
-        let key = |own: Option<&str>, scopes: &[Scope]| ApiKey {
+        let key = |of_key: Option<&str>, scopes: &[Scope]| ApiKey {
             id: Uuid::nil(),
-            tenant: own.map(tenant),
+            tenant: of_key.map(tenant),
             scopes: scopes.to_vec(),
             hint: String::new(),
             label: String::new(),

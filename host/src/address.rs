@@ -42,7 +42,7 @@ pub struct AddressPolicy {
     /// Refuses URLs that are not https.
     pub https_only: bool,
     /// Address at which this host listens. The host does not call itself, except for its bins.
-    pub own: Option<SocketAddr>,
+    pub listen: Option<SocketAddr>,
 }
 
 /// Address ranges of a tenant, within those of the host.
@@ -93,7 +93,7 @@ pub enum AddressError {
     NotTls,
     /// The URL leads to this host.
     #[error("the URL leads back to this host; only its bins (/bins/…) may be called")]
-    Own,
+    ThisHost,
     /// The URL has credentials, `user:password@`.
     #[error("the URL holds credentials; put them into a header of the subscription")]
     Credentials,
@@ -185,9 +185,9 @@ pub fn check_parsed_url(url: &Url, policy: &AddressPolicy) -> Result<(), Address
         return Err(AddressError::Port(port));
     }
     if leads_back(url, policy) && !is_bin_path(url) {
-        return Err(AddressError::Own);
+        return Err(AddressError::ThisHost);
     }
-    if is_own_bin(url, policy) {
+    if is_bin_of_host(url, policy) {
         return Ok(());
     }
     if policy.https_only && url.scheme() != "https" {
@@ -204,23 +204,23 @@ pub fn check_parsed_url(url: &Url, policy: &AddressPolicy) -> Result<(), Address
 }
 
 /// Path of this host's bins, which it may call.
-const OWN_BINS: &str = "/bins/";
+const BINS_PATH: &str = "/bins/";
 
 /// Returns true if a URL names a bin of this host at the address where it listens. Such a URL may be called even if the policy
 /// refuses loopback, because there is no other service at that address.
 ///
 /// URLs with names, including `localhost`, never qualify, because their addresses are vetted.
-pub fn is_own_bin(url: &Url, policy: &AddressPolicy) -> bool {
+pub fn is_bin_of_host(url: &Url, policy: &AddressPolicy) -> bool {
     let address = literal_address(url).map(|address| address.to_canonical());
-    let own = policy.own.filter(|own| url.port_or_known_default() == Some(own.port()));
+    let listen = policy.listen.filter(|listen| url.port_or_known_default() == Some(listen.port()));
     url.scheme() == "http"
         && is_bin_path(url)
-        && own.is_some_and(|own| address.is_some_and(|address| own_addresses(own.ip()).contains(&address)))
+        && listen.is_some_and(|listen| address.is_some_and(|address| listen_addresses(listen.ip()).contains(&address)))
 }
 
 /// Returns the addresses at which only the socket that listens on `listens` can accept a connection. For an unspecified address,
 /// these are the usual loopback addresses, on which no other service can use the same port.
-fn own_addresses(listens: IpAddr) -> Vec<IpAddr> {
+fn listen_addresses(listens: IpAddr) -> Vec<IpAddr> {
     match listens.to_canonical() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => vec![Ipv4Addr::LOCALHOST.into()],
         // Linux accepts IPv4 on it as well, by default.
@@ -232,7 +232,7 @@ fn own_addresses(listens: IpAddr) -> Vec<IpAddr> {
 /// Returns true if a URL's path is below the bins. The parser has resolved `..` in any spelling. A percent sign or an empty segment
 /// after the prefix is refused, so that no later decoder can make another path of it.
 fn is_bin_path(url: &Url) -> bool {
-    url.path().strip_prefix(OWN_BINS).is_some_and(|rest| {
+    url.path().strip_prefix(BINS_PATH).is_some_and(|rest| {
         let id = rest.split('/').next().unwrap_or_default();
         !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     })
@@ -240,20 +240,24 @@ fn is_bin_path(url: &Url) -> bool {
 
 /// Returns true if a URL names this host, by a literal address that reaches it, or by a local name that may.
 fn leads_back(url: &Url, policy: &AddressPolicy) -> bool {
-    let Some(own) = policy.own.filter(|own| url.port_or_known_default() == Some(own.port())) else { return false };
+    let Some(listen) = policy.listen.filter(|listen| url.port_or_known_default() == Some(listen.port())) else {
+        return false;
+    };
     match url.host() {
         Some(Host::Domain(name)) => {
             is_local_name(name)
-                && [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].iter().any(|address| reaches(own, *address))
+                && [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+                    .iter()
+                    .any(|address| reaches(listen, *address))
         }
-        _ => literal_address(url).is_some_and(|address| reaches(own, address)),
+        _ => literal_address(url).is_some_and(|address| reaches(listen, address)),
     }
 }
 
 /// Returns true if the addresses of a URL's name lead back to this host, at a path that is not a bin's.
 pub fn name_leads_back(url: &Url, addresses: &[IpAddr], policy: &AddressPolicy) -> bool {
-    let own = policy.own.filter(|own| url.port_or_known_default() == Some(own.port()));
-    own.is_some_and(|own| !is_bin_path(url) && addresses.iter().any(|address| reaches(own, *address)))
+    let listen = policy.listen.filter(|listen| url.port_or_known_default() == Some(listen.port()));
+    listen.is_some_and(|listen| !is_bin_path(url) && addresses.iter().any(|address| reaches(listen, *address)))
 }
 
 fn literal_address(url: &Url) -> Option<IpAddr> {
@@ -268,13 +272,13 @@ fn literal_address(url: &Url) -> Option<IpAddr> {
 /// that address: if it listens on 127.0.0.1, 127.0.0.2 and ::1 are other services. A socket on an unspecified address is reached by
 /// every loopback address of its family, and a socket on `::` also by those of IPv4. A connection to an unspecified address goes to
 /// loopback.
-fn reaches(own: SocketAddr, address: IpAddr) -> bool {
+fn reaches(listen: SocketAddr, address: IpAddr) -> bool {
     let address = match address.to_canonical() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
         address => address,
     };
-    match own.ip().to_canonical() {
+    match listen.ip().to_canonical() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.is_loopback() && address.is_ipv4(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.is_loopback(),
         listens => address == listens,

@@ -247,7 +247,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
         resting_instances_max: config.resting_instances_max,
         warm_memories_max: config.warm_memories_max,
         limits_max: config.limits_max(),
-        compiler: plugin::own_program().map_err(AppError::Program)?,
+        compiler: plugin::current_program().map_err(AppError::Program)?,
         compile_limits: CompileLimits {
             cpu_s: config.compile_cpu_s,
             wall_s: config.compile_wall_s,

@@ -189,7 +189,7 @@ impl Config {
             allow_loopback: self.allow_loopback,
             ports_allow: self.egress_ports_allow.clone(),
             https_only: self.https_only,
-            own: Some(self.listen),
+            listen: Some(self.listen),
         }
     }
 

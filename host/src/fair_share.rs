@@ -190,9 +190,9 @@ impl<K: Clone + Eq + Hash> SemaphoreState<K> {
     fn admits_now(&self, key: &K, units: u64) -> bool {
         let share = self.keys.get(key);
         let held = share.map_or(0, |share| share.held);
-        let overtakes_own = share.is_some_and(|share| !share.waiters.is_empty());
+        let overtakes_same_key = share.is_some_and(|share| !share.waiters.is_empty());
         let overtakes_others = self.waiting.keys().next().is_some_and(|(least, _)| *least <= held);
-        !overtakes_own && !overtakes_others && self.fits(held, units)
+        !overtakes_same_key && !overtakes_others && self.fits(held, units)
     }
 
     fn share(&mut self, key: &K) -> &mut Share<K> {

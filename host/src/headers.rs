@@ -137,14 +137,17 @@ pub fn check_header(name: &str, value: &str, author: HeaderAuthor) -> Result<(He
     let parsed: HeaderName = name.parse().map_err(|_| format!("{name:?} is not a header name"))?;
     let folded = folded(&parsed);
     if parsed.as_str() != folded && applies(DEFAULTED, &folded) {
-        return Err(format!("the header {:?} would stand beside the host's own; write {folded:?}", parsed.as_str()));
+        return Err(format!(
+            "the header {:?} is another spelling of {folded:?}, which the host sends as well; write {folded:?}",
+            parsed.as_str()
+        ));
     }
     if applies(REFUSED, &folded) {
-        return Err(format!("the header {:?} is the host's own and cannot be set", parsed.as_str()));
+        return Err(format!("the header {:?} is set by the host and cannot be changed", parsed.as_str()));
     }
     if author == HeaderAuthor::Untrusted && applies(REFUSED_UNTRUSTED, &folded) {
         return Err(format!(
-            "the header {:?} is believed from a receiver's own proxy only, and a plugin cannot set it; the owner may, in `headers` of the subscription",
+            "receivers believe the header {:?} only from their proxies, so a plugin cannot set it; the owner can, in `headers` of the subscription",
             parsed.as_str()
         ));
     }
@@ -186,17 +189,27 @@ mod tests {
         }
         check("Authorization", "Bearer x", Ok(()));
         check("X-Tenant", "a\tb", Ok(()));
-        check("Host", "evil", Err("the header \"host\" is the host's own and cannot be set"));
-        check("Webhook-Signature", "v1,", Err("the header \"webhook-signature\" is the host's own and cannot be set"));
-        check("Metadata-Flavor", "Google", Err("the header \"metadata-flavor\" is the host's own and cannot be set"));
+        check("Host", "evil", Err("the header \"host\" is set by the host and cannot be changed"));
+        check(
+            "Webhook-Signature",
+            "v1,",
+            Err("the header \"webhook-signature\" is set by the host and cannot be changed"),
+        );
+        check(
+            "Metadata-Flavor",
+            "Google",
+            Err("the header \"metadata-flavor\" is set by the host and cannot be changed"),
+        );
         check("Accept", "text/plain", Ok(()));
         check("User-Agent", "crm/1", Ok(()));
         check(
             "User_Agent",
             "crm/1",
-            Err("the header \"user_agent\" would stand beside the host's own; write \"user-agent\""),
+            Err(
+                "the header \"user_agent\" is another spelling of \"user-agent\", which the host sends as well; write \"user-agent\"",
+            ),
         );
-        for own in [
+        for name in [
             "content-length",
             "transfer-encoding",
             "connection",
@@ -207,7 +220,7 @@ mod tests {
             "webhook-id",
             "hookloom-event-id",
         ] {
-            check(own, "1", Err(&format!("the header {own:?} is the host's own and cannot be set")));
+            check(name, "1", Err(&format!("the header {name:?} is set by the host and cannot be changed")));
         }
         check("X-A\r\nB", "1", Err("\"X-A\\r\\nB\" is not a header name"));
         check("", "1", Err("\"\" is not a header name"));

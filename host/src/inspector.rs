@@ -66,7 +66,7 @@ impl Reply {
             if !may_answer(name) || http::HeaderName::try_from(name).is_err() {
                 let allowed = ALLOWED.join(", ");
                 return Some(format!(
-                    "a bin may not answer with {name:?}, only with {allowed}, and names that begin with {OWN_PREFIX}"
+                    "a bin may not answer with {name:?}, only with {allowed}, and names that begin with {FREE_PREFIX}"
                 ));
             }
             http::HeaderValue::try_from(value).err().map(|_| format!("the value of {name:?} holds a control character"))
@@ -105,12 +105,12 @@ const ALLOWED: [&str; 19] = [
 ];
 
 /// Prefix of names that a bin's owner may choose freely, because they have no other meaning.
-const OWN_PREFIX: &str = "x-bin-";
+const FREE_PREFIX: &str = "x-bin-";
 
 /// Returns true if a bin may answer with this header.
 pub fn may_answer(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ALLOWED.contains(&name.as_str()) || name.starts_with(OWN_PREFIX)
+    ALLOWED.contains(&name.as_str()) || name.starts_with(FREE_PREFIX)
 }
 
 /// Maximum length of a reply's headers, names and values together, in bytes.
@@ -192,7 +192,7 @@ pub struct RequestHead {
 impl RequestHead {
     /// Returns the first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 

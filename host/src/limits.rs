@@ -143,15 +143,15 @@ impl Limits {
     pub fn lowered(self, names: &BTreeMap<String, u64>) -> Result<Limits, String> {
         let mut all = serde_json::to_value(self).map_err(|error| error.to_string())?;
         for (name, value) in names {
-            let known = self.named().into_iter().find(|(own, _)| own == name);
-            let (name, own) = known.ok_or_else(|| {
+            let known = self.named().into_iter().find(|(known, _)| known == name);
+            let (name, limit) = known.ok_or_else(|| {
                 let names = self.named().map(|(name, _)| name).join(", ");
                 format!("{name:?} is not a limit; the limits are {names}")
             })?;
             if *value == 0 && RUNS_NOTHING.contains(&name) {
                 return Err(format!("{name} is 0, so no plugin could run"));
             }
-            all[name] = own.min(*value).into();
+            all[name] = limit.min(*value).into();
         }
         serde_json::from_value(all).map_err(|error| error.to_string())
     }

@@ -210,8 +210,8 @@ mod tests {
 
     #[test]
     fn several_secrets_sign_in_one_header() {
-        let former = SigningKey { secret: SigningSecret::generate_pair(), until_ms: Some(1_500) };
-        let keys = [SigningKey::current(SigningSecret::generate()), former];
+        let previous = SigningKey { secret: SigningSecret::generate_pair(), until_ms: Some(1_500) };
+        let keys = [SigningKey::current(SigningSecret::generate()), previous];
         let schemes = |now_ms| {
             let header = signature_header(&keys, "id", now_ms, b"body");
             header
@@ -220,13 +220,13 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(schemes(1_499), ["v1", "v1a"]);
-        assert_eq!(schemes(1_500), ["v1"], "the former key has ceased to sign");
+        assert_eq!(schemes(1_500), ["v1"], "the previous key has stopped signing");
     }
 
     #[test]
     fn a_text_form_comes_back_and_a_wrong_one_says_why() {
         let secret = SigningSecret::generate();
-        let again = SigningSecret::parse(&secret.reveal()).expect("its own text form");
+        let again = SigningSecret::parse(&secret.reveal()).expect("its text form");
         assert_eq!(again.reveal(), secret.reveal());
         assert!(!format!("{secret:?}").contains(&secret.reveal()[6..]));
         fn refused(text: &str) -> SecretError {

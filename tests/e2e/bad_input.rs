@@ -147,7 +147,7 @@ fn faulty_subscriptions() -> Vec<(Value, &'static str, &'static str)> {
         (
             json!({"notify_url": "https://hooks.example.com/", "modules": ["Deal"], "headers": {"Host": "x"}}),
             "/headers/Host",
-            "host's own",
+            "set by the host",
         ),
         (
             json!({"notify_url": "https://hooks.example.com/", "modules": ["Deal"], "signing_secret": "x"}),

@@ -135,12 +135,12 @@ async fn a_database_beside_the_log_of_another_is_refused() {
     let host = Host::with().on(folder).start().await;
     host.send(event("Contact is Created", 2)).await;
     let folder = host.kill().await;
-    for former in ["b/hookloom.db", "cold"] {
+    for copy_of in ["b/hookloom.db", "cold"] {
         let copy = copied(&folder);
         let data = copy.path().join("data");
-        std::fs::copy(backups.path().join(former), data.join(DATABASE)).unwrap();
+        std::fs::copy(backups.path().join(copy_of), data.join(DATABASE)).unwrap();
         let said = refused(&data).await;
-        assert!(said.contains("hookloom.db-wal in") && said.contains("log of another database"), "{former}: {said}");
+        assert!(said.contains("hookloom.db-wal in") && said.contains("log of another database"), "{copy_of}: {said}");
         for file in [LOG, LOG_INDEX] {
             std::fs::rename(data.join(file), copy.path().join(file)).unwrap();
         }

@@ -253,7 +253,7 @@ async fn the_host_does_not_call_itself() {
 async fn a_service_beside_the_host_is_no_bin() {
     let host = Host::with().guarded().start().await;
     let port = host.url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
-    let beside = tokio::net::TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+    let service = tokio::net::TcpListener::bind(("127.0.0.2", port)).await.unwrap();
     let made = async |url: &str| {
         let body = json!({"notify_url": url, "modules": ["Contact"]}).to_string();
         host.ask(Method::POST, "./subscriptions", body).await
@@ -267,7 +267,7 @@ async fn a_service_beside_the_host_is_no_bin() {
     made(&receiver).await.ok();
     let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
     assert_eq!(delivery["attempts"][0]["status"], 200, "{delivery}");
-    let nobody = tokio::time::timeout(std::time::Duration::from_millis(200), beside.accept()).await;
+    let nobody = tokio::time::timeout(std::time::Duration::from_millis(200), service.accept()).await;
     assert!(nobody.is_err());
 }
 

@@ -17,7 +17,7 @@ const MISBEHAVIOURS: [(&str, &str, &str, &str); 32] = [
     ("hashes", "fault", "plugin-limit", "limits.hashed_bytes is 4194304"),
     ("invalid_json", "fault", "plugin-bad-output", "the body is not JSON"),
     ("bad_header", "fault", "plugin-bad-output", "not visible ASCII"),
-    ("own_header", "fault", "plugin-bad-output", "\"webhook-id\" is the host's own"),
+    ("own_header", "fault", "plugin-bad-output", "\"webhook-id\" is set by the host"),
     ("many_headers", "fault", "plugin-bad-output", "17 headers, and limits.headers is 16"),
     ("other_host", "fault", "plugin-bad-output", "\"evil.example\" is not in the subscription's url_hosts"),
     ("sleeps", "fault", "plugin-trap", "a plugin may not sleep"),

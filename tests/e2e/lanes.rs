@@ -223,7 +223,7 @@ async fn a_subscription_that_the_host_disables_is_told_to_others() {
     assert_eq!(forged.status, 422, "{}", forged.text);
     let names = json!({"extra_event_names": {"Subscription is Disabled": "Subscription"}});
     let refused = host.ask(Method::PATCH, "/v1/tenants/default", names.to_string()).await;
-    assert!(refused.status == 422 && refused.text.contains("the host's own"), "{}", refused.text);
+    assert!(refused.status == 422 && refused.text.contains("made by the host only"), "{}", refused.text);
     host.ledger().await;
 }
 

@@ -36,14 +36,14 @@ async fn no_file_descriptor_is_no_attempt() {
     let subscription = host.subscription(&receiver.url, once()).await;
     let pid = host.process.id().unwrap();
     let raw = Pid::from_raw(i32::try_from(pid).unwrap());
-    let former = rustix::process::getrlimit(Resource::Nofile);
+    let limit = rustix::process::getrlimit(Resource::Nofile);
     let open: std::collections::BTreeSet<u64> = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
         .collect();
     let free = (0..).find(|number| !open.contains(number)).unwrap();
     // From now on, only the open connection of this test can be used.
-    let before = prlimit(raw, Resource::Nofile, Rlimit { current: Some(free), maximum: former.maximum }).unwrap();
+    let before = prlimit(raw, Resource::Nofile, Rlimit { current: Some(free), maximum: limit.maximum }).unwrap();
     let id = host.send(event("Contact is Created", 1)).await;
     tried_in_vain(&host, &id, "too many open files").await;
     let lane = host.get(&format!("./subscriptions/{subscription}")).await["lane"].clone();

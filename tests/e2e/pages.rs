@@ -296,7 +296,7 @@ async fn a_plugin_is_tried_on_its_page() {
     visitor.see("/t/default/plugins/p").await;
     let dry = visitor.follow("/t/default/plugins/p/dry-run", &[("pick", "sample:Contact")]).await;
     assert!(dry.contains("It passes unchanged."), "{dry}");
-    let broken = visitor.post("/t/default/plugins/p/dry-run", &[("own", "{")]).await;
+    let broken = visitor.post("/t/default/plugins/p/dry-run", &[("event_text", "{")]).await;
     assert!(broken.status == 422 && broken.text.contains("not judged"), "{}", broken.text);
     let second = host.ask(Method::PUT, "./plugins/p?activate=false", example("flatten")).await.ok();
     let sha256 = text(&second, "sha256");

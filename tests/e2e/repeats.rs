@@ -81,7 +81,7 @@ async fn former_keys_sign_beside_the_new_one_for_a_while() {
     let pair = host.post(&path, &json!({"scheme": "v1a", "overlap_s": 0})).await;
     assert!(text(&pair, "signing_secret").starts_with("whsk_"));
     assert!(text(&pair["signing_keys"][0], "public_key").starts_with("whpk_"), "{pair}");
-    assert_eq!(pair["signing_keys"].as_array().unwrap().len(), 1, "no overlap, no former key");
+    assert_eq!(pair["signing_keys"].as_array().unwrap().len(), 1, "no overlap, no previous key");
     let shown = host.get(&format!("./subscriptions/{id}")).await;
     assert!(shown["signing_secret"].is_null() && !shown.to_string().contains("whsk_"), "{shown}");
     for (body, pointer) in [

@@ -207,7 +207,7 @@ async fn what_waits_too_long_for_its_turn_is_dead() {
 #[tokio::test]
 async fn an_edit_holds_from_the_next_attempt_on() {
     let host = Host::start().await;
-    let former = Receiver::answering("500").await;
+    let previous = Receiver::answering("500").await;
     let new = Receiver::start().await;
     fn settings(url: &str, header: &str) -> Value {
         json!({
@@ -215,7 +215,7 @@ async fn an_edit_holds_from_the_next_attempt_on() {
             "headers": {"x-edition": header}, "retry": {"schedule_s": [0, 3_600]},
         })
     }
-    let id = text(&host.post("./subscriptions", &settings(&former.url, "1")).await, "id").to_owned();
+    let id = text(&host.post("./subscriptions", &settings(&previous.url, "1")).await, "id").to_owned();
     let event = host.send(event("Contact is Created", 1)).await;
     let delivery = host.attempted(&event).await;
     let path = format!("./subscriptions/{id}");
@@ -225,7 +225,7 @@ async fn an_edit_holds_from_the_next_attempt_on() {
     assert_eq!((text(&received["headers"], "x-edition"), &received["headers"]["webhook-id"]), ("2", &delivery["id"]));
     let attempts = host.ended(&event).await["attempts"].clone();
     assert_eq!((&attempts[0]["config_generation"], &attempts[1]["config_generation"]), (&json!(1), &json!(2)));
-    assert_eq!(former.received().len(), 1);
+    assert_eq!(previous.received().len(), 1);
 }
 
 #[tokio::test]

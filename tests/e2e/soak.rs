@@ -185,7 +185,7 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
     assert!(resident_mib(&host) <= memory_empty + 256, "{} MiB", resident_mib(&host));
     let (during, changes) = beside_changes(&host, &subscriptions[0]).await;
     report(
-        "the same beside an activation, an edited webhook, /metrics, Overview and Webhooks every second",
+        "the same during an activation, an edited webhook, /metrics, Overview and Webhooks every second",
         &format!("accepted in {}; these changes and reads took {}", row(&during), row(&changes)),
     );
     assert!(percentile(&during, 99) <= 20.0, "{}", row(&during));
@@ -212,7 +212,7 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
     let ledger = host.ledger().await;
     let pruned = ledger["pruned"]["dropped"].as_u64().unwrap();
     report(
-        "one event after the other beside 1,000,000 ended deliveries with their attempts",
+        "one event after the other with 1,000,000 ended deliveries with their attempts",
         &format!(
             "accepted in {}; in {} while {pruned} were pruned in {:.0} s",
             row(&before),
@@ -243,7 +243,7 @@ async fn hostile_receivers() {
         kinds = crate::faults::hostile_receivers().await;
     }
     report(
-        &format!("{kinds} kinds of hostile receivers beside a healthy one, 10 times"),
+        &format!("{kinds} kinds of hostile receivers and a healthy one, 10 times"),
         "each cost its own deadline; the healthy one got everything",
     );
 }

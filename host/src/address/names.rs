@@ -77,7 +77,7 @@ pub fn check_host(text: &str) -> Result<Host, AddressError> {
 /// Returns true if a host without scheme and port is the host of a URL, in any spelling: names have no upper case, and names in
 /// other scripts have an ASCII form.
 pub fn is_host(text: &str, host: &str) -> bool {
-    text == host || check_host(text).is_ok_and(|own| own.to_string() == host)
+    text == host || check_host(text).is_ok_and(|parsed| parsed.to_string() == host)
 }
 
 #[cfg(test)]

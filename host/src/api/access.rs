@@ -137,20 +137,20 @@ pub(super) async fn list_admin_keys(
 /// Create an admin key.
 #[utoipa::path(post, path = "/v1/keys", tag = "access", operation_id = "create_admin_key", request_body = NewAdminKey, responses((status = 201, body = KeyBody)))]
 pub(super) async fn create_admin_key(
-    Admin(own): Admin,
+    Admin(admin): Admin,
     State(state): State<Arc<ApiState>>,
     Input(new): Input<NewAdminKey>,
 ) -> Result<(StatusCode, Json<KeyBody>), Problem> {
     let (key, text) = state.store.create_key(None, Vec::new(), checked_label(new.label)?).await?;
     let body = KeyBody::new(&key, None, Some(text));
-    state.changed(&own, None, "admin-key.create", key.shown(), [None, recorded(&body)]).await;
+    state.changed(&admin, None, "admin-key.create", key.shown(), [None, recorded(&body)]).await;
     Ok((StatusCode::CREATED, Json(body)))
 }
 
 /// Revoke an admin key, except the last one.
 #[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", operation_id = "revoke_admin_key", params(("id" = Uuid, Path)), responses((status = 204), (status = 409, body = Problem)))]
 pub(super) async fn revoke_admin_key(
-    Admin(own): Admin,
+    Admin(admin): Admin,
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
@@ -161,7 +161,7 @@ pub(super) async fn revoke_admin_key(
     }
     let subject = keys.iter().find(|key| key.id == id).map(|key| key.shown()).unwrap_or_default();
     state.store.revoke_key(None, id).await?;
-    state.changed(&own, None, "admin-key.revoke", subject, [None, None]).await;
+    state.changed(&admin, None, "admin-key.revoke", subject, [None, None]).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

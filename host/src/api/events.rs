@@ -65,7 +65,7 @@ impl From<Vec<AcceptedEntry>> for AcceptedBody {
 #[allow(dead_code, reason = "the schema's shape; an event is checked as bytes, which are kept as they came")]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct EventWrite {
-    /// One of the four names of Agile CRM (`Contact is Created`, …) or one of the tenant's own.
+    /// One of the four names of Agile CRM (`Contact is Created`, …) or a name that the tenant accepts in addition.
     event_name: String,
     /// Any object.
     #[schema(value_type = Object)]
@@ -270,17 +270,17 @@ pub(super) async fn explained(
     let deliveries: HashMap<_, _> = view.deliveries.iter().rev().map(|one| (one.subscription, one)).collect();
     let note = view.event.entity_note();
     let is_test = view.deliveries.iter().any(|one| one.kind == DeliveryKind::Test);
-    let one = |own: &Arc<Subscription>| {
-        let delivery = deliveries.get(&own.id).copied();
+    let one = |subscription: &Arc<Subscription>| {
+        let delivery = deliveries.get(&subscription.id).copied();
         let known = Known {
             delivery,
             attempts: delivery.and_then(|delivery| attempts.get(&delivery.id)).map_or(&[], Vec::as_slice),
             behind: delivery.and_then(|delivery| earlier.get(&delivery.id)).copied(),
-            lane: state.lanes.status(own.id),
+            lane: state.lanes.status(subscription.id),
             note: note.as_deref(),
             is_test,
         };
-        explain(&view.event, own, &known, now_ms())
+        explain(&view.event, subscription, &known, now_ms())
     };
     Ok(state.store.catalog().subscriptions(tenant).iter().map(one).collect())
 }

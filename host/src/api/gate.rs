@@ -30,9 +30,9 @@ pub(super) async fn events_for(
     let all = state.store.catalog().subscriptions(tenant);
     let users: HashMap<SubscriptionId, Arc<Subscription>> =
         all.iter().filter(|one| one.settings.plugin.names(name)).map(|one| (one.id, one.clone())).collect();
-    let own = state.store.last_events_of(tenant.clone(), users.keys().copied().collect(), limit).await?;
+    let of_plugin = state.store.last_events_of(tenant.clone(), users.keys().copied().collect(), limit).await?;
     let mut judged = Vec::new();
-    for (event, id) in own {
+    for (event, id) in of_plugin {
         let subscription = users.get(&id).cloned();
         judged.extend(subscription.map(|subscription| of(event, subscription, EventSource::Subscription)));
     }

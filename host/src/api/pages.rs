@@ -32,7 +32,7 @@ mod webhooks;
 
 use super::ApiState;
 use super::problem::{Problem, add_retry_after};
-use super::public_path::OwnPage;
+use super::public_path::HostPage;
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
 use askama::Template;
@@ -130,7 +130,7 @@ impl HtmlPage {
 impl IntoResponse for HtmlPage {
     fn into_response(self) -> Response {
         let mut response = (self.0, Html(self.1)).into_response();
-        response.extensions_mut().insert(OwnPage);
+        response.extensions_mut().insert(HostPage);
         let headers = response.headers_mut();
         let policy = HeaderValue::try_from(policy(&self.2)).expect("base64 is visible ASCII");
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -189,7 +189,7 @@ impl Frame {
 
     fn of(user: &SignedIn, state: &ApiState, here: &'static str) -> Frame {
         let tenants = match &user.key.tenant {
-            Some(own) => vec![own.clone()],
+            Some(tenant) => vec![tenant.clone()],
             None => state.store.catalog().tenants().iter().map(|tenant| tenant.id.clone()).collect(),
         };
         Frame {
@@ -220,7 +220,7 @@ impl Frame {
     }
 
     fn menu(&self) -> Vec<MenuItem> {
-        let own = [
+        let pages = [
             ("webhooks", "Webhooks"),
             ("deliveries", "Deliveries"),
             ("plugins", "Plugins"),
@@ -232,7 +232,7 @@ impl Frame {
         let mut items = Vec::new();
         if self.has_tenant() {
             items.push(item(home.clone(), "Overview"));
-            items.extend(own.map(|(segment, label)| item(home.clone().then(segment), label)));
+            items.extend(pages.map(|(segment, label)| item(home.clone().then(segment), label)));
         }
         if self.is_admin {
             items.push(MenuItem { href: "/tenants".into(), label: "Tenants", here: self.here == "Tenants" });

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// Marker of an answer that is a page of this host.
 #[derive(Clone, Copy)]
-pub(super) struct OwnPage;
+pub(super) struct HostPage;
 
 /// Removes the prefix from the path of a request, if it has one.
 pub(super) fn strip<B>(request: &mut http::Request<B>, prefix: &str) {
@@ -48,7 +48,7 @@ pub(super) async fn rebase(State(state): State<Arc<ApiState>>, request: Request,
         return response;
     };
     rebase_headers(response.headers_mut(), prefix);
-    if response.extensions().get::<OwnPage>().is_none() {
+    if response.extensions().get::<HostPage>().is_none() {
         return response;
     }
     let (mut parts, body) = response.into_parts();

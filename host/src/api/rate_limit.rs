@@ -32,7 +32,7 @@ impl RateLimit {
     /// Sets both headers.
     pub(super) fn write(self, headers: &mut HeaderMap) {
         for (name, value) in [POLICY, STATE].into_iter().zip(self.values()) {
-            headers.insert(name, HeaderValue::try_from(value).expect("numbers and our own words are visible ASCII"));
+            headers.insert(name, HeaderValue::try_from(value).expect("numbers and constant words are visible ASCII"));
         }
     }
 }

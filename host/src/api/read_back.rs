@@ -95,8 +95,8 @@ mod tests {
         };
         let written: BTreeSet<String> =
             fields(write).into_iter().filter(|name| schemas[write]["properties"][name]["readOnly"] != true).collect();
-        let beside: BTreeSet<String> = fields(answer).difference(&written).cloned().collect();
-        assert_eq!(beside, read_only.iter().map(ToString::to_string).collect(), "{write} and {answer}");
+        let additional: BTreeSet<String> = fields(answer).difference(&written).cloned().collect();
+        assert_eq!(additional, read_only.iter().map(ToString::to_string).collect(), "{write} and {answer}");
     }
 
     #[test]

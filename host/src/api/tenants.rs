@@ -144,7 +144,7 @@ fn checked_names(names: BTreeMap<String, Module>) -> Result<BTreeMap<String, Mod
         (1..=200).contains(&name.len()) && !name.chars().any(char::is_control)
     }
     if names.values().any(|module| *module == Module::Subscription) {
-        let detail = "events of the module Subscription are the host's own".to_owned();
+        let detail = "events of the module Subscription are made by the host only".to_owned();
         return Err(Problem::field("/extra_event_names", detail));
     }
     if names.len() <= 100 && names.keys().all(|name| fits(name)) {

@@ -106,7 +106,7 @@ async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String
     let mut receiver = DemoReceiver::start(&secret).await?;
     let host = Demo { host: HostClient::new(&format!("http://{}", app.address), key)? };
     host.set_up(components, &receiver, &secret).await?;
-    let token = host.post(&own("intake-tokens"), &json!({"label": "Agile CRM"})).await?;
+    let token = host.post(&default_tenant("intake-tokens"), &json!({"label": "Agile CRM"})).await?;
     let intake = token["path"].as_str().and_then(UrlPath::local).ok_or("the host made no intake address")?;
 
     let started = Instant::now();
@@ -126,7 +126,7 @@ async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String
             deliveries.push((example.plugin, delivery, received));
         }
     }
-    let ledger = host.get(&own("ledger")).await?;
+    let ledger = host.get(&default_tenant("ledger")).await?;
     let count = |name: &str| ledger[name].as_u64().unwrap_or(u64::MAX);
     let ended: u64 = ["delivered", "dropped", "dead", "cancelled", "pending"].iter().map(|name| count(name)).sum();
     if count("fan_out") != ended {
@@ -170,7 +170,7 @@ struct Demo {
 }
 
 /// Returns the path of a collection of the default tenant.
-fn own(collection: &'static str) -> UrlPath {
+fn default_tenant(collection: &'static str) -> UrlPath {
     UrlPath::api_of(&TenantId::default()).then(collection)
 }
 
@@ -187,7 +187,7 @@ impl Demo {
     async fn set_up(&self, components: &Components, receiver: &DemoReceiver, secret: &str) -> Result<(), Failure> {
         for example in &EXAMPLES {
             let component = Bytes::from(components.read(example.plugin)?);
-            let path = own("plugins").then(example.plugin);
+            let path = default_tenant("plugins").then(example.plugin);
             let version = self.host.ask(Method::PUT, &path, "application/wasm", component).await?;
             show::plugin(example.plugin, &version);
             let config: serde_json::Map<String, Value> =
@@ -200,18 +200,18 @@ impl Demo {
                 "description": example.plugin,
                 "signing_secret": secret,
             });
-            self.post(&own("subscriptions"), &subscription).await?;
+            self.post(&default_tenant("subscriptions"), &subscription).await?;
         }
         Ok(())
     }
 
     /// Returns the deliveries of the newest event with their attempts, once none is pending, in the order of the examples.
     async fn settled(&self, index: usize) -> Result<Vec<(&'static Example, Value)>, Failure> {
-        let subscriptions = self.get(&own("subscriptions")).await?;
+        let subscriptions = self.get(&default_tenant("subscriptions")).await?;
         let give_up = Instant::now() + PATIENCE;
         loop {
             let wanted = EXAMPLES.iter().filter(|example| !example.verdicts[index].is_empty()).count();
-            let page = self.get(&own("deliveries").query("limit", wanted)).await?;
+            let page = self.get(&default_tenant("deliveries").query("limit", wanted)).await?;
             let deliveries = page["deliveries"].as_array().map(Vec::as_slice).unwrap_or_default();
             if deliveries.iter().all(|delivery| delivery["state"] != "pending") {
                 return self.details(deliveries, &subscriptions).await;
@@ -237,7 +237,7 @@ impl Demo {
             let id = subscription.map(|one| one["id"].clone()).unwrap_or_default();
             for delivery in deliveries.iter().filter(|delivery| delivery["subscription"] == id) {
                 let id: Uuid = delivery["id"].as_str().unwrap_or_default().parse()?;
-                found.push((example, self.get(&own("deliveries").then(&id)).await?));
+                found.push((example, self.get(&default_tenant("deliveries").then(&id)).await?));
             }
         }
         Ok(found)

@@ -14,7 +14,7 @@ mod source;
 mod watch;
 
 use super::Failure;
-use super::terminal::own_text;
+use super::terminal::program_text;
 use clap::Subcommand;
 
 /// Contract, from `wit/`.
@@ -59,7 +59,7 @@ pub(super) async fn run(command: PluginCommand) -> Result<(), Failure> {
         PluginCommand::Rollout(args) => rollout::rollout(args).await,
         PluginCommand::Replay(args) => judge::replay(args).await,
         PluginCommand::Wit => {
-            own_text(WIT);
+            program_text(WIT);
             Ok(())
         }
     }

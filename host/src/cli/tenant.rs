@@ -114,8 +114,8 @@ impl TenantClient {
 
 pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
     let tenant = TenantClient::new(&args.host, args.tenant)?;
-    let mut own = tenant.get(&tenant.path()).await?;
-    without(&mut own, &["id", "created_at_ms"]);
+    let mut settings = tenant.get(&tenant.path()).await?;
+    without(&mut settings, &["id", "created_at_ms"]);
     let mut subscriptions = tenant.list(tenant.path().then("subscriptions"), "id").await?;
     subscriptions.iter_mut().for_each(|one| without(one, &NOT_SETTINGS));
     let mut bins = tenant.get(&tenant.path().then("bins")).await?;
@@ -133,7 +133,7 @@ pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
         let component = tenant.host.ask_bytes(Method::GET, &path, JSON, Bytes::new()).await?;
         plugins.push(json!({"name": name, "sha256": sha256, "component": BASE64.encode(component)}));
     }
-    let all = json!({"hookloom_export": FORMAT, "tenant": own, "plugins": plugins, "subscriptions": subscriptions, "bins": bins});
+    let all = json!({"hookloom_export": FORMAT, "tenant": settings, "plugins": plugins, "subscriptions": subscriptions, "bins": bins});
     match args.out {
         None => terminal::json_pretty(&all)?,
         Some(file) => {
@@ -156,10 +156,10 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     let secrets = args.secrets.as_deref().map(ImportSecrets::read).transpose()?.unwrap_or_default();
     let all = Imported::read(&text, &secrets).map_err(|error| format!("{shown}: {error}; nothing was changed"))?;
     let tenant = TenantClient::new(&args.host, args.tenant)?;
-    let mut own = all.tenant;
-    own.insert("id".into(), json!(tenant.id));
+    let mut settings = all.tenant;
+    settings.insert("id".into(), json!(tenant.id));
     let tenants = UrlPath::root().then("v1").then("tenants");
-    tenant.post(&tenants, &Value::Object(own)).await?;
+    tenant.post(&tenants, &Value::Object(settings)).await?;
     for plugin in all.plugins {
         errln!("compiling {}", plugin.name);
         let path = tenant.path().then("plugins").then(&plugin.name);

@@ -215,7 +215,7 @@ pub(super) fn escape_json(text: &str) -> String {
 }
 
 /// Prints a text of the program on stdout, unchanged.
-pub(super) fn own_text(text: &'static str) {
+pub(super) fn program_text(text: &'static str) {
     write(OutputStream::Out, text);
 }
 

@@ -4,7 +4,7 @@ use super::{Config, ConfigError};
 use crate::limits::Limits;
 
 /// First segments of the host's paths. A path prefix must not begin with one of them.
-const OWN_SEGMENTS: [&str; 14] = [
+const HOST_SEGMENTS: [&str; 14] = [
     "v1",
     "in",
     "bins",
@@ -26,7 +26,7 @@ fn public_url_fault(config: &Config) -> Option<String> {
     if url.is_wildcard() {
         return Some(format!("public_url is {url}, which no client can open; write the host's name"));
     }
-    let first = url.first_segment().filter(|first| OWN_SEGMENTS.contains(first))?;
+    let first = url.first_segment().filter(|first| HOST_SEGMENTS.contains(first))?;
     Some(format!("public_url is {url}, and /{first} is a path of the host itself; choose another path prefix"))
 }
 

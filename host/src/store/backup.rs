@@ -42,10 +42,10 @@ pub fn back_up(from: &Path, to: &Path, with_key: bool, progress: impl FnMut(u64,
     require_free(to).map_err(folder_error(to))?;
     inspect(from)?;
     std::fs::metadata(from.join(DATABASE)).map_err(folder_error(from))?;
-    let beside = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut making = tempfile::Builder::new();
     let making = making.prefix(".hookloom-backup-").permissions(Permissions::from_mode(0o700));
-    let making = making.tempdir_in(beside).map_err(folder_error(beside))?;
+    let making = making.tempdir_in(parent).map_err(folder_error(parent))?;
     let path = making.path().join(DATABASE);
     copy_database(&from.join(DATABASE), &path, progress)?;
     let copy = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -66,7 +66,7 @@ pub fn back_up(from: &Path, to: &Path, with_key: bool, progress: impl FnMut(u64,
     std::fs::rename(making.path(), to).map_err(folder_error(to))?;
     // The folder has its final name.
     drop(making.keep());
-    File::open(beside).and_then(|folder| folder.sync_all()).map_err(folder_error(beside))?;
+    File::open(parent).and_then(|folder| folder.sync_all()).map_err(folder_error(parent))?;
     Ok(BackedUp { bytes, damaged_components })
 }
 
@@ -99,8 +99,8 @@ fn copy_database(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) -> 
     }
     let found: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     // Damage of the store is also in the copy, which is as good as the store.
-    let own: String = source.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if found != "ok" && own == "ok" {
+    let of_source: String = source.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found != "ok" && of_source == "ok" {
         return Err(StoreError::Conflict(format!("the copy is incomplete: {found}")));
     }
     Ok(())

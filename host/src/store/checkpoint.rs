@@ -162,7 +162,7 @@ mod tests {
         let mut rows = 500;
         let begun = Instant::now();
         while times_begun(&log) < 3 {
-            assert!(begun.elapsed() < Duration::from_secs(60), "the log has begun anew {} times", times_begun(&log));
+            assert!(begun.elapsed() < Duration::from_secs(60), "the log has restarted {} times", times_begun(&log));
             (0..20).for_each(|_| commit(&writer));
             rows += 20;
             // The copier waits for the disk.

@@ -71,7 +71,7 @@ pub enum FolderFault {
     },
     /// The log belongs to another database.
     #[error(
-        "hookloom.db-wal in {folder} is the log of another database than its hookloom.db: was a backup put beside the log of an earlier host? If hookloom.db is the one to go on with, move hookloom.db-wal and hookloom.db-shm out of the folder; if not, put back the database of this log"
+        "hookloom.db-wal in {folder} is the log of another database than its hookloom.db: was a backup put into the folder of an earlier host's log?? If hookloom.db is the one to go on with, move hookloom.db-wal and hookloom.db-shm out of the folder; if not, put back the database of this log"
     )]
     ForeignLog {
         /// Path of the data folder.
@@ -219,7 +219,7 @@ impl DataFolder {
         let key = match key {
             Ok(Some(key)) if key.fingerprint() == vault.fingerprint() => None,
             Ok(Some(_)) => {
-                Some("master.key was replaced by another key: put the former one back before the host stops")
+                Some("master.key was replaced by another key: put the previous one back before the host stops")
             }
             Ok(None) => {
                 Some("master.key was removed: put it back before the host stops, or nothing opens its secrets again")

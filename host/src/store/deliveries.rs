@@ -92,7 +92,7 @@ pub(super) const VIEW: &str = "SELECT id, event, subscription, state, awaiting_p
 /// acceptance even if the clock was set back. There is no gap between stored events, because the oldest of an entity is pruned
 /// first.
 pub(super) const BEFORE: &str = "WHERE tenant = ?1 AND entity_id = ?3 AND module = ?4
-    AND rowid < (SELECT own.rowid FROM events own WHERE own.tenant = ?1 AND own.id = ?2) ORDER BY rowid DESC LIMIT 1";
+    AND rowid < (SELECT this.rowid FROM events this WHERE this.tenant = ?1 AND this.id = ?2) ORDER BY rowid DESC LIMIT 1";
 
 impl Store {
     /// Records an attempt, updates its delivery, and disables the subscription if required. Durable when it returns.

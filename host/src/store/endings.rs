@@ -38,8 +38,8 @@ impl Store {
             let write = move |tx: &Transaction<'_>| {
                 let default = match catalog.subscription(&owner, id) {
                     None => (DeliveryState::Cancelled, deleted()),
-                    Some(own) if own.state == SubscriptionState::Disabled => {
-                        let message = own.state_reason.as_deref().unwrap_or("its subscription was disabled");
+                    Some(subscription) if subscription.state == SubscriptionState::Disabled => {
+                        let message = subscription.state_reason.as_deref().unwrap_or("its subscription was disabled");
                         (DeliveryState::Dead, Reason::new("subscription-disabled", message))
                     }
                     Some(_) => return Ok(0),
@@ -57,8 +57,8 @@ impl Store {
     /// Ends the pending deliveries that an interrupted change has left for disabled or deleted subscriptions of a tenant.
     pub(super) async fn end_leftovers(&self, tenant: &TenantId) -> Result<(), StoreError> {
         for id in self.pending(tenant).into_keys() {
-            let own = self.catalog.subscription(tenant, id);
-            if own.is_none_or(|own| own.state == SubscriptionState::Disabled) {
+            let subscription = self.catalog.subscription(tenant, id);
+            if subscription.is_none_or(|subscription| subscription.state == SubscriptionState::Disabled) {
                 self.end_rest(tenant, id, None).await?;
             }
         }

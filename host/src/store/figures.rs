@@ -65,14 +65,15 @@ impl Gathered {
 
     fn of(&self, tenant: &TenantId, from_s: i64) -> Vec<SpanFigures> {
         let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = cells.iter().filter(|(cell, _)| cell.tenant == *tenant && cell.minute_s >= from_s);
-        own.map(|(cell, figures)| SpanFigures {
-            at_s: cell.minute_s,
-            subscription: cell.subscription,
-            plugin: cell.plugin.clone(),
-            figures: figures.clone(),
-        })
-        .collect()
+        let matching = cells.iter().filter(|(cell, _)| cell.tenant == *tenant && cell.minute_s >= from_s);
+        matching
+            .map(|(cell, figures)| SpanFigures {
+                at_s: cell.minute_s,
+                subscription: cell.subscription,
+                plugin: cell.plugin.clone(),
+                figures: figures.clone(),
+            })
+            .collect()
     }
 }
 

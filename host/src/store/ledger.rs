@@ -107,7 +107,7 @@ fn ledger(connection: &Connection, tenant: &TenantId, counts: LedgerCounts) -> R
     let sql = "SELECT replayed, tests, bytes_kept, fan_out_pruned, events_pruned, delivered_pruned,
                       dropped_pruned, dead_pruned, cancelled_pruned
                FROM ledgers WHERE tenant = ?1";
-    let own = |row: &Row<'_>| {
+    let ledger_row = |row: &Row<'_>| {
         let pruned = Pruned {
             events: row.get(4)?,
             delivered: row.get(5)?,
@@ -121,5 +121,5 @@ fn ledger(connection: &Connection, tenant: &TenantId, counts: LedgerCounts) -> R
         let bytes = row.get(2)?;
         Ok(Ledger { replayed, tests, bytes, fan_out, pruned, ..ledger })
     };
-    Ok(connection.query_row(sql, params![&*tenant.0], own).optional()?.unwrap_or(ledger))
+    Ok(connection.query_row(sql, params![&*tenant.0], ledger_row).optional()?.unwrap_or(ledger))
 }

@@ -105,8 +105,8 @@ fn named(list: &[Value], custom: bool) -> BTreeMap<String, Vec<Value>> {
     let mut named: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for property in list {
         let Some(name) = property.get("name").and_then(Value::as_str) else { continue };
-        let own = custom || property.get("type").and_then(Value::as_str) == Some("CUSTOM");
-        let name = if own { format!("custom.{name}") } else { name.to_owned() };
+        let is_custom = custom || property.get("type").and_then(Value::as_str) == Some("CUSTOM");
+        let name = if is_custom { format!("custom.{name}") } else { name.to_owned() };
         named.entry(name).or_default().push(property.get("value").cloned().unwrap_or_default());
     }
     named

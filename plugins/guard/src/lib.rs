@@ -57,19 +57,21 @@ fn essence(mut data: Map<String, Value>) -> Value {
 fn echo(data: &Map<String, Value>) -> Result<Option<String>, Failure> {
     let tags = data.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let own_tags = config::list("own_tags");
-    if let Some(tag) = tags.into_iter().find(|tag| own_tags.iter().any(|own| own.eq_ignore_ascii_case(tag))) {
+    if let Some(tag) = tags.into_iter().find(|tag| own_tags.iter().any(|known| known.eq_ignore_ascii_case(tag))) {
         return Ok(Some(format!("it has the tag {tag:?}")));
     }
     let own_owners = config::list("own_owners");
     let owner = ["email", "id"].into_iter().filter_map(|key| id_of(data.get("owner")?.get(key)?)).map(String::from);
-    if let Some(owner) = owner.into_iter().find(|owner| own_owners.iter().any(|own| own.eq_ignore_ascii_case(owner))) {
+    if let Some(owner) =
+        owner.into_iter().find(|owner| own_owners.iter().any(|known| known.eq_ignore_ascii_case(owner)))
+    {
         return Ok(Some(format!("its owner is {owner}")));
     }
     for rule in config::list("own_fields") {
         let (name, value) = rule.split_once('=').ok_or_else(|| {
             Failure::bad_config("no-rule", format!("{rule:?} in own_fields is no rule; write `sync_origin = hookloom`"))
         })?;
-        if own(data, name.trim()).any(|found| found.eq_ignore_ascii_case(value.trim())) {
+        if custom_values(data, name.trim()).any(|found| found.eq_ignore_ascii_case(value.trim())) {
             return Ok(Some(format!("{} is {}", name.trim(), value.trim())));
         }
     }
@@ -77,7 +79,7 @@ fn echo(data: &Map<String, Value>) -> Result<Option<String>, Failure> {
 }
 
 /// Returns the values of a custom property.
-fn own(data: &Map<String, Value>, name: &str) -> impl Iterator<Item = String> {
+fn custom_values(data: &Map<String, Value>, name: &str) -> impl Iterator<Item = String> {
     let list = |key: &str| data.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let of_contact = list("properties").iter().filter(|one| one.get("type").and_then(Value::as_str) == Some("CUSTOM"));
     let both = of_contact.chain(list("custom_data"));

@@ -76,7 +76,7 @@ impl Zone {
         ] {
             for entry in data.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
                 let named = |key| {
-                    entry.get(key).and_then(Value::as_str).is_some_and(|own| own_times.iter().any(|time| time == own))
+                    entry.get(key).and_then(Value::as_str).is_some_and(|name| own_times.iter().any(|time| time == name))
                 };
                 let unit_ms = if name.is_none() { 1 } else { 1_000 };
                 if name.is_none_or(named)
@@ -108,11 +108,11 @@ fn is_currency(code: &str) -> bool {
 fn money(data: &Map<String, Value>, account_currency: Option<&str>) -> Map<String, Value> {
     let number = |name: &str| data.get(name).and_then(Decimal::of);
     // `EUR-\u{20ac}`: the code and the sign.
-    let own = data.get("currency_type").and_then(text_of).and_then(|text| text.get(..3).map(str::to_owned));
-    let own = own.filter(|code| is_currency(code));
+    let currency = data.get("currency_type").and_then(text_of).and_then(|text| text.get(..3).map(str::to_owned));
+    let currency = currency.filter(|code| is_currency(code));
     let amounts = [
         ("expected", number("expected_value"), account_currency.map(str::to_owned)),
-        ("converted", number("currency_conversion_value").filter(|_| own.is_some()), own.clone()),
+        ("converted", number("currency_conversion_value").filter(|_| currency.is_some()), currency.clone()),
     ];
     let one = |(name, amount, currency): (&str, Option<Decimal>, Option<String>)| {
         let amount = amount_in(&amount?, currency.as_deref(), number("probability"));

@@ -74,7 +74,7 @@ fn element(name: &str, value: &Value, text: &mut String) {
     match value {
         Value::Object(map) => map.iter().for_each(|(key, value)| element(key, value, text)),
         Value::Array(list) => list.iter().for_each(|value| element("item", value, text)),
-        Value::String(own) => escape(own, text),
+        Value::String(string) => escape(string, text),
         Value::Null => {}
         other => escape(&other.to_string(), text),
     }
@@ -94,8 +94,8 @@ fn element_name(name: &str) -> String {
 }
 
 /// Escapes a text for XML 1.0, without the control characters that it does not allow.
-fn escape(own: &str, text: &mut String) {
-    for sign in own.chars() {
+fn escape(from: &str, text: &mut String) {
+    for sign in from.chars() {
         match sign {
             '&' => text.push_str("&amp;"),
             '<' => text.push_str("&lt;"),

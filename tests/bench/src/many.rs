@@ -178,8 +178,8 @@ pub(crate) async fn dead(name: &'static str, args: &Args) -> Result<Row, Failure
     let mut floors = Vec::new();
     let mut figures = Vec::new();
     let settings = json!({"plugin": "flatten", "timeout_ms": 5_000});
-    let ill = host.subscription(&format!("http://{}/", dead.local_addr()?), settings).await?;
-    let path = format!("/subscriptions/{ill}");
+    let unanswered = host.subscription(&format!("http://{}/", dead.local_addr()?), settings).await?;
+    let path = format!("/subscriptions/{unanswered}");
     let times = async || {
         latency(&receiver, 10, Duration::from_secs(5), HEALTHY, |number| {
             host.request(Method::POST, "/events", event(number))

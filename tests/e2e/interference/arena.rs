@@ -30,7 +30,7 @@ pub(super) fn again<F: Future<Output = ()> + Send + 'static>(
 }
 
 /// Runs this number of attacks concurrently.
-pub(super) fn beside(count: usize, attack: impl Fn(usize) -> Attack) -> Vec<Attack> {
+pub(super) fn concurrent(count: usize, attack: impl Fn(usize) -> Attack) -> Vec<Attack> {
     (0..count).map(attack).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Attacks by connections: held connections, endless bodies, floods of requests.
 
-use super::arena::{Arena, Attack, again, beside};
+use super::arena::{Arena, Attack, again, concurrent};
 use super::run::Scenario;
 use crate::harness::text;
 use reqwest::Method;
@@ -30,9 +30,11 @@ pub(super) const ALL: &[Scenario] = &[
         Box::pin(stalled_bodies(arena))
     }),
     Scenario::new("bin-flood", "16 strangers who send 4 MiB to a bin", |arena| Box::pin(bin_flood(arena))),
-    Scenario::new("refused-requests", "48 strangers who flood unknown paths, wrong keys and vain sign-ins", |arena| {
-        Box::pin(refused_requests(arena))
-    }),
+    Scenario::new(
+        "refused-requests",
+        "48 strangers who flood unknown paths, wrong keys and failed sign-ins",
+        |arena| Box::pin(refused_requests(arena)),
+    ),
 ];
 
 /// Maximum number of connections of the host.
@@ -45,7 +47,7 @@ fn held<F: Future<Output = std::io::Result<()>> + Send + 'static>(
     peer: fn(usize) -> [u8; 4],
     hold: impl Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
 ) -> Vec<Attack> {
-    beside(count, |number| {
+    concurrent(count, |number| {
         let arena = arena.clone();
         let hold = hold.clone();
         again(move |_| {
@@ -200,7 +202,7 @@ async fn bin_flood(arena: Arena) -> Vec<Attack> {
     let settings = json!({"body_bytes_max": 4 << 20, "requests_max": 1_000}).to_string();
     let bin = tenant.ask(Method::POST, "./bins", settings).await;
     let path = format!("/bins/{}/", text(&bin, "id"));
-    beside(16, move |_| {
+    concurrent(16, move |_| {
         let tenant = tenant.clone();
         let path = path.clone();
         again(move |_| {

@@ -1,6 +1,6 @@
 //! Attacks by plugins: sections of components, CPU time, logs, and output that is compared and searched.
 
-use super::arena::{Arena, Attack, Tenant, again, batch, beside, large_event, subscription};
+use super::arena::{Arena, Attack, Tenant, again, batch, concurrent, large_event, subscription};
 use super::run::Scenario;
 use crate::harness::{RawReceiver, example, guest};
 use crate::hostile_sections::{self, with_sections};
@@ -37,7 +37,7 @@ pub(super) const ALL: &[Scenario] = &[
     }),
     Scenario {
         restarts: true,
-        ..Scenario::new("restart", "a restart with plugins that must be compiled anew", |arena| {
+        ..Scenario::new("restart", "a restart with plugins that must be compiled again", |arena| {
             Box::pin(to_compile(arena))
         })
     },
@@ -112,7 +112,7 @@ async fn dry_runs(arena: Arena) -> Vec<Attack> {
     tenant.plugin("p", guest("loops")).await;
     let event: Value = serde_json::from_str(&batch(0, 1)).unwrap();
     let body = json!({"event": event, "limits": {"cpu_ms": 1_000, "wall_ms": 5_000}}).to_string();
-    beside(64, move |_| {
+    concurrent(64, move |_| {
         let tenant = tenant.clone();
         let body = body.clone();
         again(move |_| {
@@ -146,7 +146,7 @@ async fn chains(arena: Arena) -> Vec<Attack> {
     let limits = json!({"cpu_ms": 1_000, "wall_ms": 5_000});
     let also = json!({"plugin": vec!["p"; 8], "secrets": secrets, "limits": limits});
     let tenant = with_plugin(&arena, "a", guest("appends"), also).await;
-    beside(4, move |_| {
+    concurrent(4, move |_| {
         let tenant = tenant.clone();
         again(move |round| {
             let tenant = tenant.clone();
@@ -191,7 +191,7 @@ async fn diff_pages(arena: Arena) -> Vec<Attack> {
     let page = format!("/t/a/deliveries/{}", shown["deliveries"][0]["id"].as_str().unwrap());
     let compare = format!("./plugins/p/versions/{}/compare", uploaded["sha256"].as_str().unwrap());
     let cookie = tenant.sign_in().await;
-    beside(8, move |number| {
+    concurrent(8, move |number| {
         let tenant = tenant.clone();
         let page = page.clone();
         let compare = compare.clone();
@@ -224,7 +224,7 @@ async fn compiles(arena: Arena) -> Vec<Attack> {
     for number in 0..2 {
         let tenant = arena.tenant(&format!("a{number}")).await;
         let bomb = bomb.clone();
-        attacks.extend(beside(4, |lane| {
+        attacks.extend(concurrent(4, |lane| {
             let tenant = tenant.clone();
             let bomb = bomb.clone();
             again(move |round| {
@@ -270,7 +270,7 @@ async fn to_compile(arena: Arena) -> Vec<Attack> {
 async fn versions(arena: Arena) -> Vec<Attack> {
     let tenant = arena.tenant("a").await;
     let flatten = example("flatten");
-    beside(4, move |lane| {
+    concurrent(4, move |lane| {
         let tenant = tenant.clone();
         let flatten = flatten.clone();
         again(move |round| {

@@ -1,6 +1,6 @@
 //! Attacks by reads: searches without results, lists, pages and metrics of much data.
 
-use super::arena::{Arena, Attack, Tenant, again, batch, beside};
+use super::arena::{Arena, Attack, Tenant, again, batch, concurrent};
 use super::run::Scenario;
 use crate::harness::{exchange, guest, text};
 use reqwest::Method;
@@ -21,7 +21,7 @@ pub(super) const ALL: &[Scenario] = &[
 /// Requests these paths in turn, by this number of concurrent readers.
 fn readers(tenant: &Tenant, cookie: &str, count: usize, paths: Vec<String>) -> Vec<Attack> {
     let paths: Arc<[String]> = paths.into();
-    beside(count, |number| {
+    concurrent(count, |number| {
         let tenant = tenant.clone();
         let paths = paths.clone();
         let cookie = cookie.to_owned();

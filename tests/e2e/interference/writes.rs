@@ -1,6 +1,6 @@
 //! Attacks by writes: products of two limits, long values, many small writes, large operations.
 
-use super::arena::{Arena, Attack, Tenant, again, batch, beside, large_event, subscription};
+use super::arena::{Arena, Attack, Tenant, again, batch, concurrent, large_event, subscription};
 use super::run::Scenario;
 use crate::harness::{event, guest, text};
 use futures_util::StreamExt as _;
@@ -81,13 +81,13 @@ async fn fan_out(arena: Arena) -> Vec<Attack> {
 /// Sends many allowed batches concurrently.
 async fn batches(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 10, &json!({})).await;
-    beside(16, |_| largest_batches(tenant.clone(), 1_000))
+    concurrent(16, |_| largest_batches(tenant.clone(), 1_000))
 }
 
 /// Sends single events by many concurrent senders.
 async fn single_events(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 5, &json!({})).await;
-    beside(64, |_| {
+    concurrent(64, |_| {
         let tenant = tenant.clone();
         again(move |round| {
             let tenant = tenant.clone();
@@ -105,7 +105,7 @@ async fn oversized_batches(arena: Arena) -> Vec<Attack> {
     let count = (16 << 20) / (line.len() + 1) - 1;
     let lines: bytes::Bytes = vec![line; count].join("\n").into();
     let array: bytes::Bytes = format!("[{}]", vec![line; count].join(",")).into();
-    beside(4, move |number| {
+    concurrent(4, move |number| {
         let tenant = tenant.clone();
         let body = if number % 2 == 0 { lines.clone() } else { array.clone() };
         again(move |_| {
@@ -122,7 +122,7 @@ async fn oversized_batches(arena: Arena) -> Vec<Attack> {
 async fn long_ids(arena: Arena) -> Vec<Attack> {
     let ordering = json!({"ordering": {"on_failure": "block"}});
     let tenant = with_webhooks(&arena, arena.pick(1_000, 200), &ordering).await;
-    beside(4, move |lane| {
+    concurrent(4, move |lane| {
         let tenant = tenant.clone();
         again(move |round| {
             let tenant = tenant.clone();
@@ -137,7 +137,7 @@ async fn long_ids(arena: Arena) -> Vec<Attack> {
 /// Sends events with a different idempotency key each.
 async fn idempotency_keys(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 1, &json!({})).await;
-    beside(32, |lane| {
+    concurrent(32, |lane| {
         let tenant = tenant.clone();
         again(move |round| {
             let key = format!("{lane}-{round}-{}", "k".repeat(230));
@@ -150,7 +150,7 @@ async fn idempotency_keys(arena: Arena) -> Vec<Attack> {
 /// Creates, changes and deletes subscriptions without pause.
 async fn subscriptions(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 50, &json!({})).await;
-    beside(8, move |_| {
+    concurrent(8, move |_| {
         let tenant = tenant.clone();
         again(move |_| {
             let tenant = tenant.clone();
@@ -189,7 +189,7 @@ async fn changes(arena: Arena) -> Vec<Attack> {
             tenant.try_ask(Method::PUT, &path, wanted).await;
         }
     });
-    let reads = beside(8, move |number| {
+    let reads = concurrent(8, move |number| {
         let tenant = reader.clone();
         let cookie = cookie.clone();
         again(move |_| {
@@ -206,7 +206,7 @@ async fn rejected_requests(arena: Arena) -> Vec<Attack> {
     let tenant = arena.tenant("a").await;
     let token = tenant.ask(Method::POST, "./intake-tokens", r#"{"label":"x"}"#).await;
     let path = text(&token, "path").to_owned();
-    beside(16, move |_| {
+    concurrent(16, move |_| {
         let tenant = tenant.clone();
         let path = path.clone();
         again(move |_| {
@@ -230,7 +230,7 @@ async fn replays(arena: Arena) -> Vec<Attack> {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let id = tenant.ask(Method::GET, "./subscriptions", "").await[0]["id"].as_str().unwrap().to_owned();
-    beside(2, move |number| {
+    concurrent(2, move |number| {
         let tenant = tenant.clone();
         let id = id.clone();
         again(move |_| {
@@ -253,7 +253,7 @@ async fn tests(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 1, &json!({"concurrency": 256})).await;
     let id = tenant.ask(Method::GET, "./subscriptions", "").await[0]["id"].as_str().unwrap().to_owned();
     let path = format!("./subscriptions/{id}/test");
-    beside(32, move |_| {
+    concurrent(32, move |_| {
         let tenant = tenant.clone();
         let path = path.clone();
         again(move |round| {

@@ -226,7 +226,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         "subscribe" => {
             let bin = state.store.bin(user.tenant.clone(), id).await?;
             let wanted = json!({
-                "notify_url": bins_view::own_url(&bin.id, &state),
+                "notify_url": bins_view::internal_url(&bin.id, &state),
                 "modules": ["Contact", "Deal"],
                 "description": format!("to the bin {}", bins_view::name(&bin)),
             });

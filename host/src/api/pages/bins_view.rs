@@ -33,14 +33,14 @@ pub(super) fn url(id: &BinId, headers: &HeaderMap, state: &ApiState) -> String {
 }
 
 /// Returns the URL of a bin, at the address by which this host reaches itself.
-pub(super) fn own_url(id: &BinId, state: &ApiState) -> String {
+pub(super) fn internal_url(id: &BinId, state: &ApiState) -> String {
     format!("http://{}{}", state.clients.own_address(), UrlPath::of_bin(id))
 }
 
 const COLOURS: [&str; 8] = ["grey", "red", "orange", "yellow", "green", "teal", "blue", "violet"];
 
-pub(super) fn colours(own: u8) -> Vec<(u8, &'static str, bool)> {
-    COLOURS.iter().zip(0..).map(|(name, number)| (number, *name, number == own)).collect()
+pub(super) fn colours(selected: u8) -> Vec<(u8, &'static str, bool)> {
+    COLOURS.iter().zip(0..).map(|(name, number)| (number, *name, number == selected)).collect()
 }
 
 /// Returns the body of the REST route. Settings that the form does not show stay.
@@ -100,8 +100,8 @@ impl RequestView {
         previous: Option<BinRequest>,
         replayed: Option<String>,
     ) -> Self {
-        let own = own_delivery(state, tenant, &request).await;
-        let (signature, delivery) = own.unwrap_or_default();
+        let details = host_delivery(state, tenant, &request).await;
+        let (signature, delivery) = details.unwrap_or_default();
         let BinRequest { id, received_at_ms, head, body } = request;
         let raw = String::from_utf8_lossy(&body).into_owned();
         let kind = head.header("content-type").unwrap_or_default();
@@ -118,7 +118,7 @@ impl RequestView {
             size: format!("{}{truncated}", size(head.bytes as u64)),
             pretty: if is_json { crate::diff::pretty(&raw) } else { String::new() },
             hex: hex_dump(&body),
-            curl: curl(&head, &raw, &own_url(&bin.id, state)),
+            curl: curl(&head, &raw, &internal_url(&bin.id, state)),
             previous: previous.map(|before| Diff::new(String::from_utf8_lossy(&before.body), raw.as_str())),
             method: head.method,
             path: head.path,
@@ -134,11 +134,11 @@ impl RequestView {
     }
 }
 
-type Own = (String, Option<(String, String, Diff)>);
+type DeliveryDetails = (String, Option<(String, String, Diff)>);
 
 /// Returns details about a request that is a delivery of this host: the check of its signature, and the plugin's result for the
 /// event.
-async fn own_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest) -> Option<Own> {
+async fn host_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest) -> Option<DeliveryDetails> {
     let id = request.head.header("webhook-id")?;
     let Ok(delivery) = id.parse().map(DeliveryId) else { return Some((FOREIGN.into(), None)) };
     let Ok((view, attempts)) = state.store.delivery(tenant.clone(), delivery).await else {

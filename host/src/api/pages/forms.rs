@@ -99,8 +99,8 @@ impl Problem {
     /// Returns the faults of the fields of a form, in the order of the fields: the name of each and a message.
     pub(super) fn of_fields(&self, fields: &[&'static str]) -> Vec<(&'static str, String)> {
         let of = |field: &&'static str| {
-            let own = |fault: &&FieldFault| fault.pointer.split('/').nth(1) == Some(field);
-            let details: Vec<&str> = self.errors.iter().filter(own).map(|fault| fault.detail.as_str()).collect();
+            let of_field = |fault: &&FieldFault| fault.pointer.split('/').nth(1) == Some(field);
+            let details: Vec<&str> = self.errors.iter().filter(of_field).map(|fault| fault.detail.as_str()).collect();
             (!details.is_empty()).then(|| (*field, details.join(" · ")))
         };
         fields.iter().filter_map(of).collect()

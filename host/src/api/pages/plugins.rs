@@ -204,7 +204,7 @@ async fn dry(
     let here = UrlPath::pages_of(&user.tenant).then("plugins").then(&name);
     let picked = Picked {
         event: form.get("pick").to_owned(),
-        own: form.get("own").to_owned(),
+        event_text: form.get("event_text").to_owned(),
         version: form.get("version").to_owned(),
         config: form.get("config").to_owned(),
     };
@@ -235,8 +235,8 @@ async fn dry(
 
 /// Returns the event of the form: a submitted one, a sample, or a stored one.
 async fn picked_event(user: &TenantUser, state: &ApiState, form: &super::forms::Form) -> Result<String, Problem> {
-    if form.has("own") {
-        return Ok(form.get("own").to_owned());
+    if form.has("event_text") {
+        return Ok(form.get("event_text").to_owned());
     }
     let pick = form.get("pick");
     if let Some((_, sample)) = SAMPLES.iter().find(|(module, _)| pick == format!("sample:{}", module.as_str())) {

@@ -38,7 +38,7 @@ pub(super) struct PluginPage {
     time_chart: String,
     /// Value, label, and whether it is selected.
     picks: Vec<(String, String, bool)>,
-    own: String,
+    event_text: String,
     config: String,
     pub(super) result: Option<DryResult>,
     /// Id and name of each webhook that uses the plugin.
@@ -48,7 +48,7 @@ pub(super) struct PluginPage {
 /// Choices of the dry-run form.
 pub(super) struct Picked {
     pub(super) event: String,
-    pub(super) own: String,
+    pub(super) event_text: String,
     pub(super) version: String,
     pub(super) config: String,
 }
@@ -79,7 +79,7 @@ impl PluginPage {
         }
         let now_s = now_ms() / 1_000;
         let mut figures = state.store.figures(user.tenant.clone(), now_s - DAY_S).await?;
-        figures.retain(|one| one.plugin.split('+').any(|own| own == name));
+        figures.retain(|one| one.plugin.split('+').any(|plugin| plugin == name));
         let series = series(&figures, now_s, DAY_S, BAR_S);
         let config = users.first().map(|one| super::forms::as_lines(&one.settings.config)).unwrap_or_default();
         let rollout = state.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
@@ -90,7 +90,7 @@ impl PluginPage {
             calls_chart: chart::bars("Attempts", &bars(&series), ["1 day ago", "now"]),
             time_chart: chart::lines("Plugin time", &times(&series, |figures| &figures.plugin), ["1 day ago", "now"]),
             picks: recent.iter().map(|(event, _)| pick(event)).chain(SAMPLES.iter().map(sample)).collect(),
-            own: String::new(),
+            event_text: String::new(),
             config,
             result: None,
             users: users.iter().map(|one| (one.id.to_string(), super::webhooks::name(one))).collect(),
@@ -103,7 +103,7 @@ impl PluginPage {
     pub(super) fn picked(&mut self, pick: &Picked) {
         self.picks.iter_mut().for_each(|one| one.2 = one.0 == pick.event);
         self.versions.iter_mut().for_each(|one| one.picked = one.sha256 == pick.version);
-        self.own.clone_from(&pick.own);
+        self.event_text.clone_from(&pick.event_text);
         self.config.clone_from(&pick.config);
     }
 

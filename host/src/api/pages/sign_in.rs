@@ -134,10 +134,10 @@ fn is_from_elsewhere(headers: &HeaderMap, public_url: Option<&PublicUrl>) -> boo
         return true;
     }
     let Some(origin) = text("origin") else { return false };
-    let is_host = || origin.split_once("://").is_some_and(|(_, own)| Some(own) == text("host"));
+    let is_host = || origin.split_once("://").is_some_and(|(_, host)| Some(host) == text("host"));
     match public_url {
         // The operator may bypass the proxy, by a tunnel to this machine. No other site has such an origin.
-        Some(own) => !(own.is_origin(origin) || is_host() && is_loopback(origin)),
+        Some(public_url) => !(public_url.is_origin(origin) || is_host() && is_loopback(origin)),
         None => site.is_none() && !is_host(),
     }
 }
@@ -156,9 +156,10 @@ fn is_loopback(origin: &str) -> bool {
 fn foreign_form(headers: &HeaderMap, state: &ApiState) -> Problem {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("(none)");
     let (detail, remedy) = match &state.config.public_url {
-        Some(own) => {
-            let detail = format!("this form came from {}, and this host is {own}", shortened(text("origin"), 200));
-            (detail, format!("sign in at {}", own.link(&UrlPath::root().then("sign-in"))))
+        Some(public_url) => {
+            let detail =
+                format!("this form came from {}, and this host is {public_url}", shortened(text("origin"), 200));
+            (detail, format!("sign in at {}", public_url.link(&UrlPath::root().then("sign-in"))))
         }
         None => {
             let origin = shortened(text("origin"), 200);
@@ -223,15 +224,15 @@ mod tests {
 
     #[test]
     fn the_public_address_decides_where_it_is_set() {
-        let own = "https://hooks.example.com/hookloom";
-        check(own, &[("host", "127.0.0.1:8420"), ("origin", "https://hooks.example.com")], false);
-        check(own, &[("host", "127.0.0.1:8420")], false);
-        check(own, &[("host", "evil.example"), ("origin", "https://evil.example")], true);
-        check(own, &[("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")], true);
-        check(own, &[("origin", "https://hooks.example.com"), ("sec-fetch-site", "cross-site")], true);
-        check(own, &[("host", "127.0.0.1:8420"), ("origin", "null")], true);
-        check(own, &[("host", "127.0.0.1:8420"), ("origin", "http://127.0.0.1:8420")], false);
-        check(own, &[("host", "localhost:8420"), ("origin", "http://localhost:8420")], false);
-        check(own, &[("host", "127.0.0.1:8420"), ("origin", "http://127.0.0.1:3000")], true);
+        let public_url = "https://hooks.example.com/hookloom";
+        check(public_url, &[("host", "127.0.0.1:8420"), ("origin", "https://hooks.example.com")], false);
+        check(public_url, &[("host", "127.0.0.1:8420")], false);
+        check(public_url, &[("host", "evil.example"), ("origin", "https://evil.example")], true);
+        check(public_url, &[("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")], true);
+        check(public_url, &[("origin", "https://hooks.example.com"), ("sec-fetch-site", "cross-site")], true);
+        check(public_url, &[("host", "127.0.0.1:8420"), ("origin", "null")], true);
+        check(public_url, &[("host", "127.0.0.1:8420"), ("origin", "http://127.0.0.1:8420")], false);
+        check(public_url, &[("host", "localhost:8420"), ("origin", "http://localhost:8420")], false);
+        check(public_url, &[("host", "127.0.0.1:8420"), ("origin", "http://127.0.0.1:3000")], true);
     }
 }

@@ -86,11 +86,11 @@ impl SubscriptionWrite {
             let detail = "cannot be removed: POST …/rotate-secret makes a new one";
             return Err(Problem::field("/signing_secret", detail));
         }
-        let beside = SECRET_FIELDS.map(|name| patch.remove_entry(name));
+        let secret_fields = SECRET_FIELDS.map(|name| patch.remove_entry(name));
         let mut whole = serde_json::to_value(settings).map_err(invalid_body)?;
         merge_patch::apply(&mut whole, Value::Object(patch));
         let mut whole = whole.as_object().cloned().unwrap_or_default();
-        whole.extend(beside.into_iter().flatten());
+        whole.extend(secret_fields.into_iter().flatten());
         SubscriptionWrite::split(whole, read_only)
     }
 
@@ -219,7 +219,7 @@ fn settings_faults(
     if !(1_000..=30_000).contains(&settings.timeout_ms) {
         faults.push(fault("/timeout_ms", "a deadline is 1000 to 30000 ms"));
     }
-    faults.extend(pace_faults(settings));
+    faults.extend(rate_faults(settings));
     faults.extend(url_host_faults(settings));
     if settings.description.len() > TEXT_BYTES_MAX {
         faults.push(fault("/description", format!("at most {TEXT_BYTES_MAX} bytes")));
@@ -286,7 +286,7 @@ fn transport_size_faults(settings: &Settings) -> Vec<FieldFault> {
 }
 
 /// Returns the settings of concurrency and rate that are out of range.
-fn pace_faults(settings: &Settings) -> Vec<FieldFault> {
+fn rate_faults(settings: &Settings) -> Vec<FieldFault> {
     let mut faults = Vec::new();
     if settings.rate_per_s.is_some_and(|rate| !(1..=10_000).contains(&rate)) {
         faults.push(fault("/rate_per_s", "1 to 10000 requests may begin in a second"));

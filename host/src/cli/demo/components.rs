@@ -36,8 +36,8 @@ impl Components {
 /// Returns the target folder into which this program was built, to avoid a second one; otherwise that of the source tree.
 fn target_folder(tree: &Path) -> Result<PathBuf, Failure> {
     let program = std::env::current_exe()?;
-    let own = program.parent().and_then(Path::parent).filter(|folder| folder.join("CACHEDIR.TAG").is_file());
-    Ok(own.map_or_else(|| tree.join("target"), Path::to_owned))
+    let target = program.parent().and_then(Path::parent).filter(|folder| folder.join("CACHEDIR.TAG").is_file());
+    Ok(target.map_or_else(|| tree.join("target"), Path::to_owned))
 }
 
 /// Compilation target of plugins.

@@ -20,7 +20,7 @@ pub(super) struct DemoReceiver {
 
 impl DemoReceiver {
     pub(super) async fn start(secret: &str) -> Result<Self, Failure> {
-        let mut process = Command::new(crate::plugin::own_program()?)
+        let mut process = Command::new(crate::plugin::current_program()?)
             .args(["receive", "--json"])
             // Not as an argument, because other users can read arguments.
             .env("HOOKLOOM_SIGNING_SECRET", secret)

@@ -66,17 +66,17 @@ impl ImportSecrets {
         let webhooks = export["subscriptions"].as_array_mut().map(Vec::as_mut_slice).unwrap_or_default();
         for webhook in webhooks {
             let url = webhook["notify_url"].as_str().unwrap_or_default().to_owned();
-            let own: Vec<&WebhookSecrets> = self.webhooks.iter().filter(|one| one.notify_url == url).collect();
-            urls.extend(own.iter().map(|one| one.notify_url.as_str()));
-            if let Some(signing) = own.iter().find_map(|one| one.signing_secret.as_ref()) {
+            let matching: Vec<&WebhookSecrets> = self.webhooks.iter().filter(|one| one.notify_url == url).collect();
+            urls.extend(matching.iter().map(|one| one.notify_url.as_str()));
+            if let Some(signing) = matching.iter().find_map(|one| one.signing_secret.as_ref()) {
                 webhook["signing_secret"] = signing.as_str().into();
             }
             let Value::Array(names) = &webhook["secrets"] else { continue };
             let mut given = Map::new();
             let mut missing = Vec::new();
             for name in names.iter().filter_map(Value::as_str) {
-                let of_its_own = own.iter().find_map(|one| one.secrets.get_key_value(name));
-                match of_its_own.or_else(|| self.secrets.get_key_value(name)) {
+                let for_webhook = matching.iter().find_map(|one| one.secrets.get_key_value(name));
+                match for_webhook.or_else(|| self.secrets.get_key_value(name)) {
                     Some((name, value)) => {
                         used.insert(name.as_str());
                         given.insert(name.clone(), value.as_str().into());

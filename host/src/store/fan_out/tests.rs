@@ -1,4 +1,4 @@
-//! Every delivery of a large fan-out is made once, also over a restart and beside changes of the subscriptions.
+//! Every delivery of a large fan-out is made once, also over a restart and with concurrent changes of the subscriptions.
 
 use super::*;
 use crate::event::Module;
