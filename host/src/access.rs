@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_opens_its_own_tenant_and_scope_only() {
+    fn a_key_is_valid_for_its_tenant_and_scope_only() {
         fn tenant(name: &str) -> TenantId {
             TenantId::parse(name).expect(name)
         }

@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_hold_least_are_served_first_and_equals_in_turns() {
+    async fn keys_with_the_fewest_units_are_served_first_and_equals_in_turns() {
         let semaphore = FairSemaphore::new(4, 4);
         let mut rich = vec![semaphore.acquire(&"rich", 2).await];
         let other = semaphore.acquire(&"other", 1).await;
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_gave_up_its_turn_holds_nobody_up() {
+    async fn a_request_that_gave_up_its_turn_delays_no_other() {
         let semaphore = FairSemaphore::new(1, 1);
         let held = semaphore.acquire(&"a", 1).await;
         let mut gone = Box::pin(semaphore.acquire(&"b", 1));

@@ -128,7 +128,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_put_together_is_the_sum(one in proptest::collection::vec(1u64..1_000_000, 0..50), other in proptest::collection::vec(1u64..1_000_000, 0..50)) {
+        fn merged_figures_are_the_sum(one in proptest::collection::vec(1u64..1_000_000, 0..50), other in proptest::collection::vec(1u64..1_000_000, 0..50)) {
             let figures = |all: &[u64]| {
                 let mut figures = Figures::default();
                 all.iter().for_each(|us| figures.add(if us % 3 == 0 { "failed" } else { "delivered" }, Some(*us), None));

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_set() {
+    fn allowed_headers() {
         #[track_caller]
         fn check(name: &str, value: &str, expected: Result<(), &str>) {
             for author in [HeaderAuthor::Owner, HeaderAuthor::Untrusted] {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_receivers_believe_from_their_proxy_is_the_owners() {
+    fn headers_of_proxies_are_for_owners_only() {
         let owners = [
             "X-Real-IP",
             "X_Real_IP",

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_by_its_place() {
+    fn faults_are_reported_by_position() {
         assert!(BinSettings::default().check().is_empty());
         let reply = Reply { statuses: vec![99], delay_ms: 40_000, ..Reply::default() };
         let bin = BinSettings { colour: 8, ttl_s: 1, requests_max: 0, reply, ..BinSettings::default() };

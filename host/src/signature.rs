@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_signed_verifies_and_nothing_else_does() {
+    fn signed_requests_verify_and_others_do_not() {
         for secret in [SigningSecret::generate(), SigningSecret::generate_pair()] {
             let keys = [SigningKey::current(secret)];
             let header = format!("v1,other {}", signature_header(&keys, "id", 7_000, b"body"));

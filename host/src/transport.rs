@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_by_field() {
+    fn faults_are_reported_by_field() {
         #[track_caller]
         fn check(transport: serde_json::Value, expected: &[&str]) {
             assert_eq!(faults(transport, &[("auth", "Basic eDp5"), ("line", "a\r\nb")]), expected);

@@ -14,7 +14,7 @@ fn problem(reply: &Reply, status: u16, code: &str, detail: &str) {
 }
 
 #[tokio::test]
-async fn what_is_no_event() {
+async fn invalid_events() {
     let host = Host::start().await;
     let deep = format!(
         "{{\"eventName\":\"Contact is Created\",\"eventData\":{{\"a\":{}{}}}}}",
@@ -163,7 +163,7 @@ fn faulty_subscriptions() -> Vec<(Value, &'static str, &'static str)> {
 }
 
 #[tokio::test]
-async fn what_is_no_subscription() {
+async fn invalid_subscriptions() {
     let host = Host::with().guarded().start().await;
     for (body, pointer, detail) in faulty_subscriptions() {
         let reply = host.ask(Method::POST, "./subscriptions", body.to_string()).await;
@@ -191,7 +191,7 @@ async fn what_is_no_subscription() {
 }
 
 #[tokio::test]
-async fn what_is_no_plugin_changes_nothing() {
+async fn an_invalid_component_changes_nothing() {
     let host = Host::with().set("component_bytes_max=1000000").start().await;
     let good = host.plugin("p", guest("passes")).await;
     let whole = guest("passes");
@@ -221,7 +221,7 @@ async fn what_is_no_plugin_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_component_with_unknown_imports_is_told_which() {
+async fn unknown_imports_of_a_component_are_named() {
     let host = Host::start().await;
     // A valid component, with the name of one import replaced by one that no host offers.
     let mut component = guest("passes");
@@ -347,7 +347,7 @@ async fn a_file_of_forty_mebibytes_is_refused_at_every_door() {
 }
 
 #[tokio::test]
-async fn a_component_of_another_contract_is_told_which_sdk_to_use() {
+async fn a_component_of_another_contract_is_refused_with_the_sdk_to_use() {
     let host = Host::start().await;
     let mut component = guest("passes");
     let from = b"hookloom:plugin/transform@1.0.0";

@@ -47,7 +47,7 @@ async fn a_bin_keeps_what_it_was_sent_within_its_bounds() {
 }
 
 #[tokio::test]
-async fn a_bin_answers_as_it_is_told_and_no_browser_runs_it() {
+async fn a_bin_answers_by_its_settings_and_no_browser_runs_it() {
     let host = Host::start().await;
     let reply = json!({"statuses": [500, 500, 201], "body": "<script>", "headers": {"content-type": "text/html"}});
     let id = bin(&host, json!({"reply": reply})).await;
@@ -73,7 +73,7 @@ async fn a_bin_answers_as_it_is_told_and_no_browser_runs_it() {
 }
 
 #[tokio::test]
-async fn a_bin_shows_nobodys_session_and_says_when_a_body_broke_off() {
+async fn a_bin_shows_no_session_and_marks_incomplete_bodies() {
     let host = Host::start().await;
     let id = bin(&host, json!({})).await;
     let mut visitor = Visitor::admin(&host).await;

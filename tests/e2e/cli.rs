@@ -102,7 +102,7 @@ async fn the_contract_is_printed_as_it_stands() {
 }
 
 #[tokio::test]
-async fn settings_are_told_with_their_sources() {
+async fn settings_are_printed_with_their_sources() {
     let config = run(&["config", "--json", "--set", "stop_grace_s=7"], &[("HOOKLOOM_LOG", "debug")]).await;
     let entries: Vec<Value> = serde_json::from_slice(&config.stdout).unwrap();
     let entry = |name: &str| entries.iter().find(|entry| entry["name"] == name).unwrap();
@@ -134,7 +134,7 @@ fn obeyed(text: &str) -> Vec<char> {
 }
 
 #[tokio::test]
-async fn a_receivers_words_cannot_be_faked_by_a_sender() {
+async fn a_sender_cannot_imitate_the_output_of_a_receiver() {
     for json in [false, true] {
         let mut receiver = Command::new(program());
         receiver.args(["receive", "--secret", crate::harness::SECRET]).args(json.then_some("--json"));

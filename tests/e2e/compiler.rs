@@ -137,7 +137,7 @@ async fn a_system_without_executable_memory_is_named() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_written_in_place_with_its_former_time_is_noticed() {
+async fn a_file_that_is_written_in_place_with_its_previous_time_is_detected() {
     let host = Host::with().set("plugins_rescan_s=1").start().await;
     let folder = host.data().join("plugins/default");
     std::fs::create_dir_all(&folder).unwrap();

@@ -183,7 +183,7 @@ async fn deliveries_that_cannot_be_read_are_named_and_the_others_arrive() {
 }
 
 #[tokio::test]
-async fn a_damaged_index_is_made_anew_and_nothing_is_lost() {
+async fn a_damaged_index_is_rebuilt_and_nothing_is_lost() {
     for (tree, leaf) in [
         ("deliveries_due", Leaf::Middle),
         ("deliveries_of_subscription", Leaf::Last),
@@ -231,7 +231,7 @@ async fn outcomes_are_recorded_where_attempts_cannot_be_written() {
 }
 
 #[tokio::test]
-async fn what_is_whole_starts_again_after_a_rescue() {
+async fn a_host_starts_on_a_rescued_store() {
     let (folder, receiver, id) = with_backlog().await;
     let lost = damage(&folder, "events", Leaf::Middle);
     damage(&folder, "deliveries_due", Leaf::Middle);

@@ -122,7 +122,7 @@ async fn a_host_that_stopped_by_itself_needs_no_log() {
 }
 
 #[tokio::test]
-async fn a_database_beside_the_log_of_another_is_refused() {
+async fn a_database_with_the_log_of_another_is_refused() {
     let host = Host::start().await;
     let id = host.send(event("Contact is Created", 1)).await;
     let backups = TempDir::new().unwrap();

@@ -152,7 +152,7 @@ async fn flood(
 }
 
 #[tokio::test]
-async fn hostile_receivers_cost_their_own_lanes_a_deadline_and_nothing_else() {
+async fn hostile_receivers_cost_their_lanes_a_deadline_and_nothing_else() {
     hostile_receivers().await;
 }
 

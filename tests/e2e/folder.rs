@@ -57,7 +57,7 @@ async fn only_regular_files_within_a_tenants_folder_are_plugins() {
 }
 
 #[tokio::test]
-async fn what_tools_leave_beside_plugins_is_none() {
+async fn files_of_tools_are_no_plugins() {
     let (host, folder) = host_with_folder().await;
     for name in ["._flatten.wasm", ".flatten.wasm", "Flatten.wasm", "-x.wasm", "a\u{1b}[2Jb.wasm", "flatten.wasm.tmp"] {
         std::fs::write(folder.join(name), guest("passes")).unwrap();

@@ -56,7 +56,7 @@ async fn every_form_that_is_accepted_ends_in_a_redirect() {
 }
 
 #[tokio::test]
-async fn what_is_shown_once_is_for_the_session_that_sent_the_form() {
+async fn a_note_is_for_the_session_that_sent_the_form() {
     let host = Host::start().await;
     let mut one = Visitor::admin(&host).await;
     let mut other = Visitor::admin(&host).await;
@@ -69,7 +69,7 @@ async fn what_is_shown_once_is_for_the_session_that_sent_the_form() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost() {
+async fn faults_are_shown_at_their_fields_and_input_is_kept() {
     let host = Host::start().await;
     let mut visitor = Visitor::admin(&host).await;
     visitor.see("/t/default/webhooks").await;
@@ -117,7 +117,7 @@ async fn what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost() {
 }
 
 #[tokio::test]
-async fn a_test_delivery_and_the_next_attempt_are_told_as_they_are() {
+async fn a_test_delivery_and_the_next_attempt_are_shown_as_they_are() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     let tested = host.subscription(&receiver.url, json!({"description": "tested"})).await;
@@ -147,7 +147,7 @@ async fn a_test_delivery_and_the_next_attempt_are_told_as_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_browser_focuses_what_is_wrong_and_shows_signs_beside_their_lines() {
+async fn a_browser_focuses_faults_and_shows_signs_at_their_lines() {
     let host = Host::start().await;
     host.plugin("flatten", example("flatten")).await;
     let browser = Browser::desktop(&host).await;

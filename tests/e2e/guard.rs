@@ -250,7 +250,7 @@ async fn the_host_does_not_call_itself() {
 
 /// Another service at the host's port of another loopback address is not a bin, whatever its path.
 #[tokio::test]
-async fn a_service_beside_the_host_is_no_bin() {
+async fn another_service_on_the_host_is_no_bin() {
     let host = Host::with().guarded().start().await;
     let port = host.url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let service = tokio::net::TcpListener::bind(("127.0.0.2", port)).await.unwrap();
@@ -338,7 +338,7 @@ async fn a_name_in_other_letters_is_shown_both_ways() {
 
 /// Row 53: the start reports each check that is disabled.
 #[tokio::test]
-async fn what_is_switched_off_is_told() {
+async fn disabled_checks_are_reported() {
     let host = Host::with().set("egress_allow=[\"10.0.0.0/8\"]").start().await;
     assert!(host.log().contains("the address guard lets Notify URLs name this machine (allow_loopback)"));
     let health = host.ask_as("", Method::GET, "/healthz", "").await.ok();

@@ -117,7 +117,7 @@ async fn seen_at_the_end(host: &Host, id: &str) -> String {
 }
 
 #[tokio::test]
-async fn nobody_looks_back_past_a_pruned_event() {
+async fn no_history_crosses_a_pruned_event() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     host.plugin("p", guest("panics")).await;

@@ -61,7 +61,7 @@ async fn the_rejected(host: &Host) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_pasted_around_an_address_does_no_harm() {
+async fn text_pasted_around_an_address_is_ignored() {
     let host = Host::start().await;
     let path = address(&host).await;
     let token = path.strip_prefix("/in/").unwrap();
@@ -125,7 +125,7 @@ async fn gzip_is_accepted_and_the_event_is_what_was_compressed() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_decoded_is_kept_to_the_byte() {
+async fn undecodable_bodies_are_kept_to_the_byte() {
     let host = Host::start().await;
     let path = address(&host).await;
     let sent = event(NAME, 7).into_bytes();

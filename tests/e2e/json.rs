@@ -114,7 +114,7 @@ async fn what_is_accepted_goes_through_every_example_plugin() {
 }
 
 #[tokio::test]
-async fn what_no_plugin_can_read_is_refused_and_kept() {
+async fn unreadable_json_is_refused_and_kept() {
     let host = Host::start().await;
     let path = text(&host.post("./intake-tokens", &json!({})).await, "path").to_owned();
     for (body, detail) in refused() {
@@ -135,7 +135,7 @@ async fn what_no_plugin_can_read_is_refused_and_kept() {
 }
 
 #[tokio::test]
-async fn an_event_of_an_older_host_that_nobody_can_read_does_not_take_the_next_one_along() {
+async fn an_unreadable_event_of_an_older_host_does_not_affect_the_next_one() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     let first = host.send(contact(r#"{"id":7,"a":1}"#)).await;

@@ -45,7 +45,7 @@ async fn a_receiver_that_throttles_is_asked_less_and_then_more_again() {
 }
 
 #[tokio::test]
-async fn an_ill_receiver_is_left_alone_and_tried_again() {
+async fn a_failing_receiver_is_paused_and_tried_again() {
     let status = Arc::new(AtomicU16::new(500));
     let host = Host::start().await;
     let receiver = switchable(status.clone()).await;
@@ -204,7 +204,7 @@ async fn order_survives_a_restart_and_a_burst() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_the_host_disables_is_told_to_others() {
+async fn a_disabled_subscription_causes_a_host_event() {
     let host = Host::start().await;
     let watcher = Receiver::start().await;
     let gone = Receiver::answering("410").await;
@@ -357,7 +357,7 @@ async fn tenants_with_many_slow_receivers_leave_room_for_others() {
 
 /// Nothing is sent after a pause was answered, even if a plugin has judged the event and it waits for a permit.
 #[tokio::test]
-async fn what_waits_to_be_sent_is_given_back_when_its_webhook_is_paused() {
+async fn a_waiting_request_is_released_when_its_webhook_is_paused() {
     let host = Host::with().set("attempts_max=1").start().await;
     let good = Receiver::start().await;
     let hanging = RawReceiver::hanging().await;

@@ -50,7 +50,7 @@ async fn the_operator_sets_the_stack() {
 }
 
 #[tokio::test]
-async fn a_tenant_has_maxima_of_its_own() {
+async fn a_tenant_has_separate_maxima() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     host.plugin("allocates", guest("allocates")).await;

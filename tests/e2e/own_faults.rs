@@ -21,7 +21,7 @@ fn logged(host: &Host) -> usize {
 }
 
 /// Waits until the host has tried without success, and checks that the delivery is not affected.
-async fn tried_in_vain(host: &Host, id: &str, words: &str) {
+async fn tried_without_success(host: &Host, id: &str, words: &str) {
     let delivery = host.attempted(id).await;
     let attempt = &delivery["attempts"][0];
     assert_eq!((text(&delivery, "state"), text(attempt, "outcome")), ("pending", "host-fault"), "{delivery}");
@@ -45,7 +45,7 @@ async fn no_file_descriptor_is_no_attempt() {
     // From now on, only the open connection of this test can be used.
     let before = prlimit(raw, Resource::Nofile, Rlimit { current: Some(free), maximum: limit.maximum }).unwrap();
     let id = host.send(event("Contact is Created", 1)).await;
-    tried_in_vain(&host, &id, "too many open files").await;
+    tried_without_success(&host, &id, "too many open files").await;
     let lane = host.get(&format!("./subscriptions/{subscription}")).await["lane"].clone();
     assert_eq!(lane["breaker"], "closed", "{lane}");
     prlimit(raw, Resource::Nofile, before).unwrap();
@@ -60,7 +60,7 @@ async fn no_route_is_no_attempt() {
     let host = Host::with().set("egress_allow=[\"224.0.0.1/32\"]").start().await;
     host.subscription("http://224.0.0.1:9999/", once()).await;
     let id = host.send(event("Contact is Created", 1)).await;
-    tried_in_vain(&host, &id, "no route").await;
+    tried_without_success(&host, &id, "no route").await;
     let why = host.get(&format!("./events/{id}")).await["subscriptions"][0].clone();
     assert!(!text(&why, "why").contains("the receiver is ill"), "{why}");
 }
@@ -218,7 +218,7 @@ async fn http2(how: Http2, authority: &Authority) -> (String, Arc<AtomicUsize>) 
 }
 
 #[tokio::test]
-async fn what_http2_says_was_not_processed_is_no_attempt() {
+async fn a_request_that_http2_reports_as_unprocessed_is_no_attempt() {
     const EVENTS: usize = 200;
     let authority = Authority::new();
     for how in [Http2::GoesAwayAfter(10), Http2::RefusesEverySecond] {

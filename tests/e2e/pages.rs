@@ -160,7 +160,7 @@ async fn pages(host: &Host) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_tenant_sees_its_own_pages_only() {
+async fn a_tenant_sees_only_its_pages() {
     let host = Host::start().await;
     let pages = pages(&host).await;
     host.post("/v1/tenants", &json!({"id": "other"})).await;

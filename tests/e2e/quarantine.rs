@@ -115,7 +115,7 @@ async fn a_version_in_whose_call_the_host_died_is_quarantined_and_the_rest_runs(
 }
 
 #[tokio::test]
-async fn a_host_that_is_killed_in_a_call_suspects_nobody() {
+async fn a_host_that_is_killed_in_a_call_suspects_no_version() {
     let receiver = Receiver::start().await;
     let host = host_with_two(&receiver, Host::with().env(HANG_AT, "entity 7").start().await).await;
     let id = host.send(event("Contact is Created", 7)).await;

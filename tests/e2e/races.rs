@@ -42,7 +42,7 @@ async fn a_config_that_comes_during_the_attempt_judges_too() {
 }
 
 #[tokio::test]
-async fn what_is_dead_is_not_sent_after_a_resume() {
+async fn dead_deliveries_are_not_sent_after_a_resume() {
     let host = Host::start().await;
     let gone = Arc::new(AtomicBool::new(true));
     let says_gone = gone.clone();

@@ -35,7 +35,7 @@ fn with_lines(status: &str, lines: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_status_that_came_counts_whatever_stands_beside_it() {
+async fn a_received_status_counts_in_any_malformed_head() {
     let host = Host::start().await;
     let many: Vec<u8> = (0..1_000).flat_map(|number| format!("X-{number}: 1\r\n").into_bytes()).collect();
     let cases: [(&str, Vec<u8>, u64); 15] = [
@@ -67,7 +67,7 @@ async fn a_status_that_came_counts_whatever_stands_beside_it() {
 }
 
 #[tokio::test]
-async fn what_can_be_read_of_an_odd_answer_is_shown() {
+async fn the_readable_part_of_an_unusual_answer_is_shown() {
     let host = Host::start().await;
     let receiver = answering(fixture("folded_header.http")).await;
     let id = host.subscription(&receiver.url, json!({})).await;
@@ -186,7 +186,7 @@ async fn a_receiver_that_throttles_gets_most_of_what_it_allows() {
 }
 
 #[tokio::test]
-async fn what_an_owner_may_set_is_sent() {
+async fn headers_of_an_owner_are_sent() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     let headers = json!({"User-Agent": "crm/{{secret:build}}", "accept": "text/plain", "Accept-Language": "de", "traceparent": "own"});

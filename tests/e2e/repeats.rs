@@ -53,7 +53,7 @@ async fn a_key_of_one_tenant_is_none_of_another() {
 }
 
 #[tokio::test]
-async fn former_keys_sign_beside_the_new_one_for_a_while() {
+async fn previous_keys_sign_with_the_new_one_for_a_while() {
     let host = Host::start().await;
     // This receiver knows only the first secret, and refuses other signatures.
     let receiver = Receiver::start().await;
@@ -108,7 +108,7 @@ fn verifies(public: &str, signature: &str, received: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn a_former_key_ceases_to_sign() {
+async fn a_rotated_key_stops_signing() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     let id = host.subscription(&receiver.url, json!({})).await;
@@ -124,7 +124,7 @@ async fn a_former_key_ceases_to_sign() {
 }
 
 #[tokio::test]
-async fn what_ended_is_pruned_and_the_ledger_remembers_it() {
+async fn ended_deliveries_are_pruned_and_kept_in_the_ledger() {
     let host = Host::with().set("retention_s=2").start().await;
     let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({"modules": ["Contact"]})).await;
@@ -146,7 +146,7 @@ async fn what_ended_is_pruned_and_the_ledger_remembers_it() {
 }
 
 #[tokio::test]
-async fn a_full_tenant_is_told_and_others_go_on() {
+async fn a_full_tenant_is_refused_and_others_are_not() {
     let host = Host::with().set("tenant_events_max=10").start().await;
     for number in 0..10 {
         host.send(event("Contact is Created", number)).await;

@@ -147,7 +147,7 @@ async fn nobody_there() {
 }
 
 #[tokio::test]
-async fn a_slow_receiver_holds_up_its_own_lane_only() {
+async fn a_slow_receiver_delays_only_its_lane() {
     let host = Host::start().await;
     let good = Receiver::start().await;
     let slow = RawReceiver::hanging().await;
@@ -185,7 +185,7 @@ async fn a_receiver_that_says_when_to_come_back_is_left_alone_until_then() {
 }
 
 #[tokio::test]
-async fn what_waits_too_long_for_its_turn_is_dead() {
+async fn a_delivery_that_waits_too_long_is_dead() {
     let host = Host::start().await;
     let receiver = Receiver::answering("500").await;
     // Ten failures in a row open the breaker for five seconds; the age limit is two.
@@ -229,7 +229,7 @@ async fn an_edit_holds_from_the_next_attempt_on() {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again_and_the_parts_of_a_post_are_told() {
+async fn a_connection_is_reused_and_the_parts_of_a_post_are_recorded() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({})).await;

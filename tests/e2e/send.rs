@@ -71,7 +71,7 @@ async fn of_lines_only_the_bad_ones_stay_behind() {
 }
 
 #[tokio::test]
-async fn what_no_event_could_pass_ends_the_command() {
+async fn a_fault_that_concerns_every_event_ends_the_command() {
     let host = Host::start().await;
     let one = file("guide/contact_created.json");
     let other = file("guide/contact_updated.json");

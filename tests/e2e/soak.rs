@@ -168,7 +168,7 @@ fn row(values: &[f64]) -> String {
 
 #[tokio::test]
 #[ignore = "long; cargo xtask soak runs it"]
-async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
+async fn a_million_deliveries_wait_are_judged_and_are_pruned_during_intake() {
     let empty = Host::start().await;
     let memory_empty = resident_mib(&empty);
     drop(empty);

@@ -11,7 +11,7 @@ async fn attempt(host: &Host) -> Value {
 }
 
 #[tokio::test]
-async fn an_authority_of_the_owners_own_is_trusted_by_its_subscription_only() {
+async fn a_custom_authority_is_trusted_by_its_subscription_only() {
     let host = Host::start().await;
     let authority = Authority::new();
     let receiver = TlsReceiver::start(&authority, None).await;
@@ -34,7 +34,7 @@ async fn an_authority_of_the_owners_own_is_trusted_by_its_subscription_only() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_to_who_asks_for_it() {
+async fn a_client_certificate_is_sent_on_request() {
     let host = Host::start().await;
     let own = Authority::new();
     let clients = Authority::new();
@@ -57,7 +57,7 @@ async fn a_client_certificate_is_shown_to_who_asks_for_it() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_a_transport_is_told_and_never_shown() {
+async fn faults_of_a_transport_are_reported_without_secrets() {
     let host = Host::start().await;
     let key = Authority::new().identity("a.example");
     let body = json!({

@@ -77,7 +77,7 @@ async fn over_the_share_everything_is_refused_but_outcomes() {
 }
 
 #[tokio::test]
-async fn a_plugin_goes_when_nobody_uses_it_and_no_file_brings_it_back() {
+async fn an_unused_plugin_is_deleted_and_no_file_brings_it_back() {
     let host = Host::start().await;
     let folder = host.data().join("plugins/default");
     std::fs::create_dir_all(&folder).unwrap();

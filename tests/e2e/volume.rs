@@ -61,7 +61,7 @@ async fn a_repetition_is_answered_though_more_webhooks_match_by_now() {
 }
 
 #[tokio::test]
-async fn an_entity_id_that_is_too_long_is_none_and_the_sender_is_told() {
+async fn an_entity_id_that_is_too_long_is_ignored_with_a_note() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({"ordering": {"on_failure": "block"}})).await;

@@ -52,7 +52,7 @@ async fn each_subscription_gets_its_modules_once() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_accepted_all_the_same() {
+async fn an_event_without_subscriptions_is_accepted() {
     let host = Host::start().await;
     let accepted = host.ask(Method::POST, "./events", event("Contact is Created", 1)).await;
     assert_eq!((accepted.status, &accepted.json["events"][0]["deliveries"]), (202, &json!(0)));

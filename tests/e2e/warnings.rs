@@ -22,7 +22,7 @@ async fn host_with(plugins: &[&str]) -> Host {
 }
 
 #[tokio::test]
-async fn a_chain_in_the_wrong_order_is_told_with_the_right_one() {
+async fn a_chain_in_the_wrong_order_is_reported_with_the_right_one() {
     let host = host_with(&["flatten", "redact", "deal-filter", "reshape"]).await;
     let wrong = warnings(&host, json!({"plugin": ["flatten", "redact"]})).await;
     assert_eq!(wrong.len(), 2, "one for each module: {wrong:?}");
@@ -40,7 +40,7 @@ async fn a_chain_in_the_wrong_order_is_told_with_the_right_one() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_fails_on_everything_is_told() {
+async fn a_plugin_that_fails_on_everything_is_reported() {
     let host = Host::start().await;
     for program in ["panics", "bad_config", "binary", "passes"] {
         host.plugin(&program.replace('_', "-"), guest(program)).await;
@@ -67,7 +67,7 @@ async fn a_plugin_that_fails_on_everything_is_told() {
 }
 
 #[tokio::test]
-async fn a_config_key_that_no_plugin_reads_is_told() {
+async fn a_config_key_that_no_plugin_reads_is_reported() {
     let host = host_with(&["deal-filter", "redact", "wrap"]).await;
     fn of(plugin: Value, config: Value) -> Value {
         json!({"plugin": plugin, "config": config})

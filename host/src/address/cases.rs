@@ -130,7 +130,7 @@ fn a_url_carries_no_line_break() {
 
 /// Rows 18 and 47: a range of the operator applies to the reached address.
 #[test]
-fn what_an_operator_allows_is_what_is_reached() {
+fn a_range_of_the_operator_applies_to_the_reached_address() {
     fn policy(allow: &[&str]) -> AddressPolicy {
         AddressPolicy {
             allow: allow.iter().map(|range| range.parse().expect(range)).collect(),

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_is_refused_and_told_why() {
+    fn unresolvable_names_are_refused_with_the_reason() {
         refused("-foo.example", "a part that begins or ends with a hyphen: \"-foo\"");
         refused("a.foo-.example", "a part that begins or ends with a hyphen: \"foo-\"");
         refused("a..example", "two dots in a row");

@@ -197,7 +197,7 @@ fn own_bins_are_called_at_the_very_address_where_the_host_listens() {
 }
 
 #[test]
-fn no_other_address_has_own_bins() {
+fn no_other_address_has_bins_of_the_host() {
     for (listens, host) in [
         ("127.0.0.1:8420", "127.0.0.2"),
         ("127.0.0.1:8420", "127.1.1.1"),

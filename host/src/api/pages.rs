@@ -354,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_sizes_are_told_as_people_say_them() {
+    fn times_and_sizes_have_units_for_people() {
         assert_eq!(
             [0, 999, 1_500, 2_000_000, 12_000_000].map(duration),
             ["0 µs", "999 µs", "1.5 ms", "2000.0 ms", "12.0 s"]

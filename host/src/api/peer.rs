@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_parse_is_the_trusted_hop_that_wrote_it() {
+    fn an_unparsable_entry_is_the_trusted_proxy_that_wrote_it() {
         for unknown in [
             "unknown",
             "_hidden",

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_told() {
+    fn the_remaining_limit_is_reported() {
         let throttle = SignInThrottle::default();
         let now = Instant::now();
         let limit = |after_s: u64| {

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_around_a_token_is_none_of_it() {
+    fn text_around_a_token_is_ignored() {
         for path in [
             "/in/hlt_a-B_9",
             "/in/hlt_a-B_9/",

@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_controls_a_terminal_is_escaped() {
+    fn control_characters_of_a_terminal_are_escaped() {
         #[track_caller]
         fn check(text: &str, expected: &str) {
             assert_eq!(escape(text), expected, "{text:?}");

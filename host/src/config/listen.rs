@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_names_are_taken_and_what_is_missing_is_told() {
+    fn addresses_and_names_are_accepted_and_missing_parts_reported() {
         #[track_caller]
         fn check(text: &str, expected: Result<&str, &str>) {
             let parsed = parse(text).map(|address| address.to_string());

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn later_sources_win_and_say_who_they_are() {
+    fn later_sources_win_and_are_named() {
         let file = "log = \"warn\"\nevent_bytes_max = 1000\nstop_grace_s = 3";
         let environment = [
             ("HOOKLOOM_EVENT_BYTES_MAX", "2000"),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_by_name() {
+    fn every_fault_is_reported_by_name() {
         #[track_caller]
         fn check(file: &str, environment: &[(&str, &str)], expected: &[&str]) {
             let error = settled(file, environment, "").expect_err("a fault");

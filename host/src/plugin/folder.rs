@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_its_former_size_and_time_looks_changed() {
+    fn a_file_with_its_previous_size_and_time_looks_changed() {
         let (root, folder) = root();
         let path = folder.join("p.wasm");
         std::fs::write(&path, b"one").expect("written");

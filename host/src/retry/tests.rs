@@ -63,7 +63,7 @@ fn the_status_table() {
 }
 
 #[test]
-fn what_waits_for_a_plugin_ends_at_the_age_limit() {
+fn a_delivery_that_waits_for_a_plugin_ends_at_the_age_limit() {
     let fault = Outcome::PluginFault { recurs: true, reason: Reason::new("plugin-trap", "m") };
     let policy = RetryPolicy::default();
     let end_ms = age_end_ms(&policy, moment(1));
@@ -118,7 +118,7 @@ fn retry_after_costs_no_attempt() {
 }
 
 #[test]
-fn what_waits_is_too_old_at_its_limit() {
+fn a_waiting_delivery_is_too_old_at_its_limit() {
     let policy = RetryPolicy { age_max_s: 10, ..RetryPolicy::default() };
     fn delivery(kind: DeliveryKind) -> DueDelivery {
         DueDelivery {

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_begins_anew_unless_a_reader_needs_it() {
+    fn the_log_restarts_unless_a_reader_needs_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.db");
         let log = folder.path().join("a.db-wal");

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_back_is_told_from_time_that_passes() {
+    fn a_step_back_is_distinguished_from_passing_time() {
         let before = Look { wall_ms: 1_000_000, steady: Instant::now() };
         let after = |wall_ms, passed_ms| Look { wall_ms, steady: before.steady + Duration::from_millis(passed_ms) };
         assert_eq!(before.set_back_ms(after(1_002_000, 2_000)), 0);

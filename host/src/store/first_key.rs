@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_that_nobody_uses_do_not_pile_up() {
+    async fn unused_keys_do_not_accumulate() {
         let folder = tempfile::tempdir().expect("a folder");
         let host = store(&folder);
         let mut made = Vec::new();

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_told() {
+    fn changes_are_reported() {
         check(("COO", "CEO"), &[], r#"["title"] {"title":"COO"}"#);
         check(("25", "80"), &[], r#"["lead_score"] {"lead_score":25}"#);
         check(

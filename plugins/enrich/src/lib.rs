@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_config_is_told() {
+    fn a_wrong_config_is_reported() {
         check(
             DEAL,
             &[("lookups", "milestone Won")],

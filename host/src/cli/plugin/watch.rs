@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_with_its_former_size_and_time_is_a_change() {
+    fn a_file_with_its_previous_size_and_time_is_a_change() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("src.rs");
         let places = [folder.path().to_owned()];

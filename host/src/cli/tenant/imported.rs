@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_does_not_fit_is_told_with_its_place() {
+    fn an_invalid_name_is_reported_with_its_position() {
         for name in
             ["../../victim/plugins/redact", "..", ".", "", "a/b", "a%2fb", "a\\b", "a\0b", "Redact", "a?activate=false"]
         {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told() {
+    fn every_fault_is_reported() {
         let mut file = file();
         file["plugins"][0]["name"] = "a/b".into();
         file["bins"][0]["name"] = json!(1);

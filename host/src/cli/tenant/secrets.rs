@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_gets_its_own_before_what_all_get() {
+    fn secrets_of_a_webhook_override_those_of_all() {
         let given = secrets(json!({
             "secrets": {"token": "t", "key": "k"},
             "webhooks": [{"notify_url": "https://b.example/", "secrets": {"token": "own"}, "signing_secret": "whsec_x"}],
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_stays_a_name_and_what_is_too_much_is_told() {
+    fn missing_secrets_stay_names_and_unused_ones_are_errors() {
         let mut all = export();
         secrets(json!({"secrets": {"token": "t"}})).fill(&mut all).expect("used");
         assert_eq!(
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_does_not_fit_is_told_without_its_content() {
+    fn an_invalid_file_is_reported_without_its_content() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "{\"secrets\": {\"token\": [\"s3cr3t\"]}}").expect("written");
         let error = ImportSecrets::read(file.path()).expect_err("no text").to_string();

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn io_errors_are_in_plain_words() {
+    fn io_errors_are_described_plainly() {
         #[track_caller]
         fn check(errno: Errno, expected: &str) {
             assert_eq!(describe(&IoError::from(errno)), expected);

@@ -28,7 +28,7 @@ fn check(message: &str, expected: &str) {
 }
 
 #[tokio::test]
-async fn a_compiler_that_does_not_answer_is_told_by_its_limit() {
+async fn a_compiler_that_does_not_answer_is_reported_by_its_limit() {
     check(&refused_within(1, "exec sleep 600").await, "compiling took longer than 1 s (compile_wall_s)");
     check(&refused("kill -XCPU $$").await, "compiling took more than 1 s of CPU time (compile_cpu_s)");
     let words = "echo 'memory allocation of 7 bytes failed' >&2; kill -ABRT $$";

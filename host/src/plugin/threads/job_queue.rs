@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_spins_counts_as_long_until_many_of_its_calls_were_short() {
+    fn a_spinning_tenant_counts_as_long_until_many_of_its_calls_were_short() {
         let mut waiting = JobQueue::new(3, 3);
         let spins = tenant("spins");
         waiting.push(&spins, Box::new(|| {}));

@@ -141,7 +141,7 @@ fn subscriptions_and_events(connection: &Connection) -> Result<Vec<(Uuid, Uuid)>
 }
 
 #[tokio::test]
-async fn what_a_request_leaves_is_made_after_a_restart() {
+async fn an_interrupted_fan_out_is_completed_after_a_restart() {
     let folder = TempDir::new().expect("a folder");
     let (store, _store_events) = with_subscriptions(folder.path(), MANY).await;
     accept_and_leave(&store, vec![contact("1"), contact("2")], 3).await;
@@ -158,7 +158,7 @@ async fn what_a_request_leaves_is_made_after_a_restart() {
 }
 
 #[tokio::test]
-async fn what_a_request_leaves_is_made_in_the_background() {
+async fn an_interrupted_fan_out_is_completed_in_the_background() {
     let folder = TempDir::new().expect("a folder");
     let (store, _store_events) = with_subscriptions(folder.path(), MANY).await;
     accept_and_leave(&store, vec![contact("1")], 1).await;

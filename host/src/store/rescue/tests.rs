@@ -132,7 +132,7 @@ fn rescued(folder: &Path) -> (BTreeMap<String, u64>, RescueReport) {
 }
 
 #[test]
-fn a_damaged_page_of_any_table_or_index_is_found_and_costs_its_own_rows_only() {
+fn a_damaged_page_of_any_table_or_index_is_found_and_costs_only_its_rows() {
     let folder = tempfile::tempdir().expect("a folder");
     fill(folder.path());
     let (before, complete) = rescued(folder.path());

@@ -71,7 +71,7 @@ async fn count(store: &Store, condition: &'static str) -> usize {
 const DUE: &str = "state = 0 AND awaiting_plugin = 0 AND due_at_ms < 9e15";
 
 #[tokio::test]
-async fn what_waits_for_a_version_becomes_due_in_steps_also_after_a_restart() {
+async fn deliveries_that_wait_for_a_version_become_due_in_steps_also_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, _) = with_waiting(folder.path(), 1, MANY).await;
     activate(&store, 'b').await;

@@ -34,7 +34,7 @@ fn numbers_have_their_thousands_separated() {
 }
 
 #[test]
-fn what_an_older_host_kept_is_counted_at_the_first_start() {
+fn data_of_an_older_host_is_counted_at_the_first_start() {
     let folder = tempfile::tempdir().expect("a folder");
     let store =
         |share| Store::open_with(folder.path(), StoreLimits { share, ..StoreLimits::default() }).expect("a store").0;
@@ -74,7 +74,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_counted_is_what_is_there(steps in proptest::collection::vec(step(), 1..120)) {
+    fn the_counters_equal_the_stored_rows(steps in proptest::collection::vec(step(), 1..120)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let world = World::new().await;

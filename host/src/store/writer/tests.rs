@@ -69,7 +69,7 @@ fn a_tenant_with_little_does_not_wait_behind_what_another_has_queued() {
 }
 
 #[tokio::test]
-async fn who_left_rows_that_cannot_be_written_is_told_so() {
+async fn a_caller_whose_rows_cannot_be_written_gets_the_error() {
     let connection = Connection::open_in_memory().expect("a database");
     connection.execute_batch("CREATE TABLE marks (mark)").expect("a table, and none of events");
     let context = WriterContext {
