@@ -1,4 +1,4 @@
-//! Every delivery of a large fan-out is made once, also over a restart and with concurrent changes of the subscriptions.
+//! Tests that every delivery of a large fan-out is made once, also over a restart and with concurrent changes of the subscriptions.
 
 use super::*;
 use crate::event::Module;
@@ -12,7 +12,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// More than two steps, and not a multiple of one.
+/// Number of deliveries: more than two steps, and not a multiple of one.
 const MANY: usize = 5 * SCATTERED_STEP + 44;
 
 type StoreEventReceiver = UnboundedReceiver<StoreEvent>;
@@ -54,7 +54,7 @@ fn contact(entity: &str) -> NewEvent {
     }
 }
 
-/// Number of deliveries that the store published, by event and subscription.
+/// Returns the number of deliveries that the store published, by event and subscription.
 fn published(store_events: &mut StoreEventReceiver) -> HashMap<(EventId, SubscriptionId), usize> {
     let mut published = HashMap::new();
     while let Ok(event) = store_events.try_recv() {
@@ -72,7 +72,7 @@ async fn check_ledger(store: &Store, promised: u64) {
     assert_eq!((ledger.fan_out, ledger.pending + ledger.cancelled), (promised, promised));
 }
 
-/// Number of rows in the table of deliveries.
+/// Returns the number of rows in the table of deliveries.
 async fn made(store: &Store) -> usize {
     let count = store.readers.read(Owner::Host, |connection| {
         Ok(connection.query_row("SELECT COUNT(*) FROM deliveries", [], |row| row.get(0))?)
@@ -80,14 +80,14 @@ async fn made(store: &Store) -> usize {
     count.await.expect("a number")
 }
 
-/// Accepts events whose requester goes away after so many steps.
+/// Accepts events, with a request that ends after this number of steps.
 async fn accept_and_leave(store: &Store, events: Vec<NewEvent>, steps: usize) {
     let accept = store.accept(tenant(), events, Caps::NONE);
     let mut accept = std::pin::pin!(accept);
     while made(store).await < steps * SCATTERED_STEP || all_of(store).await.is_empty() {
         let _ = futures_util::poll!(accept.as_mut());
     }
-    // A step may be on its way to the writer's thread. A tenant's writes run in their order.
+    // A step may be queued at the writer's thread. A tenant's writes run in their order.
     store.write(&tenant(), |_: &Transaction<'_>| Ok(())).await.expect("written");
 }
 
@@ -113,7 +113,7 @@ async fn a_batch_is_complete_once_and_in_order() {
     check_batch(STEPS_AT_ONCE * STEP / 5 + 1, 5).await;
 }
 
-/// Accepts a batch, twice with the same key, and compares what the store has with what it published.
+/// Accepts a batch twice with the same key, and compares the stored deliveries with the published ones.
 async fn check_batch(count: usize, subscriptions: usize) {
     assert!(takes_steps((count * subscriptions) as u64, subscriptions));
     let folder = TempDir::new().expect("a folder");
@@ -133,7 +133,7 @@ async fn check_batch(count: usize, subscriptions: usize) {
     assert!(by_subscription.values().all(|events| *events == expected));
 }
 
-/// Subscription and event of every delivery, in the order in which they were made.
+/// Returns subscription and event of every delivery, in the order in which they were made.
 fn subscriptions_and_events(connection: &Connection) -> Result<Vec<(Uuid, Uuid)>, StoreError> {
     let mut statement = connection.prepare("SELECT subscription, event FROM deliveries ORDER BY id")?;
     let rows = statement.query_map([], |row| Ok((row.get::<_, Uuid>(0)?, row.get::<_, Uuid>(1)?)))?;

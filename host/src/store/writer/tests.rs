@@ -5,8 +5,8 @@ use crate::event::{Event, EventId, Module};
 use crate::ids::TenantId;
 use crate::store::rows::EventRow;
 
-/// Sorts jobs and returns the commits that they would share. `f` is an outcome, `o` another write, `e` one that is
-/// exclusive, a digit so many hundred rows, all of tenant `A`; a capital letter before one of them names its tenant.
+/// Sorts jobs and returns the commits that they would share. `f` is an outcome, `o` another write, `e` an exclusive one, a digit a
+/// write of that many hundred rows, all of tenant `A`. A capital letter before one of them names its tenant.
 fn batches(written: &str) -> String {
     let (queue, jobs) = mpsc::unbounded_channel();
     let mut owner = Owner::Tenant(TenantId("A".into()));
@@ -32,7 +32,7 @@ fn batches(written: &str) -> String {
     all.join(" ")
 }
 
-/// Letter of a job as [`batches`] takes it.
+/// Returns the letter of a job, as [`batches`] parses it.
 fn letter(job: &WriteJob) -> String {
     let kind = match job.terms.mode {
         WriteMode::Outcome => "f".to_owned(),
@@ -62,7 +62,7 @@ fn outcomes_go_first_and_others_of_a_tenant_keep_their_order() {
 
 #[test]
 fn a_tenant_with_little_does_not_wait_behind_what_another_has_queued() {
-    // Without turns it would be in the third commit.
+    // Without turns, it would be in the third commit.
     assert_eq!(batches("999999Bo"), "9Bo9 99 99");
     // Large writes of several tenants: the small one is in the second commit, not behind all of them.
     assert_eq!(batches("kkCkkDkkBo"), "k Bo Ck Dk k Ck Dk");
@@ -93,7 +93,7 @@ async fn a_caller_whose_rows_cannot_be_written_gets_the_error() {
         tx.add_event(row);
         Ok(())
     };
-    // While the first waits, the others gather in one batch.
+    // While the first write runs, the others are queued and share a transaction.
     let (first, hot, shared, _) = tokio::join!(
         writer.write(terms(WriteMode::Exclusive), move |_| Ok(gone.recv().is_ok()), |_| {}),
         writer.write(terms(WriteMode::Intake), add, |_| {}),

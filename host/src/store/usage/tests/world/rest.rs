@@ -1,4 +1,4 @@
-//! Steps with bins, plugins, keys and everything else but deliveries.
+//! Operations on bins, plugins, keys and everything else except deliveries.
 
 use super::{What, World, allow, contact};
 use crate::delivery::Attempt;
