@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 pub struct Latencies(BTreeMap<u8, u64>);
 
 /// Number of buckets to an octave.
-const FINENESS: f64 = 4.0;
+const BUCKETS_PER_OCTAVE: f64 = 4.0;
 
 impl Latencies {
     /// Counts a latency, in microseconds.
     pub fn add(&mut self, us: u64) {
-        let bucket = ((us.max(1) as f64).log2() * FINENESS).floor().min(255.0) as u8;
+        let bucket = ((us.max(1) as f64).log2() * BUCKETS_PER_OCTAVE).floor().min(255.0) as u8;
         *self.0.entry(bucket).or_default() += 1;
     }
 
@@ -40,13 +40,13 @@ impl Latencies {
             seen += **count as f64;
             seen >= rank
         })?;
-        Some(((f64::from(*bucket.0) + 0.5) / FINENESS).exp2().round() as u64)
+        Some(((f64::from(*bucket.0) + 0.5) / BUCKETS_PER_OCTAVE).exp2().round() as u64)
     }
 
     /// Returns the sum of all latencies, in microseconds, by the middles of their buckets.
     pub fn sum_us(&self) -> u64 {
         fn middle(bucket: u8) -> f64 {
-            ((f64::from(bucket) + 0.5) / FINENESS).exp2()
+            ((f64::from(bucket) + 0.5) / BUCKETS_PER_OCTAVE).exp2()
         }
         self.0.iter().map(|(bucket, count)| middle(*bucket) * *count as f64).sum::<f64>() as u64
     }

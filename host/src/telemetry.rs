@@ -51,21 +51,21 @@ impl Telemetry {
         let handle = buckets.install_recorder()?;
         describe_counter!(EVENTS_ACCEPTED, "Events that are durable.");
         describe_counter!(ATTEMPTS, "Attempts by their outcome.");
-        describe_histogram!(POST_SECONDS, Unit::Seconds, "How long POSTs took, with the answer.");
+        describe_histogram!(POST_SECONDS, Unit::Seconds, "Duration of POSTs, including the answer.");
         describe_counter!(PLUGIN_CALLS, "Calls of plugins by their verdict.");
-        describe_histogram!(PLUGIN_CALL_SECONDS, Unit::Seconds, "How long calls of plugins took.");
+        describe_histogram!(PLUGIN_CALL_SECONDS, Unit::Seconds, "Duration of plugin calls.");
         describe_gauge!(
             PLUGIN_VERSIONS_QUARANTINED,
             "1 while a version is not called because the host died in a call of it."
         );
         describe_gauge!(PLUGIN_FILES_BROKEN, "1 while a plugin's file in the plugins folder cannot be used.");
         describe_counter!(PLUGIN_COMPILES, "Components that were compiled or refused.");
-        describe_histogram!(PLUGIN_COMPILE_SECONDS, Unit::Seconds, "How long compiling took.");
+        describe_histogram!(PLUGIN_COMPILE_SECONDS, Unit::Seconds, "Duration of compilations.");
         describe_gauge!(PLUGIN_COMPILES_UNDER_WAY, "Components that are compiled now.");
         describe_counter!(PLUGIN_CODE_LOADS, "Times that compiled code was brought into memory.");
         describe_gauge!(PLUGIN_CODE_BYTES, Unit::Bytes, "Compiled code in memory.");
         describe_gauge!(DELIVERIES_PENDING, "Deliveries that wait for an attempt.");
-        describe_gauge!(OLDEST_PENDING_SECONDS, Unit::Seconds, "How long the oldest of them has been pending.");
+        describe_gauge!(OLDEST_PENDING_SECONDS, Unit::Seconds, "Age of the oldest pending delivery.");
         describe_gauge!(DATABASE_ROWS_DAMAGED, "Rows of the database that cannot be read and are set apart.");
         describe_gauge!(DATABASE_OBJECTS_DAMAGED, "Tables and indexes of the database with damaged pages.");
         Ok(Telemetry(handle))

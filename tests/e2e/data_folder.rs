@@ -51,7 +51,7 @@ async fn has_event(folder: Arc<TempDir>, id: &str) {
 
 /// Damage to a file by another program.
 #[derive(Clone, Copy, Debug)]
-enum Harm {
+enum FileDamage {
     Remove,
     Empty,
     /// Replacement by other bytes, with this change of the length.
@@ -62,22 +62,22 @@ enum Harm {
 async fn files_that_are_missing_empty_or_others_are_refused() {
     let (folder, id) = killed().await;
     let cases = [
-        ("master.key", Harm::Remove, "its master.key is missing"),
-        ("master.key", Harm::Empty, "has 0 bytes instead of 32"),
-        ("master.key", Harm::Replace(32), "was the key file replaced?"),
-        (DATABASE, Harm::Remove, "its hookloom.db is missing"),
-        (DATABASE, Harm::Empty, "its hookloom.db is empty"),
-        (LOG, Harm::Remove, "the log hookloom.db-wal is missing"),
-        (LOG, Harm::Empty, "the log hookloom.db-wal is empty"),
+        ("master.key", FileDamage::Remove, "its master.key is missing"),
+        ("master.key", FileDamage::Empty, "has 0 bytes instead of 32"),
+        ("master.key", FileDamage::Replace(32), "was the key file replaced?"),
+        (DATABASE, FileDamage::Remove, "its hookloom.db is missing"),
+        (DATABASE, FileDamage::Empty, "its hookloom.db is empty"),
+        (LOG, FileDamage::Remove, "the log hookloom.db-wal is missing"),
+        (LOG, FileDamage::Empty, "the log hookloom.db-wal is empty"),
     ];
-    for (file, harm, expected) in cases {
+    for (file, damage, expected) in cases {
         let copy = copied(&folder);
         let data = copy.path().join("data");
         let path = data.join(file);
-        match harm {
-            Harm::Remove => std::fs::remove_file(&path).unwrap(),
-            Harm::Empty => std::fs::write(&path, "").unwrap(),
-            Harm::Replace(bytes) => std::fs::write(&path, vec![7; bytes]).unwrap(),
+        match damage {
+            FileDamage::Remove => std::fs::remove_file(&path).unwrap(),
+            FileDamage::Empty => std::fs::write(&path, "").unwrap(),
+            FileDamage::Replace(bytes) => std::fs::write(&path, vec![7; bytes]).unwrap(),
         }
         let listed = || {
             let mut files: Vec<_> = std::fs::read_dir(&data).unwrap().map(|one| one.unwrap().file_name()).collect();
@@ -87,11 +87,11 @@ async fn files_that_are_missing_empty_or_others_are_refused() {
         let before = listed();
         for _ in 0..2 {
             let said = refused(&data).await;
-            assert!(said.contains(expected), "{file} {harm:?}: {said}");
+            assert!(said.contains(expected), "{file} {damage:?}: {said}");
         }
         // The database knows the right key, so it must be opened for this check.
-        if !matches!(harm, Harm::Replace(_)) {
-            assert_eq!(listed(), before, "{file} {harm:?}: a start that is refused makes and deletes nothing");
+        if !matches!(damage, FileDamage::Replace(_)) {
+            assert_eq!(listed(), before, "{file} {damage:?}: a start that is refused makes and deletes nothing");
         }
         let whole = folder.path().join("data").join(file);
         std::fs::copy(whole, &path).unwrap();

@@ -4,7 +4,7 @@
 //! - There are at most `connections_max` connections. A new one is admitted if another one can be closed, and that is always
 //!   possible: the connections that cannot be closed ([`Activity::secure`]) are bounded by shares below the maximum.
 //! - To make room, the client with the most connections loses the one that has used the largest part of its timeout. A connection
-//!   whose request is being answered comes last. Clients with at most a [`FEW`]th of all connections count alike, so that among a
+//!   whose request is being answered comes last. Clients with at most a [`FEW_DIVISOR`]th of all connections count alike, so that among a
 //!   thousand clients with one connection each, a client with two requests has no disadvantage.
 //! - A connection that does not complete a head, that is idle, or that takes its answer more slowly than [`SLOWEST_BYTES_PER_S`],
 //!   is closed after its timeout.
@@ -30,7 +30,7 @@ pub(super) const SLOWEST_BYTES_PER_S: u64 = 1_024;
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// Divisor of all connections up to which a client does not have more than others.
-const FEW: usize = 64;
+const FEW_DIVISOR: usize = 64;
 
 /// Returns the address by which a client is counted. An IPv6 client has a network of 2^64 addresses.
 pub(super) fn client_of(address: IpAddr) -> IpAddr {
@@ -76,7 +76,7 @@ impl Progress {
 
 /// Timeouts after which a connection that keeps the host waiting may be closed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct ConnectionTimeouts {
     /// Duration of a request's head, from its first byte (of the first request: from the start of the connection).
     pub(super) head: Duration,
     /// Duration between an answer and the next request.
@@ -233,31 +233,31 @@ impl ConnectionState {
 
     /// Returns the used part of the connection's timeout; 1 or more if all of it. None: the connection cannot be closed to make
     /// room.
-    fn used_up(&self, now: Instant, patience: Patience) -> Option<f64> {
+    fn used_up(&self, now: Instant, timeouts: ConnectionTimeouts) -> Option<f64> {
         if self.is_secured {
             return None;
         }
         let (since, allowed) = match (&self.blocked, self.phase) {
-            (Some(blocked), _) => (blocked.last, patience.stall),
-            (None, ConnectionPhase::Head) => (self.since, patience.head),
-            (None, ConnectionPhase::Body) => (self.since, patience.stall),
-            (None, ConnectionPhase::Idle) => (self.since, patience.idle),
+            (Some(blocked), _) => (blocked.last, timeouts.stall),
+            (None, ConnectionPhase::Head) => (self.since, timeouts.head),
+            (None, ConnectionPhase::Body) => (self.since, timeouts.stall),
+            (None, ConnectionPhase::Idle) => (self.since, timeouts.idle),
             (None, ConnectionPhase::Ending) => (self.since, LINGER),
             (None, ConnectionPhase::Handling | ConnectionPhase::Answered) => return Some(0.0),
         };
         Some(now.saturating_duration_since(since).as_secs_f64() / allowed.as_secs_f64())
     }
 
-    fn is_idle_too_long(&self, now: Instant, patience: Patience) -> bool {
-        self.phase == ConnectionPhase::Idle && self.blocked.is_none() && now >= self.since + patience.idle
+    fn is_idle_too_long(&self, now: Instant, timeouts: ConnectionTimeouts) -> bool {
+        self.phase == ConnectionPhase::Idle && self.blocked.is_none() && now >= self.since + timeouts.idle
     }
 
-    fn is_overdue(&mut self, now: Instant, patience: Patience) -> bool {
+    fn is_overdue(&mut self, now: Instant, timeouts: ConnectionTimeouts) -> bool {
         if let Some(blocked) = &mut self.blocked {
-            return blocked.is_stalled(now, patience.stall);
+            return blocked.is_stalled(now, timeouts.stall);
         }
         match self.phase {
-            ConnectionPhase::Head => now >= self.since + patience.head,
+            ConnectionPhase::Head => now >= self.since + timeouts.head,
             ConnectionPhase::Ending => now >= self.since + LINGER,
             ConnectionPhase::Idle | ConnectionPhase::Body | ConnectionPhase::Handling | ConnectionPhase::Answered => {
                 false
@@ -272,12 +272,12 @@ pub(super) struct Connections {
     open: Mutex<HashMap<u64, Arc<Activity>>>,
     ids: AtomicU64,
     max: usize,
-    patience: Patience,
+    timeouts: ConnectionTimeouts,
 }
 
 impl Connections {
-    pub(super) fn new(max: usize, patience: Patience) -> Arc<Self> {
-        Arc::new(Connections { open: Mutex::default(), ids: AtomicU64::new(0), max, patience })
+    pub(super) fn new(max: usize, timeouts: ConnectionTimeouts) -> Arc<Self> {
+        Arc::new(Connections { open: Mutex::default(), ids: AtomicU64::new(0), max, timeouts })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Activity>>> {
@@ -303,12 +303,12 @@ impl Connections {
         let mut open = self.lock();
         let candidate = |(id, activity): (&u64, &Arc<Activity>)| {
             let state = activity.lock();
-            state.used_up(now, self.patience).map(|used_up| (state.client, used_up, *id))
+            state.used_up(now, self.timeouts).map(|used_up| (state.client, used_up, *id))
         };
         let candidates: Vec<(IpAddr, f64, u64)> = open.iter().filter_map(candidate).collect();
         let mut of_client: HashMap<IpAddr, usize> = HashMap::new();
         candidates.iter().for_each(|(client, ..)| *of_client.entry(*client).or_default() += 1);
-        let few = self.max / FEW;
+        let few = self.max / FEW_DIVISOR;
         let most = of_client.values().max().copied().unwrap_or_default();
         let of_the_largest = candidates.iter().filter(|(client, ..)| most <= few || of_client[client] == most);
         let chosen = of_the_largest.max_by(|one, other| one.1.total_cmp(&other.1).then(other.2.cmp(&one.2)));
@@ -319,10 +319,10 @@ impl Connections {
     /// Closes connections after their timeout, and begins the end of those that were idle for too long.
     pub(super) fn close_overdue(&self, now: Instant) {
         self.lock().retain(|_, activity| {
-            if activity.lock().is_idle_too_long(now, self.patience) {
+            if activity.lock().is_idle_too_long(now, self.timeouts) {
                 activity.ending.notify_one();
             }
-            let is_overdue = activity.lock().is_overdue(now, self.patience);
+            let is_overdue = activity.lock().is_overdue(now, self.timeouts);
             if is_overdue {
                 activity.close();
             }

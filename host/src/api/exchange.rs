@@ -92,7 +92,7 @@ impl Shares {
 const ADMISSION_WAIT: Duration = Duration::from_secs(1);
 
 /// Interval at which a waiting request tries to reserve memory.
-const MEMORY_LOOK: Duration = Duration::from_millis(10);
+const MEMORY_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Maximum size of an answer that is not charged, in bytes. The connections bound the number of such answers.
 const SMALL_ANSWER_BYTES: u64 = 64 << 10;
@@ -255,7 +255,7 @@ impl Exchange {
             if Instant::now() > give_up {
                 return Err(over_budget());
             }
-            tokio::time::sleep(MEMORY_LOOK).await;
+            tokio::time::sleep(MEMORY_RETRY_INTERVAL).await;
         }
     }
 

@@ -152,7 +152,7 @@ pub(super) async fn replay(
 }
 
 /// Interval at which a test checks whether its delivery has ended.
-const TEST_LOOK: Duration = Duration::from_millis(20);
+const TEST_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Time that a test allows beyond the POST: for the plugin and for waiting in the lane.
 const TEST_SLACK: Duration = Duration::from_secs(15);
@@ -182,7 +182,7 @@ pub(super) async fn test(
         if found.0.has_ended() || tokio::time::Instant::now() > give_up {
             return Ok(found);
         }
-        tokio::time::sleep(TEST_LOOK).await;
+        tokio::time::sleep(TEST_POLL_INTERVAL).await;
     }
 }
 

@@ -208,11 +208,11 @@ impl From<StoreError> for Problem {
 }
 
 /// Maximum number of subscriptions that a refusal names.
-const USERS_NAMED: usize = 20;
+const USERS_NAMED_MAX: usize = 20;
 
 fn in_use(what: &str, by: &[SubscriptionId]) -> Problem {
-    let named: Vec<String> = by.iter().take(USERS_NAMED).map(ToString::to_string).collect();
-    let more = by.len().saturating_sub(USERS_NAMED);
+    let named: Vec<String> = by.iter().take(USERS_NAMED_MAX).map(ToString::to_string).collect();
+    let more = by.len().saturating_sub(USERS_NAMED_MAX);
     let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let users = counted(by.len() as u64, "subscription", "subscriptions");
     let detail = format!("{what} is used by {users}: {}{and_more}", named.join(", "));
@@ -220,7 +220,7 @@ fn in_use(what: &str, by: &[SubscriptionId]) -> Problem {
         pointer: format!("/subscriptions/{id}"),
         detail: "uses it; change it to another one, or delete it".into(),
     });
-    let errors = users.take(USERS_NAMED).collect();
+    let errors = users.take(USERS_NAMED_MAX).collect();
     Problem { errors, ..Problem::new(StatusCode::CONFLICT, "in-use", detail) }
         .remedy("change these subscriptions to another plugin or version, or delete them, and try again")
 }

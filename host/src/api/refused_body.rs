@@ -30,11 +30,11 @@ pub(super) async fn answer(mut router: Router, request: Request<Incoming>) -> Re
     let expects = request.headers().get(header::EXPECT);
     let asks_first = expects.is_some_and(|expects| expects.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let (parts, body) = request.into_parts();
-    let lent = Lent(Arc::new(Mutex::new(SharedBody { body, begun: !asks_first })));
-    let response = router.call(Request::from_parts(parts, lent.clone())).await?;
-    let left = !lent.is_end_stream() && lent.lock().begun;
+    let reader = SharedBodyReader(Arc::new(Mutex::new(SharedBody { body, begun: !asks_first })));
+    let response = router.call(Request::from_parts(parts, reader.clone())).await?;
+    let left = !reader.is_end_stream() && reader.lock().begun;
     if left && !response.status().is_success() {
-        tokio::spawn(tokio::time::timeout(DEADLINE, lent.throw_away()));
+        tokio::spawn(tokio::time::timeout(DEADLINE, reader.throw_away()));
     }
     Ok(response)
 }
@@ -47,9 +47,9 @@ struct SharedBody {
 
 /// Body that the handler reads and that is shared with the discarding part.
 #[derive(Clone)]
-struct Lent(Arc<Mutex<SharedBody>>);
+struct SharedBodyReader(Arc<Mutex<SharedBody>>);
 
-impl Lent {
+impl SharedBodyReader {
     fn lock(&self) -> MutexGuard<'_, SharedBody> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,7 +65,7 @@ impl Lent {
     }
 }
 
-impl Body for Lent {
+impl Body for SharedBodyReader {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -43,28 +43,28 @@ pub(super) struct SendArgs {
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Statuses after which no other event would be accepted either, because of the key, its scopes, or the tenant.
-const HOPELESS: [u16; 3] = [401, 403, 404];
+const FATAL_STATUSES: [u16; 3] = [401, 403, 404];
 
 pub(super) async fn send(args: SendArgs) -> Result<(), Failure> {
     let host = HostClient::new(&args.url, &args.key)?;
-    let mut sender = Sender { host, tenant: args.tenant, json: args.json, sum: Sum::default() };
+    let mut sender = Sender { host, tenant: args.tenant, json: args.json, summary: SendSummary::default() };
     let stdin = [PathBuf::from("-")];
     let files: &[PathBuf] = if args.files.is_empty() { &stdin } else { &args.files };
     for (index, file) in files.iter().enumerate() {
-        if let Err(hopeless) = sender.send_file(file).await {
-            sender.sum.files_left = (files.len() - index - 1) as u64;
-            sender.sum.is_broken_off = true;
-            sender.print_failure(&file.display().to_string(), &hopeless)?;
+        if let Err(failure) = sender.send_file(file).await {
+            sender.summary.files_left = (files.len() - index - 1) as u64;
+            sender.summary.is_broken_off = true;
+            sender.print_failure(&file.display().to_string(), &failure)?;
             break;
         }
     }
-    sender.sum.files = files.len() as u64;
+    sender.summary.files = files.len() as u64;
     sender.finish()
 }
 
 /// Summary of everything that was sent.
 #[derive(Default)]
-struct Sum {
+struct SendSummary {
     files: u64,
     events: u64,
     deliveries: u64,
@@ -75,7 +75,7 @@ struct Sum {
     is_broken_off: bool,
 }
 
-impl Sum {
+impl SendSummary {
     fn is_whole(&self) -> bool {
         self.refused == 0 && !self.is_broken_off
     }
@@ -103,7 +103,7 @@ struct Sender {
     host: HostClient,
     tenant: TenantId,
     json: bool,
-    sum: Sum,
+    summary: SendSummary,
 }
 
 impl Sender {
@@ -119,7 +119,7 @@ impl Sender {
         match std::fs::read(file) {
             Ok(body) => self.send_body(&name, 1, Bytes::from(body)).await,
             Err(error) => {
-                self.sum.refused += 1;
+                self.summary.refused += 1;
                 self.print_failure(&name, &error.into())
             }
         }
@@ -163,14 +163,14 @@ impl Sender {
         };
         let lines = ndjson_lines(&body, first_line);
         if lines.len() < 2 {
-            self.sum.refused += 1;
+            self.summary.refused += 1;
             return self.print_failure(name, &refusal);
         }
         for (number, line) in lines {
             let name = format!("{name}, line {number}");
             if let Err(failure) = self.post(&name, line).await {
                 let refusal = self.refusal(failure)?;
-                self.sum.refused += 1;
+                self.summary.refused += 1;
                 self.print_failure(&name, &refusal)?;
             }
         }
@@ -180,7 +180,7 @@ impl Sender {
     /// Returns a failure that concerns only this event. Any other failure is an error, which ends the command.
     fn refusal(&self, failure: Failure) -> Result<Failure, Failure> {
         let status = failure.downcast_ref::<Refused>().map(|refused| refused.status);
-        if status.is_some_and(|status| !HOPELESS.contains(&status)) { Ok(failure) } else { Err(failure) }
+        if status.is_some_and(|status| !FATAL_STATUSES.contains(&status)) { Ok(failure) } else { Err(failure) }
     }
 
     async fn post(&mut self, name: &str, body: Bytes) -> Result<(), Failure> {
@@ -188,8 +188,8 @@ impl Sender {
         let answer = self.host.ask(Method::POST, &path, "application/json", body).await?;
         let events = answer["events"].as_array().map(Vec::as_slice).unwrap_or_default();
         let deliveries: u64 = events.iter().filter_map(|event| event["deliveries"].as_u64()).sum();
-        self.sum.events += events.len() as u64;
-        self.sum.deliveries += deliveries;
+        self.summary.events += events.len() as u64;
+        self.summary.deliveries += deliveries;
         if self.json {
             return Ok(terminal::json(&answer)?);
         }
@@ -216,12 +216,12 @@ impl Sender {
     }
 
     fn finish(self) -> Result<(), Failure> {
-        let sum = self.sum.text();
-        if !self.sum.is_whole() {
-            return Err(sum.into());
+        let summary = self.summary.text();
+        if !self.summary.is_whole() {
+            return Err(summary.into());
         }
-        if self.sum.files > 1 && !self.json {
-            outln!("{}: {}", counted(self.sum.files, "file", "files"), sum);
+        if self.summary.files > 1 && !self.json {
+            outln!("{}: {}", counted(self.summary.files, "file", "files"), summary);
         }
         Ok(())
     }
@@ -257,10 +257,10 @@ mod tests {
 
     #[test]
     fn the_summary_counts_what_is_missing() {
-        let sum = Sum { files: 3, events: 1, deliveries: 2, refused: 1, ..Sum::default() };
-        assert_eq!(sum.text(), "1 event accepted, 2 deliveries; 1 refused or not readable");
-        assert!(!sum.is_whole());
-        let broken = Sum { files_left: 1, is_broken_off: true, ..Sum::default() };
+        let summary = SendSummary { files: 3, events: 1, deliveries: 2, refused: 1, ..SendSummary::default() };
+        assert_eq!(summary.text(), "1 event accepted, 2 deliveries; 1 refused or not readable");
+        assert!(!summary.is_whole());
+        let broken = SendSummary { files_left: 1, is_broken_off: true, ..SendSummary::default() };
         assert_eq!(broken.text(), "0 events accepted, 0 deliveries; broken off; 1 file not sent");
     }
 }

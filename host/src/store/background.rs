@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Pause before a repetition after a failure.
-const AGAIN: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Pause between two steps, as a multiple of the duration of the step.
-const OTHERS: u32 = 4;
+const PAUSE_FACTOR: u32 = 4;
 
 /// Pauses after a step of this duration, so that other writes run before the next one.
 pub(super) async fn let_others_write(took: Duration) {
-    tokio::time::sleep(took * OTHERS).await;
+    tokio::time::sleep(took * PAUSE_FACTOR).await;
 }
 
 /// Does the work that is left from an earlier run, and then the work of each wake-up, until the store stops. `failed` is the log
@@ -28,7 +28,7 @@ pub(super) async fn run_when_woken<F: Future<Output = Result<(), StoreError>>>(
             Err(StoreError::Stopped) => return,
             Err(error) => {
                 tracing::error!(error = %crate::describe(&error), "{failed}; trying again");
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Interval at which the wall clock is compared with the monotonic one.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Smaller steps are usual corrections of a clock.
 const STEP_MIN: Duration = Duration::from_secs(5);
@@ -41,18 +41,18 @@ struct ClockStep {
 
 /// Simultaneous readings of the wall clock and of the monotonic clock.
 #[derive(Clone, Copy)]
-struct Look {
+struct ClockReading {
     wall_ms: i64,
     steady: Instant,
 }
 
-impl Look {
+impl ClockReading {
     fn now() -> Self {
-        Look { wall_ms: now_ms(), steady: Instant::now() }
+        ClockReading { wall_ms: now_ms(), steady: Instant::now() }
     }
 
     /// Returns the number of milliseconds by which the wall clock was set back since this reading. Negative if it was set forward.
-    fn set_back_ms(self, now: Look) -> i64 {
+    fn set_back_ms(self, now: ClockReading) -> i64 {
         let passed_ms = i64::try_from((now.steady - self.steady).as_millis()).unwrap_or(i64::MAX);
         self.wall_ms.saturating_add(passed_ms).saturating_sub(now.wall_ms)
     }
@@ -61,10 +61,10 @@ impl Look {
 impl Store {
     /// Compares the wall clock with the monotonic clock, and moves due times after a step. Never returns.
     pub async fn watch_clock(&self) {
-        let mut before = Look::now();
+        let mut before = ClockReading::now();
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let now = Look::now();
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            let now = ClockReading::now();
             let back_ms = before.set_back_ms(now);
             before = now;
             let step_min_ms = i64::try_from(STEP_MIN.as_millis()).unwrap_or(i64::MAX);
@@ -181,8 +181,9 @@ mod tests {
 
     #[test]
     fn a_step_back_is_distinguished_from_passing_time() {
-        let before = Look { wall_ms: 1_000_000, steady: Instant::now() };
-        let after = |wall_ms, passed_ms| Look { wall_ms, steady: before.steady + Duration::from_millis(passed_ms) };
+        let before = ClockReading { wall_ms: 1_000_000, steady: Instant::now() };
+        let after =
+            |wall_ms, passed_ms| ClockReading { wall_ms, steady: before.steady + Duration::from_millis(passed_ms) };
         assert_eq!(before.set_back_ms(after(1_002_000, 2_000)), 0);
         assert_eq!(before.set_back_ms(after(402_000, 2_000)), 600_000);
         assert!(before.set_back_ms(after(9_000_000, 2_000)) < 0);

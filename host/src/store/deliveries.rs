@@ -304,14 +304,15 @@ fn attempts(connection: &Connection, tenant: &TenantId, id: DeliveryId) -> Resul
 }
 
 /// Number of pending deliveries that can be sorted quickly.
-const FEW: usize = 10_000;
+const FEW_PENDING: usize = 10_000;
 
 fn list(connection: &Connection, tenant: &TenantId, filter: &DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
     // SQLite has no statistics, so the query names the index with the fewest rows to read.
     let few_pending = || -> Result<bool, StoreError> {
         let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM deliveries INDEXED BY deliveries_due WHERE tenant = ?1 AND state = 0 LIMIT ?2)";
-        let count: usize = connection.prepare_cached(sql)?.query_row(params![&*tenant.0, FEW], |row| row.get(0))?;
-        Ok(count < FEW)
+        let count: usize =
+            connection.prepare_cached(sql)?.query_row(params![&*tenant.0, FEW_PENDING], |row| row.get(0))?;
+        Ok(count < FEW_PENDING)
     };
     let index = match filter {
         DeliveryFilter { event: Some(_), .. } => "INDEXED BY deliveries_of_event",

@@ -23,7 +23,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Divisor of the disk's size that bounds the reserve.
-const OF_DISK_MAX: u64 = 4;
+const DISK_DIVISOR: u64 = 4;
 
 /// Minimum size of a reserve, in bytes. If less is possible, there is none.
 const BYTES_MIN: u64 = 1 << 20;
@@ -32,11 +32,11 @@ const BYTES_MIN: u64 = 1 << 20;
 const PAGE_BYTES: u64 = 4_096;
 
 /// Size of an event in the log besides its payload, in bytes: its rows, its deliveries and the pages of their indexes.
-const BESIDE_PAYLOAD: u64 = 64 << 10;
+const EVENT_ROWS_BYTES: u64 = 64 << 10;
 
 /// Minimum pause between two checks of a full disk. A check that takes long is repeated later, so that checks take at most a fifth
 /// of the writer's time.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const CHECK_PAUSE_MIN: Duration = Duration::from_millis(5);
 
 /// States, stored in an atomic.
 const AMPLE: u8 = 0;
@@ -72,7 +72,7 @@ impl DiskRoom {
         };
         Ok(DiskRoom {
             reserve,
-            event_bytes: event_bytes_max.saturating_add(BESIDE_PAYLOAD),
+            event_bytes: event_bytes_max.saturating_add(EVENT_ROWS_BYTES),
             state: AtomicU8::new(state),
             failed_commits: AtomicU64::new(0),
             again: Mutex::new(Instant::now()),
@@ -137,7 +137,7 @@ impl DiskRoom {
     }
 
     /// Checks a full disk again. Called between two transactions.
-    pub(super) fn look_again(&self, connection: &Connection) {
+    pub(super) fn check_again(&self, connection: &Connection) {
         let Some(reserve) = self.reserve.as_ref().filter(|_| self.is_full()) else { return };
         let begun = Instant::now();
         let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +152,7 @@ impl DiskRoom {
         } else {
             reserve.release();
         }
-        *again = Instant::now() + LOOK_AGAIN.max(begun.elapsed() * 4);
+        *again = Instant::now() + CHECK_PAUSE_MIN.max(begun.elapsed() * 4);
     }
 
     fn try_alone(&self, connection: &Connection) -> rusqlite::Result<()> {
@@ -198,7 +198,7 @@ impl Reserve {
     fn in_folder(folder: &Path, bytes: u64) -> std::io::Result<Option<Self>> {
         let path = folder.join("reserve");
         let disk = statvfs(folder)?;
-        let bytes = bytes.min(disk.f_blocks.saturating_mul(disk.f_frsize) / OF_DISK_MAX);
+        let bytes = bytes.min(disk.f_blocks.saturating_mul(disk.f_frsize) / DISK_DIVISOR);
         if bytes < BYTES_MIN {
             return match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
@@ -295,7 +295,7 @@ mod tests {
         // More than the size of the disk.
         let largest = Reserve::in_folder(folder.path(), u64::MAX).expect("a look").expect("a reserve");
         let disk = statvfs(folder.path()).expect("a look");
-        assert_eq!(largest.bytes, disk.f_blocks * disk.f_frsize / OF_DISK_MAX);
+        assert_eq!(largest.bytes, disk.f_blocks * disk.f_frsize / DISK_DIVISOR);
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Store {
     /// Checks a full disk every second, so that free space is detected without traffic. Never returns.
     pub async fn watch_disk(&self) {
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(DISK_CHECK_INTERVAL).await;
             if self.room.is_full() {
                 // The writer checks the disk before each write. If the disk is still full, that is known already.
                 let _ = self.check().await;
@@ -49,7 +49,7 @@ fn query_tenants(connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// Interval at which a full disk is checked.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 const FULL_DISK: MachineFault = MachineFault {
     what: "the disk of the data folder is full, so events, uploads and other new rows are refused; what is pending goes on",

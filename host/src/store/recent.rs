@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 use std::sync::Arc;
 
 /// Number of the newest events that are searched, because one module may be rare.
-const LOOKED_THROUGH: u32 = 5_000;
+const EVENTS_SEARCHED: u32 = 5_000;
 
 impl Store {
     /// Returns the last events of these modules, newest first, without test events.
@@ -31,7 +31,7 @@ impl Store {
                        ORDER BY id DESC LIMIT ?5";
             let mut statement = connection.prepare_cached(sql)?;
             let test = DeliveryKind::Test as u8;
-            let rows = statement.query_map(params![&*tenant.0, LOOKED_THROUGH, modules, test, limit], event_row)?;
+            let rows = statement.query_map(params![&*tenant.0, EVENTS_SEARCHED, modules, test, limit], event_row)?;
             rows.map(|row| Ok(Arc::new(row?))).collect()
         };
         self.readers.read(owner, read).await

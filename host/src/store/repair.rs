@@ -24,7 +24,7 @@ use std::time::Duration;
 const FINDINGS_MAX: usize = 10_000;
 
 /// Shortest and longest pause between two checks of the whole database, while new rows cannot be read.
-const WAIT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(3_600)];
+const CHECK_PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(3_600)];
 
 /// Name of an index during its rebuild.
 const NEW_INDEX: &str = "hookloom_new_index";
@@ -144,7 +144,7 @@ impl Store {
         if let Err(error) = self.recheck_damage().await {
             tracing::warn!(error = %crate::describe(&error), "earlier damage could not be checked again");
         }
-        let mut wait = WAIT[0];
+        let mut wait = CHECK_PAUSES[0];
         loop {
             self.damage.seen.notified().await;
             let before = self.damage(None).objects;
@@ -157,10 +157,10 @@ impl Store {
                 }
             }
             // Known damage is met again and again, so the pause grows until there is new damage.
-            wait = if self.damage(None).objects == before { (wait * 2).min(WAIT[1]) } else { WAIT[0] };
-            tokio::time::sleep(WAIT[0]).await;
+            wait = if self.damage(None).objects == before { (wait * 2).min(CHECK_PAUSES[1]) } else { CHECK_PAUSES[0] };
+            tokio::time::sleep(CHECK_PAUSES[0]).await;
             tokio::select! {
-                () = tokio::time::sleep(wait - WAIT[0]) => {}
+                () = tokio::time::sleep(wait - CHECK_PAUSES[0]) => {}
                 () = self.damage.suspected.notified() => self.damage.seen.notify_one(),
             }
         }

@@ -26,13 +26,13 @@ use uuid::Uuid;
 const STEP_MAX: Duration = Duration::from_millis(10);
 
 /// Maximum number of events that a step reads.
-const LOOK: usize = 256;
+const EVENTS_READ_MAX: usize = 256;
 
 /// Number of deliveries of an event that are deleted between two checks of the time.
-const DELIVERIES: usize = 32;
+const DELIVERIES_BETWEEN_CHECKS: usize = 32;
 
 /// Maximum number of expired idempotency keys that one transaction deletes.
-const KEYS: usize = 256;
+const KEYS_DELETED_MAX: usize = 256;
 
 /// Maximum pause if there is nothing to delete.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -106,7 +106,10 @@ impl Store {
             }
         }
         let owner = tenant.clone();
-        match self.write(tenant, move |tx| prune_step(tx, &owner, after, LOOK, before_ms, Removal::Delete)).await {
+        match self
+            .write(tenant, move |tx| prune_step(tx, &owner, after, EVENTS_READ_MAX, before_ms, Removal::Delete))
+            .await
+        {
             Err(error) if error.is_damage() => {
                 let next = self.next_events(tenant, after).await?;
                 self.prune_beside_damage(tenant, next, before_ms).await
@@ -121,7 +124,7 @@ impl Store {
             // Reads only the index.
             let sql = "SELECT id FROM events WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
             let mut statement = connection.prepare_cached(sql)?;
-            let ids = statement.query_map(params![&*owner.0, after, LOOK], |row| row.get(0))?;
+            let ids = statement.query_map(params![&*owner.0, after, EVENTS_READ_MAX], |row| row.get(0))?;
             Ok(ids.collect::<Result<Vec<Uuid>, _>>()?)
         };
         self.readers.read(Owner::Host, next).await
@@ -134,11 +137,11 @@ impl Store {
                 let begun = Instant::now();
                 let sql = "DELETE FROM idempotency_keys WHERE (tenant, key) IN
                            (SELECT tenant, key FROM idempotency_keys WHERE received_at_ms < ?1 LIMIT ?2)";
-                let deleted = tx.prepare_cached(sql)?.execute(params![before_ms, KEYS])?;
+                let deleted = tx.prepare_cached(sql)?.execute(params![before_ms, KEYS_DELETED_MAX])?;
                 Ok((deleted, begun.elapsed()))
             };
             let (deleted, took) = self.write(Owner::Host, step).await?;
-            if deleted < KEYS {
+            if deleted < KEYS_DELETED_MAX {
                 return Ok(());
             }
             let_others_write(took).await;
@@ -246,7 +249,7 @@ fn prune_deliveries(
     let sql = "DELETE FROM deliveries WHERE tenant = ?1 AND id = ?2 RETURNING state, subscription";
     let mut delivery = tx.prepare_cached(sql)?;
     loop {
-        let ids = some.query_map(params![&*tenant.0, event, DELIVERIES], |row| row.get(0))?;
+        let ids = some.query_map(params![&*tenant.0, event, DELIVERIES_BETWEEN_CHECKS], |row| row.get(0))?;
         let ids: Vec<Uuid> = ids.collect::<Result<_, _>>()?;
         for id in &ids {
             attempts.execute(params![&*tenant.0, id])?;
@@ -261,7 +264,7 @@ fn prune_deliveries(
                 return Ok(false);
             }
         }
-        if ids.len() < DELIVERIES {
+        if ids.len() < DELIVERIES_BETWEEN_CHECKS {
             return Ok(true);
         }
     }

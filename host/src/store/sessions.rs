@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
 
 /// Maximum number of sessions of a key, and of its links. The oldest ones are deleted.
-const OF_KEY_MAX: usize = 100;
+const PER_KEY_MAX: usize = 100;
 
 /// Lifetime of a sign-in link.
 const LINK_LASTS: Duration = Duration::from_secs(24 * 3_600);
@@ -46,7 +46,7 @@ impl Store {
                        (SELECT hash FROM sessions WHERE key = ?1 ORDER BY created_at_ms DESC, hash = ?2 DESC LIMIT -1 OFFSET ?3)
                        RETURNING hash";
             let mut statement = tx.prepare_cached(sql)?;
-            let ended = statement.query_map(params![key, hash, OF_KEY_MAX], |row| row.get(0))?;
+            let ended = statement.query_map(params![key, hash, PER_KEY_MAX], |row| row.get(0))?;
             let ended: Vec<[u8; 32]> = ended.collect::<Result<_, _>>()?;
             Ok((session, ended))
         };
@@ -75,7 +75,7 @@ impl Store {
             tx.execute(sql, params![hash, key, end_of(LINK_LASTS)])?;
             let sql = "DELETE FROM sign_in_links WHERE hash IN
                        (SELECT hash FROM sign_in_links WHERE key = ?1 ORDER BY expires_at_ms DESC, hash = ?2 DESC LIMIT -1 OFFSET ?3)";
-            tx.execute(sql, params![key, hash, OF_KEY_MAX])?;
+            tx.execute(sql, params![key, hash, PER_KEY_MAX])?;
             Ok(())
         };
         self.write(Owner::Host, write).await?;

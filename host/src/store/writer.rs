@@ -14,7 +14,7 @@
 //!   way and is part of the next one.
 //! - A write that changes the catalog ([`WriteMode::Exclusive`]) is committed alone, and the catalog shows it before the next
 //!   write of any owner runs.
-//! - A write that needs a damaged page fails the commit that it shares. For [`APART`] after that, each write is committed alone, so
+//! - A write that needs a damaged page fails the commit that it shares. For [`DAMAGE_PAUSE`] after it, writes are committed alone, so
 //!   that only writes to damaged pages fail.
 //!
 //! # Limits
@@ -56,7 +56,7 @@ const COMMIT_ROWS: u64 = 256;
 const HALF_LIFE: Duration = Duration::from_millis(100);
 
 /// Duration after an error of a damaged page in which every write is committed alone.
-const APART: Duration = Duration::from_secs(10);
+const DAMAGE_PAUSE: Duration = Duration::from_secs(10);
 
 type Finish = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
 type Write = Box<dyn FnOnce(&Transaction<'_>) -> Finish + Send>;
@@ -204,24 +204,24 @@ fn run(connection: &Connection, context: &WriterContext, jobs: mpsc::UnboundedRe
     let mut waiting = WriteQueue::new(jobs);
     let mut budget = RowBudget::NONE_KNOWN;
     // End of the time in which each write is committed alone.
-    let mut apart: Option<Instant> = None;
+    let mut alone_until: Option<Instant> = None;
     while let Some(batch) = waiting.next_batch(budget.rows()) {
-        context.room.look_again(connection);
+        context.room.check_again(connection);
         let rows = batch.iter().map(|job| job.terms.rows).sum();
         let begun = Instant::now();
         match commit(connection, context, batch) {
             Err(error) if is_damage(&error) => {
-                apart = Some(Instant::now() + APART);
+                alone_until = Some(Instant::now() + DAMAGE_PAUSE);
                 context.damage.note_write(true);
             }
-            Ok(()) if apart.is_some_and(|until| Instant::now() >= until) => {
-                apart = None;
+            Ok(()) if alone_until.is_some_and(|until| Instant::now() >= until) => {
+                alone_until = None;
                 context.damage.note_write(false);
             }
             _ => {}
         }
         budget.observe(rows, begun.elapsed());
-        waiting.batch_max = if apart.is_some() { 1 } else { BATCH_MAX };
+        waiting.batch_max = if alone_until.is_some() { 1 } else { BATCH_MAX };
     }
 }
 

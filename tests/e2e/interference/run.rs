@@ -54,16 +54,16 @@ const QUIET: Duration = Duration::from_secs(1);
 const NICE: i32 = 10;
 
 /// Threads of the attackers.
-struct Crowd(Option<Runtime>);
+struct AttackerThreads(Option<Runtime>);
 
-impl Crowd {
+impl AttackerThreads {
     fn new() -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(2).enable_all().on_thread_start(|| {
             // On Linux, niceness belongs to the thread.
             let _ = rustix::process::nice(NICE);
         });
-        Crowd(Some(builder.build().unwrap()))
+        AttackerThreads(Some(builder.build().unwrap()))
     }
 
     fn spawn<F: Future<Output: Send> + Send + 'static>(&self, future: F) -> JoinHandle<F::Output> {
@@ -71,7 +71,7 @@ impl Crowd {
     }
 }
 
-impl Drop for Crowd {
+impl Drop for AttackerThreads {
     fn drop(&mut self) {
         self.0.take().into_iter().for_each(Runtime::shutdown_background);
     }
@@ -110,14 +110,14 @@ impl Peak {
 
 /// Runs a scenario and returns its figures.
 pub(super) async fn run(scenario: &Scenario, plan: Plan) -> Outcome {
-    let crowd = Crowd::new();
+    let threads = AttackerThreads::new();
     let probe = Probe::start().await;
     // On a disk instead of a folder in memory, so that a flush has its real cost.
     let folder = Arc::new(tempfile::TempDir::new_in(target()).unwrap());
     let mut host = Host::with().within_memory().on(folder).start().await;
     let arena = Arena::new(&host, plan.scale);
     let mut honest = arena.honest(&probe.receiver_url, plan.pace).await;
-    let attacks = crowd.spawn((scenario.prepare)(arena.clone())).await.unwrap();
+    let attacks = threads.spawn((scenario.prepare)(arena.clone())).await.unwrap();
 
     let mut peak = Peak::default();
     probe.aim(Some(honest.clone()));
@@ -141,7 +141,7 @@ pub(super) async fn run(scenario: &Scenario, plan: Plan) -> Outcome {
     }
     peak.reset(&host);
     let during = Instant::now();
-    let attackers: Vec<_> = attacks.into_iter().map(|attack| crowd.spawn(attack)).collect();
+    let attackers: Vec<_> = attacks.into_iter().map(|attack| threads.spawn(attack)).collect();
     peak.watch(&host, plan.during).await;
     let during = during..Instant::now();
     attackers.iter().for_each(JoinHandle::abort);

@@ -28,8 +28,8 @@ const RECENT: usize = 2;
 const CPU_MS_MAX: u64 = 200;
 const WALL_MS_MAX: u64 = 1_000;
 
-/// Tried event, and the reason why it could not be delivered, if there is one.
-struct Tried {
+/// TriedEvent event, and the reason why it could not be delivered, if there is one.
+struct TriedEvent {
     event: Arc<Event>,
     failure: Option<PredictedFailure>,
 }
@@ -57,8 +57,8 @@ pub(super) async fn warnings(state: &ApiState, subscription: &Subscription) -> V
     let tried = run.run().await;
     let mut warnings = Vec::new();
     for module in &settings.modules {
-        let of_module: Vec<&Tried> = tried.iter().filter(|one| one.event.module == *module).collect();
-        warnings.extend(run.hopeless(*module, &of_module).await);
+        let of_module: Vec<&TriedEvent> = tried.iter().filter(|one| one.event.module == *module).collect();
+        warnings.extend(run.failing_module(*module, &of_module).await);
     }
     if !tried.is_empty() {
         warnings.extend(run.unread(tried.len()).await);
@@ -86,11 +86,11 @@ struct SampleRun<'a> {
 
 impl SampleRun<'_> {
     /// Tries the samples and the last events, until one has no result.
-    async fn run(&self) -> Vec<Tried> {
+    async fn run(&self) -> Vec<TriedEvent> {
         let mut tried = Vec::new();
         for event in self.events().await {
             let Some(failure) = self.judge(&event, self.subscription.clone()).await else { break };
-            tried.push(Tried { event, failure });
+            tried.push(TriedEvent { event, failure });
         }
         tried
     }
@@ -115,7 +115,7 @@ impl SampleRun<'_> {
     }
 
     /// Returns a warning if no event of a module can be delivered.
-    async fn hopeless(&self, module: Module, tried: &[&Tried]) -> Option<String> {
+    async fn failing_module(&self, module: Module, tried: &[&TriedEvent]) -> Option<String> {
         let first = tried.first()?;
         let failures: Vec<&PredictedFailure> = tried.iter().filter_map(|one| one.failure.as_ref()).collect();
         let failure = failures.first().filter(|_| failures.len() == tried.len())?;

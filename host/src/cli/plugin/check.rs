@@ -26,7 +26,7 @@ pub(in crate::cli) struct CheckArgs {
     #[arg(default_value = ".")]
     plugin: PathBuf,
     #[command(flatten)]
-    given: Given,
+    given: SampleOptions,
 }
 
 /// Options of `plugin build`.
@@ -36,12 +36,12 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(default_value = ".")]
     folder: PathBuf,
     #[command(flatten)]
-    given: Given,
+    given: SampleOptions,
 }
 
 /// Input of the plugin for the samples, and the form of the report.
 #[derive(Args, Clone)]
-struct Given {
+struct SampleOptions {
     /// Config that the plugin reads when it judges the samples.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
@@ -113,7 +113,7 @@ async fn judge_samples(
     source: &Source,
     workbench: &Workbench,
     plugin: &BenchPlugin,
-    given: &Given,
+    given: &SampleOptions,
 ) -> Result<Vec<SampleResult>, Failure> {
     let samples = sample_events().into_iter();
     let mut events: Vec<(String, Arc<Event>)> =

@@ -38,7 +38,7 @@ pub(in crate::cli) struct PushArgs {
 
 /// Options of the activation.
 #[derive(Clone, Copy)]
-pub(super) struct How {
+pub(super) struct ActivationOptions {
     pub(super) activate: bool,
     pub(super) gate: Option<u32>,
 }
@@ -62,7 +62,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Uploads a component, and returns the host's answer.
-    pub(super) async fn upload(&self, source: &Source, how: How) -> Result<Value, Failure> {
+    pub(super) async fn upload(&self, source: &Source, options: ActivationOptions) -> Result<Value, Failure> {
         let host = HostClient::new(&self.url, &self.key)?;
         let name = match &self.name {
             Some(name) => name.clone(),
@@ -70,8 +70,8 @@ impl Target {
                 PluginName::parse(&source.name).map_err(|error| format!("{error}; choose another one with --name"))?
             }
         };
-        let path = UrlPath::api_of(&self.tenant).then("plugins").then(&name).query("activate", how.activate);
-        let path = match how.gate {
+        let path = UrlPath::api_of(&self.tenant).then("plugins").then(&name).query("activate", options.activate);
+        let path = match options.gate {
             Some(events) => path.query("gate", events),
             None => path,
         };
@@ -87,8 +87,8 @@ impl Target {
 }
 
 pub(super) async fn push(args: &PushArgs) -> Result<(), Failure> {
-    let how = How { activate: !args.inactive, gate: args.gate };
-    let version = args.target.upload(&Source::find(&args.plugin)?, how).await?;
+    let options = ActivationOptions { activate: !args.inactive, gate: args.gate };
+    let version = args.target.upload(&Source::find(&args.plugin)?, options).await?;
     if args.json {
         return Ok(terminal::json_pretty(&version)?);
     }

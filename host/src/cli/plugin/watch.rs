@@ -6,7 +6,7 @@
 use super::super::terminal::{self, Message, errln};
 use super::Failure;
 use super::golden::{self, ReportFormat};
-use super::push::{How, Target, print_version};
+use super::push::{ActivationOptions, Target, print_version};
 use super::source::Source;
 use crate::plural::counted;
 use clap::Args;
@@ -31,7 +31,7 @@ pub(in crate::cli) struct WatchArgs {
     json: bool,
 }
 
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
     let mut rounds = 0;
@@ -58,7 +58,7 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
         }
         errln!("waiting for a change in {} (Ctrl-C ends)", args.folder.display());
         while FolderState::at(&source.watch) == seen {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
@@ -67,8 +67,8 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
 async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failure> {
     source.build()?;
     if args.folder.join("golden").is_dir() {
-        let how = if args.json { ReportFormat::None } else { ReportFormat::Text };
-        let failed = golden::run(source, &args.folder, false, how).await?;
+        let options = if args.json { ReportFormat::None } else { ReportFormat::Text };
+        let failed = golden::run(source, &args.folder, false, options).await?;
         if !failed.is_empty() {
             let cases = counted(failed.len() as u64, "case", "cases");
             return Err(format!("{cases} failed: {}", failed.join("; ")).into());
@@ -77,7 +77,7 @@ async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failu
     if !args.target.is_named() {
         return Ok(None);
     }
-    Ok(Some(args.target.upload(source, How { activate: true, gate: None }).await?))
+    Ok(Some(args.target.upload(source, ActivationOptions { activate: true, gate: None }).await?))
 }
 
 /// State of the watched files.

@@ -18,7 +18,7 @@ async fn refused_within(wall_s: u64, script: &str) -> String {
     let error = compiled.expect_err("no compiler");
     let tries = std::fs::read_to_string(folder.path().join("tries")).unwrap_or_default().lines().count();
     // Only faults of the host are repeated.
-    assert_eq!(tries, if error.is_of_the_host() { 1 + TRIES_APART.len() } else { 1 }, "{error}");
+    assert_eq!(tries, if error.is_of_the_host() { 1 + RETRY_PAUSES.len() } else { 1 }, "{error}");
     error.to_string()
 }
 
