@@ -146,7 +146,7 @@ async fn body_of(
         return Ok(edited);
     }
     if rejected.truncated {
-        let detail = "only the beginning of this request was kept, so it cannot be submitted as it is";
+        let detail = "only the beginning of this request was kept, so it cannot be submitted unchanged";
         return Err(Problem::new(StatusCode::CONFLICT, "truncated", detail)
             .remedy("send the whole event as the body of this request"));
     }

@@ -45,7 +45,7 @@ pub(super) async fn serve(settings: SettingsArgs) -> Result<(), Failure> {
     }
     outln!("listening on http://{} with data in {}", app.address, data_dir);
     if terminal::take_failed() {
-        tracing::warn!(address = %app.address, "standard output cannot be written; the host goes on without it");
+        tracing::warn!(address = %app.address, "standard output cannot be written; the host continues without it");
     }
     signals.any().await;
     tracing::info!("stopping: attempts under way are finished first");

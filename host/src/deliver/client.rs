@@ -204,7 +204,7 @@ impl Client {
                 Err(SendFailure::Salvaged(Salvaged { status, headers })) => {
                     timing::answered(begun);
                     let notes =
-                        vec!["the head of the answer is not valid HTTP; its status counts all the same".to_owned()];
+                        vec!["the head of the answer is not valid HTTP; its status counts in any case".to_owned()];
                     return Ok(Answer { status, headers, notes, ..Answer::default() });
                 }
                 Err(SendFailure::NotProcessed(why)) => {

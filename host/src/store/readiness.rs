@@ -52,7 +52,7 @@ fn query_tenants(connection: &Connection) -> Result<(), StoreError> {
 const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 const FULL_DISK: MachineFault = MachineFault {
-    what: "the disk of the data folder is full, so events, uploads and other new rows are refused; what is pending goes on",
+    what: "the disk of the data folder is full, so events, uploads and other new rows are refused; pending deliveries are still attempted",
     remedy: "free disk space, or delete what is not needed (tenants, versions of plugins, bins; GET /v1/tenants/{t}/usage shows what is large): deleting works on a full disk",
 };
 

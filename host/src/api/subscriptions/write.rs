@@ -331,7 +331,7 @@ fn header_faults(settings: &Settings, secrets: &BTreeMap<String, Secret>) -> Vec
     let mut names = HashSet::new();
     for (name, value) in &settings.headers {
         if !names.insert(name.to_lowercase()) {
-            faults.push(fault(&format!("/headers/{name}"), "the name stands there twice, in upper and lower case"));
+            faults.push(fault(&format!("/headers/{name}"), "the name occurs twice, in upper and lower case"));
         }
         let checked = fill_secrets(value, secrets).and_then(|filled| check_header(name, &filled, HeaderAuthor::Owner));
         if let Err(detail) = checked {

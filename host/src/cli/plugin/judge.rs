@@ -120,7 +120,7 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
             errln!("its secrets stay in the host; the plugin here has none");
         }
         if subscription["plugin"].as_array().is_some_and(|chain| chain.len() > 1) {
-            errln!("it has a chain of plugins; this one judges the event as it came in");
+            errln!("the subscription has a chain of plugins; this one judges the original event");
         }
     }
     let settings = CallSettings { config, limits, ..CallSettings::default() };
