@@ -1,7 +1,7 @@
-//! The words for who may do what: keys, scopes and intake tokens.
+//! Access: keys, scopes, intake tokens and sessions.
 //!
-//! A key is shown once, when it is made; after that only its SHA-256 is known. A key has 256 random bits, so a plain
-//! hash is as good as a slow one: there is nothing to guess. Pure; does not know HTTP or storage.
+//! The text of a key is shown once, at its creation. Only its SHA-256 is stored. A key has 256 random bits and cannot be guessed,
+//! so a plain hash is as good as a slow one. Pure; does not know HTTP or storage.
 
 use crate::ids::TenantId;
 use base64::Engine as _;
@@ -17,24 +17,24 @@ use uuid::Uuid;
 pub enum Scope {
     /// Post events.
     Send,
-    /// See everything but secrets.
+    /// Read everything but secrets.
     Read,
-    /// Change everything; includes the other two.
+    /// Change everything. Includes the other two.
     Manage,
 }
 
-/// A key, without the key itself.
+/// Key, without its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
-    /// Its id.
+    /// Id of the key.
     pub id: Uuid,
-    /// The tenant it belongs to. None: an admin key, which may do everything.
+    /// Tenant of the key. None: an admin key, which may do everything.
     pub tenant: Option<TenantId>,
     /// Permissions of the key.
     pub scopes: Vec<Scope>,
-    /// The first characters, to tell keys apart.
+    /// First characters, by which keys are told apart.
     pub hint: String,
-    /// A name for people.
+    /// Name for people.
     pub label: String,
     /// Time of creation, in milliseconds since the epoch.
     pub created_at_ms: i64,
@@ -45,7 +45,7 @@ impl ApiKey {
     pub fn allows(&self, tenant: &TenantId, wanted: Scope) -> bool {
         match &self.tenant {
             None => true,
-            Some(own) => own == tenant && (self.scopes.contains(&wanted) || self.scopes.contains(&Scope::Manage)),
+            Some(of_key) => of_key == tenant && (self.scopes.contains(&wanted) || self.scopes.contains(&Scope::Manage)),
         }
     }
 
@@ -63,28 +63,27 @@ impl ApiKey {
     }
 }
 
-/// An address for the vendor's Notify URL field, without the token itself.
+/// Address for the vendor's Notify URL field, without the text of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IntakeToken {
-    /// Its id.
+    /// Id of the token.
     pub id: Uuid,
-    /// The tenant whose events come in by it.
+    /// Tenant of the events that this address receives.
     pub tenant: TenantId,
-    /// The first characters.
+    /// First characters.
     pub hint: String,
-    /// A name for people.
+    /// Name for people.
     pub label: String,
     /// Time of creation, in milliseconds since the epoch.
     pub created_at_ms: i64,
 }
 
-/// Somebody who signed in to the pages: for as long as it lasts, a cookie stands for a key.
+/// Session of a signed-in user: a cookie that stands for a key until it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The key's id. A session ends with its key.
+    /// Id of the key. A session ends with its key.
     pub key: Uuid,
-    /// CSRF token that every form and every changing request of the pages must bring, so that no other site can make a browser
-    /// send it.
+    /// CSRF token of every form and every changing request of the pages, so that no other site can make a browser send one.
     pub csrf: String,
     /// Time of expiry, in milliseconds since the epoch.
     pub expires_at_ms: i64,
@@ -99,7 +98,7 @@ pub const SESSION_PREFIX: &str = "hls_";
 /// Prefix of the token of a sign-in link.
 pub const SIGN_IN_PREFIX: &str = "hlo_";
 
-/// A new key or token: the text to show once, its hash to keep, its hint to list.
+/// Creates a key or token. Returns its text to show once, its hash to store, and its hint for lists.
 pub fn new_credential(prefix: &str) -> (String, [u8; 32], String) {
     let text = format!("{prefix}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
     let hint = text.chars().take(8).collect();
@@ -116,13 +115,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_opens_its_own_tenant_and_scope_only() {
+    fn a_key_is_valid_for_its_tenant_and_scope_only() {
         fn tenant(name: &str) -> TenantId {
             TenantId::parse(name).expect(name)
         }
-        let key = |own: Option<&str>, scopes: &[Scope]| ApiKey {
+        let key = |of_key: Option<&str>, scopes: &[Scope]| ApiKey {
             id: Uuid::nil(),
-            tenant: own.map(tenant),
+            tenant: of_key.map(tenant),
             scopes: scopes.to_vec(),
             hint: String::new(),
             label: String::new(),

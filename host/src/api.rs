@@ -1,8 +1,8 @@
-//! The REST surface: routes, and the OpenAPI document that is made from the same list.
+//! REST API: routes, and the OpenAPI document, which is generated from the same list.
 //!
-//! Each route's handler takes its proof of access as an argument ([`extract::Access`]); a route without one is public,
-//! and those are few: health, the document itself, and `/in`, whose token is the proof. Every error is a problem
-//! document. Only here and in [`problem`] stand the statuses that we answer with.
+//! The handler of a route takes a proof of access as an argument ([`extract::Access`]). A route without one is public: health, the
+//! document, and `/in`, whose token is the proof. Every error is a problem document. Statuses of answers are chosen only here and
+//! in [`problem`].
 
 mod access;
 mod audit;
@@ -19,9 +19,9 @@ mod exchange;
 mod explain;
 mod extract;
 mod gate;
-mod hands;
 pub mod listen;
 mod merge_patch;
+mod operator_actions;
 mod pages;
 mod paging;
 mod peer;
@@ -77,11 +77,11 @@ use utoipa_axum::routes;
 
 /// Shared state of all handlers.
 pub struct ApiState {
-    /// The store.
+    /// Store of the host.
     pub store: Arc<Store>,
-    /// The plugins.
+    /// Plugins of all tenants.
     pub plugins: Arc<Plugins>,
-    /// The settings.
+    /// Effective settings.
     pub config: Config,
     /// Current state of every lane.
     pub lanes: LaneBoard,
@@ -93,23 +93,23 @@ pub struct ApiState {
     pub shares: Arc<Shares>,
     /// Failed attempts to sign in.
     pub sign_ins: SignInThrottle,
-    /// The metrics.
+    /// Metrics of the host.
     pub telemetry: Telemetry,
     /// Thread pool for work that would block a network thread.
     pub cpu: CpuPool,
     /// Notes that pages show once after a form.
     pub notes: Notes,
-    /// The last proof that the store can accept an event.
+    /// Last proof that the store can accept an event.
     pub proven: Mutex<Option<readiness::Proof>>,
 }
 
 impl ApiState {
-    /// The URL of a path of this host at its public address, if that is known.
+    /// Returns the URL of a path at the host's public address, if it is known.
     fn public_link(&self, path: &UrlPath) -> Option<String> {
         self.config.public_url.as_ref().map(|url| url.link(path))
     }
 
-    /// The same as whoever sends these headers reaches the host.
+    /// Returns the URL of a path at the address by which the sender of these headers reaches the host.
     fn link_for(&self, headers: &HeaderMap, path: &UrlPath) -> String {
         self.public_link(path).unwrap_or_else(|| {
             let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
@@ -135,12 +135,12 @@ struct Document;
 /// Maximum size of a form that a page submits, in bytes. A form can hold an event, percent-encoded.
 const FORM_BYTES_MAX: u64 = 2 << 20;
 
-/// The size of the largest body that routes accept.
+/// Returns the layer that sets the maximum size of bodies.
 fn cap(bytes: u64) -> Extension<BodyCap> {
     Extension(BodyCap(usize::try_from(bytes).unwrap_or(usize::MAX)))
 }
 
-/// The routes that the document describes, with the caps of bodies.
+/// Returns the routes of the document, with the maximum sizes of bodies.
 fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<ApiState>> {
     let events = OpenApiRouter::new().routes(routes!(events::post, events::list)).routes(routes!(rejected::resubmit));
     let events = events.layer(cap(batch_bytes_max));
@@ -177,11 +177,11 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
         .routes(routes!(rotation::rotate))
-        .routes(routes!(hands::retry))
-        .routes(routes!(hands::cancel))
-        .routes(routes!(hands::redrive))
-        .routes(routes!(hands::replay))
-        .routes(routes!(hands::test))
+        .routes(routes!(operator_actions::retry))
+        .routes(routes!(operator_actions::cancel))
+        .routes(routes!(operator_actions::redrive))
+        .routes(routes!(operator_actions::replay))
+        .routes(routes!(operator_actions::test))
         .routes(routes!(rejected::list))
         .routes(routes!(rejected::get, rejected::delete))
         .routes(routes!(rejected::download))
@@ -199,18 +199,18 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(vendor::receive))
 }
 
-/// Every route.
+/// Returns the router of all routes.
 pub fn router(state: Arc<ApiState>) -> Router {
     let (router, _) = surface(state.config.batch_bytes_max, state.config.component_bytes_max).split_for_parts();
     let component_bytes_max = state.config.component_bytes_max;
-    // Made once: anybody may ask for it.
+    // Made once, because anybody may ask for it.
     let server = state.config.public_url.as_ref().map_or("/".to_owned(), ToString::to_string);
     let document = Bytes::from(document::text(&server));
     let openapi = move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document));
     router
         .merge(pages::upload().layer(cap(component_bytes_max)))
         .merge(pages::routes().layer(cap(FORM_BYTES_MAX)))
-        // The address as people paste it, with a slash at either end of the token.
+        // The address as people paste it, with a slash after the token.
         .route("/in/{token}/", axum::routing::post(vendor::receive))
         .route("/in/{token}/{*rest}", axum::routing::post(vendor::receive))
         .route("/in//{token}", axum::routing::post(vendor::receive))
@@ -227,8 +227,8 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .with_state(state)
 }
 
-/// An answer with the headers that protect every answer, unless it brings its own: nobody stores it (keys, tokens and secrets
-/// are shown in answers), no browser guesses its type, and none runs it as a page.
+/// Adds protective headers to an answer, unless it has its own: it is not stored (answers show keys, tokens and secrets), browsers
+/// do not guess its type, and none runs it as a page.
 async fn protected(mut response: Response) -> Response {
     let headers = [
         (header::CACHE_CONTROL, "no-store"),
@@ -256,15 +256,15 @@ async fn no_method(method: Method, uri: Uri) -> Problem {
 struct Health {
     /// Always `ok`.
     status: &'static str,
-    /// The host's version.
+    /// Version of the host.
     version: &'static str,
-    /// The plugin contract it speaks.
+    /// Version of the plugin contract.
     contract: &'static str,
-    /// Checks that the operator has switched off.
+    /// Checks that the operator has disabled.
     switched_off: Vec<String>,
 }
 
-/// The process runs.
+/// Report that the process runs.
 #[utoipa::path(get, path = "/healthz", tag = "health", operation_id = "get_health", security(()), responses((status = 200, body = Health)))]
 async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
     Json(Health {
@@ -282,7 +282,7 @@ async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
     })
 }
 
-/// Every metric in Prometheus' text format. With an admin key: labels name tenants and plugins.
+/// Return all metrics in the text format of Prometheus. Requires an admin key, because labels name tenants and plugins.
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "get_metrics", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl IntoResponse, Problem> {
     for tenant in state.store.catalog().tenants() {

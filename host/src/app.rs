@@ -1,7 +1,7 @@
-//! The whole host: the only place that knows everybody. Starts in the order bind, open, serve; stops in reverse. Plugins
-//! are loaded and compiled, and their folder is watched, beside that: events are accepted meanwhile.
+//! Host as a whole: starts in the order bind, open, serve, and stops in reverse. The only module that uses all others.
 //!
-//! What can fail for a reason outside the data folder comes before anything in it is made, and the first admin key comes last, when
+//! Plugins are loaded and compiled, and their folder is watched, in the background, while events are accepted. Steps that can fail
+//! for a reason outside of the data folder come before anything in the folder is created. The first admin key comes last, when
 //! everything else runs.
 
 use crate::api::{self, ApiState, Shares, SignInThrottle};
@@ -29,19 +29,19 @@ pub enum AppError {
     /// Metrics were started before in this process.
     #[error("metrics do not start")]
     Telemetry(#[from] crate::telemetry::BuildError),
-    /// The store.
+    /// The store could not be opened.
     #[error("the store does not open")]
     Store(#[from] StoreError),
-    /// The plugin runtime.
+    /// The plugin runtime could not be started.
     #[error("the plugin runtime does not start")]
     Plugins(#[from] PluginError),
-    /// The HTTP client.
+    /// The HTTP client could not be created.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The exporter of traces.
+    /// The exporter of traces could not be started.
     #[error(transparent)]
     Traces(#[from] TracesError),
-    /// The listening socket.
+    /// The address could not be bound.
     #[error("cannot listen on {address}")]
     Listen {
         /// Address that could not be bound.
@@ -49,32 +49,32 @@ pub enum AppError {
         /// Error of the system.
         source: std::io::Error,
     },
-    /// This program's own path, which the compile child needs.
+    /// The path of this program, which the compile child needs, is unknown.
     #[error("the program that this process runs cannot be found in /proc")]
     Program(#[source] std::io::Error),
-    /// The first admin key was not seen by anybody, and was taken back.
+    /// The first admin key could not be shown, and was deleted.
     #[error(
         "the first admin key could not be shown, so none was kept; start again with an output that takes it, or give a key by HOOKLOOM_ADMIN_KEY"
     )]
     KeyNotShown(#[source] std::io::Error),
 }
 
-/// The admin key of a host whose keys nobody has used: shown once.
+/// First admin key, which is shown once.
 pub struct FirstKey {
-    /// The key.
+    /// Text of the key.
     pub key: String,
-    /// The path of a link that signs in to the pages once with it.
+    /// Path of a link that signs in to the pages once with the key.
     pub sign_in_path: UrlPath,
 }
 
-/// Connections that the kernel holds until they are accepted.
+/// Maximum number of connections in the kernel's queue until they are accepted.
 const BACKLOG: u32 = 1_024;
 
 /// A running host.
 pub struct App {
-    /// The address it listens on.
+    /// Address on which the host listens.
     pub address: SocketAddr,
-    /// The address under which links to the host are opened.
+    /// Address with which links to the host begin.
     pub link_base: PublicUrl,
     store: Arc<Store>,
     plugins: Arc<Plugins>,
@@ -88,7 +88,7 @@ pub struct App {
 }
 
 impl App {
-    /// Starts a host. When it returns, requests are answered and deliveries go on where they were.
+    /// Starts a host. When it returns, requests are answered and deliveries continue.
     pub async fn start(mut config: Config, admin_key: Option<String>) -> Result<App, AppError> {
         let plugin_config = plugin_config(&config)?;
         plugin::require_address_space(&plugin_config).map_err(PluginError::from)?;
@@ -100,11 +100,11 @@ impl App {
         let listen = |source| AppError::Listen { address: wanted, source };
         let socket = bind(wanted).map_err(listen)?;
         let address = socket.local_addr().map_err(listen)?;
-        // The guard knows where this host really listens, also when it was told to take a free port.
+        // The guard needs the real address, also if the host was started with port 0.
         config.listen = address;
         let clients = Arc::new(Clients::new(config.address_policy(), &config.name_servers)?);
         let traces = Traces::start(&config.otlp_endpoint)?;
-        let (store, news) = Store::open_with(&config.data_dir, store_limits(&config))?;
+        let (store, events) = Store::open_with(&config.data_dir, store_limits(&config))?;
         create_default_tenant(&store).await?;
         if let Some(key) = admin_key {
             store.give_admin_key(&key).await?;
@@ -122,7 +122,7 @@ impl App {
         let plugins_too = plugins.clone();
         let lanes_too = lanes.clone();
         let dispatcher =
-            Dispatcher::start(store.clone(), plugins_too, clients.clone(), news, lanes_too, traces.clone(), limits);
+            Dispatcher::start(store.clone(), plugins_too, clients.clone(), events, lanes_too, traces.clone(), limits);
         let grace = Duration::from_secs(config.stop_grace_s);
         let shares = Arc::new(Shares::new(&config));
         let settings = config.clone();
@@ -146,7 +146,7 @@ impl App {
         Ok(App { address, link_base, store, plugins, watch, dispatcher, background, server, stop_server, grace })
     }
 
-    /// Makes the first admin key, if nobody has used or chosen one, and shows it. A key that cannot be shown is taken back.
+    /// Creates the first admin key, if none was used or given, and shows it. Deletes a key that cannot be shown.
     pub async fn show_first_key(&self, show: impl FnOnce(&FirstKey) -> std::io::Result<()>) -> Result<(), AppError> {
         let Some((key, text)) = self.store.create_first_key().await? else { return Ok(()) };
         let token = self.store.create_sign_in_link(key.id).await?;
@@ -158,9 +158,9 @@ impl App {
         Ok(())
     }
 
-    /// Stops: accepts nothing more, answers what was asked, finishes the attempts under way; all of it within the grace period.
+    /// Stops: accepts no more connections, completes requests and attempts under way, all within the grace period.
     pub async fn stop(mut self) {
-        // Nobody waits for a compiler: uploads are refused, and deliveries wait in the store.
+        // Waits for the compiler end: uploads are refused, and deliveries wait in the store.
         self.plugins.stop();
         let _ = self.stop_server.send(());
         let stopping = async {
@@ -171,18 +171,18 @@ impl App {
             self.plugins.store_rollout_counts().await;
         };
         if tokio::time::timeout(self.grace, stopping).await.is_err() {
-            tracing::warn!("stop_grace_s is over; what was not finished is attempted again after the next start");
+            tracing::warn!("stop_grace_s is over; unfinished attempts are repeated after the next start");
         }
         self.plugins.note_endless_calls();
     }
 
-    /// Maximum time for a stop.
+    /// Returns the maximum duration of a stop.
     pub fn grace(&self) -> Duration {
         self.grace
     }
 }
 
-/// Cores of the machine, as far as this process may use them.
+/// Returns the number of cores that this process may use.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }
@@ -194,11 +194,11 @@ fn watch_folder(config: &Config, plugins: &Arc<Plugins>) -> Result<FolderWatch, 
     Ok(watch.map_err(PluginError::Io)?)
 }
 
-/// Starts the tasks that go on beside everything else until the host stops.
+/// Starts the background tasks, which run until the host stops.
 fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let house = store.clone();
-    tasks.spawn(async move { house.keep_house(retention).await });
+    let pruning = store.clone();
+    tasks.spawn(async move { pruning.run_retention(retention).await });
     let deletions = store.clone();
     tasks.spawn(async move { deletions.run_deletions().await });
     let first_use = store.clone();
@@ -212,9 +212,9 @@ fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) ->
     let repairs = store.clone();
     tasks.spawn(async move { repairs.run_repairs().await });
     let clock = store.clone();
-    tasks.spawn(async move { clock.keep_time().await });
-    let figures = store.clone();
-    tasks.spawn(async move { figures.keep_figures().await });
+    tasks.spawn(async move { clock.watch_clock().await });
+    let statistics = store.clone();
+    tasks.spawn(async move { statistics.flush_statistics().await });
     tasks.spawn(telemetry.clone().keep_up());
     tasks
 }
@@ -239,15 +239,15 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
         } else {
             config.plugin_calls_per_tenant
         },
-        // One more than cores, so that two tenants that compile leave a third one a slot on two cores.
+        // One more than the number of cores, so that on two cores two compiling tenants leave a slot to a third one.
         upload_slots: cores() as u64 + 1,
-        // The same for deliveries that wait: a start takes one less than cores of them, and leaves two.
+        // The same number for restores: a start uses one less than the number of cores, and leaves two.
         restore_slots: cores() as u64 + 1,
         stack_bytes: config.plugin_stack_bytes,
         resting_instances_max: config.resting_instances_max,
         warm_memories_max: config.warm_memories_max,
         limits_max: config.limits_max(),
-        compiler: plugin::own_program().map_err(AppError::Program)?,
+        compiler: plugin::current_program().map_err(AppError::Program)?,
         compile_limits: CompileLimits {
             cpu_s: config.compile_cpu_s,
             wall_s: config.compile_wall_s,
@@ -261,7 +261,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
     })
 }
 
-/// Makes the tenant that exists from the first start. Not a second time: whoever deletes it later does not want it back.
+/// Creates the default tenant at the first start. Not again, because an operator may have deleted it.
 async fn create_default_tenant(store: &Store) -> Result<(), StoreError> {
     if store.catalog().tenants().is_empty() && store.catalog().keys(None).is_empty() {
         store.create_tenant(TenantId::default(), TenantChange::default()).await?;
@@ -269,10 +269,10 @@ async fn create_default_tenant(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes the address without accepting connections yet.
+/// Binds the address without accepting connections yet.
 fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restart must not wait for connections of the host before it.
+    // A restart must not wait for connections of the previous host.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)

@@ -1,21 +1,21 @@
-//! The words for which plugins judge a subscription's events, and in what order.
+//! Chains: the plugins of a subscription, in the order in which they judge.
 //!
-//! Pure. Each plugin is written as `name` or, pinned to one version, as `name@sha256`; a subscription names none (`null`),
+//! Pure. A plugin is written as `name`, or as `name@sha256` if it is pinned to one version. A subscription has no plugin (`null`),
 //! one (a text) or several (a list). Does not know whether a plugin exists.
 
 use crate::ids::{PluginName, VersionId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The most plugins that one subscription may name.
+/// Maximum number of plugins of a subscription.
 pub const STEPS_MAX: usize = 8;
 
-/// One plugin of a chain.
+/// Plugin of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Its name.
+    /// Name of the plugin.
     pub plugin: PluginName,
-    /// The sha256 of the version that it is pinned to. None: the active one.
+    /// The sha256 of the pinned version. None: the active version.
     pub pin: Option<VersionId>,
 }
 

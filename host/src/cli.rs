@@ -1,6 +1,7 @@
-//! The command line. Exit codes: 0 all is well, 1 something failed (said on stderr), 2 the command was not understood.
+//! Command line. Exit codes: 0 success, 1 failure (reported on stderr), 2 usage error.
 //!
-//! Results go to stdout, everything else to stderr, with `--json` both as JSON; colour only on a terminal. Each subcommand has a file of its own.
+//! Results are printed on stdout, everything else on stderr, with `--json` both as JSON; in colour only on a terminal. Each
+//! subcommand has a separate file.
 
 mod backup;
 mod check;
@@ -27,7 +28,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use terminal::{BOLD_RED, Message, PLAIN, errln, outln};
 
-/// A failure of a command, to be printed with its causes.
+/// Failure of a command, which is printed with its causes.
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// A webhook dispatcher for Agile CRM that runs a sandboxed WebAssembly plugin on every delivery.
@@ -40,33 +41,33 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the host until it is told to stop (Ctrl-C, SIGTERM, SIGHUP).
+    /// Run the host until it gets a signal to stop (Ctrl-C, SIGTERM, SIGHUP).
     #[command(after_long_help = settings::all())]
     Serve(SettingsArgs),
-    /// See it work: start a host, send the vendor's four example events through four plugins, verify what arrives.
+    /// See it work: start a host, send the vendor's four example events through four plugins, verify the webhooks.
     Demo(demo::DemoArgs),
     /// Send events to a running host, from files or as NDJSON on stdin.
     Send(send::SendArgs),
-    /// Receive webhooks, verify their signatures, and print them: for trying things out.
+    /// Receive webhooks, verify their signatures, and print them, to try things out.
     Receive(receive::ReceiveArgs),
-    /// Ask a running host whether it can accept events: for health checks.
+    /// Ask a running host whether it can accept events, for health checks.
     Health(health::HealthArgs),
-    /// Make a link that signs its first user in to the admin pages of a running host.
+    /// Create a link that signs its first user in to the admin pages of a running host.
     SignInLink(sign_in::SignInLinkArgs),
-    /// Copy the store of a host, which may be running, into a folder that is one to start from.
+    /// Copy the store of a host, which may be running, into a folder from which a host can start.
     Backup(backup::BackupArgs),
-    /// Look for damage in a data folder: every page, every row, and what belongs together. A host may be running on it.
+    /// Check a data folder for damage: every page, every row, and their relations. A host may be running on it.
     Check(check::StoreCheckArgs),
-    /// Write what is whole of a damaged data folder into a new one. No host may be running on it.
+    /// Write the undamaged data of a data folder into a new one. No host may be running on it.
     Rescue(rescue::RescueArgs),
     /// Write a tenant of a running host to a file: settings, webhooks, plugins and bins, without secrets and events.
     Export(tenant::ExportArgs),
-    /// Make a tenant in a running host from what `export` wrote.
+    /// Create a tenant in a running host from a file that `export` wrote.
     Import(tenant::ImportArgs),
-    /// For plugin authors.
+    /// Commands for plugin authors.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
-    /// Print the settings in force and where each comes from.
+    /// Print the effective settings and their sources.
     #[command(after_long_help = settings::all())]
     Config {
         #[command(flatten)]
@@ -75,21 +76,21 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Compile a component from stdin and try it: the host calls this itself, in a process with limits.
+    /// Compile a component from stdin and try it. The host runs this command in a process with limits.
     #[command(name = crate::plugin::CHILD_COMMAND, hide = true)]
     CompilePlugin {
         /// CPU time, in seconds.
         cpu_s: u64,
-        /// Wall time, in seconds: kept by whoever started it.
+        /// Wall time, in seconds, enforced by the caller.
         wall_s: u64,
         /// Address space, in bytes.
         memory_bytes: u64,
-        /// The stack of a guest that is tried, in bytes.
+        /// Stack of a guest that is tried, in bytes.
         stack_bytes: u64,
     },
 }
 
-/// The program.
+/// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {

@@ -1,6 +1,6 @@
-//! The settings: every one of them with its default, in one checked [`Config`].
+//! Settings: all settings with their defaults, in one checked [`Config`].
 //!
-//! They come from `hookloom.toml`, the environment and flags ([`sources`]). Nobody below reads any of these.
+//! They come from `hookloom.toml`, the environment and flags ([`sources`]). No other module reads these sources.
 
 mod check;
 mod listen;
@@ -18,34 +18,34 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Every setting, with its default. The names are those of the file; in the environment they are upper-case with
-/// `HOOKLOOM_` before them; as flags they have `-` for `_`.
+/// All settings, with their defaults. The names are those of the file. In the environment they are upper-case with the prefix
+/// `HOOKLOOM_`; as flags they have `-` instead of `_`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Folder of the database, the keys and the compiled plugins.
     pub data_dir: PathBuf,
-    /// The address to listen on. A host name stands for its first address.
+    /// Address to listen on. A host name stands for its first address.
     #[serde(deserialize_with = "listen::deserialize")]
     pub listen: SocketAddr,
-    /// The ranges of the reverse proxies in front of this host. Needed to listen anywhere but on loopback.
+    /// Address ranges of the reverse proxies in front of this host. Required to listen on other addresses than loopback.
     pub behind_proxy: Vec<IpNet>,
-    /// The address under which clients reach this host, such as `https://hooks.example.com/hookloom`. Empty: not known.
+    /// Address at which clients reach this host, such as `https://hooks.example.com/hookloom`. Empty: unknown.
     #[serde(with = "or_empty")]
     pub public_url: Option<PublicUrl>,
-    /// Allows Notify URLs with this machine's loopback addresses: for demos and tests.
+    /// Allows Notify URLs with loopback addresses of this machine, for demos and tests.
     pub allow_loopback: bool,
-    /// Ranges that may be dialled although the address guard refuses them.
+    /// Address ranges that may be dialled even if the address guard would refuse them.
     pub egress_allow: Vec<IpNet>,
-    /// Ranges that may never be dialled.
+    /// Address ranges that may not be dialled.
     pub egress_deny: Vec<IpNet>,
-    /// Ports that may be called although they belong to internal services.
+    /// Ports that may be dialled even if they belong to internal services.
     pub egress_ports_allow: Vec<u16>,
     /// Refuses Notify URLs that are not https.
     pub https_only: bool,
-    /// The name servers to ask, as `address:port`. None: the system's.
+    /// Name servers, as `address:port`. Empty: those of the system.
     pub name_servers: Vec<SocketAddr>,
-    /// The OTLP/HTTP endpoint of a collector of traces, such as `http://127.0.0.1:4318`. Empty: no traces.
+    /// OTLP/HTTP endpoint of a trace collector, such as `http://127.0.0.1:4318`. Empty: no traces.
     pub otlp_endpoint: String,
     /// Maximum number of open connections.
     pub connections_max: usize,
@@ -59,64 +59,64 @@ pub struct Config {
     pub streams_per_session_max: usize,
     /// Maximum size of request bodies and large answers in memory, in bytes.
     pub bodies_bytes_max: u64,
-    /// The largest event, in bytes.
+    /// Maximum size of an event, in bytes.
     pub event_bytes_max: u64,
-    /// The largest batch of events, in bytes.
+    /// Maximum size of a batch of events, in bytes.
     pub batch_bytes_max: u64,
-    /// Retention of events, deliveries and attempts, in seconds; pending deliveries stay. 0: for ever.
+    /// Retention of events, deliveries and attempts, in seconds. Pending deliveries are kept. 0: for ever.
     pub retention_s: u64,
-    /// Maximum number of events stored for a tenant; more are refused with 507.
+    /// Maximum number of events stored for a tenant. More are refused with 507.
     pub tenant_events_max: u64,
-    /// Maximum size of everything stored for a tenant (events, attempts, plugins, bins, …), in bytes; more is refused with 507.
+    /// Maximum size of all data stored for a tenant (events, attempts, plugins, bins, …), in bytes. More is refused with 507.
     pub tenant_bytes_max: u64,
-    /// Bytes of the disk that are kept free, so that deleting is possible when it is full. 0: none.
+    /// Size of the disk reserve that keeps deletions possible on a full disk, in bytes. 0: no reserve.
     pub disk_reserve_bytes: u64,
-    /// Maximum number of deliveries that the events of one request make together; one event is always accepted.
+    /// Maximum number of deliveries that the events of one request make together. One event is always accepted.
     pub request_deliveries_max: u64,
-    /// Maximum time that a query of the API or the pages may take, in milliseconds.
+    /// Maximum duration of a query of the API or the pages, in milliseconds.
     pub query_ms_max: u64,
-    /// The largest component, in bytes.
+    /// Maximum size of a component, in bytes.
     pub component_bytes_max: u64,
-    /// CPU time for compiling one component, in seconds.
+    /// CPU time for compiling a component, in seconds.
     pub compile_cpu_s: u64,
-    /// Wall time for compiling one component, in seconds.
+    /// Wall time for compiling a component, in seconds.
     pub compile_wall_s: u64,
-    /// Memory for compiling one component, in bytes of address space.
+    /// Address space for compiling a component, in bytes.
     pub compile_memory_bytes: u64,
-    /// Maximum size of compiled code on disk, in bytes; the least recently used goes first.
+    /// Maximum size of compiled code on disk, in bytes. The least recently used code is removed first.
     pub compiled_bytes_max: u64,
-    /// Maximum size of compiled code in memory, in bytes; the least recently called goes first.
+    /// Maximum size of compiled code in memory, in bytes. The least recently called code is removed first.
     pub loaded_code_bytes_max: u64,
-    /// The most CPU time that a subscription may give a plugin call, in milliseconds.
+    /// Maximum CPU time that a subscription may allow for a plugin call, in milliseconds.
     pub plugin_cpu_ms_max: u64,
-    /// The most wall time, in milliseconds.
+    /// Maximum wall time that a subscription may allow for a plugin call, in milliseconds.
     pub plugin_wall_ms_max: u64,
-    /// The most memory, in bytes.
+    /// Maximum memory that a subscription may allow for a plugin call, in bytes.
     pub plugin_memory_bytes_max: u64,
-    /// The largest body, in bytes.
+    /// Maximum size of the body that a plugin call may return, in bytes.
     pub plugin_output_bytes_max: u64,
-    /// The most of the other limits of a call, by their names, such as `{ host_calls = 1000 }`.
+    /// Maxima of the other limits of a call, by name, such as `{ host_calls = 1000 }`.
     pub plugin_limits_max: BTreeMap<String, u64>,
-    /// Maximum number of requests under way in the host, and as many again that plugins judge or that wait to be sent.
+    /// Maximum number of requests under way for the whole host, and also of attempts whose plugins judge or that wait to be sent.
     pub attempts_max: u64,
-    /// Maximum number of them that one tenant holds, also when nobody else needs any.
+    /// Maximum number of such attempts for one tenant.
     pub attempts_per_tenant_max: u64,
-    /// Longest wait for which a receiver's `Retry-After` delays a delivery, in seconds.
+    /// Maximum delay of a delivery by a receiver's `Retry-After`, in seconds.
     pub retry_after_max_s: u64,
-    /// Number of threads that call plugins. 0: one more than there are cores.
+    /// Number of threads that call plugins. 0: one more than the number of cores.
     pub plugin_threads: usize,
-    /// Maximum number of concurrent plugin calls of one tenant. 0: one fewer than there are threads, so that no tenant alone
-    /// delays the others.
+    /// Maximum number of concurrent plugin calls of one tenant. 0: one fewer than the number of threads, so that one tenant cannot
+    /// delay the others.
     pub plugin_calls_per_tenant: usize,
-    /// A plugin's stack, in bytes.
+    /// Size of a plugin's stack, in bytes.
     pub plugin_stack_bytes: u64,
     /// Interval at which the plugins folder is scanned without a notification of a change, in seconds.
     pub plugins_rescan_s: u64,
-    /// Maximum number of idle instances, for subscriptions that reuse them. Each keeps its memory.
+    /// Maximum number of idle instances for subscriptions that reuse instances. Each keeps its memory.
     pub resting_instances_max: usize,
-    /// Maximum number of plugin memories that stay mapped between calls, at most 64 KiB of each: calls that find one are faster.
+    /// Maximum number of plugin memories that stay mapped between calls, at most 64 KiB of each. Calls that find one are faster.
     pub warm_memories_max: u32,
-    /// Maximum duration of a stop, in seconds. Attempts that are still under way then are repeated after the next start.
+    /// Maximum duration of a stop, in seconds. Attempts that are under way after it are repeated after the next start.
     pub stop_grace_s: u64,
     /// Level or filter of the log: `error`, `warn`, `info`, `debug`, `trace`, or a `tracing` filter.
     pub log: String,
@@ -180,7 +180,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The address guard's settings.
+    /// Returns the policy of the address guard.
     pub fn address_policy(&self) -> AddressPolicy {
         AddressPolicy {
             allow: self.egress_allow.clone(),
@@ -189,17 +189,17 @@ impl Config {
             allow_loopback: self.allow_loopback,
             ports_allow: self.egress_ports_allow.clone(),
             https_only: self.https_only,
-            own: Some(self.listen),
+            listen: Some(self.listen),
         }
     }
 
-    /// Returns whether browsers reach the host by TLS.
+    /// Returns true if browsers reach the host by TLS.
     pub fn is_behind_tls(&self) -> bool {
-        // What a proxy ends is TLS.
+        // A proxy ends TLS.
         self.public_url.as_ref().map_or(!self.behind_proxy.is_empty(), PublicUrl::is_https)
     }
 
-    /// The address under which a link to this host is opened.
+    /// Returns the address with which a link to this host begins.
     pub fn link_base(&self) -> PublicUrl {
         self.public_url.clone().unwrap_or_else(|| PublicUrl::of_listener(self.listen))
     }

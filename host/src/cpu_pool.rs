@@ -1,22 +1,21 @@
-//! A bounded pool for computation that would occupy a network thread for more than about a millisecond: rendering pages,
-//! comparing bodies, parsing batches.
+//! Bounded pool for computations that would block a network thread for more than about a millisecond: rendering pages, comparing
+//! bodies, parsing batches.
 //!
 //! # Guarantees
-//! A network thread never waits for such work, only the request that asked for it does. At most as many pieces run at once
-//! as the machine has cores, and one more, so that a tenant which asks for a lot leaves room to the others: tenants share the
-//! capacity by [`FairSemaphore`].
+//! A network thread never waits for such work; only the request does. The number of concurrent computations is one more than the
+//! number of cores. Tenants share the capacity by [`FairSemaphore`], so that a tenant with much work leaves capacity to the others.
 //!
 //! # Limits
-//! A piece of work that has begun runs to its end, so callers bound it: the size of what is parsed, the time of a
-//! comparison. Work that nobody waits for any more is not begun.
+//! Work that has begun runs to its end, so callers bound it: the size of parsed data, the duration of a comparison. Work whose
+//! caller has gone is not begun.
 
 use crate::fair_share::FairSemaphore;
 use crate::ids::TenantId;
 
-/// Reasons why work has no result.
+/// Reason why a computation has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CpuPoolError {
-    /// The work panicked: a fault of this program.
+    /// The computation panicked, which is a bug of this program.
     #[error("the computation failed inside this host")]
     Panicked,
     /// The host stops.
@@ -24,20 +23,20 @@ pub enum CpuPoolError {
     Stopped,
 }
 
-/// The pool. Work of the host itself, which belongs to no tenant, has the key `None`.
+/// Pool of computations. Work of the host itself has the key `None`.
 #[derive(Clone, Debug)]
 pub struct CpuPool {
     permits: FairSemaphore<Option<TenantId>>,
 }
 
 impl CpuPool {
-    /// Makes a pool for a machine with so many cores.
+    /// Creates a pool for a machine with this number of cores.
     pub fn new(cores: usize) -> Self {
         let capacity = cores as u64 + 1;
         CpuPool { permits: FairSemaphore::new(capacity, capacity) }
     }
 
-    /// Runs `work` in the tenant's turn, away from the network threads, and returns its result.
+    /// Runs `work` outside of the network threads, when the tenant's turn comes, and returns its result.
     pub async fn run<T: Send + 'static>(
         &self,
         tenant: Option<&TenantId>,
@@ -45,7 +44,7 @@ impl CpuPool {
     ) -> Result<T, CpuPoolError> {
         let permit = self.permits.acquire(&tenant.cloned(), 1).await;
         let work = move || {
-            // The permit belongs to the work: a caller that gives up does not free what is still busy.
+            // The work owns the permit, so that a caller that gives up does not free a core that is still busy.
             let _permit = permit;
             work()
         };

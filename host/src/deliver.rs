@@ -29,7 +29,7 @@ pub use permits::AttemptLimits;
 
 use crate::event::Event;
 use crate::plugin::Plugins;
-use crate::store::{Due, NewDeliveries, News, Store};
+use crate::store::{Due, NewDeliveries, Store, StoreEvent};
 use crate::subscription::{SubscriptionId, SubscriptionState};
 use attempt::AttemptRunner;
 use bytes::Bytes;
@@ -81,7 +81,7 @@ impl Dispatcher {
         store: Arc<Store>,
         plugins: Arc<Plugins>,
         clients: Arc<Clients>,
-        news: mpsc::UnboundedReceiver<News>,
+        store_events: mpsc::UnboundedReceiver<StoreEvent>,
         board: LaneBoard,
         traces: Traces,
         limits: DeliveryLimits,
@@ -99,7 +99,7 @@ impl Dispatcher {
             retry_after_max: limits.retry_after_max,
             stop: stopped,
         });
-        let listening = tokio::spawn(listen(context, news));
+        let listening = tokio::spawn(listen(context, store_events));
         Dispatcher { stop, attempts, listening }
     }
 
@@ -118,7 +118,7 @@ impl Dispatcher {
     }
 }
 
-async fn listen(context: Arc<LaneContext>, mut news: mpsc::UnboundedReceiver<News>) {
+async fn listen(context: Arc<LaneContext>, mut store_events: mpsc::UnboundedReceiver<StoreEvent>) {
     let mut lanes = Lanes { context: context.clone(), handles: HashMap::new() };
     for subscription in context.store.catalog().all_subscriptions() {
         lanes.handle(subscription.id).notify_changed();
@@ -127,10 +127,10 @@ async fn listen(context: Arc<LaneContext>, mut news: mpsc::UnboundedReceiver<New
     loop {
         tokio::select! {
             _ = stop.changed() => break,
-            piece = news.recv() => match piece {
+            event = store_events.recv() => match event {
                 None => break,
-                Some(News::Changed(id)) => lanes.handle(id).notify_changed(),
-                Some(News::Accepted(NewDeliveries { due, later })) => {
+                Some(StoreEvent::Changed(id)) => lanes.handle(id).notify_changed(),
+                Some(StoreEvent::Accepted(NewDeliveries { due, later })) => {
                     for one in detached(due) {
                         lanes.push(one);
                         // One request may make thousands of deliveries, and other tasks need this thread.

@@ -1,4 +1,4 @@
-//! The words for what goes out: a delivery, its states, an attempt and what came of it.
+//! Deliveries: states, attempts, and their outcomes.
 //!
 //! Pure data and the transitions between states. Does not know how a delivery is stored, scheduled or sent.
 
@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::fmt;
 use utoipa::ToSchema;
 
-/// State of a delivery. Everything but `Pending` is final until somebody retries it.
+/// State of a delivery. All states but `Pending` are final, until an operator retries the delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
@@ -23,14 +23,14 @@ pub enum DeliveryState {
     Delivered,
     /// The plugin decided to send nothing.
     Dropped,
-    /// Given up: attempts or age exhausted, invalid event, or the subscription was disabled.
+    /// Attempts or age exhausted, invalid event, or the subscription was disabled.
     Dead,
-    /// Stopped by hand, or its subscription was deleted.
+    /// Cancelled by an operator, or the subscription was deleted.
     Cancelled,
 }
 
 impl DeliveryState {
-    /// Every state, in the order of their stored numbers.
+    /// All states, in the order of their stored numbers.
     pub const ALL: [DeliveryState; 5] = [
         DeliveryState::Pending,
         DeliveryState::Delivered,
@@ -39,7 +39,7 @@ impl DeliveryState {
         DeliveryState::Cancelled,
     ];
 
-    /// The word for it.
+    /// Returns the name of the state.
     pub fn as_str(self) -> &'static str {
         match self {
             DeliveryState::Pending => "pending",
@@ -55,30 +55,30 @@ impl DeliveryState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryKind {
-    /// It was promised when its event was accepted.
+    /// The delivery was made when its event was accepted.
     #[default]
     Usual,
-    /// Somebody replayed its event.
+    /// The delivery was made by a replay.
     Replay,
-    /// Somebody tests the subscription: attempted once.
+    /// The delivery is a test of the subscription, which is attempted once.
     Test,
 }
 
 impl DeliveryKind {
-    /// Every kind, in the order of their stored numbers.
+    /// All kinds, in the order of their stored numbers.
     pub const ALL: [DeliveryKind; 3] = [DeliveryKind::Usual, DeliveryKind::Replay, DeliveryKind::Test];
 }
 
-/// A delivery that is due: what the lanes hold.
+/// Due delivery, as lanes hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueDelivery {
-    /// Its id.
+    /// Id of the delivery.
     pub id: DeliveryId,
-    /// Its owner.
+    /// Tenant of the delivery.
     pub tenant: TenantId,
-    /// The event it carries.
+    /// Event that the delivery carries.
     pub event: EventId,
-    /// The subscription it belongs to.
+    /// Subscription of the delivery.
     pub subscription: SubscriptionId,
     /// Origin of the delivery.
     pub kind: DeliveryKind,
@@ -86,11 +86,11 @@ pub struct DueDelivery {
     pub attempts_made: u32,
     /// Number of attempts since the delivery was last made pending by an operator.
     pub attempts_in_budget: u32,
-    /// Start of its age, in milliseconds since the epoch.
+    /// Beginning of the delivery's age, in milliseconds since the epoch.
     pub age_from_ms: i64,
 }
 
-/// Outcome of one attempt. Data: failures of the host itself are errors instead.
+/// Outcome of an attempt. Failures of the host itself are errors instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The receiver answered with this status.
@@ -99,39 +99,39 @@ pub enum Outcome {
         status: u16,
         /// `Retry-After`, in milliseconds from the answer, if there was one.
         retry_after_ms: Option<u64>,
-        /// True if the plugin sent the request to another address than the Notify URL, about which the answer says nothing.
+        /// True if the plugin chose another address than the Notify URL, about which the answer says nothing.
         elsewhere: bool,
     },
-    /// No answer: connection refused or reset, TLS failure, time-out.
+    /// There was no answer: connection refused or reset, TLS failure, timeout.
     NoAnswer {
         /// Kind of failure.
         kind: NoAnswer,
-        /// In words.
+        /// Description of the failure.
         detail: String,
     },
     /// The plugin decided to send nothing.
     Dropped(Reason),
-    /// The plugin wants to be asked again.
+    /// The plugin asks for another attempt after a delay.
     Later {
         /// Delay that the plugin asks for, in milliseconds.
         delay_ms: u64,
         /// The plugin's reason.
         reason: Reason,
     },
-    /// The plugin says that the event can never work.
+    /// The plugin reports that the event can never be processed.
     InvalidEvent(Reason),
-    /// The plugin says that it may work another time.
+    /// The plugin reports a temporary failure.
     Transient(Reason),
-    /// The plugin says that the subscription's config is wrong.
+    /// The plugin reports an invalid config of the subscription.
     BadConfig(Reason),
-    /// The host could not run the plugin: our fault, which costs the delivery nothing but time.
+    /// The host could not run the plugin. The delivery is delayed, and the attempt does not count.
     HostFault(Reason),
-    /// The plugin did not answer as it must.
+    /// The plugin trapped, exceeded a limit, or returned an invalid answer.
     PluginFault {
-        /// A fault that would only recur with the same inputs (a trap, memory, bad output), so that waiting for a new
-        /// version or config is right; a time-out is worth a retry.
+        /// True for a fault that would recur with the same inputs (a trap, memory, invalid output), so that the delivery waits for
+        /// a new version or config. A timeout is retried.
         recurs: bool,
-        /// The limit or rule, and the plugin's last words.
+        /// Limit or rule, and the plugin's last output.
         reason: Reason,
     },
 }
@@ -167,24 +167,24 @@ impl Outcome {
     }
 }
 
-/// Kinds of attempts that got no answer.
+/// Kind of an attempt without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoAnswer {
     /// The address guard refused the address.
     AddressRefused,
-    /// The name did not resolve.
+    /// The name could not be resolved.
     Dns,
-    /// No connection, or no TLS session.
+    /// The connection or the TLS session failed.
     Connect,
-    /// The total deadline passed.
+    /// The deadline of the attempt passed.
     Timeout,
-    /// The connection broke, or what came was not HTTP.
+    /// The connection broke, or the answer was not HTTP.
     Broken,
 }
 
 impl NoAnswer {
-    /// The word for it.
+    /// Returns the name of the kind.
     pub fn as_str(self) -> &'static str {
         match self {
             NoAnswer::AddressRefused => "address-refused",
@@ -196,24 +196,24 @@ impl NoAnswer {
     }
 }
 
-/// Reason for a decision: a code for programs, a sentence for people.
+/// Reason for a decision: a code for programs, and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reason {
-    /// A short, stable word.
+    /// Short, constant code.
     pub code: String,
-    /// A sentence.
+    /// Sentence for people.
     pub message: String,
 }
 
 impl Reason {
-    /// A reason of the host's own.
+    /// Creates a reason of the host.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Reason { code: code.to_owned(), message: message.into() }
     }
 }
 
 impl Reason {
-    /// The reason in at most [`REASON_BYTES_MAX`] bytes, as it is stored with each delivery.
+    /// Returns the reason in at most [`REASON_BYTES_MAX`] bytes, as it is stored with each delivery.
     pub fn bounded(&self) -> Cow<'_, Reason> {
         if self.code.len() <= CODE_BYTES_MAX && self.message.len() <= REASON_BYTES_MAX {
             return Cow::Borrowed(self);

@@ -1,37 +1,37 @@
-//! Line diff of two bodies: JSON is compared pretty-printed, everything else as it is.
+//! Line diff of two bodies. JSON is pretty-printed before the comparison.
 //!
-//! Pure. Prints nothing and colours nothing; the command line, the pages and the comparisons of versions do.
+//! Pure. Printing and colours are left to the command line, the pages and the comparisons of versions.
 
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 use std::time::Duration;
 
-/// A line of two texts put together.
+/// Line of a comparison of two texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// `-`: only in the former; `+`: only in the latter; a blank: in both.
+    /// `-`: only in the first text; `+`: only in the second; a blank: in both.
     pub sign: char,
-    /// The line, without its end.
+    /// Text of the line, without its end.
     pub text: String,
 }
 
 impl Line {
-    /// Returns true if the line is in one of the bodies only.
+    /// Returns true if the line is in only one of the texts.
     pub fn is_changed(&self) -> bool {
         self.sign != ' '
     }
 }
 
-/// Texts larger than this are compared as they are, and only as far: a comparison must not cost more than the delivery.
+/// Maximum size of a compared text, in bytes. The rest is not compared, so that a comparison does not cost more than the delivery.
 const BYTES_MAX: usize = 64 << 10;
 
-/// JSON that is larger than this once it is indented is compared as it is: deeply nested arrays grow a hundredfold.
+/// Maximum size of pretty-printed JSON, in bytes. Larger JSON is compared as it is, because nested arrays grow a hundredfold.
 const PRETTY_BYTES_MAX: usize = 4 * BYTES_MAX;
 
-/// Time for one comparison. Past it the result is still right, but not the shortest one.
+/// Maximum duration of a comparison. After it, the result is right but not the shortest.
 const TIME_MAX: Duration = Duration::from_millis(20);
 
-/// Puts two bodies together, line by line.
+/// Compares two bodies line by line.
 pub fn lines(before: &str, after: &str) -> Vec<Line> {
     let before = pretty(before);
     let after = pretty(after);
@@ -47,7 +47,7 @@ pub fn lines(before: &str, after: &str) -> Vec<Line> {
     diff.iter_all_changes().map(line).collect()
 }
 
-/// JSON as people read it; anything else as it is.
+/// Returns JSON pretty-printed, and any other text unchanged.
 pub fn pretty(text: &str) -> String {
     if text.len() > BYTES_MAX {
         return text[..text.floor_char_boundary(BYTES_MAX)].to_owned();
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_comparison_has_a_bounded_cost() {
-        // Nothing in common, every line another one, and as many as fit.
+        // Texts without common lines, of the maximum size.
         fn numbers(from: usize) -> String {
             (from..from + 10_000).map(|number| format!("{number}\n")).collect::<String>()
         }

@@ -1,11 +1,11 @@
-//! The words for what comes in: an event, its module, its exact bytes, and the rules of the envelope.
+//! Events: the model of an event, its module and its bytes, and the parser of the envelope.
 //!
-//! Owns the only parser of `{eventName, eventData}`. It checks the envelope, and of what is inside `eventData` only that
-//! plugins can read it, and keeps the bytes as they came: key order, numbers, blanks and nulls are the sender's. Does not know tenants' storage,
-//! HTTP or plugins.
+//! This module has the only parser of `{eventName, eventData}`. It checks the envelope, and of `eventData` only that plugins can
+//! read it. It keeps the received bytes, with their key order, numbers, blanks and nulls. It knows neither storage, HTTP nor
+//! plugins.
 //!
-//! The shape is the vendor's: exactly two top-level keys, a string and an object; four event names; "Opportunity" in
-//! a name means the module Deal.
+//! The format is the vendor's: exactly two top-level keys, a string and an object; four event names; "Opportunity" in a name means
+//! the module Deal.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -22,22 +22,22 @@ pub use entity::{ENTITY_ID_BYTES_MAX, oversized_entity_id_note};
 pub use envelope::{Envelope, EnvelopeError, read_envelope};
 pub use json::{HANDED_ON_DEPTH_MAX, Unreadable, check_readable, is_readable};
 
-/// Kind of entity that an event is about: a box of the vendor's form.
+/// Kind of entity that an event is about, as in the vendor's form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum Module {
     /// A person or a company.
     Contact,
     /// A deal; event names call it "Opportunity".
     Deal,
-    /// A subscription of this host: events that the host makes itself, such as `Subscription is Disabled`.
+    /// A subscription of this host. Such events are made by the host, for example `Subscription is Disabled`.
     Subscription,
 }
 
 impl Module {
-    /// Every module.
+    /// All modules.
     pub const ALL: [Module; 3] = [Module::Contact, Module::Deal, Module::Subscription];
 
-    /// The module's name as it is written everywhere.
+    /// Returns the name of the module.
     pub fn as_str(self) -> &'static str {
         match self {
             Module::Contact => "Contact",
@@ -46,13 +46,13 @@ impl Module {
         }
     }
 
-    /// The module of a name.
+    /// Returns the module of a name.
     pub fn parse(name: &str) -> Option<Module> {
         Module::ALL.into_iter().find(|module| module.as_str() == name)
     }
 }
 
-/// The event names that Agile CRM sends. Others are accepted only where a tenant lists them.
+/// Event names that Agile CRM sends. Other names are accepted only if a tenant lists them.
 pub const VENDOR_EVENT_NAMES: [(&str, Module); 4] = [
     ("Contact is Created", Module::Contact),
     ("Contact is Updated", Module::Contact),
@@ -60,13 +60,13 @@ pub const VENDOR_EVENT_NAMES: [(&str, Module); 4] = [
     ("Opportunity is Updated", Module::Deal),
 ];
 
-/// An event of each module that people know, as the vendor's guide shows them: for trials and tests.
+/// Sample event of each vendor module, from the vendor's guide, for dry runs and tests.
 pub const SAMPLES: [(Module, &str); 2] = [
     (Module::Contact, include_str!("event/sample_contact.json")),
     (Module::Deal, include_str!("event/sample_deal.json")),
 ];
 
-/// Returns the samples as events that were accepted, always at the same moment.
+/// Returns the samples as accepted events, with a constant time.
 pub fn sample_events() -> Vec<Event> {
     fn sample((module, text): (Module, &'static str)) -> Option<Event> {
         let envelope = read_envelope(&Bytes::from_static(text.trim_ascii().as_bytes())).ok()?;
@@ -82,35 +82,35 @@ pub fn sample_events() -> Vec<Event> {
     SAMPLES.into_iter().filter_map(sample).collect()
 }
 
-/// One accepted event: what plugins judge and receivers get.
+/// Accepted event, which plugins judge and receivers get.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Its id.
+    /// Id of the event.
     pub id: EventId,
     /// Value of `eventName`.
     pub name: String,
-    /// The module that the name stands for.
+    /// Module of the event name.
     pub module: Module,
-    /// `eventData.id` as text, if there is one of at most [`ENTITY_ID_BYTES_MAX`]. A number is in plain digits.
+    /// `eventData.id` as text, if there is one of at most [`ENTITY_ID_BYTES_MAX`]. A number is written in plain digits.
     pub entity_id: Option<String>,
     /// Time of acceptance, in milliseconds since the epoch.
     pub received_at_ms: i64,
-    /// The exact bytes: valid UTF-8, valid JSON, and readable by plugins unless an older host accepted it.
+    /// Exact bytes: valid UTF-8, valid JSON, and readable by plugins unless an older host accepted the event.
     pub payload: Bytes,
 }
 
 impl Event {
-    /// The payload as text.
+    /// Returns the payload as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.payload).expect("an event is accepted only if its bytes are UTF-8")
     }
 
-    /// Returns whether plugins can read it. An older host accepted some that they cannot.
+    /// Returns true if plugins can read the payload. An older host accepted some that they cannot read.
     pub fn is_readable(&self) -> bool {
         is_readable(&self.payload)
     }
 
-    /// Returns what its reader should know about its entity, if `eventData.id` is too long to be one.
+    /// Returns a note about the entity, if `eventData.id` is too long to be an entity id.
     pub fn entity_note(&self) -> Option<String> {
         if self.entity_id.is_some() {
             return None;

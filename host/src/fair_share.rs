@@ -1,24 +1,22 @@
-//! A semaphore whose capacity is shared fairly between keys: tenants, peers or whatever else competes for it.
+//! Semaphore whose capacity is shared fairly between keys, such as tenants or peers.
 //!
 //! # Guarantees
-//! - A key may use idle capacity, but never more than what is still free: whatever the others hold, a key that holds nothing
-//!   finds room. With `k` keys that want everything, each holds `capacity / (k + 1)`, and as much stays free. This is the
-//!   dynamic threshold of Choudhury and Hahne ("Dynamic queue length thresholds for shared-memory packet switches",
-//!   IEEE/ACM Transactions on Networking, 1998) with a factor of one. A key that is over the threshold because others came is
-//!   brought back by attrition: what it releases is not granted to it again.
-//! - Waiting keys are served by what they hold, the least first, and in turns among equals; requests of one key are
-//!   served in their order. A request that does not fit yet is not overtaken by smaller ones of keys that hold as much.
+//! - A key may use idle capacity, but never more than what is still free, so a key that holds nothing always finds capacity. If `k`
+//!   keys want everything, each holds `capacity / (k + 1)`, and as much stays free. This is the dynamic threshold of Choudhury and
+//!   Hahne ("Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking, 1998) with a
+//!   factor of one. A key that exceeds the threshold because other keys came gets no units until it has released enough.
+//! - Waiting keys are served by the units that they hold, fewest first, and in turns among equals. Requests of one key are served
+//!   in their order. A request that does not fit yet is not overtaken by smaller ones of keys that hold as much.
 //!
 //! # Limits
-//! Nothing is revoked: a permit ends when its holder drops it, so a holder needs a deadline. A request for more than the
-//! capacity is served as one for all of it.
+//! Permits are not revoked, so a holder needs a deadline. A request for more than the capacity is served as one for all of it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// A fixed capacity, in units of the caller's choice (calls, connections, bytes), shared between keys.
+/// Fixed capacity, shared between keys, in units of the caller's choice (calls, connections, bytes).
 #[derive(Debug)]
 pub struct FairSemaphore<K: Clone + Eq + Hash>(Arc<Mutex<SemaphoreState<K>>>);
 
@@ -29,7 +27,7 @@ impl<K: Clone + Eq + Hash> Clone for FairSemaphore<K> {
 }
 
 impl<K: Clone + Eq + Hash> FairSemaphore<K> {
-    /// Makes a semaphore of `capacity` units, of which one key may hold up to `key_max`.
+    /// Creates a semaphore of `capacity` units, of which one key may hold up to `key_max`.
     pub fn new(capacity: u64, key_max: u64) -> Self {
         FairSemaphore(Arc::new(Mutex::new(SemaphoreState {
             capacity,
@@ -41,7 +39,7 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
         })))
     }
 
-    /// Waits for `units` in the key's turn. Dropping the future gives the turn up.
+    /// Waits for `units`, in the key's turn. Dropping the future gives up the turn.
     pub async fn acquire(&self, key: &K, units: u64) -> FairPermit<K> {
         let granted = {
             let mut state = self.lock();
@@ -54,11 +52,11 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
             state.enqueue(key, Waiter { units, grant });
             granted
         };
-        // A state that is dropped with waiters in it has no semaphore left, and this is one.
+        // A state is dropped with waiters only if no semaphore is left, and this is one.
         granted.await.expect("the semaphore outlives those who wait for it")
     }
 
-    /// Takes `units` if the key's turn has come and they fit.
+    /// Takes `units` if it is the key's turn and they fit.
     pub fn try_acquire(&self, key: &K, units: u64) -> Option<FairPermit<K>> {
         let mut state = self.lock();
         if !state.admits_now(key, units) {
@@ -69,32 +67,32 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
         Some(self.permit(key, units))
     }
 
-    /// All units, held or not.
+    /// Returns the number of all units.
     pub fn capacity(&self) -> u64 {
         self.lock().capacity
     }
 
-    /// Units that nobody holds.
+    /// Returns the number of free units.
     pub fn free(&self) -> u64 {
         self.lock().free
     }
 
-    /// Units that a key holds.
+    /// Returns the number of units that a key holds.
     pub fn held(&self, key: &K) -> u64 {
         self.lock().keys.get(key).map_or(0, |share| share.held)
     }
 
-    /// Maximum number of units that one key can hold while no other holds any.
+    /// Returns the maximum number of units of one key while no other key holds any.
     pub fn key_quota(&self) -> u64 {
         let state = self.lock();
         state.key_max.min(state.capacity.div_ceil(2))
     }
 
-    /// Number of single units that a key could take now, one after the other, if no other key took any meanwhile.
+    /// Returns the number of single units that a key could take now, one after the other, if no other key took any meanwhile.
     pub fn remaining(&self, key: &K) -> u64 {
         let state = self.lock();
         let held = state.keys.get(key).map_or(0, |share| share.held);
-        // Each unit makes `held` larger and `free` smaller, and must leave `held` at most what was free before it.
+        // Each unit increases `held` and reduces `free`, and must leave `held` at most what was free before it.
         let by_threshold = (state.free + 1).saturating_sub(held) / 2;
         by_threshold.min(state.key_max.saturating_sub(held))
     }
@@ -114,13 +112,13 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
             state.serve()
         };
         for (key, Waiter { units, grant }) in grants {
-            // A waiter that has gone in this moment drops its permit, which serves the next one.
+            // If the waiter has gone in this moment, its permit is dropped, which serves the next one.
             drop(grant.send(self.permit(&key, units)));
         }
     }
 }
 
-/// Units of a [`FairSemaphore`] that are held until this is dropped.
+/// Units of a [`FairSemaphore`], held until the permit is dropped.
 #[derive(Debug)]
 pub struct FairPermit<K: Clone + Eq + Hash> {
     semaphore: FairSemaphore<K>,
@@ -134,13 +132,13 @@ impl<K: Clone + Eq + Hash> FairPermit<K> {
         self.units
     }
 
-    /// Splits `units` off into a permit of their own. None: this holds fewer.
+    /// Splits off a permit for `units`. None: the permit has fewer units.
     pub fn split(&mut self, units: u64) -> Option<Self> {
         self.units = self.units.checked_sub(units)?;
         Some(self.semaphore.permit(&self.key, units))
     }
 
-    /// Takes `units` more if they fit now.
+    /// Adds `units` to the permit if they fit now.
     pub fn try_grow(&mut self, units: u64) -> bool {
         let Some(mut more) = self.semaphore.try_acquire(&self.key, units) else { return false };
         self.units += std::mem::take(&mut more.units);
@@ -162,11 +160,11 @@ struct Waiter<K: Clone + Eq + Hash> {
     grant: oneshot::Sender<FairPermit<K>>,
 }
 
-/// One key's units and waiters. Exists only while there is something of either.
+/// Units and waiters of one key. Exists only while it has any.
 #[derive(Debug)]
 struct Share<K: Clone + Eq + Hash> {
     held: u64,
-    /// The key's place among those that wait, if it does.
+    /// Key of the entry in `waiting`, while the key waits.
     turn: Option<(u64, u64)>,
     waiters: VecDeque<Waiter<K>>,
 }
@@ -177,7 +175,7 @@ struct SemaphoreState<K: Clone + Eq + Hash> {
     key_max: u64,
     free: u64,
     keys: HashMap<K, Share<K>>,
-    /// The keys that wait, by units held and then by ticket.
+    /// Waiting keys, by units held and then by ticket.
     waiting: BTreeMap<(u64, u64), K>,
     tickets: u64,
 }
@@ -188,13 +186,13 @@ impl<K: Clone + Eq + Hash> SemaphoreState<K> {
         wanted <= self.key_max && wanted <= self.free
     }
 
-    /// Returns whether a request that comes now is served at once: it fits, and overtakes nobody who holds as little.
+    /// Returns true if a new request is served at once: it fits, and overtakes no key that holds as few units.
     fn admits_now(&self, key: &K, units: u64) -> bool {
         let share = self.keys.get(key);
         let held = share.map_or(0, |share| share.held);
-        let overtakes_own = share.is_some_and(|share| !share.waiters.is_empty());
+        let overtakes_same_key = share.is_some_and(|share| !share.waiters.is_empty());
         let overtakes_others = self.waiting.keys().next().is_some_and(|(least, _)| *least <= held);
-        !overtakes_own && !overtakes_others && self.fits(held, units)
+        !overtakes_same_key && !overtakes_others && self.fits(held, units)
     }
 
     fn share(&mut self, key: &K) -> &mut Share<K> {
@@ -218,7 +216,7 @@ impl<K: Clone + Eq + Hash> SemaphoreState<K> {
         self.place(key);
     }
 
-    /// Puts a key where it belongs among those that wait, after what it holds or waits for has changed.
+    /// Updates the entry of a key in `waiting` after its units or waiters have changed.
     fn place(&mut self, key: &K) {
         let Some(share) = self.keys.get_mut(key) else { return };
         let placed = share.turn.take();
@@ -226,7 +224,7 @@ impl<K: Clone + Eq + Hash> SemaphoreState<K> {
             self.waiting.remove(&turn);
         }
         if !share.waiters.is_empty() {
-            // A key keeps its ticket until it was served.
+            // A key keeps its ticket until it is served.
             let ticket = placed.filter(|(held, _)| *held >= share.held).map_or(self.tickets, |(_, ticket)| ticket);
             self.tickets += 1;
             let turn = (share.held, ticket);
@@ -237,7 +235,7 @@ impl<K: Clone + Eq + Hash> SemaphoreState<K> {
         }
     }
 
-    /// Takes what those who wait can have now, and returns whom to tell.
+    /// Takes the waiters that can be served now, which the caller must notify.
     fn serve(&mut self) -> Vec<(K, Waiter<K>)> {
         let mut served = Vec::new();
         while let Some(key) = self.waiting.values().next().cloned() {
@@ -264,12 +262,12 @@ mod tests {
     use futures_util::poll;
     use proptest::prelude::*;
 
-    /// Units that a key can take before it has to wait.
+    /// Takes units until the key would have to wait.
     fn take_all(semaphore: &FairSemaphore<&'static str>, key: &'static str) -> Vec<FairPermit<&'static str>> {
-        let told = semaphore.remaining(&key);
+        let remaining = semaphore.remaining(&key);
         let taken: Vec<_> = std::iter::from_fn(|| semaphore.try_acquire(&key, 1)).collect();
-        assert_eq!((taken.len() as u64, semaphore.remaining(&key)), (told, 0), "as many as were said to remain");
-        assert!(told <= semaphore.key_quota());
+        assert_eq!((taken.len() as u64, semaphore.remaining(&key)), (remaining, 0), "as many as were said to remain");
+        assert!(remaining <= semaphore.key_quota());
         taken
     }
 
@@ -308,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_hold_least_are_served_first_and_equals_in_turns() {
+    async fn keys_with_the_fewest_units_are_served_first_and_equals_in_turns() {
         let semaphore = FairSemaphore::new(4, 4);
         let mut rich = vec![semaphore.acquire(&"rich", 2).await];
         let other = semaphore.acquire(&"other", 1).await;
@@ -330,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_gave_up_its_turn_holds_nobody_up() {
+    async fn a_request_that_gave_up_its_turn_delays_no_other() {
         let semaphore = FairSemaphore::new(1, 1);
         let held = semaphore.acquire(&"a", 1).await;
         let mut gone = Box::pin(semaphore.acquire(&"b", 1));
@@ -355,7 +353,7 @@ mod tests {
     }
 
     proptest! {
-        /// Property: however units are requested and returned, none is lost or added, and no request waits while units are free.
+        /// Property: in any sequence of requests and releases, no unit is lost or added, and no request waits while units are free.
         #[test]
         fn units_are_conserved(steps in prop::collection::vec((0_u8..5, 1_u64..4, any::<bool>()), 1..200)) {
             let semaphore = FairSemaphore::new(16, 9);
@@ -377,7 +375,7 @@ mod tests {
                 prop_assert_eq!(held.iter().map(FairPermit::units).sum::<u64>() + semaphore.free(), 16);
                 prop_assert!((0..5).all(|key| semaphore.held(&key) <= 9));
             }
-            // Once everything is released again and again, everybody is served.
+            // After repeated releases, every request is served.
             while !held.is_empty() {
                 held.clear();
                 waiting.retain_mut(|one| match one.as_mut().poll(&mut context) {

@@ -1,6 +1,6 @@
-//! Counts and latencies of a span of time, which can be put together.
+//! Counts and latencies of a span of time, which can be merged.
 //!
-//! A latency is counted in a bucket: four of them to an octave, so a percentile is right to a tenth. Pure.
+//! Latencies are counted in buckets, four of them to an octave, so that a percentile is accurate to a tenth. Pure.
 
 use crate::delivery::AttemptOutcome;
 use serde::{Deserialize, Serialize};
@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 #[serde(transparent)]
 pub struct Latencies(BTreeMap<u8, u64>);
 
-/// Buckets to an octave.
-const FINENESS: f64 = 4.0;
+/// Number of buckets to an octave.
+const BUCKETS_PER_OCTAVE: f64 = 4.0;
 
 impl Latencies {
-    /// Counts one, in microseconds.
+    /// Counts a latency, in microseconds.
     pub fn add(&mut self, us: u64) {
-        let bucket = ((us.max(1) as f64).log2() * FINENESS).floor().min(255.0) as u8;
+        let bucket = ((us.max(1) as f64).log2() * BUCKETS_PER_OCTAVE).floor().min(255.0) as u8;
         *self.0.entry(bucket).or_default() += 1;
     }
 
@@ -32,7 +32,8 @@ impl Latencies {
         self.0.values().sum()
     }
 
-    /// The latency that so many percent do not exceed, in microseconds: the middle of its bucket. None of nothing.
+    /// Returns the latency that this percentage does not exceed, in microseconds: the middle of its bucket. None: there are no
+    /// latencies.
     pub fn percentile(&self, percent: f64) -> Option<u64> {
         let rank = (self.count() as f64 * percent / 100.0).ceil().max(1.0);
         let mut seen = 0.0;
@@ -40,13 +41,13 @@ impl Latencies {
             seen += **count as f64;
             seen >= rank
         })?;
-        Some(((f64::from(*bucket.0) + 0.5) / FINENESS).exp2().round() as u64)
+        Some(((f64::from(*bucket.0) + 0.5) / BUCKETS_PER_OCTAVE).exp2().round() as u64)
     }
 
-    /// All of them together, in microseconds, by the middles of their buckets.
+    /// Returns the sum of all latencies, in microseconds, by the middles of their buckets.
     pub fn sum_us(&self) -> u64 {
         fn middle(bucket: u8) -> f64 {
-            ((f64::from(bucket) + 0.5) / FINENESS).exp2()
+            ((f64::from(bucket) + 0.5) / BUCKETS_PER_OCTAVE).exp2()
         }
         self.0.iter().map(|(bucket, count)| middle(*bucket) * *count as f64).sum::<f64>() as u64
     }
@@ -84,7 +85,7 @@ impl Figures {
         plugin_us.into_iter().for_each(|us| self.plugin.add(us));
     }
 
-    /// Adds what happened elsewhere or at another time.
+    /// Adds other figures.
     pub fn merge(&mut self, other: &Figures) {
         self.delivered += other.delivered;
         self.failed += other.failed;
@@ -98,7 +99,7 @@ impl Figures {
         self.delivered + self.failed + self.dropped
     }
 
-    /// Returns the success rate of what was sent, in percent. None: nothing was sent.
+    /// Returns the success rate of sent requests, in percent. None: nothing was sent.
     pub fn success(&self) -> Option<f64> {
         let sent = self.delivered + self.failed;
         (sent > 0).then(|| 100.0 * self.delivered as f64 / sent as f64)
@@ -131,7 +132,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_put_together_is_the_sum(one in proptest::collection::vec(1u64..1_000_000, 0..50), other in proptest::collection::vec(1u64..1_000_000, 0..50)) {
+        fn merged_figures_are_the_sum(one in proptest::collection::vec(1u64..1_000_000, 0..50), other in proptest::collection::vec(1u64..1_000_000, 0..50)) {
             let figures = |all: &[u64]| {
                 let mut figures = Figures::default();
                 all.iter().for_each(|us| figures.add(if us % 3 == 0 { AttemptOutcome::Failed } else { AttemptOutcome::Delivered }, Some(*us), None));

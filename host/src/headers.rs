@@ -1,13 +1,13 @@
-//! The rules for headers that an owner or a plugin may add to a request.
+//! Rules for headers that an owner or a plugin may add to a request.
 //!
 //! # Guarantees
-//! - Nobody sets what frames a message (RFC 9110, RFC 9112), what the signature covers, what speaks for this host, or what
+//! - Nobody can set headers that frame a message (RFC 9110, RFC 9112), that the signature covers, that speak for this host, or that
 //!   metadata services of clouds take as a proof of intent.
-//! - A plugin, or a stranger whose request is sent again, also sets nothing that receivers believe only from their own
-//!   proxy: a client's address, another path or method, an identity. An owner may, for the owner's own endpoint.
-//! - Names are compared as CGI and its heirs (WSGI, Rack, PHP) see them, which turn every character that is neither a
-//!   letter nor a digit into one and the same (RFC 3875 section 4.1.18): `Webhook_Signature` is `Webhook-Signature`.
-//! - A value holds visible ASCII, blanks and tabs, so that no line can be smuggled in.
+//! - A plugin, and a request that is sent again, also cannot set headers that receivers believe only from their proxy: a client's
+//!   address, another path or method, an identity. An owner can, for the owner's endpoint.
+//! - Names are compared as CGI and its successors (WSGI, Rack, PHP) do, which map every character that is neither a letter nor a
+//!   digit to the same character (RFC 3875 section 4.1.18): `Webhook_Signature` is `Webhook-Signature`.
+//! - A value has only visible ASCII, blanks and tabs, so that it cannot contain another line.
 //!
 //! Pure.
 
@@ -15,19 +15,19 @@ use crate::secret::Secret;
 use http::{HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 
-/// The author of a header, who decides how much it may say.
+/// Author of a header, on whom the allowed names depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderAuthor {
-    /// The owner of a subscription, who answers for its endpoint.
+    /// Owner of a subscription, who is responsible for its endpoint.
     Owner,
-    /// A plugin, or the sender of a recorded request that is sent again.
+    /// Plugin, or sender of a recorded request that is sent again.
     Untrusted,
 }
 
-/// Names, and beginnings of names that end in `-`. Both in the form that [`folded`] returns.
+/// Names, and prefixes of names, which end in `-`. Both in the form that [`folded`] returns.
 type Rules = &'static [&'static str];
 
-/// Headers that nobody sets.
+/// Headers that nobody can set.
 const REFUSED: Rules = &[
     // Framing and hop-by-hop headers.
     "host",
@@ -44,7 +44,7 @@ const REFUSED: Rules = &[
     "expect",
     "proxy",
     "proxy-",
-    // The way of the request.
+    // Headers about the path of the request through proxies.
     "via",
     "forwarded",
     "x-forwarded-for",
@@ -62,7 +62,7 @@ const REFUSED: Rules = &[
     "x-identity-header",
 ];
 
-/// Headers that only an owner sets: what a receiver should believe from its own proxy alone.
+/// Headers that only an owner can set, because a receiver should believe them only from its proxy.
 const REFUSED_UNTRUSTED: Rules = &[
     // The address, scheme and host of the client.
     "x-forwarded",
@@ -120,11 +120,10 @@ const REFUSED_UNTRUSTED: Rules = &[
     "client-cert-chain",
 ];
 
-/// Headers of which the host has a value unless an owner or a plugin sets one. Spelled otherwise, that would stand beside the
-/// host's.
+/// Headers with a value of the host, unless an owner or a plugin sets one. Under another spelling, both values would be sent.
 const DEFAULTED: Rules = &["accept", "user-agent", "traceparent"];
 
-/// The form in which names are compared: everything but letters and digits is a dash. The name is in lower case.
+/// Returns the form in which names are compared: every character but letters and digits is a dash. The name must be in lower case.
 fn folded(name: &HeaderName) -> String {
     name.as_str().chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '-' }).collect()
 }
@@ -133,19 +132,22 @@ fn applies(rules: Rules, folded: &str) -> bool {
     rules.iter().any(|rule| *rule == folded || (rule.ends_with('-') && folded.starts_with(rule)))
 }
 
-/// Checks a header and turns it into what the client sends.
+/// Checks a header, and converts it for the client.
 pub fn check_header(name: &str, value: &str, author: HeaderAuthor) -> Result<(HeaderName, HeaderValue), String> {
     let parsed: HeaderName = name.parse().map_err(|_| format!("{name:?} is not a header name"))?;
     let folded = folded(&parsed);
     if parsed.as_str() != folded && applies(DEFAULTED, &folded) {
-        return Err(format!("the header {:?} would stand beside the host's own; write {folded:?}", parsed.as_str()));
+        return Err(format!(
+            "the header {:?} is another spelling of {folded:?}, which the host sends as well; write {folded:?}",
+            parsed.as_str()
+        ));
     }
     if applies(REFUSED, &folded) {
-        return Err(format!("the header {:?} is the host's own and cannot be set", parsed.as_str()));
+        return Err(format!("the header {:?} is set by the host and cannot be changed", parsed.as_str()));
     }
     if author == HeaderAuthor::Untrusted && applies(REFUSED_UNTRUSTED, &folded) {
         return Err(format!(
-            "the header {:?} is believed from a receiver's own proxy only, and a plugin cannot set it; the owner may, in `headers` of the subscription",
+            "receivers believe the header {:?} only from their proxies, so a plugin cannot set it; the owner can, in `headers` of the subscription",
             parsed.as_str()
         ));
     }
@@ -157,7 +159,7 @@ pub fn check_header(name: &str, value: &str, author: HeaderAuthor) -> Result<(He
     ))
 }
 
-/// Puts secrets in the place of `{{secret:NAME}}` in an owner's header value. The filled value is sent and never stored.
+/// Replaces `{{secret:NAME}}` in an owner's header value by secrets. The result is sent and never stored.
 pub fn fill_secrets(value: &str, secrets: &BTreeMap<String, Secret>) -> Result<String, String> {
     let mut filled = String::new();
     let mut rest = value;
@@ -177,27 +179,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_set() {
+    fn allowed_headers() {
         #[track_caller]
         fn check(name: &str, value: &str, expected: Result<(), &str>) {
             for author in [HeaderAuthor::Owner, HeaderAuthor::Untrusted] {
-                let told = check_header(name, value, author).map(drop);
-                assert_eq!(told, expected.map_err(str::to_owned), "{author:?} {name}: {value}");
+                let result = check_header(name, value, author).map(drop);
+                assert_eq!(result, expected.map_err(str::to_owned), "{author:?} {name}: {value}");
             }
         }
         check("Authorization", "Bearer x", Ok(()));
         check("X-Tenant", "a\tb", Ok(()));
-        check("Host", "evil", Err("the header \"host\" is the host's own and cannot be set"));
-        check("Webhook-Signature", "v1,", Err("the header \"webhook-signature\" is the host's own and cannot be set"));
-        check("Metadata-Flavor", "Google", Err("the header \"metadata-flavor\" is the host's own and cannot be set"));
+        check("Host", "evil", Err("the header \"host\" is set by the host and cannot be changed"));
+        check(
+            "Webhook-Signature",
+            "v1,",
+            Err("the header \"webhook-signature\" is set by the host and cannot be changed"),
+        );
+        check(
+            "Metadata-Flavor",
+            "Google",
+            Err("the header \"metadata-flavor\" is set by the host and cannot be changed"),
+        );
         check("Accept", "text/plain", Ok(()));
         check("User-Agent", "crm/1", Ok(()));
         check(
             "User_Agent",
             "crm/1",
-            Err("the header \"user_agent\" would stand beside the host's own; write \"user-agent\""),
+            Err(
+                "the header \"user_agent\" is another spelling of \"user-agent\", which the host sends as well; write \"user-agent\"",
+            ),
         );
-        for own in [
+        for name in [
             "content-length",
             "transfer-encoding",
             "connection",
@@ -208,7 +220,7 @@ mod tests {
             "webhook-id",
             "hookloom-event-id",
         ] {
-            check(own, "1", Err(&format!("the header {own:?} is the host's own and cannot be set")));
+            check(name, "1", Err(&format!("the header {name:?} is set by the host and cannot be changed")));
         }
         check("X-A\r\nB", "1", Err("\"X-A\\r\\nB\" is not a header name"));
         check("", "1", Err("\"\" is not a header name"));
@@ -256,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_receivers_believe_from_their_proxy_is_the_owners() {
+    fn headers_of_proxies_are_for_owners_only() {
         let owners = [
             "X-Real-IP",
             "X_Real_IP",

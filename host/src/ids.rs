@@ -1,7 +1,7 @@
-//! The names of things: tenants by a word, the rest by a uuid version 7, so that ids sort by the time they were made.
+//! Ids and names: tenants and plugins by a name, most others by a uuid version 7, so that ids sort by the time of creation.
 //!
-//! Each kind has a type of its own, so that none can stand in another's place. A name that is given from outside (a tenant, a plugin, a
-//! bin, a version) is checked when its type is made, so that what has the type is fit for a path and for a file's name. Pure.
+//! Each kind is a separate type, so that they cannot be confused. A name from outside (of a tenant, a plugin, a bin, a version) is
+//! checked when its type is created, so that a value of the type can be used in a path and in a file name. Pure.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use uuid::{ContextV7, Timestamp, Uuid};
 
-/// The tenant that exists from the first start.
+/// Name of the tenant that the first start creates.
 pub const DEFAULT_TENANT: &str = "default";
 
-/// A tenant's name in paths: 1 to 64 of `a-z`, `0-9` and `-`.
+/// Name of a tenant in paths: 1 to 64 of `a-z`, `0-9` and `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct TenantId(pub Arc<str>);
@@ -29,7 +29,7 @@ impl TenantId {
 }
 
 impl Default for TenantId {
-    /// The tenant that exists from the first start.
+    /// Returns the tenant that the first start creates.
     fn default() -> Self {
         TenantId(DEFAULT_TENANT.into())
     }
@@ -51,7 +51,7 @@ impl TryFrom<String> for TenantId {
     }
 }
 
-/// Declares a name that may stand in a path: a text that was checked against a rule, and cannot be made without the check.
+/// Declares a name type: a text that was checked against a rule, and cannot be created without the check.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $fits:expr, $rule:literal) => {
         $(#[$doc])*
@@ -63,13 +63,13 @@ macro_rules! name {
             /// Checks a text.
             ///
             /// # Errors
-            /// A sentence with the text and the rule that it breaks.
+            /// A sentence with the text and the broken rule.
             pub fn parse(text: &str) -> Result<Self, String> {
                 let fits: fn(&str) -> bool = $fits;
                 fits(text).then(|| $name(text.into())).ok_or_else(|| format!(concat!("{:?} is not a ", $rule), text))
             }
 
-            /// The text.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -83,7 +83,7 @@ macro_rules! name {
             }
         }
 
-        /// The quoted text: messages show names as their authors wrote them.
+        /// Formats the quoted text, as messages show it.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Debug::fmt(&*self.0, f)
@@ -121,17 +121,17 @@ macro_rules! name {
 }
 
 name! {
-    /// A plugin's name in paths and files: 1 to 64 of `a-z`, `0-9` and `-`.
+    /// Name of a plugin in paths and files: 1 to 64 of `a-z`, `0-9` and `-`.
     PluginName, is_slug, "plugin name, which has 1 to 64 of a-z, 0-9 and -, beginning with a letter or digit"
 }
 
 name! {
-    /// The id of a bin, as its URL holds it: base64url.
+    /// Id of a bin, as in its URL: base64url.
     BinId, is_base64url, "bin id, which has 1 to 64 of A-Z, a-z, 0-9, - and _"
 }
 
 name! {
-    /// The SHA-256 of a component in hexadecimal, which names a version of a plugin.
+    /// SHA-256 of a component in hexadecimal, which identifies a version of a plugin.
     VersionId, is_sha256, "sha256, which has 64 of 0-9 and a-f"
 }
 
@@ -145,7 +145,7 @@ fn is_sha256(text: &str) -> bool {
 }
 
 impl DeliveryId {
-    /// Returns the time of creation, in milliseconds since the epoch: the id begins with it.
+    /// Returns the time of creation, in milliseconds since the epoch, with which the id begins.
     pub fn made_at_ms(self) -> i64 {
         let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
         i64::try_from(seconds * 1_000 + u64::from(nanos) / 1_000_000).unwrap_or(i64::MAX)
@@ -165,16 +165,16 @@ pub fn is_slug(text: &str) -> bool {
         && !text.starts_with('-')
 }
 
-/// Ids made from now on come after this time, in milliseconds since the epoch, whatever the clock shows.
+/// Minimum time of new ids, in milliseconds since the epoch.
 static NOT_BEFORE_MS: AtomicU64 = AtomicU64::new(0);
 
-/// Lets ids of this process follow this one, which an earlier process made: also when the clock was set back meanwhile.
+/// Makes new ids follow this one of an earlier process, even if the clock was set back meanwhile.
 pub fn follow(id: Uuid) {
     let (seconds, nanos) = id.get_timestamp().map_or((0, 0), |time| time.to_unix());
     NOT_BEFORE_MS.fetch_max(seconds * 1_000 + u64::from(nanos) / 1_000_000 + 1, Ordering::Relaxed);
 }
 
-/// A new id: of now, or of the time that ids follow if that is later. In one process ids grow.
+/// Returns a new id for now, or for the minimum time if that is later. Ids of a process grow.
 fn new_id() -> Uuid {
     let now_ms = u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
     let at_ms = now_ms.max(NOT_BEFORE_MS.load(Ordering::Relaxed));
@@ -182,10 +182,10 @@ fn new_id() -> Uuid {
     Uuid::new_v7(Timestamp::from_unix(&GROWING, at_ms / 1_000, nanos))
 }
 
-/// Counter that makes ids of the same millisecond grow, and ids after a step back of the clock.
+/// Counter by which ids of the same millisecond grow, and ids after a step back of the clock.
 static GROWING: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 
-/// Declares an id: a new one for now, and its text.
+/// Declares an id type.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -194,7 +194,7 @@ macro_rules! id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A new id for now.
+            /// Creates an id for now.
             #[expect(clippy::new_without_default, reason = "a new id is never the same, which a default should be")]
             pub fn new() -> Self {
                 $name(new_id())
@@ -210,17 +210,17 @@ macro_rules! id {
 }
 
 id! {
-    /// The id of an event.
+    /// Id of an event.
     EventId
 }
 
 id! {
-    /// The id of a delivery, sent as `webhook-id`: it has no dot, and retries keep it.
+    /// Id of a delivery, sent as `webhook-id`: it has no dot, and retries keep it.
     DeliveryId
 }
 
 id! {
-    /// The id of a subscription.
+    /// Id of a subscription.
     SubscriptionId
 }
 

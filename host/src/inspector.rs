@@ -1,6 +1,6 @@
-//! The words for request inspectors: a bin receives whatever is sent to it, shows it, and answers as it is told.
+//! Bins: request inspectors that receive any request, show it, and answer as their settings say.
 //!
-//! Pure data and its rules. Does not know how it is stored or shown.
+//! Pure data and rules. Does not know how they are stored or shown.
 
 use crate::ids::BinId;
 use serde::{Deserialize, Serialize};
@@ -8,17 +8,17 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Settings of a bin, as its owner writes them.
+/// Settings of a bin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BinSettings {
-    /// A name for people.
+    /// Name for people.
     pub name: String,
-    /// A colour to tell bins apart, 0 to 7.
+    /// Colour by which bins are told apart, 0 to 7.
     pub colour: u8,
     /// Retention of requests, in seconds: 60 to 2,592,000 (30 days); 172,800 (48 h) if absent.
     pub ttl_s: u64,
-    /// Maximum number of stored requests: 1 to 1,000; 100 if absent. The oldest go first.
+    /// Maximum number of stored requests: 1 to 1,000; 100 if absent. The oldest are deleted first.
     pub requests_max: usize,
     /// Maximum size of the stored part of each body, in bytes: up to 4 MiB; 1 MiB if absent.
     pub body_bytes_max: usize,
@@ -47,7 +47,7 @@ pub struct Reply {
     pub statuses: Vec<u16>,
     /// Headers that describe the answer: `content-type`, `retry-after`, …, and any whose name begins with `x-bin-`.
     pub headers: BTreeMap<String, String>,
-    /// The body: up to 64 KiB. `ok` if absent.
+    /// Body of the answer, up to 64 KiB. `ok` if absent.
     pub body: String,
     /// Delay before the answer, in milliseconds: up to 30,000.
     pub delay_ms: u64,
@@ -60,13 +60,13 @@ impl Default for Reply {
 }
 
 impl Reply {
-    /// The headers that a bin may not answer with, and why.
+    /// Returns the faults of the headers.
     fn header_faults(&self) -> Vec<String> {
         fn fault((name, value): (&String, &String)) -> Option<String> {
             if !may_answer(name) || http::HeaderName::try_from(name).is_err() {
                 let allowed = ALLOWED.join(", ");
                 return Some(format!(
-                    "a bin may not answer with {name:?}, only with {allowed}, and names that begin with {OWN_PREFIX}"
+                    "a bin may not answer with {name:?}, only with {allowed}, and names that begin with {FREE_PREFIX}"
                 ));
             }
             http::HeaderValue::try_from(value).err().map(|_| format!("the value of {name:?} holds a control character"))
@@ -77,11 +77,11 @@ impl Reply {
 
 /// Headers that a bin may answer with.
 ///
-/// A list of what is allowed, because the list of what is not grows with every browser and proxy: a bin stands under the origin of
-/// the pages, so its answer must not speak for that origin (`Set-Cookie`, `Clear-Site-Data`, `WWW-Authenticate`, `Accept-CH`,
-/// `Strict-Transport-Security`, `Service-Worker-Allowed`, `Access-Control-Allow-Origin`, …), load or lead to anything (`Link`, `Refresh`,
-/// `Location`), or give orders to the proxy in front (`X-Accel-Redirect`, `X-Sendfile`, …). What is here only describes the
-/// answer, or is read by senders of webhooks.
+/// An allow-list, because a deny-list would grow with every browser and proxy. A bin has the same origin as the pages, so its
+/// answer must not speak for that origin (`Set-Cookie`, `Clear-Site-Data`, `WWW-Authenticate`, `Accept-CH`,
+/// `Strict-Transport-Security`, `Service-Worker-Allowed`, `Access-Control-Allow-Origin`, …), load or lead to anything (`Link`,
+/// `Refresh`, `Location`), or control the proxy (`X-Accel-Redirect`, `X-Sendfile`, …). Listed headers only describe the answer, or
+/// are read by senders of webhooks.
 const ALLOWED: [&str; 19] = [
     "allow",
     "content-language",
@@ -104,13 +104,13 @@ const ALLOWED: [&str; 19] = [
     "x-request-id",
 ];
 
-/// Beginning of the names that a bin's owner may choose freely: nobody else gives them a meaning.
-const OWN_PREFIX: &str = "x-bin-";
+/// Prefix of names that a bin's owner may choose freely, because they have no other meaning.
+const FREE_PREFIX: &str = "x-bin-";
 
-/// Returns whether a bin may answer with this header.
+/// Returns true if a bin may answer with this header.
 pub fn may_answer(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ALLOWED.contains(&name.as_str()) || name.starts_with(OWN_PREFIX)
+    ALLOWED.contains(&name.as_str()) || name.starts_with(FREE_PREFIX)
 }
 
 /// Maximum length of a reply's headers, names and values together, in bytes.
@@ -149,7 +149,7 @@ impl BinSettings {
         faults
     }
 
-    /// The answer to the request that is the bin's nth, from 0.
+    /// Returns the status of the answer to the bin's nth request, from 0.
     pub fn status(&self, nth: u64) -> u16 {
         let length = self.reply.statuses.len().max(1) as u64;
         let index = usize::try_from(nth % length).unwrap_or(0);
@@ -170,16 +170,16 @@ pub struct Bin {
     pub received: u64,
 }
 
-/// The head of a request, as it came.
+/// Head of a request, as received.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RequestHead {
-    /// The method.
+    /// Method of the request.
     pub method: String,
-    /// The path behind the bin's own.
+    /// Path after that of the bin.
     pub path: String,
-    /// The query, as it came, without the `?`.
+    /// Query as received, without the `?`.
     pub query: String,
-    /// Names and values in the order they came.
+    /// Names and values in their order.
     pub headers: Vec<(String, String)>,
     /// Address of the sender.
     pub remote: String,
@@ -190,20 +190,20 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// The first value of a header.
+    /// Returns the first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
 /// A request that a bin received.
 #[derive(Clone, Debug)]
 pub struct BinRequest {
-    /// Its id.
+    /// Id of the request.
     pub id: Uuid,
     /// Time of arrival, in milliseconds since the epoch.
     pub received_at_ms: i64,
-    /// Its head.
+    /// Head of the request.
     pub head: RequestHead,
     /// Stored part of the body.
     pub body: bytes::Bytes,
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 5].map(|nth| bin.status(nth)), [500, 500, 200, 500, 200]);
     }
 
-    /// Names that speak for the origin, the connection, a browser's features or a proxy.
+    /// Names that concern the origin, the connection, a browser's features or a proxy.
     const REFUSED: &str = "\
         Accept-CH Access-Control-Allow-Credentials Access-Control-Allow-Origin Alt-Svc Cache-Control Clear-Site-Data \
         Connection Content-Disposition Content-Encoding Content-Length Content-Location Content-Security-Policy \
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_by_its_place() {
+    fn faults_are_reported_by_position() {
         assert!(BinSettings::default().check().is_empty());
         let reply = Reply { statuses: vec![99], delay_ms: 40_000, ..Reply::default() };
         let bin = BinSettings { colour: 8, ttl_s: 1, requests_max: 0, reply, ..BinSettings::default() };

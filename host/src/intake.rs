@@ -1,8 +1,8 @@
-//! Intake: from a request's bytes to durable events.
+//! Intake: from the bytes of a request to durable events.
 //!
-//! Two doors lead here: `POST /v1/tenants/{t}/events` for senders with a key, who get an answer and can try again; and
-//! `POST /in/{token}` for Agile CRM, which sends once and reads no answer, so what cannot be an event is kept there.
-//! Both check the same rules. Knows HTTP's bytes but not its requests; the routes stand in `api`.
+//! Two routes use it, with the same rules: `POST /v1/tenants/{t}/events` for senders with a key, which get an answer and can try
+//! again; and `POST /in/{token}` for Agile CRM, which sends once and reads no answer, so that requests without an event are kept.
+//! Works on bytes of bodies; the routes are in `api`.
 
 use crate::cpu_pool::{CpuPool, CpuPoolError};
 use crate::event::{Envelope, EnvelopeError, VENDOR_EVENT_NAMES, oversized_entity_id_note, read_batch, read_envelope};
@@ -13,42 +13,42 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-/// Reason why a request is not accepted: it holds no event, or it could not be made durable.
+/// Reason why a request is not accepted: it has no event, or the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
-    /// The bytes.
+    /// The body is not an envelope.
     #[error(transparent)]
     Envelope(EnvelopeError),
-    /// An event name that the tenant does not accept.
+    /// The tenant does not accept the event name.
     #[error("{place}the event name {:?} is not accepted; accepted are {accepted}", shortened(name, NAME_BYTES_MAX))]
     UnknownName {
         /// Position of the event in a batch; empty for a single event.
         place: String,
-        /// The name.
+        /// Event name of the request.
         name: String,
-        /// The names that are, in words.
+        /// Accepted names, as text.
         accepted: String,
     },
-    /// More events than one transaction may hold.
+    /// The request has more events than one transaction may have.
     #[error("the batch has more than {events_max} events, and this host accepts no more at once")]
     TooMany {
         /// Maximum number of events.
         events_max: usize,
     },
-    /// An event above the cap.
+    /// An event is too large.
     #[error("{place}the event has {bytes} bytes; this host accepts at most {most}")]
     TooLarge {
         /// Position of the event in a batch; empty for a single event.
         place: String,
-        /// Its size.
+        /// Size of the event, in bytes.
         bytes: usize,
-        /// The cap.
+        /// Maximum size, in bytes.
         most: u64,
     },
-    /// The store could not make it durable.
+    /// The store could not accept the events.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The body could not be parsed, by a fault of the host's.
+    /// The CPU pool could not parse the body.
     #[error(transparent)]
     CpuPool(#[from] CpuPoolError),
 }
@@ -62,10 +62,10 @@ impl From<EnvelopeError> for IntakeError {
     }
 }
 
-/// Bodies above this size are parsed on the CPU pool: smaller ones take less than half a millisecond.
+/// Maximum size of a body that is parsed on the network thread, in bytes: it takes less than half a millisecond.
 const PARSED_IN_PLACE_MAX: usize = 64 << 10;
 
-/// Parses a body in place if it is small, and on the CPU pool in the tenant's turn otherwise.
+/// Parses a body in place if it is small, and otherwise on the CPU pool when the tenant's turn comes.
 async fn parse<T: Send + 'static>(
     cpu: &CpuPool,
     tenant: &TenantId,
@@ -82,44 +82,44 @@ async fn parse<T: Send + 'static>(
 /// Maximum length of an unknown event name in an error, in bytes.
 const NAME_BYTES_MAX: usize = 200;
 
-/// An accepted event, and what its sender should know about it.
+/// Accepted event, and a note for its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedEntry {
     /// The accepted event.
     pub accepted: Accepted,
-    /// Note on an event that is treated unusually. None: it is treated as usual.
+    /// Note on an event that is treated unusually.
     pub note: Option<String>,
 }
 
-/// The events of a request, accepted.
+/// Accepted events of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedEvents {
-    /// In the order they were sent.
+    /// Events in the order of the request.
     pub events: Vec<AcceptedEntry>,
     /// True if an earlier request with the same key had already submitted them.
     pub is_repetition: bool,
 }
 
-/// Maximum number of events in one request: their transaction delays every other write.
+/// Maximum number of events in one request, because their transaction delays every other write.
 const EVENTS_MAX: usize = 10_000;
 
-/// Limits of what one request and one tenant may store.
+/// Limits of a request, and of the tenant's stored data.
 #[derive(Clone, Copy, Debug)]
 pub struct IntakeLimits {
-    /// The largest event, in bytes.
+    /// Maximum size of an event, in bytes.
     pub event_bytes_max: u64,
     /// Storage limits of the tenant.
     pub caps: Caps,
 }
 
 impl IntakeLimits {
-    /// Those of the door for Agile CRM, which sends nothing twice: a tenth more than others have.
+    /// Returns the limits for Agile CRM, which does not send again: a share that is a tenth larger.
     fn for_vendor(self) -> Self {
         IntakeLimits { caps: self.caps.with_a_tenth_more(), ..self }
     }
 }
 
-/// Accepts one event, an array of them, or one a line: all or none. With a key, once.
+/// Accepts one event, an array of events, or one a line: all or none. With an idempotency key, once.
 pub async fn accept(
     store: &Store,
     cpu: &CpuPool,
@@ -157,22 +157,22 @@ fn note(envelope: &Envelope) -> Option<String> {
 /// Outcome of a request to `/in`.
 #[derive(Debug)]
 pub enum VendorIntake {
-    /// An event, durable.
+    /// The event was accepted.
     Accepted(Accepted),
-    /// No event: kept for somebody to look at, under this id.
+    /// The request is not an event, and was kept under this id.
     Kept(Uuid, IntakeError),
 }
 
-/// A request to `/in` as it came, to be kept if it is no event.
+/// Request to `/in` as received, which is kept if it is not an event.
 #[derive(Clone, Debug)]
 pub struct ReceivedRequest {
-    /// The bytes that came, at most one more than the largest event has.
+    /// Received bytes, at most one more than the maximum size of an event.
     pub bytes: Bytes,
     /// True if the stored bytes are the whole body.
     pub is_whole: bool,
 }
 
-/// Accepts what Agile CRM sent, or keeps it. `body` is the event in it, without its content encoding.
+/// Accepts a request of Agile CRM, or keeps it. `body` is the event in it, without its content encoding.
 pub async fn accept_from_vendor(
     store: &Store,
     cpu: &CpuPool,
@@ -191,7 +191,7 @@ pub async fn accept_from_vendor(
     }
 }
 
-/// Keeps a request that is no event, up to the size of the largest one.
+/// Keeps a request that is not an event, up to the maximum size of an event.
 pub async fn keep(
     store: &Store,
     tenant: &TenantId,
@@ -218,7 +218,7 @@ async fn accept_one(
     Ok(store.accept(tenant.clone(), events, limits.caps).await?[0])
 }
 
-/// Accepts a request that was rejected earlier: as it was, now that the cause is gone, or edited.
+/// Accepts a request that was rejected earlier, unchanged or edited.
 pub async fn accept_again(
     store: &Store,
     cpu: &CpuPool,
@@ -234,7 +234,7 @@ pub async fn accept_again(
     Ok(AcceptedEntry { accepted, note })
 }
 
-/// The rules that hold for each event beyond its shape.
+/// Checks the rules of an event beyond its envelope.
 fn checked(
     store: &Store,
     tenant: &TenantId,

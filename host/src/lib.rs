@@ -1,53 +1,51 @@
 //! Hookloom: a webhook dispatcher for Agile CRM that runs a sandboxed WebAssembly plugin on every delivery.
 //!
-//! # The walk of one event
+//! # Path of an event
 //!
-//! Read the modules in the order below, and you follow one event from the wire to the receiver's answer.
+//! The modules in this order show the path of an event from the request to the receiver's answer.
 //!
 //! 1. [`app::App::start`] has opened the store, loaded the plugins and bound the socket.
-//! 2. A request comes to [`api`]: `POST /v1/tenants/{t}/events` with a key, or Agile CRM's own `POST /in/{token}`. Who
-//!    asks is proven by the handler's arguments.
-//! 3. [`intake::accept`] turns the bytes into events: [`event::read_batch`] checks the envelope, and that plugins
-//!    can read what is in it.
-//! 4. [`store::Store::accept`] asks the catalog who gets each event ([`subscription::Subscription::matches`]), and writes
-//!    the events with one pending delivery for each of those subscriptions in one transaction. Then, and only then, the sender reads `202`. From
-//!    here on the deliveries happen, whatever becomes of this process.
-//! 5. The store's news reaches the [`deliver::Dispatcher`], which wakes the lane of the subscription. A lane
-//!    decides when an attempt begins; after a restart it finds the same delivery in the store.
-//! 6. The attempt asks [`plugin::Plugins::judge`]: the subscription's plugin sees the original event in a fresh
-//!    instance, and answers pass, replace, drop or later.
-//! 7. [`signature::signature_header`] signs the very bytes that are sent; [`deliver::client::Client::send`] lets
-//!    [`address`] vet where they go, POSTs them, and reads the answer up to a cap.
-//! 8. [`retry::next`] says what follows: delivered, again at a time, or dead.
+//! 2. [`api`] receives a request: `POST /v1/tenants/{t}/events` with a key, or `POST /in/{token}` from Agile CRM. The arguments of the
+//!    handler prove the access.
+//! 3. [`intake::accept`] parses the bytes into events: [`event::read_batch`] checks the envelope, and that plugins can read the event.
+//! 4. [`store::Store::accept`] finds the matching subscriptions in the catalog ([`subscription::Subscription::matches`]), and writes the events with one
+//!    pending delivery for each of them in one transaction. After the commit, the sender gets `202`. From here on the deliveries are
+//!    durable, even if the process ends.
+//! 5. The store publishes the new deliveries to the [`deliver::Dispatcher`], which wakes the lanes of the subscriptions. A lane decides
+//!    when an attempt begins. After a restart it reads the same delivery from the store.
+//! 6. The attempt calls [`plugin::Plugins::judge`]: the subscription's plugin gets the original event in a fresh instance, and returns
+//!    pass, replace, drop or later.
+//! 7. [`signature::signature_header`] signs the bytes of the request; [`deliver::client::Client::send`] lets [`address`] vet the
+//!    destination, POSTs the request, and reads the answer up to a maximum.
+//! 8. [`retry::next`] decides what follows: delivered, another attempt at a time, or dead.
 //! 9. [`store::Store::record`] writes attempt and state. `GET …/deliveries/{id}` shows them.
 //!
-//! # Who may use whom
+//! # Dependencies between modules
 //!
-//! A module uses those below it in this list, never those above. [`api`] and [`deliver`] share no work; they meet in the
-//! store. wasmtime stands in [`plugin`] only, hyper's client in
-//! [`deliver::client`], notify in [`plugin::watch`], SQL in [`store`], metrics in [`telemetry`]. `cargo xtask tidy` checks
-//! all of it.
+//! A module uses those below it in this list, never those above. [`api`] and [`deliver`] do not use each other; both use the store.
+//! Only [`plugin`] uses wasmtime, [`deliver::client`] hyper's client, [`plugin::watch`] notify, [`store`] SQL, and [`telemetry`]
+//! the metrics exporter. `cargo xtask tidy` checks these rules.
 
-// The program.
+// Command line.
 pub mod cli;
 
-// The only one that knows everybody.
+// The only module that uses all others.
 pub mod app;
 
-// The two ends of the walk.
+// Both ends of the path of an event.
 pub mod api;
 pub mod intake;
 
 pub mod deliver;
 
-// One outside world each.
+// Modules with one external system each.
 pub mod plugin;
 pub mod store;
 
-// The settings.
+// Settings.
 pub mod config;
 
-// Pure rules, and the words they are about.
+// Pure rules and data.
 pub mod transport;
 
 pub mod subscription;
@@ -81,7 +79,7 @@ pub mod fair_share;
 pub mod ids;
 pub mod plural;
 
-/// An error with its causes, in one line.
+/// Returns an error with its causes, in one line.
 pub fn describe(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

@@ -1,7 +1,6 @@
-//! The words for how much one plugin call may use, and how a subscription's wishes meet the host's maxima.
+//! Limits of a plugin call, and their combination from the settings of the subscription and the maxima of tenant and host.
 //!
-//! Pure. Every limit has one name, which is also the name that an error shows. The numbers' source is the table of
-//! defaults in docs/reference/limits.md.
+//! Pure. Each limit has one name, which error messages show as well. The numbers are those of docs/reference/limits.md.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,39 +14,38 @@ pub struct Limits {
     pub cpu_ms: u64,
     /// Wall time of a call, in milliseconds.
     pub wall_ms: u64,
-    /// Linear memory, all memories of the component together, in bytes.
+    /// Linear memory of all memories of the component together, in bytes.
     pub memory_bytes: u64,
-    /// Elements of all its tables together.
+    /// Number of elements of all tables together.
     pub table_elements: u64,
-    /// The outgoing body, in bytes.
+    /// Size of the outgoing body, in bytes.
     pub output_bytes: u64,
     /// Maximum number of headers that a plugin adds.
     pub headers: u64,
-    /// Their names and values together, in bytes.
+    /// Size of their names and values together, in bytes.
     pub header_bytes: u64,
-    /// Maximum stored size of a call's log, in bytes; of a line at most 1 KiB is stored.
+    /// Maximum stored size of a call's log, in bytes. Of a line, at most 1 KiB is stored.
     pub log_bytes: u64,
     /// Maximum stored size of the logs of all calls of a subscription in a minute, in bytes.
     pub log_bytes_per_minute: u64,
-    /// Calls into the host, of every kind.
+    /// Number of calls into the host, of every kind.
     pub host_calls: u64,
-    /// Bytes handed to the host by all of them together: log lines, keys, what is hashed, what is printed.
+    /// Bytes passed to the host by all these calls together: log lines, keys, hashed and printed data.
     pub host_call_bytes: u64,
-    /// Bytes handed to `secrets.hmac-sha256`, all calls together.
+    /// Bytes passed to `secrets.hmac-sha256` by all calls together.
     pub hashed_bytes: u64,
 }
 
-/// Returns the beginning of a text: at most so many bytes, whole characters.
+/// Returns the beginning of a text, at most this many bytes, in whole characters.
 pub fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 
-/// Maximum length of a reason that the host writes down for people, in bytes: why a delivery, a subscription or a rollout
-/// is in its state.
+/// Maximum length of a reason that is stored for people, in bytes, for the state of a delivery, a subscription or a rollout.
 pub const REASON_BYTES_MAX: usize = 1 << 10;
 
-/// Returns a text as it is, or its beginning with an ellipsis, in at most so many bytes. For texts that are stored or
-/// shown and that quote what somebody else wrote.
+/// Returns a text unchanged, or its beginning with an ellipsis, in at most this many bytes. For stored or shown texts that quote
+/// foreign text.
 pub fn shortened(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
@@ -56,13 +54,13 @@ pub fn shortened(text: &str, bytes_max: usize) -> String {
     format!("{}{ELLIPSIS}", cut(text, bytes_max.saturating_sub(ELLIPSIS.len())))
 }
 
-/// A guest's stack until a host's operator says otherwise, in bytes. One for all guests: the engine has it.
+/// Default size of a guest's stack, in bytes. The engine has one size for all guests.
 pub const STACK_BYTES: u64 = 512 << 10;
 
-/// The largest component until a host's operator says otherwise, in bytes: a Python runtime has 18 MB.
+/// Default maximum size of a component, in bytes: a Python runtime has 18 MB.
 pub const COMPONENT_BYTES_MAX: u64 = 20 << 20;
 
-/// Limits without which nothing runs.
+/// Limits that must not be 0.
 const RUNS_NOTHING: [&str; 6] = ["cpu_ms", "wall_ms", "memory_bytes", "table_elements", "host_calls", "output_bytes"];
 
 const KIB: u64 = 1 << 10;
@@ -74,7 +72,7 @@ impl Default for Limits {
             cpu_ms: 50,
             wall_ms: 500,
             memory_bytes: 64 * MIB,
-            // JavaScript and Python runtimes need more than wasmtime's own 20,000.
+            // JavaScript and Python runtimes need more than wasmtime's default of 20,000.
             table_elements: 100_000,
             output_bytes: 256 * KIB,
             headers: 16,
@@ -89,7 +87,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most that a host allows until its operator says otherwise.
+    /// Default maxima of a host.
     pub const HOST_MAX: Limits = Limits {
         cpu_ms: 1_000,
         wall_ms: 5_000,
@@ -105,8 +103,8 @@ impl Limits {
         hashed_bytes: 64 * MIB,
     };
 
-    /// Says which limit is above the host's maximum, or is nothing at all. A default is no wish: where the maximum is
-    /// lower, it holds instead (see [`Limits::within`]).
+    /// Returns an error if a limit is above the host's maximum, or is 0 where it must not be. A default above the maximum is no
+    /// error: the maximum applies (see [`Limits::within`]).
     pub fn check(&self, host_max: &Limits) -> Result<(), String> {
         let limits = self.named().into_iter().zip(host_max.named()).zip(Limits::default().named());
         for (((name, wanted), (_, most)), (_, default)) in limits {
@@ -120,7 +118,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Each limit, or the host's maximum where that is lower.
+    /// Returns the smaller value of each limit and of the host's maximum.
     pub fn within(self, most: &Limits) -> Limits {
         Limits {
             cpu_ms: self.cpu_ms.min(most.cpu_ms),
@@ -138,27 +136,27 @@ impl Limits {
         }
     }
 
-    /// These limits where `names` does not name them, and the smaller of both where it does: a tenant's maxima.
+    /// Returns these limits, with the smaller value for each limit in `names`, the maxima of a tenant.
     ///
     /// # Errors
-    /// In words, if a name is no limit's, or if no plugin could run under it.
+    /// A sentence, if a name is unknown, or if no plugin could run under the limit.
     pub fn lowered(self, names: &BTreeMap<String, u64>) -> Result<Limits, String> {
         let mut all = serde_json::to_value(self).map_err(|error| error.to_string())?;
         for (name, value) in names {
-            let known = self.named().into_iter().find(|(own, _)| own == name);
-            let (name, own) = known.ok_or_else(|| {
+            let known = self.named().into_iter().find(|(known, _)| known == name);
+            let (name, limit) = known.ok_or_else(|| {
                 let names = self.named().map(|(name, _)| name).join(", ");
                 format!("{name:?} is not a limit; the limits are {names}")
             })?;
             if *value == 0 && RUNS_NOTHING.contains(&name) {
                 return Err(format!("{name} is 0, so no plugin could run"));
             }
-            all[name] = own.min(*value).into();
+            all[name] = limit.min(*value).into();
         }
         serde_json::from_value(all).map_err(|error| error.to_string())
     }
 
-    /// Every limit with its name.
+    /// Returns every limit with its name.
     pub fn named(&self) -> [(&'static str, u64); 12] {
         [
             ("cpu_ms", self.cpu_ms),

@@ -1,6 +1,6 @@
-//! The program `hookloom`: see [`hookloom::cli`].
+//! Program `hookloom`: see [`hookloom::cli`].
 
-/// A delivery allocates and frees some hundred pieces on several threads, which is what this allocator is made for.
+/// Allocator. A delivery allocates and frees some hundred blocks on several threads, for which this one is made.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

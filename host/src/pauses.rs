@@ -1,24 +1,28 @@
-//! The times during which a subscription was paused, which do not count as the age of its deliveries.
+//! Pauses of a subscription, whose time does not count as the age of its deliveries.
 //!
-//! Pure. Guarantees: a delivery's age is its time outside of every pause; the list is bounded, and what bounds it can only make
-//! deliveries live longer. The deliveries themselves are not touched when a subscription is resumed, however many wait.
+//! # Guarantees
+//! - The age of a delivery is its time outside of every pause. The list of pauses is bounded, and the bound can only make
+//!   deliveries live longer.
+//! - A resumption does not change the deliveries themselves, so its cost does not depend on their number.
+//!
+//! Pure.
 
 use serde::{Deserialize, Serialize};
 
-/// Maximum number of pauses that are told apart.
+/// Maximum number of separate pauses.
 const KEPT_MAX: usize = 16;
 
-/// Pauses that have ended, the earliest first, in milliseconds since the epoch. They do not overlap.
+/// Ended pauses, earliest first, in milliseconds since the epoch. They do not overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Pauses(Vec<(i64, i64)>);
 
 impl Pauses {
-    /// Adds a pause. Past the maximum, the two with the shortest time between them become one.
+    /// Adds a pause. Above the maximum, the two pauses with the shortest time between them are merged.
     pub fn add(&mut self, from_ms: i64, to_ms: i64) {
         let from_ms = self.0.last().map_or(from_ms, |(_, before_ms)| from_ms.max(*before_ms));
         if from_ms >= to_ms {
-            // The clock was set back meanwhile, or nothing is left of it.
+            // The clock was set back meanwhile, or the pause is empty.
             return;
         }
         self.0.push((from_ms, to_ms));
@@ -30,7 +34,7 @@ impl Pauses {
         }
     }
 
-    /// Returns when the age of a delivery would have begun if there had been no pauses. `age_from_ms` is when it began.
+    /// Returns the time at which the age of a delivery would have begun without pauses. `age_from_ms` is when it began.
     pub fn shift(&self, age_from_ms: i64) -> i64 {
         let paused_ms = |(from_ms, to_ms): &(i64, i64)| (to_ms - age_from_ms.max(*from_ms)).max(0);
         age_from_ms.saturating_add(self.0.iter().map(paused_ms).sum())
@@ -57,7 +61,7 @@ mod tests {
         check(&[(200, 300)], 300, 300);
         check(&[(200, 300), (500, 1_000)], 100, 700);
         check(&[(200, 300), (500, 1_000)], 400, 900);
-        // A clock that was set back during the pause, or between two of them.
+        // The clock was set back during the pause, or between two pauses.
         check(&[(200, 150)], 100, 100);
         check(&[(200, 300), (250, 400)], 100, 300);
     }
@@ -73,7 +77,7 @@ mod tests {
     }
 
     proptest! {
-        /// However many pauses there were, no delivery is taken for older than it is.
+        /// With any number of pauses, no delivery counts as older than it is.
         #[test]
         fn no_delivery_ages_in_a_pause(gaps in proptest::collection::vec((1_i64..1_000, 1_i64..1_000), 0..60), age_from_ms in 0_i64..60_000) {
             let (mut all, mut at_ms, mut paused_ms) = (Pauses::default(), 0, 0);

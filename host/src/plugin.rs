@@ -69,7 +69,7 @@ pub use compile::{CHILD_COMMAND, CompileError, CompileLimits};
 pub use compile_child::compile_child;
 pub use config_reads::{ConfigReads, meant};
 pub use judgement::{Judged, Judgement, Outgoing, PluginFault, PluginInput, Shown};
-pub use machine::{MachineError, no_executable_memory, own_program, require_address_space};
+pub use machine::{MachineError, current_program, no_executable_memory, require_address_space};
 pub use probe::Probe;
 pub use rollout::{ArmFigures, RolloutFigures};
 pub use sample::{Difference, Sample};

@@ -1,6 +1,6 @@
-//! Counted things in words: `1 delivery`, `2 deliveries`.
+//! Counted nouns: `1 delivery`, `2 deliveries`.
 //!
-//! Pure. Every text that counts something uses it, so that none says `1 deliveries`.
+//! Pure. Every text with a count uses it.
 
 /// Returns a number with the word for one or for several of them.
 pub fn counted(count: u64, one: &str, several: &str) -> String {

@@ -1,10 +1,13 @@
-//! The rule for what follows an attempt: delivered, again at a time, dead, and whether the subscription goes on.
+//! Decision after an attempt: delivered, another attempt at a time, dead, and whether the subscription is disabled.
 //!
-//! Pure: time and jitter are passed in. Promises: a schedule of n entries gives at most n attempts; no attempt comes
-//! later than the age limit; `Retry-After` only ever makes the next attempt later, and never costs the schedule an attempt.
+//! # Guarantees
+//! - A schedule of n entries gives at most n attempts, and none after the age limit.
+//! - `Retry-After` only delays the next attempt, and never costs the schedule an attempt.
 //!
-//! Source: Standard Webhooks, "Deliverability and reliability": exponential over days with jitter, 2xx succeeds, 3xx
-//! fails, 410 disables the endpoint, 429, 502 and 504 throttle, `Retry-After` is honoured.
+//! Pure: time and jitter are arguments.
+//!
+//! Source: Standard Webhooks, "Deliverability and reliability": exponential over days with jitter, 2xx succeeds, 3xx fails, 410
+//! disables the endpoint, 429, 502 and 504 throttle, `Retry-After` is honoured.
 
 use crate::delivery::{DeliveryKind, DeliveryState, DueDelivery, Outcome, Reason};
 use crate::plural::counted;
@@ -15,31 +18,31 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryPolicy {
-    /// Seconds to wait before each attempt; the first entry, usually 0, is the wait before the first attempt.
+    /// Delay before each attempt, in seconds. The first entry, usually 0, is the delay before the first attempt.
     pub schedule_s: Vec<u64>,
-    /// A delivery older than this, in seconds, gets no further attempt.
+    /// Maximum age of a delivery at an attempt, in seconds.
     pub age_max_s: u64,
 }
 
-/// The example schedule of the specification: ten attempts, the last after 75 h 35 min 5 s.
+/// Example schedule of the specification: ten attempts, the last after 75 h 35 min 5 s.
 const STANDARD_SCHEDULE_S: [u64; 10] = [0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
-/// At most this share is added to each wait, so that receivers which failed together are not retried together.
+/// Maximum share that is added to each delay, so that receivers which failed together are not retried together.
 const JITTER: f64 = 0.1;
 
-/// `Retry-After` leaves at least this part of the age limit after the delayed attempt: the attempt may have to wait for its lane.
+/// Divisor of the age limit that is left after an attempt delayed by `Retry-After`, because the attempt may wait for its lane.
 const AGE_RESERVE_DIVISOR: u64 = 20;
 
-/// Delay of a delivery whose plugin the host could not run, or whose request it could not send. Its lane waits as well, longer
+/// Delay of a delivery whose plugin the host could not run, or whose request it could not send. Its lane is delayed as well, longer
 /// each time.
 const HOST_FAULT_WAIT_MS: u64 = 1_000;
 
-/// The shortest wait that a plugin can ask for with `later`.
+/// Minimum delay of a plugin's `later`, in milliseconds.
 const LATER_MS_MIN: u64 = 1_000;
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        // Five days leave room for the whole schedule with its jitter.
+        // Five days are sufficient for the whole schedule with its jitter.
         RetryPolicy { schedule_s: STANDARD_SCHEDULE_S.to_vec(), age_max_s: 5 * 86_400 }
     }
 }
@@ -72,14 +75,14 @@ impl RetryPolicy {
 /// Decision after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The delivery is at its end.
+    /// The delivery has ended.
     End {
         /// Final state.
         state: DeliveryState,
         /// Reason, unless the delivery succeeded.
         reason: Option<Reason>,
     },
-    /// It is attempted again, not before `at_ms`.
+    /// The delivery is attempted again, not before `at_ms`.
     Again {
         /// Milliseconds since the epoch.
         at_ms: i64,
@@ -88,29 +91,29 @@ pub enum Next {
         /// Reason of the delay.
         reason: Reason,
     },
-    /// It waits for another plugin version or config, until its age limit.
+    /// The delivery waits for another plugin version or config, until its age limit.
     AwaitPlugin {
         /// Failure of the plugin.
         reason: Reason,
     },
 }
 
-/// Everything the rule looks at, beside the policy and the outcome.
+/// Inputs of the decision, besides the policy and the outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
-    /// Attempts made in this budget, this one included.
+    /// Number of attempts in this budget, including this one.
     pub attempts: u32,
-    /// Start of the delivery's age, in milliseconds since the epoch.
+    /// Beginning of the delivery's age, in milliseconds since the epoch.
     pub age_from_ms: i64,
-    /// Now, in milliseconds since the epoch.
+    /// Present time, in milliseconds since the epoch.
     pub now_ms: i64,
-    /// A random number from 0 to 1.
+    /// Random number from 0 to 1.
     pub jitter: f64,
-    /// Longest delay that `Retry-After` is granted, in milliseconds.
+    /// Maximum delay by `Retry-After`, in milliseconds.
     pub retry_after_max_ms: u64,
 }
 
-/// Returns true if an outcome means that the receiver wants no more webhooks at all (410 Gone).
+/// Returns true if an outcome means that the receiver wants no more webhooks (410 Gone).
 pub fn disables_subscription(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Answered { status: 410, elsewhere: false, .. })
 }
@@ -161,7 +164,7 @@ fn answered(status: u16) -> Reason {
     Reason::new("status", message)
 }
 
-/// The next entry of the schedule with its jitter, or later if the receiver wants that and the schedule has room for it.
+/// Returns the next entry of the schedule with its jitter, or a later time if the receiver asks for it and the schedule allows it.
 fn again(policy: &RetryPolicy, moment: Moment, retry_after_ms: u64, reason: Reason) -> Next {
     let Some(wait_s) = policy.schedule_s.get(moment.attempts as usize) else {
         return dead(Reason::new(
@@ -183,7 +186,7 @@ fn again(policy: &RetryPolicy, moment: Moment, retry_after_ms: u64, reason: Reas
     Next::Again { at_ms, counts: true, reason }
 }
 
-/// Longest wait from now on after which every further entry of the schedule still fits into the age limit, in milliseconds.
+/// Returns the longest delay after which every further entry of the schedule still fits into the age limit, in milliseconds.
 fn retry_after_room_ms(policy: &RetryPolicy, moment: Moment) -> u64 {
     let left_ms = u64::try_from(age_end_ms(policy, moment).saturating_sub(moment.now_ms)).unwrap_or(0);
     let reserve_ms = policy.age_max_s.saturating_mul(1_000) / AGE_RESERVE_DIVISOR;
@@ -196,7 +199,8 @@ fn retry_after_room_ms(policy: &RetryPolicy, moment: Moment) -> u64 {
     left_ms.saturating_sub(reserve_ms).saturating_sub(further_ms)
 }
 
-/// A plugin's wish does not use up attempts; only the age limit bounds it, to which the last wait is shortened.
+/// Returns the delay that a plugin asks for, which costs no attempt. Only the age limit bounds it, to which the last delay is
+/// shortened.
 fn later(policy: &RetryPolicy, moment: Moment, delay_ms: u64, reason: &Reason) -> Next {
     let end_ms = age_end_ms(policy, moment);
     if moment.now_ms >= end_ms {
@@ -221,7 +225,7 @@ pub fn too_old_by_now(policy: &RetryPolicy, delivery: &DueDelivery, now_ms: i64)
     (delivery.kind != DeliveryKind::Test && now_ms > end_ms).then(waited)
 }
 
-/// The end of the delivery's life, in milliseconds since the epoch.
+/// Returns the time at which the delivery reaches its age limit, in milliseconds since the epoch.
 pub fn age_end_ms(policy: &RetryPolicy, moment: Moment) -> i64 {
     after(moment.age_from_ms, policy.age_max_s.saturating_mul(1_000))
 }
@@ -230,7 +234,7 @@ fn after(start_ms: i64, wait_ms: u64) -> i64 {
     start_ms.saturating_add(i64::try_from(wait_ms).unwrap_or(i64::MAX))
 }
 
-/// Reads `Retry-After` (RFC 9110 §10.2.3): seconds, or an HTTP date. What it does not understand is no wish.
+/// Parses `Retry-After` (RFC 9110 §10.2.3): seconds, or an HTTP date. Other values are ignored.
 pub fn retry_after_ms(value: &str, now_ms: i64) -> Option<u64> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<u64>() {

@@ -1,9 +1,9 @@
-//! Signs webhooks by Standard Webhooks 1.0.0: HMAC-SHA256 (`v1`, key text `whsec_`) and ed25519 (`v1a`, `whsk_`).
+//! Signatures of webhooks by Standard Webhooks 1.0.0: HMAC-SHA256 (`v1`, key text `whsec_`) and ed25519 (`v1a`, `whsk_`).
 //!
 //! # Theory of operation
-//! What is signed is `{webhook-id}.{webhook-timestamp}.{body}` over the very bytes that are sent, after the plugin and
-//! again at each attempt, because the timestamp is the attempt's. The id holds no dot, or two messages could share one
-//! signed text. With several secrets (rotation) the one header carries one signature each, divided by blanks.
+//! The signed text is `{webhook-id}.{webhook-timestamp}.{body}` with the exact bytes of the request. It is signed after the plugin
+//! and again at each attempt, because the timestamp is that of the attempt. The id has no dot, so that two messages cannot have the
+//! same signed text. With several secrets (rotation), the header has one signature for each, separated by blanks.
 //!
 //! Pure. Never prints a key.
 
@@ -15,42 +15,42 @@ use sha2::Sha256;
 use std::fmt;
 use subtle::ConstantTimeEq as _;
 
-/// One key that signs webhooks.
+/// Key that signs webhooks.
 #[derive(Clone)]
 pub enum SigningSecret {
-    /// A symmetric key of 24 to 64 bytes.
+    /// Symmetric key of 24 to 64 bytes.
     Hmac(Vec<u8>),
-    /// An asymmetric key pair.
+    /// Asymmetric key pair.
     Ed25519(Box<ed25519_dalek::SigningKey>),
 }
 
 /// Reason why a text is not a signing secret. Never quotes the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// Neither `whsec_` nor `whsk_`.
+    /// The text begins with neither `whsec_` nor `whsk_`.
     #[error("a signing secret begins with whsec_ (HMAC-SHA256) or whsk_ (ed25519)")]
     Prefix,
-    /// Not base64.
+    /// The text is not base64.
     #[error("what follows the prefix of a signing secret is standard base64")]
     Base64,
-    /// Too short or too long.
+    /// The key is too short or too long.
     #[error("an HMAC signing secret has 24 to 64 bytes")]
     HmacLength,
-    /// Not a key pair.
+    /// The bytes are not a key pair.
     #[error("an ed25519 signing secret has 64 bytes: the 32-byte seed and its public key")]
     KeyPair,
 }
 
-/// Number of random bytes of a new secret: in the middle of the 24 to 64 that the specification requires.
+/// Number of random bytes of a new secret, between the 24 and 64 that the specification requires.
 const NEW_SECRET_BYTES: usize = 32;
 
 impl SigningSecret {
-    /// A new symmetric key.
+    /// Creates a symmetric key.
     pub fn generate() -> Self {
         SigningSecret::Hmac(rand::random::<[u8; NEW_SECRET_BYTES]>().to_vec())
     }
 
-    /// A new key pair.
+    /// Creates a key pair.
     pub fn generate_pair() -> Self {
         SigningSecret::Ed25519(Box::new(ed25519_dalek::SigningKey::from_bytes(&rand::random())))
     }
@@ -63,7 +63,7 @@ impl SigningSecret {
         }
     }
 
-    /// The text form of the public key, which is no secret. None for a symmetric key.
+    /// Returns the text of the public key. None for a symmetric key.
     pub fn public_key(&self) -> Option<String> {
         match self {
             SigningSecret::Hmac(_) => None,
@@ -71,7 +71,7 @@ impl SigningSecret {
         }
     }
 
-    /// Reads the text form.
+    /// Parses the text of a key.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         if let Some(key) = text.strip_prefix("whsec_") {
             let key = BASE64.decode(key).map_err(|_| SecretError::Base64)?;
@@ -84,7 +84,7 @@ impl SigningSecret {
         Ok(SigningSecret::Ed25519(Box::new(key)))
     }
 
-    /// The text form: to be shown once, or to be sealed.
+    /// Returns the text of the key, to be shown once or sealed.
     pub fn reveal(&self) -> String {
         match self {
             SigningSecret::Hmac(key) => format!("whsec_{}", BASE64.encode(key)),
@@ -118,17 +118,17 @@ impl fmt::Debug for SigningSecret {
     }
 }
 
-/// A secret that signs, for ever or until a moment: during a rotation the former one signs beside the new one.
+/// Secret that signs, until a time if it was rotated: during a rotation, the previous and the new secret sign.
 #[derive(Clone, Debug)]
 pub struct SigningKey {
-    /// The secret.
+    /// Secret of the key.
     pub secret: SigningSecret,
-    /// Time at which the key ceases to sign, in milliseconds since the epoch.
+    /// Time at which the key stops signing, in milliseconds since the epoch.
     pub until_ms: Option<i64>,
 }
 
 impl SigningKey {
-    /// One that signs until somebody rotates it.
+    /// Wraps a secret that signs until it is rotated.
     pub fn current(secret: SigningSecret) -> Self {
         SigningKey { secret, until_ms: None }
     }
@@ -139,8 +139,8 @@ impl SigningKey {
     }
 }
 
-/// The value of `webhook-signature` for an attempt at `now_ms`, whose `webhook-timestamp` is the same in whole seconds: one
-/// signature for each secret that signs then, the newest first.
+/// Returns the value of `webhook-signature` for an attempt at `now_ms`, whose `webhook-timestamp` is the same time in whole
+/// seconds: one signature for each secret that signs at that time, newest first.
 pub fn signature_header(keys: &[SigningKey], id: &str, now_ms: i64, body: &[u8]) -> String {
     debug_assert!(!id.contains('.'), "an id with a dot would make signed texts ambiguous");
     let signing = keys.iter().filter(|key| key.signs_at(now_ms));
@@ -159,7 +159,7 @@ pub fn verifies(keys: &[SigningKey], id: &str, timestamp_s: i64, body: &[u8], he
 mod tests {
     use super::*;
 
-    /// The three vectors: the specification's HMAC examples, and ed25519 over the second message.
+    /// Checks the three vectors: the specification's HMAC examples, and ed25519 over the second message.
     #[test]
     fn the_published_vectors() {
         #[track_caller]
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_signed_verifies_and_nothing_else_does() {
+    fn signed_requests_verify_and_others_do_not() {
         for secret in [SigningSecret::generate(), SigningSecret::generate_pair()] {
             let keys = [SigningKey::current(secret)];
             let header = format!("v1,other {}", signature_header(&keys, "id", 7_000, b"body"));
@@ -210,8 +210,8 @@ mod tests {
 
     #[test]
     fn several_secrets_sign_in_one_header() {
-        let former = SigningKey { secret: SigningSecret::generate_pair(), until_ms: Some(1_500) };
-        let keys = [SigningKey::current(SigningSecret::generate()), former];
+        let previous = SigningKey { secret: SigningSecret::generate_pair(), until_ms: Some(1_500) };
+        let keys = [SigningKey::current(SigningSecret::generate()), previous];
         let schemes = |now_ms| {
             let header = signature_header(&keys, "id", now_ms, b"body");
             header
@@ -220,13 +220,13 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(schemes(1_499), ["v1", "v1a"]);
-        assert_eq!(schemes(1_500), ["v1"], "the former key has ceased to sign");
+        assert_eq!(schemes(1_500), ["v1"], "the previous key has stopped signing");
     }
 
     #[test]
     fn a_text_form_comes_back_and_a_wrong_one_says_why() {
         let secret = SigningSecret::generate();
-        let again = SigningSecret::parse(&secret.reveal()).expect("its own text form");
+        let again = SigningSecret::parse(&secret.reveal()).expect("its text form");
         assert_eq!(again.reveal(), secret.reveal());
         assert!(!format!("{secret:?}").contains(&secret.reveal()[6..]));
         fn refused(text: &str) -> SecretError {

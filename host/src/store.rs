@@ -1,21 +1,19 @@
-//! The store: everything that must survive a crash, and the only home of SQL.
+//! Store: all durable state, and the only module with SQL.
 //!
-//! # What it promises
+//! # Guarantees
 //! - A write that returned `Ok` is durable: it was committed with `synchronous=FULL` (see [`writer`]).
-//! - An event and its deliveries are accepted in one transaction, or not at all. The deliveries of a large fan-out follow in further
-//!   transactions, before the answer; a crash in between loses none of them ([`fan_out`]).
-//! - Conservation: per tenant, Σ `fan_out` of its events + replayed + tests = its deliveries, over all states
-//!   ([`Ledger`]).
-//! - One host per data folder: a second one is told the first's process id ([`data_folder`]).
-//! - Nothing is accepted into a file that is gone, and files that do not belong together are refused at the start.
-//! - Secrets and keys are sealed or hashed before they arrive here ([`vault`]).
+//! - An event and its deliveries are accepted in one transaction, or not at all. The deliveries of a large fan-out follow in
+//!   further transactions, before the answer; a crash in between loses none of them ([`fan_out`]).
+//! - Conservation, for each tenant: the sum of `fan_out` of its events, plus replayed and test deliveries, equals the number of its
+//!   deliveries in all states ([`Ledger`]).
+//! - One host uses a data folder. A second host gets an error with the process id of the first ([`data_folder`]).
+//! - Nothing is accepted into a file that has been removed, and files that do not belong together are refused at the start.
+//! - Secrets and keys are sealed or hashed before they are stored ([`vault`]).
+//! - A change of the catalog ([`catalog`]: tenants, keys and subscriptions in memory) is committed alone and is visible before the
+//!   next write runs. So no delivery is made for a subscription that was disabled before the event.
 //!
-//! # What it does not do
-//! It decides nothing: who gets an event is `route`'s rule, what follows an attempt is `retry`'s.
-//!
-//! Small things that every request needs (tenants, keys, subscriptions) are also kept in memory, in the [`catalog`].
-//! A change is committed alone and enters the catalog before the next write runs, so the writer's view of it is exact:
-//! no delivery is ever made for a subscription that was disabled before the event.
+//! # Limits
+//! The store takes no decisions: `route` decides the receivers of an event, `retry` what follows an attempt.
 
 mod accept;
 mod background;
@@ -43,14 +41,14 @@ mod fair_queue;
 mod fan_out;
 mod figures;
 mod first_key;
-mod hands;
 mod history;
+mod host_events;
 mod ledger;
 mod limits;
+mod live_updates;
 mod log_check;
 mod news;
-mod notices;
-mod operations;
+mod operator_actions;
 mod order_key;
 mod outcomes_beside_damage;
 mod plugins;
@@ -78,7 +76,7 @@ mod writer;
 
 pub use accept::{Accepted, AcceptedOnce, Caps, NewEvent, Repeatable};
 pub use backup::{BackedUp, back_up};
-use batch::Batch;
+use batch::Transaction;
 pub use bins::{BIN_BYTES_MAX, BINS_MAX, BinFilter, BinPage};
 use catalog::Catalog;
 pub use changes::Change;
@@ -92,11 +90,11 @@ pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};
 pub use due::{AttemptClass, DuePage};
 pub use events::{EventFilter, EventSummary};
 pub use figures::SpanFigures;
-pub use hands::Span;
 pub use ledger::Ledger;
 pub use limits::StoreLimits;
-pub use news::{Due, NewDeliveries, News};
-pub use notices::Notice;
+pub use live_updates::LiveUpdate;
+pub use news::{Due, NewDeliveries, StoreEvent};
+pub use operator_actions::Span;
 pub use plugins::{ActiveVersion, PluginVersion, StoredPlugin};
 pub use quarantine::Quarantine;
 pub use readiness::MachineFault;
@@ -128,12 +126,12 @@ pub enum StoreError {
     /// SQLite refused a statement.
     #[error("the database refused a statement")]
     Database(#[from] rusqlite::Error),
-    /// The commit failed: nothing of the batch is durable.
+    /// The commit failed: nothing of the transaction is durable.
     #[error("the database could not commit")]
     Commit(#[source] Arc<rusqlite::Error>),
-    /// An earlier write of the same batch ended the transaction (a full disk, as a rule).
-    #[error("the database gave up the transaction that this write was part of")]
-    BatchFailed,
+    /// An earlier write of the same transaction ended it, usually because the disk is full.
+    #[error("the database ended the transaction that this write was part of")]
+    TransactionEnded,
     /// The disk is full, and the write would make the store larger.
     #[error("the disk of the data folder is full")]
     DiskFull,
@@ -162,7 +160,7 @@ pub enum StoreError {
     /// Files of the data folder do not belong together.
     #[error(transparent)]
     Files(#[from] FolderFault),
-    /// A file of the data folder.
+    /// A file of the data folder cannot be used.
     #[error("the data folder {folder} cannot be used")]
     Folder {
         /// Path of the data folder.
@@ -170,10 +168,10 @@ pub enum StoreError {
         /// Failure of the file system.
         source: std::io::Error,
     },
-    /// The master key or what it sealed.
+    /// The master key, or a secret that it sealed, cannot be used.
     #[error("secrets cannot be sealed or opened")]
     Vault(#[from] VaultError),
-    /// A stored JSON text does not read back.
+    /// A stored JSON text cannot be parsed.
     #[error("a stored text cannot be read")]
     Corrupt(#[from] serde_json::Error),
     /// Stored settings of a subscription cannot be used.
@@ -182,104 +180,104 @@ pub enum StoreError {
     /// The bytes of a component are not those that were uploaded.
     #[error("the component {sha256} is damaged in the store")]
     DamagedComponent {
-        /// The sha256 of what was uploaded.
+        /// The sha256 of the uploaded component.
         sha256: String,
     },
-    /// A part that every start needs is damaged.
+    /// Data that every start needs is damaged.
     #[error(
-        "the database in {folder} is damaged: `hookloom check` says where, and `hookloom rescue` writes what is whole into a new folder"
+        "the database in {folder} is damaged: `hookloom check` says where, and `hookloom rescue` writes the undamaged data into a new folder"
     )]
     Damaged {
         /// Path of the data folder.
         folder: String,
-        /// First error that was met while reading.
+        /// First error of the read.
         source: Box<StoreError>,
     },
-    /// A key that came with another body before.
+    /// The idempotency key was used with another body.
     #[error("the Idempotency-Key was used for another body before")]
     KeyReused,
-    /// A tenant's share is used up.
+    /// The tenant's share is used up.
     #[error(
         "the tenant's share would be exceeded: {} of {} bytes and {} of {} events are kept ({})",
         grouped(.0.bytes), grouped(.0.bytes_max), grouped(.0.events), grouped(.0.events_max), .0.largest()
     )]
     TenantFull(Box<Usage>),
-    /// More deliveries than one request may make.
+    /// The request would make more deliveries than one request may.
     #[error("these {events} events would make {deliveries} deliveries; this host makes at most {most} for one request")]
     TooManyDeliveries {
         /// Number of events in the request.
         events: usize,
-        /// Number of deliveries that they would make now.
+        /// Number of deliveries that the events would make now.
         deliveries: u64,
-        /// The cap.
+        /// Maximum number of deliveries.
         most: u64,
     },
-    /// A query that took too long.
+    /// The query exceeded its time limit.
     #[error("the query took more than {ms} ms and was stopped")]
     QueryTooSlow {
-        /// The limit, in milliseconds.
+        /// Time limit, in milliseconds.
         ms: u64,
     },
-    /// No such thing, in this tenant.
+    /// The thing does not exist in this tenant.
     #[error("no such {0}")]
     NotFound(&'static str),
-    /// Somebody else's edit came first.
-    #[error("it was edited by somebody else at the same time")]
+    /// Another edit came first.
+    #[error("another edit was made at the same time")]
     Edited,
-    /// Subscriptions use what is to be deleted.
+    /// Subscriptions use the thing that should be deleted.
     #[error("{what} is used by {}", counted(by.len() as u64, "subscription", "subscriptions"))]
     InUse {
-        /// Name of the thing in use, as the message shows it.
+        /// Description of the thing in use, for the message.
         what: String,
-        /// By which subscriptions.
+        /// Subscriptions that use it.
         by: Vec<SubscriptionId>,
     },
-    /// It is there already, or is not in the state for it.
+    /// The thing exists already, or is in a state that does not allow the operation.
     #[error("{0}")]
     Conflict(String),
 }
 
-/// Time that a read of a lane may take at least.
+/// Minimum time limit of a read by a lane.
 const LANE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The store.
 pub struct Store {
     readers: Readers,
-    /// Readers of the lanes' own: no query of a tenant holds up deliveries.
+    /// Separate readers for lanes, so that queries of tenants do not delay deliveries.
     lane_readers: Readers,
-    /// After the readers: the last connection to be closed leaves no log behind, if it can write.
+    /// Dropped after the readers, because the last connection that can write deletes the log.
     writer: Writer,
     catalog: Arc<Catalog>,
     vault: Vault,
-    /// Wakes what deletes the rest of tenants, plugins and versions.
+    /// Wakes the deletion of the remains of tenants, plugins and versions.
     deletions: tokio::sync::Notify,
-    /// Wakes what completes changes.
+    /// Wakes the completion of sweeps.
     sweeps: tokio::sync::Notify,
     fan_outs: Arc<fan_out::FanOuts>,
     events: event_cache::EventCache,
     pending: Arc<backlog::PendingCounts>,
     damage: damage::Damage,
     path: PathBuf,
-    news: mpsc::UnboundedSender<News>,
+    store_events: mpsc::UnboundedSender<StoreEvent>,
     gathered: figures::Gathered,
-    notices: notices::Notices,
+    live_updates: live_updates::LiveUpdates,
     limits: StoreLimits,
     room: Arc<DiskRoom>,
-    /// The last one: what it notes is that everything is closed.
+    /// Dropped last, because it records that everything is closed.
     folder: DataFolder,
 }
 
 impl Store {
-    /// Opens the store in a folder, makes it if there is none, and returns the channel of its news. With default limits.
-    pub fn open(folder: &Path) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<News>), StoreError> {
+    /// Opens the store in a folder, creating it if there is none, with default limits. Returns the channel of its events as well.
+    pub fn open(folder: &Path) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<StoreEvent>), StoreError> {
         Store::open_with(folder, StoreLimits::default())
     }
 
-    /// The same with limits.
+    /// Opens the store with limits: see [`Store::open`].
     pub fn open_with(
         folder: &Path,
         limits: StoreLimits,
-    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<News>), StoreError> {
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<StoreEvent>), StoreError> {
         let opened = Store::open_whole(folder, limits);
         opened.map_err(|error| if error.is_damage() { error.at_start(folder) } else { error })
     }
@@ -287,7 +285,7 @@ impl Store {
     fn open_whole(
         folder: &Path,
         limits: StoreLimits,
-    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<News>), StoreError> {
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<StoreEvent>), StoreError> {
         let in_folder = |source| StoreError::Folder { folder: folder.display().to_string(), source };
         let path = folder;
         let folder = DataFolder::lock(path)?;
@@ -296,9 +294,9 @@ impl Store {
         let path = folder.file(data_folder::DATABASE);
         let mut connection = folder.open_database()?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        // FULL flushes the log at every commit: the promise behind `202`.
+        // FULL flushes the log at every commit, as `202` promises.
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // What a log that could not begin anew for long has grown to is given back when it does.
+        // Truncates a log that has grown because it could not restart for a long time.
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         tune(&connection)?;
         schema::migrate(&mut connection)?;
@@ -319,11 +317,11 @@ impl Store {
             damage: damage.clone(),
         };
         let writer = Writer::start(connection, context).map_err(in_folder)?;
-        let (news, listener) = mpsc::unbounded_channel();
+        let (store_events, listener) = mpsc::unbounded_channel();
         let store = Store {
             writer,
             readers: Readers::new(path.clone(), files.clone(), limits.query_time_max, damage.clone()),
-            // A lane has nothing to narrow; what it reads is bounded by its page.
+            // A lane cannot narrow its query, and its page size bounds the read.
             lane_readers: Readers::new(path.clone(), files, limits.query_time_max.max(LANE_TIME_MAX), damage.clone()),
             limits,
             room,
@@ -336,59 +334,59 @@ impl Store {
             pending,
             damage,
             path,
-            news,
+            store_events,
             gathered: figures::Gathered::default(),
-            notices: notices::Notices::default(),
+            live_updates: live_updates::LiveUpdates::default(),
             folder,
         };
         Ok((Arc::new(store), listener))
     }
 
-    /// Tenants, keys and subscriptions, as of the last commit.
+    /// Returns tenants, keys and subscriptions, as of the last commit.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// The key that authenticates compiled plugins on disk.
+    /// Returns the key that authenticates compiled plugins on disk.
     pub fn compiled_cache_key(&self) -> [u8; 32] {
         self.vault.cache_key()
     }
 
-    /// A write of few rows that shares its commit with others.
+    /// Runs a write of few rows that shares its transaction with others.
     async fn write<T: Send + 'static>(
         &self,
         owner: impl Into<Owner>,
-        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.writer.write(Terms::small(owner.into(), WriteMode::Shared), write, |_| {}).await
     }
 
-    /// A write that changes the catalog: committed alone, then shown to everybody.
+    /// Runs a write that changes the catalog: committed alone, then shown in the catalog by `show`.
     async fn change<T: Send + 'static>(
         &self,
         owner: impl Into<Owner>,
-        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
     ) -> Result<T, StoreError> {
         self.change_of(owner, Vec::new(), write, show).await
     }
 
-    /// The same, and the scheduler looks at these subscriptions again. It is told on the writer's thread: whoever asked
-    /// for the change may have hung up by then.
+    /// Runs a write as [`Store::change`] does, and publishes that these subscriptions changed. The event is sent on the writer's
+    /// thread, because the client that asked for the change may have disconnected by then.
     async fn change_of<T: Send + 'static>(
         &self,
         owner: impl Into<Owner>,
         subscriptions: Vec<SubscriptionId>,
-        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let catalog = self.catalog.clone();
-        let news = self.news.clone();
+        let store_events = self.store_events.clone();
         let then = move |value: &mut T| {
             show(&catalog, value);
             for id in subscriptions {
-                // The scheduler is gone only while the host stops; what is due is found again at the next start.
-                let _ = news.send(News::Changed(id));
+                // The dispatcher is gone only while the host stops. It reads what is due from the store at the next start.
+                let _ = store_events.send(StoreEvent::Changed(id));
             }
         };
         self.writer.write(Terms::small(owner.into(), WriteMode::Exclusive), write, then).await

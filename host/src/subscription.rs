@@ -1,7 +1,7 @@
-//! The words for who listens: tenants and their subscriptions.
+//! Tenants and subscriptions.
 //!
-//! Pure data. A subscription's settings are what its owner writes; its secrets stand apart, so that settings can be
-//! shown. Does not know how either is stored, and never prints a secret.
+//! Pure data. The settings of a subscription are written by its owner. Its secrets are separate, so that settings can be shown.
+//! Does not know how they are stored, and never prints a secret.
 
 use crate::address::Egress;
 use crate::chain::{Chain, ChainText};
@@ -20,16 +20,16 @@ use std::ops::Deref;
 use url::Url;
 use utoipa::ToSchema;
 
-/// A tenant: an account that owns everything below it.
+/// Tenant: an account that owns subscriptions, plugins, keys, events and bins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tenant {
-    /// Its id.
+    /// Id of the tenant.
     pub id: TenantId,
-    /// Event names that it accepts in addition to the vendor's four, and the module of each.
+    /// Accepted event names besides the vendor's four, with the module of each.
     pub extra_event_names: BTreeMap<String, Module>,
-    /// Limits of plugin calls, by name, that are lower for it than the host's maxima.
+    /// Limits of plugin calls, lower than the host's maxima.
     pub limits_max: BTreeMap<String, u64>,
-    /// Network ranges that the tenant may call, of those that the host allows.
+    /// Address ranges that the tenant may call, within those of the host.
     pub egress: Egress,
     /// Time of creation, in milliseconds since the epoch.
     pub created_at_ms: i64,
@@ -39,21 +39,21 @@ pub struct Tenant {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnPluginFault {
-    /// Send nothing: the delivery waits for another version or config, up to its age limit.
+    /// Sends nothing: the delivery waits for another version or config, up to its age limit.
     #[default]
     Hold,
-    /// Send the payload as it came.
+    /// Sends the original payload.
     Pass,
 }
 
-/// Reuse of a plugin instance for several events of one subscription: calls are faster, and the plugin's memory carries over to
-/// the next event. An instance that fails is replaced by a fresh one within the same attempt.
+/// Reuse of a plugin instance for several events of one subscription. Calls are faster, and the plugin's memory is kept for the
+/// next event. An instance that fails is replaced by a fresh one within the same attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reuse {
-    /// After how many calls an instance ends: 2 to 100,000.
+    /// Maximum number of calls of an instance: 2 to 100,000.
     pub calls: u32,
-    /// After how many seconds without a call: 1 to 3,600.
+    /// Maximum time without a call, in seconds: 1 to 3,600.
     #[serde(default = "default_idle_s")]
     pub idle_s: u32,
 }
@@ -63,7 +63,7 @@ fn default_idle_s() -> u32 {
 }
 
 impl Reuse {
-    /// Says which number is out of range.
+    /// Returns an error if a number is out of range.
     pub fn check(&self) -> Result<(), String> {
         if (2..=100_000).contains(&self.calls) && (1..=3_600).contains(&self.idle_s) {
             Ok(())
@@ -73,7 +73,7 @@ impl Reuse {
     }
 }
 
-/// Settings of a subscription, as its owner writes them.
+/// Settings of a subscription, written by its owner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -81,11 +81,11 @@ pub struct Settings {
     pub notify_url: String,
     /// Modules whose events are delivered: at least one.
     pub modules: Vec<Module>,
-    /// A name for people.
+    /// Name for people.
     #[serde(default)]
     pub description: String,
-    /// The plugin that judges each event, as `name` or, pinned to a version, `name@sha256`; or a list of up to 8, each
-    /// judging what the one before made of it. Absent: everything passes.
+    /// Plugin that judges each event, as `name` or, pinned to a version, `name@sha256`; or a list of up to 8 plugins, each of which
+    /// judges the output of the one before. Absent: everything passes.
     #[serde(default)]
     #[schema(value_type = ChainText)]
     pub plugin: Chain,
@@ -95,10 +95,10 @@ pub struct Settings {
     /// Headers to add to every request.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// Hosts to which the plugin may redirect a request, in addition to the Notify URL's own.
+    /// Hosts to which the plugin may redirect a request, besides the host of the Notify URL.
     #[serde(default)]
     pub url_hosts: Vec<String>,
-    /// Allows the plugin to choose an `http` URL although the Notify URL is `https`. Without it, such a request is refused.
+    /// Allows the plugin to choose an `http` URL if the Notify URL is `https`. Otherwise such a request is refused.
     #[serde(default)]
     pub url_allow_http: bool,
     /// Forward proxy, certificate authorities and client certificate for requests to this receiver.
@@ -116,7 +116,7 @@ pub struct Settings {
     /// Treatment of a delivery whose plugin fails.
     #[serde(default)]
     pub on_plugin_fault: OnPluginFault,
-    /// The deadline of one POST with its answer, in milliseconds: 1,000 to 30,000.
+    /// Deadline of a POST with its answer, in milliseconds: 1,000 to 30,000.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
     /// Maximum number of requests in progress at once: 1 to 256.
@@ -125,14 +125,14 @@ pub struct Settings {
     /// Maximum number of requests that begin in a second: 1 to 10,000. Absent: no limit.
     #[serde(default)]
     pub rate_per_s: Option<u32>,
-    /// Order of the events of one contact or deal: they are delivered one after the other, as they were accepted. Absent: they
-    /// may overtake each other. Holds for events that are accepted from then on.
+    /// Order of the events of one contact or deal: they are delivered one after the other, in the order of acceptance. Absent: they
+    /// may overtake each other. Applies to events that are accepted from then on.
     #[serde(default)]
     pub ordering: Option<Ordering>,
-    /// After how many seconds of nothing but failures the subscription is disabled: up to 90 days; 0 is never.
+    /// Duration of nothing but failures after which the subscription is disabled, in seconds: up to 90 days. 0: never.
     #[serde(default = "default_disable_after_s")]
     pub disable_after_s: u64,
-    /// Sends `traceparent` (W3C Trace Context) with requests: the trace is the event's id, the span the attempt.
+    /// Sends `traceparent` (W3C Trace Context) with requests. The trace id is the event's id, and the span is the attempt.
     #[serde(default)]
     pub traceparent: bool,
 }
@@ -141,13 +141,13 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Transport {
-    /// A forward proxy, as `http://proxy.example:3128`. Its address is vetted like a Notify URL's.
+    /// Forward proxy, such as `http://proxy.example:3128`. Its address is vetted like a Notify URL's.
     pub proxy: Option<String>,
     /// Value of `Proxy-Authorization` for the proxy; `{{secret:NAME}}` stands for a secret.
     pub proxy_authorization: Option<String>,
-    /// The certificate authorities to trust instead of the system's, as PEM.
+    /// Certificate authorities to trust instead of the system's, as PEM.
     pub authorities: Option<String>,
-    /// The name of the secret that holds the client's certificate chain and its private key, as PEM.
+    /// Name of the secret with the client's certificate chain and its private key, as PEM.
     pub client_certificate: Option<String>,
 }
 
@@ -162,21 +162,21 @@ impl Transport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "on_failure", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Ordering {
-    /// They wait until it is delivered or given up.
+    /// They wait until the failed event is delivered or given up.
     Block,
-    /// They wait for this number of its attempts and are then sent; the failed one may arrive after them.
+    /// They wait for this number of attempts of the failed event, and are then sent. The failed event may arrive after them.
     SkipAfter {
         /// 1 to 100.
         attempts: u32,
     },
 }
 
-/// As long as the default schedule goes on, and a little longer.
+/// Slightly longer than the default schedule.
 fn default_disable_after_s() -> u64 {
     5 * 86_400
 }
 
-/// The lower end of what Standard Webhooks recommends (15 to 30 s).
+/// Lower end of the recommendation of Standard Webhooks (15 to 30 s).
 fn default_timeout_ms() -> u64 {
     15_000
 }
@@ -185,7 +185,7 @@ fn default_concurrency() -> u32 {
     32
 }
 
-/// State of a subscription: active, paused (events wait) or disabled (it gets none).
+/// State of a subscription: active, paused (events wait) or disabled (no events match).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SubscriptionState {
@@ -193,24 +193,24 @@ pub enum SubscriptionState {
     Active,
     /// Events match and wait.
     Paused,
-    /// Events do not match; what was pending is dead.
+    /// Events do not match. Deliveries that were pending are dead.
     Disabled,
 }
 
 impl SubscriptionState {
-    /// Every state, in the order of their stored numbers.
+    /// All states, in the order of their stored numbers.
     pub const ALL: [SubscriptionState; 3] =
         [SubscriptionState::Active, SubscriptionState::Paused, SubscriptionState::Disabled];
 }
 
 impl Subscription {
-    /// Returns true if the subscription gets events of this module: it is not disabled and has the module's box ticked. A paused
-    /// one matches: its deliveries wait.
+    /// Returns true if the subscription gets events of this module: it is not disabled and lists the module. A paused subscription
+    /// matches, and its deliveries wait.
     pub fn matches(&self, module: Module) -> bool {
         self.state != SubscriptionState::Disabled && self.settings.modules.contains(&module)
     }
 
-    /// One that exists for single calls of plugins and is never stored: for dry runs and an author's commands.
+    /// Creates a subscription for single calls of plugins, which is never stored, for dry runs and the commands of plugin authors.
     pub fn passing(tenant: TenantId, settings: CallSettings) -> Self {
         let CallSettings { plugin, config, secrets, limits, reuse } = settings;
         let nowhere = serde_json::json!({"notify_url": "https://dry-run.invalid/", "modules": []});
@@ -236,9 +236,9 @@ impl Subscription {
 pub struct CallSettings {
     /// Plugins that judge, in order.
     pub plugin: Chain,
-    /// Values that they read through `config`.
+    /// Values that plugins read through `config`.
     pub config: BTreeMap<String, String>,
-    /// Secrets that they may use by name.
+    /// Secrets that plugins may use by name.
     pub secrets: BTreeMap<String, Secret>,
     /// Resource limits of a call.
     pub limits: Limits,
@@ -302,26 +302,26 @@ impl Deref for LoadedSettings {
     }
 }
 
-/// A subscription as the host works with it.
+/// Subscription with its state and secrets.
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    /// Its id.
+    /// Id of the subscription.
     pub id: SubscriptionId,
-    /// Its owner.
+    /// Tenant of the subscription.
     pub tenant: TenantId,
-    /// Settings as the owner wrote them, and secrets.
+    /// Settings of the owner, and secrets.
     pub settings: LoadedSettings,
     /// Current state.
     pub state: SubscriptionState,
     /// Reason for a state other than active.
     pub state_reason: Option<String>,
-    /// Since when its receiver fails, in milliseconds since the epoch, if it has failed for a while.
+    /// Time since which the receiver fails, in milliseconds since the epoch, if it has failed for a while.
     pub failing_since_ms: Option<i64>,
-    /// Earlier pauses, which do not count as the age of its deliveries.
+    /// Ended pauses, which do not count as the age of deliveries.
     pub pauses: Pauses,
-    /// Grows with every edit of settings or secrets.
+    /// Number that grows with every edit of settings or secrets.
     pub generation: u64,
-    /// The keys that sign its webhooks, the current one first.
+    /// Keys that sign the webhooks, current one first.
     pub signing: Vec<SigningKey>,
     /// Time of creation, in milliseconds since the epoch.
     pub created_at_ms: i64,

@@ -1,7 +1,7 @@
-//! Metrics: every one by name, in one place. The only home of the exporter.
+//! Metrics: all metrics by name, and the only module with the exporter.
 //!
-//! Names and labels follow Prometheus' conventions (base units, `_total` for counters). Labels are tenants, plugins and
-//! closed sets of words: never an id, a URL or anything that a sender chooses. docs/reference/metrics.md lists them all.
+//! Names and labels follow the conventions of Prometheus (base units, `_total` for counters). Labels are tenants, plugins and words
+//! of closed sets, never ids, URLs or values that a sender chooses. docs/reference/metrics.md lists them all.
 
 mod process;
 
@@ -38,12 +38,12 @@ const OLDEST_PENDING_SECONDS: &str = "hookloom_oldest_pending_seconds";
 
 const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
 
-/// The numbers so far, for those who collect them.
+/// Handle of the exporter.
 #[derive(Clone)]
 pub struct Telemetry(PrometheusHandle);
 
 impl Telemetry {
-    /// Begins to count in this process, once; what is called before is not counted.
+    /// Starts to count in this process, once. Earlier calls are not counted.
     pub fn start() -> Result<Self, BuildError> {
         process::start();
         let buckets =
@@ -51,32 +51,32 @@ impl Telemetry {
         let handle = buckets.install_recorder()?;
         describe_counter!(EVENTS_ACCEPTED, "Events that are durable.");
         describe_counter!(ATTEMPTS, "Attempts by their outcome.");
-        describe_histogram!(POST_SECONDS, Unit::Seconds, "How long POSTs took, with the answer.");
+        describe_histogram!(POST_SECONDS, Unit::Seconds, "Duration of POSTs, including the answer.");
         describe_counter!(PLUGIN_CALLS, "Calls of plugins by their verdict.");
-        describe_histogram!(PLUGIN_CALL_SECONDS, Unit::Seconds, "How long calls of plugins took.");
+        describe_histogram!(PLUGIN_CALL_SECONDS, Unit::Seconds, "Duration of plugin calls.");
         describe_gauge!(
             PLUGIN_VERSIONS_QUARANTINED,
             "1 while a version is not called because the host died in a call of it."
         );
         describe_gauge!(PLUGIN_FILES_BROKEN, "1 while a plugin's file in the plugins folder cannot be used.");
         describe_counter!(PLUGIN_COMPILES, "Components that were compiled or refused.");
-        describe_histogram!(PLUGIN_COMPILE_SECONDS, Unit::Seconds, "How long compiling took.");
+        describe_histogram!(PLUGIN_COMPILE_SECONDS, Unit::Seconds, "Duration of compilations.");
         describe_gauge!(PLUGIN_COMPILES_UNDER_WAY, "Components that are compiled now.");
         describe_counter!(PLUGIN_CODE_LOADS, "Times that compiled code was brought into memory.");
         describe_gauge!(PLUGIN_CODE_BYTES, Unit::Bytes, "Compiled code in memory.");
         describe_gauge!(DELIVERIES_PENDING, "Deliveries that wait for an attempt.");
-        describe_gauge!(OLDEST_PENDING_SECONDS, Unit::Seconds, "How long the oldest of them has been pending.");
+        describe_gauge!(OLDEST_PENDING_SECONDS, Unit::Seconds, "Age of the oldest pending delivery.");
         describe_gauge!(DATABASE_ROWS_DAMAGED, "Rows of the database that cannot be read and are set apart.");
         describe_gauge!(DATABASE_OBJECTS_DAMAGED, "Tables and indexes of the database with damaged pages.");
         Ok(Telemetry(handle))
     }
 
-    /// Everything in Prometheus' text format.
+    /// Returns all metrics in the text format of Prometheus.
     pub fn text(&self) -> String {
         self.0.render() + &process::text()
     }
 
-    /// Folds what was observed into the buckets, again and again: memory stays bounded when nobody collects.
+    /// Merges observations into buckets at intervals, so that memory stays bounded if nobody collects the metrics. Never returns.
     pub async fn keep_up(self) {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -85,19 +85,19 @@ impl Telemetry {
     }
 }
 
-/// The numbers of one tenant that every event moves. Looking one up by its labels costs as much as signing a webhook, so each
-/// thread keeps those that it has found; the exporter keeps them all, too.
+/// Counters of one tenant that every event changes. A look-up by labels costs as much as signing a webhook, so each thread keeps
+/// the counters that it has used. The exporter never removes counters either.
 struct OfTenant {
     accepted: Counter,
     post_seconds: Histogram,
-    /// By outcome.
+    /// Counters by outcome.
     attempts: HashMap<String, Counter>,
     plugins: HashMap<String, OfPlugin>,
 }
 
 struct OfPlugin {
     seconds: Histogram,
-    /// By verdict.
+    /// Counters by verdict.
     calls: HashMap<String, Counter>,
 }
 
@@ -127,24 +127,24 @@ fn once<'m, Q: Hash + Eq + ToOwned<Owned = K> + ?Sized, K: Hash + Eq + Borrow<Q>
     found.get_mut(key).expect("it is there now")
 }
 
-/// Events became durable.
+/// Counts accepted events.
 pub fn accepted(tenant: &TenantId, events: usize) {
     of_tenant(tenant, |of_tenant| of_tenant.accepted.increment(events as u64));
 }
 
-/// So many deliveries of a tenant are pending, the oldest for so long.
+/// Sets the number of pending deliveries of a tenant, and the age of the oldest.
 pub fn pending(tenant: &TenantId, deliveries: u64, oldest_s: f64) {
     gauge!(DELIVERIES_PENDING, "tenant" => tenant.to_string()).set(deliveries as f64);
     gauge!(OLDEST_PENDING_SECONDS, "tenant" => tenant.to_string()).set(oldest_s);
 }
 
-/// So many rows of the database cannot be read, and so many tables and indexes have damaged pages.
+/// Sets the numbers of damaged rows, and of damaged tables and indexes.
 pub fn damaged(rows: usize, objects: usize) {
     gauge!(DATABASE_ROWS_DAMAGED).set(rows as f64);
     gauge!(DATABASE_OBJECTS_DAMAGED).set(objects as f64);
 }
 
-/// An attempt ended; its POST, if there was one, took so long.
+/// Counts an attempt, and the duration of its POST if there was one.
 pub fn attempted(tenant: &TenantId, outcome: &'static str, post_us: Option<u64>) {
     of_tenant(tenant, |of_tenant| {
         let look_up = || counter!(ATTEMPTS, "tenant" => tenant.to_string(), "outcome" => outcome);
@@ -155,7 +155,7 @@ pub fn attempted(tenant: &TenantId, outcome: &'static str, post_us: Option<u64>)
     });
 }
 
-/// A plugin was called.
+/// Counts a plugin call and its duration.
 pub fn judged(tenant: &TenantId, plugin: &str, verdict: &'static str, wall_us: u64) {
     let owner = || [("tenant", tenant.to_string()), ("plugin", plugin.to_owned())];
     of_tenant(tenant, |of_tenant| {
@@ -170,31 +170,31 @@ pub fn judged(tenant: &TenantId, plugin: &str, verdict: &'static str, wall_us: u
     });
 }
 
-/// A plugin's file is broken, or is not any more.
+/// Sets whether a plugin's file is broken.
 pub fn file_broken(tenant: &TenantId, plugin: &str, broken: bool) {
     let labels = [("tenant", tenant.to_string()), ("plugin", plugin.to_owned())];
     gauge!(PLUGIN_FILES_BROKEN, &labels).set(f64::from(u8::from(broken)));
 }
 
-/// A version of a plugin is quarantined, or is not any more.
+/// Sets whether a version of a plugin is quarantined.
 pub fn quarantined(tenant: &TenantId, sha256: &str, quarantined: bool) {
     let labels = [("tenant", tenant.to_string()), ("sha256", sha256.to_owned())];
     gauge!(PLUGIN_VERSIONS_QUARANTINED, &labels).set(f64::from(u8::from(quarantined)));
 }
 
-/// A component begins to be compiled, which [`compiled`] ends.
+/// Counts a compilation that begins and that [`compiled`] ends.
 pub fn compiling() {
     gauge!(PLUGIN_COMPILES_UNDER_WAY).increment(1.0);
 }
 
-/// A component was compiled (`fits`), was `refused`, or the compiler `failed` for a reason of the host's own.
+/// Counts a compilation that has ended: the component `fits` or was `refused`, or the compiler `failed` for a reason of the host.
 pub fn compiled(result: &'static str, took: Duration) {
     gauge!(PLUGIN_COMPILES_UNDER_WAY).decrement(1.0);
     counter!(PLUGIN_COMPILES, "result" => result).increment(1);
     histogram!(PLUGIN_COMPILE_SECONDS).record(took);
 }
 
-/// Compiled code was brought into memory, which holds so many bytes of it now.
+/// Counts a load of compiled code, and sets its total size in memory.
 pub fn code_loaded(bytes: u64) {
     counter!(PLUGIN_CODE_LOADS).increment(1);
     gauge!(PLUGIN_CODE_BYTES).set(bytes as f64);

@@ -1,7 +1,7 @@
 //! Per-subscription transport: forward proxy, custom certificate authorities, client certificate (mutual TLS).
 //!
-//! An owner's settings name secrets; [`ready`] puts them in, and reports in the owner's words what is wrong. Pure: reads no file
-//! and dials nothing. The result holds keys, so it is never printed.
+//! The settings name secrets. [`ready`] resolves them, and reports faults by the names of the settings. Pure: reads no file and
+//! dials nothing. The result contains keys, so it is never printed.
 
 use crate::address::{AddressPolicy, check_url};
 use crate::headers::{HeaderAuthor, check_header, fill_secrets};
@@ -13,21 +13,21 @@ use rustls::sign::CertifiedKey;
 use std::collections::BTreeMap;
 use url::Url;
 
-/// A transport with its secrets.
+/// Transport with its secrets.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct ReadyTransport {
-    /// The forward proxy, and what it gets as `Proxy-Authorization`.
+    /// Forward proxy, and the value of `Proxy-Authorization`.
     pub proxy: Option<(Url, Option<HeaderValue>)>,
-    /// The authorities that are trusted instead of the system's, as PEM.
+    /// Authorities to trust instead of the system's, as PEM.
     pub authorities: Option<String>,
-    /// A certificate chain with its private key, as PEM.
+    /// Certificate chain with its private key, as PEM.
     pub client_certificate: Option<Vec<u8>>,
 }
 
-/// A field of a transport, and what is wrong with it.
+/// Field of a transport, and its fault.
 pub type Fault = (&'static str, String);
 
-/// Puts secrets in, and checks everything; every fault at once.
+/// Resolves secrets and checks everything. Returns all faults at once.
 pub fn ready(
     transport: &Transport,
     secrets: &BTreeMap<String, Secret>,
@@ -71,7 +71,7 @@ fn proxy(
         ("proxy_authorization", detail)
     }
     let filled = authorization.map(|value| fill_secrets(value, secrets)).transpose().map_err(unfit)?;
-    // The rule for values is that of any other header; only the name is the proxy's own.
+    // The value follows the rule of other headers; only the name is particular to proxies.
     let value =
         filled.map(|value| check_header("authorization", &value, HeaderAuthor::Owner)).transpose().map_err(unfit)?;
     let value = value.map(|(_, mut value)| {
@@ -112,7 +112,7 @@ fn client_certificate(name: &str, secrets: &BTreeMap<String, Secret>) -> Result<
 mod tests {
     use super::*;
 
-    /// Faults of a transport, as `field: detail`.
+    /// Returns the faults of a transport, as `field: detail`.
     fn faults(transport: serde_json::Value, secrets: &[(&str, &str)]) -> Vec<String> {
         let transport: Transport = serde_json::from_value(transport).expect("a transport");
         let secrets =
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_by_field() {
+    fn faults_are_reported_by_field() {
         #[track_caller]
         fn check(transport: serde_json::Value, expected: &[&str]) {
             assert_eq!(faults(transport, &[("auth", "Basic eDp5"), ("line", "a\r\nb")]), expected);

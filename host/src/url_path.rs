@@ -1,9 +1,12 @@
 //! Paths on this host, for links, redirects and the client of the command line.
 //!
-//! Guarantees: a [`UrlPath`] is made of segments that are percent-encoded one by one, so no name can add a segment, a query or
-//! a host. A segment is a literal of the source or a checked type ([`Segment`]); a text that came from elsewhere does not
-//! compile. `.` and `..`, which no encoding disarms (WHATWG URL, "double-dot URL path segment"), are no value of these types.
-//! A whole path that came from elsewhere goes through [`UrlPath::local`]. Pure; does not know which routes exist.
+//! # Guarantees
+//! A [`UrlPath`] consists of segments that are percent-encoded one by one, so no name can add a segment, a query or a host. A
+//! segment is a literal in the source or a checked type ([`Segment`]); other texts do not compile. The values `.` and `..`, which
+//! encoding does not neutralise (WHATWG URL, "double-dot URL path segment"), are not possible in these types. A whole path from
+//! outside goes through [`UrlPath::local`].
+//!
+//! Pure; does not know which routes exist.
 
 mod public_url;
 
@@ -16,19 +19,19 @@ use url::Url;
 use url::form_urlencoded::byte_serialize;
 use uuid::Uuid;
 
-/// A path of this host, and perhaps a query. Begins with one slash, and is visible ASCII.
+/// Path of this host, with an optional query. Begins with exactly one slash, and is visible ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UrlPath {
     text: String,
     has_query: bool,
 }
 
-/// Everything that RFC 3986 does not call unreserved.
+/// Characters that RFC 3986 does not call unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A value that may stand as one segment of a path.
+/// Value that may be one segment of a path.
 pub trait Segment {
-    /// The segment as text, before it is encoded.
+    /// Returns the segment as text, before it is encoded.
     fn text(&self) -> String;
 }
 
@@ -38,7 +41,7 @@ impl Segment for &'static str {
     }
 }
 
-/// Declares types whose text is fit for a segment.
+/// Declares types whose text is valid as a segment.
 macro_rules! segments {
     ($($name:ty),*) => {
         $(impl Segment for &$name {
@@ -52,33 +55,33 @@ macro_rules! segments {
 segments!(TenantId, PluginName, BinId, VersionId, EventId, DeliveryId, SubscriptionId, Uuid);
 
 impl UrlPath {
-    /// The root, `/`.
+    /// Returns the root, `/`.
     pub fn root() -> Self {
         UrlPath { text: "/".to_owned(), has_query: false }
     }
 
-    /// The REST surface of a tenant, `/v1/tenants/{t}`.
+    /// Returns the REST API of a tenant, `/v1/tenants/{t}`.
     pub fn api_of(tenant: &TenantId) -> Self {
         UrlPath::root().then("v1").then("tenants").then(tenant)
     }
 
-    /// The pages of a tenant, `/t/{t}`.
+    /// Returns the pages of a tenant, `/t/{t}`.
     pub fn pages_of(tenant: &TenantId) -> Self {
         UrlPath::root().then("t").then(tenant)
     }
 
-    /// The URL of a bin, `/bins/{id}/`.
+    /// Returns the URL of a bin, `/bins/{id}/`.
     pub fn of_bin(id: &BinId) -> Self {
         UrlPath::root().then("bins").then(id).then("")
     }
 
-    /// The path of an intake token, `/in/{token}`. The token is a text that this host generated.
+    /// Returns the path of an intake token, `/in/{token}`. The token must be a text that this host generated.
     pub fn of_intake(token: &str) -> Self {
         let token = utf8_percent_encode(token, ENCODED);
         UrlPath { text: format!("/in/{token}"), has_query: false }
     }
 
-    /// The path with a segment more. Must not follow [`UrlPath::query`].
+    /// Appends a segment. Must not follow [`UrlPath::query`].
     pub fn then(mut self, segment: impl Segment) -> Self {
         debug_assert!(!self.has_query, "a segment after the query");
         if self.text != "/" {
@@ -88,7 +91,7 @@ impl UrlPath {
         self
     }
 
-    /// The path with a parameter more in its query, encoded as forms are.
+    /// Appends a parameter to the query, encoded as in forms.
     pub fn query(mut self, name: &'static str, value: impl fmt::Display) -> Self {
         self.text.push(if self.has_query { '&' } else { '?' });
         self.text.extend(byte_serialize(name.as_bytes()));
@@ -98,8 +101,8 @@ impl UrlPath {
         self
     }
 
-    /// A path that was written elsewhere (where a form shall lead back to, an address in an answer), as a browser would
-    /// resolve it. None if it leads to another host, or might: `//evil.example`, a backslash, a control character.
+    /// Parses a path from outside (the destination after a form, an address in an answer), as a browser would resolve it. None: it
+    /// leads to another host, or might, like `//evil.example`, a backslash, or a control character.
     pub fn local(text: &str) -> Option<Self> {
         if !text.starts_with('/')
             || text.starts_with("//")
@@ -109,7 +112,7 @@ impl UrlPath {
         }
         let here = Url::parse("http://here.invalid/").ok()?;
         let resolved = here.join(text).ok().filter(|url| url.origin() == here.origin())?;
-        // What dots leave behind may begin with two slashes, which would name a host in a `Location`.
+        // Resolved dots may leave two slashes at the beginning, which would name a host in a `Location`.
         let path = Some(resolved.path()).filter(|path| !path.starts_with("//"))?;
         Some(match resolved.query() {
             Some(query) => UrlPath { text: format!("{path}?{query}"), has_query: true },
@@ -117,7 +120,7 @@ impl UrlPath {
         })
     }
 
-    /// The text, as it stands in a URL.
+    /// Returns the text, as in a URL.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -144,7 +147,7 @@ mod tests {
             "/v1/tenants/acme/plugins/redact?gate=5&a%26b=c+d%2F%3F%23%C3%A9"
         );
         assert_eq!(UrlPath::root().then("a/b?c#d%").as_str(), "/a%2Fb%3Fc%23d%25");
-        // Also what was put together without the check: it stays in its place.
+        // A value that was created without the check stays one segment.
         let rogue = TenantId("../v?x#y".into());
         assert_eq!(UrlPath::pages_of(&rogue).then("bins").as_str(), "/t/..%2Fv%3Fx%23y/bins");
         let bin = BinId::parse("A_-9").expect("a bin");

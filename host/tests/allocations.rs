@@ -31,7 +31,7 @@ fn the_hot_path_allocates_no_more_than_it_did() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let accepted = runtime.block_on(async {
         let folder = tempfile::tempdir().expect("a folder");
-        let (store, mut news) = Store::open(folder.path()).expect("a store");
+        let (store, mut store_events) = Store::open(folder.path()).expect("a store");
         let tenant = TenantId::parse("t").expect("a name");
         store.create_tenant(tenant.clone(), TenantChange::default()).await.expect("a tenant");
         let settings = serde_json::json!({"notify_url": "http://127.0.0.1:8000/", "modules": ["Contact"]});
@@ -51,7 +51,7 @@ fn the_hot_path_allocates_no_more_than_it_did() {
         let before = dhat::HeapStats::get().total_blocks;
         intake::accept(&store, &cpu, &tenant, &body, None, limits).await.expect("accepted");
         let accepted = per_event(before);
-        while news.try_recv().is_ok() {}
+        while store_events.try_recv().is_ok() {}
         accepted
     });
     let keys = [SigningKey::current(SigningSecret::generate())];

@@ -1,10 +1,10 @@
-//! Authorization: every route is walked with foreign keys.
+//! Authorization: every route is requested with keys of other tenants and scopes.
 
 use crate::harness::{Host, event, text};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Every route of the OpenAPI document: its method, and its path with the tenant `default` and ids filled in.
+/// Returns every route of the OpenAPI document: its method, and its path with the tenant `default` and ids filled in.
 async fn routes(host: &Host) -> Vec<(Method, String, String)> {
     let document = host.ask_as("", Method::GET, "/openapi.json", "").await.ok();
     let mut routes = Vec::new();
@@ -43,7 +43,7 @@ async fn no_route_of_a_tenant_opens_to_a_foreign_key() {
         assert_eq!(host.ask_as("hlk_wrong", method.clone(), &path, "{}").await.status, 401, "{method} {template}");
         let answer = host.ask_as(&foreign, method.clone(), &path, "{}").await;
         assert_eq!(answer.status, 403, "{method} {template} with a foreign key: {}", answer.text);
-        // A tenant that does not exist looks the same as one that is not ours.
+        // A tenant that does not exist and another tenant get the same answer.
         if template.contains("{t}") {
             let nowhere = host.ask_as(&foreign, method.clone(), &path.replace("/default", "/nowhere"), "{}").await;
             assert_eq!((nowhere.status, nowhere.text), (403, answer.text), "{method} {template}");
@@ -69,7 +69,7 @@ async fn no_answer_is_stored_or_guessed_at() {
             check(&format!("{method} {template}"), &answer, "no-store");
         }
     }
-    // Answers that hold a secret for certain.
+    // Answers that contain a secret.
     let subscription = json!({"notify_url": "http://127.0.0.1:9999/", "modules": ["Deal"]});
     let made = host.ask(Method::POST, "./subscriptions", subscription.to_string()).await;
     assert!(text(&made.json, "signing_secret").starts_with("whsec_"));

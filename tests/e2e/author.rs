@@ -1,4 +1,4 @@
-//! The author's loop: from `hookloom plugin new` to a version that judges in a running host, in every language.
+//! Plugin authors: from `hookloom plugin new` to a version that judges in a running host, in every language.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, event, example, guest, program, root, text};
 use serde_json::{Value, json};
@@ -9,12 +9,12 @@ use tempfile::TempDir;
 /// Runs `hookloom plugin …` in a folder.
 fn plugin(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(program());
-    // Beside what cargo builds: compiled code is kept from run to run, and nobody's home is touched.
+    // In the target folder: compiled code is kept between runs, and no home folder is used.
     command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command.arg("plugin").args(arguments).current_dir(folder).output().unwrap()
 }
 
-/// The same, which must go well; its stdout.
+/// Runs a command that must succeed, and returns its stdout.
 #[track_caller]
 fn good(folder: &Path, arguments: &[&str]) -> String {
     let output = plugin(folder, arguments);
@@ -23,7 +23,7 @@ fn good(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The same, which must fail; its stderr.
+/// Runs a command that must fail, and returns its stderr.
 #[track_caller]
 fn bad(folder: &Path, arguments: &[&str]) -> String {
     let output = plugin(folder, arguments);
@@ -31,10 +31,10 @@ fn bad(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// A new plugin goes the whole way: built, checked, tested, run, pushed, judging in a host, replayed. Then its code is
-/// edited to fail, and the author is told where.
-async fn whole_loop(language: &str, edit: (&str, &str, &str), told: [&str; 2]) {
-    // Compilers take every core: one language after the other leaves the other tests their time.
+/// Builds, checks, tests, runs, pushes and replays a new plugin, which judges in a host. Then edits its code to fail, and checks
+/// that the author sees the position.
+async fn whole_loop(language: &str, edit: (&str, &str, &str), message: [&str; 2]) {
+    // Compilers use every core, so languages run one after the other, to leave time to other tests.
     static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _turn = ONE_AT_A_TIME.lock().await;
     let place = TempDir::new().unwrap();
@@ -77,14 +77,14 @@ async fn whole_loop(language: &str, edit: (&str, &str, &str), told: [&str; 2]) {
     assert!(replayed.contains("the host's plugin said replace (delivered)"), "{replayed}");
     assert!(replayed.contains("the host sent this very body"), "{replayed}");
 
-    a_failure_reaches_its_author(&folder, edit, told, &target, text(&delivery, "id"));
+    a_failure_reaches_its_author(&folder, edit, message, &target, text(&delivery, "id"));
 }
 
-/// Edits a plugin to fail; in every command its author reads why, and where.
+/// Edits a plugin to fail, and checks that every command reports the reason and the position.
 fn a_failure_reaches_its_author(
     folder: &Path,
     (file, find, replace): (&str, &str, &str),
-    [told, place_told]: [&str; 2],
+    [message, place]: [&str; 2],
     target: &[&str],
     delivery: &str,
 ) {
@@ -92,27 +92,27 @@ fn a_failure_reaches_its_author(
     let code = std::fs::read_to_string(&file).unwrap();
     assert!(code.contains(find));
     std::fs::write(&file, code.replace(find, replace)).unwrap();
-    // It is built, and does not fit: it breaks on a sample event.
+    // It can be built, and is refused, because it breaks on a sample event.
     let built = bad(folder, &["build"]);
-    assert!(built.contains("does not fit") && built.contains(told), "{built}");
+    assert!(built.contains("does not fit") && built.contains(message), "{built}");
     let failure = bad(folder, &["run", "--event", "event.json"]);
-    assert!(failure.contains(told) && failure.contains(place_told), "{failure}");
-    // Its words reach the author in every command.
+    assert!(failure.contains(message) && failure.contains(place), "{failure}");
+    // Its message reaches the author in every command.
     let tested = plugin(folder, &["test"]);
     let stdout = String::from_utf8_lossy(&tested.stdout).into_owned();
-    assert!(tested.status.code() == Some(1) && stdout.contains(told), "{stdout}");
-    assert!(bad(folder, &["bench", "--event", "event.json", "--calls", "2"]).contains(told));
+    assert!(tested.status.code() == Some(1) && stdout.contains(message), "{stdout}");
+    assert!(bad(folder, &["bench", "--event", "event.json", "--calls", "2"]).contains(message));
     let checked = plugin(folder, &["check"]);
     let report = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(checked.status.code() == Some(1) && report.starts_with("does not fit"), "{report}");
-    assert!(report.contains(told) && report.contains("unknown: it failed"), "{report}");
+    assert!(report.contains(message) && report.contains("unknown: it failed"), "{report}");
     let pushed = plugin(folder, &[&["push"][..], target].concat());
-    assert!(String::from_utf8_lossy(&pushed.stderr).contains(told), "{pushed:?}");
+    assert!(String::from_utf8_lossy(&pushed.stderr).contains(message), "{pushed:?}");
     let watched = plugin(folder, &[&["watch", "--rounds", "1", "--json"][..], target].concat());
     let round: Value = serde_json::from_slice(&watched.stdout).unwrap();
-    assert!(round["ok"] == false && text(&round, "error").contains(told), "{round}");
+    assert!(round["ok"] == false && text(&round, "error").contains(message), "{round}");
     let replayed = bad(folder, &[&["replay", delivery, "--json"][..], target].concat());
-    assert!(replayed.starts_with("{\"error\":") && replayed.contains(told), "{replayed}");
+    assert!(replayed.starts_with("{\"error\":") && replayed.contains(message), "{replayed}");
 }
 
 #[tokio::test]
@@ -217,11 +217,11 @@ fn the_check_says_what_a_version_depends_on_and_why_a_file_does_not_fit() {
     assert_eq!(depends("world.wasm"), json!(["time", "random", "earlier calls"]));
     file("remembers.wasm", &guest("remembers"));
     assert_eq!(depends("remembers.wasm"), json!(["earlier calls"]));
-    // What breaks on a sample does not fit; what refuses one in its own words does.
-    for (name, told) in [("panics", "it breaks on the sample event Contact"), ("loops", "limits.cpu_ms")] {
+    // A plugin that breaks on a sample is refused. A plugin that refuses a sample itself is not.
+    for (name, message) in [("panics", "it breaks on the sample event Contact"), ("loops", "limits.cpu_ms")] {
         file("bad.wasm", &guest(name));
         let why = bad(place.path(), &["check", "bad.wasm"]);
-        assert!(why.contains("bad does not fit") && why.contains(told), "{why}");
+        assert!(why.contains("bad does not fit") && why.contains(message), "{why}");
         let output = plugin(place.path(), &["check", "bad.wasm", "--json"]);
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!((output.status.code(), &report["fits"]), (Some(1), &json!(false)), "{report}");

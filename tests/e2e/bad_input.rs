@@ -1,4 +1,4 @@
-//! Bad input: a problem document that says what, where and what to do; never a 500, never a lost event.
+//! Bad input gets a problem document with fault, position and remedy, never a 500, and no event is lost.
 
 use crate::harness::{Host, Reply, event, guest, text};
 use reqwest::Method;
@@ -14,7 +14,7 @@ fn problem(reply: &Reply, status: u16, code: &str, detail: &str) {
 }
 
 #[tokio::test]
-async fn what_is_no_event() {
+async fn invalid_events() {
     let host = Host::start().await;
     let deep = format!(
         "{{\"eventName\":\"Contact is Created\",\"eventData\":{{\"a\":{}{}}}}}",
@@ -82,7 +82,7 @@ async fn an_extra_event_name_is_accepted_once_an_admin_lists_it() {
     let refused = host.ask_as("", Method::POST, &path, deleted.clone()).await;
     problem(&refused, 422, "unknown-event-name", "Contact is Deleted");
 
-    // Agile CRM will not send it again: it was kept, and is submitted once the name is allowed.
+    // Agile CRM does not send it again: it was kept, and is submitted once the name is allowed.
     let id = text(&refused.json, "rejected_request").to_owned();
     let kept = host.get(&format!("./rejected-requests/{id}")).await;
     assert_eq!((text(&kept, "body"), &kept["truncated"]), (deleted.as_str(), &json!(false)));
@@ -114,7 +114,7 @@ async fn what_the_vendor_sends_is_kept_up_to_the_cap() {
     problem(&host.ask_as("", Method::POST, "/in/hlt_unknown", "{}").await, 404, "no-token", "does not exist");
 }
 
-/// Subscriptions with one fault each: where it is, and a part of what is said of it.
+/// Returns subscriptions with one fault each, its position, and a part of its description.
 fn faulty_subscriptions() -> Vec<(Value, &'static str, &'static str)> {
     vec![
         (
@@ -147,7 +147,7 @@ fn faulty_subscriptions() -> Vec<(Value, &'static str, &'static str)> {
         (
             json!({"notify_url": "https://hooks.example.com/", "modules": ["Deal"], "headers": {"Host": "x"}}),
             "/headers/Host",
-            "host's own",
+            "set by the host",
         ),
         (
             json!({"notify_url": "https://hooks.example.com/", "modules": ["Deal"], "signing_secret": "x"}),
@@ -163,7 +163,7 @@ fn faulty_subscriptions() -> Vec<(Value, &'static str, &'static str)> {
 }
 
 #[tokio::test]
-async fn what_is_no_subscription() {
+async fn invalid_subscriptions() {
     let host = Host::with().guarded().start().await;
     for (body, pointer, detail) in faulty_subscriptions() {
         let reply = host.ask(Method::POST, "./subscriptions", body.to_string()).await;
@@ -178,7 +178,7 @@ async fn what_is_no_subscription() {
     ] {
         problem(&host.ask(Method::POST, "./subscriptions", body).await, 422, "invalid-body", detail);
     }
-    // An edit is checked as a making is.
+    // An edit is checked like a new subscription.
     let good = json!({"notify_url": "https://hooks.example.com/", "modules": ["Deal"]});
     let id = text(&host.post("./subscriptions", &good).await, "id").to_owned();
     let bad = json!({"notify_url": "http://localhost/", "modules": ["Deal"]});
@@ -191,7 +191,7 @@ async fn what_is_no_subscription() {
 }
 
 #[tokio::test]
-async fn what_is_no_plugin_changes_nothing() {
+async fn an_invalid_component_changes_nothing() {
     let host = Host::with().set("component_bytes_max=1000000").start().await;
     let good = host.plugin("p", guest("passes")).await;
     let whole = guest("passes");
@@ -221,9 +221,9 @@ async fn what_is_no_plugin_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_component_with_unknown_imports_is_told_which() {
+async fn unknown_imports_of_a_component_are_named() {
     let host = Host::start().await;
-    // The same component as a good one, but for one import's name, which no host offers.
+    // A valid component, with the name of one import replaced by one that no host offers.
     let mut component = guest("passes");
     let from = b"wasi:cli/environment@";
     let to = b"wasi:cli/environmenx@";
@@ -244,7 +244,7 @@ async fn a_component_with_unknown_imports_is_told_which() {
     }
 }
 
-/// A component that has no export at all.
+/// Returns a component without exports.
 fn unknown_import() -> Vec<u8> {
     b"\0asm\x0d\0\x01\0".to_vec()
 }
@@ -273,18 +273,18 @@ async fn odd_requests() {
     );
 }
 
-/// A component with so much code that compiling it takes long: one core module of long functions.
+/// Returns a component with so much code that compiling it takes long: one core module of long functions.
 pub(crate) fn compile_bomb() -> Vec<u8> {
     long_functions(40)
 }
 
-/// A plugin that passes everything, and takes as long to compile as so many long functions.
+/// Returns a plugin that passes everything, and takes as long to compile as this number of long functions.
 pub(crate) fn slow_to_compile(functions: u32) -> Vec<u8> {
-    // Behind the head of a component stand its sections, which any component may have.
+    // Any component may have further sections after its head.
     [&guest("passes")[..], &long_functions(functions)[8..]].concat()
 }
 
-/// A component of one core module with so many functions.
+/// Returns a component of one core module with this number of functions.
 fn long_functions(count: u32) -> Vec<u8> {
     use wasm_encoder::{
         CodeSection, Component, Function, FunctionSection, Module, ModuleSection, TypeSection, ValType,
@@ -342,12 +342,12 @@ async fn a_file_of_forty_mebibytes_is_refused_at_every_door() {
     let file = folder.join("p.wasm");
     let checked = tokio::process::Command::new(crate::harness::program()).args(["plugin", "check"]).arg(&file).output();
     let checked = checked.await.unwrap();
-    let told = String::from_utf8(checked.stderr).unwrap();
-    assert!(checked.status.code() == Some(1) && told.contains("a host takes 20971520 by default"), "{told}");
+    let message = String::from_utf8(checked.stderr).unwrap();
+    assert!(checked.status.code() == Some(1) && message.contains("a host takes 20971520 by default"), "{message}");
 }
 
 #[tokio::test]
-async fn a_component_of_another_contract_is_told_which_sdk_to_use() {
+async fn a_component_of_another_contract_is_refused_with_the_sdk_to_use() {
     let host = Host::start().await;
     let mut component = guest("passes");
     let from = b"hookloom:plugin/transform@1.0.0";
@@ -359,8 +359,8 @@ async fn a_component_of_another_contract_is_told_which_sdk_to_use() {
         component[at..at + from.len()].copy_from_slice(to);
     }
     let refused = host.ask(Method::PUT, "./plugins/p", component).await;
-    let told = "this plugin was built for hookloom:plugin@2.0.0; this host speaks 1.0.0";
-    problem(&refused, 422, "plugin-contract-version", told);
+    let message = "this plugin was built for hookloom:plugin@2.0.0; this host speaks 1.0.0";
+    problem(&refused, 422, "plugin-contract-version", message);
     assert!(text(&refused.json, "remedy").starts_with("rebuild with sdk 1.x"), "{}", refused.text);
 }
 
@@ -379,15 +379,15 @@ async fn a_batch_has_a_size_and_a_wrong_line_is_named() {
     let unknown = event("Contact is Eaten", 1);
     let huge =
         event("Contact is Created", 1).replace("\"properties\":[]", &format!("\"note\":\"{}\"", "x".repeat(300_000)));
-    for (bad, told) in [("{broken", "line 4"), (&deep, "line 4"), (&unknown, "line 4"), (&huge, "line 4")] {
-        // A blank line counts as a line, as it does in an editor.
+    for (bad, message) in [("{broken", "line 4"), (&deep, "line 4"), (&unknown, "line 4"), (&huge, "line 4")] {
+        // A blank line counts as a line, as in an editor.
         let batch = [&line, "", &line, bad, &line].join("\n");
         let refused = host.ask(Method::POST, "./events", batch).await;
-        assert!(refused.status >= 400 && text(&refused.json, "detail").contains(told), "{}", refused.text);
+        assert!(refused.status >= 400 && text(&refused.json, "detail").contains(message), "{}", refused.text);
         let array = format!("[{line},{line},{line},{bad},{line}]");
         let refused = host.ask(Method::POST, "./events", array).await;
-        let told = if bad == "{broken" { "at byte" } else { "item 4" };
-        assert!(refused.status >= 400 && text(&refused.json, "detail").contains(told), "{}", refused.text);
+        let message = if bad == "{broken" { "at byte" } else { "item 4" };
+        assert!(refused.status >= 400 && text(&refused.json, "detail").contains(message), "{}", refused.text);
     }
     let first = host.ask(Method::POST, "./events", format!("{{broken\n{line}")).await;
     assert!(text(&first.json, "detail").starts_with("line 1: "), "{}", first.text);

@@ -1,4 +1,4 @@
-//! The inspector: what a bin keeps, answers and shows, and who sees it.
+//! Bins: what they store, answer and show, and to whom.
 
 use crate::harness::{Host, Receiver, SECRET, Visitor, event, example, text, until};
 use reqwest::Method;
@@ -24,11 +24,11 @@ async fn a_bin_keeps_what_it_was_sent_within_its_bounds() {
         assert_eq!((reply.status, reply.text.as_str()), (200, "ok"));
     }
     let kept = requests(&host, &id).await;
-    let told: Vec<_> = kept
+    let seen: Vec<_> = kept
         .iter()
         .map(|one| (text(one, "method"), text(one, "path"), text(one, "query"), text(one, "body")))
         .collect();
-    assert_eq!(told, [("DELETE", "/", "", ""), ("PUT", "/a/b", "c=d&c=e", "cut ")]);
+    assert_eq!(seen, [("DELETE", "/", "", ""), ("PUT", "/a/b", "c=d&c=e", "cut ")]);
     assert_eq!(
         (&kept[1]["bytes"], &kept[1]["truncated"], &kept[1]["remote"]),
         (&json!(7), &json!(true), &json!("127.0.0.1"))
@@ -47,7 +47,7 @@ async fn a_bin_keeps_what_it_was_sent_within_its_bounds() {
 }
 
 #[tokio::test]
-async fn a_bin_answers_as_it_is_told_and_no_browser_runs_it() {
+async fn a_bin_answers_by_its_settings_and_no_browser_runs_it() {
     let host = Host::start().await;
     let reply = json!({"statuses": [500, 500, 201], "body": "<script>", "headers": {"content-type": "text/html"}});
     let id = bin(&host, json!({"reply": reply})).await;
@@ -73,13 +73,13 @@ async fn a_bin_answers_as_it_is_told_and_no_browser_runs_it() {
 }
 
 #[tokio::test]
-async fn a_bin_shows_nobodys_session_and_says_when_a_body_broke_off() {
+async fn a_bin_shows_no_session_and_marks_incomplete_bodies() {
     let host = Host::start().await;
     let id = bin(&host, json!({})).await;
     let mut visitor = Visitor::admin(&host).await;
     visitor.get(&format!("/bins/{id}/")).await;
     assert!(!requests(&host, &id).await[0].to_string().contains("hls_"), "the pages' cookie went into a bin");
-    // Half a body, and then nothing.
+    // Half of a body, and nothing more.
     let address = host.url.strip_prefix("http://").unwrap();
     let mut sender = tokio::net::TcpStream::connect(address).await.unwrap();
     let half = format!("POST /bins/{id}/ HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf");
@@ -134,7 +134,7 @@ async fn a_bin_is_private_and_shows_a_delivery_before_and_after_its_plugin() {
     ] {
         assert!(page.contains(part), "{part} is not in {page}");
     }
-    // The same with another body does not verify, and a stranger's is known as such.
+    // The same headers with another body do not verify, and another request is recognised as such.
     let headers = received[0]["headers"].as_array().unwrap();
     let header = |name: &str| headers.iter().find(|pair| pair[0] == name).unwrap()[1].as_str().unwrap().to_owned();
     let forged = reqwest::Client::new()
@@ -146,7 +146,7 @@ async fn a_bin_is_private_and_shows_a_delivery_before_and_after_its_plugin() {
     forged.send().await.unwrap();
     let newest = requests(&host, &id).await;
     assert!(visitor.see(&format!("/t/default/bins/{id}/{}", text(&newest[0], "id"))).await.contains("does NOT verify"));
-    // Sent once more, the signature still holds: body, id and time are the same.
+    // After a replay, the signature still verifies: body, id and time are the same.
     let receiver = Receiver::start().await;
     let again = visitor.follow(&format!("{path}/replay"), &[("url", &receiver.url)]).await;
     assert!(again.contains("It answered 200"), "{again}");

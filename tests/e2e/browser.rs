@@ -1,5 +1,5 @@
-//! The pages in a real browser (Chromium by WebDriver): what a person does, by clicking, at desktop and phone width, light and
-//! dark; no serious accessibility fault by axe-core; screenshots into `target/screenshots`.
+//! Pages in a real browser (Chromium by WebDriver): actions by clicks, at desktop and phone width, light and dark; no serious
+//! accessibility fault by axe-core; screenshots into `target/screenshots`.
 
 use crate::harness::{Browser, Host, Receiver, event, example, guest, text, until};
 use fantoccini::key::Key;
@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A component as a file, to be chosen in a form.
+/// Writes a component to a file, to be chosen in a form.
 fn file(folder: &TempDir, name: &str, component: &[u8]) -> String {
     let path = folder.path().join(name);
     std::fs::write(&path, component).unwrap();
@@ -30,7 +30,7 @@ async fn upload(browser: &Browser, component: &str, name: &str, how: &str) {
     browser.until_at(&format!("/t/default/plugins/{name}")).await;
 }
 
-/// Makes a bin, sees live what comes, and makes it the receiver of a webhook. Returns the bin's id.
+/// Creates a bin, sees its requests live, and makes it the receiver of a webhook. Returns the bin's id.
 async fn bin_and_webhook(browser: &Browser, host: &Host) -> String {
     browser.open("/t/default/bins").await;
     browser.fill("#name", "Live bin").await;
@@ -38,7 +38,7 @@ async fn bin_and_webhook(browser: &Browser, host: &Host) -> String {
     browser.wait("body[data-watching=yes]").await;
     let bin = browser.path().await.rsplit('/').next().unwrap().to_owned();
     host.ask_as("", Method::PUT, &format!("/bins/{bin}/over/here"), "{\"came\": \"in\"}").await;
-    // It appears without anybody touching the page.
+    // The request appears without an action.
     browser.wait_for_text("[data-region=requests]", "/over/here").await;
     browser.click("form[action$='/subscribe'] button").await;
     browser.wait_for_text(".flash", "are sent to the bin").await;
@@ -87,7 +87,7 @@ async fn a_person_goes_the_whole_way() {
     browser.close().await;
 }
 
-/// A delivery that died is attempted again by its button, and the page shows by itself that it went well.
+/// Retries a dead delivery by its button, and checks that the page shows the success by itself.
 async fn retry_by_button(browser: &Browser, host: &Host) {
     let receiver = Receiver::answering("500,200").await;
     host.subscription(&receiver.url, json!({"retry": {"schedule_s": [0]}, "description": "fails at first"})).await;
@@ -101,7 +101,7 @@ async fn retry_by_button(browser: &Browser, host: &Host) {
     browser.look("delivery-retried").await;
 }
 
-/// Something on every page.
+/// Creates content for every page.
 async fn furnish(host: &Host) -> Vec<(&'static str, String)> {
     host.plugin("flatten", example("flatten")).await;
     host.plugin("unused", guest("passes")).await;
@@ -166,7 +166,7 @@ async fn a_keyboard_is_enough() {
     assert_eq!(focused().await, json!("Skip to content"));
     browser.press(Key::Enter).await;
     assert_eq!(browser.script("return document.activeElement.id").await, json!("main"));
-    // From the content on, everything that can be clicked can be reached.
+    // Everything that can be clicked can be reached by keyboard from the content on.
     let mut reached: Vec<Value> = Vec::new();
     for _ in 0..60 {
         browser.press(Key::Tab).await;
@@ -191,7 +191,7 @@ async fn a_page_runs_nothing_that_a_bin_answers() {
     let browser = Browser::desktop(&host).await;
     sign_in(&browser, &host).await;
     browser.open("/t/default").await;
-    // What is the page's own works.
+    // The page's scripts run.
     browser.wait("body[data-watching=yes]").await;
     assert_eq!(browser.script("return document.styleSheets[0].cssRules.length > 0").await, json!(true));
     let add = format!(

@@ -1,4 +1,4 @@
-//! The sequential test of canaries, from outside: when it ends one, that it forgets nothing, and where its threshold is shown.
+//! Sequential test of canaries, from outside: its end, its memory over restarts, and where its threshold is shown.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, Visitor, event, guest, program, text, until};
 use crate::reload::renumbered;
@@ -19,7 +19,7 @@ async fn rollout(host: &Host) -> Value {
     host.get("./plugins/p/rollout").await
 }
 
-/// Sends events one after the other, each after the outcome of the one before.
+/// Sends events one after the other, each after the outcome of the previous one.
 async fn send_in_turn(host: &Host, numbers: std::ops::Range<usize>) {
     for number in numbers {
         host.ended(&host.send(event("Contact is Created", number)).await).await;
@@ -35,7 +35,7 @@ async fn a_bad_canary_ends_at_its_tenth_event_and_a_restart_forgets_nothing() {
     let bad = candidate(&host, guest("panics")).await;
     begin(&host, &bad, 100).await;
     send_in_turn(&host, 0..6).await;
-    // A change of the percentage goes on counting.
+    // A change of the percentage continues the counts.
     begin(&host, &bad, 99).await;
     let before = rollout(&host).await;
     assert_eq!((&before["figures"]["test"]["events"], &before["ended_reason"]), (&json!(6), &Value::Null), "{before}");
@@ -55,7 +55,7 @@ async fn a_bad_canary_ends_at_its_tenth_event_and_a_restart_forgets_nothing() {
         json!({"calls": 10, "faults": 10, "cpu_us_p95": ended["figures"]["canary"]["cpu_us_p95"]})
     );
     assert_eq!(host.ledger().await["delivered"], 12, "it cost no delivery");
-    // What it came to is kept.
+    // The result is stored.
     let (_, folder) = host.stop().await;
     let host = Host::with().on(folder).start().await;
     assert_eq!(rollout(&host).await["figures"], ended["figures"]);
@@ -72,7 +72,7 @@ async fn counts_survive_a_kill_but_for_the_last_second() {
     host.ask(Method::PUT, "./plugins/p/rollout", body.to_string()).await.ok();
     send_in_turn(&host, 0..3).await;
     until("three comparisons", async || (rollout(&host).await["figures"]["different"] == 3).then_some(())).await;
-    // Stored by a task of its own; nothing outside shows when, but its file does.
+    // A background task stores it. Only the file shows when.
     let database = host.data().join("hookloom.db");
     let stored = async || {
         let all = [database.clone(), database.with_file_name("hookloom.db-wal")].map(std::fs::read);
@@ -99,8 +99,7 @@ async fn one_event_is_one_piece_of_evidence_and_what_both_fail_on_is_none() {
     assert_eq!((&test["regressions"], &test["events"], &figures["ended_reason"]), (&json!(1), &json!(1), &Value::Null));
     assert_eq!(figures["figures"]["canary"]["faults"], 12, "{figures}");
 
-    // Another version that fails where the active one fails is no worse.
-    // It takes as much time, so that it is no slow one either.
+    // Another version that fails where the active one fails is no worse. It takes as much time, so that it is not slow either.
     host.plugin("p", guest("invalid_event")).await;
     let other = candidate(&host, renumbered(&guest("invalid_event"), 1)).await;
     begin(&host, &other, 100).await;

@@ -1,4 +1,4 @@
-//! The command line: what it prints, and its exit codes.
+//! Command line: output and exit codes.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, event, fixtures, program};
 use serde_json::{Value, json};
@@ -102,7 +102,7 @@ async fn the_contract_is_printed_as_it_stands() {
 }
 
 #[tokio::test]
-async fn settings_are_told_with_their_sources() {
+async fn settings_are_printed_with_their_sources() {
     let config = run(&["config", "--json", "--set", "stop_grace_s=7"], &[("HOOKLOOM_LOG", "debug")]).await;
     let entries: Vec<Value> = serde_json::from_slice(&config.stdout).unwrap();
     let entry = |name: &str| entries.iter().find(|entry| entry["name"] == name).unwrap();
@@ -125,7 +125,7 @@ async fn usage_faults_and_refused_starts() {
     assert!(err(&short).contains("fewer than 24 characters") && !err(&short).contains("short\""), "{}", err(&short));
 }
 
-/// Returns the characters that a terminal would obey: control characters, except the line's end.
+/// Returns the characters that control a terminal: control characters, except line ends.
 fn obeyed(text: &str) -> Vec<char> {
     fn hidden(letter: &char) -> bool {
         matches!(letter, '\u{200e}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}')
@@ -134,7 +134,7 @@ fn obeyed(text: &str) -> Vec<char> {
 }
 
 #[tokio::test]
-async fn a_receivers_words_cannot_be_faked_by_a_sender() {
+async fn a_sender_cannot_imitate_the_output_of_a_receiver() {
     for json in [false, true] {
         let mut receiver = Command::new(program());
         receiver.args(["receive", "--secret", crate::harness::SECRET]).args(json.then_some("--json"));
@@ -170,7 +170,7 @@ async fn a_receivers_words_cannot_be_faked_by_a_sender() {
 #[tokio::test]
 async fn answers_and_files_of_strangers_do_not_reach_the_terminal() {
     let hostile = "x\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\rerror: no";
-    // A host that answers with what a terminal obeys.
+    // A host whose answer has characters that control a terminal.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let problem = json!({"detail": format!("{hostile}\nsignature verified"), "remedy": hostile}).to_string();

@@ -1,4 +1,4 @@
-//! Compiled code: once for identical bytes, bounded in memory, brought back in the background, in turns by tenant.
+//! Compiled code: shared by identical bytes, bounded in memory, restored in the background, in turns by tenant.
 
 use crate::bad_input::slow_to_compile;
 use crate::harness::{Host, Receiver, event, guest, text, until};
@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-/// A figure of `/metrics` without labels or with exactly these; 0 if it is not there yet.
+/// Returns a metric without labels or with exactly these. 0 if it does not exist yet.
 async fn figure(host: &Host, name: &str) -> u64 {
     let text = metrics(host).await;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
@@ -54,7 +54,7 @@ async fn identical_bytes_are_compiled_once_whatever_they_are_called() {
     }
     assert_eq!(figure(&host, LOADS).await, 1, "there is one copy in memory");
 
-    // A version belongs to the tenant that uploaded it, although others have the code.
+    // A version belongs to the tenant that uploaded it, even if others share the code.
     let foreign = host.plugin("foreign", renumbered(&guest("passes"), 1)).await;
     let dry_run = json!({"event": event, "version": foreign["sha256"]}).to_string();
     let refused = host.ask(Method::POST, "/v1/tenants/other/plugins/c/dry-run", dry_run).await;
@@ -63,7 +63,7 @@ async fn identical_bytes_are_compiled_once_whatever_they_are_called() {
     let refused = host.ask(Method::POST, "/v1/tenants/other/subscriptions", pin.to_string()).await;
     assert_eq!(refused.status, 422, "{}", refused.text);
 
-    // On disk there is one copy, too.
+    // There is also one copy on disk.
     let (_, folder) = host.stop().await;
     let host = Host::with().on(folder).start().await;
     host.plugin("d", guest("passes")).await;
@@ -110,7 +110,7 @@ async fn code_that_was_not_called_for_long_makes_room_and_comes_back_when_it_is_
     assert!(figure(&host, LOADS).await > PLUGINS as u64, "some came back");
     assert_eq!(figure(&host, COMPILED).await, PLUGINS as u64);
 
-    // What is neither in memory nor on disk is compiled again, and costs no attempt.
+    // Code that is neither in memory nor on disk is compiled again, and costs no attempt.
     std::fs::remove_dir_all(host.data().join("compiled")).unwrap();
     std::fs::create_dir(host.data().join("compiled")).unwrap();
     let id = host.send(event("Contact is Created", 3)).await;
@@ -119,8 +119,8 @@ async fn code_that_was_not_called_for_long_makes_room_and_comes_back_when_it_is_
     assert!(figure(&host, COMPILED).await > PLUGINS as u64);
 }
 
-/// A host with a subscription without a plugin, one with a plugin that takes seconds to compile, and no compiled code, as
-/// it is after a restore or a change of the runtime.
+/// Starts a host with a subscription without a plugin, one with a plugin that takes seconds to compile, and no compiled code, as
+/// after a restore or a change of the runtime.
 async fn started_without_code(receivers: [&Receiver; 2], functions: u32) -> (Host, Instant) {
     let host = Host::start().await;
     host.plugin("slow", slow_to_compile(functions)).await;
@@ -143,7 +143,7 @@ async fn a_host_listens_before_its_plugins_are_compiled() {
     let id = host.send(event("Contact is Created", 1)).await;
     let accepted = begun.elapsed();
     plain.expect(1).await;
-    // An upload does not wait for what is compiled again.
+    // An upload does not wait for the compilation of restored versions.
     host.plugin("new", guest("passes")).await;
     let deliveries = host.get(&format!("./events/{id}")).await["deliveries"].clone();
     let waiting = deliveries.as_array().unwrap().iter().find(|one| one["state"] == "pending").cloned();
@@ -169,7 +169,7 @@ async fn a_stop_waits_for_no_compiler() {
     let (host, _) = started_without_code([&plain, &judged], 16).await;
     let id = host.send(event("Contact is Created", 1)).await;
     plain.expect(1).await;
-    // One is compiled for an upload, one for a delivery that waits.
+    // One is compiled for an upload, one for a waiting delivery.
     let refused = {
         let upload = host.ask(Method::PUT, "./plugins/other", renumbered(&slow_to_compile(40), 1));
         tokio::pin!(upload);
@@ -177,7 +177,7 @@ async fn a_stop_waits_for_no_compiler() {
             refused = &mut upload => panic!("{refused:?}"),
             () = until("both to be compiled", async || (figure(&host, UNDER_WAY).await == 2).then_some(())) => {}
         }
-        host.tell_to_stop().await;
+        host.signal_stop().await;
         upload.await
     };
     assert!(refused.status == 503 && refused.text.contains("the host is stopping"), "{}", refused.text);

@@ -1,4 +1,5 @@
-//! The compile child: it is this host's own program whatever became of its file, and one that is killed says nothing about a component.
+//! Compile child: it runs this host's program even if its file has changed, and its death by a signal proves nothing about a
+//! component.
 
 use crate::bad_input::slow_to_compile;
 use crate::harness::{Host, example, guest, program, text, until};
@@ -6,7 +7,7 @@ use crate::reload::{metrics, renumbered};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// The compile children of a host.
+/// Returns the compile children of a host.
 fn children(host: &Host) -> Vec<u32> {
     let parent = format!("PPid:\t{}\n", host.process.id().unwrap());
     let entries = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
@@ -18,7 +19,7 @@ fn children(host: &Host) -> Vec<u32> {
     processes.filter(is_child).collect()
 }
 
-/// Kills the host's next compile child, as the system does when it has no memory.
+/// Kills the host's next compile child, as the system does for lack of memory.
 async fn kill_child(host: &Host) {
     let child = until("a compile child", async || children(host).first().copied()).await;
     assert!(std::process::Command::new("kill").args(["-9", &child.to_string()]).status().unwrap().success());
@@ -31,7 +32,7 @@ async fn the_compiler_is_this_program_although_its_file_was_replaced() {
     let file = folder.path().join("hookloom");
     std::fs::copy(program(), &file).unwrap();
     let host = Host::with().program(&file).start().await;
-    // As an upgrade does, and a package that is removed.
+    // As by an upgrade, or the removal of a package.
     let other = folder.path().join("other");
     std::fs::write(&other, "#!/bin/sh\nexit 1\n").unwrap();
     std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -54,7 +55,7 @@ async fn an_upload_survives_a_compiler_that_is_killed() {
         upload.await
     };
     assert_eq!(text(&host.get("./plugins").await[0], "active_sha256"), text(&uploaded, "sha256"));
-    assert!(host.log().contains("could not be compiled for a reason of the host's own"));
+    assert!(host.log().contains("could not be compiled because of a fault of the host"));
 }
 
 #[tokio::test]
@@ -75,19 +76,19 @@ async fn a_compiler_that_is_killed_every_time_is_no_fault_of_the_component() {
     assert_eq!(text(&refused.json, "type"), "urn:hookloom:problem:compiler-unavailable");
     assert!(metrics(&host).await.contains("hookloom_plugin_compiles_total{result=\"failed\"} 1"));
 
-    // A file is tried again by itself.
+    // The host tries a file again by itself.
     let folder = host.data().join("plugins/default");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("p.wasm"), &component).unwrap();
     let problem = {
-        let told = until("what is wrong", async || {
+        let problem = until("what is wrong", async || {
             let plugins = host.get("./plugins").await;
             plugins[0]["file_problem"].as_str().map(str::to_owned)
         });
-        tokio::pin!(told);
+        tokio::pin!(problem);
         loop {
             tokio::select! {
-                problem = &mut told => break problem,
+                problem = &mut problem => break problem,
                 () = kill_child(&host) => {}
             }
         }
@@ -100,7 +101,7 @@ async fn a_compiler_that_is_killed_every_time_is_no_fault_of_the_component() {
     plugin.await;
 }
 
-/// A program that lets no memory become executable (prctl(2), `PR_SET_MDWE`) and then becomes the host, as a hardened unit does.
+/// Returns a program that forbids executable memory (prctl(2), `PR_SET_MDWE`) and then becomes the host, as a hardened unit does.
 fn hardened(folder: &Path) -> PathBuf {
     const SOURCE: &str = r#"
 #include <stdio.h>
@@ -136,7 +137,7 @@ async fn a_system_without_executable_memory_is_named() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_written_in_place_with_its_former_time_is_noticed() {
+async fn a_file_that_is_written_in_place_with_its_previous_time_is_detected() {
     let host = Host::with().set("plugins_rescan_s=1").start().await;
     let folder = host.data().join("plugins/default");
     std::fs::create_dir_all(&folder).unwrap();
@@ -147,7 +148,7 @@ async fn a_file_that_is_written_in_place_with_its_former_time_is_noticed() {
     let active = async || host.get("./plugins").await[0]["active_sha256"].as_str().map(str::to_owned);
     let before = until("the first version", async || active().await).await;
     let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
-    // As rsync --inplace --times does.
+    // As by rsync --inplace --times.
     let opened = std::fs::File::options().write(true).open(&file).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&opened, &versions[1], 0).unwrap();
     opened.set_modified(modified).unwrap();

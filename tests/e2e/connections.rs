@@ -1,6 +1,6 @@
-//! Connections, streams and bodies: strangers and tenants that hold as many of them as they can leave room for the others.
+//! Connections, streams and bodies: clients and tenants that hold as many as possible leave room for others.
 //!
-//! All of them come from one address, so that it is not the address that tells them apart.
+//! All of them come from one address, so that addresses cannot tell them apart.
 
 use crate::harness::{ADMIN_KEY, Host, HostBuilder, Visitor, event, text, until};
 use reqwest::Method;
@@ -17,14 +17,15 @@ async fn connect(host: &Host) -> TcpStream {
     TcpStream::connect(address(host)).await.unwrap()
 }
 
-/// A connection over which this was sent.
+/// Opens a connection and sends these bytes.
 async fn having_sent(host: &Host, bytes: &[u8]) -> TcpStream {
     let mut socket = connect(host).await;
     socket.write_all(bytes).await.unwrap();
     socket
 }
 
-/// The next answer on a connection, head and a body of the announced length, as text. None: the host has hung up.
+/// Returns the next answer on a connection as text: head, and a body of the announced length. None: the host has closed the
+/// connection.
 async fn answer(socket: &mut TcpStream) -> Option<String> {
     let read = async {
         let mut answer = Vec::new();
@@ -47,7 +48,7 @@ async fn answer(socket: &mut TcpStream) -> Option<String> {
     timeout(crate::harness::PATIENCE, read).await.expect("an answer, or an end")
 }
 
-/// An event of another tenant is accepted, and the host says that it is well.
+/// Checks that an event of another tenant is accepted, and that the host reports that it is ready.
 async fn others_are_served(host: &Host) {
     let health = having_sent(host, b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     let health = answer(&mut { health }).await.expect("/healthz answers");
@@ -79,7 +80,7 @@ fn resident_mib(host: &Host) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1_024
 }
 
-/// The head of a batch of the default tenant.
+/// Returns the head of a batch of the default tenant.
 fn batch_head(bytes: usize) -> String {
     format!(
         "POST /v1/tenants/default/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\ncontent-length: {bytes}\r\n\r\n"
@@ -102,7 +103,7 @@ async fn silent_and_slow_and_idle_connections_give_way() {
     assert!(sockets(&host) < 16 + 10, "{} sockets", sockets(&host));
 }
 
-/// A connection from this address of loopback.
+/// Opens a connection from this loopback address.
 async fn connect_from(host: &Host, peer: [u8; 4]) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((peer, 0).into()).unwrap();
@@ -137,7 +138,7 @@ async fn a_peer_that_reads_nothing_is_hung_up_on_and_one_that_reads_slowly_is_no
     socket.set_recv_buffer_size(16 << 10).unwrap();
     let mut slow = socket.connect(address(&host).parse().unwrap()).await.unwrap();
     slow.write_all(ask.as_bytes()).await.unwrap();
-    // Its own connection is among those that are counted only once it was accepted.
+    // The connection is counted only after it was accepted.
     slow.read_exact(&mut [0]).await.unwrap();
     let before = sockets(&host);
     let mut silent = Vec::new();
@@ -148,7 +149,7 @@ async fn a_peer_that_reads_nothing_is_hung_up_on_and_one_that_reads_slowly_is_no
     let mut read = 0;
     let mut piece = [0; 4_096];
     let begun = Instant::now();
-    // It reads for three times as long as the others may stall, and until they are gone.
+    // Reads for three times as long as the others may stall, and until they are closed.
     while sockets(&host) > before || begun.elapsed() < Duration::from_secs(6) {
         read += timeout(crate::harness::PATIENCE, slow.read_exact(&mut piece)).await.unwrap().unwrap();
         sleep(Duration::from_millis(50)).await;
@@ -179,7 +180,7 @@ async fn an_idle_connection_outlives_the_deadline_of_heads() {
 async fn a_tenant_has_a_share_of_the_requests_under_way() {
     let host = Host::with().set("connections_max=16").set("stall_timeout_s=3600").start().await;
     with_another_tenant(&host).await;
-    // Six of twelve are under way, and as many are for others. One over it waits for a second first.
+    // Six of twelve are under way, and as many are left to others. One more waits for a second first.
     let request = batch_head(100) + "{";
     let (refused, _held) = refused_in_the_end(&host, request.as_bytes(), Duration::from_secs(5)).await;
     assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("too-many-requests"), "{refused}");
@@ -187,7 +188,8 @@ async fn a_tenant_has_a_share_of_the_requests_under_way() {
     others_are_served(&host).await;
 }
 
-/// Sends the same over more and more connections until one of them is answered; that answer, and the others.
+/// Sends the same bytes over more and more connections until one of them is answered. Returns that answer, and the other
+/// connections.
 async fn refused_in_the_end(host: &Host, bytes: &[u8], patience: Duration) -> (String, Vec<TcpStream>) {
     let give_up = Instant::now() + crate::harness::PATIENCE;
     let mut held = Vec::new();
@@ -202,7 +204,7 @@ async fn refused_in_the_end(host: &Host, bytes: &[u8], patience: Duration) -> (S
     panic!("nothing of {} was refused", held.len());
 }
 
-/// A host that takes bodies of 4 MiB, and 16 MiB of them at once.
+/// Starts a host with bodies of up to 4 MiB, and a budget of 16 MiB.
 fn with_small_bodies() -> HostBuilder {
     let sizes = ["event_bytes_max=4194304", "batch_bytes_max=4194304", "component_bytes_max=4194304"];
     sizes.into_iter().fold(Host::with(), HostBuilder::set).set("bodies_bytes_max=16777216")
@@ -219,11 +221,11 @@ async fn bodies_share_a_budget_and_what_is_over_it_is_refused() {
     let mut refused = 0;
     for _ in 0..50 {
         let mut socket = connect(&host).await;
-        // A host that refuses reads on for a while, so that its answer is seen.
+        // A host that refuses a body reads on for a while, so that its answer is seen.
         let _ = socket.write_all(&begun).await;
         held.push(socket);
     }
-    // One tenant has half of 16 MiB at the most, which two such bodies fill.
+    // One tenant has at most half of 16 MiB, which two such bodies fill.
     until("all but two to be refused", async || {
         let mut answered = 0;
         for socket in &held {
@@ -303,7 +305,7 @@ async fn a_session_has_few_streams_and_they_end_with_it() {
     assert_eq!(oldest, "retry: 60000\n\n", "it says when to ask again, and ends");
     let other = Visitor::with_key(&host, text(&key, "key")).await;
     streams.push(other.open_stream(path).await);
-    // Signing out ends those of one session, and revoking the key the rest.
+    // Signing out ends the streams of one session, and revoking the key all of them.
     visitor.see("/t/default").await;
     visitor.post("/sign-out", &[]).await;
     for stream in streams.drain(..2) {

@@ -1,4 +1,4 @@
-//! The promise of the contract's versions: what was built for 1.0.0 runs in every later host, in every language.
+//! Compatibility of the contract: a component that was built for 1.0.0 runs in every later host, in every language.
 //!
 //! The components in `fixtures/contract/1.0.0` were built when the contract was frozen, and are never built again.
 
@@ -6,7 +6,7 @@ use crate::harness::{Host, Receiver, event, fixtures, text};
 use serde_json::{Value, json};
 use std::io::Read as _;
 
-/// The languages that there is a template for.
+/// Languages with a template.
 pub(crate) const LANGUAGES: [&str; 5] = ["rust", "js", "ts", "python", "c"];
 
 pub(crate) fn frozen(name: &str) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! kill -9 at random moments: nothing that was accepted is lost, and nothing is sent twice but what was in flight.
+//! kill -9 at random moments: no accepted event is lost, and only requests in flight are sent twice.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, event, example, text, until};
 use rand::RngExt as _;
@@ -28,7 +28,7 @@ async fn killed_at_random_moments_it_loses_nothing() {
     println!("{tally:?} in {KILLS} kills");
 }
 
-/// Kills a host so many times under load; nothing may be lost, and only what was under way may be sent twice.
+/// Kills a host under load, this number of times. Nothing may be lost, and only requests in flight may be sent twice.
 pub(crate) async fn kill_again_and_again(kills: usize) -> Tally {
     let receiver = Receiver::start().await;
     let host = Host::start().await;
@@ -39,7 +39,7 @@ pub(crate) async fn kill_again_and_again(kills: usize) -> Tally {
     let mut folder = host.kill().await;
     for _ in 0..kills {
         let host = Host::with().on(folder).start().await;
-        // It holds after each of them, not only at the end.
+        // It holds after each kill, not only at the end.
         host.ledger().await;
         folder = send_until_killed(host, &accepted).await;
     }
@@ -49,7 +49,7 @@ pub(crate) async fn kill_again_and_again(kills: usize) -> Tally {
     let ledger = host.ledger().await;
     assert_eq!(ledger["fan_out"], ledger["delivered"], "{ledger}");
 
-    // Ids, not sums: a balanced sum can hide a swap.
+    // Ids, because an exchange of two deliveries would not change the sums.
     let mut received: HashMap<String, usize> = HashMap::new();
     let mut events = BTreeSet::new();
     for request in receiver.expect(usize::try_from(ledger["delivered"].as_u64().unwrap()).unwrap()).await {
@@ -67,7 +67,7 @@ pub(crate) async fn kill_again_and_again(kills: usize) -> Tally {
     Tally { accepted: accepted.len(), received: events.len(), twice, lost: lost.len() }
 }
 
-/// Sends from several senders at once, notes what was accepted, and kills the host at a random moment.
+/// Sends from several senders at once, records accepted events, and kills the host at a random moment.
 async fn send_until_killed(host: Host, accepted: &Arc<Mutex<BTreeSet<String>>>) -> Arc<tempfile::TempDir> {
     let stop = AtomicBool::new(false);
     let number = AtomicUsize::new(0);
@@ -96,7 +96,7 @@ async fn send_until_killed(host: Host, accepted: &Arc<Mutex<BTreeSet<String>>>) 
     host.kill().await
 }
 
-/// The ids of every delivery in the store.
+/// Returns the ids of all deliveries in the store.
 async fn stored(host: &Host) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     let mut cursor = String::new();

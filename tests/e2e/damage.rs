@@ -1,4 +1,4 @@
-//! A page of the database is damaged: what cannot be read is set apart and named, and the rest goes on.
+//! Damaged page of the database: unreadable rows are set apart and reported, and all others are used.
 
 use crate::harness::{Host, Receiver, Visitor, event, program, text, until};
 use reqwest::Method;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// Events that wait when the page is damaged.
+/// Number of events that wait when the page is damaged.
 const EVENTS: usize = 600;
 
 const PAGE: u64 = 4_096;
@@ -22,7 +22,7 @@ enum Leaf {
     Last,
 }
 
-/// Overwrites a leaf of a table or an index, as a disk does that lost it, and returns how many rows or entries were on it.
+/// Overwrites a leaf of a table or an index, as a failing disk does. Returns the number of its rows or entries.
 fn damage(folder: &Arc<TempDir>, tree: &str, leaf: Leaf) -> usize {
     let path = folder.path().join("data/hookloom.db");
     let connection = Connection::open(&path).unwrap();
@@ -45,7 +45,7 @@ fn events(count: usize) -> String {
     (0..count).map(|number| event("Contact is Created", number) + "\n").collect()
 }
 
-/// A stopped host with deliveries that wait for a paused webhook, and their receiver.
+/// Returns a stopped host with deliveries that wait for a paused webhook, and their receiver.
 async fn with_backlog() -> (Arc<TempDir>, Receiver, String) {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
@@ -59,26 +59,26 @@ async fn resume(host: &Host, id: &str) {
     host.post(&format!("./subscriptions/{id}/resume"), &json!({})).await;
 }
 
-/// The part of `/readyz` about the database.
+/// Returns the database part of `/readyz`.
 async fn database(host: &Host) -> Value {
     let ready = host.get("/readyz").await;
     let parts = ready["parts"].as_array().unwrap();
     parts.iter().find(|part| part["part"] == "database").unwrap().clone()
 }
 
-/// A metric without labels.
+/// Returns a metric without labels.
 async fn metric(host: &Host, name: &str) -> Option<usize> {
     let text = host.ask(Method::GET, "/metrics", "").await.text;
     text.lines().find_map(|line| line.strip_prefix(&format!("{name} "))?.parse().ok())
 }
 
-/// The ledger, once its field has this number.
+/// Returns the ledger, once its field has this number.
 async fn ledger_when(host: &Host, field: &str, number: usize) -> Value {
     until(&format!("{number} {field}"), async || Some(host.ledger().await).filter(|ledger| ledger[field] == number))
         .await
 }
 
-/// A new event arrives, and the webhook is well.
+/// Checks that a new event is delivered.
 async fn goes_on(host: &Host, receiver: &Receiver) {
     let before = receiver.received().len();
     let new = host.send(event("Contact is Created", 9_999)).await;
@@ -107,7 +107,7 @@ async fn events_that_cannot_be_read_are_named_and_the_others_arrive() {
     assert_eq!((&ledger["delivered"], &ledger["dead"]), (&json!(EVENTS - lost), &json!(lost)));
     receiver.expect(EVENTS - lost).await;
     goes_on(&host, &receiver).await;
-    // Named in /readyz, by a metric, in the log and on the page; and each delivery says why.
+    // Reported in /readyz, by a metric, in the log and on the page; each delivery has the reason.
     let part = database(&host).await;
     assert_eq!(part["ready"], false);
     assert!(text(&part, "detail").contains(&format!("{lost} rows cannot be read")), "{part}");
@@ -125,7 +125,7 @@ async fn events_that_cannot_be_read_are_named_and_the_others_arrive() {
         text(&database(&host).await, "detail").contains("damaged pages in events").then_some(())
     })
     .await;
-    // A backup goes on beside it, and what ended is pruned but for what is damaged.
+    // A backup succeeds, and ended events are pruned except damaged ones.
     let copy = TempDir::new().unwrap();
     let (well, out, err) =
         hookloom(&["backup", "--data-dir", &data(folder.path()), &data(copy.path()), "--json"]).await;
@@ -143,7 +143,7 @@ async fn events_that_cannot_be_read_are_named_and_the_others_arrive() {
 #[tokio::test]
 async fn deliveries_that_cannot_be_read_are_named_and_the_others_arrive() {
     let (folder, receiver, id) = with_backlog().await;
-    // A row between two leaves is found through the leaf before it only.
+    // A row between two leaves is found only through the leaf before it.
     let lost = damage(&folder, "deliveries", Leaf::Middle) + 1;
     assert!(lost > 4);
     let host = Host::with().on(folder.clone()).start().await;
@@ -152,13 +152,13 @@ async fn deliveries_that_cannot_be_read_are_named_and_the_others_arrive() {
     let ledger = ledger_when(&host, "delivered", EVENTS - lost).await;
     assert_eq!(ledger["pending"], lost);
     goes_on(&host, &receiver).await;
-    // A row is set apart once a check of the whole database has found no index to blame.
+    // Rows are set apart after a check of the whole database has found no damaged index.
     until("every damaged row is counted", async || {
         (metric(&host, "hookloom_database_rows_damaged").await == Some(lost)).then_some(())
     })
     .await;
     assert!(text(&database(&host).await, "detail").contains("delivery "));
-    // Lists go on without them; one of them by its id says what is wrong.
+    // Lists leave them out. A request for one by its id reports the damage.
     let listed = host.get("./deliveries?limit=100").await;
     assert_eq!(listed["deliveries"].as_array().unwrap().len(), 100);
     let (well, out, _) = hookloom(&["check", "--data-dir", &data(folder.path()), "--json"]).await;
@@ -175,7 +175,7 @@ async fn deliveries_that_cannot_be_read_are_named_and_the_others_arrive() {
         "{}",
         shown.text
     );
-    // They are remembered over a restart, and nobody waits for them.
+    // They are remembered over a restart, and nothing waits for them.
     let folder = host.stop().await.1;
     let host = Host::with().on(folder).start().await;
     assert!(text(&database(&host).await, "detail").contains(&format!("{lost} rows cannot be read")));
@@ -183,7 +183,7 @@ async fn deliveries_that_cannot_be_read_are_named_and_the_others_arrive() {
 }
 
 #[tokio::test]
-async fn a_damaged_index_is_made_anew_and_nothing_is_lost() {
+async fn a_damaged_index_is_rebuilt_and_nothing_is_lost() {
     for (tree, leaf) in [
         ("deliveries_due", Leaf::Middle),
         ("deliveries_of_subscription", Leaf::Last),
@@ -193,7 +193,7 @@ async fn a_damaged_index_is_made_anew_and_nothing_is_lost() {
         damage(&folder, tree, leaf);
         let host = Host::with().on(folder).start().await;
         resume(&host, &id).await;
-        // What needs the index is refused until it is whole, and then accepted.
+        // Requests that need the index are refused until it is rebuilt, and accepted then.
         let number = std::sync::atomic::AtomicUsize::new(10_000);
         let accepted = until("an event is accepted", async || {
             let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -231,7 +231,7 @@ async fn outcomes_are_recorded_where_attempts_cannot_be_written() {
 }
 
 #[tokio::test]
-async fn what_is_whole_starts_again_after_a_rescue() {
+async fn a_host_starts_on_a_rescued_store() {
     let (folder, receiver, id) = with_backlog().await;
     let lost = damage(&folder, "events", Leaf::Middle);
     damage(&folder, "deliveries_due", Leaf::Middle);
@@ -247,7 +247,7 @@ async fn what_is_whole_starts_again_after_a_rescue() {
     assert_eq!((&report["complete"], &report["report"]["deliveries_without_event"]), (&json!(false), &json!(lost)));
     let (well, out, err) = hookloom(&["check", "--data-dir", &target]).await;
     assert!(well && out.contains("whole"), "{out} {err}");
-    // Not into a folder that is there.
+    // Not into an existing folder.
     let (well, _, err) = hookloom(&["rescue", "--data-dir", &damaged, &target]).await;
     assert!(!well && err.contains("cannot be used"), "{err}");
     let host = Host::with().on(rescued).start().await;
@@ -255,7 +255,7 @@ async fn what_is_whole_starts_again_after_a_rescue() {
     let ledger = ledger_when(&host, "pending", 0).await;
     assert_eq!((&ledger["delivered"], &ledger["dead"]), (&json!(EVENTS - lost), &json!(lost)));
     goes_on(&host, &receiver).await;
-    // A host is running on it.
+    // A host uses the folder.
     let (well, _, err) = hookloom(&["rescue", "--data-dir", &data(host.folder.path()), &data(folder.path())]).await;
     assert!(!well && err.contains("in use by the process"), "{err}");
 }

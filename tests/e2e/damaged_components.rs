@@ -1,4 +1,4 @@
-//! Components whose bytes changed on the disk: noticed when they are loaded, downloaded and backed up, and healed by an upload.
+//! Components whose bytes changed on disk: detected at a load, a download and a backup, and repaired by an upload.
 
 use crate::harness::{Host, Receiver, event, example, program, text, until};
 use reqwest::Method;
@@ -11,7 +11,7 @@ use tokio::process::Command;
 /// Changes one bit of a component in a database file.
 fn flip_a_bit(database: &Path, component: &[u8]) {
     let mut bytes = std::fs::read(database).unwrap();
-    // A piece that no page ends within.
+    // Part of the component that does not cross the end of a page.
     let found = component
         .windows(64)
         .skip(5_000)
@@ -28,7 +28,7 @@ async fn backup(host: &Host, to: &Path) -> (Option<i32>, String) {
     (output.status.code(), said)
 }
 
-/// A host whose only component is damaged and not compiled, and the sha256 of what was uploaded.
+/// Starts a host whose only component is damaged and not compiled. Returns the sha256 of the uploaded component as well.
 async fn damaged(receiver: &Receiver) -> (Host, String) {
     let host = Host::start().await;
     let sha256 = text(&host.plugin("flatten", example("flatten")).await, "sha256").to_owned();
@@ -44,7 +44,7 @@ async fn damaged(receiver: &Receiver) -> (Host, String) {
 async fn a_damaged_component_is_noticed_and_healed_by_an_upload() {
     let receiver = Receiver::start().await;
     let (host, sha256) = damaged(&receiver).await;
-    // Loaded: what waits for it loses no attempt.
+    // Load: the waiting delivery loses no attempt.
     until("the damage", async || host.log().contains("is damaged in the store").then_some(())).await;
     let waiting = host.send(event("Contact is Created", 1)).await;
     let part = async || {
@@ -52,12 +52,12 @@ async fn a_damaged_component_is_noticed_and_healed_by_an_upload() {
         ready["parts"].as_array().unwrap().iter().find(|part| part["part"] == "plugins").cloned().unwrap()
     };
     until("readiness to say so", async || (part().await["ready"] == false).then_some(())).await;
-    // Downloaded.
+    // Download.
     let path = format!("./plugins/flatten/versions/{sha256}/component");
     let refused = host.ask(Method::GET, &path, "").await;
     assert_eq!((refused.status, text(&refused.json, "type")), (503, "urn:hookloom:problem:component-damaged"));
     assert!(text(&refused.json, "remedy").contains("upload the same file again"), "{}", refused.text);
-    // Backed up: the rest is copied, and starts.
+    // Backup: everything else is copied, and a host starts on it.
     let backups = Arc::new(TempDir::new().unwrap());
     let (code, said) = backup(&host, &backups.path().join("data")).await;
     assert!(code == Some(1) && said.contains("damaged in the store") && said.contains(&sha256), "{code:?} {said}");

@@ -1,4 +1,4 @@
-//! Files of the data folder that do not belong together, at a start and under a running host, and backups that fail.
+//! Files of the data folder that do not belong together, at a start and during a run, and failing backups.
 
 use crate::harness::{ADMIN_KEY, Host, PATIENCE, event, program, text, until};
 use reqwest::Method;
@@ -12,7 +12,7 @@ const DATABASE: &str = "hookloom.db";
 const LOG: &str = "hookloom.db-wal";
 const LOG_INDEX: &str = "hookloom.db-shm";
 
-/// Returns the output of a start that is refused.
+/// Returns the output of a refused start.
 async fn refused(data: &Path) -> String {
     let mut start = Command::new(program());
     start.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).env("HOOKLOOM_ADMIN_KEY", ADMIN_KEY);
@@ -22,7 +22,7 @@ async fn refused(data: &Path) -> String {
     said
 }
 
-/// A copy of a folder with everything in it.
+/// Copies a folder.
 fn copied(folder: &TempDir) -> Arc<TempDir> {
     let copy = TempDir::new().unwrap();
     let status = std::process::Command::new("cp").arg("-a").arg(folder.path().join("data")).arg(copy.path()).status();
@@ -35,7 +35,7 @@ async fn backup(data: &Path, to: &Path) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// A host with a webhook and an event, ended by kill -9, and the event's id.
+/// Returns a host's folder after kill -9, with a webhook and an event, and the event's id.
 async fn killed() -> (Arc<TempDir>, String) {
     let host = Host::start().await;
     host.subscription("http://127.0.0.1:9999/", json!({})).await;
@@ -51,10 +51,10 @@ async fn has_event(folder: Arc<TempDir>, id: &str) {
 
 /// Damage to a file by another program.
 #[derive(Clone, Copy, Debug)]
-enum Harm {
+enum FileDamage {
     Remove,
     Empty,
-    /// Other bytes, of another length.
+    /// Replacement by other bytes, with this change of the length.
     Replace(usize),
 }
 
@@ -62,22 +62,22 @@ enum Harm {
 async fn files_that_are_missing_empty_or_others_are_refused() {
     let (folder, id) = killed().await;
     let cases = [
-        ("master.key", Harm::Remove, "its master.key is missing"),
-        ("master.key", Harm::Empty, "has 0 bytes instead of 32"),
-        ("master.key", Harm::Replace(32), "was the key file replaced?"),
-        (DATABASE, Harm::Remove, "its hookloom.db is missing"),
-        (DATABASE, Harm::Empty, "its hookloom.db is empty"),
-        (LOG, Harm::Remove, "the log hookloom.db-wal is missing"),
-        (LOG, Harm::Empty, "the log hookloom.db-wal is empty"),
+        ("master.key", FileDamage::Remove, "its master.key is missing"),
+        ("master.key", FileDamage::Empty, "has 0 bytes instead of 32"),
+        ("master.key", FileDamage::Replace(32), "was the key file replaced?"),
+        (DATABASE, FileDamage::Remove, "its hookloom.db is missing"),
+        (DATABASE, FileDamage::Empty, "its hookloom.db is empty"),
+        (LOG, FileDamage::Remove, "the log hookloom.db-wal is missing"),
+        (LOG, FileDamage::Empty, "the log hookloom.db-wal is empty"),
     ];
-    for (file, harm, expected) in cases {
+    for (file, damage, expected) in cases {
         let copy = copied(&folder);
         let data = copy.path().join("data");
         let path = data.join(file);
-        match harm {
-            Harm::Remove => std::fs::remove_file(&path).unwrap(),
-            Harm::Empty => std::fs::write(&path, "").unwrap(),
-            Harm::Replace(bytes) => std::fs::write(&path, vec![7; bytes]).unwrap(),
+        match damage {
+            FileDamage::Remove => std::fs::remove_file(&path).unwrap(),
+            FileDamage::Empty => std::fs::write(&path, "").unwrap(),
+            FileDamage::Replace(bytes) => std::fs::write(&path, vec![7; bytes]).unwrap(),
         }
         let listed = || {
             let mut files: Vec<_> = std::fs::read_dir(&data).unwrap().map(|one| one.unwrap().file_name()).collect();
@@ -87,17 +87,17 @@ async fn files_that_are_missing_empty_or_others_are_refused() {
         let before = listed();
         for _ in 0..2 {
             let said = refused(&data).await;
-            assert!(said.contains(expected), "{file} {harm:?}: {said}");
+            assert!(said.contains(expected), "{file} {damage:?}: {said}");
         }
-        // Which key is the right one stands in the database, which must be opened to tell.
-        if !matches!(harm, Harm::Replace(_)) {
-            assert_eq!(listed(), before, "{file} {harm:?}: a start that is refused makes and deletes nothing");
+        // The database knows the right key, so it must be opened for this check.
+        if !matches!(damage, FileDamage::Replace(_)) {
+            assert_eq!(listed(), before, "{file} {damage:?}: a start that is refused makes and deletes nothing");
         }
         let whole = folder.path().join("data").join(file);
         std::fs::copy(whole, &path).unwrap();
         has_event(copy, &id).await;
     }
-    // The database and its log together are as missing as the database alone.
+    // A missing log does not change that the database is missing.
     let copy = copied(&folder);
     let data = copy.path().join("data");
     for file in [DATABASE, LOG, LOG_INDEX] {
@@ -107,7 +107,7 @@ async fn files_that_are_missing_empty_or_others_are_refused() {
     std::fs::remove_file(data.join("master.key")).unwrap();
     let empty = Host::with().on(copy).start().await;
     assert_eq!(empty.ledger().await["events"], 0);
-    // What is in no file of its own is not missed.
+    // The lock file is not missed.
     std::fs::remove_file(folder.path().join("data/lock")).unwrap();
     has_event(folder, &id).await;
 }
@@ -122,7 +122,7 @@ async fn a_host_that_stopped_by_itself_needs_no_log() {
 }
 
 #[tokio::test]
-async fn a_database_beside_the_log_of_another_is_refused() {
+async fn a_database_with_the_log_of_another_is_refused() {
     let host = Host::start().await;
     let id = host.send(event("Contact is Created", 1)).await;
     let backups = TempDir::new().unwrap();
@@ -130,23 +130,23 @@ async fn a_database_beside_the_log_of_another_is_refused() {
     assert!(well, "{said}");
     let (_, folder) = host.stop().await;
     let data = folder.path().join("data");
-    // A copy of the files while no host runs is a backup, too.
+    // A copy of the files of a stopped host is a valid backup.
     std::fs::copy(data.join(DATABASE), backups.path().join("cold")).unwrap();
     let host = Host::with().on(folder).start().await;
     host.send(event("Contact is Created", 2)).await;
     let folder = host.kill().await;
-    for former in ["b/hookloom.db", "cold"] {
+    for copy_of in ["b/hookloom.db", "cold"] {
         let copy = copied(&folder);
         let data = copy.path().join("data");
-        std::fs::copy(backups.path().join(former), data.join(DATABASE)).unwrap();
+        std::fs::copy(backups.path().join(copy_of), data.join(DATABASE)).unwrap();
         let said = refused(&data).await;
-        assert!(said.contains("hookloom.db-wal in") && said.contains("log of another database"), "{former}: {said}");
+        assert!(said.contains("hookloom.db-wal in") && said.contains("log of another database"), "{copy_of}: {said}");
         for file in [LOG, LOG_INDEX] {
             std::fs::rename(data.join(file), copy.path().join(file)).unwrap();
         }
         has_event(copy, &id).await;
     }
-    // And the whole of a backup starts.
+    // A host starts on a complete backup.
     let whole = Arc::new(TempDir::new().unwrap());
     std::fs::rename(backups.path().join("b"), whole.path().join("data")).unwrap();
     has_event(whole, &id).await;
@@ -178,7 +178,7 @@ async fn nothing_is_accepted_into_a_file_that_is_gone() {
         assert_eq!(host.ask_as("", Method::GET, "/readyz", "").await.status, 200);
     }
     assert_eq!(host.ledger().await["events"], 6, "what was refused is not there");
-    // A host whose database is gone still ends when it is told to.
+    // A host whose database is gone still stops at a signal.
     std::fs::remove_file(host.data().join(DATABASE)).unwrap();
     let (status, _) = host.stop().await;
     assert!(status.success());
@@ -204,7 +204,7 @@ async fn a_folder_without_its_lock_is_still_locked() {
     }
     std::fs::remove_file(host.data().join("master.key")).unwrap();
     assert!(text(&part().await, "detail").contains("master.key was removed"));
-    // Another file with the same key is as good.
+    // Another file with the same key is valid.
     std::fs::write(host.data().join("master.key"), key).unwrap();
     assert!(!text(&part().await, "detail").contains("master.key"));
 }
@@ -228,12 +228,12 @@ async fn a_backup_that_fails_leaves_nothing_behind() {
     std::fs::write(&key, [7; 32]).unwrap();
     fails("was the key file replaced?").await;
     std::fs::rename(&aside, &key).unwrap();
-    // A disk that is full in the middle of it.
+    // The disk becomes full during the backup.
     let mut limited = Command::new("sh");
     limited.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""]).arg(program());
     let ended = limited.args(["backup", "--data-dir"]).arg(host.data()).arg(&to).output().await.unwrap();
     assert!(!ended.status.success() && is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
-    // An empty folder is as good as none; one with files is left alone.
+    // An empty folder is used; a folder with files is not changed.
     std::fs::create_dir(&to).unwrap();
     let (well, said) = backup(&host.data(), &to).await;
     assert!(well, "{said}");

@@ -1,7 +1,7 @@
-//! `202` follows the flush to the disk: shown by holding the flush up, and by failing it.
+//! Durability: `202` follows the flush to the disk, shown by delaying the flush, and by failing it.
 //!
-//! Killing a process proves little about durability, because the system keeps what it wrote. So a small library stands
-//! between the host and its disk ([`Shim`]).
+//! Killing a process proves little, because the system keeps written data. So a small library is loaded between the host and its
+//! disk ([`Shim`]).
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, Shim, event, text, until};
 use reqwest::Method;
@@ -22,7 +22,7 @@ async fn no_202_before_the_flush() {
         reply = &mut asked => panic!("answered before the flush: {}", reply.text),
         () = flushing => {}
     }
-    // The event is written and only waits for the flush; and the answer still does not come.
+    // The event is written and waits only for the flush; the answer does not come before it.
     let log = std::fs::read(host.data().join("hookloom.db-wal")).unwrap();
     assert!(log.windows(10).any(|window| window == b"4242424242"), "the event is not in the log yet");
     shim.clear("waiting");
@@ -52,7 +52,7 @@ async fn a_failing_disk_is_503_and_what_was_accepted_stays() {
     assert_eq!(host.ask_as("", Method::GET, "/healthz", "").await.status, 200);
     shim.clear("fail");
 
-    // It recovers without a restart, and after one everything that was accepted is there.
+    // The host recovers without a restart, and after one every accepted event exists.
     let after = until("an accepted event", async || {
         let reply = host.try_ask(ADMIN_KEY, Method::POST, "./events", event("Contact is Created", 3)).await.unwrap();
         (reply.status == 202).then(|| text(&reply.json["events"][0], "id").to_owned())
@@ -76,7 +76,7 @@ async fn a_full_disk_is_503_and_ends_without_a_restart() {
             accepted.insert(host.send(event("Contact is Created", round * 100 + number)).await);
         }
         shim.set("full");
-        // Some at once, so that several share the transaction that SQLite itself rolls back.
+        // Several at once, which share the transaction that SQLite itself rolls back.
         let more = (0..20).map(|number| {
             host.try_ask(ADMIN_KEY, Method::POST, "./events", event("Contact is Updated", round * 100 + number))
         });
@@ -104,7 +104,7 @@ async fn a_clock_that_jumps_loses_nothing_and_holds_nothing_up() {
     clock_jumps(&[DAY_S, -DAY_S, 0, 30 * DAY_S, 0]).await;
 }
 
-/// Sets the clock to each of these shifts under load; how often that was.
+/// Sets the clock to each of these shifts under load. Returns the number of shifts.
 pub(crate) async fn clock_jumps(shifts: &[i64]) -> usize {
     let shim = Shim::new();
     let receiver = Receiver::answering("500,200").await;
@@ -127,14 +127,14 @@ pub(crate) async fn clock_jumps(shifts: &[i64]) -> usize {
         })
         .await;
     }
-    // What failed at the first attempt was due five seconds later, by a clock that was set back by days since.
+    // The failed delivery was due five seconds later, by a clock that has been set back by days since.
     let begun = Instant::now();
     until("all to be delivered", async || (host.ledger().await["pending"] == 0).then_some(())).await;
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     let received = receiver.received();
     let sent: BTreeSet<&str> = received.iter().map(|one| text(&one["headers"], "hookloom-event-id")).collect();
     assert_eq!(sent, accepted.iter().map(String::as_str).collect());
-    // After a restart behind a clock that was set back, ids go on growing, so order holds.
+    // After a restart with a clock that was set back, ids still grow, so the order holds.
     shim.set_clock(-DAY_S);
     let (_, folder) = host.stop().await;
     let host = shim.under(Host::with().on(folder)).start().await;

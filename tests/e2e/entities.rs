@@ -1,4 +1,4 @@
-//! The entity of an event: ids are compared by value, so order and history hold however a sender spells them.
+//! Entities of events: ids are compared by value, so order and history do not depend on their spelling.
 
 use crate::harness::{Host, Receiver, example, fixture, text, until};
 use reqwest::Method;
@@ -39,11 +39,11 @@ async fn every_spelling_of_an_id_has_one_history() {
 async fn ids_that_differ_have_histories_of_their_own() {
     let host = Host::start().await;
     for data in [
-        // Beyond 2^53 a double would take these for one.
+        // Beyond 2^53, a double would not distinguish these.
         r#"{"id":9007199254740992}"#,
         r#"{"id":9007199254740993}"#,
         r#"{"id":9.007199254740994e15}"#,
-        // Strings are taken as they are.
+        // Strings are not changed.
         r#"{"id":"9007199254740992.0"}"#,
         r#"{"id":"9.007199254740993e15"}"#,
         r#"{"id":-9007199254740993}"#,
@@ -79,7 +79,7 @@ async fn order_and_history_hold_for_one_deal_in_two_spellings() {
     assert_eq!(marks, [json!(1), json!(1), json!(2)], "the second waited for the first");
     assert_eq!(host.get(&format!("./events/{second}")).await["entity_id"], "5701666712059904");
 
-    // What changed is the value, not the spelling of the id.
+    // The value has changed, not only the spelling of the id.
     let compared = Receiver::start().await;
     host.subscription(&compared.url, json!({"plugin": "changes"})).await;
     let mut third: Value = serde_json::from_str(events.lines().next().unwrap()).unwrap();

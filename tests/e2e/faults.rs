@@ -1,4 +1,4 @@
-//! Hostile receivers and a full disk, in their short form; `cargo xtask soak` has the long one.
+//! Hostile receivers and a full disk, in their short form. `cargo xtask soak` has the long form.
 
 use crate::harness::{ADMIN_KEY, Authority, Host, RawReceiver, Receiver, event, text, until};
 use reqwest::Method;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Reaction of a hostile receiver to a request.
+/// Behaviour of a hostile receiver at a request.
 #[derive(Clone, Copy, Debug)]
 enum Hostile {
     Hangs,
@@ -32,7 +32,7 @@ enum Hostile {
     FloodsTrailers,
 }
 
-/// Each with what an attempt comes to: the status, or the code of the reason.
+/// Behaviours with the expected result of an attempt: the status, or the code of the reason.
 const HOSTILE: [(Hostile, &str); 18] = [
     (Hostile::Hangs, "timeout"),
     (Hostile::DripsItsHead, "timeout"),
@@ -54,7 +54,7 @@ const HOSTILE: [(Hostile, &str); 18] = [
     (Hostile::FloodsTrailers, "200"),
 ];
 
-/// Does it, until the host hangs up.
+/// Behaves like this, until the host closes the connection.
 async fn misbehave(how: Hostile, mut socket: TcpStream) -> std::io::Result<()> {
     fn pause() -> tokio::time::Sleep {
         tokio::time::sleep(Duration::from_millis(20))
@@ -108,7 +108,7 @@ async fn misbehave(how: Hostile, mut socket: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// A gigabyte of zeros, as it would be in a few kilobytes: nobody asked for it, and nobody unpacks it.
+/// Returns a gigabyte of zeros in a few kilobytes of gzip, which the host did not ask for and must not decode.
 fn bomb() -> std::io::Result<Vec<u8>> {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let piece = vec![0; 1 << 20];
@@ -120,7 +120,7 @@ fn bomb() -> std::io::Result<Vec<u8>> {
     Ok([head.into_bytes(), packed].concat())
 }
 
-/// Sends what has no end, as fast as the host takes it.
+/// Sends without end, as fast as the host reads.
 async fn send_without_end(what: Hostile, socket: TcpStream) -> std::io::Result<()> {
     let (first, again) = match what {
         Hostile::FloodsInterimResponses => ("", "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".to_owned()),
@@ -137,7 +137,7 @@ async fn send_without_end(what: Hostile, socket: TcpStream) -> std::io::Result<(
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 const TRAILED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n";
 
-/// Sends the same again and again, as fast as the host takes it.
+/// Sends the same bytes repeatedly, as fast as the host reads.
 async fn flood(
     mut socket: impl AsyncWrite + Unpin,
     first: impl AsRef<[u8]>,
@@ -152,11 +152,11 @@ async fn flood(
 }
 
 #[tokio::test]
-async fn hostile_receivers_cost_their_own_lanes_a_deadline_and_nothing_else() {
+async fn hostile_receivers_cost_their_lanes_a_deadline_and_nothing_else() {
     hostile_receivers().await;
 }
 
-/// Each kind once, beside a healthy one; how many kinds there are.
+/// Runs each behaviour once, with a healthy receiver at the same time. Returns the number of behaviours.
 pub(crate) async fn hostile_receivers() -> usize {
     let host = Host::start().await;
     let good = Receiver::start().await;
@@ -166,7 +166,7 @@ pub(crate) async fn hostile_receivers() -> usize {
             let _ = misbehave(how, socket).await;
         })
         .await;
-        // What ends by a bound does so before any deadline.
+        // A bound on size ends the attempt before the deadline.
         let timeout_ms = if format!("{how:?}").starts_with("Floods") { 30_000 } else { 1_000 };
         let also = json!({"timeout_ms": timeout_ms, "retry": {"schedule_s": [0]}});
         subscriptions.push((host.subscription(&receiver.url, also).await, how, expected));
@@ -195,14 +195,14 @@ pub(crate) async fn hostile_receivers() -> usize {
     HOSTILE.len()
 }
 
-/// A frame of HTTP/2 (RFC 9113 section 4.1).
+/// Returns a frame of HTTP/2 (RFC 9113 section 4.1).
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream];
     frame.extend_from_slice(payload);
     frame
 }
 
-/// A receiver that speaks HTTP/2 and floods the host with the same frame, after a first one.
+/// Starts a receiver that speaks HTTP/2 and floods the host with the same frame, after a first one.
 async fn flooding_http2(authority: &Authority, first: Vec<u8>, again: Vec<u8>) -> String {
     let acceptor = authority.acceptor("127.0.0.1", "h2");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -214,7 +214,7 @@ async fn flooding_http2(authority: &Authority, first: Vec<u8>, again: Vec<u8>) -
             let again = again.clone();
             tokio::spawn(async move {
                 let Ok(mut stream) = acceptor.accept(socket).await else { return };
-                // The request is there when more than a preface and settings are.
+                // More bytes than a preface and settings: the request has arrived.
                 let mut read = 0;
                 let mut piece = [0; 4_096];
                 while read < 200 {
@@ -227,7 +227,7 @@ async fn flooding_http2(authority: &Authority, first: Vec<u8>, again: Vec<u8>) -
     url
 }
 
-/// Frames without an answer, or behind it, end a connection long before its deadline, whatever their kind.
+/// Frames without an answer, or after it, end a connection long before its deadline.
 #[tokio::test]
 async fn floods_of_http2_are_bounded() {
     let host = Host::start().await;
@@ -262,7 +262,7 @@ async fn floods_of_http2_are_bounded() {
     }
 }
 
-/// Lets no file of a process grow beyond this; `unlimited` undoes it.
+/// Limits the size of a process's files; `unlimited` removes the limit.
 async fn limit_files(host: &Host, bytes: &str) {
     let pid = host.process.id().unwrap().to_string();
     let limit =
@@ -275,10 +275,10 @@ async fn a_disk_that_fills_up_under_load_loses_nothing() {
     disk_fills_up(3).await;
 }
 
-/// Fills it up so many times; how many events were accepted, and how many refused.
+/// Fills the disk, this number of times. Returns the numbers of accepted and of refused events.
 pub(crate) async fn disk_fills_up(rounds: usize) -> (usize, usize) {
     let receiver = Receiver::start().await;
-    // The log is on the same disk: no line of it can be written then, which must not matter either.
+    // The log is on the same disk: none of its lines can be written then, which must not matter either.
     let folder = Arc::new(tempfile::TempDir::new().unwrap());
     std::fs::write(folder.path().join("log"), " ".repeat(8_192)).unwrap();
     let host = Host::with().on(folder).ignoring_file_limits().start().await;
@@ -304,7 +304,7 @@ pub(crate) async fn disk_fills_up(rounds: usize) -> (usize, usize) {
             send(number).await;
             number += 1;
         }
-        // Nothing can be written but what fits the files as they are.
+        // Only writes that fit into the present files succeed.
         limit_files(&host, "4096").await;
         while send(number).await != 503 {
             number += 1;

@@ -1,5 +1,4 @@
-//! First starts, with and without success: the first admin key is kept only if somebody saw it, and a way in is always shown
-//! until somebody has used one.
+//! First starts: the first admin key is kept only if it could be shown, and every start shows one until a key has been used.
 
 use crate::harness::{PATIENCE, program, until};
 use std::path::Path;
@@ -8,10 +7,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// A host that was started as a newcomer does: without a key of one's own.
+/// Host that was started without a given admin key.
 struct Newcomer {
     process: Child,
-    /// The key that it showed.
+    /// Shown admin key.
     key: Option<String>,
     url: String,
 }
@@ -34,7 +33,7 @@ impl Newcomer {
         }
     }
 
-    /// The status that a key gets for a list that only admins read.
+    /// Returns the status for a key and a list that only admins may read.
     async fn status_for(&self, key: &str) -> u16 {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -64,7 +63,7 @@ async fn failed(mut start: Command) -> String {
     said
 }
 
-/// The next start shows a key, and it works.
+/// Checks that the next start shows a working key.
 async fn a_start_shows_a_key(data: &Path) {
     let host = Newcomer::start(data).await;
     let key = host.key.clone().expect("no key was shown");
@@ -108,9 +107,9 @@ async fn a_key_is_shown_at_every_start_until_one_was_used() {
     let host = Newcomer::start(&data).await;
     let second = host.key.clone().expect("nobody has used the first key");
     assert_ne!(first, second);
-    // Who noted the first one is not locked out.
+    // An operator who noted the first key is not locked out.
     assert_eq!((host.status_for(&first).await, host.status_for("hlk_wrong").await), (200, 401));
-    // Durable moments after its use: a store that is read by another process says so.
+    // Durable moments after its use, as a read of the store by another process shows.
     let used = || {
         let database =
             rusqlite::Connection::open_with_flags(data.join("hookloom.db"), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
@@ -124,10 +123,10 @@ async fn a_key_is_shown_at_every_start_until_one_was_used() {
     assert_eq!((host.status_for(&first).await, host.status_for(&second).await), (200, 401));
 }
 
-/// A host whose lines nobody hears, and where it listens.
+/// Starts a host whose output nobody reads. Returns the address on which it listens.
 async fn started_unheard(data: &Path) -> (Child, std::net::SocketAddr) {
     let give_up = std::time::Instant::now() + PATIENCE;
-    // A port is free for a moment: another one is tried if somebody takes it.
+    // A free port may be taken by another process, so another one is tried then.
     while std::time::Instant::now() < give_up {
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut start = serve(data, &address.to_string());

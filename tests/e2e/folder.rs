@@ -1,4 +1,4 @@
-//! The plugins folder and what strangers may put into it: nothing leads out of it, nothing blocks, nothing is unbounded.
+//! Plugins folder with hostile content: nothing leads out of it, nothing blocks, nothing is unbounded.
 
 use crate::harness::{Host, example, guest, text, until};
 use reqwest::Method;
@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-/// A host and its default tenant's folder of plugins.
+/// Starts a host. Returns the plugins folder of its default tenant as well.
 async fn host_with_folder() -> (Host, PathBuf) {
     let host = Host::start().await;
     let folder = host.data().join("plugins/default");
@@ -15,7 +15,7 @@ async fn host_with_folder() -> (Host, PathBuf) {
     (host, folder)
 }
 
-/// A plugin as the list shows it, once it is there.
+/// Returns a plugin from the list, once it exists.
 async fn listed(host: &Host, tenant: &str, name: &str) -> Value {
     until("the plugin", async || {
         let plugins = host.get(&format!("/v1/tenants/{tenant}/plugins")).await;
@@ -49,7 +49,7 @@ async fn only_regular_files_within_a_tenants_folder_are_plugins() {
         assert!(text(&plugin, "file_problem").contains(expected), "{plugin}");
         assert!(plugin["active_sha256"].is_null(), "{plugin}");
     }
-    // The folder goes on beside them.
+    // Other files of the folder are still used.
     std::fs::write(folder.join("good.wasm"), guest("passes")).unwrap();
     until("the good one", async || listed(&host, "default", "good").await["active_sha256"].as_str().map(drop)).await;
     let (status, _) = host.stop().await;
@@ -57,7 +57,7 @@ async fn only_regular_files_within_a_tenants_folder_are_plugins() {
 }
 
 #[tokio::test]
-async fn what_tools_leave_beside_plugins_is_none() {
+async fn files_of_tools_are_no_plugins() {
     let (host, folder) = host_with_folder().await;
     for name in ["._flatten.wasm", ".flatten.wasm", "Flatten.wasm", "-x.wasm", "a\u{1b}[2Jb.wasm", "flatten.wasm.tmp"] {
         std::fs::write(folder.join(name), guest("passes")).unwrap();
@@ -77,7 +77,7 @@ async fn a_tenants_folder_may_not_lead_out_of_the_plugins_folder() {
         host.ask(Method::POST, "/v1/tenants", json!({"id": tenant}).to_string()).await.ok();
     }
     let root = host.data().join("plugins");
-    // Without the whole of another folder there is nothing to watch, either.
+    // Another folder that is linked as a whole is not watched.
     symlink("/", root.join("default")).unwrap();
     let outside = host.folder.path().join("outside");
     for folder in [&outside, &root.join("..data/within")] {

@@ -1,4 +1,4 @@
-//! Forms of the pages: a reload sends nothing again, and what is wrong is seen where it is.
+//! Forms of pages: a reload submits nothing again, and faults are shown at their fields.
 
 use crate::harness::{Browser, Host, Receiver, Visitor, event, example, guest, text};
 use reqwest::Method;
@@ -56,7 +56,7 @@ async fn every_form_that_is_accepted_ends_in_a_redirect() {
 }
 
 #[tokio::test]
-async fn what_is_shown_once_is_for_the_session_that_sent_the_form() {
+async fn a_note_is_for_the_session_that_sent_the_form() {
     let host = Host::start().await;
     let mut one = Visitor::admin(&host).await;
     let mut other = Visitor::admin(&host).await;
@@ -69,7 +69,7 @@ async fn what_is_shown_once_is_for_the_session_that_sent_the_form() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost() {
+async fn faults_are_shown_at_their_fields_and_input_is_kept() {
     let host = Host::start().await;
     let mut visitor = Visitor::admin(&host).await;
     visitor.see("/t/default/webhooks").await;
@@ -109,7 +109,7 @@ async fn what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost() {
     );
     let upload = visitor.post("/t/default/plugins", &[("name", "Not A Name")]).await;
     assert!(upload.status == 422 && upload.text.contains("value=\"Not A Name\" aria-invalid"), "{}", upload.text);
-    // A page that answers a form watches nothing: what its address names is another page.
+    // A page that answers a form has no live updates, because its address belongs to another page.
     let bin = text(&host.post("./bins", &json!({"name": "b"})).await, "id").to_owned();
     let page = visitor.post(&format!("/t/default/bins/{bin}"), &[("colour", "x")]).await;
     assert!(page.status == 422 && page.text.contains("data-live=\"\""), "{}", page.text);
@@ -117,7 +117,7 @@ async fn what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost() {
 }
 
 #[tokio::test]
-async fn a_test_delivery_and_the_next_attempt_are_told_as_they_are() {
+async fn a_test_delivery_and_the_next_attempt_are_shown_as_they_are() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     let tested = host.subscription(&receiver.url, json!({"description": "tested"})).await;
@@ -134,7 +134,7 @@ async fn a_test_delivery_and_the_next_attempt_are_told_as_they_are() {
     assert!(delivery.contains("a test of this subscription") && !delivery.contains("Next attempt"), "{delivery}");
     assert!(delivery.contains("connect ") && !delivery.contains("with TLS"), "{delivery}");
 
-    // What is due, and cannot be attempted, is due at no time that has passed.
+    // A due delivery that cannot be attempted shows no time in the past.
     host.post(&format!("./subscriptions/{tested}/pause"), &json!({"reason": "lunch"})).await;
     let event = host.send(event("Contact is Created", 1)).await;
     let pending = host.get(&format!("./events/{event}")).await;
@@ -147,7 +147,7 @@ async fn a_test_delivery_and_the_next_attempt_are_told_as_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_browser_focuses_what_is_wrong_and_shows_signs_beside_their_lines() {
+async fn a_browser_focuses_faults_and_shows_signs_at_their_lines() {
     let host = Host::start().await;
     host.plugin("flatten", example("flatten")).await;
     let browser = Browser::desktop(&host).await;
@@ -167,7 +167,7 @@ async fn a_browser_focuses_what_is_wrong_and_shows_signs_beside_their_lines() {
     browser.click("#new ~ form button.primary").await;
     browser.wait("#secret").await;
     assert_eq!(browser.script("return location.search").await, json!(""), "the note's name is gone");
-    // A reload makes no second one.
+    // A reload creates no second one.
     browser.script("location.reload()").await;
     browser.wait("#edit").await;
     assert_eq!(host.get("./subscriptions").await.as_array().unwrap().len(), 1);

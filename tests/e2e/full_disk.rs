@@ -1,17 +1,17 @@
-//! A disk that is really full: what is refused, what goes on, and the way out.
+//! Full disk: refused writes, continuing operations, and the return to normal operation.
 
 use crate::harness::{Host, Receiver, event, text, until};
 use reqwest::Method;
 use serde_json::json;
 
-/// An event of about 200 KB.
+/// Returns an event of about 200 KB.
 fn large(number: usize) -> String {
     let filler = "x".repeat(200_000);
     format!(r#"{{"eventName":"Contact is Created","eventData":{{"id":{number},"properties":[],"filler":"{filler}"}}}}"#)
 }
 
-/// Sends large events to a tenant until they are refused and readiness says that it stays so: the first refusal may be followed by
-/// others that are accepted, in what the log took until then. Returns how many were accepted.
+/// Sends large events to a tenant until they are refused and readiness reports it constantly. After the first refusal, others may
+/// be accepted, in the space that the log used until then. Returns the number of accepted events.
 async fn fill(host: &Host, tenant: &str) -> usize {
     let mut accepted = 0;
     for number in 0..2_000 {
@@ -38,12 +38,12 @@ async fn a_full_disk_is_seen_and_deleting_is_the_way_out() {
     host.subscription(&receiver.url, json!({})).await;
     let before = host.send(event("Contact is Created", 1)).await;
     assert_eq!(text(&host.ended(&before).await, "state"), "delivered");
-    // More than once: a reserve that was used is there again.
+    // More than once, because a used reserve is filled again.
     for round in 0..3 {
         host.post("/v1/tenants", &json!({"id": "large"})).await;
         let accepted = fill(&host, "large").await;
         assert!(accepted > 50, "round {round}: {accepted} events of 200 KB on a disk of 48 MiB");
-        // Readiness says what every event is told, at once and for as long as it is so.
+        // Readiness reports the same as each event's answer, at once and constantly.
         for _ in 0..3 {
             let unready = ready().await;
             assert_eq!(unready.status, 503, "round {round}: {}", unready.text);
@@ -52,7 +52,7 @@ async fn a_full_disk_is_seen_and_deleting_is_the_way_out() {
             let refused = host.ask(Method::POST, "/v1/tenants/large/events", large(0)).await;
             assert_eq!(refused.status, 503, "round {round}: {}", refused.text);
         }
-        // What an operator does meanwhile is written down.
+        // Actions of an operator are recorded meanwhile.
         host.ask(Method::PATCH, "/v1/tenants/large", json!({"limits_max": {"cpu_ms": 20}}).to_string()).await.ok();
         assert_eq!(host.ask(Method::DELETE, "/v1/tenants/large?confirm=large", "").await.status / 100, 2);
         until("the tenant to be gone", async || {

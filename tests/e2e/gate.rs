@@ -1,4 +1,4 @@
-//! The promotion gate: what it judges where no event of the plugin's own is there, and that nothing is no evidence.
+//! Promotion gate: the events that it judges if the plugin has none, and that it fails if nothing was judged.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, event, example, guest, program, text};
 use reqwest::Method;
@@ -34,14 +34,14 @@ async fn the_tenants_events_come_before_the_samples() {
         host.send(event("Contact is Created", number)).await;
     }
     host.send(event("Opportunity is Created", 9)).await;
-    // What a test delivery was made of is no event of the tenant's.
+    // The event of a test delivery is not used.
     let deals = host.subscription(&receiver.url, json!({"modules": ["Deal"]})).await;
     host.ask(Method::POST, &format!("./subscriptions/{deals}/test"), "").await.ok();
     host.plugin("p", guest("passes")).await;
     let unused = host.ask(Method::PUT, "./plugins/p?gate=50", guest("appends")).await.ok();
     assert_eq!(unused["comparison"]["sources"], json!({"subscriptions": 0, "tenant": 4, "samples": 0}), "{unused}");
 
-    // Of a plugin that is used for contacts, only contacts.
+    // For a plugin that is used for contacts, only contacts are judged.
     host.subscription(&receiver.url, json!({"plugin": "p", "modules": ["Contact"]})).await;
     let none_of_its_own = host.ask(Method::PUT, "./plugins/p?gate=50", guest("passes")).await.ok();
     assert_eq!(none_of_its_own["comparison"]["sources"]["tenant"], 3, "{none_of_its_own}");
@@ -56,7 +56,7 @@ async fn the_tenants_events_come_before_the_samples() {
 #[tokio::test]
 async fn a_gate_that_judged_nothing_fails() {
     let host = Host::start().await;
-    // Both fail on every sample: that shows nothing.
+    // Both fail on every sample, which proves nothing.
     host.plugin("p", guest("bad_config")).await;
     let before = active(&host).await;
     let refused = host.ask(Method::PUT, "./plugins/p?gate=50", guest("invalid_event")).await;
@@ -108,15 +108,15 @@ async fn push_says_what_the_gate_judged() {
         let output = command.env("HOOKLOOM_URL", &host.url).env("HOOKLOOM_KEY", ADMIN_KEY).output().await.unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
     };
-    let (code, told) = push("passes", "50").await;
+    let (code, message) = push("passes", "50").await;
     assert!(
-        code == Some(0) && told.contains("of 2 sample events, because no real events were accepted yet: 2 judged"),
-        "{told}"
+        code == Some(0) && message.contains("of 2 sample events, because no real events were accepted yet: 2 judged"),
+        "{message}"
     );
-    assert!(!told.contains("up to 0 µs"), "{told}");
-    let (code, told) = push("appends", "50").await;
-    assert!(code == Some(0) && told.contains("0 the same, 2 changed, 0 failed"), "{told}");
-    let (code, told) = push("panics", "50").await;
-    assert!(code == Some(1) && told.contains("not activated"), "{told}");
+    assert!(!message.contains("up to 0 µs"), "{message}");
+    let (code, message) = push("appends", "50").await;
+    assert!(code == Some(0) && message.contains("0 the same, 2 changed, 0 failed"), "{message}");
+    let (code, message) = push("panics", "50").await;
+    assert!(code == Some(1) && message.contains("not activated"), "{message}");
     assert_eq!(push("passes", "0").await.0, Some(2));
 }

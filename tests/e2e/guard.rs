@@ -1,12 +1,12 @@
-//! The address guard where it needs sockets: what is dialled, by whom, and what is told of it. The table of addresses and
-//! URLs is in `host/src/address/cases.rs`.
+//! Address guard with sockets: dialled addresses, and what messages reveal about them. The table of addresses and URLs is in
+//! `host/src/address/cases.rs`.
 
 use crate::harness::{Authority, Host, NameServer, RawReceiver, Receiver, TlsReceiver, event, text};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-/// The reason of the only attempt of a new event.
+/// Returns the reason of the only attempt of a new event.
 async fn refused(host: &Host) -> String {
     let delivery = host.attempted(&host.send(event("Contact is Created", 1)).await).await;
     let reason = &delivery["attempts"][0]["reason"];
@@ -23,20 +23,21 @@ async fn a_tenant_is_narrowed_and_never_widened() {
     let narrow = |egress: Value| host.ask(Method::PATCH, "/v1/tenants/default", json!({"egress": egress}).to_string());
     let unfit = narrow(json!({"deny": ["nowhere"]})).await;
     assert_eq!(unfit.status, 422, "{}", unfit.text);
-    // It holds at once, also for connections that are open.
+    // The narrowing applies at once, also to open connections.
     narrow(json!({"deny": ["127.0.0.0/8"]})).await.ok();
-    let told = refused(&host).await;
+    let message = refused(&host).await;
     assert!(
-        told.starts_with("address-refused the address 127.0.0.1 is refused: denied by the operator; its range is in"),
-        "{told}"
+        message
+            .starts_with("address-refused the address 127.0.0.1 is refused: denied by the operator; its range is in"),
+        "{message}"
     );
     narrow(json!({"only": ["203.0.113.0/24"]})).await.ok();
-    let told = refused(&host).await;
-    assert!(told.contains("outside of the tenant's ranges; an admin names"), "{told}");
+    let message = refused(&host).await;
+    assert!(message.contains("outside of the tenant's ranges; an admin names"), "{message}");
     let body = json!({"notify_url": receiver.url, "modules": ["Contact"]}).to_string();
     let made = host.ask(Method::POST, "./subscriptions", body).await;
     assert!(made.status == 422 && made.text.contains("outside of the tenant's ranges"), "{}", made.text);
-    // Other tenants go on, and a tenant's own key cannot undo it.
+    // Other tenants are not affected, and a key of the tenant cannot undo it.
     let key = host.post("./keys", &json!({"scopes": ["send", "read", "manage"], "label": "own"})).await;
     let own =
         host.ask_as(text(&key, "key"), Method::PATCH, "/v1/tenants/default", json!({"egress": {}}).to_string()).await;
@@ -100,7 +101,7 @@ async fn a_key_in_a_query_is_in_no_log_and_no_reason() {
     }
 }
 
-/// A host that may dial this machine's second address and no other of it, and asks this name server.
+/// Starts a host that may dial only the second loopback address, and that uses this name server.
 async fn host_with(names: &NameServer) -> Host {
     Host::with()
         .guarded()
@@ -110,7 +111,7 @@ async fn host_with(names: &NameServer) -> Host {
         .await
 }
 
-/// A receiver on this machine's second address, and what it is called.
+/// Starts a receiver on the second loopback address. Returns its name as well.
 async fn named_receiver() -> (RawReceiver, String) {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     let receiver = RawReceiver::start_on("127.0.0.2", move |mut socket| async move {
@@ -121,7 +122,7 @@ async fn named_receiver() -> (RawReceiver, String) {
     (receiver, format!("http://hooks.example.com:{port}/"))
 }
 
-/// Row 35: who answers differently the second time gains nothing by it.
+/// Row 35: a name server that answers differently the second time gains nothing.
 #[tokio::test]
 async fn a_name_is_dialled_where_it_was_vetted() {
     let names = NameServer::answering(&["127.0.0.2"]).await;
@@ -132,18 +133,21 @@ async fn a_name_is_dialled_where_it_was_vetted() {
     assert_eq!(delivered["attempts"][0]["status"], 200, "{delivered}");
     assert!(delivered["attempts"][0]["timings"]["dns_us"].as_u64().unwrap() > 0, "{delivered}");
     assert_eq!((names.questions(), receiver.requests()), (1, 1), "one lookup is vetted and dialled");
-    // Somebody else listens at the same port of the address that the name leads to now.
+    // Another receiver has the same port at the address to which the name resolves now.
     let port = receiver.url.trim_end_matches('/').rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let inside = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     names.answer(&["127.0.0.1"]);
-    let told = refused(&host).await;
-    assert!(told.starts_with("address-refused the name resolves to an address that is refused: loopback"), "{told}");
-    assert!(!told.contains("127.0.0.1"), "what an internal name resolves to is not told: {told}");
+    let message = refused(&host).await;
+    assert!(
+        message.starts_with("address-refused the name resolves to an address that is refused: loopback"),
+        "{message}"
+    );
+    assert!(!message.contains("127.0.0.1"), "what an internal name resolves to is not told: {message}");
     let nobody = tokio::time::timeout(std::time::Duration::from_millis(200), inside.accept()).await;
     assert!(nobody.is_err() && receiver.requests() == 1);
 }
 
-/// Rows 36 and 37: one refused address refuses the name, wherever it stands; there is nothing to fall back to.
+/// Rows 36 and 37: one refused address refuses the name, at any position, without a fallback.
 #[tokio::test]
 async fn a_mixed_answer_is_refused_as_a_whole() {
     let names = NameServer::answering(&["127.0.0.2", "127.0.0.1"]).await;
@@ -152,23 +156,23 @@ async fn a_mixed_answer_is_refused_as_a_whole() {
     host.subscription(&url, json!({"retry": {"schedule_s": [0]}})).await;
     for answer in [["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "10.0.0.1"]] {
         names.answer(&answer);
-        let told = refused(&host).await;
-        assert!(told.starts_with("address-refused"), "{answer:?}: {told}");
+        let message = refused(&host).await;
+        assert!(message.starts_with("address-refused"), "{answer:?}: {message}");
     }
     assert_eq!(receiver.requests(), 0);
 }
 
-/// Row 49: a silent name server costs its own deadline.
+/// Row 49: a silent name server costs a separate deadline.
 #[tokio::test]
 async fn a_silent_name_server_has_a_deadline() {
     let names = NameServer::answering(&[]).await;
     let host = host_with(&names).await;
     host.subscription("http://hooks.example.com/", json!({"retry": {"schedule_s": [0]}, "timeout_ms": 1_000})).await;
-    let told = refused(&host).await;
-    assert!(told.starts_with("timeout no answer within 1000 ms"), "{told}");
+    let message = refused(&host).await;
+    assert!(message.starts_with("timeout no answer within 1000 ms"), "{message}");
 }
 
-/// Row 33: no search domain of the host's machine is put behind a name.
+/// Row 33: search domains of the machine are not appended to names.
 #[tokio::test]
 async fn a_name_is_a_whole_name() {
     let names = NameServer::answering(&["127.0.0.1"]).await;
@@ -186,7 +190,7 @@ async fn a_name_is_a_whole_name() {
     assert_eq!(names.questions(), 3, "each name is asked for once, as it is");
 }
 
-/// Row 38: an open connection does not outlive the policy that let it be made, by name as by address.
+/// Row 38: an open connection does not outlive the policy that allowed it, neither by name nor by address.
 #[tokio::test]
 async fn an_open_connection_does_not_outlive_its_policy() {
     let names = NameServer::answering(&["127.0.0.1"]).await;
@@ -205,7 +209,7 @@ async fn an_open_connection_does_not_outlive_its_policy() {
     assert_eq!(receiver.received().len(), 2);
 }
 
-/// Rows 41 and 48: a URL of the plugin's is vetted like any other, and nothing of what is behind it is told.
+/// Rows 41 and 48: a URL chosen by a plugin is vetted as well, and messages reveal nothing about its destination.
 #[tokio::test]
 async fn a_plugins_url_is_vetted_too() {
     let host = Host::start().await;
@@ -239,17 +243,17 @@ async fn the_host_does_not_call_itself() {
     assert!(made.status == 422 && made.text.contains("leads back to this host"), "{}", made.text);
     let port = host.url.rsplit(':').next().unwrap();
     host.subscription(&format!("http://hooks.example.com:{port}{path}"), json!({"retry": {"schedule_s": [0]}})).await;
-    let told = refused(&host).await;
-    assert!(told.starts_with("address-refused the URL leads back to this host"), "{told}");
+    let message = refused(&host).await;
+    assert!(message.starts_with("address-refused the URL leads back to this host"), "{message}");
     assert_eq!(host.ledger().await["events"], 1, "the event did not come in again");
 }
 
-/// Another service at the host's port of another loopback address is no bin, whatever its path.
+/// Another service at the host's port of another loopback address is not a bin, whatever its path.
 #[tokio::test]
-async fn a_service_beside_the_host_is_no_bin() {
+async fn another_service_on_the_host_is_no_bin() {
     let host = Host::with().guarded().start().await;
     let port = host.url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
-    let beside = tokio::net::TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+    let service = tokio::net::TcpListener::bind(("127.0.0.2", port)).await.unwrap();
     let made = async |url: &str| {
         let body = json!({"notify_url": url, "modules": ["Contact"]}).to_string();
         host.ask(Method::POST, "./subscriptions", body).await
@@ -263,11 +267,11 @@ async fn a_service_beside_the_host_is_no_bin() {
     made(&receiver).await.ok();
     let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
     assert_eq!(delivery["attempts"][0]["status"], 200, "{delivery}");
-    let nobody = tokio::time::timeout(std::time::Duration::from_millis(200), beside.accept()).await;
+    let nobody = tokio::time::timeout(std::time::Duration::from_millis(200), service.accept()).await;
     assert!(nobody.is_err());
 }
 
-/// A plugin takes the protection of TLS away from no webhook whose owner does not allow it.
+/// A plugin cannot replace https by http, unless the owner allows it.
 #[tokio::test]
 async fn a_plugin_makes_no_http_of_https() {
     let host = Host::start().await;
@@ -285,7 +289,7 @@ async fn a_plugin_makes_no_http_of_https() {
     assert_eq!(plain.expect(1).await.len(), 1);
 }
 
-/// Row 49: a receiver that accepts and then says nothing, also in the middle of TLS, costs the deadline.
+/// Row 49: a receiver that accepts and then sends nothing, also in the middle of the TLS handshake, costs the deadline.
 #[tokio::test]
 async fn a_silent_handshake_has_a_deadline() {
     let host = Host::start().await;
@@ -301,7 +305,7 @@ async fn a_silent_handshake_has_a_deadline() {
     assert!(refused(&host).await.starts_with("timeout no answer within 1000 ms"));
 }
 
-/// Row 51: TLS is about the name in the URL, although an address is dialled.
+/// Row 51: TLS verifies the name in the URL, even though an address is dialled.
 #[tokio::test]
 async fn tls_is_about_the_name() {
     let names = NameServer::answering(&["127.0.0.1"]).await;
@@ -318,7 +322,7 @@ async fn tls_is_about_the_name() {
     }
 }
 
-/// Row 52: what looks like another name is shown as it is looked up.
+/// Row 52: a name that looks like another one is also shown as it is resolved.
 #[tokio::test]
 async fn a_name_in_other_letters_is_shown_both_ways() {
     let host = Host::start().await;
@@ -332,9 +336,9 @@ async fn a_name_in_other_letters_is_shown_both_ways() {
     assert!(host.ask(Method::POST, "./subscriptions", plain).await.ok()["ascii_host"].is_null());
 }
 
-/// Row 53: whoever switches a check off is told at the start.
+/// Row 53: the start reports each check that is disabled.
 #[tokio::test]
-async fn what_is_switched_off_is_told() {
+async fn disabled_checks_are_reported() {
     let host = Host::with().set("egress_allow=[\"10.0.0.0/8\"]").start().await;
     assert!(host.log().contains("the address guard lets Notify URLs name this machine (allow_loopback)"));
     let health = host.ask_as("", Method::GET, "/healthz", "").await.ok();
@@ -351,7 +355,7 @@ async fn credentials_in_a_url_are_refused_and_logged_nowhere() {
         host.ask(Method::POST, "./subscriptions", with("https://kim:s3cr3t-password@hooks.example.com/")).await;
     assert!(refused.status == 422 && refused.text.contains("holds credentials"), "{}", refused.text);
     assert!(!refused.text.contains("s3cr3t-password") && !host.log().contains("s3cr3t-password"));
-    // What arrives is told as little as what does not.
+    // For a receiver that answers, the message reveals as little as for one that does not.
     let receiver = Receiver::start().await;
     host.subscription(&format!("{}?key=s3cr3t-query", receiver.url), json!({})).await;
     host.ended(&host.send(event("Contact is Created", 1)).await).await;

@@ -1,4 +1,4 @@
-//! Plugins that misbehave: each ends its own call and nothing else.
+//! Plugins that misbehave: each ends only its own call.
 
 use crate::harness::{Host, Receiver, event, example, fixture, guest, text};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ const MISBEHAVIOURS: [(&str, &str, &str, &str); 32] = [
     ("hashes", "fault", "plugin-limit", "limits.hashed_bytes is 4194304"),
     ("invalid_json", "fault", "plugin-bad-output", "the body is not JSON"),
     ("bad_header", "fault", "plugin-bad-output", "not visible ASCII"),
-    ("own_header", "fault", "plugin-bad-output", "\"webhook-id\" is the host's own"),
+    ("own_header", "fault", "plugin-bad-output", "\"webhook-id\" is set by the host"),
     ("many_headers", "fault", "plugin-bad-output", "17 headers, and limits.headers is 16"),
     ("other_host", "fault", "plugin-bad-output", "\"evil.example\" is not in the subscription's url_hosts"),
     ("sleeps", "fault", "plugin-trap", "a plugin may not sleep"),
@@ -39,7 +39,7 @@ const MISBEHAVIOURS: [(&str, &str, &str, &str); 32] = [
     ("hands_over", "fault", "plugin-limit", "limits.host_call_bytes is 16777216"),
 ];
 
-/// The table of docs/explanation/sandbox.md is this one.
+/// Compares the table of docs/explanation/sandbox.md with this one.
 #[test]
 fn the_documents_list_every_misbehaviour() {
     let document = std::fs::read_to_string(crate::harness::root().join("docs/explanation/sandbox.md")).unwrap();
@@ -50,7 +50,7 @@ fn the_documents_list_every_misbehaviour() {
     }
 }
 
-/// One subscription for each guest; the attempts they came to, by the guests' names.
+/// Creates a subscription for each guest. Returns the attempts by the guests' names.
 async fn judged_by_all(host: &Host, receiver: &Receiver, also: &Value) -> Vec<(&'static str, Value)> {
     let mut subscriptions = Vec::new();
     for (name, _, _, message) in MISBEHAVIOURS {
@@ -58,7 +58,7 @@ async fn judged_by_all(host: &Host, receiver: &Receiver, also: &Value) -> Vec<(&
         host.plugin(&plugin, guest(name)).await;
         let mut body = json!({"plugin": plugin, "description": name, "secrets": {"key": "k", "token": "s3cr3t-t0k3n"}, "config": {"copy": "s3cr3t-t0k3n"}});
         if !message.contains("cpu_ms") {
-            // A busy machine makes a guest's other fault no sooner than its time is up.
+            // A long CPU limit, so that on a busy machine no other fault is overtaken by it.
             body["limits"] = json!({"cpu_ms": 1_000, "wall_ms": 5_000});
         }
         body.as_object_mut().unwrap().extend(also.as_object().cloned().unwrap());
@@ -86,13 +86,13 @@ async fn every_misbehaviour_is_a_recorded_verdict_and_the_host_lives() {
         }
         assert!(text(&attempt["reason"], "code").starts_with(code), "{name}: {delivery}");
         assert!(text(&attempt["reason"], "message").contains(message), "{name}: {delivery}");
-        // What would recur waits for another version; a time-out is retried by the schedule.
+        // A fault that would recur waits for another version; a timeout is retried by the schedule.
         if verdict == "fault" {
             assert_eq!(delivery["awaiting_plugin"], json!(code != "plugin-timeout"), "{name}: {delivery}");
             assert_eq!(delivery["state"], "pending", "{name}");
         }
     }
-    // Nothing was sent but what passed, and the host still does its work.
+    // Only passed events were sent, and the host still works.
     host.plugin("good", example("flatten")).await;
     let good = host.subscription(&format!("{}good", receiver.url), json!({"plugin": "good"})).await;
     let event = host.send(fixture("guide/contact_created.json")).await;
@@ -129,15 +129,15 @@ async fn a_minute_of_logs_is_kept_up_to_its_limit() {
     host.plugin("p", guest("floods_log")).await;
     host.subscription(&receiver.url, json!({"plugin": "p", "limits": {"log_bytes_per_minute": 20_000}})).await;
     let mut kept = 0;
-    let mut told = false;
+    let mut is_noted = false;
     for number in 0..3 {
         let delivery = host.ended(&host.send(event("Contact is Created", number)).await).await;
         let lines = delivery["attempts"][0]["log"].as_array().unwrap().clone();
         kept += lines.iter().map(|line| line.as_str().unwrap().len()).sum::<usize>();
-        told |= lines.last().unwrap().as_str().unwrap().contains("log_bytes_per_minute");
+        is_noted |= lines.last().unwrap().as_str().unwrap().contains("log_bytes_per_minute");
     }
     // A new minute may begin in between; without the limit it would be three times 16 KiB.
-    assert!(told && kept < 41_000, "{kept}");
+    assert!(is_noted && kept < 41_000, "{kept}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
-//! Fixtures of the tests: a host, a receiver, a guest, and waiting for a condition.
+//! Fixtures of the tests: hosts, receivers, guests, and waits for a condition.
 //!
-//! Nothing here knows the host's code; it speaks to it as everybody does.
+//! Does not use code of the host, but only its public interfaces.
 
 mod browser;
 mod front;
@@ -30,13 +30,13 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// The signing secret of every subscription in these tests.
+/// Signing secret of every subscription in these tests.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// No condition takes longer than this, unless something is wrong.
+/// Maximum duration of a wait for a condition, after which the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits until `look` finds something.
+/// Waits until `look` returns a value.
 #[track_caller]
 pub(crate) fn until<T, F: Future<Output = Option<T>>>(
     what: &str,
@@ -56,17 +56,17 @@ pub(crate) fn until<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// The folder that cargo builds into.
+/// Returns the folder into which cargo builds.
 pub(crate) fn target() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // <target>/<profile>/deps/e2e-…
     test.ancestors().nth(3).unwrap().to_owned()
 }
 
-/// Environment variable that names another program to test than the one that was built beside the tests.
+/// Environment variable with the path of another program to test than the one that was built with the tests.
 pub(crate) const PROGRAM_VARIABLE: &str = "TEST_PROGRAM";
 
-/// The program under test.
+/// Returns the path of the program under test.
 pub(crate) fn program() -> PathBuf {
     if let Some(other) = std::env::var_os(PROGRAM_VARIABLE) {
         return built(other.into());
@@ -75,13 +75,13 @@ pub(crate) fn program() -> PathBuf {
     built(test.ancestors().nth(2).unwrap().join("hookloom"))
 }
 
-/// An example plugin as a component.
+/// Returns an example plugin as a component.
 pub(crate) fn example(name: &str) -> Vec<u8> {
     let file = format!("{}.wasm", name.replace('-', "_"));
     std::fs::read(built(target().join("wasm32-wasip2/guest").join(file))).unwrap()
 }
 
-/// A misbehaving plugin as a component.
+/// Returns a misbehaving plugin as a component.
 pub(crate) fn guest(name: &str) -> Vec<u8> {
     std::fs::read(built(target().join("wasm32-wasip2/guest/examples").join(format!("{name}.wasm")))).unwrap()
 }
@@ -91,27 +91,27 @@ fn built(path: PathBuf) -> PathBuf {
     path
 }
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The folder of fixtures.
+/// Returns the folder of fixtures.
 pub(crate) fn fixtures() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// A fixture's text.
+/// Returns the text of a fixture.
 pub(crate) fn fixture(name: &str) -> String {
     std::fs::read_to_string(fixtures().join(name)).unwrap()
 }
 
-/// An event of the given name, with a number to tell it apart.
+/// Returns an event of this name, with a distinguishing number.
 pub(crate) fn event(name: &str, number: usize) -> String {
     format!(r#"{{"eventName":"{name}","eventData":{{"id":{number},"properties":[]}}}}"#)
 }
 
-/// A text in JSON.
+/// Returns a text field of JSON.
 #[track_caller]
 pub(crate) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("no text {name:?} in {value}"))

@@ -1,4 +1,4 @@
-//! History: a plugin sees the event before, of the same contact or deal, and sees the same one at every attempt.
+//! History: a plugin sees the previous event of the same contact or deal, and the same one at every attempt.
 
 use crate::harness::{Host, Receiver, event, guest, text, until};
 use reqwest::Method;
@@ -29,13 +29,13 @@ async fn the_event_before_is_that_of_the_same_entity() {
     assert_eq!(seen(&host, &deal).await, nothing, "a deal with a contact's id");
     let nameless = host.send(r#"{"eventName":"Contact is Updated","eventData":{}}"#).await;
     assert_eq!(seen(&host, &nameless).await, nothing, "no id");
-    // An id is the same as text and as number, as the vendor sends both.
+    // An id as text is the same as the number, because the vendor sends both.
     let second = host.send(event_of("Contact is Updated", &json!("7"), "d")).await;
     assert_eq!(
         seen(&host, &second).await,
         format!("Contact is Created {first} {}", event_of("Contact is Created", &json!(7), "a"))
     );
-    // One batch is accepted in its order.
+    // Events of one batch are accepted in its order.
     let batch =
         [event_of("Contact is Updated", &json!(7), "e"), event_of("Contact is Updated", &json!(7), "f")].join("\n");
     let sent = host.ask(Method::POST, "./events", batch).await.ok();
@@ -43,7 +43,7 @@ async fn the_event_before_is_that_of_the_same_entity() {
     assert!(seen(&host, &third).await.contains(&second) && seen(&host, &fourth).await.contains(&third));
     assert_eq!(host.get(&format!("./events/{fourth}")).await["previous"], json!(third));
 
-    // Another tenant has another past.
+    // Another tenant has another history.
     host.post("/v1/tenants", &json!({"id": "other"})).await;
     let sent =
         host.ask(Method::POST, "/v1/tenants/other/events", event_of("Contact is Updated", &json!(7), "g")).await.ok();
@@ -60,7 +60,7 @@ async fn every_attempt_sees_the_same_past() {
     let first = host.send(event("Contact is Created", 1)).await;
     let second = host.send(event("Contact is Updated", 1)).await;
     host.attempted(&second).await;
-    // A later event does not change what the second one looks back to, also after a restart.
+    // A later event does not change the history of the second one, also after a restart.
     let third = host.send(event("Contact is Updated", 1)).await;
     let (_, folder) = host.stop().await;
     let host = Host::with().on(folder).start().await;
@@ -102,7 +102,7 @@ async fn what_a_pending_event_looks_back_to_is_not_pruned() {
     host.attempted(&second).await;
     let (_, folder) = host.stop().await;
     let host = Host::with().set("retention_s=1").on(folder).start().await;
-    // The other one is as old as the first, and nobody looks back to it.
+    // The other one is as old as the first, and is no event's history.
     let gone = async |id: &str| host.ask(Method::GET, &format!("./events/{id}"), "").await.status == 404;
     until("the other event to be pruned", async || gone(&other).await.then_some(())).await;
     assert!(!gone(&first).await);
@@ -117,7 +117,7 @@ async fn seen_at_the_end(host: &Host, id: &str) -> String {
 }
 
 #[tokio::test]
-async fn nobody_looks_back_past_a_pruned_event() {
+async fn no_history_crosses_a_pruned_event() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     host.plugin("p", guest("panics")).await;
@@ -126,7 +126,8 @@ async fn nobody_looks_back_past_a_pruned_event() {
     host.attempted(&first).await;
     let only_deals = json!({"notify_url": receiver.url, "plugin": "p", "modules": ["Deal"]});
     host.ask(Method::PUT, &format!("./subscriptions/{id}"), only_deals.to_string()).await.ok();
-    // Of these nothing is pending: their age alone would let them go. What waits for another config may have tried again.
+    // None of these is pending, and their age would allow pruning. The delivery that waits for another config may have been
+    // attempted again.
     let second = host.send(event("Contact is Updated", 1)).await;
     let third = host.send(event("Contact is Updated", 1)).await;
     let other = host.send(event("Contact is Created", 2)).await;
@@ -135,7 +136,7 @@ async fn nobody_looks_back_past_a_pruned_event() {
     let gone = async |id: &str| host.ask(Method::GET, &format!("./events/{id}"), "").await.status == 404;
     until("another contact's event to be pruned", async || gone(&other).await.then_some(())).await;
     assert_eq!(host.get(&format!("./events/{third}")).await["previous"], json!(second), "not the first, past a gap");
-    // Once the first may go, they all do.
+    // Once the first can be pruned, all are.
     host.plugin("p", guest("passes")).await;
     until("the last to be pruned", async || gone(&third).await.then_some(())).await;
     assert!(gone(&first).await && gone(&second).await);

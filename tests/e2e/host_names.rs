@@ -1,15 +1,14 @@
-//! Host names: what is accepted is looked up as it is written, and what cannot be is refused with its reason, by one rule
-//! wherever a name is accepted.
+//! Host names: an accepted name is resolved as written, and others are refused with the reason, by one rule for every place.
 
 use crate::harness::{Host, NameServer, RawReceiver, event, text};
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
-/// Names that people have in private networks.
+/// Names that are common in private networks.
 const UNDERSCORES: [&str; 4] = ["my_service.test", "a_b_c", "_x.hooks.example", "x_.example"];
 
-/// Host names that cannot be looked up, each with a part of the reason.
+/// Host names that cannot be resolved, each with a part of the reason.
 const REFUSED: [(&str, &str); 6] = [
     ("-foo.example", "begins or ends with a hyphen"),
     ("foo-.example", "begins or ends with a hyphen"),
@@ -19,7 +18,7 @@ const REFUSED: [(&str, &str); 6] = [
     ("a0123456789012345678901234567890123456789012345678901234567890123.example", "more than 63 characters"),
 ];
 
-/// A host that asks a name server which knows every name, and a receiver with its port.
+/// Starts a name server that knows every name, a host that uses it, and a receiver. Returns the receiver's port as well.
 async fn with_names() -> (NameServer, Host, RawReceiver, String) {
     let names = NameServer::answering(&["127.0.0.1"]).await;
     let host = Host::with().set(&format!("name_servers=[\"{}\"]", names.address)).start().await;

@@ -1,5 +1,5 @@
-//! Components with sections that say something about them and cost whoever reads it: debug information, names, and others. They
-//! are uploaded in the usual time, their traps cost what traps cost, and nothing of these sections is in the compiled code.
+//! Components with sections that are expensive to read: debug information, names, and others. They are uploaded in the usual time,
+//! their traps cost as much as usual, and compiled code contains nothing of these sections.
 
 use crate::harness::{Host, Receiver, event, example, guest, text};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use wasm_encoder::{ComponentSectionId, CustomSection, Encode as _, NameMap, NameSection, RawSection, Section};
 use wasmparser::{Parser, Payload};
 
-/// Contents of each hostile section, which must not be found in compiled code.
+/// Content of each hostile section, which must not occur in compiled code.
 const MARK: &[u8] = b"a mark of the hostile sections";
 
 pub(crate) type Sections = Vec<Box<dyn Section>>;
@@ -16,7 +16,7 @@ fn custom(name: &'static str, content: Vec<u8>) -> Box<dyn Section> {
     Box::new(CustomSection { name: Cow::Borrowed(name), data: Cow::Owned(content) })
 }
 
-/// The component with sections at the end of its first module, which has the plugin's code, and after that module.
+/// Adds sections at the end of the first module of a component, which has the plugin's code, and after that module.
 pub(crate) fn with_sections(component: &[u8], sections: &Sections) -> Vec<u8> {
     let mut hostile = component[..8].to_vec();
     let mut depth = 0;
@@ -47,7 +47,7 @@ pub(crate) fn with_sections(component: &[u8], sections: &Sections) -> Vec<u8> {
     hostile
 }
 
-/// DWARF 4, little endian, 4 bytes an address: many units, each with the attributes of one abbreviation.
+/// Returns DWARF 4, little endian, 4 bytes an address: many units, each with the attributes of one abbreviation.
 fn units(abbreviation: &[(u8, u8)], count: usize, attributes: &[u8]) -> [Box<dyn Section>; 2] {
     const COMPILE_UNIT: u8 = 0x11;
     let mut abbreviations = vec![1, COMPILE_UNIT, 0];
@@ -66,7 +66,7 @@ const AT_RANGES: u8 = 0x55;
 const FORM_ADDR: u8 = 0x01;
 const FORM_SEC_OFFSET: u8 = 0x17;
 
-/// 40,000 units share one list of 60,000 ranges: 2,400,000,000 ranges for whoever reads them all.
+/// 40,000 units that share one list of 60,000 ranges: 2,400,000,000 ranges in total.
 pub(crate) fn ranges() -> Sections {
     let mut list = Vec::new();
     for range in 0..60_000_u32 {
@@ -79,7 +79,7 @@ pub(crate) fn ranges() -> Sections {
     vec![abbreviations, info, custom(".debug_ranges", list)]
 }
 
-/// 20,000 units that each cover all code share one table of 1,000,000 lines.
+/// 20,000 units that each cover all code and share one table of 1,000,000 lines.
 pub(crate) fn lines() -> Sections {
     // Version 4: header length, instruction length 1, operations 1, statement, line base -1, range 4, opcode base 1, no names.
     let header = [&6_u32.to_le_bytes()[..], &[1, 1, 1, 0xff, 4, 1, 0, 0]].concat();
@@ -91,7 +91,7 @@ pub(crate) fn lines() -> Sections {
     vec![abbreviations, info, custom(".debug_line", program)]
 }
 
-/// A name of 15 KB for each of 500 functions, and control characters in it.
+/// Names of 15 KB for each of 500 functions, with control characters.
 pub(crate) fn names() -> Sections {
     let mut names = NameMap::new();
     let long = format!("\u{1b}[31m{}", String::from_utf8_lossy(MARK).repeat(500));
@@ -102,7 +102,7 @@ pub(crate) fn names() -> Sections {
     vec![Box::new(section)]
 }
 
-/// Sections that nobody knows: 10,000 small ones, a large one, and some with names that tools know.
+/// Unknown sections: 10,000 small ones, a large one, and some with names that tools use.
 fn others() -> Sections {
     let known =
         ["producers", "sourceMappingURL", "external_debug_info", "metadata.code.branch_hint", "dylink.0", "core"];
@@ -112,7 +112,7 @@ fn others() -> Sections {
     sections
 }
 
-/// Uploads a plugin that traps and lets it judge one event; returns the attempt.
+/// Uploads a plugin that traps and lets it judge one event. Returns the attempt.
 async fn trap(host: &Host, receiver: &Receiver, name: &str, component: Vec<u8>) -> Value {
     host.plugin(name, component).await;
     let path = format!("{}{name}", receiver.url);
@@ -131,7 +131,7 @@ fn cpu_us(attempt: &Value) -> u64 {
     attempt["steps"][0]["cost"]["cpu_us"].as_u64().unwrap_or_else(|| panic!("no cost in {attempt}"))
 }
 
-/// Returns true if some file of compiled code holds these bytes.
+/// Returns true if a file of compiled code contains these bytes.
 fn compiled_code_has(host: &Host, bytes: &[u8]) -> bool {
     let files: Vec<_> = std::fs::read_dir(host.data().join("compiled")).unwrap().collect();
     assert!(!files.is_empty());
@@ -154,8 +154,11 @@ async fn sections_that_are_hostile_cost_nothing_and_names_stay() {
     }
     assert!(!compiled_code_has(&host, MARK));
     let attempt = trap(&host, &receiver, "names", with_sections(&panics, &names())).await;
-    let told = message(&attempt);
-    assert!(told.contains("a mark of the hostile") && told.len() < 6_000 && !told.contains('\u{1b}'), "{attempt}");
+    let message = message(&attempt);
+    assert!(
+        message.contains("a mark of the hostile") && message.len() < 6_000 && !message.contains('\u{1b}'),
+        "{attempt}"
+    );
     assert!(cpu_us(&attempt) < cpu_us(&usual) + 40_000, "{attempt}");
     assert!(!compiled_code_has(&host, &MARK.repeat(5)), "names of any length");
 
@@ -165,7 +168,7 @@ async fn sections_that_are_hostile_cost_nothing_and_names_stay() {
     assert_eq!(text(&delivery, "state"), "delivered");
 }
 
-/// The program of a plugin author strips them too.
+/// Checks that the commands for plugin authors strip them too.
 #[tokio::test]
 async fn a_hostile_section_is_nothing_to_an_author() {
     let folder = tempfile::tempdir().unwrap();

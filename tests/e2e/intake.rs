@@ -1,5 +1,5 @@
-//! `/in` loses nothing that is sent once: what comes is accepted or kept to the byte, and what is kept can be seen, downloaded,
-//! edited and submitted.
+//! Intake of `/in`, where every event is sent once: a request is accepted or its bytes are kept, and kept requests can be read,
+//! downloaded, edited and submitted.
 
 use crate::harness::{ADMIN_KEY, Host, PATIENCE, Visitor, event, fixtures, text, until};
 use flate2::Compression;
@@ -32,7 +32,7 @@ async fn send(host: &Host, path: &str, encoding: Option<&str>, body: Vec<u8>) ->
     (response.status().as_u16(), serde_json::from_str(&response.text().await.unwrap()).unwrap())
 }
 
-/// The kept bytes of a rejected request, as they are downloaded.
+/// Downloads the kept bytes of a rejected request.
 async fn download(host: &Host, id: &str) -> Vec<u8> {
     let url = format!("{}/v1/tenants/default/rejected-requests/{id}/body", host.url);
     let request = reqwest::Client::new().get(url).header("authorization", format!("Bearer {ADMIN_KEY}"));
@@ -51,7 +51,7 @@ fn request(path: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// The only rejected request, once it is there.
+/// Returns the only rejected request, once it exists.
 async fn the_rejected(host: &Host) -> Value {
     until("the rejected request", async || {
         let all = host.get("./rejected-requests").await;
@@ -61,7 +61,7 @@ async fn the_rejected(host: &Host) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_pasted_around_an_address_does_no_harm() {
+async fn text_pasted_around_an_address_is_ignored() {
     let host = Host::start().await;
     let path = address(&host).await;
     let token = path.strip_prefix("/in/").unwrap();
@@ -79,7 +79,7 @@ async fn what_is_pasted_around_an_address_does_no_harm() {
         format!("/in/%20{token}"),
     ];
     for variant in &variants {
-        // As it is, not as a client would spell it.
+        // As written, without the normalisation of a client.
         let mut socket = connect(&host).await;
         socket.write_all(request(variant, &event(NAME, 1)).as_bytes()).await.unwrap();
         let mut answer = [0; 12];
@@ -102,7 +102,7 @@ async fn gzip_is_accepted_and_the_event_is_what_was_compressed() {
         (Some("X-GZIP"), compressed.clone()),
         (Some("identity, gzip"), compressed.clone()),
         (None, compressed),
-        // A proxy that decompresses and leaves the header.
+        // Decompressed by a proxy that leaves the header.
         (Some("gzip"), sent.clone().into_bytes()),
     ];
     for (encoding, body) in cases {
@@ -125,7 +125,7 @@ async fn gzip_is_accepted_and_the_event_is_what_was_compressed() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_decoded_is_kept_to_the_byte() {
+async fn undecodable_bodies_are_kept_to_the_byte() {
     let host = Host::start().await;
     let path = address(&host).await;
     let sent = event(NAME, 7).into_bytes();
@@ -155,12 +155,12 @@ async fn what_cannot_be_decoded_is_kept_to_the_byte() {
         assert_eq!((&kept["truncated"], &kept["bytes"]), (&json!(false), &json!(body.len())));
         assert_eq!(download(&host, id).await, body, "{encoding:?}");
         assert!(kept["body"].is_null() && kept["body_base64"].is_string(), "{kept}");
-        // Its cause is not gone.
+        // The cause still exists.
         let again = host.ask(Method::POST, &format!("./rejected-requests/{id}/resubmit"), "").await;
         assert!((400..500).contains(&again.status), "{}", again.text);
         host.get(&format!("./rejected-requests/{id}")).await;
     }
-    // A sender with a key is told the same, and nothing of it is kept.
+    // A sender with a key gets the same message, and nothing is kept.
     let events = reqwest::Client::new().post(format!("{}/v1/tenants/default/events", host.url));
     let events = events.header("authorization", format!("Bearer {ADMIN_KEY}")).header("content-encoding", "br");
     assert_eq!(events.body("x").send().await.unwrap().status(), 415);
@@ -248,18 +248,18 @@ async fn a_request_that_crosses_the_end_of_an_idle_connection_is_accepted() {
         socket.write_all(request(&path, &event(NAME, number)).as_bytes()).await.unwrap();
         sockets.push(socket);
     }
-    let mut told = 0;
+    let mut announced = 0;
     for (number, socket) in sockets.iter_mut().enumerate() {
         let mut answer = Vec::new();
-        // The answer, and then the end: the host sends no more on this connection.
+        // The answer, and then the end of the host's sending direction.
         tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer)).await.expect("an end").unwrap();
         let answer = String::from_utf8(answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
-        told += usize::from(answer.to_lowercase().contains("keep-alive: timeout=1\r\n"));
-        // A client that has not noticed yet sends its next event now.
+        announced += usize::from(answer.to_lowercase().contains("keep-alive: timeout=1\r\n"));
+        // A client that has not noticed the end sends its next event now.
         socket.write_all(request(&path, &event(NAME, 100 + number)).as_bytes()).await.unwrap();
     }
-    assert_eq!(told, sockets.len());
+    assert_eq!(announced, sockets.len());
     until("the events that crossed the end", async || (host.ledger().await["events"] == 20).then_some(())).await;
 }
 

@@ -1,8 +1,8 @@
-//! Interference: what an honest tenant notices of attacks by others on the same host.
+//! Interference: effects of attacks on an honest tenant of the same host.
 //!
-//! Each scenario is a kind of attack by plugins, tenants, receivers or strangers, on loopback, bounded in count and time. `cargo xtask
-//! soak interference` runs all of them on a build like the shipped one and prints a table; the tests here run some of them for a
-//! few seconds on the debug build, with limits that hold on a busy machine and that only a missing defence exceeds.
+//! Each scenario is a kind of attack by plugins, tenants, receivers or clients, on loopback, bounded in count and time. `cargo
+//! xtask soak interference` runs all of them on an optimised build and prints a table. The tests here run some of them for a few
+//! seconds on the debug build, with limits that hold on a busy machine and that only a missing defence exceeds.
 
 mod arena;
 mod connections;

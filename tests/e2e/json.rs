@@ -1,5 +1,5 @@
-//! The JSON that intake accepts is the JSON that plugins read: whatever is accepted goes through every example plugin, and
-//! what could not is refused where it comes in.
+//! JSON: intake accepts exactly the JSON that plugins can read. Accepted bodies pass every example plugin, and others are refused
+//! at the intake.
 
 use crate::contract::frozen;
 use crate::harness::{Host, Receiver, example, fixture, guest, text};
@@ -29,13 +29,13 @@ fn deal(data: &str) -> String {
     format!(r#"{{"eventName":"Opportunity is Updated","eventData":{data}}}"#)
 }
 
-/// A contact that nests so many levels, the envelope included.
+/// Returns a contact with this nesting depth, including the envelope.
 fn deep(levels: usize) -> String {
     let inner = levels - 2;
     contact(&format!(r#"{{"id":1,"a":{}1{}}}"#, "[".repeat(inner), "]".repeat(inner)))
 }
 
-/// JSON that is odd and readable.
+/// Returns unusual JSON that is readable.
 fn accepted() -> Vec<String> {
     vec![
         deep(127),
@@ -55,7 +55,7 @@ fn accepted() -> Vec<String> {
     ]
 }
 
-/// Bodies that no plugin could read, each with a part of the error.
+/// Returns bodies that no plugin could read, each with a part of the error.
 fn refused() -> Vec<(Vec<u8>, &'static str)> {
     fn bytes(text: String) -> Vec<u8> {
         text.into_bytes()
@@ -88,7 +88,7 @@ async fn what_is_accepted_goes_through_every_example_plugin() {
         let also = json!({"plugin": plugin, "description": plugin, "limits": {"cpu_ms": 500}});
         host.subscription(&format!("{}{plugin}", receiver.url), also).await;
     }
-    // One that was built with the first sdk, and a chain that wraps the event before it is read again.
+    // One plugin that was built with the first sdk, and a chain that wraps the event before it is read again.
     host.plugin("frozen", frozen("rust")).await;
     host.subscription(&format!("{}frozen", receiver.url), json!({"plugin": "frozen"})).await;
     let also = json!({"plugin": ["wrap", "reshape"], "config": {"as": "cloudevents"}});
@@ -99,7 +99,7 @@ async fn what_is_accepted_goes_through_every_example_plugin() {
             let verdict = text(&delivery["attempts"][0], "verdict");
             assert!(["pass", "replace", "drop"].contains(&verdict), "{payload}: {delivery}");
         }
-        // What leaves everything as it is loses nothing, and adds nothing.
+        // A plugin that changes nothing loses nothing, and adds nothing.
         let sent = crate::harness::until("the reshaped event", async || {
             let received = receiver.received();
             received
@@ -114,7 +114,7 @@ async fn what_is_accepted_goes_through_every_example_plugin() {
 }
 
 #[tokio::test]
-async fn what_no_plugin_can_read_is_refused_and_kept() {
+async fn unreadable_json_is_refused_and_kept() {
     let host = Host::start().await;
     let path = text(&host.post("./intake-tokens", &json!({})).await, "path").to_owned();
     for (body, detail) in refused() {
@@ -127,7 +127,7 @@ async fn what_no_plugin_can_read_is_refused_and_kept() {
         assert!(kept.status == 400 && kept.json["rejected_request"].is_string(), "{shown}: {}", kept.text);
     }
     assert_eq!(host.get("./rejected-requests").await.as_array().unwrap().len(), refused().len());
-    // Of several, the place is named.
+    // In a batch, the position is reported.
     let batch = format!("{}\n{}", contact("{}"), contact(r#"{"a":"\ud83d"}"#));
     let reply = host.ask(Method::POST, "./events", batch).await;
     assert!(reply.status == 400 && text(&reply.json, "detail").starts_with("line 2: the escape"), "{}", reply.text);
@@ -135,7 +135,7 @@ async fn what_no_plugin_can_read_is_refused_and_kept() {
 }
 
 #[tokio::test]
-async fn an_event_of_an_older_host_that_nobody_can_read_does_not_take_the_next_one_along() {
+async fn an_unreadable_event_of_an_older_host_does_not_affect_the_next_one() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     let first = host.send(contact(r#"{"id":7,"a":1}"#)).await;
@@ -159,7 +159,7 @@ async fn an_event_of_an_older_host_that_nobody_can_read_does_not_take_the_next_o
         let is_pass = attempt["verdict"] == "pass";
         assert!(is_pass || attempt["reason"]["message"] == "nothing was accepted before", "{delivery}");
     }
-    // The next one looks back to one that can be read again.
+    // The history of the next event is readable again.
     let third = host.send(contact(r#"{"id":7,"a":3}"#)).await;
     let deliveries = host.deliveries_when(&third, |delivery| delivery["state"] != "pending").await;
     let replaced = deliveries.iter().filter(|delivery| delivery["attempts"][0]["verdict"] == "replace").count();

@@ -1,4 +1,4 @@
-//! Pace of deliveries: the window, the circuit breaker, the rate, first attempts before retries, and order.
+//! Flow control of lanes: window, circuit breaker, rate, first attempts before retries, and order.
 
 use crate::harness::{Host, RawReceiver, Receiver, event, guest, text, until};
 use reqwest::Method;
@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 
-/// Sends so many events of different contacts.
+/// Sends this number of events of different contacts.
 async fn send(host: &Host, events: usize) {
     let batch: Vec<String> = (0..events).map(|number| event("Contact is Created", number)).collect();
     host.ask(Method::POST, "./events", batch.join("\n")).await.ok();
 }
 
-/// A receiver that answers what `status` holds at the moment.
+/// Starts a receiver that answers with the present value of `status`.
 async fn switchable(status: Arc<AtomicU16>) -> RawReceiver {
     RawReceiver::start(move |mut socket| {
         let status = status.load(Ordering::SeqCst);
@@ -31,7 +31,7 @@ async fn a_receiver_that_throttles_is_asked_less_and_then_more_again() {
     let status = Arc::new(AtomicU16::new(429));
     let host = Host::start().await;
     let receiver = switchable(status.clone()).await;
-    // More attempts than a busy machine can use up before it is seen that the window is halved.
+    // More attempts than a busy machine can use before the halved window is seen.
     let retry = json!({"schedule_s": vec![1; 30]});
     let id = host.subscription(&receiver.url, json!({"concurrency": 8, "retry": retry})).await;
     let window =
@@ -45,7 +45,7 @@ async fn a_receiver_that_throttles_is_asked_less_and_then_more_again() {
 }
 
 #[tokio::test]
-async fn an_ill_receiver_is_left_alone_and_tried_again() {
+async fn a_failing_receiver_is_paused_and_tried_again() {
     let status = Arc::new(AtomicU16::new(500));
     let host = Host::start().await;
     let receiver = switchable(status.clone()).await;
@@ -73,7 +73,7 @@ async fn requests_begin_at_the_rate_that_the_owner_allows() {
     let begun = Instant::now();
     send(&host, 70).await;
     receiver.expect(70).await;
-    // One second's worth goes at once.
+    // The events of one second are sent at once.
     assert!(begun.elapsed() >= Duration::from_millis(2_400), "{:?}", begun.elapsed());
 }
 
@@ -94,14 +94,14 @@ async fn a_rate_outlives_edits_and_reloads() {
         host.plugin("p", guest(if number % 2 == 0 { "passes" } else { "appends" })).await;
     }
     receiver.expect(20).await;
-    // Five at once and fifteen in three seconds; a bucket that was filled anew by each edit would be empty at once.
+    // Five at once and fifteen in three seconds. A bucket that each edit filled again would be empty at once.
     assert!(begun.elapsed() >= Duration::from_millis(2_900), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
 async fn a_new_event_does_not_wait_behind_retries() {
     let host = Host::start().await;
-    // It takes its time, so that who comes first is no accident.
+    // Slow, so that the order of arrival is the order of sending.
     let receiver = RawReceiver::start(|mut socket| async move {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let _ = socket.write_all(b"HTTP/1.1 404 x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
@@ -134,7 +134,7 @@ async fn a_receiver_that_refuses_everything_is_disabled_too() {
     until("it to be disabled", async || (host.get(&path).await["state"] == "disabled").then_some(())).await;
 }
 
-/// The bodies' marks in the order of their arrival.
+/// Returns the marks of the bodies in the order of arrival.
 fn marks(received: &[Value]) -> Vec<String> {
     fn mark(one: &Value) -> String {
         serde_json::from_str::<Value>(text(one, "body")).unwrap()["eventData"]["mark"].as_str().unwrap().to_owned()
@@ -204,7 +204,7 @@ async fn order_survives_a_restart_and_a_burst() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_the_host_disables_is_told_to_others() {
+async fn a_disabled_subscription_causes_a_host_event() {
     let host = Host::start().await;
     let watcher = Receiver::start().await;
     let gone = Receiver::answering("410").await;
@@ -212,18 +212,18 @@ async fn a_subscription_that_the_host_disables_is_told_to_others() {
     host.subscription(&watcher.url, json!({"modules": modules, "description": "watcher"})).await;
     let id = host.subscription(&gone.url, json!({"modules": ["Contact"], "description": "crm to erp"})).await;
     host.send(event("Contact is Created", 1)).await;
-    let told: Value = serde_json::from_str(text(&watcher.expect(1).await[0], "body")).unwrap();
-    assert_eq!(text(&told, "eventName"), "Subscription is Disabled");
-    let data = &told["eventData"];
+    let received: Value = serde_json::from_str(text(&watcher.expect(1).await[0], "body")).unwrap();
+    assert_eq!(text(&received, "eventName"), "Subscription is Disabled");
+    let data = &received["eventData"];
     assert_eq!((text(data, "id"), text(data, "description")), (id.as_str(), "crm to erp"));
-    assert!(text(data, "reason").contains("410"), "{told}");
+    assert!(text(data, "reason").contains("410"), "{received}");
 
-    // Nobody else may send such an event, or call one's own so.
-    let forged = host.ask(Method::POST, "./events", told.to_string()).await;
+    // No sender may send such an event, or use its name.
+    let forged = host.ask(Method::POST, "./events", received.to_string()).await;
     assert_eq!(forged.status, 422, "{}", forged.text);
     let names = json!({"extra_event_names": {"Subscription is Disabled": "Subscription"}});
     let refused = host.ask(Method::PATCH, "/v1/tenants/default", names.to_string()).await;
-    assert!(refused.status == 422 && refused.text.contains("the host's own"), "{}", refused.text);
+    assert!(refused.status == 422 && refused.text.contains("made by the host only"), "{}", refused.text);
     host.ledger().await;
 }
 
@@ -235,7 +235,7 @@ async fn a_schedule_that_waits_at_first_does_so_for_every_event() {
     let also = json!({"modules": ["Contact", "Subscription"], "retry": {"schedule_s": [2]}});
     let waits = host.subscription(&watcher.url, also).await;
     host.subscription(&gone.url, json!({"modules": ["Contact"]})).await;
-    // The event disables the second subscription, which is an event of the host's own.
+    // The event disables the second subscription, which causes a host event.
     host.send(event("Contact is Created", 1)).await;
     watcher.expect(2).await;
     let recorded = until("both to be recorded", async || {
@@ -265,9 +265,12 @@ async fn a_receiver_that_fails_for_too_long_is_disabled() {
     })
     .await;
     assert!(text(&disabled, "state_reason").contains("has failed for"), "{disabled}");
-    let told = watcher.expect(1).await.remove(0);
-    assert!(text(&told, "body").contains("Subscription is Disabled") && text(&told, "body").contains(&id), "{told}");
-    // Resumed, it begins anew: one failure does not disable it again.
+    let received = watcher.expect(1).await.remove(0);
+    assert!(
+        text(&received, "body").contains("Subscription is Disabled") && text(&received, "body").contains(&id),
+        "{received}"
+    );
+    // After the resumption, the count starts over: one failure does not disable the subscription again.
     host.post(&format!("{path}/resume"), &json!({})).await;
     host.attempted(&host.send(event("Contact is Created", 2)).await).await;
     assert_eq!(host.get(&path).await["state"], "active");
@@ -315,7 +318,7 @@ async fn an_event_is_explained_for_every_subscription() {
     check(why("later"), "made after the event; a replay delivers it");
 }
 
-/// Tenants whose receivers hang use what is free; whoever comes then finds room, however many they are.
+/// Tenants whose receivers hang use free permits; a tenant that comes later always finds one.
 #[tokio::test]
 async fn tenants_with_many_slow_receivers_leave_room_for_others() {
     let host = Host::with().set("attempts_max=64").start().await;
@@ -339,7 +342,7 @@ async fn tenants_with_many_slow_receivers_leave_room_for_others() {
             subscribe(tenant, &format!("{}{number}", hanging.url)).await;
         }
         send_to(tenant, 30).await;
-        // What is less than a lane takes in its turn may stay free.
+        // Fewer permits than a batch may stay free.
         expected += most / 2;
         until("a tenant to use what is free", async || (hanging.requests() >= expected).then_some(())).await;
     }
@@ -352,15 +355,15 @@ async fn tenants_with_many_slow_receivers_leave_room_for_others() {
     assert!(hanging.requests() < 64, "{}: something is always free", hanging.requests());
 }
 
-/// Nothing is sent after a pause was answered, although a plugin has judged it and it waits for its turn.
+/// Nothing is sent after a pause was answered, even if a plugin has judged the event and it waits for a permit.
 #[tokio::test]
-async fn what_waits_to_be_sent_is_given_back_when_its_webhook_is_paused() {
+async fn a_waiting_request_is_released_when_its_webhook_is_paused() {
     let host = Host::with().set("attempts_max=1").start().await;
     let good = Receiver::start().await;
     let hanging = RawReceiver::hanging().await;
     host.plugin("passes", guest("passes")).await;
     let judged = host.subscription(&good.url, json!({"plugin": "passes", "modules": ["Deal"]})).await;
-    // The only permit to send is held for as long as the receiver hangs.
+    // The only permit to send is held while the receiver hangs.
     let also = json!({"timeout_ms": 5_000, "modules": ["Contact"], "retry": {"schedule_s": [0]}});
     host.subscription(&hanging.url, also).await;
     let held = host.send(event("Contact is Created", 1)).await;

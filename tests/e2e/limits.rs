@@ -1,5 +1,5 @@
-//! Precedence of plugin limits: the operator's for all, the operator's for a tenant, the owner's for a subscription. One tenant's
-//! plugins do not slow another's.
+//! Precedence of plugin limits: the operator's for all tenants, the operator's for a tenant, the owner's for a subscription. The
+//! plugins of one tenant do not slow down another's.
 
 use crate::harness::{Host, Receiver, SECRET, event, example, guest, text, until};
 use reqwest::Method;
@@ -50,7 +50,7 @@ async fn the_operator_sets_the_stack() {
 }
 
 #[tokio::test]
-async fn a_tenant_has_maxima_of_its_own() {
+async fn a_tenant_has_separate_maxima() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     host.plugin("allocates", guest("allocates")).await;
@@ -66,12 +66,12 @@ async fn a_tenant_has_maxima_of_its_own() {
     );
     let changed = change(json!({"memory_bytes": 9_000_000})).await.ok();
     assert_eq!(changed["limits_max"], json!({"memory_bytes": 9_000_000}));
-    // It holds for what was written before, and refuses what is written now.
+    // It applies to earlier subscriptions, and new ones are refused.
     let held = host.attempted(&host.send(event("Contact is Created", 1)).await).await;
     assert!(held["reason"].to_string().contains("memory_bytes is 9000000"), "{held}");
     let refused = host.ask(Method::POST, "./subscriptions", wish(json!({"memory_bytes": 9_000_001})).to_string()).await;
     assert!(refused.status == 422 && refused.text.contains("at most 9000000 is allowed"), "{}", refused.text);
-    // Only an admin may change it, and it outlives a restart.
+    // Only an admin may change it, and it is kept over a restart.
     let key = host.post("./keys", &json!({"scopes": ["send", "read", "manage"], "label": "own"})).await;
     let own = host
         .ask_as(text(&key, "key"), Method::PATCH, "/v1/tenants/default", json!({"limits_max": {}}).to_string())
@@ -89,7 +89,7 @@ async fn a_hostile_tenant_does_not_slow_another() {
     for (tenant, plugin) in [("hostile", guest("loops")), ("quiet", example("flatten"))] {
         host.post("/v1/tenants", &json!({"id": tenant})).await;
         host.ask(Method::PUT, &format!("/v1/tenants/{tenant}/plugins/p"), plugin).await.ok();
-        // One second of CPU time for each call: as hostile as the host allows.
+        // One second of CPU time for each call, the maximum of the host.
         let limits = if tenant == "hostile" { json!({"cpu_ms": 1_000, "wall_ms": 5_000}) } else { json!({}) };
         let body = json!({"notify_url": receiver.url, "modules": ["Contact"], "plugin": "p", "limits": limits, "signing_secret": SECRET, "retry": {"schedule_s": [0]}});
         host.post(&format!("/v1/tenants/{tenant}/subscriptions"), &body).await;
@@ -106,11 +106,11 @@ async fn a_hostile_tenant_does_not_slow_another() {
     send("quiet", 40).await;
     until("the quiet tenant's deliveries", async || (ledger("quiet").await["delivered"] == 40).then_some(())).await;
     let meanwhile = ledger("hostile").await["dead"].as_u64().unwrap() - before;
-    // Taking turns with the hostile one on all threads would have made each of the 40 wait for one of its calls.
+    // If all threads alternated between the tenants, each of the 40 calls would have waited for a hostile one.
     assert!(meanwhile <= 8, "{meanwhile} calls of a second each ended while 40 quick ones were made");
 }
 
-/// Plugins that spin, of as many tenants as would use all permits, hold up no webhook without a plugin.
+/// Plugins that spin, of as many tenants as would use all permits, do not delay a webhook without a plugin.
 #[tokio::test]
 async fn plugins_that_spin_do_not_delay_a_webhook_without_one() {
     let host = Host::with().set("attempts_max=256").start().await;
@@ -130,7 +130,7 @@ async fn plugins_that_spin_do_not_delay_a_webhook_without_one() {
         let batch: Vec<_> = (0..256).map(|number| event("Contact is Created", number)).collect();
         host.ask(Method::POST, &format!("/v1/tenants/{tenant}/events"), batch.join("\n")).await.ok();
     }
-    // Calls of plugins that have ended: each takes a second of a core.
+    // Number of ended calls. Each takes a second of a core.
     let calls = async || {
         let metrics = host.ask(Method::GET, "/metrics", "").await.text;
         let counts = metrics.lines().filter(|line| line.starts_with("hookloom_plugin_calls_total{"));

@@ -1,6 +1,6 @@
-//! End-to-end tests: each drives the real program over real sockets, with receivers in processes of their own.
+//! End-to-end tests: each runs the real program over real sockets, with receivers in separate processes.
 //!
-//! `cargo xtask test` builds what they need first: the program, the example plugins and the misbehaving guests.
+//! `cargo xtask test` first builds the program, the example plugins and the misbehaving guests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access;
@@ -28,7 +28,6 @@ mod full_disk;
 mod gate;
 mod guard;
 mod guests;
-mod hands;
 mod harness;
 mod history;
 mod host_names;
@@ -41,6 +40,7 @@ mod limits;
 mod moving;
 mod openapi;
 mod operations;
+mod operator_actions;
 mod own_faults;
 mod pages;
 mod proxies;
@@ -54,6 +54,7 @@ mod rest;
 mod restart;
 mod retries;
 mod reuse;
+mod rollouts;
 mod samples;
 mod schema;
 mod send;
@@ -62,7 +63,6 @@ mod starting;
 mod tls_failures;
 mod traces;
 mod transport;
-mod trials;
 mod usage;
 mod volume;
 mod walk;

@@ -1,4 +1,4 @@
-//! Moving house: a copy of a running store, and a tenant from one host to another.
+//! Moves: a copy of a running store, and a tenant from one host to another.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, event, example, program, text};
 use reqwest::Method;
@@ -34,7 +34,7 @@ async fn a_backup_of_a_running_host_starts_and_delivers() {
     drop(host);
     let copy = Host::with().on(folder).start().await;
     assert_eq!(text(&copy.ended(&id).await, "state"), "delivered");
-    // The signing secret came along.
+    // The signing secret was moved as well.
     copy.send(event("Contact is Created", 2)).await;
     assert!(receiver.expect(2).await.iter().all(|one| one["verified"] == true));
 }

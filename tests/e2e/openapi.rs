@@ -1,4 +1,4 @@
-//! The OpenAPI document as tools see it: a validator accepts it, and the clients that generators make of it work against a running host.
+//! OpenAPI document in tools: a validator accepts it, and generated clients work with a running host.
 
 use crate::harness::{ADMIN_KEY, Host, fixture, fixtures, root, target, text};
 use reqwest::Method;
@@ -8,14 +8,14 @@ use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// A program that `cargo xtask test` installs.
+/// Returns the path of a program that `cargo xtask test` installs.
 fn tool(path: &str) -> PathBuf {
     let path = root().join("target/tools").join(path);
     assert!(path.is_file(), "{} is missing; run the tests by `cargo xtask test`", path.display());
     path
 }
 
-/// Runs a program in a folder and returns what it printed.
+/// Runs a program in a folder and returns its output.
 async fn run(command: &mut Command, folder: &Path) -> String {
     let output = command.current_dir(folder).stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -23,7 +23,7 @@ async fn run(command: &mut Command, folder: &Path) -> String {
     said
 }
 
-/// A host, and a folder with its document.
+/// Starts a host, and writes its document into a folder.
 async fn host_with_document() -> (Host, TempDir) {
     let host = Host::start().await;
     let folder = TempDir::new().unwrap();
@@ -85,7 +85,7 @@ async fn a_typescript_client_works() {
     assert!(said.contains("ok"), "{said}");
 }
 
-/// The id of a request to an intake address that is no event.
+/// Returns the id of a rejected request to an intake address.
 async fn rejected_request(host: &Host, address: &str) -> String {
     assert_eq!(host.ask(Method::POST, address, "no event").await.status, 400);
     text(&host.get("./rejected-requests").await[0], "id").to_owned()
@@ -112,7 +112,7 @@ async fn the_examples_of_bodies_are_accepted() {
             };
             let example = &content["examples"]["typical"]["value"];
             assert!(!example.is_null(), "{method} {path} has no example");
-            // A receiver's answer would be waited for.
+            // Otherwise the test would wait for a receiver.
             if path.ends_with("/test") || path.ends_with("/requests/{request}/replay") {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Interfaces for operators besides the API: figures of the process, health checks, and secrets for an import.
+//! Interfaces for operators besides the API: process metrics, health checks, and secrets for an import.
 
 use crate::harness::{ADMIN_KEY, Host, event, program, root, text};
 use reqwest::Method;
@@ -56,9 +56,9 @@ async fn the_health_check_of_containers_tells_ready_from_gone() {
     assert_eq!(health(&host.url).await.0, Some(0));
     let url = host.url.clone();
     drop(host);
-    let (code, told) = health(&url).await;
-    assert!(code == Some(1) && told.contains("error"), "{told}");
-    // The files that call it call a command that is there, and nothing else that the image does not have.
+    let (code, message) = health(&url).await;
+    assert!(code == Some(1) && message.contains("error"), "{message}");
+    // Files that call the command use an existing one, and nothing that the image does not have.
     for (file, wanted) in [
         ("deploy/Dockerfile", "CMD [\"hookloom\", \"health\"]"),
         ("deploy/compose.yaml", "test: [\"CMD\", \"hookloom\", \"health\"]"),
@@ -96,9 +96,9 @@ async fn an_import_takes_its_secrets_from_a_file_of_their_own_or_from_stdin() {
     let before = std::fs::read(&file).unwrap();
 
     std::fs::write(&secrets, json!({"secrets": {"tokn": "v4lue-that-is-hidden"}}).to_string()).unwrap();
-    let (well, told) = import(&host, "b", &file, &secrets, "").await;
-    assert!(!well && told.contains("no webhook of the export uses the secret"), "{told}");
-    assert!(told.contains("token") && !told.contains("v4lue"), "{told}");
+    let (well, message) = import(&host, "b", &file, &secrets, "").await;
+    assert!(!well && message.contains("no webhook of the export uses the secret"), "{message}");
+    assert!(message.contains("token") && !message.contains("v4lue"), "{message}");
     assert_eq!(host.get("/v1/tenants").await.as_array().unwrap().len(), 1, "nothing was made");
 
     let own = json!({
@@ -106,16 +106,16 @@ async fn an_import_takes_its_secrets_from_a_file_of_their_own_or_from_stdin() {
         "webhooks": [{"notify_url": "http://127.0.0.1:9999/b", "signing_secret": crate::harness::SECRET}],
     });
     std::fs::write(&secrets, own.to_string()).unwrap();
-    let (well, told) = import(&host, "b", &file, &secrets, "").await;
-    assert!(well, "{told}");
-    let made: Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+    let (well, message) = import(&host, "b", &file, &secrets, "").await;
+    assert!(well, "{message}");
+    let made: Value = serde_json::from_str(message.lines().next().unwrap()).unwrap();
     assert_eq!(text(&made["subscriptions"][1], "signing_secret"), crate::harness::SECRET, "{made}");
     let there = host.get("/v1/tenants/b/subscriptions").await;
     assert_eq!(there[0]["secrets"], json!(["token"]), "{there}");
 
-    let (well, told) = import(&host, "c", &file, "-", &own.to_string()).await;
-    assert!(well, "{told}");
-    let (well, told) = import(&host, "d", &file, "-", "{\"secrets\": {\"token\": 7}}").await;
-    assert!(!well && told.contains("not a file of secrets"), "{told}");
+    let (well, message) = import(&host, "c", &file, "-", &own.to_string()).await;
+    assert!(well, "{message}");
+    let (well, message) = import(&host, "d", &file, "-", "{\"secrets\": {\"token\": 7}}").await;
+    assert!(!well && message.contains("not a file of secrets"), "{message}");
     assert_eq!(std::fs::read(&file).unwrap(), before, "the export itself holds no secret");
 }

@@ -1,6 +1,6 @@
-//! Faults that cost no attempt: those of the host, and requests that the receiver has not taken.
+//! Faults that cost no attempt: those of the host, and requests that the receiver did not process.
 //!
-//! Each webhook here has a schedule of one attempt, so that a fault which counted would end its delivery.
+//! Each webhook here has a schedule of one attempt, so that a fault that counted would end its delivery.
 
 use crate::harness::{Authority, Host, NameServer, NginxReceiver, RawReceiver, Receiver, event, text, until};
 use reqwest::Method;
@@ -15,13 +15,13 @@ fn once() -> Value {
     json!({"retry": {"schedule_s": [0]}})
 }
 
-/// Returns the number of faults that the host has logged as its own.
+/// Returns the number of host faults in the log.
 fn logged(host: &Host) -> usize {
     host.log().lines().filter(|line| line.contains("this host cannot send requests")).count()
 }
 
-/// Waits until the host has tried without success, and checks that the delivery is not blamed for it.
-async fn tried_in_vain(host: &Host, id: &str, words: &str) {
+/// Waits until the host has tried without success, and checks that the delivery is not affected.
+async fn tried_without_success(host: &Host, id: &str, words: &str) {
     let delivery = host.attempted(id).await;
     let attempt = &delivery["attempts"][0];
     assert_eq!((text(&delivery, "state"), text(attempt, "outcome")), ("pending", "host-fault"), "{delivery}");
@@ -36,16 +36,16 @@ async fn no_file_descriptor_is_no_attempt() {
     let subscription = host.subscription(&receiver.url, once()).await;
     let pid = host.process.id().unwrap();
     let raw = Pid::from_raw(i32::try_from(pid).unwrap());
-    let former = rustix::process::getrlimit(Resource::Nofile);
+    let limit = rustix::process::getrlimit(Resource::Nofile);
     let open: std::collections::BTreeSet<u64> = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
         .collect();
     let free = (0..).find(|number| !open.contains(number)).unwrap();
-    // From now on only the connection of this test, which is open, can be used.
-    let before = prlimit(raw, Resource::Nofile, Rlimit { current: Some(free), maximum: former.maximum }).unwrap();
+    // From now on, only the open connection of this test can be used.
+    let before = prlimit(raw, Resource::Nofile, Rlimit { current: Some(free), maximum: limit.maximum }).unwrap();
     let id = host.send(event("Contact is Created", 1)).await;
-    tried_in_vain(&host, &id, "too many open files").await;
+    tried_without_success(&host, &id, "too many open files").await;
     let lane = host.get(&format!("./subscriptions/{subscription}")).await["lane"].clone();
     assert_eq!(lane["breaker"], "closed", "{lane}");
     prlimit(raw, Resource::Nofile, before).unwrap();
@@ -60,7 +60,7 @@ async fn no_route_is_no_attempt() {
     let host = Host::with().set("egress_allow=[\"224.0.0.1/32\"]").start().await;
     host.subscription("http://224.0.0.1:9999/", once()).await;
     let id = host.send(event("Contact is Created", 1)).await;
-    tried_in_vain(&host, &id, "no route").await;
+    tried_without_success(&host, &id, "no route").await;
     let why = host.get(&format!("./events/{id}")).await["subscriptions"][0].clone();
     assert!(!text(&why, "why").contains("the receiver is ill"), "{why}");
 }
@@ -80,7 +80,7 @@ async fn a_name_server_that_is_silent_about_one_family_is_believed_about_the_oth
 #[tokio::test]
 async fn a_kept_connection_that_was_closed_before_the_request_was_read_is_no_attempt() {
     let host = Host::start().await;
-    // It answers the first request of a connection, and closes without reading when the second one is there.
+    // Answers the first request of a connection, and closes without reading when the second one has arrived.
     let receiver = RawReceiver::start(|mut socket| async move {
         let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
         let _ = socket.readable().await;
@@ -121,10 +121,10 @@ async fn a_kept_connection_that_was_closed_after_the_request_was_read_is_an_atte
     assert_eq!(receiver.requests(), 1);
 }
 
-/// Reaction of an HTTP/2 receiver to the requests of a connection, counted from 1.
+/// Behaviour of an HTTP/2 receiver at the requests of a connection, counted from 1.
 #[derive(Clone, Copy)]
 enum Http2 {
-    /// Sends GOAWAY after so many, and ignores the streams that are opened after it was sent.
+    /// Sends GOAWAY after this number, and ignores streams that were opened after it.
     GoesAwayAfter(u32),
     /// Refuses every other stream.
     RefusesEverySecond,
@@ -132,7 +132,7 @@ enum Http2 {
     RefusesAll,
 }
 
-/// A frame of HTTP/2 (RFC 9113 section 4.1).
+/// Returns a frame of HTTP/2 (RFC 9113 section 4.1).
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
@@ -147,7 +147,7 @@ const GOAWAY: u8 = 7;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 
-/// Serves one connection, and counts the requests that it took.
+/// Serves one connection, and counts the processed requests.
 async fn serve(how: Http2, mut io: impl AsyncRead + AsyncWrite + Unpin, taken: &AtomicUsize) -> std::io::Result<()> {
     let mut preface = [0; 24];
     io.read_exact(&mut preface).await?;
@@ -166,7 +166,7 @@ async fn serve(how: Http2, mut io: impl AsyncRead + AsyncWrite + Unpin, taken: &
             opened = opened.max(stream);
         }
         match (head[3], head[4]) {
-            // What was opened after the GOAWAY is ignored, as the frame says.
+            // Streams opened after the GOAWAY are ignored, as the frame says.
             _ if last.is_some_and(|last| stream > last) => {}
             (SETTINGS, flags) if flags & ACK == 0 => io.write_all(&frame(SETTINGS, ACK, 0, &[])).await?,
             (PING, flags) if flags & ACK == 0 => io.write_all(&frame(PING, ACK, 0, &payload)).await?,
@@ -196,7 +196,7 @@ async fn serve(how: Http2, mut io: impl AsyncRead + AsyncWrite + Unpin, taken: &
     }
 }
 
-/// Starts an HTTP/2 receiver: its URL, and how many requests it took.
+/// Starts an HTTP/2 receiver. Returns its URL and the number of processed requests.
 async fn http2(how: Http2, authority: &Authority) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let taken = Arc::new(AtomicUsize::new(0));
@@ -218,7 +218,7 @@ async fn http2(how: Http2, authority: &Authority) -> (String, Arc<AtomicUsize>) 
 }
 
 #[tokio::test]
-async fn what_http2_says_was_not_processed_is_no_attempt() {
+async fn a_request_that_http2_reports_as_unprocessed_is_no_attempt() {
     const EVENTS: usize = 200;
     let authority = Authority::new();
     for how in [Http2::GoesAwayAfter(10), Http2::RefusesEverySecond] {

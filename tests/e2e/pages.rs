@@ -1,10 +1,10 @@
-//! The pages, without a browser: who gets in, what forms do, and that nothing displayed is taken for markup.
+//! Pages without a browser: access, forms, and escaping of every displayed text.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, Visitor, event, example, guest, text};
 use reqwest::Method;
 use serde_json::json;
 
-/// The value of a field of a form.
+/// Returns the value of a field of a form.
 fn field<'a>(page: &'a str, id: &str) -> &'a str {
     let (_, rest) = page.split_once(&format!("id=\"{id}\"")).unwrap_or_else(|| panic!("no {id} in {page}"));
     rest.split_once("value=\"").unwrap().1.split('"').next().unwrap()
@@ -17,7 +17,7 @@ async fn a_link_signs_in_once_and_only_by_its_button() {
     let path = text(&made, "path").to_owned();
     let token = path.split('=').nth(1).unwrap();
     let mut visitor = Visitor::new(&host);
-    // Looking at it, as mail programs do, does not use it up.
+    // Opening it, as mail programs do, does not use it.
     assert!(visitor.see(&path).await.contains("This link signs you in once"));
     assert!(visitor.see(&path).await.contains("This link signs you in once"));
     assert_eq!(visitor.get("/t/default").await.location, "/sign-in?next=%2Ft%2Fdefault");
@@ -50,7 +50,7 @@ async fn guessers_are_slowed_down() {
     assert_eq!(Visitor::new(&host).post("/sign-in", &[("token", token)]).await.status, 303);
 }
 
-/// A request through a proxy that added an entry to what the client wrote itself.
+/// Sends a request through a proxy that added an entry to those of the client.
 async fn through_proxy(host: &Host, method: Method, path: &str, forwarded_for: &str, body: String) -> u16 {
     let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let request = http.request(method, format!("{}{path}", host.url)).header("x-forwarded-for", forwarded_for);
@@ -71,7 +71,8 @@ async fn a_client_behind_a_proxy_is_known_by_what_the_proxy_wrote() {
         let seen = host.get(&format!("./bins/{bin}/requests?limit=1")).await;
         assert_eq!(text(&seen["requests"][0], "remote"), expected, "{forwarded_for}");
     }
-    // Another claim and another key at each attempt are still one client; with IPv6, so is another address of its network.
+    // Another claimed address and another key at each attempt are still one client; with IPv6, so is another address of its
+    // network.
     let mut statuses = Vec::new();
     for attempt in 0..24 {
         let own = if attempt % 2 == 0 { "203.0.113.7:51234" } else { "[2001:db8::7]:443" }
@@ -97,7 +98,7 @@ async fn a_page_runs_what_it_names_by_its_nonce() {
         let nonce = policy.split("script-src 'nonce-").nth(1).unwrap().split('\'').next().unwrap();
         assert!(policy.contains(&format!("script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}';")), "{policy}");
         assert!(nonce.len() >= 22 && nonces.insert(nonce.to_owned()), "{path}: a nonce of its own");
-        // Escaped as text of a page is: + and = have other names there.
+        // Escaped as text of a page, in which + and = have other names.
         let attribute = |tag: &str| {
             let tags = page.text.split(tag).skip(1).map(|rest| rest.split('>').next().unwrap());
             tags.map(|tag| tag.contains("nonce=\"")).collect::<Vec<_>>()
@@ -127,7 +128,7 @@ async fn nothing_is_changed_without_the_sessions_token() {
     assert_eq!(host.get("./subscriptions").await.as_array().unwrap().len(), 0);
 }
 
-/// Every page there is, of a tenant with something on each.
+/// Returns every page, of a tenant with content on each.
 async fn pages(host: &Host) -> Vec<String> {
     let bin = text(&host.post("./bins", &json!({"name": "b"})).await, "id").to_owned();
     host.ask(Method::POST, &format!("/bins/{bin}/x?y=1"), "{\"z\":1}").await.ok();
@@ -159,7 +160,7 @@ async fn pages(host: &Host) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_tenant_sees_its_own_pages_only() {
+async fn a_tenant_sees_only_its_pages() {
     let host = Host::start().await;
     let pages = pages(&host).await;
     host.post("/v1/tenants", &json!({"id": "other"})).await;
@@ -175,7 +176,7 @@ async fn a_tenant_sees_its_own_pages_only() {
     for path in &pages {
         assert_eq!(Visitor::new(&host).get(path).await.status, 303, "{path} to nobody");
         assert_eq!(foreign.get(path).await.status, 403, "{path} to another tenant");
-        // What is another's does not show under one's own name either.
+        // Data of another tenant is not shown under one's own tenant either.
         let moved = foreign.get(&path.replace("/t/default", "/t/other")).await;
         assert!([200, 404].contains(&moved.status), "{path}");
         assert!(!moved.text.contains("to a bin"), "{path}");
@@ -295,7 +296,7 @@ async fn a_plugin_is_tried_on_its_page() {
     visitor.see("/t/default/plugins/p").await;
     let dry = visitor.follow("/t/default/plugins/p/dry-run", &[("pick", "sample:Contact")]).await;
     assert!(dry.contains("It passes unchanged."), "{dry}");
-    let broken = visitor.post("/t/default/plugins/p/dry-run", &[("own", "{")]).await;
+    let broken = visitor.post("/t/default/plugins/p/dry-run", &[("event_text", "{")]).await;
     assert!(broken.status == 422 && broken.text.contains("not judged"), "{}", broken.text);
     let second = host.ask(Method::PUT, "./plugins/p?activate=false", example("flatten")).await.ok();
     let sha256 = text(&second, "sha256");
@@ -307,7 +308,7 @@ async fn a_plugin_is_tried_on_its_page() {
     );
     visitor.post("/t/default/plugins/p/try", &act("canary")).await;
     assert!(visitor.see("/t/default/plugins/p").await.contains("it judges 5 % of the events"));
-    visitor.post("/t/default/plugins/p/end-trial", &[]).await;
+    visitor.post("/t/default/plugins/p/end-rollout", &[]).await;
     visitor.post("/t/default/plugins/p/try", &act("activate")).await;
     assert_eq!(text(&host.get("./plugins").await[0], "active_sha256"), sha256);
 }

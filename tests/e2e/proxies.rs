@@ -1,5 +1,5 @@
-//! The host behind the real nginx and Caddy, with the configurations of `docs/how-to/nginx.md` and `docs/how-to/caddy.md`: people sign
-//! in, every link leads somewhere, and what is shown to be entered elsewhere is the public address.
+//! Host behind the real nginx and Caddy, with the configurations of `docs/how-to/nginx.md` and `docs/how-to/caddy.md`: people can sign
+//! in, every link works, and shown addresses are public ones.
 
 use crate::harness::{ADMIN_KEY, Front, Host, PATIENCE, ProxyProgram, block_of, event, program, text};
 use reqwest::Method;
@@ -46,7 +46,7 @@ async fn behind_caddy_below_a_path() {
     walk(Front::start(ProxyProgram::Caddy, &block_of("how-to/caddy.md", "caddyfile", 1), "/hookloom").await).await;
 }
 
-/// Somebody with a browser in front of a proxy.
+/// User with a browser in front of a proxy.
 struct Walker<'a> {
     front: &'a Front,
     cookie: String,
@@ -63,7 +63,7 @@ impl Walker<'_> {
         answer.text().await.unwrap()
     }
 
-    /// Sends a form as a browser does that came from `origin`.
+    /// Submits a form as a browser does from a page of `origin`.
     async fn post(&self, path: &str, origin: &str, site: Option<&str>, form: String) -> reqwest::Response {
         let mut request = self.request(Method::POST, path).header("origin", origin).body(form);
         if let Some(site) = site {
@@ -73,7 +73,7 @@ impl Walker<'_> {
     }
 }
 
-/// Local paths in the attributes of a page.
+/// Returns local paths in the attributes of a page.
 fn local_links(page: &str) -> BTreeSet<String> {
     let attributes = ["href", "src", "action", "formaction", "data-live", "data-upload"];
     let values = attributes.iter().flat_map(|name| page.split(&format!(" {name}=\"")).skip(1).collect::<Vec<_>>());
@@ -176,16 +176,16 @@ async fn pages_are_live(walker: &Walker<'_>) {
     let receiver = crate::harness::Receiver::start().await;
     walker.front.host.subscription(&receiver.url, json!({})).await;
     walker.front.host.send(event("Contact is Created", 3)).await;
-    let told = async {
-        let mut told = String::new();
-        while !told.contains("data: look") {
-            told += &String::from_utf8_lossy(&stream.chunk().await.unwrap().expect("a stream that goes on"));
+    let first_update = async {
+        let mut text = String::new();
+        while !text.contains("data: look") {
+            text += &String::from_utf8_lossy(&stream.chunk().await.unwrap().expect("a stream that goes on"));
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.expect("the proxy passes the stream on at once");
+    tokio::time::timeout(PATIENCE, first_update).await.expect("the proxy passes the stream on at once");
 }
 
-/// The lines that a host prints until it listens, when it is started for the first time without a key.
+/// Returns the lines that a host prints until it listens, at its first start without a key.
 async fn first_lines(settings: &[&str]) -> (tempfile::TempDir, tokio::process::Child, Vec<String>) {
     let folder = tempfile::TempDir::new().unwrap();
     let mut command = Command::new(program());

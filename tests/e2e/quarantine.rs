@@ -1,5 +1,5 @@
-//! Versions that end the process they are called in. A guest cannot do that any more, so the tests switch the defence off: a build
-//! with debug assertions aborts, or hangs in a call, when a guest writes a given line to its log.
+//! Versions that end the process in which they are called. A guest can no longer do that, so the tests disable the defence: a build
+//! with debug assertions aborts, or hangs in a call, when a guest writes a certain line to its log.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, event, guest, text, until};
 use reqwest::Method;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 const ABORT_AT: &str = "TEST_HOOKLOOM_ABORT_AT";
 const HANG_AT: &str = "TEST_HOOKLOOM_HANG_AT";
 
-/// A host with a plugin that tells which entity an event is about, for contacts, and another for deals.
+/// Adds a plugin to a host that reports the entity of an event, for contacts, and another one for deals.
 async fn host_with_two(receiver: &Receiver, host: Host) -> Host {
     host.plugin("tells", guest("logs_entity")).await;
     host.plugin("passes", guest("passes")).await;
@@ -31,7 +31,7 @@ async fn plugin(host: &Host, name: &str) -> Value {
     plugins.as_array().unwrap().iter().find(|one| one["name"] == name).cloned().unwrap_or_else(|| panic!("{plugins}"))
 }
 
-/// Waits until a plugin thread is in a call: the first word of a record says so.
+/// Waits until a plugin thread is in a call, as the first word of a record shows.
 async fn in_a_call(host: &Host) {
     let path = host.data().join("calls");
     until("a call", async || {
@@ -47,7 +47,7 @@ async fn delivered_to(receiver: &Receiver, path: &str) {
 
 #[tokio::test]
 async fn a_version_that_ends_the_process_on_a_sample_never_comes_into_a_host() {
-    // The id of the sample contact.
+    // Id of the sample contact.
     let sample: Value = serde_json::from_str(include_str!("../../host/src/event/sample_contact.json")).unwrap();
     let id = sample["eventData"]["id"].to_string();
     let host = Host::with().env(ABORT_AT, &format!("entity {}", id.trim_matches('"'))).start().await;
@@ -83,7 +83,7 @@ async fn a_version_in_whose_call_the_host_died_is_quarantined_and_the_rest_runs(
     let metrics = host.ask(Method::GET, "/metrics", "").await.text;
     assert!(metrics.contains(&metric), "{metrics}");
 
-    // Its deliveries wait and cost no attempt, the others go on.
+    // Its deliveries wait and cost no attempt; others are delivered.
     let waits = host.send(event("Contact is Created", 1)).await;
     host.send(event("Opportunity is Created", 2)).await;
     delivered_to(&receiver, "/passes").await;
@@ -92,7 +92,7 @@ async fn a_version_in_whose_call_the_host_died_is_quarantined_and_the_rest_runs(
         assert_eq!((text(&delivery, "state"), &delivery["attempts_made"]), ("pending", &json!(0)), "{delivery}");
     }
 
-    // It is not brought back by a restart, by its own bytes or by who may not.
+    // Neither a restart, nor an upload of the same bytes, nor a key without the scope brings it back.
     let host = killing().on(host.stop().await.1).start().await;
     assert!(plugin(&host, "tells").await["quarantined"].is_object());
     let refused = host.ask(Method::PUT, "./plugins/tells", guest("logs_entity")).await;
@@ -102,7 +102,7 @@ async fn a_version_in_whose_call_the_host_died_is_quarantined_and_the_rest_runs(
     let refused = host.ask_as(text(&key, "key"), Method::POST, &activate, "").await;
     assert_eq!((refused.status, text(&refused.json, "type")), (422, "urn:hookloom:problem:plugin-quarantined"));
 
-    // Another version judges what waited. An admin brings the old one back on a host that does not die of it.
+    // Another version judges the waiting deliveries. An admin releases the old one on a host that does not die of it.
     host.plugin("tells", guest("passes")).await;
     for id in [&killer, &waits] {
         assert_eq!(text(&host.ended(id).await, "state"), "delivered");
@@ -115,7 +115,7 @@ async fn a_version_in_whose_call_the_host_died_is_quarantined_and_the_rest_runs(
 }
 
 #[tokio::test]
-async fn a_host_that_is_killed_in_a_call_suspects_nobody() {
+async fn a_host_that_is_killed_in_a_call_suspects_no_version() {
     let receiver = Receiver::start().await;
     let host = host_with_two(&receiver, Host::with().env(HANG_AT, "entity 7").start().await).await;
     let id = host.send(event("Contact is Created", 7)).await;
@@ -134,7 +134,7 @@ async fn a_stop_ends_whatever_plugin_threads_do() {
     in_a_call(&host).await;
     let (status, folder) = host.stop().await;
     assert!(status.success(), "{status}");
-    // The call should have been over for long: it is known which version it was of.
+    // The call was overdue, so its version is known.
     let host = Host::with().on(folder).start().await;
     let shown = plugin(&host, "tells").await;
     assert_eq!(shown["quarantined"]["reason"], "the host was stopped while a call of it did not end", "{shown}");

@@ -1,4 +1,4 @@
-//! Two things at once: edits, uploads, pauses and stops while deliveries are under way. Each of these was wrong once.
+//! Concurrent changes: edits, uploads, pauses and stops during deliveries. Each test is for a fixed bug.
 
 use crate::harness::{Host, RawReceiver, Receiver, event, guest, text, until};
 use futures_util::future::join_all;
@@ -42,7 +42,7 @@ async fn a_config_that_comes_during_the_attempt_judges_too() {
 }
 
 #[tokio::test]
-async fn what_is_dead_is_not_sent_after_a_resume() {
+async fn dead_deliveries_are_not_sent_after_a_resume() {
     let host = Host::start().await;
     let gone = Arc::new(AtomicBool::new(true));
     let says_gone = gone.clone();
@@ -75,7 +75,7 @@ async fn paused_time_is_no_age_also_for_what_was_already_read() {
         let _ = socket.write_all(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
     })
     .await;
-    // One attempt each: whoever ends as too old was never of that age while the subscription ran.
+    // One attempt each: a delivery that ended as too old was never of that age while the subscription was active.
     let retry = json!({"schedule_s": [0], "age_max_s": 10});
     let id = host.subscription(&receiver.url, json!({"concurrency": 1, "retry": retry})).await;
     let ids = join_all((0..5).map(|number| host.send(event("Contact is Created", number)))).await;

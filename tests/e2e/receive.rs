@@ -1,4 +1,4 @@
-//! `hookloom receive` verifies what the host signs, whatever the bytes are.
+//! Verification by `hookloom receive` of webhooks with any bytes.
 
 use crate::harness::{Host, Receiver, event, guest, text};
 use serde_json::json;
@@ -11,7 +11,7 @@ async fn a_binary_body_is_verified() {
     host.subscription(&receiver.url, json!({"plugin": "binary"})).await;
     let delivered = host.ended(&host.send(event("Contact is Created", 1)).await).await;
     assert_eq!(text(&delivered, "state"), "delivered");
-    // `expect` asserts that the signature holds.
+    // `expect` asserts that the signature verifies.
     let received = receiver.expect(1).await.remove(0);
     assert_eq!((text(&received, "body_base64"), &received["verify_error"]), ("/yQ=", &json!(null)), "{received}");
 }

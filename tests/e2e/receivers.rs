@@ -1,4 +1,4 @@
-//! Receivers whose answers are unusual: heads that are not as HTTP wants them, waits that are too long, limits of their own.
+//! Receivers with unusual answers: malformed heads, long delays, and rate limits.
 
 use crate::harness::{Host, RawReceiver, Receiver, event, fixtures, text, until};
 use reqwest::Method;
@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 
-/// A receiver that answers with these bytes and closes.
+/// Starts a receiver that answers with these bytes and closes.
 async fn answering(bytes: Vec<u8>) -> RawReceiver {
     RawReceiver::start(move |mut socket| {
         let bytes = bytes.clone();
         async move {
-            // In two pieces, so that a head is seen before it is complete.
+            // In two pieces, so that a head is received before it is complete.
             let (first, rest) = bytes.split_at(bytes.len() / 2);
             let _ = socket.set_nodelay(true);
             let _ = socket.write_all(first).await;
@@ -29,13 +29,13 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(fixtures().join("receivers").join(name)).unwrap()
 }
 
-/// An answer with some lines in its head.
+/// Returns an answer with these lines in its head.
 fn with_lines(status: &str, lines: &[u8]) -> Vec<u8> {
     [format!("HTTP/1.1 {status}\r\n").as_bytes(), lines, b"\r\nContent-Length: 2\r\n\r\nok"].concat()
 }
 
 #[tokio::test]
-async fn a_status_that_came_counts_whatever_stands_beside_it() {
+async fn a_received_status_counts_in_any_malformed_head() {
     let host = Host::start().await;
     let many: Vec<u8> = (0..1_000).flat_map(|number| format!("X-{number}: 1\r\n").into_bytes()).collect();
     let cases: [(&str, Vec<u8>, u64); 15] = [
@@ -67,7 +67,7 @@ async fn a_status_that_came_counts_whatever_stands_beside_it() {
 }
 
 #[tokio::test]
-async fn what_can_be_read_of_an_odd_answer_is_shown() {
+async fn the_readable_part_of_an_unusual_answer_is_shown() {
     let host = Host::start().await;
     let receiver = answering(fixture("folded_header.http")).await;
     let id = host.subscription(&receiver.url, json!({})).await;
@@ -88,12 +88,12 @@ async fn what_can_be_read_of_an_odd_answer_is_shown() {
 #[tokio::test]
 async fn an_early_answer_to_a_large_body_counts() {
     let host = Host::start().await;
-    // It answers after the head, reads nothing more, and closes: the rest of the body is refused by its system.
+    // It answers after the head and closes without reading more, so the rest of the body is refused by the system.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
-            // What comes first is the head; none of it is taken.
+            // The head arrives first; none of it is read.
             let _ = socket.peek(&mut [0]).await;
             let _ = socket.write_all(b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
             let _ = socket.shutdown().await;
@@ -124,7 +124,7 @@ async fn retry_after_delays_and_never_ends_a_delivery() {
         let wait = wait_s(json!({}), answer(status)).await;
         assert!((86_390.0..=86_400.0).contains(&wait), "{status}: {wait} s");
     }
-    // A day is more than this schedule has room for.
+    // A day is more than this schedule allows.
     let hour = json!({"retry": {"schedule_s": [0, 5, 60], "age_max_s": 3_600}});
     let wait = wait_s(hour, answer("503 Busy")).await;
     assert!((3_300.0..3_540.0).contains(&wait), "{wait} s");
@@ -140,7 +140,7 @@ async fn the_longest_delay_is_a_setting() {
     assert!((50_000..=60_000).contains(&wait_ms), "{wait_ms}");
 }
 
-/// A receiver with a bucket of tokens, and how many requests it took and refused.
+/// Starts a receiver with a token bucket. Returns the numbers of accepted and refused requests as well.
 async fn limited(rate_per_s: f64, size: f64, refusal: &'static str) -> (RawReceiver, Arc<[AtomicUsize; 2]>) {
     let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let bucket = Arc::new(Mutex::new((size, Instant::now())));
@@ -179,14 +179,14 @@ async fn a_receiver_that_throttles_gets_most_of_what_it_allows() {
         let took = begun.elapsed();
         let refused = counts[1].load(Ordering::SeqCst);
         assert!(refused * 20 <= EVENTS + refused, "{refused} of {} were refused", EVENTS + refused);
-        // Other work on the machine takes its part; the pure rule is tested against stricter figures.
+        // Other load on the machine takes time; the pure rule is tested against stricter figures.
         let allowed = Duration::from_secs_f64(EVENTS as f64 / RATE_PER_S);
         assert!(took <= allowed * 2 + Duration::from_secs(5), "{took:?}, and the receiver allows {allowed:?}");
     }
 }
 
 #[tokio::test]
-async fn what_an_owner_may_set_is_sent() {
+async fn headers_of_an_owner_are_sent() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     let headers = json!({"User-Agent": "crm/{{secret:build}}", "accept": "text/plain", "Accept-Language": "de", "traceparent": "own"});

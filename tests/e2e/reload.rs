@@ -1,4 +1,4 @@
-//! New versions while events flow: by file, by upload, and back again.
+//! New versions during a stream of events: by file, by upload, and back.
 
 use crate::harness::{Host, Receiver, event, example, fixture, guest, text, until};
 use reqwest::Method;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// A host whose subscription uses the plugin `p`, and the path of that plugin's file.
+/// Starts a host whose subscription uses the plugin `p`. Returns the path of that plugin's file as well.
 async fn host_with_folder(receiver: &Receiver) -> (Host, PathBuf) {
     folder_of(Host::start().await, receiver).await
 }
@@ -54,7 +54,7 @@ async fn a_file_becomes_the_active_version_however_it_comes() {
     let renamed = active_after(&host, &written).await;
     took.push(begun.elapsed());
 
-    // As Kubernetes mounts change: the file is a link into a folder that is itself swapped by a link.
+    // As Kubernetes mounts change: the file is a link into a folder that a link swaps.
     let mount = file.parent().unwrap().to_owned();
     for (version, name) in [("v1", "passes"), ("v2", "world")] {
         std::fs::create_dir(mount.join(version)).unwrap();
@@ -72,7 +72,7 @@ async fn a_file_becomes_the_active_version_however_it_comes() {
     link("v2");
     active_after(&host, &linked).await;
     took.push(begun.elapsed());
-    // The folder is as new as the first file: what was written before it was watched is found by the scan.
+    // The folder is as new as the first file, so a file that was written before the watch began is found by the scan.
     assert!(took.iter().filter(|took| **took < SOONER).count() >= 2, "nobody told of the changes: {took:?}");
     let versions = host.get("./plugins/p/versions").await;
     assert_eq!((versions.as_array().unwrap().len(), text(&versions[0], "created_by")), (5, "plugins folder"));
@@ -88,7 +88,7 @@ async fn a_host_with_nothing_to_do_rests() {
     let (host, file) = host_with_folder(&receiver).await;
     std::fs::write(&file, guest("passes")).unwrap();
     active_after(&host, &active(&host).await).await;
-    // What its own scans of the folder tell must not make it scan again.
+    // The notifications of a scan must not cause another scan.
     let ticks = host.cpu_ticks_in(Duration::from_secs(2)).await;
     assert!(ticks < 20, "{ticks} ticks of CPU time in two seconds of nothing");
 }
@@ -114,20 +114,20 @@ async fn a_bad_file_changes_nothing_but_what_is_shown() {
     assert!(metrics(&host).await.contains(&broken(1)));
     let delivery = host.ended(&host.send(event("Contact is Created", 1)).await).await;
     assert_eq!(delivery["attempts"][0]["plugin_sha256"], good);
-    // The rest arrives.
+    // The rest of the file.
     std::fs::write(&file, &whole).unwrap();
     active_after(&host, &good).await;
     until("nothing wrong", async || host.get("./plugins").await[0]["file_problem"].is_null().then_some(())).await;
     assert!(metrics(&host).await.contains(&broken(0)));
 
-    // A plugin whose first file is bad is shown too.
+    // A plugin whose first file is invalid is shown too.
     std::fs::write(file.with_file_name("new.wasm"), b"not wasm").unwrap();
     let new = until("the new plugin's fault", async || {
         host.get("./plugins").await.as_array().unwrap().iter().find(|plugin| plugin["name"] == "new").cloned()
     })
     .await;
     assert!(new["active_sha256"].is_null() && text(&new, "file_problem").contains("not a WebAssembly file"), "{new}");
-    // Once it is gone, nothing is wrong any more.
+    // Once the file is deleted, there is no problem any more.
     std::fs::remove_file(file.with_file_name("new.wasm")).unwrap();
     until("nothing wrong", async || (host.get("./plugins").await.as_array().unwrap().len() == 1).then_some(())).await;
     assert!(metrics(&host).await.contains("hookloom_plugin_files_broken{tenant=\"default\",plugin=\"new\"} 0"));
@@ -199,14 +199,14 @@ async fn an_earlier_version_comes_back_in_one_call_and_stays_after_a_restart() {
     assert_eq!(delivery["attempts"][0]["plugin_sha256"], first, "the file of the other version is still in the folder");
 }
 
-/// The same component with another sha256: a custom section at its end, which nobody reads.
+/// Returns the same component with another sha256, by a custom section at its end.
 pub(crate) fn renumbered(component: &[u8], number: usize) -> Vec<u8> {
     let name = format!("round-{number:04}");
     let section = [&[0, name.len() as u8 + 1, name.len() as u8][..], name.as_bytes()].concat();
     [component, &section].concat()
 }
 
-/// Events a second, in batches ten times a second.
+/// Number of events a second, in batches ten times a second.
 const RATE: usize = 500;
 const REPLACEMENTS: usize = 50;
 
@@ -224,7 +224,7 @@ async fn versions_change_under_load_and_no_delivery_is_lost_or_fails() {
             let aside = file.with_extension("new");
             let broken = round % 5 == 4;
             let good = renumbered(&components[round % components.len()], round);
-            // Every seventh comes by API: both ways end in the same step.
+            // Every seventh is uploaded by API; both methods end in the same step.
             if round % 7 == 6 && !broken {
                 host.plugin("p", good).await;
                 continue;
@@ -282,7 +282,7 @@ async fn every_attempt_names_a_listed_version(host: &Host, listed: usize) {
     let versions = versions.as_array().unwrap();
     assert_eq!(versions.len(), listed);
     let known: BTreeSet<_> = versions.iter().map(|version| text(version, "sha256").to_owned()).collect();
-    // No attempt came to anything else, of all of them.
+    // All attempts had this outcome.
     let metrics = metrics(host).await;
     let attempts: Vec<&str> = metrics.lines().filter(|line| line.starts_with("hookloom_attempts_total{")).collect();
     assert!(attempts.len() == 1 && attempts[0].contains("outcome=\"delivered\""), "{attempts:?}");

@@ -1,4 +1,4 @@
-//! Requests that are repeated, keys that are rotated, tenants that are full, and what is pruned.
+//! Repeated requests, rotated keys, full tenants, and pruning.
 
 use crate::harness::{Host, Receiver, SECRET, event, text, until};
 use reqwest::Method;
@@ -22,7 +22,7 @@ async fn a_request_with_a_key_is_accepted_once() {
     let body = [event("Contact is Created", 1), event("Contact is Created", 2)].join("\n");
     let first = send_once(&host, "import-1", &body).await;
     assert_eq!((first.0, first.1["events"].as_array().unwrap().len()), (202, 2));
-    // At once, many times, and after a restart: the same answer.
+    // Concurrently, many times, and after a restart: the same answer.
     let again = futures_util::future::join_all((0..20).map(|_| send_once(&host, "import-1", &body))).await;
     assert!(again.iter().all(|one| *one == first), "{again:?}");
     receiver.expect(2).await;
@@ -34,7 +34,7 @@ async fn a_request_with_a_key_is_accepted_once() {
     assert!(status == 409 && text(&problem, "type").ends_with("idempotency-key-reused"), "{problem}");
     assert_eq!(send_once(&host, "import-2", &body).await.0, 202);
     assert_eq!(send_once(&host, &"k".repeat(256), &body).await.0, 400);
-    // What was refused may be repeated in a better form.
+    // A refused request may be repeated in a corrected form.
     assert_eq!(send_once(&host, "import-3", "{}").await.0, 400);
     assert_eq!(send_once(&host, "import-3", &body).await.0, 202);
     assert_eq!(host.ledger().await["events"], 6);
@@ -53,9 +53,9 @@ async fn a_key_of_one_tenant_is_none_of_another() {
 }
 
 #[tokio::test]
-async fn former_keys_sign_beside_the_new_one_for_a_while() {
+async fn previous_keys_sign_with_the_new_one_for_a_while() {
     let host = Host::start().await;
-    // This receiver knows the first secret only, and refuses what is not signed with it.
+    // This receiver knows only the first secret, and refuses other signatures.
     let receiver = Receiver::start().await;
     let id = host.subscription(&receiver.url, json!({})).await;
     let path = format!("./subscriptions/{id}/rotate-secret");
@@ -68,7 +68,7 @@ async fn former_keys_sign_beside_the_new_one_for_a_while() {
     let received = receiver.expect(1).await.remove(0);
     let signatures: Vec<&str> = text(&received["headers"], "webhook-signature").split(' ').collect();
     assert_eq!(signatures.len(), 2, "both sign: {received}");
-    // With a pair that takes over from it, both kinds stand in one header, and each verifies.
+    // After a rotation to a key pair, one header has both kinds of signatures, and each verifies.
     let pair = host.post(&path, &json!({"scheme": "v1a", "overlap_s": 60})).await;
     host.send(event("Contact is Created", 2)).await;
     let received = receiver.expect(2).await.remove(1);
@@ -77,11 +77,11 @@ async fn former_keys_sign_beside_the_new_one_for_a_while() {
     let public = text(&pair["signing_keys"][0], "public_key").strip_prefix("whpk_").unwrap();
     assert!(verifies(public, signatures[0].strip_prefix("v1a,").unwrap(), &received), "{received}");
     assert!(!verifies(public, signatures[0].strip_prefix("v1a,").unwrap(), &receiver.received()[0]));
-    // A pair of keys, whose public half is shown.
+    // A key pair, whose public key is shown.
     let pair = host.post(&path, &json!({"scheme": "v1a", "overlap_s": 0})).await;
     assert!(text(&pair, "signing_secret").starts_with("whsk_"));
     assert!(text(&pair["signing_keys"][0], "public_key").starts_with("whpk_"), "{pair}");
-    assert_eq!(pair["signing_keys"].as_array().unwrap().len(), 1, "no overlap, no former key");
+    assert_eq!(pair["signing_keys"].as_array().unwrap().len(), 1, "no overlap, no previous key");
     let shown = host.get(&format!("./subscriptions/{id}")).await;
     assert!(shown["signing_secret"].is_null() && !shown.to_string().contains("whsk_"), "{shown}");
     for (body, pointer) in [
@@ -108,7 +108,7 @@ fn verifies(public: &str, signature: &str, received: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn a_former_key_ceases_to_sign() {
+async fn a_rotated_key_stops_signing() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     let id = host.subscription(&receiver.url, json!({})).await;
@@ -124,7 +124,7 @@ async fn a_former_key_ceases_to_sign() {
 }
 
 #[tokio::test]
-async fn what_ended_is_pruned_and_the_ledger_remembers_it() {
+async fn ended_deliveries_are_pruned_and_kept_in_the_ledger() {
     let host = Host::with().set("retention_s=2").start().await;
     let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({"modules": ["Contact"]})).await;
@@ -141,12 +141,12 @@ async fn what_ended_is_pruned_and_the_ledger_remembers_it() {
     assert!(ledger["bytes"].as_u64().unwrap() < 1_000, "{ledger}");
     assert_eq!(host.get("./deliveries").await["deliveries"].as_array().unwrap().len(), 1);
     assert_eq!(host.get(&format!("./events/{pending}")).await["deliveries"][0]["state"], "pending");
-    // Room that was made is used again.
+    // Freed space is used again.
     host.send(event("Contact is Created", 1)).await;
 }
 
 #[tokio::test]
-async fn a_full_tenant_is_told_and_others_go_on() {
+async fn a_full_tenant_is_refused_and_others_are_not() {
     let host = Host::with().set("tenant_events_max=10").start().await;
     for number in 0..10 {
         host.send(event("Contact is Created", number)).await;
@@ -156,7 +156,7 @@ async fn a_full_tenant_is_told_and_others_go_on() {
     host.post("/v1/tenants", &json!({"id": "other"})).await;
     let other = host.ask(Method::POST, "/v1/tenants/other/events", event("Contact is Created", 1)).await;
     assert_eq!(other.status, 202);
-    // Agile CRM sends nothing twice, so it has a tenth more.
+    // Agile CRM does not send again, so its limit is a tenth higher.
     let token = host.post("./intake-tokens", &json!({"label": "crm"})).await;
     let address = text(&token, "path").to_owned();
     assert_eq!(host.ask_as("", Method::POST, &address, event("Contact is Created", 11)).await.status, 202);

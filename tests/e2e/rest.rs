@@ -1,5 +1,4 @@
-//! Rules that hold for every route of the REST surface: what is read can be written back, parameters that are not understood are
-//! refused, and every answer can be traced.
+//! Rules for every REST route: answers can be written back, unknown parameters are refused, and every answer has a request id.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, Reply, Visitor, event, example, exchange, text};
 use reqwest::Method;
@@ -25,7 +24,7 @@ async fn read_and_write_back(host: &Host, method: Method, path: &str, changing: 
 }
 
 #[tokio::test]
-async fn what_is_read_can_be_written_back() {
+async fn answers_can_be_written_back() {
     let host = Host::start().await;
     host.plugin("flatten", example("flatten")).await;
     let also = json!({
@@ -130,7 +129,7 @@ async fn a_subscription_is_changed_by_a_merge_patch() {
 }
 
 #[tokio::test]
-async fn what_is_not_understood_in_a_query_is_refused_on_every_route() {
+async fn unknown_query_parameters_are_refused_on_every_route() {
     let host = Host::start().await;
     let document = host.get("/openapi.json").await;
     let mut routes = 0;
@@ -285,10 +284,10 @@ async fn a_repetition_is_marked() {
 }
 
 #[tokio::test]
-async fn limits_are_told() {
+async fn limits_are_reported() {
     let host = Host::with().set("connections_max=64").start().await;
     let reply = host.ask(Method::GET, "./ledger", "").await;
-    // Six eighths of the connections, of which one tenant alone can have half.
+    // Six eighths of the connections, half of which one tenant can have.
     assert_eq!(reply.headers["ratelimit-policy"], "\"requests\";q=24;qu=\"concurrent-requests\"");
     assert_eq!(reply.headers["ratelimit"], "\"requests\";r=23");
     for path in ["/healthz", "/nowhere"] {

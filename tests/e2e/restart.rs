@@ -1,4 +1,4 @@
-//! Stop and start: attempts under way are finished, everything else goes on where it was.
+//! Stop and start: attempts under way are completed, and everything else continues.
 
 use crate::harness::{Host, RawReceiver, Receiver, event, example, fixture, program, text, until};
 use serde_json::json;
@@ -26,10 +26,10 @@ async fn a_stop_finishes_the_attempts_under_way() {
     let log = host.folder.path().join("log");
     let stopping = host.stop();
     tokio::pin!(stopping);
-    let told = until("the stop", async || std::fs::read_to_string(&log).unwrap().contains("stopping").then_some(()));
+    let logged = until("the stop", async || std::fs::read_to_string(&log).unwrap().contains("stopping").then_some(()));
     tokio::select! {
         _ = &mut stopping => panic!("it did not wait for the attempt under way"),
-        () = told => {}
+        () = logged => {}
     }
     go.notify_one();
     let (status, folder) = stopping.await;

@@ -1,10 +1,10 @@
-//! Retries: receivers that fail, hang, break off and go away.
+//! Retries: receivers that fail, hang, break the connection, or are gone.
 
 use crate::harness::{Host, RawReceiver, Receiver, event, text, until};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-/// A quick schedule of three attempts.
+/// Returns a short schedule of three attempts.
 fn quick() -> Value {
     json!({"retry": {"schedule_s": [0, 0, 0]}, "timeout_ms": 1000})
 }
@@ -147,7 +147,7 @@ async fn nobody_there() {
 }
 
 #[tokio::test]
-async fn a_slow_receiver_holds_up_its_own_lane_only() {
+async fn a_slow_receiver_delays_only_its_lane() {
     let host = Host::start().await;
     let good = Receiver::start().await;
     let slow = RawReceiver::hanging().await;
@@ -185,7 +185,7 @@ async fn a_receiver_that_says_when_to_come_back_is_left_alone_until_then() {
 }
 
 #[tokio::test]
-async fn what_waits_too_long_for_its_turn_is_dead() {
+async fn a_delivery_that_waits_too_long_is_dead() {
     let host = Host::start().await;
     let receiver = Receiver::answering("500").await;
     // Ten failures in a row open the breaker for five seconds; the age limit is two.
@@ -207,7 +207,7 @@ async fn what_waits_too_long_for_its_turn_is_dead() {
 #[tokio::test]
 async fn an_edit_holds_from_the_next_attempt_on() {
     let host = Host::start().await;
-    let former = Receiver::answering("500").await;
+    let previous = Receiver::answering("500").await;
     let new = Receiver::start().await;
     fn settings(url: &str, header: &str) -> Value {
         json!({
@@ -215,7 +215,7 @@ async fn an_edit_holds_from_the_next_attempt_on() {
             "headers": {"x-edition": header}, "retry": {"schedule_s": [0, 3_600]},
         })
     }
-    let id = text(&host.post("./subscriptions", &settings(&former.url, "1")).await, "id").to_owned();
+    let id = text(&host.post("./subscriptions", &settings(&previous.url, "1")).await, "id").to_owned();
     let event = host.send(event("Contact is Created", 1)).await;
     let delivery = host.attempted(&event).await;
     let path = format!("./subscriptions/{id}");
@@ -225,11 +225,11 @@ async fn an_edit_holds_from_the_next_attempt_on() {
     assert_eq!((text(&received["headers"], "x-edition"), &received["headers"]["webhook-id"]), ("2", &delivery["id"]));
     let attempts = host.ended(&event).await["attempts"].clone();
     assert_eq!((&attempts[0]["config_generation"], &attempts[1]["config_generation"]), (&json!(1), &json!(2)));
-    assert_eq!(former.received().len(), 1);
+    assert_eq!(previous.received().len(), 1);
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again_and_the_parts_of_a_post_are_told() {
+async fn a_connection_is_reused_and_the_parts_of_a_post_are_recorded() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({})).await;

@@ -1,4 +1,4 @@
-//! Instances that judge several events: only where a subscription asks for it, and never at a delivery's cost.
+//! Reuse of instances for several events: only by subscriptions that ask for it, and without cost for a delivery.
 
 use crate::harness::{Host, Receiver, event, guest, text, until};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ async fn an_instance_is_used_again_only_if_its_subscription_says_so() {
     let expected = [("call-1", 0), ("call-2", 1), ("call-3", 2), ("call-1", 0), ("call-2", 1)];
     assert_eq!(codes, expected.map(|(code, earlier)| (code.to_owned(), earlier)));
 
-    // Another config is another instance, and so is another version, also when the first one comes back.
+    // Another config needs another instance, and so does another version, also when the first one is activated again.
     host.ask(reqwest::Method::PUT, &path, edit(json!({"calls": 1_000})).to_string()).await.ok();
     assert_eq!(code(&judged(&host).await[0]), "call-1");
     assert_eq!(code(&judged(&host).await[0]), "call-2");
@@ -42,7 +42,7 @@ async fn an_instance_is_used_again_only_if_its_subscription_says_so() {
     host.plugin("p", guest("remembers")).await;
     assert_eq!(code(&judged(&host).await[0]), "call-1");
 
-    // One that rests for too long ends.
+    // An instance that is idle for too long ends.
     host.ask(reqwest::Method::PUT, &path, edit(json!({"calls": 1_000, "idle_s": 1})).to_string()).await.ok();
     judged(&host).await;
     until("an instance that rested for too long", || async {
@@ -68,7 +68,7 @@ async fn the_fault_of_an_instance_that_judged_before_costs_no_delivery() {
     assert_eq!(delivery["attempts"].as_array().unwrap().len(), 1);
     let log = attempt["log"].to_string();
     assert!(log.contains("had judged 1 events before and failed") && log.contains("too old for this"), "{log}");
-    // The fresh one rests now, and so on: every event is delivered.
+    // The fresh instance is idle now, and so on: every event is delivered.
     for _ in 0..4 {
         assert_eq!(judged(&host).await.last().unwrap()["verdict"], "pass");
     }

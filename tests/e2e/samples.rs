@@ -1,4 +1,4 @@
-//! Every sample payload through every example plugin, in the host.
+//! Sample payloads in every example plugin.
 
 use crate::contract::{LANGUAGES, frozen};
 use crate::harness::{Host, Receiver, event, example, fixture, fixtures, guest, text};
@@ -6,14 +6,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Those whose verdict depends on the event alone.
+/// Plugins whose verdict depends only on the event.
 const PLUGINS: [&str; 10] =
     ["flatten", "redact", "slack", "deal-filter", "reshape", "route", "normalise", "units", "enrich", "wrap"];
 
-/// Those that look back.
+/// Plugins that use history.
 const HISTORIANS: [&str; 2] = ["changes", "guard"];
 
-/// Every event of every sample file, as text, by the file's name; with those of sequences numbered.
+/// Returns every event of every sample file as text, by the file's name, with numbers in sequences.
 fn samples() -> BTreeMap<String, String> {
     let mut samples = BTreeMap::new();
     for folder in ["", "guide"] {
@@ -80,7 +80,7 @@ async fn every_sample_goes_through_every_plugin() {
     let ledger = host.ledger().await;
     let delivered = usize::try_from(ledger["delivered"].as_u64().unwrap()).unwrap();
     assert_eq!(ledger["fan_out"], samples.len() * PLUGINS.len());
-    // Every signature is verified by `expect`; every body that a plugin made is JSON.
+    // `expect` verifies every signature; every body of a plugin is JSON.
     for received in receiver.expect(delivered).await {
         let body: Value = serde_json::from_str(text(&received, "body")).unwrap();
         assert!(body.is_object());
@@ -98,7 +98,7 @@ fn expected_verdict(plugin: &str, payload: &str) -> &'static str {
     }
 }
 
-/// Returns true if an address or a number is spelled otherwise than `normalise` does.
+/// Returns true if an address or a number is not spelled as by `normalise`.
 fn is_unlike_itself(data: &Value) -> bool {
     fn unlike(property: &Value) -> bool {
         match (property["name"].as_str(), property["value"].as_str()) {
@@ -158,7 +158,7 @@ async fn plugins_that_look_back_say_what_changed_and_drop_what_did_not() {
         };
         verdicts.push(HISTORIANS.map(verdict));
     }
-    // The first is new; the burst says the same three times more; the last is of an earlier update.
+    // The first is new; the burst repeats it three times; the last belongs to an earlier update.
     let expected = [
         ["pass -", "pass -"],
         ["drop unchanged", "drop duplicate"],
@@ -192,14 +192,14 @@ async fn large_payloads_go_through() {
     assert!(!text(&received, "body").contains("a@b.example") || text(&received, "body").contains("a***@b.example"));
 }
 
-/// Returns the parts of an attempt that must not depend on the instance that judged.
+/// Returns the parts of an attempt that must not depend on the instance.
 fn judged(attempt: &Value) -> [&Value; 3] {
     [&attempt["verdict"], &attempt["reason"], &attempt["body_sha256"]]
 }
 
 #[tokio::test]
 async fn reused_instances_give_the_same_bytes_as_fresh_ones() {
-    // Room for an instance of every plugin: with less, it depends on their order which ones are used again.
+    // Capacity for an instance of every plugin. With less, reuse would depend on their order.
     let host = with_examples(Host::with().set("resting_instances_max=40").start().await).await;
     let receiver = Receiver::start().await;
     for language in LANGUAGES {
@@ -207,7 +207,7 @@ async fn reused_instances_give_the_same_bytes_as_fresh_ones() {
     }
     let plugins: Vec<&str> = PLUGINS.into_iter().chain(HISTORIANS).chain(LANGUAGES).collect();
     for plugin in &plugins {
-        // One after the other, so that there is an instance to be used again.
+        // One after the other, so that an instance can be reused.
         for reuse in [json!(null), json!({"calls": 1_000, "idle_s": 600})] {
             let limits = json!({"cpu_ms": 1_000, "wall_ms": 5_000});
             let body =
@@ -217,7 +217,7 @@ async fn reused_instances_give_the_same_bytes_as_fresh_ones() {
     }
     let subscriptions = host.get("./subscriptions").await;
     let mut used_again = 0;
-    // Twice: the second time every instance has seen every sample.
+    // Twice: the second time, every instance has seen every sample.
     for (name, payload) in samples().into_iter().chain(samples()) {
         let id = host.send(payload).await;
         let deliveries = host.deliveries_when(&id, |delivery| delivery["state"] != "pending").await;
@@ -239,7 +239,7 @@ async fn reused_instances_give_the_same_bytes_as_fresh_ones() {
 #[tokio::test]
 async fn the_same_event_gives_the_same_bytes() {
     let host = host_with_examples().await;
-    // The last one sends what its clock and its random numbers say.
+    // The last one sends the values of its clock and its random numbers.
     host.plugin("world", guest("world")).await;
     for plugin in PLUGINS.into_iter().chain(["world"]) {
         for (name, payload) in samples() {

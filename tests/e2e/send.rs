@@ -1,4 +1,4 @@
-//! `hookloom send` over several files and bad lines.
+//! Command `hookloom send` with several files and invalid lines.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, event, fixtures, program};
 use serde_json::Value;
@@ -47,8 +47,11 @@ async fn a_file_that_is_refused_or_missing_does_not_keep_the_others() {
     let (code, out, _) = send(&host, &[files[0], files[3]], "").await;
     assert!(code == Some(0) && out.contains("2 files: 4 events accepted, 4 deliveries"), "{out}");
     let (code, _, err) = send(&host, &[&files[..], &["--json"]].concat(), "").await;
-    let told: Vec<Value> = err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(code == Some(1) && told.len() == 3 && told[0]["source"].as_str().unwrap().contains("zapier"), "{err}");
+    let failures: Vec<Value> = err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(
+        code == Some(1) && failures.len() == 3 && failures[0]["source"].as_str().unwrap().contains("zapier"),
+        "{err}"
+    );
 }
 
 #[tokio::test]
@@ -68,7 +71,7 @@ async fn of_lines_only_the_bad_ones_stay_behind() {
 }
 
 #[tokio::test]
-async fn what_no_event_could_pass_ends_the_command() {
+async fn a_fault_that_concerns_every_event_ends_the_command() {
     let host = Host::start().await;
     let one = file("guide/contact_created.json");
     let other = file("guide/contact_updated.json");

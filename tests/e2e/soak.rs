@@ -1,5 +1,4 @@
-//! The long form of the fault tests: minutes, a line of a table each. `cargo xtask soak` runs them; `cargo xtask test` does
-//! not.
+//! Long form of the fault tests, which takes minutes and prints a table. `cargo xtask soak` runs them; `cargo xtask test` does not.
 
 use crate::crash::kill_again_and_again;
 use crate::harness::{Host, RawReceiver, Receiver, Visitor, text};
@@ -8,7 +7,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
-fn told(what: &str, figures: &str) {
+fn report(what: &str, figures: &str) {
     println!("| {what} | {figures} |");
 }
 
@@ -29,7 +28,7 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 #[ignore = "long; cargo xtask soak runs it"]
 async fn kills() {
     let tally = kill_again_and_again(100).await;
-    told(
+    report(
         "kill -9 at random moments under load, 100 times",
         &format!(
             "{} accepted, {} received, {} lost, {} sent twice",
@@ -41,7 +40,7 @@ async fn kills() {
 const HEALTHY: usize = 99;
 const ROUNDS: usize = 150;
 
-/// Sends events to all subscriptions at a steady pace; how long each healthy delivery took, in milliseconds.
+/// Sends events to all subscriptions at a steady rate. Returns the duration of each healthy delivery, in milliseconds.
 async fn latencies(dead: bool) -> Vec<f64> {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
@@ -74,11 +73,11 @@ async fn one_dead_receiver_among_a_hundred() {
         percentile(values, 99)
     }
     let ratio = p99(&with) / p99(&without);
-    told(
+    report(
         "one dead receiver among 100, 1,000 deliveries/s: p99 of the others",
         &format!("{:.0} ms with it, {:.0} ms without, ratio {ratio:.2} (goal: at most 1.2)", p99(&with), p99(&without)),
     );
-    // Two milliseconds are the clock's grain here.
+    // Two milliseconds are the resolution of the clock here.
     assert!(p99(&with) <= 1.2 * p99(&without) + 2.0, "{ratio}");
 }
 
@@ -98,7 +97,7 @@ async fn intake(host: &Host, lasts: Duration) -> Vec<f64> {
 const SUBSCRIPTIONS: usize = 100;
 const EVENTS: usize = 10_000;
 
-/// A host with a million deliveries that nobody attempts yet.
+/// Starts a host with a million pending deliveries that are not attempted yet.
 async fn a_million_pending() -> (Host, Vec<String>) {
     let host = Host::start().await;
     host.plugin("drops", crate::harness::guest("remembers")).await;
@@ -119,7 +118,7 @@ async fn a_million_pending() -> (Host, Vec<String>) {
 }
 
 /// Measures the acceptance of single events while a version is activated, a webhook edited, and metrics and pages are read every
-/// second, and how long these take.
+/// second. Returns the durations of both.
 async fn beside_changes(host: &Host, webhook: &str) -> (Vec<f64>, Vec<f64>) {
     let component = distinct(&crate::harness::guest("remembers"), 1);
     let second = host.ask(Method::PUT, "./plugins/drops?activate=false", component).await.ok();
@@ -155,7 +154,7 @@ async fn beside_changes(host: &Host, webhook: &str) -> (Vec<f64>, Vec<f64>) {
     (during, sorted(took.into_inner().unwrap()))
 }
 
-/// Resident memory of a host's process, in MiB (proc(5): VmRSS).
+/// Returns the resident memory of a host's process, in MiB (proc(5): VmRSS).
 fn resident_mib(host: &Host) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.process.id().unwrap())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -169,13 +168,13 @@ fn row(values: &[f64]) -> String {
 
 #[tokio::test]
 #[ignore = "long; cargo xtask soak runs it"]
-async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
+async fn a_million_deliveries_wait_are_judged_and_are_pruned_during_intake() {
     let empty = Host::start().await;
     let memory_empty = resident_mib(&empty);
     drop(empty);
     let (host, subscriptions) = a_million_pending().await;
     let before = intake(&host, Duration::from_secs(10)).await;
-    told(
+    report(
         "1,000,000 pending deliveries",
         &format!(
             "{} MiB resident (empty: {memory_empty} MiB); one event after the other accepted in {}",
@@ -185,8 +184,8 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
     );
     assert!(resident_mib(&host) <= memory_empty + 256, "{} MiB", resident_mib(&host));
     let (during, changes) = beside_changes(&host, &subscriptions[0]).await;
-    told(
-        "the same beside an activation, an edited webhook, /metrics, Overview and Webhooks every second",
+    report(
+        "the same during an activation, an edited webhook, /metrics, Overview and Webhooks every second",
         &format!("accepted in {}; these changes and reads took {}", row(&during), row(&changes)),
     );
     assert!(percentile(&during, 99) <= 20.0, "{}", row(&during));
@@ -201,7 +200,7 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
     while all().await.is_none() {
         assert!(begun.elapsed() < Duration::from_secs(1_200), "the deliveries do not end");
     }
-    told(
+    report(
         "the same, judged by a plugin and recorded",
         &format!("{:.0} deliveries/s, {} MiB resident", 1e6 / begun.elapsed().as_secs_f64(), resident_mib(&host)),
     );
@@ -212,8 +211,8 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
     let during = intake(&host, Duration::from_secs(20)).await;
     let ledger = host.ledger().await;
     let pruned = ledger["pruned"]["dropped"].as_u64().unwrap();
-    told(
-        "one event after the other beside 1,000,000 ended deliveries with their attempts",
+    report(
+        "one event after the other with 1,000,000 ended deliveries with their attempts",
         &format!(
             "accepted in {}; in {} while {pruned} were pruned in {:.0} s",
             row(&before),
@@ -222,7 +221,7 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
         ),
     );
     assert!(pruned > 10_000);
-    // Nobody waits for it: a step of pruning is ten milliseconds.
+    // A step of pruning takes ten milliseconds, so nothing waits longer.
     assert!(percentile(&during, 99) <= 2.0 * percentile(&before, 99) + 15.0);
 }
 
@@ -230,7 +229,7 @@ async fn a_million_deliveries_wait_are_judged_and_are_pruned_beside_intake() {
 #[ignore = "long; cargo xtask soak runs it"]
 async fn disks_that_fill_up() {
     let (accepted, refused) = crate::faults::disk_fills_up(20).await;
-    told(
+    report(
         "a disk that fills up under load, 20 times",
         &format!("{accepted} accepted, {refused} refused with 503, 0 lost"),
     );
@@ -243,8 +242,8 @@ async fn hostile_receivers() {
     for _ in 0..10 {
         kinds = crate::faults::hostile_receivers().await;
     }
-    told(
-        &format!("{kinds} kinds of hostile receivers beside a healthy one, 10 times"),
+    report(
+        &format!("{kinds} kinds of hostile receivers and a healthy one, 10 times"),
         "each cost its own deadline; the healthy one got everything",
     );
 }
@@ -253,10 +252,13 @@ async fn hostile_receivers() {
 #[ignore = "long; cargo xtask soak runs it"]
 async fn clocks_that_jump() {
     let jumps = crate::durability::clock_jumps(&[86_400, -86_400, 0, 30 * 86_400, 0, -3_600, 3_600, 0]).await;
-    told(&format!("the clock set by hours and days, {jumps} times, under load"), "0 lost, order kept, nothing held up");
+    report(
+        &format!("the clock set by hours and days, {jumps} times, under load"),
+        "0 lost, order kept, nothing held up",
+    );
 }
 
-/// A component that differs from the others of its kind by a custom section that says nothing.
+/// Returns a component that differs from others of its kind by a custom section without meaning.
 pub(crate) fn distinct(component: &[u8], number: usize) -> Vec<u8> {
     let name = format!("n{number:04}");
     [component, &[0, 6, 5], name.as_bytes()].concat()
@@ -282,6 +284,9 @@ async fn a_thousand_plugins_come_back() {
     let first = host.get("./plugins").await.as_array().unwrap().clone();
     let rest = host.get(&format!("./plugins?cursor={}", text(first.last().unwrap(), "name"))).await;
     assert_eq!(first.len() + rest.as_array().unwrap().len(), 1_000);
-    told("start with 1,000 distinct plugins from the cache", &format!("{:.1} s (goal: under 5 s)", took.as_secs_f64()));
+    report(
+        "start with 1,000 distinct plugins from the cache",
+        &format!("{:.1} s (goal: under 5 s)", took.as_secs_f64()),
+    );
     assert!(took < Duration::from_secs(5), "{took:?}");
 }

@@ -98,7 +98,7 @@ async fn a_host_under_nohup_outlives_its_terminal() {
     signal(&host, "-HUP").await;
     host.send(event("Contact is Created", 1)).await;
     assert!(host.process.try_wait().unwrap().is_none());
-    host.tell_to_stop().await;
+    host.signal_stop().await;
     let (status, _) = tokio::time::timeout(PATIENCE, host.stopped()).await.unwrap();
     assert!(status.success());
 }

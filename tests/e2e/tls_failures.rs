@@ -1,4 +1,4 @@
-//! TLS that fails: the reason says in plain words what is wrong and what to do, and the log stays quiet.
+//! TLS failures: the reason has the fault and the remedy in plain words, and the log has no errors.
 
 use crate::harness::{Authority, Host, TlsReceiver, event, text};
 use reqwest::Method;
@@ -16,7 +16,7 @@ async fn reason(host: &Host, url: &str, transport: Value) -> String {
     text(reason, "message").to_owned()
 }
 
-/// A receiver that speaks HTTP where TLS is expected.
+/// Starts a receiver that speaks HTTP where TLS is expected.
 async fn plain() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
@@ -57,9 +57,9 @@ async fn each_failure_says_what_to_do() {
         (&format!("https://{closed}/"), trusted(), "no connection: connection refused; nothing listens"),
     ];
     for (url, transport, expected) in cases {
-        let told = reason(&host, url, transport).await;
-        assert!(told.starts_with(expected), "{told}");
-        assert!(!told.contains("os error") && !told.contains("UnixTime") && !told.contains('{'), "{told}");
+        let message = reason(&host, url, transport).await;
+        assert!(message.starts_with(expected), "{message}");
+        assert!(!message.contains("os error") && !message.contains("UnixTime") && !message.contains('{'), "{message}");
     }
     let log = host.log();
     assert!(!log.contains("ERROR"), "{log}");

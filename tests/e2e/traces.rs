@@ -1,4 +1,4 @@
-//! Traces: an event's way as spans at a collector, and the context that a receiver gets.
+//! Traces: spans of an event at a collector, and the context for a receiver.
 
 use crate::harness::{Host, Receiver, event, example, text, until};
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ async fn an_events_way_is_a_trace_that_its_receiver_can_go_on_with() {
 #[tokio::test]
 async fn no_delivery_waits_for_a_collector() {
     let receiver = Receiver::start().await;
-    // Nobody listens there.
+    // No collector listens there.
     let host = Host::with().set("otlp_endpoint=\"http://127.0.0.1:9998\"").start().await;
     host.subscription(&receiver.url, json!({})).await;
     for number in 0..20 {

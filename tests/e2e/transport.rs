@@ -1,17 +1,17 @@
-//! Per-subscription transport: forward proxies, custom certificate authorities, client certificates; and the durations of each
-//! part.
+//! Per-subscription transport: forward proxies, custom certificate authorities, client certificates; and the durations of the parts
+//! of a POST.
 
 use crate::harness::{Authority, Host, NameServer, Proxy, Receiver, TlsReceiver, event, text};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// The only attempt of a new event.
+/// Returns the only attempt of a new event.
 async fn attempt(host: &Host) -> Value {
     host.ended(&host.send(event("Contact is Created", 1)).await).await["attempts"][0].clone()
 }
 
 #[tokio::test]
-async fn an_authority_of_the_owners_own_is_trusted_by_its_subscription_only() {
+async fn a_custom_authority_is_trusted_by_its_subscription_only() {
     let host = Host::start().await;
     let authority = Authority::new();
     let receiver = TlsReceiver::start(&authority, None).await;
@@ -34,7 +34,7 @@ async fn an_authority_of_the_owners_own_is_trusted_by_its_subscription_only() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_to_who_asks_for_it() {
+async fn a_client_certificate_is_sent_on_request() {
     let host = Host::start().await;
     let own = Authority::new();
     let clients = Authority::new();
@@ -57,7 +57,7 @@ async fn a_client_certificate_is_shown_to_who_asks_for_it() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_a_transport_is_told_and_never_shown() {
+async fn faults_of_a_transport_are_reported_without_secrets() {
     let host = Host::start().await;
     let key = Authority::new().identity("a.example");
     let body = json!({
@@ -74,7 +74,7 @@ async fn what_does_not_fit_a_transport_is_told_and_never_shown() {
     let made = host.ask(Method::POST, "./subscriptions", fits.to_string()).await;
     assert_eq!(made.status, 201, "{}", made.text);
     assert!(!made.text.contains("PRIVATE KEY"), "{}", made.text);
-    // The secret that it names is deleted later: that is told too, and nothing is kept back.
+    // The named secret is deleted later: that is reported too, and the delivery is not held.
     let path = format!("./subscriptions/{}", text(&made.json, "id"));
     let mut without = fits;
     without["secrets"] = json!({"key": null});
@@ -115,7 +115,7 @@ async fn a_proxy_carries_http_and_https_and_gets_what_it_asks_for() {
 
 #[tokio::test]
 async fn a_proxy_opens_no_door_that_the_guard_shuts() {
-    // The guard knows this machine's first address as refused, its second as allowed by the operator.
+    // The guard refuses the first loopback address, and the operator allows the second.
     let names = NameServer::answering(&["127.0.0.1"]).await;
     let host = Host::with()
         .guarded()
@@ -129,7 +129,7 @@ async fn a_proxy_opens_no_door_that_the_guard_shuts() {
     let refused = attempt(&host).await;
     assert_eq!(text(&refused["reason"], "code"), "address-refused", "{refused}");
     assert!(proxy.heads().is_empty(), "the proxy was asked");
-    // A proxy where nobody may dial is refused like any other address.
+    // The address of a proxy is vetted like any other.
     let mut also = also;
     also["transport"] = json!({"proxy": "http://127.0.0.1:3128"});
     also["notify_url"] = json!("http://hooks.example.com:8080/");

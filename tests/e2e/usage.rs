@@ -1,5 +1,4 @@
-//! The share of a tenant: what counts toward it, what is refused over it, and how it is given back by deleting plugins, versions
-//! and whole tenants.
+//! Share of a tenant: what counts, what is refused above it, and how deletions of plugins, versions and tenants reduce the usage.
 
 use crate::harness::{ADMIN_KEY, Host, Receiver, Visitor, event, example, guest, text, until};
 use reqwest::Method;
@@ -69,7 +68,7 @@ async fn over_the_share_everything_is_refused_but_outcomes() {
         sent.push(text(&reply.json["events"][0], "id").to_owned());
         assert!(sent.len() < 400, "attempts do not count");
     }
-    // What was accepted is delivered and recorded, although nothing more is taken in.
+    // Accepted events are delivered and recorded, even though no more are accepted.
     for id in &sent {
         assert_eq!(text(&host.ended(id).await, "state"), "delivered");
     }
@@ -78,7 +77,7 @@ async fn over_the_share_everything_is_refused_but_outcomes() {
 }
 
 #[tokio::test]
-async fn a_plugin_goes_when_nobody_uses_it_and_no_file_brings_it_back() {
+async fn an_unused_plugin_is_deleted_and_no_file_brings_it_back() {
     let host = Host::start().await;
     let folder = host.data().join("plugins/default");
     std::fs::create_dir_all(&folder).unwrap();
@@ -95,11 +94,11 @@ async fn a_plugin_goes_when_nobody_uses_it_and_no_file_brings_it_back() {
     let old = format!("./plugins/p/versions/{first}");
     let active = format!("./plugins/p/versions/{second}");
 
-    for (path, told) in
+    for (path, message) in
         [(&active, "active version"), (&old, pinned.as_str()), (&"./plugins/p".to_owned(), pinned.as_str())]
     {
         let refused = delete(path).await;
-        assert!(refused.status == 409 && refused.text.contains(told), "{path}: {}", refused.text);
+        assert!(refused.status == 409 && refused.text.contains(message), "{path}: {}", refused.text);
     }
     delete(&format!("./subscriptions/{pinned}")).await;
     let shadow = json!({"kind": "shadow", "sha256": first}).to_string();
@@ -118,7 +117,7 @@ async fn a_plugin_goes_when_nobody_uses_it_and_no_file_brings_it_back() {
     let changes = host.get("./changes").await.to_string();
     assert!(changes.contains("plugin.delete-version") && changes.contains("\"plugin.delete\""), "{changes}");
 
-    // The file is still there, and a restart looks at it again; a new one is taken.
+    // The file still exists, and a restart reads it again; another component is installed.
     let (_, folder_of_host) = host.stop().await;
     let host = Host::with().on(folder_of_host).start().await;
     std::fs::write(folder.join("q.wasm"), example("flatten")).unwrap();
@@ -130,7 +129,7 @@ async fn a_plugin_goes_when_nobody_uses_it_and_no_file_brings_it_back() {
     assert_eq!(host.get("./plugins").await.as_array().unwrap().len(), 1);
 }
 
-/// A tenant with something of everything. Returns its key and its address.
+/// Creates a tenant with something of every kind. Returns its key and its address.
 async fn acme(host: &Host) -> (String, String) {
     fn made(value: &Value, name: &str) -> String {
         text(value, name).to_owned()
@@ -170,7 +169,7 @@ async fn a_tenant_goes_with_all_that_hangs_on_it_also_over_a_crash() {
     let begun = delete(ADMIN_KEY, "?confirm=acme").await;
     assert_eq!((begun.status, &begun.json["tenant"]), (202, &json!("acme")), "{}", begun.text);
 
-    // At once nobody gets in any more, and nothing can be put there.
+    // At once, no key works any more, and nothing can be created.
     let statuses = [
         host.ask_as("", Method::POST, &address, event("Contact is Created", 1)).await.status,
         host.ask_as(&key, Method::GET, "/v1/tenants/acme/subscriptions", "").await.status,
@@ -186,7 +185,7 @@ async fn a_tenant_goes_with_all_that_hangs_on_it_also_over_a_crash() {
     })
     .await;
     assert!(host.get("/v1/changes").await.to_string().contains("tenant.delete"));
-    // Its name is free, and nothing of it is left under it.
+    // Its name is free, and none of its data is left.
     host.post("/v1/tenants", &json!({"id": "acme"})).await;
     let usage = host.get("/v1/tenants/acme/usage").await;
     assert_eq!((&usage["bytes"], &usage["events"]), (&json!(0), &json!(0)), "{usage}");

@@ -1,4 +1,4 @@
-//! Limits on the writes of one request and on the duration of a read, tried with values above them.
+//! Limits on the writes of one request and on the duration of a read, with values above them.
 
 use crate::harness::{Host, Receiver, event, text, until};
 use crate::repeats::send_once;
@@ -26,13 +26,13 @@ async fn a_request_makes_no_more_deliveries_than_it_may_and_one_event_reaches_al
     for _ in 0..3 {
         host.subscription(&receiver.url, json!({})).await;
     }
-    // One event is six deliveries by now: it is accepted, also where the vendor sends it once.
+    // One event makes six deliveries by now: it is accepted, also from the vendor, which sends once.
     host.send(event("Contact is Created", 1)).await;
     let token = host.post("./intake-tokens", &json!({})).await;
     let vendors = host.ask_as("", Method::POST, text(&token, "path"), event("Contact is Created", 2)).await;
     assert_eq!(vendors.status, 202, "{}", vendors.text);
     receiver.expect(12).await;
-    // Events that match nobody are no deliveries.
+    // Events without matching subscriptions make no deliveries.
     let other: String = events(100).replace("Contact is Created", "Opportunity is Created");
     let subscriptions = host.get("./subscriptions").await;
     for one in subscriptions.as_array().unwrap() {
@@ -61,7 +61,7 @@ async fn a_repetition_is_answered_though_more_webhooks_match_by_now() {
 }
 
 #[tokio::test]
-async fn an_entity_id_that_is_too_long_is_none_and_the_sender_is_told() {
+async fn an_entity_id_that_is_too_long_is_ignored_with_a_note() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({"ordering": {"on_failure": "block"}})).await;
@@ -120,7 +120,7 @@ async fn a_query_that_takes_too_long_is_stopped_and_says_what_to_do() {
     host.get("./deliveries").await;
 }
 
-/// Deliveries of one subscription that wait, more than one transaction ends.
+/// Number of waiting deliveries of one subscription, more than one transaction ends.
 const BACKLOG: usize = 1_201;
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn a_large_backlog_ends_with_its_webhook() {
     host.ask(Method::DELETE, &format!("./subscriptions/{deleted}"), "").await.ok();
     let ledger = host.ledger().await;
     assert_eq!((&ledger["cancelled"], &ledger["pending"]), (&json!(BACKLOG), &json!(0)));
-    // The receiver wants no more: the rest is dead, in whatever step it ends.
+    // The receiver wants no more: the others are dead, in whichever step they end.
     host.subscription(&receiver.url, json!({"rate_per_s": 1, "concurrency": 1})).await;
     host.ask(Method::POST, "./events", events(BACKLOG)).await.ok();
     let dead =

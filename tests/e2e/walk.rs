@@ -1,4 +1,4 @@
-//! The walk of an event when all is well.
+//! Path of an event without faults.
 
 use crate::harness::{Host, Receiver, SECRET, event, example, fixture, text};
 use reqwest::Method;
@@ -52,7 +52,7 @@ async fn each_subscription_gets_its_modules_once() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_accepted_all_the_same() {
+async fn an_event_without_subscriptions_is_accepted() {
     let host = Host::start().await;
     let accepted = host.ask(Method::POST, "./events", event("Contact is Created", 1)).await;
     assert_eq!((accepted.status, &accepted.json["events"][0]["deliveries"]), (202, &json!(0)));
@@ -138,7 +138,7 @@ async fn edits_hold_from_the_next_event_on_and_deletion_cancels() {
     host.ask(Method::PUT, &path, edit.to_string()).await.ok();
     let event_2 = host.send(event("Contact is Created", 2)).await;
     assert_eq!(host.ended(&event_2).await["attempts"][0]["config_generation"], 2);
-    // The secret was not named in the edit, so it stayed: the receiver still verifies.
+    // The edit did not name the secret, so it stayed: the receiver still verifies.
     second.expect(1).await;
 
     host.post(&format!("{path}/pause"), &json!({"reason": "by hand"})).await;
@@ -229,7 +229,7 @@ async fn a_list_comes_in_pages() {
             break seen.len();
         };
         query = next.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned();
-        // What goes between two pages takes nothing with it.
+        // A deletion between two pages does not affect the others.
         if seen.len() == 2 {
             host.ask(Method::DELETE, &format!("./subscriptions/{}", made[1]), "").await;
         }

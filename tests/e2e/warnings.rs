@@ -1,10 +1,10 @@
-//! Warnings in the answer to a subscription's write, about failures that its plugins will have.
+//! Warnings in the answer to a write of a subscription, about predicted failures of its plugins.
 
 use crate::harness::{Host, Receiver, Visitor, event, example, guest, text};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Makes a subscription, and returns its warnings.
+/// Creates a subscription, and returns its warnings.
 async fn warnings(host: &Host, settings: Value) -> Vec<String> {
     let mut body = json!({"notify_url": "http://127.0.0.1:9999/", "modules": ["Contact", "Deal"]});
     body.as_object_mut().unwrap().extend(settings.as_object().cloned().unwrap());
@@ -22,7 +22,7 @@ async fn host_with(plugins: &[&str]) -> Host {
 }
 
 #[tokio::test]
-async fn a_chain_in_the_wrong_order_is_told_with_the_right_one() {
+async fn a_chain_in_the_wrong_order_is_reported_with_the_right_one() {
     let host = host_with(&["flatten", "redact", "deal-filter", "reshape"]).await;
     let wrong = warnings(&host, json!({"plugin": ["flatten", "redact"]})).await;
     assert_eq!(wrong.len(), 2, "one for each module: {wrong:?}");
@@ -33,14 +33,14 @@ async fn a_chain_in_the_wrong_order_is_told_with_the_right_one() {
     assert_eq!(warnings(&host, json!({"plugin": ["redact", "flatten"]})).await, Vec::<String>::new());
     let other = warnings(&host, json!({"plugin": ["flatten", "deal-filter"], "modules": ["Deal"]})).await;
     assert!(other.len() == 1 && other[0].contains("name deal-filter before flatten"), "{other:?}");
-    // Nothing of it was counted, and the subscriptions are there.
+    // Nothing was counted, and the subscriptions exist.
     assert_eq!(host.get("./subscriptions").await.as_array().unwrap().len(), 3);
     let metrics = host.ask(Method::GET, "/metrics", "").await.text;
     assert!(!metrics.contains("hookloom_plugin_calls_total{"), "{metrics}");
 }
 
 #[tokio::test]
-async fn a_plugin_that_fails_on_everything_is_told() {
+async fn a_plugin_that_fails_on_everything_is_reported() {
     let host = Host::start().await;
     for program in ["panics", "bad_config", "binary", "passes"] {
         host.plugin(&program.replace('_', "-"), guest(program)).await;
@@ -57,17 +57,17 @@ async fn a_plugin_that_fails_on_everything_is_told() {
     let binary = warnings(&host, one(json!(["binary", "passes"]))).await;
     assert!(binary.len() == 1 && binary[0].contains("only the last plugin of a chain may"), "{binary:?}");
     assert!(warnings(&host, one(json!("passes"))).await.is_empty());
-    // Real events are tried beside the sample.
+    // Real events are tried besides the sample.
     host.send(event("Contact is Created", 1)).await;
     let more = warnings(&host, one(json!("panics"))).await;
     assert!(more[0].contains("the 2 events that were tried"), "{more:?}");
-    // What a plugin is stopped for is no verdict, and holds nobody up.
+    // A call that was stopped by a limit is no result, and delays nothing.
     host.plugin("loops", guest("loops")).await;
     assert!(warnings(&host, one(json!("loops"))).await.is_empty());
 }
 
 #[tokio::test]
-async fn a_config_key_that_no_plugin_reads_is_told() {
+async fn a_config_key_that_no_plugin_reads_is_reported() {
     let host = host_with(&["deal-filter", "redact", "wrap"]).await;
     fn of(plugin: Value, config: Value) -> Value {
         json!({"plugin": plugin, "config": config})
@@ -84,7 +84,7 @@ async fn a_config_key_that_no_plugin_reads_is_told() {
     let alone = warnings(&host, json!({"config": {"a": "b"}})).await;
     assert_eq!(alone, ["config is set, and there is no plugin to read it"]);
 
-    // An edit warns too; a read does not.
+    // An edit has warnings too; a read does not.
     let subscriptions = host.get("./subscriptions").await;
     let id = text(&subscriptions[0], "id");
     let edit = json!({"notify_url": "http://127.0.0.1:9999/", "modules": ["Contact"], "plugin": "redact", "config": {"patern": "x"}});
@@ -105,5 +105,5 @@ async fn the_page_shows_what_will_go_wrong() {
     let saved = visitor.post("/t/default/webhooks", &fields).await;
     assert_eq!(saved.status, 303, "{}", saved.text);
     let shown = visitor.see(&saved.location).await;
-    assert!(shown.contains("This will go wrong") && shown.contains("name redact before flatten"), "{shown}");
+    assert!(shown.contains("with these problems") && shown.contains("name redact before flatten"), "{shown}");
 }

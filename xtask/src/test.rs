@@ -24,11 +24,11 @@ pub(crate) fn soak(arguments: &[String]) -> Result<(), Failure> {
     }
 }
 
-/// Profile of the program under measurement: the one that is shipped takes a quarter of an hour to build.
+/// Profile of the measured program. The release profile takes a quarter of an hour to build.
 const SOAK_PROFILE: &str = "soak";
 
-/// Measures each kind of attack on a program that is optimised; a row alone, unless `row` is empty. Fails only if it could not
-/// measure, the host died or events were lost: goals that are missed are marked in the table.
+/// Measures each kind of attack on an optimised program, or one row unless `row` is empty. Fails only if a measurement was not
+/// possible, the host died or events were lost; missed goals are marked in the table.
 fn interference(row: &str) -> Result<(), Failure> {
     ensure_c_compiler()?;
     guests::build()?;
@@ -42,7 +42,7 @@ fn interference(row: &str) -> Result<(), Failure> {
     run_command(cargo().args(table).env("TEST_PROGRAM", program).env("SOAK_ROW", row))
 }
 
-/// The fault tests in their long form, one after the other, so that their figures are their own.
+/// Runs the fault tests in their long form, one after the other, so that they do not affect each other's figures.
 fn fault_tests() -> Result<(), Failure> {
     ensure_c_compiler()?;
     guests::build()?;
@@ -55,7 +55,7 @@ fn fault_tests() -> Result<(), Failure> {
     run_command(cargo().args(soak))
 }
 
-/// The bench, of the program as it is shipped.
+/// Runs the bench with the release build.
 pub(crate) fn bench(arguments: &[String]) -> Result<(), Failure> {
     ensure_c_compiler()?;
     guests::build()?;
@@ -63,7 +63,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), Failure> {
     run_command(Command::new(root().join("target/release/hookloom-bench")).current_dir(root()).args(arguments))
 }
 
-/// SQLite and the durability test's library are C.
+/// Checks for a C compiler, because SQLite and the durability test's library are C.
 fn ensure_c_compiler() -> Result<(), Failure> {
     fn works(name: &str) -> bool {
         Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())

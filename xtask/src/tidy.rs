@@ -1,6 +1,5 @@
-//! Checks the rules of the house that no compiler knows: who may use whom, where outside packages live, how long files
-//! and functions are, that every file says what it owns, and that links in documents lead somewhere. Counts idioms and summaries of
-//! doc comments against limits ([`counts`]).
+//! Check of the project's rules: dependencies between modules, homes of outside packages, lengths of files and functions, headers
+//! of files, and links in documents. Counts idioms and summaries of doc comments against limits ([`counts`]).
 
 mod counts;
 mod idioms;
@@ -9,7 +8,7 @@ mod summaries;
 use crate::{Failure, root, say};
 use std::path::{Path, PathBuf};
 
-/// The host's modules from the top down: a module uses those after it, never those before it.
+/// Modules of the host from the top down. A module uses those after it, never those before it.
 const ORDER: [&str; 29] = [
     "cli",
     "app",
@@ -42,7 +41,7 @@ const ORDER: [&str; 29] = [
     "plural",
 ];
 
-/// Outside packages with one home in the host.
+/// Outside packages that only one module of the host may use.
 const HOMES: [(&str, &str); 13] = [
     ("anstream", "host/src/cli/terminal.rs"),
     ("anstyle", "host/src/cli/terminal.rs"),
@@ -59,7 +58,7 @@ const HOMES: [(&str, &str); 13] = [
     ("metrics_exporter_prometheus", "host/src/telemetry.rs"),
 ];
 
-/// Names that say nothing.
+/// Names without meaning.
 const EMPTY_NAMES: [&str; 5] = ["util", "utils", "common", "helpers", "manager"];
 
 const FILE_LINES_MAX: usize = 400;
@@ -109,7 +108,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if faults.is_empty() { Ok(()) } else { Err(format!("{} faults", faults.len())) }
 }
 
-/// Files that git knows or would add.
+/// Returns files that git knows or would add.
 fn tracked(extension: &str) -> Result<Vec<PathBuf>, Failure> {
     let pattern = format!("*.{extension}");
     let mut git = std::process::Command::new("git");
@@ -156,10 +155,10 @@ fn homes(path: &Path, text: &str) -> Vec<String> {
     used.map(|(package, home)| format!("uses {package}, whose home is {home}")).collect()
 }
 
-/// Beginnings of the host's own paths that have names in them.
+/// Beginnings of paths of the host that contain names.
 const PATHS: [&str; 4] = ["/v1/", "/t/", "/bins/", "/sign-in?"];
 
-/// Paths of the host that are put together as text, instead of by `url_path.rs`.
+/// Returns paths of the host that are composed as text instead of by `url_path.rs`.
 fn bare_paths(inside: &Path, text: &str) -> Vec<String> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let bare = code.filter(|line| PATHS.iter().any(|path| line.contains(&format!("format!(\"{path}"))));
@@ -167,7 +166,7 @@ fn bare_paths(inside: &Path, text: &str) -> Vec<String> {
     bare.filter(|_| !tests).map(|line| format!("puts a path together without UrlPath: {}", line.trim())).collect()
 }
 
-/// Turns of phrase that are not plain English; messages do without them.
+/// Phrases that are not plain English, which messages must not have.
 const ODD_PHRASES: [&str; 10] = [
     " is no ",
     " are no ",
@@ -181,10 +180,10 @@ const ODD_PHRASES: [&str; 10] = [
     "brought back",
 ];
 
-/// Plain turns that hold one of them.
+/// Plain phrases that contain one of them.
 const PLAIN_PHRASES: [&str; 3] = ["there is no ", "There is no ", "is no longer"];
 
-/// Messages (texts in quotes, outside comments and tests) that are not in plain English.
+/// Returns messages (texts in quotes, outside comments and tests) that are not in plain English.
 fn odd_messages(inside: &Path, text: &str) -> Vec<String> {
     if inside.file_stem().is_some_and(|stem| stem == "tests") {
         return Vec::new();
@@ -198,7 +197,7 @@ fn odd_messages(inside: &Path, text: &str) -> Vec<String> {
     odd.map(|(text, odd)| format!("says {odd:?} in a message: {text}")).collect()
 }
 
-/// Values in the paths of a template's links that are not encoded as one segment.
+/// Returns values in the paths of a template's links that are not encoded as one segment.
 fn bare_links(text: &str) -> Vec<String> {
     let links = ["href=\"/", "action=\"/", "data-upload=\"/"].iter().flat_map(|start| text.split(start).skip(1));
     let values = links.filter_map(|rest| rest.split('"').next()).flat_map(|link| link.split("{{").skip(1));
@@ -206,7 +205,7 @@ fn bare_links(text: &str) -> Vec<String> {
     bare.map(|value| format!("{{{{{value}}}}} stands in a link without |urlencode_strict")).collect()
 }
 
-/// Uses of modules that stand above one's own.
+/// Returns uses of modules above the module itself.
 fn upward_uses(own: &str, text: &str) -> Vec<String> {
     let Some(rank) = ORDER.iter().position(|name| *name == own) else { return Vec::new() };
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -220,7 +219,7 @@ fn upward_uses(own: &str, text: &str) -> Vec<String> {
     faults
 }
 
-/// Length and name of each function, as rustfmt lays them out: from the line with `fn` to its closing brace.
+/// Returns length and name of each function, by the layout of rustfmt: from the line with `fn` to its closing brace.
 fn functions(text: &str) -> Vec<(usize, String)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
@@ -236,7 +235,7 @@ fn functions(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// Relative links of a document that lead nowhere.
+/// Returns relative links of a document whose target does not exist.
 fn dead_links(path: &Path, text: &str) -> Vec<String> {
     let folder = root().join(path.parent().unwrap_or(Path::new("")));
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

@@ -1,12 +1,12 @@
-//! Toolchains for the tests of plugins in other languages; installs missing ones by Debian's packages.
+//! Toolchains for the tests of plugins in other languages, installed from Debian's packages if they are missing.
 //!
-//! Their compilers proper (componentize-qjs, componentize-py) come from npm and PyPI, by each plugin's own build.
+//! Their compilers (componentize-qjs, componentize-py) come from npm and PyPI, by each plugin's build.
 
 use crate::{Failure, run, say};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A program that must answer, and the packages that have it.
+/// Programs that must exist, and the packages that contain them.
 const NEEDED: [(&[&str], &[&str]); 9] = [
     (&["make", "--version"], &["make"]),
     (&["node", "--version"], &["nodejs", "npm"]),
@@ -40,16 +40,16 @@ pub(crate) fn ensure() -> Result<(), Failure> {
     into_target()
 }
 
-/// Packages of npm or PyPI that the tests call, in a folder of their own.
+/// Packages of npm or PyPI that the tests use, in a separate folder.
 struct Tool {
     folder: &'static str,
-    /// Packages, each of one version.
+    /// Packages with pinned versions.
     packages: &'static [&'static str],
-    /// A file that is there once they are installed.
+    /// File that exists after the installation.
     proof: &'static str,
 }
 
-/// Tools that check the pages, and that make TypeScript of the OpenAPI document.
+/// Tools that check the pages, and that generate TypeScript from the OpenAPI document.
 const FROM_NPM: [Tool; 2] = [
     Tool { folder: "axe-core", packages: &["axe-core@4.14.1"], proof: "node_modules/axe-core/axe.min.js" },
     Tool {
@@ -59,7 +59,7 @@ const FROM_NPM: [Tool; 2] = [
     },
 ];
 
-/// Tools that check the REST surface and its OpenAPI document, and that make Python of it.
+/// Tools that check the REST API and its OpenAPI document, and that generate Python from it.
 const FROM_PYPI: [Tool; 2] = [
     Tool { folder: "schemathesis", packages: &["schemathesis==4.32.5"], proof: "bin/schemathesis" },
     Tool {
@@ -69,7 +69,7 @@ const FROM_PYPI: [Tool; 2] = [
     },
 ];
 
-/// Installs what comes from npm and PyPI into the target folder.
+/// Installs packages of npm and PyPI into the target folder.
 fn into_target() -> Result<(), Failure> {
     fn missing(tool: &&Tool) -> bool {
         !Path::new("target/tools").join(tool.folder).join(tool.proof).is_file()

@@ -1,12 +1,12 @@
-//! The guard against a published list of ways around guards like it, row by row: addresses 1 to 28 and the URL cases. What
-//! needs a socket or a name server is in `tests/e2e/guard.rs`.
+//! Cases of a published list of bypasses for guards like this: addresses 1 to 28 and the URL cases. Cases that need a socket or a
+//! name server are in `tests/e2e/guard.rs`.
 
 use super::*;
 
 const REFUSED: bool = false;
 const ALLOWED: bool = true;
 
-/// Row of the list, the host of a URL, and whether it may be called.
+/// Row of the list, host of a URL, and whether it may be called.
 const ADDRESSES: [(u8, &str, bool); 69] = [
     (1, "127.0.0.1", REFUSED),
     (1, "127.254.254.254", REFUSED),
@@ -121,16 +121,16 @@ fn every_row_is_judged_as_it_should_be() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Row 45: what looks like a line break in a URL never reaches the wire as one.
+/// Row 45: a line break in a URL is never sent.
 #[test]
 fn a_url_carries_no_line_break() {
     let url = check_url("http://hooks.example.com/\r\nX-Evil: 1", &AddressPolicy::default()).expect("a path");
     assert_eq!(url.as_str(), "http://hooks.example.com/X-Evil:%201");
 }
 
-/// Rows 18 and 47: an operator's range speaks of what is reached.
+/// Rows 18 and 47: a range of the operator applies to the reached address.
 #[test]
-fn what_an_operator_allows_is_what_is_reached() {
+fn a_range_of_the_operator_applies_to_the_reached_address() {
     fn policy(allow: &[&str]) -> AddressPolicy {
         AddressPolicy {
             allow: allow.iter().map(|range| range.parse().expect(range)).collect(),

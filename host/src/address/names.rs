@@ -1,12 +1,12 @@
-//! Host names: which of them can be looked up, and so may be named.
+//! Host names: the rule for names that can be resolved.
 //!
 //! # Guarantees
-//! There is one rule, for every place where a name is accepted: Notify URLs, proxies, `url_hosts`, URLs of plugins and of
-//! replays. What passes is looked up as it is written; what does not is refused before it is stored.
+//! The same rule applies wherever a name is accepted: Notify URLs, proxies, `url_hosts`, URLs of plugins and of replays. A valid
+//! name is resolved as written. An invalid name is refused before it is stored.
 //!
 //! # Sources
-//! RFC 1035 §2.3.4 for lengths, RFC 1123 §2.1 for hyphens. Underscores are no part of a host name by those, but names in
-//! private networks have them, name servers serve them, and TLS certificates are checked against them (rustls).
+//! RFC 1035 §2.3.4 for lengths, RFC 1123 §2.1 for hyphens. Underscores are not allowed by them, but names in private networks have
+//! them, name servers serve them, and TLS certificates are checked against them (rustls).
 
 use super::AddressError;
 use url::Host;
@@ -17,24 +17,24 @@ const LABEL_BYTES_MAX: usize = 63;
 /// Maximum length of a name, in bytes.
 const NAME_BYTES_MAX: usize = 253;
 
-/// Faults of a host name.
+/// Fault of a host name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameFault {
-    /// Nothing between two dots.
+    /// A label is empty.
     #[error("has two dots in a row, or begins with one")]
     EmptyLabel,
-    /// A label longer than DNS allows.
+    /// A label is longer than DNS allows.
     #[error("has a part of more than {LABEL_BYTES_MAX} characters between two dots")]
     LongLabel,
-    /// A hyphen at either end of a label.
+    /// A label begins or ends with a hyphen.
     #[error("has a part that begins or ends with a hyphen: {0:?}")]
     Hyphen(String),
-    /// A character that no name has.
+    /// A character is not allowed in names.
     #[error("holds {0:?}; letters, digits, hyphens, underscores and dots are allowed")]
     Character(char),
 }
 
-/// Checks a name as a parsed URL holds it: in ASCII, and in lower case.
+/// Checks a name of a parsed URL, which is in ASCII and in lower case.
 pub(super) fn check(name: &str) -> Result<(), AddressError> {
     let bare = name.strip_suffix('.').unwrap_or(name);
     if bare.is_empty() {
@@ -65,8 +65,7 @@ fn check_label(label: &str) -> Result<(), NameFault> {
     Ok(())
 }
 
-/// Reads and checks a host that is written alone, without scheme and port: a name, an IPv4 address, or an IPv6 address in
-/// brackets.
+/// Parses and checks a host without scheme and port: a name, an IPv4 address, or an IPv6 address in brackets.
 pub fn check_host(text: &str) -> Result<Host, AddressError> {
     let host = Host::parse(text).map_err(AddressError::Unreadable)?;
     if let Host::Domain(name) = &host {
@@ -75,10 +74,10 @@ pub fn check_host(text: &str) -> Result<Host, AddressError> {
     Ok(host)
 }
 
-/// Returns whether a host that is written alone is the host of a URL, whatever its spelling: names have no upper case, and
-/// those in other scripts have an ASCII form.
+/// Returns true if a host without scheme and port is the host of a URL, in any spelling: names have no upper case, and names in
+/// other scripts have an ASCII form.
 pub fn is_host(text: &str, host: &str) -> bool {
-    text == host || check_host(text).is_ok_and(|own| own.to_string() == host)
+    text == host || check_host(text).is_ok_and(|parsed| parsed.to_string() == host)
 }
 
 #[cfg(test)]
@@ -87,8 +86,8 @@ mod tests {
 
     #[track_caller]
     fn refused(text: &str, expected: &str) {
-        let told = check_host(text).expect_err(text).to_string();
-        assert!(told.contains(expected), "{text}: {told}");
+        let result = check_host(text).expect_err(text).to_string();
+        assert!(result.contains(expected), "{text}: {result}");
     }
 
     #[test]
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_is_refused_and_told_why() {
+    fn unresolvable_names_are_refused_with_the_reason() {
         refused("-foo.example", "a part that begins or ends with a hyphen: \"-foo\"");
         refused("a.foo-.example", "a part that begins or ends with a hyphen: \"foo-\"");
         refused("a..example", "two dots in a row");

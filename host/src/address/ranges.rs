@@ -1,11 +1,11 @@
-//! The ranges and ports that the address guard refuses, each with its name. Pure data, and looking it up.
+//! Address ranges and ports that the address guard refuses, each with its name. Pure data, and its look-up.
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
-/// Ports of well-known internal services. A webhook receiver is never behind one of them; a database, a mail server or
-/// a cluster's control plane may be.
+/// Ports of well-known internal services, such as databases, mail servers and control planes of clusters, which are never webhook
+/// receivers.
 pub(super) const PORTS_REFUSED: [u16; 58] = [
     0, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 53, 69, 79, 110, 111, 119, 123, 135, 137, 138, 139, 143, 161, 179,
     389, 445, 465, 512, 513, 514, 515, 587, 636, 873, 993, 995, 1433, 1521, 2049, 2375, 2376, 2379, 2380, 3306, 3389,

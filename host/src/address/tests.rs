@@ -121,19 +121,19 @@ fn a_tenant_can_only_be_narrowed() {
 }
 
 /// A policy of a host that listens here.
-fn own(address: &str) -> AddressPolicy {
-    AddressPolicy { own: Some(address.parse().expect(address)), ..AddressPolicy::default() }
+fn listening_on(address: &str) -> AddressPolicy {
+    AddressPolicy { listen: Some(address.parse().expect(address)), ..AddressPolicy::default() }
 }
 
 const ITSELF: &str = "the URL leads back to this host";
 
 /// Checks a URL against the beginning of its refusal, up to the semicolon.
 #[track_caller]
-fn check_own(url: &str, policy: &AddressPolicy, expected: Result<(), &str>) {
-    let told = check_url(url, policy).map(drop).map_err(|error| error.to_string());
+fn check_leads_back(url: &str, policy: &AddressPolicy, expected: Result<(), &str>) {
+    let result = check_url(url, policy).map(drop).map_err(|error| error.to_string());
     assert_eq!(
-        told.as_ref().map_err(|told| told.split(';').next().unwrap_or_default()),
-        expected.as_ref().map_err(|told| *told),
+        result.as_ref().map_err(|result| result.split(';').next().unwrap_or_default()),
+        expected.as_ref().map_err(|result| *result),
         "{url}"
     );
 }
@@ -149,17 +149,17 @@ fn the_host_does_not_call_itself() {
         ("[::]:8420", vec!["127.0.0.1", "127.0.0.2", "0.0.0.0", "[::1]", "[::]", "localhost"]),
     ];
     for (listens, hosts) in reached {
-        let policy = AddressPolicy { allow_loopback: true, ..own(listens) };
+        let policy = AddressPolicy { allow_loopback: true, ..listening_on(listens) };
         for host in hosts {
             for path in
                 ["", "in/hlt_x", "bins", "bins/", "bins//x", "bins/../in/x", "bins/%2e%2e/in/x", "bins/.%2E/in/x"]
             {
-                check_own(&format!("http://{host}:8420/{path}"), &policy, Err(ITSELF));
+                check_leads_back(&format!("http://{host}:8420/{path}"), &policy, Err(ITSELF));
             }
             for path in ["/bins/x", "\\bins\\..\\in\\x", "bins/..%2fin", "bins/%2e%2e%2fin/x", "BINS/x"] {
-                check_own(&format!("http://{host}:8420/{path}"), &policy, Err(ITSELF));
+                check_leads_back(&format!("http://{host}:8420/{path}"), &policy, Err(ITSELF));
             }
-            check_own(
+            check_leads_back(
                 &format!("http://{host}:8421/"),
                 &AddressPolicy { allow: everywhere(), ..policy.clone() },
                 Ok(()),
@@ -167,11 +167,11 @@ fn the_host_does_not_call_itself() {
         }
     }
     // Another service on another address is a receiver like any other, where loopback is allowed.
-    let policy = AddressPolicy { allow_loopback: true, ..own("127.0.0.1:8420") };
-    check_own("http://127.0.0.2:8420/in/hlt_x", &policy, Ok(()));
-    check_own("http://[::1]:8420/in/hlt_x", &policy, Ok(()));
-    check_own("http://localhost:8420/bins/b", &policy, Ok(()));
-    check_own("http://8.8.8.8:80/", &own("8.8.8.8:80"), Err(ITSELF));
+    let policy = AddressPolicy { allow_loopback: true, ..listening_on("127.0.0.1:8420") };
+    check_leads_back("http://127.0.0.2:8420/in/hlt_x", &policy, Ok(()));
+    check_leads_back("http://[::1]:8420/in/hlt_x", &policy, Ok(()));
+    check_leads_back("http://localhost:8420/bins/b", &policy, Ok(()));
+    check_leads_back("http://8.8.8.8:80/", &listening_on("8.8.8.8:80"), Err(ITSELF));
 }
 
 #[test]
@@ -185,16 +185,19 @@ fn own_bins_are_called_at_the_very_address_where_the_host_listens() {
         ("[::]:8420", "127.0.0.1"),
         ("[::]:8420", "[::1]"),
     ] {
-        check_own(&format!("http://{host}:8420/bins/b"), &own(listens), Ok(()));
-        check_own(&format!("http://{host}:8420/bins/b/below?x=%2e"), &own(listens), Ok(()));
-        let elsewhere = check_url(&format!("http://{host}:8421/bins/b"), &own(listens));
+        check_leads_back(&format!("http://{host}:8420/bins/b"), &listening_on(listens), Ok(()));
+        check_leads_back(&format!("http://{host}:8420/bins/b/below?x=%2e"), &listening_on(listens), Ok(()));
+        let elsewhere = check_url(&format!("http://{host}:8421/bins/b"), &listening_on(listens));
         assert!(elsewhere.is_err(), "another port is another service");
-        assert!(check_url(&format!("https://{host}:8420/bins/b"), &own(listens)).is_err(), "this host speaks no TLS");
+        assert!(
+            check_url(&format!("https://{host}:8420/bins/b"), &listening_on(listens)).is_err(),
+            "this host speaks no TLS"
+        );
     }
 }
 
 #[test]
-fn no_other_address_has_own_bins() {
+fn no_other_address_has_bins_of_the_host() {
     for (listens, host) in [
         ("127.0.0.1:8420", "127.0.0.2"),
         ("127.0.0.1:8420", "127.1.1.1"),
@@ -203,9 +206,9 @@ fn no_other_address_has_own_bins() {
         ("[::1]:8420", "127.0.0.1"),
         ("[::]:8420", "127.0.0.2"),
     ] {
-        check_own(
+        check_leads_back(
             &format!("http://{host}:8420/bins/b"),
-            &own(listens),
+            &listening_on(listens),
             Err(&format!("the address {host} is refused: loopback")),
         );
     }
@@ -217,7 +220,7 @@ fn no_other_address_has_own_bins() {
         ("[::1]:8420", "[::ffff:127.0.0.1]"),
         ("[::]:8420", "[::]"),
     ] {
-        assert!(check_url(&format!("http://{host}:8420/bins/b"), &own(listens)).is_err(), "{listens}: {host}");
+        assert!(check_url(&format!("http://{host}:8420/bins/b"), &listening_on(listens)).is_err(), "{listens}: {host}");
     }
 }
 
@@ -230,7 +233,7 @@ fn everywhere() -> Vec<IpNet> {
 fn a_name_leads_back_by_its_addresses() {
     #[track_caller]
     fn check(url: &str, addresses: &[&str], expected: bool) {
-        let policy = AddressPolicy { own: Some("127.0.0.1:8420".parse().expect("an address")), ..policy() };
+        let policy = AddressPolicy { listen: Some("127.0.0.1:8420".parse().expect("an address")), ..policy() };
         let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().expect(address)).collect();
         let url = Url::parse(url).expect(url);
         assert_eq!(name_leads_back(&url, &addresses, &policy), expected, "{url} at {addresses:?}");
@@ -246,8 +249,8 @@ fn a_name_leads_back_by_its_addresses() {
 fn an_operator_may_want_tls_and_other_ports() {
     let strict = AddressPolicy { https_only: true, ports_allow: vec![9200], ..AddressPolicy::default() };
     assert!(check_url("https://hooks.example.com:9200/", &strict).is_ok());
-    let told = check_url("http://hooks.example.com/", &strict).expect_err("no TLS").to_string();
-    assert_eq!(told, "the URL is not https, and this host sends by TLS only (https_only)");
+    let result = check_url("http://hooks.example.com/", &strict).expect_err("no TLS").to_string();
+    assert_eq!(result, "the URL is not https, and this host sends by TLS only (https_only)");
     assert!(check_url("https://hooks.example.com:6379/", &strict).is_err());
 }
 

@@ -1,7 +1,7 @@
-//! Routes of admin keys, and of a tenant's keys and intake tokens. Each text is shown once, in the answer to its making.
+//! Routes of admin keys, and of a tenant's keys and intake tokens. The text of each is shown once, in the answer to its creation.
 
 use super::ApiState;
-use super::audit::told;
+use super::audit::recorded;
 use super::extract::{Access, Admin, Item, Json as Input, Params, ToManage};
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
@@ -16,18 +16,18 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A key.
+/// API key.
 #[derive(Serialize, ToSchema)]
 pub(super) struct KeyBody {
     id: Uuid,
-    /// The first characters, to tell keys apart.
+    /// First characters, by which keys are told apart.
     hint: String,
     scopes: Vec<Scope>,
     label: String,
     created_at_ms: i64,
     /// Time of the last use, to the minute. Absent: never used.
     used_at_ms: Option<i64>,
-    /// The key itself: only in the answer to its making.
+    /// Text of the key, only in the answer to its creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
 }
@@ -45,13 +45,13 @@ impl KeyBody {
     }
 }
 
-/// A key to be made.
+/// Key to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewKey {
     /// Permissions of the key; `manage` includes the others.
     scopes: Vec<Scope>,
-    /// A name for people.
+    /// Name for people.
     #[serde(default)]
     label: String,
 }
@@ -63,7 +63,7 @@ fn checked_label(label: String) -> Result<String, Problem> {
     if label.len() <= 200 { Ok(label) } else { Err(Problem::field("/label", "at most 200 bytes")) }
 }
 
-/// Each scope once, in the order in which they came.
+/// Removes repeated scopes.
 fn distinct(scopes: Vec<Scope>) -> Vec<Scope> {
     let mut distinct = Vec::new();
     for scope in scopes {
@@ -74,7 +74,7 @@ fn distinct(scopes: Vec<Scope>) -> Vec<Scope> {
     distinct
 }
 
-/// The tenant's keys.
+/// List the tenant's keys.
 #[utoipa::path(get, path = "/v1/tenants/{t}/keys", tag = "access", operation_id = "list_keys", params(("t" = String, Path), PageParams), responses((status = 200, body = [KeyBody])))]
 pub(super) async fn list_keys(
     access: Access<ToManage>,
@@ -98,7 +98,7 @@ pub(super) async fn create_key(
     let owner = Some(access.tenant.clone());
     let (key, text) = state.store.create_key(owner, distinct(new.scopes), label).await?;
     let body = KeyBody::new(&key, None, Some(text));
-    state.changed(&access.key, Some(&access.tenant), "key.create", key.shown(), [None, told(&body)]).await;
+    state.changed(&access.key, Some(&access.tenant), "key.create", key.shown(), [None, recorded(&body)]).await;
     Ok((StatusCode::CREATED, Json(body)))
 }
 
@@ -115,16 +115,16 @@ pub(super) async fn revoke_key(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// An admin key to be made.
+/// Admin key to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewAdminKey {
-    /// A name for people.
+    /// Name for people.
     #[serde(default)]
     label: String,
 }
 
-/// The admin keys.
+/// List the admin keys.
 #[utoipa::path(get, path = "/v1/keys", tag = "access", operation_id = "list_admin_keys", params(PageParams), responses((status = 200, body = [KeyBody])))]
 pub(super) async fn list_admin_keys(
     _: Admin,
@@ -134,23 +134,23 @@ pub(super) async fn list_admin_keys(
     Ok(page.of(KeyBody::list(&state, None).await?, |key: &KeyBody| key.id.to_string()))
 }
 
-/// Make an admin key.
+/// Create an admin key.
 #[utoipa::path(post, path = "/v1/keys", tag = "access", operation_id = "create_admin_key", request_body = NewAdminKey, responses((status = 201, body = KeyBody)))]
 pub(super) async fn create_admin_key(
-    Admin(own): Admin,
+    Admin(admin): Admin,
     State(state): State<Arc<ApiState>>,
     Input(new): Input<NewAdminKey>,
 ) -> Result<(StatusCode, Json<KeyBody>), Problem> {
     let (key, text) = state.store.create_key(None, Vec::new(), checked_label(new.label)?).await?;
     let body = KeyBody::new(&key, None, Some(text));
-    state.changed(&own, None, "admin-key.create", key.shown(), [None, told(&body)]).await;
+    state.changed(&admin, None, "admin-key.create", key.shown(), [None, recorded(&body)]).await;
     Ok((StatusCode::CREATED, Json(body)))
 }
 
-/// Revoke an admin key, but not the last one.
+/// Revoke an admin key, except the last one.
 #[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", operation_id = "revoke_admin_key", params(("id" = Uuid, Path)), responses((status = 204), (status = 409, body = Problem)))]
 pub(super) async fn revoke_admin_key(
-    Admin(own): Admin,
+    Admin(admin): Admin,
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
@@ -161,56 +161,56 @@ pub(super) async fn revoke_admin_key(
     }
     let subject = keys.iter().find(|key| key.id == id).map(|key| key.shown()).unwrap_or_default();
     state.store.revoke_key(None, id).await?;
-    state.changed(&own, None, "admin-key.revoke", subject, [None, None]).await;
+    state.changed(&admin, None, "admin-key.revoke", subject, [None, None]).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// An intake token.
+/// Intake token.
 #[derive(Serialize, ToSchema)]
 pub(super) struct TokenBody {
     id: Uuid,
-    /// The first characters, to tell tokens apart.
+    /// First characters, by which tokens are told apart.
     hint: String,
     label: String,
     created_at_ms: i64,
-    /// The path to enter as Notify URL in Agile CRM, behind this host's public address: only in the answer to its making.
+    /// Path of the Notify URL for Agile CRM, after the host's public address. Only in the answer to the creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
-    /// The whole address. Absent: the setting `public_url` is empty.
+    /// Whole address. Absent if the setting `public_url` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
 }
 
 impl TokenBody {
-    /// A token without its text, which nobody knows any more.
+    /// Returns a token without its text, which is not stored.
     fn known(token: &IntakeToken) -> Self {
         let IntakeToken { id, hint, label, created_at_ms, .. } = token.clone();
         TokenBody { id, hint, label, created_at_ms, path: None, url: None }
     }
 
-    /// A token that was made now, with its address.
+    /// Returns a new token with its address.
     fn made(token: &IntakeToken, text: &str, state: &ApiState) -> Self {
         let path = UrlPath::of_intake(text);
         TokenBody { url: state.public_link(&path), path: Some(path.to_string()), ..TokenBody::known(token) }
     }
 }
 
-/// An intake token's address on the pages, as far as it is still known.
+/// Returns the address of an intake token for the pages, without the unknown part.
 pub(super) fn shown_address(token: &IntakeToken, state: &ApiState) -> String {
     let base = state.config.public_url.as_ref().map(ToString::to_string).unwrap_or_default();
     format!("{base}/in/{}… {}", token.hint, token.label)
 }
 
-/// An intake token to be made.
+/// Intake token to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewToken {
-    /// A name for people.
+    /// Name for people.
     #[serde(default)]
     label: String,
 }
 
-/// The tenant's intake tokens.
+/// List the tenant's intake tokens.
 #[utoipa::path(get, path = "/v1/tenants/{t}/intake-tokens", tag = "access", operation_id = "list_intake_tokens", params(("t" = String, Path), PageParams), responses((status = 200, body = [TokenBody])))]
 pub(super) async fn list_tokens(
     access: Access<ToManage>,
@@ -221,7 +221,7 @@ pub(super) async fn list_tokens(
     page.of(tokens, |token| token.id.to_string()).shown(|token| TokenBody::known(&token))
 }
 
-/// Make an intake token.
+/// Create an intake token.
 #[utoipa::path(post, path = "/v1/tenants/{t}/intake-tokens", tag = "access", operation_id = "create_intake_token", params(("t" = String, Path)), request_body = NewToken, responses((status = 201, body = TokenBody)))]
 pub(super) async fn create_token(
     access: Access<ToManage>,
@@ -233,7 +233,7 @@ pub(super) async fn create_token(
     }
     let (token, text) = state.store.create_token(access.tenant.clone(), checked_label(new.label)?, None).await?;
     let body = TokenBody::made(&token, &text, &state);
-    state.changed(&access.key, Some(&access.tenant), "intake-token.create", token.id, [None, told(&body)]).await;
+    state.changed(&access.key, Some(&access.tenant), "intake-token.create", token.id, [None, recorded(&body)]).await;
     Ok((StatusCode::CREATED, Json(body)))
 }
 
@@ -249,7 +249,7 @@ pub(super) async fn revoke_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Make a new token in place of an old one. The old one stops working at once.
+/// Replace an intake token by a new one. The old one stops working at once.
 #[utoipa::path(post, path = "/v1/tenants/{t}/intake-tokens/{id}/rotate", tag = "access", operation_id = "rotate_intake_token", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 201, body = TokenBody)))]
 pub(super) async fn rotate_token(
     access: Access<ToManage>,
@@ -261,7 +261,7 @@ pub(super) async fn rotate_token(
     let (token, text) = state.store.create_token(access.tenant.clone(), old.label.clone(), Some(id)).await?;
     let before = TokenBody::known(&old);
     let body = TokenBody::made(&token, &text, &state);
-    let both = [told(&before), told(&body)];
+    let both = [recorded(&before), recorded(&body)];
     state.changed(&access.key, Some(&access.tenant), "intake-token.rotate", id, both).await;
     Ok((StatusCode::CREATED, Json(body)))
 }

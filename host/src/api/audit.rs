@@ -1,6 +1,6 @@
-//! The log of changes: handlers write down what somebody changed, and two routes show it.
+//! Log of changes: recording by the handlers, and the routes that show it.
 //!
-//! An entry never holds a secret: what is written down is what the routes show anyway.
+//! An entry never contains a secret: it has the fields that routes show in any case.
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
@@ -19,8 +19,8 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 impl ApiState {
-    /// Writes down that a tenant's key changed something. The change itself is durable by then; if the entry cannot be, the
-    /// operator is told.
+    /// Adds a change by a key to the log. The change itself is durable by then. If the entry cannot be written, the host's log says
+    /// so.
     pub(super) async fn changed(
         &self,
         who: &ApiKey,
@@ -36,9 +36,8 @@ impl ApiState {
     }
 }
 
-/// Serializes the state of something for the log of changes: the body that a route returns, without values that are shown only
-/// once.
-pub(super) fn told(body: &impl Serialize) -> Option<Value> {
+/// Serializes a state for the log of changes: the body that a route returns, without values that are shown only once.
+pub(super) fn recorded(body: &impl Serialize) -> Option<Value> {
     let mut value = serde_json::to_value(body).ok()?;
     if let Some(object) = value.as_object_mut() {
         for secret in ["signing_secret", "key", "path", "url", "lane", "report", "comparison"] {
@@ -48,7 +47,7 @@ pub(super) fn told(body: &impl Serialize) -> Option<Value> {
     Some(value)
 }
 
-/// A change.
+/// Entry of the log of changes.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ChangeBody {
     id: Uuid,
@@ -65,10 +64,10 @@ pub(super) struct ChangeBody {
     after: Option<Value>,
 }
 
-/// A page of changes.
+/// Page of changes.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ChangePage {
-    /// The newest first.
+    /// Changes, newest first.
     changes: Vec<ChangeBody>,
     /// Value of `cursor` in the request for the next page. Absent on the last one.
     cursor: Option<Uuid>,
@@ -79,14 +78,14 @@ pub(super) struct ChangePage {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeParams {
-    /// The `cursor` of the page before.
+    /// The `cursor` of the previous page.
     cursor: Option<Uuid>,
     /// Number of items: 1 to 500, 50 if absent. A page with large states has fewer.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
     limit: Option<PageLimit>,
 }
 
-/// Changes in a tenant and who made them, the newest first.
+/// List changes of a tenant and the keys that made them, newest first.
 #[utoipa::path(get, path = "/v1/tenants/{t}/changes", tag = "access", operation_id = "list_changes", params(("t" = String, Path), ChangeParams),
     responses((status = 200, body = ChangePage), (status = 400, body = Problem)))]
 pub(super) async fn list(
@@ -97,7 +96,7 @@ pub(super) async fn list(
     page(&state, Some(access.tenant), params).await
 }
 
-/// Changes in the host itself (tenants and admin keys), the newest first.
+/// List changes of the host itself (tenants and admin keys), newest first.
 #[utoipa::path(get, path = "/v1/changes", tag = "access", operation_id = "list_host_changes", params(ChangeParams),
     responses((status = 200, body = ChangePage), (status = 400, body = Problem)))]
 pub(super) async fn list_of_host(

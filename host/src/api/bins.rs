@@ -1,4 +1,4 @@
-//! Routes of bins, the built-in request inspectors, and the door through which they receive.
+//! Routes of bins, the built-in request inspectors.
 
 mod receive;
 pub(super) mod requests;
@@ -6,7 +6,7 @@ pub(super) mod requests;
 pub(super) use receive::{receive, receive_at_root};
 
 use super::ApiState;
-use super::audit::told;
+use super::audit::recorded;
 use super::extract::{Access, Item, Json as Input, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
 use super::read_back::{ReadBack, Rewrite};
@@ -20,21 +20,21 @@ use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// A bin.
+/// Bin of a tenant.
 #[derive(Serialize, ToSchema)]
 pub(super) struct BinBody {
-    /// Also what its URL holds: 22 characters that nobody guesses.
+    /// Id of the bin, which is part of its URL: 22 characters that cannot be guessed.
     #[schema(value_type = String)]
     pub(super) id: BinId,
     /// Path at which the bin receives: any method, any path below.
     path: String,
-    /// The whole URL. Absent: the setting `public_url` is empty.
+    /// Whole URL. Absent if the setting `public_url` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
     #[serde(flatten)]
     settings: BinSettings,
     created_at_ms: i64,
-    /// Number of requests received since the bin was made.
+    /// Number of requests received since the bin was created.
     received: u64,
 }
 
@@ -61,7 +61,7 @@ fn checked(settings: BinSettings) -> Result<BinSettings, Problem> {
     }
 }
 
-/// The tenant's bins, the newest first.
+/// List the tenant's bins, newest first.
 #[utoipa::path(get, path = "/v1/tenants/{t}/bins", tag = "bins", operation_id = "list_bins", params(("t" = String, Path)), responses((status = 200, body = [BinBody])))]
 pub(super) async fn list(
     access: Access<ToRead>,
@@ -71,7 +71,7 @@ pub(super) async fn list(
     Ok(Json(bins.into_iter().map(|bin| BinBody::new(bin, &state)).collect()))
 }
 
-/// Create a bin. Whoever knows its URL can send to it; who sees what came needs a key of the tenant.
+/// Create a bin. Anybody who knows its URL can send to it. Reading it requires a key of the tenant.
 #[utoipa::path(post, path = "/v1/tenants/{t}/bins", tag = "bins", operation_id = "create_bin", params(("t" = String, Path)), request_body = BinSettings,
     responses((status = 201, body = BinBody), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn create(
@@ -81,11 +81,11 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<BinBody>), Problem> {
     let bin = state.store.create_bin(access.tenant.clone(), checked(settings)?).await?;
     let bin = BinBody::new(bin, &state);
-    state.changed(&access.key, Some(&access.tenant), "bin.create", &bin.id, [None, told(&bin.settings)]).await;
+    state.changed(&access.key, Some(&access.tenant), "bin.create", &bin.id, [None, recorded(&bin.settings)]).await;
     Ok((StatusCode::CREATED, Json(bin)))
 }
 
-/// One bin.
+/// Get a bin.
 #[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", operation_id = "get_bin", params(("t" = String, Path), ("id" = String, Path)),
     responses((status = 200, body = BinBody), (status = 404, body = Problem)))]
 pub(super) async fn get(
@@ -96,7 +96,7 @@ pub(super) async fn get(
     Ok(Json(BinBody::new(state.store.bin(access.tenant, id).await?, &state)))
 }
 
-/// Rewrite a bin. Requests above its new limits are deleted.
+/// Replace the settings of a bin. Requests above its new limits are deleted.
 #[utoipa::path(put, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", operation_id = "replace_bin", params(("t" = String, Path), ("id" = String, Path)), request_body = BinSettings,
     responses((status = 200, body = BinBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn update(
@@ -109,12 +109,12 @@ pub(super) async fn update(
     let before = state.store.bin(access.tenant.clone(), id.clone()).await?;
     let bin = state.store.update_bin(access.tenant.clone(), id, checked(settings)?).await?;
     let bin = BinBody::new(bin, &state);
-    let both = [told(&before.settings), told(&bin.settings)];
+    let both = [recorded(&before.settings), recorded(&bin.settings)];
     state.changed(&access.key, Some(&access.tenant), "bin.update", &bin.id, both).await;
     Ok(Json(bin))
 }
 
-/// Delete a bin with everything in it.
+/// Delete a bin with its requests.
 #[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}", tag = "bins", operation_id = "delete_bin", params(("t" = String, Path), ("id" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(super) async fn delete(

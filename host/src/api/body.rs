@@ -1,14 +1,14 @@
-//! The bodies of requests: how they are read, and what they may take of memory and time.
+//! Reading of request bodies, with bounds for memory and time.
 //!
 //! # Guarantees
-//! - [`read`] is the only way to a body (`exchange.rs` sees to that). It charges the host's budget for bodies as bytes come,
-//!   in steps, in the share of the tenant or client: an announced length reserves nothing. When there is no room, the
-//!   request is answered with 503 at once; if the announced length cannot fit, before the body is read.
-//! - The bytes own what was charged for them: it is given back when the last slice of a body is dropped, wherever it went.
-//! - A body that stalls, or takes longer than [`DEADLINE`], is given up, and its memory with it.
+//! - [`read`] is the only access to a body (`exchange.rs` ensures that). It charges received bytes to the host's budget for bodies,
+//!   in steps, in the share of the tenant or client. An announced length reserves nothing. If the budget has no room, the answer is
+//!   503 at once; if the announced length cannot fit, before the body is read.
+//! - The bytes own their charge, which is returned when the last slice of the body is dropped.
+//! - A body that stalls, or that takes longer than [`DEADLINE`], is given up, and its memory is released.
 //!
 //! # Limits
-//! While a body grows into a larger buffer, the smaller one is there beside it. That lasts for one copy, on one thread.
+//! While a body moves into a larger buffer, the smaller one exists as well, for the duration of one copy on one thread.
 
 use super::ApiState;
 use super::connections::Progress;
@@ -27,46 +27,46 @@ use std::time::{Duration, Instant};
 /// Maximum time for a body to arrive.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The size of the largest body that a route accepts, in bytes. Without it: [`BODY_BYTES_MAX`].
+/// Maximum size of a body on a route, in bytes. Without it: [`BODY_BYTES_MAX`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyCap(pub(super) usize);
 
-/// Maximum size of a body on most routes, in bytes: settings are small.
+/// Maximum size of a body on most routes, in bytes. Settings are small.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// Maximum body size for a client without a key, in bytes: the form with which it signs in.
+/// Maximum size of a body from a client without a key, in bytes: the sign-in form.
 const UNPROVEN_BODY_BYTES_MAX: usize = 64 << 10;
 
-/// The first buffer of a body.
+/// Size of the first buffer of a body, in bytes.
 const FIRST_BYTES: usize = 16 << 10;
 
-/// Outcome of reading a body.
+/// Result of reading a body.
 pub(super) struct ReadBody {
-    /// The beginning of it.
+    /// Kept beginning of the body.
     pub(super) kept: Bytes,
-    /// Number of bytes that came.
+    /// Number of received bytes.
     pub(super) bytes: usize,
-    /// Reason why reading stopped.
+    /// Reason for which reading stopped.
     pub(super) end: End,
 }
 
-/// The end of a body.
+/// End of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// All of it came.
+    /// The body is complete.
     Whole,
-    /// More came than the reader wanted.
+    /// The body is longer than the reader wanted.
     TooLong,
-    /// The connection broke off.
+    /// The connection broke.
     CutOff,
-    /// It stalled, or its time was over.
+    /// The body stalled, or its time was over.
     TooSlow,
-    /// There is no memory for it.
+    /// The budget has no room for the body.
     OverBudget,
 }
 
 impl End {
-    /// The answer to a request whose body ended like this. None: it is complete.
+    /// Returns the answer to a request whose body ended like this. None: the body is complete.
     pub(super) fn problem(self) -> Option<Problem> {
         match self {
             End::Whole => None,
@@ -92,7 +92,7 @@ fn too_large() -> Problem {
     )
 }
 
-/// Reads the body of a request: keeps its first `keep` bytes, and stops when more than `most` came.
+/// Reads the body of a request. Keeps the first `keep` bytes, and stops after more than `most`.
 pub(super) async fn read(exchange: &Exchange, keep: usize, most: usize) -> ReadBody {
     let announced = exchange.announced_bytes().and_then(|bytes| usize::try_from(bytes).ok());
     let mut buffer = Buffer::new(exchange, announced.map_or(keep, |bytes| bytes.min(keep)));
@@ -132,13 +132,13 @@ pub(super) async fn read(exchange: &Exchange, keep: usize, most: usize) -> ReadB
     ReadBody { kept: buffer.finish(), bytes, end }
 }
 
-/// The part of a body that is kept, and what is charged for it.
+/// Kept part of a body, and its charge.
 struct Buffer<'a> {
     budget: &'a FairSemaphore<Payer>,
     payer: Payer,
     bytes: Vec<u8>,
     charge: Option<SharePermit>,
-    /// The largest size that it can come to.
+    /// Maximum size of the body, in bytes.
     most: usize,
 }
 
@@ -147,17 +147,17 @@ impl<'a> Buffer<'a> {
         Buffer { budget: &exchange.shares().bodies, payer: exchange.payer(), bytes: Vec::new(), charge: None, most }
     }
 
-    /// Returns true if the body fits into the budget now, provided that the size is announced.
+    /// Returns true if the body fits into the budget now, if its size is announced.
     fn may_fit(&self, is_announced: bool) -> bool {
         let wanted = self.budget.held(&self.payer).saturating_add(self.most as u64);
         !is_announced || self.most <= FIRST_BYTES || wanted <= self.budget.free()
     }
 
-    /// Adds bytes. Returns whether there was memory for them.
+    /// Adds bytes. Returns false if the budget has no room for them.
     fn push(&mut self, bytes: &[u8]) -> bool {
         let length = self.bytes.len() + bytes.len();
         if length > self.bytes.capacity() {
-            // Twice as large each time, so that a body is copied twice at the most, but never larger than it can come to.
+            // Doubles each time, so that a body is copied at most twice, up to its maximum size.
             let wanted = length.max(FIRST_BYTES).max(2 * self.bytes.capacity()).min(self.most.max(length));
             let charged = self.charge.as_ref().map_or(0, SharePermit::units);
             let more = (wanted as u64).saturating_sub(charged);
@@ -196,7 +196,7 @@ impl<T: AsRef<[u8]>, C> AsRef<[u8]> for Charged<T, C> {
     }
 }
 
-/// Bytes that own what was charged for them, as all slices of them do.
+/// Returns bytes that own their charge, as all slices of them do.
 pub(super) fn charged<T, C>(bytes: T, charge: C) -> Bytes
 where
     T: AsRef<[u8]> + Send + 'static,
@@ -205,7 +205,7 @@ where
     Bytes::from_owner(Charged { bytes, _charge: charge })
 }
 
-/// A body as it came, up to the route's cap.
+/// Body as received, up to the maximum of the route.
 pub(super) struct Body(pub(super) Bytes);
 
 impl Body {
@@ -233,7 +233,7 @@ impl FromRequest<Arc<ApiState>> for Body {
     }
 }
 
-/// A JSON body.
+/// JSON body.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
@@ -245,7 +245,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
     }
 }
 
-/// The answer to a JSON body that is not of the route's shape.
+/// Returns the answer to a JSON body that does not match the schema of the route.
 pub(super) fn invalid_body(error: serde_json::Error) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", format!("the body does not fit: {error}"))
         .remedy("GET /openapi.json shows the shape")

@@ -1,20 +1,19 @@
-//! The open connections: how long each may keep the host waiting, and which one is closed when there are too many.
+//! Open connections: their timeouts, and the choice of a connection to close when there are too many.
 //!
 //! # Guarantees
-//! - There are at most `connections_max` connections, and a new one is let in as long as one of the others can be closed.
-//!   That is always so: connections that nobody may close ([`Activity::secure`]) are bounded by shares below the maximum.
-//! - When there is no room, the client with the most connections loses one: the one that has used up the largest part of
-//!   the time that it may keep the host waiting. A connection whose request is being answered comes last. Clients with no
-//!   more than a [`FEW`]th of the connections count alike: if each of a thousand strangers holds one, a client that sends
-//!   two requests at once is not the one that has too many.
-//! - A connection that does not complete a head, that is idle, or that takes its answer more slowly than
-//!   [`SLOWEST_BYTES_PER_S`], is closed when its time is over.
-//! - An idle connection ends in two steps (RFC 9112 §9.6): the host says that it sends no more, and reads on for
-//!   [`LINGER`]. A request that was sent before its client could know is still handled: an event in it is accepted.
+//! - There are at most `connections_max` connections. A new one is admitted if another one can be closed, and that is always
+//!   possible: the connections that cannot be closed ([`Activity::secure`]) are bounded by shares below the maximum.
+//! - To make room, the client with the most connections loses the one that has used the largest part of its timeout. A connection
+//!   whose request is being answered comes last. Clients with at most a [`FEW_DIVISOR`]th of all connections count alike, so that among a
+//!   thousand clients with one connection each, a client with two requests has no disadvantage.
+//! - A connection that does not complete a head, that is idle, or that takes its answer more slowly than [`SLOWEST_BYTES_PER_S`],
+//!   is closed after its timeout.
+//! - An idle connection ends in two steps (RFC 9112 §9.6): the host ends its sending direction, and reads for [`LINGER`] longer. A
+//!   request that was sent before the client could know of the end is still handled, and an event in it is accepted.
 //!
 //! # Limits
-//! Behind a proxy the client is the one that the proxy named in the connection's last request. The deadline of a request's
-//! body is the reader's affair (`body.rs`), and nothing here bounds how long a handler takes.
+//! Behind a proxy, the client is the one that the proxy named in the connection's last request. The timeout of a request's body is
+//! enforced by its reader (`body.rs`). The duration of handlers is not bounded here.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -23,17 +22,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// A body that moves more slowly than this, either way, counts as stalled. A bad mobile connection is five times as fast.
+/// Minimum rate of a body in either direction. A slower body is stalled. A bad mobile connection is five times as fast.
 pub(super) const SLOWEST_BYTES_PER_S: u64 = 1_024;
 
-/// Time for which an idle connection is read on after the host has said that it sends no more: longer than a request and the
-/// news of the end take to cross, on any network.
+/// Duration for which an idle connection is read after the host has ended its sending direction. Longer than a request and the end
+/// take to cross on any network.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
-/// Part of all connections, as a divisor, up to which a client does not have more than others.
-const FEW: usize = 64;
+/// Divisor of all connections up to which a client does not have more than others.
+const FEW_DIVISOR: usize = 64;
 
-/// The address by which a client is counted: an IPv6 client has a network of 2^64 addresses to itself.
+/// Returns the address by which a client is counted. An IPv6 client has a network of 2^64 addresses.
 pub(super) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
@@ -41,7 +40,7 @@ pub(super) fn client_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Number of bytes moved in a span of time; a new span begins when it has ended.
+/// Number of bytes that moved in a span of time. A new span begins when it has ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
     since: Instant,
@@ -59,12 +58,12 @@ impl Progress {
         self.bytes += bytes as u64;
     }
 
-    /// The end of the current span.
+    /// Returns the end of the current span.
     pub(super) fn end(&self, span: Duration) -> Instant {
         self.since + span
     }
 
-    /// Returns true if a span has ended in which less moved than [`SLOWEST_BYTES_PER_S`].
+    /// Returns true if fewer bytes than [`SLOWEST_BYTES_PER_S`] allows moved in a span that has ended.
     pub(super) fn is_stalled(&mut self, now: Instant, span: Duration) -> bool {
         if now < self.end(span) {
             return false;
@@ -77,33 +76,33 @@ impl Progress {
 
 /// Timeouts after which a connection that keeps the host waiting may be closed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    /// From the first byte of a request's head (for the first request: from the connection's begin) to its end.
+pub(super) struct ConnectionTimeouts {
+    /// Duration of a request's head, from its first byte (of the first request: from the start of the connection).
     pub(super) head: Duration,
-    /// From an answer to the next request.
+    /// Duration between an answer and the next request.
     pub(super) idle: Duration,
-    /// With a body that stalls.
+    /// Duration without progress of a body.
     pub(super) stall: Duration,
 }
 
-/// The state of a connection between two requests and within one.
+/// Phase of a connection, between two requests or within one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionPhase {
-    /// The head of a request is awaited: the first one, or one that has begun.
+    /// The head of a request is incomplete, or the first one has not begun.
     Head,
-    /// The rest of a request's body is awaited.
+    /// The body of a request is incomplete.
     Body,
     /// A handler has the request.
     Handling,
-    /// The answer is complete, but not yet written.
+    /// The answer is complete, but has not been written.
     Answered,
-    /// The next request may come.
+    /// The next request has not begun.
     Idle,
-    /// The host sends no more, and reads what may have been sent before the client knew.
+    /// The host has ended its sending direction, and reads what the client may have sent before it knew.
     Ending,
 }
 
-/// The record of one connection, kept by its socket and by its requests.
+/// Record of a connection, updated by its socket and its requests.
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<ConnectionState>,
@@ -114,12 +113,12 @@ pub(super) struct Activity {
 #[derive(Debug)]
 struct ConnectionState {
     phase: ConnectionPhase,
-    /// The begin of the phase; in [`ConnectionPhase::Body`] the time of the last byte.
+    /// Beginning of the phase. In [`ConnectionPhase::Body`], the time of the last byte.
     since: Instant,
-    /// Bytes written since the peer last failed to take everything at once. None: the peer has taken everything.
+    /// Bytes written since the peer last did not take everything at once. None: the peer has taken everything.
     blocked: Option<Progress>,
     is_secured: bool,
-    /// True once nothing more is sent, not even an answer.
+    /// True once the sending direction has ended, even for answers.
     is_ending: bool,
     client: IpAddr,
 }
@@ -141,7 +140,7 @@ impl Activity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes bytes that came.
+    /// Records received bytes.
     pub(super) fn received(&self, bytes: usize) {
         let mut state = self.lock();
         match state.phase {
@@ -151,19 +150,19 @@ impl Activity {
         }
     }
 
-    /// Notes bytes that the peer's side has taken.
+    /// Records bytes that the peer has taken.
     pub(super) fn sent(&self, bytes: usize) {
         if let Some(blocked) = &mut self.lock().blocked {
             blocked.note(bytes, Instant::now());
         }
     }
 
-    /// Notes that the peer's side takes nothing at the moment.
+    /// Records that the peer takes nothing at present.
     pub(super) fn cannot_send(&self) {
         self.lock().blocked.get_or_insert_with(|| Progress::new(Instant::now()));
     }
 
-    /// Notes that everything is sent.
+    /// Records that everything is sent.
     pub(super) fn sent_all(&self) {
         let mut state = self.lock();
         state.blocked = None;
@@ -173,39 +172,39 @@ impl Activity {
         }
     }
 
-    /// Notes that a handler goes on: with a new request, or with a body that it has read.
+    /// Records that a handler runs, with a new request or after reading a body.
     pub(super) fn handling(&self) {
         self.lock().enter(ConnectionPhase::Handling);
     }
 
-    /// Notes that a handler waits for the body.
+    /// Records that a handler waits for the body.
     pub(super) fn awaits_body(&self) {
         self.lock().enter(ConnectionPhase::Body);
     }
 
-    /// Notes that the answer has ended. Its request holds no share any more.
+    /// Records that the answer has ended. Its request holds no share any more.
     pub(super) fn answered(&self) {
         let mut state = self.lock();
         state.is_secured = false;
         state.enter(ConnectionPhase::Answered);
     }
 
-    /// Protects the connection from being closed to make room, until its answer has ended: its request holds a share.
+    /// Protects the connection from being closed to make room, until its answer has ended, because its request holds a share.
     pub(super) fn secure(&self) {
         self.lock().is_secured = true;
     }
 
-    /// Notes for which client the connection is used now.
+    /// Records the client of the present request.
     pub(super) fn serves(&self, client: IpAddr) {
         self.lock().client = client;
     }
 
-    /// Waits until the idle connection's time is over.
+    /// Waits until the timeout of the idle connection.
     pub(super) async fn idle_time_over(&self) {
         self.ending.notified().await;
     }
 
-    /// Begins the end of the connection, if it is idle still. Returns whether it does, and nothing more is sent from now on.
+    /// Ends the sending direction if the connection is still idle. Returns true if it has ended.
     pub(super) fn begin_end(&self) -> bool {
         let mut state = self.lock();
         let is_idle = state.phase == ConnectionPhase::Idle;
@@ -216,7 +215,7 @@ impl Activity {
         is_idle
     }
 
-    /// Waits until the connection is to be closed.
+    /// Waits until the connection should be closed.
     pub(super) async fn closed(&self) {
         self.closing.notified().await;
     }
@@ -232,32 +231,33 @@ impl ConnectionState {
         self.since = Instant::now();
     }
 
-    /// The part of its time that the connection has used up; 1 and more: all of it. None: it may not be closed to make room.
-    fn used_up(&self, now: Instant, patience: Patience) -> Option<f64> {
+    /// Returns the used part of the connection's timeout; 1 or more if all of it. None: the connection cannot be closed to make
+    /// room.
+    fn used_up(&self, now: Instant, timeouts: ConnectionTimeouts) -> Option<f64> {
         if self.is_secured {
             return None;
         }
         let (since, allowed) = match (&self.blocked, self.phase) {
-            (Some(blocked), _) => (blocked.last, patience.stall),
-            (None, ConnectionPhase::Head) => (self.since, patience.head),
-            (None, ConnectionPhase::Body) => (self.since, patience.stall),
-            (None, ConnectionPhase::Idle) => (self.since, patience.idle),
+            (Some(blocked), _) => (blocked.last, timeouts.stall),
+            (None, ConnectionPhase::Head) => (self.since, timeouts.head),
+            (None, ConnectionPhase::Body) => (self.since, timeouts.stall),
+            (None, ConnectionPhase::Idle) => (self.since, timeouts.idle),
             (None, ConnectionPhase::Ending) => (self.since, LINGER),
             (None, ConnectionPhase::Handling | ConnectionPhase::Answered) => return Some(0.0),
         };
         Some(now.saturating_duration_since(since).as_secs_f64() / allowed.as_secs_f64())
     }
 
-    fn is_idle_too_long(&self, now: Instant, patience: Patience) -> bool {
-        self.phase == ConnectionPhase::Idle && self.blocked.is_none() && now >= self.since + patience.idle
+    fn is_idle_too_long(&self, now: Instant, timeouts: ConnectionTimeouts) -> bool {
+        self.phase == ConnectionPhase::Idle && self.blocked.is_none() && now >= self.since + timeouts.idle
     }
 
-    fn is_overdue(&mut self, now: Instant, patience: Patience) -> bool {
+    fn is_overdue(&mut self, now: Instant, timeouts: ConnectionTimeouts) -> bool {
         if let Some(blocked) = &mut self.blocked {
-            return blocked.is_stalled(now, patience.stall);
+            return blocked.is_stalled(now, timeouts.stall);
         }
         match self.phase {
-            ConnectionPhase::Head => now >= self.since + patience.head,
+            ConnectionPhase::Head => now >= self.since + timeouts.head,
             ConnectionPhase::Ending => now >= self.since + LINGER,
             ConnectionPhase::Idle | ConnectionPhase::Body | ConnectionPhase::Handling | ConnectionPhase::Answered => {
                 false
@@ -272,19 +272,19 @@ pub(super) struct Connections {
     open: Mutex<HashMap<u64, Arc<Activity>>>,
     ids: AtomicU64,
     max: usize,
-    patience: Patience,
+    timeouts: ConnectionTimeouts,
 }
 
 impl Connections {
-    pub(super) fn new(max: usize, patience: Patience) -> Arc<Self> {
-        Arc::new(Connections { open: Mutex::default(), ids: AtomicU64::new(0), max, patience })
+    pub(super) fn new(max: usize, timeouts: ConnectionTimeouts) -> Arc<Self> {
+        Arc::new(Connections { open: Mutex::default(), ids: AtomicU64::new(0), max, timeouts })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Activity>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a connection in, if need be in the place of another one. None: none of the others may be closed.
+    /// Admits a connection, if necessary in place of another one. None: no other connection can be closed.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<OpenConnection> {
         let now = Instant::now();
         let is_full = self.lock().len() >= self.max;
@@ -297,17 +297,18 @@ impl Connections {
         Some(OpenConnection { connections: self.clone(), id, activity })
     }
 
-    /// Closes the connection that can be missed most easily. Returns whether there was one.
+    /// Closes the connection that has used the largest part of its timeout, of the client with the most connections. Returns false
+    /// if none can be closed.
     pub(super) fn make_room(&self, now: Instant) -> bool {
         let mut open = self.lock();
         let candidate = |(id, activity): (&u64, &Arc<Activity>)| {
             let state = activity.lock();
-            state.used_up(now, self.patience).map(|used_up| (state.client, used_up, *id))
+            state.used_up(now, self.timeouts).map(|used_up| (state.client, used_up, *id))
         };
         let candidates: Vec<(IpAddr, f64, u64)> = open.iter().filter_map(candidate).collect();
         let mut of_client: HashMap<IpAddr, usize> = HashMap::new();
         candidates.iter().for_each(|(client, ..)| *of_client.entry(*client).or_default() += 1);
-        let few = self.max / FEW;
+        let few = self.max / FEW_DIVISOR;
         let most = of_client.values().max().copied().unwrap_or_default();
         let of_the_largest = candidates.iter().filter(|(client, ..)| most <= few || of_client[client] == most);
         let chosen = of_the_largest.max_by(|one, other| one.1.total_cmp(&other.1).then(other.2.cmp(&one.2)));
@@ -315,13 +316,13 @@ impl Connections {
         closed.inspect(|activity| activity.close()).is_some()
     }
 
-    /// Closes those whose time is over, and begins the end of those that were idle for too long.
+    /// Closes connections after their timeout, and begins the end of those that were idle for too long.
     pub(super) fn close_overdue(&self, now: Instant) {
         self.lock().retain(|_, activity| {
-            if activity.lock().is_idle_too_long(now, self.patience) {
+            if activity.lock().is_idle_too_long(now, self.timeouts) {
                 activity.ending.notify_one();
             }
-            let is_overdue = activity.lock().is_overdue(now, self.patience);
+            let is_overdue = activity.lock().is_overdue(now, self.timeouts);
             if is_overdue {
                 activity.close();
             }
@@ -330,7 +331,7 @@ impl Connections {
     }
 }
 
-/// The place of a connection, until this is dropped.
+/// Membership of an open connection, until it is dropped.
 #[derive(Debug)]
 pub(super) struct OpenConnection {
     connections: Arc<Connections>,

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// A delivery.
+/// Delivery of an event.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DeliveryBody {
-    /// Also its `webhook-id`.
+    /// Id of the delivery, and its `webhook-id`.
     id: Uuid,
     event: Uuid,
     subscription: Uuid,
@@ -55,7 +55,7 @@ impl From<DeliveryView> for DeliveryBody {
     }
 }
 
-/// A delivery with its attempts.
+/// Delivery with its attempts.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DeliveryDetail {
     #[serde(flatten)]
@@ -63,10 +63,10 @@ pub(super) struct DeliveryDetail {
     attempts: Vec<Attempt>,
 }
 
-/// A page of deliveries.
+/// Page of deliveries.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DeliveryPage {
-    /// The newest first.
+    /// Deliveries, newest first.
     deliveries: Vec<DeliveryBody>,
     /// Value of `cursor` in the request for the next page. Absent on the last one.
     cursor: Option<Uuid>,
@@ -77,20 +77,20 @@ pub(super) struct DeliveryPage {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListParams {
-    /// Only of this subscription.
+    /// Only deliveries of this subscription.
     subscription: Option<Uuid>,
-    /// Only in this state.
+    /// Only deliveries in this state.
     state: Option<DeliveryState>,
-    /// Only of this event.
+    /// Only deliveries of this event.
     event: Option<Uuid>,
-    /// The `cursor` of the page before.
+    /// The `cursor` of the previous page.
     cursor: Option<Uuid>,
     /// Number of items: 1 to 500, 50 if absent.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
     limit: Option<PageLimit>,
 }
 
-/// List deliveries, the newest first.
+/// List deliveries, newest first.
 #[utoipa::path(get, path = "/v1/tenants/{t}/deliveries", tag = "deliveries", operation_id = "list_deliveries", params(("t" = String, Path), ListParams),
     responses((status = 200, body = DeliveryPage), (status = 400, body = Problem)))]
 pub(super) async fn list(
@@ -111,7 +111,7 @@ pub(super) async fn list(
     Ok(Json(DeliveryPage { deliveries: views.into_iter().map(DeliveryBody::from).collect(), cursor }))
 }
 
-/// One delivery, with its attempts.
+/// Get a delivery with its attempts.
 #[utoipa::path(get, path = "/v1/tenants/{t}/deliveries/{id}", tag = "deliveries", operation_id = "get_delivery", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem)))]
 pub(super) async fn get(

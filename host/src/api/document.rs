@@ -1,10 +1,9 @@
-//! The OpenAPI document (OAS 3.1), completed: what the routes' own descriptions leave out is added here, for all of them alike.
+//! Completion of the OpenAPI document (OAS 3.1): adds what the descriptions of routes leave out, for all routes alike.
 //!
 //! # Guarantees
-//! - It is valid, and client generators read it: operation ids are distinct, each answer has a description, optional parameters are
-//!   not nullable, tuples are arrays of a fixed length, and components are binary (`tests/e2e/openapi.rs`).
-//! - The parameters of a route's query that are described are the ones that it accepts: [`query_parameters`] is what requests are
-//!   checked with.
+//! - The document is valid, and client generators can read it: operation ids are distinct, each answer has a description, optional
+//!   parameters are not nullable, tuples are arrays of a fixed length, and components are binary (`tests/e2e/openapi.rs`).
+//! - The described query parameters of a route are those that it accepts, because requests are checked with [`query_parameters`].
 
 use super::{examples, refusals, surface};
 use http::Method;
@@ -14,20 +13,20 @@ use std::sync::LazyLock;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-/// The document, for programs (`/openapi.json`) and people (`/docs`).
+/// Returns the document, for programs (`/openapi.json`) and people (`/docs`).
 pub(super) fn document() -> &'static Value {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(|| completed(surface(0, 0).into_openapi()));
     &DOCUMENT
 }
 
-/// The document as text, with the address of the host that it describes: an absolute URL, or `/` for the one it comes from.
+/// Returns the text of the document with the address of its host: an absolute URL, or `/` for the address of the request.
 pub(super) fn text(server: &str) -> String {
     let mut document = document().clone();
     document["servers"] = json!([{"url": server, "description": "this host"}]);
     document.to_string()
 }
 
-/// The parameters that a route's query may have. None: the document does not describe the route.
+/// Returns the query parameters of a route. None: the document does not describe the route.
 pub(super) fn query_parameters(method: &Method, route: &str) -> Option<&'static [String]> {
     static KNOWN: LazyLock<HashMap<(String, String), Vec<String>>> = LazyLock::new(|| {
         fn of(path: &str, method: &str, operation: &Value) -> ((String, String), Vec<String>) {
@@ -61,8 +60,8 @@ fn completed(mut document: OpenApi) -> Value {
     document
 }
 
-/// Writes for generators what they would misunderstand: pairs of texts are arrays of two texts, because several do not know
-/// `prefixItems`, and an object about which nothing is said has any members, where some would give it none.
+/// Rewrites schemas that generators misunderstand. Pairs of texts become arrays of two texts, because several generators do not
+/// know `prefixItems`, and an object without a schema gets any members, where some generators would give it none.
 fn spell_out(value: &mut Value) {
     match value {
         Value::Object(object) => {
@@ -85,7 +84,7 @@ fn spell_out(value: &mut Value) {
     }
 }
 
-/// Bodies that may be sent as they were read, and the answers that hold their other fields.
+/// Bodies that may be sent as they were read, and the schemas of their answers.
 const READ_BACK: [(&str, &str); 4] = [
     ("SubscriptionWrite", "SubscriptionBody"),
     ("BinSettings", "BinBody"),
@@ -113,7 +112,7 @@ fn complete_schemas(mut schemas: Map<String, Value>) -> Map<String, Value> {
     schemas
 }
 
-/// Makes the schema of a body the one of a merge patch (RFC 7396): nothing is required, and null removes.
+/// Makes a body schema that of a merge patch (RFC 7396): nothing is required, and null removes.
 fn make_patch(schema: &mut Value) {
     fn nullable(field: &mut Value) {
         let is_nullable = field["type"].as_array().is_some_and(|types| types.contains(&json!("null")))
@@ -167,12 +166,12 @@ fn complete_operation(operation: &mut Value, schemas: &Map<String, Value>) {
     }
 }
 
-/// Returns whether a content type is one JSON text.
+/// Returns true if a content type is one JSON text.
 fn is_json(kind: &str) -> bool {
     kind.ends_with("/json") || kind.ends_with("+json")
 }
 
-/// The members of the object at a JSON Pointer; none if there is no object.
+/// Returns the members of the object at a JSON Pointer. Empty if there is no object.
 fn members<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = (&'a String, &'a mut Value)> {
     value.pointer_mut(pointer).and_then(Value::as_object_mut).into_iter().flatten()
 }
@@ -181,7 +180,7 @@ fn complete_parameter(parameter: &mut Value) {
     let name = parameter["name"].clone();
     let place = parameter["in"].clone();
     if place != "path" {
-        // It may be left out, but it is never null.
+        // A parameter may be absent, but is never null.
         let schema = &mut parameter["schema"];
         if let Some(kind) = schema["type"].as_array().and_then(|kinds| kinds.iter().find(|kind| **kind != "null")) {
             schema["type"] = kind.clone();
@@ -202,7 +201,7 @@ fn complete_parameter(parameter: &mut Value) {
     }
 }
 
-/// Components are bytes. Uploads need no content type of their own, which some generators do not know.
+/// Describes components as bytes, without a content type for uploads, which some generators do not support.
 fn make_components_binary(operation: &mut Value) {
     const WASM: &str = "application/wasm";
     let bytes = json!({"schema": {"type": "string", "format": "binary"}});
@@ -218,7 +217,7 @@ fn make_components_binary(operation: &mut Value) {
     }
 }
 
-/// The description of a success that has none of its own: the one of what the answer holds.
+/// Returns the description of a success that has none: the one of the answer's schema.
 fn description(status: &str, answer: &Value, schemas: &Map<String, Value>) -> String {
     let content = answer["content"].as_object().and_then(|content| content.values().next());
     let schema = content.map(|content| &content["schema"]);
@@ -249,7 +248,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Path, method and operation of every route.
+    /// Returns path, method and operation of every route.
     fn operations() -> Vec<(&'static String, &'static String, &'static Value)> {
         let paths = document()["paths"].as_object().expect("paths");
         let all = paths.iter().flat_map(|(path, methods)| {

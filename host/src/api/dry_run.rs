@@ -1,4 +1,4 @@
-//! The dry run: a plugin judges an event, and nothing is stored or sent.
+//! Route of the dry run: a plugin judges an event, and nothing is stored or sent.
 
 use super::ApiState;
 use super::extract::{Access, Item, Json as Input, ToManage};
@@ -27,14 +27,14 @@ pub(super) struct DryRun {
     /// The event: `{eventName, eventData}`.
     #[schema(value_type = Object)]
     event: Box<RawValue>,
-    /// The event before it of the same contact or deal, which the plugin reads through `history`.
+    /// Previous event of the same contact or deal, which the plugin reads through `history`.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     previous: Option<Box<RawValue>>,
     /// Configuration that the plugin reads through `config`.
     #[serde(default)]
     config: BTreeMap<String, String>,
-    /// Another version than the active one, by its sha256.
+    /// The sha256 of a version, if not the active one.
     #[serde(default)]
     version: Option<String>,
     /// Resource limits of the call.

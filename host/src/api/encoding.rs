@@ -1,9 +1,9 @@
-//! Content encodings of request bodies (RFC 9110 §8.4): gzip is undone, every other one is refused.
+//! Content encodings of request bodies (RFC 9110 §8.4): gzip is decoded, others are refused.
 //!
 //! # Guarantees
-//! - What is decoded is charged to the budget for bodies before it is made, and is at most as large as the route accepts: a
-//!   few bytes that would become gigabytes are refused after that much.
-//! - The first bytes decide, not the header: JSON never begins as gzip does, and proxies change one without the other.
+//! - Decoded bytes are charged to the budget for bodies before they are produced, and are at most as many as the route accepts. A
+//!   small body that would become gigabytes is refused.
+//! - The first bytes decide, not the header: JSON never begins like gzip, and proxies may change one without the other.
 
 use super::body::charged;
 use super::exchange::{Exchange, over_budget};
@@ -16,40 +16,40 @@ use flate2::bufread::MultiGzDecoder;
 use http::{HeaderMap, StatusCode, header};
 use std::io::Read as _;
 
-/// The first bytes of a gzip member (RFC 1952 §2.3.1) with the only compression method there is.
+/// First bytes of a gzip member (RFC 1952 §2.3.1) with the only defined compression method.
 const GZIP: &[u8] = b"\x1f\x8b\x08";
 
-/// Maximum number of bytes that one byte of deflated data can become.
+/// Maximum number of bytes to which one byte of deflated data can expand.
 const RATIO_MAX: usize = 1_032;
 
-/// Bodies that can become larger than this are decoded on the CPU pool.
+/// Maximum size of a body that is decoded on a network thread, in bytes. Larger ones are decoded on the CPU pool.
 const DECODED_IN_PLACE_MAX: usize = 512 << 10;
 
 /// Maximum length of an encoding's name in a message, in bytes.
 const NAME_BYTES_MAX: usize = 100;
 
-/// Faults of decoding a body.
+/// Fault of decoding a body.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DecodeError {
-    /// Another encoding than gzip.
+    /// The encoding is not gzip.
     #[error("the content encoding {0:?} is not supported")]
     Unknown(String),
-    /// Not what it claims to be, or not all of it.
+    /// The gzip data is invalid or incomplete.
     #[error("the body is not a complete gzip stream")]
     Broken(#[source] std::io::Error),
-    /// Larger than the route accepts, once it is decoded.
+    /// The decoded body is larger than the route accepts.
     #[error("the body has more than {0} bytes once it is decompressed, and this host accepts no more")]
     TooLarge(usize),
-    /// No memory for it now.
+    /// The budget has no room for the decoded body.
     #[error("there is no memory to decompress the body")]
     NoMemory,
-    /// A fault of the host's.
+    /// The CPU pool failed.
     #[error(transparent)]
     CpuPool(#[from] CpuPoolError),
 }
 
 impl DecodeError {
-    /// Returns whether it says nothing about the body: the same one may be decoded another time.
+    /// Returns true if the fault says nothing about the body, which may be decoded another time.
     pub(super) fn is_ours(&self) -> bool {
         matches!(self, DecodeError::NoMemory | DecodeError::CpuPool(_))
     }
@@ -71,7 +71,7 @@ impl From<DecodeError> for Problem {
     }
 }
 
-/// Undoes the encoding of a body, which becomes at most `most` bytes.
+/// Decodes a body to at most `most` bytes.
 pub(super) async fn decode(
     exchange: &Exchange,
     cpu: &CpuPool,
@@ -90,12 +90,13 @@ pub(super) async fn decode(
     } else {
         cpu.run(Some(tenant), move || gunzip(&body, most)).await?
     }?;
-    // The rest of what was charged is given back.
+    // Returns the unused part of the charge.
     let kept = charge.split(decoded.len() as u64).unwrap_or(charge);
     Ok(charged(decoded, kept))
 }
 
-/// Refuses a body that is said to have another encoding than gzip. One that is said to be gzip and is not was decoded on its way.
+/// Refuses a body whose header names another encoding than gzip. A body with the header gzip that is not gzip was decoded on its
+/// way.
 fn check_encodings(headers: &HeaderMap) -> Result<(), DecodeError> {
     let lines = headers.get_all(header::CONTENT_ENCODING).iter();
     for line in lines {
@@ -134,8 +135,8 @@ mod tests {
     fn gzip_is_undone_up_to_a_size() {
         #[track_caller]
         fn check(body: &[u8], most: usize, expected: Result<&[u8], &str>) {
-            let told = gunzip(body, most).map_err(|error| error.to_string());
-            assert_eq!(told.as_deref().map_err(String::as_str), expected);
+            let result = gunzip(body, most).map_err(|error| error.to_string());
+            assert_eq!(result.as_deref().map_err(String::as_str), expected);
         }
         check(&gzip(b"{}"), 2, Ok(b"{}"));
         check(

@@ -26,18 +26,18 @@ use std::time::SystemTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// The answer to accepted events.
+/// Answer to accepted events.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AcceptedBody {
-    /// In the order they were sent.
+    /// Accepted events, in the order of the request.
     events: Vec<AcceptedEvent>,
 }
 
-/// One accepted event.
+/// Accepted event.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AcceptedEvent {
     id: Uuid,
-    /// Number of subscriptions that the event matched. With 0 the event is kept as well.
+    /// Number of matching subscriptions. An event without any is stored as well.
     deliveries: usize,
     /// Note on an event that is treated unusually: `eventData.id` is longer than 255 bytes, so it keeps no order.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ pub(super) struct AcceptedEvent {
 }
 
 impl AcceptedBody {
-    /// The id of the first event. There is always one.
+    /// Returns the id of the first event. There is always one.
     pub(super) fn first_id(&self) -> Uuid {
         self.events.first().map(|event| event.id).unwrap_or_default()
     }
@@ -60,12 +60,12 @@ impl From<Vec<AcceptedEntry>> for AcceptedBody {
     }
 }
 
-/// An event as a sender writes it.
+/// Event as a sender writes it.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "the schema's shape; an event is checked as bytes, which are kept as they came")]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct EventWrite {
-    /// One of the four names of Agile CRM (`Contact is Created`, …) or one of the tenant's own.
+    /// One of the four names of Agile CRM (`Contact is Created`, …) or a name that the tenant accepts in addition.
     event_name: String,
     /// Any object.
     #[schema(value_type = Object)]
@@ -83,7 +83,7 @@ pub(super) enum EventsWrite {
     Several(Vec<EventWrite>),
 }
 
-/// An event with what became of it.
+/// Event with its deliveries.
 #[derive(Serialize, ToSchema)]
 pub(super) struct EventBody {
     id: Uuid,
@@ -95,7 +95,7 @@ pub(super) struct EventBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
     received_at_ms: i64,
-    /// The event of the same contact or deal that was accepted before it.
+    /// Previous event of the same contact or deal.
     previous: Option<Uuid>,
     /// Number of deliveries that were made when the event was accepted.
     fan_out: usize,
@@ -103,7 +103,7 @@ pub(super) struct EventBody {
     #[schema(value_type = Object)]
     payload: Box<RawValue>,
     deliveries: Vec<DeliveryBody>,
-    /// For each subscription of the tenant, why the event was delivered to it or was not.
+    /// Explanation for each subscription of the tenant: why the event was delivered, or why not.
     subscriptions: Vec<Explanation>,
 }
 
@@ -135,16 +135,16 @@ pub(super) async fn post(
     Ok((StatusCode::ACCEPTED, is_repetition.then_some([IDEMPOTENT_REPLAYED]), Json(events.into())))
 }
 
-/// A header of some answers.
+/// Header of some answers.
 type RepetitionHeader = [(HeaderName, &'static str); 1];
 
-/// The header that marks an answer as the one to an earlier request with the same `Idempotency-Key`.
+/// Header that marks an answer as the repetition of an earlier one with the same `Idempotency-Key`.
 const IDEMPOTENT_REPLAYED: (HeaderName, &str) = (HeaderName::from_static("idempotent-replayed"), "true");
 
 /// Maximum length of an `Idempotency-Key`, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
-/// The `Idempotency-Key` of a request, if it has one.
+/// The `Idempotency-Key` of a request, if there is one.
 pub(super) struct IdempotencyKey(Option<String>);
 
 impl FromRequestParts<Arc<ApiState>> for IdempotencyKey {
@@ -161,7 +161,7 @@ impl FromRequestParts<Arc<ApiState>> for IdempotencyKey {
     }
 }
 
-/// An event in a list.
+/// Event in a list.
 #[derive(Serialize, ToSchema)]
 pub(super) struct EventListItem {
     id: Uuid,
@@ -170,7 +170,7 @@ pub(super) struct EventListItem {
     /// `eventData.id` as text. Absent: there is none of at most 255 bytes.
     entity_id: Option<String>,
     received_at_ms: i64,
-    /// Number of deliveries that it was accepted with.
+    /// Number of deliveries at acceptance.
     fan_out: usize,
     /// Size of the event as it was sent, in bytes.
     bytes: u64,
@@ -183,38 +183,38 @@ impl From<EventSummary> for EventListItem {
     }
 }
 
-/// A page of events.
+/// Page of events.
 #[derive(Serialize, ToSchema)]
 pub(super) struct EventPage {
-    /// The newest first, without their payloads.
+    /// Events without payloads, newest first.
     events: Vec<EventListItem>,
     /// The `cursor` of the next page. Absent on the last one.
     cursor: Option<Uuid>,
 }
 
-/// Events to list.
+/// Filter and paging of a list of events.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventParams {
-    /// Only of this module.
+    /// Only events of this module.
     module: Option<Module>,
-    /// Only with this event name.
+    /// Only events with this name.
     name: Option<String>,
-    /// Only of the contact or deal with this id, as text.
+    /// Only events of the contact or deal with this id, as text.
     entity_id: Option<String>,
-    /// Only accepted at this time or later, in milliseconds since the epoch.
+    /// Only events accepted at this time or later, in milliseconds since the epoch.
     from_ms: Option<i64>,
-    /// Only accepted before this time, in milliseconds since the epoch.
+    /// Only events accepted before this time, in milliseconds since the epoch.
     to_ms: Option<i64>,
-    /// The `cursor` of the page before.
+    /// The `cursor` of the previous page.
     cursor: Option<Uuid>,
     /// Number of items: 1 to 500, 50 if absent.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
     limit: Option<PageLimit>,
 }
 
-/// List events, the newest first.
+/// List events, newest first.
 #[utoipa::path(get, path = "/v1/tenants/{t}/events", tag = "events", operation_id = "list_events", params(("t" = String, Path), EventParams),
     responses((status = 200, body = EventPage), (status = 400, body = Problem)))]
 pub(super) async fn list(
@@ -232,7 +232,7 @@ pub(super) async fn list(
     Ok(Json(EventPage { events: events.into_iter().map(Into::into).collect(), cursor }))
 }
 
-/// One event, with each delivery of it.
+/// Get an event with its deliveries.
 #[utoipa::path(get, path = "/v1/tenants/{t}/events/{id}", tag = "events", operation_id = "get_event", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 200, body = EventBody), (status = 404, body = Problem)))]
 pub(super) async fn get(
@@ -266,21 +266,21 @@ pub(super) async fn explained(
 ) -> Result<Vec<Explanation>, Problem> {
     let attempts = state.store.attempts_of_event(tenant.clone(), view.event.id).await?;
     let earlier = state.store.earlier_ones(tenant.clone(), view.event.id).await?;
-    // Of several the newest counts, which stands first: a replay says more than what was before it.
+    // The newest of several deliveries counts, and comes first: a replay says more than the delivery before it.
     let deliveries: HashMap<_, _> = view.deliveries.iter().rev().map(|one| (one.subscription, one)).collect();
     let note = view.event.entity_note();
     let is_test = view.deliveries.iter().any(|one| one.kind == DeliveryKind::Test);
-    let one = |own: &Arc<Subscription>| {
-        let delivery = deliveries.get(&own.id).copied();
+    let one = |subscription: &Arc<Subscription>| {
+        let delivery = deliveries.get(&subscription.id).copied();
         let known = Known {
             delivery,
             attempts: delivery.and_then(|delivery| attempts.get(&delivery.id)).map_or(&[], Vec::as_slice),
             behind: delivery.and_then(|delivery| earlier.get(&delivery.id)).copied(),
-            lane: state.lanes.status(own.id),
+            lane: state.lanes.status(subscription.id),
             note: note.as_deref(),
             is_test,
         };
-        explain(&view.event, own, &known, now_ms())
+        explain(&view.event, subscription, &known, now_ms())
     };
     Ok(state.store.catalog().subscriptions(tenant).iter().map(one).collect())
 }

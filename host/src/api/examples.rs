@@ -1,8 +1,8 @@
-//! Examples of the OpenAPI document: parameters, bodies and answers. The tests send the bodies to a running host.
+//! Examples of the OpenAPI document: parameters, bodies and answers. Tests send the bodies to a running host.
 
 use serde_json::{Value, json};
 
-/// An id as it stands in paths and answers.
+/// Id in paths and answers.
 const ID: &str = "019a2136-faad-7301-9607-05cad38ff3d4";
 
 /// The sha256 of a component.
@@ -11,7 +11,7 @@ const SHA256: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0
 /// A moment in milliseconds since the epoch.
 const AT_MS: i64 = 1_772_360_945_000;
 
-/// The example of a parameter, by its name and by the format of its schema.
+/// Returns the example of a parameter, by its name and the format of its schema.
 pub(super) fn parameter(name: &str, format: &str) -> Option<Value> {
     Some(match (name, format) {
         ("t" | "confirm", _) => json!("default"),
@@ -32,7 +32,7 @@ pub(super) fn parameter(name: &str, format: &str) -> Option<Value> {
     })
 }
 
-/// The example of an operation's body. None: it has no JSON body.
+/// Returns the example of an operation's body. None: the operation has no JSON body.
 pub(super) fn body(operation: &str) -> Option<Value> {
     let event = json!({
         "eventName": "Opportunity is Created",
@@ -69,7 +69,7 @@ pub(super) fn body(operation: &str) -> Option<Value> {
     })
 }
 
-/// The example of a schema. Answers that hold it are shown by it.
+/// Returns the example of a schema, which is shown for answers with this schema.
 pub(super) fn schema(name: &str) -> Option<Value> {
     Some(match name {
         "Problem" => json!({

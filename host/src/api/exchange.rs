@@ -1,16 +1,17 @@
-//! A request with its answer, and the shares of the host that it holds meanwhile.
+//! Exchange: a request with its answer, and the shares of the host that it holds.
 //!
 //! # Theory of operation
-//! [`track`] stands before every route. It takes the body out of the request, so that a handler has no other way to it than
-//! [`Exchange::read`], which charges the host's budget for bodies, and it charges large answers to the same budget.
-//! Whoever finds out for whom a request is (the extractors of `extract.rs`, `/in`, bins) calls [`Exchange::admit`]: from
-//! then on the request holds a share of the requests under way, its connection is not closed to make room for others,
-//! and its bodies are charged to that tenant. Until then they are charged to the client's address.
+//! [`track`] runs before every route. It removes the body from the request, so that handlers can only use [`Exchange::read`], which
+//! charges the host's budget for bodies. It charges large answers to the same budget. Code that identifies the tenant of a request
+//! (the extractors of `extract.rs`, `/in`, bins) calls [`Exchange::admit`]. From then on, the request holds a share of the requests
+//! under way, its connection is not closed to make room for others, and its bodies are charged to that tenant. Before, they are
+//! charged to the client's address.
 //!
 //! # Guarantees
-//! - Shares are divided fairly between tenants and, before that is known, between clients ([`FairSemaphore`]).
-//! - Requests and streams together hold fewer connections than there are, so a new connection always finds room.
-//! - A permit lives as long as what it was taken for: a body's is owned by the bytes of the body, and so is an answer's.
+//! - Shares are divided fairly between tenants and, before the tenant is known, between clients ([`FairSemaphore`]).
+//! - Requests and streams together hold fewer connections than there may be, so a new connection always finds room.
+//! - A permit lives as long as the thing it is for: the permit of a body is owned by the bytes of the body, and so is that of an
+//!   answer.
 
 use super::connections::{Activity, client_of};
 use super::peer::Peer;
@@ -36,26 +37,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// The party whose share a request takes. Each is a share of its own: what a tenant does through its API leaves the
-/// tenant's address for Agile CRM its share, and so do strangers who know the URL of one of its bins.
+/// Party whose share a request takes. Requests of a tenant's API, to its addresses for Agile CRM, and to its bins have separate
+/// shares, so that neither the tenant nor anybody who knows the URL of a bin can use up the share of the intake.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Payer {
-    /// A client that has proven nothing yet, as [`client_of`] counts it.
+    /// Client without proof of access, by the address of [`client_of`].
     Client(IpAddr),
-    /// Requests with a tenant's key or session, or those of an admin for that tenant.
+    /// Requests with a tenant's key or session, or of an admin for that tenant.
     Tenant(TenantId),
     /// Requests to a tenant's addresses for Agile CRM.
     Intake(TenantId),
     /// Requests to a tenant's bins.
     Bins(TenantId),
-    /// Requests of an admin for no tenant.
+    /// Requests of an admin without a tenant.
     Operator,
 }
 
-/// A part of a shared resource that is held until this is dropped.
+/// Part of a shared resource, held until it is dropped.
 pub(super) type SharePermit = FairPermit<Payer>;
 
-/// Shares of requests by tenant.
+/// Shares of requests, by party.
 #[derive(Debug)]
 pub struct Shares {
     requests: FairSemaphore<Payer>,
@@ -63,19 +64,19 @@ pub struct Shares {
     delayed_replies: FairSemaphore<Payer>,
     pub(super) bodies: FairSemaphore<Payer>,
     of_sessions: Arc<Streams>,
-    /// Maximum time for which a body may stall.
+    /// Maximum duration without progress of a body.
     pub(super) stall: Duration,
-    /// Time for which a connection is kept between two requests, for clients that use it again (`Keep-Alive`, RFC 2068 §19.7.1.1).
+    /// Duration for which a connection is kept between two requests, for clients that reuse it (`Keep-Alive`, RFC 2068 §19.7.1.1).
     keep_alive: HeaderValue,
 }
 
 impl Shares {
-    /// The shares that these settings give.
+    /// Creates the shares of these settings.
     pub fn new(config: &Config) -> Self {
         let connections = config.connections_max as u64;
         let share = |parts: u64| FairSemaphore::new(connections * parts / 8, connections);
         Shares {
-            // An eighth is left for connections that have not asked for anything yet.
+            // An eighth of the connections is left for those without a request.
             requests: share(6),
             streams: share(1),
             delayed_replies: share(2),
@@ -87,18 +88,18 @@ impl Shares {
     }
 }
 
-/// Time for which a request waits for its turn when its tenant has too many under way.
+/// Maximum wait of a request when its tenant has too many under way.
 const ADMISSION_WAIT: Duration = Duration::from_secs(1);
 
-/// Interval at which a request looks for memory meanwhile.
-const MEMORY_LOOK: Duration = Duration::from_millis(10);
+/// Interval at which a waiting request tries to reserve memory.
+const MEMORY_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// An answer up to this size is not charged: connections bound how many there are.
+/// Maximum size of an answer that is not charged, in bytes. The connections bound the number of such answers.
 const SMALL_ANSWER_BYTES: u64 = 64 << 10;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// A request under way.
+/// Request under way.
 #[derive(Clone)]
 pub(super) struct Exchange(Arc<Inner>);
 
@@ -111,16 +112,16 @@ struct Inner {
 /// Permits that a request holds.
 struct Held {
     payer: Payer,
-    /// The share of requests under way, or of streams.
-    turn: Option<SharePermit>,
+    /// Permit of the requests under way, or of the streams.
+    permit: Option<SharePermit>,
     body: Option<Body>,
-    /// Memory that was reserved for the answer before it was built.
+    /// Memory that was reserved before the answer was built.
     answer: Option<SharePermit>,
-    /// The tenant or operator whose share of the requests under way this one takes, or could not take.
+    /// Tenant or operator whose share of the requests under way this request takes, or could not take.
     admitted_as: Option<Payer>,
 }
 
-/// Goes before every route: see the theory of operation.
+/// Middleware of every route: see the theory of operation.
 pub(super) async fn track(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let peer = Peer::from_request_parts(&mut parts, &state).await;
@@ -128,10 +129,10 @@ pub(super) async fn track(State(state): State<Arc<ApiState>>, request: Request, 
     let activity = parts.extensions.get::<Arc<Activity>>().cloned();
     let activity = activity.unwrap_or_else(|| Arc::new(Activity::new(client, Instant::now())));
     activity.serves(client);
-    let held = Held { payer: Payer::Client(client), turn: None, body: Some(body), answer: None, admitted_as: None };
+    let held = Held { payer: Payer::Client(client), permit: None, body: Some(body), answer: None, admitted_as: None };
     let exchange = Exchange(Arc::new(Inner { shares: state.shares.clone(), activity, held: Mutex::new(held) }));
     parts.extensions.insert(exchange.clone());
-    // The headers of a bin's answer are its owner's.
+    // The headers of a bin's answer are chosen by its owner.
     let is_of_bin = parts.uri.path().starts_with("/bins/");
     let mut response = next.run(Request::from_parts(parts, Body::empty())).await;
     if !is_of_bin {
@@ -149,7 +150,7 @@ impl<S: Sync> FromRequestParts<S> for Exchange {
 }
 
 impl Exchange {
-    /// The exchange of a request.
+    /// Returns the exchange of a request.
     pub(super) fn of(parts: &Parts) -> Result<Exchange, Problem> {
         parts.extensions.get::<Exchange>().cloned().ok_or_else(|| {
             tracing::error!("a route is not behind the middleware that tracks requests");
@@ -169,63 +170,63 @@ impl Exchange {
         &self.0.activity
     }
 
-    /// The party to which the request's bodies are charged.
+    /// Returns the party to which the request's bodies are charged.
     pub(super) fn payer(&self) -> Payer {
         self.held().payer.clone()
     }
 
-    /// The request's body, for the one reader that it may have.
+    /// Takes the request's body, for its only reader.
     pub(super) fn take_body(&self) -> Option<Body> {
         self.held().body.take()
     }
 
-    /// Reads the body: keeps its first `keep` bytes, and reads no more than `most`.
+    /// Reads the body. Keeps the first `keep` bytes, and reads at most `most`.
     pub(super) async fn read(&self, keep: usize, most: usize) -> body::ReadBody {
         body::read(self, keep, most).await
     }
 
-    /// Returns the length of the body that the sender has announced, in bytes.
+    /// Returns the announced length of the body, in bytes.
     pub(super) fn announced_bytes(&self) -> Option<u64> {
         self.held().body.as_ref().and_then(|body| body.size_hint().exact())
     }
 
-    /// Takes a share of the requests under way, in the payer's turn. A request that has one of this payer keeps it.
+    /// Takes a permit of the requests under way, when the payer's turn comes. A request that has one of this payer keeps it.
     pub(super) async fn admit(&self, payer: Payer) -> Result<(), Problem> {
         {
             let held = self.held();
-            if held.payer == payer && held.turn.is_some() {
+            if held.payer == payer && held.permit.is_some() {
                 return Ok(());
             }
         }
-        // Strangers at a tenant's addresses and bins are not told how busy they are.
+        // Senders to a tenant's addresses and bins do not see how busy the tenant is.
         if matches!(payer, Payer::Tenant(_) | Payer::Operator) {
             self.held().admitted_as = Some(payer.clone());
         }
         let requests = &self.0.shares.requests;
-        let turn = match requests.try_acquire(&payer, 1) {
-            Some(turn) => Some(turn),
+        let permit = match requests.try_acquire(&payer, 1) {
+            Some(permit) => Some(permit),
             None => tokio::time::timeout(ADMISSION_WAIT, requests.acquire(&payer, 1)).await.ok(),
         };
-        let turn = turn.ok_or_else(|| {
+        let permit = permit.ok_or_else(|| {
             let held = requests.held(&payer);
             let held = counted(held, "request is", "requests are");
             too_many(format!("{held} in progress, which is your share at the moment"))
         })?;
         let mut held = self.held();
-        (held.payer, held.turn) = (payer, Some(turn));
+        (held.payer, held.permit) = (payer, Some(permit));
         self.0.activity.secure();
         Ok(())
     }
 
-    /// Makes the request a stream, which holds a share of the streams and none of the requests.
+    /// Turns the request into a stream, which holds a permit of the streams and none of the requests.
     pub(super) fn become_stream(&self, session: [u8; 32]) -> Result<OpenStream, Problem> {
         let mut held = self.held();
-        let turn = self.0.shares.streams.try_acquire(&held.payer, 1);
-        held.turn = Some(turn.ok_or_else(|| too_many("too many event streams are open".to_owned()))?);
+        let permit = self.0.shares.streams.try_acquire(&held.payer, 1);
+        held.permit = Some(permit.ok_or_else(|| too_many("too many event streams are open".to_owned()))?);
         Ok(self.0.shares.of_sessions.open(session))
     }
 
-    /// Takes a share of the replies that wait before they are sent.
+    /// Takes a permit of the delayed replies.
     pub(super) fn delay_reply(&self) -> Result<SharePermit, Problem> {
         self.0.shares.delayed_replies.try_acquire(&self.payer(), 1).ok_or_else(|| {
             let detail = "too many replies of this tenant's bins wait for their delay_ms; nothing was kept";
@@ -233,16 +234,16 @@ impl Exchange {
         })
     }
 
-    /// Charges memory to the budget for bodies, for the payer. None: there is not so much.
+    /// Charges memory to the budget for bodies. None: there is no room.
     pub(super) fn charge(&self, bytes: u64) -> Option<SharePermit> {
         self.shares().bodies.try_acquire(&self.payer(), bytes)
     }
 
-    /// Reserves memory for an answer that is about to be made. Waits a little for it, but not in a queue: what is large would
-    /// keep small bodies waiting.
+    /// Reserves memory for an answer before it is built. Waits a short time for it, but not in the queue, where a large answer
+    /// would delay small bodies.
     pub(super) async fn reserve_answer(&self, bytes: u64) -> Result<(), Problem> {
         let bodies = &self.shares().bodies;
-        // With a small budget a large answer takes turns instead of being impossible.
+        // With a small budget, large answers are built one after the other instead of never.
         let bytes = bytes.min(bodies.capacity() / 4);
         let payer = self.payer();
         let give_up = Instant::now() + ADMISSION_WAIT;
@@ -254,13 +255,13 @@ impl Exchange {
             if Instant::now() > give_up {
                 return Err(over_budget());
             }
-            tokio::time::sleep(MEMORY_LOOK).await;
+            tokio::time::sleep(MEMORY_RETRY_INTERVAL).await;
         }
     }
 
     /// Charges the answer, and ends the exchange when the answer has ended.
     fn answer(self, response: Response) -> Response {
-        // What was not read of the request is the accept loop's to discard.
+        // The accept loop discards the unread part of the request.
         drop(self.take_body());
         let bytes = response.body().size_hint().exact().unwrap_or_default();
         let (mut response, charge) = match self.charge_answer(bytes) {
@@ -273,7 +274,7 @@ impl Exchange {
         response.map(|body| Body::new(ChargedBody { body, charge, _end: ExchangeEnd(self) }))
     }
 
-    /// The limit of requests under way, as it stands for the party that made this one. None: it was answered without a share.
+    /// Returns the limit of requests under way for the party of this request. None: the request was answered without a permit.
     fn rate_limit(&self) -> Option<RateLimit> {
         let payer = self.held().admitted_as.clone()?;
         let requests = &self.0.shares.requests;
@@ -302,24 +303,24 @@ fn too_many(detail: String) -> Problem {
         .remedy("wait for answers before you send more, and try again")
 }
 
-/// The answer to a request for whose bodies there is no memory.
+/// Returns the answer to a request for whose bodies the budget has no room.
 pub(super) fn over_budget() -> Problem {
     let detail = "the host has no memory left for bodies of this size; nothing was changed";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "over-body-budget", detail)
         .remedy("try again, with less at once if you can; the operator's setting is bodies_bytes_max")
 }
 
-/// Ends an exchange: gives its share back.
+/// End of an exchange, which returns its permits.
 struct ExchangeEnd(Exchange);
 
 impl Drop for ExchangeEnd {
     fn drop(&mut self) {
-        self.0.held().turn = None;
+        self.0.held().permit = None;
         self.0.activity().answered();
     }
 }
 
-/// The body of an answer. Its bytes own what was charged for them, and are dropped when they are sent.
+/// Body of an answer. Its bytes own their charge, and are dropped when they have been sent.
 struct ChargedBody {
     body: Body,
     charge: Option<Arc<SharePermit>>,

@@ -1,6 +1,6 @@
-//! Explanations, one sentence each, why an event was delivered to a subscription or was not.
+//! Explanations why an event was delivered to a subscription, or why not, in one sentence each.
 //!
-//! Pure: reads no store and no clock; callers pass in what they know.
+//! Pure functions: they read neither the store nor a clock.
 
 use crate::deliver::LaneStatus;
 use crate::delivery::{Attempt, AttemptOutcome, DeliveryId, DeliveryKind, DeliveryState, Reason, Verdict};
@@ -19,28 +19,28 @@ pub(super) struct Explanation {
     description: String,
     /// True if the subscription matches the event.
     matched: bool,
-    /// Reason for the state, or the progress of the delivery, in a sentence.
+    /// State or progress of the delivery with its reason, in a sentence.
     pub(super) why: String,
-    /// The delivery, if there is one; the latest of several.
+    /// Id of the delivery, if there is one; the latest of several.
     pub(super) delivery: Option<Uuid>,
-    /// Time of the next attempt, if it is pending.
+    /// Time of the next attempt of a pending delivery.
     due_at_ms: Option<i64>,
     /// The plugin's verdict at the last attempt.
     verdict: Option<Verdict>,
-    /// The version that said it.
+    /// Version that returned the verdict.
     plugin_sha256: Option<String>,
     /// The plugin's reason for its verdict, unless it passed or replaced the event.
     verdict_reason: Option<Reason>,
     /// Attempts so far, oldest first.
     attempts: Vec<AttemptSummary>,
-    /// Maximum number of concurrent requests, and of requests that begin in a second, by the subscription's settings.
+    /// Settings of the subscription: maximum number of concurrent requests, and of requests that begin in a second.
     concurrency: u32,
     rate_per_s: Option<u32>,
     /// Current state of the subscription's lane.
     lane: Option<LaneStatus>,
 }
 
-/// One attempt in a line.
+/// Summary of an attempt.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AttemptSummary {
     number: u32,
@@ -66,20 +66,20 @@ impl From<&Attempt> for AttemptSummary {
     }
 }
 
-/// Facts about an event and a subscription from which the explanation is made.
+/// Facts from which an explanation is made.
 pub(super) struct Known<'a> {
     pub(super) delivery: Option<&'a DeliveryView>,
     pub(super) attempts: &'a [Attempt],
-    /// An earlier delivery of the same entity, with its attempts, behind which it waits.
+    /// Earlier delivery of the same entity, with its attempts, that must end first.
     pub(super) behind: Option<(DeliveryId, u32)>,
     pub(super) lane: Option<LaneStatus>,
-    /// Reason why the event has no entity although it names one.
+    /// Reason why the event has no entity although it has an id.
     pub(super) note: Option<&'a str>,
-    /// Returns whether the event was made for a test of one subscription: no other gets it.
+    /// True if the event was made for a test of one subscription; no other subscription gets it.
     pub(super) is_test: bool,
 }
 
-/// Explains how an event stands with a subscription.
+/// Explains the state of an event for a subscription.
 pub(super) fn explain(event: &Event, subscription: &Subscription, known: &Known<'_>, now_ms: i64) -> Explanation {
     let Known { delivery, lane, attempts, .. } = *known;
     let last = attempts.last();
@@ -116,11 +116,11 @@ fn why(event: &Event, subscription: &Subscription, known: &Known<'_>, now_ms: i6
     }
 }
 
-/// The reason for a delivery, unless it was promised when its event was accepted.
+/// Returns the cause of a delivery, unless it was made when its event was accepted.
 fn cause(kind: DeliveryKind) -> &'static str {
     match kind {
         DeliveryKind::Usual => "",
-        DeliveryKind::Replay => "delivered again by hand: ",
+        DeliveryKind::Replay => "replayed: ",
         DeliveryKind::Test => "a test of this subscription, attempted once: ",
     }
 }
@@ -178,7 +178,7 @@ fn pending(view: &DeliveryView, subscription: &Subscription, known: &Known<'_>, 
             )
         }
         () if lane.rests_for == Some("throttled") => {
-            format!("waits for its turn: the receiver throttles, and is asked as often as it seems to allow{last}")
+            format!("waits for its turn: the receiver throttles, and gets requests as often as it seems to allow{last}")
         }
         () if lane.rests_for == Some("start") => format!("is due now{last}"),
         () if lane.rests_for == Some("plugin") => format!("waits: its plugin is being compiled{last}"),

@@ -1,6 +1,6 @@
-//! Extractors: proof of access with its tenant, paths, query parameters and JSON; each fails with a problem document.
+//! Extractors: proof of access with its tenant, paths, query parameters and JSON. Failures are problem documents.
 //!
-//! A handler that names [`Access`] cannot be reached without a key for that tenant and scope: the guard is the type.
+//! A handler with an [`Access`] argument cannot be reached without a key for that tenant and scope: the type is the guard.
 
 use super::ApiState;
 pub(super) use super::body::{Body, Json};
@@ -21,9 +21,9 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 use url::form_urlencoded;
 
-/// A scope as a type.
+/// Scope as a type.
 pub(super) trait RequiredScope: Send + Sync {
-    /// The scope.
+    /// Required scope.
     const SCOPE: Scope;
 }
 
@@ -64,12 +64,13 @@ impl<W: RequiredScope> FromRequestParts<Arc<ApiState>> for Access<W> {
 }
 
 impl<W: RequiredScope> Access<W> {
-    /// The proof, if the key may do it.
+    /// Returns the proof, if the key has the scope in this tenant.
     pub(super) fn of(key: Arc<ApiKey>, name: &str, state: &ApiState) -> Result<Self, Problem> {
-        // A name that is none and a tenant that is another's get the same answer: tenants cannot be probed for.
+        // An invalid name and another tenant get the same answer, so that nobody can find out which tenants exist.
         let tenant = TenantId::parse(name).ok().filter(|tenant| key.allows(tenant, W::SCOPE));
-        let tenant = tenant
-            .ok_or_else(|| forbidden(&format!("the key {}… may not {} in this tenant", key.hint, word(W::SCOPE))))?;
+        let tenant = tenant.ok_or_else(|| {
+            forbidden(&format!("the key {}… may not {} in this tenant", key.hint, scope_action(W::SCOPE)))
+        })?;
         if state.store.catalog().tenant(&tenant).is_none() {
             return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", format!("there is no tenant {tenant}")));
         }
@@ -77,7 +78,7 @@ impl<W: RequiredScope> Access<W> {
     }
 }
 
-fn word(scope: Scope) -> &'static str {
+fn scope_action(scope: Scope) -> &'static str {
     match scope {
         Scope::Send => "send events",
         Scope::Read => "read",
@@ -100,7 +101,7 @@ impl FromRequestParts<Arc<ApiState>> for Admin {
 }
 
 impl Admin {
-    /// The proof, if the key is an admin key.
+    /// Returns the proof, if the key is an admin key.
     pub(super) fn of(key: &Arc<ApiKey>) -> Result<Self, Problem> {
         if key.is_admin() { Ok(Admin(key.clone())) } else { Err(forbidden("this needs an admin key")) }
     }
@@ -121,20 +122,20 @@ fn key(parts: &Parts, state: &ApiState) -> Result<Arc<ApiKey>, Problem> {
     Ok(key)
 }
 
-/// The cookie of a session. `__Host-` would want TLS, which a proxy may add.
+/// Name of the session's cookie. The prefix `__Host-` would require TLS, which only a proxy may add.
 pub(super) const COOKIE: &str = "hookloom_session";
 
-/// The header in which scripts of the pages bring the session's token.
+/// Header with the session's token in requests of the pages' scripts.
 const CSRF_HEADER: &str = "x-csrf-token";
 
-/// The value of the session's cookie.
+/// Returns the value of the session's cookie.
 pub(super) fn cookie(parts: &Parts) -> Option<&str> {
     let all = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
 }
 
-/// The key of who is signed in. A request that changes something must also bring the session's token, which other sites
+/// Returns the key of the signed-in user. A request that changes something must have the session's token as well, which other sites
 /// cannot know.
 fn cookie_key(parts: &Parts, state: &ApiState) -> Result<Option<Arc<ApiKey>>, Problem> {
     let session = cookie(parts).and_then(|cookie| state.store.catalog().session(&credential_hash(cookie)));
@@ -161,7 +162,7 @@ fn bearer_key(parts: &Parts, state: &ApiState) -> Result<Arc<ApiKey>, Problem> {
     })
 }
 
-/// The last parameter of the path: what the route is about. What does not parse names nothing that exists.
+/// Last parameter of the path: the subject of the route. A value that cannot be parsed is answered as not found.
 pub(super) struct Item<T>(pub(super) T);
 
 impl<T: FromStr + Send> FromRequestParts<Arc<ApiState>> for Item<T> {
@@ -174,16 +175,16 @@ impl<T: FromStr + Send> FromRequestParts<Arc<ApiState>> for Item<T> {
     }
 }
 
-/// The parameters of a path, by their names.
+/// Parameters of a path, by name.
 pub(super) struct PathParams(pub(super) Vec<(String, String)>);
 
 impl PathParams {
-    /// A parameter as what it names. What does not parse names nothing that exists.
+    /// Parses a parameter. A value that cannot be parsed is answered as not found.
     pub(super) fn parse<T: FromStr>(&self, wanted: &str, what: &str) -> Result<T, Problem> {
         self.get(wanted).parse().map_err(|_| Problem::not_found(what))
     }
 
-    /// A parameter; empty if there is none.
+    /// Returns a parameter. Empty if there is none.
     pub(super) fn get(&self, wanted: &str) -> &str {
         self.0.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value)
     }
@@ -198,12 +199,12 @@ impl FromRequestParts<Arc<ApiState>> for PathParams {
     }
 }
 
-/// Facts about a connection that the accept loop passes to handlers.
+/// Client of a connection, set by the accept loop.
 #[derive(Clone, Copy)]
 pub(super) struct Connection(pub(super) IpAddr);
 
-/// Refuses parameters of the query that the route does not have: who misspells one would take an answer to another question for
-/// the answer to this one. The document of the routes says which there are. A route that is not in it (a page) has its own rules.
+/// Refuses query parameters that the document does not describe for the route. Otherwise a client with a misspelt parameter would
+/// get the answer to another question. Pages are not in the document and have other rules.
 fn check_query(parts: &Parts) -> Result<(), Problem> {
     let (Some(query), Some(route)) = (parts.uri.query(), parts.extensions.get::<MatchedPath>()) else { return Ok(()) };
     let Some(known) = document::query_parameters(&parts.method, route.as_str()) else { return Ok(()) };
@@ -223,7 +224,7 @@ fn invalid_query(detail: String) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "invalid-query", detail).remedy("GET /openapi.json shows the parameters")
 }
 
-/// Parameters of the query.
+/// Query parameters.
 pub(super) struct Params<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<Arc<ApiState>> for Params<T> {
@@ -232,7 +233,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<ApiState>> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
         let query = Query::<T>::from_request_parts(parts, state).await;
         query.map(|Query(params)| Params(params)).map_err(|rejection| {
-            // The library's own words come first; what is wrong follows them.
+            // The library's message begins with a general sentence, which the reason follows.
             let text = rejection.body_text();
             let wrong = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
             invalid_query(format!("the query does not fit: {wrong}"))

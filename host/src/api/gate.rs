@@ -1,9 +1,9 @@
-//! Events over which versions are compared, and the promotion gate.
+//! Promotion gate, and the events on which versions are compared.
 //!
 //! # Guarantees
-//! - A gate that judged nothing fails, and so does one whose version fails on an event that the active version can judge.
-//! - Real events come first: those of the plugin's subscriptions, then the tenant's others of the same modules. Samples are taken only
-//!   where there are none. The answer says which were judged.
+//! - A gate fails if nothing could be judged, or if the version fails on an event that the active version can judge.
+//! - Real events come first: those of the plugin's subscriptions, then the tenant's others of the same modules. Samples are used
+//!   only if there are none. The answer says which events were judged.
 
 use super::ApiState;
 use super::problem::Problem;
@@ -17,10 +17,10 @@ use http::StatusCode;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// The modules of which a plugin without subscriptions is tried.
+/// Modules of the events for a plugin without subscriptions.
 const MODULES: [Module; 2] = [Module::Contact, Module::Deal];
 
-/// The events that a version of a plugin is tried on.
+/// Returns the events on which a version of a plugin is tried.
 pub(super) async fn events_for(
     state: &ApiState,
     tenant: &TenantId,
@@ -30,9 +30,9 @@ pub(super) async fn events_for(
     let all = state.store.catalog().subscriptions(tenant);
     let users: HashMap<SubscriptionId, Arc<Subscription>> =
         all.iter().filter(|one| one.settings.plugin.names(name)).map(|one| (one.id, one.clone())).collect();
-    let own = state.store.last_events_of(tenant.clone(), users.keys().copied().collect(), limit).await?;
+    let of_plugin = state.store.last_events_of(tenant.clone(), users.keys().copied().collect(), limit).await?;
     let mut judged = Vec::new();
-    for (event, id) in own {
+    for (event, id) in of_plugin {
         let subscription = users.get(&id).cloned();
         judged.extend(subscription.map(|subscription| of(event, subscription, EventSource::Subscription)));
     }
@@ -82,7 +82,7 @@ pub(super) async fn compare(
     Ok(state.plugins.compare(tenant, name, sha256, events).await?)
 }
 
-/// The promotion gate of a version that is stored.
+/// Runs the gate of a stored version.
 pub(super) async fn gate(
     state: &ApiState,
     tenant: &TenantId,
@@ -94,11 +94,10 @@ pub(super) async fn gate(
     let Some(objection) = comparison.objection() else { return Ok(comparison) };
     let path = UrlPath::api_of(tenant).then("plugins").then(name).then("versions").then(sha256).then("compare");
     let detail = format!("version {sha256} was kept but not activated: {objection}");
-    Err(failed(detail)
-        .remedy(format!("POST {path} shows the differences; without a gate it is activated all the same")))
+    Err(failed(detail).remedy(format!("POST {path} shows the differences; without a gate it is activated in any case")))
 }
 
-/// The same of a plugin's first version, which is stored only when it passes.
+/// Runs the gate of a plugin's first version, which is stored only if it passes.
 pub(super) async fn first_gate(
     state: &ApiState,
     tenant: &TenantId,

@@ -1,10 +1,9 @@
-//! The accept loop: connections from sockets to the router, bounded in number and patience.
+//! Accept loop: passes connections to the router, with bounds for their number and their duration.
 //!
-//! Every connection is accepted at once, so that a client never waits in the kernel behind others: when there are as many as
-//! may be, another one is closed (`connections.rs`). Behind a proxy, peers outside the proxy's ranges are turned away
-//! before a byte is read.
+//! Every connection is accepted at once, so that no client waits in the kernel. If there are too many connections, another one is
+//! closed (`connections.rs`). Behind a proxy, peers outside of the proxy's ranges are disconnected before a byte is read.
 
-use super::connections::{Connections, OpenConnection, Patience};
+use super::connections::{ConnectionTimeouts, Connections, OpenConnection};
 use super::extract::Connection;
 use super::socket::ClientSocket;
 use super::vendor::VENDOR_PATH;
@@ -29,45 +28,45 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// Interval at which connections are looked at whose time may be over.
-const LOOK: Duration = Duration::from_millis(250);
+/// Interval at which timeouts of connections are checked.
+const TIMEOUT_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The largest head of a request, in bytes. Connections may all begin one at once.
+/// Maximum size of the head of a request, in bytes. All connections may begin one at once.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// Size of the kernel's send buffer of a connection, in bytes. The kernel takes more only after a third of the buffer was sent;
-/// with the largest buffer (4 MiB) that would look like a stall of minutes at a slow peer.
+/// Size of the kernel's send buffer of a connection, in bytes. The kernel accepts more only after a third of the buffer was sent.
+/// With the largest buffer (4 MiB), that would look like a stall of minutes at a slow peer.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// Time after which the kernel gives up a peer that is gone or reads nothing (tcp(7), `TCP_USER_TIMEOUT`), in milliseconds.
-const GONE_AFTER_MS: u32 = 120_000;
+const TCP_USER_TIMEOUT_MS: u32 = 120_000;
 
-/// Time beyond what it says (`Keep-Alive: timeout=…`) the host waits for the next request, so that one of a client that
-/// keeps to it arrives in time.
+/// Time for which the host waits for the next request longer than it announces (`Keep-Alive: timeout=…`), so that a request at the
+/// last moment arrives in time.
 const IDLE_GRACE: Duration = Duration::from_secs(2);
 
-/// Pause after a failed `accept`, usually for want of file descriptors.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// Pause after a failed `accept`, usually for lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Time that requests under way have to finish at a stop. Attempts have a separate, longer period.
+/// Time for requests under way at a stop. Attempts have a separate, longer period.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// Serves until `stop` is told or dropped; then answers what was asked, for a while.
+/// Serves until `stop` gets a message or is dropped. Then completes requests under way, for at most [`STOP_GRACE`].
 pub async fn listen(listener: TcpListener, router: Router, config: Config, mut stop: oneshot::Receiver<()>) {
-    let patience = Patience {
+    let timeouts = ConnectionTimeouts {
         head: Duration::from_secs(config.head_timeout_s),
         idle: Duration::from_secs(config.idle_timeout_s) + IDLE_GRACE,
         stall: Duration::from_secs(config.stall_timeout_s),
     };
-    let connections = Connections::new(config.connections_max, patience);
+    let connections = Connections::new(config.connections_max, timeouts);
     let prefix: Arc<str> = config.public_url.as_ref().map_or("", PublicUrl::prefix).into();
-    let front = Front { router, prefix };
+    let entry = RequestEntry { router, prefix };
     let graceful = GracefulShutdown::new();
-    let mut looks = tokio::time::interval(LOOK);
+    let mut timeout_checks = tokio::time::interval(TIMEOUT_CHECK_INTERVAL);
     loop {
         let accepted = tokio::select! {
             _ = &mut stop => break,
-            _ = looks.tick() => {
+            _ = timeout_checks.tick() => {
                 connections.close_overdue(Instant::now());
                 continue;
             }
@@ -75,39 +74,44 @@ pub async fn listen(listener: TcpListener, router: Router, config: Config, mut s
         };
         match accepted {
             Ok((stream, peer)) if may_come(peer.ip(), &config.behind_proxy) => match connections.admit(peer.ip()) {
-                Some(connection) => serve((stream, peer.ip()), front.clone(), &graceful, connection),
+                Some(connection) => serve((stream, peer.ip()), entry.clone(), &graceful, connection),
                 None => tracing::warn!(%peer, "connection refused: all connections are in use (connections_max)"),
             },
             Ok((_, peer)) => tracing::warn!(%peer, "connection refused: the peer is not in the ranges of behind_proxy"),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 connections.make_room(Instant::now());
-                tokio::time::sleep(ACCEPT_REST).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
     let _ = tokio::time::timeout(STOP_GRACE, graceful.shutdown()).await;
 }
 
-/// Without a proxy the socket is on loopback, where everybody may come.
+/// Returns true if a peer may connect. Without a proxy, the socket is on loopback, where everybody may connect.
 fn may_come(peer: IpAddr, behind_proxy: &[IpNet]) -> bool {
     let peer = peer.to_canonical();
     behind_proxy.is_empty() || peer.is_loopback() || behind_proxy.iter().any(|range| range.contains(&peer))
 }
 
-/// The router, and what is done to requests before it.
+/// Router, and the processing of requests before it.
 #[derive(Clone)]
-struct Front {
+struct RequestEntry {
     router: Router,
-    /// The path prefix of the public address.
+    /// Path prefix of the public address.
     prefix: Arc<str>,
 }
 
-fn serve((stream, peer): (TcpStream, IpAddr), front: Front, graceful: &GracefulShutdown, connection: OpenConnection) {
-    // An answer is one small packet; there is nothing to wait for.
+fn serve(
+    (stream, peer): (TcpStream, IpAddr),
+    entry: RequestEntry,
+    graceful: &GracefulShutdown,
+    connection: OpenConnection,
+) {
+    // An answer is one small packet, for which Nagle's algorithm would only add a delay.
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
-    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, GONE_AFTER_MS);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, TCP_USER_TIMEOUT_MS);
     let activity = connection.activity.clone();
     let socket = ClientSocket::new(stream, activity.clone());
     let end = socket.end();
@@ -115,12 +119,12 @@ fn serve((stream, peer): (TcpStream, IpAddr), front: Front, graceful: &GracefulS
         activity.handling();
         request.extensions_mut().insert(Connection(peer));
         request.extensions_mut().insert(activity.clone());
-        public_path::strip(&mut request, &front.prefix);
+        public_path::strip(&mut request, &entry.prefix);
         let is_sent_once = request.uri().path().starts_with(VENDOR_PATH);
-        let answered = refused_body::answer(front.router.clone(), request);
+        let answered = refused_body::answer(entry.router.clone(), request);
         if is_sent_once { Either::Left(outliving(answered)) } else { Either::Right(answered) }
     });
-    // Heads and idle connections have their deadlines in `connections.rs`.
+    // Heads and idle connections have timeouts in `connections.rs`.
     let served = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES_MAX)
@@ -137,7 +141,7 @@ fn serve((stream, peer): (TcpStream, IpAddr), front: Front, graceful: &GracefulS
                     }
                     break;
                 }
-                // Polling the connection again lets its socket find out whether it is idle still.
+                // Polling the connection again makes its socket check that it is still idle.
                 () = connection.activity.idle_time_over() => end.store(true, Ordering::Relaxed),
                 () = connection.activity.closed() => {
                     tracing::debug!(%peer, "a connection was closed: its time was over, or another one needed its place");
@@ -148,8 +152,8 @@ fn serve((stream, peer): (TcpStream, IpAddr), front: Front, graceful: &GracefulS
     });
 }
 
-/// Answers a request also when its connection ends meanwhile. hyper drops the handler as soon as it sees the end, even one that
-/// has not begun: a client that sends its event and hangs up at once would lose it.
+/// Answers a request even if its connection ends meanwhile. hyper drops the handler when it sees the end, even before the handler
+/// has begun, so that the event of a client that disconnects at once would be lost.
 fn outliving(
     answered: impl Future<Output = Result<Response, Infallible>> + Send + 'static,
 ) -> impl Future<Output = Result<Response, Infallible>> {

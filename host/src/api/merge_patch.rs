@@ -1,10 +1,10 @@
 //! JSON Merge Patch (RFC 7396).
 //!
-//! Pure: knows neither requests nor the resources that are patched.
+//! Pure functions, independent of requests and resources.
 
 use serde_json::Value;
 
-/// Applies a patch: members that are null are removed, objects are merged member by member, and everything else is replaced.
+/// Applies a patch: removes members that are null, merges objects member by member, and replaces everything else.
 pub(super) fn apply(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;

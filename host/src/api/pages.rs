@@ -1,12 +1,14 @@
-//! The pages: what people look at in a browser.
+//! Pages for browsers.
 //!
 //! # Theory of operation
-//! Pages are made here, whole, and work without scripts: a form is a POST that ends in a redirect, also where the next page shows
-//! something once ([`notes`]), or in the page with what is wrong. Only the latter is reached by a POST, and it watches nothing. What changes something goes through the very handlers of the REST routes, with the same rules, the same problems
-//! and the same log of changes. Who is signed in has a session: a cookie that stands for a key ([`SignedIn`]). Every form
-//! brings the session's token ([`user::Posted`]), and every displayed text is escaped by the templates. Nothing is loaded from
-//! elsewhere, and the policy sent with each page lets the browser refuse it: scripts and styles carry a nonce of that page, so that
-//! not even what a bin answers under the same origin is run.
+//! - Pages are rendered completely on the host, and work without scripts. A form is a POST that ends in a redirect, even if the
+//!   next page shows something once ([`notes`]), or in the page with the faults. Only the latter is reached by a POST, and it has
+//!   no live updates.
+//! - Changes go through the handlers of the REST routes, with the same rules, problems and log of changes.
+//! - A signed-in user has a session: a cookie that stands for a key ([`SignedIn`]). Every form has the session's token
+//!   ([`user::Posted`]).
+//! - Templates escape every displayed text. Nothing is loaded from other sites, and the policy of each page makes the browser
+//!   refuse it: scripts and styles have a nonce of that page, so that not even the answer of a bin, under the same origin, is run.
 
 mod access;
 mod bins;
@@ -30,7 +32,7 @@ mod webhooks;
 
 use super::ApiState;
 use super::problem::{Problem, add_retry_after};
-use super::public_path::OwnPage;
+use super::public_path::HostPage;
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
 use askama::Template;
@@ -47,7 +49,7 @@ use std::sync::Arc;
 pub use notes::Notes;
 use user::{SignedIn, TenantUser};
 
-/// Every page, and what pages are made of.
+/// Returns the routes of the pages and their assets.
 pub(super) fn routes() -> Router<Arc<ApiState>> {
     Router::new()
         .route("/", get(sign_in::home))
@@ -81,7 +83,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/assets/{name}", get(asset))
 }
 
-/// The form that brings a component: as large as the routes take them.
+/// Returns the route of the upload form, which accepts bodies as large as components.
 pub(super) fn upload() -> Router<Arc<ApiState>> {
     Router::new().route("/t/{t}/plugins", post(plugins::upload))
 }
@@ -97,9 +99,9 @@ async fn asset(path: super::extract::PathParams) -> Response {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")], text).into_response()
 }
 
-/// The policy that a browser keeps with a page: it runs and styles what the page itself names with its nonce, and nothing else.
+/// Returns the policy of a page for browsers: only scripts and styles with the page's nonce run.
 ///
-/// `'self'` would be too much: a bin stands under the same origin, and its owner may let it answer with a script or a style.
+/// `'self'` would allow too much: a bin has the same origin, and its owner may let it answer with a script or a style.
 fn policy(nonce: &str) -> String {
     format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self'; connect-src 'self'; \
@@ -107,7 +109,7 @@ fn policy(nonce: &str) -> String {
     )
 }
 
-/// A page: its status, its text, and the nonce of its scripts and styles.
+/// Page: status, text, and the nonce of its scripts and styles.
 struct HtmlPage(StatusCode, String, String);
 
 impl HtmlPage {
@@ -128,12 +130,12 @@ impl HtmlPage {
 impl IntoResponse for HtmlPage {
     fn into_response(self) -> Response {
         let mut response = (self.0, Html(self.1)).into_response();
-        response.extensions_mut().insert(OwnPage);
+        response.extensions_mut().insert(HostPage);
         let headers = response.headers_mut();
         let policy = HeaderValue::try_from(policy(&self.2)).expect("base64 is visible ASCII");
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-        // What was flashed was read.
+        // The flash message has been shown.
         if let Ok(gone) = HeaderValue::try_from(format!("{}=; Path=/; Max-Age=0", user::FLASH)) {
             headers.append(header::SET_COOKIE, gone);
         }
@@ -141,7 +143,7 @@ impl IntoResponse for HtmlPage {
     }
 }
 
-/// Renders a page on the CPU pool, in the tenant's turn: rows, bodies and comparisons of bodies are worth milliseconds.
+/// Renders a page on the CPU pool, when the tenant's turn comes. Rows, bodies and comparisons take milliseconds.
 async fn render(
     state: &ApiState,
     tenant: Option<&TenantId>,
@@ -151,7 +153,7 @@ async fn render(
     Ok(rendered.map_err(Problem::from)??)
 }
 
-/// Goes on to another page, which says this.
+/// Redirects to another page, which shows this message.
 fn go_to(path: &UrlPath, flash: &str) -> Response {
     let mut response = axum::response::Redirect::to(path.as_str()).into_response();
     let text: String = url::form_urlencoded::byte_serialize(flash.as_bytes()).collect();
@@ -173,7 +175,7 @@ struct Frame {
     is_admin: bool,
 }
 
-/// An entry of the menu.
+/// Entry of the menu.
 struct MenuItem {
     href: String,
     label: &'static str,
@@ -187,7 +189,7 @@ impl Frame {
 
     fn of(user: &SignedIn, state: &ApiState, here: &'static str) -> Frame {
         let tenants = match &user.key.tenant {
-            Some(own) => vec![own.clone()],
+            Some(tenant) => vec![tenant.clone()],
             None => state.store.catalog().tenants().iter().map(|tenant| tenant.id.clone()).collect(),
         };
         Frame {
@@ -201,24 +203,24 @@ impl Frame {
         }
     }
 
-    /// The same on a page that watches something.
+    /// Adds live updates to the page.
     fn watching(self, topic: &str) -> Frame {
         let live = UrlPath::pages_of(&self.tenant).then("live").query("topic", topic);
         Frame { live: live.to_string(), ..self }
     }
 
-    /// The same on a page that is the answer to a form: what its address names can be something else.
+    /// Marks a page that answers a form. Its address may belong to another page.
     fn answering(self) -> Frame {
         Frame { live: String::new(), ..self }
     }
 
-    /// Returns true if there is a tenant whose pages can be shown: an admin may have deleted them all.
+    /// Returns true if there is a tenant whose pages can be shown. An admin may have deleted all of them.
     fn has_tenant(&self) -> bool {
         !self.is_admin || !self.tenants.is_empty()
     }
 
     fn menu(&self) -> Vec<MenuItem> {
-        let own = [
+        let pages = [
             ("webhooks", "Webhooks"),
             ("deliveries", "Deliveries"),
             ("plugins", "Plugins"),
@@ -230,7 +232,7 @@ impl Frame {
         let mut items = Vec::new();
         if self.has_tenant() {
             items.push(item(home.clone(), "Overview"));
-            items.extend(own.map(|(segment, label)| item(home.clone().then(segment), label)));
+            items.extend(pages.map(|(segment, label)| item(home.clone().then(segment), label)));
         }
         if self.is_admin {
             items.push(MenuItem { href: "/tenants".into(), label: "Tenants", here: self.here == "Tenants" });
@@ -240,7 +242,7 @@ impl Frame {
     }
 }
 
-/// A moment, for programs and for people.
+/// Time for programs and for people.
 #[derive(Clone)]
 struct DisplayTime {
     iso: String,
@@ -254,7 +256,7 @@ impl DisplayTime {
     }
 }
 
-/// A time in the unit that people would take.
+/// Returns a duration in a unit for people.
 fn duration(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} µs"),
@@ -263,7 +265,7 @@ fn duration(us: u64) -> String {
     }
 }
 
-/// A size in the unit that people would take.
+/// Returns a size in a unit for people.
 fn size(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes} B"),
@@ -272,12 +274,12 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// The beginning of a sha256, which tells versions apart.
+/// Returns the beginning of a sha256, by which versions are told apart.
 fn short(sha256: &str) -> String {
     sha256.chars().take(12).collect()
 }
 
-/// A page that says what is wrong.
+/// Page of a problem.
 #[derive(Template)]
 #[template(path = "problem.html")]
 struct ProblemPage {
@@ -290,9 +292,9 @@ struct ProblemPage {
 
 /// Reason why a page is not shown.
 enum PageError {
-    /// No session: the browser goes to the sign-in page, which leads back to this path.
+    /// There is no session. The browser goes to the sign-in page, which leads back to this path.
     SignIn(String),
-    /// Something else, on a page of its own.
+    /// Another problem, with a page.
     Problem(Box<Problem>, Option<Box<Frame>>),
 }
 
@@ -352,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_sizes_are_told_as_people_say_them() {
+    fn times_and_sizes_have_units_for_people() {
         assert_eq!(
             [0, 999, 1_500, 2_000_000, 12_000_000].map(duration),
             ["0 µs", "999 µs", "1.5 ms", "2000.0 ms", "12.0 s"]

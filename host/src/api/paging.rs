@@ -1,13 +1,14 @@
-//! Pages of the lists that are in memory anyway: a JSON array, and the way to the next page in a header.
+//! Paging of lists: JSON arrays with a link to the next page in a header.
 //!
 //! # Rules
-//! - A list is in the order of its key. A `cursor` is the key of the last item that was seen, so what is made or removed
-//!   between two pages makes nobody see an item twice or miss one that stays.
-//! - `Link: <?cursor=…>; rel="next"` (RFC 8288) is there when there is more; the reference is relative to the request.
-//! - The lists that grow with the events (events, deliveries, changes, requests of bins) are paged by the database, with the same
-//!   two parameters.
-//! - A `limit` outside its range is refused ([`UpTo`]), as every other count that a client asks for: a client that got fewer items
-//!   than it asked for would take the page for the last one.
+//! - A list is in the order of its key. A `cursor` is the key of the last item of a page, so that additions and removals between
+//!   two pages cause no item to be seen twice or missed.
+//! - The header `Link: <?cursor=…>; rel="next"` (RFC 8288) exists if there are more items. The reference is relative to the
+//!   request.
+//! - Lists that grow with events (events, deliveries, changes, requests of bins) are paged by the database, with the same two
+//!   parameters.
+//! - A `limit` outside of its range is refused ([`UpTo`]), because a client that gets fewer items than it asked for would take the
+//!   page for the last one.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -16,12 +17,12 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::IntoParams;
 
-/// Page of a list.
+/// Paging of a list.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageParams {
-    /// The `cursor` of the `Link` header of the page before.
+    /// The `cursor` in the `Link` header of the previous page.
     cursor: Option<String>,
     /// Number of items: 1 to 500, 500 if absent.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
@@ -31,18 +32,18 @@ pub(super) struct PageParams {
 /// Maximum number of items of a page.
 pub(super) const LIMIT_MAX: usize = 500;
 
-/// Number of items that a page of a list that grows with the events has if the client names none.
+/// Default number of items of a page of a list that grows with events.
 const LIMIT: usize = 50;
 
-/// Number of items that a client asks for.
+/// Number of items of a page, as a client asks for it.
 pub(super) type PageLimit = UpTo<LIMIT_MAX>;
 
-/// A count from 1 to `MAX` that a client asks for. Another number does not parse.
+/// Number from 1 to `MAX` in a request. Other numbers cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UpTo<const MAX: usize>(usize);
 
 impl<const MAX: usize> UpTo<MAX> {
-    /// The count.
+    /// Returns the number.
     pub(super) fn get(self) -> usize {
         self.0
     }
@@ -56,21 +57,21 @@ impl<'de, const MAX: usize> Deserialize<'de> for UpTo<MAX> {
     }
 }
 
-/// The limit of a list that grows with the events.
+/// Returns the limit of a list that grows with events.
 pub(super) fn limit_of(wanted: Option<PageLimit>) -> usize {
     wanted.map_or(LIMIT, UpTo::get)
 }
 
-/// One page.
+/// Page of a list.
 pub(super) struct Page<T> {
     items: Vec<T>,
-    /// The key of the last item, if there is more.
+    /// Key of the last item, if there are more.
     cursor: Option<String>,
     limit: usize,
 }
 
 impl PageParams {
-    /// The page of a list whose items have these keys.
+    /// Returns the page of a list whose items have these keys.
     pub(super) fn of<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
         let limit = self.limit.map_or(LIMIT_MAX, UpTo::get);
         items.sort_by_cached_key(&key);
@@ -85,7 +86,7 @@ impl PageParams {
 }
 
 impl<T> Page<T> {
-    /// A page of a list that the database has cut: its items in their order, and one more if there is a further page.
+    /// Returns a page of items from the database, which contain one more item if there is a further page.
     pub(super) fn cut(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> String) -> Self {
         let more = items.len() > limit;
         items.truncate(limit);
@@ -93,7 +94,7 @@ impl<T> Page<T> {
         Page { items, cursor, limit }
     }
 
-    /// The same page as it is shown: what is on no page is never made.
+    /// Converts the items of the page. Items on other pages are not converted.
     pub(super) fn shown<S>(self, show: impl Fn(T) -> S) -> Page<S> {
         let Page { items, cursor, limit } = self;
         Page { items: items.into_iter().map(show).collect(), cursor, limit }

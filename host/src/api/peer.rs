@@ -1,13 +1,12 @@
-//! The address that a request came from.
+//! Client address of a request.
 //!
-//! It is the peer of the connection, unless the peer is a proxy that the setting `behind_proxy` names. Then it is read from
-//! `X-Forwarded-For`, from the right, because each proxy adds at the end the address that spoke to it: the first entry that
-//! is not a trusted proxy is the client. What stands left of it was written by the client itself and is never read. An entry
-//! that does not parse ends the search as well, and the client is the trusted proxy that wrote it: another
-//! entry would be the client's own claim.
+//! The address is the peer of the connection, unless the peer is a proxy of the setting `behind_proxy`. Then it is read from
+//! `X-Forwarded-For`, from the right, because each proxy appends the address of its peer: the first entry that is not a trusted
+//! proxy is the client. Entries left of it were written by the client and are not read. An entry that cannot be parsed ends the
+//! search, and the client is the trusted proxy that wrote it, because the next entry would be a claim of the client.
 //!
-//! An entry is an IPv4 or IPv6 address, with or without a port, brackets and quotes. IPv4-mapped IPv6 addresses are IPv4 addresses. `Forwarded`
-//! (RFC 7239) is not read: a proxy that writes only that one has to be told to write `X-Forwarded-For`.
+//! An entry is an IPv4 or IPv6 address, with or without a port, brackets and quotes. IPv4-mapped IPv6 addresses are IPv4 addresses.
+//! `Forwarded` (RFC 7239) is not supported: a proxy must be configured to write `X-Forwarded-For`.
 
 use super::ApiState;
 use super::extract::Connection;
@@ -21,7 +20,7 @@ use std::sync::Arc;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The address that sent a request: the peer's, or the one that a trusted proxy names.
+/// Client address of a request: the peer's, or the one that a trusted proxy names.
 #[derive(Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
 
@@ -34,7 +33,7 @@ impl FromRequestParts<Arc<ApiState>> for Peer {
     }
 }
 
-/// The client of a request from `peer`.
+/// Returns the client of a request from `peer`.
 fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut last = peer.to_canonical();
     // Several lines are one list, in their order (RFC 9110, section 5.3).
@@ -50,7 +49,7 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     last
 }
 
-/// The address in an entry. None if it holds none: `unknown`, `_hidden`, a name, nothing.
+/// Returns the address in an entry. None: the entry has none, such as `unknown`, `_hidden`, a name, or nothing.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?.trim_matches([' ', '\t']);
     let text = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
@@ -65,7 +64,7 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    /// The client of a request from 10.0.0.1, behind proxies in 10.0.0.0/8 and fd00::/8.
+    /// Compares the client of a request from 10.0.0.1, behind proxies in 10.0.0.0/8 and fd00::/8.
     #[track_caller]
     fn check(lines: &[&[u8]], expected: &str) {
         check_from("10.0.0.1", lines, expected);
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_parse_is_the_trusted_hop_that_wrote_it() {
+    fn an_unparsable_entry_is_the_trusted_proxy_that_wrote_it() {
         for unknown in [
             "unknown",
             "_hidden",

@@ -20,12 +20,12 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
-/// A version of a plugin.
+/// Version of a plugin.
 #[derive(Serialize, ToSchema)]
 pub(super) struct VersionBody {
     /// The sha256 of the component.
     sha256: String,
-    /// Its size in bytes.
+    /// Size of the component, in bytes.
     size: u64,
     /// True for the version that judges events.
     active: bool,
@@ -33,7 +33,7 @@ pub(super) struct VersionBody {
     /// Author of the upload: a key's label and first characters, or `plugins folder`.
     created_by: String,
     report: Report,
-    /// Quarantine of the version, if the host died in a call of it. An admin can activate it again.
+    /// Quarantine of the version, if the host crashed in a call of it. An admin can activate it again.
     quarantined: Option<QuarantineBody>,
     /// Comparison with the version that was active, if the request asked for one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,21 +61,21 @@ impl QuarantineBody {
     }
 }
 
-/// A plugin.
+/// Plugin of a tenant.
 #[derive(Serialize, ToSchema)]
 pub(super) struct PluginBody {
     name: String,
-    /// The version that judges. Absent: no file of it could be used so far.
+    /// The sha256 of the active version. Absent if no component of the plugin could be used so far.
     active_sha256: Option<String>,
-    /// Since when, in milliseconds since the epoch.
+    /// Time of activation, in milliseconds since the epoch.
     activated_at_ms: Option<i64>,
     /// Author of the activation.
     activated_by: Option<String>,
-    /// Since when a new version is compiled, if one is.
+    /// Time since which a new version is being compiled, in milliseconds since the epoch. Absent: none is.
     compiling_since_ms: Option<i64>,
-    /// Quarantine of the active version, if the host died in a call of it.
+    /// Quarantine of the active version, if the host crashed in a call of it.
     quarantined: Option<QuarantineBody>,
-    /// Problem with its file in the plugins folder, if there is one.
+    /// Problem with the plugin's file in the plugins folder, if there is one.
     file_problem: Option<String>,
 }
 
@@ -86,9 +86,9 @@ pub(super) struct PluginBody {
 pub(super) struct Activation {
     /// `false` adds the version without activating it, to be tried or activated later. True if absent.
     activate: Option<bool>,
-    /// Let it first judge so many of the last real events (1 to 500) beside the active version: those of the plugin's webhooks, then the
-    /// tenant's others of the same modules, then samples. If it fails on one that the active version does not fail on, or if
-    /// nothing could be judged, it is not activated.
+    /// Number of the last real events (1 to 500) that the new and the active version judge first: those of the plugin's subscriptions,
+    /// then the tenant's others of the same modules, then samples. The version is not activated if it fails on an event on which the
+    /// active version does not fail, or if nothing could be judged.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
     gate: Option<ComparisonSize>,
 }
@@ -140,7 +140,7 @@ pub(super) async fn put(
     Ok(Json(VersionBody { comparison, ..VersionBody::new(version, report) }))
 }
 
-/// The tenant's plugins, by name.
+/// List the tenant's plugins, by name.
 #[utoipa::path(get, path = "/v1/tenants/{t}/plugins", tag = "plugins", operation_id = "list_plugins", params(("t" = String, Path), PageParams), responses((status = 200, body = [PluginBody])))]
 pub(super) async fn list(
     access: Access<ToRead>,
@@ -175,7 +175,7 @@ pub(super) async fn list(
     Ok(page.of(body, |plugin: &PluginBody| plugin.name.clone()))
 }
 
-/// The versions of a plugin, the newest first.
+/// List the versions of a plugin, newest first.
 #[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/versions", tag = "plugins", operation_id = "list_plugin_versions", params(("t" = String, Path), ("name" = String, Path)),
     responses((status = 200, body = [VersionBody]), (status = 404, body = Problem)))]
 pub(super) async fn versions(
@@ -199,7 +199,7 @@ fn named_version(path: &PathParams) -> Result<(PluginName, VersionId), Problem> 
     Ok((path.parse("name", "plugin")?, path.parse("sha256", "version")?))
 }
 
-/// The component of a version, as it was uploaded.
+/// Get the component of a version, as it was uploaded.
 #[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/component", tag = "plugins", operation_id = "get_component",
     params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path)),
     responses((status = 200, body = Vec<u8>, content_type = "application/wasm"), (status = 404, body = Problem)))]
@@ -217,8 +217,7 @@ pub(super) async fn component(
     Ok(([(header::CONTENT_TYPE, "application/wasm")], state.store.component(sha256.to_string()).await?))
 }
 
-/// Make a version that was uploaded earlier the active one. One that is quarantined, only with an admin key: it is then called
-/// again.
+/// Activate an earlier version of a plugin. A quarantined version requires an admin key, and is released.
 #[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/activate", tag = "plugins", operation_id = "activate_plugin_version",
     params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path), Gate),
     responses((status = 200, body = ActivatedBody), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
@@ -284,17 +283,17 @@ pub(super) async fn delete_version(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Gate {
-    /// Let it first judge so many of the last real events (1 to 500) beside the active version: those of the plugin's webhooks, then the
-    /// tenant's others of the same modules, then samples. If it fails on one that the active version does not fail on, or if
-    /// nothing could be judged, it is not activated.
+    /// Number of the last real events (1 to 500) that the new and the active version judge first: those of the plugin's subscriptions,
+    /// then the tenant's others of the same modules, then samples. The version is not activated if it fails on an event on which the
+    /// active version does not fail, or if nothing could be judged.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
     gate: Option<ComparisonSize>,
 }
 
-/// The version that judges now.
+/// Active version.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ActivatedBody {
     sha256: String,
-    /// Comparison with the version before, if the request asked for one.
+    /// Comparison with the previous version, if the request asked for one.
     comparison: Option<Comparison>,
 }

@@ -1,7 +1,7 @@
-//! Problem documents (RFC 9457): every error that a client sees.
+//! Problem documents (RFC 9457), for every error that a client gets.
 //!
-//! Each says what is wrong (`detail`), where (`offset` or `errors`), and what to do (`remedy`). Never shows a secret, a
-//! payload, a file path or a database's words.
+//! A problem says what is wrong (`detail`), where (`offset` or `errors`), and what to do (`remedy`). It never contains a secret, a
+//! payload, a path of a file, or an error of the database.
 
 use super::request_id;
 use crate::cpu_pool::CpuPoolError;
@@ -17,24 +17,24 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// One fault of a field.
+/// Fault of a field.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct FieldFault {
-    /// Place of the fault in the body: a JSON Pointer (RFC 6901).
+    /// Position of the fault in the body: a JSON Pointer (RFC 6901).
     pub pointer: String,
     /// Description of the fault.
     pub detail: String,
 }
 
-/// A problem document.
+/// Problem document.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct Problem {
-    /// `urn:hookloom:problem:` and a stable word.
+    /// `urn:hookloom:problem:` and a constant word.
     #[serde(rename = "type")]
     pub(super) kind: String,
-    /// The kind of problem in a few words.
+    /// Title of the kind of problem.
     pub title: String,
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
     /// Description of this occurrence of the problem.
     pub detail: String,
@@ -44,10 +44,10 @@ pub(super) struct Problem {
     /// Offset of the fault in the body, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<usize>,
-    /// Faults of single fields.
+    /// Faults of fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldFault>,
-    /// Under which id a rejected request was kept.
+    /// Id under which a rejected request was kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejected_request: Option<uuid::Uuid>,
 }
@@ -95,7 +95,7 @@ impl Problem {
     }
 }
 
-/// Says when to try again, if the status means that trying again helps.
+/// Adds `Retry-After` if the status means that another try may succeed.
 pub(super) fn add_retry_after(status: StatusCode, headers: &mut HeaderMap) {
     if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
@@ -207,12 +207,12 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// Number of subscriptions that a refusal names.
-const USERS_NAMED: usize = 20;
+/// Maximum number of subscriptions that a refusal names.
+const USERS_NAMED_MAX: usize = 20;
 
 fn in_use(what: &str, by: &[SubscriptionId]) -> Problem {
-    let named: Vec<String> = by.iter().take(USERS_NAMED).map(ToString::to_string).collect();
-    let more = by.len().saturating_sub(USERS_NAMED);
+    let named: Vec<String> = by.iter().take(USERS_NAMED_MAX).map(ToString::to_string).collect();
+    let more = by.len().saturating_sub(USERS_NAMED_MAX);
     let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let users = counted(by.len() as u64, "subscription", "subscriptions");
     let detail = format!("{what} is used by {users}: {}{and_more}", named.join(", "));
@@ -220,7 +220,7 @@ fn in_use(what: &str, by: &[SubscriptionId]) -> Problem {
         pointer: format!("/subscriptions/{id}"),
         detail: "uses it; change it to another one, or delete it".into(),
     });
-    let errors = users.take(USERS_NAMED).collect();
+    let errors = users.take(USERS_NAMED_MAX).collect();
     Problem { errors, ..Problem::new(StatusCode::CONFLICT, "in-use", detail) }
         .remedy("change these subscriptions to another plugin or version, or delete them, and try again")
 }

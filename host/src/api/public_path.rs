@@ -1,13 +1,13 @@
-//! The path prefix under which a proxy serves this host: taken from the paths of requests, and put into answers.
+//! Path prefix under which a proxy serves the host: removed from paths of requests, and added to answers.
 //!
-//! Routes, redirects and pages are written as if the host were at the root. A proxy may take the prefix away (nginx's
-//! `proxy_pass` with a path, Caddy's `handle_path`) or hand it on; both arrive at the same route. In answers the prefix is put
-//! before the local paths of `Location`, of cookies, and of a page's links and forms.
+//! Routes, redirects and pages are written as if the host were at the root. A proxy may remove the prefix (nginx's `proxy_pass`
+//! with a path, Caddy's `handle_path`) or keep it; both variants reach the same route. In answers, the prefix is added to the local
+//! paths of `Location`, of cookies, and of a page's links and forms.
 //!
 //! # Guarantees
-//! - Only what the pages of this host write is changed. Displayed text holds no bare quote, because templates escape it, so it cannot
-//!   look like an attribute; answers of bins are left as they are.
-//! - Without a prefix nothing is read or copied.
+//! - Only pages of this host are changed. Displayed text has no bare quotes, because templates escape them, so it cannot look like
+//!   an attribute. Answers of bins are not changed.
+//! - Without a prefix, nothing is read or copied.
 
 use super::ApiState;
 use crate::url_path::PublicUrl;
@@ -19,18 +19,18 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use std::sync::Arc;
 
-/// Marks an answer as a page of this host.
+/// Marker of an answer that is a page of this host.
 #[derive(Clone, Copy)]
-pub(super) struct OwnPage;
+pub(super) struct HostPage;
 
-/// Takes the prefix from the path of a request, if it is there.
+/// Removes the prefix from the path of a request, if it has one.
 pub(super) fn strip<B>(request: &mut http::Request<B>, prefix: &str) {
     let Some(rest) = request.uri().path_and_query().and_then(|path| path.as_str().strip_prefix(prefix)) else { return };
     let rest = match rest.bytes().next() {
         _ if prefix.is_empty() => return,
         Some(b'/') => rest.to_owned(),
         None | Some(b'?') => format!("/{rest}"),
-        // A longer segment that begins like the prefix.
+        // A longer segment that begins with the prefix.
         Some(_) => return,
     };
     let mut parts = request.uri().clone().into_parts();
@@ -40,7 +40,7 @@ pub(super) fn strip<B>(request: &mut http::Request<B>, prefix: &str) {
     }
 }
 
-/// Puts the prefix into an answer.
+/// Adds the prefix to an answer.
 pub(super) async fn rebase(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let Some(prefix) = state.config.public_url.as_ref().map(PublicUrl::prefix).filter(|prefix| !prefix.is_empty())
@@ -48,11 +48,11 @@ pub(super) async fn rebase(State(state): State<Arc<ApiState>>, request: Request,
         return response;
     };
     rebase_headers(response.headers_mut(), prefix);
-    if response.extensions().get::<OwnPage>().is_none() {
+    if response.extensions().get::<HostPage>().is_none() {
         return response;
     }
     let (mut parts, body) = response.into_parts();
-    // It is in memory already: pages are rendered whole.
+    // The body is in memory, because pages are rendered completely.
     let Ok(page) = to_bytes(body, usize::MAX).await else {
         return http::StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
@@ -75,7 +75,7 @@ fn rebase_headers(headers: &mut HeaderMap, prefix: &str) {
     }
 }
 
-/// Attributes of pages that hold local paths.
+/// Attributes of pages with local paths.
 const ATTRIBUTES: [&str; 6] = ["href", "src", "action", "formaction", "data-live", "data-upload"];
 
 fn rebased(page: &str, prefix: &str) -> String {

@@ -1,19 +1,19 @@
-//! The headers that tell a client of a limit: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
+//! Headers for limits: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
 //!
-//! The host has two such limits: requests under way at once, of a tenant or of the operator, and failed attempts to sign in. Answers
-//! to requests that are subject to neither have no such header.
+//! The host has two such limits: concurrent requests of a tenant or of the operator, and failed attempts to sign in. Other answers
+//! have no such headers.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
 
-/// A limit, and what is left of it.
+/// Limit, and its remaining part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RateLimit {
-    /// Requests under way at once: the most that one party can have, and how many more it could begin now.
+    /// Concurrent requests: the maximum of one party, and how many more it could begin now.
     Requests { quota: u64, remaining: u64 },
-    /// Failed attempts to sign in within a window, and when the count begins again, in seconds.
+    /// Failed attempts to sign in within a window, and the seconds until the count starts over.
     SignIn { quota: u64, window_s: u64, remaining: u64, reset_s: u64 },
 }
 
@@ -29,10 +29,10 @@ impl RateLimit {
         }
     }
 
-    /// Writes both headers.
+    /// Sets both headers.
     pub(super) fn write(self, headers: &mut HeaderMap) {
         for (name, value) in [POLICY, STATE].into_iter().zip(self.values()) {
-            headers.insert(name, HeaderValue::try_from(value).expect("numbers and our own words are visible ASCII"));
+            headers.insert(name, HeaderValue::try_from(value).expect("numbers and constant words are visible ASCII"));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Bodies that are written as they were read: what `GET` returns can be edited and sent back.
+//! Bodies that can be written as they were read: the answer of `GET` can be edited and sent back.
 //!
-//! An answer holds fields that only the host changes ([`ReadBack::READ_ONLY`]). They are taken out of a body before it is read.
-//! Most change by themselves, so their values do not matter; one that a client may hope to change by writing it has to be as it
-//! is ([`ReadOnly::check_unchanged`]).
+//! An answer has fields that only the host changes ([`ReadBack::READ_ONLY`]). They are removed from a body before it is parsed.
+//! Most of them change by themselves, so their values do not matter. A field that a client may want to change by writing it must be
+//! unchanged ([`ReadOnly::check_unchanged`]).
 
 use super::ApiState;
 use super::body::{Body, Json, invalid_body};
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// A body that clients write, and the fields that its answers have beside it.
+/// Body that clients write, and the additional fields of its answers.
 pub(super) trait ReadBack: DeserializeOwned {
     /// Names of the fields that only the host changes.
     const READ_ONLY: &'static [&'static str];
@@ -24,12 +24,12 @@ pub(super) trait ReadBack: DeserializeOwned {
 pub(super) struct ReadOnly(Map<String, Value>);
 
 impl ReadOnly {
-    /// Takes the fields with these names out of a body.
+    /// Removes the fields with these names from a body.
     pub(super) fn split_off(body: &mut Map<String, Value>, names: &[&str]) -> Self {
         ReadOnly(names.iter().filter_map(|name| body.remove_entry(*name)).collect())
     }
 
-    /// Refuses a field that is not as it is now. `how` says what changes it.
+    /// Refuses a field that differs from its present value. `how` says how to change it.
     pub(super) fn check_unchanged(&self, name: &str, now: &impl Serialize, how: &str) -> Result<(), Problem> {
         let Some(sent) = self.0.get(name) else { return Ok(()) };
         if serde_json::to_value(now).is_ok_and(|now| now == *sent) {
@@ -38,13 +38,13 @@ impl ReadOnly {
         Err(Problem::field(&format!("/{name}"), format!("cannot be changed here: {how}")))
     }
 
-    /// Refuses another id than the one in the path.
+    /// Refuses an id that differs from the one in the path.
     pub(super) fn check_id(&self, now: &impl Serialize) -> Result<(), Problem> {
         self.check_unchanged("id", now, "it is not the id in the path")
     }
 }
 
-/// A JSON body that may hold the fields that only the host changes.
+/// JSON body that may contain fields that only the host changes.
 pub(super) struct Rewrite<T> {
     pub(super) new: T,
     pub(super) read_only: ReadOnly,
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(problem.detail, "/id: cannot be changed here: it is not the id in the path");
     }
 
-    /// Checks that a body names every field that its answer has beside it.
+    /// Checks that a body lists every additional field of its answer.
     #[track_caller]
     fn check(write: &str, answer: &str, read_only: &[&str]) {
         let schemas = &document::document()["components"]["schemas"];
@@ -95,8 +95,8 @@ mod tests {
         };
         let written: BTreeSet<String> =
             fields(write).into_iter().filter(|name| schemas[write]["properties"][name]["readOnly"] != true).collect();
-        let beside: BTreeSet<String> = fields(answer).difference(&written).cloned().collect();
-        assert_eq!(beside, read_only.iter().map(ToString::to_string).collect(), "{write} and {answer}");
+        let additional: BTreeSet<String> = fields(answer).difference(&written).cloned().collect();
+        assert_eq!(additional, read_only.iter().map(ToString::to_string).collect(), "{write} and {answer}");
     }
 
     #[test]

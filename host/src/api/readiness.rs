@@ -1,7 +1,7 @@
-//! `GET /readyz`: whether the host can accept events, and how each of its parts is.
+//! Route `GET /readyz`: whether the host can accept events, and the state of its parts.
 //!
-//! Only a store that cannot accept events makes the host unready (503). Parts that are not well beside that are named with status 200:
-//! what they hold up waits, and everything else goes on.
+//! The host is not ready (503) only if the store cannot accept events. Other faults are reported with status 200: only the affected
+//! work waits.
 
 use super::problem::Problem;
 use super::{ApiState, Health, health};
@@ -18,30 +18,30 @@ use utoipa::ToSchema;
 /// Lifetime of a proof that the store can accept an event, if no commit fails meanwhile.
 const PROOF_LASTS: Duration = Duration::from_secs(1);
 
-/// A proof that the store can accept an event.
+/// Proof that the store can accept an event.
 #[derive(Clone, Copy)]
 pub struct Proof {
     at: Instant,
-    /// Number of commits that had failed then.
+    /// Number of failed commits at that time.
     failed_commits: u64,
 }
 
-/// A part of the host, and how it is.
+/// Part of the host, and its state.
 #[derive(Serialize, ToSchema)]
 struct Part {
     /// `store`, `database`, `plugins` or `files`
     part: &'static str,
-    /// True while it does its work. Without the store the host is not ready; without a plugin only its deliveries wait; of a damaged
-    /// database what can be read goes on; without one of the other files of the data folder the next start fails.
+    /// False if the part does not work. Without the store, the host is not ready. Without a plugin, its deliveries wait. The
+    /// readable part of a damaged database is used. Without another file of the data folder, the next start fails.
     ready: bool,
-    /// Description of the fault, or of the evidence that the part works.
+    /// Description of the fault, or evidence that the part works.
     detail: String,
 }
 
 /// Number of damaged rows that `/readyz` names.
 const DAMAGED_NAMED: usize = 5;
 
-/// Returns the state of the database. Anybody may ask, so damaged rows are named by their ids only.
+/// Returns the state of the database. Damaged rows are named by their ids only, because anybody may ask.
 fn database_part(damage: &DamageReport) -> Part {
     if damage.is_empty() {
         return Part { part: "database", ready: true, detail: "no damage is known".into() };
@@ -72,10 +72,10 @@ pub(super) struct Readiness {
     parts: Vec<Part>,
 }
 
-/// The host can accept events. If not, the problem says which part is not ready.
+/// Report whether the host can accept events. If not, the problem names the part that is not ready.
 #[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "get_readiness", security(()), responses((status = 200, body = Readiness), (status = 503, body = Problem)))]
 pub(super) async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> {
-    // The proof is a flush, and anybody may ask: one a second is enough for everybody.
+    // The proof is a flush, and anybody may ask, so there is at most one a second.
     let mut proven = state.proven.lock().await;
     let failed_commits = state.store.failed_commits();
     let holds = |proof: Proof| proof.at.elapsed() <= PROOF_LASTS && proof.failed_commits == failed_commits;
@@ -101,14 +101,14 @@ pub(super) async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>
     Ok(Json(Readiness { health, parts: vec![store, database, plugins, files] }))
 }
 
-/// The files of the data folder beside the database.
+/// Returns the state of the files of the data folder, without the database.
 fn files(store: &Store) -> Part {
     let faults = store.folder_faults();
     let detail = if faults.is_empty() { "master.key and lock are in their place".into() } else { faults.join("; ") };
     Part { part: "files", ready: faults.is_empty(), detail }
 }
 
-/// The plugins that judge.
+/// Returns the state of the plugins.
 fn plugins_part(plugins: &Plugins) -> Part {
     if let Some(fault) = crate::plugin::no_executable_memory() {
         return Part { part: "plugins", ready: false, detail: fault.into() };

@@ -1,5 +1,5 @@
-//! Refusals that every route can answer, added to the OpenAPI document in one place; handlers describe only those particular to
-//! them. Schemas that are composed of several are merged into one.
+//! Refusals that every route can return, added to the OpenAPI document in one place; handlers describe only particular ones.
+//! Composed schemas are merged.
 
 use serde_json::{Map, Value};
 use utoipa::openapi::path::Operation;
@@ -8,7 +8,7 @@ use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 /// Media type of problem documents (RFC 9457 §3).
 const PROBLEM: &str = "application/problem+json";
 
-/// Adds what the guards in front of the handlers answer, and marks every problem as one.
+/// Adds the answers of the guards before the handlers, and marks every problem as such.
 pub(super) fn describe(mut document: OpenApi) -> OpenApi {
     for (path, item) in &mut document.paths.paths {
         let has_params = path.contains('{');
@@ -52,13 +52,14 @@ fn describe_operation(operation: &mut Operation, has_params: bool) {
     }
     for (status, response) in responses.iter_mut().filter(|(status, _)| status.starts_with(['4', '5'])) {
         if let RefOr::T(response) = response {
-            let description = if response.description.is_empty() { told(status) } else { &response.description };
+            let description =
+                if response.description.is_empty() { usual_description(status) } else { &response.description };
             *response = problem(description);
         }
     }
 }
 
-fn told(status: &str) -> &str {
+fn usual_description(status: &str) -> &str {
     match status {
         "404" => "There is no such thing",
         "409" => "It cannot be done as things are now",
@@ -73,8 +74,8 @@ fn problem(description: &str) -> Response {
     ResponseBuilder::new().description(description).content(PROBLEM, content).build()
 }
 
-/// The document with every `allOf` of objects as one object: where unknown fields are refused, no part of an `allOf` could know
-/// the fields of the others.
+/// Merges every `allOf` of objects into one object: if unknown fields are refused, no part of an `allOf` may know the fields of the
+/// others.
 pub(super) fn flat(document: &OpenApi) -> Value {
     let mut document = serde_json::to_value(document).unwrap_or_default();
     let schemas = document["components"]["schemas"].clone();

@@ -1,10 +1,10 @@
-//! Reads and discards the rest of a body whose request was refused, so that its sender reads the refusal.
+//! Discards the rest of a body whose request was refused, so that the sender reads the refusal.
 //!
-//! A server that answers before it has read a body, and closes, makes the sender's kernel fail the write or discard the answer
-//! (RFC 9112 §9.6 describes the reset): a sender of 40 MiB would see a broken pipe where `413` says what to do. The discarded
-//! part is bounded in bytes and time; beyond that the connection breaks. The refusal itself does not wait for any of it.
+//! If a server answers before it has read a body, and closes the connection, the sender's kernel fails the write or discards the
+//! answer (RFC 9112 §9.6 describes the reset): the sender of 40 MiB would see a broken pipe instead of `413`. The discarded part is
+//! bounded in bytes and time; beyond that, the connection breaks. The refusal is not delayed.
 //!
-//! A sender that asks first (`Expect: 100-continue`) and is refused sends no body, and is not asked for one.
+//! A sender that asks first (`Expect: 100-continue`) and is refused sends no body.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -18,11 +18,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tower::Service as _;
 
-/// Bounds of the part of a refused body that is read: bytes, and time.
+/// Bounds of the discarded part: bytes, and time.
 const BYTES_MAX: usize = 128 << 20;
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Answers a request. If the answer is no success, what its body has left is read meanwhile.
+/// Answers a request. If the answer is not a success, the rest of the body is discarded meanwhile.
 pub(super) async fn answer(mut router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {
     if request.body().is_end_stream() {
         return router.call(request).await;
@@ -30,26 +30,26 @@ pub(super) async fn answer(mut router: Router, request: Request<Incoming>) -> Re
     let expects = request.headers().get(header::EXPECT);
     let asks_first = expects.is_some_and(|expects| expects.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let (parts, body) = request.into_parts();
-    let lent = Lent(Arc::new(Mutex::new(SharedBody { body, begun: !asks_first })));
-    let response = router.call(Request::from_parts(parts, lent.clone())).await?;
-    let left = !lent.is_end_stream() && lent.lock().begun;
+    let reader = SharedBodyReader(Arc::new(Mutex::new(SharedBody { body, begun: !asks_first })));
+    let response = router.call(Request::from_parts(parts, reader.clone())).await?;
+    let left = !reader.is_end_stream() && reader.lock().begun;
     if left && !response.status().is_success() {
-        tokio::spawn(tokio::time::timeout(DEADLINE, lent.throw_away()));
+        tokio::spawn(tokio::time::timeout(DEADLINE, reader.throw_away()));
     }
     Ok(response)
 }
 
 struct SharedBody {
     body: Incoming,
-    /// True once the sender sends the body: at once, or after `100 Continue`.
+    /// True once the sender has begun to send the body: at once, or after `100 Continue`.
     begun: bool,
 }
 
-/// A body that the handler reads as if it were its own.
+/// Body that the handler reads and that is shared with the discarding part.
 #[derive(Clone)]
-struct Lent(Arc<Mutex<SharedBody>>);
+struct SharedBodyReader(Arc<Mutex<SharedBody>>);
 
-impl Lent {
+impl SharedBodyReader {
     fn lock(&self) -> MutexGuard<'_, SharedBody> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,7 +65,7 @@ impl Lent {
     }
 }
 
-impl Body for Lent {
+impl Body for SharedBodyReader {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -1,5 +1,4 @@
-//! Requests to `/in` that could not be accepted: they can be seen, downloaded to the byte, edited and submitted, and
-//! forgotten.
+//! Routes of rejected requests to `/in`, which can be listed, downloaded, edited and submitted, and deleted.
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
@@ -23,21 +22,21 @@ use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// A request that could not be accepted.
+/// Rejected request.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RejectedBody {
     id: Uuid,
     received_at_ms: i64,
-    /// The reason for which it was no event.
+    /// Reason for the rejection.
     reason: String,
-    /// Number of bytes that were kept.
+    /// Size of the kept part, in bytes.
     bytes: usize,
-    /// True if it was longer than that, or broke off.
+    /// True if the body was longer than the kept part, or incomplete.
     truncated: bool,
-    /// The bytes as text, if they are text: only when one is asked for.
+    /// Kept part as text, if it is text. Only in the answer for one request.
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
-    /// The bytes in base64, if they are no text: only when one is asked for.
+    /// Kept part in base64, if it is not text. Only in the answer for one request.
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
 }
@@ -58,22 +57,22 @@ impl From<RejectedRequest> for RejectedBody {
     }
 }
 
-/// Number of requests on a page.
+/// Default number of requests on a page.
 const LIMIT: usize = 200;
 
-/// Page of rejected requests.
+/// Paging of rejected requests.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RejectedParams {
-    /// The `cursor` of the `Link` header of the page before.
+    /// The `cursor` in the `Link` header of the previous page.
     cursor: Option<Uuid>,
     /// Number of items: 1 to 500, 200 if absent.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
     limit: Option<PageLimit>,
 }
 
-/// Requests to `/in` that could not be accepted, the newest first. They are kept for 7 days, 1,000 of them at the most.
+/// List rejected requests to `/in`, newest first. They are kept for 7 days, and at most 1,000 of them.
 #[utoipa::path(get, path = "/v1/tenants/{t}/rejected-requests", tag = "events", operation_id = "list_rejected_requests", params(("t" = String, Path), RejectedParams), responses((status = 200, body = [RejectedBody]), (status = 400, body = Problem)))]
 pub(super) async fn list(
     access: Access<ToRead>,
@@ -86,7 +85,7 @@ pub(super) async fn list(
     Ok(page.shown(RejectedBody::from).into_response())
 }
 
-/// One rejected request, with what was kept of it.
+/// Get a rejected request with its kept part.
 #[utoipa::path(get, path = "/v1/tenants/{t}/rejected-requests/{id}", tag = "events", operation_id = "get_rejected_request", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 200, body = RejectedBody)))]
 pub(super) async fn get(
     access: Access<ToRead>,
@@ -96,7 +95,7 @@ pub(super) async fn get(
     Ok(Json(state.store.rejected_request(access.tenant, id).await?.into()))
 }
 
-/// The kept bytes of a rejected request.
+/// Get the kept bytes of a rejected request.
 #[utoipa::path(get, path = "/v1/tenants/{t}/rejected-requests/{id}/body", tag = "events", operation_id = "download_rejected_request", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream")))]
 pub(super) async fn download(
@@ -112,8 +111,10 @@ pub(super) async fn download(
     Ok((headers, rejected.body).into_response())
 }
 
-/// Submit a rejected request again: without a body as it was kept, once its cause is gone (an event name that is allowed
-/// now, usually); with a body that instead, which is the request after an edit. It is forgotten with the acceptance.
+/// Submit a rejected request again.
+///
+/// Without a body, the kept request is submitted, usually after its cause is gone (an event name that is allowed now). A body
+/// replaces the kept request. The rejected request is deleted when the event is accepted.
 #[utoipa::path(post, path = "/v1/tenants/{t}/rejected-requests/{id}/resubmit", tag = "events", operation_id = "resubmit_rejected_request", params(("t" = String, Path), ("id" = Uuid, Path)),
     request_body(content = Option<serde_json::Value>, description = "The event to accept instead of what was kept"),
     responses((status = 202, body = AcceptedBody), (status = 400, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 507, body = Problem)))]
@@ -133,7 +134,7 @@ pub(super) async fn resubmit(
     Ok((StatusCode::ACCEPTED, Json(vec![accepted].into())))
 }
 
-/// The event that is submitted: the edited one, or what was kept, without its compression.
+/// Returns the event to submit: the body of the request, or the kept bytes, decoded.
 async fn body_of(
     state: &ApiState,
     exchange: &Exchange,
@@ -145,7 +146,7 @@ async fn body_of(
         return Ok(edited);
     }
     if rejected.truncated {
-        let detail = "only the beginning of this request was kept, so it cannot be submitted as it is";
+        let detail = "only the beginning of this request was kept, so it cannot be submitted unchanged";
         return Err(Problem::new(StatusCode::CONFLICT, "truncated", detail)
             .remedy("send the whole event as the body of this request"));
     }
@@ -153,7 +154,7 @@ async fn body_of(
     Ok(encoding::decode(exchange, &state.cpu, &access.tenant, rejected.body, &HeaderMap::new(), most).await?)
 }
 
-/// Forget a rejected request that nobody needs.
+/// Delete a rejected request.
 #[utoipa::path(delete, path = "/v1/tenants/{t}/rejected-requests/{id}", tag = "events", operation_id = "delete_rejected_request", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 204)))]
 pub(super) async fn delete(
     access: Access<ToManage>,

@@ -1,10 +1,10 @@
-//! Request ids: every answer of the router names its request in `X-Request-Id`, errors and pages too.
+//! Request ids: every answer of the router has an `X-Request-Id`, including errors and pages.
 //!
-//! A client or a proxy may choose the id; one that is absent, too long or made of other characters is replaced by a new one. What
-//! the host logs about a request that it could not serve holds the same id ([`current`]).
+//! A client or a proxy may choose the id. An id that is absent, too long or has other characters is replaced. Log lines about a
+//! request that could not be served have the same id ([`current`]).
 //!
 //! # Limits
-//! Bytes that are no HTTP request are answered by the HTTP library, without an id.
+//! Bytes that are not an HTTP request are answered by the HTTP library, without an id.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -12,31 +12,31 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
-/// The header of requests and answers.
+/// Header of requests and answers.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Maximum length of an id that a client chooses, in bytes.
+/// Maximum length of an id from a client, in bytes.
 const BYTES_MAX: usize = 128;
 
 tokio::task_local! {
     static CURRENT: HeaderValue;
 }
 
-/// Gives the request an id while it is handled, and the answer too.
+/// Assigns an id to a request and to its answer.
 pub(super) async fn mark(request: Request, next: Next) -> Response {
     let id = request.headers().get(&X_REQUEST_ID).filter(|id| is_fitting(id)).cloned().unwrap_or_else(generate);
     let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
-    // A bin may answer with one of its own.
+    // A bin may answer with its own id.
     response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
     response
 }
 
-/// The id of the request that this task handles, for the log; empty outside of one.
+/// Returns the id of the request that this task handles, for the log. Empty outside of a request.
 pub(super) fn current() -> String {
     CURRENT.try_with(|id| id.to_str().unwrap_or_default().to_owned()).unwrap_or_default()
 }
 
-/// Returns whether an id can stand in a log and in a shell as it is.
+/// Returns true if an id can be used in a log and in a shell without escaping.
 fn is_fitting(id: &HeaderValue) -> bool {
     (1..=BYTES_MAX).contains(&id.len())
         && id.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:~+/=@".contains(byte))

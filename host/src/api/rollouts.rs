@@ -1,4 +1,4 @@
-//! Routes of trials: canaries, shadows, and the comparison of two versions over real events.
+//! Routes of rollouts: canaries, shadows, and the comparison of two versions over real events.
 
 use super::extract::{Access, Item, Json as Input, PathParams, ToManage, ToRead};
 use super::paging::UpTo;
@@ -20,18 +20,18 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
-    /// It is called for a part of the events; when it fails, the active version is called.
+    /// The version is called for a part of the events. If it fails, the active version is called.
     Canary,
-    /// It is called for all events in addition to the active version, and its results are not sent.
+    /// The version is called for all events in addition to the active version, and its results are not sent.
     Shadow,
 }
 
-/// A rollout to begin.
+/// Rollout to begin.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RolloutWrite {
     kind: Kind,
-    /// The version to try.
+    /// Version of the rollout.
     sha256: String,
     /// Share of the events that a canary judges, in percent: above 0, at most 100. Only for a canary.
     percent: Option<f64>,
@@ -41,16 +41,16 @@ impl ReadBack for RolloutWrite {
     const READ_ONLY: &'static [&'static str] = &["started_at_ms", "ended_reason", "figures"];
 }
 
-/// A rollout.
+/// Rollout of a version.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RolloutBody {
     kind: Kind,
     sha256: String,
     percent: Option<f64>,
     started_at_ms: i64,
-    /// Reason why the rollout ended. Absent: it is under way.
+    /// Reason for the end of the rollout. Absent while it is under way.
     ended_reason: Option<String>,
-    /// Figures so far, or until it ended. Absent: an older host did not keep it.
+    /// Figures so far, or until the end. Absent if an older host did not keep them.
     figures: Option<RolloutFigures>,
 }
 
@@ -100,11 +100,11 @@ pub(super) async fn begin(
     };
     let after = Some(serde_json::json!({"kind": wanted.kind, "sha256": stored.sha256, "percent": wanted.percent}));
     state.plugins.begin_rollout(stored).await?;
-    state.changed(&access.key, Some(&access.tenant), "plugin.trial", &name, [None, after]).await;
+    state.changed(&access.key, Some(&access.tenant), "plugin.begin-rollout", &name, [None, after]).await;
     shown(&state, &access.tenant, &name).await
 }
 
-/// The plugin's last rollout, with its figures.
+/// Get the plugin's last rollout with its figures.
 #[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/rollout", tag = "plugins", operation_id = "get_rollout", params(("t" = String, Path), ("name" = String, Path)),
     responses((status = 200, body = RolloutBody), (status = 404, body = Problem)))]
 pub(super) async fn get(
@@ -133,7 +133,7 @@ pub(super) async fn end(
         return Err(Problem::not_found("rollout"));
     }
     state.plugins.end_rollout(access.tenant.clone(), name.to_string(), "ended manually".into()).await?;
-    state.changed(&access.key, Some(&access.tenant), "plugin.end-trial", &name, [None, None]).await;
+    state.changed(&access.key, Some(&access.tenant), "plugin.end-rollout", &name, [None, None]).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -141,7 +141,7 @@ pub(super) async fn end(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CompareWrite {
-    /// 1 to 500; the last that were accepted for subscriptions of the plugin, then the tenant's others of the same modules.
+    /// 1 to 500. The last events that were accepted for subscriptions of the plugin, then the tenant's others of the same modules.
     #[schema(value_type = u64, minimum = 1, maximum = 500)]
     events: ComparisonSize,
 }
@@ -149,8 +149,7 @@ pub(super) struct CompareWrite {
 /// Number of events that one comparison judges.
 pub(super) type ComparisonSize = UpTo<500>;
 
-/// Let a version and the active one judge the last real events, or samples where there are none, and see what differs. Nothing is
-/// sent.
+/// Compare a version with the active one on the last real events, or on samples if there are none. Nothing is sent.
 #[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/compare", tag = "plugins", operation_id = "compare_plugin_versions",
     params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path)), request_body = CompareWrite,
     responses((status = 200, body = Comparison), (status = 404, body = Problem), (status = 422, body = Problem)))]

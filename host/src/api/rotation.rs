@@ -1,4 +1,4 @@
-//! The route that rotates what signs a subscription's webhooks.
+//! Route that rotates the signing keys of a subscription.
 
 use super::ApiState;
 use super::extract::{Access, Item, Json as Input, ToManage};
@@ -18,7 +18,7 @@ use uuid::Uuid;
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Rotation {
-    /// A secret of the owner's own (`whsec_…` or `whsk_…`). Absent: one is made.
+    /// Secret chosen by the owner (`whsec_…` or `whsk_…`). Absent: the host creates one.
     signing_secret: Option<String>,
     /// Scheme of the new secret: `v1` (HMAC-SHA256) or `v1a` (ed25519). `v1` if absent.
     scheme: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct Rotation {
 const OVERLAP_S: u64 = 86_400;
 const OVERLAP_S_MAX: u64 = 30 * 86_400;
 
-/// More keys than these would make the header longer than some servers accept.
+/// Maximum number of signing keys. More would make the header longer than some servers accept.
 const KEYS_MAX: usize = 5;
 
 impl Rotation {
@@ -52,8 +52,9 @@ impl Rotation {
     }
 }
 
-/// Rotate the signing secret: webhooks are signed with the new and, for a while, with the previous keys. The answer holds the
-/// new secret, which is not shown again.
+/// Rotate the signing secret. The answer has the new secret, which is not shown again.
+///
+/// Webhooks are signed with the new key and, for a while, with the previous keys.
 #[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/rotate-secret", tag = "subscriptions", operation_id = "rotate_signing_secret", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = Rotation,
     responses((status = 200, body = SubscriptionBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn rotate(

@@ -1,4 +1,4 @@
-//! The route that makes links which sign in to the pages once.
+//! Route that creates links for signing in to the pages.
 
 use super::ApiState;
 use super::extract::Admin;
@@ -11,17 +11,17 @@ use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// A link that signs in once, within a day.
+/// Link that signs in once, within a day.
 #[derive(Serialize, ToSchema)]
 pub(super) struct LinkBody {
-    /// Behind this host's public address.
+    /// Path after the host's public address.
     path: String,
-    /// The whole link. Absent: the setting `public_url` is empty.
+    /// Whole link. Absent if the setting `public_url` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
 }
 
-/// Make a link that signs its first user in to the pages with the key that asks for it.
+/// Create a link that signs its first user in to the pages with the key of the request.
 #[utoipa::path(post, path = "/v1/sign-in-links", tag = "access", operation_id = "create_sign_in_link", responses((status = 201, body = LinkBody)))]
 pub(super) async fn create_link(
     Admin(key): Admin,
@@ -33,7 +33,7 @@ pub(super) async fn create_link(
     Ok((StatusCode::CREATED, Json(LinkBody { url: state.public_link(&path), path: path.to_string() })))
 }
 
-/// The path of a link with this token.
+/// Returns the path of a link with this token.
 pub fn sign_in_path(token: &str) -> UrlPath {
     UrlPath::root().then("sign-in").query("token", token)
 }

@@ -1,7 +1,7 @@
-//! A connection's socket, which tells the connection's [`Activity`] what comes and what the peer takes.
+//! Socket of a connection, which reports progress to the connection's [`Activity`].
 //!
-//! When the connection's idle time is over ([`ClientSocket::end`] was told), the next read that finds nothing ends the sending
-//! direction. Reading goes on for a while: a request that crossed the end is handled, and its answer is thrown away.
+//! After the idle timeout ([`ClientSocket::end`]), the next read without data ends the sending direction. Reading continues for a
+//! while: a request that crossed the end is handled, and its answer is discarded.
 
 use super::connections::Activity;
 use std::io;
@@ -12,12 +12,12 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A socket whose progress is noted.
+/// Socket with recorded progress.
 pub(super) struct ClientSocket {
     stream: TcpStream,
     activity: Arc<Activity>,
     end: Arc<AtomicBool>,
-    /// True once nothing more is sent.
+    /// True once the sending direction has ended.
     has_ended: bool,
 }
 
@@ -26,12 +26,12 @@ impl ClientSocket {
         ClientSocket { stream, activity, end: Arc::default(), has_ended: false }
     }
 
-    /// Set from outside once the idle time is over; looked at by the next read.
+    /// Returns the flag that is set after the idle timeout, and checked by the next read.
     pub(super) fn end(&self) -> Arc<AtomicBool> {
         self.end.clone()
     }
 
-    /// Ends the sending direction, if its time has come and nothing was received meanwhile.
+    /// Ends the sending direction, if the flag is set and nothing was received meanwhile.
     fn end_if_idle(&mut self) {
         if self.end.swap(false, Ordering::Relaxed) && self.activity.begin_end() {
             let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
@@ -89,7 +89,7 @@ impl AsyncWrite for ClientSocket {
         self.stream.is_write_vectored()
     }
 
-    /// Called by hyper when its own buffer is empty: a TCP socket itself has nothing to flush.
+    /// Called by hyper when its buffer is empty. A TCP socket has nothing to flush.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         if flushed.is_ready() {

@@ -1,13 +1,13 @@
-//! The event streams of each session: a session has a few, and the oldest one ends when one more begins.
+//! Event streams of sessions. A session has a maximum number of streams; a further one ends the oldest.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// A session, by the hash of its cookie.
+/// Hash of a session's cookie.
 type SessionHash = [u8; 32];
 
-/// The open event streams of all sessions.
+/// Open event streams of all sessions.
 #[derive(Debug)]
 pub(super) struct Streams {
     open: Mutex<HashMap<SessionHash, VecDeque<Arc<Notify>>>>,
@@ -37,7 +37,7 @@ impl Streams {
     }
 }
 
-/// The place of an event stream among those of its session, until this is dropped.
+/// Membership of an event stream in its session, until it is dropped.
 #[derive(Debug)]
 pub(super) struct OpenStream {
     streams: Arc<Streams>,
@@ -46,7 +46,7 @@ pub(super) struct OpenStream {
 }
 
 impl OpenStream {
-    /// Waits until a newer stream of the session needs the place.
+    /// Waits until a newer stream of the session displaces this one.
     pub(super) async fn displaced(&self) {
         self.displaced.notified().await;
     }

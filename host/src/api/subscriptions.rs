@@ -1,10 +1,10 @@
-//! Routes of subscriptions. The rules for what an owner may write stand in [`mod@write`].
+//! Routes of subscriptions. Settings are validated in [`mod@write`].
 
 mod warnings;
 mod write;
 
 use super::ApiState;
-use super::audit::told;
+use super::audit::recorded;
 use super::extract::{Access, Body, Item, Json as Input, Params, ToManage, ToRead};
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
@@ -23,17 +23,17 @@ use uuid::Uuid;
 pub(super) use write::READ_ONLY;
 use write::{SubscriptionPatch, SubscriptionWrite, TEXT_BYTES_MAX, fault};
 
-/// Maximum number of subscriptions of a tenant: each event is matched against all of them.
+/// Maximum number of subscriptions of a tenant. Each event is matched against all of them.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
 
-/// A key that signs.
+/// Signing key.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SigningKeyBody {
     /// `v1` (HMAC-SHA256) or `v1a` (ed25519).
     scheme: &'static str,
     /// Public key with which receivers verify `v1a` signatures.
     public_key: Option<String>,
-    /// Time at which the key ceases to sign, if it was rotated.
+    /// Time at which a rotated key stops signing.
     until_ms: Option<i64>,
 }
 
@@ -44,33 +44,33 @@ impl From<&SigningKey> for SigningKeyBody {
     }
 }
 
-/// A subscription.
+/// Subscription of a tenant.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SubscriptionBody {
     pub(super) id: Uuid,
     #[serde(flatten)]
     settings: Settings,
-    /// The Notify URL's host as it is looked up (punycode), where that is not how it was written.
+    /// Host of the Notify URL as it is resolved (punycode), if that differs from the written form.
     #[serde(skip_serializing_if = "Option::is_none")]
     ascii_host: Option<String>,
-    /// The names of its secrets; their values are never shown.
+    /// Names of the secrets, whose values are never shown.
     secrets: Vec<String>,
-    /// Keys that sign the webhooks, the current one first; the secrets themselves are never shown again.
+    /// Keys that sign the webhooks, current one first. The secrets are never shown again.
     signing_keys: Vec<SigningKeyBody>,
     state: SubscriptionState,
     /// Reason why the subscription is not active.
     state_reason: Option<String>,
-    /// Since when its receiver fails, if it has failed for a while.
+    /// Time since which the receiver fails, if it has failed for a while.
     failing_since_ms: Option<i64>,
-    /// State of its deliveries now. Absent: no deliveries since the host started.
+    /// Present state of the deliveries. Absent if there were none since the host started.
     lane: Option<LaneStatus>,
-    /// Grows with every edit; each attempt names the one it was made with.
+    /// Number that grows with every edit. An attempt has the number of its config.
     config_generation: u64,
     created_at_ms: i64,
     /// Secret with which the receiver verifies webhooks: only in the answer to the subscription's creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_secret: Option<String>,
-    /// Predicted failures of its plugins or their config, found by judging a few events: only in the answer to a write.
+    /// Predicted failures of the plugins or their config, found by judging a few events. Only in the answer to a write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<String>,
 }
@@ -94,19 +94,19 @@ impl SubscriptionBody {
         }
     }
 
-    /// The same in the answer to a write.
+    /// Adds the warnings, for the answer to a write.
     async fn with_warnings(self, state: &ApiState, subscription: &Subscription) -> Self {
         SubscriptionBody { warnings: warnings::warnings(state, subscription).await, ..self }
     }
 }
 
-/// The host of a URL in ASCII, if it was written otherwise: letters that look alike do not look alike there.
+/// Returns the host of a URL in ASCII, if it was written otherwise. Similar letters differ in that form.
 pub(super) fn ascii_host(url: &str) -> Option<String> {
     let host = url::Url::parse(url).ok()?.host_str()?.to_owned();
     (!url.to_lowercase().contains(&host)).then_some(host)
 }
 
-/// The tenant's subscriptions, the oldest first.
+/// List the tenant's subscriptions, oldest first.
 #[utoipa::path(get, path = "/v1/tenants/{t}/subscriptions", tag = "subscriptions", operation_id = "list_subscriptions", params(("t" = String, Path), PageParams), responses((status = 200, body = [SubscriptionBody])))]
 pub(super) async fn list(
     access: Access<ToRead>,
@@ -118,7 +118,7 @@ pub(super) async fn list(
     page.of(subscriptions.to_vec(), |one| one.id.to_string()).shown(|one| SubscriptionBody::new(&one, None))
 }
 
-/// Make a subscription. The answer holds the signing secret, which is not shown again.
+/// Create a subscription. The answer has the signing secret, which is not shown again.
 #[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions", tag = "subscriptions", operation_id = "create_subscription", params(("t" = String, Path)), request_body = SubscriptionWrite,
     responses((status = 201, body = SubscriptionBody), (status = 422, body = Problem)))]
 pub(super) async fn create(
@@ -133,7 +133,9 @@ pub(super) async fn create(
     let shown = new.signing.first().map(|key| key.secret.reveal());
     let subscription = state.store.create_subscription(access.tenant.clone(), new).await?;
     let body = SubscriptionBody::new(&subscription, shown);
-    state.changed(&access.key, Some(&access.tenant), "subscription.create", subscription.id, [None, told(&body)]).await;
+    state
+        .changed(&access.key, Some(&access.tenant), "subscription.create", subscription.id, [None, recorded(&body)])
+        .await;
     Ok((StatusCode::CREATED, Json(body.with_warnings(&state, &subscription).await)))
 }
 
@@ -141,7 +143,7 @@ pub(super) fn find(state: &ApiState, tenant: &TenantId, id: Uuid) -> Result<Arc<
     state.store.catalog().subscription(tenant, SubscriptionId(id)).ok_or_else(|| Problem::not_found("subscription"))
 }
 
-/// One subscription.
+/// Get a subscription.
 #[utoipa::path(get, path = "/v1/tenants/{t}/subscriptions/{id}", tag = "subscriptions", operation_id = "get_subscription", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 200, body = SubscriptionBody)))]
 pub(super) async fn get(
     access: Access<ToRead>,
@@ -156,8 +158,9 @@ pub(super) async fn get(
 /// Maximum number of times that an edit is repeated because a concurrent edit was committed first.
 pub(super) const EDITS_MAX: usize = 16;
 
-/// Rewrite a subscription. It holds from the next attempt on, also of what is pending. Settings that are absent get their default
-/// values; secrets that are absent stay. The answer of `GET` can be sent back.
+/// Replace a subscription, from the next attempt on, also of pending deliveries.
+///
+/// Absent settings get their default values; absent secrets are kept. The answer of `GET` can be sent back.
 #[utoipa::path(put, path = "/v1/tenants/{t}/subscriptions/{id}", tag = "subscriptions", operation_id = "replace_subscription", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = SubscriptionWrite,
     responses((status = 200, body = SubscriptionBody), (status = 422, body = Problem)))]
 pub(super) async fn update(
@@ -169,8 +172,9 @@ pub(super) async fn update(
     edit(&state, &access, id, |_| SubscriptionWrite::read_back(&body)).await
 }
 
-/// Change some settings of a subscription, by a JSON merge patch (RFC 7396): what is absent stays, null brings back the default, and
-/// objects are merged member by member. It holds from the next attempt on, also of what is pending.
+/// Change settings of a subscription by a JSON merge patch (RFC 7396), from the next attempt on, also of pending deliveries.
+///
+/// Absent members stay, null restores the default, and objects are merged member by member.
 #[utoipa::path(patch, path = "/v1/tenants/{t}/subscriptions/{id}", tag = "subscriptions", operation_id = "update_subscription", params(("t" = String, Path), ("id" = Uuid, Path)),
     request_body(content = SubscriptionPatch, content_type = "application/merge-patch+json"),
     responses((status = 200, body = SubscriptionBody), (status = 422, body = Problem)))]
@@ -189,7 +193,7 @@ async fn edit(
     id: Uuid,
     read: impl Fn(&Subscription) -> Result<SubscriptionWrite, Problem>,
 ) -> Result<Json<SubscriptionBody>, Problem> {
-    // What is not named stays, so an edit depends on what it found: when another one comes first, it is made again.
+    // Absent members stay, so the result depends on the previous settings. If another edit comes first, the patch is applied again.
     for _ in 0..EDITS_MAX {
         let old = find(state, &access.tenant, id)?;
         let write = read(&old)?;
@@ -202,7 +206,7 @@ async fn edit(
                 let subscription = edited?;
                 let before = SubscriptionBody::new(&old, None);
                 let body = SubscriptionBody::new(&subscription, None);
-                let both = [told(&before), told(&body)];
+                let both = [recorded(&before), recorded(&body)];
                 state.changed(&access.key, Some(&access.tenant), "subscription.update", id, both).await;
                 return Ok(Json(body.with_warnings(state, &subscription).await));
             }
@@ -211,7 +215,7 @@ async fn edit(
     Err(StoreError::Edited.into())
 }
 
-/// Delete a subscription. What is pending for it is cancelled.
+/// Delete a subscription. Its pending deliveries are cancelled.
 #[utoipa::path(delete, path = "/v1/tenants/{t}/subscriptions/{id}", tag = "subscriptions", operation_id = "delete_subscription", params(("t" = String, Path), ("id" = Uuid, Path)), responses((status = 204)))]
 pub(super) async fn delete(
     access: Access<ToManage>,
@@ -220,7 +224,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let before = find(&state, &access.tenant, id).map(|old| SubscriptionBody::new(&old, None)).ok();
     state.store.delete_subscription(&access.tenant, SubscriptionId(id)).await?;
-    let both = [before.as_ref().and_then(told), None];
+    let both = [before.as_ref().and_then(recorded), None];
     state.changed(&access.key, Some(&access.tenant), "subscription.delete", id, both).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -229,11 +233,11 @@ pub(super) async fn delete(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pause {
-    /// For people.
+    /// Reason for people.
     pub(super) reason: String,
 }
 
-/// Pause a subscription: events still match and wait.
+/// Pause a subscription. Events still match, and their deliveries wait.
 #[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/pause", tag = "subscriptions", operation_id = "pause_subscription", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = Pause, responses((status = 200, body = SubscriptionBody)))]
 pub(super) async fn pause(
     access: Access<ToManage>,
@@ -265,7 +269,7 @@ async fn set_state(
 ) -> Result<Json<SubscriptionBody>, Problem> {
     let before = find(state, &access.tenant, id)?.state;
     let subscription = state.store.set_subscription_state(&access.tenant, SubscriptionId(id), change).await?;
-    let both = [told(&before), told(&subscription.state)];
+    let both = [recorded(&before), recorded(&subscription.state)];
     state.changed(&access.key, Some(&access.tenant), "subscription.state", id, both).await;
     Ok(Json(SubscriptionBody::new(&subscription, None)))
 }

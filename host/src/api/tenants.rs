@@ -2,7 +2,7 @@
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
-use super::audit::told;
+use super::audit::recorded;
 use super::extract::{Access, Admin, Json as Input, Params, PathParams, ToManage, ToRead};
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
@@ -20,16 +20,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
-/// A tenant.
+/// Tenant of the host.
 #[derive(Serialize, ToSchema)]
 pub(super) struct TenantBody {
-    /// Its id, which paths carry.
+    /// Id of the tenant in paths.
     id: String,
-    /// Event names that it accepts in addition to the vendor's four, and the module of each.
+    /// Accepted event names besides the vendor's four, with the module of each.
     extra_event_names: BTreeMap<String, Module>,
-    /// Limits of plugin calls that are lower for it than the host's maxima.
+    /// Limits of plugin calls, lower than the host's maxima.
     limits_max: BTreeMap<String, u64>,
-    /// Network ranges that the tenant may call, of those that the host allows.
+    /// Address ranges that the tenant may call, within those of the host.
     egress: Egress,
     /// Time of the tenant's creation, in milliseconds since the epoch.
     created_at_ms: i64,
@@ -47,33 +47,32 @@ impl From<&Tenant> for TenantBody {
     }
 }
 
-/// A tenant to be made.
+/// Tenant to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewTenant {
     /// 1 to 64 of `a-z`, `0-9` and `-`.
     id: String,
-    /// Event names that it accepts in addition to the vendor's four, and the module of each.
+    /// Accepted event names besides the vendor's four, with the module of each.
     #[serde(default)]
     extra_event_names: BTreeMap<String, Module>,
-    /// Limits of plugin calls that are lower for it than the host's maxima, such as `{"cpu_ms": 20}`.
+    /// Limits of plugin calls, lower than the host's maxima, such as `{"cpu_ms": 20}`.
     #[serde(default)]
     limits_max: BTreeMap<String, u64>,
-    /// Network ranges that the tenant may call, of those that the host allows.
+    /// Address ranges that the tenant may call, within those of the host.
     #[serde(default)]
     egress: Egress,
 }
 
-/// Changes of a tenant. Fields that are absent stay as they are.
+/// Changes of a tenant. Absent fields stay.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TenantWrite {
-    /// Event names that it accepts in addition to the vendor's four, and the module of each.
+    /// Accepted event names besides the vendor's four, with the module of each.
     extra_event_names: Option<BTreeMap<String, Module>>,
-    /// Limits of plugin calls that are lower for it than the host's maxima. They hold at once, also for subscriptions
-    /// that were written with more.
+    /// Limits of plugin calls, lower than the host's maxima. They apply at once, also to subscriptions with higher limits.
     limits_max: Option<BTreeMap<String, u64>>,
-    /// Network ranges that the tenant may call, of those that the host allows. Holds from the next attempt on.
+    /// Address ranges that the tenant may call, within those of the host. They apply from the next attempt on.
     egress: Option<Egress>,
 }
 
@@ -81,7 +80,7 @@ impl ReadBack for TenantWrite {
     const READ_ONLY: &'static [&'static str] = &["id", "created_at_ms"];
 }
 
-/// Every tenant, by name.
+/// List all tenants, by name.
 #[utoipa::path(get, path = "/v1/tenants", tag = "tenants", operation_id = "list_tenants", params(PageParams), responses((status = 200, body = [TenantBody])))]
 pub(super) async fn list(
     _: Admin,
@@ -91,7 +90,7 @@ pub(super) async fn list(
     page.of(state.store.catalog().tenants(), |tenant| tenant.id.to_string()).shown(|tenant| TenantBody::from(&*tenant))
 }
 
-/// Make a tenant.
+/// Create a tenant.
 #[utoipa::path(post, path = "/v1/tenants", tag = "tenants", operation_id = "create_tenant", request_body = NewTenant, responses((status = 201, body = TenantBody), (status = 409, body = Problem)))]
 pub(super) async fn create(
     Admin(key): Admin,
@@ -105,11 +104,11 @@ pub(super) async fn create(
         egress: Some(checked_egress(new.egress)?),
     };
     let tenant: TenantBody = (&state.store.create_tenant(id, change).await?).into();
-    state.changed(&key, None, "tenant.create", &tenant.id, [None, told(&tenant)]).await;
+    state.changed(&key, None, "tenant.create", &tenant.id, [None, recorded(&tenant)]).await;
     Ok((StatusCode::CREATED, Json(tenant)))
 }
 
-/// One tenant.
+/// Get a tenant.
 #[utoipa::path(get, path = "/v1/tenants/{t}", tag = "tenants", operation_id = "get_tenant", params(("t" = String, Path)), responses((status = 200, body = TenantBody)))]
 pub(super) async fn get(
     access: Access<ToRead>,
@@ -119,7 +118,7 @@ pub(super) async fn get(
     Ok(Json((&*tenant).into()))
 }
 
-/// Change which event names a tenant accepts, and the most that its plugins may use.
+/// Change the accepted event names of a tenant, the limits of its plugins, and its address ranges.
 #[utoipa::path(patch, path = "/v1/tenants/{t}", tag = "tenants", operation_id = "update_tenant", params(("t" = String, Path)), request_body = TenantWrite, responses((status = 200, body = TenantBody)))]
 pub(super) async fn update(
     access: Access<ToManage>,
@@ -135,7 +134,7 @@ pub(super) async fn update(
     };
     let before = state.store.catalog().tenant(&access.tenant).map(|tenant| TenantBody::from(&*tenant));
     let tenant: TenantBody = (&*state.store.update_tenant(access.tenant, change).await?).into();
-    let both = [before.as_ref().and_then(told), told(&tenant)];
+    let both = [before.as_ref().and_then(recorded), recorded(&tenant)];
     state.changed(&key, None, "tenant.update", &tenant.id, both).await;
     Ok(Json(tenant))
 }
@@ -145,7 +144,7 @@ fn checked_names(names: BTreeMap<String, Module>) -> Result<BTreeMap<String, Mod
         (1..=200).contains(&name.len()) && !name.chars().any(char::is_control)
     }
     if names.values().any(|module| *module == Module::Subscription) {
-        let detail = "events of the module Subscription are the host's own".to_owned();
+        let detail = "events of the module Subscription are made by the host only".to_owned();
         return Err(Problem::field("/extra_event_names", detail));
     }
     if names.len() <= 100 && names.keys().all(|name| fits(name)) {
@@ -155,7 +154,7 @@ fn checked_names(names: BTreeMap<String, Module>) -> Result<BTreeMap<String, Mod
     }
 }
 
-/// Maximum number of ranges in each list of a tenant's egress: they are gone through for each address that is dialled.
+/// Maximum number of ranges in each list of a tenant's egress, which are all compared with each dialled address.
 const RANGES_MAX: usize = 1_000;
 
 fn checked_egress(egress: Egress) -> Result<Egress, Problem> {
@@ -173,18 +172,18 @@ fn checked_limits(limits: BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>
     }
 }
 
-/// Stored data of the tenant by kind, and its share.
+/// Get the tenant's stored data by kind, and its share.
 #[utoipa::path(get, path = "/v1/tenants/{t}/usage", tag = "tenants", operation_id = "get_usage", params(("t" = String, Path)), responses((status = 200, body = Usage)))]
 pub(super) async fn usage(access: Access<ToRead>, State(state): State<Arc<ApiState>>) -> Result<Json<Usage>, Problem> {
     Ok(Json(state.store.usage(access.tenant).await?))
 }
 
-/// The tenant that a path names, for an admin: also one that is being deleted.
+/// Returns the tenant in a path for an admin. It may be being deleted.
 fn named(path: &PathParams) -> Result<TenantId, Problem> {
     TenantId::parse(path.get("t")).map_err(|_| Problem::from(StoreError::NotFound("tenant")))
 }
 
-/// Count what would be deleted with a tenant, or what is left of one that is being deleted.
+/// Count what the deletion of a tenant would delete, or what is left of a tenant that is being deleted.
 #[utoipa::path(get, path = "/v1/tenants/{t}/deletion", tag = "tenants", operation_id = "get_tenant_deletion", params(("t" = String, Path)),
     responses((status = 200, body = TenantContents), (status = 404, body = Problem)))]
 pub(super) async fn deletion(
@@ -200,12 +199,13 @@ pub(super) async fn deletion(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Confirmation {
-    /// The tenant's id again. `GET /v1/tenants/{t}/deletion` counts what is deleted with it.
+    /// Id of the tenant again. `GET /v1/tenants/{t}/deletion` counts what is deleted with it.
     pub(super) confirm: Option<String>,
 }
 
-/// Delete a tenant with everything that belongs to it. Its keys and intake addresses stop working at once; the rest is deleted in the
-/// background.
+/// Delete a tenant with everything that belongs to it.
+///
+/// Its keys and intake addresses stop working at once. Everything else is deleted in the background.
 #[utoipa::path(delete, path = "/v1/tenants/{t}", tag = "tenants", operation_id = "delete_tenant", params(("t" = String, Path), Confirmation),
     responses((status = 202, body = TenantContents), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn delete(
@@ -220,13 +220,13 @@ pub(super) async fn delete(
         let detail = format!("type the tenant's name to delete it with {} events: confirm={tenant}", contents.events);
         return Err(Problem::field("/confirm", detail));
     }
-    let change = Change::now(key.shown(), "tenant.delete", tenant.to_string(), told(&contents), None);
+    let change = Change::now(key.shown(), "tenant.delete", tenant.to_string(), recorded(&contents), None);
     state.store.delete_tenant(tenant.clone(), change).await?;
     state.plugins.forget_tenant(&tenant);
     Ok((StatusCode::ACCEPTED, Json(state.store.tenant_contents(tenant).await.unwrap_or(contents))))
 }
 
-/// Number of deliveries that were promised, and of those in each state.
+/// Get the number of promised deliveries, and of deliveries in each state.
 #[utoipa::path(get, path = "/v1/tenants/{t}/ledger", tag = "tenants", operation_id = "get_ledger", params(("t" = String, Path)), responses((status = 200, body = Ledger)))]
 pub(super) async fn ledger(
     access: Access<ToRead>,

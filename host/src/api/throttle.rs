@@ -1,15 +1,17 @@
-//! The count of failed attempts to sign in: what answers guessers with 429.
+//! Throttle of failed attempts to sign in, which answers guesses with 429.
 //!
-//! Guarantees: only a wrong credential is ever counted or refused, so failed attempts, whoever makes them, keep nobody out. A
-//! right key or link signs in from any address at any time. Attempts are counted by the client's network (an IPv4 address, or
-//! the /64 of an IPv6 address, which one client has to itself) and by the first characters of the credential, so that guesses
-//! at one key from many networks are counted together. Memory is bounded: [`SOURCES_MAX`] of each kind are
-//! remembered, and the one that failed longest ago makes room.
+//! # Guarantees
+//! - Only wrong credentials are counted or refused, so that failed attempts of others lock nobody out: a right key or link signs in
+//!   from any address at any time.
+//! - Attempts are counted by the client's network (an IPv4 address, or the /64 of an IPv6 address, which one client has) and by the
+//!   first characters of the credential, so that guesses at one key from many networks are counted together.
+//! - Memory is bounded: [`SOURCES_MAX`] of each kind are remembered, and the one with the oldest failure is replaced.
 //!
-//! What it is not: the defence of a key. A key has 256 random bits and is looked up by its hash, which no number of guesses
-//! finds; the throttle bounds the noise, and tells a program that guesses to go away. API keys, intake tokens and session cookies have
-//! none: their refusal costs one hash and one look-up in memory, less than a count would. The crate `governor` would count as well, but
-//! its keyed states grow with the number of keys.
+//! # Limits
+//! The throttle does not protect keys. A key has 256 random bits and is looked up by its hash, so it cannot be guessed. The
+//! throttle bounds the noise, and stops programs that guess. API keys, intake tokens and session cookies have no throttle: a
+//! refusal costs one hash and one look-up in memory, less than a count would. The crate `governor` could count as well, but its
+//! keyed state grows with the number of keys.
 
 use super::rate_limit::RateLimit;
 use lru::LruCache;
@@ -19,16 +21,16 @@ use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Number of failed attempts within [`WINDOW`] that are answered as such; those after it are answered with 429.
+/// Number of failed attempts within [`WINDOW`] that are answered as such. Later ones are answered with 429.
 const FAILURES_MAX: u32 = 10;
 
-/// Time after which a count begins again.
+/// Duration after which a count starts over.
 pub(super) const WINDOW: Duration = Duration::from_secs(300);
 
-/// Number of networks, and of prefixes of credentials, that are remembered.
+/// Maximum number of networks, and of prefixes of credentials, that are remembered.
 const SOURCES_MAX: NonZero<usize> = NonZero::new(10_000).expect("not zero");
 
-/// Number of characters of a credential that a count is kept for: as many as lists of keys show.
+/// Number of characters of a credential by which attempts are counted: as many as lists of keys show.
 const PREFIX_CHARS: usize = 8;
 
 /// Failed attempts to sign in.
@@ -39,7 +41,7 @@ struct FailureCounts {
     prefixes: LruCache<String, FailureCount>,
 }
 
-/// Failures since a moment.
+/// Number of failures since a time.
 #[derive(Clone, Copy)]
 struct FailureCount {
     failures: u32,
@@ -51,16 +53,16 @@ struct FailureCount {
 pub(super) enum FailedAttempt {
     /// Refuse the credential.
     WithinLimit,
-    /// Refuse it as one of too many.
+    /// Refuse the credential, with 429.
     OverLimit,
 }
 
-/// A failed attempt, counted.
+/// Counted failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CountedFailure {
-    /// Answer to it.
+    /// Answer to the attempt.
     pub(super) failure: FailedAttempt,
-    /// The limit, and what is left of it.
+    /// Limit, and its remaining part.
     pub(super) limit: RateLimit,
 }
 
@@ -103,7 +105,7 @@ fn count<K: Hash + Eq>(counts: &mut LruCache<K, FailureCount>, key: K, now: Inst
     *count
 }
 
-/// The network of one client: an IPv4 address, or the /64 of an IPv6 address.
+/// Returns the network of one client: an IPv4 address, or the /64 of an IPv6 address.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
@@ -115,7 +117,7 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    /// Fails so often from this address with this credential, and returns the answer to the last attempt.
+    /// Makes failed attempts from an address with a credential, and returns the answer to the last one.
     fn fail(throttle: &SignInThrottle, times: u32, address: &str, credential: &str, now: Instant) -> FailedAttempt {
         let address = address.parse().expect(address);
         let counted = (0..times).map(|_| throttle.note_failure(address, credential, now));
@@ -123,21 +125,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_told() {
+    fn the_remaining_limit_is_reported() {
         let throttle = SignInThrottle::default();
         let now = Instant::now();
         let limit = |after_s: u64| {
             let later = now + Duration::from_secs(after_s);
             throttle.note_failure("192.0.2.1".parse().expect("an address"), "hlk_aaaa", later).limit
         };
-        fn told(remaining: u64, reset_s: u64) -> RateLimit {
+        fn rate_limit(remaining: u64, reset_s: u64) -> RateLimit {
             RateLimit::SignIn { quota: 10, window_s: 300, remaining, reset_s }
         }
-        assert_eq!(limit(0), told(9, 300));
+        assert_eq!(limit(0), rate_limit(9, 300));
         for left in (0..9).rev() {
-            assert_eq!(limit(100), told(left, 200));
+            assert_eq!(limit(100), rate_limit(left, 200));
         }
-        assert_eq!((limit(299), limit(301)), (told(0, 1), told(9, 300)));
+        assert_eq!((limit(299), limit(301)), (rate_limit(0, 1), rate_limit(9, 300)));
     }
 
     #[test]

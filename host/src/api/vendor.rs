@@ -1,10 +1,9 @@
-//! `/in/{token}`, the address that is entered as Notify URL in Agile CRM.
+//! Route `/in/{token}`, the Notify URL for Agile CRM.
 //!
 //! # Guarantees
-//! Agile CRM sends once and reads no answer. So what comes to a known address is accepted, or kept to the byte as a rejected
-//! request (`rejected.rs`), also when it breaks off, is compressed in a way that is not supported, or is no event at all; and
-//! a slash or a blank behind the token does no harm. Only what finds no memory, no disk or no share of the requests is refused
-//! without a trace of its bytes, with 503, 507 or 429.
+//! Agile CRM sends once and reads no answer. So a request to a known address is accepted, or its bytes are kept as a rejected
+//! request (`rejected.rs`), even if it is incomplete, has an unsupported encoding, or is not an event. A slash or a blank after the
+//! token is ignored. A request is refused without keeping its bytes only for lack of memory, disk or share, with 503, 507 or 429.
 
 use super::ApiState;
 use super::body::End;
@@ -23,11 +22,13 @@ use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// The beginning of the paths of addresses for Agile CRM.
+/// Prefix of the paths for Agile CRM.
 pub(super) const VENDOR_PATH: &str = "/in/";
 
-/// Receive an event from Agile CRM. The answer is the event itself, as step 4 of the vendor's guide describes; Agile
-/// CRM reads no answer. What is no event is kept and can be submitted again. A body may be compressed with gzip.
+/// Receive an event from Agile CRM. A request that is not an event is kept, and can be submitted again.
+///
+/// The answer is the event itself, as step 4 of the vendor's guide describes; Agile CRM reads no answer. A body may be compressed
+/// with gzip.
 #[utoipa::path(post, path = "/in/{token}", tag = "events", operation_id = "receive_event", security(()), params(("token" = String, Path)), request_body(content = Object),
     responses((status = 202, description = "durable; the body is the event", body = Object), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 415, body = Problem), (status = 507, body = Problem), (status = 503, body = Problem)))]
@@ -45,7 +46,7 @@ pub(super) async fn receive(
     let most = usize::try_from(state.config.event_bytes_max).unwrap_or(usize::MAX - 1);
     exchange.admit(Payer::Intake(tenant.clone())).await?;
     let announced = exchange.announced_bytes();
-    // A byte over the cap is enough to know, and all that is kept.
+    // One byte over the maximum is enough to know that the body is too long, and is all that is kept of it.
     let received = exchange.read(most + 1, most + 1).await;
     let begun = SystemTime::now();
     let raw = ReceivedRequest { bytes: received.kept.clone(), is_whole: received.end == End::Whole };
@@ -77,7 +78,7 @@ pub(super) async fn receive(
     }
 }
 
-/// The answer to an accepted event: the event.
+/// Returns the answer to an accepted event, which is the event.
 fn accepted_as(event: EventId, body: Bytes) -> Response {
     let mut response = (StatusCode::ACCEPTED, body).into_response();
     let id = HeaderValue::try_from(event.to_string()).expect("a uuid is visible ASCII");
@@ -86,7 +87,7 @@ fn accepted_as(event: EventId, body: Bytes) -> Response {
     response
 }
 
-/// Keeps a request for somebody to look at. Returns what its sender is told.
+/// Keeps a rejected request. Returns the answer to its sender.
 async fn kept(state: &ApiState, tenant: &TenantId, received: ReceivedRequest, problem: Problem) -> Problem {
     match intake::keep(&state.store, tenant, received, problem.detail.clone(), state.intake_limits()).await {
         Ok(id) => Problem { rejected_request: Some(id), ..problem },
@@ -99,7 +100,7 @@ fn with_lengths(problem: Problem, came: usize, announced: Option<u64>) -> Proble
     Problem { detail: format!("{}: {came}{of} bytes came", problem.detail), ..problem }
 }
 
-/// The token in a path. What people paste around it (a slash, a blank, a quotation mark) belongs to no token.
+/// Returns the token in a path, without a slash, a blank or a quotation mark that was pasted with it.
 fn token_in(path: &str) -> String {
     let after = path.strip_prefix(VENDOR_PATH).unwrap_or_default();
     let decoded = percent_decode_str(after).decode_utf8_lossy().into_owned();
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_around_a_token_is_none_of_it() {
+    fn text_around_a_token_is_ignored() {
         for path in [
             "/in/hlt_a-B_9",
             "/in/hlt_a-B_9/",

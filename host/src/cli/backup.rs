@@ -1,4 +1,4 @@
-//! `hookloom backup`: a copy of the store, taken while the host goes on.
+//! `hookloom backup`: a copy of the store of a running or stopped host.
 
 use super::Failure;
 use super::settings::SettingsArgs;
@@ -8,14 +8,14 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// From where to where.
+/// Options of `backup`.
 #[derive(Args)]
 pub(super) struct BackupArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// A folder that is not there yet. `hookloom serve --data-dir` starts from it.
+    /// New folder for the copy. `hookloom serve --data-dir` can start from it.
     folder: PathBuf,
-    /// Leave the master key out, which opens sealed secrets: it must come from elsewhere before the copy can start.
+    /// Leave out the master key, which opens sealed secrets. It must be added before a host can start on the copy.
     #[arg(long)]
     without_key: bool,
     /// Print JSON.

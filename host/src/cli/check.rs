@@ -1,14 +1,14 @@
-//! `hookloom check`: whether a data folder is whole, and what of it is damaged.
+//! `hookloom check`: reports damage of a data folder.
 
 use super::terminal::{self, Message, errln, outln};
 use super::{Failure, SettingsArgs};
 use crate::store::{CheckReport, TableReport, check_store};
 use clap::Args;
 
-/// Number of damaged rows of a table that are printed.
+/// Maximum number of damaged rows of a table that are printed.
 const PRINTED_MAX: usize = 20;
 
-/// Arguments of `hookloom check`.
+/// Options of `check`.
 #[derive(Args)]
 pub(super) struct StoreCheckArgs {
     #[command(flatten)]
@@ -29,7 +29,7 @@ pub(super) fn check(args: &StoreCheckArgs) -> Result<(), Failure> {
     if report.whole {
         return Ok(());
     }
-    Err("the data folder is damaged: stop the host, write what is whole into a new folder by `hookloom rescue FOLDER`, and start from that".into())
+    Err("the data folder is damaged: stop the host, write the undamaged data into a new folder by `hookloom rescue FOLDER`, and start from that".into())
 }
 
 fn print(report: &CheckReport) {
@@ -42,11 +42,11 @@ fn print(report: &CheckReport) {
     }
     if report.whole {
         let rows: u64 = report.tables.iter().map(|table| table.rows).sum();
-        outln!("whole    {} tables with {} rows", report.tables.len(), rows);
+        outln!("intact   {} tables with {} rows", report.tables.len(), rows);
     }
 }
 
-/// Prints what is damaged of tables.
+/// Prints the damage of tables.
 pub(super) fn print_tables(tables: &[TableReport]) {
     for table in tables {
         if table.unreadable_pages {

@@ -1,4 +1,4 @@
-//! A client of a running host's REST surface, for commands that speak to one.
+//! HTTP client of a running host's REST API, for commands.
 
 use super::Failure;
 use crate::address::AddressPolicy;
@@ -11,13 +11,13 @@ use serde_json::Value;
 use std::time::Duration;
 use url::Url;
 
-/// A host, and the admin key to speak to it with, as commands take them.
+/// Options for a host and an admin key.
 #[derive(Args)]
 pub(super) struct AdminArgs {
-    /// The host.
+    /// URL of the host.
     #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
     pub(super) url: String,
-    /// An admin key.
+    /// Admin key.
     #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
     key: String,
 }
@@ -28,39 +28,39 @@ impl AdminArgs {
     }
 }
 
-/// A host and the key to speak to it with.
+/// Host and the key for its API.
 pub(super) struct HostClient {
     client: Client,
     base: PublicUrl,
     key: String,
 }
 
-/// Refusal of a request by a host, with its words.
+/// Refusal of a request by a host.
 #[derive(Debug, thiserror::Error)]
-#[error("{told}")]
+#[error("{message}")]
 pub(super) struct Refused {
-    /// The status that the host answered with.
+    /// Status of the answer.
     pub(super) status: u16,
-    told: String,
+    message: String,
 }
 
-/// Compiling a large plugin takes its time.
+/// Timeout of a request. Compiling a large plugin takes long.
 const TIMEOUT: Duration = Duration::from_secs(150);
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
 impl HostClient {
-    /// A client. The address guard is for tenants' URLs; here it is the operator who names the host.
+    /// Creates a client. It does not use the address guard, because the operator chooses the host.
     pub(super) fn new(base: &str, key: &str) -> Result<Self, Failure> {
         let base = PublicUrl::parse(base)?;
         Ok(HostClient { client: Client::new(AddressPolicy::everywhere())?, base, key: key.to_owned() })
     }
 
-    /// The URL of a path of the host.
+    /// Returns the URL of a path of the host.
     pub(super) fn link(&self, path: &UrlPath) -> String {
         self.base.link(path)
     }
 
-    /// Asks, and returns the answer's JSON. A problem document becomes an error with its words.
+    /// Sends a request, and returns the JSON of the answer. A problem document becomes an error with its text.
     pub(super) async fn ask(
         &self,
         method: Method,
@@ -72,7 +72,7 @@ impl HostClient {
         Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
     }
 
-    /// The same of an answer that is no JSON.
+    /// Sends a request, and returns the bytes of the answer.
     pub(super) async fn ask_bytes(
         &self,
         method: Method,
@@ -93,14 +93,14 @@ impl HostClient {
         match answer.status {
             200..=299 => Ok(answer.body),
             status => {
-                let told = told(status, &serde_json::from_slice(&answer.body).unwrap_or(Value::Null));
-                Err(Refused { status, told }.into())
+                let message = problem_text(status, &serde_json::from_slice(&answer.body).unwrap_or(Value::Null));
+                Err(Refused { status, message }.into())
             }
         }
     }
 }
 
-fn told(status: u16, problem: &Value) -> String {
+fn problem_text(status: u16, problem: &Value) -> String {
     let text = |name: &str| problem.get(name).and_then(Value::as_str);
     match (text("detail"), text("remedy")) {
         (Some(detail), Some(remedy)) => format!("{detail} ({remedy})"),

@@ -1,8 +1,9 @@
-//! `hookloom demo`: the whole way of four events, shown and checked.
+//! `hookloom demo`: four events from intake to receiver, shown and checked.
 //!
-//! Starts a real host on a store in a temporary folder and a real receiver in a process of its own, which verifies
-//! signatures with the published library. Sends the vendor guide's four payloads to `/in/{token}`, as Agile CRM would.
-//! Ends by itself; fails if anything was not as it should be. The demo lets Notify URLs name this machine, and says so.
+//! The demo starts a real host on a store in a temporary folder, and a real receiver in a separate process, which verifies
+//! signatures with the published library. It sends the payloads of the vendor's guide to `/in/{token}`, as Agile CRM does. It ends
+//! by itself, and fails if a result is not the expected one. The demo's host allows Notify URLs with loopback addresses, and says
+//! so.
 
 mod components;
 mod receiver;
@@ -29,13 +30,13 @@ use uuid::Uuid;
 /// Options of `demo`.
 #[derive(Args)]
 pub(super) struct DemoArgs {
-    /// Folder of the built example plugins. Without it they are built, if necessary, from the source tree around the current
-    /// folder.
+    /// Folder of the built example plugins. Without this option they are built, if necessary, from the source tree around the
+    /// current folder.
     #[arg(long, value_name = "FOLDER")]
     plugins: Option<PathBuf>,
 }
 
-/// The vendor guide's payloads, with the names of their files.
+/// Payloads of the vendor's guide, with the names of their files.
 const PAYLOADS: [(&str, &str); 4] = [
     ("contact_created.json", include_str!("../../../tests/fixtures/guide/contact_created.json")),
     ("contact_updated.json", include_str!("../../../tests/fixtures/guide/contact_updated.json")),
@@ -43,7 +44,7 @@ const PAYLOADS: [(&str, &str); 4] = [
     ("opportunity_updated.json", include_str!("../../../tests/fixtures/guide/opportunity_updated.json")),
 ];
 
-/// One subscription for each example plugin: its name, the modules, its config, and the expected verdicts for the four events.
+/// Subscription of an example plugin: its name, modules, config, and the expected verdicts for the four events.
 struct Example {
     plugin: &'static str,
     modules: &'static [&'static str],
@@ -68,7 +69,7 @@ const EXAMPLES: [Example; 4] = [
     },
 ];
 
-/// No step of the demo takes longer than this, unless something is wrong.
+/// Maximum duration of a step of the demo, after which it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
@@ -99,13 +100,13 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
     }
 }
 
-/// The demo between start and stop. Returns what was not as it should be.
+/// Runs the demo on a started host. Returns the differences from the expected results.
 async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String>, Failure> {
     let secret = SigningSecret::generate().reveal();
     let mut receiver = DemoReceiver::start(&secret).await?;
     let host = Demo { host: HostClient::new(&format!("http://{}", app.address), key)? };
     host.set_up(components, &receiver, &secret).await?;
-    let token = host.post(&own("intake-tokens"), &json!({"label": "Agile CRM"})).await?;
+    let token = host.post(&default_tenant("intake-tokens"), &json!({"label": "Agile CRM"})).await?;
     let intake = token["path"].as_str().and_then(UrlPath::local).ok_or("the host made no intake address")?;
 
     let started = Instant::now();
@@ -125,7 +126,7 @@ async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String
             deliveries.push((example.plugin, delivery, received));
         }
     }
-    let ledger = host.get(&own("ledger")).await?;
+    let ledger = host.get(&default_tenant("ledger")).await?;
     let count = |name: &str| ledger[name].as_u64().unwrap_or(u64::MAX);
     let ended: u64 = ["delivered", "dropped", "dead", "cancelled", "pending"].iter().map(|name| count(name)).sum();
     if count("fan_out") != ended {
@@ -168,8 +169,8 @@ struct Demo {
     host: HostClient,
 }
 
-/// A collection of the tenant that exists from the first start.
-fn own(collection: &'static str) -> UrlPath {
+/// Returns the path of a collection of the default tenant.
+fn default_tenant(collection: &'static str) -> UrlPath {
     UrlPath::api_of(&TenantId::default()).then(collection)
 }
 
@@ -182,11 +183,11 @@ impl Demo {
         self.host.ask(Method::POST, path, "application/json", Bytes::from(serde_json::to_vec(body)?)).await
     }
 
-    /// Uploads the plugins and makes a subscription for each.
+    /// Uploads the plugins and creates a subscription for each.
     async fn set_up(&self, components: &Components, receiver: &DemoReceiver, secret: &str) -> Result<(), Failure> {
         for example in &EXAMPLES {
             let component = Bytes::from(components.read(example.plugin)?);
-            let path = own("plugins").then(example.plugin);
+            let path = default_tenant("plugins").then(example.plugin);
             let version = self.host.ask(Method::PUT, &path, "application/wasm", component).await?;
             show::plugin(example.plugin, &version);
             let config: serde_json::Map<String, Value> =
@@ -199,18 +200,18 @@ impl Demo {
                 "description": example.plugin,
                 "signing_secret": secret,
             });
-            self.post(&own("subscriptions"), &subscription).await?;
+            self.post(&default_tenant("subscriptions"), &subscription).await?;
         }
         Ok(())
     }
 
-    /// The deliveries of the newest event with their attempts, once none is pending, in the order of the examples.
+    /// Returns the deliveries of the newest event with their attempts, once none is pending, in the order of the examples.
     async fn settled(&self, index: usize) -> Result<Vec<(&'static Example, Value)>, Failure> {
-        let subscriptions = self.get(&own("subscriptions")).await?;
+        let subscriptions = self.get(&default_tenant("subscriptions")).await?;
         let give_up = Instant::now() + PATIENCE;
         loop {
             let wanted = EXAMPLES.iter().filter(|example| !example.verdicts[index].is_empty()).count();
-            let page = self.get(&own("deliveries").query("limit", wanted)).await?;
+            let page = self.get(&default_tenant("deliveries").query("limit", wanted)).await?;
             let deliveries = page["deliveries"].as_array().map(Vec::as_slice).unwrap_or_default();
             if deliveries.iter().all(|delivery| delivery["state"] != "pending") {
                 return self.details(deliveries, &subscriptions).await;
@@ -236,7 +237,7 @@ impl Demo {
             let id = subscription.map(|one| one["id"].clone()).unwrap_or_default();
             for delivery in deliveries.iter().filter(|delivery| delivery["subscription"] == id) {
                 let id: Uuid = delivery["id"].as_str().unwrap_or_default().parse()?;
-                found.push((example, self.get(&own("deliveries").then(&id)).await?));
+                found.push((example, self.get(&default_tenant("deliveries").then(&id)).await?));
             }
         }
         Ok(found)

@@ -1,10 +1,10 @@
-//! Two bodies for people in front of a terminal: what differs, line by line, in colour.
+//! Comparison of two bodies for a terminal: differing lines in colour.
 
 use super::terminal::{DIM, GREEN, PLAIN, RED, outln};
 use crate::diff;
 use crate::plural::counted;
 
-/// Longer texts are cut on the screen, not in what is sent.
+/// Maximum number of printed lines.
 const LINES_MAX: usize = 24;
 
 /// Prints the lines that differ.

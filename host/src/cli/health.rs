@@ -1,6 +1,6 @@
 //! `hookloom health`: asks a running host whether it can accept events, for health checks of containers.
 //!
-//! Needs no key. Exits with 0 when `GET /readyz` answers 2xx, and with 1 otherwise, with the reason on stderr.
+//! No key is needed. The exit code is 0 if `GET /readyz` answers 2xx, and 1 otherwise, with the reason on stderr.
 
 use super::Failure;
 use super::client::HostClient;
@@ -10,10 +10,10 @@ use bytes::Bytes;
 use clap::Args;
 use http::Method;
 
-/// The host to ask.
+/// Options of `health`.
 #[derive(Args)]
 pub(super) struct HealthArgs {
-    /// The host.
+    /// URL of the host.
     #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
     url: String,
     /// Print the host's answer as JSON.

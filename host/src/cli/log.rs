@@ -1,18 +1,19 @@
-//! The writer of the host's log: one line for each event.
+//! Writer of the host's log: one line for each log event.
 //!
-//! A field of an event may hold the words of a stranger (an error with a piece of a request, a name out of a file). The
-//! formatter escapes what controls a terminal in messages, but not in fields, and line breaks nowhere, so such a field could clear the
-//! screen, or write a line that looks like an event of its own. This writer gets each event whole and lets it end one line: every other character that
-//! breaks lines or hides text is escaped. JSON lines pass as they are, but for characters that are legal in JSON and act on terminals.
+//! A field of a log event may hold foreign text, such as a piece of a request or a name out of a file. The formatter escapes
+//! control characters of terminals in messages, but not in fields, and escapes line breaks nowhere. Such a field could clear the
+//! screen, or write a line that looks like another log event. This writer gets each log event whole, ends it with one line break,
+//! and escapes every other character that breaks lines or hides text. In JSON lines it escapes only characters that are legal in
+//! JSON and affect terminals.
 
 use super::terminal::{escape, escape_json};
 use std::io::{self, Write};
 
-/// A writer that is given one event at a time.
+/// Writer that gets one log event at a time.
 pub(super) struct OneLine<W> {
     /// Destination of the lines.
     pub(super) to: W,
-    /// True for JSON events.
+    /// True if log events are JSON.
     pub(super) json: bool,
     /// True if the formatter colours the lines.
     pub(super) ansi: bool,
@@ -46,7 +47,7 @@ impl<W: Write> Write for OneLine<W> {
             }
         }
         line.push_str(&escape(rest));
-        // A field may have begun a tone as the formatter does; it ends with its event.
+        // A field may have begun a colour, as the formatter does. The colour ends with its log event.
         line.push_str(if self.ansi { "\x1b[0m\n" } else { "\n" });
         self.to.write_all(line.as_bytes())?;
         Ok(event.len())
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
-    /// A place that both the subscriber and the test look at.
+    /// Buffer shared by the subscriber and the test.
     #[derive(Clone, Default)]
     struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 

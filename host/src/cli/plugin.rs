@@ -1,7 +1,7 @@
-//! `hookloom plugin`: for plugin authors, from an empty folder to a running host.
+//! `hookloom plugin`: commands for plugin authors, from an empty folder to a running host.
 //!
-//! Everything here stands on the host's own runtime ([`Workbench`](crate::plugin::workbench::Workbench)), so a plugin that
-//! is right here is right there.
+//! All commands use the host's plugin runtime ([`Workbench`](crate::plugin::workbench::Workbench)), so the results are the same as
+//! in a host.
 
 mod bench;
 mod check;
@@ -14,23 +14,23 @@ mod source;
 mod watch;
 
 use super::Failure;
-use super::terminal::own_text;
+use super::terminal::program_text;
 use clap::Subcommand;
 
-/// The contract, as it stands in `wit/`.
+/// Contract, from `wit/`.
 const WIT: &str = include_str!("../../../wit/plugin.wit");
 
 #[derive(Subcommand)]
 pub(super) enum PluginCommand {
-    /// Begin a plugin: a folder with a working one, its tests and its build.
+    /// Create a plugin: a folder with a working plugin, its tests and its build.
     New(new::NewArgs),
-    /// Build the plugin of a folder, as its hookloom-plugin.toml says, and check it.
+    /// Build the plugin of a folder, by its hookloom-plugin.toml, and check it.
     Build(check::BuildArgs),
-    /// Check a component as an upload does: what it imports, its size, what a call costs, what its answers depend on.
+    /// Check a component as an upload does: imports, size, cost of a call, dependencies of its answers.
     Check(check::CheckArgs),
-    /// Judge one event: verdict, what changes in the body, log, and the share of each limit.
+    /// Judge one event: verdict, changes of the body, log, and usage of each limit.
     Run(judge::RunArgs),
-    /// Judge the cases of a folder's `golden/` and compare with what they expect.
+    /// Judge the cases in a folder's `golden/` and compare the results with the expected ones.
     Test(golden::TestArgs),
     /// Measure calls, each in a fresh instance as in the host.
     Bench(bench::BenchArgs),
@@ -40,7 +40,7 @@ pub(super) enum PluginCommand {
     Push(push::PushArgs),
     /// Show, begin or end the rollout of a version in a running host.
     Rollout(rollout::RolloutArgs),
-    /// Fetch the event of a real delivery from a host, and judge it with the plugin here.
+    /// Fetch the event of a real delivery from a host, and judge it with a local plugin.
     Replay(judge::ReplayArgs),
     /// Print the contract between host and plugins (WIT).
     Wit,
@@ -59,7 +59,7 @@ pub(super) async fn run(command: PluginCommand) -> Result<(), Failure> {
         PluginCommand::Rollout(args) => rollout::rollout(args).await,
         PluginCommand::Replay(args) => judge::replay(args).await,
         PluginCommand::Wit => {
-            own_text(WIT);
+            program_text(WIT);
             Ok(())
         }
     }

@@ -1,4 +1,4 @@
-//! A sign of life on long work: one line on stderr that counts the seconds, on a terminal only.
+//! Progress of long work: one line on stderr that counts the seconds, only on a terminal.
 
 use super::terminal;
 use std::io::IsTerminal as _;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// Duration below which a step prints no line.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Waits for `work`, and says meanwhile what is waited for and since when.
+/// Waits for `work`, and meanwhile shows the description and the duration.
 pub(super) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
     if !std::io::stderr().is_terminal() {
         return work.await;

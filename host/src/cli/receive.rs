@@ -1,8 +1,9 @@
-//! `hookloom receive`: a receiver for trying things out, also the one that the demo and the tests start beside a host.
+//! `hookloom receive`: a receiver to try things out, also used by the demo and the tests.
 //!
-//! Verifies with the published `standardwebhooks` library, not with our own code: what it accepts, every receiver that
-//! follows Standard Webhooks accepts. That library reads text only, while the specification signs bytes; so of a body that is
-//! no UTF-8 it checks everything but the signature, which is made again from the bytes.
+//! It verifies with the published `standardwebhooks` library instead of the host's code, so that a webhook which it accepts is
+//! accepted by every receiver that follows Standard Webhooks. That library supports only text, while the specification signs bytes.
+//! Of a body that is not UTF-8, the library therefore checks everything except the signature, which is computed from the bytes
+//! here.
 
 use super::Failure;
 use super::terminal::{self, Quoted, outln};
@@ -24,13 +25,13 @@ use tokio::net::TcpListener;
 /// Options of `receive`.
 #[derive(Args)]
 pub(super) struct ReceiveArgs {
-    /// The address to listen on; port 0 takes a free one.
+    /// Address to listen on; port 0 takes a free port.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     listen: String,
-    /// The signing secret (`whsec_…`) to verify with; several may be given. Without one, nothing is verified.
+    /// Signing secret (`whsec_…`) for the verification; several may be given. Without one, nothing is verified.
     #[arg(long, env = "HOOKLOOM_SIGNING_SECRET", hide_env_values = true, value_delimiter = ',')]
     secret: Vec<String>,
-    /// The statuses to answer with, in turn; the last one is repeated.
+    /// Statuses of the answers, in turn; the last one is repeated.
     #[arg(long, value_name = "STATUS,…", value_delimiter = ',', default_value = "200")]
     respond: Vec<u16>,
     /// Print JSON, one request a line.
@@ -62,7 +63,7 @@ pub(super) async fn receive(args: ReceiveArgs) -> Result<(), Failure> {
     } else {
         outln!("listening on http://{}/", address);
     }
-    // What a host may send has no other bound than the host's settings.
+    // The body is bounded only by the settings of the sending host.
     let routes = Router::new().fallback(take).layer(DefaultBodyLimit::disable()).with_state(Arc::new(receiver));
     axum::serve(listener, routes).await?;
     Ok(())
@@ -78,9 +79,9 @@ async fn take(
     let count = receiver.received.fetch_add(1, Ordering::Relaxed);
     let status = receiver.statuses[count.min(receiver.statuses.len() - 1)];
     let verified = verify(&receiver.verifiers, &body, &headers);
-    // Printed before the answer goes out: who reads our lines never misses a request that was answered.
+    // Printed before the answer is sent, so that a reader of the output sees every answered request.
     if receiver.json {
-        // A value in memory becomes JSON without fail.
+        // Converting a value in memory to JSON cannot fail.
         let _ = terminal::json(&as_json(&uri, &headers, &body, &verified, status));
     } else {
         print(&method, &uri, &headers, &body, &verified, status);
@@ -88,7 +89,7 @@ async fn take(
     (status, "")
 }
 
-/// One signing secret, as the published library reads it.
+/// Signing secret, as the published library reads it.
 struct Verifier {
     library: Webhook,
     key: SigningKey,
@@ -100,20 +101,20 @@ impl Verifier {
             format!("a signing secret cannot be used: {error}")
         }
         let library = Webhook::new(secret).map_err(|error| unusable(&error))?;
-        // As the library reads it: of any length, and with or without its prefix.
+        // As the library reads it: of any length, with or without its prefix.
         let key = BASE64.decode(secret.strip_prefix("whsec_").unwrap_or(secret)).map_err(|error| unusable(&error))?;
         Ok(Verifier { library, key: SigningKey::current(SigningSecret::Hmac(key)) })
     }
 
     fn verify(&self, body: &[u8], headers: &HeaderMap) -> Result<(), WebhookError> {
         match self.library.verify(body, headers) {
-            // The library has checked the headers and the time by then.
+            // The library has checked the headers and the time before this error.
             Err(WebhookError::InvalidPayload) => self.verify_bytes(body, headers),
             verified => verified,
         }
     }
 
-    /// Checks the signature of a body that is no text.
+    /// Checks the signature of a body that is not text.
     fn verify_bytes(&self, body: &[u8], headers: &HeaderMap) -> Result<(), WebhookError> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let timestamp_s = text(HEADER_WEBHOOK_TIMESTAMP).parse().map_err(|_| WebhookError::InvalidTimestamp)?;
@@ -156,7 +157,7 @@ fn as_json(uri: &Uri, headers: &HeaderMap, body: &[u8], verified: &Result<bool, 
     })
 }
 
-/// Prints a request: what is ours to say on lines of their own, the body behind a gutter.
+/// Prints a request: the receiver's text on separate lines, the body after a gutter.
 fn print(
     method: &Method,
     uri: &Uri,
@@ -171,7 +172,7 @@ fn print(
         Ok(false) => "signature not checked".to_owned(),
         Err(error) => format!("SIGNATURE REFUSED: {error}"),
     };
-    // In one piece: requests that come at once do not mix.
+    // In one write, so that concurrent requests do not mix.
     outln!(
         "{} {}\nwebhook-id {}\n{}, answered {}\n{}\n{}",
         method,
@@ -191,7 +192,7 @@ mod tests {
 
     const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-    /// The headers of a body that is signed with a secret at a time.
+    /// Returns the headers of a body that is signed with a secret at a time.
     fn signed(secret: &str, body: &[u8], at_ms: i64) -> HeaderMap {
         let key = SigningKey::current(SigningSecret::parse(secret).expect("a secret"));
         let signature = signature_header(&[key], "msg_1", at_ms, body);

@@ -1,4 +1,4 @@
-//! `hookloom rescue`: a new data folder with what is whole of a damaged one.
+//! `hookloom rescue`: writes the undamaged data of a data folder into a new one.
 
 use super::check::print_tables;
 use super::terminal::{self, Message, errln, outln};
@@ -8,14 +8,14 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// From where to where.
+/// Options of `rescue`.
 #[derive(Args)]
 pub(super) struct RescueArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// A folder that is not there yet. `hookloom serve --data-dir` starts from it.
+    /// New folder for the data. `hookloom serve --data-dir` can start from it.
     folder: PathBuf,
-    /// Print JSON, with every row that is lost.
+    /// Print JSON, with every lost row.
     #[arg(long)]
     json: bool,
 }

@@ -1,10 +1,11 @@
-//! `hookloom send`: events from files or stdin to a running host.
+//! `hookloom send`: sends events from files or stdin to a running host.
 //!
 //! # Guarantees
-//! - A file that cannot be read, and an event that the host refuses, do not keep the others from being sent. Of NDJSON that is refused,
-//!   the lines are sent one by one, so that only the bad ones stay behind.
-//! - What would be refused for every event ends the command: the host does not answer, or the key may not send.
-//! - Whatever was not accepted is named on stderr, a summary ends the command, and then the exit code is not 0.
+//! - A file that cannot be read, or an event that the host refuses, does not prevent other events from being sent. If NDJSON is
+//!   refused, its lines are sent one by one, so that only invalid lines are left.
+//! - An error that would concern every event ends the command: the host does not answer, or the key may not send.
+//! - Everything that was not accepted is reported on stderr. The command ends with a summary, and an exit code other than 0 in that
+//!   case.
 
 use super::Failure;
 use super::client::{HostClient, Refused};
@@ -22,15 +23,15 @@ use std::path::PathBuf;
 /// Options of `send`.
 #[derive(Args)]
 pub(super) struct SendArgs {
-    /// Files with one event, a JSON array of events, or one event a line. None, or `-`: NDJSON on stdin.
+    /// Files with one event, a JSON array of events, or one event a line. Without files, or with `-`: NDJSON from stdin.
     files: Vec<PathBuf>,
-    /// The host.
+    /// URL of the host.
     #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
     url: String,
-    /// A key that may send.
+    /// Key with the scope send.
     #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
     key: String,
-    /// The tenant.
+    /// Id of the tenant.
     #[arg(long, default_value_t)]
     tenant: TenantId,
     /// Print the host's answers as JSON, one a line.
@@ -38,43 +39,43 @@ pub(super) struct SendArgs {
     json: bool,
 }
 
-/// NDJSON from stdin goes out in batches of about this size, so that an endless stream needs no endless memory.
+/// Approximate size of a batch of NDJSON from stdin, in bytes. Bounds the memory for an endless stream.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Statuses that say that no other event would be accepted either: the key, its rights, or the tenant.
-const HOPELESS: [u16; 3] = [401, 403, 404];
+/// Statuses after which no other event would be accepted either, because of the key, its scopes, or the tenant.
+const FATAL_STATUSES: [u16; 3] = [401, 403, 404];
 
 pub(super) async fn send(args: SendArgs) -> Result<(), Failure> {
     let host = HostClient::new(&args.url, &args.key)?;
-    let mut sender = Sender { host, tenant: args.tenant, json: args.json, sum: Sum::default() };
+    let mut sender = Sender { host, tenant: args.tenant, json: args.json, summary: SendSummary::default() };
     let stdin = [PathBuf::from("-")];
     let files: &[PathBuf] = if args.files.is_empty() { &stdin } else { &args.files };
     for (index, file) in files.iter().enumerate() {
-        if let Err(hopeless) = sender.send_file(file).await {
-            sender.sum.files_left = (files.len() - index - 1) as u64;
-            sender.sum.is_broken_off = true;
-            sender.tell(&file.display().to_string(), &hopeless)?;
+        if let Err(failure) = sender.send_file(file).await {
+            sender.summary.files_left = (files.len() - index - 1) as u64;
+            sender.summary.is_broken_off = true;
+            sender.print_failure(&file.display().to_string(), &failure)?;
             break;
         }
     }
-    sender.sum.files = files.len() as u64;
+    sender.summary.files = files.len() as u64;
     sender.finish()
 }
 
 /// Summary of everything that was sent.
 #[derive(Default)]
-struct Sum {
+struct SendSummary {
     files: u64,
     events: u64,
     deliveries: u64,
     refused: u64,
-    /// Files that were not tried any more.
+    /// Number of files that were not tried.
     files_left: u64,
     /// True if the last file was not sent to its end.
     is_broken_off: bool,
 }
 
-impl Sum {
+impl SendSummary {
     fn is_whole(&self) -> bool {
         self.refused == 0 && !self.is_broken_off
     }
@@ -102,14 +103,14 @@ struct Sender {
     host: HostClient,
     tenant: TenantId,
     json: bool,
-    sum: Sum,
+    summary: SendSummary,
 }
 
 impl Sender {
     /// Sends a file, or stdin.
     ///
     /// # Errors
-    /// Only what would keep every other event from being accepted, too.
+    /// Only failures that would concern every other event as well.
     async fn send_file(&mut self, file: &PathBuf) -> Result<(), Failure> {
         if file.as_os_str() == "-" {
             return self.send_stdin().await;
@@ -118,8 +119,8 @@ impl Sender {
         match std::fs::read(file) {
             Ok(body) => self.send_body(&name, 1, Bytes::from(body)).await,
             Err(error) => {
-                self.sum.refused += 1;
-                self.tell(&name, &error.into())
+                self.summary.refused += 1;
+                self.print_failure(&name, &error.into())
             }
         }
     }
@@ -135,7 +136,7 @@ impl Sender {
             if read > 0 && waiting.len() < BATCH_BYTES {
                 continue;
             }
-            // All but the last line, which may be half a line, goes out; at the end everything does.
+            // All but the last line, which may be incomplete. At the end of the input, everything.
             let whole = if read == 0 {
                 waiting.len()
             } else {
@@ -154,7 +155,7 @@ impl Sender {
         }
     }
 
-    /// Sends a body whose first line has this number in what it came from.
+    /// Sends a body whose first line has this number in its source.
     async fn send_body(&mut self, name: &str, first_line: usize, body: Bytes) -> Result<(), Failure> {
         let refusal = match self.post(name, body.clone()).await {
             Ok(()) => return Ok(()),
@@ -162,24 +163,24 @@ impl Sender {
         };
         let lines = ndjson_lines(&body, first_line);
         if lines.len() < 2 {
-            self.sum.refused += 1;
-            return self.tell(name, &refusal);
+            self.summary.refused += 1;
+            return self.print_failure(name, &refusal);
         }
         for (number, line) in lines {
             let name = format!("{name}, line {number}");
             if let Err(failure) = self.post(&name, line).await {
                 let refusal = self.refusal(failure)?;
-                self.sum.refused += 1;
-                self.tell(&name, &refusal)?;
+                self.summary.refused += 1;
+                self.print_failure(&name, &refusal)?;
             }
         }
         Ok(())
     }
 
-    /// A failure that is about this event alone. Any other ends the command.
+    /// Returns a failure that concerns only this event. Any other failure is an error, which ends the command.
     fn refusal(&self, failure: Failure) -> Result<Failure, Failure> {
         let status = failure.downcast_ref::<Refused>().map(|refused| refused.status);
-        if status.is_some_and(|status| !HOPELESS.contains(&status)) { Ok(failure) } else { Err(failure) }
+        if status.is_some_and(|status| !FATAL_STATUSES.contains(&status)) { Ok(failure) } else { Err(failure) }
     }
 
     async fn post(&mut self, name: &str, body: Bytes) -> Result<(), Failure> {
@@ -187,8 +188,8 @@ impl Sender {
         let answer = self.host.ask(Method::POST, &path, "application/json", body).await?;
         let events = answer["events"].as_array().map(Vec::as_slice).unwrap_or_default();
         let deliveries: u64 = events.iter().filter_map(|event| event["deliveries"].as_u64()).sum();
-        self.sum.events += events.len() as u64;
-        self.sum.deliveries += deliveries;
+        self.summary.events += events.len() as u64;
+        self.summary.deliveries += deliveries;
         if self.json {
             return Ok(terminal::json(&answer)?);
         }
@@ -203,8 +204,8 @@ impl Sender {
         Ok(())
     }
 
-    /// Says on stderr what was not accepted, and why.
-    fn tell(&self, name: &str, failure: &Failure) -> Result<(), Failure> {
+    /// Reports on stderr an event that was not accepted, with the reason.
+    fn print_failure(&self, name: &str, failure: &Failure) -> Result<(), Failure> {
         let why = crate::describe(failure.as_ref());
         if self.json {
             terminal::json_failure(&json!({"source": name, "error": why}));
@@ -215,18 +216,18 @@ impl Sender {
     }
 
     fn finish(self) -> Result<(), Failure> {
-        let sum = self.sum.text();
-        if !self.sum.is_whole() {
-            return Err(sum.into());
+        let summary = self.summary.text();
+        if !self.summary.is_whole() {
+            return Err(summary.into());
         }
-        if self.sum.files > 1 && !self.json {
-            outln!("{}: {}", counted(self.sum.files, "file", "files"), sum);
+        if self.summary.files > 1 && !self.json {
+            outln!("{}: {}", counted(self.summary.files, "file", "files"), summary);
         }
         Ok(())
     }
 }
 
-/// The events of NDJSON with the numbers of their lines; nothing if the body is something else.
+/// Returns the events of NDJSON with their line numbers. Empty if the body is not NDJSON.
 fn ndjson_lines(body: &Bytes, first_line: usize) -> Vec<(usize, Bytes)> {
     if body.trim_ascii_start().starts_with(b"[") || serde_json::from_slice::<Value>(body).is_ok() {
         return Vec::new();
@@ -256,10 +257,10 @@ mod tests {
 
     #[test]
     fn the_summary_counts_what_is_missing() {
-        let sum = Sum { files: 3, events: 1, deliveries: 2, refused: 1, ..Sum::default() };
-        assert_eq!(sum.text(), "1 event accepted, 2 deliveries; 1 refused or not readable");
-        assert!(!sum.is_whole());
-        let broken = Sum { files_left: 1, is_broken_off: true, ..Sum::default() };
+        let summary = SendSummary { files: 3, events: 1, deliveries: 2, refused: 1, ..SendSummary::default() };
+        assert_eq!(summary.text(), "1 event accepted, 2 deliveries; 1 refused or not readable");
+        assert!(!summary.is_whole());
+        let broken = SendSummary { files_left: 1, is_broken_off: true, ..SendSummary::default() };
         assert_eq!(broken.text(), "0 events accepted, 0 deliveries; broken off; 1 file not sent");
     }
 }

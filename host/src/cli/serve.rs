@@ -1,4 +1,4 @@
-//! `hookloom serve`: the host, until a signal ends it.
+//! `hookloom serve`: runs the host until a signal ends it.
 
 use super::Failure;
 use super::log::OneLine;
@@ -12,23 +12,24 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// Keys are kept as a plain hash, which is as good as a slow one only for keys that cannot be guessed.
+/// Minimum length of an admin key. Keys are stored as plain hashes, which are as good as slow ones only for keys that cannot be
+/// guessed.
 const ADMIN_KEY_BYTES_MIN: usize = 24;
 
-/// signal(7): a file would become larger than the process may make it.
+/// Signal for a file that would exceed the process's limit for file sizes (signal(7)).
 const SIGXFSZ: i32 = 25;
 
 pub(super) async fn serve(settings: SettingsArgs) -> Result<(), Failure> {
     let config = settings.settle()?.config;
     start_log(&config)?;
-    // Before anything else, so that an early signal is not lost.
+    // First, so that an early signal is not lost.
     let mut signals = EndSignals::listen()?;
-    // A write beyond the limit for the size of files (ulimit -f) is an error then, as on a full disk, and not the end of the process.
+    // A write beyond the limit for file sizes (ulimit -f) is then an error, as on a full disk, and does not end the process.
     let _too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
     if config.allow_loopback {
         tracing::warn!("the address guard lets Notify URLs name this machine (allow_loopback)");
     }
-    // Sockets on both sides and the database's files: as many as the system lets a process have.
+    // Sockets on both sides and the files of the database: as many as the system allows.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }
@@ -44,7 +45,7 @@ pub(super) async fn serve(settings: SettingsArgs) -> Result<(), Failure> {
     }
     outln!("listening on http://{} with data in {}", app.address, data_dir);
     if terminal::take_failed() {
-        tracing::warn!(address = %app.address, "standard output cannot be written; the host goes on without it");
+        tracing::warn!(address = %app.address, "standard output cannot be written; the host continues without it");
     }
     signals.any().await;
     tracing::info!("stopping: attempts under way are finished first");
@@ -53,11 +54,11 @@ pub(super) async fn serve(settings: SettingsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The signals that ask the host to stop.
+/// Signals that stop the host.
 struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
-    /// Of a terminal that closes. None: the host was started to survive it (nohup(1)).
+    /// Signal of a terminal that closes. None: the host was started so that it survives the terminal (nohup(1)).
     hangup: Option<Signal>,
 }
 
@@ -71,7 +72,7 @@ impl EndSignals {
         })
     }
 
-    /// Waits for one of them.
+    /// Waits for one of the signals.
     async fn any(&mut self) {
         let hangup = async {
             match &mut self.hangup {
@@ -87,7 +88,7 @@ impl EndSignals {
     }
 }
 
-/// Returns whether the process was started with a signal ignored (proc(5), `SigIgn`).
+/// Returns true if the process was started with a signal ignored (proc(5), `SigIgn`).
 fn is_ignored(signal: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -95,18 +96,18 @@ fn is_ignored(signal: SignalKind) -> bool {
     ignored >> (signal.as_raw_value() - 1) & 1 == 1
 }
 
-/// Shows the first key where its reader is sure to look.
+/// Prints the first key on stdout.
 fn show(first: &FirstKey, link_base: &PublicUrl) -> std::io::Result<()> {
     outln!("admin key (shown this once): {}", first.key);
     outln!("sign in once, within a day: {}", link_base.link(&first.sign_in_path));
     if terminal::take_failed() { Err(std::io::Error::other("standard output cannot be written")) } else { Ok(()) }
 }
 
-/// Maximum time between a stop and the end of the process: closing files and freeing memory.
+/// Maximum duration between the end of the stop and the end of the process, for closing files and freeing memory.
 const DESTRUCTORS: Duration = Duration::from_millis(500);
 
-/// Ends the process after a time, whatever its other threads do: a call that does not end must not hold up a stop. Nothing is lost
-/// by it, because everything that was promised is durable before.
+/// Ends the process after a time, even if other threads still run, so that an endless call does not delay the stop. Nothing is
+/// lost, because everything that was promised is durable by then.
 fn end_after(time: Duration) -> std::io::Result<()> {
     let end = move || {
         std::thread::sleep(time);
@@ -115,14 +116,14 @@ fn end_after(time: Duration) -> std::io::Result<()> {
     std::thread::Builder::new().name("stop".into()).spawn(end).map(drop)
 }
 
-/// Logs to stderr.
+/// Starts the log on stderr.
 fn start_log(config: &Config) -> Result<(), Failure> {
     let filter =
         EnvFilter::try_new(&config.log).map_err(|error| format!("the setting log is not a valid filter: {error}"))?;
-    // The verifier logs each certificate that it refuses as an error; the attempt's reason says it in plain words.
+    // The verifier logs each certificate that it refuses as an error. The reason of the attempt says the same in plain words.
     let filter = filter.add_directive("rustls_platform_verifier=off".parse().map_err(|error| format!("{error}"))?);
-    // A line that cannot be written (a full disk, a pipe that nobody reads) is lost; complaining about it on the same stderr would
-    // panic, in the middle of whatever was logged.
+    // A line that cannot be written (a full disk, a pipe without a reader) is lost. Reporting the error on the same stderr would
+    // panic.
     let json = config.log_json;
     let ansi = !json && std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().log_internal_errors(false);

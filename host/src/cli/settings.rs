@@ -1,4 +1,4 @@
-//! The settings as commands take them: the file, flags, and `--set` for every one of them.
+//! Options for settings: the file, flags, and `--set` for any of them.
 
 use super::Failure;
 use crate::config::{Config, Settled, settle};
@@ -10,7 +10,7 @@ use toml::Table;
 /// Sources of settings: a file, and flags.
 #[derive(Args)]
 pub(super) struct SettingsArgs {
-    /// The settings file. Without it: hookloom.toml, if it is there.
+    /// Settings file. Without it: hookloom.toml, if it exists.
     #[arg(long, value_name = "FILE", env = "HOOKLOOM_CONFIG")]
     config: Option<PathBuf>,
     #[arg(long, value_name = "FOLDER", help = described("Folder of the database, the keys and the compiled plugins", "data_dir"))]
@@ -19,7 +19,7 @@ pub(super) struct SettingsArgs {
     listen: Option<String>,
     #[arg(long, help = described("Let Notify URLs name this machine (127.0.0.1, localhost): for demos and tests", "allow_loopback"))]
     allow_loopback: bool,
-    /// Another setting, as in the file: --set stop_grace_s=5.
+    /// Any other setting, as in the file: --set stop_grace_s=5.
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
 }
@@ -45,18 +45,18 @@ fn defaults() -> Table {
     Table::try_from(Config::default()).expect("the defaults are plain values")
 }
 
-/// The help of a flag, with the default of its setting.
+/// Returns the help of a flag, with the default of its setting.
 fn described(what: &str, setting: &str) -> String {
     let default =
         defaults().remove(setting).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     format!("{what} [default: {}]", default.unwrap_or_default())
 }
 
-/// Every setting with its default, for the long help.
+/// Returns all settings with their defaults, for the long help.
 pub(super) fn all() -> String {
     let mut text = "Settings, with their defaults (as --set NAME=VALUE, in the file, or as HOOKLOOM_NAME in the environment; hookloom.example.toml explains them):\n".to_owned();
     for (name, value) in defaults() {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "  {name} = {value}");
     }
     text

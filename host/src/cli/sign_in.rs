@@ -1,4 +1,4 @@
-//! `hookloom sign-in-link`: a way into the admin pages for who has an admin key in a shell.
+//! `hookloom sign-in-link`: creates a link to the admin pages, for operators with an admin key.
 
 use super::Failure;
 use super::client::AdminArgs;
@@ -24,7 +24,7 @@ pub(super) async fn link(args: SignInLinkArgs) -> Result<(), Failure> {
     let route = UrlPath::root().then("v1").then("sign-in-links");
     let made = host.ask(Method::POST, &route, "application/json", Bytes::new()).await?;
     let path = made["path"].as_str().and_then(UrlPath::local).ok_or("the host answered without a link")?;
-    // The host knows its public address better than who reaches it from beside it.
+    // The host's public address is better than the address by which this command reaches it.
     let link = made["url"].as_str().map_or_else(|| host.link(&path), str::to_owned);
     if args.json {
         return Ok(terminal::json(&json!({"url": link}))?);

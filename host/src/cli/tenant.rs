@@ -1,8 +1,8 @@
-//! `hookloom export` and `hookloom import`: a tenant from one host to another.
+//! `hookloom export` and `hookloom import`: move a tenant from one host to another.
 //!
-//! The file holds no secret: new signing secrets are made (and printed once) unless they are given, and
-//! subscriptions that use secrets of their own say which ones must be given: in a file of their own, or on standard input. A file may come from
-//! anywhere: an import checks every name in it first, and one that does not fit changes nothing.
+//! The file has no secrets. The import creates new signing secrets, and prints them once, unless they are given. Secrets that
+//! webhooks use must be given in a separate file or on standard input. The file may come from anywhere: an import checks every name
+//! in it first, and a file with an invalid name changes nothing.
 
 mod imported;
 mod secrets;
@@ -28,7 +28,7 @@ use uuid::Uuid;
 pub(super) struct ExportArgs {
     #[command(flatten)]
     host: AdminArgs,
-    /// The tenant.
+    /// Id of the tenant.
     #[arg(long, default_value_t)]
     tenant: TenantId,
     /// Output file. Without it: stdout.
@@ -41,24 +41,24 @@ pub(super) struct ExportArgs {
 pub(super) struct ImportArgs {
     #[command(flatten)]
     host: AdminArgs,
-    /// The tenant to make: one that is not there yet.
+    /// Id of the new tenant, which must not exist yet.
     #[arg(long)]
     tenant: TenantId,
     /// File that `export` wrote.
     file: PathBuf,
-    /// The secrets of its webhooks, which no export holds: {"secrets": {"name": "…"}, "webhooks": [{"notify_url": "…", "secrets": {…},
-    /// "signing_secret": "…"}]}. `-` reads them from stdin, so that they are in no file.
+    /// Secrets of the webhooks, which an export does not contain: {"secrets": {"name": "…"}, "webhooks": [{"notify_url": "…",
+    /// "secrets": {…}, "signing_secret": "…"}]}. `-` reads them from stdin, so that they are in no file.
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
-    /// Print what was made as JSON.
+    /// Print the created things as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// The version of the file's shape.
+/// Version of the file format.
 const FORMAT: u64 = 1;
 
-/// Fields of a subscription's body that are not settings.
+/// Fields of a subscription that are not settings.
 const NOT_SETTINGS: [&str; 8] = [
     "ascii_host",
     "signing_keys",
@@ -90,7 +90,7 @@ impl TenantClient {
         self.host.ask(Method::GET, path, JSON, Bytes::new()).await
     }
 
-    /// A whole list, page by page; `key` is what its cursor holds.
+    /// Returns a whole list, page by page. `key` is the field that is the cursor.
     async fn list(&self, path: UrlPath, key: &str) -> Result<Vec<Value>, Failure> {
         const LIMIT: usize = 500;
         let first = path.query("limit", LIMIT);
@@ -114,8 +114,8 @@ impl TenantClient {
 
 pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
     let tenant = TenantClient::new(&args.host, args.tenant)?;
-    let mut own = tenant.get(&tenant.path()).await?;
-    without(&mut own, &["id", "created_at_ms"]);
+    let mut settings = tenant.get(&tenant.path()).await?;
+    without(&mut settings, &["id", "created_at_ms"]);
     let mut subscriptions = tenant.list(tenant.path().then("subscriptions"), "id").await?;
     subscriptions.iter_mut().for_each(|one| without(one, &NOT_SETTINGS));
     let mut bins = tenant.get(&tenant.path().then("bins")).await?;
@@ -126,14 +126,14 @@ pub(super) async fn export(args: ExportArgs) -> Result<(), Failure> {
     let mut plugins = Vec::new();
     for plugin in tenant.list(tenant.path().then("plugins"), "name").await? {
         let (Some(name), Some(sha256)) = (plugin["name"].as_str(), plugin["active_sha256"].as_str()) else { continue };
-        // The host is only believed as far as a file may be written for another one.
+        // The answer of the host is checked like any other text before it becomes a part of a path or a file.
         let name = PluginName::parse(name)?;
         let sha256 = VersionId::parse(sha256)?;
         let path = tenant.path().then("plugins").then(&name).then("versions").then(&sha256).then("component");
         let component = tenant.host.ask_bytes(Method::GET, &path, JSON, Bytes::new()).await?;
         plugins.push(json!({"name": name, "sha256": sha256, "component": BASE64.encode(component)}));
     }
-    let all = json!({"hookloom_export": FORMAT, "tenant": own, "plugins": plugins, "subscriptions": subscriptions, "bins": bins});
+    let all = json!({"hookloom_export": FORMAT, "tenant": settings, "plugins": plugins, "subscriptions": subscriptions, "bins": bins});
     match args.out {
         None => terminal::json_pretty(&all)?,
         Some(file) => {
@@ -152,14 +152,14 @@ fn without(value: &mut Value, fields: &[&str]) {
 pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     let shown = args.file.display();
     let text = std::fs::read(&args.file).map_err(|error| format!("{shown}: {error}"))?;
-    // Everything is checked before anything is made.
+    // Everything is checked before anything is created.
     let secrets = args.secrets.as_deref().map(ImportSecrets::read).transpose()?.unwrap_or_default();
     let all = Imported::read(&text, &secrets).map_err(|error| format!("{shown}: {error}; nothing was changed"))?;
     let tenant = TenantClient::new(&args.host, args.tenant)?;
-    let mut own = all.tenant;
-    own.insert("id".into(), json!(tenant.id));
+    let mut settings = all.tenant;
+    settings.insert("id".into(), json!(tenant.id));
     let tenants = UrlPath::root().then("v1").then("tenants");
-    tenant.post(&tenants, &Value::Object(own)).await?;
+    tenant.post(&tenants, &Value::Object(settings)).await?;
     for plugin in all.plugins {
         errln!("compiling {}", plugin.name);
         let path = tenant.path().then("plugins").then(&plugin.name);

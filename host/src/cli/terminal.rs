@@ -1,18 +1,20 @@
-//! Output of the command line: the only module that writes to stdout and stderr for people and scripts.
+//! Output of the command line. The only module that writes to stdout and stderr for people and scripts.
 //!
-//! Commands print bytes of strangers: bodies and headers of requests, words of plugins, answers of hosts. On a terminal such
-//! bytes can move the cursor, rewrite lines and fake what this program says. Guarantees:
+//! Commands print foreign text: bodies and headers of requests, messages of plugins, answers of hosts. On a terminal, such text can
+//! move the cursor, rewrite lines and imitate the output of this program.
 //!
-//! - Every argument of [`outln!`] and [`errln!`] is escaped ([`escape`]); only the literal with the format and a [`Tone`] are written as
-//!   they are. The macros refuse captured names (`{name}`), so an argument cannot bypass the rule.
-//! - A line of this program begins with the words of its own format. Text of several lines is printed by [`Quoted`], each line behind
-//!   the gutter `| `, and on a terminal every row that a long line spills into begins with the gutter as well. So what
-//!   stands at the beginning of a row without a gutter is this program's own word, also without colours.
-//! - JSON has its characters outside printable text as `\u` escapes, and means the same.
+//! # Guarantees
+//! - Every argument of [`outln!`] and [`errln!`] is escaped ([`escape`]). Only the format literal and a [`Tone`] are written
+//!   unchanged. The macros refuse captured names (`{name}`), so that no argument bypasses the rule.
+//! - A line of this program begins with text of its format. A text of several lines is printed by [`Quoted`], each line after the
+//!   gutter `| `, and on a terminal every row into which a long line wraps begins with the gutter as well. So a row without a
+//!   gutter begins with text of this program, also without colours.
+//! - JSON has `\u` escapes for characters outside printable text, and means the same.
 //!
-//! What it does not do: a terminal whose width is changed afterwards may break rows elsewhere. What a build command of an author's own
-//! manifest prints goes to the terminal as it is. Failures to write are noted and make the command fail at its end
-//! ([`failed`]), because a reader that went away is no reason to stop receiving.
+//! # Limits
+//! If the width of a terminal changes afterwards, rows may break elsewhere. The output of build commands from a plugin's manifest
+//! is not changed. A failure to write is recorded and makes the command fail at its end ([`failed`]), because receiving should go
+//! on if a reader has gone away.
 
 use anstream::stream::RawStream;
 use anstyle::{AnsiColor, Style};
@@ -30,7 +32,7 @@ pub(super) enum OutputStream {
     Err,
 }
 
-/// Prints a line on stdout. Takes a literal format with positional arguments, each of which is escaped.
+/// Prints a line on stdout. Takes a format literal with positional arguments, each of which is escaped.
 macro_rules! outln {
     ($format:literal $(, $argument:expr)* $(,)?) => {
         $crate::cli::terminal::line!($crate::cli::terminal::OutputStream::Out, $format $(, $argument)*)
@@ -59,7 +61,7 @@ macro_rules! line {
 
 pub(super) use {errln, line, outln};
 
-/// Returns whether a format takes all values from its arguments: no `{name}`, and no `{:name$}`.
+/// Returns true if a format takes all values from its arguments: no `{name}`, and no `{:name$}`.
 pub(super) const fn is_positional(format: &str) -> bool {
     let bytes = format.as_bytes();
     let mut at = 0;
@@ -82,7 +84,7 @@ pub(super) const fn is_positional(format: &str) -> bool {
     true
 }
 
-/// A colour or weight; [`PLAIN`] ends it.
+/// Colour or weight; [`PLAIN`] ends it.
 #[derive(Clone, Copy)]
 pub(super) struct Tone(Option<Style>);
 
@@ -93,20 +95,20 @@ pub(super) const GREEN: Tone = Tone(Some(AnsiColor::Green.on_default()));
 pub(super) const RED: Tone = Tone(Some(AnsiColor::Red.on_default()));
 pub(super) const BOLD_RED: Tone = Tone(Some(AnsiColor::Red.on_default().bold()));
 
-/// A text of several lines, each behind the gutter. The format that takes it must end the line before it.
+/// Text of several lines, each after the gutter. The format that takes it must end the line before it.
 pub(super) struct Quoted<'a>(pub(super) &'a str);
 
-/// A message of this program: its first line as it is, the others behind the gutter.
+/// Message of this program: the first line unchanged, the others after the gutter.
 pub(super) struct Message<'a>(pub(super) &'a str);
 
 const GUTTER: &str = "| ";
 
-/// A value that can stand in a line.
+/// Value that can be a part of a line.
 pub(super) trait LinePart {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
-/// Any value with a text: on one line, escaped, padded as the format says. A precision cuts the text, also that of a number.
+/// Any value with a text: on one line, escaped, padded as the format says. A precision cuts the text, also of a number.
 impl<T: Display + ?Sized> LinePart for T {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&escape(&self.to_string()))
@@ -141,7 +143,7 @@ impl LinePart for Message<'_> {
     }
 }
 
-/// An argument of a format.
+/// Argument of a format.
 pub(super) struct Escaped<'a, T: LinePart + ?Sized>(pub(super) &'a T);
 
 impl<T: LinePart + ?Sized> Display for Escaped<'_, T> {
@@ -150,7 +152,7 @@ impl<T: LinePart + ?Sized> Display for Escaped<'_, T> {
     }
 }
 
-/// A text without characters that control a terminal or hide what it says, which become `\n`, `\u{1b}` and the like.
+/// Escapes characters that control a terminal or hide text, as `\n`, `\u{1b}` and the like.
 pub(super) fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return text.into();
@@ -166,8 +168,8 @@ pub(super) fn escape(text: &str) -> Cow<'_, str> {
     escaped.into()
 }
 
-/// Returns whether a character controls a terminal (C0, DEL, C1), breaks lines or changes the direction of writing (Unicode UAX #9), or
-/// is invisible.
+/// Returns true if a character controls a terminal (C0, DEL, C1), breaks lines, changes the direction of writing (Unicode UAX #9),
+/// or is invisible.
 fn is_unsafe(letter: char) -> bool {
     letter.is_control()
         || matches!(letter,
@@ -181,13 +183,13 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), serde_json::Error> {
     Ok(())
 }
 
-/// Prints a value as JSON for people on stdout.
+/// Prints a value as indented JSON on stdout.
 pub(super) fn json_pretty(value: &impl Serialize) -> Result<(), serde_json::Error> {
     json_text(&serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
-/// Prints why a command failed as JSON on stderr.
+/// Prints the failure of a command as JSON on stderr.
 pub(super) fn json_failure(value: &serde_json::Value) {
     write(OutputStream::Err, &format!("{}\n", escape_json(&value.to_string())));
 }
@@ -196,7 +198,8 @@ fn json_text(text: &str) {
     write(OutputStream::Out, &format!("{}\n", escape_json(text)));
 }
 
-/// JSON with every unsafe character as a `\u` escape. They stand in strings only, so it means the same.
+/// Replaces every unsafe character of a JSON text by a `\u` escape. Such characters are only in strings, so the JSON means the
+/// same.
 pub(super) fn escape_json(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -211,18 +214,18 @@ pub(super) fn escape_json(text: &str) -> String {
     escaped
 }
 
-/// Prints a text of the program itself on stdout, as it is.
-pub(super) fn own_text(text: &'static str) {
+/// Prints a text of the program on stdout, unchanged.
+pub(super) fn program_text(text: &'static str) {
     write(OutputStream::Out, text);
 }
 
-/// Shows progress on stderr, in place of what was shown there before. Empty: removes it.
+/// Shows progress on stderr, in place of the previous text. Empty: removes it.
 pub(super) fn progress(text: &str) {
     let line = if text.is_empty() { "\r\x1b[2K".to_owned() } else { format!("\r{}", escape(text)) };
     write(OutputStream::Err, &line);
 }
 
-/// Prints what the macros made.
+/// Prints a text of the macros.
 pub(super) fn print(stream: OutputStream, text: &str) {
     let columns = match stream {
         OutputStream::Out => columns(&std::io::stdout()),
@@ -234,25 +237,25 @@ pub(super) fn print(stream: OutputStream, text: &str) {
     }
 }
 
-/// The width of a terminal. None: it is none, or does not tell.
+/// Returns the width of a terminal. None: it is not a terminal, or the width is unknown.
 fn columns(stream: &(impl IsTerminal + rustix::fd::AsFd)) -> Option<usize> {
     let size = stream.is_terminal().then(|| tcgetwinsize(stream).ok()).flatten()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 2 * GUTTER.len())
 }
 
-/// A text whose lines fit a terminal: where one is too long, it goes on in a row behind the gutter.
+/// Wraps a text for a terminal: the rest of a line that is too long continues in a row after the gutter.
 fn folded(text: &str, columns: usize) -> String {
     let mut folded = String::with_capacity(text.len());
     let mut column = 0;
     let mut in_style = false;
     for letter in text.chars() {
-        // What is left of escape sequences is a tone.
+        // An escape sequence in an escaped text is a tone.
         in_style |= letter == '\x1b';
         let width = match letter {
             '\n' => 0,
             _ if in_style => 0,
             _ if letter.is_ascii() => 1,
-            // Some are narrower; none is wider.
+            // Some characters are narrower; none is wider.
             _ => 2,
         };
         if column + width > columns {
@@ -268,12 +271,12 @@ fn folded(text: &str, columns: usize) -> String {
 
 static FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Returns whether something could not be written to stdout.
+/// Returns true if a write to stdout has failed.
 pub(super) fn failed() -> bool {
     FAILED.load(Ordering::Relaxed)
 }
 
-/// Returns whether something could not be written to stdout since the last call, and forgets it.
+/// Returns true if a write to stdout has failed since the last call.
 pub(super) fn take_failed() -> bool {
     FAILED.swap(false, Ordering::Relaxed)
 }
@@ -285,7 +288,7 @@ fn write(stream: OutputStream, text: &str) {
                 FAILED.store(true, Ordering::Relaxed);
             }
         }
-        // There is nowhere to say so.
+        // An error of stderr cannot be reported.
         OutputStream::Err => drop(write_to(anstream::stderr().lock(), text)),
     }
 }
@@ -303,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_controls_a_terminal_is_escaped() {
+    fn control_characters_of_a_terminal_are_escaped() {
         #[track_caller]
         fn check(text: &str, expected: &str) {
             assert_eq!(escape(text), expected, "{text:?}");

@@ -3,8 +3,8 @@
 use super::{Config, ConfigError};
 use crate::limits::Limits;
 
-/// First segments of the host's own paths. A path prefix that begins with one could not be told from such a path.
-const OWN_SEGMENTS: [&str; 14] = [
+/// First segments of the host's paths. A path prefix must not begin with one of them.
+const HOST_SEGMENTS: [&str; 14] = [
     "v1",
     "in",
     "bins",
@@ -26,11 +26,11 @@ fn public_url_fault(config: &Config) -> Option<String> {
     if url.is_wildcard() {
         return Some(format!("public_url is {url}, which no client can open; write the host's name"));
     }
-    let first = url.first_segment().filter(|first| OWN_SEGMENTS.contains(first))?;
+    let first = url.first_segment().filter(|first| HOST_SEGMENTS.contains(first))?;
     Some(format!("public_url is {url}, and /{first} is a path of the host itself; choose another path prefix"))
 }
 
-/// The rules between settings.
+/// Checks the rules between settings.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let mut faults = Vec::new();
     if !config.listen.ip().is_loopback() && config.behind_proxy.is_empty() {
@@ -49,7 +49,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ));
     }
     let largest_body = config.event_bytes_max.max(config.batch_bytes_max).max(config.component_bytes_max);
-    // One tenant has half of the budget, and a component that comes by a form is there twice.
+    // One tenant has half of the budget, and a component that is uploaded by a form is in memory twice.
     if config.bodies_bytes_max < largest_body.saturating_mul(4) {
         faults.push(format!(
             "bodies_bytes_max is {}; it is at least four times the largest body (event_bytes_max, batch_bytes_max, component_bytes_max), which is {largest_body}",
@@ -71,7 +71,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults(faults)) }
 }
 
-/// Settings that are between 1 and a maximum: name, value, maximum.
+/// Returns the settings whose values are between 1 and a maximum: name, value, maximum.
 fn maxima(config: &Config) -> Vec<(&'static str, u64, u64)> {
     vec![
         ("head_timeout_s", config.head_timeout_s, 3_600),
@@ -95,11 +95,11 @@ fn maxima(config: &Config) -> Vec<(&'static str, u64, u64)> {
         ("plugins_rescan_s", config.plugins_rescan_s, 3_600),
         ("plugin_cpu_ms_max", config.plugin_cpu_ms_max, 60_000),
         ("plugin_wall_ms_max", config.plugin_wall_ms_max, 60_000),
-        // Each call's memory is reserved as address space.
+        // The memory of each call is reserved as address space.
         ("plugin_memory_bytes_max", config.plugin_memory_bytes_max, 4 << 30),
         ("plugin_stack_bytes", config.plugin_stack_bytes, 16 << 20),
         ("plugin_output_bytes_max", config.plugin_output_bytes_max, 64 << 20),
-        // Each has 4 GiB of address space.
+        // Each memory reserves 4 GiB of address space.
         ("warm_memories_max", config.warm_memories_max.into(), 16_384),
     ]
 }

@@ -1,4 +1,4 @@
-//! The setting `listen`: an address with a port, or a host name with one, which is looked up when the settings are read.
+//! Setting `listen`: an address or host name with a port. A host name is resolved when the settings are read.
 
 use serde::de::{Deserialize, Deserializer, Error};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -7,7 +7,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
-/// Port that messages name where one is missing: the default's.
+/// Port of the default, which messages suggest if the port is missing.
 const PORT: u16 = 8420;
 
 fn parse(text: &str) -> Result<SocketAddr, String> {
@@ -31,7 +31,7 @@ fn parse(text: &str) -> Result<SocketAddr, String> {
     }
     let addresses =
         (host, port).to_socket_addrs().map_err(|error| format!("the name {host:?} cannot be looked up: {error}"))?;
-    // What listens on IPv4 is found by everybody who asks for `localhost`.
+    // IPv4 first, because every client of `localhost` finds it.
     let mut addresses: Vec<SocketAddr> = addresses.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.first().copied().ok_or_else(|| format!("the name {host:?} has no address"))
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_names_are_taken_and_what_is_missing_is_told() {
+    fn addresses_and_names_are_accepted_and_missing_parts_reported() {
         #[track_caller]
         fn check(text: &str, expected: Result<&str, &str>) {
             let parsed = parse(text).map(|address| address.to_string());

@@ -1,14 +1,14 @@
-//! Sources of settings: defaults, then the file, then `HOOKLOOM_…`, then flags; later sources win.
+//! Sources of settings: defaults, then the file, then `HOOKLOOM_…`, then flags. Later sources win.
 //!
-//! Every layer is a flat table of the same names, so that `hookloom config` can say where each value comes from. An unknown name is
-//! an error that names the nearest setting. Reports every fault, not the first one.
+//! Each layer is a flat table with the same names, so that `hookloom config` can print the source of each value. An unknown name is
+//! an error that suggests the nearest setting. All faults are reported, not only the first.
 
 use super::Config;
 use super::spelling::nearest;
 use std::path::Path;
 use toml::{Table, Value};
 
-/// Errors in the settings: all of them, one a line.
+/// Faults of the settings, one a line.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -24,10 +24,10 @@ pub enum ConfigError {
     NotToml {
         /// Path of the file.
         path: String,
-        /// Place and reason of the syntax error.
+        /// Position and reason of the syntax error.
         source: Box<toml::de::Error>,
     },
-    /// Values that do not fit.
+    /// Invalid values.
     #[error("the settings do not fit: {}", .0.join("; "))]
     Faults(Vec<String>),
 }
@@ -35,24 +35,24 @@ pub enum ConfigError {
 /// Name of the source of a value.
 pub type ValueSource = String;
 
-/// The settings in force and where each came from.
+/// Effective settings and their sources.
 #[derive(Debug)]
 pub struct Settled {
     /// Effective settings.
     pub config: Config,
-    /// Name, value as TOML, source; in the order of the fields.
+    /// Name, value as TOML, and source, in the order of the fields.
     pub origins: Vec<(String, String, ValueSource)>,
 }
 
-/// The file that is read when none is named, if it is there.
+/// File that is read if none is given and it exists.
 const DEFAULT_FILE: &str = "hookloom.toml";
 const PREFIX: &str = "HOOKLOOM_";
 
-/// Variables with our prefix that are no settings of the host: secrets, and what commands other than `serve` read.
+/// Variables with the prefix that are not settings of the host: secrets, and variables of other commands than `serve`.
 const OTHER_VARIABLES: [&str; 5] =
     ["HOOKLOOM_ADMIN_KEY", "HOOKLOOM_CONFIG", "HOOKLOOM_KEY", "HOOKLOOM_URL", "HOOKLOOM_SIGNING_SECRET"];
 
-/// Reads all sources. `flags` has the names of the fields.
+/// Reads all sources. The keys of `flags` are names of fields.
 pub fn settle(file: Option<&Path>, environment: &[(String, String)], flags: Table) -> Result<Settled, ConfigError> {
     let defaults = Table::try_from(Config::default()).expect("the defaults are plain values");
     let mut faults = Vec::new();
@@ -104,7 +104,7 @@ fn read_file(named: Option<&Path>) -> Result<Option<(String, Table)>, ConfigErro
     }
 }
 
-/// A text of the environment as the kind of value that the setting has.
+/// Parses a text of the environment as a value of the setting's kind.
 fn parse_like(kind: &Value, text: &str) -> Value {
     match kind {
         Value::Boolean(_) => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Boolean),
@@ -133,7 +133,7 @@ fn merge(defaults: &Table, layers: Vec<(ValueSource, Table)>, mut faults: Vec<St
                 faults.push(unknown_setting(&source, &name, defaults));
                 continue;
             }
-            // Each value is tried alone, so that every fault is told and told by its name.
+            // Each value is tried alone, so that every fault is reported with the name of its setting.
             let mut alone = defaults.clone();
             alone.insert(name.clone(), value.clone());
             if let Err(error) = alone.try_into::<Config>() {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn later_sources_win_and_say_who_they_are() {
+    fn later_sources_win_and_are_named() {
         let file = "log = \"warn\"\nevent_bytes_max = 1000\nstop_grace_s = 3";
         let environment = [
             ("HOOKLOOM_EVENT_BYTES_MAX", "2000"),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_by_name() {
+    fn every_fault_is_reported_by_name() {
         #[track_caller]
         fn check(file: &str, environment: &[(&str, &str)], expected: &[&str]) {
             let error = settled(file, environment, "").expect_err("a fault");

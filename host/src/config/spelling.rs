@@ -1,34 +1,36 @@
-//! The setting that a misspelt name most probably means.
+//! Suggestion of a setting for a misspelt name.
 
-/// Least likeness of two names, between 0 and 1, at which one is suggested for the other.
+/// Minimum similarity of two names, between 0 and 1, for a suggestion.
 const LIKENESS_MIN: f64 = 0.6;
 
-/// Least likeness by the measure that favours a common beginning.
+/// Minimum similarity by the measure that favours a common beginning.
 const BEGINNING_MIN: f64 = 0.8;
 
-/// Returns the known name that a name is most like. None: it is like none of them.
+/// Returns the known name that is most similar to a name. None: none is similar.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|known| (likeness(name, known), known));
     let best = scored.max_by(|(one, _), (other, _)| one.total_cmp(other));
     best.filter(|(likeness, _)| *likeness >= LIKENESS_MIN).map(|(_, known)| known)
 }
 
-/// Letters that are missing, changed or swapped count little, and so does the order of words: `max_connections`.
+/// Returns the similarity of two names. Missing, changed or swapped letters count little, and so does the order of words, as in
+/// `max_connections`.
 fn likeness(name: &str, known: &str) -> f64 {
     let [name, known] = [name, known].map(|name| name.to_lowercase().replace('-', "_"));
     let plain = alike(&name, &known);
-    // The same words in another order are nearly the same.
+    // The same words in another order are nearly equal.
     plain.max(0.99 * alike(&in_order(&name), &in_order(&known)))
 }
 
 fn alike(one: &str, other: &str) -> f64 {
-    // The one measure is good for short names, the other for names that begin alike; it finds something in common with all.
+    // The first measure is good for short names, the other for names with a common beginning, which finds something in common with
+    // all.
     let beginning = strsim::jaro_winkler(one, other);
     let beginning = if beginning < BEGINNING_MIN { 0.0 } else { 0.98 * beginning };
     strsim::normalized_damerau_levenshtein(one, other).max(beginning)
 }
 
-/// The words of a name in the order of the alphabet.
+/// Returns the words of a name in alphabetical order.
 fn in_order(name: &str) -> String {
     let mut words: Vec<&str> = name.split('_').collect();
     words.sort_unstable();

@@ -38,7 +38,7 @@ const DECREASE: f64 = 0.05;
 const DECREASE_WITH_PAUSE: f64 = 0.1;
 
 /// Number of accepted requests between two refusals below which the rate counts as far too high.
-const FEW: u32 = 8;
+const ACCEPTED_MIN: u32 = 8;
 
 /// Part of the last refused rate up to which the rate returns quickly.
 const QUICK_UP_TO: f64 = 0.92;
@@ -135,15 +135,15 @@ impl AdaptiveRate {
         let factor = match (self.refused_per_s, self.accepted) {
             (None, _) if self.grown => 1.0 / SEARCH_GROWTH,
             (None, _) | (_, 0) => 0.5,
-            (_, ..FEW) if paused => 0.5,
-            (_, ..FEW) => 0.7,
+            (_, ..ACCEPTED_MIN) if paused => 0.5,
+            (_, ..ACCEPTED_MIN) => 0.7,
             _ if paused => 1.0 - DECREASE_WITH_PAUSE,
             _ => 1.0 - DECREASE,
         };
         self.refused_per_s = match self.refused_per_s {
             None if self.grown => Some(self.rate_per_s),
             None => None,
-            Some(_) if self.accepted >= FEW => Some(self.rate_per_s),
+            Some(_) if self.accepted >= ACCEPTED_MIN => Some(self.rate_per_s),
             Some(refused) => Some(self.rate_per_s.max(refused * 0.7)),
         };
         self.share = if paused {

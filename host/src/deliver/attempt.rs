@@ -215,7 +215,9 @@ fn decide(
                 return Err(Outcome::HostFault(reason));
             }
             if subscription.settings.on_plugin_fault == OnPluginFault::Pass {
-                attempt.log.push(format!("host: sent as it came, because on_plugin_fault is pass ({reason})"));
+                attempt
+                    .log
+                    .push(format!("host: the original event was sent, because on_plugin_fault is pass ({reason})"));
                 return Ok(unchanged_request(event, subscription));
             }
             Err(Outcome::PluginFault { recurs: fault.recurs(), reason })

@@ -38,7 +38,7 @@ pub use failure::NotAnswered;
 pub use pool::Clients;
 pub use resolver::ResolverError;
 
-use crate::address::{AddressError, AddressPolicy, check_address, check_parsed_url, is_own_bin, name_leads_back};
+use crate::address::{AddressError, AddressPolicy, check_address, check_parsed_url, is_bin_of_host, name_leads_back};
 use crate::delivery::{NoAnswer, Timings};
 use crate::transport::ReadyTransport;
 use bytes::{Bytes, BytesMut};
@@ -204,7 +204,7 @@ impl Client {
                 Err(SendFailure::Salvaged(Salvaged { status, headers })) => {
                     timing::answered(begun);
                     let notes =
-                        vec!["the head of the answer is not valid HTTP; its status counts all the same".to_owned()];
+                        vec!["the head of the answer is not valid HTTP; its status counts in any case".to_owned()];
                     return Ok(Answer { status, headers, notes, ..Answer::default() });
                 }
                 Err(SendFailure::NotProcessed(why)) => {
@@ -230,8 +230,8 @@ impl Client {
         let mut meter = RequestMeter::new(&mut message, request.response_bytes_max);
         let response = timeout_at(deadline, self.response(message, &mut meter)).await.map_err(|_| late(request))??;
         timing::answered(begun);
-        let to_own_bin = is_own_bin(&request.url, &self.policy);
-        if let Some(peer) = response.extensions().get::<HttpInfo>().filter(|_| !to_own_bin) {
+        let to_bin_of_host = is_bin_of_host(&request.url, &self.policy);
+        if let Some(peer) = response.extensions().get::<HttpInfo>().filter(|_| !to_bin_of_host) {
             check_address(peer.remote_addr().ip(), &self.policy).map_err(|error| NotAnswered::from(&error))?;
         }
         let answer = read(response, deadline, request.response_bytes_max).await;
@@ -272,7 +272,7 @@ impl Client {
 
     /// Returns whether a URL has the port of this host, so that its name might lead back to it.
     fn may_lead_back(&self, url: &Url) -> bool {
-        let port = self.policy.own.map(|own| own.port());
+        let port = self.policy.listen.map(|listen| listen.port());
         port.is_some() && port == url.port_or_known_default()
     }
 
@@ -281,7 +281,7 @@ impl Client {
     async fn vet_target(&self, url: &Url) -> Result<(), NotAnswered> {
         let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
         match vetted(name, &self.policy, &self.resolver).await {
-            Ok(addresses) if name_leads_back(url, &addresses, &self.policy) => Err((&AddressError::Own).into()),
+            Ok(addresses) if name_leads_back(url, &addresses, &self.policy) => Err((&AddressError::ThisHost).into()),
             Ok(_) => Ok(()),
             Err(VettingError::Refused(error)) => Err((&error).into()),
             Err(VettingError::Lookup(error)) => Err((&error).into()),

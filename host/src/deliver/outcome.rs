@@ -10,7 +10,7 @@ use super::LaneContext;
 use super::flow_control::{self, ReceiverHealth};
 use crate::delivery::{Attempt, DeliveryKind, Outcome, Reason};
 use crate::retry::{self, Moment, Next};
-use crate::store::{AttemptRecord, Due, Notice, StoreError, now_ms};
+use crate::store::{AttemptRecord, Due, LiveUpdate, StoreError, now_ms};
 use crate::subscription::Subscription;
 use crate::telemetry;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ pub(super) async fn record(context: &LaneContext, record: AttemptRecord) {
     let mut stop = context.stop.clone();
     loop {
         match context.store.record(record.clone()).await {
-            Ok(()) => return context.store.notify(|| Notice::Attempt(record.delivery.tenant.clone())),
+            Ok(()) => return context.store.publish_live_update(|| LiveUpdate::Attempt(record.delivery.tenant.clone())),
             Err(StoreError::Stopped) => return,
             Err(error) => {
                 tracing::error!(delivery = %record.delivery.id, error = %crate::describe(&error), "an outcome could not be recorded; trying again");

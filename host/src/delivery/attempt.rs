@@ -93,20 +93,20 @@ pub struct Cost {
     pub wall_us: u64,
     /// CPU time, in microseconds.
     pub cpu_us: u64,
-    /// The most linear memory it had, in bytes.
+    /// Maximum linear memory during the call, in bytes.
     pub memory_bytes: u64,
-    /// Calls into the host.
+    /// Number of calls into the host.
     pub host_calls: u64,
-    /// Bytes handed to the host by them.
+    /// Bytes that these calls passed to the host.
     #[serde(default)]
     pub host_call_bytes: u64,
-    /// Bytes hashed with secrets.
+    /// Bytes that were hashed with secrets.
     #[serde(default)]
     pub hashed_bytes: u64,
-    /// Bytes of log lines that were kept.
+    /// Size of the stored log lines, in bytes.
     #[serde(default)]
     pub log_bytes: u64,
-    /// Elements of its tables.
+    /// Number of elements of the tables.
     #[serde(default)]
     pub table_elements: u64,
     /// Number of events that the instance had judged before: 0 unless the subscription reuses instances.
@@ -114,22 +114,22 @@ pub struct Cost {
     pub earlier_calls: u32,
 }
 
-/// Reason why a plugin's version judged the event.
+/// Reason why a version of a plugin judged the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Arm {
-    /// It is the active one.
+    /// The version is active.
     Active,
-    /// The subscription is pinned to it.
+    /// The subscription is pinned to the version.
     Pinned,
-    /// It is tried on a part of the deliveries.
+    /// The version is a canary, which judges a part of the events.
     Canary,
 }
 
 /// Result of one plugin of a chain for an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JudgedStep {
-    /// The plugin.
+    /// Name of the plugin.
     pub plugin: String,
     /// The sha256 of the version that judged. Absent if none could be loaded.
     pub sha256: Option<String>,
@@ -137,67 +137,67 @@ pub struct JudgedStep {
     pub arm: Arm,
     /// Its verdict.
     pub verdict: Verdict,
-    /// The plugin's reason for its verdict, unless it passed or replaced the event.
+    /// Reason for the outcome.
     pub reason: Option<Reason>,
     /// Cost of the call.
     pub cost: Cost,
 }
 
-/// Durations of the parts of a POST, in microseconds. Absent: the request did not reach that part, or needed none.
+/// Durations of the parts of a POST, in microseconds. Absent if the request did not reach that part or did not need it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Timings {
-    /// Looking the name up.
+    /// Resolution of the name.
     pub dns_us: Option<u64>,
-    /// Connecting, with TLS where the URL is `https`.
+    /// Connection, with TLS if the URL is `https`.
     pub connect_us: Option<u64>,
-    /// From the beginning until the answer's head was there.
+    /// Time from the beginning to the head of the answer.
     pub first_byte_us: Option<u64>,
-    /// Reading what is kept of the body.
+    /// Reading the stored part of the body.
     pub body_us: Option<u64>,
-    /// The whole.
+    /// Total duration.
     pub total_us: u64,
     /// True if an open connection was reused.
     pub reused: bool,
 }
 
-/// One attempt, as it is recorded and shown.
+/// Attempt, as it is recorded and shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Attempt {
-    /// 1 for the first; numbers go on when a delivery is retried by hand.
+    /// Number of the attempt, from 1. A retry by an operator continues the numbers.
     pub number: u32,
-    /// Time of its start, in milliseconds since the epoch.
+    /// Start of the attempt, in milliseconds since the epoch.
     pub started_at_ms: i64,
     /// Duration of all plugin calls together, in microseconds. Absent without a plugin.
     pub plugin_us: Option<u64>,
-    /// Duration of the POST, up to the end of the answer that is read, in microseconds. Absent if none was made.
+    /// Duration of the POST, up to the end of the read part of the answer, in microseconds. Absent if there was none.
     pub post_us: Option<u64>,
-    /// Its parts.
+    /// Parts of the POST.
     #[serde(default)]
     pub timings: Option<Timings>,
-    /// Version of the last plugin that judged it (sha256 of the component). Absent without a plugin.
+    /// Version of the last plugin that judged (sha256 of the component). Absent without a plugin.
     pub plugin_sha256: Option<String>,
-    /// The generation of the subscription's config, which grows with every edit.
+    /// Generation of the subscription's config, which grows with every edit.
     pub config_generation: u64,
     /// Combined verdict of the plugins. Absent without a plugin.
     pub verdict: Option<Verdict>,
     /// The sha256 of the body that was sent. Absent if none was.
     pub body_sha256: Option<String>,
-    /// The receiver's status.
+    /// Status of the receiver's answer.
     pub status: Option<u16>,
     /// Its outcome.
     pub outcome: AttemptOutcome,
-    /// Reason for the outcome, in words.
+    /// Reason for the outcome.
     pub reason: Option<Reason>,
-    /// The request that was sent, one line each, as far as people may see it: method and URL without its query, and the headers,
-    /// with values only for those that the host sets.
+    /// Request as far as people may see it, one line each: method and URL without its query, and the headers, with values only for
+    /// those that the host sets.
     #[serde(default)]
     pub request: Option<Vec<String>>,
-    /// The headers of the answer, a line each, without cookies.
+    /// Headers of the answer, a line each, without cookies.
     #[serde(default)]
     pub response_headers: Option<Vec<String>>,
-    /// The first 16 KiB of the answer's body, as text. Only here: never in a log.
+    /// First 16 KiB of the answer's body, as text. Never logged.
     pub response: Option<String>,
-    /// Each plugin call: more than one in a chain, or when a canary's fault made the active version judge.
+    /// Plugin calls: more than one in a chain, or if a canary failed and the active version judged.
     #[serde(default)]
     pub steps: Vec<JudgedStep>,
     /// True if the answer was JSON with the keys `eventName` and `eventData` (the vendor guide's step 4).

@@ -1,7 +1,7 @@
-//! Reads the body of a request: one envelope, an array of them, or one a line (NDJSON).
+//! Parser of a request body: one envelope, an array of envelopes, or one envelope a line (NDJSON).
 //!
-//! Promises: all or nothing, each envelope as a slice of the very bytes that came, and nothing is read beyond the first event
-//! over the maximum.
+//! A body is parsed completely or not at all. Each envelope is a slice of the received bytes. Nothing is read beyond the first
+//! event over the maximum.
 
 use super::envelope::{Envelope, EnvelopeError, checked_text, envelope_at, envelope_whole, json_error};
 use bytes::Bytes;
@@ -10,11 +10,11 @@ use serde_json::value::RawValue;
 use std::cell::Cell;
 use std::fmt;
 
-/// Reads a whole request body: one envelope, an array of them, or one a line. All or nothing, and nothing beyond the first
-/// event over `events_max`.
+/// Parses a request body: one envelope, an array of envelopes, or one envelope a line. Reads nothing beyond the first event over
+/// `events_max`.
 ///
-/// The form is told by the bytes: `[` opens an array; anything else is one envelope if it parses as one JSON value,
-/// and otherwise one envelope a line. An error names the byte; with several envelopes also the line or the item.
+/// The form is recognised by the bytes: `[` opens an array; anything else is one envelope if it parses as one JSON value, and
+/// otherwise one envelope a line. An error has the offset of the byte, and with several envelopes also the line or the item.
 pub fn read_batch(body: &Bytes, events_max: usize) -> Result<Vec<Envelope>, EnvelopeError> {
     let text = checked_text(body)?;
     if text.trim_start().starts_with('[') {
@@ -26,7 +26,7 @@ pub fn read_batch(body: &Bytes, events_max: usize) -> Result<Vec<Envelope>, Enve
     }
 }
 
-/// Returns true if the body is meant as NDJSON: one of its lines is a JSON value with the first key of an envelope, or its first
+/// Returns true if the body looks like NDJSON: one of its lines is a JSON value with the first key of an envelope, or its first
 /// line is a JSON value. A pretty-printed object has no such line.
 fn is_meant_as_lines(text: &str) -> bool {
     fn is_whole(line: &str) -> bool {
@@ -57,7 +57,7 @@ fn read_array(body: &Bytes, text: &str, events_max: usize) -> Result<Vec<Envelop
     items.iter().enumerate().map(one).collect()
 }
 
-/// The items of an array as slices of the text, up to a maximum.
+/// Items of an array, as slices of the text, up to a maximum.
 struct ItemsVisitor<'a> {
     events_max: usize,
     is_over: &'a Cell<bool>,
@@ -95,7 +95,7 @@ fn read_lines(body: &Bytes, text: &str, events_max: usize) -> Result<Vec<Envelop
     Ok(envelopes)
 }
 
-/// One of several, or what is wrong with it, by its place.
+/// Adds the position in the batch to an envelope or to its error.
 fn placed(
     envelope: Result<Envelope, EnvelopeError>,
     place: impl FnOnce() -> String,
@@ -146,7 +146,7 @@ mod tests {
         check(&format!("{event}\n{event}\n\n"), Ok(2));
         check(&format!("[{event},{event},{event}]"), OVER);
         check(&format!("{event}\n{event}\n{event}"), OVER);
-        // What follows the cap is not read: it need not even be JSON.
+        // What follows the limit is not read, and need not be JSON.
         check(&format!("[{event},{event},{event},oops"), OVER);
         check(&format!("{event}\n{event}\noops"), OVER);
         check(&format!("[{event},oops"), Err(EnvelopeError::Invalid { what: "expected value".into(), offset: 34 }));

@@ -1,27 +1,27 @@
-//! The entity that an event is about: `eventData.id`, compared by value.
+//! Entity of an event: `eventData.id`, compared by value.
 //!
 //! # Guarantees
-//! - Numbers of the same value are the same id, however they are spelled and however large they are: `57`, `57.0` and
-//!   `5.7E1` are `57`. So is the string `"57"`, because the vendor sends both.
-//! - A string is taken as it is: `"57.0"` and `"057"` are other ids than `57`, as two ids of another system may be.
-//! - Of a key that repeats, the last one counts, as it does for plugins.
+//! - Numbers of the same value are the same id, regardless of their spelling and size: `57`, `57.0` and `5.7E1` are `57`. So is the
+//!   string `"57"`, because the vendor sends both.
+//! - Other strings are not changed: `"57.0"` and `"057"` are other ids than `57`, because they may be in another system.
+//! - If a key is repeated, the last one counts, as it does for plugins.
 //!
 //! # Limits
-//! What is longer than [`ENTITY_ID_BYTES_MAX`] in plain digits is no id, and no digits are written out for it.
+//! A number with more than [`ENTITY_ID_BYTES_MAX`] plain digits is not an id, and its digits are not written out.
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// Maximum length of an entity id, in bytes. Ids of contacts and deals have 16 digits; what is longer names nothing, and
-/// would be stored again in every row and index that the id is part of.
+/// Maximum length of an entity id, in bytes. Ids of contacts and deals have 16 digits. A longer text identifies nothing, and would
+/// be stored in every row and index that contains the id.
 pub const ENTITY_ID_BYTES_MAX: usize = 255;
 
 /// Parsed value of `eventData.id`.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct EntityId {
     pub(super) id: Option<String>,
-    /// Its length in bytes if it is too long, and so is no entity id.
+    /// Length of a value that is too long for an entity id, in bytes.
     pub(super) oversized: Option<usize>,
 }
 
@@ -42,14 +42,14 @@ impl EntityId {
     }
 }
 
-/// Says what follows from an `eventData.id` of so many bytes, which are too many.
+/// Returns a note on the effects of an `eventData.id` of this length, which is too long.
 pub fn oversized_entity_id_note(bytes: usize) -> String {
     format!(
         "eventData.id has {bytes} bytes, and an entity id has at most {ENTITY_ID_BYTES_MAX}: the event belongs to no entity, so it keeps no order and has no history"
     )
 }
 
-/// `eventData.id`, whether it was sent as a number or as a string.
+/// Reads `eventData.id`, whether it was sent as a number or as a string.
 pub(super) fn entity_id(event_data: &RawValue) -> Option<EntityId> {
     let mut deserializer = serde_json::Deserializer::from_str(event_data.get());
     let id = deserializer.deserialize_map(LastId).ok()??.get();
@@ -60,7 +60,7 @@ pub(super) fn entity_id(event_data: &RawValue) -> Option<EntityId> {
     }
 }
 
-/// Finds the last value under the key `id` of an object.
+/// Visitor for the last value under the key `id` of an object.
 struct LastId;
 
 impl<'de> Visitor<'de> for LastId {
@@ -83,7 +83,7 @@ impl<'de> Visitor<'de> for LastId {
     }
 }
 
-/// Tells whether a key is `id`, however it is escaped.
+/// Visitor that compares a key with `id`, in any escaping.
 struct IsId;
 
 impl<'de> serde::de::DeserializeSeed<'de> for IsId {
@@ -106,8 +106,8 @@ impl Visitor<'_> for IsId {
     }
 }
 
-/// A JSON number in plain digits, without an exponent and without zeros that say nothing: numbers of the same value have
-/// the same text. If it would be longer than an id may be: its length.
+/// Returns a JSON number in plain digits, without an exponent and without redundant zeros, so that equal values have equal texts.
+/// If the text would be longer than an id may be, returns its length.
 fn plain_decimal(number: &str) -> Result<String, usize> {
     fn is_plain(digits: &str) -> bool {
         !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit())
@@ -125,7 +125,7 @@ fn plain_decimal(number: &str) -> Result<String, usize> {
         return Ok("0".to_owned());
     }
     let leading = (all_digits.len() - without_leading.len()) as i64;
-    // The number of digits before the point. What does not fit is far too long either way.
+    // Number of digits before the point. On overflow it is far too large in any case.
     let point = (whole.len() as i64 - leading).saturating_add(exponent_of(exponent));
     let length = match point {
         ..=0 => 2_i64.saturating_add(point.saturating_neg()).saturating_add(digits.len() as i64),
@@ -144,7 +144,7 @@ fn plain_decimal(number: &str) -> Result<String, usize> {
     Ok(format!("{sign}{plain}"))
 }
 
-/// The exponent of a JSON number; one beyond 64 bits is the largest or the least.
+/// Returns the exponent of a JSON number, saturated to 64 bits.
 fn exponent_of(text: &str) -> i64 {
     let limit = if text.starts_with('-') { i64::MIN } else { i64::MAX };
     text.parse().unwrap_or(limit)

@@ -1,7 +1,8 @@
-//! Reads one envelope: a JSON object with an event's name and data.
+//! Parser of one envelope: a JSON object with the name and the data of an event.
 //!
-//! Promises: what is accepted is UTF-8, is JSON that plugins can read (`json.rs`), has exactly the two keys, and is returned
-//! as a slice of the very bytes that came. What is refused says why and at which byte. Of `eventData` it reads the id alone.
+//! # Guarantees
+//! An accepted envelope is UTF-8, is JSON that plugins can read (`json.rs`), has exactly the two keys, and is returned as a slice
+//! of the received bytes. An error has the reason and the offset. Of `eventData`, only the id is parsed.
 
 use super::entity::{EntityId, entity_id};
 use super::json::{DEPTH_MAX, Unreadable, check_readable, offset_of};
@@ -11,19 +12,19 @@ use serde::de::{self, Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// Maximum length of what an error says, in bytes: it may quote the body, and is kept with a rejected request.
+/// Maximum length of the text of an error, in bytes. It may quote the body, and is stored with a rejected request.
 const WHAT_BYTES_MAX: usize = 300;
 
-/// One checked envelope.
+/// Checked envelope.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Envelope {
     /// Value of `eventName`.
     pub name: String,
     /// `eventData.id` as text, if it has at most [`ENTITY_ID_BYTES_MAX`](super::ENTITY_ID_BYTES_MAX).
     pub entity_id: Option<String>,
-    /// The length of `eventData.id` in bytes, if it is longer than that.
+    /// Length of `eventData.id` in bytes, if it is longer than that.
     pub oversized_entity_id: Option<usize>,
-    /// The envelope's exact bytes: the whole body, or its slice of an array or a line.
+    /// Exact bytes of the envelope: the whole body, or a slice of an array or a line.
     pub payload: Bytes,
     /// Position in a batch: `line 3` or `item 3`. Empty for a single event.
     pub place: String,
@@ -32,31 +33,31 @@ pub struct Envelope {
 /// Reason why bytes are not an envelope. Offsets count bytes from the start of the request body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
-    /// Nothing but blanks.
+    /// The body has nothing but blanks.
     #[error("the body is empty: send {{\"eventName\": …, \"eventData\": {{…}}}}")]
     Empty,
-    /// A byte order mark.
+    /// The body begins with a byte order mark.
     #[error("the body starts with a byte order mark (at byte {offset}); send plain UTF-8 without one")]
     ByteOrderMark {
-        /// Offset of the fault.
+        /// Offset of the mark.
         offset: usize,
     },
-    /// Not UTF-8.
+    /// The body is not UTF-8.
     #[error("the body is not UTF-8: the byte at offset {offset} begins no character")]
     NotUtf8 {
         /// Offset of the fault.
         offset: usize,
     },
-    /// JSON that plugins cannot read.
+    /// Plugins cannot read the JSON.
     #[error(transparent)]
     Unreadable(Unreadable),
-    /// More events than a batch may hold. The rest was not read.
+    /// The batch has too many events. The rest was not read.
     #[error("the batch has more than {events_max} events, and this host accepts no more at once")]
     TooMany {
         /// Maximum number of events.
         events_max: usize,
     },
-    /// Not JSON, or not the envelope.
+    /// The body is not JSON, or not an envelope.
     #[error("{what} at byte {offset}")]
     Invalid {
         /// Description of the fault.
@@ -64,10 +65,10 @@ pub enum EnvelopeError {
         /// Offset of the fault.
         offset: usize,
     },
-    /// One of several.
+    /// An envelope of a batch is invalid.
     #[error("{place}: {fault}")]
     In {
-        /// `line 3` or `item 3`.
+        /// Position in the batch: `line 3` or `item 3`.
         place: String,
         /// The fault.
         fault: Box<EnvelopeError>,
@@ -100,19 +101,19 @@ impl EnvelopeError {
     }
 }
 
-/// Reads exactly one envelope.
+/// Parses exactly one envelope.
 pub fn read_envelope(body: &Bytes) -> Result<Envelope, EnvelopeError> {
     let text = checked_text(body)?;
     envelope_whole(body, text)
 }
 
-/// A body that is one envelope is kept whole, with the blanks around it.
+/// Parses a body that is one envelope, which is kept whole, with the blanks around it.
 pub(super) fn envelope_whole(body: &Bytes, text: &str) -> Result<Envelope, EnvelopeError> {
     let envelope = envelope_at(body, text)?;
     Ok(Envelope { payload: body.clone(), ..envelope })
 }
 
-/// The checks that hold for a body as a whole.
+/// Checks the body as a whole.
 pub(super) fn checked_text(body: &[u8]) -> Result<&str, EnvelopeError> {
     if body.starts_with(b"\xEF\xBB\xBF") {
         return Err(EnvelopeError::ByteOrderMark { offset: 0 });
@@ -124,7 +125,7 @@ pub(super) fn checked_text(body: &[u8]) -> Result<&str, EnvelopeError> {
     Ok(text)
 }
 
-/// Reads the envelope in `part`, a piece of `body`, and reports offsets in `body`.
+/// Parses the envelope in `part`, a slice of `body`, with offsets in `body`.
 pub(super) fn envelope_at(body: &Bytes, part: &str) -> Result<Envelope, EnvelopeError> {
     let part = part.trim_matches([' ', '\t', '\r', '\n']);
     let start = part.as_ptr() as usize - body.as_ptr() as usize;
@@ -146,12 +147,12 @@ pub(super) fn envelope_at(body: &Bytes, part: &str) -> Result<Envelope, Envelope
     })
 }
 
-/// serde_json's words, with a byte offset instead of line and column.
+/// Converts an error of serde_json, with a byte offset instead of line and column.
 pub(super) fn json_error(text: &str, error: &serde_json::Error) -> EnvelopeError {
     let offset = offset_of(text.as_bytes(), error.line(), error.column());
     let message = error.to_string();
     let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
-    // It may quote a name or a value of the body, which may be as long as the body.
+    // The message may quote a name or a value, which may be as long as the body.
     EnvelopeError::Invalid { what: shortened(what, WHAT_BYTES_MAX), offset }
 }
 

@@ -1,50 +1,50 @@
-//! The JSON that an event may hold: RFC 8259, narrowed to what every plugin can read.
+//! JSON of events: RFC 8259, restricted to what every plugin can read.
 //!
 //! # Guarantees
-//! What passes [`check_readable`] and is JSON by its grammar is read by the sdk without loss: every string becomes a text,
-//! every number keeps its digits, and no object is taken for something else. Intake accepts nothing that does not pass, and
-//! an event that was stored by an older host and does not pass is handed to no later event as its history.
+//! A JSON text that passes [`check_readable`] is read by the sdk without loss: every string becomes a text, every number keeps its
+//! digits, and no object is mistaken for something else. Intake accepts no other text. A stored event that does not pass, because
+//! an older host accepted it, is not given to plugins as history.
 //!
 //! # Limits
-//! Does not check the grammar, which is serde_json's to do; so it may be called before or after, and never panics. A key
-//! that repeats in one object is accepted, and the last one counts, as it does for the sdk, JavaScript and Python.
+//! The grammar is not checked here but by serde_json. So [`check_readable`] may be called before or after, and never panics. A key
+//! may be repeated in an object. The last one counts, as it does for the sdk, JavaScript and Python.
 
 use memchr::memchr2;
 
-/// Maximum depth of nesting of an event, the envelope itself included: plugins in Rust read no more (serde_json).
+/// Maximum nesting depth of an event, including the envelope: the limit of serde_json, and so of plugins in Rust.
 pub(super) const DEPTH_MAX: usize = 127;
 
-/// Maximum depth of what one plugin of a chain hands to the next one. Plugins may wrap an event.
+/// Maximum nesting depth of the output of a plugin that is the input of the next one. Plugins may wrap an event.
 pub const HANDED_ON_DEPTH_MAX: usize = 256;
 
-/// Keys by which serde_json names numbers and raw values to itself: an object with one of them is read as something else.
+/// Keys that serde_json reserves for numbers and raw values. An object with one of them is parsed as something else.
 const RESERVED_KEYS: [&str; 2] = ["$serde_json::private::Number", "$serde_json::private::RawValue"];
 
 /// Reason why a plugin could not read a JSON text. Offsets are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// Too many levels of arrays and objects.
+    /// The text has too many levels of arrays and objects.
     #[error("the body nests deeper than {depth_max} levels at byte {offset}")]
     TooDeep {
         /// Maximum number of levels.
         depth_max: usize,
-        /// Offset of the bracket that opens the first level above.
+        /// Offset of the bracket that opens the first level above the maximum.
         offset: usize,
     },
-    /// An escape that is half of a character.
+    /// An escape is half of a surrogate pair.
     #[error(
         "the escape \\u{escape:04x} at byte {offset} is half of a surrogate pair, which stands for no character: send the whole pair, or leave it out"
     )]
     LoneSurrogate {
-        /// The half.
+        /// The code unit of the escape.
         escape: u16,
         /// Offset of its backslash.
         offset: usize,
     },
-    /// A key that would be taken for a number or a raw value.
+    /// A key would be parsed as a number or a raw value.
     #[error("the key {key:?} at byte {offset} is reserved, and plugins could not read the object: choose another name")]
     ReservedKey {
-        /// The key.
+        /// Reserved key.
         key: &'static str,
         /// Offset of its opening quote.
         offset: usize,
@@ -94,12 +94,12 @@ pub fn check_readable(json: &[u8], depth_max: usize) -> Result<(), Unreadable> {
     Ok(())
 }
 
-/// Returns whether plugins can read an event that was stored, by whatever host.
+/// Returns true if plugins can read a stored event, of any host version.
 pub fn is_readable(payload: &[u8]) -> bool {
     check_readable(payload, DEPTH_MAX).is_ok()
 }
 
-/// Checks the string that begins here, and returns the offset behind its closing quote.
+/// Checks the string that begins here, and returns the offset after its closing quote.
 fn check_string(json: &[u8], start: usize) -> Result<usize, Unreadable> {
     let mut at = start + 1;
     let mut has_escapes = false;
@@ -122,7 +122,7 @@ fn check_string(json: &[u8], start: usize) -> Result<usize, Unreadable> {
     Ok(end)
 }
 
-/// Checks the escape whose backslash is here, and returns the offset behind it.
+/// Checks the escape whose backslash is here, and returns the offset after it.
 fn check_escape(json: &[u8], at: usize) -> Result<usize, Unreadable> {
     match code_unit(json, at) {
         Some(high @ 0xd800..=0xdbff) => match code_unit(json, at + 6) {
@@ -130,12 +130,12 @@ fn check_escape(json: &[u8], at: usize) -> Result<usize, Unreadable> {
             _ => Err(Unreadable::LoneSurrogate { escape: high, offset: at }),
         },
         Some(low @ 0xdc00..=0xdfff) => Err(Unreadable::LoneSurrogate { escape: low, offset: at }),
-        // Another escape, or none at all, which the grammar refuses.
+        // Another escape, or an invalid one, which the grammar refuses.
         _ => Ok((at + 2).min(json.len())),
     }
 }
 
-/// The UTF-16 code unit of the escape `\uXXXX` at an offset.
+/// Returns the UTF-16 code unit of the escape `\uXXXX` at an offset.
 fn code_unit(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
     if !digits.iter().all(u8::is_ascii_hexdigit) {
@@ -144,12 +144,12 @@ fn code_unit(json: &[u8], at: usize) -> Option<u16> {
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// Returns whether the string that ends before this offset is a key: a colon follows.
+/// Returns true if the string that ends before this offset is a key: a colon follows.
 fn is_key(json: &[u8], end: usize) -> bool {
     json[end..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
 }
 
-/// Returns whether the content of a JSON string is this text, escaped or not.
+/// Returns true if the content of a JSON string is this text, escaped or not.
 fn is_spelled(content: &[u8], text: &str) -> bool {
     // An escape takes six bytes for one.
     if content.len() > 6 * text.len() {
@@ -159,7 +159,7 @@ fn is_spelled(content: &[u8], text: &str) -> bool {
     serde_json::from_slice::<String>(&quoted).is_ok_and(|found| found == text)
 }
 
-/// The byte offset of a line (from 1) and column (from 0) as serde_json counts them.
+/// Returns the byte offset of a line (from 1) and column (from 0), as serde_json counts them.
 pub(super) fn offset_of(bytes: &[u8], line: usize, column: usize) -> usize {
     let line_start = match line {
         0 | 1 => 0,
@@ -232,13 +232,13 @@ mod tests {
         assert_eq!(offset_of(b"ab", 9, 9), 2);
     }
 
-    /// The sdk's reader: what it makes of a payload that an edit leaves alone.
+    /// Reads a payload with the sdk and writes it again without an edit.
     fn read_by_sdk(payload: &str) -> Option<String> {
         let event = hookloom_sdk::Event { payload: payload.to_owned(), ..hookloom_sdk::Event::default() };
         event.json().ok().map(|json| json.to_string())
     }
 
-    /// A piece of JSON: values and strings of every odd kind.
+    /// Generates pieces of JSON, with values and strings of every unusual kind.
     fn pieces() -> impl Strategy<Value = String> {
         let escapes =
             vec!["\\ud83d", "\\ude00", "\\ud83d\\ude00", "\\u0000", "\\u0069d", "\\\\", "\\\"", "\u{e9}", "\u{2028}"];
@@ -270,7 +270,7 @@ mod tests {
             let read = read_by_sdk(&piece);
             if is_accepted {
                 let read = read.expect("what is accepted is read");
-                // Read twice, it says the same: nothing of it changed on the way.
+                // Reading the result again gives the same text, so nothing has changed.
                 prop_assert_eq!(read_by_sdk(&read), Some(read.clone()));
                 prop_assert_eq!(serde_json::from_str::<Value>(&piece).ok(), serde_json::from_str::<Value>(&read).ok());
             } else if !RESERVED_KEYS.iter().any(|key| piece.contains(key)) {

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_longest_makes_room() {
+    fn the_least_recently_used_is_evicted() {
         let folder = tempfile::tempdir().expect("a folder");
         let engine = engine(EnginePurpose::Compile { stack_bytes: 1 << 19 }).expect("an engine");
         let one = MAC_BYTES + compiled(&[1; 1_000]).to_bytes().expect("bytes").len();

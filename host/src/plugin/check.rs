@@ -296,8 +296,8 @@ mod tests {
         assert_eq!(check_exports(&list(&[TRANSFORM])), Ok(()));
         let newer = check_exports(&list(&["hookloom:plugin/transform@2.0.0"])).expect_err("another");
         assert_eq!(newer.code, "contract-version");
-        let told = "this plugin was built for hookloom:plugin@2.0.0; this host speaks 1.0.0; rebuild with sdk 1.x";
-        assert!(newer.to_string().starts_with(told), "{newer}");
+        let message = "this plugin was built for hookloom:plugin@2.0.0; this host speaks 1.0.0; rebuild with sdk 1.x";
+        assert!(newer.to_string().starts_with(message), "{newer}");
         assert_eq!(check_exports(&[]).expect_err("none").code, "missing-export");
         assert_eq!(check_imports(&list(&["wasi:io/poll@0.2.6", "hookloom:plugin/log@1.0.0"])), Ok(()));
         let http = check_imports(&list(&["wasi:http/outgoing-handler@0.2.3"])).expect_err("no network");

@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_source_of_events_is_told() {
+    fn the_source_of_events_is_reported() {
         #[track_caller]
         fn check(subscriptions: u64, tenant: u64, samples: u64, expected: &str) {
             assert_eq!(EventSources { subscriptions, tenant, samples }.to_string(), expected);

@@ -9,7 +9,7 @@
 //! - A component is refused only for what its child reported: a refusal, the limit that ended the child (last words of the runtime,
 //!   SIGXCPU), or the end of the process that probed it.
 //! - A child that cannot be started, is killed from outside or ends without an answer is a fault of this host: it is repeated
-//!   ([`TRIES_APART`]), and then reported as an error that says nothing about the component.
+//!   ([`RETRY_PAUSES`]), and then reported as an error that says nothing about the component.
 
 use super::check::{Refusal, Report};
 use super::probe::{Probe, ProbeOutcome};
@@ -144,10 +144,10 @@ async fn beginning(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
 
 /// Compiles a component in a child process, which also probes it. After a fault of this host, another child repeats the work.
 pub(super) async fn compile(program: &Path, limits: CompileLimits, component: Bytes) -> Result<Compiled, CompileError> {
-    for wait in TRIES_APART {
+    for wait in RETRY_PAUSES {
         match compile_once(program, limits, component.clone()).await {
             Err(error) if error.is_of_the_host() => {
-                tracing::warn!(error = %crate::describe(&error), "a component could not be compiled for a reason of the host's own; it is tried again");
+                tracing::warn!(error = %crate::describe(&error), "a component could not be compiled because of a fault of the host; trying again");
                 tokio::time::sleep(wait).await;
             }
             settled => return settled,
@@ -261,7 +261,7 @@ const OUT_OF_STACK: &[u8] = b"has overflowed its stack";
 pub(super) const PANICKED: i32 = 3;
 
 /// Pauses before a compilation is repeated after a fault of this host.
-const TRIES_APART: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
 /// Maximum length of a child's reason that is kept, in characters.
 const UNABLE_CHARS_MAX: usize = 2_000;

@@ -39,7 +39,7 @@ enum ChildError {
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The compiler or a call of the component panicked.
-    #[error("the host's own code panicked")]
+    #[error("the code of the host panicked")]
     Panicked,
 }
 
@@ -73,7 +73,9 @@ pub fn compile_child(limits: CompileLimits) -> i32 {
 
 fn compile_and_probe(limits: CompileLimits) -> Result<(), ChildError> {
     if let Err(error) = limit_compiling(limits) {
-        return Ok(tell(&ChildReply::Unable(format!("the limits of the compile process cannot be set: {error}")))?);
+        return Ok(write_reply(&ChildReply::Unable(format!(
+            "the limits of the compile process cannot be set: {error}"
+        )))?);
     }
     let mut component = Vec::new();
     let read = std::io::stdin().lock().read_to_end(&mut component).map_err(ChildError::from);
@@ -86,17 +88,17 @@ fn compile_and_probe(limits: CompileLimits) -> Result<(), ChildError> {
     });
     match compiled {
         Ok(Ok((report, code, ready))) => {
-            tell(&ChildReply::Compiled(report, code.len() as u64))?;
+            write_reply(&ChildReply::Compiled(report, code.len() as u64))?;
             write(&code)?;
             drop(code);
             limit_probing(limits)?;
-            Ok(tell(&probe_here(limits, ready)?)?)
+            Ok(write_reply(&probe_here(limits, ready)?)?)
         }
-        Ok(Err(NotCompiled::Refused(refusal))) => Ok(tell(&ChildReply::Refused(refusal.bounded()))?),
-        Ok(Err(NotCompiled::Unable(what))) => Ok(tell(&ChildReply::Unable(what))?),
+        Ok(Err(NotCompiled::Refused(refusal))) => Ok(write_reply(&ChildReply::Refused(refusal.bounded()))?),
+        Ok(Err(NotCompiled::Unable(what))) => Ok(write_reply(&ChildReply::Unable(what))?),
         // With little memory, reading or the thread's stack may already be too much.
         Err(ChildError::Io(error)) if matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::WouldBlock) => {
-            Ok(tell(&ChildReply::Refused(compile::too_little_memory(limits)))?)
+            Ok(write_reply(&ChildReply::Refused(compile::too_little_memory(limits)))?)
         }
         Err(error) => Err(error),
     }
@@ -110,7 +112,7 @@ fn on_a_thread<T: Send + 'static>(
     thread.join().map_err(|_| ChildError::Panicked)
 }
 
-fn tell(answer: &impl Serialize) -> std::io::Result<()> {
+fn write_reply(answer: &impl Serialize) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     write(&line)

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_read_is_told() {
+    fn unread_config_keys_are_reported() {
         let config: BTreeMap<_, _> = ["least", "most"].map(|key| (key.to_owned(), "1".to_owned())).into();
         let reads = ConfigReads::default();
         assert_eq!(reads.unread(&config), ["least", "most"]);

@@ -211,9 +211,9 @@ mod tests {
             headers: vec![check_header("x-own", header, HeaderAuthor::Untrusted).expect("a header")],
             url: Some(Url::parse(url).expect("a URL")),
         };
-        let told = no_secret_in(outgoing, &subscription).map(drop);
-        assert_eq!(told.is_ok(), sent, "{told:?}");
-        assert!(told.err().unwrap_or_default().find(SECRET).is_none(), "the refusal tells it");
+        let result = no_secret_in(outgoing, &subscription).map(drop);
+        assert_eq!(result.is_ok(), sent, "{result:?}");
+        assert!(result.err().unwrap_or_default().find(SECRET).is_none(), "the refusal tells it");
     }
 
     #[test]
@@ -225,12 +225,12 @@ mod tests {
             });
             let settings = serde_json::from_value(json).expect("settings");
             let settings = LoadedSettings::new(settings, BTreeMap::new()).expect("a URL");
-            let told = url(Some(wanted.to_owned()), &settings);
+            let result = url(Some(wanted.to_owned()), &settings);
             let fits = match refusal {
-                None => told.as_ref().is_ok_and(Option::is_some),
-                Some(part) => told.as_ref().is_err_and(|told| told.contains(part)),
+                None => result.as_ref().is_ok_and(Option::is_some),
+                Some(part) => result.as_ref().is_err_and(|result| result.contains(part)),
             };
-            assert!(fits, "{notify_url} to {wanted}: {told:?}");
+            assert!(fits, "{notify_url} to {wanted}: {result:?}");
         }
         let downgrade = Some("url_allow_http of the subscription is false");
         check("https://a.example/in", false, "https://a.example/other", None);

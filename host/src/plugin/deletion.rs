@@ -52,8 +52,8 @@ impl Plugins {
     /// Forgets the inactive versions of some plugins.
     fn forget_all(&self, of: impl Fn(&PluginKey) -> bool) {
         let mut known = self.known();
-        let own: Vec<(PluginKey, String)> =
+        let versions: Vec<(PluginKey, String)> =
             known.iter().map(|(version, _)| version).filter(|one| of(&one.0)).cloned().collect();
-        own.iter().for_each(|version| drop(known.pop(version)));
+        versions.iter().for_each(|version| drop(known.pop(version)));
     }
 }

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_compiles_and_who_runs_agree() {
+    fn compiler_and_runtime_agree() {
         let compile = engine(EnginePurpose::Compile { stack_bytes: 1 << 19 }).expect("an engine");
         let run = engine(EnginePurpose::Run {
             instances: 2,

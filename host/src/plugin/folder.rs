@@ -292,8 +292,8 @@ mod tests {
         let read = read.map(|bytes| String::from_utf8(bytes).expect("text"));
         assert_eq!(read.as_deref().map_err(String::as_str), expected);
         let folders = tenant_folders(root).expect("folders");
-        let own = folders.iter().find(|folder| folder.tenant == tenant()).expect("the tenant's");
-        let listed = own.list().expect("a listing").plugins;
+        let folder = folders.iter().find(|folder| folder.tenant == tenant()).expect("the tenant's");
+        let listed = folder.list().expect("a listing").plugins;
         let found = listed.into_iter().find(|(name, _)| name == "p").expect("the plugin").1;
         let unusable = match found {
             FolderEntry::Unusable(why) => Some(why),
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_its_former_size_and_time_looks_changed() {
+    fn a_file_with_its_previous_size_and_time_looks_changed() {
         let (root, folder) = root();
         let path = folder.join("p.wasm");
         std::fs::write(&path, b"one").expect("written");

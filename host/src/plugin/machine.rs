@@ -49,7 +49,7 @@ pub fn no_executable_memory() -> Option<&'static str> {
 }
 
 /// Returns the program of this process, even if its file was replaced or deleted since the start (proc(5), `/proc/pid/exe`).
-pub fn own_program() -> std::io::Result<PathBuf> {
+pub fn current_program() -> std::io::Result<PathBuf> {
     // In a child, the link refers to the child, which still runs this program before it executes another one.
     let program = Path::new("/proc/self/exe");
     std::fs::read_link(program)?;

@@ -91,7 +91,7 @@ impl Plugins {
             if let Err(error) = self.store.note_rollout_counts(tenant, name, sha256, counts).await {
                 rollout.mark_changed();
                 let error = crate::describe(&error);
-                tracing::warn!(%error, "what a rollout counted could not be stored; it is tried again");
+                tracing::warn!(%error, "the counts of a rollout could not be stored; trying again");
             }
         }
     }

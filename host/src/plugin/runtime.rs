@@ -113,7 +113,7 @@ impl Runtime {
             engine::engine(EnginePurpose::Run { instances, memory_bytes_max, stack_bytes, warm_memories })
         };
         let engine = with(config.warm_memories_max).or_else(|error| {
-            tracing::warn!(%error, "no room for warm_memories_max memories; plugins go without, and are called slower");
+            tracing::warn!(%error, "no address space for warm_memories_max memories; plugins are called without them, more slowly");
             with(instances)
         });
         let engine = engine.map_err(PluginError::Runtime)?;

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_component_is_said_to_be_none() {
+    fn invalid_components_are_refused_with_the_reason() {
         assert!(matches!(strip(b"\0asm\x0d\0\x01\0\x04\xff"), Err(StripError::Binary(_))));
         let whole = component(None, true);
         assert!(strip(&whole[..whole.len() - 1]).is_err());

@@ -1,12 +1,12 @@
-//! The plugin threads: as many as may judge at once, apart from tokio's, so that a busy guest holds up no socket.
+//! Plugin threads: separate from tokio's threads, so that a busy guest delays no socket.
 //!
-//! Each tenant has a queue of its own, and the threads take from the tenant whose calls took the least time, the one that is
-//! expected next included. Tenants whose calls take long leave one thread to the others: so one with short calls waits for
-//! short calls only, however many others spin. What waits is bounded by those who ask: attempts under way and dry runs. A panic
-//! of the host's own code inside a call ends that call, not the thread.
+//! Each tenant has a queue. A thread takes the next job from the tenant whose calls, including the expected next one, took the
+//! least time. Tenants with long calls leave one thread to the others, so that a tenant with short calls waits only for short
+//! calls. The number of waiting jobs is bounded by the callers: attempts under way and dry runs. A panic of host code inside a call
+//! ends that call, not the thread.
 //!
-//! To the kernel they are batch threads (`SCHED_BATCH`, sched(7)): where all cores are busy, one that gets a job does not
-//! interrupt the thread that gave it, and so finds more jobs when its turn comes. An idle core takes it at once, as ever.
+//! The threads have the kernel's batch policy (`SCHED_BATCH`, sched(7)). If all cores are busy, a thread that gets a job does not
+//! interrupt the thread that gave it, and so finds more jobs when it runs. An idle core runs it at once.
 
 mod job_queue;
 
@@ -24,14 +24,14 @@ use tokio::sync::oneshot;
 
 struct Waiting {
     jobs: JobQueue,
-    /// Number of threads that wait for a job. Without one, no thread is woken, which would be a system call for each job.
+    /// Number of threads that wait for a job. If there is none, no thread is woken, which would cost a system call for each job.
     idle: usize,
     stopped: bool,
 }
 
 struct Queue {
     waiting: Mutex<Waiting>,
-    news: Condvar,
+    changed: Condvar,
 }
 
 impl Queue {
@@ -39,7 +39,7 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the next job after the one that is `done`; none once the threads shall stop.
+    /// Returns the next job after the one that is `done`. None: the threads stop.
     fn next(&self, done: Option<Done>) -> Option<Begun> {
         let mut waiting = self.lock();
         if let Some(done) = done {
@@ -50,29 +50,29 @@ impl Queue {
                 return None;
             }
             if let Some(begun) = waiting.jobs.pop() {
-                // What ended may have kept an idle thread from a job of its tenant, or from a long one.
+                // The ended job may have blocked another job of its tenant, or a long one, for which there is an idle thread.
                 if waiting.idle > 0 && waiting.jobs.may_begin() {
-                    self.news.notify_one();
+                    self.changed.notify_one();
                 }
                 return Some(begun);
             }
             waiting.idle += 1;
-            waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
             waiting.idle -= 1;
         }
     }
 }
 
-/// The host's share of a plugin thread's stack, above the guest's.
+/// Part of a plugin thread's stack for the host, above the guest's, in bytes.
 pub(super) const HOST_STACK_BYTES: usize = 2 << 20;
 
-/// A fixed number of threads. When this is dropped, each ends after the call that it is in, and nobody waits for that.
+/// Fixed number of threads. When dropped, each thread ends after its current call, without a wait for it.
 pub(super) struct Threads {
     queue: Arc<Queue>,
 }
 
 impl Threads {
-    /// Starts them. Each can use tokio's clock types, as WASI's implementation wants, but runs no task.
+    /// Starts the threads. Each can use tokio's clock types, which WASI's implementation needs, but runs no task.
     pub(super) fn start(
         count: usize,
         per_tenant: usize,
@@ -81,7 +81,7 @@ impl Threads {
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue {
             waiting: Mutex::new(Waiting { jobs: JobQueue::new(count, per_tenant), idle: 0, stopped: false }),
-            news: Condvar::new(),
+            changed: Condvar::new(),
         });
         let runtime = tokio::runtime::Handle::current();
         let start_one = |index: usize| {
@@ -102,12 +102,12 @@ impl Threads {
                 }
             })
         };
-        // They are not waited for: one may be in a call that does not end.
+        // Not joined, because a thread may be in a call that does not end.
         (0..count).try_for_each(|index| start_one(index).map(drop))?;
         Ok(Threads { queue })
     }
 
-    /// Runs `work` on one of them, in its tenant's turn. None: the work panicked, or the threads have stopped.
+    /// Runs `work` on a thread, when its tenant's turn comes. None: the work panicked, or the threads have stopped.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         tenant: &TenantId,
@@ -121,17 +121,17 @@ impl Threads {
             waiting.idle > 0
         };
         if somebody_waits {
-            self.queue.news.notify_one();
+            self.queue.changed.notify_one();
         }
         answered.await.ok()
     }
 }
 
-/// Niceness 0, which the library counts from 0 (nice 19) to 99 (nice -20).
+/// Niceness 0. The library counts from 0 (nice 19) to 99 (nice -20).
 const USUAL_PRIORITY: u8 = 47;
 
-/// Makes the calling thread a batch thread. Where the system refuses, it stays what it is, which is only slower; and so it
-/// does where the process has another policy or niceness than the usual: somebody chose that.
+/// Gives the calling thread the batch policy, if the process has the default policy and niceness. Errors are ignored, because the
+/// thread is only slower without it.
 fn work_in_batches() {
     let other = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
     let is_usual = rustix::process::getpriority_process(None).is_ok_and(|niceness| niceness == 0)
@@ -147,7 +147,7 @@ fn work_in_batches() {
 impl Drop for Threads {
     fn drop(&mut self) {
         self.queue.lock().stopped = true;
-        self.queue.news.notify_all();
+        self.queue.changed.notify_all();
     }
 }
 

@@ -315,7 +315,7 @@ async fn install_all(
                 tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file cannot be used; the version before stays active");
             }
             Err(FileProblem::Ours(problem) | FileProblem::Uncompiled(problem)) if is_news => {
-                tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file could not be loaded; it is tried again");
+                tracing::error!(%tenant, plugin = %name, %problem, "a plugin's file could not be loaded; trying again");
             }
             _ => {}
         }

@@ -49,7 +49,7 @@ impl Workbench {
             resting_instances_max: 1,
             warm_memories_max: 16,
             limits_max: Limits::HOST_MAX,
-            compiler: super::own_program()?,
+            compiler: super::current_program()?,
             compile_limits: CompileLimits::USUAL,
             calls_file: PathBuf::new(),
             cache_folder: std::env::temp_dir(),

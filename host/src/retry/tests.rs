@@ -1,4 +1,4 @@
-//! Tests of the rule for what follows an attempt.
+//! Tests of the decision after an attempt.
 
 use super::*;
 use crate::delivery::NoAnswer;
@@ -63,7 +63,7 @@ fn the_status_table() {
 }
 
 #[test]
-fn what_waits_for_a_plugin_ends_at_the_age_limit() {
+fn a_delivery_that_waits_for_a_plugin_ends_at_the_age_limit() {
     let fault = Outcome::PluginFault { recurs: true, reason: Reason::new("plugin-trap", "m") };
     let policy = RetryPolicy::default();
     let end_ms = age_end_ms(&policy, moment(1));
@@ -87,7 +87,7 @@ fn the_default_schedule_lasts_at_least_75_hours() {
     };
     let standard_ms = (75 * 3_600 + 35 * 60 + 5) * 1_000;
     assert_eq!(lasts_ms(0.0), standard_ms);
-    // With the most jitter a tenth more, and no more than that.
+    // With the maximum jitter, a tenth longer at most.
     assert!(lasts_ms(0.5) > standard_ms && lasts_ms(1.0) > lasts_ms(0.5));
     assert!(lasts_ms(1.0) <= standard_ms * 11 / 10);
 }
@@ -111,14 +111,14 @@ fn retry_after_costs_no_attempt() {
     check(&RetryPolicy::default(), &long, 10);
     check(&RetryPolicy { schedule_s: vec![0, 5, 5], age_max_s: 60 }, &long, 3);
     check(&RetryPolicy { schedule_s: vec![0, 0], age_max_s: 1 }, &long, 2);
-    // A schedule that does not fit by itself ends where it would without the header.
+    // A schedule that does not fit ends where it would without the header.
     check(&RetryPolicy { schedule_s: vec![0, 40, 40], age_max_s: 60 }, &long, 2);
     let short = RetryPolicy { schedule_s: vec![0, 5, 5], age_max_s: 60 };
     assert_eq!(brief(&next(&short, &long, moment(1))), "+51500", "60 s without a twentieth and the last entry");
 }
 
 #[test]
-fn what_waits_is_too_old_at_its_limit() {
+fn a_waiting_delivery_is_too_old_at_its_limit() {
     let policy = RetryPolicy { age_max_s: 10, ..RetryPolicy::default() };
     fn delivery(kind: DeliveryKind) -> DueDelivery {
         DueDelivery {
@@ -154,17 +154,17 @@ proptest! {
         schedule_s in proptest::collection::vec(0u64..1_000_000, 1..12),
         age_max_s in 1u64..5_000_000,
         attempts in 1u32..14,
-        wish in any::<u64>(),
+        retry_after in any::<u64>(),
         jitter in 0.0f64..=1.0,
     ) {
         let policy = RetryPolicy { schedule_s, age_max_s };
         let answered = |retry_after_ms| Outcome::Answered { status: 503, retry_after_ms, elsewhere: false };
         let moment = Moment { jitter, ..moment(attempts) };
-        match (next(&policy, &answered(None), moment), next(&policy, &answered(Some(wish)), moment)) {
+        match (next(&policy, &answered(None), moment), next(&policy, &answered(Some(retry_after)), moment)) {
             (Next::Again { at_ms: usual_ms, .. }, Next::Again { at_ms, .. }) => {
                 prop_assert!((attempts as usize) < policy.schedule_s.len());
                 prop_assert!(at_ms >= usual_ms && at_ms <= age_end_ms(&policy, moment));
-                prop_assert!(at_ms <= usual_ms.max(NOW_MS + i64::try_from(wish.min(DAY_MS)).unwrap_or(i64::MAX)));
+                prop_assert!(at_ms <= usual_ms.max(NOW_MS + i64::try_from(retry_after.min(DAY_MS)).unwrap_or(i64::MAX)));
             }
             (Next::End { state, reason }, delayed) => {
                 prop_assert_eq!(state, DeliveryState::Dead);

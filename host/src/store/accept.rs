@@ -1,10 +1,10 @@
 //! Accepting events: the transaction behind `202`.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::order_key::OrderKey;
 use super::rows::{DeliveryRow, EventRow};
 use super::writer::{Terms, WriteMode, payload_rows};
-use super::{Catalog, Due, NewDeliveries, News, Store, StoreError, fan_out, now_ms, rejected};
+use super::{Catalog, Due, NewDeliveries, Store, StoreError, StoreEvent, fan_out, now_ms, rejected};
 use crate::delivery::{DeliveryId, DeliveryKind, DueDelivery};
 use crate::event::{Event, EventId, Module};
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
@@ -16,69 +16,69 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// A checked event that is not durable yet.
+/// Checked event that has not been stored.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     /// The `eventName` of the webhook.
     pub name: String,
-    /// The module that the name stands for.
+    /// Module of the event name.
     pub module: Module,
     /// `eventData.id` as text.
     pub entity_id: Option<String>,
-    /// The exact bytes.
+    /// Exact bytes of the event.
     pub payload: Bytes,
 }
 
 /// Outcome of an accepted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// Its id.
+    /// Id of the event.
     pub event: EventId,
-    /// Number of deliveries that were made for it (its fan-out).
+    /// Number of deliveries that the event makes (its fan-out).
     pub deliveries: usize,
 }
 
-/// A request that its sender may repeat.
+/// Request with an idempotency key, which its sender may repeat.
 #[derive(Clone, Debug)]
 pub struct Repeatable {
     /// Idempotency key that the sender chose.
     pub key: String,
-    /// SHA-256 of the request body: another body under the same key is refused.
+    /// SHA-256 of the request body. Another body under the same key is refused.
     pub body_sha256: [u8; 32],
 }
 
 /// Outcome of a request that its sender may repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedOnce {
-    /// The events in their order, as they were accepted the first time.
+    /// Events in their order, as accepted the first time.
     pub events: Vec<Accepted>,
-    /// True if they had been accepted before, by a request with the same key and body.
+    /// True if an earlier request with the same key and body was accepted.
     pub is_repetition: bool,
 }
 
-/// Entrance through which events come in.
+/// Rule by which a request is accepted.
 enum IntakeKind {
-    /// As they are.
+    /// Accepts the events.
     Plain,
-    /// Once for each key.
+    /// Accepts the events once for each idempotency key.
     Once(Repeatable),
-    /// Out of the rejected requests: accepted and forgotten there, both or neither.
+    /// Accepts a rejected request and deletes its record, in one transaction.
     Rejected(Uuid),
 }
 
-/// Most that is kept for a tenant; what is over is refused.
+/// Share of a tenant. A request that would exceed the share is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Caps {
-    /// Number of events.
+    /// Maximum number of events.
     pub events: u64,
-    /// Bytes of everything: see [`usage`](super::usage).
+    /// Maximum size of all kinds together, in bytes: see [`usage`](super::usage).
     pub bytes: u64,
 }
 
 impl Store {
-    /// Makes events durable, all or none, with one pending delivery for each subscription they match.
+    /// Stores events, all or none, with one pending delivery for each matching subscription.
     ///
-    /// When this returns `Ok`, the deliveries will happen, whatever becomes of the process.
+    /// When this returns `Ok`, the deliveries are durable and will be attempted, even if the process ends.
     pub async fn accept(
         &self,
         tenant: TenantId,
@@ -88,7 +88,7 @@ impl Store {
         Ok(self.accept_by(IntakeKind::Plain, tenant, events, caps).await?.events)
     }
 
-    /// The same once for each key: a repetition gets the answer of the first time.
+    /// Accepts events as [`Store::accept`] does, once for each idempotency key. A repetition gets the answer of the first request.
     pub async fn accept_once(
         &self,
         request: Repeatable,
@@ -99,7 +99,7 @@ impl Store {
         self.accept_by(IntakeKind::Once(request), tenant, events, caps).await
     }
 
-    /// Accepts a rejected request and forgets that it was rejected, both or neither: it is accepted once.
+    /// Accepts a rejected request and deletes its record in one transaction, so that it can be accepted only once.
     pub async fn accept_rejected(
         &self,
         tenant: TenantId,
@@ -112,37 +112,37 @@ impl Store {
 
     async fn accept_by(
         &self,
-        door: IntakeKind,
+        kind: IntakeKind,
         tenant: TenantId,
         events: Vec<NewEvent>,
         caps: Caps,
     ) -> Result<AcceptedOnce, StoreError> {
         let catalog = self.catalog.clone();
         let owner = tenant.clone();
-        let news = self.news.clone();
+        let store_events = self.store_events.clone();
         let most = self.limits.request_deliveries_max;
         let volume = Volume::of(&events);
         let Matching { deliveries, subscriptions } = volume.matching(&catalog, &tenant);
         if let Err(error) = volume.check(deliveries, most) {
-            // A repetition gets the answer of the first time also when more subscriptions match by now.
-            let IntakeKind::Once(request) = door else { return Err(error) };
+            // A repetition gets the answer of the first request, even if more subscriptions match by now.
+            let IntakeKind::Once(request) = kind else { return Err(error) };
             let read = move |connection: &Connection| answered(connection, &tenant, &request);
             let events = self.readers.read(&owner, read).await?.ok_or(error)?;
             return Ok(AcceptedOnce { events, is_repetition: true });
         }
-        let mode = if matches!(door, IntakeKind::Rejected(_)) { WriteMode::Shared } else { WriteMode::Intake };
+        let mode = if matches!(kind, IntakeKind::Rejected(_)) { WriteMode::Shared } else { WriteMode::Intake };
         let steps = fan_out::takes_steps(deliveries, subscriptions).then(|| self.fan_outs.begin());
         let steps_id = steps.as_ref().map(fan_out::FanOutGuard::id);
         let at_once = if steps.is_some() { 0 } else { deliveries };
         let terms = Terms { owner: (&owner).into(), mode, rows: volume.rows(at_once) };
         let requester = tenant.clone();
-        let request = IntakeRequest { door, tenant, volume, events, caps, steps: steps_id };
-        let write = move |batch: &Batch<'_>| request.write(batch, &catalog, most);
-        let then = move |(accepted, new): &mut (AcceptedOnce, NewDeliveries)| {
+        let request = IntakeRequest { kind, tenant, volume, events, caps, steps: steps_id };
+        let write = move |tx: &Transaction<'_>| request.write(tx, &catalog, most);
+        let then = move |(accepted, new_deliveries): &mut (AcceptedOnce, NewDeliveries)| {
             if !accepted.is_repetition {
                 telemetry::accepted(&owner, accepted.events.len());
             }
-            tell_accepted(&news, std::mem::take(new));
+            publish(&store_events, std::mem::take(new_deliveries));
         };
         let (accepted, _) = self.writer.write(terms, write, then).await?;
         if let Some(steps) = steps {
@@ -152,74 +152,75 @@ impl Store {
     }
 }
 
-/// A request of intake, to be written.
+/// Accepted request, before its transaction.
 struct IntakeRequest {
-    door: IntakeKind,
+    kind: IntakeKind,
     tenant: TenantId,
     volume: Volume,
     events: Vec<NewEvent>,
     caps: Caps,
-    /// Id of its fan-out, if the deliveries follow in steps.
+    /// Id of the fan-out, if the deliveries follow in steps.
     steps: Option<Uuid>,
 }
 
 impl IntakeRequest {
-    /// Writes the events and their deliveries, or the answer of the first time. It refuses before its first change.
+    /// Writes the events and their deliveries, or returns the answer of the first request. Every error comes before the first
+    /// change.
     fn write(
         self,
-        batch: &Batch<'_>,
+        tx: &Transaction<'_>,
         catalog: &Catalog,
         most: u64,
     ) -> Result<(AcceptedOnce, NewDeliveries), StoreError> {
-        let IntakeRequest { door, tenant, volume, events, caps, steps } = self;
-        let mut new = NewDeliveries::default();
-        if let IntakeKind::Once(request) = &door
-            && let Some(events) = answered(batch, &tenant, request)?
+        let IntakeRequest { kind, tenant, volume, events, caps, steps } = self;
+        let mut new_deliveries = NewDeliveries::default();
+        if let IntakeKind::Once(request) = &kind
+            && let Some(events) = answered(tx, &tenant, request)?
         {
-            return Ok((AcceptedOnce { events, is_repetition: true }, new));
+            return Ok((AcceptedOnce { events, is_repetition: true }, new_deliveries));
         }
-        batch.require_disk()?;
-        // Subscriptions may have been made since it was queued.
+        tx.require_disk()?;
+        // Subscriptions may have been added since the request was queued.
         volume.check(volume.matching(catalog, &tenant).deliveries, most)?;
-        if let IntakeKind::Rejected(id) = &door {
-            rejected::forget(batch, &tenant, *id)?;
+        if let IntakeKind::Rejected(id) = &kind {
+            rejected::forget(tx, &tenant, *id)?;
         }
         let mut accepted = Vec::with_capacity(events.len());
         for event in events {
             accepted.push(match steps {
-                None => accept_one(batch, catalog, &tenant, event, None, &mut new),
-                Some(_) => accept_without_deliveries(batch, catalog, &tenant, event),
+                None => accept_one(tx, catalog, &tenant, event, None, &mut new_deliveries),
+                Some(_) => accept_without_deliveries(tx, catalog, &tenant, event),
             });
         }
-        let answer = match &door {
-            IntakeKind::Once(request) => Some((request, answer_to(batch, &tenant, request, &accepted)?)),
+        let answer = match &kind {
+            IntakeKind::Once(request) => Some((request, answer_to(tx, &tenant, request, &accepted)?)),
             IntakeKind::Plain | IntakeKind::Rejected(_) => None,
         };
-        // The last thing that may refuse: so far there are only rows in memory.
-        batch.check_share(&tenant, caps)?;
+        // Last check. So far, the rows are only in memory.
+        tx.check_share(&tenant, caps)?;
         if let Some((request, answer)) = answer {
-            remember(batch, &tenant, request, &answer)?;
+            remember(tx, &tenant, request, &answer)?;
         }
         if let Some(id) = steps {
             let lacks = accepted.iter().map(|one| one.deliveries).sum();
-            fan_out::note(batch, &tenant, id, accepted.iter().map(|one| one.event), lacks)?;
+            fan_out::note(tx, &tenant, id, accepted.iter().map(|one| one.event), lacks)?;
         }
-        Ok((AcceptedOnce { events: accepted, is_repetition: false }, new))
+        Ok((AcceptedOnce { events: accepted, is_repetition: false }, new_deliveries))
     }
 }
 
-/// The size of a request, before anything of it is built.
+/// Size of a request, known before any row is built.
 #[derive(Clone, Copy)]
 struct Volume {
     bytes: usize,
-    /// Events by module.
+    /// Number of events by module.
     events: [usize; Module::ALL.len()],
 }
 
-/// The size of a request's fan-out.
+/// Size of a request's fan-out.
 struct Matching {
     deliveries: u64,
-    /// Number of subscriptions that get deliveries; one of two modules counts twice.
+    /// Number of matching subscriptions. A subscription of two modules counts twice.
     subscriptions: usize,
 }
 
@@ -233,7 +234,7 @@ impl Volume {
         volume
     }
 
-    /// Counts the deliveries that the events would make now, and the subscriptions that get them.
+    /// Counts the deliveries that the events would make now, and the matching subscriptions.
     fn matching(self, catalog: &Catalog, tenant: &TenantId) -> Matching {
         let mut matching = Matching { deliveries: 0, subscriptions: 0 };
         for module in Module::ALL {
@@ -247,7 +248,7 @@ impl Volume {
         matching
     }
 
-    /// Refuses several events that make more deliveries than one transaction may. One event is always accepted.
+    /// Refuses two or more events that make more deliveries than one transaction may. One event is always accepted.
     fn check(self, deliveries: u64, most: u64) -> Result<(), StoreError> {
         let events: usize = self.events.iter().sum();
         if events <= 1 || deliveries <= most {
@@ -261,10 +262,10 @@ impl Volume {
     }
 }
 
-/// Tells the scheduler of new deliveries; it is gone only while the host stops, and finds them at the next start.
-pub(super) fn tell_accepted(news: &mpsc::UnboundedSender<News>, new: NewDeliveries) {
-    if !new.due.is_empty() || !new.later.is_empty() {
-        let _ = news.send(News::Accepted(new));
+/// Publishes new deliveries. The dispatcher is gone only while the host stops, and reads them from the store at the next start.
+pub(super) fn publish(store_events: &mpsc::UnboundedSender<StoreEvent>, new_deliveries: NewDeliveries) {
+    if !new_deliveries.due.is_empty() || !new_deliveries.later.is_empty() {
+        let _ = store_events.send(StoreEvent::Accepted(new_deliveries));
     }
 }
 
@@ -292,16 +293,16 @@ fn answered(
     Ok(Some(pairs.into_iter().map(|(event, deliveries)| Accepted { event, deliveries }).collect()))
 }
 
-/// The answer that a repetition gets, counted.
+/// Returns the answer that a repetition gets, and counts its size.
 fn answer_to(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     request: &Repeatable,
     accepted: &[Accepted],
 ) -> Result<String, StoreError> {
     let pairs: Vec<(EventId, usize)> = accepted.iter().map(|one| (one.event, one.deliveries)).collect();
     let answer = serde_json::to_string(&pairs)?;
-    batch.count_idempotency_key(tenant, &request.key, &answer);
+    tx.count_idempotency_key(tenant, &request.key, &answer);
     Ok(answer)
 }
 
@@ -312,52 +313,52 @@ fn remember(connection: &Connection, tenant: &TenantId, request: &Repeatable, an
     Ok(())
 }
 
-/// Adds one event with its deliveries, to all that it matches but one.
+/// Adds an event and its deliveries to all matching subscriptions except one.
 pub(super) fn accept_one(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     catalog: &Catalog,
     tenant: &TenantId,
     new: NewEvent,
     except: Option<SubscriptionId>,
-    told: &mut NewDeliveries,
+    new_deliveries: &mut NewDeliveries,
 ) -> Accepted {
     let matching = catalog.matching(tenant, new.module);
     let matching = matching.iter().filter(|subscription| Some(subscription.id) != except);
     let deliveries = matching.clone().count();
-    let event = write_event(batch, tenant, new, deliveries);
+    let event = write_event(tx, tenant, new, deliveries);
     let order_key = LazyCell::new(|| OrderKey::of_event(&event));
     for subscription in matching {
-        write_usual_delivery(batch, tenant, &event, subscription, &order_key, told);
+        write_usual_delivery(tx, tenant, &event, subscription, &order_key, new_deliveries);
     }
     Accepted { event: event.id, deliveries }
 }
 
-/// Adds one event whose deliveries follow in steps.
-fn accept_without_deliveries(batch: &Batch<'_>, catalog: &Catalog, tenant: &TenantId, new: NewEvent) -> Accepted {
+/// Adds an event whose deliveries follow in steps.
+fn accept_without_deliveries(tx: &Transaction<'_>, catalog: &Catalog, tenant: &TenantId, new: NewEvent) -> Accepted {
     let deliveries = catalog.matching(tenant, new.module).len();
-    Accepted { event: write_event(batch, tenant, new, deliveries).id, deliveries }
+    Accepted { event: write_event(tx, tenant, new, deliveries).id, deliveries }
 }
 
-/// Adds the delivery of an accepted event to a subscription. The key is the same for every subscription that keeps an order.
+/// Adds the delivery of an accepted event to a subscription. The order key is the same for every ordered subscription.
 pub(super) fn write_usual_delivery(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     event: &Arc<Event>,
     subscription: &Subscription,
     order_key: &LazyCell<Option<OrderKey>, impl FnOnce() -> Option<OrderKey>>,
-    told: &mut NewDeliveries,
+    new_deliveries: &mut NewDeliveries,
 ) {
     let order_key = subscription.settings.ordering.and_then(|_| **order_key);
     let wait_ms = subscription.settings.retry.first_wait_ms();
-    let delivery = write_delivery(batch, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key);
+    let delivery = write_delivery(tx, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key);
     match wait_ms {
-        0 => told.due.push(Due { delivery, event: event.clone() }),
-        _ => told.later.push(subscription.id),
+        0 => new_deliveries.due.push(Due { delivery, event: event.clone() }),
+        _ => new_deliveries.later.push(subscription.id),
     }
 }
 
-/// Adds an event that is accepted now.
-pub(super) fn write_event(batch: &Batch<'_>, tenant: &TenantId, new: NewEvent, fan_out: usize) -> Arc<Event> {
+/// Adds an event, accepted now.
+pub(super) fn write_event(tx: &Transaction<'_>, tenant: &TenantId, new: NewEvent, fan_out: usize) -> Arc<Event> {
     let event = Arc::new(Event {
         id: EventId::new(),
         name: new.name,
@@ -366,13 +367,13 @@ pub(super) fn write_event(batch: &Batch<'_>, tenant: &TenantId, new: NewEvent, f
         received_at_ms: now_ms(),
         payload: new.payload,
     });
-    batch.add_event(EventRow { tenant: tenant.clone(), event: event.clone(), fan_out });
+    tx.add_event(EventRow { tenant: tenant.clone(), event: event.clone(), fan_out });
     event
 }
 
 /// Adds a pending delivery.
 pub(super) fn write_delivery(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     event: EventId,
     subscription: SubscriptionId,
@@ -392,6 +393,6 @@ pub(super) fn write_delivery(
         age_from_ms: now_ms,
     };
     let due_at_ms = now_ms.saturating_add(wait_ms);
-    batch.add_delivery(DeliveryRow { delivery: delivery.clone(), due_at_ms, order_key });
+    tx.add_delivery(DeliveryRow { delivery: delivery.clone(), due_at_ms, order_key });
     delivery
 }

@@ -1,22 +1,22 @@
-//! Background work that is woken when there is some, repeated after a failure, and done in steps between which others write.
+//! Background work in steps: woken when there is work, repeated after a failure, with pauses in which other writes run.
 
 use super::StoreError;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// After a failure the work is repeated no sooner than this.
-const AGAIN: Duration = Duration::from_secs(5);
+/// Pause before a repetition after a failure.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Pause between two steps, as a multiple of the duration of the step.
-const OTHERS: u32 = 4;
+const PAUSE_FACTOR: u32 = 4;
 
 /// Pauses after a step of this duration, so that other writes run before the next one.
 pub(super) async fn let_others_write(took: Duration) {
-    tokio::time::sleep(took * OTHERS).await;
+    tokio::time::sleep(took * PAUSE_FACTOR).await;
 }
 
-/// Does what is left from before, and then the work of each wake-up, as long as there is a store. `failed` is what the log says
-/// of a failure.
+/// Does the work that is left from an earlier run, and then the work of each wake-up, until the store stops. `failed` is the log
+/// message of a failure.
 pub(super) async fn run_when_woken<F: Future<Output = Result<(), StoreError>>>(
     wake: &Notify,
     failed: &'static str,
@@ -28,7 +28,7 @@ pub(super) async fn run_when_woken<F: Future<Output = Result<(), StoreError>>>(
             Err(StoreError::Stopped) => return,
             Err(error) => {
                 tracing::error!(error = %crate::describe(&error), "{failed}; trying again");
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }

@@ -1,14 +1,14 @@
-//! Numbers of pending deliveries, by subscription, and the oldest of them.
+//! Numbers of pending deliveries by subscription, and the oldest of them.
 //!
 //! # Guarantees
-//! - The numbers are those of the last commit. They are counted from the index once, when the store is opened, and then moved by
-//!   each write that makes or ends deliveries; a write that is undone moves nothing. A test counts again after random operations.
-//! - Nobody reads a backlog to know its size: not the writer, no page, no collector of metrics.
+//! - The numbers are those of the last commit. They are counted from the index when the store opens, and then changed by each write
+//!   that makes or ends deliveries. A write that is undone changes nothing.
+//! - Neither the writer nor pages nor metrics read a backlog to know its size.
 //!
 //! # Limits
-//! The oldest delivery is exact among those that were attempted before. The others become due in the order in which they were
-//! made, so it is looked for among the first [`FIRST`] that are due; only where an edit has just made the first wait shorter, or
-//! the host itself put deliveries off, an older one can stand behind them until it is due.
+//! The oldest delivery is exact among deliveries that have been attempted. The others become due in the order in which they were
+//! made, so the oldest is searched among the first [`FIRST`] that are due. An older delivery can be behind them, until it is due,
+//! only if an edit has just shortened the initial delay or the host has put deliveries off.
 
 use super::damage::Damage;
 use super::fair_queue::Owner;
@@ -20,19 +20,19 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
-/// Number of deliveries without an attempt among which the oldest is looked for.
+/// Number of deliveries without an attempt that are searched for the oldest.
 const FIRST: usize = 64;
 
-/// The oldest of those that come first in the index of what is due. It begins with deliveries that were not attempted yet, in the order
-/// in which they are due. A condition on that column would read the table, which a damaged page of it would make fail.
+/// Oldest of the first deliveries in the index of due deliveries, which begins with deliveries without an attempt, by due time. A
+/// condition on that column would read the table, and would fail on a damaged page of the table.
 const OLDEST_OF_FIRST: &str = "SELECT MIN(id) FROM (SELECT id FROM deliveries INDEXED BY deliveries_due
      WHERE tenant = ?1 AND subscription = ?2 AND state = 0 LIMIT ?3)";
 
-/// The oldest of those that were attempted before.
+/// Oldest of the deliveries that have been attempted.
 const OLDEST_OF_RETRIED: &str = "SELECT MIN(id) FROM deliveries INDEXED BY deliveries_retried
      WHERE tenant = ?1 AND subscription = ?2 AND state = 0 AND attempts_made > 0 AND awaiting_plugin = ?3";
 
-/// A change of the number of a subscription's pending deliveries.
+/// Change of the number of a subscription's pending deliveries.
 #[derive(Clone, Debug)]
 pub(super) struct PendingChange {
     pub(super) tenant: TenantId,
@@ -47,8 +47,8 @@ pub(super) struct PendingCounts(Mutex<Counts>);
 type Counts = HashMap<TenantId, HashMap<SubscriptionId, u64>>;
 
 impl PendingCounts {
-    /// Counts what a database holds. Where the index cannot be read, what is before that is counted, and it is counted again when
-    /// the index is whole.
+    /// Counts the pending deliveries of a database. If the index cannot be read to its end, counts what precedes the damage; the
+    /// repair of the index counts again.
     pub(super) fn load(connection: &Connection, damage: &Damage) -> Self {
         let mut counts = Counts::new();
         if let Err(error) = count_all(connection, &mut counts) {
@@ -58,12 +58,12 @@ impl PendingCounts {
         PendingCounts(Mutex::new(counts))
     }
 
-    /// Takes over what another count found.
+    /// Replaces the numbers by those of another count.
     pub(super) fn replace(&self, other: PendingCounts) {
         *self.lock() = other.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     }
 
-    /// Takes over what a commit changed.
+    /// Applies the changes of a commit.
     pub(super) fn apply(&self, changes: Vec<PendingChange>) {
         let mut counts = self.lock();
         for PendingChange { tenant, subscription, by } in changes {
@@ -79,12 +79,12 @@ impl PendingCounts {
         }
     }
 
-    /// Forgets a tenant that is deleted.
+    /// Removes a tenant that is deleted.
     pub(super) fn forget(&self, tenant: &TenantId) {
         self.lock().remove(tenant);
     }
 
-    /// Numbers of a tenant's pending deliveries, none of them 0.
+    /// Returns the numbers of a tenant's pending deliveries, without zeros.
     pub(super) fn of(&self, tenant: &TenantId) -> HashMap<SubscriptionId, u64> {
         self.lock().get(tenant).cloned().unwrap_or_default()
     }
@@ -94,7 +94,7 @@ impl PendingCounts {
     }
 }
 
-/// Counts group by group, so that one which cannot be read leaves those before it.
+/// Counts group by group, so that a group that cannot be read does not affect those before it.
 fn count_all(connection: &Connection, counts: &mut Counts) -> Result<(), StoreError> {
     let sql = "SELECT tenant, subscription, COUNT(*) FROM deliveries INDEXED BY deliveries_due WHERE state = 0
                GROUP BY tenant, subscription";
@@ -108,7 +108,7 @@ fn count_all(connection: &Connection, counts: &mut Counts) -> Result<(), StoreEr
 }
 
 impl Store {
-    /// Numbers of pending deliveries of a tenant by subscription, without those that have none. Reads nothing from the disk.
+    /// Returns the numbers of pending deliveries of a tenant by subscription, without zeros. Does not read the database.
     pub fn pending(&self, tenant: &TenantId) -> HashMap<SubscriptionId, u64> {
         self.pending.of(tenant)
     }
@@ -123,7 +123,8 @@ impl Store {
         self.oldest_pending_by(Owner::from(&tenant), tenant, subscriptions).await
     }
 
-    /// The same of all subscriptions on the host's account, for its metrics: no tenant's queries hold them up.
+    /// Returns the same for all subscriptions of a tenant, on the host's account, so that queries of tenants do not delay the
+    /// metrics.
     pub async fn oldest_pending_for_host(&self, tenant: TenantId) -> Result<Option<i64>, StoreError> {
         let all = self.pending.of(&tenant).into_keys().collect();
         Ok(self.oldest_pending_by(Owner::Host, tenant, all).await?.into_values().min())
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
     use crate::store::schema;
 
-    /// Deliveries by id: attempts made, whether it waits for a plugin, when it is due, and its state.
+    /// Rows of deliveries: id, attempts made, awaiting a plugin, due time, state.
     fn check(rows: &[(u128, u32, bool, i64, u8)], expected: Option<u128>) {
         let connection = Connection::open_in_memory().expect("a database");
         schema::make(&connection, schema::newest()).expect("the schema");
@@ -194,7 +195,7 @@ mod tests {
         check(&[(2, 0, false, 7, 0), (3, 0, false, 8, 0)], Some(2));
         check(&[(2, 0, false, 7, 0), (1, 2, false, 900, 0), (3, 1, false, 5, 0)], Some(1));
         check(&[(2, 0, false, 7, 0), (3, 2, false, 5, 0), (1, 1, true, 9_000, 0)], Some(1));
-        // One that was put off without an attempt stands behind a newer one that is due before.
+        // A delivery that was put off without an attempt is behind a newer one that is due earlier.
         check(&[(1, 0, false, 90, 0), (2, 0, false, 7, 0)], Some(1));
     }
 

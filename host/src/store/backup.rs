@@ -1,15 +1,15 @@
-//! A copy of a store that may be in use, by SQLite's online backup (<https://www.sqlite.org/backup.html>).
+//! Backup of a store that may be in use, by SQLite's online backup (<https://www.sqlite.org/backup.html>).
 //!
 //! # Guarantees
-//! - The copy is one moment's whole store, checked, with the master key that opens its secrets unless it is left out; what was
-//!   acknowledged before the copy began is in it.
-//! - It is made under a name of its own beside its place, and gets its name when it is whole. A backup that fails leaves nothing
-//!   under that name, so the next one can take it.
-//! - Components are compared with their sha256. One that is damaged is named, and the rest is copied all the same.
-//! - The folder is readable by its owner only: whoever has it has the secrets.
+//! - The copy is a checked snapshot of the whole store, with the master key unless it is left out. It contains everything that was
+//!   acknowledged before the copy began.
+//! - The copy is made under a temporary name and renamed when it is complete. A failed backup leaves nothing under the final name,
+//!   so that the next one can use it.
+//! - Components are compared with their sha256. Damaged ones are reported; everything else is copied.
+//! - Only the owner can read the folder, which contains the secrets.
 //!
 //! # Limits
-//! A backup that is killed leaves the folder with the other name (`.hookloom-backup-…`), which nothing reads.
+//! A backup that is killed leaves the folder with the temporary name (`.hookloom-backup-…`), which nothing reads.
 
 use super::StoreError;
 use super::data_folder::{DATABASE, FolderFault, MASTER_KEY, folder_error, inspect, known_key, number_copy};
@@ -23,7 +23,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// So much is copied in one step; between steps the host can commit.
+/// Number of pages copied in one step. The host can commit between two steps.
 const PAGES_PER_STEP: i32 = 4_096;
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -32,19 +32,20 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct BackedUp {
     /// Size of the copied database, in bytes.
     pub bytes: u64,
-    /// The sha256 of each component that is damaged in the store, and so in the copy.
+    /// The sha256 of each component that is damaged in the store, and therefore in the copy.
     pub damaged_components: Vec<String>,
 }
 
-/// Copies the store in `from` to the new folder `to`, with the master key or without. `progress` hears of pages: done, and all.
+/// Copies the store in `from` to the new folder `to`, with the master key or without. Calls `progress` with the number of pages
+/// copied and of all pages.
 pub fn back_up(from: &Path, to: &Path, with_key: bool, progress: impl FnMut(u64, u64)) -> Result<BackedUp, StoreError> {
     require_free(to).map_err(folder_error(to))?;
     inspect(from)?;
     std::fs::metadata(from.join(DATABASE)).map_err(folder_error(from))?;
-    let beside = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut making = tempfile::Builder::new();
     let making = making.prefix(".hookloom-backup-").permissions(Permissions::from_mode(0o700));
-    let making = making.tempdir_in(beside).map_err(folder_error(beside))?;
+    let making = making.tempdir_in(parent).map_err(folder_error(parent))?;
     let path = making.path().join(DATABASE);
     copy_database(&from.join(DATABASE), &path, progress)?;
     let copy = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -63,13 +64,13 @@ pub fn back_up(from: &Path, to: &Path, with_key: bool, progress: impl FnMut(u64,
     let bytes = std::fs::metadata(&path).map_err(folder_error(to))?.len();
     flush(making.path()).map_err(folder_error(to))?;
     std::fs::rename(making.path(), to).map_err(folder_error(to))?;
-    // It has another name now.
+    // The folder has its final name.
     drop(making.keep());
-    File::open(beside).and_then(|folder| folder.sync_all()).map_err(folder_error(beside))?;
+    File::open(parent).and_then(|folder| folder.sync_all()).map_err(folder_error(parent))?;
     Ok(BackedUp { bytes, damaged_components })
 }
 
-/// Refuses a folder that holds something.
+/// Returns an error if a folder is not empty.
 fn require_free(to: &Path) -> std::io::Result<()> {
     match std::fs::read_dir(to) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -84,22 +85,22 @@ fn require_free(to: &Path) -> std::io::Result<()> {
 /// Copies a database and checks the copy.
 fn copy_database(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
     let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    // One snapshot for all steps: otherwise each commit of the host would begin the copy anew.
+    // One snapshot for all steps. Otherwise each commit of the host would restart the copy.
     source.execute_batch("BEGIN; SELECT 1 FROM sqlite_master LIMIT 1")?;
     let mut copy = Connection::open(to)?;
     {
         let backup = Backup::new(&source, &mut copy)?;
         while backup.step(PAGES_PER_STEP)? != StepResult::Done {
-            let told = backup.progress();
-            let all = u64::try_from(told.pagecount).unwrap_or(0);
-            progress(all - u64::try_from(told.remaining).unwrap_or(0), all);
+            let progress_so_far = backup.progress();
+            let all = u64::try_from(progress_so_far.pagecount).unwrap_or(0);
+            progress(all - u64::try_from(progress_so_far.remaining).unwrap_or(0), all);
             std::thread::sleep(PAUSE);
         }
     }
     let found: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    // What is damaged in the store is damaged in the copy, which is as good as the store.
-    let own: String = source.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if found != "ok" && own == "ok" {
+    // Damage of the store is also in the copy, which is as good as the store.
+    let of_source: String = source.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found != "ok" && of_source == "ok" {
         return Err(StoreError::Conflict(format!("the copy is incomplete: {found}")));
     }
     Ok(())

@@ -1,10 +1,13 @@
-//! One transaction of the writer, as its writes see it: the connection, and what is done once for all of them.
+//! Transaction of the writer: the connection, and work that is done once for all writes of the transaction.
 //!
-//! Events and their deliveries are written together before the commit ([`Rows`](super::rows)), and before any write
-//! that is not of the hot path: those of the hot path read neither. The statements of the hot path are fetched once a transaction
-//! instead of once a row. What is kept of a tenant is read once, counted here for the inserts of the hot path, and written
-//! before the commit; triggers count everything else ([`usage`](mod@super::usage)). A write that is undone takes back its rows and
-//! what it counted. Nothing else may change the counters of `ledgers` but by adding to them.
+//! - Events and deliveries are collected, and inserted many to a statement ([`Rows`](super::rows)), before the commit and before any
+//!   write that is not of the hot path. Writes of the hot path read neither.
+//! - Statements of the hot path are fetched once a transaction instead of once a row.
+//! - The usage of a tenant is read once, counted here for the inserts of the hot path, and written before the commit. Triggers count
+//!   all other rows ([`usage`](mod@super::usage)).
+//! - A write that is undone also removes its collected rows and its counts.
+//!
+//! Other code changes the counters of `ledgers` only by adding to them.
 
 use super::StoreError;
 use super::accept::Caps;
@@ -19,18 +22,18 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Deref;
 
-/// The statements of every event and every attempt.
+/// Statement that runs for every event or every attempt.
 #[derive(Clone, Copy)]
 pub(super) enum HotStatement {
-    /// So many rows of a table.
+    /// Insert of one or more rows of a table.
     Insert(Insert),
-    /// An attempt, if there is none of its number.
+    /// Insert of an attempt, if there is none of its number.
     Attempt,
-    /// An attempt in the place of the one of its number, which did not count.
+    /// Replacement of an attempt that did not count by the next one of the same number.
     AttemptAgain,
     /// Update of a delivery after an attempt.
     Outcome,
-    /// The same of a delivery that neither has nor gets a reason: no trigger counts it.
+    /// Update of a delivery that neither has nor gets a reason, so that no trigger counts it.
     OutcomeWithoutReason,
 }
 
@@ -75,28 +78,28 @@ struct Count {
     tenant: TenantId,
     kind: UsageKind,
     bytes: u64,
-    /// Bytes of its payload, if it is an event.
+    /// Size of the payload, for an event.
     payload: Option<u64>,
 }
 
-/// Usage of one tenant: events and bytes in the table, and those that this transaction adds without a trigger.
+/// Usage of one tenant: stored events and bytes, and those that this transaction adds without a trigger.
 #[derive(Default)]
 struct Kept {
-    /// Unknown until it is asked for, and again after a write that triggers may have counted.
+    /// Stored events and bytes. None until they are needed, and again after a write that triggers may have counted.
     before: Option<[u64; 2]>,
     events: u64,
     payload: u64,
     bytes: BytesByKind,
 }
 
-/// Usage of every tenant that this transaction counted for, and each single count, so that counts can be taken back.
+/// Usage of each tenant in this transaction, and each single count, so that counts can be undone.
 #[derive(Default)]
 struct Tally {
     kept: HashMap<TenantId, Kept>,
     counts: Vec<Count>,
 }
 
-/// Position in a transaction: number of counts, and of rows that wait to be inserted.
+/// Position in a transaction, to which a failed write returns.
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
     counts: usize,
@@ -104,20 +107,20 @@ pub(super) struct Mark {
     pending: usize,
 }
 
-/// A transaction.
-pub(super) struct Batch<'c> {
+/// Transaction of the writer.
+pub(super) struct Transaction<'c> {
     connection: &'c Connection,
     room: &'c DiskRoom,
     hot: RefCell<[Option<CachedStatement<'c>>; HotStatement::COUNT]>,
     rows: RefCell<Rows>,
-    /// Error that prevents the commit: something that belongs to the transaction could not be written.
+    /// Error that prevents the commit: a row of the transaction could not be written.
     given_up: RefCell<Option<rusqlite::Error>>,
     tally: RefCell<Tally>,
     /// Changes of the numbers of pending deliveries.
     pending: RefCell<Vec<PendingChange>>,
 }
 
-impl Deref for Batch<'_> {
+impl Deref for Transaction<'_> {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
@@ -125,10 +128,10 @@ impl Deref for Batch<'_> {
     }
 }
 
-impl<'c> Batch<'c> {
-    /// The one that has begun, or could not.
+impl<'c> Transaction<'c> {
+    /// Wraps the transaction of a connection. If it could not begin, its writes are refused.
     pub(super) fn on(connection: &'c Connection, room: &'c DiskRoom) -> Self {
-        Batch {
+        Transaction {
             connection,
             room,
             hot: RefCell::default(),
@@ -139,13 +142,12 @@ impl<'c> Batch<'c> {
         }
     }
 
-    /// Nothing of it may be committed: what follows in it is refused, and everybody is told the cause.
+    /// Prevents the commit: further writes are refused, and every caller gets the cause.
     pub(super) fn give_up(&self, cause: rusqlite::Error) {
         self.given_up.borrow_mut().get_or_insert(cause);
     }
 
-    /// Returns true if nothing can follow in the transaction: it was given up, or SQLite itself has rolled it back, as it does on
-    /// a full disk.
+    /// Returns true if the transaction takes no further writes: it was given up, or SQLite has rolled it back, as on a full disk.
     pub(super) fn is_over(&self) -> bool {
         self.given_up.borrow().is_some() || self.is_autocommit()
     }
@@ -155,7 +157,7 @@ impl<'c> Batch<'c> {
         self.room.require(self.connection)
     }
 
-    /// Proves that the largest event has room in the log.
+    /// Returns an error unless the log has room for the largest event.
     pub(super) fn try_event(&self) -> Result<(), StoreError> {
         self.require_disk()?;
         self.connection.execute_batch("SAVEPOINT event")?;
@@ -173,14 +175,14 @@ impl<'c> Batch<'c> {
         statement.execute(params)
     }
 
-    /// Takes an event in, to be written with others, and counts it.
+    /// Adds an event to the collected rows, and counts it.
     pub(super) fn add_event(&self, event: EventRow) {
         let payload = Some(event.event.payload.len() as u64);
         self.count(Count { tenant: event.tenant.clone(), kind: UsageKind::Events, bytes: event.bytes(), payload });
         self.rows.borrow_mut().events.push(event);
     }
 
-    /// Takes a delivery in, to be written with others, and counts it.
+    /// Adds a delivery to the collected rows, and counts it.
     pub(super) fn add_delivery(&self, delivery: DeliveryRow) {
         let tenant = delivery.delivery.tenant.clone();
         self.count_pending(&tenant, delivery.delivery.subscription, 1);
@@ -188,8 +190,8 @@ impl<'c> Batch<'c> {
         self.rows.borrow_mut().deliveries.push(delivery);
     }
 
-    /// Writes an attempt and counts it. One that did not count is overwritten by the next one, so that a plugin which always
-    /// says `later` cannot fill the disk.
+    /// Writes an attempt and counts it. Overwrites an attempt of the same number, which did not count, so that a plugin that always
+    /// returns `later` cannot fill the disk.
     pub(super) fn write_attempt(
         &self,
         tenant: &TenantId,
@@ -207,8 +209,8 @@ impl<'c> Batch<'c> {
         Ok(())
     }
 
-    /// Moves a pending delivery on and returns whether there was one. `columns` are the new state, when it is due, whether it
-    /// awaits a plugin, and by how much its attempts grow.
+    /// Writes the outcome of an attempt to a pending delivery. Returns false if the delivery is no longer pending. The tuple has the new
+    /// state, the due time, whether the delivery awaits a plugin, and the number of attempts to add.
     pub(super) fn write_outcome(
         &self,
         delivery: &DueDelivery,
@@ -240,25 +242,25 @@ impl<'c> Batch<'c> {
         }
     }
 
-    /// Counts deliveries that become pending, or are so no more. Whatever writes that says so here.
+    /// Counts deliveries that become pending (`by` > 0) or end. Every write that changes the state `pending` must call it.
     pub(super) fn count_pending(&self, tenant: &TenantId, subscription: SubscriptionId, by: i64) {
         if by != 0 {
             self.pending.borrow_mut().push(PendingChange { tenant: tenant.clone(), subscription, by });
         }
     }
 
-    /// Takes the changes of the numbers of pending deliveries that this transaction makes.
+    /// Takes the changes of the numbers of pending deliveries.
     pub(super) fn take_pending(&self) -> Vec<PendingChange> {
         self.pending.take()
     }
 
-    /// Counts an idempotency key that is about to be inserted.
+    /// Counts an idempotency key before its insert.
     pub(super) fn count_idempotency_key(&self, tenant: &TenantId, key: &str, answer: &str) {
         let bytes = IDEMPOTENCY_KEY_BYTES + (key.len() + answer.len()) as u64;
         self.count(Count { tenant: tenant.clone(), kind: UsageKind::IdempotencyKeys, bytes, payload: None });
     }
 
-    /// Writes the rows that were added so far. Whoever is not of the hot path begins and ends with it.
+    /// Writes the collected rows. A write that is not of the hot path begins and ends with it.
     pub(super) fn write_rows(&self) -> rusqlite::Result<()> {
         self.forget_before();
         let Rows { events, deliveries } = self.rows.take();
@@ -276,7 +278,7 @@ impl<'c> Batch<'c> {
         Ok(())
     }
 
-    /// Discards the usage that was read before, so that the next request reads it again: triggers may have counted since.
+    /// Discards the usage that was read, because triggers may have changed it.
     fn forget_before(&self) {
         self.tally.borrow_mut().kept.values_mut().for_each(|kept| kept.before = None);
     }
@@ -293,7 +295,7 @@ impl<'c> Batch<'c> {
         tally.counts.push(count);
     }
 
-    /// Refuses what was added for a tenant if it is over its share.
+    /// Returns an error if a tenant exceeds its share with the rows that this transaction adds.
     pub(super) fn check_share(&self, tenant: &TenantId, share: Caps) -> Result<(), StoreError> {
         let tally = &mut *self.tally.borrow_mut();
         let kept = tally.kept.entry(tenant.clone()).or_default();
@@ -314,7 +316,7 @@ impl<'c> Batch<'c> {
         Ok([events, bytes.iter().sum()])
     }
 
-    /// Returns the usage of a tenant, with the additions of this transaction so far.
+    /// Returns the usage of a tenant, with the rows that this transaction has added so far.
     pub(super) fn usage(&self, tenant: &TenantId, share: Caps) -> Result<Usage, StoreError> {
         let (mut events, mut bytes) = usage::kept(self.connection, tenant)?.ok_or(StoreError::NotFound("tenant"))?;
         if let Some(added) = self.tally.borrow().kept.get(tenant) {
@@ -324,7 +326,7 @@ impl<'c> Batch<'c> {
         Ok(share.of((events, bytes)))
     }
 
-    /// Returns the current position, to which the transaction can come back.
+    /// Returns the current position.
     pub(super) fn mark(&self) -> Mark {
         let rows = self.rows.borrow();
         Mark {
@@ -334,7 +336,7 @@ impl<'c> Batch<'c> {
         }
     }
 
-    /// Takes back what was counted and added since then.
+    /// Removes the counts and the collected rows since `mark`.
     pub(super) fn back_to(&self, mark: Mark) {
         let mut rows = self.rows.borrow_mut();
         rows.events.truncate(mark.rows[0]);
@@ -350,13 +352,13 @@ impl<'c> Batch<'c> {
         }
     }
 
-    /// Writes what was added and counted: the last thing before the commit.
+    /// Writes the collected rows and the counts. The last step before the commit.
     pub(super) fn settle(&self) -> rusqlite::Result<()> {
         if let Some(cause) = self.given_up.take() {
             return Err(cause);
         }
         if self.is_autocommit() {
-            // Nothing is left to settle, and the commit will say so.
+            // SQLite has rolled the transaction back; the commit returns the error.
             return Ok(());
         }
         self.write_rows()?;

@@ -1,9 +1,10 @@
-//! Bins and what they received.
+//! Bins and the requests that they received.
 //!
-//! Promises: a bin keeps no more and no longer than its settings say; the id of a bin is its key to receive, and says
-//! nothing of its tenant.
+//! # Guarantees
+//! - A bin keeps no more requests, and for no longer, than its settings allow.
+//! - The id of a bin authorizes to send to it, and does not reveal its tenant.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::within_share;
 use super::writer::{Terms, WriteMode, payload_rows};
@@ -20,93 +21,94 @@ use uuid::Uuid;
 /// Maximum number of bins of a tenant.
 pub const BINS_MAX: usize = 100;
 
-/// Maximum size of a bin in bytes: all its requests together, with their heads. So whoever lists, searches or exports one
-/// needs no more memory than that, and strangers cannot fill the disk.
+/// Maximum size of a bin: all its requests with their headers, in bytes. Bounds the memory of a listing, a search or an export of a
+/// bin, and the disk that senders can fill.
 pub const BIN_BYTES_MAX: u64 = 16 << 20;
 
-/// Number of bytes of each body that are searched.
+/// Number of bytes of each body that a search covers.
 const SEARCHED_BYTES: usize = 64 << 10;
 
-/// Maximum number of bytes that one search reads, which takes some milliseconds. The returned page says where to go on.
+/// Maximum number of bytes that one search reads: some milliseconds. The returned page says where the search continues.
 const SEARCH_BYTES_MAX: usize = 4 << 20;
 
-/// A page of what a bin received.
+/// Page of the requests of a bin.
 #[derive(Clone, Debug, Default)]
 pub struct BinPage {
-    /// The newest first.
+    /// Requests, newest first.
     pub requests: Vec<BinRequest>,
-    /// Request before which the next page begins. Set if there may be more: the page is full, or the search has read enough.
+    /// Request before which the next page begins. Set if there may be more requests: the page is full, or the search has read
+    /// enough.
     pub further: Option<Uuid>,
 }
 
 /// Filter of a listing of a bin's requests.
 #[derive(Clone, Debug, Default)]
 pub struct BinFilter {
-    /// Only older than this one.
+    /// Only requests older than this one.
     pub before: Option<Uuid>,
-    /// Only with this text in the head or the first 64 KiB of the body, whatever the case of its ASCII letters.
+    /// Only requests with this text in the headers or the first 64 KiB of the body. ASCII letters match in either case.
     pub search: Option<String>,
-    /// At most this many.
+    /// Maximum number of requests.
     pub limit: usize,
 }
 
 const REQUEST: &str = "SELECT id, received_at_ms, head, body FROM bin_requests";
 
 impl Store {
-    /// Makes a bin.
+    /// Creates a bin.
     pub async fn create_bin(&self, tenant: TenantId, settings: BinSettings) -> Result<Bin, StoreError> {
         let (text, _, _) = new_credential("");
-        // Half of it is 128 bits.
+        // Half of the text is 128 bits.
         let id = serde_json::from_value(text[..22].into())?;
         let bin = Bin { id, settings, created_at_ms: now_ms(), received: 0 };
         let owner = tenant.clone();
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let count: usize =
-                batch.query_row("SELECT COUNT(*) FROM bins WHERE tenant = ?1", [&*tenant.0], |row| row.get(0))?;
+                tx.query_row("SELECT COUNT(*) FROM bins WHERE tenant = ?1", [&*tenant.0], |row| row.get(0))?;
             if count >= BINS_MAX {
                 return Err(StoreError::Conflict(format!("a tenant has at most {BINS_MAX} bins")));
             }
             let sql = "INSERT INTO bins (id, tenant, settings, created_at_ms) VALUES (?1, ?2, ?3, ?4)";
             let settings = serde_json::to_string(&bin.settings)?;
             let row = params![&*bin.id, &*tenant.0, settings, bin.created_at_ms];
-            within_share(batch, &tenant, share, |batch| Ok(batch.execute(sql, row)?))?;
+            within_share(tx, &tenant, share, |tx| Ok(tx.execute(sql, row)?))?;
             Ok(bin)
         };
         self.write(&owner, write).await
     }
 
-    /// Rewrites a bin.
+    /// Replaces the settings of a bin.
     pub async fn update_bin(&self, tenant: TenantId, id: BinId, settings: BinSettings) -> Result<Bin, StoreError> {
         let owner = tenant.clone();
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let text = serde_json::to_string(&settings)?;
             let sql = "UPDATE bins SET settings = ?3 WHERE tenant = ?1 AND id = ?2";
-            within_share(batch, &tenant, share, |batch| {
-                if batch.execute(sql, params![&*tenant.0, &*id, text])? == 0 {
+            within_share(tx, &tenant, share, |tx| {
+                if tx.execute(sql, params![&*tenant.0, &*id, text])? == 0 {
                     return Err(StoreError::NotFound("bin"));
                 }
-                prune(batch, &id, &settings)
+                prune(tx, &id, &settings)
             })?;
-            find(batch, &id, Some(&tenant))?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
+            find(tx, &id, Some(&tenant))?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
         };
         self.write(&owner, write).await
     }
 
-    /// Deletes a bin with everything in it.
+    /// Deletes a bin with its requests.
     pub async fn delete_bin(&self, tenant: TenantId, id: BinId) -> Result<(), StoreError> {
         let owner = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
-            find(batch, &id, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
-            // Before the bin, which says whose they are.
-            batch.execute("DELETE FROM bin_requests WHERE bin = ?1", [&*id])?;
-            Ok(batch.execute("DELETE FROM bins WHERE id = ?1", [&*id]).map(drop)?)
+        let write = move |tx: &Transaction<'_>| {
+            find(tx, &id, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
+            // Before the bin, whose row has their tenant.
+            tx.execute("DELETE FROM bin_requests WHERE bin = ?1", [&*id])?;
+            Ok(tx.execute("DELETE FROM bins WHERE id = ?1", [&*id]).map(drop)?)
         };
         self.write(&owner, write).await
     }
 
-    /// A tenant's bins, the newest first.
+    /// Returns a tenant's bins, newest first.
     pub async fn bins(&self, tenant: TenantId) -> Result<Vec<Bin>, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
@@ -118,23 +120,23 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// One bin of a tenant.
+    /// Returns a bin of a tenant.
     pub async fn bin(&self, tenant: TenantId, id: BinId) -> Result<Bin, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| find(connection, &id, Some(&tenant));
         self.readers.read(owner, read).await?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
     }
 
-    /// A bin and its owner, by what its URL holds.
+    /// Returns a bin and its tenant, by the id in its URL.
     pub async fn bin_by_url(&self, id: BinId) -> Result<(TenantId, Bin), StoreError> {
         let read = move |connection: &Connection| find(connection, &id, None);
         let found = self.readers.read(Owner::Host, read).await?;
-        // That of a tenant that is being deleted is only waiting for its turn.
+        // Bins of a tenant that is being deleted still have rows.
         let found = found.filter(|(owner, _)| self.catalog().tenant(owner).is_some());
         found.ok_or(StoreError::NotFound("bin"))
     }
 
-    /// Keeps a request within the share of the bin's tenant, and says the how many-th of the bin it is, from 0.
+    /// Stores a request, within the share of the bin's tenant. Returns its number in the bin, from 0.
     pub async fn receive_in_bin(
         &self,
         tenant: &TenantId,
@@ -147,22 +149,22 @@ impl Store {
         let settings = bin.settings.clone();
         let tenant = tenant.clone();
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "UPDATE bins SET received = received + 1 WHERE id = ?1 RETURNING received - 1";
-            let nth = batch.query_row(sql, [&*id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
+            let nth = tx.query_row(sql, [&*id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
             let request = Uuid::now_v7();
             let sql = "INSERT INTO bin_requests (bin, id, received_at_ms, head, body) VALUES (?1, ?2, ?3, ?4, ?5)";
             let head = serde_json::to_string(&head)?;
-            within_share(batch, &tenant, share, |batch| {
-                batch.prepare_cached(sql)?.execute(params![&*id, request, now_ms(), head, &body[..]])?;
-                prune(batch, &id, &settings)
+            within_share(tx, &tenant, share, |tx| {
+                tx.prepare_cached(sql)?.execute(params![&*id, request, now_ms(), head, &body[..]])?;
+                prune(tx, &id, &settings)
             })?;
             Ok((request, nth))
         };
         self.writer.write(terms, write, |_| {}).await
     }
 
-    /// Requests that a bin received, the newest first. A search looks at [`SEARCH_BYTES_MAX`] and then says where to go on.
+    /// Returns requests of a bin, newest first. A search reads [`SEARCH_BYTES_MAX`] and then returns where to continue.
     pub async fn bin_requests(&self, tenant: TenantId, bin: BinId, filter: BinFilter) -> Result<BinPage, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
@@ -172,7 +174,7 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// One request, and the one that came before it.
+    /// Returns a request, and the one before it.
     pub async fn bin_request(
         &self,
         tenant: TenantId,
@@ -197,13 +199,13 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// Forgets one request of a bin, or all of them.
+    /// Deletes one request of a bin, or all of them.
     pub async fn forget_bin_requests(&self, tenant: TenantId, bin: BinId, id: Option<Uuid>) -> Result<(), StoreError> {
         let owner = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
-            find(batch, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
+        let write = move |tx: &Transaction<'_>| {
+            find(tx, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let sql = "DELETE FROM bin_requests WHERE bin = ?1 AND (?2 IS NULL OR id = ?2)";
-            match batch.execute(sql, params![&*bin, id])? {
+            match tx.execute(sql, params![&*bin, id])? {
                 0 if id.is_some() => Err(StoreError::NotFound("request")),
                 _ => Ok(()),
             }
@@ -213,20 +215,20 @@ impl Store {
 }
 
 impl Store {
-    /// Forgets what is older than its bin keeps it, bin by bin.
+    /// Deletes requests that are older than the retention of their bin, bin by bin.
     pub(super) async fn prune_bins(&self) -> Result<(), StoreError> {
         for (tenant, bin) in self.readers.read(Owner::Host, bins_to_prune).await? {
-            self.write(&tenant, move |batch| prune(batch, &bin.id, &bin.settings)).await?;
+            self.write(&tenant, move |tx| prune(tx, &bin.id, &bin.settings)).await?;
         }
         Ok(())
     }
 }
 
-/// Bins with a request that is older than their retention.
+/// Returns the bins with a request that is older than their retention.
 fn bins_to_prune(connection: &Connection) -> Result<Vec<(TenantId, Bin)>, StoreError> {
     let sql = "SELECT tenant, id, settings, created_at_ms, received FROM bins";
     let rows = connection.prepare_cached(sql)?.query_map([], bin_row)?.collect::<Result<Vec<_>, _>>()?;
-    // Only those that have something to forget: each is a write of its own.
+    // Only bins with expired requests, because each costs a write.
     let sql = "SELECT received_at_ms FROM bin_requests WHERE bin = ?1 ORDER BY id LIMIT 1";
     let mut oldest = connection.prepare_cached(sql)?;
     let mut old = Vec::new();

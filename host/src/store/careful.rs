@@ -1,7 +1,7 @@
-//! Reads that go on past damaged rows: slower, one row after the other, and only after the usual statement has failed.
+//! Reads that continue past damaged rows. They read row by row, and run only after the usual statement has failed.
 //!
-//! An index says which rows there are, each is read by itself, and what cannot be read is returned to be set apart. An index that
-//! cannot be read is rebuilt ([`repair`](super::repair)), and whoever needs it waits for that.
+//! The rows are listed from an index, and each is read with a separate statement. Rows that cannot be read are returned, to be set
+//! apart. If the index cannot be read, the read fails until the index is rebuilt ([`repair`](super::repair)).
 
 use super::damage::{Damage, DamagedRow, RowKind, damaged};
 use super::deliveries::{VIEW, event_row, kind, view_row};
@@ -15,30 +15,30 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::HashSet;
 use uuid::Uuid;
 
-/// Maximum number of entries that a list looks at.
+/// Maximum number of index entries that a list reads.
 const LISTED_MAX: usize = 20_000;
 
 /// Delay of a lane while an index is being rebuilt, in milliseconds.
 const WAIT_MS: i64 = 1_000;
 
-/// Result of a read that goes around damage: the readable part, and the rows that could not be read.
+/// Result of a read past damage: the readable part, and the rows that could not be read.
 pub(super) struct Careful<T> {
     pub(super) value: T,
     pub(super) damaged: Vec<DamagedRow>,
-    /// Deliveries that can be read, and whose event cannot.
+    /// Readable deliveries whose event cannot be read.
     pub(super) without_event: Vec<Uuid>,
 }
 
 impl<T> Careful<T> {
-    /// Wraps the result of a read that met no damage.
+    /// Wraps the result of a read without damage.
     pub(super) fn of(value: T) -> Self {
         Careful { value, damaged: Vec::new(), without_event: Vec::new() }
     }
 }
 
 impl Careful<DuePage> {
-    /// Adds a delivery to what cannot be read, and says whether it did: at first it may be an index that hides it, which is checked
-    /// meanwhile.
+    /// Adds a delivery to the unreadable rows if its damage is confirmed, and returns whether it is. At first, a damaged index may
+    /// be the cause; a check is requested meanwhile.
     fn set_apart(&mut self, unreadable: UnreadablePart, id: Uuid, known: &Damage) -> bool {
         let (has_event, row) = match unreadable {
             UnreadablePart::Delivery(row) => (true, row),
@@ -68,7 +68,7 @@ pub(super) fn due_page(
     known: &Damage,
 ) -> Careful<DuePage> {
     let now_ms = now_ms();
-    // Newer than whatever the page could have seen: fresh deliveries are left to the store.
+    // Newer than anything the page can have read, so that fresh deliveries are left to the store.
     let newest = Some(DeliveryId::new());
     let mut careful = Careful::of(DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest });
     let pending = match pending(connection, lane) {
@@ -122,7 +122,7 @@ fn pending(connection: &Connection, lane: &LaneRead) -> Result<Vec<(i64, Uuid)>,
     let sql = "SELECT attempts_made FROM deliveries WHERE tenant = ?1 AND id = ?2";
     let mut row = connection.prepare_cached(sql)?;
     let mut attempts = |id: Uuid| row.query_row(params![&*lane.tenant.0, id], |row| row.get::<_, u32>(0)).ok();
-    // Of those that cannot be read, the next that can be says which they are; without one they are taken for first attempts.
+    // An unreadable delivery has the class of the next readable one. Without one, it counts as a first attempt.
     let firsts = partition_point(all.len(), |at| {
         all[at..].iter().find_map(|(_, id)| attempts(*id)).is_none_or(|made| made == 0)
     });
@@ -135,7 +135,7 @@ fn pending(connection: &Connection, lane: &LaneRead) -> Result<Vec<(i64, Uuid)>,
     })
 }
 
-/// The first place that is not of the first kind, by halving.
+/// Returns the first index that is not of the first kind, by binary search.
 fn partition_point(len: usize, mut is_first_kind: impl FnMut(usize) -> bool) -> usize {
     let mut low = 0;
     let mut high = len;
@@ -150,7 +150,7 @@ fn partition_point(len: usize, mut is_first_kind: impl FnMut(usize) -> bool) -> 
     low
 }
 
-/// One delivery with its event. None: an earlier one of its entity goes first.
+/// Returns a delivery with its event. None: an earlier delivery of the same entity goes first.
 fn one_due(
     connection: &Connection,
     lane: &LaneRead,
@@ -167,7 +167,7 @@ fn one_due(
     });
     let found = found.map_err(|error| broken(crate::describe(&error)))?;
     let (event, order_key) =
-        found.ok_or_else(|| broken("the index of what is due has it, and the table has not".into()))?;
+        found.ok_or_else(|| broken("it is in the index of due deliveries and not in the table".into()))?;
     if order_key.is_some_and(|order_key| is_blocked(connection, lane, &order_key, id, known)) {
         return Ok(None);
     }
@@ -194,7 +194,7 @@ fn is_blocked(connection: &Connection, lane: &LaneRead, order_key: &[u8], id: Uu
         let mut statement = connection.prepare_cached(sql)?;
         statement.query_map(params![&*lane.tenant.0, lane.subscription.0, order_key, id], |row| row.get(0))?.collect()
     };
-    // Without the index nobody can tell, and the order is kept.
+    // Without the index, the answer is unknown, and the order is kept.
     let Ok(earlier) = earlier() else { return true };
     let mut earlier = earlier.into_iter().filter(|earlier| !known.has(&lane.tenant, RowKind::Delivery, *earlier));
     earlier.any(|earlier| {
@@ -206,13 +206,13 @@ fn is_blocked(connection: &Connection, lane: &LaneRead, order_key: &[u8], id: Uu
     })
 }
 
-/// Deliveries, about the newest first, without those that cannot be read.
+/// Returns deliveries, approximately newest first, without those that cannot be read.
 pub(super) fn list(
     connection: &Connection,
     tenant: &TenantId,
     filter: &DeliveryFilter,
 ) -> Result<Careful<Vec<DeliveryView>>, StoreError> {
-    // Of these two indexes both hold every delivery. Ids of events and of deliveries are in the order of time.
+    // Each of these two indexes has an entry for every delivery. Ids of events and of deliveries are in the order of time.
     let (condition, of) = match filter {
         DeliveryFilter { subscription: Some(id), event: None, .. } => (
             "INDEXED BY deliveries_of_subscription WHERE tenant = ?1 AND subscription = ?2 AND id < ?3 ORDER BY id DESC",
@@ -258,10 +258,10 @@ fn is_wanted(view: &DeliveryView, filter: &DeliveryFilter) -> bool {
         && filter.event.is_none_or(|id| id == view.event)
 }
 
-/// The attempts of a delivery, without those that cannot be read.
+/// Returns the attempts of a delivery, without those that cannot be read.
 pub(super) fn attempts(connection: &Connection, tenant: &TenantId, delivery: Uuid, made: u32) -> Vec<Attempt> {
     let sql = "SELECT detail FROM attempts WHERE tenant = ?1 AND delivery = ?2 AND number = ?3";
-    // One that did not count has the number of the next.
+    // An attempt that did not count has the number of the next one.
     let numbers = 1..=made.saturating_add(1);
     let read = |number: u32| -> Option<Attempt> {
         let mut statement = connection.prepare_cached(sql).ok()?;
@@ -271,8 +271,8 @@ pub(super) fn attempts(connection: &Connection, tenant: &TenantId, delivery: Uui
     numbers.filter_map(read).collect()
 }
 
-/// Counts a tenant's events and deliveries row by row. Of an event that cannot be read, its deliveries say how many were promised; a
-/// delivery that cannot be read counts as pending: nobody knows how it ended.
+/// Counts a tenant's events and deliveries row by row. The fan-out of an unreadable event is the number of its deliveries. An
+/// unreadable delivery counts as pending, because its end is unknown.
 pub(super) fn ledger_counts(connection: &Connection, tenant: &TenantId) -> Result<LedgerCounts, StoreError> {
     let mut counts = LedgerCounts::default();
     let mut ids = connection.prepare("SELECT id FROM events WHERE tenant = ?1")?;
@@ -297,12 +297,12 @@ pub(super) fn ledger_counts(connection: &Connection, tenant: &TenantId) -> Resul
     Ok(counts)
 }
 
-/// Returns true if a row that was damaged can be read, or is gone. A pending delivery needs its event.
+/// Returns true if a row that was damaged can be read, or is gone. A pending delivery is readable only with its event.
 pub(super) fn is_whole(connection: &Connection, row: &DamagedRow) -> bool {
     is_readable(connection, row).is_ok()
 }
 
-/// Reads a row, and fails as reading it fails.
+/// Reads a row, and returns the error of the read.
 pub(super) fn is_readable(connection: &Connection, row: &DamagedRow) -> rusqlite::Result<()> {
     match row.kind {
         RowKind::Event => read_event(connection, &row.tenant, row.id).map(drop),

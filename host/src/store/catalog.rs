@@ -1,7 +1,7 @@
-//! The catalog: the small tables that every request needs, in memory.
+//! Catalog: tenants, keys, tokens, sessions and subscriptions in memory, because every request needs them.
 //!
-//! Only the writer's thread changes it, after a commit; everybody reads it without waiting for the disk. Holds no
-//! event and no delivery.
+//! Only the writer's thread changes the catalog, after a commit. Reads never wait for the disk. The catalog holds no events and no
+//! deliveries.
 
 use super::vault::Vault;
 use super::{StoreError, credentials, now_ms, sessions, subscriptions, tenants};
@@ -17,15 +17,15 @@ use uuid::Uuid;
 /// Tenants, keys, intake tokens and subscriptions.
 #[derive(Default)]
 pub struct Catalog {
-    shelves: RwLock<Shelves>,
-    /// Times of last use by key, in milliseconds since the epoch, since they were last written to the database.
+    tables: RwLock<Tables>,
+    /// Times of last use by key that are not in the database yet, in milliseconds since the epoch.
     used: Mutex<HashMap<Uuid, i64>>,
     /// Notified when a key is used.
     key_used: Notify,
 }
 
 #[derive(Default)]
-struct Shelves {
+struct Tables {
     tenants: BTreeMap<TenantId, TenantShelf>,
     subscriptions: HashMap<SubscriptionId, Arc<Subscription>>,
     keys: HashMap<[u8; 32], Arc<ApiKey>>,
@@ -33,17 +33,17 @@ struct Shelves {
     sessions: HashMap<[u8; 32], Arc<Session>>,
 }
 
-/// Subscriptions in the order of their ids, which is by age.
+/// Subscriptions in the order of their ids, which is the order of creation.
 type List = Arc<Vec<Arc<Subscription>>>;
 
 struct TenantShelf {
     tenant: Arc<Tenant>,
     subscriptions: List,
-    /// Those that get the events of each module, so that the others cost an event nothing.
+    /// Subscriptions of each module, so that an event does not look at the others.
     matching: [List; Module::ALL.len()],
 }
 
-/// Puts a subscription into a list, in the place of the one with its id.
+/// Adds a subscription to a list, or replaces the one with its id.
 fn put(list: &mut List, subscription: Arc<Subscription>) {
     let list = Arc::make_mut(list);
     match list.binary_search_by_key(&subscription.id, |other| other.id) {
@@ -66,28 +66,28 @@ impl Catalog {
         credentials::load_tokens(connection)?.into_iter().for_each(|(hash, token)| catalog.put_token(hash, token));
         sessions::load(connection)?.into_iter().for_each(|(hash, session)| catalog.put_session(hash, session));
         let subscriptions = subscriptions::load(connection, vault)?.into_iter();
-        // Those of a tenant that is being deleted are only waiting for their turn.
+        // Subscriptions of a tenant that is being deleted still have rows.
         let subscriptions = subscriptions.filter(|one| catalog.tenant(&one.tenant).is_some());
         catalog.put_subscriptions(subscriptions.map(Arc::new).collect());
         Ok(catalog)
     }
 
-    /// A tenant.
+    /// Returns a tenant.
     pub fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
-        self.read().tenants.get(id).map(|shelf| shelf.tenant.clone())
+        self.read().tenants.get(id).map(|records| records.tenant.clone())
     }
 
-    /// Every tenant, by id.
+    /// Returns all tenants, by id.
     pub fn tenants(&self) -> Vec<Arc<Tenant>> {
-        self.read().tenants.values().map(|shelf| shelf.tenant.clone()).collect()
+        self.read().tenants.values().map(|records| records.tenant.clone()).collect()
     }
 
-    /// The key with this hash.
+    /// Returns the key with this hash.
     pub fn key(&self, hash: &[u8; 32]) -> Option<Arc<ApiKey>> {
         self.read().keys.get(hash).cloned()
     }
 
-    /// The key with this id.
+    /// Returns the key with this id.
     pub fn key_by_id(&self, id: Uuid) -> Option<Arc<ApiKey>> {
         self.read().keys.values().find(|key| key.id == id).cloned()
     }
@@ -99,7 +99,7 @@ impl Catalog {
         Some((session, key))
     }
 
-    /// Notes that a key is used.
+    /// Records that a key is used now.
     pub fn note_used(&self, key: Uuid) {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key, now_ms());
         self.key_used.notify_one();
@@ -110,7 +110,7 @@ impl Catalog {
         self.key_used.notified().await;
     }
 
-    /// Takes the times of last use, by key, that were gathered since the previous call.
+    /// Takes the times of last use, by key, since the previous call.
     pub(super) fn take_used(&self) -> HashMap<Uuid, i64> {
         std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -121,78 +121,78 @@ impl Catalog {
     }
 
     pub(super) fn put_session(&self, hash: [u8; 32], session: Session) {
-        let mut shelves = self.write();
+        let mut tables = self.write();
         let now_ms = now_ms();
-        shelves.sessions.retain(|_, other| other.expires_at_ms > now_ms);
-        shelves.sessions.insert(hash, Arc::new(session));
+        tables.sessions.retain(|_, other| other.expires_at_ms > now_ms);
+        tables.sessions.insert(hash, Arc::new(session));
     }
 
     pub(super) fn remove_session(&self, hash: &[u8; 32]) {
         self.write().sessions.remove(hash);
     }
 
-    /// A tenant's keys, the oldest first. None: the admin keys.
+    /// Returns a tenant's keys, oldest first. None: the admin keys.
     pub fn keys(&self, tenant: Option<&TenantId>) -> Vec<Arc<ApiKey>> {
         let mut keys: Vec<_> = self.read().keys.values().filter(|key| key.tenant.as_ref() == tenant).cloned().collect();
         keys.sort_by_key(|key| key.id);
         keys
     }
 
-    /// The intake token with this hash.
+    /// Returns the intake token with this hash.
     pub fn token(&self, hash: &[u8; 32]) -> Option<Arc<IntakeToken>> {
         self.read().tokens.get(hash).cloned()
     }
 
-    /// A tenant's intake tokens, the oldest first.
+    /// Returns a tenant's intake tokens, oldest first.
     pub fn tokens(&self, tenant: &TenantId) -> Vec<Arc<IntakeToken>> {
         let mut tokens: Vec<_> = self.read().tokens.values().filter(|token| token.tenant == *tenant).cloned().collect();
         tokens.sort_by_key(|token| token.id);
         tokens
     }
 
-    /// A subscription of a tenant.
+    /// Returns a subscription of a tenant.
     pub fn subscription(&self, tenant: &TenantId, id: SubscriptionId) -> Option<Arc<Subscription>> {
         self.read().subscriptions.get(&id).filter(|found| found.tenant == *tenant).cloned()
     }
 
-    /// A subscription, for the host's own use.
+    /// Returns a subscription of any tenant, for the host itself.
     pub fn subscription_by_id(&self, id: SubscriptionId) -> Option<Arc<Subscription>> {
         self.read().subscriptions.get(&id).cloned()
     }
 
-    /// A tenant's subscriptions, the oldest first.
+    /// Returns a tenant's subscriptions, oldest first.
     pub fn subscriptions(&self, tenant: &TenantId) -> List {
-        self.read().tenants.get(tenant).map(|shelf| shelf.subscriptions.clone()).unwrap_or_default()
+        self.read().tenants.get(tenant).map(|records| records.subscriptions.clone()).unwrap_or_default()
     }
 
-    /// Those that an event of this module is for.
+    /// Returns the subscriptions that receive events of a module.
     pub fn matching(&self, tenant: &TenantId, module: Module) -> List {
-        self.read().tenants.get(tenant).map(|shelf| shelf.matching[module as usize].clone()).unwrap_or_default()
+        self.read().tenants.get(tenant).map(|records| records.matching[module as usize].clone()).unwrap_or_default()
     }
 
-    /// Every subscription.
+    /// Returns all subscriptions.
     pub fn all_subscriptions(&self) -> Vec<Arc<Subscription>> {
         self.read().subscriptions.values().cloned().collect()
     }
 
-    /// The module that an event name stands for in this tenant. None: the tenant does not accept the name.
+    /// Returns the module of an event name in this tenant. None: the tenant does not accept the name.
     pub fn module_of(&self, tenant: &TenantId, event_name: &str) -> Option<Module> {
         let vendors = VENDOR_EVENT_NAMES.iter().find(|(name, _)| *name == event_name).map(|(_, module)| *module);
         vendors.or_else(|| self.tenant(tenant)?.extra_event_names.get(event_name).copied())
     }
 
     pub(super) fn put_tenant(&self, tenant: Tenant) {
-        let mut shelves = self.write();
+        let mut tables = self.write();
         let tenant = Arc::new(tenant);
         let blank =
             || TenantShelf { tenant: tenant.clone(), subscriptions: List::default(), matching: Default::default() };
-        shelves.tenants.entry(tenant.id.clone()).or_insert_with(blank).tenant = tenant.clone();
+        tables.tenants.entry(tenant.id.clone()).or_insert_with(blank).tenant = tenant.clone();
     }
 
-    /// Forgets a tenant with its keys, their sessions, its tokens and its subscriptions.
+    /// Removes a tenant with its keys, sessions, tokens and subscriptions.
     pub(super) fn remove_tenant(&self, id: &TenantId) {
-        let mut shelves = self.write();
-        let Shelves { tenants, subscriptions, keys, tokens, sessions } = &mut *shelves;
+        let mut tables = self.write();
+        let Tables { tenants, subscriptions, keys, tokens, sessions } = &mut *tables;
         tenants.remove(id);
         subscriptions.retain(|_, one| one.tenant != *id);
         tokens.retain(|_, token| token.tenant != *id);
@@ -206,9 +206,9 @@ impl Catalog {
     }
 
     pub(super) fn remove_key(&self, id: Uuid) {
-        let mut shelves = self.write();
-        shelves.keys.retain(|_, key| key.id != id);
-        shelves.sessions.retain(|_, session| session.key != id);
+        let mut tables = self.write();
+        tables.keys.retain(|_, key| key.id != id);
+        tables.sessions.retain(|_, session| session.key != id);
     }
 
     pub(super) fn put_token(&self, hash: [u8; 32], token: IntakeToken) {
@@ -221,36 +221,36 @@ impl Catalog {
 
     /// Adds subscriptions, or replaces those with the same id.
     pub(super) fn put_subscriptions(&self, changed: Vec<Arc<Subscription>>) {
-        let mut shelves = self.write();
+        let mut tables = self.write();
         for subscription in changed {
-            shelves.subscriptions.insert(subscription.id, subscription.clone());
-            let Some(shelf) = shelves.tenants.get_mut(&subscription.tenant) else { continue };
+            tables.subscriptions.insert(subscription.id, subscription.clone());
+            let Some(records) = tables.tenants.get_mut(&subscription.tenant) else { continue };
             for module in Module::ALL {
-                let list = &mut shelf.matching[module as usize];
+                let list = &mut records.matching[module as usize];
                 if subscription.matches(module) {
                     put(list, subscription.clone());
                 } else {
                     take_out(list, subscription.id);
                 }
             }
-            put(&mut shelf.subscriptions, subscription);
+            put(&mut records.subscriptions, subscription);
         }
     }
 
     pub(super) fn remove_subscription(&self, tenant: &TenantId, id: SubscriptionId) {
-        let mut shelves = self.write();
-        shelves.subscriptions.remove(&id);
-        if let Some(shelf) = shelves.tenants.get_mut(tenant) {
-            take_out(&mut shelf.subscriptions, id);
-            shelf.matching.iter_mut().for_each(|list| take_out(list, id));
+        let mut tables = self.write();
+        tables.subscriptions.remove(&id);
+        if let Some(records) = tables.tenants.get_mut(tenant) {
+            take_out(&mut records.subscriptions, id);
+            records.matching.iter_mut().for_each(|list| take_out(list, id));
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Shelves> {
-        self.shelves.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Shelves> {
-        self.shelves.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,9 @@
-//! The log of changes: who changed what, and how it was before and after. Entries are never altered; who writes one leaves
-//! secrets out. They are written after the change, the deletion of a tenant with it.
+//! Log of changes: the key, the action, and the state before and after.
+//!
+//! Entries are never altered. The caller leaves secrets out. An entry is written after its change, except for the deletion of a
+//! tenant, whose entry is written in the same transaction.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::UsageKind;
 use super::{Store, StoreError, now_ms};
@@ -11,10 +13,10 @@ use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// One change.
+/// Entry of the log of changes.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Its id, which grows.
+    /// Id of the entry. Ids grow.
     pub id: Uuid,
     /// Time of the change, in milliseconds since the epoch.
     pub at_ms: i64,
@@ -24,35 +26,34 @@ pub struct Change {
     pub action: String,
     /// Thing that was changed.
     pub subject: String,
-    /// State before the change. None: there was nothing, or nothing worth telling.
+    /// State before the change. None: there was none, or it is not recorded.
     pub before: Option<Value>,
     /// State after the change.
     pub after: Option<Value>,
 }
 
-/// Number of entries that are kept of each tenant. Some hundred more can be there until they are pruned.
+/// Maximum number of entries of a tenant. Some hundred more can exist until they are pruned.
 const KEPT_MAX: usize = 10_000;
 
-/// Maximum length of who changed what, in bytes each.
+/// Maximum size of `who` and of `subject`, in bytes.
 const SUBJECT_BYTES_MAX: usize = 1_000;
 
-/// Maximum length of a state before or after a change, in bytes: settings of the usual size many times over.
+/// Maximum size of a state before or after a change, in bytes. Many times the usual size of settings.
 const STATE_BYTES_MAX: usize = 64 << 10;
 
-/// A state as it is kept: one that is too long is told by its length.
+/// Returns the stored text of a state. A text that is too long is replaced by its length.
 fn state_text(state: &Value) -> String {
     let text = state.to_string();
     if text.len() <= STATE_BYTES_MAX { text } else { json!({ "omitted_bytes": text.len() }).to_string() }
 }
 
-/// Size of the states on a page of changes above which it ends, in bytes: what a network thread writes as JSON in about a
-/// millisecond.
+/// Size of the states on a page, in bytes, at which the page ends. A network thread writes that much JSON in about a millisecond.
 const PAGE_BYTES_MAX: usize = 256 << 10;
 
-/// Counted size of a tenant's log above which its oldest entries go, in bytes.
+/// Counted size of a tenant's log, in bytes, above which its oldest entries are deleted.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// Number of the oldest entries that are deleted at once when the log is too large.
+/// Number of entries that are deleted at once when the log is too large.
 const OLDEST: usize = 256;
 
 fn owner(tenant: Option<&TenantId>) -> &str {
@@ -60,36 +61,36 @@ fn owner(tenant: Option<&TenantId>) -> &str {
 }
 
 impl Store {
-    /// Writes a change down. Without a tenant it is the host's.
+    /// Adds an entry to a tenant's log. None: to the host's log.
     pub async fn note_change(&self, tenant: Option<TenantId>, change: Change) -> Result<(), StoreError> {
         let account = tenant.clone();
         let catalog = self.catalog.clone();
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let mut change = change;
             if let Some(tenant) = &tenant {
                 if catalog.tenant(tenant).is_none() {
-                    // It was deleted meanwhile, and its log with it.
+                    // The tenant was deleted in the meantime, with its log.
                     return Ok(());
                 }
-                let usage = batch.usage(tenant, share)?;
+                let usage = tx.usage(tenant, share)?;
                 if usage.bytes >= share.bytes {
-                    // Who did what is written down in any case; how it was before and after is what takes space.
+                    // The entry is written even if the share is used up, without its states, which take the space.
                     (change.before, change.after) = (None, None);
                 }
                 if usage.of(UsageKind::Changes) > BYTES_MAX {
                     let sql = "DELETE FROM changes WHERE tenant = ?1 AND id IN
                                (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id LIMIT ?2)";
-                    batch.execute(sql, params![&*tenant.0, OLDEST])?;
+                    tx.execute(sql, params![&*tenant.0, OLDEST])?;
                 }
             }
-            insert_change(batch, tenant.as_ref(), &change)
+            insert_change(tx, tenant.as_ref(), &change)
         };
         self.write(Owner::from(account.as_ref()), write).await
     }
 
-    /// Returns changes, the newest first, older than `before`, and whether there are more: at most `limit`, and at least one,
-    /// however large.
+    /// Returns at most `limit` entries older than `before`, newest first, and whether there are more. Returns at least one entry,
+    /// of any size.
     pub async fn changes(
         &self,
         tenant: Option<TenantId>,
@@ -122,27 +123,31 @@ fn state_bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<usize> {
     Ok(row.get_ref(column)?.as_str_or_null()?.map_or(0, str::len))
 }
 
-/// Adds an entry to a tenant's log, or to the host's. Part of a larger transaction where the change and its entry must not be
-/// without each other.
-pub(super) fn insert_change(batch: &Batch<'_>, tenant: Option<&TenantId>, change: &Change) -> Result<(), StoreError> {
+/// Adds an entry to a tenant's log, or to the host's. Called within a larger transaction if the change and its entry must be
+/// committed together.
+pub(super) fn insert_change(
+    tx: &Transaction<'_>,
+    tenant: Option<&TenantId>,
+    change: &Change,
+) -> Result<(), StoreError> {
     let Change { id, at_ms, who, action, subject, before, after } = change;
     let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let tenant = owner(tenant);
     let [who, subject] = [who, subject].map(|text| shortened(text, SUBJECT_BYTES_MAX));
     let before = before.as_ref().map(state_text);
     let after = after.as_ref().map(state_text);
-    batch.execute(sql, params![tenant, id, at_ms, who, action, subject, before, after])?;
-    // Finding the oldest that stays reads all that is kept: one change in 256, by a byte that is random, does it.
+    tx.execute(sql, params![tenant, id, at_ms, who, action, subject, before, after])?;
+    // Finding the entries to delete reads the whole log, so only one change in 256 does it, chosen by a random byte.
     if id.as_bytes()[15] != 0 {
         return Ok(());
     }
     let sql = "DELETE FROM changes WHERE tenant = ?1 AND id <= (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
-    batch.execute(sql, params![tenant, KEPT_MAX])?;
+    tx.execute(sql, params![tenant, KEPT_MAX])?;
     Ok(())
 }
 
 impl Change {
-    /// A change that was made now.
+    /// Returns an entry with the present time.
     pub fn now(who: String, action: &str, subject: String, before: Option<Value>, after: Option<Value>) -> Self {
         Change { id: Uuid::now_v7(), at_ms: now_ms(), who, action: action.to_owned(), subject, before, after }
     }

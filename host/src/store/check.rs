@@ -1,13 +1,13 @@
-//! A search of a whole data folder for damage: what `hookloom check` prints.
+//! Search of a whole data folder for damage, for `hookloom check`.
 //!
 //! # Guarantees
-//! - Nothing is changed: the database is opened to be read only, also beside a running host.
-//! - Every page of every table and index is looked at by SQLite's own check, every row is read, and what belongs together is compared:
-//!   deliveries with their events, components with their sha256, the size of the file with its header, the log with its checksums.
+//! - The database is opened read-only and not changed. A host may run at the same time.
+//! - SQLite's own check reads every page of every table and index. Every row is read, and related data is compared: deliveries with
+//!   their events, components with their sha256, the size of the file with its header, the log with its checksums.
 //!
 //! # Limits
-//! A changed byte in a text or a payload that stays well-formed is not found, but in components and in the log: nothing else has a
-//! checksum.
+//! SQLite has no checksums outside the log. A changed byte in a text or a payload that stays well-formed is found only in
+//! components and in the log.
 
 use super::log_check::{LogState, read_log};
 use super::salvage::{Table, TableSalvage, salvage};
@@ -31,33 +31,33 @@ pub struct CheckReport {
     pub whole: bool,
     /// Findings about the files.
     pub files: Vec<String>,
-    /// Findings of SQLite's check, each with the table or index that it is about where that is known.
+    /// Findings of SQLite's check, with the table or index if it is known.
     pub pages: Vec<String>,
-    /// Tables, each with its rows.
+    /// Tables, each with its number of rows.
     pub tables: Vec<TableReport>,
-    /// Rows that do not fit together.
+    /// Rows that contradict each other.
     pub relations: Vec<String>,
-    /// Observations that are unusual, but no damage.
+    /// Observations that are unusual, but not damage.
     pub notes: Vec<String>,
 }
 
 /// Rows of a table.
 #[derive(Debug, Serialize)]
 pub struct TableReport {
-    /// Its name.
+    /// Name of the table.
     pub table: String,
-    /// Number of rows that are whole.
+    /// Number of undamaged rows.
     pub rows: u64,
-    /// Rows that are not, with the reason.
+    /// Damaged rows, with the reason.
     pub damaged: Vec<DamagedKey>,
-    /// True if pages cannot be read, so that there can be more damaged rows than are named.
+    /// True if pages cannot be read, so that there can be more damaged rows than listed.
     pub unreadable_pages: bool,
 }
 
-/// A row that is not whole.
+/// Damaged row.
 #[derive(Debug, Serialize)]
 pub struct DamagedKey {
-    /// The values of its key.
+    /// Values of the key.
     pub key: String,
     /// Description of the damage.
     pub reason: String,
@@ -75,7 +75,7 @@ impl TableReport {
     }
 }
 
-/// Checks a data folder. `progress` hears of each step.
+/// Checks a data folder. Calls `progress` with the name of each step.
 pub fn check_store(folder: &Path, mut progress: impl FnMut(&str)) -> Result<CheckReport, StoreError> {
     let path = folder.join("hookloom.db");
     let (mut files, notes) = check_files(&path)?;
@@ -104,7 +104,7 @@ pub fn check_store(folder: &Path, mut progress: impl FnMut(&str)) -> Result<Chec
     }
     progress("what belongs together");
     let mut relations = Vec::new();
-    // Where rows cannot be read, what belongs to them is missing, too, and was named.
+    // Rows that belong to unreadable rows are missing as well, and have been reported.
     relations.extend(without_events(&connection).unwrap_or_default());
     relations.extend(wrong_components(&connection).unwrap_or_default());
     let whole = files.is_empty()
@@ -114,7 +114,7 @@ pub fn check_store(folder: &Path, mut progress: impl FnMut(&str)) -> Result<Chec
     Ok(CheckReport { whole, files, pages, tables, relations, notes })
 }
 
-/// Returns the fault of the log beside the database: it is another database's, or it is missing. Such a log is not read.
+/// Returns the fault of the log of a database: it belongs to another database, or it is missing. Such a log is not read.
 pub(super) fn log_fault(folder: &Path) -> Option<String> {
     match data_folder::inspect(folder) {
         Err(StoreError::Files(fault @ (FolderFault::ForeignLog { .. } | FolderFault::NoLog { .. }))) => {
@@ -124,8 +124,8 @@ pub(super) fn log_fault(folder: &Path) -> Option<String> {
     }
 }
 
-/// Opens the database of a folder to be read, also one that is shorter than it should be, or whose log cannot be used or is another
-/// database's.
+/// Opens the database of a folder read-only, even if the file is shorter than it should be, or if the log is unusable or belongs to
+/// another database.
 pub(super) fn open_damaged(folder: &Path) -> Result<Connection, StoreError> {
     let path = folder.join(data_folder::DATABASE);
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -135,7 +135,7 @@ pub(super) fn open_damaged(folder: &Path) -> Result<Connection, StoreError> {
             return Ok(with_log);
         }
     }
-    // Without its log. Escaped, because this form is a URI (RFC 3986, section 2.1).
+    // Without the log. Escaped, because this form is a URI (RFC 3986, section 2.1).
     let path = path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let flags = read_only | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags)?;
@@ -143,14 +143,15 @@ pub(super) fn open_damaged(folder: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// SQLite refuses a file that is shorter than its header says, unless its schema may be written; nothing writes here.
+/// Makes SQLite open a file that is shorter than its header says, which it does only if the schema may be written. Nothing is
+/// written.
 fn accept_short(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "writable_schema", true)?;
     super::tune(connection)?;
     Ok(connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |_| Ok(()))?)
 }
 
-/// Returns the findings of the file checks: damage, then notes about the merely unusual.
+/// Returns the findings of the file checks: damage, then unusual observations.
 fn check_files(path: &Path) -> Result<(Vec<String>, Vec<String>), StoreError> {
     let in_folder = |source| StoreError::Folder { folder: path.display().to_string(), source };
     let mut file = std::fs::File::open(path).map_err(in_folder)?;
@@ -166,7 +167,7 @@ fn check_files(path: &Path) -> Result<(Vec<String>, Vec<String>), StoreError> {
         page => page,
     };
     let pages = u64::from(u32::from_be_bytes([header[28], header[29], header[30], header[31]]));
-    // With a log the file may be shorter than the database: its last pages are in the log.
+    // With a log, the file may be shorter than the database: the last pages are in the log.
     if log.is_none_or(|log| log.pages == 0) && bytes < page * pages {
         findings.push(format!(
             "hookloom.db has {bytes} bytes, and by its header it has {}: its end is missing",
@@ -192,12 +193,12 @@ fn named_findings(connection: &Connection) -> Result<Vec<String>, StoreError> {
         None => finding,
     };
     let findings = repair::findings(connection, "integrity_check")?;
-    // Pages that an index left behind when it was made anew cost space and nothing else.
+    // Pages that remain from an index that was rebuilt cost only space.
     let findings = findings.into_iter().filter(|finding| !finding.ends_with(": never used"));
     Ok(findings.map(name).take(NAMED_MAX).collect())
 }
 
-/// Pending deliveries without an event: nothing can be sent for them.
+/// Returns pending deliveries without an event, for which nothing can be sent.
 fn without_events(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let sql =
         "SELECT d.tenant, d.id, d.event FROM deliveries d LEFT JOIN events e ON e.tenant = d.tenant AND e.id = d.event
@@ -212,7 +213,7 @@ fn without_events(connection: &Connection) -> Result<Vec<String>, StoreError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Components whose bytes are not those of their name.
+/// Returns components whose bytes do not have the sha256 of their name.
 pub(super) fn wrong_components(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let mut statement = connection.prepare("SELECT sha256, bytes FROM components")?;
     let mut rows = statement.query([])?;

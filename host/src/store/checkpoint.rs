@@ -1,12 +1,11 @@
-//! Keeps the write-ahead log short without making writes wait.
+//! Checkpoints in the background: keep the write-ahead log short without delaying writes.
 //!
-//! SQLite would copy the log into the database in the commit that makes it too long, and everybody would wait for some
-//! thousand pages. Here a thread of its own copies them while commits go on, and a later commit copies only what was added
-//! meanwhile and flushes the database, after which the log begins anew (<https://www.sqlite.org/wal.html#ckpt>). SQLite
-//! flushes only once everything is copied, so the thread flushes what it has copied: otherwise that commit would wait for the
-//! disk to write all of it (up to 77 ms for 16 MiB, measured beside other writes). Copying
-//! takes nothing away: whatever is interrupted or fails, a full disk too, is done again by a later commit. Where the thread
-//! cannot keep up with what is written, commits copy the rest and so wait for the disk, as they would have from the beginning.
+//! By default, SQLite copies the log into the database in the commit that makes the log too long, and every write waits for some
+//! thousand pages. Here, a separate thread copies the pages while commits go on. A later commit copies only the pages added since
+//! then and flushes the database, after which the log restarts (<https://www.sqlite.org/wal.html#ckpt>). SQLite flushes only when all
+//! pages are copied, so the thread flushes what it has copied: otherwise that commit would wait for the disk to write all of it (up to
+//! 77 ms for 16 MiB, measured beside other writes). A copy that is interrupted or fails, on a full disk for example, is repeated by a
+//! later commit. If the thread cannot keep up with the writes, commits copy the remaining pages themselves and wait for the disk.
 
 use super::StoreError;
 use rusqlite::hooks::Wal;
@@ -19,23 +18,23 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// Number of pages (16 MiB) from which on the log is copied: a page that many commits write is copied once.
+/// Number of pages in the log (16 MiB) at which the copy begins. A page that many commits write is copied once.
 const PAGES: i32 = 4_000;
 
-/// Maximum number of rounds in which the thread copies pages that were added meanwhile, before commits copy them themselves.
+/// Maximum number of rounds in which the thread copies pages added in the meantime, before commits copy them.
 const ROUNDS: u32 = 4;
 
-/// Says instead of a number of pages that the thread is at work.
+/// Value instead of a number of pages while the thread copies.
 const COPYING: i32 = -1;
 
 /// State of the hook that runs after every commit of the writer's connection.
 struct AfterCommit {
     requests: Option<SyncSender<()>>,
     copier: Option<JoinHandle<()>>,
-    /// Number of pages from which on the log is copied.
+    /// Number of pages in the log at which the copy begins.
     pages_max: i32,
-    /// True if the copier was asked since the log has passed `pages_max`. Then `reached` is the number of pages that it had
-    /// copied when last seen, and `rounds` the number of times that this number has grown.
+    /// True if the copier was asked since the log exceeded `pages_max`. Then `reached` is the last known number of copied pages,
+    /// and `rounds` counts how often it has grown.
     asked: bool,
     reached: i32,
     rounds: u32,
@@ -43,8 +42,8 @@ struct AfterCommit {
     copied: Arc<AtomicI32>,
 }
 
-/// The database file, to be flushed. Never closed: to close any descriptor of a file takes away the locks that the process holds
-/// on it (fcntl(2)), SQLite's among them.
+/// Database file, opened to flush it. Never closed: closing any descriptor of a file releases the locks that the process holds
+/// on it (fcntl(2)), including those of SQLite.
 struct FlushedFile(ManuallyDrop<File>);
 
 impl FlushedFile {
@@ -52,7 +51,7 @@ impl FlushedFile {
         Ok(FlushedFile(ManuallyDrop::new(File::options().write(true).open(path)?)))
     }
 
-    /// Waits until what is written is on the disk. A failure means nothing: the commit that ends the copying flushes again.
+    /// Waits until the written pages are on the disk. A failure is harmless: the commit that ends the copying flushes again.
     fn flush(&self) {
         if let Err(error) = self.0.sync_data() {
             tracing::debug!(%error, "copied pages could not be flushed");
@@ -60,7 +59,7 @@ impl FlushedFile {
     }
 }
 
-/// Has the log of the writer's connection copied from now on, before it has more pages than [`PAGES`] and than `pages_max`.
+/// Starts copying the log of the writer's connection whenever the log has more pages than [`PAGES`], or than `pages_max`.
 pub(super) fn keep_log_short(writer: &mut Connection, path: &Path, pages_max: i32) -> Result<(), StoreError> {
     keep_shorter(writer, path, PAGES.min(pages_max))
 }
@@ -98,7 +97,7 @@ fn keep_shorter(writer: &mut Connection, path: &Path, pages_max: i32) -> Result<
 fn copy_when_asked(connection: &Connection, file: &FlushedFile, requested: &Receiver<()>, copied: &AtomicI32) {
     for () in requested {
         let pages = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get("checkpointed"));
-        // A full disk, as a rule: nothing is copied, and what the commits that follow do says so to everybody.
+        // Usually a full disk. Nothing is copied, and the next commits return the error.
         let pages = pages.inspect_err(|error| tracing::debug!(%error, "the log could not be copied"));
         file.flush();
         copied.store(pages.unwrap_or(0).max(0), Ordering::Release);
@@ -121,17 +120,17 @@ impl AfterCommit {
         if copied == COPYING {
             return;
         }
-        // A reader of an older state keeps it where it was: that is no round.
+        // A reader of an older state has prevented progress: that is no round.
         self.rounds += u32::from(copied > self.reached);
         self.reached = copied;
         let much_was_added = pages - copied >= self.pages_max;
         if !(much_was_added && self.rounds < ROUNDS && self.ask()) {
-            // If it does not suffice for the log to begin anew, the next commit tries again.
+            // If the copy is not sufficient for a restart of the log, the next commit tries again.
             let _ = log.checkpoint();
         }
     }
 
-    /// Asks for the log to be copied; false if nobody is there to do it.
+    /// Asks the thread to copy the log. Returns false if the thread has ended.
     fn ask(&self) -> bool {
         self.copied.store(COPYING, Ordering::Relaxed);
         let asked = self.requests.as_ref().is_some_and(|requests| requests.try_send(()).is_ok());
@@ -143,7 +142,7 @@ impl AfterCommit {
 }
 
 impl Drop for AfterCommit {
-    /// The writer's connection is closed after the copier's: the last one that can write leaves no log behind.
+    /// Closes the writer's connection after the copier's: the last connection that can write deletes the log.
     fn drop(&mut self) {
         drop(self.requests.take());
         if let Some(copier) = self.copier.take() {
@@ -161,7 +160,7 @@ mod tests {
         connection.execute("INSERT INTO rows VALUES (zeroblob(3000))", []).expect("a commit");
     }
 
-    /// Returns the number of times that the log has begun anew, from its header
+    /// Returns the number of times that the log has restarted, from its header
     /// (<https://www.sqlite.org/fileformat2.html#walformat>).
     fn times_begun(log: &Path) -> u32 {
         let header = std::fs::read(log).expect("a log");
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_begins_anew_unless_a_reader_needs_it() {
+    fn the_log_restarts_unless_a_reader_needs_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.db");
         let log = folder.path().join("a.db-wal");
@@ -186,10 +185,10 @@ mod tests {
         let mut rows = 500;
         let begun = Instant::now();
         while times_begun(&log) < 3 {
-            assert!(begun.elapsed() < Duration::from_secs(60), "the log has begun anew {} times", times_begun(&log));
+            assert!(begun.elapsed() < Duration::from_secs(60), "the log has restarted {} times", times_begun(&log));
             (0..20).for_each(|_| commit(&writer));
             rows += 20;
-            // The copier has a disk to wait for.
+            // The copier waits for the disk.
             std::thread::sleep(Duration::from_millis(5));
         }
         drop(reader);
@@ -205,8 +204,8 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_is_closed_leaves_no_log_behind() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (store, _news) = crate::store::Store::open(folder.path()).expect("a store");
-        // It has a connection that reads, and keeps it.
+        let (store, _store_events) = crate::store::Store::open(folder.path()).expect("a store");
+        // Opens a connection that reads, and keeps it open.
         store.check().await.expect("a write and a read");
         assert!(folder.path().join("hookloom.db-wal").exists());
         drop(store);

@@ -1,18 +1,22 @@
-//! A wall clock that is set back: what waits for a moment must not wait for the whole way back again.
+//! Steps of the wall clock: due times move with the clock.
 //!
-//! Times in the database are the wall clock's, because they outlive the process. Promises: a step back of more than
-//! [`STEP_MIN`] moves what is due later by as much; after a step forward what is due by then is due at once. Ids grow
-//! whatever the clock does ([`follow`](crate::ids::follow)). However much is pending, it is moved in transactions of [`STEP`]
-//! deliveries, between which others write.
+//! Times in the database are wall clock times, because they outlive the process.
 //!
-//! Limits: a delivery whose last attempt was recorded by the clock as it was before, but at a time that the clock shows again while
-//! this goes on, cannot be told from one that is recorded now, and is not moved.
+//! # Guarantees
+//! - A step back of more than [`STEP_MIN`] moves due times earlier by as much. After a step forward, deliveries that are due by the
+//!   new time are due at once.
+//! - Ids grow even if the clock is set back ([`follow`](crate::ids::follow)).
+//! - Deliveries are moved in transactions of [`STEP`], between which other writes run.
+//!
+//! # Limits
+//! A delivery whose last attempt was recorded before the step, but at a time that the clock shows again during the move, looks like
+//! one that is recorded now and is not moved.
 
 use super::background::let_others_write;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
-use super::{AttemptClass, News, Store, StoreError};
+use super::{AttemptClass, Store, StoreError, StoreEvent};
 use crate::ids;
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
@@ -20,15 +24,15 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Interval at which the wall clock is compared with the monotonic one.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Smaller steps are a clock that is kept right.
+/// Smaller steps are usual corrections of a clock.
 const STEP_MIN: Duration = Duration::from_secs(5);
 
 /// Maximum number of deliveries that one transaction moves.
 const STEP: usize = 256;
 
-/// A step of the clock: what it showed after it, and how far it was set back.
+/// Step of the clock: the time after the step, and by how much the clock was set back.
 #[derive(Clone, Copy)]
 struct ClockStep {
     now_ms: i64,
@@ -37,30 +41,30 @@ struct ClockStep {
 
 /// Simultaneous readings of the wall clock and of the monotonic clock.
 #[derive(Clone, Copy)]
-struct Look {
+struct ClockReading {
     wall_ms: i64,
     steady: Instant,
 }
 
-impl Look {
+impl ClockReading {
     fn now() -> Self {
-        Look { wall_ms: now_ms(), steady: Instant::now() }
+        ClockReading { wall_ms: now_ms(), steady: Instant::now() }
     }
 
-    /// Returns the number of milliseconds by which the wall clock was set back since this reading; negative: it was set forward.
-    fn set_back_ms(self, now: Look) -> i64 {
+    /// Returns the number of milliseconds by which the wall clock was set back since this reading. Negative if it was set forward.
+    fn set_back_ms(self, now: ClockReading) -> i64 {
         let passed_ms = i64::try_from((now.steady - self.steady).as_millis()).unwrap_or(i64::MAX);
         self.wall_ms.saturating_add(passed_ms).saturating_sub(now.wall_ms)
     }
 }
 
 impl Store {
-    /// Watches the clock for ever.
-    pub async fn keep_time(&self) {
-        let mut before = Look::now();
+    /// Compares the wall clock with the monotonic clock, and moves due times after a step. Never returns.
+    pub async fn watch_clock(&self) {
+        let mut before = ClockReading::now();
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let now = Look::now();
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            let now = ClockReading::now();
             let back_ms = before.set_back_ms(now);
             before = now;
             let step_min_ms = i64::try_from(STEP_MIN.as_millis()).unwrap_or(i64::MAX);
@@ -85,20 +89,20 @@ impl Store {
         }
     }
 
-    /// Moves what is due in steps, and lets every lane look again.
+    /// Moves due times in steps, and publishes all subscriptions as changed, so that their lanes read again.
     async fn move_due(&self, step: ClockStep) -> Result<(), StoreError> {
         for subscription in self.catalog().all_subscriptions() {
             if step.back_ms > 0 {
                 self.move_due_of(&subscription, AttemptClass::First, step).await?;
                 self.move_due_of(&subscription, AttemptClass::Retry, step).await?;
             }
-            let _ = self.news.send(News::Changed(subscription.id));
+            let _ = self.store_events.send(StoreEvent::Changed(subscription.id));
         }
         Ok(())
     }
 
     async fn move_due_of(&self, of: &Subscription, class: AttemptClass, step: ClockStep) -> Result<(), StoreError> {
-        // What is moved comes to stand before it, and so is not moved twice.
+        // Moved deliveries come before this position, so that none is moved twice.
         let mut after = (step.now_ms, Uuid::max());
         loop {
             let tenant = of.tenant.clone();
@@ -108,12 +112,12 @@ impl Store {
             let Some(last) = found.last().copied() else { return Ok(()) };
             after = last;
             let tenant = of.tenant.clone();
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 let begun = Instant::now();
-                // What was written since then was written by the clock as it is now.
+                // Rows written since the step have times of the corrected clock.
                 let sql = "UPDATE deliveries SET due_at_ms = MAX(?3, due_at_ms - ?4), age_from_ms = MIN(age_from_ms, ?3)
                            WHERE tenant = ?1 AND id = ?2 AND state = 0 AND due_at_ms > ?3 AND NOT updated_at_ms BETWEEN ?3 AND ?5";
-                let mut statement = batch.prepare_cached(sql)?;
+                let mut statement = tx.prepare_cached(sql)?;
                 for (_, delivery) in found {
                     statement.execute(params![&*tenant.0, delivery, step.now_ms, step.back_ms, now_ms()])?;
                 }
@@ -126,7 +130,7 @@ impl Store {
     }
 }
 
-/// The next deliveries of a lane by when they are due, each with that time.
+/// Returns the next deliveries of a lane by due time, each with its due time.
 fn later_than(
     connection: &Connection,
     tenant: &TenantId,
@@ -144,13 +148,13 @@ fn later_than(
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-/// Now, in milliseconds since the epoch.
+/// Returns the present time in milliseconds since the epoch.
 pub fn now_ms() -> i64 {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Lets ids follow the newest that an earlier process made. Where that cannot be read they follow the clock.
+/// Sets the minimum of new ids to the newest stored id. If it cannot be read, ids follow the clock.
 pub(super) fn follow_newest(connection: &Connection) -> Result<(), StoreError> {
     for table in ["events", "deliveries"] {
         match newest(connection, table) {
@@ -176,9 +180,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_back_is_told_from_time_that_passes() {
-        let before = Look { wall_ms: 1_000_000, steady: Instant::now() };
-        let after = |wall_ms, passed_ms| Look { wall_ms, steady: before.steady + Duration::from_millis(passed_ms) };
+    fn a_step_back_is_distinguished_from_passing_time() {
+        let before = ClockReading { wall_ms: 1_000_000, steady: Instant::now() };
+        let after =
+            |wall_ms, passed_ms| ClockReading { wall_ms, steady: before.steady + Duration::from_millis(passed_ms) };
         assert_eq!(before.set_back_ms(after(1_002_000, 2_000)), 0);
         assert_eq!(before.set_back_ms(after(402_000, 2_000)), 600_000);
         assert!(before.set_back_ms(after(9_000_000, 2_000)) < 0);

@@ -1,6 +1,6 @@
-//! API keys and intake tokens in the database: their hashes, never themselves.
+//! API keys and intake tokens in the database, which holds only their hashes.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::within_share;
 use super::{Catalog, Store, StoreError, now_ms};
@@ -11,11 +11,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Maximum number of keys whose last use one transaction writes.
+/// Maximum number of keys whose last use is written in one transaction.
 const USED_STEP: usize = 256;
 
 impl Store {
-    /// Makes a key and returns its text, which nobody can see again.
+    /// Creates a key and returns its text, which cannot be read again.
     pub async fn create_key(
         &self,
         tenant: Option<TenantId>,
@@ -28,7 +28,7 @@ impl Store {
         Ok((key, text))
     }
 
-    /// Makes the key that the operator gave the only admin key that was given: those of earlier starts stop working.
+    /// Makes `text` the only admin key that was given by the operator. Keys given at earlier starts stop working.
     pub async fn give_admin_key(&self, text: &str) -> Result<(), StoreError> {
         const LABEL: &str = "given by HOOKLOOM_ADMIN_KEY";
         let hash = credential_hash(text);
@@ -52,15 +52,15 @@ impl Store {
     async fn put_key(&self, hash: [u8; 32], key: ApiKey) -> Result<ApiKey, StoreError> {
         let owner = Owner::from(key.tenant.as_ref());
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "INSERT INTO keys (id, tenant, hash, hint, scopes, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                        ON CONFLICT (hash) DO UPDATE SET id = ?1, label = ?6, revoked_at_ms = NULL";
             let tenant = key.tenant.as_ref().map(|tenant| tenant.0.to_string());
             let scopes = serde_json::to_string(&key.scopes)?;
             let row = params![key.id, tenant, hash, key.hint, scopes, key.label, key.created_at_ms];
             match &key.tenant {
-                Some(tenant) => within_share(batch, tenant, share, |batch| Ok(batch.execute(sql, row)?))?,
-                None => batch.execute(sql, row)?,
+                Some(tenant) => within_share(tx, tenant, share, |tx| Ok(tx.execute(sql, row)?))?,
+                None => tx.execute(sql, row)?,
             };
             Ok(key)
         };
@@ -84,13 +84,13 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// Writes down when keys were used.
+    /// Writes the times of last use of keys.
     pub(super) async fn flush_used_keys(&self) -> Result<(), StoreError> {
         let mut used: Vec<(Uuid, i64)> = self.catalog.take_used().into_iter().collect();
         while !used.is_empty() {
             let step = used.split_off(used.len().saturating_sub(USED_STEP));
-            let write = move |batch: &Batch<'_>| {
-                let mut statement = batch.prepare_cached("UPDATE keys SET used_at_ms = ?2 WHERE id = ?1")?;
+            let write = move |tx: &Transaction<'_>| {
+                let mut statement = tx.prepare_cached("UPDATE keys SET used_at_ms = ?2 WHERE id = ?1")?;
                 step.into_iter().try_for_each(|(id, at_ms)| Ok(statement.execute(params![id, at_ms]).map(drop)?))
             };
             self.write(Owner::Host, write).await?;
@@ -101,17 +101,17 @@ impl Store {
     /// Deletes a key of a tenant (None: an admin key) with its sessions.
     pub async fn revoke_key(&self, tenant: Option<TenantId>, id: Uuid) -> Result<(), StoreError> {
         let owner = Owner::from(tenant.as_ref());
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let tenant = tenant.as_ref().map(|tenant| tenant.0.to_string());
-            if !batch.prepare("SELECT 1 FROM keys WHERE id = ?1 AND tenant IS ?2")?.exists(params![id, tenant])? {
+            if !tx.prepare("SELECT 1 FROM keys WHERE id = ?1 AND tenant IS ?2")?.exists(params![id, tenant])? {
                 return Err(StoreError::NotFound("key"));
             }
-            delete_key(batch, id)
+            delete_key(tx, id)
         };
         self.change(owner, write, move |catalog, ()| catalog.remove_key(id)).await
     }
 
-    /// Makes an intake token and returns its text, which nobody can see again. One that it replaces ends with it.
+    /// Creates an intake token and returns its text, which cannot be read again. Deletes the token that it replaces.
     pub async fn create_token(
         &self,
         tenant: TenantId,
@@ -122,14 +122,14 @@ impl Store {
         let owner = Owner::from(&tenant);
         let token = IntakeToken { id: Uuid::now_v7(), tenant, hint, label, created_at_ms: now_ms() };
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let IntakeToken { id, tenant, hint, label, created_at_ms } = &token;
-            within_share(batch, tenant, share, |batch| {
+            within_share(tx, tenant, share, |tx| {
                 if let Some(id) = replaces {
-                    end_token(batch, tenant, id)?;
+                    end_token(tx, tenant, id)?;
                 }
                 let sql = "INSERT INTO intake_tokens (tenant, id, hash, hint, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-                Ok(batch.execute(sql, params![&*tenant.0, id, hash, hint, label, created_at_ms])?)
+                Ok(tx.execute(sql, params![&*tenant.0, id, hash, hint, label, created_at_ms])?)
             })?;
             Ok(token)
         };
@@ -143,7 +143,7 @@ impl Store {
     /// Deletes an intake token.
     pub async fn revoke_token(&self, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
         let owner = Owner::from(&tenant);
-        let write = move |batch: &Batch<'_>| end_token(batch, &tenant, id);
+        let write = move |tx: &Transaction<'_>| end_token(tx, &tenant, id);
         self.change(owner, write, move |catalog, ()| catalog.remove_token(id)).await
     }
 }
@@ -153,7 +153,7 @@ fn end_token(connection: &Connection, tenant: &TenantId, id: Uuid) -> Result<(),
     found(connection.execute(sql, params![&*tenant.0, id])?, "intake token")
 }
 
-/// Deletes a key with its sessions and links: they first, because the key says whose they are.
+/// Deletes a key with its sessions and links. They are deleted first, because the row of the key has their tenant.
 fn delete_key(connection: &Connection, id: Uuid) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM sessions WHERE key = ?1",
@@ -165,7 +165,7 @@ fn delete_key(connection: &Connection, id: Uuid) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Turns "no row was changed" into "no such thing".
+/// Returns `NotFound` if no row was changed.
 pub(super) fn found(rows: usize, what: &'static str) -> Result<(), StoreError> {
     if rows == 0 { Err(StoreError::NotFound(what)) } else { Ok(()) }
 }

@@ -1,16 +1,17 @@
-//! Parts of the database that cannot be read: told from other failures, set apart one by one, and remembered.
+//! Damaged parts of the database: recognised by the error, set apart row by row, and remembered.
 //!
 //! # Guarantees
-//! - What cannot be read is named once in the log, and from then on by [`Store::damage`], for pages, `/readyz` and metrics. The
-//!   table `damage` remembers it over a restart, as far as it can be written.
-//! - A row is set apart only because reading this very row failed, and failed again after the whole database was checked and damaged
-//!   indexes were made anew: what only an index hides is not lost. The row stays where it is: nothing is deleted or overwritten.
-//! - What can be read again after a restart (of a disk, or of the host) is no longer named.
+//! - Damage is logged once, and reported by [`Store::damage`] to pages, `/readyz` and metrics from then on. The table `damage`
+//!   keeps it over a restart, as far as the table can be written.
+//! - A row is set apart only if reading this very row failed, and failed again after a check of the whole database in which damaged
+//!   indexes were rebuilt. So rows that only a damaged index hides are not lost. The row stays in place: nothing is deleted or
+//!   overwritten.
+//! - Rows that can be read again after a restart (of a disk or of the host) are no longer reported.
 //!
 //! # Limits
-//! SQLite has no checksums: a byte that changed inside of a text or a blob is found only where the value is malformed by it.
+//! SQLite has no checksums. A changed byte inside a text or a blob is found only if the value is malformed by it.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::{Store, StoreError, now_ms};
 use crate::subscription::TenantId;
@@ -24,13 +25,13 @@ use tokio::sync::Notify;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Maximum number of damaged rows that are remembered. What is beyond is found again at each look.
+/// Maximum number of damaged rows that are remembered. Further rows are found again by each read.
 const KEPT_MAX: usize = 100_000;
 
-/// Maximum number of rows of one look that the log names.
+/// Maximum number of rows that the log names for one read.
 const LOGGED_MAX: usize = 100;
 
-/// Maximum number of rows that one transaction notes.
+/// Maximum number of rows that one transaction records.
 const STEP: usize = 256;
 
 /// Kind of a row that cannot be read.
@@ -58,25 +59,25 @@ impl fmt::Display for RowKind {
     }
 }
 
-/// A row that cannot be read.
+/// Row that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedRow {
-    /// Its owner.
+    /// Tenant of the row.
     pub tenant: TenantId,
-    /// Its kind.
+    /// Kind of the row.
     pub kind: RowKind,
-    /// Its id.
+    /// Id of the row.
     pub id: Uuid,
     /// Time of the discovery, in milliseconds since the epoch.
     pub found_at_ms: i64,
-    /// Error that reading it returned.
+    /// Error of the read.
     pub detail: String,
 }
 
-/// A table or an index that has a page which cannot be read.
+/// Table or index with a page that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedObject {
-    /// Its name in the schema.
+    /// Name in the schema.
     pub name: String,
     /// Description of the damage.
     pub detail: String,
@@ -85,11 +86,11 @@ pub struct DamagedObject {
 /// Rows, tables and indexes that cannot be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DamageReport {
-    /// Rows, by tenant, kind and id.
+    /// Damaged rows, by tenant, kind and id.
     pub rows: Vec<DamagedRow>,
-    /// Tables and indexes that are damaged as far as is known, by name.
+    /// Known damaged tables and indexes, by name.
     pub objects: Vec<DamagedObject>,
-    /// Writes that failed because of damage since the last one that did not.
+    /// True if a write failed because of damage, and none has succeeded since.
     pub failing_writes: bool,
 }
 
@@ -107,9 +108,9 @@ struct KnownDamage {
     rows: BTreeMap<Key, DamagedRow>,
     objects: BTreeMap<String, DamagedObject>,
     failing_writes: bool,
-    /// Rows that could not be read once, with the number of checks that had begun then.
+    /// Rows that could not be read once, with the number of checks that had begun by then.
     suspects: BTreeMap<Key, u64>,
-    /// Checks of the whole database that began, and that ended.
+    /// Number of checks of the whole database that have begun, and that have ended.
     checks: [u64; 2],
 }
 
@@ -117,14 +118,14 @@ struct KnownDamage {
 #[derive(Clone, Default)]
 pub(super) struct Damage {
     known: Arc<Mutex<KnownDamage>>,
-    /// Wakes what looks for damaged indexes.
+    /// Wakes the check for damaged indexes.
     pub(super) seen: Arc<Notify>,
-    /// The same, soon: a row waits for it.
+    /// Wakes the check at once, because a row waits for its result.
     pub(super) suspected: Arc<Notify>,
 }
 
 impl Damage {
-    /// Reads what was found before; a table that cannot be read itself is as good as an empty one.
+    /// Reads the recorded damage. If the table itself cannot be read, starts without any.
     pub(super) fn load(connection: &Connection) -> Self {
         let damage = Damage::default();
         match load_rows(connection) {
@@ -139,7 +140,7 @@ impl Damage {
         damage
     }
 
-    /// Adds a row, and says whether it is new.
+    /// Adds a row. Returns false if it is known already.
     fn add(&self, row: DamagedRow) -> bool {
         let mut known = self.lock();
         let key = (row.tenant.clone(), row.kind, row.id);
@@ -151,7 +152,7 @@ impl Damage {
         self.lock().rows.contains_key(&(tenant.clone(), kind, id))
     }
 
-    /// Returns true if a row that cannot be read now could not be read before the last check either. If not, requests a check.
+    /// Returns true if a row that cannot be read now could not be read before the last check either. Requests a check otherwise.
     pub(super) fn confirm(&self, tenant: &TenantId, kind: RowKind, id: Uuid) -> bool {
         let mut known = self.lock();
         let [begun, ended] = known.checks;
@@ -176,7 +177,7 @@ impl Damage {
         false
     }
 
-    /// Notes that a check begins, or has ended.
+    /// Records that a check has begun or ended.
     pub(super) fn note_check(&self, has_ended: bool) {
         let checks = &mut self.lock().checks;
         checks[usize::from(has_ended)] = if has_ended { checks[0] } else { checks[0] + 1 };
@@ -188,12 +189,12 @@ impl Damage {
         !known.rows.is_empty() || !known.objects.is_empty()
     }
 
-    /// Replaces what is known of tables and indexes.
+    /// Replaces the known damage of tables and indexes.
     pub(super) fn set_objects(&self, objects: Vec<DamagedObject>) {
         self.lock().objects = objects.into_iter().map(|object| (object.name.clone(), object)).collect();
     }
 
-    /// Notes whether a write failed because of damage.
+    /// Records whether a write failed because of damage.
     pub(super) fn note_write(&self, failed: bool) {
         self.lock().failing_writes = failed;
         if failed {
@@ -201,7 +202,7 @@ impl Damage {
         }
     }
 
-    /// Wakes what looks for damaged indexes, if an error is damage. Returns whether it is.
+    /// Returns true if an error is damage, and wakes the check for damaged indexes in that case.
     pub(super) fn note(&self, error: &StoreError) -> bool {
         let is_damage = error.is_damage();
         if is_damage {
@@ -231,8 +232,8 @@ fn load_rows(connection: &Connection) -> Result<Vec<DamagedRow>, StoreError> {
 }
 
 impl StoreError {
-    /// Returns true if stored data is damaged: a page that is no page of its tree, a value that is none of its column, a file
-    /// that is shorter than its header says. A full disk or a failing device is not damage.
+    /// Returns true if stored data is damaged: a page that does not belong to its tree, a value that is invalid in its column, a
+    /// file that is shorter than its header says. A full disk or a failing device is not damage.
     pub fn is_damage(&self) -> bool {
         match self {
             StoreError::Database(error) => is_damage(error),
@@ -242,13 +243,13 @@ impl StoreError {
         }
     }
 
-    /// Damage that keeps a host from starting, with the way out.
+    /// Wraps damage that prevents a start, with advice. Other errors stay as they are.
     pub(super) fn at_start(self, folder: &Path) -> StoreError {
         StoreError::Damaged { folder: folder.display().to_string(), source: Box::new(self) }
     }
 }
 
-/// The same of SQLite's own errors.
+/// Returns true if an error of SQLite is damage: see [`StoreError::is_damage`].
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::SqliteFailure(failure, _) => {
@@ -275,7 +276,7 @@ impl Store {
         }
     }
 
-    /// Sets rows apart that could not be read: names them in the log, and notes them.
+    /// Sets apart rows that could not be read: logs them and records them.
     pub(super) async fn set_apart(&self, found: Vec<DamagedRow>) {
         let mut new: Vec<DamagedRow> = found.into_iter().filter(|row| self.damage.add(row.clone())).collect();
         if new.is_empty() {
@@ -283,14 +284,14 @@ impl Store {
         }
         self.damage.seen.notify_one();
         for row in new.iter().take(LOGGED_MAX) {
-            tracing::error!(tenant = %row.tenant, kind = %row.kind, id = %row.id, error = row.detail, "a row of the database cannot be read; it is set apart, and the rest goes on");
+            tracing::error!(tenant = %row.tenant, kind = %row.kind, id = %row.id, error = row.detail, "a row of the database cannot be read and is set apart; all other rows are used");
         }
         while !new.is_empty() {
             let step = new.split_off(new.len().saturating_sub(STEP));
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 let sql = "INSERT INTO damage (tenant, kind, id, found_at_ms, detail) VALUES (?1, ?2, ?3, ?4, ?5)
                            ON CONFLICT DO NOTHING";
-                let mut statement = batch.prepare_cached(sql)?;
+                let mut statement = tx.prepare_cached(sql)?;
                 for DamagedRow { tenant, kind, id, found_at_ms, detail } in step {
                     statement.execute(params![&*tenant.0, kind.as_str(), id, found_at_ms, detail])?;
                 }
@@ -303,7 +304,7 @@ impl Store {
         }
     }
 
-    /// Looks again at what was set apart by an earlier process, and forgets what can be read or is gone.
+    /// Checks the rows that an earlier process set apart, and removes those that can be read or are gone.
     pub(super) async fn recheck_damage(&self) -> Result<(), StoreError> {
         let rows = self.damage(None).rows;
         let read = move |connection: &Connection| {
@@ -315,9 +316,8 @@ impl Store {
             return Ok(());
         }
         let known = self.damage.clone();
-        let write = move |batch: &Batch<'_>| {
-            let mut statement =
-                batch.prepare_cached("DELETE FROM damage WHERE tenant = ?1 AND kind = ?2 AND id = ?3")?;
+        let write = move |tx: &Transaction<'_>| {
+            let mut statement = tx.prepare_cached("DELETE FROM damage WHERE tenant = ?1 AND kind = ?2 AND id = ?3")?;
             for row in &whole {
                 statement.execute(params![&*row.tenant.0, row.kind.as_str(), row.id])?;
             }
@@ -331,7 +331,7 @@ impl Store {
     }
 }
 
-/// A row that was just found.
+/// Returns the record of a row that was found just now.
 pub(super) fn damaged(tenant: &TenantId, kind: RowKind, id: Uuid, detail: impl Into<String>) -> DamagedRow {
     DamagedRow { tenant: tenant.clone(), kind, id, found_at_ms: now_ms(), detail: detail.into() }
 }

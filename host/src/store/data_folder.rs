@@ -1,21 +1,20 @@
-//! The files of a data folder, which belong together: `hookloom.db` with its log, `master.key`, and the lock.
+//! Files of a data folder, which belong together: `hookloom.db` with its log, `master.key`, and the lock.
 //!
 //! # Guarantees
-//! - One host per folder, also when the file `lock` was removed: the folder itself is locked too.
-//! - Files that do not belong together are refused before SQLite touches them ([`inspect`]): a database that is missing
-//!   or empty beside its key, a log of another database, a log that is missing after a host was killed, another master key.
-//! - A file that is removed or replaced while the host runs is noticed at the next commit ([`OpenFiles::check`]), and what that
-//!   commit brought is refused.
+//! - One host per folder, even if the file `lock` was removed: the folder itself is locked as well.
+//! - Files that do not belong together are refused before SQLite opens them ([`inspect`]): a missing or empty database with a key,
+//!   a log of another database, a missing log after a host was killed, another master key.
+//! - A file that is removed or replaced while the host runs is detected at the next commit ([`OpenFiles::check`]), which fails.
 //!
 //! # Theory of operation
-//! Nothing in SQLite's log names its database, so each start gives the database a new number (its `application_id`), copies it out
-//! of the log, and notes it in the file `hookloom.db-run` beside the database. A log that is found later belongs to the database
-//! with this number; a backup has another one. The same file notes whether the log is needed: from the first commit of a
-//! start until the database is closed. The master key is known to the database by a value that is derived from it.
+//! SQLite's log does not identify its database. So each start gives the database a new number (its `application_id`), copies the
+//! number out of the log, and writes it to the file `hookloom.db-run`. A log that is found later belongs to the database with this
+//! number; a backup has another number. The same file records whether the log is needed: from the first commit of a start until the
+//! database is closed. The database identifies its master key by a value derived from the key.
 //!
 //! # Limits
-//! Two copies of one database from within one run have the same number. A log that was cut off is not noticed here. Where a file
-//! system cannot lock folders, only `lock` is locked.
+//! Two copies of one database from the same run have the same number. A truncated log is not detected here. If a file system cannot
+//! lock folders, only `lock` is locked.
 
 mod header;
 mod run;
@@ -41,10 +40,10 @@ const RUN: &str = "hookloom.db-run";
 pub(super) const MASTER_KEY: &str = "master.key";
 const LOCK: &str = "lock";
 
-/// Faults of a data folder: files that do not belong together.
+/// Fault of a data folder: files that do not belong together.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderFault {
-    /// The key is there and the database is not.
+    /// The key exists, and the database does not.
     #[error(
         "the data folder {folder} has a master.key, but its hookloom.db is {what}: put the database back, with hookloom.db-wal if there was one, or both files of a backup. To begin with an empty store instead, move master.key (and hookloom.db, hookloom.db-wal) out of the folder"
     )]
@@ -54,7 +53,7 @@ pub enum FolderFault {
         /// `missing` or `empty`.
         what: &'static str,
     },
-    /// The database is there and its key is not.
+    /// The database exists, and its key does not.
     #[error(
         "the data folder {folder} has a hookloom.db, but its master.key is missing: put the key back (a backup has it unless it was made with --without-key). Without it nothing opens the secrets in the database; to begin with an empty store instead, move hookloom.db out of the folder"
     )]
@@ -62,7 +61,7 @@ pub enum FolderFault {
         /// Path of the data folder.
         folder: String,
     },
-    /// The key is another one.
+    /// The key belongs to another database.
     #[error(
         "the master.key in {folder} is not the one of its hookloom.db; was the key file replaced? Put back the key or the database that belong together"
     )]
@@ -70,15 +69,15 @@ pub enum FolderFault {
         /// Path of the data folder.
         folder: String,
     },
-    /// The log was written for another database.
+    /// The log belongs to another database.
     #[error(
-        "hookloom.db-wal in {folder} is the log of another database than its hookloom.db: was a backup put beside the log of an earlier host? If hookloom.db is the one to go on with, move hookloom.db-wal and hookloom.db-shm out of the folder; if not, put back the database of this log"
+        "hookloom.db-wal in {folder} is the log of another database than its hookloom.db: was a backup put into the folder of an earlier host's log?? If hookloom.db is the one to go on with, move hookloom.db-wal and hookloom.db-shm out of the folder; if not, put back the database of this log"
     )]
     ForeignLog {
         /// Path of the data folder.
         folder: String,
     },
-    /// The log is gone.
+    /// The log is missing.
     #[error(
         "the last host on {folder} was ended before it could close hookloom.db, and the log hookloom.db-wal is {what}: what was accepted last is in it. Put it back. To go on without it (or if another program, such as sqlite3, has copied it into the database since), delete hookloom.db-run"
     )]
@@ -90,33 +89,33 @@ pub enum FolderFault {
     },
 }
 
-/// A file, whatever its name becomes.
+/// Device and inode of a file, which stay when the file is renamed.
 type FileId = (u64, u64);
 
 fn file_id(path: &Path) -> Option<FileId> {
     std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// A data folder that is locked for this process.
+/// Data folder that is locked by this process.
 pub(super) struct DataFolder {
     path: PathBuf,
     lock: File,
-    /// The folder, locked as well where its file system can.
+    /// The folder, which is locked too if its file system can lock folders.
     _folder: File,
-    /// True once SQLite may open the files. A start that is refused earlier leaves everything as it was.
+    /// True once SQLite may open the files. A start that is refused earlier changes nothing.
     is_opened: AtomicBool,
 }
 
 impl DataFolder {
-    /// Makes the folder if it is not there, and locks it. The lock ends with the process, however it ends.
+    /// Creates the folder if it does not exist, and locks it. The lock ends with the process.
     pub(super) fn lock(path: &Path) -> Result<Self, StoreError> {
         let in_folder = |source| StoreError::Folder { folder: path.display().to_string(), source };
-        // Payloads are in it: nobody else on this machine may read them.
+        // The files contain payloads, so other users of the machine must not read them.
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(in_folder)?;
         let options = || File::options().read(true).write(true).create(true).truncate(false).open(path.join(LOCK));
         let mut lock = options().map_err(in_folder)?;
         let folder = File::open(path).map_err(in_folder)?;
-        // The folder first: its lock cannot be removed, and whoever has it writes the other one.
+        // The folder first: its lock cannot be removed, and its holder writes the file `lock`.
         let is_locked = matches!(folder.try_lock(), Err(TryLockError::WouldBlock));
         if is_locked || lock.try_lock().is_err() {
             let mut pid = String::new();
@@ -131,13 +130,13 @@ impl DataFolder {
         Ok(DataFolder { path: path.to_owned(), lock, _folder: folder, is_opened: AtomicBool::new(false) })
     }
 
-    /// Opens the database, whose files fit.
+    /// Opens the database.
     pub(super) fn open_database(&self) -> rusqlite::Result<Connection> {
         self.is_opened.store(true, Ordering::Relaxed);
         Connection::open(self.file(DATABASE))
     }
 
-    /// The path of a file in it.
+    /// Returns the path of a file in the folder.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -146,7 +145,7 @@ impl DataFolder {
         self.path.display().to_string()
     }
 
-    /// Refuses a folder whose database has a master key that is not there, before SQLite touches the database.
+    /// Returns an error if the folder has a database and no master key, before SQLite opens the database.
     pub(super) fn require_key(&self) -> Result<(), StoreError> {
         let is_known = self.file(RUN).exists() && self.file(DATABASE).exists();
         if Vault::read(&self.file(MASTER_KEY))?.is_none() && is_known {
@@ -155,7 +154,7 @@ impl DataFolder {
         Ok(())
     }
 
-    /// Reads the master key, or makes one for a database in which nothing is sealed by another.
+    /// Reads the master key, or creates one for a database in which no other key has sealed a secret.
     pub(super) fn open_vault(&self, connection: &Connection) -> Result<Vault, StoreError> {
         let path = self.file(MASTER_KEY);
         let known = known_key(connection)?;
@@ -172,8 +171,8 @@ impl DataFolder {
         Ok(vault)
     }
 
-    /// Lets the database know its master key, and gives it the number of this start. Where that cannot be written (a full disk),
-    /// the former number stays.
+    /// Records the master key's fingerprint and the number of this start in the database. If they cannot be written (a full disk),
+    /// the previous number stays.
     pub(super) fn begin_run(&self, connection: &Connection, vault: &Vault) -> Result<OpenFiles, StoreError> {
         if let Err(error) = self.renumber(connection, vault) {
             tracing::warn!(%error, "the database could not be given the number of this start");
@@ -191,7 +190,7 @@ impl DataFolder {
         let before: u32 =
             connection.query_row("PRAGMA application_id", [], |row| row.get::<_, i32>(0))?.cast_unsigned();
         let now = new_number(before);
-        // A crash between two of these steps leaves the database with one number or the other.
+        // A crash between two of these steps leaves the database with one of the two numbers.
         let needs_log = Presence::of(&self.file(LOG)).is_ok_and(|log| log == Presence::Filled);
         self.write_run(Run { databases: [before, now], needs_log });
         connection.pragma_update(None, "application_id", now.cast_signed())?;
@@ -199,7 +198,7 @@ impl DataFolder {
             let [busy, pages, copied]: [i64; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
             Ok(busy == 0 && pages == copied)
         })?;
-        // From here on there is something in the log.
+        // From here on, the log is needed.
         let sql = "INSERT OR REPLACE INTO readiness (only_row, checked_at_ms) VALUES (1, ?1)";
         connection.execute(sql, [super::now_ms()])?;
         self.write_run(Run { databases: [if copied { now } else { before }, now], needs_log: true });
@@ -207,20 +206,20 @@ impl DataFolder {
     }
 
     fn write_run(&self, run: Run) {
-        // Not worth a start that fails.
+        // The start goes on without the file.
         if let Err(error) = run.write(&self.file(RUN)) {
             tracing::warn!(%error, "hookloom.db-run could not be written; a log that does not belong to its database would not be noticed");
         }
     }
 
-    /// Faults that do no harm to what runs, but to the next start.
+    /// Returns faults that affect only the next start.
     pub(super) fn faults(&self, vault: &Vault) -> Vec<String> {
         let lock = self.lock.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
         let key = Vault::read(&self.file(MASTER_KEY));
         let key = match key {
             Ok(Some(key)) if key.fingerprint() == vault.fingerprint() => None,
             Ok(Some(_)) => {
-                Some("master.key was replaced by another key: put the former one back before the host stops")
+                Some("master.key was replaced by another key: put the previous one back before the host stops")
             }
             Ok(None) => {
                 Some("master.key was removed: put it back before the host stops, or nothing opens its secrets again")
@@ -233,8 +232,8 @@ impl DataFolder {
     }
 }
 
-/// Looks at the files of a folder before SQLite does, which would make a database that is missing, delete a log without one, and
-/// copy any log into any database.
+/// Checks the files of a folder before SQLite opens them. SQLite would create a missing database, delete a log without a database,
+/// and copy any log into any database.
 pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
     let folder = path.display().to_string();
     let in_folder = |source| StoreError::Folder { folder: folder.clone(), source };
@@ -244,7 +243,7 @@ pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
     let database = match &header {
         Found::Missing => Presence::Missing,
         Found::Empty => Presence::Empty,
-        // All that was ever written to it is in its log.
+        // Everything that was written to the database is in its log.
         Found::Header(header) if header.schema == 0 && !has_log => Presence::Empty,
         Found::Header(_) => Presence::Filled,
     };
@@ -257,7 +256,7 @@ pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
     let Found::Header(header) = header else { return Ok(()) };
     let Some(run) = Run::read(&path.join(RUN)).map_err(in_folder)? else { return Ok(()) };
     if !run.databases.contains(&header.database) {
-        // The database was put there; without a log there is nothing to mistake.
+        // The database was put there from elsewhere. Without a log, nothing can be confused.
         return if has_log { Err(FolderFault::ForeignLog { folder }.into()) } else { Ok(()) };
     }
     if run.needs_log && !has_log {
@@ -267,7 +266,7 @@ pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
 }
 
 impl Drop for DataFolder {
-    /// The last thing of a store: its connections are closed, and without a log there is none to wait for.
+    /// Runs last: the connections of the store are closed, and if the log is gone, it is not needed.
     fn drop(&mut self) {
         if !self.is_opened.load(Ordering::Relaxed) {
             return;
@@ -280,7 +279,7 @@ impl Drop for DataFolder {
     }
 }
 
-/// A number that no other copy of the database has.
+/// Returns a number that no other copy of the database has.
 fn new_number(before: u32) -> u32 {
     loop {
         let number = rand::random();
@@ -290,13 +289,13 @@ fn new_number(before: u32) -> u32 {
     }
 }
 
-/// Gives a copy of a database a number of its own, so that no log of the original is taken for its own.
+/// Gives a copy of a database a new number, so that the log of the original is not used for the copy.
 pub(super) fn number_copy(copy: &Connection) -> rusqlite::Result<()> {
     let before: u32 = copy.query_row("PRAGMA application_id", [], |row| row.get::<_, i32>(0))?.cast_unsigned();
     copy.pragma_update(None, "application_id", new_number(before).cast_signed())
 }
 
-/// Returns the fingerprint of the master key that the database notes. None: it was last used by a version that noted none.
+/// Returns the fingerprint of the master key in the database. None: the database was last used by a version without fingerprints.
 pub(super) fn known_key(connection: &Connection) -> rusqlite::Result<Option<[u8; 16]>> {
     let exists = connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'identity'")?.exists([])?;
     if !exists {
@@ -311,7 +310,7 @@ pub(super) fn folder_error(folder: &Path) -> impl FnOnce(std::io::Error) -> Stor
     move |source| StoreError::Folder { folder, source }
 }
 
-/// Files that SQLite has open, by name and by what they are.
+/// Files that SQLite has open, by name, device and inode.
 #[derive(Clone)]
 pub(super) struct OpenFiles(Arc<[OpenFile]>);
 
@@ -322,13 +321,14 @@ struct OpenFile {
 }
 
 impl OpenFiles {
-    /// No files: for a database in memory.
+    /// Returns a check of no files, for a database in memory.
     #[cfg(test)]
     pub(super) fn none() -> Self {
         OpenFiles(Arc::new([]))
     }
 
-    /// Fails if a name leads to another file than the one that is open. What is written then is in a file that is gone.
+    /// Returns an error if a name leads to another file than the open one. The open file is gone then, with everything written to
+    /// it.
     pub(super) fn check(&self) -> rusqlite::Result<()> {
         let Some(moved) = self.0.iter().find(|file| file_id(&file.path) != Some(file.id)) else { return Ok(()) };
         let what = format!("{} was removed or replaced while this host uses it", moved.name);
@@ -337,7 +337,7 @@ impl OpenFiles {
     }
 }
 
-/// Presence of a file, and of bytes in it.
+/// Presence and content of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Presence {
     Missing,

@@ -1,18 +1,19 @@
 //! Deletion of tenants, plugins and versions.
 //!
 //! # Guarantees
-//! - What is deleted is out of reach as soon as the first write is durable: a tenant's keys and addresses answer nothing, and a
+//! - Deleted things cannot be used as soon as the first write is durable: the keys and addresses of a tenant stop working, and a
 //!   plugin is not listed, loaded or called.
-//! - The rest goes in steps of about [`STEP_MAX`], between which others write. A crash or a stop loses nothing of it: the next
-//!   start goes on.
-//! - Nothing is written for a tenant that is being deleted, and its name is free when its last row is gone.
-//! - A file in the plugins folder does not bring a deleted plugin back: the sha256 of the last component that came from it
-//!   stays noted. Another component in the same file is a new upload.
+//! - The remaining rows are deleted in steps of about [`STEP_MAX`], between which other writes run. After a crash or a stop, the
+//!   next start continues.
+//! - Nothing is written for a tenant that is being deleted, and its name is free when its last row is deleted.
+//! - A file in the plugins folder does not bring a deleted plugin back: the sha256 of the last component from the file stays
+//!   recorded. Another component in the same file is a new upload.
 //!
-//! One component is deleted in one piece, so a step takes as long as the largest component does.
+//! # Limits
+//! A component is deleted in one piece, so a step takes as long as the largest component needs.
 
 use super::background::{let_others_write, run_when_woken};
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::changes::insert_change;
 use super::credentials::found;
 use super::fair_queue::Owner;
@@ -26,29 +27,29 @@ use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Maximum duration of a step, for which it holds the writer; a single row may take longer.
+/// Maximum duration of a step, which occupies the writer. A single row may take longer.
 const STEP_MAX: Duration = Duration::from_millis(10);
 
-/// About how many rows a step deletes.
+/// Approximate number of rows that a step deletes.
 const STEP_ROWS: u64 = 512;
 
-/// Maximum number of versions that the transaction of a deletion takes out of their plugin.
+/// Maximum number of versions that the transaction of a deletion removes from their plugin.
 const DISCARDED: usize = 64;
 
-/// Contents of a tenant, by number.
+/// Contents of a tenant, as numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TenantContents {
-    /// The tenant.
+    /// Id of the tenant.
     pub tenant: String,
-    /// Time at which its deletion began, in milliseconds since the epoch. Absent: it is not being deleted.
+    /// Time at which the deletion began, in milliseconds since the epoch. Absent if the tenant is not being deleted.
     pub deleting_since_ms: Option<i64>,
-    /// Events that are kept.
+    /// Number of stored events.
     pub events: u64,
-    /// Deliveries in all states.
+    /// Number of deliveries in all states.
     pub deliveries: u64,
     /// Number of plugins.
     pub plugins: u64,
-    /// Versions of plugins.
+    /// Number of versions of plugins.
     pub versions: u64,
     /// Number of subscriptions.
     pub subscriptions: u64,
@@ -56,13 +57,13 @@ pub struct TenantContents {
     pub bins: u64,
     /// Number of API keys.
     pub keys: u64,
-    /// Intake tokens, each with an address.
+    /// Number of intake tokens, each with an address.
     pub intake_tokens: u64,
-    /// Bytes of everything that is kept, as [`Usage`](super::Usage) counts them.
+    /// Size of all data, in bytes, as [`Usage`](super::Usage) counts it.
     pub bytes: u64,
 }
 
-/// Statements that delete some rows of a tenant (?1) each. A row that says whose another one is comes after it.
+/// Statements that delete some rows of a tenant (?1). Rows that identify the tenant of other rows come after them.
 const STATEMENTS: [&str; 20] = [
     "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM deliveries WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries WHERE tenant = ?1 LIMIT 64)",
@@ -89,13 +90,13 @@ const STATEMENTS: [&str; 20] = [
 
 /// Outcome of a step.
 struct DeletionStep {
-    /// True if nothing is left to delete.
+    /// True if no rows are left.
     done: bool,
     took: Duration,
 }
 
 impl Store {
-    /// Counts what hangs on a tenant, also on one that is being deleted.
+    /// Counts the contents of a tenant, which may be being deleted.
     pub async fn tenant_contents(&self, tenant: TenantId) -> Result<TenantContents, StoreError> {
         let read = move |connection: &Connection| {
             let sql = "SELECT deleting_since_ms FROM tenants WHERE id = ?1";
@@ -105,7 +106,7 @@ impl Store {
                 let sql = format!("SELECT COUNT(*) FROM {table} WHERE tenant = ?1");
                 Ok(connection.query_row(&sql, [&*tenant.0], |row| row.get(0))?)
             };
-            // Not `usage::kept`: that one knows nothing of a tenant that is being deleted.
+            // `usage::kept` returns nothing for a tenant that is being deleted.
             let bytes = UsageKind::ALL.map(usage::column).join(" + ");
             let sql = format!("SELECT MAX(events_kept, 0), MAX({bytes}, 0) FROM ledgers WHERE tenant = ?1");
             let (events, bytes) = connection.query_row(&sql, [&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -123,20 +124,20 @@ impl Store {
                 tenant: tenant.to_string(),
             })
         };
-        // An exact count of millions takes longer than a query of a tenant may.
+        // An exact count of millions of rows takes longer than the time limit of a tenant's query.
         self.lane_readers.read(Owner::Host, read).await
     }
 
-    /// Begins the deletion of a tenant: its keys, addresses and subscriptions end at once. `change` enters the host's log in the
-    /// same transaction: nothing of the tenant is left to tell of it later.
+    /// Begins the deletion of a tenant. Its keys, addresses and subscriptions end at once. `change` is added to the host's log in
+    /// the same transaction, because the tenant's log is deleted.
     pub async fn delete_tenant(&self, tenant: TenantId, change: Change) -> Result<(), StoreError> {
         let subscriptions = self.catalog().subscriptions(&tenant).iter().map(|one| one.id).collect();
         let owner = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "UPDATE tenants SET deleting_since_ms = ?2 WHERE id = ?1 AND deleting_since_ms IS NULL";
-            found(batch.execute(sql, params![&*owner.0, now_ms()])?, "tenant")?;
-            batch.execute("UPDATE ledgers SET deleting = 1 WHERE tenant = ?1", [&*owner.0])?;
-            insert_change(batch, None, &change)
+            found(tx.execute(sql, params![&*owner.0, now_ms()])?, "tenant")?;
+            tx.execute("UPDATE ledgers SET deleting = 1 WHERE tenant = ?1", [&*owner.0])?;
+            insert_change(tx, None, &change)
         };
         let pending = self.pending.clone();
         let show = move |catalog: &Catalog, (): &()| {
@@ -148,8 +149,8 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes a plugin with all its versions, unless a subscription uses it. `forget` runs once that is durable, before any
-    /// later write.
+    /// Deletes a plugin with all its versions, unless a subscription uses it. `forget` runs after the commit, before the next
+    /// write.
     pub async fn delete_plugin(
         &self,
         tenant: TenantId,
@@ -158,21 +159,21 @@ impl Store {
     ) -> Result<(), StoreError> {
         let catalog = self.catalog.clone();
         let owner = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "DELETE FROM plugins WHERE tenant = ?1 AND name = ?2";
-            found(batch.execute(sql, params![&*tenant.0, name])?, "plugin")?;
+            found(tx.execute(sql, params![&*tenant.0, name])?, "plugin")?;
             let subscriptions = catalog.subscriptions(&tenant);
             let users = subscriptions.iter().filter(|one| one.settings.plugin.names(&name)).map(|one| one.id);
             refuse_if_used(format!("the plugin {name}"), users.collect())?;
-            batch.execute("DELETE FROM rollouts WHERE tenant = ?1 AND name = ?2", params![&*tenant.0, name])?;
-            discard(batch, &tenant, &name, None).map(drop)
+            tx.execute("DELETE FROM rollouts WHERE tenant = ?1 AND name = ?2", params![&*tenant.0, name])?;
+            discard(tx, &tenant, &name, None).map(drop)
         };
         self.change(&owner, write, |_, ()| forget()).await?;
         self.deletions.notify_one();
         Ok(())
     }
 
-    /// Deletes a version of a plugin, unless it is active, pinned or on trial. `forget` as above.
+    /// Deletes a version of a plugin, unless it is active, pinned or in a rollout. `forget` runs as in [`Store::delete_plugin`].
     pub async fn delete_version(
         &self,
         tenant: TenantId,
@@ -182,16 +183,16 @@ impl Store {
     ) -> Result<(), StoreError> {
         let catalog = self.catalog.clone();
         let owner = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let version = params![&*tenant.0, name, sha256];
-            let exists = |sql: &str| Ok::<_, StoreError>(batch.prepare_cached(sql)?.exists(version)?);
+            let exists = |sql: &str| Ok::<_, StoreError>(tx.prepare_cached(sql)?.exists(version)?);
             if exists("SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2 AND active_sha256 = ?3")? {
                 let what = "it is the active version: activate another one first, or delete the plugin";
                 return Err(StoreError::Conflict(what.into()));
             }
-            let on_trial =
+            let in_rollout =
                 "SELECT 1 FROM rollouts WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3 AND ended_reason IS NULL";
-            if exists(on_trial)? {
+            if exists(in_rollout)? {
                 return Err(StoreError::Conflict("it is a canary or a shadow: end that first".into()));
             }
             let pins = |pin: &Option<VersionId>| pin.as_ref().is_some_and(|pin| pin.as_str() == sha256);
@@ -201,19 +202,19 @@ impl Store {
                 .filter(|one| one.settings.plugin.0.iter().any(|step| step.plugin == *name && pins(&step.pin)))
                 .map(|one| one.id);
             refuse_if_used(format!("the version {sha256} of the plugin {name}"), users.collect())?;
-            found(discard(batch, &tenant, &name, Some(&sha256))?, "version of the plugin")
+            found(discard(tx, &tenant, &name, Some(&sha256))?, "version of the plugin")
         };
         self.change(&owner, write, |_, ()| forget()).await?;
         self.deletions.notify_one();
         Ok(())
     }
 
-    /// Tenants of which something is left.
+    /// Returns the tenants that are being deleted.
     pub async fn tenants_being_deleted(&self) -> Result<Vec<TenantId>, StoreError> {
         self.readers.read(Owner::Host, read_tenants_being_deleted).await
     }
 
-    /// Deletes what was discarded, as long as there is a store.
+    /// Deletes the remaining rows of tenants, plugins and versions. Runs until the store stops.
     pub async fn run_deletions(&self) {
         run_when_woken(&self.deletions, "a step of a deletion failed", || self.delete_discarded()).await;
     }
@@ -222,13 +223,13 @@ impl Store {
         self.delete_discarded_versions().await?;
         for tenant in self.tenants_being_deleted().await? {
             let owner = tenant.clone();
-            self.in_steps(Owner::from(&tenant), move |batch| delete_some(batch, &owner)).await?;
+            self.in_steps(Owner::from(&tenant), move |tx| delete_some(tx, &owner)).await?;
             tracing::info!(%tenant, "a tenant was deleted with everything that belonged to it");
         }
         Ok(())
     }
 
-    /// Deletes versions without a plugin, each in a transaction of its own. A reader finds them.
+    /// Deletes versions without a plugin, each in a separate transaction. A reader finds them.
     async fn delete_discarded_versions(&self) -> Result<(), StoreError> {
         loop {
             let found = self.readers.read(Owner::Host, discarded_versions).await?;
@@ -236,9 +237,9 @@ impl Store {
                 return Ok(());
             }
             for (tenant, name, sha256) in found {
-                let write = move |batch: &Batch<'_>| {
+                let write = move |tx: &Transaction<'_>| {
                     let begun = Instant::now();
-                    delete_version_row(batch, &tenant, &name, sha256)?;
+                    delete_version_row(tx, &tenant, &name, sha256)?;
                     Ok(begun.elapsed())
                 };
                 let terms = Terms { owner: Owner::Host, mode: WriteMode::Shared, rows: STEP_ROWS };
@@ -248,17 +249,17 @@ impl Store {
         }
     }
 
-    /// Writes again and again until nothing is left, and lets others write between.
+    /// Writes in steps until no rows are left, with pauses in which other writes run.
     async fn in_steps(
         &self,
         owner: Owner,
-        step: impl Fn(&Batch<'_>) -> Result<bool, StoreError> + Clone + Send + 'static,
+        step: impl Fn(&Transaction<'_>) -> Result<bool, StoreError> + Clone + Send + 'static,
     ) -> Result<(), StoreError> {
         loop {
             let step = step.clone();
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 let begun = Instant::now();
-                Ok(DeletionStep { done: step(batch)?, took: begun.elapsed() })
+                Ok(DeletionStep { done: step(tx)?, took: begun.elapsed() })
             };
             let terms = Terms { owner: owner.clone(), mode: WriteMode::Shared, rows: STEP_ROWS };
             let DeletionStep { done, took } = self.writer.write(terms, write, |_| {}).await?;
@@ -280,8 +281,9 @@ fn refuse_if_used(what: String, by: Vec<SubscriptionId>) -> Result<(), StoreErro
     if by.is_empty() { Ok(()) } else { Err(StoreError::InUse { what, by }) }
 }
 
-/// Takes versions out of a plugin, at most [`DISCARDED`]: under a name that no plugin has, so that the plugin's own is free at once.
-/// Those that are left of a deleted plugin have no plugin, and its name is free when they are gone. Returns how many.
+/// Removes at most [`DISCARDED`] versions from a plugin, by a name that no plugin has, so that the plugin's name is free at once.
+/// Further versions of a deleted plugin stay without a plugin, and its name is free when they are deleted. Returns the number of
+/// removed versions.
 fn discard(connection: &Connection, tenant: &TenantId, name: &str, sha256: Option<&str>) -> Result<usize, StoreError> {
     let discarded = format!(".{}", Uuid::now_v7());
     let sql = "UPDATE plugin_versions SET name = ?4 WHERE tenant = ?1 AND name = ?2 AND sha256 IN
@@ -289,10 +291,10 @@ fn discard(connection: &Connection, tenant: &TenantId, name: &str, sha256: Optio
     Ok(connection.execute(sql, params![&*tenant.0, name, sha256, discarded, DISCARDED])?)
 }
 
-/// A version by its tenant, the name of its plugin and its sha256.
+/// Tenant, plugin name and sha256 of a version.
 type VersionKey = (String, String, String);
 
-/// Some versions that were discarded, or whose plugin was deleted.
+/// Returns some versions that were removed, or whose plugin was deleted.
 fn discarded_versions(connection: &Connection) -> Result<Vec<VersionKey>, StoreError> {
     let sql = "SELECT tenant, name, sha256 FROM plugin_versions v
                WHERE NOT EXISTS (SELECT 1 FROM plugins p WHERE p.tenant = v.tenant AND p.name = v.name) LIMIT ?1";
@@ -301,7 +303,7 @@ fn discarded_versions(connection: &Connection) -> Result<Vec<VersionKey>, StoreE
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-/// Deletes a version, and its component unless another version has the same.
+/// Deletes a version, and its component if no other version has the same.
 fn delete_version_row(connection: &Connection, tenant: &str, name: &str, sha256: String) -> Result<(), StoreError> {
     let sql = "DELETE FROM plugin_versions WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
     connection.execute(sql, params![tenant, name, sha256])?;
@@ -310,13 +312,13 @@ fn delete_version_row(connection: &Connection, tenant: &str, name: &str, sha256:
     Ok(connection.execute(sql, [sha256]).map(drop)?)
 }
 
-/// Deletes rows of a tenant for a while, and the tenant with the last of them. Says whether that was so.
-fn delete_some(batch: &Batch<'_>, tenant: &TenantId) -> Result<bool, StoreError> {
+/// Deletes rows of a tenant for up to [`STEP_MAX`], and finally the tenant. Returns true if the tenant is gone.
+fn delete_some(tx: &Transaction<'_>, tenant: &TenantId) -> Result<bool, StoreError> {
     let begun = Instant::now();
     let mut deleted = 0;
     for sql in STATEMENTS {
         loop {
-            let rows = batch.prepare_cached(sql)?.execute([&*tenant.0])?;
+            let rows = tx.prepare_cached(sql)?.execute([&*tenant.0])?;
             deleted += rows;
             if begun.elapsed() >= STEP_MAX {
                 return Ok(false);
@@ -327,23 +329,23 @@ fn delete_some(batch: &Batch<'_>, tenant: &TenantId) -> Result<bool, StoreError>
         }
     }
     let sql = "SELECT name, sha256 FROM plugin_versions WHERE tenant = ?1 LIMIT 1";
-    while let Some((name, sha256)) = batch
+    while let Some((name, sha256)) = tx
         .prepare_cached(sql)?
         .query_row([&*tenant.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
         .optional()?
     {
-        delete_version_row(batch, &tenant.0, &name, sha256)?;
+        delete_version_row(tx, &tenant.0, &name, sha256)?;
         deleted += 1;
         if begun.elapsed() >= STEP_MAX {
             return Ok(false);
         }
     }
-    // An outcome may have come for a delivery whose attempts were gone already: the last step finds nothing at all.
+    // An outcome may have been written for a delivery whose attempts were deleted already, so the last step must find no rows.
     if deleted > 0 {
         return Ok(false);
     }
-    batch.execute("DELETE FROM ledgers WHERE tenant = ?1", [&*tenant.0])?;
-    batch.execute("DELETE FROM tenants WHERE id = ?1", [&*tenant.0])?;
+    tx.execute("DELETE FROM ledgers WHERE tenant = ?1", [&*tenant.0])?;
+    tx.execute("DELETE FROM tenants WHERE id = ?1", [&*tenant.0])?;
     Ok(true)
 }
 

@@ -1,6 +1,6 @@
-//! Deliveries and attempts in the database: what is due, what came of it, and what is shown.
+//! Deliveries and attempts in the database: recording outcomes, and reading them for display.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::careful::{self, Careful};
 use super::events::id_value;
 use super::fair_queue::Owner;
@@ -16,39 +16,39 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// An attempt and what follows it.
+/// Attempt and its consequences.
 #[derive(Debug)]
 pub struct AttemptRecord {
-    /// The delivery, as it was before the attempt.
+    /// Delivery before the attempt.
     pub delivery: DueDelivery,
     /// The attempt.
     pub attempt: Attempt,
     /// Consequence for the delivery.
     pub next: Next,
-    /// Latest end of the delivery's life, in milliseconds since the epoch.
+    /// Latest time at which the delivery may be attempted, in milliseconds since the epoch.
     pub age_end_ms: i64,
     /// Reason to disable the subscription, if the attempt does so.
     pub disables: Option<Reason>,
 }
 
-/// A delivery as it is shown.
+/// Delivery for display.
 #[derive(Debug)]
 pub struct DeliveryView {
-    /// Its id.
+    /// Id of the delivery.
     pub id: DeliveryId,
-    /// The event it carries.
+    /// Event that the delivery carries.
     pub event: EventId,
-    /// The subscription it belongs to.
+    /// Subscription of the delivery.
     pub subscription: SubscriptionId,
     /// Origin of the delivery.
     pub kind: DeliveryKind,
     /// Current state.
     pub state: DeliveryState,
-    /// True if it waits for another plugin version or config.
+    /// True if the delivery waits for another plugin version or config.
     pub awaiting_plugin: bool,
-    /// Time of the next attempt, if it is pending.
+    /// Time of the next attempt, if the delivery is pending.
     pub due_at_ms: Option<i64>,
-    /// Number of attempts that were made.
+    /// Number of attempts so far.
     pub attempts_made: u32,
     /// Reason of the current state.
     pub reason: Option<Reason>,
@@ -58,45 +58,46 @@ pub struct DeliveryView {
     pub updated_at_ms: i64,
 }
 
-/// An event as it is shown.
+/// Event for display.
 #[derive(Debug)]
 pub struct EventView {
     /// The event.
     pub event: Arc<Event>,
-    /// The last event of the same entity that was accepted before it.
+    /// Previous event of the same entity.
     pub previous: Option<EventId>,
-    /// Number of deliveries that it was accepted with.
+    /// Number of deliveries at acceptance.
     pub fan_out: usize,
-    /// Its deliveries.
+    /// Deliveries of the event.
     pub deliveries: Vec<DeliveryView>,
 }
 
 /// Filter of a listing of deliveries.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
-    /// Only of this subscription.
+    /// Only deliveries of this subscription.
     pub subscription: Option<SubscriptionId>,
-    /// Only in this state.
+    /// Only deliveries in this state.
     pub state: Option<DeliveryState>,
-    /// Only of this event.
+    /// Only deliveries of this event.
     pub event: Option<EventId>,
-    /// Only older than this one.
+    /// Only deliveries older than this one.
     pub before: Option<DeliveryId>,
-    /// At most this many.
+    /// Maximum number of deliveries.
     pub limit: usize,
 }
 
 pub(super) const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms, kind FROM deliveries";
 
-/// The last event of an entity (?3, ?4) of a tenant (?1) before an event (?2). By rowid, which is the order of acceptance
-/// also when the clock was set back. None is missing between two that are kept: the oldest of an entity is pruned first.
+/// Condition of the last event of an entity (?3, ?4) of a tenant (?1) before an event (?2). Ordered by rowid, the order of
+/// acceptance even if the clock was set back. There is no gap between stored events, because the oldest of an entity is pruned
+/// first.
 pub(super) const BEFORE: &str = "WHERE tenant = ?1 AND entity_id = ?3 AND module = ?4
-    AND rowid < (SELECT own.rowid FROM events own WHERE own.tenant = ?1 AND own.id = ?2) ORDER BY rowid DESC LIMIT 1";
+    AND rowid < (SELECT this.rowid FROM events this WHERE this.tenant = ?1 AND this.id = ?2) ORDER BY rowid DESC LIMIT 1";
 
 impl Store {
-    /// Records an attempt, moves its delivery on, and disables its subscription if it must. Durable when it returns.
+    /// Records an attempt, updates its delivery, and disables the subscription if required. Durable when it returns.
     pub async fn record(&self, record: Arc<AttemptRecord>) -> Result<(), StoreError> {
-        // Not on the writer's thread, which everybody waits for.
+        // Not on the writer's thread, for which all other writes wait.
         let detail = detail(&record.attempt)?;
         let Some(reason) = record.disables.clone() else {
             let owner = Owner::from(&record.delivery.tenant);
@@ -104,7 +105,7 @@ impl Store {
             let detail: Arc<str> = detail.into();
             let record_too = record.clone();
             let detail_too = detail.clone();
-            let write = move |batch: &Batch<'_>| record_one(batch, &record_too, Some(&detail_too));
+            let write = move |tx: &Transaction<'_>| record_one(tx, &record_too, Some(&detail_too));
             return match self.writer.write(terms.clone(), write, |()| {}).await {
                 Err(error) if error.is_damage() => self.record_beside_damage(record, detail, terms).await,
                 recorded => recorded,
@@ -114,12 +115,12 @@ impl Store {
         let id = record.delivery.subscription;
         let catalog = self.catalog.clone();
         let change = StateChange::Disable { reason, generation: Some(record.attempt.config_generation) };
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let current = catalog.subscription_by_id(record.delivery.subscription);
             if current.is_some_and(|current| current.generation == record.attempt.config_generation) {
-                return record_one(batch, &record, Some(&detail));
+                return record_one(tx, &record, Some(&detail));
             }
-            // The receiver of an earlier config wants no more; the one of today has not been asked.
+            // The receiver of an earlier config wants no more webhooks. The present one has not been asked.
             let AttemptRecord { delivery, attempt, age_end_ms, .. } = &*record;
             let reason = Reason::new("config-changed", "the receiver of the previous configuration answered 410 Gone");
             let next = Next::Again { at_ms: now_ms(), counts: true, reason };
@@ -127,7 +128,7 @@ impl Store {
             let attempt = attempt.clone();
             let age_end_ms = *age_end_ms;
             let instead = AttemptRecord { delivery, attempt, next, age_end_ms, disables: None };
-            record_one(batch, &instead, Some(&detail))
+            record_one(tx, &instead, Some(&detail))
         };
         self.set_state_after(write, &tenant, id, change).await
     }
@@ -137,18 +138,18 @@ impl Store {
         let tenant = delivery.tenant.clone();
         let id = delivery.id;
         let subscription = delivery.subscription;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, due_at_ms = 0, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let reason = reason.to_bounded_json()?;
             let ended = params![&*tenant.0, id.0, DeliveryState::Dead as u8, reason, now_ms()];
-            let count = batch.prepare_cached(sql)?.execute(ended)?;
-            batch.count_pending(&tenant, subscription, -(count as i64));
+            let count = tx.prepare_cached(sql)?.execute(ended)?;
+            tx.count_pending(&tenant, subscription, -(count as i64));
             Ok(())
         };
         self.write(&delivery.tenant, write).await
     }
 
-    /// One delivery with its attempts.
+    /// Returns a delivery with its attempts.
     pub async fn delivery(&self, tenant: TenantId, id: DeliveryId) -> Result<(DeliveryView, Vec<Attempt>), StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
@@ -164,7 +165,7 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// The attempts of each of an event's deliveries, in their order.
+    /// Returns the attempts of each of an event's deliveries, in order.
     pub async fn attempts_of_event(
         &self,
         tenant: TenantId,
@@ -187,8 +188,8 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// For each pending delivery of an event that keeps an order: the first earlier one of the same entity that is pending,
-    /// and how many attempts that one had.
+    /// Returns, for each pending ordered delivery of an event, the first earlier pending delivery of the same entity, and the
+    /// number of its attempts.
     pub async fn earlier_ones(
         &self,
         tenant: TenantId,
@@ -201,7 +202,7 @@ impl Store {
                          AND o.order_key = d.order_key AND o.state = 0 AND o.id < d.id
                        WHERE d.tenant = ?1 AND d.event = ?2 AND d.state = 0 AND d.order_key IS NOT NULL ORDER BY o.id DESC";
             let mut statement = connection.prepare_cached(sql)?;
-            // The first of them is the last row, and stays.
+            // The first of them is the last row, and stays in the map.
             let rows = statement.query_map(params![&*tenant.0, event.0], |row| {
                 Ok((DeliveryId(row.get(0)?), (DeliveryId(row.get(1)?), row.get(2)?)))
             })?;
@@ -210,7 +211,7 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// Deliveries, the newest first.
+    /// Returns deliveries, newest first.
     pub async fn deliveries(&self, tenant: TenantId, filter: DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| match list(connection, &tenant, &filter) {
@@ -222,7 +223,7 @@ impl Store {
         Ok(listed.value)
     }
 
-    /// One event with its deliveries.
+    /// Returns an event with its deliveries.
     pub async fn event(&self, tenant: TenantId, id: EventId) -> Result<EventView, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
@@ -241,19 +242,19 @@ impl Store {
     }
 }
 
-/// An attempt as it is kept. They are of a size, so that room is made once.
+/// Returns the stored text of an attempt. Texts have similar sizes, so capacity is reserved once.
 fn detail(attempt: &Attempt) -> Result<String, StoreError> {
     let mut detail = Vec::with_capacity(2_048);
     serde_json::to_writer(&mut detail, attempt)?;
     String::from_utf8(detail).map_err(|error| StoreError::Corrupt(serde::ser::Error::custom(error)))
 }
 
-/// Moves a delivery on. `detail` is the attempt as it is kept; none where that cannot be written.
-pub(super) fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: Option<&str>) -> Result<(), StoreError> {
+/// Updates a delivery after an attempt. `detail` is the stored text of the attempt, if it can be written.
+pub(super) fn record_one(tx: &Transaction<'_>, record: &AttemptRecord, detail: Option<&str>) -> Result<(), StoreError> {
     let AttemptRecord { delivery, attempt, next, age_end_ms, .. } = record;
     let (state, due_at_ms, awaiting, counts, reason) = match next {
-        // It shall wait for another version or config, which may have come while the attempt was under way.
-        Next::AwaitPlugin { reason } if !is_current(batch, record)? => {
+        // The version or config that the delivery should wait for may have come during the attempt.
+        Next::AwaitPlugin { reason } if !is_current(tx, record)? => {
             (DeliveryState::Pending, now_ms(), false, true, Some(reason))
         }
         Next::End { state, reason } => (*state, 0, false, true, reason.as_ref()),
@@ -262,12 +263,12 @@ pub(super) fn record_one(batch: &Batch<'_>, record: &AttemptRecord, detail: Opti
     };
     let reason = reason.map(Reason::to_bounded_json).transpose()?;
     let columns = (state as u8, due_at_ms, awaiting, u8::from(counts));
-    let was_pending = batch.write_outcome(delivery, columns, reason.as_deref(), now_ms())?;
-    // One that ended meanwhile keeps the attempt; one that was deleted meanwhile leaves nothing behind.
+    let was_pending = tx.write_outcome(delivery, columns, reason.as_deref(), now_ms())?;
+    // A delivery that ended meanwhile keeps the attempt. A deleted one does not.
     if let Some(detail) = detail
-        && (was_pending || exists(batch, delivery)?)
+        && (was_pending || exists(tx, delivery)?)
     {
-        batch.write_attempt(&delivery.tenant, delivery.id.0, attempt.number, detail)?;
+        tx.write_attempt(&delivery.tenant, delivery.id.0, attempt.number, detail)?;
     }
     Ok(())
 }
@@ -302,27 +303,28 @@ fn attempts(connection: &Connection, tenant: &TenantId, id: DeliveryId) -> Resul
     details.map(|detail| Ok(serde_json::from_str(&detail?)?)).collect()
 }
 
-/// So many pending deliveries are sorted in no time.
-const FEW: usize = 10_000;
+/// Number of pending deliveries that can be sorted quickly.
+const FEW_PENDING: usize = 10_000;
 
 fn list(connection: &Connection, tenant: &TenantId, filter: &DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
-    // The planner knows no statistics: it is told which index holds the fewest that are looked at.
+    // SQLite has no statistics, so the query names the index with the fewest rows to read.
     let few_pending = || -> Result<bool, StoreError> {
         let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM deliveries INDEXED BY deliveries_due WHERE tenant = ?1 AND state = 0 LIMIT ?2)";
-        let count: usize = connection.prepare_cached(sql)?.query_row(params![&*tenant.0, FEW], |row| row.get(0))?;
-        Ok(count < FEW)
+        let count: usize =
+            connection.prepare_cached(sql)?.query_row(params![&*tenant.0, FEW_PENDING], |row| row.get(0))?;
+        Ok(count < FEW_PENDING)
     };
     let index = match filter {
         DeliveryFilter { event: Some(_), .. } => "INDEXED BY deliveries_of_event",
         DeliveryFilter { subscription: Some(_), .. } => "INDEXED BY deliveries_of_subscription",
-        // Few are found by their own index, wherever they are; of many, some are near.
+        // Few deliveries are found by their index. If there are many, some are among the newest.
         DeliveryFilter { state: Some(DeliveryState::Pending), .. } if few_pending()? => "INDEXED BY deliveries_due",
         DeliveryFilter { state: Some(DeliveryState::Pending | DeliveryState::Delivered), .. } => "",
         DeliveryFilter { state: Some(_), .. } => "INDEXED BY deliveries_ended_otherwise",
         _ => "",
     };
     let mut sql = format!("{VIEW} {index} WHERE tenant = ?");
-    // The condition of a partial index must be a word of the query's own.
+    // SQLite uses a partial index only if the query repeats its condition.
     match index {
         "INDEXED BY deliveries_ended_otherwise" => sql.push_str(" AND state >= 2"),
         "INDEXED BY deliveries_due" => sql.push_str(" AND state = 0"),
@@ -369,7 +371,7 @@ pub(super) fn view_row(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
     })
 }
 
-/// An event from the first six columns: id, name, module, entity_id, received_at_ms, payload.
+/// Reads an event from the first six columns: id, name, module, entity_id, received_at_ms, payload.
 pub(super) fn event_row(row: &Row<'_>) -> rusqlite::Result<Event> {
     let module: String = row.get(2)?;
     Ok(Event {

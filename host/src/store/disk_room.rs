@@ -1,15 +1,15 @@
-//! Room on the disk of the data folder: a reserve that keeps deletions possible when the disk is full.
+//! Disk reserve, which keeps deletions possible when the disk is full.
 //!
 //! # Theory of operation
-//! A file `reserve` holds `disk_reserve_bytes` of the disk. When a commit fails for want of room, the file is emptied, and writes
-//! that make the store larger are refused: what is left is for outcomes, deletions, pruning and settings. Rows that are deleted
+//! The file `reserve` occupies `disk_reserve_bytes` of the disk. When a commit fails for lack of space, the file is emptied, and
+//! writes that make the store larger are refused. The freed space is for outcomes, deletions, pruning and settings. Deleted rows
 //! leave free pages in the database, whose file does not shrink. So the store leaves this state when the file can be filled again,
-//! or when file and free pages together are half of it, and the largest event has room in the log.
+//! or when file and free pages together are half of it, and the log has room for the largest event.
 //!
 //! # Limits
-//! Others who write to the same disk may take the reserve once it is free. Compression and quotas that fallocate(2) does not know
-//! of are not seen; what a commit says counts. On a small disk the reserve is a quarter of the disk at the most. A log that a reader
-//! keeps from beginning anew may have become larger than the reserve.
+//! Other programs may use the freed reserve. Compression and quotas that fallocate(2) does not respect are not detected before a
+//! commit fails. On a small disk the reserve is at most a quarter of the disk. A log that cannot restart because of a reader may
+//! become larger than the reserve.
 
 use super::StoreError;
 use rusqlite::{Connection, ffi};
@@ -22,34 +22,34 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Part of the disk that a reserve takes at the most.
-const OF_DISK_MAX: u64 = 4;
+/// Divisor of the disk's size that bounds the reserve.
+const DISK_DIVISOR: u64 = 4;
 
-/// A smaller reserve is none.
+/// Minimum size of a reserve, in bytes. If less is possible, there is none.
 const BYTES_MIN: u64 = 1 << 20;
 
-/// Size of a page: SQLite's default.
+/// Size of a page, in bytes: SQLite's default.
 const PAGE_BYTES: u64 = 4_096;
 
-/// Bytes that an event takes in the log beside its payload: its rows, its deliveries and the pages of their indexes.
-const BESIDE_PAYLOAD: u64 = 64 << 10;
+/// Size of an event in the log besides its payload, in bytes: its rows, its deliveries and the pages of their indexes.
+const EVENT_ROWS_BYTES: u64 = 64 << 10;
 
-/// Shortest time between two looks at a full disk. A look that takes long is repeated later, so that looking takes a fifth of the
-/// writer's time at the most.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Minimum pause between two checks of a full disk. A check that takes long is repeated later, so that checks take at most a fifth
+/// of the writer's time.
+const CHECK_PAUSE_MIN: Duration = Duration::from_millis(5);
 
-/// States, as they are kept in an atomic.
+/// States, stored in an atomic.
 const AMPLE: u8 = 0;
 const THIN: u8 = 1;
 const FULL: u8 = 2;
 
-/// Room on the disk, as the writer knows it.
+/// State of the disk, as the writer knows it.
 pub(super) struct DiskRoom {
-    /// None: no reserve is wanted.
+    /// None if no reserve is configured.
     reserve: Option<Reserve>,
-    /// Bytes of the largest event with its rows.
+    /// Size of the largest event with its rows, in bytes.
     event_bytes: u64,
-    /// [`AMPLE`]: the reserve is whole. [`THIN`]: free pages stand for a part of it. [`FULL`]: the store does not grow.
+    /// [`AMPLE`]: the reserve is complete. [`THIN`]: free pages replace a part of it. [`FULL`]: the store does not grow.
     state: AtomicU8,
     failed_commits: AtomicU64,
     /// Time of the next check of a full disk.
@@ -57,7 +57,7 @@ pub(super) struct DiskRoom {
 }
 
 impl DiskRoom {
-    /// Sets room aside in a folder.
+    /// Creates the reserve in a folder.
     pub(super) fn reserve(folder: &Path, bytes: u64, event_bytes_max: u64) -> std::io::Result<Self> {
         let reserve = Reserve::in_folder(folder, bytes)?;
         let state = match &reserve {
@@ -72,14 +72,14 @@ impl DiskRoom {
         };
         Ok(DiskRoom {
             reserve,
-            event_bytes: event_bytes_max.saturating_add(BESIDE_PAYLOAD),
+            event_bytes: event_bytes_max.saturating_add(EVENT_ROWS_BYTES),
             state: AtomicU8::new(state),
             failed_commits: AtomicU64::new(0),
             again: Mutex::new(Instant::now()),
         })
     }
 
-    /// No reserve: for databases in memory.
+    /// Returns a state without a reserve, for databases in memory.
     #[cfg(test)]
     pub(super) fn unbounded() -> Self {
         DiskRoom {
@@ -96,19 +96,19 @@ impl DiskRoom {
         self.state.load(Ordering::Relaxed) == FULL
     }
 
-    /// Number of commits that failed since the start.
+    /// Returns the number of commits that failed since the start.
     pub(super) fn failed_commits(&self) -> u64 {
         self.failed_commits.load(Ordering::Relaxed)
     }
 
-    /// Maximum number of pages in the log before it is copied: as many as fit into half of the reserve, so that on a full disk a log can
-    /// be copied and begins anew.
+    /// Returns the maximum number of pages in the log before it is copied: half of the reserve, so that the log can be copied and
+    /// restarts on a full disk.
     pub(super) fn log_pages_max(&self) -> i32 {
         let pages = self.reserve.as_ref().map(|reserve| reserve.bytes / 2 / PAGE_BYTES);
         pages.and_then(|pages| i32::try_from(pages).ok()).unwrap_or(i32::MAX)
     }
 
-    /// Refuses a write that makes the store larger, if the disk is full.
+    /// Returns an error if the disk is full, before a write that makes the store larger.
     pub(super) fn require(&self, connection: &Connection) -> Result<(), StoreError> {
         let Some(reserve) = &self.reserve else { return Ok(()) };
         if self.state.load(Ordering::Relaxed) == THIN && !reserve.suffices(reserve.held(), connection)? {
@@ -117,28 +117,27 @@ impl DiskRoom {
         if self.is_full() { Err(StoreError::DiskFull) } else { Ok(()) }
     }
 
-    /// Writes as much as the largest event takes, and takes it back. Must be called in a transaction of its own or in a savepoint
-    /// that is rolled back.
+    /// Writes as much as the largest event needs. The caller must roll back the transaction or savepoint.
     pub(super) fn try_event(&self, connection: &Connection) -> rusqlite::Result<()> {
         let sql = "INSERT OR REPLACE INTO readiness (only_row, checked_at_ms) VALUES (2, zeroblob(?1))";
         connection.prepare_cached(sql)?.execute([self.event_bytes])?;
-        // Otherwise it would only be in memory.
+        // Otherwise the pages would only be in memory.
         connection.cache_flush()
     }
 
-    /// Looks, between two transactions, whether a commit failed for want of room, and frees the reserve if so.
+    /// Frees the reserve if a commit failed for lack of space. Called between two transactions.
     pub(super) fn after_failed_commit(&self, connection: &Connection) {
         self.failed_commits.fetch_add(1, Ordering::Relaxed);
         let Some(reserve) = self.reserve.as_ref().filter(|_| !self.is_full()) else { return };
         if self.try_alone(connection).is_err_and(|error| is_full_disk(&error)) {
             self.become_full(reserve);
-            // While there is room for it: what is in the log makes the database larger, and after that the log begins anew.
+            // While there is space: the copy makes the database larger, and the log restarts after it.
             copy_log(connection);
         }
     }
 
-    /// Looks at a full disk again, between two transactions.
-    pub(super) fn look_again(&self, connection: &Connection) {
+    /// Checks a full disk again. Called between two transactions.
+    pub(super) fn check_again(&self, connection: &Connection) {
         let Some(reserve) = self.reserve.as_ref().filter(|_| self.is_full()) else { return };
         let begun = Instant::now();
         let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,7 +152,7 @@ impl DiskRoom {
         } else {
             reserve.release();
         }
-        *again = Instant::now() + LOOK_AGAIN.max(begun.elapsed() * 4);
+        *again = Instant::now() + CHECK_PAUSE_MIN.max(begun.elapsed() * 4);
     }
 
     fn try_alone(&self, connection: &Connection) -> rusqlite::Result<()> {
@@ -173,7 +172,7 @@ impl DiskRoom {
     }
 }
 
-/// Copies the log into the database as far as readers allow. What goes wrong is the next commit's affair.
+/// Copies the log into the database as far as readers allow. Errors are left to the next commit.
 fn copy_log(connection: &Connection) {
     let copied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     if let Err(error) = copied {
@@ -187,19 +186,19 @@ pub(super) fn is_full_disk(error: &rusqlite::Error) -> bool {
     matches!(code, Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE))
 }
 
-/// The file that holds a part of the disk.
+/// File that occupies a part of the disk.
 struct Reserve {
     path: PathBuf,
-    /// Bytes that it is meant to hold.
+    /// Intended size, in bytes.
     bytes: u64,
 }
 
 impl Reserve {
-    /// None: no reserve is wanted, or the disk is too small for one.
+    /// Opens the reserve. None: no reserve is configured, or the disk is too small.
     fn in_folder(folder: &Path, bytes: u64) -> std::io::Result<Option<Self>> {
         let path = folder.join("reserve");
         let disk = statvfs(folder)?;
-        let bytes = bytes.min(disk.f_blocks.saturating_mul(disk.f_frsize) / OF_DISK_MAX);
+        let bytes = bytes.min(disk.f_blocks.saturating_mul(disk.f_frsize) / DISK_DIVISOR);
         if bytes < BYTES_MIN {
             return match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
@@ -213,18 +212,18 @@ impl Reserve {
         std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
-    /// Returns true if the reserve file and free pages are enough to let the store grow.
+    /// Returns true if the reserve file and free pages are sufficient for the store to grow.
     fn suffices(&self, held: u64, connection: &Connection) -> rusqlite::Result<bool> {
         let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, u64>(0));
         let free = number("PRAGMA freelist_count")?.saturating_mul(number("PRAGMA page_size")?);
         Ok(held.saturating_add(free) >= self.bytes / 2)
     }
 
-    /// Fills the file, or as much of it as there is room for. Returns the bytes that it holds then.
+    /// Fills the file as far as possible, and returns its size in bytes.
     fn fill(&self) -> u64 {
         let filled = File::options().write(true).create(true).truncate(false).open(&self.path);
         let filled = filled.and_then(|mut file| {
-            // Beyond the limit for the size of files is a signal that ends the process (setrlimit(2)).
+            // A write beyond the limit for the size of files raises a signal that ends the process (setrlimit(2)).
             let (limit, _) = rlimit::Resource::FSIZE.get()?;
             let mut bytes = self.bytes.min(limit);
             while bytes >= BYTES_MIN {
@@ -254,7 +253,7 @@ impl Reserve {
     }
 }
 
-/// Lets a file hold so many bytes of the disk.
+/// Allocates bytes of the disk to a file.
 fn set_aside(file: &mut File, bytes: u64) -> std::io::Result<()> {
     match fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
@@ -293,10 +292,10 @@ mod tests {
         let (folder, reserve) = reserve(2 << 20);
         reserve.fill();
         assert!(Reserve::in_folder(folder.path(), 0).expect("a look").is_none() && !reserve.path.exists());
-        // More than the disk has.
+        // More than the size of the disk.
         let largest = Reserve::in_folder(folder.path(), u64::MAX).expect("a look").expect("a reserve");
         let disk = statvfs(folder.path()).expect("a look");
-        assert_eq!(largest.bytes, disk.f_blocks * disk.f_frsize / OF_DISK_MAX);
+        assert_eq!(largest.bytes, disk.f_blocks * disk.f_frsize / DISK_DIVISOR);
     }
 
     #[test]

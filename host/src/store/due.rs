@@ -14,21 +14,21 @@ use rusqlite::{Connection, Row, params};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// One page of what is due in a lane.
+/// Page of a lane's due deliveries.
 #[derive(Debug)]
 pub struct DuePage {
-    /// Due deliveries, the longest due first.
+    /// Due deliveries, earliest due time first.
     pub due: Vec<Due>,
-    /// True if more is due than fits the page.
+    /// True if there are more due deliveries.
     pub more: bool,
-    /// Time at which the next delivery after these becomes due, in milliseconds since the epoch, if there is one.
+    /// Due time of the next delivery after these, in milliseconds since the epoch, if there is one.
     pub next_due_at_ms: Option<i64>,
-    /// The tenant's newest delivery when the page was read: whatever is no newer was seen by the page, or is no longer
-    /// pending, or is still in the store.
+    /// The tenant's newest delivery when the page was read. A delivery that is not newer is in this page, or no longer pending, or
+    /// still in the store.
     pub newest: Option<DeliveryId>,
 }
 
-/// Class of due deliveries, which a lane reads apart so that a backlog of one does not delay the other.
+/// Attempt class of due deliveries. A lane reads the classes separately, so that a backlog of one does not delay the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptClass {
     /// Deliveries without an attempt.
@@ -37,11 +37,11 @@ pub enum AttemptClass {
     Retry = 1,
 }
 
-/// A page ends when its payloads have this many bytes together, so that a lane's memory is bounded.
+/// Size of the payloads of a page at which it ends, in bytes. Bounds the memory of a lane.
 pub(super) const PAGE_BYTES_MAX: usize = 1 << 20;
 
 impl Store {
-    /// Returns the due deliveries of a lane without those under way: at most `limit`, the longest due first.
+    /// Returns at most `limit` due deliveries of a lane, earliest due time first, without those under way.
     pub async fn due(
         &self,
         subscription: &Subscription,
@@ -53,7 +53,7 @@ impl Store {
             tenant: subscription.tenant.clone(),
             subscription: subscription.id,
             class,
-            // An earlier delivery of the same entity holds a later one up as long as it had fewer attempts than this.
+            // An earlier delivery of the same entity blocks a later one until it has had this many attempts.
             blocks_below: match subscription.settings.ordering {
                 None => 0,
                 Some(Ordering::Block) => u32::MAX,
@@ -86,12 +86,11 @@ pub(super) struct LaneRead {
     pauses: Pauses,
 }
 
-/// Columns from which [`LaneRead::due`] makes a due delivery.
-/// The last ones are [`DELIVERY_COLUMNS`].
+/// Columns of [`LaneRead::due`], which end with [`DELIVERY_COLUMNS`].
 pub(super) const COLUMNS: &str = "e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload,
     d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind";
 
-/// Columns from which [`LaneRead::delivery`] makes a delivery.
+/// Columns of [`LaneRead::delivery`].
 const DELIVERY_COLUMNS: &str = "d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind";
 
 impl LaneRead {
@@ -101,7 +100,7 @@ impl LaneRead {
         Ok(Due { delivery, event: Arc::new(event) })
     }
 
-    /// The delivery of an event whose columns, as in [`DELIVERY_COLUMNS`], begin at `first`.
+    /// Reads the delivery of an event, whose columns begin at `first` in the order of [`DELIVERY_COLUMNS`].
     fn delivery(&self, row: &Row<'_>, first: usize, event: EventId) -> rusqlite::Result<DueDelivery> {
         Ok(DueDelivery {
             id: DeliveryId(row.get(first)?),
@@ -156,7 +155,7 @@ fn due_page(
             break;
         }
         let id = EventId(row.get(6)?);
-        // A delivery without its event must be noticed: it is a row that cannot be read.
+        // A delivery without its event is a damaged row, and must be an error.
         let event = events.read(connection, tenant, id)?;
         let event = event.ok_or_else(|| rusqlite::Error::InvalidColumnType(6, "event".into(), Type::Null))?;
         bytes += event.payload.len();

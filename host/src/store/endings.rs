@@ -1,10 +1,10 @@
-//! Ending what is pending of a subscription that is disabled or deleted, however much that is.
+//! End of the pending deliveries of a subscription that is disabled or deleted.
 //!
-//! The transaction of the change ends the first [`STEP`] deliveries; the rest follows in transactions of as many, so that
-//! others write in between. The subscription matches nothing and attempts nothing meanwhile. What an interrupted change
-//! left is known by its subscription, and housekeeping ends it.
+//! The transaction of the change ends the first [`STEP`] deliveries. The others follow in transactions of the same size, between
+//! which other writes run. Meanwhile the subscription matches no events and attempts nothing. After an interruption, the retention
+//! task ends the remaining deliveries, which it finds by their subscription.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::writer::{Terms, WriteMode};
 use super::{Store, StoreError, now_ms};
 use crate::delivery::{DeliveryState, Reason};
@@ -15,8 +15,8 @@ use rusqlite::{Connection, params};
 const STEP: usize = 500;
 
 impl Store {
-    /// Ends what is still pending of a subscription that is disabled or deleted, step by step: with this end, or with one
-    /// that says so. Stops if the subscription was resumed meanwhile.
+    /// Ends the remaining pending deliveries of a subscription that is disabled or deleted, step by step, with the given state and
+    /// reason, or else those of a deleted subscription. Stops if the subscription was resumed meanwhile.
     pub(super) async fn end_rest(
         &self,
         tenant: &TenantId,
@@ -35,17 +35,17 @@ impl Store {
             let owner = tenant.clone();
             let catalog = self.catalog.clone();
             let end = end.clone();
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 let default = match catalog.subscription(&owner, id) {
                     None => (DeliveryState::Cancelled, deleted()),
-                    Some(own) if own.state == SubscriptionState::Disabled => {
-                        let message = own.state_reason.as_deref().unwrap_or("its subscription was disabled");
+                    Some(subscription) if subscription.state == SubscriptionState::Disabled => {
+                        let message = subscription.state_reason.as_deref().unwrap_or("its subscription was disabled");
                         (DeliveryState::Dead, Reason::new("subscription-disabled", message))
                     }
                     Some(_) => return Ok(0),
                 };
                 let (state, reason) = end.unwrap_or(default);
-                end_pending(batch, &owner, id, state, &reason)
+                end_pending(tx, &owner, id, state, &reason)
             };
             let terms = Terms { owner: tenant.into(), mode: WriteMode::Shared, rows: STEP as u64 };
             if self.writer.write(terms, write, |_| {}).await? == 0 {
@@ -54,11 +54,11 @@ impl Store {
         }
     }
 
-    /// Ends what an interrupted change left pending for subscriptions of a tenant that are disabled or deleted.
+    /// Ends the pending deliveries that an interrupted change has left for disabled or deleted subscriptions of a tenant.
     pub(super) async fn end_leftovers(&self, tenant: &TenantId) -> Result<(), StoreError> {
         for id in self.pending(tenant).into_keys() {
-            let own = self.catalog.subscription(tenant, id);
-            if own.is_none_or(|own| own.state == SubscriptionState::Disabled) {
+            let subscription = self.catalog.subscription(tenant, id);
+            if subscription.is_none_or(|subscription| subscription.state == SubscriptionState::Disabled) {
                 self.end_rest(tenant, id, None).await?;
             }
         }
@@ -66,14 +66,14 @@ impl Store {
     }
 }
 
-/// The reason of deliveries whose subscription was deleted.
+/// Returns the reason of deliveries whose subscription was deleted.
 pub(super) fn deleted() -> Reason {
     Reason::new("subscription-deleted", "its subscription was deleted")
 }
 
-/// Ends pending deliveries, at most [`STEP`], and returns how many.
+/// Ends at most [`STEP`] pending deliveries, and returns their number.
 pub(super) fn end_pending(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     id: SubscriptionId,
     state: DeliveryState,
@@ -83,7 +83,7 @@ pub(super) fn end_pending(
                WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries INDEXED BY deliveries_due
                                             WHERE tenant = ?1 AND subscription = ?2 AND state = 0 LIMIT ?6)";
     let ended = params![&*tenant.0, id.0, state as u8, reason.to_bounded_json()?, now_ms(), STEP];
-    let count = batch.prepare_cached(sql)?.execute(ended)?;
-    batch.count_pending(tenant, id, -(count as i64));
+    let count = tx.prepare_cached(sql)?.execute(ended)?;
+    tx.count_pending(tenant, id, -(count as i64));
     Ok(count)
 }

@@ -1,14 +1,14 @@
-//! Events that lanes read lately, shared between them.
+//! Cache of events that lanes have read lately, shared between lanes.
 //!
-//! An event for a thousand webhooks that keep an order is read by a thousand lanes. Without the cache each of them reads and holds a
-//! copy of its payload.
+//! An event of a thousand ordered subscriptions is read by a thousand lanes. Without the cache, each of them reads and holds a copy
+//! of the payload.
 //!
 //! # Guarantees
-//! - All lanes that read an event within [`KEPT`] get the same allocation, if it fits.
-//! - The cache holds at most [`BYTES_MAX`] bytes of events, the most used ones.
+//! - All lanes that read an event within [`KEPT`] share one allocation, if it fits.
+//! - The cache holds at most [`BYTES_MAX`] bytes, of the most used events.
 //!
 //! # Limits
-//! Events never change, so nothing is ever outdated. An event that is deleted with its tenant stays in memory for up to [`KEPT`].
+//! Events never change, so no entry is outdated. An event that is deleted with its tenant stays in memory for up to [`KEPT`].
 
 use super::StoreError;
 use super::deliveries::event_row;
@@ -22,13 +22,13 @@ use std::time::Duration;
 /// Maximum size of all cached events, in bytes.
 const BYTES_MAX: u64 = 16 << 20;
 
-/// Memory of an event beside its payload, in bytes, with its entry.
+/// Memory of an event and its entry, besides the payload, in bytes.
 const EVENT_BYTES: usize = 512;
 
 /// Lifetime of an entry.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// The cache. A clone is another handle of it.
+/// Cache of events. A clone shares the same cache.
 #[derive(Clone)]
 pub(super) struct EventCache(Cache<EventId, Arc<Event>>);
 
@@ -44,7 +44,7 @@ fn weight(_: &EventId, event: &Arc<Event>) -> u32 {
 }
 
 impl EventCache {
-    /// Returns an event of a tenant, from the database if it is not cached. None: it is gone.
+    /// Returns an event of a tenant, from the database if it is not cached. None: the event does not exist.
     pub(super) fn read(
         &self,
         connection: &Connection,

@@ -1,7 +1,7 @@
-//! The list of a tenant's events, without their payloads.
+//! List of a tenant's events, without payloads.
 //!
-//! Events are listed by id, the newest first: ids begin with the time of acceptance and never go back. A span is compared with the
-//! id as well, as a replay does, so that no row outside of it is read.
+//! Events are listed by id, newest first: ids begin with the time of acceptance and grow. A span is a range of ids as well, as in a
+//! replay, so that no row outside of it is read.
 
 use super::fair_queue::Owner;
 use super::{Span, Store, StoreError};
@@ -11,18 +11,18 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 use uuid::Uuid;
 
-/// Events to list.
+/// Filter of a listing of events.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
-    /// Only of this module.
+    /// Only events of this module.
     pub module: Option<Module>,
-    /// Only with this name.
+    /// Only events with this name.
     pub name: Option<String>,
-    /// Only of the entity with this id.
+    /// Only events of the entity with this id.
     pub entity_id: Option<String>,
-    /// Only accepted in this span.
+    /// Only events that were accepted in this span.
     pub span: Option<Span>,
-    /// Only older than this one.
+    /// Only events older than this one.
     pub before: Option<EventId>,
     /// Maximum number of events.
     pub limit: usize,
@@ -31,24 +31,24 @@ pub struct EventFilter {
 /// An event in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventSummary {
-    /// Its id.
+    /// Id of the event.
     pub id: EventId,
     /// The `eventName` of the webhook.
     pub name: String,
-    /// The module that the name stands for.
+    /// Module of the event name.
     pub module: Module,
     /// `eventData.id` as text.
     pub entity_id: Option<String>,
     /// Time of acceptance, in milliseconds since the epoch.
     pub received_at_ms: i64,
-    /// Number of deliveries that it was accepted with.
+    /// Number of deliveries at acceptance.
     pub fan_out: usize,
-    /// Size of its payload, in bytes.
+    /// Size of the payload, in bytes.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Events, the newest first.
+    /// Returns events, newest first.
     pub async fn events(&self, tenant: TenantId, filter: EventFilter) -> Result<Vec<EventSummary>, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
@@ -61,7 +61,7 @@ impl Store {
     }
 }
 
-/// The statement of a filter. Conditions that are absent are left out, so that SQLite can use the index that fits the others.
+/// Returns the statement of a filter. Absent conditions are left out, so that SQLite can use the index of the others.
 fn query(tenant: &TenantId, filter: &EventFilter) -> (String, Vec<Value>) {
     let EventFilter { module, name, entity_id, span, before, limit } = filter;
     let (from, to) = span.map(Span::ids).unzip();
@@ -90,7 +90,7 @@ fn query(tenant: &TenantId, filter: &EventFilter) -> (String, Vec<Value>) {
     (sql, values)
 }
 
-/// An id as it is stored.
+/// Returns an id as it is stored.
 pub(super) fn id_value(id: Uuid) -> Value {
     Value::from(id.as_bytes().to_vec())
 }

@@ -1,22 +1,22 @@
-//! A queue that serves tenants by what they used lately, the least first.
+//! Queue that serves the owner with the least recent use first.
 //!
 //! # Guarantees
 //! - Items of one owner keep their order.
-//! - The next turn is of the waiting owner with the least recent use. A turn ends after [`TURN_ROWS`] or with the owner's
-//!   last item. So an owner that uses little waits for at most one turn of each owner that uses less, however much the
-//!   others have queued and however large their items are.
-//! - Use is forgotten with time ([`FairQueue::age`]): an owner is not held to what it used in a quiet hour.
+//! - The next turn belongs to the waiting owner with the least recent use. A turn ends after [`TURN_ROWS`], or with the owner's
+//!   last item. So an owner that uses little waits for at most one turn of each owner that uses less, regardless of the number and
+//!   size of the other owners' items.
+//! - Use decays with time ([`FairQueue::age`]), so that use in a quiet hour does not count later.
 //!
 //! # Limits
-//! An item is not divided: what bounds its size is not decided here. Nor is how many items wait.
+//! Items are not divided. The size and the number of items are bounded elsewhere.
 
 use crate::subscription::TenantId;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-/// The account on which work is done: a tenant, or the host itself.
+/// Account of a piece of work: a tenant, or the host itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Owner {
-    /// Work of the host's own: housekeeping, metrics, admin keys.
+    /// Work of the host: retention, metrics, admin keys.
     Host,
     /// Work of a tenant.
     Tenant(TenantId),
@@ -34,7 +34,7 @@ impl From<Option<&TenantId>> for Owner {
     }
 }
 
-/// Cost units (rows) that an owner is served in one turn.
+/// Rows (cost units) that an owner is served in one turn.
 pub(super) const TURN_ROWS: u64 = 64;
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ struct OwnerQueue<T> {
     used: u64,
 }
 
-/// The owner that is being served.
+/// Owner that is being served.
 #[derive(Debug)]
 struct ServedOwner<T> {
     owner: Owner,
@@ -52,12 +52,12 @@ struct ServedOwner<T> {
     left: u64,
 }
 
-/// Items that wait, by owner.
+/// Queued items, by owner.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
-    /// Owners that wait or were served lately, but for the one that is being served.
+    /// Owners that wait or were served lately, without the one that is being served.
     shares: HashMap<Owner, OwnerQueue<T>>,
-    /// The owners that wait, by recent use.
+    /// Waiting owners, by recent use.
     waiting: BTreeSet<(u64, Owner)>,
     turn: Option<ServedOwner<T>>,
     len: usize,
@@ -70,12 +70,12 @@ impl<T> Default for FairQueue<T> {
 }
 
 impl<T> FairQueue<T> {
-    /// Returns true if nothing waits.
+    /// Returns true if there are no items.
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds an item behind the others of its owner.
+    /// Adds an item after the others of its owner.
     pub(super) fn push(&mut self, owner: Owner, cost: u64, item: T) {
         self.len += 1;
         if let Some(turn) = &mut self.turn
@@ -98,7 +98,7 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Returns the next item with its cost. Until it is taken, it stays the next one.
+    /// Returns the next item with its cost, without removing it.
     pub(super) fn front(&mut self) -> Option<(u64, &T)> {
         if self.turn.as_ref().is_none_or(|turn| turn.left == 0 || turn.share.items.is_empty()) {
             self.end_turn();
@@ -110,7 +110,7 @@ impl<T> FairQueue<T> {
         Some((*cost, item))
     }
 
-    /// Takes the next item.
+    /// Removes and returns the next item.
     pub(super) fn pop(&mut self) -> Option<T> {
         self.front()?;
         let turn = self.turn.as_mut()?;
@@ -121,7 +121,7 @@ impl<T> FairQueue<T> {
         Some(item)
     }
 
-    /// Halves what every owner has used, so many times.
+    /// Halves the use of every owner, `halvings` times.
     pub(super) fn age(&mut self, halvings: u32) {
         let halved = |used: u64| used.checked_shr(halvings).unwrap_or(0);
         if let Some(turn) = &mut self.turn {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing is lost, and each owner's items keep their order, whatever comes when.
+        /// No item is lost, and each owner's items keep their order, in any sequence of operations.
         #[test]
         fn every_item_comes_out_in_its_owners_order(steps in prop::collection::vec((0_u8..4, 1_u64..200, 0_u8..4), 1..200)) {
             let mut queue = FairQueue::default();

@@ -1,23 +1,22 @@
-//! Requests that make more deliveries than one transaction should: the events become durable first, and their deliveries follow in
-//! steps.
+//! Large fan-outs: the events become durable first, and their deliveries follow in steps.
 //!
 //! # Guarantees
-//! - A step makes at most [`SCATTERED_STEP`] deliveries, or [`STEP`] where they are for few subscriptions. Other owners write between two steps, so nobody waits for a fan-out to thousands of
-//!   subscriptions.
-//! - Every delivery is made, once: the position of the fan-out is written in the transaction of its deliveries, and the next start
-//!   goes on from there.
+//! - A step makes at most [`SCATTERED_STEP`] deliveries, or [`STEP`] if they are for few subscriptions. Other owners write between
+//!   two steps, so a fan-out to thousands of subscriptions does not delay them.
+//! - Every delivery is made exactly once: the position of the fan-out is written in the transaction of its deliveries, and the next
+//!   start continues from there.
 //! - The request is answered after the last step. So a later request of the same sender finds all deliveries made, and the order of
 //!   an entity's events is the order of their answers.
-//! - The conservation law holds in between: deliveries that are not made yet count as pending.
+//! - The conservation law holds in between: deliveries that have not been made count as pending.
 //!
 //! # Limits
-//! A subscription that is deleted during the fan-out may get no delivery, and one that is made meanwhile may get one; the event's
-//! `fan_out` says how many there are in the end. A step may fail, on a full disk for instance: the request is accepted all the
-//! same, and the steps are repeated later.
+//! A subscription that is deleted during the fan-out may get no delivery, and a subscription that is created meanwhile may get one;
+//! `fan_out` of the event is corrected to the final number. A step may fail, on a full disk for example. The request is accepted
+//! nevertheless, and the steps are repeated later.
 
-use super::accept::{tell_accepted, write_usual_delivery};
+use super::accept::{publish, write_usual_delivery};
 use super::background::run_when_woken;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::event_cache::EventCache;
 use super::fair_queue::Owner;
 use super::order_key::OrderKey;
@@ -34,34 +33,34 @@ use uuid::Uuid;
 /// Maximum number of deliveries that a step makes for few subscriptions.
 const STEP: usize = 512;
 
-/// Maximum number of deliveries that a step makes for [`SCATTERED_MIN`] subscriptions or more. A delivery changes pages of its
-/// subscription's indexes, and those of few subscriptions are changed once for many deliveries.
+/// Maximum number of deliveries in a step for [`SCATTERED_MIN`] subscriptions or more. A delivery changes pages of its
+/// subscription's indexes; with few subscriptions, each page is changed once for many deliveries.
 const SCATTERED_STEP: usize = 64;
 
-/// Number of matching subscriptions from which on pages are rarely shared.
+/// Number of matching subscriptions above which pages are rarely shared.
 const SCATTERED_MIN: usize = 64;
 
-/// Number of steps that are one transaction with the events.
+/// Number of steps that fit into the transaction of the events.
 const STEPS_AT_ONCE: usize = 4;
 
-/// Returns how many deliveries a step makes where so many subscriptions match.
+/// Returns the number of deliveries in a step for this number of matching subscriptions.
 fn step_of(subscriptions: usize) -> usize {
     if subscriptions >= SCATTERED_MIN { SCATTERED_STEP } else { STEP }
 }
 
-/// Returns true if so many deliveries to so many subscriptions are made in steps.
+/// Returns true if this number of deliveries is made in steps.
 pub(super) fn takes_steps(deliveries: u64, subscriptions: usize) -> bool {
     deliveries > (STEPS_AT_ONCE * step_of(subscriptions)) as u64
 }
 
-/// Fan-outs whose requests make the steps themselves, and the wake-up of the task that makes those of all others.
+/// Fan-outs whose requests make the steps, and the wake-up of the task that completes all others.
 #[derive(Default)]
 pub(super) struct FanOuts {
     under_way: Mutex<HashSet<Uuid>>,
     abandoned: tokio::sync::Notify,
 }
 
-/// A fan-out whose request makes the steps. If the request ends before the last step, the background task makes the rest.
+/// Fan-out whose request makes the steps. If the request ends before the last step, the background task makes the others.
 pub(super) struct FanOutGuard {
     fan_outs: Arc<FanOuts>,
     id: Uuid,
@@ -69,7 +68,7 @@ pub(super) struct FanOutGuard {
 }
 
 impl FanOuts {
-    /// Begins a fan-out of a new id.
+    /// Begins a fan-out, with a new id.
     pub(super) fn begin(self: &Arc<Self>) -> FanOutGuard {
         let id = Uuid::now_v7();
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
@@ -96,9 +95,9 @@ impl Drop for FanOutGuard {
     }
 }
 
-/// Notes that these events, which have no deliveries yet, lack so many.
+/// Records events without deliveries, and the number of deliveries that they lack.
 pub(super) fn note(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     id: Uuid,
     events: impl Iterator<Item = EventId>,
@@ -106,11 +105,11 @@ pub(super) fn note(
 ) -> Result<(), StoreError> {
     let events: Vec<u8> = events.flat_map(|event| event.0.into_bytes()).collect();
     let sql = "INSERT INTO fan_outs (tenant, id, events, after, made, lacks) VALUES (?1, ?2, ?3, x'', 0, ?4)";
-    batch.prepare_cached(sql)?.execute(params![&*tenant.0, id, events, lacks])?;
+    tx.prepare_cached(sql)?.execute(params![&*tenant.0, id, events, lacks])?;
     Ok(())
 }
 
-/// Counts the deliveries of a tenant's events that are not made yet.
+/// Counts the deliveries of a tenant's events that have not been made.
 pub(super) fn lacking(connection: &Connection, tenant: &TenantId) -> Result<u64, StoreError> {
     let sql = "SELECT COALESCE(SUM(lacks), 0) FROM fan_outs WHERE tenant = ?1";
     Ok(connection.prepare_cached(sql)?.query_row([&*tenant.0], |row| row.get(0))?)
@@ -129,7 +128,7 @@ impl Store {
         }
     }
 
-    /// Makes the deliveries of events whose requests ended early, as long as there is a store.
+    /// Completes fan-outs whose requests ended early. Runs until the store stops.
     pub async fn run_fan_outs(&self) {
         run_when_woken(&self.fan_outs.abandoned, "deliveries of accepted events could not be made", || {
             self.complete_fan_outs()
@@ -143,7 +142,7 @@ impl Store {
             if self.fan_outs.is_under_way(id) {
                 continue;
             }
-            // One that fails holds up no other.
+            // A failure does not stop the others.
             if let Err(error) = self.make_steps(&tenant, id).await {
                 failed = Some(error);
             }
@@ -157,17 +156,17 @@ impl Store {
             let catalog = self.catalog.clone();
             let owner = tenant.clone();
             let events = self.events.clone();
-            let write = move |batch: &Batch<'_>| step(batch, &catalog, &events, &owner, id);
-            let news = self.news.clone();
-            let tell = move |done: &mut FanOutStep| tell_accepted(&news, std::mem::take(&mut done.new));
+            let write = move |tx: &Transaction<'_>| step(tx, &catalog, &events, &owner, id);
+            let store_events = self.store_events.clone();
+            let publish = move |step: &mut FanOutStep| publish(&store_events, std::mem::take(&mut step.new_deliveries));
             let terms = Terms { owner: tenant.into(), mode: WriteMode::Intake, rows: STEP as u64 };
-            last = self.writer.write(terms, write, tell).await?.last;
+            last = self.writer.write(terms, write, publish).await?.last;
         }
         Ok(())
     }
 }
 
-/// Every fan-out, by tenant and age.
+/// Returns all fan-outs, by tenant and age.
 fn all(connection: &Connection) -> Result<Vec<(TenantId, Uuid)>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT tenant, id FROM fan_outs ORDER BY tenant, id")?;
     let found = statement.query_map([], |row| Ok((TenantId(row.get::<_, String>(0)?.into()), row.get(1)?)))?;
@@ -176,12 +175,12 @@ fn all(connection: &Connection) -> Result<Vec<(TenantId, Uuid)>, StoreError> {
 
 /// Outcome of a step.
 struct FanOutStep {
-    new: NewDeliveries,
+    new_deliveries: NewDeliveries,
     /// True if every delivery has been made.
     last: bool,
 }
 
-/// A fan-out as it is stored.
+/// Stored fan-out.
 struct FanOut {
     events: Vec<EventId>,
     after: Option<SubscriptionId>,
@@ -206,14 +205,14 @@ fn fan_out_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FanOut> {
     })
 }
 
-/// Returns the number of deliveries that an event was accepted with; 0 if it is gone.
+/// Returns the number of deliveries with which an event was accepted. 0: the event is gone.
 fn promised(connection: &Connection, tenant: &TenantId, id: EventId) -> Result<usize, StoreError> {
     let sql = "SELECT fan_out FROM events WHERE tenant = ?1 AND id = ?2";
     let found = connection.prepare_cached(sql)?.query_row(params![&*tenant.0, id.0], |row| row.get(0)).optional()?;
     Ok(found.unwrap_or_default())
 }
 
-/// Those of an event's subscriptions that come after this one, in the order of their ids.
+/// Returns the event's subscriptions after this one, in the order of their ids.
 fn left_after(matching: &[Arc<Subscription>], after: Option<SubscriptionId>) -> Vec<Arc<Subscription>> {
     let mut left: Vec<_> =
         matching.iter().filter(|one| after.is_none_or(|after| one.id.0 > after.0)).cloned().collect();
@@ -221,17 +220,17 @@ fn left_after(matching: &[Arc<Subscription>], after: Option<SubscriptionId>) -> 
     left
 }
 
-/// The deliveries of a step, before anything is written.
+/// Deliveries of a step, before anything is written.
 #[derive(Default)]
 struct Planned {
     due: Vec<(Arc<Event>, Vec<Arc<Subscription>>)>,
-    /// Events that have all their deliveries after the step, but not as many as they were accepted with: how many they have.
+    /// Events with all their deliveries after the step, but with another number than at acceptance, and that number.
     corrected: Vec<(EventId, usize)>,
 }
 
-/// Plans the next deliveries, and moves the fan-out past them.
+/// Plans the next deliveries, and advances the fan-out.
 fn plan(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     catalog: &Catalog,
     cache: &EventCache,
     tenant: &TenantId,
@@ -243,8 +242,8 @@ fn plan(
     while budget > 0
         && let Some(id) = events.peek()
     {
-        // None: deleted with its tenant, or pruned.
-        if let Some(event) = cache.read(batch, tenant, *id)? {
+        // None: the event was deleted with its tenant, or pruned.
+        if let Some(event) = cache.read(tx, tenant, *id)? {
             let matching = catalog.matching(tenant, event.module);
             budget = budget.min(step_of(matching.len()));
             let mut subscriptions = left_after(&matching, fan_out.after);
@@ -259,7 +258,7 @@ fn plan(
                 fan_out.after = last.or(fan_out.after);
                 break;
             }
-            let expected = promised(batch, tenant, *id)?;
+            let expected = promised(tx, tenant, *id)?;
             if fan_out.made != expected {
                 fan_out.lacks = (fan_out.lacks + fan_out.made).saturating_sub(expected);
                 planned.corrected.push((*id, fan_out.made));
@@ -273,43 +272,43 @@ fn plan(
     Ok(planned)
 }
 
-/// Makes the next deliveries. It reads everything before its first change, as a write of the hot path must.
+/// Makes the next deliveries. Reads everything before the first change, as a write without a savepoint must.
 fn step(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     catalog: &Catalog,
     cache: &EventCache,
     tenant: &TenantId,
     id: Uuid,
 ) -> Result<FanOutStep, StoreError> {
-    let mut new = NewDeliveries::default();
-    let Some(mut fan_out) = read(batch, tenant, id)? else { return Ok(FanOutStep { new, last: true }) };
-    batch.require_disk()?;
-    let planned = plan(batch, catalog, cache, tenant, &mut fan_out)?;
+    let mut new_deliveries = NewDeliveries::default();
+    let Some(mut fan_out) = read(tx, tenant, id)? else { return Ok(FanOutStep { new_deliveries, last: true }) };
+    tx.require_disk()?;
+    let planned = plan(tx, catalog, cache, tenant, &mut fan_out)?;
     for (event, subscriptions) in planned.due {
         let order_key = LazyCell::new(|| OrderKey::of_event(&event));
         for subscription in subscriptions {
-            write_usual_delivery(batch, tenant, &event, &subscription, &order_key, &mut new);
+            write_usual_delivery(tx, tenant, &event, &subscription, &order_key, &mut new_deliveries);
         }
     }
     for (event, made) in planned.corrected {
         let sql = "UPDATE events SET fan_out = ?3 WHERE tenant = ?1 AND id = ?2";
-        batch.prepare_cached(sql)?.execute(params![&*tenant.0, event.0, made])?;
+        tx.prepare_cached(sql)?.execute(params![&*tenant.0, event.0, made])?;
     }
     let last = fan_out.events.is_empty();
-    write_position(batch, tenant, id, &fan_out)?;
-    Ok(FanOutStep { new, last })
+    write_position(tx, tenant, id, &fan_out)?;
+    Ok(FanOutStep { new_deliveries, last })
 }
 
-fn write_position(batch: &Batch<'_>, tenant: &TenantId, id: Uuid, fan_out: &FanOut) -> Result<(), StoreError> {
+fn write_position(tx: &Transaction<'_>, tenant: &TenantId, id: Uuid, fan_out: &FanOut) -> Result<(), StoreError> {
     if fan_out.events.is_empty() {
         let sql = "DELETE FROM fan_outs WHERE tenant = ?1 AND id = ?2";
-        batch.prepare_cached(sql)?.execute(params![&*tenant.0, id])?;
+        tx.prepare_cached(sql)?.execute(params![&*tenant.0, id])?;
         return Ok(());
     }
     let events: Vec<u8> = fan_out.events.iter().flat_map(|event| event.0.into_bytes()).collect();
     let after = fan_out.after.as_ref().map_or(&[][..], |after| after.0.as_bytes());
     let sql = "UPDATE fan_outs SET events = ?3, after = ?4, made = ?5, lacks = ?6 WHERE tenant = ?1 AND id = ?2";
-    batch.prepare_cached(sql)?.execute(params![&*tenant.0, id, events, after, fan_out.made, fan_out.lacks])?;
+    tx.prepare_cached(sql)?.execute(params![&*tenant.0, id, events, after, fan_out.made, fan_out.lacks])?;
     Ok(())
 }
 

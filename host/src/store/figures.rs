@@ -1,8 +1,8 @@
-//! Figures of time, for the overview: gathered in memory, written every few seconds.
+//! Statistics for the overview, collected in memory and written every few seconds.
 //!
-//! They are no ledger: a crash loses the last [`FLUSH_EVERY`] of them, and nothing depends on them.
+//! A crash loses the last [`FLUSH_EVERY`] of them. Nothing depends on them.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::require_room;
 use super::{Caps, Catalog, Store, StoreError, now_ms};
@@ -15,16 +15,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Interval at which gathered figures are written.
+/// Interval at which collected figures are written.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
 
-/// Maximum number of cells that one write adds to, which takes some milliseconds.
+/// Maximum number of cells in one write: some milliseconds.
 const STEP: usize = 128;
 
-/// The spans, and how long each is kept, in seconds.
+/// Spans and their retention, in seconds.
 const SPANS: [(i64, i64); 2] = [(60, 25 * 3_600), (3_600, 8 * 86_400)];
 
-/// Key of gathered figures: tenant, subscription, plugins and minute.
+/// Key of collected figures: tenant, subscription, plugins and minute.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Cell {
     tenant: TenantId,
@@ -37,14 +37,14 @@ struct Cell {
 #[derive(Default)]
 pub(super) struct Gathered(Mutex<HashMap<Cell, Figures>>);
 
-/// The figures of one span, one subscription and one plugin.
+/// Figures of one span, subscription and chain of plugins.
 #[derive(Clone, Debug)]
 pub struct SpanFigures {
     /// Beginning of the span, in seconds since the epoch.
     pub at_s: i64,
     /// Subscription that the figures belong to.
     pub subscription: SubscriptionId,
-    /// Plugins that judged, with `+` between them; empty without one.
+    /// Names of the plugins that judged, joined by `+`. Empty without a plugin.
     pub plugin: String,
     /// Numbers of the span.
     pub figures: Figures,
@@ -65,14 +65,15 @@ impl Gathered {
 
     fn of(&self, tenant: &TenantId, from_s: i64) -> Vec<SpanFigures> {
         let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = cells.iter().filter(|(cell, _)| cell.tenant == *tenant && cell.minute_s >= from_s);
-        own.map(|(cell, figures)| SpanFigures {
-            at_s: cell.minute_s,
-            subscription: cell.subscription,
-            plugin: cell.plugin.clone(),
-            figures: figures.clone(),
-        })
-        .collect()
+        let matching = cells.iter().filter(|(cell, _)| cell.tenant == *tenant && cell.minute_s >= from_s);
+        matching
+            .map(|(cell, figures)| SpanFigures {
+                at_s: cell.minute_s,
+                subscription: cell.subscription,
+                plugin: cell.plugin.clone(),
+                figures: figures.clone(),
+            })
+            .collect()
     }
 }
 
@@ -82,8 +83,8 @@ impl Store {
         self.gathered.add(tenant, subscription, attempt);
     }
 
-    /// Writes what was gathered, again and again.
-    pub async fn keep_figures(&self) {
+    /// Writes the collected figures every [`FLUSH_EVERY`]. Never returns.
+    pub async fn flush_statistics(&self) {
         loop {
             tokio::time::sleep(FLUSH_EVERY).await;
             if let Err(error) = self.flush_figures().await {
@@ -98,12 +99,12 @@ impl Store {
             let step = cells.split_off(cells.len().saturating_sub(STEP));
             let catalog = self.catalog.clone();
             let share = self.limits.share;
-            self.write(Owner::Host, move |batch| put_step(batch, &catalog, share, &step)).await?;
+            self.write(Owner::Host, move |tx| put_step(tx, &catalog, share, &step)).await?;
         }
         Ok(())
     }
 
-    /// Figures from a time on, in spans of a minute if that is within a day, of an hour otherwise.
+    /// Returns figures from a time on, in spans of a minute within the last day, and of an hour otherwise.
     pub async fn figures(&self, tenant: TenantId, from_s: i64) -> Result<Vec<SpanFigures>, StoreError> {
         let mut gathered = self.gathered.of(&tenant, from_s);
         let day = now_ms() / 1_000 - from_s <= SPANS[0].1;
@@ -129,21 +130,21 @@ impl Store {
     }
 }
 
-/// Writes figures, but none of a tenant that was deleted meanwhile or whose share is used up.
-fn put_step(batch: &Batch<'_>, catalog: &Catalog, share: Caps, cells: &[(Cell, Figures)]) -> Result<(), StoreError> {
+/// Writes figures, except for tenants that were deleted meanwhile or whose share is used up.
+fn put_step(tx: &Transaction<'_>, catalog: &Catalog, share: Caps, cells: &[(Cell, Figures)]) -> Result<(), StoreError> {
     let mut tenants: HashSet<&TenantId> = cells.iter().map(|(cell, _)| &cell.tenant).collect();
     tenants.retain(|tenant| catalog.tenant(tenant).is_some());
     let with_room: HashSet<&TenantId> =
-        tenants.iter().copied().filter(|tenant| require_room(batch, tenant, share).is_ok()).collect();
+        tenants.iter().copied().filter(|tenant| require_room(tx, tenant, share).is_ok()).collect();
     for (span_s, kept_s) in SPANS {
         let mut written = cells.iter().filter(|(cell, _)| with_room.contains(&cell.tenant));
-        written.try_for_each(|(cell, figures)| put(batch, span_s, cell, figures))?;
+        written.try_for_each(|(cell, figures)| put(tx, span_s, cell, figures))?;
         let oldest_s = now_ms() / 1_000 - kept_s;
         for tenant in &tenants {
-            // At least as many as are written, and not all that a long stop has left at once.
+            // At least as many as are written, but after a long stop not all at once.
             let sql = "DELETE FROM figures WHERE tenant = ?1 AND span_s = ?2 AND (at_s, subscription, plugin) IN
                        (SELECT at_s, subscription, plugin FROM figures WHERE tenant = ?1 AND span_s = ?2 AND at_s < ?3 LIMIT ?4)";
-            batch.prepare_cached(sql)?.execute(params![&*tenant.0, span_s, oldest_s, STEP])?;
+            tx.prepare_cached(sql)?.execute(params![&*tenant.0, span_s, oldest_s, STEP])?;
         }
     }
     Ok(())

@@ -1,13 +1,12 @@
-//! The first admin key: made by a start, shown once, and made again as long as nobody has used any.
+//! First admin key: created by a start, shown once, and created again until a key has been used.
 //!
 //! # Guarantees
-//! - A start that fails before the key was shown costs nothing: the next one makes another.
-//! - A key that was shown goes on working until another one of these was used, so an operator who noted it and then restarted
-//!   the host is not locked out. At most [`UNUSED_MAX`] of them wait; the oldest ends.
-//! - Once an admin key was used, given or made by hand, no start makes one.
+//! - If a start fails before the key was shown, the next start creates another one.
+//! - A key that was shown works until another first key has been used, so that an operator who noted it and then restarted the host
+//!   can still sign in. At most [`UNUSED_MAX`] unused keys exist; the oldest is deleted.
+//! - Once an admin key was used, given or created by an operator, no start creates one.
 //!
-//! That a key was used is durable within moments of its first use ([`Store::watch_first_use`]); later uses are written down
-//! with the retention.
+//! The first use of a key is durable within moments ([`Store::watch_first_use`]). Later uses are written with the retention.
 
 use super::fair_queue::Owner;
 use super::{Store, StoreError};
@@ -15,14 +14,14 @@ use crate::access::ApiKey;
 use rusqlite::Connection;
 use std::sync::Arc;
 
-/// Label of the keys that starts make.
+/// Label of the keys that a start creates.
 const LABEL: &str = "made at the first start";
 
-/// Maximum number of these keys that wait for their first use.
+/// Maximum number of unused first keys.
 const UNUSED_MAX: usize = 8;
 
 impl Store {
-    /// Makes an admin key if nobody has used or chosen one, and returns it with its text, which nobody can see again.
+    /// Creates an admin key if none was used or given, and returns it with its text, which cannot be read again.
     pub async fn create_first_key(&self) -> Result<Option<(ApiKey, String)>, StoreError> {
         let keys = self.catalog().keys(None);
         if keys.iter().any(|key| key.label != LABEL) {
@@ -49,12 +48,12 @@ impl Store {
         Ok(())
     }
 
-    /// Returns true if the log of changes has an entry, which names a key. Earlier versions did not note when keys were used.
+    /// Returns true if the log of changes has an entry, which names a key. Earlier versions did not record the use of keys.
     async fn was_changed_by_a_key(&self) -> Result<bool, StoreError> {
         self.readers.read(Owner::Host, has_changes).await
     }
 
-    /// Writes down that a key is used as soon as one is, so that a host that is killed after it makes no other first key.
+    /// Records the first use of a key at once, so that no other first key is created after a crash.
     pub async fn watch_first_use(&self) {
         loop {
             self.catalog().key_use().await;
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_that_nobody_uses_do_not_pile_up() {
+    async fn unused_keys_do_not_accumulate() {
         let folder = tempfile::tempdir().expect("a folder");
         let host = store(&folder);
         let mut made = Vec::new();

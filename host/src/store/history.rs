@@ -1,4 +1,4 @@
-//! Events that are read again: of a delivery, the one before of the same entity, the last ones of a subscription.
+//! Reads of earlier events: of a delivery, of the same entity, of a subscription.
 
 use super::deliveries::{BEFORE, event_row};
 use super::fair_queue::Owner;
@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use std::sync::Arc;
 
 impl Store {
-    /// The last event of the same entity that was accepted before another one. None: there was none, or it is kept no more.
+    /// Returns the last event of the same entity that was accepted before another one. None: there was none, or it has been pruned.
     pub async fn previous(&self, tenant: TenantId, event: &Event) -> Result<Option<Arc<Event>>, StoreError> {
         let Some(entity_id) = event.entity_id.clone() else { return Ok(None) };
         let id = event.id;
@@ -23,7 +23,7 @@ impl Store {
             Ok(found.map(Arc::new))
         };
         match self.lane_readers.read(owner, read).await {
-            // Plugins are told of no event before: they could wait for a damaged one for ever.
+            // The plugin gets no earlier event; otherwise the delivery could wait for a damaged row for ever.
             Err(error) if error.is_damage() => {
                 tracing::debug!(event = %id, error = %crate::describe(&error), "the event before this one cannot be read; plugins see none");
                 Ok(None)
@@ -32,7 +32,7 @@ impl Store {
         }
     }
 
-    /// The event of a delivery. None: both are gone.
+    /// Returns the event of a delivery. None: both are gone.
     pub async fn event_of(&self, delivery: &DueDelivery) -> Result<Option<Arc<Event>>, StoreError> {
         let tenant = delivery.tenant.clone();
         let event = delivery.event;
@@ -42,7 +42,8 @@ impl Store {
         self.lane_readers.read(owner, read).await
     }
 
-    /// The last events that were accepted for these subscriptions, the newest first, each with its subscription; none of a test.
+    /// Returns the last events that were accepted for these subscriptions, newest first, each with its subscription, without test
+    /// events.
     pub async fn last_events_of(
         &self,
         tenant: TenantId,

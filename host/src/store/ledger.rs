@@ -1,4 +1,4 @@
-//! The ledger of a tenant: how many deliveries were promised, and where they all are.
+//! Ledger of a tenant: the number of promised deliveries, and their present states.
 
 use super::careful;
 use super::fair_queue::Owner;
@@ -13,48 +13,48 @@ use utoipa::ToSchema;
 /// Numbers of pruned deliveries, by the state in which they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pruned {
-    /// Their events.
+    /// Pruned events.
     pub events: u64,
-    /// With a 2xx.
-    pub delivered: u64,
-    /// By a plugin's decision.
-    pub dropped: u64,
-    /// Given up.
-    pub dead: u64,
-    /// Stopped by hand.
-    pub cancelled: u64,
-}
-
-/// The numbers of the conservation law: `fan_out` + `replayed` + `tests` = `delivered` + `dropped` + `dead` + `cancelled` +
-/// `pending` + the same of `pruned`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Ledger {
-    /// Accepted events that are kept.
-    pub events: u64,
-    /// Bytes of their payloads.
-    pub bytes: u64,
-    /// Σ of the fan-outs of all events that were ever accepted: how many deliveries were promised.
-    pub fan_out: u64,
-    /// Deliveries that were made by replaying events.
-    pub replayed: u64,
-    /// Test deliveries.
-    pub tests: u64,
-    /// Ended with a 2xx.
+    /// Ended with a 2xx answer.
     pub delivered: u64,
     /// Ended by a plugin's decision.
     pub dropped: u64,
     /// Given up.
     pub dead: u64,
-    /// Stopped by hand.
+    /// Cancelled by an operator.
     pub cancelled: u64,
-    /// Not at an end.
+}
+
+/// Numbers of the conservation law: `fan_out` + `replayed` + `tests` = `delivered` + `dropped` + `dead` + `cancelled` + `pending` +
+/// the same states of `pruned`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ledger {
+    /// Stored events.
+    pub events: u64,
+    /// Size of the payloads of the stored events, in bytes.
+    pub bytes: u64,
+    /// Sum of the fan-outs of all events that were ever accepted, which is the number of promised deliveries.
+    pub fan_out: u64,
+    /// Deliveries made by replays.
+    pub replayed: u64,
+    /// Test deliveries.
+    pub tests: u64,
+    /// Ended with a 2xx answer.
+    pub delivered: u64,
+    /// Ended by a plugin's decision.
+    pub dropped: u64,
+    /// Given up.
+    pub dead: u64,
+    /// Cancelled by an operator.
+    pub cancelled: u64,
+    /// Not ended.
     pub pending: u64,
     /// Numbers of the pruned deliveries.
     pub pruned: Pruned,
 }
 
 impl Store {
-    /// Counts a tenant's events and deliveries at one moment.
+    /// Counts a tenant's events and deliveries in one snapshot.
     pub async fn ledger(&self, tenant: TenantId) -> Result<Ledger, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
@@ -90,7 +90,7 @@ fn counts(connection: &Connection, tenant: &TenantId) -> Result<LedgerCounts, St
     Ok(counts)
 }
 
-/// Adds what a tenant's own row says.
+/// Adds the numbers of the tenant's row.
 fn ledger(connection: &Connection, tenant: &TenantId, counts: LedgerCounts) -> Result<Ledger, StoreError> {
     let of = |state: DeliveryState| counts.deliveries[state as usize];
     let ledger = Ledger {
@@ -100,14 +100,14 @@ fn ledger(connection: &Connection, tenant: &TenantId, counts: LedgerCounts) -> R
         dropped: of(DeliveryState::Dropped),
         dead: of(DeliveryState::Dead),
         cancelled: of(DeliveryState::Cancelled),
-        // Those that are not made yet are still to come.
+        // Deliveries that a fan-out has not made yet are pending.
         pending: of(DeliveryState::Pending) + fan_out::lacking(connection, tenant)?,
         ..Ledger::default()
     };
     let sql = "SELECT replayed, tests, bytes_kept, fan_out_pruned, events_pruned, delivered_pruned,
                       dropped_pruned, dead_pruned, cancelled_pruned
                FROM ledgers WHERE tenant = ?1";
-    let own = |row: &Row<'_>| {
+    let ledger_row = |row: &Row<'_>| {
         let pruned = Pruned {
             events: row.get(4)?,
             delivered: row.get(5)?,
@@ -121,5 +121,5 @@ fn ledger(connection: &Connection, tenant: &TenantId, counts: LedgerCounts) -> R
         let bytes = row.get(2)?;
         Ok(Ledger { replayed, tests, bytes, fan_out, pruned, ..ledger })
     };
-    Ok(connection.query_row(sql, params![&*tenant.0], own).optional()?.unwrap_or(ledger))
+    Ok(connection.query_row(sql, params![&*tenant.0], ledger_row).optional()?.unwrap_or(ledger))
 }

@@ -1,20 +1,20 @@
-//! Limits of the store that settings bring.
+//! Limits of the store, from the settings.
 
 use super::Caps;
 use std::time::Duration;
 
-/// Limits of what one request may do.
+/// Limits of the store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreLimits {
-    /// Maximum number of deliveries that the events of one request make together; one event is always accepted.
+    /// Maximum number of deliveries that the events of one request make together. One event is always accepted.
     pub request_deliveries_max: u64,
-    /// Maximum time that a query may take, once it has begun.
+    /// Maximum duration of a query.
     pub query_time_max: Duration,
-    /// The share of a tenant: the maximum of what is kept for it.
+    /// Share of a tenant: the maximum amount of stored data.
     pub share: Caps,
-    /// The largest event, in bytes: the room that a store must have to be ready.
+    /// Maximum size of an event, in bytes. The store is ready if it has room for such an event.
     pub event_bytes_max: u64,
-    /// Bytes of the disk that are kept free for deletions. 0: none.
+    /// Size of the disk reserve for deletions, in bytes. 0: no reserve.
     pub disk_reserve_bytes: u64,
 }
 

@@ -1,27 +1,27 @@
-//! Reads a write-ahead log as far as it is whole (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>).
+//! Check of a write-ahead log, up to its first invalid frame (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>).
 //!
-//! SQLite takes a log up to its last complete transaction and ignores the rest, without a word. After a crash such a rest is usual: it
-//! is what was not answered yet. After a copy that was cut off it is what is missing.
+//! SQLite uses a log up to its last complete transaction and silently ignores the rest. After a crash, such a rest is usual: the
+//! transaction had not been answered. After a truncated copy, the rest is missing data.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-/// Bytes of the header of a log, and of that of a frame.
+/// Sizes of the header of a log and of a frame, in bytes.
 const HEADERS: [usize; 2] = [32, 24];
 
-/// Summary of the content of a log.
+/// Summary of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LogState {
-    /// Pages of complete transactions.
+    /// Number of pages in complete transactions.
     pub(super) pages: u64,
-    /// Pages behind them that belong to a transaction without an end.
+    /// Number of pages after them, in a transaction without an end.
     pub(super) pages_unfinished: u64,
-    /// True if the file ends within a page, or with one whose checksum does not match.
+    /// True if the file ends within a page, or if the checksum of the last page does not match.
     pub(super) is_cut: bool,
 }
 
-/// Reads a log. None: there is none, or it is empty.
+/// Reads a log. None: the file does not exist, or is empty.
 pub(super) fn read_log(path: &Path) -> io::Result<Option<LogState>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -46,7 +46,7 @@ pub(super) fn read_log(path: &Path) -> io::Result<Option<LogState>> {
     let mut frame = vec![0; HEADERS[1] + page_bytes];
     loop {
         let read = read_up_to(&mut file, &mut frame)?;
-        // Frames of an earlier round of the log have other salts: they are no part of it.
+        // Frames of an earlier round of the log have other salts and are not part of the log.
         if read < HEADERS[1] || frame[8..16] != *salts {
             return Ok(Some(state));
         }
@@ -77,7 +77,7 @@ fn read_up_to(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(read)
 }
 
-/// The checksum of the log: two sums over pairs of words.
+/// Returns the checksum of the log: two sums over pairs of words.
 fn checksum(is_big_endian: bool, [mut first, mut second]: [u32; 2], bytes: &[u8]) -> [u32; 2] {
     for pair in bytes.chunks_exact(8) {
         let word = |at: usize| {
@@ -116,7 +116,7 @@ mod tests {
         let frame = HEADERS[1] + 4_096;
         let pages = ((whole.len() - HEADERS[0]) / frame) as u64;
         assert_eq!(found(&whole), Some(LogState { pages, pages_unfinished: 0, is_cut: false }));
-        // Cut at the end of a page, within a page, and in the header; and one bit that is another.
+        // Truncated at the end of a page, within a page, and in the header; and with one changed bit.
         let last = pages - found(&whole[..whole.len() - frame]).expect("a state").pages;
         let cut = LogState { pages: pages - last, pages_unfinished: last - 1, is_cut: false };
         assert!(last > 1);

@@ -1,27 +1,27 @@
-//! Messages of the store to the scheduler, sent after a commit.
+//! Events of the store for the dispatcher, published after a commit.
 //!
-//! Data only. The scheduler is gone only while the host stops; what is due is found again at the next start.
+//! Data only. An event can be lost only while the host stops; the dispatcher reads what is due from the store at the next start.
 
 use crate::delivery::DueDelivery;
 use crate::event::Event;
 use crate::subscription::SubscriptionId;
 use std::sync::Arc;
 
-/// Message of the store to the scheduler, sent after a commit.
+/// Event of the store for the dispatcher, published after a commit.
 #[derive(Debug)]
-pub enum News {
-    /// New deliveries.
+pub enum StoreEvent {
+    /// Deliveries were made.
     Accepted(NewDeliveries),
-    /// Look at this subscription again: it changed, or deliveries of it became due.
+    /// A subscription changed, or deliveries of it became due.
     Changed(SubscriptionId),
 }
 
-/// New deliveries, by whether they wait at first.
+/// New deliveries, those that are due at once apart from those with an initial delay.
 #[derive(Clone, Debug, Default)]
 pub struct NewDeliveries {
-    /// Those that are due at once.
+    /// Deliveries that are due at once.
     pub due: Vec<Due>,
-    /// The subscriptions of the others, which are found in the store when their time comes.
+    /// Subscriptions of the other deliveries, which their lanes read from the store when they are due.
     pub later: Vec<SubscriptionId>,
 }
 

@@ -1,15 +1,15 @@
-//! The key by which deliveries of one entity keep their order.
+//! Key that orders the deliveries of one entity.
 
 use crate::event::Event;
 use sha2::{Digest as _, Sha256};
 
-/// The name of an entity in the rows of deliveries that keep its order: the beginning of a sha256, so that its size does
-/// not depend on the entity's id. Of a contact and a deal with the same id they differ.
+/// Key of an entity in the rows of its ordered deliveries: the beginning of a sha256, so that the size does not depend on the
+/// entity's id. A contact and a deal with the same id have different keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OrderKey(pub(super) [u8; 16]);
 
 impl OrderKey {
-    /// The key of an event's entity. None: the event is of no entity.
+    /// Returns the key of an event's entity. None: the event has no entity.
     pub(super) fn of_event(event: &Event) -> Option<Self> {
         event.entity_id.as_deref().map(|entity_id| OrderKey::of(event.module.as_str(), entity_id))
     }
@@ -18,7 +18,7 @@ impl OrderKey {
         OrderKey::digest(Sha256::new().chain_update(module).chain_update("/").chain_update(entity_id))
     }
 
-    /// The key of what earlier hosts wrote: `Contact/57`.
+    /// Returns the key of a text that earlier hosts stored, such as `Contact/57`.
     pub(super) fn of_text(text: &str) -> Self {
         OrderKey::digest(Sha256::new().chain_update(text))
     }

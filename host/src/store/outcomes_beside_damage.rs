@@ -1,8 +1,9 @@
-//! Outcomes of deliveries that a damaged part of the database is in the way of.
+//! Outcomes of deliveries that meet a damaged part of the database.
 //!
-//! Guarantees: a lane never waits for an outcome that can never be recorded, and a delivery that can move on does.
+//! # Guarantees
+//! A lane never waits for an outcome that cannot be recorded, and a delivery that can be updated is updated.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::damage::{RowKind, damaged};
 use super::deliveries::{AttemptRecord, record_one};
 use super::writer::Terms;
@@ -14,7 +15,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 impl Store {
-    /// Ends deliveries whose event cannot be read: nothing can be sent for them. A retry by hand sends them if it can be again.
+    /// Ends deliveries whose event cannot be read, because nothing can be sent for them. If the event becomes readable, an operator
+    /// can retry them.
     pub(super) async fn end_without_event(
         &self,
         tenant: &TenantId,
@@ -25,26 +27,26 @@ impl Store {
             return Ok(());
         }
         let owner = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let message = "its event cannot be read from the database, which is damaged: hookloom check says where";
             let reason = Reason::new("damaged", message).to_bounded_json()?;
             let sql =
                 "UPDATE deliveries SET state = ?3, due_at_ms = 0, awaiting_plugin = 0, reason = ?4, updated_at_ms = ?5
                        WHERE tenant = ?1 AND id = ?2 AND state = 0";
-            let mut statement = batch.prepare_cached(sql)?;
+            let mut statement = tx.prepare_cached(sql)?;
             for id in ids {
                 let ended = params![&*owner.0, id, DeliveryState::Dead as u8, reason, now_ms()];
                 let count = statement.execute(ended)?;
-                batch.count_pending(&owner, subscription, -(count as i64));
+                tx.count_pending(&owner, subscription, -(count as i64));
             }
             Ok(())
         };
         self.write(tenant, write).await
     }
 
-    /// Records an outcome that could not be recorded because something is damaged. By now each write has a commit of its own, so
-    /// what still fails needs the damaged part itself. A delivery that cannot be read is set apart; where only its attempts cannot be
-    /// written, the delivery moves on without this one.
+    /// Records an outcome whose first write failed because of damage. Each write is committed alone by now, so one that fails again
+    /// needs the damaged part itself. A delivery that cannot be read is set apart. If only its attempts cannot be written, the
+    /// delivery is updated without this attempt.
     pub(super) async fn record_beside_damage(
         &self,
         record: Arc<AttemptRecord>,
@@ -65,7 +67,7 @@ impl Store {
         for detail in [Some(detail), None] {
             let record = record.clone();
             let is_whole = detail.is_some();
-            let write = move |batch: &Batch<'_>| record_one(batch, &record, detail.as_deref());
+            let write = move |tx: &Transaction<'_>| record_one(tx, &record, detail.as_deref());
             match self.writer.write(terms.clone(), write, |()| {}).await {
                 Err(error) if error.is_damage() && is_whole => {}
                 Ok(()) if !is_whole => {

@@ -1,6 +1,6 @@
-//! Plugins in the database: components by content, versions by tenant and name, and which one is active.
+//! Plugins in the database: components by content, versions by tenant and name, and the active versions.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::sweeps::{self, Changed};
 use super::usage::within_share;
@@ -11,20 +11,20 @@ use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 
-/// One version of a plugin: a component that passed the check.
+/// Version of a plugin: a component that passed the check.
 #[derive(Clone, Debug)]
 pub struct PluginVersion {
     /// The sha256 of the component, in hex.
     pub sha256: String,
-    /// Its size in bytes.
+    /// Size of the component, in bytes.
     pub size: u64,
     /// Report of the check at upload, as JSON.
     pub report: String,
     /// Time of upload, in milliseconds since the epoch.
     pub created_at_ms: i64,
-    /// By whom: a key's label and hint, or where it came from.
+    /// Origin of the upload: label and hint of a key, or another source.
     pub created_by: String,
-    /// True if it is the active version.
+    /// True for the active version.
     pub active: bool,
 }
 
@@ -43,40 +43,39 @@ impl PluginVersion {
     }
 }
 
-/// A tenant's plugin and the version that judges.
+/// Plugin of a tenant and its active version.
 #[derive(Clone, Debug)]
 pub struct StoredPlugin {
-    /// Its owner.
+    /// Tenant of the plugin.
     pub tenant: TenantId,
-    /// Its name.
+    /// Name of the plugin.
     pub name: String,
-    /// The active version.
+    /// The sha256 of the active version.
     pub active_sha256: String,
-    /// Since when, in milliseconds since the epoch.
+    /// Time of activation, in milliseconds since the epoch.
     pub activated_at_ms: i64,
-    /// By whom.
+    /// Origin of the activation.
     pub activated_by: String,
 }
 
-/// The active version of a tenant's plugin.
+/// Active version of a tenant's plugin.
 #[derive(Clone, Debug)]
 pub struct ActiveVersion {
-    /// The plugin's owner.
+    /// Tenant of the plugin.
     pub tenant: TenantId,
-    /// The plugin.
+    /// Name of the plugin.
     pub name: String,
-    /// The version.
+    /// The sha256 of the version.
     pub sha256: String,
     /// Report of the check at upload, as JSON.
     pub report: String,
 }
 
 impl Store {
-    /// Adds a version (or finds that it is there) and makes it the active one. What waited for another version of this
-    /// plugin becomes due.
+    /// Adds a version, unless it exists, and activates it. Deliveries that wait for another version of the plugin become due.
     ///
-    /// `swap` runs once that is durable, in the order of the commits and before anything that waited is told; so what
-    /// runs and what is stored never differ, whoever hangs up and whoever uploads at the same time.
+    /// `swap` runs after the commit, in the order of the commits and before any waiting delivery is published. So the version that
+    /// runs is always the stored one, even if clients disconnect or upload at the same time.
     pub async fn activate_plugin(
         &self,
         tenant: TenantId,
@@ -87,15 +86,15 @@ impl Store {
     ) -> Result<(), StoreError> {
         let by = version.created_by.clone();
         let share = self.limits.share;
-        let add = move |batch: &Batch<'_>, tenant: &TenantId, name: &str| {
-            refuse_while_deleted(batch, tenant, name)?;
-            within_share(batch, tenant, share, |batch| insert_version(batch, tenant, name, &version, &component))?;
+        let add = move |tx: &Transaction<'_>, tenant: &TenantId, name: &str| {
+            refuse_while_deleted(tx, tenant, name)?;
+            within_share(tx, tenant, share, |tx| insert_version(tx, tenant, name, &version, &component))?;
             Ok(version.sha256)
         };
         self.activate(tenant, name, by, add, swap).await
     }
 
-    /// Adds a version to a plugin that is there, which goes on with its active one.
+    /// Adds a version to an existing plugin, without activating it.
     pub async fn add_version(
         &self,
         tenant: TenantId,
@@ -105,12 +104,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2";
-            if !batch.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
+            if !tx.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
                 return Err(StoreError::NotFound("plugin to add a version to: upload its first version to be active"));
             }
-            within_share(batch, &tenant, share, |batch| insert_version(batch, &tenant, &name, &version, &component))
+            within_share(tx, &tenant, share, |tx| insert_version(tx, &tenant, &name, &version, &component))
         };
         self.write(&owner, write).await
     }
@@ -138,12 +137,12 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// Every tenant's active versions, for the start.
+    /// Returns the active versions of all tenants, for the start.
     pub async fn active_versions(&self) -> Result<Vec<ActiveVersion>, StoreError> {
         self.readers.read(Owner::Host, read_active_versions).await
     }
 
-    /// Makes a version that is there the active one; `swap` as above.
+    /// Activates an existing version. `swap` runs as in [`Store::activate_plugin`].
     pub async fn activate_version(
         &self,
         tenant: TenantId,
@@ -152,8 +151,8 @@ impl Store {
         by: String,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let find = move |batch: &Batch<'_>, tenant: &TenantId, name: &str| {
-            let there = has_version(batch, tenant, name, &sha256)?;
+        let find = move |tx: &Transaction<'_>, tenant: &TenantId, name: &str| {
+            let there = has_version(tx, tenant, name, &sha256)?;
             there.then_some(sha256).ok_or(StoreError::NotFound("version of the plugin"))
         };
         self.activate(tenant, name, by, find, swap).await
@@ -164,31 +163,31 @@ impl Store {
         tenant: TenantId,
         name: String,
         by: String,
-        version: impl FnOnce(&Batch<'_>, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
+        version: impl FnOnce(&Transaction<'_>, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let users = self.users_of(&tenant, &name);
         let due = users.clone();
         let damage = self.damage.clone();
-        let write = move |batch: &Batch<'_>| {
-            let sha256 = version(batch, &tenant, &name)?;
-            batch.execute(
+        let write = move |tx: &Transaction<'_>| {
+            let sha256 = version(tx, &tenant, &name)?;
+            tx.execute(
                 "INSERT INTO plugins (tenant, name, active_sha256, activated_at_ms, activated_by) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT DO UPDATE SET active_sha256 = ?3, activated_at_ms = ?4, activated_by = ?5",
                 params![&*tenant.0, name, sha256, now_ms(), by],
             )?;
-            // A trial was against the version before.
+            // The rollout compared with the previous version.
             let sql = "UPDATE rollouts SET ended_reason = 'another version was activated' WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
-            batch.execute(sql, params![&*tenant.0, name])?;
-            sweeps::judge_again(batch, &tenant, &Changed::Plugin(name), &due, &damage)
+            tx.execute(sql, params![&*tenant.0, name])?;
+            sweeps::judge_again(tx, &tenant, &Changed::Plugin(name), &due, &damage)
         };
         self.change_of(&owner, users, write, |_, ()| swap()).await?;
         self.sweeps.notify_one();
         Ok(())
     }
 
-    /// The sha256 of the last component that came from a plugin's file.
+    /// Returns the sha256 of the last component from a plugin's file.
     pub async fn plugin_file(&self, tenant: TenantId, name: String) -> Result<Option<String>, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
@@ -198,7 +197,7 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// Notes which component came from a plugin's file.
+    /// Records the sha256 of the component from a plugin's file.
     pub async fn note_plugin_file(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), StoreError> {
         let sql =
             "INSERT INTO plugin_files (tenant, name, sha256) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET sha256 = ?3";
@@ -214,12 +213,12 @@ impl Store {
         uses.map(|one| one.id).collect()
     }
 
-    /// Every tenant's plugins.
+    /// Returns the plugins of all tenants.
     pub async fn plugins(&self) -> Result<Vec<StoredPlugin>, StoreError> {
         self.readers.read(Owner::Host, read_plugins).await
     }
 
-    /// The versions of a plugin, the newest first. Empty: there is no such plugin.
+    /// Returns the versions of a plugin, newest first. Empty: the plugin does not exist.
     pub async fn plugin_versions(&self, tenant: TenantId, name: String) -> Result<Vec<PluginVersion>, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
@@ -242,15 +241,15 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// The bytes of a component, as they were uploaded.
+    /// Returns the bytes of a component, as they were uploaded.
     ///
     /// # Errors
-    /// [`StoreError::DamagedComponent`] if they are not those of the sha256.
+    /// [`StoreError::DamagedComponent`] if the bytes do not have this sha256.
     pub async fn component(&self, sha256: String) -> Result<Bytes, StoreError> {
         let read = move |connection: &Connection| {
             let bytes = match stored_component(connection, &sha256) {
                 Ok(bytes) => bytes.ok_or(StoreError::NotFound("component"))?,
-                // Pages of its own that cannot be followed.
+                // Pages of the component itself are damaged.
                 Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
                     return Err(StoreError::DamagedComponent { sha256 });
                 }
@@ -302,7 +301,7 @@ fn is_whole(sha256: &str, component: &[u8]) -> bool {
     hex::encode(Sha256::digest(component)) == sha256
 }
 
-/// The sha256 of every component whose bytes are others.
+/// Returns the sha256 of every component whose bytes do not match it.
 pub(super) fn damaged_components(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut names = connection.prepare("SELECT sha256 FROM components ORDER BY sha256")?;
     let names: Vec<String> = names.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -323,7 +322,7 @@ fn insert_version(
     let PluginVersion { sha256, size, report, created_at_ms, created_by, .. } = version;
     let stored = stored_component(connection, sha256);
     if !stored.is_ok_and(|stored| stored.is_some_and(|stored| stored == component)) {
-        // The right bytes heal what is damaged, for everybody who has this version.
+        // The right bytes repair a damaged component, for everybody who has this version.
         let sql = "INSERT INTO components (sha256, bytes) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET bytes = ?2";
         connection.execute(sql, params![sha256, component])?;
     }
@@ -335,7 +334,7 @@ fn insert_version(
     Ok(())
 }
 
-/// Refuses a new plugin while versions of a deleted one with its name are left.
+/// Returns an error if versions of a deleted plugin of the same name are left.
 fn refuse_while_deleted(connection: &Connection, tenant: &TenantId, name: &str) -> Result<(), StoreError> {
     let sql = "SELECT 1 FROM plugin_versions v WHERE tenant = ?1 AND name = ?2
                AND NOT EXISTS (SELECT 1 FROM plugins p WHERE p.tenant = v.tenant AND p.name = v.name) LIMIT 1";
@@ -346,7 +345,7 @@ fn refuse_while_deleted(connection: &Connection, tenant: &TenantId, name: &str) 
     Ok(())
 }
 
-/// Refuses a subscription whose plugins or versions are not there: one may have been deleted since they were looked for.
+/// Returns an error if a plugin or version of a subscription does not exist. It may have been deleted since it was looked up.
 pub(super) fn require_versions(connection: &Connection, subscription: &Subscription) -> Result<(), StoreError> {
     let tenant = &subscription.tenant;
     for Step { plugin, pin } in &subscription.settings.plugin.0 {

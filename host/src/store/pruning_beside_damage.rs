@@ -1,16 +1,17 @@
-//! Pruning of events that lie beside damaged ones, each in a transaction of its own.
+//! Pruning of events next to damaged ones, each in a separate transaction.
 //!
 //! # Guarantees
-//! - A damaged event stays and every other one goes, or is at least emptied: its payload, its name and its tenant's count of it are gone.
-//! - An event that cannot be pruned is named once and then passed over, so that housekeeping does not fail again and again.
+//! - A damaged event stays. Every other event is deleted, or at least emptied: its payload, its name and its part of the tenant's
+//!   usage are gone.
+//! - An event that cannot be pruned is logged once and then skipped, so that retention does not fail again and again.
 //!
 //! # Theory of operation
-//! SQLite merges a leaf that has become two thirds empty with its neighbours. Beside a damaged leaf that fails, and so does the
-//! deletion. An update in place merges nothing: the row is emptied and given to [`NO_TENANT`], where no query finds it. `hookloom
-//! rescue` leaves such rows out.
+//! SQLite merges a leaf that has become two thirds empty with its neighbours. Next to a damaged leaf the merge fails, and with it
+//! the deletion. An update in place merges nothing: the row is emptied and moved to [`NO_TENANT`], where no query finds it.
+//! `hookloom rescue` leaves such rows out.
 
 use super::background::let_others_write;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::damage::{RowKind, damaged};
 use super::retention::{PruneStep, prune_step};
 use super::rows::EVENT_BYTES;
@@ -20,20 +21,20 @@ use rusqlite::params;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Tenant of events that were emptied; no tenant has this id.
+/// Tenant of emptied events. No tenant has this id.
 pub(super) const NO_TENANT: &str = "";
 
 /// Method of removing an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
-    /// Its row is deleted.
+    /// Deletes the row.
     Delete,
-    /// Its row is emptied and stays.
+    /// Empties the row, which stays.
     Empty,
 }
 
 impl Store {
-    /// Prunes these events. Those that are known to be damaged are passed over.
+    /// Prunes these events, except those that are known to be damaged.
     pub(super) async fn prune_beside_damage(
         &self,
         tenant: &TenantId,
@@ -48,7 +49,7 @@ impl Store {
             match self.prune_alone(tenant, id, before_ms).await {
                 Ok(pruned) => all.pruned += pruned,
                 Err(error) if error.is_damage() => {
-                    // An index may be the cause, and is made anew then; the next round tries again.
+                    // An index may be the cause. It is rebuilt then, and the next round tries again.
                     if self.damage.confirm(tenant, RowKind::Event, id) {
                         let detail = format!("it could not be pruned: {}", crate::describe(&error));
                         self.set_apart(vec![damaged(tenant, RowKind::Event, id, detail)]).await;
@@ -65,13 +66,13 @@ impl Store {
         let mut removal = Removal::Delete;
         loop {
             let owner = tenant.clone();
-            let write = move |batch: &Batch<'_>| prune_step(batch, &owner, before, 1, before_ms, removal);
+            let write = move |tx: &Transaction<'_>| prune_step(tx, &owner, before, 1, before_ms, removal);
             match self.write(tenant, write).await {
                 Err(error) if error.is_damage() && removal == Removal::Delete => removal = Removal::Empty,
                 Err(error) => return Err(error),
                 Ok(step) => {
                     let_others_write(step.took).await;
-                    // One with more deliveries than a step deletes goes in several.
+                    // An event with more deliveries than a step deletes needs several steps.
                     if step.after != Some(before) {
                         return Ok(step.pruned);
                     }
@@ -81,15 +82,15 @@ impl Store {
     }
 }
 
-/// Empties an event that cannot be deleted, and takes it from its tenant.
-pub(super) fn empty(batch: &Batch<'_>, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
+/// Empties an event that cannot be deleted, and removes it from its tenant.
+pub(super) fn empty(tx: &Transaction<'_>, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
     let event = params![&*tenant.0, id];
-    // The first statement counts the tenant's bytes down by its trigger, the second has no tenant to count for.
+    // The trigger of the first statement updates the tenant's usage. After the second, there is no tenant to update.
     let sql = "UPDATE events SET name = '', entity_id = NULL, payload = x'' WHERE tenant = ?1 AND id = ?2";
-    batch.prepare_cached(sql)?.execute(event)?;
+    tx.prepare_cached(sql)?.execute(event)?;
     let sql = "UPDATE events SET tenant = ?3, fan_out = 0, payload = x'7b7d' WHERE tenant = ?1 AND id = ?2";
-    batch.prepare_cached(sql)?.execute(params![&*tenant.0, id, NO_TENANT])?;
+    tx.prepare_cached(sql)?.execute(params![&*tenant.0, id, NO_TENANT])?;
     let sql = "UPDATE ledgers SET bytes_of_events = bytes_of_events - ?2 WHERE tenant = ?1";
-    batch.prepare_cached(sql)?.execute(params![&*tenant.0, EVENT_BYTES])?;
+    tx.prepare_cached(sql)?.execute(params![&*tenant.0, EVENT_BYTES])?;
     Ok(())
 }

@@ -5,21 +5,21 @@ use super::{Store, StoreError};
 use crate::subscription::TenantId;
 use rusqlite::{Connection, params};
 
-/// A version of a plugin that is not called.
+/// Quarantined version of a plugin, which is not called.
 #[derive(Clone, Debug)]
 pub struct Quarantine {
-    /// The plugin's owner.
+    /// Tenant of the plugin.
     pub tenant: TenantId,
     /// The sha256 of the component, in hex.
     pub sha256: String,
-    /// Since when, in milliseconds since the epoch.
+    /// Beginning of the quarantine, in milliseconds since the epoch.
     pub since_ms: i64,
-    /// The cause.
+    /// Cause of the quarantine.
     pub reason: String,
 }
 
 impl Store {
-    /// Adds a version. One that is there stays as it is.
+    /// Quarantines a version, unless it is quarantined already.
     pub async fn quarantine(&self, new: Quarantine) -> Result<(), StoreError> {
         let sql =
             "INSERT INTO quarantine (tenant, sha256, since_ms, reason) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
@@ -30,14 +30,14 @@ impl Store {
         self.write(&owner, move |batch| Ok(write(batch).map(drop)?)).await
     }
 
-    /// Removes a version.
+    /// Releases a version.
     pub async fn release(&self, tenant: TenantId, sha256: String) -> Result<(), StoreError> {
         let sql = "DELETE FROM quarantine WHERE tenant = ?1 AND sha256 = ?2";
         let owner = tenant.clone();
         self.write(&owner, move |batch| Ok(batch.execute(sql, params![&*tenant.0, sha256]).map(drop)?)).await
     }
 
-    /// Every quarantined version.
+    /// Returns all quarantined versions.
     pub async fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError> {
         self.readers.read(Owner::Host, read_quarantined).await
     }

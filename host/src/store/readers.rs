@@ -1,15 +1,14 @@
-//! Connections that only read, beside the writer: WAL lets them see the last commit without waiting.
+//! Read-only connections. With WAL they see the last commit without waiting for the writer.
 //!
 //! # Guarantees
-//! - Each read sees one commit, however many statements it has.
-//! - A read ends: past its time limit SQLite stops the statement that runs, and the caller gets
-//!   [`StoreError::QueryTooSlow`].
-//! - Owners have shares of the connections ([`FairSemaphore`]): one that keeps all of its own busy leaves others some.
+//! - A read sees one commit, even if it has several statements.
+//! - A read ends: after its time limit, SQLite stops the running statement, and the caller gets [`StoreError::QueryTooSlow`].
+//! - Owners have shares of the connections ([`FairSemaphore`]), so that an owner whose share is busy leaves connections to others.
 //!
 //! # Limits
-//! Time is looked at between instructions of SQLite's virtual machine, so that one which takes long (a function over a
-//! large value) is waited for; and what a read does outside of SQLite is not measured. Reads run on tokio's blocking
-//! threads, never on its workers. Migrations, backups and exports have connections of their own and no time limit.
+//! The time is checked between instructions of SQLite's virtual machine, so a long instruction (a function over a large value) is
+//! not interrupted, and time outside of SQLite is not measured. Reads run on tokio's blocking threads, never on its workers.
+//! Migrations, backups and exports have separate connections without a time limit.
 
 use super::StoreError;
 use super::damage::Damage;
@@ -22,14 +21,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// More readers than this only compete for two things that are shared anyway, the page cache and the disk.
+/// Maximum number of open connections. More would only compete for the page cache and the disk.
 const OPEN_MAX: u64 = 8;
 
-/// Number of instructions of SQLite's virtual machine between two looks at the clock: some microseconds, or a few
-/// milliseconds where each row is a large text that is searched.
+/// Number of instructions of SQLite's virtual machine between two checks of the time: some microseconds, or a few milliseconds if
+/// each row is a large text that is searched.
 const INSTRUCTIONS: i32 = 500;
 
-/// A deadline that is never reached.
+/// Deadline that is never reached.
 const NEVER: u64 = u64::MAX;
 
 #[derive(Clone)]
@@ -42,7 +41,7 @@ pub(super) struct Readers {
     damage: Damage,
 }
 
-/// A connection, and when the read that it serves must end, in milliseconds of [`clock_ms`].
+/// Connection, with the deadline of its current read in milliseconds of [`clock_ms`].
 struct Reader {
     connection: Connection,
     deadline_ms: Arc<AtomicU64>,
@@ -53,7 +52,7 @@ impl Readers {
         Readers { path, files, idle: Arc::default(), permits: FairSemaphore::new(OPEN_MAX, OPEN_MAX), time_max, damage }
     }
 
-    /// Reads on an owner's account, in its turn.
+    /// Runs a read on an owner's account, when its turn comes.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         owner: impl Into<Owner>,
@@ -65,7 +64,7 @@ impl Readers {
             let _permit = permit;
             let reader = readers.take()?;
             let value = reader.read(read, readers.time_max);
-            // One whose transaction did not end would show an old state for ever.
+            // A connection whose transaction did not end would show an old state for ever.
             if reader.connection.is_autocommit() {
                 readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
             }
@@ -81,7 +80,7 @@ impl Readers {
         if let Some(reader) = idle {
             return Ok(reader);
         }
-        // What stands under the name now may be another database.
+        // The name may lead to another database now.
         self.files.check()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
@@ -103,9 +102,9 @@ impl Reader {
         let limit_ms = u64::try_from(time_max.as_millis()).unwrap_or(NEVER);
         self.deadline_ms.store(clock_ms().saturating_add(limit_ms), Ordering::Relaxed);
         let value = read(&snapshot);
-        // The end of the transaction must not be stopped: the next read begins one of its own.
+        // The end of the transaction must not be interrupted, because the next read begins another.
         self.deadline_ms.store(NEVER, Ordering::Relaxed);
-        // Nothing was written, and a commit after a damaged page was met fails.
+        // A rollback, because a commit fails after a damaged page was read, and nothing was written.
         snapshot.rollback()?;
         value.map_err(|error| match error {
             StoreError::Database(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
@@ -116,7 +115,7 @@ impl Reader {
     }
 }
 
-/// Milliseconds since some moment of this process.
+/// Returns milliseconds since a fixed moment of this process.
 fn clock_ms() -> u64 {
     static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(BEGAN.elapsed().as_millis()).unwrap_or(NEVER)
@@ -127,7 +126,7 @@ mod tests {
     use super::*;
     use crate::subscription::TenantId;
 
-    /// Counts for ever.
+    /// Counts without end.
     const ENDLESS: &str =
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n WHERE i < 0";
 
@@ -152,7 +151,7 @@ mod tests {
         let stopped = readers.read(Owner::Host, endless).await;
         assert!(matches!(stopped, Err(StoreError::QueryTooSlow { ms: 50 })), "{stopped:?}");
         assert_eq!(readers.idle.lock().expect("no panic").len(), 1);
-        // The same connection, and not interrupted by the deadline of the one before.
+        // Uses the same connection, without the previous deadline.
         let longer = Readers { time_max: Duration::from_secs(600), ..readers };
         assert_eq!(longer.read(Owner::Host, count).await.expect("a count"), 0);
     }

@@ -1,6 +1,6 @@
-//! Readiness of the store, and faults of the machine under it.
+//! Readiness of the store, and faults of the machine.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::disk_room::is_full_disk;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
@@ -9,35 +9,35 @@ use rusqlite::{Connection, ffi};
 use std::time::Duration;
 
 impl Store {
-    /// Faults of the data folder's files that leave the host at work and keep the next start from it.
+    /// Returns faults of the data folder's files that affect only the next start.
     pub fn folder_faults(&self) -> Vec<String> {
         self.folder.faults(&self.vault)
     }
 
-    /// Verifies that the store can accept the largest event and read: as much is written and taken back, a small write is
-    /// flushed, and a query is answered.
+    /// Verifies that the store can read and can accept the largest event: writes such an event and rolls it back, flushes a small
+    /// write, and runs a query.
     pub async fn check(&self) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO readiness (only_row, checked_at_ms) VALUES (1, ?1)";
-        let write = move |batch: &Batch<'_>| {
-            batch.try_event()?;
-            Ok(batch.execute(sql, [now_ms()])?)
+        let write = move |tx: &Transaction<'_>| {
+            tx.try_event()?;
+            Ok(tx.execute(sql, [now_ms()])?)
         };
-        // What it writes and takes back must be nobody else's.
+        // Alone, because the rollback must not affect other writes.
         self.writer.write(Terms::small(Owner::Host, WriteMode::Exclusive), write, |_| {}).await?;
         self.readers.read(Owner::Host, query_tenants).await
     }
 
-    /// Number of commits that failed since the start: what was proven before the last of them holds no longer.
+    /// Returns the number of commits that failed since the start. Any earlier check is void after a failed commit.
     pub fn failed_commits(&self) -> u64 {
         self.room.failed_commits()
     }
 
-    /// Looks at a full disk again and again, so that it is noticed also without traffic when there is room.
+    /// Checks a full disk every second, so that free space is detected without traffic. Never returns.
     pub async fn watch_disk(&self) {
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(DISK_CHECK_INTERVAL).await;
             if self.room.is_full() {
-                // The writer looks before each write; that it is still full is known already.
+                // The writer checks the disk before each write. If the disk is still full, that is known already.
                 let _ = self.check().await;
             }
         }
@@ -48,15 +48,15 @@ fn query_tenants(connection: &Connection) -> Result<(), StoreError> {
     Ok(connection.query_row("SELECT COUNT(*) FROM tenants", [], |_| Ok(()))?)
 }
 
-/// Time between two looks at a full disk.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Interval at which a full disk is checked.
+const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 const FULL_DISK: MachineFault = MachineFault {
-    what: "the disk of the data folder is full, so events, uploads and other new rows are refused; what is pending goes on",
+    what: "the disk of the data folder is full, so events, uploads and other new rows are refused; pending deliveries are still attempted",
     remedy: "free disk space, or delete what is not needed (tenants, versions of plugins, bins; GET /v1/tenants/{t}/usage shows what is large): deleting works on a full disk",
 };
 
-/// A fault of the machine under the store, in words for whoever asked.
+/// Fault of the machine, as text for operators.
 pub struct MachineFault {
     /// Description of the fault.
     pub what: &'static str,
@@ -65,7 +65,7 @@ pub struct MachineFault {
 }
 
 impl StoreError {
-    /// The fault of the machine that this error is. None: it is none, or an unknown one.
+    /// Returns the fault of the machine that caused this error. None: another or an unknown cause.
     pub fn machine_fault(&self) -> Option<MachineFault> {
         let cause = match self {
             StoreError::Database(error) => error,

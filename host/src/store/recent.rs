@@ -1,4 +1,4 @@
-//! The last events of a tenant, for whoever tries a plugin on what really comes in.
+//! Recent events of a tenant, for trying plugins.
 
 use super::deliveries::event_row;
 use super::fair_queue::Owner;
@@ -9,11 +9,11 @@ use crate::subscription::TenantId;
 use rusqlite::{Connection, params};
 use std::sync::Arc;
 
-/// Number of the newest events that are looked through: one module may be rare.
-const LOOKED_THROUGH: u32 = 5_000;
+/// Number of the newest events that are searched, because one module may be rare.
+const EVENTS_SEARCHED: u32 = 5_000;
 
 impl Store {
-    /// The last events of these modules, the newest first, but for those that were made for a test delivery.
+    /// Returns the last events of these modules, newest first, without test events.
     pub async fn recent_events(
         &self,
         tenant: TenantId,
@@ -31,7 +31,7 @@ impl Store {
                        ORDER BY id DESC LIMIT ?5";
             let mut statement = connection.prepare_cached(sql)?;
             let test = DeliveryKind::Test as u8;
-            let rows = statement.query_map(params![&*tenant.0, LOOKED_THROUGH, modules, test, limit], event_row)?;
+            let rows = statement.query_map(params![&*tenant.0, EVENTS_SEARCHED, modules, test, limit], event_row)?;
             rows.map(|row| Ok(Arc::new(row?))).collect()
         };
         self.readers.read(owner, read).await

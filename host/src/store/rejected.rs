@@ -1,6 +1,6 @@
-//! Requests that `/in` received and could not accept. They are kept, because Agile CRM sends nothing twice.
+//! Requests that `/in` received and could not accept. They are kept because Agile CRM does not send them again.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::credentials::found;
 use super::fair_queue::Owner;
 use super::usage::within_share;
@@ -12,44 +12,44 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
-/// One rejected request.
+/// Rejected request.
 #[derive(Debug, Clone)]
 pub struct RejectedRequest {
-    /// Its id.
+    /// Id of the request.
     pub id: Uuid,
     /// Time of receipt, in milliseconds since the epoch.
     pub received_at_ms: i64,
-    /// The reason for which it was no event.
+    /// Reason for the rejection.
     pub reason: String,
-    /// True if the body was longer than what is kept, or broke off.
+    /// True if the body was longer than the kept part, or incomplete.
     pub truncated: bool,
-    /// The body as it came, up to the cap.
+    /// Received body, up to the limit.
     pub body: Bytes,
 }
 
-/// One rejected request in a list, without its body.
+/// Rejected request in a list, without its body.
 #[derive(Debug, Clone)]
 pub struct RejectedEntry {
-    /// Its id.
+    /// Id of the request.
     pub id: Uuid,
     /// Time of receipt, in milliseconds since the epoch.
     pub received_at_ms: i64,
-    /// The reason for which it was no event.
+    /// Reason for the rejection.
     pub reason: String,
-    /// True if the body was longer than what is kept, or broke off.
+    /// True if the body was longer than the kept part, or incomplete.
     pub truncated: bool,
-    /// Number of bytes that are kept.
+    /// Size of the kept part, in bytes.
     pub bytes: usize,
 }
 
 /// Retention of rejected requests, in milliseconds.
 const KEPT_MS: i64 = 7 * 86_400_000;
 
-/// At most this many are kept for a tenant, so that garbage cannot fill the disk; the oldest go first.
+/// Maximum number of rejected requests of a tenant, so that garbage cannot fill the disk. The oldest are deleted first.
 const KEPT_MAX: u32 = 1_000;
 
 impl Store {
-    /// Keeps a rejected request, within the share and a tenth more, and forgets those that are too old or too many.
+    /// Stores a rejected request, within the tenant's share and a tenth more, and deletes requests that are too old or too many.
     pub async fn reject(
         &self,
         tenant: TenantId,
@@ -61,21 +61,21 @@ impl Store {
         let owner = Owner::from(&tenant);
         let share = self.limits.share.with_a_tenth_more();
         let terms = Terms { owner, mode: WriteMode::Shared, rows: 2 + payload_rows(body.len()) };
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "INSERT INTO rejected_requests (tenant, id, received_at_ms, reason, truncated, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            within_share(batch, &tenant, share, |batch| {
-                batch.execute(
+            within_share(tx, &tenant, share, |tx| {
+                tx.execute(
                     sql,
                     params![&*tenant.0, id, now_ms(), shortened(&reason, REASON_BYTES_MAX), truncated, &body[..]],
                 )?;
-                forget_oldest(batch, &tenant)?;
+                forget_oldest(tx, &tenant)?;
                 Ok(id)
             })
         };
         self.writer.write(terms, write, |_| {}).await
     }
 
-    /// A tenant's rejected requests, the newest first: those before one of them, or the newest of all.
+    /// Returns a tenant's rejected requests, newest first, older than `before` if it is given.
     pub async fn rejected_requests(
         &self,
         tenant: TenantId,
@@ -102,13 +102,13 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// Forgets a rejected request that nobody needs.
+    /// Deletes a rejected request.
     pub async fn forget_rejected_request(&self, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
         let terms = Terms { owner: Owner::from(&tenant), mode: WriteMode::Shared, rows: 1 };
-        self.writer.write(terms, move |batch: &Batch<'_>| forget(batch, &tenant, id), |()| {}).await
+        self.writer.write(terms, move |tx: &Transaction<'_>| forget(tx, &tenant, id), |()| {}).await
     }
 
-    /// One rejected request.
+    /// Returns a rejected request.
     pub async fn rejected_request(&self, tenant: TenantId, id: Uuid) -> Result<RejectedRequest, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
@@ -120,8 +120,8 @@ impl Store {
     }
 }
 
-/// Forgets what is too old or too many of a tenant. The oldest ones alone are looked at for their age: each request that comes
-/// forgets more than one.
+/// Deletes rejected requests of a tenant that are too old or too many. Only the oldest are checked for their age, because each
+/// request that arrives deletes more than one.
 fn forget_oldest(connection: &Connection, tenant: &TenantId) -> rusqlite::Result<()> {
     let sql = "DELETE FROM rejected_requests WHERE tenant = ?1 AND received_at_ms < ?2 AND id IN
                (SELECT id FROM rejected_requests WHERE tenant = ?1 ORDER BY id LIMIT 16)";
@@ -131,7 +131,7 @@ fn forget_oldest(connection: &Connection, tenant: &TenantId) -> rusqlite::Result
     connection.prepare_cached(sql)?.execute(params![&*tenant.0, KEPT_MAX]).map(drop)
 }
 
-/// Forgets a rejected request.
+/// Deletes a rejected request, within a transaction.
 pub(super) fn forget(connection: &Connection, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
     let sql = "DELETE FROM rejected_requests WHERE tenant = ?1 AND id = ?2";
     found(connection.execute(sql, params![&*tenant.0, id])?, "rejected request")

@@ -1,16 +1,16 @@
-//! Finds out which tables and indexes are damaged once something could not be read, and makes damaged indexes anew.
+//! Repair of indexes: finds damaged tables and indexes after a failed read, and rebuilds damaged indexes.
 //!
 //! # Guarantees
-//! - An index is made anew from its table, in one transaction: it is whole then, or as it was. The pages of the old one are
-//!   neither read nor used again; `hookloom rescue` gets rid of them.
-//! - A table is never changed. What it holds beside its damaged pages stays readable row by row ([`careful`](super::careful)).
+//! - An index is rebuilt from its table in one transaction, so it is either complete or unchanged. The pages of the old index are
+//!   neither read nor reused; `hookloom rescue` removes them.
+//! - Tables are never changed. The undamaged rows of a damaged table stay readable row by row ([`careful`](super::careful)).
 //!
 //! # Limits
-//! Making an index holds up every write for its time, about two seconds for a million rows. If its table is damaged, too, that
-//! fails, and what needs the index waits for `hookloom rescue`.
+//! Rebuilding an index blocks every write, for about two seconds per million rows. It fails if the table is damaged as well, and
+//! reads that need the index fail until `hookloom rescue`.
 
 use super::backlog::PendingCounts;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::damage::DamagedObject;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
@@ -20,25 +20,25 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-/// Maximum number of findings that are looked at.
+/// Maximum number of findings that are read.
 const FINDINGS_MAX: usize = 10_000;
 
-/// The shortest and the longest time between two looks at the whole database, as long as something new cannot be read.
-const WAIT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(3_600)];
+/// Shortest and longest pause between two checks of the whole database, while new rows cannot be read.
+const CHECK_PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(3_600)];
 
-/// Name of an index while it is made.
+/// Name of an index during its rebuild.
 const NEW_INDEX: &str = "hookloom_new_index";
 
-/// A table or an index, as the schema has it.
+/// Table or index of the schema.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
     pub(super) name: String,
     pub(super) is_index: bool,
-    /// The table that it belongs to.
+    /// Table of the index.
     table: String,
 }
 
-/// Every table and index, by the page at its root.
+/// Returns all tables and indexes by root page.
 pub(super) fn objects(connection: &Connection) -> Result<BTreeMap<u64, Object>, StoreError> {
     let sql = "SELECT rootpage, name, type = 'index', tbl_name FROM sqlite_schema WHERE type IN ('table', 'index') AND rootpage > 0";
     let mut statement = connection.prepare(sql)?;
@@ -49,7 +49,7 @@ fn object_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(u64, Object)> {
     Ok((row.get(0)?, Object { name: row.get(1)?, is_index: row.get(2)?, table: row.get(3)? }))
 }
 
-/// Tables and indexes with pages that are damaged, as SQLite's own check of every page finds them, each with its first finding.
+/// Returns the tables and indexes that SQLite's check of every page finds damaged, each with its first finding.
 pub(super) fn damaged_objects(connection: &Connection) -> Result<Vec<DamagedObject>, StoreError> {
     let objects = objects(connection)?;
     let mut found: BTreeMap<String, DamagedObject> = BTreeMap::new();
@@ -58,7 +58,7 @@ pub(super) fn damaged_objects(connection: &Connection) -> Result<Vec<DamagedObje
         let damaged = || DamagedObject { name: object.name.clone(), detail: finding.clone() };
         found.entry(object.name.clone()).or_insert_with(damaged);
     }
-    // An index of a damaged table has other rows than can be counted there, and cannot be made anew from it.
+    // The index of a damaged table has other rows than the table shows, and cannot be rebuilt from it.
     let tables: HashSet<&str> = objects.values().map(|object| object.table.as_str()).collect();
     let damaged: HashSet<String> =
         tables.into_iter().filter(|table| found.contains_key(*table)).map(str::to_owned).collect();
@@ -69,12 +69,12 @@ pub(super) fn damaged_objects(connection: &Connection) -> Result<Vec<DamagedObje
     Ok(found.into_values().filter(is_cause).collect())
 }
 
-/// Tables and indexes of the database in a folder that have damaged pages.
+/// Returns the damaged tables and indexes of the database in a folder.
 pub fn damaged_parts(folder: &Path) -> Result<Vec<DamagedObject>, StoreError> {
     damaged_objects(&open_to_read(&folder.join("hookloom.db"))?)
 }
 
-/// The findings of SQLite's check, each in a line; none if all is well. A check that cannot go on is a finding.
+/// Returns the findings of SQLite's check, one a line. A check that cannot continue is a finding.
 pub(super) fn findings(connection: &Connection, check: &str) -> Result<Vec<String>, StoreError> {
     let mut statement = connection.prepare(&format!("PRAGMA {check}({FINDINGS_MAX})"))?;
     let mut rows = statement.query([])?;
@@ -93,8 +93,8 @@ pub(super) fn findings(connection: &Connection, check: &str) -> Result<Vec<Strin
     Ok(found)
 }
 
-/// The table or index that a finding is about: `Tree 12 page 345 cell 3: …`, where 12 is its root page, or `row 5 missing from index
-/// NAME`, `wrong # of entries in index NAME`.
+/// Returns the table or index of a finding: `Tree 12 page 345 cell 3: …`, where 12 is the root page, `row 5 missing from index
+/// NAME`, or `wrong # of entries in index NAME`.
 pub(super) fn object_of<'o>(finding: &str, objects: &'o BTreeMap<u64, Object>) -> Option<&'o Object> {
     if let Some(tree) = finding.strip_prefix("Tree ") {
         return objects.get(&tree.split(' ').next()?.parse().ok()?);
@@ -103,14 +103,14 @@ pub(super) fn object_of<'o>(finding: &str, objects: &'o BTreeMap<u64, Object>) -
     objects.values().find(|object| object.is_index && object.name == name)
 }
 
-/// Makes an index anew in the place of the old one.
+/// Rebuilds an index under its name.
 fn rebuild(connection: &Connection, name: &str) -> Result<(), StoreError> {
     let sql = "SELECT tbl_name, sql FROM sqlite_schema WHERE type = 'index' AND name = ?1";
     let found =
         connection.query_row(sql, [name], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)));
     let (table, sql) = found.optional()?.ok_or(StoreError::NotFound("index"))?;
     connection.execute_batch(&create_new(connection, name, &table, sql.as_deref())?)?;
-    // The tree of the new one under the name of the old one: to drop that, SQLite would have to read it.
+    // Gives the new tree the name of the old one, because SQLite would have to read the old tree to drop it.
     connection.pragma_update(None, "writable_schema", true)?;
     let swapped = swap(connection, name);
     connection.pragma_update(None, "writable_schema", false)?;
@@ -122,29 +122,29 @@ fn swap(connection: &Connection, name: &str) -> Result<(), StoreError> {
         "UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = ?2) WHERE name = ?1";
     connection.execute(sql, [name, NEW_INDEX])?;
     connection.execute("DELETE FROM sqlite_schema WHERE name = ?1", [NEW_INDEX])?;
-    // Every connection reads the schema again, this one too.
+    // Makes every connection read the schema again, including this one.
     let version: i64 = connection.pragma_query_value(None, "schema_version", |row| row.get(0))?;
     Ok(connection.pragma_update(None, "schema_version", version + 1)?)
 }
 
-/// The statement that makes an index with another name.
+/// Returns the statement that creates an index under another name.
 fn create_new(connection: &Connection, name: &str, table: &str, sql: Option<&str>) -> Result<String, StoreError> {
     if let Some((_, definition)) = sql.and_then(|sql| sql.split_once(" ON ")) {
         return Ok(format!("CREATE INDEX {NEW_INDEX} ON {definition}"));
     }
-    // It stands for a PRIMARY KEY or UNIQUE, whose columns the schema tells.
+    // The index of a PRIMARY KEY or UNIQUE constraint has no statement, but its columns are in the schema.
     let sql = format!("SELECT name FROM pragma_index_info('{name}') ORDER BY seqno");
     let columns: Vec<String> = connection.prepare(&sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(format!("CREATE UNIQUE INDEX {NEW_INDEX} ON {table} ({})", columns.join(", ")))
 }
 
 impl Store {
-    /// Looks for damaged indexes whenever something could not be read, and makes them anew.
+    /// Checks for damaged indexes after reads have failed, and rebuilds them. Runs until the store stops.
     pub async fn run_repairs(&self) {
         if let Err(error) = self.recheck_damage().await {
-            tracing::warn!(error = %crate::describe(&error), "what was damaged before could not be looked at again");
+            tracing::warn!(error = %crate::describe(&error), "earlier damage could not be checked again");
         }
-        let mut wait = WAIT[0];
+        let mut wait = CHECK_PAUSES[0];
         loop {
             self.damage.seen.notified().await;
             let before = self.damage(None).objects;
@@ -156,17 +156,17 @@ impl Store {
                     tracing::error!(error = %crate::describe(&error), "the database could not be checked");
                 }
             }
-            // What is known is met again and again. A row that is new waits for the next look.
-            wait = if self.damage(None).objects == before { (wait * 2).min(WAIT[1]) } else { WAIT[0] };
-            tokio::time::sleep(WAIT[0]).await;
+            // Known damage is met again and again, so the pause grows until there is new damage.
+            wait = if self.damage(None).objects == before { (wait * 2).min(CHECK_PAUSES[1]) } else { CHECK_PAUSES[0] };
+            tokio::time::sleep(CHECK_PAUSES[0]).await;
             tokio::select! {
-                () = tokio::time::sleep(wait - WAIT[0]) => {}
+                () = tokio::time::sleep(wait - CHECK_PAUSES[0]) => {}
                 () = self.damage.suspected.notified() => self.damage.seen.notify_one(),
             }
         }
     }
 
-    /// Checks every page, makes damaged indexes anew, and notes what stays damaged.
+    /// Checks every page, rebuilds damaged indexes, and records the remaining damage.
     pub(super) async fn repair(&self) -> Result<(), StoreError> {
         let found = self.damaged_objects().await?;
         let mut rebuilt = false;
@@ -177,9 +177,9 @@ impl Store {
         let left = if rebuilt { self.damaged_objects().await? } else { found };
         self.damage.set_objects(left);
         if rebuilt {
-            // Whoever waited for an index looks again.
+            // Lanes that waited for an index read again.
             for subscription in self.catalog().all_subscriptions() {
-                let _ = self.news.send(super::News::Changed(subscription.id));
+                let _ = self.store_events.send(super::StoreEvent::Changed(subscription.id));
             }
         }
         Ok(())
@@ -187,20 +187,20 @@ impl Store {
 
     async fn damaged_objects(&self) -> Result<Vec<DamagedObject>, StoreError> {
         let path = self.path.clone();
-        // A connection of its own, without a time limit.
+        // A separate connection, without a time limit.
         let check = move || damaged_objects(&open_to_read(&path)?);
         tokio::task::spawn_blocking(check).await.map_err(|_| StoreError::Stopped)?
     }
 
-    /// Makes an index anew, and says whether it did: a table is none, and one whose table is damaged cannot be made.
+    /// Rebuilds an index. Returns false for a table, and for an index whose table is damaged.
     async fn rebuild_index(&self, name: &str) -> Result<bool, StoreError> {
         let index = name.to_owned();
         let pending = self.pending.clone();
         let damage = self.damage.clone();
-        let write = move |batch: &Batch<'_>| {
-            rebuild(batch, &index)?;
-            // They may have been counted from the damaged one.
-            pending.replace(PendingCounts::load(batch, &damage));
+        let write = move |tx: &Transaction<'_>| {
+            rebuild(tx, &index)?;
+            // The numbers may have been counted from the damaged index.
+            pending.replace(PendingCounts::load(tx, &damage));
             Ok(())
         };
         let terms = Terms { owner: Owner::Host, mode: WriteMode::Exclusive, rows: super::writer::ROWS_MAX };
@@ -219,7 +219,7 @@ impl Store {
     }
 }
 
-/// A connection that only reads and has no time limit.
+/// Opens a read-only connection without a time limit.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;

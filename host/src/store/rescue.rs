@@ -1,18 +1,18 @@
-//! Writes what is whole of a damaged store into a new one: `hookloom rescue`.
+//! Rescue of a damaged store: writes the undamaged data into a new store, for `hookloom rescue`.
 //!
 //! # Guarantees
-//! - The damaged store is only read. No host may run on it meanwhile.
-//! - The new store is one to start from: rows that are whole are in it, rows that are not are named, and what belongs together is
-//!   together. The ledgers' law holds: deliveries that are lost count as dead ones that were pruned, promises of lost events as kept.
-//! - It has a number of its own, so no log of the damaged store is taken for its own. It keeps what it knows of its master key; if that
-//!   row is lost, the next start takes the key that lies beside it for the right one.
-//! - Events keep their order, so the history of each contact and deal is what it was without the lost ones.
+//! - The damaged store is only read. No host may use it at the same time.
+//! - A host can start on the new store: undamaged rows are in it, damaged rows are reported, and related rows are consistent. The
+//!   ledgers' law holds: lost deliveries count as pruned dead ones, and lost events keep their promised deliveries.
+//! - The new store has a new number, so the log of the damaged store is not used for it. It keeps the fingerprint of its master
+//!   key. If that row is lost, the next start accepts the key in the folder.
+//! - Events keep their order, so the history of each contact and deal is the same without the lost events.
 //!
-//! # Rules for what lost its other half
-//! - A pending delivery whose event is lost is dead, and says why.
-//! - What belongs to a tenant whose row is lost brings the tenant back, with its name and nothing else.
-//! - A component whose bytes are not those of its sha256 is left out; an upload of the right ones brings the version back.
-//! - A webhook whose row is lost is gone: its pending deliveries are cancelled at the next start, as after a deletion.
+//! # Rules for incomplete data
+//! - A pending delivery whose event is lost becomes dead, with that reason.
+//! - If the row of a tenant is lost, its other rows bring the tenant back, with its name and default settings.
+//! - A component whose bytes do not have its sha256 is left out. An upload of the right bytes brings the version back.
+//! - If the row of a subscription is lost, its pending deliveries are cancelled at the next start, as after a deletion.
 
 use super::check::{TableReport, log_fault, open_damaged, wrong_components};
 use super::data_folder::{folder_error, number_copy};
@@ -29,23 +29,23 @@ use std::path::Path;
 /// Number of rows that one transaction writes.
 const STEP: u64 = 10_000;
 
-/// Result of the rescue of a store.
+/// Result of a rescue.
 #[derive(Debug, Serialize)]
 pub struct RescueReport {
-    /// Tables, each with the rows that were kept and those that were not.
+    /// Tables, with the numbers of kept rows and the lost rows.
     pub tables: Vec<TableReport>,
     /// Deliveries that are dead because their event is lost.
     pub deliveries_without_event: u64,
-    /// Components that were left out.
+    /// Components that were left out because of their sha256.
     pub components_left_out: Vec<String>,
-    /// Reason for which the log was not read, if there should be one: what was accepted last is lost with it.
+    /// Reason for which the log was not read. The last commits are lost with it.
     pub log_fault: Option<String>,
     /// True if the master key was copied.
     pub master_key: bool,
 }
 
 impl RescueReport {
-    /// Returns true if everything was kept.
+    /// Returns true if no row was lost.
     pub fn is_complete(&self) -> bool {
         self.deliveries_without_event == 0
             && self.log_fault.is_none()
@@ -54,9 +54,9 @@ impl RescueReport {
     }
 }
 
-/// Writes what is whole of the store in `from` into the new folder `to`. `progress` hears of each table.
+/// Writes the undamaged data of the store in `from` into the new folder `to`. Calls `progress` with the name of each table.
 pub fn rescue(from: &Path, to: &Path, mut progress: impl FnMut(&str)) -> Result<RescueReport, StoreError> {
-    // While a host goes on, what it accepts would be left behind.
+    // What a running host accepts meanwhile would not be in the new store.
     let _lock = super::DataFolder::lock(from)?;
     let source = open_damaged(from)?;
     let log_fault = log_fault(from);
@@ -94,11 +94,11 @@ pub fn rescue(from: &Path, to: &Path, mut progress: impl FnMut(&str)) -> Result<
     Ok(RescueReport { tables, deliveries_without_event, components_left_out, log_fault, master_key })
 }
 
-/// Copies the rows of a table that are whole.
+/// Copies the undamaged rows of a table.
 fn copy(source: &Connection, target: &Connection, table: &Table) -> Result<TableReport, StoreError> {
     let names: Vec<&str> = table.column_names().collect();
     let places: Vec<String> = (1..=names.len()).map(|place| format!("?{place}")).collect();
-    // A row comes twice where both scans read it.
+    // A row that both scans read comes twice.
     let sql = format!("INSERT OR IGNORE INTO {} ({}) VALUES ({})", table.name, names.join(", "), places.join(", "));
     let mut insert = target.prepare(&sql)?;
     let mut copied = 0;
@@ -115,7 +115,7 @@ fn copy(source: &Connection, target: &Connection, table: &Table) -> Result<Table
     Ok(TableReport::of(&table.name, salvaged))
 }
 
-/// Makes one store of what was kept, and returns how many deliveries are dead because their event is lost.
+/// Makes the kept rows consistent. Returns the number of deliveries that are dead because their event is lost.
 fn join(target: &Connection) -> Result<u64, StoreError> {
     target.execute("DELETE FROM events WHERE tenant = ?1", [NO_TENANT])?;
     for table in ["ledgers", "subscriptions", "events", "deliveries", "keys", "intake_tokens"] {
@@ -135,13 +135,13 @@ fn join(target: &Connection) -> Result<u64, StoreError> {
     Ok(ended as u64)
 }
 
-/// Makes the ledgers' law hold for what was kept: promised deliveries are those that there are, and those that were pruned.
+/// Restores the ledgers' law for the kept rows: the promised deliveries are the existing and the pruned ones.
 fn balance(target: &Connection) -> Result<(), StoreError> {
     let sql = "UPDATE ledgers SET
         events_kept = (SELECT COUNT(*) FROM events e WHERE e.tenant = ledgers.tenant),
         bytes_kept = (SELECT COALESCE(SUM(LENGTH(payload)), 0) FROM events e WHERE e.tenant = ledgers.tenant)";
     target.execute(sql, [])?;
-    // Promised, less what there is of it.
+    // Promised deliveries without a row.
     let missing = "((SELECT COALESCE(SUM(fan_out), 0) FROM events e WHERE e.tenant = ledgers.tenant) + fan_out_pruned + replayed + tests
         - (SELECT COUNT(*) FROM deliveries d WHERE d.tenant = ledgers.tenant)
         - delivered_pruned - dropped_pruned - dead_pruned - cancelled_pruned)";

@@ -1,14 +1,17 @@
-//! Retention: what ended long ago goes, in steps so small that nobody notices.
+//! Retention: events are deleted after a time, in steps that do not delay other writes.
 //!
-//! # Rules
-//! - An event goes with its deliveries and attempts once it is older than the retention and none of its deliveries is
-//!   pending. Of a contact or a deal the oldest event goes first, so that a later one never looks back past a gap. The ledger remembers how they ended, so its law holds over what is gone.
-//! - A step holds the writer for [`STEP_MAX`] and then lets others write for four times as long. An event with more deliveries than
-//!   a step deletes goes in several: its own row is the last, and the ledger's law holds after each of them.
-//! - Space in the file is used again; the file does not shrink.
+//! # Guarantees
+//! - An event is deleted with its deliveries and attempts once it is older than the retention and none of its deliveries is
+//!   pending. Of a contact or a deal, the oldest event is deleted first, so that the history of a later event has no gap. The
+//!   ledger keeps the numbers of deleted deliveries by state, so its law holds.
+//! - A step occupies the writer for [`STEP_MAX`], and then lets other writes run for four times as long. An event with more
+//!   deliveries than a step deletes needs several steps: its row is deleted last, and the ledger's law holds after each step.
+//!
+//! # Limits
+//! Space in the file is reused, but the file does not shrink.
 
 use super::background::let_others_write;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::damage::RowKind;
 use super::fair_queue::Owner;
 use super::pruning_beside_damage::{Removal, empty};
@@ -19,19 +22,19 @@ use rusqlite::{Connection, params};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// Duration after which a step ends, for it holds the writer. It still finishes the deliveries that it is at.
+/// Duration after which a step ends, because it occupies the writer. A step completes the deliveries that it has begun.
 const STEP_MAX: Duration = Duration::from_millis(10);
 
-/// Maximum number of events that a step looks at.
-const LOOK: usize = 256;
+/// Maximum number of events that a step reads.
+const EVENTS_READ_MAX: usize = 256;
 
-/// Number of deliveries of an event that are deleted between two looks at the clock.
-const DELIVERIES: usize = 32;
+/// Number of deliveries of an event that are deleted between two checks of the time.
+const DELIVERIES_BETWEEN_CHECKS: usize = 32;
 
 /// Maximum number of expired idempotency keys that one transaction deletes.
-const KEYS: usize = 256;
+const KEYS_DELETED_MAX: usize = 256;
 
-/// Maximum pause when there is nothing left to do.
+/// Maximum pause if there is nothing to delete.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// Retention of idempotency keys, in milliseconds.
@@ -41,14 +44,14 @@ const KEYS_KEPT_MS: i64 = 7 * 86_400_000;
 pub(super) struct PruneStep {
     pub(super) pruned: u64,
     pub(super) took: Duration,
-    /// The event after which the next step goes on; none if there are no more.
+    /// Event after which the next step continues. None: there are no more events.
     pub(super) after: Option<Uuid>,
 }
 
 impl Store {
-    /// Prunes for ever: what is older than the retention, tenant by tenant; with a retention of zero nothing but idempotency
-    /// keys, which are kept for 7 days in any case.
-    pub async fn keep_house(&self, retention: Duration) {
+    /// Prunes events that are older than the retention, tenant by tenant, until the store stops. A retention of zero keeps all events.
+    /// Idempotency keys are pruned after 7 days in any case.
+    pub async fn run_retention(&self, retention: Duration) {
         loop {
             if let Err(error) = self.prune(retention).await {
                 if matches!(error, StoreError::Stopped) {
@@ -94,7 +97,8 @@ impl Store {
 
     /// Prunes the next events.
     async fn prune_some(&self, tenant: &TenantId, after: Uuid, before_ms: i64) -> Result<PruneStep, StoreError> {
-        // A commit that fails makes every write of the next seconds commit alone: none where damage is known.
+        // A commit that fails because of damage makes every write of the next seconds commit alone, so it is avoided if damage is
+        // known.
         if self.damage.is_known() {
             let next = self.next_events(tenant, after).await?;
             if next.iter().any(|id| self.damage.has(tenant, RowKind::Event, *id)) {
@@ -102,7 +106,9 @@ impl Store {
             }
         }
         let owner = tenant.clone();
-        match self.write(tenant, move |batch| prune_step(batch, &owner, after, LOOK, before_ms, Removal::Delete)).await
+        match self
+            .write(tenant, move |tx| prune_step(tx, &owner, after, EVENTS_READ_MAX, before_ms, Removal::Delete))
+            .await
         {
             Err(error) if error.is_damage() => {
                 let next = self.next_events(tenant, after).await?;
@@ -115,27 +121,27 @@ impl Store {
     async fn next_events(&self, tenant: &TenantId, after: Uuid) -> Result<Vec<Uuid>, StoreError> {
         let owner = tenant.clone();
         let next = move |connection: &Connection| {
-            // The index alone answers.
+            // Reads only the index.
             let sql = "SELECT id FROM events WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
             let mut statement = connection.prepare_cached(sql)?;
-            let ids = statement.query_map(params![&*owner.0, after, LOOK], |row| row.get(0))?;
+            let ids = statement.query_map(params![&*owner.0, after, EVENTS_READ_MAX], |row| row.get(0))?;
             Ok(ids.collect::<Result<Vec<Uuid>, _>>()?)
         };
         self.readers.read(Owner::Host, next).await
     }
 
-    /// Deletes idempotency keys that came before a time, some at once.
+    /// Deletes some idempotency keys that were received before a time.
     async fn prune_idempotency_keys(&self, before_ms: i64) -> Result<(), StoreError> {
         loop {
-            let step = move |batch: &Batch<'_>| {
+            let step = move |tx: &Transaction<'_>| {
                 let begun = Instant::now();
                 let sql = "DELETE FROM idempotency_keys WHERE (tenant, key) IN
                            (SELECT tenant, key FROM idempotency_keys WHERE received_at_ms < ?1 LIMIT ?2)";
-                let deleted = batch.prepare_cached(sql)?.execute(params![before_ms, KEYS])?;
+                let deleted = tx.prepare_cached(sql)?.execute(params![before_ms, KEYS_DELETED_MAX])?;
                 Ok((deleted, begun.elapsed()))
             };
             let (deleted, took) = self.write(Owner::Host, step).await?;
-            if deleted < KEYS {
+            if deleted < KEYS_DELETED_MAX {
                 return Ok(());
             }
             let_others_write(took).await;
@@ -144,7 +150,7 @@ impl Store {
 }
 
 pub(super) fn prune_step(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     after: Uuid,
     look: usize,
@@ -152,9 +158,8 @@ pub(super) fn prune_step(
     removal: Removal,
 ) -> Result<PruneStep, StoreError> {
     let begun = Instant::now();
-    // Ids begin with their time, so they are in the order of acceptance.
-    // What the next event of the same entity looks back to is needed as long as that one is pending. And as long as one before
-    // is kept: else that one would be what the next event looks back to.
+    // Ids begin with their time, so they are in the order of acceptance. The history of the entity's next event needs this event
+    // while the next one is pending. It also needs it while an earlier one exists, which would become the predecessor.
     let sql = "SELECT e.id, e.fan_out, LENGTH(e.payload),
                       EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.event = e.id AND d.state = 0)
                       OR EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.state = 0 AND d.event = (
@@ -163,10 +168,10 @@ pub(super) fn prune_step(
                       OR EXISTS (SELECT 1 FROM events o INDEXED BY events_of_entity WHERE o.tenant = e.tenant AND o.entity_id = e.entity_id
                         AND o.module = e.module AND o.rowid < e.rowid)
                FROM events e WHERE e.tenant = ?1 AND e.id > ?2 AND e.received_at_ms < ?3 ORDER BY e.id LIMIT ?4";
-    let mut statement = batch.prepare_cached(sql)?;
+    let mut statement = tx.prepare_cached(sql)?;
     let mut rows = statement.query(params![&*tenant.0, after, before_ms, look])?;
     let mut step = PruneStep { pruned: 0, took: Duration::ZERO, after: None };
-    // The event before the one that is looked at, where the next step begins if this one does not get through with it.
+    // Event before the current one, where the next step begins if this step does not complete it.
     let mut before = after;
     while let Some(row) = rows.next()? {
         let id: Uuid = row.get(0)?;
@@ -174,7 +179,7 @@ pub(super) fn prune_step(
         let bytes: u64 = row.get(2)?;
         step.after = Some(id);
         if !row.get::<_, bool>(3)? {
-            if !prune_one(batch, tenant, id, [fan_out, bytes], removal, begun)? {
+            if !prune_one(tx, tenant, id, [fan_out, bytes], removal, begun)? {
                 step.after = Some(before);
                 break;
             }
@@ -189,9 +194,9 @@ pub(super) fn prune_step(
     Ok(step)
 }
 
-/// Deletes an event with its deliveries and attempts, as far as the time of the step allows. Says whether nothing is left of it.
+/// Deletes an event with its deliveries and attempts, within the time of the step. Returns true if all of it is deleted.
 fn prune_one(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     event: Uuid,
     [fan_out, bytes]: [u64; 2],
@@ -199,13 +204,13 @@ fn prune_one(
     begun: Instant,
 ) -> Result<bool, StoreError> {
     let mut ended = [0_u64; DeliveryState::ALL.len()];
-    let is_gone = prune_deliveries(batch, tenant, event, begun, &mut ended)?;
+    let is_gone = prune_deliveries(tx, tenant, event, begun, &mut ended)?;
     match removal {
         Removal::Delete if is_gone => {
             let sql = "DELETE FROM events WHERE tenant = ?1 AND id = ?2";
-            batch.prepare_cached(sql)?.execute(params![&*tenant.0, event])?;
+            tx.prepare_cached(sql)?.execute(params![&*tenant.0, event])?;
         }
-        Removal::Empty if is_gone => empty(batch, tenant, event)?,
+        Removal::Empty if is_gone => empty(tx, tenant, event)?,
         Removal::Delete | Removal::Empty => {}
     }
     let event_rows = u64::from(is_gone);
@@ -215,7 +220,7 @@ fn prune_one(
                       cancelled_pruned = cancelled_pruned + ?7
                WHERE tenant = ?1";
     let of = |state: DeliveryState| ended[state as usize];
-    batch.prepare_cached(sql)?.execute(params![
+    tx.prepare_cached(sql)?.execute(params![
         &*tenant.0,
         fan_out * event_rows,
         bytes * event_rows,
@@ -228,23 +233,23 @@ fn prune_one(
     Ok(is_gone)
 }
 
-/// Deletes deliveries of an event with their attempts, at least one and as far as the time of the step allows, and counts them by
-/// state. Says whether none is left.
+/// Deletes deliveries of an event with their attempts, at least one, within the time of the step, and counts them by state. Returns
+/// true if none is left.
 fn prune_deliveries(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     event: Uuid,
     begun: Instant,
     ended: &mut [u64; DeliveryState::ALL.len()],
 ) -> Result<bool, StoreError> {
-    // The planner knows no statistics, and takes a tenant's whole primary key for as good as this index.
+    // SQLite has no statistics, and would choose a tenant's whole primary key over this index.
     let sql = "SELECT id FROM deliveries INDEXED BY deliveries_of_event WHERE tenant = ?1 AND event = ?2 LIMIT ?3";
-    let mut some = batch.prepare_cached(sql)?;
-    let mut attempts = batch.prepare_cached("DELETE FROM attempts WHERE tenant = ?1 AND delivery = ?2")?;
+    let mut some = tx.prepare_cached(sql)?;
+    let mut attempts = tx.prepare_cached("DELETE FROM attempts WHERE tenant = ?1 AND delivery = ?2")?;
     let sql = "DELETE FROM deliveries WHERE tenant = ?1 AND id = ?2 RETURNING state, subscription";
-    let mut delivery = batch.prepare_cached(sql)?;
+    let mut delivery = tx.prepare_cached(sql)?;
     loop {
-        let ids = some.query_map(params![&*tenant.0, event, DELIVERIES], |row| row.get(0))?;
+        let ids = some.query_map(params![&*tenant.0, event, DELIVERIES_BETWEEN_CHECKS], |row| row.get(0))?;
         let ids: Vec<Uuid> = ids.collect::<Result<_, _>>()?;
         for id in &ids {
             attempts.execute(params![&*tenant.0, id])?;
@@ -252,14 +257,14 @@ fn prune_deliveries(
                 .query_row(params![&*tenant.0, id], |row| Ok((row.get::<_, usize>(0)?, SubscriptionId(row.get(1)?))))?;
             ended[state] += 1;
             if state == DeliveryState::Pending as usize {
-                batch.count_pending(tenant, subscription, -1);
+                tx.count_pending(tenant, subscription, -1);
             }
             if begun.elapsed() >= STEP_MAX {
-                // The next step finds out whether that was the last one.
+                // The next step finds out whether these were the last ones.
                 return Ok(false);
             }
         }
-        if ids.len() < DELIVERIES {
+        if ids.len() < DELIVERIES_BETWEEN_CHECKS {
             return Ok(true);
         }
     }

@@ -1,6 +1,6 @@
-//! Trials of versions in the database.
+//! Rollouts of plugin versions in the database.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::plugins::has_version;
 use super::{Store, StoreError};
@@ -11,30 +11,30 @@ use rusqlite::{Connection, params};
 /// Kind of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RolloutKind {
-    /// It judges a part of the events.
+    /// The version judges a part of the events.
     Canary,
-    /// It judges all of them, and nothing of it is sent.
+    /// The version judges all events, and its results are not sent.
     Shadow,
 }
 
-/// A trial of a version.
+/// Rollout of a version, as stored.
 #[derive(Clone, Debug)]
 pub struct StoredRollout {
-    /// The plugin's owner.
+    /// Tenant of the plugin.
     pub tenant: TenantId,
-    /// The plugin.
+    /// Name of the plugin.
     pub name: String,
     /// Kind of the rollout.
     pub kind: RolloutKind,
-    /// The version on trial.
+    /// Version of the rollout.
     pub sha256: String,
     /// Part of the events that a canary judges, in percent.
     pub percent: f64,
-    /// Since when it judges that much, in milliseconds since the epoch.
+    /// Time since which `percent` applies, in milliseconds since the epoch.
     pub started_at_ms: i64,
-    /// Since when it judged how much before: which arm an event has never changes.
+    /// Start and value of earlier percentages, so that the arm of an event never changes.
     pub earlier: Vec<(i64, f64)>,
-    /// Reason of its end. None: it is under way.
+    /// Reason for the end. None: the rollout is under way.
     pub ended_reason: Option<String>,
     /// Counts of the rollout, as text of the plugin runtime. Empty: nothing was counted.
     pub counts: String,
@@ -57,7 +57,7 @@ impl StoredRollout {
         self.kind == RolloutKind::Canary && under_way.kind == self.kind && under_way.sha256 == self.sha256
     }
 
-    /// This trial, where another one is under way: of the same version, it goes on with another percentage.
+    /// Adds the earlier percentages of the rollout under way, if this one continues it.
     pub fn after(mut self, under_way: &StoredRollout) -> Self {
         if self.continues(under_way) {
             self.earlier = under_way.earlier.clone();
@@ -70,25 +70,24 @@ impl StoredRollout {
 }
 
 impl Store {
-    /// Begins a trial, in the place of the plugin's one before.
+    /// Begins a rollout, which replaces the plugin's previous one.
     pub async fn begin_rollout(&self, rollout: StoredRollout) -> Result<(), StoreError> {
         let owner = rollout.tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, counts, .. } = rollout;
-            if !has_version(batch, &tenant, &name, &sha256)? {
+            if !has_version(tx, &tenant, &name, &sha256)? {
                 return Err(StoreError::NotFound("version of the plugin"));
             }
             let sql = "INSERT INTO rollouts (tenant, name, kind, sha256, percent, started_at_ms, earlier, counts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                        ON CONFLICT DO UPDATE SET kind = ?3, sha256 = ?4, percent = ?5, started_at_ms = ?6, earlier = ?7, counts = ?8, ended_reason = NULL";
             let earlier = serde_json::to_string(&earlier)?;
-            batch
-                .execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier, counts])?;
+            tx.execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier, counts])?;
             Ok(())
         };
         self.write(&owner, write).await
     }
 
-    /// Ends a plugin's trial, if one is under way, with what was counted at last. None: as it was stored.
+    /// Ends a plugin's rollout, if one is under way, with its last counts. None: the stored counts stay.
     pub async fn end_rollout(
         &self,
         tenant: TenantId,
@@ -105,7 +104,7 @@ impl Store {
         .await
     }
 
-    /// Stores what was counted of a trial that is under way.
+    /// Stores the counts of a rollout that is under way.
     pub async fn note_rollout_counts(
         &self,
         tenant: TenantId,
@@ -121,7 +120,7 @@ impl Store {
         .await
     }
 
-    /// Every trial, also those that ended.
+    /// Returns all rollouts, including those that have ended.
     pub async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError> {
         self.readers.read(Owner::Host, read_rollouts).await
     }
@@ -162,7 +161,7 @@ mod tests {
         let at = [99, 100, 199, 200, 300, 1_000].map(|ms| third.percent_at(ms));
         assert_eq!(at, [None, Some(10.0), Some(10.0), Some(50.0), Some(5.0), Some(5.0)]);
         let other = StoredRollout { sha256: "b".into(), ..stage(400, 20.0) };
-        assert_eq!(other.after(&third).percent_at(350), None, "another version's trial begins anew");
+        assert_eq!(other.after(&third).percent_at(350), None, "a rollout of another version starts over");
     }
 
     fn stage(started_at_ms: i64, percent: f64) -> StoredRollout {

@@ -1,11 +1,11 @@
-//! Events and deliveries on their way into the database: many rows to a statement.
+//! Collected rows of events and deliveries, inserted many to a statement.
 //!
-//! A statement finds the place of its first row from the root of every tree that the row goes to, and leaves its cursors
-//! there. A row that comes last of its tree, as those of the newest ids do where few tenants write, is put behind the one
-//! before without another search from the root, and searches are most of what a row costs. Elsewhere it costs what it did.
+//! A statement searches the position of its first row from the root of each tree, and keeps its cursors there. A row at the end of
+//! a tree, as rows with the newest ids are if few tenants write, is appended without another search. Searches are most of the cost
+//! of a row. Elsewhere, rows cost the same as with single inserts.
 //!
-//! A row that is refused rolls the transaction back (`OR ROLLBACK`): to be able to undo the statement alone, SQLite would
-//! first copy every page that it touches.
+//! A row that is refused rolls the transaction back (`OR ROLLBACK`). To undo only the statement, SQLite would first copy every page
+//! that it touches.
 
 use super::order_key::OrderKey;
 use crate::delivery::DueDelivery;
@@ -14,30 +14,30 @@ use crate::subscription::TenantId;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use std::sync::{Arc, LazyLock};
 
-/// Counted size of an event beside its texts, in bytes: the other columns and the entries of its indexes.
+/// Counted size of an event besides its texts, in bytes: the other columns and the entries of its indexes.
 pub(super) const EVENT_BYTES: u64 = 160;
 
-/// The same of a delivery.
+/// Counted size of a delivery besides its texts, in bytes.
 pub(super) const DELIVERY_BYTES: u64 = 320;
 
-/// Numbers of rows for which there are statements, the largest first.
+/// Numbers of rows with a prepared statement, largest first.
 const SIZES: [usize; 3] = [16, 4, 1];
 
-/// The rows that wait, each kind in its order.
+/// Collected rows, each table in its order.
 #[derive(Default)]
 pub(super) struct Rows {
     pub(super) events: Vec<EventRow>,
     pub(super) deliveries: Vec<DeliveryRow>,
 }
 
-/// An event as it is stored.
+/// Row of an event.
 pub(super) struct EventRow {
     pub(super) tenant: TenantId,
     pub(super) event: Arc<Event>,
     pub(super) fan_out: usize,
 }
 
-/// A pending delivery as it is stored.
+/// Row of a pending delivery.
 pub(super) struct DeliveryRow {
     pub(super) delivery: DueDelivery,
     pub(super) due_at_ms: i64,
@@ -45,7 +45,7 @@ pub(super) struct DeliveryRow {
 }
 
 impl EventRow {
-    /// Counted size, as [`usage`](super::usage) has it.
+    /// Returns the counted size: see [`usage`](super::usage).
     pub(super) fn bytes(&self) -> u64 {
         let Event { name, entity_id, payload, .. } = &*self.event;
         EVENT_BYTES + (name.len() + entity_id.as_ref().map_or(0, String::len) + payload.len()) as u64
@@ -53,20 +53,20 @@ impl EventRow {
 }
 
 impl DeliveryRow {
-    /// Counted size, as [`usage`](super::usage) has it: it has no reason yet.
+    /// Returns the counted size without a reason: see [`usage`](super::usage).
     pub(super) fn bytes(&self) -> u64 {
         DELIVERY_BYTES + self.order_key.map_or(0, |key| key.0.len()) as u64
     }
 }
 
-/// A table that rows go to.
+/// Table with collected rows.
 #[derive(Clone, Copy)]
 pub(super) enum HotTable {
     Events,
     Deliveries,
 }
 
-/// A statement that inserts so many rows.
+/// Statement that inserts a number of rows.
 #[derive(Clone, Copy)]
 pub(super) struct Insert {
     table: HotTable,
@@ -74,12 +74,12 @@ pub(super) struct Insert {
     size: usize,
 }
 
-/// A row of a table.
+/// Row of a table.
 pub(super) trait Row {
     /// Table that the row belongs to.
     const TABLE: HotTable;
 
-    /// Its values, in the order of the table's statement.
+    /// Returns the values in the order of the table's statement.
     fn values(&self) -> [ToSqlOutput<'_>; 8];
 }
 
@@ -95,7 +95,7 @@ impl HotTable {
         }
     }
 
-    /// The values of a row whose first parameter has this number.
+    /// Returns the SQL of a row's values, the first of which has this parameter number.
     fn values_from(self, first: usize) -> String {
         let numbers: Vec<String> = (first..first + 8).map(|number| format!("?{number}")).collect();
         match self {
@@ -112,7 +112,7 @@ impl Insert {
     /// Number of insert statements.
     pub(super) const COUNT: usize = HotTable::ALL.len() * SIZES.len();
 
-    /// The largest one for so many rows, at least one.
+    /// Returns the largest statement for at most this many rows, of which there must be at least one.
     pub(super) fn of<R: Row>(rows: usize) -> Self {
         let size = SIZES.iter().position(|size| *size <= rows).unwrap_or(SIZES.len() - 1);
         Insert { table: R::TABLE, size }
@@ -135,7 +135,7 @@ impl Insert {
     }
 }
 
-/// Statements that insert into a table, one for each of [`SIZES`].
+/// Returns the statements that insert into a table, one for each of [`SIZES`].
 fn inserts_into(table: HotTable) -> [String; SIZES.len()] {
     SIZES.map(|rows| {
         let values: Vec<String> = (0..rows).map(|row| table.values_from(row * 8 + 1)).collect();

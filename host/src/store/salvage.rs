@@ -1,13 +1,13 @@
-//! Reads a table past its damaged pages: what can be read, and the names of what cannot.
+//! Read of a damaged table: returns the readable rows, and the keys of the others.
 //!
 //! # Theory of operation
-//! The table is read from its beginning to the first page that cannot be read, and from its end back to the last such page. For the
-//! rows between, the table's indexes are read in the same way; they hold its keys, and each row is looked for by its own. A row that
-//! is read is checked: types of columns, UTF-8, sizes of ids, and JSON where a column holds it.
+//! The table is read from its beginning to the first damaged page, and from its end back to the last damaged page. For the rows
+//! between, the keys are read from the table's indexes in the same way, and each row is read by its key. A row that could be read
+//! is checked: types of columns, UTF-8, sizes of ids, and JSON in JSON columns.
 //!
 //! # Limits
-//! A row that neither a scan nor an index leads to is lost without a name; there are some then where [`TableSalvage::has_gap`] says so. SQLite
-//! has no checksums: a changed byte in a text that is still well-formed is not found.
+//! A row that is in no readable index either is lost without a key; [`TableSalvage::has_gap`] says whether there may be such rows.
+//! SQLite has no checksums: a changed byte in a text that stays well-formed is not detected.
 
 use super::StoreError;
 use rusqlite::types::{Value, ValueRef};
@@ -33,12 +33,12 @@ const JSON: [(&str, &[&str]); 11] = [
 /// Columns that hold ids of 16 bytes.
 const IDS: [&str; 4] = ["id", "event", "subscription", "delivery"];
 
-/// A table, as reading and writing it needs.
+/// Description of a table for reading and writing.
 pub(super) struct Table {
     pub(super) name: String,
-    /// Columns with their declared types and whether they may be null, behind the rowid if it has one.
+    /// Columns with their declared types and whether they may be null, after the rowid if there is one.
     columns: Vec<Column>,
-    /// Indices of the columns of its key among [`Table::columns`].
+    /// Indices of the key's columns in [`Table::columns`].
     key: Vec<usize>,
     has_rowid: bool,
 }
@@ -53,18 +53,18 @@ struct Column {
 /// Result of reading all rows of a table.
 #[derive(Debug, Default)]
 pub(super) struct TableSalvage {
-    /// Number of rows that are whole.
+    /// Number of undamaged rows.
     pub(super) whole: u64,
-    /// Keys of rows that are not, as texts, with the reason.
+    /// Keys of damaged rows, as texts, with the reason.
     pub(super) lost: Vec<(String, String)>,
-    /// True if rows may be lost without a trace.
+    /// True if there may be lost rows without a key.
     pub(super) has_gap: bool,
-    /// The first failure of a scan.
+    /// First failure of a scan.
     pub(super) failure: Option<String>,
 }
 
 impl Table {
-    /// The tables of a database, by name.
+    /// Returns the tables of a database, by name.
     pub(super) fn all(connection: &Connection) -> Result<Vec<Table>, StoreError> {
         let sql = "SELECT name, sql LIKE '%WITHOUT ROWID%' FROM sqlite_schema
                    WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
@@ -96,7 +96,7 @@ impl Table {
         Ok(Table { name, columns, key, has_rowid })
     }
 
-    /// Names of all columns, behind the rowid.
+    /// Returns the names of all columns, after the rowid.
     pub(super) fn column_names(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|column| column.name.as_str())
     }
@@ -106,7 +106,7 @@ impl Table {
         names.join(", ")
     }
 
-    /// The values of a row whose columns are all selected, or what is wrong with it.
+    /// Returns the values of a row of which all columns are selected, or the reason why they are invalid.
     fn values(&self, row: &Row<'_>) -> Result<Vec<Value>, String> {
         let value = |(index, column): (usize, &Column)| {
             let value = row.get_ref(index).map_err(|error| crate::describe(&error))?;
@@ -119,7 +119,7 @@ impl Table {
         self.key.iter().map(|index| values[*index].clone()).collect()
     }
 
-    /// Returns a row's key for people. A table with a rowid that is its primary key names the rowid.
+    /// Returns the text of a key. In a table whose primary key is the rowid, it names the rowid.
     fn label(&self, key: &[Value]) -> String {
         let texts: Vec<String> = key.iter().map(text).collect();
         if self.has_rowid { format!("rowid {}", texts.join(", ")) } else { texts.join(", ") }
@@ -127,7 +127,7 @@ impl Table {
 }
 
 impl Column {
-    /// A value as it is, if it is one of this column.
+    /// Returns a value unchanged if it is valid in this column.
     fn check(&self, value: ValueRef<'_>) -> Result<Value, String> {
         let value = match (self.declared.as_str(), value) {
             (_, ValueRef::Null) if self.nullable => Value::Null,
@@ -139,7 +139,7 @@ impl Column {
                 return Err(format!("an id has 16 bytes, and this one has {}", bytes.len()));
             }
             ("BLOB", ValueRef::Blob(bytes)) => Value::Blob(bytes.to_vec()),
-            // A key that was written as a text before it became a blob.
+            // Earlier schemas stored this key as a text instead of a blob.
             ("TEXT", ValueRef::Blob(bytes)) if self.name == "order_key" => Value::Blob(bytes.to_vec()),
             ("INTEGER", ValueRef::Integer(number)) => Value::Integer(number),
             ("REAL", ValueRef::Real(number)) => Value::Real(number),
@@ -169,14 +169,14 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// A scan of a table from one of its ends.
+/// End of a table at which a scan begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum From {
     Beginning,
     End,
 }
 
-/// Reads a table and hands out each row that is whole, with the rowid first if the table has one; a row may come twice.
+/// Reads a table and calls `take` with each undamaged row, with the rowid first if there is one. A row may come twice.
 pub(super) fn salvage(
     connection: &Connection,
     table: &Table,
@@ -188,7 +188,7 @@ pub(super) fn salvage(
     salvaged.failure = Some(failure);
     let backward = scan(connection, table, From::End, &mut salvaged, &mut each, first_end.as_deref())?;
     salvaged.has_gap = true;
-    // Between the two, each row by its own key.
+    // Rows between the two scans, each by its key.
     let mut seen: HashSet<String> = HashSet::new();
     for key in keys_of_indexes(connection, table)? {
         let is_after_first = first_end.as_ref().is_none_or(|first| compare(&key, first).is_gt());
@@ -214,7 +214,7 @@ struct ScanEnd {
     failure: Option<String>,
 }
 
-/// Reads rows until the end, a page that cannot be read, or the key at which another scan ended.
+/// Reads rows until the end, a damaged page, or the key at which another scan ended.
 fn scan(
     connection: &Connection,
     table: &Table,
@@ -259,7 +259,7 @@ fn scan(
     }
 }
 
-/// Keys of a table's rows, as far as its indexes can be read from either end.
+/// Returns the keys of a table's rows, as far as its indexes can be read from either end.
 fn keys_of_indexes(connection: &Connection, table: &Table) -> Result<Vec<Vec<Value>>, StoreError> {
     let sql = "SELECT i.name, s.sql FROM pragma_index_list(?1) i LEFT JOIN sqlite_schema s ON s.name = i.name WHERE i.origin != 'pk' OR ?2";
     let mut statement = connection.prepare(sql)?;
@@ -280,7 +280,7 @@ fn keys_of_indexes(connection: &Connection, table: &Table) -> Result<Vec<Vec<Val
                 table.list(&table.key, ""),
                 table.name
             );
-            // An index that cannot be used so is no help, and no failure.
+            // An index that does not support this query is skipped.
             let Ok(mut statement) = connection.prepare(&sql) else { continue };
             let width = table.key.len();
             let Ok(mut rows) = statement.query([]) else { continue };
@@ -293,7 +293,7 @@ fn keys_of_indexes(connection: &Connection, table: &Table) -> Result<Vec<Vec<Val
     Ok(keys)
 }
 
-/// The columns of an index, without expressions.
+/// Returns the columns of an index, without expressions.
 fn index_columns(connection: &Connection, index: &str) -> Result<Vec<String>, StoreError> {
     let mut statement = connection.prepare("SELECT name FROM pragma_index_info(?1) ORDER BY seqno")?;
     let columns = statement.query_map([index], |row| row.get::<_, Option<String>>(0))?;
@@ -318,12 +318,12 @@ fn read_one(connection: &Connection, table: &Table, key: &[Value]) -> Result<Opt
     read().map_err(|error| crate::describe(&error))?.transpose()
 }
 
-/// The order of keys in a tree: integers, then texts and blobs by their bytes.
+/// Compares keys in the order of a tree: integers, then texts and blobs by their bytes.
 fn compare(one: &[Value], other: &[Value]) -> std::cmp::Ordering {
     one.iter().map(sort_key).cmp(other.iter().map(sort_key))
 }
 
-/// Kind, number and bytes of a value, in the order in which SQLite compares them.
+/// Returns the kind, number and bytes of a value, which compare as SQLite compares values.
 fn sort_key(value: &Value) -> (u8, i64, Vec<u8>) {
     match value {
         Value::Null => (0, 0, Vec::new()),

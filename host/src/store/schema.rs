@@ -1,13 +1,15 @@
-//! The tables, as numbered migrations. Each runs once, inside one transaction, and is never edited after a release.
+//! Schema of the database, as numbered migrations. Each runs once, in one transaction, and is never edited after a release.
 //!
-//! Promises: a database of a newer host is refused, not guessed at. Tenant id leads every key of what a tenant owns.
+//! # Guarantees
+//! - A database of a newer host is refused.
+//! - The tenant's id is the first column of the key of every table with data of tenants.
 
 use super::StoreError;
 use super::order_key::OrderKey;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
-const MIGRATIONS: [&str; 21] = [
+const MIGRATIONS: [&str; 22] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -29,9 +31,10 @@ const MIGRATIONS: [&str; 21] = [
     include_str!("schema_19.sql"),
     include_str!("schema_20.sql"),
     include_str!("schema_21.sql"),
+    include_str!("schema_22.sql"),
 ];
 
-/// Brings a database to the newest schema.
+/// Migrates a database to the newest schema.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let found: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found > MIGRATIONS.len() {
@@ -54,13 +57,13 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The number of the newest schema.
+/// Returns the number of the newest schema.
 #[cfg(test)]
 pub(super) fn newest() -> usize {
     MIGRATIONS.len()
 }
 
-/// Makes the tables of a schema of this number in an empty database.
+/// Creates the tables of a schema in an empty database.
 pub(super) fn make(connection: &Connection, version: usize) -> Result<(), StoreError> {
     let known = MIGRATIONS.get(..version).ok_or(StoreError::NewerSchema { found: version, known: MIGRATIONS.len() })?;
     define_functions(connection)?;
@@ -70,7 +73,7 @@ pub(super) fn make(connection: &Connection, version: usize) -> Result<(), StoreE
     Ok(connection.pragma_update(None, "user_version", version)?)
 }
 
-/// Defines the SQL functions that migrations call and SQLite lacks.
+/// Defines SQL functions for migrations that SQLite does not have.
 fn define_functions(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("order_key_of", 1, flags, |call| {
@@ -108,6 +111,21 @@ mod tests {
         assert_eq!(rows, [known.clone(), known, (order_key(&format!("Contact/{long}")), None)]);
     }
 
+    #[test]
+    fn rollouts_in_an_older_log_of_changes_get_their_name() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        make(&connection, 21).expect("an older schema");
+        let rows = "INSERT INTO changes VALUES ('t', x'01', 5, 'admin', 'plugin.trial', 'p', NULL, '{}');
+            INSERT INTO changes VALUES ('t', x'02', 6, 'admin', 'plugin.end-trial', 'p', NULL, NULL);
+            INSERT INTO changes VALUES ('t', x'03', 7, 'admin', 'plugin.activate', 'p', NULL, NULL);";
+        connection.execute_batch(rows).expect("rows");
+        migrate(&mut connection).expect("migrated");
+        let mut statement = connection.prepare("SELECT action FROM changes ORDER BY id").expect("a query");
+        let actions = statement.query_map([], |row| row.get(0)).expect("rows");
+        let actions: Vec<String> = actions.collect::<Result<_, _>>().expect("actions");
+        assert_eq!(actions, ["plugin.begin-rollout", "plugin.end-rollout", "plugin.activate"]);
+    }
+
     fn order_key(text: &str) -> Vec<u8> {
         OrderKey::of_text(text).0.to_vec()
     }
@@ -128,8 +146,8 @@ mod tests {
         assert!(connection.execute(row, []).is_err(), "an attempt has one row");
     }
 
-    /// Finding a row of a table without rowid reads whole rows on the way (see `schema_17.sql`), so only tables whose rows stay
-    /// small are without.
+    /// A search in a table without rowid reads whole rows on the way (see `schema_17.sql`), so only tables with small rows have
+    /// none.
     #[test]
     fn tables_without_rowid_have_small_rows() {
         let mut connection = Connection::open_in_memory().expect("a database");

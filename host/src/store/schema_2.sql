@@ -1,4 +1,4 @@
--- A version on trial beside the active one: at most one for each plugin. An ended one stays, with its reason.
+-- Rollouts of versions in addition to the active one: at most one for each plugin. An ended rollout stays, with its reason.
 CREATE TABLE rollouts (
   tenant        TEXT NOT NULL,
   name          TEXT NOT NULL,

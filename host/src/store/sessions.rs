@@ -1,6 +1,6 @@
-//! Sessions of the pages, and links that sign in once. Both are stored as hashes only, as keys are.
+//! Sessions of the pages, and sign-in links that work once. Only their hashes are stored, as for keys.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::{Catalog, Store, StoreError, now_ms};
 use crate::access::{SESSION_PREFIX, SIGN_IN_PREFIX, Session, credential_hash, new_credential};
@@ -11,16 +11,16 @@ use uuid::Uuid;
 /// Lifetime of a session.
 pub const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
 
-/// Maximum number of sessions of a key, and of its links. The oldest ones end.
-const OF_KEY_MAX: usize = 100;
+/// Maximum number of sessions of a key, and of its links. The oldest ones are deleted.
+const PER_KEY_MAX: usize = 100;
 
 /// Lifetime of a sign-in link.
 const LINK_LASTS: Duration = Duration::from_secs(24 * 3_600);
 
-/// Maximum number of expired sessions that a sign-in deletes, and of expired links that a new link does: more than it makes.
+/// Maximum number of expired sessions that a sign-in deletes, and of expired links that a new link deletes. More than it creates.
 const EXPIRED: usize = 16;
 
-/// Statements that delete sessions and links which expired before a time (?1), some at once (?2).
+/// Statements that delete up to ?2 sessions and links which expired before ?1.
 const DELETE_EXPIRED: [&str; 2] = [
     "DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires_at_ms < ?1 LIMIT ?2)",
     "DELETE FROM sign_in_links WHERE hash IN (SELECT hash FROM sign_in_links WHERE expires_at_ms < ?1 LIMIT ?2)",
@@ -31,22 +31,22 @@ fn end_of(lasts: Duration) -> i64 {
 }
 
 impl Store {
-    /// Signs in with a key; returns the text of the cookie, which nobody can see again.
+    /// Signs in with a key. Returns the text of the cookie, which cannot be read again.
     pub async fn sign_in(&self, key: Uuid) -> Result<String, StoreError> {
         let (text, hash, _) = new_credential(SESSION_PREFIX);
         let (csrf, _, _) = new_credential("");
         let session = Session { key, csrf, expires_at_ms: end_of(SESSION_LASTS) };
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let Session { key, csrf, expires_at_ms } = &session;
-            batch.prepare_cached(DELETE_EXPIRED[0])?.execute(params![now_ms(), EXPIRED])?;
+            tx.prepare_cached(DELETE_EXPIRED[0])?.execute(params![now_ms(), EXPIRED])?;
             let sql =
                 "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
-            batch.execute(sql, params![hash, key, csrf, now_ms(), expires_at_ms])?;
+            tx.execute(sql, params![hash, key, csrf, now_ms(), expires_at_ms])?;
             let sql = "DELETE FROM sessions WHERE hash IN
                        (SELECT hash FROM sessions WHERE key = ?1 ORDER BY created_at_ms DESC, hash = ?2 DESC LIMIT -1 OFFSET ?3)
                        RETURNING hash";
-            let mut statement = batch.prepare_cached(sql)?;
-            let ended = statement.query_map(params![key, hash, OF_KEY_MAX], |row| row.get(0))?;
+            let mut statement = tx.prepare_cached(sql)?;
+            let ended = statement.query_map(params![key, hash, PER_KEY_MAX], |row| row.get(0))?;
             let ended: Vec<[u8; 32]> = ended.collect::<Result<_, _>>()?;
             Ok((session, ended))
         };
@@ -62,39 +62,39 @@ impl Store {
     pub async fn sign_out(&self, cookie: &str) -> Result<(), StoreError> {
         let hash = credential_hash(cookie);
         let write =
-            move |batch: &Batch<'_>| Ok(batch.execute("DELETE FROM sessions WHERE hash = ?1", [hash]).map(drop)?);
+            move |tx: &Transaction<'_>| Ok(tx.execute("DELETE FROM sessions WHERE hash = ?1", [hash]).map(drop)?);
         self.change(Owner::Host, write, move |catalog: &Catalog, ()| catalog.remove_session(&hash)).await
     }
 
-    /// Makes a link that signs in once with a key, and returns its token.
+    /// Creates a link that signs in once with a key, and returns its token.
     pub async fn create_sign_in_link(&self, key: Uuid) -> Result<String, StoreError> {
         let (text, hash, _) = new_credential(SIGN_IN_PREFIX);
-        let write = move |batch: &Batch<'_>| {
-            batch.prepare_cached(DELETE_EXPIRED[1])?.execute(params![now_ms(), EXPIRED])?;
+        let write = move |tx: &Transaction<'_>| {
+            tx.prepare_cached(DELETE_EXPIRED[1])?.execute(params![now_ms(), EXPIRED])?;
             let sql = "INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, ?2, ?3)";
-            batch.execute(sql, params![hash, key, end_of(LINK_LASTS)])?;
+            tx.execute(sql, params![hash, key, end_of(LINK_LASTS)])?;
             let sql = "DELETE FROM sign_in_links WHERE hash IN
                        (SELECT hash FROM sign_in_links WHERE key = ?1 ORDER BY expires_at_ms DESC, hash = ?2 DESC LIMIT -1 OFFSET ?3)";
-            batch.execute(sql, params![key, hash, OF_KEY_MAX])?;
+            tx.execute(sql, params![key, hash, PER_KEY_MAX])?;
             Ok(())
         };
         self.write(Owner::Host, write).await?;
         Ok(text)
     }
 
-    /// Uses a link up; the key that it signs in with. None: it was used, is too old, or never was one.
+    /// Uses a link, and returns its key. None: the link was used, has expired, or does not exist.
     pub async fn use_sign_in_link(&self, token: &str) -> Result<Option<Uuid>, StoreError> {
         let hash = credential_hash(token);
-        // Anybody may try: what is no link costs a look-up, not a commit.
+        // Anybody may try, so an invalid link costs a read and no commit.
         let read = move |connection: &Connection| {
             Ok(connection.prepare_cached("SELECT 1 FROM sign_in_links WHERE hash = ?1")?.exists([hash])?)
         };
         if !self.readers.read(Owner::Host, read).await? {
             return Ok(None);
         }
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "DELETE FROM sign_in_links WHERE hash = ?1 RETURNING key, expires_at_ms";
-            let found = batch.query_row(sql, [hash], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).optional()?;
+            let found = tx.query_row(sql, [hash], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).optional()?;
             Ok(found.filter(|(_, expires_at_ms)| *expires_at_ms > now_ms()).map(|(key, _)| key))
         };
         self.write(Owner::Host, write).await
@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn a_sign_in_deletes_some_of_what_expired_and_looks_at_nothing_else() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (store, _news) = Store::open(folder.path()).expect("a store");
+        let (store, _store_events) = Store::open(folder.path()).expect("a store");
         let (key, _) = store.create_key(None, vec![Scope::Read], "k".into()).await.expect("a key");
         store.write(Owner::Host, insert_expired).await.expect("expired ones");
         store.sign_in(key.id).await.expect("signed in");
@@ -133,15 +133,14 @@ mod tests {
         Ok([of("SELECT COUNT(*) FROM sessions")?, of("SELECT COUNT(*) FROM sign_in_links")?])
     }
 
-    fn insert_expired(batch: &Batch<'_>) -> Result<(), StoreError> {
+    fn insert_expired(tx: &Transaction<'_>) -> Result<(), StoreError> {
         for number in 0..100_u8 {
             let sql = "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, x'', '', 0, 1)";
-            batch.execute(sql, [[number; 32]])?;
-            batch
-                .execute("INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, x'', 1)", [[number; 32]])?;
+            tx.execute(sql, [[number; 32]])?;
+            tx.execute("INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, x'', 1)", [[number; 32]])?;
         }
         for sql in DELETE_EXPIRED {
-            let mut plan = batch.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            let mut plan = tx.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
             let steps = plan.query_map(params![1, 1], |row| row.get::<_, String>(3))?;
             let steps: Vec<String> = steps.collect::<Result<_, _>>()?;
             assert!(steps.iter().all(|step| !step.starts_with("SCAN ")), "{steps:?}");

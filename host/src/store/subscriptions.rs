@@ -1,13 +1,13 @@
 //! Subscriptions in the database: settings in the clear, secrets sealed.
 
-use super::accept::tell_accepted;
-use super::batch::Batch;
+use super::accept::publish;
+use super::batch::Transaction;
 use super::credentials::found;
 use super::endings::{deleted, end_pending};
 use super::sweeps::{self, Changed};
 use super::usage::within_share;
 use super::vault::{Vault, VaultError};
-use super::{Catalog, NewDeliveries, Store, StoreError, now_ms, operations, plugins};
+use super::{Catalog, NewDeliveries, Store, StoreError, host_events, now_ms, plugins};
 use crate::delivery::{DeliveryState, Reason};
 use crate::limits::{REASON_BYTES_MAX, shortened};
 use crate::pauses::Pauses;
@@ -20,37 +20,37 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A subscription to be made or rewritten.
+/// New or changed subscription.
 #[derive(Debug)]
 pub struct NewSubscription {
-    /// Settings that its owner wrote, and secrets that its plugins may use.
+    /// Settings of the owner, and secrets for the plugins.
     pub settings: LoadedSettings,
-    /// Keys that sign its webhooks.
+    /// Keys that sign the webhooks.
     pub signing: Vec<SigningKey>,
 }
 
-/// A change of whether a subscription runs.
+/// Change of a subscription's state.
 #[derive(Debug, Clone)]
 pub enum StateChange {
-    /// Send again; the time spent paused does not count as age.
+    /// Sends again. The time of the pause does not count as age of deliveries.
     Resume,
-    /// Let deliveries wait.
+    /// Stops sending. Deliveries wait.
     Pause {
         /// Reason of the pause.
         reason: String,
-        /// True if the host decided it, which the subscription's owner should hear of.
+        /// True if the host has decided it; a host event is accepted then.
         by_host: bool,
     },
-    /// Match no more events, and give up what is pending, for this reason.
+    /// Matches no more events, and ends pending deliveries for this reason.
     Disable {
-        /// Reason that the subscription and its deliveries get.
+        /// Reason for the subscription and its deliveries.
         reason: Reason,
-        /// Only if the config is still of this generation.
+        /// Applies only if the config has this generation.
         generation: Option<u64>,
     },
 }
 
-/// Content of a sealed secret: text forms, so that the database says nothing about the kinds of keys.
+/// Plaintext of the sealed secrets. All keys are texts, so that the database does not show their kinds.
 #[derive(Serialize, Deserialize)]
 struct SealedSecrets {
     signing: Vec<String>,
@@ -61,7 +61,7 @@ struct SealedSecrets {
 }
 
 impl Store {
-    /// Makes a subscription.
+    /// Creates a subscription.
     pub async fn create_subscription(
         &self,
         tenant: TenantId,
@@ -82,20 +82,20 @@ impl Store {
         let sealed = seal(&self.vault, &subscription)?;
         let owner = subscription.tenant.clone();
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
-            plugins::require_versions(batch, &subscription)?;
+        let write = move |tx: &Transaction<'_>| {
+            plugins::require_versions(tx, &subscription)?;
             let sql = "INSERT INTO subscriptions (tenant, id, settings, sealed, state, generation, created_at_ms) VALUES (?1, ?2, ?3, ?4, 0, 1, ?5)";
             let settings = serde_json::to_string(&*subscription.settings)?;
             let created_at_ms = subscription.created_at_ms;
             let row = params![&*subscription.tenant.0, subscription.id.0, settings, sealed, created_at_ms];
-            within_share(batch, &subscription.tenant, share, |batch| Ok(batch.execute(sql, row)?))?;
+            within_share(tx, &subscription.tenant, share, |tx| Ok(tx.execute(sql, row)?))?;
             Ok(subscription)
         };
         self.change(&owner, write, |catalog, subscription| catalog.put_subscriptions(vec![subscription.clone()])).await
     }
 
-    /// Rewrites a subscription, if it is still `old`; otherwise somebody else's edit would be lost, and the answer is
-    /// [`StoreError::Edited`]. What waited for another config becomes due.
+    /// Replaces a subscription, if it is unchanged since `old`; otherwise another edit would be lost, and the error is
+    /// [`StoreError::Edited`]. Deliveries that wait for another config become due.
     pub async fn update_subscription(
         &self,
         old: &Subscription,
@@ -110,7 +110,7 @@ impl Store {
         let catalog = self.catalog.clone();
         let share = self.limits.share;
         let damage = self.damage.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let current = catalog.subscription(&changed.tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             if current.generation != generation {
                 return Err(StoreError::Edited);
@@ -120,13 +120,13 @@ impl Store {
             changed.state_reason = current.state_reason.clone();
             changed.failing_since_ms = current.failing_since_ms;
             changed.pauses = current.pauses.clone();
-            plugins::require_versions(batch, &changed)?;
+            plugins::require_versions(tx, &changed)?;
             let sql =
                 "UPDATE subscriptions SET settings = ?3, sealed = ?4, generation = ?5 WHERE tenant = ?1 AND id = ?2";
             let settings = serde_json::to_string(&*changed.settings)?;
             let row = params![&*changed.tenant.0, id.0, settings, sealed, changed.generation];
-            within_share(batch, &changed.tenant, share, |batch| Ok(batch.execute(sql, row)?))?;
-            sweeps::judge_again(batch, &changed.tenant, &Changed::Subscription(id), &[id], &damage)?;
+            within_share(tx, &changed.tenant, share, |tx| Ok(tx.execute(sql, row)?))?;
+            sweeps::judge_again(tx, &changed.tenant, &Changed::Subscription(id), &[id], &damage)?;
             Ok(Arc::new(changed))
         };
         let changed = self.change_of(&old.tenant, vec![id], write, |catalog, changed| {
@@ -148,11 +148,11 @@ impl Store {
         self.catalog().subscription(tenant, id).ok_or(StoreError::NotFound("subscription"))
     }
 
-    /// Does something and changes a subscription's state, both or neither. A subscription that is gone by then is no
-    /// reason to undo the former.
+    /// Runs `first` and changes a subscription's state in one transaction. If the subscription does not exist any more, `first` is
+    /// committed nevertheless.
     pub(super) async fn set_state_after(
         &self,
-        first: impl FnOnce(&Batch<'_>) -> Result<(), StoreError> + Send + 'static,
+        first: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError> + Send + 'static,
         tenant: &TenantId,
         id: SubscriptionId,
         change: StateChange,
@@ -164,25 +164,25 @@ impl Store {
         let owner = tenant;
         let tenant = tenant.clone();
         let catalog = self.catalog.clone();
-        let news = self.news.clone();
-        let write = move |batch: &Batch<'_>| {
-            first(batch)?;
+        let store_events = self.store_events.clone();
+        let write = move |tx: &Transaction<'_>| {
+            first(tx)?;
             let before = catalog.subscription(&tenant, id).map(|current| current.state);
-            let changed = match set_state(batch, &catalog, &tenant, id, &change) {
+            let changed = match set_state(tx, &catalog, &tenant, id, &change) {
                 Err(StoreError::NotFound(_)) => return Ok((None, NewDeliveries::default())),
                 changed => changed?,
             };
             let by_host = matches!(change, StateChange::Disable { .. } | StateChange::Pause { by_host: true, .. });
-            let told = if by_host && before != Some(changed.state) {
-                operations::tell(batch, &catalog, &changed)?
+            let new_deliveries = if by_host && before != Some(changed.state) {
+                host_events::accept_state_change(tx, &catalog, &changed)?
             } else {
                 NewDeliveries::default()
             };
-            Ok((Some(changed), told))
+            Ok((Some(changed), new_deliveries))
         };
-        let show = move |catalog: &Catalog, (changed, told): &(Option<Arc<Subscription>>, NewDeliveries)| {
+        let show = move |catalog: &Catalog, (changed, new_deliveries): &(Option<Arc<Subscription>>, NewDeliveries)| {
             catalog.put_subscriptions(changed.iter().cloned().collect());
-            tell_accepted(&news, told.clone());
+            publish(&store_events, new_deliveries.clone());
         };
         self.change_of(owner, vec![id], write, show).await?;
         if rest.is_some() {
@@ -191,7 +191,7 @@ impl Store {
         Ok(())
     }
 
-    /// Notes since when a subscription's receiver fails, or that it is well.
+    /// Records since when the receiver of a subscription fails, or that it no longer fails.
     pub async fn note_failing(
         &self,
         tenant: &TenantId,
@@ -201,23 +201,23 @@ impl Store {
         let owner = tenant;
         let catalog = self.catalog.clone();
         let tenant = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let current = catalog.subscription(&tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             let sql = "UPDATE subscriptions SET failing_since_ms = ?3 WHERE tenant = ?1 AND id = ?2";
-            batch.execute(sql, params![&*tenant.0, id.0, since_ms])?;
+            tx.execute(sql, params![&*tenant.0, id.0, since_ms])?;
             Ok(Arc::new(Subscription { failing_since_ms: since_ms, ..Subscription::clone(&current) }))
         };
         self.change(owner, write, |catalog, changed| catalog.put_subscriptions(vec![changed.clone()])).await.map(drop)
     }
 
-    /// Deletes a subscription and cancels what is pending for it.
+    /// Deletes a subscription and cancels its pending deliveries.
     pub async fn delete_subscription(&self, tenant: &TenantId, id: SubscriptionId) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let shown = tenant.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "DELETE FROM subscriptions WHERE tenant = ?1 AND id = ?2";
-            found(batch.execute(sql, params![&*owner.0, id.0])?, "subscription")?;
-            end_pending(batch, &owner, id, DeliveryState::Cancelled, &deleted()).map(drop)
+            found(tx.execute(sql, params![&*owner.0, id.0])?, "subscription")?;
+            end_pending(tx, &owner, id, DeliveryState::Cancelled, &deleted()).map(drop)
         };
         self.change_of(tenant, vec![id], write, move |catalog, ()| catalog.remove_subscription(&shown, id)).await?;
         self.end_rest(tenant, id, Some((DeliveryState::Cancelled, deleted()))).await
@@ -225,7 +225,7 @@ impl Store {
 }
 
 fn set_state(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     catalog: &Catalog,
     tenant: &TenantId,
     id: SubscriptionId,
@@ -236,7 +236,7 @@ fn set_state(
     let now_ms = now_ms();
     let paused_at_ms = match change {
         StateChange::Resume => {
-            if let Some(paused_at_ms) = paused_at_ms(batch, tenant, id)? {
+            if let Some(paused_at_ms) = paused_at_ms(tx, tenant, id)? {
                 changed.pauses.add(paused_at_ms, now_ms);
             }
             (changed.state, changed.state_reason, changed.failing_since_ms) = (SubscriptionState::Active, None, None);
@@ -255,7 +255,7 @@ fn set_state(
             return Ok(current);
         }
         StateChange::Disable { reason, .. } => {
-            end_pending(batch, tenant, id, DeliveryState::Dead, reason)?;
+            end_pending(tx, tenant, id, DeliveryState::Dead, reason)?;
             (changed.state, changed.state_reason) =
                 (SubscriptionState::Disabled, Some(reason.bounded().message.clone()));
             None
@@ -267,7 +267,7 @@ fn set_state(
     let Subscription { state_reason, failing_since_ms, pauses, .. } = &changed;
     let pauses = serde_json::to_string(pauses)?;
     let row = params![&*tenant.0, id.0, changed.state as u8, state_reason, paused_at_ms, failing_since_ms, pauses];
-    batch.execute(sql, row)?;
+    tx.execute(sql, row)?;
     Ok(Arc::new(changed))
 }
 

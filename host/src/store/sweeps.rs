@@ -1,19 +1,20 @@
-//! Sweeps: deliveries that wait for another plugin version or config become due when one comes, however many they are.
+//! Sweeps: after a change of a plugin's version or of a config, the deliveries that wait for it become due.
 //!
 //! # Guarantees
-//! - The transaction of a change makes at most [`STEP`] deliveries due. If there may be more, it notes a sweep, which makes the
-//!   rest due in transactions of as many; others write in between, and a restart goes on with it.
-//! - No delivery is made due that was attempted after the change: it waits for the next one.
-//! - Rows of a backlog that do not wait for a change are not looked at.
+//! - The transaction of the change makes at most [`STEP`] deliveries due. If there may be more, it records a sweep, which makes the
+//!   others due in transactions of the same size, between which other writes run. A restart continues the sweep.
+//! - A delivery that was attempted after the change is not made due: it waits for the next change.
+//! - Rows of a backlog that do not wait for a change are not read.
 //!
-//! Where the clock is set back, an attempt after the change can look like one before it; that delivery is attempted once more.
+//! # Limits
+//! If the clock is set back, an attempt after the change can look like one before it. That delivery is attempted once more.
 
 use super::background::{let_others_write, run_when_woken};
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::damage::Damage;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
-use super::{News, Store, StoreError, now_ms};
+use super::{Store, StoreError, StoreEvent, now_ms};
 use crate::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use uuid::Uuid;
 /// Maximum number of deliveries that one transaction makes due.
 const STEP: usize = 256;
 
-/// Maximum number of subscriptions that the transaction of a change looks at.
+/// Maximum number of subscriptions that the transaction of a change reads.
 const SUBSCRIPTIONS: usize = 64;
 
 /// Subject of a change that deliveries wait for.
@@ -35,7 +36,7 @@ pub(super) enum Changed {
 }
 
 impl Changed {
-    /// Its two columns.
+    /// Returns the values of its two columns.
     fn columns(&self) -> (&str, &[u8]) {
         match self {
             Changed::Plugin(name) => (name, &[]),
@@ -44,7 +45,7 @@ impl Changed {
     }
 }
 
-/// A change whose effect is not complete.
+/// Change whose deliveries are not all due yet.
 #[derive(Clone, Debug)]
 struct Sweep {
     tenant: TenantId,
@@ -52,7 +53,7 @@ struct Sweep {
     at_ms: i64,
 }
 
-/// Makes what waits for a change due now, in the transaction of the change; what is too much for it is noted.
+/// Makes the deliveries that wait for a change due, in the transaction of the change. If there may be too many, records a sweep.
 pub(super) fn judge_again(
     connection: &Connection,
     tenant: &TenantId,
@@ -63,7 +64,7 @@ pub(super) fn judge_again(
     let sql = "UPDATE deliveries SET due_at_ms = ?3, awaiting_plugin = 0
                WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries INDEXED BY deliveries_retried
                  WHERE tenant = ?1 AND subscription = ?2 AND state = 0 AND attempts_made > 0 AND awaiting_plugin = 1 LIMIT ?4)";
-    // Beside damage every delivery needs a transaction of its own, and the change must not fail.
+    // Near damage, every delivery needs a separate transaction, and the change must not fail.
     let mut left = if damage.is_known() { 0 } else { STEP };
     let at_ms = now_ms();
     for id in users.iter().take(if left > 0 { SUBSCRIPTIONS } else { 0 }) {
@@ -83,12 +84,12 @@ pub(super) fn judge_again(
 }
 
 impl Store {
-    /// Completes changes whose deliveries were too many for one transaction, as long as there is a store.
+    /// Completes sweeps. Runs until the store stops.
     pub async fn run_sweeps(&self) {
         run_when_woken(&self.sweeps, "deliveries that wait for a plugin could not be made due", || self.sweep()).await;
     }
 
-    /// Completes the changes that are noted.
+    /// Completes the recorded sweeps.
     pub(super) async fn sweep(&self) -> Result<(), StoreError> {
         while let Some(sweep) = self.readers.read(Owner::Host, next_sweep).await? {
             let users = match &sweep.changed {
@@ -98,11 +99,11 @@ impl Store {
             for id in users {
                 self.sweep_one(&sweep, id).await?;
             }
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 let (plugin, subscription) = sweep.changed.columns();
-                // Not one that came meanwhile.
+                // Keeps a sweep that was recorded meanwhile.
                 let sql = "DELETE FROM sweeps WHERE tenant = ?1 AND plugin = ?2 AND subscription = ?3 AND at_ms = ?4";
-                batch.execute(sql, params![&*sweep.tenant.0, plugin, subscription, sweep.at_ms])?;
+                tx.execute(sql, params![&*sweep.tenant.0, plugin, subscription, sweep.at_ms])?;
                 Ok(())
             };
             self.write(Owner::Host, write).await?;
@@ -110,7 +111,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes deliveries due each in a transaction of its own, but for those that are damaged.
+    /// Makes deliveries due, each in a separate transaction, except damaged ones.
     async fn sweep_one_by_one(
         &self,
         sweep: &Sweep,
@@ -121,14 +122,14 @@ impl Store {
         for delivery in found {
             let owner = sweep.tenant.clone();
             let at_ms = sweep.at_ms;
-            let write = move |batch: &Batch<'_>| make_due(batch, &owner, &[delivery], at_ms);
+            let write = move |tx: &Transaction<'_>| make_due(tx, &owner, &[delivery], at_ms);
             match self.write(&sweep.tenant, write).await {
-                // Its lane finds it, too, and sets it apart.
+                // The lane of the delivery meets the damage as well, and sets the delivery apart.
                 Err(error) if error.is_damage() => {}
                 one => took += one?,
             }
         }
-        let _ = self.news.send(News::Changed(id));
+        let _ = self.store_events.send(StoreEvent::Changed(id));
         Ok(took)
     }
 
@@ -143,12 +144,12 @@ impl Store {
             after = last;
             let owner = sweep.tenant.clone();
             let found_too = found.clone();
-            let write = move |batch: &Batch<'_>| make_due(batch, &owner, &found_too, at_ms);
-            let news = self.news.clone();
-            // These were attempted before: a lane looks for new deliveries among the others only.
-            let tell = move |_: &mut Duration| drop(news.send(News::Changed(id)));
+            let write = move |tx: &Transaction<'_>| make_due(tx, &owner, &found_too, at_ms);
+            let store_events = self.store_events.clone();
+            // The lane must read retries too: these deliveries have been attempted before.
+            let publish = move |_: &mut Duration| drop(store_events.send(StoreEvent::Changed(id)));
             let terms = Terms { owner: (&sweep.tenant).into(), mode: WriteMode::Shared, rows: STEP as u64 };
-            let took = match self.writer.write(terms, write, tell).await {
+            let took = match self.writer.write(terms, write, publish).await {
                 Err(error) if error.is_damage() => self.sweep_one_by_one(sweep, id, found).await?,
                 took => took?,
             };
@@ -157,13 +158,13 @@ impl Store {
     }
 }
 
-/// Makes deliveries due that wait for a change that came at this time.
-fn make_due(batch: &Batch<'_>, tenant: &TenantId, ids: &[Uuid], at_ms: i64) -> Result<Duration, StoreError> {
+/// Makes deliveries due that wait for a change made at this time.
+fn make_due(tx: &Transaction<'_>, tenant: &TenantId, ids: &[Uuid], at_ms: i64) -> Result<Duration, StoreError> {
     let begun = Instant::now();
     let sql = "UPDATE deliveries SET due_at_ms = ?3, awaiting_plugin = 0
                WHERE tenant = ?1 AND id = ?2 AND state = 0 AND awaiting_plugin = 1
                  AND (updated_at_ms <= ?4 OR updated_at_ms > ?3)";
-    let mut statement = batch.prepare_cached(sql)?;
+    let mut statement = tx.prepare_cached(sql)?;
     for id in ids {
         statement.execute(params![&*tenant.0, id, now_ms(), at_ms])?;
     }
@@ -181,7 +182,7 @@ fn next_sweep(connection: &Connection) -> Result<Option<Sweep>, StoreError> {
     Ok(Some(Sweep { tenant: TenantId(row.get::<_, String>(0)?.into()), changed, at_ms: row.get(3)? }))
 }
 
-/// The next deliveries of a subscription that wait for a change, by id.
+/// Returns the next deliveries of a subscription that wait for a change, by id.
 fn waiting(
     connection: &Connection,
     tenant: &TenantId,

@@ -1,6 +1,6 @@
 //! Tenants in the database.
 
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::{Store, StoreError, now_ms};
 use crate::address::Egress;
 use crate::event::Module;
@@ -9,14 +9,14 @@ use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Settings of a tenant that an admin changes. An absent one stays, or is empty in a new tenant.
+/// Change of a tenant's settings by an admin. An absent setting stays, or is empty in a new tenant.
 #[derive(Debug, Default)]
 pub struct TenantChange {
-    /// Event names it accepts beside the vendor's.
+    /// Accepted event names besides the vendor's.
     pub extra_event_names: Option<BTreeMap<String, Module>>,
-    /// Limits of plugin calls that are lower than the host's.
+    /// Limits of plugin calls, lower than the host's.
     pub limits_max: Option<BTreeMap<String, u64>>,
-    /// Addresses that it may call.
+    /// Allowed and denied addresses.
     pub egress: Option<Egress>,
 }
 
@@ -30,7 +30,7 @@ impl TenantChange {
 }
 
 impl Store {
-    /// Makes a tenant.
+    /// Creates a tenant.
     pub async fn create_tenant(&self, id: TenantId, change: TenantChange) -> Result<Tenant, StoreError> {
         let blank = Tenant {
             id,
@@ -41,12 +41,12 @@ impl Store {
         };
         let tenant = change.apply(blank);
         let owner = tenant.id.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
             let [names, limits, egress] = texts(&tenant)?;
             let sql_of_counters = "INSERT INTO ledgers (tenant) VALUES (?1) ON CONFLICT DO NOTHING";
-            batch.execute(sql_of_counters, [&*tenant.id.0])?;
-            match batch.execute(sql, params![&*tenant.id.0, names, limits, egress, tenant.created_at_ms])? {
+            tx.execute(sql_of_counters, [&*tenant.id.0])?;
+            match tx.execute(sql, params![&*tenant.id.0, names, limits, egress, tenant.created_at_ms])? {
                 0 => Err(StoreError::Conflict(format!(
                     "the tenant {} exists already, or is still being deleted",
                     tenant.id
@@ -61,12 +61,12 @@ impl Store {
     pub async fn update_tenant(&self, id: TenantId, change: TenantChange) -> Result<Arc<Tenant>, StoreError> {
         let owner = id.clone();
         let catalog = self.catalog.clone();
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let tenant = catalog.tenant(&id).ok_or(StoreError::NotFound("tenant"))?;
             let tenant = change.apply(Arc::unwrap_or_clone(tenant));
             let [names, limits, egress] = texts(&tenant)?;
             let sql = "UPDATE tenants SET extra_event_names = ?2, limits_max = ?3, egress = ?4 WHERE id = ?1";
-            batch.execute(sql, params![&*tenant.id.0, names, limits, egress])?;
+            tx.execute(sql, params![&*tenant.id.0, names, limits, egress])?;
             Ok(Arc::new(tenant))
         };
         self.change(&owner, write, |catalog, tenant| catalog.put_tenant(Tenant::clone(tenant))).await

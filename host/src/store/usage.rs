@@ -1,20 +1,20 @@
-//! Bytes kept for each tenant, by kind, and the share that bounds them.
+//! Usage of tenants: stored bytes by kind, and the share that bounds them.
 //!
 //! # Guarantees
-//! - The counters of a tenant's row in `ledgers` equal what [`recount`] finds in the tables, after every commit.
+//! - The counters of a tenant's row in `ledgers` equal the result of [`recount`], after every commit.
 //! - Every table is in [`COUNTED`] or, with a reason, in `NOT_COUNTED`; a test compares them with the schema.
 //!
 //! # Theory of operation
-//! A row counts as the lengths of its texts and blobs and a constant for what SQLite needs beside them: the other columns and
-//! the entries of its indexes. Triggers count rows that are changed or deleted, and most of those that are inserted. The
-//! inserts of the hot path have no trigger: [`Batch`] adds them up and writes one sum for each tenant and commit. The triggers
-//! are made from [`COUNTED`]; when their text is not the one in the database (after a migration or an upgrade), they are
-//! replaced and everything is counted once.
+//! The size of a row is the length of its texts and blobs, and a constant for its other columns and the entries of its indexes.
+//! Triggers count changed and deleted rows, and most inserted rows. The inserts of the hot path have no trigger: [`Transaction`]
+//! adds them up and writes one sum for each tenant and commit. The triggers are generated from [`COUNTED`]. If they differ from
+//! those in the database (after a migration or an upgrade), they are replaced and everything is counted once.
 //!
-//! What a row needs on the disk is known only to within its constant: pages are never quite full, and a column may be packed.
+//! # Limits
+//! The real size on the disk differs, because pages are never quite full and columns may be packed.
 
 use super::accept::Caps;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::rows::{DELIVERY_BYTES, EVENT_BYTES};
 use super::{Store, StoreError};
 use crate::config::Config;
@@ -25,13 +25,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use utoipa::ToSchema;
 
-/// Kind of data that is kept for a tenant.
+/// Kind of stored data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageKind {
-    /// Accepted events with their payloads, also those of test deliveries.
+    /// Accepted events with their payloads, including test events.
     Events,
-    /// Deliveries, also replays and tests.
+    /// Deliveries, including replays and tests.
     Deliveries,
     /// Attempts with their requests, answers and logs.
     Attempts,
@@ -41,7 +41,7 @@ pub enum UsageKind {
     Subscriptions,
     /// Bins and the requests they received.
     Bins,
-    /// Requests to `/in` that were no events.
+    /// Requests to `/in` that were rejected.
     RejectedRequests,
     /// Idempotency keys with their answers.
     IdempotencyKeys,
@@ -49,12 +49,12 @@ pub enum UsageKind {
     Changes,
     /// Keys, intake tokens, sessions, and the tenant's own settings.
     Access,
-    /// The figures of the overview.
+    /// Statistics of the overview.
     Statistics,
 }
 
 impl UsageKind {
-    /// Every kind, in the order in which they are shown.
+    /// All kinds, in the order in which they are shown.
     pub const ALL: [UsageKind; 11] = [
         UsageKind::Events,
         UsageKind::Deliveries,
@@ -69,7 +69,7 @@ impl UsageKind {
         UsageKind::Statistics,
     ];
 
-    /// Name in the API and, behind `bytes_of_`, in the table.
+    /// Returns the name in the API and, after `bytes_of_`, in the table.
     pub fn as_str(self) -> &'static str {
         match self {
             UsageKind::Events => "events",
@@ -90,37 +90,37 @@ impl UsageKind {
 /// Bytes by kind, in the order of [`UsageKind::ALL`].
 pub(super) type BytesByKind = [u64; UsageKind::ALL.len()];
 
-/// Bytes of one kind.
+/// Size of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KindUsage {
-    /// The kind.
+    /// Kind of data.
     pub kind: UsageKind,
-    /// Bytes that are kept.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
 /// Storage that a tenant uses, and the share that bounds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
-    /// Number of events that are kept.
+    /// Number of stored events.
     pub events: u64,
     /// Maximum number of events: `tenant_events_max`.
     pub events_max: u64,
-    /// Bytes of all kinds together.
+    /// Size of all kinds together, in bytes.
     pub bytes: u64,
-    /// Maximum number of bytes of all kinds together: `tenant_bytes_max`.
+    /// Maximum size of all kinds together, in bytes: `tenant_bytes_max`.
     pub bytes_max: u64,
-    /// Bytes of each kind.
+    /// Size of each kind.
     pub by_kind: Vec<KindUsage>,
 }
 
 impl Usage {
-    /// Bytes of one kind.
+    /// Returns the size of one kind, in bytes.
     pub fn of(&self, kind: UsageKind) -> u64 {
         self.by_kind.iter().find(|one| one.kind == kind).map_or(0, |one| one.bytes)
     }
 
-    /// The largest kinds, as a text such as `events 1,024, bins 512`.
+    /// Returns the largest kinds, as a text such as `events 1,024, bins 512`.
     pub fn largest(&self) -> String {
         let mut kinds: Vec<&KindUsage> = self.by_kind.iter().filter(|one| one.bytes > 0).collect();
         kinds.sort_by_key(|one| std::cmp::Reverse(one.bytes));
@@ -129,7 +129,7 @@ impl Usage {
     }
 }
 
-/// A number with its thousands separated.
+/// Returns a number with separated thousands.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -142,31 +142,31 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// Counted size of an attempt beside its detail, in bytes.
+/// Counted size of an attempt besides its detail, in bytes.
 pub(super) const ATTEMPT_BYTES: u64 = 96;
 
-/// Counted size of an idempotency key beside the key and its answer, in bytes.
+/// Counted size of an idempotency key besides the key and its answer, in bytes.
 pub(super) const IDEMPOTENCY_KEY_BYTES: u64 = 192;
 
 /// Counter of a table's inserts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inserts {
     ByTrigger,
-    /// By [`Batch`], on the hot path.
+    /// By [`Transaction`], for the hot path.
     ByBatch,
 }
 
-/// A table whose rows count toward the share of a tenant.
+/// Table whose rows count.
 struct UsageTable {
     table: &'static str,
     kind: UsageKind,
-    /// The owner of a row; `@` stands for the row.
+    /// SQL of a row's tenant; `@` stands for the row.
     tenant: &'static str,
     /// Fixed size of a row, in bytes.
     row_bytes: u64,
-    /// Further size: columns whose length counts.
+    /// Columns whose length counts.
     lengths: &'static [&'static str],
-    /// A column that holds a size in bytes.
+    /// Column that holds a size in bytes.
     size: Option<&'static str>,
     inserts: Inserts,
 }
@@ -185,7 +185,7 @@ const fn owned_by(tenant: &'static str, counted: UsageTable) -> UsageTable {
 
 const OF_KEY: &str = "(SELECT k.tenant FROM keys k WHERE k.id = @.key)";
 
-/// Every table that counts.
+/// Tables that count.
 const COUNTED: [UsageTable; 18] = [
     hot(counted("events", UsageKind::Events, EVENT_BYTES, &["name", "entity_id", "payload"])),
     hot(counted("deliveries", UsageKind::Deliveries, DELIVERY_BYTES, &["order_key", "reason"])),
@@ -218,7 +218,7 @@ impl UsageTable {
     fn bytes(&self, row: &str) -> String {
         let mut text = self.row_bytes.to_string();
         for column in self.lengths {
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = write!(text, " + ifnull(octet_length({row}.{column}), 0)");
         }
         if let Some(size) = self.size {
@@ -227,7 +227,7 @@ impl UsageTable {
         text
     }
 
-    /// Name and text of each of its triggers.
+    /// Returns the name and text of each trigger of the table.
     fn triggers(&self) -> Vec<(String, String)> {
         let table = self.table;
         let column = column(self.kind);
@@ -261,7 +261,7 @@ pub(super) fn column(kind: UsageKind) -> String {
     format!("bytes_of_{}", kind.as_str())
 }
 
-/// Brings the triggers of a database up to date. If they were not, counts everything anew.
+/// Installs the triggers. If they differed from those in the database, counts everything.
 pub(super) fn install(connection: &mut Connection) -> Result<(), StoreError> {
     let wanted: BTreeMap<String, String> = COUNTED.iter().flat_map(UsageTable::triggers).collect();
     let sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'usage\\_%' ESCAPE '\\'";
@@ -288,7 +288,7 @@ pub(super) fn install(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
-/// Adds up what the tables hold for each tenant. Reads every row.
+/// Counts the rows of all tables by tenant. Reads every row.
 pub(super) fn recount(connection: &Connection) -> Result<HashMap<TenantId, BytesByKind>, StoreError> {
     let mut found: HashMap<TenantId, BytesByKind> = HashMap::new();
     for counted in &COUNTED {
@@ -299,7 +299,7 @@ pub(super) fn recount(connection: &Connection) -> Result<HashMap<TenantId, Bytes
         let mut statement = connection.prepare(&sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            // Without an owner a row is the host's own.
+            // Rows without a tenant belong to the host.
             let Some(tenant) = row.get::<_, Option<String>>(0)? else { continue };
             found.entry(TenantId(tenant.into())).or_default()[counted.kind as usize] += row.get::<_, u64>(1)?;
         }
@@ -307,8 +307,7 @@ pub(super) fn recount(connection: &Connection) -> Result<HashMap<TenantId, Bytes
     Ok(found)
 }
 
-/// Number of events and bytes by kind of a tenant, as they are in the table. None: there is no such tenant, or it is being
-/// deleted.
+/// Returns a tenant's stored number of events and sizes by kind. None: the tenant does not exist, or it is being deleted.
 pub(super) fn kept(connection: &Connection, tenant: &TenantId) -> Result<Option<(u64, BytesByKind)>, StoreError> {
     const SQL: &str = "SELECT MAX(events_kept, 0), MAX(bytes_of_events, 0), MAX(bytes_of_deliveries, 0), MAX(bytes_of_attempts, 0),
         MAX(bytes_of_plugins, 0), MAX(bytes_of_subscriptions, 0), MAX(bytes_of_bins, 0), MAX(bytes_of_rejected_requests, 0),
@@ -332,10 +331,10 @@ impl From<&Config> for Caps {
 }
 
 impl Caps {
-    /// No bound, for what the host itself keeps for a tenant.
+    /// No bound, for data that the host itself stores for a tenant.
     pub const NONE: Caps = Caps { events: u64::MAX, bytes: u64::MAX };
 
-    /// A tenth more: the share of requests that nobody sends twice.
+    /// Returns a share that is a tenth larger, for requests that are not sent again.
     pub fn with_a_tenth_more(self) -> Self {
         Caps { events: self.events.saturating_add(self.events / 10), bytes: self.bytes.saturating_add(self.bytes / 10) }
     }
@@ -366,25 +365,25 @@ impl Store {
     }
 }
 
-/// Refuses what makes work, and so attempts, for a tenant whose share is used up.
-pub(super) fn require_room(batch: &Batch<'_>, tenant: &TenantId, share: Caps) -> Result<(), StoreError> {
-    let usage = batch.usage(tenant, share)?;
+/// Returns an error if the tenant's share is used up. For changes that make attempts, and so rows, later.
+pub(super) fn require_room(tx: &Transaction<'_>, tenant: &TenantId, share: Caps) -> Result<(), StoreError> {
+    let usage = tx.usage(tenant, share)?;
     if usage.bytes < share.bytes { Ok(()) } else { Err(StoreError::TenantFull(Box::new(usage))) }
 }
 
-/// Runs a write and refuses it if it leaves more than the share. A write that needs no more than was there is allowed, so
-/// that a tenant over its share can still make something smaller.
+/// Runs a write, and returns an error if the tenant exceeds its share afterwards. A write that does not add to the usage is
+/// allowed, so that a tenant over its share can make things smaller.
 pub(super) fn within_share<T>(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     share: Caps,
-    write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError>,
+    write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    let before = batch.usage(tenant, share)?;
-    let value = write(batch)?;
-    let after = batch.usage(tenant, share)?;
+    let before = tx.usage(tenant, share)?;
+    let value = write(tx)?;
+    let after = tx.usage(tenant, share)?;
     if after.bytes > before.bytes {
-        batch.require_disk()?;
+        tx.require_disk()?;
     }
     if grows_over(before.bytes, after.bytes, share.bytes) || grows_over(before.events, after.events, share.events) {
         return Err(StoreError::TenantFull(Box::new(before)));

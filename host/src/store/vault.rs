@@ -1,9 +1,10 @@
-//! Seals secrets before they reach the database, and opens them again.
+//! Vault: seals secrets for the database, and opens them.
 //!
-//! XChaCha20-Poly1305 with a random nonce before each text, and the owner's identity as associated data, so that a
-//! sealed secret copied into another row does not open. The master key is a file of 32 bytes outside the database, made
-//! with mode 0600 when absent; it is in no backup of the database. From it come two more keys, for sealing and for the
-//! cache of compiled plugins (HMAC-SHA256 with a label), so that no key has two uses; and a value by which the database knows it.
+//! Secrets are sealed by XChaCha20-Poly1305 with a random nonce before each text. The owner's identity is the associated data, so
+//! that a sealed secret does not open in another row. The master key is a file of 32 bytes outside the database, created with mode
+//! 0600 if absent, and not part of a backup of the database alone. Two keys are derived from it, for sealing and for the cache of
+//! compiled plugins (HMAC-SHA256 with a label), so that no key has two uses; and the fingerprint by which the database identifies
+//! it.
 
 use chacha20poly1305::aead::{Aead, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
@@ -15,7 +16,7 @@ use std::path::Path;
 /// Error of the master key, or of a secret that it sealed.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// The key file could not be read or made.
+    /// The key file could not be read or created.
     #[error("the master key file {path} cannot be read or made")]
     File {
         /// Path of the key file.
@@ -23,7 +24,7 @@ pub enum VaultError {
         /// Failure of the file system.
         source: std::io::Error,
     },
-    /// The key file has another size.
+    /// The key file has the wrong size.
     #[error("the master key file {path} has {found} bytes instead of 32")]
     Length {
         /// Path of the key file.
@@ -31,14 +32,14 @@ pub enum VaultError {
         /// Size of the file in bytes.
         found: usize,
     },
-    /// A sealed secret does not open.
+    /// A sealed secret cannot be opened.
     #[error("a sealed secret does not open with this master key; was the key file replaced?")]
     DoesNotOpen,
 }
 
 const NONCE_BYTES: usize = 24;
 
-/// The keys that come from the master key.
+/// Keys derived from the master key.
 pub struct Vault {
     sealer: XChaCha20Poly1305,
     cache_key: [u8; 32],
@@ -46,7 +47,7 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// Reads the master key, or makes one.
+    /// Reads the master key, or creates one.
     pub fn open(path: &Path) -> Result<Self, VaultError> {
         if let Some(vault) = Vault::read(path)? {
             return Ok(vault);
@@ -55,7 +56,7 @@ impl Vault {
         Ok(Vault::of(&key))
     }
 
-    /// Reads the master key. None: there is no such file.
+    /// Reads the master key. None: the file does not exist.
     pub fn read(path: &Path) -> Result<Option<Self>, VaultError> {
         let path_shown = || path.display().to_string();
         let key = match std::fs::read(path) {
@@ -78,12 +79,12 @@ impl Vault {
         }
     }
 
-    /// A value by which the database knows the key; it tells nothing about it.
+    /// Returns the fingerprint by which the database identifies the key, and which reveals nothing about it.
     pub(super) fn fingerprint(&self) -> [u8; 16] {
         self.fingerprint
     }
 
-    /// The key that authenticates compiled plugins on disk.
+    /// Returns the key that authenticates compiled plugins on disk.
     pub fn cache_key(&self) -> [u8; 32] {
         self.cache_key
     }
@@ -105,11 +106,11 @@ impl Vault {
     }
 }
 
-/// Makes a key whose file is whole or not there, whenever the machine stops.
+/// Creates a key. After a crash, the file is either complete or does not exist.
 fn make_key(path: &Path) -> std::io::Result<[u8; 32]> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let key: [u8; 32] = rand::random();
-    // Readable by its owner only.
+    // Only the owner can read the file.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(&key)?;
     file.as_file().sync_all()?;

@@ -1,36 +1,31 @@
-//! The one thread that writes, with group commit.
+//! Writer thread of the store, with group commit.
 //!
-//! Every write is a closure over the transaction ([`Batch`]). The thread takes what waits, some hundred writes, runs each
-//! inside one transaction, commits once, and only then answers each caller. So an answer `Ok` means durable: with
-//! `synchronous=FULL` the commit has been flushed to the disk. One closure's error undoes that closure alone, by a
-//! savepoint; only those of the hot path do without, because each savepoint copies every page that is touched after it,
-//! and so must refuse before they write ([`WriteMode::Intake`]). An error of the commit is everybody's, and so is that of a
-//! row which others left to be written ([`Batch`]).
+//! A write is a closure over a [`Transaction`]. The thread runs up to [`BATCH_MAX`] queued writes, commits once, and answers the callers.
 //!
-//! # Order
-//! - Writes of one owner, a tenant or the host, run in the order in which they were queued; outcomes are a queue of their
-//!   own, which goes first, because lanes wait for them.
-//! - Owners are served by the rows that they wrote lately, the least first ([`FairQueue`]), and a commit has at most
-//!   [`ROWS_MAX`], fewer where rows take long ([`RowBudget`]). A larger write has a commit of its own. So whatever the others
-//!   send, a tenant that writes little waits for the commit that is under way and then has the next one.
-//! - A write that changes the catalog ([`WriteMode::Exclusive`]) has a commit of its own, and the catalog shows it before
-//!   anything else runs, of whichever owner.
-//!
-//! # Damage
-//! A write that needs a damaged page takes down the commit that it shares. For [`APART`] after that each write has a commit of its
-//! own, so that only those fail that must.
+//! # Guarantees
+//! - `Ok` means durable: with `synchronous=FULL`, the commit has been flushed to the disk.
+//! - The error of one closure undoes only that closure, by a savepoint. Closures of the hot path ([`WriteMode::Intake`]) have no
+//!   savepoint, which would copy every page touched after it; they must refuse before their first change. An error of the commit,
+//!   or of a row that was left to be written with others, is returned to every caller of the transaction.
+//! - Writes of one owner (a tenant or the host) run in the order in which they were queued. Outcomes have a separate queue, which is
+//!   served first, because lanes wait for them.
+//! - The owner that wrote the fewest rows lately is served first ([`FairQueue`]). A commit has at most [`ROWS_MAX`] rows, fewer if
+//!   rows take long ([`RowBudget`]); a larger write is committed alone. So a tenant that writes little waits for the commit under
+//!   way and is part of the next one.
+//! - A write that changes the catalog ([`WriteMode::Exclusive`]) is committed alone, and the catalog shows it before the next
+//!   write of any owner runs.
+//! - A write that needs a damaged page fails the commit that it shares. For [`DAMAGE_PAUSE`] after it, writes are committed alone, so
+//!   that only writes to damaged pages fail.
 //!
 //! # Limits
-//! Writes that wait are bounded, and each owner has a share of the room ([`FairSemaphore`]): a tenant that fills its own
-//! holds up nobody else. How large one write may be is its caller's business.
-//!
-//! Does not know what is written. Stops when the last handle is gone, after everything queued has been written.
+//! Queued writes are bounded, with a share for each owner ([`FairSemaphore`]), so that a tenant whose share is full delays no other.
+//! The size of one write is not bounded here. The writer stops when the last handle is dropped, after all queued writes.
 
 mod budget;
 
 use super::StoreError;
 use super::backlog::PendingCounts;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::damage::{Damage, is_damage};
 use super::data_folder::OpenFiles;
 use super::disk_room::DiskRoom;
@@ -44,61 +39,59 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// Maximum number of outcomes that share one commit, and of other writes: enough to make the flush cheap, few enough to
-/// keep waits short.
+/// Maximum number of outcomes in one commit, and of other writes. Enough to share the cost of the flush, few enough for short waits.
 const BATCH_MAX: usize = 512;
 
-/// About how many rows of outcomes share one commit, and of other writes. A row is one of an event or a delivery, or
-/// 4 KiB of payload: some milliseconds together.
+/// Approximate maximum number of rows of outcomes in one commit, and of other writes. 4 KiB of payload count as one row.
 pub(super) const ROWS_MAX: u64 = 1_024;
 
-/// Maximum number of writes, outcomes aside, that wait. One owner may have half of them while nobody else waits. Past it,
-/// callers wait for room, which is the back-pressure that intake passes on.
+/// Maximum number of queued writes, without outcomes. One owner may have half of them while no other owner waits. When the queue
+/// is full, callers wait; this is the back-pressure that intake passes on.
 const QUEUE_MAX: u64 = 8_192;
 
-/// Rows that the flush of a commit costs as much as: what a write is charged that has a commit of its own.
+/// Cost of a flush in rows, which a write that is committed alone is charged.
 const COMMIT_ROWS: u64 = 256;
 
 /// Half-life of an owner's written rows.
 const HALF_LIFE: Duration = Duration::from_millis(100);
 
-/// Time after a damaged page was met in which every write has a commit of its own.
-const APART: Duration = Duration::from_secs(10);
+/// Duration after an error of a damaged page in which every write is committed alone.
+const DAMAGE_PAUSE: Duration = Duration::from_secs(10);
 
 type Finish = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
-type Write = Box<dyn FnOnce(&Batch<'_>) -> Finish + Send>;
+type Write = Box<dyn FnOnce(&Transaction<'_>) -> Finish + Send>;
 
-/// Way in which a write shares a commit with others.
+/// Rule by which a write shares a transaction with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteMode {
-    /// In one commit with others. If it fails, it alone is undone.
+    /// In a transaction with others, within a savepoint: an error undoes only this write.
     Shared,
-    /// The same without a savepoint, for accepting events. It refuses before its first change; if it fails after that
-    /// (the disk, or a fault of ours), the whole batch is undone and every caller gets an error.
+    /// As `Shared`, without a savepoint, for accepting events. The write must refuse before its first change. An error after that
+    /// (the disk, or a fault of the host) undoes the whole transaction, and every caller gets an error.
     Intake,
-    /// As `Intake`, and before what waits: the outcome of an attempt, which frees a permit of its lane.
+    /// As `Intake`, before other queued writes, for outcomes of attempts, which free permits of their lanes.
     Outcome,
-    /// Committed before anything else runs.
+    /// In a transaction without others, committed before the next write runs.
     Exclusive,
 }
 
-/// On whose account a write runs, how, and what it costs.
+/// Owner, mode and cost of a write.
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
     pub(super) owner: Owner,
     pub(super) mode: WriteMode,
-    /// About how many rows it writes.
+    /// Approximate number of rows.
     pub(super) rows: u64,
 }
 
 impl Terms {
-    /// Terms of a write of few rows.
+    /// Returns the terms of a write of few rows.
     pub(super) fn small(owner: Owner, mode: WriteMode) -> Self {
         Terms { owner, mode, rows: 2 }
     }
 }
 
-/// Rows that payloads of so many bytes cost as much as.
+/// Returns the cost of payloads of this size, in rows.
 pub(super) fn payload_rows(bytes: usize) -> u64 {
     (bytes / 4_096) as u64
 }
@@ -106,12 +99,12 @@ pub(super) fn payload_rows(bytes: usize) -> u64 {
 struct WriteJob {
     write: Write,
     terms: Terms,
-    /// The room that it takes while it waits; outcomes are bounded by the attempts under way and take none.
-    _room: Option<FairPermit<Owner>>,
+    /// Permit of the queue. Outcomes need none: they are bounded by the attempts under way.
+    _queue_permit: Option<FairPermit<Owner>>,
 }
 
 impl WriteJob {
-    /// Returns true if nothing shares its commit: it asks for that, or it is so large that the others would wait for it.
+    /// Returns true if the write is committed alone, because of its mode, or because it is so large that others would wait for it.
     fn is_alone(&self) -> bool {
         self.terms.mode == WriteMode::Exclusive || self.terms.rows > ROWS_MAX
     }
@@ -123,50 +116,55 @@ impl WriteJob {
 
 /// Parts of the store that the writer maintains besides its transactions.
 pub(super) struct WriterContext {
-    /// The files of the database, which must stay the ones that are opened.
+    /// Files of the database, checked before and after each commit.
     pub(super) files: OpenFiles,
     pub(super) room: Arc<DiskRoom>,
-    /// Pending deliveries by subscription, which each commit changes.
+    /// Numbers of pending deliveries by subscription, updated after each commit.
     pub(super) pending: Arc<PendingCounts>,
     pub(super) damage: Damage,
 }
 
-/// The handle by which everybody writes.
+/// Handle of the writer thread.
 pub(super) struct Writer {
     queue: Option<mpsc::UnboundedSender<WriteJob>>,
-    room: FairSemaphore<Owner>,
+    permits: FairSemaphore<Owner>,
     damage: Damage,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// Takes the connection over into a thread of its own.
+    /// Starts the thread, which owns the connection.
     pub(super) fn start(connection: Connection, context: WriterContext) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::unbounded_channel();
         let damage = context.damage.clone();
         let thread = std::thread::Builder::new().name("store-writer".into());
         let thread = thread.spawn(move || run(&connection, &context, jobs))?;
-        Ok(Writer { queue: Some(queue), room: FairSemaphore::new(QUEUE_MAX, QUEUE_MAX), damage, thread: Some(thread) })
+        Ok(Writer {
+            queue: Some(queue),
+            permits: FairSemaphore::new(QUEUE_MAX, QUEUE_MAX),
+            damage,
+            thread: Some(thread),
+        })
     }
 
-    /// Runs `write` and returns what it returned, once it is durable. `then` runs on the writer's thread after the
-    /// commit and before any later write begins a new transaction.
+    /// Runs `write` on the writer's thread and returns its result after the commit. `then` runs on the writer's thread as well, after
+    /// the commit and before the next transaction begins.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         terms: Terms,
-        write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         then: impl FnOnce(&mut T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let mode = terms.mode;
-        let write: Write = Box::new(move |batch| {
-            let write = |batch: &Batch<'_>| {
-                catch_unwind(AssertUnwindSafe(|| write(batch))).unwrap_or(Err(StoreError::Panicked))
+        let write: Write = Box::new(move |tx| {
+            let write = |tx: &Transaction<'_>| {
+                catch_unwind(AssertUnwindSafe(|| write(tx))).unwrap_or(Err(StoreError::Panicked))
             };
             let written = match mode {
-                _ if batch.is_over() => Err(StoreError::BatchFailed),
-                WriteMode::Intake | WriteMode::Outcome => in_batch(batch, write),
-                WriteMode::Shared | WriteMode::Exclusive => in_savepoint(batch, write),
+                _ if tx.is_over() => Err(StoreError::TransactionEnded),
+                WriteMode::Intake | WriteMode::Outcome => without_savepoint(tx, write),
+                WriteMode::Shared | WriteMode::Exclusive => in_savepoint(tx, write),
             };
             Box::new(move |committed| {
                 let written = match (written, committed) {
@@ -174,18 +172,18 @@ impl Writer {
                         then(&mut value);
                         Ok(value)
                     }
-                    // It could not begin: the cause says more.
-                    (Err(StoreError::BatchFailed), Err(cause)) => Err(StoreError::Commit(cause)),
+                    // The error of the commit is the cause of this one.
+                    (Err(StoreError::TransactionEnded), Err(cause)) => Err(StoreError::Commit(cause)),
                     (Err(error), _) => Err(error),
                     (Ok(_), Err(error)) => Err(StoreError::Commit(error)),
                 };
-                // The caller may have gone away (a client that hung up); what was written stays.
+                // The caller is gone if its client has disconnected. The write stays.
                 let _ = answer.send(written);
             })
         });
         let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
-        let room = if mode == WriteMode::Outcome { None } else { Some(self.room.acquire(&terms.owner, 1).await) };
-        queue.send(WriteJob { write, terms, _room: room }).map_err(|_| StoreError::Stopped)?;
+        let permit = if mode == WriteMode::Outcome { None } else { Some(self.permits.acquire(&terms.owner, 1).await) };
+        queue.send(WriteJob { write, terms, _queue_permit: permit }).map_err(|_| StoreError::Stopped)?;
         let answer = answered.await.map_err(|_| StoreError::Stopped)?;
         answer.inspect_err(|error| {
             self.damage.note(error);
@@ -205,36 +203,36 @@ impl Drop for Writer {
 fn run(connection: &Connection, context: &WriterContext, jobs: mpsc::UnboundedReceiver<WriteJob>) {
     let mut waiting = WriteQueue::new(jobs);
     let mut budget = RowBudget::NONE_KNOWN;
-    // Until when each job has a commit of its own.
-    let mut apart: Option<Instant> = None;
+    // End of the time in which each write is committed alone.
+    let mut alone_until: Option<Instant> = None;
     while let Some(batch) = waiting.next_batch(budget.rows()) {
-        context.room.look_again(connection);
+        context.room.check_again(connection);
         let rows = batch.iter().map(|job| job.terms.rows).sum();
         let begun = Instant::now();
         match commit(connection, context, batch) {
             Err(error) if is_damage(&error) => {
-                apart = Some(Instant::now() + APART);
+                alone_until = Some(Instant::now() + DAMAGE_PAUSE);
                 context.damage.note_write(true);
             }
-            Ok(()) if apart.is_some_and(|until| Instant::now() >= until) => {
-                apart = None;
+            Ok(()) if alone_until.is_some_and(|until| Instant::now() >= until) => {
+                alone_until = None;
                 context.damage.note_write(false);
             }
             _ => {}
         }
         budget.observe(rows, begun.elapsed());
-        waiting.batch_max = if apart.is_some() { 1 } else { BATCH_MAX };
+        waiting.batch_max = if alone_until.is_some() { 1 } else { BATCH_MAX };
     }
 }
 
-/// The jobs that wait, outcomes apart.
+/// Queued jobs, outcomes apart.
 struct WriteQueue {
     jobs: mpsc::UnboundedReceiver<WriteJob>,
     outcomes: FairQueue<WriteJob>,
     others: FairQueue<WriteJob>,
-    /// True if the next of the others wants a commit of its own and has waited for one commit.
+    /// True if the next job of `others` must be committed alone and has waited for one commit.
     alone_is_next: bool,
-    /// Maximum number of outcomes in a commit, and of others.
+    /// Maximum number of outcomes in a commit, and of other jobs.
     batch_max: usize,
     aged: Instant,
 }
@@ -251,7 +249,7 @@ impl WriteQueue {
         }
     }
 
-    /// Returns the jobs of the next commit, about `rows_max` rows of outcomes and of others; none when there will be no more.
+    /// Waits for the jobs of the next commit, about `rows_max` rows of outcomes and of others. None: there are no more jobs.
     fn next_batch(&mut self, rows_max: u64) -> Option<Vec<WriteJob>> {
         if self.outcomes.is_empty() && self.others.is_empty() {
             let job = self.jobs.blocking_recv()?;
@@ -317,25 +315,25 @@ impl WriteQueue {
     }
 }
 
-/// Runs jobs in one transaction, and answers their callers.
+/// Runs jobs in one transaction, and answers the callers.
 fn commit(connection: &Connection, context: &WriterContext, jobs: Vec<WriteJob>) -> Result<(), Arc<rusqlite::Error>> {
     let WriterContext { files, room, pending, .. } = context;
     let mut finishes = Vec::with_capacity(jobs.len());
     let begun = files.check().and_then(|()| execute(connection, "BEGIN IMMEDIATE"));
-    let batch = Batch::on(connection, room);
+    let tx = Transaction::on(connection, room);
     for job in jobs {
-        finishes.push((job.write)(&batch));
+        finishes.push((job.write)(&tx));
     }
-    let settled = begun.and_then(|()| batch.settle());
-    let changes = batch.take_pending();
-    drop(batch);
+    let settled = begun.and_then(|()| tx.settle());
+    let changes = tx.take_pending();
+    drop(tx);
     let committed = settled.and_then(|()| execute(connection, "COMMIT"));
-    // Durable is only what is in a file that the next start finds.
+    // A commit is durable only if the next start finds the file.
     let committed = committed.and_then(|()| files.check()).map_err(Arc::new);
     match &committed {
         Ok(()) => pending.apply(changes),
         Err(error) => {
-            tracing::error!(%error, "the store could not commit; nothing of this batch was accepted");
+            tracing::error!(%error, "the store could not commit; nothing of this transaction was accepted");
             if !connection.is_autocommit() {
                 let _ = connection.execute_batch("ROLLBACK");
             }
@@ -348,43 +346,46 @@ fn commit(connection: &Connection, context: &WriterContext, jobs: Vec<WriteJob>)
     committed
 }
 
-/// Runs one write that undoes the whole batch if it fails after its first change.
-fn in_batch<T>(batch: &Batch<'_>, write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let before = batch.total_changes();
-    let mark = batch.mark();
-    let written = write(batch);
+/// Runs one write without a savepoint. An error after its first change ends the transaction.
+fn without_savepoint<T, W>(tx: &Transaction<'_>, write: W) -> Result<T, StoreError>
+where
+    W: FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+{
+    let before = tx.total_changes();
+    let mark = tx.mark();
+    let written = write(tx);
     if let Err(error) = &written {
-        batch.back_to(mark);
-        if batch.total_changes() != before {
+        tx.back_to(mark);
+        if tx.total_changes() != before {
             let code = if error.is_damage() { ffi::SQLITE_CORRUPT } else { ffi::SQLITE_ABORT };
             let what = "a write failed after its first change".to_owned();
-            batch.give_up(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(what)));
+            tx.give_up(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(what)));
         }
     }
     written
 }
 
-/// Runs one write so that its failure undoes nothing but itself.
-fn in_savepoint<T>(
-    batch: &Batch<'_>,
-    write: impl FnOnce(&Batch<'_>) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    // The rows of those before it are not its own to undo: without them there is no batch.
-    if let Err(error) = batch.write_rows() {
-        batch.give_up(error);
-        return Err(StoreError::BatchFailed);
+/// Runs one write within a savepoint, so that its error undoes only this write.
+fn in_savepoint<T, W>(tx: &Transaction<'_>, write: W) -> Result<T, StoreError>
+where
+    W: FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+{
+    // Rows of earlier writes must not be undone with this one.
+    if let Err(error) = tx.write_rows() {
+        tx.give_up(error);
+        return Err(StoreError::TransactionEnded);
     }
-    let mark = batch.mark();
-    execute(batch, "SAVEPOINT one")?;
-    match write(batch).and_then(|value| Ok(batch.write_rows().map(|()| value)?)) {
+    let mark = tx.mark();
+    execute(tx, "SAVEPOINT one")?;
+    match write(tx).and_then(|value| Ok(tx.write_rows().map(|()| value)?)) {
         Ok(value) => {
-            execute(batch, "RELEASE one")?;
+            execute(tx, "RELEASE one")?;
             Ok(value)
         }
         Err(error) => {
-            batch.back_to(mark);
-            if !batch.is_autocommit() {
-                batch.execute_batch("ROLLBACK TO one; RELEASE one")?;
+            tx.back_to(mark);
+            if !tx.is_autocommit() {
+                tx.execute_batch("ROLLBACK TO one; RELEASE one")?;
             }
             Err(error)
         }

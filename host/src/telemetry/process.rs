@@ -1,7 +1,7 @@
-//! Figures of this process, under the names that Prometheus' client libraries use (`process_*`).
+//! Metrics of this process, under the names of Prometheus' client libraries (`process_*`).
 //!
-//! They are read when they are asked for, from the kernel. Compile children are processes of their own and are not counted. What
-//! cannot be read is left out: a figure that is missing is better than one that is wrong.
+//! The kernel is asked at each collection. Compile children are separate processes and are not counted. A value that cannot be read
+//! is left out.
 
 use rustix::time::ClockId;
 use std::fmt::Write as _;
@@ -14,12 +14,12 @@ static STARTED_S: LazyLock<f64> = LazyLock::new(|| {
     since_epoch.as_secs_f64()
 });
 
-/// Takes the time of the start.
+/// Records the time of the start.
 pub(super) fn start() {
     LazyLock::force(&STARTED_S);
 }
 
-/// Everything in Prometheus' text format.
+/// Returns all metrics in the text format of Prometheus.
 pub(super) fn text() -> String {
     let mut text = String::new();
     let mut put = |name: &str, kind: &str, help: &str, value: Option<f64>| {
@@ -56,7 +56,7 @@ struct Memory {
     resident: f64,
 }
 
-/// Sizes of the process (proc(5), `/proc/pid/statm`), which are in pages.
+/// Reads the sizes of the process (proc(5), `/proc/pid/statm`), which are in pages.
 fn memory() -> Option<Memory> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let page = rustix::param::page_size() as f64;
@@ -64,7 +64,7 @@ fn memory() -> Option<Memory> {
     Some(Memory { virtual_: pages.next()? as f64 * page, resident: pages.next()? as f64 * page })
 }
 
-/// One less than is found: looking takes a descriptor.
+/// Counts open file descriptors, without the one that counting needs.
 fn open_files() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1))
 }

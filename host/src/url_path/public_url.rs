@@ -1,28 +1,30 @@
-//! The address under which clients reach this host: an origin and, where a proxy serves the host below one, a path prefix.
+//! Public address of this host: an origin and, if a proxy serves the host below it, a path prefix.
 //!
-//! Guarantees: the prefix is made of characters that need no escapes in a URL, in a header or in a page, and ends without a slash.
-//! Pure; does not know which proxies there are.
+//! # Guarantees
+//! The prefix has only characters that need no escapes in a URL, in a header or in a page, and does not end with a slash.
+//!
+//! Pure.
 
 use super::UrlPath;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use url::{Host, Url};
 
-/// An address of this host, such as `https://hooks.example.com/hookloom`.
+/// Address of this host, such as `https://hooks.example.com/hookloom`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PublicUrl {
-    /// Scheme, host and, unless it is the scheme's own, port, as browsers write them in `Origin`.
+    /// Scheme, host and, unless it is the default of the scheme, port, as browsers write them in `Origin`.
     origin: String,
-    /// The path prefix, with a slash at its beginning and none at its end. Empty: the host is at the root.
+    /// Path prefix, which begins with a slash and does not end with one. Empty: the host is at the root.
     prefix: String,
 }
 
 impl PublicUrl {
-    /// Reads an address.
+    /// Parses an address.
     ///
     /// # Errors
-    /// A sentence with the rule that it breaks.
+    /// A sentence with the broken rule.
     pub fn parse(text: &str) -> Result<Self, String> {
         let no_url = |why: &dyn std::fmt::Display| format!("{text:?} is not the URL of a host: {why}");
         let url = Url::parse(text).map_err(|error| no_url(&error))?;
@@ -40,7 +42,7 @@ impl PublicUrl {
         Ok(PublicUrl { origin: url.origin().ascii_serialization(), prefix: prefix.to_owned() })
     }
 
-    /// The address of a listening socket, as a client on the same machine reaches it: a wildcard is replaced by loopback.
+    /// Returns the address of a listening socket, as a client on the same machine reaches it: a wildcard is replaced by loopback.
     pub fn of_listener(mut address: SocketAddr) -> Self {
         match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip([127, 0, 0, 1].into()),
@@ -50,32 +52,32 @@ impl PublicUrl {
         PublicUrl { origin: format!("http://{address}"), prefix: String::new() }
     }
 
-    /// The path prefix. Empty: the host is at the root.
+    /// Returns the path prefix. Empty: the host is at the root.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// The first segment of the path prefix.
+    /// Returns the first segment of the path prefix.
     pub fn first_segment(&self) -> Option<&str> {
         self.prefix.split('/').nth(1)
     }
 
-    /// The URL of a path of this host.
+    /// Returns the URL of a path of this host.
     pub fn link(&self, path: &UrlPath) -> String {
         format!("{self}{path}")
     }
 
-    /// Returns whether an `Origin` header (RFC 6454) names this address's own origin.
+    /// Returns true if an `Origin` header (RFC 6454) names the origin of this address.
     pub fn is_origin(&self, header: &str) -> bool {
         Url::parse(header).is_ok_and(|url| url.origin().ascii_serialization() == self.origin)
     }
 
-    /// Returns whether clients reach the host by TLS.
+    /// Returns true if clients reach the host by TLS.
     pub fn is_https(&self) -> bool {
         self.origin.starts_with("https:")
     }
 
-    /// Returns whether no client can open the address, because its host is a wildcard such as `0.0.0.0`.
+    /// Returns true if no client can open the address, because its host is a wildcard such as `0.0.0.0`.
     pub fn is_wildcard(&self) -> bool {
         let host = Url::parse(&self.origin).ok().and_then(|url| url.host().map(|host| host.to_owned()));
         match host {
@@ -106,12 +108,12 @@ impl From<PublicUrl> for String {
     }
 }
 
-/// A setting that is empty where there is no address.
+/// Serialization of an optional address as a setting that may be empty.
 pub mod or_empty {
     use super::PublicUrl;
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    /// Writes an address, or nothing.
+    /// Serializes an address, or an empty text.
     ///
     /// # Errors
     /// Those of the serializer.
@@ -119,7 +121,7 @@ pub mod or_empty {
         serializer.serialize_str(&url.as_ref().map(ToString::to_string).unwrap_or_default())
     }
 
-    /// Reads an address, or nothing.
+    /// Parses an address, or an empty text.
     ///
     /// # Errors
     /// A sentence with the rule that the address breaks.

@@ -1,10 +1,10 @@
-//! Lets an update through only if something changed, and says what: `changed_fields`, and in `previous` what was there.
+//! Passes an update only if something changed, and adds the changes: `changed_fields`, and the earlier values in `previous`.
 //!
-//! What was accepted before of the same contact or deal is compared field by field: a contact's properties by name (the
-//! account's own as `custom.NAME`), tags, owner, and every other field. Config `watch`: only these fields count. Config
-//! `ignore`: these do not, beside the vendor's bookkeeping. Config `add`: `false` sends the event as it came. Config
-//! `without_previous`: `drop` for events that nothing was accepted before; `pass` if absent. Config `derive`: `true` adds
-//! `derived_events`, the names of what people would call it: `tag.added`, `deal.won`, `deal.milestone_changed`, …
+//! The event is compared with the previous event of the same contact or deal, field by field: a contact's properties by name
+//! (custom ones as `custom.NAME`), tags, owner, and every other field. Config `watch`: only these fields count. Config `ignore`:
+//! these fields do not count, besides the vendor's bookkeeping. Config `add`: `false` sends the original event. Config
+//! `without_previous`: `drop` for events without a previous one; `pass` if absent. Config `derive`: `true` adds `derived_events`,
+//! names of the kinds of change: `tag.added`, `deal.won`, `deal.milestone_changed`, …
 
 use hookloom_sdk::json::{Map, Value, json};
 use hookloom_sdk::{
@@ -16,7 +16,7 @@ struct Changes;
 
 impl Plugin for Changes {
     fn transform(event: &Event) -> Result<Verdict, Failure> {
-        // What an older host accepted and nobody can read is nothing to compare with.
+        // An older host may have accepted an unreadable event, which cannot be compared.
         let Some(before) = history::previous().and_then(|before| before.data().ok()) else {
             return match config::get("without_previous").as_deref() {
                 None | Some("pass") => Ok(Verdict::Pass),
@@ -50,7 +50,7 @@ impl Plugin for Changes {
 
 export!(Changes);
 
-/// Properties that the vendor changes when somebody looks at a contact or writes to it.
+/// Properties that the vendor changes when a contact is opened or when a message is sent to it.
 const BOOKKEEPING: [&str; 14] = [
     "updated_time",
     "viewed",
@@ -75,7 +75,7 @@ fn counts(name: &str) -> bool {
     if watch.is_empty() { !BOOKKEEPING.contains(&name) && !is(&ignore) } else { is(&watch) && !is(&ignore) }
 }
 
-/// Everything that can change, by a name that people know it under.
+/// Returns everything that can change, by a name for people.
 fn fields(data: &Map<String, Value>) -> BTreeMap<String, Value> {
     let mut fields = BTreeMap::new();
     for (name, value) in data {
@@ -100,19 +100,19 @@ fn fields(data: &Map<String, Value>) -> BTreeMap<String, Value> {
     fields
 }
 
-/// The values of properties by name; e-mails and phones may repeat.
+/// Returns the values of properties by name; e-mails and phones may repeat.
 fn named(list: &[Value], custom: bool) -> BTreeMap<String, Vec<Value>> {
     let mut named: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for property in list {
         let Some(name) = property.get("name").and_then(Value::as_str) else { continue };
-        let own = custom || property.get("type").and_then(Value::as_str) == Some("CUSTOM");
-        let name = if own { format!("custom.{name}") } else { name.to_owned() };
+        let is_custom = custom || property.get("type").and_then(Value::as_str) == Some("CUSTOM");
+        let name = if is_custom { format!("custom.{name}") } else { name.to_owned() };
         named.entry(name).or_default().push(property.get("value").cloned().unwrap_or_default());
     }
     named
 }
 
-/// Names of fields that differ; absent and null are the same, and so are two spellings of a number.
+/// Returns the names of fields that differ. Absent and null are the same, and so are two spellings of a number.
 fn changed<'a>(old: &'a BTreeMap<String, Value>, new: &'a BTreeMap<String, Value>) -> Vec<&'a str> {
     let mut names: Vec<&str> = old.keys().chain(new.keys()).map(String::as_str).collect();
     names.sort_unstable();
@@ -140,7 +140,7 @@ fn derived(changed: &[&str], old: &BTreeMap<String, Value>, new: &BTreeMap<Strin
                 names.extend(before.iter().any(|tag| !after.contains(tag)).then_some("tag.removed"));
             }
             "milestone" => names.push("deal.milestone_changed"),
-            // The vendor sets it when a deal enters the track's own milestone for won ones, whatever that is called.
+            // The vendor sets it when a deal reaches the milestone for won deals of its track, whatever its name.
             "won_date" if new.get("won_date").is_some_and(is_set) => names.push("deal.won"),
             "probability" if new.get("probability").and_then(number_of) == Some(0.0) => names.push("deal.lost"),
             "lead_score" => names.push("score.changed"),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_told() {
+    fn changes_are_reported() {
         check(("COO", "CEO"), &[], r#"["title"] {"title":"COO"}"#);
         check(("25", "80"), &[], r#"["lead_score"] {"lead_score":25}"#);
         check(

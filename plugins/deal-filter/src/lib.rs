@@ -1,8 +1,7 @@
-//! Lets only deals pass that are likely, large or far enough. What passes is not touched.
+//! Passes only deals that are likely, large or advanced enough, without a change.
 //!
-//! Config, all optional; a deal must meet every threshold that is set:
-//! `min_probability` (per cent), `min_value` (in the account's currency), `milestones` and `pipelines` (comma lists).
-//! Contacts pass: to leave them out, untick their box in the subscription.
+//! Config, all optional; a deal must meet every threshold that is set: `min_probability` (per cent), `min_value` (in the account's
+//! currency), `milestones` and `pipelines` (comma lists). Contacts pass: to leave them out, untick their box in the subscription.
 
 use hookloom_sdk::{Deal, Event, Failure, Plugin, Reason, Verdict, config, export};
 

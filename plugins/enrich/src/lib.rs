@@ -1,9 +1,9 @@
-//! Adds what follows from the data, under one key: nothing that was sent is changed.
+//! Adds facts derived from the data, under one key, without changing the data.
 //!
-//! For a contact: `full_name`, `email`, `email_domain`, `freemail`, `company`, `country` (ISO 3166, from the address) and,
-//! with config `grades` (`A = 80, B = 50, C = 0`), `lead_grade`. For a deal: `owner`, `weighted_value`. For both: config
-//! `lookups`, one a line, `milestone: Won = closed` (a field of `eventData`, `tag`, or `country`; then a value and a text),
-//! adds `milestone_lookup`; config `constants`, `region = EMEA`. Config `under` names the key; `enriched` if absent.
+//! For a contact: `full_name`, `email`, `email_domain`, `freemail`, `company`, `country` (ISO 3166, from the address) and, with
+//! config `grades` (`A = 80, B = 50, C = 0`), `lead_grade`. For a deal: `owner`, `weighted_value`. For both: config `lookups`, one
+//! a line, `milestone: Won = closed` (a field of `eventData`, `tag`, or `country`; then a value and a text), adds
+//! `milestone_lookup`; config `constants`, `region = EMEA`. Config `under` names the key; `enriched` if absent.
 
 use hookloom_sdk::json::{Map, Value, from_str, json};
 use hookloom_sdk::{
@@ -57,7 +57,7 @@ fn lookup(line: &str) -> Result<(&str, &str, &str), Failure> {
     Ok((field.trim(), value.trim(), text))
 }
 
-/// Returns the values that a lookup compares: tags, a fact that was found, or a field.
+/// Returns the values for a lookup: tags, a derived fact, or a field.
 fn values(data: &Value, facts: &Map<String, Value>, field: &str) -> Vec<String> {
     fn text(value: &Value) -> Option<String> {
         text_of(value).map(String::from)
@@ -68,7 +68,7 @@ fn values(data: &Value, facts: &Map<String, Value>, field: &str) -> Vec<String> 
     }
 }
 
-/// Providers whose domain says nothing about a company.
+/// Providers whose domain is not that of a company.
 const FREEMAIL: [&str; 12] = [
     "gmail.com",
     "googlemail.com",
@@ -108,7 +108,7 @@ fn contact(contact: &Contact) -> Result<Map<String, Value>, Failure> {
     Ok(facts)
 }
 
-/// The first grade whose least score is reached.
+/// Returns the first grade whose minimum score is reached.
 fn grade(score: f64) -> Result<Option<String>, Failure> {
     for item in config::list("grades") {
         let (grade, least) = pair(&item, "grades", "A = 80, B = 50")?;
@@ -136,7 +136,7 @@ fn deal(deal: &Deal) -> Map<String, Value> {
     facts
 }
 
-/// A value by its probability in per cent, to the cent.
+/// Returns a value multiplied by its probability in per cent, to the cent.
 fn weighted(value: &Decimal, percent: &Decimal) -> Option<Value> {
     // A hundredth of the product in units is the product in cents.
     let cents = value.times(percent)?.scaled(0)?;
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_config_is_told() {
+    fn a_wrong_config_is_reported() {
         check(
             DEAL,
             &[("lookups", "milestone Won")],

@@ -1,8 +1,8 @@
-//! Turns a contact or a deal into one flat object, as receivers want it.
+//! Converts a contact or a deal into one flat object.
 //!
-//! Vendor properties become `snake_case` keys, the work e-mail and phone come first and all of them follow as lists, the
-//! address is parsed, the account's own properties stand under `custom`, ids are texts, and times are RFC 3339. No
-//! config. What is not there is left out, but for `updated_at`, which is null until the first update.
+//! Vendor properties become `snake_case` keys. The work e-mail and phone come first, and all of them follow as lists. The address
+//! is parsed, custom properties are under `custom`, ids are texts, and times are RFC 3339. No config. Absent values are left out,
+//! except `updated_at`, which is null until the first update.
 
 use hookloom_sdk::json::{Map, Value, json};
 use hookloom_sdk::{Contact, Deal, Event, Failure, Owner, Plugin, Verdict, export, id_of, number_of, time};
@@ -19,7 +19,7 @@ impl Plugin for Flatten {
 
 export!(Flatten);
 
-/// `Contact is Created` → `contact.created`; deals are called deals.
+/// Returns `contact.created` for `Contact is Created`; opportunities are called deals.
 fn event_name(name: &str) -> String {
     name.to_lowercase().replace("opportunity", "deal").replace(" is ", ".").replace(' ', "_")
 }
@@ -29,7 +29,7 @@ enum Entity {
     Deal(Deal),
 }
 
-/// The flat object. It is written as it is read: no map of it is built first.
+/// Flat object, which is serialized while it is read, without a map of it.
 struct Flat {
     event: String,
     entity: Entity,
@@ -47,16 +47,16 @@ impl Serialize for Flat {
     }
 }
 
-/// The keys of the object, one after the other.
+/// Keys of the object, one after the other.
 struct Keys<M>(M);
 
 impl<M: SerializeMap> Keys<M> {
-    /// Leaves out what is not there.
+    /// Adds a key, unless the value is absent.
     fn put(&mut self, key: &str, value: Option<impl Serialize>) -> Result<(), M::Error> {
         value.map_or(Ok(()), |value| self.0.serialize_entry(key, &value))
     }
 
-    /// A list, left out when it is empty.
+    /// Adds a list, unless it is empty.
     fn put_list(&mut self, key: &str, list: &[impl Serialize]) -> Result<(), M::Error> {
         self.put(key, Some(list).filter(|list| !list.is_empty()))
     }
@@ -119,7 +119,7 @@ impl<M: SerializeMap> Keys<M> {
     }
 }
 
-/// Every value of a repeatable property with its subtype.
+/// Returns all values of a repeatable property with their subtypes.
 fn labelled(contact: &Contact, name: &str) -> Vec<Value> {
     contact
         .system(name)
@@ -127,7 +127,7 @@ fn labelled(contact: &Contact, name: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Names and texts as one object. Where a name repeats, its values become a list.
+/// Returns names and texts as one object. The values of a repeated name become a list.
 fn collected<'a>(entries: impl Iterator<Item = (&'a str, String)>) -> Option<Map<String, Value>> {
     let mut object = Map::new();
     for (name, text) in entries {
@@ -140,7 +140,7 @@ fn collected<'a>(entries: impl Iterator<Item = (&'a str, String)>) -> Option<Map
     Some(object).filter(|object| !object.is_empty())
 }
 
-/// Seconds since 1970 as RFC 3339. Zero means never.
+/// Returns seconds since 1970 as RFC 3339. Zero means never.
 fn moment(value: &Value) -> Option<String> {
     number_of(value).map(|seconds| seconds as i64).filter(|seconds| *seconds > 0).and_then(time::rfc3339)
 }

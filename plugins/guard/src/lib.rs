@@ -1,10 +1,10 @@
-//! Drops what a receiver should not see twice, late, or as its own echo. What is left passes as it came.
+//! Drops duplicates, late events, and echoes of the receiver's changes. Other events pass without a change.
 //!
-//! - A duplicate: the same event name and the same data as the event before of the same contact or deal, but for what the
-//!   vendor notes when somebody looks at it. Config `duplicates`: `pass` lets them through.
-//! - Late: an older `updated_time` than the event before. Config `late`: `pass` lets them through.
-//! - An echo: config `own_tags`, `own_owners` (e-mail addresses or ids) or `own_fields` (`sync_origin = hookloom`, one a
-//!   line, of the account's own properties) tell what your own synchronisation caused.
+//! - A duplicate has the same event name and the same data as the previous event of the same contact or deal, except for the
+//!   vendor's bookkeeping. Config `duplicates`: `pass` passes them.
+//! - A late event has an older `updated_time` than the previous event. Config `late`: `pass` passes them.
+//! - An echo is caused by your synchronisation, which config `own_tags`, `own_owners` (e-mail addresses or ids) or `own_fields`
+//!   (`sync_origin = hookloom`, one a line, custom properties) identifies.
 
 use hookloom_sdk::json::{Map, Value};
 use hookloom_sdk::{Event, Failure, Plugin, Verdict, config, export, history, id_of, number_of, same, text_of};
@@ -18,7 +18,7 @@ impl Plugin for Guard {
             return Ok(Verdict::drop("echo", echo));
         }
         let Some(before) = history::previous() else { return Ok(Verdict::Pass) };
-        // What an older host accepted and nobody can read is nothing to compare with.
+        // An older host may have accepted an unreadable event, which cannot be compared.
         let Ok(old) = before.data() else { return Ok(Verdict::Pass) };
         if dropped("late")? && updated(&data) < updated(&old) {
             return Ok(Verdict::drop("late", format!("the event {} is of a later update", before.id)));
@@ -48,7 +48,7 @@ fn updated(data: &Map<String, Value>) -> Option<i64> {
     time("updated_time").or_else(|| time("created_time"))
 }
 
-/// The data without what the vendor notes by itself.
+/// Returns the data without the vendor's bookkeeping.
 fn essence(mut data: Map<String, Value>) -> Value {
     data.retain(|name, _| !["viewed", "viewed_time", "cursor", "count"].contains(&name.as_str()));
     Value::Object(data)
@@ -57,27 +57,29 @@ fn essence(mut data: Map<String, Value>) -> Value {
 fn echo(data: &Map<String, Value>) -> Result<Option<String>, Failure> {
     let tags = data.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let own_tags = config::list("own_tags");
-    if let Some(tag) = tags.into_iter().find(|tag| own_tags.iter().any(|own| own.eq_ignore_ascii_case(tag))) {
+    if let Some(tag) = tags.into_iter().find(|tag| own_tags.iter().any(|known| known.eq_ignore_ascii_case(tag))) {
         return Ok(Some(format!("it has the tag {tag:?}")));
     }
     let own_owners = config::list("own_owners");
     let owner = ["email", "id"].into_iter().filter_map(|key| id_of(data.get("owner")?.get(key)?)).map(String::from);
-    if let Some(owner) = owner.into_iter().find(|owner| own_owners.iter().any(|own| own.eq_ignore_ascii_case(owner))) {
+    if let Some(owner) =
+        owner.into_iter().find(|owner| own_owners.iter().any(|known| known.eq_ignore_ascii_case(owner)))
+    {
         return Ok(Some(format!("its owner is {owner}")));
     }
     for rule in config::list("own_fields") {
         let (name, value) = rule.split_once('=').ok_or_else(|| {
             Failure::bad_config("no-rule", format!("{rule:?} in own_fields is no rule; write `sync_origin = hookloom`"))
         })?;
-        if own(data, name.trim()).any(|found| found.eq_ignore_ascii_case(value.trim())) {
+        if custom_values(data, name.trim()).any(|found| found.eq_ignore_ascii_case(value.trim())) {
             return Ok(Some(format!("{} is {}", name.trim(), value.trim())));
         }
     }
     Ok(None)
 }
 
-/// The values of one of the account's own properties.
-fn own(data: &Map<String, Value>, name: &str) -> impl Iterator<Item = String> {
+/// Returns the values of a custom property.
+fn custom_values(data: &Map<String, Value>, name: &str) -> impl Iterator<Item = String> {
     let list = |key: &str| data.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let of_contact = list("properties").iter().filter(|one| one.get("type").and_then(Value::as_str) == Some("CUSTOM"));
     let both = of_contact.chain(list("custom_data"));

@@ -52,8 +52,8 @@ impl Rules {
     fn entity(&self, data: &mut Map<String, Value>) {
         for property in objects(data, "properties") {
             let name = property.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let own = property.get("type").and_then(Value::as_str) == Some("CUSTOM");
-            if let Some(Value::String(value)) = property.get_mut("value").filter(|_| !own) {
+            let is_custom = property.get("type").and_then(Value::as_str) == Some("CUSTOM");
+            if let Some(Value::String(value)) = property.get_mut("value").filter(|_| !is_custom) {
                 self.property(&name, value);
             }
         }

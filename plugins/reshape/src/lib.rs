@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_is_dropped() {
+    fn custom_sections_are_dropped() {
         let payload = r#"{"a":null,"b":{"c":"","d":{"e":[]}},"f":[null,{"g":null,"h":0}],"i":false,"j":" "}"#;
         let config = [("drop_nulls", "true")];
         let Ok(Verdict::Replace(outgoing)) = testing::run::<Reshape>(payload, &config) else { panic!("replaced") };
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_config_is_told() {
+    fn a_wrong_config_is_reported() {
         check(&[("rename", "eventName")], Err("config \"rename\" has the line \"eventName\"; write `field: field`"));
         check(&[("add", "eventName.x: 1")], Err("\"eventName.x\" leads through \"eventName\", which is no object"));
     }

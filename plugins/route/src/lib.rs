@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_rule_is_told() {
+    fn a_wrong_rule_is_reported() {
         check(DEAL, "tag vip", "\"tag vip\" is no rule; write `tag = vip -> https://…`");
         check(DEAL, "colour = red -> drop", "\"colour\" in \"colour = red -> drop\" is nothing to route by");
         check(DEAL, "tag = vip -> nowhere", "\"nowhere\" in \"tag = vip -> nowhere\" is no URL, `pass` or `drop`");

@@ -6,7 +6,7 @@ use crate::value::{id_of, number_of, text_of, under};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// A deal. Every field of it stays reachable by [`Deal::field`], known here or not.
+/// Deal of an event. Every field can be read by [`Deal::field`], also unknown ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deal {
     data: Map<String, Value>,
@@ -17,75 +17,75 @@ impl Deal {
         Deal { data }
     }
 
-    /// Any field of `eventData`.
+    /// Returns a field of `eventData`.
     pub fn field(&self, name: &str) -> Option<&Value> {
         under(&self.data, name)
     }
 
-    /// A field as text.
+    /// Returns a field as text.
     pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
         self.field(name).and_then(text_of)
     }
 
-    /// A field as a number, also if it was sent as text.
+    /// Returns a field as a number, also if it was sent as text.
     pub fn number(&self, name: &str) -> Option<f64> {
         self.field(name).and_then(number_of)
     }
 
-    /// A field as a number with all its digits, also if it was sent as text: for amounts of money.
+    /// Returns a field as a number with all its digits, also if it was sent as text: for amounts of money.
     pub fn decimal(&self, name: &str) -> Option<Decimal> {
         self.field(name).and_then(Decimal::of)
     }
 
-    /// A time, in seconds since 1970. Zero means never.
+    /// Returns a time, in seconds since 1970. Zero means never.
     pub fn time_s(&self, name: &str) -> Option<i64> {
         self.number(name).map(|seconds| seconds as i64).filter(|seconds| *seconds > 0)
     }
 
-    /// Its id as text: see [`id_of`].
+    /// Returns the id as text: see [`id_of`].
     pub fn id(&self) -> Option<Cow<'_, str>> {
         self.field("id").and_then(id_of)
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> Option<Cow<'_, str>> {
         self.text("name")
     }
 
-    /// The stage it is in.
+    /// Returns the milestone.
     pub fn milestone(&self) -> Option<Cow<'_, str>> {
         self.text("milestone")
     }
 
-    /// Its probability in per cent.
+    /// Returns the probability in per cent.
     pub fn probability(&self) -> Option<f64> {
         self.number("probability")
     }
 
-    /// Its value in the account's currency.
+    /// Returns the value in the account's currency.
     pub fn expected_value(&self) -> Option<f64> {
         self.number("expected_value")
     }
 
-    /// The track it is on, as text.
+    /// Returns the id of the track, as text.
     pub fn pipeline_id(&self) -> Option<Cow<'_, str>> {
         self.field("pipeline_id").and_then(id_of)
     }
 
-    /// The ids of its contacts, as text.
+    /// Returns the ids of the contacts, as text.
     pub fn contact_ids(&self) -> Vec<Cow<'_, str>> {
         let ids = self.field("contact_ids").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         ids.iter().filter_map(id_of).collect()
     }
 
-    /// The account's own fields: name and value as text. Names may repeat.
+    /// Returns custom fields: name and value as text. Names may repeat.
     pub fn custom(&self) -> impl Iterator<Item = (&str, Option<Cow<'_, str>>)> {
         let list = self.field("custom_data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let entries = list.iter().filter_map(Value::as_object);
         entries.filter_map(|entry| Some((under(entry, "name")?.as_str()?, under(entry, "value").and_then(text_of))))
     }
 
-    /// Its tags.
+    /// Returns the tags.
     pub fn tags(&self) -> Vec<&str> {
         tags(&self.data)
     }
@@ -95,7 +95,7 @@ impl Deal {
         Owner::of(&self.data)
     }
 
-    /// The id of who owns it.
+    /// Returns the id of the owner.
     pub fn owner_id(&self) -> Option<Cow<'_, str>> {
         self.owner().and_then(Owner::id).or_else(|| self.field("owner_id").and_then(id_of))
     }

@@ -1,4 +1,4 @@
-//! Decimal numbers that keep every digit: amounts of money and ids do not fit into a binary fraction.
+//! Decimal numbers that keep every digit, because amounts of money and ids do not fit into a binary fraction.
 
 use crate::text_of;
 use serde_json::Value;
@@ -17,9 +17,9 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Decimal {
     is_negative: bool,
-    /// Without zeros at either end; empty for zero.
+    /// Digits without zeros at either end; empty for zero.
     digits: String,
-    /// The value is `digits` × 10^`exponent`.
+    /// Exponent: the value is `digits` × 10^`exponent`.
     exponent: i64,
 }
 
@@ -27,7 +27,7 @@ pub struct Decimal {
 const PLAIN_BYTES_MAX: usize = 255;
 
 impl Decimal {
-    /// Reads a number as JSON or a person writes it: `-12.50`, `5.7E15`, `.5`. None: it is not one.
+    /// Parses a number in the form of JSON or of people: `-12.50`, `5.7E15`, `.5`. None: the text is not a number.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let (is_negative, unsigned) = match text.strip_prefix('-') {
@@ -46,7 +46,7 @@ impl Decimal {
         Some(Decimal::new(is_negative, &format!("{whole}{fraction}"), exponent))
     }
 
-    /// A value as a number: a number, or a text that is one.
+    /// Returns the number of a JSON number, or of a text with one.
     pub fn of(value: &Value) -> Option<Self> {
         Decimal::parse(&text_of(value)?)
     }
@@ -67,8 +67,8 @@ impl Decimal {
         self.digits.is_empty()
     }
 
-    /// The number of units of 10^-`places` that it has: minor units of an amount. Rounds half away from zero. None if that
-    /// has more than 38 digits.
+    /// Returns the number in units of 10^-`places`, such as the minor units of an amount. Rounds half away from zero. None if the
+    /// result has more than 38 digits.
     pub fn scaled(&self, places: u32) -> Option<i128> {
         let shift = self.exponent.saturating_add(i64::from(places));
         // 10^38 is the largest power of ten below i128::MAX.
@@ -91,7 +91,7 @@ impl Decimal {
         place(self).cmp(&place(other)).then_with(|| self.digits.cmp(&other.digits))
     }
 
-    /// The digits without so many at their end, rounded half up.
+    /// Returns the digits without the last `places`, rounded half up.
     fn rounded(&self, places: usize) -> Option<i128> {
         let Some(kept) = self.digits.len().checked_sub(places) else { return Some(0) };
         let (kept, rest) = self.digits.split_at(kept);
@@ -99,7 +99,7 @@ impl Decimal {
         whole.checked_add(i128::from(rest.as_bytes().first().is_some_and(|digit| *digit >= b'5')))
     }
 
-    /// The product. None if it has more than 38 digits.
+    /// Returns the product. None if it has more than 38 digits.
     pub fn times(&self, other: &Decimal) -> Option<Decimal> {
         fn mantissa(one: &Decimal) -> Option<u128> {
             if one.is_zero() { Some(0) } else { one.digits.parse::<u128>().ok() }
@@ -109,13 +109,14 @@ impl Decimal {
         Some(Decimal::new(self.is_negative != other.is_negative, &product.to_string(), exponent))
     }
 
-    /// The number times 10^`places`.
+    /// Returns the number times 10^`places`.
     #[must_use]
     pub fn shifted(&self, places: i64) -> Decimal {
         Decimal::new(self.is_negative, &self.digits, self.exponent.saturating_add(places))
     }
 
-    /// In plain digits: without an exponent, and without zeros that say nothing. None if it had more than 255 characters.
+    /// Formats in plain digits, without an exponent and without redundant zeros. None if the text would have more than 255
+    /// characters.
     pub fn plain(&self) -> Option<String> {
         if self.is_zero() {
             return Some("0".to_owned());
@@ -135,7 +136,7 @@ impl Decimal {
     }
 }
 
-/// In plain digits if they are at most 255, and with an exponent otherwise: `1.5e+400`.
+/// Formats in plain digits if they are at most 255, and otherwise with an exponent: `1.5e+400`.
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(plain) = self.plain() {
@@ -171,7 +172,7 @@ impl PartialOrd for Decimal {
     }
 }
 
-/// An exponent; one beyond 64 bits is the largest or the least. None: it is no number.
+/// Returns an exponent, saturated to 64 bits. None: the text is not a number.
 fn exponent_of(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

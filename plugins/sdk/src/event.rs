@@ -1,45 +1,45 @@
-//! The event, and the views into it.
+//! Event of a call, and its typed views.
 
 use crate::{Contact, Deal, Failure, Outgoing};
 use serde_json::{Map, Value};
 
-/// One event, as one subscription sees it.
+/// Event, as one subscription gets it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Event {
-    /// The event's id.
+    /// Id of the event.
     pub id: String,
-    /// The tenant that owns it.
+    /// Tenant of the event.
     pub tenant: String,
-    /// The subscription that this call is for.
+    /// Subscription of this call.
     pub subscription: String,
-    /// The event name, such as `Contact is Created`.
+    /// Event name, such as `Contact is Created`.
     pub name: String,
-    /// `Contact` or `Deal`, if the host knows.
+    /// `Contact` or `Deal`, if the host knows it.
     pub module: Option<String>,
     /// `eventData.id` as text, if there is one; a number in plain digits.
     pub entity_id: Option<String>,
-    /// Time at which the host accepted it, in milliseconds since 1970.
+    /// Time of acceptance, in milliseconds since 1970.
     pub received_at_ms: u64,
-    /// The exact body: JSON with `eventName` and `eventData`.
+    /// Exact body: JSON with `eventName` and `eventData`.
     pub payload: String,
     /// Attributes that later hosts may add. Ignore names you do not know.
     pub attributes: Vec<(String, String)>,
 }
 
 impl Event {
-    /// The whole payload as JSON: every field, in order, with the digits of its numbers.
+    /// Returns the whole payload as JSON: every field, in order, with the digits of its numbers.
     ///
     /// # Errors
-    /// [`Failure::InvalidEvent`] if the payload is no JSON, which no host would have accepted: what a host accepts is read here
-    /// without loss. Of a key that repeats in one object, the last value counts.
+    /// [`Failure::InvalidEvent`] if the payload is not JSON, which no host accepts. Every accepted payload is read without loss. Of
+    /// a repeated key in one object, the last value counts.
     pub fn json(&self) -> Result<Value, Failure> {
         crate::value::parse(&self.payload).map_err(|error| Failure::invalid_event("not-json", error.to_string()))
     }
 
-    /// Value of `eventData`.
+    /// Returns the value of `eventData`.
     ///
     /// # Errors
-    /// [`Failure::InvalidEvent`] if there is none, which no host would have accepted.
+    /// [`Failure::InvalidEvent`] if there is none, which no host accepts.
     pub fn data(&self) -> Result<Map<String, Value>, Failure> {
         match self.json()? {
             Value::Object(mut envelope) => match envelope.remove("eventData") {
@@ -60,10 +60,10 @@ impl Event {
         self.module.as_deref() == Some("Deal")
     }
 
-    /// The event's contact.
+    /// Returns the contact of the event.
     ///
     /// # Errors
-    /// [`Failure::InvalidEvent`] if the event is not about one.
+    /// [`Failure::InvalidEvent`] if the event is not about a contact.
     pub fn contact(&self) -> Result<Contact, Failure> {
         if self.is_contact() {
             self.data().map(Contact::new)
@@ -72,10 +72,10 @@ impl Event {
         }
     }
 
-    /// The event's deal.
+    /// Returns the deal of the event.
     ///
     /// # Errors
-    /// [`Failure::InvalidEvent`] if the event is not about one.
+    /// [`Failure::InvalidEvent`] if the event is not about a deal.
     pub fn deal(&self) -> Result<Deal, Failure> {
         if self.is_deal() {
             self.data().map(Deal::new)
@@ -84,8 +84,8 @@ impl Event {
         }
     }
 
-    /// The payload with an edited `eventData`. What the edit leaves alone stays as it was: unknown fields, the order of
-    /// keys, the digits of numbers (an exponent is written as `1e+3`, however it came).
+    /// Returns the payload with an edited `eventData`. Everything else is unchanged: unknown fields, the order of keys, the digits
+    /// of numbers (an exponent is always written as `1e+3`).
     ///
     /// # Errors
     /// [`Failure::InvalidEvent`] as for [`Event::data`].
@@ -107,7 +107,7 @@ mod tests {
         let payload = r#"{"eventName":"Contact is Updated","eventData":{"z":1.0,"a":12345678901234567890123,"id":5701666712059904,"e":1E3,"n":null,"deep":{"y":[],"x":"é"}}}"#;
         let event = testing::event(payload);
         let outgoing = event.edit(|data| drop(data.insert("n".into(), Value::from("new")))).expect("an object");
-        // Of a number's spelling only the exponent's is not kept.
+        // Only the spelling of an exponent is not kept.
         let expected = payload.replace("null", "\"new\"").replace("1E3", "1e+3");
         assert_eq!(outgoing.body, Body::Text(expected));
     }

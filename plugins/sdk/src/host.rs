@@ -1,9 +1,9 @@
-//! Functions of the host: log, config, secrets, history. Outside a component the sdk plays the host (see
+//! Functions of the host: log, config, secrets, history. Outside of a component, the sdk simulates the host (see
 //! [`testing`](crate::testing)).
 
-/// Write to the log of the delivery's attempt. A line is cut at 1 KiB, and a call keeps 16 KiB.
+/// Write to the log of the attempt. A line is cut at 1 KiB, and a call can log 16 KiB.
 pub mod log {
-    /// For the plugin's author.
+    /// Writes a detail for the plugin's author to the log.
     pub fn debug(message: impl AsRef<str>) {
         super::write("debug", message.as_ref());
     }
@@ -24,32 +24,32 @@ pub mod log {
     }
 }
 
-/// The subscription's config: a map of texts that its owner wrote.
+/// Read the subscription's config: a map of texts that its owner wrote.
 pub mod config {
     use crate::Failure;
     use std::str::FromStr;
 
-    /// The value under a key, trimmed. None if there is none or it is blank.
+    /// Returns the value of a key, trimmed. None if there is none or it is blank.
     pub fn get(key: &str) -> Option<String> {
         super::config_value(key).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
-    /// All keys and values, ordered by key.
+    /// Returns all keys and values, ordered by key.
     pub fn entries() -> Vec<(String, String)> {
         super::config_entries()
     }
 
-    /// The value under a key as another type. None if there is none.
+    /// Returns the value of a key as another type. None if there is none.
     ///
     /// # Errors
-    /// [`Failure::BadConfig`] that names the key and the value, if it is not of the type.
+    /// [`Failure::BadConfig`] that names the key and the value, if the value cannot be parsed.
     pub fn parse<T: FromStr>(key: &str) -> Result<Option<T>, Failure> {
         let Some(value) = get(key) else { return Ok(None) };
         let unfit = |_| Failure::bad_config("unfit-value", format!("config {key:?} is {value:?}, which does not fit"));
         value.parse().map(Some).map_err(unfit)
     }
 
-    /// The value under a key as a list: divided by commas or line ends, each item trimmed. Empty if there is none.
+    /// Returns the value of a key as a list: divided by commas or line ends, each item trimmed. Empty if there is none.
     pub fn list(key: &str) -> Vec<String> {
         let value = get(key).unwrap_or_default();
         value.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
@@ -60,7 +60,7 @@ pub mod config {
 pub mod secrets {
     use crate::Failure;
 
-    /// HMAC-SHA256 of `data` with the named secret: 32 bytes.
+    /// Returns the HMAC-SHA256 of `data` with the named secret: 32 bytes.
     ///
     /// # Errors
     /// [`Failure::BadConfig`] if the subscription has no secret of this name or does not grant it.
@@ -71,12 +71,12 @@ pub mod secrets {
     }
 }
 
-/// Look back at what the host accepted before.
+/// Read earlier events.
 pub mod history {
     use crate::Event;
 
-    /// The latest event of the same contact or deal that was accepted before this one: the whole entity as it was then.
-    /// Every attempt sees the same. None: there was none, it is older than the host keeps, or the event has no id.
+    /// Returns the previous event of the same contact or deal, with the whole entity at that time. Every attempt gets the same
+    /// event. None: there is none, the host has pruned it, or the event has no id.
     pub fn previous() -> Option<Event> {
         super::previous()
     }

@@ -35,10 +35,10 @@ thread_local! {
     static HOST: RefCell<PlayedHost> = RefCell::default();
 }
 
-/// Calls a plugin with a payload and a config, as a host would. The log of an earlier call is forgotten.
+/// Calls a plugin with a payload and a config, as a host would. Discards the log of an earlier call.
 ///
 /// # Errors
-/// The plugin's.
+/// The failure of the plugin.
 pub fn run<P: Plugin>(payload: &str, config: &[(&str, &str)]) -> Result<Verdict, Failure> {
     HOST.with_borrow_mut(|host| {
         host.log.clear();
@@ -47,12 +47,12 @@ pub fn run<P: Plugin>(payload: &str, config: &[(&str, &str)]) -> Result<Verdict,
     P::transform(&event(payload))
 }
 
-/// Gives the played host a secret, for this thread's later calls.
+/// Sets a secret of the simulated host, for further calls on this thread.
 pub fn set_secret(name: &str, secret: &[u8]) {
     HOST.with_borrow_mut(|host| host.secrets.insert(name.to_owned(), secret.to_vec()));
 }
 
-/// Lets the played host have accepted an event of the same entity before, for this thread's later calls.
+/// Sets the previous event of the same entity, for further calls on this thread.
 pub fn set_previous(payload: Option<&str>) {
     HOST.with_borrow_mut(|host| host.previous = payload.map(event));
 }
@@ -62,7 +62,7 @@ pub fn log() -> Vec<String> {
     HOST.with_borrow(|host| host.log.clone())
 }
 
-/// An event with this payload, and the rest as a host would fill it in.
+/// Returns an event with this payload, and the other fields as a host would set them.
 pub fn event(payload: &str) -> Event {
     let json: Value = crate::value::parse(payload).unwrap_or_default();
     let name = json["eventName"].as_str().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! Times for people: Agile CRM sends seconds since 1970 in most fields and milliseconds in a few.
+//! Times for people. Agile CRM sends seconds since 1970 in most fields and milliseconds in a few.
 
 use jiff::Timestamp;
 

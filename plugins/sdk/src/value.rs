@@ -1,11 +1,11 @@
-//! Agile CRM's loose values: numbers as texts, texts as numbers, blanks around them, nulls for nothing.
+//! Values of Agile CRM: numbers as texts, texts as numbers, blanks around them, nulls for absent values.
 
 use crate::Decimal;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// Reads JSON of any depth: the host bounds how deep an event nests, and a plugin earlier in the chain may have wrapped it.
+/// Parses JSON of any depth. The host bounds the depth of an event, and an earlier plugin of the chain may have wrapped it.
 pub(crate) fn parse(json: &str) -> serde_json::Result<Value> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     deserializer.disable_recursion_limit();
@@ -13,8 +13,8 @@ pub(crate) fn parse(json: &str) -> serde_json::Result<Value> {
     deserializer.end().map(|()| value)
 }
 
-/// A value as text: a string trimmed, a number as it was written, a boolean in words. Null, blank and nested values are
-/// none.
+/// Returns a value as text: a trimmed string, a number as written, or a boolean as `true` or `false`. None for null, blank and
+/// nested values.
 pub fn text_of(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) => Some(text.trim()).filter(|text| !text.is_empty()).map(Cow::Borrowed),
@@ -24,8 +24,8 @@ pub fn text_of(value: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
-/// An id as text, as the host compares ids: a string trimmed, a number in plain digits, so that `57`, `57.0` and `5.7E1` are
-/// the same id.
+/// Returns an id as text, as the host compares ids: a trimmed string, or a number in plain digits, so that `57`, `57.0` and `5.7E1`
+/// are the same id.
 pub fn id_of(value: &Value) -> Option<Cow<'_, str>> {
     let text = text_of(value)?;
     if !value.is_number() || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())) {
@@ -34,7 +34,7 @@ pub fn id_of(value: &Value) -> Option<Cow<'_, str>> {
     Some(Decimal::parse(&text).and_then(|number| number.plain()).map_or(text, Cow::Owned))
 }
 
-/// Returns true if two values mean the same: numbers are compared by value, exactly, and objects without their order.
+/// Returns true if two values mean the same. Numbers are compared exactly by value, and objects without their order.
 pub fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(left), Value::Number(right)) => left == right || Decimal::of(one) == Decimal::of(other),
@@ -49,18 +49,18 @@ pub fn same(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// A value as a number: a number, or a text that is one.
+/// Returns the number of a JSON number, or of a text with one.
 pub fn number_of(value: &Value) -> Option<f64> {
     text_of(value)?.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// The value at a path of keys, such as `owner.email`.
+/// Returns the value at a path of keys, such as `owner.email`.
 pub fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(value, |value, key| value.get(key))
 }
 
-/// The value under a key of one of the vendor's objects. Most have a handful of short keys, and `eventData` some dozens:
-/// comparing them takes less than hashing one does.
+/// Returns the value of a key in an object of the vendor. Most have a handful of short keys, and `eventData` some dozens: comparing
+/// them is faster than hashing one.
 pub(crate) fn under<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     object.iter().find_map(|(other, value)| (other == key).then_some(value))
 }

@@ -5,14 +5,14 @@ use serde::Serialize;
 /// Reason for a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
-    /// A short, stable word for programs. The host keeps 64 bytes.
+    /// Short, constant code for programs. The host keeps 64 bytes.
     pub code: String,
-    /// A sentence for people. The host keeps 1,024 bytes.
+    /// Sentence for people. The host keeps 1,024 bytes.
     pub message: String,
 }
 
 impl Reason {
-    /// A reason.
+    /// Creates a reason.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Reason { code: code.into(), message: message.into() }
     }
@@ -21,13 +21,13 @@ impl Reason {
 /// Decision about an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// Send the payload exactly as it came.
+    /// Send the original payload.
     Pass,
-    /// Send this instead.
+    /// Send another request.
     Replace(Outgoing),
-    /// Send nothing; that is not a failure.
+    /// Send nothing, which is not a failure.
     Drop(Reason),
-    /// Decide later, at the latest when the delivery's age limit is reached.
+    /// Decide later, at the latest when the delivery reaches its age limit.
     Later {
         /// Delay in milliseconds; the host waits for at least one second.
         delay_ms: u64,
@@ -37,12 +37,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Send nothing, for this reason.
+    /// Returns the verdict to send nothing, for this reason.
     pub fn drop(code: impl Into<String>, message: impl Into<String>) -> Self {
         Verdict::Drop(Reason::new(code, message))
     }
 
-    /// Send this JSON instead: a [`serde_json::Value`], or anything that serde can write as JSON.
+    /// Returns the verdict to send this JSON: a [`serde_json::Value`], or anything that serde can serialize as JSON.
     ///
     /// # Panics
     /// As [`Outgoing::json`].
@@ -54,46 +54,46 @@ impl Verdict {
 /// Reason why a plugin could not decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The event can never work: the delivery ends as dead.
+    /// The event can never be processed: the delivery ends as dead.
     InvalidEvent(Reason),
-    /// It may work another time: the delivery is retried.
+    /// Another attempt may succeed: the delivery is retried.
     Transient(Reason),
-    /// The config is wrong: after three events in a row the subscription is paused.
+    /// The config is invalid: after three events in a row, the subscription is paused.
     BadConfig(Reason),
 }
 
 impl Failure {
-    /// The event can never work.
+    /// Returns the failure that the event can never be processed.
     pub fn invalid_event(code: impl Into<String>, message: impl Into<String>) -> Self {
         Failure::InvalidEvent(Reason::new(code, message))
     }
 
-    /// It may work another time.
+    /// Returns the failure that another attempt may succeed.
     pub fn transient(code: impl Into<String>, message: impl Into<String>) -> Self {
         Failure::Transient(Reason::new(code, message))
     }
 
-    /// The config is wrong.
+    /// Returns the failure that the config is invalid.
     pub fn bad_config(code: impl Into<String>, message: impl Into<String>) -> Self {
         Failure::BadConfig(Reason::new(code, message))
     }
 }
 
-/// The body of a request.
+/// Body of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// Text. The host checks that it is JSON when the content type says so.
+    /// Text. The host checks that it is JSON if the content type says so.
     Text(String),
-    /// Any bytes.
+    /// Bytes of any kind.
     Binary(Vec<u8>),
 }
 
-/// The request to send instead of the payload.
+/// Request to send instead of the payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// The body.
+    /// Body of the request.
     pub body: Body,
-    /// The `content-type` header. None: `application/json`.
+    /// Header `content-type`. None: `application/json`.
     pub content_type: Option<String>,
     /// Headers to add.
     pub headers: Vec<(String, String)>,
@@ -102,16 +102,16 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// A JSON body.
+    /// Returns a request with a JSON body.
     ///
     /// # Panics
-    /// If it is nothing that JSON can say, such as a map whose keys are lists. No [`serde_json::Value`] is.
+    /// If the value cannot be serialized as JSON, such as a map whose keys are lists. A [`serde_json::Value`] never panics.
     pub fn json(value: &impl Serialize) -> Self {
         let text = serde_json::to_string(value).expect("JSON can say it");
         Outgoing { body: Body::Text(text), content_type: None, headers: Vec::new(), url: None }
     }
 
-    /// A text of another content type.
+    /// Returns a request with a text of another content type.
     pub fn text(content_type: impl Into<String>, text: impl Into<String>) -> Self {
         Outgoing {
             body: Body::Text(text.into()),
@@ -121,7 +121,7 @@ impl Outgoing {
         }
     }
 
-    /// Bytes of some content type.
+    /// Returns a request with bytes of another content type.
     pub fn binary(content_type: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         Outgoing {
             body: Body::Binary(bytes.into()),
@@ -138,7 +138,7 @@ impl Outgoing {
         self
     }
 
-    /// Sends it to another address.
+    /// Sends the request to another address.
     #[must_use]
     pub fn to(mut self, url: impl Into<String>) -> Self {
         self.url = Some(url.into());

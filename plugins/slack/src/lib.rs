@@ -1,10 +1,10 @@
-//! Turns a won deal into a message for a Slack incoming webhook: a text for notifications, and blocks.
+//! Converts a won deal into a message for a Slack incoming webhook: a text for notifications, and blocks.
 //!
-//! Config, all optional: `milestones` (comma list, `Won`): which stages are worth a message; `currency` (`$`): what stands
-//! before the value; `title` (`Deal won`, or `Deal: <milestone>` for other stages). Everything else is dropped.
+//! Config, all optional: `milestones` (comma list, `Won`): stages with a message; `currency` (`$`): text before the value; `title`
+//! (`Deal won`, or `Deal: <milestone>` for other stages). Everything else is dropped.
 //!
-//! Slack's rules (api.slack.com, "Formatting text", "Block Kit"): `&`, `<` and `>` are escaped in text, a header has at
-//! most 150 characters, a text at most 3,000.
+//! Slack's rules (api.slack.com, "Formatting text", "Block Kit"): `&`, `<` and `>` are escaped in text, a header has at most 150
+//! characters, a text at most 3,000.
 
 use hookloom_sdk::json::{Value, json};
 use hookloom_sdk::{Deal, Decimal, Event, Failure, Plugin, Verdict, config, export, time};
@@ -76,8 +76,8 @@ fn joined(parts: &[Option<String>; 3], first: &str, second: &str) -> String {
     format!("{title}{first}{name}{tail}")
 }
 
-/// A value with thousands set apart, and cents only where there are some. What has more than 38 digits is no readable amount,
-/// and is written as it was sent.
+/// Formats a value with separated thousands, and with cents only if there are some. A value with more than 38 digits is not a
+/// readable amount, and is written as sent.
 fn money(value: &Decimal) -> String {
     let currency = escaped(&config::get("currency").unwrap_or_else(|| "$".to_owned()));
     let Some(cents) = value.scaled(2) else { return format!("{currency}{value}") };
@@ -94,7 +94,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// At most so many characters, never half an escape.
+/// Returns at most this many characters, without cutting an escape.
 fn cut(text: &str, chars_max: usize) -> String {
     if text.chars().count() <= chars_max {
         return text.to_owned();

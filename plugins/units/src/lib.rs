@@ -1,9 +1,9 @@
-//! Writes times as RFC 3339 and adds what amounts of money mean.
+//! Writes times as RFC 3339 and amounts of money in minor units, weighted, and as text.
 //!
-//! The vendor's times (seconds, in tags milliseconds; 0 means never) become texts in config `zone`, an IANA name or `UTC`;
-//! never becomes null. Config `custom_times` lists the account's own properties that hold seconds. A deal gets `money`:
-//! `expected` in the account's currency (config `currency`, such as `USD`), `converted` in the deal's own, each with
-//! minor units, weighted by probability too, and as a text.
+//! The vendor's times (seconds, in tags milliseconds; 0 means never) become texts in config `zone`, an IANA name or `UTC`; never
+//! becomes null. Config `custom_times` lists custom properties that hold seconds. A deal gets `money`: `expected` in the account's
+//! currency (config `currency`, such as `USD`), `converted` in the deal's currency, each with minor units, weighted by probability
+//! too, and as a text.
 
 use hookloom_sdk::json::{Map, Value, json};
 use hookloom_sdk::{Decimal, Event, Failure, Plugin, Verdict, config, export, log, number_of, text_of};
@@ -76,7 +76,7 @@ impl Zone {
         ] {
             for entry in data.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
                 let named = |key| {
-                    entry.get(key).and_then(Value::as_str).is_some_and(|own| own_times.iter().any(|time| time == own))
+                    entry.get(key).and_then(Value::as_str).is_some_and(|name| own_times.iter().any(|time| time == name))
                 };
                 let unit_ms = if name.is_none() { 1 } else { 1_000 };
                 if name.is_none_or(named)
@@ -88,7 +88,7 @@ impl Zone {
         }
     }
 
-    /// A number of units since 1970 as a text; 0 as null. What is no such number stays.
+    /// Writes a number of units since 1970 as a text, and 0 as null. Other values stay.
     fn write(&self, value: &mut Value, unit_ms: i64) {
         let Some(number) = number_of(value) else { return };
         let ms = (number as i64).checked_mul(unit_ms).and_then(|ms| Timestamp::from_millisecond(ms).ok());
@@ -108,11 +108,11 @@ fn is_currency(code: &str) -> bool {
 fn money(data: &Map<String, Value>, account_currency: Option<&str>) -> Map<String, Value> {
     let number = |name: &str| data.get(name).and_then(Decimal::of);
     // `EUR-\u{20ac}`: the code and the sign.
-    let own = data.get("currency_type").and_then(text_of).and_then(|text| text.get(..3).map(str::to_owned));
-    let own = own.filter(|code| is_currency(code));
+    let currency = data.get("currency_type").and_then(text_of).and_then(|text| text.get(..3).map(str::to_owned));
+    let currency = currency.filter(|code| is_currency(code));
     let amounts = [
         ("expected", number("expected_value"), account_currency.map(str::to_owned)),
-        ("converted", number("currency_conversion_value").filter(|_| own.is_some()), own.clone()),
+        ("converted", number("currency_conversion_value").filter(|_| currency.is_some()), currency.clone()),
     ];
     let one = |(name, amount, currency): (&str, Option<Decimal>, Option<String>)| {
         let amount = amount_in(&amount?, currency.as_deref(), number("probability"));
@@ -124,7 +124,7 @@ fn money(data: &Map<String, Value>, account_currency: Option<&str>) -> Map<Strin
     amounts.into_iter().filter_map(one).collect()
 }
 
-/// An amount in minor units, weighted, and as a text; exact to 38 digits, and without minor units beyond.
+/// Returns an amount in minor units, weighted, and as a text; exact to 38 digits, and without minor units above that.
 fn amount_in(amount: &Decimal, currency: Option<&str>, probability: Option<Decimal>) -> Value {
     let digits = currency.map_or(2, minor_digits);
     let minor = amount.scaled(digits);
@@ -133,12 +133,12 @@ fn amount_in(amount: &Decimal, currency: Option<&str>, probability: Option<Decim
     json!({"currency": currency, "minor": minor, "weighted_minor": weighted, "text": text})
 }
 
-/// A percentage as a share between 0 and 1.
+/// Returns a percentage as a share between 0 and 1.
 fn share_of(percent: Decimal) -> Decimal {
     percent.clamp(Decimal::from(0), Decimal::from(100)).shifted(-2)
 }
 
-/// ISO 4217: how many digits the minor unit has.
+/// Returns the number of digits of a currency's minor unit (ISO 4217).
 fn minor_digits(currency: &str) -> u32 {
     match currency {
         "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "VND" | "VUV"
@@ -148,7 +148,7 @@ fn minor_digits(currency: &str) -> u32 {
     }
 }
 
-/// `50,000.00 USD`.
+/// Formats an amount, such as `50,000.00 USD`.
 fn text(minor: i128, digits: u32, currency: Option<&str>) -> String {
     let unit = 10_u128.pow(digits);
     let whole = minor.unsigned_abs() / unit;

@@ -1,10 +1,10 @@
-//! JSON as a form, as a line of CSV, as XML.
+//! Encodings of JSON: form, line of CSV, XML.
 
 use hookloom_sdk::json::Value;
 use hookloom_sdk::{at, text_of};
 use std::fmt::Write as _;
 
-/// `application/x-www-form-urlencoded` of some fields, or of every field that has a text.
+/// Encodes some fields, or every field with a text, as `application/x-www-form-urlencoded`.
 pub(crate) fn form(value: &Value, fields: &[String]) -> String {
     let mut pairs = Vec::new();
     if fields.is_empty() {
@@ -16,7 +16,7 @@ pub(crate) fn form(value: &Value, fields: &[String]) -> String {
     pairs.join("&")
 }
 
-/// Every text below a value, with its path; the items of a list are numbered.
+/// Collects every text below a value, with its path. The items of a list are numbered.
 fn leaves(value: &Value, path: &str, pairs: &mut Vec<(String, String)>) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match value {
@@ -28,7 +28,7 @@ fn leaves(value: &Value, path: &str, pairs: &mut Vec<(String, String)>) {
     }
 }
 
-/// The text at a path; an object or a list as JSON; nothing for nothing.
+/// Returns the text at a path; an object or a list as JSON; an empty text if there is nothing.
 fn text_at(value: &Value, path: &str) -> String {
     match at(value, path) {
         Some(nested @ (Value::Object(_) | Value::Array(_))) => nested.to_string(),
@@ -50,7 +50,7 @@ fn percent(text: &str) -> String {
     encoded
 }
 
-/// One line, RFC 4180. A cell that a spreadsheet would run as a formula is quoted text.
+/// Encodes one line of CSV (RFC 4180). A cell that a spreadsheet would run as a formula is quoted text.
 pub(crate) fn csv(value: &Value, fields: &[String]) -> String {
     let cell = |path: &String| {
         let text = text_at(value, path);
@@ -61,7 +61,7 @@ pub(crate) fn csv(value: &Value, fields: &[String]) -> String {
     cells.join(",") + "\r\n"
 }
 
-/// One element for each key, `item` for each of a list, below `event`.
+/// Encodes one element for each key, and `item` for each value of a list, below `event`.
 pub(crate) fn xml(value: &Value) -> String {
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     element("event", value, &mut text);
@@ -74,14 +74,14 @@ fn element(name: &str, value: &Value, text: &mut String) {
     match value {
         Value::Object(map) => map.iter().for_each(|(key, value)| element(key, value, text)),
         Value::Array(list) => list.iter().for_each(|value| element("item", value, text)),
-        Value::String(own) => escape(own, text),
+        Value::String(string) => escape(string, text),
         Value::Null => {}
         other => escape(&other.to_string(), text),
     }
     let _ = write!(text, "</{name}>");
 }
 
-/// A name that XML 1.0 allows: what it does not allow becomes `_`.
+/// Returns a name that XML 1.0 allows. Other characters become `_`.
 fn element_name(name: &str) -> String {
     let mut safe: String = name
         .chars()
@@ -93,9 +93,9 @@ fn element_name(name: &str) -> String {
     safe
 }
 
-/// Text as XML 1.0 allows it; control characters, which it does not, are left out.
-fn escape(own: &str, text: &mut String) {
-    for sign in own.chars() {
+/// Escapes a text for XML 1.0, without the control characters that it does not allow.
+fn escape(from: &str, text: &mut String) {
+    for sign in from.chars() {
         match sign {
             '&' => text.push_str("&amp;"),
             '<' => text.push_str("&lt;"),

@@ -1,9 +1,9 @@
-//! Sends the payload in another envelope or encoding, with an HMAC or an idempotency header if the receiver wants one.
+//! Sends the payload in another envelope or encoding, optionally with an HMAC or an idempotency header.
 //!
-//! Config `as`: `cloudevents` (structured JSON, CloudEvents 1.0.2), `standard-webhooks` (`{type, timestamp, data}`), `form`
-//! (WHATWG URL), `csv` (RFC 4180), `xml`, or `json` for the payload itself. Config `fields`: for `form` and `csv`, which
-//! fields, as paths; all of them in `form` if absent. Config `hmac_header` and `hmac_secret` (a secret's name): HMAC-SHA256
-//! of the body in hex, after `hmac_prefix`. Config `idempotency_header`: a header with an id that every attempt repeats.
+//! Config `as`: `cloudevents` (structured JSON, CloudEvents 1.0.2), `standard-webhooks` (`{type, timestamp, data}`), `form` (WHATWG
+//! URL), `csv` (RFC 4180), `xml`, or `json` for the payload itself. Config `fields`: for `form` and `csv`, the fields as paths; all
+//! of them in `form` if absent. Config `hmac_header` and `hmac_secret` (a secret's name): HMAC-SHA256 of the body in hex, after
+//! `hmac_prefix`. Config `idempotency_header`: a header with an id that every attempt repeats.
 
 mod encode;
 
@@ -50,12 +50,12 @@ fn wrapped(event: &Event) -> Result<Outgoing, Failure> {
     })
 }
 
-/// `Contact is Created` is `contact.created`; deals are called deals.
+/// Returns `contact.created` for `Contact is Created`; opportunities are called deals.
 fn type_of(event: &Event) -> String {
     event.name.to_lowercase().replace("opportunity", "deal").replace(" is ", ".").replace(' ', "_")
 }
 
-/// Returns the time at which the event was accepted: a plugin's clock stands there, so every attempt returns the same.
+/// Returns the time of acceptance, which a plugin's clock shows, so that every attempt returns the same.
 fn timestamp(event: &Event) -> String {
     time::rfc3339(i64::try_from(event.received_at_ms / 1_000).unwrap_or_default()).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
-//! Growth of time and memory: against the backlog, subscriptions, plugins, the payload and the plugin's language.
+//! Growth of time and memory with the backlog, subscriptions, plugins, the payload and the plugin's language.
 //!
-//! One line for each, with all else as in the row `batch`. A line that rises with something it should not depend on, or faster
-//! than it should, is a defect.
+//! One line for each, with everything else as in the row `batch`. A line that grows with something on which it should not depend,
+//! or faster than it should, is a defect.
 
 use crate::host::{Host, cpu_s, event_of, resident_mib};
 use crate::many::{make_backlog, make_plugins, make_subscriptions};
@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Instant;
 
-/// One measured quantity over a growing size.
+/// Measured quantity over a growing size.
 struct Line {
     what: &'static str,
     unit: &'static str,
-    /// Maximum factor by which an event's time may grow when the size grows ten times: 1 is not at all, 10 is in proportion.
+    /// Maximum factor by which an event's time may grow when the size grows ten times: 1 for no growth, 10 for proportional growth.
     allowed: f64,
     points: Vec<Point>,
 }
@@ -27,7 +27,7 @@ struct Point {
     /// Size, or index, of the point.
     at: f64,
     name: String,
-    /// Of one delivery.
+    /// Wall time of one delivery.
     wall_us: f64,
     cpu_us: f64,
     resident_mib: f64,
@@ -75,13 +75,13 @@ impl Line {
     }
 
     fn as_plot(&self) -> crate::plot::Plot {
-        let told = match self.per_decade() {
+        let subtitle = match self.per_decade() {
             Some(times) if self.allowed.is_finite() => format!("ten times as many: × {times:.2}"),
             _ => self.unit.to_owned(),
         };
         crate::plot::Plot {
             title: self.what.to_owned(),
-            told,
+            subtitle,
             connected: self.allowed.is_finite(),
             points: self
                 .points
@@ -92,7 +92,7 @@ impl Line {
     }
 }
 
-/// The medians of several rounds of so many deliveries: wall and CPU µs of one, and what the host has in memory.
+/// Returns the medians of several rounds of this number of deliveries: wall and CPU µs of one, and the host's memory.
 async fn measured(
     args: &Args,
     host: &Host,
@@ -106,7 +106,7 @@ async fn measured(
     let per_request = (events / 4).clamp(1, 100.min((4 << 20) / bytes as u64));
     let mut wall = Vec::new();
     let mut cpu = Vec::new();
-    // The first round warms up.
+    // The first round is a warm-up.
     for round in 0..=args.rounds {
         let http = host.http.clone();
         let url = url.clone();
@@ -134,7 +134,7 @@ async fn measured(
     Ok([median(&wall), median(&cpu), resident_mib(host.process.id())])
 }
 
-/// Of one event, as the row `batch` has it.
+/// Size of one event, as in the row `batch`.
 const BYTES: usize = 337;
 const USUAL: [u64; 2] = [4_000, 1];
 
@@ -197,7 +197,7 @@ async fn payload(args: &Args) -> Result<Line, Failure> {
     Ok(line)
 }
 
-/// The same plugin in each language: what the templates make, built when the contract was frozen.
+/// Measures the same plugin in each language: the templates' output, built when the contract was frozen.
 async fn languages(args: &Args) -> Result<Line, Failure> {
     let mut line = Line::new("language", "the same plugin in each", f64::INFINITY);
     for (at, language) in ["rust", "c", "js", "ts", "python"].into_iter().enumerate() {

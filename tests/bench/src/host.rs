@@ -1,4 +1,4 @@
-//! The host under measurement: the real program, on an empty data folder, with the settings that it ships with.
+//! Host under measurement: the real program, on an empty data folder, with default settings.
 
 use crate::{Args, Failure};
 use bytes::Bytes;
@@ -21,11 +21,11 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) async fn start(args: &Args) -> Result<Self, Failure> {
-        // On a disk, not in a folder that is memory: a flush must have its real cost.
+        // On a disk instead of a folder in memory, so that a flush has its real cost.
         Host::start_in(TempDir::new_in("target")?, args).await
     }
 
-    /// Ends it and starts it again on its data.
+    /// Stops the host and starts it again on its data.
     pub(crate) async fn restart(mut self, args: &Args) -> Result<Self, Failure> {
         self.process.kill().await?;
         Host::start_in(self.folder, args).await
@@ -49,7 +49,7 @@ impl Host {
         Err("the host ended".into())
     }
 
-    /// A request under the default tenant.
+    /// Returns a request under the default tenant.
     pub(crate) fn request(
         &self,
         method: Method,
@@ -81,7 +81,7 @@ impl Host {
         self.ask(Method::PUT, &format!("/plugins/{name}"), component).await.map(drop)
     }
 
-    /// Makes a subscription; returns its id.
+    /// Creates a subscription and returns its id.
     pub(crate) async fn subscription(&self, notify_url: &str, also: Value) -> Result<String, Failure> {
         let mut body = json!({"notify_url": notify_url, "modules": ["Contact"], "concurrency": 64});
         if let (Some(body), Value::Object(also)) = (body.as_object_mut(), also) {
@@ -91,8 +91,8 @@ impl Host {
         Ok(made["id"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Waits until no delivery is pending that was made since then, in milliseconds since the epoch. It looks at the newest
-    /// one: counting a million would take longer than what is measured.
+    /// Waits until no delivery made since this time is pending, in milliseconds since the epoch. Reads only the newest, because
+    /// counting a million would take longer than the measurement.
     pub(crate) async fn recorded_since(&self, since_ms: u64) -> Result<(), Failure> {
         loop {
             let newest = self.ask(Method::GET, "/deliveries?state=pending&limit=1", "").await?;
@@ -104,7 +104,7 @@ impl Host {
     }
 }
 
-/// CPU seconds of a process so far (`proc(5)`), with its children that ended.
+/// Returns the CPU seconds of a process so far (`proc(5)`), with its ended children.
 pub(crate) fn cpu_s(pid: Option<u32>) -> f64 {
     let path = pid.map_or_else(|| "/proc/self/stat".to_owned(), |pid| format!("/proc/{pid}/stat"));
     let stat = std::fs::read_to_string(path).unwrap_or_default();
@@ -113,19 +113,19 @@ pub(crate) fn cpu_s(pid: Option<u32>) -> f64 {
     ticks / 100.0
 }
 
-/// Resident memory of a process, in MiB.
+/// Returns the resident memory of a process, in MiB.
 pub(crate) fn resident_mib(pid: Option<u32>) -> f64 {
     let statm = std::fs::read_to_string(format!("/proc/{}/statm", pid.unwrap_or(0))).unwrap_or_default();
     let pages: f64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
     pages * 4_096.0 / 1_048_576.0
 }
 
-/// The vendor's shape of a contact event of 337 bytes, with a number to know it by.
+/// Returns a contact event of 337 bytes in the vendor's format, with a number.
 pub(crate) fn event(number: u64) -> String {
     event_of(number, 337)
 }
 
-/// The same with more bytes: a note is longer.
+/// Returns an event with more bytes, by a longer note.
 pub(crate) fn event_of(number: u64, bytes: usize) -> String {
     let head = format!(
         "{{\"eventName\":\"Contact is Created\",\"eventData\":{{\"id\":{number},\"type\":\"PERSON\",\"tags\":[\"lead\"],\"properties\":[{{\"type\":\"SYSTEM\",\"name\":\"first_name\",\"value\":\"Dana\"}},{{\"type\":\"SYSTEM\",\"name\":\"last_name\",\"value\":\"Scully\"}},{{\"type\":\"CUSTOM\",\"name\":\"bench_number\",\"value\":\"{number}\"}}],\"note\":\""
@@ -134,7 +134,7 @@ pub(crate) fn event_of(number: u64, bytes: usize) -> String {
     format!("{head}{}\"}}}}", "x".repeat(room))
 }
 
-/// So many events as NDJSON.
+/// Returns this number of events as NDJSON.
 pub(crate) fn batch(from: u64, count: u64) -> Bytes {
     (from..from + count).map(|number| event(number) + "\n").collect::<String>().into()
 }

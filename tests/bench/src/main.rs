@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: the rows of the table in docs/explanation/speed.md, each with a floor that is measured in the same run.
+//! Benchmark `cargo xtask bench`: the rows of the table in docs/explanation/speed.md, each with a floor that is measured in the same run.
 //!
-//! The host is the real program in a process of its own; so is the receiver; this process sends. Each row is the median of
-//! several rounds, in which floor and figure take turns, so that a neighbour's load hits both.
+//! The host is the real program in a separate process, and so is the receiver; this process sends. Each row is the median of
+//! several rounds, in which floor and figure alternate, so that other load affects both.
 
 mod growth;
 mod host;
@@ -17,17 +17,17 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// As the program has it: the row `store` runs in this process.
+/// Allocator of the program, because the row `store` runs in this process.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Error with a description.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Measures how fast Hookloom is, each figure beside its floor.
+/// Measure how fast Hookloom is, each figure with its floor.
 #[derive(Parser)]
 struct Args {
-    /// One row only, by its name.
+    /// Name of the only row.
     #[arg(long)]
     row: Option<String>,
     /// Number of measurements of each row; those that compare two hosts, and `reload`, have at least five.
@@ -36,10 +36,10 @@ struct Args {
     /// Number of pending deliveries in the row `backlog`.
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
-    /// Measure how time and memory grow instead, and draw it into this file.
+    /// Measure instead how time and memory grow, and draw the result into this file.
     #[arg(long, value_name = "FILE")]
     growth: Option<PathBuf>,
-    /// The built program.
+    /// Built program.
     #[arg(long, default_value = "target/release/hookloom")]
     program: PathBuf,
     /// Folder of the built example plugins.
@@ -48,12 +48,12 @@ struct Args {
     /// File for the figures as JSON.
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
-    /// Be the receiver: the bench starts itself so.
+    /// Run as the receiver: the bench starts itself with this option.
     #[arg(long, hide = true)]
     receive: bool,
 }
 
-/// One figure beside its floor.
+/// Figure with its floor.
 struct Row {
     name: &'static str,
     what: String,
@@ -61,17 +61,17 @@ struct Row {
     floors: Vec<f64>,
     figures: Vec<f64>,
     goal: Goal,
-    /// CPU seconds and whatever else belongs to it.
+    /// CPU seconds and other figures of the row.
     also: String,
 }
 
 /// Goal of a row.
 enum Goal {
-    /// Figure / floor.
+    /// Minimum of figure / floor.
     AtLeast(f64),
-    /// The same, where less is better.
+    /// Maximum of figure / floor.
     AtMost(f64),
-    /// The figure less the floor, in its unit.
+    /// Maximum of the difference between figure and floor, in their unit.
     Above(f64),
 }
 

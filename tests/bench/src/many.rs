@@ -1,4 +1,4 @@
-//! Rows about many: plugins, subscriptions, receivers, pending deliveries.
+//! Rows with many plugins, subscriptions, receivers, or pending deliveries.
 
 use crate::host::{Host, batch, event, resident_mib};
 use crate::measure::{end_to_end, latency, rate};
@@ -9,15 +9,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// A component with a custom section that says nothing, which makes it another one.
+/// Returns the component with a custom section without meaning, which makes it another one.
 pub(crate) fn distinct(component: &[u8], number: usize) -> Vec<u8> {
     let name = format!("{number:05}");
     let section = [&[0, 6, 5], name.as_bytes()].concat();
     [component, &section].concat()
 }
 
-/// The row batch on two hosts that take turns, so that a busy neighbour of the machine hits both: one that has little, and
-/// one that has much.
+/// Measures the row batch alternately on two hosts, one with little and one with much data, so that other load affects both.
 async fn in_turns(
     args: &Args,
     (little, much): (&Host, &Host),
@@ -32,10 +31,10 @@ async fn in_turns(
     Ok([floors, figures])
 }
 
-/// Their figures differ by a few percent, which three rounds do not show.
+/// The figures differ by a few percent, which three rounds do not show.
 const ROUNDS_MIN: usize = 5;
 
-/// The batch row beside a backlog.
+/// Measures the batch row with a backlog.
 pub(crate) async fn backlog(name: &'static str, args: &Args) -> Result<Row, Failure> {
     let (little, to_little) = with_plugin(args, Some("flatten")).await?;
     let (host, receiver) = with_plugin(args, Some("flatten")).await?;
@@ -50,7 +49,7 @@ pub(crate) async fn backlog(name: &'static str, args: &Args) -> Result<Row, Fail
     Ok(Row { name, what, unit: "/s", floors, figures, goal: Goal::AtLeast(0.9), also })
 }
 
-/// Makes so many deliveries that stay pending.
+/// Creates this number of deliveries that stay pending.
 pub(crate) async fn make_backlog(host: &Host, receiver: &Receiver, wanted: usize) -> Result<(), Failure> {
     let resting = host.subscription(&receiver.url, json!({"modules": ["Deal"]})).await?;
     let pause = json!({"reason": "bench"}).to_string();
@@ -63,14 +62,14 @@ pub(crate) async fn make_backlog(host: &Host, receiver: &Receiver, wanted: usize
         host.ask(Method::POST, "/events", events).await?;
         made += count;
     }
-    // What is measured next is younger than these, also by a clock of milliseconds: that is how it is told from them.
+    // The next measurement must have a later time in milliseconds, by which its deliveries are recognised.
     tokio::time::sleep(Duration::from_millis(2)).await;
     Ok(())
 }
 
 /// Measures pages of deliveries among all that there are: the newest, those of a state, and further ones.
 async fn lists(host: &Host) -> Result<String, Failure> {
-    let mut told = Vec::new();
+    let mut medians = Vec::new();
     let first = host.ask(Method::GET, "/deliveries", "").await?;
     let cursor = first["cursor"].as_str().unwrap_or_default();
     for query in ["".to_owned(), format!("?cursor={cursor}"), "?state=pending".to_owned(), "?state=dead".to_owned()] {
@@ -82,12 +81,12 @@ async fn lists(host: &Host) -> Result<String, Failure> {
         }
         let kind = query.split(['?', '=']).nth(1).unwrap_or("newest");
         let kind = if kind == "state" { query.rsplit('=').next().unwrap_or_default() } else { kind };
-        told.push(format!("{kind} {:.1}", crate::median(&times)));
+        medians.push(format!("{kind} {:.1}", crate::median(&times)));
     }
-    Ok(format!("a page of deliveries, ms: {}", told.join(", ")))
+    Ok(format!("a page of deliveries, ms: {}", medians.join(", ")))
 }
 
-/// Subscriptions that an event does not match cost it nothing.
+/// Measures that subscriptions that do not match an event cost it nothing.
 pub(crate) async fn subscriptions(name: &'static str, args: &Args) -> Result<Row, Failure> {
     let (little, to_little) = with_plugin(args, Some("flatten")).await?;
     let (host, receiver) = with_plugin(args, Some("flatten")).await?;
@@ -98,7 +97,7 @@ pub(crate) async fn subscriptions(name: &'static str, args: &Args) -> Result<Row
     Ok(Row { name, what, unit: "/s", floors, figures, goal: Goal::AtLeast(0.8), also })
 }
 
-/// Makes so many subscriptions that no contact matches.
+/// Creates this number of subscriptions that match no contact.
 pub(crate) async fn make_subscriptions(host: &Host, receiver: &Receiver, count: u64) -> Result<Duration, Failure> {
     let begun = Instant::now();
     let body = json!({"notify_url": receiver.url, "modules": ["Deal"], "plugin": "flatten"}).to_string();
@@ -112,7 +111,7 @@ pub(crate) async fn make_subscriptions(host: &Host, receiver: &Receiver, count: 
 
 const PLUGINS: usize = 1_000;
 
-/// One event for a thousand subscriptions, each with a plugin of its own.
+/// Measures one event for a thousand subscriptions, each with a different plugin.
 pub(crate) async fn plugins(name: &'static str, args: &Args) -> Result<Row, Failure> {
     let component = std::fs::read(args.plugins.join("examples/passes.wasm"))?;
     let little = Host::start(args).await?;
@@ -137,7 +136,7 @@ pub(crate) async fn plugins(name: &'static str, args: &Args) -> Result<Row, Fail
         host.recorded_since(begun_ms).await?;
         figures.push(COUNT as f64 / begun.elapsed().as_secs_f64());
     }
-    // The first round touches every plugin's code for the first time.
+    // In the first round, every plugin's code is touched for the first time.
     floors.remove(0);
     figures.remove(0);
     let begun = Instant::now();
@@ -150,7 +149,7 @@ pub(crate) async fn plugins(name: &'static str, args: &Args) -> Result<Row, Fail
     Ok(Row { name, what, unit: "/s", floors, figures, goal: Goal::AtLeast(0.8), also })
 }
 
-/// Uploads so many versions of one component under different names.
+/// Uploads this number of versions of one component under different names.
 pub(crate) async fn make_plugins(host: &Host, component: &[u8], count: usize) -> Result<Duration, Failure> {
     let begun = Instant::now();
     let mut uploads = tokio::task::JoinSet::new();
@@ -167,20 +166,20 @@ pub(crate) async fn make_plugins(host: &Host, component: &[u8], count: usize) ->
     Ok(begun.elapsed())
 }
 
-/// 99 healthy receivers, without and with one that never answers.
+/// Measures 99 healthy receivers, without and with one that never answers.
 pub(crate) async fn dead(name: &'static str, args: &Args) -> Result<Row, Failure> {
     const HEALTHY: u64 = 99;
     let (host, receiver) = with_plugin(args, Some("flatten")).await?;
     for _ in 1..HEALTHY {
         host.subscription(&receiver.url, json!({"plugin": "flatten"})).await?;
     }
-    // Its connections are accepted by the system, and nobody ever reads from them.
+    // The system accepts its connections, and nobody reads from them.
     let dead = std::net::TcpListener::bind("127.0.0.1:0")?;
     let mut floors = Vec::new();
     let mut figures = Vec::new();
     let settings = json!({"plugin": "flatten", "timeout_ms": 5_000});
-    let ill = host.subscription(&format!("http://{}/", dead.local_addr()?), settings).await?;
-    let path = format!("/subscriptions/{ill}");
+    let unanswered = host.subscription(&format!("http://{}/", dead.local_addr()?), settings).await?;
+    let path = format!("/subscriptions/{unanswered}");
     let times = async || {
         latency(&receiver, 10, Duration::from_secs(5), HEALTHY, |number| {
             host.request(Method::POST, "/events", event(number))

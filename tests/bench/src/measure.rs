@@ -1,4 +1,4 @@
-//! Measurements: many senders at once, and the times between sending and receiving.
+//! Measurements with many concurrent senders, and of the time between sending and receiving.
 
 use crate::host::{Host, batch, event};
 use crate::receiver::{Receiver, now_us};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Number of concurrent requests.
 pub(crate) const SENDERS: usize = 64;
 
-/// Sends `count` requests, 64 at a time. Returns how many a second.
+/// Sends `count` requests, 64 at a time. Returns the rate per second.
 pub(crate) async fn rate(
     count: u64,
     request: impl Fn(u64) -> reqwest::RequestBuilder + Send + Sync + 'static,
@@ -41,14 +41,14 @@ pub(crate) async fn rate(
     Ok(count as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Bare POSTs to the receiver: the floor of everything that ends there.
+/// Measures POSTs to the receiver without a host, the floor of deliveries.
 pub(crate) async fn bare(receiver: &Receiver, count: u64) -> Result<f64, Failure> {
     let http = reqwest::Client::new();
     let url = receiver.url.clone();
     rate(count, move |number| http.post(&url).body(event(number))).await
 }
 
-/// Deliveries a second, from the first request until all are received and recorded.
+/// Measures deliveries per second, from the first request until all are received and recorded.
 pub(crate) async fn end_to_end(host: &Host, receiver: &Receiver, count: u64, per_request: u64) -> Result<f64, Failure> {
     let from = receiver.count().await?;
     let begun_ms = now_us() / 1_000;
@@ -63,12 +63,12 @@ pub(crate) async fn end_to_end(host: &Host, receiver: &Receiver, count: u64, per
     })
     .await?;
     receiver.until(from, count).await?;
-    // What was received is recorded, too.
+    // Received deliveries must also be recorded.
     host.recorded_since(begun_ms).await?;
     Ok(count as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Times between sending and receiving under a light load, in milliseconds: p50 and p99. Each request is received
+/// Measures the time between sending and receiving under a light load, in milliseconds: p50 and p99. Each request is received
 /// `times_received` times.
 pub(crate) async fn latency(
     receiver: &Receiver,

@@ -1,12 +1,12 @@
-//! Small line charts side by side, as SVG: readable in light and dark, by their labels alone.
+//! Small line charts in a row, as SVG: readable in light and dark, by their labels alone.
 
 use std::fmt::Write as _;
 
-/// One chart: points with a name, a place and two heights.
+/// Chart: points with a name, a position and two heights.
 pub(crate) struct Plot {
     pub(crate) title: String,
-    pub(crate) told: String,
-    /// Draws a line between the points.
+    pub(crate) subtitle: String,
+    /// True to draw a line between the points.
     pub(crate) connected: bool,
     pub(crate) points: Vec<(String, f64, [f64; 2])>,
 }
@@ -39,7 +39,7 @@ pub(crate) fn svg(plots: &[Plot]) -> String {
 impl Plot {
     fn draw(&self, svg: &mut String) {
         let all = || self.points.iter().flat_map(|(_, _, heights)| heights.iter().copied());
-        // From a decade below what is lowest, so that a flat line looks flat.
+        // The axis begins below the lowest value, so that a flat line looks flat.
         let low = all().fold(f64::MAX, f64::min) / 3.0;
         let high = all().fold(f64::MIN, f64::max) * 1.5;
         let first = self.points.first().map_or(1.0, |point| point.1);
@@ -48,7 +48,7 @@ impl Plot {
         let x = |at: f64| LEFT + 12.0 + (RIGHT - LEFT - 24.0) * (at / first).log10() / span;
         let y = |height: f64| BOTTOM - (BOTTOM - TOP) * (height / low).log10() / (high / low).log10();
         let _ = writeln!(svg, "<text class=\"title\" x=\"{LEFT}\" y=\"18\">{}</text>", self.title);
-        let _ = writeln!(svg, "<text class=\"dim\" x=\"{LEFT}\" y=\"34\">{}</text>", self.told);
+        let _ = writeln!(svg, "<text class=\"dim\" x=\"{LEFT}\" y=\"34\">{}</text>", self.subtitle);
         let legend = if self.connected { "µs a delivery: — CPU, - - wall" } else { "CPU µs a delivery" };
         let _ = writeln!(svg, "<text class=\"dim\" x=\"{LEFT}\" y=\"48\">{legend}</text>");
         let _ = writeln!(svg, "<line x1=\"{LEFT}\" y1=\"{BOTTOM}\" x2=\"{RIGHT}\" y2=\"{BOTTOM}\"/>");

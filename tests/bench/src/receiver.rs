@@ -1,4 +1,4 @@
-//! The receiver, in a process of its own: answers 200 at once, counts, and remembers when each body came.
+//! Receiver in a separate process: answers 200 at once, counts requests, and records their arrival times.
 
 use crate::Failure;
 use axum::Router;
@@ -15,17 +15,17 @@ use tokio::process::{Child, Command};
 #[derive(Default)]
 struct Seen {
     count: AtomicU64,
-    /// The number in a body, and when it came, in microseconds since the epoch.
+    /// Number in each body, and its arrival time, in microseconds since the epoch.
     arrivals: Mutex<Vec<(u64, u64)>>,
 }
 
-/// Microseconds since the epoch: the same clock in every process of a machine.
+/// Returns microseconds since the epoch, from the clock that all processes of a machine share.
 pub(crate) fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The digits behind `"bench_number":"`.
+/// Returns the digits after `"bench_number":"`.
 fn number(body: &[u8]) -> Option<u64> {
     const MARK: &[u8] = b"bench_number";
     let at = body.windows(MARK.len()).position(|part| part == MARK)? + MARK.len();
@@ -49,7 +49,7 @@ pub(crate) async fn receive() -> Result<(), Failure> {
     async fn count(State(seen): State<Arc<Seen>>) -> String {
         seen.count.load(Ordering::Relaxed).to_string()
     }
-    // The floor of an intake: the body is read, and 202 is the answer.
+    // Floor of the intake: the body is read, and 202 is the answer.
     async fn door(_: Bytes) -> axum::http::StatusCode {
         axum::http::StatusCode::ACCEPTED
     }
@@ -64,7 +64,7 @@ pub(crate) async fn receive() -> Result<(), Failure> {
     Ok(axum::serve(listener, router).await?)
 }
 
-/// The receiver from outside.
+/// Running receiver.
 pub(crate) struct Receiver {
     pub(crate) url: String,
     pub(crate) process: Child,
@@ -100,7 +100,7 @@ impl Receiver {
         Ok(text.lines().filter_map(pair).collect())
     }
 
-    /// Waits until so many requests came since `from`.
+    /// Waits until this number of requests has arrived since `from`.
     pub(crate) async fn until(&self, from: u64, wanted: u64) -> Result<(), Failure> {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(300);
         loop {

@@ -1,4 +1,4 @@
-//! Rows of the table: the measurement, its floor, and the goal for their ratio.
+//! Rows of the table: measurement, floor, and the goal for their ratio.
 
 use crate::host::{Host, cpu_s, event};
 use crate::measure::{bare, end_to_end, latency, rate};
@@ -11,7 +11,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Every row's name.
+/// Names of all rows.
 pub(crate) const NAMES: [&str; 13] = [
     "single",
     "batch",
@@ -57,7 +57,7 @@ pub(crate) async fn with_plugin(args: &Args, plugin: Option<&str>) -> Result<(Ho
         host.plugin(args, plugin).await?;
     }
     host.subscription(&receiver.url, json!({"plugin": plugin})).await?;
-    // Connections, caches and pages are there before anything counts.
+    // Creates connections, caches and pages before the measurement.
     end_to_end(&host, &receiver, 1_000, 100).await?;
     Ok((host, receiver))
 }
@@ -95,7 +95,7 @@ async fn whole_way(
     })
 }
 
-/// One call of a plugin. The program compares by itself, on a plugin thread.
+/// Measures one call of a plugin. The program compares by itself, on a plugin thread.
 async fn call(name: &'static str, args: &Args) -> Result<Row, Failure> {
     let folder = tempfile::TempDir::new_in("target")?;
     let file = folder.path().join("event.json");
@@ -106,8 +106,8 @@ async fn call(name: &'static str, args: &Args) -> Result<Row, Failure> {
         let mut bench = tokio::process::Command::new(&args.program);
         bench.args(["plugin", "bench", "--json", "--calls", "5000", "--event"]).arg(&file);
         let output = bench.arg(args.plugins.join("flatten.wasm")).output().await?;
-        let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-        let p50 = |kind: &str| told[kind]["p50"].as_f64().unwrap_or(f64::NAN) / 1e3;
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let p50 = |kind: &str| report[kind]["p50"].as_f64().unwrap_or(f64::NAN) / 1e3;
         floors.push(p50("bare_ns"));
         figures.push(p50("whole_ns"));
     }
@@ -168,7 +168,7 @@ async fn light(name: &'static str, args: &Args, part: usize, goal: f64) -> Resul
     Ok(Row { name, what, unit: "ms", floors, figures, goal: Goal::Above(goal), also: String::new() })
 }
 
-/// From a file that is written to the version that judges. The floor is what compiling took.
+/// Measures the time from writing a file to the activation of its version. The floor is the compile time.
 async fn reload(name: &'static str, args: &Args) -> Result<Row, Failure> {
     let (host, _receiver) = with_plugin(args, Some("flatten")).await?;
     let component = std::fs::read(args.plugins.join("flatten.wasm"))?;

@@ -1,4 +1,4 @@
-//! The store's own seam, beside SQLite inserting the same rows with nothing around it.
+//! Row of the store: accepts without HTTP, compared with plain SQLite inserts of the same rows.
 
 use crate::Failure;
 use crate::host::event;
@@ -11,15 +11,15 @@ use std::sync::Arc;
 use std::time::Instant;
 use tempfile::TempDir;
 
-/// Number of accepts that wait at once, and of rows in a transaction of the floor.
+/// Number of concurrent accepts, and of rows in a transaction of the floor.
 const WAITING: u64 = 512;
 
-/// Accepts a second through `Store::accept`, one event each, for one subscription.
+/// Measures accepts per second through `Store::accept`, one event each, for one subscription.
 pub(crate) async fn accepts(count: u64, subscription: NewSubscription) -> Result<f64, Failure> {
     let folder = TempDir::new_in("target")?;
-    let (store, mut news) = Store::open(folder.path())?;
-    // Somebody must take what is due, or it would pile up.
-    tokio::spawn(async move { while news.recv().await.is_some() {} });
+    let (store, mut store_events) = Store::open(folder.path())?;
+    // The events must be received, or they would accumulate.
+    tokio::spawn(async move { while store_events.recv().await.is_some() {} });
     let tenant = TenantId::parse("bench")?;
     store.create_tenant(tenant.clone(), TenantChange::default()).await?;
     store.create_subscription(tenant.clone(), subscription).await?;
@@ -52,7 +52,7 @@ pub(crate) async fn accepts(count: u64, subscription: NewSubscription) -> Result
     Ok(count as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// The same rows in the same tables and indexes, in transactions of 512.
+/// Measures inserts of the same rows into the same tables and indexes, in transactions of 512.
 pub(crate) async fn bare_inserts(count: u64) -> Result<f64, Failure> {
     let folder = TempDir::new_in("target")?;
     drop(Store::open(folder.path())?);

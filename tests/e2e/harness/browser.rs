@@ -1,4 +1,4 @@
-//! A real browser: Debian's Chromium without a window, driven by WebDriver (W3C).
+//! Real browser: Debian's Chromium without a window, driven by WebDriver (W3C).
 
 use super::{Host, PATIENCE, root};
 use fantoccini::key::Key;
@@ -9,7 +9,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// A browser that looks at one host.
+/// Browser with the pages of one host.
 pub(crate) struct Browser {
     client: Client,
     url: String,
@@ -18,14 +18,14 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// A wide window, light.
+    /// Opens a wide window in light mode.
     pub(crate) async fn desktop(host: &Host) -> Browser {
         let browser = Browser::start(host, "desktop", json!({"args": ["--window-size=1280,1000"]})).await;
         assert_eq!(browser.script("return matchMedia('(prefers-color-scheme: dark)').matches").await, json!(false));
         browser
     }
 
-    /// A phone's narrow screen, dark.
+    /// Opens a narrow window, like a phone's, in dark mode.
     pub(crate) async fn phone_in_the_dark(host: &Host) -> Browser {
         let metrics = json!({"deviceMetrics": {"width": 390, "height": 844, "pixelRatio": 2.0, "touch": true}});
         let options = json!({"args": ["--blink-settings=preferredColorScheme=0"], "mobileEmulation": metrics});
@@ -52,7 +52,7 @@ impl Browser {
             panic!("chromedriver ended");
         };
         let port = tokio::time::timeout(PATIENCE, port).await.unwrap();
-        // As root, and in small containers, Chromium's own sandbox and /dev/shm are not to be had.
+        // As root, and in small containers, Chromium's sandbox and /dev/shm are not available.
         let own = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"].map(Value::from);
         options["args"].as_array_mut().unwrap().extend(own);
         let capabilities = json!({"goog:chromeOptions": options}).as_object().unwrap().clone();
@@ -85,7 +85,7 @@ impl Browser {
         }
     }
 
-    /// Waits until an element holds a text.
+    /// Waits until an element contains a text.
     pub(crate) async fn wait_for_text(&self, css: &str, wanted: &str) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -105,7 +105,7 @@ impl Browser {
         element.click().await.unwrap();
     }
 
-    /// Writes into a field, in place of what stands there; a file's path into a file field; an option's value into a select.
+    /// Replaces the text of a field; selects a file in a file field, or an option of a select.
     pub(crate) async fn fill(&self, css: &str, text: &str) {
         let element = self.wait(css).await;
         if element.tag_name().await.unwrap() == "select" {
@@ -118,7 +118,7 @@ impl Browser {
         element.send_keys(text).await.unwrap();
     }
 
-    /// Presses a key, wherever the focus is.
+    /// Presses a key, in the focused element.
     pub(crate) async fn press(&self, key: Key) {
         self.client.active_element().await.unwrap().send_keys(&char::from(key).to_string()).await.unwrap();
     }
@@ -127,9 +127,9 @@ impl Browser {
         self.client.execute(script, Vec::new()).await.unwrap()
     }
 
-    /// Takes a picture; the page must fit the screen's width, and axe-core must find no serious fault.
+    /// Takes a screenshot. The page must fit the screen's width, and axe-core must find no serious fault.
     pub(crate) async fn look(&self, name: &str) {
-        // What fades in has not its colours yet.
+        // Elements that fade in do not have their final colours yet.
         self.script("document.getAnimations().forEach((one) => one.finish())").await;
         let folder = root().join("target/screenshots");
         std::fs::create_dir_all(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! A TLS proxy in front of a host: the real nginx or Caddy, with a configuration of `docs/`.
+//! TLS proxy in front of a host: the real nginx or Caddy, with a configuration of `docs/`.
 
 use super::{Authority, Host, PATIENCE, root, until};
 use rand::RngExt as _;
@@ -8,29 +8,29 @@ use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-/// The name under which the pages of `docs/` show the host.
+/// Name of the host on the pages of `docs/`.
 const NAME: &str = "hooks.example.com";
 
-/// A program that ends TLS.
+/// Program that ends TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyProgram {
     Nginx,
     Caddy,
 }
 
-/// A running proxy with its host.
+/// Running proxy with its host.
 pub(crate) struct Front {
     pub(crate) host: Host,
-    /// The address of the proxy: scheme, name and port.
+    /// Address of the proxy: scheme, name and port.
     pub(crate) origin: String,
-    /// The path below which the host is.
+    /// Path prefix of the host.
     pub(crate) prefix: String,
     pub(crate) http: reqwest::Client,
     _process: Child,
     _folder: TempDir,
 }
 
-/// The `number`th block of this language in a page of `docs/`.
+/// Returns the `number`th block of this language in a page of `docs/`.
 pub(crate) fn block_of(page: &str, language: &str, number: usize) -> String {
     let text = std::fs::read_to_string(root().join("docs").join(page)).unwrap();
     let block = text.split(&format!("```{language}\n")).nth(number + 1).unwrap_or_else(|| panic!("no block in {page}"));
@@ -38,7 +38,7 @@ pub(crate) fn block_of(page: &str, language: &str, number: usize) -> String {
 }
 
 impl Front {
-    /// Starts a host that knows its public address, and the program in front of it.
+    /// Starts a host that knows its public address, and the proxy.
     pub(crate) async fn start(program: ProxyProgram, site: &str, prefix: &str) -> Front {
         let port = free_port();
         let origin = format!("https://{NAME}:{port}");
@@ -77,7 +77,7 @@ impl Front {
     }
 }
 
-/// A port on which nothing listens, below those that the system gives to sockets by itself.
+/// Returns a free port below those that the system assigns by itself.
 pub(super) fn free_port() -> u16 {
     std::iter::repeat_with(|| rand::rng().random_range(20_000..32_000))
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
@@ -95,7 +95,7 @@ pub(super) fn nginx(folder: &Path, site: &str, port: u16) -> Child {
     let own_paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {folder}/{kind};"))
         .join("\n");
-    // One process, so that what is killed at the end is all of it.
+    // A single process, so that killing it ends all of it.
     let whole = format!(
         "daemon off; master_process off; pid {folder}/pid; error_log {folder}/log;\nevents {{}}\nhttp {{\naccess_log off;\n{own_paths}\n{site}\n}}\n"
     );

@@ -1,4 +1,4 @@
-//! A host in a process of its own.
+//! Host in a separate process.
 
 use super::{PATIENCE, SECRET, program, text, until};
 use reqwest::Method;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// The admin key of every host in these tests.
+/// Admin key of every host in these tests.
 pub(crate) const ADMIN_KEY: &str = "admin-key-of-the-tests-only-0123456789";
 
 /// Options of a host's start.
@@ -20,59 +20,59 @@ pub(crate) struct HostBuilder {
     environment: Vec<(String, String)>,
     folder: Option<Arc<TempDir>>,
     loopback: bool,
-    /// A script of the shell that becomes the host.
+    /// Shell script that becomes the host.
     through_shell: Option<&'static str>,
-    /// Another file with the program, or one that becomes it.
+    /// Another file with the program, or a program that becomes the host.
     program: Option<PathBuf>,
 }
 
 impl HostBuilder {
-    /// With a setting, as `--set` takes it.
+    /// Adds a setting, as for `--set`.
     pub(crate) fn set(mut self, setting: &str) -> Self {
         self.settings.push(setting.to_owned());
         self
     }
 
-    /// With a variable in the environment.
+    /// Adds an environment variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// On the data of an earlier host.
+    /// Uses the data of an earlier host.
     pub(crate) fn on(mut self, folder: Arc<TempDir>) -> Self {
         self.folder = Some(folder);
         self
     }
 
-    /// A write beyond the limit for files must be an error, as it is on a full disk, and not the end of the process.
+    /// Makes a write beyond the limit for file sizes an error, as on a full disk, instead of the end of the process.
     pub(crate) fn ignoring_file_limits(mut self) -> Self {
         self.through_shell = Some("trap '' XFSZ; exec \"$0\" \"$@\"");
         self
     }
 
-    /// With the default action for SIGHUP, also where the tests themselves run under nohup(1).
+    /// Restores the default action for SIGHUP, in case the tests run under nohup(1).
     pub(crate) fn with_default_hangups(mut self) -> Self {
         self.through_shell = Some("exec env --default-signal=HUP \"$0\" \"$@\"");
         self
     }
 
-    /// As nohup(1) starts it.
+    /// Ignores SIGHUP, as under nohup(1).
     pub(crate) fn ignoring_hangups(mut self) -> Self {
         self.through_shell = Some("trap '' HUP; exec \"$0\" \"$@\"");
         self
     }
 
-    /// With a limit for the memory that it may write to, so that a flaw ends the host and not the machine. It is far above every
-    /// documented bound.
+    /// Limits the memory of the host, so that a bug ends the host instead of the machine. The limit is far above every documented
+    /// bound.
     pub(crate) fn within_memory(mut self) -> Self {
         self.through_shell = Some("ulimit -d 8388608; exec \"$0\" \"$@\"");
         self
     }
 
-    /// With its data on a disk of 48 MiB of its own, which ends with it.
+    /// Puts the data on a separate disk of 48 MiB, which ends with the host.
     pub(crate) fn on_small_disk(mut self) -> Self {
-        // Only root may mount without a user namespace of its own.
+        // Only root may mount without a user namespace.
         self.through_shell = Some(
             r#"mkdir -p data; as=; [ "$(id -u)" = 0 ] || as=--map-root-user
             exec unshare $as --mount sh -c 'mount -t tmpfs -o size=48m small data && exec "$0" "$@"' "$0" "$@""#,
@@ -80,19 +80,19 @@ impl HostBuilder {
         self
     }
 
-    /// From another file than the one that was built.
+    /// Uses another file with the program.
     pub(crate) fn program(mut self, path: &Path) -> Self {
         self.program = Some(path.to_owned());
         self
     }
 
-    /// With the address guard complete.
+    /// Enables the whole address guard.
     pub(crate) fn guarded(mut self) -> Self {
         self.loopback = false;
         self
     }
 
-    /// Starts it.
+    /// Starts the host.
     pub(crate) async fn start(self) -> Host {
         let folder = self.folder.unwrap_or_else(|| Arc::new(TempDir::new().unwrap()));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log")).unwrap();
@@ -106,7 +106,7 @@ impl HostBuilder {
         };
         command.arg("serve").arg("--listen").arg("127.0.0.1:0").arg("--data-dir").arg(folder.path().join("data"));
         command.args(self.loopback.then_some("--allow-loopback"));
-        // A busy machine is no hard component: what bounds compiling here is its CPU time.
+        // On a busy machine, wall time says nothing about a component; CPU time bounds compiling.
         command.args(["--set", "compile_wall_s=1800"]);
         command.args(self.settings.iter().flat_map(|setting| ["--set", setting]));
         command.env("HOOKLOOM_ADMIN_KEY", ADMIN_KEY).envs(self.environment);
@@ -128,7 +128,7 @@ impl HostBuilder {
     }
 }
 
-/// A running host.
+/// Running host.
 pub(crate) struct Host {
     /// URL of the host, without a slash at the end.
     pub(crate) url: String,
@@ -138,7 +138,7 @@ pub(crate) struct Host {
     key: String,
 }
 
-/// A host's answer.
+/// Answer of a host.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -148,7 +148,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// The JSON of an answer that must be a success.
+    /// Returns the JSON of an answer, which must be a success.
     #[track_caller]
     pub(crate) fn ok(self) -> Value {
         assert!((200..300).contains(&self.status), "{} {}", self.status, self.text);
@@ -156,7 +156,7 @@ impl Reply {
     }
 }
 
-/// Sends a request and reads the answer to its end.
+/// Sends a request and reads the whole answer.
 pub(crate) async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, reqwest::Error> {
     let response = request.send().await?;
     let status = response.status().as_u16();
@@ -166,7 +166,7 @@ pub(crate) async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, 
     Ok(Reply { status, headers, text, json })
 }
 
-/// An answer as JSON, however deep the event in it nests. Null: it is none.
+/// Parses an answer, with any nesting depth. Null: it is not JSON.
 fn json_of(text: &str) -> Value {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.disable_recursion_limit();
@@ -189,22 +189,22 @@ impl Host {
         }
     }
 
-    /// A host with nothing special.
+    /// Starts a host with default options.
     pub(crate) async fn start() -> Host {
         Host::with().start().await
     }
 
-    /// Asks the host, with its admin key. A path that begins with `./` is under the default tenant.
+    /// Sends a request with the admin key. A path that begins with `./` is under the default tenant.
     pub(crate) async fn ask(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Reply {
         self.ask_as(&self.key, method, path, body).await
     }
 
-    /// Asks with another key; an empty one is none.
+    /// Sends a request with another key. Empty: without a key.
     pub(crate) async fn ask_as(&self, key: &str, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Reply {
         self.try_ask(key, method, path, body).await.unwrap()
     }
 
-    /// Asks a host that may be killed meanwhile.
+    /// Sends a request to a host that may be killed meanwhile.
     pub(crate) async fn try_ask(
         &self,
         key: &str,
@@ -213,7 +213,7 @@ impl Host {
         body: impl Into<reqwest::Body>,
     ) -> Result<Reply, reqwest::Error> {
         let path = path.strip_prefix('.').map_or_else(|| path.to_owned(), |rest| format!("{TENANT}{rest}"));
-        // An upload is answered when it is compiled; a Python runtime takes its time on a busy machine.
+        // An upload is answered after compiling, which takes long for a Python runtime on a busy machine.
         let patience = if method == Method::PUT && path.contains("/plugins/") { 4 * PATIENCE } else { PATIENCE };
         let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body).timeout(patience);
         if !key.is_empty() {
@@ -235,7 +235,7 @@ impl Host {
         self.ask(Method::PUT, &format!("./plugins/{name}"), component).await.ok()
     }
 
-    /// Makes a subscription to everything, with the tests' secret and whatever is in `also`; returns its id.
+    /// Creates a subscription to everything, with the tests' secret and the settings in `also`. Returns its id.
     pub(crate) async fn subscription(&self, notify_url: &str, also: Value) -> String {
         let mut body = json!({"notify_url": notify_url, "modules": ["Contact", "Deal"], "signing_secret": SECRET});
         body.as_object_mut().unwrap().extend(also.as_object().cloned().unwrap_or_default());
@@ -249,7 +249,7 @@ impl Host {
         text(&reply.json["events"][0], "id").to_owned()
     }
 
-    /// The deliveries of an event with their attempts, the newest first, once `ready` says so of each.
+    /// Returns the deliveries of an event with their attempts, newest first, once `ready` is true for each.
     pub(crate) async fn deliveries_when(&self, event: &str, ready: impl Fn(&Value) -> bool) -> Vec<Value> {
         until("the deliveries of an event", || async {
             let event = self.get(&format!("./events/{event}")).await;
@@ -262,17 +262,17 @@ impl Host {
         .await
     }
 
-    /// The only delivery of an event, once it is not pending.
+    /// Returns the only delivery of an event, once it is not pending.
     pub(crate) async fn ended(&self, event: &str) -> Value {
         self.deliveries_when(event, |delivery| delivery["state"] != "pending").await.remove(0)
     }
 
-    /// The only delivery of an event, once an attempt is recorded.
+    /// Returns the only delivery of an event, once an attempt is recorded.
     pub(crate) async fn attempted(&self, event: &str) -> Value {
         self.deliveries_when(event, |delivery| delivery["attempts"][0].is_object()).await.remove(0)
     }
 
-    /// The default tenant's ledger, after checking that it balances.
+    /// Returns the default tenant's ledger, after checking that it balances.
     pub(crate) async fn ledger(&self) -> Value {
         let ledger = self.get("./ledger").await;
         let count = |name: &str| ledger[name].as_u64().unwrap();
@@ -308,25 +308,25 @@ impl Host {
         Path::new(self.folder.path()).join("data")
     }
 
-    /// Kills it at once, as kill -9 does, and returns its folder.
+    /// Kills the host, as kill -9 does, and returns its folder.
     pub(crate) async fn kill(mut self) -> Arc<TempDir> {
         self.process.kill().await.unwrap();
         self.folder
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Stops the host by a signal, and waits for its end.
     pub(crate) async fn stop(self) -> (ExitStatus, Arc<TempDir>) {
-        self.tell_to_stop().await;
+        self.signal_stop().await;
         self.stopped().await
     }
 
-    /// Asks it to stop.
-    pub(crate) async fn tell_to_stop(&self) {
+    /// Sends the stop signal.
+    pub(crate) async fn signal_stop(&self) {
         let pid = self.process.id().unwrap().to_string();
         assert!(Command::new("kill").arg(pid).status().await.unwrap().success());
     }
 
-    /// Waits until it has stopped.
+    /// Waits until the host has stopped.
     pub(crate) async fn stopped(mut self) -> (ExitStatus, Arc<TempDir>) {
         let status = tokio::time::timeout(PATIENCE, self.process.wait()).await.unwrap().unwrap();
         (status, self.folder)

@@ -1,22 +1,22 @@
-//! A name server that answers what the test wants (RFC 1035 §4.1: header, question, answers), and counts the questions.
+//! Name server with chosen answers (RFC 1035 §4.1: header, question, answers), which counts questions.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 
-/// A running name server.
+/// Running name server.
 pub(crate) struct NameServer {
     /// Address at which the name server listens.
     pub(crate) address: SocketAddr,
     answers: Arc<Mutex<Vec<Ipv4Addr>>>,
     questions: Arc<AtomicUsize>,
-    /// True while questions for IPv6 addresses are left unanswered.
+    /// True while questions for IPv6 addresses are not answered.
     ipv4_only: Arc<AtomicBool>,
 }
 
 impl NameServer {
-    /// One that gives every name these addresses. None: every question goes unanswered.
+    /// Starts a server that gives every name these addresses. None: no question is answered.
     pub(crate) async fn answering(addresses: &[&str]) -> NameServer {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let server = NameServer {
@@ -45,12 +45,12 @@ impl NameServer {
         server
     }
 
-    /// From now on it is silent when it is asked for IPv6 addresses.
+    /// Stops answering questions for IPv6 addresses.
     pub(crate) fn answer_ipv4_only(&self) {
         self.ipv4_only.store(true, Ordering::SeqCst);
     }
 
-    /// From now on it answers this.
+    /// Sets the addresses of further answers.
     pub(crate) fn answer(&self, addresses: &[&str]) {
         *self.answers.lock().unwrap() = addresses.iter().map(|address| address.parse().unwrap()).collect();
     }
@@ -61,7 +61,7 @@ impl NameServer {
     }
 }
 
-/// The question without what follows it (EDNS): labels up to the empty one, type, class.
+/// Returns the question without what follows (EDNS): labels up to the empty one, type, class.
 fn question(packet: &[u8]) -> &[u8] {
     let mut end = 12;
     while packet[end] != 0 {
@@ -77,7 +77,7 @@ fn is_for_ipv4(packet: &[u8]) -> bool {
 
 fn answer(packet: &[u8], addresses: &[Ipv4Addr]) -> Vec<u8> {
     let count = if is_for_ipv4(packet) { u8::try_from(addresses.len()).unwrap() } else { 0 };
-    // The question's id; a recursive answer without error; one question, so many answers, nothing else.
+    // The question's id; a recursive answer without error; one question, the number of answers, nothing else.
     let mut reply = [&packet[..2], &[0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0], question(packet)].concat();
     for address in &addresses[..usize::from(count)] {
         // The name as a pointer to the question, type A, class IN, kept for 0 s, 4 bytes.

@@ -1,10 +1,10 @@
-//! A forward proxy: `CONNECT` (RFC 9110 §9.3.6) and requests in absolute form, each head kept.
+//! Forward proxy: `CONNECT` (RFC 9110 §9.3.6) and requests in absolute form. Keeps the heads of requests.
 
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A running proxy.
+/// Running proxy.
 pub(crate) struct Proxy {
     /// URL of the proxy.
     pub(crate) url: String,
@@ -12,12 +12,12 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// One on this machine's usual address.
+    /// Starts a proxy on the first loopback address.
     pub(crate) async fn start() -> Proxy {
         Proxy::start_on("127.0.0.1").await
     }
 
-    /// One on another of this machine's addresses.
+    /// Starts a proxy on another loopback address.
     pub(crate) async fn start_on(address: &str) -> Proxy {
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -34,7 +34,7 @@ impl Proxy {
         Proxy { url, heads }
     }
 
-    /// The heads of the requests so far.
+    /// Returns the heads of the requests so far.
     pub(crate) fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
@@ -61,7 +61,7 @@ async fn forward(mut client: TcpStream, heads: &Mutex<Vec<String>>) -> std::io::
     if connects {
         client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
     } else {
-        // Receivers take a target in absolute form as well (RFC 9112 §3.2.2).
+        // Receivers accept a target in absolute form as well (RFC 9112 §3.2.2).
         server.write_all(&request).await?;
     }
     copy_bidirectional(&mut client, &mut server).await.map(drop)

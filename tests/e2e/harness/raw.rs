@@ -1,11 +1,11 @@
-//! A receiver that misbehaves: it reads a request and answers with whatever bytes the test wants.
+//! Receiver that misbehaves: it reads a request and answers with any bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A receiver made of bare sockets.
+/// Receiver on plain sockets.
 pub(crate) struct RawReceiver {
     /// URL of the receiver.
     pub(crate) url: String,
@@ -13,14 +13,14 @@ pub(crate) struct RawReceiver {
 }
 
 impl RawReceiver {
-    /// For each connection: reads a request, then lets `answer` do as it likes with the socket.
+    /// Starts a receiver. Of each connection, it reads a request and passes the socket to `answer`.
     pub(crate) async fn start<F: Future<Output = ()> + Send>(
         answer: impl Fn(TcpStream) -> F + Send + Sync + 'static,
     ) -> Self {
         RawReceiver::start_on("127.0.0.1", answer).await
     }
 
-    /// The same on another of this machine's addresses.
+    /// Starts a receiver on another loopback address.
     pub(crate) async fn start_on<F: Future<Output = ()> + Send>(
         address: &str,
         answer: impl Fn(TcpStream) -> F + Send + Sync + 'static,
@@ -44,7 +44,7 @@ impl RawReceiver {
         RawReceiver { url, requests }
     }
 
-    /// One that takes requests and never answers.
+    /// Starts a receiver that reads requests and never answers.
     pub(crate) async fn hanging() -> Self {
         RawReceiver::start(|socket| async move {
             let _held = socket;
@@ -53,7 +53,7 @@ impl RawReceiver {
         .await
     }
 
-    /// One that answers each request with these bytes and closes.
+    /// Starts a receiver that answers each request with these bytes and closes.
     pub(crate) async fn answering(bytes: String) -> Self {
         RawReceiver::start(move |mut socket| {
             let bytes = bytes.clone();
@@ -71,7 +71,7 @@ impl RawReceiver {
     }
 }
 
-/// Reads the head and as much body as it announces.
+/// Reads the head, and the announced body.
 async fn read_request(socket: &mut TcpStream) {
     let mut request = Vec::new();
     let mut piece = [0; 4_096];

@@ -1,4 +1,4 @@
-//! A receiver in a process of its own: `hookloom receive`, which verifies with the published library.
+//! Receiver in a separate process: `hookloom receive`, which verifies with the published library.
 
 use super::{PATIENCE, SECRET, program, until};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// A running receiver.
+/// Running receiver.
 pub(crate) struct Receiver {
     /// URL of the receiver, with a slash at the end.
     pub(crate) url: String,
@@ -16,12 +16,12 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// One that answers 200 to everything.
+    /// Starts a receiver that always answers 200.
     pub(crate) async fn start() -> Receiver {
         Receiver::answering("200").await
     }
 
-    /// One that answers with these statuses in turn, and then with the last.
+    /// Starts a receiver that answers with these statuses in turn, and then with the last one.
     pub(crate) async fn answering(statuses: &str) -> Receiver {
         let mut process = Command::new(program())
             .args(["receive", "--json", "--respond", statuses])
@@ -49,7 +49,7 @@ impl Receiver {
         self.received.lock().unwrap().clone()
     }
 
-    /// The first so many requests, once they came; every signature verified.
+    /// Waits for this number of requests, and returns them. Every signature must verify.
     pub(crate) async fn expect(&self, count: usize) -> Vec<Value> {
         let received = until(&format!("{count} requests"), || async {
             let received = self.received();

@@ -1,7 +1,7 @@
-//! A library between a host and its machine (LD_PRELOAD): what the disk and the clock do, as files in a folder say.
+//! Library that is loaded under a host (LD_PRELOAD) and controls its disk and clock by files in a folder.
 //!
-//! `hold`: flushes wait (and say so by `waiting`). `fail`: flushes fail. `full`: nothing more can be written to the
-//! database, as on a full disk (ENOSPC). `clock`: so many seconds are added to the wall clock; other clocks go on.
+//! `hold`: flushes wait (and create `waiting`). `fail`: flushes fail. `full`: writes to the database fail, as on a full disk
+//! (ENOSPC). `clock`: number of seconds that are added to the wall clock; other clocks are not changed.
 
 use super::Host;
 use super::host::HostBuilder;
@@ -96,7 +96,7 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
 }
 "#;
 
-/// The library, and the folder that it looks into.
+/// Built library, and the folder of its control files.
 pub(crate) struct Shim {
     folder: TempDir,
     library: PathBuf,
@@ -114,7 +114,7 @@ impl Shim {
         Shim { folder, library }
     }
 
-    /// Puts it under a host.
+    /// Loads the library under a host.
     pub(crate) fn under(&self, host: HostBuilder) -> HostBuilder {
         fn text(path: &Path) -> String {
             path.to_str().unwrap().to_owned()
@@ -122,7 +122,7 @@ impl Shim {
         host.env("LD_PRELOAD", &text(&self.library)).env("SHIM_FOLDER", &text(self.folder.path()))
     }
 
-    /// A host over it.
+    /// Starts a host with the library.
     pub(crate) async fn host(&self) -> Host {
         self.under(Host::with()).start().await
     }
@@ -139,12 +139,12 @@ impl Shim {
         self.folder.path().join(name).exists()
     }
 
-    /// Lets the clock show so many seconds more, or fewer, than it is.
+    /// Shifts the wall clock by this number of seconds.
     pub(crate) fn set_clock(&self, seconds: i64) {
         self.write("clock", &seconds.to_string());
     }
 
-    /// In one step, so that nobody reads half of it.
+    /// Writes in one step, so that nobody reads an incomplete file.
     fn write(&self, name: &str, text: &str) {
         let aside = self.folder.path().join("aside");
         std::fs::write(&aside, text).unwrap();

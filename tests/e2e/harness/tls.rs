@@ -1,4 +1,4 @@
-//! A receiver that speaks TLS with a certificate of its own authority, and asks for a client's certificate if it is told to.
+//! Receiver that speaks TLS with a certificate of a test authority, and optionally asks for client certificates.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// A certificate authority.
+/// Certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -19,18 +19,18 @@ impl Authority {
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Its own certificate.
+    /// Returns the authority's certificate.
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// A certificate for a name and its private key, both in PEM.
+    /// Issues a certificate for a name. Returns it with its private key, both in PEM.
     pub(crate) fn identity(&self, name: &str) -> String {
         let (certificate, key) = self.issue(name);
         certificate.pem() + &key.serialize_pem()
     }
 
-    /// A server's side of TLS under a name, speaking this protocol (ALPN).
+    /// Returns the server side of TLS for a name, with this protocol (ALPN).
     pub(crate) fn acceptor(&self, name: &str, protocol: &str) -> TlsAcceptor {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (certificate, key) = self.issue(name);
@@ -45,7 +45,7 @@ impl Authority {
         self.issue_for(name, [2020, 2060])
     }
 
-    /// A certificate that is valid from the beginning of one year to that of another.
+    /// Issues a certificate that is valid from the beginning of one year to that of another.
     fn issue_for(&self, name: &str, [from, to]: [i32; 2]) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -55,7 +55,7 @@ impl Authority {
     }
 }
 
-/// A receiver that answers 200 to everything.
+/// Receiver that always answers 200.
 pub(crate) struct TlsReceiver {
     /// URL of the receiver.
     pub(crate) url: String,
@@ -63,17 +63,17 @@ pub(crate) struct TlsReceiver {
 }
 
 impl TlsReceiver {
-    /// One for 127.0.0.1 with a certificate of `own`, which asks clients for one of `clients`.
+    /// Starts a receiver for 127.0.0.1 with a certificate of `own`, which asks for client certificates of `clients`.
     pub(crate) async fn start(own: &Authority, clients: Option<&Authority>) -> TlsReceiver {
         TlsReceiver::named("127.0.0.1", own, clients).await
     }
 
-    /// The same under another name.
+    /// Starts a receiver for another name.
     pub(crate) async fn named(name: &str, own: &Authority, clients: Option<&Authority>) -> TlsReceiver {
         TlsReceiver::with(own.issue(name), clients).await
     }
 
-    /// One for 127.0.0.1 whose certificate is valid from the beginning of one year to that of another.
+    /// Starts a receiver for 127.0.0.1 whose certificate is valid from the beginning of one year to that of another.
     pub(crate) async fn valid_in(years: [i32; 2], own: &Authority) -> TlsReceiver {
         TlsReceiver::with(own.issue_for("127.0.0.1", years), None).await
     }

@@ -1,9 +1,9 @@
-//! Somebody with a browser, as far as pages need one: keeps cookies, sends forms with the session's token, follows nothing.
+//! Visitor of pages without a browser: keeps cookies, submits forms with the session's token, and follows no redirects.
 
 use super::{ADMIN_KEY, Host};
 use std::collections::BTreeMap;
 
-/// A visitor of the pages.
+/// Visitor of the pages.
 pub(crate) struct Visitor<'a> {
     host: &'a Host,
     http: reqwest::Client,
@@ -11,29 +11,29 @@ pub(crate) struct Visitor<'a> {
     csrf: String,
 }
 
-/// A page, or where to go on.
+/// Page, or redirect.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) status: u16,
     pub(crate) headers: http::HeaderMap,
     pub(crate) text: String,
-    /// Target of a redirect; empty without one.
+    /// Target of a redirect. Empty without one.
     pub(crate) location: String,
 }
 
 impl<'a> Visitor<'a> {
-    /// Somebody who is not signed in.
+    /// Returns a visitor without a session.
     pub(crate) fn new(host: &'a Host) -> Self {
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Visitor { host, http, cookies: BTreeMap::new(), csrf: String::new() }
     }
 
-    /// Somebody who signed in with the admin key.
+    /// Signs in with the admin key.
     pub(crate) async fn admin(host: &'a Host) -> Self {
         Visitor::with_key(host, ADMIN_KEY).await
     }
 
-    /// Somebody who signed in with this key.
+    /// Signs in with this key.
     pub(crate) async fn with_key(host: &'a Host, key: &str) -> Self {
         let mut visitor = Visitor::new(host);
         let page = visitor.post("/sign-in", &[("key", key)]).await;
@@ -50,39 +50,39 @@ impl<'a> Visitor<'a> {
         page
     }
 
-    /// A page that must be one.
+    /// Returns a page, which must not be a redirect or an error.
     pub(crate) async fn see(&mut self, path: &str) -> String {
         let page = self.get(path).await;
         assert_eq!(page.status, 200, "{path}: {}", page.text);
         page.text
     }
 
-    /// Sends a form, with the token of the page that was seen last.
+    /// Submits a form, with the token of the last page.
     pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
         let form = form_of(&[fields, &[("csrf", &self.csrf)]].concat());
         let request = self.http.post(format!("{}{path}", self.host.url)).body(form);
         self.exchange(request.header("content-type", "application/x-www-form-urlencoded")).await
     }
 
-    /// Sends a form that must be accepted, and returns the page that it leads to.
+    /// Submits a form that must be accepted, and returns the page of the redirect.
     pub(crate) async fn follow(&mut self, path: &str, fields: &[(&str, &str)]) -> String {
         let page = self.post(path, fields).await;
         assert_eq!(page.status, 303, "{path}: {}", page.text);
         self.see(&page.location).await
     }
 
-    /// The session's token, to be replaced by another one.
+    /// Returns the session's token, which can be replaced.
     pub(crate) fn csrf(&mut self) -> &mut String {
         &mut self.csrf
     }
 
-    /// An answer that never ends, as far as it has come: its head.
+    /// Opens an answer without an end, and returns it after its head.
     pub(crate) async fn open_stream(&self, path: &str) -> reqwest::Response {
         let request = self.http.get(format!("{}{path}", self.host.url)).header("cookie", self.cookie_line());
         request.send().await.unwrap()
     }
 
-    /// The kind of an answer that never ends.
+    /// Returns status and content type of an answer without an end.
     pub(crate) async fn stream(&self, path: &str) -> (u16, String) {
         let response = self.open_stream(path).await;
         let kind = response.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
@@ -93,7 +93,7 @@ impl<'a> Visitor<'a> {
         self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
 
-    /// A request of a script on a page: with cookies, and with the token if it has one.
+    /// Sends a request like a script on a page: with cookies, and with the token if there is one.
     pub(crate) async fn script(
         &mut self,
         method: reqwest::Method,

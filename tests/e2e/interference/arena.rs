@@ -1,7 +1,7 @@
-//! Tenants and strangers around the host under attack: how a scenario makes them and what they can do.
+//! Tenants and clients around the host under attack: their creation and their actions.
 //!
-//! Each tenant and each group of strangers connects from an address of its own within 127.0.0.0/8, as they would from machines of
-//! their own. What they send is never checked by them: a defence may refuse all of it.
+//! Each tenant and each group of clients connects from a separate address in 127.0.0.0/8, as from separate machines. Attackers do
+//! not check their results: a defence may refuse everything.
 
 use super::probe::{PATHS, Target};
 use crate::harness::{ADMIN_KEY, Host, Reply, SECRET, exchange, guest, text};
@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 
-/// An attack under way: never ends by itself.
+/// Attack under way, which never ends by itself.
 pub(super) type Attack = BoxFuture<'static, ()>;
 
-/// Does something again and again; `act` receives how often it was done before.
+/// Repeats an action. `act` gets the number of earlier repetitions.
 pub(super) fn again<F: Future<Output = ()> + Send + 'static>(
     mut act: impl FnMut(usize) -> F + Send + 'static,
 ) -> Attack {
@@ -29,15 +29,15 @@ pub(super) fn again<F: Future<Output = ()> + Send + 'static>(
     })
 }
 
-/// So many attacks beside one another.
-pub(super) fn beside(count: usize, attack: impl Fn(usize) -> Attack) -> Vec<Attack> {
+/// Runs this number of attacks concurrently.
+pub(super) fn concurrent(count: usize, attack: impl Fn(usize) -> Attack) -> Vec<Attack> {
     (0..count).map(attack).collect()
 }
 
 /// Size of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
-    /// For the table: a build like the shipped one, ten seconds.
+    /// For the table: an optimised build, ten seconds.
     Full,
     /// For `cargo xtask test`: a debug build on a busy machine, some seconds.
     Short,
@@ -46,7 +46,7 @@ pub(super) enum Scale {
 /// Id of the honest tenant, B.
 pub(super) const HONEST: &str = "honest";
 
-/// The host from outside.
+/// Host under attack, from outside.
 #[derive(Clone)]
 pub(super) struct Arena {
     pub(super) url: String,
@@ -62,12 +62,12 @@ impl Arena {
         Arena { url: host.url.clone(), address, scale, notes: Arc::default(), peers: Arc::default() }
     }
 
-    /// A number of the scenario, by its scale.
+    /// Returns a number by the scale of the scenario.
     pub(super) fn pick(&self, full: usize, short: usize) -> usize {
         if self.scale == Scale::Full { full } else { short }
     }
 
-    /// Adds a figure that only this scenario has.
+    /// Adds a figure of this scenario only.
     pub(super) fn note(&self, text: String) {
         self.notes.lock().unwrap().push(text);
     }
@@ -76,7 +76,7 @@ impl Arena {
         self.notes.lock().unwrap().clone()
     }
 
-    /// The operator, with the admin key.
+    /// Returns the operator, with the admin key.
     pub(super) fn operator(&self) -> Tenant {
         self.client("", ADMIN_KEY.to_owned())
     }
@@ -88,7 +88,7 @@ impl Arena {
         Tenant { id: id.to_owned(), url: self.url.clone(), key, http: http.build().unwrap() }
     }
 
-    /// Makes a tenant with a key that may do everything in it.
+    /// Creates a tenant with a key that has all scopes.
     pub(super) async fn tenant(&self, id: &str) -> Tenant {
         let operator = self.operator();
         operator.ask(Method::POST, "/v1/tenants", json!({"id": id}).to_string()).await;
@@ -97,7 +97,7 @@ impl Arena {
         self.client(id, text(&made, "key").to_owned())
     }
 
-    /// Makes the honest tenant with its two subscriptions.
+    /// Creates the honest tenant with its two subscriptions.
     pub(super) async fn honest(&self, receiver_url: &str, pace: Duration) -> Target {
         let tenant = self.tenant(HONEST).await;
         tenant.plugin("passes", guest("passes")).await;
@@ -107,7 +107,7 @@ impl Arena {
         Target { url: self.url.clone(), tenant: tenant.id, key: tenant.key, pace }
     }
 
-    /// Connects from an address. The receive buffer is small, so that who reads nothing is soon sent nothing more.
+    /// Connects from an address. The receive buffer is small, so that a client that does not read blocks the sender soon.
     pub(super) async fn connect_from(&self, peer: [u8; 4]) -> std::io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(4_096)?;
@@ -116,7 +116,7 @@ impl Arena {
     }
 }
 
-/// A tenant that attacks, or prepares to.
+/// Tenant that attacks, or that prepares an attack.
 #[derive(Clone)]
 pub(super) struct Tenant {
     pub(super) id: String,
@@ -125,14 +125,14 @@ pub(super) struct Tenant {
     http: reqwest::Client,
 }
 
-/// Time after which an attacker gives an answer up and asks again.
+/// Time after which an attacker gives up a request and repeats it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Pause after a request that failed or was refused, so that an attacker does not spend its time on refusals.
+/// Pause after a failed or refused request, so that attackers do not spend their time on refusals.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Tenant {
-    /// Sends a request; a path that begins with `./` is under the tenant. None: no answer.
+    /// Sends a request. A path that begins with `./` is under the tenant. None: no answer.
     pub(super) async fn try_ask(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Option<Reply> {
         let request = self.request(method, path).body(body).timeout(PATIENCE);
         let reply = exchange(request).await.ok();
@@ -147,12 +147,12 @@ impl Tenant {
         self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key)
     }
 
-    /// A path under the tenant.
+    /// Returns a path under the tenant.
     pub(super) fn path(&self, rest: &str) -> String {
         format!("/v1/tenants/{}{rest}", self.id)
     }
 
-    /// Sends a request that must succeed: a scenario prepares itself by these.
+    /// Sends a request of the preparation, which must succeed.
     pub(super) async fn ask(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Value {
         exchange(self.request(method, path).body(body)).await.unwrap().ok()
     }
@@ -162,12 +162,12 @@ impl Tenant {
         text(&self.ask(Method::PUT, &format!("./plugins/{name}"), component).await, "sha256").to_owned()
     }
 
-    /// Makes a subscription to everything and returns its id.
+    /// Creates a subscription to everything and returns its id.
     pub(super) async fn subscription(&self, notify_url: &str, also: Value) -> String {
         text(&self.ask(Method::POST, "./subscriptions", subscription(notify_url, &also)).await, "id").to_owned()
     }
 
-    /// Sends events, one a line; returns the status, 0 without an answer.
+    /// Sends events, one a line. Returns the status, or 0 without an answer.
     pub(super) async fn send(&self, events: impl Into<reqwest::Body>) -> u16 {
         self.try_ask(Method::POST, "./events", events).await.map_or(0, |reply| reply.status)
     }
@@ -181,21 +181,21 @@ impl Tenant {
     }
 }
 
-/// Body of a request that makes a subscription.
+/// Returns the body of a request that creates a subscription.
 pub(super) fn subscription(notify_url: &str, also: &Value) -> String {
     let mut body = json!({"notify_url": notify_url, "modules": ["Contact", "Deal"], "signing_secret": SECRET});
     body.as_object_mut().unwrap().extend(also.as_object().cloned().unwrap_or_default());
     body.to_string()
 }
 
-/// So many events, one a line, whose numbers begin with `from`.
+/// Returns this number of events, one a line, whose numbers begin with `from`.
 pub(super) fn batch(from: usize, count: usize) -> String {
     let events: Vec<String> =
         (from..from + count).map(|number| crate::harness::event("Contact is Created", number)).collect();
     events.join("\n")
 }
 
-/// An event of about so many bytes, nearly all of them in a note.
+/// Returns an event of about this size, most of it in a note.
 pub(super) fn large_event(number: usize, bytes: usize) -> String {
     let note = "x".repeat(bytes);
     format!(r#"{{"eventName":"Contact is Created","eventData":{{"id":{number},"properties":[],"note":"{note}"}}}}"#)

@@ -1,6 +1,6 @@
-//! Attacks by strangers, and by tenants who behave like them: connections that are held, bodies that do not end, floods of requests.
+//! Attacks by connections: held connections, endless bodies, floods of requests.
 
-use super::arena::{Arena, Attack, again, beside};
+use super::arena::{Arena, Attack, again, concurrent};
 use super::run::Scenario;
 use crate::harness::text;
 use reqwest::Method;
@@ -30,12 +30,14 @@ pub(super) const ALL: &[Scenario] = &[
         Box::pin(stalled_bodies(arena))
     }),
     Scenario::new("bin-flood", "16 strangers who send 4 MiB to a bin", |arena| Box::pin(bin_flood(arena))),
-    Scenario::new("refused-requests", "48 strangers who flood unknown paths, wrong keys and vain sign-ins", |arena| {
-        Box::pin(refused_requests(arena))
-    }),
+    Scenario::new(
+        "refused-requests",
+        "48 strangers who flood unknown paths, wrong keys and failed sign-ins",
+        |arena| Box::pin(refused_requests(arena)),
+    ),
 ];
 
-/// As many connections as the host has.
+/// Maximum number of connections of the host.
 const CONNECTIONS: usize = 1_024;
 
 /// Holds a connection for each of `count` numbers, and opens another when it ends.
@@ -45,7 +47,7 @@ fn held<F: Future<Output = std::io::Result<()>> + Send + 'static>(
     peer: fn(usize) -> [u8; 4],
     hold: impl Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
 ) -> Vec<Attack> {
-    beside(count, |number| {
+    concurrent(count, |number| {
         let arena = arena.clone();
         let hold = hold.clone();
         again(move |_| {
@@ -61,12 +63,12 @@ fn held<F: Future<Output = std::io::Result<()>> + Send + 'static>(
     })
 }
 
-/// Address of the nth connection if eight strangers have them all.
+/// Returns the address of the nth connection if eight clients have all of them.
 fn eight_peers(number: usize) -> [u8; 4] {
     [127, 2, 0, 1 + (number % 8) as u8]
 }
 
-/// Address of the nth connection if each is a stranger's own.
+/// Returns the address of the nth connection if each has a separate client.
 fn own_peers(number: usize) -> [u8; 4] {
     [127, 3, (number / 250) as u8, 1 + (number % 250) as u8]
 }
@@ -82,7 +84,7 @@ async fn send_nothing(arena: Arena) -> Vec<Attack> {
     held(&arena, CONNECTIONS, eight_peers, |mut socket| async move { closed(&mut socket).await })
 }
 
-/// The same from as many addresses.
+/// Holds connections from as many addresses.
 async fn send_nothing_from_everywhere(arena: Arena) -> Vec<Attack> {
     held(&arena, CONNECTIONS, own_peers, |mut socket| async move { closed(&mut socket).await })
 }
@@ -97,7 +99,7 @@ async fn slow_heads(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// Each asks for more than a socket's buffers hold and reads nothing of it.
+/// Requests more than a socket's buffers hold and reads nothing of it.
 async fn read_nothing(arena: Arena) -> Vec<Attack> {
     held(&arena, CONNECTIONS, eight_peers, |mut socket| async move {
         socket.write_all(&b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(40)).await?;
@@ -111,7 +113,7 @@ async fn read_nothing(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// Event streams of one session.
+/// Holds event streams of one session.
 async fn streams(arena: Arena) -> Vec<Attack> {
     let cookie = arena.tenant("a").await.sign_in().await;
     let request: Arc<str> =
@@ -125,7 +127,7 @@ async fn streams(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// Requests to a bin that answers after half a minute.
+/// Sends requests to a bin that answers after half a minute.
 async fn slow_bins(arena: Arena) -> Vec<Attack> {
     let tenant = arena.tenant("a").await;
     let bin = tenant.ask(Method::POST, "./bins", json!({"reply": {"delay_ms": 30_000}}).to_string()).await;
@@ -140,7 +142,7 @@ async fn slow_bins(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// Batches of 16 MiB that stop one byte before their end.
+/// Sends batches of 16 MiB that stop one byte before their end.
 async fn stalled_bodies(arena: Arena) -> Vec<Attack> {
     const BYTES: usize = 16 << 20;
     let tenant = arena.tenant("a").await;
@@ -165,7 +167,7 @@ async fn stalled_bodies(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// Requests that are refused: unknown paths, wrong keys, vain sign-ins, and the public ones.
+/// Sends requests that are refused: unknown paths, wrong keys, failed sign-ins, and public ones.
 async fn refused_requests(arena: Arena) -> Vec<Attack> {
     let requests: [&[u8]; 6] = [
         b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -194,13 +196,13 @@ async fn refused_requests(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// Bodies of 4 MiB to a bin, by strangers who know its URL.
+/// Sends bodies of 4 MiB to a bin, from clients that know its URL.
 async fn bin_flood(arena: Arena) -> Vec<Attack> {
     let tenant = arena.tenant("a").await;
     let settings = json!({"body_bytes_max": 4 << 20, "requests_max": 1_000}).to_string();
     let bin = tenant.ask(Method::POST, "./bins", settings).await;
     let path = format!("/bins/{}/", text(&bin, "id"));
-    beside(16, move |_| {
+    concurrent(16, move |_| {
         let tenant = tenant.clone();
         let path = path.clone();
         again(move |_| {

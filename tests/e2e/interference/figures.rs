@@ -1,4 +1,4 @@
-//! Figures of one scenario: latencies, counts and memory, with the goals that they are held against.
+//! Figures of one scenario: latencies, counts and memory, compared with goals.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,7 +17,7 @@ impl Latencies {
         self.0.len()
     }
 
-    /// Nearest-rank percentile; the longest possible time if there are none.
+    /// Returns the nearest-rank percentile. The longest possible time if there are no latencies.
     pub(super) fn percentile(&self, percent: usize) -> Duration {
         let rank = (self.0.len() * percent).div_ceil(100);
         self.0.get(rank.saturating_sub(1)).copied().unwrap_or(Duration::MAX)
@@ -28,7 +28,7 @@ impl Latencies {
     }
 }
 
-/// p50 and p99 in milliseconds.
+/// Formats p50 and p99 in milliseconds.
 impl fmt::Display for Latencies {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
@@ -48,14 +48,14 @@ pub(super) struct Figures {
     pub(super) post: Latencies,
     pub(super) health: Latencies,
     pub(super) read: Latencies,
-    /// From the sending of an event to its arrival, for each of B's two subscriptions: without and with a plugin.
+    /// Time from the sending of an event to its arrival, for each of B's two subscriptions: without and with a plugin.
     pub(super) delivery: [Latencies; 2],
     pub(super) sent: usize,
-    /// Events that were not answered with 202, requests of `/healthz` and reads that were not answered with 200.
+    /// Number of events that were not answered with 202, and of requests of `/healthz` and reads that were not answered with 200.
     pub(super) not_accepted: usize,
     pub(super) no_health: usize,
     pub(super) not_read: usize,
-    /// Deliveries of accepted events that had not arrived when the patience was over.
+    /// Number of deliveries of accepted events that had not arrived after the patience.
     pub(super) late: usize,
 }
 
@@ -63,12 +63,12 @@ pub(super) struct Figures {
 pub(super) struct Outcome {
     pub(super) alone: Figures,
     pub(super) during: Figures,
-    /// Peak resident memory of the host in MiB, alone and during the attack (with the time until B's last delivery).
+    /// Peak resident memory of the host in MiB, alone and during the attack (until B's last delivery).
     pub(super) memory_mib: [u64; 2],
     pub(super) host_alive: bool,
-    /// Late deliveries of B that the host does not know as pending.
+    /// Number of B's late deliveries that the host does not know as pending.
     pub(super) lost: usize,
-    /// Figures that only this scenario has.
+    /// Figures of this scenario only.
     pub(super) notes: Vec<String>,
 }
 
@@ -77,14 +77,14 @@ pub(super) struct Outcome {
 pub(super) struct Goals {
     pub(super) post: Duration,
     pub(super) health: Duration,
-    /// B's reads.
+    /// Goal for B's reads.
     pub(super) read: Duration,
     pub(super) delivery: Duration,
     pub(super) memory_mib: u64,
 }
 
 impl Outcome {
-    /// Goals that were missed, each in a few words.
+    /// Returns the missed goals, as short texts.
     pub(super) fn missed(&self, goals: &Goals) -> Vec<String> {
         let Figures { post, health, read, delivery, .. } = &self.during;
         let checks = [
@@ -102,7 +102,7 @@ impl Outcome {
         checks.into_iter().filter(|(_, missed)| *missed).map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// Returns true if the host ended or lost events: a broken guarantee, not slowness.
+    /// Returns true if the host ended or lost events, which breaks a guarantee.
     pub(super) fn is_broken(&self) -> bool {
         !self.host_alive || self.lost > 0
     }

@@ -1,6 +1,6 @@
-//! Attacks by plugins: what they bring along, the time and the log that they use, what is compared and searched of their output.
+//! Attacks by plugins: sections of components, CPU time, logs, and output that is compared and searched.
 
-use super::arena::{Arena, Attack, Tenant, again, batch, beside, large_event, subscription};
+use super::arena::{Arena, Attack, Tenant, again, batch, concurrent, large_event, subscription};
 use super::run::Scenario;
 use crate::harness::{RawReceiver, example, guest};
 use crate::hostile_sections::{self, with_sections};
@@ -37,14 +37,14 @@ pub(super) const ALL: &[Scenario] = &[
     }),
     Scenario {
         restarts: true,
-        ..Scenario::new("restart", "a restart with plugins that must be compiled anew", |arena| {
+        ..Scenario::new("restart", "a restart with plugins that must be compiled again", |arena| {
             Box::pin(to_compile(arena))
         })
     },
     Scenario::new("versions", "4 uploads at once of ever new plugin versions", |arena| Box::pin(versions(arena))),
 ];
 
-/// Uploads this component under ever new names and has it called, again and again.
+/// Uploads this component repeatedly under new names, and has it called.
 async fn uploaded_and_called(arena: Arena, component: Vec<u8>) -> Vec<Attack> {
     let tenant = arena.tenant("a").await;
     let url = RawReceiver::hanging().await.url;
@@ -75,7 +75,7 @@ async fn long_names(arena: Arena) -> Vec<Attack> {
     uploaded_and_called(arena, component).await
 }
 
-/// A tenant whose subscription has this plugin, with the largest limits and no schedule.
+/// Creates a tenant whose subscription has this plugin, with the largest limits and no retries.
 async fn with_plugin(arena: &Arena, id: &str, component: Vec<u8>, also: Value) -> Tenant {
     let tenant = arena.tenant(id).await;
     tenant.plugin("p", component).await;
@@ -83,14 +83,14 @@ async fn with_plugin(arena: &Arena, id: &str, component: Vec<u8>, also: Value) -
     let mut settings = json!({"plugin": "p", "limits": limits, "retry": {"schedule_s": [0]}, "concurrency": 256});
     settings.as_object_mut().unwrap().extend(also.as_object().cloned().unwrap());
     let url = RawReceiver::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned()).await.url;
-    // Two, so that a tenant can have as many attempts under way as it may have.
+    // Two, so that the tenant reaches its maximum of attempts under way.
     for _ in 0..2 {
         tenant.subscription(&url, settings.clone()).await;
     }
     tenant
 }
 
-/// Six tenants whose plugins use every millisecond that they may have.
+/// Runs six tenants whose plugins use all of their time.
 async fn spinning(arena: Arena) -> Vec<Attack> {
     let mut attacks = Vec::new();
     for number in 0..6 {
@@ -106,13 +106,13 @@ async fn spinning(arena: Arena) -> Vec<Attack> {
     attacks
 }
 
-/// The same by dry runs, many at once.
+/// Uses all of the time by concurrent dry runs.
 async fn dry_runs(arena: Arena) -> Vec<Attack> {
     let tenant = arena.tenant("a").await;
     tenant.plugin("p", guest("loops")).await;
     let event: Value = serde_json::from_str(&batch(0, 1)).unwrap();
     let body = json!({"event": event, "limits": {"cpu_ms": 1_000, "wall_ms": 5_000}}).to_string();
-    beside(64, move |_| {
+    concurrent(64, move |_| {
         let tenant = tenant.clone();
         let body = body.clone();
         again(move |_| {
@@ -137,7 +137,7 @@ async fn logs(arena: Arena) -> Vec<Attack> {
     })]
 }
 
-/// A chain of eight, each of which returns 200 KB in which many secrets are looked for.
+/// Runs a chain of eight plugins, each of which returns 200 KB in which many secrets are searched.
 async fn chains(arena: Arena) -> Vec<Attack> {
     let secrets: serde_json::Map<String, Value> = (0..250)
         .map(|number| (format!("s{number:03}"), format!("{}{number:03}", "x".repeat(200))))
@@ -146,7 +146,7 @@ async fn chains(arena: Arena) -> Vec<Attack> {
     let limits = json!({"cpu_ms": 1_000, "wall_ms": 5_000});
     let also = json!({"plugin": vec!["p"; 8], "secrets": secrets, "limits": limits});
     let tenant = with_plugin(&arena, "a", guest("appends"), also).await;
-    beside(4, move |_| {
+    concurrent(4, move |_| {
         let tenant = tenant.clone();
         again(move |round| {
             let tenant = tenant.clone();
@@ -157,14 +157,14 @@ async fn chains(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// An event of about 60 KB with many lines, all of which `flatten` changes.
+/// Returns an event of about 60 KB with many lines, all of which `flatten` changes.
 fn many_lines(number: usize) -> String {
     let property = |index: usize| json!({"type": "CUSTOM", "name": format!("p{index}"), "value": format!("v{number}-{index}-{}", "y".repeat(40))});
     let properties: Vec<Value> = (0..550).map(property).collect();
     json!({"eventName": "Contact is Created", "eventData": {"id": number, "properties": properties}}).to_string()
 }
 
-/// A version in the shadow of another that differs in every line of 60 KB.
+/// Runs a shadow whose output differs from the active version's in every line of 60 KB.
 async fn shadows(arena: Arena) -> Vec<Attack> {
     let tenant = with_plugin(&arena, "a", guest("passes"), json!({})).await;
     let uploaded = tenant.ask(Method::PUT, "./plugins/p?activate=false", example("flatten")).await;
@@ -180,7 +180,7 @@ async fn shadows(arena: Arena) -> Vec<Attack> {
     })]
 }
 
-/// Pages that compare: deliveries before and after their plugin, and a version with the active one.
+/// Requests pages with comparisons: deliveries before and after their plugin, and a version with the active one.
 async fn diff_pages(arena: Arena) -> Vec<Attack> {
     let tenant = with_plugin(&arena, "a", example("flatten"), json!({})).await;
     let uploaded = tenant.ask(Method::PUT, "./plugins/p?activate=false", guest("passes")).await;
@@ -191,7 +191,7 @@ async fn diff_pages(arena: Arena) -> Vec<Attack> {
     let page = format!("/t/a/deliveries/{}", shown["deliveries"][0]["id"].as_str().unwrap());
     let compare = format!("./plugins/p/versions/{}/compare", uploaded["sha256"].as_str().unwrap());
     let cookie = tenant.sign_in().await;
-    beside(8, move |number| {
+    concurrent(8, move |number| {
         let tenant = tenant.clone();
         let page = page.clone();
         let compare = compare.clone();
@@ -211,20 +211,20 @@ async fn diff_pages(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// A plugin with a module beside its own that is never called and takes seconds to compile.
+/// Returns a plugin with an additional module that is never called and takes seconds to compile.
 fn hard_to_compile() -> Vec<u8> {
     const HEADER: usize = 8;
     [&guest("passes")[..], &crate::bad_input::compile_bomb()[HEADER..]].concat()
 }
 
-/// Two tenants that compile without pause, and a third whose upload of a small plugin is timed.
+/// Runs two tenants that compile without pause, and measures the uploads of a small plugin of a third one.
 async fn compiles(arena: Arena) -> Vec<Attack> {
     let bomb = hard_to_compile();
     let mut attacks = Vec::new();
     for number in 0..2 {
         let tenant = arena.tenant(&format!("a{number}")).await;
         let bomb = bomb.clone();
-        attacks.extend(beside(4, |lane| {
+        attacks.extend(concurrent(4, |lane| {
             let tenant = tenant.clone();
             let bomb = bomb.clone();
             again(move |round| {
@@ -256,7 +256,7 @@ async fn compiles(arena: Arena) -> Vec<Attack> {
     attacks
 }
 
-/// Plugins that are compiled anew at the next start.
+/// Creates plugins that are compiled again at the next start.
 async fn to_compile(arena: Arena) -> Vec<Attack> {
     let tenant = arena.tenant("a").await;
     let bomb = hard_to_compile();
@@ -266,11 +266,11 @@ async fn to_compile(arena: Arena) -> Vec<Attack> {
     Vec::new()
 }
 
-/// New versions without end.
+/// Uploads new versions without end.
 async fn versions(arena: Arena) -> Vec<Attack> {
     let tenant = arena.tenant("a").await;
     let flatten = example("flatten");
-    beside(4, move |lane| {
+    concurrent(4, move |lane| {
         let tenant = tenant.clone();
         let flatten = flatten.clone();
         again(move |round| {

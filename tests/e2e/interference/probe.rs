@@ -1,9 +1,9 @@
-//! The honest tenant B, on a thread of its own: sends an event every 20 ms, asks for `/healthz` as often and reads its deliveries
-//! ten times a second, and receives what is delivered to it.
+//! Honest tenant B, on a separate thread: sends an event and requests `/healthz` every 20 ms, reads its deliveries ten times a
+//! second, and receives them.
 //!
-//! Requests begin when they are due, also while earlier ones are unanswered, and each opens a connection of its own, as
-//! Agile CRM's do. So nothing hides a host that does not answer. Latencies are kept for each request; the window to which one
-//! belongs is decided by the time at which it was sent.
+//! Requests begin when they are due, even if earlier ones are unanswered, and each opens a separate connection, as Agile CRM's do.
+//! So a host that does not answer is visible. Latencies are kept for each request, and belong to the window in which the request
+//! was sent.
 
 use super::figures::{Figures, Latencies};
 use crate::harness::event;
@@ -19,10 +19,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
-/// Address from which B connects, so that a share by peer is B's own.
+/// Address of B, so that B has a separate share of connections.
 pub(super) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
 
-/// Time after which B gives a request up.
+/// Time after which B gives up a request.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Paths of B's two subscriptions: the second one has a plugin.
@@ -52,13 +52,13 @@ pub(super) struct Target {
     pub(super) pace: Duration,
 }
 
-/// One request of B.
+/// Request of B.
 struct Call {
     kind: Kind,
-    /// Number of the event; 0 for a request that sends none.
+    /// Number of the event. 0 for a request without an event.
     number: usize,
     sent: Instant,
-    /// Time to the answer and its status; status 0 stands for no answer. Absent: under way.
+    /// Time to the answer and its status, 0 without an answer. None: under way.
     answered: Option<(Duration, u16)>,
 }
 
@@ -81,7 +81,7 @@ fn locked(log: &SharedLog) -> std::sync::MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Handle to B's thread, which ends with it.
+/// Handle of B's thread, which ends with it.
 pub(super) struct Probe {
     /// URL of B's receiver, without a slash at the end.
     pub(super) receiver_url: String,
@@ -103,7 +103,7 @@ impl Probe {
         Probe { receiver_url: url.await.unwrap(), log, target }
     }
 
-    /// Sends to this target from now on; to none, if absent.
+    /// Sets the target of further requests. None: sends nothing.
     pub(super) fn aim(&self, target: Option<Target>) {
         self.target.send_replace(target);
     }
@@ -125,14 +125,14 @@ impl Probe {
                 .all(|call| PATHS.iter().all(|path| log.arrived(call, path).is_some()))
     }
 
-    /// Time of the first accepted event that was sent after `from`.
+    /// Returns the time of the first accepted event that was sent after `from`.
     pub(super) fn first_accepted_after(&self, from: Instant) -> Option<Instant> {
         let log = locked(&self.log);
         let accepted = log.calls.iter().filter(|call| call.sent >= from && is_accepted(call));
         accepted.filter_map(|call| Some(call.sent + call.answered?.0)).min()
     }
 
-    /// Figures of the requests that were sent within this window.
+    /// Returns the figures of the requests that were sent within this window.
     pub(super) fn figures(&self, window: &Range<Instant>) -> Figures {
         let log = locked(&self.log);
         let calls: Vec<&Call> = log.calls.iter().filter(|call| window.contains(&call.sent)).collect();
@@ -209,7 +209,7 @@ async fn send(log: SharedLog, mut targets: watch::Receiver<Option<Target>>) {
     }
 }
 
-/// Begins a request; its answer is awaited by a task of its own.
+/// Begins a request, whose answer is awaited by a separate task.
 fn begin(log: &SharedLog, http: &reqwest::Client, target: &Target, kind: Kind, number: usize) {
     let tenant = format!("{}/v1/tenants/{}", target.url, target.tenant);
     let request = match kind {

@@ -1,6 +1,6 @@
-//! Attacks by what is asked: searches that find nothing, lists, pages and metrics over much data.
+//! Attacks by reads: searches without results, lists, pages and metrics of much data.
 
-use super::arena::{Arena, Attack, Tenant, again, batch, beside};
+use super::arena::{Arena, Attack, Tenant, again, batch, concurrent};
 use super::run::Scenario;
 use crate::harness::{exchange, guest, text};
 use reqwest::Method;
@@ -18,10 +18,10 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario::new("overviews", "16 readers of overview, ledger and metrics", |arena| Box::pin(overviews(arena))),
 ];
 
-/// Asks for these paths in turn, by so many readers at once.
+/// Requests these paths in turn, by this number of concurrent readers.
 fn readers(tenant: &Tenant, cookie: &str, count: usize, paths: Vec<String>) -> Vec<Attack> {
     let paths: Arc<[String]> = paths.into();
-    beside(count, |number| {
+    concurrent(count, |number| {
         let tenant = tenant.clone();
         let paths = paths.clone();
         let cookie = cookie.to_owned();
@@ -33,7 +33,7 @@ fn readers(tenant: &Tenant, cookie: &str, count: usize, paths: Vec<String>) -> V
     })
 }
 
-/// Searches for a text that stands in none of many large requests.
+/// Searches for a text that occurs in none of many large requests.
 async fn bin_searches(arena: Arena) -> Vec<Attack> {
     let tenant = arena.tenant("a").await;
     let mut paths = Vec::new();
@@ -48,7 +48,7 @@ async fn bin_searches(arena: Arena) -> Vec<Attack> {
     readers(&tenant, "", 16, paths)
 }
 
-/// A tenant with many deliveries that ended, and one that is still to be found.
+/// Creates a tenant with many ended deliveries, and one with rare properties.
 async fn with_deliveries(arena: &Arena, count: usize) -> Tenant {
     let tenant = arena.tenant("a").await;
     tenant.plugin("drops", guest("remembers")).await;
@@ -59,7 +59,7 @@ async fn with_deliveries(arena: &Arena, count: usize) -> Tenant {
     tenant
 }
 
-/// Lists of deliveries: filters that match nothing, and pages with 500.
+/// Requests lists of deliveries: filters without results, and pages of 500.
 async fn lists(arena: Arena) -> Vec<Attack> {
     let tenant = with_deliveries(&arena, arena.pick(50_000, 2_000)).await;
     let cookie = tenant.sign_in().await;
@@ -73,7 +73,7 @@ async fn lists(arena: Arena) -> Vec<Attack> {
     readers(&tenant, &cookie, 16, paths.into())
 }
 
-/// The overview, the ledger, and the metrics of the whole host.
+/// Requests the overview, the ledger, and the metrics of the whole host.
 async fn overviews(arena: Arena) -> Vec<Attack> {
     let tenant = with_deliveries(&arena, arena.pick(50_000, 2_000)).await;
     let cookie = tenant.sign_in().await;

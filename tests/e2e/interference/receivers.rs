@@ -1,4 +1,4 @@
-//! Attacks by receivers: what hangs, what answers without end, what answers much.
+//! Attacks by receivers: hanging, endless and large answers.
 
 use super::arena::{Arena, Attack, again, batch};
 use super::run::Scenario;
@@ -20,7 +20,7 @@ pub(super) const ALL: &[Scenario] = &[
     }),
 ];
 
-/// A tenant whose two webhooks have as many requests under way as they may have.
+/// Creates a tenant whose two webhooks have the maximum of requests under way.
 async fn waiting_on(arena: &Arena, id: &str, url: &str, events: usize, pause: Duration) -> Attack {
     let tenant = arena.tenant(id).await;
     for _ in 0..2 {
@@ -35,7 +35,7 @@ async fn waiting_on(arena: &Arena, id: &str, url: &str, events: usize, pause: Du
     })
 }
 
-/// Four tenants whose receivers hang: what one has under way is all that a tenant may have.
+/// Runs four tenants whose receivers hang, with the maximum of requests under way each.
 async fn hanging(arena: Arena) -> Vec<Attack> {
     let url = RawReceiver::hanging().await.url;
     let mut attacks = Vec::new();
@@ -45,7 +45,7 @@ async fn hanging(arena: Arena) -> Vec<Attack> {
     attacks
 }
 
-/// A receiver that sends these bytes without end, after these.
+/// Starts a receiver that sends these bytes without end, after the first ones.
 async fn endless(first: &'static [u8], piece: Vec<u8>) -> String {
     let receiver = RawReceiver::start(move |mut socket| {
         let piece = piece.clone();
@@ -62,7 +62,7 @@ async fn interim(arena: Arena) -> Vec<Attack> {
     vec![waiting_on(&arena, "a", &url, 10, Duration::from_millis(500)).await]
 }
 
-/// Bodies, heads and chunks without end, and redirects in a circle.
+/// Sends bodies, heads and chunks without end, and redirects in a circle.
 async fn answers(arena: Arena) -> Vec<Attack> {
     let redirects = "HTTP/1.1 307 Temporary Redirect\r\nlocation: /again\r\ncontent-length: 0\r\n\r\n".to_owned();
     let urls = [

@@ -1,7 +1,7 @@
-//! Runs one scenario: a fresh host, B alone, B beside the attack, and then the time until everything of B has arrived.
+//! Run of one scenario: a fresh host, B alone, B during the attack, and the time until everything of B has arrived.
 //!
-//! The attackers run on threads of lower priority. They would be on other machines; here they should take the processor's idle
-//! time and not the host's, or the table would show what the attackers' own work costs.
+//! The attackers run on threads of lower priority. In reality they would be on other machines; here, they should use idle time and
+//! not the host's, so that the table does not show the cost of the attackers themselves.
 
 use super::arena::{Arena, Attack, HONEST, Scale};
 use super::figures::Outcome;
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-/// A kind of attack.
+/// Kind of attack.
 pub(super) struct Scenario {
     /// Name for `--row`.
     pub(super) name: &'static str,
     /// First column of the table.
     pub(super) what: &'static str,
-    /// Prepares the attackers, which begin later, all at once.
+    /// Prepares the attackers, which later begin all at once.
     pub(super) prepare: fn(Arena) -> BoxFuture<'static, Vec<Attack>>,
-    /// Restarts the host without its compiled code when the attack begins.
+    /// True to restart the host without its compiled code when the attack begins.
     pub(super) restarts: bool,
 }
 
@@ -47,23 +47,23 @@ pub(super) struct Plan {
     pub(super) patience: Duration,
 }
 
-/// Time that the host has to become quiet before B is measured alone.
+/// Time for the host to become quiet before B is measured alone.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Steps of `nice(2)` by which attackers stand back.
+/// Increment of the attackers' niceness, `nice(2)`.
 const NICE: i32 = 10;
 
-/// The attackers' threads.
-struct Crowd(Option<Runtime>);
+/// Threads of the attackers.
+struct AttackerThreads(Option<Runtime>);
 
-impl Crowd {
+impl AttackerThreads {
     fn new() -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(2).enable_all().on_thread_start(|| {
-            // On Linux this is a thread's own.
+            // On Linux, niceness belongs to the thread.
             let _ = rustix::process::nice(NICE);
         });
-        Crowd(Some(builder.build().unwrap()))
+        AttackerThreads(Some(builder.build().unwrap()))
     }
 
     fn spawn<F: Future<Output: Send> + Send + 'static>(&self, future: F) -> JoinHandle<F::Output> {
@@ -71,14 +71,14 @@ impl Crowd {
     }
 }
 
-impl Drop for Crowd {
+impl Drop for AttackerThreads {
     fn drop(&mut self) {
         self.0.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 
-/// Peak of the resident memory of a host since `reset`, in MiB (proc(5): VmHWM and clear_refs). A host that died keeps its last
-/// figure.
+/// Peak of a host's resident memory since `reset`, in MiB (proc(5): VmHWM and clear_refs). The last figure of a host that died is
+/// kept.
 #[derive(Default)]
 struct Peak(u64);
 
@@ -98,7 +98,7 @@ impl Peak {
         }
     }
 
-    /// Looks again and again for so long.
+    /// Reads the peak repeatedly for this time.
     async fn watch(&mut self, host: &Host, lasts: Duration) {
         let end = Instant::now() + lasts;
         while Instant::now() < end {
@@ -110,14 +110,14 @@ impl Peak {
 
 /// Runs a scenario and returns its figures.
 pub(super) async fn run(scenario: &Scenario, plan: Plan) -> Outcome {
-    let crowd = Crowd::new();
+    let threads = AttackerThreads::new();
     let probe = Probe::start().await;
-    // On a disk, not in a folder that is memory: a flush must have its real cost.
+    // On a disk instead of a folder in memory, so that a flush has its real cost.
     let folder = Arc::new(tempfile::TempDir::new_in(target()).unwrap());
     let mut host = Host::with().within_memory().on(folder).start().await;
     let arena = Arena::new(&host, plan.scale);
     let mut honest = arena.honest(&probe.receiver_url, plan.pace).await;
-    let attacks = crowd.spawn((scenario.prepare)(arena.clone())).await.unwrap();
+    let attacks = threads.spawn((scenario.prepare)(arena.clone())).await.unwrap();
 
     let mut peak = Peak::default();
     probe.aim(Some(honest.clone()));
@@ -141,7 +141,7 @@ pub(super) async fn run(scenario: &Scenario, plan: Plan) -> Outcome {
     }
     peak.reset(&host);
     let during = Instant::now();
-    let attackers: Vec<_> = attacks.into_iter().map(|attack| crowd.spawn(attack)).collect();
+    let attackers: Vec<_> = attacks.into_iter().map(|attack| threads.spawn(attack)).collect();
     peak.watch(&host, plan.during).await;
     let during = during..Instant::now();
     attackers.iter().for_each(JoinHandle::abort);
@@ -163,13 +163,13 @@ pub(super) async fn run(scenario: &Scenario, plan: Plan) -> Outcome {
     }
 }
 
-/// Number of B's deliveries that the host still wants to make.
+/// Returns the number of B's pending deliveries.
 async fn pending(host: &Host) -> usize {
     let ledger = host.get(&format!("/v1/tenants/{HONEST}/ledger")).await;
     ledger["pending"].as_u64().unwrap() as usize
 }
 
-/// Stops a host, removes what it compiled, and starts it again; returns also when the start began.
+/// Stops a host, removes its compiled code, and starts it again. Returns the beginning of the start as well.
 async fn restart_without_compiled_code(host: Host) -> (Host, Instant) {
     let data = host.data();
     let (_, folder) = host.stop().await;

@@ -1,6 +1,6 @@
-//! The short form: some scenarios for a few seconds each, on the debug build and a busy machine.
+//! Short form: some scenarios for a few seconds each, on the debug build and a busy machine.
 //!
-//! The limits are far above the goals of the table, and far below what happens without the defence: then the host dies or grows
+//! The limits are far above the goals of the table, and far below the results without the defence, in which the host dies or grows
 //! without bound, or the honest tenant waits for half a minute or longer.
 
 use super::arena::Scale;

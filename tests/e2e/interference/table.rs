@@ -1,4 +1,4 @@
-//! The table that `cargo xtask soak interference` prints: every scenario with its goals.
+//! Table of `cargo xtask soak interference`: every scenario with its goals.
 
 use super::arena::Scale;
 use super::figures::{Goals, HEAD};
@@ -8,8 +8,7 @@ use futures_util::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-/// Largest peak of the host's resident memory with the settings that it ships with. `docs/explanation/resource-limits.md` says what
-/// it is made of.
+/// Maximum peak of the host's resident memory with default settings, whose parts `docs/explanation/resource-limits.md` lists.
 pub(super) const MEMORY_MIB_MAX: u64 = 1_024;
 
 const GOALS: Goals = Goals {
@@ -28,10 +27,10 @@ const PLAN: Plan = Plan {
     patience: Duration::from_secs(60),
 };
 
-/// File descriptors that a scenario needs, with the host's.
+/// Number of file descriptors for a scenario, including the host's.
 const FILES_MAX: u64 = 8_192;
 
-/// Every scenario, in the order of the table.
+/// Returns all scenarios, in the order of the table.
 fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     static NOTHING: Scenario = Scenario::new("nothing", "no attack", |_| Box::pin(async { Vec::new() }));
     let attacks = [guests::ALL, writes::ALL, reads::ALL, receivers::ALL, connections::ALL];
@@ -46,7 +45,7 @@ fn print(line: &str) {
     println!("{line}");
 }
 
-/// The scenario with a name.
+/// Returns the scenario with this name.
 pub(super) fn scenario(name: &str) -> &'static Scenario {
     let names: Vec<&str> = scenarios().map(|scenario| scenario.name).collect();
     let found = scenarios().find(|scenario| scenario.name == name);
@@ -65,7 +64,7 @@ async fn table() {
     let mut unmeasured = Vec::new();
     for &scenario in &rows {
         let what = format!("`{}`: {}", scenario.name, scenario.what);
-        // One that cannot be measured says so, and the others are.
+        // A scenario that fails is reported, and the others are measured.
         let Ok(outcome) = AssertUnwindSafe(run(scenario, PLAN)).catch_unwind().await else {
             print(&format!("| {what} | could not be measured |"));
             unmeasured.push(scenario.name);

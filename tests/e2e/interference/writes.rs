@@ -1,6 +1,6 @@
-//! Attacks by what is written: products of two caps, long values, many small writes, large operations.
+//! Attacks by writes: products of two limits, long values, many small writes, large operations.
 
-use super::arena::{Arena, Attack, Tenant, again, batch, beside, large_event, subscription};
+use super::arena::{Arena, Attack, Tenant, again, batch, concurrent, large_event, subscription};
 use super::run::Scenario;
 use crate::harness::{event, guest, text};
 use futures_util::StreamExt as _;
@@ -41,10 +41,10 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario::new("tests", "32 test deliveries at once of 200 KB", |arena| Box::pin(tests(arena))),
 ];
 
-/// A plugin that drops everything, so that a delivery ends without a receiver.
+/// Plugin that drops everything, so that a delivery ends without a receiver.
 const DROPS: &str = "remembers";
 
-/// A tenant with so many webhooks, whose deliveries end at once.
+/// Creates a tenant with this number of webhooks, whose deliveries end at once.
 async fn with_webhooks(arena: &Arena, count: usize, also: &Value) -> Tenant {
     let tenant = arena.tenant("a").await;
     tenant.plugin("drops", guest(DROPS)).await;
@@ -56,7 +56,7 @@ async fn with_webhooks(arena: &Arena, count: usize, also: &Value) -> Tenant {
     tenant
 }
 
-/// Sends the largest batch that is accepted, again and again: halves it for as long as it is refused.
+/// Repeatedly sends the largest accepted batch: halves it while it is refused.
 fn largest_batches(tenant: Tenant, events: usize) -> Attack {
     let size = Arc::new(AtomicUsize::new(events));
     again(move |_| {
@@ -71,23 +71,23 @@ fn largest_batches(tenant: Tenant, events: usize) -> Attack {
     })
 }
 
-/// One batch times all webhooks.
+/// Sends one batch to all webhooks.
 async fn fan_out(arena: Arena) -> Vec<Attack> {
     let webhooks = arena.pick(2_000, 200);
     let tenant = with_webhooks(&arena, webhooks, &json!({})).await;
     vec![largest_batches(tenant, arena.pick(2_000, 1_000))]
 }
 
-/// Many batches at once, each of which is allowed.
+/// Sends many allowed batches concurrently.
 async fn batches(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 10, &json!({})).await;
-    beside(16, |_| largest_batches(tenant.clone(), 1_000))
+    concurrent(16, |_| largest_batches(tenant.clone(), 1_000))
 }
 
-/// One event after the other, by many senders at once.
+/// Sends single events by many concurrent senders.
 async fn single_events(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 5, &json!({})).await;
-    beside(64, |_| {
+    concurrent(64, |_| {
         let tenant = tenant.clone();
         again(move |round| {
             let tenant = tenant.clone();
@@ -98,14 +98,14 @@ async fn single_events(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// Bodies of 16 MiB with many more events than a batch may have.
+/// Sends bodies of 16 MiB with many more events than a batch may have.
 async fn oversized_batches(arena: Arena) -> Vec<Attack> {
     let tenant = arena.tenant("a").await;
     let line = r#"{"eventName":"Contact is Created","eventData":{}}"#;
     let count = (16 << 20) / (line.len() + 1) - 1;
     let lines: bytes::Bytes = vec![line; count].join("\n").into();
     let array: bytes::Bytes = format!("[{}]", vec![line; count].join(",")).into();
-    beside(4, move |number| {
+    concurrent(4, move |number| {
         let tenant = tenant.clone();
         let body = if number % 2 == 0 { lines.clone() } else { array.clone() };
         again(move |_| {
@@ -118,11 +118,11 @@ async fn oversized_batches(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// Events with an id of 250 KB for ordered webhooks.
+/// Sends events with an id of 250 KB to ordered webhooks.
 async fn long_ids(arena: Arena) -> Vec<Attack> {
     let ordering = json!({"ordering": {"on_failure": "block"}});
     let tenant = with_webhooks(&arena, arena.pick(1_000, 200), &ordering).await;
-    beside(4, move |lane| {
+    concurrent(4, move |lane| {
         let tenant = tenant.clone();
         again(move |round| {
             let tenant = tenant.clone();
@@ -134,10 +134,10 @@ async fn long_ids(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// Events with idempotency keys, each another.
+/// Sends events with a different idempotency key each.
 async fn idempotency_keys(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 1, &json!({})).await;
-    beside(32, |lane| {
+    concurrent(32, |lane| {
         let tenant = tenant.clone();
         again(move |round| {
             let key = format!("{lane}-{round}-{}", "k".repeat(230));
@@ -147,10 +147,10 @@ async fn idempotency_keys(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// Subscriptions that are made, changed and deleted without pause.
+/// Creates, changes and deletes subscriptions without pause.
 async fn subscriptions(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 50, &json!({})).await;
-    beside(8, move |_| {
+    concurrent(8, move |_| {
         let tenant = tenant.clone();
         again(move |_| {
             let tenant = tenant.clone();
@@ -166,7 +166,7 @@ async fn subscriptions(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// A subscription with this much configuration, which is changed again and again, and the log of changes that shows it.
+/// Repeatedly changes a subscription with this much configuration, and reads the log of changes.
 async fn changes(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 0, &json!({})).await;
     fn settings(round: usize) -> Value {
@@ -189,7 +189,7 @@ async fn changes(arena: Arena) -> Vec<Attack> {
             tenant.try_ask(Method::PUT, &path, wanted).await;
         }
     });
-    let reads = beside(8, move |number| {
+    let reads = concurrent(8, move |number| {
         let tenant = reader.clone();
         let cookie = cookie.clone();
         again(move |_| {
@@ -201,12 +201,12 @@ async fn changes(arena: Arena) -> Vec<Attack> {
     reads.into_iter().chain([writes]).collect()
 }
 
-/// Requests of Agile CRM's kind that are no events and are kept.
+/// Sends requests to `/in` that are not events and are kept.
 async fn rejected_requests(arena: Arena) -> Vec<Attack> {
     let tenant = arena.tenant("a").await;
     let token = tenant.ask(Method::POST, "./intake-tokens", r#"{"label":"x"}"#).await;
     let path = text(&token, "path").to_owned();
-    beside(16, move |_| {
+    concurrent(16, move |_| {
         let tenant = tenant.clone();
         let path = path.clone();
         again(move |_| {
@@ -219,7 +219,7 @@ async fn rejected_requests(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// Replays and redrives of everything that a webhook ever had.
+/// Replays and redrives all events of a webhook.
 async fn replays(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 1, &json!({"concurrency": 256})).await;
     for number in 0..arena.pick(50, 2) {
@@ -230,7 +230,7 @@ async fn replays(arena: Arena) -> Vec<Attack> {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let id = tenant.ask(Method::GET, "./subscriptions", "").await[0]["id"].as_str().unwrap().to_owned();
-    beside(2, move |number| {
+    concurrent(2, move |number| {
         let tenant = tenant.clone();
         let id = id.clone();
         again(move |_| {
@@ -248,12 +248,12 @@ async fn replays(arena: Arena) -> Vec<Attack> {
     })
 }
 
-/// Test deliveries of large events, many at once.
+/// Sends concurrent test deliveries of large events.
 async fn tests(arena: Arena) -> Vec<Attack> {
     let tenant = with_webhooks(&arena, 1, &json!({"concurrency": 256})).await;
     let id = tenant.ask(Method::GET, "./subscriptions", "").await[0]["id"].as_str().unwrap().to_owned();
     let path = format!("./subscriptions/{id}/test");
-    beside(32, move |_| {
+    concurrent(32, move |_| {
         let tenant = tenant.clone();
         let path = path.clone();
         again(move |round| {

@@ -1,6 +1,6 @@
-//! Counts of habits that the house wants fewer of, each with a limit for the whole workspace.
+//! Counts of discouraged idioms, each with a limit for the whole workspace.
 //!
-//! Every Rust file that git knows is counted. The limits are a ratchet: a commit that brings a count down lowers its limit, and no
+//! Every Rust file that git knows is counted. The limits are a ratchet: a commit that reduces a count lowers its limit, and no
 //! commit raises one. Code inside macro calls is not parsed, and a closure is judged by names alone (see [`super::idioms`]).
 
 use super::{idioms, summaries};
@@ -8,7 +8,7 @@ use crate::{Failure, root, say};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Most that each count may be, in the order of the table.
+/// Limits of the counts, in the order of the table.
 const LIMITS: [usize; 6] = [0, 0, 0, 0, 16, 0];
 
 /// Place of one finding: file, line, and the text or name found there.
@@ -19,7 +19,7 @@ pub(super) struct Place {
     pub(super) text: String,
 }
 
-/// One habit with its limit and the places where it was found.
+/// Idiom with its limit and the places where it was found.
 struct Count {
     /// Name on the command line.
     name: &'static str,

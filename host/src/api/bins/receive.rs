@@ -1,7 +1,7 @@
-//! The door of bins: any method, any path below, any body; answered as the bin's owner says.
+//! Receiving side of bins: any method, any path below the bin, any body. The bin's owner chooses the answer.
 //!
-//! Whoever knows the URL may come in. What is kept is bounded by the bin's settings; the reply is the owner's, and cannot make
-//! a browser do anything: it is sent with a policy that forbids scripts.
+//! Anybody who knows the URL may send. Kept requests are bounded by the bin's settings. A policy in the answer forbids scripts, so
+//! that the answer cannot make a browser do anything.
 
 use crate::api::ApiState;
 use crate::api::body::End;
@@ -12,21 +12,21 @@ use crate::api::problem::Problem;
 use crate::ids::BinId;
 use crate::inspector::{Bin, RequestHead, may_answer};
 use crate::limits::shortened;
-use crate::store::{Notice, StoreError};
+use crate::store::{LiveUpdate, StoreError};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A head that is larger than this is not kept whole: number of headers, and bytes of each part.
+/// Bounds of a kept head: number of headers, and bytes of each part.
 const HEADERS_MAX: usize = 200;
 const METHOD_BYTES_MAX: usize = 64;
 const PATH_BYTES_MAX: usize = 4 << 10;
 const QUERY_BYTES_MAX: usize = 8 << 10;
 const HEADER_BYTES_MAX: usize = 8 << 10;
 
-/// Receives at the bin itself.
+/// Receives a request to the bin itself.
 pub(in crate::api) async fn receive_at_root(
     path: PathParams,
     peer: Peer,
@@ -37,7 +37,7 @@ pub(in crate::api) async fn receive_at_root(
     receive(path, peer, exchange, state, request).await
 }
 
-/// Receives below the bin.
+/// Receives a request to a path below the bin.
 pub(in crate::api) async fn receive(
     path: PathParams,
     Peer(remote): Peer,
@@ -68,11 +68,11 @@ pub(in crate::api) async fn receive(
     head.truncated = received.end != End::Whole || received.bytes > received.kept.len();
     let kept = state.store.receive_in_bin(&tenant, &bin, head, received.kept).await;
     let (_, nth) = kept.map_err(|error| match error {
-        // Strangers are not told how much the tenant keeps of what.
+        // Senders do not see how much data the tenant stores.
         StoreError::TenantFull(_) => no_room(),
         error => error.into(),
     })?;
-    state.store.notify(|| Notice::Bin(id));
+    state.store.publish_live_update(|| LiveUpdate::Bin(id));
     if received.end == End::TooLong {
         let detail = format!("a bin reads at most {BYTES_MAX} bytes of a body; the beginning is kept");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));
@@ -92,7 +92,7 @@ fn no_room() -> Problem {
 
 fn headers(all: &HeaderMap) -> Vec<(String, String)> {
     fn text((name, value): (&HeaderName, &HeaderValue)) -> (String, String) {
-        // A bin stands under the origin of the pages: a browser that opens it sends the session along, which is nobody's to see.
+        // A bin has the same origin as the pages. A browser that opens it sends the session's cookie, which nobody may see.
         if *name == header::COOKIE {
             return (name.to_string(), "…".to_owned());
         }
@@ -102,7 +102,7 @@ fn headers(all: &HeaderMap) -> Vec<(String, String)> {
     all.iter().take(HEADERS_MAX).map(text).collect()
 }
 
-/// More of a body is not read.
+/// Maximum number of bytes of a body that are read.
 const BYTES_MAX: usize = 64 << 20;
 
 fn reply(bin: &Bin, nth: u64) -> Response {
@@ -110,7 +110,7 @@ fn reply(bin: &Bin, nth: u64) -> Response {
     let status = StatusCode::from_u16(bin.settings.status(nth)).unwrap_or(StatusCode::OK);
     let mut response = (status, reply.body.clone()).into_response();
     for (name, value) in &reply.headers {
-        // Checked when they were written; what was written before there was a check is left out.
+        // Headers are checked when they are written. Headers from before the check are left out.
         if !may_answer(name) {
             continue;
         }
@@ -118,7 +118,7 @@ fn reply(bin: &Bin, nth: u64) -> Response {
             response.headers_mut().insert(name, value);
         }
     }
-    // It stands under the same origin as the pages: whatever it says, no browser runs it.
+    // A bin has the same origin as the pages. No browser may run its answer.
     let policy = HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'; base-uri 'none'");
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     response

@@ -1,4 +1,4 @@
-//! Routes of what bins received.
+//! Routes of requests that bins received.
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use crate::address::check_host;
@@ -11,7 +11,7 @@ use crate::deliver::client::{RESPONSE_BYTES_MAX, Request};
 use crate::headers::{HeaderAuthor, check_header};
 use crate::ids::BinId;
 use crate::inspector::{BinRequest, RequestHead};
-use crate::store::{BIN_BYTES_MAX, BinFilter, Notice};
+use crate::store::{BIN_BYTES_MAX, BinFilter, LiveUpdate};
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -25,16 +25,16 @@ use url::Url;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// A request that a bin received.
+/// Request that a bin received.
 #[derive(Serialize, ToSchema)]
 pub(in crate::api) struct BinRequestBody {
     id: Uuid,
     received_at_ms: i64,
     #[serde(flatten)]
     head: RequestHead,
-    /// The body as text, if it is text.
+    /// Body as text, if it is text.
     body: Option<String>,
-    /// The body in base64, if it is not.
+    /// Body in base64, if it is not text.
     body_base64: Option<String>,
 }
 
@@ -47,23 +47,23 @@ impl From<BinRequest> for BinRequestBody {
     }
 }
 
-/// Memory for an answer with everything in a bin while it is built, in bytes: the requests, and their JSON.
+/// Memory for an answer with a whole bin, in bytes: the requests, and their JSON.
 pub(in crate::api) const ANSWER_BYTES: u64 = 2 * BIN_BYTES_MAX;
 
-/// A page of requests.
+/// Page of requests.
 #[derive(Serialize, ToSchema)]
 pub(in crate::api) struct BinRequestPage {
-    /// The newest first.
+    /// Requests, newest first.
     requests: Vec<BinRequestBody>,
-    /// Value of `cursor` in the request for the next page. Absent on the last one. A search looks at 4 MiB at once: a page can be
-    /// empty and have a cursor, with which the search goes on.
+    /// Value of `cursor` in the request for the next page. Absent on the last one. A search reads 4 MiB at once, so a page can be
+    /// empty and have a cursor with which the search continues.
     cursor: Option<Uuid>,
 }
 
 /// Maximum length of a text to search for, in bytes.
 const SEARCH_BYTES_MAX: usize = 256;
 
-/// Checks a text to search for. An empty one is none.
+/// Checks a search text. An empty one counts as absent.
 pub(in crate::api) fn checked_search(text: Option<String>) -> Result<Option<String>, Problem> {
     let text = text.filter(|text| !text.is_empty());
     if text.as_ref().is_some_and(|text| text.len() > SEARCH_BYTES_MAX) {
@@ -73,21 +73,22 @@ pub(in crate::api) fn checked_search(text: Option<String>) -> Result<Option<Stri
     Ok(text)
 }
 
-/// Page of rejected requests.
+/// Filter and paging of a bin's requests.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct BinParams {
-    /// Only with this text in the head or the first 64 KiB of the body, whatever the case of ASCII letters: at most 256 bytes.
+    /// Only requests with this text in the headers or the first 64 KiB of the body, at most 256 bytes. ASCII letters match in
+    /// either case.
     search: Option<String>,
-    /// The `cursor` of the page before.
+    /// The `cursor` of the previous page.
     cursor: Option<Uuid>,
     /// Number of items: 1 to 500, 50 if absent.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
     limit: Option<PageLimit>,
 }
 
-/// Requests that a bin received, the newest first.
+/// List requests that a bin received, newest first.
 #[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/requests", tag = "bins", operation_id = "list_bin_requests", params(("t" = String, Path), ("id" = String, Path), BinParams),
     responses((status = 200, body = BinRequestPage), (status = 400, body = Problem), (status = 404, body = Problem)))]
 pub(in crate::api) async fn list_requests(
@@ -104,7 +105,7 @@ pub(in crate::api) async fn list_requests(
     Ok(Json(BinRequestPage { requests: page.requests.into_iter().map(Into::into).collect(), cursor: page.further }))
 }
 
-/// Everything in a bin as a JSON file.
+/// Download all requests of a bin as a JSON file.
 #[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/export", tag = "bins", operation_id = "export_bin", params(("t" = String, Path), ("id" = String, Path)),
     responses((status = 200, body = [BinRequestBody]), (status = 404, body = Problem)))]
 pub(in crate::api) async fn export(
@@ -122,7 +123,7 @@ pub(in crate::api) async fn export(
     Ok(([(header::CONTENT_DISPOSITION, name)], Json(body)))
 }
 
-/// Delete everything that a bin received.
+/// Delete all requests of a bin.
 #[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}/requests", tag = "bins", operation_id = "clear_bin", params(("t" = String, Path), ("id" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(in crate::api) async fn clear(
@@ -133,11 +134,11 @@ pub(in crate::api) async fn clear(
     let id: BinId = path.parse("id", "bin")?;
     state.store.forget_bin_requests(access.tenant.clone(), id.clone(), None).await?;
     state.changed(&access.key, Some(&access.tenant), "bin.clear", &id, [None, None]).await;
-    state.store.notify(|| Notice::Bin(id));
+    state.store.publish_live_update(|| LiveUpdate::Bin(id));
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// One request.
+/// Get a request of a bin.
 #[utoipa::path(get, path = "/v1/tenants/{t}/bins/{id}/requests/{request}", tag = "bins", operation_id = "get_bin_request", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)),
     responses((status = 200, body = BinRequestBody), (status = 404, body = Problem)))]
 pub(in crate::api) async fn get_request(
@@ -149,7 +150,7 @@ pub(in crate::api) async fn get_request(
     Ok(Json(state.store.bin_request(access.tenant, path.parse("id", "bin")?, request).await?.0.into()))
 }
 
-/// Delete one request.
+/// Delete a request of a bin.
 #[utoipa::path(delete, path = "/v1/tenants/{t}/bins/{id}/requests/{request}", tag = "bins", operation_id = "delete_bin_request", params(("t" = String, Path), ("id" = String, Path), ("request" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(in crate::api) async fn delete_request(
@@ -161,24 +162,24 @@ pub(in crate::api) async fn delete_request(
     let id: BinId = path.parse("id", "bin")?;
     state.store.forget_bin_requests(access.tenant.clone(), id.clone(), Some(request)).await?;
     state.changed(&access.key, Some(&access.tenant), "bin.forget", format!("{id}/{request}"), [None, None]).await;
-    state.store.notify(|| Notice::Bin(id));
+    state.store.publish_live_update(|| LiveUpdate::Bin(id));
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Destination of a request that is sent again.
+/// Destination of a replay.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct ReplayTo {
-    /// http or https; vetted like a Notify URL.
+    /// http or https URL, vetted like a Notify URL.
     pub(in crate::api) url: String,
 }
 
 /// Result of a replay.
 #[derive(Serialize, ToSchema)]
 pub(in crate::api) struct ReplayBody {
-    /// The receiver's status. Absent: it did not answer.
+    /// Status of the receiver's answer. Absent: there was no answer.
     pub(in crate::api) status: Option<u16>,
-    /// Its answer, or why there was none.
+    /// Text of the answer, or the reason why there was none.
     pub(in crate::api) answer: String,
     /// Duration of the request with its answer, in microseconds.
     pub(in crate::api) total_us: u64,
@@ -225,8 +226,8 @@ pub(in crate::api) async fn replay(
     }))
 }
 
-/// Returns the headers of a request that are sent again: the sender's, without those that describe a connection or a host. The
-/// signature stays, because body and id are the same.
+/// Returns the headers for a replay: those of the request, without headers about its connection and host. The signature stays,
+/// because body and id are the same.
 fn headers(head: &RequestHead) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in &head.headers {
@@ -234,7 +235,7 @@ fn headers(head: &RequestHead) -> HeaderMap {
         let parsed = if ours.contains(&name.as_str()) {
             name.parse().ok().zip(value.parse().ok())
         } else if name.eq_ignore_ascii_case("cookie") {
-            // Nobody's session goes anywhere.
+            // Cookies of sessions are not sent anywhere.
             None
         } else {
             check_header(name, value, HeaderAuthor::Untrusted).ok()

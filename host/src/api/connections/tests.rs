@@ -1,10 +1,10 @@
-//! The phases of connections, and which one gives way.
+//! Tests of the phases of connections, and of the choice of the connection to close.
 
 use super::*;
 use futures_util::FutureExt as _;
 
-const PATIENCE: Patience =
-    Patience { head: Duration::from_secs(10), idle: Duration::from_secs(75), stall: Duration::from_secs(20) };
+const TIMEOUTS: ConnectionTimeouts =
+    ConnectionTimeouts { head: Duration::from_secs(10), idle: Duration::from_secs(75), stall: Duration::from_secs(20) };
 
 fn open(connections: &Arc<Connections>, last: u8) -> OpenConnection {
     connections.admit(IpAddr::from([127, 0, 0, last])).expect("room")
@@ -14,7 +14,7 @@ fn is_closed(connection: &OpenConnection) -> bool {
     connection.activity.closed().now_or_never().is_some()
 }
 
-/// Lets a connection be in its phase for so long already.
+/// Moves the beginning of a connection's phase into the past.
 fn age(connection: &OpenConnection, seconds: u64) {
     connection.activity.lock().since -= Duration::from_secs(seconds);
 }
@@ -27,7 +27,7 @@ fn finish_a_request(connection: &OpenConnection) {
 
 #[test]
 fn the_one_that_used_up_most_of_its_time_gives_way() {
-    let connections = Connections::new(4, PATIENCE);
+    let connections = Connections::new(4, TIMEOUTS);
     let [idle, silent, fresh, busy] = [1; 4].map(|last| open(&connections, last));
     finish_a_request(&idle);
     age(&idle, 30);
@@ -42,7 +42,7 @@ fn the_one_that_used_up_most_of_its_time_gives_way() {
 
 #[test]
 fn one_that_holds_a_share_never_gives_way() {
-    let connections = Connections::new(2, PATIENCE);
+    let connections = Connections::new(2, TIMEOUTS);
     let [first, second] = [1; 2].map(|last| open(&connections, last));
     for connection in [&first, &second] {
         connection.activity.handling();
@@ -57,7 +57,7 @@ fn one_that_holds_a_share_never_gives_way() {
 
 #[test]
 fn the_client_with_the_most_connections_loses_one_first() {
-    let connections = Connections::new(5, PATIENCE);
+    let connections = Connections::new(5, TIMEOUTS);
     let honest = [1; 2].map(|last| open(&connections, last));
     honest.iter().for_each(|connection| age(connection, 9));
     let greedy = [2; 3].map(|last| open(&connections, last));
@@ -67,8 +67,8 @@ fn the_client_with_the_most_connections_loses_one_first() {
 
 #[test]
 fn clients_with_a_few_connections_count_alike() {
-    let max = 3 * FEW;
-    let connections = Connections::new(max, PATIENCE);
+    let max = 3 * FEW_DIVISOR;
+    let connections = Connections::new(max, TIMEOUTS);
     let strangers: Vec<OpenConnection> = (1..=max).map(|number| open(&connections, number as u8)).collect();
     strangers.iter().for_each(|connection| age(connection, 1));
     let honest = [0; 4].map(|last| open(&connections, last));
@@ -80,7 +80,7 @@ fn clients_with_a_few_connections_count_alike() {
 
 #[test]
 fn each_phase_has_its_own_time() {
-    let connections = Connections::new(8, PATIENCE);
+    let connections = Connections::new(8, TIMEOUTS);
     let [silent, idle, reads_nothing, slow, honest, busy] = [1; 6].map(|last| open(&connections, last));
     finish_a_request(&idle);
     for connection in [&reads_nothing, &slow, &honest] {
@@ -110,7 +110,7 @@ fn is_ending(connection: &OpenConnection) -> bool {
 
 #[test]
 fn an_idle_connection_ends_in_two_steps() {
-    let connections = Connections::new(8, PATIENCE);
+    let connections = Connections::new(8, TIMEOUTS);
     let [silent, crossed, back] = [1; 3].map(|last| open(&connections, last));
     for connection in [&silent, &crossed, &back] {
         finish_a_request(connection);
@@ -120,11 +120,11 @@ fn an_idle_connection_ends_in_two_steps() {
     assert!(![&silent, &crossed, &back].into_iter().any(is_ending));
     connections.close_overdue(begun + Duration::from_secs(76));
     assert!([&silent, &crossed, &back].into_iter().all(is_ending));
-    // A request that came just before is answered; the connection lives on.
+    // A request that came just before is answered, and the connection stays open.
     back.activity.received(10);
     assert!(!back.activity.begin_end());
     finish_a_request(&back);
-    // One that came just after is handled too, and then it is over.
+    // A request that came just after is handled as well, and the connection ends after it.
     assert!(silent.activity.begin_end() && crossed.activity.begin_end());
     crossed.activity.received(10);
     connections.close_overdue(begun + Duration::from_secs(7));

@@ -1,4 +1,4 @@
-//! Access: keys, addresses for the vendor, and what was changed by whom.
+//! Page of keys, addresses for Agile CRM, and the log of changes.
 
 use super::diff::Diff;
 use super::forms::Form;
@@ -28,7 +28,7 @@ struct AccessPage {
     once: Option<Once>,
     typed: Typed,
     keys: Vec<KeyRow>,
-    /// Each scope, and whether it is ticked.
+    /// Each scope, and whether its box is checked.
     scopes: Vec<(&'static str, bool)>,
     tokens: Vec<TokenRow>,
     changes: Vec<ChangeRow>,
@@ -77,11 +77,11 @@ pub(super) async fn page(
 /// A text that is shown only once, with its title.
 struct Once(&'static str, String);
 
-/// A form that was refused: what is wrong, and what stands in it.
+/// Refused form: the problem, and the submitted values.
 #[derive(Default)]
 struct Typed {
     problem: String,
-    /// True for the form of addresses, false for that of keys.
+    /// True for the form of addresses, false for the form of keys.
     is_token: bool,
     label: String,
     scopes: Vec<String>,
@@ -94,13 +94,13 @@ async fn page_with(
     typed: Typed,
     cursor: Option<Uuid>,
 ) -> Result<HtmlPage, PageError> {
-    // What stands here is for those who may change it.
+    // Only users who may change these things can see them.
     user.access::<crate::api::extract::ToManage>(state)?;
     let catalog = state.store.catalog();
     let keys = catalog.keys(Some(&user.tenant));
     let used = state.store.keys_used_at_ms(&keys).await?;
     fn scopes(scopes: &[Scope]) -> String {
-        scopes.iter().map(|scope| word(*scope)).collect::<Vec<_>>().join(", ")
+        scopes.iter().map(|scope| scope_name(*scope)).collect::<Vec<_>>().join(", ")
     }
     let (changes, more) = state.store.changes(Some(user.tenant.clone()), cursor, CHANGES).await?;
     let next = changes.last().filter(|_| more).map(|last| format!("?cursor={}#changes", last.id));
@@ -125,7 +125,7 @@ async fn page_with(
             })
             .collect(),
         scopes: [Scope::Send, Scope::Read, Scope::Manage]
-            .map(|scope| (word(scope), typed.scopes.iter().any(|ticked| ticked == word(scope))))
+            .map(|scope| (scope_name(scope), typed.scopes.iter().any(|ticked| ticked == scope_name(scope))))
             .to_vec(),
         changes: changes.into_iter().map(change_row).collect(),
         frame: Frame::new(user, state, "Access"),
@@ -136,7 +136,7 @@ async fn page_with(
     render(state, Some(&user.tenant), page).await
 }
 
-fn word(scope: Scope) -> &'static str {
+fn scope_name(scope: Scope) -> &'static str {
     match scope {
         Scope::Send => "send",
         Scope::Read => "read",
@@ -161,7 +161,7 @@ fn change_row(change: Change) -> ChangeRow {
     }
 }
 
-/// Makes and ends keys and addresses.
+/// Creates and revokes keys and addresses.
 pub(super) async fn act(
     State(state): State<Arc<ApiState>>,
     headers: HeaderMap,
@@ -211,7 +211,7 @@ pub(super) async fn act(
     })
 }
 
-/// The page once more, with what is wrong with a form and what stands in it.
+/// Shows the page again, with the problem of a form and the submitted values.
 async fn refused(
     user: &TenantUser,
     state: &Arc<ApiState>,

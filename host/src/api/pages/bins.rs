@@ -1,4 +1,4 @@
-//! The inspector: bins, what they received, and what people do with it.
+//! Pages of bins and their requests.
 
 use super::bins_view::{self, RequestView};
 use super::notes::NoteParams;
@@ -30,7 +30,7 @@ struct Bins {
     frame: Frame,
     rows: Vec<BinListRow>,
     problem: String,
-    /// The name that was typed.
+    /// Submitted name.
     typed: String,
 }
 
@@ -108,7 +108,7 @@ struct BinView {
     url: String,
     search: String,
     rows: Vec<BinRequestRow>,
-    /// Cursor with which the search goes on. Empty: everything was searched.
+    /// Cursor with which the search continues. Empty: everything was searched.
     further: String,
     problem: String,
     colours: Vec<(u8, &'static str, bool)>,
@@ -187,7 +187,7 @@ async fn one_with(
     render(state, Some(&user.tenant), page).await
 }
 
-/// Rewrites a bin.
+/// Replaces the settings of a bin.
 pub(super) async fn update(
     headers: HeaderMap,
     State(state): State<Arc<ApiState>>,
@@ -209,7 +209,7 @@ pub(super) async fn update(
     }
 }
 
-/// The buttons of a bin.
+/// Handles the buttons of a bin.
 pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, .. } = posted;
     let id: BinId = user.path.parse("id", "bin")?;
@@ -226,7 +226,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         "subscribe" => {
             let bin = state.store.bin(user.tenant.clone(), id).await?;
             let wanted = json!({
-                "notify_url": bins_view::own_url(&bin.id, &state),
+                "notify_url": bins_view::internal_url(&bin.id, &state),
                 "modules": ["Contact", "Deal"],
                 "description": format!("to the bin {}", bins_view::name(&bin)),
             });
@@ -247,14 +247,14 @@ fn path<const N: usize>(parts: [(&str, &str); N]) -> PathParams {
     PathParams(parts.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec())
 }
 
-/// One request of a bin.
+/// Shows a request of a bin.
 pub(super) async fn request(
     user: TenantUser,
     Params(note): Params<NoteParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<HtmlPage, PageError> {
     let id: Uuid = user.path.parse("action", "request")?;
-    let replayed = state.notes.take::<Replayed>(&user.user, &note).map(|Replayed(told)| told);
+    let replayed = state.notes.take::<Replayed>(&user.user, &note).map(|Replayed(recorded)| recorded);
     let bin = state.store.bin(user.tenant.clone(), user.path.parse("id", "bin")?).await?;
     let (request, previous) = state.store.bin_request(user.tenant.clone(), bin.id.clone(), id).await?;
     let frame = Frame::new(&user, &state, "Inspector");
@@ -262,10 +262,10 @@ pub(super) async fn request(
     render(&state, Some(&user.tenant), view).await
 }
 
-/// Outcome of a request that was sent once more.
+/// Result of a replay.
 struct Replayed(String);
 
-/// The buttons of a request.
+/// Handles the buttons of a request.
 pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let bin: BinId = user.path.parse("id", "bin")?;
@@ -279,11 +279,11 @@ pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: P
         }
         "replay" => {
             let to = input(json!({"url": form.get("url")}))?;
-            let told = match requests::replay(user.access(&state)?, names(), State(state.clone()), to).await {
+            let recorded = match requests::replay(user.access(&state)?, names(), State(state.clone()), to).await {
                 Ok(body) => replayed(&body.0),
                 Err(problem) => problem.in_words(),
             };
-            Ok(state.notes.go_to(&user.user, &page_of(&user, &bin).then(&id), "", Replayed(told)))
+            Ok(state.notes.go_to(&user.user, &page_of(&user, &bin).then(&id), "", Replayed(recorded)))
         }
         _ => Err(Problem::not_found("action").into()),
     }

@@ -1,4 +1,5 @@
-//! Views of bins and of received requests: as text, form, bytes or command, with the signature checked and the plugin's result.
+//! Views of bins and of received requests: as text, form, bytes or command, with the check of the signature and the plugin's
+//! result.
 
 use super::deliveries::before_and_after;
 use super::diff::Diff;
@@ -26,23 +27,23 @@ pub(super) fn name(bin: &Bin) -> String {
     }
 }
 
-/// Returns the URL of a bin, under the address by which the viewer reaches this host.
+/// Returns the URL of a bin, at the address by which the viewer reaches this host.
 pub(super) fn url(id: &BinId, headers: &HeaderMap, state: &ApiState) -> String {
     state.link_for(headers, &UrlPath::of_bin(id))
 }
 
-/// The same as this host reaches itself.
-pub(super) fn own_url(id: &BinId, state: &ApiState) -> String {
+/// Returns the URL of a bin, at the address by which this host reaches itself.
+pub(super) fn internal_url(id: &BinId, state: &ApiState) -> String {
     format!("http://{}{}", state.clients.own_address(), UrlPath::of_bin(id))
 }
 
 const COLOURS: [&str; 8] = ["grey", "red", "orange", "yellow", "green", "teal", "blue", "violet"];
 
-pub(super) fn colours(own: u8) -> Vec<(u8, &'static str, bool)> {
-    COLOURS.iter().zip(0..).map(|(name, number)| (number, *name, number == own)).collect()
+pub(super) fn colours(selected: u8) -> Vec<(u8, &'static str, bool)> {
+    COLOURS.iter().zip(0..).map(|(name, number)| (number, *name, number == selected)).collect()
 }
 
-/// The body that the REST route takes. What the form does not show stays as it was.
+/// Returns the body of the REST route. Settings that the form does not show stay.
 pub(super) fn settings(form: &Form, old: &BinSettings) -> Result<Value, Problem> {
     let number = |name: &str| {
         let text = form.get(name);
@@ -62,7 +63,7 @@ pub(super) fn settings(form: &Form, old: &BinSettings) -> Result<Value, Problem>
     }))
 }
 
-/// A request as it is shown.
+/// Request for display.
 #[derive(Template)]
 #[template(path = "bin_request.html")]
 pub(super) struct RequestView {
@@ -77,7 +78,7 @@ pub(super) struct RequestView {
     remote: String,
     size: String,
     signature: String,
-    /// The delivery, the version that judged, and what it makes of the event.
+    /// Delivery, version that judged, and its result for the event.
     delivery: Option<(String, String, Diff)>,
     pretty: String,
     form: Vec<(String, String)>,
@@ -99,8 +100,8 @@ impl RequestView {
         previous: Option<BinRequest>,
         replayed: Option<String>,
     ) -> Self {
-        let own = own_delivery(state, tenant, &request).await;
-        let (signature, delivery) = own.unwrap_or_default();
+        let details = host_delivery(state, tenant, &request).await;
+        let (signature, delivery) = details.unwrap_or_default();
         let BinRequest { id, received_at_ms, head, body } = request;
         let raw = String::from_utf8_lossy(&body).into_owned();
         let kind = head.header("content-type").unwrap_or_default();
@@ -117,7 +118,7 @@ impl RequestView {
             size: format!("{}{truncated}", size(head.bytes as u64)),
             pretty: if is_json { crate::diff::pretty(&raw) } else { String::new() },
             hex: hex_dump(&body),
-            curl: curl(&head, &raw, &own_url(&bin.id, state)),
+            curl: curl(&head, &raw, &internal_url(&bin.id, state)),
             previous: previous.map(|before| Diff::new(String::from_utf8_lossy(&before.body), raw.as_str())),
             method: head.method,
             path: head.path,
@@ -133,11 +134,11 @@ impl RequestView {
     }
 }
 
-type Own = (String, Option<(String, String, Diff)>);
+type DeliveryDetails = (String, Option<(String, String, Diff)>);
 
-/// Returns what the host knows of a request that is one of its own deliveries: the check of its signature, and the plugin's
-/// result for the event.
-async fn own_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest) -> Option<Own> {
+/// Returns details about a request that is a delivery of this host: the check of its signature, and the plugin's result for the
+/// event.
+async fn host_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest) -> Option<DeliveryDetails> {
     let id = request.head.header("webhook-id")?;
     let Ok(delivery) = id.parse().map(DeliveryId) else { return Some((FOREIGN.into(), None)) };
     let Ok((view, attempts)) = state.store.delivery(tenant.clone(), delivery).await else {
@@ -168,7 +169,7 @@ async fn own_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest)
         },
     };
     let diff = if attempt.is_some_and(|attempt| attempt.body_sha256.as_deref() == Some(&sha256)) {
-        // What was received is what was sent: that is the truth, whatever the plugin is by now.
+        // The received body is the one that was sent, even if the plugin has changed since.
         Diff::new(event.text(), String::from_utf8_lossy(&request.body))
     } else {
         before_and_after(state, event, subscription).await
@@ -198,7 +199,7 @@ fn hex_dump(body: &[u8]) -> String {
     dump
 }
 
-/// A command that sends the same.
+/// Returns a curl command that sends the same request.
 fn curl(head: &RequestHead, body: &str, url: &str) -> String {
     let query = if head.query.is_empty() { String::new() } else { format!("?{}", head.query) };
     let path = head.path.trim_start_matches('/');
@@ -213,8 +214,8 @@ fn curl(head: &RequestHead, body: &str, url: &str) -> String {
     command
 }
 
-/// A word of a shell, whatever is in it. Control characters are written as escapes (`$'…'`, POSIX.1-2024, section 2.2.4): pasted into
-/// a terminal they could end the paste and type what a stranger sent.
+/// Quotes a text for a shell. Control characters are written as escapes (`$'…'`, POSIX.1-2024, section 2.2.4), because in a
+/// terminal they could end the paste and run what a sender wrote.
 fn quoted(text: &str) -> String {
     if !text.contains(|letter: char| letter.is_control() && letter != '\n') {
         return format!("'{}'", text.replace('\'', r"'\''"));
@@ -224,7 +225,7 @@ fn quoted(text: &str) -> String {
         match letter {
             '\'' | '\\' => word.extend(['\\', letter]),
             '\n' => word.push('\n'),
-            // Three octal digits, so that what follows does not belong to it.
+            // Three octal digits, so that a following digit does not belong to the escape.
             _ if letter.is_control() => {
                 letter.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| word.push_str(&format!("\\{byte:03o}")));
             }

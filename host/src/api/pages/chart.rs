@@ -1,18 +1,18 @@
-//! Charts as SVG, drawn here: bars of counts, lines of times. Each has a title and a description for those who do not see it.
+//! Charts as SVG: bars of counts, lines of times. Each has a title and a description for screen readers.
 
 use super::duration;
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 180.0;
-/// Room for the numbers at the left, and for the times below.
+/// Margins for the numbers at the left, and for the times below.
 const LEFT: f64 = 60.0;
 const BELOW: f64 = 20.0;
 
-/// A bar: delivered, failed, dropped.
+/// Numbers of a bar: delivered, failed, dropped.
 pub(super) type Bar = [u64; 3];
 
-const WORDS: [&str; 3] = ["delivered", "failed", "dropped"];
+const LABELS: [&str; 3] = ["delivered", "failed", "dropped"];
 
 fn frame(title: &str, description: &str, top: &str, ends: [&str; 2], inside: &str) -> String {
     let right = WIDTH;
@@ -30,7 +30,8 @@ fn frame(title: &str, description: &str, top: &str, ends: [&str; 2], inside: &st
     )
 }
 
-/// Bars, the oldest first. `ends`: what stands under the first and the last. The texts are our own.
+/// Draws bars, oldest first, with labels under the first and the last. The texts are not escaped, and must be constants of the
+/// program.
 pub(super) fn bars(title: &str, bars: &[Bar], ends: [&str; 2]) -> String {
     let most = bars.iter().map(|bar| bar.iter().sum::<u64>()).max().unwrap_or(0).max(1);
     let step = (WIDTH - LEFT) / bars.len().max(1) as f64;
@@ -38,14 +39,14 @@ pub(super) fn bars(title: &str, bars: &[Bar], ends: [&str; 2]) -> String {
     let mut inside = String::new();
     for (index, bar) in bars.iter().enumerate() {
         let mut y = HEIGHT - BELOW;
-        for (count, word) in bar.iter().zip(WORDS).filter(|(count, _)| **count > 0) {
+        for (count, label) in bar.iter().zip(LABELS).filter(|(count, _)| **count > 0) {
             let height = room * *count as f64 / most as f64;
             y -= height;
             let x = LEFT + step * index as f64;
             let width = (step - 1.0).max(0.5);
             let _ = write!(
                 inside,
-                "<rect class=\"{word}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"><title>{count} {word}</title></rect>"
+                "<rect class=\"{label}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"><title>{count} {label}</title></rect>"
             );
         }
     }
@@ -54,7 +55,7 @@ pub(super) fn bars(title: &str, bars: &[Bar], ends: [&str; 2]) -> String {
     frame(title, &description, &most.to_string(), ends, &inside)
 }
 
-/// Lines of p50 and p95, in microseconds; nothing is drawn where there was nothing.
+/// Draws lines of p50 and p95, in microseconds, with gaps for points without a value.
 pub(super) fn lines(title: &str, points: &[Option<[u64; 2]>], ends: [&str; 2]) -> String {
     let most = points.iter().flatten().map(|[_, p95]| *p95).max().unwrap_or(0).max(1);
     let step = (WIDTH - LEFT) / points.len().max(1) as f64;
@@ -72,7 +73,7 @@ pub(super) fn lines(title: &str, points: &[Option<[u64; 2]>], ends: [&str; 2]) -
             let y = HEIGHT - BELOW - room * point[part] as f64 / most as f64;
             let _ = write!(path, "{}{x:.1} {y:.1}", if pen_down { "L" } else { "M" });
             if !pen_down {
-                // A lone point is a dot.
+                // A single point is a dot.
                 let _ = write!(path, "l0.1 0");
             }
             pen_down = true;

@@ -1,4 +1,4 @@
-//! Deliveries: the list, one with its timeline, and an event with why it was delivered or was not.
+//! Pages of deliveries: the list, one delivery with its timeline, and an event with its explanations.
 
 mod timeline;
 
@@ -9,7 +9,7 @@ use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::ApiState;
 use crate::api::events;
 use crate::api::extract::{Item, Params};
-use crate::api::hands;
+use crate::api::operator_actions;
 use crate::api::problem::Problem;
 use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState, Verdict};
 use crate::event::{Event, EventId};
@@ -111,7 +111,7 @@ fn kind(kind: DeliveryKind) -> &'static str {
     }
 }
 
-/// Time of the next attempt of a pending delivery: words, and a time if there is one that is still to come.
+/// Time of the next attempt of a pending delivery: text, and the time if it is in the future.
 struct NextAttempt {
     words: &'static str,
     at: Option<DisplayTime>,
@@ -146,7 +146,7 @@ struct Delivery {
     name: String,
     event: String,
     event_name: String,
-    /// Time of the next attempt, if it is pending.
+    /// Time of the next attempt of a pending delivery.
     due: Option<NextAttempt>,
     why: String,
     actions: Vec<(&'static str, &'static str)>,
@@ -190,7 +190,7 @@ pub(super) async fn one(
     render(&state, Some(&user.tenant), page).await
 }
 
-/// The event, and what the subscription's plugins make of it now.
+/// Returns the event, and the present result of the subscription's plugins for it.
 pub(super) async fn before_and_after(
     state: &ApiState,
     event: Arc<Event>,
@@ -221,11 +221,11 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
     let id: Uuid = user.path.get("id").parse().map_err(|_| Problem::not_found("delivery"))?;
     let flash = match user.path.get("action") {
         "retry" => {
-            let _ = hands::retry(user.access(&state)?, Item(id), State(state.clone())).await?;
+            let _ = operator_actions::retry(user.access(&state)?, Item(id), State(state.clone())).await?;
             "It is attempted now."
         }
         "cancel" => {
-            let _ = hands::cancel(user.access(&state)?, Item(id), State(state.clone())).await?;
+            let _ = operator_actions::cancel(user.access(&state)?, Item(id), State(state.clone())).await?;
             "It was cancelled."
         }
         _ => return Err(Problem::not_found("action").into()),

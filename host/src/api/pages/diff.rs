@@ -1,18 +1,18 @@
-//! Comparisons of two bodies, as pages show them.
+//! Comparisons of two bodies on pages.
 //!
-//! A comparison is made when its page is rendered, and pages are rendered on the CPU pool: it costs too much for a network
-//! thread. Its cost is bounded by [`diff`].
+//! A comparison is made when its page is rendered, on the CPU pool, because it would block a network thread for too long. Its cost
+//! is bounded by [`diff`].
 
 use crate::diff;
 use crate::plural::counted;
 use std::sync::{Arc, LazyLock};
 
-/// Lines shown of one comparison.
+/// Maximum number of lines shown of a comparison.
 const LINES_MAX: usize = 400;
 
 type Compare = Box<dyn FnOnce() -> DiffLines + Send>;
 
-/// A comparison of two bodies, or one body, or words in the place of one.
+/// Comparison of two bodies, or one body, or a text in place of a body.
 #[derive(Clone)]
 pub(super) struct Diff {
     pub(super) label: String,
@@ -24,12 +24,12 @@ struct DiffLines {
     changed: bool,
     /// Class, sign and text of each line.
     lines: Vec<(&'static str, char, String)>,
-    /// The whole body, where nothing differs.
+    /// Whole body, if nothing differs.
     text: String,
 }
 
 impl Diff {
-    /// Compares a body with what became of it.
+    /// Compares a body with the result of a plugin.
     pub(super) fn new(before: impl Into<String>, after: impl Into<String>) -> Diff {
         let before: String = before.into();
         let after: String = after.into();
@@ -37,12 +37,12 @@ impl Diff {
         Diff::lazy(label, move || DiffLines::new(&before, &after))
     }
 
-    /// Words instead of a body.
+    /// Returns a text in place of a body.
     pub(super) fn words(label: impl Into<String>) -> Diff {
         Diff::lazy(label, DiffLines::default)
     }
 
-    /// One body, as it is.
+    /// Returns one body, unchanged.
     pub(super) fn same(label: impl Into<String>, text: impl Into<String>) -> Diff {
         let text: String = text.into();
         Diff::lazy(label, move || DiffLines { text: diff::pretty(&text), ..DiffLines::default() })
@@ -52,17 +52,17 @@ impl Diff {
         Diff { label: label.into(), compared: Arc::new(LazyLock::new(Box::new(compare))) }
     }
 
-    /// Returns whether the two differ.
+    /// Returns true if the bodies differ.
     pub(super) fn changed(&self) -> bool {
         self.compared.changed
     }
 
-    /// The lines of the two put together, up to a maximum: class, sign and text.
+    /// Returns the lines of the comparison, up to the maximum: class, sign and text.
     pub(super) fn lines(&self) -> &[(&'static str, char, String)] {
         &self.compared.lines
     }
 
-    /// The body, where nothing differs.
+    /// Returns the body, if nothing differs.
     pub(super) fn text(&self) -> &str {
         &self.compared.text
     }

@@ -1,4 +1,4 @@
-//! The REST surface as a page, made from the same document that `/openapi.json` serves.
+//! Page of the REST API, rendered from the document that `/openapi.json` serves.
 
 use super::{HtmlPage, PageError, render};
 use crate::api::ApiState;
@@ -85,7 +85,7 @@ fn content(part: &Value) -> String {
     [shapes.join(" or "), description].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
-/// A schema's name, or what it is.
+/// Returns the name of a schema, or a description of its type.
 fn shape(schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
         return reference.rsplit('/').next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! Forms that browsers submit: fields by name, and at most one file.
+//! Forms of browsers: fields by name, and at most one file.
 
 use crate::api::body::{Body, charged};
 use crate::api::exchange::{Exchange, over_budget};
@@ -10,7 +10,7 @@ use multer::Multipart;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-/// A form as it came.
+/// Submitted form.
 #[derive(Default)]
 pub(super) struct Form {
     fields: Vec<(String, String)>,
@@ -49,7 +49,7 @@ impl Form {
                 form.fields.push((name, field.text().await.map_err(|error| broken(&error))?));
                 continue;
             }
-            // Everything is there already, so the first piece of a file is all of it, and is no further copy.
+            // The form is in memory, so the first chunk is the whole file, without a further copy.
             file = field.chunk().await.map_err(|error| broken(&error))?.unwrap_or_default();
             if field.chunk().await.map_err(|error| broken(&error))?.is_some() {
                 return Err(broken(&"the file ends without its boundary"));
@@ -59,12 +59,12 @@ impl Form {
         Ok(form)
     }
 
-    /// A field, trimmed; empty if there is none.
+    /// Returns a field, trimmed. Empty if there is none.
     pub(super) fn get(&self, wanted: &str) -> &str {
         self.fields.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value.trim())
     }
 
-    /// Every value of a field.
+    /// Returns all values of a field.
     pub(super) fn all(&self, wanted: &str) -> Vec<&str> {
         self.fields.iter().filter(|(name, _)| name == wanted).map(|(_, value)| value.as_str()).collect()
     }
@@ -78,35 +78,35 @@ fn broken(error: &dyn std::fmt::Display) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "broken-form", format!("the form cannot be read: {error}"))
 }
 
-/// Lines of `key = value` (or `key: value`), as people write configuration into a box.
+/// Parses lines of `key = value` (or `key: value`).
 pub(super) fn pairs(text: &str) -> Result<BTreeMap<String, String>, String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     fn pair(line: &str) -> Result<(String, String), String> {
         let (key, value) =
             line.split_once(['=', ':']).ok_or_else(|| format!("{line:?} is not a pair: write key = value"))?;
-        // A value of several lines is written with \n in it.
+        // A value of several lines is written with \n.
         Ok((key.trim().to_owned(), value.trim().replace("\\n", "\n")))
     }
     lines.map(pair).collect()
 }
 
-/// The same back again.
+/// Formats pairs as lines of `key = value`.
 pub(super) fn as_lines(pairs: &BTreeMap<String, String>) -> String {
     pairs.iter().map(|(key, value)| format!("{key} = {}\n", value.replace('\n', "\\n"))).collect()
 }
 
 impl Problem {
-    /// Faults of the fields of a form, in their order: the name of each and a message.
+    /// Returns the faults of the fields of a form, in the order of the fields: the name of each and a message.
     pub(super) fn of_fields(&self, fields: &[&'static str]) -> Vec<(&'static str, String)> {
         let of = |field: &&'static str| {
-            let own = |fault: &&FieldFault| fault.pointer.split('/').nth(1) == Some(field);
-            let details: Vec<&str> = self.errors.iter().filter(own).map(|fault| fault.detail.as_str()).collect();
+            let of_field = |fault: &&FieldFault| fault.pointer.split('/').nth(1) == Some(field);
+            let details: Vec<&str> = self.errors.iter().filter(of_field).map(|fault| fault.detail.as_str()).collect();
             (!details.is_empty()).then(|| (*field, details.join(" · ")))
         };
         fields.iter().filter_map(of).collect()
     }
 
-    /// The fault, and a remedy.
+    /// Returns the problem with its remedy as text.
     pub(super) fn in_words_with_remedy(&self) -> String {
         let remedy = self.remedy.as_ref().map(|remedy| format!(" — {remedy}")).unwrap_or_default();
         format!("{}{remedy}", self.in_words())

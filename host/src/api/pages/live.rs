@@ -1,7 +1,7 @@
 //! Live updates for open pages (server-sent events, WHATWG HTML §9.2): after an update, a page loads its regions again.
 //!
-//! A stream holds a connection, so a session has a few of them and a tenant its share (`exchange.rs`); and it ends within
-//! [`LOOK`] when its session ends, when its key is revoked, or when the tenant is gone.
+//! A stream holds a connection, so streams are bounded for each session and each tenant (`exchange.rs`). A stream ends within
+//! [`ACCESS_CHECK_INTERVAL`] after its session has ended, its key was revoked, or its tenant was deleted.
 
 use super::PageError;
 use super::user::TenantUser;
@@ -11,7 +11,7 @@ use crate::api::exchange::Exchange;
 use crate::api::extract::{Access, Params, ToRead};
 use crate::api::problem::Problem;
 use crate::api::streams::OpenStream;
-use crate::store::Notice;
+use crate::store::LiveUpdate;
 use crate::subscription::TenantId;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -24,19 +24,20 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Interval;
 
-/// Interval at which a stream looks whether its session may still see the tenant.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval at which a stream checks that its session may still see the tenant.
+const ACCESS_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Delay before a page reconnects whose stream gave way to a newer one of the same session.
+/// Delay before a page reconnects after a newer stream of the same session has displaced its stream.
 const DISPLACED_RETRY: Duration = Duration::from_secs(60);
 
-/// Subject that a page watches: `attempts`, or a bin by its id.
+/// Query of a live stream.
 #[derive(Deserialize)]
 pub(super) struct Watched {
+    /// Subject that the page watches: `attempts`, or the id of a bin.
     topic: String,
 }
 
-/// Watches until the page is left.
+/// Streams live updates until the page is closed.
 pub(super) async fn watch(
     user: TenantUser,
     exchange: Exchange,
@@ -44,18 +45,18 @@ pub(super) async fn watch(
     State(state): State<Arc<ApiState>>,
 ) -> Result<(NotBuffered, Sse<impl Stream<Item = Result<Event, Infallible>>>), PageError> {
     let wanted = match topic.as_str() {
-        "attempts" => Notice::Attempt(user.tenant.clone()),
+        "attempts" => LiveUpdate::Attempt(user.tenant.clone()),
         bin => {
             let bin = bin.parse().map_err(|_| Problem::not_found("bin"))?;
-            Notice::Bin(state.store.bin(user.tenant.clone(), bin).await?.id)
+            LiveUpdate::Bin(state.store.bin(user.tenant.clone(), bin).await?.id)
         }
     };
     let session = credential_hash(&user.user.cookie);
     let watcher = Watcher {
-        notices: state.store.watch(),
+        updates: state.store.watch_live_updates(),
         wanted,
-        place: exchange.become_stream(session)?,
-        looks: tokio::time::interval(LOOK),
+        slot: exchange.become_stream(session)?,
+        access_checks: tokio::time::interval(ACCESS_CHECK_INTERVAL),
         session,
         tenant: user.tenant,
         state,
@@ -65,32 +66,32 @@ pub(super) async fn watch(
     Ok(([("x-accel-buffering", "no")], stream))
 }
 
-/// The header by which nginx passes a stream on at once, instead of collecting a buffer of it.
+/// Header that makes nginx pass a stream on at once instead of buffering it.
 type NotBuffered = [(&'static str, &'static str); 1];
 
 /// The host's end of a stream.
 struct Watcher {
-    notices: Receiver<Notice>,
-    wanted: Notice,
-    place: OpenStream,
-    looks: Interval,
+    updates: Receiver<LiveUpdate>,
+    wanted: LiveUpdate,
+    slot: OpenStream,
+    access_checks: Interval,
     session: [u8; 32],
     tenant: TenantId,
     state: Arc<ApiState>,
 }
 
 impl Watcher {
-    /// Waits for the next event. None: the stream has ended. Without a watcher the event is the last one.
+    /// Waits for the next event. Returns `None` if the stream has ended, and an event without a watcher if it is the last one.
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Option<Self>)> {
         loop {
-            let is_news = tokio::select! {
-                () = self.place.displaced() => {
+            let is_update = tokio::select! {
+                () = self.slot.displaced() => {
                     return Some((Ok(Event::default().retry(DISPLACED_RETRY)), None));
                 }
-                _ = self.looks.tick() => false,
-                notice = self.notices.recv() => match notice {
-                    Ok(notice) => notice == self.wanted,
-                    // It missed some: there is something to see.
+                _ = self.access_checks.tick() => false,
+                update = self.updates.recv() => match update {
+                    Ok(update) => update == self.wanted,
+                    // The receiver missed updates, and the page loads its regions again.
                     Err(RecvError::Lagged(_)) => true,
                     Err(RecvError::Closed) => return None,
                 },
@@ -98,7 +99,7 @@ impl Watcher {
             if !self.may_see() {
                 return None;
             }
-            if is_news {
+            if is_update {
                 return Some((Ok(Event::default().data("look")), Some(self)));
             }
         }

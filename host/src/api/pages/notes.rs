@@ -1,10 +1,12 @@
-//! Notes that a page shows once after a form: handed over a redirect, so that a reload sends nothing again.
+//! Notes that a page shows once after a form. They are kept over the redirect, so that a reload of the page does not submit the
+//! form again.
 //!
 //! # Guarantees
-//! - A note is for the session that sent the form, and is taken by the first page that asks for it.
-//! - Notes may hold secrets that are shown once: they are in memory only, for at most [`KEPT`], and bounded in number.
+//! - A note belongs to the session that submitted the form, and is removed by the first page that shows it.
+//! - Notes may contain secrets that are shown once. They are in memory only, for at most [`KEPT`], and bounded in number.
 //!
-//! A restart, or a page that is never looked at, loses them; whatever they tell of was done all the same.
+//! # Limits
+//! A restart loses notes, and so does a page that is never opened. The actions that they are about stay done.
 
 use super::go_to;
 use super::user::SignedIn;
@@ -18,23 +20,23 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lifetime of a note that waits for its page.
+/// Lifetime of a note.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// Maximum number of notes that wait; the oldest go first.
+/// Maximum number of notes. The oldest are removed first.
 const NOTES_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than 0");
 
-/// Notes that wait for their pages.
+/// Notes that have not been shown.
 pub struct Notes(Mutex<LruCache<String, Note>>);
 
 struct Note {
-    /// The token of the session that it is for.
+    /// Token of the note's session.
     csrf: String,
     until: Instant,
     content: Box<dyn Any + Send>,
 }
 
-/// The name of a note in a page's address.
+/// Query parameter with the name of a note.
 #[derive(Default, Deserialize)]
 pub(super) struct NoteParams {
     note: Option<String>,
@@ -51,7 +53,7 @@ impl Notes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes on to a page, which shows this once.
+    /// Redirects to a page, which shows this content once.
     pub(super) fn go_to(&self, user: &SignedIn, path: &UrlPath, flash: &str, content: impl Any + Send) -> Response {
         let (name, ..) = new_credential("");
         let note = Note { csrf: user.session.csrf.clone(), until: Instant::now() + KEPT, content: Box::new(content) };
@@ -59,7 +61,7 @@ impl Notes {
         go_to(&path.clone().query("note", name), flash)
     }
 
-    /// Takes what a page is to show, if it is of this kind.
+    /// Takes the content for a page, if it has this type.
     pub(super) fn take<T: Any>(&self, user: &SignedIn, params: &NoteParams) -> Option<T> {
         let name = params.note.as_ref()?;
         let mut all = self.all();

@@ -1,4 +1,4 @@
-//! The overview: how it goes, in numbers and pictures.
+//! Overview page: figures and charts.
 
 use super::chart::{self, Bar};
 use super::usage::UsageView;
@@ -37,12 +37,12 @@ struct Overview {
     damage: DamageView,
 }
 
-/// Rows and objects of the tenant that cannot be read.
+/// Damaged rows and objects of the tenant.
 struct DamageView {
     /// Number of rows.
     count: usize,
     rows: Vec<DamagedRowView>,
-    /// Tables and indexes of the host that have damaged pages, in one text.
+    /// Damaged tables and indexes of the host, in one text.
     objects: String,
 }
 
@@ -78,7 +78,7 @@ struct PluginCostRow {
     p95: String,
 }
 
-/// Name, length in seconds, length of a bar, what stands at its beginning.
+/// Name, duration in seconds, duration of a bar, labels of the beginning and the end.
 const SPANS: [(&str, i64, i64, &str, &str); 3] = [
     ("hour", 3_600, 60, "Last hour", "1 h ago"),
     ("day", 86_400, 1_800, "Last day", "1 day ago"),
@@ -121,7 +121,7 @@ pub(super) async fn page(
     let ids = largest.iter().map(|(id, _)| *id).collect();
     let oldest = state.store.oldest_pending(user.tenant.clone(), ids).await?;
     let row = |(id, pending): (SubscriptionId, u64)| {
-        // Without a time its last delivery has just ended.
+        // Without a time, its last pending delivery has just ended.
         let oldest = DisplayTime::at_ms(*oldest.get(&id)?);
         Some(BacklogRow { href: href(id), name: name(id), pending, oldest })
     };
@@ -178,7 +178,7 @@ fn sum<'a>(figures: impl Iterator<Item = &'a SpanFigures>) -> Figures {
     })
 }
 
-/// Figures by bar, the oldest first; bars without any are there.
+/// Returns figures by bar, oldest first, including empty bars.
 pub(super) fn series(figures: &[SpanFigures], now_s: i64, lasts_s: i64, bar_s: i64) -> Vec<Figures> {
     let count = usize::try_from(lasts_s / bar_s).unwrap_or(1);
     let first_s = (now_s / bar_s + 1) * bar_s - lasts_s;

@@ -1,4 +1,4 @@
-//! Plugins: upload, versions and trials, and the dry run.
+//! Pages of plugins: upload, versions, rollouts, and the dry run.
 
 use super::forms::pairs;
 use super::notes::NoteParams;
@@ -24,9 +24,9 @@ use std::sync::Arc;
 struct PluginsPage {
     frame: Frame,
     rows: Vec<PluginRow>,
-    /// Fault of an upload; empty: none.
+    /// Fault of an upload. Empty: none.
     problem: String,
-    /// The name that was typed.
+    /// Submitted name.
     name: String,
     is_bad_name: bool,
 }
@@ -78,7 +78,7 @@ async fn list_with(
     render(state, Some(&user.tenant), page).await
 }
 
-/// An upload without scripts.
+/// Uploads a component without scripts.
 pub(super) async fn upload(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let uploaded = async {
@@ -119,7 +119,7 @@ pub(super) async fn one(
     render(&state, Some(&user.tenant), page).await
 }
 
-/// The buttons of a plugin's page.
+/// Handles the buttons of a plugin's page.
 pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let name: PluginName = user.path.parse("name", "plugin")?;
@@ -130,7 +130,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
                 RolloutForm { sha256: form.get("sha256").to_owned(), percent: form.get("percent").parse().ok() };
             wanted.begin(form.get("how"), &name, &here, &user, &state).await
         }
-        "end-trial" => {
+        "end-rollout" => {
             rollouts::end(user.access(&state)?, Item(name), State(state.clone())).await?;
             Ok(go_to(&here, "The active version is used for all events."))
         }
@@ -149,7 +149,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
     }
 }
 
-/// Version and share of the events, as the rollout form gives them.
+/// Version and share of the events in the rollout form.
 struct RolloutForm {
     sha256: String,
     percent: Option<f64>,
@@ -204,7 +204,7 @@ async fn dry(
     let here = UrlPath::pages_of(&user.tenant).then("plugins").then(&name);
     let picked = Picked {
         event: form.get("pick").to_owned(),
-        own: form.get("own").to_owned(),
+        event_text: form.get("event_text").to_owned(),
         version: form.get("version").to_owned(),
         config: form.get("config").to_owned(),
     };
@@ -233,10 +233,10 @@ async fn dry(
     }
 }
 
-/// One of the user's own, a sample, or one that came.
+/// Returns the event of the form: a submitted one, a sample, or a stored one.
 async fn picked_event(user: &TenantUser, state: &ApiState, form: &super::forms::Form) -> Result<String, Problem> {
-    if form.has("own") {
-        return Ok(form.get("own").to_owned());
+    if form.has("event_text") {
+        return Ok(form.get("event_text").to_owned());
     }
     let pick = form.get("pick");
     if let Some((_, sample)) = SAMPLES.iter().find(|(module, _)| pick == format!("sample:{}", module.as_str())) {

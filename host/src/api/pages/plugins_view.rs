@@ -1,4 +1,4 @@
-//! Views of a plugin: versions with their reports, a rollout under way, figures, and a dry run.
+//! Views of plugins: versions with their reports, a rollout, figures, and a dry run.
 
 use super::chart;
 use super::diff::Diff;
@@ -16,7 +16,7 @@ use crate::store::{PluginVersion, RolloutKind, StoredRollout, now_ms};
 use crate::subscription::TenantId;
 use askama::Template;
 
-/// A plugin in the list.
+/// Plugin in the list.
 pub(super) struct PluginRow {
     pub(super) name: String,
     pub(super) version: String,
@@ -26,30 +26,30 @@ pub(super) struct PluginRow {
     pub(super) problem: String,
 }
 
-/// A plugin's page.
+/// Page of a plugin.
 #[derive(Template)]
 #[template(path = "plugin.html")]
 pub(super) struct PluginPage {
     frame: Frame,
     name: String,
-    trial: Option<TrialView>,
+    rollout: Option<RolloutView>,
     versions: Vec<VersionRow>,
     pub(super) compared: Option<Compared>,
     calls_chart: String,
     time_chart: String,
-    /// Value, label, and whether it is picked.
+    /// Value, label, and whether it is selected.
     picks: Vec<(String, String, bool)>,
-    own: String,
+    event_text: String,
     config: String,
     pub(super) result: Option<DryResult>,
-    /// Id and name of each webhook that uses it.
+    /// Id and name of each webhook that uses the plugin.
     users: Vec<(String, String)>,
 }
 
 /// Choices of the dry-run form.
 pub(super) struct Picked {
     pub(super) event: String,
-    pub(super) own: String,
+    pub(super) event_text: String,
     pub(super) version: String,
     pub(super) config: String,
 }
@@ -80,18 +80,18 @@ impl PluginPage {
         }
         let now_s = now_ms() / 1_000;
         let mut figures = state.store.figures(user.tenant.clone(), now_s - DAY_S).await?;
-        figures.retain(|one| one.plugin.split('+').any(|own| own == name));
+        figures.retain(|one| one.plugin.split('+').any(|plugin| plugin == name));
         let series = series(&figures, now_s, DAY_S, BAR_S);
         let config = users.first().map(|one| super::forms::as_lines(&one.settings.config)).unwrap_or_default();
-        let trial = state.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
+        let rollout = state.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
         Ok(PluginPage {
-            trial: trial.map(|(stored, figures)| TrialView::new(stored, figures)),
+            rollout: rollout.map(|(stored, figures)| RolloutView::new(stored, figures)),
             versions: versions.into_iter().map(|version| VersionRow::new(version, user, state)).collect(),
             compared: None,
             calls_chart: chart::bars("Attempts", &bars(&series), ["1 day ago", "now"]),
             time_chart: chart::lines("Plugin time", &times(&series, |figures| &figures.plugin), ["1 day ago", "now"]),
             picks: recent.iter().map(|(event, _)| pick(event)).chain(SAMPLES.iter().map(sample)).collect(),
-            own: String::new(),
+            event_text: String::new(),
             config,
             result: None,
             users: users.iter().map(|one| (one.id.to_string(), super::webhooks::name(one))).collect(),
@@ -100,15 +100,15 @@ impl PluginPage {
         })
     }
 
-    /// Shows again what was picked.
+    /// Restores the submitted choices.
     pub(super) fn picked(&mut self, pick: &Picked) {
         self.picks.iter_mut().for_each(|one| one.2 = one.0 == pick.event);
         self.versions.iter_mut().for_each(|one| one.picked = one.sha256 == pick.version);
-        self.own.clone_from(&pick.own);
+        self.event_text.clone_from(&pick.event_text);
         self.config.clone_from(&pick.config);
     }
 
-    /// The same as the answer to a form.
+    /// Marks the page as the answer to a form.
     pub(super) fn answering(self) -> Self {
         PluginPage { frame: self.frame.answering(), ..self }
     }
@@ -124,7 +124,7 @@ struct VersionRow {
     compiled: String,
     call: String,
     picked: bool,
-    /// Reason for the quarantine; empty: the version is called.
+    /// Reason for the quarantine. Empty: the version is not quarantined.
     quarantined: String,
     report: Vec<(&'static str, String)>,
 }
@@ -179,7 +179,7 @@ fn facts(report: Report) -> Vec<(&'static str, String)> {
     facts
 }
 
-struct TrialView {
+struct RolloutView {
     kind: &'static str,
     version: String,
     summary: String,
@@ -190,7 +190,7 @@ struct TrialView {
     differences: Vec<(String, String, String, String)>,
 }
 
-impl TrialView {
+impl RolloutView {
     fn new(stored: StoredRollout, figures: Option<RolloutFigures>) -> Self {
         let is_canary = matches!(stored.kind, RolloutKind::Canary);
         let begun = DisplayTime::at_ms(stored.started_at_ms).text;
@@ -203,18 +203,18 @@ impl TrialView {
                 figures.different,
                 figures.skipped
             ),
-            (None, None) => format!("Begun {begun}."),
+            (None, None) => format!("Started {begun}."),
         };
         fn arm(name: &'static str, arm: &ArmFigures) -> (&'static str, u64, u64, String) {
             (name, arm.calls, arm.faults, duration(arm.cpu_us_p95))
         }
-        TrialView {
+        RolloutView {
             kind: if is_canary { "Canary" } else { "Shadow" },
             version: short(&stored.sha256),
             under_way: stored.ended_reason.is_none(),
             test: figures.as_ref().and_then(|figures| figures.test).map(|test| test.to_string()).unwrap_or_default(),
             arms: match (&figures, is_canary) {
-                (Some(figures), true) => vec![arm("on trial", &figures.canary), arm("active", &figures.active)],
+                (Some(figures), true) => vec![arm("canary", &figures.canary), arm("active", &figures.active)],
                 (Some(figures), false) => vec![arm("active", &figures.active)],
                 (None, _) => Vec::new(),
             },
@@ -227,16 +227,16 @@ impl TrialView {
 }
 
 fn difference(one: &Difference) -> (String, String, String, String) {
-    fn told(sample: &crate::plugin::Sample) -> String {
+    fn verdict_text(sample: &crate::plugin::Sample) -> String {
         match &sample.reason {
             Some(reason) => format!("{} ({reason})", sample.verdict),
             None => sample.verdict.to_string(),
         }
     }
-    (one.event.to_string(), told(&one.active), told(&one.other), one.diff.join("\n"))
+    (one.event.to_string(), verdict_text(&one.active), verdict_text(&one.other), one.diff.join("\n"))
 }
 
-/// Two versions over real events.
+/// Comparison of two versions on real events.
 pub(super) struct Compared(pub(super) String, pub(super) Vec<(String, String)>);
 
 impl Compared {
@@ -263,7 +263,7 @@ pub(super) struct DryResult {
     headers: String,
     log: String,
     cost: String,
-    /// Config keys that were not read; empty: none.
+    /// Config keys that were not read, in one text.
     unread: String,
 }
 

@@ -1,4 +1,4 @@
-//! Requests to `/in` that were no events: what came, why it was refused, and a form in which it is edited and submitted.
+//! Pages of rejected requests: the bytes, the reason, and a form to edit and submit them.
 
 use super::user::{Posted, TenantUser};
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, size};
@@ -35,7 +35,7 @@ struct RejectedRow {
     is_truncated: bool,
 }
 
-/// Number of rows of a page.
+/// Maximum number of rows of a page.
 const ROWS: usize = 100;
 
 #[derive(Default, Deserialize)]
@@ -75,13 +75,13 @@ struct RejectedPage {
     reason: String,
     size: String,
     is_truncated: bool,
-    /// Text for editing, and how it was made of the bytes if they are no text. None: it is too large to edit here.
+    /// Text for editing, and how it was decoded if the bytes are not text. None: the text is too large to edit on a page.
     text: Option<String>,
     shown_as: &'static str,
     problem: String,
 }
 
-/// A larger text is not put into a form.
+/// Maximum size of a text that is edited on a page, in bytes.
 const EDITED_BYTES_MAX: usize = 512 << 10;
 
 pub(super) async fn one(
@@ -117,8 +117,8 @@ async fn page_of(
     render(state, Some(&user.tenant), page).await
 }
 
-/// The bytes as a text for people, and what was done to them if they are none: decompressed, or read as ISO 8859-1, in which
-/// every byte is a character.
+/// Returns the bytes as a text for people, and how they were converted: decompressed, or read as ISO 8859-1, in which every byte is
+/// a character.
 async fn shown(user: &TenantUser, state: &ApiState, exchange: &Exchange, body: Bytes) -> (String, &'static str) {
     let most = usize::try_from(state.config.event_bytes_max).unwrap_or(usize::MAX);
     let decoded = encoding::decode(exchange, &state.cpu, &user.tenant, body.clone(), &HeaderMap::new(), most).await;
@@ -136,7 +136,7 @@ async fn shown(user: &TenantUser, state: &ApiState, exchange: &Exchange, body: B
     }
 }
 
-/// The buttons of a rejected request.
+/// Handles the buttons of a rejected request.
 pub(super) async fn act(
     exchange: Exchange,
     State(state): State<Arc<ApiState>>,

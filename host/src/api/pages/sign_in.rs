@@ -1,4 +1,4 @@
-//! Signing in and out.
+//! Pages for signing in and out.
 
 use super::forms::Form;
 use super::user::SignedIn;
@@ -37,7 +37,7 @@ pub(super) struct SignInParams {
     next: Option<String>,
 }
 
-/// Path of the first page after a sign-in.
+/// Redirects to the first page after a sign-in.
 pub(super) async fn home(user: SignedIn, State(state): State<Arc<ApiState>>) -> Redirect {
     match user.home(&state) {
         Some(tenant) => Redirect::to(UrlPath::pages_of(&tenant).as_str()),
@@ -50,18 +50,18 @@ pub(super) struct GoParams {
     t: TenantId,
 }
 
-/// Another tenant's first page.
+/// Redirects to the first page of another tenant.
 pub(super) async fn go(_: SignedIn, Params(GoParams { t }): Params<GoParams>) -> Redirect {
     Redirect::to(UrlPath::pages_of(&t).as_str())
 }
 
-/// The form. A link's token is used up by the button, not by looking: mail programs look at links.
+/// Shows the sign-in form. The token of a link is used by the button and not by opening the page, because mail programs open links.
 pub(super) async fn form(Params(params): Params<SignInParams>) -> Result<HtmlPage, PageError> {
     let page = SignInPage { message: None, token: params.token, next: params.next.unwrap_or_default() };
     Ok(HtmlPage::of(&page)?)
 }
 
-/// Signs in with a key or with a link's token.
+/// Signs in with a key or with the token of a link.
 pub(super) async fn sign_in(
     Peer(address): Peer,
     State(state): State<Arc<ApiState>>,
@@ -72,7 +72,7 @@ pub(super) async fn sign_in(
     if is_from_elsewhere(&headers, state.config.public_url.as_ref()) {
         return Err(foreign_form(&headers, &state).into());
     }
-    // The credential is looked up first: whatever others tried before, a right one signs in.
+    // The credential is looked up first, so that a right one signs in regardless of failed attempts.
     let key = if form.has("token") {
         let key = state.store.use_sign_in_link(form.get("token")).await?;
         key.and_then(|key| state.store.catalog().key_by_id(key))
@@ -84,7 +84,7 @@ pub(super) async fn sign_in(
     };
     let text = state.store.sign_in(key.id).await?;
     state.changed(&key, key.tenant.as_ref(), "session.sign-in", address, [None, None]).await;
-    // A way back leads to a page of this host, never elsewhere.
+    // The path leads to a page of this host, never to another site.
     let next = UrlPath::local(form.get("next")).unwrap_or_else(UrlPath::root);
     let mut response = go_to(&next, "");
     let secure = if state.config.is_behind_tls() { "; Secure" } else { "" };
@@ -96,7 +96,7 @@ pub(super) async fn sign_in(
     Ok(response)
 }
 
-/// The form once more, after a credential that is wrong.
+/// Shows the form again after a wrong credential.
 fn refused(state: &ApiState, address: IpAddr, form: &Form) -> Result<Response, PageError> {
     let is_link = form.has("token");
     let credential = form.get(if is_link { "token" } else { "key" });
@@ -122,11 +122,11 @@ fn refused(state: &ApiState, address: IpAddr, form: &Form) -> Result<Response, P
     Ok(response)
 }
 
-/// Returns whether a form came from a page of another site: nobody may be signed in as somebody else without knowing.
+/// Returns true if a form was submitted from a page of another site, so that nobody is signed in as somebody else without knowing.
 ///
-/// `Sec-Fetch-Site` is the browser's own word for it, which no proxy changes; it is there where the pages are reached by TLS or on this
-/// machine. `Origin` is compared with the public address. Where none is set, `Origin` decides only if there is no
-/// `Sec-Fetch-Site`, and is compared with `Host`, which a proxy may have replaced.
+/// `Sec-Fetch-Site` is set by the browser and not changed by proxies; it exists if the pages are reached by TLS or on loopback.
+/// `Origin` is compared with the public address. If no public address is set, `Origin` decides only without `Sec-Fetch-Site`, and
+/// is compared with `Host`, which a proxy may have replaced.
 fn is_from_elsewhere(headers: &HeaderMap, public_url: Option<&PublicUrl>) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let site = text("sec-fetch-site");
@@ -134,15 +134,15 @@ fn is_from_elsewhere(headers: &HeaderMap, public_url: Option<&PublicUrl>) -> boo
         return true;
     }
     let Some(origin) = text("origin") else { return false };
-    let is_host = || origin.split_once("://").is_some_and(|(_, own)| Some(own) == text("host"));
+    let is_host = || origin.split_once("://").is_some_and(|(_, host)| Some(host) == text("host"));
     match public_url {
-        // The operator may come past the proxy, by a tunnel to this machine; no other site has such an origin.
-        Some(own) => !(own.is_origin(origin) || is_host() && is_loopback(origin)),
+        // The operator may bypass the proxy, by a tunnel to this machine. No other site has such an origin.
+        Some(public_url) => !(public_url.is_origin(origin) || is_host() && is_loopback(origin)),
         None => site.is_none() && !is_host(),
     }
 }
 
-/// Returns whether an origin is on the browser's own machine.
+/// Returns true if an origin is on the browser's machine.
 fn is_loopback(origin: &str) -> bool {
     let host = Url::parse(origin).ok().and_then(|url| url.host().map(|host| host.to_owned()));
     match host {
@@ -156,9 +156,10 @@ fn is_loopback(origin: &str) -> bool {
 fn foreign_form(headers: &HeaderMap, state: &ApiState) -> Problem {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("(none)");
     let (detail, remedy) = match &state.config.public_url {
-        Some(own) => {
-            let detail = format!("this form came from {}, and this host is {own}", shortened(text("origin"), 200));
-            (detail, format!("sign in at {}", own.link(&UrlPath::root().then("sign-in"))))
+        Some(public_url) => {
+            let detail =
+                format!("this form came from {}, and this host is {public_url}", shortened(text("origin"), 200));
+            (detail, format!("sign in at {}", public_url.link(&UrlPath::root().then("sign-in"))))
         }
         None => {
             let origin = shortened(text("origin"), 200);
@@ -174,7 +175,7 @@ fn foreign_form(headers: &HeaderMap, state: &ApiState) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "foreign-form", detail).remedy(remedy)
 }
 
-/// The pages are for those who change things; a key that only sends or reads has the REST routes.
+/// Returns true if a key may use the pages, which are for changes. A key that only sends or reads has the REST routes.
 fn may_manage(key: &ApiKey) -> bool {
     key.is_admin() || key.scopes.contains(&Scope::Manage)
 }
@@ -185,7 +186,7 @@ pub(super) async fn sign_out(
     State(state): State<Arc<ApiState>>,
     Body(body): Body,
 ) -> Result<Response, PageError> {
-    // Without the session's token it is another site that wants it: harmless, and still not its business.
+    // Without the session's token, the form comes from another site and is ignored.
     if Form::urlencoded(&body).get("csrf") == user.session.csrf {
         state.store.sign_out(&user.cookie).await?;
     }
@@ -216,22 +217,22 @@ mod tests {
         check("", &[("host", "h:1"), ("sec-fetch-site", "cross-site")], true);
         check("", &[("host", "h:1"), ("origin", "http://h:1"), ("sec-fetch-site", "same-site")], true);
         check("", &[("host", "h:1"), ("origin", "null")], true);
-        // A proxy that replaces the Host header: the browser knows it better.
+        // Behind a proxy that replaces the Host header, the browser's header decides.
         check("", &[("host", "upstream:1"), ("origin", "https://h"), ("sec-fetch-site", "same-origin")], false);
         check("", &[("host", "upstream:1"), ("origin", "https://h")], true);
     }
 
     #[test]
     fn the_public_address_decides_where_it_is_set() {
-        let own = "https://hooks.example.com/hookloom";
-        check(own, &[("host", "127.0.0.1:8420"), ("origin", "https://hooks.example.com")], false);
-        check(own, &[("host", "127.0.0.1:8420")], false);
-        check(own, &[("host", "evil.example"), ("origin", "https://evil.example")], true);
-        check(own, &[("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")], true);
-        check(own, &[("origin", "https://hooks.example.com"), ("sec-fetch-site", "cross-site")], true);
-        check(own, &[("host", "127.0.0.1:8420"), ("origin", "null")], true);
-        check(own, &[("host", "127.0.0.1:8420"), ("origin", "http://127.0.0.1:8420")], false);
-        check(own, &[("host", "localhost:8420"), ("origin", "http://localhost:8420")], false);
-        check(own, &[("host", "127.0.0.1:8420"), ("origin", "http://127.0.0.1:3000")], true);
+        let public_url = "https://hooks.example.com/hookloom";
+        check(public_url, &[("host", "127.0.0.1:8420"), ("origin", "https://hooks.example.com")], false);
+        check(public_url, &[("host", "127.0.0.1:8420")], false);
+        check(public_url, &[("host", "evil.example"), ("origin", "https://evil.example")], true);
+        check(public_url, &[("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")], true);
+        check(public_url, &[("origin", "https://hooks.example.com"), ("sec-fetch-site", "cross-site")], true);
+        check(public_url, &[("host", "127.0.0.1:8420"), ("origin", "null")], true);
+        check(public_url, &[("host", "127.0.0.1:8420"), ("origin", "http://127.0.0.1:8420")], false);
+        check(public_url, &[("host", "localhost:8420"), ("origin", "http://localhost:8420")], false);
+        check(public_url, &[("host", "127.0.0.1:8420"), ("origin", "http://127.0.0.1:3000")], true);
     }
 }

@@ -1,4 +1,4 @@
-//! Tenants, for admins: the list, and the deletion of one after a count.
+//! Pages of tenants for admins: the list, and the deletion with its confirmation.
 
 use super::user::{PostedByAdmin, SignedIn};
 use super::webhooks::input;
@@ -21,10 +21,10 @@ use std::sync::Arc;
 struct TenantsPage {
     frame: Frame,
     problem: String,
-    /// The name that was typed.
+    /// Submitted name.
     typed: String,
     rows: Vec<TenantRow>,
-    /// Those that are being deleted.
+    /// Tenants that are being deleted.
     leaving: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ struct TenantRow {
     made: DisplayTime,
 }
 
-/// Every tenant.
+/// Lists all tenants.
 pub(super) async fn list(user: SignedIn, State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
     list_with(&user, &state, String::new(), "").await
 }
@@ -60,7 +60,7 @@ async fn list_with(user: &SignedIn, state: &ApiState, problem: String, typed: &s
     render(state, None, TenantsPage { rows, leaving, frame, problem, typed }).await
 }
 
-/// Makes a tenant.
+/// Creates a tenant.
 pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: PostedByAdmin) -> Result<Response, PageError> {
     let PostedByAdmin { admin, user, form } = posted;
     let made = async {
@@ -87,7 +87,7 @@ struct DeletionPage {
     counts: Vec<(&'static str, String)>,
 }
 
-/// Page that counts what a tenant's deletion removes, with the form that confirms it.
+/// Shows what the deletion of a tenant deletes, with the form that confirms it.
 pub(super) async fn deletion(
     user: SignedIn,
     path: PathParams,
@@ -124,7 +124,7 @@ async fn deletion_with(user: &SignedIn, state: &ApiState, id: &str, problem: Str
     render(state, None, page).await
 }
 
-/// Deletes a tenant whose name was typed.
+/// Deletes a tenant whose name was entered for confirmation.
 pub(super) async fn delete(
     State(state): State<Arc<ApiState>>,
     path: PathParams,

@@ -1,8 +1,8 @@
-//! Storage of a tenant, by kind, for the overview.
+//! Storage of a tenant by kind, for the overview.
 
 use crate::store::{Usage, UsageKind, grouped};
 
-/// The storage section of the overview.
+/// Storage section of the overview.
 pub(super) struct UsageView {
     pub(super) bytes: u64,
     pub(super) bytes_max: u64,
@@ -16,7 +16,7 @@ pub(super) struct KindRow {
     pub(super) name: &'static str,
     pub(super) bytes: u64,
     pub(super) text: String,
-    /// Percentage of everything that is kept.
+    /// Percentage of all stored data.
     pub(super) part: String,
 }
 

@@ -1,5 +1,5 @@
-//! Extractors for pages: a signed-in user with a tenant, and a form that came from one of this host's pages. As on the REST
-//! routes, a handler's arguments are the proof.
+//! Extractors for pages: a signed-in user with a tenant, and a form submitted from a page of this host. As in REST routes, the
+//! arguments of a handler are the proof of access.
 
 use super::PageError;
 use super::forms::Form;
@@ -15,10 +15,10 @@ use http::{StatusCode, header};
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 
-/// The cookie that carries a word to the next page.
+/// Cookie with a message for the next page.
 pub(super) const FLASH: &str = "hookloom_flash";
 
-/// Somebody who is signed in.
+/// Signed-in user.
 pub(super) struct SignedIn {
     pub(super) session: Arc<Session>,
     pub(super) key: Arc<ApiKey>,
@@ -27,7 +27,7 @@ pub(super) struct SignedIn {
 }
 
 impl SignedIn {
-    /// The tenant whose pages come first. None: there is no tenant.
+    /// Returns the tenant of the first page. None: there is no tenant.
     pub(super) fn home(&self, state: &ApiState) -> Option<TenantId> {
         if self.key.tenant.is_some() {
             return self.key.tenant.clone();
@@ -62,11 +62,11 @@ fn flash(parts: &Parts) -> Option<String> {
     let all = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let (_, text) = pairs.find(|(name, text)| *name == FLASH && !text.is_empty())?;
-    // As a query of one nameless value: the same escapes.
+    // Encoded as a query with one nameless value.
     url::form_urlencoded::parse(text.as_bytes()).next().map(|(text, _)| text.into_owned())
 }
 
-/// Somebody who is signed in and may see this tenant.
+/// Signed-in user who may see this tenant.
 pub(super) struct TenantUser {
     pub(super) user: SignedIn,
     pub(super) tenant: TenantId,
@@ -74,7 +74,7 @@ pub(super) struct TenantUser {
 }
 
 impl TenantUser {
-    /// The proof that the REST handlers ask for.
+    /// Returns the proof for the REST handlers.
     pub(super) fn access<W: crate::api::extract::RequiredScope>(&self, state: &ApiState) -> Result<Access<W>, Problem> {
         Access::of(self.user.key.clone(), &self.tenant.0, state)
     }
@@ -110,7 +110,7 @@ impl FromRequest<Arc<ApiState>> for Posted {
     }
 }
 
-/// The same of an admin, outside any tenant.
+/// Form submitted from a page of this host by an admin, outside of any tenant.
 pub(super) struct PostedByAdmin {
     pub(super) admin: Admin,
     pub(super) user: SignedIn,

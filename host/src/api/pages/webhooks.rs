@@ -1,4 +1,4 @@
-//! Settings › API & Analytics › Webhooks, as the vendor's guide describes the page, and what was missing there.
+//! Pages of webhooks: Settings › API & Analytics › Webhooks of the vendor's guide, with more functions.
 
 mod form;
 
@@ -9,7 +9,7 @@ use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::{Body, Item, Json as Input, Params};
 use crate::api::problem::Problem;
-use crate::api::{access, hands, rotation, subscriptions};
+use crate::api::{access, operator_actions, rotation, subscriptions};
 use crate::store::now_ms;
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// The vendor's own words.
+/// Message of the vendor's page.
 const SAVED: &str = "Preferences saved successfully";
 
 /// Returns the name of a subscription on the pages.
@@ -36,7 +36,7 @@ pub(super) fn name(subscription: &Subscription) -> String {
     }
 }
 
-/// People put keys into queries; lists are seen over shoulders.
+/// Returns a URL without its query, which may contain keys, for lists that others may see.
 fn without_query(url: &str) -> String {
     match url.split_once('?') {
         Some((before, _)) => format!("{before}?…"),
@@ -97,7 +97,7 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
     render(state, Some(&user.tenant), page).await
 }
 
-/// Saves a new one. Its secret is shown here and not again.
+/// Creates a webhook. Its secret is shown on the answer and not again.
 pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let made = async {
@@ -231,7 +231,7 @@ fn lane(state: &ApiState, id: SubscriptionId) -> String {
     format!("{} in progress, at most {} at once; circuit breaker {}{rests}", lane.in_flight, lane.window, lane.breaker)
 }
 
-/// Path, label, and a question before it is done.
+/// Returns path, label, and a question for confirmation of each action.
 fn actions(state: SubscriptionState) -> Vec<(&'static str, &'static str, &'static str)> {
     let mut actions = vec![("test", "Send a test", "")];
     actions.push(match state {
@@ -282,7 +282,7 @@ async fn test_if_wanted(
 
 async fn test(user: &TenantUser, state: &Arc<ApiState>, id: Uuid) -> Result<Tested, Problem> {
     let access = user.access(state)?;
-    let detail = hands::test(access, Item(id), State(state.clone()), Body(Default::default())).await?;
+    let detail = operator_actions::test(access, Item(id), State(state.clone()), Body(Default::default())).await?;
     let detail = value(&detail.0);
     let attempt = &detail["attempts"][0];
     let delivered = detail["state"] == "delivered";
@@ -304,7 +304,7 @@ async fn test(user: &TenantUser, state: &Arc<ApiState>, id: Uuid) -> Result<Test
     })
 }
 
-/// The buttons of a webhook's page.
+/// Handles the buttons of a webhook's page.
 pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let id: Uuid = user.path.get("id").parse().map_err(|_| Problem::not_found("subscription"))?;
@@ -336,7 +336,8 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         }
         "redrive" => {
             let wanted = json!({"preview": form.has("preview")});
-            let counted = hands::redrive(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
+            let counted =
+                operator_actions::redrive(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
             WebhookExtras {
                 counted: Some(counted_text(
                     &value(&counted.0),
@@ -348,7 +349,8 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         "replay" => {
             let wanted =
                 json!({"from_ms": ms(form.get("from"))?, "to_ms": ms(form.get("to"))?, "preview": form.has("preview")});
-            let counted = hands::replay(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
+            let counted =
+                operator_actions::replay(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
             WebhookExtras {
                 counted: Some(counted_text(
                     &value(&counted.0),
@@ -377,7 +379,7 @@ fn counted_text(counted: &Value, [would, is, are]: [&str; 3]) -> String {
     )
 }
 
-/// The body that a handler wants, out of JSON.
+/// Parses JSON into the body that a handler takes.
 pub(super) fn input<T: serde::de::DeserializeOwned>(value: Value) -> Result<Input<T>, Problem> {
     serde_json::from_value(value)
         .map(Input)

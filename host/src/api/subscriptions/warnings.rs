@@ -1,12 +1,13 @@
-//! Warnings about a subscription's plugins, found by letting them judge events before the first one comes.
+//! Warnings about a subscription's plugins, found by judging some events at a write.
 //!
 //! # Guarantees
-//! - Nothing is sent, and nothing is counted: neither by metrics nor by a rollout.
-//! - A chain that fails on every event that was tried is told, with the plugin at fault, its reason, and whether another order would
-//!   do. So is a config key that no plugin reads.
-//! - A write takes at most [`TIME_MAX`] longer. What was not tried in that time, or for want of room in the host, is not warned of.
+//! - Nothing is sent, and nothing is counted by metrics or by a rollout.
+//! - There is a warning for a chain that fails on every tried event, with the plugin, its reason, and whether another order would
+//!   succeed; and for config keys that no plugin reads.
+//! - A write takes at most [`TIME_MAX`] longer. There are no warnings about what could not be tried in that time, or for lack of
+//!   capacity.
 //!
-//! A warning is no refusal: config or a plugin may come later, and the events that come may be others.
+//! A warning does not refuse the write, because config or a plugin may come later, and real events may differ.
 
 use crate::api::ApiState;
 use crate::event::{Event, Module, sample_events};
@@ -17,29 +18,29 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// Time for which the plugins are tried.
+/// Maximum duration of the calls.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Number of the tenant's last events that are tried for each module, beside the sample.
+/// Number of the tenant's last events that are tried for each module, besides the sample.
 const RECENT: usize = 2;
 
-/// The most that a call may use here, in milliseconds. One that needs more is not judged by it.
+/// Maximum of the limits of a call, in milliseconds. A call that needs more has no result.
 const CPU_MS_MAX: u64 = 200;
 const WALL_MS_MAX: u64 = 1_000;
 
-/// An event that was tried, and why it could not be delivered, if so.
-struct Tried {
+/// TriedEvent event, and the reason why it could not be delivered, if there is one.
+struct TriedEvent {
     event: Arc<Event>,
     failure: Option<PredictedFailure>,
 }
 
 struct PredictedFailure {
-    /// The place of the plugin in the chain.
+    /// Index of the plugin in the chain.
     step: usize,
     reason: String,
 }
 
-/// Lets the plugins of a subscription judge a few events, and says what will go wrong.
+/// Lets the plugins of a subscription judge some events, and returns predicted failures.
 pub(super) async fn warnings(state: &ApiState, subscription: &Subscription) -> Vec<String> {
     let settings = &subscription.settings;
     if settings.plugin.0.is_empty() {
@@ -47,25 +48,25 @@ pub(super) async fn warnings(state: &ApiState, subscription: &Subscription) -> V
             (!settings.config.is_empty()).then(|| "config is set, and there is no plugin to read it".to_owned());
         return unread.into_iter().collect();
     }
-    let trial = SampleRun {
+    let run = SampleRun {
         state,
         subscription: tried(subscription),
         reads: Arc::new(ConfigReads::default()),
         until: Instant::now() + TIME_MAX,
     };
-    let tried = trial.run().await;
+    let tried = run.run().await;
     let mut warnings = Vec::new();
     for module in &settings.modules {
-        let of_module: Vec<&Tried> = tried.iter().filter(|one| one.event.module == *module).collect();
-        warnings.extend(trial.hopeless(*module, &of_module).await);
+        let of_module: Vec<&TriedEvent> = tried.iter().filter(|one| one.event.module == *module).collect();
+        warnings.extend(run.failing_module(*module, &of_module).await);
     }
     if !tried.is_empty() {
-        warnings.extend(trial.unread(tried.len()).await);
+        warnings.extend(run.unread(tried.len()).await);
     }
     warnings
 }
 
-/// The subscription as it is tried: nobody's log budget is used, and no instance is kept.
+/// Returns a copy of the subscription for the calls, which uses no log budget and keeps no instances.
 fn tried(subscription: &Subscription) -> Arc<Subscription> {
     let mut tried = subscription.clone();
     tried.id = SubscriptionId(uuid::Uuid::nil());
@@ -85,12 +86,12 @@ struct SampleRun<'a> {
 }
 
 impl SampleRun<'_> {
-    /// Tries the samples and the last events, until one says nothing of the plugins.
-    async fn run(&self) -> Vec<Tried> {
+    /// Tries the samples and the last events, until one has no result.
+    async fn run(&self) -> Vec<TriedEvent> {
         let mut tried = Vec::new();
         for event in self.events().await {
             let Some(failure) = self.judge(&event, self.subscription.clone()).await else { break };
-            tried.push(Tried { event, failure });
+            tried.push(TriedEvent { event, failure });
         }
         tried
     }
@@ -106,7 +107,7 @@ impl SampleRun<'_> {
         events
     }
 
-    /// None: nothing was found out, because time or room was short.
+    /// Judges an event. None: no result, for lack of time or capacity.
     async fn judge(&self, event: &Arc<Event>, subscription: Arc<Subscription>) -> Option<Option<PredictedFailure>> {
         let input =
             PluginInput { config_reads: Some(self.reads.clone()), ..PluginInput::new(event.clone(), subscription) };
@@ -114,8 +115,8 @@ impl SampleRun<'_> {
         failure(&judged)
     }
 
-    /// Says why no event of a module can be delivered, if that is what was found.
-    async fn hopeless(&self, module: Module, tried: &[&Tried]) -> Option<String> {
+    /// Returns a warning if no event of a module can be delivered.
+    async fn failing_module(&self, module: Module, tried: &[&TriedEvent]) -> Option<String> {
         let first = tried.first()?;
         let failures: Vec<&PredictedFailure> = tried.iter().filter_map(|one| one.failure.as_ref()).collect();
         let failure = failures.first().filter(|_| failures.len() == tried.len())?;
@@ -144,7 +145,7 @@ impl SampleRun<'_> {
         matches!(self.judge(event, Arc::new(alone)).await, Some(None))
     }
 
-    /// Names the config keys that no plugin reads.
+    /// Returns a warning about config keys that no plugin reads.
     async fn unread(&self, events: usize) -> Vec<String> {
         let settings = &self.subscription.settings;
         let known = self.reads.missing(&settings.config);
@@ -174,7 +175,7 @@ impl SampleRun<'_> {
     }
 }
 
-/// The reason for which an event cannot be delivered, as far as its plugins are to blame. None: that was not found out.
+/// Returns the reason why plugins prevent the delivery of an event. None: no result.
 fn failure(judged: &Judged) -> Option<Option<PredictedFailure>> {
     let reason = match &judged.judgement {
         Judgement::Pass | Judgement::Replace(_) | Judgement::Drop(_) | Judgement::Later { .. } => return Some(None),

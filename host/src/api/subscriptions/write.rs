@@ -1,4 +1,4 @@
-//! Validation of the settings that an owner writes into a subscription; each fault with its place.
+//! Validation of the settings of a subscription. Each fault has its position.
 
 use crate::address::{AddressError, check_host, check_url};
 use crate::api::body::invalid_body;
@@ -17,16 +17,16 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use utoipa::ToSchema;
 
-/// Settings of a subscription as an owner writes them.
+/// Settings of a subscription in a request.
 #[derive(ToSchema)]
 pub(in crate::api) struct SubscriptionWrite {
     #[schema(inline)]
     #[serde(flatten)]
     settings: Settings,
-    /// Secrets to set (text) or to delete (null). Those not named stay.
+    /// Secrets to set (text) or to delete (null). Secrets that are not named stay.
     #[schema(required = false)]
     secrets: SecretsWrite,
-    /// A signing secret of the owner's own (`whsec_…` or `whsk_…`). Absent: one is made, or the old one stays.
+    /// Signing secret chosen by the owner (`whsec_…` or `whsk_…`). Absent: the host creates one, or the present one stays.
     signing_secret: Option<String>,
     #[schema(ignore)]
     pub(super) read_only: ReadOnly,
@@ -40,13 +40,13 @@ pub(in crate::api) struct SubscriptionPatch {
     write: SubscriptionWrite,
 }
 
-/// Secrets of a subscription, as they are written.
+/// Secrets of a subscription in a request.
 #[derive(Clone, Debug, ToSchema)]
 #[serde(untagged)]
 pub(in crate::api) enum SecretsWrite {
     /// Secrets to set (text) or to delete (null).
     Values(BTreeMap<String, Option<String>>),
-    /// The names of all secrets that are there, as `GET` shows them: nothing changes.
+    /// Names of all existing secrets, as `GET` returns them. Nothing changes.
     Names(Vec<String>),
 }
 
@@ -65,20 +65,20 @@ pub(in crate::api) const READ_ONLY: &[&str] = &[
 ];
 
 impl SubscriptionWrite {
-    /// Reads a subscription to be made.
+    /// Parses a new subscription.
     pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
         let object = serde_json::from_slice(body).map_err(invalid_body)?;
         SubscriptionWrite::split(object, ReadOnly::default())
     }
 
-    /// Reads a subscription that may have been read before: with the fields that only the host changes.
+    /// Parses a subscription that may have been read before, with the fields that only the host changes.
     pub(super) fn read_back(body: &[u8]) -> Result<Self, Problem> {
         let mut object = serde_json::from_slice(body).map_err(invalid_body)?;
         let read_only = ReadOnly::split_off(&mut object, READ_ONLY);
         SubscriptionWrite::split(object, read_only)
     }
 
-    /// Reads a merge patch and applies it to the settings that are there.
+    /// Parses a merge patch and applies it to the present settings.
     pub(super) fn patched(patch: &[u8], settings: &Settings) -> Result<Self, Problem> {
         let mut patch: Map<String, Value> = serde_json::from_slice(patch).map_err(invalid_body)?;
         let read_only = ReadOnly::split_off(&mut patch, READ_ONLY);
@@ -86,11 +86,11 @@ impl SubscriptionWrite {
             let detail = "cannot be removed: POST …/rotate-secret makes a new one";
             return Err(Problem::field("/signing_secret", detail));
         }
-        let beside = SECRET_FIELDS.map(|name| patch.remove_entry(name));
+        let secret_fields = SECRET_FIELDS.map(|name| patch.remove_entry(name));
         let mut whole = serde_json::to_value(settings).map_err(invalid_body)?;
         merge_patch::apply(&mut whole, Value::Object(patch));
         let mut whole = whole.as_object().cloned().unwrap_or_default();
-        whole.extend(beside.into_iter().flatten());
+        whole.extend(secret_fields.into_iter().flatten());
         SubscriptionWrite::split(whole, read_only)
     }
 
@@ -112,7 +112,7 @@ impl SubscriptionWrite {
         Ok(SubscriptionWrite { settings, secrets, signing_secret, read_only })
     }
 
-    /// Checks everything and puts it together with what was there before.
+    /// Checks everything and combines it with the previous subscription.
     pub(super) async fn check(
         self,
         state: &ApiState,
@@ -130,7 +130,7 @@ impl SubscriptionWrite {
                 BTreeMap::new()
             }
         };
-        // Those that are there already may have names from before the rule.
+        // Existing secrets may have names from before the rule.
         let new_names = new_secrets.iter().filter(|(name, value)| value.is_some() && !secrets.contains_key(*name));
         let bad_names: Vec<_> = new_names.filter_map(|(name, _)| check_secret_name(name).err()).collect();
         for (name, value) in new_secrets {
@@ -162,7 +162,7 @@ impl SubscriptionWrite {
     }
 }
 
-/// The fields of a body that are no settings.
+/// Fields of a body that are not settings.
 const SECRET_FIELDS: [&str; 2] = ["secrets", "signing_secret"];
 
 fn invalid_field(name: &str, error: &serde_json::Error) -> Problem {
@@ -170,7 +170,7 @@ fn invalid_field(name: &str, error: &serde_json::Error) -> Problem {
         .remedy("GET /openapi.json shows the shape")
 }
 
-/// Refuses a list of names that is not the one that is there: a list can neither set nor delete a secret.
+/// Refuses a list of names that differs from the existing one, because a list can neither set nor delete a secret.
 fn check_names(names: Vec<String>, secrets: &BTreeMap<String, Secret>) -> Result<(), Problem> {
     if names.into_iter().collect::<BTreeSet<_>>().iter().eq(secrets.keys()) {
         return Ok(());
@@ -183,10 +183,10 @@ pub(super) fn fault(pointer: &str, detail: impl Into<String>) -> FieldFault {
     FieldFault { pointer: pointer.to_owned(), detail: detail.into() }
 }
 
-/// A text for people.
+/// Maximum length of a text for people, in bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 1_000;
 
-/// Config keys, values and secrets: enough for every plugin, too little to fill a disk.
+/// Maximum number of config entries, and of secrets. Enough for any plugin, and too few to fill a disk.
 const CONFIG_ENTRIES_MAX: usize = 256;
 const CONFIG_BYTES_MAX: usize = 64 << 10;
 
@@ -205,7 +205,7 @@ fn settings_faults(
     let transport = transport::ready(&settings.transport, secrets, &policy).err().unwrap_or_default();
     faults.extend(transport.into_iter().map(|(field, detail)| fault(&format!("/transport/{field}"), detail)));
     if settings.modules.is_empty() {
-        // The words of the vendor's own form.
+        // The message of the vendor's form.
         faults.push(fault("/modules", "Please select at least one option."));
     }
     if let Err(detail) = settings.retry.check() {
@@ -220,7 +220,7 @@ fn settings_faults(
     if !(1_000..=30_000).contains(&settings.timeout_ms) {
         faults.push(fault("/timeout_ms", "a deadline is 1000 to 30000 ms"));
     }
-    faults.extend(pace_faults(settings));
+    faults.extend(rate_faults(settings));
     faults.extend(url_host_faults(settings));
     if settings.description.len() > TEXT_BYTES_MAX {
         faults.push(fault("/description", format!("at most {TEXT_BYTES_MAX} bytes")));
@@ -263,14 +263,14 @@ fn url_host_faults(settings: &Settings) -> Vec<FieldFault> {
         );
         Some(fault(&format!("/url_hosts/{index}"), detail))
     }
-    // An empty entry is the host of no URL that may be called, and forms send one.
+    // An empty entry, which forms send, is the host of no URL.
     settings.url_hosts.iter().enumerate().filter(|(_, host)| !host.is_empty()).filter_map(check).collect()
 }
 
-/// Headers of a subscription, names and values together.
+/// Maximum size of a subscription's headers, names and values together, in bytes.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 
-/// Lengths of the transport's fields, in bytes: certificate authorities are some kilobytes each.
+/// Maximum sizes of the transport's fields, in bytes. A certificate authority has some kilobytes.
 const AUTHORITIES_BYTES_MAX: usize = 64 << 10;
 const PROXY_BYTES_MAX: usize = 4 << 10;
 
@@ -287,7 +287,7 @@ fn transport_size_faults(settings: &Settings) -> Vec<FieldFault> {
 }
 
 /// Returns the settings of concurrency and rate that are out of range.
-fn pace_faults(settings: &Settings) -> Vec<FieldFault> {
+fn rate_faults(settings: &Settings) -> Vec<FieldFault> {
     let mut faults = Vec::new();
     if settings.rate_per_s.is_some_and(|rate| !(1..=10_000).contains(&rate)) {
         faults.push(fault("/rate_per_s", "1 to 10000 requests may begin in a second"));
@@ -332,7 +332,7 @@ fn header_faults(settings: &Settings, secrets: &BTreeMap<String, Secret>) -> Vec
     let mut names = HashSet::new();
     for (name, value) in &settings.headers {
         if !names.insert(name.to_lowercase()) {
-            faults.push(fault(&format!("/headers/{name}"), "the name stands there twice, in upper and lower case"));
+            faults.push(fault(&format!("/headers/{name}"), "the name occurs twice, in upper and lower case"));
         }
         let checked = fill_secrets(value, secrets).and_then(|filled| check_header(name, &filled, HeaderAuthor::Owner));
         if let Err(detail) = checked {

@@ -1,4 +1,4 @@
-//! The example plugins as components: found, or built from the source tree with cargo.
+//! Example plugins as components: found, or built from the source tree with cargo.
 
 use super::super::Failure;
 use super::super::terminal::errln;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::process::Command;
 
-/// A folder with built components.
+/// Folder with built components.
 pub(super) struct Components {
     folder: PathBuf,
 }
@@ -14,7 +14,7 @@ pub(super) struct Components {
 const NAMES: [&str; 4] = ["flatten", "redact", "slack", "deal-filter"];
 
 impl Components {
-    /// Finds the components, and builds those of a source tree: cargo does nothing where nothing changed.
+    /// Finds the components, and builds those of a source tree. cargo does nothing if nothing has changed.
     pub(super) async fn ready(named: Option<PathBuf>) -> Result<Self, Failure> {
         if let Some(folder) = named {
             return Ok(Components { folder });
@@ -33,17 +33,17 @@ impl Components {
     }
 }
 
-/// The target folder that this program was built into, so that a second one is not filled; else the tree's own.
+/// Returns the target folder into which this program was built, to avoid a second one; otherwise that of the source tree.
 fn target_folder(tree: &Path) -> Result<PathBuf, Failure> {
     let program = std::env::current_exe()?;
-    let own = program.parent().and_then(Path::parent).filter(|folder| folder.join("CACHEDIR.TAG").is_file());
-    Ok(own.map_or_else(|| tree.join("target"), Path::to_owned))
+    let target = program.parent().and_then(Path::parent).filter(|folder| folder.join("CACHEDIR.TAG").is_file());
+    Ok(target.map_or_else(|| tree.join("target"), Path::to_owned))
 }
 
 /// Compilation target of plugins.
 const TARGET: &str = "wasm32-wasip2";
 
-/// rust-toolchain.toml names the target, but a toolchain that was there before may lack it.
+/// Adds the target of rust-toolchain.toml, which an older installation of the toolchain may lack.
 async fn ensure_target(tree: &Path) -> Result<(), Failure> {
     let asked = Command::new("rustc").current_dir(tree).args(["--print", "target-libdir", "--target", TARGET]).output();
     let folder = asked.await.map_err(|error| format!("rustc could not be asked for its targets: {error}"))?.stdout;

@@ -1,4 +1,4 @@
-//! The demo's receiver: `hookloom receive --json` in a process of its own, and what it printed.
+//! Receiver of the demo: `hookloom receive --json` in a separate process, and its output.
 
 use super::super::Failure;
 use super::PATIENCE;
@@ -10,19 +10,19 @@ use tokio::process::{Child, ChildStdout, Command};
 
 /// A running receiver.
 pub(super) struct DemoReceiver {
-    /// Its address, with a slash at the end.
+    /// URL of the receiver, with a slash at the end.
     pub(super) url: String,
     lines: Lines<BufReader<ChildStdout>>,
     received: HashMap<String, Value>,
-    // Killed when it is dropped.
+    // Killed on drop.
     _process: Child,
 }
 
 impl DemoReceiver {
     pub(super) async fn start(secret: &str) -> Result<Self, Failure> {
-        let mut process = Command::new(crate::plugin::own_program()?)
+        let mut process = Command::new(crate::plugin::current_program()?)
             .args(["receive", "--json"])
-            // Not as an argument: others can read those.
+            // Not as an argument, because other users can read arguments.
             .env("HOOKLOOM_SIGNING_SECRET", secret)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -55,10 +55,10 @@ pub(super) fn delivery(plugin: &str, payload: &str, delivery: &Value, received: 
         "pass" => outln!("    POSTed    the same {} bytes", body.len()),
         _ => print_diff("POSTed    ", payload, body),
     }
-    let (mark, word) = if received["verified"] == true { (GREEN, "verified") } else { (RED, "REFUSED") };
+    let (color, result) = if received["verified"] == true { (GREEN, "verified") } else { (RED, "REFUSED") };
     let status = &received["status"];
     let ms = attempt["post_us"].as_u64().unwrap_or_default() / 1_000;
-    outln!("    answered  {} after {} ms, signature {}{}{} by the receiver", status, ms, mark, word, PLAIN);
+    outln!("    answered  {} after {} ms, signature {}{}{} by the receiver", status, ms, color, result, PLAIN);
 }
 
 fn one_line(json: &Value) -> String {

@@ -1,5 +1,5 @@
-//! `hookloom plugin bench`: what calls cost, each in a fresh instance as in the host, or in reused ones; and how much of it
-//! is the host's.
+//! `hookloom plugin bench`: measures calls, each in a fresh instance as in the host, or in reused instances, and the host's part of
+//! them.
 
 use super::super::terminal::{self, outln};
 use super::Failure;
@@ -19,10 +19,10 @@ use std::time::Duration;
 /// Options of `plugin bench`.
 #[derive(Args)]
 pub(in crate::cli) struct BenchArgs {
-    /// A component (.wasm), or a plugin's folder.
+    /// Component (.wasm), or folder of a plugin.
     #[arg(default_value = ".")]
     plugin: PathBuf,
-    /// A file with one event.
+    /// File with one event.
     #[arg(long, value_name = "FILE")]
     event: PathBuf,
     /// Configuration that the plugin reads through `config`.
@@ -31,7 +31,7 @@ pub(in crate::cli) struct BenchArgs {
     /// Number of calls.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     calls: u32,
-    /// Reuse an instance for so many calls, as a subscription with `reuse` does.
+    /// Number of calls for which an instance is reused, as by a subscription with `reuse`.
     #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u32).range(2..=100_000))]
     reuse: Option<u32>,
     /// Print JSON.
@@ -59,7 +59,7 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
         costs.push(judged.cost());
     }
     let compared = match args.reuse {
-        // There is no bare way to reuse an instance.
+        // Reused instances cannot be measured without the host's additions.
         Some(_) => <[Vec<Duration>; 2]>::default(),
         None => workbench.compare_with_baseline(&plugin, input, args.calls.min(COMPARED_MAX)).await,
     };
@@ -100,10 +100,10 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Maximum number of calls that are compared with calls of an empty component.
+/// Maximum number of calls that are compared with calls without the host's additions.
 const COMPARED_MAX: u32 = 10_000;
 
-/// The median and what 95 and 99 of 100 stay below; zeros of nothing.
+/// Returns the median and the 95th and 99th percentiles. Zeros if there are no times.
 fn row(times: &[u64]) -> [u64; 3] {
     [50, 95, 99].map(|percent| times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0))
 }

@@ -1,7 +1,7 @@
-//! `hookloom plugin check` and `build`: the report that an upload would make, and how the plugin judges sample events.
+//! `hookloom plugin check` and `build`: print the report that an upload would make, and the plugin's judgements of sample events.
 //!
-//! A component that breaks the rules or its limits on a sample does not fit: the command fails and says why. A plugin that needs config
-//! is given it by `--config`. What a plugin refuses in its own words is shown, and is no failure of the command.
+//! A component that breaks the rules, or exceeds its limits on a sample, is refused: the command fails with the reason. `--config`
+//! gives config to a plugin that needs it. A failure that the plugin reports itself is shown, and does not fail the command.
 
 use super::super::terminal::{self, BOLD, BOLD_RED, GREEN, PLAIN, outln};
 use super::Failure;
@@ -23,30 +23,30 @@ use std::sync::Arc;
 /// Options of `plugin check`.
 #[derive(Args)]
 pub(in crate::cli) struct CheckArgs {
-    /// A component (.wasm), or a plugin's folder.
+    /// Component (.wasm), or folder of a plugin.
     #[arg(default_value = ".")]
     plugin: PathBuf,
     #[command(flatten)]
-    given: Given,
+    given: SampleOptions,
 }
 
 /// Options of `plugin build`.
 #[derive(Args)]
 pub(in crate::cli) struct BuildArgs {
-    /// The plugin's folder.
+    /// Folder of the plugin.
     #[arg(default_value = ".")]
     folder: PathBuf,
     #[command(flatten)]
-    given: Given,
+    given: SampleOptions,
 }
 
 /// Input of the plugin for the samples, and the form of the report.
 #[derive(Args, Clone)]
-struct Given {
+struct SampleOptions {
     /// Config that the plugin reads when it judges the samples.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
-    /// Secrets that it may use.
+    /// Secrets that the plugin may use.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     secret: Vec<(String, String)>,
     /// Print the report as JSON.
@@ -54,17 +54,17 @@ struct Given {
     json: bool,
 }
 
-/// The sample event in a plugin's folder, as `hookloom plugin new` writes it.
+/// Sample event in a plugin's folder, as `hookloom plugin new` writes it.
 const EVENT_FILE: &str = "event.json";
 
-/// A sample event, and what the plugin made of it.
+/// Sample event, and the plugin's judgement.
 struct SampleResult {
     sample: String,
     shown: Shown,
 }
 
 impl SampleResult {
-    /// The reason for which the component does not fit, if it does not.
+    /// Returns the reason to refuse the component, if there is one.
     fn fault(&self) -> Option<String> {
         let reason = self.shown.reason.as_ref().filter(|_| self.shown.verdict == Verdict::Fault)?;
         Some(format!("it breaks on the sample event {}: {reason}", self.sample))
@@ -109,12 +109,12 @@ pub(super) async fn check(args: &CheckArgs) -> Result<(), Failure> {
     }
 }
 
-/// Lets the plugin judge the host's samples, and the folder's own if there is one.
+/// Lets the plugin judge the host's samples, and that of the plugin's folder if there is one.
 async fn judge_samples(
     source: &Source,
     workbench: &Workbench,
     plugin: &BenchPlugin,
-    given: &Given,
+    given: &SampleOptions,
 ) -> Result<Vec<SampleResult>, Failure> {
     let samples = sample_events().into_iter();
     let mut events: Vec<(String, Arc<Event>)> =
@@ -124,7 +124,7 @@ async fn judge_samples(
     }
     let secrets = given.secret.iter().map(|(name, value)| (name.clone(), Secret(value.clone().into_bytes()))).collect();
     let config = given.config.iter().cloned().collect();
-    // What is checked is the plugin, not how busy the machine is.
+    // Without the wall limit, because a busy machine must not fail the check.
     let limits = Limits { wall_ms: Limits::HOST_MAX.wall_ms, ..Limits::default() };
     let settings = CallSettings { config, secrets, limits, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
@@ -145,8 +145,8 @@ fn kib(bytes: u64) -> String {
 }
 
 fn print_report(source: &Source, size: usize, report: &Report, judged: &[SampleResult], fits: bool) {
-    let (tone, word) = if fits { (GREEN, "fits") } else { (BOLD_RED, "does not fit") };
-    outln!("{}{}{}  {}{}{} ({})", tone, word, PLAIN, BOLD, source.name, PLAIN, source.component.display());
+    let (tone, result) = if fits { (GREEN, "fits") } else { (BOLD_RED, "does not fit") };
+    outln!("{}{}{}  {}{}{} ({})", tone, result, PLAIN, BOLD, source.name, PLAIN, source.component.display());
     line("contract", &report.contract);
     line(
         "size",
@@ -166,7 +166,7 @@ fn print_report(source: &Source, size: usize, report: &Report, judged: &[SampleR
     print_probe(report);
 }
 
-/// Findings of the first calls, which were made without config.
+/// Prints the findings of the first calls, which were made without config.
 fn print_probe(report: &Report) {
     let Some(probe) = &report.probe else { return };
     line(

@@ -1,8 +1,8 @@
-//! `hookloom plugin test`: cases in files, judged and compared.
+//! `hookloom plugin test`: judges the cases of a folder, and compares the results.
 //!
-//! A case is `golden/<name>.json`: `{"event": {…} or "a/file.json", "previous": the same, "config": {…}, "secrets": {…}, "received_at_ms": 0,
-//! "expected": {"verdict": "replace", "body": …}}`. What `expected` does not name is not compared; a JSON body is compared
-//! as JSON, but with the order of its keys and the text of its numbers. `--bless` writes what was found.
+//! A case is `golden/<name>.json`: `{"event": {…} or "a/file.json", "previous": the same, "config": {…}, "secrets": {…},
+//! "received_at_ms": 0, "expected": {"verdict": "replace", "body": …}}`. Only fields of `expected` are compared. A JSON body is
+//! compared as JSON, including the order of its keys and the text of its numbers. `--bless` writes the results as expected ones.
 
 use super::super::diff::print_diff;
 use super::super::terminal::{self, GREEN, PLAIN, RED, outln};
@@ -23,13 +23,13 @@ use std::sync::Arc;
 /// Options of `plugin test`.
 #[derive(Args)]
 pub(in crate::cli) struct TestArgs {
-    /// The plugin's folder.
+    /// Folder of the plugin.
     #[arg(default_value = ".")]
     folder: PathBuf,
-    /// Another component than the one that the folder's hookloom-plugin.toml names.
+    /// Component to test instead of the one in the folder's hookloom-plugin.toml.
     #[arg(long, value_name = "FILE")]
     component: Option<PathBuf>,
-    /// Write what was found as what is expected.
+    /// Write the results as the expected ones.
     #[arg(long)]
     bless: bool,
     /// Print JSON.
@@ -41,14 +41,14 @@ pub(in crate::cli) struct TestArgs {
 #[serde(deny_unknown_fields)]
 struct Case {
     event: Value,
-    /// Event of the same entity that was accepted before.
+    /// Previous event of the same entity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<Value>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     config: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     secrets: BTreeMap<String, String>,
-    /// The plugin's clock; a fixed moment if absent, so that a case comes out the same every day.
+    /// Time of the plugin's clock. A constant time if absent, so that the result of a case does not depend on the day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     received_at_ms: Option<i64>,
     #[serde(default)]
@@ -71,7 +71,7 @@ struct Expected {
     body: Option<Value>,
 }
 
-/// 2024-01-02T03:04:05Z, when a case does not say.
+/// Default time of a case: 2024-01-02T03:04:05Z.
 const RECEIVED_AT_MS: i64 = 1_704_164_645_000;
 
 pub(super) async fn test(args: &TestArgs) -> Result<(), Failure> {
@@ -96,7 +96,7 @@ pub(super) enum ReportFormat {
     None,
 }
 
-/// Judges every case; what failed, and why, in a line each.
+/// Judges every case. Returns the failed ones with the reason, a line each.
 pub(super) async fn run(
     source: &Source,
     folder: &Path,
@@ -111,7 +111,7 @@ pub(super) async fn run(
         let faults =
             case(&workbench, &plugin, &path, bless).await.map_err(|error| format!("{}: {error}", path.display()))?;
         if how == ReportFormat::Text {
-            told(&name, &faults);
+            print_mismatches(&name, &faults);
         }
         results.push((name, faults));
     }
@@ -132,9 +132,9 @@ pub(super) async fn run(
         let whole = json!({"cases": results.iter().map(one).collect::<Vec<_>>(), "failed": failed});
         terminal::json_pretty(&whole)?;
     } else if how == ReportFormat::Text {
-        let word = if bless { "blessed" } else { "right" };
+        let passed = if bless { "blessed" } else { "right" };
         let cases = counted(results.len() as u64, "case", "cases");
-        outln!("{}, {} {}, {} failed", cases, results.len() - failed, word, failed);
+        outln!("{}, {} {}, {} failed", cases, results.len() - failed, passed, failed);
     }
     Ok(failing)
 }
@@ -223,7 +223,7 @@ fn compare(expected: &Expected, found: &Expected) -> Vec<Mismatch> {
         (expected != found).then_some(Mismatch { what, expected, found })
     }
     let mut faults: Vec<Mismatch> = pairs.into_iter().filter_map(differs).collect();
-    // Why a plugin failed is what its author wants to know, whatever the case expects.
+    // The author wants to know why the plugin failed, even if the case does not name a reason.
     if !faults.is_empty() && expected.reason.is_none() && found.reason.is_some() {
         faults.push(Mismatch {
             what: "reason",
@@ -234,7 +234,7 @@ fn compare(expected: &Expected, found: &Expected) -> Vec<Mismatch> {
     faults
 }
 
-fn told(name: &str, faults: &[Mismatch]) {
+fn print_mismatches(name: &str, faults: &[Mismatch]) {
     if faults.is_empty() {
         outln!("{}ok{}      {}", GREEN, PLAIN, name);
         return;

@@ -1,4 +1,4 @@
-//! `hookloom plugin run` and `replay`: one event, judged here.
+//! `hookloom plugin run` and `replay`: judge one event locally.
 
 use super::super::client::HostClient;
 use super::super::diff::print_diff;
@@ -26,22 +26,22 @@ use uuid::Uuid;
 /// Options of `plugin run`.
 #[derive(Args)]
 pub(in crate::cli) struct RunArgs {
-    /// A component (.wasm), or a plugin's folder.
+    /// Component (.wasm), or folder of a plugin.
     #[arg(default_value = ".")]
     plugin: PathBuf,
-    /// A file with one event.
+    /// File with one event.
     #[arg(long, value_name = "FILE")]
     event: PathBuf,
-    /// A file with the event that was accepted before of the same entity: what it reads through `history`.
+    /// File with the previous event of the same entity, which the plugin reads through `history`.
     #[arg(long, value_name = "FILE")]
     previous: Option<PathBuf>,
     /// Configuration that the plugin reads through `config`.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
-    /// Secrets that it may use.
+    /// Secrets that the plugin may use.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     secret: Vec<(String, String)>,
-    /// Time at which the event was accepted, in milliseconds since the epoch; the plugin's clock shows it. Without it: now.
+    /// Time of acceptance, in milliseconds since the epoch, which the plugin's clock shows. Without it: now.
     #[arg(long, value_name = "MS")]
     received_at_ms: Option<i64>,
     /// Print JSON.
@@ -52,18 +52,18 @@ pub(in crate::cli) struct RunArgs {
 /// Options of `plugin replay`.
 #[derive(Args)]
 pub(in crate::cli) struct ReplayArgs {
-    /// The delivery's id.
+    /// Id of the delivery.
     delivery: Uuid,
-    /// A component (.wasm), or a plugin's folder.
+    /// Component (.wasm), or folder of a plugin.
     #[arg(default_value = ".")]
     plugin: PathBuf,
-    /// The host.
+    /// URL of the host.
     #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
     url: String,
-    /// A key that may read.
+    /// Key with the scope read.
     #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
     key: String,
-    /// The tenant.
+    /// Id of the tenant.
     #[arg(long, default_value_t)]
     tenant: TenantId,
     /// Print JSON.
@@ -107,25 +107,25 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
     let source = Source::find(&args.plugin)?;
     let attempt = delivery["attempts"].as_array().and_then(|attempts| attempts.last()).unwrap_or(&Value::Null);
     if !args.json {
-        let word = |name: &str| attempt[name].as_str().unwrap_or("-").to_owned();
+        let field = |name: &str| attempt[name].as_str().unwrap_or("-").to_owned();
         outln!(
             "event {}{}{}, accepted as {}; the host's plugin said {} ({})",
             BOLD,
             event.name,
             PLAIN,
             event.id,
-            word("verdict"),
-            word("outcome"),
+            field("verdict"),
+            field("outcome"),
         );
         if subscription["secrets"].as_array().is_some_and(|secrets| !secrets.is_empty()) {
             errln!("its secrets stay in the host; the plugin here has none");
         }
         if subscription["plugin"].as_array().is_some_and(|chain| chain.len() > 1) {
-            errln!("it has a chain of plugins; this one judges the event as it came in");
+            errln!("the subscription has a chain of plugins; this one judges the original event");
         }
     }
     let settings = CallSettings { config, limits, ..CallSettings::default() };
-    // Clock and random numbers follow from these, so what is judged here is what the host judged.
+    // Clock and random numbers depend on these, so the result is that of the host.
     let mut judged_for = Subscription::passing(args.tenant, settings);
     judged_for.id = SubscriptionId(subscription_id);
     let shown = judge(&source, event.clone(), previous, judged_for).await?;
@@ -136,7 +136,7 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The id that an answer of a host holds.
+/// Returns the id in a field of the host's answer.
 fn id_in(answer: &Value, name: &str) -> Result<Uuid, Failure> {
     let id = answer[name].as_str().and_then(|id| id.parse().ok());
     id.ok_or_else(|| format!("the host answered without the id {name:?}").into())
@@ -168,7 +168,7 @@ async fn judge(
     Ok(Shown { unread_config: reads.unread(&config), ..shown })
 }
 
-/// Prints a judgement. A fault is a failure of the command, so that scripts notice.
+/// Prints a judgement. A fault is a failure of the command, for scripts.
 fn print(shown: &Shown, limits: &Limits, event: &Event, json: bool) -> Result<(), Failure> {
     if json {
         let mut whole = serde_json::to_value(shown)?;
@@ -188,7 +188,7 @@ fn print(shown: &Shown, limits: &Limits, event: &Event, json: bool) -> Result<()
 
 fn print_shown(shown: &Shown, limits: &Limits, event: &Event) {
     let tone = if shown.verdict == Verdict::Fault { BOLD_RED } else { BOLD };
-    // A fault's words are long, and come at the end, as the command's failure.
+    // The text of a fault is long, and is printed at the end as the failure of the command.
     let reason = shown.reason.as_ref().filter(|_| shown.verdict != Verdict::Fault);
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     outln!("{}{}{}{}", tone, shown.verdict, PLAIN, reason);
@@ -214,7 +214,7 @@ fn print_shown(shown: &Shown, limits: &Limits, event: &Event) {
     }
 }
 
-/// Returns the usage of a call against each of its limits; times in microseconds.
+/// Returns the usage of a call and each of its limits. Times in microseconds.
 fn shares(shown: &Shown, limits: &Limits) -> [(&'static str, u64, u64); 11] {
     let cost = &shown.cost;
     let body = if shown.verdict == Verdict::Replace { shown.body.as_ref().map_or(0, String::len) } else { 0 };

@@ -1,4 +1,4 @@
-//! `hookloom plugin new`: a folder with a working plugin, from templates that are part of this program.
+//! `hookloom plugin new`: creates a folder with a working plugin, from templates in this program.
 
 use super::super::terminal::{self, outln};
 use super::source::MANIFEST;
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 /// Options of `plugin new`.
 #[derive(Args)]
 pub(in crate::cli) struct NewArgs {
-    /// The plugin's name: a-z, 0-9 and -.
+    /// Name of the plugin: a-z, 0-9 and -.
     name: PluginName,
-    /// The language.
+    /// Programming language.
     #[arg(long, value_enum)]
     lang: Language,
-    /// The folder to make. Without it: the name.
+    /// Folder to create. Without it: the name.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
     /// Print JSON.
@@ -32,14 +32,14 @@ enum Language {
     C,
 }
 
-/// A file of the repository's templates.
+/// File of the repository's templates.
 macro_rules! template {
     ($path:literal) => {
         include_str!(concat!("../../../../plugins/templates/", $path))
     };
 }
 
-/// A file of the Rust sdk, which a Rust plugin carries with it.
+/// File of the Rust sdk, which is part of a Rust plugin.
 macro_rules! sdk {
     ($($name:literal),*) => {
         [$((concat!("sdk/src/", $name), include_str!(concat!("../../../../plugins/sdk/src/", $name)))),*]
@@ -60,7 +60,7 @@ const SDK: [(&str, &str); 11] = sdk![
     "verdict.rs"
 ];
 
-/// The section that `wit-bindgen c` makes of the contract: an object file, so not text.
+/// Section that `wit-bindgen c` generates from the contract: an object file, and so not text.
 const C_TYPE: &[u8] = include_bytes!("../../../../plugins/templates/c/generated/plugin_component_type.o");
 
 impl Language {
@@ -137,7 +137,7 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
         write(&folder.join(path), text.replace("{{language}}", language).replace("{{needs}}", needs).as_bytes())?;
     }
     match args.lang {
-        // In the repository the contract is two folders up from the sdk; here it is one.
+        // In the repository, the contract is two folders above the sdk; here it is one.
         Language::Rust => {
             for (path, text) in SDK {
                 write(&folder.join(path), text.replace("path: \"../../wit\"", "path: \"../wit\"").as_bytes())?;
@@ -145,7 +145,7 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
         }
         Language::C => {
             write(&folder.join("generated/plugin_component_type.o"), C_TYPE)?;
-            // What was made from the contract is part of a C plugin; `wit-bindgen c` is not at everybody's hand.
+            // The generated files of the contract are part of a C plugin, because not everybody has `wit-bindgen c`.
             write(&folder.join(".gitignore"), b"/*.wasm\n")?;
         }
         _ => {}
@@ -161,7 +161,7 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let told = |error: std::io::Error| format!("{}: {error}", path.display());
-    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(told)?;
-    Ok(std::fs::write(path, bytes).map_err(told)?)
+    let with_path = |error: std::io::Error| format!("{}: {error}", path.display());
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(with_path)?;
+    Ok(std::fs::write(path, bytes).map_err(with_path)?)
 }

@@ -1,4 +1,4 @@
-//! `hookloom plugin push`: to a running host.
+//! `hookloom plugin push`: uploads a plugin to a running host.
 
 use super::super::client::HostClient;
 use super::super::progress::during;
@@ -13,13 +13,13 @@ use http::Method;
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// Maximum number of lines of each difference that are printed; `--json` has the rest.
+/// Maximum number of printed lines of each difference. `--json` has all of them.
 const DIFF_LINES_MAX: usize = 12;
 
 /// Options of `plugin push`.
 #[derive(Args)]
 pub(in crate::cli) struct PushArgs {
-    /// A component (.wasm), or a plugin's folder.
+    /// Component (.wasm), or folder of a plugin.
     #[arg(default_value = ".")]
     plugin: PathBuf,
     #[command(flatten)]
@@ -27,8 +27,8 @@ pub(in crate::cli) struct PushArgs {
     /// Upload without activating.
     #[arg(long)]
     inactive: bool,
-    /// Let it first judge so many of the last real events, or samples where there are none; if it fails on one, or if nothing could be
-    /// judged, it is not activated.
+    /// Number of the last real events, or samples if there are none, that the version must judge first. It is not activated if it
+    /// fails on one, or if nothing could be judged.
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..=500))]
     gate: Option<u32>,
     /// Print the host's answer as JSON.
@@ -38,31 +38,31 @@ pub(in crate::cli) struct PushArgs {
 
 /// Options of the activation.
 #[derive(Clone, Copy)]
-pub(super) struct How {
+pub(super) struct ActivationOptions {
     pub(super) activate: bool,
     pub(super) gate: Option<u32>,
 }
 
-/// A host and a place in it.
+/// Host, tenant and plugin.
 #[derive(Args, Clone)]
 pub(super) struct Target {
-    /// The plugin's name in the host. Without it: that of its folder's manifest, or of its file.
+    /// Name of the plugin in the host. Without it: that of the folder's manifest, or of the file.
     #[arg(long)]
     name: Option<PluginName>,
-    /// The host.
+    /// URL of the host.
     #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
     url: String,
-    /// A key that may manage.
+    /// Key with the scope manage.
     #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true, default_value = "")]
     key: String,
-    /// The tenant.
+    /// Id of the tenant.
     #[arg(long, default_value_t)]
     tenant: TenantId,
 }
 
 impl Target {
     /// Uploads a component, and returns the host's answer.
-    pub(super) async fn upload(&self, source: &Source, how: How) -> Result<Value, Failure> {
+    pub(super) async fn upload(&self, source: &Source, options: ActivationOptions) -> Result<Value, Failure> {
         let host = HostClient::new(&self.url, &self.key)?;
         let name = match &self.name {
             Some(name) => name.clone(),
@@ -70,8 +70,8 @@ impl Target {
                 PluginName::parse(&source.name).map_err(|error| format!("{error}; choose another one with --name"))?
             }
         };
-        let path = UrlPath::api_of(&self.tenant).then("plugins").then(&name).query("activate", how.activate);
-        let path = match how.gate {
+        let path = UrlPath::api_of(&self.tenant).then("plugins").then(&name).query("activate", options.activate);
+        let path = match options.gate {
             Some(events) => path.query("gate", events),
             None => path,
         };
@@ -80,23 +80,23 @@ impl Target {
         during(&what, host.ask(Method::PUT, &path, "application/wasm", component)).await
     }
 
-    /// Returns true if a host is named.
+    /// Returns true if a host was given.
     pub(super) fn is_named(&self) -> bool {
         !self.key.is_empty()
     }
 }
 
 pub(super) async fn push(args: &PushArgs) -> Result<(), Failure> {
-    let how = How { activate: !args.inactive, gate: args.gate };
-    let version = args.target.upload(&Source::find(&args.plugin)?, how).await?;
+    let options = ActivationOptions { activate: !args.inactive, gate: args.gate };
+    let version = args.target.upload(&Source::find(&args.plugin)?, options).await?;
     if args.json {
         return Ok(terminal::json_pretty(&version)?);
     }
-    told(&version);
+    print_version(&version);
     Ok(())
 }
 
-pub(super) fn told(version: &Value) {
+pub(super) fn print_version(version: &Value) {
     let sha256 = version["sha256"].as_str().unwrap_or_default();
     let state = if version["active"] == true { "active" } else { "uploaded, not active" };
     outln!("{}: version {}", state, sha256);
@@ -108,7 +108,7 @@ pub(super) fn told(version: &Value) {
     compared(&version["comparison"]);
 }
 
-/// Prints the gate's comparison over stored events.
+/// Prints the gate's comparison on stored events.
 fn compared(comparison: &Value) {
     let count = |name: &str| comparison[name].as_u64();
     if count("events").is_none() {
@@ -117,7 +117,7 @@ fn compared(comparison: &Value) {
     let of = |name: &str| count(name).unwrap_or_default();
     let judged_on = comparison["judged_on"].as_str().unwrap_or_default();
     if of("active_us_p95") == 0 {
-        // A first version has nothing to be compared with.
+        // A first version cannot be compared with another.
         outln!(
             "of {}: {} judged, {} failed, {} skipped; 95 % of the calls took up to {} µs",
             judged_on,
@@ -138,12 +138,12 @@ fn compared(comparison: &Value) {
         );
     }
     for difference in comparison["differences"].as_array().into_iter().flatten() {
-        let word = |arm: &str| difference[arm]["verdict"].as_str().unwrap_or_default().to_owned();
+        let verdict = |arm: &str| difference[arm]["verdict"].as_str().unwrap_or_default().to_owned();
         outln!(
             "  event {}: {} before, {} now",
             difference["event"].as_str().unwrap_or_default(),
-            word("active"),
-            word("other")
+            verdict("active"),
+            verdict("other")
         );
         for line in difference["diff"].as_array().into_iter().flatten().filter_map(Value::as_str).take(DIFF_LINES_MAX) {
             let tone = if line.starts_with('-') { RED } else { GREEN };

@@ -14,30 +14,30 @@ use serde_json::{Value, json};
 
 const JSON: &str = "application/json";
 
-/// A rollout, and the action. Without --canary, --shadow or --end it is shown.
+/// Options of `plugin rollout`. Without --canary, --shadow or --end, the rollout is shown.
 #[derive(Args)]
 pub(in crate::cli) struct RolloutArgs {
-    /// The plugin's name in the host.
+    /// Name of the plugin in the host.
     plugin: PluginName,
-    /// Let the version judge this part of the events, in percent. The host takes it back if it does worse than the active one.
+    /// Part of the events that the version judges, in percent. The host ends the canary if it does worse than the active version.
     #[arg(long, value_name = "PERCENT", requires = "version", conflicts_with_all = ["shadow", "end"])]
     canary: Option<f64>,
-    /// Let the version judge every event beside the active one; nothing of it is sent.
+    /// Let the version judge every event in addition to the active version, without sending the results.
     #[arg(long, requires = "version", conflicts_with = "end")]
     shadow: bool,
-    /// The sha256 of a version that was uploaded, for instance with `push --inactive`.
+    /// The sha256 of an uploaded version, for example by `push --inactive`.
     #[arg(long, value_name = "SHA256")]
     version: Option<VersionId>,
-    /// End it: the active version judges everything.
+    /// End the rollout. The active version judges all events.
     #[arg(long)]
     end: bool,
-    /// The host.
+    /// URL of the host.
     #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
     url: String,
-    /// A key that may manage; to look, one that may read.
+    /// Key with the scope manage, or read to show a rollout.
     #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
     key: String,
-    /// The tenant.
+    /// Id of the tenant.
     #[arg(long, default_value_t)]
     tenant: TenantId,
     /// Print the host's answer as JSON.
@@ -99,7 +99,7 @@ fn print(rollout: &Value) {
     }
 }
 
-/// The test that ends a canary, with its threshold.
+/// Prints the test that ends a canary, with its threshold.
 fn print_test(test: &Value) {
     let count = |name: &str| test[name].as_u64().unwrap_or_default();
     let number = |name: &str, digits: usize| format!("{:.*}", digits, test[name].as_f64().unwrap_or_default());

@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-/// The file that says how a folder's plugin is built.
+/// File that describes how a folder's plugin is built.
 pub(super) const MANIFEST: &str = "hookloom-plugin.toml";
 
-/// Contents of `hookloom-plugin.toml`.
+/// Content of `hookloom-plugin.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
-    /// The plugin's name in a host.
+    /// Name of the plugin in a host.
     name: String,
-    /// Commands of the shell that build it, run in its folder.
+    /// Shell commands that build the plugin, run in its folder.
     build: Vec<String>,
-    /// The component that they build.
+    /// Component that the commands build.
     component: PathBuf,
     /// Paths that are watched for changes, besides the manifest.
     #[serde(default = "default_watch")]
@@ -34,14 +34,14 @@ fn default_watch() -> Vec<PathBuf> {
     vec!["src".into(), "golden".into()]
 }
 
-/// A plugin on disk.
+/// Plugin on disk.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// Its name.
+    /// Name of the plugin.
     pub(super) name: String,
-    /// Its component.
+    /// Component of the plugin.
     pub(super) component: PathBuf,
-    /// The folder it is built in; none for a mere file.
+    /// Folder in which the plugin is built. None for a component without a folder.
     pub(super) folder: Option<PathBuf>,
     /// Paths that are watched for changes.
     pub(super) watch: Vec<PathBuf>,
@@ -49,7 +49,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Finds out what a path names.
+    /// Finds the plugin at a path.
     pub(super) fn find(path: &Path) -> Result<Self, Failure> {
         if path.is_file() {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().replace('_', "-").to_lowercase();
@@ -69,7 +69,7 @@ impl Source {
         Ok(Source { name, component: path.join(component), folder: Some(path.to_owned()), watch, build })
     }
 
-    /// Runs the commands that build it; what they print goes to stderr, because stdout is for results.
+    /// Runs the build commands. Their output goes to stderr, because stdout is for results.
     pub(super) fn build(&self) -> Result<(), Failure> {
         let Some(folder) = &self.folder else { return Ok(()) };
         for command in &self.build {
@@ -98,7 +98,7 @@ impl Source {
         Ok(bytes.into())
     }
 
-    /// Puts it on the workbench.
+    /// Loads the component into the workbench.
     pub(super) async fn load(&self, workbench: &Workbench) -> Result<(BenchPlugin, Report), Failure> {
         let component = self.read()?;
         let what = format!("compiling {} ({} KiB)", self.name, component.len().div_ceil(1 << 10));
@@ -108,12 +108,12 @@ impl Source {
     }
 }
 
-/// An event from the text of its file, as a host that accepted it then would have it.
+/// Parses an event from the text of its file, as a host that accepted it at that time would have it.
 pub(super) fn event(text: &str, received_at_ms: i64) -> Result<Arc<Event>, Failure> {
     event_with_id(text, received_at_ms, uuid::Uuid::nil())
 }
 
-/// The same with the id that a host gave it: a plugin's random numbers follow from it.
+/// Parses an event, with the id that a host assigned, because the plugin's random numbers depend on it.
 pub(super) fn event_with_id(text: &str, received_at_ms: i64, id: uuid::Uuid) -> Result<Arc<Event>, Failure> {
     let envelope = read_envelope(&Bytes::copy_from_slice(text.trim().as_bytes()))
         .map_err(|error| format!("this is not an event: {error}"))?;
@@ -129,13 +129,13 @@ pub(super) fn event_with_id(text: &str, received_at_ms: i64, id: uuid::Uuid) -> 
     }))
 }
 
-/// An event from a file.
+/// Reads an event from a file.
 pub(super) fn event_in(file: &Path, received_at_ms: i64) -> Result<Arc<Event>, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     event(&text, received_at_ms).map_err(|error| format!("{}: {error}", file.display()).into())
 }
 
-/// `key=value`, as flags write it.
+/// Parses `key=value` of an option.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("{text}: write KEY=VALUE"))?;
     Ok((key.to_owned(), value.to_owned()))

@@ -1,12 +1,12 @@
-//! `hookloom plugin watch`: rebuild, retest and push at every change.
+//! `hookloom plugin watch`: rebuilds, tests and pushes a plugin at every change.
 //!
-//! The files' times are compared a few times a second: a plugin's folder is small, and this works on every file system. What counts is
-//! the time of the last change (`ctime`), which no tool sets back.
+//! The times of the files are compared a few times a second: a plugin's folder is small, and this works on every file system. The
+//! time of the last change (`ctime`) counts, which no tool sets back.
 
 use super::super::terminal::{self, Message, errln};
 use super::Failure;
 use super::golden::{self, ReportFormat};
-use super::push::{How, Target, told};
+use super::push::{ActivationOptions, Target, print_version};
 use super::source::Source;
 use crate::plural::counted;
 use clap::Args;
@@ -18,12 +18,12 @@ use std::time::Duration;
 /// Options of `plugin watch`.
 #[derive(Args)]
 pub(in crate::cli) struct WatchArgs {
-    /// The plugin's folder.
+    /// Folder of the plugin.
     #[arg(default_value = ".")]
     folder: PathBuf,
     #[command(flatten)]
     target: Target,
-    /// End after so many rounds: for scripts.
+    /// Number of rounds after which the command ends, for scripts.
     #[arg(long, value_name = "ROUNDS")]
     rounds: Option<u32>,
     /// Print a line of JSON for each round.
@@ -31,14 +31,14 @@ pub(in crate::cli) struct WatchArgs {
     json: bool,
 }
 
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
     let mut rounds = 0;
     loop {
         let source = Source::find(&args.folder)?;
         let seen = FolderState::at(&source.watch);
-        // What goes wrong in a round is told, and the next change may put it right.
+        // A failed round is reported, and the next change starts another one.
         let done = round(&source, &args).await;
         rounds += 1;
         match (&done, args.json) {
@@ -47,7 +47,7 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
                 let error = crate::describe(failure.as_ref());
                 terminal::json(&json!({"round": rounds, "ok": false, "error": error}))?;
             }
-            (Ok(Some(pushed)), false) => told(pushed),
+            (Ok(Some(pushed)), false) => print_version(pushed),
             (Ok(None), false) => {}
             (Err(failure), false) => {
                 errln!("not pushed: {}", Message(&crate::describe(failure.as_ref())));
@@ -58,17 +58,17 @@ pub(super) async fn watch(args: WatchArgs) -> Result<(), Failure> {
         }
         errln!("waiting for a change in {} (Ctrl-C ends)", args.folder.display());
         while FolderState::at(&source.watch) == seen {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
 
-/// Builds, tests, and uploads if a host is named; its answer.
+/// Builds, tests, and uploads if a host was given. Returns the answer of the host.
 async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failure> {
     source.build()?;
     if args.folder.join("golden").is_dir() {
-        let how = if args.json { ReportFormat::None } else { ReportFormat::Text };
-        let failed = golden::run(source, &args.folder, false, how).await?;
+        let options = if args.json { ReportFormat::None } else { ReportFormat::Text };
+        let failed = golden::run(source, &args.folder, false, options).await?;
         if !failed.is_empty() {
             let cases = counted(failed.len() as u64, "case", "cases");
             return Err(format!("{cases} failed: {}", failed.join("; ")).into());
@@ -77,13 +77,13 @@ async fn round(source: &Source, args: &WatchArgs) -> Result<Option<Value>, Failu
     if !args.target.is_named() {
         return Ok(None);
     }
-    Ok(Some(args.target.upload(source, How { activate: true, gate: None }).await?))
+    Ok(Some(args.target.upload(source, ActivationOptions { activate: true, gate: None }).await?))
 }
 
-/// Shape of files in some places.
+/// State of the watched files.
 #[derive(Default, PartialEq, Eq)]
 struct FolderState {
-    /// The time of the last change, in seconds and nanoseconds.
+    /// Time of the last change, in seconds and nanoseconds.
     newest: (i64, i64),
     files: usize,
 }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_with_its_former_size_and_time_is_a_change() {
+    fn a_file_with_its_previous_size_and_time_is_a_change() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("src.rs");
         let places = [folder.path().to_owned()];
@@ -119,7 +119,7 @@ mod tests {
         let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a time");
         let seen = FolderState::at(&places);
         assert!(FolderState::at(&places) == seen);
-        // The kernel's clock for files ticks some times in a hundredth of a second.
+        // The kernel's clock for files advances some times in a hundredth of a second.
         while FolderState::at(&places) == seen {
             std::thread::sleep(Duration::from_millis(1));
             std::fs::write(&path, b"two").expect("written");

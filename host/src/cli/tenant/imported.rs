@@ -1,7 +1,7 @@
-//! The file of an export, as an import reads it.
+//! File of an export, as parsed by an import.
 //!
-//! Checks every name, reference and component before anything is sent to a host, and reports every fault with its place. It does not
-//! check what only the receiving host knows: its limits, its address guard, and which tenants it has.
+//! Every name, reference and component is checked before anything is sent to a host, and every fault is reported with its position.
+//! What only the receiving host knows is not checked: its limits, its address guard, and its tenants.
 
 use super::super::Failure;
 use super::secrets::ImportSecrets;
@@ -15,12 +15,12 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-/// An export in which every name fits.
+/// Export whose names are valid.
 #[derive(Debug)]
 pub(super) struct Imported {
     pub(super) tenant: Map<String, Value>,
     pub(super) plugins: Vec<ImportedPlugin>,
-    /// Bodies for the route, and the state that each subscription had.
+    /// Bodies for the route, and the state of each subscription.
     pub(super) subscriptions: Vec<(Value, String)>,
     pub(super) bins: Vec<Value>,
 }
@@ -33,10 +33,10 @@ pub(super) struct ImportedPlugin {
 }
 
 impl Imported {
-    /// Reads a file, with the secrets that its webhooks are given.
+    /// Parses a file, and adds the secrets of its webhooks.
     ///
     /// # Errors
-    /// Every fault with its place in the file.
+    /// Every fault with its position in the file.
     pub(super) fn read(text: &[u8], secrets: &ImportSecrets) -> Result<Self, Failure> {
         let mut all: Value = serde_json::from_slice(text)?;
         if all["hookloom_export"] != FORMAT {
@@ -65,7 +65,7 @@ impl Imported {
     }
 }
 
-/// The items of a list that fit; the faults of the others are noted.
+/// Returns the valid items of a list, and records the faults of the others.
 fn checked<T>(
     all: &Value,
     list: &str,
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_does_not_fit_is_told_with_its_place() {
+    fn an_invalid_name_is_reported_with_its_position() {
         for name in
             ["../../victim/plugins/redact", "..", ".", "", "a/b", "a%2fb", "a\\b", "a\0b", "Redact", "a?activate=false"]
         {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told() {
+    fn every_fault_is_reported() {
         let mut file = file();
         file["plugins"][0]["name"] = "a/b".into();
         file["bins"][0]["name"] = json!(1);

@@ -1,4 +1,4 @@
-//! The secrets of an import: a file of its own, or standard input, because an export holds none.
+//! Secrets of an import, from a separate file or standard input, because an export has none.
 //!
 //! ```json
 //! {
@@ -7,8 +7,8 @@
 //! }
 //! ```
 //!
-//! What a webhook is given by its Notify URL comes before what every webhook is given. A secret that no webhook of the export uses is
-//! an error, because it is often a misspelt name. No value is printed.
+//! Secrets for a Notify URL override those for every webhook. A secret that no webhook of the export uses is an error, because it
+//! is often a misspelt name. No value is printed.
 
 use super::super::Failure;
 use serde::Deserialize;
@@ -35,7 +35,7 @@ struct WebhookSecrets {
 }
 
 impl ImportSecrets {
-    /// Reads a file; `-` is standard input.
+    /// Reads a file, or standard input for `-`.
     pub(super) fn read(file: &Path) -> Result<Self, Failure> {
         let name = file.display();
         let mut text = Vec::new();
@@ -45,7 +45,7 @@ impl ImportSecrets {
             std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut text))
         };
         read.map_err(|error| format!("{name}: {error}"))?;
-        // serde's words quote what does not fit, which may be a secret: only the place is told.
+        // An error of serde quotes the value, which may be a secret, so only the position is reported.
         serde_json::from_slice(&text).map_err(|error| {
             format!(
                 "{name}: line {}, column {}: this is not a file of secrets; write {{\"secrets\": {{\"name\": \"…\"}}, \"webhooks\": [{{\"notify_url\": \"…\", \"secrets\": {{}}}}]}}",
@@ -56,7 +56,7 @@ impl ImportSecrets {
         })
     }
 
-    /// Gives the webhooks of an export their secrets. Those that are missing stay names, which the import then reports.
+    /// Adds the secrets to the webhooks of an export. Missing ones stay names, which the import then reports.
     ///
     /// # Errors
     /// Every secret and every Notify URL that the export does not use.
@@ -66,17 +66,17 @@ impl ImportSecrets {
         let webhooks = export["subscriptions"].as_array_mut().map(Vec::as_mut_slice).unwrap_or_default();
         for webhook in webhooks {
             let url = webhook["notify_url"].as_str().unwrap_or_default().to_owned();
-            let own: Vec<&WebhookSecrets> = self.webhooks.iter().filter(|one| one.notify_url == url).collect();
-            urls.extend(own.iter().map(|one| one.notify_url.as_str()));
-            if let Some(signing) = own.iter().find_map(|one| one.signing_secret.as_ref()) {
+            let matching: Vec<&WebhookSecrets> = self.webhooks.iter().filter(|one| one.notify_url == url).collect();
+            urls.extend(matching.iter().map(|one| one.notify_url.as_str()));
+            if let Some(signing) = matching.iter().find_map(|one| one.signing_secret.as_ref()) {
                 webhook["signing_secret"] = signing.as_str().into();
             }
             let Value::Array(names) = &webhook["secrets"] else { continue };
             let mut given = Map::new();
             let mut missing = Vec::new();
             for name in names.iter().filter_map(Value::as_str) {
-                let of_its_own = own.iter().find_map(|one| one.secrets.get_key_value(name));
-                match of_its_own.or_else(|| self.secrets.get_key_value(name)) {
+                let for_webhook = matching.iter().find_map(|one| one.secrets.get_key_value(name));
+                match for_webhook.or_else(|| self.secrets.get_key_value(name)) {
                     Some((name, value)) => {
                         used.insert(name.as_str());
                         given.insert(name.clone(), value.as_str().into());
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_gets_its_own_before_what_all_get() {
+    fn secrets_of_a_webhook_override_those_of_all() {
         let given = secrets(json!({
             "secrets": {"token": "t", "key": "k"},
             "webhooks": [{"notify_url": "https://b.example/", "secrets": {"token": "own"}, "signing_secret": "whsec_x"}],
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_stays_a_name_and_what_is_too_much_is_told() {
+    fn missing_secrets_stay_names_and_unused_ones_are_errors() {
         let mut all = export();
         secrets(json!({"secrets": {"token": "t"}})).fill(&mut all).expect("used");
         assert_eq!(
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_does_not_fit_is_told_without_its_content() {
+    fn an_invalid_file_is_reported_without_its_content() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "{\"secrets\": {\"token\": [\"s3cr3t\"]}}").expect("written");
         let error = ImportSecrets::read(file.path()).expect_err("no text").to_string();

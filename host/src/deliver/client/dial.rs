@@ -107,8 +107,8 @@ mod tests {
     fn a_receiver_that_refuses_is_not_excused_by_a_missing_route() {
         #[track_caller]
         fn check(errors: &[Errno], expected: Errno) {
-            let told = errors.iter().fold(None, |first, errno| Some(more_telling(first, error(*errno))));
-            assert_eq!(told.as_ref().and_then(Errno::from_io_error), Some(expected));
+            let result = errors.iter().fold(None, |first, errno| Some(more_telling(first, error(*errno))));
+            assert_eq!(result.as_ref().and_then(Errno::from_io_error), Some(expected));
         }
         check(&[Errno::CONNREFUSED, Errno::NETUNREACH], Errno::CONNREFUSED);
         check(&[Errno::NETUNREACH, Errno::CONNREFUSED], Errno::CONNREFUSED);

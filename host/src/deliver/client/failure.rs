@@ -59,7 +59,7 @@ impl From<&LookupError> for NotAnswered {
         tracing::debug!(error = %crate::describe(error), "a name did not resolve");
         match error.local_fault() {
             Some(fault) => {
-                NotAnswered::Host { detail: format!("this host cannot ask its name servers: {}", words(fault)) }
+                NotAnswered::Host { detail: format!("this host cannot ask its name servers: {}", describe(fault)) }
             }
             None => NotAnswered::of(NoAnswer::Dns, error.to_string()),
         }
@@ -95,7 +95,7 @@ pub(super) fn classify(error: &SendError) -> SendFailure {
     let io =
         causes.iter().find_map(|cause| cause.downcast_ref::<IoError>().filter(|error| error.raw_os_error().is_some()));
     if let Some(fault) = io.filter(|error| is_local_fault(error)) {
-        return NotAnswered::Host { detail: format!("this host cannot connect: {}", words(fault)) }.into();
+        return NotAnswered::Host { detail: format!("this host cannot connect: {}", describe(fault)) }.into();
     }
     let exchanges = exchanges(error);
     if let Some(why) = not_processed(&causes, exchanges.as_deref()) {
@@ -106,12 +106,13 @@ pub(super) fn classify(error: &SendError) -> SendFailure {
         return SendFailure::Salvaged(salvaged);
     }
     if let Some(error) = find::<rustls::Error>(&causes) {
-        return NotAnswered::of(NoAnswer::Connect, format!("no TLS connection: {}", tls_failure::words(error))).into();
+        return NotAnswered::of(NoAnswer::Connect, format!("no TLS connection: {}", tls_failure::describe(error)))
+            .into();
     }
     let kind = if error.is_connect() { NoAnswer::Connect } else { NoAnswer::Broken };
     let what = if error.is_connect() { "no connection" } else { "the connection broke" };
     let why = match (io, causes.last()) {
-        (Some(error), _) => words(error),
+        (Some(error), _) => describe(error),
         (None, Some(innermost)) => innermost.to_string(),
         (None, None) => "the request failed".to_owned(),
     };
@@ -159,7 +160,7 @@ fn cause_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError
 }
 
 /// Message for an I/O error that says what to check.
-fn words(error: &IoError) -> String {
+fn describe(error: &IoError) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "connection refused; nothing listens at that address and port".to_owned(),
         ErrorKind::ConnectionReset => "the other end reset the connection".to_owned(),
@@ -190,10 +191,10 @@ mod tests {
     }
 
     #[test]
-    fn io_errors_are_in_plain_words() {
+    fn io_errors_are_described_plainly() {
         #[track_caller]
         fn check(errno: Errno, expected: &str) {
-            assert_eq!(words(&IoError::from(errno)), expected);
+            assert_eq!(describe(&IoError::from(errno)), expected);
         }
         check(Errno::MFILE, "too many open files");
         check(Errno::NFILE, "too many open files in system");

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_requests_did_not_use_is_not_saved() {
+    fn unused_turns_are_not_saved() {
         let meter = Meter::new();
         for _ in 0..1_000 {
             drop(Grant::new(meter.clone(), 100 << 10));

@@ -66,9 +66,9 @@ impl Clients {
 
     /// Returns the address under which this host reaches itself, for requests to its bins.
     pub fn own_address(&self) -> String {
-        match self.default.policy.own {
-            Some(own) if own.ip().is_unspecified() => format!("127.0.0.1:{}", own.port()),
-            Some(own) => own.to_string(),
+        match self.default.policy.listen {
+            Some(listen) if listen.ip().is_unspecified() => format!("127.0.0.1:{}", listen.port()),
+            Some(listen) => listen.to_string(),
             None => "127.0.0.1".to_owned(),
         }
     }

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_status_is_none() {
+    fn an_invalid_status_is_none() {
         check(b"HTTP/1.1 200 OK\r\nx: y\r\n", None);
         check(b"HTTP/1.1 100 Continue\r\n\r\n", None);
         check(b"220 mail.example ESMTP\r\n\r\n", None);

@@ -15,7 +15,7 @@ const WEAK_SIGNATURES: [(&[u8], &str); 3] = [
 const NAMES_MAX: usize = 5;
 
 /// Message for a TLS error.
-pub(super) fn words(error: &Error) -> String {
+pub(super) fn describe(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(error) => certificate(error),
         Error::AlertReceived(alert) => alert_words(*alert),
@@ -149,9 +149,9 @@ mod tests {
 
     #[track_caller]
     fn check(error: Error, expected: &str) {
-        let told = words(&error);
-        assert!(told.starts_with(expected), "{told}");
-        assert!(!told.contains("InvalidCertificate") && !told.contains("Context"), "Rust's own form: {told}");
+        let result = describe(&error);
+        assert!(result.starts_with(expected), "{result}");
+        assert!(!result.contains("InvalidCertificate") && !result.contains("Context"), "Rust's own form: {result}");
     }
 
     #[test]

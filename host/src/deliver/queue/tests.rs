@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::Module;
-use crate::store::{Caps, NewEvent, News, TenantChange};
+use crate::store::{Caps, NewEvent, StoreEvent, TenantChange};
 use crate::subscription::{LoadedSettings, TenantId};
 use proptest::prelude::*;
 use serde_json::json;
@@ -48,7 +48,7 @@ fn step() -> impl Strategy<Value = LaneStep> {
 /// A lane's queue with its store, and the expected state.
 struct TestLane {
     store: Arc<Store>,
-    news: mpsc::UnboundedReceiver<News>,
+    store_events: mpsc::UnboundedReceiver<StoreEvent>,
     subscription: Arc<Subscription>,
     handle: LaneHandle,
     budget: MemoryBudget,
@@ -62,7 +62,7 @@ struct TestLane {
 impl TestLane {
     async fn new() -> TestLane {
         let folder = tempfile::tempdir().expect("a folder");
-        let (store, news) = Store::open(folder.path()).expect("a store");
+        let (store, store_events) = Store::open(folder.path()).expect("a store");
         let tenant = TenantId("t".into());
         store.create_tenant(tenant.clone(), TenantChange::default()).await.expect("a tenant");
         let settings = serde_json::from_value(json!({"notify_url": "http://a.example/", "modules": ["Contact"]}));
@@ -73,7 +73,7 @@ impl TestLane {
         let subscription = store.create_subscription(tenant, new).await.expect("a subscription");
         TestLane {
             store,
-            news,
+            store_events,
             subscription,
             handle: LaneHandle::default(),
             // Fits a few hundred deliveries: the tests accept more at once, which are read in pages.
@@ -120,8 +120,8 @@ impl TestLane {
     }
 
     fn push_accepted(&mut self) {
-        while let Ok(news) = self.news.try_recv() {
-            if let News::Accepted(new) = news {
+        while let Ok(event) = self.store_events.try_recv() {
+            if let StoreEvent::Accepted(new) = event {
                 new.due.into_iter().for_each(|one| self.handle.try_push(one, &self.budget));
             }
         }

@@ -12,14 +12,14 @@ struct Scenario {
     /// Rate at which any call fails by chance.
     chance: f64,
     /// Rate of events on which both versions fail.
-    hopeless: f64,
+    both_fail: f64,
     /// Rate of events on which only the canary fails.
     worse: f64,
     /// CPU time of the canary's calls as a multiple of the active version's.
     slower: f64,
 }
 
-const GOOD: Scenario = Scenario { canary_part: 0.5, chance: 0.0, hopeless: 0.0, worse: 0.0, slower: 1.0 };
+const GOOD: Scenario = Scenario { canary_part: 0.5, chance: 0.0, both_fail: 0.0, worse: 0.0, slower: 1.0 };
 
 struct Dice(ChaCha12Rng);
 
@@ -47,20 +47,20 @@ fn end(scenario: Scenario, events_max: u64, seed: u64) -> Option<(u64, Breach)> 
     let mut times = Vec::new();
     let mut baseline = CpuBaseline::default();
     while test.events < events_max {
-        let hopeless = dice.falls(scenario.hopeless);
+        let both_fail = dice.falls(scenario.both_fail);
         if !dice.falls(scenario.canary_part) {
-            test.observe_active(hopeless || dice.falls(scenario.chance));
+            test.observe_active(both_fail || dice.falls(scenario.chance));
             times.push(dice.cpu_us() as u64);
             if times.len() % 50 == 0 && times.len() <= 2_000 {
                 baseline = CpuBaseline { p95_us: super::super::rollout::p95(times.clone()), calls: times.len() };
             }
             continue;
         }
-        let failed = hopeless || dice.falls(scenario.worse) || dice.falls(scenario.chance);
+        let failed = both_fail || dice.falls(scenario.worse) || dice.falls(scenario.chance);
         let outcome = if !failed {
             CanaryOutcome::Judged
         } else {
-            let active_failed = hopeless || dice.falls(scenario.chance);
+            let active_failed = both_fail || dice.falls(scenario.chance);
             test.observe_active(active_failed);
             if active_failed { CanaryOutcome::BothFailed } else { CanaryOutcome::Regression }
         };
@@ -77,13 +77,13 @@ fn a_good_canary_is_not_ended_by_chance() {
     let mut runs = 0;
     let mut ended = Vec::new();
     for canary_part in [0.05, 0.5, 1.0] {
-        for (chance, hopeless) in
+        for (chance, both_fail) in
             [(0.0, 0.0), (0.01, 0.0), (0.05, 0.0), (0.3, 0.0), (0.5, 0.0), (0.0, 0.5), (0.05, 0.2)]
         {
-            let scenario = Scenario { canary_part, chance, hopeless, ..GOOD };
+            let scenario = Scenario { canary_part, chance, both_fail, ..GOOD };
             for seed in 0..150 {
                 runs += 1;
-                ended.extend(end(scenario, 1_500, seed).map(|end| (canary_part, chance, hopeless, seed, end)));
+                ended.extend(end(scenario, 1_500, seed).map(|end| (canary_part, chance, both_fail, seed, end)));
             }
         }
     }
@@ -110,7 +110,7 @@ fn a_bad_canary_is_ended_after_about_ten_events() {
     check(Scenario { worse: 0.1, canary_part: 0.05, ..GOOD }, 350, Breach::Faults);
     check(Scenario { worse: 0.1, ..GOOD }, 950, Breach::Faults);
     check(Scenario { worse: 0.05, canary_part: 0.05, ..GOOD }, 700, Breach::Faults);
-    check(Scenario { worse: 1.0, hopeless: 0.5, ..GOOD }, 200, Breach::Faults);
+    check(Scenario { worse: 1.0, both_fail: 0.5, ..GOOD }, 200, Breach::Faults);
     check(Scenario { slower: 4.0, canary_part: 0.05, ..GOOD }, 25, Breach::CpuTime);
     check(Scenario { slower: 4.0, ..GOOD }, 250, Breach::CpuTime);
 }

@@ -53,7 +53,7 @@ fn a_bad_canary_ends_after_ten_events_and_its_retries_are_no_evidence() {
 }
 
 #[test]
-fn what_both_versions_fail_on_is_nobodys_regression() {
+fn failures_of_both_versions_are_no_regression() {
     let rollout = canary();
     for number in 0..500 {
         rollout.note_canary(id(number), FAILED, Some(FAILED));

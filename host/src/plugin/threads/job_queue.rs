@@ -1,15 +1,14 @@
-//! Jobs for a fixed number of threads, in the order in which tenants have their turns.
+//! Jobs for a fixed number of threads, scheduled fairly between tenants.
 //!
 //! # Guarantees
-//! - The next job is of the tenant whose jobs will have taken the least thread time after it, as far as can be expected. So a
-//!   tenant with short jobs goes before all that spin, and in the long run all that want everything get as much.
-//! - A tenant that was idle begins where the others are: idleness earns nothing.
-//! - Tenants whose jobs take [`LONG`], and those of which no job has ended yet, leave one thread to the tenants that are known for
-//!   short jobs.
+//! - The next job belongs to the tenant whose jobs will have taken the least thread time after it, by its expected duration. So a
+//!   tenant with short jobs precedes all tenants with long ones, and in the long run tenants that want everything get equal time.
+//! - A tenant that was idle continues with the time of the others, so that idleness is no advantage.
+//! - Tenants whose jobs take [`LONG`], and those without an ended job, leave one thread to tenants with short jobs.
 //!
 //! # Limits
-//! A running job is not interrupted. So the first job of a new tenant may wait for the end of a long one, once; it goes before the
-//! long ones that wait.
+//! A running job is not interrupted. So the first job of a new tenant may wait for the end of a long one, once. It precedes waiting
+//! long jobs.
 
 use crate::subscription::TenantId;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -18,25 +17,25 @@ use std::time::Duration;
 /// Work of a plugin thread.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
-/// Expected CPU time of a call from which on it counts as long.
+/// Minimum expected CPU time of a long call.
 const LONG: Duration = Duration::from_millis(20);
 
-/// A tenant's expected duration falls by this fraction of itself with each call that is shorter.
+/// Fraction by which a tenant's expected duration decreases with each shorter call.
 const EXPECTED_FALLS_BY: u32 = 8;
 
-/// A tenant's place in the order: the time that its calls will have taken after the next one, and a ticket among equals.
+/// Position of a tenant in the order: the time of its calls after the next one, and a ticket among equals.
 type Turn = (Duration, u64);
 
-/// One tenant's jobs, and what they cost.
+/// Jobs of one tenant, and their cost.
 #[derive(Default)]
 struct TenantQueue {
     waiting: VecDeque<Job>,
     running: usize,
     /// CPU time that the tenant's jobs took, on a scale that all tenants share (see [`JobQueue::floor`]).
     spent: Duration,
-    /// Expected CPU time of its next job: the longest of late. None until its first job has ended.
+    /// Expected CPU time of the next job: the longest of recent ones. None until the first job has ended.
     expected: Option<Duration>,
-    /// The tenant's place among those whose turn it may be, and whether it is in [`JobQueue::long`].
+    /// Position of the tenant while it may begin a job, and whether it is in [`JobQueue::long`].
     turn: Option<(Turn, bool)>,
 }
 
@@ -51,7 +50,7 @@ impl TenantQueue {
     }
 }
 
-/// A job that begins, and what is said of it when it has ended.
+/// Begun job, and the data for its end.
 pub(super) struct Begun {
     pub(super) tenant: TenantId,
     pub(super) job: Job,
@@ -59,40 +58,39 @@ pub(super) struct Begun {
     pub(super) long: bool,
 }
 
-/// A job that has ended.
+/// Ended job.
 pub(super) struct Done {
     pub(super) tenant: TenantId,
     pub(super) long: bool,
-    /// CPU time of its thread.
+    /// CPU time of the job's thread.
     pub(super) took: Duration,
 }
 
-/// Jobs that wait, by tenant. Whose jobs will have taken the least time is next: fair queueing by finish times (Demers, Keshav
-/// and Shenker, 1989) on the virtual time of start-time fair queueing (Goyal, Vin and Cheng, 1996), with the expected duration of
-/// a job in the place of its length. A tenant with short calls that comes late goes before all that spin.
+/// Waiting jobs, by tenant. Fair queueing by finish times (Demers, Keshav and Shenker, 1989) on the virtual time of start-time fair
+/// queueing (Goyal, Vin and Cheng, 1996), with the expected duration of a job in place of its length.
 pub(super) struct JobQueue {
     by_tenant: HashMap<TenantId, TenantQueue>,
-    /// Tenants that have jobs and may begin one, and are known for short ones.
+    /// Tenants with jobs that may begin one and whose jobs are short.
     short: BTreeMap<Turn, TenantId>,
-    /// Tenants that have jobs and may begin one, and are known for long ones or not known.
+    /// Tenants with jobs that may begin one and whose jobs are long or unknown.
     long: BTreeMap<Turn, TenantId>,
     long_running: usize,
-    /// Maximum number of long jobs that run at once: one thread fewer than there are, which is left to the short ones.
+    /// Maximum number of concurrent long jobs: one fewer than the number of threads.
     long_max: usize,
     tickets: u64,
-    /// Time spent of the tenant whose turn came last. A tenant that was idle begins here: idleness earns nothing.
+    /// Time of the tenant that was served last, with which a tenant that was idle continues.
     floor: Duration,
-    /// Number of tenants at which those are forgotten that are idle and have no more claim than a new one.
+    /// Number of tenants at which idle ones without an advantage over a new tenant are removed.
     forget_at: usize,
-    /// Maximum number of jobs of one tenant that run at once.
+    /// Maximum number of concurrent jobs of one tenant.
     per_tenant: usize,
 }
 
-/// Lower bound of [`JobQueue::forget_at`]. An entry costs about 200 bytes; a forgotten tenant waits among the long jobs.
+/// Lower bound of [`JobQueue::forget_at`]. An entry costs about 200 bytes. A removed tenant waits among the long jobs.
 const FORGET_AT_LEAST: usize = 10_000;
 
 impl JobQueue {
-    /// Makes the queue of so many threads, of which one tenant may have `per_tenant` at once.
+    /// Creates the queue for a number of threads, of which one tenant may use `per_tenant` at once.
     pub(super) fn new(threads: usize, per_tenant: usize) -> Self {
         JobQueue {
             by_tenant: HashMap::new(),
@@ -107,13 +105,13 @@ impl JobQueue {
         }
     }
 
-    /// Adds a job behind the others of its tenant.
+    /// Adds a job after the others of its tenant.
     pub(super) fn push(&mut self, tenant: &TenantId, job: Job) {
         self.by_tenant.entry(tenant.clone()).or_default().waiting.push_back(job);
         self.place(tenant);
     }
 
-    /// Takes the next job that may begin.
+    /// Removes and returns the next job that may begin.
     pub(super) fn pop(&mut self) -> Option<Begun> {
         let short = self.short.first_key_value().map(|(turn, _)| *turn);
         let long = self.long.first_key_value().map(|(turn, _)| *turn).filter(|_| self.may_begin_long());
@@ -135,7 +133,7 @@ impl JobQueue {
         Some(Begun { tenant, job, long: is_long })
     }
 
-    /// Charges a tenant for a job that has ended.
+    /// Charges a tenant for an ended job.
     pub(super) fn done(&mut self, Done { tenant, long, took }: &Done) {
         let floor = self.floor;
         self.long_running -= usize::from(*long);
@@ -160,7 +158,7 @@ impl JobQueue {
         self.long_running < self.long_max
     }
 
-    /// Puts a tenant where it belongs among the turns, after its jobs or their cost have changed.
+    /// Updates the position of a tenant after its jobs or their cost have changed.
     fn place(&mut self, tenant: &TenantId) {
         let Some(queue) = self.by_tenant.get_mut(tenant) else { return };
         let wants = !queue.waiting.is_empty() && queue.running < self.per_tenant;
@@ -237,7 +235,7 @@ mod tests {
 
     const SPINNING: [&str; 6] = ["s1", "s2", "s3", "s4", "s5", "s6"];
 
-    /// Three threads, six tenants that are known for calls of a second, and one that is known for calls of a millisecond.
+    /// Returns a queue for three threads, with six tenants whose calls take a second, and one whose calls take a millisecond.
     fn spinning() -> JobQueue {
         let mut waiting = JobQueue::new(3, 2);
         waiting.push(&tenant("short"), Box::new(|| {}));
@@ -295,7 +293,7 @@ mod tests {
         for round in 0..50 {
             let long = begin(&mut waiting).expect("a job");
             assert!(long.1, "round {round}");
-            // It comes when its turn of before is long past, and finds all the others waiting.
+            // Its earlier position is long past, and all the others wait.
             waiting.push(&tenant("short"), Box::new(|| {}));
             let short = begin(&mut waiting).expect("a job");
             assert_eq!(short, (tenant("short"), false), "round {round}");
@@ -305,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_spins_counts_as_long_until_many_of_its_calls_were_short() {
+    fn a_spinning_tenant_counts_as_long_until_many_of_its_calls_were_short() {
         let mut waiting = JobQueue::new(3, 3);
         let spins = tenant("spins");
         waiting.push(&spins, Box::new(|| {}));
@@ -332,7 +330,7 @@ mod tests {
             let begun = begin(&mut waiting).expect("a job");
             end(&mut waiting, begun, 1_000);
         }
-        // A tenant that was idle meanwhile may not make up for it: it gets as much as each of the others from now on.
+        // A tenant that was idle does not make up for it: it gets as much as each of the others from now on.
         let late = tenant("late");
         let mut turns = 0;
         for _ in 0..70 {

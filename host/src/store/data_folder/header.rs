@@ -1,11 +1,11 @@
-//! The header of a database file, read without SQLite, which would take the log into account and may change both.
+//! Header of a database file, read without SQLite, which would use the log and might change both files.
 
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// The beginning of a database file, without what is in its log (<https://www.sqlite.org/fileformat2.html#the_database_header>).
+/// Header of a database file, without changes in the log (<https://www.sqlite.org/fileformat2.html#the_database_header>).
 pub(super) struct Header {
     /// The `application_id`: the number that identifies the database.
     pub(super) database: u32,
@@ -16,7 +16,7 @@ pub(super) struct Header {
 /// Finding at the path of a database.
 pub(super) enum Found {
     Missing,
-    /// No whole header.
+    /// The header is incomplete.
     Empty,
     Header(Header),
 }

@@ -1,21 +1,21 @@
-//! The file `hookloom.db-run`: which database the log beside it belongs to, and whether the log is needed.
+//! File `hookloom.db-run`, which records the database of the log, and whether the log is needed.
 
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-/// The content of `hookloom.db-run`.
+/// Content of `hookloom.db-run`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
-    /// Numbers of the database that the log belongs to: two while it gets a new one.
+    /// Numbers of the log's database: two numbers while it gets a new one.
     pub(super) databases: [u32; 2],
-    /// True if the log holds something that the database does not.
+    /// True if the log has changes that the database file does not have.
     pub(super) needs_log: bool,
 }
 
 impl Run {
-    /// None: there is no such file, or it is not this version's.
+    /// Reads the file. None: it does not exist, or another version wrote it.
     pub(super) fn read(path: &Path) -> std::io::Result<Option<Self>> {
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(Run::parse(&text)),
@@ -31,7 +31,7 @@ impl Run {
         Some(Run { databases, needs_log: words.next()? == "open" })
     }
 
-    /// In place and in one write: it has always the same length, so that it needs no room on a full disk.
+    /// Writes the file in place, in one write of constant length, so that a full disk does not prevent it.
     pub(super) fn write(self, path: &Path) -> std::io::Result<()> {
         let [one, other] = self.databases;
         let state = if self.needs_log { "open  " } else { "closed" };

@@ -1,4 +1,4 @@
-//! The first write of a deletion has a bounded number of rows, and what it leaves is out of reach and goes in steps.
+//! Tests that the first write of a deletion is bounded, and that the remaining rows are unreachable and deleted in steps.
 
 use super::*;
 use crate::access::{Scope, credential_hash};
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
 
-/// More than one step deletes.
+/// Number of rows: more than one step deletes.
 const MANY: usize = 200;
 
 fn tenant() -> TenantId {
@@ -15,7 +15,7 @@ fn tenant() -> TenantId {
 }
 
 async fn with_tenant(folder: &Path) -> Arc<Store> {
-    let (store, _news) = Store::open(folder).expect("a store");
+    let (store, _store_events) = Store::open(folder).expect("a store");
     store.create_tenant(tenant(), TenantChange::default()).await.expect("a tenant");
     store
 }
@@ -41,12 +41,12 @@ async fn keys_of_a_deleted_tenant_answer_nothing_before_and_after_a_restart() {
     let subject = "s".to_owned();
     let change = Change { id: Uuid::now_v7(), at_ms: 0, who, action, subject, before: None, after: None };
     store.delete_tenant(tenant(), change).await.expect("deleted");
-    // The first write left them all, and nobody finds them.
+    // The first write left all of them, and no request finds them.
     assert_eq!(count(&store, "SELECT COUNT(*) FROM keys WHERE tenant = 't'").await, MANY);
     let is_known = |store: &Store| texts.iter().any(|text| store.catalog().key(&credential_hash(text)).is_some());
     assert!(!is_known(&store));
     drop(store);
-    let (store, _news) = Store::open(folder.path()).expect("a restart");
+    let (store, _store_events) = Store::open(folder.path()).expect("a restart");
     assert!(!is_known(&store) && store.catalog().keys(Some(&tenant())).is_empty());
     store.delete_discarded().await.expect("the rest is deleted");
     let left = "SELECT (SELECT COUNT(*) FROM keys WHERE tenant = 't') + (SELECT COUNT(*) FROM sessions)

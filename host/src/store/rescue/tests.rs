@@ -1,4 +1,5 @@
-//! A database with rows in every table, a page of each table and of each index damaged in turn: what `check` says and `rescue` keeps.
+//! Tests of `check` and `rescue` on a database with rows in every table, in which a page of each table and index is damaged in
+//! turn.
 
 use super::super::check::check_store;
 use super::*;
@@ -11,10 +12,10 @@ use uuid::Uuid;
 
 const PAGE: u64 = 4_096;
 
-/// Rows of each table: enough for several pages of each tree.
+/// Number of rows of each table: enough for several pages of each tree.
 const ROWS: u32 = 400;
 
-/// Writes rows into every table, whatever tables there are.
+/// Writes rows into every table of the schema.
 fn fill(folder: &Path) {
     let connection = Connection::open(folder.join("hookloom.db")).expect("a database");
     schema::make(&connection, schema::newest()).expect("the schema");
@@ -42,7 +43,7 @@ fn fill(folder: &Path) {
     std::fs::write(folder.join("master.key"), [7; 32]).expect("a key");
 }
 
-/// A value of a column: JSON wherever it is a text, so that it fits all of them.
+/// Returns a value for a column. Texts are JSON, so that they are valid in all text columns.
 fn value(table: &str, name: &str, declared: &str, is_key: bool, number: u32) -> Value {
     let text = format!("\"{name} {number:05} {}\"", "x".repeat(20));
     let payload = || format!("\"{number} {}\"", "y".repeat(120)).into_bytes();
@@ -64,7 +65,7 @@ fn id_value(number: u32) -> Value {
     Value::Blob(Uuid::from_u128(u128::from(number) << 64 | 1).as_bytes().to_vec())
 }
 
-/// A tree of a database, with a page of it that holds rows, and how many these are.
+/// Tree of a database, with a page that has rows, and their number.
 struct Tree {
     name: String,
     is_index: bool,
@@ -72,7 +73,7 @@ struct Tree {
     cells: u64,
 }
 
-/// Every table and index with a leaf from its middle.
+/// Returns every table and index with a leaf from its middle.
 fn trees(folder: &Path) -> Vec<Tree> {
     let connection = Connection::open(folder.join("hookloom.db")).expect("a database");
     let sql = "SELECT d.name, d.pageno, d.ncell, s.type = 'index' FROM dbstat d JOIN sqlite_schema s ON s.name = d.name
@@ -111,7 +112,7 @@ fn copy_of(folder: &Path) -> tempfile::TempDir {
     copy
 }
 
-/// Rows of each table.
+/// Returns the number of rows of each table.
 fn counts(folder: &Path) -> BTreeMap<String, u64> {
     let connection = Connection::open(folder.join("hookloom.db")).expect("a database");
     let count = |table: Table| {
@@ -121,7 +122,7 @@ fn counts(folder: &Path) -> BTreeMap<String, u64> {
     Table::all(&connection).expect("tables").into_iter().map(count).collect()
 }
 
-/// Rescues a folder, checks that the result is whole, and returns its rows by table with the report.
+/// Rescues a folder, checks that the result is undamaged, and returns its rows by table with the report.
 fn rescued(folder: &Path) -> (BTreeMap<String, u64>, RescueReport) {
     let parent = tempfile::tempdir().expect("a folder");
     let target = parent.path().join("rescued");
@@ -132,7 +133,7 @@ fn rescued(folder: &Path) -> (BTreeMap<String, u64>, RescueReport) {
 }
 
 #[test]
-fn a_damaged_page_of_any_table_or_index_is_found_and_costs_its_own_rows_only() {
+fn a_damaged_page_of_any_table_or_index_is_found_and_costs_only_its_rows() {
     let folder = tempfile::tempdir().expect("a folder");
     fill(folder.path());
     let (before, complete) = rescued(folder.path());
@@ -141,10 +142,10 @@ fn a_damaged_page_of_any_table_or_index_is_found_and_costs_its_own_rows_only() {
     let trees = trees(folder.path());
     let indexes = trees.iter().filter(|tree| tree.is_index).count();
     assert!(trees.len() - indexes == before.len() && indexes >= 15, "{indexes} of {}", trees.len());
-    // Another kind of page, nothing, and a bit that is another in the number of its cells.
+    // Another kind of page, an empty page, and a changed bit in the number of its cells.
     let changes: [fn(&mut [u8]); 3] = [|page| page.fill(0xa5), |page| page.fill(0), |page| page[3] ^= 0x40];
     for (number, tree) in trees.into_iter().enumerate() {
-        // Each tree is damaged in one way, and the largest tables in all of them.
+        // Each tree is damaged in one way, and the largest tables in all ways.
         let all = ["events", "deliveries", "deliveries_due"].contains(&&*tree.name);
         for (index, what) in changes.into_iter().enumerate().filter(|(index, _)| all || *index == number % 3) {
             let copy = copy_of(folder.path());
@@ -155,7 +156,7 @@ fn a_damaged_page_of_any_table_or_index_is_found_and_costs_its_own_rows_only() {
             let (after, report) = rescued(copy.path());
             let lost = |table: &str| before[table].saturating_sub(after[table]);
             for table in before.keys() {
-                // Each tenant has a ledger, and comes back by it.
+                // Each tenant has a ledger, by which it comes back.
                 let both = ["tenants", "ledgers"];
                 let is_own = *table == tree.name || both.contains(&table.as_str()) && both.contains(&&*tree.name);
                 let most = if is_own && !tree.is_index { tree.cells } else { 0 };
@@ -269,10 +270,11 @@ fn the_law_of_the_ledger_holds_for_what_is_kept() {
     assert_eq!(holds, Some(true));
 }
 
-/// A store that was started, with a page of its database damaged: the table that knows the master key, or another one.
+/// Returns a store that was started, with a damaged page of its database: in the table with the fingerprint of the master key, or
+/// in another one.
 async fn started(damaged: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let (store, _news) = Store::open(folder.path()).expect("a store");
+    let (store, _store_events) = Store::open(folder.path()).expect("a store");
     let tenant = TenantId("t".into());
     store.create_tenant(tenant, TenantChange::default()).await.expect("a tenant");
     drop(store);
@@ -288,7 +290,7 @@ async fn started(damaged: &str) -> tempfile::TempDir {
 async fn a_rescued_store_keeps_its_identity_or_gets_one() {
     for damaged in ["changes", "identity"] {
         let folder = started(damaged).await;
-        // The host was killed: its log is needed, and gone.
+        // The host was killed: its log is needed, and missing.
         let run = folder.path().join("hookloom.db-run");
         let text = std::fs::read_to_string(&run).expect("a run");
         std::fs::write(&run, text.replace("closed", "open  ")).expect("a run");
@@ -298,7 +300,7 @@ async fn a_rescued_store_keeps_its_identity_or_gets_one() {
         assert!(check_store(folder.path(), |_| ()).expect("checked").files[0].contains("hookloom.db-wal is missing"));
         assert!(database_number(&target) != 0 && database_number(&target) != database_number(folder.path()));
         let key = std::fs::read(target.join("master.key")).expect("a key");
-        // Another key is noticed where the identity was kept.
+        // Another key is detected if the fingerprint was kept.
         std::fs::write(target.join("master.key"), [9; 32]).expect("another key");
         let with_other = Store::open(&target).map(|_| ());
         assert_eq!(with_other.is_err(), damaged != "identity", "{damaged}: {with_other:?}");
@@ -306,7 +308,7 @@ async fn a_rescued_store_keeps_its_identity_or_gets_one() {
             continue;
         }
         std::fs::write(target.join("master.key"), key).expect("the key");
-        let (store, _news) = Store::open(&target).expect("a start");
+        let (store, _store_events) = Store::open(&target).expect("a start");
         assert!(store.catalog().tenant(&TenantId("t".into())).is_some());
     }
 }
@@ -331,6 +333,6 @@ async fn the_log_of_another_database_is_left_out() {
     let target = folder.path().join("rescued");
     let report = rescue(folder.path(), &target, |_| ()).expect("rescued");
     assert!(report.log_fault.is_some());
-    let (store, _news) = Store::open(&target).expect("a start");
+    let (store, _store_events) = Store::open(&target).expect("a start");
     assert!(store.catalog().tenant(&TenantId("t".into())).is_some());
 }

@@ -1,4 +1,4 @@
-//! A change makes everything due that waits for it, in steps, also over a restart; and nothing else.
+//! Tests that a change makes all waiting deliveries due, in steps, also over a restart, and no others.
 
 use super::*;
 use crate::event::Module;
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// More than two steps.
+/// Number of deliveries: more than two steps.
 const MANY: usize = 2 * STEP + 44;
 
 fn tenant() -> TenantId {
@@ -34,7 +34,7 @@ async fn activate(store: &Store, sha256: char) {
     store.activate_plugin(tenant(), "p".into(), version, Bytes::from_static(b"x"), || ()).await.expect("active");
 }
 
-/// A store with subscriptions of one plugin, each with so many deliveries that wait for another version of it.
+/// Creates a store with subscriptions of one plugin, each with this number of deliveries that wait for another version.
 async fn with_waiting(folder: &Path, subscriptions: usize, each: usize) -> (Arc<Store>, Vec<Arc<Subscription>>) {
     let store = open(folder);
     store.create_tenant(tenant(), TenantChange::default()).await.expect("a tenant");
@@ -72,20 +72,20 @@ async fn count(store: &Store, condition: &'static str) -> usize {
 const DUE: &str = "state = 0 AND awaiting_plugin = 0 AND due_at_ms < 9e15";
 
 #[tokio::test]
-async fn what_waits_for_a_version_becomes_due_in_steps_also_after_a_restart() {
+async fn deliveries_that_wait_for_a_version_become_due_in_steps_also_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, _) = with_waiting(folder.path(), 1, MANY).await;
     activate(&store, 'b').await;
     assert_eq!(count(&store, DUE).await, STEP, "the transaction of the change has a bound");
     drop(store);
-    let (store, mut news) = Store::open(folder.path()).expect("a restart");
+    let (store, mut store_events) = Store::open(folder.path()).expect("a restart");
     store.sweep().await.expect("swept");
     assert_eq!(count(&store, DUE).await, MANY);
-    // Their lane hears of a change after each step: of new deliveries it would look for first attempts only.
+    // Each step publishes a change of the subscription, because for new deliveries its lane would read only first attempts.
     let id = store.catalog().subscriptions(&tenant())[0].id;
     for _ in 0..2 {
-        let heard = news.try_recv().expect("news");
-        assert!(matches!(heard, News::Changed(changed) if changed == id), "{heard:?}");
+        let event = store_events.try_recv().expect("an event");
+        assert!(matches!(event, StoreEvent::Changed(changed) if changed == id), "{event:?}");
     }
     let left = store.readers.read(Owner::Host, next_sweep).await.expect("a look");
     assert!(left.is_none(), "{left:?}");
@@ -96,12 +96,12 @@ async fn what_was_attempted_after_the_change_waits_for_the_next_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, subscriptions) = with_waiting(folder.path(), 1, MANY).await;
     store.update_subscription(&subscriptions[0], new("edited")).await.expect("edited");
-    // The last one is judged by the new config before the sweep comes to it, and waits again.
+    // The last one is judged with the new config before the sweep reaches it, and waits again.
     let late = now_ms() + 1;
-    let write = move |batch: &Batch<'_>| {
+    let write = move |tx: &Transaction<'_>| {
         let sql = "UPDATE deliveries SET attempts_made = 2, updated_at_ms = ?1
                    WHERE id = (SELECT MAX(id) FROM deliveries WHERE awaiting_plugin = 1)";
-        Ok(batch.execute(sql, [late])?)
+        Ok(tx.execute(sql, [late])?)
     };
     assert_eq!(store.write(Owner::Host, write).await.expect("one"), 1);
     while now_ms() <= late {

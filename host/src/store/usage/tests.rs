@@ -1,4 +1,4 @@
-//! Tests that the counters equal the stored rows, whatever happens and in whatever order.
+//! Tests that the counters equal the stored rows, after any sequence of operations.
 
 mod world;
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use world::{What, World, WorldStep, contact, step};
 
-/// A share that some of what happens is over.
+/// Share that some of the operations exceed.
 const SHARE: Caps = Caps { events: 24, bytes: 60_000 };
 
 #[test]
@@ -34,7 +34,7 @@ fn numbers_have_their_thousands_separated() {
 }
 
 #[test]
-fn what_an_older_host_kept_is_counted_at_the_first_start() {
+fn data_of_an_older_host_is_counted_at_the_first_start() {
     let folder = tempfile::tempdir().expect("a folder");
     let store =
         |share| Store::open_with(folder.path(), StoreLimits { share, ..StoreLimits::default() }).expect("a store").0;
@@ -57,7 +57,7 @@ fn what_an_older_host_kept_is_counted_at_the_first_start() {
     });
 }
 
-/// Tables that do not count, and the reason.
+/// Tables that do not count, with the reason.
 const NOT_COUNTED: [(&str, &str); 9] = [
     ("identity", "one row of the host"),
     ("readiness", "one row of the host"),
@@ -74,7 +74,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_counted_is_what_is_there(steps in proptest::collection::vec(step(), 1..120)) {
+    fn the_counters_equal_the_stored_rows(steps in proptest::collection::vec(step(), 1..120)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let world = World::new().await;
@@ -84,7 +84,7 @@ proptest! {
             world.check().await;
             world.store.delete_discarded().await.expect("the rest of plugins");
             world.check().await;
-            // Of a tenant that is deleted nothing is left, and another one of its name begins with nothing.
+            // Nothing of a deleted tenant is left, and another tenant of its name begins at zero.
             let tenant = TenantId("t0".into());
             let change = Change::now("admin".to_owned(), "tenant.delete", tenant.to_string(), None, None);
             world.store.delete_tenant(tenant.clone(), change.clone()).await.expect("deleted");
@@ -118,18 +118,18 @@ async fn every_kind_is_refused_over_the_share_but_outcomes_and_what_frees() {
     let bin = store.bins(tenant.clone()).await.expect("bins").remove(0);
     let received = store.receive_in_bin(&tenant, &bin, RequestHead::default(), Bytes::from(vec![0; 9_000]));
     check_is_full(received.await.err());
-    // Those who send nothing twice have a tenth more.
+    // Requests that are not sent again have a tenth more.
     store.reject(tenant.clone(), "no event".into(), Bytes::from(vec![0; 9_000]), false).await.expect("kept");
     store.accept(tenant.clone(), vec![contact(0, 10)], SHARE.with_a_tenth_more()).await.expect("a tenth more");
     world.check().await;
-    // Outcomes are recorded and counted, however much is kept.
+    // Outcomes are recorded and counted, even above the share.
     let before = store.usage(tenant.clone()).await.expect("usage");
     world.record(&subscription, 4, 30_000).await;
     let after = store.usage(tenant.clone()).await.expect("usage");
     assert!(after.of(UsageKind::Attempts) >= before.of(UsageKind::Attempts) + 30_000, "{after:?}");
     assert!(after.bytes > SHARE.bytes);
     world.check().await;
-    // What makes more work is refused; what frees space is not, and gives it back.
+    // Operations that make work are refused. Operations that free space are not.
     let everything = Span { from_ms: 0, to_ms: i64::MAX };
     let redriven = store.redrive(&subscription, vec![DeliveryState::Dead], everything).await;
     assert!(matches!(redriven, Err(StoreError::TenantFull(usage)) if usage.bytes > SHARE.bytes));

@@ -1,33 +1,33 @@
-//! Number of rows that share a commit: fewer where rows take long, so that whoever waits for a commit waits for milliseconds.
+//! Number of rows in a commit: fewer if rows take long, so that a wait for a commit takes milliseconds.
 
 use super::ROWS_MAX;
 use std::time::Duration;
 
-/// Minimum number of rows that share one commit, however long they take.
+/// Minimum number of rows in a commit.
 const ROWS_MIN: u64 = 16;
 
-/// Time that the outcomes of a commit should take, and the other writes, beside the flush. Where all cores are busy a commit takes
-/// three times as long, and a write waits for the commit under way and its own. With 10 ms instead of 4 an honest tenant waited
-/// 25 ms instead of 17 beside another one that fills the writer; the throughput of one tenant was the same.
+/// Target duration of a commit for its outcomes, and for its other writes, without the flush. When all cores are busy, a commit takes
+/// three times as long, and a write waits for the current commit and its own. With 10 ms instead of 4, an honest tenant waited 25 ms
+/// instead of 17 beside another tenant that fills the writer; the throughput of a single tenant was the same.
 const COMMIT_TIME: Duration = Duration::from_millis(4);
 
-/// Commits of at most this many rows tell how long a flush takes.
+/// Maximum number of rows of a commit whose duration is taken for that of a flush.
 const FLUSH_ROWS: u64 = 8;
 
-/// Commits of at least this many rows tell how long a row takes.
+/// Minimum number of rows of a commit from which the duration of a row is estimated.
 const MANY_ROWS: u64 = 32;
 
-/// Number of rows that fit in [`COMMIT_TIME`], estimated from recent commits. Rows of one subscription's deliveries are appended to
-/// pages that are in memory; each row of a thousand subscriptions changes several pages. The flush is subtracted: on a slow disk
-/// commits must not become small.
+/// Number of rows that fit in [`COMMIT_TIME`], estimated from recent commits. Deliveries of one subscription are appended to pages
+/// in memory, while each row of a thousand subscriptions changes several pages. The duration of the flush is subtracted, so that
+/// commits do not become small on a slow disk.
 pub(super) struct RowBudget {
-    /// Nanoseconds that a row takes.
+    /// Duration of a row, in nanoseconds.
     row_ns: u64,
-    /// Nanoseconds that a commit of few rows takes.
+    /// Duration of a commit of few rows, in nanoseconds.
     flush_ns: u64,
 }
 
-/// Moves an average a quarter of the way to a new value.
+/// Moves an average by a quarter towards a new value.
 fn follow(average: &mut u64, value: u64) {
     *average = if *average == 0 { value } else { (3 * *average + value) / 4 };
 }
@@ -35,13 +35,13 @@ fn follow(average: &mut u64, value: u64) {
 impl RowBudget {
     pub(super) const NONE_KNOWN: RowBudget = RowBudget { row_ns: 0, flush_ns: 0 };
 
-    /// Returns how many rows the next commit may have, of outcomes and of other writes each.
+    /// Returns the maximum number of rows of outcomes, and of other writes, in the next commit.
     pub(super) fn rows(&self) -> u64 {
         let target = u64::try_from(COMMIT_TIME.as_nanos()).unwrap_or(u64::MAX);
         target.checked_div(self.row_ns).unwrap_or(ROWS_MAX).clamp(ROWS_MIN, ROWS_MAX)
     }
 
-    /// Takes a commit into account.
+    /// Updates the estimate after a commit.
     pub(super) fn observe(&mut self, rows: u64, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         if rows <= FLUSH_ROWS {
@@ -56,7 +56,7 @@ impl RowBudget {
 mod tests {
     use super::*;
 
-    /// Commits of so many rows and milliseconds, and how many rows the next one has.
+    /// Observes commits of these rows and milliseconds, and compares the number of rows of the next one.
     #[track_caller]
     fn check_budget(commits: &[(u64, u64)], expected: u64) {
         let mut budget = RowBudget::NONE_KNOWN;
@@ -73,7 +73,7 @@ mod tests {
         check_budget(&[(1_000, 20)], 200);
         check_budget(&[(1_000, 500)], ROWS_MIN);
         check_budget(&[(2, 500)], ROWS_MAX);
-        // A row takes 40 µs beside a flush of 10 ms.
+        // A row takes 40 µs, and the flush 10 ms.
         check_budget(&[(2, 10), (250, 20)], 100);
         check_budget(&[(2, 10), (40, 10)], ROWS_MAX);
         check_budget(&[(1_000, 20), (1_000, 4)], 250);

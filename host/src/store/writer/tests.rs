@@ -5,8 +5,8 @@ use crate::event::{Event, EventId, Module};
 use crate::ids::TenantId;
 use crate::store::rows::EventRow;
 
-/// Sorts jobs and returns the commits that they would share. `f` is an outcome, `o` another write, `e` one that is
-/// exclusive, a digit so many hundred rows, all of tenant `A`; a capital letter before one of them names its tenant.
+/// Sorts jobs and returns the commits that they would share. `f` is an outcome, `o` another write, `e` an exclusive one, a digit a
+/// write of that many hundred rows, all of tenant `A`. A capital letter before one of them names its tenant.
 fn batches(written: &str) -> String {
     let (queue, jobs) = mpsc::unbounded_channel();
     let mut owner = Owner::Tenant(TenantId("A".into()));
@@ -23,7 +23,7 @@ fn batches(written: &str) -> String {
         };
         let write: Write = Box::new(|_| Box::new(|_| ()));
         let terms = Terms { owner: owner.clone(), mode, rows };
-        assert!(queue.send(WriteJob { write, terms, _room: None }).is_ok());
+        assert!(queue.send(WriteJob { write, terms, _queue_permit: None }).is_ok());
     }
     drop(queue);
     let mut waiting = WriteQueue::new(jobs);
@@ -32,7 +32,7 @@ fn batches(written: &str) -> String {
     all.join(" ")
 }
 
-/// Letter of a job as [`batches`] takes it.
+/// Returns the letter of a job, as [`batches`] parses it.
 fn letter(job: &WriteJob) -> String {
     let kind = match job.terms.mode {
         WriteMode::Outcome => "f".to_owned(),
@@ -62,14 +62,14 @@ fn outcomes_go_first_and_others_of_a_tenant_keep_their_order() {
 
 #[test]
 fn a_tenant_with_little_does_not_wait_behind_what_another_has_queued() {
-    // Without turns it would be in the third commit.
+    // Without turns, it would be in the third commit.
     assert_eq!(batches("999999Bo"), "9Bo9 99 99");
     // Large writes of several tenants: the small one is in the second commit, not behind all of them.
     assert_eq!(batches("kkCkkDkkBo"), "k Bo Ck Dk k Ck Dk");
 }
 
 #[tokio::test]
-async fn who_left_rows_that_cannot_be_written_is_told_so() {
+async fn a_caller_whose_rows_cannot_be_written_gets_the_error() {
     let connection = Connection::open_in_memory().expect("a database");
     connection.execute_batch("CREATE TABLE marks (mark)").expect("a table, and none of events");
     let context = WriterContext {
@@ -89,11 +89,11 @@ async fn who_left_rows_that_cannot_be_written_is_told_so() {
         payload: bytes::Bytes::new(),
     });
     let row = EventRow { tenant: TenantId::parse("t").expect("a name"), event, fan_out: 0 };
-    let add = move |batch: &Batch<'_>| {
-        batch.add_event(row);
+    let add = move |tx: &Transaction<'_>| {
+        tx.add_event(row);
         Ok(())
     };
-    // While the first waits, the others gather in one batch.
+    // While the first write runs, the others are queued and share a transaction.
     let (first, hot, shared, _) = tokio::join!(
         writer.write(terms(WriteMode::Exclusive), move |_| Ok(gone.recv().is_ok()), |_| {}),
         writer.write(terms(WriteMode::Intake), add, |_| {}),
@@ -109,14 +109,14 @@ async fn who_left_rows_that_cannot_be_written_is_told_so() {
     );
 }
 
-fn count_marks(batch: &Batch<'_>) -> Result<i64, StoreError> {
-    Ok(batch.query_row("SELECT COUNT(*) FROM marks", [], |row| row.get::<_, i64>(0))?)
+fn count_marks(tx: &Transaction<'_>) -> Result<i64, StoreError> {
+    Ok(tx.query_row("SELECT COUNT(*) FROM marks", [], |row| row.get::<_, i64>(0))?)
 }
 
 fn terms(mode: WriteMode) -> Terms {
     Terms::small(Owner::Host, mode)
 }
 
-fn insert_mark(batch: &Batch<'_>) -> Result<usize, StoreError> {
-    Ok(batch.execute("INSERT INTO marks VALUES (1)", [])?)
+fn insert_mark(tx: &Transaction<'_>) -> Result<usize, StoreError> {
+    Ok(tx.execute("INSERT INTO marks VALUES (1)", [])?)
 }

@@ -1,9 +1,9 @@
-//! One attempt on the timeline of a delivery.
+//! Attempt on the timeline of a delivery.
 
 use crate::api::pages::{DisplayTime, duration, short, size};
 use crate::delivery::{Arm, Attempt, AttemptOutcome, JudgedStep, Timings};
 
-/// An attempt as it is shown.
+/// Attempt for display.
 pub(super) struct AttemptView {
     pub(super) number: u32,
     pub(super) at: DisplayTime,
@@ -20,7 +20,7 @@ pub(super) struct AttemptView {
     pub(super) response: String,
 }
 
-/// A plugin call as it is shown.
+/// Plugin call for display.
 pub(super) struct StepView {
     pub(super) plugin: String,
     pub(super) arm: &'static str,
@@ -66,13 +66,13 @@ fn step(step: &JudgedStep) -> StepView {
     }
 }
 
-/// Returns whether the request went to an `https` URL, as far as is known: attempts of older hosts have no request.
+/// Returns true if the request went to an `https` URL. Attempts of older hosts have no recorded request.
 fn is_tls(attempt: &Attempt) -> bool {
     let line = attempt.request.as_ref().and_then(|lines| lines.first());
     line.is_some_and(|line| line.split(' ').any(|word| word.starts_with("https://")))
 }
 
-/// The parts of a POST, in their order.
+/// Returns the parts of a POST, in their order.
 fn parts(timings: &Timings, is_tls: bool) -> String {
     fn part(name: &str, us: Option<u64>) -> Option<String> {
         us.map(|us| format!("{name} {}", duration(us)))

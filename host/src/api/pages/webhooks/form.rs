@@ -1,4 +1,4 @@
-//! The form of a webhook: the vendor's two fields, and plugin, configuration and name.
+//! Form of a webhook: the vendor's two fields, and plugin, configuration and name.
 
 use crate::api::ApiState;
 use crate::api::pages::PageError;
@@ -10,14 +10,14 @@ use crate::url_path::UrlPath;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// The form with what stands in it.
+/// Form with its values.
 pub(super) struct WebhookForm {
     pub(super) action: String,
     pub(super) problem: String,
-    /// Field and message of each that does not fit, in the order of the form.
+    /// Field and message of each fault, in the order of the form.
     pub(super) errors: Vec<(&'static str, String)>,
     pub(super) notify_url: String,
-    /// Each module, and whether it is ticked.
+    /// Each module, and whether its box is checked.
     pub(super) modules: Vec<(&'static str, bool)>,
     pub(super) description: String,
     pub(super) plugin: String,
@@ -25,7 +25,7 @@ pub(super) struct WebhookForm {
     pub(super) config: String,
 }
 
-/// The boxes of the vendor's form, and ours.
+/// Modules of the boxes: those of the vendor's form, and the host's.
 const MODULES: [Module; 3] = [Module::Contact, Module::Deal, Module::Subscription];
 
 impl WebhookForm {
@@ -62,12 +62,12 @@ impl WebhookForm {
         })
     }
 
-    /// Fault of a field, if there is one.
+    /// Returns the fault of a field, if there is one.
     pub(super) fn error(&self, field: &str) -> Option<&str> {
         self.errors.iter().find(|(name, _)| *name == field).map(|(_, detail)| detail.as_str())
     }
 
-    /// Shows a submitted form again, with the problem that it had.
+    /// Shows a submitted form again, with its problem.
     pub(super) async fn again(
         state: &ApiState,
         tenant: &TenantId,
@@ -96,7 +96,7 @@ async fn plugins(state: &ApiState, tenant: &TenantId) -> Result<Vec<String>, Pag
     Ok(all.into_iter().filter(|plugin| plugin.tenant == *tenant).map(|plugin| plugin.name).collect())
 }
 
-/// The body that the REST route takes. What the form does not show stays as it was.
+/// Returns the body of the REST route. Settings that the form does not show stay.
 pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<Value, Problem> {
     let config = pairs(form.get("config")).map_err(|detail| Problem::field("/config", detail))?;
     let plugins: Vec<&str> = form.get("plugin").split(',').map(str::trim).filter(|name| !name.is_empty()).collect();

@@ -1,4 +1,4 @@
-//! A store with two tenants, and everything that can happen to them.
+//! Store with two tenants, and all operations on them.
 
 mod rest;
 
@@ -28,12 +28,12 @@ pub(super) fn contact(entity: u8, bytes: usize) -> NewEvent {
     }
 }
 
-/// One thing that happens to one of two tenants.
+/// Operation on one of the two tenants.
 #[derive(Clone, Debug)]
 pub(super) struct WorldStep {
     pub(super) tenant: u8,
     pub(super) what: What,
-    /// A number that picks a thing, and one that is a size.
+    /// Number that selects an object, and one that is a size.
     pub(super) pick: usize,
     pub(super) size: usize,
 }
@@ -117,7 +117,7 @@ const ALL: [What; 35] = [
 
 pub(super) fn step() -> impl Strategy<Value = WorldStep> {
     let what = prop_oneof![
-        // What most of the time is spent with comes more often.
+        // Frequent operations of a real host are more frequent here.
         1 => prop_oneof![Just(What::Accept), Just(What::AcceptOnce), Just(What::Subscribe)],
         1 => Just(What::Record),
         2 => proptest::sample::select(ALL.to_vec()),
@@ -132,7 +132,7 @@ pub(super) fn step() -> impl Strategy<Value = WorldStep> {
 
 pub(super) struct World {
     pub(super) store: Arc<Store>,
-    _news: tokio::sync::mpsc::UnboundedReceiver<crate::store::News>,
+    _store_events: tokio::sync::mpsc::UnboundedReceiver<crate::store::StoreEvent>,
     _folder: tempfile::TempDir,
 }
 
@@ -156,11 +156,11 @@ impl World {
     pub(super) async fn new() -> World {
         let folder = tempfile::tempdir().expect("a folder");
         let limits = StoreLimits { share: SHARE, ..StoreLimits::default() };
-        let (store, news) = Store::open_with(folder.path(), limits).expect("a store");
+        let (store, store_events) = Store::open_with(folder.path(), limits).expect("a store");
         for name in ["t0", "t1"] {
             store.create_tenant(TenantId(name.into()), TenantChange::default()).await.expect("a tenant");
         }
-        World { store, _news: news, _folder: folder }
+        World { store, _store_events: store_events, _folder: folder }
     }
 
     pub(super) fn subscription(&self, tenant: &TenantId, pick: usize) -> Option<Arc<Subscription>> {
@@ -173,7 +173,7 @@ impl World {
         self.check_pending().await;
     }
 
-    /// The numbers of pending deliveries are those of the table.
+    /// Checks that the numbers of pending deliveries equal those of the table.
     async fn check_pending(&self) {
         let found =
             self.store.readers.read(crate::store::fair_queue::Owner::Host, pending_counts).await.expect("counted");
@@ -231,7 +231,7 @@ impl World {
             | What::Note
             | What::Figures
             | What::Prune => {
-                self.keep_house(tenant, what, pick, size).await;
+                self.change_records(tenant, what, pick, size).await;
             }
         }
     }
@@ -280,7 +280,7 @@ impl World {
             let disables = (pick == 7).then(|| Reason::new("gone", "wants no more"));
             AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms: i64::MAX, disables }
         });
-        // All at once, so that they share a commit.
+        // All at once, so that they share a transaction.
         let recorded = records.map(|record| self.store.record(Arc::new(record)));
         for recorded in futures_util::future::join_all(recorded).await {
             recorded.expect("an outcome is never refused");
@@ -346,7 +346,7 @@ fn check_usage(connection: &Connection) -> Result<(), StoreError> {
         }
     }
     let mut found = recount(connection)?;
-    // The host's own log of changes is nobody's.
+    // The host's log of changes belongs to no tenant.
     found.remove(&TenantId("".into()));
     counted.keys().for_each(|tenant| {
         found.entry(tenant.clone()).or_default();

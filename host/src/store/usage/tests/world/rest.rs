@@ -1,4 +1,4 @@
-//! Steps with bins, plugins, keys and everything else but deliveries.
+//! Operations on bins, plugins, keys and everything else except deliveries.
 
 use super::{What, World, allow, contact};
 use crate::delivery::Attempt;
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    pub(super) async fn keep_house(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
+    pub(super) async fn change_records(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
         let store = &self.store;
         let keys = store.catalog().keys(Some(&tenant));
         let key = (!keys.is_empty()).then(|| keys[pick % keys.len()].id);

@@ -1,10 +1,12 @@
 //! Operator actions on deliveries: retry, cancel, redrive, replay, test.
 //!
-//! Promises: whatever is made is counted in the ledger in the same transaction; a long work goes in steps, so that nobody
-//! waits for it; a step that was done stays done.
+//! # Guarantees
+//! - New deliveries are counted in the ledger in the transaction that makes them.
+//! - A redrive or replay of many deliveries runs in steps of [`STEP`], between which other writes run. A step that has been committed
+//!   stays, even if a later one fails.
 
 use super::accept::{write_delivery, write_event};
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::{require_room, within_share};
 use super::{Catalog, NewEvent, Store, StoreError, now_ms};
@@ -14,20 +16,20 @@ use crate::subscription::{Subscription, SubscriptionId, SubscriptionState, Tenan
 use rusqlite::{Connection, OptionalExtension as _, Rows, params};
 use uuid::Uuid;
 
-/// Maximum number of deliveries that one transaction makes or moves.
+/// Maximum number of deliveries that one transaction makes or redrives.
 const STEP: usize = 500;
 
-/// A span of time, in milliseconds since the epoch; the end does not belong to it.
+/// Span of time, in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// Its beginning.
+    /// Beginning, inclusive.
     pub from_ms: i64,
-    /// Its end.
+    /// End, exclusive.
     pub to_ms: i64,
 }
 
 impl Span {
-    /// The smallest id that was made in it, and the smallest that was made after it: ids begin with their time.
+    /// Returns the smallest possible id of the span, and the smallest after it.
     pub(super) fn ids(self) -> (Uuid, Uuid) {
         (first_id(self.from_ms), first_id(self.to_ms))
     }
@@ -40,47 +42,47 @@ fn first_id(ms: i64) -> Uuid {
 }
 
 impl Store {
-    /// Makes a delivery due now: a pending one at once, one that ended with a new budget of attempts.
+    /// Makes a delivery due now. A delivery that had ended becomes pending again, with a new budget of attempts.
     pub async fn retry(&self, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let catalog = self.catalog.clone();
         let owner = tenant.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "SELECT 1 FROM deliveries WHERE tenant = ?1 AND id = ?2 AND state != 0";
-            let had_ended = batch.prepare_cached(sql)?.exists(params![&*tenant.0, id.0])?;
+            let had_ended = tx.prepare_cached(sql)?.exists(params![&*tenant.0, id.0])?;
             if had_ended {
-                require_room(batch, &tenant, share)?;
+                require_room(tx, &tenant, share)?;
             }
-            let own = catalog.subscription(&tenant, subscription);
-            let own = own.ok_or_else(|| StoreError::Conflict("its subscription was deleted".into()))?;
-            if own.state == SubscriptionState::Disabled {
+            let current = catalog.subscription(&tenant, subscription);
+            let current = current.ok_or_else(|| StoreError::Conflict("its subscription was deleted".into()))?;
+            if current.state == SubscriptionState::Disabled {
                 return Err(StoreError::Conflict("its subscription is disabled; resume it first".into()));
             }
             let sql = "UPDATE deliveries SET due_at_ms = ?3, awaiting_plugin = 0, updated_at_ms = ?3,
                               budget_spent = CASE state WHEN 0 THEN budget_spent ELSE 0 END,
                               age_from_ms = CASE state WHEN 0 THEN age_from_ms ELSE ?3 END, state = 0
                        WHERE tenant = ?1 AND id = ?2";
-            batch.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
-            batch.count_pending(&tenant, subscription, i64::from(had_ended));
+            tx.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
+            tx.count_pending(&tenant, subscription, i64::from(had_ended));
             Ok(())
         };
         self.change_of(&owner, vec![subscription], write, |_, ()| {}).await
     }
 
-    /// Stops a pending delivery. An attempt that is under way ends as it ends.
+    /// Cancels a pending delivery. An attempt that is under way is completed and recorded.
     pub async fn cancel(&self, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
-        let write = move |batch: &Batch<'_>| {
+        let write = move |tx: &Transaction<'_>| {
             let sql = "UPDATE deliveries SET state = ?3, awaiting_plugin = 0, updated_at_ms = ?4,
-                              reason = '{\"code\":\"cancelled\",\"message\":\"cancelled by hand\"}'
+                              reason = '{\"code\":\"cancelled\",\"message\":\"cancelled by an operator\"}'
                        WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let cancelled = DeliveryState::Cancelled as u8;
-            match batch.execute(sql, params![&*tenant.0, id.0, cancelled, now_ms()])? {
+            match tx.execute(sql, params![&*tenant.0, id.0, cancelled, now_ms()])? {
                 0 => Err(StoreError::Conflict("it is no longer pending".into())),
                 _ => {
-                    batch.count_pending(&tenant, subscription, -1);
+                    tx.count_pending(&tenant, subscription, -1);
                     Ok(())
                 }
             }
@@ -120,7 +122,7 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// Makes them pending again, each with a new budget of attempts. Returns how many.
+    /// Makes the deliveries of [`Store::count_ended`] pending again, each with a new budget of attempts. Returns their number.
     pub async fn redrive(
         &self,
         subscription: &Subscription,
@@ -138,27 +140,27 @@ impl Store {
                  WHERE tenant = ?1 AND subscription = ?5 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT ?4",
                 ended_as(&states)
             );
-            let look = move |connection: &Connection| {
+            let read = move |connection: &Connection| {
                 let mut statement = connection.prepare_cached(&sql)?;
-                step_of(statement.query(params![&*tenant.0, from, to, LOOK, id.0])?)
+                step_of(statement.query(params![&*tenant.0, from, to, ROWS_READ_MAX, id.0])?)
             };
-            let step = self.readers.read(&subscription.tenant, look).await?;
+            let step = self.readers.read(&subscription.tenant, read).await?;
             let tenant = subscription.tenant.clone();
             let catalog = self.catalog.clone();
             let condition = ended_as(&states);
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 accepts_deliveries(&catalog, &tenant, id)?;
-                require_room(batch, &tenant, share)?;
+                require_room(tx, &tenant, share)?;
                 let sql = format!(
                     "UPDATE deliveries SET state = 0, due_at_ms = ?3, age_from_ms = ?3, updated_at_ms = ?3, budget_spent = 0
                      WHERE tenant = ?1 AND id = ?2 AND {condition}"
                 );
-                let mut statement = batch.prepare_cached(&sql)?;
+                let mut statement = tx.prepare_cached(&sql)?;
                 let mut again = 0;
                 for delivery in step.ids {
                     again += statement.execute(params![&*tenant.0, delivery, now_ms()])?;
                 }
-                batch.count_pending(&tenant, id, again as i64);
+                tx.count_pending(&tenant, id, again as i64);
                 Ok(again as u64)
             };
             redriven += self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await?;
@@ -182,7 +184,7 @@ impl Store {
         self.readers.read(owner, read).await
     }
 
-    /// Makes a new delivery of every event of a span for a subscription. Returns how many.
+    /// Makes a new delivery for every event of [`Store::count_replayable`]. Returns their number.
     pub async fn replay(&self, subscription: &Subscription, span: Span) -> Result<u64, StoreError> {
         let mut replayed = 0;
         let (mut from, to) = span.ids();
@@ -194,26 +196,26 @@ impl Store {
                 "SELECT id, {} FROM events WHERE tenant = ?1 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT ?4",
                 of_modules(subscription)
             );
-            let look = move |connection: &Connection| {
+            let read = move |connection: &Connection| {
                 let mut statement = connection.prepare_cached(&sql)?;
-                step_of(statement.query(params![&*tenant.0, from, to, LOOK])?)
+                step_of(statement.query(params![&*tenant.0, from, to, ROWS_READ_MAX])?)
             };
-            let step = self.readers.read(&subscription.tenant, look).await?;
+            let step = self.readers.read(&subscription.tenant, read).await?;
             let tenant = subscription.tenant.clone();
             let catalog = self.catalog.clone();
-            let write = move |batch: &Batch<'_>| {
+            let write = move |tx: &Transaction<'_>| {
                 accepts_deliveries(&catalog, &tenant, id)?;
-                within_share(batch, &tenant, share, |batch| {
+                within_share(tx, &tenant, share, |tx| {
                     let mut made = 0;
                     for event in step.ids {
-                        // It may have been pruned since it was found.
+                        // The event may have been pruned since the reader found it.
                         let sql = "SELECT 1 FROM events WHERE tenant = ?1 AND id = ?2";
-                        if batch.prepare_cached(sql)?.exists(params![&*tenant.0, event])? {
-                            make(batch, &tenant, EventId(event), id, DeliveryKind::Replay);
+                        if tx.prepare_cached(sql)?.exists(params![&*tenant.0, event])? {
+                            make(tx, &tenant, EventId(event), id, DeliveryKind::Replay);
                             made += 1;
                         }
                     }
-                    count_in_ledger(batch, &tenant, "replayed", made)?;
+                    count_in_ledger(tx, &tenant, "replayed", made)?;
                     Ok(made as u64)
                 })
             };
@@ -225,36 +227,36 @@ impl Store {
         }
     }
 
-    /// Makes an event that goes to one subscription only, to test it.
+    /// Makes a test event with one delivery, to this subscription.
     pub async fn test(&self, subscription: &Subscription, new: NewEvent) -> Result<DeliveryId, StoreError> {
         let tenant = subscription.tenant.clone();
         let id = subscription.id;
         let share = self.limits.share;
-        let write = move |batch: &Batch<'_>| {
-            within_share(batch, &tenant, share, |batch| {
-                let event = write_event(batch, &tenant, new, 0);
-                count_in_ledger(batch, &tenant, "tests", 1)?;
-                Ok(make(batch, &tenant, event.id, id, DeliveryKind::Test))
+        let write = move |tx: &Transaction<'_>| {
+            within_share(tx, &tenant, share, |tx| {
+                let event = write_event(tx, &tenant, new, 0);
+                count_in_ledger(tx, &tenant, "tests", 1)?;
+                Ok(make(tx, &tenant, event.id, id, DeliveryKind::Test))
             })
         };
         self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await
     }
 }
 
-/// Rows of which one step looks at so many, and takes at most [`STEP`].
-const LOOK: usize = 5_000;
+/// Maximum number of rows that one step reads, to find at most [`STEP`] of them.
+const ROWS_READ_MAX: usize = 5_000;
 
-/// Work list of one step: a reader finds the rows, so that the writer looks at no row that it does not change.
+/// Rows that one step changes. A reader finds them, so that the writer reads only rows that it changes.
 struct ActionStep {
     ids: Vec<Uuid>,
-    /// First id of the next step; none if there is nothing left.
+    /// First id of the next step. None: this step is the last.
     next: Option<Uuid>,
 }
 
-/// Takes the ids of rows whose second column is true.
+/// Collects the ids of the rows whose second column is true.
 fn step_of(mut rows: Rows<'_>) -> Result<ActionStep, StoreError> {
     let mut step = ActionStep { ids: Vec::new(), next: None };
-    let mut looked_at = 0;
+    let mut rows_read = 0;
     while let Some(row) = rows.next()? {
         let id: Uuid = row.get(0)?;
         if step.ids.len() == STEP {
@@ -264,29 +266,29 @@ fn step_of(mut rows: Rows<'_>) -> Result<ActionStep, StoreError> {
         if row.get(1)? {
             step.ids.push(id);
         }
-        looked_at += 1;
-        step.next = (looked_at == LOOK).then(|| next_id(id));
+        rows_read += 1;
+        step.next = (rows_read == ROWS_READ_MAX).then(|| next_id(id));
     }
     Ok(step)
 }
 
-/// Refuses deliveries for a subscription that is gone or disabled by now.
+/// Returns an error if the subscription has been deleted or disabled.
 fn accepts_deliveries(catalog: &Catalog, tenant: &TenantId, id: SubscriptionId) -> Result<(), StoreError> {
-    let own = catalog.subscription(tenant, id);
-    let own = own.ok_or_else(|| StoreError::Conflict("the subscription was deleted".into()))?;
-    if own.state == SubscriptionState::Disabled {
+    let current = catalog.subscription(tenant, id);
+    let current = current.ok_or_else(|| StoreError::Conflict("the subscription was deleted".into()))?;
+    if current.state == SubscriptionState::Disabled {
         return Err(StoreError::Conflict("the subscription is disabled; resume it first".into()));
     }
     Ok(())
 }
 
-/// The condition of deliveries that ended in one of these states, and are no tests.
+/// SQL condition of deliveries that ended in one of these states and are not tests.
 fn ended_as(states: &[DeliveryState]) -> String {
     let states: Vec<String> = states.iter().map(|state| (*state as u8).to_string()).collect();
     format!("(state IN ({}) AND state != 0 AND kind != 2)", states.join(", "))
 }
 
-/// The condition of events that a subscription is for.
+/// SQL condition of events of the subscription's modules.
 fn of_modules(subscription: &Subscription) -> String {
     let modules = subscription.settings.modules.iter();
     let modules: Vec<String> = modules.map(|module| format!("'{}'", module.as_str())).collect();
@@ -298,17 +300,17 @@ fn next_id(id: Uuid) -> Uuid {
 }
 
 fn make(
-    batch: &Batch<'_>,
+    tx: &Transaction<'_>,
     tenant: &TenantId,
     event: EventId,
     subscription: SubscriptionId,
     kind: DeliveryKind,
 ) -> DeliveryId {
-    // A replay is a choice of events, not a stream of them: it keeps no order.
-    write_delivery(batch, tenant, event, subscription, kind, 0, None).id
+    // Replayed events are a selection and not a sequence: they have no order key.
+    write_delivery(tx, tenant, event, subscription, kind, 0, None).id
 }
 
-/// Adds to one of the ledger's own numbers.
+/// Adds to a column of the tenant's ledger.
 fn count_in_ledger(connection: &Connection, tenant: &TenantId, what: &str, many: usize) -> Result<(), StoreError> {
     let sql =
         format!("INSERT INTO ledgers (tenant, {what}) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET {what} = {what} + ?2");

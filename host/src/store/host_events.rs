@@ -1,28 +1,28 @@
-//! Events of the host's own: what it decided about a subscription, for whoever listens to the module `Subscription`.
+//! Host events: changes of a subscription's state by the host, for subscriptions of the module `Subscription`.
 //!
-//! An event like any other, accepted in the transaction of the decision. The subscription that it is about does not get
-//! it: it would only fail again.
+//! A host event is accepted in the transaction of the change, and delivered like any other event, except to the subscription that it
+//! is about, whose receiver is failing.
 
 use super::accept::accept_one;
-use super::batch::Batch;
+use super::batch::Transaction;
 use super::{Catalog, NewDeliveries, NewEvent, StoreError};
 use crate::event::Module;
 use crate::subscription::{Subscription, SubscriptionState};
 use bytes::Bytes;
 use serde_json::json;
 
-/// Accepts `Subscription is Disabled` or `Subscription is Paused`, and returns the deliveries of it.
-pub(super) fn tell(
-    batch: &Batch<'_>,
+/// Accepts `Subscription is Disabled` or `Subscription is Paused`, and returns its deliveries. Does nothing for an active subscription.
+pub(super) fn accept_state_change(
+    tx: &Transaction<'_>,
     catalog: &Catalog,
     subscription: &Subscription,
 ) -> Result<NewDeliveries, StoreError> {
-    let word = match subscription.state {
+    let state = match subscription.state {
         SubscriptionState::Disabled => "Disabled",
         SubscriptionState::Paused => "Paused",
         SubscriptionState::Active => return Ok(NewDeliveries::default()),
     };
-    let name = format!("Subscription is {word}");
+    let name = format!("Subscription is {state}");
     let payload = json!({
         "eventName": name,
         "eventData": {
@@ -40,8 +40,8 @@ pub(super) fn tell(
         entity_id: Some(subscription.id.to_string()),
         payload: Bytes::from(payload.to_string()),
     };
-    // The host's own events are few, and are kept also of a tenant whose share is used up: nothing checks it here.
-    let mut new = NewDeliveries::default();
-    accept_one(batch, catalog, &subscription.tenant, event, Some(subscription.id), &mut new);
-    Ok(new)
+    // The share of the tenant is not checked: host events are few, and are accepted even if the share is used up.
+    let mut new_deliveries = NewDeliveries::default();
+    accept_one(tx, catalog, &subscription.tenant, event, Some(subscription.id), &mut new_deliveries);
+    Ok(new_deliveries)
 }

@@ -1,4 +1,4 @@
-//! Actions of operators on deliveries: retry, cancel, redrive, replay, test.
+//! Operator actions on deliveries: retry, cancel, redrive, replay, test.
 
 use crate::harness::{Host, RawReceiver, Receiver, event, example, guest, text, until};
 use reqwest::Method;
@@ -23,7 +23,7 @@ async fn a_dead_delivery_is_retried_with_a_new_budget() {
         until("the retry", async || Some(host.get(&path).await).filter(|one| one["state"] == "delivered")).await;
     let numbers: Vec<_> = ended["attempts"].as_array().unwrap().iter().map(|one| &one["number"]).collect();
     assert_eq!(numbers, [1, 2, 3]);
-    // The receiver knows it again: the id is the same.
+    // The receiver recognises it, because the id is the same.
     let ids: std::collections::BTreeSet<_> =
         receiver.expect(3).await.iter().map(|one| one["headers"]["webhook-id"].clone().to_string()).collect();
     assert_eq!(ids.len(), 1);
@@ -42,7 +42,7 @@ async fn a_pending_delivery_is_cancelled_and_stays_so() {
     assert_eq!((text(&cancelled, "state"), text(&cancelled["reason"], "code")), ("cancelled", "cancelled"));
     let (status, problem) = act(&host, &format!("{path}/cancel"), json!({})).await;
     assert!(status == 409 && text(&problem, "detail").contains("no longer pending"), "{problem}");
-    // One that waits is retried at once; one that was cancelled may be, too.
+    // A waiting delivery is retried at once; a cancelled one can be retried as well.
     act(&host, &format!("{path}/retry"), json!({})).await;
     until("the retry", async || (host.get(&path).await["state"] == "delivered").then_some(())).await;
     host.ledger().await;
@@ -150,7 +150,7 @@ async fn a_test_shows_what_the_receiver_answers_and_is_attempted_once() {
     assert_eq!((text(&failed, "state"), failed["attempts"].as_array().unwrap().len()), ("dead", 1), "{failed}");
     let ledger = host.ledger().await;
     assert_eq!((&ledger["fan_out"], &ledger["tests"]), (&json!(0), &json!(2)), "no other subscription gets it");
-    // What cannot be an event is told, and a plugin's fault is shown.
+    // An invalid event is refused, and a plugin's fault is shown.
     assert_eq!(host.ask(Method::POST, &path, "{}").await.status, 400);
     host.plugin("flatten", guest("panics")).await;
     let faulty = host.ask(Method::POST, &path, "").await.ok();

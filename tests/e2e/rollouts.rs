@@ -1,10 +1,10 @@
-//! Versions on trial: pins, canaries, shadows, the promotion gate; and chains of plugins.
+//! Rollouts of plugin versions: pins, canaries, shadows, the promotion gate; and chains of plugins.
 
 use crate::harness::{Host, Receiver, event, example, fixture, guest, text, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Uploads a version that does not judge yet, and returns its sha256.
+/// Uploads a version without activating it, and returns its sha256.
 async fn candidate(host: &Host, component: Vec<u8>) -> String {
     let version = host.ask(Method::PUT, "./plugins/p?activate=false", component).await.ok();
     assert_eq!(version["active"], false);
@@ -15,7 +15,7 @@ async fn rollout(host: &Host, body: Value) -> Value {
     host.ask(Method::PUT, "./plugins/p/rollout", body.to_string()).await.ok()
 }
 
-/// Sends so many events and waits until every delivery has ended.
+/// Sends this number of events and waits until every delivery has ended.
 async fn send_many(host: &Host, count: usize) {
     let lines: String = (0..count).map(|number| event("Contact is Created", number) + "\n").collect();
     host.ask(Method::POST, "./events", lines).await.ok();
@@ -65,8 +65,8 @@ async fn the_wall_time_of_a_chain_is_one_budget() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
     host.plugin("burns", guest("burns")).await;
-    // Four times what one call takes here and now: eight need more. A busy machine may hold up the first call for the whole
-    // of it, so what has to be seen is seen in one attempt of several.
+    // Four times the time of one call on this machine: eight need more. A busy machine may delay the first call that long, so the
+    // result must occur in one of several attempts.
     let sample: Value = serde_json::from_str(&event("Contact is Created", 1)).unwrap();
     fn limits(wall_ms: u64) -> Value {
         json!({"cpu_ms": 1000, "wall_ms": wall_ms})
@@ -85,10 +85,10 @@ async fn the_wall_time_of_a_chain_is_one_budget() {
         let attempt = &dead["attempts"][0];
         let steps = attempt["steps"].as_array().unwrap();
         let sum_us: u64 = steps.iter().map(|step| step["cost"]["wall_us"].as_u64().unwrap()).sum();
-        // Nobody is stopped before the budget is spent (each time is cut to whole microseconds).
+        // No plugin is stopped before the budget is used (each time is cut to whole microseconds).
         assert!(text(attempt, "verdict") == "pass" || sum_us + 10 >= wall_ms * 1_000, "{wall_ms} ms: {dead}");
         let stopped = text(attempt, "verdict") == "fault" && attempt["reason"].to_string().contains("wall_ms");
-        // With a budget for each of them, only one that spends the whole of it would be stopped.
+        // With a separate budget for each, only a plugin that uses all of its budget would be stopped.
         let none_alone = steps.iter().all(|step| step["cost"]["wall_us"].as_u64().unwrap() < wall_ms * 1_000);
         if stopped && none_alone && steps.len() > 1 {
             return;
@@ -113,7 +113,7 @@ async fn every_plugin_of_a_chain_knows_the_event_that_came_in() {
     assert_eq!(identity, [event_id.as_str(), &id, "Contact is Created", "7"]);
     assert!(seen["received_at_ms"].as_i64().unwrap() > 1_700_000_000_000);
 
-    // The sum of their headers is under the limits of one.
+    // The sum of their headers is under the limits of one plugin.
     let limits = json!({"header_bytes": 60});
     host.subscription(&receiver.url, json!({"plugin": vec!["appends"; 8], "modules": ["Deal"], "limits": limits}))
         .await;
@@ -157,7 +157,7 @@ async fn a_bad_canary_costs_no_delivery_and_is_taken_back() {
     assert!(text(&ended, "ended_reason").contains("fault rate is 100.0 %"), "{ended}");
     let figures = &ended["figures"];
     let calls = figures["canary"]["calls"].as_u64().unwrap();
-    // What was under way when the tenth ended is counted, too.
+    // Calls that were under way at the end of the tenth are counted, too.
     assert!((10..=30).contains(&calls), "about ten: {ended}");
     assert_eq!((&figures["canary"]["faults"], figures["test"]["events"].as_u64() >= Some(10)), (&json!(calls), true));
     assert_eq!(host.ledger().await["delivered"], 150);
@@ -197,13 +197,13 @@ async fn a_canary_that_refuses_events_costs_no_delivery_either() {
     }
     assert_eq!(host.ledger().await["delivered"], 60);
     assert_eq!(host.get(&format!("./subscriptions/{id}")).await["state"], "active");
-    // In the middle of a chain it may not return bytes; then too the active version judges.
+    // In the middle of a chain it may not return bytes; then, too, the active version judges.
     let binary = candidate(&host, guest("binary")).await;
     rollout(&host, json!({"kind": "canary", "sha256": binary, "percent": 100})).await;
     host.subscription(&receiver.url, json!({"plugin": ["p", "p"], "modules": ["Deal"]})).await;
     let delivery = host.ended(&host.send(event("Opportunity is Created", 1)).await).await;
     assert_eq!(text(&delivery, "state"), "delivered", "{delivery}");
-    // A dry run is nobody's trial.
+    // A dry run does not count in a rollout.
     let before = host.get("./plugins/p/rollout").await["figures"]["canary"]["calls"].clone();
     let sample: Value = serde_json::from_str(&event("Contact is Created", 1)).unwrap();
     assert_eq!(host.post("./plugins/p/dry-run", &json!({"event": sample})).await["verdict"], "pass");
@@ -240,7 +240,7 @@ async fn a_delivery_keeps_its_arm_when_the_percentage_changes() {
         assert!(own.len() >= 2 && own.iter().all(|arm| *arm == own[0]), "{own:?}");
         arms.push(own[0].clone());
     }
-    // By chance all eight are of one arm once in 128 runs; that says nothing about the rule.
+    // All eight have the same arm once in 128 runs by chance, so this is only printed.
     println!("arms: {arms:?}");
 }
 
@@ -298,7 +298,7 @@ async fn a_shadow_is_compared_and_never_sent() {
         diff.iter().any(|line| line.starts_with("- ")) && diff.iter().any(|line| line.starts_with("+ ")),
         "{diff:?}"
     );
-    // It is durable: after a restart it goes on.
+    // It is durable: a restart continues it.
     let (_, folder) = host.stop().await;
     let host = Host::with().on(folder).start().await;
     let figures = host.get("./plugins/p/rollout").await["figures"].clone();
@@ -334,7 +334,8 @@ async fn a_version_is_compared_over_real_events_before_it_is_promoted() {
     assert_eq!((text(&back, "sha256"), &back["comparison"]["failed"]), (first.as_str(), &json!(0)));
     assert_eq!(receiver.received().len(), 20, "nothing was sent by any of it");
 
-    // What is as broken as the active version may replace it; what refuses what that one judges may not.
+    // A version that is as broken as the active one may replace it; a version that refuses events which the active one judges may
+    // not.
     let refuses = host.ask(Method::PUT, "./plugins/p?gate=5", guest("invalid_event")).await;
     assert!(refuses.status == 409 && refuses.text.contains("fails on 5 of the last 5"), "{}", refuses.text);
     host.plugin("p", guest("panics")).await;
@@ -352,7 +353,7 @@ async fn a_later_plugin_of_a_chain_is_compared_over_what_it_would_read() {
     send_many(&host, 3).await;
     let compared = host.ask(Method::PUT, "./plugins/p?gate=3", guest("passes")).await.ok();
     let diff = compared["comparison"]["differences"][0].to_string();
-    // What the first plugin added stands in what the second one made of it.
+    // The output of the second plugin contains what the first one added.
     assert!(diff.contains("\\\"a\\\"") || compared["comparison"]["changed"] == 3, "{diff}");
     assert!(text(&compared["comparison"]["differences"][0]["active"], "body").contains("steps"), "{diff}");
 }

@@ -1,4 +1,4 @@
-//! Routes for what people do to deliveries by hand.
+//! Routes of operator actions on deliveries: retry, cancel, redrive, replay, test.
 
 use super::ApiState;
 use super::deliveries::{DeliveryDetail, detail};
@@ -18,7 +18,7 @@ use std::time::Duration;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Attempt a delivery now. A delivery that ended starts over: its schedule and its age begin again.
+/// Attempt a delivery now. If it had ended, its schedule and its age start over.
 #[utoipa::path(post, path = "/v1/tenants/{t}/deliveries/{id}/retry", tag = "deliveries", operation_id = "retry_delivery", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn retry(
@@ -32,7 +32,7 @@ pub(super) async fn retry(
     detail(&state, access.tenant, id).await
 }
 
-/// Stop a pending delivery.
+/// Cancel a pending delivery.
 #[utoipa::path(post, path = "/v1/tenants/{t}/deliveries/{id}/cancel", tag = "deliveries", operation_id = "cancel_delivery", params(("t" = String, Path), ("id" = Uuid, Path)),
     responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn cancel(
@@ -46,19 +46,19 @@ pub(super) async fn cancel(
     detail(&state, access.tenant, id).await
 }
 
-/// Deliveries to make pending again.
+/// Selection of deliveries to redrive.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RedriveWrite {
     /// Final states to match: `dead`, `cancelled`, `dropped` or `delivered`. Only `dead` if absent.
     #[serde(default = "only_dead")]
     states: Vec<DeliveryState>,
-    /// Made at this time or later, in milliseconds since the epoch. From the beginning if absent.
+    /// Only deliveries made at this time or later, in milliseconds since the epoch. From the beginning if absent.
     #[serde(default)]
     from_ms: i64,
-    /// Made before this time. Until now if absent.
+    /// Only deliveries made before this time, in milliseconds since the epoch. Until now if absent.
     to_ms: Option<i64>,
-    /// Only count.
+    /// Only counts.
     #[serde(default)]
     preview: bool,
 }
@@ -67,20 +67,20 @@ fn only_dead() -> Vec<DeliveryState> {
     vec![DeliveryState::Dead]
 }
 
-/// Events to deliver again.
+/// Selection of events to replay.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayWrite {
-    /// Accepted at this time or later, in milliseconds since the epoch.
+    /// Only events accepted at this time or later, in milliseconds since the epoch.
     from_ms: i64,
-    /// Accepted before this time.
+    /// Only events accepted before this time, in milliseconds since the epoch.
     to_ms: i64,
-    /// Only count.
+    /// Only counts.
     #[serde(default)]
     preview: bool,
 }
 
-/// Number of deliveries that match or that were made pending.
+/// Number of matching or changed deliveries.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Counted {
     deliveries: u64,
@@ -152,13 +152,14 @@ pub(super) async fn replay(
 }
 
 /// Interval at which a test checks whether its delivery has ended.
-const TEST_LOOK: Duration = Duration::from_millis(20);
+const TEST_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Time that a test allows beyond the POST: for the plugin and for waiting in the lane.
 const TEST_SLACK: Duration = Duration::from_secs(15);
 
-/// Send one event to this subscription only, through its plugin, and see what the receiver answers. The body is the event;
-/// an empty one takes a sample. Attempted once.
+/// Send a test event to this subscription only, through its plugin, and return the receiver's answer. Attempted once.
+///
+/// The body is the event. If it is empty, a sample event is used.
 #[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/test", tag = "subscriptions", operation_id = "test_subscription", params(("t" = String, Path), ("id" = Uuid, Path)),
     request_body(content = Object, description = "`{eventName, eventData}`, or nothing"),
     responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -181,7 +182,7 @@ pub(super) async fn test(
         if found.0.has_ended() || tokio::time::Instant::now() > give_up {
             return Ok(found);
         }
-        tokio::time::sleep(TEST_LOOK).await;
+        tokio::time::sleep(TEST_POLL_INTERVAL).await;
     }
 }
 
