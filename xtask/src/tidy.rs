@@ -44,19 +44,19 @@ const ORDER: [&str; 29] = [
 
 /// Outside packages with one home in the host.
 const HOMES: [(&str, &str); 13] = [
-    ("anstream", "host/src/cli/terminal.rs"),
-    ("anstyle", "host/src/cli/terminal.rs"),
-    ("wasmtime", "host/src/plugin"),
-    ("wasmtime_wasi", "host/src/plugin"),
-    ("hyper_rustls", "host/src/deliver/client/connect.rs"),
-    ("hickory_resolver", "host/src/deliver/client/resolver.rs"),
-    ("notify", "host/src/plugin/watch.rs"),
-    ("opentelemetry", "host/src/deliver/traces.rs"),
-    ("opentelemetry_otlp", "host/src/deliver/traces.rs"),
-    ("opentelemetry_sdk", "host/src/deliver/traces.rs"),
-    ("rusqlite", "host/src/store"),
-    ("metrics", "host/src/telemetry.rs"),
-    ("metrics_exporter_prometheus", "host/src/telemetry.rs"),
+    ("anstream", "host/hookloom/src/cli/terminal.rs"),
+    ("anstyle", "host/hookloom/src/cli/terminal.rs"),
+    ("wasmtime", "host/hookloom/src/plugin"),
+    ("wasmtime_wasi", "host/hookloom/src/plugin"),
+    ("hyper_rustls", "host/hookloom/src/deliver/client/connect.rs"),
+    ("hickory_resolver", "host/hookloom/src/deliver/client/resolver.rs"),
+    ("notify", "host/hookloom/src/plugin/watch.rs"),
+    ("opentelemetry", "host/hookloom/src/deliver/traces.rs"),
+    ("opentelemetry_otlp", "host/hookloom/src/deliver/traces.rs"),
+    ("opentelemetry_sdk", "host/hookloom/src/deliver/traces.rs"),
+    ("rusqlite", "host/hookloom/src/store"),
+    ("metrics", "host/hookloom/src/telemetry.rs"),
+    ("metrics_exporter_prometheus", "host/hookloom/src/telemetry.rs"),
 ];
 
 /// Names that say nothing.
@@ -136,7 +136,7 @@ fn shape(path: &Path, text: &str) -> Vec<String> {
     if EMPTY_NAMES.contains(&stem) {
         faults.push(format!("{stem:?} is a name that says nothing"));
     }
-    let Ok(inside) = path.strip_prefix("host/src") else { return faults };
+    let Ok(inside) = path.strip_prefix("host/hookloom/src") else { return faults };
     faults.extend(homes(path, text));
     faults.extend(bare_paths(inside, text));
     faults.extend(odd_messages(inside, text));
@@ -261,11 +261,11 @@ mod tests {
         fn stray(path: &str, text: &str) -> usize {
             homes(Path::new(path), text).len()
         }
-        assert_eq!(stray("host/src/plugin/cache.rs", "use wasmtime::Engine;"), 0);
-        assert_eq!(stray("host/src/plugin.rs", "use wasmtime::Engine;"), 0);
-        assert_eq!(stray("host/src/app.rs", "use wasmtime::Engine;"), 1);
-        assert_eq!(stray("host/src/deliver/lane.rs", "hyper_rustls::HttpsConnector"), 1);
-        assert_eq!(stray("host/src/app.rs", "//! wasmtime::Engine"), 0);
+        assert_eq!(stray("host/hookloom/src/plugin/cache.rs", "use wasmtime::Engine;"), 0);
+        assert_eq!(stray("host/hookloom/src/plugin.rs", "use wasmtime::Engine;"), 0);
+        assert_eq!(stray("host/hookloom/src/app.rs", "use wasmtime::Engine;"), 1);
+        assert_eq!(stray("host/hookloom/src/deliver/lane.rs", "hyper_rustls::HttpsConnector"), 1);
+        assert_eq!(stray("host/hookloom/src/app.rs", "//! wasmtime::Engine"), 0);
     }
 
     #[test]

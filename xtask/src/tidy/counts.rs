@@ -116,7 +116,7 @@ fn named_twice(repeated: Vec<Vec<Place>>) -> Vec<Place> {
 fn crate_of(path: &Path) -> PathBuf {
     if path.starts_with("tests/guests/programs")
         || path.starts_with("fuzz/fuzz_targets")
-        || path.starts_with("host/tests")
+        || path.starts_with("host/hookloom/tests")
     {
         return path.to_owned();
     }
@@ -150,7 +150,7 @@ mod tests {
         fn check(path: &str, expected: &str) {
             assert_eq!(crate_of(Path::new(path)), Path::new(expected));
         }
-        check("host/src/store/batch.rs", "host");
+        check("host/hookloom/src/store/batch.rs", "host/hookloom");
         check("tests/bench/src/main.rs", "tests/bench");
         check("tests/guests/programs/spins.rs", "tests/guests/programs/spins.rs");
     }
@@ -165,13 +165,13 @@ mod tests {
         }
         check(
             &[
-                ("host/src/a.rs", "struct Turn;"),
-                ("host/src/b.rs", "enum Turn {}"),
-                ("host/src/c.rs", "type Turn = u8;"),
+                ("host/hookloom/src/a.rs", "struct Turn;"),
+                ("host/hookloom/src/b.rs", "enum Turn {}"),
+                ("host/hookloom/src/c.rs", "type Turn = u8;"),
             ],
             1,
         );
-        check(&[("host/src/a.rs", "struct Event;"), ("xtask/src/b.rs", "struct Event;")], 0);
-        check(&[("host/src/a.rs", "struct Event; impl Event {}")], 0);
+        check(&[("host/hookloom/src/a.rs", "struct Event;"), ("xtask/src/b.rs", "struct Event;")], 0);
+        check(&[("host/hookloom/src/a.rs", "struct Event; impl Event {}")], 0);
     }
 }

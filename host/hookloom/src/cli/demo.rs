@@ -37,10 +37,10 @@ pub(super) struct DemoArgs {
 
 /// The vendor guide's payloads, with the names of their files.
 const PAYLOADS: [(&str, &str); 4] = [
-    ("contact_created.json", include_str!("../../../tests/fixtures/guide/contact_created.json")),
-    ("contact_updated.json", include_str!("../../../tests/fixtures/guide/contact_updated.json")),
-    ("opportunity_created.json", include_str!("../../../tests/fixtures/guide/opportunity_created.json")),
-    ("opportunity_updated.json", include_str!("../../../tests/fixtures/guide/opportunity_updated.json")),
+    ("contact_created.json", include_str!("../../../../tests/fixtures/guide/contact_created.json")),
+    ("contact_updated.json", include_str!("../../../../tests/fixtures/guide/contact_updated.json")),
+    ("opportunity_created.json", include_str!("../../../../tests/fixtures/guide/opportunity_created.json")),
+    ("opportunity_updated.json", include_str!("../../../../tests/fixtures/guide/opportunity_updated.json")),
 ];
 
 /// One subscription for each example plugin: its name, the modules, its config, and the expected verdicts for the four events.

@@ -3,7 +3,7 @@
 #![allow(unreachable_pub, reason = "generated")]
 
 wasmtime::component::bindgen!({
-    path: "../wit",
+    path: "../../wit",
     world: "plugin",
     imports: { default: trappable },
 });

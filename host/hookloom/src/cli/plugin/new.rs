@@ -35,14 +35,14 @@ enum Language {
 /// A file of the repository's templates.
 macro_rules! template {
     ($path:literal) => {
-        include_str!(concat!("../../../../plugins/templates/", $path))
+        include_str!(concat!("../../../../../plugins/templates/", $path))
     };
 }
 
 /// A file of the Rust sdk, which a Rust plugin carries with it.
 macro_rules! sdk {
     ($($name:literal),*) => {
-        [$((concat!("sdk/src/", $name), include_str!(concat!("../../../../plugins/sdk/src/", $name)))),*]
+        [$((concat!("sdk/src/", $name), include_str!(concat!("../../../../../plugins/sdk/src/", $name)))),*]
     };
 }
 
@@ -61,7 +61,7 @@ const SDK: [(&str, &str); 11] = sdk![
 ];
 
 /// The section that `wit-bindgen c` makes of the contract: an object file, so not text.
-const C_TYPE: &[u8] = include_bytes!("../../../../plugins/templates/c/generated/plugin_component_type.o");
+const C_TYPE: &[u8] = include_bytes!("../../../../../plugins/templates/c/generated/plugin_component_type.o");
 
 impl Language {
     fn files(self) -> Vec<(&'static str, &'static str)> {

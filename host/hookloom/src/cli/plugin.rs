@@ -18,7 +18,7 @@ use super::terminal::own_text;
 use clap::Subcommand;
 
 /// The contract, as it stands in `wit/`.
-const WIT: &str = include_str!("../../../wit/plugin.wit");
+const WIT: &str = include_str!("../../../../wit/plugin.wit");
 
 #[derive(Subcommand)]
 pub(super) enum PluginCommand {
