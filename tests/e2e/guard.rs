@@ -1,5 +1,5 @@
 //! The address guard where it needs sockets: what is dialled, by whom, and what is told of it. The table of addresses and
-//! URLs is in `host/hookloom/src/address/cases.rs`.
+//! URLs is in `host/model/src/address/cases.rs`.
 
 use crate::harness::{Authority, Host, NameServer, RawReceiver, Receiver, TlsReceiver, event, text};
 use reqwest::Method;

@@ -49,7 +49,7 @@ fn fault_tests() -> Result<(), Failure> {
     run_command(cargo().args(["build", "--workspace", "--bins"]))?;
     say("this takes some minutes; each line of the table is printed when it is there");
     say("| what | figures |\n| --- | --- |");
-    let guard = ["test", "-p", "hookloom", "--lib", "--", "address::cases", "--nocapture", "--test-threads=1"];
+    let guard = ["test", "-p", "hookloom-model", "--lib", "--", "address::cases", "--nocapture", "--test-threads=1"];
     run_command(cargo().args(guard))?;
     let soak = ["test", "-p", "hookloom-tests", "--", "soak::", "--ignored", "--nocapture", "--test-threads=1"];
     run_command(cargo().args(soak))

@@ -9,7 +9,7 @@
 //!    asks is proven by the handler's arguments.
 //! 3. [`intake::accept`] turns the bytes into events: [`event::read_batch`] checks the envelope, and that plugins
 //!    can read what is in it.
-//! 4. [`store::Store::accept`] asks the catalog who gets each event ([`route::matches`]), and writes the events with one pending
+//! 4. [`store::Store::accept`] asks the catalog who gets each event ([`subscription::Subscription::receives`]), and writes the events with one pending
 //!    delivery for each of those subscriptions in one transaction. Then, and only then, the sender reads `202`. From
 //!    here on the deliveries happen, whatever becomes of this process.
 //! 5. The store's news reaches the [`deliver::Dispatcher`], which wakes the lane of the subscription. A lane
@@ -23,8 +23,8 @@
 //!
 //! # Who may use whom
 //!
-//! A module uses those below it in this list, never those above. [`api`] and [`deliver`] share no work; they meet in the
-//! store. wasmtime stands in [`plugin`] only, hyper's client in
+//! Types and pure rules are the crate [`hookloom_model`]; it knows nobody. A module here uses those below it in this list, never
+//! those above. [`api`] and [`deliver`] share no work; they meet in the store. wasmtime stands in [`plugin`] only, hyper's client in
 //! [`deliver::client`], notify in [`plugin::watch`], SQL in [`store`], metrics in [`telemetry`]. `cargo xtask tidy` checks
 //! all of it.
 
@@ -47,42 +47,15 @@ pub mod store;
 // The settings.
 pub mod config;
 
-// Pure rules, and the words they are about.
-pub mod route;
-
 pub mod transport;
 
-pub mod headers;
-
-pub mod subscription;
-
-pub mod chain;
-
-pub mod address;
-pub mod signature;
-
-pub mod retry;
-
-pub mod pauses;
-
-pub mod delivery;
-pub mod event;
-
-pub mod access;
-pub mod figures;
-pub mod inspector;
-pub mod limits;
 pub mod telemetry;
-pub mod url_path;
 
 pub mod cpu_pool;
-pub mod diff;
 pub mod fair_share;
-pub mod ids;
-pub mod plural;
 
-/// An error with its causes, in one line.
-pub fn describe(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
+// Pure rules, and the words they are about.
+pub use hookloom_model::{
+    access, address, chain, delivery, describe, diff, event, figures, headers, ids, inspector, limits, pauses, plural,
+    retry, signature, subscription, url_path,
+};

@@ -7,7 +7,6 @@ use super::vault::Vault;
 use super::{StoreError, credentials, now_ms, sessions, subscriptions, tenants};
 use crate::access::{ApiKey, IntakeToken, Session};
 use crate::event::{Module, VENDOR_EVENT_NAMES};
-use crate::route;
 use crate::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -228,7 +227,7 @@ impl Catalog {
             let Some(shelf) = shelves.tenants.get_mut(&subscription.tenant) else { continue };
             for module in Module::ALL {
                 let list = &mut shelf.matching[module as usize];
-                if route::matches(&subscription, module) {
+                if subscription.receives(module) {
                     put(list, subscription.clone());
                 } else {
                     take_out(list, subscription.id);

@@ -5,11 +5,11 @@
 use crate::ids::BinId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Settings of a bin, as its owner writes them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct BinSettings {
     /// A name for people.
@@ -40,7 +40,8 @@ impl Default for BinSettings {
 }
 
 /// Answer of a bin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Reply {
     /// Statuses, used in turn and then from the first again: `[500, 500, 200]` is a way to try retries. `[200]` if absent.
@@ -171,7 +172,8 @@ pub struct Bin {
 }
 
 /// The head of a request, as it came.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RequestHead {
     /// The method.
     pub method: String,

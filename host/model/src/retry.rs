@@ -9,10 +9,10 @@
 use crate::delivery::{DeliveryKind, DeliveryState, DueDelivery, Outcome, Reason};
 use crate::plural::counted;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 /// Retry schedule of a delivery, with its age limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryPolicy {
     /// Seconds to wait before each attempt; the first entry, usually 0, is the wait before the first attempt.

@@ -8,10 +8,10 @@ use crate::limits::{REASON_BYTES_MAX, cut, shortened};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
-use utoipa::ToSchema;
 
 /// State of a delivery. Everything but `Pending` is final until somebody retries it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
     /// Waiting for its first or next attempt.
@@ -49,7 +49,8 @@ impl DeliveryState {
 }
 
 /// Origin of a delivery.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryKind {
     /// It was promised when its event was accepted.
@@ -134,7 +135,8 @@ pub enum Outcome {
 }
 
 /// Kinds of attempts that got no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum NoAnswer {
     /// The address guard refused the address.
@@ -163,7 +165,8 @@ impl NoAnswer {
 }
 
 /// Reason for a decision: a code for programs, a sentence for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Reason {
     /// A short, stable word.
     pub code: String,
@@ -205,7 +208,8 @@ impl fmt::Display for Reason {
 }
 
 /// Cost of a plugin call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Cost {
     /// Wall time, in microseconds.
     pub wall_us: u64,
@@ -233,7 +237,8 @@ pub struct Cost {
 }
 
 /// Reason why a plugin's version judged the event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Arm {
     /// It is the active one.
@@ -245,7 +250,8 @@ pub enum Arm {
 }
 
 /// Result of one plugin of a chain for an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JudgedStep {
     /// The plugin.
     pub plugin: String,
@@ -262,7 +268,8 @@ pub struct JudgedStep {
 }
 
 /// Durations of the parts of a POST, in microseconds. Absent: the request did not reach that part, or needed none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Timings {
     /// Looking the name up.
     pub dns_us: Option<u64>,
@@ -279,7 +286,8 @@ pub struct Timings {
 }
 
 /// One attempt, as it is recorded and shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Attempt {
     /// 1 for the first; numbers go on when a delivery is retried by hand.
     pub number: u32,

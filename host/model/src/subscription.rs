@@ -4,7 +4,7 @@
 //! shown. Does not know how either is stored, and never prints a secret.
 
 use crate::address::Egress;
-use crate::chain::{Chain, ChainText};
+use crate::chain::Chain;
 use crate::event::Module;
 pub use crate::ids::{DEFAULT_TENANT, SubscriptionId, TenantId, is_slug};
 use crate::limits::Limits;
@@ -14,7 +14,6 @@ use crate::signature::SigningKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use utoipa::ToSchema;
 
 /// A tenant: an account that owns everything below it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +31,8 @@ pub struct Tenant {
 }
 
 /// Policy for a delivery whose plugin traps, runs out of memory or returns invalid output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OnPluginFault {
     /// Send nothing: the delivery waits for another version or config, up to its age limit.
@@ -44,7 +44,8 @@ pub enum OnPluginFault {
 
 /// Reuse of a plugin instance for several events of one subscription: calls are faster, and the plugin's memory carries over to
 /// the next event. An instance that fails is replaced by a fresh one within the same attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Reuse {
     /// After how many calls an instance ends: 2 to 100,000.
@@ -70,7 +71,8 @@ impl Reuse {
 }
 
 /// Settings of a subscription, as its owner writes them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Notify URL: http or https, without credentials in it.
@@ -83,7 +85,7 @@ pub struct Settings {
     /// The plugin that judges each event, as `name` or, pinned to a version, `name@sha256`; or a list of up to 8, each
     /// judging what the one before made of it. Absent: everything passes.
     #[serde(default)]
-    #[schema(value_type = ChainText)]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::chain::ChainText))]
     pub plugin: Chain,
     /// Configuration that the plugin reads through `config`.
     #[serde(default)]
@@ -134,7 +136,8 @@ pub struct Settings {
 }
 
 /// Transport to the receiver: forward proxy, certificate authorities, client certificate.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Transport {
     /// A forward proxy, as `http://proxy.example:3128`. Its address is vetted like a Notify URL's.
@@ -155,7 +158,8 @@ impl Transport {
 }
 
 /// Treatment of the later events of a contact or deal when one fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "on_failure", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Ordering {
     /// They wait until it is delivered or given up.
@@ -182,7 +186,8 @@ fn default_concurrency() -> u32 {
 }
 
 /// State of a subscription: active, paused (events wait) or disabled (it gets none).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SubscriptionState {
     /// Events match and are sent.
@@ -223,6 +228,12 @@ impl fmt::Debug for Secret {
 }
 
 impl Subscription {
+    /// Returns true if the subscription gets events of this module: it is not disabled and has the module's box ticked. A paused one
+    /// gets them: its deliveries wait.
+    pub fn receives(&self, module: Module) -> bool {
+        self.state != SubscriptionState::Disabled && self.settings.modules.contains(&module)
+    }
+
     /// One that exists for single calls of plugins and is never stored: for dry runs and an author's commands.
     pub fn passing(tenant: TenantId, settings: CallSettings) -> Self {
         let CallSettings { plugin, config, secrets, limits, reuse } = settings;

@@ -5,7 +5,6 @@
 
 use crate::ids::{PluginName, VersionId};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 /// The most plugins that one subscription may name.
 pub const STEPS_MAX: usize = 8;
@@ -25,7 +24,8 @@ pub struct Step {
 pub struct Chain(pub Vec<Step>);
 
 /// Written form of a chain: nothing, `"name"`, `"name@sha256"`, or a list of such texts.
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum ChainText {
     /// No plugin.

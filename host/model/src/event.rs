@@ -23,7 +23,8 @@ pub use envelope::{Envelope, EnvelopeError, read_envelope};
 pub use json::{HANDED_ON_DEPTH_MAX, Unreadable, check_readable, is_readable};
 
 /// Kind of entity that an event is about: a box of the vendor's form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Module {
     /// A person or a company.
     Contact,

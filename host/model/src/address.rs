@@ -24,7 +24,6 @@ use ranges::{PORTS_REFUSED, built_in_rule, nat64};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use url::{Host, Url};
-use utoipa::ToSchema;
 
 /// Rules of the operator that add to the built-in ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -46,14 +45,15 @@ pub struct AddressPolicy {
 }
 
 /// Network ranges of a tenant: they can only narrow the ranges that the host allows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Egress {
     /// Ranges that may not be dialled, such as `203.0.113.0/24`.
-    #[schema(value_type = Vec<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub deny: Vec<IpNet>,
     /// If it holds any: nothing else may be dialled.
-    #[schema(value_type = Vec<String>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub only: Vec<IpNet>,
 }
 
