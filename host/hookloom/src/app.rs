@@ -7,7 +7,6 @@
 use crate::api::{self, ApiState, Shares, SignInThrottle};
 use crate::config::Config;
 use crate::cpu_pool::CpuPool;
-use crate::deliver::client::{ClientError, Clients};
 use crate::deliver::traces::{Traces, TracesError};
 use crate::deliver::{AttemptLimits, DeliveryLimits, Dispatcher, LaneBoard};
 use crate::plugin::watch::FolderWatch;
@@ -16,6 +15,7 @@ use crate::store::{Store, StoreError, StoreLimits, TenantChange};
 use crate::subscription::TenantId;
 use crate::telemetry::Telemetry;
 use crate::url_path::{PublicUrl, UrlPath};
+use hookloom_egress::{ClientError, Clients};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,7 +13,6 @@
 
 mod adaptive_rate;
 mod attempt;
-pub mod client;
 mod flow_control;
 mod lane;
 mod notify_urls;
@@ -34,7 +33,7 @@ use crate::store::{Due, NewDeliveries, News, Store};
 use crate::subscription::{SubscriptionId, SubscriptionState};
 use attempt::AttemptRunner;
 use bytes::Bytes;
-use client::Clients;
+use hookloom_egress::Clients;
 use lane::Lane;
 use notify_urls::NotifyUrls;
 use permits::AttemptPermits;

@@ -16,17 +16,17 @@
 //!    decides when an attempt begins; after a restart it finds the same delivery in the store.
 //! 6. The attempt asks [`plugin::Plugins::judge`]: the subscription's plugin sees the original event in a fresh
 //!    instance, and answers pass, replace, drop or later.
-//! 7. [`signature::signature_header`] signs the very bytes that are sent; [`deliver::client::Client::send`] lets
+//! 7. [`signature::signature_header`] signs the very bytes that are sent; [`hookloom_egress::Client::send`] lets
 //!    [`address`] vet where they go, POSTs them, and reads the answer up to a cap.
 //! 8. [`retry::next`] says what follows: delivered, again at a time, or dead.
 //! 9. [`store::Store::record`] writes attempt and state. `GET …/deliveries/{id}` shows them.
 //!
 //! # Who may use whom
 //!
-//! Types and pure rules are the crate [`hookloom_model`]; it knows nobody. A module here uses those below it in this list, never
-//! those above. [`api`] and [`deliver`] share no work; they meet in the store. wasmtime stands in [`plugin`] only, hyper's client in
-//! [`deliver::client`], notify in [`plugin::watch`], SQL in [`store`], metrics in [`telemetry`]. `cargo xtask tidy` checks
-//! all of it.
+//! Types and pure rules are the crate [`hookloom_model`], the HTTP client is [`hookloom_egress`], metrics are
+//! [`hookloom_telemetry`]; none of them knows a module here. A module uses those below it in this list, never those above. [`api`] and
+//! [`deliver`] share no work; they meet in the store. wasmtime stands in [`plugin`] only, notify in [`plugin::watch`], SQL in
+//! [`store`]. `cargo xtask tidy` checks what no dependency enforces.
 
 // The program.
 pub mod cli;
@@ -47,12 +47,11 @@ pub mod store;
 // The settings.
 pub mod config;
 
-pub mod transport;
-
-pub mod telemetry;
-
 pub mod cpu_pool;
 pub mod fair_share;
+
+// Crates of their own.
+pub use hookloom_telemetry as telemetry;
 
 // Pure rules, and the words they are about.
 pub use hookloom_model::{

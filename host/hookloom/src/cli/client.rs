@@ -2,10 +2,10 @@
 
 use super::Failure;
 use crate::address::AddressPolicy;
-use crate::deliver::client::{Client, Request};
 use crate::url_path::{PublicUrl, UrlPath};
 use bytes::Bytes;
 use clap::Args;
+use hookloom_egress::{Client, Request};
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
 use std::time::Duration;

@@ -8,7 +8,6 @@
 //! # Limits
 //! Writes nothing to the store. What follows from an outcome is decided in [`outcome`](super::outcome).
 
-use super::client::{Answer, Client, ClientError, Clients, NotAnswered, RESPONSE_BYTES_MAX, Request};
 use super::notify_urls::NotifyUrls;
 use super::traces::traceparent;
 use super::transcript::{as_text, is_echo, request_lines, response_lines};
@@ -22,6 +21,7 @@ use crate::signature::signature_header;
 use crate::store::{Due, Store, now_ms};
 use crate::subscription::{OnPluginFault, Subscription};
 use bytes::Bytes;
+use hookloom_egress::{Answer, Client, ClientError, Clients, NotAnswered, RESPONSE_BYTES_MAX, Request};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;

@@ -6,13 +6,13 @@
 //! request (W3C Trace Context) names the span of that attempt. Spans wait in a bounded queue and are sent in batches. When the
 //! collector is slow or unreachable, spans are dropped: no delivery waits for a span.
 
-use super::client::{Client, ClientError, Request};
 use crate::address::AddressPolicy;
 use crate::delivery::{Attempt, DeliveryId};
 use crate::event::EventId;
 use crate::store::Due;
 use crate::subscription::TenantId;
 use bytes::Bytes;
+use hookloom_egress::{Client, ClientError, Request};
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_http::{HttpClient, HttpError};

@@ -4,7 +4,7 @@
 //! - Of headers that a subscription or a plugin adds, only the names are stored. Cookies of a receiver are not stored.
 //! - The size of the stored form is bounded, whatever the receiver answers.
 
-use super::client::Request;
+use hookloom_egress::Request;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::value::RawValue;
 use url::Position;

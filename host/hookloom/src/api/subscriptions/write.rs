@@ -11,7 +11,7 @@ use crate::limits::shortened;
 use crate::signature::{SigningKey, SigningSecret};
 use crate::store::NewSubscription;
 use crate::subscription::{Ordering, Secret, Settings, Subscription, TenantId, check_secret_name};
-use crate::transport;
+use hookloom_egress::transport;
 use http::StatusCode;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashSet};

@@ -3,9 +3,9 @@
 //! An owner's settings name secrets; [`ready`] puts them in, and reports in the owner's words what is wrong. Pure: reads no file
 //! and dials nothing. The result holds keys, so it is never printed.
 
-use crate::address::{AddressPolicy, check_url};
-use crate::headers::{HeaderAuthor, check_header, fill_secrets};
-use crate::subscription::{Secret, Transport};
+use hookloom_model::address::{AddressPolicy, check_url};
+use hookloom_model::headers::{HeaderAuthor, check_header, fill_secrets};
+use hookloom_model::subscription::{Secret, Transport};
 use http::HeaderValue;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -1,4 +1,4 @@
-//! HTTP client for webhooks. The only module that uses hyper's client.
+//! HTTP client for webhooks. The only crate that uses hyper's client.
 //!
 //! # Motivation
 //! Notify URLs come from tenants and plugins, answers from strangers. So a request goes once, to a vetted address of its URL only,
@@ -31,6 +31,7 @@ mod resolver;
 mod salvage;
 mod timing;
 mod tls_failure;
+pub mod transport;
 mod vetting;
 
 pub use connect::TlsError;
@@ -38,13 +39,15 @@ pub use failure::NotAnswered;
 pub use pool::Clients;
 pub use resolver::ResolverError;
 
-use crate::address::{AddressError, AddressPolicy, check_address, check_parsed_url, is_own_bin, name_leads_back};
-use crate::delivery::{NoAnswer, Timings};
 use crate::transport::ReadyTransport;
 use bytes::{Bytes, BytesMut};
 use connect::Connector;
 use failure::SendFailure;
 use fault_log::FaultLog;
+use hookloom_model::address::{
+    AddressError, AddressPolicy, check_address, check_parsed_url, is_own_bin, name_leads_back,
+};
+use hookloom_model::delivery::{NoAnswer, Timings};
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;

@@ -3,14 +3,16 @@
 //! Names and labels follow Prometheus' conventions (base units, `_total` for counters). Labels are tenants, plugins and
 //! closed sets of words: never an id, a URL or anything that a sender chooses. README.md, "Metrics", lists them all.
 
+#[cfg(feature = "exporter")]
+mod exporter;
+#[cfg(feature = "exporter")]
 mod process;
 
-use crate::ids::TenantId;
-use metrics::{
-    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
-pub use metrics_exporter_prometheus::BuildError;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+#[cfg(feature = "exporter")]
+pub use exporter::{BuildError, Telemetry};
+
+use hookloom_model::ids::TenantId;
+use metrics::{Counter, Histogram, counter, gauge, histogram};
 use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -35,55 +37,6 @@ const DATABASE_ROWS_DAMAGED: &str = "hookloom_database_rows_damaged";
 const DATABASE_OBJECTS_DAMAGED: &str = "hookloom_database_objects_damaged";
 
 const OLDEST_PENDING_SECONDS: &str = "hookloom_oldest_pending_seconds";
-
-const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
-
-/// The numbers so far, for those who collect them.
-#[derive(Clone)]
-pub struct Telemetry(PrometheusHandle);
-
-impl Telemetry {
-    /// Begins to count in this process, once; what is called before is not counted.
-    pub fn start() -> Result<Self, BuildError> {
-        process::start();
-        let buckets =
-            PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?;
-        let handle = buckets.install_recorder()?;
-        describe_counter!(EVENTS_ACCEPTED, "Events that are durable.");
-        describe_counter!(ATTEMPTS, "Attempts by their outcome.");
-        describe_histogram!(POST_SECONDS, Unit::Seconds, "How long POSTs took, with the answer.");
-        describe_counter!(PLUGIN_CALLS, "Calls of plugins by their verdict.");
-        describe_histogram!(PLUGIN_CALL_SECONDS, Unit::Seconds, "How long calls of plugins took.");
-        describe_gauge!(
-            PLUGIN_VERSIONS_QUARANTINED,
-            "1 while a version is not called because the host died in a call of it."
-        );
-        describe_gauge!(PLUGIN_FILES_BROKEN, "1 while a plugin's file in the plugins folder cannot be used.");
-        describe_counter!(PLUGIN_COMPILES, "Components that were compiled or refused.");
-        describe_histogram!(PLUGIN_COMPILE_SECONDS, Unit::Seconds, "How long compiling took.");
-        describe_gauge!(PLUGIN_COMPILES_UNDER_WAY, "Components that are compiled now.");
-        describe_counter!(PLUGIN_CODE_LOADS, "Times that compiled code was brought into memory.");
-        describe_gauge!(PLUGIN_CODE_BYTES, Unit::Bytes, "Compiled code in memory.");
-        describe_gauge!(DELIVERIES_PENDING, "Deliveries that wait for an attempt.");
-        describe_gauge!(OLDEST_PENDING_SECONDS, Unit::Seconds, "How long the oldest of them has been pending.");
-        describe_gauge!(DATABASE_ROWS_DAMAGED, "Rows of the database that cannot be read and are set apart.");
-        describe_gauge!(DATABASE_OBJECTS_DAMAGED, "Tables and indexes of the database with damaged pages.");
-        Ok(Telemetry(handle))
-    }
-
-    /// Everything in Prometheus' text format.
-    pub fn text(&self) -> String {
-        self.0.render() + &process::text()
-    }
-
-    /// Folds what was observed into the buckets, again and again: memory stays bounded when nobody collects.
-    pub async fn keep_up(self) {
-        loop {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            self.0.run_upkeep();
-        }
-    }
-}
 
 /// The numbers of one tenant that every event moves. Looking one up by its labels costs as much as signing a webhook, so each
 /// thread keeps those that it has found; the exporter keeps them all, too.

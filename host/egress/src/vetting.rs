@@ -2,7 +2,7 @@
 
 use super::resolver::{LookupError, Resolver};
 use super::timing;
-use crate::address::{AddressError, AddressPolicy, check_address};
+use hookloom_model::address::{AddressError, AddressPolicy, check_address};
 use http::Uri;
 use http::uri::Scheme;
 use std::error::Error as StdError;

@@ -14,9 +14,9 @@ use super::observed::Exchanges;
 use super::resolver::LookupError;
 use super::salvage::Salvaged;
 use super::tls_failure;
-use crate::address::AddressError;
-use crate::delivery::NoAnswer;
 use h2::Reason;
+use hookloom_model::address::AddressError;
+use hookloom_model::delivery::NoAnswer;
 use hyper_util::client::legacy::Error as SendError;
 use std::error::Error as StdError;
 use std::io::{Error as IoError, ErrorKind};
@@ -56,7 +56,7 @@ impl From<&AddressError> for NotAnswered {
 impl From<&LookupError> for NotAnswered {
     fn from(error: &LookupError) -> Self {
         // The cause names the name servers, which only the operator may see.
-        tracing::debug!(error = %crate::describe(error), "a name did not resolve");
+        tracing::debug!(error = %hookloom_model::describe(error), "a name did not resolve");
         match error.local_fault() {
             Some(fault) => {
                 NotAnswered::Host { detail: format!("this host cannot ask its name servers: {}", words(fault)) }

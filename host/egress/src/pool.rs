@@ -7,10 +7,10 @@
 use super::fault_log::FaultLog;
 use super::resolver::Resolver;
 use super::{Client, ClientError};
-use crate::address::{AddressPolicy, Egress};
-use crate::ids::SubscriptionId;
-use crate::subscription::Subscription;
 use crate::transport::{self, ReadyTransport};
+use hookloom_model::address::{AddressPolicy, Egress};
+use hookloom_model::ids::SubscriptionId;
+use hookloom_model::subscription::Subscription;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -121,8 +121,8 @@ impl Clients {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::TenantId;
-    use crate::subscription::SubscriptionState;
+    use hookloom_model::ids::TenantId;
+    use hookloom_model::subscription::SubscriptionState;
     use std::collections::BTreeMap;
 
     fn with_transport(clients: usize) -> Vec<Subscription> {
@@ -137,7 +137,7 @@ mod tests {
             state: SubscriptionState::Active,
             state_reason: None,
             failing_since_ms: None,
-            pauses: crate::pauses::Pauses::default(),
+            pauses: hookloom_model::pauses::Pauses::default(),
             generation: 1,
             signing: Vec::new(),
             secrets: BTreeMap::new(),

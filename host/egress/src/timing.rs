@@ -5,7 +5,7 @@
 //! durations in a task-local variable. If a pooled connection becomes free first, the connect continues in another task, which has no
 //! such variable, and records nothing: the request was sent on the pooled connection.
 
-use crate::delivery::Timings;
+use hookloom_model::delivery::Timings;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
