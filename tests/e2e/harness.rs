@@ -61,7 +61,7 @@ pub(crate) fn target() -> PathBuf {
     test.ancestors().nth(3).unwrap().to_owned()
 }
 
-/// Environment variable that names another program to test than the one that was built beside the tests.
+/// Environment variable that names another program to test than the one that cargo built for the tests.
 pub(crate) const PROGRAM_VARIABLE: &str = "TEST_PROGRAM";
 
 /// The program under test.
@@ -69,8 +69,7 @@ pub(crate) fn program() -> PathBuf {
     if let Some(other) = std::env::var_os(PROGRAM_VARIABLE) {
         return built(other.into());
     }
-    let test = std::env::current_exe().unwrap();
-    built(test.ancestors().nth(2).unwrap().join("hookloom"))
+    PathBuf::from(env!("CARGO_BIN_EXE_hookloom"))
 }
 
 /// An example plugin as a component.
@@ -91,12 +90,13 @@ fn built(path: PathBuf) -> PathBuf {
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    // The tests belong to the package in `host/hookloom`.
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
 /// The folder of fixtures.
 pub(crate) fn fixtures() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+    root().join("tests/fixtures")
 }
 
 /// A fixture's text.

@@ -1,1 +1,0 @@
-//! Nothing: this package holds the end-to-end tests in `e2e/`, the misbehaving plugins in `guests/`, and `fixtures/`.
