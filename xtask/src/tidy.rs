@@ -30,6 +30,14 @@ const HOMES: [(&str, &str); 9] = [
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 5] = ["util", "utils", "common", "helpers", "manager"];
 
+/// Place of one finding: file, line, and the text or name found there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    path: PathBuf,
+    line: usize,
+    text: String,
+}
+
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 60;
 

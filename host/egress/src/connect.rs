@@ -8,6 +8,7 @@ use super::Vetting;
 use super::dial::dial;
 use super::meter::Metered;
 use super::observed::Observed;
+use super::socket::HasSocket;
 use crate::transport::ReadyTransport;
 use http::uri::Scheme;
 use http::{HeaderValue, Uri};
@@ -180,23 +181,6 @@ impl Service<Uri> for Route {
                 Box::pin(async move { Ok(ReceiverStream::new(connecting.await?, true)) })
             }
         }
-    }
-}
-
-/// Connection that is layered over a socket of this host.
-pub(super) trait HasSocket {
-    fn socket(&self) -> &TcpStream;
-}
-
-impl HasSocket for Metered<TcpStream> {
-    fn socket(&self) -> &TcpStream {
-        self.get_ref()
-    }
-}
-
-impl<T: HasSocket> HasSocket for TokioIo<T> {
-    fn socket(&self) -> &TcpStream {
-        self.inner().socket()
     }
 }
 

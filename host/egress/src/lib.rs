@@ -29,6 +29,7 @@ mod observed;
 mod pool;
 mod resolver;
 mod salvage;
+mod socket;
 mod timing;
 mod tls_failure;
 pub mod transport;

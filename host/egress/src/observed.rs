@@ -17,9 +17,9 @@
 //! # Limits
 //! HTTP/2 connections are passed through: the frames of HTTP/2 say which requests were not processed.
 
-use super::connect::HasSocket;
 use super::meter::HEAD_BYTES_MAX;
 use super::salvage::{self, Salvaged};
+use super::socket::HasSocket;
 use bytes::BytesMut;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::io::{Error, ErrorKind, IoSlice};

@@ -7,7 +7,7 @@ mod listen;
 mod sources;
 mod spelling;
 
-pub use sources::{ConfigError, Settled, ValueSource, settle};
+pub use sources::{Settled, ValueSource, settle};
 
 use crate::address::AddressPolicy;
 use crate::limits::{COMPONENT_BYTES_MAX, Limits, STACK_BYTES};
@@ -17,6 +17,30 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+/// Errors in the settings: all of them, one a line.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the settings file {path} cannot be read")]
+    Unreadable {
+        /// Path of the file.
+        path: String,
+        /// Error of the system.
+        source: std::io::Error,
+    },
+    /// The file is not valid TOML.
+    #[error("the settings file {path} is not valid TOML")]
+    NotToml {
+        /// Path of the file.
+        path: String,
+        /// Place and reason of the syntax error.
+        source: Box<toml::de::Error>,
+    },
+    /// Values that do not fit.
+    #[error("the settings do not fit: {}", .0.join("; "))]
+    Faults(Vec<String>),
+}
 
 /// Every setting, with its default. The names are those of the file; in the environment they are upper-case with
 /// `HOOKLOOM_` before them; as flags they have `-` for `_`.

@@ -48,6 +48,7 @@ mod log_budget;
 mod machine;
 mod probe;
 mod quarantine;
+mod report;
 mod restore;
 mod rollout;
 mod rollouts;
@@ -58,6 +59,7 @@ mod secret_scan;
 mod strip;
 mod test_hooks;
 mod threads;
+mod version;
 mod wasi;
 pub mod watch;
 pub mod workbench;
@@ -70,7 +72,7 @@ pub use compile_child::compile_child;
 pub use config_reads::{ConfigReads, meant};
 pub use judgement::{Judged, Judgement, Outgoing, PluginFault, PluginInput, Shown};
 pub use machine::{MachineError, no_executable_memory, own_program, require_address_space};
-pub use probe::Probe;
+pub use report::{Probe, Report};
 pub use rollout::{ArmFigures, RolloutFigures};
 pub use sample::{Difference, Sample};
 
@@ -81,14 +83,13 @@ use crate::subscription::TenantId;
 use bytes::Bytes;
 use cache::Cache;
 use call_record::CallRecords;
-use check::Report;
 use code::{CodeLibrary, KeyedLocks};
 use instance_pool::InstancePool;
 use log_budget::LogBudget;
 use lru::LruCache;
 use quarantine::Quarantined;
 use rollout::Rollout;
-use runtime::{Runtime, Version, VersionRef};
+use runtime::Runtime;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -96,6 +97,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+use version::{Version, VersionRef};
 
 /// Error when plugins are started or installed. A guest's misbehaviour is never an error of this type.
 #[derive(Debug, thiserror::Error)]

@@ -3,21 +3,13 @@
 //! Every Rust file that git knows is counted. The limits are a ratchet: a commit that brings a count down lowers its limit, and no
 //! commit raises one. Code inside macro calls is not parsed, and a closure is judged by names alone (see [`super::idioms`]).
 
-use super::{idioms, summaries};
+use super::{Place, idioms, summaries};
 use crate::{Failure, root, say};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Most that each count may be, in the order of the table.
 const LIMITS: [usize; 6] = [0, 0, 0, 0, 16, 0];
-
-/// Place of one finding: file, line, and the text or name found there.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) path: PathBuf,
-    pub(super) line: usize,
-    pub(super) text: String,
-}
 
 /// One habit with its limit and the places where it was found.
 struct Count {

@@ -12,7 +12,7 @@
 
 use super::ApiState;
 use super::connections::Progress;
-use super::exchange::{Exchange, Payer, SharePermit, over_budget};
+use super::exchange::{Exchange, Payer, SharePermit, charged, over_budget};
 use super::problem::Problem;
 use crate::fair_share::FairSemaphore;
 use axum::extract::{FromRequest, Request};
@@ -132,6 +132,13 @@ pub(super) async fn read(exchange: &Exchange, keep: usize, most: usize) -> ReadB
     ReadBody { kept: buffer.finish(), bytes, end }
 }
 
+impl Exchange {
+    /// Reads the body: keeps its first `keep` bytes, and reads no more than `most`.
+    pub(super) async fn read(&self, keep: usize, most: usize) -> ReadBody {
+        read(self, keep, most).await
+    }
+}
+
 /// The part of a body that is kept, and what is charged for it.
 struct Buffer<'a> {
     budget: &'a FairSemaphore<Payer>,
@@ -183,26 +190,6 @@ impl<'a> Buffer<'a> {
             None => Bytes::new(),
         }
     }
-}
-
-struct Charged<T, C> {
-    bytes: T,
-    _charge: C,
-}
-
-impl<T: AsRef<[u8]>, C> AsRef<[u8]> for Charged<T, C> {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes.as_ref()
-    }
-}
-
-/// Bytes that own what was charged for them, as all slices of them do.
-pub(super) fn charged<T, C>(bytes: T, charge: C) -> Bytes
-where
-    T: AsRef<[u8]> + Send + 'static,
-    C: Send + 'static,
-{
-    Bytes::from_owner(Charged { bytes, _charge: charge })
 }
 
 /// A body as it came, up to the route's cap.

@@ -5,7 +5,7 @@
 //!   few bytes that would become gigabytes are refused after that much.
 //! - The first bytes decide, not the header: JSON never begins as gzip does, and proxies change one without the other.
 
-use super::body::charged;
+use super::exchange::charged;
 use super::exchange::{Exchange, over_budget};
 use super::problem::Problem;
 use crate::cpu_pool::{CpuPool, CpuPoolError};

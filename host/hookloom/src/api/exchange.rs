@@ -12,12 +12,12 @@
 //! - Requests and streams together hold fewer connections than there are, so a new connection always finds room.
 //! - A permit lives as long as what it was taken for: a body's is owned by the bytes of the body, and so is an answer's.
 
+use super::ApiState;
 use super::connections::{Activity, client_of};
 use super::peer::Peer;
 use super::problem::Problem;
 use super::rate_limit::RateLimit;
 use super::streams::{OpenStream, Streams};
-use super::{ApiState, body};
 use crate::config::Config;
 use crate::fair_share::{FairPermit, FairSemaphore};
 use crate::plural::counted;
@@ -179,11 +179,6 @@ impl Exchange {
         self.held().body.take()
     }
 
-    /// Reads the body: keeps its first `keep` bytes, and reads no more than `most`.
-    pub(super) async fn read(&self, keep: usize, most: usize) -> body::ReadBody {
-        body::read(self, keep, most).await
-    }
-
     /// Returns the length of the body that the sender has announced, in bytes.
     pub(super) fn announced_bytes(&self) -> Option<u64> {
         self.held().body.as_ref().and_then(|body| body.size_hint().exact())
@@ -336,7 +331,7 @@ impl hyper::body::Body for ChargedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         let Some(charge) = &self.charge else { return frame };
-        frame.map_ok(|frame| frame.map_data(|data| body::charged(data, charge.clone())))
+        frame.map_ok(|frame| frame.map_data(|data| charged(data, charge.clone())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -346,4 +341,24 @@ impl hyper::body::Body for ChargedBody {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+struct Charged<T, C> {
+    bytes: T,
+    _charge: C,
+}
+
+impl<T: AsRef<[u8]>, C> AsRef<[u8]> for Charged<T, C> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
+/// Bytes that own what was charged for them, as all slices of them do.
+pub(super) fn charged<T, C>(bytes: T, charge: C) -> Bytes
+where
+    T: AsRef<[u8]> + Send + 'static,
+    C: Send + 'static,
+{
+    Bytes::from_owner(Charged { bytes, _charge: charge })
 }

@@ -15,7 +15,6 @@ use http::request::Parts;
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
@@ -197,10 +196,6 @@ impl FromRequestParts<Arc<ApiState>> for PathParams {
         Ok(PathParams(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
     }
 }
-
-/// Facts about a connection that the accept loop passes to handlers.
-#[derive(Clone, Copy)]
-pub(super) struct Connection(pub(super) IpAddr);
 
 /// Refuses parameters of the query that the route does not have: who misspells one would take an answer to another question for
 /// the answer to this one. The document of the routes says which there are. A route that is not in it (a page) has its own rules.

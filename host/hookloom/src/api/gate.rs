@@ -6,8 +6,8 @@
 //!   where there are none. The answer says which were judged.
 
 use super::ApiState;
+use super::paging::UpTo;
 use super::problem::Problem;
-use super::rollouts::ComparisonSize;
 use crate::event::{Event, EventId, Module, sample_events};
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::{Candidate, ComparedEvent, Comparison, EventSource};
@@ -16,6 +16,9 @@ use crate::url_path::UrlPath;
 use http::StatusCode;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// Number of events that one comparison judges.
+pub(super) type ComparisonSize = UpTo<500>;
 
 /// The modules of which a plugin without subscriptions is tried.
 const MODULES: [Module; 2] = [Module::Contact, Module::Deal];

@@ -5,7 +5,7 @@
 //! before a byte is read.
 
 use super::connections::{Connections, OpenConnection, Patience};
-use super::extract::Connection;
+use super::peer::Connection;
 use super::socket::ClientSocket;
 use super::vendor::VENDOR_PATH;
 use super::{public_path, refused_body};

@@ -10,7 +10,6 @@
 //! (RFC 7239) is not read: a proxy that writes only that one has to be told to write `X-Forwarded-For`.
 
 use super::ApiState;
-use super::extract::Connection;
 use super::problem::Problem;
 use axum::extract::FromRequestParts;
 use http::HeaderMap;
@@ -20,6 +19,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// Facts about a connection that the accept loop passes to handlers.
+#[derive(Clone, Copy)]
+pub(super) struct Connection(pub(super) IpAddr);
 
 /// The address that sent a request: the peer's, or the one that a trusted proxy names.
 #[derive(Clone, Copy)]

@@ -3,13 +3,12 @@
 
 use super::exchange::Exchange;
 use super::extract::{Access, Body, Item, Params, PathParams, ToManage, ToRead};
+use super::gate::ComparisonSize;
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
-use super::rollouts::ComparisonSize;
 use super::{ApiState, gate};
 use crate::ids::{PluginName, VersionId};
-use crate::plugin::Comparison;
-use crate::plugin::check::Report;
+use crate::plugin::{Comparison, Report};
 use crate::store::{PluginVersion, Quarantine};
 use crate::subscription::TenantId;
 use axum::Json;

@@ -1,10 +1,10 @@
 //! Routes of trials: canaries, shadows, and the comparison of two versions over real events.
 
+use super::ApiState;
 use super::extract::{Access, Item, Json as Input, PathParams, ToManage, ToRead};
-use super::paging::UpTo;
+use super::gate::{self, ComparisonSize};
 use super::problem::Problem;
 use super::read_back::{ReadBack, Rewrite};
-use super::{ApiState, gate};
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::{Comparison, RolloutFigures};
 use crate::store::{RolloutKind, StoredRollout, now_ms};
@@ -145,9 +145,6 @@ pub(super) struct CompareWrite {
     #[schema(value_type = u64, minimum = 1, maximum = 500)]
     events: ComparisonSize,
 }
-
-/// Number of events that one comparison judges.
-pub(super) type ComparisonSize = UpTo<500>;
 
 /// Let a version and the active one judge the last real events, or samples where there are none, and see what differs. Nothing is
 /// sent.

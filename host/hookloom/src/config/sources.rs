@@ -3,34 +3,10 @@
 //! Every layer is a flat table of the same names, so that `hookloom config` can say where each value comes from. An unknown name is
 //! an error that names the nearest setting. Reports every fault, not the first one.
 
-use super::Config;
 use super::spelling::nearest;
+use super::{Config, ConfigError};
 use std::path::Path;
 use toml::{Table, Value};
-
-/// Errors in the settings: all of them, one a line.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("the settings file {path} cannot be read")]
-    Unreadable {
-        /// Path of the file.
-        path: String,
-        /// Error of the system.
-        source: std::io::Error,
-    },
-    /// The file is not valid TOML.
-    #[error("the settings file {path} is not valid TOML")]
-    NotToml {
-        /// Path of the file.
-        path: String,
-        /// Place and reason of the syntax error.
-        source: Box<toml::de::Error>,
-    },
-    /// Values that do not fit.
-    #[error("the settings do not fit: {}", .0.join("; "))]
-    Faults(Vec<String>),
-}
 
 /// Name of the source of a value.
 pub type ValueSource = String;

@@ -7,10 +7,10 @@
 use super::chain::{self, ChainStep};
 use super::convert;
 use super::guest::GuestState;
+use super::guest::{CallEnvironment, CallInput, HANDLES_MAX};
 use super::instance_pool::InstancePool;
 use super::judgement::{Judgement, PluginInput};
-use super::runtime::Version;
-use super::sandbox::{CallEnvironment, CallInput, HANDLES_MAX};
+use super::version::Version;
 use std::time::{Duration, Instant};
 use wasmtime::Store;
 

@@ -9,8 +9,8 @@
 //! # Limits
 //! Only the host writes to the folder. One of the two modules with unsafe code.
 
-use super::check::Report;
 use super::engine::compatibility;
+use super::report::Report;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::io::Write as _;

@@ -7,7 +7,7 @@
 //! - Code that is not on disk is compiled before the call waits for a plugin thread again.
 
 use super::code::CodeLibrary;
-use super::runtime::{Version, VersionRef};
+use super::version::{Version, VersionRef};
 use super::{PluginError, Plugins};
 use crate::subscription::TenantId;
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 //! # Guarantees
 //! - A dropped candidate leaves a file in the cache of compiled code, and nothing else.
 
-use super::check::Report;
-use super::runtime::VersionRef;
+use super::report::Report;
+use super::version::VersionRef;
 use super::{PLUGINS_MAX, PluginError, Plugins};
 use crate::store::PluginVersion;
 use crate::subscription::TenantId;

@@ -13,13 +13,14 @@
 //! Runs on a plugin thread: never waits, and reads neither store nor network.
 
 use super::convert;
+use super::guest::CallInput;
 use super::instance_pool::{InstanceKey, InstancePool};
 use super::judgement::{Judged, Judgement, Outgoing, PluginFault, PluginInput};
 use super::rollout::{CountedCall, Rollout};
-use super::runtime::Version;
 use super::sample::Sample;
 use super::sandbox;
-use super::sandbox::{CallInput, CallResult};
+use super::sandbox::CallResult;
+use super::version::Version;
 use crate::delivery::{Arm, Cost, JudgedStep};
 use crate::plural::counted;
 use http::{HeaderName, HeaderValue};

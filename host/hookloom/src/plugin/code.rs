@@ -12,7 +12,8 @@
 
 use super::PluginError;
 use super::cache::{Cache, CompiledComponent};
-use super::runtime::{CodeLinker, Version};
+use super::runtime::CodeLinker;
+use super::version::Version;
 use crate::telemetry;
 use lru::LruCache;
 use std::collections::HashMap;

@@ -8,8 +8,8 @@
 use super::candidate::Candidate;
 use super::judgement::{Judgement, Outgoing};
 use super::rollout::p95;
-use super::runtime::{Version, VersionRef};
 use super::sample::{Difference, Sample};
+use super::version::{Version, VersionRef};
 use super::{PluginError, Plugins, chain};
 use crate::event::Event;
 use crate::plural::counted;

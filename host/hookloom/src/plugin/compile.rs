@@ -11,8 +11,7 @@
 //! - A child that cannot be started, is killed from outside or ends without an answer is a fault of this host: it is repeated
 //!   ([`TRIES_APART`]), and then reported as an error that says nothing about the component.
 
-use super::check::{Refusal, Report};
-use super::probe::{Probe, ProbeOutcome};
+use super::report::{Probe, ProbeOutcome, Refusal, Report};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

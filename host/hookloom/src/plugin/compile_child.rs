@@ -6,13 +6,14 @@
 //! - Guest code runs only after the compiled code was written to the parent, so a guest cannot change it.
 //! - Compilation runs with niceness 10. The probe does not, because it reports times; it takes about a second.
 
-use super::check::{self, Refusal, Report};
+use super::check;
 use super::compile::{self, CODE_BYTES_MAX, ChildReply, CompileLimits, PANICKED, PROBE_CPU_S};
 use super::engine::{EnginePurpose, Ticker, engine};
-use super::probe::{self, ProbeOutcome};
-use super::runtime::Version;
+use super::probe;
+use super::report::{ProbeOutcome, Refusal, Report};
 use super::strip;
 use super::threads::HOST_STACK_BYTES;
+use super::version::Version;
 use rlimit::Resource;
 use serde::Serialize;
 use std::io::{ErrorKind, Read as _, Write as _};

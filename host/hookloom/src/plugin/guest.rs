@@ -6,7 +6,6 @@
 use super::bindings::hookloom::plugin::{config, history, log, secrets, types};
 use super::engine::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use super::judgement::PluginInput;
-use super::sandbox::{CallEnvironment, CallInput, HANDLES_MAX, STOPPED_BY_CPU, STOPPED_BY_WALL};
 use super::wasi::{self, Tail};
 use super::{PluginFault, convert};
 use crate::delivery::Cost;
@@ -16,9 +15,44 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Trap, WasmBacktrace};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+/// Maximum number of open handles of a guest. A plugin needs a few for its standard streams.
+pub(super) const HANDLES_MAX: usize = 1_000;
+
+/// Input of one call.
+pub(super) struct CallInput<'a> {
+    pub(super) input: &'a PluginInput,
+    /// Output of the previous plugin of the chain, or the event's payload.
+    pub(super) payload: &'a str,
+    /// Remaining wall time.
+    pub(super) wall: Duration,
+}
+
+/// Nondeterministic inputs of a guest: clock and random numbers.
+#[derive(Clone, Copy)]
+pub(super) struct CallEnvironment {
+    /// Seed of the random numbers.
+    pub(super) seed: ([u8; 16], [u8; 16]),
+    /// Time of the wall clock, in milliseconds since the epoch.
+    pub(super) now_ms: i64,
+}
+
+impl CallEnvironment {
+    /// Derives the environment from event and subscription, so that every attempt gets the same one.
+    pub(super) fn of(call_input: &CallInput<'_>) -> Self {
+        let PluginInput { event, subscription, .. } = call_input.input;
+        let seed = (*event.id.0.as_bytes(), *subscription.id.0.as_bytes());
+        CallEnvironment { seed, now_ms: event.received_at_ms }
+    }
+}
+
+/// Time limits that end a call, as [`GuestState::stopped_by`] holds them.
+pub(super) const STOPPED_BY_CPU: u8 = 1;
+pub(super) const STOPPED_BY_WALL: u8 = 2;
 
 /// State of the host for one guest.
 pub(super) struct GuestState {
@@ -75,10 +109,6 @@ impl GuestState {
             output,
             resources,
         }
-    }
-
-    pub(super) fn resources(&mut self) -> &mut ResourceTable {
-        &mut self.resources
     }
 
     pub(super) fn limiter(&mut self) -> &mut dyn ResourceLimiter {

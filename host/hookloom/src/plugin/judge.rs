@@ -12,7 +12,7 @@ use super::call::NotCalled;
 use super::chain::{self, ChainStep, ShadowWork};
 use super::judgement::{Judged, PluginFault, PluginInput};
 use super::rollout::Rollout;
-use super::runtime::{Version, VersionRef};
+use super::version::{Version, VersionRef};
 use crate::chain::Step;
 use crate::delivery::Arm;
 use crate::event::Event;

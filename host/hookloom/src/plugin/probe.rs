@@ -15,69 +15,24 @@
 //! Runs in the compile child ([`compile_child`](mod@super::compile_child)) only.
 
 use super::chain::call_alone;
-use super::convert::cut;
+use super::guest::{CallEnvironment, CallInput};
 use super::judgement::{Judgement, PluginInput};
-use super::runtime::Version;
+use super::report::{Probe, ProbeOutcome};
 use super::sample::Sample;
-use super::sandbox::{CallEnvironment, CallInput, CallResult, call, call_in};
+use super::sandbox::{CallResult, call, call_in};
+use super::version::Version;
 use crate::delivery::Cost;
 use crate::event::sample_events;
 use crate::subscription::{CallSettings, DEFAULT_TENANT, Subscription, TenantId};
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use utoipa::ToSchema;
-
-/// Result of the probe of a version.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum ProbeOutcome {
-    /// The probe is complete.
-    Done(Probe),
-    /// A call was not stopped at its limit of CPU time.
-    Overrun {
-        /// Used CPU time, in milliseconds.
-        cpu_ms: u64,
-        /// The limit, in milliseconds.
-        limit_ms: u64,
-    },
-}
 
 /// CPU time beyond its limit after which a call counts as not stoppable, in milliseconds. Covers a tick, the creation of a large instance,
 /// and the validation of an answer.
 const OVERRUN_MS: u64 = 250;
 
-/// Maximum length of the reason in a probe, in bytes.
-const REASON_BYTES_MAX: usize = 8 << 10;
-
-/// Findings of the first calls of a version, on a sample event and without config.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Probe {
-    /// Verdict on the sample: `pass`, `replace`, `drop`, `later`, `failure` or `fault`.
-    pub verdict: String,
-    /// Reason of the verdict. Absent for `pass` and `replace`.
-    pub reason: Option<String>,
-    /// Wall time of the first call, in microseconds, including the instance and untouched memory pages.
-    pub first_call_us: u64,
-    /// Median wall time of later calls, in microseconds, each in a fresh instance.
-    pub steady_call_us: u64,
-    /// Maximum size of its linear memory, in bytes.
-    pub memory_bytes: u64,
-    /// Inputs other than the event that change the answer: `time`, `random`, `earlier calls`. Absent: unknown, because the plugin failed
-    /// on the sample.
-    #[serde(default)]
-    pub depends_on: Option<Vec<String>>,
-}
-
 /// Number of calls that are measured.
 const CALLS: usize = 8;
-
-impl Probe {
-    /// Cuts the reason to its maximum length.
-    pub(super) fn bounded(mut self) -> Self {
-        self.reason = self.reason.map(|reason| cut(&reason, REASON_BYTES_MAX).to_owned());
-        self
-    }
-}
 
 /// Returns the overrun of a call that used far more CPU time than its limit.
 fn overrun(cost: &Cost, input: &PluginInput) -> Option<ProbeOutcome> {

@@ -7,7 +7,7 @@
 //! - Another version of the plugin judges at once. An admin ends the quarantine by activating the version again.
 
 use super::call_record::{Cause, Suspect};
-use super::check::Refusal;
+use super::report::Refusal;
 use super::{PluginError, Plugins, write_lock};
 use crate::store::{Quarantine, Store, StoreError, now_ms};
 use crate::subscription::TenantId;

@@ -8,7 +8,7 @@
 //! - A stop does not wait for the compiler either: waiting callers get [`PluginError::Stopping`], and the child is killed.
 
 use super::cache::CompiledComponent;
-use super::runtime::{Version, VersionRef};
+use super::version::{Version, VersionRef};
 use super::{PluginError, Plugins};
 use crate::fair_share::FairSemaphore;
 use crate::store::StoreError;

@@ -11,8 +11,8 @@
 //! Reads no store and calls no plugin; [`rollouts`](super::rollouts) does.
 
 use super::canary_test::{Breach, CanaryOutcome, CanaryTest, CanaryTestFigures, CpuBaseline};
-use super::runtime::VersionRef;
 use super::sample::{Difference, Sample};
+use super::version::VersionRef;
 use crate::event::{Event, EventId};
 use crate::store::{RolloutKind, StoredRollout};
 use lru::LruCache;

@@ -11,8 +11,8 @@
 use super::chain::ShadowWork;
 use super::judgement::PluginInput;
 use super::rollout::{Rollout, RolloutFigures};
-use super::runtime::Version;
 use super::sample::Sample;
+use super::version::Version;
 use super::{PluginError, Plugins, chain, write_lock};
 use crate::store::StoredRollout;
 use crate::subscription::TenantId;

@@ -13,9 +13,10 @@
 
 use super::bindings::Plugin;
 use super::engine::TICK;
-use super::guest::GuestState;
+use super::guest::{CallEnvironment, CallInput, GuestState, HANDLES_MAX, STOPPED_BY_CPU, STOPPED_BY_WALL};
 use super::judgement::{Judgement, PluginInput};
-use super::runtime::Version;
+use super::threads::thread_cpu_time;
+use super::version::Version;
 use super::{PluginFault, call_record, convert, wasi};
 use crate::delivery::Cost;
 use std::sync::Arc;
@@ -24,20 +25,8 @@ use std::time::{Duration, Instant};
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
 
-/// Maximum number of open handles of a guest. A plugin needs a few for its standard streams.
-pub(super) const HANDLES_MAX: usize = 1_000;
-
 /// Bytes that a guest may pass to the host in addition to the body: log lines, headers and overhead of the ABI.
 const HOSTCALL_SLACK_BYTES: u64 = 2 << 20;
-
-/// Input of one call.
-pub(super) struct CallInput<'a> {
-    pub(super) input: &'a PluginInput,
-    /// Output of the previous plugin of the chain, or the event's payload.
-    pub(super) payload: &'a str,
-    /// Remaining wall time.
-    pub(super) wall: Duration,
-}
 
 /// Result of one call.
 pub(super) struct CallResult {
@@ -72,24 +61,6 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
 /// Calls a plugin in a fresh instance.
 pub(super) fn call(version: &Version, call_input: &CallInput<'_>) -> CallResult {
     call_in(CallEnvironment::of(call_input), version, call_input)
-}
-
-/// Nondeterministic inputs of a guest: clock and random numbers.
-#[derive(Clone, Copy)]
-pub(super) struct CallEnvironment {
-    /// Seed of the random numbers.
-    pub(super) seed: ([u8; 16], [u8; 16]),
-    /// Time of the wall clock, in milliseconds since the epoch.
-    pub(super) now_ms: i64,
-}
-
-impl CallEnvironment {
-    /// Derives the environment from event and subscription, so that every attempt gets the same one.
-    pub(super) fn of(call_input: &CallInput<'_>) -> Self {
-        let PluginInput { event, subscription, .. } = call_input.input;
-        let seed = (*event.id.0.as_bytes(), *subscription.id.0.as_bytes());
-        CallEnvironment { seed, now_ms: event.received_at_ms }
-    }
 }
 
 /// Calls a plugin in a fresh instance with another environment.
@@ -156,12 +127,6 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Returns the CPU time of the calling thread, which excludes preemption.
-pub(super) fn thread_cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
 /// Start of a call, by wall clock and CPU clock.
 #[derive(Clone, Copy)]
 struct CallTimer {
@@ -204,9 +169,6 @@ fn limit(store: &mut Store<GuestState>, timer: CallTimer, call_input: &CallInput
         Ok(UpdateDeadline::Interrupt)
     });
 }
-
-pub(super) const STOPPED_BY_CPU: u8 = 1;
-pub(super) const STOPPED_BY_WALL: u8 = 2;
 
 #[cfg(test)]
 mod tests {

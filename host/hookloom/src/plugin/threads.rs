@@ -11,11 +11,11 @@
 mod job_queue;
 
 use super::call_record::CallRecords;
-use super::sandbox::thread_cpu_time;
 use crate::subscription::TenantId;
 use job_queue::{Begun, Done, JobQueue};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
     thread_schedule_policy,
@@ -149,6 +149,12 @@ impl Drop for Threads {
         self.queue.lock().stopped = true;
         self.queue.news.notify_all();
     }
+}
+
+/// Returns the CPU time of the calling thread, which excludes preemption.
+pub(super) fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 //! - No guest can wait: a call that would wait is refused, because a waiting guest would hold a plugin thread without using CPU time.
 //! - Output goes to a short tail, which is shown when the guest traps.
 
-use super::guest::GuestState;
 use futures_util::FutureExt as _;
 use rand::SeedableRng as _;
 use sha2::{Digest as _, Sha256};
@@ -17,16 +16,16 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::clocks::{HostMonotonicClock, HostWallClock};
 use wasmtime_wasi::p2::bindings::sync::io::poll;
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiView};
 use wasmtime_wasi_io::bindings::wasi::io::poll::{Host as WaitingPoll, HostPollable as WaitingPollable};
 use wasmtime_wasi_io::poll::{DynPollable, Pollable};
 use wasmtime_wasi_io::streams::{OutputStream, StreamError, StreamResult};
 
 /// Adds WASI 0.2 to a linker, with a `wasi:io/poll` that never waits.
-pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+pub(super) fn add_to_linker<T: WasiView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
-    poll::add_to_linker::<GuestState, NoWaiting>(linker, |state| Unwaiting(state.resources()))?;
+    poll::add_to_linker::<T, NoWaiting>(linker, |state| Unwaiting(state.ctx().table))?;
     linker.allow_shadowing(false);
     Ok(())
 }

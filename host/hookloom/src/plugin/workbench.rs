@@ -6,9 +6,10 @@
 use super::bench_baseline;
 use super::cache::{Cache, CompiledComponent};
 use super::chain::{self, ChainStep};
-use super::check::{Refusal, Report};
 use super::judgement::{Judged, PluginFault, PluginInput};
-use super::runtime::{Runtime, Version};
+use super::report::{Refusal, Report};
+use super::runtime::Runtime;
+use super::version::Version;
 use super::{CompileError, CompileLimits, PluginConfig, PluginError};
 use crate::delivery::Arm;
 use crate::limits::{COMPONENT_BYTES_MAX, Limits, STACK_BYTES};

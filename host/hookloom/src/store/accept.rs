@@ -1,6 +1,7 @@
 //! Accepting events: the transaction behind `202`.
 
 use super::batch::Batch;
+use super::caps::Caps;
 use super::order_key::OrderKey;
 use super::rows::{DeliveryRow, EventRow};
 use super::writer::{Terms, WriteMode, payload_rows};
@@ -64,15 +65,6 @@ enum IntakeKind {
     Once(Repeatable),
     /// Out of the rejected requests: accepted and forgotten there, both or neither.
     Rejected(Uuid),
-}
-
-/// Most that is kept for a tenant; what is over is refused.
-#[derive(Clone, Copy, Debug)]
-pub struct Caps {
-    /// Number of events.
-    pub events: u64,
-    /// Bytes of everything: see [`usage`](super::usage).
-    pub bytes: u64,
 }
 
 impl Store {

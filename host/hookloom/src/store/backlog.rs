@@ -10,6 +10,7 @@
 //! made, so it is looked for among the first [`FIRST`] that are due; only where an edit has just made the first wait shorter, or
 //! the host itself put deliveries off, an older one can stand behind them until it is due.
 
+use super::batch::PendingChange;
 use super::damage::Damage;
 use super::fair_queue::Owner;
 use super::{Store, StoreError};
@@ -31,14 +32,6 @@ const OLDEST_OF_FIRST: &str = "SELECT MIN(id) FROM (SELECT id FROM deliveries IN
 /// The oldest of those that were attempted before.
 const OLDEST_OF_RETRIED: &str = "SELECT MIN(id) FROM deliveries INDEXED BY deliveries_retried
      WHERE tenant = ?1 AND subscription = ?2 AND state = 0 AND attempts_made > 0 AND awaiting_plugin = ?3";
-
-/// A change of the number of a subscription's pending deliveries.
-#[derive(Clone, Debug)]
-pub(super) struct PendingChange {
-    pub(super) tenant: TenantId,
-    pub(super) subscription: SubscriptionId,
-    pub(super) by: i64,
-}
 
 /// Numbers of pending deliveries.
 #[derive(Default)]

@@ -7,8 +7,7 @@
 //! what it counted. Nothing else may change the counters of `ledgers` but by adding to them.
 
 use super::StoreError;
-use super::accept::Caps;
-use super::backlog::PendingChange;
+use super::caps::Caps;
 use super::disk_room::DiskRoom;
 use super::rows::{DeliveryRow, EventRow, Insert, Row, Rows};
 use super::usage::{self, ATTEMPT_BYTES, BytesByKind, IDEMPOTENCY_KEY_BYTES, Usage, UsageKind};
@@ -102,6 +101,14 @@ pub(super) struct Mark {
     counts: usize,
     rows: [usize; 2],
     pending: usize,
+}
+
+/// A change of the number of a subscription's pending deliveries.
+#[derive(Clone, Debug)]
+pub(super) struct PendingChange {
+    pub(super) tenant: TenantId,
+    pub(super) subscription: SubscriptionId,
+    pub(super) by: i64,
 }
 
 /// A transaction.

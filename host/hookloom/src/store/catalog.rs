@@ -3,12 +3,10 @@
 //! Only the writer's thread changes it, after a commit; everybody reads it without waiting for the disk. Holds no
 //! event and no delivery.
 
-use super::vault::Vault;
-use super::{StoreError, credentials, now_ms, sessions, subscriptions, tenants};
+use super::now_ms;
 use crate::access::{ApiKey, IntakeToken, Session};
 use crate::event::{Module, VENDOR_EVENT_NAMES};
 use crate::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
-use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::Notify;
@@ -59,19 +57,6 @@ fn take_out(list: &mut List, id: SubscriptionId) {
 }
 
 impl Catalog {
-    pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Self, StoreError> {
-        let catalog = Catalog::default();
-        tenants::load(connection)?.into_iter().for_each(|tenant| catalog.put_tenant(tenant));
-        credentials::load_keys(connection)?.into_iter().for_each(|(hash, key)| catalog.put_key(hash, key));
-        credentials::load_tokens(connection)?.into_iter().for_each(|(hash, token)| catalog.put_token(hash, token));
-        sessions::load(connection)?.into_iter().for_each(|(hash, session)| catalog.put_session(hash, session));
-        let subscriptions = subscriptions::load(connection, vault)?.into_iter();
-        // Those of a tenant that is being deleted are only waiting for their turn.
-        let subscriptions = subscriptions.filter(|one| catalog.tenant(&one.tenant).is_some());
-        catalog.put_subscriptions(subscriptions.map(Arc::new).collect());
-        Ok(catalog)
-    }
-
     /// A tenant.
     pub fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         self.read().tenants.get(id).map(|shelf| shelf.tenant.clone())

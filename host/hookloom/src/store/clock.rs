@@ -12,7 +12,7 @@ use super::background::let_others_write;
 use super::batch::Batch;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
-use super::{AttemptClass, News, Store, StoreError};
+use super::{AttemptClass, News, Store, StoreError, now_ms};
 use crate::ids;
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
@@ -142,12 +142,6 @@ fn later_than(
     let of = params![&*tenant.0, subscription.0, class as u8, due_at_ms, id, STEP];
     let found = statement.query_map(of, |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(found.collect::<Result<_, _>>()?)
-}
-
-/// Now, in milliseconds since the epoch.
-pub fn now_ms() -> i64 {
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Lets ids follow the newest that an earlier process made. Where that cannot be read they follow the clock.

@@ -6,31 +6,17 @@
 //!
 //! # Theory of operation
 //! SQLite merges a leaf that has become two thirds empty with its neighbours. Beside a damaged leaf that fails, and so does the
-//! deletion. An update in place merges nothing: the row is emptied and given to [`NO_TENANT`], where no query finds it. `hookloom
+//! deletion. An update in place merges nothing: the row is emptied and given to [`NO_TENANT`](super::pruning::NO_TENANT), where no query finds it. `hookloom
 //! rescue` leaves such rows out.
 
 use super::background::let_others_write;
 use super::batch::Batch;
 use super::damage::{RowKind, damaged};
-use super::retention::{PruneStep, prune_step};
-use super::rows::EVENT_BYTES;
+use super::pruning::{PruneStep, Removal, prune_step};
 use super::{Store, StoreError};
 use crate::subscription::TenantId;
-use rusqlite::params;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// Tenant of events that were emptied; no tenant has this id.
-pub(super) const NO_TENANT: &str = "";
-
-/// Method of removing an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Removal {
-    /// Its row is deleted.
-    Delete,
-    /// Its row is emptied and stays.
-    Empty,
-}
 
 impl Store {
     /// Prunes these events. Those that are known to be damaged are passed over.
@@ -79,17 +65,4 @@ impl Store {
             }
         }
     }
-}
-
-/// Empties an event that cannot be deleted, and takes it from its tenant.
-pub(super) fn empty(batch: &Batch<'_>, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
-    let event = params![&*tenant.0, id];
-    // The first statement counts the tenant's bytes down by its trigger, the second has no tenant to count for.
-    let sql = "UPDATE events SET name = '', entity_id = NULL, payload = x'' WHERE tenant = ?1 AND id = ?2";
-    batch.prepare_cached(sql)?.execute(event)?;
-    let sql = "UPDATE events SET tenant = ?3, fan_out = 0, payload = x'7b7d' WHERE tenant = ?1 AND id = ?2";
-    batch.prepare_cached(sql)?.execute(params![&*tenant.0, id, NO_TENANT])?;
-    let sql = "UPDATE ledgers SET bytes_of_events = bytes_of_events - ?2 WHERE tenant = ?1";
-    batch.prepare_cached(sql)?.execute(params![&*tenant.0, EVENT_BYTES])?;
-    Ok(())
 }

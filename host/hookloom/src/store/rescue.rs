@@ -16,7 +16,7 @@
 
 use super::check::{TableReport, log_fault, open_damaged, wrong_components};
 use super::data_folder::{folder_error, number_copy};
-use super::pruning_beside_damage::NO_TENANT;
+use super::pruning::NO_TENANT;
 use super::salvage::{Table, salvage};
 use super::{StoreError, now_ms, schema};
 use crate::delivery::{DeliveryState, Reason};

@@ -13,11 +13,10 @@
 //!
 //! What a row needs on the disk is known only to within its constant: pages are never quite full, and a column may be packed.
 
-use super::accept::Caps;
 use super::batch::Batch;
+use super::caps::Caps;
 use super::rows::{DELIVERY_BYTES, EVENT_BYTES};
 use super::{Store, StoreError};
-use crate::config::Config;
 use crate::subscription::TenantId;
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
@@ -325,21 +324,7 @@ fn kept_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(u64, BytesByKind)> {
     Ok((row.get(0)?, bytes))
 }
 
-impl From<&Config> for Caps {
-    fn from(config: &Config) -> Self {
-        Caps { events: config.tenant_events_max, bytes: config.tenant_bytes_max }
-    }
-}
-
 impl Caps {
-    /// No bound, for what the host itself keeps for a tenant.
-    pub const NONE: Caps = Caps { events: u64::MAX, bytes: u64::MAX };
-
-    /// A tenth more: the share of requests that nobody sends twice.
-    pub fn with_a_tenth_more(self) -> Self {
-        Caps { events: self.events.saturating_add(self.events / 10), bytes: self.bytes.saturating_add(self.bytes / 10) }
-    }
-
     /// Returns the usage of these amounts, with this share as its bound.
     pub(super) fn of(self, (events, bytes): (u64, BytesByKind)) -> Usage {
         Usage {

@@ -1,6 +1,7 @@
 //! Forms that browsers submit: fields by name, and at most one file.
 
-use crate::api::body::{Body, charged};
+use crate::api::body::Body;
+use crate::api::exchange::charged;
 use crate::api::exchange::{Exchange, over_budget};
 use crate::api::problem::{FieldFault, Problem};
 use bytes::Bytes;

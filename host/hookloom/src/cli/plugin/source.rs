@@ -4,7 +4,7 @@ use super::super::progress::during;
 use super::super::terminal::{Message, errln};
 use super::Failure;
 use crate::event::{Event, EventId, Module, VENDOR_EVENT_NAMES, read_envelope};
-use crate::plugin::check::Report;
+use crate::plugin::Report;
 use crate::plugin::workbench::{BenchPlugin, Workbench};
 use bytes::Bytes;
 use serde::Deserialize;
