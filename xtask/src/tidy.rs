@@ -1,9 +1,12 @@
-//! Checks the rules of the house that no compiler knows: who may use whom, where outside packages live, how long files
-//! and functions are, that every file says what it owns, and that links in documents lead somewhere. Counts idioms and summaries of
-//! doc comments against limits ([`counts`]).
+//! Checks the rules of the house that no compiler knows: who may use whom, where outside packages live ([`borders`] for whole
+//! crates), that modules import each other without circles ([`circles`]), how long files and functions are, that every file says what
+//! it owns, and that links in documents lead somewhere. Counts idioms and summaries of doc comments against limits ([`counts`]).
 
+mod borders;
+mod circles;
 mod counts;
 mod idioms;
+mod modules;
 mod summaries;
 
 use crate::{Failure, root, say};
@@ -74,6 +77,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     for path in tracked("md")? {
         faults.extend(dead_links(&path, &read(&path)?).into_iter().map(|fault| format!("{}: {fault}", path.display())));
     }
+    faults.extend(circles::faults(&sources)?);
+    faults.extend(borders::faults(&read(Path::new("Cargo.lock"))?));
     faults.iter().for_each(|fault| say(fault));
     say(&format!(
         "tidy: {} Rust files, {lines} lines; the longest function has {} lines: {}",
