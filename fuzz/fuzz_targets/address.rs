@@ -2,7 +2,7 @@
 //! refused address, and is read by the client in the same way.
 #![no_main]
 
-use hookloom::address::{AddressPolicy, check_address, check_url};
+use hookloom_model::address::{AddressPolicy, check_address, check_url};
 use libfuzzer_sys::fuzz_target;
 use std::net::IpAddr;
 

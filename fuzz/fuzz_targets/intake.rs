@@ -2,7 +2,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use hookloom::event::{read_batch, read_envelope};
+use hookloom_model::event::{read_batch, read_envelope};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,5 +1,5 @@
 //! Address guard with sockets: dialled addresses, and what messages reveal about them. The table of addresses and URLs is in
-//! `host/src/address/cases.rs`.
+//! `host/model/src/address/cases.rs`.
 
 use crate::harness::{Authority, Host, NameServer, RawReceiver, Receiver, TlsReceiver, event, text};
 use reqwest::Method;

@@ -63,7 +63,7 @@ pub(crate) fn target() -> PathBuf {
     test.ancestors().nth(3).unwrap().to_owned()
 }
 
-/// Environment variable with the path of another program to test than the one that was built with the tests.
+/// Environment variable with the path of another program to test than the one that cargo built for the tests.
 pub(crate) const PROGRAM_VARIABLE: &str = "TEST_PROGRAM";
 
 /// Returns the path of the program under test.
@@ -71,8 +71,7 @@ pub(crate) fn program() -> PathBuf {
     if let Some(other) = std::env::var_os(PROGRAM_VARIABLE) {
         return built(other.into());
     }
-    let test = std::env::current_exe().unwrap();
-    built(test.ancestors().nth(2).unwrap().join("hookloom"))
+    PathBuf::from(env!("CARGO_BIN_EXE_hookloom"))
 }
 
 /// Returns an example plugin as a component.
@@ -93,12 +92,13 @@ fn built(path: PathBuf) -> PathBuf {
 
 /// Returns the root of the repository.
 pub(crate) fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    // The tests belong to the package in `host/hookloom`.
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
 /// Returns the folder of fixtures.
 pub(crate) fn fixtures() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+    root().join("tests/fixtures")
 }
 
 /// Returns the text of a fixture.

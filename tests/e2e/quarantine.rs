@@ -48,7 +48,7 @@ async fn delivered_to(receiver: &Receiver, path: &str) {
 #[tokio::test]
 async fn a_version_that_ends_the_process_on_a_sample_never_comes_into_a_host() {
     // Id of the sample contact.
-    let sample: Value = serde_json::from_str(include_str!("../../host/src/event/sample_contact.json")).unwrap();
+    let sample: Value = serde_json::from_str(include_str!("../../host/model/src/event/sample_contact.json")).unwrap();
     let id = sample["eventData"]["id"].to_string();
     let host = Host::with().env(ABORT_AT, &format!("entity {}", id.trim_matches('"'))).start().await;
     for path in ["./plugins/tells", "./plugins/tells?activate=true"] {

@@ -38,7 +38,7 @@ fn interference(row: &str) -> Result<(), Failure> {
     say(&format!(
         "program built with the profile `{SOAK_PROFILE}` (release without link-time optimisation); p50 / p99, alone → during"
     ));
-    let table = ["test", "-p", "hookloom-tests", "--", "interference::table::", "--ignored", "--nocapture"];
+    let table = ["test", "-p", "hookloom", "--test", "e2e", "--", "interference::table::", "--ignored", "--nocapture"];
     run_command(cargo().args(table).env("TEST_PROGRAM", program).env("SOAK_ROW", row))
 }
 
@@ -49,9 +49,10 @@ fn fault_tests() -> Result<(), Failure> {
     run_command(cargo().args(["build", "--workspace", "--bins"]))?;
     say("this takes some minutes; each line of the table is printed when it is there");
     say("| what | figures |\n| --- | --- |");
-    let guard = ["test", "-p", "hookloom", "--lib", "--", "address::cases", "--nocapture", "--test-threads=1"];
+    let guard = ["test", "-p", "hookloom-model", "--lib", "--", "address::cases", "--nocapture", "--test-threads=1"];
     run_command(cargo().args(guard))?;
-    let soak = ["test", "-p", "hookloom-tests", "--", "soak::", "--ignored", "--nocapture", "--test-threads=1"];
+    let soak =
+        ["test", "-p", "hookloom", "--test", "e2e", "--", "soak::", "--ignored", "--nocapture", "--test-threads=1"];
     run_command(cargo().args(soak))
 }
 

@@ -1,7 +1,5 @@
 //! Decimal numbers that keep every digit, because amounts of money and ids do not fit into a binary fraction.
 
-use crate::text_of;
-use serde_json::Value;
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -44,11 +42,6 @@ impl Decimal {
         }
         let exponent = exponent_of(exponent)?.saturating_sub(fraction.len() as i64);
         Some(Decimal::new(is_negative, &format!("{whole}{fraction}"), exponent))
-    }
-
-    /// Returns the number of a JSON number, or of a text with one.
-    pub fn of(value: &Value) -> Option<Self> {
-        Decimal::parse(&text_of(value)?)
     }
 
     fn new(is_negative: bool, digits: &str, exponent: i64) -> Self {

@@ -65,6 +65,13 @@ pub(crate) fn under<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a
     object.iter().find_map(|(other, value)| (other == key).then_some(value))
 }
 
+impl Decimal {
+    /// Returns the number of a JSON number, or of a text with one.
+    pub fn of(value: &Value) -> Option<Self> {
+        Decimal::parse(&text_of(value)?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

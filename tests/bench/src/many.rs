@@ -1,9 +1,8 @@
 //! Rows with many plugins, subscriptions, receivers, or pending deliveries.
 
 use crate::host::{Host, batch, event, resident_mib};
-use crate::measure::{end_to_end, latency, rate};
+use crate::measure::{COUNT, end_to_end, latency, rate, with_plugin};
 use crate::receiver::{Receiver, now_us};
-use crate::rows::{COUNT, with_plugin};
 use crate::{Args, Failure, Goal, Row};
 use reqwest::Method;
 use serde_json::{Value, json};

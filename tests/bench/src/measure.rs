@@ -2,8 +2,9 @@
 
 use crate::host::{Host, batch, event};
 use crate::receiver::{Receiver, now_us};
-use crate::{Failure, median};
+use crate::{Args, Failure, median};
 use reqwest::Method;
+use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,4 +103,19 @@ pub(crate) async fn latency(
     times.sort_by(f64::total_cmp);
     let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or(f64::NAN);
     Ok([median(&times), p99])
+}
+
+/// Number of deliveries in a round.
+pub(crate) const COUNT: u64 = 10_000;
+
+pub(crate) async fn with_plugin(args: &Args, plugin: Option<&str>) -> Result<(Host, Receiver), Failure> {
+    let host = Host::start(args).await?;
+    let receiver = Receiver::start().await?;
+    if let Some(plugin) = plugin {
+        host.plugin(args, plugin).await?;
+    }
+    host.subscription(&receiver.url, json!({"plugin": plugin})).await?;
+    // Creates connections, caches and pages before the measurement.
+    end_to_end(&host, &receiver, 1_000, 100).await?;
+    Ok((host, receiver))
 }

@@ -1,7 +1,7 @@
 //! Rows of the table: measurement, floor, and the goal for their ratio.
 
 use crate::host::{Host, cpu_s, event};
-use crate::measure::{bare, end_to_end, latency, rate};
+use crate::measure::{COUNT, bare, end_to_end, latency, rate, with_plugin};
 use crate::receiver::Receiver;
 use crate::{Args, Failure, Goal, Row, many, store};
 use hookloom::store::NewSubscription;
@@ -45,21 +45,6 @@ pub(crate) async fn measure(name: &'static str, args: &Args) -> Result<Row, Fail
         "plugins" => many::plugins(name, args).await,
         _ => many::subscriptions(name, args).await,
     }
-}
-
-/// Number of deliveries in a round.
-pub(crate) const COUNT: u64 = 10_000;
-
-pub(crate) async fn with_plugin(args: &Args, plugin: Option<&str>) -> Result<(Host, Receiver), Failure> {
-    let host = Host::start(args).await?;
-    let receiver = Receiver::start().await?;
-    if let Some(plugin) = plugin {
-        host.plugin(args, plugin).await?;
-    }
-    host.subscription(&receiver.url, json!({"plugin": plugin})).await?;
-    // Creates connections, caches and pages before the measurement.
-    end_to_end(&host, &receiver, 1_000, 100).await?;
-    Ok((host, receiver))
 }
 
 async fn whole_way(

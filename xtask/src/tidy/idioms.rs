@@ -3,7 +3,7 @@
 //!
 //! Parses with syn and resolves nothing. What is not seen: code inside macro calls, and types that macros make.
 
-use super::counts::Place;
+use super::Place;
 use crate::Failure;
 use proc_macro2::{Span, TokenStream, TokenTree};
 use std::collections::BTreeSet;

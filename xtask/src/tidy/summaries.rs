@@ -2,7 +2,7 @@
 //!
 //! Reads lines, not syntax, so that comments inside macro calls count too. A summary is the first line of a run of `///` or of `//!`.
 
-use super::counts::Place;
+use super::Place;
 use std::path::Path;
 
 /// Words that begin a clause where a name should stand.

@@ -1,0 +1,97 @@
+//! Durations of the parts of a request: DNS lookup, connect with TLS, first byte, body.
+//!
+//! # Theory of operation
+//! A request is one task. While it waits for a connection, the same task polls the lookup and the connect, so both record their
+//! durations in a task-local variable. If a pooled connection becomes free first, the connect continues in another task, which has no
+//! such variable, and records nothing: the request was sent on the pooled connection.
+
+use hookloom_model::delivery::Timings;
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tower::Service;
+
+tokio::task_local! {
+    static PARTS: Cell<Timings>;
+}
+
+/// Runs a request and returns the durations of its parts. Parts that did not happen are absent.
+pub(super) async fn timed<T>(request: impl Future<Output = T>) -> (T, Timings) {
+    let whole = async {
+        let begun = Instant::now();
+        let answer = request.await;
+        note(|parts| parts.total_us = micros(begun));
+        (answer, PARTS.with(Cell::get))
+    };
+    PARTS.scope(Cell::default(), Box::pin(whole)).await
+}
+
+/// Records the duration of a lookup that began at `begun`.
+pub(super) fn looked_up(begun: Instant) {
+    note(|parts| parts.dns_us = Some(micros(begun)));
+}
+
+/// Records the time to the head of the response, for a request that began at `begun`.
+pub(super) fn answered(begun: Instant) {
+    note(|parts| {
+        parts.reused = parts.connect_us.is_none();
+        parts.first_byte_us = Some(micros(begun));
+    });
+}
+
+/// Records the duration of reading the body, since `begun`.
+pub(super) fn read(begun: Instant) {
+    note(|parts| parts.body_us = Some(micros(begun)));
+}
+
+fn connected(begun: Instant) {
+    // Connecting includes the lookup, which is shown apart.
+    note(|parts| parts.connect_us = Some(micros(begun).saturating_sub(parts.dns_us.unwrap_or(0))));
+}
+
+fn note(change: impl FnOnce(&mut Timings)) {
+    let _ = PARTS.try_with(|parts| {
+        let mut timings = parts.get();
+        change(&mut timings);
+        parts.set(timings);
+    });
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Connector that records the duration of connecting.
+#[derive(Clone)]
+pub(super) struct Timed<S>(S);
+
+impl<S> Timed<S> {
+    pub(super) fn new(connector: S) -> Self {
+        Timed(connector)
+    }
+}
+
+impl<S, T> Service<T> for Timed<S>
+where
+    S: Service<T>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, to: T) -> Self::Future {
+        let begun = Instant::now();
+        let connecting = self.0.call(to);
+        Box::pin(async move {
+            let connection = connecting.await;
+            connected(begun);
+            connection
+        })
+    }
+}

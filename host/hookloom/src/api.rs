@@ -1,0 +1,297 @@
+//! REST API: routes, and the OpenAPI document, which is generated from the same list.
+//!
+//! The handler of a route takes a proof of access as an argument ([`extract::Access`]). A route without one is public: health, the
+//! document, and `/in`, whose token is the proof. Every error is a problem document. Statuses of answers are chosen only here and
+//! in [`problem`].
+
+mod access;
+mod audit;
+mod bins;
+mod body;
+mod connections;
+mod deliveries;
+mod document;
+mod dry_run;
+mod encoding;
+mod events;
+mod examples;
+mod exchange;
+mod explain;
+mod extract;
+mod gate;
+pub mod listen;
+mod merge_patch;
+mod operator_actions;
+mod pages;
+mod paging;
+mod peer;
+mod plugins;
+mod problem;
+mod public_path;
+mod rate_limit;
+mod read_back;
+mod readiness;
+mod refusals;
+mod refused_body;
+mod rejected;
+mod request_id;
+mod rollouts;
+mod rotation;
+mod session;
+mod socket;
+mod streams;
+mod subscriptions;
+mod tenants;
+mod throttle;
+mod vendor;
+
+pub use exchange::Shares;
+pub use pages::Notes;
+pub use session::sign_in_path;
+pub use throttle::SignInThrottle;
+
+use crate::config::Config;
+use crate::cpu_pool::CpuPool;
+use crate::deliver::LaneBoard;
+use crate::deliver::traces::Traces;
+use crate::intake::IntakeLimits;
+use crate::plugin::Plugins;
+use crate::store::{Store, now_ms};
+use crate::telemetry::Telemetry;
+use crate::url_path::UrlPath;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json, Router};
+use body::BodyCap;
+use bytes::Bytes;
+use extract::Admin;
+use hookloom_egress::Clients;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use problem::Problem;
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use utoipa::{OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Shared state of all handlers.
+pub struct ApiState {
+    /// Store of the host.
+    pub store: Arc<Store>,
+    /// Plugins of all tenants.
+    pub plugins: Arc<Plugins>,
+    /// Effective settings.
+    pub config: Config,
+    /// Current state of every lane.
+    pub lanes: LaneBoard,
+    /// HTTP clients, for replays out of bins.
+    pub clients: Arc<Clients>,
+    /// Destination of trace spans.
+    pub traces: Traces,
+    /// Shares of requests: their number, memory for their bodies.
+    pub shares: Arc<Shares>,
+    /// Failed attempts to sign in.
+    pub sign_ins: SignInThrottle,
+    /// Metrics of the host.
+    pub telemetry: Telemetry,
+    /// Thread pool for work that would block a network thread.
+    pub cpu: CpuPool,
+    /// Notes that pages show once after a form.
+    pub notes: Notes,
+    /// Last proof that the store can accept an event.
+    pub proven: Mutex<Option<readiness::Proof>>,
+}
+
+impl ApiState {
+    /// Returns the URL of a path at the host's public address, if it is known.
+    fn public_link(&self, path: &UrlPath) -> Option<String> {
+        self.config.public_url.as_ref().map(|url| url.link(path))
+    }
+
+    /// Returns the URL of a path at the address by which the sender of these headers reaches the host.
+    fn link_for(&self, headers: &HeaderMap, path: &UrlPath) -> String {
+        self.public_link(path).unwrap_or_else(|| {
+            let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+            let scheme = if self.config.is_behind_tls() { "https" } else { "http" };
+            format!("{scheme}://{host}{path}")
+        })
+    }
+
+    /// Returns the size limits of events and batches.
+    fn intake_limits(&self) -> IntakeLimits {
+        IntakeLimits { event_bytes_max: self.config.event_bytes_max, caps: (&self.config).into() }
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Hookloom", description = "A webhook dispatcher for Agile CRM that runs a sandboxed WebAssembly plugin on every delivery."),
+    security(("key" = [])),
+    components(schemas(Problem))
+)]
+struct Document;
+
+/// Maximum size of a form that a page submits, in bytes. A form can hold an event, percent-encoded.
+const FORM_BYTES_MAX: u64 = 2 << 20;
+
+/// Returns the layer that sets the maximum size of bodies.
+fn cap(bytes: u64) -> Extension<BodyCap> {
+    Extension(BodyCap(usize::try_from(bytes).unwrap_or(usize::MAX)))
+}
+
+/// Returns the routes of the document, with the maximum sizes of bodies.
+fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<ApiState>> {
+    let events = OpenApiRouter::new().routes(routes!(events::post, events::list)).routes(routes!(rejected::resubmit));
+    let events = events.layer(cap(batch_bytes_max));
+    let uploads = OpenApiRouter::new().routes(routes!(plugins::put, plugins::delete)).layer(cap(component_bytes_max));
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(health))
+        .routes(routes!(readiness::ready))
+        .routes(routes!(metrics))
+        .routes(routes!(tenants::list, tenants::create))
+        .routes(routes!(tenants::get, tenants::update, tenants::delete))
+        .routes(routes!(tenants::ledger))
+        .routes(routes!(tenants::usage))
+        .routes(routes!(tenants::deletion))
+        .routes(routes!(access::list_admin_keys, access::create_admin_key))
+        .routes(routes!(access::revoke_admin_key))
+        .routes(routes!(access::list_keys, access::create_key))
+        .routes(routes!(access::revoke_key))
+        .routes(routes!(access::list_tokens, access::create_token))
+        .routes(routes!(access::revoke_token))
+        .routes(routes!(access::rotate_token))
+        .routes(routes!(events::get))
+        .routes(routes!(subscriptions::list, subscriptions::create))
+        .routes(routes!(subscriptions::get, subscriptions::update, subscriptions::patch, subscriptions::delete))
+        .routes(routes!(subscriptions::pause))
+        .routes(routes!(subscriptions::resume))
+        .routes(routes!(plugins::list))
+        .routes(routes!(plugins::versions))
+        .routes(routes!(plugins::activate))
+        .routes(routes!(plugins::component))
+        .routes(routes!(plugins::delete_version))
+        .routes(routes!(dry_run::dry_run))
+        .routes(routes!(rollouts::begin, rollouts::get, rollouts::end))
+        .routes(routes!(rollouts::compare))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(rotation::rotate))
+        .routes(routes!(operator_actions::retry))
+        .routes(routes!(operator_actions::cancel))
+        .routes(routes!(operator_actions::redrive))
+        .routes(routes!(operator_actions::replay))
+        .routes(routes!(operator_actions::test))
+        .routes(routes!(rejected::list))
+        .routes(routes!(rejected::get, rejected::delete))
+        .routes(routes!(rejected::download))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::list_of_host))
+        .routes(routes!(session::create_link))
+        .routes(routes!(bins::list, bins::create))
+        .routes(routes!(bins::get, bins::update, bins::delete))
+        .routes(routes!(bins::requests::list_requests, bins::requests::clear))
+        .routes(routes!(bins::requests::get_request, bins::requests::delete_request))
+        .routes(routes!(bins::requests::replay))
+        .routes(routes!(bins::requests::export))
+        .merge(events)
+        .merge(uploads)
+        .routes(routes!(vendor::receive))
+}
+
+/// Returns the router of all routes.
+pub fn router(state: Arc<ApiState>) -> Router {
+    let (router, _) = surface(state.config.batch_bytes_max, state.config.component_bytes_max).split_for_parts();
+    let component_bytes_max = state.config.component_bytes_max;
+    // Made once, because anybody may ask for it.
+    let server = state.config.public_url.as_ref().map_or("/".to_owned(), ToString::to_string);
+    let document = Bytes::from(document::text(&server));
+    let openapi = move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document));
+    router
+        .merge(pages::upload().layer(cap(component_bytes_max)))
+        .merge(pages::routes().layer(cap(FORM_BYTES_MAX)))
+        // The address as people paste it, with a slash after the token.
+        .route("/in/{token}/", axum::routing::post(vendor::receive))
+        .route("/in/{token}/{*rest}", axum::routing::post(vendor::receive))
+        .route("/in//{token}", axum::routing::post(vendor::receive))
+        .route("/bins/{id}", axum::routing::any(bins::receive_at_root))
+        .route("/bins/{id}/", axum::routing::any(bins::receive_at_root))
+        .route("/bins/{id}/{*path}", axum::routing::any(bins::receive))
+        .route("/openapi.json", axum::routing::get(openapi))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), public_path::rebase))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), exchange::track))
+        .layer(axum::middleware::map_response(protected))
+        .layer(axum::middleware::from_fn(request_id::mark))
+        .with_state(state)
+}
+
+/// Adds protective headers to an answer, unless it has its own: it is not stored (answers show keys, tokens and secrets), browsers
+/// do not guess its type, and none runs it as a page.
+async fn protected(mut response: Response) -> Response {
+    let headers = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
+    ];
+    for (name, value) in headers {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn no_route(uri: Uri) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no-route", format!("there is nothing at {}", uri.path()))
+        .remedy("GET /openapi.json lists every route")
+}
+
+async fn no_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no-method", format!("{} does not support {method}", uri.path()))
+        .remedy("GET /openapi.json lists every route")
+}
+
+/// Health of the host's process.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// Always `ok`.
+    status: &'static str,
+    /// Version of the host.
+    version: &'static str,
+    /// Version of the plugin contract.
+    contract: &'static str,
+    /// Checks that the operator has disabled.
+    switched_off: Vec<String>,
+}
+
+/// Report that the process runs.
+#[utoipa::path(get, path = "/healthz", tag = "health", operation_id = "get_health", security(()), responses((status = 200, body = Health)))]
+async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
+    Json(Health {
+        status: "ok",
+        version: env!("CARGO_PKG_VERSION"),
+        contract: crate::plugin::check::CONTRACT,
+        switched_off: [
+            state.config.allow_loopback.then(|| "address guard for loopback".to_owned()),
+            (!state.config.egress_allow.is_empty())
+                .then(|| format!("address guard for {} ranges", state.config.egress_allow.len())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+    })
+}
+
+/// Return all metrics in the text format of Prometheus. Requires an admin key, because labels name tenants and plugins.
+#[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "get_metrics", responses((status = 200, body = String, content_type = "text/plain")))]
+async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl IntoResponse, Problem> {
+    for tenant in state.store.catalog().tenants() {
+        let pending = state.store.pending(&tenant.id).values().sum();
+        let oldest_ms = state.store.oldest_pending_for_host(tenant.id.clone()).await?;
+        let oldest_ms = oldest_ms.map_or(0, |oldest_ms| now_ms() - oldest_ms);
+        crate::telemetry::pending(&tenant.id, pending, oldest_ms.max(0) as f64 / 1e3);
+    }
+    let damage = state.store.damage(None);
+    crate::telemetry::damaged(damage.rows.len(), damage.objects.len());
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text()))
+}

@@ -1,0 +1,237 @@
+//! Extractors: proof of access with its tenant, paths, query parameters and JSON. Failures are problem documents.
+//!
+//! A handler with an [`Access`] argument cannot be reached without a key for that tenant and scope: the type is the guard.
+
+use super::ApiState;
+pub(super) use super::body::{Body, Json};
+use super::document;
+use super::exchange::{Exchange, Payer};
+use super::problem::Problem;
+use crate::access::{ApiKey, Scope, credential_hash};
+use crate::limits::shortened;
+use crate::subscription::TenantId;
+use axum::extract::{FromRequestParts, MatchedPath, Query, RawPathParams};
+use http::request::Parts;
+use http::{StatusCode, header};
+use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
+use std::str::FromStr;
+use std::sync::Arc;
+use subtle::ConstantTimeEq as _;
+use url::form_urlencoded;
+
+/// Scope as a type.
+pub(super) trait RequiredScope: Send + Sync {
+    /// Required scope.
+    const SCOPE: Scope;
+}
+
+pub(super) struct ToSend;
+pub(super) struct ToRead;
+pub(super) struct ToManage;
+
+impl RequiredScope for ToSend {
+    const SCOPE: Scope = Scope::Send;
+}
+
+impl RequiredScope for ToRead {
+    const SCOPE: Scope = Scope::Read;
+}
+
+impl RequiredScope for ToManage {
+    const SCOPE: Scope = Scope::Manage;
+}
+
+/// Proof that the request's key may do `W` with the tenant in the path.
+pub(super) struct Access<W> {
+    pub(super) tenant: TenantId,
+    pub(super) key: Arc<ApiKey>,
+    wanted: PhantomData<W>,
+}
+
+impl<W: RequiredScope> FromRequestParts<Arc<ApiState>> for Access<W> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        let key = key(parts, state)?;
+        check_query(parts)?;
+        let path = PathParams::from_request_parts(parts, state).await?;
+        let access = Access::of(key, path.get("t"), state)?;
+        Exchange::of(parts)?.admit(Payer::Tenant(access.tenant.clone())).await?;
+        Ok(access)
+    }
+}
+
+impl<W: RequiredScope> Access<W> {
+    /// Returns the proof, if the key has the scope in this tenant.
+    pub(super) fn of(key: Arc<ApiKey>, name: &str, state: &ApiState) -> Result<Self, Problem> {
+        // An invalid name and another tenant get the same answer, so that nobody can find out which tenants exist.
+        let tenant = TenantId::parse(name).ok().filter(|tenant| key.allows(tenant, W::SCOPE));
+        let tenant = tenant.ok_or_else(|| {
+            forbidden(&format!("the key {}… may not {} in this tenant", key.hint, scope_action(W::SCOPE)))
+        })?;
+        if state.store.catalog().tenant(&tenant).is_none() {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", format!("there is no tenant {tenant}")));
+        }
+        Ok(Access { tenant, key, wanted: PhantomData })
+    }
+}
+
+fn scope_action(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Send => "send events",
+        Scope::Read => "read",
+        Scope::Manage => "manage",
+    }
+}
+
+/// Proof that the request's key is an admin key.
+pub(super) struct Admin(pub(super) Arc<ApiKey>);
+
+impl FromRequestParts<Arc<ApiState>> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        let admin = Admin::of(&key(parts, state)?)?;
+        check_query(parts)?;
+        Exchange::of(parts)?.admit(Payer::Operator).await?;
+        Ok(admin)
+    }
+}
+
+impl Admin {
+    /// Returns the proof, if the key is an admin key.
+    pub(super) fn of(key: &Arc<ApiKey>) -> Result<Self, Problem> {
+        if key.is_admin() { Ok(Admin(key.clone())) } else { Err(forbidden("this needs an admin key")) }
+    }
+}
+
+fn forbidden(detail: &str) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        .remedy("use a key with the tenant and scope that this needs")
+}
+
+fn key(parts: &Parts, state: &ApiState) -> Result<Arc<ApiKey>, Problem> {
+    let key = match parts.headers.get(header::AUTHORIZATION) {
+        None => cookie_key(parts, state).transpose(),
+        Some(_) => None,
+    };
+    let key = key.unwrap_or_else(|| bearer_key(parts, state))?;
+    state.store.catalog().note_used(key.id);
+    Ok(key)
+}
+
+/// Name of the session's cookie. The prefix `__Host-` would require TLS, which only a proxy may add.
+pub(super) const COOKIE: &str = "hookloom_session";
+
+/// Header with the session's token in requests of the pages' scripts.
+const CSRF_HEADER: &str = "x-csrf-token";
+
+/// Returns the value of the session's cookie.
+pub(super) fn cookie(parts: &Parts) -> Option<&str> {
+    let all = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+}
+
+/// Returns the key of the signed-in user. A request that changes something must have the session's token as well, which other sites
+/// cannot know.
+fn cookie_key(parts: &Parts, state: &ApiState) -> Result<Option<Arc<ApiKey>>, Problem> {
+    let session = cookie(parts).and_then(|cookie| state.store.catalog().session(&credential_hash(cookie)));
+    let Some((session, key)) = session else { return Ok(None) };
+    let brought = parts.headers.get(CSRF_HEADER).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    if parts.method.is_safe() || bool::from(brought.ct_eq(session.csrf.as_bytes())) {
+        Ok(Some(key))
+    } else {
+        Err(Problem::new(StatusCode::FORBIDDEN, "no-csrf-token", "the session's token is missing or wrong")
+            .remedy("send it in X-CSRF-Token, or use a key: `Authorization: Bearer hlk_…`"))
+    }
+}
+
+fn bearer_key(parts: &Parts, state: &ApiState) -> Result<Arc<ApiKey>, Problem> {
+    let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (scheme, token) = header.split_once(' ').unwrap_or_default();
+    let found = scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| state.store.catalog().key(&credential_hash(token.trim())))
+        .flatten();
+    found.ok_or_else(|| {
+        let detail = if header.is_empty() { "the request has no key" } else { "the key is unknown or revoked" };
+        Problem::new(StatusCode::UNAUTHORIZED, "no-key", detail).remedy("send `Authorization: Bearer hlk_…`")
+    })
+}
+
+/// Last parameter of the path: the subject of the route. A value that cannot be parsed is answered as not found.
+pub(super) struct Item<T>(pub(super) T);
+
+impl<T: FromStr + Send> FromRequestParts<Arc<ApiState>> for Item<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found("item"))?;
+        let item = params.iter().last().and_then(|(_, value)| value.parse().ok());
+        item.map(Item).ok_or_else(|| Problem::not_found("item"))
+    }
+}
+
+/// Parameters of a path, by name.
+pub(super) struct PathParams(pub(super) Vec<(String, String)>);
+
+impl PathParams {
+    /// Parses a parameter. A value that cannot be parsed is answered as not found.
+    pub(super) fn parse<T: FromStr>(&self, wanted: &str, what: &str) -> Result<T, Problem> {
+        self.get(wanted).parse().map_err(|_| Problem::not_found(what))
+    }
+
+    /// Returns a parameter. Empty if there is none.
+    pub(super) fn get(&self, wanted: &str) -> &str {
+        self.0.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value)
+    }
+}
+
+impl FromRequestParts<Arc<ApiState>> for PathParams {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found("path"))?;
+        Ok(PathParams(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
+    }
+}
+
+/// Refuses query parameters that the document does not describe for the route. Otherwise a client with a misspelt parameter would
+/// get the answer to another question. Pages are not in the document and have other rules.
+fn check_query(parts: &Parts) -> Result<(), Problem> {
+    let (Some(query), Some(route)) = (parts.uri.query(), parts.extensions.get::<MatchedPath>()) else { return Ok(()) };
+    let Some(known) = document::query_parameters(&parts.method, route.as_str()) else { return Ok(()) };
+    let unknown = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| !known.iter().any(|one| one == name));
+    let Some((name, _)) = unknown else { return Ok(()) };
+    let known = match known {
+        [] => "this route has no parameters".to_owned(),
+        known => format!("this route has {}", known.join(", ")),
+    };
+    Err(invalid_query(format!("the parameter {:?} is unknown: {known}", shortened(&name, NAME_BYTES_MAX))))
+}
+
+/// Maximum length of an unknown parameter's name in an error, in bytes.
+const NAME_BYTES_MAX: usize = 100;
+
+fn invalid_query(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid-query", detail).remedy("GET /openapi.json shows the parameters")
+}
+
+/// Query parameters.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<ApiState>> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        query.map(|Query(params)| Params(params)).map_err(|rejection| {
+            // The library's message begins with a general sentence, which the reason follows.
+            let text = rejection.body_text();
+            let wrong = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+            invalid_query(format!("the query does not fit: {wrong}"))
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! Views of plugins: versions with their reports, a rollout, figures, and a dry run.
+
+use super::chart;
+use super::diff::Diff;
+use super::overview::{bars, series, times};
+use super::user::TenantUser;
+use super::{DisplayTime, Frame, PageError, duration, short, size};
+use crate::api::ApiState;
+use crate::api::problem::Problem;
+use crate::delivery::Verdict;
+use crate::event::SAMPLES;
+use crate::plugin::{ArmFigures, Comparison, Difference, Report, RolloutFigures, Shown};
+use crate::plural::counted;
+use crate::store::{PluginVersion, RolloutKind, StoredRollout, now_ms};
+use crate::subscription::TenantId;
+use askama::Template;
+
+/// Plugin in the list.
+pub(super) struct PluginRow {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) since: Option<DisplayTime>,
+    pub(super) by: String,
+    pub(super) users: usize,
+    pub(super) problem: String,
+}
+
+/// Page of a plugin.
+#[derive(Template)]
+#[template(path = "plugin.html")]
+pub(super) struct PluginPage {
+    frame: Frame,
+    name: String,
+    rollout: Option<RolloutView>,
+    versions: Vec<VersionRow>,
+    pub(super) compared: Option<Compared>,
+    calls_chart: String,
+    time_chart: String,
+    /// Value, label, and whether it is selected.
+    picks: Vec<(String, String, bool)>,
+    event_text: String,
+    config: String,
+    pub(super) result: Option<DryResult>,
+    /// Id and name of each webhook that uses the plugin.
+    users: Vec<(String, String)>,
+}
+
+/// Choices of the dry-run form.
+pub(super) struct Picked {
+    pub(super) event: String,
+    pub(super) event_text: String,
+    pub(super) version: String,
+    pub(super) config: String,
+}
+
+/// Period that the charts cover, and width of a bar, in seconds.
+const DAY_S: i64 = 86_400;
+const BAR_S: i64 = 1_800;
+
+/// Maximum number of stored events in the dry-run form.
+const PICKS: usize = 20;
+
+impl PluginPage {
+    pub(super) async fn new(user: &TenantUser, state: &ApiState) -> Result<Self, PageError> {
+        let name = user.path.get("name").to_owned();
+        let versions = state.store.plugin_versions(user.tenant.clone(), name.clone()).await?;
+        if versions.is_empty() {
+            return Err(Problem::not_found("plugin").into());
+        }
+        let subscriptions = state.store.catalog().subscriptions(&user.tenant);
+        let users: Vec<_> = subscriptions.iter().filter(|one| one.settings.plugin.names(&name)).collect();
+        let ids = users.iter().map(|one| one.id).collect();
+        let recent = state.store.last_events_of(user.tenant.clone(), ids, PICKS).await?;
+        let pick = |event: &crate::event::Event| {
+            (event.id.to_string(), format!("{} {}", DisplayTime::at_ms(event.received_at_ms).text, event.name), false)
+        };
+        fn sample((module, _): &(crate::event::Module, &str)) -> (String, String, bool) {
+            (format!("sample:{}", module.as_str()), format!("Sample: {}", module.as_str()), false)
+        }
+        let now_s = now_ms() / 1_000;
+        let mut figures = state.store.figures(user.tenant.clone(), now_s - DAY_S).await?;
+        figures.retain(|one| one.plugin.split('+').any(|plugin| plugin == name));
+        let series = series(&figures, now_s, DAY_S, BAR_S);
+        let config = users.first().map(|one| super::forms::as_lines(&one.settings.config)).unwrap_or_default();
+        let rollout = state.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
+        Ok(PluginPage {
+            rollout: rollout.map(|(stored, figures)| RolloutView::new(stored, figures)),
+            versions: versions.into_iter().map(|version| VersionRow::new(version, user, state)).collect(),
+            compared: None,
+            calls_chart: chart::bars("Attempts", &bars(&series), ["1 day ago", "now"]),
+            time_chart: chart::lines("Plugin time", &times(&series, |figures| &figures.plugin), ["1 day ago", "now"]),
+            picks: recent.iter().map(|(event, _)| pick(event)).chain(SAMPLES.iter().map(sample)).collect(),
+            event_text: String::new(),
+            config,
+            result: None,
+            users: users.iter().map(|one| (one.id.to_string(), super::webhooks::name(one))).collect(),
+            frame: Frame::new(user, state, "Plugins").watching("attempts"),
+            name,
+        })
+    }
+
+    /// Restores the submitted choices.
+    pub(super) fn picked(&mut self, pick: &Picked) {
+        self.picks.iter_mut().for_each(|one| one.2 = one.0 == pick.event);
+        self.versions.iter_mut().for_each(|one| one.picked = one.sha256 == pick.version);
+        self.event_text.clone_from(&pick.event_text);
+        self.config.clone_from(&pick.config);
+    }
+
+    /// Marks the page as the answer to a form.
+    pub(super) fn answering(self) -> Self {
+        PluginPage { frame: self.frame.answering(), ..self }
+    }
+}
+
+struct VersionRow {
+    sha256: String,
+    short: String,
+    active: bool,
+    at: DisplayTime,
+    by: String,
+    size: String,
+    compiled: String,
+    call: String,
+    picked: bool,
+    /// Reason for the quarantine. Empty: the version is not quarantined.
+    quarantined: String,
+    report: Vec<(&'static str, String)>,
+}
+
+impl VersionRow {
+    fn new(version: PluginVersion, user: &TenantUser, state: &ApiState) -> Self {
+        let report: Option<Report> = serde_json::from_str(&version.report).ok();
+        let probe = report.as_ref().and_then(|report| report.probe.as_ref());
+        VersionRow {
+            short: short(&version.sha256),
+            active: version.active,
+            at: DisplayTime::at_ms(version.created_at_ms),
+            by: version.created_by,
+            size: size(version.size),
+            compiled: report.as_ref().map(|report| format!("{} ms", report.compile_ms)).unwrap_or_default(),
+            call: probe.map(|probe| duration(probe.steady_call_us)).unwrap_or_default(),
+            picked: false,
+            quarantined: quarantined(state, &user.tenant, &version.sha256),
+            report: report.map(facts).unwrap_or_default(),
+            sha256: version.sha256,
+        }
+    }
+}
+
+/// Returns the text about a version's quarantine; empty for a version that is not quarantined.
+pub(super) fn quarantined(state: &ApiState, tenant: &TenantId, sha256: &str) -> String {
+    let quarantine = state.plugins.quarantine(tenant, sha256);
+    quarantine.map(|one| format!("Quarantined: {}. An admin can activate it again.", one.reason)).unwrap_or_default()
+}
+
+fn facts(report: Report) -> Vec<(&'static str, String)> {
+    fn list(items: &[String]) -> String {
+        if items.is_empty() { "nothing".to_owned() } else { items.join(", ") }
+    }
+    let mut facts = vec![
+        ("Contract", report.contract),
+        ("May use", list(&report.may_use)),
+        ("Imports", list(&report.imports)),
+        ("Compiled code", size(report.compiled_bytes)),
+    ];
+    facts.extend(report.memory_bytes.map(|bytes| ("Memory at the start", size(bytes))));
+    if let Some(probe) = report.probe {
+        let reason = probe.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        facts.extend([
+            ("On a sample", format!("{}{reason}", probe.verdict)),
+            ("First call", duration(probe.first_call_us)),
+            ("Further calls", duration(probe.steady_call_us)),
+            ("Memory", size(probe.memory_bytes)),
+        ]);
+        facts.extend(probe.depends_on.map(|on| ("Depends, besides the event, on", list(&on))));
+    }
+    facts
+}
+
+struct RolloutView {
+    kind: &'static str,
+    version: String,
+    summary: String,
+    under_way: bool,
+    /// State of the test that ends a canary; empty for a shadow.
+    test: String,
+    arms: Vec<(&'static str, u64, u64, String)>,
+    differences: Vec<(String, String, String, String)>,
+}
+
+impl RolloutView {
+    fn new(stored: StoredRollout, figures: Option<RolloutFigures>) -> Self {
+        let is_canary = matches!(stored.kind, RolloutKind::Canary);
+        let begun = DisplayTime::at_ms(stored.started_at_ms).text;
+        let summary = match (&stored.ended_reason, &figures) {
+            (Some(reason), _) => format!("Started {begun}; ended: {reason}."),
+            (None, Some(_)) if is_canary => format!("Started {begun}; it judges {} % of the events.", stored.percent),
+            (None, Some(figures)) => format!(
+                "Started {begun}; {} judged the same, {} differently, {} skipped.",
+                counted(figures.same, "event", "events"),
+                figures.different,
+                figures.skipped
+            ),
+            (None, None) => format!("Started {begun}."),
+        };
+        fn arm(name: &'static str, arm: &ArmFigures) -> (&'static str, u64, u64, String) {
+            (name, arm.calls, arm.faults, duration(arm.cpu_us_p95))
+        }
+        RolloutView {
+            kind: if is_canary { "Canary" } else { "Shadow" },
+            version: short(&stored.sha256),
+            under_way: stored.ended_reason.is_none(),
+            test: figures.as_ref().and_then(|figures| figures.test).map(|test| test.to_string()).unwrap_or_default(),
+            arms: match (&figures, is_canary) {
+                (Some(figures), true) => vec![arm("canary", &figures.canary), arm("active", &figures.active)],
+                (Some(figures), false) => vec![arm("active", &figures.active)],
+                (None, _) => Vec::new(),
+            },
+            differences: figures
+                .map(|figures| figures.differences.iter().map(difference).collect())
+                .unwrap_or_default(),
+            summary,
+        }
+    }
+}
+
+fn difference(one: &Difference) -> (String, String, String, String) {
+    fn verdict_text(sample: &crate::plugin::Sample) -> String {
+        match &sample.reason {
+            Some(reason) => format!("{} ({reason})", sample.verdict),
+            None => sample.verdict.to_string(),
+        }
+    }
+    (one.event.to_string(), verdict_text(&one.active), verdict_text(&one.other), one.diff.join("\n"))
+}
+
+/// Comparison of two versions on real events.
+pub(super) struct Compared(pub(super) String, pub(super) Vec<(String, String)>);
+
+impl Compared {
+    pub(super) fn new(comparison: &Comparison) -> Self {
+        let Comparison { same, changed, failed, skipped, active_us_p95, new_us_p95, judged_on, .. } = comparison;
+        let summary = format!(
+            "Of {judged_on}: {same} the same, {changed} changed, {failed} failed, {skipped} skipped; p95 {} before, {} now",
+            duration(*active_us_p95),
+            duration(*new_us_p95)
+        );
+        fn line(one: &Difference) -> (String, String) {
+            let (event, before, now, diff) = difference(one);
+            (format!("Event {event}: {before} before, {now} now"), diff)
+        }
+        Compared(summary, comparison.differences.iter().map(line).collect())
+    }
+}
+
+/// Result of a dry run.
+pub(super) struct DryResult {
+    verdict: String,
+    reason: String,
+    diff: Diff,
+    headers: String,
+    log: String,
+    cost: String,
+    /// Config keys that were not read, in one text.
+    unread: String,
+}
+
+impl DryResult {
+    pub(super) fn new(event: &str, shown: Shown) -> Self {
+        let diff = match (shown.verdict, &shown.body) {
+            (Verdict::Replace, Some(body)) => Diff::new(event, body.as_str()),
+            (Verdict::Pass, _) => Diff::same("It passes unchanged.", event),
+            _ => Diff::words("Nothing would be sent."),
+        };
+        let headers = shown.headers.iter().map(|(name, value)| format!("{name}: {value}"));
+        let kind = shown.content_type.iter().map(|kind| format!("content-type: {kind}"));
+        DryResult {
+            verdict: shown.verdict.to_string(),
+            reason: shown.reason.map(|reason| reason.to_string()).unwrap_or_default(),
+            diff,
+            headers: kind.chain(headers).collect::<Vec<_>>().join("\n"),
+            log: shown.log.join("\n"),
+            unread: shown.unread_config.join(", "),
+            cost: format!(
+                "Judged by {} in {} (CPU {}) with {} of memory and {} into the host.",
+                shown.plugin_sha256.as_deref().map(short).unwrap_or_default(),
+                duration(shown.cost.wall_us),
+                duration(shown.cost.cpu_us),
+                size(shown.cost.memory_bytes),
+                counted(shown.cost.host_calls, "call", "calls")
+            ),
+        }
+    }
+
+    pub(super) fn refused(reason: String) -> Self {
+        DryResult {
+            verdict: "not judged".to_owned(),
+            reason,
+            diff: Diff::words(""),
+            headers: String::new(),
+            log: String::new(),
+            cost: String::new(),
+            unread: String::new(),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! `hookloom demo`: four events from intake to receiver, shown and checked.
+//!
+//! The demo starts a real host on a store in a temporary folder, and a real receiver in a separate process, which verifies
+//! signatures with the published library. It sends the payloads of the vendor's guide to `/in/{token}`, as Agile CRM does. It ends
+//! by itself, and fails if a result is not the expected one. The demo's host allows Notify URLs with loopback addresses, and says
+//! so.
+
+mod components;
+mod receiver;
+mod show;
+
+use super::Failure;
+use super::client::HostClient;
+use crate::app::App;
+use crate::config::Config;
+use crate::plural::counted;
+use crate::signature::SigningSecret;
+use crate::subscription::TenantId;
+use crate::url_path::UrlPath;
+use bytes::Bytes;
+use clap::Args;
+use components::Components;
+use http::Method;
+use receiver::DemoReceiver;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// Options of `demo`.
+#[derive(Args)]
+pub(super) struct DemoArgs {
+    /// Folder of the built example plugins. Without this option they are built, if necessary, from the source tree around the
+    /// current folder.
+    #[arg(long, value_name = "FOLDER")]
+    plugins: Option<PathBuf>,
+}
+
+/// Payloads of the vendor's guide, with the names of their files.
+const PAYLOADS: [(&str, &str); 4] = [
+    ("contact_created.json", include_str!("../../../../tests/fixtures/guide/contact_created.json")),
+    ("contact_updated.json", include_str!("../../../../tests/fixtures/guide/contact_updated.json")),
+    ("opportunity_created.json", include_str!("../../../../tests/fixtures/guide/opportunity_created.json")),
+    ("opportunity_updated.json", include_str!("../../../../tests/fixtures/guide/opportunity_updated.json")),
+];
+
+/// Subscription of an example plugin: its name, modules, config, and the expected verdicts for the four events.
+struct Example {
+    plugin: &'static str,
+    modules: &'static [&'static str],
+    config: &'static [(&'static str, &'static str)],
+    verdicts: [&'static str; 4],
+}
+
+const EXAMPLES: [Example; 4] = [
+    Example { plugin: "flatten", modules: &["Contact"], config: &[], verdicts: ["replace", "replace", "", ""] },
+    Example { plugin: "redact", modules: &["Contact"], config: &[], verdicts: ["replace", "replace", "", ""] },
+    Example {
+        plugin: "deal-filter",
+        modules: &["Deal"],
+        config: &[("min_probability", "97")],
+        verdicts: ["", "", "drop", "pass"],
+    },
+    Example {
+        plugin: "slack",
+        modules: &["Deal"],
+        config: &[("milestones", "Won,Proposal")],
+        verdicts: ["", "", "replace", "replace"],
+    },
+];
+
+/// Maximum duration of a step of the demo, after which it fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
+    let components = Components::ready(args.plugins).await?;
+    let folder = tempfile::tempdir()?;
+    let config = Config {
+        data_dir: folder.path().to_owned(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        allow_loopback: true,
+        ..Config::default()
+    };
+    let app = App::start(config, None).await?;
+    show::started(&app.address);
+    let mut key = String::new();
+    app.show_first_key(|first| {
+        key.clone_from(&first.key);
+        Ok(())
+    })
+    .await?;
+    let outcome = run(&app, &key, &components).await;
+    app.stop().await;
+    let faults = outcome?;
+    show::ended(&faults);
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} failed", counted(faults.len() as u64, "check", "checks")).into())
+    }
+}
+
+/// Runs the demo on a started host. Returns the differences from the expected results.
+async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String>, Failure> {
+    let secret = SigningSecret::generate().reveal();
+    let mut receiver = DemoReceiver::start(&secret).await?;
+    let host = Demo { host: HostClient::new(&format!("http://{}", app.address), key)? };
+    host.set_up(components, &receiver, &secret).await?;
+    let token = host.post(&default_tenant("intake-tokens"), &json!({"label": "Agile CRM"})).await?;
+    let intake = token["path"].as_str().and_then(UrlPath::local).ok_or("the host made no intake address")?;
+
+    let started = Instant::now();
+    let mut faults = Vec::new();
+    let mut deliveries = Vec::new();
+    for (index, (file, payload)) in PAYLOADS.iter().enumerate() {
+        show::event(index + 1, file, payload);
+        let echo =
+            host.host.ask(Method::POST, &intake, "application/json", Bytes::from_static(payload.as_bytes())).await?;
+        if echo != serde_json::from_str::<Value>(payload)? {
+            faults.push(format!("{file}: /in did not answer with the event"));
+        }
+        for (example, delivery) in host.settled(index).await? {
+            let received = receiver.of(delivery["id"].as_str().unwrap_or_default(), &delivery).await?;
+            faults.extend(check(example, index, payload, &delivery, received.as_ref()));
+            show::delivery(example.plugin, payload, &delivery, received.as_ref());
+            deliveries.push((example.plugin, delivery, received));
+        }
+    }
+    let ledger = host.get(&default_tenant("ledger")).await?;
+    let count = |name: &str| ledger[name].as_u64().unwrap_or(u64::MAX);
+    let ended: u64 = ["delivered", "dropped", "dead", "cancelled", "pending"].iter().map(|name| count(name)).sum();
+    if count("fan_out") != ended {
+        faults.push(format!("the ledger does not balance: {ledger}"));
+    }
+    show::summary(&deliveries, &ledger, started.elapsed());
+    Ok(faults)
+}
+
+/// Compares the receiver's and the host's records of one delivery with the expected ones, and returns the differences.
+fn check(example: &Example, index: usize, payload: &str, delivery: &Value, received: Option<&Value>) -> Vec<String> {
+    let attempt = &delivery["attempts"][0];
+    let wanted = example.verdicts[index];
+    let body = received.and_then(|received| received["body"].as_str());
+    let sent = wanted == "pass" || wanted == "replace";
+    let rules = [
+        (attempt["verdict"] == wanted, format!("the verdict is {} instead of {wanted}", attempt["verdict"])),
+        (
+            delivery["state"] == if sent { "delivered" } else { "dropped" },
+            format!("its state is {}", delivery["state"]),
+        ),
+        (received.is_some() == sent, "the receiver got something else than the host says".to_owned()),
+        (received.is_none_or(|received| received["verified"] == true), "the signature was refused".to_owned()),
+        (wanted != "pass" || body == Some(payload), "bytes were touched although the verdict is pass".to_owned()),
+        (
+            body.is_none_or(|body| attempt["body_sha256"] == sha256(body)),
+            "the recorded sha256 is not the body's".to_owned(),
+        ),
+    ];
+    let broken = rules.into_iter().filter(|(holds, _)| !holds);
+    broken.map(|(_, what)| format!("{} of event {}: {what}", example.plugin, index + 1)).collect()
+}
+
+fn sha256(text: &str) -> String {
+    use sha2::Digest as _;
+    hex::encode(sha2::Sha256::digest(text.as_bytes()))
+}
+
+struct Demo {
+    host: HostClient,
+}
+
+/// Returns the path of a collection of the default tenant.
+fn default_tenant(collection: &'static str) -> UrlPath {
+    UrlPath::api_of(&TenantId::default()).then(collection)
+}
+
+impl Demo {
+    async fn get(&self, path: &UrlPath) -> Result<Value, Failure> {
+        self.host.ask(Method::GET, path, "application/json", Bytes::new()).await
+    }
+
+    async fn post(&self, path: &UrlPath, body: &Value) -> Result<Value, Failure> {
+        self.host.ask(Method::POST, path, "application/json", Bytes::from(serde_json::to_vec(body)?)).await
+    }
+
+    /// Uploads the plugins and creates a subscription for each.
+    async fn set_up(&self, components: &Components, receiver: &DemoReceiver, secret: &str) -> Result<(), Failure> {
+        for example in &EXAMPLES {
+            let component = Bytes::from(components.read(example.plugin)?);
+            let path = default_tenant("plugins").then(example.plugin);
+            let version = self.host.ask(Method::PUT, &path, "application/wasm", component).await?;
+            show::plugin(example.plugin, &version);
+            let config: serde_json::Map<String, Value> =
+                example.config.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+            let subscription = json!({
+                "notify_url": format!("{}{}", receiver.url, example.plugin),
+                "modules": example.modules,
+                "plugin": example.plugin,
+                "config": config,
+                "description": example.plugin,
+                "signing_secret": secret,
+            });
+            self.post(&default_tenant("subscriptions"), &subscription).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the deliveries of the newest event with their attempts, once none is pending, in the order of the examples.
+    async fn settled(&self, index: usize) -> Result<Vec<(&'static Example, Value)>, Failure> {
+        let subscriptions = self.get(&default_tenant("subscriptions")).await?;
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let wanted = EXAMPLES.iter().filter(|example| !example.verdicts[index].is_empty()).count();
+            let page = self.get(&default_tenant("deliveries").query("limit", wanted)).await?;
+            let deliveries = page["deliveries"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if deliveries.iter().all(|delivery| delivery["state"] != "pending") {
+                return self.details(deliveries, &subscriptions).await;
+            }
+            if Instant::now() > give_up {
+                return Err(
+                    format!("the deliveries of event {} did not end within {PATIENCE:?}: {page}", index + 1).into()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn details(
+        &self,
+        deliveries: &[Value],
+        subscriptions: &Value,
+    ) -> Result<Vec<(&'static Example, Value)>, Failure> {
+        let mut found = Vec::new();
+        for example in &EXAMPLES {
+            let subscription =
+                subscriptions.as_array().into_iter().flatten().find(|one| one["description"] == example.plugin);
+            let id = subscription.map(|one| one["id"].clone()).unwrap_or_default();
+            for delivery in deliveries.iter().filter(|delivery| delivery["subscription"] == id) {
+                let id: Uuid = delivery["id"].as_str().unwrap_or_default().parse()?;
+                found.push((example, self.get(&default_tenant("deliveries").then(&id)).await?));
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,167 @@
+//! `hookloom plugin new`: creates a folder with a working plugin, from templates in this program.
+
+use super::super::terminal::{self, outln};
+use super::source::MANIFEST;
+use super::{Failure, WIT};
+use crate::ids::PluginName;
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+
+/// Options of `plugin new`.
+#[derive(Args)]
+pub(in crate::cli) struct NewArgs {
+    /// Name of the plugin: a-z, 0-9 and -.
+    name: PluginName,
+    /// Programming language.
+    #[arg(long, value_enum)]
+    lang: Language,
+    /// Folder to create. Without it: the name.
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Language {
+    Rust,
+    Js,
+    Ts,
+    Python,
+    C,
+}
+
+/// File of the repository's templates.
+macro_rules! template {
+    ($path:literal) => {
+        include_str!(concat!("../../../../../plugins/templates/", $path))
+    };
+}
+
+/// File of the Rust sdk, which is part of a Rust plugin.
+macro_rules! sdk {
+    ($($name:literal),*) => {
+        [$((concat!("sdk/src/", $name), include_str!(concat!("../../../../../plugins/sdk/src/", $name)))),*]
+    };
+}
+
+const SDK: [(&str, &str); 11] = sdk![
+    "bindings.rs",
+    "contact.rs",
+    "deal.rs",
+    "decimal.rs",
+    "event.rs",
+    "host.rs",
+    "lib.rs",
+    "testing.rs",
+    "time.rs",
+    "value.rs",
+    "verdict.rs"
+];
+
+/// Section that `wit-bindgen c` generates from the contract: an object file, and so not text.
+const C_TYPE: &[u8] = include_bytes!("../../../../../plugins/templates/c/generated/plugin_component_type.o");
+
+impl Language {
+    fn files(self) -> Vec<(&'static str, &'static str)> {
+        match self {
+            Language::Rust => vec![
+                ("Cargo.toml", template!("rust/Cargo.toml.txt")),
+                (".cargo/config.toml", template!("rust/cargo-config.toml.txt")),
+                ("sdk/Cargo.toml", template!("rust/sdk.toml.txt")),
+                ("src/lib.rs", template!("rust/src/lib.rs.txt")),
+                (MANIFEST, template!("rust/hookloom-plugin.toml")),
+            ],
+            Language::Js => vec![
+                ("package.json", template!("js/package.json")),
+                ("jsconfig.json", template!("js/jsconfig.json")),
+                ("hookloom.d.ts", template!("ts/hookloom.d.ts")),
+                ("src/plugin.js", template!("js/src/plugin.js")),
+                (MANIFEST, template!("js/hookloom-plugin.toml")),
+            ],
+            Language::Ts => vec![
+                ("package.json", template!("ts/package.json")),
+                ("tsconfig.json", template!("ts/tsconfig.json")),
+                ("hookloom.d.ts", template!("ts/hookloom.d.ts")),
+                ("src/plugin.ts", template!("ts/src/plugin.ts")),
+                (MANIFEST, template!("ts/hookloom-plugin.toml")),
+            ],
+            Language::Python => vec![
+                ("requirements.txt", template!("python/requirements.txt")),
+                ("src/plugin.py", template!("python/src/plugin.py")),
+                (MANIFEST, template!("python/hookloom-plugin.toml")),
+            ],
+            Language::C => vec![
+                ("Makefile", template!("c/Makefile")),
+                ("src/plugin.c", template!("c/src/plugin.c")),
+                ("generated/plugin.c", template!("c/generated/plugin.c")),
+                ("generated/plugin.h", template!("c/generated/plugin.h")),
+                (MANIFEST, template!("c/hookloom-plugin.toml")),
+            ],
+        }
+    }
+
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Language::Rust => ("Rust", "Rust by rustup"),
+            Language::Js => ("JavaScript", "Node.js with npm"),
+            Language::Ts => ("TypeScript", "Node.js with npm"),
+            Language::Python => ("Python", "Python 3.10 or newer with venv"),
+            Language::C => (
+                "C",
+                "clang for wasm32-wasi (Debian: clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32), make, and Rust by rustup for its linker",
+            ),
+        }
+    }
+}
+
+pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
+    let name = &args.name;
+    let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(name.as_str()));
+    if folder.exists() {
+        return Err(format!("{} already exists", folder.display()).into());
+    }
+    let mut files = args.lang.files();
+    files.extend([
+        ("README.md", template!("README.md.txt")),
+        (".gitignore", template!("gitignore.txt")),
+        ("event.json", template!("event.json")),
+        ("golden/contact.json", template!("golden/contact.json")),
+        ("golden/unwanted.json", template!("golden/unwanted.json")),
+        ("wit/plugin.wit", WIT),
+    ]);
+    let (language, needs) = args.lang.words();
+    for (path, text) in files {
+        let text = text.replace("{{name_}}", &name.replace('-', "_")).replace("{{name}}", name);
+        write(&folder.join(path), text.replace("{{language}}", language).replace("{{needs}}", needs).as_bytes())?;
+    }
+    match args.lang {
+        // In the repository, the contract is two folders above the sdk; here it is one.
+        Language::Rust => {
+            for (path, text) in SDK {
+                write(&folder.join(path), text.replace("path: \"../../wit\"", "path: \"../wit\"").as_bytes())?;
+            }
+        }
+        Language::C => {
+            write(&folder.join("generated/plugin_component_type.o"), C_TYPE)?;
+            // The generated files of the contract are part of a C plugin, because not everybody has `wit-bindgen c`.
+            write(&folder.join(".gitignore"), b"/*.wasm\n")?;
+        }
+        _ => {}
+    }
+    if args.json {
+        let whole = serde_json::json!({"folder": folder, "language": language, "needs": needs});
+        return Ok(terminal::json_pretty(&whole)?);
+    }
+    outln!("made {} ({}); next:\n", folder.display(), language);
+    outln!("  cd {}\n  hookloom plugin build\n  hookloom plugin test", folder.display());
+    outln!("  hookloom plugin run --event event.json\n\nIt needs {}. README.md there has the rest.", needs);
+    Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let with_path = |error: std::io::Error| format!("{}: {error}", path.display());
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(with_path)?;
+    Ok(std::fs::write(path, bytes).map_err(with_path)?)
+}

@@ -1,0 +1,142 @@
+//! Sources of a plugin: a component file, or a folder with a `hookloom-plugin.toml`.
+
+use super::super::progress::during;
+use super::super::terminal::{Message, errln};
+use super::Failure;
+use crate::event::{Event, EventId, Module, VENDOR_EVENT_NAMES, read_envelope};
+use crate::plugin::Report;
+use crate::plugin::workbench::{BenchPlugin, Workbench};
+use bytes::Bytes;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+/// File that describes how a folder's plugin is built.
+pub(super) const MANIFEST: &str = "hookloom-plugin.toml";
+
+/// Content of `hookloom-plugin.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    /// Name of the plugin in a host.
+    name: String,
+    /// Shell commands that build the plugin, run in its folder.
+    build: Vec<String>,
+    /// Component that the commands build.
+    component: PathBuf,
+    /// Paths that are watched for changes, besides the manifest.
+    #[serde(default = "default_watch")]
+    watch: Vec<PathBuf>,
+}
+
+fn default_watch() -> Vec<PathBuf> {
+    vec!["src".into(), "golden".into()]
+}
+
+/// Plugin on disk.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Name of the plugin.
+    pub(super) name: String,
+    /// Component of the plugin.
+    pub(super) component: PathBuf,
+    /// Folder in which the plugin is built. None for a component without a folder.
+    pub(super) folder: Option<PathBuf>,
+    /// Paths that are watched for changes.
+    pub(super) watch: Vec<PathBuf>,
+    build: Vec<String>,
+}
+
+impl Source {
+    /// Finds the plugin at a path.
+    pub(super) fn find(path: &Path) -> Result<Self, Failure> {
+        if path.is_file() {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().replace('_', "-").to_lowercase();
+            let component = path.to_owned();
+            return Ok(Source { name, component, folder: None, watch: vec![path.to_owned()], build: Vec::new() });
+        }
+        let manifest = path.join(MANIFEST);
+        let text = std::fs::read_to_string(&manifest).map_err(|error| {
+            format!(
+                "{}: {error}; name a component (.wasm) or a folder that `hookloom plugin new` made",
+                manifest.display()
+            )
+        })?;
+        let Manifest { name, build, component, watch } =
+            toml::from_str(&text).map_err(|error| format!("{}: {}", manifest.display(), error.message()))?;
+        let watch = watch.iter().map(|one| path.join(one)).chain([manifest]).collect();
+        Ok(Source { name, component: path.join(component), folder: Some(path.to_owned()), watch, build })
+    }
+
+    /// Runs the build commands. Their output goes to stderr, because stdout is for results.
+    pub(super) fn build(&self) -> Result<(), Failure> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        for command in &self.build {
+            errln!("$ {}", Message(command));
+            let mut shell = Command::new("sh");
+            let status = shell.arg("-c").arg(format!("{{ {command}\n}} >&2")).current_dir(folder).status()?;
+            if !status.success() {
+                return Err(format!("`{command}` failed ({status})").into());
+            }
+        }
+        if self.component.is_file() {
+            Ok(())
+        } else {
+            Err(format!(
+                "the build went well but left no {}; look at `component` in {MANIFEST}",
+                self.component.display()
+            )
+            .into())
+        }
+    }
+
+    pub(super) fn read(&self) -> Result<Bytes, Failure> {
+        let hint = if self.folder.is_some() { "; `hookloom plugin build` makes it" } else { "" };
+        let bytes =
+            std::fs::read(&self.component).map_err(|error| format!("{}: {error}{hint}", self.component.display()))?;
+        Ok(bytes.into())
+    }
+
+    /// Loads the component into the workbench.
+    pub(super) async fn load(&self, workbench: &Workbench) -> Result<(BenchPlugin, Report), Failure> {
+        let component = self.read()?;
+        let what = format!("compiling {} ({} KiB)", self.name, component.len().div_ceil(1 << 10));
+        during(&what, workbench.load(&self.name, component)).await.map_err(|error| {
+            format!("{} is not a plugin for this host: {}", self.component.display(), crate::describe(&error)).into()
+        })
+    }
+}
+
+/// Parses an event from the text of its file, as a host that accepted it at that time would have it.
+pub(super) fn event(text: &str, received_at_ms: i64) -> Result<Arc<Event>, Failure> {
+    event_with_id(text, received_at_ms, uuid::Uuid::nil())
+}
+
+/// Parses an event, with the id that a host assigned, because the plugin's random numbers depend on it.
+pub(super) fn event_with_id(text: &str, received_at_ms: i64, id: uuid::Uuid) -> Result<Arc<Event>, Failure> {
+    let envelope = read_envelope(&Bytes::copy_from_slice(text.trim().as_bytes()))
+        .map_err(|error| format!("this is not an event: {error}"))?;
+    let vendors = VENDOR_EVENT_NAMES.iter().find(|(name, _)| *name == envelope.name).map(|(_, module)| *module);
+    let guess = if envelope.name.starts_with("Opportunity") { Module::Deal } else { Module::Contact };
+    Ok(Arc::new(Event {
+        id: EventId(id),
+        module: vendors.unwrap_or(guess),
+        name: envelope.name,
+        entity_id: envelope.entity_id,
+        received_at_ms,
+        payload: envelope.payload,
+    }))
+}
+
+/// Reads an event from a file.
+pub(super) fn event_in(file: &Path, received_at_ms: i64) -> Result<Arc<Event>, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    event(&text, received_at_ms).map_err(|error| format!("{}: {error}", file.display()).into())
+}
+
+/// Parses `key=value` of an option.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text}: write KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}

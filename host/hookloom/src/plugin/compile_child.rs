@@ -1,0 +1,204 @@
+//! Compile child: strips a component, compiles and checks it, writes the code to the parent, and then probes it on a sample event.
+//!
+//! # Guarantees
+//! - The child limits its address space and CPU time before it reads the first byte. For the probe it raises these limits: guests
+//!   reserve address space for their memories, so the probe bounds writable memory instead.
+//! - Guest code runs only after the compiled code was written to the parent, so a guest cannot change it.
+//! - Compilation runs with niceness 10. The probe does not, because it reports times; it takes about a second.
+
+use super::check;
+use super::compile::{self, CODE_BYTES_MAX, ChildReply, CompileLimits, PANICKED, PROBE_CPU_S};
+use super::engine::{EnginePurpose, Ticker, engine};
+use super::probe;
+use super::report::{ProbeOutcome, Refusal, Report};
+use super::strip;
+use super::threads::HOST_STACK_BYTES;
+use super::version::Version;
+use rlimit::Resource;
+use serde::Serialize;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::time::Instant;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Address space for the probe, in bytes: the memories of a few instances, each of which reserves 4 GiB and guard pages.
+const PROBE_ADDRESS_BYTES: u64 = 64 << 30;
+
+/// Writable memory for the probe, in bytes, in addition to that of compilation: the guest's memory and the host's around it.
+const PROBE_MEMORY_BYTES: u64 = 2 << 30;
+
+/// Stack of the thread that compiles, in bytes: the usual size of a main thread's stack.
+const COMPILE_STACK_BYTES: usize = 8 << 20;
+
+/// Exit code of a child that could not answer.
+const FAILED: i32 = 2;
+
+/// Error that ends a child.
+#[derive(Debug, thiserror::Error)]
+enum ChildError {
+    /// A pipe, thread or resource limit failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The compiler or a call of the component panicked.
+    #[error("the code of the host panicked")]
+    Panicked,
+}
+
+/// Reason why a component is not compiled.
+enum NotCompiled {
+    Refused(Refusal),
+    /// The machine prevents the compilation of any component.
+    Unable(String),
+}
+
+impl From<Refusal> for NotCompiled {
+    fn from(refusal: Refusal) -> Self {
+        NotCompiled::Refused(refusal)
+    }
+}
+
+/// Version to probe, with the engine that bounds its calls.
+struct ProbeTarget {
+    engine: Engine,
+    version: Version,
+}
+
+/// Runs the compile child. Returns the exit code.
+pub fn compile_child(limits: CompileLimits) -> i32 {
+    match compile_and_probe(limits) {
+        Ok(()) => 0,
+        Err(ChildError::Panicked) => PANICKED,
+        Err(ChildError::Io(_)) => FAILED,
+    }
+}
+
+fn compile_and_probe(limits: CompileLimits) -> Result<(), ChildError> {
+    if let Err(error) = limit_compiling(limits) {
+        return Ok(write_reply(&ChildReply::Unable(format!(
+            "the limits of the compile process cannot be set: {error}"
+        )))?);
+    }
+    let mut component = Vec::new();
+    let read = std::io::stdin().lock().read_to_end(&mut component).map_err(ChildError::from);
+    let compiled = read.and_then(|_| {
+        on_a_thread(COMPILE_STACK_BYTES, move || {
+            // Under Linux, niceness is per thread (setpriority(2)). A failure only makes other threads wait longer.
+            let _ = rustix::process::setpriority_process(None, 10);
+            compile_here(&component, limits)
+        })
+    });
+    match compiled {
+        Ok(Ok((report, code, ready))) => {
+            write_reply(&ChildReply::Compiled(report, code.len() as u64))?;
+            write(&code)?;
+            drop(code);
+            limit_probing(limits)?;
+            Ok(write_reply(&probe_here(limits, ready)?)?)
+        }
+        Ok(Err(NotCompiled::Refused(refusal))) => Ok(write_reply(&ChildReply::Refused(refusal.bounded()))?),
+        Ok(Err(NotCompiled::Unable(what))) => Ok(write_reply(&ChildReply::Unable(what))?),
+        // With little memory, reading or the thread's stack may already be too much.
+        Err(ChildError::Io(error)) if matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::WouldBlock) => {
+            Ok(write_reply(&ChildReply::Refused(compile::too_little_memory(limits)))?)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn on_a_thread<T: Send + 'static>(
+    stack_bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ChildError> {
+    let thread = std::thread::Builder::new().stack_size(stack_bytes).spawn(work)?;
+    thread.join().map_err(|_| ChildError::Panicked)
+}
+
+fn write_reply(answer: &impl Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    write(&line)
+}
+
+fn write(bytes: &[u8]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+/// Sets the soft limits for compilation, and hard limits to which the probe can raise them.
+fn limit_compiling(limits: CompileLimits) -> std::io::Result<()> {
+    Resource::AS.set(limits.memory_bytes, limits.memory_bytes.saturating_add(PROBE_ADDRESS_BYTES))?;
+    Resource::CPU.set(limits.cpu_s, limits.cpu_s.saturating_add(PROBE_CPU_S + 1))?;
+    Resource::CORE.set(0, 0)
+}
+
+fn limit_probing(limits: CompileLimits) -> std::io::Result<()> {
+    let (_, address_max) = Resource::AS.get()?;
+    Resource::AS.set(address_max, address_max)?;
+    let memory = limits.memory_bytes.saturating_add(PROBE_MEMORY_BYTES);
+    Resource::DATA.set(memory, memory)?;
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).tv_sec.unsigned_abs();
+    let (_, cpu_max) = Resource::CPU.get()?;
+    Resource::CPU.set((used + PROBE_CPU_S).min(cpu_max), cpu_max)
+}
+
+fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<u8>, ProbeTarget), NotCompiled> {
+    let started = Instant::now();
+    if let Some(fault) = super::no_executable_memory() {
+        return Err(NotCompiled::Unable(fault.to_owned()));
+    }
+    let stack_bytes = usize::try_from(limits.stack_bytes).unwrap_or(usize::MAX);
+    let engine = engine(EnginePurpose::Compile { stack_bytes }).map_err(compiler_fault)?;
+    let stripped = strip::strip(component).map_err(|error| broken(&error.to_string()))?;
+    let component = Component::from_binary(&engine, &stripped).map_err(|error| explain(&error, limits))?;
+    let (report, plugin) = check::check_component(&engine, &component)?;
+    let code = component.serialize().map_err(compiler_fault)?;
+    let compiled_bytes = code.len() as u64;
+    if compiled_bytes > CODE_BYTES_MAX {
+        return Err(compile::too_much_code(compiled_bytes).into());
+    }
+    let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok((
+        Report { compiled_bytes, compile_ms, ..report },
+        code,
+        ProbeTarget { engine, version: Version::unnamed(plugin) },
+    ))
+}
+
+fn compiler_fault(error: wasmtime::Error) -> NotCompiled {
+    NotCompiled::Unable(format!("this host's compiler does not work: {error:#}"))
+}
+
+/// Probes the component on a thread with the stack of a plugin thread.
+fn probe_here(limits: CompileLimits, ProbeTarget { engine, version }: ProbeTarget) -> Result<ProbeOutcome, ChildError> {
+    let _ticker = Ticker::start(&engine)?;
+    // The implementation of WASI uses clock types of tokio. No task is spawned.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let handle = runtime.handle().clone();
+    let stack_bytes = usize::try_from(limits.stack_bytes).unwrap_or(usize::MAX).saturating_add(HOST_STACK_BYTES);
+    // In the host a panic only ends the call. But every call of this component could panic.
+    on_a_thread(stack_bytes, move || {
+        let _context = handle.enter();
+        probe::probe(&version)
+    })
+}
+
+/// Builds a refusal from a compiler error, with a remedy where one is known.
+fn explain(error: &wasmtime::Error, limits: CompileLimits) -> Refusal {
+    /// Text of ENOMEM (errno(3)) in an I/O error.
+    const NO_MEMORY: &str = "(os error 12)";
+    let message = format!("{error:#}");
+    if message.contains(NO_MEMORY) {
+        return compile::too_little_memory(limits);
+    }
+    if message.contains("component model async") {
+        let what = "the component uses the component model's async functions, which this host leaves out";
+        return Refusal::new("async", what, "rebuild it with synchronous functions (componentize-qjs: --sync)");
+    }
+    broken(&message)
+}
+
+fn broken(message: &str) -> Refusal {
+    let what = format!("the component is broken or uses a feature that this host leaves out ({message})");
+    Refusal::new("invalid", what, "rebuild it; a file that was cut off in transfer looks like this too")
+}

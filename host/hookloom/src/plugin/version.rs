@@ -1,0 +1,45 @@
+//! Versions of plugins: one that can judge, and a reference to one whose code may be anywhere.
+
+use super::bindings::PluginPre;
+use super::guest::GuestState;
+use super::report::Report;
+use std::sync::Arc;
+
+/// A version that can judge: compiled, loaded and linked.
+pub(super) struct Version {
+    pub(super) sha256: String,
+    pub(super) plugin: PluginPre<GuestState>,
+    /// Report of the check.
+    pub(super) report: Report,
+    /// Size of the code in memory, in bytes.
+    pub(super) bytes: u64,
+}
+
+/// Reference to a version, whose code may be in memory, on disk, or not compiled yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct VersionRef {
+    pub(super) sha256: Arc<str>,
+    /// Set when the version may read the previous event of an entity.
+    pub(super) reads_history: bool,
+}
+
+impl VersionRef {
+    /// Creates a reference from a version's sha256 and the stored report of its check.
+    pub(super) fn new(sha256: &str, report: &str) -> Self {
+        let report = serde_json::from_str(report).ok();
+        // With an unreadable report, a needless lookup only costs a read.
+        let reads_history = report.as_ref().is_none_or(Report::reads_history);
+        VersionRef { sha256: sha256.into(), reads_history }
+    }
+}
+
+impl Version {
+    /// Creates a version that is not stored, for the probe of a compile child.
+    pub(super) fn unnamed(plugin: PluginPre<GuestState>) -> Self {
+        Version { sha256: String::new(), plugin, report: Report::default(), bytes: 0 }
+    }
+
+    pub(super) fn reference(&self) -> VersionRef {
+        VersionRef { sha256: self.sha256.as_str().into(), reads_history: self.report.reads_history() }
+    }
+}

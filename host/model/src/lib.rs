@@ -1,0 +1,38 @@
+//! Types and pure rules: what an event, a subscription and a delivery are, who gets an event, what follows an attempt.
+//!
+//! # Guarantees
+//!
+//! - No module reads a file, opens a socket or waits: time and chance are arguments, except where an id or a key is made.
+//! - The crate depends on no asynchronous runtime, no HTTP server or client, no database and no plugin runtime, so its tests build
+//!   in seconds. With the feature `openapi`, types that the REST API shows have schemas; nothing else changes.
+//! - Modules import each other without circles (`cargo xtask tidy` checks it).
+//!
+//! # Reading order
+//!
+//! [`ids`], then [`event`] (what comes in), [`subscription`] (who gets it) with [`chain`], [`limits`] and [`address`] (where it may
+//! go), [`delivery`] (what goes out) with [`retry`] (what follows an attempt), [`signature`] and [`headers`] (what a request carries).
+
+pub mod access;
+pub mod address;
+pub mod chain;
+pub mod delivery;
+pub mod diff;
+pub mod event;
+pub mod figures;
+pub mod headers;
+pub mod ids;
+pub mod inspector;
+pub mod limits;
+pub mod pauses;
+pub mod plural;
+pub mod retry;
+pub mod secret;
+pub mod signature;
+pub mod subscription;
+pub mod url_path;
+
+/// Returns an error with its causes, in one line.
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

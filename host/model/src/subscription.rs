@@ -1,0 +1,333 @@
+//! Tenants and subscriptions.
+//!
+//! Pure data. The settings of a subscription are written by its owner. Its secrets are separate, so that settings can be shown.
+//! Does not know how they are stored, and never prints a secret.
+
+use crate::address::Egress;
+use crate::chain::Chain;
+use crate::event::Module;
+use crate::headers::{HeaderAuthor, check_header, fill_secrets};
+pub use crate::ids::{DEFAULT_TENANT, SubscriptionId, TenantId, is_slug};
+use crate::limits::Limits;
+use crate::pauses::Pauses;
+use crate::retry::RetryPolicy;
+pub use crate::secret::{Secret, check_secret_name};
+use crate::signature::SigningKey;
+use http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use url::Url;
+
+/// Tenant: an account that owns subscriptions, plugins, keys, events and bins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Id of the tenant.
+    pub id: TenantId,
+    /// Accepted event names besides the vendor's four, with the module of each.
+    pub extra_event_names: BTreeMap<String, Module>,
+    /// Limits of plugin calls, lower than the host's maxima.
+    pub limits_max: BTreeMap<String, u64>,
+    /// Address ranges that the tenant may call, within those of the host.
+    pub egress: Egress,
+    /// Time of creation, in milliseconds since the epoch.
+    pub created_at_ms: i64,
+}
+
+/// Policy for a delivery whose plugin traps, runs out of memory or returns invalid output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum OnPluginFault {
+    /// Sends nothing: the delivery waits for another version or config, up to its age limit.
+    #[default]
+    Hold,
+    /// Sends the original payload.
+    Pass,
+}
+
+/// Reuse of a plugin instance for several events of one subscription. Calls are faster, and the plugin's memory is kept for the
+/// next event. An instance that fails is replaced by a fresh one within the same attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Reuse {
+    /// Maximum number of calls of an instance: 2 to 100,000.
+    pub calls: u32,
+    /// Maximum time without a call, in seconds: 1 to 3,600.
+    #[serde(default = "default_idle_s")]
+    pub idle_s: u32,
+}
+
+fn default_idle_s() -> u32 {
+    60
+}
+
+impl Reuse {
+    /// Returns an error if a number is out of range.
+    pub fn check(&self) -> Result<(), String> {
+        if (2..=100_000).contains(&self.calls) && (1..=3_600).contains(&self.idle_s) {
+            Ok(())
+        } else {
+            Err("calls is 2 to 100000, and idle_s is 1 to 3600".into())
+        }
+    }
+}
+
+/// Settings of a subscription, written by its owner.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Notify URL: http or https, without credentials in it.
+    pub notify_url: String,
+    /// Modules whose events are delivered: at least one.
+    pub modules: Vec<Module>,
+    /// Name for people.
+    #[serde(default)]
+    pub description: String,
+    /// Plugin that judges each event, as `name` or, pinned to a version, `name@sha256`; or a list of up to 8 plugins, each of which
+    /// judges the output of the one before. Absent: everything passes.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::chain::ChainText))]
+    pub plugin: Chain,
+    /// Configuration that the plugin reads through `config`.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+    /// Headers to add to every request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Hosts to which the plugin may redirect a request, besides the host of the Notify URL.
+    #[serde(default)]
+    pub url_hosts: Vec<String>,
+    /// Allows the plugin to choose an `http` URL if the Notify URL is `https`. Otherwise such a request is refused.
+    #[serde(default)]
+    pub url_allow_http: bool,
+    /// Forward proxy, certificate authorities and client certificate for requests to this receiver.
+    #[serde(default)]
+    pub transport: Transport,
+    /// Retry schedule.
+    #[serde(default)]
+    pub retry: RetryPolicy,
+    /// Limits of a plugin call.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Reuse of plugin instances. Absent: each call has a fresh one.
+    #[serde(default)]
+    pub reuse: Option<Reuse>,
+    /// Treatment of a delivery whose plugin fails.
+    #[serde(default)]
+    pub on_plugin_fault: OnPluginFault,
+    /// Deadline of a POST with its answer, in milliseconds: 1,000 to 30,000.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+    /// Maximum number of requests in progress at once: 1 to 256.
+    #[serde(default = "default_concurrency")]
+    pub concurrency: u32,
+    /// Maximum number of requests that begin in a second: 1 to 10,000. Absent: no limit.
+    #[serde(default)]
+    pub rate_per_s: Option<u32>,
+    /// Order of the events of one contact or deal: they are delivered one after the other, in the order of acceptance. Absent: they
+    /// may overtake each other. Applies to events that are accepted from then on.
+    #[serde(default)]
+    pub ordering: Option<Ordering>,
+    /// Duration of nothing but failures after which the subscription is disabled, in seconds: up to 90 days. 0: never.
+    #[serde(default = "default_disable_after_s")]
+    pub disable_after_s: u64,
+    /// Sends `traceparent` (W3C Trace Context) with requests. The trace id is the event's id, and the span is the attempt.
+    #[serde(default)]
+    pub traceparent: bool,
+}
+
+/// Transport to the receiver: forward proxy, certificate authorities, client certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Transport {
+    /// Forward proxy, such as `http://proxy.example:3128`. Its address is vetted like a Notify URL's.
+    pub proxy: Option<String>,
+    /// Value of `Proxy-Authorization` for the proxy; `{{secret:NAME}}` stands for a secret.
+    pub proxy_authorization: Option<String>,
+    /// Certificate authorities to trust instead of the system's, as PEM.
+    pub authorities: Option<String>,
+    /// Name of the secret with the client's certificate chain and its private key, as PEM.
+    pub client_certificate: Option<String>,
+}
+
+impl Transport {
+    /// Returns true if every setting is the default.
+    pub fn is_default(&self) -> bool {
+        *self == Transport::default()
+    }
+}
+
+/// Treatment of the later events of a contact or deal when one fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "on_failure", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ordering {
+    /// They wait until the failed event is delivered or given up.
+    Block,
+    /// They wait for this number of attempts of the failed event, and are then sent. The failed event may arrive after them.
+    SkipAfter {
+        /// 1 to 100.
+        attempts: u32,
+    },
+}
+
+/// Slightly longer than the default schedule.
+fn default_disable_after_s() -> u64 {
+    5 * 86_400
+}
+
+/// Lower end of the recommendation of Standard Webhooks (15 to 30 s).
+fn default_timeout_ms() -> u64 {
+    15_000
+}
+
+fn default_concurrency() -> u32 {
+    32
+}
+
+/// State of a subscription: active, paused (events wait) or disabled (no events match).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum SubscriptionState {
+    /// Events match and are sent.
+    Active,
+    /// Events match and wait.
+    Paused,
+    /// Events do not match. Deliveries that were pending are dead.
+    Disabled,
+}
+
+impl SubscriptionState {
+    /// All states, in the order of their stored numbers.
+    pub const ALL: [SubscriptionState; 3] =
+        [SubscriptionState::Active, SubscriptionState::Paused, SubscriptionState::Disabled];
+}
+
+impl Subscription {
+    /// Returns true if the subscription gets events of this module: it is not disabled and lists the module. A paused subscription
+    /// matches, and its deliveries wait.
+    pub fn matches(&self, module: Module) -> bool {
+        self.state != SubscriptionState::Disabled && self.settings.modules.contains(&module)
+    }
+
+    /// Creates a subscription for single calls of plugins, which is never stored, for dry runs and the commands of plugin authors.
+    pub fn passing(tenant: TenantId, settings: CallSettings) -> Self {
+        let CallSettings { plugin, config, secrets, limits, reuse } = settings;
+        let nowhere = serde_json::json!({"notify_url": "https://dry-run.invalid/", "modules": []});
+        let blank: Settings = serde_json::from_value(nowhere).expect("the two fields without a default are there");
+        Subscription {
+            id: SubscriptionId(uuid::Uuid::nil()),
+            tenant,
+            settings: LoadedSettings::new(Settings { plugin, config, limits, reuse, ..blank }, secrets)
+                .expect("the URL above can be read"),
+            state: SubscriptionState::Active,
+            state_reason: None,
+            failing_since_ms: None,
+            pauses: Pauses::default(),
+            generation: 0,
+            signing: Vec::new(),
+            created_at_ms: 0,
+        }
+    }
+}
+
+/// Settings of a subscription that a plugin call depends on.
+#[derive(Clone, Debug, Default)]
+pub struct CallSettings {
+    /// Plugins that judge, in order.
+    pub plugin: Chain,
+    /// Values that plugins read through `config`.
+    pub config: BTreeMap<String, String>,
+    /// Secrets that plugins may use by name.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Resource limits of a call.
+    pub limits: Limits,
+    /// Reuse of instances. Absent: each call has a fresh one.
+    pub reuse: Option<Reuse>,
+}
+
+/// Settings and secrets of a subscription, with what its attempts need of them: parsed once, when they are written or loaded.
+#[derive(Clone, Debug)]
+pub struct LoadedSettings {
+    settings: Settings,
+    secrets: BTreeMap<String, Secret>,
+    url: Url,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A Notify URL cannot be parsed.
+#[derive(Debug, thiserror::Error)]
+#[error("the Notify URL cannot be read: {0}")]
+pub struct UnreadableUrl(#[from] url::ParseError);
+
+impl LoadedSettings {
+    /// Parses settings. Headers were checked when they were written; a header whose secret was deleted since is left out.
+    pub fn new(settings: Settings, secrets: BTreeMap<String, Secret>) -> Result<Self, UnreadableUrl> {
+        let url = Url::parse(&settings.notify_url)?;
+        let filled = |(name, value): (&String, &String)| {
+            check_header(name, &fill_secrets(value, &secrets).ok()?, HeaderAuthor::Owner).ok()
+        };
+        let mut headers: Vec<_> = settings.headers.iter().filter_map(filled).collect();
+        // Any of them may hold a credential.
+        headers.iter_mut().for_each(|(_, value)| value.set_sensitive(true));
+        Ok(LoadedSettings { settings, secrets, url, headers })
+    }
+
+    /// Changes the plugins, the limits or the reuse of instances. Nothing that was parsed depends on them.
+    pub fn change_calls(&mut self, change: impl FnOnce(&mut Chain, &mut Limits, &mut Option<Reuse>)) {
+        change(&mut self.settings.plugin, &mut self.settings.limits, &mut self.settings.reuse);
+    }
+
+    /// Notify URL.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Headers that the owner adds to every request, with the values of secrets in their places.
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
+    /// Secrets by name, for plugins and headers.
+    pub fn secrets(&self) -> &BTreeMap<String, Secret> {
+        &self.secrets
+    }
+}
+
+impl Deref for LoadedSettings {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+/// Subscription with its state and secrets.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// Id of the subscription.
+    pub id: SubscriptionId,
+    /// Tenant of the subscription.
+    pub tenant: TenantId,
+    /// Settings of the owner, and secrets.
+    pub settings: LoadedSettings,
+    /// Current state.
+    pub state: SubscriptionState,
+    /// Reason for a state other than active.
+    pub state_reason: Option<String>,
+    /// Time since which the receiver fails, in milliseconds since the epoch, if it has failed for a while.
+    pub failing_since_ms: Option<i64>,
+    /// Ended pauses, which do not count as the age of deliveries.
+    pub pauses: Pauses,
+    /// Number that grows with every edit of settings or secrets.
+    pub generation: u64,
+    /// Keys that sign the webhooks, current one first.
+    pub signing: Vec<SigningKey>,
+    /// Time of creation, in milliseconds since the epoch.
+    pub created_at_ms: i64,
+}

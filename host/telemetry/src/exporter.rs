@@ -1,0 +1,65 @@
+//! Collects what the emitters say, and exports it for Prometheus.
+//!
+//! One for each process. What is emitted before [`Telemetry::start`] is not counted.
+
+use super::{
+    ATTEMPTS, DATABASE_OBJECTS_DAMAGED, DATABASE_ROWS_DAMAGED, DELIVERIES_PENDING, EVENTS_ACCEPTED,
+    OLDEST_PENDING_SECONDS, PLUGIN_CALL_SECONDS, PLUGIN_CALLS, PLUGIN_CODE_BYTES, PLUGIN_CODE_LOADS,
+    PLUGIN_COMPILE_SECONDS, PLUGIN_COMPILES, PLUGIN_COMPILES_UNDER_WAY, PLUGIN_FILES_BROKEN,
+    PLUGIN_VERSIONS_QUARANTINED, POST_SECONDS,
+};
+use crate::process;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+pub use metrics_exporter_prometheus::BuildError;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::time::Duration;
+
+/// Upper bounds of the buckets of every histogram, in seconds.
+const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
+
+/// Handle of the exporter.
+#[derive(Clone)]
+pub struct Telemetry(PrometheusHandle);
+
+impl Telemetry {
+    /// Starts to count in this process, once. Earlier calls are not counted.
+    pub fn start() -> Result<Self, BuildError> {
+        process::start();
+        let buckets =
+            PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?;
+        let handle = buckets.install_recorder()?;
+        describe_counter!(EVENTS_ACCEPTED, "Events that are durable.");
+        describe_counter!(ATTEMPTS, "Attempts by their outcome.");
+        describe_histogram!(POST_SECONDS, Unit::Seconds, "Duration of POSTs, including the answer.");
+        describe_counter!(PLUGIN_CALLS, "Calls of plugins by their verdict.");
+        describe_histogram!(PLUGIN_CALL_SECONDS, Unit::Seconds, "Duration of plugin calls.");
+        describe_gauge!(
+            PLUGIN_VERSIONS_QUARANTINED,
+            "1 while a version is not called because the host died in a call of it."
+        );
+        describe_gauge!(PLUGIN_FILES_BROKEN, "1 while a plugin's file in the plugins folder cannot be used.");
+        describe_counter!(PLUGIN_COMPILES, "Components that were compiled or refused.");
+        describe_histogram!(PLUGIN_COMPILE_SECONDS, Unit::Seconds, "Duration of compilations.");
+        describe_gauge!(PLUGIN_COMPILES_UNDER_WAY, "Components that are compiled now.");
+        describe_counter!(PLUGIN_CODE_LOADS, "Times that compiled code was brought into memory.");
+        describe_gauge!(PLUGIN_CODE_BYTES, Unit::Bytes, "Compiled code in memory.");
+        describe_gauge!(DELIVERIES_PENDING, "Deliveries that wait for an attempt.");
+        describe_gauge!(OLDEST_PENDING_SECONDS, Unit::Seconds, "Age of the oldest pending delivery.");
+        describe_gauge!(DATABASE_ROWS_DAMAGED, "Rows of the database that cannot be read and are set apart.");
+        describe_gauge!(DATABASE_OBJECTS_DAMAGED, "Tables and indexes of the database with damaged pages.");
+        Ok(Telemetry(handle))
+    }
+
+    /// Returns all metrics in the text format of Prometheus.
+    pub fn text(&self) -> String {
+        self.0.render() + &process::text()
+    }
+
+    /// Merges observations into buckets at intervals, so that memory stays bounded if nobody collects the metrics. Never returns.
+    pub async fn keep_up(self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            self.0.run_upkeep();
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Metrics: all metrics by name, and the only module with the exporter.
+//!
+//! Names and labels follow the conventions of Prometheus (base units, `_total` for counters). Labels are tenants, plugins and words
+//! of closed sets, never ids, URLs or values that a sender chooses. docs/reference/metrics.md lists them all.
+
+#[cfg(feature = "exporter")]
+mod exporter;
+#[cfg(feature = "exporter")]
+mod process;
+
+#[cfg(feature = "exporter")]
+pub use exporter::{BuildError, Telemetry};
+
+use hookloom_model::ids::TenantId;
+use metrics::{Counter, Histogram, counter, gauge, histogram};
+use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+const EVENTS_ACCEPTED: &str = "hookloom_events_accepted_total";
+const ATTEMPTS: &str = "hookloom_attempts_total";
+const POST_SECONDS: &str = "hookloom_post_seconds";
+const PLUGIN_CALLS: &str = "hookloom_plugin_calls_total";
+const PLUGIN_CALL_SECONDS: &str = "hookloom_plugin_call_seconds";
+const PLUGIN_FILES_BROKEN: &str = "hookloom_plugin_files_broken";
+const PLUGIN_VERSIONS_QUARANTINED: &str = "hookloom_plugin_versions_quarantined";
+const PLUGIN_COMPILES: &str = "hookloom_plugin_compiles_total";
+const PLUGIN_COMPILE_SECONDS: &str = "hookloom_plugin_compile_seconds";
+const PLUGIN_COMPILES_UNDER_WAY: &str = "hookloom_plugin_compiles_under_way";
+const PLUGIN_CODE_LOADS: &str = "hookloom_plugin_code_loads_total";
+const PLUGIN_CODE_BYTES: &str = "hookloom_plugin_code_bytes";
+
+const DELIVERIES_PENDING: &str = "hookloom_deliveries_pending";
+const DATABASE_ROWS_DAMAGED: &str = "hookloom_database_rows_damaged";
+const DATABASE_OBJECTS_DAMAGED: &str = "hookloom_database_objects_damaged";
+
+const OLDEST_PENDING_SECONDS: &str = "hookloom_oldest_pending_seconds";
+
+/// Counters of one tenant that every event changes. A look-up by labels costs as much as signing a webhook, so each thread keeps
+/// the counters that it has used. The exporter never removes counters either.
+struct OfTenant {
+    accepted: Counter,
+    post_seconds: Histogram,
+    /// Counters by outcome.
+    attempts: HashMap<String, Counter>,
+    plugins: HashMap<String, OfPlugin>,
+}
+
+struct OfPlugin {
+    seconds: Histogram,
+    /// Counters by verdict.
+    calls: HashMap<String, Counter>,
+}
+
+thread_local! {
+    static FOUND: RefCell<HashMap<TenantId, OfTenant>> = RefCell::default();
+}
+
+fn of_tenant(tenant: &TenantId, count: impl FnOnce(&mut OfTenant)) {
+    let look_up = || OfTenant {
+        accepted: counter!(EVENTS_ACCEPTED, "tenant" => tenant.to_string()),
+        post_seconds: histogram!(POST_SECONDS, "tenant" => tenant.to_string()),
+        attempts: HashMap::new(),
+        plugins: HashMap::new(),
+    };
+    FOUND.with_borrow_mut(|found| count(once(found, tenant, look_up)));
+}
+
+/// Returns the value of a key, after inserting it if the key is new.
+fn once<'m, Q: Hash + Eq + ToOwned<Owned = K> + ?Sized, K: Hash + Eq + Borrow<Q>, V>(
+    found: &'m mut HashMap<K, V>,
+    key: &Q,
+    look_up: impl FnOnce() -> V,
+) -> &'m mut V {
+    if !found.contains_key(key) {
+        found.insert(key.to_owned(), look_up());
+    }
+    found.get_mut(key).expect("it is there now")
+}
+
+/// Counts accepted events.
+pub fn accepted(tenant: &TenantId, events: usize) {
+    of_tenant(tenant, |of_tenant| of_tenant.accepted.increment(events as u64));
+}
+
+/// Sets the number of pending deliveries of a tenant, and the age of the oldest.
+pub fn pending(tenant: &TenantId, deliveries: u64, oldest_s: f64) {
+    gauge!(DELIVERIES_PENDING, "tenant" => tenant.to_string()).set(deliveries as f64);
+    gauge!(OLDEST_PENDING_SECONDS, "tenant" => tenant.to_string()).set(oldest_s);
+}
+
+/// Sets the numbers of damaged rows, and of damaged tables and indexes.
+pub fn damaged(rows: usize, objects: usize) {
+    gauge!(DATABASE_ROWS_DAMAGED).set(rows as f64);
+    gauge!(DATABASE_OBJECTS_DAMAGED).set(objects as f64);
+}
+
+/// Counts an attempt, and the duration of its POST if there was one.
+pub fn attempted(tenant: &TenantId, outcome: &'static str, post_us: Option<u64>) {
+    of_tenant(tenant, |of_tenant| {
+        let look_up = || counter!(ATTEMPTS, "tenant" => tenant.to_string(), "outcome" => outcome);
+        once(&mut of_tenant.attempts, outcome, look_up).increment(1);
+        if let Some(post_us) = post_us {
+            of_tenant.post_seconds.record(Duration::from_micros(post_us));
+        }
+    });
+}
+
+/// Counts a plugin call and its duration.
+pub fn judged(tenant: &TenantId, plugin: &str, verdict: &'static str, wall_us: u64) {
+    let owner = || [("tenant", tenant.to_string()), ("plugin", plugin.to_owned())];
+    of_tenant(tenant, |of_tenant| {
+        let look_up = || OfPlugin { seconds: histogram!(PLUGIN_CALL_SECONDS, &owner()), calls: HashMap::new() };
+        let of_plugin = once(&mut of_tenant.plugins, plugin, look_up);
+        of_plugin.seconds.record(Duration::from_micros(wall_us));
+        let look_up = || {
+            let [tenant, plugin] = owner();
+            counter!(PLUGIN_CALLS, &[tenant, plugin, ("verdict", verdict.to_owned())])
+        };
+        once(&mut of_plugin.calls, verdict, look_up).increment(1);
+    });
+}
+
+/// Sets whether a plugin's file is broken.
+pub fn file_broken(tenant: &TenantId, plugin: &str, broken: bool) {
+    let labels = [("tenant", tenant.to_string()), ("plugin", plugin.to_owned())];
+    gauge!(PLUGIN_FILES_BROKEN, &labels).set(f64::from(u8::from(broken)));
+}
+
+/// Sets whether a version of a plugin is quarantined.
+pub fn quarantined(tenant: &TenantId, sha256: &str, quarantined: bool) {
+    let labels = [("tenant", tenant.to_string()), ("sha256", sha256.to_owned())];
+    gauge!(PLUGIN_VERSIONS_QUARANTINED, &labels).set(f64::from(u8::from(quarantined)));
+}
+
+/// Counts a compilation that begins and that [`compiled`] ends.
+pub fn compiling() {
+    gauge!(PLUGIN_COMPILES_UNDER_WAY).increment(1.0);
+}
+
+/// Counts a compilation that has ended: the component `fits` or was `refused`, or the compiler `failed` for a reason of the host.
+pub fn compiled(result: &'static str, took: Duration) {
+    gauge!(PLUGIN_COMPILES_UNDER_WAY).decrement(1.0);
+    counter!(PLUGIN_COMPILES, "result" => result).increment(1);
+    histogram!(PLUGIN_COMPILE_SECONDS).record(took);
+}
+
+/// Counts a load of compiled code, and sets its total size in memory.
+pub fn code_loaded(bytes: u64) {
+    counter!(PLUGIN_CODE_LOADS).increment(1);
+    gauge!(PLUGIN_CODE_BYTES).set(bytes as f64);
+}
