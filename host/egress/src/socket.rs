@@ -1,4 +1,4 @@
-//! The socket below the layers of a connection.
+//! Socket below the layers of a connection.
 
 use super::meter::Metered;
 use hyper_util::rt::TokioIo;

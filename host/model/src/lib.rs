@@ -1,16 +1,16 @@
-//! Types and pure rules: what an event, a subscription and a delivery are, who gets an event, what follows an attempt.
+//! Types and pure rules of events, subscriptions, deliveries, retries, signatures and the address guard.
 //!
 //! # Guarantees
 //!
-//! - No module reads a file, opens a socket or waits: time and chance are arguments, except where an id or a key is made.
+//! - No module reads a file, opens a socket or waits. Time and random numbers are arguments, except where an id or a key is made.
 //! - The crate depends on no asynchronous runtime, no HTTP server or client, no database and no plugin runtime, so its tests build
 //!   in seconds. With the feature `openapi`, types that the REST API shows have schemas; nothing else changes.
 //! - Modules import each other without circles (`cargo xtask tidy` checks it).
 //!
 //! # Reading order
 //!
-//! [`ids`], then [`event`] (what comes in), [`subscription`] (who gets it) with [`chain`], [`limits`] and [`address`] (where it may
-//! go), [`delivery`] (what goes out) with [`retry`] (what follows an attempt), [`signature`] and [`headers`] (what a request carries).
+//! [`ids`]; [`event`]; [`subscription`] with [`secret`], [`chain`], [`limits`] and [`address`]; [`delivery`] with [`retry`]; and
+//! the contents of a request, [`signature`] and [`headers`].
 
 pub mod access;
 pub mod address;

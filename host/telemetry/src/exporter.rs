@@ -1,6 +1,6 @@
-//! Collects what the emitters say, and exports it for Prometheus.
+//! Exporter of the metrics for Prometheus, one for each process.
 //!
-//! One for each process. What is emitted before [`Telemetry::start`] is not counted.
+//! Metrics that are emitted before [`Telemetry::start`] are not counted.
 
 use super::{
     ATTEMPTS, DATABASE_OBJECTS_DAMAGED, DATABASE_ROWS_DAMAGED, DELIVERIES_PENDING, EVENTS_ACCEPTED,

@@ -1,7 +1,7 @@
-//! Packages that crates of the host do without, whoever brings them.
+//! Packages that crates of the host must not depend on, directly or through others.
 //!
-//! Read from `Cargo.lock`, which also names what optional features and tests bring: a crate that is kept apart by its dependencies is
-//! kept apart in its tests as well, so that they build quickly.
+//! Read from `Cargo.lock`, which includes the packages of optional features and of tests: a crate that is kept apart by its
+//! dependencies is kept apart in its tests as well, so that they build quickly.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The modules of a crate, and which of them each one refers to, as its sources say.
+//! Modules of a crate, and the references between them, read from the sources.
 //!
 //! Seen are `use` items (grouped, renamed, relative) and paths in code that begin with `crate`, `self`, `super` or the name of a child
 //! module, also among the tokens of macro calls and attributes. A name that a module only imports leads on to where it is defined.
