@@ -154,7 +154,7 @@ impl Default for Config {
             query_ms_max: 5_000,
             component_bytes_max: COMPONENT_BYTES_MAX,
             compile_cpu_s: 60,
-            compile_wall_s: 120,
+            compile_wall_s: 600,
             compile_memory_bytes: 4 << 30,
             compiled_bytes_max: 4 << 30,
             loaded_code_bytes_max: 1 << 30,
