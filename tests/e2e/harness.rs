@@ -33,6 +33,12 @@ use std::time::{Duration, Instant};
 /// Signing secret of every subscription in these tests.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
+/// Returns an HTTP client without a proxy, also for a test that starts no host.
+pub(crate) fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
 /// Maximum duration of a wait for a condition, after which the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
