@@ -108,7 +108,7 @@ pub use tenants::TenantChange;
 pub use usage::{KindUsage, Usage, UsageKind, grouped};
 
 use crate::plural::counted;
-use crate::subscription::{SubscriptionId, UnreadableUrl};
+use crate::subscription::SubscriptionId;
 use disk_room::DiskRoom;
 use fair_queue::Owner;
 use readers::Readers;
@@ -174,9 +174,6 @@ pub enum StoreError {
     /// A stored JSON text cannot be parsed.
     #[error("a stored text cannot be read")]
     Corrupt(#[from] serde_json::Error),
-    /// Stored settings of a subscription cannot be used.
-    #[error("the stored settings of a subscription cannot be used")]
-    UnreadableUrl(#[from] UnreadableUrl),
     /// The bytes of a component are not those that were uploaded.
     #[error("the component {sha256} is damaged in the store")]
     DamagedComponent {
