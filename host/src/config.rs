@@ -1,6 +1,6 @@
 //! Settings: all settings with their defaults, in one checked [`Config`].
 //!
-//! They come from `hookloom.toml`, the environment and flags ([`sources`]). No other module reads these sources.
+//! Their sources are `hookloom.toml`, the environment and flags ([`sources`]). No other module reads them.
 
 mod check;
 mod listen;

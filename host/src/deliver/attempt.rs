@@ -14,7 +14,6 @@ use super::transcript::{as_text, is_echo, request_lines, response_lines};
 use crate::address::Egress;
 use crate::delivery::{Attempt, AttemptOutcome, NoAnswer, Outcome, Reason};
 use crate::event::Event;
-
 use crate::plugin::{Judged, Judgement, Outgoing, PluginFault, Plugins};
 use crate::retry::retry_after_ms;
 use crate::signature::signature_header;

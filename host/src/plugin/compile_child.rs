@@ -56,8 +56,8 @@ impl From<Refusal> for NotCompiled {
     }
 }
 
-/// Niceness of compilation: a third of the weight of other threads (sched(7)). With 10 it is a tenth, and beside three busy processes a
-/// Python component took ten minutes.
+/// Niceness of compilation: a third of the weight of other threads (sched(7)). With 10 it has a tenth: beside three busy processes on
+/// two cores, 6 % of a core.
 const NICENESS: i32 = 5;
 
 /// Version to probe, with the engine that bounds its calls.
