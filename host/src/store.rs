@@ -293,8 +293,6 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // FULL flushes the log at every commit, as `202` promises.
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // Truncates a log that has grown because it could not restart for a long time.
-        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         tune(&connection)?;
         schema::migrate(&mut connection)?;
         usage::install(&mut connection)?;
@@ -304,7 +302,9 @@ impl Store {
         let files = folder.begin_run(&connection, &vault)?;
         let room = DiskRoom::reserve(path.parent().unwrap_or(&path), limits.disk_reserve_bytes, limits.event_bytes_max);
         let room = Arc::new(room.map_err(in_folder)?);
-        checkpoint::keep_log_short(&mut connection, &path, room.log_pages_max())?;
+        // Truncates a log that has grown because it could not restart for a long time.
+        connection.pragma_update(None, "journal_size_limit", room.log_bytes_kept())?;
+        checkpoint::keep_log_short(&mut connection, &path, room.clone())?;
         let damage = damage::Damage::load(&connection);
         let pending = Arc::new(backlog::PendingCounts::load(&connection, &damage));
         let context = WriterContext {
