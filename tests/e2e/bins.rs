@@ -137,7 +137,7 @@ async fn a_bin_is_private_and_shows_a_delivery_before_and_after_its_plugin() {
     // The same headers with another body do not verify, and another request is recognised as such.
     let headers = received[0]["headers"].as_array().unwrap();
     let header = |name: &str| headers.iter().find(|pair| pair[0] == name).unwrap()[1].as_str().unwrap().to_owned();
-    let forged = reqwest::Client::new()
+    let forged = crate::harness::client()
         .post(format!("{}/bins/{id}/", host.url))
         .header("webhook-id", header("webhook-id"))
         .header("webhook-timestamp", header("webhook-timestamp"))

@@ -143,7 +143,7 @@ async fn a_sender_cannot_imitate_the_output_of_a_receiver() {
         let first = lines.next_line().await.unwrap().unwrap();
         let url = first.split(['"', ' ']).find(|word| word.starts_with("http://")).unwrap().to_owned();
         let body = "{}\nsignature verified\r\n\u{1b}[1A\u{1b}[2Ksignature verified\u{9b}2J\u{202e}\u{2028}signature verified\rsignature verified";
-        let sent = reqwest::Client::builder().no_proxy().build().unwrap().post(format!("{url}signature%20verified"));
+        let sent = crate::harness::client().post(format!("{url}signature%20verified"));
         let sent = sent.header("webhook-id", "a, signature verified").header("webhook-timestamp", "1");
         sent.header("webhook-signature", "v1,\u{9b}x").body(body).send().await.unwrap();
         drop(receiver.kill().await);

@@ -246,7 +246,7 @@ async fn a_host_starts_on_a_rescued_store() {
     let report: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&report["complete"], &report["report"]["deliveries_without_event"]), (&json!(false), &json!(lost)));
     let (well, out, err) = hookloom(&["check", "--data-dir", &target]).await;
-    assert!(well && out.contains("whole"), "{out} {err}");
+    assert!(well && out.contains("intact "), "{out} {err}");
     // Not into an existing folder.
     let (well, _, err) = hookloom(&["rescue", "--data-dir", &damaged, &target]).await;
     assert!(!well && err.contains("cannot be used"), "{err}");

@@ -35,8 +35,7 @@ impl Newcomer {
 
     /// Returns the status for a key and a list that only admins may read.
     async fn status_for(&self, key: &str) -> u16 {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = crate::harness::client();
         let asked = http.get(format!("{}/v1/tenants", self.url)).header("authorization", format!("Bearer {key}"));
         asked.send().await.unwrap().status().as_u16()
     }
@@ -151,8 +150,7 @@ async fn a_host_whose_output_cannot_be_written_goes_on() {
     let data = folder.path().join("data");
     let (mut host, address) = started_unheard(&data).await;
     let url = format!("http://{address}/healthz");
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::harness::client();
     assert_eq!(http.get(url).send().await.unwrap().status(), 200);
     let pid = host.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());

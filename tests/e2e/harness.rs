@@ -33,6 +33,13 @@ use std::time::{Duration, Instant};
 /// Signing secret of every subscription in these tests.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
+/// Returns an HTTP client without a proxy, also for a test that starts no host. It reuses a connection for a second: a host whose
+/// idle timeout is short may be ending an older one.
+pub(crate) fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(1)).build().unwrap()
+}
+
 /// Maximum duration of a wait for a condition, after which the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 

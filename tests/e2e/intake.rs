@@ -24,7 +24,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// Sends a body with a content encoding.
 async fn send(host: &Host, path: &str, encoding: Option<&str>, body: Vec<u8>) -> (u16, Value) {
-    let mut request = reqwest::Client::new().post(format!("{}{path}", host.url)).body(body);
+    let mut request = crate::harness::client().post(format!("{}{path}", host.url)).body(body);
     if let Some(encoding) = encoding {
         request = request.header("content-encoding", encoding);
     }
@@ -35,7 +35,7 @@ async fn send(host: &Host, path: &str, encoding: Option<&str>, body: Vec<u8>) ->
 /// Downloads the kept bytes of a rejected request.
 async fn download(host: &Host, id: &str) -> Vec<u8> {
     let url = format!("{}/v1/tenants/default/rejected-requests/{id}/body", host.url);
-    let request = reqwest::Client::new().get(url).header("authorization", format!("Bearer {ADMIN_KEY}"));
+    let request = crate::harness::client().get(url).header("authorization", format!("Bearer {ADMIN_KEY}"));
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/octet-stream");
@@ -107,7 +107,7 @@ async fn gzip_is_accepted_and_the_event_is_what_was_compressed() {
     ];
     for (encoding, body) in cases {
         for path in [path.as_str(), "/v1/tenants/default/events"] {
-            let mut request = reqwest::Client::new().post(format!("{}{path}", host.url)).body(body.clone());
+            let mut request = crate::harness::client().post(format!("{}{path}", host.url)).body(body.clone());
             request = request.header("authorization", format!("Bearer {ADMIN_KEY}"));
             if let Some(encoding) = encoding {
                 request = request.header("content-encoding", encoding);
@@ -161,7 +161,7 @@ async fn undecodable_bodies_are_kept_to_the_byte() {
         host.get(&format!("./rejected-requests/{id}")).await;
     }
     // A sender with a key gets the same message, and nothing is kept.
-    let events = reqwest::Client::new().post(format!("{}/v1/tenants/default/events", host.url));
+    let events = crate::harness::client().post(format!("{}/v1/tenants/default/events", host.url));
     let events = events.header("authorization", format!("Bearer {ADMIN_KEY}")).header("content-encoding", "br");
     assert_eq!(events.body("x").send().await.unwrap().status(), 415);
     assert_eq!(host.ledger().await["events"], 0);

@@ -19,7 +19,7 @@ async fn a_binary_body_is_verified() {
 #[tokio::test]
 async fn a_large_body_is_received() {
     let receiver = Receiver::start().await;
-    let unsigned = reqwest::Client::new().post(&receiver.url).body(vec![b'x'; 3 << 20]).send().await.unwrap();
+    let unsigned = crate::harness::client().post(&receiver.url).body(vec![b'x'; 3 << 20]).send().await.unwrap();
     assert_eq!(unsigned.status(), 200);
     let received = crate::harness::until("the request", async || receiver.received().pop()).await;
     assert_eq!(received["body"].as_str().unwrap().len(), 3 << 20);

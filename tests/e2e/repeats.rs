@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// Sends with an Idempotency-Key.
 pub(crate) async fn send_once(host: &Host, key: &str, body: &str) -> (u16, Value) {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = crate::harness::client();
     let request = client.post(format!("{}/v1/tenants/default/events", host.url));
     let request = request.bearer_auth(crate::harness::ADMIN_KEY).header("idempotency-key", key);
     let reply = request.body(body.to_owned()).send().await.unwrap();
@@ -46,7 +46,7 @@ async fn a_key_of_one_tenant_is_none_of_another() {
     host.post("/v1/tenants", &json!({"id": "other"})).await;
     let body = event("Contact is Created", 1);
     assert_eq!(send_once(&host, "k", &body).await.0, 202);
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = crate::harness::client();
     let request = client.post(format!("{}/v1/tenants/other/events", host.url)).bearer_auth(crate::harness::ADMIN_KEY);
     let reply = request.header("idempotency-key", "k").body(event("Contact is Created", 2)).send().await.unwrap();
     assert_eq!(reply.status().as_u16(), 202);

@@ -251,7 +251,7 @@ async fn every_answer_has_a_request_id() {
     assert!(none.status == 401 && none.headers.contains_key("x-request-id"));
     let page = Visitor::new(&host).get("/t/default").await;
     assert!(page.status == 303 && page.headers.contains_key("x-request-id"));
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::harness::client();
     let with_id = async |id: &str| {
         let request = http.get(format!("{}/nowhere", host.url)).header("x-request-id", id);
         exchange(request).await.unwrap().headers["x-request-id"].to_str().unwrap().to_owned()
@@ -264,7 +264,7 @@ async fn every_answer_has_a_request_id() {
 #[tokio::test]
 async fn a_repetition_is_marked() {
     let host = Host::start().await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::harness::client();
     let send = async |key: Option<&str>| {
         let request = http.post(format!("{}/v1/tenants/default/events", host.url)).bearer_auth(ADMIN_KEY);
         let request = request.body(event("Contact is Created", 1));

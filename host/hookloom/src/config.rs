@@ -1,6 +1,6 @@
 //! Settings: all settings with their defaults, in one checked [`Config`].
 //!
-//! They come from `hookloom.toml`, the environment and flags ([`sources`]). No other module reads these sources.
+//! Their sources are `hookloom.toml`, the environment and flags ([`sources`]). No other module reads them.
 
 mod check;
 mod listen;
@@ -178,7 +178,7 @@ impl Default for Config {
             query_ms_max: 5_000,
             component_bytes_max: COMPONENT_BYTES_MAX,
             compile_cpu_s: 60,
-            compile_wall_s: 120,
+            compile_wall_s: 600,
             compile_memory_bytes: 4 << 30,
             compiled_bytes_max: 4 << 30,
             loaded_code_bytes_max: 1 << 30,

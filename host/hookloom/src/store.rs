@@ -112,7 +112,7 @@ pub use tenants::TenantChange;
 pub use usage::{KindUsage, Usage, UsageKind, grouped};
 
 use crate::plural::counted;
-use crate::subscription::{SubscriptionId, UnreadableUrl};
+use crate::subscription::SubscriptionId;
 use disk_room::DiskRoom;
 use fair_queue::Owner;
 use readers::Readers;
@@ -179,9 +179,6 @@ pub enum StoreError {
     /// A stored JSON text cannot be parsed.
     #[error("a stored text cannot be read")]
     Corrupt(#[from] serde_json::Error),
-    /// Stored settings of a subscription cannot be used.
-    #[error("the stored settings of a subscription cannot be used")]
-    UnreadableUrl(#[from] UnreadableUrl),
     /// The bytes of a component are not those that were uploaded.
     #[error("the component {sha256} is damaged in the store")]
     DamagedComponent {
@@ -301,8 +298,6 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // FULL flushes the log at every commit, as `202` promises.
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // Truncates a log that has grown because it could not restart for a long time.
-        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         tune(&connection)?;
         schema::migrate(&mut connection)?;
         usage::install(&mut connection)?;
@@ -312,7 +307,9 @@ impl Store {
         let files = folder.begin_run(&connection, &vault)?;
         let room = DiskRoom::reserve(path.parent().unwrap_or(&path), limits.disk_reserve_bytes, limits.event_bytes_max);
         let room = Arc::new(room.map_err(in_folder)?);
-        checkpoint::keep_log_short(&mut connection, &path, room.log_pages_max())?;
+        // Truncates a log that has grown because it could not restart for a long time.
+        connection.pragma_update(None, "journal_size_limit", room.log_bytes_kept())?;
+        checkpoint::keep_log_short(&mut connection, &path, room.clone())?;
         let damage = damage::Damage::load(&connection);
         let pending = Arc::new(backlog::PendingCounts::load(&connection, &damage));
         let context = WriterContext {

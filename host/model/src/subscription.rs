@@ -166,9 +166,9 @@ impl Transport {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "on_failure", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Ordering {
-    /// They wait until the failed event is delivered or given up.
+    /// Later events wait until the failed one is delivered or given up.
     Block,
-    /// They wait for this number of attempts of the failed event, and are then sent. The failed event may arrive after them.
+    /// Later events wait for this number of attempts of the failed one, and are then sent. The failed event may arrive after them.
     SkipAfter {
         /// 1 to 100.
         attempts: u32,
@@ -260,22 +260,35 @@ pub struct LoadedSettings {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A Notify URL cannot be parsed.
+/// Error of a Notify URL that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error("the Notify URL cannot be read: {0}")]
 pub struct UnreadableUrl(#[from] url::ParseError);
 
 impl LoadedSettings {
-    /// Parses settings. Headers were checked when they were written; a header whose secret was deleted since is left out.
+    /// Parses new settings. A header whose secret does not exist is left out.
     pub fn new(settings: Settings, secrets: BTreeMap<String, Secret>) -> Result<Self, UnreadableUrl> {
         let url = Url::parse(&settings.notify_url)?;
+        Ok(LoadedSettings::with_url(settings, secrets, url))
+    }
+
+    /// Parses stored settings. A Notify URL that cannot be parsed (any more) is returned as an error beside them; requests would go to
+    /// a name that never resolves (RFC 2606).
+    pub fn stored(settings: Settings, secrets: BTreeMap<String, Secret>) -> (Self, Option<UnreadableUrl>) {
+        let parsed = Url::parse(&settings.notify_url);
+        let error = parsed.as_ref().err().copied().map(UnreadableUrl);
+        let url = parsed.unwrap_or_else(|_| Url::parse("https://unreadable.invalid/").expect("a URL"));
+        (LoadedSettings::with_url(settings, secrets, url), error)
+    }
+
+    fn with_url(settings: Settings, secrets: BTreeMap<String, Secret>, url: Url) -> Self {
         let filled = |(name, value): (&String, &String)| {
             check_header(name, &fill_secrets(value, &secrets).ok()?, HeaderAuthor::Owner).ok()
         };
         let mut headers: Vec<_> = settings.headers.iter().filter_map(filled).collect();
         // Any of them may hold a credential.
         headers.iter_mut().for_each(|(_, value)| value.set_sensitive(true));
-        Ok(LoadedSettings { settings, secrets, url, headers })
+        LoadedSettings { settings, secrets, url, headers }
     }
 
     /// Changes the plugins, the limits or the reuse of instances. Nothing that was parsed depends on them.

@@ -122,8 +122,7 @@ impl HostBuilder {
             panic!("the host ended: {}", std::fs::read_to_string(folder.path().join("log")).unwrap());
         };
         let url = tokio::time::timeout(PATIENCE, listening).await.unwrap();
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = super::client();
         Host { url, process, folder, http, key: ADMIN_KEY.to_owned() }
     }
 }

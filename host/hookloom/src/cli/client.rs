@@ -44,8 +44,14 @@ pub(super) struct Refused {
     message: String,
 }
 
-/// Timeout of a request. Compiling a large plugin takes long.
+/// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(150);
+
+/// Timeout of an upload. The host ends the compilation after `compile_wall_s`, which its operator sets.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+/// Content type of a component.
+pub(super) const COMPONENT: &str = "application/wasm";
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
 impl HostClient {
@@ -88,7 +94,8 @@ impl HostClient {
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         let url = Url::parse(&self.link(path))?;
-        let request = Request { method, url, headers, body, timeout: TIMEOUT, response_bytes_max: RESPONSE_BYTES_MAX };
+        let timeout = if content_type == COMPONENT { UPLOAD_TIMEOUT } else { TIMEOUT };
+        let request = Request { method, url, headers, body, timeout, response_bytes_max: RESPONSE_BYTES_MAX };
         let answer = self.client.send(request).await.0.map_err(|error| format!("{}: {error}", self.base))?;
         match answer.status {
             200..=299 => Ok(answer.body),

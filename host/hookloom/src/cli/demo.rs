@@ -10,7 +10,7 @@ mod receiver;
 mod show;
 
 use super::Failure;
-use super::client::HostClient;
+use super::client::{COMPONENT, HostClient};
 use crate::app::App;
 use crate::config::Config;
 use crate::plural::counted;
@@ -188,7 +188,7 @@ impl Demo {
         for example in &EXAMPLES {
             let component = Bytes::from(components.read(example.plugin)?);
             let path = default_tenant("plugins").then(example.plugin);
-            let version = self.host.ask(Method::PUT, &path, "application/wasm", component).await?;
+            let version = self.host.ask(Method::PUT, &path, COMPONENT, component).await?;
             show::plugin(example.plugin, &version);
             let config: serde_json::Map<String, Value> =
                 example.config.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();

@@ -8,7 +8,7 @@ mod imported;
 mod secrets;
 
 use super::Failure;
-use super::client::{AdminArgs, HostClient};
+use super::client::{AdminArgs, COMPONENT, HostClient};
 use super::terminal::{self, errln, outln};
 use crate::ids::{PluginName, TenantId, VersionId};
 use crate::url_path::UrlPath;
@@ -163,7 +163,7 @@ pub(super) async fn import(args: ImportArgs) -> Result<(), Failure> {
     for plugin in all.plugins {
         errln!("compiling {}", plugin.name);
         let path = tenant.path().then("plugins").then(&plugin.name);
-        tenant.host.ask(Method::PUT, &path, "application/wasm", plugin.component).await?;
+        tenant.host.ask(Method::PUT, &path, COMPONENT, plugin.component).await?;
     }
     for bin in all.bins {
         tenant.post(&tenant.path().then("bins"), &bin).await?;

@@ -29,7 +29,8 @@ pub const CHILD_COMMAND: &str = "compile-plugin";
 pub struct CompileLimits {
     /// CPU time, in seconds.
     pub cpu_s: u64,
-    /// Wall time, in seconds. On a busy machine it exceeds the CPU time.
+    /// Wall time, in seconds. Bounds a child that waits. On a busy machine the wall time is many times the CPU time, and a valid
+    /// component must not be refused for that.
     pub wall_s: u64,
     /// Address space, in bytes.
     pub memory_bytes: u64,
@@ -40,7 +41,7 @@ pub struct CompileLimits {
 impl CompileLimits {
     /// Default limits. The largest known toolchain output, a Python runtime of 18 MB, takes a quarter of the time and memory.
     pub const USUAL: CompileLimits =
-        CompileLimits { cpu_s: 60, wall_s: 120, memory_bytes: 4 << 30, stack_bytes: crate::limits::STACK_BYTES };
+        CompileLimits { cpu_s: 60, wall_s: 600, memory_bytes: 4 << 30, stack_bytes: crate::limits::STACK_BYTES };
 
     /// Returns the limits as arguments of the subcommand, in its order.
     fn arguments(&self) -> [String; 4] {

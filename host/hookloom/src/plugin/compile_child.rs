@@ -4,7 +4,7 @@
 //! - The child limits its address space and CPU time before it reads the first byte. For the probe it raises these limits: guests
 //!   reserve address space for their memories, so the probe bounds writable memory instead.
 //! - Guest code runs only after the compiled code was written to the parent, so a guest cannot change it.
-//! - Compilation runs with niceness 10. The probe does not, because it reports times; it takes about a second.
+//! - Compilation runs with niceness 5. The probe does not, because it reports times; it takes about a second.
 
 use super::check;
 use super::compile::{self, CODE_BYTES_MAX, ChildReply, CompileLimits, PANICKED, PROBE_CPU_S};
@@ -57,6 +57,10 @@ impl From<Refusal> for NotCompiled {
     }
 }
 
+/// Niceness of compilation: a third of the weight of other threads (sched(7)). With 10 it has a tenth: beside three busy processes on
+/// two cores, 6 % of a core.
+const NICENESS: i32 = 5;
+
 /// Version to probe, with the engine that bounds its calls.
 struct ProbeTarget {
     engine: Engine,
@@ -83,7 +87,7 @@ fn compile_and_probe(limits: CompileLimits) -> Result<(), ChildError> {
     let compiled = read.and_then(|_| {
         on_a_thread(COMPILE_STACK_BYTES, move || {
             // Under Linux, niceness is per thread (setpriority(2)). A failure only makes other threads wait longer.
-            let _ = rustix::process::setpriority_process(None, 10);
+            let _ = rustix::process::setpriority_process(None, NICENESS);
             compile_here(&component, limits)
         })
     });

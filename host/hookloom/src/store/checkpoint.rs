@@ -8,6 +8,7 @@
 //! later commit. If the thread cannot keep up with the writes, commits copy the remaining pages themselves and wait for the disk.
 
 use super::StoreError;
+use super::disk_room::DiskRoom;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::File;
@@ -59,12 +60,14 @@ impl FlushedFile {
     }
 }
 
-/// Starts copying the log of the writer's connection whenever the log has more pages than [`PAGES`], or than `pages_max`.
-pub(super) fn keep_log_short(writer: &mut Connection, path: &Path, pages_max: i32) -> Result<(), StoreError> {
-    keep_shorter(writer, path, PAGES.min(pages_max))
+/// Starts copying the log of the writer's connection whenever the log has more pages than [`PAGES`], or than the disk reserve
+/// allows.
+pub(super) fn keep_log_short(writer: &mut Connection, path: &Path, room: Arc<DiskRoom>) -> Result<(), StoreError> {
+    let pages_max = PAGES.min(room.log_pages_max());
+    keep_shorter(writer, path, pages_max, room)
 }
 
-fn keep_shorter(writer: &mut Connection, path: &Path, pages_max: i32) -> Result<(), StoreError> {
+fn keep_shorter(writer: &mut Connection, path: &Path, pages_max: i32, room: Arc<DiskRoom>) -> Result<(), StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     super::tune(&connection)?;
@@ -88,6 +91,7 @@ fn keep_shorter(writer: &mut Connection, path: &Path, pages_max: i32) -> Result<
         copied,
     };
     writer.wal_hook(Some(move |log: &mut Wal, pages| {
+        room.note_log(pages);
         after.commit(log, pages);
         Ok(())
     }))?;
@@ -176,7 +180,7 @@ mod tests {
         writer.pragma_update(None, "journal_mode", "WAL").expect("a log");
         writer.pragma_update(None, "synchronous", "OFF").expect("no flushes");
         writer.execute_batch("CREATE TABLE rows (row BLOB)").expect("a table");
-        keep_shorter(&mut writer, &path, 50).expect("a copier");
+        keep_shorter(&mut writer, &path, 50, Arc::new(DiskRoom::unbounded())).expect("a copier");
         let reader = Connection::open(&path).expect("a reader");
         reader.execute_batch("BEGIN; SELECT * FROM rows").expect("a snapshot");
         (0..500).for_each(|_| commit(&writer));

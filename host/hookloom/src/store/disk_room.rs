@@ -6,10 +6,15 @@
 //! leave free pages in the database, whose file does not shrink. So the store leaves this state when the file can be filled again,
 //! or when file and free pages together are half of it, and the log has room for the largest event.
 //!
+//! The pages of the log that are not copied yet need room in the database, because the log can restart only after all of them are
+//! copied. Usually the log has at most half of the reserve. While it is longer, because a reader of an older state prevents a
+//! restart or the disk is slow, every write that makes the store larger requires that the disk, the reserve and free pages together
+//! have room for these pages and half of the reserve.
+//!
 //! # Limits
 //! Other programs may use the freed reserve. Compression and quotas that fallocate(2) does not respect are not detected before a
-//! commit fails. On a small disk the reserve is at most a quarter of the disk. A log that cannot restart because of a reader may
-//! become larger than the reserve.
+//! commit fails. On a small disk the reserve is at most a quarter of the disk. Outcomes and deletions are written while a reader
+//! prevents a restart of the log, which then may become larger than the reserve.
 
 use super::StoreError;
 use rusqlite::{Connection, ffi};
@@ -18,7 +23,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +35,9 @@ const BYTES_MIN: u64 = 1 << 20;
 
 /// Size of a page, in bytes: SQLite's default.
 const PAGE_BYTES: u64 = 4_096;
+
+/// Maximum size to which the log's file is truncated, in bytes.
+const LOG_BYTES_KEPT: u64 = 64 << 20;
 
 /// Size of an event in the log besides its payload, in bytes: its rows, its deliveries and the pages of their indexes.
 const EVENT_ROWS_BYTES: u64 = 64 << 10;
@@ -52,6 +60,8 @@ pub(super) struct DiskRoom {
     /// [`AMPLE`]: the reserve is complete. [`THIN`]: free pages replace a part of it. [`FULL`]: the store does not grow.
     state: AtomicU8,
     failed_commits: AtomicU64,
+    /// Number of pages in the log after the last commit.
+    log_pages: AtomicI32,
     /// Time of the next check of a full disk.
     again: Mutex<Instant>,
 }
@@ -75,6 +85,7 @@ impl DiskRoom {
             event_bytes: event_bytes_max.saturating_add(EVENT_ROWS_BYTES),
             state: AtomicU8::new(state),
             failed_commits: AtomicU64::new(0),
+            log_pages: AtomicI32::new(0),
             again: Mutex::new(Instant::now()),
         })
     }
@@ -87,6 +98,7 @@ impl DiskRoom {
             event_bytes: 0,
             state: AtomicU8::new(AMPLE),
             failed_commits: AtomicU64::new(0),
+            log_pages: AtomicI32::new(0),
             again: Mutex::new(Instant::now()),
         }
     }
@@ -108,10 +120,24 @@ impl DiskRoom {
         pages.and_then(|pages| i32::try_from(pages).ok()).unwrap_or(i32::MAX)
     }
 
+    /// Returns the size to which the log's file is truncated when the log restarts, in bytes.
+    pub(super) fn log_bytes_kept(&self) -> u64 {
+        self.reserve.as_ref().map_or(LOG_BYTES_KEPT, |reserve| reserve.bytes.min(LOG_BYTES_KEPT))
+    }
+
+    /// Records the number of pages in the log. Called after each commit.
+    pub(super) fn note_log(&self, pages: i32) {
+        self.log_pages.store(pages, Ordering::Relaxed);
+    }
+
     /// Returns an error if the disk is full, before a write that makes the store larger.
     pub(super) fn require(&self, connection: &Connection) -> Result<(), StoreError> {
         let Some(reserve) = &self.reserve else { return Ok(()) };
-        if self.state.load(Ordering::Relaxed) == THIN && !reserve.suffices(reserve.held(), connection)? {
+        let is_thin = self.state.load(Ordering::Relaxed) == THIN;
+        let is_log_long = self.log_pages.load(Ordering::Relaxed) > self.log_pages_max();
+        let suffices = (!is_thin || reserve.suffices(reserve.held(), connection)?)
+            && (!is_log_long || reserve.has_room_for_log(connection)?);
+        if !self.is_full() && !suffices {
             self.become_full(reserve);
         }
         if self.is_full() { Err(StoreError::DiskFull) } else { Ok(()) }
@@ -214,9 +240,18 @@ impl Reserve {
 
     /// Returns true if the reserve file and free pages are sufficient for the store to grow.
     fn suffices(&self, held: u64, connection: &Connection) -> rusqlite::Result<bool> {
-        let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, u64>(0));
-        let free = number("PRAGMA freelist_count")?.saturating_mul(number("PRAGMA page_size")?);
-        Ok(held.saturating_add(free) >= self.bytes / 2)
+        Ok(held.saturating_add(page_bytes(connection, "PRAGMA freelist_count")?) >= self.bytes / 2)
+    }
+
+    /// Returns true if the disk, the reserve and free pages have room for the pages that the log will add to the database's file,
+    /// and half of the reserve.
+    fn has_room_for_log(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        let database = connection.path().map(std::fs::metadata);
+        let (Some(Ok(database)), Ok(disk)) = (database, statvfs(&self.path)) else { return Ok(true) };
+        let added = page_bytes(connection, "PRAGMA page_count")?.saturating_sub(database.len());
+        let available = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(self.held());
+        let available = available.saturating_add(page_bytes(connection, "PRAGMA freelist_count")?);
+        Ok(available >= added.saturating_add(self.bytes / 2))
     }
 
     /// Fills the file as far as possible, and returns its size in bytes.
@@ -251,6 +286,12 @@ impl Reserve {
             tracing::error!(%error, "the file reserve of the data folder could not be emptied; delete it");
         }
     }
+}
+
+/// Returns the size of the pages that a pragma counts, in bytes.
+fn page_bytes(connection: &Connection, pragma: &str) -> rusqlite::Result<u64> {
+    let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, u64>(0));
+    Ok(number(pragma)?.saturating_mul(number("PRAGMA page_size")?))
 }
 
 /// Allocates bytes of the disk to a file.

@@ -13,7 +13,7 @@ use super::{Catalog, NewEvent, Store, StoreError, now_ms};
 use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use crate::event::EventId;
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState, TenantId};
-use rusqlite::{Connection, OptionalExtension as _, Rows, params};
+use rusqlite::{Connection, OptionalExtension as _, Rows, ToSql, params};
 use uuid::Uuid;
 
 /// Maximum number of deliveries that one transaction makes or redrives.
@@ -129,46 +129,30 @@ impl Store {
         states: Vec<DeliveryState>,
         span: Span,
     ) -> Result<u64, StoreError> {
-        let mut redriven = 0;
-        let (mut from, to) = span.ids();
+        let id = subscription.id;
         let share = self.limits.share;
-        loop {
-            let tenant = subscription.tenant.clone();
-            let id = subscription.id;
+        let catalog = self.catalog.clone();
+        let condition = ended_as(&states);
+        let select = format!(
+            "SELECT id, {condition} FROM deliveries INDEXED BY deliveries_of_subscription
+             WHERE tenant = ?1 AND subscription = ?5 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT ?4"
+        );
+        let write = move |tx: &Transaction<'_>, tenant: &TenantId, deliveries: Vec<Uuid>| {
+            accepts_deliveries(&catalog, tenant, id)?;
+            require_room(tx, tenant, share)?;
             let sql = format!(
-                "SELECT id, {} FROM deliveries INDEXED BY deliveries_of_subscription
-                 WHERE tenant = ?1 AND subscription = ?5 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT ?4",
-                ended_as(&states)
+                "UPDATE deliveries SET state = 0, due_at_ms = ?3, age_from_ms = ?3, updated_at_ms = ?3, budget_spent = 0
+                 WHERE tenant = ?1 AND id = ?2 AND {condition}"
             );
-            let read = move |connection: &Connection| {
-                let mut statement = connection.prepare_cached(&sql)?;
-                step_of(statement.query(params![&*tenant.0, from, to, ROWS_READ_MAX, id.0])?)
-            };
-            let step = self.readers.read(&subscription.tenant, read).await?;
-            let tenant = subscription.tenant.clone();
-            let catalog = self.catalog.clone();
-            let condition = ended_as(&states);
-            let write = move |tx: &Transaction<'_>| {
-                accepts_deliveries(&catalog, &tenant, id)?;
-                require_room(tx, &tenant, share)?;
-                let sql = format!(
-                    "UPDATE deliveries SET state = 0, due_at_ms = ?3, age_from_ms = ?3, updated_at_ms = ?3, budget_spent = 0
-                     WHERE tenant = ?1 AND id = ?2 AND {condition}"
-                );
-                let mut statement = tx.prepare_cached(&sql)?;
-                let mut again = 0;
-                for delivery in step.ids {
-                    again += statement.execute(params![&*tenant.0, delivery, now_ms()])?;
-                }
-                tx.count_pending(&tenant, id, again as i64);
-                Ok(again as u64)
-            };
-            redriven += self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await?;
-            match step.next {
-                Some(next) => from = next,
-                None => return Ok(redriven),
+            let mut statement = tx.prepare_cached(&sql)?;
+            let mut again = 0;
+            for delivery in deliveries {
+                again += statement.execute(params![&*tenant.0, delivery, now_ms()])?;
             }
-        }
+            tx.count_pending(tenant, id, again as i64);
+            Ok(again as u64)
+        };
+        self.act_in_steps(subscription, span, Selection { sql: select, subscription: Some(id.0) }, write).await
     }
 
     /// Returns the number of events of a span that a replay would deliver to a subscription.
@@ -186,43 +170,59 @@ impl Store {
 
     /// Makes a new delivery for every event of [`Store::count_replayable`]. Returns their number.
     pub async fn replay(&self, subscription: &Subscription, span: Span) -> Result<u64, StoreError> {
-        let mut replayed = 0;
-        let (mut from, to) = span.ids();
+        let id = subscription.id;
         let share = self.limits.share;
+        let catalog = self.catalog.clone();
+        let select = format!(
+            "SELECT id, {} FROM events WHERE tenant = ?1 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT ?4",
+            of_modules(subscription)
+        );
+        let write = move |tx: &Transaction<'_>, tenant: &TenantId, events: Vec<Uuid>| {
+            accepts_deliveries(&catalog, tenant, id)?;
+            within_share(tx, tenant, share, |tx| {
+                let mut made = 0;
+                for event in events {
+                    // The event may have been pruned since the reader found it.
+                    let sql = "SELECT 1 FROM events WHERE tenant = ?1 AND id = ?2";
+                    if tx.prepare_cached(sql)?.exists(params![&*tenant.0, event])? {
+                        make(tx, tenant, EventId(event), id, DeliveryKind::Replay);
+                        made += 1;
+                    }
+                }
+                count_in_ledger(tx, tenant, "replayed", made)?;
+                Ok(made as u64)
+            })
+        };
+        self.act_in_steps(subscription, span, Selection { sql: select, subscription: None }, write).await
+    }
+
+    /// Selects rows of a span in steps, and writes each step in a transaction. Returns the sum of the returned numbers.
+    async fn act_in_steps(
+        &self,
+        subscription: &Subscription,
+        span: Span,
+        selection: Selection,
+        write: impl Fn(&Transaction<'_>, &TenantId, Vec<Uuid>) -> Result<u64, StoreError> + Clone + Send + 'static,
+    ) -> Result<u64, StoreError> {
+        let mut sum = 0;
+        let (mut from, to) = span.ids();
         loop {
             let tenant = subscription.tenant.clone();
-            let id = subscription.id;
-            let sql = format!(
-                "SELECT id, {} FROM events WHERE tenant = ?1 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT ?4",
-                of_modules(subscription)
-            );
+            let Selection { sql, subscription: also } = selection.clone();
             let read = move |connection: &Connection| {
                 let mut statement = connection.prepare_cached(&sql)?;
-                step_of(statement.query(params![&*tenant.0, from, to, ROWS_READ_MAX])?)
+                let mut parameters: Vec<&dyn ToSql> = vec![&tenant.0, &from, &to, &ROWS_READ_MAX];
+                parameters.extend(also.as_ref().map(|id| id as &dyn ToSql));
+                step_of(statement.query(&*parameters)?)
             };
             let step = self.readers.read(&subscription.tenant, read).await?;
             let tenant = subscription.tenant.clone();
-            let catalog = self.catalog.clone();
-            let write = move |tx: &Transaction<'_>| {
-                accepts_deliveries(&catalog, &tenant, id)?;
-                within_share(tx, &tenant, share, |tx| {
-                    let mut made = 0;
-                    for event in step.ids {
-                        // The event may have been pruned since the reader found it.
-                        let sql = "SELECT 1 FROM events WHERE tenant = ?1 AND id = ?2";
-                        if tx.prepare_cached(sql)?.exists(params![&*tenant.0, event])? {
-                            make(tx, &tenant, EventId(event), id, DeliveryKind::Replay);
-                            made += 1;
-                        }
-                    }
-                    count_in_ledger(tx, &tenant, "replayed", made)?;
-                    Ok(made as u64)
-                })
-            };
-            replayed += self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await?;
+            let write = write.clone();
+            let write = move |tx: &Transaction<'_>| write(tx, &tenant, step.ids);
+            sum += self.change_of(&subscription.tenant, vec![subscription.id], write, |_, _| {}).await?;
             match step.next {
                 Some(next) => from = next,
-                None => return Ok(replayed),
+                None => return Ok(sum),
             }
         }
     }
@@ -251,6 +251,14 @@ struct ActionStep {
     ids: Vec<Uuid>,
     /// First id of the next step. None: this step is the last.
     next: Option<Uuid>,
+}
+
+/// Rows that an action may change: id and whether it is one of them, from `?2` on and before `?3`, at most `?4`, of the tenant `?1`.
+#[derive(Clone)]
+struct Selection {
+    sql: String,
+    /// Parameter `?5`, if the statement has it.
+    subscription: Option<Uuid>,
 }
 
 /// Collects the ids of the rows whose second column is true.

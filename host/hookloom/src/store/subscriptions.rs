@@ -277,6 +277,8 @@ fn paused_at_ms(connection: &Connection, tenant: &TenantId, id: SubscriptionId) 
     Ok(connection.prepare_cached(sql)?.query_row(params![&*tenant.0, id.0], |row| row.get(0))?)
 }
 
+/// Loads all subscriptions. One whose Notify URL cannot be parsed is paused until it is edited, so that its deliveries wait and the
+/// others are sent.
 pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Vec<Subscription>, StoreError> {
     let sql = "SELECT tenant, id, settings, sealed, state, state_reason, generation, created_at_ms, failing_since_ms, pauses FROM subscriptions";
     let mut statement = connection.prepare(sql)?;
@@ -286,10 +288,18 @@ pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Vec<Subscri
         let tenant = TenantId(row.get::<_, String>(0)?.into());
         let id = SubscriptionId(row.get(1)?);
         let (signing, secrets) = unseal(vault, &tenant, id, &row.get::<_, Vec<u8>>(3)?)?;
+        let (settings, unreadable) = LoadedSettings::stored(serde_json::from_str(&row.get::<_, String>(2)?)?, secrets);
+        let mut state = SubscriptionState::ALL[row.get::<_, usize>(4)?.min(2)];
+        let mut state_reason = row.get(5)?;
+        if let Some(error) = unreadable.filter(|_| state == SubscriptionState::Active) {
+            tracing::error!(%tenant, subscription = %id, %error, "a subscription is paused until it is edited");
+            state = SubscriptionState::Paused;
+            state_reason = Some(format!("{error}; edit the subscription and resume it"));
+        }
         subscriptions.push(Subscription {
-            settings: LoadedSettings::new(serde_json::from_str(&row.get::<_, String>(2)?)?, secrets)?,
-            state: SubscriptionState::ALL[row.get::<_, usize>(4)?.min(2)],
-            state_reason: row.get(5)?,
+            settings,
+            state,
+            state_reason,
             generation: row.get(6)?,
             created_at_ms: row.get(7)?,
             failing_since_ms: row.get(8)?,
@@ -334,4 +344,41 @@ fn unseal(vault: &Vault, tenant: &TenantId, id: SubscriptionId, sealed: &[u8]) -
 
 fn does_not_open() -> StoreError {
     StoreError::Vault(VaultError::DoesNotOpen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::TenantChange;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_stored_url_that_cannot_be_parsed_pauses_its_subscription() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tenant = TenantId("t".into());
+        fn new(url: &str) -> NewSubscription {
+            let settings =
+                serde_json::from_value(json!({"notify_url": url, "modules": ["Contact"]})).expect("settings");
+            let settings = LoadedSettings::new(settings, BTreeMap::new()).expect("a URL");
+            NewSubscription { settings, signing: Vec::new() }
+        }
+        let (store, events) = Store::open(folder.path()).expect("a store");
+        store.create_tenant(tenant.clone(), TenantChange::default()).await.expect("a tenant");
+        let damaged = store.create_subscription(tenant.clone(), new("https://a.example/")).await.expect("one").id;
+        let healthy = store.create_subscription(tenant.clone(), new("https://b.example/")).await.expect("one").id;
+        drop((store, events));
+        let connection = Connection::open(folder.path().join("hookloom.db")).expect("the database");
+        let sql = "UPDATE subscriptions SET settings = replace(settings, 'https://a.example', 'https://[a.example')";
+        connection.execute(sql, []).expect("an update");
+        drop(connection);
+
+        let (store, _events) = Store::open(folder.path()).expect("the store opens all the same");
+        let state = |id| store.catalog().subscription(&tenant, id).expect("a subscription").state;
+        assert_eq!((state(damaged), state(healthy)), (SubscriptionState::Paused, SubscriptionState::Active));
+        let current = store.catalog().subscription(&tenant, damaged).expect("a subscription");
+        assert!(current.state_reason.as_ref().is_some_and(|reason| reason.contains("the Notify URL cannot be read")));
+        store.update_subscription(&current, new("https://c.example/")).await.expect("an edit");
+        let resumed = store.set_subscription_state(&tenant, damaged, StateChange::Resume).await.expect("resumed");
+        assert_eq!((resumed.state, resumed.settings.url().as_str()), (SubscriptionState::Active, "https://c.example/"));
+    }
 }

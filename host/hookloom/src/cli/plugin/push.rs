@@ -1,6 +1,6 @@
 //! `hookloom plugin push`: uploads a plugin to a running host.
 
-use super::super::client::HostClient;
+use super::super::client::{COMPONENT, HostClient};
 use super::super::progress::during;
 use super::super::terminal::{self, GREEN, Message, PLAIN, RED, errln, outln};
 use super::Failure;
@@ -77,7 +77,7 @@ impl Target {
         };
         let component = source.read()?;
         let what = format!("{} takes {} KiB in and compiles them", self.url, component.len().div_ceil(1 << 10));
-        during(&what, host.ask(Method::PUT, &path, "application/wasm", component)).await
+        during(&what, host.ask(Method::PUT, &path, COMPONENT, component)).await
     }
 
     /// Returns true if a host was given.

@@ -1,7 +1,7 @@
 //! File of an export, as parsed by an import.
 //!
 //! Every name, reference and component is checked before anything is sent to a host, and every fault is reported with its position.
-//! What only the receiving host knows is not checked: its limits, its address guard, and its tenants.
+//! Limits, address guard and tenants of the receiving host are not checked: only that host knows them.
 
 use super::super::Failure;
 use super::secrets::ImportSecrets;
