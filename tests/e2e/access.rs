@@ -86,7 +86,7 @@ async fn no_answer_is_stored_or_guessed_at() {
         assert!(answer.json[field].is_string(), "{path}: {}", answer.text);
         check(path, &answer, "no-store");
     }
-    for path in ["/nothing", "/", "/sign-in", "/docs", "/openapi.json", "/bins/none/x", "/t/default", "/v1/keys?x=y"] {
+    for path in ["/nothing", "/", "/sign-in", "/api", "/openapi.json", "/bins/none/x", "/t/default", "/v1/keys?x=y"] {
         check(path, &host.ask_as("", Method::GET, path, "").await, "no-store");
     }
     check("/assets/app.js", &host.ask_as("", Method::GET, "/assets/app.js", "").await, "max-age=300");

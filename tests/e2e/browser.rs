@@ -135,7 +135,9 @@ async fn furnish(host: &Host) -> Vec<(&'static str, String)> {
         ("plugin-unused", "/t/default/plugins/unused".into()),
         ("tenants", "/tenants".into()),
         ("tenant-deletion", "/tenants/default/delete".into()),
-        ("api", "/docs".into()),
+        ("api", "/api".into()),
+        ("book", "/docs/".into()),
+        ("book-page", "/docs/reference/limits.html".into()),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! OpenAPI document in tools: a validator accepts it, and generated clients work with a running host.
 
-use crate::harness::{ADMIN_KEY, Host, fixture, fixtures, root, target, text};
+use crate::harness::{ADMIN_KEY, Host, fixture, fixtures, program, root, target, text};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -31,6 +31,19 @@ async fn host_with_document() -> (Host, TempDir) {
     assert_eq!(document.status, 200);
     std::fs::write(folder.path().join("openapi.json"), document.text).unwrap();
     (host, folder)
+}
+
+/// The document in the tree, which is the one that the program prints and serves.
+const IN_THE_TREE: &str = "docs/reference/openapi.json";
+
+#[tokio::test]
+async fn the_document_in_the_tree_is_the_programs() {
+    let printed = run(Command::new(program()).arg("openapi"), &root()).await;
+    let stands = std::fs::read_to_string(root().join(IN_THE_TREE)).unwrap_or_default();
+    // Not `assert_eq!`: it would print both.
+    assert!(stands == printed, "{IN_THE_TREE} is not the program's: cargo run -- openapi > {IN_THE_TREE}");
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    assert!(Host::start().await.get("/openapi.json").await == printed, "a host serves another document");
 }
 
 #[tokio::test]

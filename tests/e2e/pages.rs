@@ -92,7 +92,15 @@ async fn a_page_runs_what_it_names_by_its_nonce() {
     let host = Host::start().await;
     let mut visitor = Visitor::admin(&host).await;
     let mut nonces = std::collections::BTreeSet::new();
-    for path in ["/t/default", "/t/default/webhooks", "/sign-in", "/docs", "/t/nowhere", "/t/default/plugins/none"] {
+    for path in [
+        "/t/default",
+        "/t/default/webhooks",
+        "/sign-in",
+        "/api",
+        "/docs/nothing",
+        "/t/nowhere",
+        "/t/default/plugins/none",
+    ] {
         let page = visitor.get(path).await;
         let policy = page.headers["content-security-policy"].to_str().unwrap();
         let nonce = policy.split("script-src 'nonce-").nth(1).unwrap().split('\'').next().unwrap();
@@ -195,7 +203,7 @@ async fn a_tenant_sees_only_its_pages() {
     let live = "/t/default/live?topic=attempts";
     assert_eq!(own.stream(live).await, (200, "text/event-stream".to_owned()));
     assert_eq!(foreign.stream(live).await.0, 403);
-    assert!(Visitor::new(&host).see("/docs").await.contains("/v1/tenants/{t}/events"));
+    assert!(Visitor::new(&host).see("/api").await.contains("/v1/tenants/{t}/events"));
 }
 
 #[tokio::test]

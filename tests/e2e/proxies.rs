@@ -136,7 +136,7 @@ async fn every_link_leads_somewhere(walker: &Walker<'_>) {
         let hrefs = page.split(" href=\"/").skip(1).filter_map(|rest| rest.split('"').next());
         next.extend(hrefs.map(|rest| format!("/{}", rest.split('#').next().unwrap().replace("&#38;", "&"))));
     }
-    for wanted in ["/t/default/access", "/t/default/bins", "/docs", "/openapi.json", "/assets/app.css"] {
+    for wanted in ["/t/default/access", "/t/default/bins", "/docs/", "/api", "/openapi.json", "/assets/app.css"] {
         assert!(seen.contains(&format!("{prefix}{wanted}")), "{wanted} is not among {seen:?}");
     }
     assert!(seen.len() > 12, "{seen:?}");

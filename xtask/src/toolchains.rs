@@ -7,7 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Programs that must exist, and the packages that contain them.
-const NEEDED: [(&[&str], &[&str]); 9] = [
+const NEEDED: [(&[&str], &[&str]); 11] = [
+    // What the commands of the documentation use.
+    (&["curl", "--version"], &["curl"]),
+    (&["jq", "--version"], &["jq"]),
     (&["make", "--version"], &["make"]),
     (&["node", "--version"], &["nodejs", "npm"]),
     (&["npm", "--version"], &["npm"]),

@@ -45,6 +45,7 @@ mod tenants;
 mod throttle;
 mod vendor;
 
+pub use document::of_any_host as openapi;
 pub use exchange::Shares;
 pub use pages::Notes;
 pub use session::sign_in_path;

@@ -10,6 +10,7 @@ mod demo;
 mod diff;
 mod health;
 mod log;
+mod openapi;
 mod plugin;
 mod progress;
 mod receive;
@@ -76,6 +77,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the OpenAPI document of the REST API, which a host serves under /openapi.json.
+    Openapi,
     /// Compile a component from stdin and try it. The host runs this command in a process with limits.
     #[command(name = crate::plugin::CHILD_COMMAND, hide = true)]
     CompilePlugin {
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => block_on(tenant::export(args)),
         Command::Import(args) => block_on(tenant::import(args)),
         Command::Plugin(command) => block_on(plugin::run(command)),
+        Command::Openapi => openapi::openapi(),
         Command::Config { settings, json } => print_config(&settings, json),
     };
     match done {

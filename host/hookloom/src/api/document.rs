@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-/// Returns the document, for programs (`/openapi.json`) and people (`/docs`).
+/// Returns the document, for programs (`/openapi.json`) and people (`/api`).
 pub(super) fn document() -> &'static Value {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(|| completed(surface(0, 0).into_openapi()));
     &DOCUMENT
@@ -21,9 +21,18 @@ pub(super) fn document() -> &'static Value {
 
 /// Returns the text of the document with the address of its host: an absolute URL, or `/` for the address of the request.
 pub(super) fn text(server: &str) -> String {
+    of_server(server).to_string()
+}
+
+/// Returns the document of a host without a public address.
+pub fn of_any_host() -> Value {
+    of_server("/")
+}
+
+fn of_server(server: &str) -> Value {
     let mut document = document().clone();
     document["servers"] = json!([{"url": server, "description": "this host"}]);
-    document.to_string()
+    document
 }
 
 /// Returns the query parameters of a route. None: the document does not describe the route.

@@ -13,6 +13,7 @@
 mod access;
 mod bins;
 mod bins_view;
+mod book;
 mod chart;
 mod deliveries;
 mod diff;
@@ -58,7 +59,10 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/sign-out", post(sign_in::sign_out))
         .route("/tenants", get(tenants::list).post(tenants::create))
         .route("/tenants/{t}/delete", get(tenants::deletion).post(tenants::delete))
-        .route("/docs", get(docs::page))
+        .route("/api", get(docs::page))
+        .route("/docs", get(book::folder))
+        .route("/docs/", get(book::page))
+        .route("/docs/{*path}", get(book::page))
         .route("/t/{t}", get(overview::page))
         .route("/t/{t}/live", get(live::watch))
         .route("/t/{t}/webhooks", get(webhooks::list).post(webhooks::create))
@@ -237,7 +241,8 @@ impl Frame {
         if self.is_admin {
             items.push(MenuItem { href: "/tenants".into(), label: "Tenants", here: self.here == "Tenants" });
         }
-        items.push(MenuItem { href: "/docs".into(), label: "API", here: false });
+        items.push(MenuItem { href: "/api".into(), label: "API", here: false });
+        items.push(MenuItem { href: "/docs/".into(), label: "Documentation", here: false });
         items
     }
 }
