@@ -107,8 +107,8 @@ fn tls_config(transport: &ReadyTransport) -> Result<ClientConfig, TlsError> {
         }
     };
     let Some(pem) = &transport.client_certificate else { return Ok(builder.with_no_client_auth()) };
-    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
-    Ok(builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pem)?)?)
+    let chain = CertificateDer::pem_slice_iter(pem.expose()).collect::<Result<Vec<_>, _>>()?;
+    Ok(builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pem.expose())?)?)
 }
 
 /// Returns the verifier with the system's certificates. They are read once, because that takes a megabyte and milliseconds.

@@ -1,7 +1,7 @@
 //! Log of faults of this host: each kind is logged at intervals, however many requests fail by it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// Minimum time between two log entries of one kind.
@@ -26,7 +26,7 @@ impl FaultLog {
     }
 
     fn is_due(&self, detail: &str, now: Instant) -> bool {
-        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.0.lock();
         if logged.get(detail).is_some_and(|at| now.duration_since(*at) < QUIET) {
             return false;
         }

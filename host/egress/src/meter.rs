@@ -16,7 +16,8 @@ use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connecti
 use std::io::{Error, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -63,7 +64,7 @@ impl Meter {
     }
 
     fn lock(&self) -> MutexGuard<'_, Allowance> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn count(&self, bytes: usize) -> Result<(), Excess> {

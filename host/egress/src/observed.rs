@@ -24,7 +24,8 @@ use bytes::BytesMut;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use std::io::{Error, ErrorKind, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -67,7 +68,7 @@ pub(super) struct Exchanges(Mutex<ExchangeState>);
 
 impl Exchanges {
     fn lock(&self) -> MutexGuard<'_, ExchangeState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn sent(&self) {

@@ -13,7 +13,8 @@ use hookloom_model::ids::SubscriptionId;
 use hookloom_model::subscription::Subscription;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Time without a request after which a client is dropped. Longer than the idle timeout of connections.
@@ -114,7 +115,7 @@ impl Clients {
     }
 
     fn custom(&self) -> MutexGuard<'_, CustomClients> {
-        self.custom.lock().unwrap_or_else(PoisonError::into_inner)
+        self.custom.lock()
     }
 }
 
@@ -156,7 +157,7 @@ mod tests {
         for (subscription, client) in subscriptions.iter().zip(&first) {
             assert!(Arc::ptr_eq(client, &of(subscription)), "made again although it is in use");
         }
-        let mut custom = clients.custom.lock().expect("no panic");
+        let mut custom = clients.custom.lock();
         let (key, (client, used_at)) =
             custom.clients.iter().next().map(|(key, kept)| (key.clone(), kept.clone())).expect("one");
         custom.put(key, client, used_at + 2 * UNUSED_MAX);

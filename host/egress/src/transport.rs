@@ -21,7 +21,7 @@ pub struct ReadyTransport {
     /// Authorities to trust instead of the system's, as PEM.
     pub authorities: Option<String>,
     /// Certificate chain with its private key, as PEM.
-    pub client_certificate: Option<Vec<u8>>,
+    pub client_certificate: Option<Secret>,
 }
 
 /// Field of a transport, and its fault.
@@ -90,17 +90,17 @@ fn checked_authorities(pem: &str) -> Result<String, String> {
     }
 }
 
-fn client_certificate(name: &str, secrets: &BTreeMap<String, Secret>) -> Result<Vec<u8>, String> {
-    let Secret(pem) = secrets.get(name).ok_or_else(|| format!("there is no secret {name:?} in this subscription"))?;
+fn client_certificate(name: &str, secrets: &BTreeMap<String, Secret>) -> Result<Secret, String> {
+    let pem = secrets.get(name).ok_or_else(|| format!("there is no secret {name:?} in this subscription"))?;
     let unreadable = |what: &str, error: &dyn std::fmt::Display| {
         format!("the {what} in the secret {name:?} cannot be read: {error}")
     };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.expose()).collect();
     let chain = chain.map_err(|error| unreadable("certificate", &error))?;
     if chain.is_empty() {
         return Err(format!("there is no certificate in the secret {name:?} (-----BEGIN CERTIFICATE-----)"));
     }
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| unreadable("private key", &error))?;
+    let key = PrivateKeyDer::from_pem_slice(pem.expose()).map_err(|error| unreadable("private key", &error))?;
     let provider = rustls::crypto::ring::default_provider();
     CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
         format!("the certificate and the private key in the secret {name:?} do not belong together: {error}")
@@ -116,7 +116,7 @@ mod tests {
     fn faults(transport: serde_json::Value, secrets: &[(&str, &str)]) -> Vec<String> {
         let transport: Transport = serde_json::from_value(transport).expect("a transport");
         let secrets =
-            secrets.iter().map(|(name, text)| ((*name).to_owned(), Secret(text.as_bytes().to_vec()))).collect();
+            secrets.iter().map(|(name, text)| ((*name).to_owned(), Secret::from((*text).to_owned()))).collect();
         let ready = ready(&transport, &secrets, &AddressPolicy::default());
         ready.err().unwrap_or_default().into_iter().map(|(field, detail)| format!("{field}: {detail}")).collect()
     }

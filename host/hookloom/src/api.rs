@@ -9,6 +9,7 @@ mod audit;
 mod bins;
 mod body;
 mod connections;
+mod cookies;
 mod deliveries;
 mod document;
 mod dry_run;

@@ -67,14 +67,14 @@ mod tests {
         let greedy = greedy.expect("a name");
         let honest = honest.expect("a name");
         let (release, released) = mpsc::channel::<()>();
-        let released = std::sync::Arc::new(std::sync::Mutex::new(released));
+        let released = std::sync::Arc::new(parking_lot::Mutex::new(released));
         let blocked: Vec<_> = (0..5)
             .map(|_| {
                 let pool = pool.clone();
                 let greedy = greedy.clone();
                 let released = released.clone();
                 tokio::spawn(async move {
-                    pool.run(Some(&greedy), move || released.lock().expect("a lock").recv().is_ok()).await
+                    pool.run(Some(&greedy), move || released.lock().recv().is_ok()).await
                 })
             })
             .collect();

@@ -37,7 +37,8 @@ use lane::Lane;
 use permits::AttemptPermits;
 use queue::{LaneHandle, MemoryBudget};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -169,17 +170,17 @@ pub struct LaneBoard(Arc<Mutex<HashMap<SubscriptionId, Arc<Mutex<LaneStatus>>>>>
 impl LaneBoard {
     /// Returns the state of a subscription's lane. None: the lane has not started.
     pub fn status(&self, id: SubscriptionId) -> Option<LaneStatus> {
-        let lane = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()?;
-        let status = *lane.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = self.0.lock().get(&id).cloned()?;
+        let status = *lane.lock();
         Some(status)
     }
 
     fn register(&self, id: SubscriptionId) -> Arc<Mutex<LaneStatus>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default().clone()
+        self.0.lock().entry(id).or_default().clone()
     }
 
     fn unregister(&self, id: SubscriptionId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.0.lock().remove(&id);
     }
 }
 

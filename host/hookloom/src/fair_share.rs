@@ -13,7 +13,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Fixed capacity, shared between keys, in units of the caller's choice (calls, connections, bytes).
@@ -102,7 +103,7 @@ impl<K: Clone + Eq + Hash> FairSemaphore<K> {
     }
 
     fn lock(&self) -> MutexGuard<'_, SemaphoreState<K>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn release(&self, key: &K, units: u64) {

@@ -94,7 +94,8 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use version::{Version, VersionRef};
@@ -247,7 +248,7 @@ impl Plugins {
 
     /// Returns the time at which the compilation of a new version began, if one is under way, in milliseconds since the epoch.
     pub fn compiling_since_ms(&self, tenant: &TenantId, name: &str) -> Option<i64> {
-        let compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiling = self.compiling.lock();
         compiling.get(&(tenant.clone(), name.to_owned())).copied()
     }
 
@@ -302,7 +303,7 @@ impl Plugins {
     /// Marks a version of a plugin as being compiled until the returned guard is dropped.
     fn show_compiling(&self, tenant: &TenantId, name: &str) -> impl Drop {
         let key = (tenant.clone(), name.to_owned());
-        let compiling = || self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiling = || self.compiling.lock();
         compiling().insert(key.clone(), now_ms());
         OnDrop(move || {
             compiling().remove(&key);
@@ -310,11 +311,11 @@ impl Plugins {
     }
 
     fn current(&self, tenant: &TenantId, name: &str) -> Option<VersionRef> {
-        self.active.read().unwrap_or_else(PoisonError::into_inner).get(&(tenant.clone(), name.to_owned())).cloned()
+        self.active.read().get(&(tenant.clone(), name.to_owned())).cloned()
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, LruCache<(PluginKey, String), VersionRef>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> parking_lot::MutexGuard<'_, LruCache<(PluginKey, String), VersionRef>> {
+        self.known.lock()
     }
 
     /// Activates a stored version. A rollout of the plugin ends.
@@ -359,7 +360,7 @@ impl Plugins {
 
     /// Returns the number of plugins of a tenant.
     pub fn count(&self, tenant: &TenantId) -> usize {
-        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        let active = self.active.read();
         active.keys().filter(|(owner, _)| owner == tenant).count()
     }
 
@@ -396,5 +397,5 @@ async fn evict_expired_instances(pool: Weak<InstancePool>) {
 }
 
 fn write_lock<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
+    lock.write()
 }

@@ -166,7 +166,7 @@ pub fn fill_secrets(value: &str, secrets: &BTreeMap<String, Secret>) -> Result<S
     while let Some((before, after)) = rest.split_once("{{secret:") {
         let (name, after) = after.split_once("}}").ok_or("a {{secret:…}} does not end in }}")?;
         let secret = secrets.get(name).ok_or_else(|| format!("there is no secret {name:?} in this subscription"))?;
-        let text = std::str::from_utf8(&secret.0).map_err(|_| format!("the secret {name:?} is not text"))?;
+        let text = std::str::from_utf8(secret.expose()).map_err(|_| format!("the secret {name:?} is not text"))?;
         filled.push_str(before);
         filled.push_str(text);
         rest = after;
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn secrets_are_filled_in() {
-        let secrets = BTreeMap::from([("key".to_owned(), Secret(b"k1".to_vec()))]);
+        let secrets = BTreeMap::from([("key".to_owned(), Secret::from(b"k1".to_vec()))]);
         let fill = |value: &str| fill_secrets(value, &secrets);
         assert_eq!(fill("plain"), Ok("plain".into()));
         assert_eq!(fill("Bearer {{secret:key}}, {{secret:key}}!"), Ok("Bearer k1, k1!".into()));

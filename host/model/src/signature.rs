@@ -7,6 +7,7 @@
 //!
 //! Pure. Never prints a key.
 
+use crate::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::Signer as _;
@@ -19,7 +20,7 @@ use subtle::ConstantTimeEq as _;
 #[derive(Clone)]
 pub enum SigningSecret {
     /// Symmetric key of 24 to 64 bytes.
-    Hmac(Vec<u8>),
+    Hmac(Secret),
     /// Asymmetric key pair.
     Ed25519(Box<ed25519_dalek::SigningKey>),
 }
@@ -47,7 +48,7 @@ const NEW_SECRET_BYTES: usize = 32;
 impl SigningSecret {
     /// Creates a symmetric key.
     pub fn generate() -> Self {
-        SigningSecret::Hmac(rand::random::<[u8; NEW_SECRET_BYTES]>().to_vec())
+        SigningSecret::Hmac(rand::random::<[u8; NEW_SECRET_BYTES]>().to_vec().into())
     }
 
     /// Creates a key pair.
@@ -75,7 +76,7 @@ impl SigningSecret {
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         if let Some(key) = text.strip_prefix("whsec_") {
             let key = BASE64.decode(key).map_err(|_| SecretError::Base64)?;
-            return (24..=64).contains(&key.len()).then_some(SigningSecret::Hmac(key)).ok_or(SecretError::HmacLength);
+            return (24..=64).contains(&key.len()).then(|| SigningSecret::Hmac(key.into())).ok_or(SecretError::HmacLength);
         }
         let pair = text.strip_prefix("whsk_").ok_or(SecretError::Prefix)?;
         let pair = BASE64.decode(pair).map_err(|_| SecretError::Base64)?;
@@ -87,7 +88,7 @@ impl SigningSecret {
     /// Returns the text of the key, to be shown once or sealed.
     pub fn reveal(&self) -> String {
         match self {
-            SigningSecret::Hmac(key) => format!("whsec_{}", BASE64.encode(key)),
+            SigningSecret::Hmac(key) => format!("whsec_{}", BASE64.encode(key.expose())),
             SigningSecret::Ed25519(key) => format!("whsk_{}", BASE64.encode(key.to_keypair_bytes())),
         }
     }
@@ -96,7 +97,7 @@ impl SigningSecret {
         let head = format!("{id}.{timestamp_s}.");
         match self {
             SigningSecret::Hmac(key) => {
-                let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
+                let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of every length");
                 mac.update(head.as_bytes());
                 mac.update(body);
                 format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))

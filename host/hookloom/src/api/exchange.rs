@@ -33,7 +33,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::{Body as _, Frame, SizeHint};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -159,7 +160,7 @@ impl Exchange {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.held.lock()
     }
 
     pub(super) fn shares(&self) -> &Shares {

@@ -4,7 +4,7 @@
 
 use super::ApiState;
 pub(super) use super::body::{Body, Json};
-use super::document;
+use super::{cookies, document};
 use super::exchange::{Exchange, Payer};
 use super::problem::Problem;
 use crate::access::{ApiKey, Scope, credential_hash};
@@ -121,23 +121,14 @@ fn key(parts: &Parts, state: &ApiState) -> Result<Arc<ApiKey>, Problem> {
     Ok(key)
 }
 
-/// Name of the session's cookie. The prefix `__Host-` would require TLS, which only a proxy may add.
-pub(super) const COOKIE: &str = "hookloom_session";
-
 /// Header with the session's token in requests of the pages' scripts.
 const CSRF_HEADER: &str = "x-csrf-token";
-
-/// Returns the value of the session's cookie.
-pub(super) fn cookie(parts: &Parts) -> Option<&str> {
-    let all = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
-}
 
 /// Returns the key of the signed-in user. A request that changes something must have the session's token as well, which other sites
 /// cannot know.
 fn cookie_key(parts: &Parts, state: &ApiState) -> Result<Option<Arc<ApiKey>>, Problem> {
-    let session = cookie(parts).and_then(|cookie| state.store.catalog().session(&credential_hash(cookie)));
+    let secret = cookies::session(&parts.headers);
+    let session = secret.and_then(|secret| state.store.catalog().session(&credential_hash(secret)));
     let Some((session, key)) = session else { return Ok(None) };
     let brought = parts.headers.get(CSRF_HEADER).map(http::HeaderValue::as_bytes).unwrap_or_default();
     if parts.method.is_safe() || bool::from(brought.ct_eq(session.csrf.as_bytes())) {

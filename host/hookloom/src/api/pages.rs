@@ -31,7 +31,7 @@ mod usage;
 mod user;
 mod webhooks;
 
-use super::ApiState;
+use super::{ApiState, cookies};
 use super::problem::{Problem, add_retry_after};
 use super::public_path::HostPage;
 use crate::subscription::TenantId;
@@ -140,9 +140,7 @@ impl IntoResponse for HtmlPage {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
         // The flash message has been shown.
-        if let Ok(gone) = HeaderValue::try_from(format!("{}=; Path=/; Max-Age=0", user::FLASH)) {
-            headers.append(header::SET_COOKIE, gone);
-        }
+        cookies::remove_flash(headers);
         response
     }
 }
@@ -160,11 +158,7 @@ async fn render(
 /// Redirects to another page, which shows this message.
 fn go_to(path: &UrlPath, flash: &str) -> Response {
     let mut response = axum::response::Redirect::to(path.as_str()).into_response();
-    let text: String = url::form_urlencoded::byte_serialize(flash.as_bytes()).collect();
-    let cookie = format!("{}={text}; Path=/; Max-Age=30; HttpOnly; SameSite=Lax", user::FLASH);
-    if let (false, Ok(cookie)) = (flash.is_empty(), HeaderValue::try_from(cookie)) {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-    }
+    cookies::set_flash(response.headers_mut(), flash);
     response
 }
 

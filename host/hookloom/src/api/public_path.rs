@@ -9,7 +9,7 @@
 //!   an attribute. Answers of bins are not changed.
 //! - Without a prefix, nothing is read or copied.
 
-use super::ApiState;
+use super::{ApiState, cookies};
 use crate::url_path::PublicUrl;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -67,12 +67,7 @@ fn rebase_headers(headers: &mut HeaderMap, prefix: &str) {
     if let Some(value) = location.and_then(|path| HeaderValue::try_from(format!("{prefix}{path}")).ok()) {
         headers.insert(header::LOCATION, value);
     }
-    let cookies: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
-    headers.remove(header::SET_COOKIE);
-    for cookie in cookies {
-        let below = cookie.to_str().ok().map(|text| text.replace("; Path=/;", &format!("; Path={prefix}/;")));
-        headers.append(header::SET_COOKIE, below.and_then(|text| HeaderValue::try_from(text).ok()).unwrap_or(cookie));
-    }
+    cookies::rebase(headers, prefix);
 }
 
 /// Attributes of pages with local paths.
@@ -117,12 +112,8 @@ mod tests {
         );
         let mut headers = HeaderMap::new();
         headers.insert(header::LOCATION, HeaderValue::from_static("/t/default"));
-        headers.append(header::SET_COOKIE, HeaderValue::from_static("a=b; Path=/; HttpOnly"));
-        headers.append(header::SET_COOKIE, HeaderValue::from_static("c=d; Path=/; Max-Age=0"));
         rebase_headers(&mut headers, "/p");
         assert_eq!(headers[header::LOCATION], "/p/t/default");
-        let cookies: Vec<_> = headers.get_all(header::SET_COOKIE).iter().collect();
-        assert_eq!(cookies, ["a=b; Path=/p/; HttpOnly", "c=d; Path=/p/; Max-Age=0"]);
         headers.insert(header::LOCATION, HeaderValue::from_static("https://example.com/"));
         rebase_headers(&mut headers, "/p");
         assert_eq!(headers[header::LOCATION], "https://example.com/");

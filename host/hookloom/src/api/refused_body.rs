@@ -13,7 +13,8 @@ use http::{Request, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tower::Service as _;
@@ -51,7 +52,7 @@ struct SharedBodyReader(Arc<Mutex<SharedBody>>);
 
 impl SharedBodyReader {
     fn lock(&self) -> MutexGuard<'_, SharedBody> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     async fn throw_away(mut self) {

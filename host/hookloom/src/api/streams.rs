@@ -1,7 +1,8 @@
 //! Event streams of sessions. A session has a maximum number of streams; a further one ends the oldest.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// Hash of a session's cookie.
@@ -20,7 +21,7 @@ impl Streams {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionHash, VecDeque<Arc<Notify>>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 
     /// Begins a stream of a session, and ends its oldest one if there are too many.

@@ -18,7 +18,7 @@ use lru::LruCache;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZero;
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// Number of failed attempts within [`WINDOW`] that are answered as such. Later ones are answered with 429.
@@ -77,7 +77,7 @@ impl Default for SignInThrottle {
 impl SignInThrottle {
     /// Counts an attempt with a wrong credential.
     pub(super) fn note_failure(&self, address: IpAddr, credential: &str, now: Instant) -> CountedFailure {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         let prefix = credential.chars().take(PREFIX_CHARS).collect();
         let of_network = count(&mut counts.networks, network(address), now);
         let of_prefix = count(&mut counts.prefixes, prefix, now);
@@ -188,7 +188,7 @@ mod tests {
             let address = Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) | (number << 64));
             throttle.note_failure(address.into(), &format!("{number:08}"), now);
         }
-        let counts = throttle.0.lock().unwrap();
+        let counts = throttle.0.lock();
         assert_eq!((counts.networks.len(), counts.prefixes.len()), (SOURCES_MAX.get(), SOURCES_MAX.get()));
         assert!(counts.prefixes.iter().all(|(prefix, _)| prefix.chars().count() <= PREFIX_CHARS));
     }

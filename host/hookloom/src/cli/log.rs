@@ -61,7 +61,8 @@ impl<W: Write> Write for OneLine<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     /// Buffer shared by the subscriber and the test.
     #[derive(Clone, Default)]
@@ -69,7 +70,7 @@ mod tests {
 
     impl Write for SharedBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -92,7 +93,7 @@ mod tests {
         } else {
             tracing::subscriber::with_default(log.finish(), emit);
         }
-        let bytes = place.0.lock().unwrap().clone();
+        let bytes = place.0.lock().clone();
         String::from_utf8(bytes).expect("text")
     }
 

@@ -103,7 +103,7 @@ impl Verifier {
         let library = Webhook::new(secret).map_err(|error| unusable(&error))?;
         // As the library reads it: of any length, with or without its prefix.
         let key = BASE64.decode(secret.strip_prefix("whsec_").unwrap_or(secret)).map_err(|error| unusable(&error))?;
-        Ok(Verifier { library, key: SigningKey::current(SigningSecret::Hmac(key)) })
+        Ok(Verifier { library, key: SigningKey::current(SigningSecret::Hmac(key.into())) })
     }
 
     fn verify(&self, body: &[u8], headers: &HeaderMap) -> Result<(), WebhookError> {

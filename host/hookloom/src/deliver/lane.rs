@@ -25,7 +25,8 @@ use crate::store::{StateChange, StoreError, now_ms};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use serde::Serialize;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
@@ -179,7 +180,7 @@ impl Lane {
             Admission::NotBefore(_, reason) => Some(reason.as_str()),
             _ => waits_for_plugin.then_some("plugin"),
         };
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = LaneStatus {
+        *self.status.lock() = LaneStatus {
             in_flight: self.in_flight,
             window: self.flow.window(concurrency),
             breaker: self.flow.breaker_state(),

@@ -28,7 +28,8 @@ use crate::store::{AttemptClass, Due, Store, StoreError, now_ms};
 use crate::subscription::{Subscription, TenantId};
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// Memory for queued deliveries of all lanes together, in bytes. The store keeps the rest.
@@ -182,7 +183,7 @@ impl LaneHandle {
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inbox.lock()
     }
 }
 

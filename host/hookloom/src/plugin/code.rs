@@ -18,7 +18,8 @@ use crate::telemetry;
 use lru::LruCache;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::{Arc, Weak};
 
 /// Code of all versions, in memory and on disk. Methods block while they read and write files.
 pub(super) struct CodeLibrary {
@@ -52,7 +53,7 @@ impl CodeLibrary {
             return Ok(Some(version));
         }
         let lock = self.loading.of(&sha256.to_owned());
-        let _one_at_a_time = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = lock.lock();
         if let Some(version) = self.loaded().get(sha256) {
             return Ok(Some(version));
         }
@@ -90,7 +91,7 @@ impl CodeLibrary {
     }
 
     fn loaded(&self) -> MutexGuard<'_, LruByBytes<Arc<Version>>> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+        self.loaded.lock()
     }
 }
 
@@ -139,7 +140,7 @@ impl<K, L> Default for KeyedLocks<K, L> {
 impl<K: Clone + Eq + Hash, L: Default> KeyedLocks<K, L> {
     /// Returns the lock of a key.
     pub(super) fn of(&self, key: &K) -> Arc<L> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         if let Some(lock) = all.get(key).and_then(Weak::upgrade) {
             return lock;
         }
@@ -190,6 +191,6 @@ mod tests {
         assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
         drop((one, same, other));
         drop(locks.of(&"c"));
-        assert_eq!(locks.0.lock().expect("a lock").len(), 1);
+        assert_eq!(locks.0.lock().len(), 1);
     }
 }

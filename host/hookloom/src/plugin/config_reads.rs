@@ -10,7 +10,7 @@ use super::{PluginError, Plugins};
 use crate::chain::Chain;
 use crate::subscription::TenantId;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 
 /// Maximum number of collected keys, and maximum length of a key in bytes.
 const KEYS_MAX: usize = 512;
@@ -29,7 +29,7 @@ struct ReadKeys {
 
 impl ConfigReads {
     fn noted(&self) -> MutexGuard<'_, ReadKeys> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn note(&self, key: &str) {

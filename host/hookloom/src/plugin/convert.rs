@@ -201,7 +201,7 @@ mod tests {
     /// Checks whether a request with these parts is sent, for a subscription with a secret that has quotes and backslashes.
     #[track_caller]
     fn check(body: &str, content_type: &str, header: &str, url: &str, sent: bool) {
-        let secrets = [("token".to_owned(), Secret(SECRET.as_bytes().to_vec()))].into();
+        let secrets = [("token".to_owned(), Secret::from(SECRET.to_owned()))].into();
         let settings = CallSettings { secrets, ..CallSettings::default() };
         let subscription = Subscription::passing(TenantId("t".into()), settings);
         let outgoing = Outgoing {

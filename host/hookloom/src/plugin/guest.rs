@@ -242,7 +242,7 @@ impl secrets::Host for GuestState {
         let Some(secret) = self.input.subscription.settings.secrets().get(&name) else {
             return Ok(Err(secrets::SecretError::UnknownName));
         };
-        let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).expect("HMAC takes keys of every length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose()).expect("HMAC takes keys of every length");
         mac.update(&data);
         Ok(Ok(mac.finalize().into_bytes().to_vec()))
     }

@@ -12,7 +12,7 @@
 use super::sandbox::Instance;
 use crate::subscription::{Reuse, Subscription, SubscriptionId, TenantId};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Identity of an instance: the only calls that it may serve.
@@ -96,7 +96,7 @@ impl<T> InstancePool<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<IdleInstance<T>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::subscription::SubscriptionId;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 /// Current minute, with the bytes that each subscription has stored in it.
 #[derive(Default)]
@@ -19,7 +19,7 @@ impl LogBudget {
         if log.is_empty() {
             return;
         }
-        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut minute = self.minute.lock();
         let this_minute = now_ms.div_euclid(60_000);
         if minute.0 != this_minute {
             *minute = (this_minute, HashMap::new());

@@ -13,7 +13,7 @@ use crate::store::{Quarantine, Store, StoreError, now_ms};
 use crate::subscription::TenantId;
 use crate::telemetry;
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use parking_lot::RwLock;
 
 /// Quarantined versions, by tenant and sha256.
 pub(super) type Quarantined = RwLock<HashMap<(TenantId, String), Quarantine>>;
@@ -36,7 +36,7 @@ pub(super) async fn quarantine(store: &Store, suspects: Vec<Suspect>) -> Result<
 impl Plugins {
     /// Returns the quarantine of a tenant's version, if there is one.
     pub fn quarantine(&self, tenant: &TenantId, sha256: &str) -> Option<Quarantine> {
-        let quarantined = self.quarantined.read().unwrap_or_else(PoisonError::into_inner);
+        let quarantined = self.quarantined.read();
         if quarantined.is_empty() {
             return None;
         }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -33,8 +33,8 @@ type NeededVersion = (TenantId, Arc<str>);
 impl Plugins {
     /// Returns the versions whose code deliveries may need: active, in a rollout, or pinned. Each once.
     pub(super) fn needed_versions(&self) -> Vec<NeededVersion> {
-        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
-        let rollouts = self.rollouts.read().unwrap_or_else(PoisonError::into_inner);
+        let active = self.active.read();
+        let rollouts = self.rollouts.read();
         let of_active = active.iter().map(|((tenant, _), version)| (version.sha256.clone(), tenant.clone()));
         let of_rollouts =
             rollouts.iter().map(|((tenant, _), rollout)| (rollout.version.sha256.clone(), tenant.clone()));
@@ -208,7 +208,7 @@ impl Plugins {
 
     /// Returns the number of active versions that could not be loaded lately or are quarantined. Their deliveries wait.
     pub fn out_of_service(&self) -> usize {
-        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        let active = self.active.read();
         let is_out = |(tenant, _): &(TenantId, String), sha256: &str| {
             self.failed_lately(sha256) || self.quarantine(tenant, sha256).is_some()
         };
@@ -216,12 +216,12 @@ impl Plugins {
     }
 
     pub(super) fn failed_lately(&self, sha256: &str) -> bool {
-        let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
+        let failed = self.failed.read();
         failed.get(sha256).is_some_and(|failed| failed.elapsed() < FAILURE_LASTS)
     }
 
     fn forget_failure(&self, sha256: &str) {
-        let any = !self.failed.read().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let any = !self.failed.read().is_empty();
         if any {
             super::write_lock(&self.failed).remove(sha256);
         }

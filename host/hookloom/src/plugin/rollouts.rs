@@ -16,7 +16,7 @@ use super::version::Version;
 use super::{PluginError, Plugins, chain, write_lock};
 use crate::store::StoredRollout;
 use crate::subscription::TenantId;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Maximum number of waiting calls of shadows. Events beyond it are counted as skipped.
@@ -25,7 +25,7 @@ pub(super) const SHADOWS_WAITING_MAX: usize = 256;
 impl Plugins {
     /// Returns the rollout of a plugin, if one is under way.
     pub(super) fn rollout(&self, tenant: &TenantId, name: &str) -> Option<Arc<Rollout>> {
-        let rollouts = self.rollouts.read().unwrap_or_else(PoisonError::into_inner);
+        let rollouts = self.rollouts.read();
         if rollouts.is_empty() {
             return None;
         }
@@ -84,7 +84,7 @@ impl Plugins {
     /// Stores the counters that changed since the last call.
     pub async fn store_rollout_counts(&self) {
         let all: Vec<Arc<Rollout>> =
-            self.rollouts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            self.rollouts.read().values().cloned().collect();
         for rollout in all {
             let Some(counts) = rollout.take_changed() else { continue };
             let StoredRollout { tenant, name, sha256, .. } = rollout.stored.clone();

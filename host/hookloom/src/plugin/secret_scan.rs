@@ -37,7 +37,7 @@ impl SecretValues {
 
     /// Returns name and bytes of each value that is searched for.
     fn searched(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let named = self.named.iter().map(|(name, secret)| (name.as_str(), secret.0.as_slice()));
+        let named = self.named.iter().map(|(name, secret)| (name.as_str(), secret.expose()));
         let signing = self.signing.iter().map(|value| ("signing_secret", value.as_bytes()));
         named.chain(signing).filter(|(_, value)| value.len() >= SECRET_BYTES_MIN)
     }
@@ -137,7 +137,7 @@ mod tests {
     use std::time::Instant;
 
     fn subscription(secrets: impl IntoIterator<Item = (String, Vec<u8>)>) -> Subscription {
-        let secrets = secrets.into_iter().map(|(name, value)| (name, Secret(value))).collect();
+        let secrets = secrets.into_iter().map(|(name, value)| (name, Secret::from(value))).collect();
         Subscription::passing(TenantId("t".into()), CallSettings { secrets, ..CallSettings::default() })
     }
 

@@ -25,7 +25,8 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -83,13 +84,13 @@ async fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
 impl Plugins {
     /// Returns the problem of a plugin's file in the plugins folder, if there is one.
     pub fn file_problem(&self, tenant: &TenantId, name: &str) -> Option<String> {
-        let problems = self.file_problems.read().unwrap_or_else(PoisonError::into_inner);
+        let problems = self.file_problems.read();
         problems.get(&(tenant.clone(), name.to_owned())).cloned()
     }
 
     /// Returns the plugins of a tenant whose files cannot be used, each with the problem.
     pub fn broken_files(&self, tenant: &TenantId) -> Vec<(String, String)> {
-        let problems = self.file_problems.read().unwrap_or_else(PoisonError::into_inner);
+        let problems = self.file_problems.read();
         let of_tenant = problems.iter().filter(|((owner, _), _)| owner == tenant);
         of_tenant.map(|((_, name), problem)| (name.clone(), problem.clone())).collect()
     }
@@ -273,7 +274,7 @@ fn scan(root: &Path, watches: &Mutex<Watches>) -> Scan {
     });
     let mut watched: HashMap<_, _> = folders.iter().map(|folder| (folder.path.clone(), folder.inode)).collect();
     watched.insert(root.to_owned(), 0);
-    watches.lock().unwrap_or_else(PoisonError::into_inner).keep(watched);
+    watches.lock().keep(watched);
     let mut scan = Scan::default();
     for folder in folders {
         let Listing { plugins, misnamed } = folder.list().unwrap_or_else(|error| {

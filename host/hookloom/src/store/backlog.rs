@@ -18,7 +18,7 @@ use crate::delivery::DeliveryId;
 use crate::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 /// Number of deliveries without an attempt that are searched for the oldest.
@@ -53,7 +53,7 @@ impl PendingCounts {
 
     /// Replaces the numbers by those of another count.
     pub(super) fn replace(&self, other: PendingCounts) {
-        *self.lock() = other.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.lock() = other.0.into_inner();
     }
 
     /// Applies the changes of a commit.
@@ -83,7 +83,7 @@ impl PendingCounts {
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

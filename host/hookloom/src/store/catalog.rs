@@ -8,7 +8,8 @@ use crate::access::{ApiKey, IntakeToken, Session};
 use crate::event::{Module, VENDOR_EVENT_NAMES};
 use crate::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -86,7 +87,7 @@ impl Catalog {
 
     /// Records that a key is used now.
     pub fn note_used(&self, key: Uuid) {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key, now_ms());
+        self.used.lock().insert(key, now_ms());
         self.key_used.notify_one();
     }
 
@@ -97,12 +98,12 @@ impl Catalog {
 
     /// Takes the times of last use, by key, since the previous call.
     pub(super) fn take_used(&self) -> HashMap<Uuid, i64> {
-        std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.used.lock())
     }
 
     /// Returns the time of last use of a key, if it is not in the database yet.
     pub(super) fn used_at_ms(&self, key: Uuid) -> Option<i64> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+        self.used.lock().get(&key).copied()
     }
 
     pub(super) fn put_session(&self, hash: [u8; 32], session: Session) {
@@ -232,10 +233,10 @@ impl Catalog {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Tables> {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+        self.tables.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Tables> {
-        self.tables.write().unwrap_or_else(PoisonError::into_inner)
+        self.tables.write()
     }
 }

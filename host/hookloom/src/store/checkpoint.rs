@@ -6,6 +6,11 @@
 //! pages are copied, so the thread flushes what it has copied: otherwise that commit would wait for the disk to write all of it (up to
 //! 77 ms for 16 MiB, measured beside other writes). A copy that is interrupted or fails, on a full disk for example, is repeated by a
 //! later commit. If the thread cannot keep up with the writes, commits copy the remaining pages themselves and wait for the disk.
+//!
+//! # Cost and gain
+//! Cost: this file, a thread, and a descriptor that is never closed. Gain: the row *batch* of the bench takes 0.93 to 0.97 of the
+//! time, and no commit waits for the copy of a whole log (8 ms instead of 77). Remove it, and let SQLite copy in a commit
+//! (`wal_autocheckpoint`), when the gain of *batch* is below 3 % and p99 of an accepted event beside another tenant's batches stays.
 
 use super::StoreError;
 use super::disk_room::DiskRoom;

@@ -24,7 +24,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// Divisor of the disk's size that bounds the reserve.
@@ -166,7 +166,7 @@ impl DiskRoom {
     pub(super) fn check_again(&self, connection: &Connection) {
         let Some(reserve) = self.reserve.as_ref().filter(|_| self.is_full()) else { return };
         let begun = Instant::now();
-        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut again = self.again.lock();
         if begun < *again {
             return;
         }

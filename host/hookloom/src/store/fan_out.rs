@@ -27,7 +27,8 @@ use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::cell::LazyCell;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Maximum number of deliveries that a step makes for few subscriptions.
@@ -71,12 +72,12 @@ impl FanOuts {
     /// Begins a fan-out, with a new id.
     pub(super) fn begin(self: &Arc<Self>) -> FanOutGuard {
         let id = Uuid::now_v7();
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        self.under_way.lock().insert(id);
         FanOutGuard { fan_outs: self.clone(), id, completed: false }
     }
 
     fn is_under_way(&self, id: Uuid) -> bool {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+        self.under_way.lock().contains(&id)
     }
 }
 
@@ -88,7 +89,7 @@ impl FanOutGuard {
 
 impl Drop for FanOutGuard {
     fn drop(&mut self) {
-        self.fan_outs.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.fan_outs.under_way.lock().remove(&self.id);
         if !self.completed {
             self.fan_outs.abandoned.notify_one();
         }

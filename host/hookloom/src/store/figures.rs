@@ -11,7 +11,7 @@ use crate::figures::Figures;
 use crate::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -55,16 +55,16 @@ impl Gathered {
         let plugins: Vec<&str> = attempt.steps.iter().map(|step| step.plugin.as_str()).collect();
         let cell =
             Cell { tenant: tenant.clone(), minute_s: now_ms() / 60_000 * 60, subscription, plugin: plugins.join("+") };
-        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cells = self.0.lock();
         cells.entry(cell).or_default().add(attempt.outcome, attempt.post_us, attempt.plugin_us);
     }
 
     fn take(&self) -> HashMap<Cell, Figures> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.lock())
     }
 
     fn of(&self, tenant: &TenantId, from_s: i64) -> Vec<SpanFigures> {
-        let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cells = self.0.lock();
         let matching = cells.iter().filter(|(cell, _)| cell.tenant == *tenant && cell.minute_s >= from_s);
         matching
             .map(|(cell, figures)| SpanFigures {

@@ -18,7 +18,8 @@ use crate::fair_share::FairSemaphore;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 /// Maximum number of open connections. More would only compete for the page cache and the disk.
@@ -66,7 +67,7 @@ impl Readers {
             let value = reader.read(read, readers.time_max);
             // A connection whose transaction did not end would show an old state for ever.
             if reader.connection.is_autocommit() {
-                readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+                readers.idle.lock().push(reader);
             }
             value.inspect_err(|error| {
                 readers.damage.note(error);
@@ -76,7 +77,7 @@ impl Readers {
     }
 
     fn take(&self) -> Result<Reader, StoreError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle.lock().pop();
         if let Some(reader) = idle {
             return Ok(reader);
         }
@@ -150,7 +151,7 @@ mod tests {
         let (_folder, readers) = readers(Duration::from_millis(50));
         let stopped = readers.read(Owner::Host, endless).await;
         assert!(matches!(stopped, Err(StoreError::QueryTooSlow { ms: 50 })), "{stopped:?}");
-        assert_eq!(readers.idle.lock().expect("no panic").len(), 1);
+        assert_eq!(readers.idle.lock().len(), 1);
         // Uses the same connection, without the previous deadline.
         let longer = Readers { time_max: Duration::from_secs(600), ..readers };
         assert_eq!(longer.read(Owner::Host, count).await.expect("a count"), 0);
@@ -167,7 +168,7 @@ mod tests {
             let readers = readers.clone();
             let greedy = greedy.clone();
             let stopped = stopped.clone();
-            let wait = move |_: &Connection| Ok(stopped.lock().expect("no panic").recv().is_err());
+            let wait = move |_: &Connection| Ok(stopped.lock().recv().is_err());
             busy.spawn(async move { readers.read(greedy, wait).await });
         }
         while readers.permits.held(&greedy) < OPEN_MAX / 2 {

@@ -4,6 +4,12 @@
 //! a tree, as rows with the newest ids are if few tenants write, is appended without another search. Searches are most of the cost
 //! of a row. Elsewhere, rows cost the same as with single inserts.
 //!
+//! # Cost and gain
+//! Cost: this file, and rows that wait in the transaction until a write with a savepoint or the commit. Gain: the row *store* of the
+//! bench rose from 0.87 to 1.05 of its floor, the row *no-plugin* takes 0.93 of the time, and an event has 7 allocations instead
+//! of 11. Remove it, and insert each row at once, when that costs less than 3 % of *no-plugin*.
+//!
+//! # Limits
 //! A row that is refused rolls the transaction back (`OR ROLLBACK`). To undo only the statement, SQLite would first copy every page
 //! that it touches.
 

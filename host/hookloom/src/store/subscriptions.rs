@@ -321,7 +321,7 @@ fn seal(vault: &Vault, subscription: &Subscription) -> Result<Vec<u8>, StoreErro
     let plain = SealedSecrets {
         signing: subscription.signing.iter().map(|key| key.secret.reveal()).collect(),
         until_ms: subscription.signing.iter().map(|key| key.until_ms).collect(),
-        secrets: secrets.map(|(name, secret)| (name.clone(), BASE64.encode(&secret.0))).collect(),
+        secrets: secrets.map(|(name, secret)| (name.clone(), BASE64.encode(secret.expose()))).collect(),
     };
     Ok(vault.seal(&owner(&subscription.tenant, subscription.id), &serde_json::to_vec(&plain)?))
 }
@@ -337,7 +337,7 @@ fn unseal(vault: &Vault, tenant: &TenantId, id: SubscriptionId, sealed: &[u8]) -
     });
     let secrets = plain.secrets.into_iter().map(|(name, text)| {
         let bytes = BASE64.decode(text).map_err(|_| does_not_open())?;
-        Ok((name, Secret(bytes)))
+        Ok((name, bytes.into()))
     });
     Ok((signing.collect::<Result<_, StoreError>>()?, secrets.collect::<Result<_, StoreError>>()?))
 }

@@ -17,7 +17,7 @@ use lru::LruCache;
 use serde::Deserialize;
 use std::any::Any;
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// Lifetime of a note.
@@ -49,8 +49,8 @@ impl Default for Notes {
 }
 
 impl Notes {
-    fn all(&self) -> std::sync::MutexGuard<'_, LruCache<String, Note>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn all(&self) -> parking_lot::MutexGuard<'_, LruCache<String, Note>> {
+        self.0.lock()
     }
 
     /// Redirects to a page, which shows this content once.

@@ -5,7 +5,8 @@ use super::user::SignedIn;
 use super::{HtmlPage, PageError, go_to};
 use crate::access::{ApiKey, Scope, credential_hash};
 use crate::api::ApiState;
-use crate::api::extract::{Body, COOKIE, Params};
+use crate::api::cookies;
+use crate::api::extract::{Body, Params};
 use crate::api::peer::Peer;
 use crate::api::problem::Problem;
 use crate::api::throttle::{FailedAttempt, WINDOW};
@@ -16,7 +17,7 @@ use crate::url_path::{PublicUrl, UrlPath};
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -87,12 +88,7 @@ pub(super) async fn sign_in(
     // The path leads to a page of this host, never to another site.
     let next = UrlPath::local(form.get("next")).unwrap_or_else(UrlPath::root);
     let mut response = go_to(&next, "");
-    let secure = if state.config.is_behind_tls() { "; Secure" } else { "" };
-    let lasts = SESSION_LASTS.as_secs();
-    let cookie = format!("{COOKIE}={text}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Lax{secure}");
-    if let Ok(cookie) = HeaderValue::try_from(cookie) {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-    }
+    cookies::set_session(response.headers_mut(), &text, SESSION_LASTS, state.config.is_behind_tls());
     Ok(response)
 }
 
@@ -196,6 +192,7 @@ pub(super) async fn sign_out(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderValue;
 
     /// Checks whether a request with these headers comes from another site than a host with this public address.
     #[track_caller]

@@ -6,17 +6,15 @@ use super::forms::Form;
 use crate::access::{ApiKey, Session, credential_hash};
 use crate::api::ApiState;
 use crate::api::exchange::{Exchange, Payer};
-use crate::api::extract::{Access, Admin, PathParams, ToManage, ToRead, cookie};
+use crate::api::cookies;
+use crate::api::extract::{Access, Admin, PathParams, ToManage, ToRead};
 use crate::api::problem::Problem;
 use crate::subscription::TenantId;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::request::Parts;
-use http::{StatusCode, header};
+use http::StatusCode;
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
-
-/// Cookie with a message for the next page.
-pub(super) const FLASH: &str = "hookloom_flash";
 
 /// Signed-in user.
 pub(super) struct SignedIn {
@@ -51,19 +49,11 @@ impl FromRequestParts<Arc<ApiState>> for SignedIn {
 
 fn signed_in(parts: &Parts, state: &ApiState) -> Result<SignedIn, PageError> {
     let back = || parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-    let cookie = cookie(parts).ok_or_else(|| PageError::SignIn(back()))?.to_owned();
+    let cookie = cookies::session(&parts.headers).ok_or_else(|| PageError::SignIn(back()))?.to_owned();
     let found = state.store.catalog().session(&credential_hash(&cookie));
     let (session, key) = found.ok_or_else(|| PageError::SignIn(back()))?;
     state.store.catalog().note_used(key.id);
-    Ok(SignedIn { session, key, cookie, flash: flash(parts) })
-}
-
-fn flash(parts: &Parts) -> Option<String> {
-    let all = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let (_, text) = pairs.find(|(name, text)| *name == FLASH && !text.is_empty())?;
-    // Encoded as a query with one nameless value.
-    url::form_urlencoded::parse(text.as_bytes()).next().map(|(text, _)| text.into_owned())
+    Ok(SignedIn { session, key, cookie, flash: cookies::flash(&parts.headers) })
 }
 
 /// Signed-in user who may see this tenant.

@@ -135,7 +135,7 @@ impl SubscriptionWrite {
         let bad_names: Vec<_> = new_names.filter_map(|(name, _)| check_secret_name(name).err()).collect();
         for (name, value) in new_secrets {
             match value {
-                Some(value) => secrets.insert(name, Secret(value.into_bytes())),
+                Some(value) => secrets.insert(name, value.into()),
                 None => secrets.remove(&name),
             };
         }
@@ -232,7 +232,7 @@ fn settings_faults(
             format!("at most {CONFIG_ENTRIES_MAX} entries of {CONFIG_BYTES_MAX} bytes together"),
         ));
     }
-    let secret_bytes: usize = secrets.iter().map(|(name, secret)| name.len() + secret.0.len()).sum();
+    let secret_bytes: usize = secrets.iter().map(|(name, secret)| name.len() + secret.expose().len()).sum();
     if secrets.len() > CONFIG_ENTRIES_MAX || secret_bytes > CONFIG_BYTES_MAX {
         faults.push(fault(
             "/secrets",

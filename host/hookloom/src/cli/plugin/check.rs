@@ -12,7 +12,7 @@ use crate::limits::Limits;
 use crate::plugin::workbench::{BenchPlugin, Workbench};
 use crate::plugin::{PluginInput, Report, Shown};
 use crate::store::now_ms;
-use crate::subscription::{CallSettings, Secret, Subscription, TenantId};
+use crate::subscription::{CallSettings, Subscription, TenantId};
 use clap::Args;
 use serde_json::{Value, json};
 use std::fmt::Display;
@@ -121,7 +121,7 @@ async fn judge_samples(
     if let Some(file) = source.folder.as_ref().map(|folder| folder.join(EVENT_FILE)).filter(|file| file.is_file()) {
         events.push((EVENT_FILE.to_owned(), event_in(&file, now_ms())?));
     }
-    let secrets = given.secret.iter().map(|(name, value)| (name.clone(), Secret(value.clone().into_bytes()))).collect();
+    let secrets = given.secret.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
     let config = given.config.iter().cloned().collect();
     // Without the wall limit, because a busy machine must not fail the check.
     let limits = Limits { wall_ms: Limits::HOST_MAX.wall_ms, ..Limits::default() };

@@ -12,7 +12,7 @@ use crate::delivery::Verdict;
 use crate::plugin::workbench::{BenchPlugin, Workbench};
 use crate::plugin::{PluginInput, Shown};
 use crate::plural::counted;
-use crate::subscription::{CallSettings, Secret, Subscription, TenantId};
+use crate::subscription::{CallSettings, Subscription, TenantId};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -167,7 +167,7 @@ async fn case(workbench: &Workbench, plugin: &BenchPlugin, path: &Path, bless: b
     };
     let event = given(&case.event)?;
     let previous = case.previous.as_ref().map(given).transpose()?;
-    let secrets = case.secrets.iter().map(|(name, value)| (name.clone(), Secret(value.clone().into_bytes()))).collect();
+    let secrets = case.secrets.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
     let settings = CallSettings { config: case.config.clone(), secrets, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
     let input = PluginInput { previous, ..PluginInput::new(event.clone(), subscription) };

@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::plugin::workbench::Workbench;
 use crate::plugin::{ConfigReads, PluginInput, Shown};
 use crate::store::now_ms;
-use crate::subscription::{CallSettings, Secret, Subscription, SubscriptionId, TenantId};
+use crate::subscription::{CallSettings, Subscription, SubscriptionId, TenantId};
 use crate::url_path::UrlPath;
 use bytes::Bytes;
 use clap::Args;
@@ -75,7 +75,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let received_at_ms = args.received_at_ms.unwrap_or_else(now_ms);
     let event = event_in(&args.event, received_at_ms)?;
     let previous = args.previous.map(|file| event_in(&file, received_at_ms)).transpose()?;
-    let secrets = args.secret.into_iter().map(|(name, value)| (name, Secret(value.into_bytes()))).collect();
+    let secrets = args.secret.into_iter().map(|(name, value)| (name, value.into())).collect();
     let settings = CallSettings { config: args.config.into_iter().collect(), secrets, ..CallSettings::default() };
     let limits = settings.limits;
     let subscription = Subscription::passing(TenantId::default(), settings);

@@ -185,7 +185,8 @@ impl JobQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     fn tenant(name: &str) -> TenantId {
         TenantId::parse(name).expect(name)
@@ -206,13 +207,13 @@ mod tests {
         let mut waiting = JobQueue::new(9, 9);
         for (name, number) in [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("b", 5), ("c", 6)] {
             let order = order.clone();
-            waiting.push(&tenant(name), Box::new(move || order.lock().expect("a lock").push(number)));
+            waiting.push(&tenant(name), Box::new(move || order.lock().push(number)));
         }
         while let Some(Begun { tenant, job, long }) = waiting.pop() {
             job();
             end(&mut waiting, (tenant, long), 0);
         }
-        assert_eq!(*order.lock().expect("a lock"), [1, 4, 6, 2, 5, 3]);
+        assert_eq!(*order.lock(), [1, 4, 6, 2, 5, 3]);
         assert!(waiting.short.is_empty() && waiting.long.is_empty() && waiting.long_running == 0);
     }
 
