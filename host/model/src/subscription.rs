@@ -139,6 +139,33 @@ pub struct Settings {
     pub traceparent: bool,
 }
 
+impl Settings {
+    /// Returns the settings of a subscription of which everything else has its default.
+    pub fn new(notify_url: String, modules: Vec<Module>) -> Self {
+        Settings {
+            notify_url,
+            modules,
+            description: String::new(),
+            plugin: Chain::default(),
+            config: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            url_hosts: Vec::new(),
+            url_allow_http: false,
+            transport: Transport::default(),
+            retry: RetryPolicy::default(),
+            limits: Limits::default(),
+            reuse: None,
+            on_plugin_fault: OnPluginFault::default(),
+            timeout_ms: default_timeout_ms(),
+            concurrency: default_concurrency(),
+            rate_per_s: None,
+            ordering: None,
+            disable_after_s: default_disable_after_s(),
+            traceparent: false,
+        }
+    }
+}
+
 /// Transport to the receiver: forward proxy, certificate authorities, client certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -29,7 +29,7 @@ pub(super) struct KeyBody {
     used_at_ms: Option<i64>,
     /// Text of the key, only in the answer to its creation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
+    pub(super) key: Option<String>,
 }
 
 impl KeyBody {
@@ -50,10 +50,10 @@ impl KeyBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct NewKey {
     /// Permissions of the key; `manage` includes the others.
-    scopes: Vec<Scope>,
+    pub(super) scopes: Vec<Scope>,
     /// Name for people.
     #[serde(default)]
-    label: String,
+    pub(super) label: String,
 }
 
 /// Maximum number of keys, and of intake tokens, of a tenant.
@@ -175,7 +175,7 @@ pub(super) struct TokenBody {
     created_at_ms: i64,
     /// Path of the Notify URL for Agile CRM, after the host's public address. Only in the answer to the creation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
+    pub(super) path: Option<String>,
     /// Whole address. Absent if the setting `public_url` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
@@ -207,7 +207,7 @@ pub(super) fn shown_address(token: &IntakeToken, state: &ApiState) -> String {
 pub(super) struct NewToken {
     /// Name for people.
     #[serde(default)]
-    label: String,
+    pub(super) label: String,
 }
 
 /// List the tenant's intake tokens.

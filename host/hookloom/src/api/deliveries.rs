@@ -20,12 +20,12 @@ use uuid::Uuid;
 #[derive(Serialize, ToSchema)]
 pub(super) struct DeliveryBody {
     /// Id of the delivery, and its `webhook-id`.
-    id: Uuid,
+    pub(super) id: Uuid,
     event: Uuid,
     subscription: Uuid,
     /// Origin of the delivery: `usual`, `replay` or `test`.
     kind: DeliveryKind,
-    state: DeliveryState,
+    pub(super) state: DeliveryState,
     /// True while the delivery waits for another plugin version or config.
     awaiting_plugin: bool,
     /// Time of the next attempt of a pending delivery, in milliseconds since the epoch.
@@ -59,8 +59,8 @@ impl From<DeliveryView> for DeliveryBody {
 #[derive(Serialize, ToSchema)]
 pub(super) struct DeliveryDetail {
     #[serde(flatten)]
-    delivery: DeliveryBody,
-    attempts: Vec<Attempt>,
+    pub(super) delivery: DeliveryBody,
+    pub(super) attempts: Vec<Attempt>,
 }
 
 /// Page of deliveries.

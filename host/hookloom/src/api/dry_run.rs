@@ -45,6 +45,13 @@ pub(super) struct DryRun {
     received_at_ms: Option<i64>,
 }
 
+impl DryRun {
+    /// Returns a dry run with a configuration. Version None: the active one.
+    pub(super) fn of(event: Box<RawValue>, config: BTreeMap<String, String>, version: Option<String>) -> Self {
+        DryRun { event, previous: None, config, version, limits: Limits::default(), received_at_ms: None }
+    }
+}
+
 /// Judge an event with a plugin's active version. Nothing is stored and nothing is sent.
 #[utoipa::path(post, path = "/v1/tenants/{t}/plugins/{name}/dry-run", tag = "plugins", operation_id = "dry_run_plugin", params(("t" = String, Path), ("name" = String, Path)), request_body = DryRun,
     responses((status = 200, body = Shown), (status = 400, body = Problem), (status = 404, body = Problem)))]

@@ -63,6 +63,13 @@ pub(super) struct RedriveWrite {
     preview: bool,
 }
 
+impl RedriveWrite {
+    /// Selects all dead deliveries.
+    pub(super) fn of_dead(preview: bool) -> Self {
+        RedriveWrite { states: only_dead(), from_ms: 0, to_ms: None, preview }
+    }
+}
+
 fn only_dead() -> Vec<DeliveryState> {
     vec![DeliveryState::Dead]
 }
@@ -72,20 +79,20 @@ fn only_dead() -> Vec<DeliveryState> {
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayWrite {
     /// Only events accepted at this time or later, in milliseconds since the epoch.
-    from_ms: i64,
+    pub(super) from_ms: i64,
     /// Only events accepted before this time, in milliseconds since the epoch.
-    to_ms: i64,
+    pub(super) to_ms: i64,
     /// Only counts.
     #[serde(default)]
-    preview: bool,
+    pub(super) preview: bool,
 }
 
 /// Number of matching or changed deliveries.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Counted {
-    deliveries: u64,
+    pub(super) deliveries: u64,
     /// True if the deliveries were only counted.
-    preview: bool,
+    pub(super) preview: bool,
 }
 
 fn span(from_ms: i64, to_ms: i64) -> Result<Span, Problem> {

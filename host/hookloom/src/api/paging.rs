@@ -43,6 +43,9 @@ pub(super) type PageLimit = UpTo<LIMIT_MAX>;
 pub(super) struct UpTo<const MAX: usize>(usize);
 
 impl<const MAX: usize> UpTo<MAX> {
+    /// The maximum.
+    pub(super) const LARGEST: Self = UpTo(MAX);
+
     /// Returns the number.
     pub(super) fn get(self) -> usize {
         self.0

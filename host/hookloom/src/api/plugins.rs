@@ -84,12 +84,12 @@ pub(super) struct PluginBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct Activation {
     /// `false` adds the version without activating it, to be tried or activated later. True if absent.
-    activate: Option<bool>,
+    pub(super) activate: Option<bool>,
     /// Number of the last real events (1 to 500) that the new and the active version judge first: those of the plugin's subscriptions,
     /// then the tenant's others of the same modules, then samples. The version is not activated if it fails on an event on which the
     /// active version does not fail, or if nothing could be judged.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
-    gate: Option<ComparisonSize>,
+    pub(super) gate: Option<ComparisonSize>,
 }
 
 /// Upload a component and make it the plugin's active version.
@@ -286,7 +286,7 @@ pub(super) struct Gate {
     /// then the tenant's others of the same modules, then samples. The version is not activated if it fails on an event on which the
     /// active version does not fail, or if nothing could be judged.
     #[param(value_type = Option<u64>, minimum = 1, maximum = 500)]
-    gate: Option<ComparisonSize>,
+    pub(super) gate: Option<ComparisonSize>,
 }
 
 /// Active version.

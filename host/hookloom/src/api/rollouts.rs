@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 /// Kind of a rollout.
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+pub(super) enum Kind {
     /// The version is called for a part of the events. If it fails, the active version is called.
     Canary,
     /// The version is called for all events in addition to the active version, and its results are not sent.
@@ -30,11 +30,11 @@ enum Kind {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RolloutWrite {
-    kind: Kind,
+    pub(super) kind: Kind,
     /// Version of the rollout.
-    sha256: String,
+    pub(super) sha256: String,
     /// Share of the events that a canary judges, in percent: above 0, at most 100. Only for a canary.
-    percent: Option<f64>,
+    pub(super) percent: Option<f64>,
 }
 
 impl ReadBack for RolloutWrite {
@@ -143,7 +143,7 @@ pub(super) async fn end(
 pub(super) struct CompareWrite {
     /// 1 to 500. The last events that were accepted for subscriptions of the plugin, then the tenant's others of the same modules.
     #[schema(value_type = u64, minimum = 1, maximum = 500)]
-    events: ComparisonSize,
+    pub(super) events: ComparisonSize,
 }
 
 /// Compare a version with the active one on the last real events, or on samples if there are none. Nothing is sent.

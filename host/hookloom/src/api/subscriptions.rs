@@ -21,7 +21,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 #[cfg(test)]
 pub(super) use write::READ_ONLY;
-use write::{SubscriptionPatch, SubscriptionWrite, TEXT_BYTES_MAX, fault};
+pub(super) use write::SubscriptionWrite;
+use write::{SubscriptionPatch, TEXT_BYTES_MAX, fault};
 
 /// Maximum number of subscriptions of a tenant. Each event is matched against all of them.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
@@ -69,7 +70,7 @@ pub(super) struct SubscriptionBody {
     created_at_ms: i64,
     /// Secret with which the receiver verifies webhooks: only in the answer to the subscription's creation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    signing_secret: Option<String>,
+    pub(super) signing_secret: Option<String>,
     /// Predicted failures of the plugins or their config, found by judging a few events. Only in the answer to a write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<String>,
@@ -126,17 +127,25 @@ pub(super) async fn create(
     State(state): State<Arc<ApiState>>,
     Body(body): Body,
 ) -> Result<(StatusCode, Json<SubscriptionBody>), Problem> {
+    Ok((StatusCode::CREATED, Json(create_from(&state, &access, SubscriptionWrite::read(&body)?).await?)))
+}
+
+pub(super) async fn create_from(
+    state: &ApiState,
+    access: &Access<ToManage>,
+    write: SubscriptionWrite,
+) -> Result<SubscriptionBody, Problem> {
     if state.store.catalog().subscriptions(&access.tenant).len() >= SUBSCRIPTIONS_MAX {
         return Err(Problem::too_many("subscriptions", SUBSCRIPTIONS_MAX));
     }
-    let new = SubscriptionWrite::read(&body)?.check(&state, &access.tenant, None).await?;
+    let new = write.check(state, &access.tenant, None).await?;
     let shown = new.signing.first().map(|key| key.secret.reveal());
     let subscription = state.store.create_subscription(access.tenant.clone(), new).await?;
     let body = SubscriptionBody::new(&subscription, shown);
     state
         .changed(&access.key, Some(&access.tenant), "subscription.create", subscription.id, [None, recorded(&body)])
         .await;
-    Ok((StatusCode::CREATED, Json(body.with_warnings(&state, &subscription).await)))
+    Ok(body.with_warnings(state, &subscription).await)
 }
 
 pub(super) fn find(state: &ApiState, tenant: &TenantId, id: Uuid) -> Result<Arc<Subscription>, Problem> {
@@ -187,7 +196,7 @@ pub(super) async fn patch(
     edit(&state, &access, id, |old| SubscriptionWrite::patched(&body, &old.settings)).await
 }
 
-async fn edit(
+pub(super) async fn edit(
     state: &ApiState,
     access: &Access<ToManage>,
     id: Uuid,

@@ -64,6 +64,18 @@ pub(super) struct NewTenant {
     egress: Egress,
 }
 
+impl NewTenant {
+    /// Returns a tenant of which everything but its id has its default.
+    pub(super) fn named(id: &TenantId) -> Self {
+        NewTenant {
+            id: id.to_string(),
+            extra_event_names: BTreeMap::new(),
+            limits_max: BTreeMap::new(),
+            egress: Egress::default(),
+        }
+    }
+}
+
 /// Changes of a tenant. Absent fields stay.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

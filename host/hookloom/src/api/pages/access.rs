@@ -4,10 +4,10 @@ use super::diff::Diff;
 use super::forms::Form;
 use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
-use super::webhooks::input;
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::access::Scope;
-use crate::api::extract::{Item, Params};
+use crate::api::access::{NewKey, NewToken};
+use crate::api::extract::{Item, Json as Input, Params};
 use crate::api::problem::Problem;
 use crate::api::{ApiState, access};
 use crate::store::Change;
@@ -17,7 +17,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -136,6 +136,13 @@ async fn page_with(
     render(state, Some(&user.tenant), page).await
 }
 
+fn scope_of(name: &str) -> Result<Scope, Problem> {
+    [Scope::Send, Scope::Read, Scope::Manage]
+        .into_iter()
+        .find(|scope| scope_name(*scope) == name)
+        .ok_or_else(|| Problem::field("/scopes", format!("{name:?} is not a scope")))
+}
+
 fn scope_name(scope: Scope) -> &'static str {
     match scope {
         Scope::Send => "send",
@@ -178,17 +185,18 @@ pub(super) async fn act(
                 let problem = Problem::field("/scopes", "tick at least one: a key without a scope may do nothing");
                 return refused(&user, &state, &form, &problem).await;
             }
-            let wanted = json!({"scopes": scopes, "label": form.get("label")});
-            match access::create_key(user.access(&state)?, with_state(), input(wanted)?).await {
-                Ok((_, body)) => Ok(Once("The new key", text_of(&body.0, "key"))),
+            let scopes = scopes.into_iter().map(scope_of).collect::<Result<_, _>>()?;
+            let wanted = Input(NewKey { scopes, label: form.get("label").to_owned() });
+            match access::create_key(user.access(&state)?, with_state(), wanted).await {
+                Ok((_, body)) => Ok(Once("The new key", body.0.key.unwrap_or_default())),
                 Err(problem) => Err(problem),
             }
         }
         "tokens" => {
-            let wanted = json!({"label": form.get("label")});
-            match access::create_token(user.access(&state)?, with_state(), input(wanted)?).await {
+            let wanted = Input(NewToken { label: form.get("label").to_owned() });
+            match access::create_token(user.access(&state)?, with_state(), wanted).await {
                 Ok((_, body)) => {
-                    let path = UrlPath::local(&text_of(&body.0, "path")).unwrap_or_else(UrlPath::root);
+                    let path = UrlPath::local(body.0.path.as_deref().unwrap_or_default()).unwrap_or_else(UrlPath::root);
                     let address = state.link_for(&headers, &path);
                     Ok(Once("The new address: enter it as Notify URL in Agile CRM", address))
                 }
@@ -226,9 +234,4 @@ async fn refused(
     };
     let page = page_with(user, state, None, typed, None).await?;
     Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
-}
-
-fn text_of(body: &impl serde::Serialize, field: &str) -> String {
-    let value = serde_json::to_value(body).unwrap_or_default();
-    value[field].as_str().unwrap_or_default().to_owned()
 }

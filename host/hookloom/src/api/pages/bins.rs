@@ -3,14 +3,17 @@
 use super::bins_view::{self, RequestView};
 use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
-use super::webhooks::input;
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, size};
 use crate::api::bins as routes;
 use crate::api::bins::requests::{self, ReplayBody, checked_search};
 use crate::api::exchange::Exchange;
-use crate::api::extract::{Body, Item, Params, PathParams};
+use crate::api::extract::{Item, Json as Input, Params, PathParams};
 use crate::api::problem::Problem;
+use crate::api::subscriptions::SubscriptionWrite;
 use crate::api::{ApiState, subscriptions};
+use crate::event::Module;
+use crate::inspector::BinSettings;
+use crate::subscription::Settings;
 use crate::ids::BinId;
 use crate::inspector::{Bin, BinRequest};
 use crate::store::BinFilter;
@@ -20,7 +23,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde_json::json;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -78,7 +80,7 @@ pub(super) async fn create(
 ) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let made = async {
-        let wanted = input(json!({"name": form.get("name")}))?;
+        let wanted = Input(BinSettings { name: form.get("name").to_owned(), ..BinSettings::default() });
         routes::create(user.access(&state)?, State(state.clone()), wanted).await
     };
     match made.await {
@@ -197,7 +199,7 @@ pub(super) async fn update(
     let id: BinId = user.path.parse("id", "bin")?;
     let bin = state.store.bin(user.tenant.clone(), id.clone()).await?;
     let edited = async {
-        let wanted = input(bins_view::settings(&form, &bin.settings)?)?;
+        let wanted = Input(bins_view::settings(&form, &bin.settings)?);
         routes::update(user.access(&state)?, Item(id.clone()), State(state.clone()), wanted.into()).await
     };
     match edited.await {
@@ -225,14 +227,12 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         }
         "subscribe" => {
             let bin = state.store.bin(user.tenant.clone(), id).await?;
-            let wanted = json!({
-                "notify_url": bins_view::internal_url(&bin.id, &state),
-                "modules": ["Contact", "Deal"],
-                "description": format!("to the bin {}", bins_view::name(&bin)),
-            });
-            let body = Body(wanted.to_string().into());
-            let (_, made) = subscriptions::create(user.access(&state)?, with_state(), body).await?;
-            let path = UrlPath::pages_of(&user.tenant).then("webhooks").then(&made.0.id);
+            let url = bins_view::internal_url(&bin.id, &state);
+            let description = format!("to the bin {}", bins_view::name(&bin));
+            let settings = Settings { description, ..Settings::new(url, vec![Module::Contact, Module::Deal]) };
+            let write = SubscriptionWrite::of(settings);
+            let made = subscriptions::create_from(&state, &user.access(&state)?, write).await?;
+            let path = UrlPath::pages_of(&user.tenant).then("webhooks").then(&made.id);
             Ok(go_to(&path, "Contacts and deals are sent to the bin from now on."))
         }
         _ => Err(Problem::not_found("action").into()),
@@ -278,7 +278,7 @@ pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: P
             Ok(go_to(&page_of(&user, &bin), "The request was deleted."))
         }
         "replay" => {
-            let to = input(json!({"url": form.get("url")}))?;
+            let to = Input(requests::ReplayTo { url: form.get("url").to_owned() });
             let recorded = match requests::replay(user.access(&state)?, names(), State(state.clone()), to).await {
                 Ok(body) => replayed(&body.0),
                 Err(problem) => problem.in_words(),

@@ -9,16 +9,16 @@ use crate::api::ApiState;
 use crate::api::problem::Problem;
 use crate::delivery::DeliveryId;
 use crate::ids::BinId;
-use crate::inspector::{Bin, BinRequest, BinSettings, RequestHead};
+use crate::inspector::{Bin, BinRequest, BinSettings, Reply, RequestHead};
 use crate::plural::counted;
 use crate::signature::verifies;
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
 use askama::Template;
 use http::HeaderMap;
-use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
+use std::str::FromStr;
 
 pub(super) fn name(bin: &Bin) -> String {
     match bin.settings.name.as_str() {
@@ -43,24 +43,25 @@ pub(super) fn colours(selected: u8) -> Vec<(u8, &'static str, bool)> {
     COLOURS.iter().zip(0..).map(|(name, number)| (number, *name, number == selected)).collect()
 }
 
-/// Returns the body of the REST route. Settings that the form does not show stay.
-pub(super) fn settings(form: &Form, old: &BinSettings) -> Result<Value, Problem> {
-    let number = |name: &str| {
-        let text = form.get(name);
-        text.parse::<u64>().map_err(|_| Problem::field(&format!("/{name}"), format!("{text:?} is not a number")))
-    };
+/// Returns the settings of the form. Settings that it does not show stay.
+pub(super) fn settings(form: &Form, old: &BinSettings) -> Result<BinSettings, Problem> {
     let parts = form.get("statuses").split([',', ' ']).filter(|part| !part.is_empty());
     let statuses: Result<Vec<u16>, _> = parts.map(str::parse).collect();
     let statuses = statuses.map_err(|_| Problem::field("/reply/statuses", "numbers with commas between them"))?;
     let headers = pairs(form.get("reply_headers")).map_err(|detail| Problem::field("/reply/headers", detail))?;
-    Ok(json!({
-        "name": form.get("name"),
-        "colour": number("colour")?,
-        "ttl_s": number("ttl_h")?.saturating_mul(3_600),
-        "requests_max": number("requests_max")?,
-        "body_bytes_max": old.body_bytes_max,
-        "reply": {"statuses": statuses, "headers": headers, "body": form.get("reply_body"), "delay_ms": number("delay_ms")?},
-    }))
+    Ok(BinSettings {
+        name: form.get("name").to_owned(),
+        colour: number(form, "colour")?,
+        ttl_s: number::<u64>(form, "ttl_h")?.saturating_mul(3_600),
+        requests_max: number(form, "requests_max")?,
+        body_bytes_max: old.body_bytes_max,
+        reply: Reply { statuses, headers, body: form.get("reply_body").to_owned(), delay_ms: number(form, "delay_ms")? },
+    })
+}
+
+fn number<N: FromStr>(form: &Form, name: &str) -> Result<N, Problem> {
+    let text = form.get(name);
+    text.parse().map_err(|_| Problem::field(&format!("/{name}"), format!("{text:?} is not a number")))
 }
 
 /// Request for display.

@@ -5,8 +5,92 @@ use crate::api::ApiState;
 use crate::api::document::document;
 use askama::Template;
 use axum::extract::State;
-use serde_json::Value;
+use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Part of an OpenAPI document that the page shows (OpenAPI 3.1 §4.8).
+#[derive(Deserialize)]
+struct Document {
+    paths: BTreeMap<String, PathItem>,
+    components: Components,
+}
+
+#[derive(Deserialize)]
+struct PathItem {
+    get: Option<Operation>,
+    post: Option<Operation>,
+    put: Option<Operation>,
+    patch: Option<Operation>,
+    delete: Option<Operation>,
+}
+
+impl PathItem {
+    /// Returns the operations with their methods.
+    fn into_operations(self) -> impl Iterator<Item = (&'static str, Operation)> {
+        let PathItem { get, post, put, patch, delete } = self;
+        let all = [("GET", get), ("POST", post), ("PUT", put), ("PATCH", patch), ("DELETE", delete)];
+        all.into_iter().filter_map(|(method, operation)| Some((method, operation?)))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Operation {
+    tags: Vec<String>,
+    summary: String,
+    description: String,
+    parameters: Vec<Parameter>,
+    request_body: Content,
+    responses: BTreeMap<String, Content>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Parameter {
+    name: String,
+    r#in: String,
+    description: String,
+}
+
+/// Body of a request or an answer.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Content {
+    description: String,
+    content: BTreeMap<String, MediaType>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MediaType {
+    schema: Schema,
+}
+
+#[derive(Deserialize)]
+struct Components {
+    schemas: BTreeMap<String, Schema>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Schema {
+    #[serde(rename = "$ref")]
+    reference: Option<String>,
+    one_of: Vec<Schema>,
+    all_of: Vec<Schema>,
+    r#type: Option<SchemaType>,
+    items: Option<Box<Schema>>,
+    description: String,
+    properties: BTreeMap<String, Schema>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SchemaType {
+    One(String),
+    Several(Vec<String>),
+}
 
 #[derive(Template)]
 #[template(path = "docs.html")]
@@ -19,7 +103,7 @@ struct Docs {
 type Shape = (String, String, Vec<(String, String, String)>);
 
 struct RouteView {
-    method: String,
+    method: &'static str,
     path: String,
     summary: String,
     description: String,
@@ -29,40 +113,29 @@ struct RouteView {
 }
 
 pub(super) async fn page(State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
-    let document = document();
-    render(&state, None, Docs { groups: groups(document), shapes: shapes(document) }).await
+    let document = Document::deserialize(document()).expect("the document is one of OpenAPI");
+    render(&state, None, Docs { groups: groups(document.paths), shapes: shapes(document.components) }).await
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    value.as_object().into_iter().flatten()
-}
-
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn groups(document: &Value) -> Vec<(String, Vec<RouteView>)> {
+fn groups(paths: BTreeMap<String, PathItem>) -> Vec<(String, Vec<RouteView>)> {
     let mut groups: Vec<(String, Vec<RouteView>)> = Vec::new();
-    for (path, methods) in entries(&document["paths"]) {
-        for (method, route) in entries(methods).filter(|(_, route)| route.is_object()) {
-            let tag = text(&route["tags"][0]);
+    for (path, item) in paths {
+        for (method, operation) in item.into_operations() {
+            let tag = operation.tags.into_iter().next().unwrap_or_default();
+            let answers = operation.responses.iter();
+            let answers = answers.map(|(status, answer)| format!("{status} {}", described(answer)).trim().to_owned());
             let view = RouteView {
-                method: method.to_uppercase(),
+                method,
                 path: path.clone(),
-                summary: text(&route["summary"]),
-                description: text(&route["description"]),
-                parameters: items(&route["parameters"])
-                    .map(|one| (text(&one["name"]), text(&one["in"]), text(&one["description"])))
+                summary: operation.summary,
+                description: operation.description,
+                body: described(&operation.request_body),
+                answers: answers.collect::<Vec<_>>().join(", "),
+                parameters: operation
+                    .parameters
+                    .into_iter()
+                    .map(|one| (one.name, one.r#in, one.description))
                     .collect(),
-                body: content(&route["requestBody"]),
-                answers: entries(&route["responses"])
-                    .map(|(status, answer)| format!("{status} {}", content(answer)).trim().to_owned())
-                    .collect::<Vec<_>>()
-                    .join(", "),
             };
             match groups.iter_mut().find(|(name, _)| *name == tag) {
                 Some((_, routes)) => routes.push(view),
@@ -74,45 +147,39 @@ fn groups(document: &Value) -> Vec<(String, Vec<RouteView>)> {
 }
 
 /// Describes a body or an answer: the names of its schemas, and its description.
-fn content(part: &Value) -> String {
-    let shapes: Vec<String> = entries(&part["content"])
-        .map(|(kind, content)| match shape(&content["schema"]).as_str() {
-            "" => kind.clone(),
-            shape => shape.to_owned(),
-        })
-        .collect();
-    let description = text(&part["description"]);
-    [shapes.join(" or "), description].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+fn described(part: &Content) -> String {
+    let shapes = part.content.iter().map(|(kind, content)| match shape(&content.schema) {
+        shape if shape.is_empty() => kind.clone(),
+        shape => shape,
+    });
+    let shapes = shapes.collect::<Vec<_>>().join(" or ");
+    [shapes.as_str(), &part.description].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
 /// Returns the name of a schema, or a description of its type.
-fn shape(schema: &Value) -> String {
-    if let Some(reference) = schema["$ref"].as_str() {
+fn shape(schema: &Schema) -> String {
+    if let Some(reference) = &schema.reference {
         return reference.rsplit('/').next().unwrap_or_default().to_owned();
     }
-    if let Some(one) = items(&schema["oneOf"])
-        .chain(items(&schema["allOf"]))
-        .map(shape)
-        .find(|name| name != "null" && !name.is_empty())
-    {
+    let alternatives = schema.one_of.iter().chain(&schema.all_of).map(shape);
+    if let Some(one) = alternatives.into_iter().find(|name| name != "null" && !name.is_empty()) {
         return one;
     }
-    match &schema["type"] {
-        Value::String(kind) if kind == "array" => format!("list of {}", shape(&schema["items"])),
-        Value::String(kind) => kind.clone(),
-        Value::Array(kinds) => kinds.iter().map(text).collect::<Vec<_>>().join(" or "),
-        _ => String::new(),
+    match (&schema.r#type, &schema.items) {
+        (Some(SchemaType::One(kind)), Some(items)) if kind == "array" => format!("list of {}", shape(items)),
+        (Some(SchemaType::One(kind)), _) => kind.clone(),
+        (Some(SchemaType::Several(kinds)), _) => kinds.join(" or "),
+        (None, _) => String::new(),
     }
 }
 
-fn shapes(document: &Value) -> Vec<Shape> {
-    entries(&document["components"]["schemas"])
-        .map(|(name, schema)| {
-            let fields = entries(&schema["properties"]);
-            let fields =
-                fields.map(|(name, field)| (name.clone(), shape(field), text(&field["description"]))).collect();
-            (name.clone(), text(&schema["description"]), fields)
-        })
+fn shapes(components: Components) -> Vec<Shape> {
+    fn field((name, schema): (String, Schema)) -> (String, String, String) {
+        (name, shape(&schema), schema.description)
+    }
+    let schemas = components.schemas.into_iter();
+    schemas
+        .map(|(name, schema)| (name, schema.description, schema.properties.into_iter().map(field).collect()))
         .collect()
 }
 
@@ -122,14 +189,12 @@ mod tests {
 
     #[test]
     fn every_route_and_shape_is_on_the_page() {
-        let document = document();
-        let groups = groups(document);
-        let shapes = shapes(document);
-        let routes: usize = groups.iter().map(|(_, routes)| routes.len()).sum();
-        let all = entries(&document["paths"])
-            .flat_map(|(_, methods)| entries(methods))
-            .filter(|(_, route)| route.is_object());
-        assert_eq!(routes, all.count());
+        let methods = document()["paths"].as_object().expect("paths").values();
+        let all: usize = methods.map(|item| item.as_object().expect("an item").values().filter(|v| v.is_object()).count()).sum();
+        let document = Document::deserialize(document()).expect("a document");
+        let groups = groups(document.paths);
+        let shapes = shapes(document.components);
+        assert_eq!(groups.iter().map(|(_, routes)| routes.len()).sum::<usize>(), all);
         assert!(groups.iter().all(|(tag, _)| !tag.is_empty()), "every route has a tag");
         assert!(shapes.iter().any(|(name, _, fields)| name == "Problem" && !fields.is_empty()));
     }

@@ -4,10 +4,13 @@ use super::forms::pairs;
 use super::notes::NoteParams;
 use super::plugins_view::{Compared, DryResult, Picked, PluginPage, PluginRow, quarantined};
 use super::user::{Posted, TenantUser};
-use super::webhooks::input;
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, short};
-use crate::api::extract::{Body, Item, Params, PathParams};
+use crate::api::dry_run::DryRun;
+use crate::api::extract::{Body, Item, Json as Input, Params, PathParams};
+use crate::api::gate::ComparisonSize;
+use crate::api::plugins::{Activation, Gate};
 use crate::api::problem::Problem;
+use crate::api::rollouts::{CompareWrite, Kind, RolloutWrite};
 use crate::api::{ApiState, dry_run, plugins as routes, rollouts};
 use crate::event::{EventId, SAMPLES};
 use crate::ids::PluginName;
@@ -16,7 +19,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::value::RawValue;
 use std::sync::Arc;
 
 #[derive(Template)]
@@ -83,7 +86,7 @@ pub(super) async fn upload(State(state): State<Arc<ApiState>>, posted: Posted) -
     let Posted { user, form } = posted;
     let uploaded = async {
         let name = PluginName::parse(form.get("name")).map_err(|detail| Problem::field("/name", detail))?;
-        let activation = Params(input(json!({"activate": form.get("how") != "add"}))?.0);
+        let activation = Params(Activation { activate: Some(form.get("how") != "add"), gate: None });
         let component = Body(form.file.clone());
         let access = user.access(&state)?;
         routes::put(access, Item(name.to_string()), activation, State(state.clone()), component).await.map(|_| name)
@@ -166,26 +169,26 @@ impl RolloutForm {
     ) -> Result<Response, PageError> {
         let with_state = || State(state.clone());
         let path = || PathParams(vec![("name".into(), name.to_string()), ("sha256".into(), self.sha256.clone())]);
-        let begin = async |wanted: Value| {
-            let wanted = input(wanted)?;
+        let begin = async |kind: Kind, percent: Option<f64>| {
+            let wanted = Input(RolloutWrite { kind, sha256: self.sha256.clone(), percent });
             rollouts::begin(user.access(state)?, Item(name.clone()), with_state(), wanted.into()).await
         };
         match how {
             "activate" => {
-                let gate = input(json!({}))?;
-                let _ = routes::activate(user.access(state)?, path(), Params(gate.0), with_state()).await?;
+                let gate = Params(Gate { gate: None });
+                let _ = routes::activate(user.access(state)?, path(), gate, with_state()).await?;
                 Ok(go_to(here, "It is used from the next attempt on."))
             }
             "shadow" => {
-                let _ = begin(json!({"kind": "shadow", "sha256": self.sha256})).await?;
+                let _ = begin(Kind::Shadow, None).await?;
                 Ok(go_to(here, "It is called in addition to the active version; its results are not sent."))
             }
             "canary" => {
-                let _ = begin(json!({"kind": "canary", "sha256": self.sha256, "percent": self.percent})).await?;
+                let _ = begin(Kind::Canary, self.percent).await?;
                 Ok(go_to(here, "It is called for a part of the events."))
             }
             "compare" => {
-                let events = input(json!({"events": 500}))?;
+                let events = Input(CompareWrite { events: ComparisonSize::LARGEST });
                 let comparison = rollouts::compare(user.access(state)?, path(), with_state(), events).await?;
                 let compared = PluginNote::Compared(Compared::new(&comparison.0));
                 Ok(state.notes.go_to(&user.user, here, "", compared))
@@ -210,11 +213,11 @@ async fn dry(
     };
     let judged = async {
         let event = picked_event(user, state, form).await?;
-        let parsed: Value =
-            serde_json::from_str(&event).map_err(|error| Problem::field("/event", error.to_string()))?;
+        let parsed = RawValue::from_string(event.clone());
+        let parsed = parsed.map_err(|error| Problem::field("/event", error.to_string()))?;
         let config = pairs(form.get("config")).map_err(|detail| Problem::field("/config", detail))?;
-        let version = Some(form.get("version")).filter(|version| !version.is_empty());
-        let wanted = input(json!({"event": parsed, "config": config, "version": version}))?;
+        let version = Some(form.get("version").to_owned()).filter(|version| !version.is_empty());
+        let wanted = Input(DryRun::of(parsed, config, version));
         let shown = dry_run::dry_run(user.access(state)?, Item(name), State(state.clone()), wanted).await?;
         Ok::<_, Problem>((event, shown.0))
     };

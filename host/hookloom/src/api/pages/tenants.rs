@@ -1,10 +1,10 @@
 //! Pages of tenants for admins: the list, and the deletion with its confirmation.
 
 use super::user::{PostedByAdmin, SignedIn};
-use super::webhooks::input;
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
-use crate::api::extract::{Admin, Params, PathParams};
+use crate::api::extract::{Admin, Json as Input, Params, PathParams};
 use crate::api::problem::Problem;
+use crate::api::tenants::{Confirmation, NewTenant};
 use crate::api::{ApiState, tenants};
 use crate::store::{TenantContents, grouped};
 use crate::subscription::TenantId;
@@ -13,7 +13,6 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
-use serde_json::json;
 use std::sync::Arc;
 
 #[derive(Template)]
@@ -65,7 +64,7 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: PostedByA
     let PostedByAdmin { admin, user, form } = posted;
     let made = async {
         let id = TenantId::parse(form.get("id")).map_err(|detail| Problem::field("/id", detail))?;
-        let wanted = input(json!({"id": id}))?;
+        let wanted = Input(NewTenant::named(&id));
         tenants::create(admin, State(state.clone()), wanted).await.map(|_| id)
     };
     match made.await {
@@ -132,7 +131,7 @@ pub(super) async fn delete(
 ) -> Result<Response, PageError> {
     let PostedByAdmin { admin, user, form } = posted;
     let id = path.get("t").to_owned();
-    let confirmation = Params(input(json!({"confirm": form.get("confirm")}))?.0);
+    let confirmation = Params(Confirmation { confirm: Some(form.get("confirm").to_owned()) });
     match tenants::delete(admin, path, confirmation, State(state.clone())).await {
         Ok(_) => Ok(go_to(&UrlPath::root().then("tenants"), &format!("The tenant {id} is being deleted."))),
         Err(problem) => {

@@ -7,9 +7,13 @@ use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::ApiState;
+use crate::api::deliveries::DeliveryDetail;
 use crate::api::extract::{Body, Item, Json as Input, Params};
+use crate::api::operator_actions::{Counted, RedriveWrite, ReplayWrite};
 use crate::api::problem::Problem;
+use crate::api::subscriptions::SubscriptionBody;
 use crate::api::{access, operator_actions, rotation, subscriptions};
+use crate::delivery::DeliveryState;
 use crate::store::now_ms;
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
@@ -21,7 +25,6 @@ use http::StatusCode;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use serde_json::{Value, json};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -101,16 +104,13 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
 pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let made = async {
-        let body = Body(form::settings(&form, None)?.to_string().into());
-        subscriptions::create(user.access(&state)?, State(state.clone()), body).await
+        subscriptions::create_from(&state, &user.access(&state)?, form::settings(&form, None)?).await
     };
     match made.await {
-        Ok((_, made)) => {
-            let made = value(&made.0);
-            let id = made["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
-            let secret = made["signing_secret"].as_str().map(str::to_owned);
+        Ok(made) => {
+            let SubscriptionBody { id, signing_secret: secret, warnings, .. } = made;
             let tested = test_if_wanted(&user, &state, id, &form).await?;
-            let shown = WebhookExtras { secret, tested, warnings: warnings(&made), ..WebhookExtras::default() };
+            let shown = WebhookExtras { secret, tested, warnings, ..WebhookExtras::default() };
             Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
         Err(problem) => {
@@ -122,16 +122,6 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -
 
 fn page_of(user: &TenantUser, id: Uuid) -> UrlPath {
     UrlPath::pages_of(&user.tenant).then("webhooks").then(&id)
-}
-
-/// Warnings in the answer to a write.
-fn warnings(body: &Value) -> Vec<String> {
-    let all = body["warnings"].as_array().into_iter().flatten();
-    all.filter_map(|warning| warning.as_str().map(str::to_owned)).collect()
-}
-
-fn value(body: &impl serde::Serialize) -> Value {
-    serde_json::to_value(body).unwrap_or_default()
 }
 
 /// Optional parts of a webhook's page: a new secret, the result of a test, warnings, the form.
@@ -251,12 +241,9 @@ pub(super) async fn update(
     posted: Posted,
 ) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
-    let old = subscriptions::find(&state, &user.tenant, id)?;
-    let edited = async {
-        let body = Body(form::settings(&form, Some(&old))?.to_string().into());
-        subscriptions::update(user.access(&state)?, Item(id), State(state.clone()), body).await
-    };
-    match edited.await {
+    let access = user.access(&state)?;
+    let edited = subscriptions::edit(&state, &access, id, |old| form::settings(&form, Some(old))).await;
+    match edited {
         Ok(body) => {
             let tested = test_if_wanted(&user, &state, id, &form).await?;
             let shown = WebhookExtras { tested, warnings: body.0.warnings.clone(), ..WebhookExtras::default() };
@@ -283,24 +270,24 @@ async fn test_if_wanted(
 async fn test(user: &TenantUser, state: &Arc<ApiState>, id: Uuid) -> Result<Tested, Problem> {
     let access = user.access(state)?;
     let detail = operator_actions::test(access, Item(id), State(state.clone()), Body(Default::default())).await?;
-    let detail = value(&detail.0);
-    let attempt = &detail["attempts"][0];
-    let delivered = detail["state"] == "delivered";
-    let reason = attempt["reason"]["message"].as_str().unwrap_or_default();
-    let answer = attempt["response"].as_str();
-    let summary = match (attempt["status"].as_u64(), delivered) {
+    let DeliveryDetail { delivery, attempts } = detail.0;
+    let attempt = attempts.into_iter().next();
+    let status = attempt.as_ref().and_then(|attempt| attempt.status);
+    let reason = attempt.as_ref().and_then(|attempt| attempt.reason.as_ref()).map_or("", |reason| &reason.message);
+    let delivered = delivery.state == DeliveryState::Delivered;
+    let summary = match (status, delivered) {
         (Some(status), true) => format!("Your endpoint is configured properly: it answered {status}."),
         (Some(status), false) => {
             format!("Your endpoint answered {status}; a webhook is delivered when it answers 2xx.")
         }
-        (None, _) if detail["state"] == "dropped" => format!("The plugin let nothing through: {reason}"),
+        (None, _) if delivery.state == DeliveryState::Dropped => format!("The plugin let nothing through: {reason}"),
         (None, _) => format!("No answer: {reason}"),
     };
     Ok(Tested {
         delivered,
         summary,
-        answer: answer.unwrap_or_default().to_owned(),
-        delivery: detail["id"].as_str().unwrap_or_default().to_owned(),
+        delivery: delivery.id.to_string(),
+        answer: attempt.and_then(|attempt| attempt.response).unwrap_or_default(),
     })
 }
 
@@ -330,30 +317,30 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
             let rotated =
                 rotation::rotate(user.access(&state)?, Item(id), with_state(), Input(Default::default())).await?;
             WebhookExtras {
-                secret: value(&rotated.0)["signing_secret"].as_str().map(str::to_owned),
+                secret: rotated.0.signing_secret,
                 ..WebhookExtras::default()
             }
         }
         "redrive" => {
-            let wanted = json!({"preview": form.has("preview")});
+            let wanted = Input(RedriveWrite::of_dead(form.has("preview")));
             let counted =
-                operator_actions::redrive(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
+                operator_actions::redrive(user.access(&state)?, Item(id), with_state(), wanted).await?;
             WebhookExtras {
                 counted: Some(counted_text(
-                    &value(&counted.0),
+                    &counted.0,
                     ["would be attempted again", "is attempted again", "are attempted again"],
                 )),
                 ..WebhookExtras::default()
             }
         }
         "replay" => {
-            let wanted =
-                json!({"from_ms": ms(form.get("from"))?, "to_ms": ms(form.get("to"))?, "preview": form.has("preview")});
+            let (from_ms, to_ms) = (ms(form.get("from"))?, ms(form.get("to"))?);
+            let wanted = Input(ReplayWrite { from_ms, to_ms, preview: form.has("preview") });
             let counted =
-                operator_actions::replay(user.access(&state)?, Item(id), with_state(), input(wanted)?).await?;
+                operator_actions::replay(user.access(&state)?, Item(id), with_state(), wanted).await?;
             WebhookExtras {
                 counted: Some(counted_text(
-                    &value(&counted.0),
+                    &counted.0,
                     ["would be delivered again", "is delivered again", "are delivered again"],
                 )),
                 ..WebhookExtras::default()
@@ -364,26 +351,14 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
     Ok(state.notes.go_to(&user.user, &here, "", shown))
 }
 
-fn counted_text(counted: &Value, [would, is, are]: [&str; 3]) -> String {
-    let count = counted["deliveries"].as_u64().unwrap_or_default();
-    let deliveries = crate::plural::counted(count, "delivery", "deliveries");
-    format!(
-        "{deliveries} {}",
-        if counted["preview"] == true {
-            would
-        } else if count == 1 {
-            is
-        } else {
-            are
-        }
-    )
-}
-
-/// Parses JSON into the body that a handler takes.
-pub(super) fn input<T: serde::de::DeserializeOwned>(value: Value) -> Result<Input<T>, Problem> {
-    serde_json::from_value(value)
-        .map(Input)
-        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", error.to_string()))
+fn counted_text(counted: &Counted, [would, is, are]: [&str; 3]) -> String {
+    let deliveries = crate::plural::counted(counted.deliveries, "delivery", "deliveries");
+    let verb = match counted {
+        Counted { preview: true, .. } => would,
+        Counted { deliveries: 1, .. } => is,
+        Counted { .. } => are,
+    };
+    format!("{deliveries} {verb}")
 }
 
 /// Parses the value of a date and time box, in UTC, to milliseconds since the epoch.

@@ -65,6 +65,16 @@ pub(in crate::api) const READ_ONLY: &[&str] = &[
 ];
 
 impl SubscriptionWrite {
+    /// Returns a write that sets no secrets.
+    pub(in crate::api) fn of(settings: Settings) -> Self {
+        SubscriptionWrite {
+            settings,
+            secrets: SecretsWrite::Values(BTreeMap::new()),
+            signing_secret: None,
+            read_only: ReadOnly::default(),
+        }
+    }
+
     /// Parses a new subscription.
     pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
         let object = serde_json::from_slice(body).map_err(invalid_body)?;

@@ -4,10 +4,11 @@ use crate::api::ApiState;
 use crate::api::pages::PageError;
 use crate::api::pages::forms::{Form, as_lines, pairs};
 use crate::api::problem::Problem;
+use crate::api::subscriptions::SubscriptionWrite;
+use crate::chain::{Chain, ChainText};
 use crate::event::Module;
-use crate::subscription::{Subscription, TenantId};
+use crate::subscription::{Settings, Subscription, TenantId};
 use crate::url_path::UrlPath;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// Form with its values.
@@ -96,18 +97,21 @@ async fn plugins(state: &ApiState, tenant: &TenantId) -> Result<Vec<String>, Pag
     Ok(all.into_iter().filter(|plugin| plugin.tenant == *tenant).map(|plugin| plugin.name).collect())
 }
 
-/// Returns the body of the REST route. Settings that the form does not show stay.
-pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<Value, Problem> {
+/// Returns the settings of the form. Settings that it does not show stay.
+pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<SubscriptionWrite, Problem> {
     let config = pairs(form.get("config")).map_err(|detail| Problem::field("/config", detail))?;
-    let plugins: Vec<&str> = form.get("plugin").split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-    let mut body = match old {
-        Some(old) => serde_json::to_value(&*old.settings).unwrap_or_default(),
-        None => json!({}),
+    let plugins = form.get("plugin").split(',').map(str::trim).filter(|name| !name.is_empty());
+    let plugins = ChainText::Many(plugins.map(str::to_owned).collect());
+    let plugin = Chain::try_from(plugins).map_err(|detail| Problem::field("/plugin", detail))?;
+    let modules = form.all("modules").into_iter().map(|name| {
+        Module::parse(name).ok_or_else(|| Problem::field("/modules", format!("{name:?} is not a module")))
+    });
+    let modules = modules.collect::<Result<_, _>>()?;
+    let notify_url = form.get("notify_url").to_owned();
+    let description = form.get("description").to_owned();
+    let others = match old {
+        Some(old) => Settings::clone(&old.settings),
+        None => Settings::new(String::new(), Vec::new()),
     };
-    body["notify_url"] = form.get("notify_url").into();
-    body["modules"] = json!(form.all("modules"));
-    body["description"] = form.get("description").into();
-    body["config"] = json!(config);
-    body["plugin"] = if plugins.is_empty() { Value::Null } else { json!(plugins) };
-    Ok(body)
+    Ok(SubscriptionWrite::of(Settings { notify_url, modules, description, config, plugin, ..others }))
 }
