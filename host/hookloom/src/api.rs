@@ -61,7 +61,8 @@ use crate::plugin::Plugins;
 use crate::store::{Store, now_ms};
 use crate::telemetry::Telemetry;
 use crate::url_path::UrlPath;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use body::BodyCap;
@@ -222,25 +223,40 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/openapi.json", axum::routing::get(openapi))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(axum::middleware::from_fn_with_state(state.clone(), public_path::rebase))
-        .layer(axum::middleware::from_fn_with_state(state.clone(), exchange::track))
-        .layer(axum::middleware::map_response(protected))
-        .layer(axum::middleware::from_fn(request_id::mark))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), around))
         .with_state(state)
+}
+
+/// Middleware of every route: request id, shares of the host, prefix of the public URL, protective headers. One function, because
+/// each layer of a router clones the routes below it and boxes a future, for every request.
+async fn around(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
+    // The headers of a bin's answer are chosen by its owner.
+    let is_of_bin = request.uri().path().starts_with("/bins/");
+    let id = request_id::of(request.headers());
+    let handled = async {
+        let (exchange, request) = exchange::begin(&state, request).await;
+        let mut response = public_path::rebase(state.config.public_url.as_ref(), next.run(request).await).await;
+        if !is_of_bin {
+            response.headers_mut().insert(exchange::KEEP_ALIVE, state.shares.keep_alive.clone());
+        }
+        let mut response = exchange.answer(response);
+        protect(response.headers_mut());
+        response
+    };
+    request_id::mark(id, handled).await
 }
 
 /// Adds protective headers to an answer, unless it has its own: it is not stored (answers show keys, tokens and secrets), browsers
 /// do not guess its type, and none runs it as a page.
-async fn protected(mut response: Response) -> Response {
-    let headers = [
+fn protect(headers: &mut HeaderMap) {
+    let protective = [
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
     ];
-    for (name, value) in headers {
-        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    for (name, value) in protective {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    response
 }
 
 async fn no_route(uri: Uri) -> Problem {

@@ -1,7 +1,7 @@
 //! Exchange: a request with its answer, and the shares of the host that it holds.
 //!
 //! # Theory of operation
-//! [`track`] runs before every route. It removes the body from the request, so that handlers can only use [`Exchange::read`], which
+//! [`begin`] runs before every route. It removes the body from the request, so that handlers can only use [`Exchange::read`], which
 //! charges the host's budget for bodies. It charges large answers to the same budget. Code that identifies the tenant of a request
 //! (the extractors of `extract.rs`, `/in`, bins) calls [`Exchange::admit`]. From then on, the request holds a share of the requests
 //! under way, its connection is not closed to make room for others, and its bodies are charged to that tenant. Before, they are
@@ -24,8 +24,7 @@ use crate::fair_share::{FairPermit, FairSemaphore};
 use crate::plural::counted;
 use crate::subscription::TenantId;
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Request, State};
-use axum::middleware::Next;
+use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::request::Parts;
@@ -68,7 +67,7 @@ pub struct Shares {
     /// Maximum duration without progress of a body.
     pub(super) stall: Duration,
     /// Duration for which a connection is kept between two requests, for clients that reuse it (`Keep-Alive`, RFC 2068 §19.7.1.1).
-    keep_alive: HeaderValue,
+    pub(super) keep_alive: HeaderValue,
 }
 
 impl Shares {
@@ -98,7 +97,7 @@ const MEMORY_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// Maximum size of an answer that is not charged, in bytes. The connections bound the number of such answers.
 const SMALL_ANSWER_BYTES: u64 = 64 << 10;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+pub(super) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// Request under way.
 #[derive(Clone)]
@@ -122,10 +121,10 @@ struct Held {
     admitted_as: Option<Payer>,
 }
 
-/// Middleware of every route: see the theory of operation.
-pub(super) async fn track(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
+/// Begins the exchange of a request, and removes the body from the request.
+pub(super) async fn begin(state: &Arc<ApiState>, request: Request) -> (Exchange, Request) {
     let (mut parts, body) = request.into_parts();
-    let peer = Peer::from_request_parts(&mut parts, &state).await;
+    let peer = Peer::from_request_parts(&mut parts, state).await;
     let client = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Peer(address)| client_of(address));
     let activity = parts.extensions.get::<Arc<Activity>>().cloned();
     let activity = activity.unwrap_or_else(|| Arc::new(Activity::new(client, Instant::now())));
@@ -133,13 +132,7 @@ pub(super) async fn track(State(state): State<Arc<ApiState>>, request: Request, 
     let held = Held { payer: Payer::Client(client), permit: None, body: Some(body), answer: None, admitted_as: None };
     let exchange = Exchange(Arc::new(Inner { shares: state.shares.clone(), activity, held: Mutex::new(held) }));
     parts.extensions.insert(exchange.clone());
-    // The headers of a bin's answer are chosen by its owner.
-    let is_of_bin = parts.uri.path().starts_with("/bins/");
-    let mut response = next.run(Request::from_parts(parts, Body::empty())).await;
-    if !is_of_bin {
-        response.headers_mut().insert(KEEP_ALIVE, state.shares.keep_alive.clone());
-    }
-    exchange.answer(response)
+    (exchange, Request::from_parts(parts, Body::empty()))
 }
 
 impl<S: Sync> FromRequestParts<S> for Exchange {
@@ -256,7 +249,7 @@ impl Exchange {
     }
 
     /// Charges the answer, and ends the exchange when the answer has ended.
-    fn answer(self, response: Response) -> Response {
+    pub(super) fn answer(self, response: Response) -> Response {
         // The accept loop discards the unread part of the request.
         drop(self.take_body());
         let bytes = response.body().size_hint().exact().unwrap_or_default();

@@ -9,15 +9,12 @@
 //!   an attribute. Answers of bins are not changed.
 //! - Without a prefix, nothing is read or copied.
 
-use super::{ApiState, cookies};
+use super::cookies;
 use crate::url_path::PublicUrl;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Uri, header};
-use std::sync::Arc;
 
 /// Marker of an answer that is a page of this host.
 #[derive(Clone, Copy)]
@@ -40,11 +37,9 @@ pub(super) fn strip<B>(request: &mut http::Request<B>, prefix: &str) {
     }
 }
 
-/// Adds the prefix to an answer.
-pub(super) async fn rebase(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let Some(prefix) = state.config.public_url.as_ref().map(PublicUrl::prefix).filter(|prefix| !prefix.is_empty())
-    else {
+/// Adds the prefix of the public URL to an answer.
+pub(super) async fn rebase(public_url: Option<&PublicUrl>, mut response: Response) -> Response {
+    let Some(prefix) = public_url.map(PublicUrl::prefix).filter(|prefix| !prefix.is_empty()) else {
         return response;
     };
     rebase_headers(response.headers_mut(), prefix);

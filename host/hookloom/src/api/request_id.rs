@@ -6,10 +6,8 @@
 //! # Limits
 //! Bytes that are not an HTTP request are answered by the HTTP library, without an id.
 
-use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
 /// Header of requests and answers.
@@ -22,10 +20,14 @@ tokio::task_local! {
     static CURRENT: HeaderValue;
 }
 
-/// Assigns an id to a request and to its answer.
-pub(super) async fn mark(request: Request, next: Next) -> Response {
-    let id = request.headers().get(&X_REQUEST_ID).filter(|id| is_fitting(id)).cloned().unwrap_or_else(generate);
-    let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
+/// Returns the id of a request: that of the client if it is fitting, or a new one.
+pub(super) fn of(headers: &HeaderMap) -> HeaderValue {
+    headers.get(&X_REQUEST_ID).filter(|id| is_fitting(id)).cloned().unwrap_or_else(generate)
+}
+
+/// Handles a request with its id, and adds the id to the answer.
+pub(super) async fn mark(id: HeaderValue, handled: impl Future<Output = Response>) -> Response {
+    let mut response = CURRENT.scope(id.clone(), handled).await;
     // A bin may answer with its own id.
     response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
     response
