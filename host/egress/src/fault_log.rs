@@ -1,7 +1,7 @@
 //! Log of faults of this host: each kind is logged at intervals, however many requests fail by it.
 
-use std::collections::HashMap;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// Minimum time between two log entries of one kind.

@@ -13,10 +13,10 @@
 //! Requests on one connection of HTTP/2 share their grants.
 
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connection};
+use parking_lot::{Mutex, MutexGuard};
 use std::io::{Error, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use parking_lot::{Mutex, MutexGuard};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};

@@ -11,9 +11,9 @@ use crate::transport::{self, ReadyTransport};
 use hookloom_model::address::{AddressPolicy, Egress};
 use hookloom_model::ids::SubscriptionId;
 use hookloom_model::subscription::Subscription;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

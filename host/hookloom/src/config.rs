@@ -11,6 +11,7 @@ pub use sources::{Settled, ValueSource, settle};
 
 use crate::address::AddressPolicy;
 use crate::limits::{COMPONENT_BYTES_MAX, Limits, STACK_BYTES};
+use crate::store::Caps;
 use crate::url_path::{PublicUrl, or_empty};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -200,6 +201,12 @@ impl Default for Config {
             log: "info".to_owned(),
             log_json: false,
         }
+    }
+}
+
+impl From<&Config> for Caps {
+    fn from(config: &Config) -> Self {
+        Caps { events: config.tenant_events_max, bytes: config.tenant_bytes_max }
     }
 }
 

@@ -73,9 +73,7 @@ mod tests {
                 let pool = pool.clone();
                 let greedy = greedy.clone();
                 let released = released.clone();
-                tokio::spawn(async move {
-                    pool.run(Some(&greedy), move || released.lock().recv().is_ok()).await
-                })
+                tokio::spawn(async move { pool.run(Some(&greedy), move || released.lock().recv().is_ok()).await })
             })
             .collect();
         while pool.permits.held(&Some(greedy.clone())) < 2 {

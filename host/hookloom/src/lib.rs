@@ -22,10 +22,10 @@
 //!
 //! # Dependencies between modules
 //!
-//! Types and pure rules are the crate [`hookloom_model`], the HTTP client is [`hookloom_egress`], and metrics are
-//! [`hookloom_telemetry`]. None of them knows a module of this crate. A module uses those below it in this list, never those above.
-//! [`api`] and [`deliver`] do not use each other; both use the store. Only [`plugin`] uses wasmtime, [`plugin::watch`] notify, and
-//! [`store`] SQL. `cargo xtask tidy` checks the rules that no dependency enforces.
+//! The store ([`hookloom_store`], the only crate with SQL), the plugins ([`hookloom_plugin`], the only one with wasmtime and notify),
+//! the delivery ([`hookloom_deliver`]) and the HTTP client ([`hookloom_egress`]) are crates below this one, and [`hookloom_model`] with
+//! types and pure rules is below all of them. A crate uses those that its `Cargo.toml` names. A module of this crate uses those
+//! below it in this list, never those above; `cargo xtask tidy` checks it.
 
 // Command line.
 pub mod cli;
@@ -37,19 +37,16 @@ pub mod app;
 pub mod api;
 pub mod intake;
 
-pub mod deliver;
-
-// Modules with one external system each.
-pub mod plugin;
-pub mod store;
-
 // Settings.
 pub mod config;
 
 pub mod cpu_pool;
-pub mod fair_share;
 
-// Other crates.
+// Other crates, from the top down.
+pub use hookloom_deliver as deliver;
+pub use hookloom_fair_share as fair_share;
+pub use hookloom_plugin as plugin;
+pub use hookloom_store as store;
 pub use hookloom_telemetry as telemetry;
 
 // Pure rules and data.

@@ -76,7 +76,10 @@ impl SigningSecret {
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         if let Some(key) = text.strip_prefix("whsec_") {
             let key = BASE64.decode(key).map_err(|_| SecretError::Base64)?;
-            return (24..=64).contains(&key.len()).then(|| SigningSecret::Hmac(key.into())).ok_or(SecretError::HmacLength);
+            return (24..=64)
+                .contains(&key.len())
+                .then(|| SigningSecret::Hmac(key.into()))
+                .ok_or(SecretError::HmacLength);
         }
         let pair = text.strip_prefix("whsk_").ok_or(SecretError::Prefix)?;
         let pair = BASE64.decode(pair).map_err(|_| SecretError::Base64)?;

@@ -6,10 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Crates, and the packages that they must not depend on, directly or not.
-const BORDERS: [(&str, &[&str]); 3] = [
+const BORDERS: [(&str, &[&str]); 6] = [
     ("hookloom-model", &["axum", "hyper", "metrics", "reqwest", "rusqlite", "rustls", "tokio", "wasmtime"]),
     ("hookloom-telemetry", &["axum", "hyper", "reqwest", "rusqlite", "rustls", "wasmtime"]),
     ("hookloom-egress", &["axum", "metrics", "reqwest", "rusqlite", "wasmtime"]),
+    ("hookloom-store", &["axum", "hookloom-egress", "hyper", "reqwest", "wasmtime"]),
+    ("hookloom-plugin", &["axum", "hookloom-egress", "reqwest"]),
+    ("hookloom-deliver", &["axum", "reqwest"]),
 ];
 
 /// Returns a sentence for each package on the wrong side of a border. `lock` is the text of `Cargo.lock`.

@@ -15,11 +15,11 @@
 //! Behind a proxy, the client is the one that the proxy named in the connection's last request. The timeout of a request's body is
 //! enforced by its reader (`body.rs`). The duration of handlers is not bounded here.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 

@@ -4,9 +4,9 @@
 
 use super::ApiState;
 pub(super) use super::body::{Body, Json};
-use super::{cookies, document};
 use super::exchange::{Exchange, Payer};
 use super::problem::Problem;
+use super::{cookies, document};
 use crate::access::{ApiKey, Scope, credential_hash};
 use crate::limits::shortened;
 use crate::subscription::TenantId;

@@ -31,9 +31,9 @@ mod usage;
 mod user;
 mod webhooks;
 
-use super::{ApiState, cookies};
 use super::problem::{Problem, add_retry_after};
 use super::public_path::HostPage;
+use super::{ApiState, cookies};
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
 use askama::Template;

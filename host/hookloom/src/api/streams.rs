@@ -1,7 +1,7 @@
 //! Event streams of sessions. A session has a maximum number of streams; a further one ends the oldest.
 
-use std::collections::{HashMap, VecDeque};
 use parking_lot::{Mutex, MutexGuard};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::Notify;
 

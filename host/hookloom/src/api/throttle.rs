@@ -15,10 +15,10 @@
 
 use super::rate_limit::RateLimit;
 use lru::LruCache;
+use parking_lot::Mutex;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZero;
-use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// Number of failed attempts within [`WINDOW`] that are answered as such. Later ones are answered with 429.

@@ -55,7 +55,12 @@ pub(super) fn settings(form: &Form, old: &BinSettings) -> Result<BinSettings, Pr
         ttl_s: number::<u64>(form, "ttl_h")?.saturating_mul(3_600),
         requests_max: number(form, "requests_max")?,
         body_bytes_max: old.body_bytes_max,
-        reply: Reply { statuses, headers, body: form.get("reply_body").to_owned(), delay_ms: number(form, "delay_ms")? },
+        reply: Reply {
+            statuses,
+            headers,
+            body: form.get("reply_body").to_owned(),
+            delay_ms: number(form, "delay_ms")?,
+        },
     })
 }
 

@@ -131,11 +131,7 @@ fn groups(paths: BTreeMap<String, PathItem>) -> Vec<(String, Vec<RouteView>)> {
                 description: operation.description,
                 body: described(&operation.request_body),
                 answers: answers.collect::<Vec<_>>().join(", "),
-                parameters: operation
-                    .parameters
-                    .into_iter()
-                    .map(|one| (one.name, one.r#in, one.description))
-                    .collect(),
+                parameters: operation.parameters.into_iter().map(|one| (one.name, one.r#in, one.description)).collect(),
             };
             match groups.iter_mut().find(|(name, _)| *name == tag) {
                 Some((_, routes)) => routes.push(view),
@@ -190,7 +186,8 @@ mod tests {
     #[test]
     fn every_route_and_shape_is_on_the_page() {
         let methods = document()["paths"].as_object().expect("paths").values();
-        let all: usize = methods.map(|item| item.as_object().expect("an item").values().filter(|v| v.is_object()).count()).sum();
+        let all: usize =
+            methods.map(|item| item.as_object().expect("an item").values().filter(|v| v.is_object()).count()).sum();
         let document = Document::deserialize(document()).expect("a document");
         let groups = groups(document.paths);
         let shapes = shapes(document.components);

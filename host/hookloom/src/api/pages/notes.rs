@@ -14,10 +14,10 @@ use crate::access::new_credential;
 use crate::url_path::UrlPath;
 use axum::response::Response;
 use lru::LruCache;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use std::any::Any;
 use std::num::NonZeroUsize;
-use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// Lifetime of a note.

@@ -5,14 +5,14 @@ use super::PageError;
 use super::forms::Form;
 use crate::access::{ApiKey, Session, credential_hash};
 use crate::api::ApiState;
-use crate::api::exchange::{Exchange, Payer};
 use crate::api::cookies;
+use crate::api::exchange::{Exchange, Payer};
 use crate::api::extract::{Access, Admin, PathParams, ToManage, ToRead};
 use crate::api::problem::Problem;
 use crate::subscription::TenantId;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use http::request::Parts;
 use http::StatusCode;
+use http::request::Parts;
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 

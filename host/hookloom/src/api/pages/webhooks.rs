@@ -103,9 +103,7 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
 /// Creates a webhook. Its secret is shown on the answer and not again.
 pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
-    let made = async {
-        subscriptions::create_from(&state, &user.access(&state)?, form::settings(&form, None)?).await
-    };
+    let made = async { subscriptions::create_from(&state, &user.access(&state)?, form::settings(&form, None)?).await };
     match made.await {
         Ok(made) => {
             let SubscriptionBody { id, signing_secret: secret, warnings, .. } = made;
@@ -316,15 +314,11 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         "rotate" => {
             let rotated =
                 rotation::rotate(user.access(&state)?, Item(id), with_state(), Input(Default::default())).await?;
-            WebhookExtras {
-                secret: rotated.0.signing_secret,
-                ..WebhookExtras::default()
-            }
+            WebhookExtras { secret: rotated.0.signing_secret, ..WebhookExtras::default() }
         }
         "redrive" => {
             let wanted = Input(RedriveWrite::of_dead(form.has("preview")));
-            let counted =
-                operator_actions::redrive(user.access(&state)?, Item(id), with_state(), wanted).await?;
+            let counted = operator_actions::redrive(user.access(&state)?, Item(id), with_state(), wanted).await?;
             WebhookExtras {
                 counted: Some(counted_text(
                     &counted.0,
@@ -336,8 +330,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         "replay" => {
             let (from_ms, to_ms) = (ms(form.get("from"))?, ms(form.get("to"))?);
             let wanted = Input(ReplayWrite { from_ms, to_ms, preview: form.has("preview") });
-            let counted =
-                operator_actions::replay(user.access(&state)?, Item(id), with_state(), wanted).await?;
+            let counted = operator_actions::replay(user.access(&state)?, Item(id), with_state(), wanted).await?;
             WebhookExtras {
                 counted: Some(counted_text(
                     &counted.0,

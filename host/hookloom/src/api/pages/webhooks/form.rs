@@ -103,9 +103,10 @@ pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<Subscr
     let plugins = form.get("plugin").split(',').map(str::trim).filter(|name| !name.is_empty());
     let plugins = ChainText::Many(plugins.map(str::to_owned).collect());
     let plugin = Chain::try_from(plugins).map_err(|detail| Problem::field("/plugin", detail))?;
-    let modules = form.all("modules").into_iter().map(|name| {
-        Module::parse(name).ok_or_else(|| Problem::field("/modules", format!("{name:?} is not a module")))
-    });
+    let modules = form
+        .all("modules")
+        .into_iter()
+        .map(|name| Module::parse(name).ok_or_else(|| Problem::field("/modules", format!("{name:?} is not a module"))));
     let modules = modules.collect::<Result<_, _>>()?;
     let notify_url = form.get("notify_url").to_owned();
     let description = form.get("description").to_owned();

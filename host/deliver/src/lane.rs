@@ -1,0 +1,362 @@
+//! A lane: the deliveries of one subscription, processed apart from those of all others.
+//!
+//! # Guarantees
+//! - A slow or failing receiver delays only its lane.
+//! - At most `concurrency` attempts are under way, and at most as many outcomes wait for their commit. While an outcome that
+//!   disables the subscription waits for its commit, no attempt begins.
+//! - At most half of the window are retries, so that new deliveries do not wait behind them.
+//! - A subscription that is not active begins no attempt. When the subscription changes, everything that has not begun returns to
+//!   the store.
+//!
+//! A lane sleeps until the subscription changes, an attempt ends, the next delivery is due, or [`FlowControl`] admits an attempt.
+//!
+//! # Limits
+//! The lane decides when an attempt begins. [`LaneQueue`] selects the delivery, and [`task`] carries the attempt out.
+
+use super::LaneContext;
+use super::flow_control::{Admission, FlowControl, ReceiverHealth};
+use super::permits::{LanePermits, Stage};
+use super::plugin_gate::PluginGate;
+use super::queue::{LaneHandle, LaneQueue, NextDelivery};
+use super::task::{self, Answered, AttemptEvent, AttemptStart, PANIC_WAIT_MS, Recorded, Returned};
+use hookloom_model::delivery::{DeliveryId, DueDelivery, Reason};
+use hookloom_model::retry;
+use hookloom_model::subscription::{Subscription, SubscriptionId, SubscriptionState};
+use hookloom_store::{StateChange, StoreError, now_ms};
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use utoipa::ToSchema;
+
+/// Longest sleep of a lane. It bounds the delay after a jump of the wall clock.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Number of deliveries in a row, with a `bad-config` failure of the plugin, that pauses the subscription.
+const BAD_CONFIG_MAX: usize = 3;
+
+/// Time that a receiver must have been failing before that is stored, in milliseconds. Storing it costs a commit.
+const FAILING_NOTED_MS: i64 = 60_000;
+
+/// Present state of a lane.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct LaneStatus {
+    /// Number of requests under way.
+    pub in_flight: u32,
+    /// Maximum number of requests under way: less than `concurrency` while the receiver throttles.
+    pub window: u32,
+    /// Circuit breaker: `closed`, `open` (the lane pauses, because the receiver fails) or `half-open` (one request is sent).
+    pub breaker: &'static str,
+    /// Remaining pause, in milliseconds.
+    pub rests_ms: Option<u64>,
+    /// Reason of the pause: `breaker`, `retry-after` (the receiver asked for it), `rate` (the subscription's `rate_per_s`),
+    /// `throttled` (the rate that a throttling receiver seems to allow), `host-fault` (this host cannot send requests or run
+    /// plugins), `start` (slow start of the first requests) or `plugin` (the plugin is being compiled).
+    pub rests_for: Option<&'static str>,
+}
+
+/// Deliveries of one subscription, with everything that decides when they are attempted.
+pub(super) struct Lane {
+    context: Arc<LaneContext>,
+    subscription: SubscriptionId,
+    handle: Arc<LaneHandle>,
+    status: Arc<Mutex<LaneStatus>>,
+    queue: LaneQueue,
+    gate: PluginGate,
+    permits: LanePermits,
+    flow: FlowControl,
+    in_flight: u32,
+    retries_in_flight: u32,
+    /// Number of outcomes that wait for their commit.
+    unrecorded: u32,
+    /// Number of these outcomes that disable the subscription.
+    disabling: u32,
+    failing_since_ms: Option<i64>,
+    /// Notify URL of the receiver that `flow` observed.
+    notify_url: String,
+    /// Latest deliveries in a row that ended in a `bad-config` failure.
+    bad_configs: HashSet<DeliveryId>,
+    events: (mpsc::UnboundedSender<AttemptEvent>, mpsc::UnboundedReceiver<AttemptEvent>),
+}
+
+impl Drop for Lane {
+    /// Closes the handle, also after a panic.
+    fn drop(&mut self) {
+        self.handle.close();
+    }
+}
+
+impl Lane {
+    pub(super) fn new(
+        context: Arc<LaneContext>,
+        subscription: SubscriptionId,
+        handle: Arc<LaneHandle>,
+        status: Arc<Mutex<LaneStatus>>,
+    ) -> Self {
+        Lane {
+            context,
+            subscription,
+            handle,
+            status,
+            queue: LaneQueue::default(),
+            gate: PluginGate::default(),
+            permits: LanePermits::default(),
+            flow: FlowControl::new(),
+            in_flight: 0,
+            retries_in_flight: 0,
+            unrecorded: 0,
+            disabling: 0,
+            failing_since_ms: None,
+            notify_url: String::new(),
+            bad_configs: HashSet::new(),
+            events: mpsc::unbounded_channel(),
+        }
+    }
+
+    /// Runs the lane until the host stops or the subscription is deleted.
+    pub(super) async fn run(mut self) {
+        let mut stop = self.context.stop.clone();
+        while !*stop.borrow() {
+            while let Ok(event) = self.events.1.try_recv() {
+                self.on_event(event).await;
+            }
+            if self.handle.take_changed() {
+                self.queue.return_to_store(&self.handle);
+                self.permits.release();
+                // The subscription may have been resumed, so only the stored time counts.
+                self.failing_since_ms = None;
+            }
+            let Some(subscription) = self.context.store.catalog().subscription_by_id(self.subscription) else { break };
+            if self.notify_url != subscription.settings.notify_url {
+                self.notify_url.clone_from(&subscription.settings.notify_url);
+                self.flow.reset_receiver();
+            }
+            let admission = self.admission(&subscription);
+            if admission == Admission::Allow {
+                match self.next(&subscription).await {
+                    Ok(Some(next)) => {
+                        self.start_attempt(next, &subscription).await;
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::error!(subscription = %self.subscription, error = %hookloom_model::describe(&error), "due deliveries could not be read");
+                        self.queue.recheck_store_at(now_ms() + 1_000);
+                    }
+                }
+            }
+            self.permits.release();
+            let sleep = tokio::time::sleep(self.sleep_time(admission, &subscription));
+            tokio::select! {
+                _ = stop.changed() => {}
+                () = self.handle.wake.notified() => {}
+                Some(event) = self.events.1.recv() => self.on_event(event).await,
+                () = sleep => {}
+            }
+        }
+        self.context.board.unregister(self.subscription);
+    }
+
+    /// Decides whether an attempt may begin now, and publishes the lane's status. A paused lane is woken by a change of its
+    /// subscription.
+    fn admission(&mut self, subscription: &Subscription) -> Admission {
+        let concurrency = subscription.settings.concurrency;
+        let is_active = subscription.state == SubscriptionState::Active;
+        let waits_for_plugin =
+            is_active && !self.gate.is_open(&self.context.runner.plugins, subscription, &self.handle);
+        let admission = if !is_active || waits_for_plugin || self.unrecorded >= concurrency || self.disabling > 0 {
+            Admission::AtCapacity
+        } else {
+            let rate = subscription.settings.rate_per_s;
+            self.flow.admit(concurrency, rate, self.in_flight, Instant::now())
+        };
+        let rests = match admission {
+            Admission::NotBefore(at, _) => Some(at.saturating_duration_since(Instant::now())),
+            _ => None,
+        };
+        let rests_for = match admission {
+            Admission::NotBefore(_, reason) => Some(reason.as_str()),
+            _ => waits_for_plugin.then_some("plugin"),
+        };
+        *self.status.lock() = LaneStatus {
+            in_flight: self.in_flight,
+            window: self.flow.window(concurrency),
+            breaker: self.flow.breaker_state(),
+            rests_ms: rests.map(|rests| u64::try_from(rests.as_millis()).unwrap_or(u64::MAX)),
+            rests_for,
+        };
+        admission
+    }
+
+    /// Time until the lane must look again if nothing wakes it.
+    fn sleep_time(&self, admission: Admission, subscription: &Subscription) -> Duration {
+        let wait = match admission {
+            // The end of an attempt or a change of the subscription wakes the lane, not the clock.
+            Admission::AtCapacity => SLEEP_MAX,
+            Admission::NotBefore(at, _) => at.saturating_duration_since(Instant::now()),
+            Admission::Allow => match self.queue.next_due_at_ms(self.may_retry(subscription)) {
+                Some(at_ms) => Duration::from_millis(u64::try_from(at_ms - now_ms()).unwrap_or(0)),
+                None => SLEEP_MAX,
+            },
+        };
+        wait.min(SLEEP_MAX)
+    }
+
+    /// Returns whether a retry may begin: retries have at most half of the window.
+    fn may_retry(&self, subscription: &Subscription) -> bool {
+        self.retries_in_flight < (self.flow.window(subscription.settings.concurrency) / 2).max(1)
+    }
+
+    /// Takes the next delivery to attempt.
+    async fn next(&mut self, subscription: &Subscription) -> Result<Option<NextDelivery>, StoreError> {
+        let may_retry = self.may_retry(subscription);
+        let LaneContext { store, budget, .. } = &*self.context;
+        self.queue.next(store, &self.handle, budget, subscription, may_retry).await
+    }
+
+    /// Waits for a permit, and starts the attempt in a new task.
+    async fn start_attempt(&mut self, next: NextDelivery, subscription: &Subscription) {
+        let window = self.flow.window(subscription.settings.concurrency);
+        let usable = match subscription.settings.rate_per_s {
+            Some(_) => 1,
+            None if self.flow.is_throttled() => 1,
+            None => (self.queue.queued() + 1).min(window.saturating_sub(self.in_flight)),
+        };
+        let stage = Stage::first(subscription);
+        let permit = self.permits.next(&self.context.permits, stage, &subscription.tenant, usable).await;
+        // Waiting for a permit may have taken long: the subscription, the delivery or the host may have changed.
+        let changes = self.handle.changes();
+        let current = self.context.store.catalog().subscription_by_id(self.subscription);
+        let stale = self.handle.has_changed() || *self.context.stop.borrow();
+        let Some(subscription) = current.filter(|current| current.state == SubscriptionState::Active && !stale) else {
+            self.queue.release(next.delivery.id, None);
+            return self.queue.recheck_store();
+        };
+        if let Some(reason) = retry::too_old_by_now(&subscription.settings.retry, &next.delivery, now_ms()) {
+            return self.give_up(&next.delivery, reason).await;
+        }
+        self.in_flight += 1;
+        self.retries_in_flight += u32::from(next.delivery.attempts_made > 0);
+        self.flow.attempt_started(Instant::now());
+        let start = AttemptStart { next, subscription, permit, handle: self.handle.clone(), changes };
+        let context = self.context.clone();
+        let events = self.events.0.clone();
+        // Boxed, because spawning moves the future several times.
+        self.context.attempts.spawn(Box::pin(task::run_attempt(context, start, events)));
+    }
+
+    /// Ends a delivery that exceeded its maximum age while it waited for a failing receiver, a permit or an earlier delivery.
+    async fn give_up(&mut self, delivery: &DueDelivery, reason: Reason) {
+        let given_up = self.context.store.give_up(delivery, reason).await;
+        let again_at_ms = given_up.err().map(|error| {
+            tracing::error!(delivery = %delivery.id, error = %hookloom_model::describe(&error), "a delivery that is too old could not be ended");
+            now_ms() + PANIC_WAIT_MS
+        });
+        self.queue.release(delivery.id, again_at_ms);
+        self.queue.recheck_store();
+    }
+
+    async fn on_event(&mut self, event: AttemptEvent) {
+        let current = self.context.store.catalog().subscription_by_id(self.subscription);
+        match event {
+            AttemptEvent::Answered(answered) => self.on_answered(answered, current.as_deref()).await,
+            AttemptEvent::Recorded(recorded) => self.on_recorded(&recorded, current.as_deref()).await,
+            AttemptEvent::Returned(returned) => self.on_returned(&returned),
+        }
+    }
+
+    /// Handles an attempt that was not made. The delivery is unchanged in the store.
+    fn on_returned(&mut self, returned: &Returned) {
+        self.in_flight -= 1;
+        self.retries_in_flight -= u32::from(returned.is_retry);
+        self.queue.release(returned.id, returned.again_at_ms);
+        if returned.again_at_ms.is_none() {
+            self.queue.recheck_store();
+        }
+    }
+
+    /// Handles the end of an attempt at its receiver.
+    async fn on_answered(&mut self, answered: Answered, subscription: Option<&Subscription>) {
+        self.in_flight -= 1;
+        self.retries_in_flight -= u32::from(answered.is_retry);
+        self.unrecorded += 1;
+        self.disabling += u32::from(answered.disables);
+        if let Some(subscription) = subscription {
+            let concurrency = subscription.settings.concurrency;
+            self.flow.attempt_ended(
+                answered.health,
+                answered.retry_after,
+                concurrency,
+                (answered.began, Instant::now()),
+            );
+        }
+        match answered.bad_config {
+            Some((generation, message)) => self.count_bad_config(answered.id, generation, &message).await,
+            None => self.bad_configs.clear(),
+        }
+    }
+
+    /// Handles the commit of an outcome. The subscription changes only after it, so that no outcome is lost.
+    async fn on_recorded(&mut self, recorded: &Recorded, subscription: Option<&Subscription>) {
+        self.unrecorded -= 1;
+        self.disabling -= u32::from(recorded.disables);
+        self.queue.release(recorded.id, recorded.again_at_ms);
+        let Some(subscription) = subscription else { return };
+        if subscription.settings.ordering.is_some() {
+            // A later delivery of the same entity may be due now.
+            self.queue.recheck_store();
+        }
+        self.note_health(recorded.health, subscription).await;
+    }
+
+    /// Stores since when the receiver has been failing, and disables the subscription after `disable_after_s`.
+    async fn note_health(&mut self, health: ReceiverHealth, subscription: &Subscription) {
+        let now_ms = now_ms();
+        let noted = subscription.failing_since_ms;
+        let since = match health {
+            ReceiverHealth::Unknown | ReceiverHealth::HostFault => return,
+            ReceiverHealth::Ok => None,
+            _ => self.failing_since_ms.or(noted).or(Some(now_ms)),
+        };
+        self.failing_since_ms = since;
+        let lasts_ms = since.map_or(0, |since_ms| now_ms - since_ms);
+        let limit_ms = i64::try_from(subscription.settings.disable_after_s).unwrap_or(i64::MAX).saturating_mul(1_000);
+        if limit_ms > 0 && lasts_ms >= limit_ms {
+            let message = format!("the receiver has failed for {} s (disable_after_s)", lasts_ms / 1_000);
+            let reason = Reason::new("failing", message);
+            return self.change(StateChange::Disable { reason, generation: Some(subscription.generation) }).await;
+        }
+        if since != noted && (since.is_none() || lasts_ms >= FAILING_NOTED_MS) {
+            let note = self.context.store.note_failing(&subscription.tenant, self.subscription, since).await;
+            if let Err(error) = note {
+                tracing::error!(subscription = %self.subscription, error = %hookloom_model::describe(&error), "the beginning of a receiver's failures could not be recorded");
+            }
+        }
+    }
+
+    /// Counts a `bad-config` failure, and pauses the subscription after [`BAD_CONFIG_MAX`] in a row. Failures of an earlier
+    /// generation of the config do not count.
+    async fn count_bad_config(&mut self, id: DeliveryId, generation: u64, message: &str) {
+        let current = self.context.store.catalog().subscription_by_id(self.subscription);
+        if current.is_none_or(|current| current.generation != generation) {
+            return;
+        }
+        self.bad_configs.insert(id);
+        if self.bad_configs.len() >= BAD_CONFIG_MAX {
+            self.bad_configs.clear();
+            let reason = format!("bad-config: the plugin said so of {BAD_CONFIG_MAX} events in a row: {message}");
+            self.change(StateChange::Pause { reason, by_host: true }).await;
+        }
+    }
+
+    async fn change(&self, change: StateChange) {
+        let Some(subscription) = self.context.store.catalog().subscription_by_id(self.subscription) else { return };
+        if let Err(error) =
+            self.context.store.set_subscription_state(&subscription.tenant, self.subscription, change).await
+        {
+            tracing::error!(subscription = %self.subscription, error = %hookloom_model::describe(&error), "the subscription's state could not be changed");
+        }
+    }
+}

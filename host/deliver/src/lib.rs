@@ -1,0 +1,260 @@
+//! Delivery of due events to their receivers, and the record of each attempt.
+//!
+//! # Guarantees
+//! - A delivery is attempted until it ends, over restarts as well: the store is the source of truth, and a lane only caches it.
+//! - No delivery has two attempts under way at once ([`queue`]).
+//! - A stop begins no attempt, and waits for those under way ([`Dispatcher::stop`]).
+//!
+//! The dispatcher listens to the events of the store and wakes the [`lane`] of the subscription; a lane decides when an attempt
+//! begins; an [`attempt`] calls the plugins, signs and sends; [`outcome`] decides what follows and records it.
+//!
+//! # Limits
+//! Knows neither intake nor the API: they share the store only.
+
+mod adaptive_rate;
+mod attempt;
+mod flow_control;
+mod lane;
+mod outcome;
+mod permits;
+mod plugin_gate;
+mod queue;
+mod task;
+pub mod traces;
+mod transcript;
+
+pub use lane::LaneStatus;
+pub use permits::AttemptLimits;
+
+use attempt::AttemptRunner;
+use bytes::Bytes;
+use hookloom_egress::Clients;
+use hookloom_model::event::Event;
+use hookloom_model::subscription::{SubscriptionId, SubscriptionState};
+use hookloom_plugin::Plugins;
+use hookloom_store::{Due, NewDeliveries, Store, StoreEvent};
+use lane::Lane;
+use parking_lot::Mutex;
+use permits::AttemptPermits;
+use queue::{LaneHandle, MemoryBudget};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+use traces::Traces;
+
+/// State that all lanes share.
+struct LaneContext {
+    permits: AttemptPermits,
+    budget: MemoryBudget,
+    store: Arc<Store>,
+    runner: AttemptRunner,
+    attempts: TaskTracker,
+    board: LaneBoard,
+    traces: Traces,
+    /// Longest delay that a receiver's `Retry-After` can cause.
+    retry_after_max: Duration,
+    stop: watch::Receiver<bool>,
+}
+
+/// Limits of all deliveries, from the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryLimits {
+    /// Maximum numbers of attempts under way.
+    pub attempts: AttemptLimits,
+    /// Longest delay that a receiver's `Retry-After` can cause (`retry_after_max_s`).
+    pub retry_after_max: Duration,
+}
+
+/// Owner of the lanes, which starts them and passes on the events of the store.
+pub struct Dispatcher {
+    stop: watch::Sender<bool>,
+    attempts: TaskTracker,
+    listening: JoinHandle<()>,
+}
+
+impl Dispatcher {
+    /// Starts a lane for every subscription. Each reads the store first, so that it resumes after a restart.
+    pub fn start(
+        store: Arc<Store>,
+        plugins: Arc<Plugins>,
+        clients: Arc<Clients>,
+        store_events: mpsc::UnboundedReceiver<StoreEvent>,
+        board: LaneBoard,
+        traces: Traces,
+        limits: DeliveryLimits,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let attempts = TaskTracker::new();
+        let context = Arc::new(LaneContext {
+            permits: AttemptPermits::new(limits.attempts),
+            budget: MemoryBudget::default(),
+            runner: AttemptRunner { plugins, clients, store: store.clone() },
+            store,
+            attempts: attempts.clone(),
+            board,
+            traces,
+            retry_after_max: limits.retry_after_max,
+            stop: stopped,
+        });
+        let listening = tokio::spawn(listen(context, store_events));
+        Dispatcher { stop, attempts, listening }
+    }
+
+    /// Begins no more attempts, and waits for those under way, at most for `grace`. An attempt that is cut off is repeated after the
+    /// next start.
+    pub async fn stop(self, grace: Duration) {
+        let _ = self.stop.send(true);
+        let _ = self.listening.await;
+        self.attempts.close();
+        if tokio::time::timeout(grace, self.attempts.wait()).await.is_err() {
+            tracing::warn!(
+                attempts = self.attempts.len(),
+                "the grace period is over; these attempts are made again after the next start"
+            );
+        }
+    }
+}
+
+async fn listen(context: Arc<LaneContext>, mut store_events: mpsc::UnboundedReceiver<StoreEvent>) {
+    let mut lanes = Lanes { context: context.clone(), handles: HashMap::new() };
+    for subscription in context.store.catalog().all_subscriptions() {
+        lanes.handle(subscription.id).notify_changed();
+    }
+    let mut stop = context.stop.clone();
+    loop {
+        tokio::select! {
+            _ = stop.changed() => break,
+            event = store_events.recv() => match event {
+                None => break,
+                Some(StoreEvent::Changed(id)) => lanes.handle(id).notify_changed(),
+                Some(StoreEvent::Accepted(NewDeliveries { due, later })) => {
+                    for one in detached(due) {
+                        lanes.push(one);
+                        // One request may make thousands of deliveries, and other tasks need this thread.
+                        tokio::task::coop::consume_budget().await;
+                    }
+                    later.into_iter().for_each(|id| lanes.handle(id).mark_store_dirty());
+                }
+            },
+        }
+    }
+}
+
+/// Copies payloads out of the bodies of their requests. A queued delivery would otherwise keep the whole body of a batch in memory,
+/// and the memory charged for that body.
+fn detached(due: Vec<Due>) -> impl Iterator<Item = Due> {
+    let mut last: Option<(Arc<Event>, Arc<Event>)> = None;
+    due.into_iter().map(move |one| {
+        let copied = last.take().filter(|(original, _)| Arc::ptr_eq(original, &one.event));
+        let (original, copy) = copied.unwrap_or_else(|| {
+            let payload = Bytes::copy_from_slice(&one.event.payload);
+            (one.event.clone(), Arc::new(Event { payload, ..Event::clone(&one.event) }))
+        });
+        last = Some((original, copy.clone()));
+        Due { event: copy, ..one }
+    })
+}
+
+struct Lanes {
+    context: Arc<LaneContext>,
+    handles: HashMap<SubscriptionId, (Arc<LaneHandle>, JoinHandle<()>)>,
+}
+
+/// Present states of all lanes, by subscription.
+#[derive(Clone, Default)]
+pub struct LaneBoard(Arc<Mutex<HashMap<SubscriptionId, Arc<Mutex<LaneStatus>>>>>);
+
+impl LaneBoard {
+    /// Returns the state of a subscription's lane. None: the lane has not started.
+    pub fn status(&self, id: SubscriptionId) -> Option<LaneStatus> {
+        let lane = self.0.lock().get(&id).cloned()?;
+        let status = *lane.lock();
+        Some(status)
+    }
+
+    fn register(&self, id: SubscriptionId) -> Arc<Mutex<LaneStatus>> {
+        self.0.lock().entry(id).or_default().clone()
+    }
+
+    fn unregister(&self, id: SubscriptionId) {
+        self.0.lock().remove(&id);
+    }
+}
+
+impl Lanes {
+    /// Pushes a new delivery to its lane. Paused and ordered lanes accept no pushed deliveries: they always read from the store.
+    fn push(&mut self, due: Due) {
+        let id = due.delivery.subscription;
+        let accepts_pushed = self.context.store.catalog().subscription_by_id(id).is_some_and(|subscription| {
+            subscription.state == SubscriptionState::Active && subscription.settings.ordering.is_none()
+        });
+        let context = self.context.clone();
+        let handle = self.handle(id);
+        if accepts_pushed { handle.try_push(due, &context.budget) } else { handle.mark_store_dirty() }
+    }
+
+    /// Returns the handle of a lane. The first call for a subscription starts its lane.
+    fn handle(&mut self, id: SubscriptionId) -> &LaneHandle {
+        // Lanes of deleted subscriptions have ended. Their handles are dropped in bulk, when the map is large.
+        if self.handles.len() > 1_024 && self.handles.len().is_power_of_two() {
+            self.handles.retain(|_, (_, lane)| !lane.is_finished());
+        }
+        let (handle, _) = self.handles.entry(id).or_insert_with(|| {
+            let handle = Arc::new(LaneHandle::default());
+            let lane = Lane::new(self.context.clone(), id, handle.clone(), self.context.board.register(id));
+            (handle, tokio::spawn(lane.run()))
+        });
+        handle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookloom_model::delivery::{DeliveryId, DeliveryKind, DueDelivery};
+    use hookloom_model::event::{EventId, Module};
+    use hookloom_model::subscription::TenantId;
+
+    /// Body of a request that keeps another value alive.
+    struct HeldBody(Vec<u8>, Arc<()>);
+
+    impl AsRef<[u8]> for HeldBody {
+        fn as_ref(&self) -> &[u8] {
+            assert_eq!(*self.1, ());
+            &self.0
+        }
+    }
+
+    #[test]
+    fn deliveries_of_an_event_share_one_copy_and_let_the_request_go() {
+        let held = Arc::new(());
+        let body = Bytes::from_owner(HeldBody(vec![b'x'; 1_000], held.clone()));
+        let event = Arc::new(Event {
+            id: EventId::new(),
+            name: "Contact is Created".into(),
+            module: Module::Contact,
+            entity_id: None,
+            received_at_ms: 0,
+            payload: body.slice(..10),
+        });
+        let delivery = DueDelivery {
+            id: DeliveryId::new(),
+            tenant: TenantId("default".into()),
+            event: event.id,
+            subscription: SubscriptionId::new(),
+            kind: DeliveryKind::Usual,
+            attempts_made: 0,
+            attempts_in_budget: 0,
+            age_from_ms: 0,
+        };
+        let due = vec![Due { delivery: delivery.clone(), event: event.clone() }, Due { delivery, event }];
+        drop(body);
+        assert_eq!(Arc::strong_count(&held), 2, "the events are slices of the body");
+        let copies: Vec<Due> = detached(due).collect();
+        assert!(Arc::ptr_eq(&copies[0].event, &copies[1].event));
+        assert_eq!((&copies[0].event.payload[..], Arc::strong_count(&held)), (&[b'x'; 10][..], 1));
+    }
+}

@@ -1,0 +1,342 @@
+//! In-memory queue of a lane: due deliveries, first attempts apart from retries.
+//!
+//! # Guarantees
+//! - A delivery is never attempted twice at once. Its id stays in `held` until the outcome is committed *and* the lane has
+//!   processed that commit, which never happens while a page is being read.
+//! - New deliveries do not wait behind a backlog of retries: the two classes have separate queues. When both wait, every
+//!   eighth attempt is a retry.
+//! - Memory is bounded. All lanes together hold [`BUDGET_BYTES`] of deliveries, shared fairly between tenants; one lane holds at
+//!   most an eighth of it, so that the backlog of a slow receiver leaves memory to others.
+//!
+//! # Theory of operation
+//! The store is the source of truth; the queue caches a bounded part of it. The dispatcher pushes a new delivery right after its
+//! commit, so the usual event is never read back. Paused lanes, ordered lanes and lanes with an initial delay accept no pushed
+//! deliveries; these lanes always read from the store. So does every lane for deliveries that exceed the memory budget, for
+//! retries, and for everything after a restart.
+//!
+//! The store is read in pages. An event of a page that exceeds the budget is dropped and read again when its attempt begins, so
+//! that thousands of lanes do not keep a page each. A pushed delivery whose id is not newer than the newest id of a page is left to
+//! the store, because that page may already contain it.
+//!
+//! # Limits
+//! The queue does not decide when an attempt begins; that is the task of the [`lane`](super::lane).
+
+use hookloom_fair_share::{FairPermit, FairSemaphore};
+use hookloom_model::delivery::{DeliveryId, DueDelivery};
+use hookloom_model::event::Event;
+use hookloom_model::subscription::{Subscription, TenantId};
+use hookloom_store::{AttemptClass, Due, Store, StoreError, now_ms};
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+/// Memory for queued deliveries of all lanes together, in bytes. The store keeps the rest.
+const BUDGET_BYTES: usize = 64 << 20;
+
+/// Memory of a queued delivery in addition to its payload, in bytes.
+const ENTRY_OVERHEAD_BYTES: usize = 1 << 9;
+
+/// Maximum number of deliveries that a lane reads from the store at once.
+const PAGE_ROWS: usize = 256;
+
+/// One of this many attempts is a retry when both classes wait.
+const RETRY_EVERY: u32 = 8;
+
+/// Memory budget for queued deliveries, shared by all lanes and divided fairly between tenants.
+pub(super) struct MemoryBudget {
+    free: FairSemaphore<TenantId>,
+    /// Maximum for one lane, in bytes.
+    lane_max: usize,
+}
+
+impl Default for MemoryBudget {
+    fn default() -> Self {
+        MemoryBudget::of(BUDGET_BYTES)
+    }
+}
+
+impl MemoryBudget {
+    fn of(bytes: usize) -> Self {
+        MemoryBudget { free: FairSemaphore::new(bytes as u64, bytes as u64), lane_max: bytes / 8 }
+    }
+}
+
+/// Memory reserved for one delivery, from the host's budget and from its lane's part. Released on drop.
+struct Reservation {
+    lane_bytes: Arc<AtomicUsize>,
+    bytes: usize,
+    _host_permit: FairPermit<TenantId>,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.lane_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A delivery whose attempt may begin.
+#[derive(Debug)]
+pub(super) struct NextDelivery {
+    pub(super) delivery: DueDelivery,
+    /// The event. None: it exceeded the memory budget, and the attempt reads it from the store.
+    pub(super) event: Option<Arc<Event>>,
+}
+
+/// A queued delivery. A loaded event keeps its memory reservation until the attempt begins.
+struct QueueEntry {
+    next: NextDelivery,
+    _reservation: Option<Reservation>,
+}
+
+impl QueueEntry {
+    fn loaded(Due { delivery, event }: Due, reservation: Reservation) -> Self {
+        QueueEntry { next: NextDelivery { delivery, event: Some(event) }, _reservation: Some(reservation) }
+    }
+
+    fn without_event(delivery: DueDelivery) -> Self {
+        QueueEntry { next: NextDelivery { delivery, event: None }, _reservation: None }
+    }
+}
+
+/// Deliveries that the dispatcher pushed and the lane has not taken yet.
+#[derive(Default)]
+struct Inbox {
+    due: VecDeque<QueueEntry>,
+    /// Set when the lane has ended: nothing is accepted any more.
+    closed: bool,
+}
+
+/// Dispatcher-side handle of a lane: pushes new deliveries and signals changes.
+#[derive(Default)]
+pub(super) struct LaneHandle {
+    inbox: Mutex<Inbox>,
+    /// Memory that deliveries of this lane have reserved, in bytes.
+    reserved_bytes: Arc<AtomicUsize>,
+    /// Set when the store has due deliveries that were not pushed.
+    store_dirty: AtomicBool,
+    /// Set when the subscription changed: deliveries that the lane holds and has not begun may be stale.
+    changed: AtomicBool,
+    /// Number of changes. An attempt compares it before and after it waited.
+    changes: AtomicU64,
+    /// Wakes the lane.
+    pub(super) wake: Notify,
+}
+
+impl LaneHandle {
+    /// Pushes a new delivery, or leaves it to the store if the memory budget is exhausted or the lane has ended.
+    pub(super) fn try_push(&self, due: Due, budget: &MemoryBudget) {
+        let mut inbox = self.inbox();
+        let reservation = if inbox.closed { None } else { self.reserve(&due, budget) };
+        match reservation {
+            Some(reservation) => inbox.due.push_back(QueueEntry::loaded(due, reservation)),
+            None => return self.mark_store_dirty(),
+        }
+        drop(inbox);
+        self.wake.notify_one();
+    }
+
+    /// Reserves memory for a delivery and its event. None: the host's budget or the lane's part of it is used up.
+    fn reserve(&self, due: &Due, budget: &MemoryBudget) -> Option<Reservation> {
+        if self.reserved_bytes.load(Ordering::Relaxed) >= budget.lane_max {
+            return None;
+        }
+        let bytes = due.event.payload.len() + ENTRY_OVERHEAD_BYTES;
+        let host_permit = budget.free.try_acquire(&due.delivery.tenant, bytes as u64)?;
+        self.reserved_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Some(Reservation { lane_bytes: self.reserved_bytes.clone(), bytes, _host_permit: host_permit })
+    }
+
+    /// Signals that the store has due deliveries that were not pushed.
+    pub(super) fn mark_store_dirty(&self) {
+        self.store_dirty.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Closes the handle when the lane ends. Deliveries that still wait in the inbox stay due in the store.
+    pub(super) fn close(&self) {
+        *self.inbox() = Inbox { due: VecDeque::new(), closed: true };
+    }
+
+    /// Signals that the subscription changed: deliveries of it may have ended, become due, or changed their age.
+    pub(super) fn notify_changed(&self) {
+        self.changed.store(true, Ordering::Release);
+        // The flag is set before the number: a lane that has read the new number also finds the flag.
+        self.changes.fetch_add(1, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Returns whether the subscription changed since the lane last took the flag.
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
+    }
+
+    /// Number of changes so far.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the subscription changed, and clears the flag.
+    pub(super) fn take_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock()
+    }
+}
+
+/// Queue of one attempt class.
+#[derive(Default)]
+struct ClassQueue {
+    ready: VecDeque<QueueEntry>,
+    /// Set when the store may have more due deliveries of this class.
+    store_dirty: bool,
+    next_due_at_ms: Option<i64>,
+}
+
+/// Due deliveries of a lane.
+#[derive(Default)]
+pub(super) struct LaneQueue {
+    first: ClassQueue,
+    retry: ClassQueue,
+    /// Deliveries that are queued or under way.
+    held: HashSet<DeliveryId>,
+    /// Newest delivery that a page of first attempts can have contained.
+    paged_through: Option<DeliveryId>,
+    /// Number of deliveries handed out, for the share of retries.
+    handed_out: u32,
+}
+
+impl LaneQueue {
+    /// Takes the next delivery to attempt. A retry is taken only if `may_retry` is set.
+    pub(super) async fn next(
+        &mut self,
+        store: &Store,
+        handle: &LaneHandle,
+        budget: &MemoryBudget,
+        subscription: &Subscription,
+        may_retry: bool,
+    ) -> Result<Option<NextDelivery>, StoreError> {
+        if self.first.ready.is_empty() && handle.store_dirty.swap(false, Ordering::AcqRel) {
+            self.first.store_dirty = true;
+        }
+        self.fill(AttemptClass::First, store, (handle, budget), subscription).await?;
+        if self.first.ready.is_empty() {
+            self.drain_inbox(handle, subscription);
+            self.fill(AttemptClass::First, store, (handle, budget), subscription).await?;
+        }
+        if may_retry {
+            self.fill(AttemptClass::Retry, store, (handle, budget), subscription).await?;
+        }
+        let retry_waits = may_retry && !self.retry.ready.is_empty();
+        if retry_waits && (self.first.ready.is_empty() || self.handed_out % RETRY_EVERY == RETRY_EVERY - 1) {
+            self.handed_out = self.handed_out.wrapping_add(1);
+            return Ok(self.retry.ready.pop_front().map(|entry| entry.next));
+        }
+        let next = self.first.ready.pop_front().map(|entry| entry.next);
+        self.handed_out = self.handed_out.wrapping_add(u32::from(next.is_some()));
+        Ok(next)
+    }
+
+    /// Reads a page if the queue of this class is empty and the store may have due deliveries. Reading only into an empty queue
+    /// bounds the lane's memory.
+    async fn fill(
+        &mut self,
+        class: AttemptClass,
+        store: &Store,
+        (handle, budget): (&LaneHandle, &MemoryBudget),
+        subscription: &Subscription,
+    ) -> Result<(), StoreError> {
+        let now_ms = now_ms();
+        let held = &self.held;
+        let queue = match class {
+            AttemptClass::First => &mut self.first,
+            AttemptClass::Retry => &mut self.retry,
+        };
+        if queue.next_due_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            queue.next_due_at_ms = None;
+            queue.store_dirty = true;
+        }
+        if !queue.ready.is_empty() || !queue.store_dirty {
+            return Ok(());
+        }
+        let page = store.due(subscription, class, PAGE_ROWS, held.clone()).await?;
+        queue.store_dirty = page.more;
+        queue.next_due_at_ms = page.next_due_at_ms;
+        for due in page.due {
+            if self.held.insert(due.delivery.id) {
+                queue.ready.push_back(match handle.reserve(&due, budget) {
+                    Some(reservation) => QueueEntry::loaded(due, reservation),
+                    None => QueueEntry::without_event(due.delivery),
+                });
+            }
+        }
+        if class == AttemptClass::First {
+            self.paged_through = self.paged_through.max(page.newest);
+        }
+        Ok(())
+    }
+
+    fn drain_inbox(&mut self, handle: &LaneHandle, subscription: &Subscription) {
+        let pushed = std::mem::take(&mut handle.inbox().due);
+        for entry in pushed {
+            let id = entry.next.delivery.id;
+            // In an ordered lane, only the store knows which delivery is next.
+            if subscription.settings.ordering.is_some() || self.paged_through >= Some(id) {
+                self.first.store_dirty = true;
+            } else if self.held.insert(id) {
+                self.first.ready.push_back(entry);
+            }
+        }
+    }
+
+    /// Drops every delivery that has not begun. The store may know by now that such a delivery has ended or that its age changed.
+    pub(super) fn return_to_store(&mut self, handle: &LaneHandle) {
+        drop(std::mem::take(&mut handle.inbox().due));
+        for entry in self.first.ready.drain(..).chain(self.retry.ready.drain(..)) {
+            self.held.remove(&entry.next.delivery.id);
+        }
+        self.recheck_store();
+    }
+
+    /// Number of deliveries that can begin without another read of the store.
+    pub(super) fn queued(&self) -> u32 {
+        u32::try_from(self.first.ready.len() + self.retry.ready.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Releases a delivery whose attempt has ended or did not begin. `again_at_ms`: when the delivery is due again.
+    pub(super) fn release(&mut self, id: DeliveryId, again_at_ms: Option<i64>) {
+        self.held.remove(&id);
+        // An attempt that does not count leaves the delivery in the class of first attempts.
+        for queue in [&mut self.first, &mut self.retry] {
+            queue.next_due_at_ms = match (queue.next_due_at_ms, again_at_ms) {
+                (Some(known), Some(new)) => Some(known.min(new)),
+                (known, new) => known.or(new),
+            };
+        }
+    }
+
+    /// Reads the store again before the next delivery of either class.
+    pub(super) fn recheck_store(&mut self) {
+        self.first.store_dirty = true;
+        self.retry.store_dirty = true;
+    }
+
+    /// Reads the store again at this time.
+    pub(super) fn recheck_store_at(&mut self, at_ms: i64) {
+        self.first.next_due_at_ms = Some(at_ms);
+        self.retry.next_due_at_ms = Some(at_ms);
+    }
+
+    /// Time at which the next delivery becomes due that is not queued, if known. Without `may_retry`, retries are left out: a
+    /// retry that exceeds its share of the window waits for an attempt to end, not for the clock.
+    pub(super) fn next_due_at_ms(&self, may_retry: bool) -> Option<i64> {
+        let retry = self.retry.next_due_at_ms.filter(|_| may_retry);
+        [self.first.next_due_at_ms, retry].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

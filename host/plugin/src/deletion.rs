@@ -1,0 +1,59 @@
+//! Deletion of plugins and versions, from the store and then from memory.
+//!
+//! # Guarantees
+//! - Memory is updated before the store accepts another write.
+//! - Calls under way end on the version that they began with.
+//!
+//! # Limits
+//! Compiled code stays in the cache until it is evicted.
+
+use super::{PluginError, PluginKey, Plugins, write_lock};
+use hookloom_model::subscription::TenantId;
+
+impl Plugins {
+    /// Deletes a plugin with all its versions, unless a subscription uses it.
+    pub async fn delete(&self, tenant: TenantId, name: String) -> Result<(), PluginError> {
+        let active = self.active.clone();
+        let rollouts = self.rollouts.clone();
+        let pool = self.runtime.pool.clone();
+        let key = (tenant.clone(), name.clone());
+        let forgotten = key.clone();
+        let forget = move || {
+            write_lock(&active).remove(&forgotten);
+            write_lock(&rollouts).remove(&forgotten);
+            pool.evict_plugin(&forgotten.0, &forgotten.1);
+        };
+        self.store.delete_plugin(tenant, name, forget).await?;
+        self.forget_all(|other| *other == key);
+        Ok(())
+    }
+
+    /// Deletes a version of a plugin, unless the version is active, pinned or in a rollout.
+    pub async fn delete_version(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), PluginError> {
+        let version = ((tenant.clone(), name.clone()), sha256.clone());
+        self.store.delete_version(tenant, name, sha256, || ()).await?;
+        self.known().pop(&version);
+        Ok(())
+    }
+
+    /// Forgets the plugins of a tenant that was deleted.
+    pub fn forget_tenant(&self, tenant: &TenantId) {
+        let names: Vec<String> = {
+            let mut active = write_lock(&self.active);
+            let keys: Vec<PluginKey> = active.keys().filter(|(owner, _)| owner == tenant).cloned().collect();
+            keys.into_iter().filter_map(|key| active.remove(&key).map(|_| key.1)).collect()
+        };
+        names.iter().for_each(|name| self.runtime.pool.evict_plugin(tenant, name));
+        write_lock(&self.rollouts).retain(|(owner, _), _| owner != tenant);
+        write_lock(&self.file_problems).retain(|(owner, _), _| owner != tenant);
+        self.forget_all(|(owner, _)| owner == tenant);
+    }
+
+    /// Forgets the inactive versions of some plugins.
+    fn forget_all(&self, of: impl Fn(&PluginKey) -> bool) {
+        let mut known = self.known();
+        let versions: Vec<(PluginKey, String)> =
+            known.iter().map(|(version, _)| version).filter(|one| of(&one.0)).cloned().collect();
+        versions.iter().for_each(|version| drop(known.pop(version)));
+    }
+}

@@ -1,0 +1,376 @@
+//! Rollout of a version: a canary judges a part of the events; a shadow judges all of them, and its output is never sent.
+//!
+//! # Guarantees
+//! - The arm of an event follows from the event's id and from the percentage when the event was accepted, so every attempt of a
+//!   delivery has the same arm. Events that were accepted before the rollout began stay with the active version.
+//! - A canary is ended when it does worse than the active version: more faults and failures, or more CPU time
+//!   ([`canary_test`](super::canary_test)). CPU time is compared because wall time depends on the load of the machine.
+//! - Counters survive a restart and a change of the percentage. The differences of a shadow do not.
+//!
+//! # Limits
+//! Reads no store and calls no plugin; [`rollouts`](super::rollouts) does.
+
+use super::canary_test::{Breach, CanaryOutcome, CanaryTest, CanaryTestFigures, CpuBaseline};
+use super::sample::{Difference, Sample};
+use super::version::VersionRef;
+use hookloom_model::event::{Event, EventId};
+use hookloom_store::{RolloutKind, StoredRollout};
+use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use utoipa::ToSchema;
+
+/// Number of CPU times that are kept of each arm, and number of these that are stored.
+const TIMES_MAX: usize = 2_000;
+const TIMES_STORED: usize = 200;
+
+/// Number of events that are remembered, so that each counts once for the test of a canary.
+const EVENTS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).expect("more than 0");
+
+/// Number of differences of a shadow that are kept.
+const DIFFERENCES_MAX: usize = 20;
+
+/// Interval of computed differences after the first [`DIFFERENCES_MAX`]. The others are only counted, because computing one costs
+/// milliseconds.
+const DIFFERENCE_PERIOD: Duration = Duration::from_secs(1);
+
+/// Rollout under way.
+pub(super) struct Rollout {
+    pub(super) stored: StoredRollout,
+    pub(super) version: VersionRef,
+    /// Shared with the previous rollout of the same version if only the percentage was changed.
+    counts: Arc<Mutex<Counters>>,
+}
+
+struct Counters {
+    tally: StoredCounters,
+    /// Events that have counted for the test.
+    seen: LruCache<EventId, ()>,
+    /// Latest differences of a shadow, the newest first.
+    differences: VecDeque<Difference>,
+    /// Number of differences computed so far.
+    differences_taken: usize,
+    /// Time of the latest computed difference.
+    last_difference: Option<Instant>,
+    /// Set when something was counted since the counters were stored.
+    is_changed: bool,
+}
+
+/// Counters that are stored as JSON and survive a restart.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct StoredCounters {
+    canary: ArmCounts,
+    active: ArmCounts,
+    test: CanaryTest,
+    same: u64,
+    different: u64,
+    skipped: u64,
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct ArmCounts {
+    calls: u64,
+    faults: u64,
+    cpu_us: VecDeque<u64>,
+    /// 95th percentile of the CPU times, and number of calls when it was computed.
+    #[serde(skip)]
+    p95: (u64, u64),
+}
+
+/// Call of a version, as the test of a canary counts it.
+#[derive(Clone, Copy)]
+pub(super) struct CountedCall {
+    pub(super) cpu_us: u64,
+    /// Set when the call ended in a fault or failure of the plugin.
+    pub(super) failed: bool,
+}
+
+/// Figures of one arm of a rollout.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct ArmFigures {
+    /// Number of calls.
+    pub calls: u64,
+    /// Number of calls that ended in a fault or failure of the plugin.
+    pub faults: u64,
+    /// 95th percentile of the CPU time of the last 2,000 calls, in microseconds.
+    pub cpu_us_p95: u64,
+}
+
+/// Figures of a rollout.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RolloutFigures {
+    /// Figures of the canary.
+    pub canary: ArmFigures,
+    /// Figures of the active version since the rollout began.
+    pub active: ArmFigures,
+    /// Test that ends a canary automatically. Absent for a shadow.
+    pub test: Option<CanaryTestFigures>,
+    /// Number of events that a shadow judged like the active version.
+    pub same: u64,
+    /// Number of events that a shadow judged differently.
+    pub different: u64,
+    /// Number of events that a shadow did not judge, because the host had no capacity.
+    pub skipped: u64,
+    /// Latest differences since the host started, the newest first.
+    pub differences: Vec<Difference>,
+}
+
+impl RolloutFigures {
+    /// Returns the figures of a rollout that has ended. None: its counters were not stored.
+    pub(super) fn of_ended(stored: &StoredRollout) -> Option<Self> {
+        let tally: StoredCounters = serde_json::from_str(&stored.counts).ok()?;
+        Some(tally.figures(stored.kind, Vec::new()))
+    }
+}
+
+impl Rollout {
+    /// Restores a rollout from its stored state.
+    pub(super) fn new(stored: StoredRollout, version: VersionRef) -> Self {
+        // Unreadable counters of an earlier version of the host start from zero.
+        let tally = serde_json::from_str(&stored.counts).unwrap_or_default();
+        let counts = Counters {
+            tally,
+            seen: LruCache::new(EVENTS_REMEMBERED),
+            differences: VecDeque::new(),
+            differences_taken: 0,
+            last_difference: None,
+            is_changed: false,
+        };
+        Rollout { stored, version, counts: Arc::new(Mutex::new(counts)) }
+    }
+
+    /// Returns the rollout with another percentage and the same counters.
+    pub(super) fn continued(&self, stored: StoredRollout, version: VersionRef) -> Self {
+        Rollout { stored, version, counts: self.counts.clone() }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counters> {
+        self.counts.lock()
+    }
+
+    pub(super) fn is_shadow(&self) -> bool {
+        self.stored.kind == RolloutKind::Shadow
+    }
+
+    /// Returns whether the canary judges this event.
+    pub(super) fn selects(&self, event: &Event) -> bool {
+        self.stored.kind == RolloutKind::Canary
+            && self
+                .stored
+                .percent_at(event.received_at_ms)
+                .is_some_and(|percent| share(&self.stored.name, event.id.0.as_bytes()) < percent)
+    }
+
+    /// Counts a call of the active version, on an event of its arm.
+    pub(super) fn note_active(&self, event: EventId, call: CountedCall) {
+        let mut counts = self.counts();
+        let is_new = !self.is_shadow() && counts.is_new(event);
+        counts.tally.active.note(call);
+        if is_new {
+            counts.tally.test.observe_active(call.failed);
+        }
+    }
+
+    /// Counts a call of the canary and, if it failed, the call of the active version that replaced it. None: that call was not
+    /// needed, or could not be made.
+    pub(super) fn note_canary(&self, event: EventId, call: CountedCall, fallback: Option<CountedCall>) {
+        let mut counts = self.counts();
+        let is_new = counts.is_new(event);
+        let StoredCounters { canary, active, test, .. } = &mut counts.tally;
+        let baseline = active.cpu_baseline();
+        canary.note(call);
+        if is_new {
+            let outcome = match (call.failed, fallback) {
+                (false, _) => CanaryOutcome::Judged,
+                (true, Some(CountedCall { failed: false, .. })) => CanaryOutcome::Regression,
+                (true, _) => CanaryOutcome::BothFailed,
+            };
+            test.observe_canary(outcome, call.cpu_us, baseline);
+        }
+        if let Some(call) = fallback {
+            active.count(call);
+            if is_new {
+                test.observe_active(call.failed);
+            }
+        }
+    }
+
+    /// Returns the reason to end the canary, if there is one.
+    pub(super) fn breach(&self) -> Option<String> {
+        if self.is_shadow() {
+            return None;
+        }
+        let tally = &self.counts().tally;
+        let breach = tally.test.breach()?;
+        Some(describe_breach(breach, &tally.figures(self.stored.kind, Vec::new())))
+    }
+
+    /// Compares a shadow's judgement with the active version's, and counts the result. Runs on a plugin thread, because comparing
+    /// bodies costs milliseconds.
+    pub(super) fn compare(&self, event: &Event, active: Sample, other: Sample) {
+        let is_same = active == other;
+        let is_shown = !is_same && self.counts().takes_difference(Instant::now());
+        // Computed without the lock, which every call of the plugin takes.
+        let difference = is_shown.then(|| Difference::new(event, active, other));
+        let mut counts = self.counts();
+        counts.is_changed = true;
+        if is_same {
+            counts.tally.same += 1;
+            return;
+        }
+        counts.tally.different += 1;
+        if let Some(difference) = difference {
+            counts.differences.push_front(difference);
+        }
+        counts.differences.truncate(DIFFERENCES_MAX);
+    }
+
+    /// Counts an event that the shadow does not judge.
+    pub(super) fn skip(&self) {
+        let mut counts = self.counts();
+        counts.is_changed = true;
+        counts.tally.skipped += 1;
+    }
+
+    pub(super) fn figures(&self) -> RolloutFigures {
+        let counts = self.counts();
+        counts.tally.figures(self.stored.kind, counts.differences.iter().cloned().collect())
+    }
+
+    /// Returns the counters to store, as JSON.
+    pub(super) fn to_store(&self) -> String {
+        let mut tally = self.counts().tally.clone();
+        for arm in [&mut tally.canary, &mut tally.active] {
+            let over = arm.cpu_us.len().saturating_sub(TIMES_STORED);
+            arm.cpu_us.drain(..over);
+        }
+        serde_json::to_string(&tally).unwrap_or_default()
+    }
+
+    /// Returns the counters to store if they changed since the last call, and marks them as stored.
+    pub(super) fn take_changed(&self) -> Option<String> {
+        // `to_store` takes the lock again.
+        let is_changed = std::mem::take(&mut self.counts().is_changed);
+        is_changed.then(|| self.to_store())
+    }
+
+    /// Marks the counters as changed, after storing them has failed.
+    pub(super) fn mark_changed(&self) {
+        self.counts().is_changed = true;
+    }
+}
+
+impl Counters {
+    /// Returns whether an event has not counted for the test yet, and remembers it.
+    fn is_new(&mut self, event: EventId) -> bool {
+        self.is_changed = true;
+        self.seen.put(event, ()).is_none()
+    }
+
+    /// Returns whether to compute a difference that is found now: the first ones, and then one in each period.
+    fn takes_difference(&mut self, now: Instant) -> bool {
+        let is_due = self.last_difference.is_none_or(|last| now.duration_since(last) >= DIFFERENCE_PERIOD);
+        let takes = self.differences_taken < DIFFERENCES_MAX || is_due;
+        if takes {
+            self.differences_taken += 1;
+            self.last_difference = Some(now);
+        }
+        takes
+    }
+}
+
+impl StoredCounters {
+    fn figures(&self, kind: RolloutKind, differences: Vec<Difference>) -> RolloutFigures {
+        RolloutFigures {
+            canary: self.canary.figures(),
+            active: self.active.figures(),
+            test: (kind == RolloutKind::Canary).then(|| self.test.figures()),
+            same: self.same,
+            different: self.different,
+            skipped: self.skipped,
+            differences,
+        }
+    }
+}
+
+impl ArmCounts {
+    /// Counts a call without its CPU time. A call right after another version's call of the same event takes half as long, because the
+    /// processor's caches are warm.
+    fn count(&mut self, call: CountedCall) {
+        self.calls += 1;
+        self.faults += u64::from(call.failed);
+    }
+
+    fn note(&mut self, call: CountedCall) {
+        self.count(call);
+        if self.cpu_us.len() == TIMES_MAX {
+            self.cpu_us.pop_front();
+        }
+        self.cpu_us.push_back(call.cpu_us);
+    }
+
+    /// Returns the 95th percentile for the test. Computed again after 2 % more calls, because sorting costs more than a call.
+    fn cpu_baseline(&mut self) -> CpuBaseline {
+        let (mut p95_us, at_calls) = self.p95;
+        if self.calls > at_calls + at_calls.min(TIMES_MAX as u64) / 50 {
+            p95_us = p95(self.cpu_us.iter().copied().collect());
+            self.p95 = (p95_us, self.calls);
+        }
+        CpuBaseline { p95_us, calls: self.cpu_us.len() }
+    }
+
+    fn figures(&self) -> ArmFigures {
+        ArmFigures { calls: self.calls, faults: self.faults, cpu_us_p95: p95(self.cpu_us.iter().copied().collect()) }
+    }
+}
+
+/// Returns the 95th percentile by nearest rank; 0 without values.
+pub(super) fn p95(mut values: Vec<u64>) -> u64 {
+    values.sort_unstable();
+    let rank = (values.len() * 95).div_ceil(100);
+    values.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+}
+
+/// Maps an event to a number from 0 to 100, for one plugin. Stable, and uniformly distributed.
+fn share(plugin: &str, event_id: &[u8]) -> f64 {
+    let hash: [u8; 32] = Sha256::new().chain_update(plugin).chain_update(event_id).finalize().into();
+    let (head, _) = hash.split_first_chunk::<4>().expect("a hash has 32 bytes");
+    f64::from(u32::from_be_bytes(*head)) / (f64::from(u32::MAX) + 1.0) * 100.0
+}
+
+fn fault_percent(arm: &ArmFigures) -> f64 {
+    100.0 * arm.faults as f64 / arm.calls.max(1) as f64
+}
+
+fn describe_breach(breach: Breach, figures: &RolloutFigures) -> String {
+    let RolloutFigures { canary, active, test, .. } = figures;
+    let counted =
+        |count: fn(&CanaryTestFigures) -> u64| test.as_ref().map_or((0, 0), |test| (count(test), test.events));
+    match breach {
+        Breach::Faults => {
+            let (regressions, events) = counted(|test| test.regressions);
+            format!(
+                "its fault rate is {:.1} %, the active version's {:.1} %; it failed on {regressions} of {events} events, which the active version could judge",
+                fault_percent(canary),
+                fault_percent(active)
+            )
+        }
+        Breach::CpuTime => {
+            let (slow, events) = counted(|test| test.slow_calls);
+            format!(
+                "95 % of its calls take up to {} µs of CPU time, of the active version's {} µs; {slow} of {events} events took more than 1.5 times as long as that",
+                canary.cpu_us_p95, active.cpu_us_p95
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Rollouts of all plugins: start, end, calls of shadows, and stored counters.
+//!
+//! # Guarantees
+//! - A rollout is durable before it counts a call.
+//! - No delivery waits for a shadow, and a shadow's output is never sent.
+//! - A crash loses the counters of [`STORE_PERIOD`] at most.
+//!
+//! # Limits
+//! The arm of an event and the end of a canary are decided in [`rollout`](super::rollout).
+
+use super::chain::ShadowWork;
+use super::judgement::PluginInput;
+use super::rollout::{Rollout, RolloutFigures};
+use super::sample::Sample;
+use super::version::Version;
+use super::{PluginError, Plugins, chain, write_lock};
+use hookloom_model::subscription::TenantId;
+use hookloom_store::StoredRollout;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Maximum number of waiting calls of shadows. Events beyond it are counted as skipped.
+pub(super) const SHADOWS_WAITING_MAX: usize = 256;
+
+impl Plugins {
+    /// Returns the rollout of a plugin, if one is under way.
+    pub(super) fn rollout(&self, tenant: &TenantId, name: &str) -> Option<Arc<Rollout>> {
+        let rollouts = self.rollouts.read();
+        if rollouts.is_empty() {
+            return None;
+        }
+        rollouts.get(&(tenant.clone(), name.to_owned())).cloned()
+    }
+
+    pub(super) async fn restore_rollouts(&self) -> Result<(), PluginError> {
+        for stored in self.store.rollouts().await?.into_iter().filter(|stored| stored.ended_reason.is_none()) {
+            if self.quarantine(&stored.tenant, &stored.sha256).is_some() {
+                let StoredRollout { tenant, name, counts, .. } = stored;
+                self.store.end_rollout(tenant, name, "its version is quarantined".into(), Some(counts)).await?;
+                continue;
+            }
+            match self.version(&stored.tenant, &stored.name, &stored.sha256).await {
+                Ok(version) => self.put_rollout(Rollout::new(stored, version)),
+                Err(error) => {
+                    let error = hookloom_model::describe(&error);
+                    tracing::error!(tenant = %stored.tenant, plugin = %stored.name, %error, "a rollout could not be restored");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_rollout(&self, rollout: Rollout) {
+        let key = (rollout.stored.tenant.clone(), rollout.stored.name.clone());
+        write_lock(&self.rollouts).insert(key, Arc::new(rollout));
+    }
+
+    /// Begins a rollout of a version. It replaces the plugin's previous rollout.
+    pub async fn begin_rollout(&self, rollout: StoredRollout) -> Result<(), PluginError> {
+        let under_way = self.rollout(&rollout.tenant, &rollout.name);
+        let continued = under_way.filter(|under_way| rollout.continues(&under_way.stored));
+        let rollout = match &continued {
+            Some(under_way) => StoredRollout { counts: under_way.to_store(), ..rollout.after(&under_way.stored) },
+            None => rollout,
+        };
+        let version = self.version(&rollout.tenant, &rollout.name, &rollout.sha256).await?;
+        self.check_quarantine(&rollout.tenant, &rollout.sha256)?;
+        // Compiled first, so that the version can be called at once.
+        self.compiled(&rollout.tenant, &rollout.sha256).await?;
+        self.store.begin_rollout(rollout.clone()).await?;
+        self.put_rollout(match continued {
+            Some(under_way) => under_way.continued(rollout, version),
+            None => Rollout::new(rollout, version),
+        });
+        Ok(())
+    }
+
+    /// Ends the rollout of a plugin. The active version judges all events again.
+    pub async fn end_rollout(&self, tenant: TenantId, name: String, reason: String) -> Result<(), PluginError> {
+        let ended = write_lock(&self.rollouts).remove(&(tenant.clone(), name.clone()));
+        Ok(self.store.end_rollout(tenant, name, reason, ended.map(|rollout| rollout.to_store())).await?)
+    }
+
+    /// Stores the counters that changed since the last call.
+    pub async fn store_rollout_counts(&self) {
+        let all: Vec<Arc<Rollout>> = self.rollouts.read().values().cloned().collect();
+        for rollout in all {
+            let Some(counts) = rollout.take_changed() else { continue };
+            let StoredRollout { tenant, name, sha256, .. } = rollout.stored.clone();
+            if let Err(error) = self.store.note_rollout_counts(tenant, name, sha256, counts).await {
+                rollout.mark_changed();
+                let error = hookloom_model::describe(&error);
+                tracing::warn!(%error, "the counts of a rollout could not be stored; trying again");
+            }
+        }
+    }
+
+    /// Returns the latest rollout of a plugin, with its figures.
+    pub async fn rollout_figures(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+    ) -> Result<Option<(StoredRollout, Option<RolloutFigures>)>, PluginError> {
+        if let Some(rollout) = self.rollout(tenant, name) {
+            return Ok(Some((rollout.stored.clone(), Some(rollout.figures()))));
+        }
+        let ended = self.store.rollouts().await?;
+        let ended = ended.into_iter().find(|one| one.tenant == *tenant && one.name == name);
+        Ok(ended.map(|stored| {
+            let figures = RolloutFigures::of_ended(&stored);
+            (stored, figures)
+        }))
+    }
+
+    /// Ends a canary that does worse than the active version.
+    pub(super) fn end_if_worse(self: &Arc<Self>, rollout: Arc<Rollout>) {
+        let Some(why) = rollout.breach() else { return };
+        let StoredRollout { tenant, name, sha256, .. } = rollout.stored.clone();
+        // Several calls may find the breach: the one that removes the rollout ends it.
+        let taken = {
+            let mut rollouts = write_lock(&self.rollouts);
+            let key = (tenant.clone(), name.clone());
+            rollouts.get(&key).is_some_and(|current| Arc::ptr_eq(current, &rollout)) && rollouts.remove(&key).is_some()
+        };
+        if !taken {
+            return;
+        }
+        tracing::warn!(%tenant, plugin = %name, %sha256, %why, "a canary was taken back");
+        let plugins = self.clone();
+        tokio::spawn(async move {
+            let reason = format!("taken back: {why}");
+            if let Err(error) = plugins.store.end_rollout(tenant, name, reason, Some(rollout.to_store())).await {
+                let error = hookloom_model::describe(&error);
+                tracing::error!(%error, "the end of a canary could not be recorded; after a restart it runs again");
+            }
+        });
+    }
+
+    /// Starts the call of a shadow, if there is capacity.
+    pub(super) fn call_shadow(self: &Arc<Self>, work: ShadowWork, input: PluginInput) {
+        let Ok(slot) = self.shadows.clone().try_acquire_owned() else { return work.rollout.skip() };
+        let plugins = self.clone();
+        tokio::spawn(async move {
+            let ShadowWork { rollout, payload, active } = work;
+            let event = input.event.clone();
+            let tenant = input.subscription.tenant.clone();
+            let compared = rollout.clone();
+            let compare = move |code: Vec<Arc<Version>>| {
+                let version = code.first()?;
+                let (judgement, _) = chain::call_alone(version, &input, &payload);
+                compared.compare(&event, active, Sample::of(&judgement));
+                Some(())
+            };
+            if !matches!(plugins.call(&tenant, vec![rollout.version.clone()], compare).await, Ok(Some(()))) {
+                rollout.skip();
+            }
+            drop(slot);
+        });
+    }
+}
+
+/// Interval in which counters are stored.
+const STORE_PERIOD: Duration = Duration::from_secs(1);
+
+/// Stores the counters of rollouts periodically, until the host ends.
+pub(super) async fn store_counts(plugins: Weak<Plugins>) {
+    loop {
+        tokio::time::sleep(STORE_PERIOD).await;
+        let Some(plugins) = plugins.upgrade() else { return };
+        plugins.store_rollout_counts().await;
+    }
+}

@@ -1,0 +1,35 @@
+//! Background work in steps: woken when there is work, repeated after a failure, with pauses in which other writes run.
+
+use super::StoreError;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Pause before a repetition after a failure.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// Pause between two steps, as a multiple of the duration of the step.
+const PAUSE_FACTOR: u32 = 4;
+
+/// Pauses after a step of this duration, so that other writes run before the next one.
+pub(super) async fn let_others_write(took: Duration) {
+    tokio::time::sleep(took * PAUSE_FACTOR).await;
+}
+
+/// Does the work that is left from an earlier run, and then the work of each wake-up, until the store stops. `failed` is the log
+/// message of a failure.
+pub(super) async fn run_when_woken<F: Future<Output = Result<(), StoreError>>>(
+    wake: &Notify,
+    failed: &'static str,
+    work: impl Fn() -> F,
+) {
+    loop {
+        match work().await {
+            Ok(()) => wake.notified().await,
+            Err(StoreError::Stopped) => return,
+            Err(error) => {
+                tracing::error!(error = %hookloom_model::describe(&error), "{failed}; trying again");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Damaged parts of the database: recognised by the error, set apart row by row, and remembered.
+//!
+//! # Guarantees
+//! - Damage is logged once, and reported by [`Store::damage`] to pages, `/readyz` and metrics from then on. The table `damage`
+//!   keeps it over a restart, as far as the table can be written.
+//! - A row is set apart only if reading this very row failed, and failed again after a check of the whole database in which damaged
+//!   indexes were rebuilt. So rows that only a damaged index hides are not lost. The row stays in place: nothing is deleted or
+//!   overwritten.
+//! - Rows that can be read again after a restart (of a disk or of the host) are no longer reported.
+//!
+//! # Limits
+//! SQLite has no checksums. A changed byte inside a text or a blob is found only if the value is malformed by it.
+
+use super::batch::Transaction;
+use super::fair_queue::Owner;
+use super::{Store, StoreError, now_ms};
+use hookloom_model::subscription::TenantId;
+use parking_lot::{Mutex, MutexGuard};
+use rusqlite::{Connection, ErrorCode, params};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Maximum number of damaged rows that are remembered. Further rows are found again by each read.
+const KEPT_MAX: usize = 100_000;
+
+/// Maximum number of rows that the log names for one read.
+const LOGGED_MAX: usize = 100;
+
+/// Maximum number of rows that one transaction records.
+const STEP: usize = 256;
+
+/// Kind of a row that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RowKind {
+    /// An event.
+    Event,
+    /// A delivery.
+    Delivery,
+}
+
+impl RowKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            RowKind::Event => "event",
+            RowKind::Delivery => "delivery",
+        }
+    }
+}
+
+impl fmt::Display for RowKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Row that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedRow {
+    /// Tenant of the row.
+    pub tenant: TenantId,
+    /// Kind of the row.
+    pub kind: RowKind,
+    /// Id of the row.
+    pub id: Uuid,
+    /// Time of the discovery, in milliseconds since the epoch.
+    pub found_at_ms: i64,
+    /// Error of the read.
+    pub detail: String,
+}
+
+/// Table or index with a page that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedObject {
+    /// Name in the schema.
+    pub name: String,
+    /// Description of the damage.
+    pub detail: String,
+}
+
+/// Rows, tables and indexes that cannot be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DamageReport {
+    /// Damaged rows, by tenant, kind and id.
+    pub rows: Vec<DamagedRow>,
+    /// Known damaged tables and indexes, by name.
+    pub objects: Vec<DamagedObject>,
+    /// True if a write failed because of damage, and none has succeeded since.
+    pub failing_writes: bool,
+}
+
+impl DamageReport {
+    /// Returns true if no damage is known.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.objects.is_empty() && !self.failing_writes
+    }
+}
+
+type Key = (TenantId, RowKind, Uuid);
+
+#[derive(Default)]
+struct KnownDamage {
+    rows: BTreeMap<Key, DamagedRow>,
+    objects: BTreeMap<String, DamagedObject>,
+    failing_writes: bool,
+    /// Rows that could not be read once, with the number of checks that had begun by then.
+    suspects: BTreeMap<Key, u64>,
+    /// Number of checks of the whole database that have begun, and that have ended.
+    checks: [u64; 2],
+}
+
+/// Registry of known damage, shared by every reader and the writer.
+#[derive(Clone, Default)]
+pub(super) struct Damage {
+    known: Arc<Mutex<KnownDamage>>,
+    /// Wakes the check for damaged indexes.
+    pub(super) seen: Arc<Notify>,
+    /// Wakes the check at once, because a row waits for its result.
+    pub(super) suspected: Arc<Notify>,
+}
+
+impl Damage {
+    /// Reads the recorded damage. If the table itself cannot be read, starts without any.
+    pub(super) fn load(connection: &Connection) -> Self {
+        let damage = Damage::default();
+        match load_rows(connection) {
+            Ok(rows) => rows.into_iter().for_each(|row| {
+                damage.add(row);
+            }),
+            Err(error) => {
+                tracing::error!(error = %hookloom_model::describe(&error), "the list of damaged rows cannot be read");
+                damage.seen.notify_one();
+            }
+        }
+        damage
+    }
+
+    /// Adds a row. Returns false if it is known already.
+    fn add(&self, row: DamagedRow) -> bool {
+        let mut known = self.lock();
+        let key = (row.tenant.clone(), row.kind, row.id);
+        known.rows.len() < KEPT_MAX && known.rows.insert(key, row).is_none()
+    }
+
+    /// Returns true if a row is known to be unreadable.
+    pub(super) fn has(&self, tenant: &TenantId, kind: RowKind, id: Uuid) -> bool {
+        self.lock().rows.contains_key(&(tenant.clone(), kind, id))
+    }
+
+    /// Returns true if a row that cannot be read now could not be read before the last check either. Requests a check otherwise.
+    pub(super) fn confirm(&self, tenant: &TenantId, kind: RowKind, id: Uuid) -> bool {
+        let mut known = self.lock();
+        let [begun, ended] = known.checks;
+        let key = (tenant.clone(), kind, id);
+        if known.rows.contains_key(&key) {
+            return true;
+        }
+        match known.suspects.get(&key) {
+            Some(seen_at) if ended > *seen_at => {
+                known.suspects.remove(&key);
+                return true;
+            }
+            Some(_) => {}
+            None if known.suspects.len() < KEPT_MAX => {
+                known.suspects.insert(key, begun);
+            }
+            None => {}
+        }
+        drop(known);
+        self.seen.notify_one();
+        self.suspected.notify_one();
+        false
+    }
+
+    /// Records that a check has begun or ended.
+    pub(super) fn note_check(&self, has_ended: bool) {
+        let checks = &mut self.lock().checks;
+        checks[usize::from(has_ended)] = if has_ended { checks[0] } else { checks[0] + 1 };
+    }
+
+    /// Returns true if any damage is known.
+    pub(super) fn is_known(&self) -> bool {
+        let known = self.lock();
+        !known.rows.is_empty() || !known.objects.is_empty()
+    }
+
+    /// Replaces the known damage of tables and indexes.
+    pub(super) fn set_objects(&self, objects: Vec<DamagedObject>) {
+        self.lock().objects = objects.into_iter().map(|object| (object.name.clone(), object)).collect();
+    }
+
+    /// Records whether a write failed because of damage.
+    pub(super) fn note_write(&self, failed: bool) {
+        self.lock().failing_writes = failed;
+        if failed {
+            self.seen.notify_one();
+        }
+    }
+
+    /// Returns true if an error is damage, and wakes the check for damaged indexes in that case.
+    pub(super) fn note(&self, error: &StoreError) -> bool {
+        let is_damage = error.is_damage();
+        if is_damage {
+            self.seen.notify_one();
+        }
+        is_damage
+    }
+
+    fn lock(&self) -> MutexGuard<'_, KnownDamage> {
+        self.known.lock()
+    }
+}
+
+fn load_rows(connection: &Connection) -> Result<Vec<DamagedRow>, StoreError> {
+    let mut statement = connection.prepare("SELECT tenant, kind, id, found_at_ms, detail FROM damage")?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let kind = match row.get::<_, String>(1)?.as_str() {
+            "event" => RowKind::Event,
+            _ => RowKind::Delivery,
+        };
+        let tenant = TenantId(row.get::<_, String>(0)?.into());
+        found.push(DamagedRow { tenant, kind, id: row.get(2)?, found_at_ms: row.get(3)?, detail: row.get(4)? });
+    }
+    Ok(found)
+}
+
+impl StoreError {
+    /// Returns true if stored data is damaged: a page that does not belong to its tree, a value that is invalid in its column, a
+    /// file that is shorter than its header says. A full disk or a failing device is not damage.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Database(error) => is_damage(error),
+            StoreError::Commit(error) => is_damage(error),
+            StoreError::Corrupt(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Wraps damage that prevents a start, with advice. Other errors stay as they are.
+    pub(super) fn at_start(self, folder: &Path) -> StoreError {
+        StoreError::Damaged { folder: folder.display().to_string(), source: Box::new(self) }
+    }
+}
+
+/// Returns true if an error of SQLite is damage: see [`StoreError::is_damage`].
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => {
+            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+                || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ
+        }
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::Utf8Error(..) => true,
+        _ => false,
+    }
+}
+
+impl Store {
+    /// Returns the known damage of one tenant, or of all.
+    pub fn damage(&self, tenant: Option<&TenantId>) -> DamageReport {
+        let known = self.damage.lock();
+        let rows = known.rows.values().filter(|row| tenant.is_none_or(|tenant| *tenant == row.tenant));
+        DamageReport {
+            rows: rows.cloned().collect(),
+            objects: known.objects.values().cloned().collect(),
+            failing_writes: known.failing_writes,
+        }
+    }
+
+    /// Sets apart rows that could not be read: logs them and records them.
+    pub(super) async fn set_apart(&self, found: Vec<DamagedRow>) {
+        let mut new: Vec<DamagedRow> = found.into_iter().filter(|row| self.damage.add(row.clone())).collect();
+        if new.is_empty() {
+            return;
+        }
+        self.damage.seen.notify_one();
+        for row in new.iter().take(LOGGED_MAX) {
+            tracing::error!(tenant = %row.tenant, kind = %row.kind, id = %row.id, error = row.detail, "a row of the database cannot be read and is set apart; all other rows are used");
+        }
+        while !new.is_empty() {
+            let step = new.split_off(new.len().saturating_sub(STEP));
+            let write = move |tx: &Transaction<'_>| {
+                let sql = "INSERT INTO damage (tenant, kind, id, found_at_ms, detail) VALUES (?1, ?2, ?3, ?4, ?5)
+                           ON CONFLICT DO NOTHING";
+                let mut statement = tx.prepare_cached(sql)?;
+                for DamagedRow { tenant, kind, id, found_at_ms, detail } in step {
+                    statement.execute(params![&*tenant.0, kind.as_str(), id, found_at_ms, detail])?;
+                }
+                Ok(())
+            };
+            if let Err(error) = self.write(Owner::Host, write).await {
+                tracing::warn!(error = %hookloom_model::describe(&error), "damaged rows could not be noted; they are found again after the next start");
+                return;
+            }
+        }
+    }
+
+    /// Checks the rows that an earlier process set apart, and removes those that can be read or are gone.
+    pub(super) async fn recheck_damage(&self) -> Result<(), StoreError> {
+        let rows = self.damage(None).rows;
+        let read = move |connection: &Connection| {
+            let whole = rows.into_iter().filter(|row| super::careful::is_whole(connection, row));
+            Ok(whole.collect::<Vec<_>>())
+        };
+        let whole = self.lane_readers.read(Owner::Host, read).await?;
+        if whole.is_empty() {
+            return Ok(());
+        }
+        let known = self.damage.clone();
+        let write = move |tx: &Transaction<'_>| {
+            let mut statement = tx.prepare_cached("DELETE FROM damage WHERE tenant = ?1 AND kind = ?2 AND id = ?3")?;
+            for row in &whole {
+                statement.execute(params![&*row.tenant.0, row.kind.as_str(), row.id])?;
+            }
+            Ok(whole)
+        };
+        for row in self.write(Owner::Host, write).await? {
+            tracing::info!(tenant = %row.tenant, kind = %row.kind, id = %row.id, "a row that was damaged can be read again");
+            known.lock().rows.remove(&(row.tenant, row.kind, row.id));
+        }
+        Ok(())
+    }
+}
+
+/// Returns the record of a row that was found just now.
+pub(super) fn damaged(tenant: &TenantId, kind: RowKind, id: Uuid, detail: impl Into<String>) -> DamagedRow {
+    DamagedRow { tenant: tenant.clone(), kind, id, found_at_ms: now_ms(), detail: detail.into() }
+}

@@ -1,0 +1,165 @@
+//! Due deliveries of a lane, page by page.
+
+use super::careful::{self, Careful};
+use super::deliveries::{event_row, kind};
+use super::event_cache::EventCache;
+use super::fair_queue::Owner;
+use super::{Due, Store, StoreError, now_ms};
+use hookloom_model::delivery::{DeliveryId, DueDelivery};
+use hookloom_model::event::EventId;
+use hookloom_model::pauses::Pauses;
+use hookloom_model::subscription::{Ordering, Subscription, SubscriptionId, TenantId};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, params};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Page of a lane's due deliveries.
+#[derive(Debug)]
+pub struct DuePage {
+    /// Due deliveries, earliest due time first.
+    pub due: Vec<Due>,
+    /// True if there are more due deliveries.
+    pub more: bool,
+    /// Due time of the next delivery after these, in milliseconds since the epoch, if there is one.
+    pub next_due_at_ms: Option<i64>,
+    /// The tenant's newest delivery when the page was read. A delivery that is not newer is in this page, or no longer pending, or
+    /// still in the store.
+    pub newest: Option<DeliveryId>,
+}
+
+/// Attempt class of due deliveries. A lane reads the classes separately, so that a backlog of one does not delay the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptClass {
+    /// Deliveries without an attempt.
+    First = 0,
+    /// Deliveries with at least one attempt.
+    Retry = 1,
+}
+
+/// Size of the payloads of a page at which it ends, in bytes. Bounds the memory of a lane.
+pub(super) const PAGE_BYTES_MAX: usize = 1 << 20;
+
+impl Store {
+    /// Returns at most `limit` due deliveries of a lane, earliest due time first, without those under way.
+    pub async fn due(
+        &self,
+        subscription: &Subscription,
+        class: AttemptClass,
+        limit: usize,
+        skip: HashSet<DeliveryId>,
+    ) -> Result<DuePage, StoreError> {
+        let lane = LaneRead {
+            tenant: subscription.tenant.clone(),
+            subscription: subscription.id,
+            class,
+            // An earlier delivery of the same entity blocks a later one until it has had this many attempts.
+            blocks_below: match subscription.settings.ordering {
+                None => 0,
+                Some(Ordering::Block) => u32::MAX,
+                Some(Ordering::SkipAfter { attempts }) => attempts,
+            },
+            pauses: subscription.pauses.clone(),
+        };
+        let owner = Owner::from(&lane.tenant);
+        let known = self.damage.clone();
+        let tenant = lane.tenant.clone();
+        let id = lane.subscription;
+        let events = self.events.clone();
+        let read = move |connection: &Connection| match due_page(connection, &lane, limit, &skip, &events) {
+            Err(error) if known.note(&error) => Ok(careful::due_page(connection, &lane, limit, &skip, &known)),
+            page => page.map(Careful::of),
+        };
+        let page = self.lane_readers.read(owner, read).await?;
+        self.set_apart(page.damaged).await;
+        self.end_without_event(&tenant, id, page.without_event).await?;
+        Ok(page.value)
+    }
+}
+
+/// Selection of a lane's deliveries: subscription, attempt class, and limits.
+pub(super) struct LaneRead {
+    pub(super) tenant: TenantId,
+    pub(super) subscription: SubscriptionId,
+    pub(super) class: AttemptClass,
+    pub(super) blocks_below: u32,
+    pauses: Pauses,
+}
+
+/// Columns of [`LaneRead::due`], which end with [`DELIVERY_COLUMNS`].
+pub(super) const COLUMNS: &str = "e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload,
+    d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind";
+
+/// Columns of [`LaneRead::delivery`].
+const DELIVERY_COLUMNS: &str = "d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind";
+
+impl LaneRead {
+    pub(super) fn due(&self, row: &Row<'_>) -> rusqlite::Result<Due> {
+        let event = event_row(row)?;
+        let delivery = self.delivery(row, 6, event.id)?;
+        Ok(Due { delivery, event: Arc::new(event) })
+    }
+
+    /// Reads the delivery of an event, whose columns begin at `first` in the order of [`DELIVERY_COLUMNS`].
+    fn delivery(&self, row: &Row<'_>, first: usize, event: EventId) -> rusqlite::Result<DueDelivery> {
+        Ok(DueDelivery {
+            id: DeliveryId(row.get(first)?),
+            tenant: self.tenant.clone(),
+            event,
+            subscription: self.subscription,
+            kind: kind(row.get(first + 5)?),
+            attempts_made: row.get(first + 1)?,
+            attempts_in_budget: row.get(first + 2)?,
+            age_from_ms: self.pauses.shift(row.get(first + 3)?),
+        })
+    }
+}
+
+fn due_page(
+    connection: &Connection,
+    lane: &LaneRead,
+    limit: usize,
+    skip: &HashSet<DeliveryId>,
+    events: &EventCache,
+) -> Result<DuePage, StoreError> {
+    let now_ms = now_ms();
+    let LaneRead { tenant, subscription, class, blocks_below, .. } = lane;
+    let sql = "SELECT MAX(id) FROM deliveries WHERE tenant = ?1";
+    let newest: Option<uuid::Uuid> = connection.prepare_cached(sql)?.query_row([&*tenant.0], |row| row.get(0))?;
+    let sql = format!(
+        "SELECT {DELIVERY_COLUMNS}, d.event
+         FROM deliveries d INDEXED BY deliveries_due
+         WHERE d.tenant = ?1 AND d.subscription = ?2 AND d.state = 0 AND (d.attempts_made > 0) = ?4
+           AND (d.order_key IS NULL OR NOT EXISTS (
+             SELECT 1 FROM deliveries o INDEXED BY deliveries_in_order
+             WHERE o.tenant = ?1 AND o.subscription = ?2 AND o.order_key = d.order_key AND o.state = 0
+               AND o.id < d.id AND o.attempts_made < ?5))
+         ORDER BY d.due_at_ms, d.id LIMIT ?3"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows_max = limit + skip.len() + 1;
+    let mut rows = statement.query(params![&*tenant.0, subscription.0, rows_max, *class as u8, blocks_below])?;
+    let mut page = DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest: newest.map(DeliveryId) };
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let due_at_ms = row.get(4)?;
+        if due_at_ms > now_ms {
+            page.next_due_at_ms = Some(due_at_ms);
+            break;
+        }
+        if skip.contains(&DeliveryId(row.get(0)?)) {
+            continue;
+        }
+        if page.due.len() == limit || bytes > PAGE_BYTES_MAX {
+            page.more = true;
+            break;
+        }
+        let id = EventId(row.get(6)?);
+        // A delivery without its event is a damaged row, and must be an error.
+        let event = events.read(connection, tenant, id)?;
+        let event = event.ok_or_else(|| rusqlite::Error::InvalidColumnType(6, "event".into(), Type::Null))?;
+        bytes += event.payload.len();
+        page.due.push(Due { delivery: lane.delivery(row, 0, id)?, event });
+    }
+    Ok(page)
+}

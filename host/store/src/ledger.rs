@@ -1,0 +1,125 @@
+//! Ledger of a tenant: the number of promised deliveries, and their present states.
+
+use super::careful;
+use super::fair_queue::Owner;
+use super::fan_out;
+use super::{Store, StoreError};
+use hookloom_model::delivery::DeliveryState;
+use hookloom_model::subscription::TenantId;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Numbers of pruned deliveries, by the state in which they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Pruned {
+    /// Pruned events.
+    pub events: u64,
+    /// Ended with a 2xx answer.
+    pub delivered: u64,
+    /// Ended by a plugin's decision.
+    pub dropped: u64,
+    /// Given up.
+    pub dead: u64,
+    /// Cancelled by an operator.
+    pub cancelled: u64,
+}
+
+/// Numbers of the conservation law: `fan_out` + `replayed` + `tests` = `delivered` + `dropped` + `dead` + `cancelled` + `pending` +
+/// the same states of `pruned`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ledger {
+    /// Stored events.
+    pub events: u64,
+    /// Size of the payloads of the stored events, in bytes.
+    pub bytes: u64,
+    /// Sum of the fan-outs of all events that were ever accepted, which is the number of promised deliveries.
+    pub fan_out: u64,
+    /// Deliveries made by replays.
+    pub replayed: u64,
+    /// Test deliveries.
+    pub tests: u64,
+    /// Ended with a 2xx answer.
+    pub delivered: u64,
+    /// Ended by a plugin's decision.
+    pub dropped: u64,
+    /// Given up.
+    pub dead: u64,
+    /// Cancelled by an operator.
+    pub cancelled: u64,
+    /// Not ended.
+    pub pending: u64,
+    /// Numbers of the pruned deliveries.
+    pub pruned: Pruned,
+}
+
+impl Store {
+    /// Counts a tenant's events and deliveries in one snapshot.
+    pub async fn ledger(&self, tenant: TenantId) -> Result<Ledger, StoreError> {
+        let owner = Owner::from(&tenant);
+        let read = move |connection: &Connection| {
+            let counts = match counts(connection, &tenant) {
+                Err(error) if error.is_damage() => careful::ledger_counts(connection, &tenant)?,
+                counts => counts?,
+            };
+            ledger(connection, &tenant, counts)
+        };
+        self.readers.read(owner, read).await
+    }
+}
+
+/// Counts of a tenant's rows in the tables of events and deliveries.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LedgerCounts {
+    pub(super) events: u64,
+    pub(super) fan_out: u64,
+    /// Deliveries by state.
+    pub(super) deliveries: [u64; DeliveryState::ALL.len()],
+}
+
+fn counts(connection: &Connection, tenant: &TenantId) -> Result<LedgerCounts, StoreError> {
+    let sql = "SELECT COUNT(*), COALESCE(SUM(fan_out), 0) FROM events WHERE tenant = ?1";
+    let (events, fan_out) = connection.query_row(sql, params![&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut counts = LedgerCounts { events, fan_out, ..LedgerCounts::default() };
+    let sql = "SELECT state, COUNT(*) FROM deliveries WHERE tenant = ?1 GROUP BY state";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![&*tenant.0])?;
+    while let Some(row) = rows.next()? {
+        counts.deliveries[row.get::<_, usize>(0)?] = row.get(1)?;
+    }
+    Ok(counts)
+}
+
+/// Adds the numbers of the tenant's row.
+fn ledger(connection: &Connection, tenant: &TenantId, counts: LedgerCounts) -> Result<Ledger, StoreError> {
+    let of = |state: DeliveryState| counts.deliveries[state as usize];
+    let ledger = Ledger {
+        events: counts.events,
+        fan_out: counts.fan_out,
+        delivered: of(DeliveryState::Delivered),
+        dropped: of(DeliveryState::Dropped),
+        dead: of(DeliveryState::Dead),
+        cancelled: of(DeliveryState::Cancelled),
+        // Deliveries that a fan-out has not made yet are pending.
+        pending: of(DeliveryState::Pending) + fan_out::lacking(connection, tenant)?,
+        ..Ledger::default()
+    };
+    let sql = "SELECT replayed, tests, bytes_kept, fan_out_pruned, events_pruned, delivered_pruned,
+                      dropped_pruned, dead_pruned, cancelled_pruned
+               FROM ledgers WHERE tenant = ?1";
+    let ledger_row = |row: &Row<'_>| {
+        let pruned = Pruned {
+            events: row.get(4)?,
+            delivered: row.get(5)?,
+            dropped: row.get(6)?,
+            dead: row.get(7)?,
+            cancelled: row.get(8)?,
+        };
+        let fan_out = ledger.fan_out + row.get::<_, u64>(3)?;
+        let replayed = row.get(0)?;
+        let tests = row.get(1)?;
+        let bytes = row.get(2)?;
+        Ok(Ledger { replayed, tests, bytes, fan_out, pruned, ..ledger })
+    };
+    Ok(connection.query_row(sql, params![&*tenant.0], ledger_row).optional()?.unwrap_or(ledger))
+}

@@ -1,0 +1,150 @@
+//! Sessions of the pages, and sign-in links that work once. Only their hashes are stored, as for keys.
+
+use super::batch::Transaction;
+use super::fair_queue::Owner;
+use super::{Catalog, Store, StoreError, now_ms};
+use hookloom_model::access::{SESSION_PREFIX, SIGN_IN_PREFIX, Session, credential_hash, new_credential};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Lifetime of a session.
+pub const SESSION_LASTS: Duration = Duration::from_secs(12 * 3_600);
+
+/// Maximum number of sessions of a key, and of its links. The oldest ones are deleted.
+const PER_KEY_MAX: usize = 100;
+
+/// Lifetime of a sign-in link.
+const LINK_LASTS: Duration = Duration::from_secs(24 * 3_600);
+
+/// Maximum number of expired sessions that a sign-in deletes, and of expired links that a new link deletes. More than it creates.
+const EXPIRED: usize = 16;
+
+/// Statements that delete up to ?2 sessions and links which expired before ?1.
+const DELETE_EXPIRED: [&str; 2] = [
+    "DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE expires_at_ms < ?1 LIMIT ?2)",
+    "DELETE FROM sign_in_links WHERE hash IN (SELECT hash FROM sign_in_links WHERE expires_at_ms < ?1 LIMIT ?2)",
+];
+
+fn end_of(lasts: Duration) -> i64 {
+    now_ms().saturating_add(i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX))
+}
+
+impl Store {
+    /// Signs in with a key. Returns the text of the cookie, which cannot be read again.
+    pub async fn sign_in(&self, key: Uuid) -> Result<String, StoreError> {
+        let (text, hash, _) = new_credential(SESSION_PREFIX);
+        let (csrf, _, _) = new_credential("");
+        let session = Session { key, csrf, expires_at_ms: end_of(SESSION_LASTS) };
+        let write = move |tx: &Transaction<'_>| {
+            let Session { key, csrf, expires_at_ms } = &session;
+            tx.prepare_cached(DELETE_EXPIRED[0])?.execute(params![now_ms(), EXPIRED])?;
+            let sql =
+                "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
+            tx.execute(sql, params![hash, key, csrf, now_ms(), expires_at_ms])?;
+            let sql = "DELETE FROM sessions WHERE hash IN
+                       (SELECT hash FROM sessions WHERE key = ?1 ORDER BY created_at_ms DESC, hash = ?2 DESC LIMIT -1 OFFSET ?3)
+                       RETURNING hash";
+            let mut statement = tx.prepare_cached(sql)?;
+            let ended = statement.query_map(params![key, hash, PER_KEY_MAX], |row| row.get(0))?;
+            let ended: Vec<[u8; 32]> = ended.collect::<Result<_, _>>()?;
+            Ok((session, ended))
+        };
+        let show = move |catalog: &Catalog, (session, ended): &(Session, Vec<[u8; 32]>)| {
+            catalog.put_session(hash, session.clone());
+            ended.iter().for_each(|old| catalog.remove_session(old));
+        };
+        self.change(Owner::Host, write, show).await?;
+        Ok(text)
+    }
+
+    /// Ends a session.
+    pub async fn sign_out(&self, cookie: &str) -> Result<(), StoreError> {
+        let hash = credential_hash(cookie);
+        let write =
+            move |tx: &Transaction<'_>| Ok(tx.execute("DELETE FROM sessions WHERE hash = ?1", [hash]).map(drop)?);
+        self.change(Owner::Host, write, move |catalog: &Catalog, ()| catalog.remove_session(&hash)).await
+    }
+
+    /// Creates a link that signs in once with a key, and returns its token.
+    pub async fn create_sign_in_link(&self, key: Uuid) -> Result<String, StoreError> {
+        let (text, hash, _) = new_credential(SIGN_IN_PREFIX);
+        let write = move |tx: &Transaction<'_>| {
+            tx.prepare_cached(DELETE_EXPIRED[1])?.execute(params![now_ms(), EXPIRED])?;
+            let sql = "INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, ?2, ?3)";
+            tx.execute(sql, params![hash, key, end_of(LINK_LASTS)])?;
+            let sql = "DELETE FROM sign_in_links WHERE hash IN
+                       (SELECT hash FROM sign_in_links WHERE key = ?1 ORDER BY expires_at_ms DESC, hash = ?2 DESC LIMIT -1 OFFSET ?3)";
+            tx.execute(sql, params![key, hash, PER_KEY_MAX])?;
+            Ok(())
+        };
+        self.write(Owner::Host, write).await?;
+        Ok(text)
+    }
+
+    /// Uses a link, and returns its key. None: the link was used, has expired, or does not exist.
+    pub async fn use_sign_in_link(&self, token: &str) -> Result<Option<Uuid>, StoreError> {
+        let hash = credential_hash(token);
+        // Anybody may try, so an invalid link costs a read and no commit.
+        let read = move |connection: &Connection| {
+            Ok(connection.prepare_cached("SELECT 1 FROM sign_in_links WHERE hash = ?1")?.exists([hash])?)
+        };
+        if !self.readers.read(Owner::Host, read).await? {
+            return Ok(None);
+        }
+        let write = move |tx: &Transaction<'_>| {
+            let sql = "DELETE FROM sign_in_links WHERE hash = ?1 RETURNING key, expires_at_ms";
+            let found = tx.query_row(sql, [hash], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).optional()?;
+            Ok(found.filter(|(_, expires_at_ms)| *expires_at_ms > now_ms()).map(|(key, _)| key))
+        };
+        self.write(Owner::Host, write).await
+    }
+}
+
+pub(super) fn load(connection: &Connection) -> Result<Vec<([u8; 32], Session)>, StoreError> {
+    let mut statement =
+        connection.prepare("SELECT hash, key, csrf, expires_at_ms FROM sessions WHERE expires_at_ms > ?1")?;
+    statement.query_map([now_ms()], session_row)?.map(|row| row.map_err(StoreError::from)).collect()
+}
+
+fn session_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<([u8; 32], Session)> {
+    Ok((row.get(0)?, Session { key: row.get(1)?, csrf: row.get(2)?, expires_at_ms: row.get(3)? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookloom_model::access::Scope;
+
+    #[tokio::test]
+    async fn a_sign_in_deletes_some_of_what_expired_and_looks_at_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, _store_events) = Store::open(folder.path()).expect("a store");
+        let (key, _) = store.create_key(None, vec![Scope::Read], "k".into()).await.expect("a key");
+        store.write(Owner::Host, insert_expired).await.expect("expired ones");
+        store.sign_in(key.id).await.expect("signed in");
+        store.create_sign_in_link(key.id).await.expect("a link");
+        let left = store.readers.read(Owner::Host, count_left).await.expect("counts");
+        assert_eq!(left, [101 - EXPIRED; 2]);
+    }
+
+    fn count_left(connection: &Connection) -> Result<[usize; 2], StoreError> {
+        let of = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, usize>(0));
+        Ok([of("SELECT COUNT(*) FROM sessions")?, of("SELECT COUNT(*) FROM sign_in_links")?])
+    }
+
+    fn insert_expired(tx: &Transaction<'_>) -> Result<(), StoreError> {
+        for number in 0..100_u8 {
+            let sql = "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, x'', '', 0, 1)";
+            tx.execute(sql, [[number; 32]])?;
+            tx.execute("INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, x'', 1)", [[number; 32]])?;
+        }
+        for sql in DELETE_EXPIRED {
+            let mut plan = tx.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            let steps = plan.query_map(params![1, 1], |row| row.get::<_, String>(3))?;
+            let steps: Vec<String> = steps.collect::<Result<_, _>>()?;
+            assert!(steps.iter().all(|step| !step.starts_with("SCAN ")), "{steps:?}");
+        }
+        Ok(())
+    }
+}
