@@ -147,8 +147,7 @@ fn is_sha256(text: &str) -> bool {
 impl DeliveryId {
     /// Returns the time of creation, in milliseconds since the epoch, with which the id begins.
     pub fn made_at_ms(self) -> i64 {
-        let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
-        i64::try_from(seconds * 1_000 + u64::from(nanos) / 1_000_000).unwrap_or(i64::MAX)
+        i64::try_from(time_in(self.0)).unwrap_or(i64::MAX)
     }
 }
 
@@ -170,13 +169,32 @@ static NOT_BEFORE_MS: AtomicU64 = AtomicU64::new(0);
 
 /// Makes new ids follow this one of an earlier process, even if the clock was set back meanwhile.
 pub fn follow(id: Uuid) {
-    let (seconds, nanos) = id.get_timestamp().map_or((0, 0), |time| time.to_unix());
-    NOT_BEFORE_MS.fetch_max(seconds * 1_000 + u64::from(nanos) / 1_000_000 + 1, Ordering::Relaxed);
+    NOT_BEFORE_MS.fetch_max(time_in(id) + 1, Ordering::Relaxed);
 }
 
-/// Returns a new id for now, or for the minimum time if that is later. Ids of a process grow.
-fn new_id() -> Uuid {
-    let now_ms = u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+/// Returns the time with which an id begins, in milliseconds since the epoch.
+fn time_in(id: Uuid) -> u64 {
+    let (seconds, nanos) = id.get_timestamp().map_or((0, 0), |time| time.to_unix());
+    seconds * 1_000 + u64::from(nanos) / 1_000_000
+}
+
+fn clock_ms() -> u64 {
+    u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Difference between an id and the clock from which the clock was set back, in milliseconds. Smaller differences come from ids that
+/// other threads make at the same time.
+const CLOCK_STEP_MS: u64 = 1_000;
+
+/// Returns the time of an id that was made at a time of the clock: that of the id, unless the clock was set back.
+fn time_of(id: Uuid, now_ms: u64) -> i64 {
+    let at_ms = time_in(id);
+    let at_ms = if at_ms.abs_diff(now_ms) < CLOCK_STEP_MS { at_ms } else { now_ms };
+    i64::try_from(at_ms).unwrap_or(i64::MAX)
+}
+
+/// Returns a new id for a time, or for the minimum time if that is later. Ids of a process grow.
+fn new_id(now_ms: u64) -> Uuid {
     let at_ms = now_ms.max(NOT_BEFORE_MS.load(Ordering::Relaxed));
     let nanos = u32::try_from(at_ms % 1_000 * 1_000_000).unwrap_or(0);
     Uuid::new_v7(Timestamp::from_unix(&GROWING, at_ms / 1_000, nanos))
@@ -197,7 +215,15 @@ macro_rules! id {
             /// Creates an id for now.
             #[expect(clippy::new_without_default, reason = "a new id is never the same, which a default should be")]
             pub fn new() -> Self {
-                $name(new_id())
+                $name(new_id(clock_ms()))
+            }
+
+            /// Creates an id for now, and returns it with its time, in milliseconds since the epoch. A span of time then has
+            /// exactly the ids of its things, unless the clock was set back: ids still grow, and the time is the clock's.
+            pub fn with_time() -> (Self, i64) {
+                let now_ms = clock_ms();
+                let id = new_id(now_ms);
+                ($name(id), time_of(id, now_ms))
             }
         }
 
@@ -274,12 +300,29 @@ mod tests {
 
     #[test]
     fn ids_grow_also_behind_a_clock_that_was_set_back() {
-        let mut ids: Vec<Uuid> = (0..10_000).map(|_| new_id()).collect();
+        let mut ids: Vec<Uuid> = (0..10_000).map(|_| new_id(clock_ms())).collect();
         let ahead = Uuid::new_v7(Timestamp::from_unix(ContextV7::new(), 4_000_000_000, 0));
         follow(ahead);
         ids.push(ahead);
-        ids.extend((0..1_000).map(|_| new_id()));
+        ids.extend((0..1_000).map(|_| new_id(clock_ms())));
         assert!(ids.is_sorted());
         NOT_BEFORE_MS.store(0, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn the_time_of_an_id_is_that_of_its_thing() {
+        #[track_caller]
+        fn check(id_ms: u64, now_ms: u64, expected: i64) {
+            let nanos = u32::try_from(id_ms % 1_000 * 1_000_000).expect("below a second");
+            let id = Uuid::new_v7(Timestamp::from_unix(ContextV7::new(), id_ms / 1_000, nanos));
+            assert_eq!(time_of(id, now_ms), expected, "an id of {id_ms} at {now_ms}");
+        }
+        check(1_700_000_000_123, 1_700_000_000_123, 1_700_000_000_123);
+        // Another thread has made an id of the next millisecond.
+        check(1_700_000_000_124, 1_700_000_000_123, 1_700_000_000_124);
+        // The clock was set back by an hour.
+        check(1_700_000_000_124, 1_699_996_400_123, 1_699_996_400_123);
+        let (id, at_ms) = DeliveryId::with_time();
+        assert!(id.made_at_ms() >= at_ms);
     }
 }

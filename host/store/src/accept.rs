@@ -351,12 +351,13 @@ pub(super) fn write_usual_delivery(
 
 /// Adds an event, accepted now.
 pub(super) fn write_event(tx: &Transaction<'_>, tenant: &TenantId, new: NewEvent, fan_out: usize) -> Arc<Event> {
+    let (id, received_at_ms) = EventId::with_time();
     let event = Arc::new(Event {
-        id: EventId::new(),
+        id,
         name: new.name,
         module: new.module,
         entity_id: new.entity_id,
-        received_at_ms: now_ms(),
+        received_at_ms,
         payload: new.payload,
     });
     tx.add_event(EventRow { tenant: tenant.clone(), event: event.clone(), fan_out });
@@ -373,9 +374,9 @@ pub(super) fn write_delivery(
     wait_ms: i64,
     order_key: Option<OrderKey>,
 ) -> DueDelivery {
-    let now_ms = now_ms();
+    let (id, now_ms) = DeliveryId::with_time();
     let delivery = DueDelivery {
-        id: DeliveryId::new(),
+        id,
         tenant: tenant.clone(),
         event,
         subscription,
