@@ -1,6 +1,6 @@
 //! kill -9 at random moments: no accepted event is lost, and only requests in flight are sent twice.
 
-use crate::harness::{ADMIN_KEY, Host, Receiver, event, example, text, until};
+use crate::harness::{ADMIN_KEY, Host, Receiver, event, example, text};
 use rand::RngExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ pub(crate) async fn kill_again_and_again(kills: usize) -> Tally {
     }
 
     let host = Host::with().on(folder).start().await;
-    until("the end of every delivery", async || (host.ledger().await["pending"] == 0).then_some(())).await;
+    host.drained().await;
     let ledger = host.ledger().await;
     assert_eq!(ledger["fan_out"], ledger["delivered"], "{ledger}");
 

@@ -1,6 +1,6 @@
 //! Hostile receivers and a full disk, in their short form. `cargo xtask soak` has the long form.
 
-use crate::harness::{ADMIN_KEY, Authority, Host, RawReceiver, Receiver, event, text, until};
+use crate::harness::{ADMIN_KEY, Authority, Host, RawReceiver, Receiver, event, text};
 use reqwest::Method;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -315,7 +315,7 @@ pub(crate) async fn disk_fills_up(rounds: usize) -> (usize, usize) {
     while send(5_000).await != 202 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    until("all to be delivered", async || (host.ledger().await["pending"] == 0).then_some(())).await;
+    host.drained().await;
     let sent: BTreeSet<String> =
         receiver.received().iter().map(|one| text(&one["headers"], "hookloom-event-id").to_owned()).collect();
     let lost: Vec<_> = accepted.difference(&sent).collect();

@@ -229,7 +229,7 @@ async fn a_request_that_http2_reports_as_unprocessed_is_no_attempt() {
         host.subscription(&url, also).await;
         let batch: Vec<String> = (0..EVENTS).map(|number| event("Contact is Created", number)).collect();
         host.ask(Method::POST, "./events", batch.join("\n")).await.ok();
-        until("all to be ended", async || (host.ledger().await["pending"] == 0).then_some(())).await;
+        host.drained().await;
         let ledger = host.ledger().await;
         assert_eq!(ledger["delivered"], EVENTS, "{ledger}");
         assert_eq!(taken.load(Ordering::SeqCst), EVENTS, "each was taken once");
@@ -250,7 +250,7 @@ async fn nginx_that_ends_its_connections_costs_no_attempt() {
         let batch: Vec<String> = (0..10).map(|number| event("Contact is Created", 10 * tens + number)).collect();
         host.ask(Method::POST, "./events", batch.join("\n")).await.ok();
     }
-    until("all to be ended", async || (host.ledger().await["pending"] == 0).then_some(())).await;
+    host.drained().await;
     let ledger = host.ledger().await;
     assert_eq!(ledger["delivered"], EVENTS, "{ledger}");
     // nginx writes its log after the answer.

@@ -251,7 +251,7 @@ async fn versions_change_under_load_and_no_delivery_is_lost_or_fails() {
         beyond_compiling
     };
     let (sent, beyond_compiling) = tokio::join!(send_until(&stop, &host), replace);
-    until("every delivery", async || (host.ledger().await["pending"] == 0).then_some(())).await;
+    host.drained().await;
     assert_eq!(host.ledger().await["delivered"], sent);
     assert_eq!(receiver.expect(sent).await.len(), sent);
     every_attempt_names_a_listed_version(&host, 2 + REPLACEMENTS * 4 / 5).await;

@@ -19,7 +19,7 @@ async fn rollout(host: &Host, body: Value) -> Value {
 async fn send_many(host: &Host, count: usize) {
     let lines: String = (0..count).map(|number| event("Contact is Created", number) + "\n").collect();
     host.ask(Method::POST, "./events", lines).await.ok();
-    until("every delivery", async || (host.ledger().await["pending"] == 0).then_some(())).await;
+    host.drained().await;
 }
 
 #[tokio::test]

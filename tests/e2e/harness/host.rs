@@ -271,6 +271,19 @@ impl Host {
         self.deliveries_when(event, |delivery| delivery["attempts"][0].is_object()).await.remove(0)
     }
 
+    /// Waits until the default tenant has no pending delivery. On a busy machine that may take long, so this gives up only if none
+    /// ends for the usual time.
+    pub(crate) async fn drained(&self) {
+        let mut pending = u64::MAX;
+        while pending > 0 {
+            pending = until("fewer pending deliveries", async || {
+                let left = self.ledger().await["pending"].as_u64().unwrap();
+                (left < pending).then_some(left)
+            })
+            .await;
+        }
+    }
+
     /// Returns the default tenant's ledger, after checking that it balances.
     pub(crate) async fn ledger(&self) -> Value {
         let ledger = self.get("./ledger").await;
