@@ -1,4 +1,4 @@
-//! Plugins of all tenants. The only module that uses wasmtime.
+//! Plugins of all tenants. The only crate that uses wasmtime.
 //!
 //! # Life of a plugin
 //! 1. A component arrives by upload. Its first bytes are checked, and a child process with limits strips, compiles, checks and probes it
@@ -7,8 +7,7 @@
 //!    evicted from memory, and loaded from disk when it is called ([`call`]).
 //! 3. The version is stored and activated in one transaction, then swapped in here in one step. Calls in flight end on the version that
 //!    they began with.
-//! 4. [`Plugins::judge`] calls the active version of each plugin of the chain ([`judge`], [`chain`]): a fresh instance
-//!    for each event, on a plugin thread.
+//! 4. [`Plugins::judge`] calls the active version of each plugin of the chain ([`judge`], [`chain`]), in a fresh instance for each event.
 //! 5. A file in the plugins folder is installed in the same way ([`watch`], [`folder`]).
 //! 6. A version may judge a part of the events as a canary, or all events as a shadow ([`rollout`], [`rollouts`]), and may be compared
 //!    with the active version over earlier events ([`comparison`]).

@@ -1,4 +1,4 @@
-//! Store: all durable state, and the only module with SQL.
+//! Store: all durable state, and the only crate with SQL.
 //!
 //! # Guarantees
 //! - A write that returned `Ok` is durable: it was committed with `synchronous=FULL` (see [`writer`]).

@@ -1,4 +1,4 @@
-//! Metrics: all metrics by name, and the only module with the exporter.
+//! Metrics: all metrics by name, and the only crate with the exporter.
 //!
 //! Names and labels follow the conventions of Prometheus (base units, `_total` for counters). Labels are tenants, plugins and words
 //! of closed sets, never ids, URLs or values that a sender chooses. docs/reference/metrics.md lists them all.

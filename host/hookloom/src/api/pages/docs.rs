@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 /// Part of an OpenAPI document that the page shows (OpenAPI 3.1 §4.8).
 #[derive(Deserialize)]
-struct Document {
+struct OpenApiDocument {
     paths: BTreeMap<String, PathItem>,
-    components: Components,
+    components: SchemaComponents,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +68,7 @@ struct MediaType {
 }
 
 #[derive(Deserialize)]
-struct Components {
+struct SchemaComponents {
     schemas: BTreeMap<String, Schema>,
 }
 
@@ -113,7 +113,7 @@ struct RouteView {
 }
 
 pub(super) async fn page(State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
-    let document = Document::deserialize(document()).expect("the document is one of OpenAPI");
+    let document = OpenApiDocument::deserialize(document()).expect("the document is one of OpenAPI");
     render(&state, None, Docs { groups: groups(document.paths), shapes: shapes(document.components) }).await
 }
 
@@ -169,7 +169,7 @@ fn shape(schema: &Schema) -> String {
     }
 }
 
-fn shapes(components: Components) -> Vec<Shape> {
+fn shapes(components: SchemaComponents) -> Vec<Shape> {
     fn field((name, schema): (String, Schema)) -> (String, String, String) {
         (name, shape(&schema), schema.description)
     }
@@ -188,7 +188,7 @@ mod tests {
         let methods = document()["paths"].as_object().expect("paths").values();
         let all: usize =
             methods.map(|item| item.as_object().expect("an item").values().filter(|v| v.is_object()).count()).sum();
-        let document = Document::deserialize(document()).expect("a document");
+        let document = OpenApiDocument::deserialize(document()).expect("a document");
         let groups = groups(document.paths);
         let shapes = shapes(document.components);
         assert_eq!(groups.iter().map(|(_, routes)| routes.len()).sum::<usize>(), all);

@@ -328,8 +328,11 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
             }
         }
         "replay" => {
-            let (from_ms, to_ms) = (ms(form.get("from"))?, ms(form.get("to"))?);
-            let wanted = Input(ReplayWrite { from_ms, to_ms, preview: form.has("preview") });
+            let wanted = Input(ReplayWrite {
+                from_ms: ms(form.get("from"))?,
+                to_ms: ms(form.get("to"))?,
+                preview: form.has("preview"),
+            });
             let counted = operator_actions::replay(user.access(&state)?, Item(id), with_state(), wanted).await?;
             WebhookExtras {
                 counted: Some(counted_text(
