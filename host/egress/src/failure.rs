@@ -13,6 +13,7 @@ use super::dial::is_local_fault;
 use super::observed::Exchanges;
 use super::resolver::LookupError;
 use super::salvage::Salvaged;
+use super::timing::ConnectError;
 use super::tls_failure;
 use h2::Reason;
 use hookloom_model::address::AddressError;
@@ -98,6 +99,9 @@ pub(super) fn classify(error: &SendError) -> SendFailure {
         return NotAnswered::Host { detail: format!("this host cannot connect: {}", describe(fault)) }.into();
     }
     let exchanges = exchanges(error);
+    if error.connect_info().is_none() && is_from_pool(&causes) {
+        return SendFailure::NotProcessed("the connection was closed before the request was sent");
+    }
     if let Some(why) = not_processed(&causes, exchanges.as_deref()) {
         return SendFailure::NotProcessed(why);
     }
@@ -117,6 +121,12 @@ pub(super) fn classify(error: &SendError) -> SendFailure {
         (None, None) => "the request failed".to_owned(),
     };
     NotAnswered::of(kind, format!("{what}: {why}")).into()
+}
+
+/// Returns true if an error without a connection comes from the client's pool: another request's connection, for which this one
+/// waited, has ended.
+fn is_from_pool(causes: &[&(dyn StdError + 'static)]) -> bool {
+    find::<ConnectError>(causes).is_none() && find::<hyper::Error>(causes).is_none()
 }
 
 /// Returns the reason why the receiver cannot have processed the request, if there is one.

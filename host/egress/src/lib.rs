@@ -21,6 +21,7 @@
 //! never idle ends as well.
 
 mod connect;
+mod connection_watch;
 mod dial;
 mod failure;
 mod fault_log;
@@ -43,12 +44,14 @@ pub use resolver::ResolverError;
 use crate::transport::ReadyTransport;
 use bytes::{Bytes, BytesMut};
 use connect::Connector;
+use connection_watch::ConnectionWatch;
 use failure::SendFailure;
 use fault_log::FaultLog;
 use hookloom_model::address::{
     AddressError, AddressPolicy, check_address, check_parsed_url, is_bin_of_host, name_leads_back,
 };
 use hookloom_model::delivery::{NoAnswer, Timings};
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -262,13 +265,27 @@ impl Client {
         request: http::Request<Full<Bytes>>,
         meter: &mut RequestMeter,
     ) -> Result<http::Response<Incoming>, SendFailure> {
+        // Only TLS negotiates HTTP/2.
+        let watch =
+            (request.uri().scheme() == Some(&Scheme::HTTPS)).then(|| ConnectionWatch::new(meter.connection().clone()));
+        let mut lost = pin!(async {
+            match watch {
+                Some(watch) => watch.lost().await,
+                None => std::future::pending().await,
+            }
+        });
         let mut sent = pin!(self.http.request(request));
         let response = std::future::poll_fn(|context| {
             let polled = sent.as_mut().poll(context);
             meter.grant();
             polled
         });
-        response.await.map_err(|error| match meter.excess() {
+        let response = tokio::select! {
+            biased;
+            response = response => response,
+            () = lost.as_mut() => return Err(SendFailure::NotProcessed("no connection was left for the request")),
+        };
+        response.map_err(|error| match meter.excess() {
             Some(excess) => NotAnswered::of(NoAnswer::Broken, excess.to_string()).into(),
             None => failure::classify(&error),
         })

@@ -139,6 +139,11 @@ impl RequestMeter {
         RequestMeter { bytes, connection, interim, grant: None }
     }
 
+    /// Returns the connection of the request, once that is known. A request has only one such handle.
+    pub(super) fn connection(&self) -> &CaptureConnection {
+        &self.connection
+    }
+
     /// Grants the request's bytes to its connection. Called after each poll, because a request is sent on another connection if the
     /// first one was closed.
     pub(super) fn grant(&mut self) {

@@ -7,6 +7,7 @@
 
 use hookloom_model::delivery::Timings;
 use std::cell::Cell;
+use std::error::Error as StdError;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -14,7 +15,13 @@ use tower::Service;
 
 tokio::task_local! {
     static PARTS: Cell<Timings>;
+    static CONNECTS: Cell<u32>;
 }
+
+/// Failure of the connector. Other errors of the client without a connection come from its pool.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection")]
+pub(super) struct ConnectError(#[source] Box<dyn StdError + Send + Sync>);
 
 /// Runs a request and returns the durations of its parts. Parts that did not happen are absent.
 pub(super) async fn timed<T>(request: impl Future<Output = T>) -> (T, Timings) {
@@ -24,7 +31,12 @@ pub(super) async fn timed<T>(request: impl Future<Output = T>) -> (T, Timings) {
         note(|parts| parts.total_us = micros(begun));
         (answer, PARTS.with(Cell::get))
     };
-    PARTS.scope(Cell::default(), Box::pin(whole)).await
+    CONNECTS.scope(Cell::default(), PARTS.scope(Cell::default(), Box::pin(whole))).await
+}
+
+/// Returns the number of connects that have ended in this task.
+pub(super) fn connects() -> u32 {
+    CONNECTS.try_with(Cell::get).unwrap_or_default()
 }
 
 /// Records the duration of a lookup that began at `begun`.
@@ -48,6 +60,7 @@ pub(super) fn read(begun: Instant) {
 fn connected(begun: Instant) {
     // Connecting includes the lookup, which is shown apart.
     note(|parts| parts.connect_us = Some(micros(begun).saturating_sub(parts.dns_us.unwrap_or(0))));
+    let _ = CONNECTS.try_with(|connects| connects.set(connects.get() + 1));
 }
 
 fn note(change: impl FnOnce(&mut Timings)) {
@@ -76,13 +89,14 @@ impl<S, T> Service<T> for Timed<S>
 where
     S: Service<T>,
     S::Future: Send + 'static,
+    S::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, ConnectError>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(context)
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        self.0.poll_ready(context).map_err(|error| ConnectError(error.into()))
     }
 
     fn call(&mut self, to: T) -> Self::Future {
@@ -91,7 +105,7 @@ where
         Box::pin(async move {
             let connection = connecting.await;
             connected(begun);
-            connection
+            connection.map_err(|error| ConnectError(error.into()))
         })
     }
 }
