@@ -97,6 +97,11 @@ async fn dead_deliveries_are_counted_and_redriven_in_one_call() {
     assert_eq!(act(&host, &path, json!({})).await.1, json!({"deliveries": many, "preview": false}));
     until("all to be delivered", async || (host.ledger().await["delivered"] == many).then_some(())).await;
     assert_eq!(act(&host, &path, json!({})).await.1["deliveries"], 0);
+    // The entry is part of the first transaction, which knows the number only if it is the last one as well.
+    let changes = host.get("./changes").await;
+    let after = [0, 1].map(|index| &changes["changes"][index]["after"]);
+    assert_eq!(*after[0], json!({"states": ["dead"], "from_ms": 0, "deliveries": 0}));
+    assert_eq!(*after[1], json!({"states": ["dead"], "from_ms": 0}));
 }
 
 #[tokio::test]
@@ -118,7 +123,10 @@ async fn events_of_a_span_are_replayed_to_one_subscription() {
     let mut preview = span.clone();
     preview["preview"] = json!(true);
     assert_eq!(act(&host, &path, preview).await.1, json!({"deliveries": 3, "preview": true}));
-    assert_eq!(act(&host, &path, span).await.1["deliveries"], 3);
+    assert_eq!(act(&host, &path, span.clone()).await.1["deliveries"], 3);
+    let mut selected = span;
+    selected["deliveries"] = json!(3);
+    assert_eq!(host.get("./changes").await["changes"][0]["after"], selected);
     let received = receiver.expect(7).await;
     let replayed: Vec<_> = received.iter().filter(|one| text(one, "path") == "/new").collect();
     assert_eq!(replayed.len(), 3, "the deal is not for it, and the other subscription gets nothing again");

@@ -22,7 +22,7 @@ use super::task::{self, Answered, AttemptEvent, AttemptStart, PANIC_WAIT_MS, Rec
 use hookloom_model::delivery::{DeliveryId, DueDelivery, Reason};
 use hookloom_model::retry;
 use hookloom_model::subscription::{Subscription, SubscriptionId, SubscriptionState};
-use hookloom_store::{StateChange, StoreError, now_ms};
+use hookloom_store::{Actor, StateChange, StoreError, now_ms};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -353,9 +353,9 @@ impl Lane {
 
     async fn change(&self, change: StateChange) {
         let Some(subscription) = self.context.store.catalog().subscription_by_id(self.subscription) else { return };
-        if let Err(error) =
-            self.context.store.set_subscription_state(&subscription.tenant, self.subscription, change).await
-        {
+        let store = &self.context.store;
+        let changed = store.set_subscription_state(Actor::Host, &subscription.tenant, self.subscription, change).await;
+        if let Err(error) = changed {
             tracing::error!(subscription = %self.subscription, error = %hookloom_model::describe(&error), "the subscription's state could not be changed");
         }
     }

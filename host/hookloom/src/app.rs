@@ -11,7 +11,7 @@ use crate::deliver::traces::{Traces, TracesError};
 use crate::deliver::{AttemptLimits, DeliveryLimits, Dispatcher, LaneBoard};
 use crate::plugin::watch::FolderWatch;
 use crate::plugin::{self, CompileLimits, PluginConfig, PluginError, Plugins};
-use crate::store::{Store, StoreError, StoreLimits, TenantChange};
+use crate::store::{Actor, Store, StoreError, StoreLimits, TenantChange};
 use crate::subscription::TenantId;
 use crate::telemetry::Telemetry;
 use crate::url_path::{PublicUrl, UrlPath};
@@ -149,10 +149,10 @@ impl App {
     /// Creates the first admin key, if none was used or given, and shows it. Deletes a key that cannot be shown.
     pub async fn show_first_key(&self, show: impl FnOnce(&FirstKey) -> std::io::Result<()>) -> Result<(), AppError> {
         let Some((key, text)) = self.store.create_first_key().await? else { return Ok(()) };
-        let token = self.store.create_sign_in_link(key.id).await?;
+        let token = self.store.create_sign_in_link(Actor::Host, key.clone()).await?;
         let first = FirstKey { key: text, sign_in_path: api::sign_in_path(&token) };
         if let Err(source) = show(&first) {
-            self.store.revoke_key(None, key.id).await?;
+            self.store.revoke_key(Actor::Host, None, key.id).await?;
             return Err(AppError::KeyNotShown(source));
         }
         Ok(())
@@ -264,7 +264,7 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
 /// Creates the default tenant at the first start. Not again, because an operator may have deleted it.
 async fn create_default_tenant(store: &Store) -> Result<(), StoreError> {
     if store.catalog().tenants().is_empty() && store.catalog().keys(None).is_empty() {
-        store.create_tenant(TenantId::default(), TenantChange::default()).await?;
+        store.create_tenant(Actor::Host, TenantId::default(), TenantChange::default()).await?;
     }
     Ok(())
 }

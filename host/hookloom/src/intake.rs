@@ -7,7 +7,7 @@
 use crate::cpu_pool::{CpuPool, CpuPoolError};
 use crate::event::{Envelope, EnvelopeError, VENDOR_EVENT_NAMES, oversized_entity_id_note, read_batch, read_envelope};
 use crate::limits::shortened;
-use crate::store::{Accepted, AcceptedOnce, Caps, NewEvent, Repeatable, Store, StoreError};
+use crate::store::{Accepted, AcceptedOnce, Actor, Caps, NewEvent, Repeatable, Store, StoreError};
 use crate::subscription::TenantId;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -222,6 +222,7 @@ async fn accept_one(
 pub async fn accept_again(
     store: &Store,
     cpu: &CpuPool,
+    actor: Actor,
     tenant: &TenantId,
     rejected: Uuid,
     body: &Bytes,
@@ -230,7 +231,7 @@ pub async fn accept_again(
     let envelope = parse(cpu, tenant, body, read_envelope).await??;
     let note = note(&envelope);
     let event = checked(store, tenant, vec![envelope], limits.event_bytes_max)?.remove(0);
-    let accepted = store.accept_rejected(tenant.clone(), rejected, event, limits.caps).await?;
+    let accepted = store.accept_rejected(actor, tenant.clone(), rejected, event, limits.caps).await?;
     Ok(AcceptedEntry { accepted, note })
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hookloom::cpu_pool::CpuPool;
 use hookloom::intake::{self, IntakeLimits};
 use hookloom::signature::{SigningKey, SigningSecret, signature_header};
-use hookloom::store::{Caps, NewSubscription, Store, TenantChange};
+use hookloom::store::{Actor, Caps, NewSubscription, Store, TenantChange};
 use hookloom::subscription::{LoadedSettings, TenantId};
 use std::collections::BTreeMap;
 
@@ -33,12 +33,12 @@ fn the_hot_path_allocates_no_more_than_it_did() {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, mut store_events) = Store::open(folder.path()).expect("a store");
         let tenant = TenantId::parse("t").expect("a name");
-        store.create_tenant(tenant.clone(), TenantChange::default()).await.expect("a tenant");
+        store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await.expect("a tenant");
         let settings = serde_json::json!({"notify_url": "http://127.0.0.1:8000/", "modules": ["Contact"]});
         let settings = serde_json::from_value(settings).expect("settings");
         let settings = LoadedSettings::new(settings, BTreeMap::new()).expect("a URL");
         let subscription = NewSubscription { settings, signing: Vec::new() };
-        store.create_subscription(tenant.clone(), subscription).await.expect("a subscription");
+        store.create_subscription(Actor::Host, tenant.clone(), subscription).await.expect("a subscription");
         let caps = Caps { events: 1_000_000, bytes: 1 << 40 };
         let limits = IntakeLimits { event_bytes_max: 1 << 20, caps };
         let cpu = CpuPool::new(2);

@@ -164,6 +164,12 @@ impl Settings {
             traceparent: false,
         }
     }
+
+    /// Returns the host of the Notify URL in ASCII, if it was written otherwise. Similar letters differ in that form.
+    pub fn ascii_host(&self) -> Option<String> {
+        let host = Url::parse(&self.notify_url).ok()?.host_str()?.to_owned();
+        (!self.notify_url.to_lowercase().contains(&host)).then_some(host)
+    }
 }
 
 /// Transport to the receiver: forward proxy, certificate authorities, client certificate.

@@ -8,10 +8,12 @@ use super::version::VersionRef;
 use super::{PLUGINS_MAX, PluginError, Plugins};
 use bytes::Bytes;
 use hookloom_model::subscription::TenantId;
-use hookloom_store::PluginVersion;
+use hookloom_store::{Actor, PluginVersion};
 
 /// Component that can become the active version of a plugin.
 pub struct Candidate {
+    /// Author of the upload.
+    actor: Actor,
     version: VersionRef,
     stored: PluginVersion,
     report: Report,
@@ -36,16 +38,16 @@ impl Plugins {
     /// [`PluginError::TooMany`] if the tenant has [`PLUGINS_MAX`] other plugins. [`PluginError::Compile`] if the component is refused.
     pub async fn candidate(
         &self,
+        actor: Actor,
         tenant: &TenantId,
         name: &str,
         component: Bytes,
-        created_by: String,
     ) -> Result<Candidate, PluginError> {
         if !self.exists(tenant, name) && self.count(tenant) >= PLUGINS_MAX {
             return Err(PluginError::TooMany);
         }
-        let (version, stored, report) = self.prepare(tenant, name, &component, created_by).await?;
-        Ok(Candidate { version: version.reference(), stored, report, component })
+        let (version, stored, report) = self.prepare(&actor, tenant, name, &component).await?;
+        Ok(Candidate { actor, version: version.reference(), stored, report, component })
     }
 
     /// Stores a candidate as the active version of a plugin, and activates it.
@@ -55,12 +57,12 @@ impl Plugins {
         name: String,
         candidate: Candidate,
     ) -> Result<(PluginVersion, Report), PluginError> {
-        let Candidate { version, mut stored, report, component } = candidate;
+        let Candidate { actor, version, mut stored, report, component } = candidate;
         stored.active = true;
         // The activation ends a rollout of the plugin, whose counters are kept.
         self.store_rollout_counts().await;
         let swap = self.swap(&tenant, &name, version);
-        self.store.activate_plugin(tenant, name, stored.clone(), component, swap).await?;
+        self.store.activate_plugin(actor, tenant, name, stored.clone(), component, swap).await?;
         Ok((stored, report))
     }
 }

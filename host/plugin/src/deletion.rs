@@ -9,10 +9,11 @@
 
 use super::{PluginError, PluginKey, Plugins, write_lock};
 use hookloom_model::subscription::TenantId;
+use hookloom_store::Actor;
 
 impl Plugins {
     /// Deletes a plugin with all its versions, unless a subscription uses it.
-    pub async fn delete(&self, tenant: TenantId, name: String) -> Result<(), PluginError> {
+    pub async fn delete(&self, actor: Actor, tenant: TenantId, name: String) -> Result<(), PluginError> {
         let active = self.active.clone();
         let rollouts = self.rollouts.clone();
         let pool = self.runtime.pool.clone();
@@ -23,15 +24,21 @@ impl Plugins {
             write_lock(&rollouts).remove(&forgotten);
             pool.evict_plugin(&forgotten.0, &forgotten.1);
         };
-        self.store.delete_plugin(tenant, name, forget).await?;
+        self.store.delete_plugin(actor, tenant, name, forget).await?;
         self.forget_all(|other| *other == key);
         Ok(())
     }
 
     /// Deletes a version of a plugin, unless the version is active, pinned or in a rollout.
-    pub async fn delete_version(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), PluginError> {
+    pub async fn delete_version(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
+        name: String,
+        sha256: String,
+    ) -> Result<(), PluginError> {
         let version = ((tenant.clone(), name.clone()), sha256.clone());
-        self.store.delete_version(tenant, name, sha256, || ()).await?;
+        self.store.delete_version(actor, tenant, name, sha256, || ()).await?;
         self.known().pop(&version);
         Ok(())
     }

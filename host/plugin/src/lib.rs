@@ -82,7 +82,7 @@ use code::{CodeLibrary, KeyedLocks};
 use hookloom_model::chain::Step;
 use hookloom_model::limits::Limits;
 use hookloom_model::subscription::TenantId;
-use hookloom_store::{PluginVersion, Store, StoreError, now_ms};
+use hookloom_store::{Actor, PluginVersion, Store, StoreError, now_ms};
 use instance_pool::InstancePool;
 use log_budget::LogBudget;
 use lru::LruCache;
@@ -254,34 +254,34 @@ impl Plugins {
     /// Checks, compiles and probes a component, stores it as the active version of a plugin, and activates it.
     pub async fn install(
         &self,
+        actor: Actor,
         tenant: TenantId,
         name: String,
         component: Bytes,
-        created_by: String,
     ) -> Result<(PluginVersion, Report), PluginError> {
-        let candidate = self.candidate(&tenant, &name, component, created_by).await?;
+        let candidate = self.candidate(actor, &tenant, &name, component).await?;
         self.install_candidate(tenant, name, candidate).await
     }
 
     /// Checks, compiles and probes a component, and stores it as an inactive version of a plugin.
     pub async fn add(
         &self,
+        actor: Actor,
         tenant: TenantId,
         name: String,
         component: Bytes,
-        created_by: String,
     ) -> Result<(PluginVersion, Report), PluginError> {
-        let (_, stored, report) = self.prepare(&tenant, &name, &component, created_by).await?;
-        self.store.add_version(tenant.clone(), name.clone(), stored.clone(), component).await?;
+        let (_, stored, report) = self.prepare(&actor, &tenant, &name, &component).await?;
+        self.store.add_version(actor, tenant.clone(), name.clone(), stored.clone(), component).await?;
         Ok((stored, report))
     }
 
     async fn prepare(
         &self,
+        actor: &Actor,
         tenant: &TenantId,
         name: &str,
         component: &Bytes,
-        created_by: String,
     ) -> Result<(Arc<Version>, PluginVersion, Report), PluginError> {
         let _shown = self.show_compiling(tenant, name);
         check::check_bytes(component).map_err(CompileError::from)?;
@@ -293,7 +293,7 @@ impl Plugins {
             size: component.len() as u64,
             report: serde_json::to_string(&report).map_err(StoreError::from)?,
             created_at_ms: now_ms(),
-            created_by,
+            created_by: actor.shown().to_owned(),
             active: false,
         };
         Ok((version, stored, report))
@@ -320,10 +320,10 @@ impl Plugins {
     /// Activates a stored version. A rollout of the plugin ends.
     pub async fn activate(
         &self,
+        actor: Actor,
         tenant: TenantId,
         name: String,
         sha256: String,
-        activated_by: String,
     ) -> Result<(), PluginError> {
         let version = self.version(&tenant, &name, &sha256).await?;
         self.check_quarantine(&tenant, &sha256)?;
@@ -332,7 +332,7 @@ impl Plugins {
         // The activation ends a rollout of the plugin, whose counters are kept.
         self.store_rollout_counts().await;
         let swap = self.swap(&tenant, &name, version);
-        self.store.activate_version(tenant, name, sha256, activated_by, swap).await?;
+        self.store.activate_version(actor, tenant, name, sha256, swap).await?;
         Ok(())
     }
 

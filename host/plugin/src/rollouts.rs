@@ -15,7 +15,7 @@ use super::sample::Sample;
 use super::version::Version;
 use super::{PluginError, Plugins, chain, write_lock};
 use hookloom_model::subscription::TenantId;
-use hookloom_store::StoredRollout;
+use hookloom_store::{Actor, StoredRollout};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -36,7 +36,8 @@ impl Plugins {
         for stored in self.store.rollouts().await?.into_iter().filter(|stored| stored.ended_reason.is_none()) {
             if self.quarantine(&stored.tenant, &stored.sha256).is_some() {
                 let StoredRollout { tenant, name, counts, .. } = stored;
-                self.store.end_rollout(tenant, name, "its version is quarantined".into(), Some(counts)).await?;
+                let reason = "its version is quarantined".to_owned();
+                self.store.end_rollout(Actor::Host, tenant, name, reason, Some(counts)).await?;
                 continue;
             }
             match self.version(&stored.tenant, &stored.name, &stored.sha256).await {
@@ -56,7 +57,7 @@ impl Plugins {
     }
 
     /// Begins a rollout of a version. It replaces the plugin's previous rollout.
-    pub async fn begin_rollout(&self, rollout: StoredRollout) -> Result<(), PluginError> {
+    pub async fn begin_rollout(&self, actor: Actor, rollout: StoredRollout) -> Result<(), PluginError> {
         let under_way = self.rollout(&rollout.tenant, &rollout.name);
         let continued = under_way.filter(|under_way| rollout.continues(&under_way.stored));
         let rollout = match &continued {
@@ -67,7 +68,7 @@ impl Plugins {
         self.check_quarantine(&rollout.tenant, &rollout.sha256)?;
         // Compiled first, so that the version can be called at once.
         self.compiled(&rollout.tenant, &rollout.sha256).await?;
-        self.store.begin_rollout(rollout.clone()).await?;
+        self.store.begin_rollout(actor, rollout.clone()).await?;
         self.put_rollout(match continued {
             Some(under_way) => under_way.continued(rollout, version),
             None => Rollout::new(rollout, version),
@@ -76,9 +77,24 @@ impl Plugins {
     }
 
     /// Ends the rollout of a plugin. The active version judges all events again.
-    pub async fn end_rollout(&self, tenant: TenantId, name: String, reason: String) -> Result<(), PluginError> {
-        let ended = write_lock(&self.rollouts).remove(&(tenant.clone(), name.clone()));
-        Ok(self.store.end_rollout(tenant, name, reason, ended.map(|rollout| rollout.to_store())).await?)
+    pub async fn end_rollout(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
+        name: String,
+        reason: String,
+    ) -> Result<(), PluginError> {
+        let key = (tenant.clone(), name.clone());
+        let ended = write_lock(&self.rollouts).remove(&key);
+        let counts = ended.as_ref().map(|rollout| rollout.to_store());
+        let stored = self.store.end_rollout(actor, tenant, name, reason, counts).await;
+        if stored.is_err()
+            && let Some(rollout) = ended
+        {
+            // The rollout is still under way.
+            write_lock(&self.rollouts).entry(key).or_insert(rollout);
+        }
+        Ok(stored?)
     }
 
     /// Stores the counters that changed since the last call.
@@ -129,7 +145,8 @@ impl Plugins {
         let plugins = self.clone();
         tokio::spawn(async move {
             let reason = format!("taken back: {why}");
-            if let Err(error) = plugins.store.end_rollout(tenant, name, reason, Some(rollout.to_store())).await {
+            let counts = Some(rollout.to_store());
+            if let Err(error) = plugins.store.end_rollout(Actor::Host, tenant, name, reason, counts).await {
                 let error = hookloom_model::describe(&error);
                 tracing::error!(%error, "the end of a canary could not be recorded; after a restart it runs again");
             }

@@ -18,7 +18,7 @@
 use super::folder::{self, FolderEntry, FolderError, Listing};
 use super::{CompileError, PluginError, PluginKey, Plugins, write_lock};
 use hookloom_model::subscription::TenantId;
-use hookloom_store::StoreError;
+use hookloom_store::{Actor, StoreError};
 use hookloom_telemetry as telemetry;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -378,7 +378,7 @@ async fn install(
     if last.map_err(|error| FileProblem::ours(&error))?.as_ref() == Some(&sha256) {
         return Ok(());
     }
-    match plugins.install(tenant.clone(), name.to_owned(), component.into(), "plugins folder".into()).await {
+    match plugins.install(Actor::PluginsFolder, tenant.clone(), name.to_owned(), component.into()).await {
         Ok(_) => {}
         Err(PluginError::Compile(CompileError::Refused(refusal))) => {
             return Err(FileProblem::OfTheFile(refusal.to_string()));

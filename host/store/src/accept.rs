@@ -1,5 +1,6 @@
 //! Accepting events: the transaction behind `202`.
 
+use super::audit::{Actor, AuditAction};
 use super::batch::Transaction;
 use super::caps::Caps;
 use super::order_key::OrderKey;
@@ -63,8 +64,8 @@ enum IntakeKind {
     Plain,
     /// Accepts the events once for each idempotency key.
     Once(Repeatable),
-    /// Accepts a rejected request and deletes its record, in one transaction.
-    Rejected(Uuid),
+    /// Accepts a rejected request, deletes its record and adds an entry to the log of changes, in one transaction.
+    Rejected(Actor, Uuid),
 }
 
 impl Store {
@@ -94,12 +95,13 @@ impl Store {
     /// Accepts a rejected request and deletes its record in one transaction, so that it can be accepted only once.
     pub async fn accept_rejected(
         &self,
+        actor: Actor,
         tenant: TenantId,
         id: Uuid,
         event: NewEvent,
         caps: Caps,
     ) -> Result<Accepted, StoreError> {
-        Ok(self.accept_by(IntakeKind::Rejected(id), tenant, vec![event], caps).await?.events[0])
+        Ok(self.accept_by(IntakeKind::Rejected(actor, id), tenant, vec![event], caps).await?.events[0])
     }
 
     async fn accept_by(
@@ -122,7 +124,7 @@ impl Store {
             let events = self.readers.read(&owner, read).await?.ok_or(error)?;
             return Ok(AcceptedOnce { events, is_repetition: true });
         }
-        let mode = if matches!(kind, IntakeKind::Rejected(_)) { WriteMode::Shared } else { WriteMode::Intake };
+        let mode = if matches!(kind, IntakeKind::Rejected(..)) { WriteMode::Shared } else { WriteMode::Intake };
         let steps = fan_out::takes_steps(deliveries, subscriptions).then(|| self.fan_outs.begin());
         let steps_id = steps.as_ref().map(fan_out::FanOutGuard::id);
         let at_once = if steps.is_some() { 0 } else { deliveries };
@@ -174,7 +176,7 @@ impl IntakeRequest {
         tx.require_disk()?;
         // Subscriptions may have been added since the request was queued.
         volume.check(volume.matching(catalog, &tenant).deliveries, most)?;
-        if let IntakeKind::Rejected(id) = &kind {
+        if let IntakeKind::Rejected(_, id) = &kind {
             rejected::forget(tx, &tenant, *id)?;
         }
         let mut accepted = Vec::with_capacity(events.len());
@@ -186,12 +188,15 @@ impl IntakeRequest {
         }
         let answer = match &kind {
             IntakeKind::Once(request) => Some((request, answer_to(tx, &tenant, request, &accepted)?)),
-            IntakeKind::Plain | IntakeKind::Rejected(_) => None,
+            IntakeKind::Plain | IntakeKind::Rejected(..) => None,
         };
         // Last check. So far, the rows are only in memory.
         tx.check_share(&tenant, caps)?;
         if let Some((request, answer)) = answer {
             remember(tx, &tenant, request, &answer)?;
+        }
+        if let IntakeKind::Rejected(actor, id) = &kind {
+            tx.record(actor, Some(&tenant), &AuditAction::RejectedRequestResubmit(*id))?;
         }
         if let Some(id) = steps {
             let lacks = accepted.iter().map(|one| one.deliveries).sum();

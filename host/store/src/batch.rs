@@ -118,6 +118,8 @@ pub(super) struct PendingChange {
 pub(super) struct Transaction<'c> {
     connection: &'c Connection,
     room: &'c DiskRoom,
+    /// Share of each tenant.
+    pub(super) share: Caps,
     hot: RefCell<[Option<CachedStatement<'c>>; HotStatement::COUNT]>,
     rows: RefCell<Rows>,
     /// Error that prevents the commit: a row of the transaction could not be written.
@@ -137,10 +139,11 @@ impl Deref for Transaction<'_> {
 
 impl<'c> Transaction<'c> {
     /// Wraps the transaction of a connection. If it could not begin, its writes are refused.
-    pub(super) fn on(connection: &'c Connection, room: &'c DiskRoom) -> Self {
+    pub(super) fn on(connection: &'c Connection, room: &'c DiskRoom, share: Caps) -> Self {
         Transaction {
             connection,
             room,
+            share,
             hot: RefCell::default(),
             rows: RefCell::default(),
             given_up: RefCell::default(),

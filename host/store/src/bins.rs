@@ -4,6 +4,7 @@
 //! - A bin keeps no more requests, and for no longer, than its settings allow.
 //! - The id of a bin authorizes to send to it, and does not reveal its tenant.
 
+use super::audit::{Actor, AuditAction};
 use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::within_share;
@@ -56,7 +57,7 @@ const REQUEST: &str = "SELECT id, received_at_ms, head, body FROM bin_requests";
 
 impl Store {
     /// Creates a bin.
-    pub async fn create_bin(&self, tenant: TenantId, settings: BinSettings) -> Result<Bin, StoreError> {
+    pub async fn create_bin(&self, actor: Actor, tenant: TenantId, settings: BinSettings) -> Result<Bin, StoreError> {
         let (text, _, _) = new_credential("");
         // Half of the text is 128 bits.
         let id = serde_json::from_value(text[..22].into())?;
@@ -73,37 +74,46 @@ impl Store {
             let settings = serde_json::to_string(&bin.settings)?;
             let row = params![&*bin.id, &*tenant.0, settings, bin.created_at_ms];
             within_share(tx, &tenant, share, |tx| Ok(tx.execute(sql, row)?))?;
+            tx.record(&actor, Some(&tenant), &AuditAction::BinCreate(&bin))?;
             Ok(bin)
         };
         self.write(&owner, write).await
     }
 
     /// Replaces the settings of a bin.
-    pub async fn update_bin(&self, tenant: TenantId, id: BinId, settings: BinSettings) -> Result<Bin, StoreError> {
+    pub async fn update_bin(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
+        id: BinId,
+        settings: BinSettings,
+    ) -> Result<Bin, StoreError> {
         let owner = tenant.clone();
         let share = self.limits.share;
         let write = move |tx: &Transaction<'_>| {
+            let (_, before) = find(tx, &id, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let text = serde_json::to_string(&settings)?;
             let sql = "UPDATE bins SET settings = ?3 WHERE tenant = ?1 AND id = ?2";
             within_share(tx, &tenant, share, |tx| {
-                if tx.execute(sql, params![&*tenant.0, &*id, text])? == 0 {
-                    return Err(StoreError::NotFound("bin"));
-                }
+                tx.execute(sql, params![&*tenant.0, &*id, text])?;
                 prune(tx, &id, &settings)
             })?;
-            find(tx, &id, Some(&tenant))?.map(|(_, bin)| bin).ok_or(StoreError::NotFound("bin"))
+            let action = AuditAction::BinUpdate { id: &id, before: &before.settings, after: &settings };
+            tx.record(&actor, Some(&tenant), &action)?;
+            Ok(Bin { settings, ..before })
         };
         self.write(&owner, write).await
     }
 
     /// Deletes a bin with its requests.
-    pub async fn delete_bin(&self, tenant: TenantId, id: BinId) -> Result<(), StoreError> {
+    pub async fn delete_bin(&self, actor: Actor, tenant: TenantId, id: BinId) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let write = move |tx: &Transaction<'_>| {
             find(tx, &id, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             // Before the bin, whose row has their tenant.
             tx.execute("DELETE FROM bin_requests WHERE bin = ?1", [&*id])?;
-            Ok(tx.execute("DELETE FROM bins WHERE id = ?1", [&*id]).map(drop)?)
+            tx.execute("DELETE FROM bins WHERE id = ?1", [&*id])?;
+            tx.record(&actor, Some(&tenant), &AuditAction::BinDelete(&id))
         };
         self.write(&owner, write).await
     }
@@ -200,15 +210,38 @@ impl Store {
     }
 
     /// Deletes one request of a bin, or all of them.
-    pub async fn forget_bin_requests(&self, tenant: TenantId, bin: BinId, id: Option<Uuid>) -> Result<(), StoreError> {
+    pub async fn forget_bin_requests(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
+        bin: BinId,
+        id: Option<Uuid>,
+    ) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let write = move |tx: &Transaction<'_>| {
             find(tx, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let sql = "DELETE FROM bin_requests WHERE bin = ?1 AND (?2 IS NULL OR id = ?2)";
-            match tx.execute(sql, params![&*bin, id])? {
-                0 if id.is_some() => Err(StoreError::NotFound("request")),
-                _ => Ok(()),
-            }
+            let action = match (tx.execute(sql, params![&*bin, id])?, id) {
+                (0, Some(_)) => return Err(StoreError::NotFound("request")),
+                (_, Some(request)) => AuditAction::BinForget { bin: &bin, request },
+                (_, None) => AuditAction::BinClear(&bin),
+            };
+            tx.record(&actor, Some(&tenant), &action)
+        };
+        self.write(&owner, write).await
+    }
+
+    /// Records that a request of a bin is sent again, to another host. Called before it is sent.
+    pub async fn record_bin_replay(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
+        request: Uuid,
+        host: String,
+    ) -> Result<(), StoreError> {
+        let owner = tenant.clone();
+        let write = move |tx: &Transaction<'_>| {
+            tx.record(&actor, Some(&tenant), &AuditAction::BinReplay { request, host: &host })
         };
         self.write(&owner, write).await
     }

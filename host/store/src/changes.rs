@@ -1,8 +1,11 @@
-//! Log of changes: the key, the action, and the state before and after.
+//! Log of changes: the author, the action, and the states before and after.
 //!
-//! Entries are never altered. The caller leaves secrets out. An entry is written after its change, except for the deletion of a
-//! tenant, whose entry is written in the same transaction.
+//! # Guarantees
+//! - An entry is written in the transaction of its change: both are committed, or neither. Where a change takes several
+//!   transactions, the entry is part of the first one.
+//! - Entries are never altered, and have no secrets ([`audit`](super::audit)).
 
+use super::audit::{Actor, AuditAction, AuditState};
 use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::UsageKind;
@@ -42,9 +45,9 @@ const SUBJECT_BYTES_MAX: usize = 1_000;
 const STATE_BYTES_MAX: usize = 64 << 10;
 
 /// Returns the stored text of a state. A text that is too long is replaced by its length.
-fn state_text(state: &Value) -> String {
-    let text = state.to_string();
-    if text.len() <= STATE_BYTES_MAX { text } else { json!({ "omitted_bytes": text.len() }).to_string() }
+fn state_text(state: &AuditState<'_>) -> Result<String, StoreError> {
+    let text = serde_json::to_string(state)?;
+    Ok(if text.len() <= STATE_BYTES_MAX { text } else { json!({ "omitted_bytes": text.len() }).to_string() })
 }
 
 /// Size of the states on a page, in bytes, at which the page ends. A network thread writes that much JSON in about a millisecond.
@@ -60,35 +63,62 @@ fn owner(tenant: Option<&TenantId>) -> &str {
     tenant.map_or("", |tenant| &tenant.0)
 }
 
-impl Store {
-    /// Adds an entry to a tenant's log. None: to the host's log.
-    pub async fn note_change(&self, tenant: Option<TenantId>, change: Change) -> Result<(), StoreError> {
-        let account = tenant.clone();
-        let catalog = self.catalog.clone();
-        let share = self.limits.share;
-        let write = move |tx: &Transaction<'_>| {
-            let mut change = change;
-            if let Some(tenant) = &tenant {
-                if catalog.tenant(tenant).is_none() {
-                    // The tenant was deleted in the meantime, with its log.
-                    return Ok(());
-                }
-                let usage = tx.usage(tenant, share)?;
-                if usage.bytes >= share.bytes {
-                    // The entry is written even if the share is used up, without its states, which take the space.
-                    (change.before, change.after) = (None, None);
-                }
-                if usage.of(UsageKind::Changes) > BYTES_MAX {
-                    let sql = "DELETE FROM changes WHERE tenant = ?1 AND id IN
-                               (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id LIMIT ?2)";
-                    tx.execute(sql, params![&*tenant.0, OLDEST])?;
-                }
+impl Transaction<'_> {
+    /// Adds the entry of a change in this transaction to a tenant's log. None: to the host's log. Changes by the host itself have no
+    /// entry.
+    pub(super) fn record(
+        &self,
+        actor: &Actor,
+        tenant: Option<&TenantId>,
+        action: &AuditAction<'_>,
+    ) -> Result<(), StoreError> {
+        let Actor::Key(who) = actor else { return Ok(()) };
+        let mut states = action.states();
+        if let Some(tenant) = tenant {
+            let usage = match self.usage(tenant, self.share) {
+                // The tenant is being deleted, with its log.
+                Err(StoreError::NotFound(_)) => return Ok(()),
+                usage => usage?,
+            };
+            if usage.bytes >= self.share.bytes {
+                // The entry is written even if the share is used up, without its states, which take the space.
+                states = [None, None];
             }
-            insert_change(tx, tenant.as_ref(), &change)
-        };
-        self.write(Owner::from(account.as_ref()), write).await
+            if usage.of(UsageKind::Changes) > BYTES_MAX {
+                let sql = "DELETE FROM changes WHERE tenant = ?1 AND id IN
+                           (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id LIMIT ?2)";
+                self.execute(sql, params![&*tenant.0, OLDEST])?;
+            }
+        }
+        insert(self, owner(tenant), who, action, states)
     }
+}
 
+/// Adds an entry, and now and then deletes those above [`KEPT_MAX`].
+fn insert(
+    connection: &Connection,
+    tenant: &str,
+    who: &str,
+    action: &AuditAction<'_>,
+    [before, after]: [Option<AuditState<'_>>; 2],
+) -> Result<(), StoreError> {
+    let id = Uuid::now_v7();
+    let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let who = shortened(who, SUBJECT_BYTES_MAX);
+    let subject = shortened(&action.subject(), SUBJECT_BYTES_MAX);
+    let before = before.as_ref().map(state_text).transpose()?;
+    let after = after.as_ref().map(state_text).transpose()?;
+    connection.execute(sql, params![tenant, id, now_ms(), who, action.as_str(), subject, before, after])?;
+    // Finding the entries to delete reads the whole log, so only one change in 256 does it, chosen by a random byte.
+    if id.as_bytes()[15] != 0 {
+        return Ok(());
+    }
+    let sql = "DELETE FROM changes WHERE tenant = ?1 AND id <= (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
+    connection.execute(sql, params![tenant, KEPT_MAX])?;
+    Ok(())
+}
+
+impl Store {
     /// Returns at most `limit` entries older than `before`, newest first, and whether there are more. Returns at least one entry,
     /// of any size.
     pub async fn changes(
@@ -121,36 +151,6 @@ impl Store {
 
 fn state_bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<usize> {
     Ok(row.get_ref(column)?.as_str_or_null()?.map_or(0, str::len))
-}
-
-/// Adds an entry to a tenant's log, or to the host's. Called within a larger transaction if the change and its entry must be
-/// committed together.
-pub(super) fn insert_change(
-    tx: &Transaction<'_>,
-    tenant: Option<&TenantId>,
-    change: &Change,
-) -> Result<(), StoreError> {
-    let Change { id, at_ms, who, action, subject, before, after } = change;
-    let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let tenant = owner(tenant);
-    let [who, subject] = [who, subject].map(|text| shortened(text, SUBJECT_BYTES_MAX));
-    let before = before.as_ref().map(state_text);
-    let after = after.as_ref().map(state_text);
-    tx.execute(sql, params![tenant, id, at_ms, who, action, subject, before, after])?;
-    // Finding the entries to delete reads the whole log, so only one change in 256 does it, chosen by a random byte.
-    if id.as_bytes()[15] != 0 {
-        return Ok(());
-    }
-    let sql = "DELETE FROM changes WHERE tenant = ?1 AND id <= (SELECT id FROM changes WHERE tenant = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
-    tx.execute(sql, params![tenant, KEPT_MAX])?;
-    Ok(())
-}
-
-impl Change {
-    /// Returns an entry with the present time.
-    pub fn now(who: String, action: &str, subject: String, before: Option<Value>, after: Option<Value>) -> Self {
-        Change { id: Uuid::now_v7(), at_ms: now_ms(), who, action: action.to_owned(), subject, before, after }
-    }
 }
 
 fn change_row(row: &Row<'_>) -> rusqlite::Result<Change> {

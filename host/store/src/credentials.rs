@@ -1,5 +1,6 @@
 //! API keys and intake tokens in the database, which holds only their hashes.
 
+use super::audit::{Actor, AuditAction};
 use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::within_share;
@@ -18,13 +19,14 @@ impl Store {
     /// Creates a key and returns its text, which cannot be read again.
     pub async fn create_key(
         &self,
+        actor: Actor,
         tenant: Option<TenantId>,
         scopes: Vec<Scope>,
         label: String,
     ) -> Result<(ApiKey, String), StoreError> {
         let (text, hash, hint) = new_credential(KEY_PREFIX);
         let key = ApiKey { id: Uuid::now_v7(), tenant, scopes, hint, label, created_at_ms: now_ms() };
-        let key = self.put_key(hash, key).await?;
+        let key = self.put_key(actor, hash, key).await?;
         Ok((key, text))
     }
 
@@ -36,7 +38,7 @@ impl Store {
             if self.catalog().key(&hash).is_some_and(|same| same.id == old.id) {
                 return Ok(());
             }
-            self.revoke_key(None, old.id).await?;
+            self.revoke_key(Actor::Host, None, old.id).await?;
         }
         let key = ApiKey {
             id: Uuid::now_v7(),
@@ -46,10 +48,10 @@ impl Store {
             label: LABEL.to_owned(),
             created_at_ms: now_ms(),
         };
-        self.put_key(hash, key).await.map(drop)
+        self.put_key(Actor::Host, hash, key).await.map(drop)
     }
 
-    async fn put_key(&self, hash: [u8; 32], key: ApiKey) -> Result<ApiKey, StoreError> {
+    async fn put_key(&self, actor: Actor, hash: [u8; 32], key: ApiKey) -> Result<ApiKey, StoreError> {
         let owner = Owner::from(key.tenant.as_ref());
         let share = self.limits.share;
         let write = move |tx: &Transaction<'_>| {
@@ -62,6 +64,8 @@ impl Store {
                 Some(tenant) => within_share(tx, tenant, share, |tx| Ok(tx.execute(sql, row)?))?,
                 None => tx.execute(sql, row)?,
             };
+            let action = if key.is_admin() { AuditAction::AdminKeyCreate(&key) } else { AuditAction::KeyCreate(&key) };
+            tx.record(&actor, key.tenant.as_ref(), &action)?;
             Ok(key)
         };
         self.change(owner, write, move |catalog, key| catalog.put_key(hash, key.clone())).await
@@ -99,51 +103,82 @@ impl Store {
     }
 
     /// Deletes a key of a tenant (None: an admin key) with its sessions.
-    pub async fn revoke_key(&self, tenant: Option<TenantId>, id: Uuid) -> Result<(), StoreError> {
+    pub async fn revoke_key(&self, actor: Actor, tenant: Option<TenantId>, id: Uuid) -> Result<(), StoreError> {
         let owner = Owner::from(tenant.as_ref());
+        let catalog = self.catalog.clone();
         let write = move |tx: &Transaction<'_>| {
-            let tenant = tenant.as_ref().map(|tenant| tenant.0.to_string());
-            if !tx.prepare("SELECT 1 FROM keys WHERE id = ?1 AND tenant IS ?2")?.exists(params![id, tenant])? {
-                return Err(StoreError::NotFound("key"));
-            }
-            delete_key(tx, id)
+            let key = catalog.key_by_id(id).filter(|key| key.tenant == tenant).ok_or(StoreError::NotFound("key"))?;
+            delete_key(tx, id)?;
+            let action = if key.is_admin() { AuditAction::AdminKeyRevoke(&key) } else { AuditAction::KeyRevoke(&key) };
+            tx.record(&actor, tenant.as_ref(), &action)
         };
         self.change(owner, write, move |catalog, ()| catalog.remove_key(id)).await
     }
 
-    /// Creates an intake token and returns its text, which cannot be read again. Deletes the token that it replaces.
+    /// Creates an intake token and returns its text, which cannot be read again.
     pub async fn create_token(
         &self,
+        actor: Actor,
         tenant: TenantId,
         label: String,
-        replaces: Option<Uuid>,
+    ) -> Result<(IntakeToken, String), StoreError> {
+        self.put_token(actor, tenant, label, None).await
+    }
+
+    /// Replaces an intake token by a new one with the same label. Returns the new one and its text, which cannot be read again.
+    pub async fn rotate_token(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
+        id: Uuid,
+    ) -> Result<(IntakeToken, String), StoreError> {
+        let old = self.catalog.tokens(&tenant).into_iter().find(|token| token.id == id);
+        let old = old.ok_or(StoreError::NotFound("intake token"))?;
+        self.put_token(actor, tenant, old.label.clone(), Some(old)).await
+    }
+
+    async fn put_token(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
+        label: String,
+        replaces: Option<Arc<IntakeToken>>,
     ) -> Result<(IntakeToken, String), StoreError> {
         let (text, hash, hint) = new_credential(TOKEN_PREFIX);
         let owner = Owner::from(&tenant);
         let token = IntakeToken { id: Uuid::now_v7(), tenant, hint, label, created_at_ms: now_ms() };
         let share = self.limits.share;
+        let replaced_id = replaces.as_ref().map(|old| old.id);
         let write = move |tx: &Transaction<'_>| {
             let IntakeToken { id, tenant, hint, label, created_at_ms } = &token;
             within_share(tx, tenant, share, |tx| {
-                if let Some(id) = replaces {
-                    end_token(tx, tenant, id)?;
+                if let Some(old) = &replaces {
+                    end_token(tx, tenant, old.id)?;
                 }
                 let sql = "INSERT INTO intake_tokens (tenant, id, hash, hint, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
                 Ok(tx.execute(sql, params![&*tenant.0, id, hash, hint, label, created_at_ms])?)
             })?;
+            let action = match &replaces {
+                Some(before) => AuditAction::IntakeTokenRotate { before, after: &token },
+                None => AuditAction::IntakeTokenCreate(&token),
+            };
+            tx.record(&actor, Some(tenant), &action)?;
             Ok(token)
         };
         let show = move |catalog: &Catalog, token: &IntakeToken| {
-            replaces.into_iter().for_each(|id| catalog.remove_token(id));
+            replaced_id.into_iter().for_each(|id| catalog.remove_token(id));
             catalog.put_token(hash, token.clone());
         };
         Ok((self.change(owner, write, show).await?, text))
     }
 
     /// Deletes an intake token.
-    pub async fn revoke_token(&self, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
+    pub async fn revoke_token(&self, actor: Actor, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
         let owner = Owner::from(&tenant);
-        let write = move |tx: &Transaction<'_>| end_token(tx, &tenant, id);
+        let write = move |tx: &Transaction<'_>| {
+            end_token(tx, &tenant, id)?;
+            tx.record(&actor, Some(&tenant), &AuditAction::IntakeTokenRevoke(id))
+        };
         self.change(owner, write, move |catalog, ()| catalog.remove_token(id)).await
     }
 }

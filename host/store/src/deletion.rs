@@ -12,19 +12,18 @@
 //! # Limits
 //! A component is deleted in one piece, so a step takes as long as the largest component needs.
 
+use super::audit::{Actor, AuditAction};
 use super::background::{let_others_write, run_when_woken};
 use super::batch::Transaction;
-use super::changes::insert_change;
+use super::contents::TenantContents;
 use super::credentials::found;
 use super::fair_queue::Owner;
 use super::writer::{Terms, WriteMode};
-use super::{Catalog, Change, Store, StoreError, UsageKind, now_ms, usage};
+use super::{Catalog, Store, StoreError, now_ms};
 use hookloom_model::ids::VersionId;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, params};
-use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Maximum duration of a step, which occupies the writer. A single row may take longer.
@@ -36,32 +35,8 @@ const STEP_ROWS: u64 = 512;
 /// Maximum number of versions that the transaction of a deletion removes from their plugin.
 const DISCARDED: usize = 64;
 
-/// Contents of a tenant, as numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TenantContents {
-    /// Id of the tenant.
-    pub tenant: String,
-    /// Time at which the deletion began, in milliseconds since the epoch. Absent if the tenant is not being deleted.
-    pub deleting_since_ms: Option<i64>,
-    /// Number of stored events.
-    pub events: u64,
-    /// Number of deliveries in all states.
-    pub deliveries: u64,
-    /// Number of plugins.
-    pub plugins: u64,
-    /// Number of versions of plugins.
-    pub versions: u64,
-    /// Number of subscriptions.
-    pub subscriptions: u64,
-    /// Number of bins.
-    pub bins: u64,
-    /// Number of API keys.
-    pub keys: u64,
-    /// Number of intake tokens, each with an address.
-    pub intake_tokens: u64,
-    /// Size of all data, in bytes, as [`Usage`](super::Usage) counts it.
-    pub bytes: u64,
-}
+/// Maximum number of versions in the entry of a deleted plugin.
+const VERSIONS_RECORDED_MAX: usize = 900;
 
 /// Statements that delete some rows of a tenant (?1). Rows that identify the tenant of other rows come after them.
 const STATEMENTS: [&str; 20] = [
@@ -96,48 +71,21 @@ struct DeletionStep {
 }
 
 impl Store {
-    /// Counts the contents of a tenant, which may be being deleted.
-    pub async fn tenant_contents(&self, tenant: TenantId) -> Result<TenantContents, StoreError> {
-        let read = move |connection: &Connection| {
-            let sql = "SELECT deleting_since_ms FROM tenants WHERE id = ?1";
-            let since = connection.query_row(sql, [&*tenant.0], |row| row.get(0)).optional()?;
-            let deleting_since_ms = since.ok_or(StoreError::NotFound("tenant"))?;
-            let count = |table: &str| -> Result<u64, StoreError> {
-                let sql = format!("SELECT COUNT(*) FROM {table} WHERE tenant = ?1");
-                Ok(connection.query_row(&sql, [&*tenant.0], |row| row.get(0))?)
-            };
-            // `usage::kept` returns nothing for a tenant that is being deleted.
-            let bytes = UsageKind::ALL.map(usage::column).join(" + ");
-            let sql = format!("SELECT MAX(events_kept, 0), MAX({bytes}, 0) FROM ledgers WHERE tenant = ?1");
-            let (events, bytes) = connection.query_row(&sql, [&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            Ok(TenantContents {
-                deleting_since_ms,
-                events,
-                deliveries: count("deliveries")?,
-                plugins: count("plugins")?,
-                versions: count("plugin_versions")?,
-                subscriptions: count("subscriptions")?,
-                bins: count("bins")?,
-                keys: count("keys")?,
-                intake_tokens: count("intake_tokens")?,
-                bytes,
-                tenant: tenant.to_string(),
-            })
-        };
-        // An exact count of millions of rows takes longer than the time limit of a tenant's query.
-        self.lane_readers.read(Owner::Host, read).await
-    }
-
-    /// Begins the deletion of a tenant. Its keys, addresses and subscriptions end at once. `change` is added to the host's log in
-    /// the same transaction, because the tenant's log is deleted.
-    pub async fn delete_tenant(&self, tenant: TenantId, change: Change) -> Result<(), StoreError> {
+    /// Begins the deletion of a tenant. Its keys, addresses and subscriptions end at once. The entry with its contents is added to
+    /// the host's log, because the tenant's log is deleted.
+    pub async fn delete_tenant(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
+        contents: TenantContents,
+    ) -> Result<(), StoreError> {
         let subscriptions = self.catalog().subscriptions(&tenant).iter().map(|one| one.id).collect();
         let owner = tenant.clone();
         let write = move |tx: &Transaction<'_>| {
             let sql = "UPDATE tenants SET deleting_since_ms = ?2 WHERE id = ?1 AND deleting_since_ms IS NULL";
             found(tx.execute(sql, params![&*owner.0, now_ms()])?, "tenant")?;
             tx.execute("UPDATE ledgers SET deleting = 1 WHERE tenant = ?1", [&*owner.0])?;
-            insert_change(tx, None, &change)
+            tx.record(&actor, None, &AuditAction::TenantDelete(&contents))
         };
         let pending = self.pending.clone();
         let show = move |catalog: &Catalog, (): &()| {
@@ -153,6 +101,7 @@ impl Store {
     /// write.
     pub async fn delete_plugin(
         &self,
+        actor: Actor,
         tenant: TenantId,
         name: String,
         forget: impl FnOnce() + Send + 'static,
@@ -166,7 +115,9 @@ impl Store {
             let users = subscriptions.iter().filter(|one| one.settings.plugin.names(&name)).map(|one| one.id);
             refuse_if_used(format!("the plugin {name}"), users.collect())?;
             tx.execute("DELETE FROM rollouts WHERE tenant = ?1 AND name = ?2", params![&*tenant.0, name])?;
-            discard(tx, &tenant, &name, None).map(drop)
+            let versions = versions_of(tx, &tenant, &name)?;
+            discard(tx, &tenant, &name, None)?;
+            tx.record(&actor, Some(&tenant), &AuditAction::PluginDelete { name: &name, versions: &versions })
         };
         self.change(&owner, write, |_, ()| forget()).await?;
         self.deletions.notify_one();
@@ -176,6 +127,7 @@ impl Store {
     /// Deletes a version of a plugin, unless it is active, pinned or in a rollout. `forget` runs as in [`Store::delete_plugin`].
     pub async fn delete_version(
         &self,
+        actor: Actor,
         tenant: TenantId,
         name: String,
         sha256: String,
@@ -202,7 +154,8 @@ impl Store {
                 .filter(|one| one.settings.plugin.0.iter().any(|step| step.plugin == *name && pins(&step.pin)))
                 .map(|one| one.id);
             refuse_if_used(format!("the version {sha256} of the plugin {name}"), users.collect())?;
-            found(discard(tx, &tenant, &name, Some(&sha256))?, "version of the plugin")
+            found(discard(tx, &tenant, &name, Some(&sha256))?, "version of the plugin")?;
+            tx.record(&actor, Some(&tenant), &AuditAction::PluginDeleteVersion { name: &name, sha256: &sha256 })
         };
         self.change(&owner, write, |_, ()| forget()).await?;
         self.deletions.notify_one();
@@ -289,6 +242,15 @@ fn discard(connection: &Connection, tenant: &TenantId, name: &str, sha256: Optio
     let sql = "UPDATE plugin_versions SET name = ?4 WHERE tenant = ?1 AND name = ?2 AND sha256 IN
                (SELECT sha256 FROM plugin_versions WHERE tenant = ?1 AND name = ?2 AND (?3 IS NULL OR sha256 = ?3) LIMIT ?5)";
     Ok(connection.execute(sql, params![&*tenant.0, name, sha256, discarded, DISCARDED])?)
+}
+
+/// Returns the versions of a plugin, newest first, at most as many as a state in the log of changes has room for. Reads only an
+/// index.
+fn versions_of(connection: &Connection, tenant: &TenantId, name: &str) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT sha256 FROM plugin_versions WHERE tenant = ?1 AND name = ?2 ORDER BY rowid DESC LIMIT ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let versions = statement.query_map(params![&*tenant.0, name, VERSIONS_RECORDED_MAX], |row| row.get(0))?;
+    Ok(versions.collect::<Result<_, _>>()?)
 }
 
 /// Tenant, plugin name and sha256 of a version.

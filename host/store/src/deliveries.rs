@@ -1,5 +1,6 @@
 //! Deliveries and attempts in the database: recording outcomes, and reading them for display.
 
+use super::audit::Actor;
 use super::batch::Transaction;
 use super::careful::{self, Careful};
 use super::events::id_value;
@@ -130,7 +131,7 @@ impl Store {
             let instead = AttemptRecord { delivery, attempt, next, age_end_ms, disables: None };
             record_one(tx, &instead, Some(&detail))
         };
-        self.set_state_after(write, &tenant, id, change).await
+        self.set_state_after(write, Actor::Host, &tenant, id, change).await
     }
 
     /// Ends a pending delivery without an attempt.

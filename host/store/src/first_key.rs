@@ -8,6 +8,7 @@
 //!
 //! The first use of a key is durable within moments ([`Store::watch_first_use`]). Later uses are written with the retention.
 
+use super::audit::Actor;
 use super::fair_queue::Owner;
 use super::{Store, StoreError};
 use hookloom_model::access::ApiKey;
@@ -38,12 +39,12 @@ impl Store {
         }
         unused.truncate(unused.len().saturating_sub(UNUSED_MAX - 1));
         self.revoke_all(&unused).await?;
-        self.create_key(None, Vec::new(), LABEL.into()).await.map(Some)
+        self.create_key(Actor::Host, None, Vec::new(), LABEL.into()).await.map(Some)
     }
 
     async fn revoke_all(&self, keys: &[Arc<ApiKey>]) -> Result<(), StoreError> {
         for key in keys {
-            self.revoke_key(None, key.id).await?;
+            self.revoke_key(Actor::Host, None, key.id).await?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@
 //! The store takes no decisions: `route` decides the receivers of an event, `retry` what follows an attempt.
 
 mod accept;
+mod audit;
 mod background;
 mod backlog;
 mod backup;
@@ -28,6 +29,7 @@ mod changes;
 mod check;
 mod checkpoint;
 mod clock;
+mod contents;
 mod credentials;
 mod damage;
 mod data_folder;
@@ -69,6 +71,7 @@ mod rows;
 mod salvage;
 mod schema;
 mod sessions;
+mod subscription_state;
 mod subscriptions;
 mod sweeps;
 mod tenants;
@@ -77,19 +80,20 @@ mod usage;
 pub mod vault;
 mod wall_clock;
 mod writer;
+mod writes;
 
 pub use accept::{Accepted, AcceptedOnce, NewEvent, Repeatable};
+pub use audit::Actor;
 pub use backup::{BackedUp, back_up};
-use batch::Transaction;
 pub use bins::{BIN_BYTES_MAX, BINS_MAX, BinFilter, BinPage};
 pub use caps::Caps;
 use catalog::Catalog;
 pub use changes::Change;
 pub use check::{CheckReport, DamagedKey, TableReport, check_store};
+pub use contents::TenantContents;
 pub use damage::{DamageReport, DamagedObject, DamagedRow, RowKind};
 use data_folder::DataFolder;
 pub use data_folder::FolderFault;
-pub use deletion::TenantContents;
 pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};
 pub use due::{AttemptClass, DuePage};
 pub use events::{EventFilter, EventSummary};
@@ -107,12 +111,12 @@ pub use repair::damaged_parts;
 pub use rescue::{RescueReport, rescue};
 pub use rollouts::{RolloutKind, StoredRollout};
 pub use sessions::SESSION_LASTS;
-pub use subscriptions::{NewSubscription, StateChange};
+pub use subscription_state::StateChange;
+pub use subscriptions::NewSubscription;
 pub use tenants::TenantChange;
 pub use usage::{KindUsage, Usage, UsageKind, grouped};
 
 use disk_room::DiskRoom;
-use fair_queue::Owner;
 use hookloom_model::plural::counted;
 use hookloom_model::subscription::SubscriptionId;
 use readers::Readers;
@@ -123,7 +127,7 @@ use tokio::sync::mpsc;
 use tuning::tune;
 use vault::{Vault, VaultError};
 pub use wall_clock::now_ms;
-use writer::{Terms, WriteMode, Writer, WriterContext};
+use writer::{Writer, WriterContext};
 
 /// Error of a store operation.
 #[derive(Debug, thiserror::Error)]
@@ -317,6 +321,7 @@ impl Store {
             room: room.clone(),
             pending: pending.clone(),
             damage: damage.clone(),
+            share: limits.share,
         };
         let writer = Writer::start(connection, context).map_err(in_folder)?;
         let (store_events, listener) = mpsc::unbounded_channel();
@@ -352,45 +357,5 @@ impl Store {
     /// Returns the key that authenticates compiled plugins on disk.
     pub fn compiled_cache_key(&self) -> [u8; 32] {
         self.vault.cache_key()
-    }
-
-    /// Runs a write of few rows that shares its transaction with others.
-    async fn write<T: Send + 'static>(
-        &self,
-        owner: impl Into<Owner>,
-        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.writer.write(Terms::small(owner.into(), WriteMode::Shared), write, |_| {}).await
-    }
-
-    /// Runs a write that changes the catalog: committed alone, then shown in the catalog by `show`.
-    async fn change<T: Send + 'static>(
-        &self,
-        owner: impl Into<Owner>,
-        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
-        show: impl FnOnce(&Catalog, &T) + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.change_of(owner, Vec::new(), write, show).await
-    }
-
-    /// Runs a write as [`Store::change`] does, and publishes that these subscriptions changed. The event is sent on the writer's
-    /// thread, because the client that asked for the change may have disconnected by then.
-    async fn change_of<T: Send + 'static>(
-        &self,
-        owner: impl Into<Owner>,
-        subscriptions: Vec<SubscriptionId>,
-        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
-        show: impl FnOnce(&Catalog, &T) + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let catalog = self.catalog.clone();
-        let store_events = self.store_events.clone();
-        let then = move |value: &mut T| {
-            show(&catalog, value);
-            for id in subscriptions {
-                // The dispatcher is gone only while the host stops. It reads what is due from the store at the next start.
-                let _ = store_events.send(StoreEvent::Changed(id));
-            }
-        };
-        self.writer.write(Terms::small(owner.into(), WriteMode::Exclusive), write, then).await
     }
 }

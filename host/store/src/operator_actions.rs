@@ -3,9 +3,10 @@
 //! # Guarantees
 //! - New deliveries are counted in the ledger in the transaction that makes them.
 //! - A redrive or replay of many deliveries runs in steps of [`STEP`], between which other writes run. A step that has been committed
-//!   stays, even if a later one fails.
+//!   stays, even if a later one fails. The entry in the log of changes is committed with the first step.
 
 use super::accept::{write_delivery, write_event};
+use super::audit::{Actor, AuditAction, SelectionAudit};
 use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::usage::{require_room, within_share};
@@ -43,7 +44,7 @@ fn first_id(ms: i64) -> Uuid {
 
 impl Store {
     /// Makes a delivery due now. A delivery that had ended becomes pending again, with a new budget of attempts.
-    pub async fn retry(&self, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
+    pub async fn retry(&self, actor: Actor, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let catalog = self.catalog.clone();
         let owner = tenant.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
@@ -65,13 +66,13 @@ impl Store {
                        WHERE tenant = ?1 AND id = ?2";
             tx.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
             tx.count_pending(&tenant, subscription, i64::from(had_ended));
-            Ok(())
+            tx.record(&actor, Some(&tenant), &AuditAction::DeliveryRetry(id))
         };
         self.change_of(&owner, vec![subscription], write, |_, ()| {}).await
     }
 
     /// Cancels a pending delivery. An attempt that is under way is completed and recorded.
-    pub async fn cancel(&self, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
+    pub async fn cancel(&self, actor: Actor, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
         let write = move |tx: &Transaction<'_>| {
@@ -83,7 +84,7 @@ impl Store {
                 0 => Err(StoreError::Conflict("it is no longer pending".into())),
                 _ => {
                     tx.count_pending(&tenant, subscription, -1);
-                    Ok(())
+                    tx.record(&actor, Some(&tenant), &AuditAction::DeliveryCancel(id))
                 }
             }
         };
@@ -125,6 +126,7 @@ impl Store {
     /// Makes the deliveries of [`Store::count_ended`] pending again, each with a new budget of attempts. Returns their number.
     pub async fn redrive(
         &self,
+        actor: Actor,
         subscription: &Subscription,
         states: Vec<DeliveryState>,
         span: Span,
@@ -152,7 +154,11 @@ impl Store {
             tx.count_pending(tenant, id, again as i64);
             Ok(again as u64)
         };
-        self.act_in_steps(subscription, span, Selection { sql: select, subscription: Some(id.0) }, write).await
+        let selected = SelectionAudit { states: Some(states), ..span.into() };
+        let entry =
+            StepsEntry { actor, selected, action: |id, selection| AuditAction::SubscriptionRedrive { id, selection } };
+        let selection = Selection { sql: select, subscription: Some(id.0) };
+        self.act_in_steps(entry, subscription, span, selection, write).await
     }
 
     /// Returns the number of events of a span that a replay would deliver to a subscription.
@@ -169,7 +175,7 @@ impl Store {
     }
 
     /// Makes a new delivery for every event of [`Store::count_replayable`]. Returns their number.
-    pub async fn replay(&self, subscription: &Subscription, span: Span) -> Result<u64, StoreError> {
+    pub async fn replay(&self, actor: Actor, subscription: &Subscription, span: Span) -> Result<u64, StoreError> {
         let id = subscription.id;
         let share = self.limits.share;
         let catalog = self.catalog.clone();
@@ -193,18 +199,24 @@ impl Store {
                 Ok(made as u64)
             })
         };
-        self.act_in_steps(subscription, span, Selection { sql: select, subscription: None }, write).await
+        let selected = span.into();
+        let entry =
+            StepsEntry { actor, selected, action: |id, selection| AuditAction::SubscriptionReplay { id, selection } };
+        self.act_in_steps(entry, subscription, span, Selection { sql: select, subscription: None }, write).await
     }
 
-    /// Selects rows of a span in steps, and writes each step in a transaction. Returns the sum of the returned numbers.
+    /// Selects rows of a span in steps, and writes each step in a transaction, the first one with the entry. Returns the sum of the
+    /// returned numbers.
     async fn act_in_steps(
         &self,
+        entry: StepsEntry,
         subscription: &Subscription,
         span: Span,
         selection: Selection,
         write: impl Fn(&Transaction<'_>, &TenantId, Vec<Uuid>) -> Result<u64, StoreError> + Clone + Send + 'static,
     ) -> Result<u64, StoreError> {
         let mut sum = 0;
+        let mut entry = Some(entry);
         let (mut from, to) = span.ids();
         loop {
             let tenant = subscription.tenant.clone();
@@ -215,12 +227,21 @@ impl Store {
                 parameters.extend(also.as_ref().map(|id| id as &dyn ToSql));
                 step_of(statement.query(&*parameters)?)
             };
-            let step = self.readers.read(&subscription.tenant, read).await?;
+            let ActionStep { ids, next } = self.readers.read(&subscription.tenant, read).await?;
             let tenant = subscription.tenant.clone();
+            let id = subscription.id;
             let write = write.clone();
-            let write = move |tx: &Transaction<'_>| write(tx, &tenant, step.ids);
-            sum += self.change_of(&subscription.tenant, vec![subscription.id], write, |_, _| {}).await?;
-            match step.next {
+            let entry_of_step = entry.take();
+            let write = move |tx: &Transaction<'_>| {
+                let deliveries = write(tx, &tenant, ids)?;
+                if let Some(StepsEntry { actor, selected, action }) = entry_of_step {
+                    let selected = SelectionAudit { deliveries: next.is_none().then_some(deliveries), ..selected };
+                    tx.record(&actor, Some(&tenant), &action(id, selected))?;
+                }
+                Ok(deliveries)
+            };
+            sum += self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await?;
+            match next {
                 Some(next) => from = next,
                 None => return Ok(sum),
             }
@@ -228,18 +249,39 @@ impl Store {
     }
 
     /// Makes a test event with one delivery, to this subscription.
-    pub async fn test(&self, subscription: &Subscription, new: NewEvent) -> Result<DeliveryId, StoreError> {
+    pub async fn test(
+        &self,
+        actor: Actor,
+        subscription: &Subscription,
+        new: NewEvent,
+    ) -> Result<DeliveryId, StoreError> {
         let tenant = subscription.tenant.clone();
         let id = subscription.id;
         let share = self.limits.share;
         let write = move |tx: &Transaction<'_>| {
-            within_share(tx, &tenant, share, |tx| {
+            let delivery = within_share(tx, &tenant, share, |tx| {
                 let event = write_event(tx, &tenant, new, 0);
                 count_in_ledger(tx, &tenant, "tests", 1)?;
                 Ok(make(tx, &tenant, event.id, id, DeliveryKind::Test))
-            })
+            })?;
+            tx.record(&actor, Some(&tenant), &AuditAction::SubscriptionTest(id))?;
+            Ok(delivery)
         };
         self.change_of(&subscription.tenant, vec![id], write, |_, _| {}).await
+    }
+}
+
+/// Entry of an action that takes several steps.
+struct StepsEntry {
+    actor: Actor,
+    selected: SelectionAudit,
+    action: fn(SubscriptionId, SelectionAudit) -> AuditAction<'static>,
+}
+
+impl From<Span> for SelectionAudit {
+    fn from(span: Span) -> Self {
+        let Span { from_ms, to_ms } = span;
+        SelectionAudit { states: None, from_ms, to_ms: (to_ms < i64::MAX).then_some(to_ms), deliveries: None }
     }
 }
 

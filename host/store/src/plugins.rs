@@ -1,5 +1,6 @@
 //! Plugins in the database: components by content, versions by tenant and name, and the active versions.
 
+use super::audit::{Actor, AuditAction};
 use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::sweeps::{self, Changed};
@@ -78,25 +79,26 @@ impl Store {
     /// runs is always the stored one, even if clients disconnect or upload at the same time.
     pub async fn activate_plugin(
         &self,
+        actor: Actor,
         tenant: TenantId,
         name: String,
         version: PluginVersion,
         component: Bytes,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let by = version.created_by.clone();
         let share = self.limits.share;
         let add = move |tx: &Transaction<'_>, tenant: &TenantId, name: &str| {
             refuse_while_deleted(tx, tenant, name)?;
             within_share(tx, tenant, share, |tx| insert_version(tx, tenant, name, &version, &component))?;
             Ok(version.sha256)
         };
-        self.activate(tenant, name, by, add, swap).await
+        self.activate(actor, |name, sha256| AuditAction::PluginUpload { name, sha256 }, tenant, name, add, swap).await
     }
 
     /// Adds a version to an existing plugin, without activating it.
     pub async fn add_version(
         &self,
+        actor: Actor,
         tenant: TenantId,
         name: String,
         version: PluginVersion,
@@ -109,7 +111,9 @@ impl Store {
             if !tx.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
                 return Err(StoreError::NotFound("plugin to add a version to: upload its first version to be active"));
             }
-            within_share(tx, &tenant, share, |tx| insert_version(tx, &tenant, &name, &version, &component))
+            within_share(tx, &tenant, share, |tx| insert_version(tx, &tenant, &name, &version, &component))?;
+            let action = AuditAction::PluginAddVersion { name: &name, sha256: &version.sha256 };
+            tx.record(&actor, Some(&tenant), &action)
         };
         self.write(&owner, write).await
     }
@@ -145,24 +149,26 @@ impl Store {
     /// Activates an existing version. `swap` runs as in [`Store::activate_plugin`].
     pub async fn activate_version(
         &self,
+        actor: Actor,
         tenant: TenantId,
         name: String,
         sha256: String,
-        by: String,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
         let find = move |tx: &Transaction<'_>, tenant: &TenantId, name: &str| {
             let there = has_version(tx, tenant, name, &sha256)?;
             there.then_some(sha256).ok_or(StoreError::NotFound("version of the plugin"))
         };
-        self.activate(tenant, name, by, find, swap).await
+        self.activate(actor, |name, sha256| AuditAction::PluginActivate { name, sha256 }, tenant, name, find, swap)
+            .await
     }
 
     async fn activate(
         &self,
+        actor: Actor,
+        action: for<'a> fn(&'a str, &'a str) -> AuditAction<'a>,
         tenant: TenantId,
         name: String,
-        by: String,
         version: impl FnOnce(&Transaction<'_>, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
@@ -175,11 +181,12 @@ impl Store {
             tx.execute(
                 "INSERT INTO plugins (tenant, name, active_sha256, activated_at_ms, activated_by) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT DO UPDATE SET active_sha256 = ?3, activated_at_ms = ?4, activated_by = ?5",
-                params![&*tenant.0, name, sha256, now_ms(), by],
+                params![&*tenant.0, name, sha256, now_ms(), actor.shown()],
             )?;
             // The rollout compared with the previous version.
             let sql = "UPDATE rollouts SET ended_reason = 'another version was activated' WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
             tx.execute(sql, params![&*tenant.0, name])?;
+            tx.record(&actor, Some(&tenant), &action(&name, &sha256))?;
             sweeps::judge_again(tx, &tenant, &Changed::Plugin(name), &due, &damage)
         };
         self.change_of(&owner, users, write, |_, ()| swap()).await?;

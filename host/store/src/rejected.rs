@@ -1,5 +1,6 @@
 //! Requests that `/in` received and could not accept. They are kept because Agile CRM does not send them again.
 
+use super::audit::{Actor, AuditAction};
 use super::batch::Transaction;
 use super::credentials::found;
 use super::fair_queue::Owner;
@@ -103,9 +104,13 @@ impl Store {
     }
 
     /// Deletes a rejected request.
-    pub async fn forget_rejected_request(&self, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
-        let terms = Terms { owner: Owner::from(&tenant), mode: WriteMode::Shared, rows: 1 };
-        self.writer.write(terms, move |tx: &Transaction<'_>| forget(tx, &tenant, id), |()| {}).await
+    pub async fn forget_rejected_request(&self, actor: Actor, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
+        let owner = tenant.clone();
+        let write = move |tx: &Transaction<'_>| {
+            forget(tx, &tenant, id)?;
+            tx.record(&actor, Some(&tenant), &AuditAction::RejectedRequestDelete(id))
+        };
+        self.write(&owner, write).await
     }
 
     /// Returns a rejected request.

@@ -1,5 +1,6 @@
 //! Rollouts of plugin versions in the database.
 
+use super::audit::{Actor, AuditAction, RolloutAudit};
 use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::plugins::has_version;
@@ -71,7 +72,7 @@ impl StoredRollout {
 
 impl Store {
     /// Begins a rollout, which replaces the plugin's previous one.
-    pub async fn begin_rollout(&self, rollout: StoredRollout) -> Result<(), StoreError> {
+    pub async fn begin_rollout(&self, actor: Actor, rollout: StoredRollout) -> Result<(), StoreError> {
         let owner = rollout.tenant.clone();
         let write = move |tx: &Transaction<'_>| {
             let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, counts, .. } = rollout;
@@ -82,7 +83,11 @@ impl Store {
                        ON CONFLICT DO UPDATE SET kind = ?3, sha256 = ?4, percent = ?5, started_at_ms = ?6, earlier = ?7, counts = ?8, ended_reason = NULL";
             let earlier = serde_json::to_string(&earlier)?;
             tx.execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier, counts])?;
-            Ok(())
+            let rollout = match kind {
+                RolloutKind::Canary => RolloutAudit { kind: "canary", sha256: &sha256, percent: Some(percent) },
+                RolloutKind::Shadow => RolloutAudit { kind: "shadow", sha256: &sha256, percent: None },
+            };
+            tx.record(&actor, Some(&tenant), &AuditAction::PluginBeginRollout { name: &name, rollout })
         };
         self.write(&owner, write).await
     }
@@ -90,6 +95,7 @@ impl Store {
     /// Ends a plugin's rollout, if one is under way, with its last counts. None: the stored counts stay.
     pub async fn end_rollout(
         &self,
+        actor: Actor,
         tenant: TenantId,
         name: String,
         reason: String,
@@ -97,9 +103,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let sql = "UPDATE rollouts SET ended_reason = ?3, counts = COALESCE(?4, counts)
                    WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
-        self.write(&tenant.clone(), move |connection| {
+        self.write(&tenant.clone(), move |tx| {
             let reason = shortened(&reason, REASON_BYTES_MAX);
-            Ok(connection.execute(sql, params![&*tenant.0, name, reason, counts]).map(drop)?)
+            match tx.execute(sql, params![&*tenant.0, name, reason, counts])? {
+                0 => Ok(()),
+                _ => tx.record(&actor, Some(&tenant), &AuditAction::PluginEndRollout(&name)),
+            }
         })
         .await
     }

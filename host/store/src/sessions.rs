@@ -1,10 +1,13 @@
 //! Sessions of the pages, and sign-in links that work once. Only their hashes are stored, as for keys.
 
+use super::audit::{Actor, AuditAction};
 use super::batch::Transaction;
 use super::fair_queue::Owner;
 use super::{Catalog, Store, StoreError, now_ms};
-use hookloom_model::access::{SESSION_PREFIX, SIGN_IN_PREFIX, Session, credential_hash, new_credential};
+use hookloom_model::access::{ApiKey, SESSION_PREFIX, SIGN_IN_PREFIX, Session, credential_hash, new_credential};
 use rusqlite::{Connection, OptionalExtension as _, params};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -31,23 +34,25 @@ fn end_of(lasts: Duration) -> i64 {
 }
 
 impl Store {
-    /// Signs in with a key. Returns the text of the cookie, which cannot be read again.
-    pub async fn sign_in(&self, key: Uuid) -> Result<String, StoreError> {
+    /// Signs in with a key, which is the author of the entry, from an address. Returns the text of the cookie, which cannot be read
+    /// again.
+    pub async fn sign_in(&self, key: Arc<ApiKey>, from: IpAddr) -> Result<String, StoreError> {
         let (text, hash, _) = new_credential(SESSION_PREFIX);
         let (csrf, _, _) = new_credential("");
-        let session = Session { key, csrf, expires_at_ms: end_of(SESSION_LASTS) };
+        let session = Session { key: key.id, csrf, expires_at_ms: end_of(SESSION_LASTS) };
         let write = move |tx: &Transaction<'_>| {
-            let Session { key, csrf, expires_at_ms } = &session;
+            let Session { key: id, csrf, expires_at_ms } = &session;
             tx.prepare_cached(DELETE_EXPIRED[0])?.execute(params![now_ms(), EXPIRED])?;
             let sql =
                 "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
-            tx.execute(sql, params![hash, key, csrf, now_ms(), expires_at_ms])?;
+            tx.execute(sql, params![hash, id, csrf, now_ms(), expires_at_ms])?;
             let sql = "DELETE FROM sessions WHERE hash IN
                        (SELECT hash FROM sessions WHERE key = ?1 ORDER BY created_at_ms DESC, hash = ?2 DESC LIMIT -1 OFFSET ?3)
                        RETURNING hash";
             let mut statement = tx.prepare_cached(sql)?;
-            let ended = statement.query_map(params![key, hash, PER_KEY_MAX], |row| row.get(0))?;
+            let ended = statement.query_map(params![id, hash, PER_KEY_MAX], |row| row.get(0))?;
             let ended: Vec<[u8; 32]> = ended.collect::<Result<_, _>>()?;
+            tx.record(&Actor::from(&*key), key.tenant.as_ref(), &AuditAction::SessionSignIn(from))?;
             Ok((session, ended))
         };
         let show = move |catalog: &Catalog, (session, ended): &(Session, Vec<[u8; 32]>)| {
@@ -67,16 +72,16 @@ impl Store {
     }
 
     /// Creates a link that signs in once with a key, and returns its token.
-    pub async fn create_sign_in_link(&self, key: Uuid) -> Result<String, StoreError> {
+    pub async fn create_sign_in_link(&self, actor: Actor, key: ApiKey) -> Result<String, StoreError> {
         let (text, hash, _) = new_credential(SIGN_IN_PREFIX);
         let write = move |tx: &Transaction<'_>| {
             tx.prepare_cached(DELETE_EXPIRED[1])?.execute(params![now_ms(), EXPIRED])?;
             let sql = "INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, ?2, ?3)";
-            tx.execute(sql, params![hash, key, end_of(LINK_LASTS)])?;
+            tx.execute(sql, params![hash, key.id, end_of(LINK_LASTS)])?;
             let sql = "DELETE FROM sign_in_links WHERE hash IN
                        (SELECT hash FROM sign_in_links WHERE key = ?1 ORDER BY expires_at_ms DESC, hash = ?2 DESC LIMIT -1 OFFSET ?3)";
-            tx.execute(sql, params![key, hash, PER_KEY_MAX])?;
-            Ok(())
+            tx.execute(sql, params![key.id, hash, PER_KEY_MAX])?;
+            tx.record(&actor, None, &AuditAction::SignInLinkCreate(&key))
         };
         self.write(Owner::Host, write).await?;
         Ok(text)
@@ -120,10 +125,10 @@ mod tests {
     async fn a_sign_in_deletes_some_of_what_expired_and_looks_at_nothing_else() {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, _store_events) = Store::open(folder.path()).expect("a store");
-        let (key, _) = store.create_key(None, vec![Scope::Read], "k".into()).await.expect("a key");
+        let (key, _) = store.create_key(Actor::Host, None, vec![Scope::Read], "k".into()).await.expect("a key");
         store.write(Owner::Host, insert_expired).await.expect("expired ones");
-        store.sign_in(key.id).await.expect("signed in");
-        store.create_sign_in_link(key.id).await.expect("a link");
+        store.sign_in(Arc::new(key.clone()), IpAddr::from([127, 0, 0, 1])).await.expect("signed in");
+        store.create_sign_in_link(Actor::Host, key).await.expect("a link");
         let left = store.readers.read(Owner::Host, count_left).await.expect("counts");
         assert_eq!(left, [101 - EXPIRED; 2]);
     }

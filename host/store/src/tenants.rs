@@ -1,5 +1,6 @@
 //! Tenants in the database.
 
+use super::audit::{Actor, AuditAction};
 use super::batch::Transaction;
 use super::{Store, StoreError, now_ms};
 use hookloom_model::address::Egress;
@@ -31,7 +32,7 @@ impl TenantChange {
 
 impl Store {
     /// Creates a tenant.
-    pub async fn create_tenant(&self, id: TenantId, change: TenantChange) -> Result<Tenant, StoreError> {
+    pub async fn create_tenant(&self, actor: Actor, id: TenantId, change: TenantChange) -> Result<Tenant, StoreError> {
         let blank = Tenant {
             id,
             extra_event_names: BTreeMap::new(),
@@ -51,22 +52,31 @@ impl Store {
                     "the tenant {} exists already, or is still being deleted",
                     tenant.id
                 ))),
-                _ => Ok(tenant),
+                _ => {
+                    tx.record(&actor, None, &AuditAction::TenantCreate(&tenant))?;
+                    Ok(tenant)
+                }
             }
         };
         self.change(&owner, write, |catalog, tenant| catalog.put_tenant(tenant.clone())).await
     }
 
     /// Changes a tenant.
-    pub async fn update_tenant(&self, id: TenantId, change: TenantChange) -> Result<Arc<Tenant>, StoreError> {
+    pub async fn update_tenant(
+        &self,
+        actor: Actor,
+        id: TenantId,
+        change: TenantChange,
+    ) -> Result<Arc<Tenant>, StoreError> {
         let owner = id.clone();
         let catalog = self.catalog.clone();
         let write = move |tx: &Transaction<'_>| {
-            let tenant = catalog.tenant(&id).ok_or(StoreError::NotFound("tenant"))?;
-            let tenant = change.apply(Arc::unwrap_or_clone(tenant));
+            let before = catalog.tenant(&id).ok_or(StoreError::NotFound("tenant"))?;
+            let tenant = change.apply(Tenant::clone(&before));
             let [names, limits, egress] = texts(&tenant)?;
             let sql = "UPDATE tenants SET extra_event_names = ?2, limits_max = ?3, egress = ?4 WHERE id = ?1";
             tx.execute(sql, params![&*tenant.id.0, names, limits, egress])?;
+            tx.record(&actor, None, &AuditAction::TenantUpdate { before: &before, after: &tenant })?;
             Ok(Arc::new(tenant))
         };
         self.change(&owner, write, |catalog, tenant| catalog.put_tenant(Tenant::clone(tenant))).await

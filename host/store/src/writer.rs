@@ -23,19 +23,19 @@
 
 mod budget;
 
-use super::StoreError;
 use super::backlog::PendingCounts;
 use super::batch::Transaction;
 use super::damage::{Damage, is_damage};
 use super::data_folder::OpenFiles;
 use super::disk_room::DiskRoom;
 use super::fair_queue::{FairQueue, Owner};
+use super::{Caps, StoreError};
 use budget::RowBudget;
 use hookloom_fair_share::{FairPermit, FairSemaphore};
 use rusqlite::{Connection, ffi};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -122,6 +122,8 @@ pub(super) struct WriterContext {
     /// Numbers of pending deliveries by subscription, updated after each commit.
     pub(super) pending: Arc<PendingCounts>,
     pub(super) damage: Damage,
+    /// Share of each tenant.
+    pub(super) share: Caps,
 }
 
 /// Handle of the writer thread.
@@ -137,8 +139,7 @@ impl Writer {
     pub(super) fn start(connection: Connection, context: WriterContext) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::unbounded_channel();
         let damage = context.damage.clone();
-        let thread = std::thread::Builder::new().name("store-writer".into());
-        let thread = thread.spawn(move || run(&connection, &context, jobs))?;
+        let thread = Builder::new().name("store-writer".into()).spawn(move || run(&connection, &context, jobs))?;
         Ok(Writer {
             queue: Some(queue),
             permits: FairSemaphore::new(QUEUE_MAX, QUEUE_MAX),
@@ -203,7 +204,6 @@ impl Drop for Writer {
 fn run(connection: &Connection, context: &WriterContext, jobs: mpsc::UnboundedReceiver<WriteJob>) {
     let mut waiting = WriteQueue::new(jobs);
     let mut budget = RowBudget::NONE_KNOWN;
-    // End of the time in which each write is committed alone.
     let mut alone_until: Option<Instant> = None;
     while let Some(batch) = waiting.next_batch(budget.rows()) {
         context.room.check_again(connection);
@@ -317,10 +317,10 @@ impl WriteQueue {
 
 /// Runs jobs in one transaction, and answers the callers.
 fn commit(connection: &Connection, context: &WriterContext, jobs: Vec<WriteJob>) -> Result<(), Arc<rusqlite::Error>> {
-    let WriterContext { files, room, pending, .. } = context;
+    let WriterContext { files, room, pending, share, .. } = context;
     let mut finishes = Vec::with_capacity(jobs.len());
     let begun = files.check().and_then(|()| execute(connection, "BEGIN IMMEDIATE"));
-    let tx = Transaction::on(connection, room);
+    let tx = Transaction::on(connection, room, *share);
     for job in jobs {
         finishes.push((job.write)(&tx));
     }

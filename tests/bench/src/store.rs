@@ -4,7 +4,7 @@ use crate::Failure;
 use crate::host::event;
 use bytes::Bytes;
 use hookloom::event::Module;
-use hookloom::store::{Caps, NewEvent, NewSubscription, Store, TenantChange};
+use hookloom::store::{Actor, Caps, NewEvent, NewSubscription, Store, TenantChange};
 use hookloom::subscription::TenantId;
 use rusqlite::{Connection, params};
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub(crate) async fn accepts(count: u64, subscription: NewSubscription) -> Result
     // The events must be received, or they would accumulate.
     tokio::spawn(async move { while store_events.recv().await.is_some() {} });
     let tenant = TenantId::parse("bench")?;
-    store.create_tenant(tenant.clone(), TenantChange::default()).await?;
-    store.create_subscription(tenant.clone(), subscription).await?;
+    store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await?;
+    store.create_subscription(Actor::Host, tenant.clone(), subscription).await?;
     let next = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let begun = Instant::now();
     let mut waiting = tokio::task::JoinSet::new();

@@ -3,7 +3,7 @@
 use super::*;
 use hookloom_model::event::Module;
 use hookloom_model::subscription::{LoadedSettings, TenantId};
-use hookloom_store::{Caps, NewEvent, StoreEvent, TenantChange};
+use hookloom_store::{Actor, Caps, NewEvent, StoreEvent, TenantChange};
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -64,13 +64,13 @@ impl TestLane {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, store_events) = Store::open(folder.path()).expect("a store");
         let tenant = TenantId("t".into());
-        store.create_tenant(tenant.clone(), TenantChange::default()).await.expect("a tenant");
+        store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await.expect("a tenant");
         let settings = serde_json::from_value(json!({"notify_url": "http://a.example/", "modules": ["Contact"]}));
         let new = hookloom_store::NewSubscription {
             settings: LoadedSettings::new(settings.expect("settings"), BTreeMap::new()).expect("a URL"),
             signing: Vec::new(),
         };
-        let subscription = store.create_subscription(tenant, new).await.expect("a subscription");
+        let subscription = store.create_subscription(Actor::Host, tenant, new).await.expect("a subscription");
         TestLane {
             store,
             store_events,

@@ -1,7 +1,6 @@
 //! Routes of admin keys, and of a tenant's keys and intake tokens. The text of each is shown once, in the answer to its creation.
 
 use super::ApiState;
-use super::audit::recorded;
 use super::extract::{Access, Admin, Item, Json as Input, Params, ToManage};
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
@@ -95,11 +94,9 @@ pub(super) async fn create_key(
         return Err(Problem::too_many("keys", CREDENTIALS_MAX));
     }
     let label = checked_label(new.label)?;
-    let owner = Some(access.tenant.clone());
-    let (key, text) = state.store.create_key(owner, distinct(new.scopes), label).await?;
-    let body = KeyBody::new(&key, None, Some(text));
-    state.changed(&access.key, Some(&access.tenant), "key.create", key.shown(), [None, recorded(&body)]).await;
-    Ok((StatusCode::CREATED, Json(body)))
+    let actor = access.actor();
+    let (key, text) = state.store.create_key(actor, Some(access.tenant), distinct(new.scopes), label).await?;
+    Ok((StatusCode::CREATED, Json(KeyBody::new(&key, None, Some(text)))))
 }
 
 /// Revoke a key.
@@ -109,9 +106,7 @@ pub(super) async fn revoke_key(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
-    let subject = state.store.catalog().key_by_id(id).map(|key| key.shown()).unwrap_or_default();
-    state.store.revoke_key(Some(access.tenant.clone()), id).await?;
-    state.changed(&access.key, Some(&access.tenant), "key.revoke", subject, [None, None]).await;
+    state.store.revoke_key(access.actor(), Some(access.tenant), id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -137,20 +132,19 @@ pub(super) async fn list_admin_keys(
 /// Create an admin key.
 #[utoipa::path(post, path = "/v1/keys", tag = "access", operation_id = "create_admin_key", request_body = NewAdminKey, responses((status = 201, body = KeyBody)))]
 pub(super) async fn create_admin_key(
-    Admin(admin): Admin,
+    admin: Admin,
     State(state): State<Arc<ApiState>>,
     Input(new): Input<NewAdminKey>,
 ) -> Result<(StatusCode, Json<KeyBody>), Problem> {
-    let (key, text) = state.store.create_key(None, Vec::new(), checked_label(new.label)?).await?;
-    let body = KeyBody::new(&key, None, Some(text));
-    state.changed(&admin, None, "admin-key.create", key.shown(), [None, recorded(&body)]).await;
-    Ok((StatusCode::CREATED, Json(body)))
+    let label = checked_label(new.label)?;
+    let (key, text) = state.store.create_key(admin.actor(), None, Vec::new(), label).await?;
+    Ok((StatusCode::CREATED, Json(KeyBody::new(&key, None, Some(text)))))
 }
 
 /// Revoke an admin key, except the last one.
 #[utoipa::path(delete, path = "/v1/keys/{id}", tag = "access", operation_id = "revoke_admin_key", params(("id" = Uuid, Path)), responses((status = 204), (status = 409, body = Problem)))]
 pub(super) async fn revoke_admin_key(
-    Admin(admin): Admin,
+    admin: Admin,
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
@@ -159,9 +153,7 @@ pub(super) async fn revoke_admin_key(
         return Err(Problem::new(StatusCode::CONFLICT, "last-admin-key", "this is the only admin key")
             .remedy("make another one first: POST /v1/keys"));
     }
-    let subject = keys.iter().find(|key| key.id == id).map(|key| key.shown()).unwrap_or_default();
-    state.store.revoke_key(None, id).await?;
-    state.changed(&admin, None, "admin-key.revoke", subject, [None, None]).await;
+    state.store.revoke_key(admin.actor(), None, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -231,10 +223,9 @@ pub(super) async fn create_token(
     if state.store.catalog().tokens(&access.tenant).len() >= CREDENTIALS_MAX {
         return Err(Problem::too_many("intake tokens", CREDENTIALS_MAX));
     }
-    let (token, text) = state.store.create_token(access.tenant.clone(), checked_label(new.label)?, None).await?;
-    let body = TokenBody::made(&token, &text, &state);
-    state.changed(&access.key, Some(&access.tenant), "intake-token.create", token.id, [None, recorded(&body)]).await;
-    Ok((StatusCode::CREATED, Json(body)))
+    let label = checked_label(new.label)?;
+    let (token, text) = state.store.create_token(access.actor(), access.tenant, label).await?;
+    Ok((StatusCode::CREATED, Json(TokenBody::made(&token, &text, &state))))
 }
 
 /// Revoke an intake token.
@@ -244,8 +235,7 @@ pub(super) async fn revoke_token(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
-    state.store.revoke_token(access.tenant.clone(), id).await?;
-    state.changed(&access.key, Some(&access.tenant), "intake-token.revoke", id, [None, None]).await;
+    state.store.revoke_token(access.actor(), access.tenant, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -256,12 +246,6 @@ pub(super) async fn rotate_token(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<(StatusCode, Json<TokenBody>), Problem> {
-    let old = state.store.catalog().tokens(&access.tenant).into_iter().find(|token| token.id == id);
-    let old = old.ok_or_else(|| Problem::not_found("intake token"))?;
-    let (token, text) = state.store.create_token(access.tenant.clone(), old.label.clone(), Some(id)).await?;
-    let before = TokenBody::known(&old);
-    let body = TokenBody::made(&token, &text, &state);
-    let both = [recorded(&before), recorded(&body)];
-    state.changed(&access.key, Some(&access.tenant), "intake-token.rotate", id, both).await;
-    Ok((StatusCode::CREATED, Json(body)))
+    let (token, text) = state.store.rotate_token(access.actor(), access.tenant, id).await?;
+    Ok((StatusCode::CREATED, Json(TokenBody::made(&token, &text, &state))))
 }

@@ -1,13 +1,10 @@
-//! Log of changes: recording by the handlers, and the routes that show it.
-//!
-//! An entry never contains a secret: it has the fields that routes show in any case.
+//! Routes of the log of changes. The store adds the entries, in the transactions of the changes.
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
 use super::extract::{Access, Admin, Params, ToManage};
 use super::paging::{PageLimit, limit_of};
 use super::problem::Problem;
-use crate::access::ApiKey;
 use crate::store::Change;
 use crate::subscription::TenantId;
 use axum::Json;
@@ -17,35 +14,6 @@ use serde_json::Value;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
-
-impl ApiState {
-    /// Adds a change by a key to the log. The change itself is durable by then. If the entry cannot be written, the host's log says
-    /// so.
-    pub(super) async fn changed(
-        &self,
-        who: &ApiKey,
-        tenant: Option<&TenantId>,
-        action: &str,
-        subject: impl ToString,
-        [before, after]: [Option<Value>; 2],
-    ) {
-        let change = Change::now(who.shown(), action, subject.to_string(), before, after);
-        if let Err(error) = self.store.note_change(tenant.cloned(), change).await {
-            tracing::error!(action, error = %crate::describe(&error), "a change was made but could not be recorded in the log of changes");
-        }
-    }
-}
-
-/// Serializes a state for the log of changes: the body that a route returns, without values that are shown only once.
-pub(super) fn recorded(body: &impl Serialize) -> Option<Value> {
-    let mut value = serde_json::to_value(body).ok()?;
-    if let Some(object) = value.as_object_mut() {
-        for secret in ["signing_secret", "key", "path", "url", "lane", "report", "comparison"] {
-            object.remove(secret);
-        }
-    }
-    Some(value)
-}
 
 /// Entry of the log of changes.
 #[derive(Serialize, ToSchema)]

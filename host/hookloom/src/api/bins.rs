@@ -6,7 +6,6 @@ pub(super) mod requests;
 pub(super) use receive::{receive, receive_at_root};
 
 use super::ApiState;
-use super::audit::recorded;
 use super::extract::{Access, Item, Json as Input, ToManage, ToRead};
 use super::problem::{FieldFault, Problem};
 use super::read_back::{ReadBack, Rewrite};
@@ -79,10 +78,9 @@ pub(super) async fn create(
     State(state): State<Arc<ApiState>>,
     Input(settings): Input<BinSettings>,
 ) -> Result<(StatusCode, Json<BinBody>), Problem> {
-    let bin = state.store.create_bin(access.tenant.clone(), checked(settings)?).await?;
-    let bin = BinBody::new(bin, &state);
-    state.changed(&access.key, Some(&access.tenant), "bin.create", &bin.id, [None, recorded(&bin.settings)]).await;
-    Ok((StatusCode::CREATED, Json(bin)))
+    let actor = access.actor();
+    let bin = state.store.create_bin(actor, access.tenant, checked(settings)?).await?;
+    Ok((StatusCode::CREATED, Json(BinBody::new(bin, &state))))
 }
 
 /// Get a bin.
@@ -106,12 +104,9 @@ pub(super) async fn update(
     Rewrite { new: settings, read_only }: Rewrite<BinSettings>,
 ) -> Result<Json<BinBody>, Problem> {
     read_only.check_id(&id)?;
-    let before = state.store.bin(access.tenant.clone(), id.clone()).await?;
-    let bin = state.store.update_bin(access.tenant.clone(), id, checked(settings)?).await?;
-    let bin = BinBody::new(bin, &state);
-    let both = [recorded(&before.settings), recorded(&bin.settings)];
-    state.changed(&access.key, Some(&access.tenant), "bin.update", &bin.id, both).await;
-    Ok(Json(bin))
+    let actor = access.actor();
+    let bin = state.store.update_bin(actor, access.tenant, id, checked(settings)?).await?;
+    Ok(Json(BinBody::new(bin, &state)))
 }
 
 /// Delete a bin with its requests.
@@ -122,7 +117,6 @@ pub(super) async fn delete(
     Item(id): Item<BinId>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
-    state.store.delete_bin(access.tenant.clone(), id.clone()).await?;
-    state.changed(&access.key, Some(&access.tenant), "bin.delete", &id, [None, None]).await;
+    state.store.delete_bin(access.actor(), access.tenant, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::{cookies, document};
 use crate::access::{ApiKey, Scope, credential_hash};
 use crate::limits::shortened;
+use crate::store::Actor;
 use crate::subscription::TenantId;
 use axum::extract::{FromRequestParts, MatchedPath, Query, RawPathParams};
 use http::request::Parts;
@@ -63,6 +64,11 @@ impl<W: RequiredScope> FromRequestParts<Arc<ApiState>> for Access<W> {
 }
 
 impl<W: RequiredScope> Access<W> {
+    /// Returns the author of a change by this request, for the log of changes.
+    pub(super) fn actor(&self) -> Actor {
+        Actor::from(&*self.key)
+    }
+
     /// Returns the proof, if the key has the scope in this tenant.
     pub(super) fn of(key: Arc<ApiKey>, name: &str, state: &ApiState) -> Result<Self, Problem> {
         // An invalid name and another tenant get the same answer, so that nobody can find out which tenants exist.
@@ -100,6 +106,11 @@ impl FromRequestParts<Arc<ApiState>> for Admin {
 }
 
 impl Admin {
+    /// Returns the author of a change by this request, for the log of changes.
+    pub(super) fn actor(&self) -> Actor {
+        Actor::from(&*self.0)
+    }
+
     /// Returns the proof, if the key is an admin key.
     pub(super) fn of(key: &Arc<ApiKey>) -> Result<Self, Problem> {
         if key.is_admin() { Ok(Admin(key.clone())) } else { Err(forbidden("this needs an admin key")) }

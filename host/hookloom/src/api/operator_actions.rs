@@ -27,8 +27,7 @@ pub(super) async fn retry(
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<DeliveryDetail>, Problem> {
     let id = DeliveryId(id);
-    state.store.retry(access.tenant.clone(), id).await?;
-    state.changed(&access.key, Some(&access.tenant), "delivery.retry", id, [None, None]).await;
+    state.store.retry(access.actor(), access.tenant.clone(), id).await?;
     detail(&state, access.tenant, id).await
 }
 
@@ -41,8 +40,7 @@ pub(super) async fn cancel(
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<DeliveryDetail>, Problem> {
     let id = DeliveryId(id);
-    state.store.cancel(access.tenant.clone(), id).await?;
-    state.changed(&access.key, Some(&access.tenant), "delivery.cancel", id, [None, None]).await;
+    state.store.cancel(access.actor(), access.tenant.clone(), id).await?;
     detail(&state, access.tenant, id).await
 }
 
@@ -126,10 +124,7 @@ pub(super) async fn redrive(
         state.store.count_ended(&subscription, states, span).await?
     } else {
         enabled(&subscription)?;
-        let deliveries = state.store.redrive(&subscription, states, span).await?;
-        let after = Some(deliveries.into());
-        state.changed(&access.key, Some(&access.tenant), "subscription.redrive", id, [None, after]).await;
-        deliveries
+        state.store.redrive(access.actor(), &subscription, states, span).await?
     };
     Ok(Json(Counted { deliveries, preview }))
 }
@@ -150,10 +145,7 @@ pub(super) async fn replay(
         state.store.count_replayable(&subscription, span).await?
     } else {
         enabled(&subscription)?;
-        let deliveries = state.store.replay(&subscription, span).await?;
-        let after = Some(deliveries.into());
-        state.changed(&access.key, Some(&access.tenant), "subscription.replay", id, [None, after]).await;
-        deliveries
+        state.store.replay(access.actor(), &subscription, span).await?
     };
     Ok(Json(Counted { deliveries, preview }))
 }
@@ -181,8 +173,7 @@ pub(super) async fn test(
         return Err(Problem::conflict("the subscription is not active; resume it first"));
     }
     let event = test_event(&state, &subscription, body)?;
-    let delivery = state.store.test(&subscription, event).await?;
-    state.changed(&access.key, Some(&access.tenant), "subscription.test", id, [None, None]).await;
+    let delivery = state.store.test(access.actor(), &subscription, event).await?;
     let give_up = tokio::time::Instant::now() + Duration::from_millis(subscription.settings.timeout_ms) + TEST_SLACK;
     loop {
         let found = detail(&state, access.tenant.clone(), delivery).await?;

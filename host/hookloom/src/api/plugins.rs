@@ -104,25 +104,20 @@ pub(super) async fn put(
     Body(component): Body,
 ) -> Result<Json<VersionBody>, Problem> {
     let name = PluginName::parse(&name).map_err(|detail| Problem::field("/name", detail))?;
+    let actor = access.actor();
     let tenant = access.tenant;
-    let created_by = access.key.shown();
     let gated_events = activation.gate;
     let is_first = !state.plugins.exists(&tenant, &name);
     if activation.activate.unwrap_or(true) && (is_first || gated_events.is_none()) {
-        let candidate = state.plugins.candidate(&tenant, &name, component, created_by).await?;
+        let candidate = state.plugins.candidate(actor, &tenant, &name, component).await?;
         let comparison = match gated_events {
             Some(events) => Some(gate::first_gate(&state, &tenant, &name, &candidate, events).await?),
             None => None,
         };
         let (version, report) = state.plugins.install_candidate(tenant.clone(), name.to_string(), candidate).await?;
-        let after = Some(version.sha256.clone().into());
-        state.changed(&access.key, Some(&tenant), "plugin.upload", &name, [None, after]).await;
         return Ok(Json(VersionBody { comparison, ..VersionBody::new(version, report) }));
     }
-    let (mut version, report) =
-        state.plugins.add(tenant.clone(), name.to_string(), component, created_by.clone()).await?;
-    let after = Some(version.sha256.clone().into());
-    state.changed(&access.key, Some(&tenant), "plugin.add-version", &name, [None, after]).await;
+    let (mut version, report) = state.plugins.add(actor.clone(), tenant.clone(), name.to_string(), component).await?;
     let comparison = match gated_events {
         Some(events) => {
             let added = VersionId::parse(&version.sha256).map_err(|detail| Problem::field("/sha256", detail))?;
@@ -131,9 +126,7 @@ pub(super) async fn put(
         None => None,
     };
     if activation.activate.unwrap_or(true) {
-        let after = Some(version.sha256.clone().into());
-        state.plugins.activate(tenant.clone(), name.to_string(), version.sha256.clone(), created_by).await?;
-        state.changed(&access.key, Some(&tenant), "plugin.activate", &name, [None, after]).await;
+        state.plugins.activate(actor, tenant.clone(), name.to_string(), version.sha256.clone()).await?;
         version.active = true;
     }
     Ok(Json(VersionBody { comparison, ..VersionBody::new(version, report) }))
@@ -234,11 +227,8 @@ pub(super) async fn activate(
         Some(events) => Some(gate::gate(&state, &access.tenant, &name, &sha256, events).await?),
         None => None,
     };
-    let plugin = name.to_string();
     let sha256 = sha256.to_string();
-    state.plugins.activate(access.tenant.clone(), plugin, sha256.clone(), access.key.shown()).await?;
-    let after = Some(sha256.clone().into());
-    state.changed(&access.key, Some(&access.tenant), "plugin.activate", &name, [None, after]).await;
+    state.plugins.activate(access.actor(), access.tenant, name.to_string(), sha256.clone()).await?;
     Ok(Json(ActivatedBody { sha256, comparison }))
 }
 
@@ -250,12 +240,7 @@ pub(super) async fn delete(
     Item(name): Item<PluginName>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
-    let name = name.to_string();
-    let versions = state.store.plugin_versions(access.tenant.clone(), name.clone()).await?;
-    let before: Vec<String> = versions.into_iter().map(|version| version.sha256).collect();
-    state.plugins.delete(access.tenant.clone(), name.clone()).await?;
-    let before = Some(serde_json::json!({"versions": before}));
-    state.changed(&access.key, Some(&access.tenant), "plugin.delete", &name, [before, None]).await;
+    state.plugins.delete(access.actor(), access.tenant, name.to_string()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -269,11 +254,8 @@ pub(super) async fn delete_version(
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
     let (name, version) = named_version(&path)?;
-    let name = name.to_string();
-    let sha256 = version.to_string();
-    state.plugins.delete_version(access.tenant.clone(), name.clone(), sha256.clone()).await?;
-    let before = Some(sha256.into());
-    state.changed(&access.key, Some(&access.tenant), "plugin.delete-version", &name, [before, None]).await;
+    let actor = access.actor();
+    state.plugins.delete_version(actor, access.tenant, name.to_string(), version.to_string()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

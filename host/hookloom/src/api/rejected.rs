@@ -128,9 +128,9 @@ pub(super) async fn resubmit(
     let id: Uuid = path.parse("id", "rejected request")?;
     let rejected = state.store.rejected_request(access.tenant.clone(), id).await?;
     let body = body_of(&state, &exchange, &access, rejected, edited).await?;
-    state.changed(&access.key, Some(&access.tenant), "rejected-request.resubmit", id, [None, None]).await;
     let limits = state.intake_limits();
-    let accepted = intake::accept_again(&state.store, &state.cpu, &access.tenant, id, &body, limits).await?;
+    let actor = access.actor();
+    let accepted = intake::accept_again(&state.store, &state.cpu, actor, &access.tenant, id, &body, limits).await?;
     Ok((StatusCode::ACCEPTED, Json(vec![accepted].into())))
 }
 
@@ -161,7 +161,6 @@ pub(super) async fn delete(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
-    state.store.forget_rejected_request(access.tenant.clone(), id).await?;
-    state.changed(&access.key, Some(&access.tenant), "rejected-request.delete", id, [None, None]).await;
+    state.store.forget_rejected_request(access.actor(), access.tenant, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

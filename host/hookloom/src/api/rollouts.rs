@@ -98,9 +98,7 @@ pub(super) async fn begin(
         ended_reason: None,
         counts: String::new(),
     };
-    let after = Some(serde_json::json!({"kind": wanted.kind, "sha256": stored.sha256, "percent": wanted.percent}));
-    state.plugins.begin_rollout(stored).await?;
-    state.changed(&access.key, Some(&access.tenant), "plugin.begin-rollout", &name, [None, after]).await;
+    state.plugins.begin_rollout(access.actor(), stored).await?;
     shown(&state, &access.tenant, &name).await
 }
 
@@ -132,8 +130,8 @@ pub(super) async fn end(
     if state.plugins.rollout_figures(&access.tenant, &name).await?.is_none() {
         return Err(Problem::not_found("rollout"));
     }
-    state.plugins.end_rollout(access.tenant.clone(), name.to_string(), "ended manually".into()).await?;
-    state.changed(&access.key, Some(&access.tenant), "plugin.end-rollout", &name, [None, None]).await;
+    let actor = access.actor();
+    state.plugins.end_rollout(actor, access.tenant, name.to_string(), "ended manually".into()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -5,7 +5,7 @@ use super::extract::{Access, Item, Json as Input, ToManage};
 use super::problem::Problem;
 use super::subscriptions::{EDITS_MAX, SubscriptionBody, find};
 use crate::signature::{SigningKey, SigningSecret};
-use crate::store::{NewSubscription, StoreError, now_ms};
+use crate::store::{StoreError, now_ms};
 use crate::subscription::Subscription;
 use axum::Json;
 use axum::extract::State;
@@ -66,19 +66,15 @@ pub(super) async fn rotate(
     let (secret, overlap_s) = rotation.check()?;
     for _ in 0..EDITS_MAX {
         let old = find(&state, &access.tenant, id)?;
-        match state.store.update_subscription(&old, rotated(&old, &secret, overlap_s)).await {
+        match state.store.rotate_signing_keys(access.actor(), &old, rotated(&old, &secret, overlap_s)).await {
             Err(StoreError::Edited) => {}
-            rotated => {
-                let body = SubscriptionBody::new(&*rotated?, Some(secret.reveal()));
-                state.changed(&access.key, Some(&access.tenant), "subscription.rotate-secret", id, [None, None]).await;
-                return Ok(Json(body));
-            }
+            rotated => return Ok(Json(SubscriptionBody::new(&*rotated?, Some(secret.reveal())))),
         }
     }
     Err(StoreError::Edited.into())
 }
 
-fn rotated(old: &Subscription, secret: &SigningSecret, overlap_s: u64) -> NewSubscription {
+fn rotated(old: &Subscription, secret: &SigningSecret, overlap_s: u64) -> Vec<SigningKey> {
     let now_ms = now_ms();
     let end_ms = now_ms.saturating_add(i64::try_from(overlap_s.saturating_mul(1_000)).unwrap_or(i64::MAX));
     let replaced = old.signing.iter().filter(|key| overlap_s > 0 && key.signs_at(now_ms));
@@ -86,6 +82,5 @@ fn rotated(old: &Subscription, secret: &SigningSecret, overlap_s: u64) -> NewSub
         secret: key.secret.clone(),
         until_ms: Some(key.until_ms.map_or(end_ms, |until_ms| until_ms.min(end_ms))),
     });
-    let signing = std::iter::once(SigningKey::current(secret.clone())).chain(replaced).take(KEYS_MAX).collect();
-    NewSubscription { settings: old.settings.clone(), signing }
+    std::iter::once(SigningKey::current(secret.clone())).chain(replaced).take(KEYS_MAX).collect()
 }

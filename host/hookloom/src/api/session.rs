@@ -3,6 +3,7 @@
 use super::ApiState;
 use super::extract::Admin;
 use super::problem::Problem;
+use crate::access::ApiKey;
 use crate::url_path::UrlPath;
 use axum::Json;
 use axum::extract::State;
@@ -24,11 +25,10 @@ pub(super) struct LinkBody {
 /// Create a link that signs its first user in to the pages with the key of the request.
 #[utoipa::path(post, path = "/v1/sign-in-links", tag = "access", operation_id = "create_sign_in_link", responses((status = 201, body = LinkBody)))]
 pub(super) async fn create_link(
-    Admin(key): Admin,
+    admin: Admin,
     State(state): State<Arc<ApiState>>,
 ) -> Result<(StatusCode, Json<LinkBody>), Problem> {
-    let token = state.store.create_sign_in_link(key.id).await?;
-    state.changed(&key, None, "sign-in-link.create", key.shown(), [None, None]).await;
+    let token = state.store.create_sign_in_link(admin.actor(), ApiKey::clone(&admin.0)).await?;
     let path = sign_in_path(&token);
     Ok((StatusCode::CREATED, Json(LinkBody { url: state.public_link(&path), path: path.to_string() })))
 }

@@ -4,7 +4,6 @@ mod warnings;
 mod write;
 
 use super::ApiState;
-use super::audit::recorded;
 use super::extract::{Access, Body, Item, Json as Input, Params, ToManage, ToRead};
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
@@ -80,7 +79,7 @@ impl SubscriptionBody {
     pub(super) fn new(subscription: &Subscription, signing_secret: Option<String>) -> Self {
         SubscriptionBody {
             id: subscription.id.0,
-            ascii_host: ascii_host(&subscription.settings.notify_url),
+            ascii_host: subscription.settings.ascii_host(),
             settings: Settings::clone(&subscription.settings),
             secrets: subscription.settings.secrets().keys().cloned().collect(),
             signing_keys: subscription.signing.iter().filter(|key| key.signs_at(now_ms())).map(Into::into).collect(),
@@ -99,12 +98,6 @@ impl SubscriptionBody {
     async fn with_warnings(self, state: &ApiState, subscription: &Subscription) -> Self {
         SubscriptionBody { warnings: warnings::warnings(state, subscription).await, ..self }
     }
-}
-
-/// Returns the host of a URL in ASCII, if it was written otherwise. Similar letters differ in that form.
-pub(super) fn ascii_host(url: &str) -> Option<String> {
-    let host = url::Url::parse(url).ok()?.host_str()?.to_owned();
-    (!url.to_lowercase().contains(&host)).then_some(host)
 }
 
 /// List the tenant's subscriptions, oldest first.
@@ -140,11 +133,8 @@ pub(super) async fn create_from(
     }
     let new = write.check(state, &access.tenant, None).await?;
     let shown = new.signing.first().map(|key| key.secret.reveal());
-    let subscription = state.store.create_subscription(access.tenant.clone(), new).await?;
+    let subscription = state.store.create_subscription(access.actor(), access.tenant.clone(), new).await?;
     let body = SubscriptionBody::new(&subscription, shown);
-    state
-        .changed(&access.key, Some(&access.tenant), "subscription.create", subscription.id, [None, recorded(&body)])
-        .await;
     Ok(body.with_warnings(state, &subscription).await)
 }
 
@@ -209,14 +199,11 @@ pub(super) async fn edit(
         write.read_only.check_id(&id)?;
         write.read_only.check_unchanged("state", &old.state, "POST …/pause and POST …/resume change it")?;
         let new = write.check(state, &access.tenant, Some(&old)).await?;
-        match state.store.update_subscription(&old, new).await {
+        match state.store.update_subscription(access.actor(), &old, new).await {
             Err(StoreError::Edited) => {}
             edited => {
                 let subscription = edited?;
-                let before = SubscriptionBody::new(&old, None);
                 let body = SubscriptionBody::new(&subscription, None);
-                let both = [recorded(&before), recorded(&body)];
-                state.changed(&access.key, Some(&access.tenant), "subscription.update", id, both).await;
                 return Ok(Json(body.with_warnings(state, &subscription).await));
             }
         }
@@ -231,10 +218,7 @@ pub(super) async fn delete(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
-    let before = find(&state, &access.tenant, id).map(|old| SubscriptionBody::new(&old, None)).ok();
-    state.store.delete_subscription(&access.tenant, SubscriptionId(id)).await?;
-    let both = [before.as_ref().and_then(recorded), None];
-    state.changed(&access.key, Some(&access.tenant), "subscription.delete", id, both).await;
+    state.store.delete_subscription(access.actor(), &access.tenant, SubscriptionId(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -276,9 +260,7 @@ async fn set_state(
     id: Uuid,
     change: StateChange,
 ) -> Result<Json<SubscriptionBody>, Problem> {
-    let before = find(state, &access.tenant, id)?.state;
-    let subscription = state.store.set_subscription_state(&access.tenant, SubscriptionId(id), change).await?;
-    let both = [recorded(&before), recorded(&subscription.state)];
-    state.changed(&access.key, Some(&access.tenant), "subscription.state", id, both).await;
+    let id = find(state, &access.tenant, id)?.id;
+    let subscription = state.store.set_subscription_state(access.actor(), &access.tenant, id, change).await?;
     Ok(Json(SubscriptionBody::new(&subscription, None)))
 }

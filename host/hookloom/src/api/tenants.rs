@@ -2,7 +2,6 @@
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
-use super::audit::recorded;
 use super::extract::{Access, Admin, Json as Input, Params, PathParams, ToManage, ToRead};
 use super::paging::{Page, PageParams};
 use super::problem::Problem;
@@ -10,7 +9,7 @@ use super::read_back::{ReadBack, Rewrite};
 use crate::address::Egress;
 use crate::event::Module;
 use crate::limits::Limits;
-use crate::store::{Change, Ledger, StoreError, TenantChange, TenantContents, Usage};
+use crate::store::{Ledger, StoreError, TenantChange, TenantContents, Usage};
 use crate::subscription::{Tenant, TenantId};
 use axum::Json;
 use axum::extract::State;
@@ -105,7 +104,7 @@ pub(super) async fn list(
 /// Create a tenant.
 #[utoipa::path(post, path = "/v1/tenants", tag = "tenants", operation_id = "create_tenant", request_body = NewTenant, responses((status = 201, body = TenantBody), (status = 409, body = Problem)))]
 pub(super) async fn create(
-    Admin(key): Admin,
+    admin: Admin,
     State(state): State<Arc<ApiState>>,
     Input(new): Input<NewTenant>,
 ) -> Result<(StatusCode, Json<TenantBody>), Problem> {
@@ -115,9 +114,8 @@ pub(super) async fn create(
         limits_max: Some(checked_limits(new.limits_max)?),
         egress: Some(checked_egress(new.egress)?),
     };
-    let tenant: TenantBody = (&state.store.create_tenant(id, change).await?).into();
-    state.changed(&key, None, "tenant.create", &tenant.id, [None, recorded(&tenant)]).await;
-    Ok((StatusCode::CREATED, Json(tenant)))
+    let tenant = state.store.create_tenant(admin.actor(), id, change).await?;
+    Ok((StatusCode::CREATED, Json((&tenant).into())))
 }
 
 /// Get a tenant.
@@ -134,7 +132,7 @@ pub(super) async fn get(
 #[utoipa::path(patch, path = "/v1/tenants/{t}", tag = "tenants", operation_id = "update_tenant", params(("t" = String, Path)), request_body = TenantWrite, responses((status = 200, body = TenantBody)))]
 pub(super) async fn update(
     access: Access<ToManage>,
-    Admin(key): Admin,
+    admin: Admin,
     State(state): State<Arc<ApiState>>,
     Rewrite { new: change, read_only }: Rewrite<TenantWrite>,
 ) -> Result<Json<TenantBody>, Problem> {
@@ -144,11 +142,8 @@ pub(super) async fn update(
         limits_max: change.limits_max.map(checked_limits).transpose()?,
         egress: change.egress.map(checked_egress).transpose()?,
     };
-    let before = state.store.catalog().tenant(&access.tenant).map(|tenant| TenantBody::from(&*tenant));
-    let tenant: TenantBody = (&*state.store.update_tenant(access.tenant, change).await?).into();
-    let both = [before.as_ref().and_then(recorded), recorded(&tenant)];
-    state.changed(&key, None, "tenant.update", &tenant.id, both).await;
-    Ok(Json(tenant))
+    let tenant = state.store.update_tenant(admin.actor(), access.tenant, change).await?;
+    Ok(Json((&*tenant).into()))
 }
 
 fn checked_names(names: BTreeMap<String, Module>) -> Result<BTreeMap<String, Module>, Problem> {
@@ -221,7 +216,7 @@ pub(super) struct Confirmation {
 #[utoipa::path(delete, path = "/v1/tenants/{t}", tag = "tenants", operation_id = "delete_tenant", params(("t" = String, Path), Confirmation),
     responses((status = 202, body = TenantContents), (status = 404, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn delete(
-    Admin(key): Admin,
+    admin: Admin,
     path: PathParams,
     Params(confirmation): Params<Confirmation>,
     State(state): State<Arc<ApiState>>,
@@ -232,8 +227,7 @@ pub(super) async fn delete(
         let detail = format!("type the tenant's name to delete it with {} events: confirm={tenant}", contents.events);
         return Err(Problem::field("/confirm", detail));
     }
-    let change = Change::now(key.shown(), "tenant.delete", tenant.to_string(), recorded(&contents), None);
-    state.store.delete_tenant(tenant.clone(), change).await?;
+    state.store.delete_tenant(admin.actor(), tenant.clone(), contents.clone()).await?;
     state.plugins.forget_tenant(&tenant);
     Ok((StatusCode::ACCEPTED, Json(state.store.tenant_contents(tenant).await.unwrap_or(contents))))
 }

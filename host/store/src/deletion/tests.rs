@@ -16,7 +16,7 @@ fn tenant() -> TenantId {
 
 async fn with_tenant(folder: &Path) -> Arc<Store> {
     let (store, _store_events) = Store::open(folder).expect("a store");
-    store.create_tenant(tenant(), TenantChange::default()).await.expect("a tenant");
+    store.create_tenant(Actor::Host, tenant(), TenantChange::default()).await.expect("a tenant");
     store
 }
 
@@ -31,16 +31,14 @@ async fn keys_of_a_deleted_tenant_answer_nothing_before_and_after_a_restart() {
     let store = with_tenant(folder.path()).await;
     let mut texts = Vec::new();
     for _ in 0..MANY {
-        let (key, text) = store.create_key(Some(tenant()), vec![Scope::Read], "k".into()).await.expect("a key");
-        store.sign_in(key.id).await.expect("signed in");
-        store.create_token(tenant(), "t".into(), None).await.expect("a token");
+        let (key, text) =
+            store.create_key(Actor::Host, Some(tenant()), vec![Scope::Read], "k".into()).await.expect("a key");
+        store.sign_in(Arc::new(key), [127, 0, 0, 1].into()).await.expect("signed in");
+        store.create_token(Actor::Host, tenant(), "t".into()).await.expect("a token");
         texts.push(text);
     }
-    let who = "w".to_owned();
-    let action = "a".to_owned();
-    let subject = "s".to_owned();
-    let change = Change { id: Uuid::now_v7(), at_ms: 0, who, action, subject, before: None, after: None };
-    store.delete_tenant(tenant(), change).await.expect("deleted");
+    let contents = store.tenant_contents(tenant()).await.expect("its contents");
+    store.delete_tenant(Actor::Host, tenant(), contents).await.expect("deleted");
     // The first write left all of them, and no request finds them.
     assert_eq!(count(&store, "SELECT COUNT(*) FROM keys WHERE tenant = 't'").await, MANY);
     let is_known = |store: &Store| texts.iter().any(|text| store.catalog().key(&credential_hash(text)).is_some());
@@ -59,18 +57,18 @@ async fn versions_of_a_deleted_plugin_are_out_of_reach_and_go_one_by_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = with_tenant(folder.path()).await;
     let activate = async |number: usize| {
-        store.activate_plugin(tenant(), "p".into(), version(number), Bytes::from_static(b"x"), || ()).await
+        store.activate_plugin(Actor::Host, tenant(), "p".into(), version(number), Bytes::from_static(b"x"), || ()).await
     };
     for number in 0..MANY {
         activate(number).await.expect("active");
     }
-    store.delete_plugin(tenant(), "p".into(), || ()).await.expect("deleted");
+    store.delete_plugin(Actor::Host, tenant(), "p".into(), || ()).await.expect("deleted");
     let left = "SELECT COUNT(*) FROM plugin_versions WHERE name = 'p'";
     assert_eq!(count(&store, left).await, MANY - DISCARDED);
     for number in 0..MANY {
         let sha256 = version(number).sha256;
         assert!(!store.has_version(tenant(), "p".into(), sha256.clone()).await.expect("a look"));
-        assert!(store.activate_version(tenant(), "p".into(), sha256, String::new(), || ()).await.is_err());
+        assert!(store.activate_version(Actor::Host, tenant(), "p".into(), sha256, || ()).await.is_err());
     }
     let again = activate(0).await;
     assert!(matches!(&again, Err(StoreError::Conflict(what)) if what.contains("try again")), "{again:?}");

@@ -1,7 +1,7 @@
 //! Tests that every delivery of a large fan-out is made once, also over a restart and with concurrent changes of the subscriptions.
 
 use super::*;
-use crate::{Accepted, Caps, Change, NewEvent, NewSubscription, PluginVersion, Repeatable, StoreEvent, TenantChange};
+use crate::{Accepted, Actor, Caps, NewEvent, NewSubscription, PluginVersion, Repeatable, StoreEvent, TenantChange};
 use bytes::Bytes;
 use hookloom_model::event::Module;
 use hookloom_model::subscription::LoadedSettings;
@@ -31,16 +31,19 @@ async fn subscribe(store: &Store, count: usize) -> Vec<SubscriptionId> {
         let settings = serde_json::from_value(settings.clone()).expect("settings");
         let settings = LoadedSettings::new(settings, BTreeMap::new()).expect("a URL");
         let new = NewSubscription { settings, signing: Vec::new() };
-        made.push(store.create_subscription(tenant(), new).await.expect("a subscription").id);
+        made.push(store.create_subscription(Actor::Host, tenant(), new).await.expect("a subscription").id);
     }
     made
 }
 
 async fn with_subscriptions(folder: &Path, count: usize) -> (Arc<Store>, StoreEventReceiver) {
     let (store, store_events) = open(folder);
-    store.create_tenant(tenant(), TenantChange::default()).await.expect("a tenant");
+    store.create_tenant(Actor::Host, tenant(), TenantChange::default()).await.expect("a tenant");
     let version = PluginVersion::example("a".repeat(64), 1);
-    store.activate_plugin(tenant(), "p".into(), version, Bytes::from_static(b"x"), || ()).await.expect("active");
+    store
+        .activate_plugin(Actor::Host, tenant(), "p".into(), version, Bytes::from_static(b"x"), || ())
+        .await
+        .expect("active");
     subscribe(&store, count).await;
     (store, store_events)
 }
@@ -179,7 +182,7 @@ async fn subscriptions_may_come_and_go_meanwhile() {
     let (store, _store_events) = with_subscriptions(folder.path(), MANY).await;
     accept_and_leave(&store, vec![contact("1"), contact("2")], 1).await;
     let last = store.catalog.subscriptions(&tenant()).iter().map(|one| one.id).max_by_key(|id| id.0).expect("one");
-    store.delete_subscription(&tenant(), last).await.expect("deleted");
+    store.delete_subscription(Actor::Host, &tenant(), last).await.expect("deleted");
     subscribe(&store, 3).await;
     store.complete_fan_outs().await.expect("complete");
     let made = made(&store).await;
@@ -192,8 +195,8 @@ async fn a_tenant_that_is_deleted_meanwhile_leaves_nothing() {
     let folder = TempDir::new().expect("a folder");
     let (store, _store_events) = with_subscriptions(folder.path(), MANY).await;
     accept_and_leave(&store, vec![contact("1")], 1).await;
-    let change = Change::now("admin".to_owned(), "tenant.delete", "t".to_owned(), None, None);
-    store.delete_tenant(tenant(), change).await.expect("deleted");
+    let contents = store.tenant_contents(tenant()).await.expect("its contents");
+    store.delete_tenant(Actor::Host, tenant(), contents).await.expect("deleted");
     store.complete_fan_outs().await.expect("complete");
     store.delete_discarded().await.expect("the rest");
     assert_eq!((made(&store).await, all_of(&store).await.len()), (0, 0));

@@ -3,7 +3,7 @@
 
 use super::super::check::check_store;
 use super::*;
-use crate::{Store, TenantChange};
+use crate::{Actor, Store, TenantChange};
 use hookloom_model::subscription::TenantId;
 use rusqlite::OptionalExtension as _;
 use sha2::{Digest as _, Sha256};
@@ -276,7 +276,7 @@ async fn started(damaged: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, _store_events) = Store::open(folder.path()).expect("a store");
     let tenant = TenantId("t".into());
-    store.create_tenant(tenant, TenantChange::default()).await.expect("a tenant");
+    store.create_tenant(Actor::Host, tenant, TenantChange::default()).await.expect("a tenant");
     drop(store);
     let connection = Connection::open(folder.path().join("hookloom.db")).expect("a database");
     let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";

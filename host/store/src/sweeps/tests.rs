@@ -1,7 +1,7 @@
 //! Tests that a change makes all waiting deliveries due, in steps, also over a restart, and no others.
 
 use super::*;
-use crate::{AttemptClass, Caps, NewEvent, NewSubscription, PluginVersion, StateChange, TenantChange};
+use crate::{Actor, AttemptClass, Caps, NewEvent, NewSubscription, PluginVersion, StateChange, TenantChange};
 use bytes::Bytes;
 use hookloom_model::event::Module;
 use hookloom_model::subscription::{LoadedSettings, Subscription};
@@ -31,16 +31,19 @@ fn new(description: &str) -> NewSubscription {
 
 async fn activate(store: &Store, sha256: char) {
     let version = PluginVersion::example(sha256.to_string().repeat(64), 1);
-    store.activate_plugin(tenant(), "p".into(), version, Bytes::from_static(b"x"), || ()).await.expect("active");
+    store
+        .activate_plugin(Actor::Host, tenant(), "p".into(), version, Bytes::from_static(b"x"), || ())
+        .await
+        .expect("active");
 }
 
 /// Creates a store with subscriptions of one plugin, each with this number of deliveries that wait for another version.
 async fn with_waiting(folder: &Path, subscriptions: usize, each: usize) -> (Arc<Store>, Vec<Arc<Subscription>>) {
     let store = open(folder);
-    store.create_tenant(tenant(), TenantChange::default()).await.expect("a tenant");
+    store.create_tenant(Actor::Host, tenant(), TenantChange::default()).await.expect("a tenant");
     activate(&store, 'a').await;
     for _ in 0..subscriptions {
-        store.create_subscription(tenant(), new("")).await.expect("a subscription");
+        store.create_subscription(Actor::Host, tenant(), new("")).await.expect("a subscription");
     }
     let event = NewEvent {
         name: "Contact is Created".into(),
@@ -95,7 +98,7 @@ async fn deliveries_that_wait_for_a_version_become_due_in_steps_also_after_a_res
 async fn what_was_attempted_after_the_change_waits_for_the_next_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, subscriptions) = with_waiting(folder.path(), 1, MANY).await;
-    store.update_subscription(&subscriptions[0], new("edited")).await.expect("edited");
+    store.update_subscription(Actor::Host, &subscriptions[0], new("edited")).await.expect("edited");
     // The last one is judged with the new config before the sweep reaches it, and waits again.
     let late = now_ms() + 1;
     let write = move |tx: &Transaction<'_>| {
@@ -130,13 +133,13 @@ async fn resuming_touches_no_delivery_and_its_age_begins_where_it_was() {
     activate(&store, 'b').await;
     let id = subscriptions[0].id;
     let pause = StateChange::Pause { reason: "test".into(), by_host: false };
-    store.set_subscription_state(&tenant(), id, pause).await.expect("paused");
+    store.set_subscription_state(Actor::Host, &tenant(), id, pause).await.expect("paused");
     let paused_at_ms = now_ms();
     while now_ms() < paused_at_ms + 50 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let before = count(&store, "age_from_ms = created_at_ms").await;
-    store.set_subscription_state(&tenant(), id, StateChange::Resume).await.expect("resumed");
+    store.set_subscription_state(Actor::Host, &tenant(), id, StateChange::Resume).await.expect("resumed");
     assert_eq!((before, count(&store, "age_from_ms = created_at_ms").await), (3, 3));
     let check = |store: Arc<Store>| async move {
         let subscription = store.catalog().subscription(&tenant(), id).expect("it");

@@ -3,7 +3,7 @@
 mod world;
 
 use super::*;
-use crate::{Change, NewEvent, PluginVersion, Span, StoreLimits, TenantChange};
+use crate::{Actor, NewEvent, PluginVersion, Span, StoreLimits, TenantChange};
 use bytes::Bytes;
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::inspector::RequestHead;
@@ -42,7 +42,7 @@ fn data_of_an_older_host_is_counted_at_the_first_start() {
     let tenant = TenantId("t".into());
     let before = runtime.block_on(async {
         let store = store(Caps::NONE);
-        store.create_tenant(tenant.clone(), TenantChange::default()).await.expect("a tenant");
+        store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await.expect("a tenant");
         store.accept(tenant.clone(), vec![contact(1, 100)], Caps::NONE).await.expect("accepted");
         store.usage(tenant.clone()).await.expect("usage")
     });
@@ -86,14 +86,14 @@ proptest! {
             world.check().await;
             // Nothing of a deleted tenant is left, and another tenant of its name begins at zero.
             let tenant = TenantId("t0".into());
-            let change = Change::now("admin".to_owned(), "tenant.delete", tenant.to_string(), None, None);
-            world.store.delete_tenant(tenant.clone(), change.clone()).await.expect("deleted");
+            let contents = world.store.tenant_contents(tenant.clone()).await.expect("its contents");
+            world.store.delete_tenant(Actor::Key("admin".into()), tenant.clone(), contents).await.expect("deleted");
             let (log, _) = world.store.changes(None, None, 1).await.expect("the host's log");
-            assert_eq!((log[0].id, &*log[0].subject), (change.id, "t0"), "told in the transaction that deletes");
+            assert_eq!((&*log[0].action, &*log[0].subject), ("tenant.delete", "t0"));
             world.store.delete_discarded().await.expect("the rest of the tenant");
             world.check().await;
             assert!(matches!(world.store.usage(tenant.clone()).await, Err(StoreError::NotFound(_))));
-            world.store.create_tenant(tenant.clone(), TenantChange::default()).await.expect("its name is free");
+            world.store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await.expect("its name is free");
             world.check().await;
             assert_eq!(world.store.usage(tenant).await.expect("usage").bytes, 0);
         });
@@ -111,9 +111,9 @@ async fn every_kind_is_refused_over_the_share_but_outcomes_and_what_frees() {
     store.accept(tenant.clone(), vec![contact(1, 50_000)], SHARE).await.expect("there is room");
     let subscription = world.subscription(&tenant, 0).expect("it");
     check_is_full(store.accept(tenant.clone(), vec![large_event()], SHARE).await.err());
-    check_is_full(store.test(&subscription, large_event()).await.err());
+    check_is_full(store.test(Actor::Host, &subscription, large_event()).await.err());
     let version = PluginVersion::example("f".repeat(64), 9_000);
-    let upload = store.add_version(tenant.clone(), "p0".into(), version, Bytes::from(vec![0; 9_000]));
+    let upload = store.add_version(Actor::Host, tenant.clone(), "p0".into(), version, Bytes::from(vec![0; 9_000]));
     check_is_full(upload.await.err());
     let bin = store.bins(tenant.clone()).await.expect("bins").remove(0);
     let received = store.receive_in_bin(&tenant, &bin, RequestHead::default(), Bytes::from(vec![0; 9_000]));
@@ -131,10 +131,10 @@ async fn every_kind_is_refused_over_the_share_but_outcomes_and_what_frees() {
     world.check().await;
     // Operations that make work are refused. Operations that free space are not.
     let everything = Span { from_ms: 0, to_ms: i64::MAX };
-    let redriven = store.redrive(&subscription, vec![DeliveryState::Dead], everything).await;
+    let redriven = store.redrive(Actor::Host, &subscription, vec![DeliveryState::Dead], everything).await;
     assert!(matches!(redriven, Err(StoreError::TenantFull(usage)) if usage.bytes > SHARE.bytes));
-    store.delete_bin(tenant.clone(), bin.id).await.expect("deleted");
-    store.delete_plugin(tenant.clone(), "p0".into(), || ()).await.expect("deleted");
+    store.delete_bin(Actor::Host, tenant.clone(), bin.id).await.expect("deleted");
+    store.delete_plugin(Actor::Host, tenant.clone(), "p0".into(), || ()).await.expect("deleted");
     store.delete_discarded().await.expect("its component");
     let freed = store.usage(tenant).await.expect("usage");
     assert_eq!((freed.of(UsageKind::Bins), freed.of(UsageKind::Plugins)), (0, 0));

@@ -77,6 +77,7 @@ async fn a_caller_whose_rows_cannot_be_written_gets_the_error() {
         room: Arc::new(DiskRoom::unbounded()),
         pending: Arc::default(),
         damage: Damage::default(),
+        share: Caps::NONE,
     };
     let writer = Writer::start(connection, context).expect("a thread");
     let (go, gone) = std::sync::mpsc::channel::<()>();

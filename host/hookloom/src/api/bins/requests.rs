@@ -132,8 +132,7 @@ pub(in crate::api) async fn clear(
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
     let id: BinId = path.parse("id", "bin")?;
-    state.store.forget_bin_requests(access.tenant.clone(), id.clone(), None).await?;
-    state.changed(&access.key, Some(&access.tenant), "bin.clear", &id, [None, None]).await;
+    state.store.forget_bin_requests(access.actor(), access.tenant, id.clone(), None).await?;
     state.store.publish_live_update(|| LiveUpdate::Bin(id));
     Ok(StatusCode::NO_CONTENT)
 }
@@ -160,8 +159,7 @@ pub(in crate::api) async fn delete_request(
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
     let id: BinId = path.parse("id", "bin")?;
-    state.store.forget_bin_requests(access.tenant.clone(), id.clone(), Some(request)).await?;
-    state.changed(&access.key, Some(&access.tenant), "bin.forget", format!("{id}/{request}"), [None, None]).await;
+    state.store.forget_bin_requests(access.actor(), access.tenant, id.clone(), Some(request)).await?;
     state.store.publish_live_update(|| LiveUpdate::Bin(id));
     Ok(StatusCode::NO_CONTENT)
 }
@@ -213,9 +211,9 @@ pub(in crate::api) async fn replay(
         timeout: REPLAY_TIMEOUT,
         response_bytes_max: RESPONSE_BYTES_MAX,
     };
+    let host = url.host_str().unwrap_or_default().to_owned();
+    state.store.record_bin_replay(access.actor(), access.tenant, id, host).await?;
     let (answer, timings) = client.send(request).await;
-    let subject = format!("{} to {}", id, url.host_str().unwrap_or_default());
-    state.changed(&access.key, Some(&access.tenant), "bin.replay", subject, [None, None]).await;
     Ok(Json(match answer {
         Ok(answer) => ReplayBody {
             status: Some(answer.status),

@@ -83,8 +83,7 @@ pub(super) async fn sign_in(
     let Some(key) = key.filter(|key| may_manage(key)) else {
         return refused(&state, address, &form);
     };
-    let text = state.store.sign_in(key.id).await?;
-    state.changed(&key, key.tenant.as_ref(), "session.sign-in", address, [None, None]).await;
+    let text = state.store.sign_in(key, address).await?;
     // The path leads to a page of this host, never to another site.
     let next = UrlPath::local(form.get("next")).unwrap_or_else(UrlPath::root);
     let mut response = go_to(&next, "");

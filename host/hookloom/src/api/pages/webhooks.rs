@@ -192,7 +192,7 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
         name: name(&subscription),
         state: state_word(subscription.state),
         state_reason: subscription.state_reason.clone(),
-        ascii_host: subscriptions::ascii_host(&subscription.settings.notify_url),
+        ascii_host: subscription.settings.ascii_host(),
         lane: lane(state, subscription.id),
         signing: signing.collect::<Vec<_>>().join(", "),
         secrets: subscription.settings.secrets().keys().cloned().collect::<Vec<_>>().join(", "),

@@ -5,8 +5,8 @@ mod rest;
 use super::super::{kept, recount};
 use super::SHARE;
 use crate::{
-    AttemptClass, AttemptRecord, DeliveryFilter, NewEvent, NewSubscription, Repeatable, Span, StateChange, Store,
-    StoreError, StoreLimits, TenantChange,
+    Actor, AttemptClass, AttemptRecord, DeliveryFilter, NewEvent, NewSubscription, Repeatable, Span, StateChange,
+    Store, StoreError, StoreLimits, TenantChange,
 };
 use bytes::Bytes;
 use hookloom_model::delivery::{Attempt, DeliveryState, Reason};
@@ -26,6 +26,11 @@ pub(super) fn contact(entity: u8, bytes: usize) -> NewEvent {
         entity_id: (entity > 0).then(|| entity.to_string()),
         payload: Bytes::from(vec![b'x'; bytes]),
     }
+}
+
+/// Author of every operation. Its entries in the log of changes are counted as well.
+fn actor() -> Actor {
+    Actor::Key("test (hlk_1234…)".to_owned())
 }
 
 /// Operation on one of the two tenants.
@@ -158,7 +163,7 @@ impl World {
         let limits = StoreLimits { share: SHARE, ..StoreLimits::default() };
         let (store, store_events) = Store::open_with(folder.path(), limits).expect("a store");
         for name in ["t0", "t1"] {
-            store.create_tenant(TenantId(name.into()), TenantChange::default()).await.expect("a tenant");
+            store.create_tenant(Actor::Host, TenantId(name.into()), TenantChange::default()).await.expect("a tenant");
         }
         World { store, _store_events: store_events, _folder: folder }
     }
@@ -251,13 +256,13 @@ impl World {
                 }
             }
             What::RetryByHand | What::Cancel => match any {
-                Some(one) if matches!(what, What::Cancel) => allow(store.cancel(tenant, one.id).await),
-                Some(one) => allow(store.retry(tenant, one.id).await),
+                Some(one) if matches!(what, What::Cancel) => allow(store.cancel(actor(), tenant, one.id).await),
+                Some(one) => allow(store.retry(actor(), tenant, one.id).await),
                 None => {}
             },
-            What::Redrive => allow(store.redrive(&subscription, vec![DeliveryState::Dead], span).await),
-            What::Replay => allow(store.replay(&subscription, span).await),
-            _ => allow(store.test(&subscription, contact(1, size)).await),
+            What::Redrive => allow(store.redrive(actor(), &subscription, vec![DeliveryState::Dead], span).await),
+            What::Replay => allow(store.replay(actor(), &subscription, span).await),
+            _ => allow(store.test(actor(), &subscription, contact(1, size)).await),
         }
     }
 
@@ -297,12 +302,12 @@ impl World {
             signing: Vec::new(),
         };
         if let What::Subscribe = what {
-            allow(self.store.create_subscription(tenant, new).await);
+            allow(self.store.create_subscription(actor(), tenant, new).await);
             return;
         }
         let Some(old) = self.subscription(&tenant, pick) else { return };
         match what {
-            What::Edit => allow(self.store.update_subscription(&old, new).await),
+            What::Edit => allow(self.store.update_subscription(actor(), &old, new).await),
             What::Disable => {
                 self.set_state(
                     &old,
@@ -311,12 +316,12 @@ impl World {
                 .await;
             }
             What::Resume => self.set_state(&old, StateChange::Resume).await,
-            _ => allow(self.store.delete_subscription(&tenant, old.id).await),
+            _ => allow(self.store.delete_subscription(actor(), &tenant, old.id).await),
         }
     }
 
     async fn set_state(&self, of: &Subscription, change: StateChange) {
-        allow(self.store.set_subscription_state(&of.tenant, of.id, change).await);
+        allow(self.store.set_subscription_state(actor(), &of.tenant, of.id, change).await);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Operations on bins, plugins, keys and everything else except deliveries.
 
-use super::{What, World, allow, contact};
+use super::{What, World, actor, allow, contact};
 use crate::usage::tests::SHARE;
-use crate::{Change, PluginVersion, RolloutKind, StoredRollout};
+use crate::{PluginVersion, RolloutKind, StoredRollout};
 use bytes::Bytes;
 use hookloom_model::delivery::Attempt;
 use hookloom_model::inspector::{BinSettings, RequestHead};
@@ -16,14 +16,14 @@ impl World {
         let bins = store.bins(tenant.clone()).await.expect("bins");
         let bin = (!bins.is_empty()).then(|| bins[pick % bins.len()].clone());
         match (what, bin) {
-            (What::MakeBin, _) => allow(store.create_bin(tenant, settings()).await),
+            (What::MakeBin, _) => allow(store.create_bin(actor(), tenant, settings()).await),
             (What::Reject, _) => {
                 allow(store.reject(tenant, "no event".into(), Bytes::from(vec![0; size]), false).await);
             }
             (What::Resubmit, _) => {
                 let rejected = store.rejected_requests(tenant.clone(), None, 200).await.expect("rejected");
                 if let Some(one) = rejected.first() {
-                    allow(store.accept_rejected(tenant, one.id, contact(1, size), SHARE).await);
+                    allow(store.accept_rejected(actor(), tenant, one.id, contact(1, size), SHARE).await);
                 }
             }
             (_, None) => {}
@@ -31,9 +31,9 @@ impl World {
                 let head = RequestHead { query: "q".repeat(pick), ..RequestHead::default() };
                 allow(store.receive_in_bin(&tenant, &bin, head, Bytes::from(vec![1; size])).await);
             }
-            (What::EditBin, Some(bin)) => allow(store.update_bin(tenant, bin.id, settings()).await),
-            (What::EmptyBin, Some(bin)) => allow(store.forget_bin_requests(tenant, bin.id, None).await),
-            (_, Some(bin)) => allow(store.delete_bin(tenant, bin.id).await),
+            (What::EditBin, Some(bin)) => allow(store.update_bin(actor(), tenant, bin.id, settings()).await),
+            (What::EmptyBin, Some(bin)) => allow(store.forget_bin_requests(actor(), tenant, bin.id, None).await),
+            (_, Some(bin)) => allow(store.delete_bin(actor(), tenant, bin.id).await),
         }
     }
 
@@ -51,8 +51,8 @@ impl World {
         };
         let component = Bytes::from(vec![2; 1_000 + pick % 4]);
         match what {
-            What::Upload => allow(store.activate_plugin(tenant, name, version, component, || ()).await),
-            What::AddVersion => allow(store.add_version(tenant, name, version, component).await),
+            What::Upload => allow(store.activate_plugin(actor(), tenant, name, version, component, || ()).await),
+            What::AddVersion => allow(store.add_version(actor(), tenant, name, version, component).await),
             What::Rollout => {
                 let rollout = StoredRollout {
                     tenant,
@@ -65,29 +65,35 @@ impl World {
                     counts: "c".repeat(size),
                     ended_reason: None,
                 };
-                allow(store.begin_rollout(rollout).await);
+                allow(store.begin_rollout(actor(), rollout).await);
             }
             What::EndRollout => {
-                store.end_rollout(tenant, name, "e".repeat(size), Some("c".repeat(size))).await.expect("ended");
+                let counts = Some("c".repeat(size));
+                store.end_rollout(actor(), tenant, name, "e".repeat(size), counts).await.expect("ended");
             }
-            What::DeleteVersion => allow(store.delete_version(tenant, name, sha256, || ()).await),
-            _ => allow(store.delete_plugin(tenant, name, || ()).await),
+            What::DeleteVersion => allow(store.delete_version(actor(), tenant, name, sha256, || ()).await),
+            _ => allow(store.delete_plugin(actor(), tenant, name, || ()).await),
         }
     }
 
     pub(super) async fn change_records(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
         let store = &self.store;
         let keys = store.catalog().keys(Some(&tenant));
-        let key = (!keys.is_empty()).then(|| keys[pick % keys.len()].id);
+        let key = (!keys.is_empty()).then(|| keys[pick % keys.len()].clone());
         match (what, key) {
-            (What::MakeKey, _) => allow(store.create_key(Some(tenant), Vec::new(), "k".repeat(pick)).await),
+            (What::MakeKey, _) => {
+                allow(store.create_key(actor(), Some(tenant), Vec::new(), "k".repeat(pick)).await);
+            }
             (What::MakeToken, _) => {
                 let replaces = store.catalog().tokens(&tenant).first().map(|token| token.id);
-                allow(store.create_token(tenant, "t".repeat(pick), replaces).await);
+                allow(match replaces {
+                    Some(id) => store.rotate_token(actor(), tenant, id).await,
+                    None => store.create_token(actor(), tenant, "t".repeat(pick)).await,
+                });
             }
             (What::Note, _) => {
-                let change = Change::now("who".into(), "test", "it".into(), None, Some(json!("c".repeat(size))));
-                store.note_change(Some(tenant), change).await.expect("noted");
+                let request = uuid::Uuid::from_u128(pick as u128);
+                store.record_bin_replay(actor(), tenant, request, "h".repeat(size)).await.expect("noted");
             }
             (What::Figures, _) => {
                 let attempt = json!({"number": 1, "started_at_ms": 0, "config_generation": 1, "outcome": "delivered",
@@ -101,9 +107,9 @@ impl World {
                 store.prune(std::time::Duration::from_millis(1)).await.expect("pruned");
             }
             (_, None) => {}
-            (What::RevokeKey, Some(id)) => store.revoke_key(Some(tenant), id).await.expect("revoked"),
-            (What::SignIn, Some(id)) => drop(store.sign_in(id).await.expect("signed in")),
-            (_, Some(id)) => drop(store.create_sign_in_link(id).await.expect("a link")),
+            (What::RevokeKey, Some(key)) => store.revoke_key(actor(), Some(tenant), key.id).await.expect("revoked"),
+            (What::SignIn, Some(key)) => drop(store.sign_in(key, [127, 0, 0, 1].into()).await.expect("signed in")),
+            (_, Some(key)) => drop(store.create_sign_in_link(actor(), (*key).clone()).await.expect("a link")),
         }
     }
 }
