@@ -8,22 +8,32 @@
 //! - A write that is undone also removes its collected rows and its counts.
 //!
 //! Other code changes the counters of `ledgers` only by adding to them.
+//!
+//! A write does not see the transaction itself, which only the writer drives, but one of three parts of it: [`IntakeTx`],
+//! [`OutcomeTx`] or [`AdminTx`]. The type decides what the write may do, and whether it has a savepoint.
+
+mod admin;
+mod intake;
+mod outcome;
+
+pub(super) use admin::AdminTx;
+pub(super) use intake::{IntakeStatement, IntakeTx};
+pub(super) use outcome::{OutcomeQuery, OutcomeTx};
 
 use super::StoreError;
 use super::caps::Caps;
 use super::disk_room::DiskRoom;
-use super::rows::{DeliveryRow, EventRow, Insert, Row, Rows};
-use super::usage::{self, ATTEMPT_BYTES, BytesByKind, IDEMPOTENCY_KEY_BYTES, Usage, UsageKind};
-use hookloom_model::delivery::{DeliveryState, DueDelivery};
+use super::rows::{Insert, Row, Rows};
+use super::usage::{BytesByKind, UsageKind};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
-use rusqlite::{CachedStatement, Connection, Params, params, params_from_iter};
+use rusqlite::{CachedStatement, Connection, Params, ffi, params, params_from_iter};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Statement that runs for every event or every attempt.
 #[derive(Clone, Copy)]
-pub(super) enum HotStatement {
+enum HotStatement {
     /// Insert of one or more rows of a table.
     Insert(Insert),
     /// Insert of an attempt, if there is none of its number.
@@ -100,7 +110,7 @@ struct Tally {
 
 /// Position in a transaction, to which a failed write returns.
 #[derive(Clone, Copy)]
-pub(super) struct Mark {
+struct Mark {
     counts: usize,
     rows: [usize; 2],
     pending: usize,
@@ -114,12 +124,12 @@ pub(super) struct PendingChange {
     pub(super) by: i64,
 }
 
-/// Transaction of the writer.
+/// Transaction of the writer, which the writer alone sees.
 pub(super) struct Transaction<'c> {
     connection: &'c Connection,
     room: &'c DiskRoom,
     /// Share of each tenant.
-    pub(super) share: Caps,
+    share: Caps,
     hot: RefCell<[Option<CachedStatement<'c>>; HotStatement::COUNT]>,
     rows: RefCell<Rows>,
     /// Error that prevents the commit: a row of the transaction could not be written.
@@ -127,14 +137,6 @@ pub(super) struct Transaction<'c> {
     tally: RefCell<Tally>,
     /// Changes of the numbers of pending deliveries.
     pending: RefCell<Vec<PendingChange>>,
-}
-
-impl Deref for Transaction<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        self.connection
-    }
 }
 
 impl<'c> Transaction<'c> {
@@ -152,31 +154,83 @@ impl<'c> Transaction<'c> {
         }
     }
 
+    /// Runs a write that accepts events, without a savepoint.
+    pub(super) fn intake<T>(
+        &self,
+        write: impl FnOnce(&IntakeTx<'_, 'c>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.without_savepoint(|| write(&IntakeTx(self)))
+    }
+
+    /// Runs a write that records an outcome, without a savepoint.
+    pub(super) fn outcome<T>(
+        &self,
+        write: impl FnOnce(&OutcomeTx<'_, 'c>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.without_savepoint(|| write(&OutcomeTx(self)))
+    }
+
+    /// Runs any other write, within a savepoint, so that its error undoes only this write.
+    pub(super) fn admin<T>(
+        &self,
+        write: impl FnOnce(&AdminTx<'_, 'c>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.refuse_if_over()?;
+        // Rows of earlier writes must not be undone with this one.
+        if let Err(error) = self.write_rows() {
+            self.give_up(error);
+            return Err(StoreError::TransactionEnded);
+        }
+        let mark = self.mark();
+        execute(self.connection, "SAVEPOINT one")?;
+        let written = guarded(|| write(&AdminTx(self)));
+        match written.and_then(|value| Ok(self.write_rows().map(|()| value)?)) {
+            Ok(value) => {
+                execute(self.connection, "RELEASE one")?;
+                Ok(value)
+            }
+            Err(error) => {
+                self.back_to(mark);
+                if !self.connection.is_autocommit() {
+                    self.connection.execute_batch("ROLLBACK TO one; RELEASE one")?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs one write without a savepoint. An error after its first change ends the transaction.
+    fn without_savepoint<T>(&self, write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.refuse_if_over()?;
+        let before = self.connection.total_changes();
+        let mark = self.mark();
+        let written = guarded(write);
+        if let Err(error) = &written {
+            self.back_to(mark);
+            if self.connection.total_changes() != before {
+                let code = if error.is_damage() { ffi::SQLITE_CORRUPT } else { ffi::SQLITE_ABORT };
+                let what = "a write failed after its first change".to_owned();
+                self.give_up(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(what)));
+            }
+        }
+        written
+    }
+
+    /// Refuses writes after the end of the transaction: it was given up, or SQLite has rolled it back, as on a full disk.
+    fn refuse_if_over(&self) -> Result<(), StoreError> {
+        if self.given_up.borrow().is_some() || self.connection.is_autocommit() {
+            return Err(StoreError::TransactionEnded);
+        }
+        Ok(())
+    }
+
     /// Prevents the commit: further writes are refused, and every caller gets the cause.
-    pub(super) fn give_up(&self, cause: rusqlite::Error) {
+    fn give_up(&self, cause: rusqlite::Error) {
         self.given_up.borrow_mut().get_or_insert(cause);
     }
 
-    /// Returns true if the transaction takes no further writes: it was given up, or SQLite has rolled it back, as on a full disk.
-    pub(super) fn is_over(&self) -> bool {
-        self.given_up.borrow().is_some() || self.is_autocommit()
-    }
-
-    /// Refuses a write that makes the store larger, if the disk is full.
-    pub(super) fn require_disk(&self) -> Result<(), StoreError> {
-        self.room.require(self.connection)
-    }
-
-    /// Returns an error unless the log has room for the largest event.
-    pub(super) fn try_event(&self) -> Result<(), StoreError> {
-        self.require_disk()?;
-        self.connection.execute_batch("SAVEPOINT event")?;
-        self.room.try_event(self.connection)?;
-        Ok(self.connection.execute_batch("ROLLBACK TO event; RELEASE event")?)
-    }
-
     /// Runs a statement of the hot path.
-    pub(super) fn execute_hot(&self, which: HotStatement, params: impl Params) -> rusqlite::Result<usize> {
+    fn execute_hot(&self, which: HotStatement, params: impl Params) -> rusqlite::Result<usize> {
         let mut hot = self.hot.borrow_mut();
         let statement = match &mut hot[which.index()] {
             Some(statement) => statement,
@@ -185,75 +239,7 @@ impl<'c> Transaction<'c> {
         statement.execute(params)
     }
 
-    /// Adds an event to the collected rows, and counts it.
-    pub(super) fn add_event(&self, event: EventRow) {
-        let payload = Some(event.event.payload.len() as u64);
-        self.count(Count { tenant: event.tenant.clone(), kind: UsageKind::Events, bytes: event.bytes(), payload });
-        self.rows.borrow_mut().events.push(event);
-    }
-
-    /// Adds a delivery to the collected rows, and counts it.
-    pub(super) fn add_delivery(&self, delivery: DeliveryRow) {
-        let tenant = delivery.delivery.tenant.clone();
-        self.count_pending(&tenant, delivery.delivery.subscription, 1);
-        self.count(Count { tenant, kind: UsageKind::Deliveries, bytes: delivery.bytes(), payload: None });
-        self.rows.borrow_mut().deliveries.push(delivery);
-    }
-
-    /// Writes an attempt and counts it. Overwrites an attempt of the same number, which did not count, so that a plugin that always
-    /// returns `later` cannot fill the disk.
-    pub(super) fn write_attempt(
-        &self,
-        tenant: &TenantId,
-        delivery: uuid::Uuid,
-        number: u32,
-        detail: &str,
-    ) -> rusqlite::Result<()> {
-        let row = params![&*tenant.0, delivery, number, detail];
-        if self.execute_hot(HotStatement::Attempt, row)? == 0 {
-            self.forget_before();
-            return self.execute_hot(HotStatement::AttemptAgain, row).map(drop);
-        }
-        let bytes = ATTEMPT_BYTES + detail.len() as u64;
-        self.count(Count { tenant: tenant.clone(), kind: UsageKind::Attempts, bytes, payload: None });
-        Ok(())
-    }
-
-    /// Writes the outcome of an attempt to a pending delivery. Returns false if the delivery is no longer pending. The tuple has the new
-    /// state, the due time, whether the delivery awaits a plugin, and the number of attempts to add.
-    pub(super) fn write_outcome(
-        &self,
-        delivery: &DueDelivery,
-        (state, due_at_ms, awaiting, counts): (u8, i64, bool, u8),
-        reason: Option<&str>,
-        now_ms: i64,
-    ) -> rusqlite::Result<bool> {
-        let tenant = &*delivery.tenant.0;
-        let id = delivery.id.0;
-        if reason.is_none() {
-            let outcome = params![tenant, id, state, due_at_ms, awaiting, counts, now_ms];
-            if self.execute_hot(HotStatement::OutcomeWithoutReason, outcome)? > 0 {
-                self.count_ended(delivery, state);
-                return Ok(true);
-            }
-        }
-        self.forget_before();
-        let outcome = params![tenant, id, state, due_at_ms, awaiting, counts, reason, now_ms];
-        let was_pending = self.execute_hot(HotStatement::Outcome, outcome)? > 0;
-        if was_pending {
-            self.count_ended(delivery, state);
-        }
-        Ok(was_pending)
-    }
-
-    fn count_ended(&self, delivery: &DueDelivery, state: u8) {
-        if state != DeliveryState::Pending as u8 {
-            self.count_pending(&delivery.tenant, delivery.subscription, -1);
-        }
-    }
-
-    /// Counts deliveries that become pending (`by` > 0) or end. Every write that changes the state `pending` must call it.
-    pub(super) fn count_pending(&self, tenant: &TenantId, subscription: SubscriptionId, by: i64) {
+    fn count_pending(&self, tenant: &TenantId, subscription: SubscriptionId, by: i64) {
         if by != 0 {
             self.pending.borrow_mut().push(PendingChange { tenant: tenant.clone(), subscription, by });
         }
@@ -264,14 +250,8 @@ impl<'c> Transaction<'c> {
         self.pending.take()
     }
 
-    /// Counts an idempotency key before its insert.
-    pub(super) fn count_idempotency_key(&self, tenant: &TenantId, key: &str, answer: &str) {
-        let bytes = IDEMPOTENCY_KEY_BYTES + (key.len() + answer.len()) as u64;
-        self.count(Count { tenant: tenant.clone(), kind: UsageKind::IdempotencyKeys, bytes, payload: None });
-    }
-
     /// Writes the collected rows. A write that is not of the hot path begins and ends with it.
-    pub(super) fn write_rows(&self) -> rusqlite::Result<()> {
+    fn write_rows(&self) -> rusqlite::Result<()> {
         self.forget_before();
         let Rows { events, deliveries } = self.rows.take();
         self.insert(&events)?;
@@ -305,39 +285,8 @@ impl<'c> Transaction<'c> {
         tally.counts.push(count);
     }
 
-    /// Returns an error if a tenant exceeds its share with the rows that this transaction adds.
-    pub(super) fn check_share(&self, tenant: &TenantId, share: Caps) -> Result<(), StoreError> {
-        let tally = &mut *self.tally.borrow_mut();
-        let kept = tally.kept.entry(tenant.clone()).or_default();
-        let [events, bytes] = match kept.before {
-            Some(before) => before,
-            None => *kept.before.insert(self.kept_before(tenant)?),
-        };
-        let added: u64 = kept.bytes.iter().sum();
-        if events.saturating_add(kept.events) <= share.events && bytes.saturating_add(added) <= share.bytes {
-            return Ok(());
-        }
-        let before = usage::kept(self.connection, tenant)?.ok_or(StoreError::NotFound("tenant"))?;
-        Err(StoreError::TenantFull(Box::new(share.of(before))))
-    }
-
-    fn kept_before(&self, tenant: &TenantId) -> Result<[u64; 2], StoreError> {
-        let (events, bytes) = usage::kept(self.connection, tenant)?.ok_or(StoreError::NotFound("tenant"))?;
-        Ok([events, bytes.iter().sum()])
-    }
-
-    /// Returns the usage of a tenant, with the rows that this transaction has added so far.
-    pub(super) fn usage(&self, tenant: &TenantId, share: Caps) -> Result<Usage, StoreError> {
-        let (mut events, mut bytes) = usage::kept(self.connection, tenant)?.ok_or(StoreError::NotFound("tenant"))?;
-        if let Some(added) = self.tally.borrow().kept.get(tenant) {
-            events += added.events;
-            bytes.iter_mut().zip(added.bytes).for_each(|(bytes, added)| *bytes += added);
-        }
-        Ok(share.of((events, bytes)))
-    }
-
     /// Returns the current position.
-    pub(super) fn mark(&self) -> Mark {
+    fn mark(&self) -> Mark {
         let rows = self.rows.borrow();
         Mark {
             counts: self.tally.borrow().counts.len(),
@@ -347,7 +296,7 @@ impl<'c> Transaction<'c> {
     }
 
     /// Removes the counts and the collected rows since `mark`.
-    pub(super) fn back_to(&self, mark: Mark) {
+    fn back_to(&self, mark: Mark) {
         let mut rows = self.rows.borrow_mut();
         rows.events.truncate(mark.rows[0]);
         rows.deliveries.truncate(mark.rows[1]);
@@ -367,7 +316,7 @@ impl<'c> Transaction<'c> {
         if let Some(cause) = self.given_up.take() {
             return Err(cause);
         }
-        if self.is_autocommit() {
+        if self.connection.is_autocommit() {
             // SQLite has rolled the transaction back; the commit returns the error.
             return Ok(());
         }
@@ -394,4 +343,14 @@ impl<'c> Transaction<'c> {
         }
         Ok(())
     }
+}
+
+/// Runs a write. A panic is an error of the write.
+fn guarded<T>(write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(StoreError::Panicked))
+}
+
+/// Runs a statement without parameters.
+pub(super) fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
 }

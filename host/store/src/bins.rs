@@ -5,10 +5,10 @@
 //! - The id of a bin authorizes to send to it, and does not reveal its tenant.
 
 use super::audit::{Actor, AuditAction};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::usage::within_share;
-use super::writer::{Terms, WriteMode, payload_rows};
+use super::writer::{Terms, payload_rows};
 use super::{Store, StoreError, now_ms};
 use bytes::Bytes;
 use hookloom_model::access::new_credential;
@@ -64,7 +64,7 @@ impl Store {
         let bin = Bin { id, settings, created_at_ms: now_ms(), received: 0 };
         let owner = tenant.clone();
         let share = self.limits.share;
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let count: usize =
                 tx.query_row("SELECT COUNT(*) FROM bins WHERE tenant = ?1", [&*tenant.0], |row| row.get(0))?;
             if count >= BINS_MAX {
@@ -90,7 +90,7 @@ impl Store {
     ) -> Result<Bin, StoreError> {
         let owner = tenant.clone();
         let share = self.limits.share;
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let (_, before) = find(tx, &id, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let text = serde_json::to_string(&settings)?;
             let sql = "UPDATE bins SET settings = ?3 WHERE tenant = ?1 AND id = ?2";
@@ -108,7 +108,7 @@ impl Store {
     /// Deletes a bin with its requests.
     pub async fn delete_bin(&self, actor: Actor, tenant: TenantId, id: BinId) -> Result<(), StoreError> {
         let owner = tenant.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             find(tx, &id, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             // Before the bin, whose row has their tenant.
             tx.execute("DELETE FROM bin_requests WHERE bin = ?1", [&*id])?;
@@ -154,12 +154,12 @@ impl Store {
         head: RequestHead,
         body: Bytes,
     ) -> Result<(Uuid, u64), StoreError> {
-        let terms = Terms { owner: tenant.into(), mode: WriteMode::Shared, rows: 2 + payload_rows(body.len()) };
+        let terms = Terms { owner: tenant.into(), rows: 2 + payload_rows(body.len()) };
         let id = bin.id.clone();
         let settings = bin.settings.clone();
         let tenant = tenant.clone();
         let share = self.limits.share;
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "UPDATE bins SET received = received + 1 WHERE id = ?1 RETURNING received - 1";
             let nth = tx.query_row(sql, [&*id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
             let request = Uuid::now_v7();
@@ -218,7 +218,7 @@ impl Store {
         id: Option<Uuid>,
     ) -> Result<(), StoreError> {
         let owner = tenant.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             find(tx, &bin, Some(&tenant))?.ok_or(StoreError::NotFound("bin"))?;
             let sql = "DELETE FROM bin_requests WHERE bin = ?1 AND (?2 IS NULL OR id = ?2)";
             let action = match (tx.execute(sql, params![&*bin, id])?, id) {
@@ -240,7 +240,7 @@ impl Store {
         host: String,
     ) -> Result<(), StoreError> {
         let owner = tenant.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             tx.record(&actor, Some(&tenant), &AuditAction::BinReplay { request, host: &host })
         };
         self.write(&owner, write).await

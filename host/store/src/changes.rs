@@ -6,7 +6,7 @@
 //! - Entries are never altered, and have no secrets ([`audit`](super::audit)).
 
 use super::audit::{Actor, AuditAction, AuditState};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::usage::UsageKind;
 use super::{Store, StoreError, now_ms};
@@ -63,7 +63,7 @@ fn owner(tenant: Option<&TenantId>) -> &str {
     tenant.map_or("", |tenant| &tenant.0)
 }
 
-impl Transaction<'_> {
+impl AdminTx<'_, '_> {
     /// Adds the entry of a change in this transaction to a tenant's log. None: to the host's log. Changes by the host itself have no
     /// entry.
     pub(super) fn record(
@@ -75,12 +75,12 @@ impl Transaction<'_> {
         let Actor::Key(who) = actor else { return Ok(()) };
         let mut states = action.states();
         if let Some(tenant) = tenant {
-            let usage = match self.usage(tenant, self.share) {
+            let usage = match self.usage(tenant, self.share()) {
                 // The tenant is being deleted, with its log.
                 Err(StoreError::NotFound(_)) => return Ok(()),
                 usage => usage?,
             };
-            if usage.bytes >= self.share.bytes {
+            if usage.bytes >= self.share().bytes {
                 // The entry is written even if the share is used up, without its states, which take the space.
                 states = [None, None];
             }

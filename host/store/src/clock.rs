@@ -13,9 +13,9 @@
 //! one that is recorded now and is not moved.
 
 use super::background::let_others_write;
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::fair_queue::Owner;
-use super::writer::{Terms, WriteMode};
+use super::writer::Terms;
 use super::{AttemptClass, Store, StoreError, StoreEvent, now_ms};
 use hookloom_model::ids;
 use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
@@ -112,7 +112,7 @@ impl Store {
             let Some(last) = found.last().copied() else { return Ok(()) };
             after = last;
             let tenant = of.tenant.clone();
-            let write = move |tx: &Transaction<'_>| {
+            let write = move |tx: &AdminTx<'_, '_>| {
                 let begun = Instant::now();
                 // Rows written since the step have times of the corrected clock.
                 let sql = "UPDATE deliveries SET due_at_ms = MAX(?3, due_at_ms - ?4), age_from_ms = MIN(age_from_ms, ?3)
@@ -123,7 +123,7 @@ impl Store {
                 }
                 Ok(begun.elapsed())
             };
-            let terms = Terms { owner: (&of.tenant).into(), mode: WriteMode::Shared, rows: STEP as u64 };
+            let terms = Terms { owner: (&of.tenant).into(), rows: STEP as u64 };
             let took = self.writer.write(terms, write, |_| {}).await?;
             let_others_write(took).await;
         }

@@ -1,7 +1,7 @@
 //! API keys and intake tokens in the database, which holds only their hashes.
 
 use super::audit::{Actor, AuditAction};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::usage::within_share;
 use super::{Catalog, Store, StoreError, now_ms};
@@ -54,7 +54,7 @@ impl Store {
     async fn put_key(&self, actor: Actor, hash: [u8; 32], key: ApiKey) -> Result<ApiKey, StoreError> {
         let owner = Owner::from(key.tenant.as_ref());
         let share = self.limits.share;
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "INSERT INTO keys (id, tenant, hash, hint, scopes, label, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                        ON CONFLICT (hash) DO UPDATE SET id = ?1, label = ?6, revoked_at_ms = NULL";
             let tenant = key.tenant.as_ref().map(|tenant| tenant.0.to_string());
@@ -93,7 +93,7 @@ impl Store {
         let mut used: Vec<(Uuid, i64)> = self.catalog.take_used().into_iter().collect();
         while !used.is_empty() {
             let step = used.split_off(used.len().saturating_sub(USED_STEP));
-            let write = move |tx: &Transaction<'_>| {
+            let write = move |tx: &AdminTx<'_, '_>| {
                 let mut statement = tx.prepare_cached("UPDATE keys SET used_at_ms = ?2 WHERE id = ?1")?;
                 step.into_iter().try_for_each(|(id, at_ms)| Ok(statement.execute(params![id, at_ms]).map(drop)?))
             };
@@ -106,7 +106,7 @@ impl Store {
     pub async fn revoke_key(&self, actor: Actor, tenant: Option<TenantId>, id: Uuid) -> Result<(), StoreError> {
         let owner = Owner::from(tenant.as_ref());
         let catalog = self.catalog.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let key = catalog.key_by_id(id).filter(|key| key.tenant == tenant).ok_or(StoreError::NotFound("key"))?;
             delete_key(tx, id)?;
             let action = if key.is_admin() { AuditAction::AdminKeyRevoke(&key) } else { AuditAction::KeyRevoke(&key) };
@@ -149,7 +149,7 @@ impl Store {
         let token = IntakeToken { id: Uuid::now_v7(), tenant, hint, label, created_at_ms: now_ms() };
         let share = self.limits.share;
         let replaced_id = replaces.as_ref().map(|old| old.id);
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let IntakeToken { id, tenant, hint, label, created_at_ms } = &token;
             within_share(tx, tenant, share, |tx| {
                 if let Some(old) = &replaces {
@@ -175,7 +175,7 @@ impl Store {
     /// Deletes an intake token.
     pub async fn revoke_token(&self, actor: Actor, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
         let owner = Owner::from(&tenant);
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             end_token(tx, &tenant, id)?;
             tx.record(&actor, Some(&tenant), &AuditAction::IntakeTokenRevoke(id))
         };

@@ -11,7 +11,7 @@
 //! # Limits
 //! SQLite has no checksums. A changed byte inside a text or a blob is found only if the value is malformed by it.
 
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::{Store, StoreError, now_ms};
 use hookloom_model::subscription::TenantId;
@@ -289,7 +289,7 @@ impl Store {
         }
         while !new.is_empty() {
             let step = new.split_off(new.len().saturating_sub(STEP));
-            let write = move |tx: &Transaction<'_>| {
+            let write = move |tx: &AdminTx<'_, '_>| {
                 let sql = "INSERT INTO damage (tenant, kind, id, found_at_ms, detail) VALUES (?1, ?2, ?3, ?4, ?5)
                            ON CONFLICT DO NOTHING";
                 let mut statement = tx.prepare_cached(sql)?;
@@ -317,7 +317,7 @@ impl Store {
             return Ok(());
         }
         let known = self.damage.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let mut statement = tx.prepare_cached("DELETE FROM damage WHERE tenant = ?1 AND kind = ?2 AND id = ?3")?;
             for row in &whole {
                 statement.execute(params![&*row.tenant.0, row.kind.as_str(), row.id])?;

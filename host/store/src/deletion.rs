@@ -14,11 +14,11 @@
 
 use super::audit::{Actor, AuditAction};
 use super::background::{let_others_write, run_when_woken};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::contents::TenantContents;
 use super::credentials::found;
 use super::fair_queue::Owner;
-use super::writer::{Terms, WriteMode};
+use super::writer::Terms;
 use super::{Catalog, Store, StoreError, now_ms};
 use hookloom_model::ids::VersionId;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
@@ -81,7 +81,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let subscriptions = self.catalog().subscriptions(&tenant).iter().map(|one| one.id).collect();
         let owner = tenant.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "UPDATE tenants SET deleting_since_ms = ?2 WHERE id = ?1 AND deleting_since_ms IS NULL";
             found(tx.execute(sql, params![&*owner.0, now_ms()])?, "tenant")?;
             tx.execute("UPDATE ledgers SET deleting = 1 WHERE tenant = ?1", [&*owner.0])?;
@@ -108,7 +108,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let catalog = self.catalog.clone();
         let owner = tenant.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "DELETE FROM plugins WHERE tenant = ?1 AND name = ?2";
             found(tx.execute(sql, params![&*tenant.0, name])?, "plugin")?;
             let subscriptions = catalog.subscriptions(&tenant);
@@ -135,7 +135,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let catalog = self.catalog.clone();
         let owner = tenant.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let version = params![&*tenant.0, name, sha256];
             let exists = |sql: &str| Ok::<_, StoreError>(tx.prepare_cached(sql)?.exists(version)?);
             if exists("SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2 AND active_sha256 = ?3")? {
@@ -190,12 +190,12 @@ impl Store {
                 return Ok(());
             }
             for (tenant, name, sha256) in found {
-                let write = move |tx: &Transaction<'_>| {
+                let write = move |tx: &AdminTx<'_, '_>| {
                     let begun = Instant::now();
                     delete_version_row(tx, &tenant, &name, sha256)?;
                     Ok(begun.elapsed())
                 };
-                let terms = Terms { owner: Owner::Host, mode: WriteMode::Shared, rows: STEP_ROWS };
+                let terms = Terms { owner: Owner::Host, rows: STEP_ROWS };
                 let took = self.writer.write(terms, write, |_| {}).await?;
                 let_others_write(took).await;
             }
@@ -206,15 +206,15 @@ impl Store {
     async fn in_steps(
         &self,
         owner: Owner,
-        step: impl Fn(&Transaction<'_>) -> Result<bool, StoreError> + Clone + Send + 'static,
+        step: impl Fn(&AdminTx<'_, '_>) -> Result<bool, StoreError> + Clone + Send + 'static,
     ) -> Result<(), StoreError> {
         loop {
             let step = step.clone();
-            let write = move |tx: &Transaction<'_>| {
+            let write = move |tx: &AdminTx<'_, '_>| {
                 let begun = Instant::now();
                 Ok(DeletionStep { done: step(tx)?, took: begun.elapsed() })
             };
-            let terms = Terms { owner: owner.clone(), mode: WriteMode::Shared, rows: STEP_ROWS };
+            let terms = Terms { owner: owner.clone(), rows: STEP_ROWS };
             let DeletionStep { done, took } = self.writer.write(terms, write, |_| {}).await?;
             if done {
                 return Ok(());
@@ -275,7 +275,7 @@ fn delete_version_row(connection: &Connection, tenant: &str, name: &str, sha256:
 }
 
 /// Deletes rows of a tenant for up to [`STEP_MAX`], and finally the tenant. Returns true if the tenant is gone.
-fn delete_some(tx: &Transaction<'_>, tenant: &TenantId) -> Result<bool, StoreError> {
+fn delete_some(tx: &AdminTx<'_, '_>, tenant: &TenantId) -> Result<bool, StoreError> {
     let begun = Instant::now();
     let mut deleted = 0;
     for sql in STATEMENTS {

@@ -1,11 +1,11 @@
 //! Deliveries and attempts in the database: recording outcomes, and reading them for display.
 
 use super::audit::Actor;
-use super::batch::Transaction;
+use super::batch::{AdminTx, OutcomeQuery, OutcomeTx};
 use super::careful::{self, Careful};
 use super::events::id_value;
 use super::fair_queue::Owner;
-use super::writer::{Terms, WriteMode, payload_rows};
+use super::writer::{Terms, payload_rows};
 use super::{StateChange, Store, StoreError, now_ms};
 use bytes::Bytes;
 use hookloom_model::delivery::{Arm, Attempt, DeliveryId, DeliveryKind, DeliveryState, DueDelivery, Reason};
@@ -102,12 +102,12 @@ impl Store {
         let detail = detail(&record.attempt)?;
         let Some(reason) = record.disables.clone() else {
             let owner = Owner::from(&record.delivery.tenant);
-            let terms = Terms { owner, mode: WriteMode::Outcome, rows: 2 + payload_rows(detail.len()) };
+            let terms = Terms { owner, rows: 2 + payload_rows(detail.len()) };
             let detail: Arc<str> = detail.into();
             let record_too = record.clone();
             let detail_too = detail.clone();
-            let write = move |tx: &Transaction<'_>| record_one(tx, &record_too, Some(&detail_too));
-            return match self.writer.write(terms.clone(), write, |()| {}).await {
+            let write = move |tx: &OutcomeTx<'_, '_>| record_one(tx, &record_too, Some(&detail_too));
+            return match self.writer.outcome(terms.clone(), write).await {
                 Err(error) if error.is_damage() => self.record_beside_damage(record, detail, terms).await,
                 recorded => recorded,
             };
@@ -116,10 +116,10 @@ impl Store {
         let id = record.delivery.subscription;
         let catalog = self.catalog.clone();
         let change = StateChange::Disable { reason, generation: Some(record.attempt.config_generation) };
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let current = catalog.subscription_by_id(record.delivery.subscription);
             if current.is_some_and(|current| current.generation == record.attempt.config_generation) {
-                return record_one(tx, &record, Some(&detail));
+                return record_one(&tx.outcome(), &record, Some(&detail));
             }
             // The receiver of an earlier config wants no more webhooks. The present one has not been asked.
             let AttemptRecord { delivery, attempt, age_end_ms, .. } = &*record;
@@ -129,7 +129,7 @@ impl Store {
             let attempt = attempt.clone();
             let age_end_ms = *age_end_ms;
             let instead = AttemptRecord { delivery, attempt, next, age_end_ms, disables: None };
-            record_one(tx, &instead, Some(&detail))
+            record_one(&tx.outcome(), &instead, Some(&detail))
         };
         self.set_state_after(write, Actor::Host, &tenant, id, change).await
     }
@@ -139,7 +139,7 @@ impl Store {
         let tenant = delivery.tenant.clone();
         let id = delivery.id;
         let subscription = delivery.subscription;
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "UPDATE deliveries SET state = ?3, due_at_ms = 0, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let reason = reason.to_bounded_json()?;
             let ended = params![&*tenant.0, id.0, DeliveryState::Dead as u8, reason, now_ms()];
@@ -251,7 +251,11 @@ fn detail(attempt: &Attempt) -> Result<String, StoreError> {
 }
 
 /// Updates a delivery after an attempt. `detail` is the stored text of the attempt, if it can be written.
-pub(super) fn record_one(tx: &Transaction<'_>, record: &AttemptRecord, detail: Option<&str>) -> Result<(), StoreError> {
+pub(super) fn record_one(
+    tx: &OutcomeTx<'_, '_>,
+    record: &AttemptRecord,
+    detail: Option<&str>,
+) -> Result<(), StoreError> {
     let AttemptRecord { delivery, attempt, next, age_end_ms, .. } = record;
     let (state, due_at_ms, awaiting, counts, reason) = match next {
         // The version or config that the delivery should wait for may have come during the attempt.
@@ -267,30 +271,23 @@ pub(super) fn record_one(tx: &Transaction<'_>, record: &AttemptRecord, detail: O
     let was_pending = tx.write_outcome(delivery, columns, reason.as_deref(), now_ms())?;
     // A delivery that ended meanwhile keeps the attempt. A deleted one does not.
     if let Some(detail) = detail
-        && (was_pending || exists(tx, delivery)?)
+        && (was_pending || tx.exists(OutcomeQuery::Delivery, params![&*delivery.tenant.0, delivery.id.0])?)
     {
         tx.write_attempt(&delivery.tenant, delivery.id.0, attempt.number, detail)?;
     }
     Ok(())
 }
 
-fn exists(connection: &Connection, delivery: &DueDelivery) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM deliveries WHERE tenant = ?1 AND id = ?2";
-    Ok(connection.prepare_cached(sql)?.exists(params![&*delivery.tenant.0, delivery.id.0])?)
-}
-
 /// Returns true if the plugin version and config that judged an attempt are still the active ones.
-fn is_current(connection: &Connection, record: &AttemptRecord) -> Result<bool, StoreError> {
+fn is_current(tx: &OutcomeTx<'_, '_>, record: &AttemptRecord) -> Result<bool, StoreError> {
     let AttemptRecord { delivery, attempt, .. } = record;
     let tenant = &*delivery.tenant.0;
-    let sql = "SELECT 1 FROM subscriptions WHERE tenant = ?1 AND id = ?2 AND generation = ?3";
     let generation = attempt.config_generation;
-    if !connection.prepare_cached(sql)?.exists(params![tenant, delivery.subscription.0, generation])? {
+    if !tx.exists(OutcomeQuery::Generation, params![tenant, delivery.subscription.0, generation])? {
         return Ok(false);
     }
-    let sql = "SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2 AND active_sha256 = ?3";
     for step in attempt.steps.iter().filter(|step| step.arm == Arm::Active) {
-        if !connection.prepare_cached(sql)?.exists(params![tenant, step.plugin, step.sha256])? {
+        if !tx.exists(OutcomeQuery::ActiveVersion, params![tenant, step.plugin, step.sha256])? {
             return Ok(false);
         }
     }

@@ -4,8 +4,8 @@
 //! which other writes run. Meanwhile the subscription matches no events and attempts nothing. After an interruption, the retention
 //! task ends the remaining deliveries, which it finds by their subscription.
 
-use super::batch::Transaction;
-use super::writer::{Terms, WriteMode};
+use super::batch::AdminTx;
+use super::writer::Terms;
 use super::{Store, StoreError, now_ms};
 use hookloom_model::delivery::{DeliveryState, Reason};
 use hookloom_model::subscription::{SubscriptionId, SubscriptionState, TenantId};
@@ -35,7 +35,7 @@ impl Store {
             let owner = tenant.clone();
             let catalog = self.catalog.clone();
             let end = end.clone();
-            let write = move |tx: &Transaction<'_>| {
+            let write = move |tx: &AdminTx<'_, '_>| {
                 let default = match catalog.subscription(&owner, id) {
                     None => (DeliveryState::Cancelled, deleted()),
                     Some(subscription) if subscription.state == SubscriptionState::Disabled => {
@@ -47,7 +47,7 @@ impl Store {
                 let (state, reason) = end.unwrap_or(default);
                 end_pending(tx, &owner, id, state, &reason)
             };
-            let terms = Terms { owner: tenant.into(), mode: WriteMode::Shared, rows: STEP as u64 };
+            let terms = Terms { owner: tenant.into(), rows: STEP as u64 };
             if self.writer.write(terms, write, |_| {}).await? == 0 {
                 return Ok(());
             }
@@ -73,7 +73,7 @@ pub(super) fn deleted() -> Reason {
 
 /// Ends at most [`STEP`] pending deliveries, and returns their number.
 pub(super) fn end_pending(
-    tx: &Transaction<'_>,
+    tx: &AdminTx<'_, '_>,
     tenant: &TenantId,
     id: SubscriptionId,
     state: DeliveryState,

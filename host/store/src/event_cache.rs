@@ -11,6 +11,7 @@
 //! Events never change, so no entry is outdated. An event that is deleted with its tenant stays in memory for up to [`KEPT`].
 
 use super::StoreError;
+use super::batch::{IntakeStatement, IntakeTx};
 use super::deliveries::event_row;
 use hookloom_model::event::{Event, EventId};
 use hookloom_model::subscription::TenantId;
@@ -51,13 +52,31 @@ impl EventCache {
         tenant: &TenantId,
         id: EventId,
     ) -> Result<Option<Arc<Event>>, StoreError> {
+        self.get_or(id, || {
+            let mut statement = connection.prepare_cached(IntakeStatement::Event.sql())?;
+            Ok(statement.query_row(params![&*tenant.0, id.0], event_row).optional()?)
+        })
+    }
+
+    /// Returns an event of a tenant as [`EventCache::read`] does, within a transaction.
+    pub(super) fn read_within(
+        &self,
+        tx: &IntakeTx<'_, '_>,
+        tenant: &TenantId,
+        id: EventId,
+    ) -> Result<Option<Arc<Event>>, StoreError> {
+        self.get_or(id, || Ok(tx.find(IntakeStatement::Event, params![&*tenant.0, id.0], event_row)?))
+    }
+
+    fn get_or(
+        &self,
+        id: EventId,
+        read: impl FnOnce() -> Result<Option<Event>, StoreError>,
+    ) -> Result<Option<Arc<Event>>, StoreError> {
         if let Some(event) = self.0.get(&id) {
             return Ok(Some(event));
         }
-        let sql =
-            "SELECT id, name, module, entity_id, received_at_ms, payload FROM events WHERE tenant = ?1 AND id = ?2";
-        let mut statement = connection.prepare_cached(sql)?;
-        let found = statement.query_row(params![&*tenant.0, id.0], event_row).optional()?.map(Arc::new);
+        let found = read()?.map(Arc::new);
         if let Some(event) = &found {
             self.0.insert(id, event.clone());
         }

@@ -14,18 +14,18 @@
 //! `fan_out` of the event is corrected to the final number. A step may fail, on a full disk for example. The request is accepted
 //! nevertheless, and the steps are repeated later.
 
-use super::accept::{publish, write_usual_delivery};
 use super::background::run_when_woken;
-use super::batch::Transaction;
+use super::batch::{IntakeStatement, IntakeTx};
 use super::event_cache::EventCache;
 use super::fair_queue::Owner;
+use super::new_events::{publish, write_usual_delivery};
 use super::order_key::OrderKey;
-use super::writer::{Terms, WriteMode};
+use super::writer::Terms;
 use super::{Catalog, NewDeliveries, Store, StoreError};
 use hookloom_model::event::{Event, EventId};
 use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -98,16 +98,14 @@ impl Drop for FanOutGuard {
 
 /// Records events without deliveries, and the number of deliveries that they lack.
 pub(super) fn note(
-    tx: &Transaction<'_>,
+    tx: &IntakeTx<'_, '_>,
     tenant: &TenantId,
     id: Uuid,
     events: impl Iterator<Item = EventId>,
     lacks: usize,
 ) -> Result<(), StoreError> {
     let events: Vec<u8> = events.flat_map(|event| event.0.into_bytes()).collect();
-    let sql = "INSERT INTO fan_outs (tenant, id, events, after, made, lacks) VALUES (?1, ?2, ?3, x'', 0, ?4)";
-    tx.prepare_cached(sql)?.execute(params![&*tenant.0, id, events, lacks])?;
-    Ok(())
+    Ok(tx.execute(IntakeStatement::BeginFanOut, params![&*tenant.0, id, events, lacks])?)
 }
 
 /// Counts the deliveries of a tenant's events that have not been made.
@@ -157,11 +155,11 @@ impl Store {
             let catalog = self.catalog.clone();
             let owner = tenant.clone();
             let events = self.events.clone();
-            let write = move |tx: &Transaction<'_>| step(tx, &catalog, &events, &owner, id);
+            let write = move |tx: &IntakeTx<'_, '_>| step(tx, &catalog, &events, &owner, id);
             let store_events = self.store_events.clone();
             let publish = move |step: &mut FanOutStep| publish(&store_events, std::mem::take(&mut step.new_deliveries));
-            let terms = Terms { owner: tenant.into(), mode: WriteMode::Intake, rows: STEP as u64 };
-            last = self.writer.write(terms, write, publish).await?.last;
+            let terms = Terms { owner: tenant.into(), rows: STEP as u64 };
+            last = self.writer.intake(terms, write, publish).await?.last;
         }
         Ok(())
     }
@@ -189,11 +187,6 @@ struct FanOut {
     lacks: usize,
 }
 
-fn read(connection: &Connection, tenant: &TenantId, id: Uuid) -> Result<Option<FanOut>, StoreError> {
-    let sql = "SELECT events, after, made, lacks FROM fan_outs WHERE tenant = ?1 AND id = ?2";
-    Ok(connection.prepare_cached(sql)?.query_row(params![&*tenant.0, id], fan_out_row).optional()?)
-}
-
 fn fan_out_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FanOut> {
     let events: Vec<u8> = row.get(0)?;
     let (events, _) = events.as_chunks::<16>();
@@ -207,9 +200,8 @@ fn fan_out_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<FanOut> {
 }
 
 /// Returns the number of deliveries with which an event was accepted. 0: the event is gone.
-fn promised(connection: &Connection, tenant: &TenantId, id: EventId) -> Result<usize, StoreError> {
-    let sql = "SELECT fan_out FROM events WHERE tenant = ?1 AND id = ?2";
-    let found = connection.prepare_cached(sql)?.query_row(params![&*tenant.0, id.0], |row| row.get(0)).optional()?;
+fn promised(tx: &IntakeTx<'_, '_>, tenant: &TenantId, id: EventId) -> Result<usize, StoreError> {
+    let found = tx.find(IntakeStatement::Promised, params![&*tenant.0, id.0], |row| row.get(0))?;
     Ok(found.unwrap_or_default())
 }
 
@@ -231,7 +223,7 @@ struct Planned {
 
 /// Plans the next deliveries, and advances the fan-out.
 fn plan(
-    tx: &Transaction<'_>,
+    tx: &IntakeTx<'_, '_>,
     catalog: &Catalog,
     cache: &EventCache,
     tenant: &TenantId,
@@ -244,7 +236,7 @@ fn plan(
         && let Some(id) = events.peek()
     {
         // None: the event was deleted with its tenant, or pruned.
-        if let Some(event) = cache.read(tx, tenant, *id)? {
+        if let Some(event) = cache.read_within(tx, tenant, *id)? {
             let matching = catalog.matching(tenant, event.module);
             budget = budget.min(step_of(matching.len()));
             let mut subscriptions = left_after(&matching, fan_out.after);
@@ -275,14 +267,15 @@ fn plan(
 
 /// Makes the next deliveries. Reads everything before the first change, as a write without a savepoint must.
 fn step(
-    tx: &Transaction<'_>,
+    tx: &IntakeTx<'_, '_>,
     catalog: &Catalog,
     cache: &EventCache,
     tenant: &TenantId,
     id: Uuid,
 ) -> Result<FanOutStep, StoreError> {
     let mut new_deliveries = NewDeliveries::default();
-    let Some(mut fan_out) = read(tx, tenant, id)? else { return Ok(FanOutStep { new_deliveries, last: true }) };
+    let found = tx.find(IntakeStatement::FanOut, params![&*tenant.0, id], fan_out_row)?;
+    let Some(mut fan_out) = found else { return Ok(FanOutStep { new_deliveries, last: true }) };
     tx.require_disk()?;
     let planned = plan(tx, catalog, cache, tenant, &mut fan_out)?;
     for (event, subscriptions) in planned.due {
@@ -292,25 +285,21 @@ fn step(
         }
     }
     for (event, made) in planned.corrected {
-        let sql = "UPDATE events SET fan_out = ?3 WHERE tenant = ?1 AND id = ?2";
-        tx.prepare_cached(sql)?.execute(params![&*tenant.0, event.0, made])?;
+        tx.execute(IntakeStatement::Correct, params![&*tenant.0, event.0, made])?;
     }
     let last = fan_out.events.is_empty();
     write_position(tx, tenant, id, &fan_out)?;
     Ok(FanOutStep { new_deliveries, last })
 }
 
-fn write_position(tx: &Transaction<'_>, tenant: &TenantId, id: Uuid, fan_out: &FanOut) -> Result<(), StoreError> {
+fn write_position(tx: &IntakeTx<'_, '_>, tenant: &TenantId, id: Uuid, fan_out: &FanOut) -> Result<(), StoreError> {
     if fan_out.events.is_empty() {
-        let sql = "DELETE FROM fan_outs WHERE tenant = ?1 AND id = ?2";
-        tx.prepare_cached(sql)?.execute(params![&*tenant.0, id])?;
-        return Ok(());
+        return Ok(tx.execute(IntakeStatement::EndFanOut, params![&*tenant.0, id])?);
     }
     let events: Vec<u8> = fan_out.events.iter().flat_map(|event| event.0.into_bytes()).collect();
     let after = fan_out.after.as_ref().map_or(&[][..], |after| after.0.as_bytes());
-    let sql = "UPDATE fan_outs SET events = ?3, after = ?4, made = ?5, lacks = ?6 WHERE tenant = ?1 AND id = ?2";
-    tx.prepare_cached(sql)?.execute(params![&*tenant.0, id, events, after, fan_out.made, fan_out.lacks])?;
-    Ok(())
+    let position = params![&*tenant.0, id, events, after, fan_out.made, fan_out.lacks];
+    Ok(tx.execute(IntakeStatement::MoveFanOut, position)?)
 }
 
 #[cfg(test)]

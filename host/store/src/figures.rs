@@ -2,7 +2,7 @@
 //!
 //! A crash loses the last [`FLUSH_EVERY`] of them. Nothing depends on them.
 
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::usage::require_room;
 use super::{Caps, Catalog, Store, StoreError, now_ms};
@@ -131,7 +131,7 @@ impl Store {
 }
 
 /// Writes figures, except for tenants that were deleted meanwhile or whose share is used up.
-fn put_step(tx: &Transaction<'_>, catalog: &Catalog, share: Caps, cells: &[(Cell, Figures)]) -> Result<(), StoreError> {
+fn put_step(tx: &AdminTx<'_, '_>, catalog: &Catalog, share: Caps, cells: &[(Cell, Figures)]) -> Result<(), StoreError> {
     let mut tenants: HashSet<&TenantId> = cells.iter().map(|(cell, _)| &cell.tenant).collect();
     tenants.retain(|tenant| catalog.tenant(tenant).is_some());
     let with_room: HashSet<&TenantId> =

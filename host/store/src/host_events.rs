@@ -4,7 +4,7 @@
 //! is about, whose receiver is failing.
 
 use super::accept::accept_one;
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::{Catalog, NewDeliveries, NewEvent, StoreError};
 use bytes::Bytes;
 use hookloom_model::event::Module;
@@ -13,7 +13,7 @@ use serde_json::json;
 
 /// Accepts `Subscription is Disabled` or `Subscription is Paused`, and returns its deliveries. Does nothing for an active subscription.
 pub(super) fn accept_state_change(
-    tx: &Transaction<'_>,
+    tx: &AdminTx<'_, '_>,
     catalog: &Catalog,
     subscription: &Subscription,
 ) -> Result<NewDeliveries, StoreError> {
@@ -42,6 +42,6 @@ pub(super) fn accept_state_change(
     };
     // The share of the tenant is not checked: host events are few, and are accepted even if the share is used up.
     let mut new_deliveries = NewDeliveries::default();
-    accept_one(tx, catalog, &subscription.tenant, event, Some(subscription.id), &mut new_deliveries);
+    accept_one(&tx.intake(), catalog, &subscription.tenant, event, Some(subscription.id), &mut new_deliveries);
     Ok(new_deliveries)
 }

@@ -5,10 +5,10 @@
 //! - A redrive or replay of many deliveries runs in steps of [`STEP`], between which other writes run. A step that has been committed
 //!   stays, even if a later one fails. The entry in the log of changes is committed with the first step.
 
-use super::accept::{write_delivery, write_event};
 use super::audit::{Actor, AuditAction, SelectionAudit};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::fair_queue::Owner;
+use super::new_events::{write_delivery, write_event};
 use super::usage::{require_room, within_share};
 use super::{Catalog, NewEvent, Store, StoreError, now_ms};
 use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState};
@@ -49,7 +49,7 @@ impl Store {
         let owner = tenant.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
         let share = self.limits.share;
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "SELECT 1 FROM deliveries WHERE tenant = ?1 AND id = ?2 AND state != 0";
             let had_ended = tx.prepare_cached(sql)?.exists(params![&*tenant.0, id.0])?;
             if had_ended {
@@ -75,7 +75,7 @@ impl Store {
     pub async fn cancel(&self, actor: Actor, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let subscription = self.subscription_of(tenant.clone(), id).await?;
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "UPDATE deliveries SET state = ?3, awaiting_plugin = 0, updated_at_ms = ?4,
                               reason = '{\"code\":\"cancelled\",\"message\":\"cancelled by an operator\"}'
                        WHERE tenant = ?1 AND id = ?2 AND state = 0";
@@ -139,7 +139,7 @@ impl Store {
             "SELECT id, {condition} FROM deliveries INDEXED BY deliveries_of_subscription
              WHERE tenant = ?1 AND subscription = ?5 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT ?4"
         );
-        let write = move |tx: &Transaction<'_>, tenant: &TenantId, deliveries: Vec<Uuid>| {
+        let write = move |tx: &AdminTx<'_, '_>, tenant: &TenantId, deliveries: Vec<Uuid>| {
             accepts_deliveries(&catalog, tenant, id)?;
             require_room(tx, tenant, share)?;
             let sql = format!(
@@ -183,7 +183,7 @@ impl Store {
             "SELECT id, {} FROM events WHERE tenant = ?1 AND id >= ?2 AND id < ?3 ORDER BY id LIMIT ?4",
             of_modules(subscription)
         );
-        let write = move |tx: &Transaction<'_>, tenant: &TenantId, events: Vec<Uuid>| {
+        let write = move |tx: &AdminTx<'_, '_>, tenant: &TenantId, events: Vec<Uuid>| {
             accepts_deliveries(&catalog, tenant, id)?;
             within_share(tx, tenant, share, |tx| {
                 let mut made = 0;
@@ -213,7 +213,7 @@ impl Store {
         subscription: &Subscription,
         span: Span,
         selection: Selection,
-        write: impl Fn(&Transaction<'_>, &TenantId, Vec<Uuid>) -> Result<u64, StoreError> + Clone + Send + 'static,
+        write: impl Fn(&AdminTx<'_, '_>, &TenantId, Vec<Uuid>) -> Result<u64, StoreError> + Clone + Send + 'static,
     ) -> Result<u64, StoreError> {
         let mut sum = 0;
         let mut entry = Some(entry);
@@ -232,7 +232,7 @@ impl Store {
             let id = subscription.id;
             let write = write.clone();
             let entry_of_step = entry.take();
-            let write = move |tx: &Transaction<'_>| {
+            let write = move |tx: &AdminTx<'_, '_>| {
                 let deliveries = write(tx, &tenant, ids)?;
                 if let Some(StepsEntry { actor, selected, action }) = entry_of_step {
                     let selected = SelectionAudit { deliveries: next.is_none().then_some(deliveries), ..selected };
@@ -258,9 +258,9 @@ impl Store {
         let tenant = subscription.tenant.clone();
         let id = subscription.id;
         let share = self.limits.share;
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let delivery = within_share(tx, &tenant, share, |tx| {
-                let event = write_event(tx, &tenant, new, 0);
+                let event = write_event(&tx.intake(), &tenant, new, 0);
                 count_in_ledger(tx, &tenant, "tests", 1)?;
                 Ok(make(tx, &tenant, event.id, id, DeliveryKind::Test))
             })?;
@@ -350,14 +350,14 @@ fn next_id(id: Uuid) -> Uuid {
 }
 
 fn make(
-    tx: &Transaction<'_>,
+    tx: &AdminTx<'_, '_>,
     tenant: &TenantId,
     event: EventId,
     subscription: SubscriptionId,
     kind: DeliveryKind,
 ) -> DeliveryId {
     // Replayed events are a selection and not a sequence: they have no order key.
-    write_delivery(tx, tenant, event, subscription, kind, 0, None).id
+    write_delivery(&tx.intake(), tenant, event, subscription, kind, 0, None).id
 }
 
 /// Adds to a column of the tenant's ledger.

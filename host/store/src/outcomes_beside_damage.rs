@@ -3,7 +3,7 @@
 //! # Guarantees
 //! A lane never waits for an outcome that cannot be recorded, and a delivery that can be updated is updated.
 
-use super::batch::Transaction;
+use super::batch::{AdminTx, OutcomeTx};
 use super::damage::{RowKind, damaged};
 use super::deliveries::{AttemptRecord, record_one};
 use super::writer::Terms;
@@ -27,7 +27,7 @@ impl Store {
             return Ok(());
         }
         let owner = tenant.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let message = "its event cannot be read from the database, which is damaged: hookloom check says where";
             let reason = Reason::new("damaged", message).to_bounded_json()?;
             let sql =
@@ -67,8 +67,8 @@ impl Store {
         for detail in [Some(detail), None] {
             let record = record.clone();
             let is_whole = detail.is_some();
-            let write = move |tx: &Transaction<'_>| record_one(tx, &record, detail.as_deref());
-            match self.writer.write(terms.clone(), write, |()| {}).await {
+            let write = move |tx: &OutcomeTx<'_, '_>| record_one(tx, &record, detail.as_deref());
+            match self.writer.outcome(terms.clone(), write).await {
                 Err(error) if error.is_damage() && is_whole => {}
                 Ok(()) if !is_whole => {
                     tracing::error!(delivery = %id, "an attempt could not be written down, because the table of attempts is damaged; its outcome is recorded");

@@ -1,7 +1,7 @@
 //! Plugins in the database: components by content, versions by tenant and name, and the active versions.
 
 use super::audit::{Actor, AuditAction};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::sweeps::{self, Changed};
 use super::usage::within_share;
@@ -87,7 +87,7 @@ impl Store {
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
         let share = self.limits.share;
-        let add = move |tx: &Transaction<'_>, tenant: &TenantId, name: &str| {
+        let add = move |tx: &AdminTx<'_, '_>, tenant: &TenantId, name: &str| {
             refuse_while_deleted(tx, tenant, name)?;
             within_share(tx, tenant, share, |tx| insert_version(tx, tenant, name, &version, &component))?;
             Ok(version.sha256)
@@ -106,7 +106,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let share = self.limits.share;
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2";
             if !tx.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
                 return Err(StoreError::NotFound("plugin to add a version to: upload its first version to be active"));
@@ -155,7 +155,7 @@ impl Store {
         sha256: String,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let find = move |tx: &Transaction<'_>, tenant: &TenantId, name: &str| {
+        let find = move |tx: &AdminTx<'_, '_>, tenant: &TenantId, name: &str| {
             let there = has_version(tx, tenant, name, &sha256)?;
             there.then_some(sha256).ok_or(StoreError::NotFound("version of the plugin"))
         };
@@ -169,14 +169,14 @@ impl Store {
         action: for<'a> fn(&'a str, &'a str) -> AuditAction<'a>,
         tenant: TenantId,
         name: String,
-        version: impl FnOnce(&Transaction<'_>, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
+        version: impl FnOnce(&AdminTx<'_, '_>, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
         swap: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let users = self.users_of(&tenant, &name);
         let due = users.clone();
         let damage = self.damage.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let sha256 = version(tx, &tenant, &name)?;
             tx.execute(
                 "INSERT INTO plugins (tenant, name, active_sha256, activated_at_ms, activated_by) VALUES (?1, ?2, ?3, ?4, ?5)

@@ -4,7 +4,7 @@
 //! [`pruning_beside_damage`](super::pruning_beside_damage) next to a damaged row.
 
 use super::StoreError;
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::rows::EVENT_BYTES;
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
@@ -39,7 +39,7 @@ pub(super) enum Removal {
 }
 
 pub(super) fn prune_step(
-    tx: &Transaction<'_>,
+    tx: &AdminTx<'_, '_>,
     tenant: &TenantId,
     after: Uuid,
     look: usize,
@@ -85,7 +85,7 @@ pub(super) fn prune_step(
 
 /// Deletes an event with its deliveries and attempts, within the time of the step. Returns true if all of it is deleted.
 fn prune_one(
-    tx: &Transaction<'_>,
+    tx: &AdminTx<'_, '_>,
     tenant: &TenantId,
     event: Uuid,
     [fan_out, bytes]: [u64; 2],
@@ -125,7 +125,7 @@ fn prune_one(
 /// Deletes deliveries of an event with their attempts, at least one, within the time of the step, and counts them by state. Returns
 /// true if none is left.
 fn prune_deliveries(
-    tx: &Transaction<'_>,
+    tx: &AdminTx<'_, '_>,
     tenant: &TenantId,
     event: Uuid,
     begun: Instant,
@@ -160,7 +160,7 @@ fn prune_deliveries(
 }
 
 /// Empties an event that cannot be deleted, and removes it from its tenant.
-pub(super) fn empty(tx: &Transaction<'_>, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
+pub(super) fn empty(tx: &AdminTx<'_, '_>, tenant: &TenantId, id: Uuid) -> Result<(), StoreError> {
     let event = params![&*tenant.0, id];
     // The trigger of the first statement updates the tenant's usage. After the second, there is no tenant to update.
     let sql = "UPDATE events SET name = '', entity_id = NULL, payload = x'' WHERE tenant = ?1 AND id = ?2";

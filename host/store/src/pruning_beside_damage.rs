@@ -11,7 +11,7 @@
 //! no query finds it. `hookloom rescue` leaves such rows out.
 
 use super::background::let_others_write;
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::damage::{RowKind, damaged};
 use super::pruning::{PruneStep, Removal, prune_step};
 use super::{Store, StoreError};
@@ -52,7 +52,7 @@ impl Store {
         let mut removal = Removal::Delete;
         loop {
             let owner = tenant.clone();
-            let write = move |tx: &Transaction<'_>| prune_step(tx, &owner, before, 1, before_ms, removal);
+            let write = move |tx: &AdminTx<'_, '_>| prune_step(tx, &owner, before, 1, before_ms, removal);
             match self.write(tenant, write).await {
                 Err(error) if error.is_damage() && removal == Removal::Delete => removal = Removal::Empty,
                 Err(error) => return Err(error),

@@ -1,9 +1,9 @@
 //! Readiness of the store, and faults of the machine.
 
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::disk_room::is_full_disk;
 use super::fair_queue::Owner;
-use super::writer::{Terms, WriteMode};
+use super::writer::Terms;
 use super::{Store, StoreError, now_ms};
 use rusqlite::{Connection, ffi};
 use std::time::Duration;
@@ -18,12 +18,12 @@ impl Store {
     /// write, and runs a query.
     pub async fn check(&self) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO readiness (only_row, checked_at_ms) VALUES (1, ?1)";
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             tx.try_event()?;
             Ok(tx.execute(sql, [now_ms()])?)
         };
         // Alone, because the rollback must not affect other writes.
-        self.writer.write(Terms::small(Owner::Host, WriteMode::Exclusive), write, |_| {}).await?;
+        self.writer.change(Terms::small(Owner::Host), write, |_| {}).await?;
         self.readers.read(Owner::Host, query_tenants).await
     }
 

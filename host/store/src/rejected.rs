@@ -1,11 +1,11 @@
 //! Requests that `/in` received and could not accept. They are kept because Agile CRM does not send them again.
 
 use super::audit::{Actor, AuditAction};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::credentials::found;
 use super::fair_queue::Owner;
 use super::usage::within_share;
-use super::writer::{Terms, WriteMode, payload_rows};
+use super::writer::{Terms, payload_rows};
 use super::{Store, StoreError, now_ms};
 use bytes::Bytes;
 use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
@@ -61,8 +61,8 @@ impl Store {
         let id = Uuid::now_v7();
         let owner = Owner::from(&tenant);
         let share = self.limits.share.with_a_tenth_more();
-        let terms = Terms { owner, mode: WriteMode::Shared, rows: 2 + payload_rows(body.len()) };
-        let write = move |tx: &Transaction<'_>| {
+        let terms = Terms { owner, rows: 2 + payload_rows(body.len()) };
+        let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "INSERT INTO rejected_requests (tenant, id, received_at_ms, reason, truncated, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
             within_share(tx, &tenant, share, |tx| {
                 tx.execute(
@@ -106,7 +106,7 @@ impl Store {
     /// Deletes a rejected request.
     pub async fn forget_rejected_request(&self, actor: Actor, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
         let owner = tenant.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             forget(tx, &tenant, id)?;
             tx.record(&actor, Some(&tenant), &AuditAction::RejectedRequestDelete(id))
         };

@@ -10,10 +10,10 @@
 //! reads that need the index fail until `hookloom rescue`.
 
 use super::backlog::PendingCounts;
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::damage::DamagedObject;
 use super::fair_queue::Owner;
-use super::writer::{Terms, WriteMode};
+use super::writer::Terms;
 use super::{Store, StoreError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use std::collections::{BTreeMap, HashSet};
@@ -197,14 +197,14 @@ impl Store {
         let index = name.to_owned();
         let pending = self.pending.clone();
         let damage = self.damage.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             rebuild(tx, &index)?;
             // The numbers may have been counted from the damaged index.
             pending.replace(PendingCounts::load(tx, &damage));
             Ok(())
         };
-        let terms = Terms { owner: Owner::Host, mode: WriteMode::Exclusive, rows: super::writer::ROWS_MAX };
-        match self.writer.write(terms, write, |()| {}).await {
+        let terms = Terms { owner: Owner::Host, rows: super::writer::ROWS_MAX };
+        match self.writer.change(terms, write, |()| {}).await {
             Ok(()) => {
                 tracing::warn!(index = name, "a damaged index was rebuilt from its table");
                 Ok(true)

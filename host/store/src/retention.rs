@@ -12,7 +12,7 @@
 //! Space in the file is reused, but the file does not shrink.
 
 use super::background::let_others_write;
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::damage::RowKind;
 use super::fair_queue::Owner;
 use super::pruning::{PruneStep, Removal, prune_step};
@@ -119,7 +119,7 @@ impl Store {
     /// Deletes some idempotency keys that were received before a time.
     async fn prune_idempotency_keys(&self, before_ms: i64) -> Result<(), StoreError> {
         loop {
-            let step = move |tx: &Transaction<'_>| {
+            let step = move |tx: &AdminTx<'_, '_>| {
                 let begun = Instant::now();
                 let sql = "DELETE FROM idempotency_keys WHERE (tenant, key) IN
                            (SELECT tenant, key FROM idempotency_keys WHERE received_at_ms < ?1 LIMIT ?2)";

@@ -1,7 +1,7 @@
 //! Rollouts of plugin versions in the database.
 
 use super::audit::{Actor, AuditAction, RolloutAudit};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::plugins::has_version;
 use super::{Store, StoreError};
@@ -74,7 +74,7 @@ impl Store {
     /// Begins a rollout, which replaces the plugin's previous one.
     pub async fn begin_rollout(&self, actor: Actor, rollout: StoredRollout) -> Result<(), StoreError> {
         let owner = rollout.tenant.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, counts, .. } = rollout;
             if !has_version(tx, &tenant, &name, &sha256)? {
                 return Err(StoreError::NotFound("version of the plugin"));

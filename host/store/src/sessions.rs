@@ -1,7 +1,7 @@
 //! Sessions of the pages, and sign-in links that work once. Only their hashes are stored, as for keys.
 
 use super::audit::{Actor, AuditAction};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::{Catalog, Store, StoreError, now_ms};
 use hookloom_model::access::{ApiKey, SESSION_PREFIX, SIGN_IN_PREFIX, Session, credential_hash, new_credential};
@@ -40,7 +40,7 @@ impl Store {
         let (text, hash, _) = new_credential(SESSION_PREFIX);
         let (csrf, _, _) = new_credential("");
         let session = Session { key: key.id, csrf, expires_at_ms: end_of(SESSION_LASTS) };
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let Session { key: id, csrf, expires_at_ms } = &session;
             tx.prepare_cached(DELETE_EXPIRED[0])?.execute(params![now_ms(), EXPIRED])?;
             let sql =
@@ -67,14 +67,14 @@ impl Store {
     pub async fn sign_out(&self, cookie: &str) -> Result<(), StoreError> {
         let hash = credential_hash(cookie);
         let write =
-            move |tx: &Transaction<'_>| Ok(tx.execute("DELETE FROM sessions WHERE hash = ?1", [hash]).map(drop)?);
+            move |tx: &AdminTx<'_, '_>| Ok(tx.execute("DELETE FROM sessions WHERE hash = ?1", [hash]).map(drop)?);
         self.change(Owner::Host, write, move |catalog: &Catalog, ()| catalog.remove_session(&hash)).await
     }
 
     /// Creates a link that signs in once with a key, and returns its token.
     pub async fn create_sign_in_link(&self, actor: Actor, key: ApiKey) -> Result<String, StoreError> {
         let (text, hash, _) = new_credential(SIGN_IN_PREFIX);
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             tx.prepare_cached(DELETE_EXPIRED[1])?.execute(params![now_ms(), EXPIRED])?;
             let sql = "INSERT INTO sign_in_links (hash, key, expires_at_ms) VALUES (?1, ?2, ?3)";
             tx.execute(sql, params![hash, key.id, end_of(LINK_LASTS)])?;
@@ -97,7 +97,7 @@ impl Store {
         if !self.readers.read(Owner::Host, read).await? {
             return Ok(None);
         }
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "DELETE FROM sign_in_links WHERE hash = ?1 RETURNING key, expires_at_ms";
             let found = tx.query_row(sql, [hash], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?))).optional()?;
             Ok(found.filter(|(_, expires_at_ms)| *expires_at_ms > now_ms()).map(|(key, _)| key))
@@ -138,7 +138,7 @@ mod tests {
         Ok([of("SELECT COUNT(*) FROM sessions")?, of("SELECT COUNT(*) FROM sign_in_links")?])
     }
 
-    fn insert_expired(tx: &Transaction<'_>) -> Result<(), StoreError> {
+    fn insert_expired(tx: &AdminTx<'_, '_>) -> Result<(), StoreError> {
         for number in 0..100_u8 {
             let sql = "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms) VALUES (?1, x'', '', 0, 1)";
             tx.execute(sql, [[number; 32]])?;

@@ -3,10 +3,10 @@
 //! The reason of a pause or a disabling is part of the subscription. Deliveries of a disabled subscription end in steps
 //! ([`endings`](super::endings)).
 
-use super::accept::publish;
 use super::audit::{Actor, AuditAction};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::endings::end_pending;
+use super::new_events::publish;
 use super::{Catalog, NewDeliveries, Store, StoreError, host_events, now_ms};
 use hookloom_model::delivery::{DeliveryState, Reason};
 use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
@@ -52,7 +52,7 @@ impl Store {
     /// committed nevertheless.
     pub(super) async fn set_state_after(
         &self,
-        first: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError> + Send + 'static,
+        first: impl FnOnce(&AdminTx<'_, '_>) -> Result<(), StoreError> + Send + 'static,
         actor: Actor,
         tenant: &TenantId,
         id: SubscriptionId,
@@ -66,7 +66,7 @@ impl Store {
         let tenant = tenant.clone();
         let catalog = self.catalog.clone();
         let store_events = self.store_events.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             first(tx)?;
             let Some(current) = catalog.subscription(&tenant, id) else { return Ok((None, NewDeliveries::default())) };
             let changed = set_state(tx, &current, &change)?;
@@ -101,7 +101,7 @@ impl Store {
         let owner = tenant;
         let catalog = self.catalog.clone();
         let tenant = tenant.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let current = catalog.subscription(&tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             let sql = "UPDATE subscriptions SET failing_since_ms = ?3 WHERE tenant = ?1 AND id = ?2";
             tx.execute(sql, params![&*tenant.0, id.0, since_ms])?;
@@ -112,7 +112,7 @@ impl Store {
 }
 
 fn set_state(
-    tx: &Transaction<'_>,
+    tx: &AdminTx<'_, '_>,
     current: &Arc<Subscription>,
     change: &StateChange,
 ) -> Result<Arc<Subscription>, StoreError> {

@@ -1,7 +1,7 @@
 //! Subscriptions in the database: settings in the clear, secrets sealed.
 
 use super::audit::{Actor, AuditAction};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::endings::{deleted, end_pending};
 use super::sweeps::{self, Changed};
 use super::usage::within_share;
@@ -60,7 +60,7 @@ impl Store {
         let sealed = seal(&self.vault, &subscription)?;
         let owner = subscription.tenant.clone();
         let share = self.limits.share;
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             plugins::require_versions(tx, &subscription)?;
             let sql = "INSERT INTO subscriptions (tenant, id, settings, sealed, state, generation, created_at_ms) VALUES (?1, ?2, ?3, ?4, 0, 1, ?5)";
             let settings = serde_json::to_string(&*subscription.settings)?;
@@ -111,7 +111,7 @@ impl Store {
         let catalog = self.catalog.clone();
         let share = self.limits.share;
         let damage = self.damage.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let current = catalog.subscription(&changed.tenant, id).ok_or(StoreError::NotFound("subscription"))?;
             if current.generation != generation {
                 return Err(StoreError::Edited);
@@ -149,7 +149,7 @@ impl Store {
         let owner = tenant.clone();
         let shown = tenant.clone();
         let catalog = self.catalog.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let before = catalog.subscription(&owner, id).ok_or(StoreError::NotFound("subscription"))?;
             tx.execute("DELETE FROM subscriptions WHERE tenant = ?1 AND id = ?2", params![&*owner.0, id.0])?;
             end_pending(tx, &owner, id, DeliveryState::Cancelled, &deleted())?;

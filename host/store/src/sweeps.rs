@@ -10,10 +10,10 @@
 //! If the clock is set back, an attempt after the change can look like one before it. That delivery is attempted once more.
 
 use super::background::{let_others_write, run_when_woken};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::damage::Damage;
 use super::fair_queue::Owner;
-use super::writer::{Terms, WriteMode};
+use super::writer::Terms;
 use super::{Store, StoreError, StoreEvent, now_ms};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
@@ -99,7 +99,7 @@ impl Store {
             for id in users {
                 self.sweep_one(&sweep, id).await?;
             }
-            let write = move |tx: &Transaction<'_>| {
+            let write = move |tx: &AdminTx<'_, '_>| {
                 let (plugin, subscription) = sweep.changed.columns();
                 // Keeps a sweep that was recorded meanwhile.
                 let sql = "DELETE FROM sweeps WHERE tenant = ?1 AND plugin = ?2 AND subscription = ?3 AND at_ms = ?4";
@@ -122,7 +122,7 @@ impl Store {
         for delivery in found {
             let owner = sweep.tenant.clone();
             let at_ms = sweep.at_ms;
-            let write = move |tx: &Transaction<'_>| make_due(tx, &owner, &[delivery], at_ms);
+            let write = move |tx: &AdminTx<'_, '_>| make_due(tx, &owner, &[delivery], at_ms);
             match self.write(&sweep.tenant, write).await {
                 // The lane of the delivery meets the damage as well, and sets the delivery apart.
                 Err(error) if error.is_damage() => {}
@@ -144,11 +144,11 @@ impl Store {
             after = last;
             let owner = sweep.tenant.clone();
             let found_too = found.clone();
-            let write = move |tx: &Transaction<'_>| make_due(tx, &owner, &found_too, at_ms);
+            let write = move |tx: &AdminTx<'_, '_>| make_due(tx, &owner, &found_too, at_ms);
             let store_events = self.store_events.clone();
             // The lane must read retries too: these deliveries have been attempted before.
             let publish = move |_: &mut Duration| drop(store_events.send(StoreEvent::Changed(id)));
-            let terms = Terms { owner: (&sweep.tenant).into(), mode: WriteMode::Shared, rows: STEP as u64 };
+            let terms = Terms { owner: (&sweep.tenant).into(), rows: STEP as u64 };
             let took = match self.writer.write(terms, write, publish).await {
                 Err(error) if error.is_damage() => self.sweep_one_by_one(sweep, id, found).await?,
                 took => took?,
@@ -159,7 +159,7 @@ impl Store {
 }
 
 /// Makes deliveries due that wait for a change made at this time.
-fn make_due(tx: &Transaction<'_>, tenant: &TenantId, ids: &[Uuid], at_ms: i64) -> Result<Duration, StoreError> {
+fn make_due(tx: &AdminTx<'_, '_>, tenant: &TenantId, ids: &[Uuid], at_ms: i64) -> Result<Duration, StoreError> {
     let begun = Instant::now();
     let sql = "UPDATE deliveries SET due_at_ms = ?3, awaiting_plugin = 0
                WHERE tenant = ?1 AND id = ?2 AND state = 0 AND awaiting_plugin = 1

@@ -1,7 +1,7 @@
 //! Tenants in the database.
 
 use super::audit::{Actor, AuditAction};
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::{Store, StoreError, now_ms};
 use hookloom_model::address::Egress;
 use hookloom_model::event::Module;
@@ -42,7 +42,7 @@ impl Store {
         };
         let tenant = change.apply(blank);
         let owner = tenant.id.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
             let [names, limits, egress] = texts(&tenant)?;
             let sql_of_counters = "INSERT INTO ledgers (tenant) VALUES (?1) ON CONFLICT DO NOTHING";
@@ -70,7 +70,7 @@ impl Store {
     ) -> Result<Arc<Tenant>, StoreError> {
         let owner = id.clone();
         let catalog = self.catalog.clone();
-        let write = move |tx: &Transaction<'_>| {
+        let write = move |tx: &AdminTx<'_, '_>| {
             let before = catalog.tenant(&id).ok_or(StoreError::NotFound("tenant"))?;
             let tenant = change.apply(Tenant::clone(&before));
             let [names, limits, egress] = texts(&tenant)?;

@@ -6,14 +6,14 @@
 //!
 //! # Theory of operation
 //! The size of a row is the length of its texts and blobs, and a constant for its other columns and the entries of its indexes.
-//! Triggers count changed and deleted rows, and most inserted rows. The inserts of the hot path have no trigger: [`Transaction`]
+//! Triggers count changed and deleted rows, and most inserted rows. The inserts of the hot path have no trigger: [`batch`](super::batch)
 //! adds them up and writes one sum for each tenant and commit. The triggers are generated from [`COUNTED`]. If they differ from
 //! those in the database (after a migration or an upgrade), they are replaced and everything is counted once.
 //!
 //! # Limits
 //! The real size on the disk differs, because pages are never quite full and columns may be packed.
 
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::caps::Caps;
 use super::rows::{DELIVERY_BYTES, EVENT_BYTES};
 use super::{Store, StoreError};
@@ -151,7 +151,7 @@ pub(super) const IDEMPOTENCY_KEY_BYTES: u64 = 192;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inserts {
     ByTrigger,
-    /// By [`Transaction`], for the hot path.
+    /// By the transaction, for the hot path.
     ByBatch,
 }
 
@@ -351,7 +351,7 @@ impl Store {
 }
 
 /// Returns an error if the tenant's share is used up. For changes that make attempts, and so rows, later.
-pub(super) fn require_room(tx: &Transaction<'_>, tenant: &TenantId, share: Caps) -> Result<(), StoreError> {
+pub(super) fn require_room(tx: &AdminTx<'_, '_>, tenant: &TenantId, share: Caps) -> Result<(), StoreError> {
     let usage = tx.usage(tenant, share)?;
     if usage.bytes < share.bytes { Ok(()) } else { Err(StoreError::TenantFull(Box::new(usage))) }
 }
@@ -359,10 +359,10 @@ pub(super) fn require_room(tx: &Transaction<'_>, tenant: &TenantId, share: Caps)
 /// Runs a write, and returns an error if the tenant exceeds its share afterwards. A write that does not add to the usage is
 /// allowed, so that a tenant over its share can make things smaller.
 pub(super) fn within_share<T>(
-    tx: &Transaction<'_>,
+    tx: &AdminTx<'_, '_>,
     tenant: &TenantId,
     share: Caps,
-    write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    write: impl FnOnce(&AdminTx<'_, '_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     let before = tx.usage(tenant, share)?;
     let value = write(tx)?;

@@ -1,18 +1,19 @@
 //! Writer thread of the store, with group commit.
 //!
-//! A write is a closure over a [`Transaction`]. The thread runs up to [`BATCH_MAX`] queued writes, commits once, and answers the callers.
+//! A write is a closure over a part of a [`Transaction`]: [`IntakeTx`], [`OutcomeTx`] or [`AdminTx`]. The thread runs up to [`BATCH_MAX`] queued writes, commits once, and answers the callers.
 //!
 //! # Guarantees
 //! - `Ok` means durable: with `synchronous=FULL`, the commit has been flushed to the disk.
-//! - The error of one closure undoes only that closure, by a savepoint. Closures of the hot path ([`WriteMode::Intake`]) have no
-//!   savepoint, which would copy every page touched after it; they must refuse before their first change. An error of the commit,
+//! - The error of one closure undoes only that closure, by a savepoint. Closures of the hot path ([`Writer::intake`] and
+//!   [`Writer::outcome`]) have no savepoint, which would copy every page touched after it; they must refuse before their first
+//!   change, and their types let them do little else. An error of the commit,
 //!   or of a row that was left to be written with others, is returned to every caller of the transaction.
 //! - Writes of one owner (a tenant or the host) run in the order in which they were queued. Outcomes have a separate queue, which is
 //!   served first, because lanes wait for them.
 //! - The owner that wrote the fewest rows lately is served first ([`FairQueue`]). A commit has at most [`ROWS_MAX`] rows, fewer if
 //!   rows take long ([`RowBudget`]); a larger write is committed alone. So a tenant that writes little waits for the commit under
 //!   way and is part of the next one.
-//! - A write that changes the catalog ([`WriteMode::Exclusive`]) is committed alone, and the catalog shows it before the next
+//! - A write that changes the catalog ([`Writer::change`]) is committed alone, and the catalog shows it before the next
 //!   write of any owner runs.
 //! - A write that needs a damaged page fails the commit that it shares. For [`DAMAGE_PAUSE`] after it, writes are committed alone, so
 //!   that only writes to damaged pages fail.
@@ -24,7 +25,7 @@
 mod budget;
 
 use super::backlog::PendingCounts;
-use super::batch::Transaction;
+use super::batch::{AdminTx, IntakeTx, OutcomeTx, Transaction, execute};
 use super::damage::{Damage, is_damage};
 use super::data_folder::OpenFiles;
 use super::disk_room::DiskRoom;
@@ -32,8 +33,7 @@ use super::fair_queue::{FairQueue, Owner};
 use super::{Caps, StoreError};
 use budget::RowBudget;
 use hookloom_fair_share::{FairPermit, FairSemaphore};
-use rusqlite::{Connection, ffi};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use rusqlite::Connection;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ type Write = Box<dyn FnOnce(&Transaction<'_>) -> Finish + Send>;
 
 /// Rule by which a write shares a transaction with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WriteMode {
+enum WriteMode {
     /// In a transaction with others, within a savepoint: an error undoes only this write.
     Shared,
     /// As `Shared`, without a savepoint, for accepting events. The write must refuse before its first change. An error after that
@@ -75,19 +75,18 @@ pub(super) enum WriteMode {
     Exclusive,
 }
 
-/// Owner, mode and cost of a write.
+/// Owner and cost of a write.
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
     pub(super) owner: Owner,
-    pub(super) mode: WriteMode,
     /// Approximate number of rows.
     pub(super) rows: u64,
 }
 
 impl Terms {
     /// Returns the terms of a write of few rows.
-    pub(super) fn small(owner: Owner, mode: WriteMode) -> Self {
-        Terms { owner, mode, rows: 2 }
+    pub(super) fn small(owner: Owner) -> Self {
+        Terms { owner, rows: 2 }
     }
 }
 
@@ -98,6 +97,7 @@ pub(super) fn payload_rows(bytes: usize) -> u64 {
 
 struct WriteJob {
     write: Write,
+    mode: WriteMode,
     terms: Terms,
     /// Permit of the queue. Outcomes need none: they are bounded by the attempts under way.
     _queue_permit: Option<FairPermit<Owner>>,
@@ -106,7 +106,7 @@ struct WriteJob {
 impl WriteJob {
     /// Returns true if the write is committed alone, because of its mode, or because it is so large that others would wait for it.
     fn is_alone(&self) -> bool {
-        self.terms.mode == WriteMode::Exclusive || self.terms.rows > ROWS_MAX
+        self.mode == WriteMode::Exclusive || self.terms.rows > ROWS_MAX
     }
 
     fn cost(&self) -> u64 {
@@ -148,25 +148,57 @@ impl Writer {
         })
     }
 
-    /// Runs `write` on the writer's thread and returns its result after the commit. `then` runs on the writer's thread as well, after
-    /// the commit and before the next transaction begins.
+    /// Runs a write that accepts events. It must refuse before its first change.
+    pub(super) async fn intake<T: Send + 'static>(
+        &self,
+        terms: Terms,
+        write: impl FnOnce(&IntakeTx<'_, '_>) -> Result<T, StoreError> + Send + 'static,
+        then: impl FnOnce(&mut T) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(WriteMode::Intake, terms, move |tx| tx.intake(write), then).await
+    }
+
+    /// Runs a write that records an outcome, before other queued writes.
+    pub(super) async fn outcome<T: Send + 'static>(
+        &self,
+        terms: Terms,
+        write: impl FnOnce(&OutcomeTx<'_, '_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(WriteMode::Outcome, terms, move |tx| tx.outcome(write), |_| {}).await
+    }
+
+    /// Runs any other write in a transaction with others.
     pub(super) async fn write<T: Send + 'static>(
         &self,
+        terms: Terms,
+        write: impl FnOnce(&AdminTx<'_, '_>) -> Result<T, StoreError> + Send + 'static,
+        then: impl FnOnce(&mut T) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(WriteMode::Shared, terms, move |tx| tx.admin(write), then).await
+    }
+
+    /// Runs any other write in a transaction without others.
+    pub(super) async fn change<T: Send + 'static>(
+        &self,
+        terms: Terms,
+        write: impl FnOnce(&AdminTx<'_, '_>) -> Result<T, StoreError> + Send + 'static,
+        then: impl FnOnce(&mut T) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(WriteMode::Exclusive, terms, move |tx| tx.admin(write), then).await
+    }
+
+    /// Runs `write` on the writer's thread and returns its result after the commit. `then` runs on the writer's thread as well, after
+    /// the commit and before the next transaction begins.
+    async fn run<T: Send + 'static>(
+        &self,
+        mode: WriteMode,
         terms: Terms,
         write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
         then: impl FnOnce(&mut T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let mode = terms.mode;
         let write: Write = Box::new(move |tx| {
-            let write = |tx: &Transaction<'_>| {
-                catch_unwind(AssertUnwindSafe(|| write(tx))).unwrap_or(Err(StoreError::Panicked))
-            };
-            let written = match mode {
-                _ if tx.is_over() => Err(StoreError::TransactionEnded),
-                WriteMode::Intake | WriteMode::Outcome => without_savepoint(tx, write),
-                WriteMode::Shared | WriteMode::Exclusive => in_savepoint(tx, write),
-            };
+            let written = write(tx);
             Box::new(move |committed| {
                 let written = match (written, committed) {
                     (Ok(mut value), Ok(())) => {
@@ -184,7 +216,7 @@ impl Writer {
         });
         let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
         let permit = if mode == WriteMode::Outcome { None } else { Some(self.permits.acquire(&terms.owner, 1).await) };
-        queue.send(WriteJob { write, terms, _queue_permit: permit }).map_err(|_| StoreError::Stopped)?;
+        queue.send(WriteJob { write, mode, terms, _queue_permit: permit }).map_err(|_| StoreError::Stopped)?;
         let answer = answered.await.map_err(|_| StoreError::Stopped)?;
         answer.inspect_err(|error| {
             self.damage.note(error);
@@ -299,7 +331,7 @@ impl WriteQueue {
     }
 
     fn sort(&mut self, job: WriteJob) {
-        let queue = if job.terms.mode == WriteMode::Outcome { &mut self.outcomes } else { &mut self.others };
+        let queue = if job.mode == WriteMode::Outcome { &mut self.outcomes } else { &mut self.others };
         queue.push(job.terms.owner.clone(), job.cost(), job);
     }
 
@@ -344,56 +376,6 @@ fn commit(connection: &Connection, context: &WriterContext, jobs: Vec<WriteJob>)
         finish(committed.clone());
     }
     committed
-}
-
-/// Runs one write without a savepoint. An error after its first change ends the transaction.
-fn without_savepoint<T, W>(tx: &Transaction<'_>, write: W) -> Result<T, StoreError>
-where
-    W: FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
-{
-    let before = tx.total_changes();
-    let mark = tx.mark();
-    let written = write(tx);
-    if let Err(error) = &written {
-        tx.back_to(mark);
-        if tx.total_changes() != before {
-            let code = if error.is_damage() { ffi::SQLITE_CORRUPT } else { ffi::SQLITE_ABORT };
-            let what = "a write failed after its first change".to_owned();
-            tx.give_up(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(what)));
-        }
-    }
-    written
-}
-
-/// Runs one write within a savepoint, so that its error undoes only this write.
-fn in_savepoint<T, W>(tx: &Transaction<'_>, write: W) -> Result<T, StoreError>
-where
-    W: FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
-{
-    // Rows of earlier writes must not be undone with this one.
-    if let Err(error) = tx.write_rows() {
-        tx.give_up(error);
-        return Err(StoreError::TransactionEnded);
-    }
-    let mark = tx.mark();
-    execute(tx, "SAVEPOINT one")?;
-    match write(tx).and_then(|value| Ok(tx.write_rows().map(|()| value)?)) {
-        Ok(value) => {
-            execute(tx, "RELEASE one")?;
-            Ok(value)
-        }
-        Err(error) => {
-            tx.back_to(mark);
-            if !tx.is_autocommit() {
-                tx.execute_batch("ROLLBACK TO one; RELEASE one")?;
-            }
-            Err(error)
-        }
-    }
-}
-
-fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 #[cfg(test)]

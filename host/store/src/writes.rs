@@ -1,8 +1,8 @@
 //! Writes of the store: queued for the writer, and shown to the catalog and the dispatcher after the commit.
 
-use super::batch::Transaction;
+use super::batch::AdminTx;
 use super::fair_queue::Owner;
-use super::writer::{Terms, WriteMode};
+use super::writer::Terms;
 use super::{Catalog, Store, StoreError, StoreEvent};
 use hookloom_model::subscription::SubscriptionId;
 
@@ -11,16 +11,16 @@ impl Store {
     pub(super) async fn write<T: Send + 'static>(
         &self,
         owner: impl Into<Owner>,
-        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&AdminTx<'_, '_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.writer.write(Terms::small(owner.into(), WriteMode::Shared), write, |_| {}).await
+        self.writer.write(Terms::small(owner.into()), write, |_| {}).await
     }
 
     /// Runs a write that changes the catalog: committed alone, then shown in the catalog by `show`.
     pub(super) async fn change<T: Send + 'static>(
         &self,
         owner: impl Into<Owner>,
-        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&AdminTx<'_, '_>) -> Result<T, StoreError> + Send + 'static,
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
     ) -> Result<T, StoreError> {
         self.change_of(owner, Vec::new(), write, show).await
@@ -32,7 +32,7 @@ impl Store {
         &self,
         owner: impl Into<Owner>,
         subscriptions: Vec<SubscriptionId>,
-        write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+        write: impl FnOnce(&AdminTx<'_, '_>) -> Result<T, StoreError> + Send + 'static,
         show: impl FnOnce(&Catalog, &T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let catalog = self.catalog.clone();
@@ -44,6 +44,6 @@ impl Store {
                 let _ = store_events.send(StoreEvent::Changed(id));
             }
         };
-        self.writer.write(Terms::small(owner.into(), WriteMode::Exclusive), write, then).await
+        self.writer.change(Terms::small(owner.into()), write, then).await
     }
 }

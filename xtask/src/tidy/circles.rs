@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 /// Arrows of circles that are known: the source folder, the parent, and the children that an arrow leads from and to. Without them
 /// there is no circle. The list only gets shorter: an arrow that is gone, or that is in no circle any more, is a fault of the list.
 const KNOWN: &[(&str, &str, &str, &str)] = &[
-    ("host/store/src", "", "accept", "fan_out"),
     ("host/store/src", "", "careful", "due"),
     ("host/store/src", "", "careful", "ledger"),
     ("host/store/src", "", "damage", "careful"),

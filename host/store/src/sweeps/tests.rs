@@ -101,7 +101,7 @@ async fn what_was_attempted_after_the_change_waits_for_the_next_one() {
     store.update_subscription(Actor::Host, &subscriptions[0], new("edited")).await.expect("edited");
     // The last one is judged with the new config before the sweep reaches it, and waits again.
     let late = now_ms() + 1;
-    let write = move |tx: &Transaction<'_>| {
+    let write = move |tx: &AdminTx<'_, '_>| {
         let sql = "UPDATE deliveries SET attempts_made = 2, updated_at_ms = ?1
                    WHERE id = (SELECT MAX(id) FROM deliveries WHERE awaiting_plugin = 1)";
         Ok(tx.execute(sql, [late])?)

@@ -22,8 +22,8 @@ fn batches(written: &str) -> String {
             digit => (WriteMode::Intake, u64::from(digit.to_digit(36).expect("a digit")) * 100),
         };
         let write: Write = Box::new(|_| Box::new(|_| ()));
-        let terms = Terms { owner: owner.clone(), mode, rows };
-        assert!(queue.send(WriteJob { write, terms, _queue_permit: None }).is_ok());
+        let terms = Terms { owner: owner.clone(), rows };
+        assert!(queue.send(WriteJob { write, mode, terms, _queue_permit: None }).is_ok());
     }
     drop(queue);
     let mut waiting = WriteQueue::new(jobs);
@@ -34,7 +34,7 @@ fn batches(written: &str) -> String {
 
 /// Returns the letter of a job, as [`batches`] parses it.
 fn letter(job: &WriteJob) -> String {
-    let kind = match job.terms.mode {
+    let kind = match job.mode {
         WriteMode::Outcome => "f".to_owned(),
         WriteMode::Shared => "o".to_owned(),
         WriteMode::Exclusive => "e".to_owned(),
@@ -90,34 +90,31 @@ async fn a_caller_whose_rows_cannot_be_written_gets_the_error() {
         payload: bytes::Bytes::new(),
     });
     let row = EventRow { tenant: TenantId::parse("t").expect("a name"), event, fan_out: 0 };
-    let add = move |tx: &Transaction<'_>| {
+    let add = move |tx: &IntakeTx<'_, '_>| {
         tx.add_event(row);
         Ok(())
     };
     // While the first write runs, the others are queued and share a transaction.
     let (first, hot, shared, _) = tokio::join!(
-        writer.write(terms(WriteMode::Exclusive), move |_| Ok(gone.recv().is_ok()), |_| {}),
-        writer.write(terms(WriteMode::Intake), add, |_| {}),
-        writer.write(terms(WriteMode::Shared), insert_mark, |_| {}),
+        writer.change(terms(), move |_| Ok(gone.recv().is_ok()), |_| {}),
+        writer.intake(terms(), add, |_| {}),
+        writer.write(terms(), insert_mark, |_| {}),
         async { go.send(()) },
     );
     assert!(first.is_ok_and(|waited| waited));
     assert!(matches!(&hot, Err(StoreError::Commit(cause)) if cause.to_string().contains("events")), "{hot:?}");
     assert!(matches!(&shared, Err(StoreError::Commit(cause)) if cause.to_string().contains("events")), "{shared:?}");
-    assert!(
-        matches!(writer.write(terms(WriteMode::Shared), count_marks, |_| {}).await, Ok(0)),
-        "it goes on, and nothing was written"
-    );
+    assert!(matches!(writer.write(terms(), count_marks, |_| {}).await, Ok(0)), "it goes on, and nothing was written");
 }
 
-fn count_marks(tx: &Transaction<'_>) -> Result<i64, StoreError> {
+fn count_marks(tx: &AdminTx<'_, '_>) -> Result<i64, StoreError> {
     Ok(tx.query_row("SELECT COUNT(*) FROM marks", [], |row| row.get::<_, i64>(0))?)
 }
 
-fn terms(mode: WriteMode) -> Terms {
-    Terms::small(Owner::Host, mode)
+fn terms() -> Terms {
+    Terms::small(Owner::Host)
 }
 
-fn insert_mark(tx: &Transaction<'_>) -> Result<usize, StoreError> {
+fn insert_mark(tx: &AdminTx<'_, '_>) -> Result<usize, StoreError> {
     Ok(tx.execute("INSERT INTO marks VALUES (1)", [])?)
 }
