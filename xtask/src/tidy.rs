@@ -239,8 +239,8 @@ mod tests {
     #[test]
     fn a_use_of_a_higher_module_is_found() {
         assert_eq!(upward_uses("store", "use crate::config;\nuse crate::event::Event;"), Vec::<String>::new());
-        assert_eq!(upward_uses("store", "let x = crate::api::router();"), ["store uses api, which stands above it"]);
-        assert_eq!(upward_uses("store", "// see crate::api"), Vec::<String>::new());
+        assert_eq!(upward_uses("intake", "let x = crate::api::router();"), ["intake uses api, which stands above it"]);
+        assert_eq!(upward_uses("intake", "// see crate::api"), Vec::<String>::new());
     }
 
     #[test]

@@ -7,33 +7,13 @@ use super::audit::{Actor, AuditAction};
 use super::batch::AdminTx;
 use super::endings::end_pending;
 use super::new_events::publish;
+use super::state_change::StateChange;
 use super::{Catalog, NewDeliveries, Store, StoreError, host_events, now_ms};
-use hookloom_model::delivery::{DeliveryState, Reason};
+use hookloom_model::delivery::DeliveryState;
 use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
 use hookloom_model::subscription::{Subscription, SubscriptionId, SubscriptionState, TenantId};
 use rusqlite::{Connection, params};
 use std::sync::Arc;
-
-/// Change of a subscription's state.
-#[derive(Debug, Clone)]
-pub enum StateChange {
-    /// Sends again. The time of the pause does not count as age of deliveries.
-    Resume,
-    /// Stops sending. Deliveries wait.
-    Pause {
-        /// Reason of the pause.
-        reason: String,
-        /// True if the host has decided it; a host event is accepted then.
-        by_host: bool,
-    },
-    /// Matches no more events, and ends pending deliveries for this reason.
-    Disable {
-        /// Reason for the subscription and its deliveries.
-        reason: Reason,
-        /// Applies only if the config has this generation.
-        generation: Option<u64>,
-    },
-}
 
 impl Store {
     /// Pauses, resumes or disables a subscription.
