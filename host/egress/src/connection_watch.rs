@@ -6,6 +6,7 @@
 //! ended, and it has no connection.
 
 use super::timing;
+use http::uri::Scheme;
 use hyper_util::client::legacy::connect::CaptureConnection;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -20,17 +21,21 @@ pub(super) struct ConnectionWatch {
     connection: CaptureConnection,
     /// Number of connects that had ended before the request.
     connects: u32,
+    /// Only TLS negotiates HTTP/2.
+    may_be_http2: bool,
 }
 
 impl ConnectionWatch {
-    pub(super) fn new(connection: CaptureConnection) -> Self {
-        ConnectionWatch { connection, connects: timing::connects() }
+    pub(super) fn new<B>(request: &http::Request<B>, connection: CaptureConnection) -> Self {
+        let may_be_http2 = request.uri().scheme() == Some(&Scheme::HTTPS);
+        ConnectionWatch { connection, connects: timing::connects(), may_be_http2 }
     }
 
     /// Returns when the pool has lost the request. Must be polled by the task of the request, after it.
     pub(super) async fn lost(self) {
         // The end of a connect wakes the task, which then polls this.
-        poll_fn(|_| if timing::connects() > self.connects { Poll::Ready(()) } else { Poll::Pending }).await;
+        let has_connected = || self.may_be_http2 && timing::connects() > self.connects;
+        poll_fn(|_| if has_connected() { Poll::Ready(()) } else { Poll::Pending }).await;
         tokio::time::sleep(ASSIGN_MAX).await;
         if self.connection.connection_metadata().is_some() {
             std::future::pending::<()>().await;

@@ -5,7 +5,7 @@
 //! - a fault of this host (no descriptor, no route, no name server): see [`is_local_fault`];
 //! - a request that the receiver has not processed, as the protocol or the state of the socket shows: a stream that
 //!   HTTP/2 refused (RFC 9113 section 8.7) or that is beyond the last one of a GOAWAY (section 6.8), a request that was never written,
-//!   a connection that was closed before the request was read ([`super::observed`]);
+//!   a request that the client's pool gave up or lost ([`super::connection_watch`]), a connection that was closed before the request was read ([`super::observed`]);
 //! - a response with a status and an otherwise malformed head: it counts as an answer;
 //! - an address that the address guard refuses, which is reported as such.
 
@@ -99,10 +99,7 @@ pub(super) fn classify(error: &SendError) -> SendFailure {
         return NotAnswered::Host { detail: format!("this host cannot connect: {}", describe(fault)) }.into();
     }
     let exchanges = exchanges(error);
-    if error.connect_info().is_none() && is_from_pool(&causes) {
-        return SendFailure::NotProcessed("the connection was closed before the request was sent");
-    }
-    if let Some(why) = not_processed(&causes, exchanges.as_deref()) {
+    if let Some(why) = not_processed(error, &causes, exchanges.as_deref()) {
         return SendFailure::NotProcessed(why);
     }
     let refused_head = find::<hyper::Error>(&causes).is_some_and(hyper::Error::is_parse);
@@ -123,14 +120,17 @@ pub(super) fn classify(error: &SendError) -> SendFailure {
     NotAnswered::of(kind, format!("{what}: {why}")).into()
 }
 
-/// Returns true if an error without a connection comes from the client's pool: another request's connection, for which this one
-/// waited, has ended.
-fn is_from_pool(causes: &[&(dyn StdError + 'static)]) -> bool {
-    find::<ConnectError>(causes).is_none() && find::<hyper::Error>(causes).is_none()
-}
-
 /// Returns the reason why the receiver cannot have processed the request, if there is one.
-fn not_processed(causes: &[&(dyn StdError + 'static)], exchanges: Option<&Exchanges>) -> Option<&'static str> {
+fn not_processed(
+    error: &SendError,
+    causes: &[&(dyn StdError + 'static)],
+    exchanges: Option<&Exchanges>,
+) -> Option<&'static str> {
+    let is_of_connection = error.connect_info().is_some() || find::<hyper::Error>(causes).is_some();
+    if !is_of_connection && find::<ConnectError>(causes).is_none() {
+        // From the client's pool: the connection of another request, for which this one waited, has ended.
+        return Some("the connection was closed before the request was sent");
+    }
     if let Some(error) = find::<h2::Error>(causes).filter(|error| error.is_remote()) {
         if error.is_go_away() {
             return Some("the receiver closed the HTTP/2 connection before it took the request (GOAWAY)");

@@ -51,7 +51,6 @@ use hookloom_model::address::{
     AddressError, AddressPolicy, check_address, check_parsed_url, is_bin_of_host, name_leads_back,
 };
 use hookloom_model::delivery::{NoAnswer, Timings};
-use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -265,15 +264,7 @@ impl Client {
         request: http::Request<Full<Bytes>>,
         meter: &mut RequestMeter,
     ) -> Result<http::Response<Incoming>, SendFailure> {
-        // Only TLS negotiates HTTP/2.
-        let watch =
-            (request.uri().scheme() == Some(&Scheme::HTTPS)).then(|| ConnectionWatch::new(meter.connection().clone()));
-        let mut lost = pin!(async {
-            match watch {
-                Some(watch) => watch.lost().await,
-                None => std::future::pending().await,
-            }
-        });
+        let mut lost = pin!(ConnectionWatch::new(&request, meter.connection().clone()).lost());
         let mut sent = pin!(self.http.request(request));
         let response = std::future::poll_fn(|context| {
             let polled = sent.as_mut().poll(context);

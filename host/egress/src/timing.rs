@@ -14,8 +14,15 @@ use std::time::Instant;
 use tower::Service;
 
 tokio::task_local! {
-    static PARTS: Cell<Timings>;
-    static CONNECTS: Cell<u32>;
+    static PARTS: Cell<RequestParts>;
+}
+
+/// Parts of one request so far.
+#[derive(Clone, Copy, Default)]
+struct RequestParts {
+    timings: Timings,
+    /// Number of connects that have ended.
+    connects: u32,
 }
 
 /// Failure of the connector. Other errors of the client without a connection come from its pool.
@@ -29,14 +36,14 @@ pub(super) async fn timed<T>(request: impl Future<Output = T>) -> (T, Timings) {
         let begun = Instant::now();
         let answer = request.await;
         note(|parts| parts.total_us = micros(begun));
-        (answer, PARTS.with(Cell::get))
+        (answer, PARTS.with(Cell::get).timings)
     };
-    CONNECTS.scope(Cell::default(), PARTS.scope(Cell::default(), Box::pin(whole))).await
+    PARTS.scope(Cell::default(), Box::pin(whole)).await
 }
 
-/// Returns the number of connects that have ended in this task.
+/// Returns the number of connects of the request that have ended in this task.
 pub(super) fn connects() -> u32 {
-    CONNECTS.try_with(Cell::get).unwrap_or_default()
+    PARTS.try_with(Cell::get).unwrap_or_default().connects
 }
 
 /// Records the duration of a lookup that began at `begun`.
@@ -58,16 +65,22 @@ pub(super) fn read(begun: Instant) {
 }
 
 fn connected(begun: Instant) {
-    // Connecting includes the lookup, which is shown apart.
-    note(|parts| parts.connect_us = Some(micros(begun).saturating_sub(parts.dns_us.unwrap_or(0))));
-    let _ = CONNECTS.try_with(|connects| connects.set(connects.get() + 1));
+    change(|parts| {
+        // Connecting includes the lookup, which is shown apart.
+        parts.timings.connect_us = Some(micros(begun).saturating_sub(parts.timings.dns_us.unwrap_or(0)));
+        parts.connects += 1;
+    });
 }
 
-fn note(change: impl FnOnce(&mut Timings)) {
-    let _ = PARTS.try_with(|parts| {
-        let mut timings = parts.get();
-        change(&mut timings);
-        parts.set(timings);
+fn note(change_timings: impl FnOnce(&mut Timings)) {
+    change(|parts| change_timings(&mut parts.timings));
+}
+
+fn change(change: impl FnOnce(&mut RequestParts)) {
+    let _ = PARTS.try_with(|cell| {
+        let mut parts = cell.get();
+        change(&mut parts);
+        cell.set(parts);
     });
 }
 
