@@ -133,14 +133,18 @@ impl DiskRoom {
     /// Returns an error if the disk is full, before a write that makes the store larger.
     pub(super) fn require(&self, connection: &Connection) -> Result<(), StoreError> {
         let Some(reserve) = &self.reserve else { return Ok(()) };
+        if self.is_full() {
+            return Err(StoreError::DiskFull);
+        }
         let is_thin = self.state.load(Ordering::Relaxed) == THIN;
         let is_log_long = self.log_pages.load(Ordering::Relaxed) > self.log_pages_max();
-        let suffices = (!is_thin || reserve.suffices(reserve.held(), connection)?)
-            && (!is_log_long || reserve.has_room_for_log(connection)?);
-        if !self.is_full() && !suffices {
-            self.become_full(reserve);
+        if (!is_thin || reserve.suffices(reserve.held(), connection)?)
+            && (!is_log_long || reserve.has_room_for_log(connection)?)
+        {
+            return Ok(());
         }
-        if self.is_full() { Err(StoreError::DiskFull) } else { Ok(()) }
+        self.become_full(reserve);
+        Err(StoreError::DiskFull)
     }
 
     /// Writes as much as the largest event needs. The caller must roll back the transaction or savepoint.

@@ -1,6 +1,6 @@
 //! One step of pruning: deletion of old events with their deliveries and attempts, within one transaction.
 //!
-//! Which events a step gets, and when, is decided by [`retention`](super::retention), and by
+//! The events of a step, and its time, are chosen by [`retention`](super::retention), and by
 //! [`pruning_beside_damage`](super::pruning_beside_damage) next to a damaged row.
 
 use super::StoreError;
