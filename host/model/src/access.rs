@@ -23,6 +23,25 @@ pub enum Scope {
     Manage,
 }
 
+impl Scope {
+    /// All scopes.
+    pub const ALL: [Scope; 3] = [Scope::Send, Scope::Read, Scope::Manage];
+
+    /// Returns the name of the scope, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scope::Send => "send",
+            Scope::Read => "read",
+            Scope::Manage => "manage",
+        }
+    }
+
+    /// Returns the scope of a name.
+    pub fn parse(name: &str) -> Option<Scope> {
+        Scope::ALL.into_iter().find(|scope| scope.as_str() == name)
+    }
+}
+
 /// Key, without its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {

@@ -100,7 +100,7 @@ async fn page_with(
     let keys = catalog.keys(Some(&user.tenant));
     let used = state.store.keys_used_at_ms(&keys).await?;
     fn scopes(scopes: &[Scope]) -> String {
-        scopes.iter().map(|scope| scope_name(*scope)).collect::<Vec<_>>().join(", ")
+        scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ")
     }
     let (changes, more) = state.store.changes(Some(user.tenant.clone()), cursor, CHANGES).await?;
     let next = changes.last().filter(|_| more).map(|last| format!("?cursor={}#changes", last.id));
@@ -124,8 +124,8 @@ async fn page_with(
                 made: DisplayTime::at_ms(token.created_at_ms),
             })
             .collect(),
-        scopes: [Scope::Send, Scope::Read, Scope::Manage]
-            .map(|scope| (scope_name(scope), typed.scopes.iter().any(|ticked| ticked == scope_name(scope))))
+        scopes: Scope::ALL
+            .map(|scope| (scope.as_str(), typed.scopes.iter().any(|ticked| ticked == scope.as_str())))
             .to_vec(),
         changes: changes.into_iter().map(change_row).collect(),
         frame: Frame::new(user, state, "Access"),
@@ -134,21 +134,6 @@ async fn page_with(
         next,
     };
     render(state, Some(&user.tenant), page).await
-}
-
-fn scope_of(name: &str) -> Result<Scope, Problem> {
-    [Scope::Send, Scope::Read, Scope::Manage]
-        .into_iter()
-        .find(|scope| scope_name(*scope) == name)
-        .ok_or_else(|| Problem::field("/scopes", format!("{name:?} is not a scope")))
-}
-
-fn scope_name(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Send => "send",
-        Scope::Read => "read",
-        Scope::Manage => "manage",
-    }
 }
 
 fn change_row(change: Change) -> ChangeRow {
@@ -185,7 +170,10 @@ pub(super) async fn act(
                 let problem = Problem::field("/scopes", "tick at least one: a key without a scope may do nothing");
                 return refused(&user, &state, &form, &problem).await;
             }
-            let scopes = scopes.into_iter().map(scope_of).collect::<Result<_, _>>()?;
+            let scopes = scopes.into_iter().map(|name| {
+                Scope::parse(name).ok_or_else(|| Problem::field("/scopes", format!("{name:?} is not a scope")))
+            });
+            let scopes = scopes.collect::<Result<_, _>>()?;
             let wanted = Input(NewKey { scopes, label: form.get("label").to_owned() });
             match access::create_key(user.access(&state)?, with_state(), wanted).await {
                 Ok((_, body)) => Ok(Once("The new key", body.0.key.unwrap_or_default())),
