@@ -237,7 +237,7 @@ async fn around(State(state): State<Arc<ApiState>>, request: Request, next: Next
         let (exchange, request) = exchange::begin(&state, request).await;
         let mut response = public_path::rebase(state.config.public_url.as_ref(), next.run(request).await).await;
         if !is_of_bin {
-            response.headers_mut().insert(exchange::KEEP_ALIVE, state.shares.keep_alive.clone());
+            exchange.add_keep_alive(response.headers_mut());
         }
         let mut response = exchange.answer(response);
         protect(response.headers_mut());

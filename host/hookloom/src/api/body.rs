@@ -92,50 +92,45 @@ fn too_large() -> Problem {
     )
 }
 
-/// Reads the body of a request. Keeps the first `keep` bytes, and stops after more than `most`.
-pub(super) async fn read(exchange: &Exchange, keep: usize, most: usize) -> ReadBody {
-    let announced = exchange.announced_bytes().and_then(|bytes| usize::try_from(bytes).ok());
-    let mut buffer = Buffer::new(exchange, announced.map_or(keep, |bytes| bytes.min(keep)));
-    if !buffer.may_fit(announced.is_some()) {
-        return ReadBody { kept: Bytes::new(), bytes: 0, end: End::OverBudget };
-    }
-    let mut stream = exchange.take_body().unwrap_or_default().into_data_stream();
-    exchange.activity().awaits_body();
-    let stall = exchange.shares().stall;
-    let begun = Instant::now();
-    let mut progress = Progress::new(begun);
-    let mut bytes = 0;
-    let end = loop {
-        let patience = progress.end(stall).min(begun + DEADLINE);
-        let Ok(chunk) = tokio::time::timeout_at(patience.into(), stream.next()).await else {
-            let now = Instant::now();
-            if now >= begun + DEADLINE || progress.is_stalled(now, stall) {
-                break End::TooSlow;
-            }
-            continue;
-        };
-        let chunk = match chunk {
-            None => break End::Whole,
-            Some(Err(_)) => break End::CutOff,
-            Some(Ok(chunk)) => chunk,
-        };
-        bytes += chunk.len();
-        progress.note(chunk.len(), Instant::now());
-        if !buffer.push(&chunk[..chunk.len().min(keep - buffer.bytes.len())]) {
-            break End::OverBudget;
-        }
-        if bytes > most {
-            break End::TooLong;
-        }
-    };
-    exchange.activity().handling();
-    ReadBody { kept: buffer.finish(), bytes, end }
-}
-
 impl Exchange {
-    /// Reads the body. Keeps the first `keep` bytes, and reads at most `most`.
+    /// Reads the body of a request. Keeps the first `keep` bytes, and stops after more than `most`.
     pub(super) async fn read(&self, keep: usize, most: usize) -> ReadBody {
-        read(self, keep, most).await
+        let announced = self.announced_bytes().and_then(|bytes| usize::try_from(bytes).ok());
+        let mut buffer = Buffer::new(self, announced.map_or(keep, |bytes| bytes.min(keep)));
+        if !buffer.may_fit(announced.is_some()) {
+            return ReadBody { kept: Bytes::new(), bytes: 0, end: End::OverBudget };
+        }
+        let mut stream = self.take_body().unwrap_or_default().into_data_stream();
+        self.activity().awaits_body();
+        let stall = self.shares().stall;
+        let begun = Instant::now();
+        let mut progress = Progress::new(begun);
+        let mut bytes = 0;
+        let end = loop {
+            let patience = progress.end(stall).min(begun + DEADLINE);
+            let Ok(chunk) = tokio::time::timeout_at(patience.into(), stream.next()).await else {
+                let now = Instant::now();
+                if now >= begun + DEADLINE || progress.is_stalled(now, stall) {
+                    break End::TooSlow;
+                }
+                continue;
+            };
+            let chunk = match chunk {
+                None => break End::Whole,
+                Some(Err(_)) => break End::CutOff,
+                Some(Ok(chunk)) => chunk,
+            };
+            bytes += chunk.len();
+            progress.note(chunk.len(), Instant::now());
+            if !buffer.push(&chunk[..chunk.len().min(keep - buffer.bytes.len())]) {
+                break End::OverBudget;
+            }
+            if bytes > most {
+                break End::TooLong;
+            }
+        };
+        self.activity().handling();
+        ReadBody { kept: buffer.finish(), bytes, end }
     }
 }
 

@@ -28,7 +28,7 @@ use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::body::{Body as _, Frame, SizeHint};
 use parking_lot::{Mutex, MutexGuard};
 use std::net::{IpAddr, Ipv4Addr};
@@ -67,7 +67,7 @@ pub struct Shares {
     /// Maximum duration without progress of a body.
     pub(super) stall: Duration,
     /// Duration for which a connection is kept between two requests, for clients that reuse it (`Keep-Alive`, RFC 2068 §19.7.1.1).
-    pub(super) keep_alive: HeaderValue,
+    keep_alive: HeaderValue,
 }
 
 impl Shares {
@@ -97,7 +97,7 @@ const MEMORY_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// Maximum size of an answer that is not charged, in bytes. The connections bound the number of such answers.
 const SMALL_ANSWER_BYTES: u64 = 64 << 10;
 
-pub(super) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// Request under way.
 #[derive(Clone)]
@@ -246,6 +246,11 @@ impl Exchange {
             }
             tokio::time::sleep(MEMORY_RETRY_INTERVAL).await;
         }
+    }
+
+    /// Adds the time for which the connection is kept to the headers of an answer.
+    pub(super) fn add_keep_alive(&self, headers: &mut HeaderMap) {
+        headers.insert(KEEP_ALIVE, self.0.shares.keep_alive.clone());
     }
 
     /// Charges the answer, and ends the exchange when the answer has ended.
