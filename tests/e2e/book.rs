@@ -5,7 +5,7 @@ use reqwest::{Method, Response};
 
 /// Asks for a path without following redirects.
 async fn ask(host: &Host, method: Method, path: &str, known: &str) -> Response {
-    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let http = crate::harness::client_without_redirects();
     let mut request = http.request(method, format!("{}{path}", host.url));
     if !known.is_empty() {
         request = request.header("if-none-match", known);

@@ -40,6 +40,11 @@ pub(crate) fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(1)).build().unwrap()
 }
 
+/// Returns an HTTP client without a proxy that follows no redirects.
+pub(crate) fn client_without_redirects() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
 /// Maximum duration of a wait for a condition, after which the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 

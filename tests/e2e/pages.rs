@@ -52,7 +52,7 @@ async fn guessers_are_slowed_down() {
 
 /// Sends a request through a proxy that added an entry to those of the client.
 async fn through_proxy(host: &Host, method: Method, path: &str, forwarded_for: &str, body: String) -> u16 {
-    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let http = crate::harness::client_without_redirects();
     let request = http.request(method, format!("{}{path}", host.url)).header("x-forwarded-for", forwarded_for);
     request.body(body).send().await.unwrap().status().as_u16()
 }

@@ -24,7 +24,7 @@ pub(crate) struct Page {
 impl<'a> Visitor<'a> {
     /// Returns a visitor without a session.
     pub(crate) fn new(host: &'a Host) -> Self {
-        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let http = super::client_without_redirects();
         Visitor { host, http, cookies: BTreeMap::new(), csrf: String::new() }
     }
 
