@@ -1,7 +1,7 @@
 //! Reading of request bodies, with bounds for memory and time.
 //!
 //! # Guarantees
-//! - [`read`] is the only access to a body (`exchange.rs` ensures that). It charges received bytes to the host's budget for bodies,
+//! - [`Exchange::read`] is the only access to a body. It charges received bytes to the host's budget for bodies,
 //!   in steps, in the share of the tenant or client. An announced length reserves nothing. If the budget has no room, the answer is
 //!   503 at once; if the announced length cannot fit, before the body is read.
 //! - The bytes own their charge, which is returned when the last slice of the body is dropped.
