@@ -5,7 +5,7 @@
 //! - a fault of this host (no descriptor, no route, no name server): see [`is_local_fault`];
 //! - a request that the receiver has not processed, as the protocol or the state of the socket shows: a stream that
 //!   HTTP/2 refused (RFC 9113 section 8.7) or that is beyond the last one of a GOAWAY (section 6.8), a request that was never written,
-//!   a request that the client's pool gave up or lost ([`super::connection_watch`]), a connection that was closed before the request was read ([`super::observed`]);
+//!   a request that the client gave up or lost ([`super::connection_watch`]), a connection that was closed before the request was read ([`super::observed`]);
 //! - a response with a status and an otherwise malformed head: it counts as an answer;
 //! - an address that the address guard refuses, which is reported as such.
 
@@ -19,6 +19,7 @@ use h2::Reason;
 use hookloom_model::address::AddressError;
 use hookloom_model::delivery::NoAnswer;
 use hyper_util::client::legacy::Error as SendError;
+use hyper_util::client::legacy::connect::Connected;
 use std::error::Error as StdError;
 use std::io::{Error as IoError, ErrorKind};
 use std::sync::Arc;
@@ -139,7 +140,9 @@ fn not_processed(
             return Some("the receiver refused the HTTP/2 stream before it took the request (REFUSED_STREAM)");
         }
     }
-    if find::<hyper::Error>(causes).is_some_and(hyper::Error::is_canceled) {
+    // HTTP/2 drops a request that waits for a free stream when its connection ends. Without a stream, no body was sent.
+    let is_http2 = error.connect_info().is_some_and(Connected::is_negotiated_h2);
+    if find::<hyper::Error>(causes).is_some_and(|error| error.is_canceled() || (is_http2 && error.is_user())) {
         return Some("the receiver closed the connection before the request was sent");
     }
     exchanges

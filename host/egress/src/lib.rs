@@ -164,6 +164,8 @@ impl Client {
         let http = HyperClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_MAX)
+            // A repeat within the client would have no meter and no watch of its own.
+            .retry_canceled_requests(false)
             .http1_max_buf_size(HEAD_BYTES_MAX as usize)
             // RFC 9112 section 5.2 wants folded lines understood. The other oddities must not hide a status that came.
             .http1_allow_obsolete_multiline_headers_in_responses(true)
@@ -202,7 +204,7 @@ impl Client {
             match self.try_once(&request, begun, deadline).await {
                 Ok(mut answer) => {
                     if repeats > 0 {
-                        answer.notes.push(format!("sent {repeats} times more, because the receiver had not taken it"));
+                        answer.notes.push(format!("repeated ({repeats}), because the receiver had not taken it"));
                     }
                     return Ok(answer);
                 }

@@ -47,6 +47,8 @@ pub(super) enum Excess {
 
 #[derive(Debug)]
 struct Allowance {
+    /// Set when the connection has ended.
+    ended: bool,
     /// Bytes that may still be read.
     left: i64,
     /// Sum of the grants of the requests under way.
@@ -60,7 +62,7 @@ pub(super) struct Meter(Mutex<Allowance>);
 
 impl Meter {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Meter(Mutex::new(Allowance { left: CONNECTION_BYTES, granted: 0, excess: None })))
+        Arc::new(Meter(Mutex::new(Allowance { ended: false, left: CONNECTION_BYTES, granted: 0, excess: None })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Allowance> {
@@ -78,6 +80,33 @@ impl Meter {
 
     fn fail(&self, excess: Excess) {
         self.lock().excess.get_or_insert(excess);
+    }
+
+    /// Returns the meter of a connection, once the client has one for the request.
+    fn of(connection: &CaptureConnection) -> Option<Arc<Self>> {
+        let mut extensions = http::Extensions::new();
+        connection.connection_metadata().as_ref()?.get_extras(&mut extensions);
+        extensions.remove()
+    }
+}
+
+/// Connection that the client has chosen for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectionState {
+    /// None yet.
+    Unknown,
+    Open,
+    /// The socket is closed.
+    Ended,
+}
+
+impl ConnectionState {
+    pub(super) fn of(connection: &CaptureConnection) -> Self {
+        match Meter::of(connection) {
+            None => ConnectionState::Unknown,
+            Some(meter) if meter.lock().ended => ConnectionState::Ended,
+            Some(_) => ConnectionState::Open,
+        }
     }
 }
 
@@ -144,15 +173,11 @@ impl RequestMeter {
         &self.connection
     }
 
-    /// Grants the request's bytes to its connection. Called after each poll, because a request is sent on another connection if the
-    /// first one was closed.
+    /// Grants the request's bytes to its connection, once that is known.
     pub(super) fn grant(&mut self) {
-        let connected = self.connection.connection_metadata();
-        let Some(connected) = &*connected else { return };
-        let mut extensions = http::Extensions::new();
-        connected.get_extras(&mut extensions);
-        let Some(meter) = extensions.remove::<Arc<Meter>>() else { return };
-        if self.grant.as_ref().is_none_or(|grant| !Arc::ptr_eq(&grant.meter, &meter)) {
+        if self.grant.is_none()
+            && let Some(meter) = Meter::of(&self.connection)
+        {
             let _ = self.interim.meter.set(meter.clone());
             self.grant = Some(Grant::new(meter, self.bytes));
         }
@@ -177,6 +202,12 @@ impl<T> Metered<T> {
 
     pub(super) fn get_ref(&self) -> &T {
         &self.io
+    }
+}
+
+impl<T> Drop for Metered<T> {
+    fn drop(&mut self) {
+        self.meter.lock().ended = true;
     }
 }
 

@@ -1,16 +1,18 @@
-//! The real nginx as a receiver: it answers 200 over HTTP/2, and writes a line for each request that it has processed.
+//! The real nginx with HTTP/2 in front of a receiver. It passes on a request when it has all of its body.
 
 use super::front::{free_port, nginx};
-use super::{Authority, until};
+use super::{Authority, Receiver, until};
 use tempfile::TempDir;
 use tokio::process::Child;
 
 /// A running nginx.
 pub(crate) struct NginxReceiver {
-    /// URL of the receiver.
+    /// URL of nginx.
     pub(crate) url: String,
-    folder: TempDir,
+    /// Receiver behind nginx.
+    pub(crate) receiver: Receiver,
     _process: Child,
+    _folder: TempDir,
 }
 
 impl NginxReceiver {
@@ -21,23 +23,16 @@ impl NginxReceiver {
         let identity = folder.path().join("identity.pem");
         std::fs::write(&identity, authority.identity("127.0.0.1")).unwrap();
         let identity = identity.display();
-        let log = folder.path().join("requests");
+        let receiver = Receiver::start().await;
         // `listen … http2` is the spelling that both Debian's nginx and newer ones understand.
         let server = format!(
             "server {{\nlisten 443 ssl http2;\nssl_certificate {identity};\nssl_certificate_key {identity};\n\
-             access_log {} combined;\n{settings}\nlocation / {{ return 200; }}\n}}",
-            log.display()
+             {settings}\nlocation / {{ proxy_pass {}; }}\n}}",
+            receiver.url
         );
         let process = nginx(folder.path(), &server, port);
         let url = format!("https://127.0.0.1:{port}/");
         until("nginx to listen", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-        NginxReceiver { url, folder, _process: process }
-    }
-
-    /// Returns the number of POST requests that were processed with this status over HTTP/2.
-    pub(crate) fn processed(&self, status: u16) -> usize {
-        let log = std::fs::read_to_string(self.folder.path().join("requests")).unwrap_or_default();
-        let answered = format!("\"POST / HTTP/2.0\" {status} ");
-        log.lines().filter(|line| line.contains(&answered)).count()
+        NginxReceiver { url, receiver, _process: process, _folder: folder }
     }
 }
