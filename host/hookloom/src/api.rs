@@ -1,6 +1,7 @@
 //! REST API: routes, and the OpenAPI document, which is generated from the same list.
 //!
-//! The handler of a route takes a proof of access as an argument ([`extract::Access`]). A route without one is public: health, the
+//! A handler reads a request, calls one of the [`Operations`], and shows what it returns. It takes a proof of access as an argument
+//! ([`crate::operations::Access`]). A route without one is public: health, the
 //! document, and `/in`, whose token is the proof. Every error is a problem document. Statuses of answers are chosen only here and
 //! in [`problem`].
 
@@ -12,16 +13,12 @@ mod connections;
 mod cookies;
 mod deliveries;
 mod document;
-mod dry_run;
 mod encoding;
 mod events;
 mod examples;
 mod exchange;
-mod explain;
 mod extract;
-mod gate;
 pub mod listen;
-mod merge_patch;
 mod operator_actions;
 mod pages;
 mod paging;
@@ -35,10 +32,7 @@ mod readiness;
 mod refusals;
 mod refused_body;
 mod rejected;
-mod request_id;
 mod rollouts;
-mod rotation;
-mod session;
 mod socket;
 mod streams;
 mod subscriptions;
@@ -49,16 +43,12 @@ mod vendor;
 pub use document::of_any_host as openapi;
 pub use exchange::Shares;
 pub use pages::Notes;
-pub use session::sign_in_path;
 pub use throttle::SignInThrottle;
 
-use crate::config::Config;
-use crate::cpu_pool::CpuPool;
-use crate::deliver::LaneBoard;
 use crate::deliver::traces::Traces;
-use crate::intake::IntakeLimits;
-use crate::plugin::Plugins;
-use crate::store::{Store, now_ms};
+use crate::operations::{Admin, Operations, Problem};
+use crate::request_id;
+use crate::store::now_ms;
 use crate::telemetry::Telemetry;
 use crate::url_path::UrlPath;
 use axum::extract::{Request, State};
@@ -67,10 +57,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use body::BodyCap;
 use bytes::Bytes;
-use extract::Admin;
-use hookloom_egress::Clients;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
-use problem::Problem;
 use serde::Serialize;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -80,16 +67,8 @@ use utoipa_axum::routes;
 
 /// Shared state of all handlers.
 pub struct ApiState {
-    /// Store of the host.
-    pub store: Arc<Store>,
-    /// Plugins of all tenants.
-    pub plugins: Arc<Plugins>,
-    /// Effective settings.
-    pub config: Config,
-    /// Current state of every lane.
-    pub lanes: LaneBoard,
-    /// HTTP clients, for replays out of bins.
-    pub clients: Arc<Clients>,
+    /// Operations that the handlers call.
+    pub operations: Arc<Operations>,
     /// Destination of trace spans.
     pub traces: Traces,
     /// Shares of requests: their number, memory for their bodies.
@@ -98,8 +77,6 @@ pub struct ApiState {
     pub sign_ins: SignInThrottle,
     /// Metrics of the host.
     pub telemetry: Telemetry,
-    /// Thread pool for work that would block a network thread.
-    pub cpu: CpuPool,
     /// Notes that pages show once after a form.
     pub notes: Notes,
     /// Last proof that the store can accept an event.
@@ -107,23 +84,13 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// Returns the URL of a path at the host's public address, if it is known.
-    fn public_link(&self, path: &UrlPath) -> Option<String> {
-        self.config.public_url.as_ref().map(|url| url.link(path))
-    }
-
     /// Returns the URL of a path at the address by which the sender of these headers reaches the host.
     fn link_for(&self, headers: &HeaderMap, path: &UrlPath) -> String {
-        self.public_link(path).unwrap_or_else(|| {
+        self.operations.public_link(path).unwrap_or_else(|| {
             let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-            let scheme = if self.config.is_behind_tls() { "https" } else { "http" };
+            let scheme = if self.operations.config.is_behind_tls() { "https" } else { "http" };
             format!("{scheme}://{host}{path}")
         })
-    }
-
-    /// Returns the size limits of events and batches.
-    fn intake_limits(&self) -> IntakeLimits {
-        IntakeLimits { event_bytes_max: self.config.event_bytes_max, caps: (&self.config).into() }
     }
 }
 
@@ -174,12 +141,12 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(plugins::activate))
         .routes(routes!(plugins::component))
         .routes(routes!(plugins::delete_version))
-        .routes(routes!(dry_run::dry_run))
+        .routes(routes!(plugins::dry_run))
         .routes(routes!(rollouts::begin, rollouts::get, rollouts::end))
         .routes(routes!(rollouts::compare))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
-        .routes(routes!(rotation::rotate))
+        .routes(routes!(subscriptions::rotate))
         .routes(routes!(operator_actions::retry))
         .routes(routes!(operator_actions::cancel))
         .routes(routes!(operator_actions::redrive))
@@ -190,7 +157,7 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(rejected::download))
         .routes(routes!(audit::list))
         .routes(routes!(audit::list_of_host))
-        .routes(routes!(session::create_link))
+        .routes(routes!(access::create_link))
         .routes(routes!(bins::list, bins::create))
         .routes(routes!(bins::get, bins::update, bins::delete))
         .routes(routes!(bins::requests::list_requests, bins::requests::clear))
@@ -204,10 +171,11 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
 
 /// Returns the router of all routes.
 pub fn router(state: Arc<ApiState>) -> Router {
-    let (router, _) = surface(state.config.batch_bytes_max, state.config.component_bytes_max).split_for_parts();
-    let component_bytes_max = state.config.component_bytes_max;
+    let (router, _) =
+        surface(state.operations.config.batch_bytes_max, state.operations.config.component_bytes_max).split_for_parts();
+    let component_bytes_max = state.operations.config.component_bytes_max;
     // Made once, because anybody may ask for it.
-    let server = state.config.public_url.as_ref().map_or("/".to_owned(), ToString::to_string);
+    let server = state.operations.config.public_url.as_ref().map_or("/".to_owned(), ToString::to_string);
     let document = Bytes::from(document::text(&server));
     let openapi = move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document));
     router
@@ -235,7 +203,8 @@ async fn around(State(state): State<Arc<ApiState>>, request: Request, next: Next
     let id = request_id::of(request.headers());
     let handled = async {
         let (exchange, request) = exchange::begin(&state, request).await;
-        let mut response = public_path::rebase(state.config.public_url.as_ref(), next.run(request).await).await;
+        let mut response =
+            public_path::rebase(state.operations.config.public_url.as_ref(), next.run(request).await).await;
         if !is_of_bin {
             exchange.add_keep_alive(response.headers_mut());
         }
@@ -290,9 +259,9 @@ async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
         version: env!("CARGO_PKG_VERSION"),
         contract: crate::plugin::check::CONTRACT,
         switched_off: [
-            state.config.allow_loopback.then(|| "address guard for loopback".to_owned()),
-            (!state.config.egress_allow.is_empty())
-                .then(|| format!("address guard for {} ranges", state.config.egress_allow.len())),
+            state.operations.config.allow_loopback.then(|| "address guard for loopback".to_owned()),
+            (!state.operations.config.egress_allow.is_empty())
+                .then(|| format!("address guard for {} ranges", state.operations.config.egress_allow.len())),
         ]
         .into_iter()
         .flatten()
@@ -303,13 +272,13 @@ async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
 /// Return all metrics in the text format of Prometheus. Requires an admin key, because labels name tenants and plugins.
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "get_metrics", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl IntoResponse, Problem> {
-    for tenant in state.store.catalog().tenants() {
-        let pending = state.store.pending(&tenant.id).values().sum();
-        let oldest_ms = state.store.oldest_pending_for_host(tenant.id.clone()).await?;
+    for tenant in state.operations.store.catalog().tenants() {
+        let pending = state.operations.store.pending(&tenant.id).values().sum();
+        let oldest_ms = state.operations.store.oldest_pending_for_host(tenant.id.clone()).await?;
         let oldest_ms = oldest_ms.map_or(0, |oldest_ms| now_ms() - oldest_ms);
         crate::telemetry::pending(&tenant.id, pending, oldest_ms.max(0) as f64 / 1e3);
     }
-    let damage = state.store.damage(None);
+    let damage = state.operations.store.damage(None);
     crate::telemetry::damaged(damage.rows.len(), damage.objects.len());
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text()))
 }

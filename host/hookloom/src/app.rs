@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::cpu_pool::CpuPool;
 use crate::deliver::traces::{Traces, TracesError};
 use crate::deliver::{AttemptLimits, DeliveryLimits, Dispatcher, LaneBoard};
+use crate::operations::{Operations, sign_in_path};
 use crate::plugin::watch::FolderWatch;
 use crate::plugin::{self, CompileLimits, PluginConfig, PluginError, Plugins};
 use crate::store::{Actor, Store, StoreError, StoreLimits, TenantChange};
@@ -127,17 +128,20 @@ impl App {
         let shares = Arc::new(Shares::new(&config));
         let settings = config.clone();
         let link_base = config.link_base();
-        let router = api::router(Arc::new(ApiState {
+        let operations = Arc::new(Operations {
             store: store.clone(),
             plugins: plugins.clone(),
             config,
-            telemetry,
             lanes,
             clients,
+            cpu: CpuPool::new(cores()),
+        });
+        let router = api::router(Arc::new(ApiState {
+            operations,
+            telemetry,
             traces,
             shares,
             sign_ins: SignInThrottle::default(),
-            cpu: CpuPool::new(cores()),
             notes: api::Notes::default(),
             proven: tokio::sync::Mutex::default(),
         }));
@@ -150,7 +154,7 @@ impl App {
     pub async fn show_first_key(&self, show: impl FnOnce(&FirstKey) -> std::io::Result<()>) -> Result<(), AppError> {
         let Some((key, text)) = self.store.create_first_key().await? else { return Ok(()) };
         let token = self.store.create_sign_in_link(Actor::Host, key.clone()).await?;
-        let first = FirstKey { key: text, sign_in_path: api::sign_in_path(&token) };
+        let first = FirstKey { key: text, sign_in_path: sign_in_path(&token) };
         if let Err(source) = show(&first) {
             self.store.revoke_key(Actor::Host, None, key.id).await?;
             return Err(AppError::KeyNotShown(source));

@@ -36,11 +36,13 @@ pub mod app;
 // Both ends of the path of an event.
 pub mod api;
 pub mod intake;
+pub mod operations;
 
 // Settings.
 pub mod config;
 
 pub mod cpu_pool;
+mod request_id;
 
 // Other crates, from the top down.
 pub use hookloom_deliver as deliver;

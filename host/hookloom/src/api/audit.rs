@@ -1,45 +1,16 @@
-//! Routes of the log of changes. The store adds the entries, in the transactions of the changes.
+//! Routes of the log of changes.
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
-use super::extract::{Access, Admin, Params, ToManage};
+use super::extract::Params;
 use super::paging::{PageLimit, limit_of};
-use super::problem::Problem;
-use crate::store::Change;
-use crate::subscription::TenantId;
+use crate::operations::{Access, Admin, ChangePage, Problem, ToManage};
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
 use std::sync::Arc;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use uuid::Uuid;
-
-/// Entry of the log of changes.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ChangeBody {
-    id: Uuid,
-    at_ms: i64,
-    /// Key of the author: its label and first characters.
-    who: String,
-    /// Kind of change, such as `subscription.update`.
-    action: String,
-    /// Name or id of the changed thing.
-    subject: String,
-    /// State before the change, without secrets.
-    before: Option<Value>,
-    /// State after the change, without secrets.
-    after: Option<Value>,
-}
-
-/// Page of changes.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ChangePage {
-    /// Changes, newest first.
-    changes: Vec<ChangeBody>,
-    /// Value of `cursor` in the request for the next page. Absent on the last one.
-    cursor: Option<Uuid>,
-}
 
 /// Filter and paging of the log of changes.
 #[derive(Deserialize, IntoParams)]
@@ -61,26 +32,16 @@ pub(super) async fn list(
     Params(params): Params<ChangeParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<ChangePage>, Problem> {
-    page(&state, Some(access.tenant), params).await
+    Ok(Json(state.operations.list_changes(&access, params.cursor, limit_of(params.limit)).await?))
 }
 
 /// List changes of the host itself (tenants and admin keys), newest first.
 #[utoipa::path(get, path = "/v1/changes", tag = "access", operation_id = "list_host_changes", params(ChangeParams),
     responses((status = 200, body = ChangePage), (status = 400, body = Problem)))]
 pub(super) async fn list_of_host(
-    _: Admin,
+    admin: Admin,
     Params(params): Params<ChangeParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<ChangePage>, Problem> {
-    page(&state, None, params).await
-}
-
-async fn page(state: &ApiState, tenant: Option<TenantId>, params: ChangeParams) -> Result<Json<ChangePage>, Problem> {
-    let limit = limit_of(params.limit);
-    let (changes, more) = state.store.changes(tenant, params.cursor, limit).await?;
-    let cursor = changes.last().filter(|_| more).map(|change| change.id);
-    fn body(Change { id, at_ms, who, action, subject, before, after }: Change) -> ChangeBody {
-        ChangeBody { id, at_ms, who, action, subject, before, after }
-    }
-    Ok(Json(ChangePage { changes: changes.into_iter().map(body).collect(), cursor }))
+    Ok(Json(state.operations.list_host_changes(&admin, params.cursor, limit_of(params.limit)).await?))
 }

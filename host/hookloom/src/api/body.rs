@@ -13,8 +13,8 @@
 use super::ApiState;
 use super::connections::Progress;
 use super::exchange::{Exchange, Payer, SharePermit, charged, over_budget};
-use super::problem::Problem;
 use crate::fair_share::FairSemaphore;
+use crate::operations::Problem;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -223,12 +223,6 @@ impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
 
     async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, Problem> {
         let Body(body) = Body::from_request(request, state).await?;
-        serde_json::from_slice(&body).map(Json).map_err(invalid_body)
+        serde_json::from_slice(&body).map(Json).map_err(Problem::invalid_body)
     }
-}
-
-/// Returns the answer to a JSON body that does not match the schema of the route.
-pub(super) fn invalid_body(error: serde_json::Error) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", format!("the body does not fit: {error}"))
-        .remedy("GET /openapi.json shows the shape")
 }

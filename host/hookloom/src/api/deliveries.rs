@@ -2,75 +2,19 @@
 #![allow(unused_qualifications, reason = "utoipa qualifies the parameters in what it generates")]
 
 use super::ApiState;
-use super::extract::{Access, Item, Params, ToRead};
+use super::extract::{Item, Params};
 use super::paging::{PageLimit, limit_of};
-use super::problem::Problem;
-use crate::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState, Reason};
+use crate::delivery::{DeliveryId, DeliveryState};
 use crate::event::EventId;
-use crate::store::{DeliveryFilter, DeliveryView};
-use crate::subscription::{SubscriptionId, TenantId};
+use crate::operations::{Access, DeliveryDetail, DeliveryPage, Problem, ToRead};
+use crate::store::DeliveryFilter;
+use crate::subscription::SubscriptionId;
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::sync::Arc;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use uuid::Uuid;
-
-/// Delivery of an event.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DeliveryBody {
-    /// Id of the delivery, and its `webhook-id`.
-    pub(super) id: Uuid,
-    event: Uuid,
-    subscription: Uuid,
-    /// Origin of the delivery: `usual`, `replay` or `test`.
-    kind: DeliveryKind,
-    pub(super) state: DeliveryState,
-    /// True while the delivery waits for another plugin version or config.
-    awaiting_plugin: bool,
-    /// Time of the next attempt of a pending delivery, in milliseconds since the epoch.
-    due_at_ms: Option<i64>,
-    attempts_made: u32,
-    /// Reason for the delivery's current state.
-    reason: Option<Reason>,
-    created_at_ms: i64,
-    updated_at_ms: i64,
-}
-
-impl From<DeliveryView> for DeliveryBody {
-    fn from(view: DeliveryView) -> Self {
-        DeliveryBody {
-            id: view.id.0,
-            event: view.event.0,
-            subscription: view.subscription.0,
-            kind: view.kind,
-            state: view.state,
-            awaiting_plugin: view.awaiting_plugin,
-            due_at_ms: view.due_at_ms,
-            attempts_made: view.attempts_made,
-            reason: view.reason,
-            created_at_ms: view.created_at_ms,
-            updated_at_ms: view.updated_at_ms,
-        }
-    }
-}
-
-/// Delivery with its attempts.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DeliveryDetail {
-    #[serde(flatten)]
-    pub(super) delivery: DeliveryBody,
-    pub(super) attempts: Vec<Attempt>,
-}
-
-/// Page of deliveries.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DeliveryPage {
-    /// Deliveries, newest first.
-    deliveries: Vec<DeliveryBody>,
-    /// Value of `cursor` in the request for the next page. Absent on the last one.
-    cursor: Option<Uuid>,
-}
 
 /// Filter and paging of a list of deliveries.
 #[derive(Deserialize, IntoParams)]
@@ -98,17 +42,14 @@ pub(super) async fn list(
     Params(params): Params<ListParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<DeliveryPage>, Problem> {
-    let limit = limit_of(params.limit);
     let filter = DeliveryFilter {
         subscription: params.subscription.map(SubscriptionId),
         state: params.state,
         event: params.event.map(EventId),
         before: params.cursor.map(DeliveryId),
-        limit,
+        limit: limit_of(params.limit),
     };
-    let views = state.store.deliveries(access.tenant, filter).await?;
-    let cursor = (views.len() == limit).then(|| views.last().map(|view| view.id.0)).flatten();
-    Ok(Json(DeliveryPage { deliveries: views.into_iter().map(DeliveryBody::from).collect(), cursor }))
+    Ok(Json(state.operations.list_deliveries(&access, filter).await?))
 }
 
 /// Get a delivery with its attempts.
@@ -119,21 +60,5 @@ pub(super) async fn get(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<DeliveryDetail>, Problem> {
-    detail(&state, access.tenant, DeliveryId(id)).await
-}
-
-pub(super) async fn detail(
-    state: &ApiState,
-    tenant: TenantId,
-    id: DeliveryId,
-) -> Result<Json<DeliveryDetail>, Problem> {
-    let (view, attempts) = state.store.delivery(tenant, id).await?;
-    Ok(Json(DeliveryDetail { delivery: view.into(), attempts }))
-}
-
-impl DeliveryDetail {
-    /// Returns true if the delivery is in a final state.
-    pub(super) fn has_ended(&self) -> bool {
-        self.delivery.state != DeliveryState::Pending
-    }
+    Ok(Json(state.operations.get_delivery(&access, DeliveryId(id)).await?))
 }

@@ -7,9 +7,9 @@
 
 use super::exchange::charged;
 use super::exchange::{Exchange, over_budget};
-use super::problem::Problem;
 use crate::cpu_pool::{CpuPool, CpuPoolError};
 use crate::limits::shortened;
+use crate::operations::Problem;
 use crate::subscription::TenantId;
 use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;

@@ -16,11 +16,11 @@
 use super::ApiState;
 use super::connections::{Activity, client_of};
 use super::peer::Peer;
-use super::problem::Problem;
 use super::rate_limit::RateLimit;
 use super::streams::{OpenStream, Streams};
 use crate::config::Config;
 use crate::fair_share::{FairPermit, FairSemaphore};
+use crate::operations::Problem;
 use crate::plural::counted;
 use crate::subscription::TenantId;
 use axum::body::Body;

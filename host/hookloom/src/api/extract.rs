@@ -5,50 +5,18 @@
 use super::ApiState;
 pub(super) use super::body::{Body, Json};
 use super::exchange::{Exchange, Payer};
-use super::problem::Problem;
 use super::{cookies, document};
-use crate::access::{ApiKey, Scope, credential_hash};
+use crate::access::{ApiKey, credential_hash};
 use crate::limits::shortened;
-use crate::store::Actor;
-use crate::subscription::TenantId;
+use crate::operations::{Access, Admin, Problem, RequiredScope};
 use axum::extract::{FromRequestParts, MatchedPath, Query, RawPathParams};
 use http::request::Parts;
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
-use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 use url::form_urlencoded;
-
-/// Scope as a type.
-pub(super) trait RequiredScope: Send + Sync {
-    /// Required scope.
-    const SCOPE: Scope;
-}
-
-pub(super) struct ToSend;
-pub(super) struct ToRead;
-pub(super) struct ToManage;
-
-impl RequiredScope for ToSend {
-    const SCOPE: Scope = Scope::Send;
-}
-
-impl RequiredScope for ToRead {
-    const SCOPE: Scope = Scope::Read;
-}
-
-impl RequiredScope for ToManage {
-    const SCOPE: Scope = Scope::Manage;
-}
-
-/// Proof that the request's key may do `W` with the tenant in the path.
-pub(super) struct Access<W> {
-    pub(super) tenant: TenantId,
-    pub(super) key: Arc<ApiKey>,
-    wanted: PhantomData<W>,
-}
 
 impl<W: RequiredScope> FromRequestParts<Arc<ApiState>> for Access<W> {
     type Rejection = Problem;
@@ -57,42 +25,11 @@ impl<W: RequiredScope> FromRequestParts<Arc<ApiState>> for Access<W> {
         let key = key(parts, state)?;
         check_query(parts)?;
         let path = PathParams::from_request_parts(parts, state).await?;
-        let access = Access::of(key, path.get("t"), state)?;
+        let access = Access::of(key, path.get("t"), &state.operations)?;
         Exchange::of(parts)?.admit(Payer::Tenant(access.tenant.clone())).await?;
         Ok(access)
     }
 }
-
-impl<W: RequiredScope> Access<W> {
-    /// Returns the author of a change by this request, for the log of changes.
-    pub(super) fn actor(&self) -> Actor {
-        Actor::from(&*self.key)
-    }
-
-    /// Returns the proof, if the key has the scope in this tenant.
-    pub(super) fn of(key: Arc<ApiKey>, name: &str, state: &ApiState) -> Result<Self, Problem> {
-        // An invalid name and another tenant get the same answer, so that nobody can find out which tenants exist.
-        let tenant = TenantId::parse(name).ok().filter(|tenant| key.allows(tenant, W::SCOPE));
-        let tenant = tenant.ok_or_else(|| {
-            forbidden(&format!("the key {}… may not {} in this tenant", key.hint, scope_action(W::SCOPE)))
-        })?;
-        if state.store.catalog().tenant(&tenant).is_none() {
-            return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", format!("there is no tenant {tenant}")));
-        }
-        Ok(Access { tenant, key, wanted: PhantomData })
-    }
-}
-
-fn scope_action(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Send => "send events",
-        Scope::Read => "read",
-        Scope::Manage => "manage",
-    }
-}
-
-/// Proof that the request's key is an admin key.
-pub(super) struct Admin(pub(super) Arc<ApiKey>);
 
 impl FromRequestParts<Arc<ApiState>> for Admin {
     type Rejection = Problem;
@@ -105,30 +42,13 @@ impl FromRequestParts<Arc<ApiState>> for Admin {
     }
 }
 
-impl Admin {
-    /// Returns the author of a change by this request, for the log of changes.
-    pub(super) fn actor(&self) -> Actor {
-        Actor::from(&*self.0)
-    }
-
-    /// Returns the proof, if the key is an admin key.
-    pub(super) fn of(key: &Arc<ApiKey>) -> Result<Self, Problem> {
-        if key.is_admin() { Ok(Admin(key.clone())) } else { Err(forbidden("this needs an admin key")) }
-    }
-}
-
-fn forbidden(detail: &str) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
-        .remedy("use a key with the tenant and scope that this needs")
-}
-
 fn key(parts: &Parts, state: &ApiState) -> Result<Arc<ApiKey>, Problem> {
     let key = match parts.headers.get(header::AUTHORIZATION) {
         None => cookie_key(parts, state).transpose(),
         Some(_) => None,
     };
     let key = key.unwrap_or_else(|| bearer_key(parts, state))?;
-    state.store.catalog().note_used(key.id);
+    state.operations.store.catalog().note_used(key.id);
     Ok(key)
 }
 
@@ -139,7 +59,7 @@ const CSRF_HEADER: &str = "x-csrf-token";
 /// cannot know.
 fn cookie_key(parts: &Parts, state: &ApiState) -> Result<Option<Arc<ApiKey>>, Problem> {
     let secret = cookies::session(&parts.headers);
-    let session = secret.and_then(|secret| state.store.catalog().session(&credential_hash(secret)));
+    let session = secret.and_then(|secret| state.operations.store.catalog().session(&credential_hash(secret)));
     let Some((session, key)) = session else { return Ok(None) };
     let brought = parts.headers.get(CSRF_HEADER).map(http::HeaderValue::as_bytes).unwrap_or_default();
     if parts.method.is_safe() || bool::from(brought.ct_eq(session.csrf.as_bytes())) {
@@ -155,7 +75,7 @@ fn bearer_key(parts: &Parts, state: &ApiState) -> Result<Arc<ApiKey>, Problem> {
     let (scheme, token) = header.split_once(' ').unwrap_or_default();
     let found = scheme
         .eq_ignore_ascii_case("bearer")
-        .then(|| state.store.catalog().key(&credential_hash(token.trim())))
+        .then(|| state.operations.store.catalog().key(&credential_hash(token.trim())))
         .flatten();
     found.ok_or_else(|| {
         let detail = if header.is_empty() { "the request has no key" } else { "the key is unknown or revoked" };

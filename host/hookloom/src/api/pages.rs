@@ -31,9 +31,10 @@ mod usage;
 mod user;
 mod webhooks;
 
-use super::problem::{Problem, add_retry_after};
+use super::problem::add_retry_after;
 use super::public_path::HostPage;
 use super::{ApiState, cookies};
+use crate::operations::Problem;
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
 use askama::Template;
@@ -151,7 +152,7 @@ async fn render(
     tenant: Option<&TenantId>,
     template: impl Template + Send + 'static,
 ) -> Result<HtmlPage, PageError> {
-    let rendered = state.cpu.run(tenant, move || HtmlPage::of(&template)).await;
+    let rendered = state.operations.cpu.run(tenant, move || HtmlPage::of(&template)).await;
     Ok(rendered.map_err(Problem::from)??)
 }
 
@@ -188,7 +189,7 @@ impl Frame {
     fn of(user: &SignedIn, state: &ApiState, here: &'static str) -> Frame {
         let tenants = match &user.key.tenant {
             Some(tenant) => vec![tenant.clone()],
-            None => state.store.catalog().tenants().iter().map(|tenant| tenant.id.clone()).collect(),
+            None => state.operations.store.catalog().tenants().iter().map(|tenant| tenant.id.clone()).collect(),
         };
         Frame {
             tenant: user.home(state).unwrap_or_default(),

@@ -9,7 +9,7 @@
 //! `Forwarded` (RFC 7239) is not supported: a proxy must be configured to write `X-Forwarded-For`.
 
 use super::ApiState;
-use super::problem::Problem;
+use crate::operations::Problem;
 use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::request::Parts;
@@ -32,7 +32,7 @@ impl FromRequestParts<Arc<ApiState>> for Peer {
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<Connection>().map_or(IpAddr::from([0, 0, 0, 0]), |connection| connection.0);
-        Ok(Peer(client(peer, &parts.headers, &state.config.behind_proxy)))
+        Ok(Peer(client(peer, &parts.headers, &state.operations.config.behind_proxy)))
     }
 }
 

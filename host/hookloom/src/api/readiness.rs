@@ -3,8 +3,8 @@
 //! The host is not ready (503) only if the store cannot accept events. Other faults are reported with status 200: only the affected
 //! work waits.
 
-use super::problem::Problem;
 use super::{ApiState, Health, health};
+use crate::operations::Problem;
 use crate::plugin::Plugins;
 use crate::plural::counted;
 use crate::store::{DamageReport, Store};
@@ -77,11 +77,11 @@ pub(super) struct Readiness {
 pub(super) async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>, Problem> {
     // The proof is a flush, and anybody may ask, so there is at most one a second.
     let mut proven = state.proven.lock().await;
-    let failed_commits = state.store.failed_commits();
+    let failed_commits = state.operations.store.failed_commits();
     let holds = |proof: Proof| proof.at.elapsed() <= PROOF_LASTS && proof.failed_commits == failed_commits;
     if !proven.is_some_and(holds) {
         *proven = None;
-        state.store.check().await.map_err(|error| {
+        state.operations.store.check().await.map_err(|error| {
             let problem = Problem::from(error);
             let detail = format!("not ready: store: {}", problem.detail);
             Problem { detail, ..problem }
@@ -94,9 +94,9 @@ pub(super) async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>
         ready: true,
         detail: "the largest event has room, and a write was flushed and read".into(),
     };
-    let plugins = plugins_part(&state.plugins);
-    let files = files(&state.store);
-    let database = database_part(&state.store.damage(None));
+    let plugins = plugins_part(&state.operations.plugins);
+    let files = files(&state.operations.store);
+    let database = database_part(&state.operations.store.damage(None));
     let Json(health) = health(state).await;
     Ok(Json(Readiness { health, parts: vec![store, database, plugins, files] }))
 }

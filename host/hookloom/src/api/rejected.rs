@@ -3,59 +3,19 @@
 
 use super::ApiState;
 use super::encoding;
-use super::events::AcceptedBody;
 use super::exchange::Exchange;
-use super::extract::{Access, Body, Item, Params, PathParams, ToManage, ToRead};
+use super::extract::{Body, Item, Params, PathParams};
 use super::paging::{Page, PageLimit};
-use super::problem::Problem;
-use crate::intake;
-use crate::store::{RejectedEntry, RejectedRequest};
+use crate::operations::{AcceptedBody, Access, Operations, Problem, RejectedBody, ToManage, ToRead, whole};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::sync::Arc;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use uuid::Uuid;
-
-/// Rejected request.
-#[derive(Serialize, ToSchema)]
-pub(super) struct RejectedBody {
-    id: Uuid,
-    received_at_ms: i64,
-    /// Reason for the rejection.
-    reason: String,
-    /// Size of the kept part, in bytes.
-    bytes: usize,
-    /// True if the body was longer than the kept part, or incomplete.
-    truncated: bool,
-    /// Kept part as text, if it is text. Only in the answer for one request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<String>,
-    /// Kept part in base64, if it is not text. Only in the answer for one request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body_base64: Option<String>,
-}
-
-impl From<RejectedEntry> for RejectedBody {
-    fn from(entry: RejectedEntry) -> Self {
-        let RejectedEntry { id, received_at_ms, reason, truncated, bytes } = entry;
-        RejectedBody { id, received_at_ms, reason, bytes, truncated, body: None, body_base64: None }
-    }
-}
-
-impl From<RejectedRequest> for RejectedBody {
-    fn from(rejected: RejectedRequest) -> Self {
-        let RejectedRequest { id, received_at_ms, reason, truncated, body } = rejected;
-        let text = std::str::from_utf8(&body).ok().map(str::to_owned);
-        let body_base64 = text.is_none().then(|| BASE64.encode(&body));
-        RejectedBody { id, received_at_ms, reason, bytes: body.len(), truncated, body: text, body_base64 }
-    }
-}
 
 /// Default number of requests on a page.
 const LIMIT: usize = 200;
@@ -78,11 +38,10 @@ pub(super) async fn list(
     access: Access<ToRead>,
     Params(params): Params<RejectedParams>,
     State(state): State<Arc<ApiState>>,
-) -> Result<Response, Problem> {
+) -> Result<Page<RejectedBody>, Problem> {
     let limit = params.limit.map_or(LIMIT, PageLimit::get);
-    let entries = state.store.rejected_requests(access.tenant, params.cursor, limit + 1).await?;
-    let page = Page::cut(entries, limit, |entry| entry.id.to_string());
-    Ok(page.shown(RejectedBody::from).into_response())
+    let entries = state.operations.list_rejected_requests(&access, params.cursor, limit + 1).await?;
+    Ok(Page::cut(entries, limit, |entry| entry.id.to_string()).shown(RejectedBody::from))
 }
 
 /// Get a rejected request with its kept part.
@@ -92,7 +51,7 @@ pub(super) async fn get(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Json<RejectedBody>, Problem> {
-    Ok(Json(state.store.rejected_request(access.tenant, id).await?.into()))
+    Ok(Json(state.operations.get_rejected_request(&access, id).await?.into()))
 }
 
 /// Get the kept bytes of a rejected request.
@@ -103,7 +62,7 @@ pub(super) async fn download(
     path: PathParams,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Response, Problem> {
-    let rejected = state.store.rejected_request(access.tenant, path.parse("id", "rejected request")?).await?;
+    let rejected = state.operations.get_rejected_request(&access, path.parse("id", "rejected request")?).await?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"rejected-{}.bin\"", rejected.id)),
@@ -126,32 +85,25 @@ pub(super) async fn resubmit(
     Body(edited): Body,
 ) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
     let id: Uuid = path.parse("id", "rejected request")?;
-    let rejected = state.store.rejected_request(access.tenant.clone(), id).await?;
-    let body = body_of(&state, &exchange, &access, rejected, edited).await?;
-    let limits = state.intake_limits();
-    let actor = access.actor();
-    let accepted = intake::accept_again(&state.store, &state.cpu, actor, &access.tenant, id, &body, limits).await?;
-    Ok((StatusCode::ACCEPTED, Json(vec![accepted].into())))
+    Ok((StatusCode::ACCEPTED, Json(submit(&state.operations, &access, &exchange, id, edited).await?)))
 }
 
-/// Returns the event to submit: the body of the request, or the kept bytes, decoded.
-async fn body_of(
-    state: &ApiState,
-    exchange: &Exchange,
+/// Submits the kept request, decoded, or an edited event instead of it.
+pub(super) async fn submit(
+    operations: &Operations,
     access: &Access<ToManage>,
-    rejected: RejectedRequest,
+    exchange: &Exchange,
+    id: Uuid,
     edited: Bytes,
-) -> Result<Bytes, Problem> {
-    if !edited.is_empty() {
-        return Ok(edited);
-    }
-    if rejected.truncated {
-        let detail = "only the beginning of this request was kept, so it cannot be submitted unchanged";
-        return Err(Problem::new(StatusCode::CONFLICT, "truncated", detail)
-            .remedy("send the whole event as the body of this request"));
-    }
-    let most = usize::try_from(state.config.event_bytes_max).unwrap_or(usize::MAX);
-    Ok(encoding::decode(exchange, &state.cpu, &access.tenant, rejected.body, &HeaderMap::new(), most).await?)
+) -> Result<AcceptedBody, Problem> {
+    let kept = operations.kept_request(access, id).await?;
+    let event = if edited.is_empty() {
+        let most = usize::try_from(operations.config.event_bytes_max).unwrap_or(usize::MAX);
+        encoding::decode(exchange, &operations.cpu, &access.tenant, whole(kept)?, &HeaderMap::new(), most).await?
+    } else {
+        edited
+    };
+    operations.resubmit_rejected_request(access, id, &event).await
 }
 
 /// Delete a rejected request.
@@ -161,6 +113,6 @@ pub(super) async fn delete(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<StatusCode, Problem> {
-    state.store.forget_rejected_request(access.actor(), access.tenant, id).await?;
+    state.operations.delete_rejected_request(&access, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,10 +9,10 @@ use super::ApiState;
 use super::body::End;
 use super::encoding;
 use super::exchange::{Exchange, Payer};
-use super::problem::Problem;
 use crate::access::credential_hash;
 use crate::event::EventId;
 use crate::intake::{self, IntakeError, ReceivedRequest, VendorIntake};
+use crate::operations::Problem;
 use crate::subscription::TenantId;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -38,12 +38,12 @@ pub(super) async fn receive(
     exchange: Exchange,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Response, Problem> {
-    let known = state.store.catalog().token(&credential_hash(&token_in(uri.path())));
+    let known = state.operations.store.catalog().token(&credential_hash(&token_in(uri.path())));
     let known = known.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "no-token", "this intake address does not exist or was revoked")
     })?;
     let tenant = &known.tenant;
-    let most = usize::try_from(state.config.event_bytes_max).unwrap_or(usize::MAX - 1);
+    let most = usize::try_from(state.operations.config.event_bytes_max).unwrap_or(usize::MAX - 1);
     exchange.admit(Payer::Intake(tenant.clone())).await?;
     let announced = exchange.announced_bytes();
     // One byte over the maximum is enough to know that the body is too long, and is all that is kept of it.
@@ -54,7 +54,8 @@ pub(super) async fn receive(
         End::Whole => {}
         End::TooLong => {
             let bytes = announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(received.bytes);
-            let error = IntakeError::TooLarge { place: String::new(), bytes, most: state.config.event_bytes_max };
+            let error =
+                IntakeError::TooLarge { place: String::new(), bytes, most: state.operations.config.event_bytes_max };
             return Err(kept(&state, tenant, raw, error.into()).await);
         }
         End::CutOff | End::TooSlow => {
@@ -63,13 +64,14 @@ pub(super) async fn receive(
         }
         End::OverBudget => return Err(received.end.problem().unwrap_or_else(|| Problem::not_found("body"))),
     }
-    let body = match encoding::decode(&exchange, &state.cpu, tenant, received.kept, &headers, most).await {
+    let body = match encoding::decode(&exchange, &state.operations.cpu, tenant, received.kept, &headers, most).await {
         Ok(body) => body,
         Err(error) if error.is_ours() => return Err(error.into()),
         Err(error) => return Err(kept(&state, tenant, raw, error.into()).await),
     };
-    let limits = state.intake_limits();
-    match intake::accept_from_vendor(&state.store, &state.cpu, tenant, raw, &body, limits).await? {
+    let limits = state.operations.intake_limits();
+    match intake::accept_from_vendor(&state.operations.store, &state.operations.cpu, tenant, raw, &body, limits).await?
+    {
         VendorIntake::Accepted(accepted) => {
             state.traces.accepted(tenant, accepted.event, begun);
             Ok(accepted_as(accepted.event, body))
@@ -89,7 +91,15 @@ fn accepted_as(event: EventId, body: Bytes) -> Response {
 
 /// Keeps a rejected request. Returns the answer to its sender.
 async fn kept(state: &ApiState, tenant: &TenantId, received: ReceivedRequest, problem: Problem) -> Problem {
-    match intake::keep(&state.store, tenant, received, problem.detail.clone(), state.intake_limits()).await {
+    match intake::keep(
+        &state.operations.store,
+        tenant,
+        received,
+        problem.detail.clone(),
+        state.operations.intake_limits(),
+    )
+    .await
+    {
         Ok(id) => Problem { rejected_request: Some(id), ..problem },
         Err(error) => error.into(),
     }

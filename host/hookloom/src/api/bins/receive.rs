@@ -8,10 +8,10 @@ use crate::api::body::End;
 use crate::api::exchange::{Exchange, Payer};
 use crate::api::extract::PathParams;
 use crate::api::peer::Peer;
-use crate::api::problem::Problem;
 use crate::ids::BinId;
 use crate::inspector::{Bin, RequestHead, may_answer};
 use crate::limits::shortened;
+use crate::operations::Problem;
 use crate::store::{LiveUpdate, StoreError};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
@@ -46,7 +46,7 @@ pub(in crate::api) async fn receive(
     request: Request,
 ) -> Result<Response, Problem> {
     let id: BinId = path.get("id").parse().map_err(|_| no_bin())?;
-    let (tenant, bin) = state.store.bin_by_url(id.clone()).await.map_err(|_| no_bin())?;
+    let (tenant, bin) = state.operations.store.bin_by_url(id.clone()).await.map_err(|_| no_bin())?;
     exchange.admit(Payer::Bins(tenant.clone())).await?;
     let delay = Duration::from_millis(bin.settings.reply.delay_ms);
     let _delayed = if delay.is_zero() { None } else { Some(exchange.delay_reply()?) };
@@ -66,13 +66,13 @@ pub(in crate::api) async fn receive(
     }
     head.bytes = received.bytes;
     head.truncated = received.end != End::Whole || received.bytes > received.kept.len();
-    let kept = state.store.receive_in_bin(&tenant, &bin, head, received.kept).await;
+    let kept = state.operations.store.receive_in_bin(&tenant, &bin, head, received.kept).await;
     let (_, nth) = kept.map_err(|error| match error {
         // Senders do not see how much data the tenant stores.
         StoreError::TenantFull(_) => no_room(),
         error => error.into(),
     })?;
-    state.store.publish_live_update(|| LiveUpdate::Bin(id));
+    state.operations.store.publish_live_update(|| LiveUpdate::Bin(id));
     if received.end == End::TooLong {
         let detail = format!("a bin reads at most {BYTES_MAX} bytes of a body; the beginning is kept");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));

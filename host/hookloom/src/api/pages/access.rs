@@ -6,10 +6,9 @@ use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::access::Scope;
-use crate::api::access::{NewKey, NewToken};
-use crate::api::extract::{Item, Json as Input, Params};
-use crate::api::problem::Problem;
-use crate::api::{ApiState, access};
+use crate::api::ApiState;
+use crate::api::extract::Params;
+use crate::operations::{NewKey, NewToken, Problem, ToManage};
 use crate::store::Change;
 use crate::url_path::UrlPath;
 use askama::Template;
@@ -95,14 +94,14 @@ async fn page_with(
     cursor: Option<Uuid>,
 ) -> Result<HtmlPage, PageError> {
     // Only users who may change these things can see them.
-    user.access::<crate::api::extract::ToManage>(state)?;
-    let catalog = state.store.catalog();
+    user.access::<ToManage>(state)?;
+    let catalog = state.operations.store.catalog();
     let keys = catalog.keys(Some(&user.tenant));
-    let used = state.store.keys_used_at_ms(&keys).await?;
+    let used = state.operations.store.keys_used_at_ms(&keys).await?;
     fn scopes(scopes: &[Scope]) -> String {
         scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ")
     }
-    let (changes, more) = state.store.changes(Some(user.tenant.clone()), cursor, CHANGES).await?;
+    let (changes, more) = state.operations.store.changes(Some(user.tenant.clone()), cursor, CHANGES).await?;
     let next = changes.last().filter(|_| more).map(|last| format!("?cursor={}#changes", last.id));
     let page = AccessPage {
         keys: keys
@@ -120,7 +119,7 @@ async fn page_with(
             .iter()
             .map(|token| TokenRow {
                 id: token.id.to_string(),
-                name: access::shown_address(token, state),
+                name: state.operations.shown_address(token),
                 made: DisplayTime::at_ms(token.created_at_ms),
             })
             .collect(),
@@ -161,8 +160,8 @@ pub(super) async fn act(
 ) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let here = UrlPath::pages_of(&user.tenant).then("access");
-    let with_state = || State(state.clone());
-    let id = || form.get("id").parse().map(Item).map_err(|_| Problem::not_found("key"));
+    let operations = &state.operations;
+    let id = || form.get("id").parse().map_err(|_| Problem::not_found("key"));
     let made = match user.path.get("action") {
         "keys" => {
             let scopes = form.all("scopes");
@@ -174,17 +173,17 @@ pub(super) async fn act(
                 Scope::parse(name).ok_or_else(|| Problem::field("/scopes", format!("{name:?} is not a scope")))
             });
             let scopes = scopes.collect::<Result<_, _>>()?;
-            let wanted = Input(NewKey { scopes, label: form.get("label").to_owned() });
-            match access::create_key(user.access(&state)?, with_state(), wanted).await {
-                Ok((_, body)) => Ok(Once("The new key", body.0.key.unwrap_or_default())),
+            let wanted = NewKey { scopes, label: form.get("label").to_owned() };
+            match operations.create_key(&user.access(&state)?, wanted).await {
+                Ok(key) => Ok(Once("The new key", key.key.unwrap_or_default())),
                 Err(problem) => Err(problem),
             }
         }
         "tokens" => {
-            let wanted = Input(NewToken { label: form.get("label").to_owned() });
-            match access::create_token(user.access(&state)?, with_state(), wanted).await {
-                Ok((_, body)) => {
-                    let path = UrlPath::local(body.0.path.as_deref().unwrap_or_default()).unwrap_or_else(UrlPath::root);
+            let wanted = NewToken { label: form.get("label").to_owned() };
+            match operations.create_intake_token(&user.access(&state)?, wanted).await {
+                Ok(token) => {
+                    let path = UrlPath::local(token.path.as_deref().unwrap_or_default()).unwrap_or_else(UrlPath::root);
                     let address = state.link_for(&headers, &path);
                     Ok(Once("The new address: enter it as Notify URL in Agile CRM", address))
                 }
@@ -192,11 +191,11 @@ pub(super) async fn act(
             }
         }
         "revoke-key" => {
-            access::revoke_key(user.access(&state)?, id()?, with_state()).await?;
+            operations.revoke_key(&user.access(&state)?, id()?).await?;
             return Ok(go_to(&here, "The key was revoked."));
         }
         "revoke-token" => {
-            access::revoke_token(user.access(&state)?, id()?, with_state()).await?;
+            operations.revoke_intake_token(&user.access(&state)?, id()?).await?;
             return Ok(go_to(&here, "The address was revoked."));
         }
         _ => return Err(Problem::not_found("action").into()),

@@ -4,17 +4,14 @@ use super::bins_view::{self, RequestView};
 use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, size};
-use crate::api::bins as routes;
-use crate::api::bins::requests::{self, ReplayBody, checked_search};
+use crate::api::ApiState;
 use crate::api::exchange::Exchange;
-use crate::api::extract::{Item, Json as Input, Params, PathParams};
-use crate::api::problem::Problem;
-use crate::api::subscriptions::SubscriptionWrite;
-use crate::api::{ApiState, subscriptions};
+use crate::api::extract::Params;
 use crate::event::Module;
 use crate::ids::BinId;
 use crate::inspector::BinSettings;
 use crate::inspector::{Bin, BinRequest};
+use crate::operations::{ANSWER_BYTES, Problem, ReplayBody, ReplayTo, SubscriptionWrite, checked_search};
 use crate::store::BinFilter;
 use crate::subscription::Settings;
 use crate::url_path::UrlPath;
@@ -68,7 +65,7 @@ async fn list_with(
         made: DisplayTime::at_ms(bin.created_at_ms),
         id: bin.id,
     };
-    let rows = state.store.bins(user.tenant.clone()).await?.into_iter().map(row).collect();
+    let rows = state.operations.store.bins(user.tenant.clone()).await?.into_iter().map(row).collect();
     let page = Bins { rows, problem, typed: typed.to_owned(), frame: Frame::new(user, state, "Inspector") };
     render(state, Some(&user.tenant), page).await
 }
@@ -80,11 +77,11 @@ pub(super) async fn create(
 ) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let made = async {
-        let wanted = Input(BinSettings { name: form.get("name").to_owned(), ..BinSettings::default() });
-        routes::create(user.access(&state)?, State(state.clone()), wanted).await
+        let wanted = BinSettings { name: form.get("name").to_owned(), ..BinSettings::default() };
+        state.operations.create_bin(&user.access(&state)?, wanted).await
     };
     match made.await {
-        Ok((_, made)) => Ok(go_to(&page_of(&user, &made.0.id), "The bin is ready.")),
+        Ok(made) => Ok(go_to(&page_of(&user, &made.id), "The bin is ready.")),
         Err(problem) => {
             let page = list_with(&user, &state, &headers, problem.in_words(), form.get("name")).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
@@ -138,8 +135,8 @@ pub(super) async fn one(
     exchange: Exchange,
     State(state): State<Arc<ApiState>>,
 ) -> Result<HtmlPage, PageError> {
-    exchange.reserve_answer(requests::ANSWER_BYTES).await?;
-    let bin = state.store.bin(user.tenant.clone(), user.path.parse("id", "bin")?).await?;
+    exchange.reserve_answer(ANSWER_BYTES).await?;
+    let bin = state.operations.store.bin(user.tenant.clone(), user.path.parse("id", "bin")?).await?;
     one_with(&user, &state, &headers, bin, params, String::new()).await
 }
 
@@ -153,7 +150,7 @@ async fn one_with(
 ) -> Result<HtmlPage, PageError> {
     let BinPageParams { search, before } = params;
     let filter = BinFilter { search: checked_search(Some(search.clone()))?, limit: 100, before };
-    let found = state.store.bin_requests(user.tenant.clone(), bin.id.clone(), filter).await?;
+    let found = state.operations.store.bin_requests(user.tenant.clone(), bin.id.clone(), filter).await?;
     fn row(request: BinRequest) -> BinRequestRow {
         BinRequestRow {
             id: request.id.to_string(),
@@ -197,10 +194,10 @@ pub(super) async fn update(
 ) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let id: BinId = user.path.parse("id", "bin")?;
-    let bin = state.store.bin(user.tenant.clone(), id.clone()).await?;
+    let bin = state.operations.store.bin(user.tenant.clone(), id.clone()).await?;
     let edited = async {
-        let wanted = Input(bins_view::settings(&form, &bin.settings)?);
-        routes::update(user.access(&state)?, Item(id.clone()), State(state.clone()), wanted.into()).await
+        let wanted = bins_view::settings(&form, &bin.settings)?;
+        state.operations.replace_bin(&user.access(&state)?, id.clone(), wanted).await
     };
     match edited.await {
         Ok(_) => Ok(go_to(&page_of(&user, &id), "The bin was changed.")),
@@ -215,23 +212,23 @@ pub(super) async fn update(
 pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, .. } = posted;
     let id: BinId = user.path.parse("id", "bin")?;
-    let with_state = || State(state.clone());
+    let operations = &state.operations;
     match user.path.get("action") {
         "clear" => {
-            requests::clear(user.access(&state)?, path([("id", &id)]), with_state()).await?;
+            operations.delete_bin_requests(&user.access(&state)?, id.clone(), None).await?;
             Ok(go_to(&page_of(&user, &id), "The bin is empty."))
         }
         "delete" => {
-            routes::delete(user.access(&state)?, Item(id), with_state()).await?;
+            operations.delete_bin(&user.access(&state)?, id).await?;
             Ok(go_to(&UrlPath::pages_of(&user.tenant).then("bins"), "The bin was deleted."))
         }
         "subscribe" => {
-            let bin = state.store.bin(user.tenant.clone(), id).await?;
+            let bin = state.operations.store.bin(user.tenant.clone(), id).await?;
             let url = bins_view::internal_url(&bin.id, &state);
             let description = format!("to the bin {}", bins_view::name(&bin));
             let settings = Settings { description, ..Settings::new(url, vec![Module::Contact, Module::Deal]) };
             let write = SubscriptionWrite::of(settings);
-            let made = subscriptions::create_from(&state, &user.access(&state)?, write).await?;
+            let made = operations.create_subscription(&user.access(&state)?, write).await?;
             let path = UrlPath::pages_of(&user.tenant).then("webhooks").then(&made.id);
             Ok(go_to(&path, "Contacts and deals are sent to the bin from now on."))
         }
@@ -243,10 +240,6 @@ fn page_of(user: &TenantUser, bin: &BinId) -> UrlPath {
     UrlPath::pages_of(&user.tenant).then("bins").then(bin)
 }
 
-fn path<const N: usize>(parts: [(&str, &str); N]) -> PathParams {
-    PathParams(parts.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec())
-}
-
 /// Shows a request of a bin.
 pub(super) async fn request(
     user: TenantUser,
@@ -255,8 +248,8 @@ pub(super) async fn request(
 ) -> Result<HtmlPage, PageError> {
     let id: Uuid = user.path.parse("action", "request")?;
     let replayed = state.notes.take::<Replayed>(&user.user, &note).map(|Replayed(recorded)| recorded);
-    let bin = state.store.bin(user.tenant.clone(), user.path.parse("id", "bin")?).await?;
-    let (request, previous) = state.store.bin_request(user.tenant.clone(), bin.id.clone(), id).await?;
+    let bin = state.operations.store.bin(user.tenant.clone(), user.path.parse("id", "bin")?).await?;
+    let (request, previous) = state.operations.store.bin_request(user.tenant.clone(), bin.id.clone(), id).await?;
     let frame = Frame::new(&user, &state, "Inspector");
     let view = RequestView::new(frame, &state, &user.tenant, &bin, request, previous, replayed).await;
     render(&state, Some(&user.tenant), view).await
@@ -269,18 +262,17 @@ struct Replayed(String);
 pub(super) async fn act_on_request(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let bin: BinId = user.path.parse("id", "bin")?;
-    let request = user.path.get("request").to_owned();
     let id: Uuid = user.path.parse("request", "request")?;
-    let names = || path([("id", &bin), ("request", &request)]);
+    let access = user.access(&state)?;
     match user.path.get("action") {
         "delete" => {
-            requests::delete_request(user.access(&state)?, Item(id), names(), State(state.clone())).await?;
+            state.operations.delete_bin_requests(&access, bin.clone(), Some(id)).await?;
             Ok(go_to(&page_of(&user, &bin), "The request was deleted."))
         }
         "replay" => {
-            let to = Input(requests::ReplayTo { url: form.get("url").to_owned() });
-            let recorded = match requests::replay(user.access(&state)?, names(), State(state.clone()), to).await {
-                Ok(body) => replayed(&body.0),
+            let to = ReplayTo { url: form.get("url").to_owned() };
+            let recorded = match state.operations.replay_bin_request(&access, bin.clone(), id, &to).await {
+                Ok(body) => replayed(&body),
                 Err(problem) => problem.in_words(),
             };
             Ok(state.notes.go_to(&user.user, &page_of(&user, &bin).then(&id), "", Replayed(recorded)))

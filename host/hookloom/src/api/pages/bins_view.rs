@@ -6,10 +6,10 @@ use super::diff::Diff;
 use super::forms::{Form, pairs};
 use super::{DisplayTime, Frame, short, size};
 use crate::api::ApiState;
-use crate::api::problem::Problem;
 use crate::delivery::DeliveryId;
 use crate::ids::BinId;
 use crate::inspector::{Bin, BinRequest, BinSettings, Reply, RequestHead};
+use crate::operations::Problem;
 use crate::plural::counted;
 use crate::signature::verifies;
 use crate::subscription::TenantId;
@@ -34,7 +34,7 @@ pub(super) fn url(id: &BinId, headers: &HeaderMap, state: &ApiState) -> String {
 
 /// Returns the URL of a bin, at the address by which this host reaches itself.
 pub(super) fn internal_url(id: &BinId, state: &ApiState) -> String {
-    format!("http://{}{}", state.clients.own_address(), UrlPath::of_bin(id))
+    format!("http://{}{}", state.operations.clients.own_address(), UrlPath::of_bin(id))
 }
 
 const COLOURS: [&str; 8] = ["grey", "red", "orange", "yellow", "green", "teal", "blue", "violet"];
@@ -147,10 +147,10 @@ type DeliveryDetails = (String, Option<(String, String, Diff)>);
 async fn host_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest) -> Option<DeliveryDetails> {
     let id = request.head.header("webhook-id")?;
     let Ok(delivery) = id.parse().map(DeliveryId) else { return Some((FOREIGN.into(), None)) };
-    let Ok((view, attempts)) = state.store.delivery(tenant.clone(), delivery).await else {
+    let Ok((view, attempts)) = state.operations.store.delivery(tenant.clone(), delivery).await else {
         return Some((FOREIGN.into(), None));
     };
-    let subscription = state.store.catalog().subscription(tenant, view.subscription);
+    let subscription = state.operations.store.catalog().subscription(tenant, view.subscription);
     let signature = match &subscription {
         None => "the webhook was deleted, so its keys are gone".to_owned(),
         Some(_) if request.head.truncated => "not all of the body is kept, so it cannot be verified".to_owned(),
@@ -164,7 +164,7 @@ async fn host_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest
             }
         }
     };
-    let event = state.store.event(tenant.clone(), view.event).await.ok()?.event;
+    let event = state.operations.store.event(tenant.clone(), view.event).await.ok()?.event;
     let sha256 = hex::encode(Sha256::digest(&request.body));
     let attempt = attempts.iter().rev().find(|one| one.body_sha256.as_deref() == Some(&sha256)).or(attempts.last());
     let judge = match attempt {

@@ -7,7 +7,7 @@
 
 use super::PageError;
 use crate::api::extract::PathParams;
-use crate::api::problem::Problem;
+use crate::operations::Problem;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use hookloom_book::Found;
 use http::{HeaderMap, HeaderValue, StatusCode, header};

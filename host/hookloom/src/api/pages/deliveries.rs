@@ -7,12 +7,10 @@ use super::user::{Posted, TenantUser};
 use super::webhooks::name;
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::ApiState;
-use crate::api::events;
 use crate::api::extract::{Item, Params};
-use crate::api::operator_actions;
-use crate::api::problem::Problem;
 use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState, Verdict};
 use crate::event::{Event, EventId};
+use crate::operations::Problem;
 use crate::plugin::{PluginInput, Shown};
 use crate::store::{DeliveryFilter, DeliveryView, now_ms};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
@@ -71,8 +69,8 @@ pub(super) async fn list(
         before: params.cursor.parse().ok().map(DeliveryId),
         limit: PAGE,
     };
-    let views = state.store.deliveries(user.tenant.clone(), filter).await?;
-    let all = state.store.catalog().subscriptions(&user.tenant);
+    let views = state.operations.store.deliveries(user.tenant.clone(), filter).await?;
+    let all = state.operations.store.catalog().subscriptions(&user.tenant);
     let names: HashMap<SubscriptionId, String> = all.iter().map(|one| (one.id, name(one))).collect();
     let next = (views.len() == PAGE).then(|| views.last()).flatten().map(|last| {
         let query =
@@ -160,11 +158,11 @@ pub(super) async fn one(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<HtmlPage, PageError> {
-    let (view, attempts) = state.store.delivery(user.tenant.clone(), DeliveryId(id)).await?;
-    let whole = state.store.event(user.tenant.clone(), view.event).await?;
-    let explained = events::explained(&state, &user.tenant, &whole).await?;
+    let (view, attempts) = state.operations.store.delivery(user.tenant.clone(), DeliveryId(id)).await?;
+    let whole = state.operations.store.event(user.tenant.clone(), view.event).await?;
+    let explained = state.operations.explained(&user.tenant, &whole).await?;
     let event = whole.event;
-    let subscription = state.store.catalog().subscription(&user.tenant, view.subscription);
+    let subscription = state.operations.store.catalog().subscription(&user.tenant, view.subscription);
     let why = explained.iter().find(|one| one.subscription == view.subscription.0).map(|one| one.why.clone());
     let actions = match view.state {
         DeliveryState::Pending => vec![("retry", "Attempt now"), ("cancel", "Cancel")],
@@ -202,9 +200,12 @@ pub(super) async fn before_and_after(
     if subscription.settings.plugin.0.is_empty() {
         return Diff::same("There is no plugin: the event is sent unchanged.", event.text());
     }
-    let previous = state.store.previous(subscription.tenant.clone(), &event).await.ok().flatten();
-    let judged =
-        state.plugins.judge_with(PluginInput { previous, ..PluginInput::new(event.clone(), subscription) }).await;
+    let previous = state.operations.store.previous(subscription.tenant.clone(), &event).await.ok().flatten();
+    let judged = state
+        .operations
+        .plugins
+        .judge_with(PluginInput { previous, ..PluginInput::new(event.clone(), subscription) })
+        .await;
     let shown = Shown::new(judged, &event);
     match (shown.verdict, shown.body) {
         (Verdict::Replace, Some(body)) => Diff::new(event.text(), body),
@@ -221,11 +222,11 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
     let id: Uuid = user.path.get("id").parse().map_err(|_| Problem::not_found("delivery"))?;
     let flash = match user.path.get("action") {
         "retry" => {
-            let _ = operator_actions::retry(user.access(&state)?, Item(id), State(state.clone())).await?;
+            state.operations.retry_delivery(&user.access(&state)?, DeliveryId(id)).await?;
             "It is attempted now."
         }
         "cancel" => {
-            let _ = operator_actions::cancel(user.access(&state)?, Item(id), State(state.clone())).await?;
+            state.operations.cancel_delivery(&user.access(&state)?, DeliveryId(id)).await?;
             "It was cancelled."
         }
         _ => return Err(Problem::not_found("action").into()),
@@ -252,11 +253,11 @@ pub(super) async fn event(
     Item(id): Item<Uuid>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<HtmlPage, PageError> {
-    let whole = state.store.event(user.tenant.clone(), EventId(id)).await?;
-    let explained = events::explained(&state, &user.tenant, &whole).await?;
+    let whole = state.operations.store.event(user.tenant.clone(), EventId(id)).await?;
+    let explained = state.operations.explained(&user.tenant, &whole).await?;
     let event = whole.event;
     let names: HashMap<Uuid, String> =
-        state.store.catalog().subscriptions(&user.tenant).iter().map(|one| (one.id.0, name(one))).collect();
+        state.operations.store.catalog().subscriptions(&user.tenant).iter().map(|one| (one.id.0, name(one))).collect();
     let page = EventTemplate {
         id: event.id.to_string(),
         name: event.name.clone(),

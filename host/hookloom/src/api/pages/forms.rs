@@ -3,7 +3,7 @@
 use crate::api::body::Body;
 use crate::api::exchange::charged;
 use crate::api::exchange::{Exchange, over_budget};
-use crate::api::problem::{FieldFault, Problem};
+use crate::operations::{FieldFault, Problem};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{StatusCode, header};

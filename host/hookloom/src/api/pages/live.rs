@@ -8,9 +8,9 @@ use super::user::TenantUser;
 use crate::access::credential_hash;
 use crate::api::ApiState;
 use crate::api::exchange::Exchange;
-use crate::api::extract::{Access, Params, ToRead};
-use crate::api::problem::Problem;
+use crate::api::extract::Params;
 use crate::api::streams::OpenStream;
+use crate::operations::{Access, Problem, ToRead};
 use crate::store::LiveUpdate;
 use crate::subscription::TenantId;
 use axum::extract::State;
@@ -48,12 +48,12 @@ pub(super) async fn watch(
         "attempts" => LiveUpdate::Attempt(user.tenant.clone()),
         bin => {
             let bin = bin.parse().map_err(|_| Problem::not_found("bin"))?;
-            LiveUpdate::Bin(state.store.bin(user.tenant.clone(), bin).await?.id)
+            LiveUpdate::Bin(state.operations.store.bin(user.tenant.clone(), bin).await?.id)
         }
     };
     let session = credential_hash(&user.user.cookie);
     let watcher = Watcher {
-        updates: state.store.watch_live_updates(),
+        updates: state.operations.store.watch_live_updates(),
         wanted,
         slot: exchange.become_stream(session)?,
         access_checks: tokio::time::interval(ACCESS_CHECK_INTERVAL),
@@ -106,7 +106,7 @@ impl Watcher {
     }
 
     fn may_see(&self) -> bool {
-        let session = self.state.store.catalog().session(&self.session);
-        session.is_some_and(|(_, key)| Access::<ToRead>::of(key, &self.tenant.0, &self.state).is_ok())
+        let session = self.state.operations.store.catalog().session(&self.session);
+        session.is_some_and(|(_, key)| Access::<ToRead>::of(key, &self.tenant.0, &self.state.operations).is_ok())
     }
 }

@@ -102,10 +102,11 @@ pub(super) async fn page(
     let span = SPANS.into_iter().find(|(name, ..)| *name == wanted).unwrap_or(SPANS[0]);
     let (_, lasts_s, bar_s, _, begin) = span;
     let now_s = now_ms() / 1_000;
-    let figures = state.store.figures(user.tenant.clone(), now_s - lasts_s).await?;
+    let figures = state.operations.store.figures(user.tenant.clone(), now_s - lasts_s).await?;
     let all = sum(figures.iter());
     let series = series(&figures, now_s, lasts_s, bar_s);
     let names: HashMap<SubscriptionId, String> = state
+        .operations
         .store
         .catalog()
         .subscriptions(&user.tenant)
@@ -114,12 +115,12 @@ pub(super) async fn page(
         .collect();
     let href = |id: SubscriptionId| UrlPath::pages_of(&user.tenant).then("webhooks").then(&id).to_string();
     let name = |id: SubscriptionId| names.get(&id).cloned().unwrap_or_else(|| format!("deleted ({id})"));
-    let mut largest: Vec<(SubscriptionId, u64)> = state.store.pending(&user.tenant).into_iter().collect();
+    let mut largest: Vec<(SubscriptionId, u64)> = state.operations.store.pending(&user.tenant).into_iter().collect();
     let pending = largest.iter().map(|(_, pending)| pending).sum();
     largest.sort_by_key(|(id, pending)| (std::cmp::Reverse(*pending), *id));
     largest.truncate(ROWS);
     let ids = largest.iter().map(|(id, _)| *id).collect();
-    let oldest = state.store.oldest_pending(user.tenant.clone(), ids).await?;
+    let oldest = state.operations.store.oldest_pending(user.tenant.clone(), ids).await?;
     let row = |(id, pending): (SubscriptionId, u64)| {
         // Without a time, its last pending delivery has just ended.
         let oldest = DisplayTime::at_ms(*oldest.get(&id)?);
@@ -138,8 +139,8 @@ pub(super) async fn page(
         backlog,
         failing: failing(&figures, href, name),
         plugins: plugins(&figures),
-        usage: UsageView::new(&state.store.usage(user.tenant.clone()).await?),
-        damage: damage(&user.tenant, &state.store.damage(Some(&user.tenant))),
+        usage: UsageView::new(&state.operations.store.usage(user.tenant.clone()).await?),
+        damage: damage(&user.tenant, &state.operations.store.damage(Some(&user.tenant))),
         frame: Frame::new(&user, &state, "Overview").watching("attempts"),
     };
     render(&state, Some(&user.tenant), page).await

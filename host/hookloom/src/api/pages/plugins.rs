@@ -5,15 +5,11 @@ use super::notes::NoteParams;
 use super::plugins_view::{Compared, DryResult, Picked, PluginPage, PluginRow, quarantined};
 use super::user::{Posted, TenantUser};
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, short};
-use crate::api::dry_run::DryRun;
-use crate::api::extract::{Body, Item, Json as Input, Params, PathParams};
-use crate::api::gate::ComparisonSize;
-use crate::api::plugins::{Activation, Gate};
-use crate::api::problem::Problem;
-use crate::api::rollouts::{CompareWrite, Kind, RolloutWrite};
-use crate::api::{ApiState, dry_run, plugins as routes, rollouts};
+use crate::api::ApiState;
+use crate::api::extract::Params;
 use crate::event::{EventId, SAMPLES};
-use crate::ids::PluginName;
+use crate::ids::{PluginName, VersionId};
+use crate::operations::{Activation, ComparisonSize, DryRun, Kind, Problem, RolloutWrite};
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
@@ -50,12 +46,12 @@ async fn list_with(
     problem: Option<&Problem>,
     name: &str,
 ) -> Result<HtmlPage, PageError> {
-    let subscriptions = state.store.catalog().subscriptions(&user.tenant);
+    let subscriptions = state.operations.store.catalog().subscriptions(&user.tenant);
     let users = |name: &str| subscriptions.iter().filter(|one| one.settings.plugin.names(name)).count();
     let mut rows = Vec::new();
-    for plugin in state.store.plugins().await?.into_iter().filter(|plugin| plugin.tenant == user.tenant) {
+    for plugin in state.operations.store.plugins().await?.into_iter().filter(|plugin| plugin.tenant == user.tenant) {
         let quarantined = quarantined(state, &user.tenant, &plugin.active_sha256);
-        let file_problem = state.plugins.file_problem(&user.tenant, &plugin.name);
+        let file_problem = state.operations.plugins.file_problem(&user.tenant, &plugin.name);
         rows.push(PluginRow {
             version: short(&plugin.active_sha256),
             since: Some(DisplayTime::at_ms(plugin.activated_at_ms)),
@@ -65,7 +61,7 @@ async fn list_with(
             name: plugin.name,
         });
     }
-    for (name, problem) in state.plugins.broken_files(&user.tenant) {
+    for (name, problem) in state.operations.plugins.broken_files(&user.tenant) {
         if rows.iter().all(|row| row.name != name) {
             let users = users(&name);
             rows.push(PluginRow { name, version: String::new(), since: None, by: String::new(), users, problem });
@@ -86,10 +82,9 @@ pub(super) async fn upload(State(state): State<Arc<ApiState>>, posted: Posted) -
     let Posted { user, form } = posted;
     let uploaded = async {
         let name = PluginName::parse(form.get("name")).map_err(|detail| Problem::field("/name", detail))?;
-        let activation = Params(Activation { activate: Some(form.get("how") != "add"), gate: None });
-        let component = Body(form.file.clone());
+        let activation = Activation { activate: form.get("how") != "add", gate: None };
         let access = user.access(&state)?;
-        routes::put(access, Item(name.to_string()), activation, State(state.clone()), component).await.map(|_| name)
+        state.operations.upload_plugin(&access, &name, activation, form.file.clone()).await.map(|_| name)
     };
     match uploaded.await {
         Ok(name) => {
@@ -127,6 +122,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
     let Posted { user, form } = posted;
     let name: PluginName = user.path.parse("name", "plugin")?;
     let here = UrlPath::pages_of(&user.tenant).then("plugins").then(&name);
+    let operations = &state.operations;
     match user.path.get("action") {
         "try" => {
             let wanted =
@@ -134,22 +130,25 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
             wanted.begin(form.get("how"), &name, &here, &user, &state).await
         }
         "end-rollout" => {
-            rollouts::end(user.access(&state)?, Item(name), State(state.clone())).await?;
+            operations.end_rollout(&user.access(&state)?, &name).await?;
             Ok(go_to(&here, "The active version is used for all events."))
         }
         "delete" => {
-            routes::delete(user.access(&state)?, Item(name.clone()), State(state.clone())).await?;
+            operations.delete_plugin(&user.access(&state)?, &name).await?;
             Ok(go_to(&UrlPath::pages_of(&user.tenant).then("plugins"), &format!("The plugin {name} was deleted.")))
         }
         "delete-version" => {
-            let sha256 = form.get("sha256").to_owned();
-            let path = PathParams(vec![("name".into(), name.to_string()), ("sha256".into(), sha256)]);
-            routes::delete_version(user.access(&state)?, path, State(state.clone())).await?;
+            let sha256 = version_of(form.get("sha256"))?;
+            operations.delete_plugin_version(&user.access(&state)?, &name, &sha256).await?;
             Ok(go_to(&here, "The version was deleted."))
         }
         "dry-run" => dry(&user, &state, &form, name).await,
         _ => Err(Problem::not_found("action").into()),
     }
+}
+
+fn version_of(sha256: &str) -> Result<VersionId, Problem> {
+    sha256.parse().map_err(|_| Problem::not_found("version"))
 }
 
 /// Version and share of the events in the rollout form.
@@ -167,30 +166,31 @@ impl RolloutForm {
         user: &TenantUser,
         state: &Arc<ApiState>,
     ) -> Result<Response, PageError> {
-        let with_state = || State(state.clone());
-        let path = || PathParams(vec![("name".into(), name.to_string()), ("sha256".into(), self.sha256.clone())]);
+        let operations = &state.operations;
         let begin = async |kind: Kind, percent: Option<f64>| {
-            let wanted = Input(RolloutWrite { kind, sha256: self.sha256.clone(), percent });
-            rollouts::begin(user.access(state)?, Item(name.clone()), with_state(), wanted.into()).await
+            let wanted = RolloutWrite { kind, sha256: self.sha256.clone(), percent };
+            operations.begin_rollout(&user.access(state)?, name, wanted).await
         };
         match how {
             "activate" => {
-                let gate = Params(Gate { gate: None });
-                let _ = routes::activate(user.access(state)?, path(), gate, with_state()).await?;
+                let sha256 = version_of(&self.sha256)?;
+                operations.activate_plugin_version(&user.access(state)?, name, &sha256, None).await?;
                 Ok(go_to(here, "It is used from the next attempt on."))
             }
             "shadow" => {
-                let _ = begin(Kind::Shadow, None).await?;
+                begin(Kind::Shadow, None).await?;
                 Ok(go_to(here, "It is called in addition to the active version; its results are not sent."))
             }
             "canary" => {
-                let _ = begin(Kind::Canary, self.percent).await?;
+                begin(Kind::Canary, self.percent).await?;
                 Ok(go_to(here, "It is called for a part of the events."))
             }
             "compare" => {
-                let events = Input(CompareWrite { events: ComparisonSize::LARGEST });
-                let comparison = rollouts::compare(user.access(state)?, path(), with_state(), events).await?;
-                let compared = PluginNote::Compared(Compared::new(&comparison.0));
+                let sha256 = version_of(&self.sha256)?;
+                let access = user.access(state)?;
+                let events = ComparisonSize::LARGEST;
+                let comparison = operations.compare_plugin_versions(&access, name, &sha256, events).await?;
+                let compared = PluginNote::Compared(Compared::new(&comparison));
                 Ok(state.notes.go_to(&user.user, here, "", compared))
             }
             _ => Err(Problem::not_found("action").into()),
@@ -217,9 +217,9 @@ async fn dry(
         let parsed = parsed.map_err(|error| Problem::field("/event", error.to_string()))?;
         let config = pairs(form.get("config")).map_err(|detail| Problem::field("/config", detail))?;
         let version = Some(form.get("version").to_owned()).filter(|version| !version.is_empty());
-        let wanted = Input(DryRun::of(parsed, config, version));
-        let shown = dry_run::dry_run(user.access(state)?, Item(name), State(state.clone()), wanted).await?;
-        Ok::<_, Problem>((event, shown.0))
+        let wanted = DryRun::of(parsed, config, version);
+        let shown = state.operations.dry_run_plugin(&user.access(state)?, name, wanted).await?;
+        Ok::<_, Problem>((event, shown))
     };
     match judged.await {
         Ok((event, shown)) => {
@@ -246,5 +246,5 @@ async fn picked_event(user: &TenantUser, state: &ApiState, form: &super::forms::
         return Ok((*sample).to_owned());
     }
     let id = pick.parse().map(EventId).map_err(|_| Problem::not_found("event"))?;
-    Ok(state.store.event(user.tenant.clone(), id).await?.event.text().to_owned())
+    Ok(state.operations.store.event(user.tenant.clone(), id).await?.event.text().to_owned())
 }

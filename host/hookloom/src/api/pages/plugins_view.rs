@@ -6,9 +6,9 @@ use super::overview::{bars, series, times};
 use super::user::TenantUser;
 use super::{DisplayTime, Frame, PageError, duration, short, size};
 use crate::api::ApiState;
-use crate::api::problem::Problem;
 use crate::delivery::Verdict;
 use crate::event::SAMPLES;
+use crate::operations::Problem;
 use crate::plugin::{ArmFigures, Comparison, Difference, Report, RolloutFigures, Shown};
 use crate::plural::counted;
 use crate::store::{PluginVersion, RolloutKind, StoredRollout, now_ms};
@@ -63,14 +63,14 @@ const PICKS: usize = 20;
 impl PluginPage {
     pub(super) async fn new(user: &TenantUser, state: &ApiState) -> Result<Self, PageError> {
         let name = user.path.get("name").to_owned();
-        let versions = state.store.plugin_versions(user.tenant.clone(), name.clone()).await?;
+        let versions = state.operations.store.plugin_versions(user.tenant.clone(), name.clone()).await?;
         if versions.is_empty() {
             return Err(Problem::not_found("plugin").into());
         }
-        let subscriptions = state.store.catalog().subscriptions(&user.tenant);
+        let subscriptions = state.operations.store.catalog().subscriptions(&user.tenant);
         let users: Vec<_> = subscriptions.iter().filter(|one| one.settings.plugin.names(&name)).collect();
         let ids = users.iter().map(|one| one.id).collect();
-        let recent = state.store.last_events_of(user.tenant.clone(), ids, PICKS).await?;
+        let recent = state.operations.store.last_events_of(user.tenant.clone(), ids, PICKS).await?;
         let pick = |event: &crate::event::Event| {
             (event.id.to_string(), format!("{} {}", DisplayTime::at_ms(event.received_at_ms).text, event.name), false)
         };
@@ -78,11 +78,11 @@ impl PluginPage {
             (format!("sample:{}", module.as_str()), format!("Sample: {}", module.as_str()), false)
         }
         let now_s = now_ms() / 1_000;
-        let mut figures = state.store.figures(user.tenant.clone(), now_s - DAY_S).await?;
+        let mut figures = state.operations.store.figures(user.tenant.clone(), now_s - DAY_S).await?;
         figures.retain(|one| one.plugin.split('+').any(|plugin| plugin == name));
         let series = series(&figures, now_s, DAY_S, BAR_S);
         let config = users.first().map(|one| super::forms::as_lines(&one.settings.config)).unwrap_or_default();
-        let rollout = state.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
+        let rollout = state.operations.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
         Ok(PluginPage {
             rollout: rollout.map(|(stored, figures)| RolloutView::new(stored, figures)),
             versions: versions.into_iter().map(|version| VersionRow::new(version, user, state)).collect(),
@@ -150,7 +150,7 @@ impl VersionRow {
 
 /// Returns the text about a version's quarantine; empty for a version that is not quarantined.
 pub(super) fn quarantined(state: &ApiState, tenant: &TenantId, sha256: &str) -> String {
-    let quarantine = state.plugins.quarantine(tenant, sha256);
+    let quarantine = state.operations.plugins.quarantine(tenant, sha256);
     quarantine.map(|one| format!("Quarantined: {}. An admin can activate it again.", one.reason)).unwrap_or_default()
 }
 

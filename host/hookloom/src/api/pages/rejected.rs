@@ -5,9 +5,9 @@ use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, size};
 use crate::api::ApiState;
 use crate::api::encoding;
 use crate::api::exchange::Exchange;
-use crate::api::extract::{Body, Item, Params, PathParams};
-use crate::api::problem::Problem;
-use crate::api::rejected as routes;
+use crate::api::extract::Params;
+use crate::api::rejected;
+use crate::operations::Problem;
 use crate::store::{RejectedEntry, RejectedRequest};
 use crate::url_path::UrlPath;
 use askama::Template;
@@ -48,7 +48,7 @@ pub(super) async fn list(
     Params(params): Params<RejectedPageParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<HtmlPage, PageError> {
-    let mut entries = state.store.rejected_requests(user.tenant.clone(), params.cursor, ROWS + 1).await?;
+    let mut entries = state.operations.store.rejected_requests(user.tenant.clone(), params.cursor, ROWS + 1).await?;
     let has_more = entries.len() > ROWS;
     entries.truncate(ROWS);
     let next = entries.last().filter(|_| has_more).map(|last| format!("?cursor={}", last.id));
@@ -89,8 +89,11 @@ pub(super) async fn one(
     exchange: Exchange,
     State(state): State<Arc<ApiState>>,
 ) -> Result<HtmlPage, PageError> {
-    let rejected =
-        state.store.rejected_request(user.tenant.clone(), user.path.parse("id", "rejected request")?).await?;
+    let rejected = state
+        .operations
+        .store
+        .rejected_request(user.tenant.clone(), user.path.parse("id", "rejected request")?)
+        .await?;
     let (text, shown_as) = shown(&user, &state, &exchange, rejected.body.clone()).await;
     page_of(&user, &state, rejected, text, shown_as, String::new()).await
 }
@@ -120,8 +123,9 @@ async fn page_of(
 /// Returns the bytes as a text for people, and how they were converted: decompressed, or read as ISO 8859-1, in which every byte is
 /// a character.
 async fn shown(user: &TenantUser, state: &ApiState, exchange: &Exchange, body: Bytes) -> (String, &'static str) {
-    let most = usize::try_from(state.config.event_bytes_max).unwrap_or(usize::MAX);
-    let decoded = encoding::decode(exchange, &state.cpu, &user.tenant, body.clone(), &HeaderMap::new(), most).await;
+    let most = usize::try_from(state.operations.config.event_bytes_max).unwrap_or(usize::MAX);
+    let decoded =
+        encoding::decode(exchange, &state.operations.cpu, &user.tenant, body.clone(), &HeaderMap::new(), most).await;
     let (bytes, decompressed) = match decoded {
         Ok(decoded) if decoded != body => (decoded, true),
         _ => (body, false),
@@ -145,23 +149,22 @@ pub(super) async fn act(
     let Posted { user, form } = posted;
     let id: Uuid = user.path.parse("id", "rejected request")?;
     let here = UrlPath::pages_of(&user.tenant).then("rejected");
-    let with_state = || State(state.clone());
-    let path = PathParams(vec![("id".to_owned(), id.to_string())]);
+    let access = user.access(&state)?;
     match user.path.get("action") {
         "delete" => {
-            routes::delete(user.access(&state)?, Item(id), with_state()).await?;
+            state.operations.delete_rejected_request(&access, id).await?;
             Ok(go_to(&here, "The request was forgotten."))
         }
         "resubmit" => {
             let edited = form.get("body").to_owned();
-            let body = Body(Bytes::from(edited.clone()));
-            match routes::resubmit(user.access(&state)?, path, exchange, with_state(), body).await {
-                Ok((_, accepted)) => {
-                    let event = UrlPath::pages_of(&user.tenant).then("events").then(&accepted.0.first_id());
+            let body = Bytes::from(edited.clone());
+            match rejected::submit(&state.operations, &access, &exchange, id, body).await {
+                Ok(accepted) => {
+                    let event = UrlPath::pages_of(&user.tenant).then("events").then(&accepted.first_id());
                     Ok(go_to(&event, "The event was accepted."))
                 }
                 Err(problem) => {
-                    let rejected = state.store.rejected_request(user.tenant.clone(), id).await?;
+                    let rejected = state.operations.store.rejected_request(user.tenant.clone(), id).await?;
                     let page = page_of(&user, &state, rejected, edited, "", problem.in_words()).await?;
                     Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
                 }

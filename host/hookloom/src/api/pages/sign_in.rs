@@ -8,9 +8,9 @@ use crate::api::ApiState;
 use crate::api::cookies;
 use crate::api::extract::{Body, Params};
 use crate::api::peer::Peer;
-use crate::api::problem::Problem;
 use crate::api::throttle::{FailedAttempt, WINDOW};
 use crate::limits::shortened;
+use crate::operations::Problem;
 use crate::store::SESSION_LASTS;
 use crate::subscription::TenantId;
 use crate::url_path::{PublicUrl, UrlPath};
@@ -70,24 +70,24 @@ pub(super) async fn sign_in(
     Body(body): Body,
 ) -> Result<Response, PageError> {
     let form = Form::urlencoded(&body);
-    if is_from_elsewhere(&headers, state.config.public_url.as_ref()) {
+    if is_from_elsewhere(&headers, state.operations.config.public_url.as_ref()) {
         return Err(foreign_form(&headers, &state).into());
     }
     // The credential is looked up first, so that a right one signs in regardless of failed attempts.
     let key = if form.has("token") {
-        let key = state.store.use_sign_in_link(form.get("token")).await?;
-        key.and_then(|key| state.store.catalog().key_by_id(key))
+        let key = state.operations.store.use_sign_in_link(form.get("token")).await?;
+        key.and_then(|key| state.operations.store.catalog().key_by_id(key))
     } else {
-        state.store.catalog().key(&credential_hash(form.get("key")))
+        state.operations.store.catalog().key(&credential_hash(form.get("key")))
     };
     let Some(key) = key.filter(|key| may_manage(key)) else {
         return refused(&state, address, &form);
     };
-    let text = state.store.sign_in(key, address).await?;
+    let text = state.operations.store.sign_in(key, address).await?;
     // The path leads to a page of this host, never to another site.
     let next = UrlPath::local(form.get("next")).unwrap_or_else(UrlPath::root);
     let mut response = go_to(&next, "");
-    cookies::set_session(response.headers_mut(), &text, SESSION_LASTS, state.config.is_behind_tls());
+    cookies::set_session(response.headers_mut(), &text, SESSION_LASTS, state.operations.config.is_behind_tls());
     Ok(response)
 }
 
@@ -150,7 +150,7 @@ fn is_loopback(origin: &str) -> bool {
 
 fn foreign_form(headers: &HeaderMap, state: &ApiState) -> Problem {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("(none)");
-    let (detail, remedy) = match &state.config.public_url {
+    let (detail, remedy) = match &state.operations.config.public_url {
         Some(public_url) => {
             let detail =
                 format!("this form came from {}, and this host is {public_url}", shortened(text("origin"), 200));
@@ -183,7 +183,7 @@ pub(super) async fn sign_out(
 ) -> Result<Response, PageError> {
     // Without the session's token, the form comes from another site and is ignored.
     if Form::urlencoded(&body).get("csrf") == user.session.csrf {
-        state.store.sign_out(&user.cookie).await?;
+        state.operations.store.sign_out(&user.cookie).await?;
     }
     Ok(go_to(&UrlPath::root().then("sign-in"), ""))
 }

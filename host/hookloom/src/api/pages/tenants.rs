@@ -2,10 +2,9 @@
 
 use super::user::{PostedByAdmin, SignedIn};
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
-use crate::api::extract::{Admin, Json as Input, Params, PathParams};
-use crate::api::problem::Problem;
-use crate::api::tenants::{Confirmation, NewTenant};
-use crate::api::{ApiState, tenants};
+use crate::api::ApiState;
+use crate::api::extract::PathParams;
+use crate::operations::{Admin, NewTenant, Problem};
 use crate::store::{TenantContents, grouped};
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
@@ -43,17 +42,17 @@ pub(super) async fn list(user: SignedIn, State(state): State<Arc<ApiState>>) -> 
 async fn list_with(user: &SignedIn, state: &ApiState, problem: String, typed: &str) -> Result<HtmlPage, PageError> {
     Admin::of(&user.key)?;
     let mut rows = Vec::new();
-    for tenant in state.store.catalog().tenants() {
-        let usage = state.store.usage(tenant.id.clone()).await?;
+    for tenant in state.operations.store.catalog().tenants() {
+        let usage = state.operations.store.usage(tenant.id.clone()).await?;
         rows.push(TenantRow {
             id: tenant.id.to_string(),
-            webhooks: grouped(state.store.catalog().subscriptions(&tenant.id).len() as u64),
+            webhooks: grouped(state.operations.store.catalog().subscriptions(&tenant.id).len() as u64),
             events: grouped(usage.events),
             bytes: grouped(usage.bytes),
             made: DisplayTime::at_ms(tenant.created_at_ms),
         });
     }
-    let leaving = state.store.tenants_being_deleted().await?.iter().map(ToString::to_string).collect();
+    let leaving = state.operations.store.tenants_being_deleted().await?.iter().map(ToString::to_string).collect();
     let frame = Frame::of(user, state, "Tenants");
     let typed = typed.to_owned();
     render(state, None, TenantsPage { rows, leaving, frame, problem, typed }).await
@@ -64,8 +63,7 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: PostedByA
     let PostedByAdmin { admin, user, form } = posted;
     let made = async {
         let id = TenantId::parse(form.get("id")).map_err(|detail| Problem::field("/id", detail))?;
-        let wanted = Input(NewTenant::named(&id));
-        tenants::create(admin, State(state.clone()), wanted).await.map(|_| id)
+        state.operations.create_tenant(&admin, NewTenant::named(&id)).await.map(|_| id)
     };
     match made.await {
         Ok(id) => Ok(go_to(&UrlPath::pages_of(&id), "The tenant was made.")),
@@ -98,7 +96,7 @@ pub(super) async fn deletion(
 async fn deletion_with(user: &SignedIn, state: &ApiState, id: &str, problem: String) -> Result<HtmlPage, PageError> {
     Admin::of(&user.key)?;
     let tenant = TenantId::parse(id).map_err(|_| Problem::not_found("tenant"))?;
-    let contents = state.store.tenant_contents(tenant).await?;
+    let contents = state.operations.store.tenant_contents(tenant).await?;
     let TenantContents {
         events, deliveries, plugins, versions, subscriptions, bins, keys, intake_tokens, bytes, ..
     } = contents;
@@ -131,8 +129,7 @@ pub(super) async fn delete(
 ) -> Result<Response, PageError> {
     let PostedByAdmin { admin, user, form } = posted;
     let id = path.get("t").to_owned();
-    let confirmation = Params(Confirmation { confirm: Some(form.get("confirm").to_owned()) });
-    match tenants::delete(admin, path, confirmation, State(state.clone())).await {
+    match state.operations.delete_tenant(&admin, &id, Some(form.get("confirm"))).await {
         Ok(_) => Ok(go_to(&UrlPath::root().then("tenants"), &format!("The tenant {id} is being deleted."))),
         Err(problem) => {
             let page = deletion_with(&user, &state, &id, problem.in_words()).await?;

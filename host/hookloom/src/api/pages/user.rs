@@ -7,8 +7,8 @@ use crate::access::{ApiKey, Session, credential_hash};
 use crate::api::ApiState;
 use crate::api::cookies;
 use crate::api::exchange::{Exchange, Payer};
-use crate::api::extract::{Access, Admin, PathParams, ToManage, ToRead};
-use crate::api::problem::Problem;
+use crate::api::extract::PathParams;
+use crate::operations::{Access, Admin, Problem, RequiredScope, ToManage, ToRead};
 use crate::subscription::TenantId;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::StatusCode;
@@ -30,7 +30,7 @@ impl SignedIn {
         if self.key.tenant.is_some() {
             return self.key.tenant.clone();
         }
-        let tenants = state.store.catalog().tenants();
+        let tenants = state.operations.store.catalog().tenants();
         let default = tenants.iter().find(|tenant| tenant.id == TenantId::default());
         default.or(tenants.first()).map(|tenant| tenant.id.clone())
     }
@@ -50,9 +50,9 @@ impl FromRequestParts<Arc<ApiState>> for SignedIn {
 fn signed_in(parts: &Parts, state: &ApiState) -> Result<SignedIn, PageError> {
     let back = || parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
     let cookie = cookies::session(&parts.headers).ok_or_else(|| PageError::SignIn(back()))?.to_owned();
-    let found = state.store.catalog().session(&credential_hash(&cookie));
+    let found = state.operations.store.catalog().session(&credential_hash(&cookie));
     let (session, key) = found.ok_or_else(|| PageError::SignIn(back()))?;
-    state.store.catalog().note_used(key.id);
+    state.operations.store.catalog().note_used(key.id);
     Ok(SignedIn { session, key, cookie, flash: cookies::flash(&parts.headers) })
 }
 
@@ -65,8 +65,8 @@ pub(super) struct TenantUser {
 
 impl TenantUser {
     /// Returns the proof for the REST handlers.
-    pub(super) fn access<W: crate::api::extract::RequiredScope>(&self, state: &ApiState) -> Result<Access<W>, Problem> {
-        Access::of(self.user.key.clone(), &self.tenant.0, state)
+    pub(super) fn access<W: RequiredScope>(&self, state: &ApiState) -> Result<Access<W>, Problem> {
+        Access::of(self.user.key.clone(), &self.tenant.0, &state.operations)
     }
 }
 
@@ -76,7 +76,7 @@ impl FromRequestParts<Arc<ApiState>> for TenantUser {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, PageError> {
         let user = signed_in(parts, state)?;
         let path = PathParams::from_request_parts(parts, state).await?;
-        let access = Access::<ToRead>::of(user.key.clone(), path.get("t"), state)?;
+        let access = Access::<ToRead>::of(user.key.clone(), path.get("t"), &state.operations)?;
         Exchange::of(parts)?.admit(Payer::Tenant(access.tenant.clone())).await?;
         Ok(TenantUser { user, tenant: access.tenant, path })
     }

@@ -7,19 +7,18 @@ use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::ApiState;
-use crate::api::deliveries::DeliveryDetail;
-use crate::api::extract::{Body, Item, Json as Input, Params};
-use crate::api::operator_actions::{Counted, RedriveWrite, ReplayWrite};
-use crate::api::problem::Problem;
-use crate::api::subscriptions::SubscriptionBody;
-use crate::api::{access, operator_actions, rotation, subscriptions};
+use crate::api::extract::{Item, Params};
 use crate::delivery::DeliveryState;
+use crate::operations::{
+    Counted, DeliveryDetail, Pause, Problem, RedriveWrite, ReplayWrite, Rotation, SubscriptionBody,
+};
 use crate::store::now_ms;
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use form::WebhookForm;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -80,7 +79,7 @@ pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -
 }
 
 async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Result<HtmlPage, PageError> {
-    let pending = state.store.pending(&user.tenant);
+    let pending = state.operations.store.pending(&user.tenant);
     let row = |one: &Arc<Subscription>| WebhookRow {
         href: UrlPath::pages_of(&user.tenant).then("webhooks").then(&one.id).to_string(),
         name: name(one),
@@ -90,12 +89,12 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
         state: state_word(one.state),
         pending: pending.get(&one.id).copied().unwrap_or(0),
     };
-    let token = |token: &Arc<crate::access::IntakeToken>| access::shown_address(token, state);
+    let token = |token: &Arc<crate::access::IntakeToken>| state.operations.shown_address(token);
     let page = Webhooks {
         frame: Frame::new(user, state, "Webhooks"),
-        rows: state.store.catalog().subscriptions(&user.tenant).iter().map(row).collect(),
+        rows: state.operations.store.catalog().subscriptions(&user.tenant).iter().map(row).collect(),
         form,
-        tokens: state.store.catalog().tokens(&user.tenant).iter().map(token).collect(),
+        tokens: state.operations.store.catalog().tokens(&user.tenant).iter().map(token).collect(),
     };
     render(state, Some(&user.tenant), page).await
 }
@@ -103,7 +102,8 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
 /// Creates a webhook. Its secret is shown on the answer and not again.
 pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
-    let made = async { subscriptions::create_from(&state, &user.access(&state)?, form::settings(&form, None)?).await };
+    let made =
+        async { state.operations.create_subscription(&user.access(&state)?, form::settings(&form, None)?).await };
     match made.await {
         Ok(made) => {
             let SubscriptionBody { id, signing_secret: secret, warnings, .. } = made;
@@ -173,7 +173,7 @@ pub(super) async fn one(
 }
 
 async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookExtras) -> Result<HtmlPage, PageError> {
-    let subscription = subscriptions::find(state, &user.tenant, id)?;
+    let subscription = state.operations.subscription(&user.tenant, id)?;
     let form = match shown.form {
         Some(form) => form,
         None => WebhookForm::of(state, &subscription).await?,
@@ -210,7 +210,9 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
 }
 
 fn lane(state: &ApiState, id: SubscriptionId) -> String {
-    let Some(lane) = state.lanes.status(id) else { return "no deliveries since the host started".to_owned() };
+    let Some(lane) = state.operations.lanes.status(id) else {
+        return "no deliveries since the host started".to_owned();
+    };
     let rests = match (lane.rests_for, lane.rests_ms) {
         (Some(what), Some(ms)) => format!("; paused for {} s ({what})", ms.div_ceil(1_000)),
         (Some("plugin"), None) => "; waits for its plugin, which is being compiled".to_owned(),
@@ -240,11 +242,11 @@ pub(super) async fn update(
 ) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let access = user.access(&state)?;
-    let edited = subscriptions::edit(&state, &access, id, |old| form::settings(&form, Some(old))).await;
+    let edited = state.operations.edit_subscription(&access, id, |old| form::settings(&form, Some(old))).await;
     match edited {
         Ok(body) => {
             let tested = test_if_wanted(&user, &state, id, &form).await?;
-            let shown = WebhookExtras { tested, warnings: body.0.warnings.clone(), ..WebhookExtras::default() };
+            let shown = WebhookExtras { tested, warnings: body.warnings, ..WebhookExtras::default() };
             Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
         Err(problem) => {
@@ -266,9 +268,8 @@ async fn test_if_wanted(
 }
 
 async fn test(user: &TenantUser, state: &Arc<ApiState>, id: Uuid) -> Result<Tested, Problem> {
-    let access = user.access(state)?;
-    let detail = operator_actions::test(access, Item(id), State(state.clone()), Body(Default::default())).await?;
-    let DeliveryDetail { delivery, attempts } = detail.0;
+    let tested = state.operations.test_subscription(&user.access(state)?, id, Bytes::new()).await?;
+    let DeliveryDetail { delivery, attempts } = tested;
     let attempt = attempts.into_iter().next();
     let status = attempt.as_ref().and_then(|attempt| attempt.status);
     let reason = attempt.as_ref().and_then(|attempt| attempt.reason.as_ref()).map_or("", |reason| &reason.message);
@@ -295,48 +296,48 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
     let id: Uuid = user.path.get("id").parse().map_err(|_| Problem::not_found("subscription"))?;
     let all = UrlPath::pages_of(&user.tenant).then("webhooks");
     let here = page_of(&user, id);
-    let with_state = || State(state.clone());
+    let operations = &state.operations;
+    let access = user.access(&state)?;
     let shown = match user.path.get("action") {
         "test" => WebhookExtras { tested: Some(test(&user, &state, id).await?), ..WebhookExtras::default() },
         "pause" => {
-            let pause = Input(subscriptions::Pause { reason: "paused on the page".into() });
-            let _ = subscriptions::pause(user.access(&state)?, Item(id), with_state(), pause).await?;
+            let pause = Pause { reason: "paused on the page".into() };
+            operations.pause_subscription(&access, id, pause).await?;
             return Ok(go_to(&here, "It is paused: events still match and wait."));
         }
         "resume" => {
-            let _ = subscriptions::resume(user.access(&state)?, Item(id), with_state()).await?;
+            operations.resume_subscription(&access, id).await?;
             return Ok(go_to(&here, "It is active again."));
         }
         "delete" => {
-            subscriptions::delete(user.access(&state)?, Item(id), with_state()).await?;
+            operations.delete_subscription(&access, id).await?;
             return Ok(go_to(&all, "The webhook was deleted."));
         }
         "rotate" => {
-            let rotated =
-                rotation::rotate(user.access(&state)?, Item(id), with_state(), Input(Default::default())).await?;
-            WebhookExtras { secret: rotated.0.signing_secret, ..WebhookExtras::default() }
+            let rotated = operations.rotate_signing_secret(&access, id, Rotation::default()).await?;
+            WebhookExtras { secret: rotated.signing_secret, ..WebhookExtras::default() }
         }
         "redrive" => {
-            let wanted = Input(RedriveWrite::of_dead(form.has("preview")));
-            let counted = operator_actions::redrive(user.access(&state)?, Item(id), with_state(), wanted).await?;
+            let wanted = RedriveWrite::of_dead(form.has("preview"));
+            let counted = operations.redrive_subscription(&access, id, wanted).await?;
             WebhookExtras {
                 counted: Some(counted_text(
-                    &counted.0,
+                    &counted,
                     ["would be attempted again", "is attempted again", "are attempted again"],
                 )),
                 ..WebhookExtras::default()
             }
         }
         "replay" => {
-            let wanted = Input(ReplayWrite {
+            let wanted = ReplayWrite {
                 from_ms: ms(form.get("from"))?,
                 to_ms: ms(form.get("to"))?,
                 preview: form.has("preview"),
-            });
-            let counted = operator_actions::replay(user.access(&state)?, Item(id), with_state(), wanted).await?;
+            };
+            let counted = operations.replay_to_subscription(&access, id, wanted).await?;
             WebhookExtras {
                 counted: Some(counted_text(
-                    &counted.0,
+                    &counted,
                     ["would be delivered again", "is delivered again", "are delivered again"],
                 )),
                 ..WebhookExtras::default()

@@ -3,10 +3,9 @@
 use crate::api::ApiState;
 use crate::api::pages::PageError;
 use crate::api::pages::forms::{Form, as_lines, pairs};
-use crate::api::problem::Problem;
-use crate::api::subscriptions::SubscriptionWrite;
 use crate::chain::{Chain, ChainText};
 use crate::event::Module;
+use crate::operations::{Problem, SubscriptionWrite};
 use crate::subscription::{Settings, Subscription, TenantId};
 use crate::url_path::UrlPath;
 use uuid::Uuid;
@@ -93,7 +92,7 @@ impl WebhookForm {
 }
 
 async fn plugins(state: &ApiState, tenant: &TenantId) -> Result<Vec<String>, PageError> {
-    let all = state.store.plugins().await?;
+    let all = state.operations.store.plugins().await?;
     Ok(all.into_iter().filter(|plugin| plugin.tenant == *tenant).map(|plugin| plugin.name).collect())
 }
 

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 /// Applies a patch: removes members that are null, merges objects member by member, and replaces everything else.
-pub(super) fn apply(target: &mut Value, patch: Value) {
+pub(crate) fn apply(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
         return;

@@ -1,23 +1,18 @@
-//! Route that rotates the signing keys of a subscription.
+//! Rotation of the signing keys of a subscription.
 
-use super::ApiState;
-use super::extract::{Access, Item, Json as Input, ToManage};
-use super::problem::Problem;
-use super::subscriptions::{EDITS_MAX, SubscriptionBody, find};
+use super::subscriptions::EDITS_MAX;
+use super::{Access, Operations, Problem, SubscriptionBody, ToManage};
 use crate::signature::{SigningKey, SigningSecret};
 use crate::store::{StoreError, now_ms};
 use crate::subscription::Subscription;
-use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
-use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Signing secret to use from now on.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Rotation {
+pub(crate) struct Rotation {
     /// Secret chosen by the owner (`whsec_…` or `whsk_…`). Absent: the host creates one.
     signing_secret: Option<String>,
     /// Scheme of the new secret: `v1` (HMAC-SHA256) or `v1a` (ed25519). `v1` if absent.
@@ -27,6 +22,7 @@ pub(super) struct Rotation {
 }
 
 const OVERLAP_S: u64 = 86_400;
+
 const OVERLAP_S_MAX: u64 = 30 * 86_400;
 
 /// Maximum number of signing keys. More would make the header longer than some servers accept.
@@ -52,26 +48,24 @@ impl Rotation {
     }
 }
 
-/// Rotate the signing secret. The answer has the new secret, which is not shown again.
-///
-/// Webhooks are signed with the new key and, for a while, with the previous keys.
-#[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/rotate-secret", tag = "subscriptions", operation_id = "rotate_signing_secret", params(("t" = String, Path), ("id" = Uuid, Path)), request_body = Rotation,
-    responses((status = 200, body = SubscriptionBody), (status = 404, body = Problem), (status = 422, body = Problem)))]
-pub(super) async fn rotate(
-    access: Access<ToManage>,
-    Item(id): Item<Uuid>,
-    State(state): State<Arc<ApiState>>,
-    Input(rotation): Input<Rotation>,
-) -> Result<Json<SubscriptionBody>, Problem> {
-    let (secret, overlap_s) = rotation.check()?;
-    for _ in 0..EDITS_MAX {
-        let old = find(&state, &access.tenant, id)?;
-        match state.store.rotate_signing_keys(access.actor(), &old, rotated(&old, &secret, overlap_s)).await {
-            Err(StoreError::Edited) => {}
-            rotated => return Ok(Json(SubscriptionBody::new(&*rotated?, Some(secret.reveal())))),
+impl Operations {
+    /// Rotates the signing secret. The result has the new secret, which is not shown again.
+    pub(crate) async fn rotate_signing_secret(
+        &self,
+        access: &Access<ToManage>,
+        id: Uuid,
+        rotation: Rotation,
+    ) -> Result<SubscriptionBody, Problem> {
+        let (secret, overlap_s) = rotation.check()?;
+        for _ in 0..EDITS_MAX {
+            let old = self.subscription(&access.tenant, id)?;
+            match self.store.rotate_signing_keys(access.actor(), &old, rotated(&old, &secret, overlap_s)).await {
+                Err(StoreError::Edited) => {}
+                rotated => return Ok(SubscriptionBody::new(&*rotated?, Some(secret.reveal()))),
+            }
         }
+        Err(StoreError::Edited.into())
     }
-    Err(StoreError::Edited.into())
 }
 
 fn rotated(old: &Subscription, secret: &SigningSecret, overlap_s: u64) -> Vec<SigningKey> {

@@ -5,9 +5,7 @@
 //! - Real events come first: those of the plugin's subscriptions, then the tenant's others of the same modules. Samples are used
 //!   only if there are none. The answer says which events were judged.
 
-use super::ApiState;
-use super::paging::UpTo;
-use super::problem::Problem;
+use super::{Operations, Problem, UpTo};
 use crate::event::{Event, EventId, Module, sample_events};
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::{Candidate, ComparedEvent, Comparison, EventSource};
@@ -18,22 +16,22 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Number of events that one comparison judges.
-pub(super) type ComparisonSize = UpTo<500>;
+pub(crate) type ComparisonSize = UpTo<500>;
 
 /// Modules of the events for a plugin without subscriptions.
 const MODULES: [Module; 2] = [Module::Contact, Module::Deal];
 
 /// Returns the events on which a version of a plugin is tried.
-pub(super) async fn events_for(
-    state: &ApiState,
+pub(crate) async fn events_for(
+    operations: &Operations,
     tenant: &TenantId,
     name: &str,
     limit: usize,
 ) -> Result<Vec<ComparedEvent>, Problem> {
-    let all = state.store.catalog().subscriptions(tenant);
+    let all = operations.store.catalog().subscriptions(tenant);
     let users: HashMap<SubscriptionId, Arc<Subscription>> =
         all.iter().filter(|one| one.settings.plugin.names(name)).map(|one| (one.id, one.clone())).collect();
-    let of_plugin = state.store.last_events_of(tenant.clone(), users.keys().copied().collect(), limit).await?;
+    let of_plugin = operations.store.last_events_of(tenant.clone(), users.keys().copied().collect(), limit).await?;
     let mut judged = Vec::new();
     for (event, id) in of_plugin {
         let subscription = users.get(&id).cloned();
@@ -52,7 +50,7 @@ pub(super) async fn events_for(
     };
     if judged.len() < limit {
         let seen: HashSet<EventId> = judged.iter().map(|one| one.event.id).collect();
-        let others = state.store.recent_events(tenant.clone(), modules.clone(), limit).await?;
+        let others = operations.store.recent_events(tenant.clone(), modules.clone(), limit).await?;
         let others = others.into_iter().filter(|event| !seen.contains(&event.id)).take(limit - judged.len());
         judged.extend(others.map(|event| {
             let subscription = judge_of(event.module);
@@ -74,26 +72,26 @@ fn of(event: Arc<Event>, subscription: Arc<Subscription>, source: EventSource) -
 }
 
 /// Compares a version with the active one over the last events.
-pub(super) async fn compare(
-    state: &ApiState,
+pub(crate) async fn compare(
+    operations: &Operations,
     tenant: &TenantId,
     name: &str,
     sha256: &str,
     limit: ComparisonSize,
 ) -> Result<Comparison, Problem> {
-    let events = events_for(state, tenant, name, limit.get()).await?;
-    Ok(state.plugins.compare(tenant, name, sha256, events).await?)
+    let events = events_for(operations, tenant, name, limit.get()).await?;
+    Ok(operations.plugins.compare(tenant, name, sha256, events).await?)
 }
 
 /// Runs the gate of a stored version.
-pub(super) async fn gate(
-    state: &ApiState,
+pub(crate) async fn gate(
+    operations: &Operations,
     tenant: &TenantId,
     name: &PluginName,
     sha256: &VersionId,
     limit: ComparisonSize,
 ) -> Result<Comparison, Problem> {
-    let comparison = compare(state, tenant, name, sha256, limit).await?;
+    let comparison = compare(operations, tenant, name, sha256, limit).await?;
     let Some(objection) = comparison.objection() else { return Ok(comparison) };
     let path = UrlPath::api_of(tenant).then("plugins").then(name).then("versions").then(sha256).then("compare");
     let detail = format!("version {sha256} was kept but not activated: {objection}");
@@ -101,15 +99,15 @@ pub(super) async fn gate(
 }
 
 /// Runs the gate of a plugin's first version, which is stored only if it passes.
-pub(super) async fn first_gate(
-    state: &ApiState,
+pub(crate) async fn first_gate(
+    operations: &Operations,
     tenant: &TenantId,
     name: &PluginName,
     candidate: &Candidate,
     limit: ComparisonSize,
 ) -> Result<Comparison, Problem> {
-    let events = events_for(state, tenant, name, limit.get()).await?;
-    let comparison = state.plugins.evaluate_first_version(tenant, name, candidate, events).await?;
+    let events = events_for(operations, tenant, name, limit.get()).await?;
+    let comparison = operations.plugins.evaluate_first_version(tenant, name, candidate, events).await?;
     let Some(objection) = comparison.objection() else { return Ok(comparison) };
     let detail = format!("the plugin {name} was not made with version {}: {objection}", candidate.sha256());
     Err(failed(detail)

@@ -9,8 +9,8 @@
 //!
 //! A warning does not refuse the write, because config or a plugin may come later, and real events may differ.
 
-use crate::api::ApiState;
 use crate::event::{Event, Module, sample_events};
+use crate::operations::Operations;
 use crate::plugin::{ConfigReads, Judged, Judgement, PluginFault, PluginInput, meant};
 use crate::plural::counted;
 use crate::subscription::{Subscription, SubscriptionId};
@@ -41,7 +41,7 @@ struct PredictedFailure {
 }
 
 /// Lets the plugins of a subscription judge some events, and returns predicted failures.
-pub(super) async fn warnings(state: &ApiState, subscription: &Subscription) -> Vec<String> {
+pub(crate) async fn warnings(operations: &Operations, subscription: &Subscription) -> Vec<String> {
     let settings = &subscription.settings;
     if settings.plugin.0.is_empty() {
         let unread =
@@ -49,7 +49,7 @@ pub(super) async fn warnings(state: &ApiState, subscription: &Subscription) -> V
         return unread.into_iter().collect();
     }
     let run = SampleRun {
-        state,
+        operations,
         subscription: tried(subscription),
         reads: Arc::new(ConfigReads::default()),
         until: Instant::now() + TIME_MAX,
@@ -79,7 +79,7 @@ fn tried(subscription: &Subscription) -> Arc<Subscription> {
 }
 
 struct SampleRun<'a> {
-    state: &'a ApiState,
+    operations: &'a Operations,
     subscription: Arc<Subscription>,
     reads: Arc<ConfigReads>,
     until: Instant,
@@ -101,7 +101,8 @@ impl SampleRun<'_> {
         let mut events: Vec<Arc<Event>> =
             sample_events().into_iter().filter(|sample| modules.contains(&sample.module)).map(Arc::new).collect();
         for module in modules {
-            let recent = self.state.store.recent_events(self.subscription.tenant.clone(), vec![*module], RECENT).await;
+            let recent =
+                self.operations.store.recent_events(self.subscription.tenant.clone(), vec![*module], RECENT).await;
             events.extend(recent.unwrap_or_default());
         }
         events
@@ -111,7 +112,7 @@ impl SampleRun<'_> {
     async fn judge(&self, event: &Arc<Event>, subscription: Arc<Subscription>) -> Option<Option<PredictedFailure>> {
         let input =
             PluginInput { config_reads: Some(self.reads.clone()), ..PluginInput::new(event.clone(), subscription) };
-        let judged = timeout_at(self.until, self.state.plugins.judge_with(input)).await.ok()?;
+        let judged = timeout_at(self.until, self.operations.plugins.judge_with(input)).await.ok()?;
         failure(&judged)
     }
 
@@ -160,7 +161,7 @@ impl SampleRun<'_> {
             }
         }
         let tenant = &self.subscription.tenant;
-        let others = self.state.plugins.not_mentioned(tenant, &settings.plugin, others).await.unwrap_or_default();
+        let others = self.operations.plugins.not_mentioned(tenant, &settings.plugin, others).await.unwrap_or_default();
         let known = match &known[..] {
             [] => "they asked for no other key".to_owned(),
             keys => format!("they asked for {} as well", keys.join(", ")),

@@ -6,12 +6,11 @@
 //! # Limits
 //! Bytes that are not an HTTP request are answered by the HTTP library, without an id.
 
-use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use uuid::Uuid;
 
 /// Header of requests and answers.
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Maximum length of an id from a client, in bytes.
 const BYTES_MAX: usize = 128;
@@ -21,12 +20,12 @@ tokio::task_local! {
 }
 
 /// Returns the id of a request: that of the client if it is fitting, or a new one.
-pub(super) fn of(headers: &HeaderMap) -> HeaderValue {
+pub(crate) fn of(headers: &HeaderMap) -> HeaderValue {
     headers.get(&X_REQUEST_ID).filter(|id| is_fitting(id)).cloned().unwrap_or_else(generate)
 }
 
 /// Handles a request with its id, and adds the id to the answer.
-pub(super) async fn mark(id: HeaderValue, handled: impl Future<Output = Response>) -> Response {
+pub(crate) async fn mark<B>(id: HeaderValue, handled: impl Future<Output = Response<B>>) -> Response<B> {
     let mut response = CURRENT.scope(id.clone(), handled).await;
     // A bin may answer with its own id.
     response.headers_mut().entry(X_REQUEST_ID).or_insert(id);
@@ -34,7 +33,7 @@ pub(super) async fn mark(id: HeaderValue, handled: impl Future<Output = Response
 }
 
 /// Returns the id of the request that this task handles, for the log. Empty outside of a request.
-pub(super) fn current() -> String {
+pub(crate) fn current() -> String {
     CURRENT.try_with(|id| id.to_str().unwrap_or_default().to_owned()).unwrap_or_default()
 }
 

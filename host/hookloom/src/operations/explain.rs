@@ -14,15 +14,15 @@ use uuid::Uuid;
 
 /// State of an event for one subscription, with the reason.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Explanation {
-    pub(super) subscription: Uuid,
+pub(crate) struct Explanation {
+    pub(crate) subscription: Uuid,
     description: String,
     /// True if the subscription matches the event.
     matched: bool,
     /// State or progress of the delivery with its reason, in a sentence.
-    pub(super) why: String,
+    pub(crate) why: String,
     /// Id of the delivery, if there is one; the latest of several.
-    pub(super) delivery: Option<Uuid>,
+    pub(crate) delivery: Option<Uuid>,
     /// Time of the next attempt of a pending delivery.
     due_at_ms: Option<i64>,
     /// The plugin's verdict at the last attempt.
@@ -42,7 +42,7 @@ pub(super) struct Explanation {
 
 /// Summary of an attempt.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct AttemptSummary {
+pub(crate) struct AttemptSummary {
     number: u32,
     started_at_ms: i64,
     outcome: AttemptOutcome,
@@ -67,20 +67,20 @@ impl From<&Attempt> for AttemptSummary {
 }
 
 /// Facts from which an explanation is made.
-pub(super) struct Known<'a> {
-    pub(super) delivery: Option<&'a DeliveryView>,
-    pub(super) attempts: &'a [Attempt],
+pub(crate) struct Known<'a> {
+    pub(crate) delivery: Option<&'a DeliveryView>,
+    pub(crate) attempts: &'a [Attempt],
     /// Earlier delivery of the same entity, with its attempts, that must end first.
-    pub(super) behind: Option<(DeliveryId, u32)>,
-    pub(super) lane: Option<LaneStatus>,
+    pub(crate) behind: Option<(DeliveryId, u32)>,
+    pub(crate) lane: Option<LaneStatus>,
     /// Reason why the event has no entity although it has an id.
-    pub(super) note: Option<&'a str>,
+    pub(crate) note: Option<&'a str>,
     /// True if the event was made for a test of one subscription; no other subscription gets it.
-    pub(super) is_test: bool,
+    pub(crate) is_test: bool,
 }
 
 /// Explains the state of an event for a subscription.
-pub(super) fn explain(event: &Event, subscription: &Subscription, known: &Known<'_>, now_ms: i64) -> Explanation {
+pub(crate) fn explain(event: &Event, subscription: &Subscription, known: &Known<'_>, now_ms: i64) -> Explanation {
     let Known { delivery, lane, attempts, .. } = *known;
     let last = attempts.last();
     Explanation {

@@ -1,13 +1,10 @@
 //! Validation of the settings of a subscription. Each fault has its position.
 
 use crate::address::{AddressError, check_host, check_url};
-use crate::api::body::invalid_body;
-use crate::api::problem::{FieldFault, Problem};
-use crate::api::read_back::ReadOnly;
-use crate::api::{ApiState, merge_patch};
 use crate::chain::Step;
 use crate::headers::{HeaderAuthor, check_header, fill_secrets};
 use crate::limits::shortened;
+use crate::operations::{FieldFault, Operations, Problem, ReadOnly, merge_patch};
 use crate::signature::{SigningKey, SigningSecret};
 use crate::store::NewSubscription;
 use crate::subscription::{LoadedSettings, Ordering, Secret, Settings, Subscription, TenantId, check_secret_name};
@@ -19,7 +16,7 @@ use utoipa::ToSchema;
 
 /// Settings of a subscription in a request.
 #[derive(ToSchema)]
-pub(in crate::api) struct SubscriptionWrite {
+pub(crate) struct SubscriptionWrite {
     #[schema(inline)]
     #[serde(flatten)]
     settings: Settings,
@@ -29,13 +26,13 @@ pub(in crate::api) struct SubscriptionWrite {
     /// Signing secret chosen by the owner (`whsec_…` or `whsk_…`). Absent: the host creates one, or the present one stays.
     signing_secret: Option<String>,
     #[schema(ignore)]
-    pub(super) read_only: ReadOnly,
+    pub(crate) read_only: ReadOnly,
 }
 
 /// Changes of a subscription: a JSON merge patch (RFC 7396).
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "the schema's shape; a patch is applied to the settings that are there")]
-pub(in crate::api) struct SubscriptionPatch {
+pub(crate) struct SubscriptionPatch {
     #[serde(flatten)]
     write: SubscriptionWrite,
 }
@@ -43,7 +40,7 @@ pub(in crate::api) struct SubscriptionPatch {
 /// Secrets of a subscription in a request.
 #[derive(Clone, Debug, ToSchema)]
 #[serde(untagged)]
-pub(in crate::api) enum SecretsWrite {
+pub(crate) enum SecretsWrite {
     /// Secrets to set (text) or to delete (null).
     Values(BTreeMap<String, Option<String>>),
     /// Names of all existing secrets, as `GET` returns them. Nothing changes.
@@ -51,7 +48,7 @@ pub(in crate::api) enum SecretsWrite {
 }
 
 /// Fields of a subscription that only the host changes.
-pub(in crate::api) const READ_ONLY: &[&str] = &[
+pub(crate) const READ_ONLY: &[&str] = &[
     "id",
     "ascii_host",
     "signing_keys",
@@ -66,7 +63,7 @@ pub(in crate::api) const READ_ONLY: &[&str] = &[
 
 impl SubscriptionWrite {
     /// Returns a write that sets no secrets.
-    pub(in crate::api) fn of(settings: Settings) -> Self {
+    pub(crate) fn of(settings: Settings) -> Self {
         SubscriptionWrite {
             settings,
             secrets: SecretsWrite::Values(BTreeMap::new()),
@@ -76,28 +73,28 @@ impl SubscriptionWrite {
     }
 
     /// Parses a new subscription.
-    pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
-        let object = serde_json::from_slice(body).map_err(invalid_body)?;
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
+        let object = serde_json::from_slice(body).map_err(Problem::invalid_body)?;
         SubscriptionWrite::split(object, ReadOnly::default())
     }
 
     /// Parses a subscription that may have been read before, with the fields that only the host changes.
-    pub(super) fn read_back(body: &[u8]) -> Result<Self, Problem> {
-        let mut object = serde_json::from_slice(body).map_err(invalid_body)?;
+    pub(crate) fn read_back(body: &[u8]) -> Result<Self, Problem> {
+        let mut object = serde_json::from_slice(body).map_err(Problem::invalid_body)?;
         let read_only = ReadOnly::split_off(&mut object, READ_ONLY);
         SubscriptionWrite::split(object, read_only)
     }
 
     /// Parses a merge patch and applies it to the present settings.
-    pub(super) fn patched(patch: &[u8], settings: &Settings) -> Result<Self, Problem> {
-        let mut patch: Map<String, Value> = serde_json::from_slice(patch).map_err(invalid_body)?;
+    pub(crate) fn patched(patch: &[u8], settings: &Settings) -> Result<Self, Problem> {
+        let mut patch: Map<String, Value> = serde_json::from_slice(patch).map_err(Problem::invalid_body)?;
         let read_only = ReadOnly::split_off(&mut patch, READ_ONLY);
         if patch.get("signing_secret").is_some_and(Value::is_null) {
             let detail = "cannot be removed: POST …/rotate-secret makes a new one";
             return Err(Problem::field("/signing_secret", detail));
         }
         let secret_fields = SECRET_FIELDS.map(|name| patch.remove_entry(name));
-        let mut whole = serde_json::to_value(settings).map_err(invalid_body)?;
+        let mut whole = serde_json::to_value(settings).map_err(Problem::invalid_body)?;
         merge_patch::apply(&mut whole, Value::Object(patch));
         let mut whole = whole.as_object().cloned().unwrap_or_default();
         whole.extend(secret_fields.into_iter().flatten());
@@ -118,14 +115,14 @@ impl SubscriptionWrite {
         };
         let signing_secret = serde_json::from_value(signing_secret.unwrap_or_default());
         let signing_secret = signing_secret.map_err(|error| invalid_field("signing_secret", &error))?;
-        let settings = serde_json::from_value(Value::Object(object)).map_err(invalid_body)?;
+        let settings = serde_json::from_value(Value::Object(object)).map_err(Problem::invalid_body)?;
         Ok(SubscriptionWrite { settings, secrets, signing_secret, read_only })
     }
 
     /// Checks everything and combines it with the previous subscription.
-    pub(super) async fn check(
+    pub(crate) async fn check(
         self,
-        state: &ApiState,
+        operations: &Operations,
         tenant: &TenantId,
         old: Option<&Subscription>,
     ) -> Result<NewSubscription, Problem> {
@@ -149,9 +146,9 @@ impl SubscriptionWrite {
                 None => secrets.remove(&name),
             };
         }
-        let mut faults = settings_faults(&settings, &secrets, state, tenant);
+        let mut faults = settings_faults(&settings, &secrets, operations, tenant);
         faults.extend(bad_names.into_iter().map(|detail| fault("/secrets", detail)));
-        faults.extend(plugin_faults(&settings, state, tenant).await);
+        faults.extend(plugin_faults(&settings, operations, tenant).await);
         let signing = match (self.signing_secret, old) {
             (Some(text), _) => match SigningSecret::parse(&text) {
                 Ok(secret) => vec![SigningKey::current(secret)],
@@ -189,12 +186,12 @@ fn check_names(names: Vec<String>, secrets: &BTreeMap<String, Secret>) -> Result
     Err(Problem::field("/secrets", detail))
 }
 
-pub(super) fn fault(pointer: &str, detail: impl Into<String>) -> FieldFault {
+pub(crate) fn fault(pointer: &str, detail: impl Into<String>) -> FieldFault {
     FieldFault { pointer: pointer.to_owned(), detail: detail.into() }
 }
 
 /// Maximum length of a text for people, in bytes.
-pub(super) const TEXT_BYTES_MAX: usize = 1_000;
+pub(crate) const TEXT_BYTES_MAX: usize = 1_000;
 
 /// Maximum number of config entries, and of secrets. Enough for any plugin, and too few to fill a disk.
 const CONFIG_ENTRIES_MAX: usize = 256;
@@ -203,12 +200,12 @@ const CONFIG_BYTES_MAX: usize = 64 << 10;
 fn settings_faults(
     settings: &Settings,
     secrets: &BTreeMap<String, Secret>,
-    state: &ApiState,
+    operations: &Operations,
     tenant: &TenantId,
 ) -> Vec<FieldFault> {
     let mut faults = Vec::new();
-    let egress = state.store.catalog().tenant(tenant).map(|tenant| tenant.egress.clone()).unwrap_or_default();
-    let policy = state.config.address_policy().narrowed(&egress);
+    let egress = operations.store.catalog().tenant(tenant).map(|tenant| tenant.egress.clone()).unwrap_or_default();
+    let policy = operations.config.address_policy().narrowed(&egress);
     if let Err(error) = check_url(&settings.notify_url, &policy) {
         faults.push(fault("/notify_url", error.to_string()));
     }
@@ -221,7 +218,7 @@ fn settings_faults(
     if let Err(detail) = settings.retry.check() {
         faults.push(fault("/retry", detail));
     }
-    if let Err(detail) = settings.limits.check(&state.plugins.limits_max(tenant)) {
+    if let Err(detail) = settings.limits.check(&operations.plugins.limits_max(tenant)) {
         faults.push(fault("/limits", detail));
     }
     if let Some(Err(detail)) = settings.reuse.map(|reuse| reuse.check()) {
@@ -314,11 +311,11 @@ fn rate_faults(settings: &Settings) -> Vec<FieldFault> {
     faults
 }
 
-async fn plugin_faults(settings: &Settings, state: &ApiState, tenant: &TenantId) -> Vec<FieldFault> {
+async fn plugin_faults(settings: &Settings, operations: &Operations, tenant: &TenantId) -> Vec<FieldFault> {
     let mut faults = Vec::new();
     for step in &settings.plugin.0 {
         let Step { plugin, pin } = step;
-        if state.plugins.can_judge(tenant, step).await {
+        if operations.plugins.can_judge(tenant, step).await {
             continue;
         }
         faults.push(fault("/plugin", match pin {

@@ -1,0 +1,88 @@
+//! Operations on the host's resources, which REST and the pages share.
+//!
+//! # Guarantees
+//! - A method of [`Operations`] checks what it is given, makes the change with its audit entry in one transaction of the store, and
+//!   returns what the caller shows. Its first argument proves what the key may do ([`Access`], [`Admin`]).
+//! - Input and output are types. Nothing here knows routes, forms or headers.
+//! - A refusal is a [`Problem`] (RFC 9457).
+//!
+//! The command line is a client of REST. Names of methods are the operation ids of the OpenAPI document.
+
+mod access;
+mod bins;
+mod changes;
+mod deliveries;
+mod dry_run;
+mod events;
+mod explain;
+mod gate;
+mod merge_patch;
+mod operator_actions;
+mod plugins;
+mod problem;
+mod proof;
+mod read_only;
+mod rejected;
+mod rollouts;
+mod rotation;
+pub(crate) mod subscriptions;
+mod tenants;
+mod up_to;
+
+pub(crate) use access::{KeyBody, LinkBody, NewAdminKey, NewKey, NewToken, TokenBody, sign_in_path};
+pub(crate) use bins::{ANSWER_BYTES, BinBody, BinRequestBody, BinRequestPage, ReplayBody, ReplayTo, checked_search};
+pub(crate) use changes::ChangePage;
+pub(crate) use deliveries::{DeliveryBody, DeliveryDetail, DeliveryPage};
+pub(crate) use dry_run::DryRun;
+pub(crate) use events::{AcceptedBody, EventBody, EventPage};
+pub(crate) use explain::Explanation;
+pub(crate) use gate::ComparisonSize;
+pub(crate) use operator_actions::{Counted, RedriveWrite, ReplayWrite};
+pub(crate) use plugins::{ActivatedBody, Activation, PluginBody, VersionBody};
+pub(crate) use problem::{FieldFault, Problem};
+pub(crate) use proof::{Access, Admin, RequiredScope, ToManage, ToRead, ToSend};
+pub(crate) use read_only::ReadOnly;
+pub(crate) use rejected::{RejectedBody, whole};
+pub(crate) use rollouts::{CompareWrite, Kind, RolloutBody, RolloutWrite};
+pub(crate) use rotation::Rotation;
+pub(crate) use subscriptions::{Pause, SubscriptionBody, SubscriptionPatch, SubscriptionWrite};
+pub(crate) use tenants::{NewTenant, TenantBody, TenantWrite};
+pub(crate) use up_to::UpTo;
+
+use crate::config::Config;
+use crate::cpu_pool::CpuPool;
+use crate::deliver::LaneBoard;
+use crate::intake::IntakeLimits;
+use crate::plugin::Plugins;
+use crate::store::Store;
+use crate::url_path::UrlPath;
+use hookloom_egress::Clients;
+use std::sync::Arc;
+
+/// Parts of the host on which operations work.
+pub struct Operations {
+    /// Store of the host.
+    pub store: Arc<Store>,
+    /// Plugins of all tenants.
+    pub plugins: Arc<Plugins>,
+    /// Effective settings.
+    pub config: Config,
+    /// Current state of every lane.
+    pub lanes: LaneBoard,
+    /// HTTP clients, for replays out of bins.
+    pub clients: Arc<Clients>,
+    /// Thread pool for work that would block a network thread.
+    pub cpu: CpuPool,
+}
+
+impl Operations {
+    /// Returns the URL of a path at the host's public address, if it is known.
+    pub(crate) fn public_link(&self, path: &UrlPath) -> Option<String> {
+        self.config.public_url.as_ref().map(|url| url.link(path))
+    }
+
+    /// Returns the size limits of events and batches.
+    pub(crate) fn intake_limits(&self) -> IntakeLimits {
+        IntakeLimits { event_bytes_max: self.config.event_bytes_max, caps: (&self.config).into() }
+    }
+}

@@ -1,0 +1,169 @@
+//! Events: what senders get back, and what is kept of each.
+
+use super::explain::{Known, explain};
+use super::{Access, DeliveryBody, Explanation, Operations, Problem, ToRead, ToSend};
+use crate::delivery::DeliveryKind;
+use crate::event::{EventId, Module};
+use crate::intake::{self, AcceptedEntry, AcceptedEvents};
+use crate::store::{EventFilter, EventSummary, EventView, now_ms};
+use crate::subscription::{Subscription, TenantId};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::collections::HashMap;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Answer to accepted events.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AcceptedBody {
+    /// Accepted events, in the order of the request.
+    events: Vec<AcceptedEvent>,
+}
+
+/// Accepted event.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AcceptedEvent {
+    id: Uuid,
+    /// Number of matching subscriptions. An event without any is stored as well.
+    deliveries: usize,
+    /// Note on an event that is treated unusually: `eventData.id` is longer than 255 bytes, so it keeps no order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+}
+
+impl AcceptedBody {
+    /// Returns the id of the first event. There is always one.
+    pub(crate) fn first_id(&self) -> Uuid {
+        self.events.first().map(|event| event.id).unwrap_or_default()
+    }
+}
+
+impl From<Vec<AcceptedEntry>> for AcceptedBody {
+    fn from(accepted: Vec<AcceptedEntry>) -> Self {
+        fn one(AcceptedEntry { accepted, note }: AcceptedEntry) -> AcceptedEvent {
+            AcceptedEvent { id: accepted.event.0, deliveries: accepted.deliveries, note }
+        }
+        AcceptedBody { events: accepted.into_iter().map(one).collect() }
+    }
+}
+
+/// Event with its deliveries.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EventBody {
+    id: Uuid,
+    name: String,
+    module: Module,
+    /// `eventData.id` as text. Absent: there is none of at most 255 bytes.
+    entity_id: Option<String>,
+    /// Reason why the event has no entity although `eventData.id` is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    received_at_ms: i64,
+    /// Previous event of the same contact or deal.
+    previous: Option<Uuid>,
+    /// Number of deliveries that were made when the event was accepted.
+    fan_out: usize,
+    /// The event as it was sent.
+    #[schema(value_type = Object)]
+    payload: Box<RawValue>,
+    deliveries: Vec<DeliveryBody>,
+    /// Explanation for each subscription of the tenant: why the event was delivered, or why not.
+    subscriptions: Vec<Explanation>,
+}
+
+/// Event in a list.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EventListItem {
+    id: Uuid,
+    name: String,
+    module: Module,
+    /// `eventData.id` as text. Absent: there is none of at most 255 bytes.
+    entity_id: Option<String>,
+    received_at_ms: i64,
+    /// Number of deliveries at acceptance.
+    fan_out: usize,
+    /// Size of the event as it was sent, in bytes.
+    bytes: u64,
+}
+
+impl From<EventSummary> for EventListItem {
+    fn from(summary: EventSummary) -> Self {
+        let EventSummary { id, name, module, entity_id, received_at_ms, fan_out, bytes } = summary;
+        EventListItem { id: id.0, name, module, entity_id, received_at_ms, fan_out, bytes }
+    }
+}
+
+/// Page of events.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EventPage {
+    /// Events without payloads, newest first.
+    events: Vec<EventListItem>,
+    /// The `cursor` of the next page. Absent on the last one.
+    cursor: Option<Uuid>,
+}
+
+impl Operations {
+    /// Accepts events: one, a JSON array of them, or one a line. With an idempotency key, a repetition within 7 days is accepted once.
+    pub(crate) async fn send_events(
+        &self,
+        access: &Access<ToSend>,
+        body: &Bytes,
+        idempotency_key: Option<String>,
+    ) -> Result<AcceptedEvents, Problem> {
+        let limits = self.intake_limits();
+        Ok(intake::accept(&self.store, &self.cpu, &access.tenant, body, idempotency_key, limits).await?)
+    }
+
+    /// Lists events, newest first.
+    pub(crate) async fn list_events(&self, access: &Access<ToRead>, filter: EventFilter) -> Result<EventPage, Problem> {
+        let limit = filter.limit;
+        let events = self.store.events(access.tenant.clone(), filter).await?;
+        let cursor = (events.len() == limit).then(|| events.last().map(|event| event.id.0)).flatten();
+        Ok(EventPage { events: events.into_iter().map(Into::into).collect(), cursor })
+    }
+
+    /// Returns an event with its deliveries.
+    pub(crate) async fn get_event(&self, access: &Access<ToRead>, id: EventId) -> Result<EventBody, Problem> {
+        let view = self.store.event(access.tenant.clone(), id).await?;
+        let subscriptions = self.explained(&access.tenant, &view).await?;
+        let payload = RawValue::from_string(view.event.text().to_owned()).map_err(crate::store::StoreError::from)?;
+        Ok(EventBody {
+            id: view.event.id.0,
+            name: view.event.name.clone(),
+            module: view.event.module,
+            entity_id: view.event.entity_id.clone(),
+            note: view.event.entity_note(),
+            received_at_ms: view.event.received_at_ms,
+            previous: view.previous.map(|id| id.0),
+            fan_out: view.fan_out,
+            payload,
+            deliveries: view.deliveries.into_iter().map(DeliveryBody::from).collect(),
+            subscriptions,
+        })
+    }
+
+    /// Explains the state of an event for each subscription of its tenant.
+    pub(crate) async fn explained(&self, tenant: &TenantId, view: &EventView) -> Result<Vec<Explanation>, Problem> {
+        let attempts = self.store.attempts_of_event(tenant.clone(), view.event.id).await?;
+        let earlier = self.store.earlier_ones(tenant.clone(), view.event.id).await?;
+        // The newest of several deliveries counts, and comes first: a replay says more than the delivery before it.
+        let deliveries: HashMap<_, _> = view.deliveries.iter().rev().map(|one| (one.subscription, one)).collect();
+        let note = view.event.entity_note();
+        let is_test = view.deliveries.iter().any(|one| one.kind == DeliveryKind::Test);
+        let one = |subscription: &Arc<Subscription>| {
+            let delivery = deliveries.get(&subscription.id).copied();
+            let known = Known {
+                delivery,
+                attempts: delivery.and_then(|delivery| attempts.get(&delivery.id)).map_or(&[], Vec::as_slice),
+                behind: delivery.and_then(|delivery| earlier.get(&delivery.id)).copied(),
+                lane: self.lanes.status(subscription.id),
+                note: note.as_deref(),
+                is_test,
+            };
+            explain(&view.event, subscription, &known, now_ms())
+        };
+        Ok(self.store.catalog().subscriptions(tenant).iter().map(one).collect())
+    }
+}

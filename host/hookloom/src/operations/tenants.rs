@@ -1,0 +1,193 @@
+//! Tenants: creation, settings, figures, and deletion after a confirmation.
+
+use super::{Access, Admin, Operations, Problem, ToRead};
+use crate::address::Egress;
+use crate::event::Module;
+use crate::limits::Limits;
+use crate::store::{Ledger, StoreError, TenantChange, TenantContents, Usage};
+use crate::subscription::{Tenant, TenantId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// Tenant of the host.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TenantBody {
+    /// Id of the tenant in paths.
+    id: String,
+    /// Accepted event names besides the vendor's four, with the module of each.
+    extra_event_names: BTreeMap<String, Module>,
+    /// Limits of plugin calls, lower than the host's maxima.
+    limits_max: BTreeMap<String, u64>,
+    /// Address ranges that the tenant may call, within those of the host.
+    egress: Egress,
+    /// Time of the tenant's creation, in milliseconds since the epoch.
+    created_at_ms: i64,
+}
+
+impl From<&Tenant> for TenantBody {
+    fn from(tenant: &Tenant) -> Self {
+        TenantBody {
+            id: tenant.id.to_string(),
+            extra_event_names: tenant.extra_event_names.clone(),
+            limits_max: tenant.limits_max.clone(),
+            egress: tenant.egress.clone(),
+            created_at_ms: tenant.created_at_ms,
+        }
+    }
+}
+
+/// Tenant to create.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewTenant {
+    /// 1 to 64 of `a-z`, `0-9` and `-`.
+    id: String,
+    /// Accepted event names besides the vendor's four, with the module of each.
+    #[serde(default)]
+    extra_event_names: BTreeMap<String, Module>,
+    /// Limits of plugin calls, lower than the host's maxima, such as `{"cpu_ms": 20}`.
+    #[serde(default)]
+    limits_max: BTreeMap<String, u64>,
+    /// Address ranges that the tenant may call, within those of the host.
+    #[serde(default)]
+    egress: Egress,
+}
+
+impl NewTenant {
+    /// Returns a tenant of which everything but its id has its default.
+    pub(crate) fn named(id: &TenantId) -> Self {
+        NewTenant {
+            id: id.to_string(),
+            extra_event_names: BTreeMap::new(),
+            limits_max: BTreeMap::new(),
+            egress: Egress::default(),
+        }
+    }
+}
+
+/// Changes of a tenant. Absent fields stay.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TenantWrite {
+    /// Accepted event names besides the vendor's four, with the module of each.
+    extra_event_names: Option<BTreeMap<String, Module>>,
+    /// Limits of plugin calls, lower than the host's maxima. They apply at once, also to subscriptions with higher limits.
+    limits_max: Option<BTreeMap<String, u64>>,
+    /// Address ranges that the tenant may call, within those of the host. They apply from the next attempt on.
+    egress: Option<Egress>,
+}
+
+impl Operations {
+    /// Lists all tenants.
+    pub(crate) fn list_tenants(&self, _: &Admin) -> Vec<Arc<Tenant>> {
+        self.store.catalog().tenants()
+    }
+
+    /// Creates a tenant.
+    pub(crate) async fn create_tenant(&self, admin: &Admin, new: NewTenant) -> Result<TenantBody, Problem> {
+        let id = TenantId::parse(&new.id).map_err(|detail| Problem::field("/id", detail))?;
+        let change = TenantChange {
+            extra_event_names: Some(checked_names(new.extra_event_names)?),
+            limits_max: Some(checked_limits(new.limits_max)?),
+            egress: Some(checked_egress(new.egress)?),
+        };
+        Ok((&self.store.create_tenant(admin.actor(), id, change).await?).into())
+    }
+
+    /// Returns a tenant.
+    pub(crate) fn get_tenant(&self, access: &Access<ToRead>) -> Result<TenantBody, Problem> {
+        let tenant = self.store.catalog().tenant(&access.tenant).ok_or_else(|| Problem::not_found("tenant"))?;
+        Ok((&*tenant).into())
+    }
+
+    /// Changes the accepted event names of a tenant, the limits of its plugins, and its address ranges.
+    pub(crate) async fn update_tenant(
+        &self,
+        admin: &Admin,
+        tenant: TenantId,
+        change: TenantWrite,
+    ) -> Result<TenantBody, Problem> {
+        let change = TenantChange {
+            extra_event_names: change.extra_event_names.map(checked_names).transpose()?,
+            limits_max: change.limits_max.map(checked_limits).transpose()?,
+            egress: change.egress.map(checked_egress).transpose()?,
+        };
+        Ok((&*self.store.update_tenant(admin.actor(), tenant, change).await?).into())
+    }
+
+    /// Returns the tenant's stored data by kind, and its share.
+    pub(crate) async fn get_usage(&self, access: &Access<ToRead>) -> Result<Usage, Problem> {
+        Ok(self.store.usage(access.tenant.clone()).await?)
+    }
+
+    /// Returns the number of promised deliveries, and of deliveries in each state.
+    pub(crate) async fn get_ledger(&self, access: &Access<ToRead>) -> Result<Ledger, Problem> {
+        Ok(self.store.ledger(access.tenant.clone()).await?)
+    }
+
+    /// Counts what the deletion of a tenant would delete, or what is left of a tenant that is being deleted.
+    pub(crate) async fn get_tenant_deletion(&self, _: &Admin, tenant: &str) -> Result<TenantContents, Problem> {
+        Ok(self.store.tenant_contents(named(tenant)?).await?)
+    }
+
+    /// Deletes a tenant with everything that belongs to it. `confirmation`: its id again.
+    ///
+    /// Its keys and intake addresses stop working at once. Everything else is deleted in the background.
+    pub(crate) async fn delete_tenant(
+        &self,
+        admin: &Admin,
+        tenant: &str,
+        confirmation: Option<&str>,
+    ) -> Result<TenantContents, Problem> {
+        let tenant = named(tenant)?;
+        let contents = self.store.tenant_contents(tenant.clone()).await?;
+        if confirmation != Some(&*tenant.0) {
+            let detail =
+                format!("type the tenant's name to delete it with {} events: confirm={tenant}", contents.events);
+            return Err(Problem::field("/confirm", detail));
+        }
+        self.store.delete_tenant(admin.actor(), tenant.clone(), contents.clone()).await?;
+        self.plugins.forget_tenant(&tenant);
+        Ok(self.store.tenant_contents(tenant).await.unwrap_or(contents))
+    }
+}
+
+/// Returns the tenant with this id for an admin. It may be being deleted.
+fn named(id: &str) -> Result<TenantId, Problem> {
+    TenantId::parse(id).map_err(|_| Problem::from(StoreError::NotFound("tenant")))
+}
+
+fn checked_names(names: BTreeMap<String, Module>) -> Result<BTreeMap<String, Module>, Problem> {
+    fn fits(name: &str) -> bool {
+        (1..=200).contains(&name.len()) && !name.chars().any(char::is_control)
+    }
+    if names.values().any(|module| *module == Module::Subscription) {
+        let detail = "events of the module Subscription are made by the host only".to_owned();
+        return Err(Problem::field("/extra_event_names", detail));
+    }
+    if names.len() <= 100 && names.keys().all(|name| fits(name)) {
+        Ok(names)
+    } else {
+        Err(Problem::field("/extra_event_names", "at most 100 names of 1 to 200 bytes, without control characters"))
+    }
+}
+
+/// Maximum number of ranges in each list of a tenant's egress, which are all compared with each dialled address.
+const RANGES_MAX: usize = 1_000;
+
+fn checked_egress(egress: Egress) -> Result<Egress, Problem> {
+    if egress.deny.len() <= RANGES_MAX && egress.only.len() <= RANGES_MAX {
+        return Ok(egress);
+    }
+    let detail = format!("at most {RANGES_MAX} ranges in each list");
+    Err(Problem::field("/egress", detail))
+}
+
+fn checked_limits(limits: BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>, Problem> {
+    match Limits::HOST_MAX.lowered(&limits) {
+        Ok(_) => Ok(limits),
+        Err(detail) => Err(Problem::field("/limits_max", detail)),
+    }
+}
