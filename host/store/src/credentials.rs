@@ -3,7 +3,7 @@
 use super::audit::{Actor, AuditAction};
 use super::batch::AdminTx;
 use super::fair_queue::Owner;
-use super::usage::within_share;
+use super::share::within_share;
 use super::{Catalog, Store, StoreError, now_ms};
 use hookloom_model::access::{ApiKey, IntakeToken, KEY_PREFIX, Scope, TOKEN_PREFIX, credential_hash, new_credential};
 use hookloom_model::subscription::TenantId;

@@ -1,4 +1,4 @@
-//! Damaged parts of the database: recognised by the error, set apart row by row, and remembered.
+//! Damaged parts of the database: recognised by the error, and remembered. [`set_apart`](super::set_apart) records the rows.
 //!
 //! # Guarantees
 //! - Damage is logged once, and reported by [`Store::damage`] to pages, `/readyz` and metrics from then on. The table `damage`
@@ -11,12 +11,10 @@
 //! # Limits
 //! SQLite has no checksums. A changed byte inside a text or a blob is found only if the value is malformed by it.
 
-use super::batch::AdminTx;
-use super::fair_queue::Owner;
 use super::{Store, StoreError, now_ms};
 use hookloom_model::subscription::TenantId;
 use parking_lot::{Mutex, MutexGuard};
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,12 +27,6 @@ use uuid::Uuid;
 /// Maximum number of damaged rows that are remembered. Further rows are found again by each read.
 const KEPT_MAX: usize = 100_000;
 
-/// Maximum number of rows that the log names for one read.
-const LOGGED_MAX: usize = 100;
-
-/// Maximum number of rows that one transaction records.
-const STEP: usize = 256;
-
 /// Kind of a row that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -46,7 +38,7 @@ pub enum RowKind {
 }
 
 impl RowKind {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             RowKind::Event => "event",
             RowKind::Delivery => "delivery",
@@ -142,10 +134,15 @@ impl Damage {
     }
 
     /// Adds a row. Returns false if it is known already.
-    fn add(&self, row: DamagedRow) -> bool {
+    pub(super) fn add(&self, row: DamagedRow) -> bool {
         let mut known = self.lock();
         let key = (row.tenant.clone(), row.kind, row.id);
         known.rows.len() < KEPT_MAX && known.rows.insert(key, row).is_none()
+    }
+
+    /// Removes a row that can be read again.
+    pub(super) fn forget(&self, row: DamagedRow) {
+        self.lock().rows.remove(&(row.tenant, row.kind, row.id));
     }
 
     /// Returns true if a row is known to be unreadable.
@@ -275,60 +272,6 @@ impl Store {
             objects: known.objects.values().cloned().collect(),
             failing_writes: known.failing_writes,
         }
-    }
-
-    /// Sets apart rows that could not be read: logs them and records them.
-    pub(super) async fn set_apart(&self, found: Vec<DamagedRow>) {
-        let mut new: Vec<DamagedRow> = found.into_iter().filter(|row| self.damage.add(row.clone())).collect();
-        if new.is_empty() {
-            return;
-        }
-        self.damage.seen.notify_one();
-        for row in new.iter().take(LOGGED_MAX) {
-            tracing::error!(tenant = %row.tenant, kind = %row.kind, id = %row.id, error = row.detail, "a row of the database cannot be read and is set apart; all other rows are used");
-        }
-        while !new.is_empty() {
-            let step = new.split_off(new.len().saturating_sub(STEP));
-            let write = move |tx: &AdminTx<'_, '_>| {
-                let sql = "INSERT INTO damage (tenant, kind, id, found_at_ms, detail) VALUES (?1, ?2, ?3, ?4, ?5)
-                           ON CONFLICT DO NOTHING";
-                let mut statement = tx.prepare_cached(sql)?;
-                for DamagedRow { tenant, kind, id, found_at_ms, detail } in step {
-                    statement.execute(params![&*tenant.0, kind.as_str(), id, found_at_ms, detail])?;
-                }
-                Ok(())
-            };
-            if let Err(error) = self.write(Owner::Host, write).await {
-                tracing::warn!(error = %hookloom_model::describe(&error), "damaged rows could not be noted; they are found again after the next start");
-                return;
-            }
-        }
-    }
-
-    /// Checks the rows that an earlier process set apart, and removes those that can be read or are gone.
-    pub(super) async fn recheck_damage(&self) -> Result<(), StoreError> {
-        let rows = self.damage(None).rows;
-        let read = move |connection: &Connection| {
-            let whole = rows.into_iter().filter(|row| super::careful::is_whole(connection, row));
-            Ok(whole.collect::<Vec<_>>())
-        };
-        let whole = self.lane_readers.read(Owner::Host, read).await?;
-        if whole.is_empty() {
-            return Ok(());
-        }
-        let known = self.damage.clone();
-        let write = move |tx: &AdminTx<'_, '_>| {
-            let mut statement = tx.prepare_cached("DELETE FROM damage WHERE tenant = ?1 AND kind = ?2 AND id = ?3")?;
-            for row in &whole {
-                statement.execute(params![&*row.tenant.0, row.kind.as_str(), row.id])?;
-            }
-            Ok(whole)
-        };
-        for row in self.write(Owner::Host, write).await? {
-            tracing::info!(tenant = %row.tenant, kind = %row.kind, id = %row.id, "a row that was damaged can be read again");
-            known.lock().rows.remove(&(row.tenant, row.kind, row.id));
-        }
-        Ok(())
     }
 }
 

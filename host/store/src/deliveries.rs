@@ -1,8 +1,10 @@
 //! Deliveries and attempts in the database: recording outcomes, and reading them for display.
 
+mod past_damage;
+
 use super::audit::Actor;
 use super::batch::{AdminTx, OutcomeQuery, OutcomeTx};
-use super::careful::{self, Careful};
+use super::careful::Careful;
 use super::events::id_value;
 use super::fair_queue::Owner;
 use super::writer::{Terms, payload_rows};
@@ -158,7 +160,7 @@ impl Store {
             let view = connection.prepare_cached(&sql)?.query_row(params![&*tenant.0, id.0], view_row).optional()?;
             let view = view.ok_or(StoreError::NotFound("delivery"))?;
             let attempts = match attempts(connection, &tenant, id) {
-                Err(error) if error.is_damage() => careful::attempts(connection, &tenant, id.0, view.attempts_made),
+                Err(error) if error.is_damage() => past_damage::attempts(connection, &tenant, id.0, view.attempts_made),
                 attempts => attempts?,
             };
             Ok((view, attempts))
@@ -216,7 +218,7 @@ impl Store {
     pub async fn deliveries(&self, tenant: TenantId, filter: DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| match list(connection, &tenant, &filter) {
-            Err(error) if error.is_damage() => careful::list(connection, &tenant, &filter),
+            Err(error) if error.is_damage() => past_damage::list(connection, &tenant, &filter),
             listed => listed.map(Careful::of),
         };
         let listed = self.readers.read(owner, read).await?;

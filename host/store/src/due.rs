@@ -1,6 +1,8 @@
 //! Due deliveries of a lane, page by page.
 
-use super::careful::{self, Careful};
+mod past_damage;
+
+use super::careful::Careful;
 use super::deliveries::{event_row, kind};
 use super::event_cache::EventCache;
 use super::fair_queue::Owner;
@@ -38,7 +40,7 @@ pub enum AttemptClass {
 }
 
 /// Size of the payloads of a page at which it ends, in bytes. Bounds the memory of a lane.
-pub(super) const PAGE_BYTES_MAX: usize = 1 << 20;
+const PAGE_BYTES_MAX: usize = 1 << 20;
 
 impl Store {
     /// Returns at most `limit` due deliveries of a lane, earliest due time first, without those under way.
@@ -67,7 +69,7 @@ impl Store {
         let id = lane.subscription;
         let events = self.events.clone();
         let read = move |connection: &Connection| match due_page(connection, &lane, limit, &skip, &events) {
-            Err(error) if known.note(&error) => Ok(careful::due_page(connection, &lane, limit, &skip, &known)),
+            Err(error) if known.note(&error) => Ok(past_damage::due_page(connection, &lane, limit, &skip, &known)),
             page => page.map(Careful::of),
         };
         let page = self.lane_readers.read(owner, read).await?;
@@ -78,23 +80,19 @@ impl Store {
 }
 
 /// Selection of a lane's deliveries: subscription, attempt class, and limits.
-pub(super) struct LaneRead {
-    pub(super) tenant: TenantId,
-    pub(super) subscription: SubscriptionId,
-    pub(super) class: AttemptClass,
-    pub(super) blocks_below: u32,
+struct LaneRead {
+    tenant: TenantId,
+    subscription: SubscriptionId,
+    class: AttemptClass,
+    blocks_below: u32,
     pauses: Pauses,
 }
-
-/// Columns of [`LaneRead::due`], which end with [`DELIVERY_COLUMNS`].
-pub(super) const COLUMNS: &str = "e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload,
-    d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind";
 
 /// Columns of [`LaneRead::delivery`].
 const DELIVERY_COLUMNS: &str = "d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind";
 
 impl LaneRead {
-    pub(super) fn due(&self, row: &Row<'_>) -> rusqlite::Result<Due> {
+    fn due(&self, row: &Row<'_>) -> rusqlite::Result<Due> {
         let event = event_row(row)?;
         let delivery = self.delivery(row, 6, event.id)?;
         Ok(Due { delivery, event: Arc::new(event) })

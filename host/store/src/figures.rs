@@ -4,7 +4,7 @@
 
 use super::batch::AdminTx;
 use super::fair_queue::Owner;
-use super::usage::require_room;
+use super::share::require_room;
 use super::{Caps, Catalog, Store, StoreError, now_ms};
 use hookloom_model::delivery::Attempt;
 use hookloom_model::figures::Figures;

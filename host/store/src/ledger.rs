@@ -1,6 +1,7 @@
 //! Ledger of a tenant: the number of promised deliveries, and their present states.
 
-use super::careful;
+mod past_damage;
+
 use super::fair_queue::Owner;
 use super::fan_out;
 use super::{Store, StoreError};
@@ -59,7 +60,7 @@ impl Store {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| {
             let counts = match counts(connection, &tenant) {
-                Err(error) if error.is_damage() => careful::ledger_counts(connection, &tenant)?,
+                Err(error) if error.is_damage() => past_damage::counts(connection, &tenant)?,
                 counts => counts?,
             };
             ledger(connection, &tenant, counts)
@@ -70,11 +71,11 @@ impl Store {
 
 /// Counts of a tenant's rows in the tables of events and deliveries.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct LedgerCounts {
-    pub(super) events: u64,
-    pub(super) fan_out: u64,
+struct LedgerCounts {
+    events: u64,
+    fan_out: u64,
     /// Deliveries by state.
-    pub(super) deliveries: [u64; DeliveryState::ALL.len()],
+    deliveries: [u64; DeliveryState::ALL.len()],
 }
 
 fn counts(connection: &Connection, tenant: &TenantId) -> Result<LedgerCounts, StoreError> {

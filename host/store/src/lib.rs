@@ -72,6 +72,8 @@ mod rows;
 mod salvage;
 mod schema;
 mod sessions;
+mod set_apart;
+mod share;
 mod state_change;
 mod subscription_state;
 mod subscriptions;

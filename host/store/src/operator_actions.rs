@@ -9,7 +9,7 @@ use super::audit::{Actor, AuditAction, SelectionAudit};
 use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::new_events::{write_delivery, write_event};
-use super::usage::{require_room, within_share};
+use super::share::{require_room, within_share};
 use super::{Catalog, NewEvent, Store, StoreError, now_ms};
 use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use hookloom_model::event::EventId;

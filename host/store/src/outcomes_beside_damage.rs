@@ -7,7 +7,7 @@ use super::batch::{AdminTx, OutcomeTx};
 use super::damage::{RowKind, damaged};
 use super::deliveries::{AttemptRecord, record_one};
 use super::writer::Terms;
-use super::{Store, StoreError, careful, now_ms};
+use super::{Store, StoreError, now_ms, set_apart};
 use hookloom_model::delivery::{DeliveryState, Reason};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
@@ -58,7 +58,7 @@ impl Store {
         let owner = tenant.clone();
         let read = move |connection: &Connection| {
             let row = damaged(&owner, RowKind::Delivery, id, "");
-            Ok(careful::is_readable(connection, &row).map_err(|error| hookloom_model::describe(&error)))
+            Ok(set_apart::is_readable(connection, &row).map_err(|error| hookloom_model::describe(&error)))
         };
         if let Err(detail) = self.readers.read(&tenant, read).await? {
             self.set_apart(vec![damaged(&tenant, RowKind::Delivery, id, detail)]).await;

@@ -3,8 +3,8 @@
 use super::audit::{Actor, AuditAction};
 use super::batch::AdminTx;
 use super::fair_queue::Owner;
+use super::share::within_share;
 use super::sweeps::{self, Changed};
-use super::usage::within_share;
 use super::{Store, StoreError, now_ms};
 use bytes::Bytes;
 use hookloom_model::chain::Step;

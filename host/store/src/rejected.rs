@@ -4,7 +4,7 @@ use super::audit::{Actor, AuditAction};
 use super::batch::AdminTx;
 use super::credentials::found;
 use super::fair_queue::Owner;
-use super::usage::within_share;
+use super::share::within_share;
 use super::writer::{Terms, payload_rows};
 use super::{Store, StoreError, now_ms};
 use bytes::Bytes;

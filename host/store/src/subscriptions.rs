@@ -3,8 +3,8 @@
 use super::audit::{Actor, AuditAction};
 use super::batch::AdminTx;
 use super::endings::{deleted, end_pending};
+use super::share::within_share;
 use super::sweeps::{self, Changed};
-use super::usage::within_share;
 use super::vault::{Vault, VaultError};
 use super::{Store, StoreError, now_ms, plugins};
 use base64::Engine as _;

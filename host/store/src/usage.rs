@@ -13,7 +13,6 @@
 //! # Limits
 //! The real size on the disk differs, because pages are never quite full and columns may be packed.
 
-use super::batch::AdminTx;
 use super::caps::Caps;
 use super::rows::{DELIVERY_BYTES, EVENT_BYTES};
 use super::{Store, StoreError};
@@ -348,36 +347,6 @@ impl Store {
         let read = move |connection: &Connection| kept(connection, &tenant);
         Ok(share.of(self.readers.read(&owner, read).await?.ok_or(StoreError::NotFound("tenant"))?))
     }
-}
-
-/// Returns an error if the tenant's share is used up. For changes that make attempts, and so rows, later.
-pub(super) fn require_room(tx: &AdminTx<'_, '_>, tenant: &TenantId, share: Caps) -> Result<(), StoreError> {
-    let usage = tx.usage(tenant, share)?;
-    if usage.bytes < share.bytes { Ok(()) } else { Err(StoreError::TenantFull(Box::new(usage))) }
-}
-
-/// Runs a write, and returns an error if the tenant exceeds its share afterwards. A write that does not add to the usage is
-/// allowed, so that a tenant over its share can make things smaller.
-pub(super) fn within_share<T>(
-    tx: &AdminTx<'_, '_>,
-    tenant: &TenantId,
-    share: Caps,
-    write: impl FnOnce(&AdminTx<'_, '_>) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let before = tx.usage(tenant, share)?;
-    let value = write(tx)?;
-    let after = tx.usage(tenant, share)?;
-    if after.bytes > before.bytes {
-        tx.require_disk()?;
-    }
-    if grows_over(before.bytes, after.bytes, share.bytes) || grows_over(before.events, after.events, share.events) {
-        return Err(StoreError::TenantFull(Box::new(before)));
-    }
-    Ok(value)
-}
-
-fn grows_over(before: u64, after: u64, most: u64) -> bool {
-    after > before && after > most
 }
 
 #[cfg(test)]

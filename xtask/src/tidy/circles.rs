@@ -16,16 +16,6 @@ use crate::Failure;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Arrows of circles that are known: the source folder, the parent, and the children that an arrow leads from and to. Without them
-/// there is no circle. The list only gets shorter: an arrow that is gone, or that is in no circle any more, is a fault of the list.
-const KNOWN: &[(&str, &str, &str, &str)] = &[
-    ("host/store/src", "", "careful", "due"),
-    ("host/store/src", "", "careful", "ledger"),
-    ("host/store/src", "", "damage", "careful"),
-    ("host/store/src", "", "deliveries", "careful"),
-    ("host/store/src", "", "usage", "batch"),
-];
-
 /// Modules of one parent that lead to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Circle {
@@ -35,7 +25,7 @@ struct Circle {
     arrows: Vec<(String, String, String)>,
 }
 
-/// Returns a sentence for each circle that is not known, and for each known arrow that is in no circle.
+/// Returns a sentence for each circle.
 ///
 /// # Errors
 ///
@@ -50,32 +40,10 @@ pub(super) fn faults(files: &[(PathBuf, String)]) -> Result<Vec<String>, Failure
     }
     let mut faults = Vec::new();
     for (folder, sources) in crates {
-        let known: Vec<_> = KNOWN.iter().filter(|(of, ..)| folder == Path::new(of)).collect();
-        let known: Vec<_> = known.iter().map(|(_, parent, user, used)| (*parent, *user, *used)).collect();
-        let found = faults_of(&Modules::read(folder, &sources)?.uses(), &known);
-        faults.extend(found.into_iter().map(|fault| format!("{}: {fault}", folder.display())));
+        let found = circles(&arrows(&Modules::read(folder, &sources)?.uses()));
+        faults.extend(found.iter().map(|circle| format!("{}: {}", folder.display(), sentence(circle))));
     }
     Ok(faults)
-}
-
-/// Faults of one crate. Each known arrow has the path of its parent, and the two children.
-fn faults_of(uses: &[ModuleUse], known: &[(&str, &str, &str)]) -> Vec<String> {
-    let mut faults = Vec::new();
-    let mut arrows = arrows(uses);
-    let all = circles(&arrows);
-    for (parent, user, used) in known {
-        let is_in = |circle: &Circle| {
-            circle.parent.join("::") == *parent && circle.arrows.iter().any(|(one, two, _)| one == user && two == used)
-        };
-        match all.iter().find(|circle| is_in(circle)).and_then(|circle| arrows.get_mut(&circle.parent)) {
-            Some(siblings) => drop(siblings.remove(&((*user).to_owned(), (*used).to_owned()))),
-            None => faults.push(format!(
-                "in crate::{parent}, no circle leads from {user} to {used} any more; take that off the list of known ones"
-            )),
-        }
-    }
-    faults.extend(circles(&arrows).iter().map(sentence));
-    faults
 }
 
 fn sentence(circle: &Circle) -> String {
@@ -209,26 +177,6 @@ mod tests {
             ("p/d/a.rs", "use super::D;"),
         ];
         assert_eq!(found(&files), ["p: a b c"]);
-    }
-
-    #[test]
-    fn known_arrows_are_left_out_as_long_as_they_are_in_a_circle() {
-        #[track_caller]
-        fn check(known: &[(&str, &str, &str)], expected: usize) {
-            let files = [
-                ("lib.rs", "mod a; mod b; mod c;"),
-                ("a.rs", "use crate::b::B; use crate::c::C;"),
-                ("b.rs", "use crate::a::A;"),
-                ("c.rs", ""),
-            ];
-            assert_eq!(faults_of(&uses(&files), known).len(), expected, "{known:?}");
-        }
-        check(&[], 1);
-        check(&[("", "a", "b")], 0);
-        check(&[("", "b", "a")], 0);
-        check(&[("", "b", "a"), ("", "a", "c")], 1);
-        check(&[("", "b", "c")], 2);
-        check(&[("other", "a", "b")], 2);
     }
 
     #[test]
