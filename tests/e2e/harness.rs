@@ -15,7 +15,7 @@ mod tls;
 mod visitor;
 
 pub(crate) use browser::Browser;
-pub(crate) use front::{Front, ProxyProgram, block_of};
+pub(crate) use front::{Front, ProxyProgram, block_of, free_port};
 pub(crate) use host::{ADMIN_KEY, Host, HostBuilder, Reply, exchange};
 pub(crate) use names::NameServer;
 pub(crate) use nginx_receiver::NginxReceiver;

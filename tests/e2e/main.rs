@@ -65,6 +65,7 @@ mod starting;
 mod tls_failures;
 mod traces;
 mod transport;
+mod tutorial;
 mod usage;
 mod volume;
 mod walk;

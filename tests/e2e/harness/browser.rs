@@ -148,6 +148,27 @@ impl Browser {
         assert!(serious.is_empty(), "{name} on the {}: {serious:#?}", self.kind);
     }
 
+    /// Takes a picture of the page from its top to the end of an element, as a file in `target/tutorial`.
+    pub(crate) async fn picture(&self, name: &str, last: &str) {
+        let tidy = "document.activeElement.blur(); document.documentElement.style.scrollbarWidth = 'none';
+                    document.getAnimations().forEach((one) => one.finish())";
+        self.script(tidy).await;
+        let end = format!(
+            "return Math.ceil(document.querySelector({}).getBoundingClientRect().bottom + scrollY)",
+            json!(last)
+        );
+        let height = self.script(&end).await.as_u64().unwrap() + 24;
+        let frame = self.script("return outerHeight - innerHeight").await.as_u64().unwrap();
+        let window = self.client.get_window_size().await.unwrap();
+        self.client.set_window_size(1_280, u32::try_from(height + frame).unwrap()).await.unwrap();
+        self.script("scrollTo(0, 0)").await;
+        let picture = self.client.screenshot().await.unwrap();
+        let folder = root().join("target/tutorial");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
+        self.client.set_window_size(u32::try_from(window.0).unwrap(), u32::try_from(window.1).unwrap()).await.unwrap();
+    }
+
     pub(crate) async fn close(self) {
         self.client.close().await.unwrap();
     }

@@ -78,7 +78,7 @@ impl Front {
 }
 
 /// Returns a free port below those that the system assigns by itself.
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::iter::repeat_with(|| rand::rng().random_range(20_000..32_000))
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .unwrap()

@@ -23,9 +23,19 @@ impl Receiver {
 
     /// Starts a receiver that answers with these statuses in turn, and then with the last one.
     pub(crate) async fn answering(statuses: &str) -> Receiver {
+        Receiver::with(&["--respond", statuses], SECRET).await
+    }
+
+    /// Starts a receiver at a port of this machine, which verifies with a secret.
+    pub(crate) async fn at(port: u16, secret: &str) -> Receiver {
+        Receiver::with(&["--listen", &format!("127.0.0.1:{port}")], secret).await
+    }
+
+    async fn with(options: &[&str], secret: &str) -> Receiver {
         let mut process = Command::new(program())
-            .args(["receive", "--json", "--respond", statuses])
-            .env("HOOKLOOM_SIGNING_SECRET", SECRET)
+            .args(["receive", "--json"])
+            .args(options)
+            .env("HOOKLOOM_SIGNING_SECRET", secret)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
