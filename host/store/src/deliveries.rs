@@ -4,9 +4,9 @@ mod past_damage;
 
 use super::audit::Actor;
 use super::batch::{AdminTx, OutcomeQuery, OutcomeTx};
-use super::careful::Careful;
 use super::events::id_value;
 use super::fair_queue::Owner;
+use super::partial_read::PartialRead;
 use super::writer::{Terms, payload_rows};
 use super::{StateChange, Store, StoreError, now_ms};
 use bytes::Bytes;
@@ -219,7 +219,7 @@ impl Store {
         let owner = Owner::from(&tenant);
         let read = move |connection: &Connection| match list(connection, &tenant, &filter) {
             Err(error) if error.is_damage() => past_damage::list(connection, &tenant, &filter),
-            listed => listed.map(Careful::of),
+            listed => listed.map(PartialRead::of),
         };
         let listed = self.readers.read(owner, read).await?;
         self.set_apart(listed.damaged).await;

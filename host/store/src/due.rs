@@ -2,10 +2,10 @@
 
 mod past_damage;
 
-use super::careful::Careful;
 use super::deliveries::{event_row, kind};
 use super::event_cache::EventCache;
 use super::fair_queue::Owner;
+use super::partial_read::PartialRead;
 use super::{Due, Store, StoreError, now_ms};
 use hookloom_model::delivery::{DeliveryId, DueDelivery};
 use hookloom_model::event::EventId;
@@ -70,7 +70,7 @@ impl Store {
         let events = self.events.clone();
         let read = move |connection: &Connection| match due_page(connection, &lane, limit, &skip, &events) {
             Err(error) if known.note(&error) => Ok(past_damage::due_page(connection, &lane, limit, &skip, &known)),
-            page => page.map(Careful::of),
+            page => page.map(PartialRead::of),
         };
         let page = self.lane_readers.read(owner, read).await?;
         self.set_apart(page.damaged).await;

@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - An index is rebuilt from its table in one transaction, so it is either complete or unchanged. The pages of the old index are
 //!   neither read nor reused; `hookloom rescue` removes them.
-//! - Tables are never changed. The undamaged rows of a damaged table stay readable row by row ([`careful`](super::careful)).
+//! - Tables are never changed. The undamaged rows of a damaged table stay readable row by row ([`partial_read`](super::partial_read)).
 //!
 //! # Limits
 //! Rebuilding an index blocks every write, for about two seconds per million rows. It fails if the table is damaged as well, and

@@ -2,8 +2,8 @@
 
 use super::{DeliveryFilter, DeliveryView, VIEW, view_row};
 use crate::StoreError;
-use crate::careful::Careful;
 use crate::damage::{RowKind, damaged};
+use crate::partial_read::PartialRead;
 use hookloom_model::delivery::Attempt;
 use hookloom_model::subscription::TenantId;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -17,7 +17,7 @@ pub(super) fn list(
     connection: &Connection,
     tenant: &TenantId,
     filter: &DeliveryFilter,
-) -> Result<Careful<Vec<DeliveryView>>, StoreError> {
+) -> Result<PartialRead<Vec<DeliveryView>>, StoreError> {
     // Each of these two indexes has an entry for every delivery. Ids of events and of deliveries are in the order of time.
     let (condition, of) = match filter {
         DeliveryFilter { subscription: Some(id), event: None, .. } => (
@@ -36,7 +36,7 @@ pub(super) fn list(
     let before = filter.before.map_or(Uuid::max(), |id| id.0);
     let mut statement = connection.prepare_cached(&sql)?;
     let ids = statement.query_map(params![&*tenant.0, of, before, LISTED_MAX], |row| row.get::<_, Uuid>(0))?;
-    let mut listed = Careful::of(Vec::new());
+    let mut listed = PartialRead::of(Vec::new());
     let sql = format!("{VIEW} WHERE tenant = ?1 AND id = ?2");
     for id in ids {
         if listed.value.len() == filter.limit {

@@ -4,8 +4,8 @@
 //! until it is rebuilt ([`repair`](crate::repair)).
 
 use super::{AttemptClass, DuePage, LaneRead, PAGE_BYTES_MAX};
-use crate::careful::Careful;
 use crate::damage::{Damage, DamagedRow, RowKind, damaged};
+use crate::partial_read::PartialRead;
 use crate::{Due, StoreError, now_ms};
 use hookloom_model::delivery::DeliveryId;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 /// Delay of a lane while an index is being rebuilt, in milliseconds.
 const WAIT_MS: i64 = 1_000;
 
-impl Careful<DuePage> {
+impl PartialRead<DuePage> {
     /// Adds a delivery to the unreadable rows if its damage is confirmed, and returns whether it is. At first, a damaged index may
     /// be the cause; a check is requested meanwhile.
     fn set_apart(&mut self, unreadable: UnreadablePart, id: Uuid, known: &Damage) -> bool {
@@ -45,23 +45,23 @@ pub(super) fn due_page(
     limit: usize,
     skip: &HashSet<DeliveryId>,
     known: &Damage,
-) -> Careful<DuePage> {
+) -> PartialRead<DuePage> {
     let now_ms = now_ms();
     // Newer than anything the page can have read, so that fresh deliveries are left to the store.
     let newest = Some(DeliveryId::new());
-    let mut careful = Careful::of(DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest });
+    let mut read = PartialRead::of(DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest });
     let pending = match pending(connection, lane) {
         Ok(pending) => pending,
         Err(error) => {
             known.note(&error);
-            careful.value.next_due_at_ms = Some(now_ms + WAIT_MS);
-            return careful;
+            read.value.next_due_at_ms = Some(now_ms + WAIT_MS);
+            return read;
         }
     };
     let mut bytes = 0;
     let mut must_wait = false;
     for (due_at_ms, id) in pending {
-        let page = &mut careful.value;
+        let page = &mut read.value;
         if due_at_ms > now_ms {
             page.next_due_at_ms = Some(due_at_ms);
             break;
@@ -79,14 +79,14 @@ pub(super) fn due_page(
                 page.due.push(due);
             }
             Ok(None) => {}
-            Err(unreadable) => must_wait |= !careful.set_apart(unreadable, id, known),
+            Err(unreadable) => must_wait |= !read.set_apart(unreadable, id, known),
         }
     }
     if must_wait {
-        let next = careful.value.next_due_at_ms.unwrap_or(i64::MAX);
-        careful.value.next_due_at_ms = Some(next.min(now_ms + WAIT_MS));
+        let next = read.value.next_due_at_ms.unwrap_or(i64::MAX);
+        read.value.next_due_at_ms = Some(next.min(now_ms + WAIT_MS));
     }
-    careful
+    read
 }
 
 /// Returns the pending deliveries of a lane in the order in which they are due, read from the index without the table.

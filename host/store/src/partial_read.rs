@@ -8,16 +8,16 @@ use super::damage::DamagedRow;
 use uuid::Uuid;
 
 /// Readable part, and the rows that could not be read.
-pub(super) struct Careful<T> {
+pub(super) struct PartialRead<T> {
     pub(super) value: T,
     pub(super) damaged: Vec<DamagedRow>,
     /// Readable deliveries whose event cannot be read.
     pub(super) without_event: Vec<Uuid>,
 }
 
-impl<T> Careful<T> {
+impl<T> PartialRead<T> {
     /// Wraps the result of a read without damage.
     pub(super) fn of(value: T) -> Self {
-        Careful { value, damaged: Vec::new(), without_event: Vec::new() }
+        PartialRead { value, damaged: Vec::new(), without_event: Vec::new() }
     }
 }
