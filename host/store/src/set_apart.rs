@@ -72,8 +72,7 @@ impl Store {
     }
 }
 
-/// Reads a row that was damaged, and returns the error of the read. A row that is gone is readable; a pending delivery is readable only
-/// with its event.
+/// Reads a row that was damaged, and returns the error of the read. A row that is gone is readable. The event of a delivery is not read.
 pub(super) fn is_readable(connection: &Connection, row: &DamagedRow) -> rusqlite::Result<()> {
     match row.kind {
         RowKind::Event => read_event(connection, &row.tenant, row.id).map(drop),
