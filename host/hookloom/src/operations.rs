@@ -27,6 +27,7 @@ mod rollouts;
 mod rotation;
 pub(crate) mod subscriptions;
 mod tenants;
+mod text_or_base64;
 mod up_to;
 
 pub(crate) use access::{KeyBody, LinkBody, NewAdminKey, NewKey, NewToken, TokenBody, sign_in_path};

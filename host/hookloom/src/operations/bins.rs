@@ -1,5 +1,6 @@
 //! Bins, the built-in request inspectors, and the requests that they received.
 
+use super::text_or_base64::text_or_base64;
 use super::{Access, FieldFault, Operations, Problem, ToManage, ToRead};
 use crate::address::check_host;
 use crate::headers::{HeaderAuthor, check_header};
@@ -7,8 +8,6 @@ use crate::ids::BinId;
 use crate::inspector::{Bin, BinRequest, BinSettings, RequestHead};
 use crate::store::{BIN_BYTES_MAX, BinFilter, LiveUpdate};
 use crate::url_path::UrlPath;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use hookloom_egress::{RESPONSE_BYTES_MAX, Request};
 use http::{HeaderMap, Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -70,8 +69,7 @@ pub(crate) struct BinRequestBody {
 impl From<BinRequest> for BinRequestBody {
     fn from(request: BinRequest) -> Self {
         let BinRequest { id, received_at_ms, head, body } = request;
-        let text = String::from_utf8(body.to_vec()).ok();
-        let body_base64 = text.is_none().then(|| BASE64.encode(&body));
+        let (text, body_base64) = text_or_base64(&body);
         BinRequestBody { id, received_at_ms, head, body: text, body_base64 }
     }
 }

@@ -1,10 +1,9 @@
 //! Rejected requests to `/in`, which are kept to be edited and submitted again.
 
+use super::text_or_base64::text_or_base64;
 use super::{AcceptedBody, Access, Operations, Problem, ToManage, ToRead};
 use crate::intake;
 use crate::store::{RejectedEntry, RejectedRequest};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
@@ -40,8 +39,7 @@ impl From<RejectedEntry> for RejectedBody {
 impl From<RejectedRequest> for RejectedBody {
     fn from(rejected: RejectedRequest) -> Self {
         let RejectedRequest { id, received_at_ms, reason, truncated, body } = rejected;
-        let text = std::str::from_utf8(&body).ok().map(str::to_owned);
-        let body_base64 = text.is_none().then(|| BASE64.encode(&body));
+        let (text, body_base64) = text_or_base64(&body);
         RejectedBody { id, received_at_ms, reason, bytes: body.len(), truncated, body: text, body_base64 }
     }
 }
