@@ -49,7 +49,8 @@ cargo xtask soak            run the fault tests in their long form (minutes), an
 cargo xtask soak interference [--row R]
                            measure what an honest tenant notices of attacks by others, and print a table
 cargo xtask bench [--row R]  measure how fast it is, each figure beside its floor, and print a table;
-                           --growth FILE measures how it grows, and draws it
+                           --growth FILE measures how it grows, and draws it;
+                           --before PROGRAM compares with another build, in turns
 cargo xtask fuzz [SECONDS]   fuzz intake and the address guard, a minute each unless told otherwise
 cargo xtask guests          build the example plugins and the tests' guests as components
 cargo xtask tidy [--list COUNT]

@@ -11,6 +11,7 @@ mod plot;
 mod receiver;
 mod rows;
 mod store;
+mod turns;
 
 use clap::Parser;
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Measure how fast Hookloom is, each figure with its floor.
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 struct Args {
     /// Name of the only row.
     #[arg(long)]
@@ -39,6 +40,12 @@ struct Args {
     /// Measure instead how time and memory grow, and draw the result into this file.
     #[arg(long, value_name = "FILE")]
     growth: Option<PathBuf>,
+    /// Compare instead with this program, in turns, by the rows `single`, `batch`, `no-plugin` and `door`.
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "growth")]
+    before: Option<PathBuf>,
+    /// Number of turns of each program with `--before`.
+    #[arg(long, default_value_t = 12)]
+    pairs: usize,
     /// Built program.
     #[arg(long, default_value = "target/release/hookloom")]
     program: PathBuf,
@@ -93,6 +100,10 @@ async fn bench(args: &Args) -> Result<(), Failure> {
     if let Some(picture) = &args.growth {
         let lines = growth::growth(args, picture).await?;
         return Ok(std::fs::write(&args.json, format!("{lines:#}"))?);
+    }
+    if let Some(before) = &args.before {
+        let rows = turns::compare(args, before).await?;
+        return Ok(std::fs::write(&args.json, format!("{rows:#}"))?);
     }
     print("| row | what | floor | figure | ratio | goal | also |\n| --- | --- | --- | --- | --- | --- | --- |");
     let mut all = Vec::new();

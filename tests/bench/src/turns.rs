@@ -1,0 +1,105 @@
+//! Comparison of two programs, `cargo xtask bench --before PROGRAM`.
+//!
+//! Both programs run beside each other, each with its own data and receiver, and take turns. The order within a pair alternates, so
+//! that drift of the machine affects both. The ratio of a row is the median of the ratios of its pairs, because only that shows a few
+//! percent on a noisy machine.
+
+use crate::host::{Host, cpu_s, event};
+use crate::measure::{COUNT, end_to_end, rate, with_plugin};
+use crate::receiver::Receiver;
+use crate::{Args, Failure, median, print};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Rows that are compared: name, events in a request, plugin. `door` sends to a host without subscriptions.
+const ROWS: [(&str, u64, Option<&str>); 4] =
+    [("single", 1, Some("flatten")), ("batch", 100, Some("flatten")), ("no-plugin", 100, None), ("door", 1, None)];
+
+/// Minimum of the rate after / before.
+const GOAL: f64 = 0.97;
+
+/// One program under measurement.
+struct Side {
+    host: Host,
+    receiver: Receiver,
+    rates: Vec<f64>,
+    /// CPU of the host for each event, in microseconds.
+    cpu_us: Vec<f64>,
+}
+
+impl Side {
+    async fn start(args: &Args, program: &Path, row: &str, plugin: Option<&str>) -> Result<Self, Failure> {
+        let args = Args { program: program.to_owned(), ..args.clone() };
+        let (host, receiver) = if row == "door" {
+            (Host::start(&args).await?, Receiver::start().await?)
+        } else {
+            with_plugin(&args, plugin).await?
+        };
+        Ok(Self { host, receiver, rates: Vec::new(), cpu_us: Vec::new() })
+    }
+
+    async fn turn(&mut self, row: &str, per_request: u64) -> Result<(), Failure> {
+        let before_s = cpu_s(self.host.process.id());
+        let measured = if row == "door" {
+            accept(&self.host).await?
+        } else {
+            end_to_end(&self.host, &self.receiver, COUNT, per_request).await?
+        };
+        self.rates.push(measured);
+        self.cpu_us.push((cpu_s(self.host.process.id()) - before_s) * 1e6 / COUNT as f64);
+        Ok(())
+    }
+}
+
+/// Measures durable accepts over HTTP, one event in a request.
+async fn accept(host: &Host) -> Result<f64, Failure> {
+    let built = host.request(Method::POST, "/events", "").build()?;
+    let http = host.http.clone();
+    let url = built.url().clone();
+    let key = built.headers()["authorization"].clone();
+    rate(COUNT, move |number| http.post(url.clone()).header("authorization", key.clone()).body(event(number))).await
+}
+
+/// Returns the median of the ratios of pairs.
+fn ratio(after: &[f64], before: &[f64]) -> f64 {
+    let ratios: Vec<f64> = after.iter().zip(before).map(|(after, before)| after / before).collect();
+    median(&ratios)
+}
+
+/// Measures each row, or one, with the program `before` and the built program in turns, and prints a table.
+pub(crate) async fn compare(args: &Args, before: &Path) -> Result<Value, Failure> {
+    print("| row | before | after | rate, after / before | goal | CPU µs before | after | CPU, after / before |");
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    let mut all = Vec::new();
+    for (row, per_request, plugin) in
+        ROWS.into_iter().filter(|(row, ..)| args.row.as_deref().is_none_or(|one| one == *row))
+    {
+        let mut old = Side::start(args, before, row, plugin).await?;
+        let mut new = Side::start(args, &args.program, row, plugin).await?;
+        for pair in 0..args.pairs {
+            let sides = if pair % 2 == 0 { [&mut old, &mut new] } else { [&mut new, &mut old] };
+            for side in sides {
+                side.turn(row, per_request).await?;
+            }
+        }
+        let rates = ratio(&new.rates, &old.rates);
+        let cpu = ratio(&new.cpu_us, &old.cpu_us);
+        print(&format!(
+            "| {row} | {:.0}/s | {:.0}/s | {rates:.3} | ≥ {GOAL} {} | {:.0} | {:.0} | {cpu:.3} |",
+            median(&old.rates),
+            median(&new.rates),
+            if rates >= GOAL { "✓" } else { "✗" },
+            median(&old.cpu_us),
+            median(&new.cpu_us),
+        ));
+        all.push(json!({
+            "row": row, "before": old.rates, "after": new.rates, "ratio": rates, "goal": GOAL,
+            "cpu_us_before": old.cpu_us, "cpu_us_after": new.cpu_us, "cpu_ratio": cpu,
+        }));
+    }
+    if all.is_empty() {
+        return Err("the rows single, batch, no-plugin and door are those that two programs can be compared by".into());
+    }
+    Ok(Value::from(all))
+}
