@@ -3,6 +3,13 @@
 use crate::{Failure, cargo, guests, root, run as run_command, say, toolchains};
 use std::process::Command;
 
+/// Number of tests that run at once for each core. The end-to-end tests, which take most of the time, wait for processes, disks and
+/// timers.
+const TESTS_PER_CORE: usize = 2;
+
+/// Environment variable with the number of tests that run at once (`cargo test -- --help`).
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
+
 pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
     ensure_c_compiler()?;
     toolchains::ensure()?;
@@ -10,7 +17,13 @@ pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
     say("building the program and the tests");
     run_command(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
     say("running the tests");
-    run_command(cargo().args(["test", "--workspace"]).args(filter))
+    let mut tests = cargo();
+    tests.args(["test", "--workspace"]).args(filter);
+    if std::env::var_os(TEST_THREADS).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        tests.env(TEST_THREADS, (cores * TESTS_PER_CORE).to_string());
+    }
+    run_command(&mut tests)
 }
 
 /// Runs the fault tests in their long form, or measures interference.
