@@ -151,7 +151,7 @@ impl AttemptRunner {
 /// Creates the record of an attempt. Until it is completed it is a host fault, which costs the delivery nothing.
 fn new_attempt(due: &Due, subscription: &Subscription) -> Attempt {
     Attempt {
-        number: due.delivery.attempts_made + 1,
+        number: due.delivery().attempts_made + 1,
         started_at_ms: now_ms(),
         plugin_us: None,
         post_us: None,
@@ -260,7 +260,7 @@ fn headers(prepared: &PreparedRequest, due: &Due, subscription: &Subscription) -
     for (name, value) in &prepared.headers {
         headers.append(name, hidden(value.clone()));
     }
-    let id = due.delivery.id.to_string();
+    let id = due.delivery().id.to_string();
     let now_ms = now_ms();
     let signature = signature_header(&subscription.signing, &id, now_ms, &prepared.body);
     headers.insert(header::CONTENT_TYPE, prepared.content_type.clone());
@@ -271,8 +271,8 @@ fn headers(prepared: &PreparedRequest, due: &Due, subscription: &Subscription) -
     headers.insert(&WEBHOOK_SIGNATURE, text(signature));
     headers.insert(&EVENT_ID, text(due.event.id.to_string()));
     if subscription.settings.traceparent {
-        let attempt = due.delivery.attempts_made + 1;
-        let default = || text(traceparent(due.event.id, due.delivery.id, attempt));
+        let attempt = due.delivery().attempts_made + 1;
+        let default = || text(traceparent(due.event.id, due.delivery().id, attempt));
         headers.entry(&TRACEPARENT).or_insert_with(default);
     }
     headers

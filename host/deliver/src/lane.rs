@@ -19,10 +19,10 @@ use super::permits::{LanePermits, Stage};
 use super::plugin_gate::PluginGate;
 use super::queue::{LaneHandle, LaneQueue, NextDelivery};
 use super::task::{self, Answered, AttemptEvent, AttemptStart, PANIC_WAIT_MS, Recorded, Returned};
-use hookloom_model::delivery::{DeliveryId, DueDelivery, Reason};
+use hookloom_model::delivery::{DeliveryId, Reason};
 use hookloom_model::retry;
 use hookloom_model::subscription::{Subscription, SubscriptionId, SubscriptionState};
-use hookloom_store::{Actor, StateChange, StoreError, now_ms};
+use hookloom_store::{Actor, Claim, StateChange, StoreError, now_ms};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -231,14 +231,14 @@ impl Lane {
         let current = self.context.store.catalog().subscription_by_id(self.subscription);
         let stale = self.handle.has_changed() || *self.context.stop.borrow();
         let Some(subscription) = current.filter(|current| current.state == SubscriptionState::Active && !stale) else {
-            self.queue.release(next.delivery.id, None);
+            next.claim.release();
             return self.queue.recheck_store();
         };
-        if let Some(reason) = retry::too_old_by_now(&subscription.settings.retry, &next.delivery, now_ms()) {
-            return self.give_up(&next.delivery, reason).await;
+        if let Some(reason) = retry::too_old_by_now(&subscription.settings.retry, next.delivery(), now_ms()) {
+            return self.give_up(next.claim, reason).await;
         }
         self.in_flight += 1;
-        self.retries_in_flight += u32::from(next.delivery.attempts_made > 0);
+        self.retries_in_flight += u32::from(next.delivery().attempts_made > 0);
         self.flow.attempt_started(Instant::now());
         let start = AttemptStart { next, subscription, permit, handle: self.handle.clone(), changes };
         let context = self.context.clone();
@@ -248,13 +248,12 @@ impl Lane {
     }
 
     /// Ends a delivery that exceeded its maximum age while it waited for a failing receiver, a permit or an earlier delivery.
-    async fn give_up(&mut self, delivery: &DueDelivery, reason: Reason) {
-        let given_up = self.context.store.give_up(delivery, reason).await;
-        let again_at_ms = given_up.err().map(|error| {
-            tracing::error!(delivery = %delivery.id, error = %hookloom_model::describe(&error), "a delivery that is too old could not be ended");
-            now_ms() + PANIC_WAIT_MS
-        });
-        self.queue.release(delivery.id, again_at_ms);
+    async fn give_up(&mut self, claim: Claim, reason: Reason) {
+        if let Err(unfinished) = self.context.store.give_up(claim, reason).await {
+            let id = unfinished.claim.delivery().id;
+            tracing::error!(delivery = %id, error = %hookloom_model::describe(&unfinished.error), "a delivery that is too old could not be ended");
+            self.queue.note_due_again(now_ms() + PANIC_WAIT_MS);
+        }
         self.queue.recheck_store();
     }
 
@@ -271,9 +270,9 @@ impl Lane {
     fn on_returned(&mut self, returned: &Returned) {
         self.in_flight -= 1;
         self.retries_in_flight -= u32::from(returned.is_retry);
-        self.queue.release(returned.id, returned.again_at_ms);
-        if returned.again_at_ms.is_none() {
-            self.queue.recheck_store();
+        match returned.again_at_ms {
+            Some(at_ms) => self.queue.note_due_again(at_ms),
+            None => self.queue.recheck_store(),
         }
     }
 
@@ -302,7 +301,9 @@ impl Lane {
     async fn on_recorded(&mut self, recorded: &Recorded, subscription: Option<&Subscription>) {
         self.unrecorded -= 1;
         self.disabling -= u32::from(recorded.disables);
-        self.queue.release(recorded.id, recorded.again_at_ms);
+        if let Some(at_ms) = recorded.again_at_ms {
+            self.queue.note_due_again(at_ms);
+        }
         let Some(subscription) = subscription else { return };
         if subscription.settings.ordering.is_some() {
             // A later delivery of the same entity may be due now.

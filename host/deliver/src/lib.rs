@@ -30,7 +30,7 @@ use attempt::AttemptRunner;
 use bytes::Bytes;
 use hookloom_egress::Clients;
 use hookloom_model::event::Event;
-use hookloom_model::subscription::{SubscriptionId, SubscriptionState};
+use hookloom_model::subscription::SubscriptionId;
 use hookloom_plugin::Plugins;
 use hookloom_store::{Due, NewDeliveries, Store, StoreEvent};
 use lane::Lane;
@@ -146,16 +146,29 @@ async fn listen(context: Arc<LaneContext>, mut store_events: mpsc::UnboundedRece
 /// Copies payloads out of the bodies of their requests. A queued delivery would otherwise keep the whole body of a batch in memory,
 /// and the memory charged for that body.
 fn detached(due: Vec<Due>) -> impl Iterator<Item = Due> {
-    let mut last: Option<(Arc<Event>, Arc<Event>)> = None;
-    due.into_iter().map(move |one| {
-        let copied = last.take().filter(|(original, _)| Arc::ptr_eq(original, &one.event));
-        let (original, copy) = copied.unwrap_or_else(|| {
-            let payload = Bytes::copy_from_slice(&one.event.payload);
-            (one.event.clone(), Arc::new(Event { payload, ..Event::clone(&one.event) }))
-        });
-        last = Some((original, copy.clone()));
-        Due { event: copy, ..one }
-    })
+    let mut payloads = PayloadCopies::default();
+    due.into_iter().map(move |one| Due { event: payloads.copy(&one.event), ..one })
+}
+
+/// Copies of events with payloads of their own. Deliveries of one event follow each other and share its copy.
+#[derive(Default)]
+struct PayloadCopies {
+    /// Event that was copied last, and its copy.
+    last: Option<(Arc<Event>, Arc<Event>)>,
+}
+
+impl PayloadCopies {
+    fn copy(&mut self, event: &Arc<Event>) -> Arc<Event> {
+        if let Some((original, copy)) = &self.last
+            && Arc::ptr_eq(original, event)
+        {
+            return copy.clone();
+        }
+        let payload = Bytes::copy_from_slice(&event.payload);
+        let copy = Arc::new(Event { payload, ..Event::clone(event) });
+        self.last = Some((event.clone(), copy.clone()));
+        copy
+    }
 }
 
 struct Lanes {
@@ -185,15 +198,10 @@ impl LaneBoard {
 }
 
 impl Lanes {
-    /// Pushes a new delivery to its lane. Paused and ordered lanes accept no pushed deliveries: they always read from the store.
+    /// Pushes a new delivery to its lane.
     fn push(&mut self, due: Due) {
-        let id = due.delivery.subscription;
-        let accepts_pushed = self.context.store.catalog().subscription_by_id(id).is_some_and(|subscription| {
-            subscription.state == SubscriptionState::Active && subscription.settings.ordering.is_none()
-        });
         let context = self.context.clone();
-        let handle = self.handle(id);
-        if accepts_pushed { handle.try_push(due, &context.budget) } else { handle.mark_store_dirty() }
+        self.handle(due.delivery().subscription).try_push(due, &context.budget);
     }
 
     /// Returns the handle of a lane. The first call for a subscription starts its lane.
@@ -214,9 +222,7 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hookloom_model::delivery::{DeliveryId, DeliveryKind, DueDelivery};
     use hookloom_model::event::{EventId, Module};
-    use hookloom_model::subscription::TenantId;
 
     /// Body of a request that keeps another value alive.
     struct HeldBody(Vec<u8>, Arc<()>);
@@ -240,21 +246,12 @@ mod tests {
             received_at_ms: 0,
             payload: body.slice(..10),
         });
-        let delivery = DueDelivery {
-            id: DeliveryId::new(),
-            tenant: TenantId("default".into()),
-            event: event.id,
-            subscription: SubscriptionId::new(),
-            kind: DeliveryKind::Usual,
-            attempts_made: 0,
-            attempts_in_budget: 0,
-            age_from_ms: 0,
-        };
-        let due = vec![Due { delivery: delivery.clone(), event: event.clone() }, Due { delivery, event }];
         drop(body);
-        assert_eq!(Arc::strong_count(&held), 2, "the events are slices of the body");
-        let copies: Vec<Due> = detached(due).collect();
-        assert!(Arc::ptr_eq(&copies[0].event, &copies[1].event));
-        assert_eq!((&copies[0].event.payload[..], Arc::strong_count(&held)), (&[b'x'; 10][..], 1));
+        assert_eq!(Arc::strong_count(&held), 2, "the event is a slice of the body");
+        let mut payloads = PayloadCopies::default();
+        let copies = [payloads.copy(&event), payloads.copy(&event)];
+        drop((payloads, event));
+        assert!(Arc::ptr_eq(&copies[0], &copies[1]));
+        assert_eq!((&copies[0].payload[..], Arc::strong_count(&held)), (&[b'x'; 10][..], 1));
     }
 }

@@ -11,13 +11,14 @@ use super::flow_control::{self, ReceiverHealth};
 use hookloom_model::delivery::{Attempt, DeliveryKind, Outcome, Reason};
 use hookloom_model::retry::{self, Moment, Next};
 use hookloom_model::subscription::Subscription;
-use hookloom_store::{AttemptRecord, Due, LiveUpdate, StoreError, now_ms};
+use hookloom_store::{AttemptRecord, Claim, Due, LiveUpdate, StoreError, Unfinished, now_ms};
 use hookloom_telemetry as telemetry;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Result of an attempt: the record, and what the lane needs of it.
+/// Result of an attempt: the claim and its record, and what the lane needs of it.
 pub(super) struct AttemptResult {
+    pub(super) claim: Claim,
     pub(super) record: AttemptRecord,
     pub(super) health: ReceiverHealth,
     /// Time at which the delivery is due again, if it is, in milliseconds since the epoch.
@@ -37,15 +38,16 @@ pub(super) fn evaluate(
     outcome: &Outcome,
 ) -> AttemptResult {
     let policy = &subscription.settings.retry;
+    let delivery = due.delivery();
     let moment = Moment {
-        attempts: due.delivery.attempts_in_budget + 1,
-        age_from_ms: due.delivery.age_from_ms,
+        attempts: delivery.attempts_in_budget + 1,
+        age_from_ms: delivery.age_from_ms,
         now_ms: now_ms(),
         jitter: rand::random(),
         retry_after_max_ms: u64::try_from(context.retry_after_max.as_millis()).unwrap_or(u64::MAX),
     };
     let next = retry::next(policy, outcome, moment);
-    let next = if due.delivery.kind == DeliveryKind::Test { retry::once(next) } else { next };
+    let next = if delivery.kind == DeliveryKind::Test { retry::once(next) } else { next };
     let disables = retry::disables_subscription(outcome).then(|| Reason::new("gone", "the receiver answered 410 Gone"));
     let again_at_ms = match &next {
         // If an earlier generation of the config is concerned, the store makes the delivery due again at once.
@@ -55,11 +57,10 @@ pub(super) fn evaluate(
         Next::AwaitPlugin { .. } => Some(moment.now_ms),
         Next::End { .. } => None,
     };
-    let id = due.delivery.id;
-    telemetry::attempted(&due.delivery.tenant, attempt.outcome.as_str(), attempt.post_us);
-    context.traces.attempted(&due, &attempt);
-    context.store.count(&due.delivery.tenant, due.delivery.subscription, &attempt);
-    tracing::debug!(delivery = %id, attempt = attempt.number, outcome = %attempt.outcome, "attempted");
+    telemetry::attempted(&delivery.tenant, attempt.outcome.as_str(), attempt.post_us);
+    context.traces.attempted(delivery, &attempt);
+    context.store.count(&delivery.tenant, delivery.subscription, &attempt);
+    tracing::debug!(delivery = %delivery.id, attempt = attempt.number, outcome = %attempt.outcome, "attempted");
     let age_end_ms = retry::age_end_ms(policy, moment);
     // The lane pauses no longer than the answered delivery does: the deliveries that wait in it have a maximum age as well.
     let pause_ms_max = match &next {
@@ -71,26 +72,37 @@ pub(super) fn evaluate(
         Outcome::BadConfig(reason) => Some((subscription.generation, reason.message.clone())),
         _ => None,
     };
-    let record = AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms, disables };
-    AttemptResult { record, health: ReceiverHealth::of(outcome), again_at_ms, retry_after, bad_config }
+    let record = AttemptRecord { attempt, next, age_end_ms, disables };
+    AttemptResult {
+        claim: due.claim,
+        record,
+        health: ReceiverHealth::of(outcome),
+        again_at_ms,
+        retry_after,
+        bad_config,
+    }
 }
 
-/// Records an outcome. Tries again every second until the store has committed it, for example while the disk is full; the lane holds
-/// the delivery until then. Returns early when the host stops.
-pub(super) async fn record(context: &LaneContext, record: AttemptRecord) {
+/// Records an outcome, which ends the claim. Tries again every second until the store has committed it, for example while the disk is
+/// full. Returns early when the host stops.
+pub(super) async fn record(context: &LaneContext, claim: Claim, record: AttemptRecord) {
+    let tenant = claim.delivery().tenant.clone();
     let record = Arc::new(record);
+    let mut claim = claim;
     let mut stop = context.stop.clone();
     loop {
-        match context.store.record(record.clone()).await {
-            Ok(()) => return context.store.publish_live_update(|| LiveUpdate::Attempt(record.delivery.tenant.clone())),
-            Err(StoreError::Stopped) => return,
-            Err(error) => {
-                tracing::error!(delivery = %record.delivery.id, error = %hookloom_model::describe(&error), "an outcome could not be recorded; trying again");
-            }
+        let Unfinished { claim: unfinished, error } = match context.store.finish(claim, record.clone()).await {
+            Ok(()) => return context.store.publish_live_update(|| LiveUpdate::Attempt(tenant)),
+            Err(unfinished) => *unfinished,
+        };
+        if matches!(error, StoreError::Stopped) {
+            return;
         }
+        tracing::error!(delivery = %unfinished.delivery().id, error = %hookloom_model::describe(&error), "an outcome could not be recorded; trying again");
         if *stop.borrow() {
             return;
         }
         let _ = tokio::time::timeout(Duration::from_secs(1), stop.changed()).await;
+        claim = unfinished;
     }
 }

@@ -1,8 +1,7 @@
 //! In-memory queue of a lane: due deliveries, first attempts apart from retries.
 //!
 //! # Guarantees
-//! - A delivery is never attempted twice at once. Its id stays in `held` until the outcome is committed *and* the lane has
-//!   processed that commit, which never happens while a page is being read.
+//! - A delivery is never attempted twice at once: what is queued is a claim, and the store makes only one for a delivery.
 //! - New deliveries do not wait behind a backlog of retries: the two classes have separate queues. When both wait, every
 //!   eighth attempt is a retry.
 //! - Memory is bounded. All lanes together hold [`BUDGET_BYTES`] of deliveries, shared fairly between tenants; one lane holds at
@@ -10,24 +9,24 @@
 //!
 //! # Theory of operation
 //! The store is the source of truth; the queue caches a bounded part of it. The dispatcher pushes a new delivery right after its
-//! commit, so the usual event is never read back. Paused lanes, ordered lanes and lanes with an initial delay accept no pushed
-//! deliveries; these lanes always read from the store. So does every lane for deliveries that exceed the memory budget, for
-//! retries, and for everything after a restart.
+//! commit, so the usual event is never read back. Everything else is claimed in pages: deliveries of paused and ordered
+//! subscriptions and of those with an initial delay, deliveries that exceeded the memory budget when they were pushed, retries, and
+//! all deliveries after a restart. A claim that is dropped leaves its delivery to the store, and the lane must be told afterwards that
+//! the store has more; otherwise a page that was read in between could have left the delivery out.
 //!
-//! The store is read in pages. An event of a page that exceeds the budget is dropped and read again when its attempt begins, so
-//! that thousands of lanes do not keep a page each. A pushed delivery whose id is not newer than the newest id of a page is left to
-//! the store, because that page may already contain it.
+//! An event of a page that exceeds the budget is dropped and read again when its attempt begins, so that thousands of lanes do not
+//! keep a page each.
 //!
 //! # Limits
 //! The queue does not decide when an attempt begins; that is the task of the [`lane`](super::lane).
 
 use hookloom_fair_share::{FairPermit, FairSemaphore};
-use hookloom_model::delivery::{DeliveryId, DueDelivery};
+use hookloom_model::delivery::DueDelivery;
 use hookloom_model::event::Event;
 use hookloom_model::subscription::{Subscription, TenantId};
-use hookloom_store::{AttemptClass, Due, Store, StoreError, now_ms};
+use hookloom_store::{AttemptClass, Claim, Due, Store, StoreError, now_ms};
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
@@ -79,9 +78,15 @@ impl Drop for Reservation {
 /// A delivery whose attempt may begin.
 #[derive(Debug)]
 pub(super) struct NextDelivery {
-    pub(super) delivery: DueDelivery,
+    pub(super) claim: Claim,
     /// The event. None: it exceeded the memory budget, and the attempt reads it from the store.
     pub(super) event: Option<Arc<Event>>,
+}
+
+impl NextDelivery {
+    pub(super) fn delivery(&self) -> &DueDelivery {
+        self.claim.delivery()
+    }
 }
 
 /// A queued delivery. A loaded event keeps its memory reservation until the attempt begins.
@@ -91,12 +96,12 @@ struct QueueEntry {
 }
 
 impl QueueEntry {
-    fn loaded(Due { delivery, event }: Due, reservation: Reservation) -> Self {
-        QueueEntry { next: NextDelivery { delivery, event: Some(event) }, _reservation: Some(reservation) }
+    fn loaded(Due { claim, event }: Due, reservation: Reservation) -> Self {
+        QueueEntry { next: NextDelivery { claim, event: Some(event) }, _reservation: Some(reservation) }
     }
 
-    fn without_event(delivery: DueDelivery) -> Self {
-        QueueEntry { next: NextDelivery { delivery, event: None }, _reservation: None }
+    fn without_event(claim: Claim) -> Self {
+        QueueEntry { next: NextDelivery { claim, event: None }, _reservation: None }
     }
 }
 
@@ -131,7 +136,10 @@ impl LaneHandle {
         let reservation = if inbox.closed { None } else { self.reserve(&due, budget) };
         match reservation {
             Some(reservation) => inbox.due.push_back(QueueEntry::loaded(due, reservation)),
-            None => return self.mark_store_dirty(),
+            None => {
+                due.claim.release();
+                return self.mark_store_dirty();
+            }
         }
         drop(inbox);
         self.wake.notify_one();
@@ -143,7 +151,7 @@ impl LaneHandle {
             return None;
         }
         let bytes = due.event.payload.len() + ENTRY_OVERHEAD_BYTES;
-        let host_permit = budget.free.try_acquire(&due.delivery.tenant, bytes as u64)?;
+        let host_permit = budget.free.try_acquire(&due.delivery().tenant, bytes as u64)?;
         self.reserved_bytes.fetch_add(bytes, Ordering::Relaxed);
         Some(Reservation { lane_bytes: self.reserved_bytes.clone(), bytes, _host_permit: host_permit })
     }
@@ -201,10 +209,6 @@ struct ClassQueue {
 pub(super) struct LaneQueue {
     first: ClassQueue,
     retry: ClassQueue,
-    /// Deliveries that are queued or under way.
-    held: HashSet<DeliveryId>,
-    /// Newest delivery that a page of first attempts can have contained.
-    paged_through: Option<DeliveryId>,
     /// Number of deliveries handed out, for the share of retries.
     handed_out: u32,
 }
@@ -250,7 +254,6 @@ impl LaneQueue {
         subscription: &Subscription,
     ) -> Result<(), StoreError> {
         let now_ms = now_ms();
-        let held = &self.held;
         let queue = match class {
             AttemptClass::First => &mut self.first,
             AttemptClass::Retry => &mut self.retry,
@@ -262,42 +265,34 @@ impl LaneQueue {
         if !queue.ready.is_empty() || !queue.store_dirty {
             return Ok(());
         }
-        let page = store.due(subscription, class, PAGE_ROWS, held.clone()).await?;
+        let page = store.claim_due(subscription, class, PAGE_ROWS).await?;
         queue.store_dirty = page.more;
         queue.next_due_at_ms = page.next_due_at_ms;
         for due in page.due {
-            if self.held.insert(due.delivery.id) {
-                queue.ready.push_back(match handle.reserve(&due, budget) {
-                    Some(reservation) => QueueEntry::loaded(due, reservation),
-                    None => QueueEntry::without_event(due.delivery),
-                });
-            }
-        }
-        if class == AttemptClass::First {
-            self.paged_through = self.paged_through.max(page.newest);
+            queue.ready.push_back(match handle.reserve(&due, budget) {
+                Some(reservation) => QueueEntry::loaded(due, reservation),
+                None => QueueEntry::without_event(due.claim),
+            });
         }
         Ok(())
     }
 
     fn drain_inbox(&mut self, handle: &LaneHandle, subscription: &Subscription) {
         let pushed = std::mem::take(&mut handle.inbox().due);
-        for entry in pushed {
-            let id = entry.next.delivery.id;
-            // In an ordered lane, only the store knows which delivery is next.
-            if subscription.settings.ordering.is_some() || self.paged_through >= Some(id) {
-                self.first.store_dirty = true;
-            } else if self.held.insert(id) {
-                self.first.ready.push_back(entry);
-            }
+        if subscription.settings.ordering.is_none() {
+            self.first.ready.extend(pushed);
+        } else if !pushed.is_empty() {
+            // The subscription was given an order after these were pushed. Only the store knows which delivery is the next.
+            drop(pushed);
+            self.first.store_dirty = true;
         }
     }
 
-    /// Drops every delivery that has not begun. The store may know by now that such a delivery has ended or that its age changed.
+    /// Releases every delivery that has not begun. The store may know by now that such a delivery has ended or that its age changed.
     pub(super) fn return_to_store(&mut self, handle: &LaneHandle) {
         drop(std::mem::take(&mut handle.inbox().due));
-        for entry in self.first.ready.drain(..).chain(self.retry.ready.drain(..)) {
-            self.held.remove(&entry.next.delivery.id);
-        }
+        self.first.ready.clear();
+        self.retry.ready.clear();
         self.recheck_store();
     }
 
@@ -306,15 +301,11 @@ impl LaneQueue {
         u32::try_from(self.first.ready.len() + self.retry.ready.len()).unwrap_or(u32::MAX)
     }
 
-    /// Releases a delivery whose attempt has ended or did not begin. `again_at_ms`: when the delivery is due again.
-    pub(super) fn release(&mut self, id: DeliveryId, again_at_ms: Option<i64>) {
-        self.held.remove(&id);
+    /// Notes when a delivery is due again whose claim has ended.
+    pub(super) fn note_due_again(&mut self, at_ms: i64) {
         // An attempt that does not count leaves the delivery in the class of first attempts.
         for queue in [&mut self.first, &mut self.retry] {
-            queue.next_due_at_ms = match (queue.next_due_at_ms, again_at_ms) {
-                (Some(known), Some(new)) => Some(known.min(new)),
-                (known, new) => known.or(new),
-            };
+            queue.next_due_at_ms = Some(queue.next_due_at_ms.map_or(at_ms, |known| known.min(at_ms)));
         }
     }
 

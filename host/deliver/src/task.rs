@@ -6,6 +6,7 @@
 //! - No permit to send is held while plugins judge. The prepared request waits for a permit, and afterwards the subscription and the
 //!   delivery are checked again: once a pause was acknowledged, no request of a subscription with a plugin begins.
 //! - A panic counts as a fault of this host: the delivery is attempted again.
+//! - The claim of the delivery ends before the lane hears of it, so that the lane can claim the delivery again.
 
 use super::LaneContext;
 use super::attempt::Prepared;
@@ -72,7 +73,6 @@ impl Answered {
 
 /// Attempt whose outcome is committed, or that panicked.
 pub(super) struct Recorded {
-    pub(super) id: DeliveryId,
     pub(super) again_at_ms: Option<i64>,
     pub(super) health: ReceiverHealth,
     pub(super) disables: bool,
@@ -80,7 +80,6 @@ pub(super) struct Recorded {
 
 /// Attempt that was not made.
 pub(super) struct Returned {
-    pub(super) id: DeliveryId,
     pub(super) is_retry: bool,
     /// Earliest time of the next attempt. None: at once.
     pub(super) again_at_ms: Option<i64>,
@@ -103,22 +102,26 @@ pub(super) async fn run_attempt(
     start: AttemptStart,
     events: mpsc::UnboundedSender<AttemptEvent>,
 ) {
-    let id = start.next.delivery.id;
-    let is_retry = start.next.delivery.attempts_made > 0;
+    let id = start.next.delivery().id;
+    let is_retry = start.next.delivery().attempts_made > 0;
     let began = Instant::now();
     let attempt = AssertUnwindSafe(attempt(&context, start)).catch_unwind().await;
     let (result, permit) = match attempt {
         Ok(Err(NotMade { again_at_ms })) => {
-            let _ = events.send(AttemptEvent::Returned(Returned { id, is_retry, again_at_ms }));
+            let _ = events.send(AttemptEvent::Returned(Returned { is_retry, again_at_ms }));
             return;
         }
         Ok(Ok((result, permit))) => (Some(result), Some(permit)),
         Err(_) => (None, None),
     };
     let (outcome, again_at_ms, answered) = match result {
-        Some(AttemptResult { record, again_at_ms, health, retry_after, bad_config }) => {
+        Some(AttemptResult { claim, record, again_at_ms, health, retry_after, bad_config }) => {
             let disables = record.disables.is_some();
-            (Some(record), again_at_ms, Answered { id, is_retry, began, health, disables, retry_after, bad_config })
+            (
+                Some((claim, record)),
+                again_at_ms,
+                Answered { id, is_retry, began, health, disables, retry_after, bad_config },
+            )
         }
         None => (None, None, Answered::without_outcome(id, is_retry, began)),
     };
@@ -126,16 +129,16 @@ pub(super) async fn run_attempt(
     let disables = answered.disables;
     let _ = events.send(AttemptEvent::Answered(answered));
     let recorded = match outcome {
-        Some(outcome) => AssertUnwindSafe(record(&context, outcome)).catch_unwind().await.is_ok(),
+        Some((claim, outcome)) => AssertUnwindSafe(record(&context, claim, outcome)).catch_unwind().await.is_ok(),
         None => false,
     };
-    // After a panic the delivery is still due in the store, so the lane must not hold it.
+    // After a panic the delivery is still due in the store.
     let again_at_ms = if recorded { again_at_ms } else { Some(now_ms() + PANIC_WAIT_MS) };
     if !recorded {
         tracing::error!(delivery = %id, "an attempt panicked; it is made again");
     }
     drop(permit);
-    let _ = events.send(AttemptEvent::Recorded(Recorded { id, again_at_ms, health, disables }));
+    let _ = events.send(AttemptEvent::Recorded(Recorded { again_at_ms, health, disables }));
 }
 
 /// Reason to return a delivery without an attempt.
@@ -169,15 +172,15 @@ async fn attempt(context: &LaneContext, start: AttemptStart) -> Result<(AttemptR
 }
 
 /// Reads the event of a delivery, unless it is in memory. A read error does not count as an attempt.
-async fn load(context: &LaneContext, NextDelivery { delivery, event }: NextDelivery) -> Result<Due, NotMade> {
+async fn load(context: &LaneContext, NextDelivery { claim, event }: NextDelivery) -> Result<Due, NotMade> {
     if let Some(event) = event {
-        return Ok(Due { delivery, event });
+        return Ok(Due { claim, event });
     }
-    match context.store.event_of(&delivery).await {
-        Ok(Some(event)) => Ok(Due { delivery, event }),
+    match context.store.event_of(claim.delivery()).await {
+        Ok(Some(event)) => Ok(Due { claim, event }),
         Ok(None) => Err(NotMade::UNWANTED),
         Err(error) => {
-            tracing::error!(delivery = %delivery.id, error = %hookloom_model::describe(&error), "the event of a delivery could not be read");
+            tracing::error!(delivery = %claim.delivery().id, error = %hookloom_model::describe(&error), "the event of a delivery could not be read");
             Err(NotMade { again_at_ms: Some(now_ms() + PANIC_WAIT_MS) })
         }
     }
@@ -201,16 +204,16 @@ async fn is_wanted(context: &LaneContext, due: &Due, subscription: &Subscription
     let unchanged = current.is_some_and(|current| {
         current.state == SubscriptionState::Active && current.generation == subscription.generation
     });
-    if !unchanged || retry::too_old_by_now(&subscription.settings.retry, &due.delivery, now_ms()).is_some() {
+    if !unchanged || retry::too_old_by_now(&subscription.settings.retry, due.delivery(), now_ms()).is_some() {
         return false;
     }
     if !changed {
         return true;
     }
     // The change may have cancelled this delivery.
-    match context.store.delivery(due.delivery.tenant.clone(), due.delivery.id).await {
+    match context.store.delivery(due.delivery().tenant.clone(), due.delivery().id).await {
         Ok((delivery, _)) => {
-            delivery.state == DeliveryState::Pending && delivery.attempts_made == due.delivery.attempts_made
+            delivery.state == DeliveryState::Pending && delivery.attempts_made == due.delivery().attempts_made
         }
         Err(_) => false,
     }

@@ -9,10 +9,9 @@
 use bytes::Bytes;
 use hookloom_egress::{Client, ClientError, Request};
 use hookloom_model::address::AddressPolicy;
-use hookloom_model::delivery::{Attempt, AttemptOutcome, DeliveryId};
+use hookloom_model::delivery::{Attempt, AttemptOutcome, DeliveryId, DueDelivery};
 use hookloom_model::event::EventId;
 use hookloom_model::subscription::TenantId;
-use hookloom_store::Due;
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_http::{HttpClient, HttpError};
@@ -84,9 +83,9 @@ impl Traces {
     }
 
     /// Adds the spans of an attempt that has ended: its plugin calls, one after the other, and its POST.
-    pub(super) fn attempted(&self, due: &Due, attempt: &Attempt) {
+    pub(super) fn attempted(&self, delivery: &DueDelivery, attempt: &Attempt) {
         let Some(sender) = &self.0 else { return };
-        spans_of(due, attempt).into_iter().for_each(|span| {
+        spans_of(delivery, attempt).into_iter().for_each(|span| {
             let _ = sender.try_send(span);
         });
     }
@@ -149,10 +148,9 @@ impl SpanSpec {
     }
 }
 
-fn spans_of(due: &Due, attempt: &Attempt) -> Vec<SpanData> {
-    let event = due.event.id;
-    let delivery = due.delivery.id;
-    let parent = span_of_attempt(delivery, attempt.number);
+fn spans_of(delivery: &DueDelivery, attempt: &Attempt) -> Vec<SpanData> {
+    let event = delivery.event;
+    let parent = span_of_attempt(delivery.id, attempt.number);
     let begun = UNIX_EPOCH + Duration::from_millis(u64::try_from(attempt.started_at_ms).unwrap_or(0));
     // Ids of the parts of an attempt follow the attempt's id.
     let part = |nth: u64, kind| {
@@ -189,9 +187,9 @@ fn spans_of(due: &Due, attempt: &Attempt) -> Vec<SpanData> {
         (outcome, None) => Status::error(outcome.as_str()),
     };
     let attributes = vec![
-        KeyValue::new("hookloom.tenant", due.delivery.tenant.to_string()),
-        KeyValue::new("hookloom.subscription", due.delivery.subscription.to_string()),
-        KeyValue::new("hookloom.delivery", delivery.to_string()),
+        KeyValue::new("hookloom.tenant", delivery.tenant.to_string()),
+        KeyValue::new("hookloom.subscription", delivery.subscription.to_string()),
+        KeyValue::new("hookloom.delivery", delivery.id.to_string()),
         KeyValue::new("hookloom.attempt", i64::from(attempt.number)),
         KeyValue::new("hookloom.outcome", attempt.outcome.as_str()),
     ];

@@ -3,6 +3,7 @@
 use super::audit::{Actor, AuditAction};
 use super::batch::{AdminTx, IntakeStatement, IntakeTx};
 use super::caps::Caps;
+use super::claims::Claims;
 use super::new_events::{NewEvent, publish, write_event, write_usual_delivery};
 use super::order_key::OrderKey;
 use super::writer::{Terms, payload_rows};
@@ -88,6 +89,7 @@ impl Store {
         caps: Caps,
     ) -> Result<AcceptedOnce, StoreError> {
         let catalog = self.catalog.clone();
+        let claims = self.claims.clone();
         let owner = tenant.clone();
         let store_events = self.store_events.clone();
         let most = self.limits.request_deliveries_max;
@@ -114,11 +116,12 @@ impl Store {
         };
         let written = match rejected {
             None => {
-                let write = move |tx: &IntakeTx<'_, '_>| request.write(tx, &catalog, most);
+                let write = move |tx: &IntakeTx<'_, '_>| request.write(tx, &catalog, &claims, most);
                 self.writer.intake(terms, write, then).await
             }
             Some((actor, id)) => {
-                let write = move |tx: &AdminTx<'_, '_>| request.write_instead(tx, &catalog, most, (&actor, id));
+                let write =
+                    move |tx: &AdminTx<'_, '_>| request.write_instead(tx, &catalog, &claims, most, (&actor, id));
                 self.writer.write(terms, write, then).await
             }
         };
@@ -149,6 +152,7 @@ impl IntakeRequest {
         self,
         tx: &IntakeTx<'_, '_>,
         catalog: &Catalog,
+        claims: &Claims,
         most: u64,
     ) -> Result<(AcceptedOnce, NewDeliveries), StoreError> {
         let IntakeRequest { once, tenant, volume, events, caps, steps } = self;
@@ -164,7 +168,7 @@ impl IntakeRequest {
         let mut accepted = Vec::with_capacity(events.len());
         for event in events {
             accepted.push(match steps {
-                None => accept_one(tx, catalog, &tenant, event, None, &mut new_deliveries),
+                None => accept_one(tx, (catalog, claims), &tenant, event, None, &mut new_deliveries),
                 Some(_) => accept_without_deliveries(tx, catalog, &tenant, event),
             });
         }
@@ -189,12 +193,13 @@ impl IntakeRequest {
         self,
         tx: &AdminTx<'_, '_>,
         catalog: &Catalog,
+        claims: &Claims,
         most: u64,
         (actor, id): (&Actor, Uuid),
     ) -> Result<(AcceptedOnce, NewDeliveries), StoreError> {
         let tenant = self.tenant.clone();
         rejected::forget(tx, &tenant, id)?;
-        let accepted = self.write(&tx.intake(), catalog, most)?;
+        let accepted = self.write(&tx.intake(), catalog, claims, most)?;
         tx.record(actor, Some(&tenant), &AuditAction::RejectedRequestResubmit(id))?;
         Ok(accepted)
     }
@@ -309,7 +314,7 @@ fn remember(tx: &IntakeTx<'_, '_>, tenant: &TenantId, request: &Repeatable, answ
 /// Adds an event and its deliveries to all matching subscriptions except one.
 pub(super) fn accept_one(
     tx: &IntakeTx<'_, '_>,
-    catalog: &Catalog,
+    (catalog, claims): (&Catalog, &Claims),
     tenant: &TenantId,
     new: NewEvent,
     except: Option<SubscriptionId>,
@@ -321,7 +326,7 @@ pub(super) fn accept_one(
     let event = write_event(tx, tenant, new, deliveries);
     let order_key = LazyCell::new(|| OrderKey::of_event(&event));
     for subscription in matching {
-        write_usual_delivery(tx, tenant, &event, subscription, &order_key, new_deliveries);
+        write_usual_delivery(tx, &event, subscription, &order_key, claims, new_deliveries);
     }
     Accepted { event: event.id, deliveries }
 }

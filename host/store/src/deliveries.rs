@@ -4,6 +4,7 @@ mod past_damage;
 
 use super::audit::Actor;
 use super::batch::{AdminTx, OutcomeQuery, OutcomeTx};
+use super::claims::Claim;
 use super::events::id_value;
 use super::fair_queue::Owner;
 use super::partial_read::PartialRead;
@@ -22,8 +23,6 @@ use std::sync::Arc;
 /// Attempt and its consequences.
 #[derive(Debug)]
 pub struct AttemptRecord {
-    /// Delivery before the attempt.
-    pub delivery: DueDelivery,
     /// The attempt.
     pub attempt: Attempt,
     /// Consequence for the delivery.
@@ -32,6 +31,24 @@ pub struct AttemptRecord {
     pub age_end_ms: i64,
     /// Reason to disable the subscription, if the attempt does so.
     pub disables: Option<Reason>,
+}
+
+/// Claim whose outcome could not be recorded.
+#[derive(Debug, thiserror::Error)]
+#[error("an outcome could not be recorded")]
+pub struct Unfinished {
+    /// The claim, which still holds the delivery.
+    pub claim: Claim,
+    /// Cause of the failure.
+    #[source]
+    pub error: StoreError,
+}
+
+impl Unfinished {
+    /// Ends the claim if the write succeeded, and returns it otherwise.
+    fn unless(written: Result<(), StoreError>, claim: Claim) -> Result<(), Box<Unfinished>> {
+        written.map_err(|error| Box::new(Unfinished { claim, error }))
+    }
 }
 
 /// Delivery for display.
@@ -98,46 +115,60 @@ pub(super) const BEFORE: &str = "WHERE tenant = ?1 AND entity_id = ?3 AND module
     AND rowid < (SELECT this.rowid FROM events this WHERE this.tenant = ?1 AND this.id = ?2) ORDER BY rowid DESC LIMIT 1";
 
 impl Store {
-    /// Records an attempt, updates its delivery, and disables the subscription if required. Durable when it returns.
-    pub async fn record(&self, record: Arc<AttemptRecord>) -> Result<(), StoreError> {
+    /// Records an attempt, updates its delivery, disables the subscription if required, and ends the claim. Durable when it returns.
+    ///
+    /// # Errors
+    /// The claim is returned with the error, so that the caller can try again.
+    pub async fn finish(&self, claim: Claim, record: Arc<AttemptRecord>) -> Result<(), Box<Unfinished>> {
+        Unfinished::unless(self.record(claim.delivery().clone(), record).await, claim)
+    }
+
+    async fn record(&self, delivery: DueDelivery, record: Arc<AttemptRecord>) -> Result<(), StoreError> {
         // Not on the writer's thread, for which all other writes wait.
         let detail = detail(&record.attempt)?;
         let Some(reason) = record.disables.clone() else {
-            let owner = Owner::from(&record.delivery.tenant);
+            let owner = Owner::from(&delivery.tenant);
             let terms = Terms { owner, rows: 2 + payload_rows(detail.len()) };
             let detail: Arc<str> = detail.into();
+            let delivery_too = delivery.clone();
             let record_too = record.clone();
             let detail_too = detail.clone();
-            let write = move |tx: &OutcomeTx<'_, '_>| record_one(tx, &record_too, Some(&detail_too));
+            let write = move |tx: &OutcomeTx<'_, '_>| record_one(tx, &delivery_too, &record_too, Some(&detail_too));
             return match self.writer.outcome(terms.clone(), write).await {
-                Err(error) if error.is_damage() => self.record_beside_damage(record, detail, terms).await,
+                Err(error) if error.is_damage() => self.record_beside_damage(delivery, record, detail, terms).await,
                 recorded => recorded,
             };
         };
-        let tenant = record.delivery.tenant.clone();
-        let id = record.delivery.subscription;
+        let tenant = delivery.tenant.clone();
+        let id = delivery.subscription;
         let catalog = self.catalog.clone();
         let change = StateChange::Disable { reason, generation: Some(record.attempt.config_generation) };
         let write = move |tx: &AdminTx<'_, '_>| {
-            let current = catalog.subscription_by_id(record.delivery.subscription);
+            let current = catalog.subscription_by_id(delivery.subscription);
             if current.is_some_and(|current| current.generation == record.attempt.config_generation) {
-                return record_one(&tx.outcome(), &record, Some(&detail));
+                return record_one(&tx.outcome(), &delivery, &record, Some(&detail));
             }
             // The receiver of an earlier config wants no more webhooks. The present one has not been asked.
-            let AttemptRecord { delivery, attempt, age_end_ms, .. } = &*record;
+            let AttemptRecord { attempt, age_end_ms, .. } = &*record;
             let reason = Reason::new("config-changed", "the receiver of the previous configuration answered 410 Gone");
             let next = Next::Again { at_ms: now_ms(), counts: true, reason };
-            let delivery = delivery.clone();
             let attempt = attempt.clone();
             let age_end_ms = *age_end_ms;
-            let instead = AttemptRecord { delivery, attempt, next, age_end_ms, disables: None };
-            record_one(&tx.outcome(), &instead, Some(&detail))
+            let instead = AttemptRecord { attempt, next, age_end_ms, disables: None };
+            record_one(&tx.outcome(), &delivery, &instead, Some(&detail))
         };
         self.set_state_after(write, Actor::Host, &tenant, id, change).await
     }
 
-    /// Ends a pending delivery without an attempt.
-    pub async fn give_up(&self, delivery: &DueDelivery, reason: Reason) -> Result<(), StoreError> {
+    /// Ends a pending delivery without an attempt, and its claim.
+    ///
+    /// # Errors
+    /// The claim is returned with the error, as by [`Store::finish`].
+    pub async fn give_up(&self, claim: Claim, reason: Reason) -> Result<(), Box<Unfinished>> {
+        Unfinished::unless(self.end_unattempted(claim.delivery(), reason).await, claim)
+    }
+
+    async fn end_unattempted(&self, delivery: &DueDelivery, reason: Reason) -> Result<(), StoreError> {
         let tenant = delivery.tenant.clone();
         let id = delivery.id;
         let subscription = delivery.subscription;
@@ -255,13 +286,14 @@ fn detail(attempt: &Attempt) -> Result<String, StoreError> {
 /// Updates a delivery after an attempt. `detail` is the stored text of the attempt, if it can be written.
 pub(super) fn record_one(
     tx: &OutcomeTx<'_, '_>,
+    delivery: &DueDelivery,
     record: &AttemptRecord,
     detail: Option<&str>,
 ) -> Result<(), StoreError> {
-    let AttemptRecord { delivery, attempt, next, age_end_ms, .. } = record;
+    let AttemptRecord { attempt, next, age_end_ms, .. } = record;
     let (state, due_at_ms, awaiting, counts, reason) = match next {
         // The version or config that the delivery should wait for may have come during the attempt.
-        Next::AwaitPlugin { reason } if !is_current(tx, record)? => {
+        Next::AwaitPlugin { reason } if !is_current(tx, delivery, attempt)? => {
             (DeliveryState::Pending, now_ms(), false, true, Some(reason))
         }
         Next::End { state, reason } => (*state, 0, false, true, reason.as_ref()),
@@ -281,8 +313,7 @@ pub(super) fn record_one(
 }
 
 /// Returns true if the plugin version and config that judged an attempt are still the active ones.
-fn is_current(tx: &OutcomeTx<'_, '_>, record: &AttemptRecord) -> Result<bool, StoreError> {
-    let AttemptRecord { delivery, attempt, .. } = record;
+fn is_current(tx: &OutcomeTx<'_, '_>, delivery: &DueDelivery, attempt: &Attempt) -> Result<bool, StoreError> {
     let tenant = &*delivery.tenant.0;
     let generation = attempt.config_generation;
     if !tx.exists(OutcomeQuery::Generation, params![tenant, delivery.subscription.0, generation])? {

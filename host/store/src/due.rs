@@ -1,33 +1,38 @@
-//! Due deliveries of a lane, page by page.
+//! Due deliveries of a lane, claimed page by page.
 
 mod past_damage;
 
+use super::claims::ClaimPage;
 use super::deliveries::{event_row, kind};
 use super::event_cache::EventCache;
 use super::fair_queue::Owner;
 use super::partial_read::PartialRead;
 use super::{Due, Store, StoreError, now_ms};
 use hookloom_model::delivery::{DeliveryId, DueDelivery};
-use hookloom_model::event::EventId;
+use hookloom_model::event::{Event, EventId};
 use hookloom_model::pauses::Pauses;
 use hookloom_model::subscription::{Ordering, Subscription, SubscriptionId, TenantId};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Page of a lane's due deliveries.
 #[derive(Debug)]
-pub struct DuePage {
-    /// Due deliveries, earliest due time first.
+pub struct ClaimedPage {
+    /// Claimed deliveries, earliest due time first.
     pub due: Vec<Due>,
     /// True if there are more due deliveries.
     pub more: bool,
     /// Due time of the next delivery after these, in milliseconds since the epoch, if there is one.
     pub next_due_at_ms: Option<i64>,
-    /// The tenant's newest delivery when the page was read. A delivery that is not newer is in this page, or no longer pending, or
-    /// still in the store.
-    pub newest: Option<DeliveryId>,
+}
+
+/// Page as it was read, before its deliveries are claimed.
+#[derive(Default)]
+struct DuePage {
+    due: Vec<(DueDelivery, Arc<Event>)>,
+    more: bool,
+    next_due_at_ms: Option<i64>,
 }
 
 /// Attempt class of due deliveries. A lane reads the classes separately, so that a backlog of one does not delay the other.
@@ -43,14 +48,13 @@ pub enum AttemptClass {
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
 impl Store {
-    /// Returns at most `limit` due deliveries of a lane, earliest due time first, without those under way.
-    pub async fn due(
+    /// Claims at most `limit` due deliveries of a lane, earliest due time first. Deliveries that have a claim are left out.
+    pub async fn claim_due(
         &self,
         subscription: &Subscription,
         class: AttemptClass,
         limit: usize,
-        skip: HashSet<DeliveryId>,
-    ) -> Result<DuePage, StoreError> {
+    ) -> Result<ClaimedPage, StoreError> {
         let lane = LaneRead {
             tenant: subscription.tenant.clone(),
             subscription: subscription.id,
@@ -68,14 +72,26 @@ impl Store {
         let tenant = lane.tenant.clone();
         let id = lane.subscription;
         let events = self.events.clone();
-        let read = move |connection: &Connection| match due_page(connection, &lane, limit, &skip, &events) {
-            Err(error) if known.note(&error) => Ok(past_damage::due_page(connection, &lane, limit, &skip, &known)),
-            page => page.map(PartialRead::of),
+        let claims = self.claims.begin_page(id);
+        let read = move |connection: &Connection| {
+            let page = match due_page(connection, &lane, limit, &claims, &events) {
+                Err(error) if known.note(&error) => past_damage::due_page(connection, &lane, limit, &claims, &known),
+                page => PartialRead::of(page?),
+            };
+            Ok(page.map(|page| page.claim(&claims)))
         };
         let page = self.lane_readers.read(owner, read).await?;
         self.set_apart(page.damaged).await;
         self.end_without_event(&tenant, id, page.without_event).await?;
         Ok(page.value)
+    }
+}
+
+impl DuePage {
+    fn claim(self, claims: &ClaimPage) -> ClaimedPage {
+        let DuePage { due, more, next_due_at_ms } = self;
+        let claimed = |(delivery, event)| Some(Due { claim: claims.claim(delivery)?, event });
+        ClaimedPage { due: due.into_iter().filter_map(claimed).collect(), more, next_due_at_ms }
     }
 }
 
@@ -92,10 +108,10 @@ struct LaneRead {
 const DELIVERY_COLUMNS: &str = "d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind";
 
 impl LaneRead {
-    fn due(&self, row: &Row<'_>) -> rusqlite::Result<Due> {
+    fn due(&self, row: &Row<'_>) -> rusqlite::Result<(DueDelivery, Arc<Event>)> {
         let event = event_row(row)?;
         let delivery = self.delivery(row, 6, event.id)?;
-        Ok(Due { delivery, event: Arc::new(event) })
+        Ok((delivery, Arc::new(event)))
     }
 
     /// Reads the delivery of an event, whose columns begin at `first` in the order of [`DELIVERY_COLUMNS`].
@@ -117,27 +133,24 @@ fn due_page(
     connection: &Connection,
     lane: &LaneRead,
     limit: usize,
-    skip: &HashSet<DeliveryId>,
+    claims: &ClaimPage,
     events: &EventCache,
 ) -> Result<DuePage, StoreError> {
     let now_ms = now_ms();
     let LaneRead { tenant, subscription, class, blocks_below, .. } = lane;
-    let sql = "SELECT MAX(id) FROM deliveries WHERE tenant = ?1";
-    let newest: Option<uuid::Uuid> = connection.prepare_cached(sql)?.query_row([&*tenant.0], |row| row.get(0))?;
     let sql = format!(
         "SELECT {DELIVERY_COLUMNS}, d.event
          FROM deliveries d INDEXED BY deliveries_due
-         WHERE d.tenant = ?1 AND d.subscription = ?2 AND d.state = 0 AND (d.attempts_made > 0) = ?4
+         WHERE d.tenant = ?1 AND d.subscription = ?2 AND d.state = 0 AND (d.attempts_made > 0) = ?3
            AND (d.order_key IS NULL OR NOT EXISTS (
              SELECT 1 FROM deliveries o INDEXED BY deliveries_in_order
              WHERE o.tenant = ?1 AND o.subscription = ?2 AND o.order_key = d.order_key AND o.state = 0
-               AND o.id < d.id AND o.attempts_made < ?5))
-         ORDER BY d.due_at_ms, d.id LIMIT ?3"
+               AND o.id < d.id AND o.attempts_made < ?4))
+         ORDER BY d.due_at_ms, d.id"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows_max = limit + skip.len() + 1;
-    let mut rows = statement.query(params![&*tenant.0, subscription.0, rows_max, *class as u8, blocks_below])?;
-    let mut page = DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest: newest.map(DeliveryId) };
+    let mut rows = statement.query(params![&*tenant.0, subscription.0, *class as u8, blocks_below])?;
+    let mut page = DuePage::default();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
         let due_at_ms = row.get(4)?;
@@ -145,7 +158,7 @@ fn due_page(
             page.next_due_at_ms = Some(due_at_ms);
             break;
         }
-        if skip.contains(&DeliveryId(row.get(0)?)) {
+        if !claims.is_free(DeliveryId(row.get(0)?)) {
             continue;
         }
         if page.due.len() == limit || bytes > PAGE_BYTES_MAX {
@@ -157,7 +170,7 @@ fn due_page(
         let event = events.read(connection, tenant, id)?;
         let event = event.ok_or_else(|| rusqlite::Error::InvalidColumnType(6, "event".into(), Type::Null))?;
         bytes += event.payload.len();
-        page.due.push(Due { delivery: lane.delivery(row, 0, id)?, event });
+        page.due.push((lane.delivery(row, 0, id)?, event));
     }
     Ok(page)
 }

@@ -16,6 +16,7 @@
 
 use super::background::run_when_woken;
 use super::batch::{IntakeStatement, IntakeTx};
+use super::claims::Claims;
 use super::event_cache::EventCache;
 use super::fair_queue::Owner;
 use super::new_events::{publish, write_usual_delivery};
@@ -153,9 +154,10 @@ impl Store {
         let mut last = false;
         while !last {
             let catalog = self.catalog.clone();
+            let claims = self.claims.clone();
             let owner = tenant.clone();
             let events = self.events.clone();
-            let write = move |tx: &IntakeTx<'_, '_>| step(tx, &catalog, &events, &owner, id);
+            let write = move |tx: &IntakeTx<'_, '_>| step(tx, (&catalog, &claims), &events, &owner, id);
             let store_events = self.store_events.clone();
             let publish = move |step: &mut FanOutStep| publish(&store_events, std::mem::take(&mut step.new_deliveries));
             let terms = Terms { owner: tenant.into(), rows: STEP as u64 };
@@ -268,7 +270,7 @@ fn plan(
 /// Makes the next deliveries. Reads everything before the first change, as a write without a savepoint must.
 fn step(
     tx: &IntakeTx<'_, '_>,
-    catalog: &Catalog,
+    (catalog, claims): (&Catalog, &Claims),
     cache: &EventCache,
     tenant: &TenantId,
     id: Uuid,
@@ -281,7 +283,7 @@ fn step(
     for (event, subscriptions) in planned.due {
         let order_key = LazyCell::new(|| OrderKey::of_event(&event));
         for subscription in subscriptions {
-            write_usual_delivery(tx, tenant, &event, &subscription, &order_key, &mut new_deliveries);
+            write_usual_delivery(tx, &event, &subscription, &order_key, claims, &mut new_deliveries);
         }
     }
     for (event, made) in planned.corrected {

@@ -5,6 +5,7 @@
 
 use super::accept::accept_one;
 use super::batch::AdminTx;
+use super::claims::Claims;
 use super::{Catalog, NewDeliveries, NewEvent, StoreError};
 use bytes::Bytes;
 use hookloom_model::event::Module;
@@ -14,7 +15,7 @@ use serde_json::json;
 /// Accepts `Subscription is Disabled` or `Subscription is Paused`, and returns its deliveries. Does nothing for an active subscription.
 pub(super) fn accept_state_change(
     tx: &AdminTx<'_, '_>,
-    catalog: &Catalog,
+    catalogs: (&Catalog, &Claims),
     subscription: &Subscription,
 ) -> Result<NewDeliveries, StoreError> {
     let state = match subscription.state {
@@ -42,6 +43,6 @@ pub(super) fn accept_state_change(
     };
     // The share of the tenant is not checked: host events are few, and are accepted even if the share is used up.
     let mut new_deliveries = NewDeliveries::default();
-    accept_one(&tx.intake(), catalog, &subscription.tenant, event, Some(subscription.id), &mut new_deliveries);
+    accept_one(&tx.intake(), catalogs, &subscription.tenant, event, Some(subscription.id), &mut new_deliveries);
     Ok(new_deliveries)
 }

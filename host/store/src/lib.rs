@@ -27,6 +27,7 @@ mod catalog;
 mod changes;
 mod check;
 mod checkpoint;
+mod claims;
 mod clock;
 mod contents;
 mod credentials;
@@ -94,12 +95,13 @@ pub use caps::Caps;
 use catalog::Catalog;
 pub use changes::Change;
 pub use check::{CheckReport, DamagedKey, TableReport, check_store};
+pub use claims::Claim;
 pub use contents::TenantContents;
 pub use damage::{DamageReport, DamagedObject, DamagedRow, RowKind};
 use data_folder::DataFolder;
 pub use data_folder::FolderFault;
-pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView};
-pub use due::{AttemptClass, DuePage};
+pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView, Unfinished};
+pub use due::{AttemptClass, ClaimedPage};
 pub use events::{EventFilter, EventSummary};
 pub use figures::SpanFigures;
 pub use ledger::Ledger;
@@ -259,6 +261,7 @@ pub struct Store {
     /// Dropped after the readers, because the last connection that can write deletes the log.
     writer: Writer,
     catalog: Arc<Catalog>,
+    claims: Arc<claims::Claims>,
     vault: Vault,
     /// Wakes the deletion of the remains of tenants, plugins and versions.
     deletions: tokio::sync::Notify,
@@ -338,6 +341,7 @@ impl Store {
             limits,
             room,
             catalog,
+            claims: Arc::default(),
             vault,
             deletions: tokio::sync::Notify::new(),
             sweeps: tokio::sync::Notify::new(),

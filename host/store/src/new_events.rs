@@ -1,13 +1,14 @@
 //! New events and deliveries: their rows, and their way to the dispatcher.
 
 use super::batch::IntakeTx;
+use super::claims::Claims;
 use super::order_key::OrderKey;
 use super::rows::{DeliveryRow, EventRow};
 use super::{Due, NewDeliveries, StoreEvent};
 use bytes::Bytes;
 use hookloom_model::delivery::{DeliveryId, DeliveryKind, DueDelivery};
 use hookloom_model::event::{Event, EventId, Module};
-use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
+use hookloom_model::subscription::{Subscription, SubscriptionId, SubscriptionState, TenantId};
 use std::cell::LazyCell;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -32,21 +33,27 @@ pub(super) fn publish(store_events: &mpsc::UnboundedSender<StoreEvent>, new_deli
     }
 }
 
-/// Adds the delivery of an accepted event to a subscription. The order key is the same for every ordered subscription.
+/// Adds the delivery of an accepted event to a subscription, and claims it if its lane can attempt it at once. The order key is the
+/// same for every ordered subscription.
 pub(super) fn write_usual_delivery(
     tx: &IntakeTx<'_, '_>,
-    tenant: &TenantId,
     event: &Arc<Event>,
     subscription: &Subscription,
     order_key: &LazyCell<Option<OrderKey>, impl FnOnce() -> Option<OrderKey>>,
+    claims: &Claims,
     new_deliveries: &mut NewDeliveries,
 ) {
+    let tenant = &subscription.tenant;
     let order_key = subscription.settings.ordering.and_then(|_| **order_key);
     let wait_ms = subscription.settings.retry.first_wait_ms();
     let delivery = write_delivery(tx, tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms, order_key);
-    match wait_ms {
-        0 => new_deliveries.due.push(Due { delivery, event: event.clone() }),
-        _ => new_deliveries.later.push(subscription.id),
+    // Only the store knows which delivery of an order is the next, and when a paused subscription goes on.
+    let is_due =
+        wait_ms == 0 && subscription.settings.ordering.is_none() && subscription.state == SubscriptionState::Active;
+    if is_due {
+        new_deliveries.due.push(Due { claim: claims.claim_new(delivery), event: event.clone() });
+    } else {
+        new_deliveries.later.push(subscription.id);
     }
 }
 

@@ -8,7 +8,7 @@ use super::damage::{RowKind, damaged};
 use super::deliveries::{AttemptRecord, record_one};
 use super::writer::Terms;
 use super::{Store, StoreError, now_ms, set_apart};
-use hookloom_model::delivery::{DeliveryState, Reason};
+use hookloom_model::delivery::{DeliveryState, DueDelivery, Reason};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
 use std::sync::Arc;
@@ -49,12 +49,13 @@ impl Store {
     /// delivery is updated without this attempt.
     pub(super) async fn record_beside_damage(
         &self,
+        delivery: DueDelivery,
         record: Arc<AttemptRecord>,
         detail: Arc<str>,
         terms: Terms,
     ) -> Result<(), StoreError> {
-        let tenant = record.delivery.tenant.clone();
-        let id = record.delivery.id.0;
+        let tenant = delivery.tenant.clone();
+        let id = delivery.id.0;
         let owner = tenant.clone();
         let read = move |connection: &Connection| {
             let row = damaged(&owner, RowKind::Delivery, id, "");
@@ -65,9 +66,10 @@ impl Store {
             return Ok(());
         }
         for detail in [Some(detail), None] {
+            let delivery = delivery.clone();
             let record = record.clone();
             let is_whole = detail.is_some();
-            let write = move |tx: &OutcomeTx<'_, '_>| record_one(tx, &record, detail.as_deref());
+            let write = move |tx: &OutcomeTx<'_, '_>| record_one(tx, &delivery, &record, detail.as_deref());
             match self.writer.outcome(terms.clone(), write).await {
                 Err(error) if error.is_damage() && is_whole => {}
                 Ok(()) if !is_whole => {

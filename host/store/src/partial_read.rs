@@ -20,4 +20,10 @@ impl<T> PartialRead<T> {
     pub(super) fn of(value: T) -> Self {
         PartialRead { value, damaged: Vec::new(), without_event: Vec::new() }
     }
+
+    /// Converts the readable part.
+    pub(super) fn map<U>(self, convert: impl FnOnce(T) -> U) -> PartialRead<U> {
+        let PartialRead { value, damaged, without_event } = self;
+        PartialRead { value: convert(value), damaged, without_event }
+    }
 }

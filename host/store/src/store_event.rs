@@ -2,6 +2,7 @@
 //!
 //! Data only. An event can be lost only while the host stops; the dispatcher reads what is due from the store at the next start.
 
+use super::claims::Claim;
 use hookloom_model::delivery::DueDelivery;
 use hookloom_model::event::Event;
 use hookloom_model::subscription::SubscriptionId;
@@ -16,20 +17,28 @@ pub enum StoreEvent {
     Changed(SubscriptionId),
 }
 
-/// New deliveries, those that are due at once apart from those with an initial delay.
-#[derive(Clone, Debug, Default)]
+/// New deliveries, those that lanes can attempt at once apart from all others.
+#[derive(Debug, Default)]
 pub struct NewDeliveries {
-    /// Deliveries that are due at once.
+    /// Claimed deliveries, which are due at once.
     pub due: Vec<Due>,
-    /// Subscriptions of the other deliveries, which their lanes read from the store when they are due.
+    /// Subscriptions of the other deliveries: with an initial delay, of a paused subscription, or in an order. Their lanes read them
+    /// from the store.
     pub later: Vec<SubscriptionId>,
 }
 
-/// A due delivery with its event.
-#[derive(Clone, Debug)]
+/// Claimed delivery with its event.
+#[derive(Debug)]
 pub struct Due {
-    /// The delivery.
-    pub delivery: DueDelivery,
+    /// Licence to attempt the delivery.
+    pub claim: Claim,
     /// The event.
     pub event: Arc<Event>,
+}
+
+impl Due {
+    /// The delivery.
+    pub fn delivery(&self) -> &DueDelivery {
+        self.claim.delivery()
+    }
 }

@@ -8,7 +8,9 @@ use super::batch::AdminTx;
 use super::endings::end_pending;
 use super::new_events::publish;
 use super::state_change::StateChange;
-use super::{Catalog, NewDeliveries, Store, StoreError, host_events, now_ms};
+use super::writer::Terms;
+use super::writes::publish_change;
+use super::{NewDeliveries, Store, StoreError, host_events, now_ms};
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
 use hookloom_model::subscription::{Subscription, SubscriptionId, SubscriptionState, TenantId};
@@ -45,6 +47,7 @@ impl Store {
         let owner = tenant;
         let tenant = tenant.clone();
         let catalog = self.catalog.clone();
+        let claims = self.claims.clone();
         let store_events = self.store_events.clone();
         let write = move |tx: &AdminTx<'_, '_>| {
             first(tx)?;
@@ -52,7 +55,7 @@ impl Store {
             let changed = set_state(tx, &current, &change)?;
             let by_host = matches!(change, StateChange::Disable { .. } | StateChange::Pause { by_host: true, .. });
             let new_deliveries = if by_host && current.state != changed.state {
-                host_events::accept_state_change(tx, &catalog, &changed)?
+                host_events::accept_state_change(tx, (&catalog, &claims), &changed)?
             } else {
                 NewDeliveries::default()
             };
@@ -60,11 +63,13 @@ impl Store {
             tx.record(&actor, Some(&tenant), &action)?;
             Ok((Some(changed), new_deliveries))
         };
-        let show = move |catalog: &Catalog, (changed, new_deliveries): &(Option<Arc<Subscription>>, NewDeliveries)| {
+        let catalog = self.catalog.clone();
+        let then = move |(changed, new_deliveries): &mut (Option<Arc<Subscription>>, NewDeliveries)| {
             catalog.put_subscriptions(changed.iter().cloned().collect());
-            publish(&store_events, new_deliveries.clone());
+            publish(&store_events, std::mem::take(new_deliveries));
+            publish_change(&store_events, id);
         };
-        self.change_of(owner, vec![id], write, show).await?;
+        self.writer.change(Terms::small(owner.into()), write, then).await?;
         if rest.is_some() {
             self.end_rest(owner, id, rest).await?;
         }

@@ -5,6 +5,7 @@ use super::fair_queue::Owner;
 use super::writer::Terms;
 use super::{Catalog, Store, StoreError, StoreEvent};
 use hookloom_model::subscription::SubscriptionId;
+use tokio::sync::mpsc;
 
 impl Store {
     /// Runs a write of few rows that shares its transaction with others.
@@ -39,11 +40,14 @@ impl Store {
         let store_events = self.store_events.clone();
         let then = move |value: &mut T| {
             show(&catalog, value);
-            for id in subscriptions {
-                // The dispatcher is gone only while the host stops. It reads what is due from the store at the next start.
-                let _ = store_events.send(StoreEvent::Changed(id));
-            }
+            subscriptions.into_iter().for_each(|id| publish_change(&store_events, id));
         };
         self.writer.change(Terms::small(owner.into()), write, then).await
     }
+}
+
+/// Publishes that a subscription changed. The dispatcher is gone only while the host stops, and reads what is due from the store at the
+/// next start.
+pub(super) fn publish_change(store_events: &mpsc::UnboundedSender<StoreEvent>, id: SubscriptionId) {
+    let _ = store_events.send(StoreEvent::Changed(id));
 }

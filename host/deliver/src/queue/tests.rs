@@ -1,19 +1,20 @@
 //! Lane queue against a real store: in any order of events, no delivery is attempted twice at once and none is lost.
 
 use super::*;
+use hookloom_model::delivery::DeliveryId;
 use hookloom_model::event::Module;
 use hookloom_model::subscription::{LoadedSettings, TenantId};
 use hookloom_store::{Actor, Caps, NewEvent, StoreEvent, TenantChange};
 use proptest::prelude::*;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
 #[test]
 fn a_retry_beyond_its_share_sets_no_timer() {
     let mut queue = LaneQueue::default();
-    queue.release(DeliveryId::new(), Some(5));
+    queue.note_due_again(5);
     queue.first.next_due_at_ms = None;
     assert_eq!((queue.next_due_at_ms(true), queue.next_due_at_ms(false)), (Some(5), None));
     queue.first.next_due_at_ms = Some(7);
@@ -106,9 +107,9 @@ impl TestLane {
             LaneStep::Push => self.push_accepted(),
             LaneStep::Begin => {
                 if let Some(next) = self.next().await {
-                    let id = next.delivery.id;
+                    let id = next.delivery().id;
                     assert!(!self.delivered.contains(&id), "it was delivered already");
-                    assert!(self.under_way.iter().all(|other| other.delivery.id != id), "it is under way already");
+                    assert!(self.under_way.iter().all(|other| other.delivery().id != id), "it is under way already");
                     self.under_way.push_back(next);
                 }
             }
@@ -134,16 +135,16 @@ impl TestLane {
     /// Ends an attempt as a lane does: records the outcome, then releases the delivery.
     async fn end(&mut self, again: bool) {
         let Some(next) = self.under_way.pop_front() else { return };
-        let id = next.delivery.id;
+        let id = next.delivery().id;
         if again {
             // The attempt is not recorded: the delivery is still due in the store.
-            self.queue.release(id, Some(now_ms()));
+            next.claim.release();
+            self.queue.note_due_again(now_ms());
             return;
         }
         let reason = hookloom_model::delivery::Reason::new("done", "by the test");
-        self.store.give_up(&next.delivery, reason).await.expect("recorded");
+        self.store.give_up(next.claim, reason).await.expect("recorded");
         self.delivered.insert(id);
-        self.queue.release(id, None);
     }
 }
 
@@ -170,15 +171,16 @@ async fn a_lane_reserves_at_most_its_part_of_the_budget_and_releases_it() {
 async fn a_page_keeps_the_events_that_fit_the_budget() {
     let mut lane = TestLane::new().await;
     let entry_bytes = ENTRY_OVERHEAD_BYTES + 2;
-    lane.apply(LaneStep::Accept(9)).await;
     lane.handle.close();
+    lane.apply(LaneStep::Accept(9)).await;
+    lane.apply(LaneStep::Push).await;
     lane.budget = MemoryBudget::of(16 * entry_bytes);
     lane.queue.recheck_store();
     let mut loaded = Vec::new();
     for _ in 0..9 {
         let next = lane.next().await.expect("one of nine");
-        let event = lane.store.event_of(&next.delivery).await.expect("a read").expect("an event");
-        assert_eq!(event.id, next.delivery.event);
+        let event = lane.store.event_of(next.delivery()).await.expect("a read").expect("an event");
+        assert_eq!(event.id, next.delivery().event);
         loaded.push(next.event.is_some_and(|kept| kept.payload == event.payload));
     }
     assert_eq!(loaded, [true, true, false, false, false, false, false, false, false], "an eighth of the budget");

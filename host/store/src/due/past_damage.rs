@@ -4,12 +4,14 @@
 //! until it is rebuilt ([`repair`](crate::repair)).
 
 use super::{AttemptClass, DuePage, LaneRead, PAGE_BYTES_MAX};
+use crate::claims::ClaimPage;
 use crate::damage::{Damage, DamagedRow, RowKind, damaged};
 use crate::partial_read::PartialRead;
-use crate::{Due, StoreError, now_ms};
-use hookloom_model::delivery::DeliveryId;
+use crate::{StoreError, now_ms};
+use hookloom_model::delivery::{DeliveryId, DueDelivery};
+use hookloom_model::event::Event;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use std::collections::HashSet;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Delay of a lane while an index is being rebuilt, in milliseconds.
@@ -43,13 +45,11 @@ pub(super) fn due_page(
     connection: &Connection,
     lane: &LaneRead,
     limit: usize,
-    skip: &HashSet<DeliveryId>,
+    claims: &ClaimPage,
     known: &Damage,
 ) -> PartialRead<DuePage> {
     let now_ms = now_ms();
-    // Newer than anything the page can have read, so that fresh deliveries are left to the store.
-    let newest = Some(DeliveryId::new());
-    let mut read = PartialRead::of(DuePage { due: Vec::new(), more: false, next_due_at_ms: None, newest });
+    let mut read = PartialRead::of(DuePage::default());
     let pending = match pending(connection, lane) {
         Ok(pending) => pending,
         Err(error) => {
@@ -70,12 +70,12 @@ pub(super) fn due_page(
             page.more = true;
             break;
         }
-        if skip.contains(&DeliveryId(id)) || known.has(&lane.tenant, RowKind::Delivery, id) {
+        if !claims.is_free(DeliveryId(id)) || known.has(&lane.tenant, RowKind::Delivery, id) {
             continue;
         }
         match one_due(connection, lane, id, known) {
             Ok(Some(due)) => {
-                bytes += due.event.payload.len();
+                bytes += due.1.payload.len();
                 page.due.push(due);
             }
             Ok(None) => {}
@@ -134,7 +134,12 @@ const COLUMNS: &str = "e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.
     d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind";
 
 /// Returns a delivery with its event. None: an earlier delivery of the same entity goes first.
-fn one_due(connection: &Connection, lane: &LaneRead, id: Uuid, known: &Damage) -> Result<Option<Due>, UnreadablePart> {
+fn one_due(
+    connection: &Connection,
+    lane: &LaneRead,
+    id: Uuid,
+    known: &Damage,
+) -> Result<Option<(DueDelivery, Arc<Event>)>, UnreadablePart> {
     let tenant = &lane.tenant;
     let broken = |detail: String| UnreadablePart::Delivery(damaged(tenant, RowKind::Delivery, id, detail));
     let of = params![&*tenant.0, id];

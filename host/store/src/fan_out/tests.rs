@@ -63,7 +63,7 @@ fn published(store_events: &mut StoreEventReceiver) -> HashMap<(EventId, Subscri
     while let Ok(event) = store_events.try_recv() {
         let StoreEvent::Accepted(new) = event else { continue };
         for due in new.due {
-            *published.entry((due.delivery.event, due.delivery.subscription)).or_default() += 1;
+            *published.entry((due.delivery().event, due.delivery().subscription)).or_default() += 1;
         }
     }
     published

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hookloom_model::event::Module;
 use hookloom_model::subscription::{LoadedSettings, Subscription};
 use serde_json::json;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -143,10 +143,10 @@ async fn resuming_touches_no_delivery_and_its_age_begins_where_it_was() {
     assert_eq!((before, count(&store, "age_from_ms = created_at_ms").await), (3, 3));
     let check = |store: Arc<Store>| async move {
         let subscription = store.catalog().subscription(&tenant(), id).expect("it");
-        let page = store.due(&subscription, AttemptClass::Retry, 10, HashSet::new()).await.expect("a page");
+        let page = store.claim_due(&subscription, AttemptClass::Retry, 10).await.expect("a page");
         assert_eq!(page.due.len(), 3);
         for due in page.due {
-            let younger_ms = due.delivery.age_from_ms - due.event.received_at_ms;
+            let younger_ms = due.delivery().age_from_ms - due.event.received_at_ms;
             assert!((50..60_000).contains(&younger_ms), "{younger_ms} ms");
         }
     };

@@ -16,7 +16,7 @@ use hookloom_model::subscription::{LoadedSettings, Subscription, SubscriptionId,
 use proptest::prelude::*;
 use rusqlite::Connection;
 use serde_json::json;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub(super) fn contact(entity: u8, bytes: usize) -> NewEvent {
@@ -137,7 +137,6 @@ pub(super) fn step() -> impl Strategy<Value = WorldStep> {
 
 pub(super) struct World {
     pub(super) store: Arc<Store>,
-    _store_events: tokio::sync::mpsc::UnboundedReceiver<crate::StoreEvent>,
     _folder: tempfile::TempDir,
 }
 
@@ -161,11 +160,12 @@ impl World {
     pub(super) async fn new() -> World {
         let folder = tempfile::tempdir().expect("a folder");
         let limits = StoreLimits { share: SHARE, ..StoreLimits::default() };
-        let (store, store_events) = Store::open_with(folder.path(), limits).expect("a store");
+        // Without a dispatcher: claims of new deliveries are released at once.
+        let (store, _) = Store::open_with(folder.path(), limits).expect("a store");
         for name in ["t0", "t1"] {
             store.create_tenant(Actor::Host, TenantId(name.into()), TenantChange::default()).await.expect("a tenant");
         }
-        World { store, _store_events: store_events, _folder: folder }
+        World { store, _folder: folder }
     }
 
     pub(super) fn subscription(&self, tenant: &TenantId, pick: usize) -> Option<Arc<Subscription>> {
@@ -250,9 +250,9 @@ impl World {
         match what {
             What::Record => self.record(&subscription, pick, size).await,
             What::GiveUp => {
-                let due = store.due(&subscription, AttemptClass::First, 1, HashSet::new()).await.expect("due").due;
-                if let Some(due) = due.first() {
-                    store.give_up(&due.delivery, Reason::new("test", "x".repeat(size))).await.expect("given up");
+                let mut due = store.claim_due(&subscription, AttemptClass::First, 1).await.expect("due").due;
+                if let Some(due) = due.pop() {
+                    store.give_up(due.claim, Reason::new("test", "x".repeat(size))).await.expect("given up");
                 }
             }
             What::RetryByHand | What::Cancel => match any {
@@ -268,7 +268,7 @@ impl World {
 
     pub(super) async fn record(&self, subscription: &Subscription, pick: usize, size: usize) {
         let class = if pick < 4 { AttemptClass::Retry } else { AttemptClass::First };
-        let due = self.store.due(subscription, class, 3, HashSet::new()).await.expect("due").due;
+        let due = self.store.claim_due(subscription, class, 3).await.expect("due").due;
         let records = due.into_iter().enumerate().map(|(index, due)| {
             let reason = Reason::new("test", "r".repeat(size / 2));
             let next = match (pick + index) % 6 {
@@ -278,14 +278,14 @@ impl World {
                 3 => Next::AwaitPlugin { reason },
                 other => Next::Again { at_ms: 0, counts: other == 4, reason },
             };
-            let attempt = json!({"number": due.delivery.attempts_made + 1, "started_at_ms": 0, "config_generation": 1,
+            let attempt = json!({"number": due.delivery().attempts_made + 1, "started_at_ms": 0, "config_generation": 1,
                 "outcome": "delivered", "echoed": false, "log": ["l".repeat(size)]});
             let attempt: Attempt = serde_json::from_value(attempt).expect("an attempt");
             let disables = (pick == 7).then(|| Reason::new("gone", "wants no more"));
-            AttemptRecord { delivery: due.delivery, attempt, next, age_end_ms: i64::MAX, disables }
+            (due.claim, AttemptRecord { attempt, next, age_end_ms: i64::MAX, disables })
         });
         // All at once, so that they share a transaction.
-        let recorded = records.map(|record| self.store.record(Arc::new(record)));
+        let recorded = records.map(|(claim, record)| self.store.finish(claim, Arc::new(record)));
         for recorded in futures_util::future::join_all(recorded).await {
             recorded.expect("an outcome is never refused");
         }

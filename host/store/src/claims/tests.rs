@@ -1,0 +1,147 @@
+//! Claims against a model of the database: in any order of steps, no delivery has two claims, no claim shows a former state, and no
+//! delivery is forgotten.
+
+use super::*;
+use hookloom_model::delivery::DeliveryKind;
+use hookloom_model::event::EventId;
+use hookloom_model::subscription::TenantId;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A transaction makes a delivery and claims it.
+    Make,
+    /// The oldest transaction is committed, or rolled back.
+    End { commits: bool },
+    /// A reader begins a page: it takes a snapshot.
+    BeginPage,
+    /// The oldest page claims what it found.
+    EndPage,
+    /// An attempt of a claim is committed; the delivery is due again.
+    Finish(usize),
+    /// A claim ends without an attempt.
+    Release(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => Just(Step::Make),
+        3 => any::<bool>().prop_map(|commits| Step::End { commits }),
+        2 => Just(Step::BeginPage),
+        2 => Just(Step::EndPage),
+        3 => any::<usize>().prop_map(Step::Finish),
+        2 => any::<usize>().prop_map(Step::Release),
+    ]
+}
+
+#[derive(Default)]
+struct World {
+    claims: Claims,
+    subscription: Option<SubscriptionId>,
+    /// Committed deliveries and the numbers of their attempts.
+    rows: BTreeMap<uuid::Uuid, u32>,
+    uncommitted: Vec<Claim>,
+    pages: Vec<(ClaimPage, BTreeMap<uuid::Uuid, u32>)>,
+    held: Vec<Claim>,
+}
+
+impl World {
+    fn subscription(&mut self) -> SubscriptionId {
+        *self.subscription.get_or_insert_with(SubscriptionId::new)
+    }
+
+    fn delivery(&mut self, id: DeliveryId, attempts_made: u32) -> DueDelivery {
+        DueDelivery {
+            id,
+            tenant: TenantId("t".into()),
+            event: EventId::new(),
+            subscription: self.subscription(),
+            kind: DeliveryKind::Usual,
+            attempts_made,
+            attempts_in_budget: attempts_made,
+            age_from_ms: 0,
+        }
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Make => {
+                let delivery = self.delivery(DeliveryId::new(), 0);
+                self.uncommitted.push(self.claims.claim_new(delivery));
+            }
+            Step::End { commits } if !self.uncommitted.is_empty() => {
+                let claim = self.uncommitted.remove(0);
+                if commits {
+                    self.rows.insert(claim.delivery().id.0, 0);
+                    self.hold(claim);
+                }
+            }
+            Step::BeginPage => {
+                let subscription = self.subscription();
+                self.pages.push((self.claims.begin_page(subscription), self.rows.clone()));
+            }
+            Step::EndPage if !self.pages.is_empty() => {
+                let (page, found) = self.pages.remove(0);
+                for (id, attempts_made) in found {
+                    let delivery = self.delivery(DeliveryId(id), attempts_made);
+                    let is_free = page.is_free(delivery.id);
+                    let claim = page.claim(delivery);
+                    assert_eq!(claim.is_some(), is_free);
+                    claim.into_iter().for_each(|claim| self.hold(claim));
+                }
+            }
+            Step::Finish(pick) if !self.held.is_empty() => {
+                let claim = self.held.swap_remove(pick % self.held.len());
+                *self.rows.get_mut(&claim.delivery().id.0).expect("its row") += 1;
+                // The commit comes before the end of the claim.
+                drop(claim);
+            }
+            Step::Release(pick) if !self.held.is_empty() => {
+                self.held.swap_remove(pick % self.held.len()).release();
+            }
+            _ => {}
+        }
+    }
+
+    fn hold(&mut self, claim: Claim) {
+        let delivery = claim.delivery();
+        assert!(self.held.iter().all(|held| held.delivery().id != delivery.id), "it has a claim already");
+        assert_eq!(self.rows.get(&delivery.id.0), Some(&delivery.attempts_made), "it is a former state");
+        self.held.push(claim);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_delivery_has_one_claim_at_a_time_which_shows_its_present_state(steps in proptest::collection::vec(step(), 1..120)) {
+        let mut world = World::default();
+        for step in steps {
+            world.apply(step);
+        }
+        // Everything that is committed can be claimed once all else has ended.
+        world.uncommitted.clear();
+        world.pages.clear();
+        world.held.clear();
+        world.apply(Step::BeginPage);
+        world.apply(Step::EndPage);
+        prop_assert_eq!(world.held.len(), world.rows.len());
+    }
+}
+
+#[test]
+fn subscriptions_without_claims_are_forgotten() {
+    let claims = Claims::default();
+    let mut world = World::default();
+    let kept = world.delivery(DeliveryId::new(), 0);
+    let id = kept.id;
+    let subscription = kept.subscription;
+    let held = claims.claim_new(kept);
+    for _ in 0..3 * SUBSCRIPTIONS_KEPT {
+        drop(claims.begin_page(SubscriptionId::new()));
+    }
+    assert!(claims.0.lock().len() <= 2 * SUBSCRIPTIONS_KEPT);
+    assert!(!claims.begin_page(subscription).is_free(id), "a claim keeps its subscription");
+    drop(held);
+    assert!(claims.begin_page(subscription).is_free(id));
+}
