@@ -8,6 +8,7 @@ use super::entity::{EntityId, entity_id};
 use super::json::{DEPTH_MAX, Unreadable, check_readable, offset_of};
 use crate::limits::shortened;
 use bytes::Bytes;
+use serde::Deserialize;
 use serde::de::{self, Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -161,6 +162,17 @@ struct EnvelopeKeys<'de> {
     data: &'de RawValue,
 }
 
+/// Key of an envelope. The expected ones are compared without a copy.
+#[derive(Deserialize)]
+#[serde(field_identifier)]
+enum EnvelopeKey {
+    #[serde(rename = "eventName")]
+    EventName,
+    #[serde(rename = "eventData")]
+    EventData,
+    Unexpected(String),
+}
+
 struct EnvelopeVisitor;
 
 impl<'de> Visitor<'de> for EnvelopeVisitor {
@@ -173,12 +185,13 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut name = None::<String>;
         let mut data = None::<&RawValue>;
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                "eventName" if name.is_none() => name = Some(map.next_value()?),
-                "eventData" if data.is_none() => data = Some(object(map.next_value()?)?),
-                "eventName" | "eventData" => return Err(de::Error::custom(format!("the key {key:?} occurs twice"))),
-                _ => {
+        while let Some(key) = map.next_key()? {
+            match key {
+                EnvelopeKey::EventName if name.is_none() => name = Some(map.next_value()?),
+                EnvelopeKey::EventData if data.is_none() => data = Some(object(map.next_value()?)?),
+                EnvelopeKey::EventName => return Err(de::Error::custom("the key \"eventName\" occurs twice")),
+                EnvelopeKey::EventData => return Err(de::Error::custom("the key \"eventData\" occurs twice")),
+                EnvelopeKey::Unexpected(key) => {
                     return Err(de::Error::custom(format!(
                         "unexpected key {key:?}: an event has \"eventName\" and \"eventData\" only"
                     )));
