@@ -54,6 +54,7 @@ mod log_check;
 mod new_events;
 mod operator_actions;
 mod order_key;
+mod outcomes;
 mod outcomes_beside_damage;
 mod partial_read;
 mod plugins;
@@ -100,7 +101,7 @@ pub use contents::TenantContents;
 pub use damage::{DamageReport, DamagedObject, DamagedRow, RowKind};
 use data_folder::DataFolder;
 pub use data_folder::FolderFault;
-pub use deliveries::{AttemptRecord, DeliveryFilter, DeliveryView, EventView, Unfinished};
+pub use deliveries::{DeliveryFilter, DeliveryView, EventView};
 pub use due::{AttemptClass, ClaimedPage};
 pub use events::{EventFilter, EventSummary};
 pub use figures::SpanFigures;
@@ -109,6 +110,7 @@ pub use limits::StoreLimits;
 pub use live_updates::LiveUpdate;
 pub use new_events::NewEvent;
 pub use operator_actions::Span;
+pub use outcomes::{AttemptRecord, Unfinished};
 pub use plugins::{ActiveVersion, PluginVersion, StoredPlugin};
 pub use quarantine::Quarantine;
 pub use readiness::MachineFault;
@@ -127,6 +129,7 @@ use disk_room::DiskRoom;
 use hookloom_model::plural::counted;
 use hookloom_model::subscription::SubscriptionId;
 use readers::Readers;
+use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -253,6 +256,18 @@ pub enum StoreError {
 /// Minimum time limit of a read by a lane.
 const LANE_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Opens the connection of the writer, and brings the database to the newest schema.
+fn open_for_writes(folder: &DataFolder) -> Result<Connection, StoreError> {
+    let mut connection = folder.open_database()?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // FULL flushes the log at every commit, as `202` promises.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    tune(&connection)?;
+    schema::migrate(&mut connection)?;
+    usage::install(&mut connection)?;
+    Ok(connection)
+}
+
 /// The store.
 pub struct Store {
     readers: Readers,
@@ -306,13 +321,7 @@ impl Store {
         data_folder::inspect(path)?;
         folder.require_key()?;
         let path = folder.file(data_folder::DATABASE);
-        let mut connection = folder.open_database()?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // FULL flushes the log at every commit, as `202` promises.
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        tune(&connection)?;
-        schema::migrate(&mut connection)?;
-        usage::install(&mut connection)?;
+        let mut connection = open_for_writes(&folder)?;
         let vault = folder.open_vault(&connection)?;
         clock::follow_newest(&connection)?;
         let catalog = Arc::new(Catalog::load(&connection, &vault)?);

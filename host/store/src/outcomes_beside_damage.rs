@@ -5,7 +5,7 @@
 
 use super::batch::{AdminTx, OutcomeTx};
 use super::damage::{RowKind, damaged};
-use super::deliveries::{AttemptRecord, record_one};
+use super::outcomes::{AttemptRecord, record_one};
 use super::writer::Terms;
 use super::{Store, StoreError, now_ms, set_apart};
 use hookloom_model::delivery::{DeliveryState, DueDelivery, Reason};

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum ClaimStep {
     /// A transaction makes a delivery and claims it.
     Make,
     /// The oldest transaction is committed, or rolled back.
@@ -24,19 +24,19 @@ enum Step {
     Release(usize),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ClaimStep> {
     prop_oneof![
-        3 => Just(Step::Make),
-        3 => any::<bool>().prop_map(|commits| Step::End { commits }),
-        2 => Just(Step::BeginPage),
-        2 => Just(Step::EndPage),
-        3 => any::<usize>().prop_map(Step::Finish),
-        2 => any::<usize>().prop_map(Step::Release),
+        3 => Just(ClaimStep::Make),
+        3 => any::<bool>().prop_map(|commits| ClaimStep::End { commits }),
+        2 => Just(ClaimStep::BeginPage),
+        2 => Just(ClaimStep::EndPage),
+        3 => any::<usize>().prop_map(ClaimStep::Finish),
+        2 => any::<usize>().prop_map(ClaimStep::Release),
     ]
 }
 
 #[derive(Default)]
-struct World {
+struct ClaimsModel {
     claims: Claims,
     subscription: Option<SubscriptionId>,
     /// Committed deliveries and the numbers of their attempts.
@@ -46,7 +46,7 @@ struct World {
     held: Vec<Claim>,
 }
 
-impl World {
+impl ClaimsModel {
     fn subscription(&mut self) -> SubscriptionId {
         *self.subscription.get_or_insert_with(SubscriptionId::new)
     }
@@ -64,24 +64,24 @@ impl World {
         }
     }
 
-    fn apply(&mut self, step: Step) {
+    fn apply(&mut self, step: ClaimStep) {
         match step {
-            Step::Make => {
+            ClaimStep::Make => {
                 let delivery = self.delivery(DeliveryId::new(), 0);
                 self.uncommitted.push(self.claims.claim_new(delivery));
             }
-            Step::End { commits } if !self.uncommitted.is_empty() => {
+            ClaimStep::End { commits } if !self.uncommitted.is_empty() => {
                 let claim = self.uncommitted.remove(0);
                 if commits {
                     self.rows.insert(claim.delivery().id.0, 0);
                     self.hold(claim);
                 }
             }
-            Step::BeginPage => {
+            ClaimStep::BeginPage => {
                 let subscription = self.subscription();
                 self.pages.push((self.claims.begin_page(subscription), self.rows.clone()));
             }
-            Step::EndPage if !self.pages.is_empty() => {
+            ClaimStep::EndPage if !self.pages.is_empty() => {
                 let (page, found) = self.pages.remove(0);
                 for (id, attempts_made) in found {
                     let delivery = self.delivery(DeliveryId(id), attempts_made);
@@ -91,13 +91,13 @@ impl World {
                     claim.into_iter().for_each(|claim| self.hold(claim));
                 }
             }
-            Step::Finish(pick) if !self.held.is_empty() => {
+            ClaimStep::Finish(pick) if !self.held.is_empty() => {
                 let claim = self.held.swap_remove(pick % self.held.len());
                 *self.rows.get_mut(&claim.delivery().id.0).expect("its row") += 1;
                 // The commit comes before the end of the claim.
                 drop(claim);
             }
-            Step::Release(pick) if !self.held.is_empty() => {
+            ClaimStep::Release(pick) if !self.held.is_empty() => {
                 self.held.swap_remove(pick % self.held.len()).release();
             }
             _ => {}
@@ -115,25 +115,25 @@ impl World {
 proptest! {
     #[test]
     fn a_delivery_has_one_claim_at_a_time_which_shows_its_present_state(steps in proptest::collection::vec(step(), 1..120)) {
-        let mut world = World::default();
+        let mut model = ClaimsModel::default();
         for step in steps {
-            world.apply(step);
+            model.apply(step);
         }
         // Everything that is committed can be claimed once all else has ended.
-        world.uncommitted.clear();
-        world.pages.clear();
-        world.held.clear();
-        world.apply(Step::BeginPage);
-        world.apply(Step::EndPage);
-        prop_assert_eq!(world.held.len(), world.rows.len());
+        model.uncommitted.clear();
+        model.pages.clear();
+        model.held.clear();
+        model.apply(ClaimStep::BeginPage);
+        model.apply(ClaimStep::EndPage);
+        prop_assert_eq!(model.held.len(), model.rows.len());
     }
 }
 
 #[test]
 fn subscriptions_without_claims_are_forgotten() {
     let claims = Claims::default();
-    let mut world = World::default();
-    let kept = world.delivery(DeliveryId::new(), 0);
+    let mut model = ClaimsModel::default();
+    let kept = model.delivery(DeliveryId::new(), 0);
     let id = kept.id;
     let subscription = kept.subscription;
     let held = claims.claim_new(kept);
