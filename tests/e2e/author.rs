@@ -257,6 +257,8 @@ async fn bench_and_watch_do_what_they_say() {
     let [p50, p95, p99] = ["p50", "p95", "p99"].map(|name| wall[name].as_u64().unwrap());
     assert!(0 < p50 && p50 <= p95 && p95 <= p99, "{figures}");
     assert!(figures["memory_bytes"].as_u64().unwrap() > 65_536, "{figures}");
+    assert_eq!(figures["above_cpu_ms"]["limit"], 50, "{figures}");
+    assert!(figures["above_cpu_ms"]["calls"].as_u64().unwrap() < 20, "{figures}");
 
     let manifest = "name = \"watched\"\nbuild = [\"cp src/p.wasm p.wasm\"]\ncomponent = \"p.wasm\"\n";
     std::fs::write(place.path().join("hookloom-plugin.toml"), manifest).unwrap();

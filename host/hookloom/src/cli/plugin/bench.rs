@@ -1,11 +1,15 @@
 //! `hookloom plugin bench`: measures calls, each in a fresh instance as in the host, or in reused instances, and the host's part of
 //! them.
+//!
+//! Calls are measured with the largest limits of time that a host allows, so that one slow call on a busy machine does not end the
+//! measurement. Calls that a host would stop with its default limit are counted.
 
 use super::super::terminal::{self, outln};
 use super::Failure;
 use super::source::{Source, event_in, pair};
 use crate::delivery::{Cost, Verdict};
-use crate::plugin::workbench::Workbench;
+use crate::limits::Limits;
+use crate::plugin::workbench::{BenchPlugin, Workbench};
 use crate::plugin::{Judgement, PluginInput};
 use crate::plural::counted;
 use crate::store::now_ms;
@@ -45,19 +49,12 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let source = Source::find(&args.plugin)?;
     let (plugin, _) = source.load(&workbench).await?;
     let reuse = args.reuse.map(|calls| Reuse { calls, idle_s: 60 });
-    let settings = CallSettings { config: args.config.into_iter().collect(), reuse, ..CallSettings::default() };
+    let usual = Limits::default();
+    let limits = Limits { cpu_ms: Limits::HOST_MAX.cpu_ms, wall_ms: Limits::HOST_MAX.wall_ms, ..usual };
+    let settings = CallSettings { config: args.config.into_iter().collect(), reuse, limits, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
     let input = PluginInput::new(event, subscription);
-    let mut costs: Vec<Cost> = Vec::new();
-    let mut verdict = Verdict::Pass;
-    for _ in 0..args.calls {
-        let judged = workbench.judge(&plugin, input.clone()).await;
-        if let Judgement::Fault(fault) = &judged.judgement {
-            return Err(format!("call {} failed: {fault}", costs.len() + 1).into());
-        }
-        verdict = judged.judgement.verdict();
-        costs.push(judged.cost());
-    }
+    let Calls { costs, verdict } = call(&workbench, &plugin, &input, args.calls).await?;
     let compared = match args.reuse {
         // Reused instances cannot be measured without the host's additions.
         Some(_) => <[Vec<Duration>; 2]>::default(),
@@ -66,6 +63,7 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let [bare, whole] = compared.map(|times| sorted(times.iter().map(|time| nanos(*time))));
     let wall = sorted(costs.iter().map(|cost| cost.wall_us));
     let cpu = sorted(costs.iter().map(|cost| cost.cpu_us));
+    let above = cpu.iter().filter(|us| **us > usual.cpu_ms * 1_000).count();
     let memory = costs.iter().map(|cost| cost.memory_bytes).max().unwrap_or_default();
     let wall_row = row(&wall);
     let cpu_row = row(&cpu);
@@ -73,7 +71,7 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
         fn figures([p50, p95, p99]: [u64; 3]) -> serde_json::Value {
             json!({"p50": p50, "p95": p95, "p99": p99})
         }
-        let whole = json!({"calls": args.calls, "verdict": verdict, "wall_us": figures(wall_row), "cpu_us": figures(cpu_row), "memory_bytes": memory, "bare_ns": bare.first().map(|_| figures(row(&bare))), "whole_ns": whole.first().map(|_| figures(row(&whole)))});
+        let whole = json!({"calls": args.calls, "verdict": verdict, "wall_us": figures(wall_row), "cpu_us": figures(cpu_row), "above_cpu_ms": {"limit": usual.cpu_ms, "calls": above}, "memory_bytes": memory, "bare_ns": bare.first().map(|_| figures(row(&bare))), "whole_ns": whole.first().map(|_| figures(row(&whole)))});
         return Ok(terminal::json_pretty(&whole)?);
     }
     outln!(
@@ -87,6 +85,7 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     for (name, [p50, p95, p99]) in [("wall, µs", wall_row), ("cpu, µs", cpu_row)] {
         outln!("  {:<10}{:>9}{:>9}{:>9}", name, p50, p95, p99);
     }
+    outln!("calls above limits.cpu_ms ({} ms): {}", usual.cpu_ms, above);
     if let (Some([bare, ..]), Some([whole, ..])) =
         (bare.first().map(|_| row(&bare)), whole.first().map(|_| row(&whole)))
     {
@@ -98,6 +97,26 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Measured calls.
+struct Calls {
+    costs: Vec<Cost>,
+    /// Verdict of the last call.
+    verdict: Verdict,
+}
+
+async fn call(workbench: &Workbench, plugin: &BenchPlugin, input: &PluginInput, count: u32) -> Result<Calls, Failure> {
+    let mut calls = Calls { costs: Vec::new(), verdict: Verdict::Pass };
+    for number in 1..=count {
+        let judged = workbench.judge(plugin, input.clone()).await;
+        if let Judgement::Fault(fault) = &judged.judgement {
+            return Err(format!("call {number} failed: {fault}").into());
+        }
+        calls.verdict = judged.judgement.verdict();
+        calls.costs.push(judged.cost());
+    }
+    Ok(calls)
 }
 
 /// Maximum number of calls that are compared with calls without the host's additions.
