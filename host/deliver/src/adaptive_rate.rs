@@ -162,6 +162,7 @@ impl AdaptiveRate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hookloom_model::clock;
 
     /// Limiter of a receiver. Times are in seconds.
     trait Limiter {
@@ -206,7 +207,7 @@ mod tests {
     /// Simulates a minute. Returns accepted per allowed and refused per sent requests.
     fn minute(limiter: &mut impl Limiter, rate_per_s: f64, pause_s: f64) -> (f64, f64) {
         const LATENCY: Duration = Duration::from_millis(2);
-        let start = Instant::now();
+        let start = clock::instant();
         let since = |at: Instant| at.duration_since(start).as_secs_f64();
         let mut now = start + LATENCY;
         let mut pause_until = start;
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_lifted_is_noticed() {
-        let now = Instant::now();
+        let now = clock::instant();
         let mut adaptive_rate = AdaptiveRate::new(now);
         for _ in 0..100 {
             adaptive_rate.accepted();
@@ -276,7 +277,7 @@ mod tests {
 
     #[test]
     fn requests_that_were_under_way_together_lower_the_rate_once() {
-        let now = Instant::now();
+        let now = clock::instant();
         let mut adaptive_rate = AdaptiveRate::new(now);
         let later = now + Duration::from_secs(1);
         assert!(adaptive_rate.refused(now, Duration::ZERO, later));

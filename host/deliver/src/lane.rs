@@ -19,15 +19,16 @@ use super::permits::{LanePermits, Stage};
 use super::plugin_gate::PluginGate;
 use super::queue::{LaneHandle, LaneQueue, NextDelivery};
 use super::task::{self, Answered, AttemptEvent, AttemptStart, PANIC_WAIT_MS, Recorded, Returned};
+use hookloom_model::clock::{self, now_ms};
 use hookloom_model::delivery::{DeliveryId, Reason};
 use hookloom_model::retry;
 use hookloom_model::subscription::{Subscription, SubscriptionId, SubscriptionState};
-use hookloom_store::{Actor, Claim, StateChange, StoreError, now_ms};
+use hookloom_store::{Actor, Claim, StateChange, StoreError};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
@@ -170,10 +171,10 @@ impl Lane {
             Admission::AtCapacity
         } else {
             let rate = subscription.settings.rate_per_s;
-            self.flow.admit(concurrency, rate, self.in_flight, Instant::now())
+            self.flow.admit(concurrency, rate, self.in_flight, clock::instant())
         };
         let rests = match admission {
-            Admission::NotBefore(at, _) => Some(at.saturating_duration_since(Instant::now())),
+            Admission::NotBefore(at, _) => Some(at.saturating_duration_since(clock::instant())),
             _ => None,
         };
         let rests_for = match admission {
@@ -195,13 +196,13 @@ impl Lane {
         let wait = match admission {
             // The end of an attempt or a change of the subscription wakes the lane, not the clock.
             Admission::AtCapacity => SLEEP_MAX,
-            Admission::NotBefore(at, _) => at.saturating_duration_since(Instant::now()),
+            Admission::NotBefore(at, _) => at.saturating_duration_since(clock::instant()),
             Admission::Allow => match self.queue.next_due_at_ms(self.may_retry(subscription)) {
                 Some(at_ms) => Duration::from_millis(u64::try_from(at_ms - now_ms()).unwrap_or(0)),
                 None => SLEEP_MAX,
             },
         };
-        wait.min(SLEEP_MAX)
+        wait.min(SLEEP_MAX).min(clock::wait_max())
     }
 
     /// Returns whether a retry may begin: retries have at most half of the window.
@@ -239,7 +240,7 @@ impl Lane {
         }
         self.in_flight += 1;
         self.retries_in_flight += u32::from(next.delivery().attempts_made > 0);
-        self.flow.attempt_started(Instant::now());
+        self.flow.attempt_started(clock::instant());
         let start = AttemptStart { next, subscription, permit, handle: self.handle.clone(), changes };
         let context = self.context.clone();
         let events = self.events.0.clone();
@@ -288,7 +289,7 @@ impl Lane {
                 answered.health,
                 answered.retry_after,
                 concurrency,
-                (answered.began, Instant::now()),
+                (answered.began, clock::instant()),
             );
         }
         match answered.bad_config {

@@ -8,10 +8,11 @@
 
 use super::LaneContext;
 use super::flow_control::{self, ReceiverHealth};
+use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{Attempt, DeliveryKind, Outcome, Reason};
 use hookloom_model::retry::{self, Moment, Next};
 use hookloom_model::subscription::Subscription;
-use hookloom_store::{AttemptRecord, Claim, Due, LiveUpdate, StoreError, Unfinished, now_ms};
+use hookloom_store::{AttemptRecord, Claim, Due, LiveUpdate, StoreError, Unfinished};
 use hookloom_telemetry as telemetry;
 use std::sync::Arc;
 use std::time::Duration;

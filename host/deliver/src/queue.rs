@@ -21,10 +21,11 @@
 //! The queue does not decide when an attempt begins; that is the task of the [`lane`](super::lane).
 
 use hookloom_fair_share::{FairPermit, FairSemaphore};
+use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::DueDelivery;
 use hookloom_model::event::Event;
 use hookloom_model::subscription::{Subscription, TenantId};
-use hookloom_store::{AttemptClass, Claim, Due, Store, StoreError, now_ms};
+use hookloom_store::{AttemptClass, Claim, Due, Store, StoreError};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -15,10 +15,11 @@ use super::outcome::{AttemptResult, evaluate, record};
 use super::permits::{Permit, Stage};
 use super::queue::{LaneHandle, NextDelivery};
 use futures_util::FutureExt as _;
+use hookloom_model::clock::{self, now_ms};
 use hookloom_model::delivery::{DeliveryId, DeliveryState};
 use hookloom_model::retry;
 use hookloom_model::subscription::{Subscription, SubscriptionState, TenantId};
-use hookloom_store::{Due, now_ms};
+use hookloom_store::Due;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,7 +105,7 @@ pub(super) async fn run_attempt(
 ) {
     let id = start.next.delivery().id;
     let is_retry = start.next.delivery().attempts_made > 0;
-    let began = Instant::now();
+    let began = clock::instant();
     let attempt = AssertUnwindSafe(attempt(&context, start)).catch_unwind().await;
     let (result, permit) = match attempt {
         Ok(Err(NotMade { again_at_ms })) => {

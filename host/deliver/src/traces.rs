@@ -9,6 +9,7 @@
 use bytes::Bytes;
 use hookloom_egress::{Client, ClientError, Request};
 use hookloom_model::address::AddressPolicy;
+use hookloom_model::clock;
 use hookloom_model::delivery::{Attempt, AttemptOutcome, DeliveryId, DueDelivery};
 use hookloom_model::event::EventId;
 use hookloom_model::subscription::TenantId;
@@ -79,7 +80,7 @@ impl Traces {
         let Some(sender) = &self.0 else { return };
         let attributes = vec![KeyValue::new("hookloom.tenant", tenant.to_string())];
         let span = SpanSpec { event, id: span_of(event), parent: SpanId::INVALID, kind: SpanKind::Server };
-        let _ = sender.try_send(span.data("intake", begun, SystemTime::now(), attributes, Status::Unset));
+        let _ = sender.try_send(span.data("intake", begun, clock::system_time(), attributes, Status::Unset));
     }
 
     /// Adds the spans of an attempt that has ended: its plugin calls, one after the other, and its POST.

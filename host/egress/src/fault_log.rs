@@ -1,5 +1,6 @@
 //! Log of faults of this host: each kind is logged at intervals, however many requests fail by it.
 
+use hookloom_model::clock;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ pub(super) struct FaultLog(Mutex<HashMap<String, Instant>>);
 impl FaultLog {
     /// Logs a fault, unless its kind was logged lately.
     pub(super) fn note(&self, detail: &str) {
-        if self.is_due(detail, Instant::now()) {
+        if self.is_due(detail, clock::instant()) {
             tracing::error!(
                 detail,
                 "this host cannot send requests; no attempt is used up, and deliveries are tried again until it can"
@@ -45,7 +46,7 @@ mod tests {
     #[test]
     fn a_fault_is_logged_once_in_a_while() {
         let log = FaultLog::default();
-        let now = Instant::now();
+        let now = clock::instant();
         assert!(log.is_due("too many open files", now));
         assert!(!log.is_due("too many open files", now + QUIET / 2));
         assert!(log.is_due("no route", now + QUIET / 2));

@@ -50,6 +50,7 @@ use fault_log::FaultLog;
 use hookloom_model::address::{
     AddressError, AddressPolicy, check_address, check_parsed_url, is_bin_of_host, name_leads_back,
 };
+use hookloom_model::clock;
 use hookloom_model::delivery::{NoAnswer, Timings};
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, Full};
@@ -193,7 +194,7 @@ impl Client {
 
     async fn exchange(&self, request: Request) -> Result<Answer, NotAnswered> {
         check_parsed_url(&request.url, &self.policy).map_err(|error| NotAnswered::from(&error))?;
-        let begun = Instant::now();
+        let begun = clock::instant();
         let deadline = tokio::time::Instant::now() + request.timeout;
         let late = |_| late(&request);
         if self.behind_proxy || self.may_lead_back(&request.url) {
@@ -311,7 +312,7 @@ fn late(request: &Request) -> NotAnswered {
 /// limit or the deadline.
 async fn read(response: http::Response<Incoming>, deadline: tokio::time::Instant, bytes_max: usize) -> Answer {
     let (head, mut incoming) = response.into_parts();
-    let begun = Instant::now();
+    let begun = clock::instant();
     let mut body = BytesMut::new();
     // `timeout_at` does not look at the clock when a frame is ready.
     while body.len() < bytes_max && tokio::time::Instant::now() < deadline {

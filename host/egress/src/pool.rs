@@ -9,6 +9,7 @@ use super::resolver::Resolver;
 use super::{Client, ClientError};
 use crate::transport::{self, ReadyTransport};
 use hookloom_model::address::{AddressPolicy, Egress};
+use hookloom_model::clock;
 use hookloom_model::ids::SubscriptionId;
 use hookloom_model::subscription::Subscription;
 use parking_lot::{Mutex, MutexGuard};
@@ -61,7 +62,7 @@ impl Clients {
     pub fn new(policy: AddressPolicy, name_servers: &[SocketAddr]) -> Result<Self, ClientError> {
         let resolver = Resolver::new(name_servers)?;
         let default = Client::with(policy, resolver, Arc::<FaultLog>::default(), &ReadyTransport::default())?;
-        let custom = CustomClients { clients: HashMap::new(), swept_at: Instant::now() };
+        let custom = CustomClients { clients: HashMap::new(), swept_at: clock::instant() };
         Ok(Clients { default: Arc::new(default), custom: Mutex::new(custom) })
     }
 
@@ -104,13 +105,13 @@ impl Clients {
         key: ClientKey,
         ready: impl FnOnce(&AddressPolicy) -> Result<ReadyTransport, ClientError>,
     ) -> Result<Arc<Client>, ClientError> {
-        if let Some(client) = self.custom().get(&key, Instant::now()) {
+        if let Some(client) = self.custom().get(&key, clock::instant()) {
             return Ok(client);
         }
         let resolver = self.default.resolver.clone();
         let fault_log = self.default.fault_log.clone();
         let client = Arc::new(Client::with(key.policy.clone(), resolver, fault_log, &ready(&key.policy)?)?);
-        self.custom().put(key, client.clone(), Instant::now());
+        self.custom().put(key, client.clone(), clock::instant());
         Ok(client)
     }
 

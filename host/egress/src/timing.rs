@@ -5,6 +5,7 @@
 //! durations in a task-local variable. If a pooled connection becomes free first, the connect continues in another task, which has no
 //! such variable, and records nothing: the request was sent on the pooled connection.
 
+use hookloom_model::clock;
 use hookloom_model::delivery::Timings;
 use std::cell::Cell;
 use std::error::Error as StdError;
@@ -33,7 +34,7 @@ pub(super) struct ConnectError(#[source] Box<dyn StdError + Send + Sync>);
 /// Runs a request and returns the durations of its parts. Parts that did not happen are absent.
 pub(super) async fn timed<T>(request: impl Future<Output = T>) -> (T, Timings) {
     let whole = async {
-        let begun = Instant::now();
+        let begun = clock::instant();
         let answer = request.await;
         note(|parts| parts.total_us = micros(begun));
         (answer, PARTS.with(Cell::get).timings)
@@ -85,7 +86,7 @@ fn change(change: impl FnOnce(&mut RequestParts)) {
 }
 
 fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+    u64::try_from(clock::since(since).as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Connector that records the duration of connecting.
@@ -113,7 +114,7 @@ where
     }
 
     fn call(&mut self, to: T) -> Self::Future {
-        let begun = Instant::now();
+        let begun = clock::instant();
         let connecting = self.0.call(to);
         Box::pin(async move {
             let connection = connecting.await;

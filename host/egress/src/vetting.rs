@@ -3,12 +3,12 @@
 use super::resolver::{LookupError, Resolver};
 use super::timing;
 use hookloom_model::address::{AddressError, AddressPolicy, check_address};
+use hookloom_model::clock;
 use http::Uri;
 use http::uri::Scheme;
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Address policy of a client, with its resolver.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ impl Vetting {
         if let Ok(literal) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
             return Ok(vec![(literal, port).into()]);
         }
-        let begun = Instant::now();
+        let begun = clock::instant();
         let found = vetted(host, &self.policy, &self.resolver).await;
         timing::looked_up(begun);
         Ok(found?.into_iter().map(|address| (address, port).into()).collect())

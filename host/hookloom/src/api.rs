@@ -45,10 +45,10 @@ pub use exchange::Shares;
 pub use pages::Notes;
 pub use throttle::SignInThrottle;
 
+use crate::clock::now_ms;
 use crate::deliver::traces::Traces;
 use crate::operations::{Admin, Operations, Problem};
 use crate::request_id;
-use crate::store::now_ms;
 use crate::telemetry::Telemetry;
 use crate::url_path::UrlPath;
 use axum::extract::{Request, State};

@@ -43,6 +43,7 @@ pub mod config;
 
 pub mod cpu_pool;
 mod request_id;
+mod test_clock;
 
 // Other crates, from the top down.
 pub use hookloom_deliver as deliver;
@@ -53,6 +54,6 @@ pub use hookloom_telemetry as telemetry;
 
 // Pure rules and data.
 pub use hookloom_model::{
-    access, address, chain, delivery, describe, diff, event, figures, headers, ids, inspector, limits, pauses, plural,
-    retry, secret, signature, subscription, url_path,
+    access, address, chain, clock, delivery, describe, diff, event, figures, headers, ids, inspector, limits, pauses,
+    plural, retry, secret, signature, subscription, url_path,
 };

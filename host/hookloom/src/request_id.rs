@@ -6,8 +6,8 @@
 //! # Limits
 //! Bytes that are not an HTTP request are answered by the HTTP library, without an id.
 
+use crate::ids;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use uuid::Uuid;
 
 /// Header of requests and answers.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -44,7 +44,7 @@ fn is_fitting(id: &HeaderValue) -> bool {
 }
 
 fn generate() -> HeaderValue {
-    HeaderValue::try_from(Uuid::now_v7().to_string()).expect("a uuid is visible ASCII")
+    HeaderValue::try_from(ids::new_uuid().to_string()).expect("a uuid is visible ASCII")
 }
 
 #[cfg(test)]

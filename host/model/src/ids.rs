@@ -3,6 +3,7 @@
 //! Each kind is a separate type, so that they cannot be confused. A name from outside (of a tenant, a plugin, a bin, a version) is
 //! checked when its type is created, so that a value of the type can be used in a path and in a file name. Pure.
 
+use crate::clock;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Deref;
@@ -179,7 +180,12 @@ fn time_in(id: Uuid) -> u64 {
 }
 
 fn clock_ms() -> u64 {
-    u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(clock::now_ms()).unwrap_or(0)
+}
+
+/// Returns a new uuid version 7 for a thing that has no id type. It grows as all ids do.
+pub fn new_uuid() -> Uuid {
+    new_id(clock_ms())
 }
 
 /// Difference between an id and the clock from which the clock was set back, in milliseconds. Smaller differences come from ids that

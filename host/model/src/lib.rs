@@ -2,7 +2,8 @@
 //!
 //! # Guarantees
 //!
-//! - No module reads a file, opens a socket or waits. Time and random numbers are arguments, except where an id or a key is made.
+//! - No module reads a file, opens a socket or waits. Only [`clock`] reads the time. Rules take times and random numbers as arguments,
+//!   except where an id or a key is made.
 //! - The crate depends on no asynchronous runtime, no HTTP server or client, no database and no plugin runtime, so its tests build
 //!   in seconds. With the feature `openapi`, types that the REST API shows have schemas; nothing else changes.
 //! - Modules import each other without circles (`cargo xtask tidy` checks it).
@@ -15,6 +16,7 @@
 pub mod access;
 pub mod address;
 pub mod chain;
+pub mod clock;
 pub mod delivery;
 pub mod diff;
 pub mod event;

@@ -11,7 +11,8 @@ use super::guest::{CallEnvironment, CallInput, HANDLES_MAX};
 use super::instance_pool::InstancePool;
 use super::judgement::{Judgement, PluginInput};
 use super::version::Version;
-use std::time::{Duration, Instant};
+use hookloom_model::clock;
+use std::time::Duration;
 use wasmtime::Store;
 
 /// Measures this many pairs of calls: one without and one with the host's additions. They alternate, so that other load affects both.
@@ -23,10 +24,10 @@ pub(super) fn compare(step: &ChainStep, input: &PluginInput, calls: u32) -> [Vec
     let pool = InstancePool::new(0);
     for _ in 0..calls {
         bare.extend(call(&step.version, input));
-        let begun = Instant::now();
+        let begun = clock::instant();
         let (judged, _) = chain::judge(std::slice::from_ref(step), input, &pool);
         if !matches!(judged.judgement, Judgement::Fault(_)) {
-            whole.push(begun.elapsed());
+            whole.push(clock::since(begun));
         }
     }
     [bare, whole]
@@ -38,12 +39,12 @@ fn call(version: &Version, input: &PluginInput) -> Option<Duration> {
     let call_input = CallInput { input, payload: input.event.text(), wall };
     let state = GuestState::new(&call_input, CallEnvironment::of(&call_input));
     let event = convert::event(&input.event, call_input.payload, &input.subscription);
-    let begun = Instant::now();
+    let begun = clock::instant();
     let mut store = Store::new(version.plugin.engine(), state);
     store.set_max_component_handles(HANDLES_MAX);
     store.set_epoch_deadline(u64::from(u32::MAX));
     let plugin = version.plugin.instantiate(&mut store).ok()?;
     let answer = plugin.hookloom_plugin_transform().call_transform(&mut store, &event);
     drop(store);
-    answer.ok().map(|_| begun.elapsed())
+    answer.ok().map(|_| clock::since(begun))
 }

@@ -12,10 +12,10 @@
 use super::engine::compatibility;
 use super::report::Report;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use hookloom_model::clock;
 use sha2::Sha256;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -102,7 +102,7 @@ impl Cache {
         }
         // The modification time is that of the last use, for eviction.
         let used = std::fs::File::options().write(true).open(path);
-        let _ = used.and_then(|file| file.set_modified(SystemTime::now()));
+        let _ = used.and_then(|file| file.set_modified(clock::system_time()));
         compiled
     }
 
@@ -216,7 +216,7 @@ mod tests {
         let cache = Cache::open(folder.path(), 2 * one as u64, [7; 32], &engine).expect("a cache");
         let age = |name: &str, seconds: u64| {
             let file = std::fs::File::options().write(true).open(cache.path(name)).expect("there");
-            file.set_modified(SystemTime::now() - std::time::Duration::from_secs(seconds)).expect("aged");
+            file.set_modified(clock::system_time() - std::time::Duration::from_secs(seconds)).expect("aged");
         };
         cache.put("aa", &compiled(&[1; 1_000])).expect("written");
         cache.put("bb", &compiled(&[1; 1_000])).expect("written");

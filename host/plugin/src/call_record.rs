@@ -12,6 +12,7 @@
 //! # Limits
 //! One process uses the file: the lock of the data folder ensures that. One of the two modules with unsafe code.
 
+use hookloom_model::clock;
 use hookloom_model::subscription::TenantId;
 use memmap2::MmapMut;
 use std::cell::Cell;
@@ -98,7 +99,7 @@ impl CallRecords {
 
     /// Marks calls that are more than [`OVERDUE_AFTER`] beyond their wall time.
     pub(super) fn mark_overdue(self) {
-        let now_ms = millis(SystemTime::now());
+        let now_ms = millis(clock::system_time());
         for record in self.0.chunks_exact(WORDS) {
             if record[DUE_MS].load(Ordering::Relaxed).saturating_add(OVERDUE_AFTER.as_millis() as u64) < now_ms {
                 let _ = record[STATE].compare_exchange(IN_CALL, OVERDUE, Ordering::Relaxed, Ordering::Relaxed);
@@ -164,7 +165,7 @@ pub(super) fn begin(tenant: &TenantId, sha256: &str, wall: Duration) -> InCall {
         put(&record[TENANT..], &tenant.0);
         put(&record[SHA256..], sha256);
         record[TENANT_BYTES].store(tenant.0.len() as u64, Ordering::Relaxed);
-        record[DUE_MS].store(millis(SystemTime::now() + wall), Ordering::Relaxed);
+        record[DUE_MS].store(millis(clock::system_time() + wall), Ordering::Relaxed);
         record[STATE].store(IN_CALL, Ordering::Release);
     }
     InCall(record)

@@ -14,10 +14,10 @@ use super::report::{ProbeOutcome, Refusal, Report};
 use super::strip;
 use super::threads::HOST_STACK_BYTES;
 use super::version::Version;
+use hookloom_model::clock;
 use rlimit::Resource;
 use serde::Serialize;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::time::Instant;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -147,7 +147,7 @@ fn limit_probing(limits: CompileLimits) -> std::io::Result<()> {
 }
 
 fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<u8>, ProbeTarget), NotCompiled> {
-    let started = Instant::now();
+    let started = clock::instant();
     if let Some(fault) = super::no_executable_memory() {
         return Err(NotCompiled::Unable(fault.to_owned()));
     }
@@ -161,7 +161,7 @@ fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<
     if compiled_bytes > CODE_BYTES_MAX {
         return Err(compile::too_much_code(compiled_bytes).into());
     }
-    let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let compile_ms = u64::try_from(clock::since(started).as_millis()).unwrap_or(u64::MAX);
     Ok((
         Report { compiled_bytes, compile_ms, ..report },
         code,

@@ -7,7 +7,7 @@
 //! # Limits
 //! Compiled code stays in the cache until it is evicted.
 
-use super::{PluginError, PluginKey, Plugins, write_lock};
+use super::{PluginError, PluginKey, Plugins};
 use hookloom_model::subscription::TenantId;
 use hookloom_store::Actor;
 
@@ -20,8 +20,8 @@ impl Plugins {
         let key = (tenant.clone(), name.clone());
         let forgotten = key.clone();
         let forget = move || {
-            write_lock(&active).remove(&forgotten);
-            write_lock(&rollouts).remove(&forgotten);
+            active.write().remove(&forgotten);
+            rollouts.write().remove(&forgotten);
             pool.evict_plugin(&forgotten.0, &forgotten.1);
         };
         self.store.delete_plugin(actor, tenant, name, forget).await?;
@@ -46,13 +46,13 @@ impl Plugins {
     /// Forgets the plugins of a tenant that was deleted.
     pub fn forget_tenant(&self, tenant: &TenantId) {
         let names: Vec<String> = {
-            let mut active = write_lock(&self.active);
+            let mut active = self.active.write();
             let keys: Vec<PluginKey> = active.keys().filter(|(owner, _)| owner == tenant).cloned().collect();
             keys.into_iter().filter_map(|key| active.remove(&key).map(|_| key.1)).collect()
         };
         names.iter().for_each(|name| self.runtime.pool.evict_plugin(tenant, name));
-        write_lock(&self.rollouts).retain(|(owner, _), _| owner != tenant);
-        write_lock(&self.file_problems).retain(|(owner, _), _| owner != tenant);
+        self.rollouts.write().retain(|(owner, _), _| owner != tenant);
+        self.file_problems.write().retain(|(owner, _), _| owner != tenant);
         self.forget_all(|(owner, _)| owner == tenant);
     }
 

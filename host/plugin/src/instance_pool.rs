@@ -10,6 +10,7 @@
 //! The guest's memory is kept from one event to the next, so a plugin can let one event affect later ones.
 
 use super::sandbox::Instance;
+use hookloom_model::clock;
 use hookloom_model::subscription::{Reuse, Subscription, SubscriptionId, TenantId};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
@@ -59,7 +60,7 @@ impl<T> InstancePool<T> {
     /// Takes the most recently used idle instance with this key.
     pub(super) fn take(&self, key: &InstanceKey) -> Option<T> {
         let mut idle = self.lock();
-        let at = idle.iter().rposition(|one| one.key == *key && one.until > Instant::now())?;
+        let at = idle.iter().rposition(|one| one.key == *key && one.until > clock::instant())?;
         idle.remove(at).map(|one| one.instance)
     }
 
@@ -68,7 +69,7 @@ impl<T> InstancePool<T> {
         if calls >= rule.calls || self.instances_max == 0 {
             return;
         }
-        let until = Instant::now() + Duration::from_secs(rule.idle_s.into());
+        let until = clock::instant() + Duration::from_secs(rule.idle_s.into());
         let mut idle = self.lock();
         let evicted = if idle.len() == self.instances_max { idle.pop_front() } else { None };
         idle.push_back(IdleInstance { key, until, instance });
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(pool.take(&key("first", 1)), None, "there is room for two");
         pool.evict_plugin(&TenantId("t".into()), "second");
         assert_eq!(pool.take(&key("second", 1)), None);
-        pool.evict_expired(Instant::now() + Duration::from_secs(61));
+        pool.evict_expired(clock::instant() + Duration::from_secs(61));
         assert_eq!(pool.take(&key("third", 1)), None);
     }
 

@@ -14,11 +14,12 @@ use super::judgement::{Judged, PluginFault, PluginInput};
 use super::rollout::Rollout;
 use super::version::{Version, VersionRef};
 use hookloom_model::chain::Step;
+use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::Arm;
 use hookloom_model::event::Event;
 use hookloom_model::limits::Limits;
 use hookloom_model::subscription::{Subscription, TenantId};
-use hookloom_store::{StoreError, now_ms};
+use hookloom_store::StoreError;
 use hookloom_telemetry as telemetry;
 use std::sync::Arc;
 

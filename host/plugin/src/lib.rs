@@ -80,13 +80,14 @@ use cache::Cache;
 use call_record::CallRecords;
 use code::{CodeLibrary, KeyedLocks};
 use hookloom_model::chain::Step;
+use hookloom_model::clock::{self, now_ms};
 use hookloom_model::limits::Limits;
 use hookloom_model::subscription::TenantId;
-use hookloom_store::{Actor, PluginVersion, Store, StoreError, now_ms};
+use hookloom_store::{Actor, PluginVersion, Store, StoreError};
 use instance_pool::InstancePool;
 use log_budget::LogBudget;
 use lru::LruCache;
-use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock};
 use quarantine::Quarantined;
 use rollout::Rollout;
 use runtime::Runtime;
@@ -345,8 +346,8 @@ impl Plugins {
         let pool = self.runtime.pool.clone();
         move || {
             pool.evict_plugin(&key.0, &key.1);
-            write_lock(&rollouts).remove(&key);
-            write_lock(&all).insert(key, version);
+            rollouts.write().remove(&key);
+            all.write().insert(key, version);
         }
     }
 
@@ -389,12 +390,8 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 /// Evicts expired idle instances periodically, until the runtime ends.
 async fn evict_expired_instances(pool: Weak<InstancePool>) {
     while let Some(pool) = pool.upgrade() {
-        pool.evict_expired(Instant::now());
+        pool.evict_expired(clock::instant());
         drop(pool);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-}
-
-fn write_lock<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write()
 }

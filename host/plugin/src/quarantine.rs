@@ -8,9 +8,10 @@
 
 use super::call_record::{Cause, Suspect};
 use super::report::Refusal;
-use super::{PluginError, Plugins, write_lock};
+use super::{PluginError, Plugins};
+use hookloom_model::clock::now_ms;
 use hookloom_model::subscription::TenantId;
-use hookloom_store::{Quarantine, Store, StoreError, now_ms};
+use hookloom_store::{Quarantine, Store, StoreError};
 use hookloom_telemetry as telemetry;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -55,7 +56,7 @@ impl Plugins {
     pub async fn release(&self, tenant: &TenantId, sha256: &str) -> Result<(), PluginError> {
         if self.quarantine(tenant, sha256).is_some() {
             self.store.release(tenant.clone(), sha256.to_owned()).await?;
-            write_lock(&self.quarantined).remove(&(tenant.clone(), sha256.to_owned()));
+            self.quarantined.write().remove(&(tenant.clone(), sha256.to_owned()));
             telemetry::quarantined(tenant, sha256, false);
             tracing::warn!(%tenant, %sha256, "a version of a plugin is no longer quarantined");
         }

@@ -12,13 +12,14 @@ use super::version::{Version, VersionRef};
 use super::{PluginError, Plugins};
 use bytes::Bytes;
 use hookloom_fair_share::FairSemaphore;
+use hookloom_model::clock;
 use hookloom_model::subscription::{Subscription, TenantId};
 use hookloom_store::StoreError;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// Time for which a version that could not be loaded is not loaded again.
@@ -48,7 +49,7 @@ impl Plugins {
 
     /// Restores code after a start: loads it from disk while memory is free, and compiles code that is not on disk.
     pub(super) async fn restore(self: Arc<Self>, needed: Vec<NeededVersion>) {
-        let begun = Instant::now();
+        let begun = clock::instant();
         let all = needed.len();
         let mut missing = Vec::new();
         for (tenant, sha256) in needed {
@@ -65,7 +66,7 @@ impl Plugins {
                 missing.push((tenant, sha256));
             }
         }
-        let ms = begun.elapsed().as_millis();
+        let ms = clock::since(begun).as_millis();
         let to_compile = missing.len();
         tracing::info!(versions = all, to_compile, ms, "checked the cache of compiled plugins");
         let mut compiling = JoinSet::new();
@@ -87,7 +88,7 @@ impl Plugins {
         if to_compile > 0 && !self.stopping.is_cancelled() {
             tracing::info!(
                 to_compile,
-                s = begun.elapsed().as_secs(),
+                s = clock::since(begun).as_secs(),
                 "plugins that had to be compiled again are ready"
             );
         }
@@ -217,13 +218,13 @@ impl Plugins {
 
     pub(super) fn failed_lately(&self, sha256: &str) -> bool {
         let failed = self.failed.read();
-        failed.get(sha256).is_some_and(|failed| failed.elapsed() < FAILURE_LASTS)
+        failed.get(sha256).is_some_and(|failed| clock::since(*failed) < FAILURE_LASTS)
     }
 
     fn forget_failure(&self, sha256: &str) {
         let any = !self.failed.read().is_empty();
         if any {
-            super::write_lock(&self.failed).remove(sha256);
+            self.failed.write().remove(sha256);
         }
     }
 
@@ -232,9 +233,9 @@ impl Plugins {
         if matches!(error, PluginError::Stopping) {
             return;
         }
-        let mut failed = super::write_lock(&self.failed);
-        failed.retain(|_, failed| failed.elapsed() < FAILURE_LASTS);
-        failed.insert(sha256.to_owned(), Instant::now());
+        let mut failed = self.failed.write();
+        failed.retain(|_, failed| clock::since(*failed) < FAILURE_LASTS);
+        failed.insert(sha256.to_owned(), clock::instant());
         drop(failed);
         tracing::error!(%tenant, %sha256, error = %hookloom_model::describe(error), "a version could not be loaded; its deliveries wait");
     }

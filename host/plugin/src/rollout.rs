@@ -13,6 +13,7 @@
 use super::canary_test::{Breach, CanaryOutcome, CanaryTest, CanaryTestFigures, CpuBaseline};
 use super::sample::{Difference, Sample};
 use super::version::VersionRef;
+use hookloom_model::clock;
 use hookloom_model::event::{Event, EventId};
 use hookloom_store::{RolloutKind, StoredRollout};
 use lru::LruCache;
@@ -216,7 +217,7 @@ impl Rollout {
     /// bodies costs milliseconds.
     pub(super) fn compare(&self, event: &Event, active: Sample, other: Sample) {
         let is_same = active == other;
-        let is_shown = !is_same && self.counts().takes_difference(Instant::now());
+        let is_shown = !is_same && self.counts().takes_difference(clock::instant());
         // Computed without the lock, which every call of the plugin takes.
         let difference = is_shown.then(|| Difference::new(event, active, other));
         let mut counts = self.counts();

@@ -13,7 +13,7 @@ use super::judgement::PluginInput;
 use super::rollout::{Rollout, RolloutFigures};
 use super::sample::Sample;
 use super::version::Version;
-use super::{PluginError, Plugins, chain, write_lock};
+use super::{PluginError, Plugins, chain};
 use hookloom_model::subscription::TenantId;
 use hookloom_store::{Actor, StoredRollout};
 use std::sync::{Arc, Weak};
@@ -53,7 +53,7 @@ impl Plugins {
 
     fn put_rollout(&self, rollout: Rollout) {
         let key = (rollout.stored.tenant.clone(), rollout.stored.name.clone());
-        write_lock(&self.rollouts).insert(key, Arc::new(rollout));
+        self.rollouts.write().insert(key, Arc::new(rollout));
     }
 
     /// Begins a rollout of a version. It replaces the plugin's previous rollout.
@@ -85,14 +85,14 @@ impl Plugins {
         reason: String,
     ) -> Result<(), PluginError> {
         let key = (tenant.clone(), name.clone());
-        let ended = write_lock(&self.rollouts).remove(&key);
+        let ended = self.rollouts.write().remove(&key);
         let counts = ended.as_ref().map(|rollout| rollout.to_store());
         let stored = self.store.end_rollout(actor, tenant, name, reason, counts).await;
         if stored.is_err()
             && let Some(rollout) = ended
         {
             // The rollout is still under way.
-            write_lock(&self.rollouts).entry(key).or_insert(rollout);
+            self.rollouts.write().entry(key).or_insert(rollout);
         }
         Ok(stored?)
     }
@@ -134,7 +134,7 @@ impl Plugins {
         let StoredRollout { tenant, name, sha256, .. } = rollout.stored.clone();
         // Several calls may find the breach: the one that removes the rollout ends it.
         let taken = {
-            let mut rollouts = write_lock(&self.rollouts);
+            let mut rollouts = self.rollouts.write();
             let key = (tenant.clone(), name.clone());
             rollouts.get(&key).is_some_and(|current| Arc::ptr_eq(current, &rollout)) && rollouts.remove(&key).is_some()
         };

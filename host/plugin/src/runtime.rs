@@ -21,11 +21,11 @@ use super::version::Version;
 use super::{PluginConfig, PluginError, check};
 use bytes::Bytes;
 use hookloom_fair_share::FairSemaphore;
+use hookloom_model::clock;
 use hookloom_model::subscription::TenantId;
 use hookloom_telemetry as telemetry;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
@@ -98,7 +98,7 @@ impl Runtime {
     /// Compiles a component in a child process with limits, which also probes it on a sample event.
     pub(super) async fn compile(&self, tenant: &TenantId, component: Bytes) -> Result<CompiledComponent, CompileError> {
         check::check_bytes(&component)?;
-        let begun = Instant::now();
+        let begun = clock::instant();
         let bytes = component.len();
         tracing::info!(%tenant, bytes, "compiling a component");
         telemetry::compiling();
@@ -108,8 +108,8 @@ impl Runtime {
             Err(error) if error.is_of_the_host() => "failed",
             Err(_) => "refused",
         };
-        telemetry::compiled(result, begun.elapsed());
-        tracing::info!(bytes, ms = begun.elapsed().as_millis(), fits = compiled.is_ok(), "compiled a component");
+        telemetry::compiled(result, clock::since(begun));
+        tracing::info!(bytes, ms = clock::since(begun).as_millis(), fits = compiled.is_ok(), "compiled a component");
         compiled
             .map(|compiled| CompiledComponent { report: compiled.report, code: TrustedCode::from_child(compiled.code) })
     }

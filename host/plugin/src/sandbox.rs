@@ -18,6 +18,7 @@ use super::judgement::{Judgement, PluginInput};
 use super::threads::thread_cpu_time;
 use super::version::Version;
 use super::{PluginFault, call_record, convert, wasi};
+use hookloom_model::clock;
 use hookloom_model::delivery::Cost;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -136,7 +137,7 @@ struct CallTimer {
 
 impl CallTimer {
     fn start() -> Self {
-        CallTimer { started: Instant::now(), cpu_started: thread_cpu_time() }
+        CallTimer { started: clock::instant(), cpu_started: thread_cpu_time() }
     }
 
     fn cpu(&self) -> Duration {
@@ -144,7 +145,7 @@ impl CallTimer {
     }
 
     fn cost(&self, state: &GuestState, earlier_calls: u32) -> Cost {
-        Cost { wall_us: micros(self.started.elapsed()), cpu_us: micros(self.cpu()), earlier_calls, ..state.used() }
+        Cost { wall_us: micros(clock::since(self.started)), cpu_us: micros(self.cpu()), earlier_calls, ..state.used() }
     }
 }
 
@@ -160,7 +161,7 @@ fn limit(store: &mut Store<GuestState>, timer: CallTimer, call_input: &CallInput
     store.epoch_deadline_callback(move |_| {
         let over = if timer.cpu() > cpu {
             STOPPED_BY_CPU
-        } else if timer.started.elapsed() > wall {
+        } else if clock::since(timer.started) > wall {
             STOPPED_BY_WALL
         } else {
             return Ok(UpdateDeadline::Continue(1));

@@ -16,7 +16,8 @@
 //! - A component that compiles for a minute delays no other tenant.
 
 use super::folder::{self, FolderEntry, FolderError, Listing};
-use super::{CompileError, PluginError, PluginKey, Plugins, write_lock};
+use super::{CompileError, PluginError, PluginKey, Plugins};
+use hookloom_model::clock;
 use hookloom_model::subscription::TenantId;
 use hookloom_store::{Actor, StoreError};
 use hookloom_telemetry as telemetry;
@@ -97,7 +98,7 @@ impl Plugins {
 
     fn note_file_problem(&self, tenant: &TenantId, name: &str, problem: Option<String>) {
         telemetry::file_broken(tenant, name, problem.is_some());
-        let mut problems = write_lock(&self.file_problems);
+        let mut problems = self.file_problems.write();
         let key = (tenant.clone(), name.to_owned());
         match problem {
             Some(problem) => problems.insert(key, problem),
@@ -152,7 +153,7 @@ impl PendingRetry {
     fn after(failures: u32, found: FolderEntry) -> Self {
         let [first, longest] = AGAIN_AFTER;
         let wait = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
-        PendingRetry { found, failures, at: Instant::now() + wait }
+        PendingRetry { found, failures, at: clock::instant() + wait }
     }
 }
 
@@ -215,7 +216,7 @@ impl Scanner {
         self.misnamed = found.misnamed;
         let mut new: Vec<_> = found.plugins.into_iter().collect();
         new.retain(|(key, found)| {
-            let waits = self.later.get(key).is_some_and(|later| later.found == *found && Instant::now() < later.at);
+            let waits = self.later.get(key).is_some_and(|later| later.found == *found && clock::instant() < later.at);
             self.seen.get(key) != Some(found) && !self.busy.contains(&key.0) && !waits
         });
         if new.is_empty() {

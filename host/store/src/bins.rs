@@ -9,9 +9,11 @@ use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::share::within_share;
 use super::writer::{Terms, payload_rows};
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
 use bytes::Bytes;
 use hookloom_model::access::new_credential;
+use hookloom_model::clock::now_ms;
+use hookloom_model::ids;
 use hookloom_model::ids::BinId;
 use hookloom_model::inspector::{Bin, BinRequest, BinSettings, RequestHead};
 use hookloom_model::subscription::TenantId;
@@ -162,7 +164,7 @@ impl Store {
         let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "UPDATE bins SET received = received + 1 WHERE id = ?1 RETURNING received - 1";
             let nth = tx.query_row(sql, [&*id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
-            let request = Uuid::now_v7();
+            let request = ids::new_uuid();
             let sql = "INSERT INTO bin_requests (bin, id, received_at_ms, head, body) VALUES (?1, ?2, ?3, ?4, ?5)";
             let head = serde_json::to_string(&head)?;
             within_share(tx, &tenant, share, |tx| {

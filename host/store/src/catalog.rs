@@ -3,8 +3,8 @@
 //! Only the writer's thread changes the catalog, after a commit. Reads never wait for the disk. The catalog holds no events and no
 //! deliveries.
 
-use super::now_ms;
 use hookloom_model::access::{ApiKey, IntakeToken, Session};
+use hookloom_model::clock::now_ms;
 use hookloom_model::event::{Module, VENDOR_EVENT_NAMES};
 use hookloom_model::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};

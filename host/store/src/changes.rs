@@ -9,7 +9,9 @@ use super::audit::{Actor, AuditAction, AuditState};
 use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::usage::UsageKind;
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
+use hookloom_model::clock::now_ms;
+use hookloom_model::ids;
 use hookloom_model::limits::shortened;
 use hookloom_model::subscription::TenantId;
 use rusqlite::{Connection, Row, params};
@@ -102,7 +104,7 @@ fn insert(
     action: &AuditAction<'_>,
     [before, after]: [Option<AuditState<'_>>; 2],
 ) -> Result<(), StoreError> {
-    let id = Uuid::now_v7();
+    let id = ids::new_uuid();
     let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let who = shortened(who, SUBJECT_BYTES_MAX);
     let subject = shortened(&action.subject(), SUBJECT_BYTES_MAX);

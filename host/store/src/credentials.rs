@@ -4,8 +4,10 @@ use super::audit::{Actor, AuditAction};
 use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::share::within_share;
-use super::{Catalog, Store, StoreError, now_ms};
+use super::{Catalog, Store, StoreError};
 use hookloom_model::access::{ApiKey, IntakeToken, KEY_PREFIX, Scope, TOKEN_PREFIX, credential_hash, new_credential};
+use hookloom_model::clock::now_ms;
+use hookloom_model::ids;
 use hookloom_model::subscription::TenantId;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::collections::HashMap;
@@ -25,7 +27,7 @@ impl Store {
         label: String,
     ) -> Result<(ApiKey, String), StoreError> {
         let (text, hash, hint) = new_credential(KEY_PREFIX);
-        let key = ApiKey { id: Uuid::now_v7(), tenant, scopes, hint, label, created_at_ms: now_ms() };
+        let key = ApiKey { id: ids::new_uuid(), tenant, scopes, hint, label, created_at_ms: now_ms() };
         let key = self.put_key(actor, hash, key).await?;
         Ok((key, text))
     }
@@ -41,7 +43,7 @@ impl Store {
             self.revoke_key(Actor::Host, None, old.id).await?;
         }
         let key = ApiKey {
-            id: Uuid::now_v7(),
+            id: ids::new_uuid(),
             tenant: None,
             scopes: Vec::new(),
             hint: "given".to_owned(),
@@ -146,7 +148,7 @@ impl Store {
     ) -> Result<(IntakeToken, String), StoreError> {
         let (text, hash, hint) = new_credential(TOKEN_PREFIX);
         let owner = Owner::from(&tenant);
-        let token = IntakeToken { id: Uuid::now_v7(), tenant, hint, label, created_at_ms: now_ms() };
+        let token = IntakeToken { id: ids::new_uuid(), tenant, hint, label, created_at_ms: now_ms() };
         let share = self.limits.share;
         let replaced_id = replaces.as_ref().map(|old| old.id);
         let write = move |tx: &AdminTx<'_, '_>| {

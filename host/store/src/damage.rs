@@ -11,7 +11,8 @@
 //! # Limits
 //! SQLite has no checksums. A changed byte inside a text or a blob is found only if the value is malformed by it.
 
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
+use hookloom_model::clock::now_ms;
 use hookloom_model::subscription::TenantId;
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode};

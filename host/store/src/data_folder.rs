@@ -22,6 +22,7 @@ mod run;
 use super::StoreError;
 use super::vault::Vault;
 use header::{Found, Header};
+use hookloom_model::clock;
 use run::Run;
 use rusqlite::{Connection, OptionalExtension as _};
 use std::fs::{File, TryLockError};
@@ -200,7 +201,7 @@ impl DataFolder {
         })?;
         // From here on, the log is needed.
         let sql = "INSERT OR REPLACE INTO readiness (only_row, checked_at_ms) VALUES (1, ?1)";
-        connection.execute(sql, [super::now_ms()])?;
+        connection.execute(sql, [clock::now_ms()])?;
         self.write_run(Run { databases: [if copied { now } else { before }, now], needs_log: true });
         Ok(())
     }

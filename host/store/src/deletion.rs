@@ -19,12 +19,13 @@ use super::contents::TenantContents;
 use super::credentials::found;
 use super::fair_queue::Owner;
 use super::writer::Terms;
-use super::{Catalog, Store, StoreError, now_ms};
+use super::{Catalog, Store, StoreError};
+use hookloom_model::clock::{self, now_ms};
+use hookloom_model::ids;
 use hookloom_model::ids::VersionId;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, params};
-use std::time::{Duration, Instant};
-use uuid::Uuid;
+use std::time::Duration;
 
 /// Maximum duration of a step, which occupies the writer. A single row may take longer.
 const STEP_MAX: Duration = Duration::from_millis(10);
@@ -191,9 +192,9 @@ impl Store {
             }
             for (tenant, name, sha256) in found {
                 let write = move |tx: &AdminTx<'_, '_>| {
-                    let begun = Instant::now();
+                    let begun = clock::instant();
                     delete_version_row(tx, &tenant, &name, sha256)?;
-                    Ok(begun.elapsed())
+                    Ok(clock::since(begun))
                 };
                 let terms = Terms { owner: Owner::Host, rows: STEP_ROWS };
                 let took = self.writer.write(terms, write, |_| {}).await?;
@@ -211,8 +212,8 @@ impl Store {
         loop {
             let step = step.clone();
             let write = move |tx: &AdminTx<'_, '_>| {
-                let begun = Instant::now();
-                Ok(DeletionStep { done: step(tx)?, took: begun.elapsed() })
+                let begun = clock::instant();
+                Ok(DeletionStep { done: step(tx)?, took: clock::since(begun) })
             };
             let terms = Terms { owner: owner.clone(), rows: STEP_ROWS };
             let DeletionStep { done, took } = self.writer.write(terms, write, |_| {}).await?;
@@ -238,7 +239,7 @@ fn refuse_if_used(what: String, by: Vec<SubscriptionId>) -> Result<(), StoreErro
 /// Further versions of a deleted plugin stay without a plugin, and its name is free when they are deleted. Returns the number of
 /// removed versions.
 fn discard(connection: &Connection, tenant: &TenantId, name: &str, sha256: Option<&str>) -> Result<usize, StoreError> {
-    let discarded = format!(".{}", Uuid::now_v7());
+    let discarded = format!(".{}", ids::new_uuid());
     let sql = "UPDATE plugin_versions SET name = ?4 WHERE tenant = ?1 AND name = ?2 AND sha256 IN
                (SELECT sha256 FROM plugin_versions WHERE tenant = ?1 AND name = ?2 AND (?3 IS NULL OR sha256 = ?3) LIMIT ?5)";
     Ok(connection.execute(sql, params![&*tenant.0, name, sha256, discarded, DISCARDED])?)
@@ -276,13 +277,13 @@ fn delete_version_row(connection: &Connection, tenant: &str, name: &str, sha256:
 
 /// Deletes rows of a tenant for up to [`STEP_MAX`], and finally the tenant. Returns true if the tenant is gone.
 fn delete_some(tx: &AdminTx<'_, '_>, tenant: &TenantId) -> Result<bool, StoreError> {
-    let begun = Instant::now();
+    let begun = clock::instant();
     let mut deleted = 0;
     for sql in STATEMENTS {
         loop {
             let rows = tx.prepare_cached(sql)?.execute([&*tenant.0])?;
             deleted += rows;
-            if begun.elapsed() >= STEP_MAX {
+            if clock::since(begun) >= STEP_MAX {
                 return Ok(false);
             }
             if rows == 0 {
@@ -298,7 +299,7 @@ fn delete_some(tx: &AdminTx<'_, '_>, tenant: &TenantId) -> Result<bool, StoreErr
     {
         delete_version_row(tx, &tenant.0, &name, sha256)?;
         deleted += 1;
-        if begun.elapsed() >= STEP_MAX {
+        if clock::since(begun) >= STEP_MAX {
             return Ok(false);
         }
     }

@@ -17,6 +17,7 @@
 //! prevents a restart of the log, which then may become larger than the reserve.
 
 use super::StoreError;
+use hookloom_model::clock;
 use parking_lot::Mutex;
 use rusqlite::{Connection, ffi};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
@@ -86,7 +87,7 @@ impl DiskRoom {
             state: AtomicU8::new(state),
             failed_commits: AtomicU64::new(0),
             log_pages: AtomicI32::new(0),
-            again: Mutex::new(Instant::now()),
+            again: Mutex::new(clock::instant()),
         })
     }
 
@@ -99,7 +100,7 @@ impl DiskRoom {
             state: AtomicU8::new(AMPLE),
             failed_commits: AtomicU64::new(0),
             log_pages: AtomicI32::new(0),
-            again: Mutex::new(Instant::now()),
+            again: Mutex::new(clock::instant()),
         }
     }
 
@@ -169,7 +170,7 @@ impl DiskRoom {
     /// Checks a full disk again. Called between two transactions.
     pub(super) fn check_again(&self, connection: &Connection) {
         let Some(reserve) = self.reserve.as_ref().filter(|_| self.is_full()) else { return };
-        let begun = Instant::now();
+        let begun = clock::instant();
         let mut again = self.again.lock();
         if begun < *again {
             return;
@@ -182,7 +183,7 @@ impl DiskRoom {
         } else {
             reserve.release();
         }
-        *again = Instant::now() + CHECK_PAUSE_MIN.max(begun.elapsed() * 4);
+        *again = clock::instant() + CHECK_PAUSE_MIN.max(clock::since(begun) * 4);
     }
 
     fn try_alone(&self, connection: &Connection) -> rusqlite::Result<()> {

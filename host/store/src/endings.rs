@@ -6,7 +6,8 @@
 
 use super::batch::AdminTx;
 use super::writer::Terms;
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
+use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryState, Reason};
 use hookloom_model::subscription::{SubscriptionId, SubscriptionState, TenantId};
 use rusqlite::{Connection, params};

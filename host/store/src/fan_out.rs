@@ -24,6 +24,7 @@ use super::order_key::OrderKey;
 use super::writer::Terms;
 use super::{Catalog, NewDeliveries, Store, StoreError};
 use hookloom_model::event::{Event, EventId};
+use hookloom_model::ids;
 use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
 use parking_lot::Mutex;
 use rusqlite::{Connection, params};
@@ -72,7 +73,7 @@ pub(super) struct FanOutGuard {
 impl FanOuts {
     /// Begins a fan-out, with a new id.
     pub(super) fn begin(self: &Arc<Self>) -> FanOutGuard {
-        let id = Uuid::now_v7();
+        let id = ids::new_uuid();
         self.under_way.lock().insert(id);
         FanOutGuard { fan_outs: self.clone(), id, completed: false }
     }

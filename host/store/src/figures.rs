@@ -5,7 +5,8 @@
 use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::share::require_room;
-use super::{Caps, Catalog, Store, StoreError, now_ms};
+use super::{Caps, Catalog, Store, StoreError};
+use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::Attempt;
 use hookloom_model::figures::Figures;
 use hookloom_model::subscription::{SubscriptionId, TenantId};

@@ -28,7 +28,7 @@ mod changes;
 mod check;
 mod checkpoint;
 mod claims;
-mod clock;
+mod clock_steps;
 mod contents;
 mod credentials;
 mod damage;
@@ -84,7 +84,6 @@ mod tenants;
 mod tuning;
 mod usage;
 pub mod vault;
-mod wall_clock;
 mod writer;
 mod writes;
 
@@ -136,7 +135,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tuning::tune;
 use vault::{Vault, VaultError};
-pub use wall_clock::now_ms;
 use writer::{Writer, WriterContext};
 
 /// Error of a store operation.
@@ -323,7 +321,7 @@ impl Store {
         let path = folder.file(data_folder::DATABASE);
         let mut connection = open_for_writes(&folder)?;
         let vault = folder.open_vault(&connection)?;
-        clock::follow_newest(&connection)?;
+        clock_steps::follow_newest(&connection)?;
         let catalog = Arc::new(Catalog::load(&connection, &vault)?);
         let files = folder.begin_run(&connection, &vault)?;
         let room = DiskRoom::reserve(path.parent().unwrap_or(&path), limits.disk_reserve_bytes, limits.event_bytes_max);

@@ -6,6 +6,7 @@
 use super::StoreError;
 use super::batch::AdminTx;
 use super::rows::EVENT_BYTES;
+use hookloom_model::clock;
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use rusqlite::params;
@@ -46,7 +47,7 @@ pub(super) fn prune_step(
     before_ms: i64,
     removal: Removal,
 ) -> Result<PruneStep, StoreError> {
-    let begun = Instant::now();
+    let begun = clock::instant();
     // Ids begin with their time, so they are in the order of acceptance. The history of the entity's next event needs this event
     // while the next one is pending. It also needs it while an earlier one exists, which would become the predecessor.
     let sql = "SELECT e.id, e.fan_out, LENGTH(e.payload),
@@ -75,11 +76,11 @@ pub(super) fn prune_step(
             step.pruned += 1;
         }
         before = id;
-        if begun.elapsed() >= STEP_MAX {
+        if clock::since(begun) >= STEP_MAX {
             break;
         }
     }
-    step.took = begun.elapsed();
+    step.took = clock::since(begun);
     Ok(step)
 }
 
@@ -148,7 +149,7 @@ fn prune_deliveries(
             if state == DeliveryState::Pending as usize {
                 tx.count_pending(tenant, subscription, -1);
             }
-            if begun.elapsed() >= STEP_MAX {
+            if clock::since(begun) >= STEP_MAX {
                 // The next step finds out whether these were the last ones.
                 return Ok(false);
             }

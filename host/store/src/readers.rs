@@ -15,6 +15,7 @@ use super::damage::Damage;
 use super::data_folder::OpenFiles;
 use super::fair_queue::Owner;
 use hookloom_fair_share::FairSemaphore;
+use hookloom_model::clock;
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::PathBuf;
@@ -61,8 +62,10 @@ impl Readers {
     ) -> Result<T, StoreError> {
         let permit = self.permits.acquire(&owner.into(), 1).await;
         let readers = self.clone();
+        let clock = clock::current();
         let work = move || {
             let _permit = permit;
+            let _clock = clock::enter(clock);
             let reader = readers.take()?;
             let value = reader.read(read, readers.time_max);
             // A connection whose transaction did not end would show an old state for ever.
@@ -118,8 +121,8 @@ impl Reader {
 
 /// Returns milliseconds since a fixed moment of this process.
 fn clock_ms() -> u64 {
-    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(BEGAN.elapsed().as_millis()).unwrap_or(NEVER)
+    static BEGAN: LazyLock<Instant> = LazyLock::new(clock::instant);
+    u64::try_from(clock::since(*BEGAN).as_millis()).unwrap_or(NEVER)
 }
 
 #[cfg(test)]

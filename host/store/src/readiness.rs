@@ -4,7 +4,8 @@ use super::batch::AdminTx;
 use super::disk_room::is_full_disk;
 use super::fair_queue::Owner;
 use super::writer::Terms;
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
+use hookloom_model::clock::now_ms;
 use rusqlite::{Connection, ffi};
 use std::time::Duration;
 

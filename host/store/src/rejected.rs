@@ -6,8 +6,10 @@ use super::credentials::found;
 use super::fair_queue::Owner;
 use super::share::within_share;
 use super::writer::{Terms, payload_rows};
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
 use bytes::Bytes;
+use hookloom_model::clock::now_ms;
+use hookloom_model::ids;
 use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
 use hookloom_model::subscription::TenantId;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -58,7 +60,7 @@ impl Store {
         body: Bytes,
         truncated: bool,
     ) -> Result<Uuid, StoreError> {
-        let id = Uuid::now_v7();
+        let id = ids::new_uuid();
         let owner = Owner::from(&tenant);
         let share = self.limits.share.with_a_tenth_more();
         let terms = Terms { owner, rows: 2 + payload_rows(body.len()) };

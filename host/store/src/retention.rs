@@ -11,15 +11,16 @@
 //! # Limits
 //! Space in the file is reused, but the file does not shrink.
 
-use super::background::let_others_write;
+use super::background::{let_others_write, wait};
 use super::batch::AdminTx;
 use super::damage::RowKind;
 use super::fair_queue::Owner;
 use super::pruning::{PruneStep, Removal, prune_step};
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
+use hookloom_model::clock::{self, now_ms};
 use hookloom_model::subscription::TenantId;
 use rusqlite::{Connection, params};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Maximum number of events that a step reads.
@@ -46,7 +47,7 @@ impl Store {
                 tracing::error!(error = %hookloom_model::describe(&error), "old events could not be pruned; trying again in a minute");
             }
             let idle = if retention.is_zero() { IDLE_MAX } else { IDLE_MAX.min(retention) };
-            tokio::time::sleep(idle).await;
+            wait(idle).await;
         }
     }
 
@@ -120,11 +121,11 @@ impl Store {
     async fn prune_idempotency_keys(&self, before_ms: i64) -> Result<(), StoreError> {
         loop {
             let step = move |tx: &AdminTx<'_, '_>| {
-                let begun = Instant::now();
+                let begun = clock::instant();
                 let sql = "DELETE FROM idempotency_keys WHERE (tenant, key) IN
                            (SELECT tenant, key FROM idempotency_keys WHERE received_at_ms < ?1 LIMIT ?2)";
                 let deleted = tx.prepare_cached(sql)?.execute(params![before_ms, KEYS_DELETED_MAX])?;
-                Ok((deleted, begun.elapsed()))
+                Ok((deleted, clock::since(begun)))
             };
             let (deleted, took) = self.write(Owner::Host, step).await?;
             if deleted < KEYS_DELETED_MAX {

@@ -3,8 +3,9 @@
 use super::audit::{Actor, AuditAction};
 use super::batch::AdminTx;
 use super::fair_queue::Owner;
-use super::{Catalog, Store, StoreError, now_ms};
+use super::{Catalog, Store, StoreError};
 use hookloom_model::access::{ApiKey, SESSION_PREFIX, SIGN_IN_PREFIX, Session, credential_hash, new_credential};
+use hookloom_model::clock::now_ms;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::net::IpAddr;
 use std::sync::Arc;

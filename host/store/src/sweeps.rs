@@ -14,10 +14,11 @@ use super::batch::AdminTx;
 use super::damage::Damage;
 use super::fair_queue::Owner;
 use super::writer::Terms;
-use super::{Store, StoreError, StoreEvent, now_ms};
+use super::{Store, StoreError, StoreEvent};
+use hookloom_model::clock::{self, now_ms};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Maximum number of deliveries that one transaction makes due.
@@ -160,7 +161,7 @@ impl Store {
 
 /// Makes deliveries due that wait for a change made at this time.
 fn make_due(tx: &AdminTx<'_, '_>, tenant: &TenantId, ids: &[Uuid], at_ms: i64) -> Result<Duration, StoreError> {
-    let begun = Instant::now();
+    let begun = clock::instant();
     let sql = "UPDATE deliveries SET due_at_ms = ?3, awaiting_plugin = 0
                WHERE tenant = ?1 AND id = ?2 AND state = 0 AND awaiting_plugin = 1
                  AND (updated_at_ms <= ?4 OR updated_at_ms > ?3)";
@@ -168,7 +169,7 @@ fn make_due(tx: &AdminTx<'_, '_>, tenant: &TenantId, ids: &[Uuid], at_ms: i64) -
     for id in ids {
         statement.execute(params![&*tenant.0, id, now_ms(), at_ms])?;
     }
-    Ok(begun.elapsed())
+    Ok(clock::since(begun))
 }
 
 fn next_sweep(connection: &Connection) -> Result<Option<Sweep>, StoreError> {

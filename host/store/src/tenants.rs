@@ -2,8 +2,9 @@
 
 use super::audit::{Actor, AuditAction};
 use super::batch::AdminTx;
-use super::{Store, StoreError, now_ms};
+use super::{Store, StoreError};
 use hookloom_model::address::Egress;
+use hookloom_model::clock::now_ms;
 use hookloom_model::event::Module;
 use hookloom_model::subscription::{Tenant, TenantId};
 use rusqlite::{Connection, params};

@@ -33,6 +33,7 @@ use super::fair_queue::{FairQueue, Owner};
 use super::{Caps, StoreError};
 use budget::RowBudget;
 use hookloom_fair_share::{FairPermit, FairSemaphore};
+use hookloom_model::clock;
 use rusqlite::Connection;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -197,9 +198,13 @@ impl Writer {
         then: impl FnOnce(&mut T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
+        let clock = clock::current();
         let write: Write = Box::new(move |tx| {
+            let entered = clock::enter(clock.clone());
             let written = write(tx);
+            drop(entered);
             Box::new(move |committed| {
+                let _clock = clock::enter(clock);
                 let written = match (written, committed) {
                     (Ok(mut value), Ok(())) => {
                         then(&mut value);
@@ -240,19 +245,19 @@ fn run(connection: &Connection, context: &WriterContext, jobs: mpsc::UnboundedRe
     while let Some(batch) = waiting.next_batch(budget.rows()) {
         context.room.check_again(connection);
         let rows = batch.iter().map(|job| job.terms.rows).sum();
-        let begun = Instant::now();
+        let begun = clock::instant();
         match commit(connection, context, batch) {
             Err(error) if is_damage(&error) => {
-                alone_until = Some(Instant::now() + DAMAGE_PAUSE);
+                alone_until = Some(clock::instant() + DAMAGE_PAUSE);
                 context.damage.note_write(true);
             }
-            Ok(()) if alone_until.is_some_and(|until| Instant::now() >= until) => {
+            Ok(()) if alone_until.is_some_and(|until| clock::instant() >= until) => {
                 alone_until = None;
                 context.damage.note_write(false);
             }
             _ => {}
         }
-        budget.observe(rows, begun.elapsed());
+        budget.observe(rows, clock::since(begun));
         waiting.batch_max = if alone_until.is_some() { 1 } else { BATCH_MAX };
     }
 }
@@ -277,7 +282,7 @@ impl WriteQueue {
             others: FairQueue::default(),
             alone_is_next: false,
             batch_max: BATCH_MAX,
-            aged: Instant::now(),
+            aged: clock::instant(),
         }
     }
 
@@ -336,13 +341,13 @@ impl WriteQueue {
     }
 
     fn age(&mut self) {
-        let passed = self.aged.elapsed();
+        let passed = clock::since(self.aged);
         let half_lives = passed.as_millis() / HALF_LIFE.as_millis();
         if half_lives > 0 {
             let half_lives = u32::try_from(half_lives).unwrap_or(u32::MAX);
             self.outcomes.age(half_lives);
             self.others.age(half_lives);
-            self.aged = Instant::now();
+            self.aged = clock::instant();
         }
     }
 }

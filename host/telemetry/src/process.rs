@@ -3,14 +3,15 @@
 //! The kernel is asked at each collection. Compile children are separate processes and are not counted. A value that cannot be read
 //! is left out.
 
+use hookloom_model::clock;
 use rustix::time::ClockId;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Start of this process, in seconds since the epoch: the time of the first read, a moment after the start.
 static STARTED_S: LazyLock<f64> = LazyLock::new(|| {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = clock::system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
     since_epoch.as_secs_f64()
 });
 

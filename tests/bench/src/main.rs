@@ -3,6 +3,8 @@
 //! The host is the real program in a separate process, and so is the receiver; this process sends. Each row is the median of
 //! several rounds, in which floor and figure alternate, so that other load affects both.
 
+#![allow(clippy::disallowed_methods, reason = "the bench measures real time")]
+
 mod growth;
 mod host;
 mod many;

@@ -1,5 +1,7 @@
 //! Waits for its clock to move.
 
+#![expect(clippy::disallowed_methods, reason = "a guest has its own clock")]
+
 use hookloom_sdk::{Event, Failure, Plugin, Verdict, export};
 
 struct Guest;

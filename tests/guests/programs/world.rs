@@ -1,5 +1,7 @@
 //! Tells what it can see of the world: time, random, environment, files, network, config, secrets.
 
+#![expect(clippy::disallowed_methods, reason = "a guest has its own clock")]
+
 use hookloom_sdk::{Event, Failure, Plugin, Verdict, export, json};
 
 struct Guest;

@@ -1,6 +1,7 @@
 //! Rules of flow control, with a passed clock.
 
 use super::*;
+use hookloom_model::clock;
 use hookloom_model::delivery::Reason;
 use proptest::prelude::*;
 
@@ -33,7 +34,7 @@ fn outcomes_show_the_health_of_the_receiver() {
 #[test]
 fn the_window_halves_once_for_all_and_widens_by_ten() {
     let mut flow = FlowControl::new();
-    let began = Instant::now();
+    let began = clock::instant();
     assert_eq!(flow.window(32), 32);
     for _ in 0..5 {
         flow.attempt_ended(ReceiverHealth::Throttled, None, 32, (began, began + SECOND));
@@ -60,7 +61,7 @@ fn the_window_halves_once_for_all_and_widens_by_ten() {
 #[test]
 fn the_breaker_opens_half_opens_and_closes() {
     let mut flow = FlowControl::new();
-    let mut now = Instant::now();
+    let mut now = clock::instant();
     for _ in 0..FAILURES_MAX {
         assert_eq!(flow.admit(4, None, 0, now), Admission::Allow);
         flow.attempt_ended(ReceiverHealth::Failing, None, 4, (now, now));
@@ -96,7 +97,7 @@ fn retry_after_pauses_the_whole_lane() {
     assert_eq!(retry_after(&answer(503, Some(u64::MAX))), Some(RETRY_AFTER_MAX));
     assert_eq!((retry_after(&answer(500, Some(2_000))), retry_after(&answer(429, None))), (None, None));
     let mut flow = FlowControl::new();
-    let now = Instant::now();
+    let now = clock::instant();
     flow.observe_retry_after(5 * SECOND, now);
     flow.observe_retry_after(SECOND, now);
     assert_eq!(flow.admit(4, None, 0, now), Admission::NotBefore(now + 5 * SECOND, PauseReason::RetryAfter));
@@ -110,7 +111,7 @@ fn retry_after_pauses_the_whole_lane() {
 fn a_fault_of_this_host_pauses_the_lane_and_blames_no_receiver() {
     assert_eq!(ReceiverHealth::of(&Outcome::HostFault(Reason::new("host-network", "m"))), ReceiverHealth::HostFault);
     let mut flow = FlowControl::new();
-    let mut now = Instant::now();
+    let mut now = clock::instant();
     for pause_s in [1, 2, 4, 8, 16, 30, 30] {
         let began = now;
         for _ in 0..20 {
@@ -134,7 +135,7 @@ fn a_fault_of_this_host_pauses_the_lane_and_blames_no_receiver() {
 #[test]
 fn the_first_requests_begin_few_at_a_time() {
     let mut flow = FlowControl::new();
-    let start = Instant::now();
+    let start = clock::instant();
     assert_eq!(flow.admit(64, None, 0, start), Admission::Allow);
     flow.attempt_started(start);
     assert_eq!(flow.admit(64, None, 3, start), Admission::Allow);
@@ -158,7 +159,7 @@ fn the_first_requests_begin_few_at_a_time() {
 #[test]
 fn a_throttling_receiver_gets_spaced_requests_and_opens_the_breaker_late() {
     let mut flow = FlowControl::new();
-    let now = Instant::now();
+    let now = clock::instant();
     for _ in 0..4 * FAILURES_MAX {
         flow.attempt_ended(ReceiverHealth::Throttled, None, 32, (now, now + SECOND));
     }
@@ -179,7 +180,7 @@ fn a_throttling_receiver_gets_spaced_requests_and_opens_the_breaker_late() {
 #[test]
 fn a_rate_holds_over_time() {
     let mut flow = FlowControl::new();
-    let start = Instant::now();
+    let start = clock::instant();
     let mut now = start;
     let mut sent = 0;
     while now < start + 10 * SECOND {
@@ -203,7 +204,7 @@ proptest! {
         rate in proptest::option::of(1u32..100),
     ) {
         let mut flow = FlowControl::new();
-        let mut now = Instant::now();
+        let mut now = clock::instant();
         for (health, wait_s) in observed {
             now += Duration::from_secs(wait_s);
             let every = [ReceiverHealth::Ok, ReceiverHealth::Throttled, ReceiverHealth::Slow, ReceiverHealth::Failing, ReceiverHealth::HostFault, ReceiverHealth::Unknown, ReceiverHealth::Rejected];

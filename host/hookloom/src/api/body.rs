@@ -13,6 +13,7 @@
 use super::ApiState;
 use super::connections::Progress;
 use super::exchange::{Exchange, Payer, SharePermit, charged, over_budget};
+use crate::clock;
 use crate::fair_share::FairSemaphore;
 use crate::operations::Problem;
 use axum::extract::{FromRequest, Request};
@@ -22,7 +23,7 @@ use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Maximum time for a body to arrive.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -103,13 +104,15 @@ impl Exchange {
         let mut stream = self.take_body().unwrap_or_default().into_data_stream();
         self.activity().awaits_body();
         let stall = self.shares().stall;
-        let begun = Instant::now();
+        let begun = clock::instant();
         let mut progress = Progress::new(begun);
         let mut bytes = 0;
         let end = loop {
             let patience = progress.end(stall).min(begun + DEADLINE);
-            let Ok(chunk) = tokio::time::timeout_at(patience.into(), stream.next()).await else {
-                let now = Instant::now();
+            let Ok(chunk) =
+                tokio::time::timeout(patience.saturating_duration_since(clock::instant()), stream.next()).await
+            else {
+                let now = clock::instant();
                 if now >= begun + DEADLINE || progress.is_stalled(now, stall) {
                     break End::TooSlow;
                 }
@@ -121,7 +124,7 @@ impl Exchange {
                 Some(Ok(chunk)) => chunk,
             };
             bytes += chunk.len();
-            progress.note(chunk.len(), Instant::now());
+            progress.note(chunk.len(), clock::instant());
             if !buffer.push(&chunk[..chunk.len().min(keep - buffer.bytes.len())]) {
                 break End::OverBudget;
             }

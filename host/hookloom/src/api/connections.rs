@@ -15,6 +15,7 @@
 //! Behind a proxy, the client is the one that the proxy named in the connection's last request. The timeout of a request's body is
 //! enforced by its reader (`body.rs`). The duration of handlers is not bounded here.
 
+use crate::clock;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -146,7 +147,7 @@ impl Activity {
         let mut state = self.lock();
         match state.phase {
             ConnectionPhase::Idle | ConnectionPhase::Ending if bytes > 0 => state.enter(ConnectionPhase::Head),
-            ConnectionPhase::Body if bytes > 0 => state.since = Instant::now(),
+            ConnectionPhase::Body if bytes > 0 => state.since = clock::instant(),
             _ => {}
         }
     }
@@ -154,13 +155,13 @@ impl Activity {
     /// Records bytes that the peer has taken.
     pub(super) fn sent(&self, bytes: usize) {
         if let Some(blocked) = &mut self.lock().blocked {
-            blocked.note(bytes, Instant::now());
+            blocked.note(bytes, clock::instant());
         }
     }
 
     /// Records that the peer takes nothing at present.
     pub(super) fn cannot_send(&self) {
-        self.lock().blocked.get_or_insert_with(|| Progress::new(Instant::now()));
+        self.lock().blocked.get_or_insert_with(|| Progress::new(clock::instant()));
     }
 
     /// Records that everything is sent.
@@ -229,7 +230,7 @@ impl Activity {
 impl ConnectionState {
     fn enter(&mut self, phase: ConnectionPhase) {
         self.phase = phase;
-        self.since = Instant::now();
+        self.since = clock::instant();
     }
 
     /// Returns the used part of the connection's timeout; 1 or more if all of it. None: the connection cannot be closed to make
@@ -287,7 +288,7 @@ impl Connections {
 
     /// Admits a connection, if necessary in place of another one. None: no other connection can be closed.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<OpenConnection> {
-        let now = Instant::now();
+        let now = clock::instant();
         let is_full = self.lock().len() >= self.max;
         if is_full && !self.make_room(now) {
             return None;

@@ -6,6 +6,7 @@ use super::encoding;
 use super::exchange::Exchange;
 use super::extract::{Body, Item, Params};
 use super::paging::{PageLimit, limit_of};
+use crate::clock;
 use crate::event::{EventId, Module};
 use crate::intake::AcceptedEvents;
 use crate::operations::{AcceptedBody, Access, EventBody, EventPage, Problem, ToRead, ToSend};
@@ -17,7 +18,6 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
-use std::time::SystemTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -61,7 +61,7 @@ pub(super) async fn post(
     exchange: Exchange,
     Body(body): Body,
 ) -> Result<(StatusCode, Option<RepetitionHeader>, Json<AcceptedBody>), Problem> {
-    let begun = SystemTime::now();
+    let begun = clock::system_time();
     let operations = &state.operations;
     let most = usize::try_from(operations.config.batch_bytes_max).unwrap_or(usize::MAX);
     let body = encoding::decode(&exchange, &operations.cpu, &access.tenant, body, &headers, most).await?;

@@ -18,6 +18,7 @@ use super::connections::{Activity, client_of};
 use super::peer::Peer;
 use super::rate_limit::RateLimit;
 use super::streams::{OpenStream, Streams};
+use crate::clock;
 use crate::config::Config;
 use crate::fair_share::{FairPermit, FairSemaphore};
 use crate::operations::Problem;
@@ -35,7 +36,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Party whose share a request takes. Requests of a tenant's API, to its addresses for Agile CRM, and to its bins have separate
 /// shares, so that neither the tenant nor anybody who knows the URL of a bin can use up the share of the intake.
@@ -127,7 +128,7 @@ pub(super) async fn begin(state: &Arc<ApiState>, request: Request) -> (Exchange,
     let peer = Peer::from_request_parts(&mut parts, state).await;
     let client = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Peer(address)| client_of(address));
     let activity = parts.extensions.get::<Arc<Activity>>().cloned();
-    let activity = activity.unwrap_or_else(|| Arc::new(Activity::new(client, Instant::now())));
+    let activity = activity.unwrap_or_else(|| Arc::new(Activity::new(client, clock::instant())));
     activity.serves(client);
     let held = Held { payer: Payer::Client(client), permit: None, body: Some(body), answer: None, admitted_as: None };
     let exchange = Exchange(Arc::new(Inner { shares: state.shares.clone(), activity, held: Mutex::new(held) }));
@@ -235,13 +236,13 @@ impl Exchange {
         // With a small budget, large answers are built one after the other instead of never.
         let bytes = bytes.min(bodies.capacity() / 4);
         let payer = self.payer();
-        let give_up = Instant::now() + ADMISSION_WAIT;
+        let give_up = clock::instant() + ADMISSION_WAIT;
         loop {
             if let Some(reserved) = bodies.try_acquire(&payer, bytes) {
                 self.held().answer = Some(reserved);
                 return Ok(());
             }
-            if Instant::now() > give_up {
+            if clock::instant() > give_up {
                 return Err(over_budget());
             }
             tokio::time::sleep(MEMORY_RETRY_INTERVAL).await;

@@ -8,6 +8,7 @@ use super::peer::Connection;
 use super::socket::ClientSocket;
 use super::vendor::VENDOR_PATH;
 use super::{public_path, refused_body};
+use crate::clock;
 use crate::config::Config;
 use crate::url_path::PublicUrl;
 use axum::Router;
@@ -24,7 +25,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
@@ -67,7 +68,7 @@ pub async fn listen(listener: TcpListener, router: Router, config: Config, mut s
         let accepted = tokio::select! {
             _ = &mut stop => break,
             _ = timeout_checks.tick() => {
-                connections.close_overdue(Instant::now());
+                connections.close_overdue(clock::instant());
                 continue;
             }
             accepted = listener.accept() => accepted,
@@ -80,7 +81,7 @@ pub async fn listen(listener: TcpListener, router: Router, config: Config, mut s
             Ok((_, peer)) => tracing::warn!(%peer, "connection refused: the peer is not in the ranges of behind_proxy"),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
-                connections.make_room(Instant::now());
+                connections.make_room(clock::instant());
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

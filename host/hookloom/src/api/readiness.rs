@@ -4,6 +4,7 @@
 //! work waits.
 
 use super::{ApiState, Health, health};
+use crate::clock;
 use crate::operations::Problem;
 use crate::plugin::Plugins;
 use crate::plural::counted;
@@ -78,7 +79,7 @@ pub(super) async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>
     // The proof is a flush, and anybody may ask, so there is at most one a second.
     let mut proven = state.proven.lock().await;
     let failed_commits = state.operations.store.failed_commits();
-    let holds = |proof: Proof| proof.at.elapsed() <= PROOF_LASTS && proof.failed_commits == failed_commits;
+    let holds = |proof: Proof| clock::since(proof.at) <= PROOF_LASTS && proof.failed_commits == failed_commits;
     if !proven.is_some_and(holds) {
         *proven = None;
         state.operations.store.check().await.map_err(|error| {
@@ -86,7 +87,7 @@ pub(super) async fn ready(state: State<Arc<ApiState>>) -> Result<Json<Readiness>
             let detail = format!("not ready: store: {}", problem.detail);
             Problem { detail, ..problem }
         })?;
-        *proven = Some(Proof { at: Instant::now(), failed_commits });
+        *proven = Some(Proof { at: clock::instant(), failed_commits });
     }
     drop(proven);
     let store = Part {

@@ -116,6 +116,7 @@ fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     /// Makes failed attempts from an address with a credential, and returns the answer to the last one.
     fn fail(throttle: &SignInThrottle, times: u32, address: &str, credential: &str, now: Instant) -> FailedAttempt {
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn the_remaining_limit_is_reported() {
         let throttle = SignInThrottle::default();
-        let now = Instant::now();
+        let now = clock::instant();
         let limit = |after_s: u64| {
             let later = now + Duration::from_secs(after_s);
             throttle.note_failure("192.0.2.1".parse().expect("an address"), "hlk_aaaa", later).limit
@@ -145,7 +146,7 @@ mod tests {
     #[test]
     fn an_address_is_counted_for_itself_and_again_after_a_while() {
         let throttle = SignInThrottle::default();
-        let now = Instant::now();
+        let now = clock::instant();
         assert_eq!(fail(&throttle, 10, "192.0.2.1", "hlk_aaaa1", now), FailedAttempt::WithinLimit);
         assert_eq!(fail(&throttle, 1, "192.0.2.1", "hlk_bbbb1", now), FailedAttempt::OverLimit, "whatever is guessed");
         assert_eq!(
@@ -162,7 +163,7 @@ mod tests {
     #[test]
     fn an_ipv6_client_is_its_network() {
         let throttle = SignInThrottle::default();
-        let now = Instant::now();
+        let now = clock::instant();
         for host in 1..=10 {
             fail(&throttle, 1, &format!("2001:db8:0:1::{host}"), &format!("hlk_{host:04}"), now);
         }
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn guesses_at_one_key_from_many_networks_are_counted_together() {
         let throttle = SignInThrottle::default();
-        let now = Instant::now();
+        let now = clock::instant();
         let from = |last: u32, guess: &str| fail(&throttle, 1, &format!("198.51.100.{last}"), guess, now);
         assert!((0..10).all(|last| from(last, &format!("hlk_abcd-guess-{last}")) == FailedAttempt::WithinLimit));
         assert_eq!(from(10, "hlk_abcd-another"), FailedAttempt::OverLimit);
@@ -183,7 +184,7 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let throttle = SignInThrottle::default();
-        let now = Instant::now();
+        let now = clock::instant();
         for number in 0..u128::try_from(SOURCES_MAX.get()).expect("small") + 5_000 {
             let address = Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) | (number << 64));
             throttle.note_failure(address.into(), &format!("{number:08}"), now);

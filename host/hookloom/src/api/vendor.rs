@@ -10,6 +10,7 @@ use super::body::End;
 use super::encoding;
 use super::exchange::{Exchange, Payer};
 use crate::access::credential_hash;
+use crate::clock;
 use crate::event::EventId;
 use crate::intake::{self, IntakeError, ReceivedRequest, VendorIntake};
 use crate::operations::Problem;
@@ -20,7 +21,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// Prefix of the paths for Agile CRM.
 pub(super) const VENDOR_PATH: &str = "/in/";
@@ -48,7 +48,7 @@ pub(super) async fn receive(
     let announced = exchange.announced_bytes();
     // One byte over the maximum is enough to know that the body is too long, and is all that is kept of it.
     let received = exchange.read(most + 1, most + 1).await;
-    let begun = SystemTime::now();
+    let begun = clock::system_time();
     let raw = ReceivedRequest { bytes: received.kept.clone(), is_whole: received.end == End::Whole };
     match received.end {
         End::Whole => {}

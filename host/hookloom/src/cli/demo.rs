@@ -12,6 +12,7 @@ mod show;
 use super::Failure;
 use super::client::{COMPONENT, HostClient};
 use crate::app::App;
+use crate::clock;
 use crate::config::Config;
 use crate::plural::counted;
 use crate::signature::SigningSecret;
@@ -24,7 +25,7 @@ use http::Method;
 use receiver::DemoReceiver;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Options of `demo`.
@@ -109,7 +110,7 @@ async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String
     let token = host.post(&default_tenant("intake-tokens"), &json!({"label": "Agile CRM"})).await?;
     let intake = token["path"].as_str().and_then(UrlPath::local).ok_or("the host made no intake address")?;
 
-    let started = Instant::now();
+    let started = clock::instant();
     let mut faults = Vec::new();
     let mut deliveries = Vec::new();
     for (index, (file, payload)) in PAYLOADS.iter().enumerate() {
@@ -132,7 +133,7 @@ async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String
     if count("fan_out") != ended {
         faults.push(format!("the ledger does not balance: {ledger}"));
     }
-    show::summary(&deliveries, &ledger, started.elapsed());
+    show::summary(&deliveries, &ledger, clock::since(started));
     Ok(faults)
 }
 
@@ -208,7 +209,7 @@ impl Demo {
     /// Returns the deliveries of the newest event with their attempts, once none is pending, in the order of the examples.
     async fn settled(&self, index: usize) -> Result<Vec<(&'static Example, Value)>, Failure> {
         let subscriptions = self.get(&default_tenant("subscriptions")).await?;
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = clock::instant() + PATIENCE;
         loop {
             let wanted = EXAMPLES.iter().filter(|example| !example.verdicts[index].is_empty()).count();
             let page = self.get(&default_tenant("deliveries").query("limit", wanted)).await?;
@@ -216,7 +217,7 @@ impl Demo {
             if deliveries.iter().all(|delivery| delivery["state"] != "pending") {
                 return self.details(deliveries, &subscriptions).await;
             }
-            if Instant::now() > give_up {
+            if clock::instant() > give_up {
                 return Err(
                     format!("the deliveries of event {} did not end within {PATIENCE:?}: {page}", index + 1).into()
                 );

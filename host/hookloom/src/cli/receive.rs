@@ -7,6 +7,7 @@
 
 use super::Failure;
 use super::terminal::{self, Quoted, outln};
+use crate::clock;
 use crate::plural::counted;
 use crate::signature::{SigningKey, SigningSecret, verifies};
 use axum::Router;
@@ -153,7 +154,7 @@ fn as_json(uri: &Uri, headers: &HeaderMap, body: &[u8], verified: &Result<bool, 
         "verified": verified.as_ref().is_ok_and(|verified| *verified),
         "verify_error": verified.as_ref().err(),
         "status": status.as_u16(),
-        "at_ms": crate::store::now_ms(),
+        "at_ms": clock::now_ms(),
     })
 }
 
@@ -212,7 +213,7 @@ mod tests {
 
     #[test]
     fn bodies_of_every_kind_are_verified() {
-        let now_ms = crate::store::now_ms();
+        let now_ms = clock::now_ms();
         for body in [&b"{}"[..], b"", b"\xff\x00\xfe", "é".as_bytes(), &[0x80; 100_000]] {
             let headers = signed(SECRET, body, now_ms);
             check(SECRET, body, &headers, Ok(true));

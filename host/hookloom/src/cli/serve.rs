@@ -20,6 +20,7 @@ const ADMIN_KEY_BYTES_MIN: usize = 24;
 const SIGXFSZ: i32 = 25;
 
 pub(super) async fn serve(settings: SettingsArgs) -> Result<(), Failure> {
+    crate::test_clock::follow_file();
     let config = settings.settle()?.config;
     start_log(&config)?;
     // First, so that an early signal is not lost.

@@ -2,11 +2,11 @@
 
 use super::{Access, Operations, Problem, ToManage};
 use crate::chain::{Chain, Step};
+use crate::clock::now_ms;
 use crate::event::{Event, EventId, read_envelope};
 use crate::ids::{PluginName, VersionId};
 use crate::limits::Limits;
 use crate::plugin::{ConfigReads, PluginInput, Shown};
-use crate::store::now_ms;
 use crate::subscription::{CallSettings, Subscription};
 use bytes::Bytes;
 use http::StatusCode;

@@ -2,10 +2,11 @@
 
 use super::explain::{Known, explain};
 use super::{Access, DeliveryBody, Explanation, Operations, Problem, ToRead, ToSend};
+use crate::clock::now_ms;
 use crate::delivery::DeliveryKind;
 use crate::event::{EventId, Module};
 use crate::intake::{self, AcceptedEntry, AcceptedEvents};
-use crate::store::{EventFilter, EventSummary, EventView, now_ms};
+use crate::store::{EventFilter, EventSummary, EventView};
 use crate::subscription::{Subscription, TenantId};
 use bytes::Bytes;
 use serde::Serialize;

@@ -1,9 +1,10 @@
 //! Rollouts: canaries, shadows, and the comparison of two versions over real events.
 
 use super::{Access, ComparisonSize, Operations, Problem, ToManage, ToRead, gate};
+use crate::clock::now_ms;
 use crate::ids::{PluginName, VersionId};
 use crate::plugin::{Comparison, RolloutFigures};
-use crate::store::{RolloutKind, StoredRollout, now_ms};
+use crate::store::{RolloutKind, StoredRollout};
 use crate::subscription::TenantId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -2,8 +2,9 @@
 
 use super::subscriptions::EDITS_MAX;
 use super::{Access, Operations, Problem, SubscriptionBody, ToManage};
+use crate::clock::now_ms;
 use crate::signature::{SigningKey, SigningSecret};
-use crate::store::{StoreError, now_ms};
+use crate::store::StoreError;
 use crate::subscription::Subscription;
 use serde::Deserialize;
 use utoipa::ToSchema;

@@ -8,9 +8,10 @@ pub(crate) use write::READ_ONLY;
 pub(crate) use write::{SubscriptionPatch, SubscriptionWrite};
 
 use super::{Access, Operations, Problem, ToManage, ToRead};
+use crate::clock::now_ms;
 use crate::deliver::LaneStatus;
 use crate::signature::SigningKey;
-use crate::store::{StateChange, StoreError, now_ms};
+use crate::store::{StateChange, StoreError};
 use crate::subscription::{Settings, Subscription, SubscriptionId, SubscriptionState, TenantId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

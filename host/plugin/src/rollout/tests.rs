@@ -1,6 +1,7 @@
 //! Arms of events, counters, and the end of canaries.
 
 use super::*;
+use hookloom_model::clock;
 
 #[test]
 fn a_share_is_stable_and_even() {
@@ -84,7 +85,7 @@ fn counts_survive_a_restart() {
 fn the_first_differences_are_worked_out_and_then_one_in_each_period() {
     let rollout = canary();
     let mut counts = rollout.counts();
-    let start = Instant::now();
+    let start = clock::instant();
     let taken = (0..100).filter(|_| counts.takes_difference(start)).count();
     assert_eq!(taken, DIFFERENCES_MAX);
     assert!(counts.takes_difference(start + DIFFERENCE_PERIOD));

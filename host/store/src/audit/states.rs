@@ -7,10 +7,10 @@
 //!   its signing keys.
 
 use crate::contents::TenantContents;
-use crate::now_ms;
 use hookloom_model::access::{ApiKey, IntakeToken, Scope};
 use hookloom_model::address::Egress;
 use hookloom_model::chain::Chain;
+use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::event::Module;
 use hookloom_model::inspector::BinSettings;

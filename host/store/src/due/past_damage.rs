@@ -4,10 +4,11 @@
 //! until it is rebuilt ([`repair`](crate::repair)).
 
 use super::{AttemptClass, DuePage, LaneRead, PAGE_BYTES_MAX};
+use crate::StoreError;
 use crate::claims::ClaimPage;
 use crate::damage::{Damage, DamagedRow, RowKind, damaged};
 use crate::partial_read::PartialRead;
-use crate::{StoreError, now_ms};
+use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryId, DueDelivery};
 use hookloom_model::event::Event;
 use rusqlite::{Connection, OptionalExtension as _, params};

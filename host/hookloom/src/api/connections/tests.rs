@@ -1,6 +1,7 @@
 //! Tests of the phases of connections, and of the choice of the connection to close.
 
 use super::*;
+use crate::clock;
 use futures_util::FutureExt as _;
 
 const TIMEOUTS: ConnectionTimeouts =
@@ -90,7 +91,7 @@ fn each_phase_has_its_own_time() {
     slow.activity.sent(20 * 1_024 - 1);
     honest.activity.sent(20 * 1_024);
     busy.activity.handling();
-    let begun = Instant::now();
+    let begun = clock::instant();
     connections.close_overdue(begun + Duration::from_secs(9));
     assert!(![&silent, &idle, &reads_nothing, &slow, &honest, &busy].into_iter().any(is_closed));
     connections.close_overdue(begun + Duration::from_secs(11));
@@ -115,7 +116,7 @@ fn an_idle_connection_ends_in_two_steps() {
     for connection in [&silent, &crossed, &back] {
         finish_a_request(connection);
     }
-    let begun = Instant::now();
+    let begun = clock::instant();
     connections.close_overdue(begun + Duration::from_secs(74));
     assert!(![&silent, &crossed, &back].into_iter().any(is_ending));
     connections.close_overdue(begun + Duration::from_secs(76));

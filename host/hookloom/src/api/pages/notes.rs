@@ -11,6 +11,7 @@
 use super::go_to;
 use super::user::SignedIn;
 use crate::access::new_credential;
+use crate::clock;
 use crate::url_path::UrlPath;
 use axum::response::Response;
 use lru::LruCache;
@@ -56,7 +57,7 @@ impl Notes {
     /// Redirects to a page, which shows this content once.
     pub(super) fn go_to(&self, user: &SignedIn, path: &UrlPath, flash: &str, content: impl Any + Send) -> Response {
         let (name, ..) = new_credential("");
-        let note = Note { csrf: user.session.csrf.clone(), until: Instant::now() + KEPT, content: Box::new(content) };
+        let note = Note { csrf: user.session.csrf.clone(), until: clock::instant() + KEPT, content: Box::new(content) };
         self.all().put(name.clone(), note);
         go_to(&path.clone().query("note", name), flash)
     }
@@ -66,7 +67,7 @@ impl Notes {
         let name = params.note.as_ref()?;
         let mut all = self.all();
         let is_own =
-            |note: &Note| note.csrf == user.session.csrf && note.until > Instant::now() && note.content.is::<T>();
+            |note: &Note| note.csrf == user.session.csrf && note.until > clock::instant() && note.content.is::<T>();
         if !all.peek(name).is_some_and(is_own) {
             return None;
         }

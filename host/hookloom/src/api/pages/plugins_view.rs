@@ -6,12 +6,13 @@ use super::overview::{bars, series, times};
 use super::user::TenantUser;
 use super::{DisplayTime, Frame, PageError, duration, short, size};
 use crate::api::ApiState;
+use crate::clock::now_ms;
 use crate::delivery::Verdict;
 use crate::event::SAMPLES;
 use crate::operations::Problem;
 use crate::plugin::{ArmFigures, Comparison, Difference, Report, RolloutFigures, Shown};
 use crate::plural::counted;
-use crate::store::{PluginVersion, RolloutKind, StoredRollout, now_ms};
+use crate::store::{PluginVersion, RolloutKind, StoredRollout};
 use crate::subscription::TenantId;
 use askama::Template;
 

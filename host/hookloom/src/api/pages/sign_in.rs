@@ -9,6 +9,7 @@ use crate::api::cookies;
 use crate::api::extract::{Body, Params};
 use crate::api::peer::Peer;
 use crate::api::throttle::{FailedAttempt, WINDOW};
+use crate::clock;
 use crate::limits::shortened;
 use crate::operations::Problem;
 use crate::store::SESSION_LASTS;
@@ -21,7 +22,6 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 use url::{Host, Url};
 
 #[derive(Template)]
@@ -95,7 +95,7 @@ pub(super) async fn sign_in(
 fn refused(state: &ApiState, address: IpAddr, form: &Form) -> Result<Response, PageError> {
     let is_link = form.has("token");
     let credential = form.get(if is_link { "token" } else { "key" });
-    let counted = state.sign_ins.note_failure(address, credential, Instant::now());
+    let counted = state.sign_ins.note_failure(address, credential, clock::instant());
     let (message, status) = match counted.failure {
         FailedAttempt::OverLimit => (
             "This key is wrong too. There were too many failed attempts: wait five minutes.",

@@ -8,11 +8,11 @@ use super::user::{Posted, TenantUser};
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::{Item, Params};
+use crate::clock::now_ms;
 use crate::delivery::DeliveryState;
 use crate::operations::{
     Counted, DeliveryDetail, Pause, Problem, RedriveWrite, ReplayWrite, Rotation, SubscriptionBody,
 };
-use crate::store::now_ms;
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
 use askama::Template;

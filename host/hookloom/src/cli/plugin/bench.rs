@@ -7,12 +7,12 @@
 use super::super::terminal::{self, outln};
 use super::Failure;
 use super::source::{Source, event_in, pair};
+use crate::clock::now_ms;
 use crate::delivery::{Cost, Verdict};
 use crate::limits::Limits;
 use crate::plugin::workbench::{BenchPlugin, Workbench};
 use crate::plugin::{Judgement, PluginInput};
 use crate::plural::counted;
-use crate::store::now_ms;
 use crate::subscription::{CallSettings, Reuse, Subscription, TenantId};
 use clap::Args;
 use serde_json::json;

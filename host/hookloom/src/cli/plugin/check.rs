@@ -6,12 +6,12 @@
 use super::super::terminal::{self, BOLD, BOLD_RED, GREEN, PLAIN, outln};
 use super::Failure;
 use super::source::{Source, event_in, pair};
+use crate::clock::now_ms;
 use crate::delivery::Verdict;
 use crate::event::{Event, sample_events};
 use crate::limits::Limits;
 use crate::plugin::workbench::{BenchPlugin, Workbench};
 use crate::plugin::{PluginInput, Report, Shown};
-use crate::store::now_ms;
 use crate::subscription::{CallSettings, Subscription, TenantId};
 use clap::Args;
 use serde_json::{Value, json};

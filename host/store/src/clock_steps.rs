@@ -16,7 +16,8 @@ use super::background::let_others_write;
 use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::writer::Terms;
-use super::{AttemptClass, Store, StoreError, StoreEvent, now_ms};
+use super::{AttemptClass, Store, StoreError, StoreEvent};
+use hookloom_model::clock::{self, now_ms};
 use hookloom_model::ids;
 use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
@@ -48,7 +49,7 @@ struct ClockReading {
 
 impl ClockReading {
     fn now() -> Self {
-        ClockReading { wall_ms: now_ms(), steady: Instant::now() }
+        ClockReading { wall_ms: now_ms(), steady: clock::instant() }
     }
 
     /// Returns the number of milliseconds by which the wall clock was set back since this reading. Negative if it was set forward.
@@ -113,7 +114,7 @@ impl Store {
             after = last;
             let tenant = of.tenant.clone();
             let write = move |tx: &AdminTx<'_, '_>| {
-                let begun = Instant::now();
+                let begun = clock::instant();
                 // Rows written since the step have times of the corrected clock.
                 let sql = "UPDATE deliveries SET due_at_ms = MAX(?3, due_at_ms - ?4), age_from_ms = MIN(age_from_ms, ?3)
                            WHERE tenant = ?1 AND id = ?2 AND state = 0 AND due_at_ms > ?3 AND NOT updated_at_ms BETWEEN ?3 AND ?5";
@@ -121,7 +122,7 @@ impl Store {
                 for (_, delivery) in found {
                     statement.execute(params![&*tenant.0, delivery, step.now_ms, step.back_ms, now_ms()])?;
                 }
-                Ok(begun.elapsed())
+                Ok(clock::since(begun))
             };
             let terms = Terms { owner: (&of.tenant).into(), rows: STEP as u64 };
             let took = self.writer.write(terms, write, |_| {}).await?;
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_step_back_is_distinguished_from_passing_time() {
-        let before = ClockReading { wall_ms: 1_000_000, steady: Instant::now() };
+        let before = ClockReading { wall_ms: 1_000_000, steady: clock::instant() };
         let after =
             |wall_ms, passed_ms| ClockReading { wall_ms, steady: before.steady + Duration::from_millis(passed_ms) };
         assert_eq!(before.set_back_ms(after(1_002_000, 2_000)), 0);
