@@ -1,4 +1,4 @@
-//! Flow control of lanes: window, circuit breaker, rate, first attempts before retries, and order.
+//! Flow control of lanes: window, circuit breaker, rate, and first attempts before retries.
 
 use crate::harness::{Host, RawReceiver, Receiver, event, guest, text, until};
 use reqwest::Method;
@@ -134,82 +134,26 @@ async fn a_new_event_does_not_wait_behind_retries() {
 
 #[tokio::test]
 async fn a_receiver_that_refuses_everything_is_disabled_too() {
-    let host = Host::start().await;
+    let host = Host::with().turnable().start().await;
     let receiver = Receiver::answering("404").await;
-    let also = json!({"disable_after_s": 1, "retry": {"schedule_s": [0, 1, 1, 1, 1, 1]}});
+    let also =
+        json!({"disable_after_s": 432_000, "retry": {"schedule_s": [0, 302_400, 302_400], "age_max_s": 1_000_000}});
     let id = host.subscription(&receiver.url, also).await;
-    host.send(event("Contact is Created", 1)).await;
+    let sent = host.send(event("Contact is Created", 1)).await;
     let path = format!("./subscriptions/{id}");
+    for attempts in 1..=2 {
+        attempted_times(&host, &sent, attempts).await;
+        assert_eq!(host.get(&path).await["state"], "active", "after {attempts} attempts");
+        host.pass(Duration::from_secs(400_000)).await;
+    }
     until("it to be disabled", async || (host.get(&path).await["state"] == "disabled").then_some(())).await;
 }
 
-/// Returns the marks of the bodies in the order of arrival.
-fn marks(received: &[Value]) -> Vec<String> {
-    fn mark(one: &Value) -> String {
-        serde_json::from_str::<Value>(text(one, "body")).unwrap()["eventData"]["mark"].as_str().unwrap().to_owned()
-    }
-    received.iter().map(mark).collect()
-}
-
-fn marked(entity: usize, mark: &str) -> String {
-    marked_of("Contact is Updated", entity, mark)
-}
-
-fn marked_of(name: &str, entity: usize, mark: &str) -> String {
-    json!({"eventName": name, "eventData": {"id": entity, "mark": mark}}).to_string()
-}
-
-#[tokio::test]
-async fn events_of_one_entity_keep_their_order_and_others_go_on() {
-    let host = Host::start().await;
-    let receiver = Receiver::answering("404,200").await;
-    let also = json!({"ordering": {"on_failure": "block"}, "concurrency": 8, "retry": {"schedule_s": [0, 1]}});
-    host.subscription(&receiver.url, also).await;
-    host.send(marked(7, "7a")).await;
-    until("the failure", async || (receiver.received().len() == 1).then_some(())).await;
-    for (entity, mark) in [(7, "7b"), (7, "7c"), (8, "8a"), (8, "8b")] {
-        host.send(marked(entity, mark)).await;
-    }
-    // A deal with the same id is another entity.
-    host.send(marked_of("Opportunity is Updated", 7, "deal 7")).await;
-    let waiting = host.send(marked(7, "7d")).await;
-    let why = host.get(&format!("./events/{waiting}")).await["subscriptions"][0]["why"].clone();
-    assert!(why.as_str().unwrap().contains("of the same entity comes first, 1 attempt of it failed"), "{why}");
-    let order = marks(&receiver.expect(8).await);
-    let at = |mark: &str| order.iter().rposition(|one| one == mark).unwrap();
-    assert!(at("7a") < at("7b") && at("7b") < at("7c") && at("8a") < at("8b"), "{order:?}");
-    assert!(at("8b") < at("7a"), "the other contact did not wait: {order:?}");
-    assert!(at("deal 7") < at("7a"), "the deal did not wait: {order:?}");
-}
-
-#[tokio::test]
-async fn events_may_go_on_after_so_many_attempts_of_the_one_before() {
-    let host = Host::start().await;
-    let receiver = Receiver::answering("404,404,200").await;
-    let ordering = json!({"on_failure": "skip-after", "attempts": 2});
-    host.subscription(&receiver.url, json!({"ordering": ordering, "retry": {"schedule_s": [0, 0, 3600]}})).await;
-    for mark in ["a", "b", "c"] {
-        host.send(marked(7, mark)).await;
-    }
-    assert_eq!(marks(&receiver.expect(4).await), ["a", "a", "b", "c"]);
-}
-
-#[tokio::test]
-async fn order_survives_a_restart_and_a_burst() {
-    let host = Host::start().await;
-    let receiver = Receiver::start().await;
-    let id = host.subscription(&receiver.url, json!({"ordering": {"on_failure": "block"}, "concurrency": 16})).await;
-    host.post(&format!("./subscriptions/{id}/pause"), &json!({"reason": "r"})).await;
-    let batch: Vec<String> = (0..300).map(|number| marked(number % 3, &format!("{number:03}"))).collect();
-    host.ask(Method::POST, "./events", batch.join("\n")).await.ok();
-    let (_, folder) = host.stop().await;
-    let host = Host::with().on(folder).start().await;
-    host.post(&format!("./subscriptions/{id}/resume"), &json!({})).await;
-    let order = marks(&receiver.expect(300).await);
-    for entity in 0..3 {
-        let own: Vec<&String> = order.iter().filter(|mark| mark.parse::<usize>().unwrap() % 3 == entity).collect();
-        assert!(own.is_sorted(), "{own:?}");
-    }
+/// Waits until the delivery of an event has had this number of attempts.
+async fn attempted_times(host: &Host, event: &str, attempts: usize) {
+    let path = format!("./events/{event}");
+    until("the attempt", async || (host.get(&path).await["deliveries"][0]["attempts_made"] == attempts).then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -238,14 +182,17 @@ async fn a_disabled_subscription_causes_a_host_event() {
 
 #[tokio::test]
 async fn a_schedule_that_waits_at_first_does_so_for_every_event() {
-    let host = Host::start().await;
+    let host = Host::with().turnable().start().await;
     let watcher = Receiver::start().await;
     let gone = Receiver::answering("410").await;
-    let also = json!({"modules": ["Contact", "Subscription"], "retry": {"schedule_s": [2]}});
+    let also = json!({"modules": ["Contact", "Subscription"], "retry": {"schedule_s": [120]}});
     let waits = host.subscription(&watcher.url, also).await;
     host.subscription(&gone.url, json!({"modules": ["Contact"]})).await;
     // The event disables the second subscription, which causes a host event.
     host.send(event("Contact is Created", 1)).await;
+    until("the host event", async || (host.ledger().await["events"] == 2).then_some(())).await;
+    assert_eq!(watcher.received().len(), 0);
+    host.pass(Duration::from_secs(121)).await;
     watcher.expect(2).await;
     let recorded = until("both to be recorded", async || {
         let all = host.get(&format!("./deliveries?subscription={waits}")).await["deliveries"].take();
@@ -255,20 +202,25 @@ async fn a_schedule_that_waits_at_first_does_so_for_every_event() {
         let delivery = host.get(&format!("./deliveries/{}", text(one, "id"))).await;
         let begun = delivery["attempts"][0]["started_at_ms"].as_i64().unwrap();
         let waited = begun - delivery["created_at_ms"].as_i64().unwrap();
-        assert!(waited >= 2_000, "{waited} ms: {delivery}");
+        assert!(waited >= 120_000, "{waited} ms: {delivery}");
     }
 }
 
 #[tokio::test]
 async fn a_receiver_that_fails_for_too_long_is_disabled() {
-    let host = Host::start().await;
+    let host = Host::with().turnable().start().await;
     let receiver = Receiver::answering("500").await;
     let watcher = Receiver::start().await;
-    let also = json!({"disable_after_s": 2, "retry": {"schedule_s": [0, 1, 1, 1, 1, 1, 1, 1]}});
+    // Below the five minutes that a receiver allows between its clock and a signature's.
+    let also = json!({"disable_after_s": 120, "retry": {"schedule_s": [0, 80, 80]}});
     let id = host.subscription(&receiver.url, also).await;
     host.subscription(&watcher.url, json!({"modules": ["Subscription"]})).await;
-    host.send(event("Contact is Created", 1)).await;
+    let sent = host.send(event("Contact is Created", 1)).await;
     let path = format!("./subscriptions/{id}");
+    for attempts in 1..=2 {
+        attempted_times(&host, &sent, attempts).await;
+        host.pass(Duration::from_secs(100)).await;
+    }
     let disabled = until("it to be disabled", async || {
         Some(host.get(&path).await).filter(|subscription| subscription["state"] == "disabled")
     })

@@ -44,6 +44,7 @@ mod moving;
 mod openapi;
 mod operations;
 mod operator_actions;
+mod ordering;
 mod own_faults;
 mod pages;
 mod proxies;

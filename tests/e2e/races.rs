@@ -69,19 +69,19 @@ async fn dead_deliveries_are_not_sent_after_a_resume() {
 
 #[tokio::test]
 async fn paused_time_is_no_age_also_for_what_was_already_read() {
-    let host = Host::start().await;
+    let host = Host::with().turnable().start().await;
     let receiver = RawReceiver::start(|mut socket| async move {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let _ = socket.write_all(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
     })
     .await;
     // One attempt each: a delivery that ended as too old was never of that age while the subscription was active.
-    let retry = json!({"schedule_s": [0], "age_max_s": 10});
+    let retry = json!({"schedule_s": [0], "age_max_s": 3_600});
     let id = host.subscription(&receiver.url, json!({"concurrency": 1, "retry": retry})).await;
     let ids = join_all((0..5).map(|number| host.send(event("Contact is Created", number)))).await;
     until("the first attempt", async || (receiver.requests() > 0).then_some(())).await;
     host.post(&format!("./subscriptions/{id}/pause"), &json!({"reason": "longer than the age limit"})).await;
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    host.pass(Duration::from_secs(7_200)).await;
     host.post(&format!("./subscriptions/{id}/resume"), &json!({})).await;
     for id in ids {
         let delivery = host.attempted(&id).await;

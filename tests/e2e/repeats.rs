@@ -125,13 +125,15 @@ async fn a_rotated_key_stops_signing() {
 
 #[tokio::test]
 async fn ended_deliveries_are_pruned_and_kept_in_the_ledger() {
-    let host = Host::with().set("retention_s=2").start().await;
+    let host = Host::with().set("retention_s=3600").turnable().start().await;
     let receiver = Receiver::start().await;
     host.subscription(&receiver.url, json!({"modules": ["Contact"]})).await;
-    host.subscription("http://127.0.0.1:1/", json!({"modules": ["Deal"], "retry": {"schedule_s": [0, 3600]}})).await;
+    host.subscription("http://127.0.0.1:1/", json!({"modules": ["Deal"], "retry": {"schedule_s": [0, 86_400]}})).await;
     let pending = host.send(event("Opportunity is Created", 1)).await;
     let batch: Vec<String> = (0..700).map(|number| event("Contact is Created", number)).collect();
     host.ask(Method::POST, "./events", batch.join("\n")).await.ok();
+    receiver.expect(700).await;
+    host.pass(std::time::Duration::from_secs(3_600)).await;
     until("all but one to be pruned", async || (host.ledger().await["events"] == 1).then_some(())).await;
     let ledger = host.ledger().await;
     assert_eq!(

@@ -186,15 +186,17 @@ async fn a_receiver_that_says_when_to_come_back_is_left_alone_until_then() {
 
 #[tokio::test]
 async fn a_delivery_that_waits_too_long_is_dead() {
-    let host = Host::start().await;
+    let host = Host::with().turnable().start().await;
     let receiver = Receiver::answering("500").await;
-    // Ten failures in a row open the breaker for five seconds; the age limit is two.
-    let retry = json!({"schedule_s": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "age_max_s": 2});
+    // Ten failures in a row open the breaker.
+    let retry = json!({"schedule_s": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "age_max_s": 3_600});
     host.subscription(&receiver.url, json!({"concurrency": 1, "retry": retry})).await;
     let mut sent = Vec::new();
     for number in 0..5 {
         sent.push(host.send(event("Contact is Created", number)).await);
     }
+    receiver.expect(10).await;
+    host.pass(std::time::Duration::from_secs(3_601)).await;
     for id in sent {
         let delivery = host.ended(&id).await;
         assert_eq!((text(&delivery, "state"), &delivery["reason"]["code"]), ("dead", &json!("too-old")), "{delivery}");

@@ -14,12 +14,16 @@ use tokio::process::{Child, Command};
 /// Admin key of every host in these tests.
 pub(crate) const ADMIN_KEY: &str = "admin-key-of-the-tests-only-0123456789";
 
+/// Name of the file that turns the clock of a host. It lies beside the data, so that a restarted host continues with its time.
+const CLOCK: &str = "clock";
+
 /// Options of a host's start.
 pub(crate) struct HostBuilder {
     settings: Vec<String>,
     environment: Vec<(String, String)>,
     folder: Option<Arc<TempDir>>,
     loopback: bool,
+    turnable: bool,
     /// Shell script that becomes the host.
     through_shell: Option<&'static str>,
     /// Another file with the program, or a program that becomes the host.
@@ -36,6 +40,12 @@ impl HostBuilder {
     /// Adds an environment variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets the test turn the host's clock ([`Host::pass`]).
+    pub(crate) fn turnable(mut self) -> Self {
+        self.turnable = true;
         self
     }
 
@@ -110,6 +120,9 @@ impl HostBuilder {
         command.args(["--set", "compile_wall_s=1800"]);
         command.args(self.settings.iter().flat_map(|setting| ["--set", setting]));
         command.env("HOOKLOOM_ADMIN_KEY", ADMIN_KEY).envs(self.environment);
+        if self.turnable {
+            command.env("TEST_HOOKLOOM_CLOCK", folder.path().join(CLOCK));
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true).current_dir(folder.path());
         let mut process = command.spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -183,6 +196,7 @@ impl Host {
             environment: Vec::new(),
             folder: None,
             loopback: true,
+            turnable: false,
             through_shell: None,
             program: None,
         }
@@ -318,6 +332,23 @@ impl Host {
     /// Returns the path of the data folder.
     pub(crate) fn data(&self) -> PathBuf {
         Path::new(self.folder.path()).join("data")
+    }
+
+    /// Turns the clock of the host forward, and waits until the host has noticed it. The host must have been started
+    /// [`turnable`](HostBuilder::turnable). A [`Receiver`](super::Receiver) has the system's clock, and refuses signatures of more than five
+    /// minutes later.
+    pub(crate) async fn pass(&self, time: std::time::Duration) {
+        let path = self.folder.path().join(CLOCK);
+        let turned_ms: u128 = std::fs::read_to_string(&path).map_or(0, |text| text.parse().unwrap());
+        let turned_ms = (turned_ms + time.as_millis()).to_string();
+        let next = path.with_extension("next");
+        std::fs::write(&next, &turned_ms).unwrap();
+        std::fs::rename(next, &path).unwrap();
+        let noticed = path.with_extension("noticed");
+        until("the host to notice its clock", async || {
+            (std::fs::read_to_string(&noticed).is_ok_and(|noticed| noticed == turned_ms)).then_some(())
+        })
+        .await;
     }
 
     /// Kills the host, as kill -9 does, and returns its folder.
