@@ -305,7 +305,7 @@ impl Plugins {
         let key = (tenant.clone(), name.to_owned());
         let compiling = || self.compiling.lock();
         compiling().insert(key.clone(), now_ms());
-        OnDrop(move || {
+        scopeguard::guard(key, move |key| {
             compiling().remove(&key);
         })
     }
@@ -375,15 +375,6 @@ impl Plugins {
             Some(pin) => self.version(tenant, &step.plugin, pin).await.is_ok(),
             None => self.exists(tenant, &step.plugin),
         }
-    }
-}
-
-/// Guard that runs a closure on drop.
-struct OnDrop<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
     }
 }
 
