@@ -305,6 +305,9 @@ impl Lane {
         if let Some(at_ms) = recorded.again_at_ms {
             self.queue.note_due_again(at_ms);
         }
+        if recorded.changed {
+            self.queue.recheck_store();
+        }
         let Some(subscription) = subscription else { return };
         if subscription.settings.ordering.is_some() {
             // A later delivery of the same entity may be due now.

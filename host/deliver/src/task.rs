@@ -77,6 +77,9 @@ pub(super) struct Recorded {
     pub(super) again_at_ms: Option<i64>,
     pub(super) health: ReceiverHealth,
     pub(super) disables: bool,
+    /// Set when the subscription or a delivery of it changed during the attempt. A page that was read meanwhile has left this delivery
+    /// out, which an operator may have made due again.
+    pub(super) changed: bool,
 }
 
 /// Attempt that was not made.
@@ -106,6 +109,8 @@ pub(super) async fn run_attempt(
     let id = start.next.delivery().id;
     let is_retry = start.next.delivery().attempts_made > 0;
     let began = clock::instant();
+    let handle = start.handle.clone();
+    let changes = start.changes;
     let attempt = AssertUnwindSafe(attempt(&context, start)).catch_unwind().await;
     let (result, permit) = match attempt {
         Ok(Err(NotMade { again_at_ms })) => {
@@ -139,7 +144,9 @@ pub(super) async fn run_attempt(
         tracing::error!(delivery = %id, "an attempt panicked; it is made again");
     }
     drop(permit);
-    let _ = events.send(AttemptEvent::Recorded(Recorded { again_at_ms, health, disables }));
+    // After the end of the claim: a later change is signalled to a lane that can claim the delivery.
+    let changed = handle.changes() != changes;
+    let _ = events.send(AttemptEvent::Recorded(Recorded { again_at_ms, health, disables, changed }));
 }
 
 /// Reason to return a delivery without an attempt.

@@ -71,12 +71,12 @@ impl HotStatement {
             HotStatement::OutcomeWithoutReason => {
                 "UPDATE deliveries SET state = ?3, due_at_ms = ?4, awaiting_plugin = ?5, attempts_made = attempts_made + ?6,
                         budget_spent = budget_spent + ?6, updated_at_ms = ?7
-                 WHERE tenant = ?1 AND id = ?2 AND state = 0 AND reason IS NULL"
+                 WHERE tenant = ?1 AND id = ?2 AND state = 0 AND attempts_made = ?8 AND reason IS NULL"
             }
             HotStatement::Outcome => {
                 "UPDATE OR ROLLBACK deliveries SET state = ?3, due_at_ms = ?4, awaiting_plugin = ?5, attempts_made = attempts_made + ?6,
-                        budget_spent = budget_spent + ?6, reason = ?7, updated_at_ms = ?8
-                 WHERE tenant = ?1 AND id = ?2 AND state = 0"
+                        budget_spent = budget_spent + ?6, reason = ?9, updated_at_ms = ?7
+                 WHERE tenant = ?1 AND id = ?2 AND state = 0 AND attempts_made = ?8"
             }
         }
     }

@@ -4,6 +4,7 @@
 //! - An outcome that is recorded is durable when the function returns, and its claim has ended.
 //! - An outcome that is not recorded leaves the claim to the caller, who can try again.
 //! - A delivery that ended meanwhile keeps its state, and the attempt is added to it.
+//! - An outcome that counts changes its delivery once, even if it is recorded again because the first commit is unknown.
 
 use super::audit::Actor;
 use super::batch::{AdminTx, OutcomeQuery, OutcomeTx};
@@ -166,4 +167,47 @@ fn is_current(tx: &OutcomeTx<'_, '_>, delivery: &DueDelivery, attempt: &Attempt)
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AttemptClass, Caps, NewEvent, NewSubscription, TenantChange};
+    use bytes::Bytes;
+    use hookloom_model::event::Module;
+    use hookloom_model::subscription::{LoadedSettings, TenantId};
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    #[tokio::test]
+    async fn an_outcome_that_is_recorded_again_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, _) = Store::open(folder.path()).expect("a store");
+        let tenant = TenantId("t".into());
+        store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await.expect("a tenant");
+        let settings = json!({"notify_url": "http://a.example/", "modules": ["Contact"]});
+        let settings = LoadedSettings::new(serde_json::from_value(settings).expect("settings"), BTreeMap::new());
+        let new = NewSubscription { settings: settings.expect("a URL"), signing: Vec::new() };
+        let subscription = store.create_subscription(Actor::Host, tenant.clone(), new).await.expect("a subscription");
+        let payload = Bytes::from_static(b"{}");
+        let event = NewEvent { name: "Contact is Created".into(), module: Module::Contact, entity_id: None, payload };
+        store.accept(tenant.clone(), vec![event], Caps::NONE).await.expect("accepted");
+
+        let mut page = store.claim_due(&subscription, AttemptClass::First, 1).await.expect("a page");
+        let claim = page.due.pop().expect("the delivery").claim;
+        let delivery = claim.delivery().clone();
+        let attempt = json!({"number": 1, "started_at_ms": 0, "config_generation": 1, "outcome": "delivered", "echoed": false, "log": []});
+        let record = Arc::new(AttemptRecord {
+            attempt: serde_json::from_value(attempt).expect("an attempt"),
+            next: Next::Again { at_ms: 0, counts: true, reason: Reason::new("status", "500") },
+            age_end_ms: i64::MAX,
+            disables: None,
+        });
+        store.record(delivery.clone(), record.clone()).await.expect("recorded, but the answer was lost");
+        store.finish(claim, record).await.expect("recorded again");
+        let (view, attempts) = store.delivery(tenant, delivery.id).await.expect("the delivery");
+        assert_eq!((view.attempts_made, attempts.len()), (1, 1));
+        let again = store.claim_due(&subscription, AttemptClass::Retry, 1).await.expect("a page").due;
+        assert_eq!(again[0].delivery().attempts_in_budget, 1);
+    }
 }

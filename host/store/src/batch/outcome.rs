@@ -62,8 +62,9 @@ impl OutcomeTx<'_, '_> {
         Ok(())
     }
 
-    /// Writes the outcome of an attempt to a pending delivery. Returns false if the delivery is no longer pending. The tuple has the new
-    /// state, the due time, whether the delivery awaits a plugin, and the number of attempts to add.
+    /// Writes the outcome of an attempt to a pending delivery. Returns false if the delivery is no longer pending, or if this outcome was
+    /// written before: an outcome whose commit is unknown can be written again. The tuple has the new state, the due time, whether the
+    /// delivery awaits a plugin, and the number of attempts to add.
     pub(crate) fn write_outcome(
         &self,
         delivery: &DueDelivery,
@@ -73,15 +74,16 @@ impl OutcomeTx<'_, '_> {
     ) -> rusqlite::Result<bool> {
         let tenant = &*delivery.tenant.0;
         let id = delivery.id.0;
+        let made = delivery.attempts_made;
         if reason.is_none() {
-            let outcome = params![tenant, id, state, due_at_ms, awaiting, counts, now_ms];
+            let outcome = params![tenant, id, state, due_at_ms, awaiting, counts, now_ms, made];
             if self.0.execute_hot(HotStatement::OutcomeWithoutReason, outcome)? > 0 {
                 self.count_ended(delivery, state);
                 return Ok(true);
             }
         }
         self.0.forget_before();
-        let outcome = params![tenant, id, state, due_at_ms, awaiting, counts, reason, now_ms];
+        let outcome = params![tenant, id, state, due_at_ms, awaiting, counts, now_ms, made, reason];
         let was_pending = self.0.execute_hot(HotStatement::Outcome, outcome)? > 0;
         if was_pending {
             self.count_ended(delivery, state);
