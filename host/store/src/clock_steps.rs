@@ -149,10 +149,24 @@ fn later_than(
     Ok(found.collect::<Result<_, _>>()?)
 }
 
+/// Tables whose rows are listed and pruned in the order of their ids, and the statements that find their newest ids by an index.
+const NEWEST: [(&str, &str); 5] = [
+    ("events", "SELECT (SELECT MAX(id) FROM events WHERE tenant = tenants.id) FROM tenants"),
+    ("deliveries", "SELECT (SELECT MAX(id) FROM deliveries WHERE tenant = tenants.id) FROM tenants"),
+    ("rejected_requests", "SELECT (SELECT MAX(id) FROM rejected_requests WHERE tenant = tenants.id) FROM tenants"),
+    ("bin_requests", "SELECT (SELECT MAX(id) FROM bin_requests WHERE bin = bins.id) FROM bins"),
+    // The changes of the host itself have the tenant ''.
+    (
+        "changes",
+        "SELECT (SELECT MAX(id) FROM changes WHERE tenant = owners.id)
+         FROM (SELECT id FROM tenants UNION ALL SELECT '' AS id) AS owners",
+    ),
+];
+
 /// Sets the minimum of new ids to the newest stored id. If it cannot be read, ids follow the clock.
 pub(super) fn follow_newest(connection: &Connection) -> Result<(), StoreError> {
-    for table in ["events", "deliveries"] {
-        match newest(connection, table) {
+    for (table, sql) in NEWEST {
+        match newest(connection, sql) {
             Ok(newest) => newest.into_iter().for_each(ids::follow),
             Err(error) if error.is_damage() => {
                 tracing::error!(table, error = %hookloom_model::describe(&error), "the newest row cannot be read");
@@ -163,9 +177,8 @@ pub(super) fn follow_newest(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn newest(connection: &Connection, table: &str) -> Result<Vec<Uuid>, StoreError> {
-    let sql = format!("SELECT (SELECT MAX(id) FROM {table} WHERE tenant = tenants.id) FROM tenants");
-    let mut statement = connection.prepare(&sql)?;
+fn newest(connection: &Connection, sql: &str) -> Result<Vec<Uuid>, StoreError> {
+    let mut statement = connection.prepare(sql)?;
     let newest = statement.query_map([], |row| row.get::<_, Option<Uuid>>(0))?;
     Ok(newest.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
@@ -173,6 +186,42 @@ fn newest(connection: &Connection, table: &str) -> Result<Vec<Uuid>, StoreError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema;
+
+    #[test]
+    fn new_ids_follow_every_kind_of_row_that_is_ordered_by_its_id() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        schema::migrate(&mut connection).expect("the schema");
+        let ids: Vec<Uuid> = (0..NEWEST.len() + 1).map(|_| ids::new_uuid()).collect();
+        let insert = |sql: &str, id: &Uuid| {
+            connection.execute(sql, [id]).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        };
+        let columns = "'t', ?1, 0, '', 0, x''";
+        connection
+            .execute("INSERT INTO tenants (id, extra_event_names, created_at_ms) VALUES ('t', '{}', 0)", [])
+            .expect("a tenant");
+        connection
+            .execute("INSERT INTO bins (id, tenant, settings, created_at_ms) VALUES ('b', 't', '{}', 0)", [])
+            .expect("a bin");
+        insert(
+            "INSERT INTO events (tenant, id, name, module, received_at_ms, payload, fan_out) VALUES ('t', ?1, 'n', 'Contact', 0, x'', 1)",
+            &ids[0],
+        );
+        insert(
+            "INSERT INTO deliveries (tenant, id, event, subscription, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms) VALUES ('t', ?1, x'', x'', 1, 0, 0, 0, 0)",
+            &ids[1],
+        );
+        insert(&format!("INSERT INTO rejected_requests VALUES ({columns})"), &ids[2]);
+        insert("INSERT INTO bin_requests VALUES ('b', ?1, 0, '{}', x'')", &ids[3]);
+        insert(
+            "INSERT INTO changes (tenant, id, at_ms, who, action, subject) VALUES ('t', ?1, 0, '', '', '')",
+            &ids[4],
+        );
+        insert("INSERT INTO changes (tenant, id, at_ms, who, action, subject) VALUES ('', ?1, 0, '', '', '')", &ids[5]);
+        let mut found: Vec<Uuid> = NEWEST.iter().flat_map(|(_, sql)| newest(&connection, sql).expect("ids")).collect();
+        found.sort();
+        assert_eq!(found, ids);
+    }
 
     #[test]
     fn a_step_back_is_distinguished_from_passing_time() {
