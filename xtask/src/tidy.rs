@@ -28,7 +28,7 @@ const HOMES: [(&str, &str); 11] = [
     ("opentelemetry", "host/deliver/src/traces.rs"),
     ("opentelemetry_otlp", "host/deliver/src/traces.rs"),
     ("opentelemetry_sdk", "host/deliver/src/traces.rs"),
-    ("rusqlite", "host/store/src"),
+    ("rusqlite", "host/store/src/sqlite"),
 ];
 
 /// Names without meaning.
@@ -219,8 +219,12 @@ fn functions(text: &str) -> Vec<(usize, String)> {
         let words =
             trimmed.trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ").trim_start_matches("pub ");
         let Some(rest) = words.trim_start_matches("async ").strip_prefix("fn ") else { continue };
-        let end = format!("{}}}", &line[..line.len() - trimmed.len()]);
-        let length = lines[start..].iter().position(|line| *line == end).map_or(1, |length| length + 1);
+        let indent = &line[..line.len() - trimmed.len()];
+        // A declaration in a trait ends with a semicolon.
+        let is_end = |line: &&str| {
+            line.strip_prefix(indent).is_some_and(|rest| rest == "}" || (!rest.starts_with(' ') && rest.ends_with(';')))
+        };
+        let length = lines[start..].iter().position(is_end).map_or(1, |length| length + 1);
         found.push((length, rest.split(['(', '<']).next().unwrap_or_default().to_owned()));
     }
     found
@@ -287,6 +291,8 @@ mod tests {
     fn functions_are_measured() {
         let text = "impl X {\n    pub(crate) async fn long(&self) {\n        a();\n    }\n}\nfn short() {}\n";
         assert_eq!(functions(text), [(3, "long".to_owned()), (1, "short".to_owned())]);
+        let declared = "trait X {\n    fn one(\n        a: u8,\n    ) -> u8;\n\n    fn two();\n}\n";
+        assert_eq!(functions(declared), [(3, "one".to_owned()), (1, "two".to_owned())]);
     }
 
     #[test]

@@ -207,14 +207,12 @@ fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) ->
     tasks.spawn(async move { deletions.run_deletions().await });
     let first_use = store.clone();
     tasks.spawn(async move { first_use.watch_first_use().await });
-    let disk = store.clone();
-    tasks.spawn(async move { disk.watch_disk().await });
+    let upkeep = store.clone();
+    tasks.spawn(async move { upkeep.run_upkeep().await });
     let sweeps = store.clone();
     tasks.spawn(async move { sweeps.run_sweeps().await });
     let fan_outs = store.clone();
     tasks.spawn(async move { fan_outs.run_fan_outs().await });
-    let repairs = store.clone();
-    tasks.spawn(async move { repairs.run_repairs().await });
     let clock = store.clone();
     tasks.spawn(async move { clock.watch_clock().await });
     let statistics = store.clone();

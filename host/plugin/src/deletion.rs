@@ -38,7 +38,7 @@ impl Plugins {
         sha256: String,
     ) -> Result<(), PluginError> {
         let version = ((tenant.clone(), name.clone()), sha256.clone());
-        self.store.delete_version(actor, tenant, name, sha256, || ()).await?;
+        self.store.delete_version(actor, tenant, name, sha256).await?;
         self.known().pop(&version);
         Ok(())
     }

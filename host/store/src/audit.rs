@@ -5,13 +5,13 @@
 //! - A state in an entry is a struct of [`states`], which lists the fields that may be shown. No struct has a field for a secret.
 //!
 //! # Limits
-//! Does not know how entries are stored ([`changes`](super::changes)). Texts of actions are stored and shown: they never change.
+//! Does not know how entries are stored ([`changes`](crate::backend::changes)). Texts of actions are stored and shown: they never change.
 
 mod states;
 
-pub(super) use states::{AuditState, RolloutAudit, SelectionAudit};
+pub(crate) use states::{AuditState, RolloutAudit, SelectionAudit};
 
-use super::contents::TenantContents;
+use crate::usage::TenantContents;
 use hookloom_model::access::{ApiKey, IntakeToken};
 use hookloom_model::delivery::DeliveryId;
 use hookloom_model::ids::BinId;
@@ -50,7 +50,7 @@ impl Actor {
 }
 
 /// Action of an entry, with the things that it was done to.
-pub(super) enum AuditAction<'a> {
+pub(crate) enum AuditAction<'a> {
     AdminKeyCreate(&'a ApiKey),
     AdminKeyRevoke(&'a ApiKey),
     BinClear(&'a BinId),
@@ -140,7 +140,7 @@ pub(super) enum AuditAction<'a> {
 
 impl AuditAction<'_> {
     /// Returns the stored text.
-    pub(super) fn as_str(&self) -> &'static str {
+    pub(crate) fn as_str(&self) -> &'static str {
         match self {
             AuditAction::AdminKeyCreate(_) => "admin-key.create",
             AuditAction::AdminKeyRevoke(_) => "admin-key.revoke",
@@ -183,7 +183,7 @@ impl AuditAction<'_> {
     }
 
     /// Returns the name or id of the changed thing.
-    pub(super) fn subject(&self) -> String {
+    pub(crate) fn subject(&self) -> String {
         match self {
             AuditAction::AdminKeyCreate(key)
             | AuditAction::AdminKeyRevoke(key)
@@ -227,7 +227,7 @@ impl AuditAction<'_> {
     }
 
     /// Returns the states before and after the action. None: there was none, or it is not recorded.
-    pub(super) fn states(&self) -> [Option<AuditState<'_>>; 2] {
+    pub(crate) fn states(&self) -> [Option<AuditState<'_>>; 2] {
         match self {
             AuditAction::AdminKeyCreate(key) | AuditAction::KeyCreate(key) => [None, Some(KeyAudit::of(key).into())],
             AuditAction::BinCreate(bin) => [None, Some(AuditState::Bin(&bin.settings))],
@@ -277,6 +277,3 @@ impl AuditAction<'_> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,6 @@
 //! Background work in steps: woken when there is work, repeated after a failure, with pauses in which other writes run.
 
-use super::StoreError;
+use crate::StoreError;
 use hookloom_model::clock;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -12,12 +12,12 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_FACTOR: u32 = 4;
 
 /// Pauses after a step of this duration, so that other writes run before the next one.
-pub(super) async fn let_others_write(took: Duration) {
+pub(crate) async fn let_others_write(took: Duration) {
     tokio::time::sleep(took * PAUSE_FACTOR).await;
 }
 
 /// Waits until this time has passed by the clock, which a test may turn.
-pub(super) async fn wait(time: Duration) {
+pub(crate) async fn wait(time: Duration) {
     let end = clock::instant() + time;
     loop {
         let left = end.saturating_duration_since(clock::instant());
@@ -30,7 +30,7 @@ pub(super) async fn wait(time: Duration) {
 
 /// Does the work that is left from an earlier run, and then the work of each wake-up, until the store stops. `failed` is the log
 /// message of a failure.
-pub(super) async fn run_when_woken<F: Future<Output = Result<(), StoreError>>>(
+pub(crate) async fn run_when_woken<F: Future<Output = Result<(), StoreError>>>(
     wake: &Notify,
     failed: &'static str,
     work: impl Fn() -> F,

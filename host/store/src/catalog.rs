@@ -1,7 +1,12 @@
 //! Catalog: tenants, keys, tokens, sessions and subscriptions in memory, because every request needs them.
 //!
-//! Only the writer's thread changes the catalog, after a commit. Reads never wait for the disk. The catalog holds no events and no
-//! deliveries.
+//! Only the backend changes the catalog, after a commit and before the next one. Reads never wait for the disk. The catalog holds no
+//! events and no deliveries.
+//!
+//! # Matching
+//! [`Catalog::receivers`] says who receives a tenant's events, with the generation of that answer. A backend that is about to commit
+//! compares the generation with the present one ([`Catalog::is_current`]) and refuses an answer that is no longer true. So matching
+//! needs no lock, and no delivery is made for a subscription that was disabled before the event.
 
 use hookloom_model::access::{ApiKey, IntakeToken, Session};
 use hookloom_model::clock::now_ms;
@@ -30,13 +35,39 @@ struct Tables {
     keys: HashMap<[u8; 32], Arc<ApiKey>>,
     tokens: HashMap<[u8; 32], Arc<IntakeToken>>,
     sessions: HashMap<[u8; 32], Arc<Session>>,
+    /// Number of the last generation of any tenant.
+    generation: u64,
+}
+
+impl Tables {
+    fn next_generation(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
+    }
 }
 
 /// Subscriptions in the order of their ids, which is the order of creation.
 type List = Arc<Vec<Arc<Subscription>>>;
 
+/// Receivers of a tenant's events by module, as of one generation of the catalog.
+#[derive(Clone, Debug)]
+pub struct Receivers {
+    /// Generation of the tenant's subscriptions. 0: the tenant does not exist.
+    generation: u64,
+    matching: [List; Module::ALL.len()],
+}
+
+impl Receivers {
+    /// Returns the subscriptions that receive events of a module, in the order of their ids.
+    pub fn of(&self, module: Module) -> &[Arc<Subscription>] {
+        &self.matching[module as usize]
+    }
+}
+
 struct TenantShelf {
     tenant: Arc<Tenant>,
+    /// Number that is new whenever one of the subscriptions changes.
+    generation: u64,
     subscriptions: List,
     /// Subscriptions of each module, so that an event does not look at the others.
     matching: [List; Module::ALL.len()],
@@ -92,28 +123,28 @@ impl Catalog {
     }
 
     /// Waits until a key is used.
-    pub(super) async fn key_use(&self) {
+    pub(crate) async fn key_use(&self) {
         self.key_used.notified().await;
     }
 
     /// Takes the times of last use, by key, since the previous call.
-    pub(super) fn take_used(&self) -> HashMap<Uuid, i64> {
+    pub(crate) fn take_used(&self) -> HashMap<Uuid, i64> {
         std::mem::take(&mut *self.used.lock())
     }
 
     /// Returns the time of last use of a key, if it is not in the database yet.
-    pub(super) fn used_at_ms(&self, key: Uuid) -> Option<i64> {
+    pub(crate) fn used_at_ms(&self, key: Uuid) -> Option<i64> {
         self.used.lock().get(&key).copied()
     }
 
-    pub(super) fn put_session(&self, hash: [u8; 32], session: Session) {
+    pub(crate) fn put_session(&self, hash: [u8; 32], session: Session) {
         let mut tables = self.write();
         let now_ms = now_ms();
         tables.sessions.retain(|_, other| other.expires_at_ms > now_ms);
         tables.sessions.insert(hash, Arc::new(session));
     }
 
-    pub(super) fn remove_session(&self, hash: &[u8; 32]) {
+    pub(crate) fn remove_session(&self, hash: &[u8; 32]) {
         self.write().sessions.remove(hash);
     }
 
@@ -151,9 +182,23 @@ impl Catalog {
         self.read().tenants.get(tenant).map(|records| records.subscriptions.clone()).unwrap_or_default()
     }
 
-    /// Returns the subscriptions that receive events of a module.
-    pub fn matching(&self, tenant: &TenantId, module: Module) -> List {
-        self.read().tenants.get(tenant).map(|records| records.matching[module as usize].clone()).unwrap_or_default()
+    /// Returns the receivers of a tenant's events.
+    pub fn receivers(&self, tenant: &TenantId) -> Receivers {
+        match self.read().tenants.get(tenant) {
+            None => Receivers { generation: 0, matching: Default::default() },
+            Some(records) => Receivers { generation: records.generation, matching: records.matching.clone() },
+        }
+    }
+
+    /// Returns true if these are still the receivers of the tenant's events.
+    pub(crate) fn is_current(&self, tenant: &TenantId, receivers: &Receivers) -> bool {
+        self.read().tenants.get(tenant).map_or(0, |records| records.generation) == receivers.generation
+    }
+
+    /// Returns a tenant's subscriptions that use a plugin.
+    pub(crate) fn users_of(&self, tenant: &TenantId, plugin: &str) -> Vec<SubscriptionId> {
+        let subscriptions = self.subscriptions(tenant);
+        subscriptions.iter().filter(|one| one.settings.plugin.names(plugin)).map(|one| one.id).collect()
     }
 
     /// Returns all subscriptions.
@@ -167,18 +212,23 @@ impl Catalog {
         vendors.or_else(|| self.tenant(tenant)?.extra_event_names.get(event_name).copied())
     }
 
-    pub(super) fn put_tenant(&self, tenant: Tenant) {
+    pub(crate) fn put_tenant(&self, tenant: Tenant) {
         let mut tables = self.write();
         let tenant = Arc::new(tenant);
-        let blank =
-            || TenantShelf { tenant: tenant.clone(), subscriptions: List::default(), matching: Default::default() };
+        let generation = tables.next_generation();
+        let blank = || TenantShelf {
+            tenant: tenant.clone(),
+            generation,
+            subscriptions: List::default(),
+            matching: Default::default(),
+        };
         tables.tenants.entry(tenant.id.clone()).or_insert_with(blank).tenant = tenant.clone();
     }
 
     /// Removes a tenant with its keys, sessions, tokens and subscriptions.
-    pub(super) fn remove_tenant(&self, id: &TenantId) {
+    pub(crate) fn remove_tenant(&self, id: &TenantId) {
         let mut tables = self.write();
-        let Tables { tenants, subscriptions, keys, tokens, sessions } = &mut *tables;
+        let Tables { tenants, subscriptions, keys, tokens, sessions, .. } = &mut *tables;
         tenants.remove(id);
         subscriptions.retain(|_, one| one.tenant != *id);
         tokens.retain(|_, token| token.tenant != *id);
@@ -187,30 +237,32 @@ impl Catalog {
         sessions.retain(|_, session| left.contains(&session.key));
     }
 
-    pub(super) fn put_key(&self, hash: [u8; 32], key: ApiKey) {
+    pub(crate) fn put_key(&self, hash: [u8; 32], key: ApiKey) {
         self.write().keys.insert(hash, Arc::new(key));
     }
 
-    pub(super) fn remove_key(&self, id: Uuid) {
+    pub(crate) fn remove_key(&self, id: Uuid) {
         let mut tables = self.write();
         tables.keys.retain(|_, key| key.id != id);
         tables.sessions.retain(|_, session| session.key != id);
     }
 
-    pub(super) fn put_token(&self, hash: [u8; 32], token: IntakeToken) {
+    pub(crate) fn put_token(&self, hash: [u8; 32], token: IntakeToken) {
         self.write().tokens.insert(hash, Arc::new(token));
     }
 
-    pub(super) fn remove_token(&self, id: Uuid) {
+    pub(crate) fn remove_token(&self, id: Uuid) {
         self.write().tokens.retain(|_, token| token.id != id);
     }
 
     /// Adds subscriptions, or replaces those with the same id.
-    pub(super) fn put_subscriptions(&self, changed: Vec<Arc<Subscription>>) {
+    pub(crate) fn put_subscriptions(&self, changed: Vec<Arc<Subscription>>) {
         let mut tables = self.write();
         for subscription in changed {
             tables.subscriptions.insert(subscription.id, subscription.clone());
+            let generation = tables.next_generation();
             let Some(records) = tables.tenants.get_mut(&subscription.tenant) else { continue };
+            records.generation = generation;
             for module in Module::ALL {
                 let list = &mut records.matching[module as usize];
                 if subscription.matches(module) {
@@ -223,10 +275,12 @@ impl Catalog {
         }
     }
 
-    pub(super) fn remove_subscription(&self, tenant: &TenantId, id: SubscriptionId) {
+    pub(crate) fn remove_subscription(&self, tenant: &TenantId, id: SubscriptionId) {
         let mut tables = self.write();
         tables.subscriptions.remove(&id);
+        let generation = tables.next_generation();
         if let Some(records) = tables.tenants.get_mut(tenant) {
+            records.generation = generation;
             take_out(&mut records.subscriptions, id);
             records.matching.iter_mut().for_each(|list| take_out(list, id));
         }

@@ -53,21 +53,21 @@ impl Drop for Claim {
 
 /// Claims of all subscriptions.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<HashMap<SubscriptionId, Arc<LaneClaims>>>);
+pub(crate) struct Claims(Mutex<HashMap<SubscriptionId, Arc<LaneClaims>>>);
 
 /// Number of subscriptions from which those without claims are removed, whenever their number has doubled.
 const SUBSCRIPTIONS_KEPT: usize = 1_024;
 
 impl Claims {
     /// Claims a delivery that no reader can have found: it is new, and its transaction is not committed.
-    pub(super) fn claim_new(&self, delivery: DueDelivery) -> Claim {
+    pub(crate) fn claim_new(&self, delivery: DueDelivery) -> Claim {
         let lane = self.lane(delivery.subscription);
         lane.state.lock().claimed.insert(delivery.id);
         Claim { delivery, lane }
     }
 
     /// Begins a page. The page must be read after this call.
-    pub(super) fn begin_page(&self, subscription: SubscriptionId) -> ClaimPage {
+    pub(crate) fn begin_page(&self, subscription: SubscriptionId) -> ClaimPage {
         let lane = self.lane(subscription);
         lane.state.lock().pages += 1;
         ClaimPage { lane }
@@ -114,20 +114,20 @@ impl LaneClaims {
 
 /// Page of due deliveries that is being read.
 #[derive(Debug)]
-pub(super) struct ClaimPage {
+pub struct ClaimPage {
     lane: Arc<LaneClaims>,
 }
 
 impl ClaimPage {
     /// Returns true if a delivery can be claimed: it has no claim, and none of it ended after the page began, so that the page shows
     /// its present state.
-    pub(super) fn is_free(&self, id: DeliveryId) -> bool {
+    pub fn is_free(&self, id: DeliveryId) -> bool {
         let state = self.lane.state.lock();
         !state.claimed.contains(&id) && !state.ended.contains(&id)
     }
 
     /// Claims a delivery of the page, if it [is free](Self::is_free).
-    pub(super) fn claim(&self, delivery: DueDelivery) -> Option<Claim> {
+    pub(crate) fn claim(&self, delivery: DueDelivery) -> Option<Claim> {
         let mut state = self.lane.state.lock();
         if state.ended.contains(&delivery.id) || !state.claimed.insert(delivery.id) {
             return None;

@@ -8,11 +8,9 @@
 //!
 //! The first use of a key is durable within moments ([`Store::watch_first_use`]). Later uses are written with the retention.
 
-use super::audit::Actor;
-use super::fair_queue::Owner;
-use super::{Store, StoreError};
+use crate::audit::Actor;
+use crate::{Store, StoreError};
 use hookloom_model::access::ApiKey;
-use rusqlite::Connection;
 use std::sync::Arc;
 
 /// Label of the keys that a start creates.
@@ -51,7 +49,7 @@ impl Store {
 
     /// Returns true if the log of changes has an entry, which names a key. Earlier versions did not record the use of keys.
     async fn was_changed_by_a_key(&self) -> Result<bool, StoreError> {
-        self.readers.read(Owner::Host, has_changes).await
+        self.backend.has_changes().await
     }
 
     /// Records the first use of a key at once, so that no other first key is created after a crash.
@@ -66,10 +64,6 @@ impl Store {
             }
         }
     }
-}
-
-fn has_changes(connection: &Connection) -> Result<bool, StoreError> {
-    Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM changes)", [], |row| row.get(0))?)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Limits of the store, from the settings.
 
-use super::Caps;
+use crate::Caps;
 use std::time::Duration;
 
 /// Limits of the store.

@@ -2,7 +2,7 @@
 //!
 //! Best effort: a subscriber that falls behind misses updates, and its page loads its content again in any case.
 
-use super::Store;
+use crate::Store;
 use hookloom_model::ids::BinId;
 use hookloom_model::subscription::TenantId;
 use tokio::sync::broadcast;
@@ -20,7 +20,7 @@ pub enum LiveUpdate {
 const BEHIND_MAX: usize = 64;
 
 /// Broadcast channel of the live updates.
-pub(super) struct LiveUpdates(broadcast::Sender<LiveUpdate>);
+pub(crate) struct LiveUpdates(broadcast::Sender<LiveUpdate>);
 
 impl Default for LiveUpdates {
     fn default() -> Self {

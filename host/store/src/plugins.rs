@@ -1,382 +1,204 @@
-//! Plugins in the database: components by content, versions by tenant and name, and the active versions.
+//! Plugins: versions, activations, rollouts and quarantine.
+//!
+//! # Guarantees
+//! - The version that runs is the stored one. An activation is stored, then installed by its caller's function, and then published to
+//!   the lanes; no other activation runs in between, and none of it stops if the client has disconnected.
 
-use super::audit::{Actor, AuditAction};
-use super::batch::AdminTx;
-use super::fair_queue::Owner;
-use super::share::within_share;
-use super::sweeps::{self, Changed};
-use super::{Store, StoreError};
+use crate::audit::Actor;
+use crate::backend::plugins::{ActiveVersion, PluginVersion, Quarantine, StoredPlugin, StoredRollout};
+use crate::{Store, StoreError};
 use bytes::Bytes;
-use hookloom_model::chain::Step;
-use hookloom_model::clock::now_ms;
-use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
-use sha2::{Digest as _, Sha256};
-
-/// Version of a plugin: a component that passed the check.
-#[derive(Clone, Debug)]
-pub struct PluginVersion {
-    /// The sha256 of the component, in hex.
-    pub sha256: String,
-    /// Size of the component, in bytes.
-    pub size: u64,
-    /// Report of the check at upload, as JSON.
-    pub report: String,
-    /// Time of upload, in milliseconds since the epoch.
-    pub created_at_ms: i64,
-    /// Origin of the upload: label and hint of a key, or another source.
-    pub created_by: String,
-    /// True for the active version.
-    pub active: bool,
-}
-
-#[cfg(test)]
-impl PluginVersion {
-    /// Version for tests, with an empty report.
-    pub(super) fn example(sha256: String, size: u64) -> Self {
-        PluginVersion {
-            sha256,
-            size,
-            report: String::new(),
-            created_at_ms: 0,
-            created_by: String::new(),
-            active: false,
-        }
-    }
-}
-
-/// Plugin of a tenant and its active version.
-#[derive(Clone, Debug)]
-pub struct StoredPlugin {
-    /// Tenant of the plugin.
-    pub tenant: TenantId,
-    /// Name of the plugin.
-    pub name: String,
-    /// The sha256 of the active version.
-    pub active_sha256: String,
-    /// Time of activation, in milliseconds since the epoch.
-    pub activated_at_ms: i64,
-    /// Origin of the activation.
-    pub activated_by: String,
-}
-
-/// Active version of a tenant's plugin.
-#[derive(Clone, Debug)]
-pub struct ActiveVersion {
-    /// Tenant of the plugin.
-    pub tenant: TenantId,
-    /// Name of the plugin.
-    pub name: String,
-    /// The sha256 of the version.
-    pub sha256: String,
-    /// Report of the check at upload, as JSON.
-    pub report: String,
-}
+use delegate::delegate;
+use hookloom_model::subscription::{SubscriptionId, TenantId};
+use std::sync::Arc;
 
 impl Store {
     /// Adds a version, unless it exists, and activates it. Deliveries that wait for another version of the plugin become due.
     ///
-    /// `swap` runs after the commit, in the order of the commits and before any waiting delivery is published. So the version that
+    /// `install` runs after the commit, in the order of the commits and before any waiting delivery is published. So the version that
     /// runs is always the stored one, even if clients disconnect or upload at the same time.
     pub async fn activate_plugin(
-        &self,
+        self: &Arc<Self>,
         actor: Actor,
         tenant: TenantId,
         name: String,
         version: PluginVersion,
         component: Bytes,
-        swap: impl FnOnce() + Send + 'static,
+        install: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let share = self.limits.share;
-        let add = move |tx: &AdminTx<'_, '_>, tenant: &TenantId, name: &str| {
-            refuse_while_deleted(tx, tenant, name)?;
-            within_share(tx, tenant, share, |tx| insert_version(tx, tenant, name, &version, &component))?;
-            Ok(version.sha256)
-        };
-        self.activate(actor, |name, sha256| AuditAction::PluginUpload { name, sha256 }, tenant, name, add, swap).await
-    }
-
-    /// Adds a version to an existing plugin, without activating it.
-    pub async fn add_version(
-        &self,
-        actor: Actor,
-        tenant: TenantId,
-        name: String,
-        version: PluginVersion,
-        component: Bytes,
-    ) -> Result<(), StoreError> {
-        let owner = tenant.clone();
-        let share = self.limits.share;
-        let write = move |tx: &AdminTx<'_, '_>| {
-            let sql = "SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2";
-            if !tx.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
-                return Err(StoreError::NotFound("plugin to add a version to: upload its first version to be active"));
-            }
-            within_share(tx, &tenant, share, |tx| insert_version(tx, &tenant, &name, &version, &component))?;
-            let action = AuditAction::PluginAddVersion { name: &name, sha256: &version.sha256 };
-            tx.record(&actor, Some(&tenant), &action)
-        };
-        self.write(&owner, write).await
-    }
-
-    /// Returns true if a plugin has a version.
-    pub async fn has_version(&self, tenant: TenantId, name: String, sha256: String) -> Result<bool, StoreError> {
-        let owner = Owner::from(&tenant);
-        let read = move |connection: &Connection| has_version(connection, &tenant, &name, &sha256);
-        self.readers.read(owner, read).await
-    }
-
-    /// Returns the check report of a version of a plugin, as JSON. None: the plugin has no such version.
-    pub async fn version_report(
-        &self,
-        tenant: TenantId,
-        name: String,
-        sha256: String,
-    ) -> Result<Option<String>, StoreError> {
-        let owner = Owner::from(&tenant);
-        let read = move |connection: &Connection| {
-            let sql = "SELECT report FROM plugin_versions JOIN plugins USING (tenant, name) WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
-            let mut statement = connection.prepare_cached(sql)?;
-            Ok(statement.query_row(params![&*tenant.0, name, sha256], |row| row.get(0)).optional()?)
-        };
-        self.readers.read(owner, read).await
-    }
-
-    /// Returns the active versions of all tenants, for the start.
-    pub async fn active_versions(&self) -> Result<Vec<ActiveVersion>, StoreError> {
-        self.readers.read(Owner::Host, read_active_versions).await
-    }
-
-    /// Activates an existing version. `swap` runs as in [`Store::activate_plugin`].
-    pub async fn activate_version(
-        &self,
-        actor: Actor,
-        tenant: TenantId,
-        name: String,
-        sha256: String,
-        swap: impl FnOnce() + Send + 'static,
-    ) -> Result<(), StoreError> {
-        let find = move |tx: &AdminTx<'_, '_>, tenant: &TenantId, name: &str| {
-            let there = has_version(tx, tenant, name, &sha256)?;
-            there.then_some(sha256).ok_or(StoreError::NotFound("version of the plugin"))
-        };
-        self.activate(actor, |name, sha256| AuditAction::PluginActivate { name, sha256 }, tenant, name, find, swap)
+        let store = self.clone();
+        store
+            .run_to_its_end(move |store| async move {
+                let _order = store.activations.lock().await;
+                let users = store.users_of(&tenant, &name);
+                store.backend.activate_plugin(actor, tenant, name, version, component).await?;
+                store.installed(users, install);
+                Ok(())
+            })
             .await
     }
 
-    async fn activate(
-        &self,
+    /// Activates an existing version. `install` runs as in [`Store::activate_plugin`].
+    pub async fn activate_version(
+        self: &Arc<Self>,
         actor: Actor,
-        action: for<'a> fn(&'a str, &'a str) -> AuditAction<'a>,
         tenant: TenantId,
         name: String,
-        version: impl FnOnce(&AdminTx<'_, '_>, &TenantId, &str) -> Result<String, StoreError> + Send + 'static,
-        swap: impl FnOnce() + Send + 'static,
+        sha256: String,
+        install: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let owner = tenant.clone();
-        let users = self.users_of(&tenant, &name);
-        let due = users.clone();
-        let damage = self.damage.clone();
-        let write = move |tx: &AdminTx<'_, '_>| {
-            let sha256 = version(tx, &tenant, &name)?;
-            tx.execute(
-                "INSERT INTO plugins (tenant, name, active_sha256, activated_at_ms, activated_by) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT DO UPDATE SET active_sha256 = ?3, activated_at_ms = ?4, activated_by = ?5",
-                params![&*tenant.0, name, sha256, now_ms(), actor.shown()],
-            )?;
-            // The rollout compared with the previous version.
-            let sql = "UPDATE rollouts SET ended_reason = 'another version was activated' WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
-            tx.execute(sql, params![&*tenant.0, name])?;
-            tx.record(&actor, Some(&tenant), &action(&name, &sha256))?;
-            sweeps::judge_again(tx, &tenant, &Changed::Plugin(name), &due, &damage)
-        };
-        self.change_of(&owner, users, write, |_, ()| swap()).await?;
+        let store = self.clone();
+        store
+            .run_to_its_end(move |store| async move {
+                let _order = store.activations.lock().await;
+                let users = store.users_of(&tenant, &name);
+                store.backend.activate_version(actor, tenant, name, sha256).await?;
+                store.installed(users, install);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Installs an activated version, and publishes the subscriptions that use its plugin.
+    fn installed(&self, users: Vec<SubscriptionId>, install: impl FnOnce()) {
+        install();
+        users.into_iter().for_each(|id| self.state.publish_change(id));
         self.sweeps.notify_one();
+    }
+
+    /// Runs work in a task of its own, which goes on if the caller is gone.
+    async fn run_to_its_end<F: Future<Output = Result<(), StoreError>> + Send + 'static>(
+        self: Arc<Self>,
+        work: impl FnOnce(Arc<Self>) -> F,
+    ) -> Result<(), StoreError> {
+        tokio::spawn(work(self)).await.unwrap_or(Err(StoreError::Panicked))
+    }
+
+    /// Deletes a plugin with all its versions, unless a subscription uses it. `forget` runs after the commit, in the order of
+    /// [`Store::activate_plugin`].
+    pub async fn delete_plugin(
+        self: &Arc<Self>,
+        actor: Actor,
+        tenant: TenantId,
+        name: String,
+        forget: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let store = self.clone();
+        store
+            .run_to_its_end(move |store| async move {
+                let _order = store.activations.lock().await;
+                store.backend.delete_plugin(actor, tenant, name).await?;
+                forget();
+                store.deletions.notify_one();
+                Ok(())
+            })
+            .await
+    }
+
+    /// Deletes a version of a plugin, unless it is active, pinned or in a rollout.
+    pub async fn delete_version(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
+        name: String,
+        sha256: String,
+    ) -> Result<(), StoreError> {
+        self.backend.delete_version(actor, tenant, name, sha256).await?;
+        self.deletions.notify_one();
         Ok(())
     }
 
-    /// Returns the sha256 of the last component from a plugin's file.
-    pub async fn plugin_file(&self, tenant: TenantId, name: String) -> Result<Option<String>, StoreError> {
-        let owner = Owner::from(&tenant);
-        let read = move |connection: &Connection| {
-            let sql = "SELECT sha256 FROM plugin_files WHERE tenant = ?1 AND name = ?2";
-            Ok(connection.query_row(sql, params![&*tenant.0, name], |row| row.get(0)).optional()?)
-        };
-        self.readers.read(owner, read).await
+    /// Returns the subscriptions that use a plugin.
+    pub(crate) fn users_of(&self, tenant: &TenantId, name: &str) -> Vec<SubscriptionId> {
+        self.catalog().users_of(tenant, name)
     }
 
-    /// Records the sha256 of the component from a plugin's file.
-    pub async fn note_plugin_file(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), StoreError> {
-        let sql =
-            "INSERT INTO plugin_files (tenant, name, sha256) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET sha256 = ?3";
-        self.write(&tenant.clone(), move |connection| {
-            Ok(connection.execute(sql, params![&*tenant.0, name, sha256]).map(drop)?)
-        })
-        .await
-    }
+    delegate! {
+        to self.backend {
+            /// Adds a version to an existing plugin, without activating it.
+            pub async fn add_version(
+                &self,
+                actor: Actor,
+                tenant: TenantId,
+                name: String,
+                version: PluginVersion,
+                component: Bytes,
+            ) -> Result<(), StoreError>;
 
-    pub(super) fn users_of(&self, tenant: &TenantId, name: &str) -> Vec<SubscriptionId> {
-        let subscriptions = self.catalog().subscriptions(tenant);
-        let uses = subscriptions.iter().filter(|one| one.settings.plugin.names(name));
-        uses.map(|one| one.id).collect()
-    }
+            /// Returns true if a plugin has a version.
+            pub async fn has_version(&self, tenant: TenantId, name: String, sha256: String) -> Result<bool, StoreError>;
 
-    /// Returns the plugins of all tenants.
-    pub async fn plugins(&self) -> Result<Vec<StoredPlugin>, StoreError> {
-        self.readers.read(Owner::Host, read_plugins).await
-    }
+            /// Returns the check report of a version of a plugin, as JSON. None: the plugin has no such version.
+            pub async fn version_report(
+                &self,
+                tenant: TenantId,
+                name: String,
+                sha256: String,
+            ) -> Result<Option<String>, StoreError>;
 
-    /// Returns the versions of a plugin, newest first. Empty: the plugin does not exist.
-    pub async fn plugin_versions(&self, tenant: TenantId, name: String) -> Result<Vec<PluginVersion>, StoreError> {
-        let owner = Owner::from(&tenant);
-        let read = move |connection: &Connection| {
-            let sql = "SELECT v.sha256, v.size, v.report, v.created_at_ms, v.created_by, v.sha256 = p.active_sha256
-                       FROM plugin_versions v JOIN plugins p USING (tenant, name)
-                       WHERE v.tenant = ?1 AND v.name = ?2 ORDER BY v.created_at_ms DESC, v.sha256";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map(params![&*tenant.0, name], |row| {
-                Ok(PluginVersion {
-                    sha256: row.get(0)?,
-                    size: row.get(1)?,
-                    report: row.get(2)?,
-                    created_at_ms: row.get(3)?,
-                    created_by: row.get(4)?,
-                    active: row.get(5)?,
-                })
-            })?;
-            rows.map(|row| row.map_err(StoreError::from)).collect()
-        };
-        self.readers.read(owner, read).await
-    }
+            /// Returns the active versions of all tenants, for the start.
+            pub async fn active_versions(&self) -> Result<Vec<ActiveVersion>, StoreError>;
 
-    /// Returns the bytes of a component, as they were uploaded.
-    ///
-    /// # Errors
-    /// [`StoreError::DamagedComponent`] if the bytes do not have this sha256.
-    pub async fn component(&self, sha256: String) -> Result<Bytes, StoreError> {
-        let read = move |connection: &Connection| {
-            let bytes = match stored_component(connection, &sha256) {
-                Ok(bytes) => bytes.ok_or(StoreError::NotFound("component"))?,
-                // Pages of the component itself are damaged.
-                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
-                    return Err(StoreError::DamagedComponent { sha256 });
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if is_whole(&sha256, &bytes) {
-                Ok(Bytes::from(bytes))
-            } else {
-                Err(StoreError::DamagedComponent { sha256 })
-            }
-        };
-        self.readers.read(Owner::Host, read).await
-    }
-}
+            /// Returns the plugins of all tenants.
+            pub async fn plugins(&self) -> Result<Vec<StoredPlugin>, StoreError>;
 
-fn read_plugins(connection: &Connection) -> Result<Vec<StoredPlugin>, StoreError> {
-    let mut statement =
-        connection.prepare("SELECT tenant, name, active_sha256, activated_at_ms, activated_by FROM plugins JOIN ledgers USING (tenant) WHERE NOT deleting")?;
-    let rows = statement.query_map([], |row| {
-        Ok(StoredPlugin {
-            tenant: TenantId(row.get::<_, String>(0)?.into()),
-            name: row.get(1)?,
-            active_sha256: row.get(2)?,
-            activated_at_ms: row.get(3)?,
-            activated_by: row.get(4)?,
-        })
-    })?;
-    rows.map(|row| row.map_err(StoreError::from)).collect()
-}
+            /// Returns the versions of a plugin, newest first. Empty: the plugin does not exist.
+            pub async fn plugin_versions(
+                &self,
+                tenant: TenantId,
+                name: String,
+            ) -> Result<Vec<PluginVersion>, StoreError>;
 
-fn read_active_versions(connection: &Connection) -> Result<Vec<ActiveVersion>, StoreError> {
-    let sql = "SELECT p.tenant, p.name, v.sha256, v.report FROM plugins p
-               JOIN plugin_versions v ON v.tenant = p.tenant AND v.name = p.name AND v.sha256 = p.active_sha256
-               JOIN ledgers l ON l.tenant = p.tenant AND NOT l.deleting";
-    let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map([], |row| {
-        let tenant = TenantId(row.get::<_, String>(0)?.into());
-        Ok(ActiveVersion { tenant, name: row.get(1)?, sha256: row.get(2)?, report: row.get(3)? })
-    })?;
-    rows.map(|row| row.map_err(StoreError::from)).collect()
-}
+            /// Returns the bytes of a component, as they were uploaded.
+            ///
+            /// # Errors
+            /// [`StoreError::DamagedComponent`] if the bytes do not have this sha256.
+            pub async fn component(&self, sha256: String) -> Result<Bytes, StoreError>;
 
-fn stored_component(connection: &Connection, sha256: &str) -> rusqlite::Result<Option<Vec<u8>>> {
-    let mut statement = connection.prepare_cached("SELECT bytes FROM components WHERE sha256 = ?1")?;
-    statement.query_row([sha256], |row| row.get(0)).optional()
-}
+            /// Returns the sha256 of the last component from a plugin's file.
+            pub async fn plugin_file(&self, tenant: TenantId, name: String) -> Result<Option<String>, StoreError>;
 
-fn is_whole(sha256: &str, component: &[u8]) -> bool {
-    hex::encode(Sha256::digest(component)) == sha256
-}
+            /// Records the sha256 of the component from a plugin's file.
+            pub async fn note_plugin_file(
+                &self,
+                tenant: TenantId,
+                name: String,
+                sha256: String,
+            ) -> Result<(), StoreError>;
 
-/// Returns the sha256 of every component whose bytes do not match it.
-pub(super) fn damaged_components(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut names = connection.prepare("SELECT sha256 FROM components ORDER BY sha256")?;
-    let names: Vec<String> = names.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let is_damaged = |sha256: &String| match stored_component(connection, sha256) {
-        Ok(bytes) => bytes.is_some_and(|bytes| !is_whole(sha256, &bytes)),
-        Err(_) => true,
-    };
-    Ok(names.into_iter().filter(is_damaged).collect())
-}
+            /// Begins a rollout, which replaces the plugin's previous one.
+            pub async fn begin_rollout(&self, actor: Actor, rollout: StoredRollout) -> Result<(), StoreError>;
 
-fn insert_version(
-    connection: &Connection,
-    tenant: &TenantId,
-    name: &str,
-    version: &PluginVersion,
-    component: &[u8],
-) -> Result<(), StoreError> {
-    let PluginVersion { sha256, size, report, created_at_ms, created_by, .. } = version;
-    let stored = stored_component(connection, sha256);
-    if !stored.is_ok_and(|stored| stored.is_some_and(|stored| stored == component)) {
-        // The right bytes repair a damaged component, for everybody who has this version.
-        let sql = "INSERT INTO components (sha256, bytes) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET bytes = ?2";
-        connection.execute(sql, params![sha256, component])?;
-    }
-    connection.execute(
-        "INSERT INTO plugin_versions (tenant, name, sha256, size, report, created_at_ms, created_by)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET report = excluded.report",
-        params![&*tenant.0, name, sha256, size, report, created_at_ms, created_by],
-    )?;
-    Ok(())
-}
+            /// Ends a plugin's rollout, if one is under way, with its last counts. None: the stored counts stay.
+            pub async fn end_rollout(
+                &self,
+                actor: Actor,
+                tenant: TenantId,
+                name: String,
+                reason: String,
+                counts: Option<String>,
+            ) -> Result<(), StoreError>;
 
-/// Returns an error if versions of a deleted plugin of the same name are left.
-fn refuse_while_deleted(connection: &Connection, tenant: &TenantId, name: &str) -> Result<(), StoreError> {
-    let sql = "SELECT 1 FROM plugin_versions v WHERE tenant = ?1 AND name = ?2
-               AND NOT EXISTS (SELECT 1 FROM plugins p WHERE p.tenant = v.tenant AND p.name = v.name) LIMIT 1";
-    if connection.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
-        let what = format!("the plugin {name} was deleted, and some of its versions are left: try again in a moment");
-        return Err(StoreError::Conflict(what));
-    }
-    Ok(())
-}
+            /// Stores the counts of a rollout that is under way.
+            pub async fn note_rollout_counts(
+                &self,
+                tenant: TenantId,
+                name: String,
+                sha256: String,
+                counts: String,
+            ) -> Result<(), StoreError>;
 
-/// Returns an error if a plugin or version of a subscription does not exist. It may have been deleted since it was looked up.
-pub(super) fn require_versions(connection: &Connection, subscription: &Subscription) -> Result<(), StoreError> {
-    let tenant = &subscription.tenant;
-    for Step { plugin, pin } in &subscription.settings.plugin.0 {
-        let is_there = match pin {
-            Some(pin) => has_version(connection, tenant, plugin, pin)?,
-            None => connection
-                .prepare_cached("SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2")?
-                .exists(params![&*tenant.0, &**plugin])?,
-        };
-        if !is_there {
-            return Err(StoreError::Conflict(format!("the plugin {plugin} or its version was deleted meanwhile")));
+            /// Returns all rollouts, including those that have ended.
+            pub async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError>;
+
+            /// Quarantines a version, unless it is quarantined already.
+            pub async fn quarantine(&self, new: Quarantine) -> Result<(), StoreError>;
+
+            /// Releases a version.
+            pub async fn release(&self, tenant: TenantId, sha256: String) -> Result<(), StoreError>;
+
+            /// Returns all quarantined versions.
+            pub async fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError>;
         }
     }
-    Ok(())
-}
-
-pub(super) fn has_version(
-    connection: &Connection,
-    tenant: &TenantId,
-    name: &str,
-    sha256: &str,
-) -> Result<bool, StoreError> {
-    // Versions of a deleted plugin stay for a while.
-    let sql = "SELECT 1 FROM plugin_versions JOIN plugins USING (tenant, name) WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3";
-    Ok(connection.prepare_cached(sql)?.exists(params![&*tenant.0, name, sha256])?)
 }

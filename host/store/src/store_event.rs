@@ -2,7 +2,7 @@
 //!
 //! Data only. An event can be lost only while the host stops; the dispatcher reads what is due from the store at the next start.
 
-use super::claims::Claim;
+use crate::claims::Claim;
 use hookloom_model::delivery::DueDelivery;
 use hookloom_model::event::Event;
 use hookloom_model::subscription::SubscriptionId;

@@ -1,42 +1,25 @@
-//! Subscriptions in the database: settings in the clear, secrets sealed.
+//! Subscriptions: settings, secrets and state.
+//!
+//! # Guarantees
+//! - A change of the catalog is shown before the next write, so no delivery is made for a subscription that was disabled before the
+//!   event.
+//! - An edit is refused if another one came first.
+//!
+//! The reason of a pause or a disabling is part of the subscription. Deliveries of a disabled or deleted subscription end in steps
+//! ([`endings`]).
 
-use super::audit::{Actor, AuditAction};
-use super::batch::AdminTx;
-use super::endings::{deleted, end_pending};
-use super::share::within_share;
-use super::sweeps::{self, Changed};
-use super::vault::{Vault, VaultError};
-use super::{Store, StoreError, plugins};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use crate::audit::Actor;
+use crate::backend::lanes::AttemptRecord;
+use crate::backend::subscriptions::{Edit, NewSubscription, StateAnswer, StateRequest};
+use crate::endings;
+use crate::state_change::StateChange;
+use crate::{Store, StoreError};
 use hookloom_model::clock::now_ms;
-use hookloom_model::delivery::DeliveryState;
+use hookloom_model::delivery::{DeliveryState, DueDelivery};
 use hookloom_model::pauses::Pauses;
-use hookloom_model::signature::{SigningKey, SigningSecret};
-use hookloom_model::subscription::{LoadedSettings, Secret, Subscription, SubscriptionId, SubscriptionState, TenantId};
-use rusqlite::{Connection, params};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use hookloom_model::signature::SigningKey;
+use hookloom_model::subscription::{Subscription, SubscriptionId, SubscriptionState, TenantId};
 use std::sync::Arc;
-
-/// New or changed subscription.
-#[derive(Debug)]
-pub struct NewSubscription {
-    /// Settings of the owner, and secrets for the plugins.
-    pub settings: LoadedSettings,
-    /// Keys that sign the webhooks.
-    pub signing: Vec<SigningKey>,
-}
-
-/// Plaintext of the sealed secrets. All keys are texts, so that the database does not show their kinds.
-#[derive(Serialize, Deserialize)]
-struct SealedSecrets {
-    signing: Vec<String>,
-    /// Time at which each signing key expires, in milliseconds since the epoch.
-    #[serde(default)]
-    until_ms: Vec<Option<i64>>,
-    secrets: BTreeMap<String, String>,
-}
 
 impl Store {
     /// Creates a subscription.
@@ -46,7 +29,7 @@ impl Store {
         tenant: TenantId,
         new: NewSubscription,
     ) -> Result<Arc<Subscription>, StoreError> {
-        let subscription = Arc::new(Subscription {
+        let subscription = Subscription {
             id: SubscriptionId::new(),
             tenant,
             settings: new.settings,
@@ -57,21 +40,9 @@ impl Store {
             generation: 1,
             signing: new.signing,
             created_at_ms: now_ms(),
-        });
-        let sealed = seal(&self.vault, &subscription)?;
-        let owner = subscription.tenant.clone();
-        let share = self.limits.share;
-        let write = move |tx: &AdminTx<'_, '_>| {
-            plugins::require_versions(tx, &subscription)?;
-            let sql = "INSERT INTO subscriptions (tenant, id, settings, sealed, state, generation, created_at_ms) VALUES (?1, ?2, ?3, ?4, 0, 1, ?5)";
-            let settings = serde_json::to_string(&*subscription.settings)?;
-            let created_at_ms = subscription.created_at_ms;
-            let row = params![&*subscription.tenant.0, subscription.id.0, settings, sealed, created_at_ms];
-            within_share(tx, &subscription.tenant, share, |tx| Ok(tx.execute(sql, row)?))?;
-            tx.record(&actor, Some(&subscription.tenant), &AuditAction::SubscriptionCreate(&subscription))?;
-            Ok(subscription)
         };
-        self.change(&owner, write, |catalog, subscription| catalog.put_subscriptions(vec![subscription.clone()])).await
+        let _change = self.changes.read().await;
+        self.backend.create_subscription(actor, subscription).await
     }
 
     /// Replaces a subscription, if it is unchanged since `old`; otherwise another edit would be lost, and the error is
@@ -82,7 +53,7 @@ impl Store {
         old: &Subscription,
         new: NewSubscription,
     ) -> Result<Arc<Subscription>, StoreError> {
-        self.edit(actor, old, new, |before, after| AuditAction::SubscriptionUpdate { before, after }).await
+        self.edit(actor, old, new, Edit::Settings).await
     }
 
     /// Replaces the signing keys of a subscription, as [`Store::update_subscription`] replaces the rest. The entry does not say more.
@@ -93,7 +64,7 @@ impl Store {
         signing: Vec<SigningKey>,
     ) -> Result<Arc<Subscription>, StoreError> {
         let new = NewSubscription { settings: old.settings.clone(), signing };
-        self.edit(actor, old, new, |_, after| AuditAction::SubscriptionRotateSecret(after.id)).await
+        self.edit(actor, old, new, Edit::SigningKeys).await
     }
 
     async fn edit(
@@ -101,41 +72,11 @@ impl Store {
         actor: Actor,
         old: &Subscription,
         new: NewSubscription,
-        action: impl for<'a> FnOnce(&'a Subscription, &'a Subscription) -> AuditAction<'a> + Send + 'static,
+        edit: Edit,
     ) -> Result<Arc<Subscription>, StoreError> {
-        let id = old.id;
-        let generation = old.generation;
-        let mut changed = old.clone();
-        changed.settings = new.settings;
-        changed.signing = new.signing;
-        let sealed = seal(&self.vault, &changed)?;
-        let catalog = self.catalog.clone();
-        let share = self.limits.share;
-        let damage = self.damage.clone();
-        let write = move |tx: &AdminTx<'_, '_>| {
-            let current = catalog.subscription(&changed.tenant, id).ok_or(StoreError::NotFound("subscription"))?;
-            if current.generation != generation {
-                return Err(StoreError::Edited);
-            }
-            changed.generation = current.generation + 1;
-            changed.state = current.state;
-            changed.state_reason = current.state_reason.clone();
-            changed.failing_since_ms = current.failing_since_ms;
-            changed.pauses = current.pauses.clone();
-            plugins::require_versions(tx, &changed)?;
-            let sql =
-                "UPDATE subscriptions SET settings = ?3, sealed = ?4, generation = ?5 WHERE tenant = ?1 AND id = ?2";
-            let settings = serde_json::to_string(&*changed.settings)?;
-            let row = params![&*changed.tenant.0, id.0, settings, sealed, changed.generation];
-            within_share(tx, &changed.tenant, share, |tx| Ok(tx.execute(sql, row)?))?;
-            sweeps::judge_again(tx, &changed.tenant, &Changed::Subscription(id), &[id], &damage)?;
-            tx.record(&actor, Some(&changed.tenant), &action(&current, &changed))?;
-            Ok(Arc::new(changed))
-        };
-        let changed = self.change_of(&old.tenant, vec![id], write, |catalog, changed| {
-            catalog.put_subscriptions(vec![changed.clone()]);
-        });
-        let changed = changed.await?;
+        let change = self.changes.read().await;
+        let changed = self.backend.update_subscription(actor, old, new, edit).await?;
+        drop(change);
         self.sweeps.notify_one();
         Ok(changed)
     }
@@ -147,125 +88,62 @@ impl Store {
         tenant: &TenantId,
         id: SubscriptionId,
     ) -> Result<(), StoreError> {
-        let owner = tenant.clone();
-        let shown = tenant.clone();
-        let catalog = self.catalog.clone();
-        let write = move |tx: &AdminTx<'_, '_>| {
-            let before = catalog.subscription(&owner, id).ok_or(StoreError::NotFound("subscription"))?;
-            tx.execute("DELETE FROM subscriptions WHERE tenant = ?1 AND id = ?2", params![&*owner.0, id.0])?;
-            end_pending(tx, &owner, id, DeliveryState::Cancelled, &deleted())?;
-            tx.record(&actor, Some(&owner), &AuditAction::SubscriptionDelete(&before))
+        let change = self.changes.read().await;
+        self.backend.delete_subscription(actor, tenant, id).await?;
+        drop(change);
+        self.end_rest(tenant, id, Some((DeliveryState::Cancelled, endings::deleted()))).await
+    }
+
+    /// Pauses, resumes or disables a subscription.
+    pub async fn set_subscription_state(
+        &self,
+        actor: Actor,
+        tenant: &TenantId,
+        id: SubscriptionId,
+        change: StateChange,
+    ) -> Result<Arc<Subscription>, StoreError> {
+        self.change_state(actor, tenant, id, change, None).await?;
+        self.catalog().subscription(tenant, id).ok_or(StoreError::NotFound("subscription"))
+    }
+
+    /// Changes the state of a subscription, and records the attempt that is the cause, if there is one, in the same transaction. If the
+    /// subscription does not exist any more, the attempt is recorded nevertheless.
+    pub(crate) async fn change_state(
+        &self,
+        actor: Actor,
+        tenant: &TenantId,
+        id: SubscriptionId,
+        change: StateChange,
+        cause: Option<(DueDelivery, Arc<AttemptRecord>)>,
+    ) -> Result<(), StoreError> {
+        let rest = match &change {
+            StateChange::Disable { reason, .. } => Some((DeliveryState::Dead, reason.clone())),
+            StateChange::Pause { .. } | StateChange::Resume => None,
         };
-        self.change_of(tenant, vec![id], write, move |catalog, ()| catalog.remove_subscription(&shown, id)).await?;
-        self.end_rest(tenant, id, Some((DeliveryState::Cancelled, deleted()))).await
-    }
-}
-
-/// Loads all subscriptions. One whose Notify URL cannot be parsed is paused until it is edited, so that its deliveries wait and the
-/// others are sent.
-pub(super) fn load(connection: &Connection, vault: &Vault) -> Result<Vec<Subscription>, StoreError> {
-    let sql = "SELECT tenant, id, settings, sealed, state, state_reason, generation, created_at_ms, failing_since_ms, pauses FROM subscriptions";
-    let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([])?;
-    let mut subscriptions = Vec::new();
-    while let Some(row) = rows.next()? {
-        let tenant = TenantId(row.get::<_, String>(0)?.into());
-        let id = SubscriptionId(row.get(1)?);
-        let (signing, secrets) = unseal(vault, &tenant, id, &row.get::<_, Vec<u8>>(3)?)?;
-        let (settings, unreadable) = LoadedSettings::stored(serde_json::from_str(&row.get::<_, String>(2)?)?, secrets);
-        let mut state = SubscriptionState::ALL[row.get::<_, usize>(4)?.min(2)];
-        let mut state_reason = row.get(5)?;
-        if let Some(error) = unreadable.filter(|_| state == SubscriptionState::Active) {
-            tracing::error!(%tenant, subscription = %id, %error, "a subscription is paused until it is edited");
-            state = SubscriptionState::Paused;
-            state_reason = Some(format!("{error}; edit the subscription and resume it"));
+        let receivers = self.catalog().receivers(tenant);
+        let request = StateRequest { actor, tenant: tenant.clone(), subscription: id, change, cause, receivers };
+        let shared = self.changes.read().await;
+        let answer = self.backend.set_subscription_state(request.clone()).await?;
+        drop(shared);
+        if answer == StateAnswer::Stale {
+            let _quiet = self.changes.write().await;
+            let receivers = self.catalog().receivers(tenant);
+            self.backend.set_subscription_state(StateRequest { receivers, ..request }).await?;
         }
-        subscriptions.push(Subscription {
-            settings,
-            state,
-            state_reason,
-            generation: row.get(6)?,
-            created_at_ms: row.get(7)?,
-            failing_since_ms: row.get(8)?,
-            pauses: serde_json::from_str(&row.get::<_, String>(9)?)?,
-            id,
-            tenant,
-            signing,
-        });
-    }
-    Ok(subscriptions)
-}
-
-fn owner(tenant: &TenantId, id: SubscriptionId) -> String {
-    format!("{tenant}/{id}")
-}
-
-fn seal(vault: &Vault, subscription: &Subscription) -> Result<Vec<u8>, StoreError> {
-    let secrets = subscription.settings.secrets().iter();
-    let plain = SealedSecrets {
-        signing: subscription.signing.iter().map(|key| key.secret.reveal()).collect(),
-        until_ms: subscription.signing.iter().map(|key| key.until_ms).collect(),
-        secrets: secrets.map(|(name, secret)| (name.clone(), BASE64.encode(secret.expose()))).collect(),
-    };
-    Ok(vault.seal(&owner(&subscription.tenant, subscription.id), &serde_json::to_vec(&plain)?))
-}
-
-type OpenedSecrets = (Vec<SigningKey>, BTreeMap<String, Secret>);
-
-fn unseal(vault: &Vault, tenant: &TenantId, id: SubscriptionId, sealed: &[u8]) -> Result<OpenedSecrets, StoreError> {
-    let plain: SealedSecrets = serde_json::from_slice(&vault.open_sealed(&owner(tenant, id), sealed)?)?;
-    let ends = plain.until_ms.into_iter().chain(std::iter::repeat(None));
-    let signing = plain.signing.iter().zip(ends).map(|(text, until_ms)| {
-        let secret = SigningSecret::parse(text).map_err(|_| does_not_open())?;
-        Ok(SigningKey { secret, until_ms })
-    });
-    let secrets = plain.secrets.into_iter().map(|(name, text)| {
-        let bytes = BASE64.decode(text).map_err(|_| does_not_open())?;
-        Ok((name, bytes.into()))
-    });
-    Ok((signing.collect::<Result<_, StoreError>>()?, secrets.collect::<Result<_, StoreError>>()?))
-}
-
-fn does_not_open() -> StoreError {
-    StoreError::Vault(VaultError::DoesNotOpen)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{StateChange, TenantChange};
-    use serde_json::json;
-
-    #[tokio::test]
-    async fn a_stored_url_that_cannot_be_parsed_pauses_its_subscription() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let tenant = TenantId("t".into());
-        fn new(url: &str) -> NewSubscription {
-            let settings =
-                serde_json::from_value(json!({"notify_url": url, "modules": ["Contact"]})).expect("settings");
-            let settings = LoadedSettings::new(settings, BTreeMap::new()).expect("a URL");
-            NewSubscription { settings, signing: Vec::new() }
+        match rest {
+            Some(_) => self.end_rest(tenant, id, rest).await,
+            None => Ok(()),
         }
-        let (store, events) = Store::open(folder.path()).expect("a store");
-        store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await.expect("a tenant");
-        let damaged =
-            store.create_subscription(Actor::Host, tenant.clone(), new("https://a.example/")).await.expect("one").id;
-        let healthy =
-            store.create_subscription(Actor::Host, tenant.clone(), new("https://b.example/")).await.expect("one").id;
-        drop((store, events));
-        let connection = Connection::open(folder.path().join("hookloom.db")).expect("the database");
-        let sql = "UPDATE subscriptions SET settings = replace(settings, 'https://a.example', 'https://[a.example')";
-        connection.execute(sql, []).expect("an update");
-        drop(connection);
+    }
 
-        let (store, _events) = Store::open(folder.path()).expect("the store opens all the same");
-        let state = |id| store.catalog().subscription(&tenant, id).expect("a subscription").state;
-        assert_eq!((state(damaged), state(healthy)), (SubscriptionState::Paused, SubscriptionState::Active));
-        let current = store.catalog().subscription(&tenant, damaged).expect("a subscription");
-        assert!(current.state_reason.as_ref().is_some_and(|reason| reason.contains("the Notify URL cannot be read")));
-        store.update_subscription(Actor::Host, &current, new("https://c.example/")).await.expect("an edit");
-        let resumed =
-            store.set_subscription_state(Actor::Host, &tenant, damaged, StateChange::Resume).await.expect("resumed");
-        assert_eq!((resumed.state, resumed.settings.url().as_str()), (SubscriptionState::Active, "https://c.example/"));
+    /// Records since when the receiver of a subscription fails, or that it no longer fails.
+    pub async fn note_failing(
+        &self,
+        tenant: &TenantId,
+        id: SubscriptionId,
+        since_ms: Option<i64>,
+    ) -> Result<(), StoreError> {
+        let _change = self.changes.read().await;
+        self.backend.note_failing(tenant, id, since_ms).await
     }
 }

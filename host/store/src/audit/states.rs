@@ -6,7 +6,7 @@
 //! - Secrets and texts of keys are not reachable from a state: a subscription shows the names of its secrets and the public half of
 //!   its signing keys.
 
-use crate::contents::TenantContents;
+use crate::usage::TenantContents;
 use hookloom_model::access::{ApiKey, IntakeToken, Scope};
 use hookloom_model::address::Egress;
 use hookloom_model::chain::Chain;

@@ -1,0 +1,115 @@
+//! The seam between the store and a database: typed operations, by resource.
+//!
+//! # Theory of operation
+//! [`Store`](crate::Store) is the part that every database shares: who may attempt what ([`claims`](crate::claims)), who receives what
+//! ([`catalog`](crate::catalog)), and the policies (retention, sweeps, fan-outs in steps, steps of the clock, statistics). A backend
+//! stores. Each operation is one transaction or one consistent read, and takes and returns values: nothing of a caller runs within it.
+//!
+//! # Guarantees of every backend
+//! - An operation that returned `Ok` is durable, as far as the backend is. One that returned an error has changed nothing, except
+//!   where it says otherwise.
+//! - Changes of tenants, keys and subscriptions are shown in the [`HostState`](crate::host_state::HostState) after their commit and
+//!   before any later write, even if the caller has gone.
+//! - Published store events follow their commit.
+//!
+//! The conformance suite states the same as tests, which every backend passes.
+
+pub mod access;
+pub mod changes;
+pub mod deliveries;
+pub mod figures;
+pub mod inspector;
+pub mod intake;
+pub mod lanes;
+pub mod machine;
+pub mod operator_actions;
+pub mod plugins;
+pub mod subscriptions;
+pub mod tenants;
+pub mod upkeep;
+
+use access::{CredentialBackend, SessionBackend};
+use changes::ChangeBackend;
+use deliveries::{BacklogBackend, DeliveryBackend, EventBackend, LedgerBackend};
+use figures::FigureBackend;
+use inspector::{BinBackend, RejectedBackend};
+use intake::{FanOutBackend, IntakeBackend};
+use lanes::{HistoryBackend, LaneBackend, OutcomeBackend};
+use machine::MachineBackend;
+use operator_actions::OperatorBackend;
+use plugins::{PluginBackend, PluginDeletionBackend, QuarantineBackend, RolloutBackend};
+use std::any::Any;
+use subscriptions::{EndingBackend, StateBackend, SubscriptionBackend};
+use tenants::{DeletionBackend, TenantBackend, UsageBackend};
+use upkeep::{ClockBackend, RetentionBackend, SweepBackend};
+
+/// A database behind the store.
+pub trait Backend:
+    Any
+    + BacklogBackend
+    + BinBackend
+    + ChangeBackend
+    + ClockBackend
+    + CredentialBackend
+    + DeletionBackend
+    + DeliveryBackend
+    + EndingBackend
+    + EventBackend
+    + FanOutBackend
+    + FigureBackend
+    + HistoryBackend
+    + IntakeBackend
+    + LaneBackend
+    + LedgerBackend
+    + MachineBackend
+    + OperatorBackend
+    + OutcomeBackend
+    + PluginBackend
+    + PluginDeletionBackend
+    + QuarantineBackend
+    + RejectedBackend
+    + RetentionBackend
+    + RolloutBackend
+    + SessionBackend
+    + StateBackend
+    + SubscriptionBackend
+    + SweepBackend
+    + TenantBackend
+    + UsageBackend
+{
+}
+
+impl<T> Backend for T where
+    T: Any
+        + BacklogBackend
+        + BinBackend
+        + ChangeBackend
+        + ClockBackend
+        + CredentialBackend
+        + DeletionBackend
+        + DeliveryBackend
+        + EndingBackend
+        + EventBackend
+        + FanOutBackend
+        + FigureBackend
+        + HistoryBackend
+        + IntakeBackend
+        + LaneBackend
+        + LedgerBackend
+        + MachineBackend
+        + OperatorBackend
+        + OutcomeBackend
+        + PluginBackend
+        + PluginDeletionBackend
+        + QuarantineBackend
+        + RejectedBackend
+        + RetentionBackend
+        + RolloutBackend
+        + SessionBackend
+        + StateBackend
+        + SubscriptionBackend
+        + SweepBackend
+        + TenantBackend
+        + UsageBackend
+{
+}

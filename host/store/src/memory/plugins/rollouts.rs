@@ -1,0 +1,108 @@
+//! Rollouts and quarantine of plugin versions.
+
+use super::{has_version, is_kept};
+use crate::StoreError;
+use crate::audit::{Actor, AuditAction, RolloutAudit};
+use crate::backend::plugins::{Quarantine, QuarantineBackend, RolloutBackend, RolloutKind, StoredRollout};
+use crate::memory::Memory;
+use crate::memory::share::record;
+use crate::memory::tables::MemoryTables;
+use async_trait::async_trait;
+use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
+use hookloom_model::subscription::TenantId;
+
+#[async_trait]
+impl RolloutBackend for Memory {
+    async fn begin_rollout(&self, actor: Actor, rollout: StoredRollout) -> Result<(), StoreError> {
+        let write = move |tables: &mut MemoryTables| {
+            let StoredRollout { tenant, name, kind, sha256, percent, .. } = &rollout;
+            if !has_version(tables, tenant, name, sha256) {
+                return Err(StoreError::NotFound("version of the plugin"));
+            }
+            let row = StoredRollout { ended_reason: None, ..rollout.clone() };
+            tables.rollouts.insert_mut((tenant.clone(), name.clone()), row);
+            let rollout = match kind {
+                RolloutKind::Canary => RolloutAudit { kind: "canary", sha256, percent: Some(*percent) },
+                RolloutKind::Shadow => RolloutAudit { kind: "shadow", sha256, percent: None },
+            };
+            let action = AuditAction::PluginBeginRollout { name, rollout };
+            record(tables, &actor, Some(tenant), &action, self.limits.share)
+        };
+        self.write(write, |_, ()| {}).await
+    }
+
+    async fn end_rollout(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
+        name: String,
+        reason: String,
+        counts: Option<String>,
+    ) -> Result<(), StoreError> {
+        let write = move |tables: &mut MemoryTables| {
+            let Some(rollout) = under_way(tables, &tenant, &name) else { return Ok(()) };
+            rollout.ended_reason = Some(shortened(&reason, REASON_BYTES_MAX));
+            if let Some(counts) = counts {
+                rollout.counts = counts;
+            }
+            record(tables, &actor, Some(&tenant), &AuditAction::PluginEndRollout(&name), self.limits.share)
+        };
+        self.write(write, |_, ()| {}).await
+    }
+
+    async fn note_rollout_counts(
+        &self,
+        tenant: TenantId,
+        name: String,
+        sha256: String,
+        counts: String,
+    ) -> Result<(), StoreError> {
+        let write = move |tables: &mut MemoryTables| {
+            if let Some(rollout) = under_way(tables, &tenant, &name).filter(|rollout| rollout.sha256 == sha256) {
+                rollout.counts = counts;
+            }
+            Ok(())
+        };
+        self.write(write, |_, ()| {}).await
+    }
+
+    async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError> {
+        self.read(|tables| {
+            let rollouts = tables.rollouts.values().filter(|rollout| is_kept(tables, &rollout.tenant));
+            Ok(rollouts.cloned().collect())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl QuarantineBackend for Memory {
+    async fn quarantine(&self, new: Quarantine) -> Result<(), StoreError> {
+        let write = move |tables: &mut MemoryTables| {
+            let key = (new.tenant.clone(), new.sha256.clone());
+            if !tables.quarantine.contains_key(&key) {
+                tables.quarantine.insert_mut(key, new);
+            }
+            Ok(())
+        };
+        self.write(write, |_, ()| {}).await
+    }
+
+    async fn release(&self, tenant: TenantId, sha256: String) -> Result<(), StoreError> {
+        let write = move |tables: &mut MemoryTables| {
+            tables.quarantine.remove_mut(&(tenant, sha256));
+            Ok(())
+        };
+        self.write(write, |_, ()| {}).await
+    }
+
+    async fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError> {
+        self.read(|tables| Ok(tables.quarantine.values().cloned().collect())).await
+    }
+}
+
+/// Returns a plugin's rollout, unless it has ended.
+fn under_way<'t>(tables: &'t mut MemoryTables, tenant: &TenantId, name: &str) -> Option<&'t mut StoredRollout> {
+    let rollout = tables.rollouts.get_mut(&(tenant.clone(), name.to_owned()))?;
+    rollout.ended_reason.is_none().then_some(rollout)
+}

@@ -1,0 +1,100 @@
+//! Rollouts of plugin versions in the database.
+
+use super::Sqlite;
+use super::batch::AdminTx;
+use super::fair_queue::Owner;
+use super::plugins::has_version;
+use crate::StoreError;
+use crate::audit::{Actor, AuditAction, RolloutAudit};
+use crate::backend::plugins::{RolloutBackend, RolloutKind, StoredRollout};
+use async_trait::async_trait;
+use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
+use hookloom_model::subscription::TenantId;
+use rusqlite::{Connection, params};
+
+#[async_trait]
+impl RolloutBackend for Sqlite {
+    async fn begin_rollout(&self, actor: Actor, rollout: StoredRollout) -> Result<(), StoreError> {
+        let owner = rollout.tenant.clone();
+        let write = move |tx: &AdminTx<'_, '_>| {
+            let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, counts, .. } = rollout;
+            if !has_version(tx, &tenant, &name, &sha256)? {
+                return Err(StoreError::NotFound("version of the plugin"));
+            }
+            let sql = "INSERT INTO rollouts (tenant, name, kind, sha256, percent, started_at_ms, earlier, counts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                       ON CONFLICT DO UPDATE SET kind = ?3, sha256 = ?4, percent = ?5, started_at_ms = ?6, earlier = ?7, counts = ?8, ended_reason = NULL";
+            let earlier = serde_json::to_string(&earlier)?;
+            tx.execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier, counts])?;
+            let rollout = match kind {
+                RolloutKind::Canary => RolloutAudit { kind: "canary", sha256: &sha256, percent: Some(percent) },
+                RolloutKind::Shadow => RolloutAudit { kind: "shadow", sha256: &sha256, percent: None },
+            };
+            tx.record(&actor, Some(&tenant), &AuditAction::PluginBeginRollout { name: &name, rollout })
+        };
+        self.write(&owner, write).await
+    }
+
+    async fn end_rollout(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
+        name: String,
+        reason: String,
+        counts: Option<String>,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE rollouts SET ended_reason = ?3, counts = COALESCE(?4, counts)
+                   WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
+        self.write(&tenant.clone(), move |tx| {
+            let reason = shortened(&reason, REASON_BYTES_MAX);
+            match tx.execute(sql, params![&*tenant.0, name, reason, counts])? {
+                0 => Ok(()),
+                _ => tx.record(&actor, Some(&tenant), &AuditAction::PluginEndRollout(&name)),
+            }
+        })
+        .await
+    }
+
+    async fn note_rollout_counts(
+        &self,
+        tenant: TenantId,
+        name: String,
+        sha256: String,
+        counts: String,
+    ) -> Result<(), StoreError> {
+        let sql =
+            "UPDATE rollouts SET counts = ?4 WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3 AND ended_reason IS NULL";
+        self.write(&tenant.clone(), move |connection| {
+            Ok(connection.execute(sql, params![&*tenant.0, name, sha256, counts]).map(drop)?)
+        })
+        .await
+    }
+
+    async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError> {
+        self.readers.read(Owner::Host, read_rollouts).await
+    }
+}
+
+fn read_rollouts(connection: &Connection) -> Result<Vec<StoredRollout>, StoreError> {
+    let sql = "SELECT tenant, name, kind, sha256, percent, started_at_ms, ended_reason, earlier, counts FROM rollouts JOIN ledgers USING (tenant) WHERE NOT deleting";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        let earlier: String = row.get(7)?;
+        let stored = StoredRollout {
+            tenant: TenantId(row.get::<_, String>(0)?.into()),
+            name: row.get(1)?,
+            kind: if row.get::<_, u8>(2)? == 0 { RolloutKind::Canary } else { RolloutKind::Shadow },
+            sha256: row.get(3)?,
+            percent: row.get(4)?,
+            started_at_ms: row.get(5)?,
+            ended_reason: row.get(6)?,
+            earlier: Vec::new(),
+            counts: row.get(8)?,
+        };
+        Ok((stored, earlier))
+    })?;
+    rows.map(|row| {
+        let (stored, earlier) = row?;
+        Ok(StoredRollout { earlier: serde_json::from_str(&earlier)?, ..stored })
+    })
+    .collect()
+}

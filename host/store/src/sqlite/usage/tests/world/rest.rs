@@ -1,0 +1,115 @@
+//! Operations on bins, plugins, keys and everything else except deliveries.
+
+use super::{What, World, actor, allow, contact};
+use crate::sqlite::usage::tests::SHARE;
+use crate::{PluginVersion, RolloutKind, StoredRollout};
+use bytes::Bytes;
+use hookloom_model::delivery::Attempt;
+use hookloom_model::inspector::{BinSettings, RequestHead};
+use hookloom_model::subscription::{SubscriptionId, TenantId};
+use serde_json::json;
+
+impl World {
+    pub(super) async fn receive(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
+        let store = &self.store;
+        let settings = || BinSettings { name: "n".repeat(pick), requests_max: 1 + pick, ..BinSettings::default() };
+        let bins = store.bins(tenant.clone()).await.expect("bins");
+        let bin = (!bins.is_empty()).then(|| bins[pick % bins.len()].clone());
+        match (what, bin) {
+            (What::MakeBin, _) => allow(store.create_bin(actor(), tenant, settings()).await),
+            (What::Reject, _) => {
+                allow(store.reject(tenant, "no event".into(), Bytes::from(vec![0; size]), false).await);
+            }
+            (What::Resubmit, _) => {
+                let rejected = store.rejected_requests(tenant.clone(), None, 200).await.expect("rejected");
+                if let Some(one) = rejected.first() {
+                    allow(store.accept_rejected(actor(), tenant, one.id, contact(1, size), SHARE).await);
+                }
+            }
+            (_, None) => {}
+            (What::ReceiveInBin, Some(bin)) => {
+                let head = RequestHead { query: "q".repeat(pick), ..RequestHead::default() };
+                allow(store.receive_in_bin(&tenant, &bin, head, Bytes::from(vec![1; size])).await);
+            }
+            (What::EditBin, Some(bin)) => allow(store.update_bin(actor(), tenant, bin.id, settings()).await),
+            (What::EmptyBin, Some(bin)) => allow(store.forget_bin_requests(actor(), tenant, bin.id, None).await),
+            (_, Some(bin)) => allow(store.delete_bin(actor(), tenant, bin.id).await),
+        }
+    }
+
+    pub(super) async fn change_plugin(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
+        let store = &self.store;
+        let name = format!("p{}", pick % 2);
+        let sha256 = format!("{:064}", pick % 4);
+        let version = PluginVersion {
+            sha256: sha256.clone(),
+            size: 1_000 + pick as u64 % 4,
+            report: "{}".into(),
+            created_at_ms: 0,
+            created_by: "test".into(),
+            active: false,
+        };
+        let component = Bytes::from(vec![2; 1_000 + pick % 4]);
+        match what {
+            What::Upload => allow(store.activate_plugin(actor(), tenant, name, version, component, || ()).await),
+            What::AddVersion => allow(store.add_version(actor(), tenant, name, version, component).await),
+            What::Rollout => {
+                let rollout = StoredRollout {
+                    tenant,
+                    name,
+                    kind: RolloutKind::Canary,
+                    sha256,
+                    percent: 5.0,
+                    started_at_ms: 0,
+                    earlier: vec![(1, 2.0); pick],
+                    counts: "c".repeat(size),
+                    ended_reason: None,
+                };
+                allow(store.begin_rollout(actor(), rollout).await);
+            }
+            What::EndRollout => {
+                let counts = Some("c".repeat(size));
+                store.end_rollout(actor(), tenant, name, "e".repeat(size), counts).await.expect("ended");
+            }
+            What::DeleteVersion => allow(store.delete_version(actor(), tenant, name, sha256).await),
+            _ => allow(store.delete_plugin(actor(), tenant, name, || ()).await),
+        }
+    }
+
+    pub(super) async fn change_records(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
+        let store = &self.store;
+        let keys = store.catalog().keys(Some(&tenant));
+        let key = (!keys.is_empty()).then(|| keys[pick % keys.len()].clone());
+        match (what, key) {
+            (What::MakeKey, _) => {
+                allow(store.create_key(actor(), Some(tenant), Vec::new(), "k".repeat(pick)).await);
+            }
+            (What::MakeToken, _) => {
+                let replaces = store.catalog().tokens(&tenant).first().map(|token| token.id);
+                allow(match replaces {
+                    Some(id) => store.rotate_token(actor(), tenant, id).await,
+                    None => store.create_token(actor(), tenant, "t".repeat(pick)).await,
+                });
+            }
+            (What::Note, _) => {
+                let request = uuid::Uuid::from_u128(pick as u128);
+                store.record_bin_replay(actor(), tenant, request, "h".repeat(size)).await.expect("noted");
+            }
+            (What::Figures, _) => {
+                let attempt = json!({"number": 1, "started_at_ms": 0, "config_generation": 1, "outcome": "delivered",
+                    "echoed": false, "log": [], "post_us": size});
+                let attempt: Attempt = serde_json::from_value(attempt).expect("an attempt");
+                store.count(&tenant, SubscriptionId(uuid::Uuid::from_u128(pick as u128)), &attempt);
+                store.flush_figures().await.expect("flushed");
+            }
+            (What::Prune, _) => {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                store.prune(std::time::Duration::from_millis(1)).await.expect("pruned");
+            }
+            (_, None) => {}
+            (What::RevokeKey, Some(key)) => store.revoke_key(actor(), Some(tenant), key.id).await.expect("revoked"),
+            (What::SignIn, Some(key)) => drop(store.sign_in(key, [127, 0, 0, 1].into()).await.expect("signed in")),
+            (_, Some(key)) => drop(store.create_sign_in_link(actor(), (*key).clone()).await.expect("a link")),
+        }
+    }
+}
