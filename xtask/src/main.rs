@@ -1,12 +1,14 @@
 //! Program `cargo xtask`: tasks of development.
 //!
-//! `test` builds what the tests need and runs all of them; `soak` runs the fault tests in their long form; `bench` measures speed;
+//! `test` builds what the tests need and runs all of them; `soak` runs the fault tests in their long form; `sim` simulates the
+//! dispatcher, and `mutations` checks the simulation; `bench` measures speed;
 //! `fuzz` fuzzes untrusted input; `guests` builds only the plugins; `tidy` checks the project's rules; `audit` checks the
 //! dependencies. `.ci/run` consists of these.
 
 mod audit;
 mod fuzz;
 mod guests;
+mod mutations;
 mod test;
 mod tidy;
 mod toolchains;
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "bench" => test::bench(rest),
         "soak" => test::soak(rest),
+        "sim" => test::sim(rest),
+        "mutations" => mutations::run(rest),
         "fuzz" => fuzz::fuzz(rest),
         "guests" => guests::build(),
         "tidy" => tidy::run(rest),
@@ -48,6 +52,10 @@ cargo xtask test [FILTER]   build what the tests need, and run them
 cargo xtask soak            run the fault tests in their long form (minutes), and print a table
 cargo xtask soak interference [--row R]
                            measure what an honest tenant notices of attacks by others, and print a table
+cargo xtask sim [--seeds N] [--seed S]
+                           simulate the dispatcher: many seeds with progress, or one with its history
+cargo xtask mutations [NAME]
+                           break the host in small ways, and count the seeds in which the simulation finds each
 cargo xtask bench [--row R]  measure how fast it is, each figure beside its floor, and print a table;
                            --growth FILE measures how it grows, and draws it;
                            --before PROGRAM compares with another build, in turns

@@ -37,6 +37,12 @@ pub(crate) fn soak(arguments: &[String]) -> Result<(), Failure> {
     }
 }
 
+/// Runs the simulation of the dispatcher.
+pub(crate) fn sim(arguments: &[String]) -> Result<(), Failure> {
+    ensure_c_compiler()?;
+    run_command(cargo().args(["run", "--quiet", "-p", "hookloom-sim", "--"]).args(arguments))
+}
+
 /// Profile of the measured program. The release profile takes a quarter of an hour to build.
 const SOAK_PROFILE: &str = "soak";
 

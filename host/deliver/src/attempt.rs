@@ -8,18 +8,20 @@
 //! # Limits
 //! Writes nothing to the store. What follows from an outcome is decided in [`outcome`](super::outcome).
 
+use super::judge::Judge;
+use super::sender::{Sender, Sent};
 use super::traces::traceparent;
 use super::transcript::{as_text, is_echo, request_lines, response_lines};
 use bytes::Bytes;
-use hookloom_egress::{Answer, Client, ClientError, Clients, NotAnswered, RESPONSE_BYTES_MAX, Request};
+use hookloom_egress::{Answer, NotAnswered, RESPONSE_BYTES_MAX, Request};
 use hookloom_model::address::Egress;
 use hookloom_model::clock::now_ms;
-use hookloom_model::delivery::{Attempt, AttemptOutcome, NoAnswer, Outcome, Reason};
+use hookloom_model::delivery::{Attempt, AttemptOutcome, Outcome, Reason};
 use hookloom_model::event::Event;
 use hookloom_model::retry::retry_after_ms;
 use hookloom_model::signature::signature_header;
 use hookloom_model::subscription::{OnPluginFault, Subscription};
-use hookloom_plugin::{Judged, Judgement, Outgoing, PluginFault, Plugins};
+use hookloom_plugin::{Judged, Judgement, Outgoing, PluginFault};
 use hookloom_store::{Due, Store};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use sha2::{Digest as _, Sha256};
@@ -29,8 +31,8 @@ use url::Url;
 
 /// Services that attempts use.
 pub(super) struct AttemptRunner {
-    pub(super) plugins: Arc<Plugins>,
-    pub(super) clients: Arc<Clients>,
+    pub(super) judge: Arc<dyn Judge>,
+    pub(super) sender: Arc<dyn Sender>,
     pub(super) store: Arc<Store>,
 }
 
@@ -80,7 +82,7 @@ impl AttemptRunner {
         let request = if subscription.settings.plugin.0.is_empty() {
             Ok(unchanged_request(&due.event, subscription))
         } else {
-            let judged = self.plugins.judge(due.event.clone(), subscription.clone()).await;
+            let judged = self.judge.clone().judge(due.event.clone(), subscription.clone()).await;
             let judgement = note_judgement(&mut attempt, judged);
             decide(judgement, &due.event, subscription, &mut attempt)
         };
@@ -126,25 +128,16 @@ impl AttemptRunner {
             response_bytes_max: RESPONSE_BYTES_MAX,
         };
         attempt.request = Some(request_lines(&request));
-        let client = match self.client(subscription) {
-            Ok(client) => client,
-            Err(ClientError::Transport(detail)) => return Outcome::NoAnswer { kind: NoAnswer::Connect, detail },
-            Err(error) => return Outcome::HostFault(Reason::new("no-client", hookloom_model::describe(&error))),
-        };
-        let (answer, timings) = client.send(request).await;
-        attempt.post_us = Some(timings.total_us);
-        attempt.timings = Some(timings);
+        let tenant = self.store.catalog().tenant(&subscription.tenant);
+        let everywhere = Egress::default();
+        let narrowed = tenant.as_ref().map_or(&everywhere, |tenant| &tenant.egress);
+        let Sent { answer, timings } = self.sender.send(subscription, narrowed, request).await;
+        attempt.post_us = timings.map(|timings| timings.total_us);
+        attempt.timings = timings;
         match answer {
             Ok(answer) => answered(&answer, elsewhere, attempt),
             Err(NotAnswered::Receiver { kind, detail }) => Outcome::NoAnswer { kind, detail },
             Err(NotAnswered::Host { detail }) => Outcome::HostFault(Reason::new("host-network", detail)),
-        }
-    }
-
-    fn client(&self, subscription: &Subscription) -> Result<Arc<Client>, ClientError> {
-        match self.store.catalog().tenant(&subscription.tenant) {
-            Some(tenant) => self.clients.of(subscription, &tenant.egress),
-            None => self.clients.of(subscription, &Egress::default()),
         }
     }
 }

@@ -40,6 +40,9 @@ const HOST_PAUSE_MAX: Duration = Duration::from_secs(30);
 const SLOW_START_REQUESTS: u32 = 4;
 const SLOW_START_STEP: Duration = Duration::from_millis(50);
 
+/// Part of a token that rounding may take.
+const TOKENS_ROUNDED: f64 = 1e-6;
+
 /// Number of deliveries that widen the window by one.
 const SUCCESSES_PER_STEP: u32 = 10;
 
@@ -241,7 +244,8 @@ impl FlowControl {
         let since_s = self.filled_at.map_or(1.0, |filled_at| now.duration_since(filled_at).as_secs_f64());
         self.tokens = (self.tokens + since_s * rate_per_s).min(rate_per_s);
         self.filled_at = Some(now);
-        if self.tokens >= 1.0 {
+        // A wait that is rounded to nothing would be asked for again and again.
+        if self.tokens >= 1.0 - TOKENS_ROUNDED {
             Admission::Allow
         } else {
             let wait = Duration::from_secs_f64((1.0 - self.tokens) / rate_per_s);

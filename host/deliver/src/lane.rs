@@ -120,9 +120,7 @@ impl Lane {
     pub(super) async fn run(mut self) {
         let mut stop = self.context.stop.clone();
         while !*stop.borrow() {
-            while let Ok(event) = self.events.1.try_recv() {
-                self.on_event(event).await;
-            }
+            self.take_events().await;
             if self.handle.take_changed() {
                 self.queue.return_to_store(&self.handle);
                 self.permits.release();
@@ -151,6 +149,8 @@ impl Lane {
             self.permits.release();
             let sleep = tokio::time::sleep(self.sleep_time(admission, &subscription));
             tokio::select! {
+                // In this order, so that a simulation can be repeated.
+                biased;
                 _ = stop.changed() => {}
                 () = self.handle.wake.notified() => {}
                 Some(event) = self.events.1.recv() => self.on_event(event).await,
@@ -165,8 +165,7 @@ impl Lane {
     fn admission(&mut self, subscription: &Subscription) -> Admission {
         let concurrency = subscription.settings.concurrency;
         let is_active = subscription.state == SubscriptionState::Active;
-        let waits_for_plugin =
-            is_active && !self.gate.is_open(&self.context.runner.plugins, subscription, &self.handle);
+        let waits_for_plugin = is_active && !self.gate.is_open(&self.context.runner.judge, subscription, &self.handle);
         let admission = if !is_active || waits_for_plugin || self.unrecorded >= concurrency || self.disabling > 0 {
             Admission::AtCapacity
         } else {
@@ -227,7 +226,12 @@ impl Lane {
         };
         let stage = Stage::first(subscription);
         let permit = self.permits.next(&self.context.permits, stage, &subscription.tenant, usable).await;
-        // Waiting for a permit may have taken long: the subscription, the delivery or the host may have changed.
+        // Reading the page and waiting for a permit may have taken long: attempts may have ended, and the receiver may have failed or
+        // asked for a pause; the subscription, the delivery or the host may have changed.
+        if self.take_events().await && self.admission(subscription) != Admission::Allow {
+            next.claim.release();
+            return self.queue.recheck_store();
+        }
         let changes = self.handle.changes();
         let current = self.context.store.catalog().subscription_by_id(self.subscription);
         let stale = self.handle.has_changed() || *self.context.stop.borrow();
@@ -256,6 +260,16 @@ impl Lane {
             self.queue.note_due_again(now_ms() + PANIC_WAIT_MS);
         }
         self.queue.recheck_store();
+    }
+
+    /// Handles the events of attempts that have come. Returns true if there were any.
+    async fn take_events(&mut self) -> bool {
+        let mut were_any = false;
+        while let Ok(event) = self.events.1.try_recv() {
+            self.on_event(event).await;
+            were_any = true;
+        }
+        were_any
     }
 
     async fn on_event(&mut self, event: AttemptEvent) {

@@ -14,28 +14,31 @@
 mod adaptive_rate;
 mod attempt;
 mod flow_control;
+mod judge;
 mod lane;
 mod outcome;
 mod permits;
 mod plugin_gate;
 mod queue;
+mod sender;
 mod task;
 pub mod traces;
 mod transcript;
 
+pub use judge::Judge;
 pub use lane::LaneStatus;
 pub use permits::AttemptLimits;
+pub use sender::{Sender, Sent};
 
 use attempt::AttemptRunner;
 use bytes::Bytes;
-use hookloom_egress::Clients;
 use hookloom_model::event::Event;
 use hookloom_model::subscription::SubscriptionId;
-use hookloom_plugin::Plugins;
 use hookloom_store::{Due, NewDeliveries, Store, StoreEvent};
 use lane::Lane;
 use parking_lot::Mutex;
 use permits::AttemptPermits;
+pub use queue::QUEUE_BYTES;
 use queue::{LaneHandle, MemoryBudget};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,10 +69,13 @@ pub struct DeliveryLimits {
     pub attempts: AttemptLimits,
     /// Longest delay that a receiver's `Retry-After` can cause (`retry_after_max_s`).
     pub retry_after_max: Duration,
+    /// Memory for queued deliveries of all lanes together, in bytes: [`QUEUE_BYTES`]. The store keeps the rest.
+    pub queue_bytes: usize,
 }
 
 /// Owner of the lanes, which starts them and passes on the events of the store.
 pub struct Dispatcher {
+    context: Arc<LaneContext>,
     stop: watch::Sender<bool>,
     attempts: TaskTracker,
     listening: JoinHandle<()>,
@@ -79,8 +85,8 @@ impl Dispatcher {
     /// Starts a lane for every subscription. Each reads the store first, so that it resumes after a restart.
     pub fn start(
         store: Arc<Store>,
-        plugins: Arc<Plugins>,
-        clients: Arc<Clients>,
+        judge: Arc<dyn Judge>,
+        sender: Arc<dyn Sender>,
         store_events: mpsc::UnboundedReceiver<StoreEvent>,
         board: LaneBoard,
         traces: Traces,
@@ -90,8 +96,8 @@ impl Dispatcher {
         let attempts = TaskTracker::new();
         let context = Arc::new(LaneContext {
             permits: AttemptPermits::new(limits.attempts),
-            budget: MemoryBudget::default(),
-            runner: AttemptRunner { plugins, clients, store: store.clone() },
+            budget: MemoryBudget::of(limits.queue_bytes),
+            runner: AttemptRunner { judge, sender, store: store.clone() },
             store,
             attempts: attempts.clone(),
             board,
@@ -99,8 +105,18 @@ impl Dispatcher {
             retry_after_max: limits.retry_after_max,
             stop: stopped,
         });
-        let listening = tokio::spawn(listen(context, store_events));
-        Dispatcher { stop, attempts, listening }
+        let listening = tokio::spawn(listen(context.clone(), store_events));
+        Dispatcher { context, stop, attempts, listening }
+    }
+
+    /// Returns the memory of the queued deliveries, in bytes.
+    pub fn queued_bytes(&self) -> u64 {
+        self.context.budget.used()
+    }
+
+    /// Returns the maximum of [`Dispatcher::queued_bytes`].
+    pub fn queue_bytes_max(&self) -> u64 {
+        self.context.budget.bytes()
     }
 
     /// Begins no more attempts, and waits for those under way, at most for `grace`. An attempt that is cut off is repeated after the
@@ -126,6 +142,8 @@ async fn listen(context: Arc<LaneContext>, mut store_events: mpsc::UnboundedRece
     let mut stop = context.stop.clone();
     loop {
         tokio::select! {
+            // In this order, so that a simulation can be repeated.
+            biased;
             _ = stop.changed() => break,
             event = store_events.recv() => match event {
                 None => break,

@@ -8,6 +8,7 @@
 
 use super::LaneContext;
 use super::flow_control::{self, ReceiverHealth};
+use hookloom_model::chance;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{Attempt, DeliveryKind, Outcome, Reason};
 use hookloom_model::retry::{self, Moment, Next};
@@ -44,7 +45,7 @@ pub(super) fn evaluate(
         attempts: delivery.attempts_in_budget + 1,
         age_from_ms: delivery.age_from_ms,
         now_ms: now_ms(),
-        jitter: rand::random(),
+        jitter: chance::share(),
         retry_after_max_ms: u64::try_from(context.retry_after_max.as_millis()).unwrap_or(u64::MAX),
     };
     let next = retry::next(policy, outcome, moment);

@@ -3,9 +3,9 @@
 //! A lane that waits at its gate begins no attempt, so its deliveries use up no attempts and hold no permits. Lanes without a
 //! plugin, and lanes whose plugins are compiled, never wait.
 
+use super::judge::Judge;
 use super::queue::LaneHandle;
 use hookloom_model::subscription::Subscription;
-use hookloom_plugin::Plugins;
 use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -20,11 +20,11 @@ impl PluginGate {
     /// Returns whether an attempt may begin. If not, compiles the missing code and wakes the lane when that has ended.
     pub(super) fn is_open(
         &mut self,
-        plugins: &Arc<Plugins>,
+        judge: &Arc<dyn Judge>,
         subscription: &Subscription,
         handle: &Arc<LaneHandle>,
     ) -> bool {
-        let missing = plugins.missing_code(subscription);
+        let missing = judge.missing_code(subscription);
         if missing.is_empty() {
             self.compiling = None;
             return true;
@@ -32,12 +32,12 @@ impl PluginGate {
         let is_under_way =
             |(code, task): &(Vec<Arc<str>>, AbortOnDropHandle<()>)| *code == missing && !task.is_finished();
         if !self.compiling.as_ref().is_some_and(is_under_way) {
-            let plugins = plugins.clone();
+            let judge = judge.clone();
             let handle = handle.clone();
             let tenant = subscription.tenant.clone();
             let wanted = missing.clone();
             let task = tokio::spawn(async move {
-                plugins.compile_missing(&tenant, &wanted).await;
+                judge.compile_missing(&tenant, &wanted).await;
                 handle.wake.notify_one();
             });
             self.compiling = Some((missing, AbortOnDropHandle::new(task)));

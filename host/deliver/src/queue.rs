@@ -4,7 +4,7 @@
 //! - A delivery is never attempted twice at once: what is queued is a claim, and the store makes only one for a delivery.
 //! - New deliveries do not wait behind a backlog of retries: the two classes have separate queues. When both wait, every
 //!   eighth attempt is a retry.
-//! - Memory is bounded. All lanes together hold [`BUDGET_BYTES`] of deliveries, shared fairly between tenants; one lane holds at
+//! - Memory is bounded. All lanes together hold a budget of deliveries ([`QUEUE_BYTES`]), shared fairly between tenants; one lane holds at
 //!   most an eighth of it, so that the backlog of a slow receiver leaves memory to others.
 //!
 //! # Theory of operation
@@ -32,8 +32,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
-/// Memory for queued deliveries of all lanes together, in bytes. The store keeps the rest.
-const BUDGET_BYTES: usize = 64 << 20;
+/// Usual memory for queued deliveries of all lanes together, in bytes.
+pub const QUEUE_BYTES: usize = 64 << 20;
 
 /// Memory of a queued delivery in addition to its payload, in bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 1 << 9;
@@ -47,19 +47,25 @@ const RETRY_EVERY: u32 = 8;
 /// Memory budget for queued deliveries, shared by all lanes and divided fairly between tenants.
 pub(super) struct MemoryBudget {
     free: FairSemaphore<TenantId>,
+    bytes: u64,
     /// Maximum for one lane, in bytes.
     lane_max: usize,
 }
 
-impl Default for MemoryBudget {
-    fn default() -> Self {
-        MemoryBudget::of(BUDGET_BYTES)
-    }
-}
-
 impl MemoryBudget {
-    fn of(bytes: usize) -> Self {
-        MemoryBudget { free: FairSemaphore::new(bytes as u64, bytes as u64), lane_max: bytes / 8 }
+    /// Creates a budget of this many bytes.
+    pub(super) fn of(bytes: usize) -> Self {
+        MemoryBudget { free: FairSemaphore::new(bytes as u64, bytes as u64), bytes: bytes as u64, lane_max: bytes / 8 }
+    }
+
+    /// Returns the bytes of the budget.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Returns the used bytes.
+    pub(super) fn used(&self) -> u64 {
+        self.bytes.saturating_sub(self.free.free())
     }
 }
 

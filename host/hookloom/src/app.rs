@@ -8,7 +8,7 @@ use crate::api::{self, ApiState, Shares, SignInThrottle};
 use crate::config::Config;
 use crate::cpu_pool::CpuPool;
 use crate::deliver::traces::{Traces, TracesError};
-use crate::deliver::{AttemptLimits, DeliveryLimits, Dispatcher, LaneBoard};
+use crate::deliver::{AttemptLimits, DeliveryLimits, Dispatcher, LaneBoard, QUEUE_BYTES};
 use crate::operations::{Operations, sign_in_path};
 use crate::plugin::watch::FolderWatch;
 use crate::plugin::{self, CompileLimits, PluginConfig, PluginError, Plugins};
@@ -119,6 +119,7 @@ impl App {
         let limits = DeliveryLimits {
             attempts: AttemptLimits { host: config.attempts_max, tenant: config.attempts_per_tenant_max },
             retry_after_max: Duration::from_secs(config.retry_after_max_s),
+            queue_bytes: QUEUE_BYTES,
         };
         let plugins_too = plugins.clone();
         let lanes_too = lanes.clone();

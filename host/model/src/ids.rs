@@ -3,7 +3,7 @@
 //! Each kind is a separate type, so that they cannot be confused. A name from outside (of a tenant, a plugin, a bin, a version) is
 //! checked when its type is created, so that a value of the type can be used in a path and in a file name. Pure.
 
-use crate::clock;
+use crate::{chance, clock};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Deref;
@@ -201,6 +201,9 @@ fn time_of(id: Uuid, now_ms: u64) -> i64 {
 
 /// Returns a new id for a time, or for the minimum time if that is later. Ids of a process grow.
 fn new_id(now_ms: u64) -> Uuid {
+    if let Some((at_ms, part)) = chance::id_parts(now_ms) {
+        return uuid::Builder::from_unix_timestamp_millis(at_ms, &part).into_uuid();
+    }
     let at_ms = now_ms.max(NOT_BEFORE_MS.load(Ordering::Relaxed));
     let nanos = u32::try_from(at_ms % 1_000 * 1_000_000).unwrap_or(0);
     Uuid::new_v7(Timestamp::from_unix(&GROWING, at_ms / 1_000, nanos))

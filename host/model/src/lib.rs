@@ -16,6 +16,7 @@
 pub mod access;
 pub mod address;
 pub mod chain;
+pub mod chance;
 pub mod clock;
 pub mod delivery;
 pub mod diff;

@@ -201,9 +201,11 @@ impl Catalog {
         subscriptions.iter().filter(|one| one.settings.plugin.names(plugin)).map(|one| one.id).collect()
     }
 
-    /// Returns all subscriptions.
+    /// Returns all subscriptions, oldest first.
     pub fn all_subscriptions(&self) -> Vec<Arc<Subscription>> {
-        self.read().subscriptions.values().cloned().collect()
+        let mut all: Vec<_> = self.read().subscriptions.values().cloned().collect();
+        all.sort_unstable_by_key(|one| one.id);
+        all
     }
 
     /// Returns the module of an event name in this tenant. None: the tenant does not accept the name.

@@ -26,8 +26,10 @@ mod subscriptions;
 mod tables;
 mod tenants;
 mod upkeep;
+mod views;
 
 pub use faults::{FaultRates, Faults};
+pub use views::StoredView;
 
 use crate::StoreError;
 use crate::host_state::HostState;

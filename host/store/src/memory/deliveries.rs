@@ -206,7 +206,7 @@ fn earlier_ones(tables: &MemoryTables, tenant: &TenantId, event: EventId) -> Has
     found.collect()
 }
 
-fn is_same_order(one: &StoredDelivery, other: &StoredDelivery) -> bool {
+pub(super) fn is_same_order(one: &StoredDelivery, other: &StoredDelivery) -> bool {
     one.subscription == other.subscription && one.order_key == other.order_key
 }
 
@@ -265,7 +265,7 @@ fn last_events_of(
     found.into_iter().map(|last| (last.event, last.subscription)).collect()
 }
 
-fn ledger(tables: &MemoryTables, tenant: &TenantId) -> Ledger {
+pub(super) fn ledger(tables: &MemoryTables, tenant: &TenantId) -> Ledger {
     let mut ledger = Ledger::default();
     for (_, row) in tables.events_of(tenant) {
         ledger.events += 1;

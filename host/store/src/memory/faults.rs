@@ -1,7 +1,6 @@
 //! Faults that a simulation injects into the operations of a backend.
 
 use crate::StoreError;
-use hookloom_model::clock;
 use parking_lot::Mutex;
 use rand::rngs::ChaCha12Rng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -67,7 +66,6 @@ impl Faults {
         }
         let most_us = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
         let delay = Duration::from_micros(self.random.lock().random_range(0..=most_us));
-        let _ = clock::instant();
         tokio::time::sleep(delay).await;
     }
 }

@@ -1,0 +1,91 @@
+//! Views of the tables in memory, for the checks of a simulation: as a reader sees them at once, whatever faults operations meet.
+
+use super::MemoryDisk;
+use super::deliveries::{is_same_order, ledger};
+use super::tables::StoredDelivery;
+use crate::backend::deliveries::Ledger;
+use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState};
+use hookloom_model::event::{EventId, Module};
+use hookloom_model::subscription::{SubscriptionId, TenantId};
+
+/// Delivery as it is stored.
+#[derive(Clone, Debug)]
+pub struct StoredView {
+    /// Id of the delivery.
+    pub id: DeliveryId,
+    /// Subscription that it belongs to.
+    pub subscription: SubscriptionId,
+    /// Kind of the delivery.
+    pub kind: DeliveryKind,
+    /// State of the delivery.
+    pub state: DeliveryState,
+    /// True if it waits for another version or config.
+    pub awaiting_plugin: bool,
+    /// Due time, in milliseconds since the epoch.
+    pub due_at_ms: i64,
+    /// Number of attempts in its budget.
+    pub attempts_in_budget: u32,
+}
+
+impl StoredView {
+    fn of(id: DeliveryId, row: &StoredDelivery) -> Self {
+        StoredView {
+            id,
+            subscription: row.subscription,
+            kind: row.kind,
+            state: row.state,
+            awaiting_plugin: row.awaiting_plugin,
+            due_at_ms: row.due_at_ms,
+            attempts_in_budget: row.budget_spent,
+        }
+    }
+}
+
+impl MemoryDisk {
+    /// Returns a delivery.
+    pub fn delivery(&self, tenant: &TenantId, id: DeliveryId) -> Option<StoredView> {
+        self.tables().deliveries.get(&(tenant.clone(), id)).map(|row| StoredView::of(id, row))
+    }
+
+    /// Returns all deliveries of a tenant, oldest first.
+    pub fn deliveries(&self, tenant: &TenantId) -> Vec<StoredView> {
+        self.tables().deliveries_of(tenant).map(|(id, row)| StoredView::of(id, row)).collect()
+    }
+
+    /// Returns the earlier pending deliveries of the same order, each with the number of its attempts.
+    pub fn earlier_pending(&self, tenant: &TenantId, id: DeliveryId) -> Vec<(DeliveryId, u32)> {
+        let tables = self.tables();
+        let row = tables.deliveries.get(&(tenant.clone(), id)).filter(|row| row.order_key.is_some());
+        let Some(row) = row else { return Vec::new() };
+        let earlier = tables.deliveries_of(tenant).filter(|(other, _)| *other < id);
+        let blocking = earlier.filter(|(_, other)| other.state == DeliveryState::Pending && is_same_order(other, row));
+        blocking.map(|(id, other)| (id, other.attempts_made)).collect()
+    }
+
+    /// Returns the number of an event's usual deliveries in all states. None: the event is not stored.
+    pub fn deliveries_of(&self, tenant: &TenantId, event: EventId) -> Option<usize> {
+        let tables = self.tables();
+        tables.events.get(&(tenant.clone(), event))?;
+        let of_event = tables.deliveries_of(tenant).filter(|(_, row)| row.event == event);
+        Some(of_event.filter(|(_, row)| row.kind == DeliveryKind::Usual).count())
+    }
+
+    /// Returns the ledger of a tenant. None: the tenant does not exist.
+    pub fn ledger(&self, tenant: &TenantId) -> Option<Ledger> {
+        let tables = self.tables();
+        tables.tenants.get(tenant)?;
+        Some(ledger(&tables, tenant))
+    }
+
+    /// Returns true if events of a tenant were pruned.
+    pub fn was_pruned(&self, tenant: &TenantId) -> bool {
+        self.tables().tenants.get(tenant).is_some_and(|row| row.pruned.events > 0)
+    }
+
+    /// Returns the number of deliveries of events that the host itself has accepted.
+    pub fn host_event_deliveries(&self, tenant: &TenantId) -> u64 {
+        let tables = self.tables();
+        let events = tables.events_of(tenant).filter(|(_, row)| row.event.module == Module::Subscription);
+        events.map(|(_, row)| row.fan_out as u64).sum()
+    }
+}

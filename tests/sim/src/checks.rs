@@ -1,0 +1,220 @@
+//! Guarantees of the host, as the world can see them.
+
+use crate::world::{Seen, World, WorldState, short};
+use hookloom_model::clock::now_ms;
+use hookloom_model::delivery::{DeliveryKind, DeliveryState};
+use hookloom_model::subscription::{Ordering, Subscription, TenantId};
+use hookloom_store::Ledger;
+use hookloom_store::memory::StoredView;
+use std::time::Duration;
+
+/// Number of failures in a row after which the circuit breaker is open, and the time for which it is at least.
+pub(crate) const FAILURES_MAX: u32 = 10;
+pub(crate) const OPEN_MIN: Duration = Duration::from_secs(5);
+
+/// Time in which the request of an attempt begins that was admitted: its event is read, and its plugin judges.
+const UNDER_WAY_MAX: Duration = Duration::from_millis(200);
+
+/// Time after a change by an operator or of the wall clock in which due times may lag behind it.
+const CLOCK_SETTLES: Duration = Duration::from_secs(10);
+
+/// Largest share that jitter adds to a delay of the schedule.
+const JITTER: f64 = 0.1;
+
+/// Checks a request that begins, and records it.
+pub(crate) fn request_begins(world: &World, subscription: &Subscription, seen: &Seen) {
+    let Seen { delivery, receiver } = *seen;
+    let stored = world.disk.delivery(&subscription.tenant, delivery);
+    world.note(format!("r{receiver} gets {} of {}", short(delivery), short(subscription.id)));
+    let now = world.clock.passed();
+    let found = world.with(|state| {
+        let under_way = state.in_flight.entry(subscription.id).or_default();
+        let overlaps = !under_way.insert(delivery);
+        let many = under_way.len();
+        let most = state.concurrency.get(&subscription.id).copied().unwrap_or(u32::MAX);
+        let broken = state.failures.get(&subscription.id).copied().unwrap_or_default();
+        if overlaps {
+            return Some("two attempts of one delivery are under way".to_owned());
+        }
+        *state.requests_of.entry(delivery).or_default() += 1;
+        if state.stopped.contains(&subscription.id) {
+            return Some("a request begins after the pause, disabling or deletion was answered".to_owned());
+        }
+        if many > most as usize {
+            return Some(format!("{many} requests are under way, and concurrency is {most}"));
+        }
+        // The breaker also counts refusals that throttle, so it may have opened up to a deadline earlier.
+        let is_open = (broken.at + UNDER_WAY_MAX..broken.at + OPEN_MIN / 2).contains(&now);
+        if broken.count >= FAILURES_MAX && is_open {
+            return Some(format!(
+                "a request begins {} ms after {} failures",
+                (now - broken.at).as_millis(),
+                broken.count
+            ));
+        }
+        let rests = state.rests.get(&subscription.id);
+        if rests.is_some_and(|(from, to)| (*from + UNDER_WAY_MAX..*to).contains(&now)) {
+            return Some("a request begins in the pause that the receiver asked for".to_owned());
+        }
+        rate(state, subscription, now)
+    });
+    let found = found.or_else(|| match &stored {
+        None => Some("a delivery is attempted that is not stored".to_owned()),
+        Some(stored) => of_stored(world, subscription, seen, stored, now),
+    });
+    if let Some(what) = found {
+        world.violate(format!("{what} (delivery {} of {})", short(delivery), short(subscription.id)));
+    }
+}
+
+/// Checks `rate_per_s`: a bucket that holds the tokens of one second.
+fn rate(state: &mut WorldState, subscription: &Subscription, now: Duration) -> Option<String> {
+    let began = state.began.entry(subscription.id).or_default();
+    let rate = subscription.settings.rate_per_s?;
+    began.retain(|at| now - *at <= Duration::from_secs(1));
+    began.push(now);
+    let most = 2 * rate as usize + 1;
+    (began.len() > most).then(|| format!("{} requests began in a second, and rate_per_s is {rate}", began.len()))
+}
+
+/// Checks an attempt against the stored delivery: state, due time, schedule and order.
+fn of_stored(
+    world: &World,
+    subscription: &Subscription,
+    seen: &Seen,
+    stored: &StoredView,
+    now: Duration,
+) -> Option<String> {
+    // A delivery that was claimed before the clock was set back may wait in its lane for long.
+    let was_set = world.with(|state| state.clock_set.is_some());
+    if stored.state == DeliveryState::Delivered {
+        return Some("a delivery is attempted that is delivered".to_owned());
+    }
+    if let Some(what) = schedule(world, subscription, seen, stored, now) {
+        return Some(what);
+    }
+    // An operator may have ended it while its request was prepared; the store keeps its state then.
+    if stored.state == DeliveryState::Pending && stored.due_at_ms > now_ms() && !was_set {
+        return Some(format!("the delivery is due in {} ms", stored.due_at_ms - now_ms()));
+    }
+    order(world, subscription, seen, stored)
+}
+
+/// Checks the number of attempts and the delay since the last one.
+fn schedule(
+    world: &World,
+    subscription: &Subscription,
+    seen: &Seen,
+    stored: &StoredView,
+    now: Duration,
+) -> Option<String> {
+    let (ended, touched, set) = world.with(|state| {
+        let touched = state.touched.get(&subscription.id).copied();
+        (state.ended.get(&seen.delivery).copied(), touched, state.clock_set)
+    });
+    let schedule = &subscription.settings.retry.schedule_s;
+    let ended = ended?;
+    let is_untouched = [touched, set].into_iter().flatten().all(|at| at + CLOCK_SETTLES < ended.at);
+    if !is_untouched || stored.kind != DeliveryKind::Usual {
+        return None;
+    }
+    if stored.attempts_in_budget as usize >= schedule.len() {
+        return Some(format!("attempt {} of a schedule of {}", stored.attempts_in_budget + 1, schedule.len()));
+    }
+    let seen_before = world.with(|state| state.requests_of.get(&seen.delivery).copied().unwrap_or_default()) - 1;
+    let has_plugin = !subscription.settings.plugin.0.is_empty();
+    if !has_plugin && touched.is_none() && stored.attempts_in_budget > seen_before {
+        let counted = stored.attempts_in_budget;
+        return Some(format!("{counted} attempts were counted, and {seen_before} requests were seen"));
+    }
+    let is_next = stored.attempts_in_budget == ended.in_budget + 1;
+    let wait = Duration::from_secs(*schedule.get(stored.attempts_in_budget as usize)?);
+    if !is_next || !ended.is_scheduled {
+        return None;
+    }
+    if now < ended.at + wait {
+        return Some(format!("an attempt begins {} ms early", (ended.at + wait - now).as_millis()));
+    }
+    let due = ended.at + wait.mul_f64(1.0 + JITTER) + CLOCK_SETTLES;
+    let due_ms = crate::clock::BEGUN_MS + i64::try_from(due.as_millis()).unwrap_or(i64::MAX);
+    // A plugin may postpone a delivery.
+    let is_late = set.is_none() && !has_plugin && stored.due_at_ms > due_ms;
+    is_late.then(|| format!("an attempt was due {} ms late", stored.due_at_ms - due_ms))
+}
+
+/// Checks that no earlier delivery of the same entity blocks this one.
+fn order(world: &World, subscription: &Subscription, seen: &Seen, stored: &StoredView) -> Option<String> {
+    let blocks_below = match subscription.settings.ordering? {
+        Ordering::Block => u32::MAX,
+        Ordering::SkipAfter { attempts } => attempts,
+    };
+    if stored.kind != DeliveryKind::Usual || world.with(|state| state.disordered.contains(&subscription.id)) {
+        return None;
+    }
+    let earlier = world.disk.earlier_pending(&subscription.tenant, seen.delivery);
+    let blocking = earlier.into_iter().find(|(_, attempts)| *attempts < blocks_below)?;
+    Some(format!("the earlier delivery {} of the same entity has not ended", short(blocking.0)))
+}
+
+/// Checks the conservation law of a tenant.
+pub(crate) fn law(world: &World, tenant: &TenantId) {
+    let Some(ledger) = world.disk.ledger(tenant) else { return };
+    let Ledger { fan_out, replayed, tests, delivered, dropped, dead, cancelled, pending, pruned, .. } = ledger;
+    let promised = fan_out + replayed + tests;
+    let pruned = pruned.delivered + pruned.dropped + pruned.dead + pruned.cancelled;
+    let found = delivered + dropped + dead + cancelled + pending + pruned;
+    if promised != found {
+        world.violate(format!("{promised} deliveries were promised to {tenant}, and {found} are there: {ledger:?}"));
+    }
+}
+
+/// Checks the end of a simulation, when nothing is left to wait for: each promise was kept.
+pub(crate) fn at_the_end(world: &World, tenants: &[TenantId]) {
+    for tenant in tenants {
+        law(world, tenant);
+        for stored in world.disk.deliveries(tenant) {
+            let taken = world.with(|state| state.taken.contains(&stored.id));
+            if stored.state == DeliveryState::Delivered && !taken {
+                world.violate(format!("{} is delivered, and no receiver has taken it", short(stored.id)));
+            }
+            if stored.state == DeliveryState::Pending && !stored.awaiting_plugin {
+                world.violate(format!("{} of {} never ended", short(stored.id), short(stored.subscription)));
+            }
+            let (stopped, was_set) =
+                world.with(|state| (state.ended_at_ms.get(&stored.subscription).copied(), state.clock_set.is_some()));
+            let is_late = stopped.is_some_and(|at_ms| stored.id.made_at_ms() > at_ms);
+            if is_late && stored.kind == DeliveryKind::Usual && !was_set {
+                world.violate(format!("{} was made for a subscription that had been disabled", short(stored.id)));
+            }
+        }
+    }
+    for promise in world.with(|state| state.promises.clone()) {
+        let made = world.disk.deliveries_of(&promise.tenant, promise.event);
+        if made.is_some_and(|made| made != promise.deliveries) {
+            world.violate(format!(
+                "the event {} has {made:?} of {} deliveries",
+                short(promise.event),
+                promise.deliveries
+            ));
+        }
+        if made.is_none() && !world.disk.was_pruned(&promise.tenant) {
+            world.violate(format!("the accepted event {} is gone", short(promise.event)));
+        }
+    }
+    accounted(world, tenants);
+}
+
+/// Checks that the ledgers have all that was accepted, and no more than senders can have sent.
+fn accounted(world: &World, tenants: &[TenantId]) {
+    let known: usize = world.with(|state| state.promises.iter().map(|promise| promise.deliveries).sum());
+    let unknown = world.with(|state| state.unknown);
+    let ledgers = tenants.iter().filter_map(|tenant| world.disk.ledger(tenant));
+    let of_host: u64 = tenants.iter().map(|tenant| world.disk.host_event_deliveries(tenant)).sum();
+    let found: u64 = ledgers.map(|ledger| ledger.fan_out).sum();
+    let known = known as u64 + of_host;
+    // The events of the host itself are counted as far as they are stored.
+    let is_exact = unknown == 0 && !tenants.iter().any(|tenant| world.disk.was_pruned(tenant));
+    if found < known || (is_exact && found != known) {
+        world.violate(format!("{known} deliveries were accepted, and the ledgers have {found}"));
+    }
+}

@@ -1,0 +1,126 @@
+//! Simulation of the dispatcher: the real lanes, policies and claims, on the store in memory, in simulated time.
+//!
+//! # Guarantees
+//! - One seed decides about everything: what happens and when ([`plan`]), how receivers and plugins behave, which operations of the
+//!   database fail or lose their answer, every jitter and every id. The same seed gives the same history.
+//! - Nothing waits: the time of the runtime is paused and jumps to the next timer.
+//! - A failing seed is shortened ([`shorten`]) to a plan that still fails, with its history.
+//!
+//! # Theory of operation
+//! A simulation is a sequence of lives of the host, each in a runtime of its own. A crash drops the runtime with all its tasks, wherever
+//! they wait; the tables in memory are what a disk would keep. The [`world`] outlives the host: senders that repeat a request until it
+//! is answered, receivers that check each request, and what was promised. At the end, everything works again, and every promise must
+//! be kept.
+//!
+//! # Limits
+//! The network and the plugins are models. SQLite is not simulated: the property tests of the store compare it with the tables in memory.
+
+mod actions;
+mod checks;
+mod clock;
+mod host;
+mod judge;
+mod plan;
+mod receivers;
+mod shorten;
+mod world;
+
+pub use plan::Plan;
+pub use shorten::shortened;
+
+use hookloom_model::{chance, clock as model_clock};
+use host::LifeEnd;
+use world::World;
+
+/// Result of a simulation.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Guarantee that was violated first.
+    pub violation: Option<String>,
+    /// Everything that happened, one line each.
+    pub history: Vec<String>,
+    /// Number of attempts.
+    pub attempts: u64,
+    /// Number of lives of the host.
+    pub lives: u64,
+}
+
+/// Runs a plan.
+///
+/// # Panics
+/// If the runtime cannot be created.
+pub fn run(plan: &Plan) -> Run {
+    let _seeded = chance::seed(plan.seed);
+    let world = World::new(plan.seed);
+    let _entered = model_clock::enter(Some(world.clock.clone()));
+    let mut from = 0;
+    let mut lives = 0;
+    loop {
+        lives += 1;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let end = runtime.expect("a runtime").block_on(host::live(&world, plan, from));
+        match end {
+            LifeEnd::Continues(next) if world.is_sound() => from = next,
+            LifeEnd::Continues(_) | LifeEnd::Over => break,
+        }
+    }
+    world.with(|state| Run {
+        violation: state.violation.take(),
+        history: std::mem::take(&mut state.history),
+        attempts: state.attempts,
+        lives,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Number of seeds of a test run. `cargo xtask sim` runs as many as wanted.
+    const SEEDS: u64 = 200;
+
+    #[test]
+    fn the_guarantees_hold_whatever_a_seed_does() {
+        let failing = std::thread::scope(|scope| {
+            let halves = [0, 1].map(|half| scope.spawn(move || (half..SEEDS).step_by(2).find_map(failure_of)));
+            halves.into_iter().find_map(|half| half.join().expect("no panic"))
+        });
+        assert_eq!(failing, None);
+    }
+
+    fn failure_of(seed: u64) -> Option<String> {
+        let violation = run(&Plan::of(seed)).violation?;
+        Some(format!("{violation}: cargo xtask sim --seed {seed}"))
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_history_again() {
+        for seed in 0..20 {
+            let [one, other] = [(), ()].map(|()| run(&Plan::of(seed)));
+            assert_eq!(one.history, other.history, "seed {seed}");
+            assert!(one.attempts > 0 || one.history.len() > 3, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn seeds_meet_every_kind_of_trouble() {
+        let histories: String = (0..60).flat_map(|seed| run(&Plan::of(seed)).history).collect();
+        for trouble in [
+            "the host is killed",
+            "the host stops",
+            "the answer of the database was lost",
+            "the database cannot be reached",
+            "repeated: true",
+            "is Paused",
+            "is Disabled",
+            "is deleted",
+            "the clock is set",
+            "Hangs",
+            "Lies",
+            "Throttles",
+            "Answers(410)",
+        ] {
+            assert!(histories.contains(trouble), "{trouble:?} is in no history");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Mutations of the host, each of which the simulation must find: `cargo xtask mutations`.
+//!
+//! A mutation replaces one text of one file by another. They are applied to a copy of the last commit, one after the other, and the
+//! simulation runs until a seed fails.
+
+use crate::{Failure, cargo, root, run as run_command, say};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Small change of the host that breaks a guarantee.
+struct Mutation {
+    /// Fault of the host.
+    name: &'static str,
+    file: &'static str,
+    old: &'static str,
+    new: &'static str,
+}
+
+const fn mutation(name: &'static str, file: &'static str, old: &'static str, new: &'static str) -> Mutation {
+    Mutation { name, file, old, new }
+}
+
+const MEMORY: &str = "host/store/src/memory.rs";
+const MEMORY_LANES: &str = "host/store/src/memory/lanes.rs";
+const MEMORY_INTAKE: &str = "host/store/src/memory/intake.rs";
+const CLAIMS: &str = "host/store/src/claims.rs";
+const LANES: &str = "host/store/src/lanes.rs";
+const LANE: &str = "host/deliver/src/lane.rs";
+const QUEUE: &str = "host/deliver/src/queue.rs";
+const FLOW: &str = "host/deliver/src/flow_control.rs";
+const TASK: &str = "host/deliver/src/task.rs";
+const RETRY: &str = "host/model/src/retry.rs";
+
+/// All mutations.
+const MUTATIONS: [Mutation; 30] = [
+    mutation(
+        "a commit is skipped now and then, and answered",
+        MEMORY,
+        "        *tables = copy;\n",
+        "        if copy.sequence % 9 != 8 {\n            *tables = copy;\n        }\n",
+    ),
+    mutation(
+        "a page claims deliveries that are claimed",
+        CLAIMS,
+        "        if state.ended.contains(&delivery.id) || !state.claimed.insert(delivery.id) {",
+        "        state.claimed.insert(delivery.id);\n        if state.ended.contains(&delivery.id) {",
+    ),
+    mutation(
+        "claims that end while a page is read are forgotten",
+        CLAIMS,
+        "        if state.pages > 0 {\n            state.ended.insert(id);\n        }\n",
+        "",
+    ),
+    mutation(
+        "a fresh delivery is queued without its claim",
+        CLAIMS,
+        "        lane.state.lock().claimed.insert(delivery.id);\n",
+        "",
+    ),
+    mutation(
+        "a claim is released before its outcome is recorded",
+        LANES,
+        "        Unfinished::unless(self.record(claim.delivery(), record).await, claim)",
+        "        let delivery = claim.delivery().clone();\n        claim.release();\n        let _ = self.record(&delivery, record).await;\n        Ok(())",
+    ),
+    mutation(
+        "an outcome counts again when it is recorded again",
+        MEMORY_LANES,
+        "row.state == DeliveryState::Pending && row.attempts_made == delivery.attempts_made",
+        "row.state == DeliveryState::Pending",
+    ),
+    mutation(
+        "an idempotency key is not looked up",
+        MEMORY_INTAKE,
+        "        && let Some(events) = earlier_answer(tables, &request.tenant, once)?\n",
+        "        && let Some(events) = earlier_answer(tables, &request.tenant, once)?.filter(|_| false)\n",
+    ),
+    mutation(
+        "stale receivers are accepted",
+        MEMORY_INTAKE,
+        "    if !state.catalog.is_current(&request.tenant, &request.receivers) {",
+        "    if false && !state.catalog.is_current(&request.tenant, &request.receivers) {",
+    ),
+    mutation(
+        "an event promises one delivery more than it makes",
+        MEMORY_INTAKE,
+        "    let event = write_event(tables, tenant, new, deliveries);\n    for subscription in receivers {",
+        "    let event = write_event(tables, tenant, new, deliveries + 1);\n    for subscription in receivers {",
+    ),
+    mutation(
+        "new deliveries are not published",
+        "host/store/src/host_state.rs",
+        "            let _ = self.store_events.send(StoreEvent::Accepted(new_deliveries));\n",
+        "            drop(new_deliveries);\n",
+    ),
+    mutation(
+        "replays are not counted in the ledger",
+        "host/store/src/memory/operator_actions.rs",
+        "row.replayed += made",
+        "row.replayed += 0 * made",
+    ),
+    mutation(
+        "pruned deliveries are not counted in the ledger",
+        "host/store/src/memory/upkeep.rs",
+        "            DeliveryState::Delivered => ledger.pruned.delivered += 1,",
+        "            DeliveryState::Delivered => {}",
+    ),
+    mutation(
+        "events with pending deliveries are pruned",
+        "host/store/src/memory/upkeep.rs",
+        "    has_pending(row.event.id)\n        || ",
+        "    ",
+    ),
+    mutation(
+        "an order that blocks does not block",
+        LANES,
+        "                Some(Ordering::Block) => u32::MAX,",
+        "                Some(Ordering::Block) => 0,",
+    ),
+    mutation(
+        "an order goes on one attempt early",
+        LANES,
+        "                Some(Ordering::SkipAfter { attempts }) => attempts,",
+        "                Some(Ordering::SkipAfter { attempts }) => attempts - 1,",
+    ),
+    mutation(
+        "the schedule is read one entry too early",
+        RETRY,
+        "policy.schedule_s.get(moment.attempts as usize)",
+        "policy.schedule_s.get(moment.attempts as usize - 1)",
+    ),
+    mutation(
+        "jitter makes delays shorter",
+        RETRY,
+        "(wait_ms + jitter_ms).max(delay_ms)",
+        "(wait_ms - jitter_ms).max(delay_ms)",
+    ),
+    mutation(
+        "a refused request counts as delivered",
+        RETRY,
+        "        Outcome::Answered { status: 200..=299, .. } => Next::End",
+        "        Outcome::Answered { status: 200..=404, .. } => Next::End",
+    ),
+    mutation(
+        "the circuit breaker never half-opens",
+        FLOW,
+        "            if now < until {\n                return Admission::NotBefore(until, PauseReason::Breaker);",
+        "            if now < until || lasts > Duration::ZERO {\n                return Admission::NotBefore(now + OPEN_MIN, PauseReason::Breaker);",
+    ),
+    mutation(
+        "the circuit breaker never opens",
+        FLOW,
+        "            Breaker::Closed { .. } => Breaker::Open { until: now + OPEN_MIN, lasts: OPEN_MIN },",
+        "            closed @ Breaker::Closed { .. } => closed,",
+    ),
+    mutation(
+        "one request too many is under way",
+        FLOW,
+        "        if in_flight >= self.window(concurrency) {",
+        "        if in_flight > self.window(concurrency) {",
+    ),
+    mutation(
+        "the rate of a subscription is ignored",
+        FLOW,
+        "        match rate_per_s {\n            None => Admission::Allow,",
+        "        match rate_per_s.filter(|rate| *rate > 1_000_000) {\n            None => Admission::Allow,",
+    ),
+    mutation(
+        "the pause that a receiver asks for is ignored",
+        FLOW,
+        "        self.retry_after_until = self.retry_after_until.max(Some(now + retry_after));",
+        "        self.retry_after_until = self.retry_after_until.max(Some(now + retry_after / 100));",
+    ),
+    mutation(
+        "a lane starts an attempt although its subscription was paused meanwhile",
+        LANE,
+        "current.filter(|current| current.state == SubscriptionState::Active && !stale)",
+        "current.filter(|_| !stale || stale)",
+    ),
+    mutation(
+        "a prepared request is sent although its subscription was paused meanwhile",
+        TASK,
+        "    if !unchanged || retry::too_old_by_now",
+        "    if (!unchanged && changed && !changed) || retry::too_old_by_now",
+    ),
+    mutation(
+        "a lane forgets when a delivery is due again",
+        LANE,
+        "        if let Some(at_ms) = recorded.again_at_ms {\n            self.queue.note_due_again(at_ms);\n        }\n",
+        "",
+    ),
+    mutation(
+        "a lane ends what it has when its subscription changes",
+        QUEUE,
+        "        self.retry.ready.clear();\n        self.recheck_store();",
+        "        self.retry.ready.clear();",
+    ),
+    mutation(
+        "deliveries without a reservation are dropped",
+        QUEUE,
+        "                due.claim.release();\n                return self.mark_store_dirty();",
+        "                due.claim.release();\n                return;",
+    ),
+    mutation(
+        "an outcome that could not be recorded is given up",
+        "host/deliver/src/outcome.rs",
+        "        claim = unfinished;\n    }",
+        "        std::mem::forget(unfinished);\n        return;\n    }",
+    ),
+    mutation(
+        "the queue takes more memory than its budget",
+        QUEUE,
+        "        let host_permit = budget.free.try_acquire(&due.delivery().tenant, bytes as u64)?;",
+        "        let host_permit = budget.free.try_acquire(&due.delivery().tenant, 1)?;",
+    ),
+];
+
+/// Maximum number of seeds that are run for a mutation, and maximum time.
+const SEEDS: u32 = 2_000;
+const TIME_MAX: Duration = Duration::from_secs(240);
+
+/// Interval at which a simulation is looked at.
+const POLL_EVERY: Duration = Duration::from_millis(50);
+
+/// Result of a mutation.
+struct Found {
+    /// First seed that fails. None: it does not end.
+    seed: Option<u32>,
+    violation: String,
+}
+
+/// Applies each mutation whose name contains `filter` to a copy of the last commit, and runs the simulation on it.
+pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
+    let filter = arguments.first().map_or("", String::as_str);
+    let copy = root().join("target/mutations");
+    remove(&copy);
+    run_command(git().args(["worktree", "add", "--force", "--detach"]).arg(&copy).arg("HEAD"))?;
+    let mut missed = Vec::new();
+    for one in MUTATIONS.iter().filter(|one| one.name.contains(filter)) {
+        let found = try_one(&copy, one)?;
+        let text = match &found {
+            Some(Found { seed: Some(seed), violation }) => format!("seed {seed:>4}: {violation}"),
+            Some(Found { seed: None, violation }) => violation.clone(),
+            None => format!("NOT FOUND in {SEEDS} seeds"),
+        };
+        say(&format!("{:<75} {text}", one.name));
+        missed.extend(found.is_none().then_some(one.name));
+    }
+    remove(&copy);
+    if missed.is_empty() { Ok(()) } else { Err(format!("not found: {}", missed.join("; "))) }
+}
+
+fn git() -> Command {
+    let mut git = Command::new("git");
+    git.current_dir(root());
+    git
+}
+
+/// Removes the copy of an earlier run.
+fn remove(copy: &Path) {
+    let removed = git().args(["worktree", "remove", "--force"]).arg(copy).stderr(Stdio::null()).status();
+    if !removed.is_ok_and(|status| status.success()) {
+        let _ = std::fs::remove_dir_all(copy);
+    }
+}
+
+/// Builds and runs the simulation with one mutation. None: no seed fails.
+fn try_one(copy: &Path, one: &Mutation) -> Result<Option<Found>, Failure> {
+    let path = copy.join(one.file);
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if text.matches(one.old).count() != 1 {
+        return Err(format!("{:?}: its text is not once in {}", one.name, one.file));
+    }
+    write(&path, &text.replace(one.old, one.new))?;
+    let built = cargo()
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", root().join("target"))
+        .args(["build", "--quiet", "-p", "hookloom-sim"])
+        .status();
+    let found = match built {
+        Ok(status) if status.success() => simulate(&root().join("target/debug/hookloom-sim")),
+        _ => Err(format!("{:?} does not compile", one.name)),
+    };
+    write(&path, &text)?;
+    found
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn simulate(program: &PathBuf) -> Result<Option<Found>, Failure> {
+    // The time of all waits together, without a look at a clock.
+    let mut waited = Duration::ZERO;
+    let mut simulation = Command::new(program);
+    simulation.args(["--whole", "--seeds", &SEEDS.to_string()]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = simulation.spawn().map_err(|error| format!("the simulation does not start: {error}"))?;
+    let output = child.stdout.take().map(|output| std::thread::spawn(|| std::io::read_to_string(output)));
+    while child.try_wait().map_err(|error| error.to_string())?.is_none() {
+        if waited > TIME_MAX {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Ok(Some(Found { seed: None, violation: "a simulation does not end".to_owned() }));
+        }
+        std::thread::sleep(POLL_EVERY);
+        waited += POLL_EVERY;
+    }
+    let text = output.and_then(|output| output.join().ok()?.ok()).unwrap_or_default();
+    let failure = text.lines().find_map(|line| line.strip_prefix("seed ")?.split_once(" fails: "));
+    Ok(failure.map(|(seed, violation)| Found { seed: seed.parse().ok(), violation: violation.to_owned() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_each_mutation_is_once_in_its_file() {
+        for one in &MUTATIONS {
+            let text = std::fs::read_to_string(root().join(one.file)).expect(one.file);
+            assert_eq!(text.matches(one.old).count(), 1, "{}: {:?}", one.name, one.old);
+            assert_ne!(one.old, one.new, "{}", one.name);
+        }
+    }
+}
