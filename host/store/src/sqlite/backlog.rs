@@ -93,7 +93,7 @@ impl PendingCounts {
 /// Counts group by group, so that a group that cannot be read does not affect those before it.
 fn count_all(connection: &Connection, counts: &mut Counts) -> Result<(), StoreError> {
     let sql = "SELECT tenant, subscription, COUNT(*) FROM deliveries INDEXED BY deliveries_due WHERE state = 0
-               GROUP BY tenant, subscription";
+               AND tenant NOT IN (SELECT id FROM tenants WHERE deleting_since_ms IS NOT NULL) GROUP BY tenant, subscription";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
