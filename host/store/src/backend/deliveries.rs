@@ -28,7 +28,7 @@ pub struct DeliveryView {
     pub kind: DeliveryKind,
     /// Current state.
     pub state: DeliveryState,
-    /// True if the delivery waits for another plugin version or config.
+    /// True if the delivery is pending and waits for another plugin version or config.
     pub awaiting_plugin: bool,
     /// Time of the next attempt, if the delivery is pending.
     pub due_at_ms: Option<i64>,

@@ -42,6 +42,7 @@ impl OutcomeBackend for Memory {
             {
                 row.state = DeliveryState::Dead;
                 row.due_at_ms = 0;
+                row.awaiting_plugin = false;
                 row.reason = Some(reason.bounded().into_owned());
                 row.updated_at_ms = now_ms();
             }

@@ -243,6 +243,7 @@ fn end_pending(
     for delivery in &ended {
         if let Some(row) = tables.deliveries.get_mut(&(tenant.clone(), *delivery)) {
             row.state = state;
+            row.awaiting_plugin = false;
             row.reason = Some(reason.bounded().into_owned());
             row.updated_at_ms = now_ms;
         }

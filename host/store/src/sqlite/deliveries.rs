@@ -180,7 +180,8 @@ pub(super) fn view_row(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
         event: EventId(row.get(1)?),
         subscription: SubscriptionId(row.get(2)?),
         state,
-        awaiting_plugin: row.get(4)?,
+        // A delivery that an earlier version ended may still say that it waits.
+        awaiting_plugin: state == DeliveryState::Pending && row.get(4)?,
         due_at_ms: (state == DeliveryState::Pending).then_some(row.get(5)?),
         attempts_made: row.get(6)?,
         reason: reason.and_then(|reason| serde_json::from_str(&reason).ok()),

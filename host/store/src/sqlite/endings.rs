@@ -49,7 +49,7 @@ pub(super) fn end_pending(
     state: DeliveryState,
     reason: &Reason,
 ) -> Result<usize, StoreError> {
-    let sql = "UPDATE deliveries SET state = ?3, reason = ?4, updated_at_ms = ?5
+    let sql = "UPDATE deliveries SET state = ?3, awaiting_plugin = 0, reason = ?4, updated_at_ms = ?5
                WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries INDEXED BY deliveries_due
                                             WHERE tenant = ?1 AND subscription = ?2 AND state = 0 LIMIT ?6)";
     let ended = params![&*tenant.0, id.0, state as u8, reason.to_bounded_json()?, now_ms(), ENDED_MAX];

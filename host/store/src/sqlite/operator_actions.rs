@@ -235,7 +235,7 @@ fn make_pending(
     ids: &[DeliveryId],
 ) -> Result<usize, StoreError> {
     let sql = format!(
-        "UPDATE deliveries SET state = 0, due_at_ms = ?3, age_from_ms = ?3, updated_at_ms = ?3, budget_spent = 0
+        "UPDATE deliveries SET state = 0, due_at_ms = ?3, awaiting_plugin = 0, age_from_ms = ?3, updated_at_ms = ?3, budget_spent = 0
          WHERE tenant = ?1 AND id = ?2 AND {}",
         ended_as(states)
     );

@@ -33,7 +33,9 @@ impl OutcomeBackend for Sqlite {
         let id = delivery.id;
         let subscription = delivery.subscription;
         let write = move |tx: &AdminTx<'_, '_>| {
-            let sql = "UPDATE deliveries SET state = ?3, due_at_ms = 0, reason = ?4, updated_at_ms = ?5 WHERE tenant = ?1 AND id = ?2 AND state = 0";
+            let sql =
+                "UPDATE deliveries SET state = ?3, due_at_ms = 0, awaiting_plugin = 0, reason = ?4, updated_at_ms = ?5
+                       WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let reason = reason.to_bounded_json()?;
             let ended = params![&*tenant.0, id.0, DeliveryState::Dead as u8, reason, now_ms()];
             let count = tx.prepare_cached(sql)?.execute(ended)?;
