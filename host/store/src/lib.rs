@@ -25,6 +25,8 @@ mod caps;
 pub mod catalog;
 mod claims;
 mod clock_steps;
+#[cfg(test)]
+mod conformance;
 mod deletion;
 mod endings;
 mod error;

@@ -1,0 +1,212 @@
+//! Lists page by page: everything once, newest first.
+
+use super::test_store::{TestStore, tenant};
+use super::test_values::{contact, end, event_of, many, operator, record};
+use crate::{BinFilter, Caps, DeliveryFilter, DeliveryView, EventFilter, NewEvent, RejectedEntry};
+use bytes::Bytes;
+use hookloom_model::delivery::DeliveryState;
+use hookloom_model::event::Module;
+use hookloom_model::inspector::{BinSettings, RequestHead};
+use serde_json::json;
+use uuid::Uuid;
+
+conformance! {
+    pages_of_events_cover_them_once,
+    events_are_filtered,
+    pages_of_deliveries_cover_them_once,
+    deliveries_are_filtered,
+    pages_of_changes_cover_them_once,
+    pages_of_rejected_requests_cover_them_once,
+    pages_of_bin_requests_cover_them_once,
+    recent_events_are_the_newest_ones,
+    the_last_events_of_subscriptions_are_the_newest_ones,
+}
+
+/// Asserts that pages have these things once, newest first.
+fn check_pages(pages: &[Vec<Uuid>], limit: usize, count: usize) {
+    let all: Vec<Uuid> = pages.concat();
+    assert!(all.is_sorted_by(|newer, older| newer > older), "newest first, and none twice: {all:?}");
+    assert_eq!(all.len(), count);
+    assert!(pages.iter().all(|page| page.len() <= limit));
+}
+
+async fn pages_of_events_cover_them_once(store: &mut TestStore) {
+    store.take(many(7)).await;
+    let other = store.add_tenant("u").await;
+    store.accept(other, many(2), Caps::NONE).await.expect("accepted");
+    let mut filter = EventFilter { limit: 3, ..EventFilter::default() };
+    let mut pages = Vec::new();
+    loop {
+        let page = store.events(tenant(), filter.clone()).await.expect("a page");
+        let Some(last) = page.last() else { break };
+        filter.before = Some(last.id);
+        pages.push(page.iter().map(|one| one.id.0).collect());
+    }
+    check_pages(&pages, 3, 7);
+    assert_eq!(pages[0].len(), 3, "a page is full if there are more");
+}
+
+async fn events_are_filtered(store: &mut TestStore) {
+    let updated = NewEvent { name: "Contact is Updated".into(), ..contact("1") };
+    let events = store.take(vec![contact("1"), updated, contact("2"), event_of(Module::Deal, "1"), contact("")]).await;
+    let blank = EventFilter { limit: 9, ..EventFilter::default() };
+    let filters = [
+        (EventFilter { module: Some(Module::Contact), ..blank.clone() }, vec![4, 2, 1, 0]),
+        (EventFilter { name: Some("Contact is Updated".into()), ..blank.clone() }, vec![1]),
+        (EventFilter { entity_id: Some("1".into()), ..blank.clone() }, vec![3, 1, 0]),
+        (EventFilter { entity_id: Some("1".into()), module: Some(Module::Deal), ..blank.clone() }, vec![3]),
+        (EventFilter { entity_id: Some("1".into()), before: Some(events[3].event), limit: 1, ..blank }, vec![1]),
+    ];
+    for (filter, expected) in filters {
+        let found: Vec<_> =
+            store.events(tenant(), filter.clone()).await.expect("events").iter().map(|one| one.id).collect();
+        assert_eq!(found, expected.iter().map(|index: &usize| events[*index].event).collect::<Vec<_>>(), "{filter:?}");
+    }
+}
+
+async fn pages_of_deliveries_cover_them_once(store: &mut TestStore) {
+    store.subscribe(json!({})).await;
+    let of = store.subscribe(json!({})).await;
+    store.take(many(5)).await;
+    for (subscription, count) in [(None, 10), (Some(of.id), 5)] {
+        let mut filter = DeliveryFilter { subscription, limit: 3, ..DeliveryFilter::default() };
+        let mut pages = Vec::new();
+        loop {
+            let page = store.deliveries(tenant(), filter.clone()).await.expect("a page");
+            let Some(last) = page.last() else { break };
+            filter.before = Some(last.id);
+            pages.push(page.iter().map(|one| one.id.0).collect());
+        }
+        check_pages(&pages, 3, count);
+    }
+}
+
+async fn deliveries_are_filtered(store: &mut TestStore) {
+    let one = store.subscribe(json!({})).await;
+    let two = store.subscribe(json!({})).await;
+    let event = store.take_one("1").await.event;
+    store.take_one("2").await;
+    let states = [DeliveryState::Delivered, DeliveryState::Dead];
+    for (claim, state) in store.claims(&one).await.into_iter().zip(states) {
+        let outcome = record(claim.delivery(), end(state));
+        store.finish(claim, outcome).await.expect("recorded");
+    }
+    let blank = DeliveryFilter { limit: 9, ..DeliveryFilter::default() };
+    let filters = [
+        (DeliveryFilter { subscription: Some(two.id), ..blank.clone() }, 2),
+        (DeliveryFilter { event: Some(event), ..blank.clone() }, 2),
+        (DeliveryFilter { event: Some(event), subscription: Some(one.id), ..blank.clone() }, 1),
+        (DeliveryFilter { state: Some(DeliveryState::Pending), ..blank.clone() }, 2),
+        (DeliveryFilter { state: Some(DeliveryState::Pending), subscription: Some(two.id), ..blank.clone() }, 2),
+        (DeliveryFilter { state: Some(DeliveryState::Pending), subscription: Some(one.id), ..blank.clone() }, 0),
+        (DeliveryFilter { state: Some(DeliveryState::Delivered), subscription: Some(one.id), ..blank.clone() }, 1),
+        (DeliveryFilter { state: Some(DeliveryState::Delivered), event: Some(event), ..blank.clone() }, 1),
+        (DeliveryFilter { state: Some(DeliveryState::Dead), event: Some(event), ..blank.clone() }, 0),
+        (DeliveryFilter { state: Some(DeliveryState::Cancelled), ..blank }, 0),
+    ];
+    for (filter, expected) in filters {
+        let found = store.deliveries(tenant(), filter.clone()).await.expect("deliveries");
+        assert_eq!(found.len(), expected, "{filter:?}");
+        let fits = |view: &DeliveryView| {
+            filter.state.is_none_or(|state| view.state == state)
+                && filter.event.is_none_or(|event| view.event == event)
+                && filter.subscription.is_none_or(|of| view.subscription == of)
+        };
+        assert!(found.iter().all(fits) && found.is_sorted_by(|newer, older| newer.id > older.id), "{found:?}");
+    }
+}
+
+async fn pages_of_changes_cover_them_once(store: &mut TestStore) {
+    for index in 0..7 {
+        store.create_token(operator(), tenant(), index.to_string()).await.expect("a token");
+    }
+    let mut pages = Vec::new();
+    let mut before = None;
+    loop {
+        let (page, more) = store.changes(Some(tenant()), before, 3).await.expect("a page");
+        before = page.last().map(|last| last.id);
+        pages.push(page.iter().map(|one| one.id).collect::<Vec<Uuid>>());
+        if !more {
+            break;
+        }
+    }
+    check_pages(&pages, 3, 7);
+    let (rest, more) = store.changes(Some(tenant()), before, 3).await.expect("a page");
+    assert!(rest.is_empty() && !more);
+}
+
+async fn pages_of_rejected_requests_cover_them_once(store: &mut TestStore) {
+    for length in 0..7 {
+        let body = Bytes::from(vec![b'x'; length]);
+        store.reject(tenant(), format!("reason {length}"), body, length == 3).await.expect("kept");
+    }
+    let mut pages = Vec::new();
+    let mut all: Vec<RejectedEntry> = Vec::new();
+    loop {
+        let before = all.last().map(|last| last.id);
+        let page = store.rejected_requests(tenant(), before, 3).await.expect("a page");
+        if page.is_empty() {
+            break;
+        }
+        pages.push(page.iter().map(|one| one.id).collect());
+        all.extend(page);
+    }
+    check_pages(&pages, 3, 7);
+    assert!(all.iter().rev().map(|one| one.bytes).eq(0..7));
+    assert_eq!((&*all[3].reason, all[3].truncated, all[2].truncated), ("reason 3", true, false));
+    store.forget_rejected_request(operator(), tenant(), all[3].id).await.expect("forgotten");
+    assert_eq!(store.rejected_requests(tenant(), None, 9).await.expect("a page").len(), 6);
+}
+
+async fn pages_of_bin_requests_cover_them_once(store: &mut TestStore) {
+    let bin = store.create_bin(operator(), tenant(), BinSettings::default()).await.expect("a bin");
+    for nth in 0..7 {
+        let body = Bytes::from(nth.to_string());
+        let received = store.receive_in_bin(&tenant(), &bin, RequestHead::default(), body).await;
+        assert_eq!(received.expect("received").1, nth);
+    }
+    let mut pages = Vec::new();
+    let mut filter = BinFilter { limit: 3, ..BinFilter::default() };
+    loop {
+        let page = store.bin_requests(tenant(), bin.id.clone(), filter.clone()).await.expect("a page");
+        pages.push(page.requests.iter().map(|one| one.id).collect::<Vec<Uuid>>());
+        filter.before = page.further;
+        if page.further.is_none() {
+            break;
+        }
+    }
+    check_pages(&pages, 3, 7);
+}
+
+async fn recent_events_are_the_newest_ones(store: &mut TestStore) {
+    let of = store.subscribe(json!({})).await;
+    let events = store.take(vec![contact("1"), event_of(Module::Deal, "1"), contact("2"), contact("3")]).await;
+    store.test(operator(), &of, contact("test")).await.expect("a test");
+    let recent = async |modules: Vec<Module>, limit| {
+        let found = store.recent_events(tenant(), modules, limit).await.expect("events");
+        found.iter().map(|event| event.id).collect::<Vec<_>>()
+    };
+    assert_eq!(recent(vec![Module::Contact], 2).await, [events[3].event, events[2].event]);
+    let all = [3, 2, 1, 0].map(|index: usize| events[index].event);
+    assert_eq!(recent(vec![Module::Contact, Module::Deal], 9).await, all);
+    assert_eq!(recent(Vec::new(), 9).await, []);
+}
+
+async fn the_last_events_of_subscriptions_are_the_newest_ones(store: &mut TestStore) {
+    let one = store.subscribe(json!({})).await;
+    let two = store.subscribe(json!({"modules": ["Deal"]})).await;
+    let three = store.subscribe(json!({})).await;
+    let mut events = Vec::new();
+    for event in [contact("1"), event_of(Module::Deal, "1"), contact("2")] {
+        events.push(store.take(vec![event]).await[0].event);
+    }
+    let last = async |of: Vec<_>, limit| {
+        let found = store.last_events_of(tenant(), of, limit).await.expect("events");
+        found.into_iter().map(|(event, of)| (event.id, of)).collect::<Vec<_>>()
+    };
+    let expected = [(events[2], one.id), (events[1], two.id), (events[0], one.id)];
+    assert_eq!(last(vec![one.id, two.id], 9).await, expected);
+    assert_eq!(last(vec![two.id, one.id], 2).await, expected[..2]);
+    assert_eq!(last(vec![three.id], 1).await, [(events[2], three.id)]);
+    assert_eq!(last(Vec::new(), 9).await, []);
+}

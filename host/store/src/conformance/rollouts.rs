@@ -1,0 +1,126 @@
+//! Rollouts and quarantine of plugin versions.
+
+use super::test_store::{TestStore, tenant};
+use super::test_values::{component, operator, version};
+use crate::{Quarantine, RolloutKind, StoreError, StoredRollout};
+
+conformance! {
+    a_rollout_replaces_the_previous_one,
+    a_rollout_ends_once,
+    an_activation_ends_the_rollout,
+    a_version_in_a_rollout_is_not_deleted,
+    a_rollout_needs_its_version,
+    a_version_is_quarantined_until_its_release,
+}
+
+/// Uploads the versions `a`, which is active, and `b`.
+async fn with_versions(store: &TestStore) {
+    let uploaded = store.activate_plugin(operator(), tenant(), "p".into(), version("a"), component("a"), || ());
+    uploaded.await.expect("active");
+    store.add_version(operator(), tenant(), "p".into(), version("b"), component("b")).await.expect("added");
+}
+
+fn rollout(kind: RolloutKind, text: &'static str) -> StoredRollout {
+    StoredRollout {
+        tenant: tenant(),
+        name: "p".into(),
+        kind,
+        sha256: version(text).sha256,
+        percent: 12.5,
+        started_at_ms: 7,
+        earlier: vec![(3, 1.0), (5, 2.5)],
+        ended_reason: None,
+        counts: "counts".into(),
+    }
+}
+
+async fn only(store: &TestStore) -> StoredRollout {
+    let mut rollouts = store.rollouts().await.expect("rollouts");
+    assert_eq!(rollouts.len(), 1);
+    rollouts.remove(0)
+}
+
+async fn end(store: &TestStore, reason: &str, counts: Option<&str>) {
+    let ended = store.end_rollout(operator(), tenant(), "p".into(), reason.into(), counts.map(str::to_owned));
+    ended.await.expect("ended");
+}
+
+async fn a_rollout_replaces_the_previous_one(store: &mut TestStore) {
+    with_versions(store).await;
+    store.begin_rollout(operator(), rollout(RolloutKind::Shadow, "b")).await.expect("begun");
+    let canary = rollout(RolloutKind::Canary, "b");
+    store.begin_rollout(operator(), StoredRollout { ended_reason: Some("x".into()), ..canary }).await.expect("begun");
+    store.reopen();
+    let found = only(store).await;
+    assert_eq!((found.kind, found.percent, found.started_at_ms), (RolloutKind::Canary, 12.5, 7));
+    assert_eq!((found.earlier, found.ended_reason), (vec![(3, 1.0), (5, 2.5)], None));
+    assert_eq!((found.sha256, &*found.counts), (version("b").sha256, "counts"));
+}
+
+async fn a_rollout_ends_once(store: &mut TestStore) {
+    with_versions(store).await;
+    store.begin_rollout(operator(), rollout(RolloutKind::Canary, "b")).await.expect("begun");
+    let note = async |text: &'static str, counts: &str| {
+        let noted = store.note_rollout_counts(tenant(), "p".into(), version(text).sha256, counts.into());
+        noted.await.expect("noted");
+    };
+    note("b", "more").await;
+    note("a", "of another version").await;
+    assert_eq!(only(store).await.counts, "more");
+    end(store, "first", None).await;
+    end(store, "second", Some("late")).await;
+    note("b", "later").await;
+    let found = only(store).await;
+    assert_eq!((found.ended_reason.as_deref(), &*found.counts), (Some("first"), "more"));
+    store.begin_rollout(operator(), rollout(RolloutKind::Canary, "b")).await.expect("begun again");
+    end(store, "third", Some("last")).await;
+    let found = only(store).await;
+    assert_eq!((found.ended_reason.as_deref(), &*found.counts), (Some("third"), "last"));
+    let entries = store.changes(Some(tenant()), None, 99).await.expect("changes").0;
+    let ends = entries.iter().filter(|one| one.action == "plugin.end-rollout").count();
+    assert_eq!(ends, 2, "a rollout that has ended does not end again");
+}
+
+async fn an_activation_ends_the_rollout(store: &mut TestStore) {
+    with_versions(store).await;
+    store.begin_rollout(operator(), rollout(RolloutKind::Canary, "b")).await.expect("begun");
+    store.activate_version(operator(), tenant(), "p".into(), version("b").sha256, || ()).await.expect("active");
+    assert!(only(store).await.ended_reason.is_some());
+    end(store, "late", None).await;
+    assert_ne!(only(store).await.ended_reason.as_deref(), Some("late"));
+}
+
+async fn a_version_in_a_rollout_is_not_deleted(store: &mut TestStore) {
+    with_versions(store).await;
+    let b = version("b").sha256;
+    store.begin_rollout(operator(), rollout(RolloutKind::Shadow, "b")).await.expect("begun");
+    let refused = store.delete_version(operator(), tenant(), "p".into(), b.clone()).await;
+    assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
+    end(store, "ended", None).await;
+    store.delete_version(operator(), tenant(), "p".into(), b).await.expect("deleted");
+    store.delete_plugin(operator(), tenant(), "p".into(), || ()).await.expect("deleted");
+    assert!(store.rollouts().await.expect("rollouts").is_empty(), "the rollouts of a deleted plugin are deleted");
+}
+
+async fn a_rollout_needs_its_version(store: &mut TestStore) {
+    with_versions(store).await;
+    let refused = store.begin_rollout(operator(), rollout(RolloutKind::Canary, "c")).await;
+    assert!(matches!(refused, Err(StoreError::NotFound(_))), "{refused:?}");
+    assert!(store.rollouts().await.expect("rollouts").is_empty());
+    end(store, "there is none", None).await;
+}
+
+async fn a_version_is_quarantined_until_its_release(store: &mut TestStore) {
+    let sha256 = version("a").sha256;
+    let new = Quarantine { tenant: tenant(), sha256: sha256.clone(), since_ms: 5, reason: "it traps".into() };
+    store.quarantine(new.clone()).await.expect("quarantined");
+    store.quarantine(Quarantine { since_ms: 9, reason: "again".into(), ..new }).await.expect("no change");
+    store.reopen();
+    let found = store.quarantined().await.expect("quarantined versions");
+    assert_eq!((found.len(), &found[0].sha256, found[0].since_ms), (1, &sha256, 5));
+    assert_eq!((&*found[0].reason, &found[0].tenant), ("it traps", &tenant()));
+    store.release(tenant(), version("b").sha256).await.expect("nothing to release");
+    assert_eq!(store.quarantined().await.expect("quarantined versions").len(), 1);
+    store.release(tenant(), sha256).await.expect("released");
+    assert!(store.quarantined().await.expect("quarantined versions").is_empty());
+}
