@@ -33,7 +33,7 @@ const TASK: &str = "host/deliver/src/task.rs";
 const RETRY: &str = "host/model/src/retry.rs";
 
 /// All mutations.
-const MUTATIONS: [Mutation; 30] = [
+const MUTATIONS: [Mutation; 31] = [
     mutation(
         "a commit is skipped now and then, and answered",
         MEMORY,
@@ -177,6 +177,12 @@ const MUTATIONS: [Mutation; 30] = [
         LANE,
         "current.filter(|current| current.state == SubscriptionState::Active && !stale)",
         "current.filter(|_| !stale || stale)",
+    ),
+    mutation(
+        "a lane that waited does not look whether its receiver has failed meanwhile",
+        LANE,
+        "        if self.take_events().await && self.admission(subscription) != Admission::Allow {",
+        "        if self.take_events().await && self.disabling > 1_000 {",
     ),
     mutation(
         "a prepared request is sent although its subscription was paused meanwhile",

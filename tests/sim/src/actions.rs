@@ -193,12 +193,13 @@ async fn stop(world: &World, store: &Store, pick: usize, change: StateChange) ->
     let changed = store.set_subscription_state(actor(), &old.tenant, old.id, change).await;
     touch(world, &old);
     // Another action may have resumed it meanwhile.
-    let is_stopped =
-        store.catalog().subscription_by_id(old.id).is_none_or(|one| one.state != SubscriptionState::Active);
-    if changed.is_ok() && is_stopped {
+    let current = store.catalog().subscription_by_id(old.id).map(|current| current.state);
+    if changed.is_ok() && current != Some(SubscriptionState::Active) {
         world.with(|state| {
             state.stopped.insert(old.id);
-            state.ended_at_ms.insert(old.id, now_ms());
+            if current != Some(SubscriptionState::Paused) {
+                state.ended_at_ms.insert(old.id, now_ms());
+            }
         });
     }
     Ok(format!("{} is {:?}", short(old.id), changed?.state))

@@ -178,6 +178,23 @@ fn a_throttling_receiver_gets_spaced_requests_and_opens_the_breaker_late() {
 }
 
 #[test]
+fn a_wait_for_the_rate_ends_when_it_has_passed() {
+    let begun = clock::instant();
+    for rate in 1..200 {
+        let mut flow = FlowControl::new();
+        let mut now = begun;
+        for _ in 0..3 * rate {
+            if let Admission::NotBefore(at, _) = flow.admit(8, Some(rate), 0, now) {
+                assert!(at > now, "{rate} a second: a wait of nothing");
+                now = at;
+                assert_eq!(flow.admit(8, Some(rate), 0, now), Admission::Allow, "{rate} a second");
+            }
+            flow.attempt_started(now);
+        }
+    }
+}
+
+#[test]
 fn a_rate_holds_over_time() {
     let mut flow = FlowControl::new();
     let start = clock::instant();
