@@ -192,11 +192,13 @@ fn prune_events(tables: &mut MemoryTables, tenant: &TenantId, after: Option<Even
 }
 
 /// Returns true if an event or its entity's next event has a pending delivery, or if the entity has an earlier event: the history of
-/// the next event has no gap.
+/// the next event has no gap. Deliveries that a fan-out has not made yet are pending.
 fn is_needed(tables: &MemoryTables, tenant: &TenantId, row: &StoredEvent) -> bool {
     let has_pending = |event: EventId| {
         let mut deliveries = tables.deliveries_of(tenant);
+        let mut fan_outs = tables.fan_outs.iter();
         deliveries.any(|(_, delivery)| delivery.event == event && delivery.state == DeliveryState::Pending)
+            || fan_outs.any(|((owner, _), fan_out)| owner == tenant && fan_out.events.contains(&event))
     };
     let of_entity = || {
         let events = tables.events_of(tenant).map(|(_, other)| other);

@@ -43,7 +43,8 @@ pub(super) fn prune_step(
 ) -> Result<PruneStep, StoreError> {
     let begun = clock::instant();
     // Ids begin with their time, so they are in the order of acceptance. The history of the entity's next event needs this event
-    // while the next one is pending. It also needs it while an earlier one exists, which would become the predecessor.
+    // while the next one is pending. It also needs it while an earlier one exists, which would become the predecessor. Deliveries
+    // that a fan-out has not made yet are pending.
     let sql = "SELECT e.id, e.fan_out, LENGTH(e.payload),
                       EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.event = e.id AND d.state = 0)
                       OR EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.state = 0 AND d.event = (
@@ -51,6 +52,9 @@ pub(super) fn prune_step(
                         AND n.module = e.module AND n.rowid > e.rowid ORDER BY n.rowid LIMIT 1))
                       OR EXISTS (SELECT 1 FROM events o INDEXED BY events_of_entity WHERE o.tenant = e.tenant AND o.entity_id = e.entity_id
                         AND o.module = e.module AND o.rowid < e.rowid)
+                      OR EXISTS (SELECT 1 FROM fan_outs f WHERE f.tenant = e.tenant AND (instr(f.events, e.id) OR instr(f.events, (
+                        SELECT n.id FROM events n INDEXED BY events_of_entity WHERE n.tenant = e.tenant AND n.entity_id = e.entity_id
+                        AND n.module = e.module AND n.rowid > e.rowid ORDER BY n.rowid LIMIT 1))))
                FROM events e WHERE e.tenant = ?1 AND e.id > ?2 AND e.received_at_ms < ?3 ORDER BY e.id LIMIT ?4";
     let mut statement = tx.prepare_cached(sql)?;
     let mut rows = statement.query(params![&*tenant.0, after, before_ms, look])?;
