@@ -78,7 +78,7 @@ impl Store {
     }
 
     /// Moves due times in steps, and publishes all subscriptions as changed, so that their lanes read again.
-    async fn move_due(&self, step: ClockStep) -> Result<(), StoreError> {
+    pub(crate) async fn move_due(&self, step: ClockStep) -> Result<(), StoreError> {
         for subscription in self.catalog().all_subscriptions() {
             if step.back_ms > 0 {
                 self.move_due_of(&subscription, AttemptClass::First, step).await?;

@@ -53,6 +53,8 @@ mod store_event;
 mod subscriptions;
 mod sweeps;
 mod tenants;
+#[cfg(test)]
+mod twins;
 mod usage;
 pub mod vault;
 

@@ -1,0 +1,199 @@
+//! Two stores that do the same and must answer the same: one on SQLite, one in memory.
+//!
+//! # Theory of operation
+//! A case is a sequence of operations. Both stores run each of them, under one clock that only the test turns, and their answers are
+//! compared as texts. Ids and credentials are random, so each store has its own: in the texts of a store, each is replaced by a name
+//! with the number of its first appearance. The texts are the same only if the ids correspond. A difference is a fault of one of the
+//! two stores; what is right follows from the traits of [`backend`](crate::backend).
+//!
+//! New ids follow each other in the whole process, whatever the clock, so other tests would shift their times. The comparison runs in
+//! a process of its own.
+//!
+//! # Limits
+//! Sizes in bytes are not compared, because they differ by design.
+
+mod access;
+mod bins;
+mod lanes;
+mod names;
+mod operation;
+mod operators;
+mod plugins;
+mod side;
+mod subscriptions;
+mod survey;
+mod upkeep;
+
+use crate::Caps;
+use crate::backend::upkeep::STEP;
+use hookloom_model::clock::{self, ManualClock};
+use operation::{TwinStep, TwinWhat, steps};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use side::TwinSide;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Number of steps after which both stores are read completely.
+const SURVEY_EVERY: usize = 6;
+
+/// Time between the beginnings of two cases, in milliseconds, more than a case turns the clock. Ids grow over all cases.
+const CASE_MS: i64 = 1_000 * 86_400_000;
+
+/// Times that pass, and by which the clock is set.
+const PAUSES_MS: [i64; 8] = [10, 1_000, 7_000, 90_000, 3_600_000, 7_200_000, 86_400_000, 9 * 86_400_000];
+
+/// Beginning of the next case, in milliseconds since the epoch.
+static NEXT_CASE_MS: AtomicI64 = AtomicI64::new(20_833 * 86_400_000);
+
+/// Two stores, and the clock that they share.
+struct Twins {
+    clock: Arc<ManualClock>,
+    sqlite: TwinSide,
+    memory: TwinSide,
+}
+
+impl Twins {
+    async fn new(clock: Arc<ManualClock>, share: Caps) -> Self {
+        Twins { clock, sqlite: TwinSide::on_sqlite(share).await, memory: TwinSide::in_memory(share).await }
+    }
+
+    /// Runs a step on both stores, and returns a description of the first difference.
+    async fn take(&mut self, step: &TwinStep) -> Result<(), String> {
+        // Things are made at different times, so that lists by time have an order.
+        self.clock.pass(1);
+        match step.what {
+            TwinWhat::Pass => self.clock.pass(PAUSES_MS[step.pick].unsigned_abs()),
+            TwinWhat::SetBack => self.clock.set_wall(-PAUSES_MS[step.pick]),
+            TwinWhat::SetForward => self.clock.set_wall(PAUSES_MS[step.pick]),
+            _ => {}
+        }
+        differs("answer", &self.sqlite.act(step).await, &self.memory.act(step).await)?;
+        differs("published", &self.sqlite.published(), &self.memory.published())
+    }
+
+    /// Reads everything from both stores, and returns a description of the first difference.
+    async fn survey(&mut self) -> Result<(), String> {
+        let [sqlite, memory] = [self.sqlite.survey().await, self.memory.survey().await];
+        for ((what, one), (_, other)) in sqlite.iter().zip(&memory) {
+            differs(what, one, other)?;
+            if *what == survey::LAW && one != "true" {
+                let ledgers: Vec<_> = sqlite.iter().filter(|(what, _)| *what == "ledger").collect();
+                return Err(format!("the law of the ledger does not hold in both stores: {ledgers:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns an error with both texts, unless they are the same.
+fn differs(what: &str, sqlite: &str, memory: &str) -> Result<(), String> {
+    if sqlite == memory {
+        return Ok(());
+    }
+    let same = sqlite.bytes().zip(memory.bytes()).take_while(|(one, other)| one == other).count();
+    let near = |text: &str| {
+        let from = text.floor_char_boundary(same.saturating_sub(300));
+        let to = text.floor_char_boundary((same + 300).min(text.len()));
+        text[from..to].to_owned()
+    };
+    Err(format!("{what} differs at {same}:\n  sqlite: …{}…\n  memory: …{}…", near(sqlite), near(memory)))
+}
+
+/// Runs steps on two new stores, and describes the first difference.
+fn compare(events_max: Option<u64>, steps: &[TwinStep]) -> Result<(), TestCaseError> {
+    let clock = Arc::new(ManualClock::at(NEXT_CASE_MS.fetch_add(CASE_MS, Ordering::Relaxed)));
+    let _entered = clock::enter(Some(clock.clone()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let share = events_max.map_or(Caps::NONE, |events| Caps { events, ..Caps::NONE });
+    runtime.block_on(async {
+        let mut twins = Twins::new(clock, share).await;
+        for (index, step) in steps.iter().enumerate() {
+            let mut found = twins.take(step).await;
+            if found.is_ok() && (index % SURVEY_EVERY == SURVEY_EVERY - 1 || index + 1 == steps.len()) {
+                found = twins.survey().await;
+            }
+            found.map_err(|difference| TestCaseError::fail(told(events_max, &steps[..=index], &difference)))?;
+        }
+        Ok(())
+    })
+}
+
+/// Returns the steps of a case and its first difference, as a text for people.
+fn told(events_max: Option<u64>, steps: &[TwinStep], difference: &str) -> String {
+    let mut text = format!("the stores differ, with at most {events_max:?} events, after:\n");
+    for (index, TwinStep { tenant, what, pick, more }) in steps.iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {:>3} {what:?} tenant {tenant} pick {pick} more {more}", index + 1);
+    }
+    text + difference
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 400, ..cases() })]
+
+    #[test]
+    #[ignore = "shifts the ids of other tests: runs in a process of its own"]
+    fn compared(
+        events_max in prop_oneof![3 => Just(None), 1 => (2_u64..14).prop_map(Some)],
+        steps in steps(48),
+    ) {
+        compare(events_max, &steps)?;
+    }
+}
+
+/// Returns the settings of the test: 48 cases, unless the environment says otherwise.
+fn cases() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    match std::env::var("PROPTEST_CASES") {
+        Ok(_) => default,
+        Err(_) => ProptestConfig { cases: 48, ..default },
+    }
+}
+
+/// Runs an ignored test of this module in another process.
+fn run_alone(name: &str) {
+    let program = std::env::current_exe().expect("the program of the tests");
+    let test = format!("twins::{name}");
+    let mut command = std::process::Command::new(program);
+    let output = command.args([&*test, "--exact", "--ignored", "--nocapture"]).output().expect("it runs");
+    let [out, error] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success() && out.contains("1 passed"), "{out}{error}");
+}
+
+#[test]
+fn both_stores_answer_the_same() {
+    run_alone("compared");
+}
+
+#[test]
+fn both_stores_answer_the_same_when_work_takes_steps() {
+    run_alone("compared_in_bulk");
+}
+
+const _: () = assert!(side::BULK > 2 * STEP);
+
+/// Returns an operation on the first tenant.
+fn bulk(what: TwinWhat, pick: usize, more: usize) -> TwinStep {
+    TwinStep { tenant: 0, what, pick, more }
+}
+
+/// Compares operations on more deliveries than one step takes.
+#[test]
+#[ignore = "shifts the ids of other tests: runs in a process of its own"]
+fn compared_in_bulk() {
+    use TwinWhat::*;
+    let accept = [bulk(AcceptBulk, 0, 0), bulk(AcceptBulk, 1, 0)];
+    let plans: [&[TwinStep]; 5] = [
+        &[bulk(Disable, 0, 0), bulk(Resume, 0, 0), bulk(Redrive, 0, 0), bulk(Unsubscribe, 0, 0)],
+        &[bulk(Replay, 0, 0), bulk(CountReplayable, 0, 0), bulk(Test, 0, 0), bulk(Disable, 1, 0)],
+        &[bulk(AwaitAll, 0, 0), bulk(Edit, 0, 0), bulk(Claim, 0, 1), bulk(Sweep, 0, 0), bulk(Claim, 0, 1)],
+        &[bulk(Delay, 0, 0), bulk(SetBack, 0, 1), bulk(Claim, 0, 0), bulk(Unsubscribe, 0, 0)],
+        &[bulk(Disable, 0, 0), bulk(Disable, 0, 0), bulk(Pass, 6, 0), bulk(Prune, 0, 1), bulk(Replay, 0, 0)],
+    ];
+    for plan in plans {
+        let steps = [&accept[..], plan].concat();
+        compare(None, &steps).expect("no difference");
+    }
+}
