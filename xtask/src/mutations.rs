@@ -41,10 +41,10 @@ const MUTATIONS: [Mutation; 31] = [
         "        if copy.sequence % 9 != 8 {\n            *tables = copy;\n        }\n",
     ),
     mutation(
-        "a page claims deliveries that are claimed",
+        "a page does not register its claims",
         CLAIMS,
         "        if state.ended.contains(&delivery.id) || !state.claimed.insert(delivery.id) {",
-        "        state.claimed.insert(delivery.id);\n        if state.ended.contains(&delivery.id) {",
+        "        if state.ended.contains(&delivery.id) || state.claimed.contains(&delivery.id) {",
     ),
     mutation(
         "claims that end while a page is read are forgotten",

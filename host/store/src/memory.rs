@@ -71,10 +71,11 @@ impl Memory {
 
     /// Reads a snapshot.
     async fn read<T>(&self, read: impl FnOnce(&MemoryTables) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Some(faults) = &self.faults {
-            faults.before_read().await?;
-        }
-        read(&self.disk.tables())
+        let Some(faults) = &self.faults else { return read(&self.disk.tables()) };
+        faults.before_read().await?;
+        let snapshot = self.disk.tables();
+        faults.during_read().await;
+        read(&snapshot)
     }
 
     /// Runs a transaction, and then `publish` before any other transaction. The transaction is undone if it returns an error.

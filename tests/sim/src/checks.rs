@@ -45,7 +45,7 @@ pub(crate) fn request_begins(world: &World, subscription: &Subscription, seen: &
         }
         // The breaker also counts refusals that throttle, so it may have opened up to a deadline earlier.
         let is_open = (broken.at + UNDER_WAY_MAX..broken.at + OPEN_MIN / 2).contains(&now);
-        if broken.count >= FAILURES_MAX && is_open {
+        if broken.count >= FAILURES_MAX && is_open && broken.receiver == receiver {
             return Some(format!(
                 "a request begins {} ms after {} failures",
                 (now - broken.at).as_millis(),
@@ -53,7 +53,8 @@ pub(crate) fn request_begins(world: &World, subscription: &Subscription, seen: &
             ));
         }
         let rests = state.rests.get(&subscription.id);
-        if rests.is_some_and(|(from, to)| (*from + UNDER_WAY_MAX..*to).contains(&now)) {
+        let asked = rests.filter(|rest| rest.receiver == receiver);
+        if asked.is_some_and(|rest| (rest.from + UNDER_WAY_MAX..rest.to).contains(&now)) {
             return Some("a request begins in the pause that the receiver asked for".to_owned());
         }
         rate(state, subscription, now)

@@ -2,7 +2,7 @@
 
 use crate::checks;
 use crate::plan::{RECEIVERS, ReceiverMode};
-use crate::world::{Ended, Seen, World, short};
+use crate::world::{Ended, FailureRun, Rest, Seen, World, short};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookloom_deliver::{Sender, Sent};
@@ -75,10 +75,14 @@ fn note_end(
         }
         let is_scheduled = !matches!(mode, ReceiverMode::Throttles(_));
         if let ReceiverMode::Throttles(pause_s) = mode {
-            state.rests.insert(subscription.id, (at, at + Duration::from_secs(pause_s)));
+            let to = at + Duration::from_secs(pause_s);
+            state.rests.insert(subscription.id, Rest { receiver, from: at, to });
         }
         state.ended.insert(delivery, Ended { at, in_budget, is_scheduled });
         let run = state.failures.entry(subscription.id).or_default();
+        if run.receiver != receiver {
+            *run = FailureRun { receiver, ..FailureRun::default() };
+        }
         match status {
             Ok(200..=299) => run.count = 0,
             Ok(500 | 501 | 505..) | Err(_) => {

@@ -50,9 +50,18 @@ pub(crate) struct Ended {
     pub(crate) is_scheduled: bool,
 }
 
+/// Pause that a receiver asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest {
+    pub(crate) receiver: usize,
+    pub(crate) from: Duration,
+    pub(crate) to: Duration,
+}
+
 /// Failures in a row of a subscription's receiver.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FailureRun {
+    pub(crate) receiver: usize,
     pub(crate) count: u32,
     /// Time of the failure that opened the breaker, or of the last one before it.
     pub(crate) at: Duration,
@@ -81,8 +90,8 @@ pub(crate) struct WorldState {
     pub(crate) ended_at_ms: BTreeMap<SubscriptionId, i64>,
     /// Number of requests of each delivery.
     pub(crate) requests_of: HashMap<DeliveryId, u32>,
-    /// Beginning and end of the pause that a receiver asked for last.
-    pub(crate) rests: HashMap<SubscriptionId, (Duration, Duration)>,
+    /// Pause that a receiver asked for last.
+    pub(crate) rests: HashMap<SubscriptionId, Rest>,
     /// Subscriptions whose settings or deliveries an operator has touched, so that the schedule does not tell the next attempt.
     pub(crate) touched: BTreeMap<SubscriptionId, Duration>,
     /// Subscriptions of which an operator has made ended deliveries pending again, so that their order has a gap.

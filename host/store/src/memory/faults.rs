@@ -41,6 +41,11 @@ impl Faults {
         self.fail(self.rates().unread, StoreError::Unavailable)
     }
 
+    /// Lets a read take time, in which its snapshot becomes older.
+    pub(super) async fn during_read(&self) {
+        self.delay().await;
+    }
+
     pub(super) async fn before_write(&self) -> Result<(), StoreError> {
         self.delay().await;
         self.fail(self.rates().refused, StoreError::Unavailable)
