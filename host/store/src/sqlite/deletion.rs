@@ -32,7 +32,7 @@ const DISCARDED: usize = 64;
 const STATEMENTS: [&str; 20] = [
     "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM deliveries WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries WHERE tenant = ?1 LIMIT 64)",
-    "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE tenant = ?1 LIMIT 8)",
+    "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE tenant = ?1 LIMIT 8)",
     "DELETE FROM idempotency_keys WHERE tenant = ?1 AND key IN (SELECT key FROM idempotency_keys WHERE tenant = ?1 LIMIT 16)",
     "DELETE FROM rejected_requests WHERE tenant = ?1 AND id IN (SELECT id FROM rejected_requests WHERE tenant = ?1 LIMIT 8)",
     "DELETE FROM bin_requests WHERE (bin, id) IN (SELECT r.bin, r.id FROM bins b JOIN bin_requests r ON r.bin = b.id WHERE b.tenant = ?1 LIMIT 8)",

@@ -20,11 +20,11 @@ use uuid::Uuid;
 
 pub(super) const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms, kind FROM deliveries";
 
-/// Condition of the last event of an entity (?3, ?4) of a tenant (?1) before an event (?2). Ordered by rowid, the order of
+/// Condition of the last event of an entity (?3, ?4) of a tenant (?1) before an event (?2). Ordered by `seq`, the order of
 /// acceptance even if the clock was set back. There is no gap between stored events, because the oldest of an entity is pruned
 /// first.
 pub(super) const BEFORE: &str = "WHERE tenant = ?1 AND entity_id = ?3 AND module = ?4
-    AND rowid < (SELECT this.rowid FROM events this WHERE this.tenant = ?1 AND this.id = ?2) ORDER BY rowid DESC LIMIT 1";
+    AND seq < (SELECT this.seq FROM events this WHERE this.tenant = ?1 AND this.id = ?2) ORDER BY seq DESC LIMIT 1";
 
 #[async_trait]
 impl DeliveryBackend for Sqlite {

@@ -49,12 +49,12 @@ pub(super) fn prune_step(
                       EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.event = e.id AND d.state = 0)
                       OR EXISTS (SELECT 1 FROM deliveries d INDEXED BY deliveries_of_event WHERE d.tenant = e.tenant AND d.state = 0 AND d.event = (
                         SELECT n.id FROM events n INDEXED BY events_of_entity WHERE n.tenant = e.tenant AND n.entity_id = e.entity_id
-                        AND n.module = e.module AND n.rowid > e.rowid ORDER BY n.rowid LIMIT 1))
+                        AND n.module = e.module AND n.seq > e.seq ORDER BY n.seq LIMIT 1))
                       OR EXISTS (SELECT 1 FROM events o INDEXED BY events_of_entity WHERE o.tenant = e.tenant AND o.entity_id = e.entity_id
-                        AND o.module = e.module AND o.rowid < e.rowid)
+                        AND o.module = e.module AND o.seq < e.seq)
                       OR EXISTS (SELECT 1 FROM fan_outs f WHERE f.tenant = e.tenant AND (instr(f.events, e.id) OR instr(f.events, (
                         SELECT n.id FROM events n INDEXED BY events_of_entity WHERE n.tenant = e.tenant AND n.entity_id = e.entity_id
-                        AND n.module = e.module AND n.rowid > e.rowid ORDER BY n.rowid LIMIT 1))))
+                        AND n.module = e.module AND n.seq > e.seq ORDER BY n.seq LIMIT 1))))
                FROM events e WHERE e.tenant = ?1 AND e.id > ?2 AND e.received_at_ms < ?3 ORDER BY e.id LIMIT ?4";
     let mut statement = tx.prepare_cached(sql)?;
     let mut rows = statement.query(params![&*tenant.0, after, before_ms, look])?;

@@ -85,11 +85,16 @@ impl Table {
         while let Some(row) = rows.next()? {
             let column: String = row.get(0)?;
             let place: usize = row.get(3)?;
+            let declared: String = row.get(1)?;
+            if has_rowid && place > 0 && declared == "INTEGER" {
+                // Another name of the rowid.
+                continue;
+            }
             if place > 0 && !has_rowid {
                 key.push((place, columns.len()));
             }
             let is_json = json.contains(&column.as_str());
-            columns.push(Column { name: column, declared: row.get(1)?, nullable: !row.get::<_, bool>(2)?, is_json });
+            columns.push(Column { name: column, declared, nullable: !row.get::<_, bool>(2)?, is_json });
         }
         key.sort_unstable();
         let key = if has_rowid { vec![0] } else { key.into_iter().map(|(_, index)| index).collect() };

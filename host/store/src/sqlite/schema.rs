@@ -9,7 +9,7 @@ use crate::StoreError;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
-const MIGRATIONS: [&str; 22] = [
+const MIGRATIONS: [&str; 23] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -32,6 +32,7 @@ const MIGRATIONS: [&str; 22] = [
     include_str!("schema_20.sql"),
     include_str!("schema_21.sql"),
     include_str!("schema_22.sql"),
+    include_str!("schema_23.sql"),
 ];
 
 /// Migrates a database to the newest schema.
@@ -124,6 +125,28 @@ mod tests {
         let actions = statement.query_map([], |row| row.get(0)).expect("rows");
         let actions: Vec<String> = actions.collect::<Result<_, _>>().expect("actions");
         assert_eq!(actions, ["plugin.begin-rollout", "plugin.end-rollout", "plugin.activate"]);
+    }
+
+    #[test]
+    fn events_of_an_older_database_keep_their_order_of_acceptance() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        make(&connection, 22).expect("an older schema");
+        let insert = "INSERT INTO events (tenant, id, name, module, received_at_ms, fan_out, payload)
+                      VALUES ('t', ?1, 'n', 'Contact', 0, 0, x'7b7d')";
+        // The clock was set back between the first and the second.
+        for id in [9_u8, 3, 5] {
+            connection.execute(insert, [[id]]).expect("an event");
+        }
+        connection.execute("DELETE FROM events WHERE id = x'03'", []).expect("deleted");
+        migrate(&mut connection).expect("migrated");
+        connection.execute(insert, [[4_u8]]).expect("an event");
+        let mut statement = connection.prepare("SELECT seq, id FROM events ORDER BY seq").expect("a query");
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+        let rows: Vec<(i64, Vec<u8>)> = rows.collect::<Result<_, _>>().expect("rows");
+        assert_eq!(rows, [(1, vec![9]), (3, vec![5]), (4, vec![4])]);
+        let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a check");
+        assert_eq!(check, "ok");
+        assert!(connection.execute(insert, [[4_u8]]).is_err(), "an event has one row");
     }
 
     fn order_key(text: &str) -> Vec<u8> {
