@@ -33,7 +33,7 @@ const TASK: &str = "host/deliver/src/task.rs";
 const RETRY: &str = "host/model/src/retry.rs";
 
 /// All mutations.
-const MUTATIONS: [Mutation; 31] = [
+const MUTATIONS: [Mutation; 32] = [
     mutation(
         "a commit is skipped now and then, and answered",
         MEMORY,
@@ -185,10 +185,16 @@ const MUTATIONS: [Mutation; 31] = [
         "        if self.take_events().await && self.disabling > 1_000 {",
     ),
     mutation(
+        "an attempt that had to read its event does not look at its subscription again",
+        TASK,
+        "    let must_load = next.event.is_none();",
+        "    let must_load = false;",
+    ),
+    mutation(
         "a prepared request is sent although its subscription was paused meanwhile",
         TASK,
-        "    if !unchanged || retry::too_old_by_now",
-        "    if (!unchanged && changed && !changed) || retry::too_old_by_now",
+        "    unchanged && retry::too_old_by_now",
+        "    (unchanged || !unchanged) && retry::too_old_by_now",
     ),
     mutation(
         "a lane forgets when a delivery is due again",

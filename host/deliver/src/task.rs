@@ -3,8 +3,9 @@
 //! # Guarantees
 //! - The lane gets for each attempt either one [`AttemptEvent::Answered`] and then one [`AttemptEvent::Recorded`], or one
 //!   [`AttemptEvent::Returned`].
-//! - No permit to send is held while plugins judge. The prepared request waits for a permit, and afterwards the subscription and the
-//!   delivery are checked again: once a pause was acknowledged, no request of a subscription with a plugin begins.
+//! - No permit to send is held while plugins judge. The prepared request waits for a permit.
+//! - Once a pause was answered, no request begins: after each wait (for the event, the plugins, the permit), the subscription and the
+//!   delivery are checked again.
 //! - A panic counts as a fault of this host: the delivery is attempted again.
 //! - The claim of the delivery ends before the lane hears of it, so that the lane can claim the delivery again.
 
@@ -162,7 +163,11 @@ impl NotMade {
 /// Prepares and sends the request of an attempt, and evaluates the outcome.
 async fn attempt(context: &LaneContext, start: AttemptStart) -> Result<(AttemptResult, Permit), NotMade> {
     let AttemptStart { next, subscription, permit, handle, changes } = start;
+    let must_load = next.event.is_none();
     let due = load(context, next).await?;
+    if must_load && !is_wanted(context, &due, &subscription, handle.changes() != changes).await {
+        return Err(NotMade::UNWANTED);
+    }
     let prepared = context.runner.prepare(&due, &subscription).await;
     let permit = if prepared.is_request() && Stage::first(&subscription) == Stage::Judge {
         let to_send = permit_to_send(context, &subscription.tenant).await.ok_or(NotMade::UNWANTED)?;
@@ -208,17 +213,19 @@ async fn permit_to_send(context: &LaneContext, tenant: &TenantId) -> Option<Perm
 /// Returns whether a prepared request is still to be sent: the subscription is active and unchanged, and the delivery is pending
 /// and within its maximum age. `changed`: a change was signalled, which may concern the delivery and not the subscription.
 async fn is_wanted(context: &LaneContext, due: &Due, subscription: &Subscription, changed: bool) -> bool {
+    // The change may have cancelled this delivery. Read first: nothing may wait after the subscription was checked.
+    if changed && !is_unchanged(context, due).await {
+        return false;
+    }
     let current = context.store.catalog().subscription_by_id(subscription.id);
     let unchanged = current.is_some_and(|current| {
         current.state == SubscriptionState::Active && current.generation == subscription.generation
     });
-    if !unchanged || retry::too_old_by_now(&subscription.settings.retry, due.delivery(), now_ms()).is_some() {
-        return false;
-    }
-    if !changed {
-        return true;
-    }
-    // The change may have cancelled this delivery.
+    unchanged && retry::too_old_by_now(&subscription.settings.retry, due.delivery(), now_ms()).is_none()
+}
+
+/// Returns whether a delivery is pending in the store, without another attempt since it was claimed.
+async fn is_unchanged(context: &LaneContext, due: &Due) -> bool {
     match context.store.delivery(due.delivery().tenant.clone(), due.delivery().id).await {
         Ok((delivery, _)) => {
             delivery.state == DeliveryState::Pending && delivery.attempts_made == due.delivery().attempts_made

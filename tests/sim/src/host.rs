@@ -60,8 +60,9 @@ impl Host {
             world.violate("the store does not open");
             return None;
         };
+        let [host, tenant] = plan.attempts_max;
         let limits = DeliveryLimits {
-            attempts: AttemptLimits { host: 16, tenant: 12 },
+            attempts: AttemptLimits { host, tenant },
             retry_after_max: Duration::from_secs(60),
             queue_bytes: plan.queue_bytes,
         };

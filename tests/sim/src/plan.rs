@@ -31,6 +31,8 @@ pub struct Plan {
     pub(crate) faults: PlannedFaults,
     /// Memory for queued deliveries, in bytes.
     pub(crate) queue_bytes: usize,
+    /// Maximum number of requests under way, of the host and of a tenant.
+    pub(crate) attempts_max: [u64; 2],
     /// Retention of events, in seconds. 0: they stay.
     pub(crate) retention_s: u64,
 }
@@ -176,7 +178,9 @@ impl Plan {
         let count = random.random_range(20..120);
         let mut times: Vec<u64> = (0..count).map(|_| random.random_range(0..ACTIVE_MS)).collect();
         times.sort_unstable();
-        let steps = times.into_iter().map(|at_ms| PlannedStep { at_ms, action: action(random) }).collect();
+        let mut steps: Vec<PlannedStep> =
+            times.into_iter().map(|at_ms| PlannedStep { at_ms, action: action(random) }).collect();
+        race_with_ends(&mut steps, random);
         let calm = random.random_bool(0.3);
         let mut rate = |most: f64| if calm { 0.0 } else { random.random_range(0.0..most) };
         let faults = PlannedFaults {
@@ -187,7 +191,8 @@ impl Plan {
         };
         let queue_bytes = if random.random_bool(0.5) { 8 << 10 } else { 1 << 20 };
         let retention_s = if random.random_bool(0.5) { 90 } else { 0 };
-        Plan { seed, subscriptions, steps, faults, queue_bytes, retention_s }
+        let attempts_max = if random.random_bool(0.5) { [3, 2] } else { [16, 12] };
+        Plan { seed, subscriptions, steps, faults, queue_bytes, attempts_max, retention_s }
     }
 
     /// Returns the number of its actions.
@@ -217,6 +222,19 @@ impl fmt::Display for Plan {
         }
         Ok(())
     }
+}
+
+/// Adds events that are accepted while a subscription is disabled or deleted.
+fn race_with_ends(steps: &mut Vec<PlannedStep>, random: &mut ChaCha12Rng) {
+    let ends = steps.iter().filter(|step| matches!(step.action, Action::Disable { .. } | Action::Delete { .. }));
+    let times: Vec<u64> = ends.map(|step| step.at_ms).collect();
+    for at_ms in times {
+        for tenant in 0..TENANTS {
+            let action = Action::Accept { tenant, module: Module::Contact, entity: 0, events: 1, has_key: true };
+            steps.push(PlannedStep { at_ms: at_ms.saturating_sub(random.random_range(0..10)), action });
+        }
+    }
+    steps.sort_by_key(|step| step.at_ms);
 }
 
 fn subscriber(random: &mut ChaCha12Rng) -> NewSubscriber {
