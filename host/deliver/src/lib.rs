@@ -111,7 +111,7 @@ impl Dispatcher {
 
     /// Returns the memory of the queued deliveries, in bytes.
     pub fn queued_bytes(&self) -> u64 {
-        self.context.budget.used()
+        self.context.budget.reserved()
     }
 
     /// Returns the maximum of [`Dispatcher::queued_bytes`].

@@ -47,6 +47,8 @@ const RETRY_EVERY: u32 = 8;
 /// Memory budget for queued deliveries, shared by all lanes and divided fairly between tenants.
 pub(super) struct MemoryBudget {
     free: FairSemaphore<TenantId>,
+    /// Memory of all reservations, in bytes.
+    reserved: Arc<AtomicU64>,
     bytes: u64,
     /// Maximum for one lane, in bytes.
     lane_max: usize,
@@ -55,7 +57,12 @@ pub(super) struct MemoryBudget {
 impl MemoryBudget {
     /// Creates a budget of this many bytes.
     pub(super) fn of(bytes: usize) -> Self {
-        MemoryBudget { free: FairSemaphore::new(bytes as u64, bytes as u64), bytes: bytes as u64, lane_max: bytes / 8 }
+        MemoryBudget {
+            free: FairSemaphore::new(bytes as u64, bytes as u64),
+            reserved: Arc::default(),
+            bytes: bytes as u64,
+            lane_max: bytes / 8,
+        }
     }
 
     /// Returns the bytes of the budget.
@@ -63,15 +70,16 @@ impl MemoryBudget {
         self.bytes
     }
 
-    /// Returns the used bytes.
-    pub(super) fn used(&self) -> u64 {
-        self.bytes.saturating_sub(self.free.free())
+    /// Returns the reserved bytes.
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved.load(Ordering::Relaxed)
     }
 }
 
 /// Memory reserved for one delivery, from the host's budget and from its lane's part. Released on drop.
 struct Reservation {
     lane_bytes: Arc<AtomicUsize>,
+    host_bytes: Arc<AtomicU64>,
     bytes: usize,
     _host_permit: FairPermit<TenantId>,
 }
@@ -79,6 +87,7 @@ struct Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.lane_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.host_bytes.fetch_sub(self.bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -160,7 +169,13 @@ impl LaneHandle {
         let bytes = due.event.payload.len() + ENTRY_OVERHEAD_BYTES;
         let host_permit = budget.free.try_acquire(&due.delivery().tenant, bytes as u64)?;
         self.reserved_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Some(Reservation { lane_bytes: self.reserved_bytes.clone(), bytes, _host_permit: host_permit })
+        budget.reserved.fetch_add(bytes as u64, Ordering::Relaxed);
+        Some(Reservation {
+            lane_bytes: self.reserved_bytes.clone(),
+            host_bytes: budget.reserved.clone(),
+            bytes,
+            _host_permit: host_permit,
+        })
     }
 
     /// Signals that the store has due deliveries that were not pushed.
