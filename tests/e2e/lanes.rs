@@ -47,7 +47,7 @@ async fn a_receiver_that_throttles_is_asked_less_and_then_more_again() {
 #[tokio::test]
 async fn a_failing_receiver_is_paused_and_tried_again() {
     let status = Arc::new(AtomicU16::new(500));
-    let host = Host::start().await;
+    let host = Host::with().turnable().start().await;
     let receiver = switchable(status.clone()).await;
     let also = json!({"concurrency": 1, "retry": {"schedule_s": [0, 600]}});
     let id = host.subscription(&receiver.url, also).await;
@@ -63,6 +63,8 @@ async fn a_failing_receiver_is_paused_and_tried_again() {
     })
     .await;
     status.store(200, Ordering::SeqCst);
+    // Longer than the breaker was open, also if it has opened again.
+    host.pass(Duration::from_secs(21)).await;
     let failed = until("the others", async || {
         let pending = host.get("./deliveries?state=pending&limit=500").await["deliveries"].as_array().unwrap().clone();
         let have_failed = pending.iter().all(|one| one["attempts_made"] == 1);
