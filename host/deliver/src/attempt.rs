@@ -21,13 +21,13 @@ use hookloom_model::event::Event;
 use hookloom_model::retry::retry_after_ms;
 use hookloom_model::signature::signature_header;
 use hookloom_model::subscription::{OnPluginFault, Subscription};
+use hookloom_model::target::Target;
 use hookloom_plugin::{Judged, Judgement, Outgoing, PluginFault};
 use hookloom_store::{Due, Store};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
-use url::Url;
 
 /// Services that attempts use.
 pub(super) struct AttemptRunner {
@@ -51,7 +51,7 @@ const HEADERS_USUAL: usize = 16;
 
 /// A request before it is signed.
 pub(super) struct PreparedRequest {
-    url: Url,
+    target: Target,
     /// Set when a plugin chose another URL than the Notify URL.
     elsewhere: bool,
     /// Set when that URL has another origin.
@@ -122,7 +122,7 @@ impl AttemptRunner {
         let request = Request {
             method: Method::POST,
             headers: headers(&prepared, due, subscription),
-            url: prepared.url,
+            target: prepared.target,
             body: prepared.body,
             timeout: Duration::from_millis(subscription.settings.timeout_ms),
             response_bytes_max: RESPONSE_BYTES_MAX,
@@ -178,7 +178,7 @@ fn note_judgement(attempt: &mut Attempt, judged: Judged) -> Judgement {
 /// Builds a request with the unchanged payload to the Notify URL.
 fn unchanged_request(event: &Event, subscription: &Subscription) -> PreparedRequest {
     PreparedRequest {
-        url: subscription.settings.url().clone(),
+        target: subscription.settings.target().clone(),
         elsewhere: false,
         other_origin: false,
         content_type: HeaderValue::from_static("application/json"),
@@ -196,7 +196,7 @@ fn decide(
 ) -> Result<PreparedRequest, Outcome> {
     match judgement {
         Judgement::Pass => Ok(unchanged_request(event, subscription)),
-        Judgement::Replace(outgoing) => Ok(replaced_request(outgoing, subscription.settings.url())),
+        Judgement::Replace(outgoing) => Ok(replaced_request(outgoing, subscription.settings.target())),
         Judgement::Drop(reason) => Err(Outcome::Dropped(reason)),
         Judgement::Later { delay_ms, reason } => Err(Outcome::Later { delay_ms, reason }),
         Judgement::InvalidEvent(reason) => Err(Outcome::InvalidEvent(reason)),
@@ -223,14 +223,14 @@ fn fault_reason(fault: &PluginFault) -> Reason {
 }
 
 /// Builds the request that a plugin returned.
-fn replaced_request(outgoing: Outgoing, notify_url: &Url) -> PreparedRequest {
+fn replaced_request(outgoing: Outgoing, notify: &Target) -> PreparedRequest {
     let Outgoing { body, content_type, headers, url, is_text: _ } = outgoing;
     let (elsewhere, other_origin) = match &url {
-        Some(url) => (url != notify_url, url.origin() != notify_url.origin()),
+        Some(url) => (url != notify.url(), url.origin() != notify.url().origin()),
         None => (false, false),
     };
-    let url = url.unwrap_or_else(|| notify_url.clone());
-    PreparedRequest { url, elsewhere, other_origin, content_type, body, headers }
+    let target = url.map_or_else(|| notify.clone(), Target::from);
+    PreparedRequest { target, elsewhere, other_origin, content_type, body, headers }
 }
 
 /// Default header values, which the subscription and its plugins may replace.

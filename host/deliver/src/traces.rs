@@ -217,7 +217,7 @@ impl HttpClient for Collector {
         let (parts, body) = request.into_parts();
         let request = Request {
             method: parts.method,
-            url: parts.uri.to_string().parse()?,
+            target: parts.uri.to_string().parse::<url::Url>()?.into(),
             headers: parts.headers,
             body,
             timeout: TIMEOUT,

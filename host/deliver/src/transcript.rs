@@ -23,7 +23,7 @@ const SHOWN: [&str; 8] = [
 
 /// Request line without the query, and headers. Values that may hold a secret are left out.
 pub(super) fn request_lines(request: &Request) -> Vec<String> {
-    let mut lines = vec![format!("{} {}", request.method, &request.url[..Position::AfterPath])];
+    let mut lines = vec![format!("{} {}", request.method, &request.target.url()[..Position::AfterPath])];
     lines.extend(request.headers.iter().map(|(name, value)| {
         if SHOWN.contains(&name.as_str()) && !value.is_sensitive() {
             format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))

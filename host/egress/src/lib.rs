@@ -48,10 +48,11 @@ use connection_watch::ConnectionWatch;
 use failure::SendFailure;
 use fault_log::FaultLog;
 use hookloom_model::address::{
-    AddressError, AddressPolicy, check_address, check_parsed_url, is_bin_of_host, name_leads_back,
+    AddressError, AddressPolicy, check_address, check_target, is_bin_of_host, name_leads_back,
 };
 use hookloom_model::clock;
 use hookloom_model::delivery::{NoAnswer, Timings};
+use hookloom_model::target::Target;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -97,8 +98,8 @@ fn repeat_pause(repeats: u32) -> Option<Duration> {
 pub struct Request {
     /// Method: POST for webhooks. The command line uses others.
     pub method: Method,
-    /// Target URL.
-    pub url: Url,
+    /// Target of the request.
+    pub target: Target,
     /// Headers, except those that HTTP adds.
     pub headers: HeaderMap,
     /// Request body.
@@ -193,12 +194,12 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, NotAnswered> {
-        check_parsed_url(&request.url, &self.policy).map_err(|error| NotAnswered::from(&error))?;
+        check_target(&request.target, &self.policy).map_err(|error| NotAnswered::from(&error))?;
         let begun = clock::instant();
         let deadline = tokio::time::Instant::now() + request.timeout;
         let late = |_| late(&request);
-        if self.behind_proxy || self.may_lead_back(&request.url) {
-            timeout_at(deadline, self.vet_target(&request.url)).await.map_err(late)??;
+        if self.behind_proxy || self.may_lead_back(request.target.url()) {
+            timeout_at(deadline, self.vet_target(request.target.url())).await.map_err(late)??;
         }
         let mut repeats = 0;
         loop {
@@ -239,7 +240,7 @@ impl Client {
         let mut meter = RequestMeter::new(&mut message, request.response_bytes_max);
         let response = timeout_at(deadline, self.response(message, &mut meter)).await.map_err(|_| late(request))??;
         timing::answered(begun);
-        let to_bin_of_host = is_bin_of_host(&request.url, &self.policy);
+        let to_bin_of_host = is_bin_of_host(request.target.url(), &self.policy);
         if let Some(peer) = response.extensions().get::<HttpInfo>().filter(|_| !to_bin_of_host) {
             check_address(peer.remote_addr().ip(), &self.policy).map_err(|error| NotAnswered::from(&error))?;
         }
@@ -250,12 +251,14 @@ impl Client {
 
     /// Converts a request into the form of the `http` crate.
     fn message(&self, request: &Request) -> Result<http::Request<Full<Bytes>>, NotAnswered> {
-        let uri = request.url.as_str().parse().map_err(|_| NotAnswered::from(&AddressError::NotHttp))?;
+        let uri = request.target.uri().cloned().ok_or_else(|| NotAnswered::from(&AddressError::NotHttp))?;
         let mut message = http::Request::new(Full::new(request.body.clone()));
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = uri;
         *message.headers_mut() = request.headers.clone();
-        if let Some(authorization) = self.proxy_authorization.clone().filter(|_| request.url.scheme() == "http") {
+        if let Some(authorization) =
+            self.proxy_authorization.clone().filter(|_| request.target.url().scheme() == "http")
+        {
             message.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
         }
         Ok(message)
@@ -292,7 +295,7 @@ impl Client {
     }
 
     /// Resolves and vets the name of a URL before the request: a proxy must not reach refused addresses, and a name must not lead
-    /// back to this host. A literal address was vetted by [`check_parsed_url`].
+    /// back to this host. A literal address was vetted by [`check_target`].
     async fn vet_target(&self, url: &Url) -> Result<(), NotAnswered> {
         let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
         match vetted(name, &self.policy, &self.resolver).await {

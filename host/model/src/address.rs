@@ -19,6 +19,7 @@ mod ranges;
 
 pub use names::{NameFault, check_host, is_host};
 
+use crate::target::Target;
 use ipnet::IpNet;
 use ranges::{PORTS_REFUSED, built_in_rule, nat64};
 use serde::{Deserialize, Serialize};
@@ -164,13 +165,14 @@ pub fn check_url(text: &str, policy: &AddressPolicy) -> Result<Url, AddressError
     if text.len() > URL_BYTES_MAX {
         return Err(AddressError::Length);
     }
-    let url = Url::parse(text).map_err(AddressError::Unreadable)?;
-    check_parsed_url(&url, policy)?;
-    Ok(url)
+    let target = Target::from(Url::parse(text).map_err(AddressError::Unreadable)?);
+    check_target(&target, policy)?;
+    Ok(target.url().clone())
 }
 
-/// Checks a parsed URL.
-pub fn check_parsed_url(url: &Url, policy: &AddressPolicy) -> Result<(), AddressError> {
+/// Checks the target of a request.
+pub fn check_target(target: &Target, policy: &AddressPolicy) -> Result<(), AddressError> {
+    let url = target.url();
     if url.as_str().len() > URL_BYTES_MAX {
         return Err(AddressError::Length);
     }
@@ -198,9 +200,8 @@ pub fn check_parsed_url(url: &Url, policy: &AddressPolicy) -> Result<(), Address
         Host::Ipv6(address) => check_address(address.into(), policy)?,
         Host::Domain(name) => check_name(name, policy)?,
     }
-    // The client converts the URL to the stricter form of HTTP.
-    url.as_str().parse::<http::Uri>().map_err(|_| AddressError::NotHttp)?;
-    Ok(())
+    // The client sends the stricter form of HTTP.
+    target.uri().map(drop).ok_or(AddressError::NotHttp)
 }
 
 /// Path of this host's bins, which it may call.

@@ -32,6 +32,7 @@ pub mod retry;
 pub mod secret;
 pub mod signature;
 pub mod subscription;
+pub mod target;
 pub mod url_path;
 
 /// Returns an error with its causes, in one line.

@@ -13,6 +13,7 @@ use crate::pauses::Pauses;
 use crate::retry::RetryPolicy;
 pub use crate::secret::{Secret, check_secret_name};
 use crate::signature::SigningKey;
+use crate::target::Target;
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -289,7 +290,7 @@ pub struct CallSettings {
 pub struct LoadedSettings {
     settings: Settings,
     secrets: BTreeMap<String, Secret>,
-    url: Url,
+    target: Target,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -321,7 +322,7 @@ impl LoadedSettings {
         let mut headers: Vec<_> = settings.headers.iter().filter_map(filled).collect();
         // Any of them may hold a credential.
         headers.iter_mut().for_each(|(_, value)| value.set_sensitive(true));
-        LoadedSettings { settings, secrets, url, headers }
+        LoadedSettings { settings, secrets, target: url.into(), headers }
     }
 
     /// Changes the plugins, the limits or the reuse of instances. Nothing that was parsed depends on them.
@@ -331,7 +332,12 @@ impl LoadedSettings {
 
     /// Notify URL.
     pub fn url(&self) -> &Url {
-        &self.url
+        self.target.url()
+    }
+
+    /// Notify URL, as the target of requests.
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     /// Headers that the owner adds to every request, with the values of secrets in their places.

@@ -21,7 +21,7 @@ pub(crate) struct SimNetwork(pub(crate) World);
 /// Reads the ids of a request.
 fn seen(request: &Request) -> Option<Seen> {
     let id = request.headers.get("webhook-id")?.to_str().ok()?;
-    let receiver = request.url.host_str()?.strip_prefix('r')?.split('.').next()?.parse().ok()?;
+    let receiver = request.target.url().host_str()?.strip_prefix('r')?.split('.').next()?.parse().ok()?;
     Some(Seen { delivery: DeliveryId(id.parse().ok()?), receiver })
 }
 

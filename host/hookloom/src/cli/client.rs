@@ -95,7 +95,8 @@ impl HostClient {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         let url = Url::parse(&self.link(path))?;
         let timeout = if content_type == COMPONENT { UPLOAD_TIMEOUT } else { TIMEOUT };
-        let request = Request { method, url, headers, body, timeout, response_bytes_max: RESPONSE_BYTES_MAX };
+        let request =
+            Request { method, target: url.into(), headers, body, timeout, response_bytes_max: RESPONSE_BYTES_MAX };
         let answer = self.client.send(request).await.0.map_err(|error| format!("{}: {error}", self.base))?;
         match answer.status {
             200..=299 => Ok(answer.body),

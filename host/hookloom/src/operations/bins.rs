@@ -219,7 +219,7 @@ impl Operations {
         let again = Request {
             method: Method::from_bytes(received.head.method.as_bytes()).unwrap_or(Method::POST),
             headers: headers(&received.head),
-            url,
+            target: url.into(),
             body: received.body,
             timeout: REPLAY_TIMEOUT,
             response_bytes_max: RESPONSE_BYTES_MAX,
