@@ -43,73 +43,45 @@ use subscriptions::{EndingBackend, StateBackend, SubscriptionBackend};
 use tenants::{DeletionBackend, TenantBackend, UsageBackend};
 use upkeep::{ClockBackend, RetentionBackend, SweepBackend};
 
-/// A database behind the store.
-pub trait Backend:
-    Any
-    + BacklogBackend
-    + BinBackend
-    + ChangeBackend
-    + ClockBackend
-    + CredentialBackend
-    + DeletionBackend
-    + DeliveryBackend
-    + EndingBackend
-    + EventBackend
-    + FanOutBackend
-    + FigureBackend
-    + HistoryBackend
-    + IntakeBackend
-    + LaneBackend
-    + LedgerBackend
-    + MachineBackend
-    + OperatorBackend
-    + OutcomeBackend
-    + PluginBackend
-    + PluginDeletionBackend
-    + QuarantineBackend
-    + RejectedBackend
-    + RetentionBackend
-    + RolloutBackend
-    + SessionBackend
-    + StateBackend
-    + SubscriptionBackend
-    + SweepBackend
-    + TenantBackend
-    + UsageBackend
-{
+/// Declares what a backend consists of.
+macro_rules! backend {
+    ($($part:ident),+ $(,)?) => {
+        /// A database behind the store.
+        pub trait Backend: Any $(+ $part)+ {}
+
+        impl<T> Backend for T where T: Any $(+ $part)+ {}
+    };
 }
 
-impl<T> Backend for T where
-    T: Any
-        + BacklogBackend
-        + BinBackend
-        + ChangeBackend
-        + ClockBackend
-        + CredentialBackend
-        + DeletionBackend
-        + DeliveryBackend
-        + EndingBackend
-        + EventBackend
-        + FanOutBackend
-        + FigureBackend
-        + HistoryBackend
-        + IntakeBackend
-        + LaneBackend
-        + LedgerBackend
-        + MachineBackend
-        + OperatorBackend
-        + OutcomeBackend
-        + PluginBackend
-        + PluginDeletionBackend
-        + QuarantineBackend
-        + RejectedBackend
-        + RetentionBackend
-        + RolloutBackend
-        + SessionBackend
-        + StateBackend
-        + SubscriptionBackend
-        + SweepBackend
-        + TenantBackend
-        + UsageBackend
-{
+backend! {
+    BacklogBackend,
+    BinBackend,
+    ChangeBackend,
+    ClockBackend,
+    CredentialBackend,
+    DeletionBackend,
+    DeliveryBackend,
+    EndingBackend,
+    EventBackend,
+    FanOutBackend,
+    FigureBackend,
+    HistoryBackend,
+    IntakeBackend,
+    LaneBackend,
+    LedgerBackend,
+    MachineBackend,
+    OperatorBackend,
+    OutcomeBackend,
+    PluginBackend,
+    PluginDeletionBackend,
+    QuarantineBackend,
+    RejectedBackend,
+    RetentionBackend,
+    RolloutBackend,
+    SessionBackend,
+    StateBackend,
+    SubscriptionBackend,
+    SweepBackend,
+    TenantBackend,
+    UsageBackend,
 }
