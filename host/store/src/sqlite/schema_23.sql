@@ -9,3 +9,5 @@ WHERE type = 'table' AND name = 'events';
 CREATE TABLE schema_changed (x);
 DROP TABLE schema_changed;
 PRAGMA writable_schema = RESET;
+-- Fails if the text was another one.
+SELECT seq FROM events LIMIT 0;
