@@ -1,7 +1,7 @@
 //! Deletion of plugins and versions, from the store and then from memory.
 //!
 //! # Guarantees
-//! - Memory is updated before the store accepts another write.
+//! - Memory is updated after the commit, in the order of the changes of the tenant's plugins, also if the client has disconnected.
 //! - Calls under way end on the version that they began with.
 //!
 //! # Limits

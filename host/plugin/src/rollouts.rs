@@ -57,7 +57,7 @@ impl Plugins {
     }
 
     /// Begins a rollout of a version. It replaces the plugin's previous rollout.
-    pub async fn begin_rollout(&self, actor: Actor, rollout: StoredRollout) -> Result<(), PluginError> {
+    pub async fn begin_rollout(self: &Arc<Self>, actor: Actor, rollout: StoredRollout) -> Result<(), PluginError> {
         let under_way = self.rollout(&rollout.tenant, &rollout.name);
         let continued = under_way.filter(|under_way| rollout.continues(&under_way.stored));
         let rollout = match &continued {
@@ -68,12 +68,15 @@ impl Plugins {
         self.check_quarantine(&rollout.tenant, &rollout.sha256)?;
         // Compiled first, so that the version can be called at once.
         self.compiled(&rollout.tenant, &rollout.sha256).await?;
-        self.store.begin_rollout(actor, rollout.clone()).await?;
-        self.put_rollout(match continued {
-            Some(under_way) => under_way.continued(rollout, version),
-            None => Rollout::new(rollout, version),
-        });
-        Ok(())
+        let plugins = self.clone();
+        let stored = rollout.clone();
+        let install = move || {
+            plugins.put_rollout(match continued {
+                Some(under_way) => under_way.continued(rollout, version),
+                None => Rollout::new(rollout, version),
+            });
+        };
+        Ok(self.store.begin_rollout(actor, stored, install).await?)
     }
 
     /// Ends the rollout of a plugin. The active version judges all events again.

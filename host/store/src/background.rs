@@ -8,6 +8,9 @@ use tokio::sync::Notify;
 /// Pause before a repetition after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
+/// Maximum time from a change whose client disconnected before it woke the work, to the work.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
 /// Pause between two steps, as a multiple of the duration of the step.
 const PAUSE_FACTOR: u32 = 4;
 
@@ -28,8 +31,8 @@ pub(crate) async fn wait(time: Duration) {
     }
 }
 
-/// Does the work that is left from an earlier run, and then the work of each wake-up, until the store stops. `failed` is the log
-/// message of a failure.
+/// Does the work that is left from an earlier run, and then the work of each wake-up, until the store stops. A wake-up may be lost
+/// with a client that disconnects, so the work also looks every [`LOOK_EVERY`]. `failed` is the log message of a failure.
 pub(crate) async fn run_when_woken<F: Future<Output = Result<(), StoreError>>>(
     wake: &Notify,
     failed: &'static str,
@@ -37,7 +40,7 @@ pub(crate) async fn run_when_woken<F: Future<Output = Result<(), StoreError>>>(
 ) {
     loop {
         match work().await {
-            Ok(()) => wake.notified().await,
+            Ok(()) => drop(tokio::time::timeout(LOOK_EVERY, wake.notified()).await),
             Err(StoreError::Stopped) => return,
             Err(error) => {
                 tracing::error!(error = %hookloom_model::describe(&error), "{failed}; trying again");

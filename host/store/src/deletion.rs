@@ -12,28 +12,10 @@
 //! # Limits
 //! A component is deleted in one piece, so a step takes as long as the largest component needs.
 
-use crate::audit::Actor;
 use crate::background::{let_others_write, run_when_woken};
-use crate::usage::TenantContents;
 use crate::{Store, StoreError};
-use hookloom_model::subscription::TenantId;
 
 impl Store {
-    /// Begins the deletion of a tenant. Its keys, addresses and subscriptions end at once. The entry with its contents is added to
-    /// the host's log, because the tenant's log is deleted.
-    pub async fn delete_tenant(
-        &self,
-        actor: Actor,
-        tenant: TenantId,
-        contents: TenantContents,
-    ) -> Result<(), StoreError> {
-        let change = self.changes.read().await;
-        self.backend.delete_tenant(actor, tenant, contents).await?;
-        drop(change);
-        self.deletions.notify_one();
-        Ok(())
-    }
-
     /// Deletes the remaining rows of tenants, plugins and versions. Runs until the store stops.
     pub async fn run_deletions(&self) {
         run_when_woken(&self.deletions, "a step of a deletion failed", || self.delete_discarded()).await;
@@ -41,7 +23,7 @@ impl Store {
 
     pub(crate) async fn delete_discarded(&self) -> Result<(), StoreError> {
         loop {
-            let step = self.backend.delete_discarded_version().await?;
+            let step = self.backend.delete_discarded_versions().await?;
             if step.done {
                 break;
             }

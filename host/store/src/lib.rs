@@ -103,8 +103,8 @@ pub struct Store {
     fan_outs: Arc<fan_out::FanOuts>,
     /// Held for a change of the catalog, and exclusively by a write whose receivers have changed too often.
     changes: tokio::sync::RwLock<()>,
-    /// Held from the commit of an activation until the version is installed.
-    activations: tokio::sync::Mutex<()>,
+    /// Order of the changes of each tenant's plugins.
+    plugin_order: plugins::PluginOrder,
     gathered: figures::Gathered,
     live_updates: live_updates::LiveUpdates,
     limits: StoreLimits,
@@ -148,7 +148,7 @@ impl Store {
             sweeps: tokio::sync::Notify::new(),
             fan_outs: Arc::default(),
             changes: tokio::sync::RwLock::default(),
-            activations: tokio::sync::Mutex::default(),
+            plugin_order: plugins::PluginOrder::default(),
             gathered: figures::Gathered::default(),
             live_updates: live_updates::LiveUpdates::default(),
             limits,

@@ -1,16 +1,41 @@
 //! Plugins: versions, activations, rollouts and quarantine.
 //!
 //! # Guarantees
-//! - The version that runs is the stored one. An activation is stored, then installed by its caller's function, and then published to
-//!   the lanes; no other activation runs in between, and none of it stops if the client has disconnected.
+//! - What runs is what is stored. A change of which code runs is stored, then installed by its caller's function, and then published
+//!   to the lanes; no other such change of the same tenant runs in between, and none of it stops if the client has disconnected.
 
 use crate::audit::Actor;
 use crate::backend::plugins::{ActiveVersion, PluginVersion, Quarantine, StoredPlugin, StoredRollout};
+use crate::usage::TenantContents;
 use crate::{Store, StoreError};
 use bytes::Bytes;
 use delegate::delegate;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
+use tokio::sync::OwnedMutexGuard;
+
+/// Number of tenants above which locks that nobody holds are dropped.
+const LOCKS_KEPT: usize = 256;
+
+/// Order of the changes of each tenant's plugins, from the commit of a change until it is installed.
+#[derive(Default)]
+pub(crate) struct PluginOrder(Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>);
+
+impl PluginOrder {
+    /// Waits until no other change of the tenant's plugins is under way.
+    async fn hold(&self, tenant: &TenantId) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock();
+            if locks.len() >= LOCKS_KEPT {
+                locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            }
+            locks.entry(tenant.clone()).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+}
 
 impl Store {
     /// Adds a version, unless it exists, and activates it. Deliveries that wait for another version of the plugin become due.
@@ -29,7 +54,7 @@ impl Store {
         let store = self.clone();
         store
             .run_to_its_end(move |store| async move {
-                let _order = store.activations.lock().await;
+                let _order = store.plugin_order.hold(&tenant).await;
                 let users = store.users_of(&tenant, &name);
                 store.backend.activate_plugin(actor, tenant, name, version, component).await?;
                 store.installed(users, install);
@@ -50,7 +75,7 @@ impl Store {
         let store = self.clone();
         store
             .run_to_its_end(move |store| async move {
-                let _order = store.activations.lock().await;
+                let _order = store.plugin_order.hold(&tenant).await;
                 let users = store.users_of(&tenant, &name);
                 store.backend.activate_version(actor, tenant, name, sha256).await?;
                 store.installed(users, install);
@@ -86,8 +111,49 @@ impl Store {
         let store = self.clone();
         store
             .run_to_its_end(move |store| async move {
-                let _order = store.activations.lock().await;
+                let _order = store.plugin_order.hold(&tenant).await;
                 store.backend.delete_plugin(actor, tenant, name).await?;
+                forget();
+                store.deletions.notify_one();
+                Ok(())
+            })
+            .await
+    }
+
+    /// Begins a rollout, which replaces the plugin's previous one. `install` runs as in [`Store::activate_plugin`].
+    pub async fn begin_rollout(
+        self: &Arc<Self>,
+        actor: Actor,
+        rollout: StoredRollout,
+        install: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let store = self.clone();
+        store
+            .run_to_its_end(move |store| async move {
+                let _order = store.plugin_order.hold(&rollout.tenant).await;
+                store.backend.begin_rollout(actor, rollout).await?;
+                install();
+                Ok(())
+            })
+            .await
+    }
+
+    /// Begins the deletion of a tenant. Its keys, addresses and subscriptions end at once. The entry with its contents is added to
+    /// the host's log, because the tenant's log is deleted. `forget` runs after the commit, in the order of
+    /// [`Store::activate_plugin`].
+    pub async fn delete_tenant(
+        self: &Arc<Self>,
+        actor: Actor,
+        tenant: TenantId,
+        contents: TenantContents,
+        forget: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let store = self.clone();
+        store
+            .run_to_its_end(move |store| async move {
+                let _order = store.plugin_order.hold(&tenant).await;
+                let _change = store.changes.read().await;
+                store.backend.delete_tenant(actor, tenant, contents).await?;
                 forget();
                 store.deletions.notify_one();
                 Ok(())
@@ -165,9 +231,6 @@ impl Store {
                 name: String,
                 sha256: String,
             ) -> Result<(), StoreError>;
-
-            /// Begins a rollout, which replaces the plugin's previous one.
-            pub async fn begin_rollout(&self, actor: Actor, rollout: StoredRollout) -> Result<(), StoreError>;
 
             /// Ends a plugin's rollout, if one is under way, with its last counts. None: the stored counts stay.
             pub async fn end_rollout(

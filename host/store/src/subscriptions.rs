@@ -123,12 +123,13 @@ impl Store {
         let receivers = self.catalog().receivers(tenant);
         let request = StateRequest { actor, tenant: tenant.clone(), subscription: id, change, cause, receivers };
         let shared = self.changes.read().await;
-        let answer = self.backend.set_subscription_state(request.clone()).await?;
+        let mut answer = self.backend.set_subscription_state(request.clone()).await?;
         drop(shared);
-        if answer == StateAnswer::Stale {
+        // A change whose client has gone may still be on its way, so that one more answer can be stale.
+        while answer == StateAnswer::Stale {
             let _quiet = self.changes.write().await;
             let receivers = self.catalog().receivers(tenant);
-            self.backend.set_subscription_state(StateRequest { receivers, ..request }).await?;
+            answer = self.backend.set_subscription_state(StateRequest { receivers, ..request.clone() }).await?;
         }
         match rest {
             Some(_) => self.end_rest(tenant, id, rest).await,

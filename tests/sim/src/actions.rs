@@ -266,7 +266,7 @@ async fn activate(world: &World, store: &Arc<Store>, tenant: TenantId) -> Result
     Ok(format!("version {number} is active"))
 }
 
-async fn rollout(world: &World, store: &Store, tenant: TenantId, begins: bool) -> Result<String, StoreError> {
+async fn rollout(world: &World, store: &Arc<Store>, tenant: TenantId, begins: bool) -> Result<String, StoreError> {
     if !begins {
         store.end_rollout(actor(), tenant, "p".to_owned(), "by hand".to_owned(), None).await?;
         return Ok("ended".to_owned());
@@ -283,7 +283,7 @@ async fn rollout(world: &World, store: &Store, tenant: TenantId, begins: bool) -
         ended_reason: None,
         counts: String::new(),
     };
-    store.begin_rollout(actor(), rollout).await?;
+    store.begin_rollout(actor(), rollout, || ()).await?;
     Ok("begun".to_owned())
 }
 

@@ -148,8 +148,10 @@ impl Operations {
                 format!("type the tenant's name to delete it with {} events: confirm={tenant}", contents.events);
             return Err(Problem::field("/confirm", detail));
         }
-        self.store.delete_tenant(admin.actor(), tenant.clone(), contents.clone()).await?;
-        self.plugins.forget_tenant(&tenant);
+        let plugins = self.plugins.clone();
+        let deleted = tenant.clone();
+        let forget = move || plugins.forget_tenant(&deleted);
+        self.store.delete_tenant(admin.actor(), tenant.clone(), contents.clone(), forget).await?;
         Ok(self.store.tenant_contents(tenant).await.unwrap_or(contents))
     }
 }

@@ -217,7 +217,7 @@ pub trait PluginBackend: Send + Sync {
 #[async_trait]
 pub trait PluginDeletionBackend: Send + Sync {
     /// Deletes a plugin with all its versions, unless a subscription uses it. The versions themselves are deleted by
-    /// [`PluginDeletionBackend::delete_discarded_version`].
+    /// [`PluginDeletionBackend::delete_discarded_versions`].
     async fn delete_plugin(&self, actor: Actor, tenant: TenantId, name: String) -> Result<(), StoreError>;
 
     /// Deletes a version of a plugin, unless it is active, pinned or in a rollout.
@@ -229,8 +229,8 @@ pub trait PluginDeletionBackend: Send + Sync {
         sha256: String,
     ) -> Result<(), StoreError>;
 
-    /// Deletes one version that was discarded with its plugin or alone.
-    async fn delete_discarded_version(&self) -> Result<WorkStep, StoreError>;
+    /// Deletes some of the versions that were discarded with their plugins or alone, at least one if there is one.
+    async fn delete_discarded_versions(&self) -> Result<WorkStep, StoreError>;
 }
 
 /// Rollouts of versions.

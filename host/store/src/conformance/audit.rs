@@ -102,7 +102,7 @@ async fn changes_of_tenants_are_in_the_log_of_the_host(store: &mut TestStore) {
     let change = TenantChange { limits_max, ..TenantChange::default() };
     store.update_tenant(operator(), id.clone(), change).await.expect("changed");
     let contents = store.tenant_contents(id.clone()).await.expect("contents");
-    store.delete_tenant(operator(), id.clone(), contents).await.expect("deleted");
+    store.delete_tenant(operator(), id.clone(), contents, || ()).await.expect("deleted");
     store.delete_discarded().await.expect("deleted");
     store.create_key(operator(), None, Vec::new(), "admin".into()).await.expect("a key");
     assert!(log(store, Some(id)).await.is_empty());

@@ -47,9 +47,12 @@ async fn end(store: &TestStore, reason: &str, counts: Option<&str>) {
 
 async fn a_rollout_replaces_the_previous_one(store: &mut TestStore) {
     with_versions(store).await;
-    store.begin_rollout(operator(), rollout(RolloutKind::Shadow, "b")).await.expect("begun");
+    store.begin_rollout(operator(), rollout(RolloutKind::Shadow, "b"), || ()).await.expect("begun");
     let canary = rollout(RolloutKind::Canary, "b");
-    store.begin_rollout(operator(), StoredRollout { ended_reason: Some("x".into()), ..canary }).await.expect("begun");
+    store
+        .begin_rollout(operator(), StoredRollout { ended_reason: Some("x".into()), ..canary }, || ())
+        .await
+        .expect("begun");
     store.reopen();
     let found = only(store).await;
     assert_eq!((found.kind, found.percent, found.started_at_ms), (RolloutKind::Canary, 12.5, 7));
@@ -59,7 +62,7 @@ async fn a_rollout_replaces_the_previous_one(store: &mut TestStore) {
 
 async fn a_rollout_ends_once(store: &mut TestStore) {
     with_versions(store).await;
-    store.begin_rollout(operator(), rollout(RolloutKind::Canary, "b")).await.expect("begun");
+    store.begin_rollout(operator(), rollout(RolloutKind::Canary, "b"), || ()).await.expect("begun");
     let note = async |text: &'static str, counts: &str| {
         let noted = store.note_rollout_counts(tenant(), "p".into(), version(text).sha256, counts.into());
         noted.await.expect("noted");
@@ -72,7 +75,7 @@ async fn a_rollout_ends_once(store: &mut TestStore) {
     note("b", "later").await;
     let found = only(store).await;
     assert_eq!((found.ended_reason.as_deref(), &*found.counts), (Some("first"), "more"));
-    store.begin_rollout(operator(), rollout(RolloutKind::Canary, "b")).await.expect("begun again");
+    store.begin_rollout(operator(), rollout(RolloutKind::Canary, "b"), || ()).await.expect("begun again");
     end(store, "third", Some("last")).await;
     let found = only(store).await;
     assert_eq!((found.ended_reason.as_deref(), &*found.counts), (Some("third"), "last"));
@@ -83,7 +86,7 @@ async fn a_rollout_ends_once(store: &mut TestStore) {
 
 async fn an_activation_ends_the_rollout(store: &mut TestStore) {
     with_versions(store).await;
-    store.begin_rollout(operator(), rollout(RolloutKind::Canary, "b")).await.expect("begun");
+    store.begin_rollout(operator(), rollout(RolloutKind::Canary, "b"), || ()).await.expect("begun");
     store.activate_version(operator(), tenant(), "p".into(), version("b").sha256, || ()).await.expect("active");
     assert!(only(store).await.ended_reason.is_some());
     end(store, "late", None).await;
@@ -93,7 +96,7 @@ async fn an_activation_ends_the_rollout(store: &mut TestStore) {
 async fn a_version_in_a_rollout_is_not_deleted(store: &mut TestStore) {
     with_versions(store).await;
     let b = version("b").sha256;
-    store.begin_rollout(operator(), rollout(RolloutKind::Shadow, "b")).await.expect("begun");
+    store.begin_rollout(operator(), rollout(RolloutKind::Shadow, "b"), || ()).await.expect("begun");
     let refused = store.delete_version(operator(), tenant(), "p".into(), b.clone()).await;
     assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
     end(store, "ended", None).await;
@@ -104,7 +107,7 @@ async fn a_version_in_a_rollout_is_not_deleted(store: &mut TestStore) {
 
 async fn a_rollout_needs_its_version(store: &mut TestStore) {
     with_versions(store).await;
-    let refused = store.begin_rollout(operator(), rollout(RolloutKind::Canary, "c")).await;
+    let refused = store.begin_rollout(operator(), rollout(RolloutKind::Canary, "c"), || ()).await;
     assert!(matches!(refused, Err(StoreError::NotFound(_))), "{refused:?}");
     assert!(store.rollouts().await.expect("rollouts").is_empty());
     end(store, "there is none", None).await;

@@ -48,7 +48,7 @@ async fn the_id_of_a_tenant_is_taken_once(store: &mut TestStore) {
     let again = store.create_tenant(operator(), tenant(), TenantChange::default()).await;
     assert!(matches!(again, Err(StoreError::Conflict(_))), "{again:?}");
     let contents = store.tenant_contents(tenant()).await.expect("contents");
-    store.delete_tenant(operator(), tenant(), contents).await.expect("deleted");
+    store.delete_tenant(operator(), tenant(), contents, || ()).await.expect("deleted");
     let early = store.create_tenant(operator(), tenant(), TenantChange::default()).await;
     assert!(matches!(early, Err(StoreError::Conflict(_))), "it is still being deleted: {early:?}");
     store.delete_discarded().await.expect("deleted");
@@ -182,7 +182,7 @@ async fn a_deleted_tenant_ends_at_once(store: &mut TestStore) {
     let bin = store.bins(tenant()).await.expect("bins").remove(0);
     let contents = store.tenant_contents(tenant()).await.expect("contents");
     drop(store.store_events());
-    store.delete_tenant(operator(), tenant(), contents.clone()).await.expect("deleted");
+    store.delete_tenant(operator(), tenant(), contents.clone(), || ()).await.expect("deleted");
     let published = store.store_events();
     assert!(published.iter().any(|event| matches!(event, StoreEvent::Changed(id) if *id == of.id)), "{published:?}");
     for _ in 0..2 {
@@ -199,7 +199,7 @@ async fn a_deleted_tenant_ends_at_once(store: &mut TestStore) {
         assert_eq!(since, Some(store.now_ms()));
         store.reopen();
     }
-    let again = store.delete_tenant(operator(), tenant(), contents).await;
+    let again = store.delete_tenant(operator(), tenant(), contents, || ()).await;
     assert!(matches!(again, Err(StoreError::NotFound("tenant"))), "{again:?}");
 }
 
@@ -208,7 +208,7 @@ async fn a_deleted_tenant_leaves_nothing(store: &mut TestStore) {
     store.create_token(Actor::Host, other.clone(), "kept".into()).await.expect("a token");
     fill(store, &tenant()).await;
     let contents = store.tenant_contents(tenant()).await.expect("contents");
-    store.delete_tenant(operator(), tenant(), contents).await.expect("deleted");
+    store.delete_tenant(operator(), tenant(), contents, || ()).await.expect("deleted");
     store.delete_discarded().await.expect("deleted");
     assert!(store.tenants_being_deleted().await.expect("tenants").is_empty());
     assert!(matches!(store.tenant_contents(tenant()).await, Err(StoreError::NotFound("tenant"))));

@@ -140,12 +140,19 @@ impl PluginDeletionBackend for Sqlite {
         self.change(&owner, write, |_, ()| {}).await
     }
 
-    async fn delete_discarded_version(&self) -> Result<WorkStep, StoreError> {
-        let found = self.readers.read(Owner::Host, discarded_version).await?;
-        let Some((tenant, name, sha256)) = found else { return Ok(WorkStep { done: true, took: Duration::ZERO }) };
+    async fn delete_discarded_versions(&self) -> Result<WorkStep, StoreError> {
+        let found = self.readers.read(Owner::Host, discarded_versions).await?;
+        if found.is_empty() {
+            return Ok(WorkStep { done: true, took: Duration::ZERO });
+        }
         let write = move |tx: &AdminTx<'_, '_>| {
             let begun = clock::instant();
-            delete_version_row(tx, &tenant, &name, sha256)?;
+            for (tenant, name, sha256) in found {
+                delete_version_row(tx, &tenant, &name, sha256)?;
+                if clock::since(begun) >= STEP_MAX {
+                    break;
+                }
+            }
             Ok(WorkStep { done: false, took: clock::since(begun) })
         };
         let terms = Terms { owner: Owner::Host, rows: STEP_ROWS };
@@ -185,12 +192,13 @@ fn versions_of(connection: &Connection, tenant: &TenantId, name: &str) -> Result
 /// Tenant, plugin name and sha256 of a version.
 type VersionKey = (String, String, String);
 
-/// Returns a version that was removed, or whose plugin was deleted.
-fn discarded_version(connection: &Connection) -> Result<Option<VersionKey>, StoreError> {
+/// Returns versions that were removed, or whose plugins were deleted, at most [`DISCARDED`].
+fn discarded_versions(connection: &Connection) -> Result<Vec<VersionKey>, StoreError> {
     let sql = "SELECT tenant, name, sha256 FROM plugin_versions v
-               WHERE NOT EXISTS (SELECT 1 FROM plugins p WHERE p.tenant = v.tenant AND p.name = v.name) LIMIT 1";
+               WHERE NOT EXISTS (SELECT 1 FROM plugins p WHERE p.tenant = v.tenant AND p.name = v.name) LIMIT ?1";
     let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?)
+    let versions = statement.query_map([DISCARDED], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(versions.collect::<Result<_, _>>()?)
 }
 
 /// Deletes a version, and its component if no other version has the same.

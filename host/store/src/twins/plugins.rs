@@ -46,7 +46,7 @@ impl TwinSide {
                     Some(under_way) => new.after(&under_way),
                     None => new,
                 };
-                told(store.begin_rollout(actor(), new).await)
+                told(store.begin_rollout(actor(), new, || ()).await)
             }
             TwinWhat::EndRollout => {
                 let counts = (more > 3).then(|| "n".repeat(more));

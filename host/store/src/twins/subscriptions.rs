@@ -114,7 +114,7 @@ impl TwinSide {
         match self.store().tenant_contents(tenant.clone()).await {
             Ok(mut contents) => {
                 contents.bytes = 0;
-                told(self.store().delete_tenant(actor(), tenant, contents).await)
+                told(self.store().delete_tenant(actor(), tenant, contents, || ()).await)
             }
             Err(error) => told::<()>(Err::<(), StoreError>(error)),
         }

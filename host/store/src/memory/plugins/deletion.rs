@@ -63,7 +63,7 @@ impl PluginDeletionBackend for Memory {
         self.write(write, |_, ()| {}).await
     }
 
-    async fn delete_discarded_version(&self) -> Result<WorkStep, StoreError> {
+    async fn delete_discarded_versions(&self) -> Result<WorkStep, StoreError> {
         self.write(delete_discarded, |_, _| {}).await
     }
 }

@@ -38,7 +38,7 @@ async fn keys_of_a_deleted_tenant_answer_nothing_before_and_after_a_restart() {
         texts.push(text);
     }
     let contents = store.tenant_contents(tenant()).await.expect("its contents");
-    store.delete_tenant(Actor::Host, tenant(), contents).await.expect("deleted");
+    store.delete_tenant(Actor::Host, tenant(), contents, || ()).await.expect("deleted");
     // The first write left all of them, and no request finds them.
     assert_eq!(count(&store, "SELECT COUNT(*) FROM keys WHERE tenant = 't'").await, MANY);
     let is_known = |store: &Store| texts.iter().any(|text| store.catalog().key(&credential_hash(text)).is_some());

@@ -202,7 +202,7 @@ async fn a_tenant_that_is_deleted_meanwhile_leaves_nothing() {
     let (store, _store_events) = with_subscriptions(folder.path(), MANY).await;
     accept_and_leave(&store, vec![contact("1")], 1).await;
     let contents = store.tenant_contents(tenant()).await.expect("its contents");
-    store.delete_tenant(Actor::Host, tenant(), contents).await.expect("deleted");
+    store.delete_tenant(Actor::Host, tenant(), contents, || ()).await.expect("deleted");
     store.complete_fan_outs().await.expect("complete");
     store.delete_discarded().await.expect("the rest");
     assert_eq!((made(&store).await, all_of(&store).await.len()), (0, 0));

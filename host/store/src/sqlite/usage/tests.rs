@@ -80,7 +80,7 @@ proptest! {
             // Nothing of a deleted tenant is left, and another tenant of its name begins at zero.
             let tenant = TenantId("t0".into());
             let contents = world.store.tenant_contents(tenant.clone()).await.expect("its contents");
-            world.store.delete_tenant(Actor::Key("admin".into()), tenant.clone(), contents).await.expect("deleted");
+            world.store.delete_tenant(Actor::Key("admin".into()), tenant.clone(), contents, || ()).await.expect("deleted");
             let (log, _) = world.store.changes(None, None, 1).await.expect("the host's log");
             assert_eq!((&*log[0].action, &*log[0].subject), ("tenant.delete", "t0"));
             world.store.delete_discarded().await.expect("the rest of the tenant");

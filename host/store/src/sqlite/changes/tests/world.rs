@@ -92,7 +92,7 @@ impl AuditedStore {
             let component = Bytes::from_static(b"x");
             store.add_version(host.clone(), tenant(), "p".into(), version(letter), component).await.expect("added");
         }
-        store.begin_rollout(host.clone(), rollout()).await.expect("a rollout");
+        store.begin_rollout(host.clone(), rollout(), || ()).await.expect("a rollout");
         let subscription = store.create_subscription(host.clone(), tenant(), new_subscription("old")).await;
         let subscription = subscription.expect("a subscription").id;
         store.accept(tenant(), vec![event()], Caps::NONE).await.expect("an event");
@@ -184,7 +184,7 @@ impl AuditedStore {
             }
             "tenant.delete" => {
                 let contents = store.tenant_contents(tenant()).await?;
-                store.delete_tenant(actor, tenant(), contents).await
+                store.delete_tenant(actor, tenant(), contents, || ()).await
             }
             "admin-key.create" => store.create_key(actor, None, Vec::new(), "new".into()).await.map(drop),
             "admin-key.revoke" => store.revoke_key(actor, None, admin.id).await,
@@ -253,7 +253,7 @@ impl AuditedStore {
             "plugin.upload" => store.activate_plugin(actor, tenant(), name, version("b"), component, || ()).await,
             "plugin.add-version" => store.add_version(actor, tenant(), name, version("e"), component).await,
             "plugin.activate" => store.activate_version(actor, tenant(), name, version("a").sha256, || ()).await,
-            "plugin.begin-rollout" => store.begin_rollout(actor, rollout()).await,
+            "plugin.begin-rollout" => store.begin_rollout(actor, rollout(), || ()).await,
             "plugin.end-rollout" => store.end_rollout(actor, tenant(), name, "ended".into(), None).await,
             "plugin.delete-version" => store.delete_version(actor, tenant(), name, version("c").sha256).await,
             _ => store.delete_plugin(actor, tenant(), name, || ()).await,

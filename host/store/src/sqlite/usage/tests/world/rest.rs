@@ -65,7 +65,7 @@ impl World {
                     counts: "c".repeat(size),
                     ended_reason: None,
                 };
-                allow(store.begin_rollout(actor(), rollout).await);
+                allow(store.begin_rollout(actor(), rollout, || ()).await);
             }
             What::EndRollout => {
                 let counts = Some("c".repeat(size));
