@@ -51,16 +51,14 @@ impl Store {
         component: Bytes,
         install: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let store = self.clone();
-        store
-            .run_to_its_end(move |store| async move {
-                let _order = store.plugin_order.hold(&tenant).await;
-                let users = store.users_of(&tenant, &name);
-                store.backend.activate_plugin(actor, tenant, name, version, component).await?;
-                store.installed(users, install);
-                Ok(())
-            })
-            .await
+        let owner = tenant.clone();
+        self.in_plugin_order(owner, move |store| async move {
+            let users = store.users_of(&tenant, &name);
+            store.backend.activate_plugin(actor, tenant, name, version, component).await?;
+            store.installed(users, install);
+            Ok(())
+        })
+        .await
     }
 
     /// Activates an existing version. `install` runs as in [`Store::activate_plugin`].
@@ -72,16 +70,14 @@ impl Store {
         sha256: String,
         install: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let store = self.clone();
-        store
-            .run_to_its_end(move |store| async move {
-                let _order = store.plugin_order.hold(&tenant).await;
-                let users = store.users_of(&tenant, &name);
-                store.backend.activate_version(actor, tenant, name, sha256).await?;
-                store.installed(users, install);
-                Ok(())
-            })
-            .await
+        let owner = tenant.clone();
+        self.in_plugin_order(owner, move |store| async move {
+            let users = store.users_of(&tenant, &name);
+            store.backend.activate_version(actor, tenant, name, sha256).await?;
+            store.installed(users, install);
+            Ok(())
+        })
+        .await
     }
 
     /// Installs an activated version, and publishes the subscriptions that use its plugin.
@@ -91,12 +87,19 @@ impl Store {
         self.sweeps.notify_one();
     }
 
-    /// Runs work in a task of its own, which goes on if the caller is gone.
-    async fn run_to_its_end<F: Future<Output = Result<(), StoreError>> + Send + 'static>(
-        self: Arc<Self>,
-        work: impl FnOnce(Arc<Self>) -> F,
+    /// Runs work while no other change of the tenant's plugins is under way, in a task of its own, which goes on if the caller is
+    /// gone.
+    async fn in_plugin_order<F: Future<Output = Result<(), StoreError>> + Send + 'static>(
+        self: &Arc<Self>,
+        owner: TenantId,
+        work: impl FnOnce(Arc<Self>) -> F + Send + 'static,
     ) -> Result<(), StoreError> {
-        tokio::spawn(work(self)).await.unwrap_or(Err(StoreError::Panicked))
+        let store = self.clone();
+        let ordered = async move {
+            let _order = store.plugin_order.hold(&owner).await;
+            work(store.clone()).await
+        };
+        tokio::spawn(ordered).await.unwrap_or(Err(StoreError::Panicked))
     }
 
     /// Deletes a plugin with all its versions, unless a subscription uses it. `forget` runs after the commit, in the order of
@@ -108,16 +111,14 @@ impl Store {
         name: String,
         forget: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let store = self.clone();
-        store
-            .run_to_its_end(move |store| async move {
-                let _order = store.plugin_order.hold(&tenant).await;
-                store.backend.delete_plugin(actor, tenant, name).await?;
-                forget();
-                store.deletions.notify_one();
-                Ok(())
-            })
-            .await
+        let owner = tenant.clone();
+        self.in_plugin_order(owner, move |store| async move {
+            store.backend.delete_plugin(actor, tenant, name).await?;
+            forget();
+            store.deletions.notify_one();
+            Ok(())
+        })
+        .await
     }
 
     /// Begins a rollout, which replaces the plugin's previous one. `install` runs as in [`Store::activate_plugin`].
@@ -127,15 +128,13 @@ impl Store {
         rollout: StoredRollout,
         install: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let store = self.clone();
-        store
-            .run_to_its_end(move |store| async move {
-                let _order = store.plugin_order.hold(&rollout.tenant).await;
-                store.backend.begin_rollout(actor, rollout).await?;
-                install();
-                Ok(())
-            })
-            .await
+        let owner = rollout.tenant.clone();
+        self.in_plugin_order(owner, move |store| async move {
+            store.backend.begin_rollout(actor, rollout).await?;
+            install();
+            Ok(())
+        })
+        .await
     }
 
     /// Begins the deletion of a tenant. Its keys, addresses and subscriptions end at once. The entry with its contents is added to
@@ -148,17 +147,15 @@ impl Store {
         contents: TenantContents,
         forget: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
-        let store = self.clone();
-        store
-            .run_to_its_end(move |store| async move {
-                let _order = store.plugin_order.hold(&tenant).await;
-                let _change = store.changes.read().await;
-                store.backend.delete_tenant(actor, tenant, contents).await?;
-                forget();
-                store.deletions.notify_one();
-                Ok(())
-            })
-            .await
+        let owner = tenant.clone();
+        self.in_plugin_order(owner, move |store| async move {
+            let _change = store.changes.read().await;
+            store.backend.delete_tenant(actor, tenant, contents).await?;
+            forget();
+            store.deletions.notify_one();
+            Ok(())
+        })
+        .await
     }
 
     /// Deletes a version of a plugin, unless it is active, pinned or in a rollout.
