@@ -113,6 +113,21 @@ pub(crate) fn cpu_s(pid: Option<u32>) -> f64 {
     ticks / 100.0
 }
 
+/// Returns how often the threads of a process have waited and were woken so far (`voluntary_ctxt_switches` of `proc(5)`), without
+/// threads that have ended.
+pub(crate) fn wakeups(pid: Option<u32>) -> f64 {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", pid.unwrap_or(0))) else { return 0.0 };
+    let of_thread = |status: String| {
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.and_then(|count| count.trim().parse::<f64>().ok())
+    };
+    threads
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok())
+        .filter_map(of_thread)
+        .sum()
+}
+
 /// Returns the resident memory of a process, in MiB.
 pub(crate) fn resident_mib(pid: Option<u32>) -> f64 {
     let statm = std::fs::read_to_string(format!("/proc/{}/statm", pid.unwrap_or(0))).unwrap_or_default();

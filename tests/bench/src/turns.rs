@@ -4,7 +4,7 @@
 //! that drift of the machine affects both. The ratio of a row is the median of the ratios of its pairs, because only that shows a few
 //! percent on a noisy machine.
 
-use crate::host::{Host, cpu_s, event};
+use crate::host::{Host, cpu_s, event, wakeups};
 use crate::measure::{COUNT, end_to_end, rate, with_plugin};
 use crate::receiver::Receiver;
 use crate::{Args, Failure, median, print};
@@ -26,6 +26,8 @@ struct Side {
     rates: Vec<f64>,
     /// CPU of the host for each event, in microseconds.
     cpu_us: Vec<f64>,
+    /// Wake-ups of the host's threads for each event.
+    wakeups: Vec<f64>,
 }
 
 impl Side {
@@ -36,18 +38,21 @@ impl Side {
         } else {
             with_plugin(&args, plugin).await?
         };
-        Ok(Self { host, receiver, rates: Vec::new(), cpu_us: Vec::new() })
+        Ok(Self { host, receiver, rates: Vec::new(), cpu_us: Vec::new(), wakeups: Vec::new() })
     }
 
     async fn turn(&mut self, row: &str, per_request: u64) -> Result<(), Failure> {
-        let before_s = cpu_s(self.host.process.id());
+        let pid = self.host.process.id();
+        let before_s = cpu_s(pid);
+        let woken = wakeups(pid);
         let measured = if row == "door" {
             accept(&self.host).await?
         } else {
             end_to_end(&self.host, &self.receiver, COUNT, per_request).await?
         };
         self.rates.push(measured);
-        self.cpu_us.push((cpu_s(self.host.process.id()) - before_s) * 1e6 / COUNT as f64);
+        self.cpu_us.push((cpu_s(pid) - before_s) * 1e6 / COUNT as f64);
+        self.wakeups.push((wakeups(pid) - woken) / COUNT as f64);
         Ok(())
     }
 }
@@ -69,8 +74,10 @@ fn ratio(after: &[f64], before: &[f64]) -> f64 {
 
 /// Measures each row, or one, with the program `before` and the built program in turns, and prints a table.
 pub(crate) async fn compare(args: &Args, before: &Path) -> Result<Value, Failure> {
-    print("| row | before | after | rate, after / before | goal | CPU µs before | after | CPU, after / before |");
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    print(
+        "| row | before | after | rate, after / before | goal | CPU µs before | after | CPU, after / before | wake-ups before | after |",
+    );
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut all = Vec::new();
     for (row, per_request, plugin) in
         ROWS.into_iter().filter(|(row, ..)| args.row.as_deref().is_none_or(|one| one == *row))
@@ -86,16 +93,19 @@ pub(crate) async fn compare(args: &Args, before: &Path) -> Result<Value, Failure
         let rates = ratio(&new.rates, &old.rates);
         let cpu = ratio(&new.cpu_us, &old.cpu_us);
         print(&format!(
-            "| {row} | {:.0}/s | {:.0}/s | {rates:.3} | ≥ {GOAL} {} | {:.0} | {:.0} | {cpu:.3} |",
+            "| {row} | {:.0}/s | {:.0}/s | {rates:.3} | ≥ {GOAL} {} | {:.0} | {:.0} | {cpu:.3} | {:.2} | {:.2} |",
             median(&old.rates),
             median(&new.rates),
             if rates >= GOAL { "✓" } else { "✗" },
             median(&old.cpu_us),
             median(&new.cpu_us),
+            median(&old.wakeups),
+            median(&new.wakeups),
         ));
         all.push(json!({
             "row": row, "before": old.rates, "after": new.rates, "ratio": rates, "goal": GOAL,
             "cpu_us_before": old.cpu_us, "cpu_us_after": new.cpu_us, "cpu_ratio": cpu,
+            "wakeups_before": old.wakeups, "wakeups_after": new.wakeups,
         }));
     }
     if all.is_empty() {
