@@ -33,7 +33,7 @@ const TASK: &str = "host/deliver/src/task.rs";
 const RETRY: &str = "host/model/src/retry.rs";
 
 /// All mutations.
-const MUTATIONS: [Mutation; 32] = [
+const MUTATIONS: [Mutation; 33] = [
     mutation(
         "a commit is skipped now and then, and answered",
         MEMORY,
@@ -195,6 +195,12 @@ const MUTATIONS: [Mutation; 32] = [
         TASK,
         "    unchanged && retry::too_old_by_now",
         "    (unchanged || !unchanged) && retry::too_old_by_now",
+    ),
+    mutation(
+        "a prepared request is sent although its receiver needs a pause since then",
+        TASK,
+        "    if prepared.is_request() && handle.flow()",
+        "    if !prepared.is_request() && handle.flow()",
     ),
     mutation(
         "a lane forgets when a delivery is due again",

@@ -13,7 +13,7 @@
 //!   each time, up to [`OPEN_MAX`]. Then it is half-open: one request is sent. A success closes the breaker, a failure opens it
 //!   again. An answer such as 404 or 422 concerns the request and does not count.
 //! - `Retry-After` of a 429 or 503 pauses the whole lane, for at most [`RETRY_AFTER_MAX`].
-//! - `rate_per_s` is a token bucket that holds the tokens of one second.
+//! - `rate_per_s` is a token bucket that holds the tokens of one second. It counts attempts when they begin.
 //!
 //! # Limits
 //! Does not look at the clock: callers pass the time. Knows neither deliveries nor the store.
@@ -161,6 +161,12 @@ pub(super) struct FlowControl {
     filled_at: Option<Instant>,
 }
 
+impl Default for FlowControl {
+    fn default() -> Self {
+        FlowControl::new()
+    }
+}
+
 impl FlowControl {
     pub(super) fn new() -> Self {
         FlowControl {
@@ -175,6 +181,16 @@ impl FlowControl {
             tokens: 0.0,
             filled_at: None,
         }
+    }
+
+    /// Returns whether no request may begin now, also of an attempt that is under way: the receiver asked for a pause, or the breaker is
+    /// open.
+    pub(super) fn is_paused(&self, now: Instant) -> bool {
+        let open_until = match self.breaker {
+            Breaker::Open { until, .. } => Some(until),
+            Breaker::Closed { .. } | Breaker::HalfOpen { .. } => None,
+        };
+        self.retry_after_until.max(open_until).is_some_and(|until| now < until)
     }
 
     /// Resets everything that was observed of the receiver, because the Notify URL changed. `rate_per_s` stays in force.

@@ -8,13 +8,13 @@
 //! - A subscription that is not active begins no attempt. When the subscription changes, everything that has not begun returns to
 //!   the store.
 //!
-//! A lane sleeps until the subscription changes, an attempt ends, the next delivery is due, or [`FlowControl`] admits an attempt.
+//! A lane sleeps until the subscription changes, an attempt ends, the next delivery is due, or [flow control](super::flow_control) admits an attempt.
 //!
 //! # Limits
 //! The lane decides when an attempt begins. [`LaneQueue`] selects the delivery, and [`task`] carries the attempt out.
 
 use super::LaneContext;
-use super::flow_control::{Admission, FlowControl, ReceiverHealth};
+use super::flow_control::{Admission, ReceiverHealth};
 use super::permits::{LanePermits, Stage};
 use super::plugin_gate::PluginGate;
 use super::queue::{LaneHandle, LaneQueue, NextDelivery};
@@ -67,7 +67,6 @@ pub(super) struct Lane {
     queue: LaneQueue,
     gate: PluginGate,
     permits: LanePermits,
-    flow: FlowControl,
     in_flight: u32,
     retries_in_flight: u32,
     /// Number of outcomes that wait for their commit.
@@ -75,7 +74,7 @@ pub(super) struct Lane {
     /// Number of these outcomes that disable the subscription.
     disabling: u32,
     failing_since_ms: Option<i64>,
-    /// Notify URL of the receiver that `flow` observed.
+    /// Notify URL of the receiver that flow control observed.
     notify_url: String,
     /// Latest deliveries in a row that ended in a `bad-config` failure.
     bad_configs: HashSet<DeliveryId>,
@@ -104,7 +103,6 @@ impl Lane {
             queue: LaneQueue::default(),
             gate: PluginGate::default(),
             permits: LanePermits::default(),
-            flow: FlowControl::new(),
             in_flight: 0,
             retries_in_flight: 0,
             unrecorded: 0,
@@ -130,7 +128,7 @@ impl Lane {
             let Some(subscription) = self.context.store.catalog().subscription_by_id(self.subscription) else { break };
             if self.notify_url != subscription.settings.notify_url {
                 self.notify_url.clone_from(&subscription.settings.notify_url);
-                self.flow.reset_receiver();
+                self.handle.flow().reset_receiver();
             }
             let admission = self.admission(&subscription);
             if admission == Admission::Allow {
@@ -170,7 +168,7 @@ impl Lane {
             Admission::AtCapacity
         } else {
             let rate = subscription.settings.rate_per_s;
-            self.flow.admit(concurrency, rate, self.in_flight, clock::instant())
+            self.handle.flow().admit(concurrency, rate, self.in_flight, clock::instant())
         };
         let rests = match admission {
             Admission::NotBefore(at, _) => Some(at.saturating_duration_since(clock::instant())),
@@ -180,10 +178,14 @@ impl Lane {
             Admission::NotBefore(_, reason) => Some(reason.as_str()),
             _ => waits_for_plugin.then_some("plugin"),
         };
+        let (window, breaker) = {
+            let flow = self.handle.flow();
+            (flow.window(concurrency), flow.breaker_state())
+        };
         *self.status.lock() = LaneStatus {
             in_flight: self.in_flight,
-            window: self.flow.window(concurrency),
-            breaker: self.flow.breaker_state(),
+            window,
+            breaker,
             rests_ms: rests.map(|rests| u64::try_from(rests.as_millis()).unwrap_or(u64::MAX)),
             rests_for,
         };
@@ -206,7 +208,7 @@ impl Lane {
 
     /// Returns whether a retry may begin: retries have at most half of the window.
     fn may_retry(&self, subscription: &Subscription) -> bool {
-        self.retries_in_flight < (self.flow.window(subscription.settings.concurrency) / 2).max(1)
+        self.retries_in_flight < (self.handle.flow().window(subscription.settings.concurrency) / 2).max(1)
     }
 
     /// Takes the next delivery to attempt.
@@ -218,10 +220,10 @@ impl Lane {
 
     /// Waits for a permit, and starts the attempt in a new task.
     async fn start_attempt(&mut self, next: NextDelivery, subscription: &Subscription) {
-        let window = self.flow.window(subscription.settings.concurrency);
+        let window = self.handle.flow().window(subscription.settings.concurrency);
         let usable = match subscription.settings.rate_per_s {
             Some(_) => 1,
-            None if self.flow.is_throttled() => 1,
+            None if self.handle.flow().is_throttled() => 1,
             None => (self.queue.queued() + 1).min(window.saturating_sub(self.in_flight)),
         };
         let stage = Stage::first(subscription);
@@ -244,7 +246,7 @@ impl Lane {
         }
         self.in_flight += 1;
         self.retries_in_flight += u32::from(next.delivery().attempts_made > 0);
-        self.flow.attempt_started(clock::instant());
+        self.handle.flow().attempt_started(clock::instant());
         let start = AttemptStart { next, subscription, permit, handle: self.handle.clone(), changes };
         let context = self.context.clone();
         let events = self.events.0.clone();
@@ -275,7 +277,7 @@ impl Lane {
     async fn on_event(&mut self, event: AttemptEvent) {
         let current = self.context.store.catalog().subscription_by_id(self.subscription);
         match event {
-            AttemptEvent::Answered(answered) => self.on_answered(answered, current.as_deref()).await,
+            AttemptEvent::Answered(answered) => self.on_answered(answered).await,
             AttemptEvent::Recorded(recorded) => self.on_recorded(&recorded, current.as_deref()).await,
             AttemptEvent::Returned(returned) => self.on_returned(&returned),
         }
@@ -292,20 +294,11 @@ impl Lane {
     }
 
     /// Handles the end of an attempt at its receiver.
-    async fn on_answered(&mut self, answered: Answered, subscription: Option<&Subscription>) {
+    async fn on_answered(&mut self, answered: Answered) {
         self.in_flight -= 1;
         self.retries_in_flight -= u32::from(answered.is_retry);
         self.unrecorded += 1;
         self.disabling += u32::from(answered.disables);
-        if let Some(subscription) = subscription {
-            let concurrency = subscription.settings.concurrency;
-            self.flow.attempt_ended(
-                answered.health,
-                answered.retry_after,
-                concurrency,
-                (answered.began, clock::instant()),
-            );
-        }
         match answered.bad_config {
             Some((generation, message)) => self.count_bad_config(answered.id, generation, &message).await,
             None => self.bad_configs.clear(),

@@ -20,6 +20,7 @@
 //! # Limits
 //! The queue does not decide when an attempt begins; that is the task of the [`lane`](super::lane).
 
+use super::flow_control::FlowControl;
 use hookloom_fair_share::{FairPermit, FairSemaphore};
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::DueDelivery;
@@ -141,6 +142,8 @@ pub(super) struct LaneHandle {
     changed: AtomicBool,
     /// Number of changes. An attempt compares it before and after it waited.
     changes: AtomicU64,
+    /// State of the receiver. Attempts tell it their end at once, and the lane reads it, so that neither waits for the other.
+    flow: Mutex<FlowControl>,
     /// Wakes the lane.
     pub(super) wake: Notify,
 }
@@ -200,6 +203,11 @@ impl LaneHandle {
     /// Returns whether the subscription changed since the lane last took the flag.
     pub(super) fn has_changed(&self) -> bool {
         self.changed.load(Ordering::Acquire)
+    }
+
+    /// Returns the state of flow control.
+    pub(super) fn flow(&self) -> MutexGuard<'_, FlowControl> {
+        self.flow.lock()
     }
 
     /// Number of changes so far.

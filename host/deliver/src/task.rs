@@ -5,7 +5,8 @@
 //!   [`AttemptEvent::Returned`].
 //! - No permit to send is held while plugins judge. The prepared request waits for a permit.
 //! - Once a pause was answered, no request begins: after each wait (for the event, the plugins, the permit), the subscription and the
-//!   delivery are checked again.
+//!   delivery are checked again. Nor does one begin in a pause that the receiver asked for during these waits, or while the circuit
+//!   breaker is open.
 //! - A panic counts as a fault of this host: the delivery is attempted again.
 //! - The claim of the delivery ends before the lane hears of it, so that the lane can claim the delivery again.
 
@@ -23,7 +24,6 @@ use hookloom_model::subscription::{Subscription, SubscriptionState, TenantId};
 use hookloom_store::Due;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Delay of a delivery whose attempt panicked, in milliseconds.
@@ -39,8 +39,8 @@ pub(super) enum AttemptEvent {
     Answered(Answered),
     /// The outcome is committed.
     Recorded(Recorded),
-    /// The attempt was not made: the subscription or the delivery changed, the host stops, or the event could not be read. The
-    /// delivery is unchanged in the store.
+    /// The attempt was not made: the subscription or the delivery changed, the receiver needs a pause, the host stops, or the event
+    /// could not be read. The delivery is unchanged in the store.
     Returned(Returned),
 }
 
@@ -49,28 +49,9 @@ pub(super) struct Answered {
     pub(super) id: DeliveryId,
     /// Set unless this was the delivery's first attempt.
     pub(super) is_retry: bool,
-    pub(super) began: Instant,
-    pub(super) health: ReceiverHealth,
     pub(super) disables: bool,
-    /// Pause that the receiver asked for.
-    pub(super) retry_after: Option<Duration>,
     /// Generation of the config that the plugin rejected, and the plugin's message.
     pub(super) bad_config: Option<(u64, String)>,
-}
-
-impl Answered {
-    /// Attempt that panicked and has no outcome.
-    fn without_outcome(id: DeliveryId, is_retry: bool, began: Instant) -> Self {
-        Answered {
-            id,
-            is_retry,
-            began,
-            health: ReceiverHealth::Unknown,
-            disables: false,
-            retry_after: None,
-            bad_config: None,
-        }
-    }
 }
 
 /// Attempt whose outcome is committed, or that panicked.
@@ -112,6 +93,7 @@ pub(super) async fn run_attempt(
     let began = clock::instant();
     let handle = start.handle.clone();
     let changes = start.changes;
+    let concurrency = start.subscription.settings.concurrency;
     let attempt = AssertUnwindSafe(attempt(&context, start)).catch_unwind().await;
     let (result, permit) = match attempt {
         Ok(Err(NotMade { again_at_ms })) => {
@@ -121,20 +103,18 @@ pub(super) async fn run_attempt(
         Ok(Ok((result, permit))) => (Some(result), Some(permit)),
         Err(_) => (None, None),
     };
-    let (outcome, again_at_ms, answered) = match result {
-        Some(AttemptResult { claim, record, again_at_ms, health, retry_after, bad_config }) => {
+    let health = result.as_ref().map_or(ReceiverHealth::Unknown, |result| result.health);
+    let retry_after = result.as_ref().and_then(|result| result.retry_after);
+    // At once, and not when the lane reads the event, so that no request of another attempt under way begins in a pause.
+    handle.flow().attempt_ended(health, retry_after, concurrency, (began, clock::instant()));
+    let (outcome, again_at_ms, disables, bad_config) = match result {
+        Some(AttemptResult { claim, record, again_at_ms, bad_config, .. }) => {
             let disables = record.disables.is_some();
-            (
-                Some((claim, record)),
-                again_at_ms,
-                Answered { id, is_retry, began, health, disables, retry_after, bad_config },
-            )
+            (Some((claim, record)), again_at_ms, disables, bad_config)
         }
-        None => (None, None, Answered::without_outcome(id, is_retry, began)),
+        None => (None, None, false, None),
     };
-    let health = answered.health;
-    let disables = answered.disables;
-    let _ = events.send(AttemptEvent::Answered(answered));
+    let _ = events.send(AttemptEvent::Answered(Answered { id, is_retry, disables, bad_config }));
     let recorded = match outcome {
         Some((claim, outcome)) => AssertUnwindSafe(record(&context, claim, outcome)).catch_unwind().await.is_ok(),
         None => false,
@@ -156,7 +136,7 @@ struct NotMade {
 }
 
 impl NotMade {
-    /// The attempt is no longer wanted: the store has the current state of the delivery.
+    /// The attempt is not wanted now: the store has the current state of the delivery.
     const UNWANTED: NotMade = NotMade { again_at_ms: None };
 }
 
@@ -179,6 +159,9 @@ async fn attempt(context: &LaneContext, start: AttemptStart) -> Result<(AttemptR
     } else {
         permit
     };
+    if prepared.is_request() && handle.flow().is_paused(clock::instant()) {
+        return Err(NotMade::UNWANTED);
+    }
     let Prepared { attempt, request } = prepared;
     let (attempt, outcome) = context.runner.complete(attempt, request, &due, &subscription).await;
     Ok((evaluate(context, due, &subscription, attempt, &outcome), permit))

@@ -116,16 +116,13 @@ pub(crate) fn cpu_s(pid: Option<u32>) -> f64 {
 /// Returns how often the threads of a process have waited and were woken so far (`voluntary_ctxt_switches` of `proc(5)`), without
 /// threads that have ended.
 pub(crate) fn wakeups(pid: Option<u32>) -> f64 {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", pid.unwrap_or(0))) else { return 0.0 };
-    let of_thread = |status: String| {
+    fn of_thread(thread: &std::fs::DirEntry) -> f64 {
+        let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
         let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        count.and_then(|count| count.trim().parse::<f64>().ok())
-    };
-    threads
-        .flatten()
-        .filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok())
-        .filter_map(of_thread)
-        .sum()
+        count.and_then(|count| count.trim().parse().ok()).unwrap_or(0.0)
+    }
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", pid.unwrap_or(0))) else { return 0.0 };
+    threads.flatten().map(|thread| of_thread(&thread)).sum()
 }
 
 /// Returns the resident memory of a process, in MiB.

@@ -15,6 +15,9 @@ pub(crate) const OPEN_MIN: Duration = Duration::from_secs(5);
 /// Time in which the request of an attempt begins that was admitted: its event is read, and its plugin judges.
 const UNDER_WAY_MAX: Duration = Duration::from_millis(200);
 
+/// Time after an answer that asks for a pause in which a request may still begin.
+const ANSWER_HEARD: Duration = Duration::from_millis(1);
+
 /// Time after a change by an operator or of the wall clock in which due times may lag behind it.
 const CLOCK_SETTLES: Duration = Duration::from_secs(10);
 
@@ -54,7 +57,7 @@ pub(crate) fn request_begins(world: &World, subscription: &Subscription, seen: &
         }
         let rests = state.rests.get(&subscription.id);
         let asked = rests.filter(|rest| rest.receiver == receiver);
-        if asked.is_some_and(|rest| (rest.from + UNDER_WAY_MAX..rest.to).contains(&now)) {
+        if asked.is_some_and(|rest| (rest.from + ANSWER_HEARD..rest.to).contains(&now)) {
             return Some("a request begins in the pause that the receiver asked for".to_owned());
         }
         rate(state, subscription, now)
@@ -68,13 +71,14 @@ pub(crate) fn request_begins(world: &World, subscription: &Subscription, seen: &
     }
 }
 
-/// Checks `rate_per_s`: a bucket that holds the tokens of one second.
+/// Checks `rate_per_s`: a bucket that holds the tokens of one second. It counts attempts when they begin, and requests of attempts whose
+/// event or plugin took long may come together, as many as the subscription's concurrency.
 fn rate(state: &mut WorldState, subscription: &Subscription, now: Duration) -> Option<String> {
     let began = state.began.entry(subscription.id).or_default();
     let rate = subscription.settings.rate_per_s?;
     began.retain(|at| now - *at <= Duration::from_secs(1));
     began.push(now);
-    let most = 2 * rate as usize + 1;
+    let most = 2 * rate as usize + 1 + subscription.settings.concurrency as usize;
     (began.len() > most).then(|| format!("{} requests began in a second, and rate_per_s is {rate}", began.len()))
 }
 

@@ -72,6 +72,7 @@ fn the_breaker_opens_half_opens_and_closes() {
             (flow.admit(4, None, 0, now), flow.breaker_state()),
             (Admission::NotBefore(until, PauseReason::Breaker), "open")
         );
+        assert!(flow.is_paused(now), "for attempts under way too");
         assert_eq!(flow.admit(4, None, 0, until), Admission::Allow);
         assert_eq!((flow.admit(4, None, 1, until), flow.breaker_state()), (Admission::AtCapacity, "half-open"));
         now = until;
@@ -81,6 +82,7 @@ fn the_breaker_opens_half_opens_and_closes() {
     assert_eq!(flow.admit(4, None, 0, now), Admission::Allow);
     flow.attempt_ended(ReceiverHealth::Ok, None, 4, (now, now));
     assert_eq!((flow.window(4), flow.breaker_state()), (1, "closed"));
+    assert!(!flow.is_paused(now));
     let mut mixed = FlowControl::new();
     for _ in 0..100 {
         (0..FAILURES_MAX - 1).for_each(|_| mixed.attempt_ended(ReceiverHealth::Failing, None, 4, (now, now)));
@@ -102,6 +104,7 @@ fn retry_after_pauses_the_whole_lane() {
     flow.observe_retry_after(SECOND, now);
     assert_eq!(flow.admit(4, None, 0, now), Admission::NotBefore(now + 5 * SECOND, PauseReason::RetryAfter));
     assert_eq!(flow.admit(4, None, 0, now + 5 * SECOND), Admission::Allow);
+    assert!(flow.is_paused(now + 4 * SECOND) && !flow.is_paused(now + 5 * SECOND), "for attempts under way too");
     flow.observe_retry_after(60 * SECOND, now);
     flow.reset_receiver();
     assert_eq!(flow.admit(4, None, 0, now), Admission::Allow, "another receiver said nothing");
@@ -216,16 +219,19 @@ fn a_rate_holds_over_time() {
 proptest! {
     #[test]
     fn an_attempt_may_always_begin_some_time(
-        observed in proptest::collection::vec((0..7usize, 0u64..400), 0..200),
+        observed in proptest::collection::vec((0..7usize, 0u64..400, proptest::option::of(0u64..100)), 0..200),
         concurrency in 1u32..64,
         rate in proptest::option::of(1u32..100),
     ) {
         let mut flow = FlowControl::new();
         let mut now = clock::instant();
-        for (health, wait_s) in observed {
+        for (health, wait_s, retry_after_s) in observed {
             now += Duration::from_secs(wait_s);
             let every = [ReceiverHealth::Ok, ReceiverHealth::Throttled, ReceiverHealth::Slow, ReceiverHealth::Failing, ReceiverHealth::HostFault, ReceiverHealth::Unknown, ReceiverHealth::Rejected];
-            flow.attempt_ended(every[health], None, concurrency, (now, now));
+            let asked = retry_after_s.map(Duration::from_secs);
+            flow.attempt_ended(every[health], asked, concurrency, (now, now));
+            // A request that is returned in a pause must wait in the lane.
+            prop_assert!(!flow.is_paused(now) || matches!(flow.admit(concurrency, rate, 0, now), Admission::NotBefore(..)));
             prop_assert!((1..=concurrency).contains(&flow.window(concurrency)));
             match flow.admit(concurrency, rate, 0, now) {
                 Admission::Allow => flow.attempt_started(now),
