@@ -187,8 +187,8 @@ const MUTATIONS: [Mutation; 33] = [
     mutation(
         "an attempt that had to read its event does not look at its subscription again",
         TASK,
-        "    let must_load = next.event.is_none();",
-        "    let must_load = false;",
+        "    let due = load(context, next).await?;\n    // Also if the event was in memory: a change may have been answered before this task began.\n    if !is_wanted(",
+        "    let due = load(context, next).await?;\n    if false && !is_wanted(",
     ),
     mutation(
         "a prepared request is sent although its subscription was paused meanwhile",

@@ -143,9 +143,9 @@ impl NotMade {
 /// Prepares and sends the request of an attempt, and evaluates the outcome.
 async fn attempt(context: &LaneContext, start: AttemptStart) -> Result<(AttemptResult, Permit), NotMade> {
     let AttemptStart { next, subscription, permit, handle, changes } = start;
-    let must_load = next.event.is_none();
     let due = load(context, next).await?;
-    if must_load && !is_wanted(context, &due, &subscription, handle.changes() != changes).await {
+    // Also if the event was in memory: a change may have been answered before this task began.
+    if !is_wanted(context, &due, &subscription, handle.changes() != changes).await {
         return Err(NotMade::UNWANTED);
     }
     let prepared = context.runner.prepare(&due, &subscription).await;

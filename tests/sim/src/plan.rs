@@ -189,7 +189,7 @@ impl Plan {
             unread: rate(0.03),
             delay: Duration::from_millis(random.random_range(0..40)),
         };
-        let queue_bytes = if random.random_bool(0.5) { 8 << 10 } else { 1 << 20 };
+        let queue_bytes = if random.random_bool(0.5) { 2 << 10 } else { 1 << 20 };
         let retention_s = if random.random_bool(0.5) { 90 } else { 0 };
         let attempts_max = if random.random_bool(0.5) { [3, 2] } else { [16, 12] };
         Plan { seed, subscriptions, steps, faults, queue_bytes, attempts_max, retention_s }
