@@ -173,7 +173,7 @@ async fn edit(world: &World, store: &Store, pick: usize, to: &NewSubscriber) -> 
     let old = picked(store, pick).ok_or_else(none)?;
     touch(world, &old);
     world.with(|state| {
-        let most = state.concurrency.entry(old.id).or_default();
+        let most = state.concurrency.entry(old.id).or_insert(old.settings.concurrency);
         *most = (*most).max(to.concurrency);
         state.failures.remove(&old.id);
         state.rests.remove(&old.id);
