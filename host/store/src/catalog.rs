@@ -8,7 +8,9 @@
 //! compares the generation with the present one ([`Catalog::is_current`]) and refuses an answer that is no longer true. So matching
 //! needs no lock, and no delivery is made for a subscription that was disabled before the event.
 
+use crate::StoreError;
 use hookloom_model::access::{ApiKey, IntakeToken, Session};
+use hookloom_model::chain::Step;
 use hookloom_model::clock::now_ms;
 use hookloom_model::event::{Module, VENDOR_EVENT_NAMES};
 use hookloom_model::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
@@ -201,6 +203,26 @@ impl Catalog {
         subscriptions.iter().filter(|one| one.settings.plugin.names(plugin)).map(|one| one.id).collect()
     }
 
+    /// Refuses to delete a plugin that subscriptions use.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] with the subscriptions.
+    pub(crate) fn require_unused(&self, tenant: &TenantId, plugin: &str) -> Result<(), StoreError> {
+        refuse_if_used(self.users_of(tenant, plugin), || format!("the plugin {plugin}"))
+    }
+
+    /// Refuses to delete a version that subscriptions are pinned to.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] with the subscriptions.
+    pub(crate) fn require_unpinned(&self, tenant: &TenantId, plugin: &str, sha256: &str) -> Result<(), StoreError> {
+        let is_pinned =
+            |step: &Step| *step.plugin == *plugin && step.pin.as_ref().is_some_and(|pin| pin.as_str() == sha256);
+        let subscriptions = self.subscriptions(tenant);
+        let users = subscriptions.iter().filter(|one| one.settings.plugin.0.iter().any(is_pinned)).map(|one| one.id);
+        refuse_if_used(users.collect(), || format!("the version {sha256} of the plugin {plugin}"))
+    }
+
     /// Returns all subscriptions, oldest first.
     pub fn all_subscriptions(&self) -> Vec<Arc<Subscription>> {
         let mut all: Vec<_> = self.read().subscriptions.values().cloned().collect();
@@ -295,4 +317,8 @@ impl Catalog {
     fn write(&self) -> RwLockWriteGuard<'_, Tables> {
         self.tables.write()
     }
+}
+
+fn refuse_if_used(by: Vec<SubscriptionId>, what: impl FnOnce() -> String) -> Result<(), StoreError> {
+    if by.is_empty() { Ok(()) } else { Err(StoreError::InUse { what: what(), by }) }
 }

@@ -4,7 +4,7 @@
 //! - A component is stored once for all versions with the same bytes, and is returned only if its bytes have its sha256.
 
 use crate::StoreError;
-use crate::audit::Actor;
+use crate::audit::{Actor, RolloutAudit};
 use crate::backend::tenants::WorkStep;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -109,6 +109,14 @@ pub struct StoredRollout {
 }
 
 impl StoredRollout {
+    /// Returns the rollout as the log of changes shows it when it begins.
+    pub(crate) fn audit(&self) -> RolloutAudit<'_> {
+        match self.kind {
+            RolloutKind::Canary => RolloutAudit { kind: "canary", sha256: &self.sha256, percent: Some(self.percent) },
+            RolloutKind::Shadow => RolloutAudit { kind: "shadow", sha256: &self.sha256, percent: None },
+        }
+    }
+
     /// Returns the percentage that applies to events received at this time. None: the rollout had not begun.
     pub fn percent_at(&self, received_at_ms: i64) -> Option<f64> {
         if received_at_ms >= self.started_at_ms {

@@ -16,6 +16,9 @@ pub(crate) const STEP: usize = 256;
 /// Maximum number of events that a step of pruning reads.
 pub(crate) const EVENTS_READ_MAX: usize = 256;
 
+/// Maximum number of expired idempotency keys that one transaction deletes.
+pub(crate) const KEYS_DELETED_MAX: usize = 256;
+
 /// Outcome of a step of pruning.
 #[derive(Clone, Copy, Debug)]
 pub struct PruneStep {
@@ -71,7 +74,7 @@ pub trait RetentionBackend: Send + Sync {
         before_ms: i64,
     ) -> Result<PruneStep, StoreError>;
 
-    /// Deletes some idempotency keys that were received before a time.
+    /// Deletes at most [`KEYS_DELETED_MAX`] idempotency keys that were received before a time.
     async fn prune_idempotency_keys(&self, before_ms: i64) -> Result<WorkStep, StoreError>;
 }
 

@@ -8,8 +8,8 @@ use crate::StoreError;
 use crate::backend::lanes::AttemptClass;
 use crate::backend::tenants::WorkStep;
 use crate::backend::upkeep::{
-    Changed, ClockBackend, ClockStep, DuePosition, EVENTS_READ_MAX, PruneStep, RetentionBackend, STEP, Sweep,
-    SweepBackend,
+    Changed, ClockBackend, ClockStep, DuePosition, EVENTS_READ_MAX, KEYS_DELETED_MAX, PruneStep, RetentionBackend,
+    STEP, Sweep, SweepBackend,
 };
 use crate::host_state::HostState;
 use async_trait::async_trait;
@@ -19,9 +19,6 @@ use hookloom_model::event::EventId;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use std::time::Duration;
 use uuid::Uuid;
-
-/// Maximum number of expired idempotency keys that one transaction deletes.
-const KEYS_DELETED_MAX: usize = 256;
 
 /// Maximum number of subscriptions that the transaction of a change reads.
 const SUBSCRIPTIONS_READ_MAX: usize = 64;

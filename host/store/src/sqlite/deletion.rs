@@ -14,8 +14,7 @@ use crate::usage::TenantContents;
 use async_trait::async_trait;
 use hookloom_model::clock::{self, now_ms};
 use hookloom_model::ids;
-use hookloom_model::ids::VersionId;
-use hookloom_model::subscription::{SubscriptionId, TenantId};
+use hookloom_model::subscription::TenantId;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::time::Duration;
 
@@ -95,9 +94,7 @@ impl PluginDeletionBackend for Sqlite {
         let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "DELETE FROM plugins WHERE tenant = ?1 AND name = ?2";
             found(tx.execute(sql, params![&*tenant.0, name])?, "plugin")?;
-            let subscriptions = state.catalog.subscriptions(&tenant);
-            let users = subscriptions.iter().filter(|one| one.settings.plugin.names(&name)).map(|one| one.id);
-            refuse_if_used(format!("the plugin {name}"), users.collect())?;
+            state.catalog.require_unused(&tenant, &name)?;
             tx.execute("DELETE FROM rollouts WHERE tenant = ?1 AND name = ?2", params![&*tenant.0, name])?;
             let versions = versions_of(tx, &tenant, &name)?;
             discard(tx, &tenant, &name, None)?;
@@ -127,13 +124,7 @@ impl PluginDeletionBackend for Sqlite {
             if exists(in_rollout)? {
                 return Err(StoreError::Conflict("it is a canary or a shadow: end that first".into()));
             }
-            let pins = |pin: &Option<VersionId>| pin.as_ref().is_some_and(|pin| pin.as_str() == sha256);
-            let subscriptions = state.catalog.subscriptions(&tenant);
-            let users = subscriptions
-                .iter()
-                .filter(|one| one.settings.plugin.0.iter().any(|step| step.plugin == *name && pins(&step.pin)))
-                .map(|one| one.id);
-            refuse_if_used(format!("the version {sha256} of the plugin {name}"), users.collect())?;
+            state.catalog.require_unpinned(&tenant, &name, &sha256)?;
             found(discard(tx, &tenant, &name, Some(&sha256))?, "version of the plugin")?;
             tx.record(&actor, Some(&tenant), &AuditAction::PluginDeleteVersion { name: &name, sha256: &sha256 })
         };
@@ -164,10 +155,6 @@ fn read_tenants_being_deleted(connection: &Connection) -> Result<Vec<TenantId>, 
     let mut statement = connection.prepare("SELECT id FROM tenants WHERE deleting_since_ms IS NOT NULL")?;
     let ids = statement.query_map([], |row| Ok(TenantId(row.get::<_, String>(0)?.into())))?;
     Ok(ids.collect::<Result<Vec<_>, _>>()?)
-}
-
-fn refuse_if_used(what: String, by: Vec<SubscriptionId>) -> Result<(), StoreError> {
-    if by.is_empty() { Ok(()) } else { Err(StoreError::InUse { what, by }) }
 }
 
 /// Removes at most [`DISCARDED`] versions from a plugin, by a name that no plugin has, so that the plugin's name is free at once.

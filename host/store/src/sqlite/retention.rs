@@ -7,16 +7,13 @@ use super::pruning::{Removal, prune_step};
 use crate::StoreError;
 use crate::backend::machine::RowKind;
 use crate::backend::tenants::WorkStep;
-use crate::backend::upkeep::{EVENTS_READ_MAX, PruneStep, RetentionBackend};
+use crate::backend::upkeep::{EVENTS_READ_MAX, KEYS_DELETED_MAX, PruneStep, RetentionBackend};
 use async_trait::async_trait;
 use hookloom_model::clock;
 use hookloom_model::event::EventId;
 use hookloom_model::subscription::TenantId;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
-
-/// Maximum number of expired idempotency keys that one transaction deletes.
-const KEYS_DELETED_MAX: usize = 256;
 
 #[async_trait]
 impl RetentionBackend for Sqlite {

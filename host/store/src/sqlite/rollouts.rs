@@ -5,7 +5,7 @@ use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::plugins::has_version;
 use crate::StoreError;
-use crate::audit::{Actor, AuditAction, RolloutAudit};
+use crate::audit::{Actor, AuditAction};
 use crate::backend::plugins::{RolloutBackend, RolloutKind, StoredRollout};
 use async_trait::async_trait;
 use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
@@ -17,19 +17,16 @@ impl RolloutBackend for Sqlite {
     async fn begin_rollout(&self, actor: Actor, rollout: StoredRollout) -> Result<(), StoreError> {
         let owner = rollout.tenant.clone();
         let write = move |tx: &AdminTx<'_, '_>| {
-            let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, counts, .. } = rollout;
-            if !has_version(tx, &tenant, &name, &sha256)? {
+            let StoredRollout { tenant, name, kind, sha256, percent, started_at_ms, earlier, counts, .. } = &rollout;
+            if !has_version(tx, tenant, name, sha256)? {
                 return Err(StoreError::NotFound("version of the plugin"));
             }
             let sql = "INSERT INTO rollouts (tenant, name, kind, sha256, percent, started_at_ms, earlier, counts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                        ON CONFLICT DO UPDATE SET kind = ?3, sha256 = ?4, percent = ?5, started_at_ms = ?6, earlier = ?7, counts = ?8, ended_reason = NULL";
-            let earlier = serde_json::to_string(&earlier)?;
-            tx.execute(sql, params![&*tenant.0, name, kind as u8, sha256, percent, started_at_ms, earlier, counts])?;
-            let rollout = match kind {
-                RolloutKind::Canary => RolloutAudit { kind: "canary", sha256: &sha256, percent: Some(percent) },
-                RolloutKind::Shadow => RolloutAudit { kind: "shadow", sha256: &sha256, percent: None },
-            };
-            tx.record(&actor, Some(&tenant), &AuditAction::PluginBeginRollout { name: &name, rollout })
+            let earlier = serde_json::to_string(earlier)?;
+            tx.execute(sql, params![&*tenant.0, name, *kind as u8, sha256, percent, started_at_ms, earlier, counts])?;
+            let action = AuditAction::PluginBeginRollout { name, rollout: rollout.audit() };
+            tx.record(&actor, Some(tenant), &action)
         };
         self.write(&owner, write).await
     }

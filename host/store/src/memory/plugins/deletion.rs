@@ -13,8 +13,7 @@ use crate::memory::tables::{MemoryTables, VersionRow};
 use async_trait::async_trait;
 use hookloom_model::clock;
 use hookloom_model::ids;
-use hookloom_model::ids::VersionId;
-use hookloom_model::subscription::{SubscriptionId, TenantId};
+use hookloom_model::subscription::TenantId;
 use std::cmp::Reverse;
 
 #[async_trait]
@@ -25,7 +24,7 @@ impl PluginDeletionBackend for Memory {
             if !tables.plugins.remove_mut(&key) {
                 return Err(StoreError::NotFound("plugin"));
             }
-            refuse_if_used(format!("the plugin {name}"), self.state.catalog.users_of(&tenant, &name))?;
+            self.state.catalog.require_unused(&tenant, &name)?;
             tables.rollouts.remove_mut(&key);
             let versions = newest_versions(tables, &tenant, &name);
             discard(tables, &tenant, &name, None);
@@ -52,8 +51,7 @@ impl PluginDeletionBackend for Memory {
             if rollout.is_some_and(|rollout| rollout.sha256 == sha256) {
                 return Err(StoreError::Conflict("it is a canary or a shadow: end that first".into()));
             }
-            let users = self.pinned_by(&tenant, &name, &sha256);
-            refuse_if_used(format!("the version {sha256} of the plugin {name}"), users)?;
+            self.state.catalog.require_unpinned(&tenant, &name, &sha256)?;
             if discard(tables, &tenant, &name, Some(&sha256)) == 0 {
                 return Err(StoreError::NotFound("version of the plugin"));
             }
@@ -66,22 +64,6 @@ impl PluginDeletionBackend for Memory {
     async fn delete_discarded_versions(&self) -> Result<WorkStep, StoreError> {
         self.write(delete_discarded, |_, _| {}).await
     }
-}
-
-impl Memory {
-    /// Returns the subscriptions that are pinned to a version.
-    fn pinned_by(&self, tenant: &TenantId, name: &str, sha256: &str) -> Vec<SubscriptionId> {
-        let pins = |pin: &Option<VersionId>| pin.as_ref().is_some_and(|pin| pin.as_str() == sha256);
-        let subscriptions = self.state.catalog.subscriptions(tenant);
-        let users = subscriptions
-            .iter()
-            .filter(|one| one.settings.plugin.0.iter().any(|step| step.plugin == *name && pins(&step.pin)));
-        users.map(|one| one.id).collect()
-    }
-}
-
-fn refuse_if_used(what: String, by: Vec<SubscriptionId>) -> Result<(), StoreError> {
-    if by.is_empty() { Ok(()) } else { Err(StoreError::InUse { what, by }) }
 }
 
 /// Returns the versions of a plugin, newest first, at most as many as a state in the log of changes has room for.

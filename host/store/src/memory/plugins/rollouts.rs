@@ -2,8 +2,8 @@
 
 use super::{has_version, is_kept};
 use crate::StoreError;
-use crate::audit::{Actor, AuditAction, RolloutAudit};
-use crate::backend::plugins::{Quarantine, QuarantineBackend, RolloutBackend, RolloutKind, StoredRollout};
+use crate::audit::{Actor, AuditAction};
+use crate::backend::plugins::{Quarantine, QuarantineBackend, RolloutBackend, StoredRollout};
 use crate::memory::Memory;
 use crate::memory::share::record;
 use crate::memory::tables::MemoryTables;
@@ -15,17 +15,13 @@ use hookloom_model::subscription::TenantId;
 impl RolloutBackend for Memory {
     async fn begin_rollout(&self, actor: Actor, rollout: StoredRollout) -> Result<(), StoreError> {
         let write = move |tables: &mut MemoryTables| {
-            let StoredRollout { tenant, name, kind, sha256, percent, .. } = &rollout;
+            let StoredRollout { tenant, name, sha256, .. } = &rollout;
             if !has_version(tables, tenant, name, sha256) {
                 return Err(StoreError::NotFound("version of the plugin"));
             }
             let row = StoredRollout { ended_reason: None, ..rollout.clone() };
             tables.rollouts.insert_mut((tenant.clone(), name.clone()), row);
-            let rollout = match kind {
-                RolloutKind::Canary => RolloutAudit { kind: "canary", sha256, percent: Some(*percent) },
-                RolloutKind::Shadow => RolloutAudit { kind: "shadow", sha256, percent: None },
-            };
-            let action = AuditAction::PluginBeginRollout { name, rollout };
+            let action = AuditAction::PluginBeginRollout { name, rollout: rollout.audit() };
             record(tables, &actor, Some(tenant), &action, self.limits.share)
         };
         self.write(write, |_, ()| {}).await
