@@ -8,8 +8,7 @@
 //! # Limits
 //! Writes nothing to the store. What follows from an outcome is decided in [`outcome`](super::outcome).
 
-use super::judge::Judge;
-use super::sender::{Sender, Sent};
+use super::services::{Judge, Sender, Sent};
 use super::traces::traceparent;
 use super::transcript::{as_text, is_echo, request_lines, response_lines};
 use bytes::Bytes;

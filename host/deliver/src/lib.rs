@@ -14,21 +14,19 @@
 mod adaptive_rate;
 mod attempt;
 mod flow_control;
-mod judge;
 mod lane;
 mod outcome;
 mod permits;
 mod plugin_gate;
 mod queue;
-mod sender;
+mod services;
 mod task;
 pub mod traces;
 mod transcript;
 
-pub use judge::Judge;
 pub use lane::LaneStatus;
 pub use permits::AttemptLimits;
-pub use sender::{Sender, Sent};
+pub use services::{Judge, Sender, Sent};
 
 use attempt::AttemptRunner;
 use bytes::Bytes;

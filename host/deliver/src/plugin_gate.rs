@@ -3,8 +3,8 @@
 //! A lane that waits at its gate begins no attempt, so its deliveries use up no attempts and hold no permits. Lanes without a
 //! plugin, and lanes whose plugins are compiled, never wait.
 
-use super::judge::Judge;
 use super::queue::LaneHandle;
+use super::services::Judge;
 use hookloom_model::subscription::Subscription;
 use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;

@@ -92,40 +92,32 @@ impl Drop for Reservation {
     }
 }
 
-/// A delivery whose attempt may begin.
-#[derive(Debug)]
+/// A delivery whose attempt may begin. It keeps the memory of its event until the attempt takes it.
 pub(super) struct NextDelivery {
     pub(super) claim: Claim,
     /// The event. None: it exceeded the memory budget, and the attempt reads it from the store.
     pub(super) event: Option<Arc<Event>>,
-}
-
-impl NextDelivery {
-    pub(super) fn delivery(&self) -> &DueDelivery {
-        self.claim.delivery()
-    }
-}
-
-/// A queued delivery. A loaded event keeps its memory reservation until the attempt begins.
-struct QueueEntry {
-    next: NextDelivery,
     _reservation: Option<Reservation>,
 }
 
-impl QueueEntry {
+impl NextDelivery {
     fn loaded(Due { claim, event }: Due, reservation: Reservation) -> Self {
-        QueueEntry { next: NextDelivery { claim, event: Some(event) }, _reservation: Some(reservation) }
+        NextDelivery { claim, event: Some(event), _reservation: Some(reservation) }
     }
 
     fn without_event(claim: Claim) -> Self {
-        QueueEntry { next: NextDelivery { claim, event: None }, _reservation: None }
+        NextDelivery { claim, event: None, _reservation: None }
+    }
+
+    pub(super) fn delivery(&self) -> &DueDelivery {
+        self.claim.delivery()
     }
 }
 
 /// Deliveries that the dispatcher pushed and the lane has not taken yet.
 #[derive(Default)]
 struct Inbox {
-    due: VecDeque<QueueEntry>,
+    due: VecDeque<NextDelivery>,
     /// Set when the lane has ended: nothing is accepted any more.
     closed: bool,
 }
@@ -154,7 +146,7 @@ impl LaneHandle {
         let mut inbox = self.inbox();
         let reservation = if inbox.closed { None } else { self.reserve(&due, budget) };
         match reservation {
-            Some(reservation) => inbox.due.push_back(QueueEntry::loaded(due, reservation)),
+            Some(reservation) => inbox.due.push_back(NextDelivery::loaded(due, reservation)),
             None => {
                 due.claim.release();
                 return self.mark_store_dirty();
@@ -228,7 +220,7 @@ impl LaneHandle {
 /// Queue of one attempt class.
 #[derive(Default)]
 struct ClassQueue {
-    ready: VecDeque<QueueEntry>,
+    ready: VecDeque<NextDelivery>,
     /// Set when the store may have more due deliveries of this class.
     store_dirty: bool,
     next_due_at_ms: Option<i64>,
@@ -267,9 +259,9 @@ impl LaneQueue {
         let retry_waits = may_retry && !self.retry.ready.is_empty();
         if retry_waits && (self.first.ready.is_empty() || self.handed_out % RETRY_EVERY == RETRY_EVERY - 1) {
             self.handed_out = self.handed_out.wrapping_add(1);
-            return Ok(self.retry.ready.pop_front().map(|entry| entry.next));
+            return Ok(self.retry.ready.pop_front());
         }
-        let next = self.first.ready.pop_front().map(|entry| entry.next);
+        let next = self.first.ready.pop_front();
         self.handed_out = self.handed_out.wrapping_add(u32::from(next.is_some()));
         Ok(next)
     }
@@ -300,8 +292,8 @@ impl LaneQueue {
         queue.next_due_at_ms = page.next_due_at_ms;
         for due in page.due {
             queue.ready.push_back(match handle.reserve(&due, budget) {
-                Some(reservation) => QueueEntry::loaded(due, reservation),
-                None => QueueEntry::without_event(due.claim),
+                Some(reservation) => NextDelivery::loaded(due, reservation),
+                None => NextDelivery::without_event(due.claim),
             });
         }
         Ok(())

@@ -168,7 +168,7 @@ async fn attempt(context: &LaneContext, start: AttemptStart) -> Result<(AttemptR
 }
 
 /// Reads the event of a delivery, unless it is in memory. A read error does not count as an attempt.
-async fn load(context: &LaneContext, NextDelivery { claim, event }: NextDelivery) -> Result<Due, NotMade> {
+async fn load(context: &LaneContext, NextDelivery { claim, event, .. }: NextDelivery) -> Result<Due, NotMade> {
     if let Some(event) = event {
         return Ok(Due { claim, event });
     }

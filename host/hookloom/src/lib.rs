@@ -7,7 +7,7 @@
 //! 1. [`app::App::start`] has opened the store, loaded the plugins and bound the socket.
 //! 2. [`api`] receives a request: `POST /v1/tenants/{t}/events` with a key, or `POST /in/{token}` from Agile CRM. The arguments of the
 //!    handler prove the access.
-//! 3. [`intake::accept`] parses the bytes into events: [`event::read_batch`] checks the envelope, and that plugins can read the event.
+//! 3. [`operations`] parse the bytes into events: [`event::read_batch`] checks the envelope, and that plugins can read the event.
 //! 4. [`store::Store::accept`] finds the matching subscriptions in the catalog ([`subscription::Subscription::matches`]), and writes the events with one
 //!    pending delivery for each of them in one transaction. After the commit, the sender gets `202`. From here on the deliveries are
 //!    durable, even if the process ends.
@@ -35,7 +35,6 @@ pub mod app;
 
 // Both ends of the path of an event.
 pub mod api;
-pub mod intake;
 pub mod operations;
 
 // Settings.

@@ -16,6 +16,7 @@ mod dry_run;
 mod events;
 mod explain;
 mod gate;
+mod intake;
 mod merge_patch;
 mod operator_actions;
 mod plugins;
@@ -38,6 +39,8 @@ pub(crate) use dry_run::DryRun;
 pub(crate) use events::{AcceptedBody, EventBody, EventPage};
 pub(crate) use explain::Explanation;
 pub(crate) use gate::ComparisonSize;
+pub use intake::{AcceptedEntry, AcceptedEvents, Intake, IntakeError};
+pub(crate) use intake::{ReceivedRequest, VendorIntake};
 pub(crate) use operator_actions::{Counted, RedriveWrite, ReplayWrite};
 pub(crate) use plugins::{ActivatedBody, Activation, PluginBody, VersionBody};
 pub(crate) use problem::{FieldFault, Problem};
@@ -53,7 +56,6 @@ pub(crate) use up_to::UpTo;
 use crate::config::Config;
 use crate::cpu_pool::CpuPool;
 use crate::deliver::LaneBoard;
-use crate::intake::IntakeLimits;
 use crate::plugin::Plugins;
 use crate::store::Store;
 use crate::url_path::UrlPath;
@@ -80,10 +82,5 @@ impl Operations {
     /// Returns the URL of a path at the host's public address, if it is known.
     pub(crate) fn public_link(&self, path: &UrlPath) -> Option<String> {
         self.config.public_url.as_ref().map(|url| url.link(path))
-    }
-
-    /// Returns the size limits of events and batches.
-    pub(crate) fn intake_limits(&self) -> IntakeLimits {
-        IntakeLimits { event_bytes_max: self.config.event_bytes_max, caps: (&self.config).into() }
     }
 }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use hookloom::cpu_pool::CpuPool;
-use hookloom::intake::{self, IntakeLimits};
+use hookloom::operations::Intake;
 use hookloom::signature::{SigningKey, SigningSecret, signature_header};
 use hookloom::store::{Actor, Caps, NewSubscription, Store, TenantChange};
 use hookloom::subscription::{LoadedSettings, TenantId};
@@ -40,16 +40,16 @@ fn the_hot_path_allocates_no_more_than_it_did() {
         let subscription = NewSubscription { settings, signing: Vec::new() };
         store.create_subscription(Actor::Host, tenant.clone(), subscription).await.expect("a subscription");
         let caps = Caps { events: 1_000_000, bytes: 1 << 40 };
-        let limits = IntakeLimits { event_bytes_max: 1 << 20, caps };
         let cpu = CpuPool::new(2);
+        let intake = Intake { store: &store, cpu: &cpu, event_bytes_max: 1 << 20, caps };
         fn batch(from: usize) -> Bytes {
             Bytes::from((from..from + EVENTS).map(event).collect::<String>())
         }
         // The first one fills caches of statements and pages.
-        intake::accept(&store, &cpu, &tenant, &batch(0), None, limits).await.expect("accepted");
+        intake.accept(&tenant, &batch(0), None).await.expect("accepted");
         let body = batch(EVENTS);
         let before = dhat::HeapStats::get().total_blocks;
-        intake::accept(&store, &cpu, &tenant, &body, None, limits).await.expect("accepted");
+        intake.accept(&tenant, &body, None).await.expect("accepted");
         let accepted = per_event(before);
         while store_events.try_recv().is_ok() {}
         accepted

@@ -42,7 +42,6 @@ mod limits;
 mod live_updates;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;
-mod new_delivery;
 mod operator_actions;
 mod plugins;
 mod reads;

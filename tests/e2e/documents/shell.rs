@@ -41,7 +41,7 @@ pub(super) struct Ran {
     pub(super) end: End,
 }
 
-/// How a command ended.
+/// Result of waiting for a command.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum End {
     Succeeded,

@@ -12,8 +12,7 @@ use super::exchange::{Exchange, Payer};
 use crate::access::credential_hash;
 use crate::clock;
 use crate::event::EventId;
-use crate::intake::{self, IntakeError, ReceivedRequest, VendorIntake};
-use crate::operations::Problem;
+use crate::operations::{IntakeError, Problem, ReceivedRequest, VendorIntake};
 use crate::subscription::TenantId;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -69,9 +68,7 @@ pub(super) async fn receive(
         Err(error) if error.is_ours() => return Err(error.into()),
         Err(error) => return Err(kept(&state, tenant, raw, error.into()).await),
     };
-    let limits = state.operations.intake_limits();
-    match intake::accept_from_vendor(&state.operations.store, &state.operations.cpu, tenant, raw, &body, limits).await?
-    {
+    match state.operations.accept_from_vendor(tenant, raw, &body).await? {
         VendorIntake::Accepted(accepted) => {
             state.traces.accepted(tenant, accepted.event, begun);
             Ok(accepted_as(accepted.event, body))
@@ -91,15 +88,7 @@ fn accepted_as(event: EventId, body: Bytes) -> Response {
 
 /// Keeps a rejected request. Returns the answer to its sender.
 async fn kept(state: &ApiState, tenant: &TenantId, received: ReceivedRequest, problem: Problem) -> Problem {
-    match intake::keep(
-        &state.operations.store,
-        tenant,
-        received,
-        problem.detail.clone(),
-        state.operations.intake_limits(),
-    )
-    .await
-    {
+    match state.operations.keep_rejected(tenant, received, problem.detail.clone()).await {
         Ok(id) => Problem { rejected_request: Some(id), ..problem },
         Err(error) => error.into(),
     }

@@ -1,14 +1,13 @@
 //! Events: what senders get back, and what is kept of each.
 
 use super::explain::{Known, explain};
-use super::{Access, DeliveryBody, Explanation, Operations, Problem, ToRead, ToSend};
+use super::intake::AcceptedEntry;
+use super::{Access, DeliveryBody, Explanation, Operations, Problem, ToRead};
 use crate::clock::now_ms;
 use crate::delivery::DeliveryKind;
 use crate::event::{EventId, Module};
-use crate::intake::{self, AcceptedEntry, AcceptedEvents};
 use crate::store::{EventFilter, EventSummary, EventView};
 use crate::subscription::{Subscription, TenantId};
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
@@ -106,17 +105,6 @@ pub(crate) struct EventPage {
 }
 
 impl Operations {
-    /// Accepts events: one, a JSON array of them, or one a line. With an idempotency key, a repetition within 7 days is accepted once.
-    pub(crate) async fn send_events(
-        &self,
-        access: &Access<ToSend>,
-        body: &Bytes,
-        idempotency_key: Option<String>,
-    ) -> Result<AcceptedEvents, Problem> {
-        let limits = self.intake_limits();
-        Ok(intake::accept(&self.store, &self.cpu, &access.tenant, body, idempotency_key, limits).await?)
-    }
-
     /// Lists events, newest first.
     pub(crate) async fn list_events(&self, access: &Access<ToRead>, filter: EventFilter) -> Result<EventPage, Problem> {
         let limit = filter.limit;

@@ -5,7 +5,6 @@
 
 use crate::cpu_pool::CpuPoolError;
 use crate::event::EnvelopeError;
-use crate::intake::IntakeError;
 use crate::plugin::{CompileError, PLUGINS_MAX, PluginError};
 use crate::plural::counted;
 use crate::request_id;
@@ -105,25 +104,6 @@ impl From<EnvelopeError> for Problem {
         let remedy =
             "send {\"eventName\": \"Contact is Created\", \"eventData\": {…}}: exactly these two keys, as UTF-8 JSON";
         Problem { offset: Some(error.offset()), ..problem.remedy(remedy) }
-    }
-}
-
-impl From<IntakeError> for Problem {
-    fn from(error: IntakeError) -> Self {
-        let detail = error.to_string();
-        match error {
-            IntakeError::Envelope(error) => error.into(),
-            IntakeError::Store(error) => error.into(),
-            IntakeError::CpuPool(error) => error.into(),
-            IntakeError::UnknownName { .. } => {
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown-event-name", detail)
-                    .remedy("correct the name, or let an admin add it to the tenant's extra_event_names")
-            }
-            IntakeError::TooMany { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", detail)
-                .remedy("send several smaller batches"),
-            IntakeError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "event-too-large", detail)
-                .remedy("send less, or let the operator raise event_bytes_max"),
-        }
     }
 }
 

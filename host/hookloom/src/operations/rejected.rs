@@ -2,7 +2,6 @@
 
 use super::text_or_base64::text_or_base64;
 use super::{AcceptedBody, Access, Operations, Problem, ToManage, ToRead};
-use crate::intake;
 use crate::store::{RejectedEntry, RejectedRequest};
 use bytes::Bytes;
 use http::StatusCode;
@@ -76,10 +75,7 @@ impl Operations {
         id: Uuid,
         event: &Bytes,
     ) -> Result<AcceptedBody, Problem> {
-        let limits = self.intake_limits();
-        let actor = access.actor();
-        let tenant = &access.tenant;
-        let accepted = intake::accept_again(&self.store, &self.cpu, actor, tenant, id, event, limits).await?;
+        let accepted = self.intake().accept_again(access.actor(), &access.tenant, id, event).await?;
         Ok(vec![accepted].into())
     }
 

@@ -10,7 +10,7 @@ use crate::backend::operator_actions::{
     EndedDeliveries, OperatorBackend, ROWS_READ_MAX, ReplayableEvents, Selected, Span, StepEntry, accepts_deliveries,
 };
 use crate::host_state::HostState;
-use crate::new_delivery::NewDelivery;
+use crate::store_event::NewDelivery;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState, Reason};

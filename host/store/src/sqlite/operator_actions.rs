@@ -13,7 +13,7 @@ use crate::backend::intake::NewEvent;
 use crate::backend::operator_actions::{
     EndedDeliveries, OperatorBackend, ROWS_READ_MAX, ReplayableEvents, Selected, Span, StepEntry, accepts_deliveries,
 };
-use crate::new_delivery::NewDelivery;
+use crate::store_event::NewDelivery;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState};

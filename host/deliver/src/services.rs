@@ -1,12 +1,43 @@
-//! Network, as attempts see it: a request is sent, and answered or not.
+//! Services that attempts use, as they see them: plugins that judge, and the network that requests are sent to.
 //!
-//! The HTTP clients implement it, and the network of the simulation.
+//! The runtime of plugins and the HTTP clients implement them, and the judges and the network of the simulation.
 
 use async_trait::async_trait;
 use hookloom_egress::{Answer, ClientError, Clients, NotAnswered, Request};
 use hookloom_model::address::Egress;
 use hookloom_model::delivery::{NoAnswer, Timings};
-use hookloom_model::subscription::Subscription;
+use hookloom_model::event::Event;
+use hookloom_model::subscription::{Subscription, TenantId};
+use hookloom_plugin::{Judged, Plugins};
+use std::sync::Arc;
+
+/// Plugins of subscriptions.
+#[async_trait]
+pub trait Judge: Send + Sync {
+    /// Judges an event of a delivery with the subscription's plugins.
+    async fn judge(self: Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged;
+
+    /// Returns the sha256 of each version that the subscription needs and whose code is not compiled.
+    fn missing_code(&self, subscription: &Subscription) -> Vec<Arc<str>>;
+
+    /// Compiles missing code. A failure is shown by the next judgement.
+    async fn compile_missing(&self, tenant: &TenantId, missing: &[Arc<str>]);
+}
+
+#[async_trait]
+impl Judge for Plugins {
+    async fn judge(self: Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
+        Plugins::judge(&self, event, subscription).await
+    }
+
+    fn missing_code(&self, subscription: &Subscription) -> Vec<Arc<str>> {
+        Plugins::missing_code(self, subscription)
+    }
+
+    async fn compile_missing(&self, tenant: &TenantId, missing: &[Arc<str>]) {
+        Plugins::compile_missing(self, tenant, missing).await;
+    }
+}
 
 /// Result of a request.
 #[derive(Debug)]
