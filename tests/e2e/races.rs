@@ -154,7 +154,7 @@ async fn large_events_from_the_store_use_the_whole_concurrency() {
 
 #[tokio::test]
 async fn a_client_that_does_not_finish_its_head_is_hung_up_on() {
-    let host = Host::start().await;
+    let host = Host::with().set("head_timeout_s=1").start().await;
     let address = host.url.strip_prefix("http://").unwrap();
     let mut half = tokio::net::TcpStream::connect(address).await.unwrap();
     half.write_all(b"GET /healthz HTTP/1.1\r\nX:").await.unwrap();
