@@ -5,16 +5,29 @@
 //! percent on a noisy machine.
 
 use crate::host::{Host, cpu_s, event, wakeups};
-use crate::measure::{COUNT, end_to_end, rate, with_plugin};
+use crate::measure::{COUNT, end_to_end, latency, rate, with_plugin};
 use crate::receiver::Receiver;
 use crate::{Args, Failure, median, print};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::Duration;
 
-/// Rows that are compared: name, events in a request, plugin. `door` sends to a host without subscriptions.
-const ROWS: [(&str, u64, Option<&str>); 4] =
-    [("single", 1, Some("flatten")), ("batch", 100, Some("flatten")), ("no-plugin", 100, None), ("door", 1, None)];
+/// Rows that are compared: name, events in a request, plugin. `door` sends to a host without subscriptions, and `light` an event
+/// every 10 ms; its rate is the inverse of the median time from sending to receiving.
+const ROWS: [(&str, u64, Option<&str>); 5] = [
+    ("single", 1, Some("flatten")),
+    ("batch", 100, Some("flatten")),
+    ("no-plugin", 100, None),
+    ("door", 1, None),
+    ("light", 1, Some("flatten")),
+];
+
+/// Events of a turn of `light`, a second.
+const LIGHT_PER_S: u64 = 100;
+
+/// Length of a turn of `light`.
+const LIGHT_SPAN: Duration = Duration::from_secs(2);
 
 /// Minimum of the rate after / before.
 const GOAL: f64 = 0.97;
@@ -45,14 +58,14 @@ impl Side {
         let pid = self.host.process.id();
         let before_s = cpu_s(pid);
         let woken = wakeups(pid);
-        let measured = if row == "door" {
-            accept(&self.host).await?
-        } else {
-            end_to_end(&self.host, &self.receiver, COUNT, per_request).await?
+        let (measured, count) = match row {
+            "door" => (accept(&self.host).await?, COUNT),
+            "light" => (light(&self.host, &self.receiver).await?, LIGHT_PER_S * LIGHT_SPAN.as_secs()),
+            _ => (end_to_end(&self.host, &self.receiver, COUNT, per_request).await?, COUNT),
         };
         self.rates.push(measured);
-        self.cpu_us.push((cpu_s(pid) - before_s) * 1e6 / COUNT as f64);
-        self.wakeups.push((wakeups(pid) - woken) / COUNT as f64);
+        self.cpu_us.push((cpu_s(pid) - before_s) * 1e6 / count as f64);
+        self.wakeups.push((wakeups(pid) - woken) / count as f64);
         Ok(())
     }
 }
@@ -64,6 +77,13 @@ async fn accept(host: &Host) -> Result<f64, Failure> {
     let url = built.url().clone();
     let key = built.headers()["authorization"].clone();
     rate(COUNT, move |number| http.post(url.clone()).header("authorization", key.clone()).body(event(number))).await
+}
+
+/// Measures deliveries one after the other. Returns how many of them a second has room for.
+async fn light(host: &Host, receiver: &Receiver) -> Result<f64, Failure> {
+    let request = |number| host.request(Method::POST, "/events", event(number));
+    let [p50_ms, _] = latency(receiver, LIGHT_PER_S, LIGHT_SPAN, 1, request).await?;
+    Ok(1e3 / p50_ms)
 }
 
 /// Returns the median of the ratios of pairs.
@@ -109,7 +129,9 @@ pub(crate) async fn compare(args: &Args, before: &Path) -> Result<Value, Failure
         }));
     }
     if all.is_empty() {
-        return Err("the rows single, batch, no-plugin and door are those that two programs can be compared by".into());
+        return Err(
+            "the rows single, batch, no-plugin, door and light are those that two programs can be compared by".into()
+        );
     }
     Ok(Value::from(all))
 }
