@@ -25,6 +25,16 @@ macro_rules! conformance {
             )+
         }
 
+        mod postgres {
+            use crate::conformance::test_store::{BackendKind, TestStore};
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::$case(&mut TestStore::new(BackendKind::Postgres).await).await;
+                }
+            )+
+        }
+
         mod memory {
             use crate::conformance::test_store::{BackendKind, TestStore};
             $(

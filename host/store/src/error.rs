@@ -102,6 +102,12 @@ pub enum StoreError {
         /// Process id of the host that holds the lock.
         pid: String,
     },
+    /// Another host uses the database.
+    #[error("the database is in use by another host; stop it, or name another database")]
+    DatabaseInUse,
+    /// The database or its server lacks something that the store needs.
+    #[error("the database cannot be used: {0}")]
+    DatabaseUnfit(String),
     /// Files of the data folder do not belong together.
     #[error(transparent)]
     Files(#[from] FolderFault),

@@ -10,8 +10,8 @@
 //! - No delivery is made for a subscription that was disabled before the event ([`catalog`]).
 //!
 //! # Structure
-//! [`Store`] holds the policies and calls a [`backend`], which stores: [`sqlite`], or `memory` for tests and the simulation. Only
-//! `sqlite` has SQL.
+//! [`Store`] holds the policies and calls a [`backend`], which stores: [`sqlite`], `postgres`, or `memory` for tests and the simulation.
+//! Only `sqlite` and `postgres` have SQL.
 //!
 //! # Limits
 //! The store takes no decisions about attempts: `retry` decides what follows one.
@@ -43,9 +43,14 @@ mod live_updates;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;
 mod operator_actions;
+mod order_key;
+mod pending_counts;
 mod plugins;
+#[cfg(any(test, feature = "postgres"))]
+pub mod postgres;
 mod reads;
 mod retention;
+mod sealed_secrets;
 pub mod sqlite;
 mod state_change;
 mod store_event;
@@ -133,6 +138,20 @@ impl Store {
         Store::on(limits, |state| Ok(Arc::new(memory::Memory::open(disk, state, limits, faults))))
     }
 
+    /// Opens the store in a database of PostgreSQL, creating the tables if there are none. `url` is such as
+    /// `postgresql://user@host/database`; `master_key` is the path of the file of the key that seals secrets.
+    #[cfg(any(test, feature = "postgres"))]
+    pub async fn open_postgres(
+        url: &str,
+        master_key: &Path,
+        limits: StoreLimits,
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<StoreEvent>), StoreError> {
+        let (state, listener) = HostState::new();
+        let state = Arc::new(state);
+        let backend = postgres::Postgres::open(url, master_key, limits, state.clone()).await?;
+        Ok((Store::of(Arc::new(backend), state, limits), listener))
+    }
+
     /// Opens the store on a backend.
     fn on(
         limits: StoreLimits,
@@ -140,8 +159,13 @@ impl Store {
     ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<StoreEvent>), StoreError> {
         let (state, listener) = HostState::new();
         let state = Arc::new(state);
-        let store = Store {
-            backend: open(state.clone())?,
+        Ok((Store::of(open(state.clone())?, state, limits), listener))
+    }
+
+    /// Returns the store on an open backend.
+    fn of(backend: Arc<dyn Backend>, state: Arc<HostState>, limits: StoreLimits) -> Arc<Self> {
+        Arc::new(Store {
+            backend,
             state,
             deletions: tokio::sync::Notify::new(),
             sweeps: tokio::sync::Notify::new(),
@@ -151,8 +175,7 @@ impl Store {
             gathered: figures::Gathered::default(),
             live_updates: live_updates::LiveUpdates::default(),
             limits,
-        };
-        Ok((Arc::new(store), listener))
+        })
     }
 
     /// Returns tenants, keys and subscriptions, as of the last commit.

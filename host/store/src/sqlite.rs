@@ -37,7 +37,6 @@ mod log_check;
 mod machine;
 mod new_events;
 mod operator_actions;
-mod order_key;
 mod outcomes;
 mod outcomes_beside_damage;
 mod partial_read;
@@ -72,6 +71,7 @@ pub use repair::damaged_parts;
 pub use rescue::{RescueReport, rescue};
 
 use crate::host_state::HostState;
+use crate::pending_counts::PendingCounts;
 use crate::vault::Vault;
 use crate::{StoreError, StoreLimits};
 use data_folder::DataFolder;
@@ -109,7 +109,7 @@ pub struct Sqlite {
     state: Arc<HostState>,
     vault: Vault,
     events: event_cache::EventCache,
-    pending: Arc<backlog::PendingCounts>,
+    pending: Arc<PendingCounts>,
     damage: damage::Damage,
     path: PathBuf,
     limits: StoreLimits,
@@ -143,7 +143,7 @@ impl Sqlite {
         connection.pragma_update(None, "journal_size_limit", room.log_bytes_kept())?;
         checkpoint::keep_log_short(&mut connection, &path, room.clone())?;
         let damage = damage::Damage::load(&connection);
-        let pending = Arc::new(backlog::PendingCounts::load(&connection, &damage));
+        let pending = Arc::new(backlog::count_pending(&connection, &damage));
         let context = WriterContext {
             files: files.clone(),
             room: room.clone(),

@@ -32,6 +32,20 @@ pub enum VaultError {
         /// Size of the file in bytes.
         found: usize,
     },
+    /// The database knows a master key, and the file does not exist.
+    #[error(
+        "the master key file {path} does not exist, and the database was used with a master key: put its file there"
+    )]
+    Missing {
+        /// Path of the key file.
+        path: String,
+    },
+    /// The database knows another master key.
+    #[error("the master key file {path} has another key than the one that the database was used with")]
+    OtherKey {
+        /// Path of the key file.
+        path: String,
+    },
     /// A sealed secret cannot be opened.
     #[error("a sealed secret does not open with this master key; was the key file replaced?")]
     DoesNotOpen,

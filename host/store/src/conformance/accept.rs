@@ -64,7 +64,7 @@ async fn an_event_keeps_its_exact_bytes(store: &mut TestStore) {
     let new =
         NewEvent { name: "Opportunity is Updated".into(), payload: payload.clone(), ..event_of(Module::Deal, "é") };
     let accepted = store.take(vec![new]).await[0];
-    store.reopen();
+    store.reopen().await;
     let event = store.event(tenant(), accepted.event).await.expect("the event").event;
     assert_eq!((event.id, &event.payload, &*event.name), (accepted.event, &payload, "Opportunity is Updated"));
     assert_eq!((event.module, event.entity_id.as_deref()), (Module::Deal, Some("é")));
@@ -124,7 +124,7 @@ async fn nothing_is_accepted_for_an_unknown_tenant(store: &mut TestStore) {
 }
 
 async fn a_request_may_not_make_too_many_deliveries(store: &mut TestStore) {
-    store.reopen_with(StoreLimits { request_deliveries_max: 3, ..StoreLimits::default() });
+    store.reopen_with(StoreLimits { request_deliveries_max: 3, ..StoreLimits::default() }).await;
     store.subscribe(json!({})).await;
     store.subscribe(json!({})).await;
     let refused = store.accept(tenant(), many(2), Caps::NONE).await;

@@ -31,7 +31,7 @@ async fn a_change_has_an_entry_with_its_author(store: &mut TestStore) {
     store.pass(1_000);
     let pause = StateChange::Pause { reason: "maintenance".into(), by_host: false };
     store.set_subscription_state(operator(), &tenant(), of.id, pause).await.expect("paused");
-    store.reopen();
+    store.reopen().await;
     let entries = log(store, Some(tenant())).await;
     let actions: Vec<_> = entries.iter().map(|one| &*one.action).collect();
     assert_eq!(actions, ["subscription.state", "subscription.create"]);

@@ -46,7 +46,7 @@ async fn a_bin_is_found_by_its_url(store: &mut TestStore) {
     store.pass(1_000);
     let two = bin_with(store, BinSettings { name: "two".into(), ..BinSettings::default() }).await;
     receive(store, &one, "a").await;
-    store.reopen();
+    store.reopen().await;
     let (owner, found) = store.bin_by_url(one.id.clone()).await.expect("the bin");
     assert_eq!((owner, found.settings, found.received), (tenant(), one.settings, 1));
     let names: Vec<String> =
@@ -95,7 +95,7 @@ async fn a_smaller_bin_forgets_requests(store: &mut TestStore) {
     let changed = store.update_bin(operator(), tenant(), bin.id.clone(), settings.clone()).await.expect("changed");
     assert_eq!((&changed.settings, changed.received), (&settings, 3));
     assert_eq!(bodies(store, &bin, None).await, ["c"]);
-    store.reopen();
+    store.reopen().await;
     assert_eq!(store.bin(tenant(), bin.id).await.expect("the bin").settings, settings);
     let unknown = BinId::parse("nothing").expect("an id");
     assert!(is_missing(&store.update_bin(operator(), tenant(), unknown, settings).await));

@@ -97,7 +97,7 @@ async fn a_disabled_subscription_gets_nothing(store: &mut TestStore) {
     let view = &store.all_deliveries().await[0];
     assert_eq!((view.state, view.reason.as_ref().map(|reason| &*reason.code)), (DeliveryState::Dead, Some("test")));
     assert_eq!(store.take_one("2").await.deliveries, 0);
-    store.reopen();
+    store.reopen().await;
     assert_eq!(store.take_one("3").await.deliveries, 0);
     store.resume(of.id).await;
     assert_eq!(store.take_one("4").await.deliveries, 1);
@@ -118,7 +118,7 @@ async fn a_deleted_subscription_gets_nothing(store: &mut TestStore) {
     assert!(store.catalog().subscription_by_id(of.id).is_none());
     let again = store.delete_subscription(operator(), &tenant(), of.id).await;
     assert!(matches!(again, Err(StoreError::NotFound("subscription"))), "{again:?}");
-    store.reopen();
+    store.reopen().await;
     assert!(store.catalog().all_subscriptions().is_empty());
 }
 

@@ -173,10 +173,10 @@ async fn a_pause_does_not_count_as_age(store: &mut TestStore) {
     let paused = store.set_subscription_state(operator(), &tenant(), of.id, pause).await.expect("paused");
     assert_eq!(paused.state_reason.as_deref(), Some("maintenance"));
     store.pass(HOUR_MS);
-    store.reopen();
+    store.reopen().await;
     let resumed = store.resume(of.id).await;
     assert_eq!(resumed.state_reason, None);
     assert_eq!(store.claim(&resumed).await.delivery().age_from_ms, before + HOUR_MS);
-    store.reopen();
+    store.reopen().await;
     assert_eq!(store.claim(&store.current(of.id)).await.delivery().age_from_ms, before + HOUR_MS);
 }

@@ -91,7 +91,7 @@ async fn an_interrupted_fan_out_is_completed_at_the_next_start(store: &mut TestS
     assert_eq!(step(store, id).await, FanOutAnswer::More);
     let made = pairs(store).await.len();
     assert!((1..EVENTS * SUBSCRIPTIONS).contains(&made), "a step is bounded: {made}");
-    store.reopen();
+    store.reopen().await;
     assert_eq!(store.seam().fan_outs().await.expect("fan-outs"), [(tenant(), id)]);
     let ledger = store.ledger(tenant()).await.expect("a ledger");
     assert_eq!((ledger.fan_out, ledger.pending), (promised, promised), "the law holds in between");

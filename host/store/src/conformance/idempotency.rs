@@ -31,7 +31,7 @@ async fn a_repetition_gets_the_answer_of_the_first_request(store: &mut TestStore
     store.subscribe(json!({})).await;
     let second = once(store, "a", 2).await.expect("repeated");
     assert_eq!((second.is_repetition, &second.events), (true, &first.events));
-    store.reopen();
+    store.reopen().await;
     assert_eq!(once(store, "a", 2).await.expect("repeated"), second);
     let ledger = store.lawful_ledger().await;
     assert_eq!((ledger.events, ledger.fan_out), (2, 2));
@@ -67,7 +67,7 @@ async fn a_refused_request_leaves_its_key_free(store: &mut TestStore) {
 }
 
 async fn a_repetition_is_answered_when_more_subscriptions_match(store: &mut TestStore) {
-    store.reopen_with(StoreLimits { request_deliveries_max: 2, ..StoreLimits::default() });
+    store.reopen_with(StoreLimits { request_deliveries_max: 2, ..StoreLimits::default() }).await;
     store.subscribe(json!({})).await;
     let first = once(store, "a", 2).await.expect("accepted");
     store.subscribe(json!({})).await;

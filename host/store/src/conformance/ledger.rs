@@ -44,14 +44,14 @@ async fn the_law_holds_after_everything(store: &mut TestStore) {
     store.delete_subscription(operator(), &tenant(), two.id).await.expect("deleted");
     let before = store.lawful_ledger().await;
     assert_eq!((before.fan_out, before.replayed, before.tests, before.events), (6, 3, 1, 5), "with one host event");
-    store.reopen();
+    store.reopen().await;
     assert_eq!(store.lawful_ledger().await, before);
     store.pass(48 * HOUR_MS);
     store.prune(Duration::from_secs(3_600)).await.expect("pruned");
     let after = store.lawful_ledger().await;
     assert_eq!((after.fan_out, after.replayed, after.tests), (6, 3, 1));
     assert_eq!(after.events + after.pruned.events, 5);
-    store.reopen();
+    store.reopen().await;
     assert_eq!(store.lawful_ledger().await, after);
 }
 
@@ -82,7 +82,7 @@ async fn pending_deliveries_are_counted_by_subscription(store: &mut TestStore) {
     let made_ms = oldest[&two.id];
     assert!(made_ms >= first.id.made_at_ms());
     assert_eq!(store.oldest_pending_for_host(tenant()).await.expect("a time"), Some(made_ms));
-    store.reopen();
+    store.reopen().await;
     assert_eq!(store.pending(&tenant()), pending);
     store.delete_subscription(operator(), &tenant(), two.id).await.expect("deleted");
     assert!(store.pending(&tenant()).is_empty());

@@ -154,6 +154,6 @@ async fn the_history_is_in_the_order_of_acceptance(store: &mut TestStore) {
         assert_eq!(store.event(tenant(), accepted.event).await.expect("the event").previous, before);
         before = Some(accepted.event);
         store.set_wall(-HOUR_MS);
-        store.reopen();
+        store.reopen().await;
     }
 }

@@ -52,7 +52,7 @@ async fn an_upload_is_active_at_once(store: &mut TestStore) {
     let uploaded = store.activate_plugin(operator(), tenant(), "p".into(), version("a"), component("a"), install);
     uploaded.await.expect("active");
     assert!(installed.load(Ordering::SeqCst));
-    store.reopen();
+    store.reopen().await;
     let plugins = store.plugins().await.expect("plugins");
     assert_eq!((plugins.len(), &*plugins[0].name, &plugins[0].tenant), (1, "p", &tenant()));
     assert_eq!((&plugins[0].active_sha256, &*plugins[0].activated_by), (&version("a").sha256, operator().shown()));
@@ -110,7 +110,7 @@ async fn versions_are_listed_newest_first(store: &mut TestStore) {
 
 async fn a_component_keeps_its_bytes(store: &mut TestStore) {
     upload(store, &tenant(), "p", "the bytes").await;
-    store.reopen();
+    store.reopen().await;
     let bytes = store.component(version("the bytes").sha256).await.expect("the component");
     assert_eq!(bytes, component("the bytes"));
     let unknown = store.component(version("other").sha256).await;
@@ -174,7 +174,7 @@ async fn a_deleted_plugin_leaves_its_name_and_components_when_they_are_unused(st
     assert_eq!(report, None, "versions of a deleted plugin are not found");
     // The name is free at once.
     upload(store, &tenant(), "p", "new").await;
-    store.reopen();
+    store.reopen().await;
     store.delete_discarded().await.expect("deleted");
     let found = versions(store).await;
     assert_eq!((found.len(), &found[0].sha256), (1, &version("new").sha256));
@@ -203,7 +203,7 @@ async fn the_component_of_a_file_is_remembered(store: &mut TestStore) {
     for sha256 in ["one", "two"] {
         store.note_plugin_file(tenant(), "p".into(), sha256.into()).await.expect("noted");
     }
-    store.reopen();
+    store.reopen().await;
     assert_eq!((file(store, "p").await.as_deref(), file(store, "q").await), (Some("two"), None));
     upload(store, &tenant(), "p", "a").await;
     store.delete_plugin(operator(), tenant(), "p".into(), || ()).await.expect("deleted");

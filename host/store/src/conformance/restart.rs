@@ -37,7 +37,7 @@ async fn subscriptions_survive_a_restart(store: &mut TestStore) {
     store.disable(other.id).await;
     store.note_failing(&tenant(), other.id, Some(5)).await.expect("noted");
     let before = [of.id, other.id].map(|id| shown(&store.current(id)));
-    store.reopen();
+    store.reopen().await;
     assert_eq!([of.id, other.id].map(|id| shown(&store.current(id))), before);
     assert_eq!(store.current(of.id).state, SubscriptionState::Paused);
     assert_eq!(store.catalog().subscriptions(&tenant()).len(), 2);
@@ -58,7 +58,7 @@ async fn deliveries_survive_a_restart(store: &mut TestStore) {
     let before = format!("{:?}", store.all_deliveries().await);
     let ledger = store.lawful_ledger().await;
     let pending = store.pending(&tenant());
-    store.reopen();
+    store.reopen().await;
     assert_eq!(format!("{:?}", store.all_deliveries().await), before);
     assert_eq!((store.lawful_ledger().await, store.pending(&tenant())), (ledger, pending));
     for view in store.all_deliveries().await {
@@ -75,7 +75,7 @@ async fn claims_do_not_survive_a_restart(store: &mut TestStore) {
     let of = store.subscribe(json!({})).await;
     store.take_one("1").await;
     let claim = store.claim(&of).await;
-    store.reopen();
+    store.reopen().await;
     let found = store.claim(&of).await;
     assert_eq!(found.delivery(), claim.delivery());
     drop(claim);
@@ -88,7 +88,7 @@ async fn new_ids_follow_those_of_an_earlier_start(store: &mut TestStore) {
     for _ in 0..3 {
         events.push(store.take_one("1").await.event);
         store.set_wall(-24 * HOUR_MS);
-        store.reopen();
+        store.reopen().await;
     }
     assert!(events.is_sorted());
     let deliveries: Vec<_> = store.all_deliveries().await.iter().map(|view| view.id).collect();
@@ -103,6 +103,6 @@ async fn a_healthy_store_has_no_faults(store: &mut TestStore) {
         assert_eq!((store.failed_commits(), store.folder_faults()), (0, Vec::new()));
         assert!(store.damage(None).is_empty() && store.damage(Some(&tenant())).is_empty());
         assert_eq!(store.compiled_cache_key(), key, "the key stays");
-        store.reopen();
+        store.reopen().await;
     }
 }

@@ -124,7 +124,7 @@ async fn the_ledger_keeps_the_numbers_of_pruned_deliveries(store: &mut TestStore
     let before = store.lawful_ledger().await;
     store.pass(48 * HOUR_MS);
     prune(store).await;
-    store.reopen();
+    store.reopen().await;
     let Ledger { events, bytes, fan_out, tests, delivered, dropped, dead, cancelled, pruned, .. } =
         store.lawful_ledger().await;
     assert_eq!((events, bytes, delivered, dropped, dead, cancelled), (0, 0, 0, 0, 0, 0));

@@ -53,7 +53,7 @@ async fn a_rollout_replaces_the_previous_one(store: &mut TestStore) {
         .begin_rollout(operator(), StoredRollout { ended_reason: Some("x".into()), ..canary }, || ())
         .await
         .expect("begun");
-    store.reopen();
+    store.reopen().await;
     let found = only(store).await;
     assert_eq!((found.kind, found.percent, found.started_at_ms), (RolloutKind::Canary, 12.5, 7));
     assert_eq!((found.earlier, found.ended_reason), (vec![(3, 1.0), (5, 2.5)], None));
@@ -118,7 +118,7 @@ async fn a_version_is_quarantined_until_its_release(store: &mut TestStore) {
     let new = Quarantine { tenant: tenant(), sha256: sha256.clone(), since_ms: 5, reason: "it traps".into() };
     store.quarantine(new.clone()).await.expect("quarantined");
     store.quarantine(Quarantine { since_ms: 9, reason: "again".into(), ..new }).await.expect("no change");
-    store.reopen();
+    store.reopen().await;
     let found = store.quarantined().await.expect("quarantined versions");
     assert_eq!((found.len(), &found[0].sha256, found[0].since_ms), (1, &sha256, 5));
     assert_eq!((&*found[0].reason, &found[0].tenant), ("it traps", &tenant()));

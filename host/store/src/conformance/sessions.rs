@@ -45,7 +45,7 @@ async fn a_key_is_known_by_its_text(store: &mut TestStore) {
         assert_eq!(store.catalog().keys(None), [Arc::new(admin.clone())]);
         assert_eq!(store.catalog().keys(Some(&tenant())), slice::from_ref(&made));
         assert!(store.catalog().key(&credential_hash("another text")).is_none());
-        store.reopen();
+        store.reopen().await;
     }
     let wrong = store.revoke_key(operator(), None, made.id).await;
     assert!(matches!(wrong, Err(StoreError::NotFound("key"))), "it is not an admin key: {wrong:?}");
@@ -57,7 +57,7 @@ async fn a_given_admin_key_replaces_the_former_one(store: &mut TestStore) {
         assert_eq!(store.catalog().keys(None).len(), 1);
         assert!(store.catalog().key(&credential_hash(text)).is_some());
     }
-    store.reopen();
+    store.reopen().await;
     assert!(store.catalog().key(&credential_hash("the-first-key")).is_none());
     assert!(store.catalog().key(&credential_hash("the-second-key")).is_some_and(|key| key.is_admin()));
 }
@@ -73,7 +73,7 @@ async fn a_revoked_key_ends_its_sessions_and_links(store: &mut TestStore) {
     for _ in 0..2 {
         assert!(store.catalog().key(&credential_hash(&text)).is_none());
         assert_eq!([0, 1].map(|index: usize| is_signed_in(store, &cookies[index])), [false, true]);
-        store.reopen();
+        store.reopen().await;
     }
     assert_eq!(store.use_sign_in_link(&link).await.expect("no key"), None);
     let again = store.revoke_key(operator(), Some(tenant()), revoked.id).await;
@@ -90,7 +90,7 @@ async fn the_last_use_of_a_key_is_kept(store: &mut TestStore) {
     let at_ms = store.now_ms();
     store.flush_used_keys().await.expect("written");
     store.seam().note_keys_used(vec![(Uuid::nil(), 5)]).await.expect("a key that is gone is left out");
-    store.reopen();
+    store.reopen().await;
     let times = store.keys_used_at_ms(&keys).await.expect("times");
     assert_eq!((times.len(), times.get(&used.id)), (1, Some(&at_ms)));
 }
@@ -98,14 +98,14 @@ async fn the_last_use_of_a_key_is_kept(store: &mut TestStore) {
 async fn a_token_is_known_by_its_text(store: &mut TestStore) {
     let other = store.add_tenant("u").await;
     let (token, text) = store.create_token(operator(), tenant(), "shop".into()).await.expect("a token");
-    store.reopen();
+    store.reopen().await;
     assert_eq!(*store.catalog().token(&credential_hash(&text)).expect("the token"), token);
     let foreign = store.revoke_token(operator(), other, token.id).await;
     assert!(matches!(foreign, Err(StoreError::NotFound("intake token"))), "{foreign:?}");
     store.revoke_token(operator(), tenant(), token.id).await.expect("revoked");
     for _ in 0..2 {
         assert!(store.catalog().token(&credential_hash(&text)).is_none());
-        store.reopen();
+        store.reopen().await;
     }
 }
 
@@ -116,7 +116,7 @@ async fn a_rotated_token_replaces_the_former_one(store: &mut TestStore) {
     for _ in 0..2 {
         assert!(store.catalog().token(&credential_hash(&old_text)).is_none());
         assert!(store.catalog().token(&credential_hash(&text)).is_some());
-        store.reopen();
+        store.reopen().await;
     }
     let again = store.rotate_token(operator(), tenant(), old.id).await;
     assert!(matches!(again, Err(StoreError::NotFound("intake token"))), "{again:?}");
@@ -129,13 +129,13 @@ async fn a_session_ends_by_signing_out(store: &mut TestStore) {
     let (key, _) = key(store).await;
     let one = store.sign_in(key.clone(), HERE).await.expect("signed in");
     let two = store.sign_in(key.clone(), HERE).await.expect("signed in");
-    store.reopen();
+    store.reopen().await;
     let (_, signer) = store.catalog().session(&credential_hash(&one)).expect("a session");
     assert_eq!(signer.id, key.id);
     store.sign_out(&one).await.expect("signed out");
     for _ in 0..2 {
         assert!(!is_signed_in(store, &one) && is_signed_in(store, &two));
-        store.reopen();
+        store.reopen().await;
     }
     store.sign_out(&one).await.expect("nothing to do");
     let entries = store.changes(Some(tenant()), None, 9).await.expect("changes").0;
@@ -151,7 +151,7 @@ async fn a_session_ends_by_its_age(store: &mut TestStore) {
     assert!(is_signed_in(store, &cookie));
     store.pass(2_000);
     assert!(!is_signed_in(store, &cookie));
-    store.reopen();
+    store.reopen().await;
     assert!(!is_signed_in(store, &cookie));
     let other = store.sign_in(key, HERE).await.expect("signed in");
     assert!(is_signed_in(store, &other) && !is_signed_in(store, &cookie));
@@ -168,14 +168,14 @@ async fn a_key_has_a_limited_number_of_sessions(store: &mut TestStore) {
     for _ in 0..2 {
         assert!(!is_signed_in(store, &oldest) && is_signed_in(store, &kept));
         assert!(more.iter().all(|cookie| is_signed_in(store, cookie)));
-        store.reopen();
+        store.reopen().await;
     }
 }
 
 async fn a_sign_in_link_is_used_once(store: &mut TestStore) {
     let (admin, _) = store.create_key(operator(), None, Vec::new(), "admin".into()).await.expect("a key");
     let link = store.create_sign_in_link(operator(), admin.clone()).await.expect("a link");
-    store.reopen();
+    store.reopen().await;
     assert_eq!(store.use_sign_in_link("another").await.expect("no key"), None);
     assert_eq!(store.use_sign_in_link(&link).await.expect("a key"), Some(admin.id));
     assert_eq!(store.use_sign_in_link(&link).await.expect("no key"), None);

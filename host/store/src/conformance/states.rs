@@ -146,7 +146,7 @@ async fn a_failing_receiver_is_noted(store: &mut TestStore) {
     let since = Some(store.now_ms() - HOUR_MS);
     store.note_failing(&tenant(), of.id, since).await.expect("noted");
     assert_eq!(store.current(of.id).failing_since_ms, since);
-    store.reopen();
+    store.reopen().await;
     assert_eq!(store.current(of.id).failing_since_ms, since);
     assert_eq!(store.resume(of.id).await.failing_since_ms, None, "a resumption begins again");
     store.note_failing(&tenant(), of.id, since).await.expect("noted");
@@ -171,7 +171,7 @@ async fn an_interrupted_ending_is_completed(store: &mut TestStore) {
     store.seam().delete_subscription(operator(), &tenant(), of.id).await.expect("deleted");
     let left = store.lawful_ledger().await.pending;
     assert!((1..600).contains(&left), "one transaction ends a limited number: {left} are left");
-    store.reopen();
+    store.reopen().await;
     store.prune(Duration::ZERO).await.expect("pruned");
     let ledger = store.lawful_ledger().await;
     assert_eq!((ledger.cancelled, ledger.pending), (600, 0));

@@ -38,7 +38,7 @@ async fn a_tenant_keeps_its_settings(store: &mut TestStore) {
         let found = store.catalog().tenant(&tenant()).expect("the tenant");
         assert_eq!((&found.extra_event_names, &found.limits_max), (&names, &limits), "an absent setting stays");
         assert_eq!(store.catalog().module_of(&tenant(), "Ticket is Created"), Some(Module::Deal));
-        store.reopen();
+        store.reopen().await;
     }
     let unknown = store.update_tenant(operator(), TenantId("u".into()), TenantChange::default()).await;
     assert!(matches!(unknown, Err(StoreError::NotFound("tenant"))), "{unknown:?}");
@@ -105,7 +105,7 @@ async fn usage_grows_with_each_kind_and_shrinks_with_its_deletion(store: &mut Te
     for kind in UsageKind::ALL.into_iter().filter(|kind| *kind != UsageKind::Statistics) {
         assert!(filled.of(kind) > empty.of(kind), "{kind:?} of {filled:?}");
     }
-    store.reopen();
+    store.reopen().await;
     assert_eq!(store.usage(tenant()).await.expect("a usage"), filled);
     let bin = store.bins(tenant()).await.expect("bins").remove(0);
     store.delete_bin(Actor::Host, tenant(), bin.id).await.expect("deleted");
@@ -151,7 +151,7 @@ async fn a_full_tenant_may_make_things_smaller(store: &mut TestStore) {
     let used = store.usage(tenant()).await.expect("a usage").bytes;
     // The share was lowered, so that the tenant stays over it.
     let share = Caps { events: 0, bytes: used / 2 };
-    store.reopen_with(StoreLimits { share, ..StoreLimits::default() });
+    store.reopen_with(StoreLimits { share, ..StoreLimits::default() }).await;
     let smaller = subscription_of(settings(json!({"description": "short"})));
     store.update_subscription(Actor::Host, &of, smaller).await.expect("it is smaller");
     let larger = subscription_of(settings(json!({"description": "x".repeat(1_000)})));
@@ -197,7 +197,7 @@ async fn a_deleted_tenant_ends_at_once(store: &mut TestStore) {
         assert!(matches!(accepted, Err(StoreError::NotFound("tenant"))), "{accepted:?}");
         let since = store.tenant_contents(tenant()).await.expect("contents").deleting_since_ms;
         assert_eq!(since, Some(store.now_ms()));
-        store.reopen();
+        store.reopen().await;
     }
     let again = store.delete_tenant(operator(), tenant(), contents, || ()).await;
     assert!(matches!(again, Err(StoreError::NotFound("tenant"))), "{again:?}");
@@ -216,7 +216,7 @@ async fn a_deleted_tenant_leaves_nothing(store: &mut TestStore) {
     assert!(store.quarantined().await.expect("quarantined versions").is_empty());
     assert!(store.all_deliveries().await.is_empty());
     store.add_tenant("t").await;
-    store.reopen();
+    store.reopen().await;
     let found = store.tenant_contents(tenant()).await.expect("contents");
     assert_eq!((found.events, found.deliveries, found.versions, found.bins), (0, 0, 0, 0));
     assert_eq!((found.subscriptions, found.keys, found.intake_tokens), (0, 0, 0));
@@ -239,7 +239,7 @@ async fn figures_are_summed_by_span(store: &mut TestStore) {
         store.count(&tenant(), of.id, &attempt);
         store.flush_figures().await.expect("written");
     }
-    store.reopen();
+    store.reopen().await;
     let minutes = store.figures(tenant(), from_s).await.expect("figures");
     let times: Vec<i64> = minutes.iter().map(|one| one.at_s).collect();
     assert!(times.len() == 2 && times[1] == times[0] + 120 && times[0] % 60 == 0, "{times:?}");

@@ -4,6 +4,7 @@ use super::test_values::{contact, settings, subscription_of};
 use crate::backend::Backend;
 use crate::backend::deliveries::Pruned;
 use crate::memory::MemoryDisk;
+use crate::postgres::test_server::TestDatabase;
 use crate::{
     Accepted, Actor, AttemptClass, Caps, Claim, ClaimedPage, DeliveryFilter, DeliveryView, Ledger, NewEvent,
     StateChange, Store, StoreEvent, StoreLimits, TenantChange,
@@ -31,12 +32,15 @@ pub(super) enum BackendKind {
     Sqlite,
     /// Tables in memory.
     Memory,
+    /// A database of a server of PostgreSQL.
+    Postgres,
 }
 
 /// Durable part of a store, which outlives it.
 enum DurablePart {
     Folder(TempDir),
     Memory(MemoryDisk),
+    Postgres(TestDatabase),
 }
 
 /// Open store with the channel of its events.
@@ -46,10 +50,13 @@ struct OpenStore {
 }
 
 impl DurablePart {
-    fn open(&self, limits: StoreLimits) -> OpenStore {
+    async fn open(&self, limits: StoreLimits) -> OpenStore {
         let opened = match self {
             DurablePart::Folder(folder) => Store::open_with(folder.path(), limits),
             DurablePart::Memory(disk) => Store::open_in_memory(disk.clone(), limits, None),
+            DurablePart::Postgres(database) => {
+                Store::open_postgres(&database.url(), &database.master_key(), limits).await
+            }
         };
         let (store, store_events) = opened.expect("the store opens");
         OpenStore { store, store_events }
@@ -88,29 +95,30 @@ impl TestStore {
         let part = match kind {
             BackendKind::Sqlite => DurablePart::Folder(tempfile::tempdir().expect("a folder")),
             BackendKind::Memory => DurablePart::Memory(MemoryDisk::default()),
+            BackendKind::Postgres => DurablePart::Postgres(TestDatabase::new().await),
         };
-        let open = Some(part.open(StoreLimits::default()));
+        let open = Some(part.open(StoreLimits::default()).await);
         let test_store = TestStore { open, part, clock, _entered: entered };
         test_store.add_tenant("t").await;
         test_store
     }
 
     /// Ends the store, and opens what it has left.
-    pub(super) fn reopen(&mut self) {
-        self.reopen_with(StoreLimits::default());
+    pub(super) async fn reopen(&mut self) {
+        self.reopen_with(StoreLimits::default()).await;
     }
 
     /// Opens the store again with other limits.
-    pub(super) fn reopen_with(&mut self, limits: StoreLimits) {
+    pub(super) async fn reopen_with(&mut self, limits: StoreLimits) {
         self.open = None;
-        self.open = Some(self.part.open(limits));
+        self.open = Some(self.part.open(limits).await);
     }
 
     /// Opens the store again with a share of this many bytes more than the tenant uses.
     pub(super) async fn reopen_with_room(&mut self, bytes: u64) {
         let used = self.usage(tenant()).await.expect("a usage").bytes;
         let share = Caps { events: u64::MAX, bytes: used + bytes };
-        self.reopen_with(StoreLimits { share, ..StoreLimits::default() });
+        self.reopen_with(StoreLimits { share, ..StoreLimits::default() }).await;
     }
 
     /// Returns the backend below the store.

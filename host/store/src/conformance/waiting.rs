@@ -153,7 +153,7 @@ async fn many_waiting_deliveries_become_due_by_a_sweep(store: &mut TestStore) {
     upload(store, "b").await;
     let at_once = store.claims(&of).await.len();
     assert!((1..MANY).contains(&at_once), "the transaction of the change is bounded: {at_once}");
-    store.reopen();
+    store.reopen().await;
     assert!(store.seam().next_sweep().await.expect("a read").is_some(), "the rest is left, also for the next start");
     store.sweep().await.expect("swept");
     assert_eq!(store.claims(&of).await.len(), MANY);

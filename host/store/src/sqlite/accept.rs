@@ -9,7 +9,7 @@ use crate::audit::{Actor, AuditAction};
 use crate::backend::intake::{Accepted, IntakeAnswer, IntakeBackend, IntakeRequest, NewEvent, Repeatable};
 use crate::catalog::Receivers;
 use crate::host_state::HostState;
-use crate::sqlite::order_key::OrderKey;
+use crate::order_key::OrderKey;
 use crate::store_event::NewDeliveries;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;

@@ -11,15 +11,14 @@
 //! only if an edit has just shortened the initial delay or the host has put deliveries off.
 
 use super::Sqlite;
-use super::batch::PendingChange;
 use super::damage::Damage;
 use super::fair_queue::Owner;
 use crate::StoreError;
 use crate::backend::deliveries::BacklogBackend;
+use crate::pending_counts::{Counts, PendingCounts};
 use async_trait::async_trait;
 use hookloom_model::delivery::DeliveryId;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
-use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, params};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -36,58 +35,15 @@ const OLDEST_OF_FIRST: &str = "SELECT MIN(id) FROM (SELECT id FROM deliveries IN
 const OLDEST_OF_RETRIED: &str = "SELECT MIN(id) FROM deliveries INDEXED BY deliveries_retried
      WHERE tenant = ?1 AND subscription = ?2 AND state = 0 AND attempts_made > 0 AND awaiting_plugin = ?3";
 
-/// Numbers of pending deliveries.
-#[derive(Default)]
-pub(super) struct PendingCounts(Mutex<Counts>);
-
-type Counts = HashMap<TenantId, HashMap<SubscriptionId, u64>>;
-
-impl PendingCounts {
-    /// Counts the pending deliveries of a database. If the index cannot be read to its end, counts what precedes the damage; the
-    /// repair of the index counts again.
-    pub(super) fn load(connection: &Connection, damage: &Damage) -> Self {
-        let mut counts = Counts::new();
-        if let Err(error) = count_all(connection, &mut counts) {
-            tracing::error!(error = %hookloom_model::describe(&error), "pending deliveries could not all be counted");
-            damage.note(&error);
-        }
-        PendingCounts(Mutex::new(counts))
+/// Counts the pending deliveries of a database. If the index cannot be read to its end, counts what precedes the damage; the repair
+/// of the index counts again.
+pub(super) fn count_pending(connection: &Connection, damage: &Damage) -> PendingCounts {
+    let mut counts = Counts::new();
+    if let Err(error) = count_all(connection, &mut counts) {
+        tracing::error!(error = %hookloom_model::describe(&error), "pending deliveries could not all be counted");
+        damage.note(&error);
     }
-
-    /// Replaces the numbers by those of another count.
-    pub(super) fn replace(&self, other: PendingCounts) {
-        *self.lock() = other.0.into_inner();
-    }
-
-    /// Applies the changes of a commit.
-    pub(super) fn apply(&self, changes: Vec<PendingChange>) {
-        let mut counts = self.lock();
-        for PendingChange { tenant, subscription, by } in changes {
-            let of_tenant = match counts.get_mut(&tenant) {
-                Some(known) => known,
-                None => counts.entry(tenant).or_default(),
-            };
-            let count = of_tenant.entry(subscription).or_default();
-            *count = count.saturating_add_signed(by);
-            if *count == 0 {
-                of_tenant.remove(&subscription);
-            }
-        }
-    }
-
-    /// Removes a tenant that is deleted.
-    pub(super) fn forget(&self, tenant: &TenantId) {
-        self.lock().remove(tenant);
-    }
-
-    /// Returns the numbers of a tenant's pending deliveries, without zeros.
-    pub(super) fn of(&self, tenant: &TenantId) -> HashMap<SubscriptionId, u64> {
-        self.lock().get(tenant).cloned().unwrap_or_default()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock()
-    }
+    PendingCounts::of_counts(counts)
 }
 
 /// Counts group by group, so that a group that cannot be read does not affect those before it.
@@ -177,7 +133,7 @@ mod tests {
         }
         let found = oldest(&connection, &tenant, subscription).expect("a look");
         assert_eq!(found.map(|id| id.as_u128()), expected, "{rows:?}");
-        let counted = PendingCounts::load(&connection, &Damage::default()).of(&tenant);
+        let counted = count_pending(&connection, &Damage::default()).of(&tenant);
         let pending = rows.iter().filter(|row| row.4 == 0).count() as u64;
         assert_eq!(counted.get(&subscription).copied().unwrap_or(0), pending, "{rows:?}");
     }
@@ -203,20 +159,5 @@ mod tests {
             let steps: Vec<String> = steps.map(|step| step.expect("a step")).collect();
             assert!(steps.iter().any(|step| step.contains("USING COVERING INDEX")), "{steps:?}");
         }
-    }
-
-    #[test]
-    fn a_commit_moves_the_numbers_and_what_was_never_counted_stays_at_none() {
-        let counts = PendingCounts::default();
-        let tenant = TenantId("t".into());
-        let [one, other] = [1, 2].map(|id| SubscriptionId(Uuid::from_u128(id)));
-        let change = |subscription, by| PendingChange { tenant: tenant.clone(), subscription, by };
-        counts.apply(vec![change(one, 2), change(other, 1), change(one, -1), change(other, -1)]);
-        assert_eq!(counts.of(&tenant), HashMap::from([(one, 1)]));
-        counts.apply(vec![change(one, -5)]);
-        assert_eq!(counts.of(&tenant), HashMap::new());
-        counts.apply(vec![change(one, 3)]);
-        counts.forget(&tenant);
-        assert_eq!(counts.of(&tenant), HashMap::new());
     }
 }

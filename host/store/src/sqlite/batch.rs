@@ -24,6 +24,7 @@ use super::disk_room::DiskRoom;
 use super::rows::{Insert, Row, Rows};
 use crate::StoreError;
 use crate::caps::Caps;
+use crate::pending_counts::PendingChange;
 use crate::usage::{BytesByKind, UsageKind};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use rusqlite::{CachedStatement, Connection, Params, ffi, params, params_from_iter};
@@ -114,14 +115,6 @@ struct Mark {
     counts: usize,
     rows: [usize; 2],
     pending: usize,
-}
-
-/// Change of the number of a subscription's pending deliveries.
-#[derive(Clone, Debug)]
-pub(super) struct PendingChange {
-    pub(super) tenant: TenantId,
-    pub(super) subscription: SubscriptionId,
-    pub(super) by: i64,
 }
 
 /// Transaction of the writer, which the writer alone sees.

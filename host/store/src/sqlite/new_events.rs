@@ -1,12 +1,11 @@
 //! Rows of new events and deliveries.
 
 use super::batch::IntakeTx;
-use super::order_key::OrderKey;
 use super::rows::{DeliveryRow, EventRow};
 use crate::backend::intake::NewEvent;
 use crate::claims::Claims;
-use crate::store_event::NewDeliveries;
-use crate::store_event::NewDelivery;
+use crate::order_key::OrderKey;
+use crate::store_event::{NewDeliveries, NewDelivery};
 use hookloom_model::event::{Event, EventId};
 use hookloom_model::subscription::{Subscription, TenantId};
 use std::cell::LazyCell;

@@ -10,7 +10,7 @@
 //! reads that need the index fail until `hookloom rescue`.
 
 use super::Sqlite;
-use super::backlog::PendingCounts;
+use super::backlog::count_pending;
 use super::batch::AdminTx;
 use super::fair_queue::Owner;
 use super::writer::Terms;
@@ -205,7 +205,7 @@ impl Sqlite {
         let write = move |tx: &AdminTx<'_, '_>| {
             rebuild(tx, &index)?;
             // The numbers may have been counted from the damaged index.
-            pending.replace(PendingCounts::load(tx, &damage));
+            pending.replace(count_pending(tx, &damage));
             Ok(())
         };
         let terms = Terms { owner: Owner::Host, rows: super::writer::ROWS_MAX };

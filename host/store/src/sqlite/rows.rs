@@ -13,7 +13,7 @@
 //! A row that is refused rolls the transaction back (`OR ROLLBACK`). To undo only the statement, SQLite would first copy every page
 //! that it touches.
 
-use super::order_key::OrderKey;
+use crate::order_key::OrderKey;
 use hookloom_model::delivery::DueDelivery;
 use hookloom_model::event::Event;
 use hookloom_model::subscription::TenantId;

@@ -4,8 +4,8 @@
 //! - A database of a newer host is refused.
 //! - The tenant's id is the first column of the key of every table with data of tenants.
 
-use super::order_key::OrderKey;
 use crate::StoreError;
+use crate::order_key::OrderKey;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 

@@ -24,7 +24,6 @@
 
 mod budget;
 
-use super::backlog::PendingCounts;
 use super::batch::{AdminTx, IntakeTx, OutcomeTx, Transaction, execute};
 use super::damage::Damage;
 use super::data_folder::OpenFiles;
@@ -32,6 +31,7 @@ use super::disk_room::DiskRoom;
 use super::fair_queue::{FairQueue, Owner};
 use crate::caps::Caps;
 use crate::error::{DatabaseError, DatabaseFault, StoreError};
+use crate::pending_counts::PendingCounts;
 use budget::RowBudget;
 use hookloom_fair_share::{FairPermit, FairSemaphore};
 use hookloom_model::clock;

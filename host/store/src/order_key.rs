@@ -6,11 +6,11 @@ use sha2::{Digest as _, Sha256};
 /// Key of an entity in the rows of its ordered deliveries: the beginning of a sha256, so that the size does not depend on the
 /// entity's id. A contact and a deal with the same id have different keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OrderKey(pub(super) [u8; 16]);
+pub(crate) struct OrderKey(pub(crate) [u8; 16]);
 
 impl OrderKey {
     /// Returns the key of an event's entity. None: the event has no entity.
-    pub(super) fn of_event(event: &Event) -> Option<Self> {
+    pub(crate) fn of_event(event: &Event) -> Option<Self> {
         event.entity_id.as_deref().map(|entity_id| OrderKey::of(event.module.as_str(), entity_id))
     }
 
@@ -19,7 +19,7 @@ impl OrderKey {
     }
 
     /// Returns the key of a text that earlier hosts stored, such as `Contact/57`.
-    pub(super) fn of_text(text: &str) -> Self {
+    pub(crate) fn of_text(text: &str) -> Self {
         OrderKey::digest(Sha256::new().chain_update(text))
     }
 

@@ -1,0 +1,144 @@
+//! Log of changes in the database.
+
+use super::Postgres;
+use super::connection::Connection;
+use super::rows::{int, text};
+use super::share::usage_of;
+use super::transaction::WriteTx;
+use crate::StoreError;
+use crate::audit::{Actor, AuditAction};
+use crate::backend::changes::{BYTES_MAX, Change, ChangeBackend, EntryTexts, KEPT_MAX, OLDEST, PAGE_BYTES_MAX};
+use crate::usage::UsageKind;
+use async_trait::async_trait;
+use hookloom_model::clock::now_ms;
+use hookloom_model::ids;
+use hookloom_model::subscription::TenantId;
+use serde_json::Value;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+fn owner(tenant: Option<&TenantId>) -> &str {
+    tenant.map_or("", |tenant| &tenant.0)
+}
+
+impl WriteTx {
+    /// Adds the entry of a change in this transaction to a tenant's log. None: to the host's log. Changes by the host itself have no
+    /// entry.
+    pub(super) async fn record(
+        &self,
+        actor: &Actor,
+        tenant: Option<&TenantId>,
+        action: &AuditAction<'_>,
+    ) -> Result<(), StoreError> {
+        let Actor::Key(who) = actor else { return Ok(()) };
+        let mut with_states = true;
+        if let Some(tenant) = tenant {
+            let usage = match usage_of(self, tenant, self.share()).await {
+                // The tenant is being deleted, with its log.
+                Err(StoreError::NotFound(_)) => return Ok(()),
+                usage => usage?,
+            };
+            // The entry is written even if the share is used up, without its states, which take the space.
+            with_states = usage.bytes < self.share().bytes;
+            if usage.of(UsageKind::Changes) > BYTES_MAX {
+                let sql = "DELETE FROM changes WHERE tenant = $1 AND id IN
+                           (SELECT id FROM changes WHERE tenant = $1 ORDER BY id LIMIT $2)";
+                self.execute(sql, &[&&*tenant.0, &int(OLDEST)]).await?;
+            }
+        }
+        insert(self, owner(tenant), EntryTexts::of(who, action, with_states)?).await
+    }
+}
+
+/// Adds an entry, and now and then deletes those above [`KEPT_MAX`].
+async fn insert(connection: &Connection, tenant: &str, entry: EntryTexts) -> Result<(), StoreError> {
+    let EntryTexts { who, action, subject, before, after } = entry;
+    let id = ids::new_uuid();
+    let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let at_ms = now_ms();
+    let (who, subject) = (text(&who), text(&subject));
+    connection.execute(sql, &[&tenant, &id, &at_ms, &&*who, &action, &&*subject, &before, &after]).await?;
+    // Finding the entries to delete reads the whole log, so only one change in 256 does it, chosen by a random byte.
+    if id.as_bytes()[15] != 0 {
+        return Ok(());
+    }
+    let sql = "DELETE FROM changes WHERE tenant = $1 AND id <= (SELECT id FROM changes WHERE tenant = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)";
+    connection.execute(sql, &[&tenant, &int(KEPT_MAX)]).await?;
+    Ok(())
+}
+
+#[async_trait]
+impl ChangeBackend for Postgres {
+    async fn changes(
+        &self,
+        tenant: Option<TenantId>,
+        before: Option<Uuid>,
+        limit: usize,
+    ) -> Result<(Vec<Change>, bool), StoreError> {
+        let read = self.readers.read(move |connection| {
+            Box::pin(async move {
+                let mut page = ChangePage { changes: Vec::new(), bytes: 0, limit };
+                let mut before = before.unwrap_or(Uuid::max());
+                loop {
+                    let rows = older(connection, owner(tenant.as_ref()), before).await?;
+                    for row in &rows {
+                        if page.is_complete_before(row)? {
+                            return Ok((page.changes, true));
+                        }
+                    }
+                    match rows.last() {
+                        Some(last) if int(rows.len()) == ROWS_MAX => before = last.try_get(0)?,
+                        _ => return Ok((page.changes, false)),
+                    }
+                }
+            })
+        });
+        read.await
+    }
+
+    async fn has_changes(&self) -> Result<bool, StoreError> {
+        let read = self.readers.read_one(|connection| {
+            Box::pin(async move { connection.exists("SELECT 1 FROM changes LIMIT 1", &[]).await })
+        });
+        read.await
+    }
+}
+
+/// Maximum number of entries that one statement reads. Their states have at most some megabytes.
+const ROWS_MAX: i64 = 64;
+
+async fn older(connection: &Connection, owner: &str, before: Uuid) -> Result<Vec<Row>, StoreError> {
+    let sql = "SELECT id, at_ms, who, action, subject, before, after FROM changes
+               WHERE tenant = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+    connection.query(sql, &[&owner, &before, &ROWS_MAX]).await
+}
+
+/// Page of entries.
+struct ChangePage {
+    changes: Vec<Change>,
+    /// Size of the states.
+    bytes: usize,
+    limit: usize,
+}
+
+impl ChangePage {
+    /// Adds an entry. Returns true if the page ends before it.
+    fn is_complete_before(&mut self, row: &Row) -> Result<bool, StoreError> {
+        let [before, after]: [Option<&str>; 2] = [row.try_get(5)?, row.try_get(6)?];
+        self.bytes += before.map_or(0, str::len) + after.map_or(0, str::len);
+        if self.changes.len() == self.limit || (self.bytes > PAGE_BYTES_MAX && !self.changes.is_empty()) {
+            return Ok(true);
+        }
+        let state = |text: Option<&str>| text.and_then(|text| serde_json::from_str::<Value>(text).ok());
+        self.changes.push(Change {
+            id: row.try_get(0)?,
+            at_ms: row.try_get(1)?,
+            who: row.try_get(2)?,
+            action: row.try_get(3)?,
+            subject: row.try_get(4)?,
+            before: state(before),
+            after: state(after),
+        });
+        Ok(false)
+    }
+}

@@ -1,0 +1,108 @@
+//! Connection to the server, with the statements that it has prepared.
+//!
+//! # Guarantees
+//! - A statement is prepared once for each connection.
+//! - The connection ends when its last user drops it. A session lock that it held is released by the server then.
+//!
+//! # Limits
+//! Texts of statements must be few: they are kept until the connection ends. Values are parameters.
+
+use crate::StoreError;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+
+/// Maximum time to connect, unless the URL says otherwise.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Time without an acknowledgement after which a connection is dead, unless the URL says otherwise.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// Parameters of a statement. Numbers are `i64`, states and kinds `i16`, texts `&str`, ids `Uuid`, bytes `&[u8]`.
+pub(super) type SqlParams<'p> = &'p [&'p (dyn ToSql + Sync)];
+
+/// Open connection.
+pub(super) struct Connection {
+    client: Client,
+    statements: Mutex<HashMap<String, Statement>>,
+}
+
+/// Returns the settings of connections from a URL such as `postgresql://user@host/database`.
+pub(super) fn config(url: &str) -> Result<Config, StoreError> {
+    let mut config: Config = url.parse()?;
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_MAX);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(SILENCE_MAX);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("hookloom");
+    }
+    Ok(config)
+}
+
+impl Connection {
+    /// Connects, and refuses a server or a database that cannot be used.
+    pub(super) async fn open(config: &Config) -> Result<Self, StoreError> {
+        let (client, connection) = config.connect(NoTls).await?;
+        tokio::spawn(async move {
+            // The error is returned to the users of the connection as well.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to PostgreSQL ended");
+            }
+        });
+        Ok(Connection { client, statements: Mutex::default() })
+    }
+
+    /// Returns true if the connection has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Runs a statement, and returns the number of rows that it changed.
+    pub(super) async fn execute(&self, sql: &str, params: SqlParams<'_>) -> Result<u64, StoreError> {
+        let statement = self.prepared(sql).await?;
+        Ok(self.client.execute(&statement, params).await?)
+    }
+
+    /// Runs a query, and returns its rows.
+    pub(super) async fn query(&self, sql: &str, params: SqlParams<'_>) -> Result<Vec<Row>, StoreError> {
+        let statement = self.prepared(sql).await?;
+        Ok(self.client.query(&statement, params).await?)
+    }
+
+    /// Runs a query of at most one row.
+    pub(super) async fn query_opt(&self, sql: &str, params: SqlParams<'_>) -> Result<Option<Row>, StoreError> {
+        let statement = self.prepared(sql).await?;
+        Ok(self.client.query_opt(&statement, params).await?)
+    }
+
+    /// Runs a query of exactly one row.
+    pub(super) async fn query_one(&self, sql: &str, params: SqlParams<'_>) -> Result<Row, StoreError> {
+        let statement = self.prepared(sql).await?;
+        Ok(self.client.query_one(&statement, params).await?)
+    }
+
+    /// Returns true if a query finds a row.
+    pub(super) async fn exists(&self, sql: &str, params: SqlParams<'_>) -> Result<bool, StoreError> {
+        Ok(!self.query(sql, params).await?.is_empty())
+    }
+
+    /// Runs statements without parameters, separated by semicolons, in one message.
+    pub(super) async fn batch_execute(&self, sql: &str) -> Result<(), StoreError> {
+        Ok(self.client.batch_execute(sql).await?)
+    }
+
+    async fn prepared(&self, sql: &str) -> Result<Statement, StoreError> {
+        let known = self.statements.lock().get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.statements.lock().insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+}

@@ -1,0 +1,129 @@
+//! Deliveries, events and attempts, as they are displayed.
+
+use super::Postgres;
+use super::conditions::FilteredQuery;
+use super::connection::Connection;
+use super::rows::{EVENT, VIEW, event_row, int, number, view_row};
+use crate::StoreError;
+use crate::backend::deliveries::{DeliveryBackend, DeliveryFilter, DeliveryView, EventView};
+use async_trait::async_trait;
+use hookloom_model::delivery::{Attempt, DeliveryId};
+use hookloom_model::event::EventId;
+use hookloom_model::subscription::TenantId;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio_postgres::Row;
+
+/// Condition of the last event of an entity ($3, $4) of a tenant ($1) before an event ($2). Ordered by `seq`, the order of
+/// acceptance even if the clock was set back. There is no gap between stored events, because the oldest of an entity is pruned
+/// first.
+pub(super) const BEFORE: &str = "WHERE tenant = $1 AND entity_id = $3 AND module = $4
+    AND seq < (SELECT this.seq FROM events this WHERE this.tenant = $1 AND this.id = $2) ORDER BY seq DESC LIMIT 1";
+
+#[async_trait]
+impl DeliveryBackend for Postgres {
+    async fn delivery(&self, tenant: TenantId, id: DeliveryId) -> Result<(DeliveryView, Vec<Attempt>), StoreError> {
+        let read = self.readers.read(move |connection| {
+            Box::pin(async move {
+                let sql = format!("{VIEW} WHERE tenant = $1 AND id = $2");
+                let row = connection.query_opt(&sql, &[&&*tenant.0, &id.0]).await?;
+                let view = view_row(&row.ok_or(StoreError::NotFound("delivery"))?)?;
+                Ok((view, attempts(connection, &tenant, id).await?))
+            })
+        });
+        read.await
+    }
+
+    async fn attempts_of_event(
+        &self,
+        tenant: TenantId,
+        event: EventId,
+    ) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
+        let read = self.readers.read_one(move |connection| {
+            Box::pin(async move {
+                let sql = "SELECT delivery, detail FROM attempts
+                           WHERE tenant = $1 AND delivery IN (SELECT id FROM deliveries WHERE tenant = $1 AND event = $2)
+                           ORDER BY delivery, number";
+                let mut attempts: HashMap<DeliveryId, Vec<Attempt>> = HashMap::new();
+                for row in connection.query(sql, &[&&*tenant.0, &event.0]).await? {
+                    let attempt = serde_json::from_str(row.try_get(1)?)?;
+                    attempts.entry(DeliveryId(row.try_get(0)?)).or_default().push(attempt);
+                }
+                Ok(attempts)
+            })
+        });
+        read.await
+    }
+
+    async fn earlier_ones(
+        &self,
+        tenant: TenantId,
+        event: EventId,
+    ) -> Result<HashMap<DeliveryId, (DeliveryId, u32)>, StoreError> {
+        let read = self.readers.read_one(move |connection| {
+            Box::pin(async move {
+                let sql = "SELECT DISTINCT ON (d.id) d.id, o.id, o.attempts_made FROM deliveries d
+                           JOIN deliveries o ON o.tenant = d.tenant AND o.subscription = d.subscription
+                             AND o.order_key = d.order_key AND o.state = 0 AND o.id < d.id
+                           WHERE d.tenant = $1 AND d.event = $2 AND d.state = 0 AND d.order_key IS NOT NULL
+                           ORDER BY d.id, o.id";
+                let rows = connection.query(sql, &[&&*tenant.0, &event.0]).await?;
+                let of = |row: &Row| Ok((DeliveryId(row.try_get(0)?), (DeliveryId(row.try_get(1)?), number(row, 2)?)));
+                rows.iter().map(of).collect()
+            })
+        });
+        read.await
+    }
+
+    async fn deliveries(&self, tenant: TenantId, filter: DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
+        let read =
+            self.readers.read_one(move |connection| Box::pin(async move { list(connection, &tenant, &filter).await }));
+        read.await
+    }
+
+    async fn event(&self, tenant: TenantId, id: EventId) -> Result<EventView, StoreError> {
+        let read = self.readers.read(move |connection| {
+            Box::pin(async move {
+                let sql = format!("SELECT {EVENT}, fan_out FROM events WHERE tenant = $1 AND id = $2");
+                let row = connection.query_opt(&sql, &[&&*tenant.0, &id.0]).await?;
+                let row = row.ok_or(StoreError::NotFound("event"))?;
+                let event = event_row(&row)?;
+                let sql = format!("SELECT id FROM events {BEFORE}");
+                let entity_id = event.entity_id.as_deref();
+                let module = event.module.as_str();
+                let previous = connection.query_opt(&sql, &[&&*tenant.0, &id.0, &entity_id, &module]).await?;
+                let previous = previous.map(|row| row.try_get(0).map(EventId)).transpose()?;
+                let filter = DeliveryFilter { event: Some(id), limit: usize::MAX, ..DeliveryFilter::default() };
+                let deliveries = list(connection, &tenant, &filter).await?;
+                Ok(EventView { event: Arc::new(event), previous, fan_out: number(&row, 6)?, deliveries })
+            })
+        });
+        read.await
+    }
+}
+
+async fn attempts(connection: &Connection, tenant: &TenantId, id: DeliveryId) -> Result<Vec<Attempt>, StoreError> {
+    let sql = "SELECT detail FROM attempts WHERE tenant = $1 AND delivery = $2 ORDER BY number";
+    let rows = connection.query(sql, &[&&*tenant.0, &id.0]).await?;
+    rows.iter().map(|row| Ok(serde_json::from_str(row.try_get(0)?)?)).collect()
+}
+
+async fn list(
+    connection: &Connection,
+    tenant: &TenantId,
+    filter: &DeliveryFilter,
+) -> Result<Vec<DeliveryView>, StoreError> {
+    let tenant = &*tenant.0;
+    let subscription = filter.subscription.map(|id| id.0);
+    let state = filter.state.map(|state| state as i16);
+    let event = filter.event.map(|id| id.0);
+    let before = filter.before.map(|id| id.0);
+    let limit = int(filter.limit);
+    let mut query = FilteredQuery::new(format!("{VIEW} WHERE tenant = $1"), &[&tenant]);
+    query.push_some(" AND subscription =", &subscription);
+    query.push_some(" AND state =", &state);
+    query.push_some(" AND event =", &event);
+    query.push_some(" AND id <", &before);
+    query.push(" ORDER BY id DESC LIMIT", &limit);
+    connection.query(&query.sql, &query.params).await?.iter().map(view_row).collect()
+}

@@ -1,0 +1,125 @@
+//! Queued write: it runs in a transaction, publishes its result after the commit, and answers its caller.
+
+use super::transaction::{SqlFuture, WriteTx};
+use crate::StoreError;
+use crate::error::DatabaseError;
+use crate::host_state::HostState;
+use async_trait::async_trait;
+use hookloom_model::clock::{self, Clock};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+use tokio::sync::oneshot;
+
+/// Outcome of a transaction.
+#[derive(Clone, Debug)]
+pub(super) enum CommitOutcome {
+    /// Everything is durable, except writes that were undone.
+    Committed,
+    /// Nothing was written, because the server cannot be reached.
+    Unavailable,
+    /// Nothing was written, because the server refused the transaction.
+    Refused(DatabaseError),
+    /// The answer was lost, and the server cannot be asked again for now.
+    Unknown,
+    /// Nothing was written, because this host may not write any more.
+    Stopped,
+}
+
+/// Queued write.
+#[async_trait]
+pub(super) trait Job: Send {
+    /// Runs the write. Returns false if it failed, so that its changes must be undone.
+    async fn run(&mut self, tx: &WriteTx) -> bool;
+
+    /// Publishes and answers. After [`CommitOutcome::Unknown`], it is called once more when the outcome is known.
+    fn finish(&mut self, state: &HostState, outcome: &CommitOutcome);
+}
+
+/// Write with its caller.
+pub(super) struct WriteJob<T, W, P> {
+    write: Option<W>,
+    publish: Option<P>,
+    written: Option<Result<T, StoreError>>,
+    answer: Option<oneshot::Sender<Result<T, StoreError>>>,
+    /// Clock of the caller, which the write sees.
+    clock: Option<Arc<dyn Clock>>,
+}
+
+impl<T, W, P> WriteJob<T, W, P> {
+    /// Returns a write, and the receiver of its answer.
+    pub(super) fn new(write: W, publish: P) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+        let (answer, answered) = oneshot::channel();
+        let clock = clock::current();
+        let job = WriteJob { write: Some(write), publish: Some(publish), written: None, answer: Some(answer), clock };
+        (job, answered)
+    }
+
+    fn answer(&mut self, answer: Result<T, StoreError>) {
+        if let Some(caller) = self.answer.take() {
+            // The caller is gone if its client has disconnected. The write stays.
+            let _ = caller.send(answer);
+        }
+    }
+}
+
+#[async_trait]
+impl<T, W, P> Job for WriteJob<T, W, P>
+where
+    T: Send + 'static,
+    W: for<'t> FnOnce(&'t WriteTx) -> SqlFuture<'t, T> + Send + 'static,
+    P: FnOnce(&HostState, &mut T) + Send + 'static,
+{
+    async fn run(&mut self, tx: &WriteTx) -> bool {
+        let Some(write) = self.write.take() else { return false };
+        let clock = self.clock.clone();
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            let _entered = clock::enter(clock.clone());
+            write(tx)
+        }));
+        let written = match begun {
+            Ok(future) => guarded(clock, future).await,
+            Err(_) => Err(StoreError::Panicked),
+        };
+        let is_ok = written.is_ok();
+        self.written = Some(written);
+        is_ok
+    }
+
+    fn finish(&mut self, state: &HostState, outcome: &CommitOutcome) {
+        let error = match outcome {
+            CommitOutcome::Committed => {
+                let Some(mut written) = self.written.take() else { return };
+                if let (Ok(value), Some(publish)) = (&mut written, self.publish.take()) {
+                    let _entered = clock::enter(self.clock.clone());
+                    publish(state, value);
+                }
+                return self.answer(written);
+            }
+            // What was written is published if the commit turns out to have happened.
+            CommitOutcome::Unknown if matches!(self.written, Some(Ok(_))) => {
+                return self.answer(Err(StoreError::Unknown));
+            }
+            CommitOutcome::Unknown => StoreError::Unknown,
+            CommitOutcome::Unavailable => StoreError::Unavailable,
+            CommitOutcome::Refused(error) => StoreError::Commit(error.clone()),
+            CommitOutcome::Stopped => StoreError::Stopped,
+        };
+        let answer = match self.written.take() {
+            Some(Err(error)) => Err(error),
+            _ => Err(error),
+        };
+        self.answer(answer);
+    }
+}
+
+/// Runs a write within the clock of its caller. A panic is an error of the write.
+async fn guarded<T>(clock: Option<Arc<dyn Clock>>, mut write: SqlFuture<'_, T>) -> Result<T, StoreError> {
+    poll_fn(move |context| {
+        let _entered = clock::enter(clock.clone());
+        let polled = catch_unwind(AssertUnwindSafe(|| write.as_mut().poll(context)));
+        polled.unwrap_or(Poll::Ready(Err(StoreError::Panicked)))
+    })
+    .await
+}

@@ -1,0 +1,52 @@
+//! Readiness of the database. The server looks after its own files.
+
+use super::Postgres;
+use super::writer::WriteMode;
+use crate::StoreError;
+use crate::backend::machine::{DamageReport, MachineBackend};
+use async_trait::async_trait;
+use hookloom_model::clock::now_ms;
+use hookloom_model::subscription::TenantId;
+
+#[async_trait]
+impl MachineBackend for Postgres {
+    /// Writes and reads.
+    async fn check(&self) -> Result<(), StoreError> {
+        self.writer
+            .run(
+                WriteMode::Shared,
+                |tx| {
+                    Box::pin(async move {
+                        let sql = "INSERT INTO readiness (checked_at_ms) VALUES ($1)
+                                   ON CONFLICT (only_row) DO UPDATE SET checked_at_ms = EXCLUDED.checked_at_ms";
+                        tx.execute(sql, &[&now_ms()]).await.map(drop)
+                    })
+                },
+                |_, ()| {},
+            )
+            .await?;
+        let read = self.readers.read_one(|connection| {
+            Box::pin(async move { connection.query("SELECT 1 FROM tenants LIMIT 1", &[]).await.map(drop) })
+        });
+        read.await
+    }
+
+    fn failed_commits(&self) -> u64 {
+        self.writer.failed_commits()
+    }
+
+    fn folder_faults(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Returns no damage: the server reports it in its own log.
+    fn damage(&self, _tenant: Option<&TenantId>) -> DamageReport {
+        DamageReport::default()
+    }
+
+    fn compiled_cache_key(&self) -> [u8; 32] {
+        self.vault.cache_key()
+    }
+
+    async fn run_upkeep(&self) {}
+}

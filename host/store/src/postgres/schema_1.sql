@@ -1,0 +1,312 @@
+-- Times are milliseconds since the epoch. Ids are uuids (version 7, so they sort by time). Numbers are int8, so that every number has
+-- one type in the host; states and kinds are int2. JSON is text, because no statement looks into it. Key columns compare bytes
+-- (COLLATE "C"), whatever the collation of the database. No foreign keys: the writer keeps rows together, and deletes in steps.
+
+-- Version of the schema, the master key that sealed the secrets, and the last transaction, by which a host learns after a lost
+-- answer whether it was committed.
+CREATE TABLE host (
+  only_row    bool PRIMARY KEY DEFAULT true CHECK (only_row),
+  schema      int8 NOT NULL,
+  master_key  bytea,                              -- derived from the master key, so that another one is noticed
+  transaction uuid,
+  holder      uuid                                -- the host that opened the database last
+) WITH (fillfactor = 20);
+
+-- Written by each readiness check: only a write that changes something is flushed, and only a flush tells.
+CREATE TABLE readiness (
+  only_row      bool PRIMARY KEY DEFAULT true CHECK (only_row),
+  checked_at_ms int8 NOT NULL
+);
+
+CREATE TABLE tenants (
+  id                text COLLATE "C" PRIMARY KEY,
+  extra_event_names text NOT NULL,                -- JSON: {"Contact is Deleted": "Contact"}
+  limits_max        text NOT NULL,                -- JSON: maxima for plugin calls, such as {"cpu_ms": 20}
+  egress            text NOT NULL,                -- JSON: {"deny": ["203.0.113.0/24"], "only": []}
+  created_at_ms     int8 NOT NULL,
+  deleting_since_ms int8                          -- null: the tenant is not being deleted
+);
+
+-- The part of a tenant's ledger that cannot be counted from the other tables, and the usage, which triggers count.
+CREATE TABLE ledgers (
+  tenant                     text COLLATE "C" PRIMARY KEY,
+  replayed                   int8 NOT NULL DEFAULT 0,
+  tests                      int8 NOT NULL DEFAULT 0,
+  events_pruned              int8 NOT NULL DEFAULT 0,
+  fan_out_pruned             int8 NOT NULL DEFAULT 0,
+  delivered_pruned           int8 NOT NULL DEFAULT 0,
+  dropped_pruned             int8 NOT NULL DEFAULT 0,
+  dead_pruned                int8 NOT NULL DEFAULT 0,
+  cancelled_pruned           int8 NOT NULL DEFAULT 0,
+  deleting                   bool NOT NULL DEFAULT false,
+  events_kept                int8 NOT NULL DEFAULT 0,
+  bytes_kept                 int8 NOT NULL DEFAULT 0,
+  bytes_of_events            int8 NOT NULL DEFAULT 0,
+  bytes_of_deliveries        int8 NOT NULL DEFAULT 0,
+  bytes_of_attempts          int8 NOT NULL DEFAULT 0,
+  bytes_of_plugins           int8 NOT NULL DEFAULT 0,
+  bytes_of_subscriptions     int8 NOT NULL DEFAULT 0,
+  bytes_of_bins              int8 NOT NULL DEFAULT 0,
+  bytes_of_rejected_requests int8 NOT NULL DEFAULT 0,
+  bytes_of_idempotency_keys  int8 NOT NULL DEFAULT 0,
+  bytes_of_changes           int8 NOT NULL DEFAULT 0,
+  bytes_of_access            int8 NOT NULL DEFAULT 0,
+  bytes_of_statistics        int8 NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+
+-- Only hashes: a stolen database opens no door.
+CREATE TABLE keys (
+  id            uuid PRIMARY KEY,
+  tenant        text COLLATE "C",                 -- null: an admin key
+  hash          bytea NOT NULL UNIQUE,
+  hint          text NOT NULL,                    -- the first characters, to tell keys apart
+  scopes        text NOT NULL,                    -- JSON: ["send", "read", "manage"]
+  label         text NOT NULL,
+  created_at_ms int8 NOT NULL,
+  used_at_ms    int8
+);
+CREATE INDEX keys_of_tenant ON keys (tenant);
+
+CREATE TABLE intake_tokens (
+  tenant        text COLLATE "C" NOT NULL,
+  id            uuid NOT NULL,
+  hash          bytea NOT NULL UNIQUE,
+  hint          text NOT NULL,
+  label         text NOT NULL,
+  created_at_ms int8 NOT NULL,
+  PRIMARY KEY (tenant, id)
+);
+
+-- Who is signed in to the pages: the hash of a cookie, and the key that it stands for.
+CREATE TABLE sessions (
+  hash          bytea PRIMARY KEY,
+  key           uuid NOT NULL,
+  csrf          text NOT NULL,
+  created_at_ms int8 NOT NULL,
+  expires_at_ms int8 NOT NULL
+);
+CREATE INDEX sessions_of_key ON sessions (key, created_at_ms);
+CREATE INDEX sessions_by_end ON sessions (expires_at_ms);
+
+-- Links that sign in once.
+CREATE TABLE sign_in_links (
+  hash          bytea PRIMARY KEY,
+  key           uuid NOT NULL,
+  expires_at_ms int8 NOT NULL
+);
+CREATE INDEX sign_in_links_of_key ON sign_in_links (key, expires_at_ms);
+CREATE INDEX sign_in_links_by_end ON sign_in_links (expires_at_ms);
+
+CREATE TABLE subscriptions (
+  tenant           text COLLATE "C" NOT NULL,
+  id               uuid NOT NULL,
+  settings         text NOT NULL,                 -- JSON, without secrets
+  sealed           bytea NOT NULL,                -- signing secrets and plugin secrets, encrypted
+  state            int2 NOT NULL,                 -- 0 active, 1 paused, 2 disabled
+  state_reason     text,
+  paused_at_ms     int8,                          -- when the age clock stopped
+  generation       int8 NOT NULL,
+  created_at_ms    int8 NOT NULL,
+  failing_since_ms int8,
+  pauses           text NOT NULL DEFAULT '[]',    -- JSON, [[from, to], …]: time that is not part of the age of deliveries
+  PRIMARY KEY (tenant, id)
+);
+
+-- Components by content; tenants that upload the same bytes share a row but never see each other's versions.
+CREATE TABLE components (
+  sha256 text COLLATE "C" PRIMARY KEY,
+  bytes  bytea NOT NULL
+);
+
+CREATE TABLE plugin_versions (
+  tenant        text COLLATE "C" NOT NULL,
+  name          text COLLATE "C" NOT NULL,
+  sha256        text COLLATE "C" NOT NULL,
+  seq           int8 GENERATED ALWAYS AS IDENTITY, -- the order of the uploads
+  size          int8 NOT NULL,
+  report        text NOT NULL,                    -- JSON: what the check found
+  created_at_ms int8 NOT NULL,
+  created_by    text NOT NULL,
+  PRIMARY KEY (tenant, name, sha256)
+);
+CREATE INDEX plugin_versions_of_component ON plugin_versions (sha256);
+
+CREATE TABLE plugins (
+  tenant          text COLLATE "C" NOT NULL,
+  name            text COLLATE "C" NOT NULL,
+  active_sha256   text COLLATE "C" NOT NULL,
+  activated_at_ms int8 NOT NULL,
+  activated_by    text NOT NULL,
+  PRIMARY KEY (tenant, name)
+);
+
+-- The last component that came from each file of the plugins folder: the same file does not come twice, so a restart
+-- never undoes an activation by API.
+CREATE TABLE plugin_files (
+  tenant text COLLATE "C" NOT NULL,
+  name   text COLLATE "C" NOT NULL,
+  sha256 text COLLATE "C" NOT NULL,
+  PRIMARY KEY (tenant, name)
+);
+
+-- Rollouts of versions in addition to the active one: at most one for each plugin. An ended rollout stays, with its reason.
+CREATE TABLE rollouts (
+  tenant        text COLLATE "C" NOT NULL,
+  name          text COLLATE "C" NOT NULL,
+  kind          int2 NOT NULL,                    -- 0 canary, 1 shadow
+  sha256        text COLLATE "C" NOT NULL,
+  percent       float8 NOT NULL,                  -- of a canary: how much of the events it judges
+  started_at_ms int8 NOT NULL,
+  ended_reason  text,                             -- null: under way
+  earlier       text NOT NULL DEFAULT '[]',       -- JSON, [[ms, percent], …]: the arm of an event never changes
+  counts        text NOT NULL DEFAULT '',         -- JSON of the plugin runtime, so that a restart forgets nothing
+  PRIMARY KEY (tenant, name)
+);
+
+-- Versions of plugins in whose call the host died, and which it does not call again.
+CREATE TABLE quarantine (
+  tenant   text COLLATE "C" NOT NULL,
+  sha256   text COLLATE "C" NOT NULL,
+  since_ms int8 NOT NULL,
+  reason   text NOT NULL,
+  PRIMARY KEY (tenant, sha256)
+);
+
+CREATE TABLE events (
+  tenant         text COLLATE "C" NOT NULL,
+  id             uuid NOT NULL,
+  seq            int8 GENERATED ALWAYS AS IDENTITY, -- the order of acceptance
+  name           text COLLATE "C" NOT NULL,
+  module         text COLLATE "C" NOT NULL,
+  entity_id      text COLLATE "C",
+  received_at_ms int8 NOT NULL,
+  fan_out        int8 NOT NULL,                   -- number of deliveries at acceptance
+  payload        bytea NOT NULL,
+  PRIMARY KEY (tenant, id)
+);
+-- What plugins read as history: the last event of the same entity that was accepted before.
+CREATE INDEX events_of_entity ON events (tenant, module, entity_id, seq) WHERE entity_id IS NOT NULL;
+
+CREATE TABLE deliveries (
+  tenant          text COLLATE "C" NOT NULL,
+  id              uuid NOT NULL,
+  event           uuid NOT NULL,
+  subscription    uuid NOT NULL,
+  kind            int2 NOT NULL,                  -- 0 promised when the event was accepted, 1 replayed, 2 a test
+  order_key       bytea,                          -- the entity, where deliveries of one entity keep their order
+  state           int2 NOT NULL,                  -- 0 pending, 1 delivered, 2 dropped, 3 dead, 4 cancelled
+  due_at_ms       int8 NOT NULL,
+  awaiting_plugin bool NOT NULL DEFAULT false,    -- true: due when version or config changes, at the latest at due_at_ms
+  attempts_made   int8 NOT NULL DEFAULT 0,        -- ever
+  budget_spent    int8 NOT NULL DEFAULT 0,        -- of the schedule, since it was last made pending by hand
+  age_from_ms     int8 NOT NULL,
+  reason          text,                           -- JSON: {"code", "message"} of the last attempt or of the end
+  created_at_ms   int8 NOT NULL,
+  updated_at_ms   int8 NOT NULL,
+  PRIMARY KEY (tenant, id)
+);
+-- First attempts and further ones are read apart, so that no backlog of retries stands before new events.
+CREATE INDEX deliveries_due ON deliveries (tenant, subscription, (attempts_made > 0), due_at_ms, id) WHERE state = 0;
+CREATE INDEX deliveries_in_order ON deliveries (tenant, subscription, order_key, id) WHERE state = 0 AND order_key IS NOT NULL;
+-- What waits for another plugin version or config, and the oldest delivery that was attempted before.
+CREATE INDEX deliveries_retried ON deliveries (tenant, subscription, awaiting_plugin, id) WHERE state = 0 AND attempts_made > 0;
+CREATE INDEX deliveries_of_subscription ON deliveries (tenant, subscription, id);
+CREATE INDEX deliveries_of_event ON deliveries (tenant, event);
+-- What people look for among a million: what did not end well.
+CREATE INDEX deliveries_ended_otherwise ON deliveries (tenant, state, id) WHERE state >= 2;
+
+CREATE TABLE attempts (
+  tenant   text COLLATE "C" NOT NULL,
+  delivery uuid NOT NULL,
+  number   int8 NOT NULL,
+  detail   text NOT NULL,                         -- JSON: the attempt as it is shown
+  PRIMARY KEY (tenant, delivery, number)
+);
+
+-- Requests whose events are durable and whose deliveries are not all made yet: they are made in steps, also after a restart.
+CREATE TABLE fan_outs (
+  tenant text COLLATE "C" NOT NULL,
+  id     uuid NOT NULL,
+  events uuid[] NOT NULL,                         -- events that lack deliveries, in their order
+  after  uuid,                                    -- the subscription up to which the first of them has its deliveries; null: none has
+  made   int8 NOT NULL,                           -- number of deliveries that the first of them has
+  lacks  int8 NOT NULL,                           -- number of deliveries that all of them lack
+  PRIMARY KEY (tenant, id)
+);
+
+-- Requests with an Idempotency-Key, and what was answered.
+CREATE TABLE idempotency_keys (
+  tenant         text COLLATE "C" NOT NULL,
+  key            text COLLATE "C" NOT NULL,
+  body_sha256    bytea NOT NULL,
+  answer         text NOT NULL,                   -- JSON: [[event, deliveries], …]
+  received_at_ms int8 NOT NULL,
+  PRIMARY KEY (tenant, key)
+);
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (received_at_ms);
+
+-- Changes whose effect on deliveries is not complete: these become due in steps, also after a restart. One of the two names what
+-- changed; the other one is empty.
+CREATE TABLE sweeps (
+  tenant       text COLLATE "C" NOT NULL,
+  plugin       text COLLATE "C" NOT NULL,         -- '': a subscription changed
+  subscription uuid NOT NULL,                     -- the nil uuid: a plugin changed
+  at_ms        int8 NOT NULL,
+  PRIMARY KEY (tenant, plugin, subscription)
+);
+
+-- Every change that somebody made: who, what, and how it was before and after, without secrets.
+CREATE TABLE changes (
+  tenant  text COLLATE "C" NOT NULL,              -- '': the host's own
+  id      uuid NOT NULL,
+  at_ms   int8 NOT NULL,
+  who     text NOT NULL,
+  action  text NOT NULL,
+  subject text NOT NULL,
+  before  text,                                   -- JSON
+  after   text,                                   -- JSON
+  PRIMARY KEY (tenant, id)
+);
+
+-- What /in received and could not be an event: kept for 7 days, because the vendor sends nothing twice.
+CREATE TABLE rejected_requests (
+  tenant         text COLLATE "C" NOT NULL,
+  id             uuid NOT NULL,
+  received_at_ms int8 NOT NULL,
+  reason         text NOT NULL,
+  truncated      bool NOT NULL,
+  body           bytea NOT NULL,
+  PRIMARY KEY (tenant, id)
+);
+
+-- Request inspectors.
+CREATE TABLE bins (
+  id            text COLLATE "C" PRIMARY KEY,     -- what the receiving URL holds: cannot be guessed
+  tenant        text COLLATE "C" NOT NULL,
+  settings      text NOT NULL,                    -- JSON
+  created_at_ms int8 NOT NULL,
+  received      int8 NOT NULL DEFAULT 0           -- ever: which answer of a script is next
+);
+CREATE INDEX bins_of_tenant ON bins (tenant, id);
+
+CREATE TABLE bin_requests (
+  bin            text COLLATE "C" NOT NULL,
+  id             uuid NOT NULL,
+  received_at_ms int8 NOT NULL,
+  head           text NOT NULL,                   -- JSON: method, path, query, headers, remote address, size
+  body           bytea NOT NULL,
+  PRIMARY KEY (bin, id)
+);
+CREATE INDEX bin_requests_by_age ON bin_requests (received_at_ms);
+
+-- What happened in a span of time, for the overview: counts and latencies. Spans are a minute, kept for a day, and an hour,
+-- kept for eight days.
+CREATE TABLE figures (
+  tenant       text COLLATE "C" NOT NULL,
+  span_s       int8 NOT NULL,
+  at_s         int8 NOT NULL,                     -- the span's beginning, since the epoch
+  subscription uuid NOT NULL,
+  plugin       text COLLATE "C" NOT NULL,         -- '': without one
+  figures      text NOT NULL,                     -- JSON
+  PRIMARY KEY (tenant, span_s, at_s, subscription, plugin)
+);

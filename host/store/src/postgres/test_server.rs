@@ -1,0 +1,168 @@
+//! PostgreSQL for the tests of this process: one private server, and a database for each test.
+//!
+//! # Guarantees
+//! - The server listens only on a socket in its own temporary folder, which is deleted with it. No other server is used or changed.
+//! - It ends with the process of the tests, also if that is killed: it is started by a shell that waits for the end of its input.
+//!
+//! # Limits
+//! The programs of PostgreSQL must be installed: those in `$HOOKLOOM_TEST_POSTGRES_BIN`, or else the newest in
+//! `/usr/lib/postgresql`. Nothing is flushed, so the tests cannot lose power.
+
+use super::{connection, schema};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Number of the user `nobody`, as which the server runs if the tests run as root, which it refuses.
+const NOBODY: u32 = 65_534;
+
+/// Database with the schema, which others are copied from.
+const TEMPLATE: &str = "hookloom_template";
+
+/// Starts the server ($1: folder of the programs, $2: folder of the server) and ends it at the end of the input.
+const GUARD: &str = r#"
+"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c full_page_writes=off -c max_connections=500 \
+  -c autovacuum=off -c shared_buffers=64MB -c max_wal_size=256MB >"$2/log" 2>&1 </dev/null &
+server=$!
+read -r _
+kill -INT $server
+wait $server
+rm -rf "$2"
+"#;
+
+static SERVER: LazyLock<TestServer> = LazyLock::new(TestServer::start);
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// Running server.
+struct TestServer {
+    folder: PathBuf,
+    /// The shell, whose input ends with this process.
+    _guard: Child,
+}
+
+/// Database of one test, which is dropped with this value, and the file of its master key.
+pub(crate) struct TestDatabase {
+    name: String,
+    key_folder: TempDir,
+}
+
+impl TestDatabase {
+    /// Creates a database with the schema.
+    pub(crate) async fn new() -> Self {
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        SERVER.run(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await;
+        TestDatabase { name, key_folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    /// Returns the URL of the database.
+    pub(crate) fn url(&self) -> String {
+        SERVER.url(&self.name)
+    }
+
+    /// Returns the path of the master key.
+    pub(crate) fn master_key(&self) -> PathBuf {
+        self.key_folder.path().join("master.key")
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        // The runtime of the test may be about to end.
+        std::thread::spawn(move || block_on(SERVER.run(&sql)));
+    }
+}
+
+impl TestServer {
+    fn start() -> Self {
+        let programs = programs();
+        let folder = tempfile::Builder::new().prefix("hookloom-postgres-").tempdir().expect("a folder").keep();
+        if is_root() {
+            chown(&folder, Some(NOBODY), Some(NOBODY)).expect("a folder of the server's user");
+        }
+        let data = folder.join("data");
+        let mut initdb = unprivileged(&programs.join("initdb"));
+        initdb.args(["--auth=trust", "--username=hookloom", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
+        let made = initdb.arg(&data).current_dir(&folder).output().expect("initdb");
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let mut guard = unprivileged(Path::new("/bin/sh"));
+        guard.args(["-c", GUARD, "sh"]).arg(&programs).arg(&folder).current_dir(&folder);
+        // Another group: an interrupt of the terminal must not end the shell before it has removed the folder.
+        let guard = guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let server = TestServer { folder, _guard: guard.spawn().expect("a shell") };
+        // Another thread, because this one may be within the runtime of a test.
+        std::thread::scope(|scope| scope.spawn(|| block_on(server.make_template())).join().expect("a template"));
+        server
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("host={} user=hookloom dbname={database}", self.folder.display())
+    }
+
+    async fn make_template(&self) {
+        let config = connection::config(&self.url("postgres")).expect("a URL");
+        let mut tries = 0;
+        while let Err(error) = connection::Connection::open(&config).await {
+            tries += 1;
+            assert!(tries < 500, "the server does not start: {error:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.run(&format!("CREATE DATABASE {TEMPLATE}")).await;
+        let config = connection::config(&self.url(TEMPLATE)).expect("a URL");
+        let template = connection::Connection::open(&config).await.expect("a connection");
+        schema::migrate(&template).await.expect("the schema");
+        drop(template);
+    }
+
+    /// Runs a statement as an administrator of the server.
+    async fn run(&self, sql: &str) {
+        let config = connection::config(&self.url("postgres")).expect("a URL");
+        let connection = connection::Connection::open(&config).await.expect("a connection");
+        // A template cannot be copied while its last connection ends.
+        for _ in 0..100 {
+            match connection.batch_execute(sql).await {
+                Err(error) if format!("{error:?}").contains("55006") => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                done => return done.expect(sql),
+            }
+        }
+        panic!("the database stays in use: {sql}");
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(future)
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Returns a command that runs as a user who may run a server.
+fn unprivileged(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    let [user, group] = ["reuid", "regid"].map(|id| format!("--{id}={NOBODY}"));
+    command.args([&user[..], &group[..], "--clear-groups"]).arg(program);
+    command
+}
+
+/// Returns the folder of the programs of PostgreSQL.
+fn programs() -> PathBuf {
+    if let Some(folder) = std::env::var_os("HOOKLOOM_TEST_POSTGRES_BIN") {
+        return folder.into();
+    }
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed in /usr/lib/postgresql");
+    let versions = versions.filter_map(|version| version.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let newest = versions.max().expect("a version of PostgreSQL");
+    PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin"))
+}

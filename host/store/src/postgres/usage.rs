@@ -1,0 +1,162 @@
+//! Usage of tenants, counted by triggers.
+//!
+//! # Guarantees
+//! - The counters of a tenant's row in `ledgers` equal the sum over its rows, in every transaction. `events_kept` and `bytes_kept` are
+//!   counted by the same triggers, so no statement of the host changes them.
+//!
+//! # Theory of operation
+//! The size of a row is the length of its texts and bytes, and a constant for its other columns and the entries of its indexes. The
+//! constants are those of SQLite. Triggers run once for each statement, with all its rows.
+//!
+//! # Limits
+//! The real size on the disk differs. Each statement writes a version of the tenant's row in `ledgers`.
+
+use super::connection::Connection;
+use super::rows::number;
+use crate::StoreError;
+use crate::usage::{BytesByKind, UsageKind};
+use hookloom_model::subscription::TenantId;
+use std::fmt::Write as _;
+
+/// Table whose rows count.
+struct UsageTable {
+    table: &'static str,
+    kind: UsageKind,
+    /// SQL of a row's tenant; `r` is the row.
+    tenant: &'static str,
+    /// Fixed size of a row, in bytes.
+    row_bytes: u32,
+    /// Columns whose length counts.
+    lengths: &'static [&'static str],
+    /// Column that holds a size in bytes.
+    size: Option<&'static str>,
+    /// True if the lengths of a row change.
+    changes: bool,
+}
+
+const fn counted(table: &'static str, kind: UsageKind, row_bytes: u32, lengths: &'static [&'static str]) -> UsageTable {
+    UsageTable { table, kind, tenant: "r.tenant", row_bytes, lengths, size: None, changes: true }
+}
+
+const fn constant(counted: UsageTable) -> UsageTable {
+    UsageTable { changes: false, ..counted }
+}
+
+const fn owned_by(tenant: &'static str, counted: UsageTable) -> UsageTable {
+    UsageTable { tenant, ..counted }
+}
+
+const OF_KEY: &str = "(SELECT k.tenant FROM keys k WHERE k.id = r.key)";
+
+/// Tables that count.
+const COUNTED: [UsageTable; 18] = [
+    constant(counted("events", UsageKind::Events, 160, &["name", "entity_id", "payload"])),
+    counted("deliveries", UsageKind::Deliveries, 320, &["order_key", "reason"]),
+    counted("attempts", UsageKind::Attempts, 96, &["detail"]),
+    UsageTable { size: Some("size"), ..counted("plugin_versions", UsageKind::Plugins, 256, &["report", "created_by"]) },
+    counted("plugins", UsageKind::Plugins, 192, &["activated_by"]),
+    counted("quarantine", UsageKind::Plugins, 160, &["reason"]),
+    counted("rollouts", UsageKind::Plugins, 192, &["counts", "earlier", "ended_reason"]),
+    counted("subscriptions", UsageKind::Subscriptions, 128, &["settings", "sealed", "state_reason"]),
+    counted("bins", UsageKind::Bins, 160, &["settings"]),
+    owned_by(
+        "(SELECT b.tenant FROM bins b WHERE b.id = r.bin)",
+        constant(counted("bin_requests", UsageKind::Bins, 160, &["head", "body"])),
+    ),
+    constant(counted("rejected_requests", UsageKind::RejectedRequests, 96, &["reason", "body"])),
+    constant(counted("idempotency_keys", UsageKind::IdempotencyKeys, 192, &["key", "answer"])),
+    constant(counted("changes", UsageKind::Changes, 128, &["who", "action", "subject", "before", "after"])),
+    counted("keys", UsageKind::Access, 256, &["hint", "scopes", "label"]),
+    constant(counted("intake_tokens", UsageKind::Access, 256, &["hint", "label"])),
+    constant(owned_by(OF_KEY, counted("sessions", UsageKind::Access, 256, &[]))),
+    constant(owned_by(OF_KEY, counted("sign_in_links", UsageKind::Access, 160, &[]))),
+    counted("figures", UsageKind::Statistics, 96, &["plugin", "figures"]),
+];
+
+impl UsageTable {
+    /// Returns the SQL of a row's size.
+    fn bytes(&self) -> String {
+        let mut text = self.row_bytes.to_string();
+        for column in self.lengths {
+            // Writing to a string cannot fail.
+            let _ = write!(text, " + coalesce(octet_length(r.{column}), 0)");
+        }
+        if let Some(size) = self.size {
+            let _ = write!(text, " + r.{size}");
+        }
+        text
+    }
+
+    /// Returns the SQL of the rows of a transition table, with their sign.
+    fn changed(&self, rows: &str, sign: i32) -> String {
+        let payload = if self.table == "events" { "octet_length(r.payload)" } else { "0" };
+        let Self { tenant, .. } = self;
+        let bytes = self.bytes();
+        format!(
+            "SELECT {tenant} AS tenant, {sign} AS rows, {sign} * ({bytes}) AS bytes, {sign} * {payload} AS payload FROM {rows} r"
+        )
+    }
+
+    fn trigger(&self, event: &str, rows: &[(&str, &str, i32)]) -> String {
+        let Self { table, kind, .. } = self;
+        let column = column(*kind);
+        let changed: Vec<String> = rows.iter().map(|(name, _, sign)| self.changed(name, *sign)).collect();
+        let changed = changed.join("\n    UNION ALL ");
+        let kept = if *table == "events" {
+            ", events_kept = l.events_kept + s.rows, bytes_kept = l.bytes_kept + s.payload"
+        } else {
+            ""
+        };
+        let tables: Vec<String> = rows.iter().map(|(name, which, _)| format!("{which} TABLE AS {name}")).collect();
+        let tables = tables.join(" ");
+        let name = format!("usage_{table}_{}", event.to_ascii_lowercase());
+        format!(
+            "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $usage$
+BEGIN
+  UPDATE ledgers l SET {column} = l.{column} + s.bytes{kept}
+  FROM (SELECT c.tenant, sum(c.rows)::int8 AS rows, sum(c.bytes)::int8 AS bytes, sum(c.payload)::int8 AS payload FROM (
+    {changed}
+  ) c WHERE c.tenant IS NOT NULL GROUP BY c.tenant HAVING sum(c.bytes) <> 0) s
+  WHERE l.tenant = s.tenant;
+  RETURN NULL;
+END $usage$;
+CREATE OR REPLACE TRIGGER {name} AFTER {event} ON {table} REFERENCING {tables} FOR EACH STATEMENT EXECUTE FUNCTION {name}();
+"
+        )
+    }
+
+    fn triggers(&self) -> String {
+        const NEW: (&str, &str, i32) = ("new_rows", "NEW", 1);
+        const OLD: (&str, &str, i32) = ("old_rows", "OLD", -1);
+        let mut sql = self.trigger("INSERT", &[NEW]) + &self.trigger("DELETE", &[OLD]);
+        if self.changes {
+            sql.push_str(&self.trigger("UPDATE", &[NEW, OLD]));
+        }
+        sql
+    }
+}
+
+/// Returns the column of a kind in `ledgers`.
+pub(super) fn column(kind: UsageKind) -> String {
+    format!("bytes_of_{}", kind.as_str())
+}
+
+/// Returns the statements that create the triggers of all tables.
+pub(super) fn triggers() -> String {
+    COUNTED.iter().map(UsageTable::triggers).collect()
+}
+
+/// Returns a tenant's number of events and sizes by kind. None: the tenant does not exist, or it is being deleted.
+pub(super) async fn kept(connection: &Connection, tenant: &TenantId) -> Result<Option<(u64, BytesByKind)>, StoreError> {
+    const SQL: &str = "SELECT greatest(events_kept, 0), greatest(bytes_of_events, 0), greatest(bytes_of_deliveries, 0),
+        greatest(bytes_of_attempts, 0), greatest(bytes_of_plugins, 0), greatest(bytes_of_subscriptions, 0), greatest(bytes_of_bins, 0),
+        greatest(bytes_of_rejected_requests, 0), greatest(bytes_of_idempotency_keys, 0), greatest(bytes_of_changes, 0),
+        greatest(bytes_of_access, 0), greatest(bytes_of_statistics, 0)
+        FROM ledgers WHERE tenant = $1 AND NOT deleting";
+    let Some(row) = connection.query_opt(SQL, &[&&*tenant.0]).await? else { return Ok(None) };
+    let mut bytes = BytesByKind::default();
+    for (index, bytes) in bytes.iter_mut().enumerate() {
+        *bytes = number(&row, index + 1)?;
+    }
+    Ok(Some((number(&row, 0)?, bytes)))
+}

@@ -1,0 +1,272 @@
+//! Writer of the backend: one task with one connection, and group commit.
+//!
+//! # Guarantees
+//! - `Ok` means durable: the server has answered the commit, or this host has found the transaction in the database after the answer
+//!   was lost.
+//! - Writes run in the order in which they were queued. The error of one undoes only that one, by a savepoint.
+//! - A write that changes the catalog ([`WriteMode::Alone`]) is committed alone, and is published before any later write runs.
+//! - What a write publishes follows its commit, even if the caller has gone.
+//! - After a commit whose answer was lost, no other write runs until the host knows whether it was committed. Its callers get
+//!   [`StoreError::Unknown`](crate::StoreError::Unknown) if that takes long.
+//!
+//! # Limits
+//! Queued writes are bounded, without a share for each tenant. The writer stops when the last handle is dropped, after all queued
+//! writes.
+
+use super::connection::Connection;
+use super::host_lock::HostLock;
+use super::job::{CommitOutcome, Job, WriteJob};
+use super::transaction::{SqlFuture, WriteTx};
+use crate::StoreError;
+use crate::caps::Caps;
+use crate::host_state::HostState;
+use crate::pending_counts::PendingCounts;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+/// Maximum number of writes in one commit.
+const BATCH_MAX: usize = 256;
+
+/// Maximum number of queued writes. When the queue is full, callers wait.
+const QUEUE_MAX: usize = 8_192;
+
+/// Time between two tries to reach a server whose answer was lost.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// Number of tries after which the callers of a transaction are told that its outcome is unknown: some seconds.
+const TRIES_MAX: u32 = 25;
+
+/// Rule by which a write shares a transaction with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WriteMode {
+    /// In a transaction with others.
+    Shared,
+    /// In a transaction without others, committed and published before the next write runs.
+    Alone,
+}
+
+struct QueuedJob {
+    job: Box<dyn Job>,
+    mode: WriteMode,
+}
+
+/// Handle of the writer's task.
+pub(super) struct Writer {
+    queue: mpsc::Sender<QueuedJob>,
+    failed_commits: Arc<AtomicU64>,
+}
+
+/// Parts of the backend that the writer maintains besides its transactions.
+pub(super) struct WriterContext {
+    pub(super) state: Arc<HostState>,
+    /// Numbers of pending deliveries by subscription, updated after each commit.
+    pub(super) pending: Arc<PendingCounts>,
+    /// Share of each tenant.
+    pub(super) share: Caps,
+}
+
+impl Writer {
+    /// Starts the task, which owns the connection and the lock of the database.
+    pub(super) fn start(lock: HostLock, connection: Connection, context: WriterContext) -> Self {
+        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        let failed_commits = Arc::new(AtomicU64::new(0));
+        let counter = failed_commits.clone();
+        let connection = Some(Arc::new(connection));
+        let task = WriterTask { lock, connection, context, jobs, next: None, failed_commits: counter };
+        tokio::spawn(task.run());
+        Writer { queue, failed_commits }
+    }
+
+    /// Returns the number of transactions that failed since the start.
+    pub(super) fn failed_commits(&self) -> u64 {
+        self.failed_commits.load(Ordering::Relaxed)
+    }
+
+    /// Queues a write, and returns its result after the commit. `publish` runs after the commit and before the next transaction.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        mode: WriteMode,
+        write: impl for<'t> FnOnce(&'t WriteTx) -> SqlFuture<'t, T> + Send + 'static,
+        publish: impl FnOnce(&HostState, &mut T) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, answered) = WriteJob::new(write, publish);
+        self.queue.send(QueuedJob { job: Box::new(job), mode }).await.map_err(|_| StoreError::Stopped)?;
+        answered.await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
+/// Transaction that did not commit.
+enum Uncommitted {
+    /// Nothing was written.
+    Undone(StoreError),
+    /// The answer to the commit was lost.
+    Lost,
+}
+
+impl From<StoreError> for Uncommitted {
+    fn from(error: StoreError) -> Self {
+        Uncommitted::Undone(error)
+    }
+}
+
+struct WriterTask {
+    lock: HostLock,
+    /// None: the connection was lost.
+    connection: Option<Arc<Connection>>,
+    context: WriterContext,
+    jobs: mpsc::Receiver<QueuedJob>,
+    /// Next write, which must be committed alone.
+    next: Option<QueuedJob>,
+    failed_commits: Arc<AtomicU64>,
+}
+
+impl WriterTask {
+    async fn run(mut self) {
+        while let Some(mut batch) = self.next_batch().await {
+            let outcome = self.commit(&mut batch).await;
+            if !matches!(outcome, CommitOutcome::Committed) {
+                self.failed_commits.fetch_add(1, Ordering::Relaxed);
+            }
+            self.finish(&mut batch, &outcome);
+        }
+    }
+
+    /// Waits for the writes of the next commit. None: there are no more writes.
+    async fn next_batch(&mut self) -> Option<Vec<Box<dyn Job>>> {
+        let first = match self.next.take() {
+            Some(next) => next,
+            None => self.jobs.recv().await?,
+        };
+        let mut batch = vec![first.job];
+        while first.mode == WriteMode::Shared
+            && batch.len() < BATCH_MAX
+            && let Ok(next) = self.jobs.try_recv()
+        {
+            if next.mode == WriteMode::Alone {
+                self.next = Some(next);
+                break;
+            }
+            batch.push(next.job);
+        }
+        Some(batch)
+    }
+
+    fn finish(&self, batch: &mut [Box<dyn Job>], outcome: &CommitOutcome) {
+        batch.iter_mut().for_each(|job| job.finish(&self.context.state, outcome));
+    }
+
+    /// Runs writes in one transaction.
+    async fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> CommitOutcome {
+        let connection = match self.connected().await {
+            Ok(connection) => connection,
+            Err(StoreError::Stopped) => return CommitOutcome::Stopped,
+            Err(_) => return CommitOutcome::Unavailable,
+        };
+        let WriterContext { state, pending, share } = &self.context;
+        let tx = WriteTx::new(connection, state.clone(), *share);
+        let id = Uuid::new_v4();
+        match transact(&tx, batch, id).await {
+            Ok(()) => {
+                pending.apply(tx.take_pending());
+                CommitOutcome::Committed
+            }
+            Err(Uncommitted::Undone(error)) => {
+                // The state of the connection is unknown.
+                self.connection = None;
+                match error {
+                    StoreError::Database(error) => CommitOutcome::Refused(error),
+                    _ => CommitOutcome::Unavailable,
+                }
+            }
+            Err(Uncommitted::Lost) => {
+                self.connection = None;
+                let outcome = self.find_out(batch, id).await;
+                if matches!(outcome, CommitOutcome::Committed) {
+                    self.context.pending.apply(tx.take_pending());
+                }
+                outcome
+            }
+        }
+    }
+
+    /// Returns the connection, or a new one if it was lost.
+    async fn connected(&mut self) -> Result<Arc<Connection>, StoreError> {
+        if let Some(connection) = self.connection.clone().filter(|connection| !connection.is_closed()) {
+            return Ok(connection);
+        }
+        self.connection = None;
+        let connection = Arc::new(self.lock.take_again().await.inspect_err(|error| {
+            tracing::error!(error = %hookloom_model::describe(error), "writes are refused");
+        })?);
+        self.connection = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Finds out whether a transaction was committed whose answer was lost. The callers are told after some seconds that it is unknown.
+    async fn find_out(&mut self, batch: &mut [Box<dyn Job>], id: Uuid) -> CommitOutcome {
+        for tries in 0_u32.. {
+            let found = match self.connected().await {
+                Ok(connection) => last_transaction(&connection).await,
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(last) if last == Some(id) => return CommitOutcome::Committed,
+                Ok(_) => return CommitOutcome::Unavailable,
+                Err(StoreError::Stopped) => break,
+                Err(_) => self.connection = None,
+            }
+            if tries == TRIES_MAX {
+                self.finish(batch, &CommitOutcome::Unknown);
+            }
+            if self.jobs.is_closed() {
+                break;
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+        CommitOutcome::Unknown
+    }
+}
+
+async fn last_transaction(connection: &Connection) -> Result<Option<Uuid>, StoreError> {
+    let row = connection.query_one("SELECT transaction FROM host", &[]).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Runs writes in a transaction and commits it, unless all of them failed.
+async fn transact(tx: &WriteTx, batch: &mut [Box<dyn Job>], id: Uuid) -> Result<(), Uncommitted> {
+    tx.batch_execute("BEGIN").await?;
+    let is_single = batch.len() == 1;
+    let mut kept = 0_usize;
+    for job in batch {
+        if !is_single {
+            tx.batch_execute("SAVEPOINT write").await?;
+        }
+        let before = tx.pending_len();
+        if job.run(tx).await {
+            kept += 1;
+        } else {
+            tx.undo_pending(before);
+            if !is_single {
+                tx.batch_execute("ROLLBACK TO SAVEPOINT write").await?;
+            }
+        }
+        if !is_single {
+            tx.batch_execute("RELEASE SAVEPOINT write").await?;
+        }
+    }
+    if kept == 0 {
+        return Ok(tx.batch_execute("ROLLBACK").await?);
+    }
+    tx.execute("UPDATE host SET transaction = $1", &[&id]).await?;
+    match tx.batch_execute("COMMIT").await {
+        Ok(()) => Ok(()),
+        // The server has answered.
+        Err(StoreError::Database(error)) if super::error::is_answer(&error) => {
+            Err(Uncommitted::Undone(StoreError::Database(error)))
+        }
+        Err(_) => Err(Uncommitted::Lost),
+    }
+}
