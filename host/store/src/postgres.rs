@@ -44,6 +44,7 @@ mod master_key;
 mod new_events;
 mod operator_actions;
 mod outcomes;
+mod plugin_deletion;
 mod plugins;
 mod quarantine;
 mod readers;

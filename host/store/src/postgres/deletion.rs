@@ -1,9 +1,8 @@
-//! Deletion of tenants, plugins and versions in the database, in steps.
+//! Deletion of tenants in the database, in steps.
 
 use super::Postgres;
 use crate::StoreError;
 use crate::audit::Actor;
-use crate::backend::plugins::PluginDeletionBackend;
 use crate::backend::tenants::DeletionBackend;
 use crate::backend::tenants::WorkStep;
 use crate::usage::TenantContents;
@@ -21,27 +20,6 @@ impl DeletionBackend for Postgres {
     }
 
     async fn delete_tenant_step(&self, tenant: &TenantId) -> Result<WorkStep, StoreError> {
-        todo!()
-    }
-}
-
-#[async_trait]
-impl PluginDeletionBackend for Postgres {
-    async fn delete_plugin(&self, actor: Actor, tenant: TenantId, name: String) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    async fn delete_version(
-        &self,
-        actor: Actor,
-        tenant: TenantId,
-        name: String,
-        sha256: String,
-    ) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    async fn delete_discarded_versions(&self) -> Result<WorkStep, StoreError> {
         todo!()
     }
 }
