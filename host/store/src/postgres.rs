@@ -61,6 +61,8 @@ mod sweeps;
 mod tenants;
 #[cfg(test)]
 pub(crate) mod test_server;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod usage;
 mod writer;

@@ -64,6 +64,16 @@ impl TestDatabase {
         SERVER.url(&self.name)
     }
 
+    /// Returns the URL of the database on a server with its socket in another folder.
+    pub(crate) fn url_at(&self, folder: &Path) -> String {
+        url(folder, &self.name)
+    }
+
+    /// Returns the folder of the server's socket.
+    pub(crate) fn socket_folder(&self) -> PathBuf {
+        SERVER.folder.clone()
+    }
+
     /// Returns the path of the master key.
     pub(crate) fn master_key(&self) -> PathBuf {
         self.key_folder.path().join("master.key")
@@ -101,7 +111,7 @@ impl TestServer {
     }
 
     fn url(&self, database: &str) -> String {
-        format!("host={} user=hookloom dbname={database}", self.folder.display())
+        url(&self.folder, database)
     }
 
     async fn make_template(&self) {
@@ -134,6 +144,10 @@ impl TestServer {
         }
         panic!("the database stays in use: {sql}");
     }
+}
+
+fn url(folder: &Path, database: &str) -> String {
+    format!("host={} user=hookloom dbname={database}", folder.display())
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

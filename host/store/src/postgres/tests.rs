@@ -1,0 +1,133 @@
+//! Tests of what only this backend has: its lock, lost connections, lost answers, and its master key.
+
+mod proxy;
+
+use super::connection::{self, Connection};
+use super::test_server::TestDatabase;
+use crate::error::StoreError;
+use crate::vault::VaultError;
+use crate::{Actor, Store, StoreEvent, StoreLimits, TenantChange};
+use hookloom_model::subscription::TenantId;
+use proxy::{Loss, Proxy};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+type Opened = Result<(Arc<Store>, UnboundedReceiver<StoreEvent>), StoreError>;
+
+async fn open(url: &str, master_key: &Path) -> Opened {
+    Store::open_postgres(url, master_key, StoreLimits::default()).await
+}
+
+async fn create(store: &Store, id: &str) -> Result<(), StoreError> {
+    let id = TenantId(id.into());
+    store.create_tenant(Actor::Host, id, TenantChange::default()).await.map(drop)
+}
+
+fn shows(store: &Store, id: &str) -> bool {
+    store.catalog().tenant(&TenantId(id.into())).is_some()
+}
+
+/// Returns a connection beside the store's.
+async fn beside(database: &TestDatabase) -> Connection {
+    let config = connection::config(&database.url()).expect("a URL");
+    Connection::open(&config).await.expect("a connection")
+}
+
+const END_THE_WRITER: &str = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database =
+     (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+#[tokio::test]
+async fn one_host_at_a_time_uses_a_database() {
+    let database = TestDatabase::new().await;
+    let first = open(&database.url(), &database.master_key()).await.expect("the first host");
+    let second = open(&database.url(), &database.master_key()).await;
+    assert!(matches!(second, Err(StoreError::DatabaseInUse)));
+    drop(first);
+    open(&database.url(), &database.master_key()).await.expect("the next host");
+}
+
+#[tokio::test]
+async fn a_writer_whose_connection_ended_connects_again() {
+    let database = TestDatabase::new().await;
+    let (store, _store_events) = open(&database.url(), &database.master_key()).await.expect("a store");
+    beside(&database).await.batch_execute(END_THE_WRITER).await.expect("ended");
+    // The first write may meet the end of the connection. It has changed nothing then.
+    match create(&store, "a").await {
+        Err(StoreError::Unavailable) => create(&store, "a").await.expect("written"),
+        written => written.expect("written"),
+    }
+    assert!(shows(&store, "a"));
+}
+
+#[tokio::test]
+async fn a_host_whose_database_was_opened_by_another_one_writes_no_more() {
+    let database = TestDatabase::new().await;
+    let (store, _store_events) = open(&database.url(), &database.master_key()).await.expect("a store");
+    let other = beside(&database).await;
+    other.batch_execute("UPDATE host SET holder = gen_random_uuid()").await.expect("another holder");
+    other.batch_execute(END_THE_WRITER).await.expect("ended");
+    for _ in 0..3 {
+        let written = create(&store, "a").await;
+        assert!(matches!(written, Err(StoreError::Stopped | StoreError::Unavailable)), "{written:?}");
+    }
+    assert!(matches!(create(&store, "a").await, Err(StoreError::Stopped)));
+    assert!(!shows(&store, "a"));
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_was_lost_is_found_in_the_database() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::start(&database.socket_folder());
+    let (store, _store_events) = open(&proxy.url(&database), &database.master_key()).await.expect("a store");
+    proxy.lose_next_commit(Loss::Answer);
+    create(&store, "a").await.expect("it was committed");
+    assert!(shows(&store, "a"));
+    proxy.lose_next_commit(Loss::Request);
+    let written = create(&store, "b").await;
+    assert!(matches!(written, Err(StoreError::Unavailable)), "{written:?}");
+    assert!(!shows(&store, "b"));
+    create(&store, "b").await.expect("nothing of it was written before");
+}
+
+#[tokio::test]
+async fn a_write_that_fails_undoes_only_itself() {
+    let database = TestDatabase::new().await;
+    let (store, _store_events) = open(&database.url(), &database.master_key()).await.expect("a store");
+    create(&store, "a").await.expect("created");
+    let backend: &dyn std::any::Any = &*store.backend;
+    let postgres: &super::Postgres = backend.downcast_ref().expect("a store on PostgreSQL");
+    let insert = |number: i64| {
+        postgres.write(move |tx| {
+            Box::pin(async move {
+                let sql = "INSERT INTO readiness (only_row, checked_at_ms) VALUES ($1::int8 < 2, $1)";
+                tx.execute(sql, &[&number]).await
+            })
+        })
+    };
+    let panics = postgres.write::<()>(|_| Box::pin(async { panic!("a fault of the host") }));
+    // Queued together, so that they share a transaction.
+    let (first, refused, same, panicked) = tokio::join!(insert(1), insert(2), insert(1), panics);
+    assert_eq!(first.expect("inserted"), 1);
+    assert!(matches!(refused, Err(StoreError::Database(_))), "{refused:?}");
+    assert!(matches!(same, Err(StoreError::Database(_))), "{same:?}");
+    assert!(matches!(panicked, Err(StoreError::Panicked)), "{panicked:?}");
+    let row = beside(&database).await.query_one("SELECT count(*) FROM readiness", &[]).await.expect("a count");
+    assert_eq!(row.get::<_, i64>(0), 1);
+}
+
+#[tokio::test]
+async fn another_master_key_is_refused_and_so_is_a_newer_schema() {
+    let database = TestDatabase::new().await;
+    drop(open(&database.url(), &database.master_key()).await.expect("a store"));
+    let other = tempfile::tempdir().expect("a folder");
+    let key = other.path().join("master.key");
+    let opened = open(&database.url(), &key).await.map(drop);
+    assert!(matches!(opened, Err(StoreError::Vault(VaultError::Missing { .. }))), "{opened:?}");
+    crate::vault::Vault::open(&key).expect("another key");
+    let opened = open(&database.url(), &key).await.map(drop);
+    assert!(matches!(opened, Err(StoreError::Vault(VaultError::OtherKey { .. }))), "{opened:?}");
+    beside(&database).await.batch_execute("UPDATE host SET schema = 1000").await.expect("a newer schema");
+    let opened = open(&database.url(), &database.master_key()).await.map(drop);
+    assert!(matches!(opened, Err(StoreError::NewerSchema { found: 1_000, .. })), "{opened:?}");
+}
