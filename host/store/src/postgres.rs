@@ -19,6 +19,7 @@
 
 mod accept;
 mod backlog;
+mod bin_requests;
 mod bins;
 mod changes;
 mod clock_steps;
