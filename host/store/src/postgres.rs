@@ -47,6 +47,7 @@ mod operator_actions;
 mod outcomes;
 mod plugin_deletion;
 mod plugins;
+mod pruning;
 mod quarantine;
 mod readers;
 mod rejected;

@@ -1,25 +1,152 @@
-//! Deletion of tenants in the database, in steps.
+//! Deletion of tenants in the database, in steps of about [`STEP_MAX`].
+//!
+//! # Guarantees
+//! - The tenant itself is deleted by the step that finds no other row of it.
 
 use super::Postgres;
+use super::connection::Connection;
+use super::credentials::found;
+use super::rows;
+use super::transaction::WriteTx;
 use crate::StoreError;
-use crate::audit::Actor;
-use crate::backend::tenants::DeletionBackend;
-use crate::backend::tenants::WorkStep;
+use crate::audit::{Actor, AuditAction};
+use crate::backend::tenants::{DeletionBackend, WorkStep};
 use crate::usage::TenantContents;
 use async_trait::async_trait;
+use hookloom_model::clock::{self, now_ms};
 use hookloom_model::subscription::TenantId;
+use std::time::Duration;
+
+/// Maximum duration of a step, which occupies the writer. A single statement may take longer.
+const STEP_MAX: Duration = Duration::from_millis(10);
+
+/// Rows of a tenant in a table, and how many of them a statement deletes. Rows with payloads are few.
+struct TenantRows {
+    table: &'static str,
+    /// Condition of the tenant's rows ($1).
+    of_tenant: &'static str,
+    rows: u32,
+}
+
+const fn rows_of(table: &'static str, rows: u32) -> TenantRows {
+    TenantRows { table, of_tenant: "tenant = $1", rows }
+}
+
+const OF_KEYS: &str = "key IN (SELECT id FROM keys WHERE tenant = $1)";
+
+/// Rows of a tenant, besides the versions of its plugins. Rows that identify the tenant of other rows come after them.
+const ROWS: [TenantRows; 19] = [
+    rows_of("attempts", 128),
+    rows_of("deliveries", 128),
+    rows_of("events", 16),
+    rows_of("fan_outs", 16),
+    rows_of("sweeps", 128),
+    rows_of("idempotency_keys", 32),
+    rows_of("rejected_requests", 16),
+    TenantRows { table: "bin_requests", of_tenant: "bin IN (SELECT id FROM bins WHERE tenant = $1)", rows: 16 },
+    rows_of("bins", 32),
+    rows_of("figures", 128),
+    rows_of("changes", 32),
+    rows_of("subscriptions", 32),
+    rows_of("quarantine", 128),
+    rows_of("rollouts", 128),
+    rows_of("plugins", 128),
+    TenantRows { table: "sessions", of_tenant: OF_KEYS, rows: 128 },
+    TenantRows { table: "sign_in_links", of_tenant: OF_KEYS, rows: 128 },
+    rows_of("keys", 128),
+    rows_of("intake_tokens", 128),
+];
 
 #[async_trait]
 impl DeletionBackend for Postgres {
     async fn delete_tenant(&self, actor: Actor, tenant: TenantId, contents: TenantContents) -> Result<(), StoreError> {
-        todo!()
+        let owner = tenant.clone();
+        let pending = self.pending.clone();
+        self.change_then(
+            move |tx| Box::pin(async move { begin(tx, &actor, &owner, &contents).await }),
+            move |state, ()| {
+                let subscriptions = state.catalog.subscriptions(&tenant);
+                state.catalog.remove_tenant(&tenant);
+                pending.forget(&tenant);
+                subscriptions.iter().for_each(|one| state.publish_change(one.id));
+            },
+        )
+        .await
     }
 
     async fn tenants_being_deleted(&self) -> Result<Vec<TenantId>, StoreError> {
-        todo!()
+        let read = self.readers.read_one(|connection| {
+            Box::pin(async move {
+                let sql = "SELECT id FROM tenants WHERE deleting_since_ms IS NOT NULL ORDER BY id";
+                connection.query(sql, &[]).await?.iter().map(|row| rows::tenant(row, 0)).collect()
+            })
+        });
+        read.await
     }
 
     async fn delete_tenant_step(&self, tenant: &TenantId) -> Result<WorkStep, StoreError> {
-        todo!()
+        let tenant = tenant.clone();
+        self.write(move |tx| {
+            Box::pin(async move {
+                let begun = clock::instant();
+                Ok(WorkStep { done: delete_some(tx, &tenant).await?, took: clock::since(begun) })
+            })
+        })
+        .await
     }
+}
+
+/// Begins the deletion of a tenant.
+async fn begin(tx: &WriteTx, actor: &Actor, tenant: &TenantId, contents: &TenantContents) -> Result<(), StoreError> {
+    let sql = "UPDATE tenants SET deleting_since_ms = $2 WHERE id = $1 AND deleting_since_ms IS NULL";
+    found(tx.execute(sql, &[&&*tenant.0, &now_ms()]).await?, "tenant")?;
+    tx.execute("UPDATE ledgers SET deleting = true WHERE tenant = $1", &[&&*tenant.0]).await?;
+    tx.record(actor, None, &AuditAction::TenantDelete(contents)).await
+}
+
+/// Deletes rows of a tenant for up to [`STEP_MAX`], and finally the tenant. Returns true if the tenant is gone.
+async fn delete_some(connection: &Connection, tenant: &TenantId) -> Result<bool, StoreError> {
+    let begun = clock::instant();
+    let mut deleted = 0;
+    for TenantRows { table, of_tenant, rows } in ROWS {
+        let sql = format!(
+            "DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {of_tenant} LIMIT {rows}))"
+        );
+        loop {
+            let some = connection.execute(&sql, &[&&*tenant.0]).await?;
+            deleted += some;
+            // Not while nothing was deleted: the round trips alone may take that long, and the step would never reach the end.
+            if deleted > 0 && clock::since(begun) >= STEP_MAX {
+                return Ok(false);
+            }
+            if some < rows.into() {
+                break;
+            }
+        }
+    }
+    while delete_version(connection, tenant).await? {
+        deleted += 1;
+        if clock::since(begun) >= STEP_MAX {
+            return Ok(false);
+        }
+    }
+    // An outcome may have been written for a delivery whose attempts were deleted already, so the last step must find no rows.
+    if deleted > 0 {
+        return Ok(false);
+    }
+    connection.execute("DELETE FROM ledgers WHERE tenant = $1", &[&&*tenant.0]).await?;
+    connection.execute("DELETE FROM tenants WHERE id = $1", &[&&*tenant.0]).await?;
+    Ok(true)
+}
+
+/// Deletes a version of a tenant's plugins, and its component if no other version has the same. Returns false if there is none.
+async fn delete_version(connection: &Connection, tenant: &TenantId) -> Result<bool, StoreError> {
+    let sql = "DELETE FROM plugin_versions
+               WHERE ctid = (SELECT ctid FROM plugin_versions WHERE tenant = $1 LIMIT 1) RETURNING sha256";
+    let Some(row) = connection.query_opt(sql, &[&&*tenant.0]).await? else { return Ok(false) };
+    let sha256: &str = row.try_get(0)?;
+    let sql =
+        "DELETE FROM components WHERE sha256 = $1 AND NOT EXISTS (SELECT 1 FROM plugin_versions WHERE sha256 = $1)";
+    connection.execute(sql, &[&sha256]).await?;
+    Ok(true)
 }

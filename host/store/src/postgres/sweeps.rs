@@ -2,11 +2,11 @@
 
 use super::Postgres;
 use super::connection::Connection;
-use super::rows::int;
+use super::rows::{self, int};
 use crate::StoreError;
 use crate::backend::upkeep::{Changed, STEP, Sweep, SweepBackend};
 use async_trait::async_trait;
-use hookloom_model::clock::now_ms;
+use hookloom_model::clock::{self, now_ms};
 use hookloom_model::delivery::DeliveryId;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use std::time::Duration;
@@ -53,7 +53,8 @@ pub(super) async fn judge_again(
 #[async_trait]
 impl SweepBackend for Postgres {
     async fn next_sweep(&self) -> Result<Option<Sweep>, StoreError> {
-        todo!()
+        let read = self.readers.read_one(|connection| Box::pin(async move { next_sweep(connection).await }));
+        read.await
     }
 
     async fn waiting(
@@ -62,7 +63,12 @@ impl SweepBackend for Postgres {
         id: SubscriptionId,
         after: Option<DeliveryId>,
     ) -> Result<Vec<DeliveryId>, StoreError> {
-        todo!()
+        let after = after.map_or(Uuid::nil(), |delivery| delivery.0);
+        let tenant = tenant.clone();
+        let read = self
+            .readers
+            .read_one(move |connection| Box::pin(async move { waiting(connection, &tenant, id, after).await }));
+        read.await
     }
 
     async fn make_due(
@@ -72,10 +78,66 @@ impl SweepBackend for Postgres {
         deliveries: Vec<DeliveryId>,
         at_ms: i64,
     ) -> Result<Duration, StoreError> {
-        todo!()
+        let tenant = tenant.clone();
+        let written = self.write_then(
+            move |tx| Box::pin(async move { make_due(tx, &tenant, &deliveries, at_ms).await }),
+            // The lane must read retries too: these deliveries have been attempted before.
+            move |state, _| state.publish_change(id),
+        );
+        written.await
     }
 
     async fn end_sweep(&self, sweep: Sweep) -> Result<(), StoreError> {
-        todo!()
+        self.write(move |tx| {
+            Box::pin(async move {
+                let (plugin, subscription) = columns(&sweep.changed);
+                // Keeps a sweep that was recorded meanwhile.
+                let sql = "DELETE FROM sweeps WHERE tenant = $1 AND plugin = $2 AND subscription = $3 AND at_ms = $4";
+                tx.execute(sql, &[&&*sweep.tenant.0, &plugin, &subscription, &sweep.at_ms]).await.map(drop)
+            })
+        })
+        .await
     }
+}
+
+async fn next_sweep(connection: &Connection) -> Result<Option<Sweep>, StoreError> {
+    let sql =
+        "SELECT tenant, plugin, subscription, at_ms FROM sweeps ORDER BY at_ms, tenant, plugin, subscription LIMIT 1";
+    let Some(row) = connection.query_opt(sql, &[]).await? else { return Ok(None) };
+    let plugin: String = row.try_get(1)?;
+    let changed = match plugin.is_empty() {
+        true => Changed::Subscription(SubscriptionId(row.try_get(2)?)),
+        false => Changed::Plugin(plugin),
+    };
+    Ok(Some(Sweep { tenant: rows::tenant(&row, 0)?, changed, at_ms: row.try_get(3)? }))
+}
+
+/// Returns the next deliveries of a subscription that wait for a change, by id.
+async fn waiting(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: SubscriptionId,
+    after: Uuid,
+) -> Result<Vec<DeliveryId>, StoreError> {
+    let sql = "SELECT id FROM deliveries
+               WHERE tenant = $1 AND subscription = $2 AND state = 0 AND attempts_made > 0 AND awaiting_plugin AND id > $3
+               ORDER BY id LIMIT $4";
+    let found = connection.query(sql, &[&&*tenant.0, &id.0, &after, &int(STEP)]).await?;
+    found.iter().map(|row| Ok(DeliveryId(row.try_get(0)?))).collect()
+}
+
+/// Makes deliveries due that wait for a change made at this time.
+async fn make_due(
+    connection: &Connection,
+    tenant: &TenantId,
+    deliveries: &[DeliveryId],
+    at_ms: i64,
+) -> Result<Duration, StoreError> {
+    let begun = clock::instant();
+    let ids: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.0).collect();
+    let sql = "UPDATE deliveries SET due_at_ms = $3, awaiting_plugin = false
+               WHERE tenant = $1 AND id = ANY ($2) AND state = 0 AND awaiting_plugin
+                 AND (updated_at_ms <= $4 OR updated_at_ms > $3)";
+    connection.execute(sql, &[&&*tenant.0, &ids, &now_ms(), &at_ms]).await?;
+    Ok(clock::since(begun))
 }
