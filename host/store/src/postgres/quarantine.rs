@@ -1,23 +1,53 @@
-//! Quarantined versions in the database.
+//! Quarantined versions of plugins in the database, by tenant and sha256.
 
-use super::Postgres;
+use super::rows::text;
+use super::{Postgres, rows};
 use crate::StoreError;
-use crate::backend::plugins::Quarantine;
-use crate::backend::plugins::QuarantineBackend;
+use crate::backend::plugins::{Quarantine, QuarantineBackend};
 use async_trait::async_trait;
 use hookloom_model::subscription::TenantId;
+use tokio_postgres::Row;
 
 #[async_trait]
 impl QuarantineBackend for Postgres {
     async fn quarantine(&self, new: Quarantine) -> Result<(), StoreError> {
-        todo!()
+        self.write(move |tx| {
+            Box::pin(async move {
+                let Quarantine { tenant, sha256, since_ms, reason } = &new;
+                let sql = "INSERT INTO quarantine (tenant, sha256, since_ms, reason) VALUES ($1, $2, $3, $4)
+                           ON CONFLICT (tenant, sha256) DO NOTHING";
+                tx.execute(sql, &[&&*tenant.0, sha256, since_ms, &&*text(reason)]).await.map(drop)
+            })
+        })
+        .await
     }
 
     async fn release(&self, tenant: TenantId, sha256: String) -> Result<(), StoreError> {
-        todo!()
+        self.write(move |tx| {
+            Box::pin(async move {
+                let sql = "DELETE FROM quarantine WHERE tenant = $1 AND sha256 = $2";
+                tx.execute(sql, &[&&*tenant.0, &sha256]).await.map(drop)
+            })
+        })
+        .await
     }
 
     async fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError> {
-        todo!()
+        let read = self.readers.read_one(|connection| {
+            Box::pin(async move {
+                let sql = "SELECT tenant, sha256, since_ms, reason FROM quarantine ORDER BY tenant, sha256";
+                connection.query(sql, &[]).await?.iter().map(quarantine_row).collect()
+            })
+        });
+        read.await
     }
+}
+
+fn quarantine_row(row: &Row) -> Result<Quarantine, StoreError> {
+    Ok(Quarantine {
+        tenant: rows::tenant(row, 0)?,
+        sha256: row.try_get(1)?,
+        since_ms: row.try_get(2)?,
+        reason: row.try_get(3)?,
+    })
 }
