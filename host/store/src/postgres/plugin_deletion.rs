@@ -123,13 +123,13 @@ async fn versions_of(connection: &Connection, tenant: &TenantId, name: &str) -> 
 }
 
 /// Key of a version.
-pub(super) struct VersionKey {
+struct VersionKey {
     /// Tenant of the version.
-    pub(super) tenant: TenantId,
+    tenant: TenantId,
     /// Name of its plugin, or the one under which it was discarded.
-    pub(super) name: String,
+    name: String,
     /// The sha256 of its component.
-    pub(super) sha256: String,
+    sha256: String,
 }
 
 fn key_row(row: &Row) -> Result<VersionKey, StoreError> {
@@ -153,7 +153,7 @@ async fn discarded_versions(connection: &Connection) -> Result<Vec<VersionKey>, 
 }
 
 /// Deletes versions whose plugins do not exist, and those of their components that no other version has.
-pub(super) async fn delete_versions(tx: &WriteTx, versions: &[VersionKey]) -> Result<(), StoreError> {
+async fn delete_versions(tx: &WriteTx, versions: &[VersionKey]) -> Result<(), StoreError> {
     let tenants: Vec<&str> = versions.iter().map(|version| &*version.tenant.0).collect();
     let names: Vec<&str> = versions.iter().map(|version| &*version.name).collect();
     let sha256s: Vec<&str> = versions.iter().map(|version| &*version.sha256).collect();
