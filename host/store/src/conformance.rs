@@ -54,6 +54,7 @@ mod catalog_race;
 mod claims;
 mod clock;
 mod fan_out;
+mod figures;
 mod idempotency;
 mod ledger;
 mod operator_actions;

@@ -2,8 +2,10 @@
 
 use super::test_store::{TestStore, tenant};
 use super::test_values::{contact, event_of, many, operator};
+use crate::backend::inspector::{REJECTED_KEPT_MS, REJECTED_MAX};
 use crate::{AttemptClass, Caps, EventFilter, NewEvent, StoreError, StoreEvent, StoreLimits};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use hookloom_model::delivery::{DeliveryKind, DeliveryState};
 use hookloom_model::event::{EventId, Module};
 use hookloom_model::subscription::TenantId;
@@ -19,6 +21,7 @@ conformance! {
     nothing_is_accepted_for_an_unknown_tenant,
     a_request_may_not_make_too_many_deliveries,
     a_rejected_request_is_accepted_once,
+    rejected_requests_are_few_and_young,
 }
 
 async fn all_events_of_a_request_or_none(store: &mut TestStore) {
@@ -156,4 +159,16 @@ async fn a_rejected_request_is_accepted_once(store: &mut TestStore) {
         (entries.len(), &*entries[0].action, &entries[0].subject),
         (1, "rejected-request.resubmit", &id.to_string())
     );
+}
+
+async fn rejected_requests_are_few_and_young(store: &mut TestStore) {
+    let reject = || store.reject(tenant(), "no\0 event".into(), Bytes::from_static(b"\0"), false);
+    let kept = async || store.rejected_requests(tenant(), None, 2 * REJECTED_MAX).await.expect("requests").len();
+    for rejected in join_all((0..REJECTED_MAX + 2).map(|_| reject())).await {
+        rejected.expect("kept");
+    }
+    assert_eq!(kept().await, REJECTED_MAX);
+    store.pass(REJECTED_KEPT_MS + 1);
+    reject().await.expect("kept");
+    assert_eq!(kept().await, REJECTED_MAX + 1 - 16, "each that arrives deletes some of the old ones");
 }

@@ -2,6 +2,7 @@
 
 use super::test_store::{HOUR_MS, TestStore, tenant};
 use super::test_values::operator;
+use crate::backend::inspector::{BIN_BYTES_MAX, SEARCHED_BYTES};
 use crate::{BINS_MAX, BinFilter, StoreError};
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -16,6 +17,9 @@ conformance! {
     a_smaller_bin_forgets_requests,
     a_request_is_shown_with_the_one_before,
     requests_are_searched,
+    many_requests_are_listed_and_searched,
+    a_search_continues_after_some_megabytes,
+    a_bin_has_a_limited_size,
     requests_are_forgotten,
     a_bin_belongs_to_its_tenant,
     a_tenant_has_a_limited_number_of_bins,
@@ -124,6 +128,45 @@ async fn requests_are_searched(store: &mut TestStore) {
     assert_eq!(bodies(store, &bin, Some("A PEAR")).await, ["a pear"]);
     assert_eq!(bodies(store, &bin, Some("%_")).await, ["%_"], "a search has no wildcards");
     assert_eq!(bodies(store, &bin, Some("grape")).await.len(), 0);
+}
+
+async fn many_requests_are_listed_and_searched(store: &mut TestStore) {
+    let bin = bin_with(store, BinSettings { requests_max: 150, ..BinSettings::default() }).await;
+    for nth in 0..151 {
+        receive(store, &bin, &format!("request {nth}.")).await;
+    }
+    let all = bodies(store, &bin, None).await;
+    assert_eq!((all.len(), &*all[0], &*all[98]), (99, "request 150.", "request 52."));
+    let found = bodies(store, &bin, Some("request 1.")).await;
+    assert_eq!(found, ["request 1."], "the oldest one that is kept");
+    let filter = BinFilter { limit: 150, ..BinFilter::default() };
+    let page = store.bin_requests(tenant(), bin.id, filter).await.expect("a page");
+    assert_eq!((page.requests.len(), page.further), (150, None), "there are no more");
+}
+
+async fn a_search_continues_after_some_megabytes(store: &mut TestStore) {
+    let bin = bin_with(store, BinSettings::default()).await;
+    let oldest = receive(store, &bin, "a needle").await;
+    for _ in 0..66 {
+        receive(store, &bin, &"x".repeat(SEARCHED_BYTES)).await;
+    }
+    let mut filter = BinFilter { search: Some("Needle".into()), limit: 9, ..BinFilter::default() };
+    let page = store.bin_requests(tenant(), bin.id.clone(), filter.clone()).await.expect("a page");
+    assert!(page.requests.is_empty() && page.further.is_some(), "{page:?}");
+    filter.before = page.further;
+    let page = store.bin_requests(tenant(), bin.id.clone(), filter).await.expect("a page");
+    assert_eq!((page.requests.iter().map(|one| one.id).collect::<Vec<_>>(), page.further), (vec![oldest], None));
+}
+
+async fn a_bin_has_a_limited_size(store: &mut TestStore) {
+    let bin = bin_with(store, BinSettings::default()).await;
+    let quarter = usize::try_from(BIN_BYTES_MAX / 4).expect("a size");
+    for _ in 0..5 {
+        receive(store, &bin, &"x".repeat(quarter)).await;
+    }
+    assert_eq!(bodies(store, &bin, None).await.len(), 3, "four have no room for their heads");
+    receive(store, &bin, "small").await;
+    assert_eq!(bodies(store, &bin, None).await.len(), 4);
 }
 
 async fn requests_are_forgotten(store: &mut TestStore) {
