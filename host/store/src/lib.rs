@@ -60,6 +60,8 @@ mod tenants;
 #[cfg(test)]
 mod twins;
 mod usage;
+#[cfg(test)]
+mod usage_world;
 pub mod vault;
 
 pub use audit::Actor;

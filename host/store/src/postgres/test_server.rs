@@ -74,6 +74,12 @@ impl TestDatabase {
         SERVER.folder.clone()
     }
 
+    /// Returns a connection beside those of a store.
+    pub(super) async fn connect(&self) -> connection::Connection {
+        let config = connection::config(&self.url()).expect("a URL");
+        connection::Connection::open(&config).await.expect("a connection")
+    }
+
     /// Returns the path of the master key.
     pub(crate) fn master_key(&self) -> PathBuf {
         self.key_folder.path().join("master.key")

@@ -160,3 +160,6 @@ pub(super) async fn kept(connection: &Connection, tenant: &TenantId) -> Result<O
     }
     Ok(Some((number(&row, 0)?, bytes)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,36 @@
 //! Tests that the counters equal the stored rows, after any sequence of operations.
 
-mod world;
-
 use super::*;
 use crate::caps::Caps;
-use crate::{Actor, NewEvent, PluginVersion, Span, Store, StoreLimits, TenantChange};
-use bytes::Bytes;
-use hookloom_model::delivery::DeliveryState;
-use hookloom_model::inspector::RequestHead;
+use crate::sqlite::fair_queue::Owner;
+use crate::usage_world::{CountedRows, SHARE, World, contact, counters_equal_rows, refused_over_the_share, sequences};
+use crate::{Actor, Store, StoreLimits, TenantChange};
+use async_trait::async_trait;
+use hookloom_model::subscription::SubscriptionId;
 use proptest::prelude::*;
-use world::{What, World, WorldStep, contact, step};
 
-/// Share that some of the operations exceed.
-const SHARE: Caps = Caps { events: 24, bytes: 60_000 };
+/// Rows of a store on SQLite, and its folder.
+struct SqliteRows {
+    _folder: tempfile::TempDir,
+}
+
+async fn new_world() -> World {
+    let folder = tempfile::tempdir().expect("a folder");
+    let limits = StoreLimits { share: SHARE, ..StoreLimits::default() };
+    let (store, _) = Store::open_with(folder.path(), limits).expect("a store");
+    World::new(store, SqliteRows { _folder: folder }).await
+}
+
+#[async_trait]
+impl CountedRows for SqliteRows {
+    async fn check(&self, store: &Store) {
+        store.sqlite().readers.read(Owner::Host, check_usage).await.expect("counted");
+    }
+
+    async fn pending(&self, store: &Store) -> HashMap<(TenantId, SubscriptionId), u64> {
+        store.sqlite().readers.read(Owner::Host, pending_counts).await.expect("counted")
+    }
+}
 
 #[test]
 fn every_table_counts_or_says_why_not() {
@@ -67,83 +85,47 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_counters_equal_the_stored_rows(steps in proptest::collection::vec(step(), 1..120)) {
+    fn the_counters_equal_the_stored_rows(steps in sequences()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let world = World::new().await;
-            for step in steps {
-                world.take(step).await;
-            }
-            world.check().await;
-            world.store.delete_discarded().await.expect("the rest of plugins");
-            world.check().await;
-            // Nothing of a deleted tenant is left, and another tenant of its name begins at zero.
-            let tenant = TenantId("t0".into());
-            let contents = world.store.tenant_contents(tenant.clone()).await.expect("its contents");
-            world.store.delete_tenant(Actor::Key("admin".into()), tenant.clone(), contents, || ()).await.expect("deleted");
-            let (log, _) = world.store.changes(None, None, 1).await.expect("the host's log");
-            assert_eq!((&*log[0].action, &*log[0].subject), ("tenant.delete", "t0"));
-            world.store.delete_discarded().await.expect("the rest of the tenant");
-            world.check().await;
-            assert!(matches!(world.store.usage(tenant.clone()).await, Err(StoreError::NotFound(_))));
-            world.store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await.expect("its name is free");
-            world.check().await;
-            assert_eq!(world.store.usage(tenant).await.expect("usage").bytes, 0);
-        });
+        runtime.block_on(async { counters_equal_rows(new_world().await, steps).await });
     }
 }
 
 #[tokio::test]
 async fn every_kind_is_refused_over_the_share_but_outcomes_and_what_frees() {
-    let world = World::new().await;
-    let store = &world.store;
-    let tenant = TenantId("t0".into());
-    world.take(WorldStep { tenant: 0, what: What::Subscribe, pick: 1, size: 0 }).await;
-    world.take(WorldStep { tenant: 0, what: What::MakeBin, pick: 1, size: 0 }).await;
-    world.take(WorldStep { tenant: 0, what: What::Upload, pick: 0, size: 0 }).await;
-    store.accept(tenant.clone(), vec![contact(1, 50_000)], SHARE).await.expect("there is room");
-    let subscription = world.subscription(&tenant, 0).expect("it");
-    check_is_full(store.accept(tenant.clone(), vec![large_event()], SHARE).await.err());
-    check_is_full(store.test(Actor::Host, &subscription, large_event()).await.err());
-    let version = PluginVersion::example("f".repeat(64), 9_000);
-    let upload = store.add_version(Actor::Host, tenant.clone(), "p0".into(), version, Bytes::from(vec![0; 9_000]));
-    check_is_full(upload.await.err());
-    let bin = store.bins(tenant.clone()).await.expect("bins").remove(0);
-    let received = store.receive_in_bin(&tenant, &bin, RequestHead::default(), Bytes::from(vec![0; 9_000]));
-    check_is_full(received.await.err());
-    // Requests that are not sent again have a tenth more.
-    store.reject(tenant.clone(), "no event".into(), Bytes::from(vec![0; 9_000]), false).await.expect("kept");
-    store.accept(tenant.clone(), vec![contact(0, 10)], SHARE.with_a_tenth_more()).await.expect("a tenth more");
-    world.check().await;
-    // Outcomes are recorded and counted, even above the share.
-    let before = store.usage(tenant.clone()).await.expect("usage");
-    world.record(&subscription, 4, 30_000).await;
-    let after = store.usage(tenant.clone()).await.expect("usage");
-    assert!(after.of(UsageKind::Attempts) >= before.of(UsageKind::Attempts) + 30_000, "{after:?}");
-    assert!(after.bytes > SHARE.bytes);
-    world.check().await;
-    // Operations that make work are refused. Operations that free space are not.
-    let everything = Span { from_ms: 0, to_ms: i64::MAX };
-    let redriven = store.redrive(Actor::Host, &subscription, vec![DeliveryState::Dead], everything).await;
-    assert!(matches!(redriven, Err(StoreError::TenantFull(usage)) if usage.bytes > SHARE.bytes));
-    store.delete_bin(Actor::Host, tenant.clone(), bin.id).await.expect("deleted");
-    store.delete_plugin(Actor::Host, tenant.clone(), "p0".into(), || ()).await.expect("deleted");
-    store.delete_discarded().await.expect("its component");
-    let freed = store.usage(tenant).await.expect("usage");
-    assert_eq!((freed.of(UsageKind::Bins), freed.of(UsageKind::Plugins)), (0, 0));
-    world.check().await;
+    refused_over_the_share(new_world().await).await;
 }
 
-fn large_event() -> NewEvent {
-    contact(2, 9_000)
+fn pending_counts(connection: &Connection) -> Result<HashMap<(TenantId, SubscriptionId), u64>, StoreError> {
+    let sql = "SELECT tenant, subscription, COUNT(*) FROM deliveries WHERE state = 0 GROUP BY tenant, subscription";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        let tenant = TenantId(row.get::<_, String>(0)?.into());
+        Ok(((tenant, SubscriptionId(row.get(1)?)), row.get::<_, u64>(2)?))
+    })?;
+    Ok(rows.collect::<Result<HashMap<_, _>, _>>()?)
 }
 
-fn check_is_full(refused: Option<StoreError>) {
-    match refused {
-        Some(StoreError::TenantFull(usage)) => {
-            assert!(usage.bytes <= SHARE.bytes && usage.bytes_max == SHARE.bytes);
-            assert!(usage.largest().starts_with("events 50,"), "{}", usage.largest());
+/// Panics unless the counters equal the stored rows.
+fn check_usage(connection: &Connection) -> Result<(), StoreError> {
+    let mut counted = HashMap::new();
+    for tenant in ["t0", "t1"].map(|name| TenantId(name.into())) {
+        if let Some((events, bytes)) = kept(connection, &tenant)? {
+            let sql = "SELECT COUNT(*), ifnull(SUM(LENGTH(payload)), 0) FROM events WHERE tenant = ?1";
+            let (rows, payload) =
+                connection.query_row(sql, [&*tenant.0], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?)))?;
+            let sql = "SELECT bytes_kept FROM ledgers WHERE tenant = ?1";
+            let bytes_kept: u64 = connection.query_row(sql, [&*tenant.0], |row| row.get(0))?;
+            assert_eq!((events, bytes_kept), (rows, payload));
+            counted.insert(tenant, bytes);
         }
-        other => panic!("not refused for lack of room: {other:?}"),
     }
+    let mut found = recount(connection)?;
+    // The host's log of changes belongs to no tenant.
+    found.remove(&TenantId("".into()));
+    counted.keys().for_each(|tenant| {
+        found.entry(tenant.clone()).or_default();
+    });
+    assert_eq!(counted, found);
+    Ok(())
 }

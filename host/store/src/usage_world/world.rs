@@ -1,25 +1,21 @@
 //! Store with two tenants, and all operations on them.
 
-mod rest;
-
-use super::super::{kept, recount};
-use super::SHARE;
+use super::{CountedRows, SHARE};
 use crate::{
     Actor, AttemptClass, AttemptRecord, DeliveryFilter, NewEvent, NewSubscription, Repeatable, Span, StateChange,
-    Store, StoreError, StoreLimits, TenantChange,
+    Store, StoreError, TenantChange,
 };
 use bytes::Bytes;
 use hookloom_model::delivery::{Attempt, DeliveryState, Reason};
 use hookloom_model::event::Module;
 use hookloom_model::retry::Next;
-use hookloom_model::subscription::{LoadedSettings, Subscription, SubscriptionId, TenantId};
+use hookloom_model::subscription::{LoadedSettings, Subscription, TenantId};
 use proptest::prelude::*;
-use rusqlite::Connection;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-pub(super) fn contact(entity: u8, bytes: usize) -> NewEvent {
+pub(crate) fn contact(entity: u8, bytes: usize) -> NewEvent {
     NewEvent {
         name: "Contact is Created".into(),
         module: Module::Contact,
@@ -29,22 +25,22 @@ pub(super) fn contact(entity: u8, bytes: usize) -> NewEvent {
 }
 
 /// Author of every operation. Its entries in the log of changes are counted as well.
-fn actor() -> Actor {
+pub(super) fn actor() -> Actor {
     Actor::Key("test (hlk_1234…)".to_owned())
 }
 
 /// Operation on one of the two tenants.
 #[derive(Clone, Debug)]
-pub(super) struct WorldStep {
-    pub(super) tenant: u8,
-    pub(super) what: What,
+pub(crate) struct WorldStep {
+    pub(crate) tenant: u8,
+    pub(crate) what: What,
     /// Number that selects an object, and one that is a size.
-    pub(super) pick: usize,
-    pub(super) size: usize,
+    pub(crate) pick: usize,
+    pub(crate) size: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum What {
+pub(crate) enum What {
     Accept,
     AcceptOnce,
     Record,
@@ -135,13 +131,13 @@ pub(super) fn step() -> impl Strategy<Value = WorldStep> {
     })
 }
 
-pub(super) struct World {
-    pub(super) store: Arc<Store>,
-    _folder: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) store: Arc<Store>,
+    rows: Box<dyn CountedRows>,
 }
 
 /// Accepts a success or a refusal: both must leave the counters right. Panics on any other error.
-fn allow<T>(done: Result<T, StoreError>) {
+pub(super) fn allow<T>(done: Result<T, StoreError>) {
     match done {
         Ok(_)
         | Err(
@@ -157,44 +153,31 @@ fn allow<T>(done: Result<T, StoreError>) {
 }
 
 impl World {
-    pub(super) async fn new() -> World {
-        let folder = tempfile::tempdir().expect("a folder");
-        let limits = StoreLimits { share: SHARE, ..StoreLimits::default() };
-        // Without a dispatcher: claims of new deliveries are released at once.
-        let (store, _) = Store::open_with(folder.path(), limits).expect("a store");
+    /// Creates the tenants `t0` and `t1` in a new store, whose share is [`SHARE`] and which has no dispatcher: claims of new deliveries
+    /// are released at once.
+    pub(crate) async fn new(store: Arc<Store>, rows: impl CountedRows + 'static) -> World {
         for name in ["t0", "t1"] {
             store.create_tenant(Actor::Host, TenantId(name.into()), TenantChange::default()).await.expect("a tenant");
         }
-        World { store, _folder: folder }
+        World { store, rows: Box::new(rows) }
     }
 
-    pub(super) fn subscription(&self, tenant: &TenantId, pick: usize) -> Option<Arc<Subscription>> {
+    pub(crate) fn subscription(&self, tenant: &TenantId, pick: usize) -> Option<Arc<Subscription>> {
         let all = self.store.catalog().subscriptions(tenant);
         (!all.is_empty()).then(|| all[pick % all.len()].clone())
     }
 
-    pub(super) async fn check(&self) {
-        self.store.sqlite().readers.read(crate::sqlite::fair_queue::Owner::Host, check_usage).await.expect("counted");
-        self.check_pending().await;
-    }
-
-    /// Checks that the numbers of pending deliveries equal those of the table.
-    async fn check_pending(&self) {
-        let found = self
-            .store
-            .sqlite()
-            .readers
-            .read(crate::sqlite::fair_queue::Owner::Host, pending_counts)
-            .await
-            .expect("counted");
+    /// Panics unless the counters, and the numbers of pending deliveries, equal the stored rows.
+    pub(crate) async fn check(&self) {
+        self.rows.check(&self.store).await;
         let tenants = self.store.catalog().tenants();
         let counted = tenants.iter().flat_map(|tenant| {
             self.store.pending(&tenant.id).into_iter().map(|(id, count)| ((tenant.id.clone(), id), count))
         });
-        assert_eq!(counted.collect::<HashMap<_, _>>(), found);
+        assert_eq!(counted.collect::<HashMap<_, _>>(), self.rows.pending(&self.store).await);
     }
 
-    pub(super) async fn take(&self, step: WorldStep) {
+    pub(crate) async fn take(&self, step: WorldStep) {
         let WorldStep { tenant, what, pick, size } = step;
         let store = &self.store;
         let tenant = TenantId(format!("t{tenant}").into());
@@ -272,7 +255,7 @@ impl World {
         }
     }
 
-    pub(super) async fn record(&self, subscription: &Subscription, pick: usize, size: usize) {
+    pub(crate) async fn record(&self, subscription: &Subscription, pick: usize, size: usize) {
         let class = if pick < 4 { AttemptClass::Retry } else { AttemptClass::First };
         let due = self.store.claim_due(subscription, class, 3).await.expect("due").due;
         let records = due.into_iter().enumerate().map(|(index, due)| {
@@ -329,38 +312,4 @@ impl World {
     async fn set_state(&self, of: &Subscription, change: StateChange) {
         allow(self.store.set_subscription_state(actor(), &of.tenant, of.id, change).await);
     }
-}
-
-fn pending_counts(connection: &Connection) -> Result<HashMap<(TenantId, SubscriptionId), u64>, StoreError> {
-    let sql = "SELECT tenant, subscription, COUNT(*) FROM deliveries WHERE state = 0 GROUP BY tenant, subscription";
-    let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map([], |row| {
-        let tenant = TenantId(row.get::<_, String>(0)?.into());
-        Ok(((tenant, SubscriptionId(row.get(1)?)), row.get::<_, u64>(2)?))
-    })?;
-    Ok(rows.collect::<Result<HashMap<_, _>, _>>()?)
-}
-
-/// Panics unless the counters equal the stored rows.
-fn check_usage(connection: &Connection) -> Result<(), StoreError> {
-    let mut counted = HashMap::new();
-    for tenant in ["t0", "t1"].map(|name| TenantId(name.into())) {
-        if let Some((events, bytes)) = kept(connection, &tenant)? {
-            let sql = "SELECT COUNT(*), ifnull(SUM(LENGTH(payload)), 0) FROM events WHERE tenant = ?1";
-            let (rows, payload) =
-                connection.query_row(sql, [&*tenant.0], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?)))?;
-            let sql = "SELECT bytes_kept FROM ledgers WHERE tenant = ?1";
-            let bytes_kept: u64 = connection.query_row(sql, [&*tenant.0], |row| row.get(0))?;
-            assert_eq!((events, bytes_kept), (rows, payload));
-            counted.insert(tenant, bytes);
-        }
-    }
-    let mut found = recount(connection)?;
-    // The host's log of changes belongs to no tenant.
-    found.remove(&TenantId("".into()));
-    counted.keys().for_each(|tenant| {
-        found.entry(tenant.clone()).or_default();
-    });
-    assert_eq!(counted, found);
-    Ok(())
 }

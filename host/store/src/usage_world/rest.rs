@@ -1,7 +1,7 @@
 //! Operations on bins, plugins, keys and everything else except deliveries.
 
-use super::{What, World, actor, allow, contact};
-use crate::sqlite::usage::tests::SHARE;
+use super::SHARE;
+use super::world::{What, World, actor, allow, contact};
 use crate::{PluginVersion, RolloutKind, StoredRollout};
 use bytes::Bytes;
 use hookloom_model::delivery::Attempt;

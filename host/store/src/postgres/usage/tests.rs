@@ -1,0 +1,119 @@
+//! Tests that the counters equal the stored rows, after any sequence of operations.
+
+use super::*;
+use crate::postgres::rows;
+use crate::postgres::test_server::TestDatabase;
+use crate::usage_world::{CountedRows, SHARE, World, counters_equal_rows, refused_over_the_share, sequences};
+use crate::{Store, StoreLimits};
+use async_trait::async_trait;
+use hookloom_model::subscription::SubscriptionId;
+use proptest::prelude::*;
+use std::collections::{BTreeSet, HashMap};
+
+/// Database of a store, and a connection beside the store's.
+struct PostgresRows {
+    connection: Connection,
+    _database: TestDatabase,
+}
+
+async fn new_world() -> World {
+    let database = TestDatabase::new().await;
+    let limits = StoreLimits { share: SHARE, ..StoreLimits::default() };
+    let opened = Store::open_postgres(&database.url(), &database.master_key(), limits).await;
+    let (store, _) = opened.expect("a store");
+    World::new(store, PostgresRows { connection: database.connect().await, _database: database }).await
+}
+
+#[async_trait]
+impl CountedRows for PostgresRows {
+    async fn check(&self, _: &Store) {
+        check_usage(&self.connection).await.expect("counted");
+    }
+
+    async fn pending(&self, _: &Store) -> HashMap<(TenantId, SubscriptionId), u64> {
+        let sql = "SELECT tenant, subscription, COUNT(*) FROM deliveries WHERE state = 0 GROUP BY tenant, subscription";
+        let mut found = HashMap::new();
+        for row in self.connection.query(sql, &[]).await.expect("counted") {
+            let owner = rows::tenant(&row, 0).expect("a tenant");
+            found.insert((owner, SubscriptionId(row.get(1))), number(&row, 2).expect("a number"));
+        }
+        found
+    }
+}
+
+/// Panics unless the counters equal the stored rows.
+async fn check_usage(connection: &Connection) -> Result<(), StoreError> {
+    let mut counted = HashMap::new();
+    for tenant in ["t0", "t1"].map(|name| TenantId(name.into())) {
+        if let Some((events, bytes)) = kept(connection, &tenant).await? {
+            let sql = "SELECT (SELECT COUNT(*) FROM events WHERE tenant = $1),
+                              (SELECT coalesce(sum(octet_length(payload)), 0)::int8 FROM events WHERE tenant = $1), bytes_kept
+                       FROM ledgers WHERE tenant = $1";
+            let row = connection.query_one(sql, &[&&*tenant.0]).await?;
+            assert_eq!(events, number::<u64>(&row, 0)?);
+            assert_eq!(row.get::<_, i64>(1), row.get::<_, i64>(2));
+            counted.insert(tenant, bytes);
+        }
+    }
+    let mut found = recount(connection).await?;
+    // The host's log of changes belongs to no tenant.
+    found.remove(&TenantId("".into()));
+    counted.keys().for_each(|tenant| {
+        found.entry(tenant.clone()).or_default();
+    });
+    assert_eq!(counted, found);
+    Ok(())
+}
+
+/// Counts the rows of all tables by tenant.
+async fn recount(connection: &Connection) -> Result<HashMap<TenantId, BytesByKind>, StoreError> {
+    let mut found: HashMap<TenantId, BytesByKind> = HashMap::new();
+    for counted in &COUNTED {
+        let UsageTable { table, tenant, kind, .. } = counted;
+        let sql = format!("SELECT {tenant}, sum({})::int8 FROM {table} r GROUP BY 1", counted.bytes());
+        for row in connection.query(&sql, &[]).await? {
+            // Rows without a tenant belong to the host.
+            let Some(owner) = row.try_get::<_, Option<&str>>(0)? else { continue };
+            found.entry(TenantId(owner.into())).or_default()[*kind as usize] += number::<u64>(&row, 1)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Tables that do not count, with the reason.
+const NOT_COUNTED: [(&str, &str); 8] = [
+    ("host", "one row of the host"),
+    ("readiness", "one row of the host"),
+    ("tenants", "bounded, and only admins write it"),
+    ("ledgers", "one row of fixed size for each tenant"),
+    ("plugin_files", "one short row for each file that the operator puts into the plugins folder"),
+    ("sweeps", "one short row for each change under way"),
+    ("fan_outs", "one row for each request whose deliveries are being made"),
+    ("components", "counted by the versions that have them"),
+];
+
+#[tokio::test]
+async fn every_table_counts_or_says_why_not() {
+    let connection = TestDatabase::new().await.connect().await;
+    let sql = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'";
+    let tables = connection.query(sql, &[]).await.expect("tables");
+    let tables: BTreeSet<String> = tables.iter().map(|row| row.get(0)).collect();
+    let known = COUNTED.iter().map(|counted| counted.table).chain(NOT_COUNTED.iter().map(|(table, _)| *table));
+    assert_eq!(tables, known.map(str::to_owned).collect());
+}
+
+proptest! {
+    // Fewer cases than in a file: each has a database of its own.
+    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 50, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_counters_equal_the_stored_rows(steps in sequences()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async { counters_equal_rows(new_world().await, steps).await });
+    }
+}
+
+#[tokio::test]
+async fn every_kind_is_refused_over_the_share_but_outcomes_and_what_frees() {
+    refused_over_the_share(new_world().await).await;
+}
