@@ -150,3 +150,6 @@ async fn delete_version(connection: &Connection, tenant: &TenantId) -> Result<bo
     connection.execute(sql, &[&sha256]).await?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,7 @@ const BYTES_MAX: u64 = 4 << 20;
 const OLD: &str = "SELECT e.id, e.fan_out, octet_length(e.payload)::int8, p.id,
        (SELECT true FROM deliveries d WHERE d.tenant = $1 AND d.event IN (e.id, n.id) AND d.state < 1 LIMIT 1) IS NOT NULL
        OR EXISTS (SELECT 1 FROM fan_outs f WHERE f.tenant = $1 AND f.events && ARRAY[e.id, n.id]),
-       (SELECT COUNT(*) FROM (SELECT 1 FROM deliveries d WHERE d.tenant = $1 AND d.event = e.id LIMIT $5) some)
+       (SELECT COUNT(*) FROM (SELECT 1 FROM deliveries d WHERE d.tenant = $1 AND d.event = e.id LIMIT $5) c)
 FROM (SELECT * FROM events WHERE tenant = $1 AND id > $2 AND id <= $3 AND received_at_ms < $4 ORDER BY id LIMIT $6) e
 LEFT JOIN LATERAL (SELECT id FROM events WHERE tenant = $1 AND module = e.module AND entity_id = e.entity_id AND seq < e.seq
                    ORDER BY seq DESC LIMIT 1) p ON true
