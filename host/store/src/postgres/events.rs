@@ -129,3 +129,30 @@ fn summary(row: &Row) -> Result<EventSummary, StoreError> {
         bytes: number(row, 6)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_server::TestDatabase;
+    use super::*;
+    use crate::{Actor, Caps, NewEvent, Store, StoreLimits, TenantChange};
+    use bytes::Bytes;
+
+    #[tokio::test]
+    async fn an_event_is_found_by_texts_with_a_zero_byte() {
+        let database = TestDatabase::new().await;
+        let opened = Store::open_postgres(&database.url(), &database.master_key(), StoreLimits::default()).await;
+        let (store, _store_events) = opened.expect("a store");
+        let tenant = TenantId("t".into());
+        store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await.expect("a tenant");
+        let name = "Contact is\0Created".to_owned();
+        let entity_id = Some("5\0 7".to_owned());
+        let payload = Bytes::from_static(b"{\0}");
+        let new = NewEvent { name: name.clone(), module: Module::Contact, entity_id: entity_id.clone(), payload };
+        let accepted = store.accept(tenant.clone(), vec![new], Caps::NONE).await.expect("accepted");
+        let filter = EventFilter { name: Some(name), entity_id, limit: 9, ..EventFilter::default() };
+        let found = store.events(tenant.clone(), filter).await.expect("events");
+        assert_eq!(found.iter().map(|one| (one.id, one.bytes)).collect::<Vec<_>>(), [(accepted[0].event, 3)]);
+        let event = store.event(tenant, accepted[0].event).await.expect("the event");
+        assert_eq!(event.event.payload.as_ref(), b"{\0}");
+    }
+}
